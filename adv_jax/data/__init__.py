@@ -1,0 +1,18 @@
+"""Data sets as arrays in natural units, their splits, and the order of an epoch.
+
+>>> from adv_jax import data
+>>> digits = data.load("mnist", source="embedded")
+>>> digits.train.x.shape, digits.test.x.shape
+((4000, 28, 28, 1), (1000, 28, 28, 1))
+>>> train, valid = data.split(digits.train.y, num_valid=500, seed=0)
+>>> data.epoch_order(0, 1, len(train)).shape
+(3500,)
+
+Whatever is wrong with a file or an argument is a `DataError`, whose message is one line.
+"""
+
+from adv_jax.data.dataset import Arrays, DataError, Dataset
+from adv_jax.data.loading import load
+from adv_jax.data.splits import epoch_order, labelled_subset, split
+
+__all__ = ["Arrays", "DataError", "Dataset", "epoch_order", "labelled_subset", "load", "split"]

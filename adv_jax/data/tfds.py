@@ -1,0 +1,156 @@
+"""MNIST through TensorFlow Datasets, without TensorFlow.
+
+TFDS needs TensorFlow to prepare a data set, but neither to read one prepared as array_record nor to
+fetch the raw files. A set prepared as tfrecord, which only TensorFlow reads, is passed over for the
+raw files: the digits are the same, and TFDS keeps those files in its cache, which is looked up here
+first. TensorFlow is never imported, as it would print, and claim the memory of the accelerator.
+"""
+
+import hashlib
+import io
+import os
+import ssl
+import tempfile
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from adv_jax.data import mnist as mnist_files
+from adv_jax.data.dataset import Arrays, DataError, Dataset
+
+_OTHERS = "the other sources are 'files' (idx files in data.dir) and 'embedded' (5,000 digits)"
+_PROBE_SECONDS = 10
+
+
+def mnist(dir: str = "") -> Dataset:
+    """MNIST from the TFDS data directory `dir` ("": TFDS's default, which heeds TFDS_DATA_DIR).
+
+    A prepared set comes in TFDS's shuffled order, the raw files in their own.
+
+    Raises:
+      DataError: nothing prepared and the download failed, or what lies there is corrupt; the line
+        names the other two sources.
+    """
+    try:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder("mnist", data_dir=dir or None)
+        formats = {file_format.value for file_format in builder.info.available_file_formats()}
+        if builder.info.initialized and "array_record" in formats:
+            return _prepared(builder)
+    except ImportError as error:
+        raise DataError(
+            f"data.source: 'tfds' lacks a package ({_first_line(error)}); {_OTHERS}"
+        ) from None
+    except DataError:
+        raise
+    except Exception as error:  # TFDS, array_record and Pillow each raise what they like
+        raise DataError(
+            f"{dir or 'data directory of TFDS'}: the prepared set cannot be read "
+            f"({_first_line(error)}), delete it to fetch the raw files instead; {_OTHERS}"
+        ) from error
+    return mnist_files.from_idx(_raw_files(builder), source="tfds")
+
+
+def _prepared(builder) -> Dataset:
+    from PIL import Image
+    from tensorflow_datasets import decode
+
+    def arrays(split: str) -> Arrays:
+        # Decoding here saves a third of the time, and TFDS's advice to install OpenCV.
+        records = builder.as_data_source(
+            split, decoders={"image": decode.SkipDecoding()}, file_format="array_record"
+        )
+        records = records.__getitems__(range(len(records)))
+        images = np.stack([np.asarray(Image.open(io.BytesIO(r["image"]))) for r in records])
+        if images.shape[1:] != mnist_files.IMAGE or images.dtype != np.uint8:
+            raise ValueError(f"images {images.dtype}{list(images.shape[1:])}")
+        labels = np.array([r["label"] for r in records])
+        return mnist_files.to_arrays(images, labels, origin=builder.data_dir)
+
+    train, test = arrays("train"), arrays("test")
+    shards = sorted(Path(builder.data_dir).glob("*.array_record*"))
+    sha256 = {shard.name: _sha256(shard) for shard in shards}
+    return mnist_files.to_dataset("tfds", sha256, train=train, test=test)
+
+
+def _raw_files(builder) -> dict[str, Path]:
+    """The builder's raw files, from TFDS's cache or the network, and proved by their checksums."""
+    from tensorflow_datasets.core.download.resource import get_dl_fname
+
+    cache = Path(os.fspath(builder.data_dir_root), "downloads")
+    cached = {
+        url: cache / builder.name / get_dl_fname(url, info.checksum)
+        for url, info in builder.url_infos.items()
+    }
+    missing = {url: path for url, path in cached.items() if not path.exists()}
+    if missing:
+        _download(builder, missing, cache)
+    paths = {}
+    for url, path in cached.items():
+        if (found := _sha256(path)) != builder.url_infos[url].checksum:
+            raise DataError(
+                f"{path}: SHA-256 {found} found, TFDS allows only "
+                f"{builder.url_infos[url].checksum}; delete the file to fetch it anew"
+            )
+        paths[url.rsplit("/", 1)[-1].removesuffix(".gz")] = path
+    return paths
+
+
+def _download(builder, missing: dict[str, Path], cache: Path) -> None:
+    """Fetches each url to its path, or none of them half."""
+    from tensorflow_datasets.core.download.download_manager import (
+        DownloadManager,
+        NonMatchingChecksumError,
+    )
+    from tensorflow_datasets.core.download.resource import get_info_path
+    from tensorflow_datasets.core.download.util import DownloadError
+
+    url = next(iter(missing))
+    try:
+        _probe(url)
+        cache.mkdir(parents=True, exist_ok=True)
+        # A failed download of TFDS leaves its remains; here they go with the scratch folder.
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            manager = DownloadManager(
+                download_dir=scratch,
+                url_infos=builder.url_infos,
+                dataset_name=builder.name,
+                force_checksums_validation=True,
+            )
+            for url, path in missing.items():
+                fetched = manager.download(url)
+                path.parent.mkdir(exist_ok=True)
+                # The .INFO first: TFDS, too, takes the pair for cached when both are there.
+                info = get_info_path(fetched)
+                os.replace(info, path.with_name(info.name))
+                os.replace(fetched, path)
+    except (OSError, HTTPException, DownloadError, NonMatchingChecksumError) as error:
+        raise DataError(
+            f"{url}: cannot be fetched into {cache} ({_first_line(error)}); {_OTHERS}"
+        ) from None
+
+
+def _probe(url: str) -> None:
+    """Raises OSError at once if nobody answers: TFDS alone would retry for three minutes."""
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except urllib.error.URLError as error:
+        # TFDS has its own trusted certificates, so theirs is the last word.
+        if not isinstance(error.reason, ssl.SSLError):
+            raise
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":")

@@ -1,0 +1,127 @@
+"""Splits and subsets: disjoint, balanced, functions of the seed."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from adv_jax import data
+
+_seeds = st.integers(0, 2**31 - 1)
+_labels = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
+
+
+@given(_labels, st.data(), _seeds)
+def test_split(labels, draw, seed):
+    num_valid = draw.draw(st.integers(0, len(labels) - 1))
+    train, valid = data.split(labels, num_valid=num_valid, seed=seed)
+    assert train.dtype == valid.dtype == np.int32
+    assert len(valid) == num_valid
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, valid])), np.arange(len(labels)))
+    # As even as possible: a class that got two fewer than another has nothing left to give.
+    total, taken = (np.bincount(part, minlength=5) for part in (labels, labels[valid]))
+    assert all(taken[c] >= taken.max() - 1 or taken[c] == total[c] for c in range(5))
+    again = data.split(labels.copy(), num_valid=num_valid, seed=seed)
+    np.testing.assert_array_equal(again[1], valid)
+
+
+@given(st.lists(st.integers(1, 8), min_size=5, max_size=5), st.data(), _seeds)
+def test_labelled_subset(counts, draw, seed):
+    labels = np.array(draw.draw(st.permutations(np.repeat(np.arange(5), counts).tolist())))
+    per_class = draw.draw(st.integers(1, min(counts)))
+    assume(5 * per_class < len(labels))
+    chosen = data.labelled_subset(labels, num_labels=5 * per_class, num_classes=5, seed=seed)
+    assert chosen.dtype == np.int32
+    assert len(np.unique(chosen)) == 5 * per_class
+    np.testing.assert_array_equal(np.bincount(labels[chosen], minlength=5), per_class)
+    if per_class > 1:
+        fewer = data.labelled_subset(labels, num_labels=5, num_classes=5, seed=seed)
+        assert set(fewer) < set(chosen)
+
+
+def test_all_labels_may_be_unbalanced():
+    labels = np.array([0, 0, 1, 2, 2, 2, 1])
+    chosen = data.labelled_subset(labels, num_labels=7, num_classes=3, seed=0)
+    np.testing.assert_array_equal(chosen, np.arange(7))
+
+
+def test_seeds_and_uses_choose_differently():
+    labels = np.arange(1000) % 10
+    chosen = [data.labelled_subset(labels, num_labels=100, num_classes=10, seed=s) for s in (0, 1)]
+    valid = data.split(labels, num_valid=100, seed=0)[1]
+    for other in (chosen[1], valid):
+        assert len(set(chosen[0]) & set(other)) < 30  # 10 expected of independent draws
+
+
+def test_a_seed_means_the_same_for_ever():
+    labels = np.arange(40) % 4
+    # Frozen: stored indices of old runs must stay reproducible.
+    assert data.split(labels, num_valid=4, seed=7)[1].tolist() == [6, 23, 32, 37]
+    chosen = data.labelled_subset(labels, num_labels=4, num_classes=4, seed=7)
+    assert chosen.tolist() == [11, 22, 25, 36]
+
+
+def test_each_example_is_as_likely_as_another():
+    labels = np.arange(20) % 2
+    counts = np.zeros(20)
+    for seed in range(400):
+        counts[data.labelled_subset(labels, num_labels=4, num_classes=2, seed=seed)] += 1
+    assert counts.min() > 50
+    assert counts.max() < 110
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"num_labels": 15},
+            "num_labels: 15 found, allowed are multiples of num_classes=10 from 10",
+        ),
+        ({"num_labels": 0}, "num_labels: 0 found"),
+        ({"num_labels": -10}, "num_labels: -10 found"),
+        ({"num_labels": 90}, "num_labels: 90 found, .* from 10 to 40, or all 60"),
+        ({"num_labels": 50}, "num_labels: 50 found"),
+        ({"num_labels": 10.0}, "num_labels: 10.0 found"),
+        ({"num_classes": 9}, "num_classes: 9 found, allowed are integers >= 10"),
+        ({"seed": -1}, "seed: -1 found, allowed are integers >= 0"),
+        ({"labels": np.zeros((3, 2), int)}, "labels: int64 of shape"),
+        ({"labels": np.zeros(3)}, "labels: float64 of shape"),
+        ({"labels": np.array([], int)}, "labels: "),
+        ({"labels": np.array([0, -1])}, "labels: -1 found"),
+    ],
+)
+def test_bad_arguments_of_labelled_subset(change, message):
+    labels = np.concatenate([np.arange(40) % 10, np.arange(20) % 9])  # four nines, more of the rest
+    good = {"labels": labels, "num_labels": 20, "num_classes": 10, "seed": 0}
+    arguments = good | change
+    labels = arguments.pop("labels")
+    with pytest.raises(data.DataError, match=message) as error:
+        data.labelled_subset(labels, **arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("num_valid", [-1, 10, 2.5, "3"])
+def test_bad_num_valid(num_valid):
+    with pytest.raises(data.DataError, match=r"num_valid: .* found, allowed are integers 0 to 9"):
+        data.split(np.arange(10), num_valid=num_valid, seed=0)
+
+
+def test_epoch_order():
+    order = data.epoch_order(3, 5, 100)
+    assert order.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(order), np.arange(100))
+    key = jax.random.fold_in(jax.random.key(3), 5)
+    np.testing.assert_array_equal(order, jax.random.permutation(key, 100))
+    np.testing.assert_array_equal(order, data.epoch_order(jax.random.key(3), 5, 100))
+    assert (order != data.epoch_order(3, 6, 100)).any()
+    assert (order != data.epoch_order(4, 5, 100)).any()
+
+
+def test_epoch_order_is_traceable_in_seed_and_epoch():
+    seeds = jax.numpy.arange(3)
+    traced = jax.jit(jax.vmap(data.epoch_order, in_axes=(0, None, None)), static_argnums=2)(
+        seeds, 2, 50
+    )
+    for seed in range(3):
+        np.testing.assert_array_equal(traced[seed], data.epoch_order(seed, 2, 50))

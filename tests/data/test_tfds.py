@@ -1,0 +1,215 @@
+"""MNIST through TFDS: prepared sets and raw downloads, without TensorFlow."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adv_jax import data
+
+_HERE = Path(__file__).parent
+_PREPARED = _HERE / "prepared"
+
+
+@pytest.fixture
+def builder_of(monkeypatch):
+    """Lets TFDS's builder point at a server, with the checksums of the files in a folder."""
+    from tensorflow_datasets.core.download.checksums import compute_url_info
+    from tensorflow_datasets.image_classification.mnist import MNIST
+
+    def patch(url: str, folder: Path):
+        infos = {url + path.name: compute_url_info(path) for path in sorted(folder.iterdir())}
+        monkeypatch.setattr(MNIST, "url_infos", infos)
+
+    return patch
+
+
+def _refusal(dir: Path) -> str:
+    with pytest.raises(data.DataError) as error:
+        data.load("mnist", source="tfds", dir=str(dir))
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def _left_over(dir: Path) -> list[Path]:
+    return [path for path in dir.rglob("*") if path.is_file()]
+
+
+def test_download_then_cache(server, folder, digits, builder_of, tmp_path):
+    builder_of(server.url, folder)
+    first = data.load("mnist", source="tfds", dir=str(tmp_path / "tfds"))
+    assert first.source == "tfds"
+    assert sorted(server.gets) == sorted(server.files)
+    np.testing.assert_array_equal(
+        first.train.x[..., 0], digits["train-images-idx3-ubyte"] / np.float32(255)
+    )
+    np.testing.assert_array_equal(first.test.y, digits["t10k-labels-idx1-ubyte"])
+    assert first.sha256 == data.load("mnist", source="files", dir=str(folder)).sha256
+
+    server.close()
+    again = data.load("mnist", source="tfds", dir=str(tmp_path / "tfds"))
+    np.testing.assert_array_equal(again.train.x, first.train.x)
+
+
+def test_tfds_finds_what_was_cached_here(server, folder, builder_of, tmp_path):
+    import tensorflow_datasets as tfds
+
+    builder_of(server.url, folder)
+    data.load("mnist", source="tfds", dir=str(tmp_path))
+    builder = tfds.builder("mnist", data_dir=tmp_path)
+    manager = tfds.download.DownloadManager(
+        download_dir=tmp_path / "downloads", url_infos=builder.url_infos, dataset_name="mnist"
+    )
+    manager.download(list(builder.url_infos))
+    assert len(server.gets) == 4
+
+
+def _corrupt(server):
+    server.files["train-labels-idx1-ubyte.gz"] += b"x"
+    return "wrong checksum"
+
+
+def _truncate(server):
+    server.cut.add("t10k-images-idx3-ubyte.gz")
+    return "t10k-images"
+
+
+def _remove(server):
+    del server.files["train-images-idx3-ubyte.gz"]
+    return "HTTP code: 404"
+
+
+def _stop(server):
+    server.close()
+    return "Connection refused"
+
+
+@pytest.mark.parametrize("harm", [_corrupt, _truncate, _remove, _stop])
+def test_a_failed_download(server, folder, builder_of, tmp_path, harm):
+    builder_of(server.url, folder)
+    good = dict(server.files)
+    reason = harm(server)
+    start = time.monotonic()
+    message = _refusal(tmp_path / "tfds")
+    assert time.monotonic() - start < 10
+    assert reason in message
+    assert "'files'" in message
+    assert "'embedded'" in message
+    names = [path.name for path in _left_over(tmp_path / "tfds")]
+    assert not any("tmp" in name for name in names)
+    if harm is not _stop:
+        server.files, server.cut = good, set()
+        assert len(data.load("mnist", source="tfds", dir=str(tmp_path / "tfds")).train.y) == 30
+
+
+def test_a_truncated_download_leaves_nothing(server, folder, builder_of, tmp_path):
+    builder_of(server.url, folder)
+    server.cut.update(server.files)
+    _refusal(tmp_path)
+    assert not _left_over(tmp_path / "downloads")
+
+
+def test_a_good_checksum_of_bad_idx(server, folder, builder_of, tmp_path):
+    bad = folder / "t10k-labels-idx1-ubyte.gz"
+    bad.write_bytes(gzip.compress(b"<html>"))
+    server.files[bad.name] = bad.read_bytes()
+    builder_of(server.url, folder)
+    assert "magic number" in _refusal(tmp_path)
+
+
+def test_a_cache_gone_bad(server, folder, builder_of, tmp_path):
+    builder_of(server.url, folder)
+    data.load("mnist", source="tfds", dir=str(tmp_path))
+    (path,) = (tmp_path / "downloads" / "mnist").glob("*train-labels*.gz")
+    path.write_bytes(path.read_bytes()[:-1])
+    message = _refusal(tmp_path)
+    assert str(path) in message
+    assert "SHA-256" in message
+    assert "delete" in message
+    path.unlink()
+    data.load("mnist", source="tfds", dir=str(tmp_path))
+
+
+def test_a_data_directory_that_cannot_be_written(server, folder, builder_of, tmp_path):
+    builder_of(server.url, folder)
+    (tmp_path / "file").touch()
+    assert "Not a directory" in _refusal(tmp_path / "file")
+
+
+def _same_images(part: data.Arrays, other: data.Arrays) -> bool:
+    def rows(arrays):
+        return sorted((y, x.tobytes()) for x, y in zip(*arrays, strict=True))
+
+    return rows(part) == rows(other)
+
+
+def test_a_prepared_set():
+    mnist = data.load("mnist", source="tfds", dir=str(_PREPARED))
+    embedded = data.load("mnist", source="embedded")
+    assert mnist.source == "tfds"
+    assert mnist.train.x.dtype == np.float32
+    assert _same_images(mnist.train, data.Arrays(embedded.train.x[:30], embedded.train.y[:30]))
+    assert _same_images(mnist.test, data.Arrays(embedded.test.x[:20], embedded.test.y[:20]))
+    shards = list(_PREPARED.rglob("*.array_record*"))
+    assert mnist.sha256 == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards
+    }
+
+
+def test_the_default_directory_is_that_of_tfds():
+    script = """
+import sys
+from adv_jax import data
+assert "tensorflow_datasets" not in sys.modules
+assert len(data.load("mnist", source="tfds").train.y) == 30
+assert "tensorflow" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"TFDS_DATA_DIR": str(_PREPARED)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "mnist-train.array_record-00000-of-00001"])
+def test_a_damaged_prepared_set(tmp_path, file):
+    shutil.copytree(_PREPARED, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "mnist" / "3.0.1" / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    message = _refusal(tmp_path)
+    assert str(tmp_path) in message
+    assert "'files'" in message
+    assert "'embedded'" in message
+    path.unlink()
+    if file != "dataset_info.json":
+        assert str(tmp_path) in _refusal(tmp_path)
+
+
+@pytest.mark.tfds
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_what_the_real_builder_prepares(server, folder, builder_of, tmp_path, file_format):
+    dir = tmp_path / "tfds"
+    subprocess.run(
+        [sys.executable, _HERE / "prepare_mnist.py", folder, server.url, dir, file_format],
+        check=True,
+        capture_output=True,
+    )
+    # From here on only the disk: a set in tfrecord is read from TFDS's own cache of raw files.
+    server.close()
+    builder_of(server.url, folder)
+    mnist = data.load("mnist", source="tfds", dir=str(dir))
+    assert any("array_record" in name for name in mnist.sha256) == (file_format == "array_record")
+    files = data.load("mnist", source="files", dir=str(folder))
+    assert _same_images(mnist.train, files.train)
+    assert _same_images(mnist.test, files.test)
+    assert "tensorflow" not in sys.modules
