@@ -1,0 +1,98 @@
+"""One step along the gradient of the loss by the input: one forward and one backward pass."""
+
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import as_batch, loss_gradient, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+
+def fgsm(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    eps: ArrayLike,
+    norm: Norm = "linf",
+    bounds: Bounds | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """One step of length eps up the cross-entropy, the best one if the loss were linear.
+
+        x_adv = x + eps * argmax_{||r|| <= 1} <grad_x loss(x, y), r>
+
+    linf is the fast gradient sign method, x + eps * sign(grad). l2, linf and l1 are Huang's
+    Adv_Loss, and linf with eps = c / sqrt(d) is his Adv_Loss_Sign of l2 length c. linf, l2 and
+    rms are Maronas' SGN, 1N and qN (28N on MNIST) with eps = tau. Where the gradient is exactly
+    0, as behind a softmax that float32 rounds to 1, x stays as it is.
+
+    Args:
+      logits_fn: f32[B, *D] -> f32[B, K], logits, not probabilities; rows must not interact.
+      x: f[B, *D], inside `bounds`.
+      y: i32[B] or f32[B, K], the label to leave (or to reach); None: the model's own prediction.
+      eps: length of the step, f32[] or f32[B], >= 0, in units of x and of the norm.
+      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      bounds: (lo, hi) of an input value; None: no clipping, as in the papers.
+      targeted: y is the class to reach: go down its cross-entropy.
+      key: not used; every attack accepts one.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: unknown norm; negative eps; x, y, eps or the logits of a wrong shape or dtype;
+        targeted without y.
+
+    Sources: Goodfellow, Shlens & Szegedy 2015, sec. 4; Huang et al. 2015, sec. 6.1.1; Maronas
+    2016, eq. 56, 58, 59 (printed without tau).
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> fgsm(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1)
+    Array([[0.4, 0.4]], dtype=float32)
+    """
+    del key
+    x = as_batch(x)
+    gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
+    step = norms.per_row("eps", eps, x) * norms.dual(gradient, norm)
+    return perturbed(x, step, bounds)
+
+
+def raw_gradient(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    tau: ArrayLike,
+    bounds: Bounds | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """Maronas' UDG, "using directly the gradient": x + tau * grad_x loss(x, y).
+
+    The loss is the row's own cross-entropy; where a paper differentiates the mean over a batch,
+    its tau is B times as large. There is no ball: the step is as long as the gradient.
+
+    Args:
+      tau: factor of the gradient, f32[] or f32[B], >= 0, in squared units of x.
+      logits_fn, x, y, bounds, targeted, key: as in `fgsm`.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: negative tau; x, y, tau or the logits of a wrong shape or dtype; targeted
+        without y.
+
+    Source: Maronas 2016, eq. 57 (printed without tau).
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # Equal logits: the gradient is w @ [-.5, .5].
+    >>> raw_gradient(lambda x: x @ w, jnp.array([[0., 0.]]), jnp.array([0]), tau=.5)
+    Array([[-0.5, -0.5]], dtype=float32)
+    """
+    del key
+    x = as_batch(x)
+    gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
+    return perturbed(x, norms.per_row("tau", tau, x) * gradient, bounds)

@@ -1,0 +1,113 @@
+"""The controls: perturbations that do not look at the model.
+
+They have an attack's signature, so that they take its place anywhere; `logits_fn` and `y` are
+ignored. In all of them `key` is one key, or one a row, key[B], which then travels with its row
+(`norms.row_keys`), and the result is f[B, *D] in the dtype of x, constant.
+"""
+
+import jax
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import as_batch, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+
+def gaussian_noise(
+    logits_fn: LogitsFn | None,
+    x: Array,
+    y: Array | None,
+    *,
+    std: ArrayLike,
+    bounds: Bounds | None = None,
+    key: Key,
+) -> Array:
+    """x + std * n, n standard normal, independent in every entry.
+
+    Args:
+      std: standard deviation, f32[] or f32[B], >= 0, in units of x.
+      bounds: (lo, hi) to clip to, or None.
+
+    Raises:
+      ValueError: key=None; negative std; x, std or key of a wrong shape or dtype.
+
+    Source: the "noise" samples of the thesis, pp. 31 and 33; Maronas 2016, N(0, .3), where .3
+    is the standard deviation.
+
+    >>> import jax.numpy as jnp
+    >>> gaussian_noise(None, jnp.zeros((2, 3)), None, std=.3, key=jax.random.key(0)).shape
+    (2, 3)
+    """
+    del logits_fn, y
+    x = as_batch(x)
+    noise = _draw(jax.random.normal, key, x)
+    return perturbed(x, norms.per_row("std", std, x) * noise, bounds)
+
+
+def sign_noise(
+    logits_fn: LogitsFn | None,
+    x: Array,
+    y: Array | None,
+    *,
+    eps: ArrayLike,
+    bounds: Bounds | None = None,
+    key: Key,
+) -> Array:
+    """x + eps or x - eps with equal odds, independent in every entry: FGSM's size, no aim.
+
+    Args:
+      eps: size of each change, f32[] or f32[B], >= 0, in units of x.
+      bounds: (lo, hi) to clip to, or None.
+
+    Raises:
+      ValueError: key=None; negative eps; x, eps or key of a wrong shape or dtype.
+
+    Source: the control of Maronas 2016, sec. 5.4 (tau * sign of a normal draw).
+
+    >>> import jax.numpy as jnp
+    >>> x_adv = sign_noise(None, jnp.zeros((1, 8)), None, eps=.5, key=jax.random.key(0))
+    >>> jnp.unique(x_adv)
+    Array([-0.5,  0.5], dtype=float32)
+    """
+    del logits_fn, y
+    x = as_batch(x)
+    signs = _draw(jax.random.rademacher, key, x)
+    return perturbed(x, norms.per_row("eps", eps, x) * signs, bounds)
+
+
+def uniform_noise(
+    logits_fn: LogitsFn | None,
+    x: Array,
+    y: Array | None,
+    *,
+    eps: ArrayLike,
+    norm: Norm = "linf",
+    bounds: Bounds | None = None,
+    key: Key,
+) -> Array:
+    """x + a point drawn uniformly from the ball of radius eps; linf: each entry in [-eps, eps].
+
+    Args:
+      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x.
+      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      bounds: (lo, hi) to clip to, or None.
+
+    Raises:
+      ValueError: key=None; unknown norm; negative eps; x, eps or key of a wrong shape or dtype.
+
+    >>> import jax.numpy as jnp
+    >>> x_adv = uniform_noise(None, jnp.zeros((1, 8)), None, eps=.5, key=jax.random.key(0))
+    >>> bool(jnp.abs(x_adv).max() <= .5)
+    True
+    """
+    del logits_fn, y
+    x = as_batch(x)
+    return perturbed(x, norms.sample(key, x, eps, norm), bounds)
+
+
+def _draw(distribution, key: Key, x: Array) -> Array:
+    """f32[B, *D] of `distribution(key, shape, dtype)`, one key a row."""
+    dtype = norms.working_dtype(x.dtype)
+    return jax.vmap(lambda key: distribution(key, x.shape[1:], dtype))(
+        norms.row_keys(key, x.shape[0])
+    )

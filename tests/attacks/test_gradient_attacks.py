@@ -1,0 +1,111 @@
+"""fgsm and raw_gradient: worked arithmetic, and finite differences in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks
+
+W = np.array([[1.0, -1.0], [2.0, 0.0], [0.0, 1.0]])
+
+
+def linear(x):
+    return x @ jnp.asarray(W, x.dtype)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize(
+    ("norm", "direction"),
+    [
+        # Logits z = x W, so grad_x CE(z, y) = W (softmax(z) - onehot(y)). At x = 0 the softmax is
+        # [.5, .5]: y = 0 gives W [-.5, .5] = [-1, -1, .5], and y = 1 the opposite.
+        ("linf", [-1, -1, 1]),
+        ("l2", [-2 / 3, -2 / 3, 1 / 3]),  # || [-1, -1, .5] || = 1.5
+        ("l1", [-1, 0, 0]),  # the first of the two entries of size 1
+        ("rms", np.sqrt(3) * np.array([-2 / 3, -2 / 3, 1 / 3])),
+    ],
+)
+def test_fgsm_on_a_linear_model(norm, direction, targeted):
+    x, y = jnp.zeros((2, 3)), jnp.array([0, 1])
+    away = np.stack([direction, -np.array(direction)])
+    x_adv = attacks.fgsm(linear, x, y, eps=0.3, norm=norm, targeted=targeted)
+    np.testing.assert_allclose(x_adv, (-0.3 if targeted else 0.3) * away, atol=1e-6)
+
+
+def test_raw_gradient_on_a_linear_model():
+    # As above, [-1, -1, .5] for y = 0; the label [.25, .75] gives W [.25, -.25] = [.5, .5, -.25].
+    x, y = jnp.zeros((2, 3)), jnp.array([[1.0, 0.0], [0.25, 0.75]])
+    x_adv = attacks.raw_gradient(linear, x, y, tau=2.0)
+    np.testing.assert_allclose(x_adv, [[-2, -2, 1], [1, 1, -0.5]], atol=1e-6)
+    down = attacks.raw_gradient(linear, x, y, tau=2.0, targeted=True)
+    np.testing.assert_allclose(down, [[2, 2, -1], [-1, -1, 0.5]], atol=1e-6)
+
+
+def test_bounds_clip_last():
+    # x + .3 * [-1, -1, 1] = [-.2, .6, 1.1], clipped to [0, 1].
+    x = jnp.array([[0.1, 0.9, 0.8]])
+    x_adv = attacks.fgsm(linear, x, jnp.array([0]), eps=0.3, bounds=(0.0, 1.0))
+    np.testing.assert_allclose(x_adv, [[0.0, 0.6, 1.0]], atol=1e-6)
+
+
+def test_raw_gradient_is_the_finite_difference_of_each_rows_own_cross_entropy():
+    rng = np.random.default_rng(0)
+    w_in, w_out = rng.normal(size=(6, 5)), rng.normal(size=(5, 3))
+    x, y = rng.normal(size=(4, 2, 3)), rng.dirichlet(np.ones(3), size=4)
+
+    def loss(row, label):
+        logits = np.tanh(row.reshape(6) @ w_in) @ w_out
+        return -(label * (logits - np.log(np.exp(logits).sum()))).sum()
+
+    def difference(row, label, index, h=1e-6):
+        e = np.zeros_like(row)
+        e[index] = h
+        return (loss(row + e, label) - loss(row - e, label)) / (2 * h)
+
+    expected = [
+        [[difference(row, label, (i, j)) for j in range(3)] for i in range(2)]
+        for row, label in zip(x, y, strict=True)
+    ]
+    with jax.enable_x64(True):
+        x_adv = attacks.raw_gradient(
+            lambda x: jnp.tanh(x.reshape(-1, 6) @ w_in) @ w_out, x, y, tau=1.0
+        )
+        assert x_adv.dtype == jnp.float64
+        np.testing.assert_allclose(x_adv - x, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("y", [jnp.array([0, 1]), None])
+def test_fgsm_is_one_forward_and_one_backward_pass(y):
+    # A linear layer is one matrix product forward and one backward.
+    calls = []
+
+    def logits_fn(x):
+        calls.append(None)
+        return linear(x)
+
+    program = jax.make_jaxpr(lambda x: attacks.fgsm(logits_fn, x, y, eps=0.1))(jnp.zeros((2, 3)))
+    assert len(calls) == 1
+    assert str(program).count("dot_general[") == 2
+
+
+def test_a_bfloat16_model_has_its_loss_in_float32():
+    # Logits of [8, 0]: in bfloat16 softmax(z)_0 rounds to 1 and its gradient to 0; in float32
+    # softmax(z)_1 = 1 / (1 + e^8) = 3.35e-4 is left, times W = [-1, 1] -> tau * [-3.35e-4 * 2].
+    def logits_fn(x):
+        return x @ jnp.array([[1.0, -1.0]], jnp.bfloat16)
+
+    x = jnp.array([[4.0]], jnp.bfloat16)
+    tau = 2.0**12
+    x_adv = attacks.raw_gradient(logits_fn, x, jnp.array([0]), tau=tau)
+    np.testing.assert_allclose(4 - np.float32(x_adv[0, 0]), tau * 2 / (1 + np.e**8), rtol=2**-7)
+
+
+def test_a_target_is_required_to_be_targeted():
+    with pytest.raises(ValueError, match="targeted=True needs y"):
+        attacks.fgsm(linear, jnp.zeros((2, 3)), None, eps=0.1, targeted=True)
+
+
+def test_a_nan_of_the_model_is_seen():
+    x_adv = attacks.fgsm(lambda x: linear(x) / 0, jnp.zeros((1, 3)), jnp.array([0]), eps=0.1)
+    assert bool(jnp.isnan(x_adv).any())

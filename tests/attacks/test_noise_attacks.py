@@ -1,0 +1,40 @@
+"""The controls: their distributions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from adv_jax import attacks
+
+N = 20_000
+
+
+@pytest.fixture
+def draw():
+    """The perturbations of N independent rows of one number, and of one row of N."""
+
+    def draw(attack, **scale):
+        rows, entries = jnp.zeros((N, 1)), jnp.zeros((1, N))
+        across = attack(None, rows, None, key=jax.random.key(0), **scale)
+        within = attack(None, entries, None, key=jax.random.key(0), **scale)
+        return np.ravel(across), np.ravel(within)
+
+    return draw
+
+
+def test_gaussian_noise_is_normal_of_the_given_deviation(draw):
+    for noise in draw(attacks.gaussian_noise, std=0.3):
+        assert scipy.stats.kstest(noise / 0.3, "norm").pvalue > 1e-3
+
+
+def test_sign_noise_takes_its_two_values_with_equal_odds(draw):
+    for noise in draw(attacks.sign_noise, eps=0.5):
+        assert set(noise) == {-0.5, 0.5}
+        assert abs((noise > 0).mean() - 0.5) < 4 * 0.5 / np.sqrt(N)
+
+
+def test_uniform_noise_is_uniform_between_its_ends(draw):
+    for noise in draw(attacks.uniform_noise, eps=0.5):
+        assert scipy.stats.kstest(noise + 0.5, "uniform").pvalue > 1e-3

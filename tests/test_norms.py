@@ -1,0 +1,289 @@
+"""norms: against NumPy in float64, optimality certificates, SciPy and known distributions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from adv_jax import norms
+
+NORMS = ["linf", "l2", "l1", "rms"]
+# A float32 norm of up to some hundred entries carries a relative error of a few 1e-7.
+ROUNDING = 1e-5
+
+
+def norm_of(r, kind):
+    """The definition, in float64, of f[B, d] -> f64[B]."""
+    r = np.asarray(r, np.float64)
+    if kind == "linf":
+        return np.abs(r).max(axis=1)
+    if kind == "l1":
+        return np.abs(r).sum(axis=1)
+    l2 = np.sqrt((r**2).sum(axis=1))
+    return l2 / np.sqrt(r.shape[1]) if kind == "rms" else l2
+
+
+def dual_norm_of(g, kind):
+    """max of <g, r> over the unit ball, by Hoelder: linf <-> l1, l2 <-> l2."""
+    if kind == "rms":  # ||r||_rms <= 1 is ||r||_2 <= sqrt(d).
+        return np.sqrt(g.shape[1]) * norm_of(g, "l2")
+    return norm_of(g, {"linf": "l1", "l1": "linf", "l2": "l2"}[kind])
+
+
+def points_in_ball(rng, n, d, kind):
+    """Points all over the ball: some on flat faces, some sparse, scaled to lengths 0 to 1."""
+    r = rng.normal(size=(n, d)) * rng.choice([0, 1], size=(n, d))
+    r[::2] = np.sign(r[::2])
+    length = norm_of(r, kind)
+    depth = rng.uniform(size=(n, 1)) ** rng.choice([0, 1], size=(n, 1))
+    return depth * r / np.where(length > 0, length, 1)[:, None]
+
+
+def batches(magnitude=10.0):
+    entries = st.floats(-magnitude, magnitude, width=32, allow_subnormal=False)
+    # Few shapes, as each is compiled anew.
+    shapes = st.sampled_from([(1, 1), (3, 2), (2, 5)])
+    return shapes.flatmap(lambda shape: arrays(np.float32, shape, elements=entries))
+
+
+few = settings(max_examples=25, deadline=None)
+
+
+def test_every_alias_has_one_name_and_others_are_refused_with_the_legal_ones():
+    aliases = {
+        "linf": ["linf", "Linf", "LINF", "inf", np.inf, jnp.inf, np.float32(np.inf)],
+        "l2": ["l2", "L2", 2, 2.0, "2", np.int64(2)],
+        "l1": ["l1", "L1", 1, 1.0, "1"],
+        "rms": ["rms", "RMS"],
+    }
+    assert {name: {norms.canonical(a) for a in aliases[name]} for name in NORMS} == {
+        name: {name} for name in NORMS
+    }
+    for unknown in ("l3", 3, 0, -np.inf, None, True):
+        with pytest.raises(ValueError, match="linf.*l2.*l1.*rms.*got"):
+            norms.canonical(unknown)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@few
+@given(r=batches())
+def test_norm_is_its_definition(kind, r):
+    np.testing.assert_allclose(norms.norm(r, kind), norm_of(r, kind), rtol=ROUNDING, atol=1e-37)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-19, 1e19, 1e30])
+def test_tiny_and_huge_rows_neither_underflow_nor_overflow(kind, scale):
+    r = np.float32(scale) * np.array([[3, 0, -4], [0, 0, 1]], np.float32)
+    ordinary = np.array([[3, 0, -4], [0, 0, 1]], np.float32)
+    np.testing.assert_allclose(norms.norm(r, kind), norm_of(r, kind), rtol=ROUNDING)
+    np.testing.assert_allclose(norms.dual(r, kind), norms.dual(ordinary, kind), rtol=ROUNDING)
+    projected = norms.project(r, 0.5 * scale, kind)
+    np.testing.assert_allclose(norm_of(projected, kind), 0.5 * scale, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@few
+@given(g=batches(), seed=st.integers(0, 2**31))
+def test_dual_is_in_the_unit_ball_and_nothing_there_has_a_larger_product(kind, g, seed):
+    r = np.asarray(norms.dual(g, kind), np.float64)
+    assert np.all(norm_of(r, kind) <= 1 + ROUNDING)
+    product = (g * r).sum(axis=1)
+    np.testing.assert_allclose(product, dual_norm_of(g, kind), rtol=ROUNDING, atol=1e-35)
+    others = points_in_ball(np.random.default_rng(seed), 300, g.shape[1], kind)
+    assert np.all((g @ others.T).max(axis=1) <= product * (1 + ROUNDING) + 1e-35)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_dual_of_a_zero_row_is_zero_and_leaves_its_neighbours_alone(kind):
+    r = norms.dual(jnp.array([[0.0, 0.0], [3.0, 4.0]]), kind)
+    np.testing.assert_array_equal(r[0], 0)
+    assert norm_of(r, kind)[1] == pytest.approx(1)
+
+
+def test_dual_under_l1_moves_the_first_of_equal_entries_only():
+    r = norms.dual(jnp.array([[1.0, -2.0, 2.0], [0.0, 5.0, -7.0]]), "l1")
+    np.testing.assert_array_equal(r, [[0, -1, 0], [0, 0, -1]])
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_dual_shows_a_nan_and_takes_an_infinite_entry_as_the_limit(kind):
+    r = np.asarray(norms.dual(jnp.array([[1.0, jnp.nan], [1.0, -jnp.inf], [1.0, 2.0]]), kind))
+    limit = {"linf": [1, -1], "l2": [0, -1], "l1": [0, -1], "rms": [0, -np.sqrt(2)]}[kind]
+    assert np.isnan(r[0]).any()
+    np.testing.assert_allclose(r[1], limit, rtol=ROUNDING)
+    assert np.isfinite(r[2]).all()
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@few
+@given(r=batches(), eps=st.floats(0.0625, 8, width=32))
+def test_projection_is_the_nearest_point(kind, r, eps):
+    # p is the projection of r onto a convex set iff no point z of it has <r - p, z - p> > 0;
+    # over the ball the largest <r - p, z> is eps ||r - p||_*.
+    p = np.asarray(norms.project(r, eps, kind), np.float64)
+    assert np.all(norm_of(p, kind) <= eps * (1 + ROUNDING))
+    gap = eps * dual_norm_of(r - p, kind) - ((r - p) * p).sum(axis=1)
+    assert np.all(np.abs(gap) <= 1e-4 * (1 + norm_of(r, "l2") ** 2))
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_projection_agrees_with_a_constrained_minimiser(kind):
+    rng = np.random.default_rng(0)
+    r, eps = rng.normal(size=(3, 4)).astype(np.float32), 0.7
+    # With p = a - b, a, b >= 0, all four balls are smooth constraints.
+    length = {
+        "linf": lambda p, size: eps - size,
+        "l1": lambda p, size: eps - size.sum(),
+        "l2": lambda p, size: eps**2 - p @ p,
+        "rms": lambda p, size: eps**2 - p @ p / 4,
+    }[kind]
+    for row, p in zip(r, norms.project(r, eps, kind), strict=True):
+        found = scipy.optimize.minimize(
+            lambda ab, row=row: ((ab[:4] - ab[4:] - row) ** 2).sum(),
+            np.full(8, 0.01),
+            method="SLSQP",
+            bounds=[(0, None)] * 8,
+            constraints={
+                "type": "ineq",
+                "fun": lambda ab: length(ab[:4] - ab[4:], ab[:4] + ab[4:]),
+            },
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        np.testing.assert_allclose(p, found.x[:4] - found.x[4:], atol=1e-4)
+
+
+@pytest.mark.parametrize("spread", [1, 1e4, 1e8])
+def test_l1_projection_is_soft_thresholding_however_far_the_row(spread):
+    # The projection is sign(r) max(|r| - t, 0) with the t that gives the sum eps. Near ties at a
+    # great distance are where float32 loses the digits that decide.
+    rng = np.random.default_rng(1)
+    eps, base = 0.3, rng.uniform(0, 0.5, size=200)
+    r = (rng.choice([-1, 1], size=200) * (base + spread)).astype(np.float32)
+    size = np.abs(r.astype(np.float64))
+    t = scipy.optimize.brentq(
+        lambda t: np.maximum(size - t, 0).sum() - eps, size.max() - eps, size.max(), xtol=1e-300
+    )
+    expected = np.sign(r) * np.maximum(size - t, 0)
+    np.testing.assert_allclose(norms.project(r[None], eps, "l1")[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@few
+@given(r=batches())
+def test_projection_keeps_a_row_of_the_ball_bit_for_bit_and_repeats_itself(kind, r):
+    eps = np.float32(norm_of(r, kind).max() * 1.001 + 0.1)
+    np.testing.assert_array_equal(norms.project(r, eps, kind), r)
+    once = norms.project(r, 0.5, kind)
+    np.testing.assert_allclose(norms.project(once, 0.5, kind), once, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_radius_of_zero_projects_to_exactly_zero(kind):
+    r = jnp.array([[1e-30, -5.0], [0.0, 0.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(norms.project(r, 0.0, kind), 0)
+    np.testing.assert_array_equal(norms.sample(jax.random.key(0), r, 0.0, kind), 0)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_radius_per_row_is_each_row_with_its_radius_at_any_rank(kind):
+    r = jax.random.normal(jax.random.key(0), (3, 2, 2, 2))
+    eps = jnp.array([0.0, 0.5, 100.0])
+    together = jax.jit(lambda eps: norms.project(r, eps, kind))(eps)
+    alone = jnp.concatenate([norms.project(r[i : i + 1], eps[i], kind) for i in range(3)])
+    np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-7)
+    flat = norms.project(r.reshape(3, 8), eps, kind)
+    np.testing.assert_allclose(together.reshape(3, 8), flat, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_samples_are_uniform_in_the_ball(kind, d):
+    # Uniform in volume <=> ||r||^d / eps^d is uniform in [0, 1] and the directions are right;
+    # these are seen in the distribution of one coordinate, below.
+    n, eps = 4000, 0.3
+    r = norms.sample(jax.random.key(d), jnp.zeros((n, d)), eps, kind)
+    length = norm_of(r, kind) / eps
+    assert length.max() <= 1 + ROUNDING
+    assert scipy.stats.kstest(length**d, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_one_coordinate_of_a_sample_has_the_marginal_distribution_of_the_ball(kind):
+    # In three dimensions the slice at r_1 = t is: a square of constant side (linf), a disc of
+    # area ~ 1 - t^2 (l2, rms), a square of area ~ (1 - |t|)^2 (l1). Integrated over |t|:
+    cdf = {
+        "linf": lambda t: t,
+        "l2": lambda t: (3 * t - t**3) / 2,
+        "rms": lambda t: (3 * t - t**3) / 2,
+        "l1": lambda t: 1 - (1 - t) ** 3,
+    }[kind]
+    reach = 0.2 * (np.sqrt(3) if kind == "rms" else 1)
+    r = np.asarray(norms.sample(jax.random.key(5), jnp.zeros((4000, 3)), 0.2, kind))
+    for i in range(3):
+        t = np.clip(np.abs(r[:, i]) / reach, 0, 1)
+        assert scipy.stats.kstest(t, cdf).pvalue > 1e-3
+        assert abs((r[:, i] > 0).mean() - 0.5) < 4 * 0.5 / np.sqrt(4000)
+    # Entries are uncorrelated, in sign at least: the eight orthants are equal.
+    orthant = (r > 0) @ np.array([1, 2, 4])
+    assert scipy.stats.chisquare(np.bincount(orthant, minlength=8)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_draw_belongs_to_its_key_and_row_not_to_the_batch(kind):
+    like, key = jnp.zeros((4, 2, 3)), jax.random.key(1)
+    r = norms.sample(key, like, 1.0, kind)
+    np.testing.assert_array_equal(norms.sample(key, like[:2], 1.0, kind), r[:2])
+    keys = jax.random.split(key, 4)
+    order = jnp.array([2, 0, 3, 1])
+    np.testing.assert_array_equal(
+        norms.sample(keys[order], like, 1.0, kind), norms.sample(keys, like, 1.0, kind)[order]
+    )
+    assert len(np.unique(np.asarray(norms.norm(r, "l2")))) == 4
+
+
+def test_old_style_keys_are_the_typed_keys_of_the_same_seed():
+    like = jnp.zeros((2, 3))
+    np.testing.assert_array_equal(
+        norms.sample(jax.random.PRNGKey(3), like, 1.0, "l2"),
+        norms.sample(jax.random.key(3), like, 1.0, "l2"),
+    )
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_bfloat16_rows_are_computed_in_float32_and_float64_rows_in_float64(kind):
+    r = jnp.array([[0.1, -0.7, 0.2]], jnp.bfloat16)
+    for result in (
+        norms.norm(r, kind),
+        norms.dual(r, kind),
+        norms.project(r, 0.1, kind),
+        norms.sample(jax.random.key(0), r, 0.1, kind),
+    ):
+        assert result.dtype == jnp.float32
+    with jax.enable_x64(True):
+        r = np.array([[0.1, -0.7, 0.2]])
+        p = norms.project(r, 0.1, kind)
+        assert p.dtype == jnp.float64
+        assert norm_of(p, kind)[0] == pytest.approx(0.1, rel=1e-14)
+
+
+def test_bad_scales_and_keys_are_refused_in_words():
+    r = jnp.zeros((3, 2))
+    for eps, words in [
+        (-0.1, "eps must be >= 0, got -0.1"),
+        (np.nan, "eps must be >= 0, got nan"),
+        (np.array([0.1, -1, 0.1]), "eps must be >= 0"),
+        ([0.1, 0.2], r"B = 3, got the shape \(2,\)"),
+        (jnp.zeros((3, 1)), r"B = 3, got the shape \(3, 1\)"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            norms.project(r, eps, "l2")
+    with pytest.raises(ValueError, match="key is required"):
+        norms.sample(None, r, 0.1, "l2")
+    with pytest.raises(ValueError, match=r"B = 3, got \(2,\)"):
+        norms.sample(jax.random.split(jax.random.key(0), 2), r, 0.1, "l2")
