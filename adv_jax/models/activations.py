@@ -1,0 +1,25 @@
+"""Activations by name, so that a config can hold one."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.types import Array
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+}
+
+
+def activation_fn(name: str) -> Callable[[Array], Array]:
+    """The element-wise function of that name.
+
+    Raises:
+      ValueError: the name is not one of ACTIVATIONS.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation is {name!r}; allowed are {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
