@@ -1,0 +1,11 @@
+"""Training methods: `objective(apply, variables, batch, *, key, attack, ...) -> (loss, aux)`.
+
+loss is f32[], aux is (model_state, metrics). An objective says which loss is taken at which
+perturbed points; what perturbs them is an argument.
+"""
+
+from adv_jax.objectives.adversarial_mix import adversarial_mix
+from adv_jax.objectives.cross_entropy import cross_entropy
+from adv_jax.objectives.ladder import ladder
+
+__all__ = ["adversarial_mix", "cross_entropy", "ladder"]

@@ -1,0 +1,45 @@
+"""Half clean, half adversarial."""
+
+from functools import partial
+
+import jax
+
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
+
+
+def adversarial_mix(
+    apply: Apply,
+    variables: Variables,
+    batch: Batch,
+    *,
+    key: Key,
+    attack: Attack,
+    alpha: float | Array = 0.5,
+) -> tuple[Array, Aux]:
+    """alpha J(x, y) + (1 - alpha) J(x_adv, y), x_adv crafted on the present parameters.
+
+    The perturbation is a constant of the update: no gradient flows through it.
+
+    Args:
+      apply: the model.
+      batch: {"x": f32[B, *D], "y": i32[B]}.
+      key: of the attack and of the model's noise and dropout in both terms.
+      attack: (logits_fn, x, y, *, key) -> x_adv.
+      alpha: share of the clean term, in [0, 1].
+
+    Returns:
+      loss f32[] in nats, and the model state of the clean pass (so that batch statistics see
+      clean rows only) with {"accuracy", "adversarial_accuracy": f32[]} of this batch.
+
+    Source: Goodfellow, Shlens & Szegedy 2015, sec. 6; the shallow-net thesis, sec. 4.3, alpha .5.
+    """
+    x, y = batch["x"], batch["y"]
+    key_attack, key_clean, key_adv = jax.random.split(key, 3)
+    frozen = partial(apply, jax.lax.stop_gradient(variables))
+    x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
+    clean, _, model_state = apply(variables, x, train=True, key=key_clean)
+    adversarial = apply(variables, x_adv, train=True, key=key_adv).logits
+    loss = alpha * mean_cross_entropy(clean, y) + (1 - alpha) * mean_cross_entropy(adversarial, y)
+    metrics = {"accuracy": accuracy(clean, y), "adversarial_accuracy": accuracy(adversarial, y)}
+    return loss, (model_state, metrics)

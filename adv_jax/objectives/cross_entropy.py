@@ -1,0 +1,35 @@
+"""The plain classification loss."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+
+
+def cross_entropy(
+    apply: Apply, variables: Variables, batch: Batch, *, key: Key
+) -> tuple[Array, Aux]:
+    """J(x, y) = mean of -log p(y | x) over the batch.
+
+    Args:
+      apply: the model.
+      batch: {"x": f32[B, *D], "y": i32[B]}.
+      key: of the model's noise and dropout.
+
+    Returns:
+      loss f32[] in nats, and the model state and {"accuracy": f32[]} of this batch.
+    """
+    logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
+    loss = mean_cross_entropy(logits, batch["y"])
+    return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
+
+
+def mean_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Logits f32[B, K], labels i32[B] -> f32[], in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def accuracy(logits: Array, labels: Array) -> Array:
+    """Logits f32[B, K], labels i32[B] -> share of rows whose largest logit is the label's."""
+    return jnp.mean(jnp.argmax(jax.lax.stop_gradient(logits), axis=1) == labels)

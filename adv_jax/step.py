@@ -1,0 +1,204 @@
+"""A training step is a function, and scale is a wrapper around it.
+
+make_step      (objective, optimizer) -> step(state, batch) -> (state, metrics)
+over_steps     step -> the same over a leading axis of batches, by lax.scan
+over_replicas  fn -> the same over a leading axis of replicas (seeds, hyper-parameters)
+over_devices   fn -> the same over a leading axis of devices, by pmap: the only place of it
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from adv_jax.types import Array, Batch, Key, Metrics, Objective, Variables
+
+DEVICES = "devices"  # name of the pmapped axis
+Step = Callable[["TrainState", Batch], tuple["TrainState", Metrics]]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a run carries from step to step; nothing random is carried but the seed.
+
+    step: i32[], steps done.
+    seed: i32[], of this replica.
+    params, model_state: the model's variables.
+    opt_state: the optimizer's.
+    hyper: {config path: f32[]}, the real-valued settings that differ between replicas.
+    """
+
+    step: Array
+    seed: Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+    hyper: dict[str, Array]
+
+    @property
+    def variables(self) -> Variables:
+        return {"params": self.params, **self.model_state}
+
+    @property
+    def key(self) -> Key:
+        """The key of this step, a function of seed and step: a resumed run replays its draws."""
+        return jax.random.fold_in(jax.random.key(self.seed), self.step)
+
+
+def init_state(
+    variables: Variables,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: Array | int,
+    hyper: dict[str, Array] | None = None,
+) -> TrainState:
+    """The state before the first step, of fresh variables {"params": ..., **model_state}."""
+    model_state = {name: value for name, value in variables.items() if name != "params"}
+    return TrainState(
+        step=jnp.int32(0),
+        seed=jnp.int32(seed),
+        params=variables["params"],
+        model_state=model_state,
+        opt_state=optimizer.init(variables["params"]),
+        hyper=hyper or {},
+    )
+
+
+def make_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    shards: int = 1,
+) -> Step:
+    """One gradient step.
+
+    Args:
+      objective: (variables, batch, *, key) -> (loss f32[], (model_state, metrics)), with the
+        model, the attack and the numbers bound.
+      optimizer: any optax transformation.
+      shards: devices that share each batch. With more than one, the step must run inside
+        `over_devices`, `shards` neighbours of which average gradients, model state and metrics.
+
+    Returns:
+      step(state, batch) -> (state, metrics f32[] each), pure; the metrics have "loss".
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = state.key
+        if shards > 1:
+            key = jax.random.fold_in(key, shard_index(shards))
+
+        def loss(params):
+            return objective({"params": params, **state.model_state}, batch, key=key)
+
+        (value, (model_state, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(
+            state.params
+        )
+        metrics = {"loss": value, **metrics}
+        if shards > 1:
+            grads, model_state, metrics = mean_over_shards((grads, model_state, metrics), shards)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return (
+            state.replace(
+                step=state.step + 1,
+                params=optax.apply_updates(state.params, updates),
+                model_state={**state.model_state, **model_state},
+                opt_state=opt_state,
+            ),
+            metrics,
+        )
+
+    return step
+
+
+def over_steps(step: Step) -> Step:
+    """(state, batches with a leading axis S) -> (state, metrics f32[S] each): S steps in one."""
+
+    def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(step, state, batches)
+
+    return steps
+
+
+def over_replicas(fn: Callable) -> Callable:
+    """fn over a leading axis of every argument: replica i as if it ran alone.
+
+    On accelerators replicas are vectorised. A CPU runs them one after another: there a product
+    of stacked matrices is slower than as many single ones.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.vmap(fn)
+    return lambda *args: jax.lax.map(lambda args: fn(*args), args)
+
+
+def over_devices(fn: Callable, devices: list[jax.Device], *, donate: tuple[int, ...] = ()):
+    """fn over a leading axis of every argument, one entry a device; compiled.
+
+    Replicas come first, as they need no communication; where devices are left over, neighbours
+    share a replica's batches (`make_step`'s shards).
+    """
+    return jax.pmap(fn, axis_name=DEVICES, devices=devices, donate_argnums=donate)
+
+
+def shard_index(shards: int) -> Array:
+    """Which part of its replica's batches this device takes: i32[] in [0, shards)."""
+    return jax.lax.axis_index(DEVICES) % shards
+
+
+def mean_over_shards(tree: Any, shards: int) -> Any:
+    """The mean over the devices that share a replica."""
+    devices = jax.lax.axis_size(DEVICES)
+    groups = [list(range(i, i + shards)) for i in range(0, devices, shards)]
+    return jax.lax.pmean(tree, DEVICES, axis_index_groups=groups)
+
+
+class Layout(NamedTuple):
+    """Where the replicas run.
+
+    devices: those used; each has the same number of replicas.
+    shards: neighbouring devices that share a replica's batches; 1 for none.
+    """
+
+    devices: list[jax.Device]
+    shards: int
+
+    def spread(self, tree: Any) -> Any:
+        """Leaves [R, ...] -> [devices, replicas of a device, ...]."""
+        groups = len(self.devices) // self.shards
+
+        def spread(leaf):
+            leaf = jnp.asarray(leaf)
+            leaf = leaf.reshape(groups, leaf.shape[0] // groups, *leaf.shape[1:])
+            return jnp.repeat(leaf, self.shards, axis=0)
+
+        return jax.tree.map(spread, tree)
+
+    def gather(self, tree: Any) -> Any:
+        """The inverse: leaves [devices, replicas of a device, ...] -> [R, ...]."""
+
+        def gather(leaf):
+            leaf = leaf[:: self.shards]
+            return leaf.reshape(-1, *leaf.shape[2:])
+
+        return jax.tree.map(gather, tree)
+
+    def copies(self, tree: Any) -> Any:
+        """One copy of every leaf on each device: [...] -> [devices, ...]."""
+        copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self.devices)
+        return copy(jnp.arange(len(self.devices)), tree)
+
+
+def layout(num_replicas: int, *, shards: int = 1) -> Layout:
+    """As many of the devices at hand as divide the work evenly.
+
+    Raises:
+      ValueError: fewer devices than shards.
+    """
+    devices = jax.local_devices()
+    groups = len(devices) // shards
+    if not groups:
+        raise ValueError(f"shards is {shards}; allowed are 1 to {len(devices)}, the devices here")
+    used = max(n for n in range(1, min(groups, num_replicas) + 1) if num_replicas % n == 0)
+    return Layout(devices[: used * shards], shards)
