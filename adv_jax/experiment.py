@@ -1,0 +1,218 @@
+"""The program of a run: from a config, pure functions of one replica that can be compiled.
+
+A replica's real-valued settings are read from its state, so that replicas which differ only in
+them are one program.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adv_jax import attacks, evaluate, models, objectives
+from adv_jax.config import Replica, bind, with_values
+from adv_jax.data import Dataset, epoch_order, labelled_subset, split
+from adv_jax.optimizers import optimizer
+from adv_jax.step import TrainState, init_state, make_step, over_steps, shard_index
+from adv_jax.types import Apply, Array, Batch, Metrics, Objective, Variables
+
+EVALUATION_BATCH = 500
+
+
+class Run(NamedTuple):
+    """What a checkpoint holds of one replica.
+
+    best: the variables of the lowest validation error, {} without a validation set.
+    best_error: f32[], that error as a fraction; inf before the first epoch.
+    best_epoch: i32[], counted from 1; 0 before the first.
+    stopped: bool[], the patience is over; what comes after does not count.
+    """
+
+    state: TrainState
+    best: Variables
+    best_error: Array
+    best_epoch: Array
+    stopped: Array
+
+
+class Experiment:
+    """The parts that a config names, and the functions of one replica made of them.
+
+    Every function is pure and takes the arrays of the data set, `arrays`, and the rows of the
+    replica, `rows`, as arguments.
+    """
+
+    def __init__(self, config: Mapping[str, Any], dataset: Dataset) -> None:
+        """Builds each part once with the config's own numbers, so that mistakes show here.
+
+        Raises:
+          ConfigError: an unknown name or setting.
+        """
+        self._config = config
+        self._inputs = dataset.train.x.shape[1:]
+        self._train_rows = len(dataset.train.y) - config["data"]["num_valid"]
+        self._batch_size = config["batch_size"]
+        self._shards = config["replicas"]["shards"]
+        self.steps_per_epoch = self._train_rows // self._batch_size
+        self._model = _model(config["model"])
+        self.apply = models.apply_fn(self._model)
+        self._parts({})
+        self.attacks = {
+            name: bind(spec, attacks, field=f"evaluation.attacks.{name}", free=("eps",))
+            for name, spec in config["evaluation"]["attacks"].items()
+        }
+
+    def _parts(self, hyper: Mapping[str, Any]) -> tuple[Objective, optax.GradientTransformation]:
+        config = with_values(self._config, hyper)
+        spec = config["objective"]
+        bound: dict[str, Any] = {
+            field: bind(value, attacks, field=f"objective.{field}")
+            for field, value in spec.items()
+            if isinstance(value, Mapping)
+        }
+        objective = partial(bind(spec, objectives, field="objective", **bound), self.apply)
+        return objective, optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
+
+    def init(self, seed: Array, hyper: dict[str, Array]) -> Run:
+        """A replica before its first step: i32[], {path: f32[]}."""
+        x = jnp.zeros((2, *self._inputs))
+        variables = models.init(self._model, jax.random.key(seed), x)
+        state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)
+        return Run(
+            state=state,
+            best=variables if self._config["data"]["num_valid"] else {},
+            best_error=jnp.float32(jnp.inf),
+            best_epoch=jnp.int32(0),
+            stopped=jnp.bool_(False),
+        )
+
+    def epoch(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> tuple[Run, Metrics]:
+        """One epoch of training -> (run, metrics f32[steps] each)."""
+        objective, optim = self._parts(run.state.hyper)
+        step = make_step(objective, optim, shards=self._shards)
+
+        def step_on(state, rows):
+            x, y = arrays["x"], arrays["y"]
+            labelled, unlabelled = rows["labelled"], rows["train"]
+            batch = {"x": x[labelled], "y": y[labelled], "unlabelled": x[unlabelled]}
+            return step(state, batch)
+
+        epoch = run.state.step // self.steps_per_epoch
+        order = {
+            name: self._batches(rows[name], run.state.seed, epoch) for name in ("labelled", "train")
+        }
+        state, metrics = over_steps(step_on)(run.state, order)
+        return run._replace(state=state), metrics
+
+    def _batches(self, rows: Array, seed: Array, epoch: Array) -> Array:
+        """i32[N] -> i32[steps, B of this shard], in the order of this epoch.
+
+        Fewer rows than the epoch visits are gone through again and again in that order. With all
+        rows labelled, both halves of a batch are the same images, as in the ladder's reference.
+        """
+        order = rows[epoch_order(seed, epoch, len(rows))]
+        visited = self.steps_per_epoch * self._batch_size
+        order = jnp.tile(order, -(-visited // len(rows)))[:visited]
+        batches = order.reshape(self.steps_per_epoch, self._shards, -1)
+        return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
+
+    def monitor(
+        self, run: Run, epoch: Array, arrays: Batch, rows: Mapping[str, Array]
+    ) -> tuple[Run, Metrics]:
+        """Errors on unperturbed data after an epoch, counted from 1; keeps the best model."""
+        variables = self.test_variables(run.state.variables, arrays, rows)
+        logits_fn = _logits_fn(self.apply, variables)
+        measure = partial(evaluate.clean, logits_fn, batch_size=EVALUATION_BATCH)
+        test = measure(arrays["test_x"], arrays["test_y"])
+        metrics = {"test_error": 1 - test["accuracy"], "test_confidence": test["confidence"]}
+        if not len(rows["valid"]):
+            return run, metrics
+        valid = measure(arrays["x"][rows["valid"]], arrays["y"][rows["valid"]])
+        error = 1 - valid["accuracy"]
+        better = (error < run.best_error) & ~run.stopped
+        keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
+        run = run._replace(
+            best=keep(run.state.variables, run.best),
+            best_error=keep(error, run.best_error),
+            best_epoch=keep(epoch, run.best_epoch),
+        )
+        patience = self._config["patience"]
+        stopped = run.stopped | (epoch - run.best_epoch >= patience) if patience else run.stopped
+        return run._replace(stopped=stopped), metrics | {"valid_error": error}
+
+    def test_variables(
+        self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
+    ) -> Variables:
+        """The variables with batch statistics averaged over the labelled training set.
+
+        Plain averages over its batches of the mean and of the unbiased variance, in the order of
+        the rows; a model without batch statistics comes back as it is.
+        """
+        if "batch_stats" not in variables:
+            return variables
+        size = min(self._batch_size, len(rows["labelled"]))
+        count = len(rows["labelled"]) // size
+        batches = rows["labelled"][: count * size].reshape(count, size)
+        stats = jax.lax.map(
+            lambda rows: self.apply(variables, arrays["x"][rows], train=True).model_state, batches
+        )
+        return {**variables, **jax.tree.map(lambda s: s.mean(0), stats)}
+
+    def evaluate(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> dict[str, Any]:
+        """Clean measures and curves under attack of the final (or best) model on the test set."""
+        variables = self.test_variables(run.best or run.state.variables, arrays, rows)
+        logits_fn = _logits_fn(self.apply, variables)
+        x, y = arrays["test_x"], arrays["test_y"]
+        result: dict[str, Any] = {
+            "clean": evaluate.clean(logits_fn, x, y, batch_size=EVALUATION_BATCH)
+        }
+        if self.attacks:
+            result["attacks"] = evaluate.curves(
+                logits_fn,
+                x,
+                y,
+                self.attacks,
+                eps=self._config["evaluation"]["eps"],
+                batch_size=EVALUATION_BATCH,
+                key=jax.random.key(run.state.seed),
+            )
+        return result
+
+
+def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
+    """Which training examples each replica uses for what: {"train", "valid", "labelled"} i32[R, n].
+
+    Raises:
+      DataError: sizes that do not fit the data.
+    """
+    settings, labels = config["data"], dataset.train.y
+    rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labelled": []}
+    for replica in replicas:
+        train, valid = split(labels, num_valid=settings["num_valid"], seed=replica.seed)
+        subset = labelled_subset(
+            labels[train],
+            num_labels=settings["num_labels"] or len(train),
+            num_classes=dataset.num_classes,
+            seed=replica.seed,
+        )
+        for name, chosen in (("train", train), ("valid", valid), ("labelled", train[subset])):
+            rows[name].append(chosen)
+    return {name: np.stack(chosen) for name, chosen in rows.items()}
+
+
+def _model(spec: Mapping[str, Any]) -> Any:
+    """The module that a spec names; a nested spec names an initialiser."""
+    inits = {
+        field: bind(value, models.initializers, field=f"model.{field}")()
+        for field, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    return bind(spec, models, field="model", **inits)()
+
+
+def _logits_fn(apply: Apply, variables: Variables):
+    return lambda x: apply(variables, x).logits

@@ -1,0 +1,90 @@
+"""An experiment compiled for the devices at hand, with its data resident on them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from adv_jax.config import Replica
+from adv_jax.data import Dataset
+from adv_jax.experiment import Experiment, Run
+from adv_jax.step import layout, over_devices, over_replicas
+
+
+class Program:
+    """All replicas of an experiment at once; states stay on the devices, [devices, replicas, ...].
+
+    Metrics come back as NumPy arrays with one leading axis of replicas.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        dataset: Dataset,
+        rows: dict[str, np.ndarray],
+        replicas: list[Replica],
+        *,
+        shards: int,
+    ) -> None:
+        """rows: of each replica, as `experiment.rows_of` gives them."""
+        self.steps_per_epoch = experiment.steps_per_epoch
+        self._replicas = replicas
+        self._layout = layout(len(replicas), shards=shards)
+        self._arrays = self._layout.copies(
+            {
+                "x": dataset.train.x,
+                "y": dataset.train.y,
+                "test_x": dataset.test.x,
+                "test_y": dataset.test.y,
+            }
+        )
+        self._rows = self._layout.spread(rows)
+        devices = self._layout.devices
+        self._init = over_devices(over_replicas(experiment.init), devices)
+        self._epoch = over_devices(_with_data(experiment.epoch), devices, donate=(0,))
+        self._monitor = over_devices(_with_data(experiment.monitor), devices, donate=(0,))
+        self._evaluate = over_devices(_with_data(experiment.evaluate), devices)
+
+    def init(self) -> Run:
+        """The replicas before their first step."""
+        seeds = np.array([replica.seed for replica in self._replicas], np.int32)
+        hyper = {
+            path: np.array([replica.overrides[path] for replica in self._replicas], np.float32)
+            for path in self._replicas[0].overrides
+        }
+        return self._init(*self._layout.spread((seeds, hyper)))
+
+    def epoch(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
+        """One epoch of training -> (state, metrics f32[R, steps] each); `state` is used up."""
+        state, metrics = self._epoch(state, self._arrays, self._rows)
+        return state, self.fetch(metrics)
+
+    def monitor(self, state: Run, epoch: int) -> tuple[Run, dict[str, np.ndarray]]:
+        """Errors after an epoch counted from 1 -> (state, metrics f32[R]); `state` is used up."""
+        epochs = self._layout.spread(np.full(len(self._replicas), epoch, np.int32))
+        state, metrics = self._monitor(state, self._arrays, self._rows, epochs)
+        return state, self.fetch(metrics)
+
+    def evaluate(self, state: Run) -> dict[str, Any]:
+        """`Experiment.evaluate`: a tree of f32[R] and f32[R, E]."""
+        return self.fetch(self._evaluate(state, self._arrays, self._rows))
+
+    def fetch(self, tree: Any) -> Any:
+        """What is on the devices as NumPy arrays [R, ...], copied."""
+        return jax.tree.map(np.array, self._layout.gather(tree))
+
+    def place(self, tree: Any) -> Any:
+        """The inverse of `fetch`."""
+        return self._layout.spread(tree)
+
+
+def _with_data(fn: Callable) -> Callable:
+    """fn(run, *each, arrays, rows) of one replica -> the same of a device's (runs, arrays, ...)."""
+
+    def on_device(runs: Run, arrays: Any, rows: Any, *each: jax.Array) -> Any:
+        return over_replicas(lambda run, rows, *each: fn(run, *each, arrays, rows))(
+            runs, rows, *each
+        )
+
+    return on_device
