@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adv_jax.types import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """One line: the file or field that is bad, what was found there, what is allowed."""
 
 

@@ -1,0 +1,124 @@
+"""Orbax checkpoints that are written in the background and trusted only if their digest fits."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from adv_jax.types import UserError
+
+Tree = Any
+
+
+class Restored(NamedTuple):
+    """The newest intact checkpoint.
+
+    epoch: the epoch that it follows; 0 if there is none, and then no tree.
+    tree: NumPy arrays.
+    notes: as they were saved.
+    warnings: a line for each damaged newer one.
+    """
+
+    epoch: int
+    tree: Tree | None
+    notes: dict[str, Any]
+    warnings: list[str]
+
+
+class Checkpoints:
+    """The last few checkpoints of a run, one directory each, named by the epoch they follow.
+
+    Each holds a tree of arrays, notes, and the SHA-256 of the arrays' bytes. A checkpoint is
+    renamed into place when it is whole, so that a killed process leaves no half of one. A context
+    manager.
+    """
+
+    def __init__(self, directory: Path, *, kept: int) -> None:
+        """directory: made if need be.  kept: how many to keep, the oldest going first."""
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save otherwise.
+        options = ocp.CheckpointManagerOptions(max_to_keep=kept)
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def save(self, epoch: int, tree: Tree, notes: dict[str, Any]) -> None:
+        """Begins to write a tree of NumPy arrays, which must not change, and notes for JSON.
+
+        Raises:
+          UserError: the write before could not be finished, or this one not begun.
+        """
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardSave(tree),
+            notes=ocp.args.JsonSave({"sha256": digest(tree), **notes}),
+        )
+        try:
+            self._manager.save(epoch, args=items)
+        except (OSError, ValueError) as error:
+            raise self._failed(error) from error
+
+    def restore(self, like: Tree) -> "Restored":
+        """The newest intact checkpoint.
+
+        Args:
+          like: a tree of arrays, or of their shapes and dtypes, as they were saved.
+
+        Returns:
+          The checkpoint; epoch 0 and no tree if none is intact. Damaged newer ones are deleted.
+        """
+        warnings = []
+        abstract = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore()
+        )
+        for epoch in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._manager.restore(epoch, args=items)
+                tree = jax.tree.map(np.asarray, restored["tree"])
+                notes = restored["notes"]
+                if notes.pop("sha256") != digest(tree):
+                    raise ValueError("its arrays do not have the SHA-256 that was recorded")
+                return Restored(epoch, tree, notes, warnings)
+            # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
+            except Exception as error:
+                reason = str(error).partition("\n")[0][:200]
+                warnings.append(f"checkpoint of epoch {epoch} is damaged and left out: {reason}")
+                self._manager.delete(epoch)
+        return Restored(0, None, {}, warnings)
+
+    def finish(self) -> None:
+        """Waits until everything is on disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            raise self._failed(error) from error
+
+    def latest(self) -> str:
+        """The newest checkpoint in words."""
+        epoch = self._manager.latest_step()
+        return "none" if epoch is None else f"epoch {epoch} in {self._manager.directory}"
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def _failed(self, error: Exception) -> UserError:
+        reason = str(error).partition("\n")[0][:200]
+        return UserError(f"checkpoint cannot be written: {reason}; kept: {self.latest()}")
+
+
+def digest(tree: Tree) -> str:
+    """SHA-256 of the names, shapes, dtypes and bytes of a tree of arrays."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,116 @@
+"""Where the numbers of a run go: metrics.jsonl, the terminal and, if wanted, TensorBoard."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from adv_jax.config import Replica
+from adv_jax.types import UserError
+from adv_jax.workdir import Workdir
+
+
+class Log:
+    """Logs epochs: a bar on a terminal and plain lines elsewhere; a context manager."""
+
+    def __init__(
+        self,
+        files: Workdir,
+        replicas: Sequence[Replica],
+        *,
+        epochs: int,
+        done: int,
+        tensorboard: bool,
+    ) -> None:
+        """epochs: of the whole run; done: how many of them an earlier process has done.
+
+        Raises:
+          UserError: TensorBoard is wanted, and tensorboardX is not installed.
+        """
+        self._files, self._replicas, self._epochs = files, replicas, epochs
+        self._writers = _writers(files, len(replicas), done) if tensorboard else []
+        self._console = Console()
+        self._bar = Progress(
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=epochs, completed=done, numbers="compiling")
+        self._last = time.monotonic()
+
+    def __enter__(self) -> "Log":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        for writer in self._writers:
+            writer.close()
+
+    def say(self, line: str) -> None:
+        """One line, above the bar if there is one."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def epoch(
+        self, epoch: int, metrics: dict[str, np.ndarray], *, running: np.ndarray, steps: int
+    ) -> None:
+        """Logs an epoch.
+
+        Args:
+          epoch: counted from 1.
+          metrics: name -> f[R].
+          running: bool[R], the replicas that had not stopped before; the others are not logged.
+          steps: done in this epoch, over all replicas.
+        """
+        lines: list[dict[str, Any]] = [
+            {"epoch": epoch, "replica": i, "seed": replica.seed}
+            | {name: float(values[i]) for name, values in metrics.items()}
+            for i, replica in enumerate(self._replicas)
+            if running[i]
+        ]
+        self._files.append_metrics(lines)
+        for line in lines if self._writers else ():
+            for name in metrics:
+                self._writers[line["replica"]].add_scalar(name, line[name], epoch)
+        now = time.monotonic()
+        rate, self._last = steps / (now - self._last), now
+        numbers = "  ".join(f"{name} {values.mean():.4g}" for name, values in metrics.items())
+        numbers += f"  {rate:.0f} steps/s"
+        self._bar.update(self._task, completed=epoch, numbers=numbers)
+        if not self._console.is_terminal:
+            self.say(f"epoch {epoch}/{self._epochs}  {numbers}")
+
+
+def _writers(files: Workdir, count: int, done: int) -> list[Any]:
+    """One TensorBoard writer a replica; what an earlier process wrote after `done` is dropped."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "tensorboard is True, which needs tensorboardX: pip install 'adv-jax[tensorboard]'"
+        ) from None
+    path = files.path / "tensorboard"
+    return [SummaryWriter(str(path / str(i)), purge_step=done + 1) for i in range(count)]
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints a table to the terminal."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)

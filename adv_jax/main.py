@@ -1,0 +1,60 @@
+"""The command line: `python -m adv_jax.main --config=configs/X.py[:mode] [--workdir=DIR]`.
+
+Fields are overridden by --config.a.b=value. Without --workdir the run goes to
+runs/<experiment>-<hash of the config>; the same command resumes it.
+"""
+
+import os
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from adv_jax import train
+from adv_jax.config import explain_flags, replicas
+from adv_jax.types import UserError
+from adv_jax.workdir import default_path
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/, and its mode")
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
+
+
+def main(_: list[str]) -> None:
+    """Runs the config that the flags name; exits with 1 on a mistake, 128 + signal on a signal."""
+    logging.set_verbosity(logging.ERROR)  # JAX and Orbax tell much that is no news to the user.
+    config = _CONFIG.value.to_dict()
+    workdir = _WORKDIR.value or default_path(config)
+    print(f"workdir {workdir}")
+    try:
+        _use_cores(len(replicas(config)))
+        train.run(config, workdir)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except train.Interrupted as stop:
+        print(stop)
+        sys.exit(128 + stop.signum)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is None:
+            raise UserError("--config is missing; allowed is a file of configs/")
+        return rest
+    # A config is a program: whatever it, or an override, raises is the user's to read.
+    except Exception as error:
+        sys.exit(f"error: {explain_flags(argv, error)}")
+
+
+def _use_cores(num_replicas: int) -> None:
+    """Offers CPU cores as devices, so that replicas run side by side, one core for each.
+
+    That beats all cores for each replica in turn. A single replica is left all cores.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", min(num_replicas, os.cpu_count() or 1))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)
