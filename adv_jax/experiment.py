@@ -16,6 +16,7 @@ import optax
 from adv_jax import attacks, evaluate, models, objectives
 from adv_jax.config import Replica, bind, with_values
 from adv_jax.data import Dataset, epoch_order, labelled_subset, split
+from adv_jax.models import initializers
 from adv_jax.optimizers import optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_steps, shard_index
 from adv_jax.types import Apply, Array, Batch, Metrics, Objective, Variables
@@ -207,7 +208,7 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
 def _model(spec: Mapping[str, Any]) -> Any:
     """The module that a spec names; a nested spec names an initialiser."""
     inits = {
-        field: bind(value, models.initializers, field=f"model.{field}")()
+        field: bind(value, initializers, field=f"model.{field}")()
         for field, value in spec.items()
         if isinstance(value, Mapping)
     }

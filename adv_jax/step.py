@@ -6,7 +6,7 @@ over_replicas  fn -> the same over a leading axis of replicas (seeds, hyper-para
 over_devices   fn -> the same over a leading axis of devices, by pmap: the only place of it
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -133,9 +133,15 @@ def over_replicas(fn: Callable) -> Callable:
     return lambda *args: jax.lax.map(lambda args: fn(*args), args)
 
 
-def over_devices(fn: Callable, devices: list[jax.Device], *, donate: tuple[int, ...] = ()):
-    """fn over a leading axis of every argument, one entry a device; compiled.
+def over_devices(
+    fn: Callable,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    donate: tuple[int, ...] = (),
+) -> Callable:
+    """fn over a leading axis of every argument, one entry for each device; compiled.
 
+    Without `devices` the first ones at hand are used. `donate`: arguments that are used up.
     Replicas come first, as they need no communication; where devices are left over, neighbours
     share a replica's batches (`make_step`'s shards).
     """

@@ -20,13 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
-    "main": {"train"},
-    "train": PARTS
-    | {"evaluate", "objectives", "optimizers", "progress", "report", "step", "workdir"},
+    "main": {"config", "train", "workdir"},
+    "train": {"checkpoint", "config", "data", "experiment", "log", "program", "report", "workdir"},
+    "program": {"config", "data", "experiment", "step"},
+    "experiment": PARTS | {"evaluate", "objectives", "optimizers", "step"},
     "report": {"evaluate"},
     "evaluate": PARTS,
     "optimizers": {"config"},
-    "progress": set(),
+    "log": {"config", "workdir"},
     "workdir": {"config"},
     "step": set(),
     "objectives": {"norms"},

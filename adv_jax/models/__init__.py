@@ -1,42 +1,12 @@
-"""Linen modules `(x, *, train) -> (logits, extras)`, and the one function that runs them.
+"""Linen modules `(x, *, train) -> (logits, extras)`, and the functions that run them.
 
-extras are named intermediates, as each module's docstring lists them.
+extras are named intermediates, as each module's docstring lists them. A config may name what
+`__all__` has.
 """
 
-import flax.linen as nn
-
+from adv_jax.models.apply import apply_fn as apply_fn
+from adv_jax.models.apply import init as init
 from adv_jax.models.ladder import Ladder as ladder
 from adv_jax.models.mlp import MLP as mlp
-from adv_jax.types import Apply, Array, Key, Output, Variables
 
-__all__ = ["apply_fn", "init", "ladder", "mlp"]
-
-
-def apply_fn(model: nn.Module) -> Apply:
-    """`apply(variables, *inputs, train=False, key=None, method=None) -> Output` of a module.
-
-    variables: {"params": ..., **model_state}.
-    inputs: f32[B, *D], one for the usual pass; `method` names another pass of the module.
-    key: of the pass's noise and dropout; a pass that draws none needs none.
-    """
-
-    def apply(
-        variables: Variables,
-        *inputs: Array,
-        train: bool = False,
-        key: Key | None = None,
-        method: str | None = None,
-    ) -> Output:
-        rngs = None if key is None else {"noise": key, "dropout": key}
-        mutable = [name for name in variables if name != "params"] if train else []
-        (logits, extras), model_state = model.apply(
-            variables, *inputs, train=train, rngs=rngs, mutable=mutable, method=method
-        )
-        return Output(logits, extras, model_state)
-
-    return apply
-
-
-def init(model: nn.Module, key: Key, x: Array) -> Variables:
-    """Fresh variables of a module for inputs like x f32[B, *D]."""
-    return model.init(key, x, train=True)
+__all__ = ["ladder", "mlp"]

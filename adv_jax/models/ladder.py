@@ -124,6 +124,10 @@ class Ladder(nn.Module):
                 f"model.noise_std has {len(self.noise_std)} entries; allowed are "
                 f"{len(self.features) + 1}: one for the input and for each of model.features"
             )
+        if not 0 <= self.bottom <= len(self.features):
+            raise ValueError(
+                f"model.bottom is {self.bottom}; allowed are 0 to {len(self.features)}"
+            )
         self.encoder = Encoder(self.features, self.activation, self.noise_std)
         self.decoder = Decoder(self.bottom)
         self.stored_moments = [
@@ -145,6 +149,10 @@ class Ladder(nn.Module):
             stored = [(mean.value, var.value) for mean, var in self.stored_moments]
             clean = self.encoder(_flat(x), moments=stored)
             return clean.logits, {"z": clean.z}
+        if x.shape[0] < 2:
+            raise ValueError(
+                "batch_size is 1; a model that normalises by its batch needs at least 2"
+            )
         clean = self.encoder(_flat(x))
         if self.is_initializing():
             self.decoder(clean.z, clean.logits)

@@ -43,7 +43,7 @@ def ladder(
       "denoising": f32[], the weighted sum}. The accuracy is that of the corrupted pass.
 
     Raises:
-      ValueError: as many weights as do not fit the model's layers.
+      ValueError: as many weights as do not fit the model's layers; one below its `bottom`.
 
     Source: Rasmus et al. 2015; Maronas 2016, eq. 32, 33, 35 (corrected), 56-59.
     """
@@ -67,16 +67,23 @@ def ladder(
             f"objective.weights has {len(weights)} entries; allowed are {max(z) + 1}: one for the "
             "input and for each of model.features"
         )
+    if any(weight and layer not in z for layer, weight in enumerate(weights)):
+        raise ValueError(
+            f"objective.weights is {weights}; allowed below layer {min(z)}, model.bottom, is 0"
+        )
     supervised = mean_cross_entropy(logits, y)
     denoising = sum(
-        weight * jnp.mean(jnp.square(z_hat[layer] - z[layer]))
-        for layer, weight in enumerate(weights)
-        if weight
+        (
+            weight * jnp.mean(jnp.square(z_hat[layer] - z[layer]))
+            for layer, weight in enumerate(weights)
+            if weight
+        ),
+        start=jnp.zeros_like(supervised),
     )
     metrics = {
         "accuracy": accuracy(logits, y),
         "supervised": supervised,
-        "denoising": jnp.asarray(denoising),
+        "denoising": denoising,
     }
     return supervised + denoising, (model_state, metrics)
 
