@@ -1,0 +1,106 @@
+"""models.mlp: against NumPy, and the thesis' beginning."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import models
+from adv_jax.models import initializers
+
+ACTIVATIONS = {
+    "relu": lambda a: np.maximum(a, 0),
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    "tanh": np.tanh,
+}
+
+
+def random_params(model, inputs, seed=0):
+    """Parameters of the model's shapes, biases included, from NumPy."""
+    shapes = jax.eval_shape(
+        lambda: models.init(model, jax.random.key(0), jnp.zeros((2, inputs)))["params"]
+    )
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_logits_and_hidden_layers_equal_the_numpy_version(activation):
+    model = models.mlp(features=(5, 4), num_classes=3, activation=activation)
+    params = random_params(model, 6)
+    x = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
+    logits, extras, state = models.apply_fn(model)({"params": params}, x)
+    h = np.float64(x)
+    for layer in (1, 2):
+        weights = params[f"hidden{layer}"]
+        h = ACTIVATIONS[activation](h @ weights["kernel"] + weights["bias"])
+        np.testing.assert_allclose(extras[f"hidden{layer}"], h, rtol=1e-5, atol=1e-5)
+    expected = h @ params["logits"]["kernel"] + params["logits"]["bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    assert list(extras) == ["hidden1", "hidden2"]
+    assert not state
+
+
+def test_without_hidden_layers_it_is_softmax_regression():
+    model = models.mlp(features=(), num_classes=3)
+    params = random_params(model, 4)
+    assert params.keys() == {"logits"}
+    x = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
+    logits, extras, _ = models.apply_fn(model)({"params": params}, x)
+    expected = x @ params["logits"]["kernel"] + params["logits"]["bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+    assert extras == {}
+
+
+def test_images_are_flattened_and_training_is_the_same_pass():
+    model = models.mlp(features=(5,), num_classes=3)
+    variables = {"params": random_params(model, 12)}
+    x = np.random.default_rng(1).normal(size=(2, 3, 4, 1)).astype(np.float32)
+    apply = models.apply_fn(model)
+    expected = apply(variables, x.reshape(2, 12)).logits
+    np.testing.assert_array_equal(apply(variables, x).logits, expected)
+    np.testing.assert_array_equal(apply(variables, x, train=True).logits, expected)
+
+
+def test_the_default_is_the_thesis_800_units_with_biases():
+    # (784 + 1) 800 + (800 + 1) 10 = 636,010 parameters.
+    params = random_params(models.mlp(), 784)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 636_010
+
+
+def test_biases_begin_at_zero_whatever_the_weights():
+    model = models.mlp(
+        features=(20,), hidden_init=initializers.gaussian(1.0), output_init=initializers.zero()
+    )
+    params = models.init(model, jax.random.key(0), jnp.zeros((2, 6)))["params"]
+    for layer in ("hidden1", "logits"):
+        np.testing.assert_array_equal(params[layer]["bias"], 0)
+    assert np.abs(params["hidden1"]["kernel"]).min() > 0
+    np.testing.assert_array_equal(params["logits"]["kernel"], 0)
+
+
+def test_the_thesis_net_begins_without_a_gradient_by_its_input():
+    # Its output weights are 0: every class has probability 1/10, the loss is ln 10 = 2.302585,
+    # and the first adversarial batch is the clean one.
+    model = models.mlp(
+        features=(800,), hidden_init=initializers.sparse(15), output_init=initializers.zero()
+    )
+    x = jax.random.uniform(jax.random.key(1), (4, 784))
+    variables = models.init(model, jax.random.key(0), x)
+    apply = models.apply_fn(model)
+
+    def loss(x):
+        return -jax.nn.log_softmax(apply(variables, x).logits)[:, 3].mean()
+
+    value, gradient = jax.value_and_grad(loss)(x)
+    assert float(value) == pytest.approx(2.302585, abs=1e-6)
+    np.testing.assert_array_equal(gradient, 0)
+    # The hidden layer itself is alive.
+    hidden = apply(variables, x).extras["hidden1"]
+    assert 0.2 < float((hidden > 0).mean()) < 0.8
+
+
+@pytest.mark.parametrize("model", [models.mlp(activation="rleu"), models.ladder(activation="rleu")])
+def test_an_unknown_activation_is_refused_with_the_legal_ones(model):
+    with pytest.raises(ValueError, match="activation is 'rleu'; allowed are relu, sigmoid, tanh"):
+        models.init(model, jax.random.key(0), jnp.zeros((2, 6)))

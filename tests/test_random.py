@@ -1,0 +1,88 @@
+"""random.normal: equal to jax.random.normal in its older layout, and standard normal."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adv_jax.random import normal
+
+
+def reference(key, shape):
+    with jax.threefry_partitionable(False):
+        return jax.random.normal(key, shape)
+
+
+@settings(max_examples=10)
+@given(
+    shape=st.lists(st.integers(1, 9), max_size=3).map(tuple),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_every_shape_equals_jax_bit_for_bit(shape, seed):
+    key = jax.random.key(seed)
+    found = normal(key, shape)
+    assert found.shape == shape and found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, reference(key, shape))
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (2,), (3,), (0, 3), (2, 100, 784), (60_001, 10), (99_999, 3)]
+)
+def test_scalars_empty_odd_and_large_arrays_equal_jax_bit_for_bit(shape):
+    key = jax.random.fold_in(jax.random.key(7), math.prod(shape))
+    np.testing.assert_array_equal(normal(key, shape), reference(key, shape))
+
+
+def test_compiled_alone_or_inside_a_scan_it_draws_the_same_numbers():
+    key, shape = jax.random.key(3), (5, 201)
+    expected = reference(key, shape)
+    np.testing.assert_array_equal(jax.jit(partial(normal, shape=shape))(key), expected)
+    keys = jax.random.split(key, 3)
+    _, found = jax.lax.scan(lambda _, key: (None, normal(key, shape)), None, keys)
+    for row, key in zip(found, keys, strict=True):
+        np.testing.assert_array_equal(row, reference(key, shape))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 5)])
+def test_vmapped_over_keys_each_draw_is_that_of_its_key(shape):
+    keys = jax.random.split(jax.random.key(11), 6)
+    found = jax.vmap(partial(normal, shape=shape))(keys)
+    expected = np.stack([reference(key, shape) for key in keys])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_old_style_keys_are_the_typed_keys_of_the_same_seed():
+    np.testing.assert_array_equal(
+        normal(jax.random.PRNGKey(3), (7,)), normal(jax.random.key(3), (7,))
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_large_draw_is_standard_normal(seed):
+    n = 200_001
+    z = np.float64(normal(jax.random.key(seed), (n,)))
+    # The standard errors of mean, variance and fourth moment are sqrt(1/n), sqrt(2/n), sqrt(96/n).
+    assert abs(z.mean()) < 4 * np.sqrt(1 / n)
+    assert abs(z.var() - 1) < 4 * np.sqrt(2 / n)
+    assert abs((z**4).mean() - 3) < 4 * np.sqrt(96 / n)
+    assert scipy.stats.kstest(z, "norm").pvalue > 1e-3
+    assert np.isfinite(z).all()
+
+
+def test_neighbours_and_the_two_halves_of_a_draw_are_uncorrelated():
+    z = np.float64(normal(jax.random.key(5), (100_000,)))
+    for distance in (1, 2, 50_000):
+        assert abs(np.mean(z[:-distance] * z[distance:])) < 4 / np.sqrt(50_000)
+    assert len(np.unique(z)) > 0.99 * len(z)  # 23 bits: a few of 100,000 numbers repeat.
+
+
+def test_a_key_of_another_generator_and_a_batch_of_keys_are_refused():
+    for key in (jax.random.key(0, impl="rbg"), jax.random.split(jax.random.key(0), 3)):
+        with pytest.raises(ValueError, match="key must be one threefry key, got key<"):
+            normal(key, (3,))
