@@ -705,3 +705,24 @@ def test_test_statistics_are_plain_averages_over_the_labelled_batches(x64, label
         np.testing.assert_allclose(stats[f"mean{layer}"], mean, rtol=1e-9)
         np.testing.assert_allclose(stats[f"var{layer}"], np.mean(corrected, axis=0), rtol=1e-9)
     jax.tree.map(np.testing.assert_array_equal, found["params"], variables["params"])
+
+
+# Settings that do not fit.
+
+
+@pytest.mark.parametrize("bottom", [-1, TOP + 1])
+def test_a_bottom_outside_the_layers_is_refused(bottom):
+    model = models.ladder(features=FEATURES, noise_std=NOISE_STD, bottom=bottom)
+    with pytest.raises(ValueError, match=f"model.bottom is {bottom}; allowed are 0 to {TOP}"):
+        initial(model, jnp.zeros((2, INPUTS)))
+
+
+def test_a_weight_below_the_bottom_is_refused():
+    with pytest.raises(ValueError, match=r"objective.weights is \(1, 0, 0, 1\); .* layer 3"):
+        cost(random_variables(), random_batch(), weights=(1, 0, 0, 1), bottom=TOP)
+
+
+def test_a_batch_of_one_row_is_refused():
+    variables, batch = random_variables(), random_batch()
+    with pytest.raises(ValueError, match="batch_size is 1"):
+        make_apply()(variables, batch["x"][:1], train=True)
