@@ -20,28 +20,54 @@ from adv_jax.types import UserError
 # What the program passes at run time; a config never sets it.
 _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
 
-# Allowed values of a number by the last part of its path: (lowest, highest, integers only).
-_RANGES: dict[str, tuple[float, float, bool]] = {
-    "seed": (0, 2**31 - 1, True),
-    "seeds": (1, 2**31 - 1, True),
-    "epochs": (1, math.inf, True),
-    "batch_size": (1, math.inf, True),
-    "num_valid": (0, math.inf, True),
-    "num_labels": (0, math.inf, True),
-    "patience": (0, math.inf, True),
-    "monitor_every": (1, math.inf, True),
-    "checkpoint_every": (1, math.inf, True),
-    "checkpoints_kept": (1, math.inf, True),
-    "features": (1, math.inf, True),
-    "bottom": (0, math.inf, True),
-    "weights": (0, math.inf, False),
-    "noise_std": (0, math.inf, False),
-    "eps": (0, math.inf, False),
-    "tau": (0, math.inf, False),
-    "std": (0, math.inf, False),
-    "alpha": (0, 1, False),
-    "learning_rate": (0, math.inf, False),
-    "momentum": (0, 1, False),
+
+class _Range(NamedTuple):
+    """Allowed values of a number; a bound that is infinite is none."""
+
+    low: float
+    high: float = math.inf
+    whole: bool = False
+
+    def allows(self, value: object) -> bool:
+        kind = int if self.whole else int | float
+        number = isinstance(value, kind) and not isinstance(value, bool)
+        return number and math.isfinite(value) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        kind = "whole numbers" if self.whole else "numbers"
+        if self.high < math.inf:
+            return f"{kind} from {self.low:.10g} to {self.high:.10g}"
+        return f"{kind} of at least {self.low:g}"
+
+
+_COUNT, _COUNT_OR_NONE, _SIZE = _Range(1, whole=True), _Range(0, whole=True), _Range(0)
+
+# By the last part of a field's path.
+_RANGES = {
+    # Seeds count up from the first, and the last must fit an int32 too.
+    "seed": _Range(0, 2**30, whole=True),
+    "seeds": _Range(1, 2**30, whole=True),
+    "shards": _COUNT,
+    "epochs": _COUNT,
+    "batch_size": _COUNT,
+    "num_valid": _COUNT_OR_NONE,
+    "num_labels": _COUNT_OR_NONE,
+    "patience": _COUNT_OR_NONE,
+    "monitor_every": _COUNT,
+    "checkpoint_every": _COUNT,
+    "checkpoints_kept": _COUNT,
+    "features": _COUNT,
+    "bottom": _COUNT_OR_NONE,
+    "connections": _COUNT,
+    "num_classes": _COUNT,
+    "weights": _SIZE,
+    "noise_std": _SIZE,
+    "eps": _SIZE,
+    "tau": _SIZE,
+    "std": _SIZE,
+    "alpha": _Range(0, 1),
+    "learning_rate": _SIZE,
+    "momentum": _Range(0, 1),
 }
 
 
@@ -102,16 +128,20 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     Seeds count up from `config["seed"]`; the points of the grid vary slowest.
 
     Raises:
-      ConfigError: a path of the grid that is no number of the config, or that has no values.
+      ConfigError: a path of the grid that is no number of the objective or the optimizer (what
+        else differs needs a program of its own), or whose values are no numbers.
     """
     grid = config["replicas"]["grid"] or {}
-    numbers = {path for path, value in leaves(config) if _is_number(value)}
+    legal = {
+        path
+        for path, value in leaves(config)
+        if _is_number(value) and path.startswith(("objective.", "optimizer."))
+    }
     for path, values in grid.items():
-        if path not in numbers:
-            raise ConfigError(
-                _unknown("replicas.grid has a path that is no number,", path, numbers)
-            )
-        if not isinstance(values, tuple | list) or not values:
+        if path not in legal:
+            raise ConfigError(_unknown("replicas.grid has the path", path, legal))
+        numbers = isinstance(values, tuple | list) and all(map(_is_number, values))
+        if not numbers or not values:
             raise ConfigError(
                 f"replicas.grid[{path!r}] is {values!r}; allowed is a tuple of numbers"
             )
@@ -141,14 +171,13 @@ def validate(config: Mapping[str, Any]) -> None:
     grid = config["replicas"]["grid"] or {}
     for path, value in itertools.chain(leaves(config), grid.items()):
         rule = _RANGES.get(path.rpartition(".")[2])
-        if rule is None or isinstance(value, str | None):
+        if rule is None or value is None:
             continue
-        low, high, whole = rule
         for number in value if isinstance(value, tuple | list) else (value,):
-            if not _is_number(number) or not low <= number <= high or (whole and number % 1):
-                kind = "whole numbers" if whole else "numbers"
-                limit = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
-                raise ConfigError(f"{path} is {number!r}; allowed are {kind} {limit}")
+            if not rule.allows(number):
+                raise ConfigError(f"{path} is {number!r}; allowed are {rule}")
+    if config["patience"] and not config["data"]["num_valid"]:
+        raise ConfigError(f"patience is {config['patience']}; without data.num_valid, allowed is 0")
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -170,21 +199,34 @@ def explain_flags(argv: list[str], error: Exception) -> str:
       argv: the command line.
       error: what reading it raised.
     """
-    named = [arg.partition("=")[2] for arg in argv if arg.startswith("--config=")]
-    path, _, mode = named[-1].partition(":") if named else ("", "", "")
-    if not named:
+    given = _given(argv)
+    if "config" not in given:
         return str(error)
+    path, _, mode = given["config"].partition(":")
     if not Path(path).is_file():
         legal = [str(p) for p in sorted(Path("configs").glob("*.py"))]
         return _unknown("--config is", path, legal)
-    if isinstance(error, AttributeError | KeyError):
+    lines = str(error).strip().splitlines()
+    if "Traceback (most recent call last):" in lines:
+        return lines[-1].partition(": ")[2]
+    if isinstance(error, AttributeError | KeyError | TypeError):
         make = runpy.run_path(path)["get_config"]
-        fields = [name for name, _ in leaves((make(mode) if mode else make()).to_dict())]
-        for arg in argv:
-            field = arg.removeprefix("--config.").partition("=")[0]
-            if arg.startswith("--config.") and field not in [*fields, "replicas.grid"]:
-                return _unknown("--config has no field", field, fields)
-    return str(error).partition("\n")[0]
+        legal = [field for field, _ in leaves((make(mode) if mode else make()).to_dict())]
+        for flag in given:
+            field = flag.removeprefix("config.")
+            if field != flag and field not in [*legal, "replicas.grid"]:
+                return _unknown("--config has no field", field, legal)
+    return lines[0]
+
+
+def _given(argv: list[str]) -> dict[str, str]:
+    """{flag: value} of a command line, of `--flag=value` as of `--flag value`."""
+    given = {}
+    for arg, following in itertools.pairwise([*argv, ""]):
+        if arg.startswith("--"):
+            flag, equals, value = arg.removeprefix("--").partition("=")
+            given[flag] = value if equals else following
+    return given
 
 
 def suggestion(found: str, legal: Iterable[str]) -> str:

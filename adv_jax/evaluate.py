@@ -40,12 +40,15 @@ def evaluate(
       attack changes it. All rates are fractions in [0, 1].
 
     Raises:
-      UserError: no attack or eps; a negative eps; x and y of different lengths.
+      UserError: no attack or eps; a negative eps; x and y of different lengths; no batch.
     """
     if not attacks or not len(eps):
         raise UserError("evaluate needs at least one attack and one eps")
-    if min(eps) < 0:
-        raise UserError(f"eps has {min(eps)}; allowed are numbers of at least 0")
+    for size in eps:
+        if not size >= 0:
+            raise UserError(f"eps has {size}; allowed are numbers of at least 0")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; allowed are whole numbers of at least 1")
     if len(x) != len(y):
         raise UserError(f"x has {len(x)} rows and y {len(y)}; allowed are equal numbers")
     measure = jax.jit(

@@ -24,6 +24,7 @@ def mean_over_rows(
     Returns:
       The tree of f32[...]: sums over the N rows / N.
     """
+    arrays = tuple(map(jnp.asarray, arrays))
     size = arrays[0].shape[0]
     batches = -(-size // batch_size)
     rows = jnp.arange(batches * batch_size)

@@ -39,7 +39,7 @@ class Program:
                 "test_y": dataset.test.y,
             }
         )
-        self._rows = self._layout.spread(rows)
+        self._rows = self._layout.place(rows)
         devices = self._layout.devices
         self._init = over_devices(over_replicas(experiment.init), devices)
         self._epoch = over_devices(_with_data(experiment.epoch), devices, donate=(0,))
@@ -53,7 +53,7 @@ class Program:
             path: np.array([replica.overrides[path] for replica in self._replicas], np.float32)
             for path in self._replicas[0].overrides
         }
-        return self._init(*self._layout.spread((seeds, hyper)))
+        return self._init(*self._layout.place((seeds, hyper)))
 
     def epoch(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
         """One epoch of training -> (state, metrics f32[R, steps] each); `state` is used up."""
@@ -62,7 +62,7 @@ class Program:
 
     def monitor(self, state: Run, epoch: int) -> tuple[Run, dict[str, np.ndarray]]:
         """Errors after an epoch counted from 1 -> (state, metrics f32[R]); `state` is used up."""
-        epochs = self._layout.spread(np.full(len(self._replicas), epoch, np.int32))
+        epochs = self._layout.place(np.full(len(self._replicas), epoch, np.int32))
         state, metrics = self._monitor(state, self._arrays, self._rows, epochs)
         return state, self.fetch(metrics)
 
@@ -76,7 +76,7 @@ class Program:
 
     def place(self, tree: Any) -> Any:
         """The inverse of `fetch`."""
-        return self._layout.spread(tree)
+        return self._layout.place(tree)
 
 
 def _with_data(fn: Callable) -> Callable:

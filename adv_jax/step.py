@@ -181,6 +181,10 @@ class Layout(NamedTuple):
 
         return jax.tree.map(spread, tree)
 
+    def place(self, tree: Any) -> Any:
+        """`spread`, with each part on its own device."""
+        return over_devices(lambda tree: tree, self.devices)(self.spread(tree))
+
     def gather(self, tree: Any) -> Any:
         """The inverse: leaves [devices, replicas of a device, ...] -> [R, ...]."""
 

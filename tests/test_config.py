@@ -1,0 +1,456 @@
+"""Configs: names become functions, paths become values, mistakes become one line."""
+
+import copy
+import itertools
+import math
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+from absl import flags
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import config_flags
+
+from adv_jax.config import (
+    ConfigError,
+    Replica,
+    bind,
+    explain_flags,
+    leaves,
+    replicas,
+    suggestion,
+    validate,
+    with_values,
+)
+from adv_jax.types import UserError
+
+
+def step(logits_fn, x, y, *, eps, norm="linf", bounds=None, key=None):
+    return ("step", logits_fn, x, y, eps, norm, bounds, key)
+
+
+def noise(logits_fn, x, y, *, std=1.0, key):
+    return ("noise", std, key)
+
+
+def mixed(apply, variables, batch, *, key, attack, alpha=0.5):
+    return ("mixed", attack("f", batch, None), alpha)
+
+
+registry = SimpleNamespace(
+    __all__=["step", "noise", "mixed"], step=step, noise=noise, mixed=mixed, hidden=print
+)
+
+
+def document(**changes):
+    """A small legal config; keys of `changes` are paths with __ for the dot."""
+    config = {
+        "seed": 1,
+        "replicas": {"seeds": 1, "grid": None, "shards": 1},
+        "data": {"num_valid": 5, "num_labels": 100},
+        "model": {"name": "mlp", "features": (5, 3), "noise_std": (0.3, 0.1)},
+        "objective": {"name": "mixed", "alpha": 0.5, "attack": {"name": "step", "eps": 0.1}},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.0},
+        "epochs": 3,
+        "batch_size": 10,
+        "patience": 0,
+        "monitor_every": 1,
+        "evaluation": {"eps": (0.0, 0.1)},
+    }
+    return with_values(config, {path.replace("__", "."): v for path, v in changes.items()})
+
+
+def refusal(function, *args, **kwargs):
+    """The message, which is one line."""
+    with pytest.raises(ConfigError) as error:
+        function(*args, **kwargs)
+    message = str(error.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def test_bind_gives_the_named_function_with_its_keywords():
+    spec = {"name": "step", "eps": 0.1, "norm": "l2"}
+    attack = bind(spec, registry, field="objective.attack")
+    assert attack("f", "x", "y") == ("step", "f", "x", "y", 0.1, "l2", None, None)
+    assert attack.func is step
+    assert spec == {"name": "step", "eps": 0.1, "norm": "l2"}
+
+
+def test_bind_leaves_free_keywords_to_the_caller():
+    attack = bind({"name": "step"}, registry, field="attack", free=("eps",))
+    assert attack("f", "x", "y", eps=0.7)[4] == 0.7
+    # A default may be overridden later, too.
+    assert attack("f", "x", "y", eps=0.7, norm="l1")[5] == "l1"
+
+
+def test_bind_puts_parts_in_the_place_of_nested_specs():
+    spec = {"name": "mixed", "attack": {"name": "step", "eps": 0.2}, "alpha": 0.25}
+    attack = bind(spec["attack"], registry, field="objective.attack")
+    objective = bind(spec, registry, field="objective", attack=attack)
+    value = objective("apply", {}, "x", key=0)
+    assert value == ("mixed", ("step", "f", "x", None, 0.2, "linf", None, None), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"eps": 1}, "a.b.name is missing; allowed are step, noise, mixed"),
+        (
+            {"name": "stpe"},
+            "a.b.name is 'stpe'; allowed are mixed, noise, step; did you mean 'step'?",
+        ),
+        ({"name": "qqq"}, "a.b.name is 'qqq'; allowed are mixed, noise, step"),
+        # What the registry does not export is no legal name.
+        ({"name": "hidden"}, "a.b.name is 'hidden'; allowed are mixed, noise, step"),
+        (
+            {"name": "step", "epz": 0.1},
+            "a.b.step has no setting 'epz'; allowed are bounds, eps, norm; did you mean 'eps'?",
+        ),
+        # What the program passes is not for a config to set.
+        (
+            {"name": "noise", "key": 3},
+            "a.b.noise has no setting 'key'; allowed are std",
+        ),
+        ({"name": "noise", "x": 3}, "a.b.noise has no setting 'x'; allowed are std"),
+        ({"name": "step"}, "a.b.eps is missing; step needs it"),
+        ({"name": "mixed"}, "a.b.attack is missing; mixed needs it"),
+    ],
+)
+def test_bind_refuses_in_one_line_with_the_field_and_what_is_allowed(spec, message):
+    assert refusal(bind, spec, registry, field="a.b") == message
+
+
+def test_a_config_error_is_the_users():
+    assert issubclass(ConfigError, UserError)
+
+
+def test_suggestion_is_the_nearest_or_nothing():
+    assert suggestion("epoch", ["epochs", "eps"]) == "; did you mean 'epochs'?"
+    assert suggestion("zzz", ["epochs", "eps"]) == ""
+
+
+def test_replicas_are_the_points_of_the_grid_each_with_every_seed():
+    grid = {"objective.attack.eps": (0.1, 0.2), "optimizer.learning_rate": [1, 0.5, 0.25]}
+    config = document(seed=7, replicas__seeds=2, replicas__grid=grid)
+    expected = [
+        Replica(seed, {"objective.attack.eps": e, "optimizer.learning_rate": r})
+        for e, r, seed in itertools.product((0.1, 0.2), (1, 0.5, 0.25), (7, 8))
+    ]
+    assert replicas(config) == expected
+
+
+@pytest.mark.parametrize("grid", [None, {}])
+def test_without_a_grid_the_seeds_count_up(grid):
+    config = document(seed=3, replicas__seeds=4, replicas__grid=grid)
+    assert replicas(config) == [Replica(seed, {}) for seed in (3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("path", "suggested"),
+    [
+        ("objective.attack.ep", "objective.attack.eps"),
+        ("objektive.alpha", "objective.alpha"),
+        ("objective.name", None),  # No number.
+        ("objective", None),
+        ("replicas.grid", None),
+    ],
+)
+def test_a_grid_over_what_is_no_number_of_the_config_is_refused(path, suggested):
+    message = refusal(replicas, document(replicas__grid={path: (0.1, 0.2)}))
+    assert message.startswith(f"replicas.grid has the path {path!r}; allowed are ")
+    assert "objective.attack.eps, " in message
+    if suggested:
+        assert message.endswith(f"; did you mean {suggested!r}?")
+
+
+@pytest.mark.parametrize("values", [0.1, (), [], "0.1", None, {0.1: 1}])
+def test_a_grid_without_a_tuple_of_values_is_refused(values):
+    message = refusal(replicas, document(replicas__grid={"objective.alpha": values}))
+    assert message == (
+        f"replicas.grid['objective.alpha'] is {values!r}; allowed is a tuple of numbers"
+    )
+
+
+@pytest.mark.parametrize("values", [("a", "b"), (0.1, None), (True,), ((0.1,), (0.2,))])
+def test_a_grid_of_what_is_no_number_is_refused(values):
+    config = document(replicas__grid={"optimizer.b1": values})
+    config["optimizer"]["b1"] = 0.9  # It has no range, so only its kind can be wrong.
+
+    def both():
+        validate(config)
+        replicas(config)
+
+    assert "optimizer.b1" in refusal(both)
+
+
+@pytest.mark.parametrize("path", ["batch_size", "seed", "epochs", "data.num_labels", "patience"])
+def test_a_grid_over_what_replicas_cannot_differ_in_is_refused(path):
+    message = refusal(replicas, document(replicas__grid={path: (10, 20)}))
+    assert path in message
+
+
+_values = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(max_size=3), st.none())
+_documents = st.recursive(
+    st.dictionaries(st.text("abc", min_size=1, max_size=2), _values, max_size=3),
+    lambda inner: st.dictionaries(
+        st.text("abc", min_size=1, max_size=2), st.one_of(_values, inner), max_size=3
+    ),
+    max_leaves=6,
+)
+
+
+@given(_documents, st.data())
+def test_with_values_replaces_exactly_the_named_leaves_of_a_copy(config, draw):
+    before = copy.deepcopy(config)
+    found = dict(leaves(config))
+    paths = draw.draw(st.lists(st.sampled_from(sorted(found)), unique=True)) if found else []
+    marks = {path: object() for path in paths}
+    changed = with_values(config, marks)
+    assert config == before
+    assert dict(leaves(changed)) == found | marks
+
+
+@given(_documents)
+def test_leaves_are_the_values_by_their_dotted_paths(config):
+    def look(path):
+        node = config
+        for part in path.split("."):
+            node = node[part]
+        return node
+
+    def count(node):
+        return sum(count(v) if isinstance(v, dict) else 1 for v in node.values())
+
+    found = list(leaves(config))
+    assert len({path for path, _ in found}) == len(found) == count(config)
+    assert all(look(path) is value for path, value in found)
+
+
+def test_the_grid_is_no_leaf_as_its_keys_are_paths_themselves():
+    config = document(replicas__grid={"objective.alpha": (0.1,)})
+    paths = dict(leaves(config))
+    assert {"seed", "replicas.seeds", "objective.attack.eps", "model.features"} <= paths.keys()
+    assert not [path for path in paths if "grid" in path]
+
+
+def test_with_values_takes_traced_values():
+    config = document()
+
+    @jax.jit
+    def read(value):
+        changed = with_values(config, {"objective.attack.eps": value, "optimizer.momentum": 2})
+        return changed["objective"]["attack"]["eps"] * changed["optimizer"]["momentum"]
+
+    assert read(jnp.float32(0.25)) == 0.5
+    assert config == document()
+
+
+INTEGERS_FROM_1 = ["replicas.seeds", "epochs", "batch_size", "monitor_every", "model.features"]
+INTEGERS_FROM_0 = ["seed", "data.num_valid", "data.num_labels", "patience"]
+NUMBERS_FROM_0 = [
+    "objective.attack.eps",
+    "evaluation.eps",
+    "model.noise_std",
+    "optimizer.learning_rate",
+]
+FRACTIONS = ["objective.alpha", "optimizer.momentum"]
+# Those that replicas can differ in.
+GRID = ["objective.attack.eps", "optimizer.learning_rate", *FRACTIONS]
+WORDS = {
+    "replicas.seeds": "whole numbers from 1 to 1073741824",
+    "seed": "whole numbers from 0 to 1073741824",
+}
+WORDS |= dict.fromkeys(INTEGERS_FROM_1[1:], "whole numbers of at least 1")
+WORDS |= dict.fromkeys(INTEGERS_FROM_0[1:], "whole numbers of at least 0")
+WORDS |= dict.fromkeys(NUMBERS_FROM_0, "numbers of at least 0")
+WORDS |= dict.fromkeys(FRACTIONS, "numbers from 0 to 1")
+
+_bad = {
+    **{path: [0, -1, 1.5, math.nan, math.inf, True, False] for path in INTEGERS_FROM_1},
+    **{path: [-1, 0.5, math.nan, -math.inf, math.inf, True] for path in INTEGERS_FROM_0},
+    **{path: [-1e-9, -1, math.nan, -math.inf, True] for path in NUMBERS_FROM_0},
+    **{path: [-0.1, 1.0001, math.nan, math.inf, False] for path in FRACTIONS},
+}
+_good = {
+    **{path: [1, 2, 10**6] for path in INTEGERS_FROM_1},
+    **{path: [0, 1, 10**6] for path in INTEGERS_FROM_0},
+    **{path: [0, 0.0, 1e-9, 7] for path in NUMBERS_FROM_0},
+    **{path: [0, 1, 0.5] for path in FRACTIONS},
+}
+
+
+def test_the_small_config_is_legal():
+    validate(document())
+
+
+@pytest.mark.parametrize(("path", "value"), [(p, v) for p, vs in _bad.items() for v in vs])
+def test_a_number_out_of_range_is_refused_alone_in_a_tuple_and_in_the_grid(path, value):
+    expected = f"{path} is {value!r}; allowed are {WORDS[path]}"
+    assert refusal(validate, with_values(document(), {path: value})) == expected
+    within = (_good[path][1], value, _good[path][0])
+    for wrapped in (within, list(within)):
+        assert refusal(validate, with_values(document(), {path: wrapped})) == expected
+    if path in GRID:
+        assert refusal(validate, document(replicas__grid={path: within})) == expected
+
+
+@pytest.mark.parametrize("path", WORDS)
+def test_numbers_in_range_pass(path):
+    for value in (*_good[path], tuple(_good[path]), ()):
+        validate(with_values(document(), {path: value}))
+    if path in GRID:
+        validate(document(replicas__grid={path: tuple(_good[path])}))
+
+
+@given(st.floats(allow_nan=True, allow_infinity=False), st.sampled_from(sorted(FRACTIONS)))
+def test_a_fraction_passes_if_and_only_if_it_is_one(value, path):
+    config = with_values(document(), {path: value})
+    if 0 <= value <= 1:
+        validate(config)
+    else:
+        assert refusal(validate, config).startswith(f"{path} is ")
+
+
+def test_patience_needs_a_validation_set():
+    message = refusal(validate, document(patience=3, data__num_valid=0))
+    assert message == "patience is 3; without data.num_valid, allowed is 0"
+
+
+def test_the_largest_seed_is_what_the_devices_can_hold():
+    validate(document(seed=2**30))
+    assert refusal(validate, document(seed=2**30 + 1)).startswith("seed is 1073741825; allowed")
+
+
+def test_a_range_holds_wherever_the_name_stands_and_for_no_other_name():
+    config = document()
+    config["evaluation"]["attacks"] = {"noise": {"std": -1.0}}
+    assert refusal(validate, config).startswith("evaluation.attacks.noise.std is -1.0; ")
+    config["evaluation"]["attacks"] = {"noise": {"shift": -1.0, "std": None}}
+    validate(config)
+
+
+@pytest.mark.parametrize("path", NUMBERS_FROM_0)
+def test_infinity_is_refused(path):
+    assert refusal(validate, with_values(document(), {path: math.inf})).startswith(f"{path} is inf")
+
+
+@pytest.mark.parametrize("shards", [0, -1, 1.5])
+def test_shards_out_of_range_are_refused(shards):
+    message = refusal(validate, document(replicas__shards=shards))
+    assert message == f"replicas.shards is {shards}; allowed are whole numbers of at least 1"
+
+
+@pytest.mark.parametrize("path", ["epochs", "objective.attack.eps", "replicas.seeds"])
+def test_a_string_in_the_place_of_a_number_is_refused(path):
+    message = refusal(validate, with_values(document(), {path: "0.1"}))
+    assert message == f"{path} is '0.1'; allowed are {WORDS[path]}"
+
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(mode="paper"):
+    if mode not in ("paper", "quick"):
+        raise ValueError(f"mode is {mode!r}; allowed are paper, quick")
+    config = ConfigDict({"epochs": 3, "rate": 0.1, "model": {"features": (3, 2)}})
+    config.replicas = {"seeds": 1}
+    if mode == "quick":
+        config.only_quick = 1
+    return config
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    for name in ("ladder_mnist", "quickstart"):
+        (tmp_path / "configs" / f"{name}.py").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def explained(monkeypatch, *argv):
+    """What a command line gives: the explanation of its mistake, which must be one line."""
+    argv = ["prog", *argv]
+    monkeypatch.setattr(sys, "argv", argv)  # ml_collections reads it, too.
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    read = lambda: (values(argv), config.value.to_dict())
+    with pytest.raises(Exception) as error:
+        read()
+    message = explain_flags(argv, error.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def test_an_unknown_config_file_is_explained_by_those_there_are(folder, monkeypatch):
+    assert explained(monkeypatch, "--config=configs/lader_mnist.py:quick") == (
+        "--config is 'configs/lader_mnist.py'; allowed are configs/ladder_mnist.py, "
+        "configs/quickstart.py; did you mean 'configs/ladder_mnist.py'?"
+    )
+    assert explained(monkeypatch, "--config=nothing") == (
+        "--config is 'nothing'; allowed are configs/ladder_mnist.py, configs/quickstart.py"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "meant"),
+    [
+        ("--config.epoch=3", "epoch", "epochs"),
+        ("--config.model.featurs=(1,)", "model.featurs", "model.features"),
+        ("--config.modle.features=(1,)", "modle.features", "model.features"),
+    ],
+)
+def test_an_unknown_field_is_explained_by_the_nearest(folder, monkeypatch, override, field, meant):
+    message = explained(
+        monkeypatch, "--config=configs/ladder_mnist.py", "--config.rate=.2", override
+    )
+    assert message == (
+        f"--config has no field {field!r}; allowed are epochs, model.features, rate, "
+        f"replicas.seeds; did you mean {meant!r}?"
+    )
+
+
+def test_the_fields_are_those_of_the_chosen_mode(folder, monkeypatch):
+    wrong = "--config.only_quik=3"
+    quick = explained(monkeypatch, "--config=configs/ladder_mnist.py:quick", wrong)
+    assert quick.endswith("; did you mean 'only_quick'?")
+    assert "only_quick" not in explained(monkeypatch, "--config=configs/ladder_mnist.py", wrong)
+
+
+@pytest.mark.parametrize("value", ["three", "1.5"])
+def test_a_value_of_the_wrong_type_is_explained_by_its_field(folder, monkeypatch, value):
+    message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.epochs={value}")
+    assert "config.epochs" in message
+    assert value in message
+
+
+def test_without_a_config_the_error_speaks_for_itself(folder, monkeypatch):
+    missing = UserError("--config is missing; allowed is a file of configs/")
+    assert explain_flags(["prog", "--workdir=x"], missing) == str(missing)
+    message = explained(monkeypatch, "--confg=configs/ladder_mnist.py")
+    assert "confg" in message
+    assert "Did you mean: config" in message
+
+
+def test_an_unknown_mode_is_explained_by_the_config_itself(folder, monkeypatch):
+    message = explained(monkeypatch, "--config=configs/ladder_mnist.py:quik")
+    assert "mode is 'quik'; allowed are paper, quick" in message
+
+
+def test_a_config_after_a_space_is_explained_alike(folder, monkeypatch):
+    message = explained(monkeypatch, "--config", "configs/ladder_mnist.py", "--config.epoch", "3")
+    assert message.startswith("--config has no field 'epoch'; ")
+
+
+def test_a_field_below_a_number_is_explained_by_its_name(folder, monkeypatch):
+    message = explained(
+        monkeypatch, "--config=configs/ladder_mnist.py", "--config.model.features.x=1"
+    )
+    assert message.startswith("--config has no field 'model.features.x'; ")

@@ -1,0 +1,338 @@
+"""The identities of a step: scan, replicas and devices change how it runs, never what it gives."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from adv_jax import step as step_module
+from adv_jax.step import (
+    Layout,
+    TrainState,
+    init_state,
+    layout,
+    make_step,
+    over_devices,
+    over_replicas,
+    over_steps,
+)
+
+FEATURES, STEPS, BATCH = 3, 5, 8
+# The same sums in another order or fusion: a few float32 roundings.
+same = partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6)
+
+
+def assert_same(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(same, found, expected)
+
+
+def cut(tree, i):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """STEPS batches of a linear problem, f32[S, B, D] and f32[S, B]."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(STEPS, BATCH, FEATURES)).astype(np.float32)
+    y = (x @ [1.0, -2.0, 0.5] + 0.1 * rng.normal(size=(STEPS, BATCH))).astype(np.float32)
+    return {"x": x, "y": y}
+
+
+@pytest.fixture
+def devices():
+    """Four of them; conftest.py asks for them."""
+    if jax.local_device_count() < 4:
+        pytest.skip("XLA_FLAGS gives fewer than four devices")
+    return jax.local_devices()[:4]
+
+
+def regression(variables, batch, *, key):
+    """Squared error; model state and metrics are means over the batch."""
+    del key
+    error = batch["x"] @ variables["params"]["w"] + variables["params"]["b"] - batch["y"]
+    metrics = {"absolute": jnp.mean(jnp.abs(error))}
+    return jnp.mean(error**2), ({"stats": {"mean": batch["x"].mean(0)}}, metrics)
+
+
+def noisy_regression(variables, batch, *, key, noise=0.5):
+    """The same under noise of the step's key."""
+    x = batch["x"] + noise * jax.random.normal(key, batch["x"].shape)
+    return regression(variables, {**batch, "x": x}, key=key)
+
+
+def draw(variables, batch, *, key):
+    """No learning; its metric is what the key draws."""
+    del batch
+    return jnp.sum(variables["params"]["w"]), ({}, {"draw": jax.random.uniform(key)})
+
+
+MOMENTUM = optax.sgd(0.05, momentum=0.9)
+
+
+def start(seed, hyper=None, optimizer=MOMENTUM):
+    """Fresh weights that depend on the seed; traceable."""
+    params = {"w": jax.random.normal(jax.random.key(seed), (FEATURES,)), "b": jnp.float32(0)}
+    variables = {"params": params, "stats": {"mean": jnp.zeros(FEATURES)}}
+    return init_state(variables, optimizer, seed=seed, hyper=hyper)
+
+
+def test_one_sgd_step_does_the_arithmetic_of_the_text_book():
+    def objective(variables, batch, *, key):
+        del key
+        loss = (variables["params"] * batch["x"] - batch["y"]) ** 2
+        return loss, ({"count": variables["count"] + 1}, {"weight": variables["params"]})
+
+    optimizer = optax.sgd(0.1)
+    variables = {"params": jnp.float32(2), "count": jnp.int32(0), "fixed": jnp.float32(7)}
+    state = init_state(variables, optimizer, seed=3)
+    state, metrics = make_step(objective, optimizer)(state, {"x": 3.0, "y": 5.0})
+    # (2 * 3 - 5)^2 = 1; its derivative is 2 * (6 - 5) * 3 = 6; 2 - .1 * 6 = 1.4.
+    assert set(metrics) == {"loss", "weight"}
+    assert metrics["loss"] == 1
+    assert metrics["weight"] == 2
+    np.testing.assert_allclose(state.params, 1.4, rtol=1e-6)
+    assert state.step == 1
+    assert state.seed == 3
+    # What the objective returns is updated, the rest of the model state kept.
+    assert state.variables["count"] == 1
+    assert state.variables["fixed"] == 7
+
+
+def test_momentum_and_weights_go_on_from_the_last_step():
+    def objective(variables, batch, *, key):
+        del batch, key
+        return 3 * variables["params"], ({}, {})
+
+    optimizer = optax.sgd(0.1, momentum=0.5)
+    state = init_state({"params": jnp.float32(1)}, optimizer, seed=0)
+    for _ in range(3):
+        state, _ = make_step(objective, optimizer)(state, {})
+    # The gradient is 3; velocities 3, 1.5 + 3, 2.25 + 3 sum to 12.75; 1 - .1 * 12.75.
+    np.testing.assert_allclose(state.params, -0.275, rtol=1e-5)
+
+
+def test_k_steps_one_by_one_are_one_scan_of_k(batches):
+    step = make_step(noisy_regression, MOMENTUM)
+    single, metrics = start(1), []
+    for i in range(STEPS):
+        single, measured = jax.jit(step)(single, cut(batches, i))
+        metrics.append(measured)
+    scanned, measured = jax.jit(over_steps(step))(start(1), batches)
+    assert scanned.step == STEPS
+    assert measured["loss"].shape == (STEPS,)
+    assert_same(scanned, single)
+    assert_same(measured, stack(metrics))
+
+
+def test_the_key_of_a_step_is_a_function_of_seed_and_step():
+    state = start(11)
+    steps = jax.jit(over_steps(make_step(draw, MOMENTUM)))
+    _, metrics = steps(state, jnp.zeros(4))
+    keys = [jax.random.fold_in(jax.random.key(11), t) for t in range(4)]
+    expected = [float(jax.random.uniform(key)) for key in keys]
+    assert metrics["draw"].tolist() == expected
+    assert len(set(expected)) == 4
+    _, other = steps(start(12), jnp.zeros(4))
+    assert not set(other["draw"].tolist()) & set(expected)
+
+
+def test_a_resumed_run_replays_the_draws_of_a_whole_one_bit_for_bit(batches):
+    steps = jax.jit(over_steps(make_step(noisy_regression, MOMENTUM)))
+    one_step = lambda state, i: steps(state, cut(batches, slice(i, i + 1)))
+    whole = start(5)
+    for i in range(STEPS):
+        whole, _ = one_step(whole, i)
+        if i == 2:
+            saved = jax.tree.map(np.array, whole)
+    resumed = jax.tree.map(jnp.asarray, saved)
+    assert isinstance(resumed, TrainState)
+    for i in range(3, STEPS):
+        resumed, _ = one_step(resumed, i)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+
+
+def with_hyper(state, batches):
+    """Steps whose learning rate and noise are the replica's own."""
+    objective = partial(noisy_regression, noise=state.hyper["noise"])
+    return over_steps(make_step(objective, optax.sgd(state.hyper["rate"])))(state, batches)
+
+
+def test_a_replica_is_the_run_with_its_seed_alone(batches, monkeypatch):
+    steps = over_steps(make_step(noisy_regression, MOMENTUM))
+    states, repeated = stack([start(s) for s in (3, 4, 9)]), stack([batches] * 3)
+    alone = stack([jax.jit(steps)(start(s), batches) for s in (3, 4, 9)])
+    assert len(np.unique(alone[0].params["w"][:, 0])) == 3
+    for platform in ("cpu", "gpu"):  # One after another, or vectorised.
+        with monkeypatch.context() as patch:
+            patch.setattr(step_module.jax, "default_backend", lambda name=platform: name)
+            together = over_replicas(steps)
+        assert_same(jax.jit(together)(states, repeated), alone)
+
+
+def test_a_grid_value_is_that_value_bound_as_a_constant(batches, monkeypatch):
+    grid = [{"rate": r, "noise": n} for r in (0.01, 0.1) for n in (0.0, 0.7)]
+    initial = partial(start, optimizer=optax.sgd(0.0))
+    states = stack(
+        [initial(2, {name: jnp.float32(v) for name, v in point.items()}) for point in grid]
+    )
+    expected = []
+    for point in grid:
+        objective = partial(noisy_regression, noise=point["noise"])
+        steps = over_steps(make_step(objective, optax.sgd(point["rate"])))
+        expected.append(jax.jit(steps)(initial(2), batches))
+    assert len({float(state.params["w"][0]) for state, _ in expected}) == 4
+    for platform in ("cpu", "gpu"):
+        with monkeypatch.context() as patch:
+            patch.setattr(step_module.jax, "default_backend", lambda name=platform: name)
+            together = over_replicas(with_hyper)
+        found, metrics = jax.jit(together)(states, stack([batches] * 4))
+        assert_same(found.params, stack([state.params for state, _ in expected]))
+        assert_same(metrics, stack([metrics for _, metrics in expected]))
+
+
+def test_other_hyper_parameters_and_seeds_are_the_same_program(batches):
+    traces = []
+
+    def counted(state, batches):
+        traces.append(1)
+        return with_hyper(state, batches)
+
+    run = jax.jit(over_replicas(counted))
+    results = []
+    for seed, rate in ((1, 0.01), (1, 0.2), (7, 0.2)):
+        hyper = {"rate": jnp.float32(rate), "noise": jnp.float32(0.1)}
+        state, _ = run(stack([start(seed, hyper, optax.sgd(0.0))]), stack([batches]))
+        results.append(float(state.params["w"][0, 0]))
+    assert len(traces) == 1
+    assert run._cache_size() == 1
+    assert len(set(results)) == 3
+
+
+@pytest.mark.parametrize("used", [2, 4])
+def test_replicas_spread_over_devices_are_each_alone(used, batches, devices):
+    steps = over_steps(make_step(noisy_regression, MOMENTUM))
+    seeds = [3, 1, 4, 8]
+    place = Layout(devices[:used], 1)
+    run = over_devices(over_replicas(steps), place.devices)
+    spread = place.spread((stack([start(s) for s in seeds]), stack([batches] * 4)))
+    state, metrics = run(*spread)
+    assert state.params["w"].shape == (used, 4 // used, FEATURES)
+    assert state.params["w"].devices() == set(devices[:used])
+    alone = stack([jax.jit(steps)(start(s), batches) for s in seeds])
+    assert_same(place.gather((state, metrics)), alone)
+
+
+def shards_of(batches, shards):
+    """[S, B, ...] -> [shards, S, B / shards, ...]: neighbouring rows stay together."""
+
+    def cut_rows(leaf):
+        parts = leaf.reshape(leaf.shape[0], shards, -1, *leaf.shape[2:])
+        return np.swapaxes(parts, 0, 1)
+
+    return jax.tree.map(cut_rows, batches)
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_shards_of_a_batch_are_one_device_with_all_of_it(shards, batches, devices):
+    place = Layout(devices[:shards], shards)
+    steps = over_steps(make_step(regression, MOMENTUM, shards=shards))
+    states = place.spread(stack([start(6)]))
+    state, metrics = over_devices(over_replicas(steps), place.devices)(
+        states, jax.tree.map(lambda leaf: leaf[:, None], shards_of(batches, shards))
+    )
+    expected = jax.jit(over_steps(make_step(regression, MOMENTUM)))(start(6), batches)
+    assert_same(cut(place.gather((state, metrics)), 0), expected)
+    # Every device holds the same weights, so that it can go on alone.
+    for leaf in jax.tree.leaves((state, metrics)):
+        np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+
+
+def test_two_replicas_of_two_shards_do_not_mix(batches, devices):
+    place = Layout(devices, 2)
+    steps = over_steps(make_step(regression, MOMENTUM, shards=2))
+    other = jax.tree.map(lambda leaf: -3 * leaf[::-1], batches)
+    halves = np.concatenate  # Devices 0 and 1 take the first replica, 2 and 3 the second.
+    parts = jax.tree.map(lambda *p: halves(p)[:, None], shards_of(batches, 2), shards_of(other, 2))
+    states = place.spread(stack([start(6), start(7)]))
+    found = place.gather(over_devices(over_replicas(steps), devices)(states, parts))
+    whole = jax.jit(over_steps(make_step(regression, MOMENTUM)))
+    assert_same(cut(found, 0), whole(start(6), batches))
+    assert_same(cut(found, 1), whole(start(7), other))
+
+
+def test_shards_of_a_replica_draw_different_numbers(devices):
+    place = Layout(devices, 2)
+    steps = over_steps(make_step(draw, MOMENTUM, shards=2))
+    states = place.spread(stack([start(6), start(7)]))
+    _, metrics = over_devices(over_replicas(steps), devices)(states, jnp.zeros((4, 1, 2)))
+    for found, seed in zip(place.gather(metrics)["draw"], (6, 7), strict=True):
+        for t in range(2):
+            key = jax.random.fold_in(jax.random.key(seed), t)
+            draws = [jax.random.uniform(jax.random.fold_in(key, shard)) for shard in (0, 1)]
+            assert draws[0] != draws[1]
+            same(found[t], np.mean(draws))
+
+
+def test_over_devices_uses_up_what_is_donated(devices):
+    add = over_devices(lambda a, b: a + b, devices[:2], donate=(0,))
+    a, b = (jax.pmap(lambda x: 2 * x, devices=devices[:2])(jnp.ones((2, 3))) for _ in range(2))
+    np.testing.assert_array_equal(add(a, b), 4 * np.ones((2, 3)))
+    assert a.is_deleted()
+    assert not b.is_deleted()
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 4])
+def test_layout_takes_the_largest_number_of_devices_that_divides_the_replicas(shards, devices):
+    here = jax.local_device_count()
+    assert here >= len(devices)
+    for replicas in range(1, 14):
+        found = layout(replicas, shards=shards)
+        assert found.shards == shards
+        assert found.devices == jax.local_devices()[: len(found.devices)]
+        fitting = [n * shards for n in range(1, 14) if replicas % n == 0 and n * shards <= here]
+        assert len(found.devices) == max(fitting)
+
+
+def test_layout_of_more_shards_than_devices_is_refused_in_words():
+    here = jax.local_device_count()
+    message = f"shards is {here + 1}; allowed are 1 to {here}, the devices here"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        layout(2, shards=here + 1)
+
+
+@pytest.mark.parametrize(("replicas", "shards"), [(1, 1), (4, 1), (6, 1), (1, 2), (6, 2), (5, 4)])
+def test_gather_is_the_inverse_of_spread(replicas, shards, devices):
+    place = layout(replicas, shards=shards)
+    tree = {
+        "a": np.arange(replicas * 6, dtype=np.float32).reshape(replicas, 2, 3),
+        "b": (np.arange(replicas, dtype=np.int32),),
+    }
+    spread = place.spread(tree)
+    groups = len(place.devices) // shards
+    each = replicas // groups
+    for d in range(len(place.devices)):
+        group = d // shards  # Neighbours share a group's replicas.
+        np.testing.assert_array_equal(
+            spread["b"][0][d], np.arange(group * each, (group + 1) * each)
+        )
+    back = place.gather(spread)
+    assert back["b"][0].dtype == np.int32
+    jax.tree.map(np.testing.assert_array_equal, back, tree)
+
+
+def test_copies_put_the_whole_on_every_device_of_the_layout(devices):
+    place = Layout(devices[1:3], 1)
+    copies = place.copies({"x": np.arange(6.0, dtype=np.float32).reshape(2, 3)})["x"]
+    assert copies.shape == (2, 2, 3)
+    assert copies.devices() == set(devices[1:3])
+    for copy in copies:
+        np.testing.assert_array_equal(copy, np.arange(6.0).reshape(2, 3))
