@@ -1,0 +1,108 @@
+"""The worker that trains with adv_jax: its own objectives, steps and scan, data on the device."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from adv_jax.types import Array
+from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Task
+from benchmarks.timing import seconds_of, serve
+from benchmarks.trainer import PARTS, WHOLE, Trainer, noise_shapes, scanned, without_drawing
+
+
+def describe() -> dict[str, Any]:
+    # XLA:CPU has one thread for each CPU that its process may use, and no setting for it.
+    return {"threads": len(os.sched_getaffinity(0)), "devices": [str(d) for d in jax.devices()]}
+
+
+def export(exchange: str) -> None:
+    """Writes what both sides start from: data, parameters, noise of the first ladder step."""
+    folder = Path(exchange)
+    for name, task in TASKS.items():
+        trainer = Trainer(task)
+        np.savez(folder / "data.npz", **trainer.arrays)
+        np.savez(folder / f"{name}_params.npz", **_flat(jax.jit(trainer.init)(0).params))
+        np.savez(folder / f"{name}_noise.npz", **_noise(task))
+
+
+def _noise(task: Task) -> dict[str, np.ndarray]:
+    """{layer: f32[2, B, D]} in the order in which the ladder draws."""
+    if task.objective != "ladder":
+        return {}
+    rng = np.random.default_rng(1)
+    return {
+        str(layer): rng.standard_normal(shape, np.float32)
+        for layer, shape in enumerate(noise_shapes(task))
+    }
+
+
+def check(name: str, exchange: str) -> float:
+    """The loss of the first batch, with the exchanged noise; writes its gradients."""
+    folder, trainer = Path(exchange), Trainer(TASKS[name])
+    state, rows = jax.jit(trainer.init)(0), trainer.rows(seed=0)[0]
+    with np.load(folder / f"{name}_noise.npz") as noise:
+        drawn = iter([jnp.asarray(noise[key]) for key in noise])
+    with without_drawing(lambda _: next(drawn)):
+        gradient = jax.jit(jax.value_and_grad(trainer.loss))
+        loss, gradients = gradient(state.params, state, rows, trainer.arrays)
+    np.savez(folder / f"{name}_adv_jax.npz", **_flat(gradients))
+    return float(loss)
+
+
+def _flat(params: Any) -> dict[str, np.ndarray]:
+    return {key: np.asarray(leaf) for key, leaf in flatten_dict(params, sep="/").items()}
+
+
+def _training(name: str, part: str) -> Iterator[None]:
+    """Goes on for ever, one block of the task's steps at a time."""
+    trainer = Trainer(TASKS[name])
+    step, carry = PARTS[part](trainer)
+    # Its own copy, as parts may share arrays, and what is donated must not be shared.
+    carry = jax.tree.map(jnp.copy, carry)
+    rows = jnp.asarray(trainer.rows(seed=0))
+    block = jax.jit(scanned(step), donate_argnums=0)
+    while True:
+        carry, output = block(carry, rows, trainer.arrays)
+        jax.block_until_ready((carry, output))
+        yield
+
+
+def _peak() -> Iterator[None]:
+    a, b = jax.random.normal(jax.random.key(0), (2, PEAK_SIZE, PEAK_SIZE))
+    product: Callable[[Array, Array], Array] = jax.jit(jnp.matmul)
+    while True:
+        for _ in range(PEAK_STEPS):
+            product(a, b).block_until_ready()
+        yield
+
+
+class Side:
+    """Keeps what is compiled from block to block."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, str], Iterator[None]] = {}
+
+    def run(self, name: str, part: str = WHOLE) -> float:
+        """Seconds of one block."""
+        if (name, part) not in self._running:
+            blocks = _peak() if name == "peak" else _training(name, part)
+            self._running[name, part] = blocks
+        return seconds_of(lambda: next(self._running[name, part]))
+
+
+if __name__ == "__main__":
+    serve(
+        {
+            "describe": describe,
+            "export": export,
+            "check": check,
+            "parts": lambda: list(PARTS),
+            "run": Side().run,
+        }
+    )

@@ -1,0 +1,136 @@
+"""Several seeds at once on a CPU, in four ways: `python -m benchmarks.replicas`.
+
+See benchmarks/README.md for what is compared and how.
+"""
+
+import argparse
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from benchmarks.tasks import TASKS
+from benchmarks.timing import (
+    Worker,
+    alternate,
+    console,
+    machine,
+    ratios,
+    shown,
+    spread,
+    use_cpus,
+    versions,
+    write,
+)
+
+NAMES = ("mlp_10", "mlp_200", "ladder")
+REPLICAS = 4  # of the ways that use one device
+BASE = "one replica, all threads"
+
+
+class Way(NamedTuple):
+    """name: as benchmarks/replicas_worker.py has it."""
+
+    name: str
+    replicas: int
+    devices: int
+
+
+def main() -> None:
+    args = _arguments()
+    threads = use_cpus(args.threads)
+    ways = {
+        BASE: Way("one", 1, 1),
+        f"{REPLICAS} replicas, vmap": Way("vmap", REPLICAS, 1),
+        f"{REPLICAS} replicas, lax.map": Way("map", REPLICAS, 1),
+        f"{threads} replicas, one a device": Way("devices", threads, threads),
+    }
+    with ExitStack() as stack:
+        workers = {title: stack.enter_context(_worker(way)) for title, way in ways.items()}
+        report = {
+            "benchmark": "replicas",
+            "machine": machine(),
+            "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
+            "rounds": args.rounds,
+            "workers": {
+                title: worker.call("describe", way=ways[title].name, replicas=ways[title].replicas)
+                for title, worker in workers.items()
+            },
+        }
+        seconds = alternate(
+            {
+                name: {
+                    title: partial(worker.call, "run", name=name)
+                    for title, worker in workers.items()
+                }
+                for name in args.tasks
+            },
+            rounds=args.rounds,
+        )
+    report["tasks"] = {name: _summary(name, ways, seconds[name]) for name in args.tasks}
+    _show(report["tasks"])
+    write(args.out, report)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.replicas", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_replicas.json"))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(NAMES))
+    parser.add_argument("--threads", type=int, default=2, help="CPUs of each way")
+    return parser.parse_args()
+
+
+def _worker(way: Way) -> Worker:
+    flags = f"--xla_force_host_platform_device_count={way.devices}"
+    env = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    return Worker("benchmarks.replicas_worker", env=env)
+
+
+def _summary(
+    name: str, ways: Mapping[str, Way], seconds: Mapping[str, list[float]]
+) -> dict[str, Any]:
+    task = TASKS[name]
+    rates = {
+        title: [ways[title].replicas * task.steps / value for value in values]
+        for title, values in seconds.items()
+    }
+    return {
+        "title": task.title,
+        "flops_per_step": task.flops,
+        "seed_steps_per_second": {
+            title: {
+                **spread(values),
+                "rounds": values,
+                "over_one": ratios(values, rates[BASE]),
+            }
+            for title, values in rates.items()
+        },
+    }
+
+
+def _show(tasks: Mapping[str, Any]) -> None:
+    table = Table(title="Seed-steps per second", title_justify="left")
+    for column in ("step", "way", "median", "most", "over one replica", "GFLOP/s"):
+        table.add_column(column, justify="left" if column in {"step", "way"} else "right")
+    for task in tasks.values():
+        title = task["title"]
+        for way, rate in task["seed_steps_per_second"].items():
+            table.add_row(
+                title,
+                way,
+                f"{rate['median']:.0f}",
+                f"{rate['max']:.0f}",
+                shown(rate["over_one"], 2),
+                f"{rate['median'] * task['flops_per_step'] / 1e9:.0f}",
+            )
+            title = ""
+        table.add_section()
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

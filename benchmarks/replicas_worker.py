@@ -1,0 +1,86 @@
+"""The worker that trains several replicas of a task in one of the ways that JAX offers.
+
+How many devices there are is fixed when the process starts, by XLA_FLAGS.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.step import Layout, over_devices, over_replicas
+from benchmarks.tasks import TASKS
+from benchmarks.timing import seconds_of, serve
+from benchmarks.trainer import Trainer, scanned
+
+Block = Callable[[Any, jax.Array], tuple[Any, Any]]  # (states, rows) -> (states, metrics)
+
+
+def _one(trainer: Trainer) -> Block:
+    block = jax.jit(scanned(trainer.step), donate_argnums=0)
+    return lambda states, rows: block(states, rows, trainer.arrays)
+
+
+def _vmapped(trainer: Trainer) -> Block:
+    block = jax.jit(jax.vmap(scanned(trainer.step), in_axes=(0, 0, None)), donate_argnums=0)
+    return lambda states, rows: block(states, rows, trainer.arrays)
+
+
+def _mapped(trainer: Trainer) -> Block:
+    """By adv_jax's own `over_replicas`, which is lax.map on a CPU."""
+    step = scanned(trainer.step)
+
+    def block(states, rows, arrays):
+        return over_replicas(lambda state, rows: step(state, rows, arrays))(states, rows)
+
+    block = jax.jit(block, donate_argnums=0)
+    return lambda states, rows: block(states, rows, trainer.arrays)
+
+
+def _on_devices(trainer: Trainer) -> Block:
+    devices = jax.local_devices()
+    arrays = Layout(devices, shards=1).copies(trainer.arrays)
+    block = over_devices(scanned(trainer.step), devices, donate=(0,))
+    return lambda states, rows: block(states, rows, arrays)
+
+
+WAYS = {"one": _one, "vmap": _vmapped, "map": _mapped, "devices": _on_devices}
+
+
+def _training(name: str, way: str, replicas: int) -> Iterator[None]:
+    """Goes on for ever, one block of the task's steps for each replica at a time."""
+    trainer = Trainer(TASKS[name])
+    if way == "one":
+        states, rows = jax.jit(trainer.init)(0), jnp.asarray(trainer.rows(seed=0))
+    else:
+        states = jax.jit(jax.vmap(trainer.init))(jnp.arange(replicas))
+        rows = jnp.stack([trainer.rows(seed=seed) for seed in range(replicas)])
+    block = WAYS[way](trainer)
+    while True:
+        states, metrics = block(states, rows)
+        jax.block_until_ready((states, metrics))
+        yield
+
+
+class Side:
+    """Keeps what is compiled from block to block."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Iterator[None]] = {}
+
+    def describe(self, way: str, replicas: int) -> dict[str, Any]:
+        self._way, self._replicas = way, replicas
+        return {"threads": len(os.sched_getaffinity(0)), "devices": jax.local_device_count()}
+
+    def run(self, name: str) -> float:
+        """Seconds of one block."""
+        if name not in self._running:
+            self._running[name] = _training(name, self._way, self._replicas)
+        return seconds_of(lambda: next(self._running[name]))
+
+
+if __name__ == "__main__":
+    side = Side()
+    serve({"describe": side.describe, "run": side.run})

@@ -1,0 +1,233 @@
+"""The worker that trains with PyTorch, eagerly, as a user who cares for speed would write it.
+
+Parameters carry adv_jax's names, so that gradients can be compared; weights are f32[in, out].
+Chosen by measuring: one fused batch norm for both halves of the ladder's batch (interleaved, so
+that each half's unit is a column of its own), the optimizer's form, and how the mix is written.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.tasks import (
+    ALPHA,
+    EPS,
+    LADDER_NOISE,
+    LADDER_WEIGHTS,
+    PEAK_SIZE,
+    PEAK_STEPS,
+    TASKS,
+    Task,
+    batch_rows,
+)
+from benchmarks.timing import seconds_of, serve
+
+BATCH_NORM_EPS = 1e-10
+OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+FORMS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+TRIALS = 3  # blocks with each form, of which the best counts; the first warms up
+
+Params = dict[str, Tensor]
+Draw = Callable[[tuple[int, ...]], Tensor]
+
+
+def mlp(params: Params, x: Tensor, layers: int) -> Tensor:
+    h = x
+    for layer in range(1, layers + 1):
+        h = torch.addmm(params[f"hidden{layer}/bias"], h, params[f"hidden{layer}/kernel"]).relu()
+    return torch.addmm(params["logits/bias"], h, params["logits/kernel"])
+
+
+def cross_entropy(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    del draw
+    return F.cross_entropy(mlp(params, batch["x"], len(task.features)), batch["y"])
+
+
+def mix_of_passes(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    """The attack's forward pass serves the clean term once more."""
+    del draw
+    x, y = batch["x"].requires_grad_(), batch["y"]
+    clean = F.cross_entropy(mlp(params, x, len(task.features)), y)
+    x_adv = _fgsm(clean, x, retain_graph=True)
+    adversarial = F.cross_entropy(mlp(params, x_adv, len(task.features)), y)
+    return ALPHA * clean + (1 - ALPHA) * adversarial
+
+
+def mix_in_one_pass(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    """Clean and adversarial rows in one batch, which pays where batches are small."""
+    del draw
+    x, y = batch["x"].requires_grad_(), batch["y"]
+    x_adv = _fgsm(F.cross_entropy(mlp(params, x, len(task.features)), y), x)
+    logits = mlp(params, torch.cat([x.detach(), x_adv]), len(task.features))
+    clean, adversarial = F.cross_entropy(logits, y.repeat(2), reduction="none").view(2, -1).mean(1)
+    return ALPHA * clean + (1 - ALPHA) * adversarial
+
+
+def _fgsm(loss: Tensor, x: Tensor, *, retain_graph: bool = False) -> Tensor:
+    # By x alone: no gradient of a weight is computed.
+    (gradient,) = torch.autograd.grad(loss, x, retain_graph=retain_graph)
+    return torch.add(x.detach(), gradient.sign_(), alpha=EPS)
+
+
+def ladder(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    unlabelled, top = batch["unlabelled"], len(task.features)
+    noisy, logits = _corrupted(params, torch.stack([batch["x"], unlabelled], 1), top, draw)
+    clean, moments = _clean(params, unlabelled, top)
+    loss = F.cross_entropy(logits[:, 0], batch["y"])
+    u = logits[:, 1].softmax(1)
+    for layer in range(top, -1, -1):
+        z_hat = _combine(params, f"decoder/g{layer}/", noisy[layer][:, 1], _batch_norm(u))
+        if layer:
+            u = z_hat @ params[f"decoder/V{layer}/kernel"]
+            mean, inverse_deviation = moments[layer]
+            z_hat = (z_hat - mean) * inverse_deviation
+        loss = loss + LADDER_WEIGHTS[layer] * F.mse_loss(z_hat, clean[layer])
+    return loss
+
+
+def _corrupted(params: Params, x: Tensor, top: int, draw: Draw) -> tuple[list[Tensor], Tensor]:
+    """x: f32[B, 2, D], both halves interleaved -> noisy z(0..L), logits f32[B, 2, K]."""
+    h = torch.add(x, draw(x.shape), alpha=LADDER_NOISE[0])
+    z = [h]
+    for layer in range(1, top + 1):
+        a = h.flatten(0, 1) @ params[f"encoder/W{layer}/kernel"]
+        normal = _batch_norm(a.view(len(x), -1)).view(len(x), 2, -1)
+        z.append(torch.add(normal, draw(normal.shape), alpha=LADDER_NOISE[layer]))
+        shifted = z[-1] + params[f"encoder/beta{layer}"]
+        h = shifted.relu()
+    return z, shifted * params["encoder/gamma"]
+
+
+def _clean(params: Params, x: Tensor, top: int) -> tuple[list[Tensor], list[tuple]]:
+    """Clean z(0..L), and mean and inverse deviation of the pre-activations (none at layer 0)."""
+    h, z, moments = x, [x], [()]
+    for layer in range(1, top + 1):
+        a = h @ params[f"encoder/W{layer}/kernel"]
+        # Not the fused batch norm, which passes no gradient through its statistics.
+        var, mean = torch.var_mean(a, 0, correction=0, keepdim=True)
+        moments.append((mean, torch.rsqrt(var + BATCH_NORM_EPS)))
+        z.append((a - mean) * moments[-1][1])
+        if layer < top:
+            h = (z[-1] + params[f"encoder/beta{layer}"]).relu()
+    return z, moments
+
+
+def _batch_norm(a: Tensor) -> Tensor:
+    return F.batch_norm(a, None, None, training=True, eps=BATCH_NORM_EPS)
+
+
+def _combine(params: Params, prefix: str, z: Tensor, u: Tensor) -> Tensor:
+    a = [params[f"{prefix}a{i}"] for i in range(1, 11)]
+    mu = torch.addcmul(torch.addcmul(a[4], a[3], u), a[0], torch.addcmul(a[2], a[1], u).sigmoid())
+    v = torch.addcmul(torch.addcmul(a[9], a[8], u), a[5], torch.addcmul(a[7], a[6], u).sigmoid())
+    return torch.lerp(mu, z, v)  # (z - mu) v + mu
+
+
+# Where two ways of writing the same loss compete, `choose` takes the faster.
+OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
+    "cross_entropy": [cross_entropy],
+    "adversarial_mix": [mix_of_passes, mix_in_one_pass],
+    "ladder": [ladder],
+}
+
+
+class Side:
+    """What this worker answers; the exchange is the folder that adv_jax's worker has filled."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Iterator[None]] = {}
+
+    def describe(self, threads: int, exchange: str) -> dict[str, Any]:
+        torch.set_num_threads(threads)
+        self._exchange = Path(exchange)
+        with np.load(self._exchange / "data.npz") as data:
+            self._x, self._y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"]).long()
+        return {"threads": torch.get_num_threads(), "torch": torch.__version__}
+
+    def check(self, name: str) -> dict[str, float]:
+        """{way: loss of the first batch with the exchanged noise}; writes each way's gradients."""
+        return {way.__name__: self._check(name, way) for way in OBJECTIVES[TASKS[name].objective]}
+
+    def _check(self, name: str, way: Callable[..., Tensor]) -> float:
+        task, params = TASKS[name], self._params(name)
+        rows = torch.from_numpy(batch_rows(task, len(self._y), seed=0)[0])
+        with np.load(self._exchange / f"{name}_noise.npz") as noise:
+            drawn = iter([torch.from_numpy(noise[key]).transpose(0, 1) for key in noise])
+        loss = way(task, params, self._batch(task, rows), lambda _: next(drawn))
+        loss.backward(inputs=list(params.values()))
+        gradients = {key: param.grad.numpy() for key, param in params.items()}
+        np.savez(self._exchange / f"{name}_{way.__name__}.npz", **gradients)
+        return loss.item()
+
+    def choose(self, name: str) -> dict[str, float]:
+        """Seconds of a block in each way and form; the fastest is used from here on."""
+        trainings = {
+            f"{way.__name__}, {form}": self._training(name, way, form)
+            for way in OBJECTIVES[TASKS[name].objective]
+            for form in FORMS
+        }
+        seconds = {
+            choice: min(seconds_of(lambda blocks=blocks: next(blocks)) for _ in range(TRIALS))
+            for choice, blocks in trainings.items()
+        }
+        self._running[name] = trainings[min(seconds, key=seconds.get)]
+        return seconds
+
+    def run(self, name: str) -> float:
+        """Seconds of one block; of a task, `choose` must have been called."""
+        if name == "peak":
+            self._running.setdefault(name, _peak())
+        return seconds_of(lambda: next(self._running[name]))
+
+    def _training(self, name: str, way: Callable[..., Tensor], form: str) -> Iterator[None]:
+        """Goes on for ever, one block of the task's steps at a time."""
+        task, params = TASKS[name], self._params(name)
+        settings = {key: value for key, value in task.optimizer.items() if key != "name"}
+        settings["lr"] = settings.pop("learning_rate")
+        leaves = list(params.values())
+        optimizer = OPTIMIZERS[task.optimizer["name"]](leaves, **settings, **FORMS[form])
+        order = torch.from_numpy(batch_rows(task, len(self._y), seed=0))
+        while True:
+            for rows in order:
+                optimizer.zero_grad(set_to_none=True)
+                loss = way(task, params, self._batch(task, rows), torch.randn)
+                # Without `inputs` the mix would compute the gradient by x as well.
+                loss.backward(inputs=leaves)
+                optimizer.step()
+            yield
+
+    def _batch(self, task: Task, rows: Tensor) -> dict[str, Tensor]:
+        labelled, unlabelled = rows
+        batch = {"x": self._x[labelled], "y": self._y[labelled]}
+        if task.objective == "ladder":
+            batch["unlabelled"] = self._x[unlabelled]
+        return batch
+
+    def _params(self, name: str) -> Params:
+        with np.load(self._exchange / f"{name}_params.npz") as params:
+            return {key: torch.from_numpy(params[key]).requires_grad_() for key in params}
+
+
+def _peak() -> Iterator[None]:
+    a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE)
+    while True:
+        for _ in range(PEAK_STEPS):
+            a @ b
+        yield
+
+
+if __name__ == "__main__":
+    side = Side()
+    serve(
+        {
+            "describe": side.describe,
+            "check": side.check,
+            "choose": side.choose,
+            "run": side.run,
+        }
+    )

@@ -1,0 +1,213 @@
+"""A task made of adv_jax's own parts, and what a step of it consists of."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adv_jax import attacks, data, models, objectives
+from adv_jax.optimizers import optimizer
+from adv_jax.random import normal
+from adv_jax.step import TrainState, init_state, make_step, over_steps
+from adv_jax.types import Array, Batch, Objective
+from benchmarks.tasks import (
+    ALPHA,
+    CLASSES,
+    EPS,
+    INPUTS,
+    LADDER_NOISE,
+    LADDER_WEIGHTS,
+    Product,
+    Task,
+    batch_rows,
+)
+
+# Off the initial values, at which some gradients of the ladder are exactly zero.
+PERTURBATION = 0.01
+
+# (carry, rows i32[2, B], the data {"x", "y"}) -> (carry, output)
+Step = Callable[[Any, Array, Batch], tuple[Any, Any]]
+
+
+class Trainer:
+    """A task on the embedded digits.
+
+    arrays: {"x": f32[N, D], "y": i32[N]}, arguments of the compiled program, not constants of it.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        train = data.load("mnist", source="embedded").train
+        x = train.x.reshape(len(train.y), -1)
+        self.arrays = {"x": jnp.asarray(x), "y": jnp.asarray(train.y)}
+        if task.objective == "ladder":
+            self._model = models.ladder(task.features, noise_std=LADDER_NOISE)
+        else:
+            self._model = models.mlp(task.features, CLASSES)
+        self._objective = _objective(task, models.apply_fn(self._model))
+        self.optimizer = optimizer(task.optimizer, steps_per_epoch=task.steps)
+
+    def init(self, seed: Array | int) -> TrainState:
+        key = jax.random.key(seed)
+        variables = models.init(self._model, key, jnp.zeros((2, INPUTS)))
+        leaves, tree = jax.tree.flatten(variables["params"])
+        moved = [
+            leaf + PERTURBATION * jax.random.normal(key, leaf.shape)
+            for leaf, key in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+        ]
+        variables = {**variables, "params": jax.tree.unflatten(tree, moved)}
+        return init_state(variables, self.optimizer, seed=seed)
+
+    def batch(self, rows: Array, arrays: Batch) -> Batch:
+        labelled, unlabelled = rows
+        x, y = arrays["x"], arrays["y"]
+        return {"x": x[labelled], "y": y[labelled], "unlabelled": x[unlabelled]}
+
+    def step(self, state: TrainState, rows: Array, arrays: Batch) -> tuple[TrainState, Any]:
+        return make_step(self._objective, self.optimizer)(state, self.batch(rows, arrays))
+
+    def loss(self, params: Any, state: TrainState, rows: Array, arrays: Batch) -> Array:
+        variables = {**state.variables, "params": params}
+        return self._objective(variables, self.batch(rows, arrays), key=state.key)[0]
+
+    def rows(self, *, seed: int) -> np.ndarray:
+        """i32[steps, 2, B] of one block."""
+        return batch_rows(self.task, len(self.arrays["y"]), seed=seed)
+
+
+def scanned(step: Step) -> Step:
+    """The step over a leading axis of rows, as adv_jax runs an epoch."""
+
+    def block(carry: Any, rows: Array, arrays: Batch) -> tuple[Any, Any]:
+        return over_steps(lambda carry, rows: step(carry, rows, arrays))(carry, rows)
+
+    return block
+
+
+def noise_shapes(task: Task) -> list[tuple[int, int, int]]:
+    """What the ladder draws in one step, layer by layer."""
+    return [(2, task.batch_size, units) for units in (INPUTS, *task.features)]
+
+
+def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> mock._patch:
+    """While it is entered, the ladder takes its noise from there instead of drawing it."""
+    return mock.patch("adv_jax.models.ladder.normal", lambda key, shape: noise(shape))
+
+
+def _objective(task: Task, apply: Callable) -> Objective:
+    if task.objective == "ladder":
+        return partial(objectives.ladder, apply, weights=LADDER_WEIGHTS)
+    if task.objective == "cross_entropy":
+        return partial(objectives.cross_entropy, apply)
+    attack = partial(attacks.fgsm, eps=EPS)
+    return partial(objectives.adversarial_mix, apply, attack=attack, alpha=ALPHA)
+
+
+# The parts of a step: each gives (step, first carry). A carry that changes from step to step keeps
+# XLA from moving the work out of the loop, and what is carried has to be computed.
+
+
+def _whole(trainer: Trainer) -> tuple[Step, Any]:
+    return trainer.step, jax.jit(trainer.init)(0)
+
+
+def _forward(trainer: Trainer) -> tuple[Step, Any]:
+    state = jax.jit(trainer.init)(0)
+
+    def step(count, rows, arrays):
+        now = state.replace(step=count)
+        return count + 1, trainer.loss(state.params, now, rows, arrays)
+
+    return step, jnp.array(state.step)
+
+
+def _forward_backward(trainer: Trainer) -> tuple[Step, Any]:
+    state = jax.jit(trainer.init)(0)
+
+    def step(carry, rows, arrays):
+        count, _ = carry
+        now = state.replace(step=count)
+        loss, gradients = jax.value_and_grad(trainer.loss)(state.params, now, rows, arrays)
+        return (count + 1, gradients), loss
+
+    return step, (jnp.int32(0), jax.tree.map(jnp.zeros_like, state.params))
+
+
+def _without_noise(trainer: Trainer) -> tuple[Step, Any]:
+    def step(state, rows, arrays):
+        with without_drawing(jnp.zeros):
+            return trainer.step(state, rows, arrays)
+
+    return step, jax.jit(trainer.init)(0)
+
+
+def _noise_alone(trainer: Trainer) -> tuple[Step, Any]:
+    shapes = noise_shapes(trainer.task)
+
+    def step(carry, rows, arrays):
+        del rows, arrays
+        count, _ = carry
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), count), len(shapes))
+        noise = [normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+        return (count + 1, noise), None
+
+    return step, (jnp.int32(0), [jnp.zeros(shape) for shape in shapes])
+
+
+def _optimizer_alone(trainer: Trainer) -> tuple[Step, Any]:
+    state = jax.jit(trainer.init)(0)
+
+    def step(carry, rows, arrays):
+        del rows, arrays
+        params, opt_state = carry
+        # Any gradient takes as long; this one is new in every step.
+        updates, opt_state = trainer.optimizer.update(params, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    return step, (state.params, state.opt_state)
+
+
+def _gathering_alone(trainer: Trainer) -> tuple[Step, Any]:
+    def step(_, rows, arrays):
+        return trainer.batch(rows, arrays), None
+
+    return step, trainer.batch(trainer.rows(seed=0)[0], trainer.arrays)
+
+
+def _products_alone(trainer: Trainer) -> tuple[Step, Any]:
+    """The matrix products at the shapes of the step, with nothing between them."""
+
+    def step(factors, rows, arrays):
+        del rows, arrays
+        return [(_after(a, jax.lax.optimization_barrier(a @ b)), b) for a, b in factors], None
+
+    return step, [_factors(product) for product in trainer.task.products]
+
+
+def _after(a: Array, product: Array) -> Array:
+    """`a` with one entry changed, so that the next step's product waits for this one."""
+    return a.at[0, 0].add(1e-9 * product[0, 0])
+
+
+def _factors(product: Product) -> tuple[Array, Array]:
+    key_a, key_b = jax.random.split(jax.random.key(0))
+    a = jax.random.normal(key_a, (product.rows, product.inner))
+    return a, jax.random.normal(key_b, (product.inner, product.columns))
+
+
+WHOLE = "whole step"
+PARTS = {
+    WHOLE: _whole,
+    "forward": _forward,
+    "forward and backward": _forward_backward,
+    "whole step, no noise drawn": _without_noise,
+    "noise alone": _noise_alone,
+    "optimizer alone": _optimizer_alone,
+    "gathering the batch alone": _gathering_alone,
+    "matrix products alone": _products_alone,
+}

@@ -1,0 +1,237 @@
+"""A training step of adv_jax beside an equal one of PyTorch: `python -m benchmarks.training`.
+
+See benchmarks/README.md for what is compared and how.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Product
+from benchmarks.timing import (
+    Block,
+    Worker,
+    alternate,
+    console,
+    machine,
+    ratios,
+    shown,
+    spread,
+    unlock_library,
+    use_cpus,
+    versions,
+    write,
+)
+
+OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
+PARTS_OF = "ladder"  # the task that --parts takes apart
+LOSS_TOLERANCE = 1e-4  # relative
+# Of each parameter's gradient, relative to its largest entry.
+GRADIENT_TOLERANCE = 1e-3
+
+Sides = Mapping[str, Worker]
+
+
+def main() -> None:
+    args = _arguments()
+    threads = use_cpus(args.threads)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        sides = {
+            side: stack.enter_context(worker)
+            for side, worker in _workers(Path(folder), threads).items()
+        }
+        report = {
+            "benchmark": "training",
+            "machine": machine(),
+            "versions": versions("jax", "jaxlib", "flax", "optax", "torch", "numpy"),
+            "rounds": args.rounds,
+            "workers": _start(sides, folder, threads),
+            "equality": {name: _equality(sides, name, Path(folder)) for name in args.tasks},
+        }
+        report["choice_seconds"] = {
+            side: {name: worker.call("choose", name=name) for name in args.tasks}
+            for side, worker in sides.items()
+            if side != OURS
+        }
+        report |= _measured(sides, args.tasks, rounds=args.rounds, parts=args.parts)
+    _show(report)
+    write(args.out, report)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_training.json"))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2, help="of each side")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--parts", action="store_true", help="time the parts of the ladder step")
+    return parser.parse_args()
+
+
+def _workers(folder: Path, threads: int) -> dict[str, Worker]:
+    """The sides of the comparison; the unlocked one is absent where there is no compiler."""
+    theirs = "benchmarks.torch_worker"
+    # The number of threads is set before the libraries are loaded, and again by the worker.
+    count = {"OMP_NUM_THREADS": str(threads)}
+    workers = {
+        OURS: Worker("benchmarks.adv_jax_worker", env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}),
+        PLAIN: Worker(theirs, env=count),
+    }
+    library = unlock_library(folder)
+    if library:
+        workers[UNLOCKED] = Worker(theirs, env={**count, "LD_PRELOAD": str(library)})
+    else:
+        console.print("No C compiler `cc` works here: PyTorch is timed only as installed.")
+    return workers
+
+
+def _start(sides: Sides, exchange: str, threads: int) -> dict[str, Any]:
+    sides[OURS].call("export", exchange=exchange)
+    described = {OURS: sides[OURS].call("describe")}
+    for side in sides.keys() - {OURS}:
+        described[side] = sides[side].call("describe", threads=threads, exchange=exchange)
+    return described
+
+
+def _equality(sides: Sides, name: str, exchange: Path) -> dict[str, dict[str, Any]]:
+    """How far the loss and gradients of each of PyTorch's ways lie from adv_jax's.
+
+    Exits if one of them is not the same step.
+    """
+    ours = sides[OURS].call("check", name=name, exchange=str(exchange))
+    losses = sides[PLAIN].call("check", name=name)
+    deviations = {}
+    for way, loss in losses.items():
+        worst, gradient = _furthest(
+            exchange / f"{name}_adv_jax.npz", exchange / f"{name}_{way}.npz"
+        )
+        deviations[way] = {
+            "loss": ours,
+            "loss_deviation": abs(ours - loss) / abs(ours),
+            "gradient_deviation": gradient,
+            "gradient_worst_at": worst,
+        }
+        console.print(
+            f"{name}, {way}: losses apart by {deviations[way]['loss_deviation']:.1e}, "
+            f"gradients by at most {gradient:.1e}, at {worst}"
+        )
+        same = abs(ours - loss) <= LOSS_TOLERANCE * abs(ours) and gradient <= GRADIENT_TOLERANCE
+        if not same:
+            sys.exit(f"{name}: the sides do not compute the same step, so nothing is timed")
+    return deviations
+
+
+def _furthest(ours: Path, theirs: Path) -> tuple[str, float]:
+    """The parameter whose gradients differ most, and by what share of the largest entry."""
+    with np.load(ours) as a, np.load(theirs) as b:
+        if set(a) != set(b):
+            sys.exit(f"the sides have different parameters: {set(a) ^ set(b)}")
+        apart = {key: float(abs(a[key] - b[key]).max() / abs(a[key]).max()) for key in a}
+    # A NaN is the furthest of all.
+    worst = max(apart, key=lambda key: np.nan_to_num(apart[key], nan=np.inf))
+    return worst, apart[worst]
+
+
+def _measured(sides: Sides, names: list[str], *, rounds: int, parts: bool) -> dict[str, Any]:
+    comparisons: dict[str, dict[str, Block]] = {
+        name: {side: partial(worker.call, "run", name=name) for side, worker in sides.items()}
+        for name in ["peak", *names]
+    }
+    if parts:
+        run = partial(sides[OURS].call, "run", name=PARTS_OF)
+        comparisons["parts"] = {part: partial(run, part=part) for part in sides[OURS].call("parts")}
+    seconds = alternate(comparisons, rounds=rounds)
+    peak = _peak(seconds["peak"])
+    measured = {
+        "peak": peak,
+        "tasks": {name: _summary(name, seconds[name], peak["gflops"]) for name in names},
+    }
+    if parts:
+        measured["parts"] = {
+            part: _per_step(values, TASKS[PARTS_OF].steps)
+            for part, values in seconds["parts"].items()
+        }
+    return measured
+
+
+def _peak(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
+    """The best that any side reached in any round."""
+    flops = PEAK_STEPS * Product(PEAK_SIZE, PEAK_SIZE, PEAK_SIZE).flops
+    gflops = {side: [flops / value / 1e9 for value in values] for side, values in seconds.items()}
+    best = max(max(values) for values in gflops.values())
+    return {"gflops": best, "size": PEAK_SIZE, "sides": gflops}
+
+
+def _summary(name: str, seconds: Mapping[str, list[float]], peak: float) -> dict[str, Any]:
+    task = TASKS[name]
+    sides = {}
+    for side, values in seconds.items():
+        per_step = _per_step(values, task.steps)
+        gflops = task.flops / per_step["median"] / 1e6
+        sides[side] = {**per_step, "gflops": gflops, "share_of_peak": gflops / peak}
+    return {
+        "title": task.title,
+        "steps_in_a_block": task.steps,
+        "flops_per_step": task.flops,
+        "ms_per_step": sides,
+        "adv_jax_over": {
+            side: ratios(seconds[OURS], values) for side, values in seconds.items() if side != OURS
+        },
+        # At the peak, without anything but the matrix products.
+        "limit_ms": task.flops / peak / 1e6,
+    }
+
+
+def _per_step(seconds: list[float], steps: int) -> dict[str, Any]:
+    """In milliseconds."""
+    values = [1000 * value / steps for value in seconds]
+    return {**spread(values), "rounds": values}
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    peak = report["peak"]["gflops"]
+    table = Table(title=f"One training step; peak {peak:.0f} GFLOP/s", title_justify="left")
+    for column in ("step", "side", "ms", "least", "adv_jax / it", "GFLOP/s", "of peak"):
+        table.add_column(column, justify="left" if column in {"step", "side"} else "right")
+    for task in report["tasks"].values():
+        title = f"{task['title']}\n{task['flops_per_step'] / 1e6:.0f} MFLOP"
+        for side, values in task["ms_per_step"].items():
+            ratio = task["adv_jax_over"].get(side)
+            table.add_row(
+                title,
+                side,
+                f"{values['median']:.3f}",
+                f"{values['min']:.3f}",
+                shown(ratio, 2) if ratio else "",
+                f"{values['gflops']:.0f}",
+                f"{values['share_of_peak']:.0%}",
+            )
+            title = ""
+        table.add_row("", "at the peak", f"{task['limit_ms']:.3f}", end_section=True)
+    console.print(table)
+    if "parts" in report:
+        console.print(_parts_table(report["parts"]))
+
+
+def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Parts overlap and run faster alone or inside: they do not add up to the whole."""
+    table = Table(title=f"Parts of the step: {TASKS[PARTS_OF].title}", title_justify="left")
+    for column in ("part", "ms", "least", "of the whole"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    whole = next(iter(parts.values()))["median"]
+    for part, values in parts.items():
+        share = f"{values['median'] / whole:.0%}"
+        table.add_row(part, f"{values['median']:.3f}", f"{values['min']:.3f}", share)
+    return table
+
+
+if __name__ == "__main__":
+    main()
