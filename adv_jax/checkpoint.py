@@ -1,8 +1,12 @@
 """Orbax checkpoints that are written in the background and trusted only if their digest fits."""
 
+import errno
 import hashlib
 import logging
+import os
+import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -39,9 +43,14 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, kept: int) -> None:
         """directory: made if need be.  kept: how many to keep, the oldest going first."""
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save otherwise.
-        options = ocp.CheckpointManagerOptions(max_to_keep=kept)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        # Orbax reports each save otherwise, and prints the traceback of each error that it raises.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        sys.unraisablehook = _hook_without_stragglers
+        options = ocp.CheckpointManagerOptions(max_to_keep=kept, cleanup_tmp_directories=True)
+        try:
+            self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        except OSError as error:
+            raise UserError(f"{directory} cannot be used: {_reason(error)}") from error
 
     def save(self, epoch: int, tree: Tree, notes: dict[str, Any]) -> None:
         """Begins to write a tree of NumPy arrays, which must not change, and notes for JSON.
@@ -82,8 +91,9 @@ class Checkpoints:
                 return Restored(epoch, tree, notes, warnings)
             # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
             except Exception as error:
-                reason = str(error).partition("\n")[0][:200]
-                warnings.append(f"checkpoint of epoch {epoch} is damaged and left out: {reason}")
+                warnings.append(
+                    f"checkpoint of epoch {epoch} is damaged and left out: {_reason(error)}"
+                )
                 self._manager.delete(epoch)
         return Restored(0, None, {}, warnings)
 
@@ -106,12 +116,33 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        try:
+            self._manager.close()
+        except (OSError, ValueError) as failure:
+            # An error that is under way says why the run ends; a second one would hide it.
+            if kind is None:
+                raise self._failed(failure) from failure
 
     def _failed(self, error: Exception) -> UserError:
-        reason = str(error).partition("\n")[0][:200]
-        return UserError(f"checkpoint cannot be written: {reason}; kept: {self.latest()}")
+        return UserError(f"checkpoint cannot be written: {_reason(error)}; kept: {self.latest()}")
+
+
+def _reason(error: Exception) -> str:
+    """Why, in one line: what Orbax and TensorStore say goes on for pages."""
+    full = os.strerror(errno.ENOSPC)
+    return full if full in str(error) else str(error).partition("\n")[0][:200]
+
+
+def _hook_without_stragglers(unraisable: Any, hook: Any = sys.unraisablehook) -> None:
+    """Keeps back what TensorStore says of each array that Orbax, after an error, gave up."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def digest(tree: Tree) -> str:

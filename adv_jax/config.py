@@ -132,6 +132,9 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
         else differs needs a program of its own), or whose values are no numbers.
     """
     grid = config["replicas"]["grid"] or {}
+    if not isinstance(grid, Mapping):
+        example = "{'objective.attack.eps': (.1, .2)}"
+        raise ConfigError(f"replicas.grid is {grid!r}; allowed is a dict such as {example}")
     legal = {
         path
         for path, value in leaves(config)

@@ -27,20 +27,17 @@ class Log:
         done: int,
         tensorboard: bool,
     ) -> None:
-        """epochs: of the whole run; done: how many of them an earlier process has done.
-
-        Raises:
-          UserError: TensorBoard is wanted, and tensorboardX is not installed.
-        """
+        """epochs: of the whole run; done: how many of them an earlier process has done."""
         self._files, self._replicas, self._epochs = files, replicas, epochs
         self._writers = _writers(files, len(replicas), done) if tensorboard else []
         self._console = Console()
         self._bar = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
             console=self._console,
+            expand=True,
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=epochs, completed=done, numbers="compiling")
@@ -85,32 +82,51 @@ class Log:
         for line in lines if self._writers else ():
             for name in metrics:
                 self._writers[line["replica"]].add_scalar(name, line[name], epoch)
+            # What is older than a checkpoint is not logged again after a kill.
+            self._writers[line["replica"]].flush()
         now = time.monotonic()
         rate, self._last = steps / (now - self._last), now
-        numbers = "  ".join(f"{name} {values.mean():.4g}" for name, values in metrics.items())
-        numbers += f"  {rate:.0f} steps/s"
-        self._bar.update(self._task, completed=epoch, numbers=numbers)
+        means = {name: values[running].mean() for name, values in metrics.items()}
+        told = {name: f"{name} {mean:.4g}" for name, mean in means.items()}
+        speed = f"{rate:.0f} steps/s"
+        # More would push the bar out of a window of 80 columns.
+        short = [told[name] for name in ("loss", "accuracy") if name in told]
+        self._bar.update(self._task, completed=epoch, numbers="  ".join([*short, speed]))
         if not self._console.is_terminal:
-            self.say(f"epoch {epoch}/{self._epochs}  {numbers}")
+            self.say("  ".join([f"epoch {epoch}/{self._epochs}", *told.values(), speed]))
 
 
-def _writers(files: Workdir, count: int, done: int) -> list[Any]:
-    """One TensorBoard writer a replica; what an earlier process wrote after `done` is dropped."""
+def require_tensorboard() -> None:
+    """Refuses a run that could not write its events, before it begins.
+
+    Raises:
+      UserError: tensorboardX is not installed.
+    """
     try:
-        from tensorboardX import SummaryWriter
+        import tensorboardX  # noqa: F401
     except ImportError:
         raise UserError(
             "tensorboard is True, which needs tensorboardX: pip install 'adv-jax[tensorboard]'"
         ) from None
+
+
+def _writers(files: Workdir, count: int, done: int) -> list[Any]:
+    """One TensorBoard writer a replica; what an earlier process wrote after `done` is dropped."""
+    from tensorboardX import SummaryWriter
+
     path = files.path / "tensorboard"
     return [SummaryWriter(str(path / str(i)), purge_step=done + 1) for i in range(count)]
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a table to the terminal."""
-    table = Table(title=title, title_justify="left")
+    """Prints a line and a table under it."""
+    table = Table()
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*map(str, row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # Nobody's window is that of a file: no cell is broken for it.
+    console.print(title, markup=False, highlight=False, soft_wrap=True)
+    console.print(table)

@@ -22,12 +22,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 
 def main(_: list[str]) -> None:
     """Runs the config that the flags name; exits with 1 on a mistake, 128 + signal on a signal."""
-    logging.set_verbosity(logging.ERROR)  # JAX and Orbax tell much that is no news to the user.
+    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     config = _CONFIG.value.to_dict()
     workdir = _WORKDIR.value or default_path(config)
-    print(f"workdir {workdir}")
+    print(f"workdir {workdir}", flush=True)
     try:
-        _use_cores(len(replicas(config)))
+        _use_cores(len(replicas(config)) * config["replicas"]["shards"])
         train.run(config, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -41,19 +41,20 @@ def _parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is None:
             raise UserError("--config is missing; allowed is a file of configs/")
+        _CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.
         return rest
     # A config is a program: whatever it, or an override, raises is the user's to read.
     except Exception as error:
         sys.exit(f"error: {explain_flags(argv, error)}")
 
 
-def _use_cores(num_replicas: int) -> None:
-    """Offers CPU cores as devices, so that replicas run side by side, one core for each.
+def _use_cores(wanted: int) -> None:
+    """Offers CPU cores as devices, so that replicas (and shards) run side by side, a core for each.
 
     That beats all cores for each replica in turn. A single replica is left all cores.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", min(num_replicas, os.cpu_count() or 1))
+        jax.config.update("jax_num_cpu_devices", max(1, min(wanted, os.cpu_count() or 1)))
 
 
 if __name__ == "__main__":

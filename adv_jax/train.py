@@ -4,12 +4,14 @@ All side effects of a run start here.
 """
 
 import importlib.metadata
-import math
+import os
 import platform
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,23 +21,23 @@ import numpy as np
 
 from adv_jax import __version__, data
 from adv_jax.checkpoint import Checkpoints
-from adv_jax.config import ConfigError, Replica, leaves, replicas, validate
+from adv_jax.config import ConfigError, Replica, leaves, replicas, validate, with_values
 from adv_jax.experiment import Experiment, Run, rows_of
-from adv_jax.log import Log, print_table
+from adv_jax.log import Log, print_table, require_tensorboard
 from adv_jax.program import Program
 from adv_jax.report import figures
 from adv_jax.types import UserError
-from adv_jax.workdir import Workdir
+from adv_jax.workdir import Workdir, writing
 
 Metrics = dict[str, np.ndarray]  # name -> f[R]
 
 
 class Diverged(UserError):
-    """A loss that is not finite."""
+    """A loss or a measure that is not finite."""
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop, and all of it is saved.  signum: the signal."""
+    """A signal asked the run to stop, and what can be resumed is saved.  signum: the signal."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -58,22 +60,37 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
     """
     validate(config)
     runs = replicas(config)
-    source = config["data"]
-    dataset = data.load(source["name"], source=source["source"], dir=source["dir"])
-    _check_fit(config, dataset)
-    rows = rows_of(config, dataset, runs)
+    if config["tensorboard"]:
+        require_tensorboard()
+    with _on_signals(_stop_at_once):
+        source = config["data"]
+        dataset = data.load(source["name"], source=source["source"], dir=source["dir"])
+        rows = rows_of(config, dataset, runs)
+        _check_fit(config, dataset)
+        _check_parts(config, dataset, rows, runs[0])
+        with Workdir(workdir, config) as files:
+            if (finished := files.result()) is not None:
+                print(f"{files.path} holds the finished run")
+                return finished
+            files.write_rows(rows)
+            return _run(config, dataset, rows, runs, files)
+
+
+def _run(
+    config: Mapping[str, Any],
+    dataset: data.Dataset,
+    rows: dict[str, np.ndarray],
+    runs: list[Replica],
+    files: Workdir,
+) -> dict[str, Any]:
+    """`run`, once all is known to be in order -> what result.json holds."""
     experiment = Experiment(config, dataset)
-    files = Workdir(workdir, config)
-    if (finished := files.result()) is not None:
-        print(f"{files.path} holds the finished run")
-        return finished
-    files.write_rows(rows)
     program = Program(experiment, dataset, rows, runs, shards=config["replicas"]["shards"])
     state, seconds = _train(config, runs, program, files)
     result = {
         "experiment": config["experiment"],
         "data": _data_document(dataset, rows),
-        **_measures(config, runs, state, program, num_test=len(dataset.test.y)),
+        **_measures(config, runs, state, program, files, num_test=len(dataset.test.y)),
         "seconds": round(seconds, 1),
         **_provenance(),
     }
@@ -93,13 +110,48 @@ def _check_fit(config: Mapping[str, Any], dataset: data.Dataset) -> None:
     batch_size, shards = config["batch_size"], config["replicas"]["shards"]
     if not batch_size <= train:
         raise ConfigError(f"batch_size is {batch_size}; allowed are 1 to {train}, the training set")
+    if not 1 <= shards <= len(jax.local_devices()):
+        devices = f"allowed are 1 to {len(jax.local_devices())}, the devices here"
+        raise ConfigError(f"replicas.shards is {shards}; {devices}")
     if batch_size % shards:
         raise ConfigError(f"replicas.shards is {shards}; it must divide batch_size, {batch_size}")
+    if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
+        raise ConfigError("evaluation.eps is (); allowed are one or more numbers of at least 0")
     low = min(dataset.train.x.min(), dataset.test.x.min())
     high = max(dataset.train.x.max(), dataset.test.x.max())
     for path, bounds in leaves(config):
-        if path.endswith(".bounds") and bounds and not bounds[0] <= low <= high <= bounds[1]:
-            raise ConfigError(f"{path} is {bounds!r}; the images go from {low:g} to {high:g}")
+        if path.endswith(".bounds") and bounds is not None:
+            if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+                raise ConfigError(f"{path} is {bounds!r}; allowed are two numbers, or None")
+            if not bounds[0] <= low <= high <= bounds[1]:
+                raise ConfigError(f"{path} is {bounds!r}; the images go from {low:g} to {high:g}")
+
+
+def _check_parts(
+    config: Mapping[str, Any],
+    dataset: data.Dataset,
+    rows: Mapping[str, np.ndarray],
+    replica: Replica,
+) -> None:
+    """Traces all that a replica will run: what a part refuses shows before anything is written.
+
+    Raises:
+      ConfigError: an unknown name or setting, or the part's own words.
+    """
+    # A shard has to ask which one it is, and only knows on its device.
+    experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset)
+    (x, y), (test_x, test_y) = dataset.train, dataset.test
+    arrays = {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
+    mine = {name: values[0] for name, values in rows.items()}
+    hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
+    epoch = np.int32(1)
+    try:
+        run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
+        run, _ = jax.eval_shape(experiment.epoch, run, arrays, mine)
+        run, _ = jax.eval_shape(experiment.monitor, run, epoch, arrays, mine)
+        jax.eval_shape(experiment.evaluate, run, arrays, mine)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error).partition("\n")[0]) from error
 
 
 def _train(
@@ -114,7 +166,7 @@ def _train(
     state = program.init()
     with (
         Checkpoints(files.checkpoints, kept=config["checkpoints_kept"]) as checkpoints,
-        _stop_signals() as signals,
+        _held_signals() as signals,
     ):
         restored = checkpoints.restore(program.fetch(state))
         if restored.tree is not None:
@@ -127,13 +179,21 @@ def _train(
                 log.say(warning)
             if restored.epoch:
                 log.say(f"resumed after epoch {restored.epoch}")
-            for epoch in range(restored.epoch + 1, epochs + 1):
-                running = ~program.fetch(state.stopped)
-                if not running.any():
-                    break
-                state, metrics = _epoch(config, epoch, state, program, runs, checkpoints)
+            elif restored.warnings:
+                log.say("no checkpoint is intact: starting anew")
+            epoch, running = restored.epoch, ~program.fetch(state.stopped)
+            while epoch < epochs and running.any():
+                epoch += 1
+                try:
+                    state, metrics = _epoch(config, epoch, state, program, runs, running)
+                except Diverged as error:
+                    checkpoints.finish()
+                    latest = checkpoints.latest()
+                    raise Diverged(f"{error}; last good checkpoint: {latest}") from error
                 log.epoch(epoch, metrics, running=running, steps=steps)
-                if epoch % config["checkpoint_every"] == 0 or epoch == epochs or signals:
+                running = ~program.fetch(state.stopped)
+                last = epoch == epochs or not running.any()
+                if epoch % config["checkpoint_every"] == 0 or last or signals:
                     notes = {"seconds": time.monotonic() - began}
                     checkpoints.save(epoch, program.fetch(state), notes)
                 if signals:
@@ -150,70 +210,82 @@ def _epoch(
     state: Run,
     program: Program,
     runs: list[Replica],
-    checkpoints: Checkpoints,
+    running: np.ndarray,
 ) -> tuple[Run, Metrics]:
     """One epoch, and the errors after it if they are due -> (state, metrics f[R]).
 
     Raises:
-      Diverged: the loss is not finite.
+      Diverged: a running replica's loss, or what is measured after it, is not finite.
     """
     state, steps = program.epoch(state)
-    _check_finite(steps["loss"], runs, epoch, checkpoints)
+    loss = steps["loss"].T
+    for step, i in np.argwhere(~np.isfinite(loss) & running):
+        number = (epoch - 1) * len(loss) + step + 1
+        raise _diverged(f"loss is {loss[step, i]} at step {number} (epoch {epoch})", i, runs)
     metrics = {name: values.mean(1) for name, values in steps.items()}
     if epoch % config["monitor_every"] == 0 or epoch == config["epochs"]:
         state, monitored = program.monitor(state, epoch)
+        for name, values in monitored.items():
+            for i in np.flatnonzero(~np.isfinite(values) & running):
+                raise _diverged(f"{name} is {values[i]} after epoch {epoch}", int(i), runs)
         metrics |= monitored
     return state, metrics
 
 
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def _on_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to the handler. Only a main thread may have one: others go without."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handled = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(signum, handler) for signum in handled]
+    try:
+        yield
+    finally:
+        for signum, earlier in zip(handled, before, strict=True):
+            signal.signal(signum, earlier)
+
+
+def _stop_at_once(signum: int, _: object) -> None:
+    name = signal.Signals(signum).name
+    raise Interrupted(signum, f"stopped by {name}; the same command goes on from what is saved")
+
+
+@contextmanager
+def _held_signals() -> Iterator[list[int]]:
     """A list that SIGINT and SIGTERM are put on; the second one stops the process at once."""
     received: list[int] = []
-    handled = (signal.SIGINT, signal.SIGTERM)
-    before = {signum: signal.getsignal(signum) for signum in handled}
 
-    def on_signal(signum: int, _: object) -> None:
+    def hold(signum: int, _: object) -> None:
         received.append(signum)
-        print("\nstopping after this epoch; the same signal again stops at once", flush=True)
+        # `print` may be what the signal interrupts, and cannot be entered twice.
+        os.write(1, b"\nstopping after this epoch; the same signal again stops at once\n")
         signal.signal(signum, signal.SIG_DFL)
 
-    for signum in handled:
-        signal.signal(signum, on_signal)
-    try:
+    with _on_signals(hold):
         yield received
-    finally:
-        for signum in handled:
-            signal.signal(signum, before[signum])
 
 
-def _check_finite(
-    loss: np.ndarray, runs: list[Replica], epoch: int, checkpoints: Checkpoints
-) -> None:
-    """Refuses to go on from a loss f[R, steps] that is infinite or NaN.
-
-    Raises:
-      Diverged: names the replica, the step and the last good checkpoint.
-    """
-    bad = np.argwhere(~np.isfinite(loss))
-    if not len(bad):
-        return
-    checkpoints.finish()
-    replica, step = min(map(tuple, bad), key=lambda where: where[1])
+def _diverged(what: str, replica: int, runs: list[Replica]) -> Diverged:
     overrides = "".join(f", {path} {value:g}" for path, value in runs[replica].overrides.items())
-    raise Diverged(
-        f"loss is {loss[replica, step]} at step {(epoch - 1) * loss.shape[1] + step + 1} (epoch "
-        f"{epoch}) of replica {replica} (seed {runs[replica].seed}{overrides}); last good "
-        f"checkpoint: {checkpoints.latest()}"
-    )
+    return Diverged(f"{what} of replica {replica} (seed {runs[replica].seed}{overrides})")
 
 
 def _measures(
-    config: Mapping[str, Any], runs: list[Replica], state: Run, program: Program, *, num_test: int
+    config: Mapping[str, Any],
+    runs: list[Replica],
+    state: Run,
+    program: Program,
+    files: Workdir,
+    *,
+    num_test: int,
 ) -> dict[str, Any]:
     """The entries "replicas" and "evaluation" of result.json."""
     measured = program.evaluate(state)
-    best_epoch, steps = program.fetch((state.best_epoch, state.state.step))
+    best_epoch = program.fetch(state.best_epoch)
+    # Not what the state has counted: a replica that stopped early is carried on with the others.
+    epochs = Counter(line["replica"] for line in files.metrics())
 
     def error(accuracy: np.ndarray) -> np.ndarray:
         """As a fraction with the exact denominator, which float32 has not kept."""
@@ -226,7 +298,7 @@ def _measures(
             "overrides": replica.overrides,
             "test_error": errors[i],
             "confidence": float(confidence[i]),
-            "epochs": int(steps[i]) // program.steps_per_epoch,
+            "epochs": epochs[i],
             "best_epoch": int(best_epoch[i]) or None,
         }
         for i, replica in enumerate(runs)
@@ -271,10 +343,12 @@ def _provenance() -> dict[str, Any]:
 def _draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """figures/learning.png and, if attacks were evaluated, figures/evaluation.png."""
     title = f"{config['experiment']}, {result['data']['name']} ({result['data']['source']})"
-    figures.learning_curves(files.figures / "learning.png", files.metrics(), title=title)
-    if result["evaluation"]:
-        path = files.figures / "evaluation.png"
-        figures.attack_curves(path, result["evaluation"], title=title)
+    with writing(files.figures):
+        files.figures.mkdir(exist_ok=True)
+        figures.learning_curves(files.figures / "learning.png", files.metrics(), title=title)
+        if result["evaluation"]:
+            path = files.figures / "evaluation.png"
+            figures.attack_curves(path, result["evaluation"], title=title)
 
 
 def _print(files: Workdir, result: Mapping[str, Any]) -> None:
@@ -292,9 +366,9 @@ def _print(files: Workdir, result: Mapping[str, Any]) -> None:
         for i, replica in enumerate(result["replicas"])
     ]
     errors = [100 * replica["test_error"] for replica in result["replicas"]]
-    sd = float(np.std(errors, ddof=1)) if len(errors) > 1 else math.nan
+    spread = f" (sd {np.std(errors, ddof=1):.3f})" if len(errors) > 1 else ""
     print_table(
-        f"{result['experiment']}: test error {np.mean(errors):.3f} % (sd {sd:.3f}) on "
+        f"{result['experiment']}: test error {np.mean(errors):.3f} %{spread} on "
         f"{result['data']['sizes']['test']} examples of {result['data']['name']} "
         f"({result['data']['source']})",
         ["replica", "seed", "settings", "error %", "confidence", "epochs", "best epoch"],

@@ -1,9 +1,12 @@
 """The files of one run: config.json, metrics.jsonl, result.json; checkpoints/ and figures/."""
 
+import fcntl
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,74 +21,109 @@ class WorkdirError(UserError):
 
 
 class Workdir:
-    """One directory, one config: the same command in the same place goes on where it stopped."""
+    """One directory, one config: the same command in the same place goes on where it stopped.
+
+    A context manager, which keeps other processes out. All methods raise WorkdirError for a file
+    that cannot be written or read.
+    """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
         """Makes the directory, or takes one that holds the same config.
 
         Raises:
-          WorkdirError: it cannot be written, or holds another config (the fields are named).
+          WorkdirError: it cannot be written, another process uses it, or it holds another config
+            (the fields are named).
         """
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
+        self._config = self.path / "config.json"
         self._metrics = self.path / "metrics.jsonl"
         self._result = self.path / "result.json"
-        document = as_json(config)
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if (self.path / "config.json").exists():
-                self._refuse_other(document)
-            else:
-                write_json(self.path / "config.json", document)
-            self.figures.mkdir(exist_ok=True)
-        except OSError as error:
-            raise WorkdirError(f"workdir {self.path} cannot be used: {error.strerror}") from error
-
-    def _refuse_other(self, document: dict[str, Any]) -> None:
+            # The kernel unlocks it however the process ends; the file itself stays.
+            self._lock = (self.path / "lock").open("a")
         try:
-            found = json.loads((self.path / "config.json").read_text())
-        except json.JSONDecodeError as error:
-            raise WorkdirError(f"{self.path / 'config.json'} is not JSON: {error}") from error
-        old, new = dict(_flat(found)), dict(_flat(document))
-        differing = [
-            f"{path} is {new.get(path, 'absent')!r} but was {old.get(path, 'absent')!r}"
-            for path in sorted(old.keys() | new.keys())
-            if old.get(path, ()) != new.get(path, ())
-        ]
-        if differing:
-            raise WorkdirError(
-                f"workdir {self.path} holds a run of another config: {'; '.join(differing)}"
-            )
+            self._lock_it()
+            self._take(as_json(config))
+        except WorkdirError:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def _lock_it(self) -> None:
+        try:
+            with writing(self.path / "lock"):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except WorkdirError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+            raise WorkdirError(f"workdir {self.path} is in use by another process") from error
+
+    def _take(self, document: dict[str, Any]) -> None:
+        """Writes config.json, or compares it with the config that is there."""
+        if self._config.exists():
+            old, new = dict(_flat(_read_json(self._config))), dict(_flat(document))
+            differing = [
+                f"{path} is {new.get(path, 'absent')!r} but was {old.get(path, 'absent')!r}"
+                for path in sorted(old.keys() | new.keys())
+                if old.get(path, ()) != new.get(path, ())
+            ]
+            if differing:
+                raise WorkdirError(
+                    f"workdir {self.path} holds a run of another config: {'; '.join(differing)}"
+                )
+        else:
+            _write_json(self._config, document)
 
     def result(self) -> dict[str, Any] | None:
         """What `write_result` has written, or None: the run is not finished."""
-        return json.loads(self._result.read_text()) if self._result.exists() else None
+        return _read_json(self._result) if self._result.exists() else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json in one piece; its presence says that the run is finished."""
-        write_json(self._result, result)
+        _write_json(self._result, result)
 
     def write_rows(self, rows: Mapping[str, np.ndarray]) -> None:
         """Records which training examples each replica uses for what, in rows.npz."""
-        np.savez_compressed(self.path / "rows.npz", allow_pickle=False, **rows)
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **rows)
+        _replace(self.path / "rows.npz", content.getvalue())
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
-        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+        return [_parsed(self._metrics, line) for line in self._metrics.read_bytes().splitlines()]
 
     def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds one line of JSON each."""
-        with self._metrics.open("a") as file:
+        with writing(self._metrics), self._metrics.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
 
     def rewind_metrics(self, epoch: int) -> None:
         """Drops what was logged after `epoch`, for the resumed run logs it again."""
-        if not self._metrics.exists():
-            return
-        whole_lines = self._metrics.read_text().splitlines(keepends=True)
-        kept = [s for s in whole_lines if s.endswith("\n") and json.loads(s)["epoch"] <= epoch]
-        _replace(self._metrics, "".join(kept))
+        lines = self._metrics.read_bytes().splitlines(True) if self._metrics.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        kept = [line for line in whole if _parsed(self._metrics, line)["epoch"] <= epoch]
+        _replace(self._metrics, b"".join(kept))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Names the path if the system refuses to write there.
+
+    Raises:
+      WorkdirError: the system's reason, such as a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WorkdirError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def default_path(config: Mapping[str, Any]) -> Path:
@@ -99,18 +137,34 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(config))
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    _replace(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return _parsed(path, path.read_bytes())
+
+
+def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WorkdirError(f"{path} is damaged, it is not JSON: {error}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    _replace(path, json.dumps(value, indent=1) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with writing(path):
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def _flat(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

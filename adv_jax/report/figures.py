@@ -51,9 +51,14 @@ def learning_curves(path: Path, lines: Sequence[Mapping[str, float]], *, title: 
                 np.array([reduce(values[epoch]) for epoch in epochs])
                 for reduce in (np.mean, np.min, np.max)
             )
-            axes.plot(epochs, mean, _STYLES[i % len(_STYLES)], label=name.replace("_", " "))
+            style = _STYLES[i % len(_STYLES)]
+            marker = "." if len(epochs) == 1 else None  # There is no line through one point.
+            axes.plot(epochs, mean, style, marker=marker, label=name.replace("_", " "))
             axes.fill_between(epochs, low, high, alpha=0.2)
-        axes.set(xlabel="epoch", ylabel=label, yscale="log")
+        # An error may reach 0, which a logarithm cannot show.
+        positive = all(line[name] > 0 for line in lines for name in chosen if name in line)
+        axes.set(xlabel="epoch", ylabel=label, yscale="log" if positive else "linear")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     figure.savefig(path)
 

@@ -1,0 +1,158 @@
+"""The command line in processes of its own, each forked from one that has already imported JAX.
+
+`python -m adv_jax.main` spends most of its seconds on imports; a fork of a process that has done
+them, but has started no backend, runs the same module from the same arguments to the same exit.
+"""
+
+import contextlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+MODULE = "adv_jax.main"
+
+
+class Finished(NamedTuple):
+    """status: the exit status, negative for the signal that ended it."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Process:
+    """A running command."""
+
+    def __init__(self, server: "Server", pid: int, out: Path, err: Path) -> None:
+        self._server, self.pid, self._out, self._err = server, pid, out, err
+
+    def wait_for(self, text: str, *, seconds: float = 120) -> None:
+        """Until the output contains text."""
+        self.wait_until(lambda: text in self._out.read_text(), seconds=seconds)
+
+    def wait_until(self, condition, *, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self._server.status(self.pid) is None, self._err.read_text()
+            assert time.monotonic() < end, self._out.read_text() + self._err.read_text()
+            time.sleep(0.002)
+
+    def finish(self, *, seconds: float = 180) -> Finished:
+        end = time.monotonic() + seconds
+        while (status := self._server.status(self.pid)) is None:
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                raise AssertionError(f"still running: {self._out.read_text()}")
+            time.sleep(0.01)
+        return Finished(status, self._out.read_text(), self._err.read_text())
+
+    def signal(self, signum: int) -> None:
+        os.kill(self.pid, signum)
+
+
+class Server:
+    """What forks; tests use `start` and `run`, with arguments after `python -m adv_jax.main`."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch, self._count = scratch, 0
+        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=environment
+            | {
+                "JAX_PLATFORMS": "cpu",
+                "PYTHONPATH": str(ROOT),
+                "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            },
+            text=True,
+        )
+
+    def start(self, *argv: str, cwd: Path = ROOT, tty: str = "", **env: str) -> Process:
+        self._count += 1
+        out, err = (self._scratch / f"{self._count}.{name}" for name in ("out", "err"))
+        out.touch()
+        err.touch()
+        request = {"argv": argv, "cwd": str(cwd), "out": tty or str(out), "err": str(err)}
+        return Process(self, self._ask(request | {"env": env}), out, err)
+
+    def run(self, *argv: str, **options) -> Finished:
+        return self.start(*argv, **options).finish()
+
+    def status(self, pid: int) -> int | None:
+        """The exit status; None: still running."""
+        return self._ask({"pid": pid})
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _ask(self, request: dict) -> int | None:
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+def serve() -> dict | None:
+    """Answers requests until the input ends; returns in each child, with what it shall run."""
+    import adv_jax.train  # noqa: F401
+
+    statuses: dict[int, int | None] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "pid" in request:
+            pid = request["pid"]
+            if statuses[pid] is None:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                statuses[pid] = os.waitstatus_to_exitcode(status) if ended else None
+            answer = statuses[pid]
+        else:
+            answer = os.fork()
+            if not answer:
+                return request
+            statuses[answer] = None
+        print(json.dumps(answer), flush=True)
+    for pid, status in statuses.items():
+        if status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return None
+
+
+def become(request: dict) -> None:
+    """Turns this process into `python -m adv_jax.main` with the request's arguments."""
+    flags = os.O_WRONLY | os.O_APPEND
+    files = {0: os.devnull, 1: request["out"], 2: request["err"]}
+    for number, path in files.items():
+        os.dup2(os.open(path, flags if number else os.O_RDONLY), number)
+    os.chdir(request["cwd"])
+    os.environ.update(request["env"])
+    if blocked := request["env"].get("BLOCKED"):
+        sys.modules[blocked] = None  # as if it were not installed
+    sys.argv = [MODULE, *request["argv"]]
+    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+
+
+@contextlib.contextmanager
+def serving(scratch: Path) -> Iterator[Server]:
+    server = Server(scratch)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+if __name__ == "__main__":
+    if todo := serve():
+        become(todo)

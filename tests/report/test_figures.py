@@ -1,0 +1,113 @@
+"""Figures: PNGs whose lines are the means over replicas, with labelled axes."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from adv_jax.report import figures
+
+EVALUATION = {
+    "fgsm": {"eps": [0.0, 0.1, 0.2], "error": [[0.1, 0.5, 0.9]], "confidence": [[0.9, 0.8, 0.7]]},
+    "worst_case": {"eps": [0.0, 0.1, 0.2], "error": [[0.1, 0.6, 1.0]]},
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures saved, as Matplotlib holds them."""
+    saved = []
+    save = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        saved.append(figure)
+        return save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
+
+
+def assert_png(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.width > 800 and image.height > 300
+        assert len(np.unique(image.convert("L"))) > 10  # more than a white page
+
+
+def lines_of(axes) -> dict[str, tuple[list[float], list[float]]]:
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines
+    }
+
+
+def replicate(evaluation, other):
+    """The same with a second replica, whose values are `other` times those of the first."""
+    return {
+        attack: {
+            k: v if k == "eps" else [v[0], list(np.multiply(v[0], other))] for k, v in c.items()
+        }
+        for attack, c in evaluation.items()
+    }
+
+
+def test_attack_curves_of_one_replica(tmp_path, drawn):
+    figures.attack_curves(tmp_path / "e.png", EVALUATION, title="a net, mnist (embedded)")
+    assert_png(tmp_path / "e.png")
+    (figure,) = drawn
+    error, confidence = figure.axes
+    assert figure.get_suptitle() == "a net, mnist (embedded)"
+    assert (error.get_xlabel(), error.get_ylabel()) == ("eps (units of the input)", "error")
+    assert (confidence.get_xlabel(), confidence.get_ylabel()) == (
+        "eps (units of the input)",
+        "confidence",
+    )
+    assert lines_of(error) == {
+        "fgsm": ([0.0, 0.1, 0.2], [0.1, 0.5, 0.9]),
+        "worst case": ([0.0, 0.1, 0.2], [0.1, 0.6, 1.0]),
+    }
+    assert set(lines_of(confidence)) == {"fgsm"}  # the worst case over attacks has none
+    assert [text.get_text() for text in error.get_legend().get_texts()] == ["fgsm", "worst case"]
+
+
+def test_attack_curves_of_replicas_are_means_within_their_range(tmp_path, drawn):
+    figures.attack_curves(tmp_path / "e.png", replicate(EVALUATION, 0.5), title="t")
+    assert_png(tmp_path / "e.png")
+    error = drawn[0].axes[0]
+    np.testing.assert_allclose(lines_of(error)["fgsm"][1], [0.075, 0.375, 0.675])
+    (band, _) = error.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0.05, 0.9)
+
+
+def line(epoch, replica, loss, **errors):
+    return {"epoch": epoch, "replica": replica, "seed": replica, "loss": loss, **errors}
+
+
+def test_learning_curves_of_replicas_that_stop_early_and_errors_measured_now_and_then(
+    tmp_path, drawn
+):
+    lines = [
+        line(1, 0, 2.0),
+        line(1, 1, 4.0),
+        line(2, 0, 1.0, test_error=0.2, valid_error=0.1),
+        line(2, 1, 2.0, test_error=0.4, valid_error=0.3),
+        line(3, 1, 1.0),
+        line(4, 1, 0.5, test_error=0.3, valid_error=0.2),
+    ]
+    figures.learning_curves(tmp_path / "l.png", lines, title="a net")
+    assert_png(tmp_path / "l.png")
+    loss, error = drawn[0].axes
+    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
+    assert (error.get_xlabel(), error.get_ylabel()) == ("epoch", "error")
+    assert lines_of(loss) == {"loss": ([1, 2, 3, 4], [3.0, 1.5, 1.0, 0.5])}
+    curves = lines_of(error)
+    assert set(curves) == {"test error", "valid error"}
+    assert curves["test error"][0] == [2, 4]
+    np.testing.assert_allclose(curves["test error"][1], [0.3, 0.3])
+
+
+def test_a_single_epoch_without_an_error_can_be_seen(tmp_path, drawn):
+    figures.learning_curves(tmp_path / "l.png", [line(1, 0, 2.0, test_error=0.0)], title="t")
+    assert_png(tmp_path / "l.png")
+    loss, error = drawn[0].axes
+    assert all(curve.get_marker() != "None" for axes in (loss, error) for curve in axes.lines)
+    assert error.get_ylim()[0] <= 0 < error.get_ylim()[1]

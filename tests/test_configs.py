@@ -1,0 +1,213 @@
+"""Every config in every mode: a document that builds, of which each field is read."""
+
+import ast
+import copy
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from adv_jax import data, train
+from adv_jax.config import leaves, replicas, validate, with_values
+from adv_jax.experiment import Experiment, rows_of
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+MODES = {
+    "quickstart": ["", "paper", "quick"],
+    "shallow_mnist": [
+        "",
+        *(
+            f"{mode},model={model},sweep={sweep}"
+            for mode in ("paper", "quick")
+            for model, sweep in (("A", "none"), ("B", "none"), ("B", "eps"))
+        ),
+        "width=5",
+        "quick,width=2000",
+    ],
+    "ladder_mnist": [
+        "",
+        *(
+            f"{mode},labels={labels},noise={noise}"
+            for mode in ("paper", "quick")
+            for labels in ("100", "1000", "full")
+            for noise in ("none", "sgn")
+        ),
+    ],
+}
+EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
+
+
+def config_of(name: str, mode: str) -> dict:
+    path = next(path for path in CONFIGS if path.stem == name)
+    make = runpy.run_path(str(path))["get_config"]
+    return (make(mode) if mode else make()).to_dict()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """1,200 images of noise, 120 of each class, for training, and 20 for the test."""
+    x = np.random.default_rng(0).random((1200, 28, 28, 1), np.float32)
+    y = (np.arange(1200) % 10).astype(np.int32)
+    parts = data.Arrays(x, y), data.Arrays(x[:20], y[:20])
+    return data.Dataset("mnist", "made up", {}, *parts, 10, (0.0, 1.0))
+
+
+def shrunk(config: dict) -> dict:
+    """The same for a few images: what depends on their number is made to fit."""
+    changes = {"data.num_valid": min(config["data"]["num_valid"], 20), "epochs": 1}
+    return with_values(config, changes)
+
+
+def test_every_config_is_in_the_table_above():
+    assert {path.stem for path in CONFIGS} == set(MODES)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_docstring_has_the_commands_and_the_imports_are_ml_collections(path):
+    tree = ast.parse(path.read_text())
+    document = ast.get_docstring(tree)
+    command = f"python -m adv_jax.main --config=configs/{path.name}"
+    assert f"Run:    {command}" in document and f"Quick:  {command}:quick" in document
+    modules = {
+        module
+        for node in ast.walk(tree)
+        for module in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert modules == {"ml_collections"}
+
+
+@pytest.mark.parametrize(("name", "mode"), EVERY)
+def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, digits):
+    config = config_of(name, mode)
+    assert config["experiment"] == name
+    assert config["data"]["source"] == ("embedded" if "quick" in mode else "tfds")
+    assert json.loads(json.dumps(config)) == json.loads(json.dumps(copy.deepcopy(config)))
+    for path, value in leaves(config):
+        parts = value if isinstance(value, tuple) else (value,)
+        assert all(isinstance(part, str | int | float | bool) for part in parts), path
+    config = shrunk(config)
+    validate(config)
+    runs = replicas(config)
+    rows = {key: values[0] for key, values in rows_of(config, digits, runs).items()}
+    experiment = Experiment(config, digits)
+    (x, y), (test_x, test_y) = digits.train, digits.test
+    arrays = {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
+    hyper = {path: np.float32(value) for path, value in runs[0].overrides.items()}
+    run = jax.eval_shape(experiment.init, np.int32(0), hyper)
+    run, metrics = jax.eval_shape(experiment.epoch, run, arrays, rows)
+    assert metrics["loss"].shape == (len(rows["train"]) // config["batch_size"],)
+    _, measured = jax.eval_shape(experiment.monitor, run, np.int32(1), arrays, rows)
+    assert "test_error" in measured
+    evaluation = jax.eval_shape(experiment.evaluate, run, arrays, rows)
+    sizes = (len(config["evaluation"]["eps"]),)
+    assert evaluation["attacks"]["fgsm"]["accuracy"].shape == sizes
+
+
+def test_the_modes_differ_in_what_they_say():
+    assert config_of("ladder_mnist", "labels=100")["data"]["num_labels"] == 100
+    assert "attack" not in config_of("ladder_mnist", "noise=none")["objective"]
+    assert config_of("ladder_mnist", "noise=sgn")["objective"]["attack"]["eps"] == 0.00045
+    assert config_of("shallow_mnist", "width=5")["model"]["features"] == (5,)
+    assert config_of("shallow_mnist", "model=A")["objective"] == {"name": "cross_entropy"}
+    swept = replicas(config_of("shallow_mnist", "sweep=eps"))
+    assert [r.overrides["objective.attack.eps"] for r in swept][:3] == [0.0, 0.05, 0.1]
+    for name in MODES:
+        assert config_of(name, "") == config_of(name, "paper")
+
+
+class Recorder(dict):
+    """A nested dict that notes the dotted path of every value that the program asks for.
+
+    `leaves`, which checks ranges, and JSON, which writes config.json, go through all values
+    whatever they mean: they do not count.
+    """
+
+    def __init__(self, values: dict, seen: set[str], prefix: str = "") -> None:
+        super().__init__(
+            {
+                key: Recorder(value, seen, f"{prefix}{key}.")
+                if isinstance(value, dict) and f"{prefix}{key}" != "replicas.grid"
+                else value
+                for key, value in values.items()
+            }
+        )
+        self._seen, self._prefix = seen, prefix
+
+    def __deepcopy__(self, memo: dict) -> "Recorder":
+        return Recorder(dict(super().items()), self._seen, self._prefix)
+
+    def __getitem__(self, key):
+        self._seen.add(f"{self._prefix}{key}")
+        return super().__getitem__(key)
+
+    def items(self):
+        frame = sys._getframe(1)
+        asked_by = frame.f_globals["__name__"]
+        if asked_by.startswith("adv_jax.") and frame.f_code.co_name != "leaves":
+            self._seen.update(f"{self._prefix}{key}" for key in self)
+        return super().items()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("quickstart", "quick"),
+        ("shallow_mnist", "quick,model=A,width=5"),
+        ("shallow_mnist", "quick,sweep=eps,width=5"),
+        ("ladder_mnist", "quick,labels=100,noise=sgn"),
+    ],
+)
+def test_a_run_reads_every_field_and_trains(name, mode, digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    config = shrunk(config_of(name, mode))
+    if name == "ladder_mnist":  # narrower, but as deep
+        config["model"]["features"] = (12, 11, 11, 11, 11, 10)
+    seen: set[str] = set()
+    result = train.run(Recorder(config, seen), tmp_path / "run")
+    fields = {path for path, _ in leaves(config)} | {"replicas.grid"}
+    assert fields - seen == set()
+    assert all(0 <= replica["test_error"] <= 1 for replica in result["replicas"])
+    assert len(result["replicas"]) == len(replicas(config))
+
+
+def test_the_recorder_finds_a_field_that_nothing_reads(digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    config = shrunk(config_of("shallow_mnist", "quick,model=A,width=5")) | {"unread": 1}
+    config["data"]["unread"] = 2
+    seen: set[str] = set()
+    train.run(Recorder(config, seen), tmp_path / "run")
+    assert {path for path, _ in leaves(config)} - seen == {"unread", "data.unread"}
+
+
+def test_an_override_on_the_command_line_changes_what_is_built(digits):
+    def parsed(*argv):
+        values = flags.FlagValues()
+        line = ["main", f"--config={CONFIGS[1]}:quick", *argv]
+        flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
+        values(line)
+        return shrunk(flag.value.to_dict())
+
+    def built(config):
+        experiment = Experiment(config, digits)
+        run = jax.eval_shape(experiment.init, np.int32(0), {})
+        return experiment.steps_per_epoch, jax.tree.map(lambda leaf: leaf.shape, run.state.params)
+
+    steps, params = built(parsed())
+    assert steps == 11 and params["hidden1"]["kernel"] == (784, 400)
+    argv = ["--config.model.features=(7,)", "--config.batch_size=50", "--config.data.num_valid=0"]
+    steps, params = built(parsed(*argv))
+    assert steps == 24 and params["hidden1"]["kernel"] == (784, 7)
+    overridden = parsed("--config.replicas.seeds=3", "--config.seed=9", "--config.patience=2")
+    assert [replica.seed for replica in replicas(overridden)] == [9, 10, 11]

@@ -1,0 +1,193 @@
+"""Runs in this process: replicas, early stopping, evaluation, TensorBoard; on 400 real digits."""
+
+import json
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from adv_jax import data, train
+from adv_jax.config import with_values
+
+# Each replica runs the same operations on its own; only their fusion may differ.
+same = {"rtol": 1e-5, "atol": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    whole = data.load("mnist", source="embedded")
+    few = [
+        data.Arrays(part.x[:n], part.y[:n]) for part, n in ((whole.train, 400), (whole.test, 200))
+    ]
+    return whole._replace(train=few[0], test=few[1])
+
+
+@pytest.fixture(autouse=True)
+def load_digits(monkeypatch, digits):
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+
+
+def document(**changes):
+    """A small legal config; keys of `changes` are paths with __ for the dot."""
+    attack = {"name": "fgsm", "norm": "linf", "eps": 0.1}
+    config = {
+        "experiment": "small",
+        "seed": 3,
+        "replicas": {"seeds": 1, "grid": None, "shards": 1},
+        "data": {"name": "mnist", "source": "embedded", "dir": "", "num_valid": 100},
+        "model": {"name": "mlp", "features": (8,), "num_classes": 10},
+        "objective": {"name": "adversarial_mix", "alpha": 0.5, "attack": attack},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+        "epochs": 4,
+        "batch_size": 50,
+        "patience": 0,
+        "monitor_every": 1,
+        "checkpoint_every": 10,
+        "checkpoints_kept": 2,
+        "tensorboard": False,
+        "evaluation": {
+            "attacks": {"fgsm": {"name": "fgsm"}, "noise": {"name": "sign_noise"}},
+            "eps": (0.0, 0.2),
+        },
+    }
+    config["data"]["num_labels"] = 0
+    return with_values(config, {path.replace("__", "."): v for path, v in changes.items()})
+
+
+def metrics_of(workdir, replica):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["replica"] == replica]
+
+
+def assert_same_replica(workdir, i, alone, replica, evaluation):
+    """Replica i of a run, and the only one of another: lines, listing and curves."""
+    (own,) = alone["replicas"]
+    numbers = ("test_error", "confidence", "epochs", "best_epoch")
+    assert replica["seed"] == own["seed"]
+    np.testing.assert_allclose(*([r[name] for name in numbers] for r in (replica, own)), **same)
+    for attack, curve in alone["evaluation"].items():
+        for measure, values in curve.items():
+            if measure != "eps":
+                np.testing.assert_allclose(evaluation[attack][measure][i], values[0], **same)
+    ours, theirs = metrics_of(workdir / "together", i), metrics_of(workdir / f"alone{i}", 0)
+    assert [line["epoch"] for line in ours] == [line["epoch"] for line in theirs]
+    for our, their in zip(ours, theirs, strict=True):
+        assert our.keys() == their.keys()
+        names = [name for name in our if name not in ("replica",)]
+        np.testing.assert_allclose(*([line[n] for n in names] for line in (our, their)), **same)
+
+
+def test_each_replica_of_seeds_and_a_grid_is_the_run_of_its_own(tmp_path, capsys):
+    grid = {"objective.attack.eps": (0.0, 0.2)}
+    together = train.run(
+        document(replicas__seeds=2, replicas__grid=grid, epochs=2), tmp_path / "together"
+    )
+    settings = [(seed, eps) for eps in (0.0, 0.2) for seed in (3, 4)]
+    for i in (1, 2):  # another seed than the first, and another eps
+        seed, eps = settings[i]
+        config = document(seed=seed, objective__attack__eps=eps, epochs=2)
+        alone = train.run(config, tmp_path / f"alone{i}")
+        replica = together["replicas"][i]
+        assert replica["overrides"] == {"objective.attack.eps": eps}
+        assert_same_replica(tmp_path, i, alone, replica, together["evaluation"])
+    # They differ from each other, or the test would say nothing.
+    assert (
+        len({json.dumps(metrics_of(tmp_path / "together", i)[-1]["loss"]) for i in range(4)}) == 4
+    )
+
+
+def test_each_replica_stops_early_by_itself(tmp_path, capsys):
+    """At rate 0 the first epoch is the best, and patience 2 ends the run after the third."""
+    changes = {"patience": 2, "epochs": 6}
+    grid = {"optimizer.learning_rate": (0.0, 0.1)}
+    together = train.run(document(replicas__grid=grid, **changes), tmp_path / "together")
+    still, learning = together["replicas"]
+    assert (still["epochs"], still["best_epoch"]) == (3, 1)
+    assert learning["epochs"] > 3 and learning["best_epoch"] > 1
+    assert [line["epoch"] for line in metrics_of(tmp_path / "together", 0)] == [1, 2, 3]
+    alone = train.run(document(optimizer__learning_rate=0.0, **changes), tmp_path / "alone0")
+    assert_same_replica(tmp_path, 0, alone, still, together["evaluation"])
+
+
+def test_where_all_have_stopped_the_run_ends_with_a_checkpoint(tmp_path, capsys):
+    config = document(patience=2, optimizer__learning_rate=0.0)
+    result = train.run(config, tmp_path / "run")
+    assert result["replicas"][0]["epochs"] == 3
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
+    # Killed before the result was written: nothing is left to train, all is left to evaluate.
+    (tmp_path / "run" / "result.json").unlink()
+    again = train.run(config, tmp_path / "run")
+    assert again["replicas"] == result["replicas"] and again["evaluation"] == result["evaluation"]
+    assert "resumed after epoch 3" in capsys.readouterr().out
+
+
+def test_the_evaluation_has_a_row_a_replica_and_eps_0_is_clean(tmp_path, capsys):
+    result = train.run(document(replicas__seeds=2, epochs=1), tmp_path / "run")
+    assert set(result["evaluation"]) == {"fgsm", "noise", "worst_case"}
+    clean = [replica["test_error"] for replica in result["replicas"]]
+    for name, curve in result["evaluation"].items():
+        assert curve["eps"] == [0.0, 0.2]
+        assert np.shape(curve["error"]) == (2, 2)
+        assert [row[0] for row in curve["error"]] == clean, name
+    fgsm = result["evaluation"]["fgsm"]
+    confidence = [replica["confidence"] for replica in result["replicas"]]
+    np.testing.assert_allclose([row[0] for row in fgsm["confidence"]], confidence, rtol=1e-6)
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+
+
+def test_without_attacks_and_validation_there_is_a_result_too(tmp_path, capsys):
+    config = document(evaluation__attacks={}, data__num_valid=0, epochs=1)
+    result = train.run(config, tmp_path / "run")
+    assert result["evaluation"] == {} and result["replicas"][0]["best_epoch"] is None
+    assert [p.name for p in (tmp_path / "run" / "figures").iterdir()] == ["learning.png"]
+
+
+def test_errors_are_measured_when_they_are_due_and_at_the_end(tmp_path, capsys):
+    train.run(document(monitor_every=3), tmp_path / "run")
+    measured = ["test_error" in line for line in metrics_of(tmp_path / "run", 0)]
+    assert measured == [False, False, True, True]
+
+
+def test_the_labelled_are_fewer_but_balanced_and_recorded(tmp_path, capsys, digits):
+    result = train.run(document(data__num_labels=50, epochs=1), tmp_path / "run")
+    assert result["data"]["sizes"] == {"train": 300, "valid": 100, "labelled": 50, "test": 200}
+    with np.load(tmp_path / "run" / "rows.npz") as rows:
+        labelled, train_rows = rows["labelled"][0], rows["train"][0]
+    assert set(labelled) <= set(train_rows)
+    assert np.bincount(digits.train.y[labelled]).tolist() == [5] * 10
+
+
+def test_a_replica_that_diverges_is_named_with_its_settings(tmp_path, capsys):
+    grid = {"optimizer.learning_rate": (0.1, 1e30)}
+    config = document(replicas__seeds=2, replicas__grid=grid)
+    with pytest.raises(train.Diverged) as caught:
+        train.run(config, tmp_path / "run")
+    # The loss of step 1 is that of the initial weights, and step 2 multiplies what 1e30 made.
+    assert str(caught.value) == (
+        "loss is nan at step 2 (epoch 1) of replica 2 (seed 3, optimizer.learning_rate 1e+30); "
+        "last good checkpoint: none"
+    )
+    assert not (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_tensorboard_events_are_written_for_each_replica(tmp_path, capsys):
+    train.run(document(tensorboard=True, replicas__seeds=2, epochs=1), tmp_path / "run")
+    for replica in ("0", "1"):
+        (events,) = (tmp_path / "run" / "tensorboard" / replica).iterdir()
+        assert b"test_error" in events.read_bytes()
+
+
+def test_a_run_in_another_thread_goes_without_signals(tmp_path, capsys):
+    results = []
+    config = document(epochs=1)
+    thread = threading.Thread(target=lambda: results.append(train.run(config, tmp_path / "run")))
+    thread.start()
+    thread.join()
+    assert results[0]["replicas"][0]["epochs"] == 1
+
+
+def test_a_run_leaves_the_signals_as_it_found_them(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train.run(document(epochs=1), tmp_path / "run")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,141 @@
+"""The workdir: one directory, one config, one process; files whole or not at all."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adv_jax.workdir import Workdir, WorkdirError, default_path, writing
+
+CONFIG = {
+    "experiment": "test",
+    "seed": 0,
+    "replicas": {"seeds": 1, "grid": None, "shards": 1},
+    "model": {"features": (8, 10)},
+}
+
+
+def test_the_same_config_is_taken_again_though_json_knows_no_tuples(tmp_path):
+    for _ in range(2):
+        with Workdir(tmp_path / "a" / "b", CONFIG) as files:
+            assert files.result() is None
+    written = json.loads((tmp_path / "a" / "b" / "config.json").read_text())
+    assert written == CONFIG | {"model": {"features": [8, 10]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seed": 3}, "seed is 3 but was 0"),
+        ({"model": {"features": (8,)}}, "model.features is [8] but was [8, 10]"),
+        ({"model": {}}, "model.features is 'absent' but was [8, 10]"),
+        ({"epochs": 2}, "epochs is 2 but was 'absent'"),
+        (
+            {"replicas": {"seeds": 1, "grid": {"a.b": (0.1,)}, "shards": 1}},
+            "replicas.grid is {'a.b': [0.1]} but was None",
+        ),
+    ],
+)
+def test_another_config_is_refused_and_what_differs_is_named(tmp_path, change, says):
+    Workdir(tmp_path, CONFIG).__exit__()
+    with pytest.raises(WorkdirError, match="holds a run of another config") as caught:
+        Workdir(tmp_path, CONFIG | change)
+    assert str(caught.value).endswith(f"another config: {says}")
+    with Workdir(tmp_path, CONFIG):  # the refusal has changed nothing, and holds no lock
+        pass
+
+
+def test_two_at_once_are_refused_until_the_first_is_closed(tmp_path):
+    with (
+        Workdir(tmp_path, CONFIG),
+        pytest.raises(WorkdirError, match="in use by another") as caught,
+    ):
+        Workdir(tmp_path, CONFIG)
+    assert str(tmp_path) in str(caught.value)
+    with Workdir(tmp_path, CONFIG):
+        pass
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); "
+    wait = "print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold + wait, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(WorkdirError, match="in use"):
+            Workdir(tmp_path, CONFIG)
+        process.kill()
+    with Workdir(tmp_path, CONFIG):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("config.json", None), ("result.json", "result"), ("metrics.jsonl", "metrics")],
+)
+def test_a_damaged_file_is_named(tmp_path, name, read):
+    with Workdir(tmp_path, CONFIG) as files:
+        (tmp_path / name).write_bytes(b'\xff{"half": \n')
+        with pytest.raises(WorkdirError, match="is damaged, it is not JSON") as caught:
+            getattr(files, read)() if read else files.__exit__() or Workdir(tmp_path, CONFIG)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_metrics_are_rewound_to_an_epoch_and_a_torn_line_is_dropped(tmp_path):
+    with Workdir(tmp_path, CONFIG) as files:
+        files.rewind_metrics(0)
+        for epoch in (1, 2, 3):
+            files.append_metrics({"epoch": epoch, "replica": i, "loss": 0.5} for i in range(2))
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"epoch": 2, "rep')
+        files.rewind_metrics(2)
+        kept = [(line["epoch"], line["replica"]) for line in files.metrics()]
+        assert kept == [(1, 0), (1, 1), (2, 0), (2, 1)]
+        files.append_metrics([{"epoch": 3, "replica": 0}])
+        assert files.metrics()[-1] == {"epoch": 3, "replica": 0}
+        files.rewind_metrics(0)
+        assert files.metrics() == []
+
+
+def test_rows_come_back_and_their_file_is_the_same_each_time(tmp_path):
+    rows = {"train": np.arange(6, dtype=np.int32).reshape(2, 3), "valid": np.zeros((2, 0), int)}
+    with Workdir(tmp_path, CONFIG) as files:
+        files.write_rows(rows)
+        first = (tmp_path / "rows.npz").read_bytes()
+        files.write_rows(rows)
+    assert (tmp_path / "rows.npz").read_bytes() == first
+    with np.load(tmp_path / "rows.npz") as loaded:
+        assert set(loaded) == {"train", "valid"}  # and no entry for an argument of NumPy's
+        np.testing.assert_array_equal(loaded["train"], rows["train"])
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    with Workdir(tmp_path, CONFIG) as files:
+        files.write_result({"seconds": 1})
+
+        def full(_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(WorkdirError, match="cannot be written: No space left on device"):
+            files.write_result({"seconds": 2})
+        assert files.result() == {"seconds": 1}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_writing_names_the_path_and_lets_other_errors_through(tmp_path):
+    says = f"^{tmp_path} cannot be written: Is a directory$"
+    with pytest.raises(WorkdirError, match=says), writing(tmp_path):
+        tmp_path.open("w")
+    with pytest.raises(ZeroDivisionError), writing(tmp_path):
+        raise ZeroDivisionError
+
+
+def test_the_default_path_depends_on_every_field_and_on_nothing_else():
+    path = default_path(CONFIG)
+    assert path.parent.name == "runs" and path.name.startswith("test-")
+    assert default_path(dict(reversed(CONFIG.items()))) == path
+    assert default_path(CONFIG | {"seed": 1}) != path
+    assert default_path(CONFIG | {"model": {"features": [8, 10]}}) == path
