@@ -181,6 +181,8 @@ class Experiment:
                 batch_size=EVALUATION_BATCH,
                 key=jax.random.key(run.state.seed),
             )
+            if len(self.attacks) == 1:
+                del result["attacks"]["worst_case"]  # It is that attack.
         return result
 
 

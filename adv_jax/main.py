@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from adv_jax import train
 from adv_jax.config import explain_flags, replicas
+from adv_jax.signals import Interrupted
 from adv_jax.types import UserError
 from adv_jax.workdir import default_path
 
@@ -31,7 +32,7 @@ def main(_: list[str]) -> None:
         train.run(config, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")
-    except train.Interrupted as stop:
+    except Interrupted as stop:
         print(stop)
         sys.exit(128 + stop.signum)
 

@@ -20,8 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
-    "main": {"config", "train", "workdir"},
-    "train": {"checkpoint", "config", "data", "experiment", "log", "program", "report", "workdir"},
+    "main": {"config", "signals", "train", "workdir"},
+    "train": {"checkpoint", "config", "data", "experiment", "log", "preflight", "program"}
+    | {"report", "result", "signals", "workdir"},
+    "preflight": {"config", "data", "experiment"},
+    "result": {"config", "data"},
+    "signals": set(),
     "program": {"config", "data", "experiment", "step"},
     "experiment": PARTS | {"evaluate", "objectives", "optimizers", "step"},
     "report": {"evaluate"},

@@ -1,0 +1,65 @@
+"""What is refused before anything is written: sizes, bounds, names and settings that do not fit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from adv_jax.config import ConfigError, Replica, leaves, with_values
+from adv_jax.data import Dataset
+from adv_jax.experiment import Experiment
+
+
+def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Refuses sizes and bounds that do not fit the data.
+
+    Raises:
+      ConfigError: names the field.
+    """
+    train = len(dataset.train.y) - config["data"]["num_valid"]
+    batch_size, shards = config["batch_size"], config["replicas"]["shards"]
+    if not batch_size <= train:
+        raise ConfigError(f"batch_size is {batch_size}; allowed are 1 to {train}, the training set")
+    if not 1 <= shards <= len(jax.local_devices()):
+        devices = f"allowed are 1 to {len(jax.local_devices())}, the devices here"
+        raise ConfigError(f"replicas.shards is {shards}; {devices}")
+    if batch_size % shards:
+        raise ConfigError(f"replicas.shards is {shards}; it must divide batch_size, {batch_size}")
+    if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
+        raise ConfigError("evaluation.eps is (); allowed are one or more numbers of at least 0")
+    low = min(dataset.train.x.min(), dataset.test.x.min())
+    high = max(dataset.train.x.max(), dataset.test.x.max())
+    for path, bounds in leaves(config):
+        if path.endswith(".bounds") and bounds is not None:
+            if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+                raise ConfigError(f"{path} is {bounds!r}; allowed are two numbers, or None")
+            if not bounds[0] <= low <= high <= bounds[1]:
+                raise ConfigError(f"{path} is {bounds!r}; the images go from {low:g} to {high:g}")
+
+
+def check_parts(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    rows: Mapping[str, np.ndarray],
+    replica: Replica,
+) -> None:
+    """Traces all that a replica will run: what a part refuses shows before anything is written.
+
+    Raises:
+      ConfigError: an unknown name or setting, or the part's own words.
+    """
+    # A shard has to ask which one it is, and only knows on its device.
+    experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset)
+    (x, y), (test_x, test_y) = dataset.train, dataset.test
+    arrays = {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
+    mine = {name: values[0] for name, values in rows.items()}
+    hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
+    epoch = np.int32(1)
+    try:
+        run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
+        run, _ = jax.eval_shape(experiment.epoch, run, arrays, mine)
+        run, _ = jax.eval_shape(experiment.monitor, run, epoch, arrays, mine)
+        jax.eval_shape(experiment.evaluate, run, arrays, mine)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error).partition("\n")[0]) from error

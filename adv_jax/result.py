@@ -1,0 +1,114 @@
+"""The document that a finished run leaves: what was measured, on what data, with what programs."""
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from adv_jax import __version__
+from adv_jax.config import Replica
+from adv_jax.data import Dataset
+
+
+def document(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    rows: Mapping[str, np.ndarray],
+    replicas: Sequence[Replica],
+    measured: Mapping[str, Any],
+    *,
+    epochs: Sequence[int],
+    best_epochs: Sequence[int],
+    seconds: float,
+) -> dict[str, Any]:
+    """result.json, as DESIGN's contract of a workdir has it; rates are fractions in [0, 1].
+
+    Args:
+      rows: of each replica, i32[R, n].
+      measured: `Program.evaluate`'s tree of f32[R] and f32[R, E].
+      epochs: that each replica trained.
+      best_epochs: of the lowest validation error, 0 where there was no validation.
+      seconds: of training, over all processes.
+    """
+    num_test = len(dataset.test.y)
+
+    def error(accuracy: np.ndarray) -> np.ndarray:
+        """As a fraction with the exact denominator, which float32 has not kept."""
+        return np.round((1 - accuracy.astype(float)) * num_test) / num_test
+
+    errors, confidence = error(measured["clean"]["accuracy"]), measured["clean"]["confidence"]
+    evaluation = {}
+    for attack, curve in measured.get("attacks", {}).items():
+        others = {name: v.tolist() for name, v in curve.items() if name != "accuracy"}
+        eps = list(config["evaluation"]["eps"])
+        evaluation[attack] = {"eps": eps, "error": error(curve["accuracy"]).tolist(), **others}
+    return {
+        "experiment": config["experiment"],
+        "data": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "sha256": dataset.sha256,
+            "sizes": {name: int(r.shape[1]) for name, r in rows.items()} | {"test": num_test},
+        },
+        "replicas": [
+            {
+                "seed": replica.seed,
+                "overrides": replica.overrides,
+                "test_error": errors[i],
+                "confidence": float(confidence[i]),
+                "epochs": int(epochs[i]),
+                "best_epoch": int(best_epochs[i]) or None,
+            }
+            for i, replica in enumerate(replicas)
+        ],
+        "evaluation": evaluation,
+        "seconds": round(seconds, 1),
+        "device": jax.devices()[0].device_kind,
+        **_provenance(),
+    }
+
+
+def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """The closing table of a result: a title, the columns, and a row for each replica.
+
+    The title has the mean test error and, of several replicas, the sample standard deviation.
+    """
+    rows = [
+        [
+            str(i),
+            str(replica["seed"]),
+            ", ".join(f"{path}={value:g}" for path, value in replica["overrides"].items()) or "-",
+            f"{100 * replica['test_error']:.2f}",
+            f"{replica['confidence']:.4f}",
+            str(replica["epochs"]),
+            str(replica["best_epoch"] or "-"),
+        ]
+        for i, replica in enumerate(result["replicas"])
+    ]
+    errors = [100 * replica["test_error"] for replica in result["replicas"]]
+    spread = f" (sd {np.std(errors, ddof=1):.3f})" if len(errors) > 1 else ""
+    data = result["data"]
+    title = (
+        f"{result['experiment']}: test error {np.mean(errors):.3f} %{spread} on "
+        f"{data['sizes']['test']} examples of {data['name']} ({data['source']})"
+    )
+    columns = ["replica", "seed", "settings", "error %", "confidence", "epochs", "best epoch"]
+    return title, columns, rows
+
+
+def _provenance() -> dict[str, Any]:
+    """Versions of the packages, and the commit (None outside a checkout)."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    versions = {"python": platform.python_version(), "adv_jax": __version__, **versions}
+    return {"versions": versions, "git": commit}
