@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,8 @@ class Checkpoints:
           like: a tree of arrays, or of their shapes and dtypes, as they were saved.
 
         Returns:
-          The checkpoint; epoch 0 and no tree if none is intact. Damaged newer ones are deleted.
+          The checkpoint; epoch 0 and no tree if none is intact. Damaged newer ones are renamed to
+          EPOCH.damaged, as the run will save the same epochs again.
         """
         warnings = []
         abstract = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
@@ -92,9 +94,9 @@ class Checkpoints:
             # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
             except Exception as error:
                 warnings.append(
-                    f"checkpoint of epoch {epoch} is damaged and left out: {_reason(error)}"
+                    f"checkpoint of epoch {epoch} is damaged and set aside: {_reason(error)}"
                 )
-                self._manager.delete(epoch)
+                self._set_aside(epoch)
         return Restored(0, None, {}, warnings)
 
     def finish(self) -> None:
@@ -128,6 +130,14 @@ class Checkpoints:
             # An error that is under way says why the run ends; a second one would hide it.
             if kind is None:
                 raise self._failed(failure) from failure
+
+    def _set_aside(self, epoch: int) -> None:
+        # Not deleted: what cannot be read today, by this program, may be by another.
+        whole = Path(self._manager.directory) / str(epoch)
+        aside = whole.with_name(f"{epoch}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        whole.rename(aside)
+        self._manager.reload()
 
     def _failed(self, error: Exception) -> UserError:
         return UserError(f"checkpoint cannot be written: {_reason(error)}; kept: {self.latest()}")

@@ -98,9 +98,10 @@ def test_whichever_file_is_damaged_what_comes_back_is_intact(tmp_path, damage):
         assert digest(found.tree) == digest(tree(found.epoch))
         if found.epoch == 1:
             (warning,) = found.warnings
-            assert warning.startswith("checkpoint of epoch 2 is damaged and left out: ")
+            assert warning.startswith("checkpoint of epoch 2 is damaged and set aside: ")
             assert "\n" not in warning
             assert not (folder / "2").exists()  # so that epoch 2 can be saved again
+            assert (folder / "2.damaged").is_dir()  # Nothing is lost that another may read.
             fallen_back.append(name)
         else:
             assert found.epoch == 2 and found.warnings == []

@@ -318,7 +318,7 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(commands, unint
         file.write_bytes(content)
     resumed = commands.run(*argv)
     assert (resumed.status, resumed.err) == (0, "")
-    assert f"checkpoint of epoch {epoch} is damaged and left out: " in resumed.out
+    assert f"checkpoint of epoch {epoch} is damaged and set aside: " in resumed.out
     assert f"resumed after epoch {epoch - 1}\n" in resumed.out
     assert_same_run(tmp_path / "run", uninterrupted[0])
 
@@ -330,7 +330,7 @@ def test_with_every_checkpoint_damaged_the_run_starts_anew(commands, uninterrupt
         os.truncate(file, file.stat().st_size // 2)
     resumed = commands.run(*argv)
     assert (resumed.status, resumed.err) == (0, "")
-    assert resumed.out.count("is damaged and left out: ") == 3
+    assert resumed.out.count("is damaged and set aside: ") == 3
     assert "no checkpoint is intact: starting anew\n" in resumed.out
     assert f"epoch 1/{EPOCHS}" in resumed.out
     assert_same_run(tmp_path / "run", uninterrupted[0])
