@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from adv_jax.types import UserError
 
 Tree = Any
+_LOGGER = logging.getLogger("absl")
 
 
 class Restored(NamedTuple):
@@ -44,9 +46,6 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, kept: int) -> None:
         """directory: made if need be.  kept: how many to keep, the oldest going first."""
-        # Orbax reports each save otherwise, and prints the traceback of each error that it raises.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        sys.unraisablehook = _hook_without_stragglers
         options = ocp.CheckpointManagerOptions(max_to_keep=kept, cleanup_tmp_directories=True)
         try:
             self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
@@ -61,7 +60,9 @@ class Checkpoints:
         """
         items = ocp.args.Composite(
             tree=ocp.args.StandardSave(tree),
-            notes=ocp.args.JsonSave({"sha256": digest(tree), **notes}),
+            notes=ocp.args.JsonSave(
+                {"sha256": digest(tree), "structure": structure(tree), **notes}
+            ),
         )
         try:
             self._manager.save(epoch, args=items)
@@ -77,20 +78,27 @@ class Checkpoints:
         Returns:
           The checkpoint; epoch 0 and no tree if none is intact. Damaged newer ones are renamed to
           EPOCH.damaged, as the run will save the same epochs again.
+
+        Raises:
+          UserError: the newest readable one holds another tree, as another version has it.
         """
         warnings = []
         abstract = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
-        items = ocp.args.Composite(
-            tree=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore()
-        )
+        items = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract))
         for epoch in sorted(self._manager.all_steps(), reverse=True):
             try:
-                restored = self._manager.restore(epoch, args=items)
-                tree = jax.tree.map(np.asarray, restored["tree"])
-                notes = restored["notes"]
+                notes = self._notes(epoch)
+                if notes.pop("structure") != structure(like):
+                    raise UserError(
+                        f"checkpoint of epoch {epoch} in {self._manager.directory} was written by "
+                        "another version of adv_jax; allowed are that version or a new workdir"
+                    )
+                tree = jax.tree.map(np.asarray, self._manager.restore(epoch, args=items)["tree"])
                 if notes.pop("sha256") != digest(tree):
                     raise ValueError("its arrays do not have the SHA-256 that was recorded")
                 return Restored(epoch, tree, notes, warnings)
+            except (UserError, MemoryError, PermissionError):
+                raise
             # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
             except Exception as error:
                 warnings.append(
@@ -116,6 +124,10 @@ class Checkpoints:
         return "none" if epoch is None else f"epoch {epoch} in {self._manager.directory}"
 
     def __enter__(self) -> "Checkpoints":
+        # Orbax reports each save otherwise, and prints the traceback of each error that it raises.
+        self._level, self._hook = _LOGGER.level, sys.unraisablehook
+        _LOGGER.setLevel(logging.CRITICAL)
+        sys.unraisablehook = _without_stragglers(self._hook)
         return self
 
     def __exit__(
@@ -130,6 +142,13 @@ class Checkpoints:
             # An error that is under way says why the run ends; a second one would hide it.
             if kind is None:
                 raise self._failed(failure) from failure
+        finally:
+            _LOGGER.setLevel(self._level)
+            sys.unraisablehook = self._hook
+
+    def _notes(self, epoch: int) -> dict[str, Any]:
+        items = ocp.args.Composite(notes=ocp.args.JsonRestore())
+        return self._manager.restore(epoch, args=items)["notes"]
 
     def _set_aside(self, epoch: int) -> None:
         # Not deleted: what cannot be read today, by this program, may be by another.
@@ -149,17 +168,28 @@ def _reason(error: Exception) -> str:
     return full if full in str(error) else str(error).partition("\n")[0][:200]
 
 
-def _hook_without_stragglers(unraisable: Any, hook: Any = sys.unraisablehook) -> None:
+def _without_stragglers(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
     """Keeps back what TensorStore says of each array that Orbax, after an error, gave up."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        hook(unraisable)
+
+    def filtered(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return filtered
+
+
+def structure(tree: Tree) -> str:
+    """SHA-256 of the names, shapes and dtypes of a tree of arrays."""
+    described = [
+        f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    return hashlib.sha256("\n".join(described).encode()).hexdigest()
 
 
 def digest(tree: Tree) -> str:
-    """SHA-256 of the names, shapes, dtypes and bytes of a tree of arrays."""
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        sha.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
-        sha.update(array.tobytes())
+    """SHA-256 of the structure and the bytes of a tree of arrays."""
+    sha = hashlib.sha256(structure(tree).encode())
+    for leaf in jax.tree.leaves(tree):
+        sha.update(np.ascontiguousarray(leaf).tobytes())
     return sha.hexdigest()

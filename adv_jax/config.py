@@ -46,7 +46,7 @@ _COUNT, _COUNT_OR_NONE, _SIZE = _Range(1, whole=True), _Range(0, whole=True), _R
 _RANGES = {
     # Seeds count up from the first, and the last must fit an int32 too.
     "seed": _Range(0, 2**30, whole=True),
-    "seeds": _Range(1, 2**30, whole=True),
+    "seeds": _Range(1, 10_000, whole=True),
     "shards": _COUNT,
     "epochs": _COUNT,
     "batch_size": _COUNT,

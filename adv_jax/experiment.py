@@ -121,10 +121,9 @@ class Experiment:
         batches = order.reshape(self.steps_per_epoch, self._shards, -1)
         return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
 
-    def monitor(
-        self, run: Run, epoch: Array, arrays: Batch, rows: Mapping[str, Array]
-    ) -> tuple[Run, Metrics]:
-        """Errors on unperturbed data after an epoch, counted from 1; keeps the best model."""
+    def monitor(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> tuple[Run, Metrics]:
+        """Errors on unperturbed data after an epoch; keeps the best model."""
+        epoch = run.state.step // self.steps_per_epoch  # counted from 1
         variables = self.test_variables(run.state.variables, arrays, rows)
         logits_fn = _logits_fn(self.apply, variables)
         measure = partial(evaluate.clean, logits_fn, batch_size=EVALUATION_BATCH)

@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from adv_jax import train
-from adv_jax.config import explain_flags, replicas
+from adv_jax.config import explain_flags, replicas, validate
 from adv_jax.signals import Interrupted
 from adv_jax.types import UserError
 from adv_jax.workdir import default_path
@@ -28,6 +28,7 @@ def main(_: list[str]) -> None:
     workdir = _WORKDIR.value or default_path(config)
     print(f"workdir {workdir}", flush=True)
     try:
+        validate(config)
         _use_cores(len(replicas(config)) * config["replicas"]["shards"])
         train.run(config, workdir)
     except UserError as error:

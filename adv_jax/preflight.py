@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.errors import FlaxError
 
 from adv_jax.config import ConfigError, Replica, leaves, with_values
-from adv_jax.data import Dataset
+from adv_jax.data import DataError, Dataset
 from adv_jax.experiment import Experiment
+from adv_jax.types import Variables
 
 
 def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -16,6 +18,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
 
     Raises:
       ConfigError: names the field.
+      DataError: an image is outside the bounds that the data set declares.
     """
     train = len(dataset.train.y) - config["data"]["num_valid"]
     batch_size, shards = config["batch_size"], config["replicas"]["shards"]
@@ -30,6 +33,11 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
         raise ConfigError("evaluation.eps is (); allowed are one or more numbers of at least 0")
     low = min(dataset.train.x.min(), dataset.test.x.min())
     high = max(dataset.train.x.max(), dataset.test.x.max())
+    if not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
+        raise DataError(
+            f"{dataset.name} ({dataset.source}): values from {low:g} to {high:g} found, allowed "
+            f"are its bounds, {dataset.bounds}"
+        )
     for path, bounds in leaves(config):
         if path.endswith(".bounds") and bounds is not None:
             if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
@@ -51,15 +59,34 @@ def check_parts(
     """
     # A shard has to ask which one it is, and only knows on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset)
-    (x, y), (test_x, test_y) = dataset.train, dataset.test
-    arrays = {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
+    arrays = dataset.arrays()
     mine = {name: values[0] for name, values in rows.items()}
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
-    epoch = np.int32(1)
     try:
         run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
+        _check_model(config, experiment, run.state.variables, arrays["x"][:2], dataset.num_classes)
         run, _ = jax.eval_shape(experiment.epoch, run, arrays, mine)
-        run, _ = jax.eval_shape(experiment.monitor, run, epoch, arrays, mine)
+        run, _ = jax.eval_shape(experiment.monitor, run, arrays, mine)
         jax.eval_shape(experiment.evaluate, run, arrays, mine)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, FlaxError, TypeError, ValueError) as error:
         raise ConfigError(str(error).partition("\n")[0]) from error
+
+
+def _check_model(
+    config: Mapping[str, Any],
+    experiment: Experiment,
+    variables: Variables,
+    x: np.ndarray,
+    num_classes: int,
+) -> None:
+    """Refuses a model with another number of classes, and shards of one that couples its rows."""
+    logits = jax.eval_shape(experiment.apply, variables, x).logits
+    if logits.shape[-1] != num_classes:
+        raise ConfigError(
+            f"model has {logits.shape[-1]} classes; allowed are {num_classes}, those of data.name"
+        )
+    shards = config["replicas"]["shards"]
+    if shards > 1 and "batch_stats" in variables:
+        raise ConfigError(
+            f"replicas.shards is {shards}; a model that normalises by its batch allows 1"
+        )

@@ -31,14 +31,7 @@ class Program:
         self.steps_per_epoch = experiment.steps_per_epoch
         self._replicas = replicas
         self._layout = layout(len(replicas), shards=shards)
-        self._arrays = self._layout.copies(
-            {
-                "x": dataset.train.x,
-                "y": dataset.train.y,
-                "test_x": dataset.test.x,
-                "test_y": dataset.test.y,
-            }
-        )
+        self._arrays = self._layout.copies(dataset.arrays())
         self._rows = self._layout.place(rows)
         devices = self._layout.devices
         self._init = over_devices(over_replicas(experiment.init), devices)
@@ -60,10 +53,9 @@ class Program:
         state, metrics = self._epoch(state, self._arrays, self._rows)
         return state, self.fetch(metrics)
 
-    def monitor(self, state: Run, epoch: int) -> tuple[Run, dict[str, np.ndarray]]:
-        """Errors after an epoch counted from 1 -> (state, metrics f32[R]); `state` is used up."""
-        epochs = self._layout.place(np.full(len(self._replicas), epoch, np.int32))
-        state, metrics = self._monitor(state, self._arrays, self._rows, epochs)
+    def monitor(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
+        """Errors after an epoch -> (state, metrics f32[R]); `state` is used up."""
+        state, metrics = self._monitor(state, self._arrays, self._rows)
         return state, self.fetch(metrics)
 
     def evaluate(self, state: Run) -> dict[str, Any]:
@@ -72,7 +64,7 @@ class Program:
 
     def fetch(self, tree: Any) -> Any:
         """What is on the devices as NumPy arrays [R, ...], copied."""
-        return jax.tree.map(np.array, self._layout.gather(tree))
+        return self._layout.gather(jax.tree.map(np.array, tree))
 
     def place(self, tree: Any) -> Any:
         """The inverse of `fetch`."""
@@ -80,11 +72,9 @@ class Program:
 
 
 def _with_data(fn: Callable) -> Callable:
-    """fn(run, *each, arrays, rows) of one replica -> the same of a device's (runs, arrays, ...)."""
+    """fn(run, arrays, rows) of one replica -> the same of a device's runs and their rows."""
 
-    def on_device(runs: Run, arrays: Any, rows: Any, *each: jax.Array) -> Any:
-        return over_replicas(lambda run, rows, *each: fn(run, *each, arrays, rows))(
-            runs, rows, *each
-        )
+    def on_device(runs: Run, arrays: Any, rows: Any) -> Any:
+        return over_replicas(lambda run, rows: fn(run, arrays, rows))(runs, rows)
 
     return on_device

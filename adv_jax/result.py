@@ -49,12 +49,7 @@ def document(
         evaluation[attack] = {"eps": eps, "error": error(curve["accuracy"]).tolist(), **others}
     return {
         "experiment": config["experiment"],
-        "data": {
-            "name": dataset.name,
-            "source": dataset.source,
-            "sha256": dataset.sha256,
-            "sizes": {name: int(r.shape[1]) for name, r in rows.items()} | {"test": num_test},
-        },
+        "data": data_document(dataset, rows),
         "replicas": [
             {
                 "seed": replica.seed,
@@ -70,6 +65,17 @@ def document(
         "seconds": round(seconds, 1),
         "device": jax.devices()[0].device_kind,
         **_provenance(),
+    }
+
+
+def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The entry "data": where the data came from, and how many examples serve what."""
+    sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "sha256": dataset.sha256,
+        "sizes": sizes | {"test": len(dataset.test.y)},
     }
 
 

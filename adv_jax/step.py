@@ -137,15 +137,17 @@ def over_devices(
     fn: Callable,
     devices: Sequence[jax.Device] | None = None,
     *,
+    in_axes: Any = 0,
     donate: tuple[int, ...] = (),
 ) -> Callable:
     """fn over a leading axis of every argument, one entry for each device; compiled.
 
-    Without `devices` the first ones at hand are used. `donate`: arguments that are used up.
+    Without `devices` the first ones at hand are used. `in_axes`: as of jax.vmap, None for an
+    argument that all share. `donate`: arguments that are used up.
     Replicas come first, as they need no communication; where devices are left over, neighbours
     share a replica's batches (`make_step`'s shards).
     """
-    return jax.pmap(fn, axis_name=DEVICES, devices=devices, donate_argnums=donate)
+    return jax.pmap(fn, axis_name=DEVICES, in_axes=in_axes, devices=devices, donate_argnums=donate)
 
 
 def shard_index(shards: int) -> Array:
@@ -196,7 +198,7 @@ class Layout(NamedTuple):
 
     def copies(self, tree: Any) -> Any:
         """One copy of every leaf on each device: [...] -> [devices, ...]."""
-        copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self.devices)
+        copy = over_devices(lambda _, tree: tree, self.devices, in_axes=(0, None))
         return copy(jnp.arange(len(self.devices)), tree)
 
 

@@ -90,11 +90,28 @@ class Workdir:
         """Writes result.json in one piece; its presence says that the run is finished."""
         _write_json(self._result, result)
 
-    def write_rows(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Records which training examples each replica uses for what, in rows.npz."""
+    def take_data(self, document: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
+        """Records the data in data.json, and in rows.npz who uses which examples for what.
+
+        Raises:
+          WorkdirError: the run was begun on other data (files that were replaced, say).
+        """
+        path, new = self.path / "data.json", as_json(document)
+        if path.exists():
+            old = _read_json(path)
+            differing = [
+                key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+            ]
+            if differing:
+                raise WorkdirError(
+                    f"workdir {self.path} holds a run on other data: {', '.join(differing)} of "
+                    f"{path} differ"
+                )
+            return
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **rows)
         _replace(self.path / "rows.npz", content.getvalue())
+        _write_json(path, document)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""

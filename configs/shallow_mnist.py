@@ -10,8 +10,13 @@ One hidden ReLU layer without any regulariser. A is trained on x, B on alpha = .
 x + eps sign(gradient), eps = .25, crafted anew for each batch and not clipped. The model kept is
 that of the lowest validation error, after 100 epochs without a lower one or 1,500 in all.
 
+The thesis: B is 17 points less accurate than A with 5 units, and level with it from about 400 on
+(Fig. 3.2); training eps from .05 to .3 do well, .1 best (Fig. 3.3); with 800 units B is close to
+98.7 % on clean digits (Fig. 3.6) and far above A on adversarial ones (Fig. 3.4).
+
 Source: the shallow-net thesis, sec. 3.4.1 to 3.4.3 and its program, sec. 4.3. The thesis prints
-neither widths nor eps of its sweeps, nor the eps of B in Fig. 3.4, nor a number of runs.
+neither widths nor eps of its sweeps, nor the eps of B in Fig. 3.4, nor a number of runs. Its 10,000
+validation images are not named; here they are drawn with the seed, balanced by class.
 """
 
 from ml_collections import ConfigDict, config_dict

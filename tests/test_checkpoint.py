@@ -1,5 +1,6 @@
 """Checkpoints: what comes back is what was saved, bit for bit, or is not trusted."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -212,3 +213,20 @@ def test_a_failed_save_does_not_hide_the_error_that_ends_the_run(small_disk):
 
     with pytest.raises(ZeroDivisionError):
         fail()
+
+
+def test_a_tree_of_another_version_is_refused_and_kept(tmp_path):
+    saved(tmp_path, 1, 2)
+    other = {**tree(0), "new": np.zeros(3)}
+    with (
+        Checkpoints(tmp_path, kept=3) as checkpoints,
+        pytest.raises(UserError, match="checkpoint of epoch 2 in .* by another version"),
+    ):
+        checkpoints.restore(other)
+    assert restored(tmp_path).epoch == 2
+
+
+def test_the_programs_own_handlers_come_back(tmp_path):
+    before = sys.unraisablehook, logging.getLogger("absl").level
+    saved(tmp_path, 1)
+    assert (sys.unraisablehook, logging.getLogger("absl").level) == before

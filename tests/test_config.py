@@ -262,7 +262,7 @@ FRACTIONS = ["objective.alpha", "optimizer.momentum"]
 # Those that replicas can differ in.
 GRID = ["objective.attack.eps", "optimizer.learning_rate", *FRACTIONS]
 WORDS = {
-    "replicas.seeds": "whole numbers from 1 to 1073741824",
+    "replicas.seeds": "whole numbers from 1 to 10000",
     "seed": "whole numbers from 0 to 1073741824",
 }
 WORDS |= dict.fromkeys(INTEGERS_FROM_1[1:], "whole numbers of at least 1")
@@ -277,7 +277,7 @@ _bad = {
     **{path: [-0.1, 1.0001, math.nan, math.inf, False] for path in FRACTIONS},
 }
 _good = {
-    **{path: [1, 2, 10**6] for path in INTEGERS_FROM_1},
+    **{path: [1, 2, 10_000] for path in INTEGERS_FROM_1},
     **{path: [0, 1, 10**6] for path in INTEGERS_FROM_0},
     **{path: [0, 0.0, 1e-9, 7] for path in NUMBERS_FROM_0},
     **{path: [0, 1, 0.5] for path in FRACTIONS},

@@ -1,7 +1,6 @@
 """Every config in every mode: a document that builds, of which each field is read."""
 
 import ast
-import copy
 import json
 import runpy
 import sys
@@ -93,7 +92,7 @@ def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, d
     config = config_of(name, mode)
     assert config["experiment"] == name
     assert config["data"]["source"] == ("embedded" if "quick" in mode else "tfds")
-    assert json.loads(json.dumps(config)) == json.loads(json.dumps(copy.deepcopy(config)))
+    json.dumps(config)  # as config.json
     for path, value in leaves(config):
         parts = value if isinstance(value, tuple) else (value,)
         assert all(isinstance(part, str | int | float | bool) for part in parts), path
@@ -102,13 +101,12 @@ def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, d
     runs = replicas(config)
     rows = {key: values[0] for key, values in rows_of(config, digits, runs).items()}
     experiment = Experiment(config, digits)
-    (x, y), (test_x, test_y) = digits.train, digits.test
-    arrays = {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
+    arrays = digits.arrays()
     hyper = {path: np.float32(value) for path, value in runs[0].overrides.items()}
     run = jax.eval_shape(experiment.init, np.int32(0), hyper)
     run, metrics = jax.eval_shape(experiment.epoch, run, arrays, rows)
     assert metrics["loss"].shape == (len(rows["train"]) // config["batch_size"],)
-    _, measured = jax.eval_shape(experiment.monitor, run, np.int32(1), arrays, rows)
+    _, measured = jax.eval_shape(experiment.monitor, run, arrays, rows)
     assert "test_error" in measured
     evaluation = jax.eval_shape(experiment.evaluate, run, arrays, rows)
     sizes = (len(config["evaluation"]["eps"]),)

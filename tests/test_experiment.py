@@ -53,10 +53,7 @@ def document(**changes):
 
 
 def arrays_of(dataset):
-    train, test = dataset.train, dataset.test
-    return jax.tree.map(
-        jnp.asarray, {"x": train.x, "y": train.y, "test_x": test.x, "test_y": test.y}
-    )
+    return jax.tree.map(jnp.asarray, dataset.arrays())
 
 
 def alone(tree, i=0):
@@ -235,7 +232,8 @@ def monitored(patience):
     rows = {"valid": np.arange(VALID), "train": np.arange(VALID, VALID + 5)}
     rows["labelled"] = rows["train"]
     arrays = arrays_of(dataset)
-    monitor = lambda run, epoch: experiment.monitor(run, epoch, arrays, jnp_tree(rows))
+    assert experiment.steps_per_epoch == 1  # so that the step is the epoch
+    monitor = lambda run: experiment.monitor(run, arrays, jnp_tree(rows))
     return experiment, jax.jit(over_replicas(monitor)), y[5:15]
 
 
@@ -248,7 +246,7 @@ def saying(run, classes, epoch):
     bias = jnp.stack([jnp.eye(5)[c] for c in classes])
     kernel = jnp.full((2, FEATURES, 5), float(epoch))
     params = {"logits": {"bias": bias, "kernel": kernel}}
-    return run._replace(state=run.state.replace(params=params))
+    return run._replace(state=run.state.replace(params=params, step=jnp.full(2, epoch)))
 
 
 @settings(max_examples=40)
@@ -261,7 +259,7 @@ def test_each_replica_keeps_its_best_model_and_stops_when_patience_is_over(said,
     run = stack([experiment.init(jnp.int32(seed), {}) for seed in (1, 2)])
     best, best_epoch, stopped = [np.inf, np.inf], [0, 0], [False, False]
     for epoch, classes in enumerate(said, start=1):
-        run, metrics = monitor(saying(run, classes, epoch), jnp.full(2, epoch))
+        run, metrics = monitor(saying(run, classes, epoch))
         for r, c in enumerate(classes):
             error = 1 - (c + 1) / VALID
             same(metrics["valid_error"][r], error)
@@ -290,8 +288,8 @@ def test_without_a_validation_set_nothing_is_kept_and_nothing_stops(dataset):
     run = experiment.init(jnp.int32(1), {})
     assert run.best == {}
     monitor = jax.jit(experiment.monitor)
-    for epoch in (1, 2, 3):
-        run, metrics = monitor(run, epoch, arrays_of(dataset), rows)
+    for _ in (1, 2, 3):
+        run, metrics = monitor(run, arrays_of(dataset), rows)
         assert set(metrics) == {"test_error", "test_confidence"}
     assert not run.stopped
     assert run.best == {}
@@ -410,11 +408,11 @@ def trained(config, dataset, *, measured=True):
     shards = config["replicas"]["shards"]
     program = Program(Experiment(config, dataset), dataset, rows, runs, shards=shards)
     state, losses, errors = program.init(), [], {}
-    for epoch in (1, 2):
+    for _ in (1, 2):
         state, metrics = program.epoch(state)
         losses.append(metrics["loss"])
         if measured:
-            state, errors = program.monitor(state, epoch)
+            state, errors = program.monitor(state)
     fetched = program.fetch(state)
     params = fetched.best["params"] if fetched.best else fetched.state.params
     evaluation = program.evaluate(state) if measured else {}
@@ -465,13 +463,30 @@ def counted(dataset, monkeypatch):
     return Program(Experiment(config, dataset), dataset, rows, runs, shards=1), traces
 
 
+def test_after_the_first_epoch_nothing_is_compiled(counted, caplog):
+    program, _ = counted
+
+    def epoch(state):
+        state, _ = program.epoch(state)
+        state, _ = program.monitor(state)
+        program.fetch(state)
+        return state
+
+    with jax.log_compiles():
+        state = epoch(program.init())
+        assert "Compiling" in caplog.text  # or this test would see nothing
+        caplog.clear()
+        epoch(epoch(state))
+    assert "Compiling" not in caplog.text
+
+
 def test_all_epochs_are_one_compilation_and_a_restart_repeats_them_bit_for_bit(counted):
     program, traces = counted
     state, _ = program.epoch(program.init())
     saved, once = program.fetch(state), len(traces)
     assert once > 0
-    for epoch in (2, 3):
-        state, _ = program.monitor(state, epoch)
+    for _ in (2, 3):
+        state, _ = program.monitor(state)
         state, _ = program.epoch(state)
     assert len(traces) == once
     whole = program.fetch(state)

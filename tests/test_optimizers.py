@@ -1,5 +1,8 @@
 """optimizers: the papers' schedules and update rules, epoch by epoch, against loops in NumPy."""
 
+import runpy
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,25 +12,16 @@ import pytest
 from adv_jax.config import ConfigError
 from adv_jax.optimizers import optimizer
 
-# The ladder's, sec. 8.6 of settings_maronas.md: 150 epochs, decay .67; 150 (1 - .67) = 49.5.
-LADDER_RATE = {
-    "name": "linear_schedule",
-    "init_value": 0.002,
-    "end_value": 0.0,
-    "transition_begin": 100.5,
-    "transition_steps": 49.5,
-}
+
+def spec_of(config):
+    path = Path(__file__).parents[1] / "configs" / f"{config}.py"
+    return runpy.run_path(str(path))["get_config"]().to_dict()["optimizer"]
+
+
+# Sec. 8.6 of settings_maronas.md: 150 epochs, decay .67; 150 (1 - .67) = 49.5.
+LADDER_RATE = spec_of("ladder_mnist")["learning_rate"]
 # The shallow-net thesis, p. 42: momentum .5 in epoch 1, .99 from epoch 10 on.
-THESIS = {
-    "name": "sgd",
-    "learning_rate": 0.01,
-    "momentum": {
-        "name": "linear_schedule",
-        "init_value": 0.5,
-        "end_value": 0.99,
-        "transition_steps": 9,
-    },
-}
+THESIS = spec_of("shallow_mnist")
 
 
 def rates(spec, *, steps_per_epoch, steps):

@@ -99,16 +99,33 @@ def test_metrics_are_rewound_to_an_epoch_and_a_torn_line_is_dropped(tmp_path):
         assert files.metrics() == []
 
 
-def test_rows_come_back_and_their_file_is_the_same_each_time(tmp_path):
+DATA = {"name": "mnist", "source": "files", "sha256": {"a": "1"}, "sizes": {"train": 3}}
+
+
+def test_rows_come_back_and_are_written_once(tmp_path):
     rows = {"train": np.arange(6, dtype=np.int32).reshape(2, 3), "valid": np.zeros((2, 0), int)}
     with Workdir(tmp_path, CONFIG) as files:
-        files.write_rows(rows)
-        first = (tmp_path / "rows.npz").read_bytes()
-        files.write_rows(rows)
-    assert (tmp_path / "rows.npz").read_bytes() == first
+        files.take_data(DATA, rows)
+        first = (tmp_path / "rows.npz").stat().st_mtime_ns
+        files.take_data(DATA, rows)
+    assert (tmp_path / "rows.npz").stat().st_mtime_ns == first
+    assert json.loads((tmp_path / "data.json").read_text()) == DATA
     with np.load(tmp_path / "rows.npz") as loaded:
         assert set(loaded) == {"train", "valid"}  # and no entry for an argument of NumPy's
         np.testing.assert_array_equal(loaded["train"], rows["train"])
+
+
+def test_other_data_are_refused_and_what_differs_is_named(tmp_path):
+    with Workdir(tmp_path, CONFIG) as files:
+        files.take_data(DATA, {})
+        other = DATA | {"sha256": {"a": "2"}, "sizes": {"train": 4}}
+        with pytest.raises(WorkdirError) as error:
+            files.take_data(other, {})
+    assert str(error.value) == (
+        f"workdir {tmp_path} holds a run on other data: sha256, sizes of {tmp_path / 'data.json'} "
+        "differ"
+    )
+    assert json.loads((tmp_path / "data.json").read_text()) == DATA
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):

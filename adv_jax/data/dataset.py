@@ -39,3 +39,8 @@ class Dataset(NamedTuple):
     test: Arrays
     num_classes: int
     bounds: tuple[float, float]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a compiled program takes: {"x", "y"} to train on, and {"test_x", "test_y"}."""
+        (x, y), (test_x, test_y) = self.train, self.test
+        return {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
