@@ -3,12 +3,15 @@
 import json
 import signal
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from adv_jax import data, train
-from adv_jax.config import with_values
+from adv_jax.config import ConfigError, with_values
+from adv_jax.workdir import WorkdirError
 
 # Each replica runs the same operations on its own; only their fusion may differ.
 same = {"rtol": 1e-5, "atol": 1e-6}
@@ -191,3 +194,54 @@ def test_a_run_leaves_the_signals_as_it_found_them(tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train.run(document(epochs=1), tmp_path / "run")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def ladder_of(features=(6, 10), **changes):
+    return {
+        "model": {"name": "ladder", "features": features, "noise_std": (0.1,) * 3},
+        "objective": {"name": "ladder", "weights": (1.0, 0.1, 0.1)},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__num_classes": 5}, "model has 5 classes; allowed are 10, those of data.name"),
+        (ladder_of((6, 3)), "model has 3 classes; allowed are 10, those of data.name"),
+        (
+            ladder_of(replicas__shards=2),
+            "replicas.shards is 2; a model that normalises by its batch allows 1",
+        ),
+        (ladder_of(model=document()["model"]), '"MLP" object has no attribute "autoencode"'),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(ConfigError) as error:
+        train.run(document(**changes), tmp_path / "run")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_outside_the_bounds_of_the_data_set_are_refused(tmp_path, digits, monkeypatch):
+    bright = digits._replace(test=data.Arrays(digits.test.x * 255, digits.test.y))
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: bright)
+    with pytest.raises(data.DataError, match=r"values from 0 to 255 found, .* \(0.0, 1.0\)"):
+        train.run(document(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_only_with_the_data_it_was_begun_on(tmp_path, digits, monkeypatch):
+    run = partial(train.run, document(epochs=1), tmp_path / "run")
+    run()
+    (tmp_path / "run" / "result.json").unlink()
+    other = digits._replace(sha256={"mnist": "another"})
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)
+    with pytest.raises(WorkdirError, match="a run on other data: sha256 of "):
+        run()
+
+
+def test_a_config_dict_is_taken_as_it_is(tmp_path):
+    result = train.run(ConfigDict(document(epochs=1)), tmp_path / "run")
+    assert result["replicas"][0]["epochs"] == 1
