@@ -8,9 +8,9 @@ Options, joined by commas: quick or paper; labels=100|1000|full; noise=none|sgn.
 The thesis, test error in % over ten seeds (sd): all labels .565 (.031) without noise and .557
 (.041) with sign noise; 100 labels 1.108 (.397); 1,000 labels .952 (.061).  [Tables 17, 18, 20, 23]
 
-Measured, full MNIST, 150 epochs: all labels without noise .56 and .63 % (seeds 1, 2; 8,450 s together
-on two cores); under FGSM of eps .1 8.2 %, of .25 40.8 % (results/ladder_mnist_full_none.json). The
-thesis has 6.87 % at .25 (sec. 5.4), for a gradient that it does not define.
+Measured, full MNIST, 150 epochs: all labels without noise .56 and .63 % (seeds 1, 2); under FGSM of
+eps .1 8.2 %, of .25 40.8 % (results/ladder_mnist_full_none.json). The thesis has 6.87 % at .25
+(sec. 5.4), for a gradient that it does not define.
 
 noise=sgn adds tau sign(gradient) to the labelled input, tau = .00045 with all labels, which the
 thesis chose on the test set (Table 8). With fewer labels it also perturbs the unlabelled input
