@@ -131,10 +131,7 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
       ConfigError: a path of the grid that is no number of the objective or the optimizer (what
         else differs needs a program of its own), or whose values are no numbers.
     """
-    grid = config["replicas"]["grid"] or {}
-    if not isinstance(grid, Mapping):
-        example = "{'objective.attack.eps': (.1, .2)}"
-        raise ConfigError(f"replicas.grid is {grid!r}; allowed is a dict such as {example}")
+    grid = _grid(config)
     legal = {
         path
         for path, value in leaves(config)
@@ -171,8 +168,7 @@ def validate(config: Mapping[str, Any]) -> None:
     Raises:
       ConfigError: names the field, the value and what is allowed.
     """
-    grid = config["replicas"]["grid"] or {}
-    for path, value in itertools.chain(leaves(config), grid.items()):
+    for path, value in itertools.chain(leaves(config), _grid(config).items()):
         rule = _RANGES.get(path.rpartition(".")[2])
         if rule is None or value is None:
             continue
@@ -181,6 +177,14 @@ def validate(config: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{path} is {number!r}; allowed are {rule}")
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience is {config['patience']}; without data.num_valid, allowed is 0")
+
+
+def _grid(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    grid = config["replicas"]["grid"] or {}
+    if not isinstance(grid, Mapping):
+        example = "{'objective.attack.eps': (.1, .2)}"
+        raise ConfigError(f"replicas.grid is {grid!r}; allowed is a dict such as {example}")
+    return grid
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
