@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 
 DEVICE_COUNT = "--xla_force_host_platform_device_count"
 
@@ -29,3 +30,20 @@ def strict_ranks():
     """No implicit f32[B, D] + f32[D]: a scale per row must not be taken for one per column."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """size, as "2m" -> the folder of a file system of its own of that size."""
+    path = tmp_path / "disk"
+
+    def mount(size):
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)]
+        if os.getuid() or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("only root can mount a small file system")
+        return path
+
+    yield mount
+    if path.is_mount():
+        subprocess.run(["umount", "-l", str(path)], check=True)

@@ -165,15 +165,9 @@ with Checkpoints(Path({str(tmp_path)!r}), kept=2) as checkpoints:
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(mounted):
     """A file system of 2 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(path)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    return mounted("2m")
 
 
 @pytest.mark.parametrize("surfaces", ["save", "finish", "close"])

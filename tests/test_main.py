@@ -350,15 +350,9 @@ def test_a_second_process_in_the_workdir_is_refused(commands, uninterrupted, tmp
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(mounted):
     """A file system of 3 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(path)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    return mounted("3m")
 
 
 def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
