@@ -57,6 +57,16 @@ def norm(r: jax.Array, norm: str | float) -> jax.Array:
     return _length(_rows(r), canonical(norm))[:, 0]
 
 
+def norm_of_ones(shape: tuple[int, ...], norm: str | float) -> float:
+    """Length of a row of ones, which is the longest where no entry exceeds 1.
+
+    >>> norm_of_ones((3, 3), "l2")
+    3.0
+    """
+    d = math.prod(shape)
+    return {"linf": 1.0, "rms": 1.0, "l2": math.sqrt(d), "l1": float(d)}[canonical(norm)]
+
+
 def dual(g: jax.Array, norm: str | float) -> jax.Array:
     """argmax of <g, r> over the unit ball ||r|| <= 1, row by row: f[B, *D] -> f32[B, *D].
 
@@ -157,17 +167,20 @@ def sample(key: jax.Array, like: Any, eps: jax.typing.ArrayLike, norm: str | flo
 def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
     """A scale, one number or f32[B], in a shape f32[1 or B, 1, ..., 1] that multiplies f[B, *D].
 
+    What is in such a shape already may be given again.
+
     Raises:
-      ValueError: `value`, called `name`, has another shape, or is a plain negative number or
-        NaN (a JAX array may be traced, so its values are not looked at).
+      ValueError: `value`, called `name`, has another shape or, where its numbers are known and
+        not traced, is negative or NaN.
 
     >>> per_row("eps", [.1, .2], jnp.zeros((2, 28, 28))).shape
     (2, 1, 1)
     """
-    if not isinstance(value, jax.Array) and not np.all(np.asarray(value) >= 0):
+    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) >= 0):
         raise ValueError(f"{name} must be >= 0, got {value}")
     scale = jnp.asarray(value, working_dtype(like.dtype))
-    if scale.shape not in ((), (like.shape[0],)):
+    rows, *rest = scale.shape or (1,)
+    if rows not in (1, like.shape[0]) or not set(rest) <= {1}:
         raise ValueError(
             f"{name} must be one number or f32[B] with B = {like.shape[0]}, "
             f"got the shape {scale.shape}"

@@ -6,5 +6,6 @@ All are pure functions that work under jit, vmap and scan; they keep the promise
 
 from adv_jax.attacks.gradient import fgsm, raw_gradient
 from adv_jax.attacks.noise import gaussian_noise, sign_noise, uniform_noise
+from adv_jax.attacks.pgd import pgd
 
-__all__ = ["fgsm", "gaussian_noise", "raw_gradient", "sign_noise", "uniform_noise"]
+__all__ = ["fgsm", "gaussian_noise", "pgd", "raw_gradient", "sign_noise", "uniform_noise"]

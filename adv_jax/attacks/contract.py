@@ -1,51 +1,194 @@
 """What every attack promises, written once: its inputs, its gradient, its last operation.
 
 The promises are tested for all attacks from one table in tests/attacks/test_contract.py.
+
+Arguments with known values are checked and refused in words. Inside jit, vmap or grad there are
+only shapes to check, and a checked call costs nothing there.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.types import Array, Bounds, LogitsFn
+from adv_jax.types import Array, Bounds, LogitsFn, Norm
+
+Loss = Callable[[Array, Array], Array]  # (logits f32[B, K], y i32[B] or f32[B, K]) -> f32[B]
 
 
-def as_batch(x: Array) -> Array:
+class Ascent(NamedTuple):
+    """What one forward and one backward pass tell about a point.
+
+    loss: f32[B], what the attack climbs, row by row.
+    logits: f32[B, K].
+    gradient: f32[B, *D], of each row's own loss by that row.
+    """
+
+    loss: Array
+    logits: Array
+    gradient: Array
+
+
+def as_batch(x: Array, bounds: Bounds | None = None) -> Array:
     """x as a JAX array f[B, *D], constant, so that nothing is differentiated twice for nothing.
 
     Raises:
-      ValueError: x is not floating point (integer pixels cannot take a small step), or no batch.
+      ValueError: x is not floating point (integer pixels cannot take a small step), or no batch,
+        or an empty one; where values are known: not finite, or outside the bounds.
     """
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x must be a batch f32[B, *D] of floats, got {_describe(x)}")
+        raise ValueError(f"x must be a batch f32[B, *D] of floats, got {describe(x)}")
+    if x.shape[0] == 0:
+        raise ValueError(f"x must have at least one row, got {describe(x)}")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds must be (lo, hi) with lo < hi, got {bounds}")
+    if is_known(x):
+        _check_values(np.asarray(x, np.float64), x.dtype, bounds)
     return jax.lax.stop_gradient(x)
 
 
-def loss_gradient(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool) -> Array:
-    """Gradient, by x, of what a gradient attack climbs: f32[B, *D], one forward, one backward pass.
-
-    That is each row's own cross-entropy of y, or minus it if targeted. Rows are summed, not
-    averaged, so that a row's gradient does not depend on the size of the batch. The loss is
-    float32 whatever the model computes in.
+def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | None = None) -> Array:
+    """`as_batch`, and a look at the model and the labels: one forward pass outside traced code.
 
     Args:
-      y: i32[B], f32[B, K], or None: what the model predicts at x (a virtual label).
+      y: i32[B], f32[B, K], or None: what the model predicts at x.
+
+    Raises:
+      ValueError: as `as_batch`; logits that are no f32[B, K]; labels of another shape or type;
+        where values are known: logits that are not finite or look like probabilities, labels
+        that are no class.
+    """
+    x = as_batch(x, bounds)
+    if is_known(x) and not _is_tracing():
+        logits = checked_logits(logits_fn(x), batch=x.shape[0])
+        if is_known(logits):
+            _check_logits(np.asarray(logits))
+        if y is not None:
+            checked_labels(y, logits)
+    return x
+
+
+def radius(
+    eps: ArrayLike, x: Array, norm: Norm, bounds: Bounds | None = None, *, name: str = "eps"
+) -> Array:
+    """The radius of each row's ball, f32[1 or B, 1, ..., 1], to multiply f[B, *D].
+
+    Raises:
+      ValueError: unknown norm; neither a number nor f32[B]; where values are known: negative, or
+        larger than the bounds are wide, as of a pixel scale of 255 with bounds (0, 1).
+    """
+    per_row, ones = norms.per_row(name, eps, x), norms.norm_of_ones(x.shape[1:], norm)
+    if bounds is not None and is_known(eps):
+        widest, largest = ones * (bounds[1] - bounds[0]), np.max(np.asarray(eps))
+        if largest > widest * (1 + 1e-6):
+            raise ValueError(
+                f"{name} must be at most {widest:g}, the {norm} width of the bounds {bounds}, "
+                f"got {largest:g}"
+            )
+    return per_row
+
+
+def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool = False) -> Array:
+    """y, or where it is None what the model predicts at x (virtual labels): i32[B] or f32[B, K].
+
+    Raises:
+      ValueError: targeted without y.
+    """
+    if y is not None:
+        return jnp.asarray(y)
+    if targeted:
+        raise ValueError("targeted=True needs y, the class to reach, got y=None")
+    return jnp.argmax(checked_logits(logits_fn(x), batch=x.shape[0]), axis=1)
+
+
+def classes(y: Array) -> Array:
+    """The one class, i32[B], of labels i32[B] or f32[B, K]: the most probable."""
+    return y if y.ndim == 1 else jnp.argmax(y, axis=1)
+
+
+def cross_entropy(logits: Array, y: Array) -> Array:
+    """Cross-entropy of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
+    labels = checked_labels(y, logits)
+    if labels.ndim == 2:
+        return optax.softmax_cross_entropy(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def margin(logits: Array, y: Array) -> Array:
+    """Largest logit of another class minus the logit of the label, > 0 once fooled: f32[B].
+
+    y: i32[B] or f32[B, K], of which the most probable class counts.
+    """
+    is_label = jax.nn.one_hot(classes(checked_labels(y, logits)), logits.shape[1], dtype=bool)
+    others = jnp.where(is_label, -jnp.inf, logits).max(axis=1)
+    return others - jnp.where(is_label, logits, 0).sum(axis=1)
+
+
+def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array) -> Ascent:
+    """Loss, logits and gradient at x f[B, *D]: one forward pass, one backward pass.
+
+    Rows are summed, not averaged, so that a row's gradient does not depend on the size of the
+    batch. The loss is float32 whatever the model computes in.
+
+    Raises:
+      ValueError: logits or labels of a wrong shape.
+    """
+
+    def total(x):
+        logits = checked_logits(logits_fn(x), batch=x.shape[0])
+        rows = loss(logits, y)
+        return rows.sum(), (rows, logits)
+
+    gradient, (rows, logits) = jax.grad(total, has_aux=True)(x)
+    return Ascent(rows, logits, gradient.astype(norms.working_dtype(x.dtype)))
+
+
+def loss_gradient(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool) -> Array:
+    """Gradient, by x, of the cross-entropy of y, or of minus it if targeted: f32[B, *D].
+
+    Args:
+      y: i32[B], f32[B, K], or None: what the model predicts at x, in the same forward pass.
 
     Raises:
       ValueError: logits or labels of a wrong shape; targeted without y.
     """
     if targeted and y is None:
         raise ValueError("targeted=True needs y, the class to reach, got y=None")
+    sign = -1 if targeted else 1
 
-    def loss(x):
-        logits = _checked_logits(logits_fn(x), batch=x.shape[0])
-        labels = jnp.argmax(logits, axis=1) if y is None else jnp.asarray(y)
-        sign = -1 if targeted else 1
-        return sign * _cross_entropy(logits, labels).sum()
+    def loss(logits, y):
+        return sign * cross_entropy(logits, jnp.argmax(logits, axis=1) if y is None else y)
 
-    return jax.grad(loss)(x).astype(norms.working_dtype(x.dtype))
+    return ascent(loss, logits_fn, x, y).gradient
+
+
+def moved(x: Array, r: Array) -> Array:
+    """x + r in the dtype of x: where to look at the model on the way."""
+    return (x.astype(r.dtype) + r).astype(x.dtype)
+
+
+def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
+    """r f32[B, *D] with x + r cut to the bounds; entries only shrink, so no norm of r grows."""
+    if bounds is None:
+        return r
+    lo, hi = (jnp.asarray(bound, x.dtype).astype(r.dtype) for bound in bounds)
+    x = x.astype(r.dtype)
+    return jnp.clip(r, lo - x, hi - x)
+
+
+def choose(rows: Array, on_true: Array, on_false: Array) -> Array:
+    """Row by row one of two arrays, or trees of them: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
+
+    def one(a, b):
+        return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(one, on_true, on_false)
 
 
 def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
@@ -56,7 +199,7 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     shrink. Where r is 0, x comes back bit for bit, even a -0.
 
     Args:
-      x: f[B, *D], inside the bounds; this is checked where data come in, not in traced code.
+      x: f[B, *D], inside the bounds.
       r: f32[B, *D], the perturbation, already in its ball.
       bounds: (lo, hi) as the dtype of x rounds them, or None for no clipping.
     """
@@ -74,30 +217,77 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     return jnp.where(r == 0, x, x_adv)
 
 
-def _checked_logits(logits: Array, *, batch: int) -> Array:
-    """Logits f[B, K] as float32."""
+def checked_logits(logits: Array, *, batch: int) -> Array:
+    """Logits f[B, K] as float32.
+
+    Raises:
+      ValueError: something else than one array f[B, K].
+    """
     if not isinstance(logits, jax.Array):
         kind = type(logits).__name__
         raise ValueError(f"logits_fn must return one array of logits f32[B, K], got a {kind}")
     if logits.ndim != 2 or logits.shape[0] != batch:
         raise ValueError(
-            f"logits_fn must return logits f32[B, K] with B = {batch}, got {_describe(logits)}"
+            f"logits_fn must return logits f32[B, K] with B = {batch}, got {describe(logits)}"
         )
     return logits.astype(norms.working_dtype(logits.dtype))
 
 
-def _cross_entropy(logits: Array, labels: Array) -> Array:
-    """Cross-entropy of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
-    batch, classes = logits.shape
-    if labels.shape == (batch, classes):
-        return optax.softmax_cross_entropy(logits, labels)
-    if labels.shape == (batch,) and jnp.issubdtype(labels.dtype, jnp.integer):
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    raise ValueError(
-        f"y must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {classes}, "
-        f"got {_describe(labels)}"
-    )
+def checked_labels(y: Array, logits: Array) -> Array:
+    """y as a JAX array: i32[B], or f32[B, K] like the logits.
+
+    Raises:
+      ValueError: another shape or type; where values are known: no class, or no weights.
+    """
+    y, (batch, count) = jnp.asarray(y), logits.shape
+    integers = y.shape == (batch,) and jnp.issubdtype(y.dtype, jnp.integer)
+    weights = y.shape == (batch, count) and jnp.issubdtype(y.dtype, jnp.floating)
+    if not integers and not weights:
+        raise ValueError(
+            f"y must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {count}, "
+            f"got {describe(y)}"
+        )
+    if is_known(y):
+        values, highest = np.asarray(y, np.float64), count - 1 if integers else np.inf
+        bad = values[~((values >= 0) & (values <= highest))]
+        if bad.size:
+            allowed = f"classes from 0 to {count - 1}" if integers else "weights of at least 0"
+            raise ValueError(f"y has {bad[0]:g}; allowed are {allowed}")
+    return y
 
 
-def _describe(array: Array) -> str:
+def is_known(value: ArrayLike) -> bool:
+    """Whether the numbers can be looked at: not inside jit, vmap or grad."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def describe(array: Array) -> str:
+    """Type and shape of an array, as float32[6, 5]."""
     return f"{array.dtype.name}{list(array.shape)}"
+
+
+def _is_tracing() -> bool:
+    """Whether what JAX computes now would be staged into a program."""
+    return not is_known(jnp.zeros(()))
+
+
+def _check_values(x: np.ndarray, dtype: np.dtype, bounds: Bounds | None) -> None:
+    if not np.isfinite(x).all():
+        raise ValueError(f"x has {x[~np.isfinite(x)][0]}; allowed are finite numbers")
+    if bounds is None:
+        return
+    lo, hi = (float(np.asarray(bound, dtype)) for bound in bounds)
+    outside = x[(x < lo) | (x > hi)]
+    if outside.size:
+        raise ValueError(f"x has {outside[0]:g}, outside the bounds {bounds}")
+
+
+def _check_logits(logits: np.ndarray) -> None:
+    if not np.isfinite(logits).all():
+        bad = logits[~np.isfinite(logits)][0]
+        raise ValueError(f"logits_fn returns {bad} at x; allowed are finite logits")
+    if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(
+            "logits_fn returns rows >= 0 that sum to 1: these look like probabilities, whose "
+            "gradients vanish; return the logits before the softmax, or jnp.log of it"
+        )

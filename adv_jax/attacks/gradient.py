@@ -3,7 +3,7 @@
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import as_batch, loss_gradient, perturbed
+from adv_jax.attacks.contract import checked, loss_gradient, perturbed, radius
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 
@@ -41,8 +41,8 @@ def fgsm(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: unknown norm; negative eps; x, y, eps or the logits of a wrong shape or dtype;
-        targeted without y.
+      ValueError: unknown norm; x, y, eps or the logits of a wrong shape, dtype or range, see
+        `adv_jax.attacks.contract`; targeted without y.
 
     Sources: Goodfellow, Shlens & Szegedy 2015, sec. 4; Huang et al. 2015, sec. 6.1.1; Maronas
     2016, eq. 56, 58, 59 (printed without tau).
@@ -53,10 +53,10 @@ def fgsm(
     Array([[0.4, 0.4]], dtype=float32)
     """
     del key
-    x = as_batch(x)
+    x = checked(logits_fn, x, y, bounds)
+    eps = radius(eps, x, norm, bounds)
     gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
-    step = norms.per_row("eps", eps, x) * norms.dual(gradient, norm)
-    return perturbed(x, step, bounds)
+    return perturbed(x, eps * norms.dual(gradient, norm), bounds)
 
 
 def raw_gradient(
@@ -82,8 +82,7 @@ def raw_gradient(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: negative tau; x, y, tau or the logits of a wrong shape or dtype; targeted
-        without y.
+      ValueError: x, y, tau or the logits of a wrong shape, dtype or range; targeted without y.
 
     Source: Maronas 2016, eq. 57 (printed without tau).
 
@@ -93,6 +92,6 @@ def raw_gradient(
     Array([[-0.5, -0.5]], dtype=float32)
     """
     del key
-    x = as_batch(x)
+    x = checked(logits_fn, x, y, bounds)
     gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
     return perturbed(x, norms.per_row("tau", tau, x) * gradient, bounds)

@@ -9,7 +9,7 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import as_batch, perturbed
+from adv_jax.attacks.contract import as_batch, perturbed, radius
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 
@@ -29,7 +29,7 @@ def gaussian_noise(
       bounds: (lo, hi) to clip to, or None.
 
     Raises:
-      ValueError: key=None; negative std; x, std or key of a wrong shape or dtype.
+      ValueError: key=None; x, std or key of a wrong shape, dtype or range.
 
     Source: the "noise" samples of the thesis, pp. 31 and 33; Maronas 2016, N(0, .3), where .3
     is the standard deviation.
@@ -39,7 +39,7 @@ def gaussian_noise(
     (2, 3)
     """
     del logits_fn, y
-    x = as_batch(x)
+    x = as_batch(x, bounds)
     noise = _draw(jax.random.normal, key, x)
     return perturbed(x, norms.per_row("std", std, x) * noise, bounds)
 
@@ -60,7 +60,7 @@ def sign_noise(
       bounds: (lo, hi) to clip to, or None.
 
     Raises:
-      ValueError: key=None; negative eps; x, eps or key of a wrong shape or dtype.
+      ValueError: key=None; x, eps or key of a wrong shape, dtype or range.
 
     Source: the control of Maronas 2016, sec. 5.4 (tau * sign of a normal draw).
 
@@ -70,9 +70,9 @@ def sign_noise(
     Array([-0.5,  0.5], dtype=float32)
     """
     del logits_fn, y
-    x = as_batch(x)
+    x = as_batch(x, bounds)
     signs = _draw(jax.random.rademacher, key, x)
-    return perturbed(x, norms.per_row("eps", eps, x) * signs, bounds)
+    return perturbed(x, radius(eps, x, "linf", bounds) * signs, bounds)
 
 
 def uniform_noise(
@@ -93,7 +93,7 @@ def uniform_noise(
       bounds: (lo, hi) to clip to, or None.
 
     Raises:
-      ValueError: key=None; unknown norm; negative eps; x, eps or key of a wrong shape or dtype.
+      ValueError: key=None; unknown norm; x, eps or key of a wrong shape, dtype or range.
 
     >>> import jax.numpy as jnp
     >>> x_adv = uniform_noise(None, jnp.zeros((1, 8)), None, eps=.5, key=jax.random.key(0))
@@ -101,8 +101,9 @@ def uniform_noise(
     True
     """
     del logits_fn, y
-    x = as_batch(x)
-    return perturbed(x, norms.sample(key, x, eps, norm), bounds)
+    x = as_batch(x, bounds)
+    eps = radius(eps, x, norm, bounds)
+    return perturbed(x, eps * norms.sample(key, x, 1.0, norm), bounds)
 
 
 def _draw(distribution, key: Key, x: Array) -> Array:

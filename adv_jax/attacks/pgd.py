@@ -1,0 +1,131 @@
+"""Projected gradient ascent: many steps inside the ball."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import (
+    ascent,
+    checked,
+    choose,
+    cross_entropy,
+    inside,
+    labels_at,
+    margin,
+    moved,
+    perturbed,
+    radius,
+)
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+
+class Best(NamedTuple):
+    """Each row's best perturbation so far: one that fools, and of equals that of higher loss.
+
+    r: f32[B, *D]; loss: f32[B]; fools: bool[B].
+    """
+
+    r: Array
+    loss: Array
+    fools: Array
+
+    def or_better(self, other: "Best") -> "Best":
+        better = (other.fools & ~self.fools) | (
+            (other.fools == self.fools) & (other.loss > self.loss)
+        )
+        return choose(better, other, self)
+
+
+def pgd(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    eps: ArrayLike,
+    step_size: ArrayLike | None = None,
+    num_steps: int = 40,
+    norm: Norm = "linf",
+    restarts: int = 1,
+    random_start: bool = True,
+    bounds: Bounds | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """Projected gradient ascent on the cross-entropy, the best point seen by each row.
+
+        x_{t+1} = P(x_t + step_size * argmax_{||r|| <= 1} <grad loss(x_t, y), r>),
+
+    P onto the ball around x, then into the bounds. Without a random start, and with step_size
+    and num_steps of the paper, it is the basic iterative method (BIM, I-FGSM). The best point
+    is the one of highest loss among those that fool the model, or if none does, among all, x
+    included.
+
+    Args:
+      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      step_size: length of one step, f32[] or f32[B], in the same units; None: 2.5 eps / num_steps.
+      num_steps: gradients to take for each restart, >= 1.
+      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      restarts: runs from independent starts, >= 1; more than one needs a key.
+      random_start: if there is a key, start uniformly in the ball and not at x.
+      key: for the starts: one key, or key[B], which then travel with their rows; None: no
+        random start.
+      logits_fn, x, y, bounds, targeted: as in `fgsm`.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: num_steps or restarts below 1; restarts without a random start; and as `fgsm`.
+
+    Sources: Madry et al. 2018, sec. 2.1; the step of 2.5 eps / num_steps from its public program;
+    Kurakin, Goodfellow & Bengio 2017, sec. 2.2 (BIM).
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> pgd(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1, num_steps=4)
+    Array([[0.4, 0.4]], dtype=float32)
+    """
+    random_start = random_start and key is not None
+    for name, count in (("num_steps", num_steps), ("restarts", restarts)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if restarts > 1 and not random_start:
+        raise ValueError(f"restarts={restarts} needs a key and random_start=True")
+    x = checked(logits_fn, x, y, bounds)
+    eps = radius(eps, x, norm, bounds)
+    if step_size is None:
+        step = 2.5 * eps / num_steps
+    else:
+        step = radius(step_size, x, norm, name="step_size")
+    y = labels_at(logits_fn, x, y, targeted=targeted)
+    sign = -1 if targeted else 1
+
+    def rated(r: Array) -> tuple[Best, Array]:
+        at = ascent(lambda z, y: sign * cross_entropy(z, y), logits_fn, moved(x, r), y)
+        return Best(r, at.loss, sign * margin(at.logits, y) > 0), at.gradient
+
+    def climb(carry: tuple[Array, Best], _: None) -> tuple[tuple[Array, Best], None]:
+        r, best = carry
+        point, gradient = rated(r)
+        r = norms.project(r + step * norms.dual(gradient, norm), eps, norm)
+        return (inside(x, r, bounds), best.or_better(point)), None
+
+    def restart(best: Best, key: Key | None) -> tuple[Best, None]:
+        start = eps * norms.sample(key, x, 1.0, norm) if random_start else jnp.zeros_like(best.r)
+        carry = inside(x, start, bounds), best
+        (r, best), _ = jax.lax.scan(climb, carry, length=num_steps)
+        return best.or_better(rated(r)[0]), None
+
+    unmoved, _ = rated(jnp.zeros(x.shape, norms.working_dtype(x.dtype)))
+    keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
+    best, _ = jax.lax.scan(restart, unmoved, keys, length=restarts)
+    return perturbed(x, norms.project(best.r, eps, norm), bounds)
+
+
+def _restart_keys(key: Key | None, batch: int, restarts: int) -> Key:
+    """key[restarts, B]."""
+    keys = norms.row_keys(key, batch)
+    return jax.vmap(jax.random.split, (0, None), 1)(keys, restarts)

@@ -1,0 +1,114 @@
+"""pgd against what is known exactly: linear models, curved losses, a net that has no defence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nets import BOUNDS, accuracy, digits, trained
+
+from adv_jax import attacks
+
+W = np.array([[2.0, -1.0], [0.5, 1.0], [-3.0, 0.0]], np.float32)  # logits = x @ W
+X = np.array([[0.9, 0.5, 0.05], [0.2, 0.3, 0.6]], np.float32)
+Y = jnp.array([0, 1])
+
+
+def linear(x):
+    return x @ jnp.asarray(W)
+
+
+def test_on_a_linear_model_it_reaches_the_corner_of_ball_and_box():
+    # Label 0: up along W[:, 1] - W[:, 0] = (-3, .5, 3); label 1: the opposite.
+    direction = np.sign([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]])
+    expected = np.clip(X + 0.1 * direction, 0, 1)
+    x_adv = attacks.pgd(linear, X, Y, eps=0.1, num_steps=5, bounds=(0, 1))
+    np.testing.assert_allclose(x_adv, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["l2", "rms", "l1"])
+def test_on_a_linear_model_it_reaches_the_best_point_of_the_ball(norm):
+    gradient = np.array([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]]) / np.sqrt(18.25)
+    radius = 0.1 * {"l2": 1, "rms": np.sqrt(3)}.get(norm, 0)
+    # Under l1 both steepest entries are equally good, and their sum counts.
+    gain = 0.3 if norm == "l1" else radius * np.sqrt(18.25)
+    x_adv = attacks.pgd(linear, X, Y, eps=0.1, num_steps=20, norm=norm)
+    margins = np.diff(np.asarray(linear(x_adv)) - np.asarray(linear(X)))[:, 0] * [1, -1]
+    np.testing.assert_allclose(margins, gain, rtol=1e-4)
+    if norm != "l1":
+        np.testing.assert_allclose(x_adv, X + radius * gradient, atol=1e-5)
+
+
+def test_a_targeted_attack_goes_down_the_loss_of_its_target():
+    x_adv = attacks.pgd(linear, X, 1 - Y, eps=0.1, num_steps=5, targeted=True)
+    np.testing.assert_allclose(x_adv, attacks.pgd(linear, X, Y, eps=0.1, num_steps=5), atol=1e-6)
+
+
+def hill(x):
+    """Two logits whose loss for label 0 peaks at x = .3 and is 0-gradient nowhere else near."""
+    return jnp.stack([(x - 0.3) ** 2, 0.05 * jnp.ones_like(x)], axis=1)
+
+
+def test_it_returns_the_best_point_of_its_path_not_the_last():
+    # Steps of .25 from 0: .25, then over the peak at .3 to .5, back to .25, over again, ...
+    x = jnp.zeros(1)
+    for num_steps in (1, 2, 3, 4):
+        x_adv = attacks.pgd(hill, x, jnp.array([0]), eps=1.0, step_size=0.25, num_steps=num_steps)
+        np.testing.assert_allclose(x_adv, 0.25, atol=1e-6)
+
+
+def valley(x):
+    """Label 0 loses to class 1 beyond x = .5, to the classes 2 and 3 beyond -.45."""
+    left = -8 * (x + 0.45)
+    return jnp.stack([x * 0, 4 * (x - 0.5), left, left], axis=1)
+
+
+def test_a_point_that_fools_is_better_than_one_of_higher_loss():
+    # In [-.44, .51] only the right end fools, with a loss of log(1 + e^.04) = .71; at the left
+    # end three classes are level, log(1 + 2 e^-.08 + e^-3.76) = 1.05.
+    key, x = jax.random.key(0), jnp.full((1,), 0.035)
+    x_adv = attacks.pgd(valley, x, jnp.array([0]), eps=0.475, num_steps=30, restarts=8, key=key)
+    assert int(jnp.argmax(valley(x_adv), axis=1)[0]) == 1
+
+
+def test_restarts_are_never_worse_than_their_first():
+    x, y = digits()
+    x, y, net = x[:64], y[:64], trained("pgd").logits_fn
+    key = jax.random.key(5)
+    one, many = (
+        jax.jit(
+            lambda restarts=restarts: attacks.pgd(
+                net, x, y, eps=0.15, num_steps=3, restarts=restarts, bounds=BOUNDS, key=key
+            )
+        )()
+        for restarts in (1, 6)
+    )
+    assert accuracy(net, many, y) <= accuracy(net, one, y)
+    assert bool((many != one).any())
+
+
+def test_without_a_random_start_the_key_does_not_matter():
+    key = jax.random.key(1)
+    at_x = attacks.pgd(linear, X, Y, eps=0.1, num_steps=2, key=key, random_start=False)
+    np.testing.assert_array_equal(at_x, attacks.pgd(linear, X, Y, eps=0.1, num_steps=2))
+
+
+def test_a_plainly_trained_net_has_no_digit_left_at_eps_point_3():
+    x, y = digits()
+    net = trained("plain").logits_fn
+    assert accuracy(net, x, y) > 0.9
+    x_adv = jax.jit(lambda: attacks.pgd(net, x, y, eps=0.3, bounds=BOUNDS))()
+    assert accuracy(net, x_adv, y) < 0.005
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
+        ({"restarts": 0}, "restarts must be at least 1, got 0"),
+        ({"restarts": 2}, "restarts=2 needs a key and random_start=True"),
+        ({"step_size": -1.0}, "step_size must be >= 0, got -1.0"),
+    ],
+)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.pgd(linear, X, Y, eps=0.1, **options)

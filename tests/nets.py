@@ -1,0 +1,57 @@
+"""Three small nets trained on the 4,000 embedded digits, and the 1,000 others to attack."""
+
+import functools
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adv_jax import attacks, data, models, objectives
+from adv_jax.step import init_state, make_step, over_steps
+
+EPS, EPOCHS, BATCH = 0.1, 20, 100
+BOUNDS = (0.0, 1.0)
+TRAINING_ATTACKS = {
+    "plain": None,
+    "fgsm": partial(attacks.fgsm, eps=EPS, bounds=BOUNDS),
+    "pgd": partial(attacks.pgd, eps=EPS, bounds=BOUNDS, num_steps=7),
+}
+
+
+class Net(NamedTuple):
+    """A trained 784-100-10 net: params as Flax has them, logits_fn f32[B, 784] -> f32[B, 10]."""
+
+    params: dict
+    logits_fn: object
+
+
+@functools.cache
+def digits():
+    """x f32[1000, 784] in [0, 1], y i32[1000]: what no net was trained on."""
+    x, y = data.load("mnist", source="embedded", dir="").test
+    return jnp.asarray(x).reshape(len(y), -1), jnp.asarray(y)
+
+
+@functools.cache
+def trained(name):
+    x, y = data.load("mnist", source="embedded", dir="").train
+    x, y = jnp.asarray(x).reshape(len(y), -1), jnp.asarray(y)
+    model = models.mlp(features=(100,))
+    apply = models.apply_fn(model)
+    objective = partial(objectives.cross_entropy, apply)
+    if attack := TRAINING_ATTACKS[name]:
+        objective = partial(objectives.adversarial_mix, apply, attack=attack)
+    optimizer = optax.adam(2e-3)
+    state = init_state(models.init(model, jax.random.key(0), x[:2]), optimizer, seed=0)
+    steps = jax.jit(over_steps(make_step(objective, optimizer)))
+    for epoch in range(EPOCHS):
+        order = jax.random.permutation(jax.random.key(epoch), len(y)).reshape(-1, BATCH)
+        state, _ = steps(state, {"x": x[order], "y": y[order], "unlabelled": x[order]})
+    variables = state.variables
+    return Net(variables["params"], lambda x: apply(variables, x).logits)
+
+
+def accuracy(logits_fn, x, y):
+    return float(jnp.mean(jnp.argmax(logits_fn(x), axis=1) == y))
