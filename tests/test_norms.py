@@ -279,7 +279,8 @@ def test_bad_scales_and_keys_are_refused_in_words():
         (np.nan, "eps must be >= 0, got nan"),
         (np.array([0.1, -1, 0.1]), "eps must be >= 0"),
         ([0.1, 0.2], r"B = 3, got the shape \(2,\)"),
-        (jnp.zeros((3, 1)), r"B = 3, got the shape \(3, 1\)"),
+        (jnp.array([0.1, -1, 0.1]), "eps must be >= 0"),
+        (jnp.zeros((3, 2)), r"B = 3, got the shape \(3, 2\)"),
     ]:
         with pytest.raises(ValueError, match=words):
             norms.project(r, eps, "l2")
