@@ -1,0 +1,217 @@
+"""Convolution and max-pooling of images that are fast inside `lax` loops, on every platform.
+
+Images are batches f[B, H, W, C] and kernels f[kh, kw, C, O], as in Flax.
+
+On CPUs, XLA's convolution is slow in a loop unless its operands have one order of axes, which
+those of its gradients do not have. There a convolution is a matrix product, and so are its
+derivatives. For the time of it the batch is the last axis, so that long runs of memory are
+copied; XLA keeps it there from one layer to the next.
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.initializers import Initializer
+
+from adv_jax.models.initializers import fan_in
+from adv_jax.types import Array
+
+Padding = Literal["VALID", "SAME", "FULL"]
+Window = tuple[slice, slice, slice]
+
+# Size of the kernel -> zeros before and after the image.
+_MARGINS = {
+    "VALID": lambda k: (0, 0),
+    "SAME": lambda k: ((k - 1) // 2, k // 2),
+    "FULL": lambda k: (k - 1, k - 1),
+}
+
+
+class Conv(nn.Module):
+    """`conv` with a bias for each map: f[B, H, W, C] -> f[B, H', W', features].
+
+    features: O, the number of maps.
+    kernel_size: (kh, kw).
+    padding: as in `conv`.
+    kernel_init: of the kernel as a matrix of weights f32[kh * kw * C, O]; biases begin at 0.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    padding: Padding = "VALID"
+    kernel_init: Initializer = fan_in()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """f[B, H, W, C] -> f[B, H', W', features]."""
+        kh, kw = self.kernel_size
+        shape = (kh * kw * x.shape[-1], self.features)
+        init = lambda key: self.kernel_init(key, shape).reshape(kh, kw, -1, self.features)
+        kernel = self.param("kernel", init)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return conv(x, kernel, padding=self.padding) + bias
+
+
+def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
+    """Convolution of stride 1, as networks mean it: the kernel is not flipped.
+
+        y[b, i, j, o] = sum_{u, v, c} x[b, i + u, j + v, c] kernel[u, v, c, o],   x 0 outside
+
+    Equal to `lax.conv_general_dilated` up to rounding. It has gradients of any order by reverse
+    mode (`grad`, `vjp`), none by forward mode (`jvp`).
+
+    Args:
+      x: f[B, H, W, C].
+      kernel: f[kh, kw, C, O].
+      padding: "VALID", no zeros: H' = H - kh + 1; "SAME": H' = H, an odd zero comes last;
+        "FULL", wherever kernel and image overlap: H' = H + kh - 1. Likewise W'.
+
+    Returns:
+      f[B, H', W', O] of the dtype to which x and kernel promote.
+
+    Raises:
+      ValueError: unknown padding; x or kernel of a wrong shape; no room for the kernel.
+
+    >>> x, edge = jnp.array([[[[1.], [2.], [4.]]]]), jnp.array([[[[-1.]], [[1.]]]])
+    >>> conv(x, edge, padding="SAME").ravel()
+    Array([ 1.,  2., -4.], dtype=float32)
+    """
+    if padding not in _MARGINS:
+        raise ValueError(f"padding is {padding!r}; allowed are {', '.join(_MARGINS)}")
+    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            "x and kernel must be f[B, H, W, C] and f[kh, kw, C, O], "
+            f"got the shapes {x.shape} and {kernel.shape}"
+        )
+    margins = [_MARGINS[padding](k) for k in kernel.shape[:2]]
+    height, width = (n + sum(m) for n, m in zip(x.shape[1:3], margins, strict=True))
+    if height < kernel.shape[0] or width < kernel.shape[1]:
+        raise ValueError(f"a kernel {kernel.shape[:2]} has no room in an image {x.shape[1:3]}")
+    dtype = jnp.result_type(x, kernel)
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    padded = jnp.pad(x, ((0, 0), *margins, (0, 0)))
+    return jax.lax.platform_dependent(padded, kernel, cpu=_matrix_conv, default=_lax_conv)
+
+
+def max_pool_2x2(x: Array) -> Array:
+    """Largest of each 2 x 2 pixels: f[B, H, W, C] -> f[B, H // 2, W // 2, C].
+
+    An odd row or column at the end is left out. The gradient goes to one pixel of the four, the
+    first of equals in the order of reading, as in PyTorch. A NaN stays a NaN.
+
+    >>> x = jnp.array([[1., 2.], [3., 3.]]).reshape(1, 2, 2, 1)
+    >>> max_pool_2x2(x).item(), jax.grad(lambda x: max_pool_2x2(x).sum())(x).ravel()
+    (3.0, Array([0., 0., 1., 0.], dtype=float32))
+    """
+    _, height, width, _ = x.shape
+    return _pool(x[:, : height // 2 * 2, : width // 2 * 2])
+
+
+def _lax_conv(x: Array, kernel: Array) -> Array:
+    axes = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=axes)
+
+
+@jax.custom_vjp
+def _matrix_conv(x: Array, kernel: Array) -> Array:
+    """What `_lax_conv` computes, by one product of a matrix of weights and one of patches."""
+    return _matrix_conv_forward(x, kernel)[0]
+
+
+def _matrix_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    batch, height, width, _ = x.shape
+    kh, kw, _, maps = kernel.shape
+    y = _product(_weights(kernel).T, _patches(x, (kh, kw)))
+    y = y.reshape(maps, height - kh + 1, width - kw + 1, batch)
+    return _batch_last(y).astype(x.dtype), (x, kernel)
+
+
+def _matrix_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    # The patches are taken again, as they are kh * kw times as large as x.
+    x, kernel = saved
+    g = _batch_last(g).reshape(kernel.shape[3], -1)
+    by_patches = _product(_weights(kernel), g)
+    by_weights = _product(g, _patches(x, kernel.shape[:2]).T).T
+    by_x = _sum_of_patches(by_patches, x.shape, kernel.shape[:2])
+    return by_x.astype(x.dtype), by_weights.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_matrix_conv.defvjp(_matrix_conv_forward, _matrix_conv_backward)
+
+
+def _batch_last(x: Array) -> Array:
+    """f[B, H, W, C] <-> f[C, H, W, B]."""
+    return jnp.swapaxes(x, 0, 3)
+
+
+def _weights(kernel: Array) -> Array:
+    """f[kh, kw, C, O] -> f[kh * kw * C, O]."""
+    return kernel.reshape(-1, kernel.shape[3])
+
+
+def _product(a: Array, b: Array) -> Array:
+    """The matrix product, in float32 at least."""
+    return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+
+
+def _windows(shape: tuple[int, ...], size: tuple[int, ...]) -> list[Window]:
+    """What each weight of a kernel of kh x kw sees of an f[C, H, W, B]."""
+    (kh, kw), (_, height, width, _) = size, shape
+    return [
+        (slice(None), slice(u, u + height - kh + 1), slice(v, v + width - kw + 1))
+        for u in range(kh)
+        for v in range(kw)
+    ]
+
+
+def _patches(x: Array, size: tuple[int, ...]) -> Array:
+    """f[B, H, W, C] -> f[kh * kw * C, H' * W' * B], what each weight sees."""
+    x = _batch_last(x)
+    patches = jnp.stack([x[window] for window in _windows(x.shape, size)])
+    return patches.reshape(len(patches) * len(x), -1)
+
+
+def _sum_of_patches(patches: Array, shape: tuple[int, ...], size: tuple[int, ...]) -> Array:
+    """The transpose of `_patches` -> f[B, H, W, C] = shape."""
+    batch, height, width, channels = shape
+    kh, kw = size
+    total = jnp.zeros((channels, height, width, batch), patches.dtype)
+    patches = patches.reshape(kh * kw, channels, height - kh + 1, width - kw + 1, batch)
+    for patch, window in zip(patches, _windows(total.shape, size), strict=True):
+        total = total.at[window].add(patch)
+    return _batch_last(total)
+
+
+@jax.custom_vjp
+def _pool(x: Array) -> Array:
+    return _pool_forward(x)[0]
+
+
+def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    x = _batch_last(x)
+    (a, b), (c, d) = _quarters(x)
+    largest = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+    return _batch_last(largest), (x, largest)
+
+
+def _pool_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array]:
+    x, largest = saved
+    (a, b), (c, _) = _quarters(x)
+    first = a == largest
+    second = ~first & (b == largest)
+    third = ~(first | second) & (c == largest)
+    fourth = ~(first | second | third)
+    share = lambda wins: jnp.where(wins, _batch_last(g), 0)
+    upper = jnp.stack([share(first), share(second)], axis=3)
+    lower = jnp.stack([share(third), share(fourth)], axis=3)
+    return (_batch_last(jnp.stack([upper, lower], axis=2).reshape(x.shape)),)
+
+
+_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def _quarters(x: Array) -> list[list[Array]]:
+    """f[C, H, W, B] -> the pixels of each 2 x 2, 2 x 2 times f[C, H / 2, W / 2, B]."""
+    return [[x[:, i::2, j::2] for j in (0, 1)] for i in (0, 1)]

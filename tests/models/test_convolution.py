@@ -1,0 +1,225 @@
+"""models.convolution: against SciPy in float64, and XLA's own convolution and its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from adv_jax.models import initializers
+from adv_jax.models.convolution import Conv, conv, max_pool_2x2
+
+B, H, W, C, MAPS = 3, 7, 6, 3, 5
+every_padding = pytest.mark.parametrize("padding", ["VALID", "SAME", "FULL"])
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def draw(*shapes, dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def operands(size, dtype=np.float32):
+    return draw((B, H, W, C), (*size, C, MAPS), dtype=dtype)
+
+
+def xla_conv(x, kernel, padding):
+    if padding == "FULL":
+        padding = [(k - 1, k - 1) for k in kernel.shape[:2]]
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def value_and_gradients(function, x, kernel, g_of):
+    """Its value and what it pulls a cotangent back to, compiled."""
+
+    @jax.jit
+    def both(x, kernel):
+        y, pull_back = jax.vjp(function, x, kernel)
+        return y, *pull_back(g_of(y))
+
+    return both(x, kernel)
+
+
+def ramp(y):
+    """A cotangent of which no two entries are equal."""
+    return jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (3, 1)])
+@every_padding
+def test_it_is_the_correlation_of_scipy(size, padding):
+    x, kernel = (np.asarray(a) for a in operands(size))
+    # One image, one channel and one map at a time.
+    expected = [
+        sum(
+            scipy.signal.correlate(
+                np.float64(x[b, :, :, c]), np.float64(kernel[:, :, c, o]), padding.lower()
+            )
+            for c in range(C)
+        )
+        for b in range(B)
+        for o in range(MAPS)
+    ]
+    y = jax.jit(lambda x, kernel: conv(x, kernel, padding=padding))(x, kernel)
+    expected = np.reshape(expected, (B, MAPS, *y.shape[1:3])).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (1, 1), (2, 4)])
+@every_padding
+def test_value_and_gradients_equal_those_of_xla_in_float64(x64, size, padding):
+    x, kernel = operands(size, np.float64)
+    found = value_and_gradients(lambda *a: conv(*a, padding=padding), x, kernel, ramp)
+    expected = value_and_gradients(lambda *a: xla_conv(*a, padding), x, kernel, ramp)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == np.float64
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_in_float32_they_are_equal_to_rounding():
+    x, kernel = draw((4, 12, 12, 20), (5, 5, 20, 50))
+    found = value_and_gradients(lambda *a: conv(*a, padding="VALID"), x, kernel, ramp)
+    expected = value_and_gradients(lambda *a: xla_conv(*a, "VALID"), x, kernel, ramp)
+    # Each is a sum of at most 1,250 products of about 1: of length 35.
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, atol=35 * 1e-5)
+
+
+def test_gradients_of_gradients_equal_those_of_xla(x64):
+    x, kernel = operands((3, 2), np.float64)
+
+    def second(function):
+        loss = lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel)))
+        inner = lambda x, kernel: sum(
+            jnp.vdot(ramp(g), g) for g in jax.grad(loss, argnums=(0, 1))(x, kernel)
+        )
+        return jax.jit(jax.grad(inner, argnums=(0, 1)))(x, kernel)
+
+    found = second(lambda *a: conv(*a, padding="SAME"))
+    expected = second(lambda *a: xla_conv(*a, "SAME"))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_vmapped_replicas_are_the_single_calls():
+    x, kernel = draw((2, B, H, W, C), (2, 3, 3, C, MAPS))
+    both = lambda x, kernel: value_and_gradients(
+        lambda *a: conv(*a, padding="SAME"), x, kernel, ramp
+    )
+    for axes in [(0, 0), (None, 0), (0, None)]:
+        operand = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), axes, strict=True)]
+        mapped = jax.vmap(both, axes)(*operand)
+        for i in range(2):
+            singly = both(
+                *(a[i] if axis == 0 else a for a, axis in zip(operand, axes, strict=True))
+            )
+            for a, b in zip(mapped, singly, strict=True):
+                np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-4)
+
+
+def test_vmap_and_scan_over_cotangents_are_the_single_pull_backs():
+    x, kernel = operands((3, 3))
+    function = lambda x: max_pool_2x2(conv(x, kernel, padding="SAME"))
+    pull_back = lambda g: jax.vjp(function, x)[1](g)[0]
+    (cotangents,) = draw((4, B, H // 2, W // 2, MAPS), seed=1)
+    singly = np.stack([jax.jit(pull_back)(g) for g in cotangents])
+    for mapped in (jax.jit(jax.vmap(pull_back)), lambda gs: jax.lax.map(pull_back, gs)):
+        np.testing.assert_allclose(mapped(cotangents), singly, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_is_kept_and_sums_are_finer():
+    # Sums of ones in bfloat16 stop at 256; 600 and 250 are bfloat16 numbers.
+    one = lambda *shape: jnp.ones(shape, jnp.bfloat16)
+    both = lambda x, kernel: value_and_gradients(
+        lambda *a: conv(*a, padding="VALID"), x, kernel, jnp.ones_like
+    )
+    y, _, by_kernel = both(one(6, 10, 10, 600), one(1, 1, 600, 1))
+    np.testing.assert_array_equal(np.float32(y), 600)
+    np.testing.assert_array_equal(np.float32(by_kernel), 600)
+    _, by_x, _ = both(one(1, 9, 9, 1), one(5, 5, 1, 10))
+    assert float(by_x[0, 4, 4, 0]) == 250
+    assert y.dtype == by_kernel.dtype == by_x.dtype == jnp.bfloat16
+    assert conv(one(1, 3, 3, 1), jnp.ones((1, 1, 1, 1)), padding="SAME").dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "padding", "words"),
+    [
+        ((2, 8, 8, 3), (3, 3, 3, 4), "same", "padding is 'same'; allowed are VALID, SAME, FULL"),
+        ((8, 8, 3), (3, 3, 3, 4), "SAME", r"got the shapes \(8, 8, 3\) and \(3, 3, 3, 4\)"),
+        ((2, 8, 8, 3), (3, 3, 4), "SAME", r"f\[kh, kw, C, O\], got the shapes"),
+        ((2, 8, 8, 3), (3, 3, 1, 4), "SAME", r"got the shapes \(2, 8, 8, 3\) and \(3, 3, 1, 4\)"),
+        ((2, 8, 2, 3), (3, 3, 3, 4), "VALID", r"\(3, 3\) has no room in an image \(8, 2\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(x, kernel, padding, words):
+    with pytest.raises(ValueError, match=words):
+        conv(jnp.zeros(x), jnp.zeros(kernel), padding=padding)
+
+
+def test_the_module_is_the_function_with_a_bias_and_draws_a_matrix_of_weights():
+    (x,) = draw((B, H, W, C))
+    model = Conv(MAPS, (3, 2), "FULL", kernel_init=initializers.sparse(15))
+    params = model.init(jax.random.key(0), x)["params"]
+    kernel = params["kernel"]
+    assert kernel.shape == (3, 2, C, MAPS)
+    # 15 of the 3 * 2 * 3 = 18 weights of each map.
+    np.testing.assert_array_equal((np.asarray(kernel) != 0).sum(axis=(0, 1, 2)), 15)
+    np.testing.assert_array_equal(params["bias"], np.zeros(MAPS))
+    bias = jnp.arange(MAPS, dtype=jnp.float32)
+    y = model.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    expected = xla_conv(x, kernel, "FULL") + np.arange(MAPS)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pooling_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals():
+    x = jnp.array(
+        [
+            [1, 2, 5, 5],
+            [3, 0, 5, 5],
+            [0, 7, -1, -2],
+            [7, 7, -2, -1],
+        ],
+        jnp.float32,
+    ).reshape(1, 4, 4, 1)
+    y, pull_back = jax.vjp(max_pool_2x2, x)
+    np.testing.assert_array_equal(y[0, :, :, 0], [[3, 5], [7, -1]])
+    (g,) = pull_back(jnp.array([[10.0, 20.0], [30.0, 40.0]]).reshape(1, 2, 2, 1))
+    expected = [[0, 0, 20, 0], [10, 0, 0, 0], [0, 30, 40, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(g[0, :, :, 0], expected)
+
+
+def test_pooling_equals_xlas_window_with_ties_everywhere():
+    # Values 0, 1, 2 only; XLA's select-and-scatter too takes the first.
+    x = jnp.float32(np.random.default_rng(0).integers(0, 3, size=(4, 6, 8, 5)))
+    window = lambda x: jax.lax.reduce_window(
+        x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+    )
+    results = []
+    for pool in (max_pool_2x2, window):
+        y, pull_back = jax.vjp(pool, x)
+        results.append((y, pull_back(ramp(y))[0]))
+    (y, g), (expected_y, expected_g) = results
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_array_equal(g, expected_g)
+    assert np.count_nonzero(g) == y.size
+
+
+def test_pooling_leaves_out_an_odd_row_and_column():
+    x = jnp.arange(15.0).reshape(1, 3, 5, 1)
+    y, pull_back = jax.vjp(max_pool_2x2, x)
+    np.testing.assert_array_equal(y.ravel(), [6, 8])
+    np.testing.assert_array_equal(np.flatnonzero(pull_back(y)[0]), [6, 8])
+
+
+def test_pooling_shows_a_nan_and_keeps_bfloat16():
+    x = jnp.array([[1, jnp.nan], [3, 4]], jnp.bfloat16).reshape(1, 2, 2, 1)
+    assert bool(jnp.isnan(max_pool_2x2(x)).all()) and max_pool_2x2(x).dtype == jnp.bfloat16
