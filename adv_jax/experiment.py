@@ -4,7 +4,7 @@ A replica's real-valued settings are read from its state, so that replicas which
 them are one program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from adv_jax.data import Dataset, epoch_order, labelled_subset, split
 from adv_jax.models import initializers
 from adv_jax.optimizers import optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_steps, shard_index
-from adv_jax.types import Apply, Array, Batch, Metrics, Objective, Variables
+from adv_jax.types import Apply, Array, Batch, LogitsFn, Metrics, Objective, Variables
 
 EVALUATION_BATCH = 500
 
@@ -63,7 +63,7 @@ class Experiment:
         self.apply = models.apply_fn(self._model)
         self._parts({})
         self.attacks = {
-            name: bind(spec, attacks, field=f"evaluation.attacks.{name}", free=("eps",))
+            name: bind(spec, attacks, field=f"evaluation.attacks.{name}", free=evaluate.SCALES)
             for name, spec in config["evaluation"]["attacks"].items()
         }
 
@@ -128,11 +128,11 @@ class Experiment:
         logits_fn = _logits_fn(self.apply, variables)
         measure = partial(evaluate.clean, logits_fn, batch_size=EVALUATION_BATCH)
         test = measure(arrays["test_x"], arrays["test_y"])
-        metrics = {"test_error": 1 - test["accuracy"], "test_confidence": test["confidence"]}
+        metrics = {"test_error": 1 - test.accuracy, "test_confidence": test.confidence}
         if not len(rows["valid"]):
             return run, metrics
         valid = measure(arrays["x"][rows["valid"]], arrays["y"][rows["valid"]])
-        error = 1 - valid["accuracy"]
+        error = 1 - valid.accuracy
         better = (error < run.best_error) & ~run.stopped
         keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
         run = run._replace(
@@ -162,27 +162,22 @@ class Experiment:
         )
         return {**variables, **jax.tree.map(lambda s: s.mean(0), stats)}
 
-    def evaluate(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> dict[str, Any]:
-        """Clean measures and curves under attack of the final (or best) model on the test set."""
+    def logits_fn(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
+        """The final (or best) model, as it is tested."""
         variables = self.test_variables(run.best or run.state.variables, arrays, rows)
-        logits_fn = _logits_fn(self.apply, variables)
-        x, y = arrays["test_x"], arrays["test_y"]
-        result: dict[str, Any] = {
-            "clean": evaluate.clean(logits_fn, x, y, batch_size=EVALUATION_BATCH)
-        }
-        if self.attacks:
-            result["attacks"] = evaluate.curves(
-                logits_fn,
-                x,
-                y,
-                self.attacks,
-                eps=self._config["evaluation"]["eps"],
-                batch_size=EVALUATION_BATCH,
-                key=jax.random.key(run.state.seed),
-            )
-            if len(self.attacks) == 1:
-                del result["attacks"]["worst_case"]  # It is that attack.
-        return result
+        return _logits_fn(self.apply, variables)
+
+    def evaluate(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> evaluate.Curves:
+        """Clean measures and curves under attack of the final (or best) model on the test set."""
+        return evaluate.curves(
+            self.logits_fn(run, arrays, rows),
+            arrays["test_x"],
+            arrays["test_y"],
+            self.attacks,
+            eps=self._config["evaluation"]["eps"],
+            batch_size=EVALUATION_BATCH,
+            key=jax.random.key(run.state.seed),
+        )
 
 
 def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
@@ -206,6 +201,16 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
     return {name: np.stack(chosen) for name, chosen in rows.items()}
 
 
+def initial(replicas: Sequence[Replica]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What `Experiment.init` takes, of all replicas: seeds i32[R], {path: f32[R]}."""
+    seeds = np.array([replica.seed for replica in replicas], np.int32)
+    paths = replicas[0].overrides
+    return seeds, {
+        path: np.array([replica.overrides[path] for replica in replicas], np.float32)
+        for path in paths
+    }
+
+
 def _model(spec: Mapping[str, Any]) -> Any:
     """The module that a spec names; a nested spec names an initialiser."""
     inits = {
@@ -216,5 +221,5 @@ def _model(spec: Mapping[str, Any]) -> Any:
     return bind(spec, models, field="model", **inits)()
 
 
-def _logits_fn(apply: Apply, variables: Variables):
+def _logits_fn(apply: Apply, variables: Variables) -> LogitsFn:
     return lambda x: apply(variables, x).logits

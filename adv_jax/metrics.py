@@ -1,40 +1,76 @@
-"""Masked sums over batches, so that exactly N examples count whatever the batch size."""
+"""Functions of rows over a whole data set, in batches: exactly N rows count whatever their size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from adv_jax.types import Array
+Progress = Callable[[Any, str], Iterable[Any]]  # (batches, description) -> batches
 
 
-def mean_over_rows(
-    fn: Callable[..., Any], *arrays: Array, batch_size: int, key: Array | None = None
-) -> Any:
-    """The means of what fn computes for each row, over all N rows, in batches on the device.
+def silent(batches: Any, _: str) -> Iterable[Any]:
+    """No progress is shown; `tqdm.tqdm` and `rich.progress.track` have the same signature."""
+    return batches
+
+
+def over_rows(fn: Callable[..., Any], arrays: Any, *, batch_size: int) -> Any:
+    """What fn computes for each of N rows, batch after batch on the device; traceable.
 
     Args:
-      fn: (*batches f[batch_size, ...], key) -> a tree of f32[..., batch_size], rows last.
-      arrays: f[N, ...] each; the last batch is filled up by repeating the first row, and what fn
-        gives for the filling is not counted.
-      batch_size: rows at a time.
-      key: batch i gets fold_in(key, i); None is passed on as None.
+      fn: (*batches f[b, ...]) -> a tree of f[..., b], rows last; rows must not interact.
+      arrays: a tuple of f[N, ...], N >= 1, or None, which is passed on as None.
+      batch_size: at most so many rows at a time. The batches are of one size, b, and the last is
+        filled up by repeating the first row; what fn gives for the filling is dropped.
 
     Returns:
-      The tree of f32[...]: sums over the N rows / N.
+      The tree of f[..., N].
+
+    >>> over_rows(lambda x: 2 * x, (jnp.arange(5),), batch_size=2)
+    Array([0, 2, 4, 6, 8], dtype=int32)
     """
-    arrays = tuple(map(jnp.asarray, arrays))
-    size = arrays[0].shape[0]
-    batches = -(-size // batch_size)
-    rows = jnp.arange(batches * batch_size)
-    mask = (rows < size).reshape(batches, batch_size)
-    rows = jnp.where(rows < size, rows, 0).reshape(batches, batch_size)
+    arrays = jax.tree.map(jnp.asarray, arrays)
+    index, size = _batches(arrays, batch_size)
+    values = jax.lax.map(lambda rows: fn(*_take(arrays, rows)), jnp.asarray(index))
 
-    def batch_sum(i):
-        batch_key = None if key is None else jax.random.fold_in(key, i)
-        values = fn(*(array[rows[i]] for array in arrays), batch_key)
-        return jax.tree.map(lambda v: jnp.sum(jnp.where(mask[i], v, 0), axis=-1), values)
+    def joined(value):
+        return jnp.moveaxis(value, 0, -2).reshape(*value.shape[1:-1], -1)[..., :size]
 
-    sums = jax.lax.map(batch_sum, jnp.arange(batches))
-    return jax.tree.map(lambda s: s.sum(0) / size, sums)
+    return jax.tree.map(joined, values)
+
+
+def over_batches(
+    fn: Callable[..., Any],
+    arrays: Any,
+    *,
+    batch_size: int,
+    progress: Progress = silent,
+    description: str = "",
+) -> Any:
+    """`over_rows` as a loop on the host, which shows its progress -> a tree of NumPy f[..., N].
+
+    Besides, XLA on CPUs is many times slower with a convolution in a loop of its own.
+
+    Args:
+      fn: as of `over_rows`, compiled (jax.jit).
+      progress: wraps the list of batches; `description` says what they are for.
+
+    >>> over_batches(lambda x: 2 * x, (jnp.arange(5),), batch_size=2)
+    array([0, 2, 4, 6, 8], dtype=int32)
+    """
+    index, size = _batches(arrays, batch_size)
+    values = [jax.device_get(fn(*_take(arrays, rows))) for rows in progress(index, description)]
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1)[..., :size], *values)
+
+
+def _batches(arrays: Any, batch_size: int) -> tuple[np.ndarray, int]:
+    """Which rows make up each batch, i32[batches, b], as equal as can be; and N."""
+    size = len(jax.tree.leaves(arrays)[0])
+    count = -(-size // batch_size)
+    rows = np.arange(count * -(-size // count), dtype=np.int32)
+    return np.where(rows < size, rows, 0).reshape(count, -1), size
+
+
+def _take(arrays: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda array: array[rows], arrays)

@@ -8,7 +8,8 @@ import numpy as np
 
 from adv_jax.config import Replica
 from adv_jax.data import Dataset
-from adv_jax.experiment import Experiment, Run
+from adv_jax.evaluate import Curves
+from adv_jax.experiment import Experiment, Run, initial
 from adv_jax.step import layout, over_devices, over_replicas
 
 
@@ -41,12 +42,7 @@ class Program:
 
     def init(self) -> Run:
         """The replicas before their first step."""
-        seeds = np.array([replica.seed for replica in self._replicas], np.int32)
-        hyper = {
-            path: np.array([replica.overrides[path] for replica in self._replicas], np.float32)
-            for path in self._replicas[0].overrides
-        }
-        return self._init(*self._layout.place((seeds, hyper)))
+        return self._init(*self._layout.place(initial(self._replicas)))
 
     def epoch(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
         """One epoch of training -> (state, metrics f32[R, steps] each); `state` is used up."""
@@ -58,8 +54,8 @@ class Program:
         state, metrics = self._monitor(state, self._arrays, self._rows)
         return state, self.fetch(metrics)
 
-    def evaluate(self, state: Run) -> dict[str, Any]:
-        """`Experiment.evaluate`: a tree of f32[R] and f32[R, E]."""
+    def evaluate(self, state: Run) -> Curves:
+        """`Experiment.evaluate` of each replica: f32[R] and f32[R, E]."""
         return self.fetch(self._evaluate(state, self._arrays, self._rows))
 
     def fetch(self, tree: Any) -> Any:

@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from adv_jax import __version__
 from adv_jax.config import Replica
 from adv_jax.data import Dataset
+from adv_jax.evaluate import Curves
 
 
 def document(
@@ -20,7 +22,7 @@ def document(
     dataset: Dataset,
     rows: Mapping[str, np.ndarray],
     replicas: Sequence[Replica],
-    measured: Mapping[str, Any],
+    measured: Curves,
     *,
     epochs: Sequence[int],
     best_epochs: Sequence[int],
@@ -30,23 +32,24 @@ def document(
 
     Args:
       rows: of each replica, i32[R, n].
-      measured: `Program.evaluate`'s tree of f32[R] and f32[R, E].
+      measured: `Program.evaluate`'s, f32[R] and f32[R, E].
       epochs: that each replica trained.
       best_epochs: of the lowest validation error, 0 where there was no validation.
       seconds: of training, over all processes.
     """
     num_test = len(dataset.test.y)
 
-    def error(accuracy: np.ndarray) -> np.ndarray:
+    def error(accuracy: ArrayLike) -> np.ndarray:
         """As a fraction with the exact denominator, which float32 has not kept."""
-        return np.round((1 - accuracy.astype(float)) * num_test) / num_test
+        return np.round((1 - np.asarray(accuracy, float)) * num_test) / num_test
 
-    errors, confidence = error(measured["clean"]["accuracy"]), measured["clean"]["confidence"]
+    errors, eps = error(measured.clean.accuracy), list(config["evaluation"]["eps"])
     evaluation = {}
-    for attack, curve in measured.get("attacks", {}).items():
-        others = {name: v.tolist() for name, v in curve.items() if name != "accuracy"}
-        eps = list(config["evaluation"]["eps"])
-        evaluation[attack] = {"eps": eps, "error": error(curve["accuracy"]).tolist(), **others}
+    for attack, curve in measured.attacks.items():
+        others = {name: v.tolist() for name, v in curve._asdict().items() if name != "accuracy"}
+        evaluation[attack] = {"eps": eps, "error": error(curve.accuracy).tolist(), **others}
+    if len(evaluation) > 1:  # Of one, it is that attack.
+        evaluation["worst_case"] = {"eps": eps, "error": error(measured.worst_case).tolist()}
     return {
         "experiment": config["experiment"],
         "data": data_document(dataset, rows),
@@ -55,7 +58,7 @@ def document(
                 "seed": replica.seed,
                 "overrides": replica.overrides,
                 "test_error": errors[i],
-                "confidence": float(confidence[i]),
+                "confidence": float(measured.clean.confidence[i]),
                 "epochs": int(epochs[i]),
                 "best_epoch": int(best_epochs[i]) or None,
             }
@@ -63,8 +66,7 @@ def document(
         ],
         "evaluation": evaluation,
         "seconds": round(seconds, 1),
-        "device": jax.devices()[0].device_kind,
-        **_provenance(),
+        **provenance(),
     }
 
 
@@ -107,8 +109,8 @@ def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]
     return title, columns, rows
 
 
-def _provenance() -> dict[str, Any]:
-    """Versions of the packages, and the commit (None outside a checkout)."""
+def provenance() -> dict[str, Any]:
+    """The device, versions of the packages, and the commit (None outside a checkout)."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
@@ -117,4 +119,5 @@ def _provenance() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError):
         commit = None
     versions = {"python": platform.python_version(), "adv_jax": __version__, **versions}
-    return {"versions": versions, "git": commit}
+    device = jax.devices()[0].device_kind
+    return {"device": device, "versions": versions, "git": commit}

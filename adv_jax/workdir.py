@@ -69,7 +69,7 @@ class Workdir:
     def _take(self, document: dict[str, Any]) -> None:
         """Writes config.json, or compares it with the config that is there."""
         if self._config.exists():
-            old, new = dict(_flat(_read_json(self._config))), dict(_flat(document))
+            old, new = dict(_flat(read_json(self._config))), dict(_flat(document))
             differing = [
                 f"{path} is {new.get(path, 'absent')!r} but was {old.get(path, 'absent')!r}"
                 for path in sorted(old.keys() | new.keys())
@@ -84,7 +84,7 @@ class Workdir:
 
     def result(self) -> dict[str, Any] | None:
         """What `write_result` has written, or None: the run is not finished."""
-        return _read_json(self._result) if self._result.exists() else None
+        return read_json(self._result) if self._result.exists() else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json in one piece; its presence says that the run is finished."""
@@ -98,7 +98,7 @@ class Workdir:
         """
         path, new = self.path / "data.json", as_json(document)
         if path.exists():
-            old = _read_json(path)
+            old = read_json(path)
             differing = [
                 key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
             ]
@@ -110,7 +110,7 @@ class Workdir:
             return
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **rows)
-        _replace(self.path / "rows.npz", content.getvalue())
+        replace(self.path / "rows.npz", content.getvalue())
         _write_json(path, document)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -127,7 +127,19 @@ class Workdir:
         lines = self._metrics.read_bytes().splitlines(True) if self._metrics.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]
         kept = [line for line in whole if _parsed(self._metrics, line)["epoch"] <= epoch]
-        _replace(self._metrics, b"".join(kept))
+        replace(self._metrics, b"".join(kept))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config of the run in a directory, lists being tuples again; nothing is locked.
+
+    Raises:
+      WorkdirError: it holds no run, or config.json is damaged.
+    """
+    file = path / "config.json"
+    if not file.is_file():
+        raise WorkdirError(f"workdir {path} has no config.json; allowed is the directory of a run")
+    return _with_tuples(read_json(file))
 
 
 @contextmanager
@@ -154,12 +166,22 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(config))
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _replace(path, (json.dumps(value, indent=1) + "\n").encode())
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """What a file of JSON holds."""
+    return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What `json_bytes` was given.
+
+    Raises:
+      WorkdirError: the file is damaged.
+    """
     return _parsed(path, path.read_bytes())
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    replace(path, json_bytes(value))
 
 
 def _parsed(path: Path, text: bytes) -> dict[str, Any]:
@@ -169,8 +191,12 @@ def _parsed(path: Path, text: bytes) -> dict[str, Any]:
         raise WorkdirError(f"{path} is damaged, it is not JSON: {error}") from error
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+      WorkdirError: the system refuses.
+    """
     part = path.with_name(path.name + ".part")
     with writing(path):
         try:
@@ -182,6 +208,13 @@ def _replace(path: Path, content: bytes) -> None:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def _with_tuples(value: Any) -> Any:
+    """The inverse of `as_json`."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _flat(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -110,7 +110,7 @@ def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, d
     assert "test_error" in measured
     evaluation = jax.eval_shape(experiment.evaluate, run, arrays, rows)
     sizes = (len(config["evaluation"]["eps"]),)
-    assert evaluation["attacks"]["fgsm"]["accuracy"].shape == sizes
+    assert evaluation.attacks["fgsm"].accuracy.shape == sizes
 
 
 def test_the_modes_differ_in_what_they_say():

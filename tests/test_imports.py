@@ -1,6 +1,7 @@
 """Imports point downwards, as the table says, and every third party is declared."""
 
 import ast
+import functools
 import graphlib
 import importlib.metadata
 import re
@@ -21,15 +22,19 @@ BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
     "main": {"config", "signals", "train", "workdir"},
+    "evaluate.__main__": {"evaluate.command"},
+    "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
+    | {"result", "trained", "workdir"},
+    "trained": {"checkpoint", "config", "data", "experiment", "result", "step", "workdir"},
     "train": {"checkpoint", "config", "data", "experiment", "log", "preflight", "program"}
     | {"report", "result", "signals", "workdir"},
     "preflight": {"config", "data", "experiment"},
-    "result": {"config", "data"},
+    "result": {"config", "data", "evaluate"},
     "signals": set(),
-    "program": {"config", "data", "experiment", "step"},
+    "program": {"config", "data", "evaluate", "experiment", "step"},
     "experiment": PARTS | {"evaluate", "objectives", "optimizers", "step"},
     "report": {"evaluate"},
-    "evaluate": PARTS,
+    "evaluate": {"attacks", "metrics", "norms"},
     "optimizers": {"config"},
     "log": {"config", "workdir"},
     "workdir": {"config"},
@@ -70,8 +75,14 @@ class Import(NamedTuple):
     @property
     def room(self) -> str:
         """The room of a name in adv_jax."""
-        second = self.name.split(".")[1:2]
-        return second[0] if second and second[0] in MAY_IMPORT else "adv_jax"
+        return room_named(self.name.removeprefix("adv_jax."))
+
+
+def room_named(name: str) -> str:
+    """The room of the module, or of what it defines: the longest part of the name that is one."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in MAY_IMPORT), "adv_jax")
 
 
 def imports(source: str) -> Iterator[Import]:
@@ -99,8 +110,11 @@ def rooms() -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    name = path.relative_to(ROOT / "adv_jax").parts[0].removesuffix(".py")
-    return "adv_jax" if name == "__init__" else name
+    inside = path.relative_to(ROOT / "adv_jax").with_suffix("")
+    name = ".".join(inside.parts)
+    return (
+        room_named(name) if name in MAY_IMPORT else inside.parts[0].replace("__init__", "adv_jax")
+    )
 
 
 def upwards(room: str, source: str) -> list[str]:
@@ -125,9 +139,13 @@ def declared(*extras: str) -> set[str]:
     return {canonical(re.match(r"[\w.-]+", line)[0]) for lines in lists for line in lines}
 
 
+# Reading what is installed takes seconds.
+installed = functools.cache(importlib.metadata.packages_distributions)
+
+
 def distributions(module: str) -> set[str]:
     """What may provide a module; one that is not installed is taken for a distribution."""
-    found = importlib.metadata.packages_distributions().get(module, [module])
+    found = installed().get(module, [module])
     return {canonical(name) for name in found}
 
 
@@ -207,8 +225,8 @@ def test_every_core_dependency_is_needed():
     assert declared() <= imported | INDIRECT.keys()
 
 
-@pytest.mark.parametrize("statement", ["import adv_jax", "from adv_jax import attacks"])
-def test_attacks_come_without_the_machinery_of_experiments(statement):
+@pytest.mark.parametrize("statement", ["import adv_jax", "from adv_jax import attacks, evaluate"])
+def test_attacks_and_evaluation_come_without_the_machinery_of_experiments(statement):
     heavy = "{'matplotlib', 'tensorflow', 'tensorflow_datasets'}"
     code = f"import sys; {statement}; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

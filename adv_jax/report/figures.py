@@ -1,25 +1,35 @@
 """PNG figures of a run: measures over the size of an attack, metrics over epochs."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+Target = Path | BytesIO  # where a PNG goes
+
 _STYLES = ("-", "--", "-.", ":")
 
 
-def attack_curves(path: Path, evaluation: Mapping[str, Mapping], *, title: str) -> None:
-    """Draws error and confidence against eps: the mean over replicas, and their range shaded.
+def attack_curves(
+    path: Target,
+    evaluation: Mapping[str, Mapping],
+    *,
+    title: str,
+    measures: tuple[str, str] = ("error", "confidence"),
+) -> None:
+    """Draws two measures against eps, side by side: the mean over replicas, their range shaded.
 
     Args:
       path: the PNG to write.
-      evaluation: attack -> {"eps": [E], "error": [R][E], "confidence": [R][E]}, as result.json
-        has them; an attack without a confidence has no line in the second panel.
+      evaluation: attack -> {"eps": [E], measure: [R][E]}, as result.json has them; an attack
+        without a measure has no line in its panel.
       title: what was trained and tested.
+      measures: of the left and of the right panel.
     """
     figure, panels = _figure(2, title)
-    for axes, measure in zip(panels, ("error", "confidence"), strict=True):
+    for axes, measure in zip(panels, measures, strict=True):
         for i, (attack, curve) in enumerate(evaluation.items()):
             if measure in curve:
                 _line(axes, curve["eps"], np.array(curve[measure]), attack, i)
@@ -28,7 +38,32 @@ def attack_curves(path: Path, evaluation: Mapping[str, Mapping], *, title: str) 
     figure.savefig(path)
 
 
-def learning_curves(path: Path, lines: Sequence[Mapping[str, float]], *, title: str) -> None:
+def transfer_matrices(
+    path: Target, matrices: Mapping[str, np.ndarray], names: Sequence[str], *, title: str
+) -> None:
+    """Draws, for each attack, the accuracy of every model on the examples of every other.
+
+    Args:
+      path: the PNG to write.
+      matrices: attack -> f[M, M], a row for the model that the examples were crafted on.
+      names: of the M models.
+      title: what was tested, and how strong the attacks were.
+    """
+    figure = Figure(figsize=(4.5 * len(matrices), 4.5), layout="constrained", dpi=120)
+    figure.suptitle(title, fontsize="medium")
+    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for axes, (attack, matrix) in zip(panels, matrices.items(), strict=True):
+        axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
+        for (i, j), accuracy in np.ndenumerate(matrix):
+            color = "white" if accuracy < 0.6 else "black"
+            axes.text(j, i, f"{accuracy:.3f}", ha="center", va="center", color=color)
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="tested on", ylabel="crafted on", title=attack.replace("_", " "))
+    figure.savefig(path)
+
+
+def learning_curves(path: Target, lines: Sequence[Mapping[str, float]], *, title: str) -> None:
     """Draws loss and rates over epochs: the mean over replicas, and their range shaded.
 
     Args:

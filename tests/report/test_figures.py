@@ -1,5 +1,7 @@
 """Figures: PNGs whose lines are the means over replicas, with labelled axes."""
 
+import io
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -76,6 +78,32 @@ def test_attack_curves_of_replicas_are_means_within_their_range(tmp_path, drawn)
     (band, _) = error.collections
     heights = band.get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (0.05, 0.9)
+
+
+def test_the_measures_may_be_others_and_the_target_a_buffer(drawn):
+    buffer, eps = io.BytesIO(), [0.0, 0.1]
+    curves = {"pgd": {"eps": eps, "accuracy": [[0.9, 0.2]], "confidence": [[0.8, 0.7]]}}
+    figures.attack_curves(buffer, curves, title="t", measures=("accuracy", "confidence"))
+    assert_png(buffer)
+    accuracy, _ = drawn[0].axes
+    assert accuracy.get_ylabel() == "accuracy"
+    assert lines_of(accuracy) == {"pgd": (eps, [0.9, 0.2])}
+
+
+def test_transfer_matrices_have_a_row_for_each_model_the_examples_were_crafted_on(tmp_path, drawn):
+    matrices = {"fgsm": np.array([[0.1, 0.7], [0.5, 0.2]]), "pgd": np.zeros((2, 2))}
+    figures.transfer_matrices(tmp_path / "t.png", matrices, ["one", "two"], title="eps .3")
+    assert_png(tmp_path / "t.png")
+    fgsm, _ = drawn[0].axes
+    assert (fgsm.get_title(), fgsm.get_ylabel(), fgsm.get_xlabel()) == (
+        "fgsm",
+        "crafted on",
+        "tested on",
+    )
+    np.testing.assert_array_equal(fgsm.images[0].get_array(), matrices["fgsm"])
+    written = {text.get_position(): text.get_text() for text in fgsm.texts}
+    assert written[(1, 0)] == "0.700" and written[(0, 1)] == "0.500"  # (column, row)
+    assert [label.get_text() for label in fgsm.get_yticklabels()] == ["one", "two"]
 
 
 def line(epoch, replica, loss, **errors):

@@ -1,0 +1,35 @@
+"""How a classifier does under attack: curves, worst case, minimal sizes, transfer, self-audit.
+
+    evaluate     accuracy and confidence against the size of attacks, with an audit
+    minimal_eps  the smallest size that turns each row
+    transfer     accuracy of every model on the adversarial examples of every other
+    curves       `evaluate` inside a compiled program; `clean` without attacks
+
+Noise curves are those of `attacks.gaussian_noise` and `attacks.sign_noise`. The command line,
+`python -m adv_jax.evaluate --workdir=RUN`, does the same for the model that a run has trained.
+"""
+
+from adv_jax.evaluate.auditing import Audit, AuditWarning
+from adv_jax.evaluate.budget import SCALES, is_targeted, norm_of, scale_of
+from adv_jax.evaluate.evaluation import Evaluation, evaluate
+from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
+from adv_jax.evaluate.minimal import minimal_eps
+from adv_jax.evaluate.transferring import transfer
+
+__all__ = [
+    "SCALES",
+    "Audit",
+    "AuditWarning",
+    "Clean",
+    "Curve",
+    "Curves",
+    "Evaluation",
+    "clean",
+    "curves",
+    "evaluate",
+    "is_targeted",
+    "minimal_eps",
+    "norm_of",
+    "scale_of",
+    "transfer",
+]

@@ -1,0 +1,73 @@
+"""The command line: `python -m adv_jax.evaluate --workdir=RUN --attacks=fgsm,pgd --eps=0,.1,.2`.
+
+Evaluates the model that a run has trained, and of several runs also how attacks transfer.
+"""
+
+import sys
+
+from absl import app, flags, logging
+
+from adv_jax.evaluate import command
+from adv_jax.types import Bounds, UserError
+
+_WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
+_ATTACKS = flags.DEFINE_list("attacks", ["fgsm"], "names of adv_jax.attacks")
+_EPS = flags.DEFINE_list("eps", ["0", ".1", ".2", ".3"], "sizes of the attacks, in input units")
+_NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's own")
+_BOUNDS = flags.DEFINE_string("bounds", "data", "lo,hi to clip to, or none; data: the data set's")
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "first of the test set; default: all")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "rows at a time; about 100 for conv nets")
+_REPLICA = flags.DEFINE_integer("replica", 0, "which replica of each run")
+_MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "search each example's smallest eps too")
+_SEED = flags.DEFINE_integer("seed", 0, "of the attacks' random numbers")
+_OUT = flags.DEFINE_string("out", None, "where to write; default: WORKDIR/evaluation")
+
+
+def main(_: list[str]) -> None:
+    """Evaluates what the flags name; exits with 1 and one line on a mistake."""
+    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    try:
+        command.run(
+            [part for value in _WORKDIR.value for part in value.split(",")],
+            attack_names=_ATTACKS.value,
+            eps=_numbers("eps", _EPS.value),
+            norm=_NORM.value,
+            bounds=_bounds(_BOUNDS.value),
+            num_examples=_NUM_EXAMPLES.value,
+            batch_size=_BATCH_SIZE.value,
+            replica=_REPLICA.value,
+            minimal_eps=_MINIMAL_EPS.value,
+            seed=_SEED.value,
+            out=_OUT.value,
+        )
+    except ValueError as error:
+        sys.exit(f"error: {str(error).partition(chr(10))[0]}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing is written")
+
+
+def _numbers(flag: str, values: list[str]) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except ValueError as error:
+        raise UserError(f"{flag} is {','.join(values)}; allowed are numbers") from error
+
+
+def _bounds(value: str) -> Bounds | str | None:
+    if value in ("data", "none"):
+        return value if value == "data" else None
+    numbers = _numbers("bounds", value.split(","))
+    if len(numbers) != 2:
+        raise UserError(f"bounds is {value}; allowed are two numbers lo,hi, or data, or none")
+    return numbers[0], numbers[1]
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)

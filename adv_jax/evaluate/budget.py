@@ -1,0 +1,71 @@
+"""What an attack's signature says: the keyword of its size, its norm, what it takes y for."""
+
+import inspect
+from functools import partial
+
+from adv_jax import norms
+from adv_jax.types import Attack, UserError
+
+# Keywords that say how large an attack is, the first that an attack has counts.
+SCALES = ("eps", "std", "tau", "gamma")
+
+
+def scale_of(attack: Attack) -> str:
+    """The keyword that sets the size of an attack, and which a curve varies.
+
+    It is the first of `SCALES` in the signature; an attack that takes any keyword takes eps.
+
+    Raises:
+      UserError: there is none, or it is bound already, as in partial(fgsm, eps=.1).
+
+    >>> from adv_jax import attacks
+    >>> [scale_of(attack) for attack in (attacks.fgsm, attacks.gaussian_noise)]
+    ['eps', 'std']
+    """
+    parameters = inspect.signature(attack).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    scale = next((name for name in SCALES if name in parameters), "eps" if takes_any else None)
+    if scale is None:
+        raise UserError(
+            f"{function_name(attack)} has no keyword for its size; allowed are {', '.join(SCALES)}"
+        )
+    if scale in getattr(attack, "keywords", {}):
+        raise UserError(
+            f"{function_name(attack)} has {scale} bound already; leave it free: the evaluation "
+            "sets it"
+        )
+    return scale
+
+
+def norm_of(attack: Attack) -> str | None:
+    """The name of an attack's norm, bound or by default; None: it has none.
+
+    Raises:
+      ValueError: unknown norm.
+
+    >>> from adv_jax import attacks
+    >>> norm_of(partial(attacks.fgsm, norm=2)), norm_of(attacks.raw_gradient)
+    ('l2', None)
+    """
+    parameter = inspect.signature(attack).parameters.get("norm")
+    if parameter is None or parameter.default in (None, inspect.Parameter.empty):
+        return None
+    return norms.canonical(parameter.default)
+
+
+def is_targeted(attack: Attack) -> bool:
+    """Whether an attack, as bound or by default, takes y for the class to reach.
+
+    >>> from adv_jax import attacks
+    >>> is_targeted(partial(attacks.fgsm, targeted=True)), is_targeted(attacks.fgsm)
+    (True, False)
+    """
+    parameter = inspect.signature(attack).parameters.get("targeted")
+    return parameter is not None and parameter.default is True
+
+
+def function_name(attack: Attack) -> str:
+    """The name of the function, whatever is bound to it."""
+    while isinstance(attack, partial):
+        attack = attack.func
+    return getattr(attack, "__name__", type(attack).__name__)

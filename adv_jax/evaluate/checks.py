@@ -1,0 +1,149 @@
+"""What is refused before and after the compiled code runs: one line that says what to give."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax import norms
+from adv_jax.evaluate.budget import is_targeted, norm_of, scale_of
+from adv_jax.evaluate.measures import predictions
+from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
+
+
+def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> tuple[Array, Array]:
+    """x f32[N, *D] and y i32[N] as JAX arrays.
+
+    Raises:
+      UserError: no rows or as many labels; a wrong rank or dtype; x not finite or outside the
+        bounds; bounds that are none; no batch.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; allowed are whole numbers of at least 1")
+    for name, array in (("x", x), ("y", y)):
+        if not np.ndim(array) or not len(array):
+            raise UserError(f"{name} is {_described(array)}; allowed are one or more rows")
+    if len(x) != len(y):
+        raise UserError(f"x has {len(x)} rows and y {len(y)}; allowed are equal numbers")
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise UserError(f"x is {_described(x)}; allowed are floats, f32[N, *D]")
+    if y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.integer):
+        raise UserError(f"y is {_described(y)}; allowed are classes, i32[N]")
+    if bad := int((~jnp.isfinite(x)).sum()):
+        raise UserError(f"x has {bad} values that are NaN or infinite; allowed are finite numbers")
+    if bounds is not None:
+        low, high = jnp.asarray(checked_bounds(bounds), x.dtype)
+        if not low <= x.min() <= x.max() <= high:
+            raise UserError(
+                f"x has values from {x.min():g} to {x.max():g}; allowed are the bounds, {bounds}"
+            )
+    return x, y
+
+
+def checked_bounds(bounds: Bounds) -> Bounds:
+    """(lo, hi).
+
+    Raises:
+      UserError: not two numbers, the first the lower.
+    """
+    if np.shape(bounds) != (2,) or not bounds[0] < bounds[1]:
+        raise UserError(f"bounds is {bounds!r}; allowed are two numbers (lo, hi), lo < hi, or None")
+    return bounds
+
+
+def check_attacks(
+    attacks: Mapping[str, Attack], eps: Sequence[float], x: Array, *, bounds: Bounds | None
+) -> None:
+    """Refuses sizes that are none, and those that nothing within the bounds can have.
+
+    Raises:
+      UserError: no attack or eps; eps negative, not finite or larger than the bounds allow; an
+        attack that is targeted or whose size cannot be set.
+      ValueError: an attack's norm is unknown.
+    """
+    if not attacks or not len(eps):
+        raise UserError("evaluate needs at least one attack and one eps")
+    for size in eps:
+        if not 0 <= size < np.inf:
+            raise UserError(f"eps has {size:g}; allowed are numbers of at least 0")
+    for name, attack in attacks.items():
+        if is_targeted(attack):
+            raise UserError(
+                f"{name} is targeted, and takes the labels for the classes to reach; allowed is "
+                "targeted=False"
+            )
+        norm = norm_of(attack) or "linf"
+        if scale_of(attack) in ("eps", "std") and bounds is not None:
+            largest = (bounds[1] - bounds[0]) * norms.norm_of_ones(x.shape[1:], norm)
+            if max(eps) > largest * (1 + 1e-6):
+                raise UserError(
+                    f"eps has {max(eps):g}; allowed are 0 to {largest:g} for {name}, the largest "
+                    f"{norm} distance within the bounds {bounds}"
+                )
+
+
+def checked_predictions(
+    logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int, progress: Progress = silent
+) -> dict[str, np.ndarray]:
+    """`predictions` for all clean rows, f[N] each, once the model is found to be in order.
+
+    Raises:
+      UserError: it gives no logits f32[N, K], or y has a class that K does not allow; a logit is
+        NaN or infinite; the logits are probabilities.
+    """
+    rows = min(batch_size, len(x))
+    logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype))
+    shape = getattr(logits, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != rows:
+        found = type(logits).__name__ if shape is None else f"{logits.dtype}{list(shape)}"
+        raise UserError(f"logits_fn gives {found}; allowed are logits f32[B, K] with B = {rows}")
+    classes = shape[1]
+    for label in (int(y.min()), int(y.max())):
+        if not 0 <= label < classes:
+            allowed = f"allowed are 0 to {classes - 1}, the classes of the logits"
+            raise UserError(f"y has the label {label}; {allowed}")
+
+    def predicted(x: Array) -> dict[str, Array]:
+        logits = logits_fn(x)
+        # What float32 makes of a softmax, or bfloat16 of its 256 steps.
+        sums_to_one = jnp.abs(logits.astype(jnp.float32).sum(axis=1) - 1) < 1e-2
+        return predictions(logits) | {
+            "finite": jnp.isfinite(logits).all(axis=1),
+            "probabilities": (logits >= 0).all(axis=1) & sums_to_one,
+        }
+
+    found = over_batches(
+        jax.jit(predicted), (x,), batch_size=batch_size, progress=progress, description="clean"
+    )
+    check_finite(found["finite"], "x")
+    if found["probabilities"].all():
+        raise UserError(
+            "logits_fn gives probabilities: no number is negative and every row sums to 1; "
+            "allowed are logits, before the softmax"
+        )
+    return found
+
+
+def check_finite(finite: np.ndarray, where: str) -> None:
+    """Refuses a model that has diverged.
+
+    Args:
+      finite: bool[..., N].
+      where: the inputs in words.
+
+    Raises:
+      UserError: the logits of some rows are not finite.
+    """
+    if bad := int((~finite).reshape(-1, finite.shape[-1]).any(0).sum()):
+        raise UserError(
+            f"logits_fn gives NaN or infinity for {bad} of {finite.shape[-1]} rows of {where}; "
+            "allowed are finite logits"
+        )
+
+
+def _described(array: Any) -> str:
+    return f"{np.asarray(array).dtype.name}{list(np.shape(array))}"

@@ -1,0 +1,334 @@
+"""The evaluation of models that runs have trained: documents, tables, figures."""
+
+import csv
+import inspect
+import io
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from adv_jax import attacks, evaluate, trained
+from adv_jax.config import bind, suggestion
+from adv_jax.data import Dataset
+from adv_jax.log import print_table
+from adv_jax.metrics import Progress
+from adv_jax.report import figures
+from adv_jax.result import provenance
+from adv_jax.trained import Trained
+from adv_jax.types import Attack, Bounds, UserError
+from adv_jax.workdir import json_bytes, replace, writing
+
+Files = dict[Path, bytes]
+Document = dict[str, Any]
+_MEASURES = ("accuracy", "confidence", "success", "l2", "linf")
+
+
+class Task(NamedTuple):
+    """What is asked of every model.
+
+    x, y: the examples.
+    attacks: name -> attack; eps: their sizes; bounds: of the perturbed examples, or None.
+    options: batch_size and key.
+    settings: for documents.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    attacks: dict[str, Attack]
+    eps: Sequence[float]
+    bounds: Bounds | None
+    options: dict[str, Any]
+    settings: Document
+
+
+def run(
+    workdirs: Sequence[str],
+    *,
+    attack_names: Sequence[str],
+    eps: Sequence[float],
+    norm: str | None = None,
+    bounds: Bounds | str | None = "data",
+    num_examples: int | None = None,
+    batch_size: int = 500,
+    replica: int = 0,
+    minimal_eps: bool = False,
+    seed: int = 0,
+    out: str | None = None,
+) -> None:
+    """Evaluates trained models on their test sets, prints tables, and writes what was found.
+
+    Each run gets evaluation.json, .csv and .png, and minimal_eps.csv if asked for; several runs
+    get transfer.json, .csv and .png. Files are written at the end, or none is.
+
+    Args:
+      workdirs: of runs on the same data.
+      attack_names: of `adv_jax.attacks`.
+      eps: sizes of the attacks, in units of the input.
+      norm: of the attacks that have one; None: the default of each.
+      bounds: (lo, hi) that the attacks clip to; "data": those of the data set; None: none.
+      num_examples: the first so many of the test set; None: all.
+      batch_size: as in `evaluate.evaluate`.
+      replica: which one of each run.
+      minimal_eps: search each example's smallest eps too, up to the largest of `eps`.
+      seed: of the attacks' random numbers.
+      out: where to write, for several runs into a folder each; None: WORKDIR/evaluation, the
+        transfer matrices into that of the first.
+
+    Raises:
+      UserError, ValueError: a mistake in one of these.
+    """
+    began = time.monotonic()
+    names = _names(workdirs)
+    models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
+    dataset = _common_data(models)
+    limits: Any = dataset.bounds if bounds == "data" else bounds
+    x, y = dataset.test
+    count = len(y) if num_examples is None else num_examples
+    if not 1 <= count <= len(y):
+        raise UserError(f"num_examples is {count}; allowed are 1 to {len(y)}, the test set")
+    task = Task(
+        x[:count],
+        y[:count],
+        _attacks(attack_names, norm=norm, bounds=limits),
+        eps,
+        limits,
+        {"batch_size": batch_size, "key": jax.random.key(seed)},
+        {"examples": count, "bounds": limits, "evaluation_seed": seed, **provenance()},
+    )
+    files: Files = {}
+    for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
+        own = Path(out) / (name if len(names) > 1 else "") if out else Path(workdir) / "evaluation"
+        files |= _evaluation_files(own, name, model, task, minimal_eps=minimal_eps)
+    if len(models) > 1:
+        files |= _transfer_files(Path(out or Path(workdirs[0]) / "evaluation"), models, task)
+    _write(files)
+    print(f"{count} examples, {time.monotonic() - began:.1f} s; wrote")
+    print(*(f"  {path}" for path in files), sep="\n")
+
+
+def _names(workdirs: Sequence[str]) -> list[str]:
+    """A name for each run: its path from the nearest folder that they all share.
+
+    Raises:
+      UserError: there is no run, or one twice.
+    """
+    paths = [Path(workdir).resolve() for workdir in workdirs]
+    if not paths:
+        raise UserError("workdir is missing; allowed are the directories of one or more runs")
+    if len(set(paths)) < len(paths):
+        raise UserError(f"workdir is {', '.join(workdirs)}; allowed is each run once")
+    shared = os.path.commonpath([path.parent for path in paths])
+    return [str(path.relative_to(shared)) for path in paths]
+
+
+def _common_data(models: Mapping[str, Trained]) -> Dataset:
+    """The data set of all models.
+
+    Raises:
+      UserError: they were trained on different ones.
+    """
+    (first, model), *others = models.items()
+    for name, other in others:
+        if other.dataset.sha256 != model.dataset.sha256:
+            raise UserError(f"{name} was trained on other data than {first}; allowed is one set")
+    return model.dataset
+
+
+def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -> dict[str, Attack]:
+    """name -> attack, its size left free.
+
+    Raises:
+      UserError: an unknown name (the nearest is suggested), or one that needs more settings.
+    """
+    chosen: dict[str, Attack] = {}
+    for name in names:
+        if name not in attacks.__all__:
+            legal = f"allowed are {', '.join(attacks.__all__)}"
+            raise UserError(f"attacks has {name!r}; {legal}{suggestion(name, attacks.__all__)}")
+        parameters = inspect.signature(getattr(attacks, name)).parameters
+        settings = {"norm": norm, "bounds": bounds}
+        settings |= {"targeted": False} if evaluate.is_targeted(getattr(attacks, name)) else {}
+        given = {k: v for k, v in settings.items() if v is not None and k in parameters}
+        chosen[name] = bind({"name": name, **given}, attacks, field=name, free=evaluate.SCALES)
+    return chosen
+
+
+def _evaluation_files(
+    folder: Path, name: str, model: Trained, task: Task, *, minimal_eps: bool
+) -> Files:
+    """Evaluates a model, says what was found, and gives its files."""
+    logits_fn, files = model.logits_fn, {}
+    with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
+        found = evaluate.evaluate(
+            logits_fn,
+            task.x,
+            task.y,
+            task.attacks,
+            eps=task.eps,
+            bounds=task.bounds,
+            progress=_progress(name),
+            **task.options,
+        )
+    document = model.about | task.settings | _document(found, task.attacks)
+    if minimal_eps:
+        high = max(task.eps)
+        smallest = {
+            attack: evaluate.minimal_eps(
+                logits_fn,
+                task.x,
+                task.y,
+                function,
+                high=high,
+                progress=_progress(f"{name} {attack}"),
+                **task.options,
+            )
+            for attack, function in task.attacks.items()
+        }
+        document["minimal_eps"] = {a: _minimal(eps, high) for a, eps in smallest.items()}
+        rows = zip(range(len(task.y)), task.y, *smallest.values(), strict=True)
+        files[folder / "minimal_eps.csv"] = _csv(["example", "label", *smallest], rows)
+    curves = document["attacks"]
+    rows = (
+        [attack, eps, *(curve[measure][i] for measure in _MEASURES)]
+        for attack, curve in curves.items()
+        for i, eps in enumerate(document["eps"])
+    )
+    files[folder / "evaluation.csv"] = _csv(["attack", "eps", *_MEASURES], rows)
+    files[folder / "evaluation.png"] = _evaluation_png(name, document)
+    files[folder / "evaluation.json"] = json_bytes(document)
+    _tell(name, document)
+    return files
+
+
+def _document(found: evaluate.Evaluation, chosen: Mapping[str, Attack]) -> Document:
+    """An evaluation as JSON has it; the settings of each attack are those that were bound."""
+
+    def curve(name: str, measured: evaluate.Curve) -> Document:
+        attack: Any = chosen[name]
+        values = {k: np.asarray(v, float).tolist() for k, v in measured._asdict().items()}
+        return {"scale": evaluate.scale_of(attack), "settings": attack.keywords, **values}
+
+    return {
+        "eps": found.eps.tolist(),
+        "clean": {name: float(value) for name, value in found.clean._asdict().items()},
+        "attacks": {name: curve(name, measured) for name, measured in found.attacks.items()},
+        "worst_case": found.worst_case.tolist(),
+        "audit": found.audit._asdict(),
+    }
+
+
+def _minimal(smallest: np.ndarray, high: float) -> Document:
+    """The smallest eps of N examples in short; the median is None where it is above `high`."""
+    median = float(np.median(smallest))
+    withstand = float(np.isinf(smallest).mean())
+    return {"high": high, "median": median if median < np.inf else None, "withstand": withstand}
+
+
+def _evaluation_png(name: str, document: Document) -> bytes:
+    curves = {
+        attack: {"eps": document["eps"], **{m: [curve[m]] for m in ("accuracy", "confidence")}}
+        for attack, curve in document["attacks"].items()
+    }
+    if len(curves) > 1:
+        curves["worst_case"] = {"eps": document["eps"], "accuracy": [document["worst_case"]]}
+    file, data = io.BytesIO(), document["data"]
+    title = f"{name}: {document['experiment']}, {data['name']} ({data['source']})"
+    figures.attack_curves(file, curves, title=title, measures=("accuracy", "confidence"))
+    return file.getvalue()
+
+
+def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> Files:
+    """Attacks every model with the examples of every other, and gives the files."""
+    fns = {name: model.logits_fn for name, model in models.items()}
+    names, eps = list(models), max(task.eps)
+    matrices = {
+        attack: evaluate.transfer(
+            fns,
+            task.x,
+            task.y,
+            function,
+            eps=eps,
+            progress=_progress(f"transfer {attack}"),
+            **task.options,
+        )
+        for attack, function in task.attacks.items()
+    }
+    rows = (
+        [attack, eps, names[i], names[j], accuracy]
+        for attack, matrix in matrices.items()
+        for (i, j), accuracy in np.ndenumerate(matrix)
+    )
+    columns = ["attack", "eps", "crafted on", "tested on", "accuracy"]
+    document = {
+        "models": {name: model.about for name, model in models.items()},
+        "eps": eps,
+        "accuracy": {attack: matrix.tolist() for attack, matrix in matrices.items()},
+        **task.settings,
+    }
+    for attack, matrix in matrices.items():
+        cells = [
+            [n, *(f"{100 * a:.2f}" for a in row)] for n, row in zip(names, matrix, strict=True)
+        ]
+        print_table(f"{attack}, eps {eps:g}: accuracy %", ["crafted on", *names], cells)
+    file = io.BytesIO()
+    figures.transfer_matrices(file, matrices, names, title=f"accuracy at eps {eps:g}")
+    return {
+        folder / "transfer.csv": _csv(columns, rows),
+        folder / "transfer.png": file.getvalue(),
+        folder / "transfer.json": json_bytes(document),
+    }
+
+
+def _tell(name: str, document: Document) -> None:
+    """Prints the accuracies of an evaluation, and what the audit warns of."""
+    columns = {a: curve["accuracy"] for a, curve in document["attacks"].items()}
+    columns |= {"worst case": document["worst_case"]} if len(columns) > 1 else {}
+    rows = [
+        [f"{eps:g}", *(f"{100 * values[i]:.2f}" for values in columns.values())]
+        for i, eps in enumerate(document["eps"])
+    ]
+    print_table(f"{name}: accuracy %", ["eps", *columns], rows)
+    for warning in document["audit"]["warnings"]:
+        print(f"warning: {warning}")
+
+
+def _progress(what: str) -> Progress:
+    """A bar on a terminal, a line at the end elsewhere; `what` goes before the description."""
+    console = Console()
+
+    def shown(batches: Sequence[Any], description: str) -> Iterator[Any]:
+        if console.is_terminal:
+            title = f"{what} {description}"
+            yield from track(batches, title, console=console, transient=True)
+        else:
+            began = time.monotonic()
+            yield from batches
+            print(f"{what} {description}  {time.monotonic() - began:.1f} s", flush=True)
+
+    return shown
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+    return file.getvalue().encode()
+
+
+def _write(files: Files) -> None:
+    """Each whole or not at all.
+
+    Raises:
+      UserError: the system refuses.
+    """
+    for path, content in files.items():
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, content)

@@ -1,0 +1,133 @@
+"""A classifier under attacks of growing size, and an audit of what was found."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, violations, zero_gradient
+from adv_jax.evaluate.budget import scale_of
+from adv_jax.evaluate.checks import check_attacks, check_finite, checked_data, checked_predictions
+from adv_jax.evaluate.measures import Clean, Curve, measures, summary
+from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` gives: NumPy arrays over E sizes and N rows.
+
+    eps: f[E], the sizes as they were given.
+    clean: accuracy and confidence without an attack.
+    attacks: name -> accuracy, confidence, success, l2 and linf, f[E] each.
+    worst_case: f[E], the share of rows that no attack misclassifies.
+    correct: name -> bool[E, N], the rows that are classified as labelled under the attack.
+    audit: signs that the numbers above say less than they seem to.
+    """
+
+    eps: np.ndarray
+    clean: Clean
+    attacks: dict[str, Curve]
+    worst_case: np.ndarray
+    correct: dict[str, np.ndarray]
+    audit: Audit
+
+
+def evaluate(
+    logits_fn: LogitsFn,
+    x: ArrayLike,
+    y: ArrayLike,
+    attacks: Mapping[str, Attack],
+    *,
+    eps: Sequence[float],
+    batch_size: int = 500,
+    key: Key | None = None,
+    bounds: Bounds | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Curves of a classifier under each attack, the worst of them for each row, and an audit.
+
+    An attack is compiled once for all sizes and batches, and vmapped over the sizes. What the
+    audit finds wrong is also issued as warnings.
+
+    Args:
+      logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact.
+      x, y: f[N, *D] and classes i32[N].
+      attacks: name -> untargeted attack, its size left free: the keyword eps, or else std, tau
+        or gamma (`scale_of`). Other settings are bound to it, as by functools.partial.
+      eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy.
+      batch_size: at most so many rows at a time, each at E sizes: on CPUs about 100 for a
+        convolutional net. The result does not depend on it.
+      key: for attacks that draw random numbers; each row has its own, made of its index.
+      bounds: (lo, hi) that x and all perturbed rows have to keep to, which is checked; None: any.
+        An attack clips to the bounds bound to itself.
+      progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm do.
+
+    Raises:
+      UserError: data, sizes, an attack, the bounds or the model are not as said above; a value
+        or a logit is NaN.
+      ValueError: what an attack refuses, as an unknown norm or a missing key.
+
+    >>> from adv_jax import attacks
+    >>> x, y = jnp.array([[1., 0.], [.2, 0.]]), jnp.array([0, 0])
+    >>> w = jnp.array([[1., -1.], [0., 0.]])  # Class 0 where the first entry is positive.
+    >>> found = evaluate(lambda x: x @ w, x, y, {"fgsm": attacks.fgsm}, eps=[0, .5, 1.5])
+    >>> found.attacks["fgsm"].accuracy
+    array([1. , 0.5, 0. ])
+    """
+    x, y = checked_data(x, y, bounds=bounds, batch_size=batch_size)
+    check_attacks(attacks, eps, x, bounds=bounds)
+    over = partial(over_batches, batch_size=batch_size, progress=progress)
+    clean = checked_predictions(logits_fn, x, y, batch_size=batch_size, progress=progress)
+    masked = over(jax.jit(partial(zero_gradient, logits_fn)), (x, y), description="gradients")
+    keys = None if key is None else norms.row_keys(key, len(x))
+    attacked = {}
+    for name, attack in attacks.items():
+        rows = jax.jit(partial(_attacked, logits_fn, attack, np.asarray(eps, np.float32), bounds))
+        attacked[name] = over(rows, (x, y, keys), description=name)
+        check_finite(attacked[name]["finite"], f"x under {name}")
+    labels = np.asarray(y)
+    found: Any = summary(clean, attacked, labels, num_sizes=len(eps))
+    audited = audit(
+        attacks,
+        attacked,
+        clean["label"],
+        labels,
+        eps=eps,
+        zero_gradients=masked,
+        bounds=bounds,
+    )
+    for warning in audited.warnings:
+        warnings.warn(warning, AuditWarning, stacklevel=2)
+    correct = {name: rows["label"] == labels for name, rows in attacked.items()}
+    return Evaluation(
+        np.asarray(eps, float), found.clean, found.attacks, found.worst_case, correct, audited
+    )
+
+
+def _attacked(
+    logits_fn: LogitsFn,
+    attack: Attack,
+    eps: Any,
+    bounds: Bounds | None,
+    x: Array,
+    y: Array,
+    keys: Key | None,
+) -> dict[str, Any]:
+    """Measures, violations and {"finite": bool} of a batch at all sizes: f[E, B] each."""
+
+    def under(size: Array) -> dict[str, Array]:
+        x_adv = attack(logits_fn, x, y, **{scale_of(attack): size}, key=keys)
+        logits = logits_fn(x_adv)
+        return {
+            "finite": jnp.isfinite(logits).all(axis=1),
+            **measures(logits, x, x_adv),
+            **violations(attack, x, x_adv, size, bounds=bounds),
+        }
+
+    return jax.vmap(under)(eps)

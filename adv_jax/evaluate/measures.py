@@ -1,0 +1,141 @@
+"""Accuracy and confidence of a classifier, clean and as curves over the size of attacks."""
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax import norms
+from adv_jax.evaluate.budget import scale_of
+from adv_jax.metrics import over_rows
+from adv_jax.types import Array, Attack, Key, LogitsFn
+
+
+class Clean(NamedTuple):
+    """Unperturbed rows.
+
+    accuracy: f[], the share that is classified as labelled.
+    confidence: f[], the mean of the largest probability, right or wrong.
+    """
+
+    accuracy: Array
+    confidence: Array
+
+
+class Curve(NamedTuple):
+    """One attack at E sizes; shares are fractions in [0, 1].
+
+    accuracy, confidence: f[E], as in `Clean`.
+    success: f[E], the share of the correctly classified that the attack turns; 0 without any.
+    l2, linf: f[E], the mean norms of the perturbation.
+    """
+
+    accuracy: Array
+    confidence: Array
+    success: Array
+    l2: Array
+    linf: Array
+
+
+class Curves(NamedTuple):
+    """clean; attacks: name -> Curve; worst_case: f[E], the share that no attack misclassifies."""
+
+    clean: Clean
+    attacks: dict[str, Curve]
+    worst_case: Array
+
+
+def curves(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    attacks: Mapping[str, Attack],
+    *,
+    eps: Sequence[float],
+    batch_size: int,
+    key: Key | None,
+) -> Curves:
+    """`evaluate` without its checks: traceable, for use inside a compiled program.
+
+    Args:
+      logits_fn, x, y, attacks, eps, batch_size, key: as in `evaluate`; `attacks` may be empty.
+    """
+    keys = None if key is None else norms.row_keys(key, len(y))
+    sizes = jnp.asarray(eps, jnp.float32)
+
+    def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:
+        def under(attack: Attack, eps: Array) -> dict[str, Array]:
+            x_adv = attack(logits_fn, x, y, **{scale_of(attack): eps}, key=keys)
+            return measures(logits_fn(x_adv), x, x_adv)
+
+        attacked = {
+            name: jax.vmap(functools.partial(under, attack))(sizes)
+            for name, attack in attacks.items()
+        }
+        return {"clean": predictions(logits_fn(x)), "attacks": attacked}
+
+    measured = over_rows(rows, (x, y, keys), batch_size=batch_size)
+    return summary(measured["clean"], measured["attacks"], y, num_sizes=len(eps))
+
+
+def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> Clean:
+    """Accuracy and confidence on N unperturbed rows; traceable.
+
+    Args:
+      logits_fn, x, y, batch_size: as in `evaluate`.
+    """
+    rows = over_rows(lambda x: predictions(logits_fn(x)), (x,), batch_size=batch_size)
+    return summary(rows, {}, y, num_sizes=0).clean
+
+
+def predictions(logits: Array) -> dict[str, Array]:
+    """Logits f32[B, K] -> {"label": i32[B], "confidence": f32[B]}."""
+    return {
+        "label": jnp.argmax(logits, axis=1),
+        "confidence": jax.nn.softmax(logits.astype(jnp.float32)).max(axis=1),
+    }
+
+
+def measures(logits: Array, x: Array, x_adv: Array) -> dict[str, Array]:
+    """`predictions` of the logits at x_adv f32[B, *D], and {"l2", "linf": f32[B]} of x_adv - x."""
+    lengths = {name: norms.norm(x_adv - x, name) for name in ("l2", "linf")}
+    return predictions(logits) | lengths
+
+
+def summary(
+    clean: Mapping[str, Any],
+    attacked: Mapping[str, Mapping[str, Any]],
+    y: Any,
+    *,
+    num_sizes: int,
+) -> Curves:
+    """Means over the rows, of NumPy or of traced arrays.
+
+    Args:
+      clean: what `predictions` gives, f[N] each.
+      attacked: attack -> what `measures` gives, f[E, N] each.
+      num_sizes: E.
+    """
+    right_at_first = clean["label"] == y
+
+    def curve(rows: Mapping[str, Any]) -> Curve:
+        turned = right_at_first & (rows["label"] != y)
+        return Curve(
+            accuracy=(rows["label"] == y).mean(-1),
+            confidence=rows["confidence"].mean(-1),
+            success=turned.sum(-1) / right_at_first.sum().clip(1),
+            l2=rows["l2"].mean(-1),
+            linf=rows["linf"].mean(-1),
+        )
+
+    right = (rows["label"] == y for rows in attacked.values())
+    always_right: Any = functools.reduce(operator.and_, right, np.ones((num_sizes, len(y)), bool))
+    return Curves(
+        clean=Clean(right_at_first.mean(), clean["confidence"].mean()),
+        attacks={name: curve(rows) for name, rows in attacked.items()},
+        worst_case=always_right.mean(-1),
+    )

@@ -1,0 +1,72 @@
+"""The smallest size at which an attack turns each row."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.evaluate.budget import scale_of
+from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
+from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.types import Array, Attack, Key, LogitsFn
+
+
+def minimal_eps(
+    logits_fn: LogitsFn,
+    x: ArrayLike,
+    y: ArrayLike,
+    attack: Attack,
+    *,
+    high: float,
+    num_steps: int = 12,
+    batch_size: int = 500,
+    key: Key | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """The smallest eps in (0, high] at which the attack misclassifies a row, by bisection.
+
+    Every row halves its own bracket. The attack succeeds at the eps returned, which is at most
+    high / 2^num_steps above one at which it fails; smaller eps between failures go unseen.
+
+    Args:
+      logits_fn, x, y, attack, batch_size, key: as in `evaluate`.
+      high: > 0, where the search begins.
+      num_steps: halvings; the attack runs once more often.
+      progress: wraps the halvings.
+
+    Returns:
+      f32[N]: 0 for rows misclassified without an attack, inf for those that withstand even high.
+
+    Raises:
+      UserError, ValueError: as `evaluate`.
+
+    >>> from adv_jax import attacks
+    >>> x, y = jnp.array([[.3, 0.], [-.1, 0.], [5., 0.]]), jnp.array([0, 0, 0])
+    >>> w = jnp.array([[1., -1.], [0., 0.]])  # Class 0 where the first entry is positive.
+    >>> minimal_eps(lambda x: x @ w, x, y, attacks.fgsm, high=1.).round(3)
+    array([0.3, 0. , inf], dtype=float32)
+    """
+    x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
+    check_attacks({"attack": attack}, [high], x, bounds=None)
+    clean = checked_predictions(logits_fn, x, y, batch_size=batch_size)
+    keys = None if key is None else norms.row_keys(key, len(x))
+    scale = scale_of(attack)
+
+    @jax.jit
+    def turned(x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
+        x_adv = attack(logits_fn, x, y, **{scale: eps}, key=keys)
+        return jnp.argmax(logits_fn(x_adv), axis=1) != y
+
+    def turned_at(eps: np.ndarray) -> np.ndarray:
+        return over_batches(turned, (x, y, keys, eps), batch_size=batch_size)
+
+    upper = np.full(len(x), high, np.float32)
+    lower, withstand = np.zeros_like(upper), ~turned_at(upper)
+    for _ in progress(range(num_steps), "bisection"):
+        middle = (lower + upper) / 2
+        hit = turned_at(middle)
+        lower, upper = np.where(hit, lower, middle), np.where(hit, middle, upper)
+    upper[withstand] = np.inf
+    upper[clean["label"] != y] = 0
+    return upper

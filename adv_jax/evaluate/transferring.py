@@ -1,0 +1,72 @@
+"""Adversarial examples of one model, seen by others."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.evaluate.budget import scale_of
+from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
+from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
+
+
+def transfer(
+    models: Mapping[str, LogitsFn],
+    x: ArrayLike,
+    y: ArrayLike,
+    attack: Attack,
+    *,
+    eps: float,
+    batch_size: int = 500,
+    key: Key | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Accuracy of each model on the adversarial examples crafted on each.
+
+    Args:
+      models: name -> logits_fn, M of them, as in `evaluate`.
+      x, y, attack, batch_size, key, progress: as in `evaluate`.
+      eps: >= 0, the size of the attack.
+
+    Returns:
+      f[M, M]: row i, column j is the accuracy of model j where the attack had model i; the
+      diagonal is the usual white-box accuracy.
+
+    Raises:
+      UserError, ValueError: as `evaluate`.
+
+    >>> from adv_jax import attacks
+    >>> x, y = jnp.array([[1., 1.]]), jnp.array([0])
+    >>> first, second = jnp.array([[1., -1.], [0., 0.]]), jnp.array([[0., 0.], [1., -1.]])
+    >>> models = {"first": lambda x: x @ first, "second": lambda x: x @ second}
+    >>> transfer(models, x, y, attacks.fgsm, eps=2.)
+    array([[0., 1.],
+           [1., 0.]])
+    """
+    if not models:
+        raise UserError("models is empty; allowed are one or more")
+    x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
+    check_attacks({"attack": attack}, [eps], x, bounds=None)
+    for logits_fn in models.values():
+        checked_predictions(logits_fn, x, y, batch_size=batch_size)
+    keys = None if key is None else norms.row_keys(key, len(x))
+
+    def accuracies(name: str) -> np.ndarray:
+        """Of all models f[M] on the examples crafted on the named one."""
+
+        @jax.jit
+        def correct(x: Array, y: Array, keys: Key | None) -> Array:
+            x_adv = attack(models[name], x, y, **{scale_of(attack): eps}, key=keys)
+            labels = [jnp.argmax(logits_fn(x_adv), axis=1) for logits_fn in models.values()]
+            return jnp.stack(labels) == y
+
+        rows = (x, y, keys)
+        return over_batches(
+            correct, rows, batch_size=batch_size, progress=progress, description=name
+        ).mean(-1)
+
+    return np.stack([accuracies(name) for name in models])

@@ -1,0 +1,155 @@
+"""The self-audit: each warning provoked by an attack or a model made for it, and counted."""
+
+import warnings
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, evaluate
+from adv_jax.evaluate.auditing import audit
+
+
+def audited(logits_fn, x, y, chosen, *, eps=(0.0, 0.1), bounds=None):
+    """The audit, once its warnings are found to have been issued, from here."""
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        found = evaluate.evaluate(
+            logits_fn, x, y, chosen, eps=eps, bounds=bounds, key=jax.random.key(0), batch_size=7
+        ).audit
+    assert tuple(str(w.message) for w in issued) == found.warnings
+    assert all(w.category is evaluate.AuditWarning and w.filename == __file__ for w in issued)
+    return found
+
+
+def linear(problem, rows=30):
+    w, b, x, y = problem(rows)
+    return lambda x: x @ w + b, x, y
+
+
+def test_attacks_that_do_as_they_promise_give_no_warning(problem):
+    logits_fn, x, y = linear(problem, 60)
+    bounds = (float(x.min()), float(x.max()))
+    chosen = {
+        f"{attack.__name__} {norm}": partial(attack, norm=norm, bounds=bounds)
+        for attack in (attacks.fgsm, attacks.uniform_noise)
+        for norm in ("linf", "l2")
+    }
+    chosen["raw"] = partial(attacks.raw_gradient, bounds=bounds)
+    found = audited(logits_fn, x, y, chosen, eps=(0.0, 1e-6, 0.3), bounds=bounds)
+    assert found.warnings == ()
+    assert found.zero_gradients == 0
+    assert found.outside_ball == dict.fromkeys(chosen.keys() - {"raw"}, 0)
+    assert found.outside_bounds == found.changed_at_zero == dict.fromkeys(chosen, 0)
+    # One step is compared with noise of the same norm, and with nothing else.
+    assert found.order.keys() == {
+        "fgsm linf - uniform_noise linf",
+        "fgsm l2 - uniform_noise l2",
+    }
+    assert max(found.order.values()) <= 0
+
+
+def test_gradients_that_are_zero_behind_a_hard_softmax_are_counted():
+    # Two classes, logits (s, -s): p of the other class is e^(-2 s), which is 0 in float32 at
+    # s = 100 and .14 at s = 1. Where the label is wrong the gradient is 1, not 0.
+    x = np.array([[100.0], [-100.0], [100.0], [1.0], [2.0]], np.float32)
+    y = np.array([0, 1, 1, 0, 0])
+    found = audited(lambda x: jnp.hstack([x, -x]), x, y, {"fgsm": attacks.fgsm})
+    assert found.zero_gradients == pytest.approx(2 / 5)
+    (warning,) = found.warnings
+    assert warning.startswith("40 % of the gradients are exactly 0: they are masked")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
+def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
+    logits_fn, x, y = linear(problem)
+
+    def careless(logits_fn, x, y, *, eps, norm="linf", key=None):
+        # Every other row moves by 1.001 eps: too little to see, but not to measure.
+        factor = jnp.where(x[:, 0] > 0, 1.001, 0.999)
+        return attacks.fgsm(logits_fn, x, y, eps=factor * eps, norm=norm)
+
+    found = audited(logits_fn, x, y, {"a": partial(careless, norm=norm), "b": attacks.fgsm})
+    assert found.outside_ball == {"a": pytest.approx((x[:, 0] > 0).mean()), "b": 0}
+    assert [w.partition(":")[0] for w in found.warnings] == [
+        f"a leaves its {norm} ball in {100 * (x[:, 0] > 0).mean():.3g} % of the rows"
+    ]
+
+
+def test_the_rounding_of_plain_arithmetic_is_not_taken_for_leaving_the_ball():
+    def textbook(logits_fn, x, y, *, eps, norm="linf", key=None):
+        return x + eps * jnp.sign(1 + 0 * x)
+
+    x = np.random.default_rng(0).uniform(0.5, 1, (200, 3)).astype(np.float32)
+    moved = np.float64(x + np.float32(1e-4)) - x
+    assert (moved.max(1) > 1e-4 * (1 + 1e-5)).any()  # It does leave it by an ulp of x.
+    found = audited(lambda x: 9 * x, x, np.zeros(200, int), {"a": textbook}, eps=[1e-4])
+    assert found.outside_ball == {"a": 0}
+
+
+def test_leaving_the_bounds_is_counted_row_by_row(problem):
+    w, b, x, y = problem(30)
+    x = np.clip(x, -1, 1)
+    softmax = np.exp(x @ w + b) / np.exp(x @ w + b).sum(1, keepdims=True)
+    x_adv = x + 0.1 * np.sign((softmax - np.eye(4)[y]) @ w.T)
+    outside = (np.abs(x_adv) > 1).any(1).mean()
+    assert 0 < outside < 1
+    chosen = {"free": attacks.fgsm, "clipped": partial(attacks.fgsm, bounds=(-1, 1))}
+    found = audited(lambda x: x @ w + b, x, y, chosen, bounds=(-1, 1))
+    assert found.outside_bounds == {"free": pytest.approx(outside), "clipped": 0}
+    (warning,) = found.warnings
+    assert warning == (
+        f"free leaves the bounds (-1, 1) in {100 * outside:.3g} % of the rows, which are no valid "
+        "inputs; give it bounds=(-1, 1)"
+    )
+
+
+def test_an_attack_that_ignores_eps_is_found_at_zero(problem):
+    logits_fn, x, y = linear(problem)
+
+    def deaf(logits_fn, x, y, *, eps, key=None):
+        return -x
+
+    changed = (np.argmax(logits_fn(-x), 1) != np.argmax(logits_fn(x), 1)).mean()
+    found = audited(logits_fn, x, y, {"deaf": deaf, "fgsm": attacks.fgsm}, eps=[0.1, 0.0])
+    assert found.changed_at_zero == {"deaf": pytest.approx(changed), "fgsm": 0}
+    (warning,) = found.warnings
+    assert f"changes the class of {100 * changed:.3g} % of the rows at eps = 0" in warning
+    assert audited(logits_fn, x, y, {"deaf": deaf}, eps=[0.1]).changed_at_zero == {}
+
+
+def test_iterated_steps_that_do_less_than_one_are_found(problem):
+    logits_fn, x, y = linear(problem, 200)
+
+    def pgd(logits_fn, x, y, *, eps, norm="linf", key=None):
+        return x  # as with a step size of 0
+
+    chosen = {"one": attacks.fgsm, "many": pgd, "other": partial(pgd, norm="l2")}
+    found = audited(logits_fn, x, y, chosen, eps=[0.0, 0.2, 0.5])
+    stepped = attacks.fgsm(logits_fn, x, y, eps=0.5)
+    gap = (np.argmax(logits_fn(x), 1) == y).mean() - (np.argmax(logits_fn(stepped), 1) == y).mean()
+    assert found.order == {"many - one": pytest.approx(gap)} and gap > 0.1
+    (warning,) = found.warnings
+    assert warning.startswith(f"many leaves {100 * gap:.3g} % more of the rows correct than one")
+
+
+@pytest.mark.parametrize(
+    ("rows", "behind", "warned"),
+    [(50, 3, False), (50, 4, True), (1000, 10, False), (1000, 11, True)],
+)
+def test_a_stronger_attack_may_fall_behind_by_a_few_rows(rows, behind, warned):
+    y = np.zeros(rows, int)
+    turned = {"noise": 20, "step": 20 - behind}
+    found = audit(
+        {"noise": attacks.sign_noise, "step": attacks.fgsm},
+        {name: {"label": (np.arange(rows) < n)[None]} for name, n in turned.items()},
+        y,
+        y,
+        eps=[0.1],
+        zero_gradients=np.zeros(rows, bool),
+        bounds=None,
+    )
+    assert found.order == {"step - noise": pytest.approx(behind / rows)}
+    assert len(found.warnings) == warned

@@ -1,0 +1,232 @@
+"""The command line: what it says of two trained models, what it writes, what it refuses."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adv_jax import attacks, train
+from adv_jax.config import with_values
+from adv_jax.evaluate import command
+from adv_jax.types import UserError
+
+ROOT = Path(__file__).parents[2]
+ALL = ("evaluation.csv", "evaluation.json", "evaluation.png", "minimal_eps.csv")
+TRANSFER = ("transfer.csv", "transfer.json", "transfer.png")
+
+
+def call(*argv):
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "adv_jax.evaluate", *argv]
+    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "evaluation"
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Workdirs a and b of quickstart, small, with the seeds 0 and 1."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = runpy.run_path(str(ROOT / "configs/quickstart.py"))["get_config"]("quick").to_dict()
+    changes = {"model.features": (16,), "epochs": 2, "batch_size": 50}
+    changes["evaluation.eps"] = (0.0, 0.1, 0.2)
+    for seed, name in enumerate("ab"):
+        train.run(with_values(made, changes | {"seed": seed}), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(runs):
+    """What the whole command printed, and the files of the runs before it."""
+    before = contents(runs)
+    finished = call(
+        f"--workdir={runs / 'a'},{runs / 'b'}",
+        "--attacks=fgsm,gaussian_noise",
+        "--eps=0,.1,.2",
+        "--minimal_eps",
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    return finished.stdout, before
+
+
+def document(folder, name="evaluation.json"):
+    return json.loads((folder / "evaluation" / name).read_text())
+
+
+def table(folder, name):
+    with (folder / "evaluation" / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_finds_what_the_run_itself_has_found(runs, done):
+    for name in "ab":
+        result = json.loads((runs / name / "result.json").read_text())
+        found = document(runs / name)
+        (replica,) = result["replicas"]
+        assert found["clean"]["accuracy"] == pytest.approx(1 - replica["test_error"])
+        fgsm, expected = found["attacks"]["fgsm"], result["evaluation"]["fgsm"]
+        np.testing.assert_allclose(fgsm["accuracy"], 1 - np.array(expected["error"][0]))
+        for measure in ("confidence", "success", "l2", "linf"):
+            np.testing.assert_allclose(fgsm[measure], expected[measure][0], rtol=1e-4)
+        worst = np.minimum(fgsm["accuracy"], found["attacks"]["gaussian_noise"]["accuracy"])
+        assert (np.array(found["worst_case"]) <= worst).all()
+
+
+def test_the_document_says_what_was_measured_on_what(runs, done):
+    found, result = document(runs / "b"), json.loads((runs / "b" / "result.json").read_text())
+    assert (found["experiment"], found["seed"], found["replica"]) == ("quickstart", 1, 0)
+    assert (found["epochs"], found["examples"], found["bounds"]) == (2, 1000, [0, 1])
+    assert found["data"] == result["data"] and found["versions"] == result["versions"]
+    assert found["git"] is None or re.fullmatch(r"\S+", found["git"])
+    assert found["attacks"]["fgsm"]["settings"] == {"bounds": [0, 1]}
+    assert found["attacks"]["gaussian_noise"]["scale"] == "std"
+    assert found["audit"]["outside_bounds"] == {"fgsm": 0, "gaussian_noise": 0}
+    assert isinstance(found["audit"]["warnings"], list)
+
+
+def test_the_tables_hold_the_numbers_of_the_document(runs, done):
+    found = document(runs / "a")
+    rows = table(runs / "a", "evaluation.csv")
+    assert [(r["attack"], float(r["eps"])) for r in rows] == [
+        (attack, eps) for attack in ("fgsm", "gaussian_noise") for eps in (0, 0.1, 0.2)
+    ]
+    for measure in ("accuracy", "confidence", "success", "l2", "linf"):
+        expected = [v for curve in found["attacks"].values() for v in curve[measure]]
+        assert [float(row[measure]) for row in rows] == expected
+
+
+def test_the_smallest_eps_of_each_example_agree_with_the_curve(runs, done):
+    found, rows = document(runs / "a"), table(runs / "a", "minimal_eps.csv")
+    smallest = np.array([float(row["fgsm"]) for row in rows])
+    assert [int(row["example"]) for row in rows] == list(range(1000))
+    curve = found["attacks"]["fgsm"]
+    assert (smallest > 0).mean() == pytest.approx(curve["accuracy"][0])
+    # Those that the attack of size .2 does not turn; the first halving is at .1.
+    withstand = (1 - curve["success"][2]) * curve["accuracy"][0]
+    assert found["minimal_eps"]["fgsm"]["withstand"] == pytest.approx(withstand)
+    assert np.isinf(smallest).mean() == pytest.approx(withstand)
+    assert (smallest > 0.1).mean() >= (1 - curve["success"][1]) * curve["accuracy"][0] - 1e-9
+    assert found["minimal_eps"]["fgsm"]["median"] == pytest.approx(np.median(smallest))
+
+
+def test_the_transfer_matrix_has_the_white_box_accuracy_on_its_diagonal(runs, done):
+    found = document(runs / "a", "transfer.json")
+    matrix = np.array(found["accuracy"]["fgsm"])
+    own = [document(runs / name)["attacks"]["fgsm"]["accuracy"][2] for name in "ab"]
+    np.testing.assert_allclose(np.diag(matrix), own)
+    assert found["eps"] == 0.2 and list(found["models"]) == ["a", "b"]
+    (cell,) = [
+        float(row["accuracy"])
+        for row in table(runs / "a", "transfer.csv")
+        if (row["attack"], row["crafted on"], row["tested on"]) == ("fgsm", "b", "a")
+    ]
+    assert cell == matrix[1, 0] != matrix[0, 1]
+
+
+def test_figures_are_pngs_and_nothing_else_is_written_or_changed(runs, done):
+    names = {path.name for path in (runs / "a" / "evaluation").iterdir()}
+    assert names == {*ALL, *TRANSFER}
+    assert {path.name for path in (runs / "b" / "evaluation").iterdir()} == set(ALL)
+    for path in runs.rglob("evaluation/*.png"):
+        with Image.open(path) as image:
+            assert image.format == "PNG" and image.width > 800
+            assert len(np.unique(image.convert("L"))) > 10
+    assert contents(runs) == done[1]
+
+
+def test_it_prints_progress_as_lines_and_accuracies_in_percent(runs, done):
+    out, _ = done
+    assert re.search(r"^a fgsm  \d+\.\d s$", out, re.MULTILINE)
+    accuracy = document(runs / "a")["attacks"]["fgsm"]["accuracy"][1]
+    assert re.search(rf"│ 0\.1 │ +{100 * accuracy:.2f} │", out)
+
+
+def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys):
+    command.run(
+        [str(runs / "a"), str(runs / "b")],
+        attack_names=["fgsm"],
+        eps=[30.0],
+        norm="l2",
+        bounds=None,
+        num_examples=33,
+        batch_size=10,
+        out=str(tmp_path / "out"),
+    )
+    found = json.loads((tmp_path / "out" / "b" / "evaluation.json").read_text())
+    assert (found["examples"], found["bounds"]) == (33, None)
+    assert found["attacks"]["fgsm"]["settings"] == {"norm": "l2"}
+    np.testing.assert_allclose(found["attacks"]["fgsm"]["l2"], [30], rtol=1e-5)
+    assert (tmp_path / "out" / "transfer.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attack_names": ["fgms"]}, "attacks has 'fgms'; allowed are .* did you mean 'fgsm'"),
+        ({"attack_names": []}, "evaluate needs at least one attack and one eps"),
+        ({"norm": "l7"}, "norm must be .* got 'l7'"),
+        ({"eps": [-0.1]}, "eps has -0.1; allowed are numbers of at least 0"),
+        ({"eps": [255.0]}, "eps has 255; allowed are 0 to 1 for fgsm"),
+        ({"bounds": (0.0, 0.5)}, "x has values from 0 to 1; allowed are the bounds"),
+        ({"num_examples": 0}, "num_examples is 0; allowed are 1 to 1000"),
+        ({"num_examples": 2000}, "num_examples is 2000; allowed are 1 to 1000"),
+        ({"batch_size": 0}, "batch_size is 0; allowed are whole numbers of at least 1"),
+        ({"replica": 3}, "replica is 3; allowed are 0 to 0"),
+        ({"workdirs": []}, "workdir is missing"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(runs, tmp_path, change, message):
+    arguments = {"workdirs": [str(runs / "a")], "attack_names": ["fgsm"], "eps": [0.1]}
+    with pytest.raises(ValueError, match=message) as error:
+        command.run(**arguments | {"out": str(tmp_path / "out")} | change)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_are_given_once_and_named_by_what_tells_them_apart(runs):
+    with pytest.raises(UserError, match="allowed is each run once"):
+        command.run([str(runs / "a")] * 2, attack_names=["fgsm"], eps=[0.1])
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        command.run([str(runs)], attack_names=["fgsm"], eps=[0.1])
+
+
+def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, monkeypatch):
+    def deaf(logits_fn, x, y, *, eps, key=None):
+        return 1 - x
+
+    monkeypatch.setattr(attacks, "deaf", deaf, raising=False)
+    monkeypatch.setattr(attacks, "__all__", [*attacks.__all__, "deaf"])
+    command.run(
+        [str(runs / "a")], attack_names=["deaf"], eps=[0.0], num_examples=40, out=str(tmp_path)
+    )
+    (warning,) = json.loads((tmp_path / "evaluation.json").read_text())["audit"]["warnings"]
+    assert "of the rows at eps = 0" in warning
+    assert f"warning: {warning}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--eps=.1,x", "error: eps is .1,x; allowed are numbers\n"),
+        ("--bounds=1", "error: bounds is 1; allowed are two numbers lo,hi, or data, or none\n"),
+        ("--atacks=fgsm", "error: Unknown command line flag 'atacks'. Did you mean: attacks ?\n"),
+    ],
+)
+def test_mistakes_in_flags_are_one_line_and_a_status(runs, flag, message):
+    finished = call(f"--workdir={runs / 'a'}", flag)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", message)

@@ -1,0 +1,122 @@
+"""minimal_eps against the exact distance to a linear boundary; transfer against NumPy."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, evaluate
+from adv_jax.types import UserError
+
+W, B = np.array([1.0, -2.0, 0.5], np.float32), np.float32(0.3)
+
+
+def binary(x):
+    score = x @ W + B
+    return jnp.stack([score, -score], axis=1)
+
+
+@pytest.mark.parametrize(("norm", "order"), [("linf", 1), ("l2", 2), ("l1", np.inf)])
+@pytest.mark.parametrize("batch_size", [500, 9])
+def test_bisection_finds_the_distance_to_the_boundary(norm, order, batch_size):
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    score = np.float64(x) @ W + B
+    y = (score < 0).astype(np.int32)
+    y[:5] = 1 - y[:5]
+    distance = np.abs(score) / np.linalg.norm(W, ord=order)
+    high = float(np.quantile(distance, 0.7))
+    expected = np.where(distance > high, np.inf, distance)
+    expected[:5] = 0
+    attack = partial(attacks.fgsm, norm=norm)
+    found = evaluate.minimal_eps(
+        binary, x, y, attack, high=high, num_steps=12, batch_size=batch_size
+    )
+    assert found.shape == (40,) and 5 < np.isinf(expected).sum() < 20
+    np.testing.assert_allclose(found, expected, atol=high / 2**12 + 1e-6)
+    # It does succeed there, rounding apart.
+    finite = np.isfinite(expected) & (expected > 0)
+    assert (found[finite] >= distance[finite] * (1 - 1e-5)).all()
+
+
+def test_the_scale_of_a_random_attack_is_searched_with_each_rows_own_noise():
+    x = np.full((6, 3), 0.5, np.float32)  # score -.25 - .5 + ... = .05: the noise is decisive.
+    y = np.asarray(np.argmax(binary(x), 1))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(6))
+    noise = np.float64(jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys))
+    crossing = -(np.float64(x) @ W + B) / (noise @ W)  # std at which the score is 0
+    expected = np.where((crossing > 0) & (crossing < 2), crossing, np.inf)
+    assert 0 < np.isinf(expected).sum() < 6
+    found = evaluate.minimal_eps(
+        binary, x, y, attacks.gaussian_noise, high=2.0, key=jax.random.key(3), batch_size=4
+    )
+    np.testing.assert_allclose(found, expected, atol=2 / 2**12 + 1e-5)
+
+
+def test_more_steps_are_finer_and_progress_counts_them():
+    x, y = np.array([[1.0, 0, 0]], np.float32), np.array([0])
+    counted = []
+
+    def progress(steps, description):
+        counted.append((len(steps), description))
+        return steps
+
+    exact = 1.3 / 3.5
+    for steps in (1, 4, 16):
+        found = evaluate.minimal_eps(
+            binary, x, y, attacks.fgsm, high=1.0, num_steps=steps, progress=progress
+        )
+        assert exact - 1e-6 <= found[0] <= exact + 2.0**-steps + 1e-6
+    assert counted == [(steps, "bisection") for steps in (1, 4, 16)]
+
+
+def test_transfer_is_the_accuracy_of_the_column_on_what_the_row_crafted():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(31, 5)).astype(np.float32)
+    weights = rng.normal(size=(3, 5, 4)).astype(np.float32)
+    y = np.argmax(x @ weights[0] + x @ weights[1], axis=1)
+    expected = np.zeros((3, 3))
+    for i, crafted in enumerate(np.float64(weights)):
+        logits = np.exp(x @ crafted)
+        gradient = (logits / logits.sum(1, keepdims=True) - np.eye(4)[y]) @ crafted.T
+        for j, tested in enumerate(weights):
+            x_adv = x + 0.3 * np.sign(gradient)
+            expected[i, j] = (np.argmax(x_adv @ tested, axis=1) == y).mean()
+    models = {str(i): lambda x, w=w: x @ w for i, w in enumerate(weights)}
+    found = evaluate.transfer(models, x, y, attacks.fgsm, eps=0.3, batch_size=8)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert (np.diag(found) < found.mean(0)).all() and found[0, 1] != found[1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": -1.0}, "eps has -1; allowed"),
+        ({"models": {}}, "models is empty; allowed are one or more"),
+        ({"x": np.zeros((2, 3), int)}, "x is int32[2, 3]; allowed are floats"),
+        ({"models": {"a": jax.nn.softmax}}, "logits_fn gives probabilities"),
+        ({"attack": attacks.sign_noise}, "key is required"),
+    ],
+)
+def test_mistakes_in_transfer_are_refused(change, message):
+    arguments = {"models": {"a": binary}, "x": np.ones((2, 3), np.float32), "y": np.array([0, 1])}
+    arguments |= {"attack": attacks.fgsm, "eps": 0.1, **change}
+    with pytest.raises(ValueError) as error:
+        evaluate.transfer(**arguments)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"high": -1.0}, "eps has -1; allowed"),
+        ({"y": np.array([0, 2])}, "y has the label 2; allowed are 0 to 1"),
+        ({"attack": partial(attacks.fgsm, eps=0.1)}, "fgsm has eps bound already"),
+    ],
+)
+def test_mistakes_in_minimal_eps_are_refused(change, message):
+    arguments = {"logits_fn": binary, "x": np.ones((2, 3), np.float32), "y": np.array([0, 1])}
+    with pytest.raises(UserError) as error:
+        evaluate.minimal_eps(**arguments | {"attack": attacks.fgsm, "high": 1.0, **change})
+    assert str(error.value).startswith(message)

@@ -1,0 +1,123 @@
+"""The model of a workdir is the one that the run itself evaluated, and nothing there changes."""
+
+import hashlib
+import json
+import runpy
+import shutil
+
+import jax
+import pytest
+
+from adv_jax import data, evaluate, train, trained
+from adv_jax.config import with_values
+from adv_jax.types import UserError
+
+
+def config_of(name, **changes):
+    made = runpy.run_path(f"configs/{name}.py")["get_config"]("quick").to_dict()
+    common = {"data.num_valid": 100, "batch_size": 100, "evaluation.eps": (0.0, 0.1)}
+    changes = {path.replace("__", "."): value for path, value in changes.items()}
+    return with_values(made, common | changes)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    whole = data.load("mnist", source="embedded")
+    few = [
+        data.Arrays(part.x[:n], part.y[:n]) for part, n in ((whole.train, 400), (whole.test, 150))
+    ]
+    return whole._replace(train=few[0], test=few[1])
+
+
+@pytest.fixture(autouse=True)
+def load_digits(monkeypatch, digits):
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+
+
+@pytest.fixture(scope="module")
+def replicas(digits, tmp_path_factory):
+    """A finished run of two seeds, whose best epochs are not the last: (workdir, result)."""
+    workdir = tmp_path_factory.mktemp("runs") / "two"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        small = {"model__features": (8,), "epochs": 4, "replicas__seeds": 2}
+        config = config_of("quickstart", optimizer__learning_rate=0.05, **small)
+        return workdir, train.run(config, workdir)
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def error_of(model):
+    found = evaluate.clean(model.logits_fn, *map(jax.numpy.asarray, model.dataset.test))
+    return 1 - float(found.accuracy)
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_each_replica_is_the_model_that_the_run_evaluated(replicas, replica):
+    workdir, result = replicas
+    before = contents(workdir)
+    model = trained.load(workdir, replica=replica)
+    assert contents(workdir) == before
+    expected = result["replicas"][replica]
+    assert error_of(model) == pytest.approx(expected["test_error"], abs=1e-6)
+    assert result["replicas"][0]["test_error"] != result["replicas"][1]["test_error"]
+    about = model.about
+    assert (about["seed"], about["epochs"], about["best_epoch"]) == (
+        expected["seed"],
+        4,
+        expected["best_epoch"],
+    )
+    assert about["data"] == result["data"] and json.dumps(about)
+
+
+def test_batch_statistics_are_those_of_the_test(tmp_path):
+    config = config_of(
+        "ladder_mnist",
+        epochs=1,
+        data__num_valid=0,
+        data__num_labels=100,
+        model__features=(16, 10),
+        model__noise_std=(0.3, 0.3, 0.3),
+        objective__weights=(10.0, 1.0, 0.1),
+        evaluation__attacks={},
+    )
+    result = train.run(config, tmp_path / "run")
+    model = trained.load(tmp_path / "run")
+    assert error_of(model) == pytest.approx(result["replicas"][0]["test_error"], abs=1e-6)
+    assert model.about["best_epoch"] is None
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_left_where_it_is(replicas, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(replicas[0], workdir)
+    for path in (workdir / "checkpoints" / "4" / "tree").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"?")
+    before = contents(workdir)
+    assert trained.load(workdir).about["epochs"] == 3
+    assert contents(workdir) == before
+    shutil.rmtree(workdir / "checkpoints")
+    with pytest.raises(UserError, match="checkpoints has no intact checkpoint"):
+        trained.load(workdir)
+
+
+def test_what_is_no_run_is_refused_in_words(replicas, tmp_path, monkeypatch, digits):
+    workdir, _ = replicas
+    with pytest.raises(UserError, match="has no config.json; allowed is the directory of a run"):
+        trained.load(tmp_path)
+    for replica in (2, -1):
+        with pytest.raises(UserError, match=f"replica is {replica}; allowed are 0 to 1"):
+            trained.load(workdir, replica=replica)
+    other = digits._replace(sha256={"mnist": "another"})
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)
+    with pytest.raises(UserError, match="holds a run on other data"):
+        trained.load(workdir)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json is damaged"):
+        trained.load(tmp_path)
