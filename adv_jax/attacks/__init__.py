@@ -1,11 +1,44 @@
 """Perturbations of inputs: `attack(logits_fn, x, y, *, ..., key=None) -> x_adv`.
 
 All are pure functions that work under jit, vmap and scan; they keep the promises of
-`adv_jax.attacks.contract`.
+`adv_jax.attacks.contract`. README.md beside this file has a page on them.
 """
 
+from adv_jax.attacks import targets as targets
+from adv_jax.attacks.apgd import apgd
+from adv_jax.attacks.auto_attack import auto_attack
+from adv_jax.attacks.carlini_wagner import carlini_wagner
+from adv_jax.attacks.deepfool import deepfool
+from adv_jax.attacks.fab import fab
 from adv_jax.attacks.gradient import fgsm, raw_gradient
+from adv_jax.attacks.jacobian import adv_alpha
+from adv_jax.attacks.jacobian import class_jacobian as class_jacobian
+from adv_jax.attacks.jsma import jsma
+from adv_jax.attacks.lbfgs import feature_adversary as feature_adversary
+from adv_jax.attacks.lbfgs import lbfgs
 from adv_jax.attacks.noise import gaussian_noise, sign_noise, uniform_noise
 from adv_jax.attacks.pgd import pgd
+from adv_jax.attacks.rubbish import rubbish
+from adv_jax.attacks.square import square
+from adv_jax.attacks.virtual_adversarial import virtual_adversarial
 
-__all__ = ["fgsm", "gaussian_noise", "pgd", "raw_gradient", "sign_noise", "uniform_noise"]
+# What a config may name: functions of the common signature.
+__all__ = [
+    "adv_alpha",
+    "apgd",
+    "auto_attack",
+    "carlini_wagner",
+    "deepfool",
+    "fab",
+    "fgsm",
+    "gaussian_noise",
+    "jsma",
+    "lbfgs",
+    "pgd",
+    "raw_gradient",
+    "rubbish",
+    "sign_noise",
+    "square",
+    "uniform_noise",
+    "virtual_adversarial",
+]

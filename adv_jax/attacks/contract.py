@@ -7,7 +7,7 @@ only shapes to check, and a checked call costs nothing there.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.types import Array, Bounds, LogitsFn, Norm
 
-Loss = Callable[[Array, Array], Array]  # (logits f32[B, K], y i32[B] or f32[B, K]) -> f32[B]
+Tree = TypeVar("Tree")
+Loss = Callable[[Array, Any], Array]  # (logits f32[B, K], y i32[B] or f32[B, K]) -> f32[B]
 
 
 class Ascent(NamedTuple):
@@ -130,7 +131,7 @@ def margin(logits: Array, y: Array) -> Array:
     return others - jnp.where(is_label, logits, 0).sum(axis=1)
 
 
-def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array) -> Ascent:
+def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Ascent:
     """Loss, logits and gradient at x f[B, *D]: one forward pass, one backward pass.
 
     Rows are summed, not averaged, so that a row's gradient does not depend on the size of the
@@ -182,7 +183,7 @@ def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
     return jnp.clip(r, lo - x, hi - x)
 
 
-def choose(rows: Array, on_true: Array, on_false: Array) -> Array:
+def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
     """Row by row one of two arrays, or trees of them: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
 
     def one(a, b):

@@ -114,7 +114,7 @@ def pgd(
         return (inside(x, r, bounds), best.or_better(point)), None
 
     def restart(best: Best, key: Key | None) -> tuple[Best, None]:
-        start = eps * norms.sample(key, x, 1.0, norm) if random_start else jnp.zeros_like(best.r)
+        start = unmoved.r if key is None else eps * norms.sample(key, x, 1.0, norm)
         carry = inside(x, start, bounds), best
         (r, best), _ = jax.lax.scan(climb, carry, length=num_steps)
         return best.or_better(rated(r)[0]), None

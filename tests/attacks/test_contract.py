@@ -27,6 +27,8 @@ class Row(NamedTuple):
     reads_model: it looks at the model.
     reads_labels: it looks at the labels.
     sees_axes: it looks at where an entry of a row stands, so that reshaping matters.
+    minimal: it leaves a row alone that is fooled at x.
+    picky: it may leave any row alone.
     """
 
     attack: Callable
@@ -38,32 +40,81 @@ class Row(NamedTuple):
     reads_model: bool = True
     reads_labels: bool = True
     sees_axes: bool = False
+    minimal: bool = False
+    picky: bool = False
 
 
 def noise(attack: Callable, **fields) -> Row:
     return Row(attack, draws=True, needs_key=True, reads_model=False, reads_labels=False, **fields)
 
 
+def needing_bounds(attack: Callable) -> Callable:
+    """The attack with bounds also where a test asks for none."""
+    return lambda *args, bounds, **options: attack(*args, bounds=bounds or BOUNDS, **options)
+
+
+def by_norm(name: str, norms: list[str], make: Callable = Row, **fields) -> dict[str, Row]:
+    """A row for each norm; `options` besides the norm may be given."""
+    attack, options = getattr(attacks, name), fields.pop("options", {})
+    return {
+        f"{name}-{norm}": make(attack, options=options | {"norm": norm}, norm=norm, **fields)
+        for norm in norms
+    }
+
+
+SHORT_SEARCH = {"search_steps": 3, "initial_const": 1.0}
+DRAWS = {"draws": True, "needs_key": True}
 TABLE = {
-    **{f"fgsm-{n}": Row(attacks.fgsm, options={"norm": n}, norm=n) for n in NORMS},
+    **by_norm("fgsm", NORMS),
     "raw_gradient": Row(attacks.raw_gradient, scale="tau"),
     "gaussian_noise": noise(attacks.gaussian_noise, scale="std"),
     "sign_noise": noise(attacks.sign_noise, norm="linf"),
-    **{
-        f"uniform_noise-{n}": noise(attacks.uniform_noise, options={"norm": n}, norm=n)
-        for n in NORMS
-    },
-    **{
-        f"pgd-{n}": Row(attacks.pgd, options={"norm": n, "num_steps": 3}, norm=n, draws=True)
-        for n in NORMS
-    },
-    "pgd-restarts": Row(
-        attacks.pgd,
-        options={"num_steps": 2, "restarts": 3},
-        norm="linf",
-        draws=True,
-        needs_key=True,
+    **by_norm("uniform_noise", NORMS, make=noise),
+    **by_norm("pgd", NORMS, options={"num_steps": 3}, draws=True),
+    "pgd-restarts": Row(attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", **DRAWS),
+    **by_norm("adv_alpha", ["linf", "l2", "l1"]),
+    **by_norm(
+        "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
     ),
+    **by_norm("apgd", ["linf", "l2"], options={"num_steps": 4}, draws=True),
+    "apgd-dlr": Row(
+        attacks.apgd,
+        options={"loss": "dlr", "num_steps": 4, "restarts": 2},
+        norm="linf",
+        **DRAWS,
+    ),
+    **by_norm("square", ["linf", "l2"], options={"num_queries": 20}, sees_axes=True, **DRAWS),
+    "auto_attack": Row(
+        attacks.auto_attack,
+        options={"num_steps": 3, "num_queries": 9, "num_targets": 2, "block_size": 4},
+        norm="linf",
+        sees_axes=True,
+        minimal=True,
+        **DRAWS,
+    ),
+    **by_norm("deepfool", ["linf", "l2"], minimal=True),
+    **by_norm("fab", ["linf", "l2"], options={"num_steps": 4}, minimal=True),
+    "fab-targets": Row(
+        attacks.fab,
+        options={"num_targets": 2, "num_steps": 3, "restarts": 2},
+        norm="linf",
+        minimal=True,
+        **DRAWS,
+    ),
+    "carlini_wagner": Row(
+        needing_bounds(attacks.carlini_wagner),
+        options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},
+        norm="l2",
+        minimal=True,
+    ),
+    # Rounding grows with each turn of L-BFGS.
+    "lbfgs": Row(
+        needing_bounds(attacks.lbfgs),
+        options=SHORT_SEARCH | {"num_steps": 5},
+        norm="l2",
+        minimal=True,
+    ),
+    "jsma": Row(attacks.jsma, scale="gamma", options={"targeted": False}, picky=True),
 }
 
 
@@ -166,9 +217,13 @@ def test_a_scale_of_zero_is_the_identity_bit_for_bit(name, dtype, bounds):
 @both_dtypes
 def test_it_moves_and_keeps_shape_and_dtype(name, dtype):
     x, y = inputs(dtype=dtype)
-    x_adv = attacked(name, x, y, 0.3)
+    x_adv = attacked(name, x, y, 0.5)
     assert (x_adv.shape, x_adv.dtype) == (x.shape, x.dtype)
-    assert np.all(np.any(np.asarray(x_adv != x).reshape(B, -1), axis=1))
+    moved = np.any(np.asarray(x_adv != x).reshape(B, -1), axis=1)
+    right = np.asarray(jnp.argmax(logits_fn(x), axis=1) == y)
+    assert right.any() and moved.any()
+    if not TABLE[name].picky:
+        np.testing.assert_array_equal(moved, right if TABLE[name].minimal else True)
 
 
 @every_attack
@@ -218,7 +273,7 @@ def partly_flat(x):
 @every_model_reader
 def test_a_zero_gradient_is_a_zero_step(name):
     x, y = inputs()
-    x_adv = attacked(name, x, y, 0.3, logits_fn=partly_flat)
+    x_adv = attacked(name, x, y, 0.5, logits_fn=partly_flat)
     assert_same_bits(x_adv[0], x[0])
     assert bool(jnp.isfinite(x_adv).all()) and bool((x_adv[1:] != x[1:]).any())
 

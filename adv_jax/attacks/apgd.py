@@ -1,0 +1,317 @@
+"""Auto-PGD: projected gradient ascent that chooses its own step sizes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import (
+    ascent,
+    checked,
+    checked_logits,
+    choose,
+    classes,
+    cross_entropy,
+    inside,
+    labels_at,
+    margin,
+    perturbed,
+    radius,
+)
+from adv_jax.attacks.pgd import Best
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+Score = Callable[[Array], Array]  # logits f32[B, K] -> f32[B]
+
+
+class Point(NamedTuple):
+    """A perturbation and what the model says there: r f32[B, *D], loss f32[B], gradient of r."""
+
+    r: Array
+    loss: Array
+    gradient: Array
+
+
+class Climb(NamedTuple):
+    """Where the ascent stands after `count` steps.
+
+    here, previous: the iterate, and the perturbation f32[B, *D] of the one before.
+    peak: the point of highest loss.
+    best: what to return, see `Best`.
+    step: f32[B, 1, ..., 1], the step size.
+    rises: i32[B], steps since the last checkpoint that raised the loss.
+    halved: bool[B], whether the last checkpoint halved the step.
+    peak_loss: f32[B], the highest loss at the last checkpoint.
+    """
+
+    count: Array
+    here: Point
+    previous: Array
+    peak: Point
+    best: Best
+    step: Array
+    rises: Array
+    halved: Array
+    peak_loss: Array
+
+
+def apgd(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    eps: ArrayLike,
+    loss: str = "ce",
+    norm: Norm = "linf",
+    num_steps: int = 100,
+    restarts: int = 1,
+    rho: ArrayLike = 0.75,
+    bounds: Bounds | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """Projected gradient ascent with momentum, whose step each row halves when it stops paying.
+
+        z_{t+1} = P(x_t + s dual(grad loss(x_t))),
+        x_{t+1} = P(x_t + .75 (z_{t+1} - x_t) + .25 (x_t - x_{t-1})),
+
+    P onto the ball around x, then into the bounds; s starts at 2 eps. At each checkpoint a row
+    halves s and goes back to its best point, if fewer than the share rho of its steps since the
+    last one raised the loss, or if neither the best loss nor s has changed since then.
+
+    The loss is the cross-entropy, or the difference of logits ratio (`dlr`, `targeted_dlr`),
+    which does not vanish where the model is sure of itself. The answer is the point of highest
+    loss among those that fool the model, or if none does, among all, x included.
+
+    Args:
+      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      loss: "ce" or "dlr". dlr needs 3 classes, targeted 4; targeted, it leaves the class that
+        the model predicts at x.
+      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`). l1 steps change one entry;
+        they are not the sparse steps that a later paper proposes for l1.
+      num_steps: gradients to take for each restart after the one at its start, >= 1.
+      restarts: runs from independent starts, >= 1; more than one needs a key.
+      rho: share of the steps that have to raise the loss, in [0, 1].
+      key: for the uniform starts: one key, or key[B], which then travel with their rows; None:
+        start at x.
+      logits_fn, x, y, bounds, targeted: as in `fgsm`.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: unknown loss; too few classes for dlr; num_steps or restarts below 1; restarts
+        without a key; and as `fgsm`.
+
+    Source: Croce & Hein 2020 (Reliable evaluation), Algorithm 1, sec. 3 and 4, eq. 6 and 7.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> apgd(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1, num_steps=5)
+    Array([[0.4, 0.4]], dtype=float32)
+    """
+    for name, count in (("num_steps", num_steps), ("restarts", restarts)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if restarts > 1 and key is None:
+        raise ValueError(f"restarts={restarts} needs a key")
+    x = checked(logits_fn, x, y, bounds)
+    eps = radius(eps, x, norm, bounds)
+    y = labels_at(logits_fn, x, y, targeted=targeted)
+    sign = -1 if targeted else 1
+    score = _score(loss, logits_fn, x, y, targeted=targeted)
+    unmoved = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    logits = checked_logits(logits_fn(x), batch=x.shape[0])
+    best = Best(unmoved, score(logits), sign * margin(logits, y) > 0)
+
+    def restart(best: Best, keys: Key | None) -> tuple[Best, None]:
+        start = unmoved if keys is None else random_start(keys, x, eps, norm, bounds)
+        climbed = ascend(
+            logits_fn,
+            x,
+            best,
+            start,
+            score=score,
+            fooled=lambda logits: sign * margin(logits, y) > 0,
+            eps=eps,
+            norm=norm,
+            num_steps=num_steps,
+            rho=rho,
+            bounds=bounds,
+        )
+        return climbed, None
+
+    keys = None
+    if key is not None:
+        keys = jax.vmap(jax.random.split, (0, None), 1)(norms.row_keys(key, x.shape[0]), restarts)
+    best, _ = jax.lax.scan(restart, best, keys, length=restarts)
+    return perturbed(x, norms.project(best.r, eps, norm), bounds)
+
+
+def ascend(
+    logits_fn: LogitsFn,
+    x: Array,
+    best: Best,
+    start: Array,
+    *,
+    score: Score,
+    fooled: Score,
+    eps: Array,
+    norm: Norm,
+    num_steps: int,
+    rho: ArrayLike = 0.75,
+    bounds: Bounds | None,
+    until_fooled: bool = False,
+) -> Best:
+    """One run of Auto-PGD from x + start: the better, row by row, of `best` and what it sees.
+
+    Args:
+      score: logits f32[B, K] -> f32[B], the loss to climb.
+      fooled: logits f32[B, K] -> bool[B].
+      eps: as `contract.radius` gives it.
+      until_fooled: a row keeps the first point that fools, and the run ends when all have one.
+    """
+    is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
+
+    def rated(r: Array) -> tuple[Point, Best]:
+        at = ascent(lambda z, _: score(z), logits_fn, perturbed(x, r, bounds), x)
+        return Point(r, at.loss, at.gradient), Best(r, at.loss, fooled(at.logits))
+
+    def better(best: Best, seen: Best) -> Best:
+        return choose(best.fools & until_fooled, best, best.or_better(seen))
+
+    def within(r: Array) -> Array:
+        return inside(x, norms.project(r, eps, norm), bounds)
+
+    def advance(climb: Climb) -> Climb:
+        here, momentum = climb.here, jnp.where(climb.count == 0, 0, 0.25)
+        ahead = within(here.r + climb.step * norms.dual(here.gradient, norm))
+        along = (1 - momentum) * (ahead - here.r) + momentum * (here.r - climb.previous)
+        now, seen = rated(within(here.r + along))
+        peak = choose(now.loss > climb.peak.loss, now, climb.peak)
+        rises = climb.rises + (now.loss > here.loss)
+        checks = is_checkpoint[climb.count]
+        stuck = (rises < rho * window[climb.count]) | (
+            ~climb.halved & (peak.loss <= climb.peak_loss)
+        )
+        halves = checks & stuck
+        return Climb(
+            climb.count + 1,
+            here=choose(halves, peak, now),
+            previous=here.r,
+            peak=peak,
+            best=better(climb.best, seen),
+            step=choose(halves, climb.step / 2, climb.step),
+            rises=jnp.where(checks, 0, rises),
+            halved=jnp.where(checks, halves, climb.halved),
+            peak_loss=jnp.where(checks, peak.loss, climb.peak_loss),
+        )
+
+    def unfinished(climb: Climb) -> Array:
+        left = climb.count < num_steps
+        return left & ~climb.best.fools.all() if until_fooled else left
+
+    first, seen = rated(start)
+    climb = Climb(
+        jnp.zeros((), jnp.int32),
+        here=first,
+        previous=start,
+        peak=first,
+        best=better(best, seen),
+        step=jnp.broadcast_to(2 * eps, (x.shape[0], *eps.shape[1:])),
+        rises=jnp.zeros(x.shape[:1], jnp.int32),
+        halved=jnp.ones(x.shape[:1], bool),
+        peak_loss=first.loss,
+    )
+    return jax.lax.while_loop(unfinished, advance, climb).best
+
+
+def random_start(keys: Key, x: Array, eps: Array, norm: Norm, bounds: Bounds | None) -> Array:
+    """A perturbation drawn uniformly from the ball, cut to the bounds: f32[B, *D]."""
+    return inside(x, eps * norms.sample(keys, x, 1.0, norm), bounds)
+
+
+def dlr(logits: Array, y: Array) -> Array:
+    """Difference of logits ratio, f32[B]: the margin in units of the spread of the logits.
+
+        (max_{i != y} z_i - z_y) / (z_(1) - z_(3)),  z_(1) >= z_(2) >= ... the sorted logits
+
+    Neither a shift nor a positive factor of the logits changes it.
+
+    Raises:
+      ValueError: fewer than 3 classes.
+
+    Source: Croce & Hein 2020, eq. 6.
+
+    >>> dlr(jnp.array([[4., 3., 2., 0.]]), jnp.array([0]))
+    Array([-0.5], dtype=float32)
+    """
+    top = _largest(logits, 3)
+    return margin(logits, y) / _or_one(top[:, 0] - top[:, 2])
+
+
+def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
+    """The difference of logits ratio on the way from the class y to the class target, f32[B].
+
+        (z_target - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)
+
+    Raises:
+      ValueError: fewer than 4 classes.
+
+    Source: Croce & Hein 2020, eq. 7.
+
+    >>> targeted_dlr(jnp.array([[4., 3., 2., 0.]]), jnp.array([0]), jnp.array([2]))
+    Array([-0.6666667], dtype=float32)
+    """
+    top = _largest(logits, 4)
+    return difference(logits, y, target) / _or_one(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
+
+
+def difference(logits: Array, y: Array, target: Array) -> Array:
+    """z_target - z_y, f32[B]."""
+    pair = jnp.take_along_axis(logits, jnp.stack([target, y], axis=1), axis=1)
+    return pair[:, 0] - pair[:, 1]
+
+
+def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool) -> Score:
+    """The loss of that name, of labels y or, targeted, of the classes y to reach."""
+    if name not in ("ce", "dlr"):
+        raise ValueError(f'loss must be "ce" or "dlr", got {name!r}')
+    if name == "ce":
+        sign = -1 if targeted else 1
+        return lambda logits: sign * cross_entropy(logits, y)
+    if not targeted:
+        return lambda logits: dlr(logits, y)
+    predicted = labels_at(logits_fn, x, None)
+    return lambda logits: targeted_dlr(logits, predicted, classes(y))
+
+
+def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each step: whether a checkpoint follows it, and the steps since the checkpoint before.
+
+    Checkpoints are at ceil(p_j num_steps), p_1 = .22, p_{j+1} - p_j = max(p_j - p_{j-1} - .03,
+    .06): in percent, as whole numbers.
+    """
+    is_checkpoint, window = np.zeros(num_steps, bool), np.zeros(num_steps, np.int32)
+    percent, gap, last = 22, 22, 0
+    while (at := -(-percent * num_steps // 100)) <= num_steps:
+        if at > last:
+            is_checkpoint[at - 1], window[at - 1], last = True, at - last, at
+        gap = max(gap - 3, 6)
+        percent += gap
+    return is_checkpoint, window
+
+
+def _largest(logits: Array, count: int) -> Array:
+    """The largest logits in falling order, f32[B, count]."""
+    if logits.shape[1] < count:
+        raise ValueError(f'loss="dlr" needs at least {count} classes, got {logits.shape[1]}')
+    return jax.lax.top_k(logits, count)[0]
+
+
+def _or_one(scale: Array) -> Array:
+    return jnp.where(scale == 0, 1, scale)

@@ -1,0 +1,226 @@
+"""AutoAttack: four attacks, each on the rows that withstood the ones before."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
+from adv_jax.attacks.blocks import Fooling, on_survivors
+from adv_jax.attacks.contract import (
+    checked,
+    checked_logits,
+    classes,
+    cross_entropy,
+    labels_at,
+    margin,
+    perturbed,
+    radius,
+)
+from adv_jax.attacks.fab import Found, approach, linf_or_l2, rivals
+from adv_jax.attacks.pgd import Best
+from adv_jax.attacks.square import search
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]) -> Fooling
+
+
+class Rows(NamedTuple):
+    """What the attacks know of each row: x, y i32[B], eps f32[B, 1, ..., 1], key[B], rivals."""
+
+    x: Array
+    y: Array
+    eps: Array
+    keys: Key
+    rivals: Array
+
+
+def auto_attack(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    eps: ArrayLike,
+    norm: Norm = "linf",
+    num_steps: int = 100,
+    num_targets: int = 9,
+    num_queries: int = 5000,
+    block_size: int = 100,
+    bounds: Bounds | None = None,
+    key: Key | None = None,
+) -> Array:
+    """The ensemble by which robust accuracy is reported, its standard version.
+
+    In this order, each on the rows that the former could not fool:
+
+        apgd    on the cross-entropy, one random start
+        apgd    on the targeted difference of logits ratio, for each target
+        fab     to the boundary of one class, for each target (FAB-T)
+        square  by queries alone
+
+    The targets are the num_targets most probable other classes at x. A row is done with the
+    first perturbation that fools. One that nothing fools, or that the model already
+    misclassifies, stays as it is. With 2 or 3 classes the targeted ratio has no denominator, and
+    its numerator takes its place.
+
+    Args:
+      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      norm: "linf" or "l2", or an alias.
+      num_steps: steps of each run of apgd and of fab, >= 1.
+      num_targets: classes to aim at, >= 1; at most K - 1 are.
+      num_queries: forward passes of square, >= 1.
+      block_size: rows to attack at a time, >= 1. It changes memory and speed, not the answer.
+      key: one key, or key[B], which then travel with their rows.
+      logits_fn, x, y, bounds: as in `fgsm`.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: another norm; a count below 1; no key; and as `fgsm`.
+
+    Source: Croce & Hein 2020 (Reliable evaluation), sec. 6, with the targeted attacks of its
+    public program's standard version.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> x, y = jnp.array([[.05, .1], [.5, .5]]), jnp.array([0, 0])
+    >>> x_adv = auto_attack(lambda x: x @ w, x, y, eps=.1, num_steps=9, key=jax.random.key(0))
+    >>> jnp.argmax(x_adv @ w, axis=1)
+    Array([1, 0], dtype=int32)
+    """
+    counts = {"num_steps": num_steps, "num_targets": num_targets, "num_queries": num_queries}
+    for name, count in (counts | {"block_size": block_size}).items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    kind, keys = linf_or_l2(norm), norms.row_keys(key, jnp.shape(x)[0])
+    x = checked(logits_fn, x, y, bounds)
+    eps = radius(eps, x, kind, bounds)
+    eps = jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:]))
+    y = classes(labels_at(logits_fn, x, y))
+    logits = checked_logits(logits_fn(x), batch=x.shape[0])
+    rows = Rows(x, y, eps, keys, rivals(logits, y)[:, :num_targets])
+    setting = {"logits_fn": logits_fn, "norm": kind, "bounds": bounds}
+    climb = partial(_apgd, **setting, num_steps=num_steps)
+    members = (
+        (partial(climb, loss=_cross_entropy), 1),
+        (partial(climb, loss=_aimed), rows.rivals.shape[1]),
+        (partial(_fab, **setting, num_steps=num_steps), rows.rivals.shape[1]),
+        (partial(_square, **setting, num_queries=num_queries), 1),
+    )
+    state = Fooling(jnp.zeros(x.shape, eps.dtype), margin(logits, y) > 0)
+    for number, (member, runs) in enumerate(members):
+        keyed = rows._replace(keys=_folded(keys, number))
+        state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
+    return perturbed(x, norms.project(state.r, eps, kind), bounds)
+
+
+def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int) -> Fooling:
+    """The state after so many runs of a member, one for each target."""
+
+    def run(rank: Array, state: Fooling) -> Fooling:
+        def attack(rows: Rows, done: Array) -> Fooling:
+            return member(rows._replace(keys=_folded(rows.keys, rank)), rows.rivals[:, rank], done)
+
+        return on_survivors(attack, rows, state, block_size)
+
+    return jax.lax.fori_loop(0, runs, run, state)
+
+
+def _apgd(
+    rows: Rows,
+    target: Array,
+    done: Array,
+    *,
+    loss: Callable[[Array, Array, Array], Array],
+    logits_fn: LogitsFn,
+    norm: str,
+    bounds: Bounds | None,
+    num_steps: int,
+) -> Fooling:
+    start = random_start(rows.keys, rows.x, rows.eps, norm, bounds)
+    best = ascend(
+        logits_fn,
+        rows.x,
+        Best(jnp.zeros_like(start), jnp.full(done.shape, -jnp.inf, start.dtype), done),
+        start,
+        score=lambda logits: loss(logits, rows.y, target),
+        fooled=lambda logits: margin(logits, rows.y) > 0,
+        eps=rows.eps,
+        norm=norm,
+        num_steps=num_steps,
+        bounds=bounds,
+        until_fooled=True,
+    )
+    return Fooling(best.r, best.fools)
+
+
+def _fab(
+    rows: Rows,
+    target: Array,
+    done: Array,
+    *,
+    logits_fn: LogitsFn,
+    norm: str,
+    bounds: Bounds | None,
+    num_steps: int,
+) -> Fooling:
+    start, eps = jnp.zeros(rows.x.shape, rows.eps.dtype), rows.eps.reshape(-1)
+    found = approach(
+        logits_fn,
+        rows.x,
+        rows.y,
+        target[:, None],
+        Found(start, jnp.where(done, 0, jnp.inf).astype(eps.dtype)),
+        start,
+        norm=norm,
+        num_steps=num_steps,
+        bounds=bounds,
+        enough=eps,
+    )
+    return Fooling(found.r, found.length <= eps)
+
+
+def _square(
+    rows: Rows,
+    target: Array,
+    done: Array,
+    *,
+    logits_fn: LogitsFn,
+    norm: str,
+    bounds: Bounds | None,
+    num_queries: int,
+) -> Fooling:
+    del target
+    r = jnp.zeros(rows.x.shape, rows.eps.dtype)
+    best = search(
+        logits_fn,
+        rows.x,
+        rows.y,
+        Best(r, jnp.full(done.shape, -jnp.inf, r.dtype), done),
+        rows.keys,
+        eps=rows.eps,
+        norm=norm,
+        num_queries=num_queries,
+        bounds=bounds,
+    )
+    return Fooling(best.r, best.fools)
+
+
+def _cross_entropy(logits: Array, y: Array, target: Array) -> Array:
+    del target
+    return cross_entropy(logits, y)
+
+
+def _aimed(logits: Array, y: Array, target: Array) -> Array:
+    score = targeted_dlr if logits.shape[1] >= 4 else difference
+    return score(logits, y, target)
+
+
+def _folded(keys: Key, number: Array | int) -> Key:
+    """key[B] -> key[B]."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

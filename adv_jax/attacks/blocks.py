@@ -1,0 +1,50 @@
+"""Work only for the rows that still need it, in programs whose shapes are fixed."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.attacks.contract import choose
+from adv_jax.types import Array
+
+Rows = TypeVar("Rows")
+
+
+class Fooling(NamedTuple):
+    """Each row's perturbation that fools, f32[B, *D], 0 if none is known; and whether: bool[B]."""
+
+    r: Array
+    fools: Array
+
+
+def on_survivors(
+    attack: Callable[[Rows, Array], Fooling], rows: Rows, state: Fooling, size: int
+) -> Fooling:
+    """The state after an attack on the rows that are not fooled yet, `size` rows at a time.
+
+    These rows come first, so that only as many blocks are computed as they fill. What becomes of
+    a row does not depend on the block it is in, as long as the attack treats rows alone.
+
+    Args:
+      attack: (rows of a block, done bool[size]) -> Fooling; what it says of rows that are done
+        does not count.
+      rows: arrays, or trees of them, of B rows.
+      size: rows of a block, at most B.
+    """
+    count = (~state.fools).sum()
+    order = jnp.argsort(state.fools, stable=True)
+    order = jnp.pad(order, (0, -len(order) % size), mode="edge")
+
+    def block(carry: tuple[Array, Fooling]) -> tuple[Array, Fooling]:
+        start, state = carry
+        which = jax.lax.dynamic_slice_in_dim(order, start, size)
+        here, before = jax.tree.map(lambda a: a[which], (rows, state))
+        after = attack(here, before.fools)
+        fresh = after.fools & ~before.fools
+        after = Fooling(choose(fresh, after.r, before.r), before.fools | fresh)
+        return start + size, jax.tree.map(lambda a, b: a.at[which].set(b), state, after)
+
+    start = jnp.zeros((), count.dtype)
+    return jax.lax.while_loop(lambda carry: carry[0] < count, block, (start, state))[1]

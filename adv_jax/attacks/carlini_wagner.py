@@ -1,0 +1,116 @@
+"""Carlini and Wagner's l2 attack: the smallest perturbation by Adam behind a tanh."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import (
+    ascent,
+    checked,
+    checked_logits,
+    labels_at,
+    margin,
+    perturbed,
+    radius,
+)
+from adv_jax.attacks.penalty import Shortest, among, search, within
+from adv_jax.types import Array, Bounds, Key, LogitsFn
+
+INNERMOST = 1 - 1e-6  # largest |tanh| to start from: at 1 there is no gradient
+
+
+def carlini_wagner(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    bounds: Bounds | None = None,
+    confidence: ArrayLike = 0.0,
+    search_steps: int = 9,
+    num_steps: int = 1000,
+    learning_rate: ArrayLike = 1e-2,
+    initial_const: ArrayLike = 1e-3,
+    eps: ArrayLike | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """The smallest l2 perturbation that Adam finds for a margin between the logits.
+
+        minimise |r|_2^2 + c * max(confidence - margin(x + r, y), 0),
+        x + r = (hi + lo) / 2 + (hi - lo) / 2 * tanh(w)   over w,
+
+    margin = largest logit of another class minus that of the class to leave, or minus that if it
+    is the class to reach. c is searched row by row for the shortest r with a margin above
+    `confidence`, over all points on the way. A row that has it at x, or never, stays as it is.
+    The defaults are the authors'; on a plainly trained MNIST net num_steps=200 with
+    learning_rate=.05 costs a fifth and finds perturbations .4 % longer (24 digits, untargeted).
+
+    Args:
+      bounds: (lo, hi) of an input value; required.
+      confidence: the margin to exceed, f32[] or f32[B], >= 0, in units of the logits.
+      search_steps: values of c, >= 1.
+      num_steps: gradients for each c, >= 1.
+      learning_rate: of Adam on w, f32[] or f32[B], > 0.
+      initial_const: the first c, f32[] or f32[B], > 0.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected into that l2 ball.
+      logits_fn, x, y, targeted, key: as in `fgsm`; key is not used.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: bounds=None; num_steps or search_steps below 1; and as `fgsm`.
+
+    Source: Carlini & Wagner 2017, sec. V-A, V-B and VI-A, loss f_6; the numbers of steps and the
+    search from their public program, but without its early stop, which looks at a whole batch.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # Equal logits where 2 x_0 + 2 x_1 = 0.
+    >>> x = jnp.array([[.5, .5]])
+    >>> x_adv = carlini_wagner(lambda x: x @ w, x, jnp.array([0]), bounds=(-1., 1.), num_steps=100)
+    >>> jnp.round(x_adv, 1) + 0
+    Array([[0., 0.]], dtype=float32)
+    """
+    del key
+    if bounds is None:
+        raise ValueError("bounds=(lo, hi) are required by carlini_wagner, got None")
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    x = checked(logits_fn, x, y, bounds)
+    eps = None if eps is None else radius(eps, x, "l2", bounds)
+    y = labels_at(logits_fn, x, y, targeted=targeted)
+    sign = -1 if targeted else 1
+    confidence = norms.per_row("confidence", confidence, x).ravel()
+    origin = x.astype(norms.working_dtype(x.dtype))
+    middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
+    start = jnp.arctanh(jnp.clip((origin - middle) / half, -INNERMOST, INNERMOST))
+    adam = optax.adam(norms.per_row("learning_rate", learning_rate, x))
+
+    def reached(logits: Array, y: Array) -> Array:
+        return sign * margin(logits, y) - confidence
+
+    def attempt(const: Array) -> Shortest:
+        const = norms.per_row("c", const, x)
+
+        def step(carry: tuple, _: None) -> tuple[tuple, None]:
+            w, state, best = carry
+            r, pull = jax.vjp(lambda w: middle + half * jnp.tanh(w) - origin, w)
+            point = perturbed(x, r, bounds)
+            at = ascent(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
+            best = best.or_shorter(among(r, reached(at.logits, y) > 0))
+            (slope,) = pull(2 * r - const * at.gradient)
+            updates, state = adam.update(slope, state)
+            return (optax.apply_updates(w, updates), state, best), None
+
+        nothing = Shortest(jnp.zeros_like(origin), jnp.full(x.shape[:1], jnp.inf, origin.dtype))
+        carry = start, adam.init(start), nothing
+        (_, _, best), _ = jax.lax.scan(step, carry, length=num_steps)
+        return best
+
+    unmoved = among(
+        jnp.zeros_like(origin), reached(checked_logits(logits_fn(x), batch=x.shape[0]), y) > 0
+    )
+    r = search(attempt, unmoved, initial_const=initial_const, search_steps=search_steps)
+    return within(x, r, eps, bounds)

@@ -1,0 +1,103 @@
+"""DeepFool: again and again to the nearest class of the linear model, until the class changes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import checked, choose, inside, labels_at, margin, perturbed, radius
+from adv_jax.attacks.jacobian import nearest_boundary, values_fn
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+# In units of x and of the norm. Where the bounds cut a part of every step off, the steps would
+# shrink before the boundary without ever crossing it. The authors' program adds as much to each.
+MIN_STEP = 1e-4
+
+
+class Walk(NamedTuple):
+    """Where each row is.
+
+    step: i32[], how many steps the longest walk has made.
+    r: f32[B, *D], the sum of the row's steps.
+    fools: bool[B], the row has arrived and moves no more.
+    """
+
+    step: Array
+    r: Array
+    fools: Array
+
+
+def deepfool(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    norm: Norm = "l2",
+    num_steps: int = 50,
+    overshoot: ArrayLike = 0.02,
+    eps: ArrayLike | None = None,
+    bounds: Bounds | None = None,
+    key: Key | None = None,
+) -> Array:
+    """DeepFool, a small perturbation that changes the class: steps to the nearest linear boundary.
+
+        x_t = x + (1 + overshoot) * (r_1 + ... + r_t),
+        r_{t+1} = |f_j - f_y| / ||v||_* * argmax_{||u|| <= 1} <v, u>,   v = grad (f_j - f_y)(x_t),
+
+    with the logits f at x_t and the class j != y of the shortest step, until x_t is no longer
+    classified as y. Each row stops by itself. Where the logits are affine, one step is exact; no
+    step is shorter than `MIN_STEP`.
+
+    Args:
+      norm: "l2" or "linf" as in the paper; "l1" (one feature a step), "rms" or an alias.
+      num_steps: most steps a row may take, >= 1.
+      overshoot: share by which the sum of the steps is lengthened to cross the boundary, f32[].
+      eps: None: the perturbation as found; f32[] or f32[B], >= 0, in units of x and of the norm:
+        projected onto the ball of this radius.
+      logits_fn, x, y, bounds, key: as in `fgsm`; there is no targeted form. Every x_t is clipped.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that the model already
+      misclassifies stays as it is, and so does one that has not left y after num_steps.
+
+    Raises:
+      ValueError: num_steps below 1; and as `fgsm`.
+
+    Source: Moosavi-Dezfooli, Fawzi & Frossard 2016, Algorithm 2 and sec. 3.3 (other norms).
+
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # The logits differ by 2 x_1 + 2 x_2.
+    >>> deepfool(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), overshoot=.1)
+    Array([[-0.05, -0.05]], dtype=float32)
+    """
+    del key
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    x = checked(logits_fn, x, y, bounds)
+    size = None if eps is None else radius(eps, x, norm, bounds)
+    y = labels_at(logits_fn, x, y)
+    stretch = 1 + jnp.asarray(overshoot, norms.working_dtype(x.dtype))
+
+    def advance(walk: Walk) -> Walk:
+        point = perturbed(x, stretch * walk.r, bounds)
+        logits, pullback = jax.vjp(values_fn(logits_fn, "logits"), point)
+        fools = walk.fools | (margin(logits, y) > 0)
+
+        def longer() -> Array:
+            distance, direction = nearest_boundary(logits, pullback, y, norm)
+            length = jnp.where(jnp.isinf(distance), 0, jnp.maximum(distance, MIN_STEP))
+            return walk.r + length * direction
+
+        # The last look at the model, when all have arrived, needs no backward passes.
+        moves = (walk.step < num_steps) & ~fools.all()
+        r = jax.lax.stop_gradient(jax.lax.cond(moves, longer, lambda: walk.r))
+        return Walk(walk.step + 1, choose(fools, walk.r, r), fools)
+
+    def unfinished(walk: Walk) -> Array:
+        return (walk.step <= num_steps) & ~walk.fools.all()
+
+    start = Walk(jnp.int32(0), jnp.zeros(x.shape, stretch.dtype), jnp.zeros(x.shape[0], bool))
+    walk = jax.lax.while_loop(unfinished, advance, start)
+    r = inside(x, stretch * choose(walk.fools, walk.r, jnp.zeros_like(walk.r)), bounds)
+    return perturbed(x, r if size is None else norms.project(r, size, norm), bounds)

@@ -1,0 +1,306 @@
+"""Fast adaptive boundary attack: small perturbations by projection onto linearised boundaries."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import (
+    checked,
+    checked_logits,
+    choose,
+    classes,
+    inside,
+    labels_at,
+    margin,
+    perturbed,
+    radius,
+)
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+
+class Found(NamedTuple):
+    """Each row's shortest perturbation that fools: r f32[B, *D], length f32[B], inf if none."""
+
+    r: Array
+    length: Array
+
+
+class Plane(NamedTuple):
+    """Where a rival class draws level, linearised: gap + <slope, moved> = 0.
+
+    gap: f32[B]; slope: f32[B, *D]; distance: f32[B], to it in the norm of the attack.
+    """
+
+    gap: Array
+    slope: Array
+    distance: Array
+
+
+def fab(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    norm: Norm = "linf",
+    num_steps: int = 100,
+    restarts: int = 1,
+    num_targets: int | None = None,
+    alpha_max: ArrayLike = 0.1,
+    eta: ArrayLike = 1.05,
+    beta: ArrayLike = 0.9,
+    eps: ArrayLike | None = None,
+    bounds: Bounds | None = None,
+    key: Key | None = None,
+) -> Array:
+    """The shortest perturbation that fools the model, by steps onto its linearised boundaries.
+
+        x_{t+1} = (1 - a) (x_t + eta d_t) + a (x + eta d),
+        a = min(|d_t| / (|d_t| + |d|), alpha_max),
+
+    where d_t and d lead from x_t and from x to the nearest point inside the bounds of the plane
+    on which, as linearised at x_t, the nearest class draws level with y. A point that fools is a
+    candidate for the answer, and the next step starts at x + beta (x_t - x). At the end three
+    secant steps move the best candidate along its segment to x closer to the boundary.
+
+    A row that the model already misclassifies stays as it is, and so does one for which nothing
+    is found.
+
+    Args:
+      norm: "linf" or "l2", or an alias.
+      num_steps: planes to take for each run, >= 1.
+      restarts: runs, >= 1; the first from x, the others, which need a key, from a random point
+        half as far as the best candidate (at most eps / 2).
+      num_targets: None: each step looks at the planes of all other classes, K - 1 backward
+        passes. A number (FAB-T): that many times the runs, the j-th for the plane of the class
+        that is j-th after y at x, one backward pass a step; at most K - 1 are made.
+      alpha_max: largest weight of the step from x, in [0, 1].
+      eta: overshoot of a step, >= 1.
+      beta: how much of the way from x is kept after success, in (0, 1).
+      eps: None: the shortest perturbation found. f32[] or f32[B], >= 0: that, projected into
+        the ball of this radius.
+      key: for restarts: one key, or key[B], which then travel with their rows.
+      logits_fn, x, y, bounds: as in `fgsm`.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: another norm; num_steps, restarts or num_targets below 1; restarts without a
+        key; and as `fgsm`.
+
+    Sources: Croce & Hein 2020 (Minimally distorted adversarial examples), Algorithm 1; FAB-T:
+    Croce & Hein 2020 (Reliable evaluation), appendix.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # Logits draw level where x_1 + x_2 = 0.
+    >>> jnp.round(fab(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 2)
+    Array([[ 0.1, -0.1]], dtype=float32)
+    """
+    targets = 1 if num_targets is None else num_targets
+    for name, count in (("num_steps", num_steps), ("restarts", restarts), ("num_targets", targets)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if restarts > 1 and key is None:
+        raise ValueError(f"restarts={restarts} needs a key")
+    kind = linf_or_l2(norm)
+    x = checked(logits_fn, x, y, bounds)
+    ball = None if eps is None else radius(eps, x, kind, bounds)
+    y = classes(labels_at(logits_fn, x, y))
+    logits = checked_logits(logits_fn(x), batch=x.shape[0])
+    others = rivals(logits, y)
+    runs = others[:, None] if num_targets is None else others[:, :num_targets, None]
+    steps = {"num_steps": num_steps, "alpha_max": alpha_max, "eta": eta, "beta": beta}
+    walk = partial(approach, logits_fn, x, y, norm=kind, bounds=bounds, **steps)
+
+    def run(found: Found, number: Array) -> tuple[Found, None]:
+        start = jnp.zeros_like(found.r)
+        if restarts > 1:
+            keys = jax.vmap(jax.random.fold_in, (0, None))(norms.row_keys(key, x.shape[0]), number)
+            away = _away(keys, x, found, ball, kind, bounds)
+            start = jnp.where(number % restarts == 0, start, away)
+        opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
+        return walk(opponents, found, start), None
+
+    r = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    found = Found(r, jnp.where(margin(logits, y) > 0, 0, jnp.inf).astype(r.dtype))
+    found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
+    r = _closer(logits_fn, x, y, margin(logits, y), found.r, bounds)
+    return perturbed(x, r if ball is None else norms.project(r, ball, kind), bounds)
+
+
+def approach(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    rivals: Array,
+    found: Found,
+    start: Array,
+    *,
+    norm: str,
+    num_steps: int,
+    alpha_max: ArrayLike = 0.1,
+    eta: ArrayLike = 1.05,
+    beta: ArrayLike = 0.9,
+    bounds: Bounds | None,
+    enough: ArrayLike = 0.0,
+) -> Found:
+    """One run of FAB from x + start: the shorter, row by row, of `found` and what it finds.
+
+    Args:
+      rivals: i32[B, M], the classes whose planes are looked at.
+      enough: f32[] or f32[B]: a row with a perturbation that is not longer is left alone, and
+        the run ends when all have one.
+    """
+    origin = x.astype(start.dtype)
+
+    def advance(carry: tuple[Array, Array, Found]) -> tuple[Array, Array, Found]:
+        count, r, found = carry
+        plane = _nearest_plane(logits_fn, perturbed(x, r, bounds), y, rivals, norm)
+        back = _dot(plane.slope, r) - plane.gap
+        here = onto_plane(origin + r, plane.slope, -plane.gap, norm, bounds)
+        home = onto_plane(origin, plane.slope, back, norm, bounds)
+        to_here, to_home = norms.norm(here, norm), norms.norm(home, norm)
+        alpha = jnp.minimum(to_here / _or_one(to_here + to_home), alpha_max)
+        alpha = norms.per_row("alpha", alpha, r)
+        r = inside(x, (1 - alpha) * (r + eta * here) + alpha * eta * home, bounds)
+        logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
+        fools, length = margin(logits, y) > 0, norms.norm(r, norm)
+        shorter = fools & (length < found.length) & (found.length > enough)
+        return (
+            count + 1,
+            choose(fools, jnp.multiply(beta, r), r),
+            choose(shorter, Found(r, length), found),
+        )
+
+    def unfinished(carry: tuple[Array, Array, Found]) -> Array:
+        count, _, found = carry
+        return (count < num_steps) & (found.length > enough).any()
+
+    return jax.lax.while_loop(unfinished, advance, (jnp.zeros((), jnp.int32), start, found))[2]
+
+
+def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds | None) -> Array:
+    """Shortest d with <slope, d> = gap and point + d inside the bounds: f32[B, *D].
+
+    Each entry goes towards the plane, by the same length (linf) or in proportion to its slope
+    (l2), and stops at the bound. Entries that must stop are found round by round, which ends at
+    the exact answer (variable fixing). Where the plane lies outside the bounds, the answer leads
+    to their corner next to it; where the slope is 0, it is 0.
+
+    Source of the method: Kiwiel 2008, Breakpoint searching algorithms for the continuous
+    quadratic knapsack problem, and the references there.
+    """
+    x, w = (a.reshape(a.shape[0], -1) for a in (point, slope))
+    # Only the ratio of gap and slope counts; in units of the largest slope no square underflows.
+    unit = _or_one(jnp.abs(w).max(axis=1, keepdims=True))
+    w, gap = w / unit, gap[:, None] / unit
+    toward, size = jnp.sign(w) * jnp.sign(gap), jnp.abs(w)
+    lo, hi = (-jnp.inf, jnp.inf) if bounds is None else bounds
+    room = jnp.where(toward == 0, 0, jnp.where(toward > 0, hi - x, x - lo))
+    reach = jnp.sign(size) if norm == "linf" else size
+
+    def level(stopped: Array) -> Array:
+        rest = jnp.abs(gap) - jnp.where(stopped, size * room, 0).sum(axis=1, keepdims=True)
+        rate = jnp.where(stopped, 0, size * reach).sum(axis=1, keepdims=True)
+        return jnp.where(rate > 0, jnp.maximum(rest, 0) / _or_one(rate), jnp.inf)
+
+    def fix(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        stopped, _ = carry
+        now = stopped | (room <= jnp.where(stopped, 0, level(stopped) * reach))
+        return now, (now & ~stopped).any()
+
+    stopped, _ = jax.lax.while_loop(lambda carry: carry[1], fix, (size == 0, jnp.array(True)))
+    moved = jnp.where(stopped, room, level(stopped) * reach)
+    return (toward * moved).reshape(slope.shape)
+
+
+def rivals(logits: Array, y: Array) -> Array:
+    """The classes other than y, the most probable first: i32[B, K - 1]."""
+    is_label = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
+    return jnp.argsort(jnp.where(is_label, jnp.inf, -logits), axis=1)[:, :-1]
+
+
+def linf_or_l2(norm: Norm) -> str:
+    """The canonical name of one of the two norms.
+
+    Raises:
+      ValueError: another norm.
+    """
+    kind = norms.canonical(norm)
+    if kind not in ("linf", "l2"):
+        raise ValueError(f'norm must be "linf" or "l2" here, got {norm!r}')
+    return kind
+
+
+def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, norm: str) -> Plane:
+    """The plane of the rival, of rivals i32[B, M], that is nearest to the point."""
+    dtype = norms.working_dtype(point.dtype)
+    logits, pull = jax.vjp(lambda z: checked_logits(logits_fn(z), batch=z.shape[0]), point)
+    count, label = logits.shape[1], jax.nn.one_hot(y, logits.shape[1], dtype=logits.dtype)
+
+    def consider(m: Array, nearest: Plane) -> Plane:
+        ahead = jax.nn.one_hot(rivals[:, m], count, dtype=logits.dtype) - label
+        gap, slope = (logits * ahead).sum(axis=1), pull(ahead)[0].astype(dtype)
+        steepness = norms.norm(slope, "l1" if norm == "linf" else "l2")
+        distance = jnp.where(steepness > 0, jnp.abs(gap) / _or_one(steepness), jnp.inf)
+        return choose(distance < nearest.distance, Plane(gap, slope, distance), nearest)
+
+    none = Plane(
+        gap=jnp.zeros(y.shape, logits.dtype),
+        slope=jnp.zeros(point.shape, dtype),
+        distance=jnp.full(y.shape, jnp.inf, logits.dtype),
+    )
+    return jax.lax.fori_loop(0, rivals.shape[1], consider, none)
+
+
+def _away(
+    keys: Key, x: Array, found: Found, ball: Array | None, norm: str, bounds: Bounds | None
+) -> Array:
+    """A random start half as far as the best candidate, at most half the ball: f32[B, *D].
+
+    Where there is neither, it is x.
+    """
+    limit = jnp.inf if ball is None else ball
+    half = jnp.minimum(norms.per_row("length", found.length, x), limit) / 2
+    direction = norms.sample(keys, x, 1.0, norm)
+    sphere = direction / norms.per_row("length", _or_one(norms.norm(direction, norm)), x)
+    return inside(x, jnp.where(jnp.isfinite(half), half, 0) * sphere, bounds)
+
+
+def _closer(
+    logits_fn: LogitsFn, x: Array, y: Array, at_x: Array, r: Array, bounds: Bounds | None
+) -> Array:
+    """Three secant steps for margin = 0 on the segments from x to x + r; r still fools.
+
+    at_x: f32[B], the margin at x.
+    """
+
+    def margin_at(r: Array) -> Array:
+        logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
+        return margin(logits, y)
+
+    def secant(_: Array, carry: tuple) -> tuple:
+        (near, below), (far, above) = carry
+        # A thousandth of the way too far: on a straight way rounding would decide otherwise.
+        share = jnp.clip(below / _or_one(below - above) + 1e-3, 0, 1)
+        share = norms.per_row("share", share, x)
+        between = near + share * (far - near)
+        value = margin_at(between)
+        tried, fools = (between, value), value > 0
+        return choose(fools, (near, below), tried), choose(fools, tried, (far, above))
+
+    _, (r, _) = jax.lax.fori_loop(0, 3, secant, ((jnp.zeros_like(r), at_x), (r, margin_at(r))))
+    return r
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """<a, b> of each row: f32[B]."""
+    return (a * b).reshape(a.shape[0], -1).sum(axis=1)
+
+
+def _or_one(scale: Array) -> Array:
+    return jnp.where(scale == 0, 1, scale)

@@ -1,0 +1,205 @@
+"""The derivative of every class by the input, and the boundaries of the linear model it gives."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import (
+    as_batch,
+    checked,
+    checked_labels,
+    checked_logits,
+    classes,
+    labels_at,
+    margin,
+    perturbed,
+    radius,
+)
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)
+
+
+class Boundary(NamedTuple):
+    """Where the linear model stops preferring a class.
+
+    distance: f32[B, 1, ..., 1], in the norm; < 0: on the other side; inf: there is no boundary.
+    direction: f32[B, *D], the shortest way, of norm 1; 0 where there is no boundary.
+    """
+
+    distance: Array
+    direction: Array
+
+
+def class_jacobian(logits_fn: LogitsFn, x: Array, of: str = "probs") -> tuple[Array, Array]:
+    """All classes and their derivatives by the input, J_k = d value_k / d x.
+
+    One forward pass, then a backward pass for each class: vmapped on accelerators, and on a CPU in
+    turn, where the activations of all classes would leave the cache. Probabilities sum to 1, so
+    that the most probable class needs no pass of its own: its derivative is minus the sum of the
+    others'.
+
+    Args:
+      logits_fn: f32[B, *D] -> f32[B, K]; rows must not interact.
+      x: f[B, *D].
+      of: "probs", the softmax of the logits, or "logits".
+
+    Returns:
+      The values f32[B, K] and the Jacobian f32[B, K, *D].
+
+    Raises:
+      ValueError: unknown `of`; x or the logits of a wrong shape or dtype.
+
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # At x = 0 both probabilities are 1/2.
+    >>> class_jacobian(lambda x: x @ w, jnp.zeros((1, 2)))[1]
+    Array([[[ 0.5,  0.5],
+            [-0.5, -0.5]]], dtype=float32)
+    """
+    x = as_batch(x)
+    values, pullback = jax.vjp(values_fn(logits_fn, of), x)
+    batch, count = values.shape
+    rows = jnp.arange(batch)
+    left_out = jnp.argmax(values, axis=1) if of == "probs" else jnp.full(batch, count)
+    passes = count - 1 if of == "probs" else count
+
+    def derivative(i: Array) -> tuple[Array, Array]:
+        k = i + (i >= left_out)  # i32[B], each class but the one left out, in order
+        (of_k,) = pullback(jax.nn.one_hot(k, count, dtype=values.dtype))
+        return k, of_k.astype(values.dtype)
+
+    def fill(i: Array, jacobian: Array) -> Array:
+        k, of_k = derivative(i)
+        return jacobian.at[rows, k].set(of_k)
+
+    jacobian = jnp.zeros((batch, count, *x.shape[1:]), values.dtype)
+    if jax.default_backend() == "cpu":
+        jacobian = jax.lax.fori_loop(0, passes, fill, jacobian)
+    else:
+        k, of_k = jax.vmap(derivative)(jnp.arange(passes))
+        jacobian = jacobian.at[rows, k].set(of_k)
+    if of == "probs":
+        jacobian = jacobian.at[rows, left_out].set(-jacobian.sum(axis=1))
+    return values, jacobian
+
+
+def adv_alpha(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    norm: Norm = "l2",
+    eps: ArrayLike | None = None,
+    bounds: Bounds | None = None,
+    key: Key | None = None,
+) -> Array:
+    """Huang's Algorithm 1 (Adv_Alpha): to the nearest class, were the probabilities linear.
+
+        r_j = argmin ||r||  such that  a_j + <T_j, r> >= a_y + <T_y, r>,   a = softmax(logits),
+            = (a_y - a_j) / ||v||_* * argmax_{||u|| <= 1} <v, u>,   v = T_j - T_y = d(a_j - a_y)/dx,
+
+    and of all classes j != y the one of the shortest r_j. That is (a_y - a_j) times v / ||v||_2^2
+    under l2, sign(v) / ||v||_1 under linf and sign(v_k) / |v_k| * e_k with the largest |v_k|
+    under l1. A class with v = 0 is left out; if all are, then x stays as it is.
+
+    Args:
+      norm: "l2", "linf", "l1", "rms" or an alias (`norms.canonical`).
+      eps: None: r itself, which ends on the boundary of the linear model; f32[] or f32[B], >= 0,
+        in units of x and of the norm: r scaled to this length.
+      logits_fn, x, y, bounds, key: as in `fgsm`; there is no targeted form.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that the model already
+      misclassifies stays as it is without eps; with eps it is moved deeper into the wrong class,
+      where a_y - a_j < 0 makes r_j the most negative.
+
+    Raises:
+      ValueError: as `fgsm`.
+
+    Source: Huang et al. 2015, Prop. 3 and 4, Algorithm 1, sec. 6.1.2. Printed with the
+    inequality turned round, without the square under l2 and without the sign under l1.
+
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> logits_fn = lambda x: x @ w
+    >>> adv_alpha(logits_fn, jnp.array([[.5, .5]]), jnp.array([0]), eps=2 ** .5)
+    Array([[-0.5, -0.5]], dtype=float32)
+    """
+    del key
+    x = checked(logits_fn, x, y, bounds)
+    length = None if eps is None else radius(eps, x, norm, bounds)
+    y = labels_at(logits_fn, x, y)
+    probs, pullback = jax.vjp(values_fn(logits_fn, "probs"), x)
+    distance, direction = nearest_boundary(probs, pullback, y, norm)
+    if length is None:
+        stays = (margin(probs, y) > 0).reshape(distance.shape) | jnp.isinf(distance)
+        length = jnp.where(stays, 0, distance)
+    return perturbed(x, length * direction, bounds)
+
+
+def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) -> Boundary:
+    """The boundary nearest to x between y and any other class of the linear model around x.
+
+        distance_j = (value_y - value_j) / ||v||_*,   v = d(value_j - value_y) / dx
+
+    One backward pass for each j != y: vmapped on accelerators; in turn on a CPU, where only the
+    nearest is kept, so that the memory does not grow with the number of classes.
+
+    Args:
+      values: f32[B, K] at x.
+      pullback: of `jax.vjp`, f32[B, K] -> (f[B, *D],).
+      y: i32[B] or f32[B, K], of which the most probable class counts.
+    """
+    count, y = values.shape[1], classes(checked_labels(y, values))
+    is_label = jax.nn.one_hot(y, count, dtype=values.dtype)
+
+    def boundary(i: Array) -> Boundary:
+        other = i + (i >= y)  # i32[B], each class but y, in order
+        difference = jax.nn.one_hot(other, count, dtype=values.dtype) - is_label
+        (slope,) = pullback(difference)
+        direction = norms.dual(slope, norm)
+        axes = tuple(range(1, slope.ndim))
+        steepness = jnp.sum(slope * direction, axis=axes, keepdims=True)  # ||v||_*
+        lead = -jnp.sum(difference * values, axis=1).reshape(steepness.shape)
+        flat = steepness == 0
+        return Boundary(jnp.where(flat, jnp.inf, lead / jnp.where(flat, 1, steepness)), direction)
+
+    def nearer(i: Array, nearest: Boundary) -> Boundary:
+        here = boundary(i)
+        closer = here.distance < nearest.distance
+        return jax.tree.map(lambda a, b: jnp.where(closer, a, b), here, nearest)
+
+    if jax.default_backend() == "cpu":
+        (like,) = jax.eval_shape(pullback, values)
+        dtype = norms.working_dtype(like.dtype)
+        rows = like.shape[0], *(1,) * (like.ndim - 1)
+        start = Boundary(jnp.full(rows, jnp.inf, dtype), jnp.zeros(like.shape, dtype))
+        return jax.lax.fori_loop(0, count - 1, nearer, start)
+    every = jax.vmap(boundary)(jnp.arange(count - 1))
+    first = jnp.argmin(every.distance, axis=0, keepdims=True)
+    return jax.tree.map(lambda a: jnp.take_along_axis(a, first, axis=0)[0], every)
+
+
+def values_fn(logits_fn: LogitsFn, of: str) -> LogitsFn:
+    """x f[B, *D] -> its "logits" or "probs", f32[B, K].
+
+    Raises:
+      ValueError: another `of`; logits that are no f32[B, K].
+    """
+    kinds = {"logits": lambda logits: logits, "probs": _softmax}
+    if of not in kinds:
+        raise ValueError(f'of must be "probs" or "logits", got {of!r}')
+    return lambda x: kinds[of](checked_logits(logits_fn(x), batch=x.shape[0]))
+
+
+def _softmax(logits: Array) -> Array:
+    """Softmax of f32[B, K], the largest probability as 1 minus the others.
+
+    Else its derivative, p (1 - p) by its own logit, would be 0 once float32 rounds p to 1.
+    """
+    probs = jax.nn.softmax(logits)
+    wins = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=bool)
+    others = jnp.where(wins, 0, probs)
+    return jnp.where(wins, 1 - others.sum(axis=1, keepdims=True), others)

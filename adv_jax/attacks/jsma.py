@@ -1,0 +1,146 @@
+"""The Jacobian-based saliency map attack: few features, changed in pairs, as far as they go."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import (
+    checked,
+    checked_labels,
+    classes,
+    inside,
+    labels_at,
+    moved,
+    perturbed,
+)
+from adv_jax.attacks.jacobian import values_fn
+from adv_jax.attacks.targets import next_class
+from adv_jax.types import Array, Bounds, Key, LogitsFn
+
+
+class Search(NamedTuple):
+    """Where each row is.
+
+    step: i32[], how many pairs the longest search has changed.
+    r: f32[B, *D], the changes so far.
+    active: bool[B], the row goes on.
+    """
+
+    step: Array
+    r: Array
+    active: Array
+
+
+def jsma(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    theta: ArrayLike = 1.0,
+    gamma: ArrayLike = 0.1,
+    of: str = "logits",
+    bounds: Bounds | None = None,
+    targeted: bool = True,
+    key: Key | None = None,
+) -> Array:
+    """Papernot's saliency map attack (JSMA): changes the pair of features that helps a class most.
+
+        a_i = d F_t / d x_i,   b_i = sum_{j != t} d F_j / d x_i,
+        (p, q) = argmax_{p < q} -(a_p + a_q) (b_p + b_q)  where  a_p + a_q > 0 > b_p + b_q,
+
+    (all three signs of a and b turned round if theta < 0); then theta is added to x_p and x_q,
+    until the model says t, or gamma is used up, or no pair is left. A feature at its bound is no
+    longer a candidate. Each row stops by itself.
+
+    Args:
+      y: i32[B] or f32[B, K], the class t to reach. If not targeted, the label (None: the model's
+        own prediction), and t is the class after it, (y + 1) mod K.
+      theta: change of one feature, f32[], in units of x; < 0: downwards.
+      gamma: largest share of the features to change, f32[] or f32[B], in [0, 1]: at most
+        floor(gamma * d / 2) pairs of d features.
+      of: F is the "logits", as in the paper (JSMA-Z), or the "probs" of the softmax (JSMA-F),
+        where b = -a and so the two features of the largest derivatives win.
+      logits_fn, x, bounds, key: as in `fgsm`. Without bounds a feature may be changed again.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is classified as t
+      stays as it is; one that does not reach t keeps its changes.
+
+    Raises:
+      ValueError: unknown `of`; and as `fgsm`.
+
+    Sources: Papernot et al. 2016, eq. 8 and Algorithm 3; Carlini & Wagner 2017, sec. 3 (the two
+    forms of F).
+
+    >>> w = jnp.array([[-1., 1.], [-2., 0.], [0., 3.], [2., 0.]])
+    >>> jsma(lambda x: x @ w, jnp.array([[0., 0., 0., 1.]]), jnp.array([1]), gamma=.5,
+    ...      bounds=(0., 1.))
+    Array([[0., 1., 1., 1.]], dtype=float32)
+    """
+    del key
+    x = checked(logits_fn, x, y, bounds)
+    batch, dtype = x.shape[0], norms.working_dtype(x.dtype)
+    theta = jnp.asarray(theta, dtype)
+    # float32 holds a share such as .7 a little too small.
+    pairs = norms.per_row("gamma", gamma, x).reshape(-1) * (x.size // batch) / 2 * (1 + 1e-6)
+    y = classes(labels_at(logits_fn, x, y, targeted=targeted))
+
+    def change(search: Search) -> Search:
+        values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))
+        label = checked_labels(y, values)
+        target = label if targeted else next_class(label, values.shape[1])
+        active = search.active & (jnp.argmax(values, axis=1) != target)
+        active &= search.step + 1 <= pairs
+        is_target = jax.nn.one_hot(target, values.shape[1], dtype=values.dtype)
+        (helps,), (hinders,) = pullback(is_target), pullback(1 - is_target)
+        further = inside(x, search.r + theta, bounds)
+        sign = jnp.sign(theta)
+        pair = _best_pair(sign * helps, sign * hinders, further != search.r)
+        found = pair.reshape(batch, -1).any(axis=1)
+        pair &= active.reshape(-1, *(1,) * (x.ndim - 1))
+        r = jnp.where(pair, further, search.r)
+        return Search(search.step + 1, r, active & found)
+
+    start = Search(jnp.int32(0), jnp.zeros(x.shape, dtype), jnp.ones(batch, bool))
+    search = jax.lax.while_loop(lambda search: search.active.any(), change, start)
+    return perturbed(x, search.r, bounds)
+
+
+def _best_pair(helps: Array, hinders: Array, domain: Array) -> Array:
+    """The two features of the highest score -(a_p + a_q) (b_p + b_q), or none: bool[B, *D].
+
+    Args:
+      helps: a, f32[B, *D].
+      hinders: b, f32[B, *D].
+      domain: bool[B, *D], the features to choose from.
+    """
+    batch, size = domain.shape[0], domain[0].size
+    a, c = (_unit(rows.reshape(batch, size)) for rows in (helps, -hinders))
+    a = jnp.where(domain.reshape(batch, size), a, -jnp.inf)
+    twice = [jnp.concatenate([rows, rows], axis=1) for rows in (a, c)]
+
+    def score(a_q: Array, c_q: Array) -> Array:
+        return jnp.maximum(a + a_q, 0) * jnp.maximum(c + c_q, 0)
+
+    def with_shifted(shift: int, best: Array) -> Array:
+        a_q, c_q = (jax.lax.dynamic_slice_in_dim(rows, shift, size, axis=1) for rows in twice)
+        return jnp.maximum(best, score(a_q, c_q))
+
+    # Of each p, its best with q = p + 1, ..., p + d/2 (mod d), which are all pairs; then q again,
+    # of the winning p alone. So no array holds d x d scores, nor does an argmax run over them.
+    best = jax.lax.fori_loop(1, size // 2 + 1, with_shifted, jnp.zeros_like(a), unroll=8)
+    p, index = jnp.argmax(best, axis=1)[:, None], jnp.arange(size)
+    of_p = score(*(jnp.take_along_axis(rows, p, axis=1) for rows in (a, c)))
+    of_p = jnp.where(index == p, 0, of_p)
+    q = jnp.argmax(of_p, axis=1)[:, None]
+    found = of_p.max(axis=1, keepdims=True) > 0
+    return (((index == p) | (index == q)) & found).reshape(domain.shape)
+
+
+def _unit(rows: Array) -> Array:
+    """f32[B, d], each row divided by its largest |entry|, lest a product of two underflow."""
+    largest = norms.norm(rows, "linf")[:, None]
+    return rows / jnp.where(largest == 0, 1, largest)

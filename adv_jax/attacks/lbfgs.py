@@ -1,0 +1,170 @@
+"""Attacks by bounded L-BFGS: the first adversarial examples, and those of features."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.box_lbfgs import box_lbfgs
+from adv_jax.attacks.contract import (
+    as_batch,
+    ascent,
+    checked,
+    checked_logits,
+    classes,
+    cross_entropy,
+    describe,
+    inside,
+    labels_at,
+    margin,
+    moved,
+    perturbed,
+    radius,
+)
+from adv_jax.attacks.penalty import Shortest, among, search, squared, within
+from adv_jax.types import Array, Bounds, Key, LogitsFn
+
+
+def lbfgs(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    bounds: Bounds | None = None,
+    num_steps: int = 50,
+    search_steps: int = 5,
+    initial_const: ArrayLike = 1e-2,
+    eps: ArrayLike | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """The smallest perturbation that box-constrained L-BFGS finds.
+
+        minimise |r|_2^2 + c * loss(x + r, y)   subject to   lo <= x + r <= hi,
+
+    loss = -log p_y, y the class to reach, or -log(1 - p_y), y the class to leave (the paper only
+    reaches classes; log p_y has no minimum and leads far away). c is searched row by row for the
+    shortest r that fools the model; a row that no c fools, or that is fooled where it is, stays
+    as it is.
+
+    Args:
+      bounds: (lo, hi) of an input value; required.
+      num_steps: gradients for each c, besides the one at x, >= 1.
+      search_steps: values of c, >= 1.
+      initial_const: the first c, f32[] or f32[B], > 0, in squared units of x.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected into that l2 ball.
+      logits_fn, x, y, targeted, key: as in `fgsm`; key is not used.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: bounds=None; num_steps or search_steps below 1; and as `fgsm`.
+
+    Sources: Szegedy et al. 2014, sec. 4.1, where c stands at the norm; the square and the
+    search from Carlini & Wagner 2017, sec. III-A, and its public programs.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # Equal logits where 2 x_0 + 2 x_1 = 0.
+    >>> x = jnp.array([[.5, .5]])
+    >>> x_adv = lbfgs(lambda x: x @ w, x, jnp.array([0]), bounds=(-1., 1.), search_steps=9)
+    >>> jnp.round(x_adv, 2) + 0
+    Array([[0., 0.]], dtype=float32)
+    """
+    del key
+    if bounds is None:
+        raise ValueError("bounds=(lo, hi) are required by lbfgs, got None")
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    x = checked(logits_fn, x, y, bounds)
+    eps = None if eps is None else radius(eps, x, "l2", bounds)
+    y = labels_at(logits_fn, x, y, targeted=targeted)
+    sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
+    unmoved = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
+
+    def rated(r: Array) -> Shortest:
+        logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
+        return among(r, sign * margin(logits, y) > 0)
+
+    def attempt(const: Array) -> Shortest:
+        const = norms.per_row("c", const, x)
+
+        def penalised(r: Array) -> tuple[Array, Array]:
+            at = ascent(loss, logits_fn, moved(x, r), y)
+            return squared(r) + const.ravel() * at.loss, 2 * r + const * at.gradient
+
+        return rated(box_lbfgs(penalised, unmoved, lo, hi, num_steps=num_steps))
+
+    r = search(attempt, rated(unmoved), initial_const=initial_const, search_steps=search_steps)
+    return within(x, r, eps, bounds)
+
+
+def feature_adversary(
+    features_fn: Callable[[Array], Array],
+    x: Array,
+    guide: Array,
+    *,
+    eps: ArrayLike,
+    bounds: Bounds | None = None,
+    num_steps: int = 100,
+    key: Key | None = None,
+) -> Array:
+    """The point near x whose features are those of another input.
+
+        minimise |features(x + r) - features(guide)|_2^2   subject to   |r|_inf <= eps, bounds,
+
+    by box-constrained L-BFGS from r = 0.
+
+    Args:
+      features_fn: f32[B, *D] -> f32[B, *F], any layer of a network; rows must not interact.
+      x: f[B, *D], inside `bounds`.
+      guide: f[B, *D], inside `bounds`, whose features to copy.
+      eps: radius of the linf ball, f32[] or f32[B], >= 0, in units of x.
+      bounds: (lo, hi) of an input value; None: no clipping.
+      num_steps: gradients besides the one at x, >= 1.
+      key: not used; every attack accepts one.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: num_steps below 1; x, guide or eps of a wrong shape, dtype or range.
+
+    Source: Sabour et al. 2016, eq. 1 and 2.
+
+    >>> import jax.numpy as jnp
+    >>> x, guide = jnp.array([[.5, .5]]), jnp.array([[.6, .9]])
+    >>> feature_adversary(lambda x: 3 * x, x, guide, eps=.2)
+    Array([[0.6, 0.7]], dtype=float32)
+    """
+    del key
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    x, guide = as_batch(x, bounds), as_batch(guide, bounds)
+    if guide.shape != x.shape:
+        raise ValueError(f"guide must have the shape of x, {describe(x)}, got {describe(guide)}")
+    eps = radius(eps, x, "linf", bounds)
+    dtype = norms.working_dtype(x.dtype)
+    goal = features_fn(guide).astype(dtype)
+    unmoved = jnp.zeros(x.shape, dtype)
+    lo, hi = (inside(x, unmoved + side * eps, bounds) for side in (-1, 1))
+
+    def distance(r: Array) -> tuple[Array, Array]:
+        def total(point):
+            rows = squared(features_fn(point).astype(dtype) - goal)
+            return rows.sum(), rows
+
+        gradient, rows = jax.grad(total, has_aux=True)(moved(x, r))
+        return rows, gradient.astype(dtype)
+
+    r = box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
+    return perturbed(x, norms.project(r, eps, "linf"), bounds)
+
+
+def _escape(logits: Array, y: Array) -> Array:
+    """-log(1 - p_y), the cross-entropy of all other classes together: f32[B]."""
+    others = ~jax.nn.one_hot(classes(y), logits.shape[1], dtype=bool)
+    return jax.nn.logsumexp(logits, axis=1) - jax.nn.logsumexp(logits, axis=1, where=others)

@@ -1,0 +1,48 @@
+"""Rubbish class examples: inputs that belong to no class."""
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax.attacks.noise import gaussian_noise
+from adv_jax.types import Array, Bounds, Key, LogitsFn
+
+
+def rubbish(
+    logits_fn: LogitsFn | None,
+    x: Array,
+    y: Array | None,
+    *,
+    std: ArrayLike = 1.0,
+    bounds: Bounds | None = None,
+    key: Key,
+) -> Array:
+    """Gaussian noise in place of x, on which a good model would be sure of no class.
+
+        std * n,   n standard normal, independent in every entry
+
+    Only the shape and the dtype of x count, so that there is no ball around it and no scale that
+    gives it back. Goodfellow's fooling images are one step from here towards a class:
+    `fgsm(logits_fn, rubbish(...), y, eps=..., targeted=True)`.
+
+    Args:
+      std: standard deviation, f32[] or f32[B], >= 0, in units of x.
+      bounds: (lo, hi) to clip to, or None, as in the paper.
+      key: one key, or key[B], which then travels with its row (`norms.row_keys`).
+      logits_fn, y: not used; every attack accepts them.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant.
+
+    Raises:
+      ValueError: key=None; x, std or key of a wrong shape, dtype or range.
+
+    Sources: Goodfellow, Shlens & Szegedy 2015, appendix on rubbish class examples, with std 1;
+    Warde-Farley & Goodfellow 2016, sec. 1.2.6.
+
+    >>> import jax
+    >>> noise = rubbish(None, jnp.ones((1, 10_000)), None, key=jax.random.key(0))
+    >>> round(float(noise.mean()), 1), round(float(noise.std()), 1)
+    (0.0, 1.0)
+    """
+    noise = gaussian_noise(logits_fn, jnp.zeros_like(x), y, std=std, key=key)
+    return noise if bounds is None else jnp.clip(noise, *bounds)

@@ -1,0 +1,273 @@
+"""Square attack: random search with windows of equal changes, by forward passes only."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks.contract import (
+    checked,
+    checked_logits,
+    choose,
+    classes,
+    inside,
+    labels_at,
+    margin,
+    perturbed,
+    radius,
+)
+from adv_jax.attacks.fab import linf_or_l2
+from adv_jax.attacks.pgd import Best
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+
+Window = tuple[Array | int, Array | int]  # height, width
+
+# The share p of the pixels in a window is halved after these of 10,000 queries.
+_HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
+
+
+def square(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    eps: ArrayLike,
+    norm: Norm = "linf",
+    num_queries: int = 5000,
+    p_init: ArrayLike = 0.8,
+    bounds: Bounds | None = None,
+    key: Key | None = None,
+) -> Array:
+    """Random search for a positive margin: keep a change of one window if it raises the margin.
+
+        linf  start: each column and channel +-eps; then each channel of a window of p h w pixels
+              gets +-2 eps, cut to the ball
+        l2    start: 5 x 5 tiles; then a window gets a pattern with two peaks of opposite sign and
+              the norm that another window gives up, so that the change has the norm eps again
+
+    and both are cut to the bounds. The window is a square of a share p of the pixels, p_init at
+    first and down to p_init / 512 at the end. A row stops when it fools the model; one that does
+    from the start stays as it is. The answer is the point of largest margin, x included.
+
+    Args:
+      x: f[B, h, w] or f[B, h, w, c] are images; a row of any other rank is an image of height 1,
+        whose windows are intervals.
+      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      norm: "linf" or "l2", or an alias.
+      num_queries: forward passes after the start's, >= 1.
+      p_init: share of the pixels in the first windows, in (0, 1].
+      key: one key, or key[B], which then travel with their rows.
+      logits_fn, y, bounds: as in `fgsm`.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: another norm; num_queries below 1; no key; and as `fgsm`.
+
+    Source: Andriushchenko et al. 2020, Algorithms 1 to 3, sec. 3; the schedule for another
+    number of queries than 10,000 in proportion.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> x, y = jnp.array([[.5, .5]]), jnp.array([0])
+    >>> square(lambda x: x @ w, x, y, eps=.1, num_queries=20, key=jax.random.key(0))
+    Array([[0.4, 0.4]], dtype=float32)
+    """
+    if num_queries < 1:
+        raise ValueError(f"num_queries must be at least 1, got {num_queries}")
+    kind, keys = linf_or_l2(norm), norms.row_keys(key, jnp.shape(x)[0])
+    x = checked(logits_fn, x, y, bounds)
+    eps = radius(eps, x, kind, bounds)
+    y = classes(labels_at(logits_fn, x, y))
+    at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)
+    unmoved = Best(jnp.zeros(x.shape, norms.working_dtype(x.dtype)), at_x, at_x > 0)
+    best = search(
+        logits_fn,
+        x,
+        y,
+        unmoved,
+        keys,
+        eps=eps,
+        norm=kind,
+        num_queries=num_queries,
+        p_init=p_init,
+        bounds=bounds,
+    )
+    return perturbed(x, norms.project(best.r, eps, kind), bounds)
+
+
+def search(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    unmoved: Best,
+    keys: Key,
+    *,
+    eps: Array,
+    norm: str,
+    num_queries: int,
+    p_init: ArrayLike = 0.8,
+    bounds: Bounds | None,
+) -> Best:
+    """One run of the Square attack: the better, row by row, of `unmoved` and what it finds.
+
+    Args:
+      unmoved: r = 0 and the margin there; rows that fool already are left alone.
+      keys: key[B].
+      eps: as `contract.radius` gives it.
+    """
+    shape = _image_shape(x.shape[1:])
+    start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)
+    radii = jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:])).reshape(-1)
+
+    def keys_of(query: Array | int) -> Key:
+        return jax.vmap(jax.random.fold_in, (0, None))(keys, query)
+
+    def rated(images: Array) -> Best:
+        r = inside(x, norms.project(images.reshape(x.shape), eps, norm), bounds)
+        value = margin(checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0]), y)
+        return Best(r, value, value > 0)
+
+    def query(carry: tuple[Array, Best]) -> tuple[Array, Best]:
+        count, best = carry
+        halvings = (count > _HALVINGS * num_queries).sum()
+        window = _window(jnp.asarray(p_init) / 2.0**halvings, shape, least)
+        images = best.r.reshape(-1, *shape)
+        changed = jax.vmap(change, (0, 0, 0, None))(keys_of(count + 1), images, radii, window)
+        return count + 1, choose(best.fools, best, best.or_better(rated(changed)))
+
+    def unfinished(carry: tuple[Array, Best]) -> Array:
+        count, best = carry
+        return (count < num_queries) & ~best.fools.all()
+
+    first = jax.vmap(start, (0, 0, None))(keys_of(0), radii, shape)
+    began = choose(unmoved.fools, unmoved, rated(first))
+    _, best = jax.lax.while_loop(unfinished, query, (jnp.zeros((), jnp.int32), began))
+    return unmoved.or_better(best)
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of a row of that shape."""
+    if len(shape) in (2, 3):
+        height, width, channels = (*shape, 1)[:3]
+        return height, width, channels
+    return 1, math.prod(shape), 1
+
+
+def _window(p: Array, shape: tuple[int, int, int], least: int) -> Window:
+    """Height and width, i32[], of a window with a share p of the pixels.
+
+    A square, or where the image is too small for it, all of the short side. At least `least`
+    long, and odd if that is more than 1, as the peaks of a pattern are.
+    """
+    height, width, _ = shape
+    side = jnp.sqrt(p * height * width)
+    sides = jnp.where(side > width, p * height, side), jnp.where(side > height, p * width, side)
+    a, b = (jnp.maximum(jnp.round(length).astype(jnp.int32), least) for length in sides)
+    if least > 1:
+        a, b = a + 1 - a % 2, b + 1 - b % 2
+    return jnp.minimum(a, height), jnp.minimum(b, width)
+
+
+def _place(draw: Array, window: Window, shape: tuple[int, ...]) -> list[Array]:
+    """Where a window lies, by two uniform draws: each row's, each column's index i32 within it."""
+    indices = []
+    for u, length, size in zip(draw, window, shape[:2], strict=True):
+        places = size - length + 1
+        offset = jnp.minimum((u * places).astype(jnp.int32), places - 1)
+        indices.append(jnp.arange(size) - offset)
+    return indices
+
+
+def _covered(indices: list[Array], window: Window) -> Array:
+    """The pixels of a window, bool[h, w, 1]."""
+    i, j = ((at >= 0) & (at < length) for at, length in zip(indices, window, strict=True))
+    return (i[:, None] & j)[:, :, None]
+
+
+def _stripes(key: Key, eps: Array, shape: tuple[int, int, int]) -> Array:
+    """+-eps for each column and channel: f32[h, w, c]."""
+    signs = jax.random.rademacher(key, (1, *shape[1:]), eps.dtype)
+    return jnp.broadcast_to(eps * signs, shape)
+
+
+def _recolor(key: Key, r: Array, eps: Array, window: Window) -> Array:
+    """r, with +-2 eps added to each channel of a window: more than the ball holds."""
+    draw = jax.random.uniform(key, (2 + r.shape[2],), r.dtype)
+    covered = _covered(_place(draw[:2], window, r.shape), window)
+    return r + jnp.where(covered, 2 * eps * _signs(draw[2:]), 0)
+
+
+def _tiles(key: Key, eps: Array, shape: tuple[int, int, int]) -> Array:
+    """A perturbation of l2 norm eps made of tiles, a fifth of the image high and wide."""
+    height, width, channels = shape
+    a, b = max(height // 5, 1), max(width // 5, 1)
+    grid = height // a, width // b
+    draw = jax.random.uniform(key, (*grid, 1 + channels), eps.dtype)
+    bump = _bump([jnp.arange(a), jnp.arange(b)], (a, b), draw[:, :, 0, None, None])
+    tiles = bump[..., None] * _signs(draw[:, :, None, None, 1:])
+    image = jnp.moveaxis(tiles, 1, 2).reshape(grid[0] * a, grid[1] * b, channels)
+    pairs = zip(shape, image.shape, strict=True)
+    margins = [((size - n) // 2, size - n - (size - n) // 2) for size, n in pairs]
+    return _onto_sphere(jnp.pad(image, margins), eps)
+
+
+def _regroup(key: Key, r: Array, eps: Array, window: Window) -> Array:
+    """r of l2 norm eps, with what one window had added to a pattern in another."""
+    channels = r.shape[2]
+    draw = jax.random.uniform(key, (5 + channels,), r.dtype)
+    here = _place(draw[:2], window, r.shape)
+    gains = _covered(here, window)
+    gives = _covered(_place(draw[2:4], window, r.shape), window)
+    unused = jnp.maximum(eps**2 - (r**2).sum(), 0) / channels
+    energy = jnp.where(gains | gives, r**2, 0).sum((0, 1)) + unused
+    pattern = _bump(here, window, draw[4])[:, :, None] * _signs(draw[5:])
+    mixed = _unit(pattern + _unit(jnp.where(gains, r, 0)))
+    return _onto_sphere(jnp.where(gains, jnp.sqrt(energy) * mixed, jnp.where(gives, 0, r)), eps)
+
+
+def _bump(indices: list[Array], window: Window, draw: Array) -> Array:
+    """Two peaks of opposite sign, one above the other or, if draw < .5, side by side; l2 norm 1.
+
+    indices: as `_place` gives them for an image f[h, w].
+    draw: f32[] or f32[..., 1, 1], for an answer f32[h, w] or f32[..., h, w].
+    """
+    (i, j), (a, b) = indices, window
+    above = _unit(_peak([i, j], (a // 2, b)) - _peak([i - a // 2, j], (a - a // 2, b)))
+    beside = _unit(_peak([j, i], (b // 2, a)) - _peak([j - b // 2, i], (b - b // 2, a)))
+    return jnp.where(draw < 0.5, beside.T, above)
+
+
+def _peak(indices: list[Array], window: Window) -> Array:
+    """Sum of 1 / n^2 over the n-th squares around the middle that hold a pixel: f32[h, w].
+
+    The squares grow by a pixel on each side until one fills the window; l2 norm 1.
+    """
+    count = max(at.size for at in indices) + 1
+    sums = jnp.asarray([0.0, *np.cumsum(1 / np.arange(1, count + 1) ** 2)], jnp.float32)
+    down, right = (
+        sums[jnp.minimum(jnp.abs(at - length // 2), count)]
+        for at, length in zip(indices, window, strict=True)
+    )
+    value = sums[jnp.maximum(*window) // 2 + 1] - jnp.maximum(down[:, None], right)
+    return _unit(jnp.where(_covered(indices, window)[:, :, 0], value, 0))
+
+
+def _unit(r: Array) -> Array:
+    """f32[h, w] or each channel of f32[h, w, c], divided by its l2 norm; 0 stays 0."""
+    length = jnp.sqrt((r**2).sum((0, 1)))
+    return r / jnp.where(length == 0, 1, length)
+
+
+def _onto_sphere(r: Array, eps: Array) -> Array:
+    """f32[h, w, c] of l2 norm eps; 0 stays 0."""
+    return eps * norms.dual(r[None], "l2")[0]
+
+
+def _signs(draw: Array) -> Array:
+    """+-1, by uniform draws."""
+    return jnp.where(draw < 0.5, -1, 1)

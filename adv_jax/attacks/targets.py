@@ -1,0 +1,69 @@
+"""Which class a targeted attack is to reach, as i32[B]."""
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax import norms
+from adv_jax.attacks.contract import as_batch, checked_logits
+from adv_jax.types import Array, Key, LogitsFn
+
+
+def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
+    """The class that the model holds for least likely: argmin_k logits_fn(x)_k.
+
+    Args:
+      logits_fn: f32[B, *D] -> f32[B, K].
+      x: f[B, *D].
+
+    Returns:
+      i32[B]; of equal classes the first.
+
+    Raises:
+      ValueError: x or the logits of a wrong shape or dtype.
+
+    Source: Kurakin, Goodfellow & Bengio 2017, sec. 2.3.
+
+    >>> least_likely(lambda x: x, jnp.array([[3., 1., 2.]]))
+    Array([1], dtype=int32)
+    """
+    x = as_batch(x)
+    return jnp.argmin(checked_logits(logits_fn(x), batch=x.shape[0]), axis=1)
+
+
+def random_other(y: Array, num_classes: int, key: Key) -> Array:
+    """One of the other num_classes - 1 classes, all as likely, for each label.
+
+    Args:
+      y: i32[B], in [0, num_classes).
+      num_classes: at least 2.
+      key: one key, or key[B], which then travel with their rows.
+
+    Returns:
+      i32[B].
+
+    Raises:
+      ValueError: fewer than 2 classes; no key, or as many as do not fit the batch.
+
+    >>> random_other(jnp.array([0, 1]), 2, jax.random.key(0))
+    Array([1, 0], dtype=int32)
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    keys = norms.row_keys(key, y.shape[0])
+    steps = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, y.dtype))(keys)
+    return (y + steps) % num_classes
+
+
+def next_class(y: Array, num_classes: int) -> Array:
+    """The class after the label, and 0 after the last: (y + 1) mod num_classes.
+
+    Args:
+      y: i32[B], in [0, num_classes).
+
+    Returns:
+      i32[B].
+
+    >>> next_class(jnp.array([0, 9]), 10)
+    Array([1, 0], dtype=int32)
+    """
+    return (y + 1) % num_classes

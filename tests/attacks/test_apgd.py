@@ -1,0 +1,198 @@
+"""apgd against Algorithm 1 written out in NumPy, linear models and losses worked out by hand."""
+
+from fractions import Fraction
+from itertools import product
+from math import ceil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax.attacks.apgd import _schedule, apgd, dlr, targeted_dlr
+
+W = np.array([[2.0, -1.0, 0.0], [0.5, 1.0, -9.0], [-3.0, 0.0, -9.0]], np.float32)
+X = np.array([[0.9, 0.5, 0.05], [0.2, 0.3, 0.6]], np.float32)
+Y = jnp.array([0, 1])
+LOGITS = jnp.array([[4.0, 3.0, 2.0, 0.0, -1.0]])
+
+
+def jit(function):
+    """Compiled fast: these programs run once or twice."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def linear(x):
+    """Class 2 is always the last."""
+    return x @ jnp.asarray(W)
+
+
+def two(x):
+    return linear(x)[:, :2]
+
+
+def test_checkpoints_are_those_of_the_paper():
+    # Sec. 3: 22, 41, 57, 70, 80, 87, 93 and 99 of 100 steps.
+    for num_steps in (1, 4, 5, 20, 100, 130):
+        p, gap, expected = Fraction(22, 100), Fraction(22, 100), []
+        while ceil(p * num_steps) <= num_steps:
+            expected.append(ceil(p * num_steps))
+            gap = max(gap - Fraction(3, 100), Fraction(6, 100))
+            p += gap
+        is_checkpoint, window = _schedule(num_steps)
+        steps = np.flatnonzero(is_checkpoint) + 1
+        np.testing.assert_array_equal(steps, sorted(set(expected)))
+        np.testing.assert_array_equal(window[is_checkpoint], np.diff([0, *steps]))
+    assert list(np.flatnonzero(_schedule(100)[0]) + 1) == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+def rough(x):
+    """Two logits of a wavy landscape with ridges, so that the ascent zigzags and has to halve."""
+    z = jnp.sin(5 * x[:, 0] + 2 * x[:, 1]) + 0.5 * jnp.cos(9 * x[:, 1]) - 3 * (x[:, 0] - 0.4) ** 2
+    return jnp.stack([jnp.zeros_like(z), z - 2], axis=1)
+
+
+def loss_and_gradient(x):
+    """float64 cross-entropy of class 0, log(1 + e^(z - 2)), and its derivative, of one row."""
+    u, v = float(x[0]), float(x[1])
+    z = np.sin(5 * u + 2 * v) + 0.5 * np.cos(9 * v) - 3 * (u - 0.4) ** 2 - 2
+    by_u = 5 * np.cos(5 * u + 2 * v) - 6 * (u - 0.4)
+    by_v = 2 * np.cos(5 * u + 2 * v) - 4.5 * np.sin(9 * v)
+    return np.log1p(np.exp(z)), np.array([by_u, by_v]) / (1 + np.exp(-z))
+
+
+def algorithm_1(x, eps, num_steps, norm, checkpoints):
+    """Croce & Hein 2020, Algorithm 1, for one row: (x_max, f_max, how often the step halved)."""
+
+    def project(z):
+        r = z - x
+        if norm == "linf":
+            return x + np.clip(r, -eps, eps)
+        return x + r * min(1, eps / max(np.linalg.norm(r), 1e-30))
+
+    def unit(g):
+        return np.sign(g) if norm == "linf" else g / np.linalg.norm(g)
+
+    eta, old, points, halvings, halved, last = 2 * eps, x, [x], 0, True, 0
+    values = [loss_and_gradient(x)[0]]
+    best, f_max, f_max_before = x, values[0], values[0]
+    rises = 0
+    for k in range(num_steps):
+        now = points[-1]
+        z = project(now + eta * unit(loss_and_gradient(now)[1]))
+        alpha = 1 if k == 0 else 0.75
+        new = project(now + alpha * (z - now) + (1 - alpha) * (now - old))
+        value = loss_and_gradient(new)[0]
+        rises += value > loss_and_gradient(now)[0]
+        if value > f_max:
+            best, f_max = new, value
+        if k + 1 in checkpoints:
+            stuck = rises < 0.75 * (k + 1 - last) or (not halved and f_max == f_max_before)
+            if stuck:
+                eta, new, halvings = eta / 2, best, halvings + 1
+            halved, f_max_before, rises, last = stuck, f_max, 0, k + 1
+        points.append(new)
+        old = now
+    return best, f_max, halvings
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_it_is_algorithm_1(norm):
+    x = np.array([[0.1, 0.2], [0.1, 0.6], [1.0, -0.4]], np.float32)
+    x_adv = jit(lambda x: apgd(rough, x, jnp.zeros(3, int), eps=0.7, norm=norm, num_steps=50))(x)
+    checkpoints = {11, 21, 29, 35, 40, 44, 47, 50}  # ceil of .22, .41, ..., .99 of 50.
+    runs = [algorithm_1(np.float64(row), 0.7, 50, norm, checkpoints) for row in x]
+    np.testing.assert_allclose(x_adv, [best for best, _, _ in runs], atol=1e-4)
+    assert all(halvings > 0 for _, _, halvings in runs)
+    assert any(halvings < len(checkpoints) for _, _, halvings in runs)
+
+
+def test_on_a_linear_model_it_reaches_the_corner_of_ball_and_box():
+    # Label 0: up along W[:, 1] - W[:, 0] = (-3, .5, 3); label 1: the opposite.
+    direction = np.sign([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]])
+    x_adv = jit(lambda x: apgd(two, x, Y, eps=0.1, num_steps=10, bounds=(0, 1)))(X)
+    np.testing.assert_allclose(x_adv, np.clip(X + 0.1 * direction, 0, 1), atol=1e-6)
+
+
+def test_dlr_on_a_linear_model_is_the_best_of_all_corners():
+    # A ratio of linear forms is largest in a corner, as long as the order of the logits stays.
+    x_adv = jit(lambda x: apgd(linear, x, Y, eps=0.1, loss="dlr", num_steps=30))(X)
+    logits = (X + 0.1 * np.array(list(product([-1, 1], repeat=3)))[:, None]) @ W
+    ranked = np.sort(logits)
+    own = logits[:, [0, 1], Y]
+    best = (np.delete(logits, 2, axis=2).sum(axis=2) - 2 * own) / (ranked[..., 2] - ranked[..., 0])
+    np.testing.assert_array_equal(np.argsort(logits)[..., 0], 2)
+    np.testing.assert_allclose(dlr(linear(x_adv), Y), best.max(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["l2", "rms"])
+def test_on_a_linear_model_it_reaches_the_best_point_of_the_ball(norm):
+    gradient = np.array([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]]) / np.sqrt(18.25)
+    length = 0.1 * (np.sqrt(3) if norm == "rms" else 1)
+    x_adv = jit(lambda x: apgd(two, x, Y, eps=0.1, norm=norm, num_steps=30))(X)
+    np.testing.assert_allclose(x_adv, X + length * gradient, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_a_targeted_attack_reaches_its_class(loss):
+    def four(x):
+        return jnp.concatenate([linear(x), jnp.full((x.shape[0], 1), -20.0)], axis=1)
+
+    options = {"eps": 0.4, "loss": loss, "num_steps": 10, "targeted": True}
+    x_adv = jit(lambda x: apgd(four, x, 1 - Y, **options))(X)
+    np.testing.assert_array_equal(jnp.argmax(four(X), axis=1), Y)
+    np.testing.assert_array_equal(jnp.argmax(four(x_adv), axis=1), 1 - Y)
+
+
+def test_restarts_find_the_higher_of_two_peaks():
+    # From x = 0 the slope leads left to a peak of .3; right of .2 there is one of 1 at x = .6.
+    def peaks(x):
+        z = 0.3 * jnp.exp(-((x + 0.3) ** 2) / 0.05) + jnp.exp(-((x - 0.6) ** 2) / 0.01)
+        return jnp.stack([jnp.ones_like(x), z - 5], axis=1)
+
+    options = {"eps": 0.9, "num_steps": 9}
+    x, y, key = jnp.zeros(1), jnp.array([0]), jax.random.key(0)
+    once = jit(lambda x: apgd(peaks, x, y, **options))(x)
+    often = jit(lambda x: apgd(peaks, x, y, restarts=20, key=key, **options))(x)
+    np.testing.assert_allclose(once, -0.3, atol=0.05)
+    np.testing.assert_allclose(often, 0.6, atol=0.05)
+
+
+def test_dlr_by_hand():
+    # Of 4, 3, 2, 0, -1: (3 - 4) / (4 - 2) for the first, (4 - 2) / 2 for the third.
+    for label, expected in [(0, -0.5), (1, 0.5), (2, 1.0), (4, 2.5)]:
+        for logits in (LOGITS, 7 * LOGITS - 3):
+            np.testing.assert_allclose(dlr(logits, jnp.array([label])), [expected], rtol=1e-6)
+
+
+def test_targeted_dlr_by_hand():
+    # The denominator is 4 - (2 + 0) / 2 = 3.
+    for label, target, expected in [(0, 2, -2 / 3), (0, 4, -5 / 3), (3, 0, 4 / 3)]:
+        for logits in (LOGITS, 7 * LOGITS - 3):
+            value = targeted_dlr(logits, jnp.array([label]), jnp.array([target]))
+            np.testing.assert_allclose(value, [expected], rtol=1e-6)
+
+
+def test_equal_logits_have_no_gradient_and_no_nan():
+    gradient = jax.grad(lambda z: dlr(z, jnp.array([0])).sum())(jnp.ones((1, 4)))
+    assert bool(jnp.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "hinge"}, 'loss must be "ce" or "dlr", got \'hinge\''),
+        ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
+        ({"restarts": 0}, "restarts must be at least 1, got 0"),
+        ({"restarts": 2}, "restarts=2 needs a key"),
+        ({"loss": "dlr", "targeted": True}, 'loss="dlr" needs at least 4 classes, got 3'),
+    ],
+)
+def test_bad_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        apgd(linear, X, Y, eps=0.1, **options)
+
+
+def test_dlr_of_two_classes_is_refused():
+    with pytest.raises(ValueError, match="at least 3 classes, got 2"):
+        apgd(two, X, Y, eps=0.1, loss="dlr")

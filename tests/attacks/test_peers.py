@@ -1,0 +1,161 @@
+"""The attacks beside torchattacks and foolbox, on the same weights and the same 1,000 digits.
+
+Needs the extra `oracle`. Robust accuracies may differ by half a point: the peers stop, start and
+round in their own ways.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nets import BOUNDS, accuracy, digits, trained
+
+from adv_jax import attacks, norms
+
+torch = pytest.importorskip("torch", reason="needs the extra oracle")
+foolbox = pytest.importorskip("foolbox", reason="needs the extra oracle")
+torchattacks = pytest.importorskip("torchattacks", reason="needs the extra oracle")
+
+pytestmark = pytest.mark.slow
+POINTS = 0.005
+every_net = pytest.mark.parametrize("name", ["plain", "fgsm", "pgd"])
+EPS = 0.1
+
+
+def torch_net(name):
+    """The same net for images f[B, 1, 28, 28]."""
+    params = trained(name).params
+    layers = []
+    for layer in ("hidden1", "logits"):
+        weight, bias = (np.asarray(params[layer][part]) for part in ("kernel", "bias"))
+        linear = torch.nn.Linear(*weight.shape)
+        linear.weight.data = torch.tensor(weight.T.copy())
+        linear.bias.data = torch.tensor(bias)
+        layers += [linear, torch.nn.ReLU()]
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers[:-1]).eval().requires_grad_(False)
+
+
+def images():
+    x, y = digits()
+    return torch.tensor(np.asarray(x)).reshape(-1, 1, 28, 28), torch.tensor(np.asarray(y)).long()
+
+
+def theirs(name, attack):
+    """Robust accuracy and adversarial digits f32[1000, 784] of `attack(net, x, y)`."""
+    net, (x, y) = torch_net(name), images()
+    x_adv = jnp.asarray(attack(net, x, y).detach().numpy()).reshape(len(y), -1)
+    return accuracy(trained(name).logits_fn, x_adv, digits()[1]), x_adv
+
+
+def ours(name, attack, **options):
+    x, y = digits()
+    net = trained(name).logits_fn
+    x_adv = jax.jit(lambda: attack(net, x, y, bounds=BOUNDS, **options))()
+    return accuracy(net, x_adv, y), x_adv
+
+
+def foolbox_attack(attack, *, epsilons=EPS):
+    def run(net, x, y):
+        model = foolbox.PyTorchModel(net, bounds=BOUNDS, device="cpu")
+        return attack(model, x, y, epsilons=epsilons)[1]
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@every_net
+def test_the_nets_are_the_same(name):
+    net, (x, _) = torch_net(name), images()
+    np.testing.assert_allclose(net(x).numpy(), trained(name).logits_fn(digits()[0]), atol=1e-4)
+
+
+@every_net
+@pytest.mark.parametrize("eps", [0.05, 0.1, 0.3])
+def test_fgsm(name, eps):
+    robust, x_adv = ours(name, attacks.fgsm, eps=eps)
+    for attack in (
+        lambda net, x, y: torchattacks.FGSM(net, eps=eps)(x, y),
+        foolbox_attack(foolbox.attacks.LinfFastGradientAttack(), epsilons=eps),
+    ):
+        robust_there, x_there = theirs(name, attack)
+        assert abs(robust - robust_there) <= POINTS
+        # Of a net that is sure of itself, float32 does not hold the sign of every gradient.
+        assert float(jnp.mean(jnp.abs(x_adv - x_there) > 1e-6)) < 5e-3
+
+
+@every_net
+def test_pgd_linf(name):
+    robust, _ = ours(name, attacks.pgd, eps=EPS, step_size=0.01, num_steps=40)
+    for attack in (
+        lambda net, x, y: torchattacks.PGD(net, EPS, 0.01, 40, random_start=False)(x, y),
+        foolbox_attack(foolbox.attacks.LinfPGD(abs_stepsize=0.01, steps=40, random_start=False)),
+    ):
+        assert abs(robust - theirs(name, attack)[0]) <= POINTS
+
+
+@every_net
+def test_pgd_l2(name):
+    robust, _ = ours(name, attacks.pgd, eps=1.5, step_size=0.1, num_steps=40, norm="l2")
+    for attack in (
+        lambda net, x, y: torchattacks.PGDL2(net, 1.5, 0.1, 40, random_start=False)(x, y),
+        foolbox_attack(
+            foolbox.attacks.L2PGD(abs_stepsize=0.1, steps=40, random_start=False), epsilons=1.5
+        ),
+    ):
+        assert abs(robust - theirs(name, attack)[0]) <= POINTS
+
+
+@every_net
+def test_deepfool(name):
+    x, y = digits()
+    _, x_adv = ours(name, attacks.deepfool, num_steps=50, overshoot=0.02)
+    attack = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
+    _, x_there = theirs(name, foolbox_attack(attack, epsilons=None))
+    length, length_there = norms.norm(x_adv - x, 2), norms.norm(x_there - x, 2)
+    for eps in (0.5, 1.0, 1.5, 2.0):
+        robust = float(jnp.mean(length > eps))
+        assert abs(robust - float(jnp.mean(length_there > eps))) <= POINTS
+    assert accuracy(trained(name).logits_fn, x_adv, y) < POINTS
+
+
+@every_net
+def test_carlini_wagner(name):
+    options = {"search_steps": 6, "num_steps": 300, "learning_rate": 0.02}
+    x, _ = digits()
+    _, x_adv = ours(name, attacks.carlini_wagner, initial_const=0.1, **options)
+    attack = foolbox.attacks.L2CarliniWagnerAttack(
+        binary_search_steps=6, steps=300, stepsize=0.02, initial_const=0.1
+    )
+    _, x_there = theirs(name, foolbox_attack(attack, epsilons=None))
+    length, length_there = norms.norm(x_adv - x, 2), norms.norm(x_there - x, 2)
+    for eps in (0.5, 1.0, 1.5, 2.0):
+        robust = float(jnp.mean(length > eps))
+        assert abs(robust - float(jnp.mean(length_there > eps))) <= POINTS
+
+
+@every_net
+@pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), ("l2", 1.5)])
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_apgd(name, norm, eps, loss):
+    key = jax.random.key(0)
+    robust, _ = ours(name, attacks.apgd, eps=eps, norm=norm, loss=loss, num_steps=50, key=key)
+    there = {"norm": norm.capitalize(), "eps": eps, "steps": 50}
+    attack = partial(torchattacks.APGD, **there, loss=loss, n_restarts=1)
+    robust_there, _ = theirs(name, lambda net, x, y: attack(net)(x, y))
+    assert abs(robust - robust_there) <= POINTS
+
+
+@every_net
+@pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), ("l2", 1.5)])
+def test_auto_attack(name, norm, eps):
+    robust, _ = ours(name, attacks.auto_attack, eps=eps, norm=norm, key=jax.random.key(0))
+    there = {"norm": norm.capitalize(), "eps": eps, "n_classes": 10}
+    attack = partial(torchattacks.AutoAttack, **there)
+    robust_there, _ = theirs(name, lambda net, x, y: attack(net)(x, y))
+    assert abs(robust - robust_there) <= POINTS
