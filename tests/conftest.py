@@ -25,6 +25,13 @@ def pytest_runtest_setup(item):
         pytest.skip("needs TensorFlow: pip install -e '.[tfds]'")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Of each module: a process has not memory mappings enough for all of them."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def strict_ranks():
     """No implicit f32[B, D] + f32[D]: a scale per row must not be taken for one per column."""

@@ -119,7 +119,17 @@ TABLE = {
 
 
 def rows_where(condition):
-    return pytest.mark.parametrize("name", [name for name in TABLE if condition(TABLE[name])])
+    """A test for each such row; the tests of a row follow one another."""
+    names = [name for name in TABLE if condition(TABLE[name])]
+    return pytest.mark.parametrize("name", names, scope="module")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget(name):
+    """The programs of a row go with it: XLA's take up more memory mappings than a process has."""
+    yield
+    compiled.cache_clear()
+    jax.clear_caches()
 
 
 every_attack = rows_where(lambda row: True)
