@@ -28,7 +28,7 @@ class Row(NamedTuple):
     reads_labels: it looks at the labels.
     sees_axes: it looks at where an entry of a row stands, so that reshaping matters.
     minimal: it leaves a row alone that is fooled at x.
-    picky: it may leave any row alone.
+    picky: it may leave any row alone, as one that knows no better point than x.
     """
 
     attack: Callable
@@ -53,6 +53,11 @@ def needing_bounds(attack: Callable) -> Callable:
     return lambda *args, bounds, **options: attack(*args, bounds=bounds or BOUNDS, **options)
 
 
+def of_the_prediction(attack: Callable) -> Callable:
+    """The attack without labels: where y is the third class or lower, dlr is 1 and knows no way."""
+    return lambda logits_fn, x, y, **options: attack(logits_fn, x, None, **options)
+
+
 def by_norm(name: str, norms: list[str], make: Callable = Row, **fields) -> dict[str, Row]:
     """A row for each norm; `options` besides the norm may be given."""
     attack, options = getattr(attacks, name), fields.pop("options", {})
@@ -70,20 +75,29 @@ TABLE = {
     "gaussian_noise": noise(attacks.gaussian_noise, scale="std"),
     "sign_noise": noise(attacks.sign_noise, norm="linf"),
     **by_norm("uniform_noise", NORMS, make=noise),
-    **by_norm("pgd", NORMS, options={"num_steps": 3}, draws=True),
+    **by_norm("pgd", NORMS, options={"num_steps": 3}, draws=True, picky=True),
     "pgd-restarts": Row(attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", **DRAWS),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
     ),
-    **by_norm("apgd", ["linf", "l2"], options={"num_steps": 4}, draws=True),
+    **by_norm("apgd", ["linf", "l2"], options={"num_steps": 4}, draws=True, picky=True),
     "apgd-dlr": Row(
-        attacks.apgd,
-        options={"loss": "dlr", "num_steps": 4, "restarts": 2},
+        of_the_prediction(attacks.apgd),
+        options={"loss": "dlr", "num_steps": 2, "restarts": 2},
         norm="linf",
+        picky=True,
+        reads_labels=False,
         **DRAWS,
     ),
-    **by_norm("square", ["linf", "l2"], options={"num_queries": 20}, sees_axes=True, **DRAWS),
+    **by_norm(
+        "square",
+        ["linf", "l2"],
+        options={"num_queries": 20},
+        sees_axes=True,
+        picky=True,
+        **DRAWS,
+    ),
     "auto_attack": Row(
         attacks.auto_attack,
         options={"num_steps": 3, "num_queries": 9, "num_targets": 2, "block_size": 4},
