@@ -37,9 +37,10 @@ class Point(NamedTuple):
 
 
 class Climb(NamedTuple):
-    """Where the ascent stands after `count` steps.
+    """Where the ascent stands after `count` looks at the model.
 
-    here, previous: the iterate, and the perturbation f32[B, *D] of the one before.
+    r, point: the iterate to look at next: the perturbation f32[B, *D] and x plus it.
+    previous: the perturbation before; loss: f32[B], there.
     peak: the point of highest loss.
     best: what to return, see `Best`.
     step: f32[B, 1, ..., 1], the step size.
@@ -49,8 +50,10 @@ class Climb(NamedTuple):
     """
 
     count: Array
-    here: Point
+    r: Array
+    point: Array
     previous: Array
+    loss: Array
     peak: Point
     best: Best
     step: Array
@@ -177,57 +180,60 @@ def ascend(
     """
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
 
-    def rated(r: Array) -> tuple[Point, Best]:
-        at = ascent(lambda z, _: score(z), logits_fn, perturbed(x, r, bounds), x)
-        return Point(r, at.loss, at.gradient), Best(r, at.loss, fooled(at.logits))
-
-    def better(best: Best, seen: Best) -> Best:
-        return choose(best.fools & until_fooled, best, best.or_better(seen))
-
     def within(r: Array) -> Array:
         return inside(x, norms.project(r, eps, norm), bounds)
 
-    def advance(climb: Climb) -> Climb:
-        here, momentum = climb.here, jnp.where(climb.count == 0, 0, 0.25)
-        ahead = within(here.r + climb.step * norms.dual(here.gradient, norm))
-        along = (1 - momentum) * (ahead - here.r) + momentum * (here.r - climb.previous)
-        now, seen = rated(within(here.r + along))
+    # The point is carried to the next turn: computed in this one, it would be fused into the
+    # model's first layer, and so be computed again for each use of a pixel.
+    def look(climb: Climb) -> Climb:
+        at = ascent(lambda logits, _: score(logits), logits_fn, climb.point, climb.loss)
+        now = Point(climb.r, at.loss, at.gradient)
+        best = climb.best.or_better(Best(climb.r, at.loss, fooled(at.logits)))
+        best = choose(climb.best.fools & until_fooled, climb.best, best)
         peak = choose(now.loss > climb.peak.loss, now, climb.peak)
-        rises = climb.rises + (now.loss > here.loss)
-        checks = is_checkpoint[climb.count]
+        rises = climb.rises + (now.loss > climb.loss)
         stuck = (rises < rho * window[climb.count]) | (
             ~climb.halved & (peak.loss <= climb.peak_loss)
         )
+        checks = is_checkpoint[climb.count]
         halves = checks & stuck
+        step, here = choose(halves, (climb.step / 2, peak), (climb.step, now))
+        ahead = within(here.r + step * norms.dual(here.gradient, norm)) - here.r
+        momentum = jnp.where(climb.count == 0, 0, 0.25)
+        r = within(here.r + (1 - momentum) * ahead + momentum * (here.r - climb.previous))
         return Climb(
             climb.count + 1,
-            here=choose(halves, peak, now),
+            r=r,
+            point=perturbed(x, r, bounds),
             previous=here.r,
+            loss=here.loss,
             peak=peak,
-            best=better(climb.best, seen),
-            step=choose(halves, climb.step / 2, climb.step),
+            best=best,
+            step=step,
             rises=jnp.where(checks, 0, rises),
             halved=jnp.where(checks, halves, climb.halved),
             peak_loss=jnp.where(checks, peak.loss, climb.peak_loss),
         )
 
     def unfinished(climb: Climb) -> Array:
-        left = climb.count < num_steps
+        left = climb.count <= num_steps
         return left & ~climb.best.fools.all() if until_fooled else left
 
-    first, seen = rated(start)
-    climb = Climb(
-        jnp.zeros((), jnp.int32),
-        here=first,
+    rows, nowhere = x.shape[:1], jnp.full(x.shape[:1], -jnp.inf, start.dtype)
+    first = Climb(
+        jnp.int32(0),
+        r=start,
+        point=perturbed(x, start, bounds),
         previous=start,
-        peak=first,
-        best=better(best, seen),
-        step=jnp.broadcast_to(2 * eps, (x.shape[0], *eps.shape[1:])),
-        rises=jnp.zeros(x.shape[:1], jnp.int32),
-        halved=jnp.ones(x.shape[:1], bool),
-        peak_loss=first.loss,
+        loss=-nowhere,
+        peak=Point(start, nowhere, start),
+        best=best,
+        step=jnp.broadcast_to(2 * eps, (*rows, *eps.shape[1:])),
+        rises=jnp.zeros(rows, jnp.int32),
+        halved=jnp.ones(rows, bool),
+        peak_loss=nowhere,
     )
-    return jax.lax.while_loop(unfinished, advance, climb).best
+    return jax.lax.while_loop(unfinished, look, first).best
 
 
 def random_start(keys: Key, x: Array, eps: Array, norm: Norm, bounds: Bounds | None) -> Array:
@@ -291,16 +297,16 @@ def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool
 
 
 def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each step: whether a checkpoint follows it, and the steps since the checkpoint before.
+    """After 0, 1, ..., num_steps steps: is there a checkpoint, and how far back the last one is.
 
     Checkpoints are at ceil(p_j num_steps), p_1 = .22, p_{j+1} - p_j = max(p_j - p_{j-1} - .03,
     .06): in percent, as whole numbers.
     """
-    is_checkpoint, window = np.zeros(num_steps, bool), np.zeros(num_steps, np.int32)
+    is_checkpoint, window = np.zeros(num_steps + 1, bool), np.zeros(num_steps + 1, np.int32)
     percent, gap, last = 22, 22, 0
     while (at := -(-percent * num_steps // 100)) <= num_steps:
         if at > last:
-            is_checkpoint[at - 1], window[at - 1], last = True, at - last, at
+            is_checkpoint[at], window[at], last = True, at - last, at
         gap = max(gap - 3, 6)
         percent += gap
     return is_checkpoint, window

@@ -21,6 +21,8 @@ from adv_jax.attacks.contract import (
 )
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
+Turn = tuple[Array, Array, Array, "Found"]  # steps made, r, x + r, what is found
+
 
 class Found(NamedTuple):
     """Each row's shortest perturbation that fools: r f32[B, *D], length f32[B], inf if none."""
@@ -157,9 +159,11 @@ def approach(
     """
     origin = x.astype(start.dtype)
 
-    def advance(carry: tuple[Array, Array, Found]) -> tuple[Array, Array, Found]:
-        count, r, found = carry
-        plane = _nearest_plane(logits_fn, perturbed(x, r, bounds), y, rivals, norm)
+    # The point is carried from turn to turn: computed where it is used, it would be fused into
+    # the model's first layer, and so be computed again for each use of a pixel.
+    def advance(turn: Turn) -> Turn:
+        count, r, point, found = turn
+        plane = _nearest_plane(logits_fn, point, y, rivals, norm)
         back = _dot(plane.slope, r) - plane.gap
         here = onto_plane(origin + r, plane.slope, -plane.gap, norm, bounds)
         home = onto_plane(origin, plane.slope, back, norm, bounds)
@@ -170,17 +174,16 @@ def approach(
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
         fools, length = margin(logits, y) > 0, norms.norm(r, norm)
         shorter = fools & (length < found.length) & (found.length > enough)
-        return (
-            count + 1,
-            choose(fools, jnp.multiply(beta, r), r),
-            choose(shorter, Found(r, length), found),
-        )
+        found = choose(shorter, Found(r, length), found)
+        r = choose(fools, jnp.multiply(beta, r), r)
+        return count + 1, r, perturbed(x, r, bounds), found
 
-    def unfinished(carry: tuple[Array, Array, Found]) -> Array:
-        count, _, found = carry
+    def unfinished(turn: Turn) -> Array:
+        count, _, _, found = turn
         return (count < num_steps) & (found.length > enough).any()
 
-    return jax.lax.while_loop(unfinished, advance, (jnp.zeros((), jnp.int32), start, found))[2]
+    first = jnp.int32(0), start, perturbed(x, start, bounds), found
+    return jax.lax.while_loop(unfinished, advance, first)[-1]
 
 
 def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds | None) -> Array:

@@ -23,6 +23,7 @@ from adv_jax.attacks.fab import linf_or_l2
 from adv_jax.attacks.pgd import Best
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
+Turn = tuple[Array, Best, tuple[Array, Array]]  # queries made, the best, (r, x + r) to try
 Window = tuple[Array | int, Array | int]  # height, width
 
 # The share p of the pixels in a window is halved after these of 10,000 queries.
@@ -127,26 +128,29 @@ def search(
     def keys_of(query: Array | int) -> Key:
         return jax.vmap(jax.random.fold_in, (0, None))(keys, query)
 
-    def rated(images: Array) -> Best:
+    def shown(images: Array) -> tuple[Array, Array]:
         r = inside(x, norms.project(images.reshape(x.shape), eps, norm), bounds)
-        value = margin(checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0]), y)
-        return Best(r, value, value > 0)
+        return r, perturbed(x, r, bounds)
 
-    def query(carry: tuple[Array, Best]) -> tuple[Array, Best]:
-        count, best = carry
+    # The point is carried to the next turn: computed in this one, it would be fused into the
+    # model's first layer, and so be computed again for each use of a pixel.
+    def query(carry: Turn) -> Turn:
+        count, best, (r, point) = carry
+        value = margin(checked_logits(logits_fn(point), batch=x.shape[0]), y)
+        best = choose(best.fools, best, best.or_better(Best(r, value, value > 0)))
         halvings = (count > _HALVINGS * num_queries).sum()
         window = _window(jnp.asarray(p_init) / 2.0**halvings, shape, least)
         images = best.r.reshape(-1, *shape)
         changed = jax.vmap(change, (0, 0, 0, None))(keys_of(count + 1), images, radii, window)
-        return count + 1, choose(best.fools, best, best.or_better(rated(changed)))
+        return count + 1, best, shown(changed)
 
-    def unfinished(carry: tuple[Array, Best]) -> Array:
-        count, best = carry
-        return (count < num_queries) & ~best.fools.all()
+    def unfinished(carry: Turn) -> Array:
+        count, best, _ = carry
+        return (count <= num_queries) & ~best.fools.all()
 
-    first = jax.vmap(start, (0, 0, None))(keys_of(0), radii, shape)
-    began = choose(unmoved.fools, unmoved, rated(first))
-    _, best = jax.lax.while_loop(unfinished, query, (jnp.zeros((), jnp.int32), began))
+    first = shown(jax.vmap(start, (0, 0, None))(keys_of(0), radii, shape))
+    nothing = unmoved._replace(loss=jnp.full_like(unmoved.loss, -jnp.inf))
+    _, best, _ = jax.lax.while_loop(unfinished, query, (jnp.int32(0), nothing, first))
     return unmoved.or_better(best)
 
 

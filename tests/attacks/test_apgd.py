@@ -40,10 +40,10 @@ def test_checkpoints_are_those_of_the_paper():
             gap = max(gap - Fraction(3, 100), Fraction(6, 100))
             p += gap
         is_checkpoint, window = _schedule(num_steps)
-        steps = np.flatnonzero(is_checkpoint) + 1
+        steps = np.flatnonzero(is_checkpoint)
         np.testing.assert_array_equal(steps, sorted(set(expected)))
         np.testing.assert_array_equal(window[is_checkpoint], np.diff([0, *steps]))
-    assert list(np.flatnonzero(_schedule(100)[0]) + 1) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert list(np.flatnonzero(_schedule(100)[0])) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
 def rough(x):
