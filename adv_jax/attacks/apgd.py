@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
+    check_counts,
     checked,
     checked_logits,
     choose,
@@ -117,9 +118,7 @@ def apgd(
     >>> apgd(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1, num_steps=5)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    for name, count in (("num_steps", num_steps), ("restarts", restarts)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    check_counts(num_steps=num_steps, restarts=restarts)
     if restarts > 1 and key is None:
         raise ValueError(f"restarts={restarts} needs a key")
     x = checked(logits_fn, x, y, bounds)

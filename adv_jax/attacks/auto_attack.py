@@ -12,6 +12,7 @@ from adv_jax import norms
 from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
 from adv_jax.attacks.blocks import Fooling, on_survivors
 from adv_jax.attacks.contract import (
+    check_counts,
     checked,
     checked_logits,
     classes,
@@ -94,10 +95,8 @@ def auto_attack(
     >>> jnp.argmax(x_adv @ w, axis=1)
     Array([1, 0], dtype=int32)
     """
-    counts = {"num_steps": num_steps, "num_targets": num_targets, "num_queries": num_queries}
-    for name, count in (counts | {"block_size": block_size}).items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    check_counts(num_steps=num_steps, num_targets=num_targets)
+    check_counts(num_queries=num_queries, block_size=block_size)
     kind, keys = linf_or_l2(norm), norms.row_keys(key, jnp.shape(x)[0])
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, kind, bounds)

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
+    check_counts,
     checked,
     checked_logits,
     labels_at,
@@ -76,8 +77,7 @@ def carlini_wagner(
     del key
     if bounds is None:
         raise ValueError("bounds=(lo, hi) are required by carlini_wagner, got None")
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    check_counts(num_steps=num_steps)
     x = checked(logits_fn, x, y, bounds)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
     y = labels_at(logits_fn, x, y, targeted=targeted)

@@ -95,6 +95,17 @@ def radius(
     return per_row
 
 
+def check_counts(**counts: int) -> None:
+    """Refuses a number of steps, restarts, ... below 1.
+
+    Raises:
+      ValueError: names it.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+
+
 def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool = False) -> Array:
     """y, or where it is None what the model predicts at x (virtual labels): i32[B] or f32[B, K].
 

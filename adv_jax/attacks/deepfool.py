@@ -7,7 +7,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import checked, choose, inside, labels_at, margin, perturbed, radius
+from adv_jax.attacks.contract import (
+    check_counts,
+    checked,
+    choose,
+    inside,
+    labels_at,
+    margin,
+    perturbed,
+    radius,
+)
 from adv_jax.attacks.jacobian import nearest_boundary, values_fn
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
@@ -72,8 +81,7 @@ def deepfool(
     Array([[-0.05, -0.05]], dtype=float32)
     """
     del key
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    check_counts(num_steps=num_steps)
     x = checked(logits_fn, x, y, bounds)
     size = None if eps is None else radius(eps, x, norm, bounds)
     y = labels_at(logits_fn, x, y)

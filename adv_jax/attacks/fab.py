@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.contract import (
+    check_counts,
     checked,
     checked_logits,
     choose,
@@ -103,9 +104,7 @@ def fab(
     Array([[ 0.1, -0.1]], dtype=float32)
     """
     targets = 1 if num_targets is None else num_targets
-    for name, count in (("num_steps", num_steps), ("restarts", restarts), ("num_targets", targets)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    check_counts(num_steps=num_steps, restarts=restarts, num_targets=targets)
     if restarts > 1 and key is None:
         raise ValueError(f"restarts={restarts} needs a key")
     kind = linf_or_l2(norm)

@@ -11,6 +11,7 @@ from adv_jax.attacks.box_lbfgs import box_lbfgs
 from adv_jax.attacks.contract import (
     as_batch,
     ascent,
+    check_counts,
     checked,
     checked_logits,
     classes,
@@ -76,8 +77,7 @@ def lbfgs(
     del key
     if bounds is None:
         raise ValueError("bounds=(lo, hi) are required by lbfgs, got None")
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    check_counts(num_steps=num_steps)
     x = checked(logits_fn, x, y, bounds)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
     y = labels_at(logits_fn, x, y, targeted=targeted)
@@ -141,8 +141,7 @@ def feature_adversary(
     Array([[0.6, 0.7]], dtype=float32)
     """
     del key
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    check_counts(num_steps=num_steps)
     x, guide = as_batch(x, bounds), as_batch(guide, bounds)
     if guide.shape != x.shape:
         raise ValueError(f"guide must have the shape of x, {describe(x)}, got {describe(guide)}")

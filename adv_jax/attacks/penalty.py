@@ -11,7 +11,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import choose, perturbed
+from adv_jax.attacks.contract import (
+    check_counts,
+    choose,
+    perturbed,
+)
 from adv_jax.types import Array, Bounds
 
 
@@ -62,8 +66,7 @@ def search(
 
     Source: Carlini & Wagner 2017, sec. V-B and their public program.
     """
-    if search_steps < 1:
-        raise ValueError(f"search_steps must be at least 1, got {search_steps}")
+    check_counts(search_steps=search_steps)
     first = norms.per_row("initial_const", initial_const, unmoved.length)
     failed = jnp.zeros_like(unmoved.length)
 

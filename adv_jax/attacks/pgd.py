@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
+    check_counts,
     checked,
     choose,
     cross_entropy,
@@ -89,9 +90,7 @@ def pgd(
     Array([[0.4, 0.4]], dtype=float32)
     """
     random_start = random_start and key is not None
-    for name, count in (("num_steps", num_steps), ("restarts", restarts)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    check_counts(num_steps=num_steps, restarts=restarts)
     if restarts > 1 and not random_start:
         raise ValueError(f"restarts={restarts} needs a key and random_start=True")
     x = checked(logits_fn, x, y, bounds)

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.contract import (
+    check_counts,
     checked,
     checked_logits,
     choose,
@@ -78,8 +79,7 @@ def square(
     >>> square(lambda x: x @ w, x, y, eps=.1, num_queries=20, key=jax.random.key(0))
     Array([[0.4, 0.4]], dtype=float32)
     """
-    if num_queries < 1:
-        raise ValueError(f"num_queries must be at least 1, got {num_queries}")
+    check_counts(num_queries=num_queries)
     kind, keys = linf_or_l2(norm), norms.row_keys(key, jnp.shape(x)[0])
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, kind, bounds)

@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
+    check_counts,
     checked,
     checked_logits,
     cross_entropy,
@@ -63,8 +64,7 @@ def virtual_adversarial(
     >>> jnp.abs(virtual_adversarial(lambda x: x @ w, x, None, eps=1., key=key))
     Array([[0.6, 0.8]], dtype=float32)
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    check_counts(num_steps=num_steps)
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     xi = radius(xi, x, norm, name="xi")
