@@ -102,23 +102,26 @@ def pgd(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
 
-    def rated(r: Array) -> tuple[Best, Array]:
-        at = ascent(lambda z, y: sign * cross_entropy(z, y), logits_fn, moved(x, r), y)
+    def rated(r: Array, point: Array) -> tuple[Best, Array]:
+        at = ascent(lambda z, y: sign * cross_entropy(z, y), logits_fn, point, y)
         return Best(r, at.loss, sign * margin(at.logits, y) > 0), at.gradient
 
-    def climb(carry: tuple[Array, Best], _: None) -> tuple[tuple[Array, Best], None]:
-        r, best = carry
-        point, gradient = rated(r)
+    # The point is carried to the next step: computed in this one, it would be fused into a
+    # convolution's patches, and so be computed again for each use of a pixel.
+    def climb(carry: tuple[Array, Array, Best], _: None) -> tuple[tuple[Array, Array, Best], None]:
+        r, point, best = carry
+        here, gradient = rated(r, point)
         r = norms.project(r + step * norms.dual(gradient, norm), eps, norm)
-        return (inside(x, r, bounds), best.or_better(point)), None
+        r = inside(x, r, bounds)
+        return (r, moved(x, r), best.or_better(here)), None
 
     def restart(best: Best, key: Key | None) -> tuple[Best, None]:
         start = unmoved.r if key is None else eps * norms.sample(key, x, 1.0, norm)
-        carry = inside(x, start, bounds), best
-        (r, best), _ = jax.lax.scan(climb, carry, length=num_steps)
-        return best.or_better(rated(r)[0]), None
+        start = inside(x, start, bounds)
+        (r, point, best), _ = jax.lax.scan(climb, (start, moved(x, start), best), length=num_steps)
+        return best.or_better(rated(r, point)[0]), None
 
-    unmoved, _ = rated(jnp.zeros(x.shape, norms.working_dtype(x.dtype)))
+    unmoved, _ = rated(jnp.zeros(x.shape, norms.working_dtype(x.dtype)), x)
     keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
     best, _ = jax.lax.scan(restart, unmoved, keys, length=restarts)
     return perturbed(x, norms.project(best.r, eps, norm), bounds)
