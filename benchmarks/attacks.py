@@ -1,0 +1,513 @@
+"""Attacks of adv_jax beside equal ones of its peers: `python -m benchmarks.attacks`.
+
+See benchmarks/README.md for what is compared and how.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from benchmarks.tasks import CLASSES, INPUTS, PEAK_SIZE, PEAK_STEPS, Product
+from benchmarks.timing import (
+    Block,
+    Worker,
+    alternate,
+    console,
+    machine,
+    ratios,
+    shown,
+    spread,
+    unlock_library,
+    use_cpus,
+    versions,
+    write,
+)
+
+OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "torchattacks", "foolbox")
+PACKAGES += ("adversarial-robustness-toolbox", "advertorch")
+LOGITS_TOLERANCE = 1e-4
+# How far two sides may be apart: in points of robust accuracy, in shares of all else.
+TOLERANCE = {"accuracy": 0.005, "l2": 0.02, "l0": 0.02, "values": 1e-3}
+
+
+class Peer(NamedTuple):
+    """Who does the same work.
+
+    target: how many times as fast adv_jax shall be at least, as issue 3 has it.
+    rows: digits it gets, the first of the work's; None: as many as adv_jax.
+    local: jitted code in adv_jax's own process, not a library of PyTorch's.
+    tolerance: where it goes another way, in place of that of the measure.
+    """
+
+    target: float
+    rows: int | None = None
+    local: bool = False
+    tolerance: float | None = None
+
+
+class Work(NamedTuple):
+    """One attack on one net.
+
+    attack: its name in the workers.
+    net: "mlp", 784-1200-1200-10, or "lenet", 20-50-500.
+    rows: digits, attacked together.
+    measure: what must agree, see `TOLERANCE`.
+    passes: forward and backward passes of a digit that are needed; None: the digit decides.
+    options: of the attack, in adv_jax's words.
+    targeted: it shall reach the class after the digit's own.
+    checked_with: options in whose place these stand when results are compared.
+    chunks: sizes of adv_jax's chunks to choose from, in rows.
+    calls: in one timed block.
+    rounds: at most; 0: on demand and once, the first call being the one that counts.
+    """
+
+    title: str
+    attack: str
+    net: str
+    rows: int
+    peers: Mapping[str, Peer]
+    measure: str
+    passes: tuple[int, int] | None = None
+    options: Mapping[str, Any] = {}
+    targeted: bool = False
+    checked_with: Mapping[str, Any] = {}
+    chunks: tuple[int, ...] = ()
+    calls: int = 1
+    rounds: int = 100
+
+    @property
+    def flops(self) -> int | None:
+        """Of the matrix products and convolutions of one digit."""
+        return self.passes and sum(self.passes) * FORWARD_FLOPS[self.net]
+
+
+def _convolution(height: int, width: int, inner: int, maps: int) -> Product:
+    """5 x 5 weights for each of f32[height, width, maps], by its definition."""
+    return Product(height * width, 25 * inner, maps)
+
+
+_MLP = [Product(1, a, b) for a, b in pairwise((INPUTS, 1200, 1200, CLASSES))]
+_LENET = [_convolution(24, 24, 1, 20), _convolution(8, 8, 20, 50)]
+_LENET += [Product(1, a, b) for a, b in pairwise((800, 500, CLASSES))]
+# A backward pass to the input has as many as a forward pass.
+FORWARD_FLOPS = {
+    net: sum(product.flops for product in products)
+    for net, products in {"mlp": _MLP, "lenet": _LENET}.items()
+}
+
+_MLP_PEERS = {"torchattacks": Peer(1.0), "foolbox": Peer(1.4), "ART": Peer(1.6)}
+_PGD_LINF = {"norm": "linf", "eps": 0.1, "step_size": 0.01, "num_steps": 40}
+_DEEPFOOL = {"num_steps": 3, "overshoot": 0.02}
+# torchattacks walks on from clipped pixels where adv_jax and foolbox clip the sum of all steps:
+# its perturbations have another length.
+_DEEPFOOL_SINGLY = Peer(10.0, rows=50, tolerance=0.15)
+# Where pixels are clipped, 3 steps fool hardly any net: there would be nothing to compare.
+_CONVERGED = {"num_steps": 50}
+
+WORKS = {
+    "fgsm": Work(
+        title="FGSM",
+        attack="fgsm",
+        net="mlp",
+        rows=1000,
+        peers=_MLP_PEERS,
+        measure="accuracy",
+        passes=(1, 1),
+        options={"eps": 0.1},
+        calls=5,
+    ),
+    "pgd_linf": Work(
+        title="PGD-40 linf",
+        attack="pgd",
+        net="mlp",
+        rows=1000,
+        peers=_MLP_PEERS,
+        measure="accuracy",
+        passes=(40, 40),
+        options=_PGD_LINF,
+    ),
+    "pgd_l2": Work(
+        title="PGD-40 l2",
+        attack="pgd",
+        net="mlp",
+        rows=1000,
+        peers=_MLP_PEERS,
+        measure="accuracy",
+        passes=(40, 40),
+        options={"norm": "l2", "eps": 1.5, "step_size": 0.1, "num_steps": 40},
+    ),
+    "pgd_lenet": Work(
+        title="PGD-40 linf",
+        attack="pgd",
+        net="lenet",
+        rows=100,
+        peers={"torchattacks": Peer(1.6), "foolbox": Peer(2.2), "ART": Peer(2.4)},
+        measure="accuracy",
+        passes=(40, 40),
+        options=_PGD_LINF,
+        chunks=(100, 50),
+    ),
+    "jacobian": Work(
+        title="class_jacobian",
+        attack="jacobian",
+        net="mlp",
+        rows=1000,
+        peers={"torch": Peer(1.0)},
+        measure="values",
+        passes=(1, CLASSES - 1),
+        chunks=(1000, 200),
+    ),
+    "jacobian_lenet": Work(
+        title="class_jacobian",
+        attack="jacobian",
+        net="lenet",
+        rows=100,
+        peers={"torch": Peer(1.5)},
+        measure="values",
+        passes=(1, CLASSES - 1),
+        chunks=(100, 50, 20, 10),
+        calls=5,
+    ),
+    "deepfool": Work(
+        title="DeepFool, 3 steps",
+        attack="deepfool",
+        net="mlp",
+        rows=1000,
+        peers={"foolbox": Peer(2.5), "torchattacks": _DEEPFOOL_SINGLY},
+        measure="l2",
+        passes=(3, 3 * (CLASSES - 1)),
+        options=_DEEPFOOL,
+        checked_with=_CONVERGED,
+        chunks=(1000, 200),
+    ),
+    "deepfool_lenet": Work(
+        title="DeepFool, 3 steps",
+        attack="deepfool",
+        net="lenet",
+        rows=100,
+        peers={"foolbox": Peer(3.3), "torchattacks": _DEEPFOOL_SINGLY},
+        measure="l2",
+        passes=(3, 3 * (CLASSES - 1)),
+        options=_DEEPFOOL,
+        checked_with=_CONVERGED,
+        chunks=(100, 50, 20),
+    ),
+    "jsma": Work(
+        title="JSMA",
+        attack="jsma",
+        net="mlp",
+        rows=50,
+        peers={"torchattacks": Peer(20.0, rows=10)},
+        measure="l0",
+        options={"theta": 1.0, "gamma": 0.1},
+        targeted=True,
+    ),
+    "lbfgs": Work(
+        title="box L-BFGS",
+        attack="lbfgs",
+        net="mlp",
+        rows=100,
+        peers={"jit + SciPy": Peer(3.0, local=True), "advertorch": Peer(7.0)},
+        measure="l2",
+        options={"num_steps": 50, "search_steps": 5, "initial_const": 0.01},
+        rounds=1,
+        targeted=True,
+    ),
+    "curve": Work(
+        title="FGSM, 10 eps",
+        attack="curve",
+        net="mlp",
+        rows=1000,
+        peers={"ten calls": Peer(1 / 1.2, local=True)},
+        measure="values",
+        # The gradient is the same for all eps; each has its own look at the accuracy.
+        passes=(11, 1),
+        options={"eps": [0.03 * step for step in range(1, 11)]},
+    ),
+    "auto_attack": Work(
+        title="AutoAttack linf",
+        attack="auto_attack",
+        net="lenet",
+        rows=1000,
+        peers={"torchattacks": Peer(1.0)},
+        measure="accuracy",
+        options={"eps": 0.2},
+        rounds=0,
+    ),
+}
+
+
+def main() -> None:
+    args = _arguments()
+    threads = use_cpus(args.threads)
+    works = {name: _with_rows(WORKS[name], args.digits) for name in args.works}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        workers = {
+            side: stack.enter_context(worker)
+            for side, worker in _workers(Path(folder), threads).items()
+        }
+        report = {
+            "benchmark": "attacks",
+            "machine": machine(),
+            "versions": versions(*PACKAGES),
+            "rounds": args.rounds,
+            "workers": _start(workers, folder, threads, tuned=not args.untuned),
+        }
+        report |= _measured(workers, works, rounds=args.rounds)
+    _show(report)
+    write(args.out, report)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_attacks.json"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="of each side")
+    parser.add_argument("--digits", type=int, help="at most so many for each attack, to try it")
+    parser.add_argument("--untuned", action="store_true", help="PyTorch's nets as it makes them")
+    in_rounds = [name for name, work in WORKS.items() if work.rounds]
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=in_rounds)
+    return parser.parse_args()
+
+
+def _with_rows(work: Work, most: int | None) -> Work:
+    return work if most is None else work._replace(rows=min(work.rows, most))
+
+
+def _workers(folder: Path, threads: int) -> dict[str, Worker]:
+    """Without a compiler there is no unlocked one."""
+    theirs = "benchmarks.attacks_torch_worker"
+    # The number of threads is set before the libraries are loaded, and again by the worker.
+    count = {"OMP_NUM_THREADS": str(threads)}
+    workers = {
+        OURS: Worker("benchmarks.attacks_worker", env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}),
+        PLAIN: Worker(theirs, env=count),
+    }
+    library = unlock_library(folder)
+    if library:
+        workers[UNLOCKED] = Worker(theirs, env={**count, "LD_PRELOAD": str(library)})
+    else:
+        console.print("No C compiler `cc` works here: PyTorch is timed only as installed.")
+    return workers
+
+
+def _start(
+    workers: Mapping[str, Worker], exchange: str, threads: int, *, tuned: bool
+) -> dict[str, Any]:
+    """Exits if the nets are not the same on all sides."""
+    described = {OURS: workers[OURS].call("start", exchange=exchange)}
+    for side in workers.keys() - {OURS}:
+        options = {"exchange": exchange, "threads": threads, "tuned": tuned}
+        described[side] = workers[side].call("start", **options)
+        for net, apart in described[side]["logits_apart"].items():
+            console.print(f"{net}, {side}: logits apart by {apart:.1e}")
+            if not apart <= LOGITS_TOLERANCE:
+                sys.exit(f"{net}: the nets are not the same, so nothing is timed")
+    return described
+
+
+class Contender(NamedTuple):
+    """One side of one work: what its worker calls it, and the digits it gets."""
+
+    worker: Worker
+    peer: str
+    rows: int
+    target: float = 1.0
+    tolerance: float = 0.0
+
+    def call(self, request: str, name: str, **arguments: Any) -> Any:
+        return self.worker.call(request, name=name, peer=self.peer, **arguments)
+
+
+Field = Mapping[str, Contender]
+
+
+def _field(workers: Mapping[str, Worker], work: Work) -> Field:
+    """{side: contender}, adv_jax first; PyTorch's libraries as installed and unlocked."""
+    field = {OURS: Contender(workers[OURS], OURS, work.rows)}
+    for name, peer in work.peers.items():
+        rows = min(peer.rows or work.rows, work.rows)
+        tolerance = peer.tolerance or TOLERANCE[work.measure]
+        hosts = {"": OURS} if peer.local else {"": PLAIN, " unlocked": UNLOCKED}
+        for suffix, host in hosts.items():
+            if host in workers:
+                fields = workers[host], name, rows, peer.target, tolerance
+                field[name + suffix] = Contender(*fields)
+    return field
+
+
+def _measured(
+    workers: Mapping[str, Worker], works: Mapping[str, Work], *, rounds: int
+) -> dict[str, Any]:
+    fields = {name: _field(workers, work) for name, work in works.items()}
+    prepared, first, equality = {}, {}, {}
+    for name, work in works.items():
+        console.print(f"preparing {work.title}, {work.net}", style="dim")
+        checked = work._replace(options={**work.options, **work.checked_with})
+        prepared[name] = _prepared(name, checked, fields[name])
+        first[name] = _first(name, checked, fields[name])
+        equality[name] = _equality(name, checked, fields[name], among=first[name])
+        if work.checked_with:
+            prepared[name] = _prepared(name, work, fields[name])
+    peak = _peak(alternate({"peak": _peak_blocks(workers)}, rounds=rounds)["peak"])
+    seconds = {name: first[name] for name, work in works.items() if not work.rounds}
+    for count in sorted({work.rounds for work in works.values() if work.rounds}):
+        alike = {name: work for name, work in works.items() if work.rounds == count}
+        seconds |= alternate(_blocks(alike, fields), rounds=min(count, rounds))
+    return {
+        "equality": equality,
+        "peak": peak,
+        "prepared": prepared,
+        "compilations": _compilations(workers[OURS], works),
+        "jsma_bytes": workers[OURS].call("peak_memory", name="jsma") if "jsma" in works else None,
+        "works": {
+            name: _summary(work, fields[name], seconds[name], peak["gflops"])
+            for name, work in works.items()
+        },
+    }
+
+
+def _prepared(name: str, work: Work, field: Field) -> dict[str, Any]:
+    """What each side has chosen."""
+    return {
+        side: contender.call("prepare", name, work=work._asdict(), rows=contender.rows)
+        for side, contender in field.items()
+    }
+
+
+def _first(name: str, work: Work, field: Field) -> dict[str, list[float]]:
+    """Seconds of one call; PyTorch's libraries only unlocked, where more calls will follow."""
+    return {
+        side: [contender.call("run", name, calls=1)]
+        for side, contender in field.items()
+        if not work.rounds or f"{side} unlocked" not in field
+    }
+
+
+def _equality(name: str, work: Work, field: Field, *, among: Iterable[str]) -> dict[str, Any]:
+    """What adv_jax and each peer has found; exits if it is not the same."""
+    found = {}
+    for side in among:
+        contender = field[side]
+        if side == OURS:
+            continue
+        if contender.worker is not field[OURS].worker:
+            contender.call("save", name)
+        judge = field[OURS]._replace(peer=contender.peer)
+        found[side] = judge.call("compare", name, work=work._asdict())
+        here, there, apart = found[side].values()
+        console.print(f"  {work.measure}: adv_jax {here:.4g}, {side} {there:.4g}")
+        if not apart <= contender.tolerance:
+            sys.exit(f"{name}: adv_jax and {side} are apart by {apart:.2g}, so nothing is timed")
+    return found
+
+
+def _peak_blocks(workers: Mapping[str, Worker]) -> dict[str, Block]:
+    return {
+        side: partial(worker.call, "run", name="peak", peer="", calls=1)
+        for side, worker in workers.items()
+    }
+
+
+def _blocks(works: Mapping[str, Work], fields: Mapping[str, Field]) -> dict[str, dict[str, Block]]:
+    return {
+        name: {
+            side: partial(contender.call, "run", name, calls=work.calls)
+            for side, contender in fields[name].items()
+        }
+        for name, work in works.items()
+    }
+
+
+def _peak(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
+    """The best that any side reached in any round."""
+    flops = PEAK_STEPS * Product(PEAK_SIZE, PEAK_SIZE, PEAK_SIZE).flops
+    gflops = {side: [flops / value / 1e9 for value in values] for side, values in seconds.items()}
+    return {"gflops": max(map(max, gflops.values())), "size": PEAK_SIZE, "sides": gflops}
+
+
+def _compilations(ours: Worker, works: Mapping[str, Work]) -> dict[str, int]:
+    """Of adv_jax's programs, each of which was called with two sets of real-valued options."""
+    counts = {name: ours.call("compilations", name=name) for name in works}
+    if set(counts.values()) != {1}:
+        sys.exit(f"a program was compiled again for other numbers: {counts}")
+    return counts
+
+
+def _summary(
+    work: Work, field: Field, seconds: Mapping[str, list[float]], peak: float
+) -> dict[str, Any]:
+    per_digit = {side: [v / field[side].rows for v in seconds[side]] for side in seconds}
+    sides = {}
+    for side, values in per_digit.items():
+        gflops = work.flops and work.flops / min(values) / 1e9
+        sides[side] = {
+            "rows": field[side].rows,
+            "seconds": {**spread(seconds[side]), "rounds": seconds[side]},
+            "digits_per_second": {"median": 1 / statistics.median(values), "best": 1 / min(values)},
+            "gflops": gflops,
+            "share_of_peak": gflops and gflops / peak,
+        }
+    return {
+        "title": work.title,
+        "net": work.net,
+        "flops_per_digit": work.flops,
+        "sides": sides,
+        "adv_jax_times_as_fast": {
+            side: {
+                **ratios(values, per_digit[OURS]),
+                "of_least": min(values) / min(per_digit[OURS]),
+                "target": field[side].target,
+            }
+            for side, values in per_digit.items()
+            if side != OURS
+        },
+    }
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    peak = report["peak"]["gflops"]
+    table = Table(title=f"Attacks; peak {peak:.0f} GFLOP/s", title_justify="left")
+    columns = (
+        "digits/s",
+        "best",
+        "adv_jax is x times as fast",
+        "at best",
+        "goal",
+        "GFLOP/s",
+        "of peak",
+    )
+    for column in ("side (digits)", *columns):
+        table.add_column(column, justify="left" if column == "side (digits)" else "right")
+    for work in report["works"].values():
+        table.add_row(f"[bold]{work['title']}, {work['net']}")
+        for side, values in work["sides"].items():
+            ratio = work["adv_jax_times_as_fast"].get(side)
+            table.add_row(
+                f"  {side} ({values['rows']})",
+                f"{values['digits_per_second']['median']:.4g}",
+                f"{values['digits_per_second']['best']:.4g}",
+                shown(ratio, 2) if ratio else "",
+                f"{ratio['of_least']:.2f}" if ratio else "",
+                f"{ratio['target']:.2f}" if ratio else "",
+                f"{values['gflops']:.0f}" if values["gflops"] else "",
+                f"{values['share_of_peak']:.0%}" if values["gflops"] else "",
+            )
+        table.add_section()
+    console.print(table)
+    if report["jsma_bytes"]:
+        console.print(f"JSMA's program needs {report['jsma_bytes'] / 2**20:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

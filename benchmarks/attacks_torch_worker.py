@@ -1,0 +1,248 @@
+"""The worker that attacks with PyTorch's libraries, each called as its documentation shows."""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import foolbox
+import numpy as np
+import torch
+import torchattacks
+from art.attacks import evasion
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+
+from benchmarks import torch_worker
+from benchmarks.timing import seconds_of, serve
+
+# advertorch asks for a function that PyTorch has dropped, and for torchvision, and needs neither.
+sys.modules["torch.autograd.gradcheck"].zero_gradients = None
+with mock.patch.dict(sys.modules, {"torchvision": mock.MagicMock()}):
+    from advertorch.attacks import LBFGSAttack
+
+BOUNDS = (0.0, 1.0)
+IMAGE, CLASSES = (1, 28, 28), 10
+TRIALS = 2  # calls at each size of the chunks, of which the best counts
+
+Options = Mapping[str, Any]
+Attack = Callable[[Tensor, Tensor], Tensor]  # (x f32[B, 1, 28, 28], y i64[B]) -> what was computed
+
+
+def of_torchattacks(name: str, net: nn.Module, options: Options) -> Attack:
+    match name:
+        case "fgsm":
+            return torchattacks.FGSM(net, eps=options["eps"])
+        case "pgd":
+            kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[options["norm"]]
+            steps = {"alpha": options["step_size"], "steps": options["num_steps"]}
+            return kind(net, eps=options["eps"], **steps, random_start=False)
+        case "deepfool":
+            overshoot = options["overshoot"]
+            return torchattacks.DeepFool(net, steps=options["num_steps"], overshoot=overshoot)
+        case "jsma":
+            attack = torchattacks.JSMA(net, theta=options["theta"], gamma=options["gamma"])
+            attack.set_mode_targeted_by_label(quiet=True)
+            return attack
+        case "auto_attack":
+            return auto_attack(net, options["eps"])
+    raise ValueError(name)
+
+
+def auto_attack(net: nn.Module, eps: float) -> Attack:
+    """The standard ensemble with 100 steps each; torchattacks' own AutoAttack makes only 10."""
+    common = {"norm": "Linf", "eps": eps, "seed": 0}
+    every_class = {"steps": 100, "n_classes": CLASSES}
+    members = [
+        torchattacks.APGD(net, **common, steps=100),
+        torchattacks.APGDT(net, **common, **every_class),
+        torchattacks.FAB(net, **common, **every_class, multi_targeted=True),
+        torchattacks.Square(net, **common, n_queries=5000),
+    ]
+    return torchattacks.MultiAttack(members)
+
+
+def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
+    model = foolbox.PyTorchModel(net, bounds=BOUNDS, device="cpu")
+    match name:
+        case "fgsm":
+            attack = foolbox.attacks.LinfFastGradientAttack()
+        case "pgd":
+            kind = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[options["norm"]]
+            steps = {"abs_stepsize": options["step_size"], "steps": options["num_steps"]}
+            attack = kind(**steps, random_start=False)
+        case "deepfool":
+            steps = {"steps": options["num_steps"], "overshoot": options["overshoot"]}
+            attack = foolbox.attacks.L2DeepFoolAttack(**steps, candidates=CLASSES)
+        case _:
+            raise ValueError(name)
+    return lambda x, y: attack(model, x, y, epsilons=options.get("eps"))[1]
+
+
+def of_art(name: str, net: nn.Module, options: Options) -> Attack:
+    """It takes and gives NumPy arrays."""
+    loss = nn.CrossEntropyLoss()
+    model = PyTorchClassifier(net, loss, IMAGE, CLASSES, clip_values=BOUNDS, device_type="cpu")
+    common = {"eps": options["eps"], "batch_size": options["batch_size"]}
+    match name:
+        case "fgsm":
+            attack = evasion.FastGradientMethod(model, **common)
+        case "pgd":
+            attack = evasion.ProjectedGradientDescent(
+                model,
+                **common,
+                norm={"linf": np.inf, "l2": 2}[options["norm"]],
+                eps_step=options["step_size"],
+                max_iter=options["num_steps"],
+                verbose=False,
+            )
+        case _:
+            raise ValueError(name)
+    return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+
+def of_advertorch(name: str, net: nn.Module, options: Options) -> Attack:
+    attack = LBFGSAttack(
+        net,
+        CLASSES,
+        batch_size=options["batch_size"],
+        binary_search_steps=options["search_steps"],
+        max_iterations=options["num_steps"],
+        initial_const=options["initial_const"],
+        targeted=True,
+    )
+    return attack.perturb
+
+
+def backward_passes(net: nn.Module, x: Tensor, chunk: int) -> Tensor:
+    """The Jacobian of the probabilities, f32[B, K, *D]: K - 1 backward passes.
+
+    The last class's derivative is minus the sum of the others', as probabilities sum to 1.
+    """
+    jacobian = torch.empty(len(x), CLASSES, *x.shape[1:])
+    for rows, filled in zip(x.split(chunk), jacobian.split(chunk), strict=True):
+        rows = rows.detach().requires_grad_()
+        probs = net(rows).softmax(1)
+        for k in range(CLASSES - 1):
+            ahead = k < CLASSES - 2  # of this graph's last use
+            (filled[:, k],) = torch.autograd.grad(probs[:, k].sum(), rows, retain_graph=ahead)
+        filled[:, -1] = -filled[:, :-1].sum(1)
+    return jacobian
+
+
+LIBRARIES: dict[str, Callable[[str, nn.Module, Options], Attack]] = {
+    "torchattacks": of_torchattacks,
+    "foolbox": of_foolbox,
+    "ART": of_art,
+    "advertorch": of_advertorch,
+}
+
+
+def mlp(params: Mapping[str, Tensor]) -> nn.Sequential:
+    layers = [_linear(params, name) for name in ("hidden1", "hidden2", "logits")]
+    return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+
+def lenet(params: Mapping[str, Tensor]) -> nn.Sequential:
+    """Pooled before the ReLU, as in adv_jax."""
+    maps = params["hidden2/kernel"].shape[3]
+    full = _linear(params, "hidden3")
+    # Its inputs stand in the order (y, x, map) there and (map, y, x) here.
+    weight = full.weight.view(len(full.weight), 4, 4, maps)
+    full.weight = nn.Parameter(weight.permute(0, 3, 1, 2).flatten(1).contiguous())
+    return nn.Sequential(
+        _conv(params, "hidden1"),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        _conv(params, "hidden2"),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        full,
+        nn.ReLU(),
+        _linear(params, "logits"),
+    )
+
+
+NETS = {"mlp": mlp, "lenet": lenet}
+
+
+class Side:
+    """What this worker answers; the exchange is the folder that adv_jax's worker has filled."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, str], Callable[[], Tensor]] = {}
+        self._outputs: dict[tuple[str, str], np.ndarray] = {}
+        self._peak = partial(torch_worker.Side().run, "peak")
+
+    def start(self, exchange: str, threads: int, tuned: bool) -> dict[str, Any]:
+        """Reads the nets; says by how much their logits differ from adv_jax's."""
+        torch.set_num_threads(threads)
+        self._exchange = Path(exchange)
+        with np.load(self._exchange / "data.npz") as arrays:
+            self._x = torch.from_numpy(arrays["x"]).reshape(-1, *IMAGE)
+            self._y = torch.from_numpy(arrays["y"]).long()
+        self._nets, apart = {}, {}
+        for name, make in NETS.items():
+            with np.load(self._exchange / f"{name}.npz") as arrays:
+                params = {key: torch.from_numpy(arrays[key]) for key in arrays}
+            self._nets[name] = make(params).eval()
+            if tuned:
+                self._nets[name].requires_grad_(False).to(memory_format=torch.channels_last)
+            with torch.no_grad():
+                apart[name] = (self._nets[name](self._x) - params["logits"]).abs().max().item()
+        facts = {"threads": torch.get_num_threads(), "tuned": tuned}
+        return {**facts, "logits_apart": apart}
+
+    def prepare(self, name: str, peer: str, work: dict[str, Any], rows: int) -> dict[str, Any]:
+        """Makes the attack; chooses the size of the chunks where that is ours to choose."""
+        net, x, y = self._nets[work["net"]], self._x[:rows], self._y[:rows]
+        if work["targeted"]:
+            y = (y + 1) % CLASSES
+        if peer != "torch":
+            options = {**work["options"], "batch_size": rows}
+            attack = LIBRARIES[peer](work["attack"], net, options)
+            self._runs[name, peer] = lambda: attack(x, y)
+            return {}
+        seconds = {
+            chunk: min(
+                seconds_of(lambda c=chunk: backward_passes(net, x, c)) for _ in range(TRIALS)
+            )
+            for chunk in work["chunks"]
+        }
+        best = min(seconds, key=seconds.get)
+        self._runs[name, peer] = lambda: backward_passes(net, x, best)
+        return {"chunk": best, "choice_seconds": seconds}
+
+    def run(self, name: str, peer: str, calls: int) -> float:
+        """Seconds of a call, over so many; keeps what the last computed."""
+        if name == "peak":
+            return self._peak()
+        run, found = self._runs[name, peer], []
+        seconds = seconds_of(lambda: found.extend(run() for _ in range(calls)))
+        self._outputs[name, peer] = found[-1].detach().numpy()
+        return seconds / calls
+
+    def save(self, name: str, peer: str) -> None:
+        np.save(self._exchange / f"{name}_{peer}.npy", self._outputs[name, peer])
+
+
+def _linear(params: Mapping[str, Tensor], name: str) -> nn.Linear:
+    kernel = params[f"{name}/kernel"]
+    layer = nn.Linear(*kernel.shape)
+    layer.weight.data, layer.bias.data = kernel.T.contiguous(), params[f"{name}/bias"]
+    return layer
+
+
+def _conv(params: Mapping[str, Tensor], name: str) -> nn.Conv2d:
+    kernel = params[f"{name}/kernel"].permute(3, 2, 0, 1)
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[2:])
+    layer.weight.data, layer.bias.data = kernel.contiguous(), params[f"{name}/bias"]
+    return layer
+
+
+if __name__ == "__main__":
+    side = Side()
+    serve({"start": side.start, "prepare": side.prepare, "run": side.run, "save": side.save})

@@ -1,0 +1,300 @@
+"""The worker that attacks with adv_jax, jitted, and judges what every side has found."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.optimize
+from flax.traverse_util import flatten_dict
+
+from adv_jax import attacks, data, models, objectives
+from adv_jax.step import init_state, make_step, over_steps
+from adv_jax.types import Array, LogitsFn
+from benchmarks import adv_jax_worker
+from benchmarks.timing import seconds_of, serve
+
+BOUNDS = (0.0, 1.0)
+NETS = {"mlp": models.mlp(features=(1200, 1200)), "lenet": models.lenet()}
+EPOCHS, BATCH, LEARNING_RATE = 4, 100, 1e-3
+WHITE = 0.99  # and above; torchattacks' JSMA takes such pixels for white, adv_jax only what is
+TRIALS = 2  # calls at each size of the chunks, of which the best counts
+OTHER = 0.9  # factor of the real-valued options in the call that compiles
+
+Work = Mapping[str, Any]  # the fields of `benchmarks.attacks.Work`
+Run = Callable[[], Array]
+
+
+def _jacobian(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
+    del y
+    return attacks.class_jacobian(logits_fn, x)[1]
+
+
+def _fgsm_accuracy(logits_fn: LogitsFn, x: Array, y: Array, *, eps: Array) -> Array:
+    x_adv = attacks.fgsm(logits_fn, x, y, eps=eps, bounds=BOUNDS)
+    return jnp.mean(jnp.argmax(logits_fn(x_adv), axis=1) == y)
+
+
+def _fgsm_curve(logits_fn: LogitsFn, x: Array, y: Array, *, eps: Array) -> Array:
+    return jax.vmap(lambda one: _fgsm_accuracy(logits_fn, x, y, eps=one))(eps)
+
+
+ATTACKS: dict[str, Callable[..., Array]] = {
+    "fgsm": partial(attacks.fgsm, bounds=BOUNDS),
+    "pgd": partial(attacks.pgd, bounds=BOUNDS),
+    "jacobian": _jacobian,
+    "deepfool": partial(attacks.deepfool, bounds=BOUNDS),
+    "jsma": partial(attacks.jsma, bounds=BOUNDS),
+    "lbfgs": partial(attacks.lbfgs, bounds=BOUNDS, targeted=True),
+    "curve": _fgsm_curve,
+    "auto_attack": partial(attacks.auto_attack, bounds=BOUNDS, key=jax.random.key(0)),
+}
+
+
+class Program(NamedTuple):
+    """A jitted attack and what it is called with; real-valued options are traced."""
+
+    function: Any
+    params: Any
+    x: Array
+    y: Array
+    traced: dict[str, Array]
+
+    def __call__(self) -> Array:
+        return jax.block_until_ready(self.function(*self[1:]))
+
+    def compiled_elsewhere(self) -> "Program":
+        """Itself, after a call whose real-valued options are others."""
+        other = jax.tree.map(lambda value: OTHER * value, self.traced)
+        self._replace(traced=other)()
+        return self
+
+
+def chunked(attack: Callable[..., Array], chunk: int) -> Callable[..., Array]:
+    """The attack on so many rows at a time, in one program."""
+
+    def run(logits_fn: LogitsFn, x: Array, y: Array, **options: Any) -> Array:
+        if chunk == len(x):
+            return attack(logits_fn, x, y, **options)
+        chunks = jax.tree.map(lambda rows: rows.reshape(-1, chunk, *rows.shape[1:]), (x, y))
+        result = jax.lax.map(lambda rows: attack(logits_fn, *rows, **options), chunks)
+        return result.reshape(-1, *result.shape[2:])
+
+    return run
+
+
+def scipy_lbfgs(
+    penalised: Callable[..., tuple[Array, Array]],
+    predict: Callable[[Array], Array],
+    x: Array,
+    y: Array,
+    *,
+    num_steps: int,
+    search_steps: int,
+    initial_const: float,
+) -> np.ndarray:
+    """The search of `attacks.lbfgs` with SciPy's L-BFGS-B, all rows being one problem.
+
+    Args:
+      penalised: (x_adv, x, y, c f32[B]) -> its sum over the rows, and the gradient by x_adv.
+      predict: x_adv -> i32[B].
+      num_steps: iterations for each c, as many as adv_jax takes gradients.
+    """
+    target, start = np.asarray(y), np.asarray(x)
+    const, failed = np.full(len(start), initial_const), np.zeros(len(start))
+    fooled, shortest, best = failed + np.inf, failed + np.inf, start.copy()
+
+    def of_vector(vector: np.ndarray, const: np.ndarray) -> tuple[float, np.ndarray]:
+        x_adv = vector.reshape(start.shape).astype(np.float32)
+        value, gradient = penalised(x_adv, x, y, const.astype(np.float32))
+        return float(value), np.asarray(gradient, np.float64).ravel()
+
+    for _ in range(search_steps):
+        found = scipy.optimize.minimize(
+            of_vector,
+            start.ravel().astype(np.float64),
+            args=(const,),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=scipy.optimize.Bounds(*BOUNDS),
+            options={"maxiter": num_steps},
+        )
+        x_adv = found.x.reshape(start.shape).astype(np.float32)
+        fools, length = np.asarray(predict(x_adv)) == target, _lengths(x_adv - start, "l2")
+        shorter = fools & (length < shortest)
+        best[shorter], shortest[shorter] = x_adv[shorter], length[shorter]
+        failed, fooled = np.where(fools, failed, const), np.where(fools, const, fooled)
+        const = np.where(np.isinf(fooled), 10 * const, (failed + fooled) / 2)
+    return best
+
+
+class Side:
+    """What this worker answers; the exchange is the folder from which PyTorch's sides read."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, str], Run] = {}
+        self._outputs: dict[tuple[str, str], np.ndarray] = {}
+        self._peak = partial(adv_jax_worker.Side().run, "peak")
+
+    def start(self, exchange: str) -> dict[str, Any]:
+        """Trains the nets on the embedded digits and writes what all sides share."""
+        self._exchange = Path(exchange)
+        dataset = data.load("mnist", source="embedded", dir="")
+        self._params = {name: _trained(name, *dataset.train) for name in NETS}
+        x, y = (jnp.asarray(array) for array in dataset.test)
+        self._x, self._y = jnp.where(x >= WHITE, 1, x), y
+        np.savez(self._exchange / "data.npz", x=self._x, y=self._y)
+        for name, params in self._params.items():
+            flat = {key: np.asarray(leaf) for key, leaf in flatten_dict(params, sep="/").items()}
+            np.savez(self._exchange / f"{name}.npz", logits=self._logits_fn(name)(self._x), **flat)
+        # XLA:CPU has one thread for each CPU that its process may use, and no setting for it.
+        return {"threads": len(os.sched_getaffinity(0)), "devices": [str(d) for d in jax.devices()]}
+
+    def prepare(self, name: str, peer: str, work: Work, rows: int) -> dict[str, Any]:
+        """Compiles, and chooses the size of the chunks, in rows, if there is a choice."""
+        prepare = {"ten calls": self._ten_calls, "jit + SciPy": self._scipy}.get(
+            peer, self._chunked
+        )
+        self._runs[name, peer], facts = prepare(work, rows)
+        return facts
+
+    def run(self, name: str, peer: str, calls: int) -> float:
+        """Seconds of a call, over so many; keeps what the last computed."""
+        if name == "peak":
+            return self._peak()
+        run, found = self._runs[name, peer], []
+        seconds = seconds_of(lambda: found.extend(run() for _ in range(calls)))
+        self._outputs[name, peer] = np.asarray(found[-1])
+        return seconds / calls
+
+    def compilations(self, name: str) -> int:
+        return self._runs[name, "adv_jax"].function._cache_size()
+
+    def peak_memory(self, name: str) -> int:
+        """Bytes of the program's arguments, results and temporaries together."""
+        program = self._runs[name, "adv_jax"]
+        sizes = program.function.lower(*program[1:]).compile().memory_analysis()
+        return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+
+    def compare(self, name: str, peer: str, work: Work) -> dict[str, float]:
+        """What was found here and by the peer on its rows, and how far the two are apart.
+
+        By the measure of the work: "accuracy" under the attack, mean length ("l2", "l0") of the
+        perturbations that fool, which differ by a share, and "values" by a share of the largest.
+        """
+        ours = self._outputs[name, "adv_jax"]
+        theirs = self._outputs.get((name, peer))
+        if theirs is None:
+            theirs = np.load(self._exchange / f"{name}_{peer}.npy")
+        theirs = theirs.reshape(-1, *ours.shape[1:])
+        ours, measure = ours[: len(theirs)], work["measure"]
+        if measure == "values":
+            here, there = abs(ours).max(), abs(theirs).max()
+            apart = abs(ours - theirs).max() / here
+        else:
+            here, there = (self._measured(found, work) for found in (ours, theirs))
+            apart = abs(here - there) / (1 if measure == "accuracy" else here)
+        return {"adv_jax": float(here), "peer": float(there), "apart": float(apart)}
+
+    def _measured(self, x_adv: np.ndarray, work: Work) -> float:
+        predicted = np.argmax(self._logits_fn(work["net"])(jnp.asarray(x_adv)), axis=1)
+        x, y = self._rows(work, len(x_adv))
+        fools = (predicted == np.asarray(y)) == work["targeted"]
+        if work["measure"] == "accuracy":
+            return 1 - fools.mean()
+        return _lengths(x_adv - np.asarray(x), work["measure"])[fools].mean()
+
+    def _chunked(self, work: Work, rows: int) -> tuple[Program, dict[str, Any]]:
+        chunks = [chunk for chunk in work["chunks"] if rows % chunk == 0] or [rows]
+        attack = ATTACKS[work["attack"]]
+        programs = {c: self._program(chunked(attack, c), work, rows) for c in chunks}
+        programs = {c: program.compiled_elsewhere() for c, program in programs.items()}
+        if len(programs) == 1:
+            return programs[chunks[0]], {"chunk": chunks[0]}
+        seconds = {
+            chunk: min(seconds_of(program) for _ in range(TRIALS))
+            for chunk, program in programs.items()
+        }
+        best = min(seconds, key=seconds.get)
+        return programs[best], {"chunk": best, "choice_seconds": seconds}
+
+    def _ten_calls(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
+        """One call for each eps."""
+        program = self._program(_fgsm_accuracy, work, rows)
+        singles = [program._replace(traced={"eps": eps}) for eps in program.traced["eps"]]
+        return lambda: jnp.stack([single() for single in singles]), {}
+
+    def _scipy(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
+        """Values and gradients are jitted."""
+        logits_fn, (x, y) = self._logits_fn(work["net"]), self._rows(work, rows)
+
+        def total(x_adv: Array, x: Array, y: Array, const: Array) -> Array:
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits_fn(x_adv), y)
+            return jnp.sum((x_adv - x) ** 2) + jnp.sum(const * losses)
+
+        penalised = jax.jit(jax.value_and_grad(total))
+        predict = jax.jit(lambda x: jnp.argmax(logits_fn(x), axis=1))
+        return lambda: scipy_lbfgs(penalised, predict, x, y, **work["options"]), {}
+
+    def _program(self, attack: Callable[..., Array], work: Work, rows: int) -> Program:
+        traced = {k: jnp.asarray(v) for k, v in work["options"].items() if _is_real(v)}
+        static = {k: v for k, v in work["options"].items() if k not in traced}
+
+        def run(params: Any, x: Array, y: Array, traced: dict[str, Array]) -> Array:
+            return attack(partial(_logits, work["net"], params), x, y, **static, **traced)
+
+        return Program(
+            jax.jit(run), self._params[work["net"]], *self._rows(work, rows), traced=traced
+        )
+
+    def _rows(self, work: Work, rows: int) -> tuple[Array, Array]:
+        """Digits, and the classes to leave or to reach."""
+        x, y = self._x[:rows], self._y[:rows]
+        return x, (y + 1) % 10 if work["targeted"] else y
+
+    def _logits_fn(self, net: str) -> LogitsFn:
+        return jax.jit(partial(_logits, net, self._params[net]))
+
+
+def _trained(name: str, x: np.ndarray, y: np.ndarray) -> Any:
+    """The parameters of a net after a few epochs on digits."""
+    apply, optimizer = models.apply_fn(NETS[name]), optax.adam(LEARNING_RATE)
+    variables = models.init(NETS[name], jax.random.key(0), jnp.asarray(x[:2]))
+    steps = over_steps(make_step(partial(objectives.cross_entropy, apply), optimizer))
+    orders = np.concatenate([np.random.default_rng(e).permutation(len(y)) for e in range(EPOCHS)])
+    rows = orders.reshape(-1, BATCH)
+    batches = {"x": jnp.asarray(x[rows]), "y": jnp.asarray(y[rows])}
+    state, _ = jax.jit(steps)(init_state(variables, optimizer, seed=0), batches)
+    return state.variables["params"]
+
+
+def _logits(name: str, params: Any, x: Array) -> Array:
+    return models.apply_fn(NETS[name])({"params": params}, x).logits
+
+
+def _lengths(r: np.ndarray, norm: str) -> np.ndarray:
+    orders = {"l0": 0, "l2": 2}
+    return np.linalg.norm(r.reshape(len(r), -1), ord=orders[norm], axis=1)
+
+
+def _is_real(option: Any) -> bool:
+    return isinstance(option, float | list)
+
+
+if __name__ == "__main__":
+    side = Side()
+    serve(
+        {
+            "start": side.start,
+            "prepare": side.prepare,
+            "run": side.run,
+            "compare": side.compare,
+            "compilations": side.compilations,
+            "peak_memory": side.peak_memory,
+        }
+    )
