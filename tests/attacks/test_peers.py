@@ -17,7 +17,7 @@ foolbox = pytest.importorskip("foolbox", reason="needs the extra oracle")
 torchattacks = pytest.importorskip("torchattacks", reason="needs the extra oracle")
 
 pytestmark = pytest.mark.slow
-POINTS = 0.005
+POINTS = 0.0055  # five of 1,000 digits
 every_net = pytest.mark.parametrize("name", ["plain", "fgsm", "pgd"])
 EPS = 0.1
 
