@@ -4,16 +4,15 @@ Fields are overridden by --config.a.b=value. Without --workdir the run goes to
 runs/<experiment>-<hash of the config>; the same command resumes it.
 """
 
-import os
 import sys
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from adv_jax import train
 from adv_jax.config import explain_flags, replicas, validate
 from adv_jax.signals import Interrupted
+from adv_jax.step import use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import default_path
 
@@ -29,7 +28,7 @@ def main(_: list[str]) -> None:
     print(f"workdir {workdir}", flush=True)
     try:
         validate(config)
-        _use_cores(len(replicas(config)) * config["replicas"]["shards"])
+        use_cores(len(replicas(config)) * config["replicas"]["shards"])
         train.run(config, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -48,15 +47,6 @@ def _parse_flags(argv: list[str]) -> list[str]:
     # A config is a program: whatever it, or an override, raises is the user's to read.
     except Exception as error:
         sys.exit(f"error: {explain_flags(argv, error)}")
-
-
-def _use_cores(wanted: int) -> None:
-    """Offers CPU cores as devices, so that replicas (and shards) run side by side, a core for each.
-
-    That beats all cores for each replica in turn. A single replica is left all cores.
-    """
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", max(1, min(wanted, os.cpu_count() or 1)))
 
 
 if __name__ == "__main__":

@@ -48,26 +48,37 @@ def over_batches(
     progress: Progress = silent,
     description: str = "",
 ) -> Any:
-    """`over_rows` as a loop on the host, which shows its progress -> a tree of NumPy f[..., N].
-
-    Besides, XLA on CPUs is many times slower with a convolution in a loop of its own.
+    """`over_rows` on all local devices, and as a loop on the host, which shows its progress.
 
     Args:
-      fn: as of `over_rows`, compiled (jax.jit).
+      fn: as of `over_rows`, over a leading axis of devices (`step.over_devices`).
+      batch_size: at most so many rows at a time on each device.
       progress: wraps the list of batches; `description` says what they are for.
 
-    >>> over_batches(lambda x: 2 * x, (jnp.arange(5),), batch_size=2)
+    Returns:
+      A tree of NumPy f[..., N].
+
+    >>> over_batches(jax.pmap(lambda x: 2 * x), (jnp.arange(5),), batch_size=2)
     array([0, 2, 4, 6, 8], dtype=int32)
     """
-    index, size = _batches(arrays, batch_size)
+    devices = jax.local_device_count()
+    index, size = _batches(arrays, batch_size, multiple=devices)
+    index = index.reshape(-1, devices, index.shape[1])
     values = [jax.device_get(fn(*_take(arrays, rows))) for rows in progress(index, description)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1)[..., :size], *values)
+
+    def joined(*parts):  # Each f[devices, ..., b].
+        return np.concatenate([batch for part in parts for batch in part], axis=-1)[..., :size]
+
+    return jax.tree.map(joined, *values)
 
 
-def _batches(arrays: Any, batch_size: int) -> tuple[np.ndarray, int]:
-    """Which rows make up each batch, i32[batches, b], as equal as can be; and N."""
+def _batches(arrays: Any, batch_size: int, *, multiple: int = 1) -> tuple[np.ndarray, int]:
+    """Which rows make up each batch, i32[batches, b], as equal as can be; and N.
+
+    multiple: the number of batches is one of this.
+    """
     size = len(jax.tree.leaves(arrays)[0])
-    count = -(-size // batch_size)
+    count = -(-size // (batch_size * multiple)) * multiple
     rows = np.arange(count * -(-size // count), dtype=np.int32)
     return np.where(rows < size, rows, 0).reshape(count, -1), size
 

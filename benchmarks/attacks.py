@@ -66,7 +66,8 @@ class Work(NamedTuple):
     options: of the attack, in adv_jax's words.
     targeted: it shall reach the class after the digit's own.
     checked_with: options in whose place these stand when results are compared.
-    chunks: sizes of adv_jax's chunks to choose from, in rows.
+    split: whether adv_jax may give each core its share of the rows, to choose from.
+    chunks: sizes of adv_jax's chunks to choose from, in rows; none: one chunk.
     calls: in one timed block.
     rounds: at most; 0: on demand and once, the first call being the one that counts.
     """
@@ -81,6 +82,7 @@ class Work(NamedTuple):
     options: Mapping[str, Any] = {}
     targeted: bool = False
     checked_with: Mapping[str, Any] = {}
+    split: tuple[bool, ...] = (False, True)
     chunks: tuple[int, ...] = ()
     calls: int = 1
     rounds: int = 100
@@ -233,6 +235,7 @@ WORKS = {
         # The gradient is the same for all eps; each has its own look at the accuracy.
         passes=(11, 1),
         options={"eps": [0.03 * step for step in range(1, 11)]},
+        split=(False,),
     ),
     "auto_attack": Work(
         title="AutoAttack linf",
@@ -242,6 +245,7 @@ WORKS = {
         peers={"torchattacks": Peer(1.0)},
         measure="accuracy",
         options={"eps": 0.2},
+        split=(False,),
         rounds=0,
     ),
 }
@@ -289,8 +293,9 @@ def _workers(folder: Path, threads: int) -> dict[str, Worker]:
     theirs = "benchmarks.attacks_torch_worker"
     # The number of threads is set before the libraries are loaded, and again by the worker.
     count = {"OMP_NUM_THREADS": str(threads)}
+    cores = f"--xla_force_host_platform_device_count={threads}"
     workers = {
-        OURS: Worker("benchmarks.attacks_worker", env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}),
+        OURS: Worker("benchmarks.attacks_worker", env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": cores}),
         PLAIN: Worker(theirs, env=count),
     }
     library = unlock_library(folder)

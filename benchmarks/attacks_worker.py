@@ -14,7 +14,7 @@ import scipy.optimize
 from flax.traverse_util import flatten_dict
 
 from adv_jax import attacks, data, models, objectives
-from adv_jax.step import init_state, make_step, over_steps
+from adv_jax.step import init_state, make_step, over_devices, over_steps
 from adv_jax.types import Array, LogitsFn
 from benchmarks import adv_jax_worker
 from benchmarks.timing import seconds_of, serve
@@ -57,16 +57,25 @@ ATTACKS: dict[str, Callable[..., Array]] = {
 
 
 class Program(NamedTuple):
-    """A jitted attack and what it is called with; real-valued options are traced."""
+    """A compiled attack and what it is called with; real-valued options are traced.
+
+    traces: one entry for each time that the function was traced, and so compiled.
+    x, y: with a leading axis of devices.
+    """
 
     function: Any
+    traces: list[None]
     params: Any
     x: Array
     y: Array
     traced: dict[str, Array]
 
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return self[2:]
+
     def __call__(self) -> Array:
-        return jax.block_until_ready(self.function(*self[1:]))
+        return jax.block_until_ready(self.function(*self.arguments))
 
     def compiled_elsewhere(self) -> "Program":
         """Itself, after a call whose real-valued options are others."""
@@ -156,9 +165,9 @@ class Side:
         return {"threads": len(os.sched_getaffinity(0)), "devices": [str(d) for d in jax.devices()]}
 
     def prepare(self, name: str, peer: str, work: Work, rows: int) -> dict[str, Any]:
-        """Compiles, and chooses the size of the chunks, in rows, if there is a choice."""
+        """Compiles, and chooses devices and the size of the chunks, if there is a choice."""
         prepare = {"ten calls": self._ten_calls, "jit + SciPy": self._scipy}.get(
-            peer, self._chunked
+            peer, self._fastest
         )
         self._runs[name, peer], facts = prepare(work, rows)
         return facts
@@ -173,13 +182,16 @@ class Side:
         return seconds / calls
 
     def compilations(self, name: str) -> int:
-        return self._runs[name, "adv_jax"].function._cache_size()
+        return len(self._runs[name, "adv_jax"].traces)
 
     def peak_memory(self, name: str) -> int:
-        """Bytes of the program's arguments, results and temporaries together."""
+        """Bytes of the program's arguments, results and temporaries together, on all devices."""
         program = self._runs[name, "adv_jax"]
-        sizes = program.function.lower(*program[1:]).compile().memory_analysis()
-        return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+        sizes = program.function.lower(*program.arguments).compile().memory_analysis()
+        of_one = (
+            sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+        )
+        return len(program.x) * of_one
 
     def compare(self, name: str, peer: str, work: Work) -> dict[str, float]:
         """What was found here and by the peer on its rows, and how far the two are apart.
@@ -188,6 +200,7 @@ class Side:
         perturbations that fool, which differ by a share, and "values" by a share of the largest.
         """
         ours = self._outputs[name, "adv_jax"]
+        ours = ours.reshape(-1, *ours.shape[2:])
         theirs = self._outputs.get((name, peer))
         if theirs is None:
             theirs = np.load(self._exchange / f"{name}_{peer}.npy")
@@ -209,25 +222,29 @@ class Side:
             return 1 - fools.mean()
         return _lengths(x_adv - np.asarray(x), work["measure"])[fools].mean()
 
-    def _chunked(self, work: Work, rows: int) -> tuple[Program, dict[str, Any]]:
-        chunks = [chunk for chunk in work["chunks"] if rows % chunk == 0] or [rows]
-        attack = ATTACKS[work["attack"]]
-        programs = {c: self._program(chunked(attack, c), work, rows) for c in chunks}
-        programs = {c: program.compiled_elsewhere() for c, program in programs.items()}
+    def _fastest(self, work: Work, rows: int) -> tuple[Program, dict[str, Any]]:
+        attack, programs = ATTACKS[work["attack"]], {}
+        for split in work["split"]:
+            devices = jax.device_count() if split and rows % jax.device_count() == 0 else 1
+            share = rows // devices
+            for chunk in [chunk for chunk in work["chunks"] if share % chunk == 0] or [share]:
+                program = self._program(chunked(attack, chunk), work, rows, devices=devices)
+                programs[f"{devices} x {chunk}"] = program.compiled_elsewhere()
         if len(programs) == 1:
-            return programs[chunks[0]], {"chunk": chunks[0]}
+            [(layout, program)] = programs.items()
+            return program, {"layout": layout}
         seconds = {
-            chunk: min(seconds_of(program) for _ in range(TRIALS))
-            for chunk, program in programs.items()
+            layout: min(seconds_of(program) for _ in range(TRIALS))
+            for layout, program in programs.items()
         }
         best = min(seconds, key=seconds.get)
-        return programs[best], {"chunk": best, "choice_seconds": seconds}
+        return programs[best], {"layout": best, "choice_seconds": seconds}
 
     def _ten_calls(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
         """One call for each eps."""
         program = self._program(_fgsm_accuracy, work, rows)
         singles = [program._replace(traced={"eps": eps}) for eps in program.traced["eps"]]
-        return lambda: jnp.stack([single() for single in singles]), {}
+        return lambda: jnp.concatenate([single() for single in singles]), {}
 
     def _scipy(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
         """Values and gradients are jitted."""
@@ -241,16 +258,21 @@ class Side:
         predict = jax.jit(lambda x: jnp.argmax(logits_fn(x), axis=1))
         return lambda: scipy_lbfgs(penalised, predict, x, y, **work["options"]), {}
 
-    def _program(self, attack: Callable[..., Array], work: Work, rows: int) -> Program:
+    def _program(
+        self, attack: Callable[..., Array], work: Work, rows: int, *, devices: int = 1
+    ) -> Program:
         traced = {k: jnp.asarray(v) for k, v in work["options"].items() if _is_real(v)}
         static = {k: v for k, v in work["options"].items() if k not in traced}
 
+        traces: list[None] = []
+
         def run(params: Any, x: Array, y: Array, traced: dict[str, Array]) -> Array:
+            traces.append(None)
             return attack(partial(_logits, work["net"], params), x, y, **static, **traced)
 
-        return Program(
-            jax.jit(run), self._params[work["net"]], *self._rows(work, rows), traced=traced
-        )
+        function = over_devices(run, jax.devices()[:devices], in_axes=(None, 0, 0, None))
+        x, y = (rows.reshape(devices, -1, *rows.shape[1:]) for rows in self._rows(work, rows))
+        return Program(function, traces, self._params[work["net"]], x, y, traced)
 
     def _rows(self, work: Work, rows: int) -> tuple[Array, Array]:
         """Digits, and the classes to leave or to reach."""

@@ -8,9 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adv_jax.metrics import over_batches, over_rows
+from adv_jax.step import over_devices
+
+DEVICES = jax.local_device_count()
 
 sizes = st.tuples(st.integers(1, 23), st.integers(1, 30))
-both = pytest.mark.parametrize("over", [over_rows, over_batches])
+
+
+def over_rows_on_devices(fn, arrays, **options):
+    return over_batches(over_devices(fn), arrays, **options)
+
+
+both = pytest.mark.parametrize("over", [over_rows, over_rows_on_devices])
 
 
 @both
@@ -32,16 +41,18 @@ def test_each_row_is_there_once_and_in_its_place_whatever_the_batch_size(over, s
     np.testing.assert_allclose(found["curve"], [x[:, 0], 2.0 * y], rtol=1e-6)
 
 
-@both
 @pytest.mark.parametrize(("size", "batch_size", "rows"), [(10, 6, 5), (9, 4, 3), (3, 500, 3)])
-def test_batches_are_of_one_size_and_as_equal_as_can_be(over, size, batch_size, rows):
+@pytest.mark.parametrize(
+    ("over", "parts"), [(over_rows, 1), (over_rows_on_devices, DEVICES)], ids=["rows", "devices"]
+)
+def test_batches_are_of_one_size_and_as_equal_as_can_be(over, parts, size, batch_size, rows):
     shapes = set()
 
     def fn(x):
         shapes.add(x.shape)
         return x
 
-    over(fn, (jnp.zeros((size, 2, 2)),), batch_size=batch_size)
+    over(fn, (jnp.zeros((parts * size, 2, 2)),), batch_size=batch_size)
     assert shapes == {(rows, 2, 2)}
 
 
@@ -82,6 +93,10 @@ def test_progress_wraps_the_batches_and_gets_the_description():
         yield from batches
 
     over_batches(
-        lambda x: x, (jnp.zeros(7),), batch_size=2, progress=progress, description="a pass"
+        lambda x: x,
+        (jnp.zeros(7 * DEVICES),),
+        batch_size=2,
+        progress=progress,
+        description="a pass",
     )
     assert seen == [("a pass", 4)]

@@ -50,7 +50,7 @@ def auto_attack(
     num_steps: int = 100,
     num_targets: int = 9,
     num_queries: int = 5000,
-    block_size: int = 50,
+    block_size: int = 32,
     bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
@@ -75,7 +75,7 @@ def auto_attack(
       num_targets: classes to aim at, >= 1; at most K - 1 are.
       num_queries: forward passes of square, >= 1.
       block_size: rows to attack at a time, >= 1. It changes memory and speed, not the answer: some
-        50 suit the cache of a CPU, an accelerator needs more.
+        30 suit the cache of a CPU and waste little of the last block, an accelerator needs more.
       key: one key, or key[B], which then travel with their rows.
       logits_fn, x, y, bounds: as in `fgsm`.
 

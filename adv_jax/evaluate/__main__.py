@@ -8,6 +8,7 @@ import sys
 from absl import app, flags, logging
 
 from adv_jax.evaluate import command
+from adv_jax.step import use_cores
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
@@ -16,7 +17,9 @@ _EPS = flags.DEFINE_list("eps", ["0", ".1", ".2", ".3"], "sizes of the attacks, 
 _NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's own")
 _BOUNDS = flags.DEFINE_string("bounds", "data", "lo,hi to clip to, or none; data: the data set's")
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "first of the test set; default: all")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "rows at a time; about 100 for conv nets")
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 500, "rows at a time on a device; about 50 for conv nets"
+)
 _REPLICA = flags.DEFINE_integer("replica", 0, "which replica of each run")
 _MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "search each example's smallest eps too")
 _SEED = flags.DEFINE_integer("seed", 0, "of the attacks' random numbers")
@@ -26,6 +29,7 @@ _OUT = flags.DEFINE_string("out", None, "where to write; default: WORKDIR/evalua
 def main(_: list[str]) -> None:
     """Evaluates what the flags name; exits with 1 and one line on a mistake."""
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    use_cores()
     try:
         command.run(
             [part for value in _WORKDIR.value for part in value.split(",")],

@@ -11,6 +11,7 @@ from adv_jax import norms
 from adv_jax.evaluate.budget import is_targeted, norm_of, scale_of
 from adv_jax.evaluate.measures import predictions
 from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
 
 
@@ -117,7 +118,7 @@ def checked_predictions(
         }
 
     found = over_batches(
-        jax.jit(predicted), (x,), batch_size=batch_size, progress=progress, description="clean"
+        over_devices(predicted), (x,), batch_size=batch_size, progress=progress, description="clean"
     )
     check_finite(found["finite"], "x")
     if found["probabilities"].all():

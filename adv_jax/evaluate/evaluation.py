@@ -16,6 +16,7 @@ from adv_jax.evaluate.budget import scale_of
 from adv_jax.evaluate.checks import check_attacks, check_finite, checked_data, checked_predictions
 from adv_jax.evaluate.measures import Clean, Curve, measures, summary
 from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 
@@ -52,8 +53,8 @@ def evaluate(
 ) -> Evaluation:
     """Curves of a classifier under each attack, the worst of them for each row, and an audit.
 
-    An attack is compiled once for all sizes and batches, and vmapped over the sizes. What the
-    audit finds wrong is also issued as warnings.
+    An attack is compiled once for all sizes and batches, vmapped over the sizes, and runs on all
+    local devices. What the audit finds wrong is also issued as warnings.
 
     Args:
       logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact.
@@ -61,8 +62,8 @@ def evaluate(
       attacks: name -> untargeted attack, its size left free: the keyword eps, or else std, tau
         or gamma (`scale_of`). Other settings are bound to it, as by functools.partial.
       eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy.
-      batch_size: at most so many rows at a time, each at E sizes: on CPUs about 100 for a
-        convolutional net. The result does not depend on it.
+      batch_size: at most so many rows at a time on each device, each at E sizes: on CPUs about
+        50 for a convolutional net. The result does not depend on it.
       key: for attacks that draw random numbers; each row has its own, made of its index.
       bounds: (lo, hi) that x and all perturbed rows have to keep to, which is checked; None: any.
         An attack clips to the bounds bound to itself.
@@ -84,11 +85,12 @@ def evaluate(
     check_attacks(attacks, eps, x, bounds=bounds)
     over = partial(over_batches, batch_size=batch_size, progress=progress)
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size, progress=progress)
-    masked = over(jax.jit(partial(zero_gradient, logits_fn)), (x, y), description="gradients")
+    masked = over(over_devices(partial(zero_gradient, logits_fn)), (x, y), description="gradients")
     keys = None if key is None else norms.row_keys(key, len(x))
     attacked = {}
     for name, attack in attacks.items():
-        rows = jax.jit(partial(_attacked, logits_fn, attack, np.asarray(eps, np.float32), bounds))
+        sizes = np.asarray(eps, np.float32)
+        rows = over_devices(partial(_attacked, logits_fn, attack, sizes, bounds))
         attacked[name] = over(rows, (x, y, keys), description=name)
         check_finite(attacked[name]["finite"], f"x under {name}")
     labels = np.asarray(y)

@@ -1,6 +1,5 @@
 """The smallest size at which an attack turns each row."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -9,6 +8,7 @@ from adv_jax import norms
 from adv_jax.evaluate.budget import scale_of
 from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
 from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn
 
 
@@ -53,7 +53,7 @@ def minimal_eps(
     keys = None if key is None else norms.row_keys(key, len(x))
     scale = scale_of(attack)
 
-    @jax.jit
+    @over_devices
     def turned(x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
         x_adv = attack(logits_fn, x, y, **{scale: eps}, key=keys)
         return jnp.argmax(logits_fn(x_adv), axis=1) != y

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -11,6 +10,7 @@ from adv_jax import norms
 from adv_jax.evaluate.budget import scale_of
 from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
 from adv_jax.metrics import Progress, over_batches, silent
+from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 
@@ -58,7 +58,7 @@ def transfer(
     def accuracies(name: str) -> np.ndarray:
         """Of all models f[M] on the examples crafted on the named one."""
 
-        @jax.jit
+        @over_devices
         def correct(x: Array, y: Array, keys: Key | None) -> Array:
             x_adv = attack(models[name], x, y, **{scale_of(attack): eps}, key=keys)
             labels = [jnp.argmax(logits_fn(x_adv), axis=1) for logits_fn in models.values()]

@@ -181,7 +181,7 @@ def test_success_of_a_model_that_is_never_right_is_zero_not_nan(problem):
 
 
 def test_progress_is_told_of_every_pass(problem):
-    w, _, x, y = problem(10)
+    w, _, x, y = problem(10 * jax.local_device_count())
     told = []
 
     def progress(batches, description):
