@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
-    "main": {"config", "signals", "train", "workdir"},
-    "evaluate.__main__": {"evaluate.command"},
+    "main": {"config", "signals", "step", "train", "workdir"},
+    "evaluate.__main__": {"evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},
     "trained": {"checkpoint", "config", "data", "experiment", "result", "step", "workdir"},
@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "program": {"config", "data", "evaluate", "experiment", "step"},
     "experiment": PARTS | {"evaluate", "objectives", "optimizers", "step"},
     "report": {"evaluate"},
-    "evaluate": {"attacks", "metrics", "norms"},
+    "evaluate": {"attacks", "metrics", "norms", "step"},
     "optimizers": {"config"},
     "log": {"config", "workdir"},
     "workdir": {"config"},
