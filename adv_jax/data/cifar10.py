@@ -104,8 +104,8 @@ def _members(stream: files.Stream, path: Path) -> dict[str, np.ndarray]:
 def _records(stream: files.Stream, origin: str) -> np.ndarray:
     """u8[N, 3073], N from 1 to 10,000."""
     allowed = _MAX_RECORDS * _RECORD
-    content = stream.read(allowed + 1)
-    if not content or len(content) % _RECORD or len(content) > allowed:
+    content = stream.read(allowed + 1)  # Of more than allowed, no multiple.
+    if not content or len(content) % _RECORD:
         found = f"more than {allowed}" if len(content) > allowed else len(content)
         raise DataError(
             f"{origin}: {found} bytes found, allowed are 1 to {_MAX_RECORDS} records of {_RECORD}"
