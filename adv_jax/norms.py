@@ -96,9 +96,10 @@ def dual(g: jax.Array, norm: str | float) -> jax.Array:
         unit = jnp.where(jnp.arange(d) == winner, jnp.sign(rows), 0)
     else:
         scaled, _ = _scaled(rows)
-        length = jnp.sqrt(jnp.sum(scaled**2, axis=1, keepdims=True))
+        squares = jnp.sum(scaled**2, axis=1, keepdims=True)
         radius = math.sqrt(d) if kind == "rms" else 1.0
-        unit = radius * scaled / jnp.where(length == 0, 1, length)
+        # The root of 0 has no derivative, and a perturbation may be differentiated.
+        unit = radius * scaled / jnp.sqrt(jnp.where(squares == 0, 1, squares))
     return unit.reshape(jnp.shape(g))
 
 

@@ -33,7 +33,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
         raise ConfigError("evaluation.eps is (); allowed are one or more numbers of at least 0")
     low = min(dataset.train.x.min(), dataset.test.x.min())
     high = max(dataset.train.x.max(), dataset.test.x.max())
-    if not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
+    if dataset.bounds and not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
         raise DataError(
             f"{dataset.name} ({dataset.source}): values from {low:g} to {high:g} found, allowed "
             f"are its bounds, {dataset.bounds}"
@@ -43,7 +43,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
             if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
                 raise ConfigError(f"{path} is {bounds!r}; allowed are two numbers, or None")
             if not bounds[0] <= low <= high <= bounds[1]:
-                raise ConfigError(f"{path} is {bounds!r}; the images go from {low:g} to {high:g}")
+                raise ConfigError(f"{path} is {bounds!r}; the inputs go from {low:g} to {high:g}")
 
 
 def check_parts(

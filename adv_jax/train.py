@@ -13,18 +13,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from adv_jax import data
+from adv_jax import inputs
 from adv_jax.checkpoint import Checkpoints, Restored
 from adv_jax.config import Replica, replicas, validate
-from adv_jax.experiment import Experiment, Run, rows_of
+from adv_jax.data import Dataset
+from adv_jax.experiment import Experiment, Run
 from adv_jax.log import Log, print_table, require_tensorboard
 from adv_jax.preflight import check_fit, check_parts
 from adv_jax.program import Program
 from adv_jax.report import figures
-from adv_jax.result import data_document, document, summary
+from adv_jax.result import document, summary
 from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.types import UserError
-from adv_jax.workdir import Workdir, writing
+from adv_jax.workdir import Workdir, has_config, writing
 
 Metrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] of what is measured once
 
@@ -55,22 +56,21 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
     # On accelerators a float32 product is otherwise rounded to 10 bits or less, and with it a
     # perturbation of .00045 to nothing.
     with jax.default_matmul_precision("float32"), on_signals(stop_at_once):
-        source = config["data"]
-        dataset = data.load(source["name"], source=source["source"], dir=source["dir"])
-        rows = rows_of(config, dataset, runs)
+        has_config(Path(workdir), config)  # Refuses another one before what may take minutes.
+        dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
         check_fit(config, dataset)
         check_parts(config, dataset, rows, runs[0])
         with Workdir(workdir, config) as files:
             if (finished := files.result()) is not None:
                 print(f"{files.path} holds the finished run")
                 return finished
-            files.take_data(data_document(dataset, rows), rows)
+            files.take_data(about_data, rows, fitted)
             return _run(config, dataset, rows, runs, files)
 
 
 def _run(
     config: Mapping[str, Any],
-    dataset: data.Dataset,
+    dataset: Dataset,
     rows: dict[str, np.ndarray],
     runs: list[Replica],
     files: Workdir,

@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from adv_jax import data
+from adv_jax import inputs
 from adv_jax.checkpoint import Checkpoints, Restored
 from adv_jax.config import replicas
 from adv_jax.data import Dataset
-from adv_jax.experiment import Experiment, initial, rows_of
-from adv_jax.result import data_document
+from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
 from adv_jax.types import Array, LogitsFn, UserError
-from adv_jax.workdir import WorkdirError, read_config, read_json
+from adv_jax.workdir import read_config
 
 
 class Trained(NamedTuple):
@@ -22,8 +21,9 @@ class Trained(NamedTuple):
 
     logits_fn: f32[B, *D] -> f32[B, K], the model that the run's own evaluation takes: of the
       lowest validation error if there is a validation set, else the last; in float32.
-    dataset: what it was trained and is tested on.
-    about: for documents: the experiment, the data, the seed, the overrides and the epochs.
+    dataset: what it was trained and is tested on, preprocessed.
+    about: for documents: the experiment, the data and their preprocessing, the seed, the overrides
+      and the epochs.
     """
 
     logits_fn: LogitsFn
@@ -47,12 +47,7 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
     if not 0 <= replica < len(runs):
         allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
         raise UserError(f"replica is {replica}; {allowed}")
-    source = config["data"]
-    dataset = data.load(source["name"], source=source["source"], dir=source["dir"])
-    rows = rows_of(config, dataset, runs)
-    about_data = data_document(dataset, rows)
-    if (path / "data.json").is_file() and read_json(path / "data.json") != about_data:
-        raise WorkdirError(f"workdir {path} holds a run on other data than {dataset.source} gives")
+    dataset, rows, about_data, _ = inputs.load(config, runs, path)
     experiment = Experiment(config, dataset)
     like = jax.eval_shape(over_replicas(experiment.init), *initial(runs))
     restored = _restored(path / "checkpoints", like)
@@ -70,6 +65,7 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
     about = {
         "experiment": config["experiment"],
         "data": about_data,
+        "preprocess": list(config["data"].get("preprocess", ())),
         "replica": replica,
         "seed": runs[replica].seed,
         "overrides": runs[replica].overrides,

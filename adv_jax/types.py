@@ -31,7 +31,7 @@ class Output(NamedTuple):
     model_state: Mapping[str, Any]
 
 
-Apply = Callable[..., Output]  # (variables, x, *, train=False, key=None, method=None) -> Output
+Apply = Callable[..., Output]  # (variables, x, *, train=False, key=None, ...) -> Output
 Attack = Callable[..., Array]  # (logits_fn, x, y, *, key=None) -> f32[B, *D]
 Aux = tuple[Mapping[str, Any], Metrics]  # (model_state, metrics)
 Objective = Callable[..., tuple[Array, Aux]]  # (variables, batch, *, key) -> (loss f32[], Aux)

@@ -1,10 +1,12 @@
-"""The files of one run: config.json, metrics.jsonl, result.json; checkpoints/ and figures/."""
+"""The files of one run: its config, data, metrics and result; checkpoints/ and figures/."""
 
 import fcntl
 import hashlib
 import io
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ import numpy as np
 
 from adv_jax.config import leaves
 from adv_jax.types import UserError
+
+_FITTED = "preprocess.npz"
 
 
 class WorkdirError(UserError):
@@ -37,7 +41,6 @@ class Workdir:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
-        self._config = self.path / "config.json"
         self._metrics = self.path / "metrics.jsonl"
         self._result = self.path / "result.json"
         with writing(self.path):
@@ -46,7 +49,8 @@ class Workdir:
             self._lock = (self.path / "lock").open("a")
         try:
             self._lock_it()
-            self._take(as_json(config))
+            if not has_config(self.path, config):
+                _write_json(self.path / "config.json", as_json(config))
         except WorkdirError:
             self._lock.close()
             raise
@@ -66,22 +70,6 @@ class Workdir:
                 raise
             raise WorkdirError(f"workdir {self.path} is in use by another process") from error
 
-    def _take(self, document: dict[str, Any]) -> None:
-        """Writes config.json, or compares it with the config that is there."""
-        if self._config.exists():
-            old, new = dict(_flat(read_json(self._config))), dict(_flat(document))
-            differing = [
-                f"{path} is {new.get(path, 'absent')!r} but was {old.get(path, 'absent')!r}"
-                for path in sorted(old.keys() | new.keys())
-                if old.get(path, ()) != new.get(path, ())
-            ]
-            if differing:
-                raise WorkdirError(
-                    f"workdir {self.path} holds a run of another config: {'; '.join(differing)}"
-                )
-        else:
-            _write_json(self._config, document)
-
     def result(self) -> dict[str, Any] | None:
         """What `write_result` has written, or None: the run is not finished."""
         return read_json(self._result) if self._result.exists() else None
@@ -90,28 +78,25 @@ class Workdir:
         """Writes result.json in one piece; its presence says that the run is finished."""
         _write_json(self._result, result)
 
-    def take_data(self, document: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
+    def take_data(
+        self,
+        document: Mapping[str, Any],
+        rows: Mapping[str, np.ndarray],
+        fitted: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Records the data in data.json, and in rows.npz who uses which examples for what.
+
+        `fitted`, the arrays of the preprocessing, go to preprocess.npz; None: there is none.
 
         Raises:
           WorkdirError: the run was begun on other data (files that were replaced, say).
         """
-        path, new = self.path / "data.json", as_json(document)
-        if path.exists():
-            old = read_json(path)
-            differing = [
-                key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
-            ]
-            if differing:
-                raise WorkdirError(
-                    f"workdir {self.path} holds a run on other data: {', '.join(differing)} of "
-                    f"{path} differ"
-                )
+        if has_data(self.path, document):
             return
-        content = io.BytesIO()
-        np.savez_compressed(content, allow_pickle=False, **rows)
-        replace(self.path / "rows.npz", content.getvalue())
-        _write_json(path, document)
+        _write_arrays(self.path / "rows.npz", rows)
+        if fitted is not None:
+            _write_arrays(self.path / _FITTED, fitted)
+        _write_json(self.path / "data.json", as_json(document))  # The last: the others are whole.
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
@@ -140,6 +125,60 @@ def read_config(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise WorkdirError(f"workdir {path} has no config.json; allowed is the directory of a run")
     return _with_tuples(read_json(file))
+
+
+def has_config(path: Path, config: Mapping[str, Any]) -> bool:
+    """Whether the directory holds a run of this config; False: it holds none.
+
+    Raises:
+      WorkdirError: it holds a run of another config (the fields are named).
+    """
+    file = path / "config.json"
+    if not file.exists():
+        return False
+    old, new = dict(_flat(read_json(file))), dict(_flat(as_json(config)))
+    differing = [
+        f"{field} is {new.get(field, 'absent')!r} but was {old.get(field, 'absent')!r}"
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field, ()) != new.get(field, ())
+    ]
+    if differing:
+        raise WorkdirError(f"workdir {path} holds a run of another config: {'; '.join(differing)}")
+    return True
+
+
+def has_data(path: Path, document: Mapping[str, Any]) -> bool:
+    """Whether the directory holds a run on these data; False: none has recorded its data there.
+
+    Raises:
+      WorkdirError: it holds a run on other data (what differs is named).
+    """
+    file = path / "data.json"
+    if not file.exists():
+        return False
+    old, new = read_json(file), as_json(document)
+    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if differing:
+        raise WorkdirError(
+            f"workdir {path} holds a run on other data: {', '.join(differing)} of {file} differ"
+        )
+    return True
+
+
+def read_fitted(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the preprocessing that the run in a directory has recorded.
+
+    Raises:
+      WorkdirError: the file is missing or damaged.
+    """
+    file = path / _FITTED
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise WorkdirError(f"{file} is missing; the run cannot go on without it") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WorkdirError(f"{file} is damaged: {error}") from error
 
 
 @contextmanager
@@ -182,6 +221,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     replace(path, json_bytes(value))
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    replace(path, content.getvalue())
 
 
 def _parsed(path: Path, text: bytes) -> dict[str, Any]:

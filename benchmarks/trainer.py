@@ -46,7 +46,7 @@ class Trainer:
         x = train.x.reshape(len(train.y), -1)
         self.arrays = {"x": jnp.asarray(x), "y": jnp.asarray(train.y)}
         if task.objective == "ladder":
-            self._model = models.ladder(task.features, noise_std=LADDER_NOISE)
+            self._model = models.ladder("-".join(map(str, task.features)), noise_std=LADDER_NOISE)
         else:
             self._model = models.mlp(task.features, CLASSES)
         self._objective = _objective(task, models.apply_fn(self._model))
@@ -96,7 +96,7 @@ def noise_shapes(task: Task) -> list[tuple[int, int, int]]:
 
 def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> mock._patch:
     """While it is entered, the ladder takes its noise from there instead of drawing it."""
-    return mock.patch("adv_jax.models.ladder.normal", lambda key, shape: noise(shape))
+    return mock.patch("adv_jax.models.ladder.draws", lambda key, shape, first: noise(shape))
 
 
 def _objective(task: Task, apply: Callable) -> Objective:

@@ -54,10 +54,11 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.data.num_labels = 0 if chosen["labels"] == "full" else int(chosen["labels"])
     c.model = {
         "name": "ladder",
-        "features": (1000, 500, 250, 250, 250, 10),
+        "layers": "1000-500-250-250-250-10",
         "activation": "relu",
         "noise_std": (0.3, *(layer_noise,) * 6),
-        "bottom": 0,
+        "denoising": "gauss",
+        "scale_softmax": True,
     }
     c.objective = ConfigDict({"name": "ladder", "weights": weights})
     if chosen["noise"] == "sgn":

@@ -171,7 +171,7 @@ def test_a_run_reads_every_field_and_trains(name, mode, digits, tmp_path, capsys
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
     config = shrunk(config_of(name, mode))
     if name == "ladder_mnist":  # narrower, but as deep
-        config["model"]["features"] = (12, 11, 11, 11, 11, 10)
+        config["model"]["layers"] = "12-11-11-11-11-10"
     seen: set[str] = set()
     result = train.run(Recorder(config, seen), tmp_path / "run")
     fields = {path for path, _ in leaves(config)} | {"replicas.grid"}

@@ -301,8 +301,8 @@ def test_without_a_validation_set_nothing_is_kept_and_nothing_stops(dataset):
 
 def ladder_document(**changes):
     config = document(batch_size=10, **changes)
-    model = {"name": "ladder", "features": (6, CLASSES), "noise_std": (0.3, 0.3, 0.3)}
-    config["model"] = model | {"activation": "relu", "bottom": 0}
+    model = {"name": "ladder", "layers": f"6-{CLASSES}", "noise_std": (0.3, 0.3, 0.3)}
+    config["model"] = model | {"activation": "relu"}
     config["objective"] = {"name": "ladder", "weights": (1.0, 0.1, 0.1)}
     return config
 

@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "evaluate.__main__": {"evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},
-    "trained": {"checkpoint", "config", "data", "experiment", "result", "step", "workdir"},
-    "train": {"checkpoint", "config", "data", "experiment", "log", "preflight", "program"}
-    | {"report", "result", "signals", "workdir"},
+    "trained": {"checkpoint", "config", "data", "experiment", "inputs", "step", "workdir"},
+    "train": {"checkpoint", "config", "data", "experiment", "inputs", "log", "preflight"}
+    | {"program", "report", "result", "signals", "workdir"},
+    "inputs": {"config", "data", "experiment", "result", "workdir"},
     "preflight": {"config", "data", "experiment"},
     "result": {"config", "data", "evaluate"},
     "signals": set(),

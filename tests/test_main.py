@@ -383,7 +383,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(c
     rate = "--config.optimizer.learning_rate"
     argv = [
         LADDER,
-        "--config.model.features=(8, 10)",
+        "--config.model.layers=8-10",
         "--config.model.noise_std=(0.3, 0.3, 0.3)",
         "--config.objective.weights=(1.0, 1.0, 1.0)",
         "--config.batch_size=500",

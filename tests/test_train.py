@@ -196,9 +196,9 @@ def test_a_run_leaves_the_signals_as_it_found_them(tmp_path, capsys):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def ladder_of(features=(6, 10), **changes):
+def ladder_of(layers="6-10", **changes):
     return {
-        "model": {"name": "ladder", "features": features, "noise_std": (0.1,) * 3},
+        "model": {"name": "ladder", "layers": layers, "noise_std": (0.1,) * 3},
         "objective": {"name": "ladder", "weights": (1.0, 0.1, 0.1)},
         **changes,
     }
@@ -208,7 +208,7 @@ def ladder_of(features=(6, 10), **changes):
     ("changes", "message"),
     [
         ({"model__num_classes": 5}, "model has 5 classes; allowed are 10, those of data.name"),
-        (ladder_of((6, 3)), "model has 3 classes; allowed are 10, those of data.name"),
+        (ladder_of("6-3"), "model has 3 classes; allowed are 10, those of data.name"),
         (
             ladder_of(replicas__shards=2),
             "replicas.shards is 2; a model that normalises by its batch allows 1",

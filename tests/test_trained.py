@@ -82,7 +82,7 @@ def test_batch_statistics_are_those_of_the_test(tmp_path):
         epochs=1,
         data__num_valid=0,
         data__num_labels=100,
-        model__features=(16, 10),
+        model__layers="16-10",
         model__noise_std=(0.3, 0.3, 0.3),
         objective__weights=(10.0, 1.0, 0.1),
         evaluation__attacks={},

@@ -1,5 +1,6 @@
 """One step along the gradient of the loss by the input: one forward and one backward pass."""
 
+import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
@@ -16,6 +17,7 @@ def fgsm(
     norm: Norm = "linf",
     bounds: Bounds | None = None,
     targeted: bool = False,
+    constant: bool = True,
     key: Key | None = None,
 ) -> Array:
     """One step of length eps up the cross-entropy, the best one if the loss were linear.
@@ -35,10 +37,12 @@ def fgsm(
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       bounds: (lo, hi) of an input value; None: no clipping, as in the papers.
       targeted: y is the class to reach: go down its cross-entropy.
+      constant: the result carries no gradient. Else the perturbation is differentiated by what
+        logits_fn closes over, as Theano did unless told otherwise; a sign has no derivative.
       key: not used; every attack accepts one.
 
     Returns:
-      f[B, *D] in the dtype of x, constant: it carries no gradient.
+      f[B, *D] in the dtype of x.
 
     Raises:
       ValueError: unknown norm; x, y, eps or the logits of a wrong shape, dtype or range, see
@@ -56,7 +60,7 @@ def fgsm(
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
-    return perturbed(x, eps * norms.dual(gradient, norm), bounds)
+    return _perturbed(x, eps * norms.dual(gradient, norm), bounds, constant=constant)
 
 
 def raw_gradient(
@@ -67,6 +71,7 @@ def raw_gradient(
     tau: ArrayLike,
     bounds: Bounds | None = None,
     targeted: bool = False,
+    constant: bool = True,
     key: Key | None = None,
 ) -> Array:
     """Maronas' UDG, "using directly the gradient": x + tau * grad_x loss(x, y).
@@ -76,10 +81,10 @@ def raw_gradient(
 
     Args:
       tau: factor of the gradient, f32[] or f32[B], >= 0, in squared units of x.
-      logits_fn, x, y, bounds, targeted, key: as in `fgsm`.
+      logits_fn, x, y, bounds, targeted, constant, key: as in `fgsm`.
 
     Returns:
-      f[B, *D] in the dtype of x, constant: it carries no gradient.
+      f[B, *D] in the dtype of x.
 
     Raises:
       ValueError: x, y, tau or the logits of a wrong shape, dtype or range; targeted without y.
@@ -94,4 +99,11 @@ def raw_gradient(
     del key
     x = checked(logits_fn, x, y, bounds)
     gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
-    return perturbed(x, norms.per_row("tau", tau, x) * gradient, bounds)
+    r = norms.per_row("tau", tau, x) * gradient
+    return _perturbed(x, r, bounds, constant=constant)
+
+
+def _perturbed(x: Array, r: Array, bounds: Bounds | None, *, constant: bool) -> Array:
+    x_adv = perturbed(x, r, bounds)
+    # The difference is 0, and its derivative that of r.
+    return x_adv if constant else x_adv + (r - jax.lax.stop_gradient(r)).astype(x.dtype)

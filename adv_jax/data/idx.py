@@ -3,28 +3,24 @@
 Header: two zero bytes, a type code, the number of axes, then each axis as a big-endian uint32.
 """
 
-import gzip
-import hashlib
-import io
 import math
-import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from adv_jax.data import files
 from adv_jax.data.dataset import DataError
 
 _UBYTE = 8
-_GZIP_MAGIC = b"\x1f\x8b"
-# A header may promise terabytes, and a small .gz deliver them; no idx set in use comes near this.
-_MAX_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30  # A header may promise terabytes; no idx set in use comes near this.
 
 
 def read(path: Path, *, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     """Reads an idx file of unsigned bytes.
 
     Args:
-      path: the file; gzip is recognised by its first bytes, not by its name.
+      path: the file, gzipped or not.
       shape: the axes of one item: `(28, 28)` for MNIST images, `()` for labels.
 
     Returns:
@@ -33,24 +29,10 @@ def read(path: Path, *, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     Raises:
       DataError: the file cannot be read, is truncated, too long, corrupt, or holds something else.
     """
-    try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise DataError(f"{path}: {size} bytes found, allowed are at most {_MAX_BYTES}")
-        stored = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    stream = io.BytesIO(stored)
-    if stored.startswith(_GZIP_MAGIC):
-        stream = gzip.GzipFile(fileobj=stream)
-    try:
-        values = _parse(stream, path, shape)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: truncated or corrupt gzip ({error})") from None
-    return values, hashlib.sha256(stored).hexdigest()
+    return files.read(path, partial(_parse, path=path, shape=shape))
 
 
-def _parse(stream, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _parse(stream: files.Stream, path: Path, shape: tuple[int, ...]) -> np.ndarray:
     magic = stream.read(4)
     allowed = bytes((0, 0, _UBYTE, 1 + len(shape)))
     if magic != allowed:

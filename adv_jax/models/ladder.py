@@ -1,32 +1,33 @@
-"""The fully connected ladder network.  [Rasmus et al. 2015; Maronas 2016, sec. 5.3]
+"""The ladder network: fully connected or convolutional.  [Rasmus et al. 2015; Maronas 2016, 5.3]
 
 Layers are counted 0..L, layer 0 being the input. z(l) is always the normalised pre-activation,
-before beta and gamma. G is an axis of groups (the labelled and the unlabelled half), which share
-the weights but not the batch statistics.
+before beta and gamma. Arrays are f32[G, B, *S], S being (D,) or (H, W, C): the G halves of a batch,
+labelled and unlabelled, share the weights but not the batch statistics.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from adv_jax.models.activations import activation_fn
-from adv_jax.models.initializers import fan_in
+from adv_jax.models.ladder_layers import DENOISING, Down, Up
+from adv_jax.models.ladder_spec import Layer, parse_denoising, parse_layers
 from adv_jax.random import normal
-from adv_jax.types import Array
+from adv_jax.types import Array, Key
 
 BATCH_NORM_EPS = 1e-10  # A larger one changes constant pixels and dead units.
-Moments = tuple[Array, Array]  # mean and biased variance, each f32[*G, 1, D_l] or f32[D_l]
+Moments = tuple[Array, Array]  # mean and biased variance, broadcast to f32[G, B, *S]
 
 
 class Encoding(NamedTuple):
     """One pass through the encoder.
 
-    z: L+1 arrays f32[*G, B, D_l], normalised and, in the corrupted pass, noisy; z[0] the input.
+    z: L+1 arrays f32[G, B, *S_l], normalised and, in the corrupted pass, noisy; z[0] the input.
     moments: those of the pre-activations of layers 1..L that normalised them.
-    logits: f32[*G, B, K], the input of the softmax.
+    logits: f32[G, B, K], the input of the softmax.
     """
 
     z: tuple[Array, ...]
@@ -35,107 +36,110 @@ class Encoding(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """z(l) = BN(W(l) h(l-1)) + noise(l), h(l) = act(gamma (z(l) + beta)); softmax on top."""
+    """z(l) = BN(W(l) h(l-1)) + noise(l), h(l) = act(gamma (z(l) + beta)); softmax on top.
 
-    features: Sequence[int]
+    Pooling layers are normalised and noisy like the others, but have neither beta nor activation.
+    """
+
+    layers: Sequence[Layer]
     activation: str
     noise_std: Sequence[float]
+    scale_softmax: bool
 
     @nn.compact
     def __call__(
-        self, x: Array, *, noisy: bool = False, moments: Sequence[Moments] | None = None
+        self,
+        x: Array,
+        *,
+        noisy: bool = False,
+        first: int = 0,
+        frozen: bool = False,
+        moments: Sequence[Moments] | None = None,
     ) -> Encoding:
-        """x: f32[*G, B, D]. `moments` of the layers 1..L replace those of the batch."""
-        act = activation_fn(self.activation)
-        h = self._corrupt(x, 0) if noisy else x
+        """x: f32[G, B, *S], the halves from `first` on, which have each their own draw of noise.
+
+        `moments` of the layers 1..L replace those of the batch, `frozen` makes those constants.
+        """
+        act, top = activation_fn(self.activation), len(self.layers)
+        h = self._corrupted(x, 0, first) if noisy else x
         z, used = [h], []
-        for layer, units in enumerate(self.features, start=1):
-            a = nn.Dense(units, use_bias=False, kernel_init=fan_in(), name=f"W{layer}")(h)
-            used.append(moments[layer - 1] if moments else _moments(a))
-            z_l = _normalise(a, used[-1])
-            z.append(self._corrupt(z_l, layer) if noisy else z_l)
-            shifted = z[-1] + self.param(f"beta{layer}", nn.initializers.zeros, (units,))
-            h = act(shifted)
+        for number, layer in enumerate(self.layers, start=1):
+            a = Up(layer, name=f"W{number}")(h)
+            used.append(moments[number - 1] if moments else _moments(a, frozen=frozen))
+            h = _normalise(a, used[-1])
+            h = self._corrupted(h, number, first) if noisy else h
+            z.append(h)
+            if number == top or not layer.pools:
+                h = h + self.param(f"beta{number}", nn.initializers.zeros, h.shape[-1:])
+            if number < top and not layer.pools:
+                h = act(h)
         # Only the softmax is scaled: behind a ReLU the next layer's weights do what gamma would.
-        logits = shifted * self.param("gamma", nn.initializers.ones, (self.features[-1],))
-        return Encoding(tuple(z), tuple(used), logits)
+        if self.scale_softmax:
+            h = h * self.param("gamma", nn.initializers.ones, h.shape[-1:])
+        return Encoding(tuple(z), tuple(used), h)
 
-    def _corrupt(self, z: Array, layer: int) -> Array:
-        return z + self.noise_std[layer] * normal(self.make_rng("noise"), z.shape)
-
-
-class Combinator(nn.Module):
-    """The `gauss` denoising function z_hat = (z - mu(u)) v(u) + mu(u).  [Maronas 2016, eq. 38]
-
-    mu = a1 sigmoid(a2 u + a3) + a4 u + a5 and v = a6 sigmoid(a7 u + a8) + a9 u + a10, with ten
-    parameters for each unit, which begin so that z_hat = 0.
-    """
-
-    @nn.compact
-    def __call__(self, z_noisy: Array, u: Array) -> Array:
-        """z_noisy, u: f32[B, D_l] -> z_hat f32[B, D_l]."""
-        one, zero = nn.initializers.ones, nn.initializers.zeros
-        inits = (zero, one, zero, zero, zero) * 2
-        a = [self.param(f"a{i}", init, u.shape[1:]) for i, init in enumerate(inits, start=1)]
-        mu = a[0] * jax.nn.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
-        v = a[5] * jax.nn.sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
-        return (z_noisy - mu) * v + mu
+    def _corrupted(self, z: Array, layer: int, first: int) -> Array:
+        return z + self.noise_std[layer] * draws(self.make_rng("noise"), z.shape, first=first)
 
 
 class Decoder(nn.Module):
     """u(l) = BN(V(l+1) z_hat(l+1)), z_hat(l) = g(z_noisy(l), u(l)); on top u(L) = BN(softmax)."""
 
-    bottom: int
+    layers: Sequence[Layer]
+    denoising: Sequence[str]
 
     @nn.compact
     def __call__(self, z_noisy: Sequence[Array], top: Array) -> dict[int, Array]:
-        """z_noisy: L+1 arrays f32[B, D_l]; top: f32[B, K] -> {l: z_hat(l) f32[B, D_l]}."""
-        z_hat = {}
+        """L+1 arrays f32[G, B, *S_l] and f32[G, B, K] -> {l: z_hat(l) f32[G, B, *S_l]}."""
+        z_hat: dict[int, Array] = {}
         u = top
-        for layer in reversed(range(self.bottom, len(z_noisy))):
-            units = z_noisy[layer].shape[-1]
+        for number in reversed(range(len(z_noisy))):
+            if self.denoising[number] == "0":
+                break
+            z = z_noisy[number]
             if z_hat:
-                name = f"V{layer + 1}"
-                dense = nn.Dense(units, use_bias=False, kernel_init=fan_in(), name=name)
-                u = dense(z_hat[layer + 1])
+                above = number + 1
+                u = Down(self.layers[number], z.shape[2:], name=f"V{above}")(z_hat[above])
             u = _normalise(u, _moments(u))
-            z_hat[layer] = Combinator(name=f"g{layer}")(z_noisy[layer], u)
+            z_hat[number] = DENOISING[self.denoising[number]](name=f"g{number}")(z, u)
         return z_hat
 
 
 class Ladder(nn.Module):
     """Ladder network: a classifier whose layers are denoised from above while it trains.
 
-    features: units of layers 1..L, the last being the number of classes.
-    activation: of layers 1..L-1.
+    layers: 1..L as a string (`ladder_spec`); the units or maps of the last are the classes.
+    activation: of the layers 1..L-1, a name of `activations.ACTIVATIONS`.
     noise_std: of the Gaussian noise at layers 0..L of the corrupted pass, in units of the input
       and of the normalised pre-activations.
-    bottom: the lowest layer to be reconstructed: 0 for the whole ladder, L for the Gamma model.
+    denoising: functions of the layers 0..L (`ladder_spec`): "gauss" for the whole ladder,
+      "0-...-0-gauss" for the Gamma model, "0" for a net that learns from labels alone.
+    scale_softmax: whether the logits have a gamma.
     """
 
-    features: Sequence[int] = (1000, 500, 250, 250, 250, 10)
+    layers: str = "1000-500-250-250-250-10"
     activation: str = "relu"
     noise_std: Sequence[float] = (0.3,) * 7
-    bottom: int = 0
+    denoising: str = "gauss"
+    scale_softmax: bool = True
 
     def setup(self) -> None:
-        if len(self.noise_std) != len(self.features) + 1:
+        layers = parse_layers(self.layers)
+        if len(self.noise_std) != len(layers) + 1:
             raise ValueError(
                 f"model.noise_std has {len(self.noise_std)} entries; allowed are "
-                f"{len(self.features) + 1}: one for the input and for each of model.features"
+                f"{len(layers) + 1}: one for the input and for each layer of model.layers"
             )
-        if not 0 <= self.bottom <= len(self.features):
-            raise ValueError(
-                f"model.bottom is {self.bottom}; allowed are 0 to {len(self.features)}"
-            )
-        self.encoder = Encoder(self.features, self.activation, self.noise_std)
-        self.decoder = Decoder(self.bottom)
+        denoising = parse_denoising(self.denoising, len(layers))
+        self.encoder = Encoder(layers, self.activation, self.noise_std, self.scale_softmax)
+        self.decoder = Decoder(layers, denoising)
+        self.reconstructs = denoising[-1] != "0"
         self.stored_moments = [
             (
-                self.variable("batch_stats", f"mean{layer}", jnp.zeros, (units,)),
-                self.variable("batch_stats", f"var{layer}", jnp.ones, (units,)),
+                self.variable("batch_stats", f"mean{number}", jnp.zeros, (channels,)),
+                self.variable("batch_stats", f"var{number}", jnp.ones, (channels,)),
             )
-            for layer, units in enumerate(self.features, start=1)
+            for number, channels in enumerate(_channels(layers), start=1)
         ]
 
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, dict[str, tuple]]:
@@ -147,30 +151,41 @@ class Ladder(nn.Module):
         """
         if not train:
             stored = [(mean.value, var.value) for mean, var in self.stored_moments]
-            clean = self.encoder(_flat(x), moments=stored)
-            return clean.logits, {"z": clean.z}
+            return _half(self.encoder(self._inputs(x), moments=stored))
         if x.shape[0] < 2:
             raise ValueError(
                 "batch_size is 1; a model that normalises by its batch needs at least 2"
             )
-        clean = self.encoder(_flat(x))
-        if self.is_initializing():
+        clean = self.encoder(self._inputs(x))
+        if self.is_initializing() and self.reconstructs:
             self.decoder(clean.z, clean.logits)
         elif self.is_mutable_collection("batch_stats"):
+            # Of images, not of pixels, in convolutional layers too: as in the reference.
             unbiased = x.shape[0] / (x.shape[0] - 1)
             for (mean, var), moments in zip(self.stored_moments, clean.moments, strict=True):
-                mean.value, var.value = moments[0][0], moments[1][0] * unbiased
-        return clean.logits, {"z": clean.z}
+                mean.value, var.value = moments[0].ravel(), moments[1].ravel() * unbiased
+        return _half(clean)
 
-    def corrupted(self, x: Array, *, train: bool = True) -> tuple[Array, dict[str, tuple]]:
-        """The noisy path on batch statistics: f32[B, *D] -> logits f32[B, K], {"z": ...}."""
+    def on_batch(
+        self, x: Array, *, noisy: bool, half: int, frozen: bool, train: bool = True
+    ) -> tuple[Array, dict[str, tuple]]:
+        """One half on its batch's statistics, as adversarial noise sees it, and nothing stored.
+
+        Args:
+          x: f32[B, *D].
+          noisy: the corrupted pass, else the clean one.
+          half: 0, labelled, or 1, unlabelled: with the key of `autoencode`, its draw of noise.
+          frozen: the statistics are constants; else a row's gradient runs through them too.
+
+        Returns:
+          logits f32[B, K], {"z": L+1 arrays}.
+        """
         del train  # There is no other form of this pass.
-        noisy = self.encoder(_flat(x), noisy=True)
-        return noisy.logits, {"z": noisy.z}
+        return _half(self.encoder(self._inputs(x), noisy=noisy, first=half, frozen=frozen))
 
     def autoencode(
         self, labelled: Array, unlabelled: Array, target: Array, *, train: bool = True
-    ) -> tuple[Array, dict[str, dict[int, Array]]]:
+    ) -> tuple[Array, dict[str, Any]]:
         """What the costs of training read, and nothing else.
 
         Args:
@@ -179,30 +194,64 @@ class Ladder(nn.Module):
           target: f32[B, *D], input of the clean pass of the unlabelled half.
 
         Returns:
-          The corrupted logits of the labelled half, f32[B, K], and {"z": ..., "z_hat": ...} of
-          the unlabelled half, each {l: f32[B, D_l]}: the clean targets, and the reconstructions
+          The corrupted logits of the labelled half, f32[B, K], and of the unlabelled half "z",
+          the L+1 clean targets f32[B, *S_l], and "z_hat": {l: f32[B, *S_l]}, reconstructions
           normalised by the clean pass's batch statistics (eq. 33; layer 0 has none).
         """
         del train
-        noisy = self.encoder(jnp.stack([_flat(labelled), _flat(unlabelled)]), noisy=True)
-        clean = self.encoder(_flat(target))
-        z_hat = self.decoder([z[1] for z in noisy.z], jax.nn.softmax(noisy.logits[1]))
+        clean = self.encoder(self._inputs(target))
+        targets = tuple(z[0] for z in clean.z)
+        if not self.reconstructs:  # Nothing is asked of the unlabelled half.
+            noisy = self.encoder(self._inputs(labelled), noisy=True)
+            return noisy.logits[0], {"z": targets, "z_hat": {}}
+        halves = jnp.concatenate([self._inputs(labelled), self._inputs(unlabelled)])
+        noisy = self.encoder(halves, noisy=True)
+        z_hat = self.decoder([z[1:] for z in noisy.z], jax.nn.softmax(noisy.logits[1:]))
         for layer in z_hat.keys() - {0}:
             z_hat[layer] = _normalise(z_hat[layer], clean.moments[layer - 1])
-        targets = {layer: clean.z[layer] for layer in z_hat}
-        return noisy.logits[0], {"z": targets, "z_hat": z_hat}
+        return noisy.logits[0], {
+            "z": targets,
+            "z_hat": {layer: z[0] for layer, z in z_hat.items()},
+        }
+
+    def _inputs(self, x: Array) -> Array:
+        """f32[B, *D] -> f32[1, B, D], or f32[1, B, H, W, C] below a convolution."""
+        if parse_layers(self.layers)[0].kind == "fc":
+            return x.reshape(1, x.shape[0], -1)
+        if x.ndim not in (3, 4):
+            raise ValueError(
+                f"model.layers is {self.layers!r}; allowed for inputs that are no images are "
+                f"layers fc:UNITS, got inputs of the shape {x.shape[1:]}"
+            )
+        return x.reshape(1, *x.shape, *(1,) * (4 - x.ndim))
 
 
-def _moments(a: Array) -> Moments:
-    """f32[*G, B, D] -> mean and biased variance over the batch, f32[*G, 1, D] each."""
-    return a.mean(-2, keepdims=True), a.var(-2, keepdims=True)
+def draws(key: Key, shape: tuple[int, ...], *, first: int) -> Array:
+    """Standard normals f32[G, ...]; half g = `first`, ... has its own, whoever is beside it."""
+    halves = range(first, first + shape[0])
+    return jnp.stack([normal(jax.random.fold_in(key, half), shape[1:]) for half in halves])
+
+
+def _half(encoding: Encoding) -> tuple[Array, dict[str, tuple]]:
+    """Logits and z of a pass of one half, without the axis of halves."""
+    return encoding.logits[0], {"z": tuple(z[0] for z in encoding.z)}
+
+
+def _channels(layers: Sequence[Layer]) -> list[int]:
+    """Units or maps of the layers 1..L; pooling has those below it."""
+    channels: list[int] = []
+    for layer in layers:
+        channels.append(layer.units or channels[-1])
+    return channels
+
+
+def _moments(a: Array, *, frozen: bool = False) -> Moments:
+    """Mean and biased variance of each channel over the batch and the pixels, f32[G, 1, .., C]."""
+    a = jax.lax.stop_gradient(a) if frozen else a
+    axes = tuple(range(1, a.ndim - 1))
+    return a.mean(axes, keepdims=True), a.var(axes, keepdims=True)
 
 
 def _normalise(a: Array, moments: Moments) -> Array:
     mean, var = moments
     return (a - mean) / jnp.sqrt(var + BATCH_NORM_EPS)
-
-
-def _flat(x: Array) -> Array:
-    """f32[B, *D] -> f32[B, D]."""
-    return x.reshape(x.shape[0], -1)

@@ -1,13 +1,16 @@
 """The ladder network's cost, with adversarial noise on either half of its input."""
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
-from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, LogitsFn, Variables
+
+Pass = Literal["corrupted", "clean"]
+LABELLED, UNLABELLED = 0, 1
 
 
 def ladder(
@@ -19,15 +22,20 @@ def ladder(
     weights: Sequence[float],
     attack: Attack | None = None,
     unlabelled_attack: Attack | None = None,
+    gradient_pass: Pass = "corrupted",
+    virtual_labels: Pass = "corrupted",
+    draw: Literal["fresh", "same"] = "fresh",
+    statistics: Literal["batch", "frozen"] = "batch",
 ) -> tuple[Array, Aux]:
     """C_s + sum_l weights[l] C_l: cross-entropy of the corrupted labelled half, and denoising.
 
     C_l is the mean over the rows and the units of layer l of (z_hat(l) - z(l))^2, on the
     unlabelled half. Gradients flow into the clean targets z(l) too.
 
-    An attack adds its perturbation to the corrupted pass's input, before the Gaussian noise. It
-    climbs the cost of the corrupted pass, under a noise of its own draw and with the statistics
-    of the batch; the clean targets stay unperturbed. (The thesis leaves these points open.)
+    An attack adds its perturbation to the corrupted pass's input, before the Gaussian noise; the
+    clean targets stay unperturbed. The thesis leaves open along which gradient: the defaults take
+    its C_s at its word, a cost of the corrupted pass. Whether the update runs through the
+    perturbation is the attack's `constant`.
 
     Args:
       apply: a `models.ladder`.
@@ -37,49 +45,63 @@ def ladder(
       attack: on the labelled input; None for none.
       unlabelled_attack: on the unlabelled input, which is given the model's own predictions as
         labels (virtual labels); None for none.
+      gradient_pass: whose cost the attacks climb, "corrupted" or "clean".
+      virtual_labels: whose predictions are the labels of the unlabelled half, likewise.
+      draw: of the Gaussian noise in the attacks' corrupted passes, "fresh" or "same" as in the
+        update.
+      statistics: "batch", a row's gradient runs through the statistics of the batch, which all
+        rows share, or "frozen", they are constants.
 
     Returns:
       loss f32[], and the unchanged model state with {"accuracy", "supervised": f32[] in nats,
       "denoising": f32[], the weighted sum}. The accuracy is that of the corrupted pass.
 
     Raises:
-      ValueError: as many weights as do not fit the model's layers; one below its `bottom`.
+      ValueError: as many weights as do not fit the model's layers; one of a layer that is not
+        reconstructed; a word that is none of the above.
 
     Source: Rasmus et al. 2015; Maronas 2016, eq. 32, 33, 35 (corrected), 56-59.
     """
+    _check("gradient_pass", gradient_pass, ("corrupted", "clean"))
+    _check("virtual_labels", virtual_labels, ("corrupted", "clean"))
+    _check("draw", draw, ("fresh", "same"))
+    _check("statistics", statistics, ("batch", "frozen"))
+    key_pass, *keys = jax.random.split(key, 3)
+
+    def perturbed(attack: Attack | None, x: Array, y: Array | None, half: int) -> Array:
+        if attack is None:
+            return x
+        key_noise, key_attack = jax.random.split(keys[half])
+
+        def logits_of(which: Pass) -> LogitsFn:
+            return lambda x: (
+                apply(
+                    variables,
+                    x,
+                    train=True,
+                    key=key_pass if draw == "same" else key_noise,
+                    method="on_batch",
+                    noisy=which == "corrupted",
+                    half=half,
+                    frozen=statistics == "frozen",
+                ).logits
+            )
+
+        labels = jnp.argmax(logits_of(virtual_labels)(x), axis=1) if y is None else y
+        return attack(logits_of(gradient_pass), x, labels, key=key_attack)
+
     x, y, unlabelled = batch["x"], batch["y"], batch["unlabelled"]
-    key_pass, key_x, key_u = jax.random.split(key, 3)
-    perturb = partial(_perturbed, apply, variables)
     logits, extras, model_state = apply(
         variables,
-        x if attack is None else perturb(attack, x, y, key=key_x),
-        unlabelled
-        if unlabelled_attack is None
-        else perturb(unlabelled_attack, unlabelled, None, key=key_u),
+        perturbed(attack, x, y, LABELLED),
+        perturbed(unlabelled_attack, unlabelled, None, UNLABELLED),
         unlabelled,
         train=True,
         key=key_pass,
         method="autoencode",
     )
-    z, z_hat = extras["z"], extras["z_hat"]
-    if len(weights) != max(z) + 1:
-        raise ValueError(
-            f"objective.weights has {len(weights)} entries; allowed are {max(z) + 1}: one for the "
-            "input and for each of model.features"
-        )
-    if any(weight and layer not in z for layer, weight in enumerate(weights)):
-        raise ValueError(
-            f"objective.weights is {weights}; allowed below layer {min(z)}, model.bottom, is 0"
-        )
     supervised = mean_cross_entropy(logits, y)
-    denoising = sum(
-        (
-            weight * jnp.mean(jnp.square(z_hat[layer] - z[layer]))
-            for layer, weight in enumerate(weights)
-            if weight
-        ),
-        start=jnp.zeros_like(supervised),
-    )
+    denoising = _denoising(extras["z"], extras["z_hat"], weights)
     metrics = {
         "accuracy": accuracy(logits, y),
         "supervised": supervised,
@@ -88,14 +110,24 @@ def ladder(
     return supervised + denoising, (model_state, metrics)
 
 
-def _perturbed(
-    apply: Apply, variables: Variables, attack: Attack, x: Array, y: Array | None, *, key: Key
-) -> Array:
-    """x_adv f32[B, *D], crafted on the corrupted pass; y=None stands for virtual labels."""
-    key_noise, key_attack = jax.random.split(key)
-    frozen = jax.lax.stop_gradient(variables)
+def _denoising(z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[float]) -> Array:
+    if len(weights) != len(z):
+        raise ValueError(
+            f"objective.weights has {len(weights)} entries; allowed are {len(z)}: one for the "
+            "input and for each of model.layers"
+        )
+    costs = jnp.zeros(())
+    for layer, weight in enumerate(weights):
+        if weight and layer not in z_hat:
+            raise ValueError(
+                f"objective.weights is {weights}; allowed for layer {layer}, which "
+                "model.denoising leaves out, is 0"
+            )
+        if weight:
+            costs += weight * jnp.mean(jnp.square(z_hat[layer] - z[layer]))
+    return costs
 
-    def logits_fn(x):
-        return apply(frozen, x, train=True, key=key_noise, method="corrupted").logits
 
-    return attack(logits_fn, x, y, key=key_attack)
+def _check(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"objective.{field} is {value!r}; allowed are {', '.join(allowed)}")

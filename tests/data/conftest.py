@@ -1,13 +1,19 @@
 import gzip
 import http.server
+import io
 import struct
+import subprocess
+import sys
+import tarfile
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-FULL_MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+FULL_MNIST = SHARED / "mnist"
+CIFAR10_FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +55,74 @@ def full_mnist() -> Path:
     return FULL_MNIST
 
 
+@pytest.fixture(scope="session")
+def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """CIFAR-10's file names -> images u8[4, 32, 32, 3], no axis like another, and labels u8[4]."""
+    n, row, column, colour = np.ogrid[:24, :32, :32, :3]
+    images = ((37 * n + 3 * row + 5 * column + 80 * colour) % 256).astype(np.uint8)
+    labels = (np.arange(24, dtype=np.uint8) * 7) % 10
+    return {
+        name: (images[4 * i : 4 * i + 4], labels[4 * i : 4 * i + 4])
+        for i, name in enumerate(CIFAR10_FILES)
+    }
+
+
+@pytest.fixture(scope="session")
+def encode_cifar10():
+    """A writer of CIFAR-10's records that shares nothing with the parser under test."""
+
+    def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
+        return b"".join(
+            bytes([label]) + b"".join(image[:, :, colour].tobytes() for colour in range(3))
+            for image, label in zip(images, labels, strict=True)
+        )
+
+    return encode
+
+
+@pytest.fixture
+def batches(pictures, encode_cifar10) -> dict[str, bytes]:
+    """`pictures` as the contents of six binary files."""
+    return {name: encode_cifar10(*arrays) for name, arrays in pictures.items()}
+
+
+@pytest.fixture(scope="session")
+def pack():
+    """Writes a cifar-10-binary.tar.gz into a folder: path in it -> content, None for a folder."""
+
+    def pack(folder: Path, contents: dict[str, bytes | None]) -> Path:
+        folder.mkdir(exist_ok=True)
+        path = folder / "cifar-10-binary.tar.gz"
+        with tarfile.open(path, "w:gz") as tar:
+            for name, content in contents.items():
+                member = tarfile.TarInfo(name)
+                member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+                member.size = len(content or b"")
+                tar.addfile(member, io.BytesIO(content or b""))
+        return path
+
+    return pack
+
+
+@pytest.fixture
+def archive(tmp_path, batches, pack) -> Path:
+    """`batches` as they are distributed: in another order, beside files of other kinds."""
+    contents = {f"cifar-10-batches-bin/{name}": batches[name] for name in reversed(batches)}
+    contents["cifar-10-batches-bin/batches.meta.txt"] = b"\n".join(b"%d" % k for k in range(10))
+    return pack(tmp_path / "archive", {"cifar-10-batches-bin": None} | contents)
+
+
+@pytest.fixture(scope="session")
+def jpeg_cifar10(tmp_path_factory) -> Path:
+    """All of CIFAR-10, though of a copy that went through JPEG."""
+    script = SHARED / "unpack_cifar10"
+    if not script.is_file():
+        pytest.skip(f"no copy of CIFAR-10 is at {SHARED}")
+    folder = tmp_path_factory.mktemp("cifar10")
+    subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
+    return folder
+
+
 class Server:
     """Serves `files` (name -> body) on the loopback; counts the GETs; can cut a body short."""
 
@@ -81,7 +155,35 @@ class Server:
 
 
 @pytest.fixture
-def server(folder):
-    server = Server({path.name: path.read_bytes() for path in folder.iterdir()})
-    yield server
-    server.close()
+def serve():
+    """Starts a server of the files in a folder."""
+    servers = []
+
+    def serve(folder: Path) -> Server:
+        servers.append(Server({path.name: path.read_bytes() for path in folder.iterdir()}))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(serve, folder) -> Server:
+    return serve(folder)
+
+
+@pytest.fixture
+def builder_of(monkeypatch):
+    """Lets a builder of TFDS point at a server, with the checksums of the files in a folder."""
+    from tensorflow_datasets.core.download.checksums import compute_url_info
+    from tensorflow_datasets.image_classification.cifar import Cifar10
+    from tensorflow_datasets.image_classification.mnist import MNIST
+
+    builders = {"mnist": MNIST, "cifar10": Cifar10}
+
+    def patch(url: str, folder: Path, name: str = "mnist"):
+        infos = {url + path.name: compute_url_info(path) for path in sorted(folder.iterdir())}
+        monkeypatch.setattr(builders[name], "url_infos", infos)
+
+    return patch

@@ -22,7 +22,7 @@ def test_unknown_names_are_refused_with_the_nearest():
     assert "data.name: 'mnits' found, did you mean 'mnist'?" in _refusal("mnits", source="files")
     message = _refusal("mnist", source="file")
     assert "data.source: 'file' found, did you mean 'files'?" in message
-    assert "allowed are 'tfds', 'files', 'embedded'" in message
+    assert "allowed for mnist are 'tfds', 'files', 'embedded'" in message
     assert "did you mean" not in _refusal("mnist", source="cloud")
 
 

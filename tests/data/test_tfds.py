@@ -1,4 +1,4 @@
-"""MNIST through TFDS: prepared sets and raw downloads, without TensorFlow."""
+"""Data sets through TFDS: prepared and raw downloads, without TensorFlow."""
 
 import gzip
 import hashlib
@@ -18,22 +18,9 @@ _HERE = Path(__file__).parent
 _PREPARED = _HERE / "prepared"
 
 
-@pytest.fixture
-def builder_of(monkeypatch):
-    """Lets TFDS's builder point at a server, with the checksums of the files in a folder."""
-    from tensorflow_datasets.core.download.checksums import compute_url_info
-    from tensorflow_datasets.image_classification.mnist import MNIST
-
-    def patch(url: str, folder: Path):
-        infos = {url + path.name: compute_url_info(path) for path in sorted(folder.iterdir())}
-        monkeypatch.setattr(MNIST, "url_infos", infos)
-
-    return patch
-
-
-def _refusal(dir: Path) -> str:
+def _refusal(dir: Path, name: str = "mnist") -> str:
     with pytest.raises(data.DataError) as error:
-        data.load("mnist", source="tfds", dir=str(dir))
+        data.load(name, source="tfds", dir=str(dir))
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -158,7 +145,7 @@ def test_a_prepared_set():
     assert mnist.train.x.dtype == np.float32
     assert _same_images(mnist.train, data.Arrays(embedded.train.x[:30], embedded.train.y[:30]))
     assert _same_images(mnist.test, data.Arrays(embedded.test.x[:20], embedded.test.y[:20]))
-    shards = list(_PREPARED.rglob("*.array_record*"))
+    shards = list((_PREPARED / "mnist").rglob("*.array_record*"))
     assert mnist.sha256 == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards
     }
@@ -195,21 +182,72 @@ def test_a_damaged_prepared_set(tmp_path, file):
         assert str(tmp_path) in _refusal(tmp_path)
 
 
+def _pictures(pictures, *, test: bool) -> data.Arrays:
+    """Those of the training files, or those of the test file."""
+    parts = [part for name, part in pictures.items() if name.startswith("test") == test]
+    images, labels = map(np.concatenate, zip(*parts, strict=True))
+    return data.Arrays(images / np.float32(255), labels.astype(np.int32))
+
+
+def test_cifar10_is_fetched_as_its_archive_then_cached(
+    serve, archive, builder_of, tmp_path, pictures
+):
+    server = serve(archive.parent)
+    builder_of(server.url, archive.parent, "cifar10")
+    first = data.load("cifar10", source="tfds", dir=str(tmp_path / "tfds"))
+    assert (first.source, server.gets) == ("tfds", [archive.name])
+    for part, test in ((first.train, False), (first.test, True)):
+        for found, expected in zip(part, _pictures(pictures, test=test), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert first.sha256 == data.load("cifar10", source="files", dir=str(archive.parent)).sha256
+    # Nothing of it is unpacked: there are the archive and TFDS's note about it.
+    assert sorted(path.suffix for path in _left_over(tmp_path / "tfds")) == [".INFO", ".gz"]
+
+    server.close()
+    again = data.load("cifar10", source="tfds", dir=str(tmp_path / "tfds"))
+    np.testing.assert_array_equal(again.train.x, first.train.x)
+
+
+def test_a_failed_download_of_cifar10_names_the_other_source(serve, archive, builder_of, tmp_path):
+    server = serve(archive.parent)
+    builder_of(server.url, archive.parent, "cifar10")
+    server.cut.add(archive.name)
+    message = _refusal(tmp_path, "cifar10")
+    assert archive.name in message
+    assert message.endswith(
+        "the other source is 'files' (binary files or their archive in data.dir)"
+    )
+    assert not _left_over(tmp_path / "downloads")
+
+
+def test_a_prepared_cifar10(pictures):
+    cifar = data.load("cifar10", source="tfds", dir=str(_PREPARED))
+    assert cifar.train.x.shape == (20, 32, 32, 3)
+    assert _same_images(cifar.train, _pictures(pictures, test=False))
+    assert _same_images(cifar.test, _pictures(pictures, test=True))
+    assert set(cifar.sha256) == {p.name for p in (_PREPARED / "cifar10").rglob("*.array_record*")}
+
+
 @pytest.mark.tfds
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
-def test_what_the_real_builder_prepares(server, folder, builder_of, tmp_path, file_format):
-    dir = tmp_path / "tfds"
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_what_the_real_builder_prepares(
+    serve, folder, archive, builder_of, tmp_path, name, file_format
+):
+    dir, raw = tmp_path / "tfds", folder if name == "mnist" else archive.parent
+    server = serve(raw)
     subprocess.run(
-        [sys.executable, _HERE / "prepare_mnist.py", folder, server.url, dir, file_format],
+        [sys.executable, _HERE / "prepare.py", name, raw, server.url, dir, file_format],
         check=True,
         capture_output=True,
     )
     # From here on only the disk: a set in tfrecord is read from TFDS's own cache of raw files.
     server.close()
-    builder_of(server.url, folder)
-    mnist = data.load("mnist", source="tfds", dir=str(dir))
-    assert any("array_record" in name for name in mnist.sha256) == (file_format == "array_record")
-    files = data.load("mnist", source="files", dir=str(folder))
-    assert _same_images(mnist.train, files.train)
-    assert _same_images(mnist.test, files.test)
+    builder_of(server.url, raw, name)
+    prepared = data.load(name, source="tfds", dir=str(dir))
+    is_record = any("array_record" in file for file in prepared.sha256)
+    assert is_record == (file_format == "array_record")
+    files = data.load(name, source="files", dir=str(raw))
+    assert _same_images(prepared.train, files.train)
+    assert _same_images(prepared.test, files.test)
     assert "tensorflow" not in sys.modules

@@ -1,0 +1,137 @@
+"""CIFAR-10: how its bytes become a `Dataset`, and the source that needs no network.
+
+Each file holds records of a label byte and the 3,072 bytes of an image: its red plane by rows, then
+its green and its blue one.
+"""
+
+import io
+import math
+import tarfile
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from adv_jax.data import files
+from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet
+
+CIFAR10 = ImageSet("cifar10", (32, 32, 3), 10)
+ARCHIVE = "cifar-10-binary.tar.gz"
+FOLDER = "cifar-10-batches-bin"
+TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+TEST_FILE = "test_batch.bin"
+
+_RECORD = 1 + math.prod(CIFAR10.shape)
+_MAX_RECORDS = 10_000
+_MAX_ARCHIVE = 1 << 28  # The files and their headers have 184,386,560 bytes.
+
+
+def from_files(dir: str) -> Dataset:
+    """The six binary files in the folder `dir`, or the archive there that holds them.
+
+    The files, each plain or `.gz` (plain first), lie in `dir` or in its folder
+    cifar-10-batches-bin. Where there is none of them, cifar-10-binary.tar.gz is read. All have
+    equally many images, 10,000 in the original. Rows keep the order of the files.
+
+    Raises:
+      DataError: no `dir`; a file missing, truncated, corrupt, or at odds with the others.
+    """
+    if not dir:
+        raise DataError(
+            "data.dir: '' found, source 'files' needs the folder of the six binary files"
+        )
+    root = Path(dir).expanduser()
+    for folder in (root, root / FOLDER):
+        paths = {name: files.find(folder, name) for name in (*TRAIN_FILES, TEST_FILE)}
+        if any(paths.values()):
+            return _from_batches(folder, paths)
+    if (root / ARCHIVE).exists():
+        return from_archive(root / ARCHIVE)
+    raise DataError(
+        f"{root}: neither {TRAIN_FILES[0]} (plain or .gz) nor {ARCHIVE} found, source 'files' "
+        "needs one of them; the other source is 'tfds'"
+    )
+
+
+def from_archive(path: Path, *, source: str = "files") -> Dataset:
+    """The data set in the archive as it is distributed; nothing of it is unpacked to disk.
+
+    Raises:
+      DataError: it cannot be read, or one of the six files in it is missing or damaged.
+    """
+    batches, sha256 = files.read(path, partial(_members, path=path))
+    # TFDS's cache has a long name of its own, so the archive is recorded under the standard one.
+    return _dataset(source, {ARCHIVE: sha256}, batches)
+
+
+def _from_batches(folder: Path, paths: Mapping[str, Path | None]) -> Dataset:
+    """The data set in the files of a folder; None is a file that is not there."""
+    batches, sha256 = {}, {}
+    for name, path in paths.items():
+        if path is None:
+            raise DataError(
+                f"{folder / name}: missing, source 'files' needs it (plain or .gz); the other "
+                "source is 'tfds'"
+            )
+        records, sha256[path.name] = files.read(path, partial(_records, origin=str(path)))
+        batches[str(path)] = records
+    return _dataset("files", sha256, batches)
+
+
+def _members(stream: files.Stream, path: Path) -> dict[str, np.ndarray]:
+    """The records u8[N, 3073] of the six files in a tar archive, under the paths they have there.
+
+    Only regular files of exactly these paths are read, into memory: links and names that point
+    elsewhere do no harm.
+    """
+    content = stream.read(_MAX_ARCHIVE + 1)
+    if len(content) > _MAX_ARCHIVE:
+        raise DataError(f"{path}: more than {_MAX_ARCHIVE} bytes found when unzipped")
+    batches = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            members = {member.name: tar.extractfile(member) for member in tar if member.isreg()}
+            for name in (f"{FOLDER}/{name}" for name in (*TRAIN_FILES, TEST_FILE)):
+                if (member := members.get(name)) is None:
+                    raise DataError(f"{path}: {name} is missing in the archive")
+                batches[f"{path}/{name}"] = _records(member, f"{path}/{name}")
+    except tarfile.TarError as error:
+        raise DataError(f"{path}: truncated or corrupt tar ({error})") from None
+    return batches
+
+
+def _records(stream: files.Stream, origin: str) -> np.ndarray:
+    """u8[N, 3073], N from 1 to 10,000."""
+    allowed = _MAX_RECORDS * _RECORD
+    content = stream.read(allowed + 1)  # Of more than allowed, no multiple.
+    if not content or len(content) % _RECORD:
+        found = f"more than {allowed}" if len(content) > allowed else len(content)
+        raise DataError(
+            f"{origin}: {found} bytes found, allowed are 1 to {_MAX_RECORDS} records of {_RECORD}"
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
+
+
+def _dataset(source: str, sha256: dict[str, str], batches: Mapping[str, np.ndarray]) -> Dataset:
+    """The data set of the six files, in their order: origin -> records u8[N, 3073]."""
+    (first, records), *_ = batches.items()
+    for origin, others in batches.items():
+        # Of a file cut between two images nothing else would tell.
+        if len(others) != len(records):
+            raise DataError(
+                f"{origin}: {len(others)} images found, allowed are {len(records)}, as in {first}"
+            )
+    *train, test = (_arrays(records, origin) for origin, records in batches.items())
+    return CIFAR10.dataset(source, sha256, train=_joined(train), test=test)
+
+
+def _arrays(records: np.ndarray, origin: str) -> Arrays:
+    height, width, channels = CIFAR10.shape
+    planes = records[:, 1:].reshape(-1, channels, height, width)
+    return CIFAR10.arrays(planes.transpose(0, 2, 3, 1), records[:, 0], origin=origin)
+
+
+def _joined(parts: Iterable[Arrays]) -> Arrays:
+    x, y = zip(*parts, strict=True)
+    return Arrays(np.concatenate(x), np.concatenate(y))

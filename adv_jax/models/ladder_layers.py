@@ -1,0 +1,133 @@
+"""The linear maps of a ladder network's layers, up and down, and its denoising functions.
+
+Arrays have the axes f32[G, B, *S], where S is (D,) or an image (H, W, C); G groups share the
+weights. "Channels" are the last axis.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.initializers import variance_scaling
+
+from adv_jax.models.convolution import conv, max_pool_2x2
+from adv_jax.models.initializers import fan_in
+from adv_jax.models.ladder_spec import Layer
+from adv_jax.types import Array
+
+PADDING = {"convv": "VALID", "convf": "FULL"}
+INVERSE_PADDING = {"convv": "FULL", "convf": "VALID"}
+
+
+class Up(nn.Module):
+    """What a layer does to the activations below it, before normalisation; without biases."""
+
+    layer: Layer
+
+    @nn.compact
+    def __call__(self, h: Array) -> Array:
+        """f32[G, B, *S] -> f32[G, B, *S']."""
+        kind = self.layer.kind
+        if kind == "fc":
+            return _product(self, h.reshape(*h.shape[:2], -1), self.layer.units)
+        if kind == "globalmeanpool":
+            return h.mean((2, 3))
+        return _as_images(self._pooled if kind == "maxpool" else self._convolved, h)
+
+    def _convolved(self, images: Array) -> Array:
+        return _conv(self, images, self.layer.units, self.layer.size, PADDING[self.layer.kind])
+
+    def _pooled(self, images: Array) -> Array:
+        _, height, width, _ = images.shape
+        # Of an odd row or column the last pixels are a pool of their own, as in the reference.
+        filling = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
+        return max_pool_2x2(jnp.pad(images, filling, constant_values=-jnp.inf))
+
+
+class Down(nn.Module):
+    """The way back through a layer: its transpose in shape, with weights of its own.
+
+    shape: S, of what is below the layer.
+    """
+
+    layer: Layer
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, z_hat: Array) -> Array:
+        """f32[G, B, *S'] -> f32[G, B, *S]."""
+        kind, lead = self.layer.kind, z_hat.shape[:2]
+        if kind == "fc":
+            return _product(self, z_hat, math.prod(self.shape)).reshape(*lead, *self.shape)
+        if kind == "globalmeanpool":
+            return jnp.broadcast_to(z_hat[:, :, None, None], (*lead, *self.shape))
+        if kind == "maxpool":
+            spread = z_hat.repeat(2, axis=2).repeat(2, axis=3)
+            return spread[:, :, : self.shape[0], : self.shape[1]]
+        return _as_images(self._convolved, z_hat)
+
+    def _convolved(self, images: Array) -> Array:
+        padding = INVERSE_PADDING[self.layer.kind]
+        return _conv(self, images, self.shape[-1], self.layer.size, padding)
+
+
+class Gauss(nn.Module):
+    """z_hat = (z - mu(u)) v(u) + mu(u), the best of its kind for a Gaussian z.  [Eq. 38]
+
+    mu = a1 sigmoid(a2 u + a3) + a4 u + a5 and v = a6 sigmoid(a7 u + a8) + a9 u + a10, with ten
+    parameters for each channel, which begin so that z_hat = 0.
+    """
+
+    @nn.compact
+    def __call__(self, z: Array, u: Array) -> Array:
+        """z, noisy, and u from above: f32[G, B, *S] -> z_hat f32[G, B, *S]."""
+        a = _channels(self, "a", u, (0, 1, 0, 0, 0) * 2)
+        mu = a[0] * jax.nn.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
+        v = a[5] * jax.nn.sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
+        return (z - mu) * v + mu
+
+
+class Sig(nn.Module):
+    """a1 + a2 z + a3 u + a4 z u + b1 sigmoid(c1 + c2 z + c3 u + c4 z u), the older function.
+
+    The reference program's until its final paper. a2 = c2 = b1 = 1 and 0 else at the start.
+    """
+
+    @nn.compact
+    def __call__(self, z: Array, u: Array) -> Array:
+        """z, noisy, and u from above: f32[G, B, *S] -> z_hat f32[G, B, *S]."""
+        a = _channels(self, "a", u, (0, 1, 0, 0))
+        (b,) = _channels(self, "b", u, (1,))
+        c = _channels(self, "c", u, (0, 1, 0, 0))
+        bilinear = lambda w: w[0] + w[1] * z + w[2] * u + w[3] * z * u
+        return bilinear(a) + b * jax.nn.sigmoid(bilinear(c))
+
+
+DENOISING = {"gauss": Gauss, "sig": Sig}
+
+
+def _channels(module: nn.Module, letter: str, u: Array, starts: tuple[float, ...]) -> list[Array]:
+    """Parameters letter1, letter2, ... f32[channels], which begin as said."""
+    return [
+        module.param(f"{letter}{i}", nn.initializers.constant(start), u.shape[-1:])
+        for i, start in enumerate(starts, start=1)
+    ]
+
+
+def _product(module: nn.Module, h: Array, units: int) -> Array:
+    return h @ module.param("kernel", fan_in(), (h.shape[-1], units))
+
+
+def _conv(module: nn.Module, images: Array, maps: int, size: int, padding: str) -> Array:
+    # Uniform where matrices are normal, with the same variance, as in the reference.
+    init = variance_scaling(1.0, "fan_in", "uniform")
+    kernel = module.param("kernel", init, (size, size, images.shape[-1], maps))
+    return conv(images, kernel, padding=padding)
+
+
+def _as_images(fn, h: Array) -> Array:
+    """fn of f32[B, H, W, C] for f32[G, B, H, W, C]."""
+    lead = h.shape[:2]
+    out = fn(h.reshape(-1, *h.shape[2:]))
+    return out.reshape(*lead, *out.shape[1:])

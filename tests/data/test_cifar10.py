@@ -1,0 +1,188 @@
+"""CIFAR-10 from files and from its archive: what was written comes back, the rest is refused."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adv_jax import data
+
+_RECORD = 3073
+
+
+def _load(folder):
+    return data.load("cifar10", source="files", dir=str(folder))
+
+
+def _refusal(folder) -> str:
+    with pytest.raises(data.DataError) as error:
+        _load(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def _write(folder, contents):
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def _assert_holds(cifar, pictures):
+    *train, test = pictures.values()
+    train = [np.concatenate(arrays) for arrays in zip(*train, strict=True)]
+    for part, (images, labels) in ((cifar.train, train), (cifar.test, test)):
+        assert (part.x.dtype, part.y.dtype) == (np.float32, np.int32)
+        assert part.x.flags.c_contiguous
+        np.testing.assert_array_equal(part.x, images / np.float32(255))
+        np.testing.assert_array_equal(part.y, labels)
+
+
+@pytest.mark.parametrize("inside", ["", "cifar-10-batches-bin"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_files(tmp_path, pictures, batches, inside, zipped):
+    if zipped:
+        batches = {f"{name}.gz": gzip.compress(content) for name, content in batches.items()}
+    _write(tmp_path / inside, batches)
+    cifar = _load(tmp_path)
+    assert cifar[:2] == ("cifar10", "files")
+    assert (cifar.num_classes, cifar.bounds) == (10, (0, 1))
+    _assert_holds(cifar, pictures)
+    assert cifar.sha256 == {
+        name: hashlib.sha256(content).hexdigest() for name, content in batches.items()
+    }
+
+
+def test_the_archive(archive, pictures, batches):
+    cifar = _load(archive.parent)
+    _assert_holds(cifar, pictures)
+    assert cifar.sha256 == {archive.name: hashlib.sha256(archive.read_bytes()).hexdigest()}
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+    # Files beside it are read before it.
+    _write(archive.parent, batches)
+    assert set(_load(archive.parent).sha256) == set(batches)
+
+
+def test_no_embedded_images_and_no_folder():
+    with pytest.raises(data.DataError, match="allowed for cifar10 are 'tfds', 'files'"):
+        data.load("cifar10", source="embedded")
+    assert "data.dir: '' found" in _refusal("")
+
+
+def test_missing_files(tmp_path, batches):
+    message = _refusal(tmp_path / "nowhere")
+    assert f"{tmp_path / 'nowhere'}: neither data_batch_1.bin" in message
+    assert "the other source is 'tfds'" in message
+    _write(tmp_path, batches)
+    (tmp_path / "data_batch_4.bin").unlink()
+    assert f"{tmp_path / 'data_batch_4.bin'}: missing" in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda content: content[:-1], f"{4 * _RECORD - 1} bytes found"),
+        (lambda content: content + b"\0", f"{4 * _RECORD + 1} bytes found"),
+        (lambda content: b"", "0 bytes found"),
+        (lambda content: content[:_RECORD] * 10_001, "more than 30730000 bytes found"),
+        (lambda content: content[:-_RECORD], "3 images found, allowed are 4, as in"),
+        (lambda content: gzip.compress(content)[:-9], "truncated or corrupt gzip"),
+        (lambda content: gzip.compress(content)[:-8] + bytes(8), "truncated or corrupt gzip"),
+        (
+            lambda content: content[: 2 * _RECORD] + b"\x0a" + content[2 * _RECORD + 1 :],
+            "label 10 found in row 2, allowed are 0 to 9",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["data_batch_3.bin", "test_batch.bin"])
+def test_damaged_files(tmp_path, batches, pack, name, harm, says):
+    harmed = batches | {name: harm(batches[name])}
+    message = _refusal(_write(tmp_path / "files", harmed))
+    assert message.startswith(f"{tmp_path / 'files' / name}: ") and says in message
+    if "gzip" not in says:  # Within the archive a file is what it is.
+        path = pack(
+            tmp_path / "archive", {f"cifar-10-batches-bin/{n}": c for n, c in harmed.items()}
+        )
+        message = _refusal(path.parent)
+        assert message.startswith(f"{path}/cifar-10-batches-bin/{name}: ") and says in message
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda content: content[: len(content) // 2], "truncated or corrupt gzip"),
+        (lambda content: content[:-8] + bytes(8), "truncated or corrupt gzip"),
+        (lambda content: gzip.decompress(content)[:30_000], "truncated or corrupt tar"),
+        (lambda content: b"<html>not found</html>", "truncated or corrupt tar"),
+        (lambda content: b"", "truncated or corrupt tar"),
+        (lambda content: gzip.compress(bytes((1 << 28) + 1), 1), "more than 268435456 bytes found"),
+    ],
+)
+def test_a_damaged_archive(archive, harm, says):
+    archive.write_bytes(harm(archive.read_bytes()))
+    message = _refusal(archive.parent)
+    assert message.startswith(f"{archive}: {says}")
+
+
+def test_an_archive_writes_nothing_and_its_links_are_not_followed(tmp_path, batches, pack):
+    secret = _write(tmp_path, {"secret": batches["test_batch.bin"]}) / "secret"
+    members = {f"cifar-10-batches-bin/{name}": content for name, content in batches.items()}
+    test = members.pop("cifar-10-batches-bin/test_batch.bin")
+    outside = {"../outside": test, str(tmp_path / "absolute"): test}
+    path = pack(tmp_path / "archive", outside | members)
+    says = f"{path}: cifar-10-batches-bin/test_batch.bin is missing in the archive"
+    assert _refusal(path.parent) == says
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for kind, target in ((tarfile.SYMTYPE, secret), (tarfile.LNKTYPE, members.popitem()[0])):
+            member = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+            member.type, member.linkname = kind, str(target)
+            tar.addfile(member)
+    assert _refusal(path.parent) == says
+    assert {p.name for p in tmp_path.iterdir()} == {"archive", "secret"}
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_header_is_refused_or_harmless(archive, draw):
+    content = bytearray(gzip.decompress(archive.read_bytes()))
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        headers = [member.offset for member in tar]
+    for _ in range(draw.draw(st.integers(1, 3))):
+        at = draw.draw(st.sampled_from(headers)) + draw.draw(st.integers(0, 511))
+        content[at] = draw.draw(st.sampled_from([0, 32, 48, 55, 76, 83, 120, 128, 255]))
+    other = archive.parent / "other"
+    _write(other, {archive.name: bytes(content)})
+    try:
+        cifar = _load(other)
+    except data.DataError:
+        return
+    assert cifar.train.x.shape == (20, 32, 32, 3)
+
+
+def test_4000_labels_are_400_of_each_class():
+    labels = np.repeat(np.arange(10), 5000)[np.random.default_rng(0).permutation(50_000)]
+    chosen = data.labelled_subset(labels, num_labels=4000, num_classes=10, seed=1)
+    assert len(np.unique(chosen)) == 4000
+    np.testing.assert_array_equal(np.bincount(labels[chosen]), 400)
+
+
+def test_a_copy_of_the_whole(jpeg_cifar10):
+    cifar = _load(jpeg_cifar10)
+    for part, count in ((cifar.train, 5000), (cifar.test, 1000)):
+        assert part.x.shape == (10 * count, 32, 32, 3)
+        np.testing.assert_array_equal(np.bincount(part.y), count)
+    # The means and deviations that CIFAR-10 is known for, red, green, blue; JPEG moves them little.
+    x = cifar.train.x.reshape(-1, 3)
+    np.testing.assert_allclose(x.mean(0, dtype=float), [0.4914, 0.4822, 0.4465], atol=5e-4)
+    np.testing.assert_allclose(x[::10].std(0, dtype=float), [0.2470, 0.2435, 0.2616], atol=5e-3)
+    chosen = data.labelled_subset(cifar.train.y, num_labels=4000, num_classes=10, seed=1)
+    np.testing.assert_array_equal(np.bincount(cifar.train.y[chosen]), 400)

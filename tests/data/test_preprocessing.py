@@ -1,0 +1,183 @@
+"""Each step against its formula in float64, scikit-learn and Pillow; fitted to training data."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from adv_jax.data import DataError, preprocessing
+
+REGULARIZER = 0.1
+
+
+@pytest.fixture(scope="module")
+def images():
+    """u8: 2,500 images [4, 5, 3] to train on, 300 to test, of which the values are correlated."""
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(2800, 20)) @ rng.normal(size=(20, 60)) * 15 + 120
+    mixed = np.clip(mixed + rng.normal(size=mixed.shape), 0, 255).astype(np.uint8)
+    return np.split(mixed.reshape(-1, 4, 5, 3), [2500])
+
+
+@pytest.fixture(scope="module")
+def parts(images):
+    """`images` as f32 in [0, 1] and with a spread near 1, as after contrast normalisation."""
+    return [part.astype(np.float32) / 50 - 2 for part in images]
+
+
+def rows(x):
+    return x.reshape(len(x), -1).astype(np.float64)
+
+
+def exact_zca(train):
+    """(mean f64[D], matrix f64[D, D]) by scikit-learn's PCA, which divides by N - 1."""
+    n = len(train)
+    pca = PCA(svd_solver="full").fit(rows(train))
+    scale = 1 / np.sqrt(pca.explained_variance_ * (n - 1) / n + REGULARIZER)
+    return pca.mean_, (pca.components_.T * scale) @ pca.components_
+
+
+def test_zca_is_pca_whitening_turned_back_and_the_same_for_training_and_test(parts):
+    transform = preprocessing.zca(regularizer=REGULARIZER)(parts[0])
+    mean, matrix = exact_zca(parts[0])
+    for part in parts:
+        found = transform.apply(part)
+        assert (found.dtype, found.shape) == (np.float32, part.shape)
+        np.testing.assert_allclose(rows(found), (rows(part) - mean) @ matrix, atol=1e-5)
+
+
+def test_zca_leaves_the_covariance_that_its_regularizer_allows(parts):
+    train = parts[0]
+    white = rows(preprocessing.zca(regularizer=REGULARIZER)(train).apply(train))
+    before = np.cov(rows(train), rowvar=False, bias=True)
+    expected = before @ np.linalg.inv(before + REGULARIZER * np.eye(60))
+    np.testing.assert_allclose(np.cov(white, rowvar=False, bias=True), expected, atol=1e-5)
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-6)
+    # Where the data vary far more than by the regularizer, that is 1.
+    nearly_white = rows(preprocessing.zca(regularizer=1e-6)(train).apply(train))
+    np.testing.assert_allclose(np.cov(nearly_white, rowvar=False, bias=True), np.eye(60), atol=2e-3)
+
+
+def test_zca_in_float32_is_as_near_as_documented(parts):
+    train, test = parts
+    mean, matrix = exact_zca(train)
+    centred = rows(test) - mean
+    u = 2.0**-24
+    bound = u * ((60 + 2) * np.abs(centred) + np.abs(mean)) @ np.abs(matrix)
+    found = preprocessing.zca(regularizer=REGULARIZER)(train).apply(test)
+    error = np.abs(rows(found) - centred @ matrix)
+    assert (error <= bound).all()
+    assert 0 < error.max() < 1e-5
+
+
+def test_zca_fits_in_float64_what_float32_could_not(parts):
+    """Far from 0 the products of float32 have no digits left for the covariance."""
+    train = parts[0] + np.float32(1000)
+    transform = preprocessing.zca(regularizer=REGULARIZER)(train)
+    np.testing.assert_allclose(transform.matrix, exact_zca(train)[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("regularizer", [0.0, 1e-13])
+def test_a_covariance_that_is_singular_to_rounding_is_refused(parts, regularizer):
+    twice = np.concatenate([parts[0], parts[0]], axis=1)
+    with pytest.raises(DataError, match=f"regularizer of zca: {regularizer} found, .* is singular"):
+        preprocessing.zca(regularizer=regularizer)(twice)
+
+
+@pytest.mark.parametrize("norm", [1.0, 55.0])
+def test_contrast_norm_is_its_formula_in_any_unit(images, norm):
+    test = images[1]
+    fit = preprocessing.contrast_norm(norm=norm)
+    bytes_, pixels = test.astype(np.float32), test / np.float32(255)
+    found = fit(pixels).apply(pixels)
+    assert (found.dtype, found.shape) == (np.float32, test.shape)
+    for image, one in zip(test.astype(float), found, strict=True):
+        centred = image - image.mean()
+        expected = centred / (np.sqrt((centred**2).sum()) / norm)
+        np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-6 * norm)
+    np.testing.assert_allclose(np.linalg.norm(rows(found), axis=1), norm, rtol=1e-6)
+    np.testing.assert_allclose(rows(found).mean(1), 0, atol=1e-7 * norm)
+    np.testing.assert_allclose(fit(bytes_).apply(bytes_), found, atol=1e-6 * norm)
+
+
+@pytest.mark.parametrize("colour", range(0, 256, 15))
+def test_an_image_of_one_colour_becomes_nothing_rather_than_noise(colour):
+    x = np.full((2, 32, 32, 3), colour, np.uint8) / np.float32(255)
+    assert not preprocessing.contrast_norm()(x).apply(x).any()
+
+
+def test_contrast_norm_divides_by_1_where_there_is_no_contrast_to_speak_of():
+    x = np.array([[-4e-8, 4e-8], [-4e-7, 4e-7]])  # of norm 5.7e-8 and 5.7e-7; 1e-8 * 55 is 5.5e-7
+    expected = [[-4e-8, 4e-8], [-55 / 2**0.5, 55 / 2**0.5]]
+    np.testing.assert_allclose(preprocessing.contrast_norm()(x).apply(x), expected, rtol=1e-6)
+
+
+def test_standardize_is_that_of_scikit_learn_by_the_training_set(parts):
+    train, test = (part.copy() for part in parts)
+    train[:, 0, 0, 0] = 0.7  # A border that is always black, say.
+    reference = StandardScaler().fit(rows(train))
+    transform = preprocessing.standardize()(train)
+    for part in (train, test):
+        np.testing.assert_allclose(
+            rows(transform.apply(part)), reference.transform(rows(part)), rtol=1e-5, atol=1e-6
+        )
+    assert not transform.apply(train)[:, 0, 0, 0].any()
+
+
+def test_grey_is_the_luma_of_pillow(images):
+    x = images[1] / np.float32(255)
+    transform = preprocessing.grey()(x)
+    found = transform.apply(x)
+    assert (found.dtype, found.shape) == (np.float32, (300, 4, 5, 1))
+    expected = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images[1]])
+    np.testing.assert_allclose(found[..., 0] * 255, expected, atol=0.502)  # Pillow rounds to bytes.
+    white = np.ones((1, 1, 1, 3), np.float32)
+    assert transform.apply(white) == 1 and transform.bounds((0.0, 1.0)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["contrast_norm", "standardize", "zca"])
+def test_where_values_are_mixed_or_scaled_apart_no_bounds_are_left(parts, name):
+    transform = getattr(preprocessing, name)()(parts[0])
+    assert transform.bounds((0.0, 1.0)) is None and transform.bounds(None) is None
+
+
+@pytest.mark.parametrize("name", preprocessing.__all__)
+def test_rows_are_independent_and_the_input_stays_as_it_is(parts, name):
+    train = parts[0]
+    before = train.copy()
+    transform = getattr(preprocessing, name)()(train)
+    all_at_once = transform.apply(train)
+    some = transform.apply(train[990:1010])
+    np.testing.assert_allclose(some, all_at_once[990:1010], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(train, before)
+
+
+@pytest.mark.parametrize("name", preprocessing.__all__)
+def test_a_transform_comes_back_from_its_arrays(parts, name):
+    transform = getattr(preprocessing, name)()(parts[0])
+    arrays = transform._asdict()
+    again = preprocessing.restored(name, arrays)
+    np.testing.assert_array_equal(again.apply(parts[1]), transform.apply(parts[1]))
+    with pytest.raises(DataError, match=f"arrays of {name}: .*'other'"):
+        preprocessing.restored(name, arrays | {"other": np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("contrast_norm", {"norm": 0}, "norm of contrast_norm: 0 found, allowed are numbers above"),
+        ("contrast_norm", {"norm": float("inf")}, "norm of contrast_norm: inf found"),
+        ("contrast_norm", {"norm": "l2"}, "norm of contrast_norm: 'l2' found"),
+        ("zca", {"regularizer": -0.1}, "regularizer of zca: -0.1 found, allowed are numbers of at"),
+        ("zca", {"regularizer": True}, "regularizer of zca: True found"),
+    ],
+)
+def test_settings_that_are_none_are_refused_before_any_data_are_seen(name, settings, says):
+    with pytest.raises(DataError, match=says):
+        getattr(preprocessing, name)(**settings)
+
+
+def test_grey_of_what_is_grey_is_refused():
+    with pytest.raises(DataError, match=r"grey: inputs of shape \(28, 28, 1\) found"):
+        preprocessing.grey()(np.zeros((2, 28, 28, 1), np.float32))

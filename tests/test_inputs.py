@@ -1,0 +1,259 @@
+"""Preprocessing in a run: what was fitted is kept with it, and is what every reader of it sees."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from adv_jax import data, evaluate, inputs, train, trained
+from adv_jax.config import ConfigError, replicas
+from adv_jax.data import DataError, preprocessing
+from adv_jax.evaluate import command
+from adv_jax.preflight import check_fit
+from adv_jax.types import UserError
+from adv_jax.workdir import Workdir, WorkdirError
+
+ZCA = ({"name": "contrast_norm", "norm": 10.0}, {"name": "zca", "regularizer": 0.1})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    whole = data.load("mnist", source="embedded")
+    few = [
+        data.Arrays(part.x[:n], part.y[:n]) for part, n in ((whole.train, 400), (whole.test, 150))
+    ]
+    return whole._replace(train=few[0], test=few[1])
+
+
+@pytest.fixture(autouse=True)
+def load_digits(monkeypatch, digits):
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+
+
+def document(preprocess=None, *, attack=None, epochs=2):
+    """A small legal config, without the field if it is None."""
+    attack = attack or {"name": "fgsm", "eps": 0.1}
+    config = {
+        "experiment": "small",
+        "seed": 3,
+        "replicas": {"seeds": 1, "grid": None, "shards": 1},
+        "data": {"name": "mnist", "source": "embedded", "dir": "", "num_valid": 100},
+        "model": {"name": "mlp", "features": (8,), "num_classes": 10},
+        "objective": {"name": "adversarial_mix", "alpha": 0.5, "attack": attack},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+        "epochs": epochs,
+        "batch_size": 50,
+        "patience": 0,
+        "monitor_every": 1,
+        "checkpoint_every": 1,
+        "checkpoints_kept": 2,
+        "tensorboard": False,
+        "evaluation": {"attacks": {"fgsm": {"name": "fgsm"}}, "eps": (0.0, 0.2)},
+    }
+    config["data"] |= {"num_labels": 0} | ({} if preprocess is None else {"preprocess": preprocess})
+    return config
+
+
+def load(config, workdir):
+    return inputs.load(config, replicas(config), workdir)
+
+
+@pytest.fixture(scope="module")
+def whitened(digits, tmp_path_factory):
+    """A finished run on whitened digits: (workdir, result, inputs as they were fitted)."""
+    workdir = tmp_path_factory.mktemp("runs") / "zca"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        fitted = load(document(ZCA), workdir)
+        return workdir, train.run(document(ZCA), workdir), fitted
+
+
+@pytest.fixture(scope="module")
+def plain(digits, tmp_path_factory):
+    """The workdir of a finished run without preprocessing."""
+    workdir = tmp_path_factory.mktemp("runs") / "plain"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        train.run(document((), epochs=1), workdir)
+    return workdir
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """From here on the whitening can be restored, but not fitted."""
+
+    def zca(*, regularizer):
+        def fit(x):
+            raise AssertionError("fitted again")
+
+        return fit
+
+    monkeypatch.setattr(preprocessing, "zca", zca)
+
+
+def assert_same(one, other):
+    for name, array in one.arrays().items():
+        np.testing.assert_array_equal(array, other.arrays()[name])
+
+
+def test_steps_follow_each_other_and_are_fitted_on_the_training_set(digits, whitened):
+    dataset = whitened[2].dataset
+    norm = preprocessing.contrast_norm(norm=10.0)(digits.train.x)
+    zca = preprocessing.zca(regularizer=0.1)(norm.apply(digits.train.x))
+    for part, found in ((digits.train, dataset.train), (digits.test, dataset.test)):
+        np.testing.assert_array_equal(zca.apply(norm.apply(part.x)), found.x)
+        np.testing.assert_array_equal(part.y, found.y)
+    assert dataset.bounds is None and digits.bounds == (0, 1)
+
+
+def test_a_run_keeps_what_was_fitted_and_no_reader_fits_it_again(whitened, no_fit):
+    workdir, result, fitted = whitened
+    with np.load(workdir / "preprocess.npz") as stored:
+        assert set(stored) == {"0.norm", "1.mean", "1.matrix"}
+    assert_same(load(document(ZCA), workdir).dataset, fitted.dataset)
+    model = trained.load(workdir)
+    assert_same(model.dataset, fitted.dataset)
+    assert model.about["preprocess"] == list(ZCA)
+    found = evaluate.clean(model.logits_fn, *map(np.asarray, model.dataset.test))
+    expected = 1 - result["replicas"][0]["test_error"]
+    assert float(found.accuracy) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(whitened, tmp_path, no_fit, capsys):
+    workdir, result, _ = whitened
+    begun = tmp_path / "begun"
+    shutil.copytree(workdir, begun)
+    (begun / "result.json").unlink()
+    shutil.rmtree(begun / "checkpoints" / "2")
+    again = train.run(document(ZCA), begun)
+    assert "resumed after epoch 1" in capsys.readouterr().out
+    assert again["replicas"] == result["replicas"] and again["evaluation"] == result["evaluation"]
+
+
+def test_what_is_kept_is_what_counts(whitened, tmp_path, digits):
+    workdir, _, fitted = whitened
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other)
+    with np.load(workdir / "preprocess.npz") as stored:
+        np.savez(other / "preprocess.npz", **(dict(stored) | {"1.mean": stored["1.mean"] + 1}))
+    shift = fitted.fitted["1.matrix"].sum(0)
+    found = trained.load(other).dataset.test.x.reshape(150, -1)
+    expected = fitted.dataset.test.x.reshape(150, -1) - shift
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(shift).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda file: file.unlink(), "preprocess.npz is missing; the run cannot go on without it"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-50]), "preprocess.npz is damaged: "),
+        (lambda file: file.write_bytes(b""), "preprocess.npz is damaged: "),
+        (lambda file: file.write_bytes(b"no zip"), "preprocess.npz is damaged: "),
+        (lambda file: np.savez(file, other=1), r"arrays of contrast_norm: \[\] found, allowed are"),
+    ],
+)
+def test_what_was_kept_and_is_lost_is_not_fitted_in_silence(whitened, tmp_path, harm, says):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whitened[0], workdir)
+    harm(workdir / "preprocess.npz")
+    for reader in (trained.load, lambda path: train.run(document(ZCA), path)):
+        with pytest.raises(UserError, match=says) as error:
+            reader(workdir)
+        assert "\n" not in str(error.value)
+
+
+def test_a_flipped_byte_of_what_was_kept_is_found(whitened, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whitened[0], workdir)
+    file = workdir / "preprocess.npz"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(WorkdirError, match=r"preprocess\.npz is damaged"):
+        trained.load(workdir)
+
+
+def test_without_preprocessing_all_is_as_it_was(digits, plain):
+    for preprocess in (None, ()):
+        found = load(document(preprocess), plain / "elsewhere")
+        assert found.dataset is digits and found.fitted is None
+    assert not (plain / "preprocess.npz").exists()
+
+
+def test_a_step_without_arrays_is_kept_too(digits, tmp_path, monkeypatch):
+    train_x, test_x = (np.repeat(part.x, 3, axis=-1) for part in (digits.train, digits.test))
+    coloured = digits._replace(
+        train=digits.train._replace(x=train_x), test=digits.test._replace(x=test_x)
+    )
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: coloured)
+    bounded = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
+    config = document(({"name": "grey"},), attack=bounded)
+    fitted = load(config, tmp_path)
+    with Workdir(tmp_path, config) as files:
+        files.take_data(fitted.document, fitted.rows, fitted.fitted)
+    dataset = load(config, tmp_path).dataset
+    assert_same(dataset, fitted.dataset)
+    np.testing.assert_allclose(dataset.test.x, digits.test.x, atol=1e-7)
+    assert dataset.bounds == (0, 1)
+    check_fit(config, dataset)
+
+
+@pytest.mark.parametrize("first", [{"name": "standardize"}, ZCA[0] | {"norm": 2.0}])
+def test_another_preprocessing_is_another_config(whitened, no_fit, first):
+    with pytest.raises(WorkdirError, match=r"holds a run of another config: data\.preprocess is "):
+        train.run(document((first, ZCA[1])), whitened[0])
+
+
+def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, digits, monkeypatch):
+    other = digits._replace(sha256={"mnist": "another"})
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)
+    with pytest.raises(WorkdirError, match="a run on other data: sha256 of "):
+        train.run(document(ZCA), whitened[0])
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "error", "says"),
+    [
+        ("zca", ConfigError, r"data.preprocess is 'zca'; allowed is a tuple such as"),
+        ({"name": "zca"}, ConfigError, r"data.preprocess is {'name': 'zca'}; allowed is a tuple"),
+        (("zca",), ConfigError, r"data.preprocess is \('zca',\); allowed is a tuple"),
+        (({},), ConfigError, r"data.preprocess\[0\].name is missing; allowed are contrast_norm"),
+        (
+            (ZCA[0], {"name": "zac"}),
+            ConfigError,
+            r"data.preprocess\[1\].name is 'zac'; .* did you mean 'zca'",
+        ),
+        (({"name": "zca", "eps": 1},), ConfigError, "no setting 'eps'; allowed are regularizer"),
+        (({"name": "zca", "regularizer": -1},), DataError, "regularizer of zca: -1 found"),
+        (({"name": "grey"},), DataError, r"grey: inputs of shape \(28, 28, 1\) found"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_written(tmp_path, preprocess, error, says):
+    with pytest.raises(error, match=says) as caught:
+        train.run(document(preprocess), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bounds_of_an_attack_must_hold_the_inputs_as_they_are_preprocessed(tmp_path):
+    attack = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
+    with pytest.raises(ConfigError, match=r"objective.attack.bounds is .*; the inputs go from -"):
+        train.run(document(({"name": "standardize"},), attack=attack), tmp_path / "run")
+
+
+def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_path, capsys):
+    workdir, result, _ = whitened
+    command.run([str(workdir)], attack_names=["fgsm"], eps=[0.0, 0.2], out=str(tmp_path))
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["bounds"] is None and found["preprocess"] == list(ZCA)
+    expected = 1 - np.array(result["evaluation"]["fgsm"]["error"][0])
+    np.testing.assert_allclose(found["attacks"]["fgsm"]["accuracy"], expected)
+    with pytest.raises(ValueError, match="bounds=.* are required by lbfgs, got None"):
+        command.run([str(workdir)], attack_names=["lbfgs"], eps=[0.1], out=str(tmp_path))
+
+
+def test_models_of_different_inputs_are_not_evaluated_together(whitened, plain):
+    with pytest.raises(UserError, match=r"plain has another data\.preprocess than"):
+        command.run([str(whitened[0]), str(plain)], attack_names=["fgsm"], eps=[0.1])
