@@ -1,0 +1,36 @@
+"""What the figure of a paper is: the drawing, and in words and numbers what it shows."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+
+class Drawing(NamedTuple):
+    """A figure of a paper, drawn again.
+
+    figure: Matplotlib's.
+    document: for JSON: "caption", a sentence or two; "settings", of which those that the paper
+      leaves open are named in "chosen"; "seed" where numbers were drawn at random; and the numbers.
+    """
+
+    figure: Figure
+    document: dict[str, Any]
+
+
+def canvas(
+    rows: int, columns: int, *, title: str, width: float = 5, height: float = 3.8, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its panels, [rows, columns], of so many inches each.
+
+    options: of matplotlib's Figure.subplots.
+    """
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
+    figure.suptitle(title, fontsize="medium")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def rounded(values: ArrayLike) -> Any:
+    """Numbers as JSON has them, with six significant digits: a float, or lists of them."""
+    return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()

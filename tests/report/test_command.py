@@ -1,0 +1,155 @@
+"""The command that draws the figures of papers: what it writes, says and refuses."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adv_jax import train
+from adv_jax.config import with_values
+from adv_jax.report import command
+from adv_jax.report.drawing import rounded
+from adv_jax.types import UserError
+
+ROOT = Path(__file__).parents[2]
+TOYS = [name for name, draw in command.PAPERS["maronas"].items() if not command.takes_run(draw)]
+
+
+def call(*argv, cwd=ROOT):
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "adv_jax.report", *argv]
+    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory):
+    """The workdir of quickstart, small."""
+    made = runpy.run_path(str(ROOT / "configs/quickstart.py"))["get_config"]("quick").to_dict()
+    workdir = tmp_path_factory.mktemp("runs") / "a"
+    changes = {"model.features": (16,), "epochs": 1, "batch_size": 50, "evaluation.eps": (0.0, 0.1)}
+    train.run(with_values(made, changes), workdir)
+    return workdir
+
+
+def test_the_command_in_an_empty_folder(tmp_path):
+    done = call("maronas.fig26", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("maronas.fig26: The line -20 x0 - 40 x1 - 40 = 0.5 between")
+    assert done.stdout.endswith("  results/maronas/fig26.png\n  results/maronas/fig26.json\n")
+    folder = tmp_path / "results" / "maronas"
+    assert sorted(path.name for path in folder.iterdir()) == ["fig26.json", "fig26.png"]
+    found = json.loads((folder / "fig26.json").read_text())
+    assert (found["paper"], found["figure"], found["seed"]) == ("maronas", "fig26", 0)
+    assert found["settings"]["w"] == [-20, -40] and len(found["x"]) == 120
+    assert found["versions"]["jax"] and "device" in found
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_every_toy_is_a_png_and_a_json_of_numbers(name, drawn_toys):
+    with Image.open(drawn_toys / f"{name}.png") as image:
+        assert image.format == "PNG" and min(image.size) > 450
+        assert len(np.unique(image.convert("L"))) > 10
+    text = (drawn_toys / f"{name}.json").read_text()
+    assert not re.search("NaN|Infinity", text)
+    assert json.loads(text)["caption"].endswith(".")
+    assert len(text) < 100_000
+
+
+def numbers(document):
+    """All numbers of a document, in its order, but for those of who drew it."""
+    if isinstance(document, dict):
+        parts = [v for k, v in document.items() if k not in ("versions", "git", "device")]
+        return [number for part in parts for number in numbers(part)]
+    if isinstance(document, list):
+        return [number for part in document for number in numbers(part)]
+    return [document] if isinstance(document, int | float) else []
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_the_results_in_the_repository_are_what_is_drawn(name, drawn_toys):
+    kept, new = (
+        json.loads((folder / f"{name}.json").read_text())
+        for folder in (ROOT / "results" / "maronas", drawn_toys)
+    )
+    words = [re.sub(r"[-\d.e]+", "#", document["caption"]) for document in (kept, new)]
+    assert kept.keys() == new.keys() and words[0] == words[1]
+    np.testing.assert_allclose(numbers(kept), numbers(new), rtol=1e-3, atol=1e-5)
+
+
+def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
+    command.run(["maronas.fig23_24"], workdir=str(trained_run), out=str(tmp_path))
+    found = json.loads((tmp_path / "maronas" / "fig23_24.json").read_text())
+    result = json.loads((trained_run / "result.json").read_text())
+    assert found["test_error"]["clean"] == pytest.approx(result["replicas"][0]["test_error"])
+    assert found["test_error"]["fgsm"] > 0.9 > found["test_error"]["sign_noise"]
+    assert found["run"]["experiment"] == "quickstart" and found["run"]["data"] == result["data"]
+    with Image.open(tmp_path / "maronas" / "fig23_24.png") as image:
+        assert image.format == "PNG"
+    percent = f"{100 * found['test_error']['clean']:.2f} % clean; the thesis has"
+    assert percent in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": []}, "figure is missing; allowed are maronas.fig3, "),
+        ({"names": ["maronas.fig62"]}, "figure is 'maronas.fig62'; allowed are .* did you mean"),
+        ({"names": ["fig27"]}, "figure is 'fig27'; allowed are .* maronas.fig27, "),
+        ({"names": ["maronas.fig3", "huang.fig1"]}, "figure is 'huang.fig1'; allowed are"),
+        ({"names": ["maronas.fig23_24"]}, "workdir is missing; maronas.fig23_24 draws what a run"),
+        (
+            {"names": ["maronas.fig3"], "workdir": "here"},
+            "workdir is here; maronas.fig3 draws no run, only maronas.fig23_24",
+        ),
+        (
+            {"names": ["maronas.fig23_24"], "workdir": "/nowhere"},
+            "workdir /nowhere has no config.json",
+        ),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(arguments, message, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        command.run(**arguments, out=str(tmp_path / "out"))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/maronas cannot be written: Not a directory"):
+        command.run(["maronas.fig3"], out=str(tmp_path / "file"))
+
+
+def test_mistakes_on_the_command_line_are_one_line_and_a_status(tmp_path):
+    done = call("maronas.fg26", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: figure is 'maronas.fg26'; .*'maronas.fig26'\?\n", done.stderr)
+    done = call("maronas.fig26", "--workdri=x", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: Unknown command line flag 'workdri'. Did you mean: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_has_a_line_for_each_figure():
+    listed = list(command.lines())
+    assert [line.split()[0] for line in listed] == [
+        f"maronas.{n}" for n in command.PAPERS["maronas"]
+    ]
+    assert [line for line in listed if line.endswith(" (--workdir)")] == [
+        line for line in listed if line.startswith("maronas.fig23_24")
+    ]
+    assert listed[0] == (
+        "maronas.fig3      Fig. 3: plain gradient descent and momentum in a narrow valley."
+    )
+
+
+def test_numbers_have_six_significant_digits():
+    assert rounded(np.float32(1 / 3)) == 0.333333
+    assert rounded([[1234567.8, 0], [-1e-9, 2]]) == [[1234570, 0], [-1e-9, 2]]
