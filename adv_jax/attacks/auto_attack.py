@@ -112,7 +112,9 @@ def auto_attack(
         (partial(_fab, **setting, num_steps=num_steps), rows.rivals.shape[1]),
         (partial(_square, **setting, num_queries=num_queries), 1),
     )
-    state = Fooling(jnp.zeros(x.shape, eps.dtype), margin(logits, y) > 0)
+    # Of a ball that is a point nothing is to be found.
+    done = (margin(logits, y) > 0) | (eps.reshape(-1) == 0)
+    state = Fooling(jnp.zeros(x.shape, eps.dtype), done)
     for number, (member, runs) in enumerate(members):
         keyed = rows._replace(keys=_folded(keys, number))
         state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))

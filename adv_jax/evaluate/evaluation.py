@@ -1,7 +1,7 @@
 """A classifier under attacks of growing size, and an audit of what was found."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,8 +53,9 @@ def evaluate(
 ) -> Evaluation:
     """Curves of a classifier under each attack, the worst of them for each row, and an audit.
 
-    An attack is compiled once for all sizes and batches, vmapped over the sizes, and runs on all
-    local devices. What the audit finds wrong is also issued as warnings.
+    An attack is compiled once for all sizes and batches, and runs on all local devices. The sizes
+    come one after another, as an attack that ends early would have to wait for the longest. What
+    the audit finds wrong is also issued as warnings.
 
     Args:
       logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact.
@@ -62,8 +63,8 @@ def evaluate(
       attacks: name -> untargeted attack, its size left free: the keyword eps, or else std, tau
         or gamma (`scale_of`). Other settings are bound to it, as by functools.partial.
       eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy.
-      batch_size: at most so many rows at a time on each device, each at E sizes: on CPUs about
-        50 for a convolutional net. The result does not depend on it.
+      batch_size: at most so many rows at a time on each device: on CPUs about 50 for a
+        convolutional net. The result does not depend on it.
       key: for attacks that draw random numbers; each row has its own, made of its index.
       bounds: (lo, hi) that x and all perturbed rows have to keep to, which is checked; None: any.
         An attack clips to the bounds bound to itself.
@@ -89,8 +90,10 @@ def evaluate(
     keys = None if key is None else norms.row_keys(key, len(x))
     attacked = {}
     for name, attack in attacks.items():
-        sizes = np.asarray(eps, np.float32)
-        rows = over_devices(partial(_attacked, logits_fn, attack, sizes, bounds))
+        at_size = over_devices(
+            partial(_attacked, logits_fn, attack, bounds), in_axes=(None, 0, 0, 0)
+        )
+        rows = partial(_at_all_sizes, at_size, np.asarray(eps, np.float32))
         attacked[name] = over(rows, (x, y, keys), description=name)
         check_finite(attacked[name]["finite"], f"x under {name}")
     labels = np.asarray(y)
@@ -115,21 +118,23 @@ def evaluate(
 def _attacked(
     logits_fn: LogitsFn,
     attack: Attack,
-    eps: Any,
     bounds: Bounds | None,
+    size: Array,
     x: Array,
     y: Array,
     keys: Key | None,
-) -> dict[str, Any]:
-    """Measures, violations and {"finite": bool} of a batch at all sizes: f[E, B] each."""
+) -> dict[str, Array]:
+    """Measures, violations and {"finite": bool} of a batch at one size: f[B] each."""
+    x_adv = attack(logits_fn, x, y, **{scale_of(attack): size}, key=keys)
+    logits = logits_fn(x_adv)
+    return {
+        "finite": jnp.isfinite(logits).all(axis=1),
+        **measures(logits, x, x_adv),
+        **violations(attack, x, x_adv, size, bounds=bounds),
+    }
 
-    def under(size: Array) -> dict[str, Array]:
-        x_adv = attack(logits_fn, x, y, **{scale_of(attack): size}, key=keys)
-        logits = logits_fn(x_adv)
-        return {
-            "finite": jnp.isfinite(logits).all(axis=1),
-            **measures(logits, x, x_adv),
-            **violations(attack, x, x_adv, size, bounds=bounds),
-        }
 
-    return jax.vmap(under)(eps)
+def _at_all_sizes(at_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
+    """What at_size(eps, *batch) gives for each size: f[devices, B] -> NumPy f[devices, E, B]."""
+    found = jax.device_get([at_size(size, *batch) for size in eps])
+    return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)
