@@ -26,10 +26,10 @@ Rasmus et al.: 20.40 (.47), supervised 23.33 (.61).
 MEASURED
 
 Images are scaled to norm 55 and whitened (ZCA) as in the reference program; tau and eps are in
-whitened units, in which nothing is clipped. The printed taus of Table 28, 4.5e-5, are those of a cell
-of Table 16 that its first seed does not equal; those here are of the one that it does. The last block
-of Table 16 prints a tau of 4.5e-4 where the others have 4.5e-3; here all have 4.5e-3. The thesis
-prints 12 weights for 13 layers. "norm" is taken for qN, here 55.43N.
+whitened units, in which nothing is clipped. Table 28 prints taus of 4.5e-5, but its first seed
+equals another cell of Table 16, whose taus it has here. The last block of Table 16 prints a tau of
+4.5e-4 where the others have 4.5e-3; here all have 4.5e-3. The thesis prints 12 weights for 13
+layers. "norm" is taken for qN, here 55.43N.
 """
 
 from typing import Any

@@ -26,8 +26,8 @@ Rasmus et al.: Conv-Small Gamma .89 (.50), supervised 6.43 (.84), Conv-FC .99 (.
 MEASURED
 
 The taus of Table 26 are not certain: its caption is that of Table 24, and these are those of the
-cell of Table 15 that equals its first seed. The last block of Table 15 prints a tau of 4.5e-4 where the
-others have 4.5e-3; here all have 4.5e-3. The other points are those of configs/ladder_mnist.py.
+cell of Table 15 that equals its first seed. The last block of Table 15 prints a tau of 4.5e-4 where
+the others have 4.5e-3; here all have 4.5e-3. The other points are those of configs/ladder_mnist.py.
 """
 
 from typing import Any
