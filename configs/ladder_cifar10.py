@@ -32,8 +32,6 @@ equals another cell of Table 16, whose taus it has here. The last block of Table
 layers. "norm" is taken for qN, here 55.43N.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict, config_dict
 
 LAYERS = (
@@ -43,7 +41,7 @@ LAYERS = (
 )
 NUM_LAYERS = 12
 # A tuple of taus is a grid.
-TABLES: dict[str, dict[str, Any]] = {
+TABLES: dict[str, dict] = {
     "16": {
         "noise": "sgn",
         "tau": (4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2),
@@ -120,9 +118,9 @@ def get_config(mode: str = "paper") -> ConfigDict:
     return c
 
 
-def _chosen(mode: str) -> dict[str, Any]:
+def _chosen(mode: str) -> dict:
     """What the options say, what their table says, and the defaults, in this order."""
-    given: dict[str, Any] = {}
+    given: dict = {}
     for option in mode.split(","):
         key, _, value = option.rpartition("=")
         key = key or "mode"
@@ -140,7 +138,7 @@ def _chosen(mode: str) -> dict[str, Any]:
     return defaults | TABLES.get(given.get("table"), {}) | given
 
 
-def _add_noise(c: ConfigDict, field: str, norm: str, tau: Any) -> None:
+def _add_noise(c: ConfigDict, field: str, norm: str, tau: float | tuple[float, ...]) -> None:
     """Adversarial noise of size tau, or a grid of sizes."""
     taus = tau if isinstance(tau, tuple) else (tau,)
     c.objective[field] = {"name": "fgsm", "norm": norm, "eps": taus[0]}

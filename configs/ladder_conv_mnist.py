@@ -30,8 +30,6 @@ cell of Table 15 that equals its first seed. The last block of Table 15 prints a
 the others have 4.5e-3; here all have 4.5e-3. The other points are those of configs/ladder_mnist.py.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict, config_dict
 
 NETS = {
@@ -50,7 +48,7 @@ LADDERS = {
     "fc": ((1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1), "gauss"),
 }
 # A tuple of taus is a grid.
-TABLES: dict[str, dict[str, Any]] = {
+TABLES: dict[str, dict] = {
     "15": {
         "noise": "sgn",
         "tau": (4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2),
@@ -126,9 +124,9 @@ def get_config(mode: str = "paper") -> ConfigDict:
     return c
 
 
-def _chosen(mode: str) -> dict[str, Any]:
+def _chosen(mode: str) -> dict:
     """What the options say, what their table says, and the defaults, in this order."""
-    given: dict[str, Any] = {}
+    given: dict = {}
     for option in mode.split(","):
         key, _, value = option.rpartition("=")
         key = key or "mode"
@@ -147,7 +145,7 @@ def _chosen(mode: str) -> dict[str, Any]:
     return defaults | TABLES.get(given.get("table"), {}) | given
 
 
-def _add_noise(c: ConfigDict, field: str, norm: str, tau: Any) -> None:
+def _add_noise(c: ConfigDict, field: str, norm: str, tau: float | tuple[float, ...]) -> None:
     """Adversarial noise of size tau, or a grid of sizes."""
     taus = tau if isinstance(tau, tuple) else (tau,)
     c.objective[field] = {"name": "fgsm", "norm": norm, "eps": taus[0]}

@@ -53,8 +53,6 @@ objective.gradient_pass, virtual_labels, draw, statistics and objective.attack.c
 objectives/ladder.py.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict, config_dict
 
 LAYERS = "1000-500-250-250-250-10"
@@ -86,7 +84,7 @@ DENOISING = {
     "gamma": "0-0-0-0-0-0-gauss",
     "supervised": "0",
 }
-NOISES: dict[str, dict[str, Any]] = {
+NOISES: dict[str, dict] = {
     "sgn": {"name": "fgsm", "norm": "linf"},
     "1n": {"name": "fgsm", "norm": "l2"},
     "qn": {"name": "fgsm", "norm": "rms"},
@@ -102,7 +100,7 @@ GRID = {
 }
 SGN = {"noise": "sgn", "tau": 0.00045}
 # A tuple of taus is a grid.
-TABLES: dict[str, dict[str, Any]] = {
+TABLES: dict[str, dict] = {
     "5": {"training": "supervised"},
     "6": {"training": "supervised", "std": "0", "noise": "sgn", "tau": SUPERVISED_TAUS},
     "7": {"training": "supervised", "noise": "sgn", "tau": SUPERVISED_TAUS},
@@ -199,9 +197,9 @@ def get_config(mode: str = "paper") -> ConfigDict:
     return c
 
 
-def _chosen(mode: str) -> dict[str, Any]:
+def _chosen(mode: str) -> dict:
     """What the options say, what their table says, and the defaults, in this order."""
-    given: dict[str, Any] = {}
+    given: dict = {}
     for option in mode.split(","):
         key, _, value = option.rpartition("=")
         key = key or "mode"
@@ -228,7 +226,9 @@ def _chosen(mode: str) -> dict[str, Any]:
     return chosen
 
 
-def _add_noise(c: ConfigDict, field: str, noise: str, tau: Any) -> None:
+def _add_noise(
+    c: ConfigDict, field: str, noise: str, tau: float | tuple[float, ...] | None
+) -> None:
     """Adversarial noise of size tau, or a grid of sizes; none if there is no noise or no tau."""
     if noise == "none" or tau is None:
         return
