@@ -57,7 +57,6 @@ _RANGES = {
     "checkpoint_every": _COUNT,
     "checkpoints_kept": _COUNT,
     "features": _COUNT,
-    "bottom": _COUNT_OR_NONE,
     "connections": _COUNT,
     "num_classes": _COUNT,
     "weights": _SIZE,

@@ -35,6 +35,29 @@ def numerical_gradient(fn, x, *, step=1e-6):
     return gradient
 
 
+def convolution(images, kernel, padding):
+    """f64[B, H, W, C], f64[k, k, C, O] -> f64[B, H', W', O], one weight's position at a time."""
+    k = len(kernel)
+    if padding == "full":
+        images = np.pad(images, ((0, 0), (k - 1, k - 1), (k - 1, k - 1), (0, 0)))
+    _, height, width, _ = images.shape
+    return sum(
+        images[:, u : height - k + 1 + u, v : width - k + 1 + v] @ kernel[u, v]
+        for u in range(k)
+        for v in range(k)
+    )
+
+
+def max_pool(images):
+    """f64[B, H, W, C] -> the largest of each 2 x 2, and of what is left at the borders."""
+    _, height, width, _ = images.shape
+    rows = [
+        np.stack([images[:, i : i + 2, j : j + 2].max(axis=(1, 2)) for j in range(0, width, 2)], 1)
+        for i in range(0, height, 2)
+    ]
+    return np.stack(rows, axis=1)
+
+
 class Ladder:
     """The ladder's two passes, its decoder and its cost, from the notes on the reference program.
 
@@ -42,8 +65,11 @@ class Ladder:
     first, and normalises each by its own statistics. Every decision that reimplementations get
     wrong is a method or an attribute of its own, so that a test can get it wrong on purpose.
 
-    params: W and V: lists of f64[D_(l-1), D_l] and f64[D_l, D_(l-1)], l = 1..L; beta: list of
-      f64[D_l], l = 1..L; gamma: f64[K]; a: list of the ten f64[D_l] of the combinator, l = 0..L.
+    params: lists over the layers l = 1..L: kinds, "fc", "convv", "convf", "maxpool" or
+      "globalmeanpool"; W and V, f64[D_(l-1), D_l] and f64[D_l, D_(l-1)], or of convolutions
+      f64[k, k, C_(l-1), C_l] and f64[k, k, C_l, C_(l-1)], None of pooling; beta f64[C_l], None of
+      pooling below the top. gamma: f64[K], or 1. g: list over l = 0..L of the denoising
+      function's {name: f64[C_l]}, None where there is none. slope: of the rectifier below 0.
     noise_std: of the layers 0..L.
     """
 
@@ -55,18 +81,52 @@ class Ladder:
         self.top = len(params.W)
 
     def statistics(self, halves):
-        """(mean, biased variance) for each half, by itself."""
-        return [(a.mean(axis=0), a.var(axis=0)) for a in halves]
+        """(mean, biased variance) of each channel, for each half by itself."""
+        axes = tuple(range(halves[0].ndim - 1))
+        return [(a.mean(axis=axes), a.var(axis=axes)) for a in halves]
 
     def normalise(self, a, moments):
         mean, variance = moments
         return (a - mean) / np.sqrt(variance + self.epsilon)
 
-    def noisy(self, halves, noise):
+    def noisy(self, halves, noise, moments=None):
         """Normalised pre-activations, then noise (already scaled)."""
-        moments = self.statistics(halves)
+        moments = moments or self.statistics(halves)
         z = [self.normalise(a, m) for a, m in zip(halves, moments, strict=True)]
         return [z + n for z, n in zip(z, noise, strict=True)], moments
+
+    def pooled(self, images):
+        return max_pool(images)
+
+    def mean(self, images):
+        # Times the width and sqrt(3), as if it were a convolution in Xavier's scale.
+        return images.mean(axis=(1, 2)) * images.shape[2] * np.sqrt(3)
+
+    def up(self, h, layer):
+        """Pre-activations of a layer."""
+        kind, W = self.params.kinds[layer - 1], self.params.W[layer - 1]
+        if kind == "fc":
+            return h.reshape(len(h), -1) @ W
+        if kind == "maxpool":
+            return self.pooled(h)
+        if kind == "globalmeanpool":
+            return self.mean(h)
+        return convolution(h, W, {"convv": "valid", "convf": "full"}[kind])
+
+    def unpooled(self, z_hat, shape):
+        spread = np.repeat(np.repeat(z_hat, 2, axis=1), 2, axis=2)
+        return spread[:, : shape[1], : shape[2]]
+
+    def down(self, z_hat, layer, shape):
+        """What a layer's reconstruction says about the layer below, which has that shape."""
+        kind, V = self.params.kinds[layer - 1], self.params.V[layer - 1]
+        if kind == "fc":
+            return (z_hat @ V).reshape(shape)
+        if kind == "maxpool":
+            return self.unpooled(z_hat, shape)
+        if kind == "globalmeanpool":
+            return np.broadcast_to(z_hat[:, None, None], shape)
+        return convolution(z_hat, V, {"convv": "full", "convf": "valid"}[kind])
 
     def logits(self, z):
         return self.params.gamma * (z + self.params.beta[-1])
@@ -74,11 +134,15 @@ class Ladder:
     def activation(self, z, layer):
         if layer == self.top:
             return softmax(self.logits(z))
-        return np.maximum(z + self.params.beta[layer - 1], 0)
+        if "pool" in self.params.kinds[layer - 1]:
+            return z
+        a = z + self.params.beta[layer - 1]
+        return np.where(a > 0, a, self.params.slope * a)
 
-    def encode(self, halves, noise=None):
-        """halves: the two f64[B, D]; noise: of each half the L+1 standard normals, None for none.
+    def encode(self, halves, noise=None, moments=None):
+        """halves: the two f64[B, *S_0]; noise: of each half the L+1 standard normals, or None.
 
+        moments: as returned; replace those of the batch.
         Returns z (before beta and gamma), h, moments, each [layer][half], moments[0] None.
         """
         draws = [
@@ -86,19 +150,24 @@ class Ladder:
             for layer in range(self.top + 1)
         ]
         z = [[x + n for x, n in zip(halves, draws[0], strict=True)]]
-        h, moments = [z[0]], [None]
+        h, used = [z[0]], [None]
         for layer in range(1, self.top + 1):
-            a = [below @ self.params.W[layer - 1] for below in h[-1]]
-            z_layer, used = self.noisy(a, draws[layer])
+            a = [self.up(below, layer) for below in h[-1]]
+            z_layer, moments_layer = self.noisy(a, draws[layer], moments and moments[layer])
             z.append(z_layer)
-            moments.append(used)
+            used.append(moments_layer)
             h.append([self.activation(z_half, layer) for z_half in z_layer])
-        return SimpleNamespace(z=z, h=h, moments=moments)
+        return SimpleNamespace(z=z, h=h, moments=used)
 
-    def combinator(self, z, u, layer):
-        a = self.params.a[layer]
-        mu = a[0] * sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
-        v = a[5] * sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
+    def denoised(self, z, u, layer):
+        """z_hat: "gauss", which has the parameters a1 to a10, or "sig", which has b1."""
+        p = self.params.g[layer]
+        if "b1" in p:
+            inner = p["c1"] + p["c2"] * z + p["c3"] * u + p["c4"] * z * u
+            outer = p["a1"] + p["a2"] * z + p["a3"] * u + p["a4"] * z * u
+            return outer + p["b1"] * sigmoid(inner)
+        mu = p["a1"] * sigmoid(p["a2"] * u + p["a3"]) + p["a4"] * u + p["a5"]
+        v = p["a6"] * sigmoid(p["a7"] * u + p["a8"]) + p["a9"] * u + p["a10"]
         return (z - mu) * v + mu
 
     def from_above(self, corrupted):
@@ -116,37 +185,41 @@ class Ladder:
 
     def distance(self, difference):
         """Mean over the rows of the sum of squares over the units, divided by their number."""
-        return (difference**2).sum(axis=1).mean() / difference.shape[1]
+        rows = difference.reshape(len(difference), -1)
+        return (rows**2).sum(axis=1).mean() / rows.shape[1]
 
     def __call__(self, labelled, labels, unlabelled, noise, *, corrupted_inputs=None):
         """All that the cost is made of; noise: of the labelled and of the unlabelled half.
 
         corrupted_inputs: replace the two inputs in the corrupted pass (adversarial noise).
 
-        Returns z, z_hat (as the costs compare them), C: lists over the layers 0..L;
-        corrupted_logits of the labelled half; supervised; corrupted and clean: the passes.
+        Returns z, a list over the layers 0..L; z_hat (as the costs compare them) and C, {layer:
+        ...} of those reconstructed; corrupted_logits of the labelled half; supervised; corrupted
+        and clean: the passes.
         """
         clean = self.encode([labelled, unlabelled])
         corrupted = self.encode(list(corrupted_inputs or (labelled, unlabelled)), noise)
         logits = self.logits(corrupted.z[self.top][0])
-        z_hat, compared, costs, targets = {}, {}, {}, {}
+        z_hat, compared, costs = {}, {}, {}
         for layer in range(self.top, -1, -1):
+            if self.params.g[layer] is None:
+                break
+            z = corrupted.z[layer][1]
             if layer == self.top:
                 u = self.from_above(corrupted)
             else:
                 above = self.passed_down(z_hat[layer + 1], compared[layer + 1])
-                u = above @ self.params.V[layer]
-            u = self.normalise(u, (u.mean(axis=0), u.var(axis=0)))
-            z_hat[layer] = compared[layer] = self.combinator(corrupted.z[layer][1], u, layer)
+                u = self.down(above, layer + 1, z.shape)
+            axes = tuple(range(u.ndim - 1))
+            u = self.normalise(u, (u.mean(axis=axes), u.var(axis=axes)))
+            z_hat[layer] = compared[layer] = self.denoised(z, u, layer)
             if layer > 0:
                 compared[layer] = self.renormalised(z_hat[layer], clean.moments[layer][1])
-            targets[layer] = self.target(clean, layer)
-            costs[layer] = self.distance(compared[layer] - targets[layer])
-        layers = range(self.top + 1)
+            costs[layer] = self.distance(compared[layer] - self.target(clean, layer))
         return SimpleNamespace(
-            z=[targets[layer] for layer in layers],
-            z_hat=[compared[layer] for layer in layers],
-            C=[costs[layer] for layer in layers],
+            z=[self.target(clean, layer) for layer in range(self.top + 1)],
+            z_hat=compared,
+            C=costs,
             corrupted_logits=logits,
             supervised=cross_entropies(logits, labels).mean(),
             corrupted=corrupted,
@@ -154,10 +227,10 @@ class Ladder:
         )
 
     def classify(self, x, means, variances):
-        """The clean path on stored statistics, layers 1..L: f64[B, D] -> logits f64[B, K]."""
+        """The clean path on stored statistics, layers 1..L: f64[B, *S_0] -> logits f64[B, K]."""
         h = x
         for layer in range(1, self.top + 1):
-            a = h @ self.params.W[layer - 1]
+            a = self.up(h, layer)
             z = self.normalise(a, (means[layer - 1], variances[layer - 1]))
             h = self.activation(z, layer)
         return self.logits(z)

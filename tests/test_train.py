@@ -214,6 +214,11 @@ def ladder_of(layers="6-10", **changes):
             "replicas.shards is 2; a model that normalises by its batch allows 1",
         ),
         (ladder_of(model=document()["model"]), '"MLP" object has no attribute "autoencode"'),
+        (ladder_of("6-ten"), "model.layers has 'ten' as layer 2; allowed are UNITS, fc:UNITS"),
+        (
+            ladder_of(objective={"name": "ladder", "weights": (1.0, 0.1, 0.1), "draw": "new"}),
+            "objective.draw is 'new'; allowed are fresh, same",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, changes, message):

@@ -4,7 +4,7 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import checked, loss_gradient, perturbed, radius
+from adv_jax.attacks.contract import checked, inside, loss_gradient, perturbed, radius
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 
@@ -105,5 +105,8 @@ def raw_gradient(
 
 def _perturbed(x: Array, r: Array, bounds: Bounds | None, *, constant: bool) -> Array:
     x_adv = perturbed(x, r, bounds)
-    # The difference is 0, and its derivative that of r.
-    return x_adv if constant else x_adv + (r - jax.lax.stop_gradient(r)).astype(x.dtype)
+    if constant:
+        return x_adv
+    # Less 0, which keeps even a -0, with the derivative of r where it is not clipped.
+    r = inside(x, r, bounds)
+    return x_adv - (jax.lax.stop_gradient(r) - r).astype(x.dtype)

@@ -157,8 +157,9 @@ class Ladder(nn.Module):
                 "batch_size is 1; a model that normalises by its batch needs at least 2"
             )
         clean = self.encoder(self._inputs(x))
-        if self.is_initializing() and self.reconstructs:
-            self.decoder(clean.z, clean.logits)
+        if self.is_initializing():
+            if self.reconstructs:
+                self.decoder(clean.z, clean.logits)
         elif self.is_mutable_collection("batch_stats"):
             # Of images, not of pixels, in convolutional layers too: as in the reference.
             unbiased = x.shape[0] / (x.shape[0] - 1)

@@ -11,32 +11,47 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
-from adv_jax.models.convolution import conv, max_pool_2x2
+from adv_jax.models.convolution import Padding, conv, max_pool_2x2
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.ladder_spec import Layer
 from adv_jax.types import Array
 
-PADDING = {"convv": "VALID", "convf": "FULL"}
-INVERSE_PADDING = {"convv": "FULL", "convf": "VALID"}
+PADDING: dict[str, Padding] = {"convv": "VALID", "convf": "FULL"}
+INVERSE_PADDING: dict[str, Padding] = {"convv": "FULL", "convf": "VALID"}
 
 
 class Up(nn.Module):
-    """What a layer does to the activations below it, before normalisation; without biases."""
+    """What a layer does to the activations below it, before normalisation; without biases.
+
+    The mean over all pixels comes times sqrt(3) W, W their width, as in the reference.
+    """
 
     layer: Layer
 
     @nn.compact
     def __call__(self, h: Array) -> Array:
-        """f32[G, B, *S] -> f32[G, B, *S']."""
+        """f32[G, B, *S] -> f32[G, B, *S'].
+
+        Raises:
+          ValueError: a valid convolution of more weights than there are pixels.
+        """
         kind = self.layer.kind
         if kind == "fc":
             return _product(self, h.reshape(*h.shape[:2], -1), self.layer.units)
         if kind == "globalmeanpool":
-            return h.mean((2, 3))
+            # The reference's factor: normalisation undoes it, but z_hat is compared on this scale.
+            return h.mean((2, 3)) * (math.sqrt(3) * h.shape[3])
         return _as_images(self._pooled if kind == "maxpool" else self._convolved, h)
 
     def _convolved(self, images: Array) -> Array:
-        return _conv(self, images, self.layer.units, self.layer.size, PADDING[self.layer.kind])
+        kind, units, size = self.layer
+        height, width = images.shape[1:3]
+        if kind == "convv" and size > min(height, width):
+            raise ValueError(
+                f"model.layers has 'convv:{units}:{size}:1:1' above {height} x {width} pixels; "
+                f"allowed is a K of at most {min(height, width)}"
+            )
+        return _conv(self, images, units, size, PADDING[kind])
 
     def _pooled(self, images: Array) -> Array:
         _, height, width, _ = images.shape
@@ -119,7 +134,7 @@ def _product(module: nn.Module, h: Array, units: int) -> Array:
     return h @ module.param("kernel", fan_in(), (h.shape[-1], units))
 
 
-def _conv(module: nn.Module, images: Array, maps: int, size: int, padding: str) -> Array:
+def _conv(module: nn.Module, images: Array, maps: int, size: int, padding: Padding) -> Array:
     # Uniform where matrices are normal, with the same variance, as in the reference.
     init = variance_scaling(1.0, "fan_in", "uniform")
     kernel = module.param("kernel", init, (size, size, images.shape[-1], maps))

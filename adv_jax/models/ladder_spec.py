@@ -6,7 +6,7 @@ An encoder is its layers 1..L joined by "-", as "convf:32:5:1:1-maxpool:2:2-glob
     convv:MAPS:K:1:1          K x K weights for each map, only where they fit ("valid"); stride 1
     convf:MAPS:K:1:1          wherever they overlap the image ("full")
     maxpool:2:2               the largest of 2 x 2 pixels; the last ones may be fewer
-    globalmeanpool            the mean over all pixels; the reference's :H:W may follow
+    globalmeanpool            the mean over all pixels; the reference's :0 or :H:W may follow
 
 A decoder is the denoising function of each of the layers 0..L, joined by "-": "gauss", "sig", or
 "0" for a layer that is not reconstructed; one word stands for all layers.
@@ -39,7 +39,7 @@ _FORMS = {
     "convv": r"convv:(?P<units>[1-9]\d*):(?P<size>[1-9]\d*):1:1",
     "convf": r"convf:(?P<units>[1-9]\d*):(?P<size>[1-9]\d*):1:1",
     "maxpool": r"maxpool:2:2",
-    "globalmeanpool": r"globalmeanpool(?::\d+:\d+)?",
+    "globalmeanpool": r"globalmeanpool(?::0|:\d+:\d+)?",
 }
 _ALLOWED = "UNITS, fc:UNITS, convv:MAPS:K:1:1, convf:MAPS:K:1:1, maxpool:2:2 and globalmeanpool"
 DENOISING = ("gauss", "sig")
@@ -49,8 +49,9 @@ def parse_layers(spec: str) -> tuple[Layer, ...]:
     """The layers 1..L of an encoder.
 
     Raises:
-      ValueError: names the first layer that is none of the forms above, that pools the input, or
-        that needs an image where a matrix or the mean over all pixels has left none.
+      ValueError: names the first layer that is none of the forms above, that pools the input,
+        that needs an image where a matrix or the mean over all pixels has left none, or that is
+        the last and leaves an image.
 
     >>> parse_layers("convv:8:3:1:1-globalmeanpool-10")[0]
     Layer(kind='convv', units=8, size=3)
@@ -66,6 +67,8 @@ def parse_layers(spec: str) -> tuple[Layer, ...]:
         if layer.kind != "fc" and layers and layers[-1].kind in ("fc", "globalmeanpool"):
             raise ValueError(f"{where}, after {layers[-1].kind}; allowed is fc:UNITS")
         layers.append(layer)
+    if layers[-1].kind not in ("fc", "globalmeanpool"):
+        raise ValueError(f"{where}; allowed as the last are fc:UNITS and globalmeanpool")
     return tuple(layers)
 
 

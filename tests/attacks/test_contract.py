@@ -29,6 +29,7 @@ class Row(NamedTuple):
     sees_axes: it looks at where an entry of a row stands, so that reshaping matters.
     minimal: it leaves a row alone that is fooled at x.
     picky: it may leave any row alone, as one that knows no better point than x.
+    constant: its result carries no gradient.
     """
 
     attack: Callable
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     sees_axes: bool = False
     minimal: bool = False
     picky: bool = False
+    constant: bool = True
 
 
 def noise(attack: Callable, **fields) -> Row:
@@ -72,6 +74,12 @@ DRAWS = {"draws": True, "needs_key": True}
 TABLE = {
     **by_norm("fgsm", NORMS),
     "raw_gradient": Row(attacks.raw_gradient, scale="tau"),
+    "fgsm-l2-through": Row(
+        attacks.fgsm, options={"norm": "l2", "constant": False}, norm="l2", constant=False
+    ),
+    "raw_gradient-through": Row(
+        attacks.raw_gradient, scale="tau", options={"constant": False}, constant=False
+    ),
     "gaussian_noise": noise(attacks.gaussian_noise, scale="std"),
     "sign_noise": noise(attacks.sign_noise, norm="linf"),
     **by_norm("uniform_noise", NORMS, make=noise),
@@ -324,7 +332,7 @@ def test_another_scale_does_not_recompile(name):
     assert compiled(name)._cache_size() == programs
 
 
-@every_attack
+@rows_where(lambda row: row.constant)
 def test_no_gradient_flows_through_the_perturbation(name):
     # The gradient of a loss at the attacked points is the one with these points as data.
     x, y = inputs()

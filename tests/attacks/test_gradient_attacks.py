@@ -1,8 +1,11 @@
 """fgsm and raw_gradient: worked arithmetic, and finite differences in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from adv_jax import attacks
@@ -111,3 +114,76 @@ def test_a_nan_of_the_model_is_seen():
     x, y = jnp.zeros((1, 3)), jnp.array([0])
     x_adv = jax.jit(lambda x: attacks.fgsm(lambda x: linear(x) / 0, x, y, eps=0.1))(x)
     assert bool(jnp.isnan(x_adv).any())
+
+
+# Perturbations that are differentiated: constant=False.
+
+X0, Y0 = np.array([[0.2, -0.4, 0.1], [0.5, 0.3, -0.2]]), np.array([0, 1])
+SIDE = np.array([[1.0, -2.0, 0.5], [0.3, 0.7, -1.0]])
+
+
+def by_weights(attack, w, bounds=None):
+    """d <SIDE, x_adv> / d w of the net tanh(x) w."""
+
+    def side(w):
+        x_adv = attack(lambda x: jnp.tanh(x) @ w, X0, Y0, bounds=bounds, constant=False)
+        return jnp.vdot(SIDE, x_adv)
+
+    return jax.grad(side)(jnp.asarray(w))
+
+
+def numpy_gradient(w):
+    by_logits = oracles.softmax(np.tanh(X0) @ w) - np.eye(2)[Y0]
+    return (by_logits @ w.T) * (1 - np.tanh(X0) ** 2)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize(
+    ("attack", "step"),
+    [
+        (partial(attacks.raw_gradient, tau=0.3), lambda g: 0.3 * g),
+        (
+            partial(attacks.fgsm, eps=0.3, norm="l2"),
+            lambda g: 0.3 * g / np.linalg.norm(g, axis=1, keepdims=True),
+        ),
+        (
+            partial(attacks.fgsm, eps=0.3, norm="rms"),
+            lambda g: 0.3 * np.sqrt(3) * g / np.linalg.norm(g, axis=1, keepdims=True),
+        ),
+        (partial(attacks.fgsm, eps=0.3), lambda g: 0.3 * np.sign(g)),
+    ],
+    ids=["udg", "1n", "qn", "sgn"],
+)
+def test_a_perturbation_that_is_no_constant_has_its_finite_difference(attack, step, targeted):
+    sign = -1 if targeted else 1
+    expected = oracles.numerical_gradient(
+        lambda w: np.vdot(SIDE, X0 + step(sign * numpy_gradient(w))), W
+    )
+    with jax.enable_x64(True):
+        found = by_weights(partial(attack, targeted=targeted), W)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_it_has_none_where_it_is_clipped():
+    # Logits [1.9, .85] of x W; softmax(z)_1 = 1 / (1 + e^1.05) = .259, and the gradient of y = 0 is
+    # .259 [-2, -2, 1]. With tau = .4 the step is [-.207, -.207, .104], of which the middle fits.
+    def moved(w, bounds):
+        attack = partial(attacks.raw_gradient, tau=0.4, constant=False, bounds=bounds)
+        return attack(lambda x: x @ w, jnp.array([[0.1, 0.9, 0.95]]), jnp.array([0]))[0]
+
+    w = jnp.float32(W)
+    np.testing.assert_allclose(moved(w, (0.0, 1.0)), [0, 0.693, 1], atol=1e-3)
+    free = np.array(jax.jacobian(moved)(w, None))
+    clipped = np.array(jax.jacobian(moved)(w, (0.0, 1.0)))
+    np.testing.assert_allclose(clipped[1], free[1], rtol=1e-6)
+    np.testing.assert_array_equal(clipped[[0, 2]], 0)
+    assert np.abs(free).max(axis=(1, 2)).min() > 0.01
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
+def test_the_derivative_at_a_zero_gradient_is_finite(norm):
+    # Equal columns of w: the logits are equal, and the gradient w (p - onehot) is 0.
+    w = np.ones((3, 2))
+    with jax.enable_x64(True):
+        found = by_weights(partial(attacks.fgsm, eps=0.3, norm=norm), w)
+    assert np.isfinite(found).all()

@@ -1,6 +1,7 @@
 """objectives.ladder with attacks on its inputs: what is perturbed, along which gradient."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,13 @@ WEIGHTS = (0.5, 2.0)
 RNG = np.random.default_rng(0)
 BATCH = {"x": RNG.normal(size=(4, 3)), "y": RNG.integers(0, 3, size=4)}
 BATCH["unlabelled"] = RNG.normal(size=(4, 3))
-W, NOISE = RNG.normal(size=(3, 3)), 0.3 * RNG.normal(size=(4, 3))
+# Noise of the labelled and of the unlabelled half, large enough to change a prediction.
+W, NOISE = RNG.normal(size=(3, 3)), RNG.normal(size=(2, 4, 3))
+X, U, Y = BATCH["x"], BATCH["unlabelled"], BATCH["y"]
+LABELLED, UNLABELLED = 0, 1
+
+both_passes = pytest.mark.parametrize("which", ["corrupted", "clean"])
+both_statistics = pytest.mark.parametrize("statistics", ["batch", "frozen"])
 
 
 @pytest.fixture(autouse=True)
@@ -25,68 +32,100 @@ def x64():
         yield
 
 
-class Stub:
-    """A net of one linear layer with the ladder's two passes, which records how it is called.
+class Call(NamedTuple):
+    method: str
+    train: bool
+    key: jax.Array
+    inputs: tuple
+    options: dict
 
-    Its corrupted pass adds a fixed noise and centres each unit over the batch, so that a row's
-    gradient depends on the others, as behind a batch norm.
+
+class Stub:
+    """A net of one linear layer with the ladder's passes, which records how it is called.
+
+    `on_batch` adds a fixed noise and centres each unit over the batch, so that a row's gradient
+    depends on the others, as behind a batch norm.
     """
 
     def __init__(self):
         self.calls = []
 
-    def __call__(self, variables, *inputs, train=False, key=None, method=None):
-        self.calls.append((method, train, key, inputs))
+    def __call__(self, variables, *inputs, train=False, key=None, method=None, **options):
+        self.calls.append(Call(method, train, key, inputs, options))
         w = variables["params"]
-        if method == "corrupted":
+        if method == "on_batch":
             (x,) = inputs
-            a = (x + NOISE) @ w
-            return Output(a - a.mean(axis=0), {}, {})
+            a = (x + NOISE[options["half"]] if options["noisy"] else x) @ w
+            mean = a.mean(axis=0)
+            return Output(a - (jax.lax.stop_gradient(mean) if options["frozen"] else mean), {}, {})
         labelled, unlabelled, target = inputs
-        z = {0: target, 1: target @ w}
+        z = (target, target @ w)
         z_hat = {0: 0.5 * unlabelled, 1: unlabelled @ w * 0.25}
         return Output(labelled @ w, {"z": z, "z_hat": z_hat}, {"batch_stats": 7.0})
 
-    def inputs_of(self, method):
-        return [inputs for name, _, _, inputs in self.calls if name == method]
+    @property
+    def autoencoded(self):
+        """The inputs of the one pass of training."""
+        ((*_, inputs, options),) = [call for call in self.calls if call.method == "autoencode"]
+        assert options == {}
+        return inputs
 
 
-def numpy_loss(w, labelled, unlabelled, target=BATCH["unlabelled"]):
-    supervised = oracles.cross_entropies(labelled @ w, BATCH["y"]).mean()
+def numpy_loss(w, labelled, unlabelled, target=U):
+    supervised = oracles.cross_entropies(labelled @ w, Y).mean()
     c0 = ((0.5 * unlabelled - target) ** 2).mean()
     c1 = ((0.25 * unlabelled @ w - target @ w) ** 2).mean()
     return supervised + WEIGHTS[0] * c0 + WEIGHTS[1] * c1
 
 
-def numpy_gradient(x, labels):
-    """By x, of the cross-entropies of the stub's corrupted pass, summed over the rows."""
-
-    def loss(x):
-        a = (x + NOISE) @ W
-        return oracles.cross_entropies(a - a.mean(axis=0), labels).sum()
-
-    return oracles.numerical_gradient(loss, x)
+def activations(x, half, which, w=W):
+    return (x + NOISE[half] if which == "corrupted" else x) @ w
 
 
-def virtual_labels(x):
-    a = (x + NOISE) @ W
+def centre(x, half, which):
+    return activations(x, half, which).mean(axis=0)
+
+
+def numpy_gradient(x, labels, half, *, which="corrupted", statistics="batch", w=W):
+    """By x, of the cross-entropies of the stub's pass, summed over the rows.
+
+    Frozen statistics are those of W, whatever w is.
+    """
+    a = activations(x, half, which, w)
+    mean = centre(x, half, which) if statistics == "frozen" else a.mean(axis=0)
+    by_logits = oracles.softmax(a - mean) - np.eye(3)[labels]
+    if statistics == "batch":
+        by_logits = by_logits - by_logits.mean(axis=0)
+    return by_logits @ w.T
+
+
+def predicted(x, which="corrupted"):
+    a = activations(x, UNLABELLED, which)
     return (a - a.mean(axis=0)).argmax(axis=1)
 
 
-def run(stub, w=W, **kwargs):
-    batch = jax.tree.map(jnp.asarray, BATCH)
+def unit(gradient, radius=1.0):
+    return radius * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+
+
+def run(stub, w=W, batch=BATCH, **kwargs):
+    batch = jax.tree.map(jnp.asarray, batch)
     variables = {"params": jnp.asarray(w)}
     return objectives.ladder(stub, variables, batch, key=KEY, weights=WEIGHTS, **kwargs)
+
+
+def loss_and_gradient(w=W, **kwargs):
+    return jax.value_and_grad(lambda w: run(Stub(), w, **kwargs)[0])(jnp.asarray(w))
 
 
 def test_without_an_attack_one_pass_gets_the_inputs_as_they_are():
     stub = Stub()
     loss, (state, metrics) = run(stub)
-    ((method, train, _, inputs),) = stub.calls
-    assert method == "autoencode" and train is True
-    for found, name in zip(inputs, ("x", "unlabelled", "unlabelled"), strict=True):
+    (call,) = stub.calls
+    assert call.method == "autoencode" and call.train is True
+    for found, name in zip(call.inputs, ("x", "unlabelled", "unlabelled"), strict=True):
         np.testing.assert_array_equal(found, BATCH[name])
-    expected = numpy_loss(W, BATCH["x"], BATCH["unlabelled"])
+    expected = numpy_loss(W, X, U)
     assert float(loss) == pytest.approx(expected, rel=1e-12)
     assert float(metrics["supervised"] + metrics["denoising"]) == pytest.approx(expected)
     assert metrics.keys() == {"accuracy", "supervised", "denoising"}
@@ -96,24 +135,23 @@ def test_without_an_attack_one_pass_gets_the_inputs_as_they_are():
 def test_an_attack_moves_the_labelled_half_along_the_sign_and_nothing_else():
     stub, tau = Stub(), 0.05
     loss, _ = run(stub, attack=partial(attacks.fgsm, eps=tau))
-    moved = BATCH["x"] + tau * np.sign(numpy_gradient(BATCH["x"], BATCH["y"]))
-    ((labelled, unlabelled, target),) = stub.inputs_of("autoencode")
+    moved = X + tau * np.sign(numpy_gradient(X, Y, LABELLED))
+    labelled, unlabelled, target = stub.autoencoded
     np.testing.assert_allclose(labelled, moved, rtol=1e-12)
-    np.testing.assert_array_equal(unlabelled, BATCH["unlabelled"])
-    np.testing.assert_array_equal(target, BATCH["unlabelled"])
-    assert float(loss) == pytest.approx(numpy_loss(W, moved, BATCH["unlabelled"]), rel=1e-12)
+    np.testing.assert_array_equal(unlabelled, U)
+    np.testing.assert_array_equal(target, U)
+    assert float(loss) == pytest.approx(numpy_loss(W, moved, U), rel=1e-12)
 
 
 def test_an_unlabelled_attack_climbs_the_loss_of_the_models_own_labels_and_spares_the_target():
     stub, tau = Stub(), 0.05
     loss, _ = run(stub, unlabelled_attack=partial(attacks.raw_gradient, tau=tau))
-    u = BATCH["unlabelled"]
-    moved = u + tau * numpy_gradient(u, virtual_labels(u))
-    ((labelled, unlabelled, target),) = stub.inputs_of("autoencode")
-    np.testing.assert_array_equal(labelled, BATCH["x"])
-    np.testing.assert_allclose(unlabelled, moved, rtol=1e-7)
-    np.testing.assert_array_equal(target, u)
-    assert float(loss) == pytest.approx(numpy_loss(W, BATCH["x"], moved), rel=1e-7)
+    moved = U + tau * numpy_gradient(U, predicted(U), UNLABELLED)
+    labelled, unlabelled, target = stub.autoencoded
+    np.testing.assert_array_equal(labelled, X)
+    np.testing.assert_allclose(unlabelled, moved, rtol=1e-12)
+    np.testing.assert_array_equal(target, U)
+    assert float(loss) == pytest.approx(numpy_loss(W, X, moved), rel=1e-12)
 
 
 def test_both_attacks_work_on_their_own_half():
@@ -124,70 +162,214 @@ def test_both_attacks_work_on_their_own_half():
         attack=partial(attacks.fgsm, eps=0.1),
         unlabelled_attack=partial(attacks.fgsm, eps=0.02, norm="rms"),
     )
-    x, u = BATCH["x"], BATCH["unlabelled"]
-    gradient = numpy_gradient(u, virtual_labels(u))
-    direction = np.sqrt(3) * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
-    ((labelled, unlabelled, target),) = stub.inputs_of("autoencode")
-    np.testing.assert_allclose(labelled, x + 0.1 * np.sign(numpy_gradient(x, BATCH["y"])))
-    np.testing.assert_allclose(unlabelled, u + 0.02 * direction, rtol=1e-7)
-    np.testing.assert_array_equal(target, u)
+    direction = unit(numpy_gradient(U, predicted(U), UNLABELLED), np.sqrt(3))
+    labelled, unlabelled, target = stub.autoencoded
+    signs = np.sign(numpy_gradient(X, Y, LABELLED))
+    np.testing.assert_allclose(labelled, X + 0.1 * signs)
+    np.testing.assert_allclose(unlabelled, U + 0.02 * direction, rtol=1e-12)
+    np.testing.assert_array_equal(target, U)
 
 
-def test_every_pass_and_every_attack_has_a_key_of_its_own():
-    stub, keys = Stub(), []
+# The open points of the thesis: settings_maronas.md, sec. 4, numbers 1 to 4 and 6.
 
+
+@both_passes
+@both_statistics
+def test_the_numpy_gradient_is_the_finite_difference(which, statistics):
+    for half, x in enumerate((X, U)):
+        at_x = centre(x, half, which)
+
+        def loss(x, half=half, at_x=at_x):
+            a = activations(x, half, which)
+            mean = at_x if statistics == "frozen" else a.mean(axis=0)
+            return oracles.cross_entropies(a - mean, Y).sum()
+
+        found = numpy_gradient(x, Y, half, which=which, statistics=statistics)
+        np.testing.assert_allclose(found, oracles.numerical_gradient(loss, x), atol=1e-8)
+
+
+@both_passes
+@both_statistics
+def test_the_gradient_is_that_of_the_pass_and_of_the_statistics_asked_for(which, statistics):
+    stub, options = Stub(), {"which": which, "statistics": statistics}
+    attack = partial(attacks.raw_gradient, tau=0.3)
+    run(
+        stub,
+        attack=attack,
+        unlabelled_attack=attack,
+        gradient_pass=which,
+        statistics=statistics,
+    )
+    labelled, unlabelled, target = stub.autoencoded
+    x_adv = X + 0.3 * numpy_gradient(X, Y, LABELLED, **options)
+    np.testing.assert_allclose(labelled, x_adv, rtol=1e-12)
+    # Labels of the corrupted pass, whatever the gradient is of.
+    u_adv = U + 0.3 * numpy_gradient(U, predicted(U), UNLABELLED, **options)
+    np.testing.assert_allclose(unlabelled, u_adv, rtol=1e-12)
+    np.testing.assert_array_equal(target, U)
+
+
+@both_passes
+def test_virtual_labels_are_predictions_of_the_pass_asked_for(which):
+    stub = Stub()
+    attack = partial(attacks.raw_gradient, tau=0.3)
+    run(stub, unlabelled_attack=attack, virtual_labels=which)
+    assert (predicted(U, "clean") != predicted(U, "corrupted")).any()
+    u_adv = U + 0.3 * numpy_gradient(U, predicted(U, which), UNLABELLED)
+    np.testing.assert_allclose(stub.autoencoded[1], u_adv, rtol=1e-12)
+
+
+def test_a_virtual_label_never_sees_the_true_one():
+    # The same images in both halves, as with all labels; then with other labels.
+    same = BATCH | {"x": U}
+    assert (predicted(U) != Y).any()
+    attack = partial(attacks.raw_gradient, tau=0.3)
+    inputs = []
+    for y in (Y, predicted(U), (Y + 1) % 3):
+        stub = Stub()
+        run(stub, batch=same | {"y": y}, attack=attack, unlabelled_attack=attack)
+        inputs.append(stub.autoencoded)
+    for other in inputs[1:]:
+        np.testing.assert_array_equal(other[1], inputs[0][1])
+        assert np.abs(other[0] - inputs[0][0]).max() > 0.01
+
+
+def recording(keys):
     def attack(logits_fn, x, y, *, key):
         keys.append(key)
-        logits_fn(x)
-        return x
-
-    run(stub, attack=attack, unlabelled_attack=attack)
-    assert [method for method, *_ in stub.calls] == ["corrupted", "corrupted", "autoencode"]
-    assert all(train for _, train, *_ in stub.calls)
-    keys += [key for _, _, key, _ in stub.calls]
-    assert len({jax.random.key_data(key).tobytes() for key in keys}) == len(keys) == 5
-
-
-def test_an_attack_keeps_its_noise_through_its_own_iterations():
-    stub = Stub()
-
-    def attack(logits_fn, x, y, *, key):
         logits_fn(x)
         logits_fn(x + 1)
         return x
 
-    run(stub, attack=attack)
-    first, second = (key for method, _, key, _ in stub.calls if method == "corrupted")
-    np.testing.assert_array_equal(jax.random.key_data(first), jax.random.key_data(second))
+    return attack
 
 
-def test_attacks_of_size_zero_give_the_loss_of_no_attack_bit_for_bit():
+def bits(key):
+    return jax.random.key_data(key).tobytes()
+
+
+@both_statistics
+@both_passes
+def test_an_attack_sees_its_half_as_it_is_trained_and_labels_come_first(which, statistics):
+    stub = Stub()
+    other = {"clean": "corrupted", "corrupted": "clean"}[which]
+    run(
+        stub,
+        attack=recording([]),
+        unlabelled_attack=recording([]),
+        gradient_pass=which,
+        virtual_labels=other,
+        statistics=statistics,
+    )
+    # Two looks of each attack; before those of the second, the virtual labels.
+    frozen = statistics == "frozen"
+    options = lambda which, half: {"noisy": which == "corrupted", "half": half, "frozen": frozen}
+    assert [call.options for call in stub.calls] == [
+        options(which, LABELLED),
+        options(which, LABELLED),
+        options(other, UNLABELLED),
+        options(which, UNLABELLED),
+        options(which, UNLABELLED),
+        {},
+    ]
+    assert [call.method for call in stub.calls] == ["on_batch"] * 5 + ["autoencode"]
+    assert all(call.train for call in stub.calls)
+
+
+def test_a_fresh_draw_is_each_halfs_own_and_stays_through_an_attack():
+    stub, keys = Stub(), []
+    run(stub, attack=recording(keys), unlabelled_attack=recording(keys), draw="fresh")
+    first, second, *third, training = (bits(call.key) for call in stub.calls)
+    assert first == second and len(set(third)) == 1
+    assert len({first, third[0], training, *map(bits, keys)}) == 5
+
+
+def test_the_same_draw_is_that_of_the_update():
+    stub, keys = Stub(), []
+    run(stub, attack=recording(keys), unlabelled_attack=recording(keys), draw="same")
+    assert len({bits(call.key) for call in stub.calls}) == 1
+    # The update and the attacks' own numbers are as with a fresh one.
+    fresh, fresh_keys = Stub(), []
+    run(fresh, attack=recording(fresh_keys), unlabelled_attack=recording(fresh_keys))
+    assert bits(fresh.calls[-1].key) == bits(stub.calls[-1].key)
+    assert [*map(bits, fresh_keys)] == [*map(bits, keys)]
+
+
+@both_statistics
+@pytest.mark.parametrize("constant", [True, False])
+def test_attacks_of_size_zero_give_the_loss_of_no_attack_bit_for_bit(constant, statistics):
     # The keys of the training pass do not depend on the attacks, nor does a zero step move x.
-    def loss_and_gradient(**kwargs):
-        return jax.value_and_grad(lambda w: run(Stub(), w, **kwargs)[0])(jnp.asarray(W))
-
     none = loss_and_gradient()
-    zero = partial(attacks.fgsm, eps=0.0)
-    for kwargs in ({"attack": zero}, {"unlabelled_attack": zero}):
-        jax.tree.map(np.testing.assert_array_equal, loss_and_gradient(**kwargs), none)
+    options = {"constant": constant, "norm": "l2"}
+    for zero in (
+        partial(attacks.fgsm, eps=0.0, **options),
+        partial(attacks.raw_gradient, tau=0.0, constant=constant),
+    ):
+        for kwargs in ({"attack": zero}, {"unlabelled_attack": zero}):
+            found = loss_and_gradient(**kwargs, statistics=statistics, draw="same")
+            jax.tree.map(np.testing.assert_array_equal, found, none)
     stubs = Stub(), Stub()
     run(stubs[0])
     run(stubs[1], attack=zero, unlabelled_attack=zero)
-    keys = [jax.random.key_data(stub.calls[-1][2]) for stub in stubs]
-    np.testing.assert_array_equal(*keys)
+    assert bits(stubs[0].calls[-1].key) == bits(stubs[1].calls[-1].key)
 
 
-def test_the_perturbations_are_constants_of_the_update():
-    kwargs = {
-        "attack": partial(attacks.raw_gradient, tau=0.3),
-        "unlabelled_attack": partial(attacks.raw_gradient, tau=0.3),
-    }
-    gradient = jax.grad(lambda w: run(Stub(), w, **kwargs)[0])(jnp.asarray(W))
-    x, u = BATCH["x"], BATCH["unlabelled"]
-    x_adv = x + 0.3 * numpy_gradient(x, BATCH["y"])
-    u_adv = u + 0.3 * numpy_gradient(u, virtual_labels(u))
-    expected = oracles.numerical_gradient(lambda w: numpy_loss(w, x_adv, u_adv), W)
+STEPS = {
+    "udg": (partial(attacks.raw_gradient, tau=0.3), lambda g: 0.3 * g),
+    "1n": (partial(attacks.fgsm, eps=0.3, norm="l2"), lambda g: unit(g, 0.3)),
+    "qn": (partial(attacks.fgsm, eps=0.2, norm="rms"), lambda g: unit(g, 0.2 * np.sqrt(3))),
+}
+
+
+def perturbed_inputs(step, w=W, **options):
+    x_adv = X + step(numpy_gradient(X, Y, LABELLED, w=w, **options))
+    return x_adv, U + step(numpy_gradient(U, predicted(U), UNLABELLED, w=w, **options))
+
+
+@pytest.mark.parametrize(("attack", "step"), STEPS.values(), ids=STEPS)
+def test_the_perturbations_are_constants_of_the_update(attack, step):
+    value, gradient = loss_and_gradient(attack=attack, unlabelled_attack=attack)
+    inputs = perturbed_inputs(step)
+    assert float(value) == pytest.approx(numpy_loss(W, *inputs), rel=1e-12)
+    expected = oracles.numerical_gradient(lambda w: numpy_loss(w, *inputs), W)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("attack", "step"), STEPS.values(), ids=STEPS)
+@both_statistics
+def test_or_the_update_runs_through_them(attack, step, statistics):
+    attack = partial(attack, constant=False)
+    value, gradient = loss_and_gradient(
+        attack=attack, unlabelled_attack=attack, statistics=statistics
+    )
+    loss = lambda w: numpy_loss(w, *perturbed_inputs(step, w, statistics=statistics))
+    assert float(value) == pytest.approx(loss(W), rel=1e-12)
+    through = oracles.numerical_gradient(loss, W)
+    np.testing.assert_allclose(gradient, through, rtol=1e-5, atol=1e-7)
+    inputs = perturbed_inputs(step, statistics=statistics)
+    as_data = oracles.numerical_gradient(lambda w: numpy_loss(w, *inputs), W)
+    assert np.abs(through - as_data).max() > 0.01
+
+
+def test_a_sign_has_no_derivative():
+    attack = partial(attacks.fgsm, eps=0.1)
+    gradients = [
+        loss_and_gradient(attack=partial(attack, constant=constant))[1]
+        for constant in (True, False)
+    ]
+    np.testing.assert_allclose(*gradients, rtol=1e-12)
+
+
+@both_statistics
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
+def test_a_zero_gradient_moves_nothing_and_stays_finite(norm, statistics):
+    # A softmax of logits that are thousands apart is exactly 0 and 1.
+    stub, w = Stub(), 1e5 * W
+    attack = partial(attacks.fgsm, eps=0.3, norm=norm, constant=False)
+    run(stub, w, unlabelled_attack=attack, statistics=statistics)
+    np.testing.assert_array_equal(stub.autoencoded[1], U)
+    value, gradient = loss_and_gradient(w, unlabelled_attack=attack, statistics=statistics)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
 def test_tau_may_be_traced():
@@ -195,10 +377,28 @@ def test_tau_may_be_traced():
     losses = jax.jit(jax.vmap(lambda tau: run(Stub(), attack=partial(attacks.fgsm, eps=tau))[0]))(
         tau
     )
-    x, u = BATCH["x"], BATCH["unlabelled"]
-    signs = np.sign(numpy_gradient(x, BATCH["y"]))
-    expected = [numpy_loss(W, x, u), numpy_loss(W, x + 0.05 * signs, u)]
+    signs = np.sign(numpy_gradient(X, Y, LABELLED))
+    expected = [numpy_loss(W, X, U), numpy_loss(W, X + 0.05 * signs, U)]
     np.testing.assert_allclose(losses, expected, rtol=1e-9)
+
+
+# Settings that do not fit.
+
+
+@pytest.mark.parametrize(
+    ("field", "allowed"),
+    [
+        ("gradient_pass", "corrupted, clean"),
+        ("virtual_labels", "corrupted, clean"),
+        ("draw", "fresh, same"),
+        ("statistics", "batch, frozen"),
+    ],
+)
+def test_a_wrong_word_is_refused_by_name(field, allowed):
+    for wrong in ("none", "Clean", ""):
+        words = f"objective.{field} is {wrong!r}; allowed are {allowed}$"
+        with pytest.raises(ValueError, match=words):
+            run(Stub(), **{field: wrong})
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 1.0), ()])
@@ -214,6 +414,6 @@ def test_without_any_weight_the_loss_is_the_supervised_cost():
     loss, (_, metrics) = objectives.ladder(
         Stub(), {"params": jnp.asarray(W)}, batch, key=KEY, weights=(0.0, 0.0)
     )
-    expected = oracles.cross_entropies(BATCH["x"] @ W, BATCH["y"]).mean()
+    expected = oracles.cross_entropies(X @ W, Y).mean()
     assert float(loss) == pytest.approx(expected, rel=1e-12)
     assert float(metrics["denoising"]) == 0
