@@ -23,7 +23,7 @@ The thesis, test error in %; ten seeds: mean (sd):
 
 Rasmus et al.: 20.40 (.47), supervised 23.33 (.61).
 
-MEASURED
+Nothing is measured yet.
 
 Images are scaled to norm 55 and whitened (ZCA) as in the reference program; tau and eps are in
 whitened units, in which nothing is clipped. Table 28 prints taus of 4.5e-5, but its first seed
@@ -135,7 +135,7 @@ def _chosen(mode: str) -> dict:
         "tau": 0.00045,
         "unlabelled_tau": None,
     }
-    return defaults | TABLES.get(given.get("table"), {}) | given
+    return defaults | TABLES.get(given.get("table", ""), {}) | given
 
 
 def _add_noise(c: ConfigDict, field: str, norm: str, tau: float | tuple[float, ...]) -> None:

@@ -23,7 +23,7 @@ The thesis, test error in %; ten seeds: mean (sd):
 
 Rasmus et al.: Conv-Small Gamma .89 (.50), supervised 6.43 (.84), Conv-FC .99 (.15).
 
-MEASURED
+Nothing is measured yet.
 
 The taus of Table 26 are not certain: its caption is that of Table 24, and these are those of the
 cell of Table 15 that equals its first seed. The last block of Table 15 prints a tau of 4.5e-4 where
@@ -142,7 +142,7 @@ def _chosen(mode: str) -> dict:
         "tau": 0.00045,
         "unlabelled_tau": None,
     }
-    return defaults | TABLES.get(given.get("table"), {}) | given
+    return defaults | TABLES.get(given.get("table", ""), {}) | given
 
 
 def _add_noise(c: ConfigDict, field: str, norm: str, tau: float | tuple[float, ...]) -> None:

@@ -41,7 +41,9 @@ The thesis, test error in %; ten seeds: mean (sd):
 
 Everything that it chose, it chose on the test set.
 
-MEASURED
+Measured, full MNIST, 150 epochs: all labels without noise .56 and .63 % (seeds 1, 2); under FGSM of
+eps .1 8.2 %, of .25 40.8 % (results/ladder_mnist_full_none.json). The thesis has 6.87 % at .25
+(sec. 5.4), for a gradient that it does not define. The other tables are not measured yet.
 
 Not as in the thesis, or not said there: the cost weights and layer noise for 100 and 1,000 labels
 are those of the ladder's reference program. Its Adam adds eps to the uncorrected second moment,
@@ -216,7 +218,7 @@ def _chosen(mode: str) -> dict:
         "seeds": 1,
         "unlabelled_tau": None,
     }
-    chosen = defaults | TABLES.get(given.get("table"), {}) | given
+    chosen = defaults | TABLES.get(given.get("table", ""), {}) | given
     if given.get("table") == "8" and chosen["epochs"] in ("200", "220"):
         chosen["tau"] = 0.00045
     if given.get("table") == "9" and chosen["std"] == "0.3":

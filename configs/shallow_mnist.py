@@ -14,6 +14,10 @@ The thesis: B is 17 points less accurate than A with 5 units, and level with it 
 (Fig. 3.2); training eps from .05 to .3 do well, .1 best (Fig. 3.3); with 800 units B is close to
 98.7 % on clean digits (Fig. 3.6) and far above A on adversarial ones (Fig. 3.4).
 
+Measured, full MNIST (50,000 to train, 10,000 to validate), A, 800 units, seeds 1 to 4: 98.13 % on
+clean digits (sd .05), the best epochs being 35 to 318; 33.5 % under FGSM of eps .05, 2.7 % of .1,
+with mean confidence .95 and .98 (results/shallow_mnist_A.json). B is not measured yet.
+
 Source: the shallow-net thesis, sec. 3.4.1 to 3.4.3 and its program, sec. 4.3. The thesis prints
 neither widths nor eps of its sweeps, nor the eps of B in Fig. 3.4, nor a number of runs. Its 10,000
 validation images are not named; here they are drawn with the seed, balanced by class.

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -37,7 +38,13 @@ MODES = {
             for labels in ("100", "1000", "full")
             for noise in ("none", "sgn")
         ),
+        *(f"table={n}" for n in (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, *range(17, 25))),
+        *(f"table=6,noise={noise}" for noise in ("udg", "1n", "qn")),
+        *(f"table=8,epochs={epochs}" for epochs in (170, 200, 220)),
+        *("table=5,std=0", "table=9,std=0.3", "training=bottom", "labels=100,training=gamma"),
     ],
+    "ladder_conv_mnist": ["", "quick", "net=fc", "training=supervised", "table=15", "table=26"],
+    "ladder_cifar10": ["", "quick", "training=supervised", "table=16", "table=28"],
 }
 EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
 
@@ -48,13 +55,25 @@ def config_of(name: str, mode: str) -> dict:
     return (make(mode) if mode else make()).to_dict()
 
 
-@pytest.fixture(scope="module")
-def digits():
-    """1,200 images of noise, 120 of each class, for training, and 20 for the test."""
-    x = np.random.default_rng(0).random((1200, 28, 28, 1), np.float32)
-    y = (np.arange(1200) % 10).astype(np.int32)
+def images(name: str, size: int, shape: tuple[int, ...]) -> data.Dataset:
+    """Images of noise, as many of each class, for training; the first 20 are for the test."""
+    x = np.random.default_rng(0).random((size, *shape), np.float32)
+    y = (np.arange(size) % 10).astype(np.int32)
     parts = data.Arrays(x, y), data.Arrays(x[:20], y[:20])
-    return data.Dataset("mnist", "made up", {}, *parts, 10, (0.0, 1.0))
+    return data.Dataset(name, "made up", {}, *parts, 10, (0.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return {
+        "mnist": images("mnist", 1200, (28, 28, 1)),
+        "cifar10": images("cifar10", 4000, (32, 32, 3)),
+    }
+
+
+@pytest.fixture
+def digits(datasets):
+    return datasets["mnist"]
 
 
 def shrunk(config: dict) -> dict:
@@ -88,20 +107,23 @@ def test_the_docstring_has_the_commands_and_the_imports_are_ml_collections(path)
 
 
 @pytest.mark.parametrize(("name", "mode"), EVERY)
-def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, digits):
+def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, datasets):
     config = config_of(name, mode)
+    dataset = datasets[config["data"]["name"]]
     assert config["experiment"] == name
-    assert config["data"]["source"] == ("embedded" if "quick" in mode else "tfds")
+    embedded = "quick" in mode and name != "ladder_cifar10"
+    assert config["data"]["source"] == ("embedded" if embedded else "tfds")
     json.dumps(config)  # as config.json
     for path, value in leaves(config):
         parts = value if isinstance(value, tuple) else (value,)
+        parts = [v for part in parts for v in (part.values() if isinstance(part, dict) else [part])]
         assert all(isinstance(part, str | int | float | bool) for part in parts), path
     config = shrunk(config)
     validate(config)
     runs = replicas(config)
-    rows = {key: values[0] for key, values in rows_of(config, digits, runs).items()}
-    experiment = Experiment(config, digits)
-    arrays = digits.arrays()
+    rows = {key: values[0] for key, values in rows_of(config, dataset, runs).items()}
+    experiment = Experiment(config, dataset)
+    arrays = dataset.arrays()
     hyper = {path: np.float32(value) for path, value in runs[0].overrides.items()}
     run = jax.eval_shape(experiment.init, np.int32(0), hyper)
     run, metrics = jax.eval_shape(experiment.epoch, run, arrays, rows)
@@ -165,13 +187,17 @@ class Recorder(dict):
         ("shallow_mnist", "quick,model=A,width=5"),
         ("shallow_mnist", "quick,sweep=eps,width=5"),
         ("ladder_mnist", "quick,labels=100,noise=sgn"),
+        ("ladder_conv_mnist", "quick,noise=sgn"),
     ],
 )
-def test_a_run_reads_every_field_and_trains(name, mode, digits, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: datasets[name])
     config = shrunk(config_of(name, mode))
     if name == "ladder_mnist":  # narrower, but as deep
         config["model"]["layers"] = "12-11-11-11-11-10"
+    if name == "ladder_conv_mnist":
+        layers = config["model"]["layers"]
+        config["model"]["layers"] = re.sub(r":(32|64|128):", ":3:", layers)
     seen: set[str] = set()
     result = train.run(Recorder(config, seen), tmp_path / "run")
     fields = {path for path, _ in leaves(config)} | {"replicas.grid"}
@@ -192,7 +218,7 @@ def test_the_recorder_finds_a_field_that_nothing_reads(digits, tmp_path, capsys,
 def test_an_override_on_the_command_line_changes_what_is_built(digits):
     def parsed(*argv):
         values = flags.FlagValues()
-        line = ["main", f"--config={CONFIGS[1]}:quick", *argv]
+        line = ["main", f"--config={CONFIGS[0].with_stem('quickstart')}:quick", *argv]
         flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
         values(line)
         return shrunk(flag.value.to_dict())
