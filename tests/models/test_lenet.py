@@ -106,7 +106,9 @@ def test_what_does_not_fit_is_refused_in_words(shape, features, words):
 
 
 def test_an_unknown_activation_is_refused_with_the_legal_ones():
-    with pytest.raises(ValueError, match="activation is 'rleu'; allowed are relu, sigmoid, tanh"):
+    with pytest.raises(
+        ValueError, match="activation is 'rleu'; allowed are leaky_relu, relu, sigmoid, tanh"
+    ):
         random_params(models.lenet(activation="rleu"))
 
 
