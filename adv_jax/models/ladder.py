@@ -217,7 +217,7 @@ class Ladder(nn.Module):
 
     def _inputs(self, x: Array) -> Array:
         """f32[B, *D] -> f32[1, B, D], or f32[1, B, H, W, C] below a convolution."""
-        if parse_layers(self.layers)[0].kind == "fc":
+        if self.encoder.layers[0].kind == "fc":
             return x.reshape(1, x.shape[0], -1)
         if x.ndim not in (3, 4):
             raise ValueError(
