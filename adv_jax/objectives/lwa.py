@@ -1,0 +1,78 @@
+"""Learning with a strong adversary: training on perturbed examples alone."""
+
+from functools import partial
+
+import jax
+
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
+
+
+def lwa(
+    apply: Apply, variables: Variables, batch: Batch, *, key: Key, attack: Attack
+) -> tuple[Array, Aux]:
+    """J(x + r, y), r the worst perturbation that the attack finds on the present parameters.
+
+    There is no clean term, and r is a constant of the update (Danskin's theorem).
+
+    Args:
+      apply: the model.
+      batch: {"x": f32[B, *D], "y": i32[B]}.
+      key: of the attack and of the model's noise and dropout, which the attack does not see.
+      attack: (logits_fn, x, y, *, key) -> x_adv.
+
+    Returns:
+      loss f32[] in nats, and the model state and {"adversarial_accuracy": f32[]} of this batch.
+
+    Source: Huang et al. 2015, Algorithm 2, Prop. 6.
+    """
+    x, y = batch["x"], batch["y"]
+    key_attack, key_pass = jax.random.split(key)
+    frozen = partial(apply, jax.lax.stop_gradient(variables))
+    x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
+    logits, _, model_state = apply(variables, x_adv, train=True, key=key_pass)
+    metrics = {"adversarial_accuracy": accuracy(logits, y)}
+    return mean_cross_entropy(logits, y), (model_state, metrics)
+
+
+def lwa_rep(
+    apply: Apply,
+    variables: Variables,
+    batch: Batch,
+    *,
+    key: Key,
+    attack: Attack,
+    layer: int,
+) -> tuple[Array, Aux]:
+    """J(h + r, y) of a net's upper half, h being what the lower half makes of x.
+
+    The attack is given the upper half and h, as if h were an input. r is a constant of the update,
+    so that the lower half learns from the upper one's gradient at h + r.
+
+    Args:
+      apply: a model with the passes `represent` and `classify`, as `models.mlp` has them.
+      batch: {"x": f32[B, *D], "y": i32[B]}.
+      key: of the attack and of the model's noise and dropout, which the attack does not see.
+      attack: (logits_fn, h, y, *, key) -> h_adv, in units of h.
+      layer: the hidden layer whose activations are perturbed, counted from 1.
+
+    Returns:
+      loss f32[] in nats, and the model state and {"adversarial_accuracy": f32[]} of this batch.
+
+    Raises:
+      ValueError: there is no such layer.
+
+    Source: Huang et al. 2015, Algorithm 3 (line 10 prints "update both N_cla"; lines 11 and 12
+    mean the Jacobian of the lower half at its input).
+    """
+    x, y = batch["x"], batch["y"]
+    key_attack, key_low, key_high = jax.random.split(key, 3)
+    frozen = partial(apply, jax.lax.stop_gradient(variables), layer=layer)
+    h = apply(variables, x, train=True, key=key_low, method="represent", layer=layer)
+    h_adv = attack(lambda h: frozen(h, method="classify").logits, h.logits, y, key=key_attack)
+    r = jax.lax.stop_gradient(h_adv - h.logits)
+    output = apply(
+        variables, h.logits + r, train=True, key=key_high, method="classify", layer=layer
+    )
+    metrics = {"adversarial_accuracy": accuracy(output.logits, y)}
+    return mean_cross_entropy(output.logits, y), ({**h.model_state, **output.model_state}, metrics)
