@@ -4,8 +4,8 @@ from functools import partial
 
 import jax
 
+from adv_jax.losses import loss_fn
 from adv_jax.objectives.cross_entropy import accuracy
-from adv_jax.objectives.losses import mean_loss
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -45,4 +45,4 @@ def adversarial_backprop(
     x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
     logits, _, model_state = apply(variables, x_adv, train=True, key=key_pass)
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
-    return mean_loss(loss, logits, y), (model_state, metrics)
+    return loss_fn(loss)(logits, y).mean(), (model_state, metrics)

@@ -1,0 +1,44 @@
+"""Classification losses by name: rows of logits and labels -> a loss for each row.
+
+Labels are classes i32[B] or weights of the classes f32[B, K]; losses are f32[B], in nats.
+"""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from adv_jax.types import Array
+
+RowLoss = Callable[[Array, Array], Array]
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """-sum_k t_k log softmax(logits)_k."""
+    if labels.ndim == 2:
+        return optax.softmax_cross_entropy(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def binary_cross_entropy(logits: Array, labels: Array) -> Array:
+    """-sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits): K logistic outputs."""
+    if labels.ndim == 1:
+        labels = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
+    return optax.sigmoid_binary_cross_entropy(logits, labels).sum(axis=1)
+
+
+LOSSES: dict[str, RowLoss] = {
+    "binary_cross_entropy": binary_cross_entropy,
+    "cross_entropy": cross_entropy,
+}
+
+
+def loss_fn(name: str) -> RowLoss:
+    """The loss of that name.
+
+    Raises:
+      ValueError: the name is not one of LOSSES.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"loss is {name!r}; allowed are {', '.join(LOSSES)}")
+    return LOSSES[name]
