@@ -67,7 +67,14 @@ _RANGES = {
     "alpha": _Range(0, 1),
     "learning_rate": _SIZE,
     "momentum": _Range(0, 1),
+    "weight_decay": _SIZE,
+    "max_norm": _SIZE,
+    "dropout": _Range(0, 1),
+    "crop": _COUNT_OR_NONE,
+    "train_error": _Range(0, 1),
+    "rate_scale": _Range(0, 1),
 }
+_STOPS = ("train_error", "rate_scale")
 
 
 class ConfigError(UserError):
@@ -174,8 +181,20 @@ def validate(config: Mapping[str, Any]) -> None:
         for number in value if isinstance(value, tuple | list) else (value,):
             if not rule.allows(number):
                 raise ConfigError(f"{path} is {number!r}; allowed are {rule}")
+    _check_stop(config.get("stop"))
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience is {config['patience']}; without data.num_valid, allowed is 0")
+
+
+def _check_stop(stop: Mapping[str, Any] | None) -> None:
+    """`stop`, where there is one, has a train_error, and a rate_scale if it wants.
+
+    Raises:
+      ConfigError: else.
+    """
+    if stop and ("train_error" not in stop or set(stop) - set(_STOPS)):
+        example = "{'train_error': .0001, 'rate_scale': .004} or without rate_scale"
+        raise ConfigError(f"stop is {dict(stop)!r}; allowed is {example}")
 
 
 def _grid(config: Mapping[str, Any]) -> Mapping[str, Any]:

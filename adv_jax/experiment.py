@@ -6,6 +6,7 @@ them are one program.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +16,24 @@ import optax
 
 from adv_jax import attacks, evaluate, models, objectives
 from adv_jax.config import Replica, bind, with_values
-from adv_jax.data import Dataset, epoch_order, labelled_subset, split
+from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
 from adv_jax.models import initializers
 from adv_jax.optimizers import optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_steps, shard_index
-from adv_jax.types import Apply, Array, Batch, LogitsFn, Metrics, Objective, Variables
+from adv_jax.types import (
+    Apply,
+    Array,
+    Attack,
+    Batch,
+    Key,
+    LogitsFn,
+    Metrics,
+    Objective,
+    Variables,
+)
 
 EVALUATION_BATCH = 500
+_AUGMENTED = 2**30  # Folded into a step's key: apart from all that an objective derives from it.
 
 
 class Run(NamedTuple):
@@ -47,14 +59,26 @@ class Experiment:
     replica, `rows`, as arguments.
     """
 
-    def __init__(self, config: Mapping[str, Any], dataset: Dataset) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        dataset: Dataset,
+        sources: Mapping[str, LogitsFn] = MappingProxyType({}),
+    ) -> None:
         """Builds each part once with the config's own numbers, so that mistakes show here.
+
+        Args:
+          config: the whole.
+          dataset: as `inputs.load` gives it. Where its test images are smaller than those to train
+            on, training takes random crops of that size.
+          sources: the trained models that the evaluation's `source_fn` name.
 
         Raises:
           ConfigError: an unknown name or setting.
         """
         self._config = config
-        self._inputs = dataset.train.x.shape[1:]
+        self._inputs = dataset.test.x.shape[1:]
+        self._crops = dataset.train.x.shape[1:] != self._inputs
         self._train_rows = len(dataset.train.y) - config["data"]["num_valid"]
         self._batch_size = config["batch_size"]
         self._shards = config["replicas"]["shards"]
@@ -63,7 +87,7 @@ class Experiment:
         self.apply = models.apply_fn(self._model)
         self._parts({})
         self.attacks = {
-            name: bind(spec, attacks, field=f"evaluation.attacks.{name}", free=evaluate.SCALES)
+            name: _evaluated(spec, f"evaluation.attacks.{name}", sources)
             for name, spec in config["evaluation"]["attacks"].items()
         }
 
@@ -100,14 +124,32 @@ class Experiment:
             x, y = arrays["x"], arrays["y"]
             labelled, unlabelled = rows["labelled"], rows["train"]
             batch = {"x": x[labelled], "y": y[labelled], "unlabelled": x[unlabelled]}
-            return step(state, batch)
+            return step(state, self._augmented(state.key, batch))
 
         epoch = run.state.step // self.steps_per_epoch
         order = {
             name: self._batches(rows[name], run.state.seed, epoch) for name in ("labelled", "train")
         }
         state, metrics = over_steps(step_on)(run.state, order)
-        return run._replace(state=state), metrics
+        # A replica that has stopped is carried on with the others; what it was tested on stays.
+        still = partial(jax.tree.map, lambda old, new: jnp.where(run.stopped, old, new))
+        return run._replace(state=still(run.state, state)), metrics
+
+    def _augmented(self, key: Key, batch: Batch) -> Batch:
+        """The batch with crops and mirror images of its inputs, if the config has any."""
+        batch = dict(batch)
+        for i, name in enumerate(("x", "unlabelled")):
+            key_crop, key_mirror = jax.random.split(jax.random.fold_in(key, _AUGMENTED + i))
+            if self._crops:
+                batch[name] = augmentation.random_crop(key_crop, batch[name], self._inputs)
+            if self._config["data"].get("mirror", False):
+                batch[name] = augmentation.random_mirror(key_mirror, batch[name])
+        return batch
+
+    def _whole(self, arrays: Batch, rows: Array) -> Array:
+        """Images to train on, as they are tested: f32[n, *D]."""
+        x = arrays["x"][rows]
+        return augmentation.center_crop(x, self._inputs) if self._crops else x
 
     def _batches(self, rows: Array, seed: Array, epoch: Array) -> Array:
         """i32[N] -> i32[steps, B of this shard], in the order of this epoch.
@@ -126,23 +168,31 @@ class Experiment:
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
         variables = self.test_variables(run.state.variables, arrays, rows)
         logits_fn = _logits_fn(self.apply, variables)
-        measure = partial(evaluate.clean, logits_fn, batch_size=EVALUATION_BATCH)
-        test = measure(arrays["test_x"], arrays["test_y"])
+        measure = partial(evaluate.clean, batch_size=EVALUATION_BATCH)
+
+        def on_training_set(name: str) -> Array:
+            """Accuracy on the images that the replica uses for this; no copy of them is made."""
+            seen = lambda rows: logits_fn(self._whole(arrays, rows))
+            return measure(seen, rows[name], arrays["y"][rows[name]]).accuracy
+
+        test = measure(logits_fn, arrays["test_x"], arrays["test_y"])
         metrics = {"test_error": 1 - test.accuracy, "test_confidence": test.confidence}
-        if not len(rows["valid"]):
-            return run, metrics
-        valid = measure(arrays["x"][rows["valid"]], arrays["y"][rows["valid"]])
-        error = 1 - valid.accuracy
-        better = (error < run.best_error) & ~run.stopped
-        keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
-        run = run._replace(
-            best=keep(run.state.variables, run.best),
-            best_error=keep(error, run.best_error),
-            best_epoch=keep(epoch, run.best_epoch),
-        )
-        patience = self._config["patience"]
-        stopped = run.stopped | (epoch - run.best_epoch >= patience) if patience else run.stopped
-        return run._replace(stopped=stopped), metrics | {"valid_error": error}
+        stopped = run.stopped
+        if len(rows["valid"]):
+            metrics["valid_error"] = error = 1 - on_training_set("valid")
+            better = (error < run.best_error) & ~run.stopped
+            keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
+            run = run._replace(
+                best=keep(run.state.variables, run.best),
+                best_error=keep(error, run.best_error),
+                best_epoch=keep(epoch, run.best_epoch),
+            )
+            if patience := self._config["patience"]:
+                stopped |= epoch - run.best_epoch >= patience
+        if stop := self._config.get("stop"):
+            metrics["train_error"] = 1 - on_training_set("train")
+            stopped |= _is_done(stop, run.state, metrics)
+        return run._replace(stopped=stopped), metrics
 
     def test_variables(
         self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
@@ -158,7 +208,8 @@ class Experiment:
         count = len(rows["labelled"]) // size
         batches = rows["labelled"][: count * size].reshape(count, size)
         stats = jax.lax.map(
-            lambda rows: self.apply(variables, arrays["x"][rows], train=True).model_state, batches
+            lambda rows: self.apply(variables, self._whole(arrays, rows), train=True).model_state,
+            batches,
         )
         return {**variables, **jax.tree.map(lambda s: s.mean(0), stats)}
 
@@ -219,6 +270,27 @@ def _model(spec: Mapping[str, Any]) -> Any:
         if isinstance(value, Mapping)
     }
     return bind(spec, models, field="model", **inits)()
+
+
+def _evaluated(spec: Mapping[str, Any], field: str, sources: Mapping[str, LogitsFn]) -> Attack:
+    """The attack of an evaluation, its size left free; `source_fn` is the workdir of a run."""
+    parts: dict[str, Any] = {
+        key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES)
+        for key, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    if "source_fn" in spec:
+        parts["source_fn"] = sources[spec["source_fn"]]
+    return bind(spec, attacks, field=field, free=evaluate.SCALES, **parts)
+
+
+def _is_done(stop: Mapping[str, float], state: TrainState, metrics: Metrics) -> Array:
+    """Whether a rule of `stop` holds: bool[]."""
+    done = metrics["train_error"] <= stop["train_error"]
+    if "rate_scale" in stop:
+        scale = optax.tree.get(state.opt_state, "scale")
+        done |= scale <= stop["rate_scale"]
+    return done
 
 
 def _logits_fn(apply: Apply, variables: Variables) -> LogitsFn:

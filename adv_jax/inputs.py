@@ -8,7 +8,7 @@ import numpy as np
 
 from adv_jax import data
 from adv_jax.config import ConfigError, Replica, bind
-from adv_jax.data import Dataset, preprocessing
+from adv_jax.data import Dataset, augmentation, preprocessing
 from adv_jax.data.preprocessing import Fit, Transform
 from adv_jax.experiment import rows_of
 from adv_jax.result import data_document
@@ -37,7 +37,8 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     share it, so the images that each sets aside for validation count too.
 
     Args:
-      config: the whole; `data.preprocess` is optional.
+      config: the whole; `data.preprocess` and `data.crop` are optional. With a crop the images
+        to test on are the middle of theirs; those to train on stay whole, to be cropped at random.
       runs: its replicas.
       workdir: of this config, or a directory that does not exist yet.
 
@@ -51,8 +52,9 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     rows = rows_of(config, dataset, runs)
     document = data_document(dataset, rows)
     begun = has_data(workdir, document)
+    crop = settings.get("crop", 0)
     if not fits:
-        return Inputs(dataset, rows, document, None)
+        return Inputs(_cropped(dataset, crop), rows, document, None)
     recorded = read_fitted(workdir) if begun else None
     fitted: dict[str, np.ndarray] = {}
     for i, (name, fit) in enumerate(fits):
@@ -62,7 +64,25 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
             transform = preprocessing.restored(name, _of_step(i, recorded))
         dataset = _transformed(dataset, transform)
         fitted |= {f"{i}.{field}": value for field, value in transform._asdict().items()}
-    return Inputs(dataset, rows, document, fitted)
+    return Inputs(_cropped(dataset, crop), rows, document, fitted)
+
+
+def _cropped(dataset: Dataset, size: int) -> Dataset:
+    """The same with test images of size x size pixels; 0: as they are.
+
+    Raises:
+      ConfigError: the inputs are no images as large as that.
+    """
+    if not size:
+        return dataset
+    shape = dataset.test.x.shape[1:]
+    if len(shape) != 3 or size > min(shape[:2]):
+        raise ConfigError(
+            f"data.crop is {size}; allowed are 0 (none) to the height and width of the inputs of "
+            f"{dataset.name}, {shape}"
+        )
+    x = augmentation.center_crop(dataset.test.x, (size, size, shape[2]))
+    return dataset._replace(test=dataset.test._replace(x=np.ascontiguousarray(x)))
 
 
 def _fits(specs: Any) -> list[tuple[str, Fit]]:

@@ -10,6 +10,7 @@ model still gets an exact perturbation.
 
     norm     the length of each row
     dual     the point of the unit ball that a linear form likes best
+    rescaled the same direction at length 1
     project  the nearest point of the ball
     sample   a point drawn uniformly from the ball
 """
@@ -101,6 +102,17 @@ def dual(g: jax.Array, norm: str | float) -> jax.Array:
         # The root of 0 has no derivative, and a perturbation may be differentiated.
         unit = radius * scaled / jnp.sqrt(jnp.where(squares == 0, 1, squares))
     return unit.reshape(jnp.shape(g))
+
+
+def rescaled(r: jax.Array, norm: str | float) -> jax.Array:
+    """Each row divided by its length: f[B, *D] -> f32[B, *D]; a zero row stays zero.
+
+    >>> rescaled(jnp.array([[1., -1., 1., 1.]]), "l2")
+    Array([[ 0.5, -0.5,  0.5,  0.5]], dtype=float32)
+    """
+    rows = _rows(r)
+    length = _length(rows, canonical(norm))
+    return (rows / jnp.where(length == 0, 1, length)).reshape(jnp.shape(r))
 
 
 def project(r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float) -> jax.Array:

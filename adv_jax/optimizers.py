@@ -1,40 +1,118 @@
 """Optimizers and schedules by name: optax's, with times in epochs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import optax
 
-from adv_jax.config import bind
+from adv_jax.config import ConfigError, bind
+from adv_jax.types import Array
 
-_OPTIMIZERS = SimpleNamespace(__all__=["adam", "sgd"], adam=optax.adam, sgd=optax.sgd)
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: float | None = None,
+    nesterov: bool = False,
+    weight_decay: float | None = None,
+    max_norm: float | None = None,
+    plateau: optax.GradientTransformationExtraArgs | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """optax's sgd, with what the papers' nets are kept small with.
+
+    Args:
+      learning_rate, momentum, nesterov: as of `optax.sgd`.
+      weight_decay: lambda of a term lambda / 2 |W|^2 in the loss, of all weights but the biases.
+      max_norm: the largest l2 norm of the weights into one unit, kept by projection after each
+        step; biases are free.
+      plateau: `optax.contrib.reduce_on_plateau`.
+
+    Source: Srivastava et al. 2014, sec. 5.1 (max-norm), as Nokland 2015, sec. 4, has all three.
+    """
+    parts: list[optax.GradientTransformation] = []
+    if weight_decay is not None:
+        parts.append(optax.add_decayed_weights(weight_decay, mask=_are_weights))
+    parts.append(optax.sgd(learning_rate, momentum, nesterov))
+    if plateau is not None:
+        parts.append(plateau)
+    if max_norm is not None:
+        parts.append(_inside_ball(max_norm))
+    return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else parts[0])
+
+
+def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> optax.Schedule:
+    """values[i] from epoch boundaries[i - 1] on, counted from 0.
+
+    `optax.piecewise_constant_schedule` takes a dict by epochs, which a config cannot hold.
+
+    Raises:
+      ConfigError: not one value more than boundaries.
+    """
+    if len(values) != len(boundaries) + 1:
+        raise ConfigError(
+            f"boundaries of a schedule has {len(boundaries)} entries; allowed are "
+            f"{len(values) - 1}, one less than its values"
+        )
+    return optax.join_schedules([optax.constant_schedule(v) for v in values], boundaries)
+
+
+_OPTIMIZERS = SimpleNamespace(__all__=["adam", "sgd"], adam=optax.adam, sgd=sgd)
 _SCHEDULES = SimpleNamespace(
-    __all__=["exponential_decay", "linear_schedule", "piecewise_constant_schedule"],
+    __all__=["exponential_decay", "linear_schedule", "piecewise_constant"],
     exponential_decay=optax.exponential_decay,
     linear_schedule=optax.linear_schedule,
-    piecewise_constant_schedule=optax.piecewise_constant_schedule,
+    piecewise_constant=piecewise_constant,
+)
+_PLATEAUS = SimpleNamespace(
+    __all__=["reduce_on_plateau"], reduce_on_plateau=optax.contrib.reduce_on_plateau
 )
 
 
-def optimizer(spec: Mapping[str, Any], *, steps_per_epoch: int) -> optax.GradientTransformation:
+def optimizer(
+    spec: Mapping[str, Any], *, steps_per_epoch: int
+) -> optax.GradientTransformationExtraArgs:
     """The optax optimizer that {"name": ..., **kwargs} describes.
 
     A keyword may be a number or a schedule {"name": ..., **kwargs} of optax, whose argument is
     the epoch, counted from 0: within an epoch a value is held, as in the papers' programs.
+    `plateau` is {"name": "reduce_on_plateau", **kwargs}, which sees the mean over each epoch of
+    what `update` is given as `value`, the loss.
 
     Raises:
       ConfigError: an unknown name or keyword.
     """
-    schedules: dict[str, Any] = {
-        key: partial(_of_step, bind(value, _SCHEDULES, field=f"optimizer.{key}")(), steps_per_epoch)
-        for key, value in spec.items()
-        if isinstance(value, Mapping)
-    }
-    make = bind(spec, _OPTIMIZERS, field="optimizer", **schedules)
+    parts: dict[str, Any] = {}
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            field = f"optimizer.{key}"
+            if key == "plateau":
+                make = bind(value, _PLATEAUS, field=field)
+                parts[key] = make(accumulation_size=steps_per_epoch)
+            else:
+                schedule = bind(value, _SCHEDULES, field=field)()
+                parts[key] = partial(_of_step, schedule, steps_per_epoch)
+    make = bind(spec, _OPTIMIZERS, field="optimizer", **parts)
     return optax.inject_hyperparams(make.func)(**make.keywords)
 
 
 def _of_step(schedule: Callable, steps_per_epoch: int, step):
     return schedule(step // steps_per_epoch)
+
+
+def _are_weights(params: Any) -> Any:
+    """Which leaves of a tree are weights: those of two axes or more."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _inside_ball(max_norm: Array | float) -> optax.GradientTransformation:
+    """Changes an update so that after it each unit's weights are in the ball of that radius."""
+
+    def moved(update: Array, weights: Array) -> Array:
+        if weights.ndim < 2:
+            return update
+        project = jax.vmap(optax.projections.projection_l2_ball, (-1, None), -1)
+        return project(weights + update, max_norm) - weights
+
+    return optax.stateless(lambda updates, params: jax.tree.map(moved, updates, params))

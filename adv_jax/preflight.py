@@ -10,7 +10,7 @@ from flax.errors import FlaxError
 from adv_jax.config import ConfigError, Replica, leaves, with_values
 from adv_jax.data import DataError, Dataset
 from adv_jax.experiment import Experiment
-from adv_jax.types import Variables
+from adv_jax.types import LogitsFn, Variables
 
 
 def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -51,6 +51,7 @@ def check_parts(
     dataset: Dataset,
     rows: Mapping[str, np.ndarray],
     replica: Replica,
+    sources: Mapping[str, LogitsFn],
 ) -> None:
     """Traces all that a replica will run: what a part refuses shows before anything is written.
 
@@ -58,7 +59,7 @@ def check_parts(
       ConfigError: an unknown name or setting, or the part's own words.
     """
     # A shard has to ask which one it is, and only knows on its device.
-    experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset)
+    experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
     arrays = dataset.arrays()
     mine = {name: values[0] for name, values in rows.items()}
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}

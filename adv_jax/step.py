@@ -78,13 +78,14 @@ def make_step(
     Args:
       objective: (variables, batch, *, key) -> (loss f32[], (model_state, metrics)), with the
         model, the attack and the numbers bound.
-      optimizer: any optax transformation.
+      optimizer: any optax transformation; one that takes the loss gets it, as `value`.
       shards: devices that share each batch. With more than one, the step must run inside
         `over_devices`, `shards` neighbours of which average gradients, model state and metrics.
 
     Returns:
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics have "loss".
     """
+    update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = state.key
@@ -100,7 +101,7 @@ def make_step(
         metrics = {"loss": value, **metrics}
         if shards > 1:
             grads, model_state, metrics = mean_over_shards((grads, model_state, metrics), shards)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = update(grads, state.opt_state, state.params, value=metrics["loss"])
         return (
             state.replace(
                 step=state.step + 1,

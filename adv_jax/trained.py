@@ -8,7 +8,7 @@ import jax
 
 from adv_jax import inputs
 from adv_jax.checkpoint import Checkpoints, Restored
-from adv_jax.config import replicas
+from adv_jax.config import replicas, with_values
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
@@ -48,7 +48,8 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
         raise UserError(f"replica is {replica}; {allowed}")
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
-    experiment = Experiment(config, dataset)
+    # The attacks of its own evaluation are not asked for, and may need further runs.
+    experiment = Experiment(with_values(config, {"evaluation.attacks": {}}), dataset)
     like = jax.eval_shape(over_replicas(experiment.init), *initial(runs))
     restored = _restored(path / "checkpoints", like)
     run = jax.tree.map(lambda leaf: leaf[replica], restored.tree)

@@ -97,9 +97,9 @@ def test_adam_has_the_papers_constants_and_the_scheduled_rate():
 
 def test_other_schedules_count_epochs_too():
     halved = {
-        "name": "piecewise_constant_schedule",
-        "init_value": 0.1,
-        "boundaries_and_scales": {2: 0.5},
+        "name": "piecewise_constant",
+        "values": (0.1, 0.05),
+        "boundaries": (2,),
     }
     decayed = {
         "name": "exponential_decay",

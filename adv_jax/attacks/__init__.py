@@ -20,6 +20,7 @@ from adv_jax.attacks.noise import gaussian_noise, sign_noise, uniform_noise
 from adv_jax.attacks.pgd import pgd
 from adv_jax.attacks.rubbish import rubbish
 from adv_jax.attacks.square import square
+from adv_jax.attacks.transferred import transferred
 from adv_jax.attacks.virtual_adversarial import virtual_adversarial
 
 # What a config may name: functions of the common signature.
@@ -39,6 +40,7 @@ __all__ = [
     "rubbish",
     "sign_noise",
     "square",
+    "transferred",
     "uniform_noise",
     "virtual_adversarial",
 ]

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
-from adv_jax import norms
+from adv_jax import losses, norms
 from adv_jax.types import Array, Bounds, LogitsFn, Norm
 
 Tree = TypeVar("Tree")
@@ -126,10 +125,7 @@ def classes(y: Array) -> Array:
 
 def cross_entropy(logits: Array, y: Array) -> Array:
     """Cross-entropy of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
-    labels = checked_labels(y, logits)
-    if labels.ndim == 2:
-        return optax.softmax_cross_entropy(logits, labels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses.cross_entropy(logits, checked_labels(y, logits))
 
 
 def margin(logits: Array, y: Array) -> Array:
@@ -161,23 +157,32 @@ def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Ascent
     return Ascent(rows, logits, gradient.astype(norms.working_dtype(x.dtype)))
 
 
-def loss_gradient(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool) -> Array:
-    """Gradient, by x, of the cross-entropy of y, or of minus it if targeted: f32[B, *D].
+def loss_gradient(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    targeted: bool,
+    loss: str = "cross_entropy",
+) -> Array:
+    """Gradient, by x, of the loss of y, or of minus it if targeted: f32[B, *D].
 
     Args:
       y: i32[B], f32[B, K], or None: what the model predicts at x, in the same forward pass.
+      loss: a name of `losses.LOSSES`.
 
     Raises:
-      ValueError: logits or labels of a wrong shape; targeted without y.
+      ValueError: logits or labels of a wrong shape; an unknown loss; targeted without y.
     """
     if targeted and y is None:
         raise ValueError("targeted=True needs y, the class to reach, got y=None")
-    sign = -1 if targeted else 1
+    sign, row_loss = -1 if targeted else 1, losses.loss_fn(loss)
 
-    def loss(logits, y):
-        return sign * cross_entropy(logits, jnp.argmax(logits, axis=1) if y is None else y)
+    def climbed(logits, y):
+        labels = jnp.argmax(logits, axis=1) if y is None else checked_labels(y, logits)
+        return sign * row_loss(logits, labels)
 
-    return ascent(loss, logits_fn, x, y).gradient
+    return ascent(climbed, logits_fn, x, y).gradient
 
 
 def moved(x: Array, r: Array) -> Array:

@@ -15,17 +15,19 @@ def fgsm(
     *,
     eps: ArrayLike,
     norm: Norm = "linf",
+    length: Norm | None = None,
+    loss: str = "cross_entropy",
     bounds: Bounds | None = None,
     targeted: bool = False,
     constant: bool = True,
     key: Key | None = None,
 ) -> Array:
-    """One step of length eps up the cross-entropy, the best one if the loss were linear.
+    """One step of length eps up the loss, the best one if the loss were linear.
 
-        x_adv = x + eps * argmax_{||r|| <= 1} <grad_x loss(x, y), r>
+        x_adv = x + eps * u,   u = argmax_{||r|| <= 1} <grad_x loss(x, y), r>
 
     linf is the fast gradient sign method, x + eps * sign(grad). l2, linf and l1 are Huang's
-    Adv_Loss, and linf with eps = c / sqrt(d) is his Adv_Loss_Sign of l2 length c. linf, l2 and
+    Adv_Loss, and linf with the length l2 is his Adv_Loss_Sign, x + eps * u / ||u||_2. linf, l2 and
     rms are Maronas' SGN, 1N and qN (28N on MNIST) with eps = tau. Where the gradient is exactly
     0, as behind a softmax that float32 rounds to 1, x stays as it is.
 
@@ -34,9 +36,12 @@ def fgsm(
       x: f[B, *D], inside `bounds`.
       y: i32[B] or f32[B, K], the label to leave (or to reach); None: the model's own prediction.
       eps: length of the step, f32[] or f32[B], >= 0, in units of x and of the norm.
-      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      norm: of the unit ball: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      length: the norm in which eps is measured; None: `norm`.
+      loss: what is climbed: "cross_entropy" of a softmax, or "binary_cross_entropy" of K logistic
+        outputs (`adv_jax.losses`).
       bounds: (lo, hi) of an input value; None: no clipping, as in the papers.
-      targeted: y is the class to reach: go down its cross-entropy.
+      targeted: y is the class to reach: go down its loss.
       constant: the result carries no gradient. Else the perturbation is differentiated by what
         logits_fn closes over, as Theano did unless told otherwise; a sign has no derivative.
       key: not used; every attack accepts one.
@@ -45,8 +50,8 @@ def fgsm(
       f[B, *D] in the dtype of x.
 
     Raises:
-      ValueError: unknown norm; x, y, eps or the logits of a wrong shape, dtype or range, see
-        `adv_jax.attacks.contract`; targeted without y.
+      ValueError: unknown norm or loss; x, y, eps or the logits of a wrong shape, dtype or range,
+        see `adv_jax.attacks.contract`; targeted without y.
 
     Sources: Goodfellow, Shlens & Szegedy 2015, sec. 4; Huang et al. 2015, sec. 6.1.1; Maronas
     2016, eq. 56, 58, 59 (printed without tau).
@@ -58,9 +63,11 @@ def fgsm(
     """
     del key
     x = checked(logits_fn, x, y, bounds)
-    eps = radius(eps, x, norm, bounds)
-    gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
-    return _perturbed(x, eps * norms.dual(gradient, norm), bounds, constant=constant)
+    eps = radius(eps, x, length or norm, bounds)
+    unit = norms.dual(loss_gradient(logits_fn, x, y, targeted=targeted, loss=loss), norm)
+    if length is not None:
+        unit = norms.rescaled(unit, length)
+    return _perturbed(x, eps * unit, bounds, constant=constant)
 
 
 def raw_gradient(

@@ -24,7 +24,7 @@ import numpy as np
 from adv_jax.data.dataset import DataError
 from adv_jax.types import Bounds
 
-__all__ = ["contrast_norm", "grey", "standardize", "zca"]
+__all__ = ["contrast_norm", "grey", "pixel_scale", "standardize", "zca"]
 
 _BLOCK = 1000  # rows at a time where float64 would need too much memory for all
 _SMALLEST_NORM = 1e-8
@@ -137,6 +137,22 @@ def grey() -> Fit:
     return fit
 
 
+def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
+    """Bytes in other units: x' = (255 x - mean) / divisor, x = byte / 255. Nothing is fitted.
+
+    Source: Huang et al. 2015, sec. 7: MNIST / 256; CIFAR-10 less 117, / 256.
+
+    Raises:
+      DataError: `mean` is no number, or `divisor` none above 0.
+    """
+    if not _is_number(mean) or not _is_number(divisor) or divisor <= 0:
+        raise DataError(
+            f"mean and divisor of pixel_scale: {mean!r} and {divisor!r} found, allowed are a "
+            "number and a number above 0"
+        )
+    return lambda x: _PixelScale(np.array(mean, np.float64), np.array(divisor, np.float64))
+
+
 def restored(name: str, arrays: Mapping[str, np.ndarray]) -> Transform:
     """The transform that the fit of `name` once gave, of its arrays; {} if it has none.
 
@@ -207,9 +223,26 @@ class _Grey(NamedTuple):
         return bounds
 
 
+class _PixelScale(NamedTuple):
+    """mean, divisor: f64[]."""
+
+    mean: np.ndarray
+    divisor: np.ndarray
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return _by_blocks(lambda rows: (255.0 * rows - self.mean) / self.divisor, x, x.shape[1:])
+
+    def bounds(self, bounds: Bounds | None) -> Bounds | None:
+        if bounds is None:
+            return None
+        lo, hi = (float((255.0 * bound - self.mean) / self.divisor) for bound in bounds)
+        return lo, hi
+
+
 _KINDS = {
     "contrast_norm": _ContrastNorm,
     "grey": _Grey,
+    "pixel_scale": _PixelScale,
     "standardize": _Standardization,
     "zca": _Whitening,
 }

@@ -38,7 +38,7 @@ def scale_of(attack: Attack) -> str:
 
 
 def norm_of(attack: Attack) -> str | None:
-    """The name of an attack's norm, bound or by default; None: it has none.
+    """The name of the norm in which an attack's size is measured; None: it has none.
 
     Raises:
       ValueError: unknown norm.
@@ -47,10 +47,12 @@ def norm_of(attack: Attack) -> str | None:
     >>> norm_of(partial(attacks.fgsm, norm=2)), norm_of(attacks.raw_gradient)
     ('l2', None)
     """
-    parameter = inspect.signature(attack).parameters.get("norm")
-    if parameter is None or parameter.default in (None, inspect.Parameter.empty):
-        return None
-    return norms.canonical(parameter.default)
+    parameters = inspect.signature(attack).parameters
+    for name in ("length", "norm"):
+        default = parameters[name].default if name in parameters else None
+        if default not in (None, inspect.Parameter.empty):
+            return norms.canonical(default)
+    return None
 
 
 def is_targeted(attack: Attack) -> bool:

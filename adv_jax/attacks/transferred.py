@@ -1,0 +1,44 @@
+"""Perturbations that were found on another model."""
+
+from jax.typing import ArrayLike
+
+from adv_jax.attacks.contract import checked, labels_at
+from adv_jax.types import Array, Attack, Key, LogitsFn
+
+
+def transferred(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    source_fn: LogitsFn,
+    attack: Attack,
+    eps: ArrayLike,
+    key: Key | None = None,
+) -> Array:
+    """What `attack` finds on the model `source_fn`, to be shown to `logits_fn`.
+
+    Args:
+      source_fn: f32[B, *D] -> f32[B, K], the model that is attacked.
+      attack: (logits_fn, x, y, *, eps, key) -> x_adv.
+      eps: its size, f32[] or f32[B].
+      logits_fn: the model that is shown the result: only asked for labels where y is None.
+      x, y, key: as in `fgsm`.
+
+    Returns:
+      f[B, *D] in the dtype of x.
+
+    Raises:
+      ValueError: as `attack` does.
+
+    Sources: Szegedy et al. 2014, sec. 4.2; the fixed adversarial set of Huang et al. 2015, sec. 7.
+
+    >>> import jax.numpy as jnp
+    >>> from adv_jax.attacks import fgsm
+    >>> source, model = jnp.array([[1., -1.], [2., 0.]]), jnp.array([[1., 0.], [0., 1.]])
+    >>> transferred(lambda x: x @ model, jnp.array([[.5, .5]]), jnp.array([0]),
+    ...             source_fn=lambda x: x @ source, attack=fgsm, eps=.1)
+    Array([[0.4, 0.4]], dtype=float32)
+    """
+    x = checked(logits_fn, x, y)
+    return attack(source_fn, x, labels_at(logits_fn, x, y), eps=eps, key=key)

@@ -1,0 +1,34 @@
+"""Random crops and mirror images, drawn anew for each batch on the device."""
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.types import Array, Key
+
+
+def center_crop(x: Array, shape: tuple[int, ...]) -> Array:
+    """The middle of each image: f[B, H, W, C] -> f[B, *shape]; an odd pixel more is cut at the end.
+
+    >>> import numpy as np
+    >>> center_crop(np.arange(4.).reshape(1, 1, 4, 1), (1, 2, 1)).ravel()
+    array([1., 2.])
+    """
+    top, left = ((old - new) // 2 for old, new in zip(x.shape[1:3], shape, strict=False))
+    return x[:, top : top + shape[0], left : left + shape[1]]
+
+
+def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
+    """A part of each image, each as likely: f[B, H, W, C] -> f[B, *shape]."""
+
+    def crop(key: Key, image: Array) -> Array:
+        last = [old - new for old, new in zip(image.shape, shape, strict=True)]
+        start = jax.random.randint(key, (len(last),), 0, jnp.array(last) + 1)
+        return jax.lax.dynamic_slice(image, start, shape)
+
+    return jax.vmap(crop)(jax.random.split(key, len(x)), x)
+
+
+def random_mirror(key: Key, x: Array) -> Array:
+    """Each image f[B, H, W, C] as it is or, as likely, with left and right changed over."""
+    flips = jax.random.bernoulli(key, shape=(len(x), 1, 1, 1))
+    return jnp.where(flips, x[:, :, ::-1], x)

@@ -1,0 +1,54 @@
+"""Stages of convolutions and poolings, and full layers: the CIFAR-10 nets of the papers."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from adv_jax.models.layered import Layer, Layered
+from adv_jax.types import Array
+
+
+class ConvNet(Layered):
+    """Convolutions that keep the size, a pooling after each stage of them, full layers.
+
+    A pooling takes the largest of 3 x 3 pixels in steps of 2, partial ones at the end: 32 x 32
+    pixels become 16 x 16. Takes f[B, H, W, C].
+
+    stages: the maps of each convolution, stage by stage. ((128, 128, 128), (256, 256, 256)) with
+      kernel_size 3 is Huang's net, ((96,), (128,), (256,)) with 5 that of Srivastava et al.
+    kernel_size: a convolution's weights along each axis.
+    units: of the full layers.
+    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Layered`; dropout is
+      of the input, of each convolution (after its pooling, if it has one) and of each full layer.
+
+    Raises:
+      ValueError: x is no batch of images f[B, H, W, C].
+
+    Sources: Huang et al. 2015, sec. 7; Srivastava et al. 2014, with the pooling of their program.
+    """
+
+    stages: Sequence[Sequence[int]] = ((128, 128, 128), (256, 256, 256))
+    kernel_size: int = 3
+    units: Sequence[int] = (2048, 2048)
+
+    def _hidden_layers(self) -> list[Layer]:
+        maps = [
+            (count, _pooled if i == len(stage) else _unpooled)
+            for stage in self.stages
+            for i, count in enumerate(stage, start=1)
+        ]
+        return [
+            *(
+                self._convolution(number, count, self.kernel_size, "SAME", pool)
+                for number, (count, pool) in enumerate(maps, start=1)
+            ),
+            *(self._full(number, count) for number, count in enumerate(self.units, len(maps) + 1)),
+        ]
+
+
+def _pooled(x: Array) -> Array:
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+
+
+def _unpooled(x: Array) -> Array:
+    return x

@@ -1,0 +1,116 @@
+"""Hidden layers in a row, and a layer of logits: what such nets have in common."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+from flax.linen.initializers import Initializer
+
+from adv_jax.models.activations import activation_fn
+from adv_jax.models.convolution import Conv, Padding
+from adv_jax.models.initializers import fan_in
+from adv_jax.types import Array
+
+Extras = dict[str, Array]
+Layer = Callable[[Array], Array]  # f[B, *D] -> f[B, *E]
+
+
+class Layered(nn.Module):
+    """A net that can be cut above any of its hidden layers, which a subclass says.
+
+    num_classes: K.
+    activation: of the hidden layers, a name of `activations.ACTIVATIONS`.
+    dropout: the probability that a value is dropped in training, of the input and of each hidden
+      layer; () for none. Those kept are scaled up, so that testing needs no change.
+    hidden_init, output_init: of the weights; biases begin at 0.
+    """
+
+    num_classes: int = 10
+    activation: str = "relu"
+    dropout: Sequence[float] = ()
+    hidden_init: Initializer = fan_in()
+    output_init: Initializer = fan_in()
+
+    def _hidden_layers(self) -> list[Layer]:
+        """What each hidden layer does to the activations below it."""
+        raise NotImplementedError
+
+    def _full(self, number: int, units: int) -> Layer:
+        """The hidden layer of that number, over all values of a row."""
+        dense = Flat(units, kernel_init=self.hidden_init, name=f"hidden{number}")
+        act = activation_fn(self.activation)
+        return lambda h: act(dense(h))
+
+    def _convolution(
+        self, number: int, maps: int, size: int, padding: Padding, pool: Layer
+    ) -> Layer:
+        """The hidden layer of that number, of images f[B, H, W, C]."""
+        kernel = (size, size)
+        conv = Conv(maps, kernel, padding, kernel_init=self.hidden_init, name=f"hidden{number}")
+        act = activation_fn(self.activation)
+        # Activations grow with their input, so pooling may come first, and they have less work.
+        return lambda h: act(pool(conv(h)))
+
+    def setup(self) -> None:
+        self.hidden = self._hidden_layers()
+        self.logits = Flat(self.num_classes, kernel_init=self.output_init)
+        if len(self.dropout) not in (0, len(self.hidden) + 1):
+            raise ValueError(
+                f"model.dropout has {len(self.dropout)} entries; allowed are 0 or "
+                f"{len(self.hidden) + 1}: one for the input and for each hidden layer"
+            )
+        self.drop = [nn.Dropout(rate) for rate in self.dropout]
+
+    def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
+        """f[B, *D] -> logits f[B, K], {"hidden1": f[B, *D_1], ...}, activations before dropout."""
+        h, extras = self._below(x, len(self.hidden), train=train)
+        return self._above(h, len(self.hidden), extras, train=train)
+
+    def represent(self, x: Array, *, layer: int, train: bool = False) -> tuple[Array, Extras]:
+        """The activations of a hidden layer, before dropout: f[B, *D] -> f[B, *D_layer], extras.
+
+        Raises:
+          ValueError: there is no such hidden layer.
+        """
+        return self._below(x, self._known(layer), train=train)
+
+    def classify(self, h: Array, *, layer: int, train: bool = False) -> tuple[Array, Extras]:
+        """What the net makes of a hidden layer's activations: f[B, *D_layer] -> logits, extras.
+
+        Raises:
+          ValueError: there is no such hidden layer.
+        """
+        return self._above(h, self._known(layer), {}, train=train)
+
+    def _below(self, h: Array, top: int, *, train: bool) -> tuple[Array, Extras]:
+        return self._through(h, range(1, top + 1), {}, train=train)
+
+    def _above(self, h: Array, top: int, extras: Extras, *, train: bool) -> tuple[Array, Extras]:
+        count = len(self.hidden)
+        h, extras = self._through(h, range(top + 1, count + 1), extras, train=train)
+        return self.logits(self._dropped(h, count, train=train)), extras
+
+    def _through(
+        self, h: Array, layers: Sequence[int], extras: Extras, *, train: bool
+    ) -> tuple[Array, Extras]:
+        """What these hidden layers make of h, and `extras` with the activations of each."""
+        for layer in layers:
+            h = self.hidden[layer - 1](self._dropped(h, layer - 1, train=train))
+            extras = extras | {f"hidden{layer}": h}
+        return h, extras
+
+    def _dropped(self, h: Array, layer: int, *, train: bool) -> Array:
+        return self.drop[layer](h, deterministic=not train) if self.drop else h
+
+    def _known(self, layer: int) -> int:
+        if not 1 <= layer <= len(self.hidden):
+            raise ValueError(
+                f"layer is {layer}; allowed are 1 to {len(self.hidden)}, the hidden layers"
+            )
+        return layer
+
+
+class Flat(nn.Dense):
+    """A full layer over all values of a row: f[B, *D] -> f[B, features]."""
+
+    def __call__(self, h: Array) -> Array:
+        return super().__call__(h.reshape(h.shape[0], -1))
