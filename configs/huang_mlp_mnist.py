@@ -10,14 +10,15 @@ fixed=WORKDIR of a finished run, whose model the Fixed column's examples are cra
 normal 100x100; dropout 200x200, half of the second layer's units dropped; goodfellow 500x500, on x
 and x + r; lwa 500x500, on x + r alone (Algorithm 2); lwa_rep 200x500, on h + r with h the first
 layer's activations (Algorithm 3). Inputs are bytes / 256, and sizes l2 lengths in these units,
-1.5 in the table. The evaluation has its columns: clean, fixed, adv_loss_sign, adv_loss, adv_alpha,
-and with the other lengths the curves of Fig. 1.
+1.5 in the table. The evaluation has its columns: clean, fixed, adv_loss_sign, adv_loss, adv_alpha.
+
+Not measured yet.
 
 Source: Huang et al. 2015, sec. 7.2. The nets' sizes are the paper's, which thus compares nets of
 different sizes. Optimiser, epochs, initial weights and the r of training, 1.7, are those of the
 authors' program, which has other results than the paper; so are Goodfellow's r, the sign at l2
 length 1.5, and the sum of both gradients, here their mean at twice the rate. It has no lwa_rep: the
-layer, the epochs of lwa and r at a tenth of the mean length of h are ours.
+layer, and epochs and r as of lwa, are ours.
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import Initializer, normal, variance_scaling, zeros_init
+from flax.linen.initializers import Initializer, he_uniform, normal, variance_scaling, zeros_init
 
-__all__ = ["fan_in", "gaussian", "sparse", "uniform", "zero"]
+__all__ = ["fan_in", "gaussian", "he", "sparse", "uniform", "zero"]
 
 
 def sparse(connections: int = 15) -> Initializer:
@@ -46,6 +46,14 @@ def uniform(scale: float) -> Initializer:
 def fan_in() -> Initializer:
     """N(0, 1 / number of inputs), as the ladder's reference code has it."""
     return variance_scaling(1.0, "fan_in", "normal")
+
+
+def he() -> Initializer:
+    """Uniform in +-sqrt(6 / number of inputs), which keeps the scale of ReLU layers.
+
+    Sources: He et al. 2015; Huang's authors' program for CIFAR-10.
+    """
+    return he_uniform()
 
 
 def zero() -> Initializer:
