@@ -65,7 +65,9 @@ def check_parts(
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
     try:
         run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
-        _check_model(config, experiment, run.state.variables, arrays["x"][:2], dataset.num_classes)
+        _check_model(
+            config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes
+        )
         run, _ = jax.eval_shape(experiment.epoch, run, arrays, mine)
         run, _ = jax.eval_shape(experiment.monitor, run, arrays, mine)
         jax.eval_shape(experiment.evaluate, run, arrays, mine)

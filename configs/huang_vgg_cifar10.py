@@ -9,10 +9,10 @@ finished run, whose model the Fixed column's examples are crafted on. There are 
 images: quick needs CIFAR-10 too, and is a narrow net for one epoch.
 
 Two stages of three convolutions of 128 and of 256 maps, each followed by pooling; full layers of
-2048, 2048 and 10 units. dropout drops half of both full layers' units, as lwa and lwa_rep do. lwa_rep
-perturbs the first full layer's activations. Inputs are (byte - 117) / 256 of 28 x 28 pixels, cut at
-random in training and from the middle in tests; sizes are l2 lengths in these units, .5 in the
-table.
+2048, 2048 and 10 units. dropout drops half of both full layers' units, as lwa and lwa_rep do.
+lwa_rep perturbs the first full layer's activations. Inputs are (byte - 117) / 256 of 28 x 28
+pixels, cut at random in training and from the middle in tests; sizes are l2 lengths in these
+units, .5 in the table.
 
 Not measured yet.
 

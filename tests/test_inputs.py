@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from adv_jax import data, evaluate, inputs, train, trained
+from adv_jax import attacks, data, evaluate, inputs, train, trained
 from adv_jax.config import ConfigError, replicas
 from adv_jax.data import DataError, preprocessing
 from adv_jax.evaluate import command
@@ -257,3 +257,80 @@ def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_
 def test_models_of_different_inputs_are_not_evaluated_together(whitened, plain):
     with pytest.raises(UserError, match=r"plain has another data\.preprocess than"):
         command.run([str(whitened[0]), str(plain)], attack_names=["fgsm"], eps=[0.1])
+
+
+# Crops
+
+
+def cropped(size=20, **changes):
+    config = document()
+    config["data"]["crop"] = size
+    return config | changes
+
+
+def test_a_crop_is_at_random_in_training_and_the_middle_in_tests(digits, tmp_path):
+    loaded = load(cropped(), tmp_path)
+    np.testing.assert_array_equal(loaded.dataset.test.x, digits.test.x[:, 4:24, 4:24])
+    assert loaded.dataset.train.x.shape == digits.train.x.shape
+    result = train.run(cropped(), tmp_path / "run")
+    model = trained.load(tmp_path / "run")
+    assert model.dataset.test.x.shape == (150, 20, 20, 1)
+    # The model is that of the run's own figures.
+    wrong = model.logits_fn(model.dataset.test.x).argmax(1) != model.dataset.test.y
+    assert result["replicas"][0]["test_error"] == pytest.approx(float(wrong.mean()), abs=1e-6)
+
+
+def test_training_on_crops_sees_other_inputs_than_their_middle(digits, tmp_path, monkeypatch):
+    errors = train.run(cropped(epochs=4), tmp_path / "random")["replicas"]
+    middle = digits._replace(train=data.Arrays(digits.train.x[:, 4:24, 4:24], digits.train.y))
+    middle = middle._replace(test=data.Arrays(digits.test.x[:, 4:24, 4:24], digits.test.y))
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: middle)
+    fixed = train.run(document(epochs=4), tmp_path / "fixed")["replicas"]
+    assert errors[0]["confidence"] != fixed[0]["confidence"]
+
+
+@pytest.mark.parametrize("size", [29, 1000])
+def test_a_crop_larger_than_the_images_is_refused(tmp_path, size):
+    with pytest.raises(ConfigError, match=rf"data.crop is {size}; allowed are 0 .* \(28, 28, 1\)"):
+        train.run(cropped(size), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Trained models as sources of adversarial examples
+
+
+def with_source(path, **changes):
+    config = document(**changes)
+    attack = {"name": "fgsm", "norm": "l2"}
+    fixed = {"name": "transferred", "source_fn": str(path), "attack": attack}
+    own = {"name": "fgsm", "norm": "l2"}
+    return config | {"evaluation": {"attacks": {"fixed": fixed, "own": own}, "eps": (0.0, 1.0)}}
+
+
+def test_the_fixed_set_is_that_of_its_source_for_every_run(plain, tmp_path):
+    source = trained.load(plain)
+    x, y = source.dataset.test
+    x_adv = attacks.fgsm(source.logits_fn, x, y, eps=1.0, norm="l2")
+    for epochs in (2, 3):
+        workdir = tmp_path / f"run{epochs}"
+        curves = train.run(with_source(plain, epochs=epochs), workdir)["evaluation"]
+        wrong = trained.load(workdir).logits_fn(x_adv).argmax(1) != y
+        assert curves["fixed"]["error"][0][1] == pytest.approx(float(wrong.mean()), abs=1e-6)
+        assert curves["fixed"]["error"] != curves["own"]["error"]
+        assert curves["fixed"]["l2"][0][1] == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_run_outlives_the_source_of_its_evaluation(plain, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(plain, source)
+    train.run(with_source(source, epochs=1), tmp_path / "run")
+    shutil.rmtree(source)
+    assert trained.load(tmp_path / "run").about["epochs"] == 1
+
+
+def test_a_source_that_is_not_there_or_takes_other_inputs_is_refused(plain, whitened, tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        train.run(with_source(tmp_path / "nowhere"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"evaluation.attacks.fixed.source_fn is .*same inputs"):
+        train.run(with_source(whitened[0]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

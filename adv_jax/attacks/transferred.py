@@ -3,7 +3,7 @@
 from jax.typing import ArrayLike
 
 from adv_jax.attacks.contract import checked, labels_at
-from adv_jax.types import Array, Attack, Key, LogitsFn
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 
 def transferred(
@@ -14,16 +14,17 @@ def transferred(
     source_fn: LogitsFn,
     attack: Attack,
     eps: ArrayLike,
+    bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
     """What `attack` finds on the model `source_fn`, to be shown to `logits_fn`.
 
     Args:
       source_fn: f32[B, *D] -> f32[B, K], the model that is attacked.
-      attack: (logits_fn, x, y, *, eps, key) -> x_adv.
+      attack: (logits_fn, x, y, *, eps, bounds, key) -> x_adv.
       eps: its size, f32[] or f32[B].
       logits_fn: the model that is shown the result: only asked for labels where y is None.
-      x, y, key: as in `fgsm`.
+      x, y, bounds, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x.
@@ -40,5 +41,6 @@ def transferred(
     ...             source_fn=lambda x: x @ source, attack=fgsm, eps=.1)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    x = checked(logits_fn, x, y)
-    return attack(source_fn, x, labels_at(logits_fn, x, y), eps=eps, key=key)
+    x = checked(logits_fn, x, y, bounds)
+    y = labels_at(logits_fn, x, y)
+    return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key)

@@ -60,6 +60,11 @@ def of_the_prediction(attack: Callable) -> Callable:
     return lambda logits_fn, x, y, **options: attack(logits_fn, x, None, **options)
 
 
+def on_itself(logits_fn, x, y, **options) -> jax.Array:
+    """FGSM transferred from the model to itself."""
+    return attacks.transferred(logits_fn, x, y, source_fn=logits_fn, attack=attacks.fgsm, **options)
+
+
 def by_norm(name: str, norms: list[str], make: Callable = Row, **fields) -> dict[str, Row]:
     """A row for each norm; `options` besides the norm may be given."""
     attack, options = getattr(attacks, name), fields.pop("options", {})
@@ -73,6 +78,10 @@ SHORT_SEARCH = {"search_steps": 3, "initial_const": 1.0}
 DRAWS = {"draws": True, "needs_key": True}
 TABLE = {
     **by_norm("fgsm", NORMS),
+    "fgsm-sign-of-length-l2": Row(
+        attacks.fgsm, options={"length": "l2", "loss": "binary_cross_entropy"}, norm="l2"
+    ),
+    "transferred": Row(on_itself, norm="linf"),
     "raw_gradient": Row(attacks.raw_gradient, scale="tau"),
     "fgsm-l2-through": Row(
         attacks.fgsm, options={"norm": "l2", "constant": False}, norm="l2", constant=False

@@ -45,6 +45,66 @@ def test_raw_gradient_on_a_linear_model():
     np.testing.assert_allclose(down, [[2, 2, -1], [-1, -1, 0.5]], atol=1e-6)
 
 
+@pytest.mark.parametrize("length", ["l2", "l1", "rms", "linf"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_direction_of_one_norm_at_the_length_of_another(norm, length):
+    x, y = jnp.zeros((2, 3)), jnp.array([0, 1])
+    own = np.asarray(attacks.fgsm(linear, x, y, eps=1.0, norm=norm), np.float64)
+    x_adv = attacks.fgsm(linear, x, y, eps=1.5, norm=norm, length=length)
+    sizes = {
+        "l2": np.sqrt((own**2).sum(1)),
+        "l1": np.abs(own).sum(1),
+        "rms": np.sqrt((own**2).mean(1)),
+        "linf": np.abs(own).max(1),
+    }[length]
+    np.testing.assert_allclose(x_adv, 1.5 * own / sizes[:, None], rtol=1e-6)
+
+
+def test_the_length_counts_only_pixels_that_move():
+    # The third input has no weight: Adv_Loss_Sign of l2 length 1.5 moves two by 1.5 / sqrt(2).
+    still = lambda x: x @ jnp.float32([[1.0, -1.0], [2.0, 0.0], [0.0, 0.0]])
+    x_adv = attacks.fgsm(still, jnp.zeros((1, 3)), jnp.array([0]), eps=1.5, length="l2")
+    np.testing.assert_allclose(x_adv, [[-1.06066, -1.06066, 0.0]], atol=1e-5)
+
+
+def test_the_loss_of_logistic_outputs_is_climbed_by_name():
+    # sum_k of binary cross-entropies: grad = W (sigmoid(x W) - onehot(y)), by finite differences.
+    rng = np.random.default_rng(0)
+    x, y, tau = rng.normal(size=(4, 3)), np.array([0, 1, 1, 0]), 0.3
+
+    def loss(row, label):
+        p = oracles.sigmoid(row @ W)
+        t = np.eye(2)[label]
+        return -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum()
+
+    slopes = np.stack(
+        [
+            oracles.numerical_gradient(lambda r, k=k: loss(r, k), row)
+            for row, k in zip(x, y, strict=True)
+        ]
+    )
+    expected = x + tau * slopes / np.linalg.norm(slopes, axis=1, keepdims=True)
+    with jax.enable_x64(True):
+        found = attacks.fgsm(
+            linear, jnp.asarray(x), y, eps=tau, norm="l2", loss="binary_cross_entropy"
+        )
+        found = np.asarray(found)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="loss is 'mse'; allowed are binary_cross_entropy, cross"):
+        attacks.fgsm(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), eps=0.1, loss="mse")
+
+
+def test_transferred_examples_are_those_of_the_source_whoever_is_shown_them():
+    rng = np.random.default_rng(1)
+    x, y = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 1, 0, 1])
+    other = lambda x: x @ jnp.float32(rng.normal(size=(3, 2)))
+    attack = partial(attacks.fgsm, norm="l2")
+    expected = attack(linear, x, y, eps=0.7)
+    for shown in (linear, other):
+        found = attacks.transferred(shown, x, y, source_fn=linear, attack=attack, eps=0.7)
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_bounds_clip_last():
     # x + .3 * [-1, -1, 1] = [-.2, .6, 1.1], clipped to [0, 1].
     x = jnp.array([[0.1, 0.9, 0.8]])

@@ -178,6 +178,17 @@ def test_settings_that_are_none_are_refused_before_any_data_are_seen(name, setti
         getattr(preprocessing, name)(**settings)
 
 
+@pytest.mark.parametrize(("mean", "divisor"), [(0.0, 256.0), (117.0, 256.0), (128.0, 128.0)])
+def test_pixels_in_other_units_have_the_printed_range(mean, divisor):
+    # Huang et al.: MNIST / 256 ends at 255/256 = .99609, (CIFAR - 117) / 256 at [-.457, .539].
+    levels = (np.arange(256, dtype=np.float32) / 255).reshape(-1, 1, 1, 1)
+    transform = preprocessing.pixel_scale(mean=mean, divisor=divisor)(levels)
+    x = transform.apply(levels).ravel()
+    np.testing.assert_allclose(x, (np.arange(256) - mean) / divisor, atol=1e-7)
+    assert transform.bounds((0.0, 1.0)) == pytest.approx((x[0], x[-1]), abs=1e-7)
+    assert transform.bounds(None) is None
+
+
 def test_grey_of_what_is_grey_is_refused():
     with pytest.raises(DataError, match=r"grey: inputs of shape \(28, 28, 1\) found"):
         preprocessing.grey()(np.zeros((2, 28, 28, 1), np.float32))
