@@ -189,7 +189,12 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
     settings, labels = config["data"], dataset.train.y
     rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labelled": []}
     for replica in replicas:
-        train, valid = split(labels, num_valid=settings["num_valid"], seed=replica.seed)
+        train, valid = split(
+            labels,
+            num_valid=settings["num_valid"],
+            seed=replica.seed,
+            stratified=settings.get("stratified", False),
+        )
         subset = labelled_subset(
             labels[train],
             num_labels=settings["num_labels"] or len(train),

@@ -205,7 +205,7 @@ def test_config_imports_ml_collections_only(path):
 
 
 def test_third_parties_of_the_core_are_declared():
-    core, extras = declared(), declared("tfds", "tensorboard")
+    core, extras = declared(), declared("tfds", "tensorboard", "covtype")
     undeclared = [
         f"{path}:{i.line} imports {i.name}"
         for path, i in third_party("adv_jax")
