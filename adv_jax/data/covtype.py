@@ -62,13 +62,13 @@ def from_sklearn(dir: str = "") -> Dataset:
         ) from None
     try:
         home = Path(datasets.get_data_home(dir or None))
-        x, labels = datasets.fetch_covtype(data_home=str(home), return_X_y=True)
+        fetched = datasets.fetch_covtype(data_home=str(home), return_X_y=True)
     except _FETCHING as error:
         raise DataError(
             f"data.source: 'sklearn' found, but its covtype in {dir or 'its cache'} cannot be "
             f"fetched or read ({' '.join(str(error).split())}); the other source is 'files'"
         ) from None
-    folder = home / "covertype"
+    folder, (x, labels) = home / "covertype", map(np.asarray, fetched)
     if x.shape != (NUM_ROWS, NUM_FEATURES) or labels.shape != (NUM_ROWS,):
         raise DataError(
             f"{folder}: tables of {x.shape} and {labels.shape} found, allowed are "

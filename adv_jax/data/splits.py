@@ -91,9 +91,7 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
     return jax.random.permutation(jax.random.fold_in(key, epoch), jnp.arange(n, dtype=jnp.int32))
 
 
-def _rounds(
-    labels: np.ndarray, seed: int, stream: int, *, stratified: bool = False
-) -> np.ndarray:
+def _rounds(labels: np.ndarray, seed: int, stream: int, *, stratified: bool = False) -> np.ndarray:
     """i32[N], a random order in rounds: each takes one example of every class that has one left.
 
     stratified: a round takes the same share of every class.
