@@ -25,10 +25,21 @@ MODES = {
         *(
             f"{mode},model={model},sweep={sweep}"
             for mode in ("paper", "quick")
-            for model, sweep in (("A", "none"), ("B", "none"), ("B", "eps"))
+            for model, sweep in (("A", "none"), ("B", "none"), ("C", "none"), ("B", "eps"))
         ),
         "width=5",
         "quick,width=2000",
+    ],
+    "shallow_cifar10": ["", "model=A", "quick,model=A", "quick,model=B"],
+    "shallow_covtype": [
+        "",
+        *(
+            f"model={model},width={width},inputs={inputs}"
+            for model in ("A", "B")
+            for width, inputs in ((60, "raw"), (150, "standardized"))
+        ),
+        "quick,inputs=raw",
+        "quick,model=A",
     ],
     "ladder_mnist": [
         "",
@@ -57,6 +68,12 @@ MODES = {
         *(f"method={name}" for name in ("normal", "dropout", "lwa", "lwa_rep")),
     ],
 }
+NOT_EMBEDDED = {
+    "huang_vgg_cifar10": "tfds",
+    "ladder_cifar10": "tfds",
+    "shallow_cifar10": "tfds",
+    "shallow_covtype": "sklearn",
+}
 EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
 
 
@@ -66,19 +83,20 @@ def config_of(name: str, mode: str) -> dict:
     return (make(mode) if mode else make()).to_dict()
 
 
-def images(name: str, size: int, shape: tuple[int, ...]) -> data.Dataset:
-    """Images of noise, as many of each class, for training; the first 20 are for the test."""
+def noise(name: str, size: int, shape: tuple[int, ...], num_classes: int = 10) -> data.Dataset:
+    """Inputs of noise, as many of each class, for training; the first 20 are for the test."""
     x = np.random.default_rng(0).random((size, *shape), np.float32)
-    y = (np.arange(size) % 10).astype(np.int32)
+    y = (np.arange(size) % num_classes).astype(np.int32)
     parts = data.Arrays(x, y), data.Arrays(x[:20], y[:20])
-    return data.Dataset(name, "made up", {}, *parts, 10, (0.0, 1.0))
+    return data.Dataset(name, "made up", {}, *parts, num_classes, (0.0, 1.0))
 
 
 @pytest.fixture(scope="module")
 def datasets():
     return {
-        "mnist": images("mnist", 1200, (28, 28, 1)),
-        "cifar10": images("cifar10", 4000, (32, 32, 3)),
+        "mnist": noise("mnist", 1200, (28, 28, 1)),
+        "cifar10": noise("cifar10", 4000, (32, 32, 3)),
+        "covtype": noise("covtype", 700, (54,), num_classes=7),
     }
 
 
@@ -130,8 +148,8 @@ def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, d
     config = config_of(name, mode)
     dataset = datasets[config["data"]["name"]]
     assert config["experiment"] == name
-    embedded = "quick" in mode and name not in ("ladder_cifar10", "huang_vgg_cifar10")
-    assert config["data"]["source"] == ("embedded" if embedded else "tfds")
+    embedded = "embedded" if "quick" in mode else "tfds"
+    assert config["data"]["source"] == NOT_EMBEDDED.get(name, embedded)
     json.dumps(config)  # as config.json
     for path, value in leaves(config):
         assert all(isinstance(part, str | int | float | bool) for part in scalars(value)), path
@@ -159,6 +177,11 @@ def test_the_modes_differ_in_what_they_say():
     assert config_of("ladder_mnist", "noise=sgn")["objective"]["attack"]["eps"] == 0.00045
     assert config_of("shallow_mnist", "width=5")["model"]["features"] == (5,)
     assert config_of("shallow_mnist", "model=A")["objective"] == {"name": "cross_entropy"}
+    mixed = config_of("shallow_mnist", "model=C")["objective"]
+    assert mixed["attack"] == {"name": "gaussian_noise", "std": 0.25} and mixed["alpha"] == 0.5
+    for width in (60, 80, 100, 120, 150):  # Table 3.1
+        raw = config_of("shallow_covtype", f"inputs=raw,width={width}")
+        assert raw["model"]["features"] == (width,) and "preprocess" not in raw["data"]
     swept = replicas(config_of("shallow_mnist", "sweep=eps"))
     assert [r.overrides["objective.attack.eps"] for r in swept][:3] == [0.0, 0.05, 0.1]
     for name in MODES:
@@ -211,7 +234,10 @@ class Recorder(dict):
         ("huang_lenet_mnist", "quick"),
         ("huang_vgg_cifar10", "quick,method=lwa_rep"),
         ("shallow_mnist", "quick,model=A,width=5"),
+        ("shallow_mnist", "quick,model=C,width=5"),
         ("shallow_mnist", "quick,sweep=eps,width=5"),
+        ("shallow_cifar10", "quick"),
+        ("shallow_covtype", "quick,width=60"),
         ("ladder_mnist", "quick,labels=100,noise=sgn"),
         ("ladder_conv_mnist", "quick,noise=sgn"),
     ],

