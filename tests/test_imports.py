@@ -23,8 +23,9 @@ PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"
 MAY_IMPORT = {
     "main": {"config", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.command", "step"},
-    "report.command": {"config", "log", "report", "report.maronas", "report.thesis", "result"}
-    | {"trained", "workdir"},
+    "report.command": {"config", "log", "report", "report.huang", "report.maronas", "report.thesis"}
+    | {"result", "trained", "workdir"},
+    "report.huang": {"report", "workdir"},
     "report.maronas": {"attacks", "data", "evaluate", "report", "trained"},
     "report.thesis": {"attacks", "evaluate", "report", "trained", "workdir"},
     "evaluate.__main__": {"evaluate.command", "step"},

@@ -1,12 +1,17 @@
 """Random crops and mirror images, drawn anew for each batch on the device."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax.types import Array, Key
 
+Images = TypeVar("Images", Array, np.ndarray)
 
-def center_crop(x: Array, shape: tuple[int, ...]) -> Array:
+
+def center_crop(x: Images, shape: tuple[int, ...]) -> Images:
     """The middle of each image: f[B, H, W, C] -> f[B, *shape]; an odd pixel more is cut at the end.
 
     >>> import numpy as np

@@ -13,7 +13,7 @@ from typing import Any
 from adv_jax import trained
 from adv_jax.config import suggestion
 from adv_jax.log import print_table
-from adv_jax.report import maronas, thesis
+from adv_jax.report import huang, maronas, thesis
 from adv_jax.report.drawing import Drawing
 from adv_jax.result import provenance
 from adv_jax.types import UserError
@@ -21,7 +21,11 @@ from adv_jax.workdir import json_bytes, replace, writing
 
 Draw = Callable[..., Drawing]
 
-PAPERS: dict[str, dict[str, Draw]] = {"maronas": maronas.FIGURES, "thesis": thesis.FIGURES}
+PAPERS: dict[str, dict[str, Draw]] = {
+    "huang": huang.FIGURES,
+    "maronas": maronas.FIGURES,
+    "thesis": thesis.FIGURES,
+}
 
 
 def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "results") -> None:
