@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import data
@@ -81,8 +82,8 @@ def _cropped(dataset: Dataset, size: int) -> Dataset:
             f"data.crop is {size}; allowed are 0 (none) to the height and width of the inputs of "
             f"{dataset.name}, {shape}"
         )
-    x = augmentation.center_crop(dataset.test.x, (size, size, shape[2]))
-    return dataset._replace(test=dataset.test._replace(x=np.ascontiguousarray(x)))
+    x = augmentation.center_crop(jnp.asarray(dataset.test.x), (size, size, shape[2]))
+    return dataset._replace(test=dataset.test._replace(x=np.asarray(x)))
 
 
 def _fits(specs: Any) -> list[tuple[str, Fit]]:

@@ -1,22 +1,16 @@
 """Random crops and mirror images, drawn anew for each batch on the device."""
 
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from adv_jax.types import Array, Key
 
-Images = TypeVar("Images", Array, np.ndarray)
 
-
-def center_crop(x: Images, shape: tuple[int, ...]) -> Images:
+def center_crop(x: Array, shape: tuple[int, ...]) -> Array:
     """The middle of each image: f[B, H, W, C] -> f[B, *shape]; an odd pixel more is cut at the end.
 
-    >>> import numpy as np
-    >>> center_crop(np.arange(4.).reshape(1, 1, 4, 1), (1, 2, 1)).ravel()
-    array([1., 2.])
+    >>> center_crop(jnp.arange(4.).reshape(1, 1, 4, 1), (1, 2, 1)).ravel()
+    Array([1., 2.], dtype=float32)
     """
     top, left = ((old - new) // 2 for old, new in zip(x.shape[1:3], shape, strict=False))
     return x[:, top : top + shape[0], left : left + shape[1]]
