@@ -72,6 +72,28 @@ def test_it_is_the_correlation_of_scipy(size, padding):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch", [1, 6, 7, 8])
+@pytest.mark.parametrize(("channels", "maps"), [(32, 32), (40, 33), (31, 32)])
+def test_of_many_channels_value_and_gradients_equal_those_of_xla(x64, batch, channels, maps):
+    x, kernel = draw((batch, 5, 6, channels), (3, 2, channels, maps), dtype=np.float64)
+    found = value_and_gradients(lambda *a: conv(*a, padding="SAME"), x, kernel, ramp)
+    expected = value_and_gradients(lambda *a: xla_conv(*a, "SAME"), x, kernel, ramp)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_of_many_channels_second_derivatives_are_those_of_xla(x64):
+    x, kernel = draw((3, 4, 4, 32), (3, 3, 32, 32), dtype=np.float64)
+
+    def slope(conv):
+        first = lambda x: jnp.sin(conv(x, kernel)).sum()
+        return jax.jit(jax.grad(lambda x: (jax.grad(first)(x) ** 2).sum()))(x)
+
+    found = slope(lambda x, kernel: conv(x, kernel, padding="VALID"))
+    expected = slope(lambda x, kernel: xla_conv(x, kernel, "VALID"))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("size", [(5, 5), (1, 1), (2, 4)])
 @every_padding
 def test_value_and_gradients_equal_those_of_xla_in_float64(x64, size, padding):
@@ -146,6 +168,9 @@ def test_bfloat16_is_kept_and_sums_are_finer():
     np.testing.assert_array_equal(np.float32(by_kernel), 600)
     _, by_x, _ = both(one(1, 9, 9, 1), one(5, 5, 1, 10))
     assert float(by_x[0, 4, 4, 0]) == 250
+    y, _, by_kernel = both(one(6, 10, 10, 600), one(1, 1, 600, 32))
+    np.testing.assert_array_equal(np.float32(y), 600)
+    np.testing.assert_array_equal(np.float32(by_kernel), 600)
     assert y.dtype == by_kernel.dtype == by_x.dtype == jnp.bfloat16
     assert conv(one(1, 3, 3, 1), jnp.ones((1, 1, 1, 1)), padding="SAME").dtype == jnp.float32
 
