@@ -311,13 +311,16 @@ def test_the_fixed_set_is_that_of_its_source_for_every_run(plain, tmp_path):
     source = trained.load(plain)
     x, y = source.dataset.test
     x_adv = attacks.fgsm(source.logits_fn, x, y, eps=1.0, norm="l2")
+    lengths = np.linalg.norm((np.asarray(x_adv) - x).reshape(len(x), -1), axis=1)
+    # Of so small a net some rows have no living unit, and no gradient.
+    assert np.all((lengths == 0) | (np.abs(lengths - 1) < 1e-4)) and lengths.any()
     for epochs in (2, 3):
         workdir = tmp_path / f"run{epochs}"
         curves = train.run(with_source(plain, epochs=epochs), workdir)["evaluation"]
         wrong = trained.load(workdir).logits_fn(x_adv).argmax(1) != y
         assert curves["fixed"]["error"][0][1] == pytest.approx(float(wrong.mean()), abs=1e-6)
         assert curves["fixed"]["error"] != curves["own"]["error"]
-        assert curves["fixed"]["l2"][0][1] == pytest.approx(1.0, rel=1e-4)
+        assert curves["fixed"]["l2"][0][1] == pytest.approx(lengths.mean(), rel=1e-4)
 
 
 def test_a_run_outlives_the_source_of_its_evaluation(plain, tmp_path):
