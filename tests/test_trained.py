@@ -6,6 +6,7 @@ import runpy
 import shutil
 
 import jax
+import numpy as np
 import pytest
 
 from adv_jax import data, evaluate, train, trained
@@ -56,6 +57,15 @@ def contents(folder):
 def error_of(model):
     found = evaluate.clean(model.logits_fn, *map(jax.numpy.asarray, model.dataset.test))
     return 1 - float(found.accuracy)
+
+
+def test_the_variables_are_those_of_the_model(replicas):
+    model = trained.load(replicas[0], replica=1)
+    x = model.dataset.test.x[:7]
+    params = jax.tree.map(np.asarray, model.variables["params"])
+    dense = lambda h, layer: h @ params[layer]["kernel"] + params[layer]["bias"]
+    logits = dense(np.maximum(dense(x.reshape(7, -1), "hidden1"), 0), "logits")
+    np.testing.assert_allclose(model.logits_fn(x), logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("replica", [0, 1])

@@ -1,4 +1,4 @@
-"""The command line: `python -m adv_jax.report maronas.fig26 [--workdir=RUN] [--out=results]`.
+"""The command line: `python -m adv_jax.report maronas.fig26 [--workdir=RUN ...] [--out=OUT]`.
 
 Draws figures of papers: OUT/PAPER/FIGURE.png, and OUT/PAPER/FIGURE.json with the numbers in it.
 """

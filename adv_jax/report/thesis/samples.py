@@ -17,7 +17,7 @@ _NOISES: dict[str, Attack] = {
 
 
 def strip(run: Trained, seed: int = 0) -> Drawing:
-    """Fig. 3.5: a test image under FGSM (top) and under noise (bottom).
+    """Fig. 3.5: a test image under FGSM and, below, under noise.
 
     Args:
       run: a model of grey images and its data.

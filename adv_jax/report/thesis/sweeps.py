@@ -78,8 +78,8 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
     caption = (
         f"With {runs[0].width} units an eps of {best:g} is the most accurate on clean test data, "
         f"{100 * accuracy[best]:.2f} %, where {min(accuracy):g} has "
-        f"{100 * accuracy[min(accuracy)]:.2f} %. The thesis: eps from .05 to .3 (shaded) are good, .1 (dotted) is "
-        "best; confidence falls with eps."
+        f"{100 * accuracy[min(accuracy)]:.2f} %. The thesis: eps from .05 to .3 (shaded) "
+        "are good, .1 (dotted) is best; confidence falls with eps."
     )
     title = f"3.3: eps of the training; {runs[0].width} hidden units, {runs[0].data}"
     figure = _figure(title, "training eps (units of the input)", lines)
