@@ -45,6 +45,26 @@ MODES = {
     ],
     "ladder_conv_mnist": ["", "quick", "net=fc", "training=supervised", "table=15", "table=26"],
     "ladder_cifar10": ["", "quick", "training=supervised", "table=16", "table=28"],
+    "backprop_mnist": [
+        "",
+        "quick",
+        *(f"activation={act},width={w}" for act, w in (("sigmoid", 400), ("tanh", 1200))),
+        "quick,method=plain,width=400",
+        "method=dropout",
+    ],
+    "backprop_cifar10": [
+        "",
+        "quick",
+        *(
+            f"quick,net={net},method={method},preprocess={preprocess}"
+            for net, method, preprocess in (
+                ("fc", "adversarial", "simple"),
+                ("fc", "adversarial_dropout", "zca"),
+                ("conv", "dropout", "zca"),
+            )
+        ),
+        "net=fc,method=plain",
+    ],
 }
 EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
 
@@ -111,12 +131,11 @@ def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, d
     config = config_of(name, mode)
     dataset = datasets[config["data"]["name"]]
     assert config["experiment"] == name
-    embedded = "quick" in mode and name != "ladder_cifar10"
+    embedded = "quick" in mode and not name.endswith("cifar10")
     assert config["data"]["source"] == ("embedded" if embedded else "tfds")
     json.dumps(config)  # as config.json
     for path, value in leaves(config):
-        parts = value if isinstance(value, tuple) else (value,)
-        parts = [v for part in parts for v in (part.values() if isinstance(part, dict) else [part])]
+        parts = jax.tree.leaves(value, is_leaf=lambda part: not isinstance(part, tuple | dict))
         assert all(isinstance(part, str | int | float | bool) for part in parts), path
     config = shrunk(config)
     validate(config)
@@ -172,6 +191,10 @@ class Recorder(dict):
         self._seen.add(f"{self._prefix}{key}")
         return super().__getitem__(key)
 
+    def get(self, key, default=None):
+        self._seen.add(f"{self._prefix}{key}")
+        return super().get(key, default)
+
     def items(self):
         frame = sys._getframe(1)
         asked_by = frame.f_globals["__name__"]
@@ -188,6 +211,8 @@ class Recorder(dict):
         ("shallow_mnist", "quick,sweep=eps,width=5"),
         ("ladder_mnist", "quick,labels=100,noise=sgn"),
         ("ladder_conv_mnist", "quick,noise=sgn"),
+        ("backprop_mnist", "quick,method=adversarial"),
+        ("backprop_cifar10", "quick,net=fc,method=adversarial_dropout,preprocess=simple"),
     ],
 )
 def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, capsys, monkeypatch):
