@@ -216,10 +216,13 @@ class Experiment:
         )
         return {**variables, **jax.tree.map(lambda s: s.mean(0), stats)}
 
+    def final_variables(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
+        """Those of the final (or best) model, as it is tested."""
+        return self.test_variables(run.best or run.state.variables, arrays, rows)
+
     def logits_fn(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
         """The final (or best) model, as it is tested."""
-        variables = self.test_variables(run.best or run.state.variables, arrays, rows)
-        return _logits_fn(self.apply, variables)
+        return _logits_fn(self.apply, self.final_variables(run, arrays, rows))
 
     def evaluate(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> evaluate.Curves:
         """Clean measures and curves under attack of the final (or best) model on the test set."""

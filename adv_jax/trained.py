@@ -12,7 +12,7 @@ from adv_jax.config import replicas, with_values
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
-from adv_jax.types import Array, LogitsFn, UserError
+from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
 from adv_jax.workdir import read_config
 
 
@@ -21,12 +21,15 @@ class Trained(NamedTuple):
 
     logits_fn: f32[B, *D] -> f32[B, K], the model that the run's own evaluation takes: of the
       lowest validation error if there is a validation set, else the last; in float32.
+    apply: that model; variables: its own.
     dataset: what it was trained and is tested on, preprocessed.
     about: for documents: the experiment, the data and their preprocessing, the seed, the overrides
       and the epochs.
     """
 
     logits_fn: LogitsFn
+    apply: Apply
+    variables: Variables
     dataset: Dataset
     about: dict[str, Any]
 
@@ -57,11 +60,11 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
     # As in training: accelerators would round a float32 product to 10 bits or less.
     arrays = jax.tree.map(jax.numpy.asarray, dataset.arrays())
     with jax.default_matmul_precision("float32"):
-        model = experiment.logits_fn(run, arrays, mine)
+        variables = experiment.final_variables(run, arrays, mine)
 
     def logits_fn(x: Array) -> Array:
         with jax.default_matmul_precision("float32"):
-            return model(x)
+            return experiment.apply(variables, x).logits
 
     about = {
         "experiment": config["experiment"],
@@ -73,7 +76,7 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         "epochs": restored.epoch,
         "best_epoch": int(run.best_epoch) or None,
     }
-    return Trained(logits_fn, dataset, about)
+    return Trained(logits_fn, experiment.apply, variables, dataset, about)
 
 
 def _restored(checkpoints: Path, like: Any) -> Restored:

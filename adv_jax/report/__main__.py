@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from adv_jax.report import command
 from adv_jax.step import use_cores
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run that a figure draws")
+_WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
 _OUT = flags.DEFINE_string("out", "results", "where to write")
 _LIST = flags.DEFINE_bool("list", False, "say what there is to draw")
 
@@ -23,7 +23,8 @@ def main(argv: list[str]) -> None:
         return
     use_cores()
     try:
-        command.run(argv[1:], workdir=_WORKDIR.value, out=_OUT.value)
+        workdirs = [part for value in _WORKDIR.value for part in value.split(",")]
+        command.run(argv[1:], workdirs=workdirs, out=_OUT.value)
     except ValueError as error:
         sys.exit(f"error: {str(error).partition(chr(10))[0]}")
     except KeyboardInterrupt:

@@ -1,13 +1,19 @@
-"""Figures of papers by name: each a PNG, and a JSON of the numbers in it."""
+"""Figures of papers by name: each a PNG, and a JSON of the numbers in it.
+
+What a figure draws, the parameters of its function say: `run`, the model of one run; `workdirs`,
+several runs; neither, nothing that was trained.
+"""
 
 import inspect
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from adv_jax import trained
 from adv_jax.config import suggestion
-from adv_jax.report import maronas
+from adv_jax.log import print_table
+from adv_jax.report import maronas, nokland
 from adv_jax.report.drawing import Drawing
 from adv_jax.result import provenance
 from adv_jax.types import UserError
@@ -15,33 +21,38 @@ from adv_jax.workdir import json_bytes, replace, writing
 
 Draw = Callable[..., Drawing]
 
-PAPERS: dict[str, dict[str, Draw]] = {"maronas": maronas.FIGURES}
+PAPERS: dict[str, dict[str, Draw]] = {"maronas": maronas.FIGURES, "nokland": nokland.FIGURES}
 
 
-def run(names: Sequence[str], *, workdir: str | None = None, out: str = "results") -> None:
+def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "results") -> None:
     """Draws figures and writes OUT/PAPER/FIGURE.png and .json for each, all at the end.
 
     Args:
       names: PAPER.FIGURE, of those that `lines` has.
-      workdir: of the run that a figure draws.
+      workdirs: of the runs that a figure draws.
       out: the folder.
 
     Raises:
       UserError: an unknown name (the nearest is suggested), a run that is missing or that no
-        figure takes, or what `trained.load` refuses.
+        figure takes, or what `trained.load` or a figure refuses.
     """
     chosen = {name: _figure(name) for name in names}
     if not chosen:
         raise UserError(f"figure is missing; allowed are {', '.join(_figures())}")
     of_run = [name for name, draw in chosen.items() if takes_run(draw)]
-    if of_run and workdir is None:
+    given = ", ".join(workdirs)
+    if of_run and not workdirs:
         raise UserError(f"workdir is missing; {of_run[0]} draws what a run has learnt")
-    if workdir is not None and not of_run:
+    if workdirs and not of_run:
         takers = ", ".join(name for name, draw in _figures().items() if takes_run(draw))
-        raise UserError(f"workdir is {workdir}; {', '.join(chosen)} draws no run, only {takers}")
-    model = {"run": trained.load(workdir)} if workdir is not None else {}
-    drawings = {name: draw(**model if takes_run(draw) else {}) for name, draw in chosen.items()}
+        raise UserError(f"workdir is {given}; {', '.join(chosen)} draws no run, only {takers}")
+    for name, draw in chosen.items():
+        if "run" in _parameters(draw) and len(workdirs) > 1:
+            raise UserError(f"workdir is {given}; {name} draws one run")
+    drawings = {name: draw(**_runs(draw, workdirs)) for name, draw in chosen.items()}
     for name, drawing in drawings.items():
+        if drawing.table is not None:
+            print_table(*drawing.table)
         print(f"{name}: {drawing.document['caption']}")
         for path, content in _files(name, drawing, Path(out)).items():
             with writing(path.parent):
@@ -53,14 +64,26 @@ def run(names: Sequence[str], *, workdir: str | None = None, out: str = "results
 def lines() -> Iterator[str]:
     """What there is to draw, a line each."""
     for name, draw in _figures().items():
-        needs = " (--workdir)" if takes_run(draw) else ""
+        several = "workdirs" in _parameters(draw)
+        needs = f" (--workdir{' ...' if several else ''})" if takes_run(draw) else ""
         first = str(inspect.getdoc(draw)).partition("\n")[0]
         yield f"{name:18}{first}{needs}"
 
 
 def takes_run(draw: Draw) -> bool:
-    """Whether a figure draws a run."""
-    return "run" in inspect.signature(draw).parameters
+    """Whether a figure draws what was trained."""
+    return not {"run", "workdirs"}.isdisjoint(_parameters(draw))
+
+
+def _runs(draw: Draw, workdirs: Sequence[str]) -> dict[str, Any]:
+    """What a figure takes of the runs."""
+    if "run" in _parameters(draw):
+        return {"run": trained.load(workdirs[0])}
+    return {"workdirs": workdirs} if takes_run(draw) else {}
+
+
+def _parameters(draw: Draw) -> Collection[str]:
+    return inspect.signature(draw).parameters.keys()
 
 
 def _figures() -> dict[str, Draw]:
@@ -77,10 +100,10 @@ def _figure(name: str) -> Draw:
 
 def _files(name: str, drawing: Drawing, out: Path) -> dict[Path, bytes]:
     paper, _, figure = name.partition(".")
-    png, path = io.BytesIO(), out / paper / figure
-    drawing.figure.savefig(png)
+    files = {}
+    if drawing.figure is not None:
+        png = io.BytesIO()
+        drawing.figure.savefig(png)
+        files[out / paper / f"{figure}.png"] = png.getvalue()
     document = {"paper": paper, "figure": figure, **drawing.document, **provenance()}
-    return {
-        path.with_suffix(".png"): png.getvalue(),
-        path.with_suffix(".json"): json_bytes(document),
-    }
+    return files | {out / paper / f"{figure}.json": json_bytes(document)}

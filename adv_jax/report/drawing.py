@@ -1,5 +1,6 @@
 """What the figure of a paper is: the drawing, and in words and numbers what it shows."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,16 +8,26 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 
-class Drawing(NamedTuple):
-    """A figure of a paper, drawn again.
+class Table(NamedTuple):
+    """A title, the names of the columns, and the rows."""
 
-    figure: Matplotlib's.
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Drawing(NamedTuple):
+    """A figure of a paper, drawn again, or a table.
+
+    figure: Matplotlib's; None: there is only the document.
     document: for JSON: "caption", a sentence or two; "settings", of which those that the paper
       leaves open are named in "chosen"; "seed" where numbers were drawn at random; and the numbers.
+    table: what the command prints besides the caption, if there is one.
     """
 
-    figure: Figure
+    figure: Figure | None
     document: dict[str, Any]
+    table: Table | None = None
 
 
 def canvas(

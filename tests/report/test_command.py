@@ -84,7 +84,7 @@ def test_the_results_in_the_repository_are_what_is_drawn(name, drawn_toys):
 
 
 def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
-    command.run(["maronas.fig23_24"], workdir=str(trained_run), out=str(tmp_path))
+    command.run(["maronas.fig23_24"], workdirs=[str(trained_run)], out=str(tmp_path))
     found = json.loads((tmp_path / "maronas" / "fig23_24.json").read_text())
     result = json.loads((trained_run / "result.json").read_text())
     assert found["test_error"]["clean"] == pytest.approx(result["replicas"][0]["test_error"])
@@ -105,11 +105,15 @@ def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
         ({"names": ["maronas.fig3", "huang.fig1"]}, "figure is 'huang.fig1'; allowed are"),
         ({"names": ["maronas.fig23_24"]}, "workdir is missing; maronas.fig23_24 draws what a run"),
         (
-            {"names": ["maronas.fig3"], "workdir": "here"},
+            {"names": ["maronas.fig3"], "workdirs": ["here"]},
             "workdir is here; maronas.fig3 draws no run, only maronas.fig23_24",
         ),
         (
-            {"names": ["maronas.fig23_24"], "workdir": "/nowhere"},
+            {"names": ["maronas.fig23_24"], "workdirs": ["a", "b"]},
+            "workdir is a, b; maronas.fig23_24 draws one run",
+        ),
+        (
+            {"names": ["maronas.fig23_24"], "workdirs": ["/nowhere"]},
             "workdir /nowhere has no config.json",
         ),
     ],
@@ -140,10 +144,13 @@ def test_mistakes_on_the_command_line_are_one_line_and_a_status(tmp_path):
 def test_the_list_has_a_line_for_each_figure():
     listed = list(command.lines())
     assert [line.split()[0] for line in listed] == [
-        f"maronas.{n}" for n in command.PAPERS["maronas"]
+        f"{paper}.{name}" for paper, figures in command.PAPERS.items() for name in figures
     ]
     assert [line for line in listed if line.endswith(" (--workdir)")] == [
         line for line in listed if line.startswith("maronas.fig23_24")
+    ]
+    assert "nokland.fig1" in [
+        line.split()[0] for line in listed if line.endswith(" (--workdir ...)")
     ]
     assert listed[0] == (
         "maronas.fig3      Fig. 3: plain gradient descent and momentum in a narrow valley."
