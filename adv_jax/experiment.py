@@ -189,8 +189,11 @@ class Experiment:
             )
             if patience := self._config["patience"]:
                 stopped |= epoch - run.best_epoch >= patience
-        if stop := self._config.get("stop"):
-            metrics["train_error"] = 1 - on_training_set("train")
+        stop, count = self._config.get("stop"), len(rows["train"])
+        if stop or self._config.get("monitor_train"):
+            # Of whole images, so that a rule to stop meets the fraction that it names.
+            metrics["train_error"] = jnp.round(count * (1 - on_training_set("train"))) / count
+        if stop:
             stopped |= _is_done(stop, run.state, metrics)
         return run._replace(stopped=stopped), metrics
 

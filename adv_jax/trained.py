@@ -12,7 +12,7 @@ from adv_jax.config import replicas, with_values
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
-from adv_jax.types import Array, LogitsFn, UserError, Variables
+from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
 from adv_jax.workdir import read_config
 
 
@@ -21,13 +21,14 @@ class Trained(NamedTuple):
 
     logits_fn: f32[B, *D] -> f32[B, K], the model that the run's own evaluation takes: of the
       lowest validation error if there is a validation set, else the last; in float32.
-    variables: of that model.
+    apply: that model; variables: its own.
     dataset: what it was trained and is tested on, preprocessed.
     about: for documents: the experiment, the data and their preprocessing, the seed, the overrides
       and the epochs.
     """
 
     logits_fn: LogitsFn
+    apply: Apply
     variables: Variables
     dataset: Dataset
     about: dict[str, Any]
@@ -75,7 +76,7 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         "epochs": restored.epoch,
         "best_epoch": int(run.best_epoch) or None,
     }
-    return Trained(logits_fn, variables, dataset, about)
+    return Trained(logits_fn, experiment.apply, variables, dataset, about)
 
 
 def _restored(checkpoints: Path, like: Any) -> Restored:

@@ -18,6 +18,7 @@ from adv_jax.config import leaves
 from adv_jax.types import UserError
 
 _FITTED = "preprocess.npz"
+_METRICS = "metrics.jsonl"
 
 
 class WorkdirError(UserError):
@@ -41,7 +42,7 @@ class Workdir:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
-        self._metrics = self.path / "metrics.jsonl"
+        self._metrics = self.path / _METRICS
         self._result = self.path / "result.json"
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ class Workdir:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
-        return [_parsed(self._metrics, line) for line in self._metrics.read_bytes().splitlines()]
+        return read_metrics(self.path)
 
     def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds one line of JSON each."""
@@ -125,6 +126,16 @@ def read_config(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise WorkdirError(f"workdir {path} has no config.json; allowed is the directory of a run")
     return _with_tuples(read_json(file))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of the run in a directory; nothing is locked.
+
+    Raises:
+      WorkdirError: a line is damaged.
+    """
+    file = path / _METRICS
+    return [_parsed(file, line) for line in file.read_bytes().splitlines()]
 
 
 def has_config(path: Path, config: Mapping[str, Any]) -> bool:

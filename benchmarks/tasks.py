@@ -10,6 +10,7 @@ PEAK_SIZE = 2048  # of the square product that stands for the machine's peak
 PEAK_STEPS = 4  # such products in one timed block
 EPS = 0.25  # of the fast gradient sign method, as in the shallow-net thesis
 ALPHA = 0.5  # share of the clean term in the adversarial mix
+BACKPROP_EPS = 0.08  # of adversarial back-propagation, as in its paper
 LADDER_NOISE = (0.3,) * 7
 LADDER_WEIGHTS = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
 
@@ -29,8 +30,9 @@ class Product(NamedTuple):
 class Task(NamedTuple):
     """One training step to be timed.
 
-    objective: "cross_entropy", "adversarial_mix" or "ladder"; the last has the ladder network as
-      its model, the others the MLP.
+    objective: "cross_entropy", "adversarial_mix" or "ladder"; or with ten logistic outputs
+      "backprop" or "adversarial_backprop". The ladder has the ladder network as its model, the
+      others the MLP.
     features: units of the hidden layers; the ladder's include the classes.
     batch_size: rows of each kind (the ladder has as many labelled as unlabelled).
     optimizer: as `adv_jax.optimizers` reads it.
@@ -86,6 +88,13 @@ def _adversarial_mix(task: Task) -> list[Product]:
     return trained + _input_gradients(task.batch_size, widths) + trained
 
 
+def _adversarial_backprop(task: Task) -> list[Product]:
+    """A pass that finds the perturbation, and one that is learnt from."""
+    widths = (INPUTS, *task.features, CLASSES)
+    found = _forward(task.batch_size, widths) + _input_gradients(task.batch_size, widths)
+    return found + _trained(task.batch_size, widths)
+
+
 def _ladder(task: Task) -> list[Product]:
     """Corrupted pass of both halves, clean pass and decoder of the unlabelled half."""
     rows, up = task.batch_size, (INPUTS, *task.features)
@@ -97,9 +106,12 @@ def _ladder(task: Task) -> list[Product]:
 _PRODUCTS = {
     "cross_entropy": _cross_entropy,
     "adversarial_mix": _adversarial_mix,
+    "backprop": _cross_entropy,
+    "adversarial_backprop": _adversarial_backprop,
     "ladder": _ladder,
 }
 _SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.5}
+_PLAIN_SGD = {"name": "sgd", "learning_rate": 0.05}
 _ADAM = {"name": "adam", "learning_rate": 0.002}
 _FC = (1000, 500, 250, 250, 250, 10)
 
@@ -112,6 +124,17 @@ TASKS = {
     "mlp_200": Task("784-800-10, batch 200", "cross_entropy", (800,), 200, _SGD, 50),
     "mlp_200_mix": Task(
         "784-800-10, batch 200, FGSM mix", "adversarial_mix", (800,), 200, _SGD, 25
+    ),
+    "backprop": Task(
+        "784-400-400-10, logistic outputs, batch 10", "backprop", (400, 400), 10, _PLAIN_SGD, 500
+    ),
+    "adversarial": Task(
+        "784-400-400-10, logistic outputs, batch 10, adversarial back-propagation",
+        "adversarial_backprop",
+        (400, 400),
+        10,
+        _PLAIN_SGD,
+        250,
     ),
 }
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from benchmarks.tasks import (
     ALPHA,
+    BACKPROP_EPS,
+    CLASSES,
     EPS,
     LADDER_NOISE,
     LADDER_WEIGHTS,
@@ -68,10 +70,29 @@ def mix_in_one_pass(task: Task, params: Params, batch: dict[str, Tensor], draw: 
     return ALPHA * clean + (1 - ALPHA) * adversarial
 
 
-def _fgsm(loss: Tensor, x: Tensor, *, retain_graph: bool = False) -> Tensor:
+def backprop(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    del draw
+    return _logistic_loss(task, params, batch["x"], batch["targets"])
+
+
+def adversarial_backprop(
+    task: Task, params: Params, batch: dict[str, Tensor], draw: Draw
+) -> Tensor:
+    del draw
+    x, targets = batch["x"].requires_grad_(), batch["targets"]
+    x_adv = _fgsm(_logistic_loss(task, params, x, targets), x, eps=BACKPROP_EPS)
+    return _logistic_loss(task, params, x_adv, targets)
+
+
+def _logistic_loss(task: Task, params: Params, x: Tensor, targets: Tensor) -> Tensor:
+    logits = mlp(params, x, len(task.features))
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(x)
+
+
+def _fgsm(loss: Tensor, x: Tensor, *, eps: float = EPS, retain_graph: bool = False) -> Tensor:
     # By x alone: no gradient of a weight is computed.
     (gradient,) = torch.autograd.grad(loss, x, retain_graph=retain_graph)
-    return torch.add(x.detach(), gradient.sign_(), alpha=EPS)
+    return torch.add(x.detach(), gradient.sign_(), alpha=eps)
 
 
 def ladder(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
@@ -132,6 +153,8 @@ def _combine(params: Params, prefix: str, z: Tensor, u: Tensor) -> Tensor:
 OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
     "cross_entropy": [cross_entropy],
     "adversarial_mix": [mix_of_passes, mix_in_one_pass],
+    "backprop": [backprop],
+    "adversarial_backprop": [adversarial_backprop],
     "ladder": [ladder],
 }
 
@@ -147,6 +170,7 @@ class Side:
         self._exchange = Path(exchange)
         with np.load(self._exchange / "data.npz") as data:
             self._x, self._y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"]).long()
+        self._targets = F.one_hot(self._y, CLASSES).float()
         return {"threads": torch.get_num_threads(), "torch": torch.__version__}
 
     def check(self, name: str) -> dict[str, float]:
@@ -203,6 +227,8 @@ class Side:
 
     def _batch(self, task: Task, rows: Tensor) -> dict[str, Tensor]:
         labelled, unlabelled = rows
+        if "backprop" in task.objective:  # What was one-hot in every step is made so once.
+            return {"x": self._x[labelled], "targets": self._targets[labelled]}
         batch = {"x": self._x[labelled], "y": self._y[labelled]}
         if task.objective == "ladder":
             batch["unlabelled"] = self._x[unlabelled]

@@ -17,6 +17,7 @@ from adv_jax.step import TrainState, init_state, make_step, over_steps
 from adv_jax.types import Array, Batch, Objective
 from benchmarks.tasks import (
     ALPHA,
+    BACKPROP_EPS,
     CLASSES,
     EPS,
     INPUTS,
@@ -48,7 +49,7 @@ class Trainer:
         if task.objective == "ladder":
             self._model = models.ladder("-".join(map(str, task.features)), noise_std=LADDER_NOISE)
         else:
-            self._model = models.mlp(task.features, CLASSES)
+            self._model = models.mlp(features=task.features, num_classes=CLASSES)
         self._objective = _objective(task, models.apply_fn(self._model))
         self.optimizer = optimizer(task.optimizer, steps_per_epoch=task.steps)
 
@@ -104,6 +105,12 @@ def _objective(task: Task, apply: Callable) -> Objective:
         return partial(objectives.ladder, apply, weights=LADDER_WEIGHTS)
     if task.objective == "cross_entropy":
         return partial(objectives.cross_entropy, apply)
+    logistic = {"loss": "binary_cross_entropy"}
+    if task.objective == "backprop":
+        return partial(objectives.cross_entropy, apply, **logistic)
+    if task.objective == "adversarial_backprop":
+        attack = partial(attacks.fgsm, eps=BACKPROP_EPS, **logistic)
+        return partial(objectives.adversarial_backprop, apply, attack=attack, **logistic)
     attack = partial(attacks.fgsm, eps=EPS)
     return partial(objectives.adversarial_mix, apply, attack=attack, alpha=ALPHA)
 

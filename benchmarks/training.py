@@ -42,28 +42,32 @@ Sides = Mapping[str, Worker]
 
 def main() -> None:
     args = _arguments()
-    threads = use_cpus(args.threads)
+    report = compare(args.tasks, rounds=args.rounds, threads=args.threads, parts=args.parts)
+    show(report)
+    write(args.out, {"benchmark": "training", **report})
+
+
+def compare(tasks: list[str], *, rounds: int, threads: int, parts: bool = False) -> dict[str, Any]:
+    """Checks that the sides compute the same steps, then times them -> the report."""
+    threads = use_cpus(threads)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = {
             side: stack.enter_context(worker)
             for side, worker in _workers(Path(folder), threads).items()
         }
         report = {
-            "benchmark": "training",
             "machine": machine(),
             "versions": versions("jax", "jaxlib", "flax", "optax", "torch", "numpy"),
-            "rounds": args.rounds,
+            "rounds": rounds,
             "workers": _start(sides, folder, threads),
-            "equality": {name: _equality(sides, name, Path(folder)) for name in args.tasks},
+            "equality": {name: _equality(sides, name, Path(folder)) for name in tasks},
         }
         report["choice_seconds"] = {
-            side: {name: worker.call("choose", name=name) for name in args.tasks}
+            side: {name: worker.call("choose", name=name) for name in tasks}
             for side, worker in sides.items()
             if side != OURS
         }
-        report |= _measured(sides, args.tasks, rounds=args.rounds, parts=args.parts)
-    _show(report)
-    write(args.out, report)
+        return report | _measured(sides, tasks, rounds=rounds, parts=parts)
 
 
 def _arguments() -> argparse.Namespace:
@@ -196,7 +200,8 @@ def _per_step(seconds: list[float], steps: int) -> dict[str, Any]:
     return {**spread(values), "rounds": values}
 
 
-def _show(report: Mapping[str, Any]) -> None:
+def show(report: Mapping[str, Any]) -> None:
+    """Prints the tables of a report."""
     peak = report["peak"]["gflops"]
     table = Table(title=f"One training step; peak {peak:.0f} GFLOP/s", title_justify="left")
     for column in ("step", "side", "ms", "least", "adv_jax / it", "GFLOP/s", "of peak"):

@@ -296,6 +296,93 @@ def test_without_a_validation_set_nothing_is_kept_and_nothing_stops(dataset):
     assert run.best_epoch == 0
 
 
+# Rules to stop
+
+
+def linear_errors(params, x, y):
+    """Share of the rows that softmax regression gets wrong, in float64."""
+    logits = np.float64(x) @ np.float64(params["kernel"]) + np.float64(params["bias"])
+    return np.mean(logits.argmax(axis=1) != y)
+
+
+def test_the_training_error_is_that_of_the_clean_rows_to_train_on(dataset):
+    config = document(data__num_valid=12) | {"monitor_train": True}
+    experiment = Experiment(config, dataset)
+    rows = alone(rows_of(config, dataset, [Replica(1, {})]))
+    run = experiment.init(jnp.int32(1), {})
+    run, metrics = jax.jit(experiment.monitor)(run, arrays_of(dataset), rows)
+    train = dataset.train
+    expected = linear_errors(
+        run.state.params["logits"], train.x[rows["train"]], train.y[rows["train"]]
+    )
+    assert 0 < expected < 1
+    same(metrics["train_error"], expected)
+    assert not run.stopped
+
+
+@pytest.mark.parametrize(("wrong", "stops"), [(0, True), (1, True), (2, False)])
+def test_a_training_error_of_one_in_ten_thousand_is_one_image_of_as_many(wrong, stops):
+    x, y = np.zeros((10_000, 1), np.float32), np.zeros(10_000, np.int32)
+    y[:wrong] = 1
+    dataset = Dataset("zeros", "", {}, Arrays(x, y), Arrays(x[:2], y[:2]), 2, (0.0, 1.0))
+    config = document(model__num_classes=2) | {"stop": {"train_error": 0.0001}}
+    experiment = Experiment(config, dataset)
+    rows = {"train": np.arange(10_000), "valid": np.arange(0)}
+    rows["labelled"] = rows["train"]
+    run = experiment.init(jnp.int32(1), {})
+    says_0 = {"logits": {"kernel": jnp.zeros((1, 2)), "bias": jnp.array([1.0, 0.0])}}
+    run = run._replace(state=run.state.replace(params=says_0))
+    run, metrics = jax.jit(experiment.monitor)(run, arrays_of(dataset), jnp_tree(rows))
+    assert float(metrics["train_error"]) == np.float32(wrong / 10_000)
+    assert bool(run.stopped) == stops
+
+
+PLATEAU = {"name": "reduce_on_plateau", "factor": 0.5, "patience": 1}
+
+
+def test_a_rate_that_was_halved_often_enough_stops_the_training(dataset):
+    config = document(optimizer__plateau=PLATEAU, optimizer__learning_rate=0.0)
+    config["stop"] = {"train_error": 0.0, "rate_scale": 0.5**3}
+    experiment, arrays = Experiment(config, dataset), arrays_of(dataset)
+    rows = alone(rows_of(config, dataset, [Replica(1, {})]))
+    epoch, monitor = jax.jit(experiment.epoch), jax.jit(experiment.monitor)
+    run, stopped = experiment.init(jnp.int32(1), {}), []
+    for _ in range(5):
+        run, _ = epoch(run, arrays, rows)
+        run, _ = monitor(run, arrays, rows)
+        stopped.append(bool(run.stopped))
+    # Nothing is learnt at the rate 0: the first epoch is the best, the next three halve.
+    assert stopped == [False, False, False, True, True]
+
+
+def test_a_stopped_replica_stands_still_while_another_goes_on(dataset):
+    config = document(
+        replicas__grid={"optimizer.learning_rate": (0.01, 1e-6)}, optimizer__plateau=PLATEAU
+    )
+    config["stop"] = {"train_error": 0.5}
+    runs = replicas(config)
+    rows = rows_of(config, dataset, runs)
+    program = Program(Experiment(config, dataset), dataset, rows, runs, shards=1)
+    state, epochs = program.init(), 0
+    while not program.fetch(state.stopped)[0]:
+        state, _ = program.epoch(state)
+        state, _ = program.monitor(state)
+        epochs += 1
+    assert epochs <= 30
+    saved = program.fetch(state)
+    assert saved.stopped.tolist() == [True, False]
+    assert saved.state.step.tolist() == [epochs * program.steps_per_epoch] * 2
+    for _ in (1, 2):
+        state, _ = program.epoch(state)
+        state, _ = program.monitor(state)
+    later = program.fetch(state)
+    # What a checkpoint holds of it, the optimizer's state included, is the same bit for bit.
+    jax.tree.map(np.testing.assert_array_equal, alone(later), alone(saved))
+    assert later.state.step[1] == (epochs + 2) * program.steps_per_epoch
+    moved = later.state.params["logits"]["kernel"][1] != saved.state.params["logits"]["kernel"][1]
+    assert moved.any()
+
+
 # Test statistics and evaluation
 
 

@@ -23,10 +23,11 @@ PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"
 MAY_IMPORT = {
     "main": {"config", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.command", "step"},
-    "report.command": {"config", "log", "report", "report.huang", "report.maronas", "report.thesis"}
-    | {"result", "trained", "workdir"},
+    "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
+    | {"report.nokland", "report.thesis", "result", "trained", "workdir"},
     "report.huang": {"report", "workdir"},
     "report.maronas": {"attacks", "data", "evaluate", "report", "trained"},
+    "report.nokland": {"attacks", "evaluate", "report", "trained", "workdir"},
     "report.thesis": {"attacks", "evaluate", "report", "trained", "workdir"},
     "evaluate.__main__": {"evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}

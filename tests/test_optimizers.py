@@ -1,6 +1,7 @@
 """optimizers: the papers' schedules and update rules, epoch by epoch, against loops in NumPy."""
 
 import runpy
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -124,6 +125,123 @@ def test_a_rate_may_be_traced_so_that_replicas_differ_in_it():
     np.testing.assert_allclose(found, [0.1, 0.2], rtol=1e-6)
 
 
+def many_steps(spec, params, gradients, values=None, *, steps_per_epoch=1):
+    """What the weights are after each step: a list of trees."""
+    optim = optimizer({"name": "sgd", **spec}, steps_per_epoch=steps_per_epoch)
+
+    @jax.jit
+    def step(params, state, gradient, value):
+        updates, state = optim.update(gradient, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    state, found = optim.init(params), []
+    for i, gradient in enumerate(gradients):
+        value = 0.0 if values is None else values[i]
+        params, state = step(params, state, gradient, jnp.float32(value))
+        found.append(params)
+    return found
+
+
+def layers(count, *, seed=0, scale=1.0):
+    """Trees like the weights of a convolution and of a full layer, with biases."""
+    rng = np.random.default_rng(seed)
+    shapes = {"conv": {"kernel": (3, 3, 2, 4), "bias": (4,)}, "full": {"kernel": (6, 3)}}
+    draw = lambda shape: (scale * rng.normal(size=shape)).astype(np.float32)
+    is_shape = lambda leaf: isinstance(leaf, tuple)
+    return [jax.tree.map(draw, shapes, is_leaf=is_shape) for _ in range(count)]
+
+
+def test_weight_decay_momentum_and_max_norm_together_as_in_a_loop_of_numpy():
+    # g <- grad + lambda W of weights, v <- m v + g, W <- W - lr v, and each unit's weights are
+    # scaled down into the ball; biases decay not and are free.
+    rate, decay, momentum, largest = 0.5, 0.1, 0.9, 2.0
+    [start], gradients = layers(1), layers(6, seed=1)
+    spec = {
+        "learning_rate": rate,
+        "momentum": momentum,
+        "weight_decay": decay,
+        "max_norm": largest,
+    }
+    found = many_steps(spec, start, gradients)
+    w = jax.tree.map(np.float64, start)
+    v = jax.tree.map(np.zeros_like, w)
+    scaled = 0
+    for gradient, after in zip(gradients, found, strict=True):
+        for layer, part in (("conv", "kernel"), ("conv", "bias"), ("full", "kernel")):
+            is_weight = part == "kernel"
+            g = gradient[layer][part] + (decay * w[layer][part] if is_weight else 0)
+            v[layer][part] = momentum * v[layer][part] + g
+            w[layer][part] = w[layer][part] - rate * v[layer][part]
+            for unit in range(w[layer][part].shape[-1]) if is_weight else ():
+                norm = np.sqrt((w[layer][part][..., unit] ** 2).sum())
+                scaled += norm > largest
+                w[layer][part][..., unit] *= min(1, largest / norm)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after, w)
+    assert 7 < scaled < 42  # Some of the seven units in some of the six steps.
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0, 100.0])
+def test_no_units_weights_leave_the_ball_at_any_step(rate):
+    [start], largest = layers(1, scale=0.01), 4.0
+    found = many_steps({"learning_rate": rate, "max_norm": largest}, start, layers(20, seed=2))
+    for after in found:
+        for kernel in (after["conv"]["kernel"], after["full"]["kernel"]):
+            norms = np.sqrt(np.square(np.float64(kernel)).sum(tuple(range(kernel.ndim - 1))))
+            assert (norms <= largest * (1 + 1e-6)).all()
+    # Biases may grow, and where nothing grows so far the ball is not felt.
+    bias = np.abs(found[-1]["conv"]["bias"])
+    assert (bias > largest).any() == (rate >= 1)
+    if rate == 0.01:
+        free = many_steps({"learning_rate": rate}, start, layers(20, seed=2))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found[-1], free[-1])
+
+
+PLATEAU = {"name": "reduce_on_plateau", "factor": 0.5, "patience": 3}
+
+
+def test_the_rate_is_halved_after_three_epochs_without_a_new_minimum():
+    # Means of the epochs: a new minimum counts if it is lower by a ten-thousandth at least.
+    script = [
+        (2.0, 1.0),
+        (1.0, 1.0),
+        (1.5, 1.0),
+        (0.99995, 1.0),  # not low enough
+        (1.2, 0.5),  # the third without: halved
+        (1.1, 0.5),
+        (0.9, 0.5),  # a new minimum, the count begins anew
+        (0.95, 0.5),
+        (0.9, 0.5),
+        (0.91, 0.25),
+        (0.92, 0.25),
+        (0.93, 0.25),
+        (0.94, 0.125),
+    ]
+    # Losses within an epoch go up and down; the mean is the script's.
+    values = [mean + swing for mean, _ in script for swing in (0.6, -0.9, 0.3)]
+    spec = {"learning_rate": 2.0, "plateau": PLATEAU}
+    gradients = [jnp.float32(-1)] * len(values)
+    weights = many_steps(spec, jnp.float32(0), gradients, values, steps_per_epoch=3)
+    rates = np.diff([0, *weights]).reshape(-1, 3) / 2
+    # An epoch's last step is the first with the rate that its own mean has led to.
+    expected = [scale for _, scale in script]
+    np.testing.assert_allclose(rates[:, 2], expected, rtol=1e-4)
+    np.testing.assert_allclose(rates[1:, :2], np.repeat(expected[:-1], 2).reshape(-1, 2), rtol=1e-4)
+
+
+def test_eight_halvings_are_exact_and_found_in_the_state_of_the_optimizer():
+    # What the rule to stop compares with: .5^8 has no rounding.
+    spec = {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "max_norm": 4.0}
+    optim = optimizer(spec | {"plateau": PLATEAU | {"patience": 1}}, steps_per_epoch=1)
+    params = jnp.ones((2, 2))
+    state = optim.init(params)
+    update = jax.jit(lambda state: optim.update(params, state, params, value=jnp.float32(1))[1])
+    scales = []
+    for _ in range(9):
+        state = update(state)
+        scales.append(float(optax.tree.get(state, "scale")))
+    assert scales == [0.5**n for n in range(9)]
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -139,6 +257,10 @@ def test_a_rate_may_be_traced_so_that_replicas_differ_in_it():
         (
             {"name": "sgd", "learning_rate": LADDER_RATE | {"begin": 3}},
             "optimizer.learning_rate.linear_schedule has no setting 'begin'",
+        ),
+        (
+            {"name": "sgd", "learning_rate": 0.1, "plateau": {"name": "plateau"}},
+            "optimizer.plateau.name is 'plateau'; allowed are reduce_on_plateau",
         ),
         (
             {"name": "sgd", "learning_rate": 0.1, "momentun": LADDER_RATE},

@@ -1,4 +1,4 @@
-"""random.normal: equal to jax.random.normal in its older layout, and standard normal."""
+"""random: equal to jax.random in its older layout; normal numbers are standard normal."""
 
 import math
 from functools import partial
@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adv_jax.random import normal
+from adv_jax.random import bernoulli, normal
 
 
 def reference(key, shape):
@@ -37,6 +37,16 @@ def test_every_shape_equals_jax_bit_for_bit(shape, seed):
 def test_scalars_empty_odd_and_large_arrays_equal_jax_bit_for_bit(shape):
     key = jax.random.fold_in(jax.random.key(7), math.prod(shape))
     np.testing.assert_array_equal(normal(key, shape), reference(key, shape))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.75, 1.0])
+def test_masks_equal_jax_bit_for_bit(p):
+    key, shape = jax.random.key(2), (40, 51)
+    with jax.threefry_partitionable(True):
+        expected = jax.random.bernoulli(key, p, shape)
+    found = bernoulli(key, p, shape)
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_compiled_alone_or_inside_a_scan_it_draws_the_same_numbers():

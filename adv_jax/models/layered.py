@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 from flax.linen.initializers import Initializer
 
 from adv_jax.models.activations import activation_fn
 from adv_jax.models.convolution import Conv, Padding
 from adv_jax.models.initializers import fan_in
+from adv_jax.random import bernoulli
 from adv_jax.types import Array
 
 Extras = dict[str, Array]
@@ -58,7 +60,7 @@ class Layered(nn.Module):
                 f"model.dropout has {len(self.dropout)} entries; allowed are 0 or "
                 f"{len(self.hidden) + 1}: one for the input and for each hidden layer"
             )
-        self.drop = [nn.Dropout(rate) for rate in self.dropout]
+        self.drop = [Dropout(rate) for rate in self.dropout]
 
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> logits f[B, K], {"hidden1": f[B, *D_1], ...}, activations before dropout."""
@@ -114,3 +116,13 @@ class Flat(nn.Dense):
 
     def __call__(self, h: Array) -> Array:
         return super().__call__(h.reshape(h.shape[0], -1))
+
+
+class Dropout(nn.Dropout):
+    """Flax's, bit for bit; two passes with one key share a mask that is drawn once."""
+
+    def __call__(self, inputs: Array, *, deterministic: bool) -> Array:
+        if deterministic or self.rate in (0, 1):
+            return super().__call__(inputs, deterministic=deterministic)
+        kept = bernoulli(self.make_rng("dropout"), 1 - self.rate, inputs.shape)
+        return jnp.where(kept, inputs / (1 - self.rate), 0)

@@ -1,28 +1,34 @@
-"""The plain classification loss."""
+"""The plain classification losses."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from adv_jax.losses import loss_fn
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
 def cross_entropy(
-    apply: Apply, variables: Variables, batch: Batch, *, key: Key
+    apply: Apply, variables: Variables, batch: Batch, *, key: Key, loss: str = "cross_entropy"
 ) -> tuple[Array, Aux]:
-    """J(x, y) = mean of -log p(y | x) over the batch.
+    """J(x, y) = mean of -log p(y | x) over the batch: plain back-propagation.
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
       key: of the model's noise and dropout.
+      loss: -log p, a name of `losses.LOSSES`: "cross_entropy" of a softmax, or
+        "binary_cross_entropy" of K logistic outputs.
 
     Returns:
       loss f32[] in nats, and the model state and {"accuracy": f32[]} of this batch.
+
+    Raises:
+      ValueError: an unknown loss.
     """
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
-    loss = mean_cross_entropy(logits, batch["y"])
-    return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
+    value = loss_fn(loss)(logits, batch["y"]).mean()
+    return value, (model_state, {"accuracy": accuracy(logits, batch["y"])})
 
 
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 from adv_jax import trained
 from adv_jax.config import suggestion
 from adv_jax.log import print_table
-from adv_jax.report import huang, maronas, thesis
+from adv_jax.report import huang, maronas, nokland, thesis
 from adv_jax.report.drawing import Drawing
 from adv_jax.result import provenance
 from adv_jax.types import UserError
@@ -24,6 +24,7 @@ Draw = Callable[..., Drawing]
 PAPERS: dict[str, dict[str, Draw]] = {
     "huang": huang.FIGURES,
     "maronas": maronas.FIGURES,
+    "nokland": nokland.FIGURES,
     "thesis": thesis.FIGURES,
 }
 

@@ -1,12 +1,13 @@
 """models.mlp: against NumPy, and the thesis' beginning."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from adv_jax import models
-from adv_jax.models import initializers
+from adv_jax.models import initializers, layered
 
 ACTIVATIONS = {
     "relu": lambda a: np.maximum(a, 0),
@@ -106,3 +107,34 @@ def test_an_unknown_activation_is_refused_with_the_legal_ones(model):
         ValueError, match="activation is 'rleu'; allowed are leaky_relu, relu, sigmoid, tanh"
     ):
         models.init(model, jax.random.key(0), jnp.zeros((2, 6)))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 1.0])
+def test_dropout_is_flaxs_bit_for_bit(rate):
+    x = jax.random.normal(jax.random.key(0), (30, 7))
+    rngs = {"dropout": jax.random.key(1)}
+    ours, flaxs = (
+        kind(rate).apply({}, x, deterministic=False, rngs=rngs)
+        for kind in (layered.Dropout, nn.Dropout)
+    )
+    np.testing.assert_array_equal(ours, flaxs)
+    np.testing.assert_array_equal(layered.Dropout(rate).apply({}, x, deterministic=True), x)
+
+
+def test_each_layer_drops_its_own_share_and_testing_drops_none():
+    # Weights of 1 and no negative value: what arrives at a layer is a sum over those kept.
+    model = models.mlp(features=(400,), num_classes=1, dropout=(0.2, 0.5))
+    params = {
+        "hidden1": {"kernel": jnp.eye(400), "bias": jnp.zeros(400)},
+        "logits": {"kernel": jnp.eye(400)[:, :1] + 1, "bias": jnp.zeros(1)},
+    }
+    apply, x = models.apply_fn(model), jnp.ones((50, 400))
+    hidden = apply({"params": params}, x, train=True, key=jax.random.key(0)).extras["hidden1"]
+    # Those of the input that are kept are scaled by 1 / .8; before the layer's own dropout.
+    assert set(np.unique(hidden)) == {0.0, 1.25}
+    assert np.mean(hidden == 0) == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 20_000))
+    np.testing.assert_array_equal(apply({"params": params}, x).logits, 401)
+    sums = apply({"params": params}, x, train=True, key=jax.random.key(0)).logits
+    # A kept pair is worth 2.5, with probability .4.
+    assert float(sums.mean()) == pytest.approx(400, rel=0.02)
+    assert float(sums.std()) == pytest.approx(np.sqrt(400 * 0.4 * 0.6) * 2.5, rel=0.5)

@@ -1,0 +1,23 @@
+"""The tables, figures and numbers of Nokland 2015, "Improving back-propagation by adding an
+adversarial gradient", from finished runs of the configs backprop_mnist and backprop_cifar10.
+
+    python -m adv_jax.report nokland.table2 --workdir=RUN,RUN,...
+
+Of several replicas a number is their mean, and the spread their sample standard deviation. Table 1
+has numbers of other papers only.
+"""
+
+from adv_jax.report.nokland import curves, hidden, tables, transfer
+
+# name -> function of `workdirs`.
+FIGURES = {
+    "table2": tables.mnist,
+    "table3": tables.cifar10,
+    "overhead": tables.overhead,
+    "fig1": curves.errors,
+    "fig2": hidden.features,
+    "fig3": hidden.activations,
+    "transfer": transfer.transfer,
+}
+
+__all__ = ["FIGURES"]

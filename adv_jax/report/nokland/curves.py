@@ -1,0 +1,66 @@
+"""Errors over epochs.  [Nokland 2015, Fig. 1]"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.nokland.runs import LABELS, read
+
+# Okabe and Ito's colours, told apart by the colour-blind.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_STYLES = {"train_error": "--", "test_error": "-"}
+
+
+def errors(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 1: error on the clean training set and on the test set, epoch by epoch.
+
+    Args:
+      workdirs: of runs of backprop_mnist; the paper has 2x800 of logistic, tanh and ReLU units.
+
+    Raises:
+      UserError: what `runs.read` refuses; an error was not measured after an epoch.
+    """
+    runs = read(workdirs, figure="fig1")
+    figure, [[axes]] = canvas(
+        1, 1, title=f"Nokland 2015, Fig. 1: error curves; {runs[0].data}", width=7.5, height=4.6
+    )
+    curves = []
+    for i, run in enumerate(runs):
+        colour, curve = _COLOURS[i % len(_COLOURS)], {}
+        for metric, style in _STYLES.items():
+            values = 100 * np.array(run.by_epoch(metric))
+            epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(0)
+            label = f"{run.net}, {LABELS[run.method]}, {metric.removesuffix('_error')}"
+            axes.plot(epochs, mean, style, color=colour, label=label)
+            axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2)
+            curve[metric] = rounded(mean / 100)
+        curves.append({"net": run.net, "method": run.method, **curve})
+    # Logarithmic down to .1 %, linear from there to 0.
+    axes.set_yscale("symlog", linthresh=0.1)
+    ticks = (0, 0.1, 1, 10, 100)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set(xlabel="epoch", ylabel="error (%)", ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    caption = (
+        "Error on the clean training set, dashed, and on the test set: the mean over seeds, their "
+        "range shaded. " + " ".join(map(_told, curves)) + " In the paper the training error of "
+        "all three nets goes to 0, of ReLU and logistic ones in about 50 epochs, of tanh later."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"chosen": ["axes", "spread"]},
+        "curves": curves,
+        "runs": [run.about() for run in runs],
+    }
+    return Drawing(figure, document)
+
+
+def _told(curve: dict) -> str:
+    train = np.array(curve["train_error"])
+    return (
+        f"{curve['net']}, {LABELS[curve['method']]}: the training error is lowest after epoch "
+        f"{train.argmin() + 1}, {100 * train.min():.3g} %."
+    )

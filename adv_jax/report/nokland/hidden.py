@@ -1,0 +1,136 @@
+"""What hidden units see, and how many are silent.  [Nokland 2015, Figs. 2, 3]"""
+
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.nokland.runs import LABELS, of_each, read
+from adv_jax.trained import Trained
+
+SIDE = 8  # features in a row and in a column
+CUT_OFF = 0.99  # share of the weights that the grey scale does not cut off
+ZEROS = {"plain": 0.39, "adversarial": 0.61}  # the paper's shares of "real zeros"
+
+
+def features(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 2: features of the first hidden layer: plain, adversarial, dropout.
+
+    Args:
+      workdirs: of one run of each method, of the same net; the paper has 2x400 ReLU.
+
+    Raises:
+      UserError: what `runs.read` refuses; other runs than these.
+    """
+    methods = ("plain", "adversarial", "dropout")
+    runs = of_each(read(workdirs, figure="fig2"), methods, figure="fig2")
+    title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {runs['plain'].data}"
+    figure, [panels] = canvas(1, len(runs), title=title, width=4, height=4.3)
+    local, scales = {}, {}
+    for axes, (method, run) in zip(panels, runs.items(), strict=True):
+        model = run.models()[0]
+        images = filters(model.variables["params"], model.dataset.train.x.shape[1:3])
+        local[method] = rounded(extent(images))
+        scale = scales[method] = rounded(np.quantile(np.abs(images), CUT_OFF))
+        sheet = mosaic(images[: SIDE * SIDE], SIDE)
+        axes.imshow(sheet, "gray", vmin=-scale, vmax=scale, interpolation="nearest")
+        axes.set_title(f"{LABELS[method]}\nextent {local[method]:.3f}", fontsize="medium")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    told = ", ".join(f"{LABELS[method]} {value:.3f}" for method, value in local.items())
+    caption = (
+        f"Weights into the first {SIDE * SIDE} units of the first hidden layer, black negative, "
+        "white positive. Extent, the share of the pixels that a unit's squared weights fill, "
+        f"median over all units: {told}. The paper sees more localised features after adversarial "
+        "back-propagation, like strokes of a pen."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"seed": "the first", "chosen": ["units", "grey scale", "extent"]},
+        "cut_off": scales,
+        "extent": local,
+        "runs": [run.about() for run in runs.values()],
+    }
+    return Drawing(figure, document)
+
+
+def activations(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 3: activations of the hidden units, plain and adversarial, and the share of zeros.
+
+    Args:
+      workdirs: of one plain and one adversarial run of the same net; the paper has 2x400 ReLU.
+
+    Raises:
+      UserError: what `runs.read` refuses; other runs than these.
+    """
+    runs = of_each(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
+    models = {method: run.models()[0] for method, run in runs.items()}
+    hidden = {method: hidden_layers(model) for method, model in models.items()}
+    zeros = {method: shares_of_zeros(layers) for method, layers in hidden.items()}
+    title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {runs['plain'].data}"
+    figure, [panels] = canvas(1, len(runs), title=title, sharex=True, sharey=True)
+    top = max(np.max(layer) for layers in hidden.values() for layer in layers.values())
+    for axes, (method, layers) in zip(panels, hidden.items(), strict=True):
+        for name, values in layers.items():
+            share = np.full(values.size, 1 / values.size)
+            label = f"{name}: {100 * zeros[method][name]:.1f} % zeros"
+            edges = np.linspace(0, top, 61)
+            axes.hist(values.ravel(), edges, weights=share, histtype="step", label=label)
+        axes.set_title(f"{LABELS[method]}: {100 * zeros[method]['all']:.1f} % zeros")
+        axes.set(xlabel="activation", ylabel="share of the activations", yscale="log")
+        axes.legend()
+    told = " and ".join(f"{100 * zeros[m]['all']:.1f} % {LABELS[m]}" for m in zeros)
+    caption = (
+        f"Activations of all hidden units on the test set. Exact zeros: {told}; the paper has 39 % "
+        "and 61 %, and does not say of which layers and images."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"seed": "the first", "chosen": ["layers", "test set"]},
+        "zeros": zeros,
+        "paper": ZEROS,
+        "runs": [run.about() for run in runs.values()],
+    }
+    return Drawing(figure, document)
+
+
+def filters(params: Mapping, shape: tuple[int, ...]) -> np.ndarray:
+    """The weights into each unit of the first hidden layer, as images: f[units, H, W]."""
+    return np.asarray(params["hidden1"]["kernel"], float).T.reshape(-1, *shape)
+
+
+def extent(images: ArrayLike) -> float:
+    """How much of an image its squares fill: 1 / D for one pixel, 1 for all; the median.
+
+    (sum w^2)^2 / (D sum w^4), the participation ratio; an image of zeros does not count.
+
+    Args:
+      images: f[N, H, W], D = H W.
+    """
+    squares = np.square(np.asarray(images, float)).reshape(len(np.asarray(images)), -1)
+    squares = squares[squares.any(axis=1)]
+    ratios = squares.sum(1) ** 2 / (squares.shape[1] * np.square(squares).sum(1))
+    return float(np.median(ratios))
+
+
+def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """f[N, H, W] side by side in rows of so many, a line of NaN between them."""
+    padded = np.pad(images, ((0, -len(images) % columns), (0, 1), (0, 1)), constant_values=np.nan)
+    _, height, width = padded.shape
+    rows = padded.reshape(-1, columns, height, width).swapaxes(1, 2)
+    return rows.reshape(-1, columns * width)[:-1, :-1]
+
+
+def hidden_layers(model: Trained) -> dict[str, np.ndarray]:
+    """The activations of each hidden layer on the test set: {"hidden1": f32[N, units], ...}."""
+    extras = model.apply(model.variables, jnp.asarray(model.dataset.test.x)).extras
+    return {name: np.asarray(values) for name, values in extras.items()}
+
+
+def shares_of_zeros(layers: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """{layer: share of its values that are exactly 0}, and that of "all" together."""
+    shares = {name: rounded(np.mean(values == 0)) for name, values in layers.items()}
+    together = np.concatenate([values.ravel() for values in layers.values()])
+    return shares | {"all": rounded(np.mean(together == 0))}

@@ -1,0 +1,157 @@
+"""models.convnet: against SciPy in float64, and the nets of the papers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from adv_jax import models
+from adv_jax.config import ConfigError, bind
+
+SRIVASTAVA = {"stages": ((96,), (128,), (256,)), "kernel_size": 5, "units": (2048, 2048)}
+
+
+def random_params(model, shape, seed=0):
+    """Parameters of the model's shapes, biases included, from NumPy."""
+    shapes = jax.eval_shape(
+        lambda: models.init(model, jax.random.key(0), jnp.zeros(shape))["params"]
+    )
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, size=leaf.shape).astype("f"), shapes)
+
+
+def convolved(h, kernel, bias):
+    """One image f[H, W, C] at the same size, map by map; of an even kernel the odd zero is last."""
+    before = (kernel.shape[0] - 1) // 2
+    after = kernel.shape[0] - 1 - before
+    padded = np.pad(h, ((before, after), (before, after), (0, 0)))
+    maps = [
+        scipy.signal.correlate(padded, kernel[..., o], mode="valid")[..., 0] + bias[o]
+        for o in range(len(bias))
+    ]
+    return np.stack(maps, axis=-1)
+
+
+def pooled(h):
+    """The largest of 3 x 3 pixels in steps of 2; H / 2 of them, rounded up, share the missing rows.
+
+    An even H lacks one row, after the image; an odd one lacks two, one on either side.
+    """
+    lacking = [(0, 1) if n % 2 == 0 else (1, 1) for n in h.shape[:2]]
+    padded = np.pad(h, (*lacking, (0, 0)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+    return windows[::2, ::2].max(axis=(-2, -1))
+
+
+def numpy_convnet(params, image, stages, units):
+    """One image -> (logits, hidden layers), the activation before the pooling, in float64."""
+    h, hidden, number = np.float64(image), [], 0
+    for stage in stages:
+        for i in range(len(stage)):
+            number += 1
+            layer = params[f"hidden{number}"]
+            h = np.maximum(convolved(h, np.float64(layer["kernel"]), layer["bias"]), 0)
+            if i == len(stage) - 1:
+                h = pooled(h)
+            hidden.append(h)
+    h = h.ravel()
+    for _ in units:
+        number += 1
+        layer = params[f"hidden{number}"]
+        h = np.maximum(h @ np.float64(layer["kernel"]) + layer["bias"], 0)
+        hidden.append(h)
+    return h @ np.float64(params["logits"]["kernel"]) + params["logits"]["bias"], hidden
+
+
+@pytest.mark.parametrize(
+    ("stages", "kernel_size", "shape"),
+    [
+        (((3,), (4,)), 5, (2, 8, 8, 2)),
+        (((3, 2), (4,)), 3, (2, 10, 7, 2)),  # 10 -> 5 -> 3 and 7 -> 4 -> 2
+        (((3,),), 2, (2, 5, 6, 1)),
+    ],
+)
+def test_logits_and_hidden_layers_equal_the_numpy_version(stages, kernel_size, shape):
+    units = (6, 5)
+    model = models.convnet(stages=stages, kernel_size=kernel_size, units=units, num_classes=3)
+    params = random_params(model, shape)
+    x = np.random.default_rng(1).uniform(-1, 1, size=shape).astype(np.float32)
+    logits, extras, state = jax.jit(models.apply_fn(model))({"params": params}, x)
+    assert not state
+    assert list(extras) == [f"hidden{n + 1}" for n in range(len(extras))]
+    for row, image in enumerate(x):
+        expected, hidden = numpy_convnet(params, image, stages, units)
+        np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
+        for found, layer in zip(extras.values(), hidden, strict=True):
+            np.testing.assert_allclose(found[row], layer, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pooling_by_hand_reaches_over_the_border():
+    # A kernel of 1 x 1 that copies: what is left is the pooling of 4 x 4 pixels to 2 x 2.
+    model = models.convnet(stages=((1,),), kernel_size=1, units=(), num_classes=4)
+    x = jnp.array([[1, 5, 2, 0], [3, 4, 9, 8], [0, 1, 7, 6], [2, 0, 1, 3]], jnp.float32)
+    params = {
+        "hidden1": {"kernel": jnp.ones((1, 1, 1, 1)), "bias": jnp.zeros(1)},
+        "logits": {"kernel": jnp.eye(4), "bias": jnp.zeros(4)},
+    }
+    apply = models.apply_fn(model)
+    # Rows and columns 0 to 2, then 2 and 3, whose third is outside.
+    np.testing.assert_array_equal(
+        apply({"params": params}, x[None, ..., None]).logits, [[9, 9, 7, 7]]
+    )
+
+
+def test_the_net_of_srivastava_et_al_on_cifar10():
+    shape = (2, 32, 32, 3)
+    model = models.convnet(**SRIVASTAVA)
+    variables = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.zeros(shape)))
+    sizes = {
+        name: sum(leaf.size for leaf in layer.values())
+        for name, layer in variables["params"].items()
+    }
+    # 25 inputs x maps + maps; 4 x 4 pixels of 256 maps come out.
+    assert sizes == {
+        "hidden1": 25 * 3 * 96 + 96,
+        "hidden2": 25 * 96 * 128 + 128,
+        "hidden3": 25 * 128 * 256 + 256,
+        "hidden4": 4 * 4 * 256 * 2048 + 2048,
+        "hidden5": 2048 * 2048 + 2048,
+        "logits": 2048 * 10 + 10,
+    }
+    output = jax.eval_shape(models.apply_fn(model), variables, jnp.zeros(shape))
+    assert [extra.shape[1:] for extra in output.extras.values()] == [
+        (16, 16, 96),
+        (8, 8, 128),
+        (4, 4, 256),
+        (2048,),
+        (2048,),
+    ]
+
+
+def test_each_layer_drops_at_its_own_rate():
+    model = models.convnet(
+        stages=((2,),), kernel_size=1, units=(50,), num_classes=3, dropout=(0.0, 1.0, 0.0)
+    )
+    x = np.random.default_rng(0).uniform(size=(4, 6, 6, 1)).astype(np.float32)
+    params = random_params(model, x.shape)
+    apply = jax.jit(models.apply_fn(model), static_argnames="train")
+    output = apply({"params": params}, x, train=True, key=jax.random.key(0))
+    # All that the convolution says is dropped, so that the rows are equal and it is not.
+    assert np.ptp(output.extras["hidden1"], axis=0).max() > 0
+    np.testing.assert_array_equal(output.logits, np.repeat(output.logits[:1], 4, axis=0))
+    assert np.ptp(apply({"params": params}, x).logits, axis=0).max() > 0
+    with pytest.raises(ValueError, match="model.dropout has 2 entries; allowed are 0 or 3"):
+        random_params(models.convnet(stages=((2,),), units=(5,), dropout=(0.1, 0.1)), x.shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 784), (2, 28, 28)])
+def test_what_is_no_batch_of_images_is_refused_in_words(shape):
+    with pytest.raises(ValueError, match=r"f\[B, H, W, C\]"):
+        models.init(models.convnet(), jax.random.key(0), jnp.zeros(shape))
+
+
+def test_a_config_can_name_it():
+    assert bind({"name": "convnet", **SRIVASTAVA}, models, field="model")().kernel_size == 5
+    with pytest.raises(ConfigError, match=r"model.convnet has no setting 'stage'.*'stages'"):
+        bind({"name": "convnet", "stage": ()}, models, field="model")

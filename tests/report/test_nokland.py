@@ -1,0 +1,264 @@
+"""report.nokland: its numbers recomputed from the files of small runs and their weights."""
+
+import json
+import runpy
+import shutil
+
+import numpy as np
+import pytest
+from oracles import sigmoid
+
+from adv_jax import data, train, trained
+from adv_jax.config import with_values
+from adv_jax.report import command
+from adv_jax.report.nokland import curves, hidden, tables, transfer
+from adv_jax.types import UserError
+
+EPOCHS, TRAIN, TEST = 12, 150, 60
+SEEDS = {"plain": 2, "adversarial": 1, "dropout": 1}
+
+
+def config_of(name, mode):
+    return runpy.run_path(f"configs/{name}.py")["get_config"](mode).to_dict()
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    """method -> the directory of a finished run of 2x400 ReLU on a few digits."""
+    whole = data.load("mnist", source="embedded")
+    few = [
+        data.Arrays(part.x[:n], part.y[:n])
+        for part, n in ((whole.train, TRAIN), (whole.test, TEST))
+    ]
+    digits = whole._replace(train=few[0], test=few[1])
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        for method, seeds in SEEDS.items():
+            changes = {"epochs": EPOCHS, "replicas.seeds": seeds, "checkpoint_every": EPOCHS}
+            changes |= {"optimizer.learning_rate": 0.3, "evaluation.eps": (0.0,)}
+            config = config_of("backprop_mnist", f"quick,width=400,method={method}")
+            train.run(with_values(config, changes), folder / method)
+        yield {method: str(folder / method) for method in SEEDS}
+
+
+def lines_of(workdir):
+    with open(f"{workdir}/metrics.jsonl") as file:
+        return [json.loads(line) for line in file]
+
+
+def metric(workdir, name, replica):
+    return np.array([line[name] for line in lines_of(workdir) if line["replica"] == replica])
+
+
+def of_layers(workdir, replica=0):
+    """Weights and biases of the three layers, in float64."""
+    params = trained.load(workdir, replica=replica).variables["params"]
+    return [
+        (np.float64(params[name]["kernel"]), np.float64(params[name]["bias"]))
+        for name in ("hidden1", "hidden2", "logits")
+    ]
+
+
+def forward(layers, x):
+    """Both hidden layers, and the logits."""
+    (w1, b1), (w2, b2), (w3, b3) = layers
+    h1 = np.maximum(x @ w1 + b1, 0)
+    h2 = np.maximum(h1 @ w2 + b2, 0)
+    return h1, h2, h2 @ w3 + b3
+
+
+def test_table_2_is_the_mean_of_the_last_ten_epochs(workdirs):
+    found = tables.mnist([workdirs["plain"], workdirs["adversarial"]])
+    plain, adversarial = found.document["rows"]
+    errors = [metric(workdirs["plain"], "test_error", i)[2:].mean() for i in (0, 1)]
+    np.testing.assert_allclose(plain["errors"], errors, rtol=1e-5)
+    assert metric(workdirs["plain"], "test_error", 0)[:2].mean() > errors[0] + 0.01
+    assert plain["error"] == pytest.approx(np.mean(errors), rel=1e-5)
+    assert plain["spread"] == pytest.approx(abs(errors[0] - errors[1]) / np.sqrt(2), rel=1e-4)
+    assert (plain["method"], plain["paper"]) == ("plain", None)
+    assert adversarial["spread"] is None
+    assert adversarial["paper"] == {"error": 0.0083, "spread": 0.0004}
+    told = found.table.rows[1]
+    assert told[0] == "2x400 ReLU" and told[-1] == "0.83 +- 0.04"
+
+
+def test_fig_1_has_both_errors_of_each_epoch(workdirs):
+    found = curves.errors([workdirs["plain"]])
+    (curve,) = found.document["curves"]
+    for name in ("train_error", "test_error"):
+        mean = np.mean([metric(workdirs["plain"], name, i) for i in (0, 1)], axis=0)
+        np.testing.assert_allclose(curve[name], mean, rtol=1e-5)
+    (axes,) = found.figure.axes
+    dashed, plain = axes.lines
+    assert (dashed.get_linestyle(), plain.get_linestyle()) == ("--", "-")
+    np.testing.assert_allclose(dashed.get_ydata() / 100, curve["train_error"], rtol=1e-5)
+    np.testing.assert_allclose(plain.get_ydata() / 100, curve["test_error"], rtol=1e-5)
+
+
+def test_fig_2_draws_the_first_units_of_each_net(workdirs):
+    found = hidden.features(list(workdirs.values()))
+    for axes, method in zip(found.figure.axes, ("plain", "adversarial", "dropout"), strict=True):
+        (w1, _), *_ = of_layers(workdirs[method])
+        sheet = axes.images[0].get_array()
+        assert sheet.shape == (8 * 29 - 1, 8 * 29 - 1)
+        # The tenth unit stands in the second row, at the second place.
+        np.testing.assert_allclose(sheet[29:57, 29:57], w1[:, 9].reshape(28, 28), rtol=1e-6)
+    assert found.document["extent"].keys() == set(SEEDS)
+
+
+def test_extent_by_hand():
+    one, half = np.zeros((4, 4)), np.zeros((4, 4))
+    one[2, 1] = -3
+    half[:2] = [[1, -1, 1, 1], [1, 1, -1, -1]]
+    assert hidden.extent([one]) == pytest.approx(1 / 16)
+    assert hidden.extent([half]) == pytest.approx(0.5)
+    assert hidden.extent([np.full((4, 4), -2.0)]) == pytest.approx(1)
+    # Squares 4 and 1: (4 + 1)^2 / (2 (16 + 1)).
+    assert hidden.extent([[[2.0, 1.0]]]) == pytest.approx(25 / 34)
+    # The median over those that are not all 0.
+    assert hidden.extent([one, half, np.zeros((4, 4)), np.ones((4, 4))]) == pytest.approx(0.5)
+
+
+def test_mosaic_by_hand():
+    images = np.arange(3)[:, None, None] + np.zeros((3, 1, 2))
+    gap = np.nan
+    expected = [[0, 0, gap, 1, 1], [gap] * 5, [2, 2, gap, gap, gap]]
+    np.testing.assert_array_equal(hidden.mosaic(images, 2), expected)
+
+
+def test_fig_3_counts_exact_zeros(workdirs):
+    found = hidden.activations([workdirs["adversarial"], workdirs["plain"]])
+    for method in ("plain", "adversarial"):
+        model = trained.load(workdirs[method])
+        x = np.float64(model.dataset.test.x).reshape(TEST, -1)
+        h1, h2, _ = forward(of_layers(workdirs[method]), x)
+        zeros = found.document["zeros"][method]
+        # A sum next to 0 may have another sign in float32.
+        assert zeros["hidden1"] == pytest.approx(np.mean(h1 == 0), abs=2e-4)
+        assert zeros["hidden2"] == pytest.approx(np.mean(h2 == 0), abs=2e-4)
+        assert zeros["all"] == pytest.approx((zeros["hidden1"] + zeros["hidden2"]) / 2, abs=1e-5)
+        assert 0.1 < zeros["all"] < 0.95
+    assert [axes.get_title().split(":")[0] for axes in found.figure.axes] == [
+        "back-propagation",
+        "adversarial back-propagation",
+    ]
+
+
+def test_transfer_shows_the_first_plain_nets_examples_to_the_others(workdirs):
+    found = transfer.transfer([workdirs["adversarial"], workdirs["plain"]]).document
+    test = trained.load(workdirs["plain"]).dataset.test
+    x, y = np.float64(test.x).reshape(TEST, -1), test.y
+    source = of_layers(workdirs["plain"])
+    (w1, _), (w2, _), (w3, _) = source
+    h1, h2, logits = forward(source, x)
+    delta = sigmoid(logits) - np.eye(10)[y]
+    gradient = ((delta @ w3.T * (h2 > 0)) @ w2.T * (h1 > 0)) @ w1.T
+    targets = {
+        "plain": of_layers(workdirs["plain"], 1),
+        "adversarial": of_layers(workdirs["adversarial"]),
+    }
+    errors = []
+    for eps in (0.25, 0.5):
+        x_adv = x + eps * np.sign(gradient)
+        for method, layers in targets.items():
+            error = np.mean(forward(layers, x_adv)[2].argmax(1) != y)
+            errors.append(
+                {"eps": eps, "method": method, "errors": [pytest.approx(error, abs=0.02)]}
+            )
+    printed = [0.22, 0.04, 0.47, 0.18]
+    expected = [row | {"paper": paper} for row, paper in zip(errors, printed, strict=True)]
+    assert found["rows"] == expected
+    assert found["settings"]["loss"] == "binary_cross_entropy"
+
+
+def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
+    found = tables.overhead([workdirs["plain"], workdirs["adversarial"]]).document
+    seconds = {}
+    for method in ("plain", "adversarial"):
+        with open(f"{workdirs[method]}/result.json") as file:
+            seconds[method] = json.load(file)["seconds"] / (EPOCHS * SEEDS[method])
+    assert found["overhead"] == pytest.approx(
+        seconds["adversarial"] / seconds["plain"] - 1, rel=1e-4
+    )
+    assert found["paper"] == 0.7
+
+
+@pytest.fixture
+def cifar10(tmp_path):
+    """A function that makes a finished run of backprop_cifar10 of nothing but its documents."""
+
+    def made(mode, errors, source="drawn"):
+        workdir = tmp_path / mode
+        workdir.mkdir()
+        config = config_of("backprop_cifar10", mode)
+        (workdir / "config.json").write_text(json.dumps(config))
+        replicas = [{"test_error": error, "epochs": 3} for error in errors]
+        about = {"name": "cifar10", "source": source}
+        result = {"data": about, "replicas": replicas, "seconds": 1}
+        (workdir / "result.json").write_text(json.dumps(result))
+        return str(workdir)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mode", "cell", "paper"),
+    [
+        ("net=conv,method=adversarial_dropout", ("conv, zca", "adversarial_dropout"), 0.1255),
+        ("net=fc,preprocess=simple,method=plain", ("fc, simple", "plain"), 0.4057),
+        ("net=fc,preprocess=zca,method=dropout", ("fc, zca", "dropout"), None),
+    ],
+)
+def test_table_3_finds_the_cell_of_a_run(cifar10, mode, cell, paper):
+    (row,) = tables.cifar10([cifar10(mode, [0.2, 0.1])]).document["rows"]
+    assert (row["net"], row["method"]) == cell
+    assert row["error"] == pytest.approx(0.15)
+    assert row["spread"] == pytest.approx(0.1 / np.sqrt(2), rel=1e-5)
+    assert (row["paper"] and row["paper"]["error"]) == paper
+
+
+def test_the_command_writes_them_and_prints_the_table(workdirs, tmp_path, capsys):
+    names = ["nokland.table2", "nokland.fig1"]
+    command.run(names, workdirs=[workdirs["plain"]], out=str(tmp_path))
+    folder = tmp_path / "nokland"
+    assert sorted(p.name for p in folder.iterdir()) == ["fig1.json", "fig1.png", "table2.json"]
+    assert json.loads((folder / "table2.json").read_text())["caption"].endswith(".")
+    assert "2x400 ReLU" in capsys.readouterr().out
+
+
+def test_other_runs_are_refused_in_one_line(workdirs, cifar10, tmp_path):
+    plain, adversarial, dropout = (workdirs[m] for m in ("plain", "adversarial", "dropout"))
+    drawn = cifar10("net=fc", [0.1])
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "config.json").write_text(json.dumps(config_of("backprop_mnist", "quick")))
+    other = cifar10("net=conv", [0.1], source="others")
+    cases = [
+        (tables.mnist, [drawn], "is a run of backprop_cifar10; table2 has runs of backprop_mnist"),
+        (tables.mnist, [str(unfinished)], "has no result.json; allowed is a finished run"),
+        (tables.cifar10, [drawn, other], "hold runs on other data"),
+        (
+            tables.overhead,
+            [plain, dropout],
+            "overhead has one net by each of back-propagation, adv",
+        ),
+        (hidden.features, [plain, adversarial], "fig2 has one net by each of"),
+        (transfer.transfer, [adversarial, dropout], "transfer has two plain and one adversarial"),
+    ]
+    for draw, given, words in cases:
+        with pytest.raises(UserError, match=words) as error:
+            draw(given)
+        assert "\n" not in str(error.value)
+
+
+def test_an_epoch_without_its_error_is_named(workdirs, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.json", "result.json"):
+        shutil.copy(f"{workdirs['plain']}/{name}", folder)
+    lines = lines_of(workdirs["plain"])
+    del lines[3]["test_error"]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match="lacks test_error of an epoch; it needs monitor_every = 1"):
+        tables.mnist([str(folder)])

@@ -1,0 +1,79 @@
+"""losses: by hand, against finite differences, and what an attack makes of them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from adv_jax import attacks, losses
+
+
+def written_out(logits, targets):
+    """-sum_k [t ln s + (1 - t) ln(1 - s)] of each row, in float64."""
+    s = oracles.sigmoid(np.float64(logits))
+    return -(targets * np.log(s) + (1 - targets) * np.log(1 - s)).sum(axis=1)
+
+
+def random_rows(seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 3, size=(6, 4)).astype(np.float32), rng.integers(0, 4, size=6)
+
+
+def test_of_logistic_outputs_as_written_out_for_classes_and_for_weights():
+    logits, y = random_rows()
+    targets = np.random.default_rng(1).uniform(size=logits.shape).astype(np.float32)
+    loss = losses.loss_fn("binary_cross_entropy")
+    np.testing.assert_allclose(
+        loss(jnp.asarray(logits), jnp.asarray(y)), written_out(logits, np.eye(4)[y]), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        loss(jnp.asarray(logits), jnp.asarray(targets)), written_out(logits, targets), rtol=1e-5
+    )
+
+
+def test_of_a_softmax_for_classes_and_for_weights():
+    logits, y = random_rows()
+    loss, expected = losses.loss_fn("cross_entropy"), oracles.cross_entropies(logits, y)
+    for labels in (y, np.eye(4, dtype=np.float32)[y]):
+        found = loss(jnp.asarray(logits), jnp.asarray(labels))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_by_hand():
+    # s = (.75, .25) of the logits (ln 3, -ln 3); class 0: -2 ln .75 = .575364, class 1:
+    # -2 ln .25 = 2.772589.
+    logits = jnp.array([[1.0986123, -1.0986123]] * 2)
+    found = losses.binary_cross_entropy(logits, jnp.array([0, 1]))
+    np.testing.assert_allclose(found, [0.575364, 2.772589], rtol=1e-6)
+
+
+def test_the_gradient_is_output_minus_target_even_where_outputs_saturate():
+    logits, y = random_rows(2)
+    gradient = jax.grad(lambda a: losses.binary_cross_entropy(a, jnp.asarray(y)).sum())
+    numerical = oracles.numerical_gradient(lambda a: written_out(a, np.eye(4)[y]).sum(), logits)
+    np.testing.assert_allclose(gradient(jnp.asarray(logits)), numerical, rtol=1e-4, atol=1e-6)
+    # 1 - sigmoid(30) = 9.4e-14 is 0 when it is computed as that difference in float32.
+    far = gradient(jnp.full((6, 4), 30.0) * (2 * np.eye(4)[y] - 1))
+    np.testing.assert_allclose(far, (1 - 2 * np.eye(4)[y]) * np.exp(-30.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("targeted", "sign"), [(False, 1), (True, -1)])
+def test_fgsm_steps_along_the_signs_of_its_numerical_gradient(targeted, sign):
+    rng = np.random.default_rng(3)
+    w, x, y = rng.normal(size=(5, 4)), rng.normal(size=(6, 5)), rng.integers(0, 4, size=6)
+    attack = partial(attacks.fgsm, eps=0.1, loss="binary_cross_entropy", targeted=targeted)
+    found = attack(lambda x: x @ jnp.asarray(w, jnp.float32), jnp.asarray(x, jnp.float32), y)
+    loss = lambda x: written_out(x @ w, np.eye(4)[y]).sum()
+    numerical = np.sign(oracles.numerical_gradient(loss, x))
+    np.testing.assert_allclose(found, x + sign * 0.1 * numerical, atol=1e-6)
+    # A softmax has other signs here.
+    other = attacks.fgsm(lambda x: x @ jnp.float32(w), jnp.float32(x), y, eps=0.1)
+    assert np.abs(found - other).max() > 0.1
+
+
+def test_an_unknown_name_is_refused_with_the_legal_ones():
+    with pytest.raises(ValueError, match="loss is 'mse'; allowed are binary_cross_entropy, cross"):
+        losses.loss_fn("mse")
