@@ -84,7 +84,9 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.data = ConfigDict({"name": "mnist", "source": "tfds", "dir": ""})
     c.data.num_valid = 10_000
     c.data.num_labels = 0 if chosen["labels"] == "full" else int(chosen["labels"])
-    init = FINE if chosen["model"] in ("maxout", "conv") else FAN_IN
+    # From so small weights a net takes hundreds of steps to begin to learn.
+    fine = chosen["model"] in ("maxout", "conv") and chosen["mode"] == "paper"
+    init = FINE if fine else FAN_IN
     c.model = NETS[chosen["model"]] | {"num_classes": 10, "hidden_init": init, "output_init": init}
     c.objective = {
         "plain": {"name": "cross_entropy"},

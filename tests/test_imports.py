@@ -23,8 +23,11 @@ PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"
 MAY_IMPORT = {
     "main": {"config", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.command", "step"},
-    "report.command": {"config", "report", "report.maronas", "result", "trained", "workdir"},
+    "report.command": {"config", "report", "report.maronas", "report.wfg", "result", "trained"}
+    | {"workdir"},
     "report.maronas": {"attacks", "data", "evaluate", "report", "trained"},
+    "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
+    | {"trained"},
     "evaluate.__main__": {"evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},

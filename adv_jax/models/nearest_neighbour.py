@@ -48,9 +48,8 @@ def nearest_neighbour(
     >>> nearest_neighbour(jnp.array([[4.]]), x, y, num_classes=2)
     Array([[-16.,  -1.]], dtype=float32)
     """
-    found = _over_blocks(
-        jnp.maximum, jnp.max, x, train_x, train_y, num_classes=num_classes, block_size=block_size
-    )
+    sizes = {"num_classes": num_classes, "block_size": block_size}
+    found = _over_blocks(jnp.maximum, _largest, x, train_x, train_y, **sizes)
     return found - jnp.square(_rows(x)).sum(axis=1, keepdims=True)
 
 
@@ -85,21 +84,14 @@ def smoothed_nearest_neighbour(
     >>> jnp.exp(smoothed_nearest_neighbour(jnp.array([[.5]]), x, y, num_classes=2))
     Array([[0.5, 0.5]], dtype=float32)
     """
-    weights = _over_blocks(
-        jnp.logaddexp,
-        jax.nn.logsumexp,
-        x,
-        train_x,
-        train_y,
-        num_classes=num_classes,
-        block_size=block_size,
-    )
+    sizes = {"num_classes": num_classes, "block_size": block_size}
+    weights = _over_blocks(jnp.logaddexp, _log_sum_exp, x, train_x, train_y, **sizes)
     return jax.nn.log_softmax(weights)
 
 
 def _over_blocks(
     combine: Callable[[Array, Array], Array],
-    reduce: Callable[..., Array],
+    reduce: Callable[[Array, Array], Array],
     x: Array,
     train_x: ArrayLike,
     train_y: ArrayLike,
@@ -127,14 +119,28 @@ def _over_blocks(
     @jax.checkpoint
     def step(found: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
         examples, classes = block
-        products = jnp.matmul(queries, examples.T, precision="float32")
-        closeness = 2 * products - jnp.square(examples).sum(axis=1)
-        is_of = jax.nn.one_hot(classes, num_classes, dtype=bool)
-        of_classes = jnp.where(is_of, closeness[:, :, None], _LOG_OF_0)
-        return combine(found, reduce(of_classes, axis=1)), None
+        closeness = 2 * _product(queries, examples.T) - jnp.square(examples).sum(axis=1)
+        return combine(found, reduce(closeness, jax.nn.one_hot(classes, num_classes))), None
 
     start = jnp.full((len(queries), num_classes), _LOG_OF_0, jnp.float32)
     return jax.lax.scan(step, start, (blocks, classes))[0]
+
+
+def _largest(closeness: Array, is_of: Array) -> Array:
+    """Of each class: f32[B, n], f32[n, K] of 0 and 1 -> f32[B, K]."""
+    return jnp.where(is_of > 0, closeness[:, :, None], _LOG_OF_0).max(axis=1)
+
+
+def _log_sum_exp(closeness: Array, is_of: Array) -> Array:
+    """Of each class, with one exponential for each pair: f32[B, n], f32[n, K] -> f32[B, K]."""
+    largest = jax.lax.stop_gradient(_largest(closeness, is_of))
+    sums = _product(jnp.exp(closeness - _product(largest, is_of.T)), is_of)
+    return largest + jnp.log(jnp.where(is_of.any(axis=0), sums, 1))
+
+
+def _product(a: Array, b: Array) -> Array:
+    """Accelerators would round a distance to 10 bits or less."""
+    return jnp.matmul(a, b, precision="float32")
 
 
 def _rows(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The command line: `python -m adv_jax.report maronas.fig26 [--workdir=RUN] [--out=results]`.
+"""The command line: `python -m adv_jax.report maronas.fig26 [--workdir=RUN,...] [--out=results]`.
 
 Draws figures of papers: OUT/PAPER/FIGURE.png, and OUT/PAPER/FIGURE.json with the numbers in it.
 """
@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from adv_jax.report import command
 from adv_jax.step import use_cores
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run that a figure draws")
+_WORKDIR = flags.DEFINE_string("workdir", None, "run that a figure draws, or runs")
 _OUT = flags.DEFINE_string("out", "results", "where to write")
 _LIST = flags.DEFINE_bool("list", False, "say what there is to draw")
 

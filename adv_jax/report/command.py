@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adv_jax import trained
 from adv_jax.config import suggestion
-from adv_jax.report import maronas
+from adv_jax.report import maronas, wfg
 from adv_jax.report.drawing import Drawing
 from adv_jax.result import provenance
 from adv_jax.types import UserError
@@ -15,7 +15,7 @@ from adv_jax.workdir import json_bytes, replace, writing
 
 Draw = Callable[..., Drawing]
 
-PAPERS: dict[str, dict[str, Draw]] = {"maronas": maronas.FIGURES}
+PAPERS: dict[str, dict[str, Draw]] = {"maronas": maronas.FIGURES, "wfg": wfg.FIGURES}
 
 
 def run(names: Sequence[str], *, workdir: str | None = None, out: str = "results") -> None:
@@ -23,7 +23,7 @@ def run(names: Sequence[str], *, workdir: str | None = None, out: str = "results
 
     Args:
       names: PAPER.FIGURE, of those that `lines` has.
-      workdir: of the run that a figure draws.
+      workdir: of the run that a figure draws, or of several, joined by commas.
       out: the folder.
 
     Raises:
@@ -33,14 +33,24 @@ def run(names: Sequence[str], *, workdir: str | None = None, out: str = "results
     chosen = {name: _figure(name) for name in names}
     if not chosen:
         raise UserError(f"figure is missing; allowed are {', '.join(_figures())}")
-    of_run = [name for name, draw in chosen.items() if takes_run(draw)]
-    if of_run and workdir is None:
-        raise UserError(f"workdir is missing; {of_run[0]} draws what a run has learnt")
-    if workdir is not None and not of_run:
+    of_runs = {name: draw for name, draw in chosen.items() if takes_run(draw)}
+    if of_runs and workdir is None:
+        raise UserError(f"workdir is missing; {next(iter(of_runs))} draws what a run has learnt")
+    if workdir is not None and not of_runs:
         takers = ", ".join(name for name, draw in _figures().items() if takes_run(draw))
         raise UserError(f"workdir is {workdir}; {', '.join(chosen)} draws no run, only {takers}")
-    model = {"run": trained.load(workdir)} if workdir is not None else {}
-    drawings = {name: draw(**model if takes_run(draw) else {}) for name, draw in chosen.items()}
+    workdirs = workdir.split(",") if workdir else []
+    for name, draw in of_runs.items():
+        if len(workdirs) > 1 and not takes_runs(draw):
+            raise UserError(f"workdir is {workdir}; {name} draws one run")
+    runs = [trained.load(path) for path in workdirs]
+
+    def drawn(draw: Draw) -> Drawing:
+        if takes_runs(draw):
+            return draw(runs=runs)
+        return draw(run=runs[0]) if takes_run(draw) else draw()
+
+    drawings = {name: drawn(draw) for name, draw in chosen.items()}
     for name, drawing in drawings.items():
         print(f"{name}: {drawing.document['caption']}")
         for path, content in _files(name, drawing, Path(out)).items():
@@ -54,13 +64,19 @@ def lines() -> Iterator[str]:
     """What there is to draw, a line each."""
     for name, draw in _figures().items():
         needs = " (--workdir)" if takes_run(draw) else ""
+        needs = " (--workdir=A,B,...)" if takes_runs(draw) else needs
         first = str(inspect.getdoc(draw)).partition("\n")[0]
-        yield f"{name:18}{first}{needs}"
+        yield f"{name:25}{first}{needs}"
 
 
 def takes_run(draw: Draw) -> bool:
-    """Whether a figure draws a run."""
-    return "run" in inspect.signature(draw).parameters
+    """Whether a figure draws one run or more."""
+    return "run" in inspect.signature(draw).parameters or takes_runs(draw)
+
+
+def takes_runs(draw: Draw) -> bool:
+    """Whether a figure draws any number of runs."""
+    return "runs" in inspect.signature(draw).parameters
 
 
 def _figures() -> dict[str, Draw]:
@@ -77,10 +93,10 @@ def _figure(name: str) -> Draw:
 
 def _files(name: str, drawing: Drawing, out: Path) -> dict[Path, bytes]:
     paper, _, figure = name.partition(".")
-    png, path = io.BytesIO(), out / paper / figure
+    png, folder = io.BytesIO(), out / paper
     drawing.figure.savefig(png)
     document = {"paper": paper, "figure": figure, **drawing.document, **provenance()}
     return {
-        path.with_suffix(".png"): png.getvalue(),
-        path.with_suffix(".json"): json_bytes(document),
+        folder / f"{figure}.png": png.getvalue(),
+        folder / f"{figure}.json": json_bytes(document),
     }
