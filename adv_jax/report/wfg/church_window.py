@@ -184,9 +184,13 @@ def _draw(axes, classes: np.ndarray, label: int, read_as: int, directed: bool) -
     axes.axis("on")
     axes.set_xticks([])
     axes.set_yticks([])
-    words = [str(label), f"read as {read_as}" * (read_as != label), "no gradient" * (not directed)]
+    words = [str(label)]
+    if read_as != label:
+        words.append(f"read as {read_as}")
+    if not directed:
+        words.append("no gradient")
     color = "black" if read_as == label else "red"
-    axes.set_title(", ".join(filter(None, words)), fontsize=6, pad=2, color=color)
+    axes.set_title(", ".join(words), fontsize=6, pad=2, color=color)
 
 
 def _color(label: int) -> tuple[float, float, float]:
