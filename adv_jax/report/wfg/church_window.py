@@ -176,10 +176,9 @@ def _draw(axes, classes: np.ndarray, label: int, read_as: int, directed: bool) -
     fine = classes.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
     colors = np.array([_color(k) for k in range(fine.max() + 1)])
     image = np.where((fine == label)[..., None], 1, colors[fine])
-    border = np.zeros(fine.shape, bool)
-    border[1:] |= fine[1:] != fine[:-1]
-    border[:, 1:] |= fine[:, 1:] != fine[:, :-1]
-    image[border] = 0
+    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        border = fine[here] != fine[there]
+        image[here][border] = image[there][border] = 0
     axes.imshow(image, interpolation="nearest")
     axes.axis("on")
     axes.set_xticks([])
