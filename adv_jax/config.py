@@ -22,21 +22,25 @@ _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent
 
 
 class _Range(NamedTuple):
-    """Allowed values of a number; a bound that is infinite is none."""
+    """Allowed values of a number; a bound that is infinite is none, and `above` excludes low."""
 
     low: float
     high: float = math.inf
     whole: bool = False
+    above: bool = False
 
     def allows(self, value: object) -> bool:
         kind = int if self.whole else int | float
         number = isinstance(value, kind) and not isinstance(value, bool)
-        return number and math.isfinite(value) and self.low <= value <= self.high
+        inside = number and math.isfinite(value) and self.low <= value <= self.high
+        return inside and not (self.above and value == self.low)
 
     def __str__(self) -> str:
         kind = "whole numbers" if self.whole else "numbers"
         if self.high < math.inf:
             return f"{kind} from {self.low:.10g} to {self.high:.10g}"
+        if self.above:
+            return f"{kind} above {self.low:g}"
         return f"{kind} of at least {self.low:g}"
 
 
@@ -65,6 +69,13 @@ _RANGES = {
     "tau": _SIZE,
     "std": _SIZE,
     "alpha": _Range(0, 1),
+    "smoothing": _Range(0, 1),
+    "weight": _SIZE,
+    "temperature": _Range(0, above=True),
+    "maps": _COUNT,
+    "kernel_sizes": _COUNT,
+    "pieces": _COUNT,
+    "pools": _COUNT,
     "learning_rate": _SIZE,
     "momentum": _Range(0, 1),
     "weight_decay": _SIZE,

@@ -71,7 +71,8 @@ class Experiment:
           config: the whole.
           dataset: as `inputs.load` gives it. Where its test images are smaller than those to train
             on, training takes random crops of that size.
-          sources: the trained models that the evaluation's `source_fn` name.
+          sources: the trained models that its fields `..._fn` name, by workdir. One that is missing
+            is missed when it is called, and not before.
 
         Raises:
           ConfigError: an unknown name or setting.
@@ -83,11 +84,12 @@ class Experiment:
         self._batch_size = config["batch_size"]
         self._shards = config["replicas"]["shards"]
         self.steps_per_epoch = self._train_rows // self._batch_size
-        self._model = _model(config["model"])
+        self._sources = sources
+        self._model = _model(config["model"], sources)
         self.apply = models.apply_fn(self._model)
         self._parts({})
         self.attacks = {
-            name: _evaluated(spec, f"evaluation.attacks.{name}", sources)
+            name: _attack(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
             for name, spec in config["evaluation"]["attacks"].items()
         }
 
@@ -95,10 +97,11 @@ class Experiment:
         config = with_values(self._config, hyper)
         spec = config["objective"]
         bound: dict[str, Any] = {
-            field: bind(value, attacks, field=f"objective.{field}")
+            field: _attack(value, f"objective.{field}", self._sources)
             for field, value in spec.items()
             if isinstance(value, Mapping)
         }
+        bound |= _trained(spec, self._sources)
         objective = partial(bind(spec, objectives, field="objective", **bound), self.apply)
         return objective, optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
 
@@ -273,26 +276,35 @@ def initial(replicas: Sequence[Replica]) -> tuple[np.ndarray, dict[str, np.ndarr
     }
 
 
-def _model(spec: Mapping[str, Any]) -> Any:
+def _model(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> Any:
     """The module that a spec names; a nested spec names an initialiser."""
     inits = {
         field: bind(value, initializers, field=f"model.{field}")()
         for field, value in spec.items()
         if isinstance(value, Mapping)
     }
-    return bind(spec, models, field="model", **inits)()
+    return bind(spec, models, field="model", **inits, **_trained(spec, sources))()
 
 
-def _evaluated(spec: Mapping[str, Any], field: str, sources: Mapping[str, LogitsFn]) -> Attack:
-    """The attack of an evaluation, its size left free; `source_fn` is the workdir of a run."""
+def _attack(
+    spec: Mapping[str, Any],
+    field: str,
+    sources: Mapping[str, LogitsFn],
+    *,
+    free: Sequence[str] = (),
+) -> Attack:
+    """The attack that a spec names; one within it gets its size from the outer one."""
     parts: dict[str, Any] = {
         key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES)
         for key, value in spec.items()
         if isinstance(value, Mapping)
     }
-    if "source_fn" in spec:
-        parts["source_fn"] = sources[spec["source_fn"]]
-    return bind(spec, attacks, field=field, free=evaluate.SCALES, **parts)
+    return bind(spec, attacks, field=field, free=free, **parts, **_trained(spec, sources))
+
+
+def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
+    """The trained models that a spec names: a field `..._fn` is the workdir of a run."""
+    return {field: sources.get(value) for field, value in spec.items() if field.endswith("_fn")}
 
 
 def _is_done(stop: Mapping[str, float], state: TrainState, metrics: Metrics) -> Array:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from adv_jax import inputs, trained
 from adv_jax.checkpoint import Checkpoints, Restored
-from adv_jax.config import ConfigError, Replica, leaves, replicas, validate
+from adv_jax.config import Replica, replicas, validate
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, Run
 from adv_jax.log import Log, print_table, require_tensorboard
@@ -24,7 +24,7 @@ from adv_jax.program import Program
 from adv_jax.report import figures
 from adv_jax.result import document, summary
 from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.types import LogitsFn, UserError
+from adv_jax.types import UserError
 from adv_jax.workdir import Workdir, has_config, writing
 
 Metrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] of what is measured once
@@ -59,7 +59,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
         has_config(Path(workdir), config)  # Refuses another one before what may take minutes.
         dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
         check_fit(config, dataset)
-        sources = _sources(config, dataset)
+        sources = trained.sources(config, dataset)
         check_parts(config, dataset, rows, runs[0], sources)
         with Workdir(workdir, config) as files:
             if (finished := files.result()) is not None:
@@ -98,29 +98,6 @@ def _run(
     print_table(*summary(result))
     print(f"results in {files.path}")
     return result
-
-
-def _sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
-    """The trained models that attacks of the evaluation name as their `source_fn`, by workdir.
-
-    Raises:
-      UserError: there is no such run, or its model takes other inputs.
-    """
-
-    def inputs_of(data: Dataset) -> tuple[Any, ...]:
-        return data.name, data.test.x.shape, data.bounds
-
-    sources = {}
-    for path, workdir in leaves(config["evaluation"], "evaluation."):
-        if path.endswith(".source_fn"):
-            source = trained.load(workdir)
-            if inputs_of(source.dataset) != inputs_of(dataset):
-                raise ConfigError(
-                    f"{path} is {workdir!r}, a run on {inputs_of(source.dataset)}; allowed is one "
-                    f"on the same inputs, {inputs_of(dataset)}"
-                )
-            sources[workdir] = source.logits_fn
-    return sources
 
 
 def _train(

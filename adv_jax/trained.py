@@ -1,6 +1,7 @@
 """The model that a run has trained, from its workdir; nothing there is locked or changed."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax
 
 from adv_jax import inputs
 from adv_jax.checkpoint import Checkpoints, Restored
-from adv_jax.config import replicas, with_values
+from adv_jax.config import ConfigError, leaves, replicas, with_values
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
@@ -23,8 +24,8 @@ class Trained(NamedTuple):
       lowest validation error if there is a validation set, else the last; in float32.
     apply: that model; variables: its own.
     dataset: what it was trained and is tested on, preprocessed.
-    about: for documents: the experiment, the data and their preprocessing, the seed, the overrides
-      and the epochs.
+    about: for documents: the experiment, its model and objective, the data and their
+      preprocessing, the seed, the overrides and the epochs.
     """
 
     logits_fn: LogitsFn
@@ -51,8 +52,9 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
         raise UserError(f"replica is {replica}; {allowed}")
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
-    # The attacks of its own evaluation are not asked for, and may need further runs.
-    experiment = Experiment(with_values(config, {"evaluation.attacks": {}}), dataset)
+    # What it was trained with and is attacked with is not asked for, and may need further runs.
+    needed = sources({"model": config["model"]}, dataset)
+    experiment = Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
     like = jax.eval_shape(over_replicas(experiment.init), *initial(runs))
     restored = _restored(path / "checkpoints", like)
     run = jax.tree.map(lambda leaf: leaf[replica], restored.tree)
@@ -68,6 +70,8 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
 
     about = {
         "experiment": config["experiment"],
+        "model": config["model"],
+        "objective": config["objective"],
         "data": about_data,
         "preprocess": list(config["data"].get("preprocess", ())),
         "replica": replica,
@@ -77,6 +81,33 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         "best_epoch": int(run.best_epoch) or None,
     }
     return Trained(logits_fn, experiment.apply, variables, dataset, about)
+
+
+def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
+    """The trained models that a config names in fields `..._fn`, by workdir.
+
+    Args:
+      config: the whole, or the parts to search.
+      dataset: what they are to be used on.
+
+    Raises:
+      UserError: there is no such run, or its model takes other inputs.
+    """
+
+    def inputs_of(data: Dataset) -> tuple[Any, ...]:
+        return data.name, data.test.x.shape[1:], data.bounds
+
+    found = {}
+    for path, workdir in leaves(config):
+        if path.endswith("_fn"):
+            source = load(workdir)
+            if inputs_of(source.dataset) != inputs_of(dataset):
+                raise ConfigError(
+                    f"{path} is {workdir!r}, a run on {inputs_of(source.dataset)}; allowed is one "
+                    f"on the same inputs, {inputs_of(dataset)}"
+                )
+            found[workdir] = source.logits_fn
+    return found
 
 
 def _restored(checkpoints: Path, like: Any) -> Restored:

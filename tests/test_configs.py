@@ -87,6 +87,14 @@ MODES = {
         ),
         "net=fc,method=plain",
     ],
+    "goodfellow_mnist": [
+        "",
+        *(f"model={model}" for model in ("relu", "tanh", "softmax")),
+        *(f"method={method}" for method in ("adversarial", "iterative", "teaching")),
+        *(f"method=smoothing,form={form}" for form in ("printed", "uniform", "others")),
+        *(f"quick,method={method},source=RUN" for method in ("distillation", "dae")),
+        *("quick", "quick,model=conv", "quick,method=vat,labels=100"),
+    ],
 }
 NOT_EMBEDDED = {
     "backprop_cifar10": "tfds",
@@ -95,6 +103,8 @@ NOT_EMBEDDED = {
     "shallow_cifar10": "tfds",
     "shallow_covtype": "sklearn",
 }
+# The trained models that configs name.
+SOURCES = {"RUN": lambda x: x.reshape(len(x), -1)[:, :10]}
 EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
 
 
@@ -171,7 +181,7 @@ def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, d
     validate(config)
     runs = replicas(config)
     rows = {key: values[0] for key, values in rows_of(config, dataset, runs).items()}
-    experiment = Experiment(config, dataset)
+    experiment = Experiment(config, dataset, SOURCES)
     arrays = dataset.arrays()
     hyper = {path: np.float32(value) for path, value in runs[0].overrides.items()}
     run = jax.eval_shape(experiment.init, np.int32(0), hyper)
@@ -198,6 +208,11 @@ def test_the_modes_differ_in_what_they_say():
         assert raw["model"]["features"] == (width,) and "preprocess" not in raw["data"]
     swept = replicas(config_of("shallow_mnist", "sweep=eps"))
     assert [r.overrides["objective.attack.eps"] for r in swept][:3] == [0.0, 0.05, 0.1]
+    assert config_of("goodfellow_mnist", "temperature=7,method=teaching")["objective"] == {
+        "name": "teaching",
+        "temperature": 7.0,
+    }
+    assert config_of("goodfellow_mnist", "model=tanh")["model"]["activation"] == "tanh"
     for name in MODES:
         assert config_of(name, "") == config_of(name, "paper")
 
@@ -256,6 +271,7 @@ class Recorder(dict):
         ("ladder_conv_mnist", "quick,noise=sgn"),
         ("backprop_mnist", "quick,method=adversarial"),
         ("backprop_cifar10", "quick,net=fc,method=adversarial_dropout,preprocess=simple"),
+        ("goodfellow_mnist", "quick,model=softmax,method=smoothing"),
     ],
 )
 def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, capsys, monkeypatch):
@@ -305,3 +321,19 @@ def test_an_override_on_the_command_line_changes_what_is_built(digits):
     assert steps == 24 and params["hidden1"]["kernel"] == (784, 7)
     overridden = parsed("--config.replicas.seeds=3", "--config.seed=9", "--config.patience=2")
     assert [replica.seed for replica in replicas(overridden)] == [9, 10, 11]
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "method=distillation",
+        "source=RUN",
+        "method=dae",
+        "temperature=hot",
+        "model=maxuot",
+        "paper2",
+    ],
+)
+def test_options_that_do_not_fit_are_refused_with_the_legal_ones(mode):
+    with pytest.raises(ValueError, match="^mode has .*; allowed (is|are) "):
+        config_of("goodfellow_mnist", mode)

@@ -24,11 +24,13 @@ MAY_IMPORT = {
     "main": {"config", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.command", "step"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
-    | {"report.nokland", "report.thesis", "result", "trained", "workdir"},
+    | {"report.nokland", "report.thesis", "report.wfg", "result", "trained", "workdir"},
     "report.huang": {"report", "workdir"},
     "report.maronas": {"attacks", "data", "evaluate", "report", "trained"},
     "report.nokland": {"attacks", "evaluate", "report", "trained", "workdir"},
     "report.thesis": {"attacks", "evaluate", "report", "trained", "workdir"},
+    "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
+    | {"trained"},
     "evaluate.__main__": {"evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},

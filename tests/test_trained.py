@@ -131,3 +131,45 @@ def test_what_is_no_run_is_refused_in_words(replicas, tmp_path, monkeypatch, dig
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="config.json is damaged"):
         trained.load(tmp_path)
+
+
+def of_chapter(mode, **changes):
+    make = runpy.run_path("configs/goodfellow_mnist.py")["get_config"]
+    changes = {path.replace("__", "."): value for path, value in changes.items()}
+    common = {"epochs": 1, "data.num_valid": 100, "evaluation.attacks": {}}
+    return with_values(make(f"quick,{mode}").to_dict(), common | changes)
+
+
+def test_a_student_is_loaded_without_its_teacher_and_a_stack_needs_its_classifier(
+    replicas, tmp_path
+):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(replicas[0], teacher)
+    student = of_chapter(f"model=softmax,method=distillation,source={teacher}")
+    stack = of_chapter(f"method=dae,source={teacher}", model__features=(8,))
+    found = {
+        name: train.run(config, tmp_path / name)["replicas"][0]["test_error"]
+        for name, config in (("student", student), ("stack", stack))
+    }
+    assert error_of(trained.load(tmp_path / "stack")) == pytest.approx(found["stack"], abs=1e-6)
+    shutil.rmtree(teacher)
+    assert error_of(trained.load(tmp_path / "student")) == pytest.approx(found["student"], abs=1e-6)
+    with pytest.raises(UserError, match="teacher has no config.json"):
+        trained.load(tmp_path / "stack")
+
+
+def test_a_source_on_other_inputs_is_refused_with_its_field(replicas, digits):
+    part = {"objective": {"name": "distillation", "teacher_fn": str(replicas[0])}}
+    assert list(trained.sources(part, digits)) == [str(replicas[0])]
+    other = digits._replace(bounds=None)
+    with pytest.raises(UserError, match="^objective.teacher_fn is .*; allowed is one on the same"):
+        trained.sources(part, other)
+
+
+def test_a_temperature_that_is_not_positive_is_refused(replicas, tmp_path):
+    for temperature in (0.0, -2.0):
+        config = of_chapter("model=softmax,method=teaching", objective__temperature=temperature)
+        with pytest.raises(
+            UserError, match="objective.temperature is .*; allowed are numbers abov"
+        ):
+            train.run(config, tmp_path / "run")

@@ -1,14 +1,21 @@
 """Linen modules `(x, *, train) -> (logits, extras)`, and the functions that run them.
 
 extras are named intermediates, as each module's docstring lists them. A config may name what
-`__all__` has.
+`__all__` has. The nearest-neighbour classifiers are functions `(x, train_x, train_y) -> logits`.
 """
 
 from adv_jax.models.apply import apply_fn as apply_fn
 from adv_jax.models.apply import init as init
 from adv_jax.models.convnet import ConvNet as convnet
+from adv_jax.models.denoised import Denoised as denoised
 from adv_jax.models.ladder import Ladder as ladder
 from adv_jax.models.lenet import LeNet as lenet
+from adv_jax.models.maxout import Maxout as maxout
+from adv_jax.models.maxout import MaxoutConvNet as maxout_conv
 from adv_jax.models.mlp import MLP as mlp
+from adv_jax.models.nearest_neighbour import nearest_neighbour as nearest_neighbour
+from adv_jax.models.nearest_neighbour import (
+    smoothed_nearest_neighbour as smoothed_nearest_neighbour,
+)
 
-__all__ = ["convnet", "ladder", "lenet", "mlp"]
+__all__ = ["convnet", "denoised", "ladder", "lenet", "maxout", "maxout_conv", "mlp"]

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from adv_jax.models.layered import Layer, Layered
+from adv_jax.models.layered import Activated, Layer
 from adv_jax.types import Array
 
 
-class ConvNet(Layered):
+class ConvNet(Activated):
     """Convolutions that keep the size, a pooling after each stage of them, full layers.
 
     A pooling takes the largest of 3 x 3 pixels in steps of 2, partial ones at the end: 32 x 32
@@ -18,8 +18,9 @@ class ConvNet(Layered):
       kernel_size 3 is Huang's net, ((96,), (128,), (256,)) with 5 that of Srivastava et al.
     kernel_size: a convolution's weights along each axis.
     units: of the full layers.
-    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Layered`; dropout is
-      of the input, of each convolution (after its pooling, if it has one) and of each full layer.
+    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Activated`; dropout
+      is of the input, of each convolution (after its pooling, if it has one) and of each full
+      layer.
 
     Raises:
       ValueError: x is no batch of images f[B, H, W, C].

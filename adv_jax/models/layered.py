@@ -20,14 +20,12 @@ class Layered(nn.Module):
     """A net that can be cut above any of its hidden layers, which a subclass says.
 
     num_classes: K.
-    activation: of the hidden layers, a name of `activations.ACTIVATIONS`.
     dropout: the probability that a value is dropped in training, of the input and of each hidden
       layer; () for none. Those kept are scaled up, so that testing needs no change.
     hidden_init, output_init: of the weights; biases begin at 0.
     """
 
     num_classes: int = 10
-    activation: str = "relu"
     dropout: Sequence[float] = ()
     hidden_init: Initializer = fan_in()
     output_init: Initializer = fan_in()
@@ -35,22 +33,6 @@ class Layered(nn.Module):
     def _hidden_layers(self) -> list[Layer]:
         """What each hidden layer does to the activations below it."""
         raise NotImplementedError
-
-    def _full(self, number: int, units: int) -> Layer:
-        """The hidden layer of that number, over all values of a row."""
-        dense = Flat(units, kernel_init=self.hidden_init, name=f"hidden{number}")
-        act = activation_fn(self.activation)
-        return lambda h: act(dense(h))
-
-    def _convolution(
-        self, number: int, maps: int, size: int, padding: Padding, pool: Layer
-    ) -> Layer:
-        """The hidden layer of that number, of images f[B, H, W, C]."""
-        kernel = (size, size)
-        conv = Conv(maps, kernel, padding, kernel_init=self.hidden_init, name=f"hidden{number}")
-        act = activation_fn(self.activation)
-        # Activations grow with their input, so pooling may come first, and they have less work.
-        return lambda h: act(pool(conv(h)))
 
     def setup(self) -> None:
         self.hidden = self._hidden_layers()
@@ -109,6 +91,32 @@ class Layered(nn.Module):
                 f"layer is {layer}; allowed are 1 to {len(self.hidden)}, the hidden layers"
             )
         return layer
+
+
+class Activated(Layered):
+    """A net whose hidden layers each end with an element-wise function.
+
+    activation: a name of `activations.ACTIVATIONS`.
+    num_classes, dropout, hidden_init, output_init: as in `Layered`.
+    """
+
+    activation: str = "relu"
+
+    def _full(self, number: int, units: int) -> Layer:
+        """The hidden layer of that number, over all values of a row."""
+        dense = Flat(units, kernel_init=self.hidden_init, name=f"hidden{number}")
+        act = activation_fn(self.activation)
+        return lambda h: act(dense(h))
+
+    def _convolution(
+        self, number: int, maps: int, size: int, padding: Padding, pool: Layer
+    ) -> Layer:
+        """The hidden layer of that number, of images f[B, H, W, C]."""
+        kernel = (size, size)
+        conv = Conv(maps, kernel, padding, kernel_init=self.hidden_init, name=f"hidden{number}")
+        act = activation_fn(self.activation)
+        # Activations grow with their input, so pooling may come first, and they have less work.
+        return lambda h: act(pool(conv(h)))
 
 
 class Flat(nn.Dense):

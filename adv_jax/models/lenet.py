@@ -1,18 +1,18 @@
 """LeNet: two convolutions, each followed by max-pooling, and a hidden layer."""
 
 from adv_jax.models.convolution import max_pool_2x2
-from adv_jax.models.layered import Layer, Layered
+from adv_jax.models.layered import Activated, Layer
 from adv_jax.types import Array
 
 
-class LeNet(Layered):
+class LeNet(Activated):
     """Maps of 5 x 5 weights and 2 x 2 max-pooling, twice, a full layer, `num_classes` logits.
 
     Takes f[B, H, W, C] or f[B, H, W]. extras are taken after the activation; those of MNIST are
     f[B, 12, 12, 20], f[B, 4, 4, 50] and f[B, 500].
 
     features: maps of both convolutions and units of the full layer; (20, 50, 500) is Caffe's.
-    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Layered`.
+    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Activated`.
 
     Raises:
       ValueError: x is no batch of images of at least 16 x 16; not three features.

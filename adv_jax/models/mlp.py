@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from adv_jax.models.layered import Layer, Layered
+from adv_jax.models.layered import Activated, Layer
 
 
-class MLP(Layered):
+class MLP(Activated):
     """Any number of hidden layers `h' = act(W h + b)`, then `num_classes` logits.
 
     features: units of the hidden layers; () is softmax regression.
-    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Layered`.
+    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Activated`.
     """
 
     features: Sequence[int] = (800,)

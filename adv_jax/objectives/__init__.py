@@ -7,14 +7,24 @@ perturbed points; what perturbs them is an argument.
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
 from adv_jax.objectives.cross_entropy import cross_entropy
+from adv_jax.objectives.denoising import denoising
+from adv_jax.objectives.distillation import distillation, teaching
+from adv_jax.objectives.label_smoothing import label_smoothing
+from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targets
 from adv_jax.objectives.ladder import ladder
 from adv_jax.objectives.lwa import lwa, lwa_rep
+from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
 
 __all__ = [
     "adversarial_backprop",
     "adversarial_mix",
     "cross_entropy",
+    "denoising",
+    "distillation",
+    "label_smoothing",
     "ladder",
     "lwa",
     "lwa_rep",
+    "teaching",
+    "virtual_adversarial_training",
 ]

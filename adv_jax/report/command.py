@@ -1,7 +1,7 @@
 """Figures of papers by name: each a PNG, and a JSON of the numbers in it.
 
-What a figure draws, the parameters of its function say: `run`, the model of one run; `workdirs`,
-several runs; neither, nothing that was trained.
+What a figure draws, the parameters of its function say: `run`, the model of one run; `runs`,
+those of several; `workdirs`, what several runs have left; none of them, nothing that was trained.
 """
 
 import inspect
@@ -13,7 +13,7 @@ from typing import Any
 from adv_jax import trained
 from adv_jax.config import suggestion
 from adv_jax.log import print_table
-from adv_jax.report import huang, maronas, nokland, thesis
+from adv_jax.report import huang, maronas, nokland, thesis, wfg
 from adv_jax.report.drawing import Drawing
 from adv_jax.result import provenance
 from adv_jax.types import UserError
@@ -26,6 +26,7 @@ PAPERS: dict[str, dict[str, Draw]] = {
     "maronas": maronas.FIGURES,
     "nokland": nokland.FIGURES,
     "thesis": thesis.FIGURES,
+    "wfg": wfg.FIGURES,
 }
 
 
@@ -69,22 +70,25 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "resul
 def lines() -> Iterator[str]:
     """What there is to draw, a line each."""
     for name, draw in _figures().items():
-        several = "workdirs" in _parameters(draw)
+        several = not {"runs", "workdirs"}.isdisjoint(_parameters(draw))
         needs = f" (--workdir{' ...' if several else ''})" if takes_run(draw) else ""
         first = str(inspect.getdoc(draw)).partition("\n")[0]
-        yield f"{name:18}{first}{needs}"
+        yield f"{name:25}{first}{needs}"
 
 
 def takes_run(draw: Draw) -> bool:
     """Whether a figure draws what was trained."""
-    return not {"run", "workdirs"}.isdisjoint(_parameters(draw))
+    return not {"run", "runs", "workdirs"}.isdisjoint(_parameters(draw))
 
 
 def _runs(draw: Draw, workdirs: Sequence[str]) -> dict[str, Any]:
     """What a figure takes of the runs."""
-    if "run" in _parameters(draw):
+    wanted = _parameters(draw)
+    if "run" in wanted:
         return {"run": trained.load(workdirs[0])}
-    return {"workdirs": workdirs} if takes_run(draw) else {}
+    if "runs" in wanted:
+        return {"runs": [trained.load(workdir) for workdir in workdirs]}
+    return {"workdirs": workdirs} if "workdirs" in wanted else {}
 
 
 def _parameters(draw: Draw) -> Collection[str]:

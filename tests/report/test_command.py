@@ -96,6 +96,20 @@ def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
     assert percent in capsys.readouterr().out
 
 
+def test_one_run_and_several_are_drawn_at_once(trained_run, tmp_path):
+    names = ["wfg.fig1.2", "wfg.rubbish"]
+    command.run(names, workdirs=[str(trained_run)], out=str(tmp_path))
+    folder = tmp_path / "wfg"
+    found = sorted(path.name for path in folder.iterdir())
+    assert found == ["fig1.2.json", "fig1.2.png", "rubbish.json", "rubbish.png"]
+    result = json.loads((trained_run / "result.json").read_text())
+    windows = json.loads((folder / "fig1.2.json").read_text())
+    assert len(windows["windows"]) == 100
+    share = len(windows["misclassified"]) / 100
+    assert share == pytest.approx(result["replicas"][0]["test_error"], abs=0.1)
+    assert json.loads((folder / "rubbish.json").read_text())["rows"][0]["run"] == windows["run"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -106,7 +120,11 @@ def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
         ({"names": ["maronas.fig23_24"]}, "workdir is missing; maronas.fig23_24 draws what a run"),
         (
             {"names": ["maronas.fig3"], "workdirs": ["here"]},
-            "workdir is here; maronas.fig3 draws no run, only maronas.fig23_24",
+            "workdir is here; maronas.fig3 draws no run, only huang.fig1, ",
+        ),
+        (
+            {"names": ["wfg.rubbish", "wfg.fig1.2"], "workdirs": ["a", "b"]},
+            "workdir is a, b; wfg.fig1.2 draws one run",
         ),
         (
             {"names": ["maronas.fig23_24"], "workdirs": ["/nowhere"]},
@@ -143,16 +161,17 @@ def test_mistakes_on_the_command_line_are_one_line_and_a_status(tmp_path):
 
 
 def test_the_list_has_a_line_for_each_figure():
-    listed = list(command.lines())
-    assert [line.split()[0] for line in listed] == [
+    listed = {line.split()[0]: line for line in command.lines()}
+    assert list(listed) == [
         f"{paper}.{name}" for paper, figures in command.PAPERS.items() for name in figures
     ]
-    needing = {line.split()[0]: line.rpartition(" (")[2] for line in listed if "--workdir" in line}
-    assert needing["maronas.fig23_24"] == needing["thesis.fig3.5"] == "--workdir)"
-    assert needing["thesis.fig3.4"] == needing["nokland.fig1"] == "--workdir ...)"
-    assert "maronas.fig26" not in needing and "thesis.example" not in needing
-    assert listed[0] == (
-        "maronas.fig3      Fig. 3: plain gradient descent and momentum in a narrow valley."
+    of_one = {name for name, line in listed.items() if line.endswith(" (--workdir)")}
+    assert {"maronas.fig23_24", "thesis.fig3.5", "wfg.fig1.2"} <= of_one
+    for name in ("huang.fig2", "nokland.fig1", "thesis.fig3.4", "wfg.table1.1"):
+        assert listed[name].endswith(" (--workdir ...)")
+    assert "--workdir" not in listed["maronas.fig26"] + listed["thesis.example"]
+    assert listed["maronas.fig3"] == (
+        "maronas.fig3             Fig. 3: plain gradient descent and momentum in a narrow valley."
     )
 
 

@@ -1,0 +1,36 @@
+"""A denoising autoencoder in front of a classifier that is trained already."""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from adv_jax.models.layered import Extras
+from adv_jax.models.mlp import MLP
+from adv_jax.types import Array, LogitsFn
+
+
+class Denoised(nn.Module):
+    """classifier_fn(d(x)), d an autoencoder with linear outputs; only d is learnt.
+
+    extras have "denoised", d(x) f32[B, *D].
+
+    classifier_fn: f32[B, *D] -> f32[B, K].
+    features: units of the autoencoder's hidden layers.
+    activation: of these, a name of `activations.ACTIVATIONS`.
+
+    Source: Gu & Rigazio 2014, sec. 3.
+    """
+
+    classifier_fn: LogitsFn
+    features: Sequence[int] = (256, 128, 256)
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
+        """f[B, *D] -> logits f[B, K], extras."""
+        size = math.prod(x.shape[1:])
+        settings = {"features": self.features, "activation": self.activation}
+        outputs, _ = MLP(num_classes=size, **settings, name="autoencoder")(x, train=train)
+        denoised = outputs.reshape(x.shape)
+        return self.classifier_fn(denoised), {"denoised": denoised}

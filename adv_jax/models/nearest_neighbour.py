@@ -1,0 +1,147 @@
+"""Nearest-neighbour classifiers as functions of x and the training set; nothing is learnt.
+
+    logits_fn = lambda x: smoothed_nearest_neighbour(x, train_x, train_y, num_classes=10)
+
+is attacked like any other model. A few training examples at a time are compared with x, forwards
+and backwards, so that memory does not grow with their number.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax.types import Array
+
+# The logarithm of a weight of 0: finite, for the derivative of an infinity is none.
+_LOG_OF_0 = -1e30
+
+
+def nearest_neighbour(
+    x: Array,
+    train_x: ArrayLike,
+    train_y: ArrayLike,
+    *,
+    num_classes: int,
+    block_size: int = 1000,
+) -> Array:
+    """Minus the squared distance to the nearest training example of each class.
+
+    The largest logit is the nearest neighbour's class. These are no logarithms of probabilities.
+
+    Args:
+      x: f[B, *D].
+      train_x, train_y: f[N, *D] and classes i[N].
+      num_classes: K.
+      block_size: training examples that are compared at a time.
+
+    Returns:
+      f32[B, K]; -1e30 for a class without an example.
+
+    Raises:
+      ValueError: no training examples, or of another shape than x.
+
+    Source: Warde-Farley & Goodfellow 2016, sec. 1.2.1 (Table 1.1).
+
+    >>> x, y = jnp.array([[0.], [2.], [5.]]), jnp.array([0, 1, 1])
+    >>> nearest_neighbour(jnp.array([[4.]]), x, y, num_classes=2)
+    Array([[-16.,  -1.]], dtype=float32)
+    """
+    sizes = {"num_classes": num_classes, "block_size": block_size}
+    found = _over_blocks(jnp.maximum, _largest, x, train_x, train_y, **sizes)
+    return found - jnp.square(_rows(x)).sum(axis=1, keepdims=True)
+
+
+def smoothed_nearest_neighbour(
+    x: Array,
+    train_x: ArrayLike,
+    train_y: ArrayLike,
+    *,
+    num_classes: int,
+    block_size: int = 1000,
+) -> Array:
+    """The log-probabilities of a nearest neighbour that is drawn by its distance.
+
+        log y_i(x) = log sum_{n of class i} w_n,   w_n = exp(-|x - x_n|^2) / sum_m exp(-|x - x_m|^2)
+
+    by log-sum-exp: on MNIST the exponentials themselves underflow. The source prints a factor 1/N
+    before the sum over n, with which the y_i do not sum to 1; it is left out. It changes neither
+    the class nor the direction of the gradient.
+
+    Args:
+      x, train_x, train_y, num_classes, block_size: as in `nearest_neighbour`.
+
+    Returns:
+      f32[B, K], the logits being normalised already; -1e30 for a class without an example.
+
+    Raises:
+      ValueError: as `nearest_neighbour`.
+
+    Source: Warde-Farley & Goodfellow 2016, sec. 1.2.1.
+
+    >>> x, y = jnp.array([[0.], [1.]]), jnp.array([0, 1])
+    >>> jnp.exp(smoothed_nearest_neighbour(jnp.array([[.5]]), x, y, num_classes=2))
+    Array([[0.5, 0.5]], dtype=float32)
+    """
+    sizes = {"num_classes": num_classes, "block_size": block_size}
+    weights = _over_blocks(jnp.logaddexp, _log_sum_exp, x, train_x, train_y, **sizes)
+    return jax.nn.log_softmax(weights)
+
+
+def _over_blocks(
+    combine: Callable[[Array, Array], Array],
+    reduce: Callable[[Array, Array], Array],
+    x: Array,
+    train_x: ArrayLike,
+    train_y: ArrayLike,
+    *,
+    num_classes: int,
+    block_size: int,
+) -> Array:
+    """|x|^2 - |x - x_n|^2 of all n, reduced over each class: f32[B, K].
+
+    |x|^2, which all n share, is left out so that nothing large cancels.
+    """
+    train_x, train_y = jnp.asarray(train_x), jnp.asarray(train_y)
+    if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):
+        raise ValueError(
+            f"train_x and train_y have the shapes {train_x.shape} and {train_y.shape}; allowed are "
+            f"one or more examples like those of x, {x.shape[1:]}, and as many classes"
+        )
+    queries, examples = _rows(x), _rows(train_x)
+    size = min(block_size, len(examples))
+    missing = -len(examples) % size
+    # What fills the last block up is of no class.
+    classes = jnp.pad(train_y, (0, missing), constant_values=-1).reshape(-1, size)
+    blocks = jnp.pad(examples, ((0, missing), (0, 0))).reshape(-1, size, examples.shape[1])
+
+    @jax.checkpoint
+    def step(found: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        examples, classes = block
+        closeness = 2 * _product(queries, examples.T) - jnp.square(examples).sum(axis=1)
+        return combine(found, reduce(closeness, jax.nn.one_hot(classes, num_classes))), None
+
+    start = jnp.full((len(queries), num_classes), _LOG_OF_0, jnp.float32)
+    return jax.lax.scan(step, start, (blocks, classes))[0]
+
+
+def _largest(closeness: Array, is_of: Array) -> Array:
+    """Of each class: f32[B, n], f32[n, K] of 0 and 1 -> f32[B, K]."""
+    return jnp.where(is_of > 0, closeness[:, :, None], _LOG_OF_0).max(axis=1)
+
+
+def _log_sum_exp(closeness: Array, is_of: Array) -> Array:
+    """Of each class, with one exponential for each pair: f32[B, n], f32[n, K] -> f32[B, K]."""
+    largest = jax.lax.stop_gradient(_largest(closeness, is_of))
+    sums = _product(jnp.exp(closeness - _product(largest, is_of.T)), is_of)
+    return largest + jnp.log(jnp.where(is_of.any(axis=0), sums, 1))
+
+
+def _product(a: Array, b: Array) -> Array:
+    """Accelerators would round a distance to 10 bits or less."""
+    return jnp.matmul(a, b, precision="float32")
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(len(x), -1).astype(jnp.float32)

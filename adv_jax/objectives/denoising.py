@@ -1,0 +1,34 @@
+"""A denoising autoencoder whose noise may be adversarial."""
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
+
+
+def denoising(
+    apply: Apply, variables: Variables, batch: Batch, *, key: Key, attack: Attack
+) -> tuple[Array, Aux]:
+    """|d(x_adv) - x|^2, the mean over rows and values: what was added is to be taken away.
+
+    Args:
+      apply: a `models.denoised`, the autoencoder d in front of a trained classifier.
+      batch: {"x": f32[B, *D], "y": i32[B]}.
+      key: of the attack and of the model's dropout.
+      attack: (logits_fn, x, y, *, key) -> x_adv, logits_fn being both stacked. The source's is
+        `transferred` from the classifier alone, or Gaussian noise.
+
+    Returns:
+      loss f32[] in squared units of x, and the model state and {"adversarial_accuracy": f32[]},
+      of the classifier behind the autoencoder.
+
+    Sources: Gu & Rigazio 2014, sec. 3; Warde-Farley & Goodfellow 2016, sec. 1.2.7.
+    """
+    x, y = batch["x"], batch["y"]
+    key_attack, key_pass = jax.random.split(key)
+    frozen = jax.lax.stop_gradient(variables)
+    x_adv = attack(lambda x: apply(frozen, x).logits, x, y, key=key_attack)
+    logits, extras, model_state = apply(variables, x_adv, train=True, key=key_pass)
+    loss = jnp.mean(jnp.square(extras["denoised"] - x))
+    return loss, (model_state, {"adversarial_accuracy": accuracy(logits, y)})

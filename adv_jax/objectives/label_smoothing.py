@@ -1,0 +1,65 @@
+"""Soft targets made of the labels alone."""
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.losses import cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+
+FORMS = ("printed", "uniform", "others")
+
+
+def label_smoothing(
+    apply: Apply,
+    variables: Variables,
+    batch: Batch,
+    *,
+    key: Key,
+    smoothing: float | Array = 0.1,
+    form: str = "printed",
+) -> tuple[Array, Aux]:
+    """Cross-entropy with smoothed targets, -sum_k t_k log p(k | x).
+
+    Args:
+      apply: the model.
+      batch: {"x": f32[B, *D], "y": i32[B]}.
+      key: of the model's noise and dropout.
+      smoothing: what the correct class gives away, in [0, 1].
+      form: as of `smoothed_targets`.
+
+    Returns:
+      loss f32[] in nats, and the model state and {"accuracy": f32[]} of this batch.
+
+    Raises:
+      ValueError: an unknown form.
+
+    Source: Warde-Farley & Goodfellow 2016, sec. 1.2.7.
+    """
+    logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
+    targets = smoothed_targets(batch["y"], logits.shape[1], smoothing=smoothing, form=form)
+    loss = cross_entropy(logits, targets).mean()
+    return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
+
+
+def smoothed_targets(
+    labels: Array, num_classes: int, *, smoothing: float | Array, form: str
+) -> Array:
+    """Labels i32[B] -> weights of the classes f32[B, K]; with s = smoothing,
+
+        printed  1 - s,        the others s / K         as the source has it; the sum is 1 - s / K
+        uniform  1 - s + s/K,  the others s / K         a share s is spread over all classes
+        others   1 - s,        the others s / (K - 1)   a share s is spread over the others
+
+    Raises:
+      ValueError: an unknown form.
+
+    >>> smoothed_targets(jnp.array([1]), 2, smoothing=.2, form="printed")
+    Array([[0.1, 0.8]], dtype=float32)
+    """
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}; allowed are {', '.join(FORMS)}")
+    is_label = jax.nn.one_hot(labels, num_classes)
+    other = smoothing / (num_classes - 1 if form == "others" else num_classes)
+    correct = 1 - smoothing + (other if form == "uniform" else 0)
+    return jnp.where(is_label, correct, other)

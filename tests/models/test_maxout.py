@@ -1,0 +1,116 @@
+"""models.maxout: against loops over units and pieces in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from adv_jax import models
+
+
+def random_params(model, shape, seed=0):
+    """Parameters of the model's shapes, biases included, from NumPy."""
+    shapes = jax.eval_shape(
+        lambda: models.init(model, jax.random.key(0), jnp.zeros(shape))["params"]
+    )
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, size=leaf.shape).astype("f"), shapes)
+
+
+def test_units_are_the_largest_of_their_pieces():
+    model = models.maxout(features=(3, 2), pieces=4, num_classes=3)
+    params = random_params(model, (5, 2, 3))
+    x = np.random.default_rng(1).normal(size=(5, 2, 3)).astype(np.float32)
+    logits, extras, state = models.apply_fn(model)({"params": params}, x)
+    for row in range(5):
+        h = np.float64(x[row]).ravel()
+        for name, units in (("hidden1", 3), ("hidden2", 2)):
+            kernel, bias = np.float64(params[name]["kernel"]), np.float64(params[name]["bias"])
+            assert kernel.shape[1] == 4 * units
+            h = np.array(
+                [
+                    max(h @ kernel[:, 4 * unit + j] + bias[4 * unit + j] for j in range(4))
+                    for unit in range(units)
+                ]
+            )
+            np.testing.assert_allclose(extras[name][row], h, rtol=1e-5, atol=1e-6)
+        expected = h @ np.float64(params["logits"]["kernel"]) + params["logits"]["bias"]
+        np.testing.assert_allclose(logits[row], expected, rtol=1e-5, atol=1e-6)
+    assert list(extras) == ["hidden1", "hidden2"] and not state
+
+
+def test_the_default_is_the_paper_s_net():
+    # (784 + 1) 1200 + (240 + 1) 1200 + (240 + 1) 10 = 1,233,610 parameters.
+    shapes = jax.eval_shape(
+        lambda: models.init(models.maxout(), jax.random.key(0), jnp.zeros((1, 784)))
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 1_233_610
+
+
+def pooled(image, size):
+    """f64[H, W, C] in steps of 2, the zeros of TensorFlow's "SAME" left out of the maximum."""
+    height, width, _ = image.shape
+    out = [-(-height // 2), -(-width // 2)]
+    before = [
+        max(2 * (o - 1) + size - n, 0) // 2 for o, n in zip(out, (height, width), strict=True)
+    ]
+    return np.array(
+        [
+            [
+                image[
+                    max(2 * i - before[0], 0) : 2 * i - before[0] + size,
+                    max(2 * j - before[1], 0) : 2 * j - before[1] + size,
+                ].max(axis=(0, 1))
+                for j in range(out[1])
+            ]
+            for i in range(out[0])
+        ]
+    )
+
+
+def test_the_convolutional_net_equals_the_numpy_version():
+    settings = {"maps": (3, 2), "kernel_sizes": (4, 3), "pieces": (2, 3), "pools": (4, 2)}
+    model = models.maxout_conv(**settings, num_classes=3)
+    params = random_params(model, (2, 9, 10, 2))
+    x = np.random.default_rng(1).uniform(size=(2, 9, 10, 2)).astype(np.float32)
+    logits, extras, _ = jax.jit(models.apply_fn(model))({"params": params}, x)
+    for row in range(2):
+        h = np.float64(x[row])
+        for name, pieces, pool in (("hidden1", 2, 4), ("hidden2", 3, 2)):
+            kernel, bias = np.float64(params[name]["kernel"]), np.float64(params[name]["bias"])
+            if name == "hidden2":
+                h = np.pad(h, ((1, 1), (1, 1), (0, 0)))
+            linear = [
+                scipy.signal.correlate(h, kernel[..., o], mode="valid")[..., 0] + bias[o]
+                for o in range(kernel.shape[-1])
+            ]
+            units = [
+                np.max(linear[first : first + pieces], axis=0)
+                for first in range(0, len(linear), pieces)
+            ]
+            h = pooled(np.stack(units, axis=-1), pool)
+            np.testing.assert_allclose(extras[name][row], h, rtol=1e-4, atol=1e-5)
+        expected = h.ravel() @ np.float64(params["logits"]["kernel"]) + params["logits"]["bias"]
+        np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_mnist_become_3_x_3():
+    apply = models.apply_fn(models.maxout_conv())
+    x = jnp.zeros((1, 28, 28, 1))
+    variables = jax.eval_shape(lambda: models.init(models.maxout_conv(), jax.random.key(0), x))
+    _, extras, _ = jax.eval_shape(apply, variables, x)
+    sizes = [extra.shape[1:] for extra in extras.values()]
+    assert sizes == [(11, 11, 48), (6, 6, 48), (3, 3, 24)]
+
+
+def test_lists_of_different_lengths_are_refused():
+    model = models.maxout_conv(maps=(3, 4))
+    with pytest.raises(ValueError):
+        models.init(model, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+
+
+@pytest.mark.parametrize("name", ["maxout", "maxout_conv"])
+def test_there_is_no_activation_to_choose(name):
+    with pytest.raises(TypeError, match="activation"):
+        getattr(models, name)(activation="relu")

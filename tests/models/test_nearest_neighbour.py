@@ -1,0 +1,87 @@
+"""models.nearest_neighbour: against all pairs in float64, and as a target of attacks."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from adv_jax import attacks, models
+
+RNG = np.random.default_rng(0)
+TRAIN_X = RNG.uniform(size=(23, 2, 3)).astype(np.float32)
+TRAIN_Y = np.arange(23) % 3
+X = RNG.uniform(size=(6, 2, 3)).astype(np.float32)
+SETTINGS = {"train_x": TRAIN_X, "train_y": TRAIN_Y, "num_classes": 3}
+
+
+def squared_distances(x):
+    """f64[B, N], one pair after the other."""
+    return np.array([[np.sum((np.float64(a) - b) ** 2) for b in TRAIN_X] for a in x])
+
+
+def smoothed(x):
+    """The formula as it stands, without 1/N: probabilities f64[B, K]."""
+    powers = np.exp(-squared_distances(x))
+    weights = powers / powers.sum(axis=1, keepdims=True)
+    return np.stack([weights[:, i == TRAIN_Y].sum(axis=1) for i in range(3)], axis=1)
+
+
+# 23 examples in blocks of which the last is full, is not, or is the only one.
+@pytest.mark.parametrize("block_size", [1, 5, 23, 1000])
+def test_both_equal_all_pairs_in_float64(block_size):
+    found = models.smoothed_nearest_neighbour(X, **SETTINGS, block_size=block_size)
+    np.testing.assert_allclose(found, np.log(smoothed(X)), rtol=1e-5, atol=1e-5)
+    found = models.nearest_neighbour(X, **SETTINGS, block_size=block_size)
+    nearest = squared_distances(X)
+    expected = np.stack([-nearest[:, i == TRAIN_Y].min(axis=1) for i in range(3)], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found.argmax(axis=1), TRAIN_Y[nearest.argmin(axis=1)])
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS, block_size=5)
+    loss = lambda x: -logits_fn(x)[:, 1].sum()
+    expected = oracles.numerical_gradient(lambda x: -np.log(smoothed(x)[:, 1]).sum(), X)
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(X)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_far_away_where_the_exponentials_are_0_it_is_finite_and_still_right():
+    # exp(-d^2) of all is 0 even in float64. Between d^2 and d'^2 the log-odds are d'^2 - d^2.
+    x = X + np.float32(30)
+    assert np.exp(-squared_distances(x)).max() == 0
+    logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS)
+    distances = squared_distances(x)
+    shifted = np.exp(distances.min(axis=1, keepdims=True) - distances)
+    expected = np.stack([shifted[:, i == TRAIN_Y].sum(axis=1) for i in range(3)], axis=1)
+    expected = np.log(expected / expected.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(logits_fn(x), expected, rtol=1e-3, atol=1e-3)
+    assert np.isfinite(jax.grad(lambda x: logits_fn(x)[:, 0].sum())(jnp.asarray(x))).all()
+
+
+def test_a_class_without_examples_has_no_probability_and_no_gradient():
+    logits_fn = partial(models.smoothed_nearest_neighbour, **(SETTINGS | {"num_classes": 4}))
+    probabilities = jax.nn.softmax(logits_fn(X))
+    np.testing.assert_array_equal(probabilities[:, 3], 0)
+    np.testing.assert_allclose(probabilities[:, :3], smoothed(X), rtol=1e-4)
+    gradient = jax.grad(lambda x: jnp.log(jax.nn.softmax(logits_fn(x))[:, 0]).sum())(jnp.asarray(X))
+    assert np.isfinite(gradient).all() and np.abs(gradient).min() > 0
+
+
+@pytest.mark.parametrize("attack", [attacks.fgsm, partial(attacks.pgd, num_steps=5)])
+def test_attacks_climb_the_loss(attack):
+    logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS)
+    y = jnp.asarray(smoothed(X).argmax(axis=1))
+    x_adv = jax.jit(lambda x: attack(logits_fn, x, y, eps=0.3))(X)
+    before, after = (oracles.cross_entropies(np.log(smoothed(x)), y) for x in (X, x_adv))
+    assert (after > before).all()
+
+
+@pytest.mark.parametrize(
+    ("train_x", "train_y"), [(TRAIN_X[:, :1], TRAIN_Y), (TRAIN_X, TRAIN_Y[:5]), (TRAIN_X[:0], [])]
+)
+def test_another_training_set_is_refused(train_x, train_y):
+    with pytest.raises(ValueError, match=r"train_x and train_y have the shapes .*; allowed are"):
+        models.nearest_neighbour(X, train_x, np.array(train_y, int), num_classes=3)

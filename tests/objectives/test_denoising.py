@@ -1,0 +1,70 @@
+"""objectives.denoising and models.denoised: by NumPy, with a classifier that does not change."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, models, objectives
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+X, Y = RNG.uniform(size=(4, 2, 3)).astype("f"), np.array([0, 1, 2, 1])
+C = RNG.normal(size=(6, 3)).astype("f")
+BATCH = {"x": jnp.asarray(X), "y": jnp.asarray(Y)}
+
+
+def classifier(x):
+    return x.reshape(len(x), -1) @ C
+
+
+@pytest.fixture(scope="module")
+def stacked():
+    model = models.denoised(classifier_fn=classifier, features=(5,))
+    variables = models.init(model, jax.random.key(1), BATCH["x"])
+    return models.apply_fn(model), variables
+
+
+def autoencoded(params, x):
+    """One hidden layer of rectified units and linear outputs, in float64."""
+    layers = jax.tree.map(np.float64, params["autoencoder"])
+    h = np.float64(x).reshape(len(x), -1)
+    h = np.maximum(h @ layers["hidden1"]["kernel"] + layers["hidden1"]["bias"], 0)
+    return (h @ layers["logits"]["kernel"] + layers["logits"]["bias"]).reshape(x.shape)
+
+
+def test_the_classifier_sees_what_the_autoencoder_makes_of_x(stacked):
+    apply, variables = stacked
+    logits, extras, _ = apply(variables, BATCH["x"])
+    expected = autoencoded(variables["params"], X)
+    np.testing.assert_allclose(extras["denoised"], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, classifier(expected), rtol=1e-4, atol=1e-5)
+    assert list(variables) == ["params"] and list(variables["params"]) == ["autoencoder"]
+
+
+def test_the_loss_is_the_squared_distance_to_the_clean_input(stacked):
+    apply, variables = stacked
+    attack = partial(attacks.transferred, source_fn=classifier, attack=attacks.fgsm, eps=0.2)
+    loss, (_, metrics) = objectives.denoising(apply, variables, BATCH, key=KEY, attack=attack)
+    # FGSM on the classifier alone: the gradient by x is C (p - onehot).
+    logits = np.float64(X).reshape(4, -1) @ C
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    x_adv = X + 0.2 * np.sign((p - np.eye(3)[Y]) @ C.T).reshape(X.shape)
+    denoised = autoencoded(variables["params"], x_adv)
+    assert float(loss) == pytest.approx(((denoised - X) ** 2).mean(), rel=1e-5)
+    accuracy = (classifier(denoised).argmax(axis=1) == Y).mean()
+    assert float(metrics["adversarial_accuracy"]) == pytest.approx(accuracy)
+
+
+def test_an_attack_on_both_is_given_both(stacked):
+    apply, variables = stacked
+
+    def attack(logits_fn, x, y, *, key):
+        np.testing.assert_array_equal(logits_fn(x), apply(variables, x).logits)
+        return x + 1
+
+    loss, _ = objectives.denoising(apply, variables, BATCH, key=KEY, attack=attack)
+    expected = ((autoencoded(variables["params"], X + 1) - X) ** 2).mean()
+    assert float(loss) == pytest.approx(expected, rel=1e-5)

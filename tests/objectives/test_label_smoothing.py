@@ -1,0 +1,58 @@
+"""objectives.label_smoothing: the targets by hand, the loss and its gradient against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from adv_jax import objectives
+from adv_jax.types import Output
+
+# Of the correct class and of each of the others, with K = 10: the printed .9 and 1 / (10 * 10).
+TARGETS = {"printed": (0.9, 0.01), "uniform": (0.91, 0.01), "others": (0.9, 0.1 / 9)}
+
+
+def linear(variables, x, *, train=False, key=None):
+    return Output(x @ variables["params"], {}, {})
+
+
+def targets(labels, form):
+    correct, other = TARGETS[form]
+    return np.where(np.eye(10)[labels] == 1, correct, other)
+
+
+@pytest.mark.parametrize("form", TARGETS)
+def test_the_targets_are_those_of_the_three_forms(form):
+    y = np.array([3, 0, 9])
+    found = objectives.smoothed_targets(jnp.asarray(y), 10, smoothing=0.1, form=form)
+    np.testing.assert_allclose(found, targets(y, form), rtol=1e-6)
+    # As printed they lack 1 / (10 k) of a distribution.
+    np.testing.assert_allclose(found.sum(axis=1), 0.99 if form == "printed" else 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", TARGETS)
+def test_loss_and_gradient_equal_the_numpy_version(form):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(6, 4)).astype("f"), rng.normal(size=(4, 10)).astype("f")
+    y = rng.integers(0, 10, size=6)
+    batch = {"x": jnp.asarray(x), "y": jnp.asarray(y)}
+
+    def loss(w):
+        key = jax.random.key(0)
+        return objectives.label_smoothing(linear, {"params": w}, batch, key=key, form=form)
+
+    def expected(w):
+        return -(targets(y, form) * np.log(oracles.softmax(np.float64(x) @ w))).sum(axis=1).mean()
+
+    (value, (_, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(w))
+    assert float(value) == pytest.approx(expected(w), rel=1e-5)
+    np.testing.assert_allclose(
+        gradient, oracles.numerical_gradient(expected, w), rtol=1e-4, atol=1e-6
+    )
+    assert float(metrics["accuracy"]) == pytest.approx(((x @ w).argmax(axis=1) == y).mean())
+
+
+def test_an_unknown_form_is_refused_with_the_legal_ones():
+    with pytest.raises(ValueError, match="form is 'hard'; allowed are printed, uniform, others"):
+        objectives.smoothed_targets(jnp.array([0]), 10, smoothing=0.1, form="hard")
