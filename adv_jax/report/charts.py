@@ -33,19 +33,25 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
     by_metric: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
         by_metric.setdefault(row["metric"], []).append(row)
-    heights = [0.33 * len(rows) + 0.75 for rows in by_metric.values()]
+    # Labels take at most half of the width, in letters of about a tenth of an inch.
+    letters = round(width * 5.5)
+    labels = {
+        metric: [textwrap.fill(row["label"], letters) for row in rows]
+        for metric, rows in by_metric.items()
+    }
+    lines = {metric: max(label.count("\n") + 1 for label in labels[metric]) for metric in labels}
+    heights = [
+        (0.2 + 0.14 * lines[metric]) * len(rows) + 0.75 for metric, rows in by_metric.items()
+    ]
     height = sum(heights) + 0.45 + (0.3 if title else 0)
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
     if title:
         figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(len(by_metric), 1, squeeze=False, height_ratios=heights)[:, 0]
-    # Long labels take at most half of the width, in letters of about a tenth of an inch.
-    letters = round(width * 5.5)
     for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):
         for i, row in enumerate(rows):
             _dots(axes, i, row)
-        labels = [textwrap.shorten(row["label"], letters, placeholder="…") for row in rows]
-        axes.set_yticks(range(len(rows)), labels, fontsize="small")
+        axes.set_yticks(range(len(rows)), labels[metric], fontsize="small")
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=UNITS[metric])
         axes.grid(axis="x", alpha=0.3)
     handles = {
@@ -54,7 +60,12 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small"
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize="small",
+        frameon=False,
     )
     return figure
 
@@ -90,7 +101,7 @@ def learning(curves: Mapping[str, Mapping[str, Sequence[float]]], *, width: floa
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if drawn:
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", frameon=False)
     return figure
 
 
