@@ -106,11 +106,11 @@ def _paper(
 ) -> bytes:
     comparisons, learning = {}, {}
     for target in chapter.targets:
-        comparisons[target["target"]] = _svg(charts.comparison(target, width=5), target["target"])
+        comparisons[target["target"]] = _svg(charts.comparison(target, width=4), target["target"])
         for key, training in target["trainings"].items():
             if training["learning"]:
                 name = f"{target['target']} {key}"
-                learning[key] = _svg(charts.learning(training["learning"], width=4.5), name)
+                learning[key] = _svg(charts.learning(training["learning"], width=4), name)
     # A picture's place in the book is its place in the results.
     shown = {
         path: [picture.relative_to(results).as_posix() for picture in _pictures_of(path)]

@@ -102,7 +102,7 @@ def number(value: float | None, sd: float | None = None, n: int | None = None) -
     """A mean with its sd and number of runs."""
     if value is None:
         return "–"
-    digits = 4 if sd is None or not sd else max(2, 2 - math.floor(math.log10(abs(sd) or 1)))
+    digits = 4 if sd is None or not sd else max(2, 1 - math.floor(math.log10(sd)))
     text = f"{value:.{digits}f}" if sd else f"{value:.4g}"
     spread_of = [f"sd {sd:.2g}"] if sd is not None else []
     spread_of += [f"n = {n}"] if n else []
@@ -221,8 +221,11 @@ def _label(entry: Entry) -> str:
     if "noise_supervised" in entry or entry["kind"] == "cited":
         place = entry["where"].partition("), ")[2]
         return place or f"{entry['model']}, {entry['labels']} labels, {_noise(entry)}"
-    parts = (entry.get(name) for name in ("model", "training", "evaluation"))
-    return ", ".join(str(part) for part in parts if part) or entry["metric"]
+    parts = [entry.get(name) for name in ("model", "training", "evaluation")]
+    settings = ", ".join(str(part) for part in parts if part)
+    if entry["kind"] != "claim":
+        return settings or entry["metric"]
+    return f"{entry['metric']}: {settings}" if settings else entry["metric"]
 
 
 def _noise(entry: Entry) -> str:
