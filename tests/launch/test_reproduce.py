@@ -56,7 +56,13 @@ def never_train(monkeypatch):
     monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
 
 
-TINY = {"model.features": (8,), "epochs": 2, "batch_size": 100, "evaluation.eps": (0.0, 0.2)}
+TINY = {
+    "replicas.seeds": 3,
+    "model.features": (8,),
+    "epochs": 2,
+    "batch_size": 100,
+    "evaluation.eps": (0.0, 0.2),
+}
 NETS = {
     "clean": Run("quickstart", "", TINY | {"objective.alpha": 1.0}),
     "mixed": Run("quickstart", "", TINY),
@@ -301,28 +307,40 @@ def test_a_paper_or_all_stand_for_their_targets():
     assert {target.paper for target in ladder} == {"maronas"}
 
 
-def test_the_command_checks_lists_and_refuses(tmp_path):
+def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp_path):
     where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
     fabricate("maronas.table17", tmp_path / "runs", error=lambda replica, eps: 0.02)
     done = call("maronas.table17", "--check", *where)
-    assert done.returncode == 1 and "reproduce" not in done.stderr
-    assert done.stderr.startswith("missed:\nmaronas.table17, Table 17: all labels, no adversarial")
-    assert "ours 2, paper 0.565, tolerance 0.031" in done.stderr
-    assert call("maronas.table17", *where).returncode == 0
-    listed = call("maronas.table17", "maronas.table18", "--list", *where).stdout
-    rows = [re.findall(r"[^\s│]+", line) for line in listed.splitlines() if "maronas." in line]
-    assert rows[0][:5] == ["maronas.table17", "10", "1500", "100%", "paper"]
-    assert rows[1][:5] == ["maronas.table18", "20", "3000", "50%", "-"]
+    assert done.returncode == 1 and "budget paper; mnist" in done.stdout
+    assert done.stderr == (
+        "missed:\nmaronas.table17, Table 17: all labels, no adversarial noise: ours 2, "
+        "paper 0.565, tolerance 0.031\n"
+    )
     wrong = call("maronas.tbale17", *where)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert re.fullmatch(r"error: target is 'maronas.tbale17'; .*\n", wrong.stderr)
 
 
-def test_missing_data_are_one_line_and_nothing_is_written(tmp_path):
-    where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
-    done = call("maronas.table17", "--data_source=files", f"--data_dir={tmp_path}", *where)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ") and str(tmp_path) in done.stderr
+def test_the_list_has_costs_and_states(tmp_path, capsys):
+    fabricate("maronas.table17", tmp_path / "runs")
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
+    reproduce.reproduce(targets()["maronas.table17"], PAPER, **settings)
+    capsys.readouterr()
+    reproduce.print_list(
+        reproduce.chosen(["maronas.table17", "maronas.table18"]), PAPER, **settings
+    )
+    lines = capsys.readouterr().out.splitlines()
+    rows = [re.findall(r"[^\s│]+", line) for line in lines if "maronas." in line]
+    assert rows[0][:5] == ["maronas.table17", "10", "1500", "100%", "paper"]
+    assert rows[1][:5] == ["maronas.table18", "20", "3000", "50%", "-"]
+
+
+def test_missing_data_are_named_and_nothing_is_written(tmp_path):
+    data = {"data.source": "files", "data.dir": str(tmp_path)}
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": data}
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))) as error:
+        reproduce.reproduce(targets()["maronas.table17"], PAPER, **settings)
+    assert "\n" not in str(error.value)
     assert list((tmp_path / "results").iterdir()) == []
 
 
@@ -338,8 +356,3 @@ def test_learning_curves_are_means_and_ranges_of_few_points():
     assert len(loss["epoch"]) <= 11 and (loss["epoch"][0], loss["epoch"][-1]) == (1, 1001)
     assert loss["mean"] == [epoch + 1 for epoch in loss["epoch"]]
     assert (loss["low"][0], loss["high"][0]) == (1, 3)
-
-
-def test_an_unknown_budget_is_refused_by_the_flag():
-    done = call("maronas.table17", "--budget=huge")
-    assert done.returncode == 1 and "quick|short|paper" in done.stderr
