@@ -30,7 +30,8 @@ def build(results: str | Path, out: str | Path) -> None:
     environment = _environment()
     found = reading.read(results)
     told = [chapters.chapter(paper, found) for paper in papers.load().values()]
-    pages = {"style.css": _packaged("style.css"), "index.html": _index(environment, told, found)}
+    index = environment.get_template("index.html").render(root="", chapters=told)
+    pages = {"style.css": _packaged("style.css"), "index.html": index.encode()}
     for chapter in told:
         pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, told, Path(results))
         for target in chapter.targets:
@@ -73,32 +74,11 @@ def _environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"anchor": chapters.anchor, "svg": lambda text: _safe(jinja2, text)}
-    environment.globals |= {
-        "line_of": chapters.line_of,
-        "errors": chapters.errors,
-        "training_page": training_page,
-    }
-    return environment
-
-
-def _safe(jinja2: Any, text: str) -> Any:
-    return jinja2.utils.markupsafe.Markup(text)
-
-
-def _index(environment: Any, told: list[chapters.Chapter], found: reading.Found) -> bytes:
-    counts = {
-        chapter.paper.name: {
-            mark: sum(line.verdict.word == mark for line in [*chapter.claims, *chapter.lines])
-            for mark in chapters.MARKS
-        }
-        for chapter in told
-    }
-    return (
-        environment.get_template("index.html")
-        .render(root="", chapters=told, counts=counts, runs=len(found.runs))
-        .encode()
+    environment.filters.update(anchor=chapters.anchor)
+    environment.globals.update(
+        line_of=chapters.line_of, errors=chapters.errors, training_page=training_page
     )
+    return environment
 
 
 def _paper(
