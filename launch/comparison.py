@@ -7,6 +7,7 @@ from typing import Any
 from adv_jax.report import papers
 from adv_jax.report.statistics import LEVEL, Paired, in_words, paired, spread
 from adv_jax.result import provenance
+from adv_jax.workdir import as_json
 from launch.budget import Budget
 from launch.targets import METRICS, Below, Claim, Falling, Lowest, Row, Target
 from launch.trainings import Training, same_point
@@ -197,7 +198,7 @@ def _training(
         **{name: result.get(name) for name in kept},
         "file": f"configs/{training.run.config}.py",
         "command": training.command,
-        "config": training.config,
+        "config": as_json(training.config),
         "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
         "replicas": len(result["replicas"]),
         "epochs": [replica["epochs"] for replica in result["replicas"]],

@@ -74,9 +74,11 @@ def _environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(anchor=chapters.anchor)
-    environment.globals.update(
-        line_of=chapters.line_of, errors=chapters.errors, training_page=training_page
+    environment.filters.update(
+        anchor=chapters.anchor,
+        line_of=chapters.line_of,
+        errors=chapters.errors,
+        training_page=training_page,
     )
     return environment
 
