@@ -1,30 +1,44 @@
-"""The command line: `python -m adv_jax.report maronas.fig26 [--workdir=RUN ...] [--out=OUT]`.
+"""The command line: the book, or figures of papers.
 
-Draws figures of papers: OUT/PAPER/FIGURE.png, and OUT/PAPER/FIGURE.json with the numbers in it.
+    python -m adv_jax.report [--results=results] [--out=book]
+
+writes the book, OUT/index.html: the papers' numbers beside those in the folder of results.
+
+    python -m adv_jax.report maronas.fig26 [--workdir=RUN ...] [--out=results]
+
+draws figures: OUT/PAPER/FIGURE.png, and OUT/PAPER/FIGURE.json with the numbers in it.
 """
 
 import sys
 
 from absl import app, flags, logging
 
-from adv_jax.report import command
+from adv_jax.report import book, command
 from adv_jax.step import use_cores
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
-_OUT = flags.DEFINE_string("out", "results", "where to write")
+_RESULTS = flags.DEFINE_string("results", "results", "folder that the book is made from")
+_OUT = flags.DEFINE_string("out", None, "where to write; book for the book, results for figures")
 _LIST = flags.DEFINE_bool("list", False, "say what there is to draw")
 
 
 def main(argv: list[str]) -> None:
-    """Draws the figures that the arguments name; exits with 1 and one line on a mistake."""
+    """Draws the figures that the arguments name, or makes the book if they name none.
+
+    Exits with 1 and one line on a mistake.
+    """
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     if _LIST.value:
         print(*command.lines(), sep="\n")
         return
-    use_cores()
+    names = argv[1:]
+    workdirs = [part for value in _WORKDIR.value for part in value.split(",")]
     try:
-        workdirs = [part for value in _WORKDIR.value for part in value.split(",")]
-        command.run(argv[1:], workdirs=workdirs, out=_OUT.value)
+        if names or workdirs:
+            use_cores()
+            command.run(names, workdirs=workdirs, out=_OUT.value or "results")
+        else:
+            book.build(_RESULTS.value, _OUT.value or "book")
     except ValueError as error:
         sys.exit(f"error: {str(error).partition(chr(10))[0]}")
     except KeyboardInterrupt:

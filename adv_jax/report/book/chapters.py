@@ -1,0 +1,261 @@
+"""What the pages say, as plain values for the templates: numbers become words here."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adv_jax.report.book.reading import Found
+from adv_jax.report.papers import Entry, Paper
+from adv_jax.report.statistics import spread
+
+BUDGETS = ("quick", "short", "paper")  # the later decides
+MARKS = {
+    "reproduced": "yes",
+    "not reproduced": "no",
+    "not testable": "open",
+    "not measured": "open",
+    "within tolerance": "yes",
+    "outside tolerance": "no",
+    "no tolerance": "open",
+    "quick run": "open",
+    "short run": "open",
+}
+
+
+class Verdict(NamedTuple):
+    """A word, one of MARKS, and why."""
+
+    word: str
+    why: str = ""
+
+    @property
+    def mark(self) -> str:
+        """yes, no or open."""
+        return MARKS[self.word]
+
+
+class Line(NamedTuple):
+    """A row of a table of the book.
+
+    label: what it is; where: its place in the paper; paper, ours, difference: in words.
+    href: where in the book it is told at length.
+    """
+
+    label: str
+    where: str
+    paper: str
+    ours: str
+    difference: str
+    verdict: Verdict
+    note: str = ""
+    href: str = ""
+
+
+class Chapter(NamedTuple):
+    """A paper's page.
+
+    tables: (title, lines) of each table or figure of which the paper prints numbers.
+    targets: what `launch.reproduce` has measured, those of the largest budget only.
+    runs: (name, document) of single runs; figures: (name, document) of figures drawn again.
+    """
+
+    paper: Paper
+    claims: list[Line]
+    tables: list[tuple[str, list[Line]]]
+    targets: list[dict[str, Any]]
+    runs: list[tuple[Path, dict[str, Any]]]
+    figures: list[tuple[Path, dict[str, Any]]]
+
+    @property
+    def lines(self) -> list[Line]:
+        """Of all tables."""
+        return [line for _, lines in self.tables for line in lines]
+
+
+def chapter(paper: Paper, found: Found) -> Chapter:
+    """All that is known of a paper."""
+    targets = _largest([t for t in found.targets.values() if t["paper"] == paper.name])
+    of_paper = {
+        path: run
+        for path, run in found.runs.items()
+        if str(run["experiment"]).startswith(paper.experiments)
+    }
+    figures = [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name]
+    return Chapter(
+        paper,
+        list(_claims(paper, targets)),
+        list(_tables(paper, targets)),
+        targets,
+        list(of_paper.items()),
+        figures,
+    )
+
+
+def anchor(name: str) -> str:
+    """The id of a section."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def number(value: float | None, sd: float | None = None, n: int | None = None) -> str:
+    """A mean with its sd and number of runs."""
+    if value is None:
+        return "–"
+    digits = 4 if sd is None or not sd else max(2, 1 - math.floor(math.log10(sd)))
+    text = f"{value:.{digits}f}" if sd else f"{value:.4g}"
+    spread_of = [f"sd {sd:.2g}"] if sd is not None else []
+    spread_of += [f"n = {n}"] if n else []
+    return text + (f" ({', '.join(spread_of)})" if spread_of else "")
+
+
+def in_words(value: Any) -> str:
+    """What a paper prints: a number, several, or words."""
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {in_words(entry)}" for key, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        nested = any(isinstance(entry, Sequence) for entry in value)
+        return ("; " if nested else ", ").join(map(in_words, value))
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
+    """A measured row."""
+    off = row["difference"]
+    compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
+    return Line(
+        row["label"],
+        row["metric"].replace("_", " "),
+        number(row["paper"], row["paper_sd"], row["paper_n"]),
+        number(row["mean"], row["sd"], row["n"]),
+        "–" if off is None else f"{off:+.3g}{compared}",
+        _verdict_of(target, row),
+        href=f"#{anchor(target['target'])}",
+    )
+
+
+def errors(run: Mapping[str, Any]) -> str:
+    """The test error of a single run, in percent."""
+    values = [100 * replica["test_error"] for replica in run["replicas"]]
+    n, mean, sd = spread(values)
+    return f"{number(mean, sd, n)} % test error"
+
+
+def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each target, the one of the largest budget."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for target in targets:
+        other = by_name.get(target["target"])
+        if other is None or BUDGETS.index(target["budget"]) > BUDGETS.index(other["budget"]):
+            by_name[target["target"]] = target
+    return list(by_name.values())
+
+
+def _claims(paper: Paper, targets: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    """Those that a target decides, then the others that the paper states."""
+    told = set()
+    for target in targets:
+        for claim in target["claims"]:
+            entry = paper.entries[claim["id"]] if claim["id"] else {}
+            told.add(claim["id"])
+            yield Line(
+                claim["text"],
+                f"{target['title']} ({target['target']})",
+                _said(entry) if entry else "–",
+                number(claim["difference"]) if "difference" in claim else "",
+                "",
+                Verdict(claim["verdict"], claim["why"]),
+                href=f"#{anchor(target['target'])}",
+            )
+    for name, entry in paper.entries.items():
+        if entry["kind"] == "claim" and name not in told:
+            why = paper.untestable.get(name)
+            verdict = Verdict("not testable", why) if why else Verdict("not measured")
+            text = str(entry.get("claim") or _label(entry))
+            said = _said(entry)
+            yield Line(text, entry["where"], said, "", "", verdict, entry.get("note", ""))
+
+
+def _tables(paper: Paper, targets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Line]]]:
+    """Each table with its cells; ours where a target measures them."""
+    ours: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+    order = sorted(targets, key=lambda target: BUDGETS.index(target["budget"]))
+    for target in order:
+        ours |= {row["id"]: (target, row) for row in target["rows"] if row["id"]}
+    tables: dict[str, list[Line]] = {}
+    for name, entry in paper.entries.items():
+        # A claim that a target compares as a number is a line of its place too.
+        if entry["kind"] == "claim" and name not in ours:
+            continue
+        place = re.split(r"[,(]", entry["where"])[0].strip()
+        tables.setdefault(place, []).append(_cell(entry, ours.get(name)))
+    yield from tables.items()
+
+
+def _cell(entry: Entry, measured: tuple[Mapping[str, Any], Mapping[str, Any]] | None) -> Line:
+    printed = entry.get("value")
+    numeric = isinstance(printed, int | float)
+    said = number(printed, entry.get("spread"), entry.get("n_runs")) if numeric else _said(entry)
+    note = entry.get("note", "")
+    if entry["confidence"] == "ambiguous":
+        note = f"Reading not certain. {note}"
+    if measured:
+        line = line_of(*measured)
+        return line._replace(label=_label(entry), where=entry["where"], note=note)
+    verdict = Verdict("not measured")
+    recomputed = ""
+    if entry["kind"] == "worked_example":
+        recomputed = in_words(entry.get("recomputed"))
+        # A slip of the thesis, or exact: an example by hand, computed again.
+        wrong = str(entry.get("verdict", "")).startswith("WRONG")
+        verdict = Verdict("not reproduced" if wrong else "reproduced", entry.get("verdict", ""))
+    elif entry["kind"] == "cited":
+        verdict = Verdict("not testable", "cited from other authors")
+    return Line(_label(entry), entry["where"], said, recomputed, "–", verdict, note)
+
+
+def _label(entry: Entry) -> str:
+    """What was measured, on what."""
+    if "noise_supervised" in entry or entry["kind"] == "cited":
+        place = entry["where"].partition("), ")[2]
+        return place or f"{entry['model']}, {entry['labels']} labels, {_noise(entry)}"
+    parts = [entry.get(name) for name in ("model", "training", "evaluation")]
+    settings = ", ".join(str(part) for part in parts if part)
+    if entry["kind"] != "claim":
+        return settings or entry["metric"]
+    return f"{entry['metric']}: {settings}" if settings else entry["metric"]
+
+
+def _noise(entry: Entry) -> str:
+    kinds = ("supervised", "unsupervised")
+    named = [
+        f"{entry[f'noise_{kind}'].partition(' ')[0]} {entry.get(f'tau_{kind}', ''):g}"
+        for kind in kinds
+        if entry.get(f"noise_{kind}", "none") != "none"
+    ]
+    return " and ".join(named) or "no adversarial noise"
+
+
+def _said(entry: Entry) -> str:
+    """What a claim states in numbers, with their metric."""
+    if "value" in entry:
+        value = in_words(entry["value"])
+        unit = {"percent": " %"}.get(entry.get("unit") or "", "")
+        return value if isinstance(entry["value"], str) else f"{value}{unit}"
+    if "error_percent" in entry:
+        return f"{in_words(entry['error_percent'])} %"
+    if "errors_removed" in entry:
+        return f"{entry['errors_removed']} errors fewer"
+    return "–"
+
+
+def _verdict_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Verdict:
+    if row["mean"] is None:
+        return Verdict("not measured", f"not run with the budget {target['budget']}")
+    if target["budget"] != "paper":
+        return Verdict(f"{target['budget']} run", "other data or fewer epochs: no verdict")
+    if row["within"] is None:
+        return Verdict("no tolerance")
+    return Verdict("within tolerance" if row["within"] else "outside tolerance")

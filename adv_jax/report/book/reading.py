@@ -1,0 +1,95 @@
+"""What a folder of results holds, and what is refused there."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adv_jax.report import papers
+from adv_jax.types import UserError
+from adv_jax.workdir import read_json
+
+_TARGET = {"target", "paper", "title", "budget", "rows", "claims", "trainings"}
+_RUN = {"experiment", "data", "replicas", "evaluation", "seconds", "versions"}
+_FIGURE = {"paper", "figure", "caption"}
+
+
+class Found(NamedTuple):
+    """Documents by the path of their file.
+
+    targets: of `launch.reproduce`.
+    runs: result.json of single runs.
+    figures: of papers, drawn again.
+    """
+
+    targets: dict[Path, dict[str, Any]]
+    runs: dict[Path, dict[str, Any]]
+    figures: dict[Path, dict[str, Any]]
+
+
+def read(folder: str | Path) -> Found:
+    """All results in a folder and in its folders; JSON of another kind (benchmarks) is left out.
+
+    Raises:
+      UserError: there is no such folder, a file is damaged, or a result does not fit to the papers'
+        numbers or to the other results.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"results is {root}; allowed is a folder of results")
+    found = Found({}, {}, {})
+    for path in sorted(root.rglob("*.json"), key=_natural):
+        document = read_json(path)
+        keys = document.keys() if isinstance(document, Mapping) else set()
+        for kind, needed in zip(found, (_TARGET, _RUN, _FIGURE), strict=True):
+            if needed <= keys:
+                kind[path] = document
+                break
+    for path, document in found.targets.items():
+        _check_target(path, document)
+    _check_alike(found.targets)
+    return found
+
+
+def _check_target(path: Path, document: Mapping[str, Any]) -> None:
+    """Refuses a result that was compared with other numbers than those packaged here."""
+    if document["paper"] not in papers.load():
+        allowed = ", ".join(papers.load())
+        raise UserError(f"{path} is of the paper {document['paper']!r}; allowed are {allowed}")
+    entries = papers.load()[document["paper"]].entries
+    for row in document["rows"]:
+        if row["id"] is None:
+            continue
+        printed = entries.get(row["id"], {}).get("value")
+        if printed != row["paper"]:
+            raise UserError(
+                f"{path} has {row['paper']} as {row['id']}, which is {printed} here: it is of "
+                "another version; run python -m launch.reproduce for it again"
+            )
+    unknown = [c["id"] for c in document["claims"] if c["id"] and c["id"] not in entries]
+    if unknown:
+        raise UserError(
+            f"{path} has the claim {unknown[0]}, which the paper has not here: it is of another "
+            "version; run python -m launch.reproduce for it again"
+        )
+
+
+def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Refuses two results of one training that differ: one is of another config or version."""
+    seen: dict[tuple[str, str], tuple[Path, Any]] = {}
+    for path, document in targets.items():
+        for key, training in document["trainings"].items():
+            made = {name: training[name] for name in ("config", "data", "versions")}
+            first, other = seen.setdefault((document["budget"], key), (path, made))
+            differing = [name for name in made if made[name] != other[name]]
+            if differing:
+                raise UserError(
+                    f"{path} and {first} have the training {key} with different "
+                    f"{' and '.join(differing)}; run python -m launch.reproduce for both again"
+                )
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts table9 before table10."""
+    parts = ("".join(group) for _, group in itertools.groupby(str(path), str.isdigit))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -1,0 +1,133 @@
+"""Charts of what `launch.reproduce` writes: the paper's numbers beside ours, and learning curves.
+
+Colours are told apart by all readers and on light and dark ground; shapes and dashes say the same.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+OURS, PAPER = "#2a86d1", "#d9700a"
+UNITS = {
+    "error_percent": "test error (%)",
+    "error": "test error (fraction)",
+    "accuracy_percent": "test accuracy (%)",
+    "accuracy": "test accuracy (fraction)",
+    "confidence": "mean confidence (fraction)",
+}
+_LINES = ((OURS, "-"), (PAPER, "--"), ("#8f7fd4", "-."), ("#7d8590", ":"))
+
+
+def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -> Figure:
+    """A dot for each seed, our mean and the paper's number, each with its sd; a panel per metric.
+
+    Args:
+      found: what results/TARGET.json holds.
+      title: above the chart.
+      width: in inches.
+    """
+    by_metric: dict[str, list[Mapping[str, Any]]] = {}
+    for row in found["rows"]:
+        by_metric.setdefault(row["metric"], []).append(row)
+    # Labels take at most half of the width, in letters of about a tenth of an inch.
+    letters = round(width * 5.5)
+    labels = {
+        metric: [textwrap.fill(row["label"], letters) for row in rows]
+        for metric, rows in by_metric.items()
+    }
+    lines = {metric: max(label.count("\n") + 1 for label in labels[metric]) for metric in labels}
+    heights = [
+        (0.2 + 0.14 * lines[metric]) * len(rows) + 0.75 for metric, rows in by_metric.items()
+    ]
+    height = sum(heights) + 0.45 + (0.3 if title else 0)
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    panels = figure.subplots(len(by_metric), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):
+        for i, row in enumerate(rows):
+            _dots(axes, i, row)
+        axes.set_yticks(range(len(rows)), labels[metric], fontsize="small")
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=UNITS[metric])
+        axes.grid(axis="x", alpha=0.3)
+    handles = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize="small",
+        frameon=False,
+    )
+    return figure
+
+
+def learning(curves: Mapping[str, Mapping[str, Sequence[float]]], *, width: float = 7) -> Figure:
+    """Loss, and errors, over epochs: the mean over replicas, and from the lowest to the highest.
+
+    Args:
+      curves: name -> {"epoch", "mean", "low", "high"}.
+      width: in inches, for both panels side by side; below 5 they stand one above the other.
+    """
+    rows, columns = (1, 2) if width >= 5 else (2, 1)
+    figure = Figure(figsize=(width, 2.7 * rows), layout="constrained", dpi=120)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    errors = [name for name in curves if name != "loss"]
+    for axes, names, label in zip(panels, (["loss"], errors), ("loss", "error"), strict=True):
+        drawn = [name for name in names if name in curves]
+        for (color, style), name in zip(_LINES, drawn, strict=False):
+            curve = curves[name]
+            marker = "o" if len(curve["epoch"]) == 1 else None  # No line goes through one point.
+            axes.plot(
+                curve["epoch"],
+                curve["mean"],
+                style,
+                color=color,
+                marker=marker,
+                label=name.replace("_", " "),
+            )
+            axes.fill_between(curve["epoch"], curve["low"], curve["high"], color=color, alpha=0.2)
+        positive = drawn and all(min(curves[name]["low"]) > 0 for name in drawn)
+        axes.set(xlabel="epoch", ylabel=f"{label} (fraction)" if label == "error" else label)
+        axes.set_yscale("log" if positive else "linear")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if drawn:
+            axes.legend(fontsize="small", frameon=False)
+    return figure
+
+
+def _dots(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
+    if row["paper"] is not None:
+        axes.errorbar(
+            row["paper"],
+            y - 0.15,
+            xerr=row["paper_sd"],
+            fmt="D",
+            color=PAPER,
+            markerfacecolor="none",
+            capsize=3,
+            label="paper (sd)",
+        )
+    if row["mean"] is not None:
+        axes.errorbar(
+            row["mean"],
+            y + 0.15,
+            xerr=row["sd"],
+            fmt="o",
+            color=OURS,
+            capsize=3,
+            label="ours (sd)",
+        )
+        seeds = list(row["values"].values())
+        if len(seeds) > 1:
+            at = np.full(len(seeds), y + 0.15)
+            axes.plot(seeds, at, "|", color=OURS, markersize=9, alpha=0.6, label="a seed of ours")

@@ -1,0 +1,243 @@
+"""The paper's numbers and ours, side by side, with a verdict on each claim."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adv_jax.report import papers
+from adv_jax.report.statistics import LEVEL, Paired, in_words, paired, spread
+from adv_jax.result import provenance
+from adv_jax.workdir import as_json
+from launch.budget import Budget
+from launch.targets import METRICS, Below, Claim, Falling, Lowest, Row, Target
+from launch.trainings import Training, same_point
+
+Values = dict[int, float]  # seed -> value
+REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable"
+
+
+def document(
+    target: Target,
+    budget: Budget,
+    trainings: Mapping[str, Training],
+    results: Mapping[str, Mapping[str, Any]],
+    lines: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """What results/TARGET.json holds.
+
+    Args:
+      trainings, results, lines: key of a run -> how it was trained, its result.json, and the lines
+        of its metrics.jsonl.
+    """
+    values = {row.label: ours(row, results[row.run.key]) for row in target.rows}
+    return {
+        "target": target.name,
+        "paper": target.paper,
+        "title": target.title,
+        "budget": budget.name,
+        "rows": [_row(row, values[row.label]) for row in target.rows],
+        "claims": [_claim(claim, target, values, budget) for claim in target.claims],
+        "trainings": {
+            key: _training(trainings[key], results[key], lines[key]) for key in trainings
+        },
+        "written_by": provenance(),
+    }
+
+
+def ours(row: Row, result: Mapping[str, Any]) -> Values:
+    """The row's number of each seed, in its metric; {} where this budget has no such point."""
+    what, attack, eps = row.measure
+    convert = METRICS[metric(row)]
+    found = {}
+    for i, replica in enumerate(result["replicas"]):
+        if not same_point(row.at, replica["overrides"]):
+            continue
+        if attack is None:
+            value = replica["test_error" if what == "error" else what]
+        else:
+            curve = result["evaluation"][attack]
+            value = curve[what][i][curve["eps"].index(eps)]
+        found[replica["seed"]] = round(convert(value), 10)  # 100 * .0107 is not 1.07
+    return found
+
+
+def metric(row: Row) -> str:
+    """That of the paper's entry, else the row's own."""
+    return papers.entry(row.paper)["metric"] if row.paper else row.metric
+
+
+def misses(found: Mapping[str, Any]) -> list[str]:
+    """A line for each number of a document that lies further off than its tolerance."""
+    lines = [
+        f"{found['target']}, {row['label']}: ours {row['mean']:.4g}, paper {row['paper']:.4g}, "
+        f"tolerance {row['tolerance']:g}"
+        for row in found["rows"]
+        if row["within"] is False
+    ]
+    return lines + [
+        f"{found['target']}, {claim['text']}: by {claim['difference']:.4g}, paper {claim['by']:g}, "
+        f"tolerance {claim['tolerance']:g}"
+        for claim in found["claims"]
+        if claim.get("within") is False
+    ]
+
+
+def _row(row: Row, values: Values) -> dict[str, Any]:
+    entry = papers.entry(row.paper) if row.paper else {}
+    n, mean, sd = spread(list(values.values())) if values else (0, None, None)
+    if mean is not None:
+        mean = round(mean, 10)
+    off = round(mean - entry["value"], 10) if mean is not None and row.paper else None
+    compared = off is not None and row.tolerance is not None
+    return {
+        "label": row.label,
+        "id": row.paper,
+        "metric": metric(row),
+        "paper": entry.get("value"),
+        "paper_sd": entry.get("spread"),
+        "paper_n": entry.get("n_runs"),
+        "confidence": entry.get("confidence"),
+        "mean": mean,
+        "sd": sd,
+        "n": n,
+        "values": {str(seed): value for seed, value in values.items()},
+        "difference": off,
+        "tolerance": row.tolerance,
+        "within": bool(abs(off) <= row.tolerance) if compared else None,
+        "training": row.run.key,
+    }
+
+
+def _claim(
+    claim: Claim, target: Target, values: Mapping[str, Values], budget: Budget
+) -> dict[str, Any]:
+    said = {"text": claim.text, "id": claim.paper}
+    needed = _labels(claim, target)
+    missing = [label for label in needed if not values[label]]
+    if missing:
+        why = f"{len(missing)} of {len(needed)} rows are not run with the budget {budget.name}"
+        return {**said, "verdict": NOT_TESTABLE, "why": why}
+    if isinstance(claim, Below):
+        found = _below(claim, target, values)
+    else:
+        found = _ordered(claim, needed, values)
+    if budget.name != "paper" and found["verdict"] != NOT_TESTABLE:
+        found["why"] = f"only a {budget.name} run, which has {found['verdict']} it: {found['why']}"
+        found["verdict"] = NOT_TESTABLE
+    return {**said, **found}
+
+
+def _labels(claim: Claim, target: Target) -> tuple[str, ...]:
+    if isinstance(claim, Below):
+        return claim.lower, claim.higher
+    if isinstance(claim, Falling):
+        return claim.rows
+    return claim.among or tuple(row.label for row in target.rows)
+
+
+def _below(claim: Below, target: Target, values: Mapping[str, Values]) -> dict[str, Any]:
+    tested = paired(values[claim.higher], values[claim.lower])
+    if tested is None:
+        return {"verdict": NOT_TESTABLE, "why": "the two share no seed"}
+    paper = _paper_pairs(claim, target)
+    found: dict[str, Any] = {"test": tested._asdict(), "difference": tested.mean}
+    why = f"difference {tested.mean:.3g}; {in_words(tested)}"
+    if paper is not None:
+        found["paper_test"] = paper._asdict()
+        why += f". The paper's own: difference {paper.mean:.3g}; {in_words(paper)}"
+    if claim.by is not None and claim.tolerance is not None:
+        within = abs(tested.mean - claim.by) <= claim.tolerance
+        found |= {"by": claim.by, "tolerance": claim.tolerance, "within": within}
+        verdict = REPRODUCED if within else NOT_REPRODUCED
+        why = f"the paper has {claim.by:g}, allowed are {claim.tolerance:g} more or less; {why}"
+    elif tested.n < 2:
+        verdict = NOT_TESTABLE
+    else:
+        # Equal differences have no t statistic: as sure as seeds can be.
+        significant = tested.t_p is None or tested.t_p < LEVEL
+        verdict = REPRODUCED if significant and tested.mean > 0 else NOT_REPRODUCED
+    return {"verdict": verdict, "why": why, **found}
+
+
+def _ordered(
+    claim: Lowest | Falling, labels: Sequence[str], values: Mapping[str, Values]
+) -> dict[str, Any]:
+    """By the means alone: the papers give no test for an order of many rows."""
+    means = {label: spread(list(values[label].values())).mean for label in labels}
+    n = min(len(values[label]) for label in labels)
+    seeds = f"means of {n} seed{'s' if n > 1 else ''}"
+    if isinstance(claim, Lowest):
+        best = min(means, key=lambda label: means[label])
+        holds = means[claim.row] <= means[best]
+        why = f"lowest is {best} with {means[best]:.4g}, {claim.row} has {means[claim.row]:.4g}"
+    else:
+        ordered = list(means.values())
+        holds = all(a > b for a, b in itertools.pairwise(ordered))
+        why = f"from {ordered[0]:.4g} to {ordered[-1]:.4g}" + ("" if holds else ", not in order")
+    return {"verdict": REPRODUCED if holds else NOT_REPRODUCED, "why": f"{why} ({seeds})"}
+
+
+def _paper_pairs(claim: Below, target: Target) -> Paired | None:
+    """The same test on the paper's own runs, where it prints them."""
+    rows = {row.label: row for row in target.rows}
+    printed = [
+        papers.entry(row.paper).get("per_seed") if row.paper else None
+        for row in (rows[claim.higher], rows[claim.lower])
+    ]
+    if not all(printed):
+        return None
+    higher, lower = ({int(seed): v for seed, v in values.items()} for values in printed if values)
+    return paired(higher, lower)
+
+
+def _training(
+    training: Training, result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    kept = ("experiment", "data", "seconds", "device", "versions", "git")
+    return {
+        **{name: result.get(name) for name in kept},
+        "file": f"configs/{training.run.config}.py",
+        "command": training.command,
+        "config": as_json(training.config),
+        "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
+        "replicas": len(result["replicas"]),
+        "epochs": [replica["epochs"] for replica in result["replicas"]],
+        "learning": learning(lines),
+    }
+
+
+def learning(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
+    """Loss and errors over epochs, over all replicas: mean, lowest and highest.
+
+    Args:
+      lines: of metrics.jsonl.
+      points: at most so many epochs are kept, the last among them.
+
+    Returns:
+      name -> {"epoch": [E], "mean": [E], "low": [E], "high": [E]}.
+    """
+    names = sorted({name for line in lines for name in line if _is_curve(name)})
+    curves = {}
+    for name in names:
+        by_epoch: dict[int, list[float]] = {}
+        for line in lines:
+            if name in line:
+                by_epoch.setdefault(line["epoch"], []).append(line[name])
+        epochs = sorted(by_epoch)
+        step = -(-len(epochs) // points)
+        epochs = sorted({*epochs[::step], epochs[-1]})
+        curves[name] = {
+            "epoch": epochs,
+            "mean": [_rounded(sum(by_epoch[e]) / len(by_epoch[e])) for e in epochs],
+            "low": [_rounded(min(by_epoch[e])) for e in epochs],
+            "high": [_rounded(max(by_epoch[e])) for e in epochs],
+        }
+    return curves
+
+
+def _is_curve(name: str) -> bool:
+    return name == "loss" or name.endswith("error")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,288 @@
+"""A table of a paper, end to end: `python -m launch.reproduce TARGET ... [--budget=short]`.
+
+A TARGET is a table or figure such as maronas.table20, a paper (maronas), or all. What is missing is
+trained, in ordinary workdirs under --runs that the same command resumes; paper and ours are printed
+side by side and written to RESULTS/TARGET.json, .csv, .md and .png.
+
+    python -m launch.reproduce --list
+    python -m launch.reproduce maronas.table22 --data_source=files --data_dir=DIR
+    python -m launch.reproduce maronas.table22 --budget=quick --results=/tmp/results
+    python -m launch.reproduce maronas --check
+
+Budgets: paper, the default, is what the paper trained; short is a fifth of the epochs and three
+seeds; quick is the configs' quick mode, on embedded digits where there are such, two seeds and two
+points of each axis of a grid. A result says which it is, only that of paper decides claims, and a
+smaller one never replaces a larger one.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+from adv_jax import train
+from adv_jax.config import replicas, suggestion
+from adv_jax.log import print_table
+from adv_jax.report import charts
+from adv_jax.signals import Interrupted
+from adv_jax.step import use_cores
+from adv_jax.types import UserError
+from adv_jax.workdir import json_bytes, read_json, replace, writing
+from launch.budget import BUDGETS, Budget
+from launch.comparison import document, misses
+from launch.targets import Target, targets
+from launch.trainings import Training, check_alike, cost, finished, plan, state
+
+_BUDGET = flags.DEFINE_enum("budget", "paper", list(BUDGETS), "how much is trained")
+_CHECK = flags.DEFINE_bool("check", False, "exit with 1 where ours is off by over the tolerance")
+_LIST = flags.DEFINE_bool("list", False, "say what there is, its cost and its state")
+_RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
+_RESULTS = flags.DEFINE_string("results", "results", "folder of the results")
+_SOURCE = flags.DEFINE_string("data_source", None, "tfds, files or embedded, for all trainings")
+_DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all trainings")
+
+_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "tolerance", "within"]
+
+
+def main(argv: list[str]) -> None:
+    """Reproduces what the arguments name; exits with 1 on a mistake or a miss that is checked."""
+    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    given = {"data.source": _SOURCE.value, "data.dir": _DIR.value}
+    settings: dict[str, Any] = {
+        "runs": _RUNS.value,
+        "data": {path: value for path, value in given.items() if value is not None},
+    }
+    budget = BUDGETS[_BUDGET.value]
+    try:
+        if _LIST.value:
+            print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
+            return
+        wanted = chosen(argv[1:])
+        use_cores(most_replicas(wanted, budget, **settings))
+        found = [reproduce(t, budget, results=_RESULTS.value, **settings) for t in wanted]
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Interrupted as stop:
+        print(stop)
+        sys.exit(128 + stop.signum)
+    missed = [line for one in found for line in misses(one)]
+    if _CHECK.value and missed:
+        sys.exit("\n".join(["missed:", *missed]))
+
+
+def chosen(names: Sequence[str]) -> list[Target]:
+    """The targets that names stand for: a target, a paper, or all; each once.
+
+    Raises:
+      UserError: an unknown name (the nearest is suggested), or none.
+    """
+    known = targets()
+    papers = list(dict.fromkeys(target.paper for target in known.values()))
+    if not names:
+        raise UserError(f"target is missing; allowed are all, {', '.join([*papers, *known])}")
+    found: dict[str, Target] = {}
+    for name in names:
+        meant = {key: target for key, target in known.items() if name in ("all", target.paper, key)}
+        if not meant:
+            near = suggestion(name, [*known, *papers, "all"])
+            raise UserError(
+                f"target is {name!r}; allowed are all, {', '.join(papers)} and their tables, which "
+                f"--list shows{near}"
+            )
+        found |= meant
+    return list(found.values())
+
+
+def most_replicas(wanted: Sequence[Target], budget: Budget, **settings: Any) -> int:
+    """Of any training: as many devices can be used."""
+    return max(
+        len(replicas(training.config)) * training.config["replicas"]["shards"]
+        for target in wanted
+        for training in plan(target, budget, **settings).values()
+    )
+
+
+def reproduce(
+    target: Target, budget: Budget, *, runs: str | Path, results: str | Path, data: Mapping
+) -> dict[str, Any]:
+    """Trains what is missing, prints and writes the comparison, and returns it.
+
+    Args:
+      runs: the folder of the workdirs.
+      results: where TARGET.json, .csv, .md and .png go.
+      data: fields of the configs {path: value} that say where the data are.
+
+    Raises:
+      UserError: what `train.run` refuses, a result of another config or version among those that
+        are finished, or a result of a larger budget in the way.
+      Interrupted: by a signal; the same command goes on.
+    """
+    path = Path(results) / f"{target.name}.json"
+    _check_replaceable(path, target, budget)
+    trainings = plan(target, budget, runs=runs, data=data)
+    done = {key: finished(training) for key, training in trainings.items()}
+    done_already = {trainings[key].workdir: r for key, r in done.items() if r is not None}
+    check_alike(done_already, more_to_come=len(done_already) < len(trainings))
+    measured = {key: result or _train(trainings[key]) for key, result in done.items()}
+    check_alike({trainings[key].workdir: r for key, r in measured.items()}, more_to_come=False)
+    lines = {key: _metrics(training.workdir) for key, training in trainings.items()}
+    found = document(target, budget, trainings, measured, lines)
+    print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
+    for claim in found["claims"]:
+        print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
+    for file, content in _files(path, found).items():
+        replace(file, content)
+        print(f"  {file}")
+    return found
+
+
+def print_list(
+    wanted: Sequence[Target], budget: Budget, *, results: str | Path, **settings: Any
+) -> None:
+    """A line for each target: what training it costs, and how far that is."""
+    rows = []
+    for target in wanted:
+        trainings = list(plan(target, budget, **settings).values())
+        epochs = [cost(training) for training in trainings]
+        share = sum(state(t) * e for t, e in zip(trainings, epochs, strict=True)) / sum(epochs)
+        count = sum(len(replicas(training.config)) for training in trainings)
+        path = Path(results) / f"{target.name}.json"
+        written = _budget_of(path) if path.exists() else "-"
+        rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])
+    columns = ["target", "trainings", "epochs in all", "trained", "result", "what it is"]
+    print_table(f"budget {budget.name}, as --budget says", columns, rows)
+
+
+def heading(found: Mapping[str, Any]) -> str:
+    """The line above a table: what it is, on which data, how many seeds and epochs."""
+    parts = [f"{found['target']}: {found['title']}", f"budget {found['budget']}"]
+    trainings = found["trainings"].values()
+    parts += dict.fromkeys(_data(training["data"]) for training in trainings)
+    seeds = sorted({len(training["seeds"]) for training in trainings})
+    epochs = sorted({epochs for training in trainings for epochs in training["epochs"]})
+    parts.append(f"{_range(seeds)} seed{'s' if seeds != [1] else ''}")
+    parts.append(f"{_range(epochs)} epoch{'s' if epochs != [1] else ''}")
+    return "; ".join(parts)
+
+
+def _train(training: Training) -> dict[str, Any]:
+    print(f"training {training.command}", flush=True)
+    return train.run(training.config, training.workdir)
+
+
+def _check_replaceable(path: Path, target: Target, budget: Budget) -> None:
+    """Makes the folder too: what cannot be written is told before hours of training.
+
+    Raises:
+      UserError: the file is of another target or of a larger budget, or the folder cannot be made.
+    """
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return
+    there, order = _budget_of(path), list(BUDGETS)
+    if there not in order or read_json(path).get("target") != target.name:
+        raise UserError(f"{path} is not a result of {target.name}; move it away")
+    if order.index(there) > order.index(budget.name):
+        raise UserError(
+            f"{path} is of budget {there}, which {budget.name} must not replace; allowed is "
+            "another folder, --results"
+        )
+
+
+def _budget_of(path: Path) -> str:
+    found = read_json(path)
+    return str(found.get("budget", "?")) if isinstance(found, dict) else "?"
+
+
+def _metrics(workdir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_bytes().splitlines()]
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    within = {True: "yes", False: "NO", None: "-"}[row["within"]]
+    paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
+    tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
+    off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
+    mean = _number(row["mean"], row["sd"], row["n"])
+    seeds = str(row["n"] or "not run")
+    return [f"{row['label']} [{row['metric']}]", paper, mean, seeds, off, tolerance, within]
+
+
+def _number(value: float | None, sd: float | None, n: int | None) -> str:
+    """Mean (sd, n)."""
+    if value is None:
+        return "-"
+    spread = [f"sd {sd:.3f}"] if sd is not None else []
+    spread += [f"n = {n}"] if n else []
+    return f"{value:.4g}" + (f" ({', '.join(spread)})" if spread else "")
+
+
+def _files(path: Path, found: Mapping[str, Any]) -> dict[Path, bytes]:
+    png = io.BytesIO()
+    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
+    return {
+        path.with_name(f"{found['target']}.csv"): _csv(found).encode(),
+        path.with_name(f"{found['target']}.md"): _markdown(found).encode(),
+        path.with_name(f"{found['target']}.png"): png.getvalue(),
+        path: json_bytes(found),  # The last: beside it, the others are whole.
+    }
+
+
+def _csv(found: Mapping[str, Any]) -> str:
+    """A line for each row; the values of the seeds stand in the last cell, as seed:value."""
+    table = io.StringIO()
+    names = ["label", "id", "metric", "paper", "paper_sd", "paper_n", "mean", "sd", "n"]
+    names += ["difference", "tolerance", "within"]
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["target", "budget", *names, "values"])
+    for row in found["rows"]:
+        values = " ".join(f"{seed}:{value:.6g}" for seed, value in row["values"].items())
+        writer.writerow([found["target"], found["budget"], *(row[name] for name in names), values])
+    return table.getvalue()
+
+
+def _markdown(found: Mapping[str, Any]) -> str:
+    lines = [f"# {found['target']}", "", f"{heading(found)}.", ""]
+    lines += [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
+    lines += [_line(_cells(row)) for row in found["rows"]]
+    if found["claims"]:
+        lines += ["", "## Claims", ""]
+    lines += [f"- **{c['verdict']}**: {c['text']} ({c['why']})." for c in found["claims"]]
+    lines += ["", "## Trainings", ""]
+    for training in found["trainings"].values():
+        lines += [
+            f"- `{training['command']}`",
+            f"  {_data(training['data'])}; {training['seconds']:.0f} s of training on "
+            f"{training['device']}, JAX {training['versions']['jax']}, commit {training['git']}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    sizes = data["sizes"]
+    return f"{data['name']} ({data['source']}, {sizes['train']} to train, {sizes['test']} to test)"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)

@@ -1,0 +1,161 @@
+"""What is to be reproduced: each table or figure of a paper as a small piece of data.
+
+To add a paper, write `launch/targets/PAPER.py` with a tuple `TARGETS` and name it in `ALL` below.
+To add a table, add a `Target` there:
+
+    Target(
+        "huang.table1",                                   # PAPER.PLACE, what the command line takes
+        "MLPs on MNIST under attacks of l2 norm 1.5",
+        rows=(
+            Row(
+                "LWA, clean",                             # unique in the target
+                Run("huang_mlp_mnist", "training=lwa"),   # configs/huang_mlp_mnist.py:training=lwa
+                paper="huang.table1.lwa.validation",      # an id of adv_jax/report/papers
+                tolerance=0.004,                          # in the paper's unit
+            ),
+            Row(
+                "LWA, Adv_Loss",
+                Run("huang_mlp_mnist", "training=lwa"),   # the same run is trained once
+                measure=Measure("error", attack="fgsm", eps=1.5),
+                paper="huang.table1.lwa.loss",
+                tolerance=0.03,
+            ),
+            ...
+        ),
+        claims=(
+            Below("LWA resists better than Goodfellow's mix", lower="mix, Adv_Loss",
+                  higher="LWA, Adv_Loss", paper="huang.table1.claim_loss_gain"),
+        ),
+    )
+
+A row's value is that of result.json at `measure`, for the replicas whose overrides are `at` (of a
+grid), in the metric of the paper's entry. `tests/launch/test_targets.py` builds every target: it
+finds an unknown id, config, option or label, an attack or eps that the config does not evaluate,
+and a point that its grid does not have.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+# metric of a paper's entry -> the same of an error rate or of a confidence, both fractions
+METRICS = {
+    "error_percent": lambda error: 100 * error,
+    "error": lambda error: error,
+    "accuracy_percent": lambda error: 100 - 100 * error,
+    "accuracy": lambda error: 1 - error,
+    "confidence": lambda confidence: confidence,
+}
+
+
+class Run(NamedTuple):
+    """A training: configs/CONFIG.py with its options, and fields that differ {path: value}."""
+
+    config: str
+    options: str = ""
+    values: Mapping[str, Any] = _NOTHING
+
+    @property
+    def key(self) -> str:
+        """The same for the same training."""
+        values = "".join(f" {path}={value!r}" for path, value in self.values.items())
+        return f"{self.config}:{self.options}{values}"
+
+
+class Measure(NamedTuple):
+    """Where in result.json a number stands.
+
+    what: "error", "confidence" or another measure of `evaluation`.
+    attack, eps: of `evaluation`; None for clean inputs.
+    """
+
+    what: str = "error"
+    attack: str | None = None
+    eps: float | None = None
+
+
+class Row(NamedTuple):
+    """One number: the paper's, and which of our runs to read ours from.
+
+    label: unique in the target.
+    run: what is trained.
+    paper: id of the paper's number; None: it prints none.
+    tolerance: how far our mean may lie from the paper's value, in its unit; None: not compared.
+    measure: where in result.json ours stands.
+    at: the point of the run's grid {path: value}.
+    metric: ours is given in, where the paper prints none.
+    """
+
+    label: str
+    run: Run
+    paper: str | None = None
+    tolerance: float | None = None
+    measure: Measure = Measure()
+    at: Mapping[str, float] = _NOTHING
+    metric: str = "error_percent"
+
+
+class Below(NamedTuple):
+    """The claim that one row's values are lower than another's, paired by seed.
+
+    text: the claim, in our words.
+    lower, higher: labels of rows.
+    paper: id of the claim, if the paper states it.
+    by: the size that the paper gives, in the rows' unit; then within `tolerance` is reproduced,
+      else a paired t-test with p below .05.
+    """
+
+    text: str
+    lower: str
+    higher: str
+    paper: str | None = None
+    by: float | None = None
+    tolerance: float | None = None
+
+
+class Lowest(NamedTuple):
+    """The claim that one row's mean is the lowest of all rows, or of those named."""
+
+    text: str
+    row: str
+    among: tuple[str, ...] = ()
+    paper: str | None = None
+
+
+class Falling(NamedTuple):
+    """The claim that the means of rows fall in this order."""
+
+    text: str
+    rows: tuple[str, ...]
+    paper: str | None = None
+
+
+Claim = Below | Lowest | Falling
+
+
+class Target(NamedTuple):
+    """A table or figure of a paper."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def paper(self) -> str:
+        """The paper's name."""
+        return self.name.partition(".")[0]
+
+    @property
+    def runs(self) -> list[Run]:
+        """What is trained, each once."""
+        return list({row.run.key: row.run for row in self.rows}.values())
+
+
+def targets() -> dict[str, Target]:
+    """All targets by name, paper by paper."""
+    from launch.targets import maronas, thesis
+
+    return {target.name: target for paper in (maronas, thesis) for target in paper.TARGETS}

@@ -1,0 +1,133 @@
+"""The trainings that a target needs: where they live, which are done, and which fit together."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adv_jax.config import replicas
+from adv_jax.result import provenance
+from adv_jax.types import UserError
+from adv_jax.workdir import default_path, has_config, read_json
+from launch.budget import Budget, changes, config_of, options
+from launch.targets import Run, Target
+
+# What may change a result; the others are recorded only.
+VERSIONS = ("adv_jax", "jax", "jaxlib", "flax", "optax")
+
+
+class Training(NamedTuple):
+    """An ordinary run.
+
+    command: what trains it by hand.
+    """
+
+    run: Run
+    config: dict[str, Any]
+    workdir: Path
+    command: str
+
+
+def plan(
+    target: Target, budget: Budget, *, runs: str | Path, data: Mapping[str, str]
+) -> dict[str, Training]:
+    """Key of a run -> how it is trained; targets that need the same training share its workdir.
+
+    Args:
+      runs: the folder of the workdirs, each named by the hash of its config.
+      data: fields of the configs {path: value}.
+    """
+    trainings = {}
+    for run in target.runs:
+        config = config_of(run, budget, data)
+        workdir = Path(runs) / default_path(config).name
+        mode = options(run, budget)
+        given = [f"--config=configs/{run.config}.py{':' if mode else ''}{mode}"]
+        given += [f"--config.{path}={v}" for path, v in changes(run, budget, data).items()]
+        command = shlex.join(["python", "-m", "adv_jax.main", *given, f"--workdir={workdir}"])
+        trainings[run.key] = Training(run, config, workdir, command)
+    return trainings
+
+
+def finished(training: Training) -> dict[str, Any] | None:
+    """What the training's result.json holds; None: it is not finished.
+
+    Raises:
+      UserError: the workdir holds a run of another config, or a result that is not its own.
+    """
+    path = training.workdir / "result.json"
+    if not has_config(training.workdir, training.config) or not path.exists():
+        return None
+    result = read_json(path)
+    expected = [(replica.seed, replica.overrides) for replica in replicas(training.config)]
+    try:
+        found = [(replica["seed"], replica["overrides"]) for replica in result["replicas"]]
+        named = result["experiment"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the result of a run: {error!r} is missing") from None
+    if named != training.config["experiment"] or found != expected:
+        raise UserError(
+            f"{path} is of {named} with {len(found)} replicas, not of the config beside it, "
+            f"{training.config['experiment']} with {len(expected)}; allowed is the run's own result"
+        )
+    return result
+
+
+def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool) -> None:
+    """Refuses to compare what was made by different versions or from different data.
+
+    Args:
+      results: workdir -> result.json.
+      more_to_come: the installed versions will train others, and count too.
+
+    Raises:
+      UserError: names the two files and what differs.
+    """
+    known: dict[str, tuple[str, Any]] = {}
+    if more_to_come:
+        known |= {name: ("installed", provenance()["versions"][name]) for name in VERSIONS}
+    for workdir, result in results.items():
+        path = str(workdir / "result.json")
+        facts = {name: result["versions"].get(name) for name in VERSIONS}
+        facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
+        for name, value in facts.items():
+            where, other = known.setdefault(name, (path, value))
+            if value != other:
+                raise UserError(
+                    f"{path} was made with {name} {_short(value)}, but {where} has "
+                    f"{_short(other)}; allowed is one version and one copy of the data: move the "
+                    "older run away or give --runs another folder"
+                )
+
+
+def state(training: Training) -> float:
+    """The share of its epochs that is done, by its checkpoints; 1 when it is finished.
+
+    Raises:
+      UserError: as `finished`.
+    """
+    if finished(training) is not None:
+        return 1.0
+    saved = [int(p.name) for p in training.workdir.glob("checkpoints/*") if p.name.isdigit()]
+    return 0.99 * max(saved, default=0) / training.config["epochs"]
+
+
+def cost(training: Training) -> int:
+    """Epochs of all replicas together; early stopping may need fewer."""
+    return len(replicas(training.config)) * training.config["epochs"]
+
+
+def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:
+    """Whether a replica's overrides are the point of a grid."""
+    return at.keys() == overrides.keys() and all(
+        math.isclose(value, overrides[path], rel_tol=1e-6, abs_tol=1e-12)
+        for path, value in at.items()
+    )
+
+
+def _short(value: Any) -> str:
+    """A version, or of SHA-256 sums the beginning."""
+    return (
+        ", ".join(sha[:8] for sha in value.values()) if isinstance(value, Mapping) else f"{value}"
+    )

@@ -1,0 +1,358 @@
+"""`python -m launch.reproduce`: what it trains, compares, writes and refuses."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fabricated import finish
+from PIL import Image
+from scipy import stats
+
+from adv_jax import train
+from adv_jax.report import papers
+from adv_jax.types import UserError
+from launch import reproduce
+from launch.budget import BUDGETS
+from launch.comparison import document, learning, misses
+from launch.targets import Below, Falling, Lowest, Measure, Row, Run, Target, targets
+from launch.trainings import plan, state
+
+ROOT = Path(__file__).parents[2]
+PAPER, QUICK = BUDGETS["paper"], BUDGETS["quick"]
+
+
+def printed(table):
+    """Seed -> error of a table of ten, a fraction."""
+    per_seed = papers.entry(f"maronas.table{table}.row1")["per_seed"]
+    return {int(seed): value / 100 for seed, value in per_seed.items()}
+
+
+def as_printed(replica, eps, *, table):
+    return printed(table)[replica.seed]
+
+
+def fabricate(name, folder, *, error=None, budget=PAPER, **options):
+    """Finished runs of a target; by default with the paper's own numbers."""
+    for key, training in plan(targets()[name], budget, runs=folder, data={}).items():
+        table = key.rpartition("=")[2]
+        numbers = error or (lambda replica, eps, table=table: as_printed(replica, eps, table=table))
+        finish(training, numbers, **options)
+
+
+def call(*argv, cwd=ROOT):
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "launch.reproduce", *argv]
+    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture
+def never_train(monkeypatch):
+    monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
+
+
+TINY = {
+    "replicas.seeds": 3,
+    "model.features": (8,),
+    "epochs": 2,
+    "batch_size": 100,
+    "evaluation.eps": (0.0, 0.2),
+}
+NETS = {
+    "clean": Run("quickstart", "", TINY | {"objective.alpha": 1.0}),
+    "mixed": Run("quickstart", "", TINY),
+}
+SMALL = Target(
+    "maronas.small",
+    "a small net",
+    rows=(
+        Row("clean", NETS["clean"], "maronas.table5.row1.col1", tolerance=100),
+        Row("mixed", NETS["mixed"]),
+        Row("mixed, FGSM", NETS["mixed"], measure=Measure("error", "fgsm", 0.2), metric="accuracy"),
+    ),
+    claims=(Below("clean training is better", "clean", "mixed"),),
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A target that was really trained, with the budget quick."""
+    folder = tmp_path_factory.mktemp("small")
+    settings = {"runs": folder / "runs", "results": folder / "results", "data": {}}
+    return folder, settings, reproduce.reproduce(SMALL, QUICK, **settings)
+
+
+def test_a_target_is_trained_compared_and_written(small):
+    folder, _, found = small
+    workdirs = {
+        key: t.workdir for key, t in plan(SMALL, QUICK, runs=folder / "runs", data={}).items()
+    }
+    results = {key: json.loads((w / "result.json").read_text()) for key, w in workdirs.items()}
+    clean, mixed = (results[NETS[name].key] for name in ("clean", "mixed"))
+    errors = [[100 * r["test_error"] for r in result["replicas"]] for result in (clean, mixed)]
+    assert [r["seed"] for r in clean["replicas"]] == [0, 1]
+    rows = found["rows"]
+    assert [row["mean"] for row in rows[:2]] == pytest.approx([np.mean(e) for e in errors])
+    assert [row["sd"] for row in rows[:2]] == pytest.approx([np.std(e, ddof=1) for e in errors])
+    under_attack = 1 - np.array([curve[1] for curve in mixed["evaluation"]["fgsm"]["error"]])
+    assert list(rows[2]["values"].values()) == pytest.approx(under_attack)
+    assert (rows[0]["paper"], rows[0]["within"], rows[1]["paper"]) == (0.82, True, None)
+    claim = found["claims"][0]
+    assert claim["test"]["t_p"] == pytest.approx(stats.ttest_rel(*errors).pvalue)
+    assert claim["difference"] == pytest.approx(np.mean(errors[1]) - np.mean(errors[0]))
+    # It is no evidence: two seeds, few epochs, embedded digits.
+    assert claim["verdict"] == "not testable" and "only a quick run" in claim["why"]
+    assert "never significant" in claim["why"]
+    training = found["trainings"][NETS["mixed"].key]
+    assert training["config"]["data"]["source"] == "embedded" and training["epochs"] == [2, 2]
+    assert "quick" in training["command"] and training["learning"]["loss"]["epoch"] == [1, 2]
+
+
+def test_the_files_hold_the_same(small):
+    folder, _, found = small
+    written = folder / "results"
+    assert sorted(path.suffix for path in written.iterdir()) == [".csv", ".json", ".md", ".png"]
+    assert json.loads((written / "maronas.small.json").read_text()) == found
+    with (written / "maronas.small.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mean"]) for row in rows] == [row["mean"] for row in found["rows"]]
+    assert {row["budget"] for row in rows} == {"quick"}
+    text = (written / "maronas.small.md").read_text()
+    assert "budget quick; mnist (embedded, 3500 to train, 1000 to test); 2 seeds; 2 epochs" in text
+    assert f"{found['rows'][0]['mean']:.4g} (sd" in text and "0.82 (n = 1)" in text
+    with Image.open(written / "maronas.small.png") as image:
+        assert image.format == "PNG" and min(image.size) > 200
+
+
+def test_the_same_command_trains_nothing_again(small, never_train):
+    folder, settings, found = small
+    assert reproduce.reproduce(SMALL, QUICK, **settings) == found
+    trainings = plan(SMALL, QUICK, runs=folder / "runs", data={})
+    assert [state(training) for training in trainings.values()] == [1, 1]
+    others = plan(SMALL, PAPER, runs=folder / "runs", data={})
+    assert not {t.workdir for t in others.values()} & {t.workdir for t in trainings.values()}
+
+
+def test_the_papers_own_numbers_are_within_and_show_no_gain(tmp_path, never_train, capsys):
+    fabricate("maronas.table26", tmp_path / "runs")
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
+    found = reproduce.reproduce(targets()["maronas.table26"], PAPER, **settings)
+    assert [row["mean"] for row in found["rows"]] == [0.796, 0.897]  # as printed
+    assert misses(found) == []
+    claim = found["claims"][0]
+    assert claim["verdict"] == "not reproduced"
+    assert claim["test"] == pytest.approx(claim["paper_test"])
+    t = 0.1010 / (0.2757 / 10**0.5)
+    assert claim["test"]["t_p"] == pytest.approx(2 * stats.t.sf(t, 9), abs=1e-3)
+    out = capsys.readouterr().out
+    assert "budget paper; mnist (tfds, 60000 to train, 10000 to test); 10 seeds" in out
+    assert "not reproduced: adversarial noise lowers the error (difference 0.101" in out
+
+
+@pytest.fixture
+def judged():
+    """Values {label: {seed: error in %}} and a claim -> what the document says of it."""
+
+    def judge(values, claim, budget=PAPER):
+        target = Target(
+            "maronas.x", "", tuple(Row(v, Run("quickstart", v)) for v in values), (claim,)
+        )
+        results = {
+            Run("quickstart", label).key: {
+                "replicas": [
+                    {"seed": seed, "overrides": {}, "test_error": value / 100, "epochs": 1}
+                    for seed, value in of_seeds.items()
+                ]
+            }
+            for label, of_seeds in values.items()
+        }
+        return document(target, budget, {}, results, {})["claims"][0]
+
+    return judge
+
+
+def seeds(*values):
+    return dict(enumerate(values, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "claim", "verdict"),
+    [
+        # All three differences near 1: t = 1 / (.1 / sqrt 3) = 17.3, p = .003
+        ({"a": seeds(1, 2, 3), "b": seeds(2.1, 3, 3.9)}, Below("", "a", "b"), "reproduced"),
+        ({"a": seeds(1, 2, 3), "b": seeds(2.1, 3, 3.9)}, Below("", "b", "a"), "not reproduced"),
+        ({"a": seeds(1, 2, 3), "b": seeds(3, 1, 3.2)}, Below("", "a", "b"), "not reproduced"),
+        ({"a": seeds(1, 2), "b": seeds(1, 2)}, Below("", "a", "b"), "not reproduced"),
+        ({"a": {1: 1}, "b": {1: 2}}, Below("", "a", "b"), "not testable"),
+        ({"a": {1: 1}, "b": {2: 2}}, Below("", "a", "b"), "not testable"),
+        ({"a": {}, "b": {2: 2}}, Below("", "a", "b"), "not testable"),
+        ({"a": {1: 1}, "b": {1: 18}}, Below("", "a", "b", by=15, tolerance=2), "reproduced"),
+        ({"a": {1: 1}, "b": {1: 18}}, Below("", "a", "b", by=15, tolerance=1), "not reproduced"),
+        ({"a": {1: 1}, "b": {1: 18}}, Below("", "b", "a", by=15, tolerance=2), "not reproduced"),
+        ({"a": {1: 1}, "b": {1: 2}, "c": {1: 0}}, Lowest("", "a", ("a", "b")), "reproduced"),
+        ({"a": {1: 1}, "b": {1: 2}, "c": {1: 0}}, Lowest("", "a"), "not reproduced"),
+        ({"a": {1: 3}, "b": {1: 2}, "c": {1: 1}}, Falling("", ("a", "b", "c")), "reproduced"),
+        ({"a": {1: 3}, "b": {1: 2}, "c": {1: 2}}, Falling("", ("a", "b", "c")), "not reproduced"),
+    ],
+)
+def test_verdicts(judged, values, claim, verdict):
+    assert judged(values, claim)["verdict"] == verdict
+    assert judged(values, claim, BUDGETS["short"])["verdict"] == "not testable"
+
+
+def test_a_number_off_by_more_than_its_tolerance_is_a_miss(tmp_path):
+    target = targets()["maronas.table17"]  # .565, allowed .031
+    for error, expected in ((0.00596, []), (0.00597, ["maronas.table17, Table 17"])):
+        fabricate("maronas.table17", tmp_path, error=lambda replica, eps, e=error: e)
+        settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}
+        missed = misses(reproduce.reproduce(target, PAPER, **settings))
+        assert [line.partition(":")[0] for line in missed] == expected
+
+
+def test_points_that_a_small_budget_has_not_are_not_run(tmp_path, never_train):
+    fabricate("maronas.table13", tmp_path, budget=QUICK, error=lambda replica, eps: 0.01)
+    settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}
+    found = reproduce.reproduce(targets()["maronas.table13"], QUICK, **settings)
+    assert [row["n"] for row in found["rows"]].count(1) == 4
+    assert [i for i, row in enumerate(found["rows"]) if row["n"]] == [0, 1, 7, 8]  # 2 x 2 corner
+
+
+def test_results_of_other_versions_data_or_configs_are_refused_by_name(tmp_path, never_train):
+    target = targets()["maronas.table22"]
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
+    with_noise, without = plan(target, PAPER, runs=tmp_path / "runs", data={}).values()
+    error = lambda replica, eps: 0.01
+    finish(with_noise, error)
+    finish(without, error, versions={"jax": "0.9.1"})
+    name = re.escape(str(without.workdir / "result.json"))
+    with pytest.raises(UserError, match=f"{name} was made with jax 0.9.1, but .*result.json has"):
+        reproduce.reproduce(target, PAPER, **settings)
+    finish(without, error, sha="f" * 64)
+    with pytest.raises(UserError, match=f"{name} was made with the data set mnist ffffffff, but"):
+        reproduce.reproduce(target, PAPER, **settings)
+    # One that was copied from another run: seeds 1 to 3 only.
+    result = finish(without, error)
+    (without.workdir / "result.json").write_text(
+        json.dumps(result | {"replicas": result["replicas"][:3]})
+    )
+    with pytest.raises(UserError, match=f"{name} is of ladder_mnist with 3 replicas, not of the"):
+        reproduce.reproduce(target, PAPER, **settings)
+    (without.workdir / "result.json").write_text("{}")
+    with pytest.raises(UserError, match=f"{name} is not the result of a run"):
+        reproduce.reproduce(target, PAPER, **settings)
+    (without.workdir / "config.json").write_text(json.dumps(with_noise.config))
+    with pytest.raises(UserError, match="holds a run of another config: objective.attack"):
+        reproduce.reproduce(target, PAPER, **settings)
+    # What is installed counts where something is still to be trained.
+    for file in without.workdir.iterdir():
+        file.unlink()
+    finish(with_noise, error, versions={"optax": "0.1"})
+    with pytest.raises(UserError, match="was made with optax 0.1, but installed has"):
+        reproduce.reproduce(target, PAPER, **settings)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
+    target = targets()["maronas.table17"]
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
+    for budget in (QUICK, PAPER):
+        fabricate("maronas.table17", tmp_path / "runs", budget=budget)
+        reproduce.reproduce(target, budget, **settings)
+    path = tmp_path / "results" / "maronas.table17.json"
+    before = path.read_bytes()
+    with pytest.raises(
+        UserError, match="maronas.table17.json is of budget paper, which quick must"
+    ):
+        reproduce.reproduce(target, QUICK, **settings)
+    assert path.read_bytes() == before
+    path.write_text('{"figure": 3}')
+    with pytest.raises(UserError, match="is not a result of maronas.table17"):
+        reproduce.reproduce(target, PAPER, **settings)
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_of_a_result(mounted, tmp_path, never_train):
+    disk = mounted("64k")
+    fabricate("maronas.table17", tmp_path)
+    (disk / "filler").write_bytes(bytes(48 * 1024))
+    settings = {"runs": tmp_path, "results": disk / "results", "data": {}}
+    with pytest.raises(UserError, match="maronas.table17.* cannot be written: No space left"):
+        reproduce.reproduce(targets()["maronas.table17"], PAPER, **settings)
+    assert not (disk / "results" / "maronas.table17.json").exists()
+    assert not list(disk.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "target is missing; allowed are all, maronas, "),
+        (["maronas.tabel20"], "target is 'maronas.tabel20'; .* did you mean 'maronas.table20'"),
+        (["maronsa"], "did you mean 'maronas'"),
+    ],
+)
+def test_unknown_targets_are_refused_with_the_nearest(names, message):
+    with pytest.raises(UserError, match=message) as error:
+        reproduce.chosen(names)
+    assert "\n" not in str(error.value)
+
+
+def test_a_paper_or_all_stand_for_their_targets():
+    assert reproduce.chosen(["all"]) == list(targets().values())
+    ladder = reproduce.chosen(["maronas.table20", "maronas"])
+    assert ladder[0].name == "maronas.table20" and len(ladder) == 25
+    assert {target.paper for target in ladder} == {"maronas"}
+
+
+def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp_path):
+    where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
+    fabricate("maronas.table17", tmp_path / "runs", error=lambda replica, eps: 0.02)
+    done = call("maronas.table17", "--check", *where)
+    assert done.returncode == 1 and "budget paper; mnist" in done.stdout
+    assert done.stderr == (
+        "missed:\nmaronas.table17, Table 17: all labels, no adversarial noise: ours 2, "
+        "paper 0.565, tolerance 0.031\n"
+    )
+    wrong = call("maronas.tbale17", *where)
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert re.fullmatch(r"error: target is 'maronas.tbale17'; .*\n", wrong.stderr)
+
+
+def test_the_list_has_costs_and_states(tmp_path, capsys):
+    fabricate("maronas.table17", tmp_path / "runs")
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
+    reproduce.reproduce(targets()["maronas.table17"], PAPER, **settings)
+    capsys.readouterr()
+    reproduce.print_list(
+        reproduce.chosen(["maronas.table17", "maronas.table18"]), PAPER, **settings
+    )
+    lines = capsys.readouterr().out.splitlines()
+    rows = [re.findall(r"[^\s│]+", line) for line in lines if "maronas." in line]
+    assert rows[0][:5] == ["maronas.table17", "10", "1500", "100%", "paper"]
+    assert rows[1][:5] == ["maronas.table18", "20", "3000", "50%", "-"]
+
+
+def test_missing_data_are_named_and_nothing_is_written(tmp_path):
+    data = {"data.source": "files", "data.dir": str(tmp_path)}
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": data}
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))) as error:
+        reproduce.reproduce(targets()["maronas.table17"], PAPER, **settings)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_learning_curves_are_means_and_ranges_of_few_points():
+    lines = [
+        {"epoch": epoch, "replica": i, "seed": i, "loss": float(epoch + i), "accuracy": 1.0}
+        for epoch in range(1, 1002)
+        for i in (0, 2)
+    ]
+    curves = learning(lines, points=10)
+    assert curves.keys() == {"loss"}
+    loss = curves["loss"]
+    assert len(loss["epoch"]) <= 11 and (loss["epoch"][0], loss["epoch"][-1]) == (1, 1001)
+    assert loss["mean"] == [epoch + 1 for epoch in loss["epoch"]]
+    assert (loss["low"][0], loss["high"][0]) == (1, 3)

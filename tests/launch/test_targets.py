@@ -1,0 +1,150 @@
+"""Every target fits to the papers' numbers and to the configs, with every budget."""
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from adv_jax.config import replicas, validate
+from adv_jax.report import papers
+from launch.budget import BUDGETS, CONFIGS, changes, config_of, options
+from launch.comparison import metric
+from launch.targets import METRICS, Below, Falling, Lowest, Row, Run, Target, targets
+from launch.trainings import same_point
+
+TARGETS = targets()
+RUNS = {run.key: run for target in TARGETS.values() for run in target.runs}
+
+
+@pytest.fixture(scope="module")
+def configs():
+    """Key of a run -> its config with the budget of the paper."""
+    return {key: config_of(run, BUDGETS["paper"], {}) for key, run in RUNS.items()}
+
+
+def flaws(target, configs):
+    """What does not fit in a target: a line each."""
+    paper = papers.load().get(target.paper)
+    if paper is None:
+        yield f"there is no paper {target.paper}"
+        return
+    labels = [row.label for row in target.rows]
+    if len(set(labels)) < len(labels):
+        yield "a label occurs twice"
+    for row in target.rows:
+        config = configs[row.run.key]
+        if row.paper is not None and row.paper not in paper.entries:
+            yield f"{row.paper} is no number of the paper"
+        elif metric(row) not in METRICS:
+            yield f"{row.label}: nothing is known of the metric {metric(row)}"
+        what, attack, eps = row.measure
+        evaluation = config["evaluation"]
+        if attack is not None and attack not in evaluation["attacks"]:
+            yield f"{row.label}: {attack} is not evaluated"
+        if attack is not None and eps not in evaluation["eps"]:
+            yield f"{row.label}: eps {eps} is not evaluated"
+        if attack is None and what not in ("error", "confidence"):
+            yield f"{row.label}: there is no clean {what}"
+        if not any(same_point(row.at, replica.overrides) for replica in replicas(config)):
+            yield f"{row.label}: no replica is at {dict(row.at)}"
+    for claim in target.claims:
+        if claim.paper is not None and claim.paper not in paper.entries:
+            yield f"{claim.paper} is no claim of the paper"
+        named = {
+            Below: lambda claim: (claim.lower, claim.higher),
+            Lowest: lambda claim: (claim.row, *claim.among),
+            Falling: lambda claim: claim.rows,
+        }[type(claim)](claim)
+        yield from (f"there is no row {label}" for label in named if label not in labels)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_target_fits_to_the_paper_and_to_its_configs(target, configs):
+    assert list(flaws(target, configs)) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "claims", "flaw"),
+    [
+        (Row("a", Run("quickstart"), "maronas.table4.row2"), (), "is no number of the paper"),
+        (Row("a", Run("quickstart"), at={"objective.attack.eps": 1.0}), (), "no replica is at"),
+        (Row("a", Run("quickstart"), metric="mood"), (), "nothing is known of the metric mood"),
+        (Row("a", Run("quickstart")), (Below("", "a", "b"),), "there is no row b"),
+        (Row("a", Run("quickstart")), (Lowest("", "a", paper="maronas.x"),), "no claim of the"),
+    ],
+)
+def test_what_does_not_fit_is_found(row, claims, flaw):
+    target = Target("maronas.table0", "", (row,), claims)
+    (found,) = flaws(target, {row.run.key: config_of(row.run, BUDGETS["paper"], {})})
+    assert flaw in found
+
+
+def test_every_table_of_maronas_has_a_target_whose_cells_are_all_of_the_paper():
+    of_paper = {
+        name
+        for name, entry in papers.load()["maronas"].entries.items()
+        if entry["kind"] in ("result", "search")
+    }
+    covered = {row.paper for target in TARGETS.values() for row in target.rows}
+    assert of_paper <= covered
+    assert {f"maronas.table{n}" for n in range(4, 29)} <= TARGETS.keys()
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_the_settings_of_a_row_are_those_that_the_paper_prints(target, configs):
+    for row in target.rows:
+        entry = papers.entry(row.paper) if row.paper else {}
+        if entry.get("kind") not in ("result", "search"):
+            continue
+        config = configs[row.run.key]
+        runs = [r for r in replicas(config) if same_point(row.at, r.overrides)]
+        assert len(runs) == entry["n_runs"] and [r.seed for r in runs] == entry["seeds"]
+        assert config["epochs"] == entry["epochs"]
+        assert config["data"]["num_labels"] == (entry["n_labels"] % 60000)
+        if "ambiguous" in entry["confidence"]:
+            continue  # Of these the config says which reading it has.
+        for field, tau in (
+            ("attack", entry.get("tau_supervised")),
+            ("unlabelled_attack", entry.get("tau_unsupervised")),
+        ):
+            attack = config["objective"].get(field)
+            assert (attack is None) == (not tau)
+            if attack is not None:
+                size = "tau" if attack["name"] == "raw_gradient" else "eps"
+                found = runs[0].overrides.get(f"objective.{field}.{size}", attack[size])
+                scale = 100 if size == "tau" else 1  # of the mean over a batch of 100
+                assert found * scale == pytest.approx(tau)
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+@pytest.mark.parametrize("config", sorted({run.config for run in RUNS.values()}))
+def test_every_budget_gives_a_config_that_can_run_and_the_command_gives_the_same(config, budget):
+    data = {"data.source": "files", "data.dir": "/some where"}
+    for run in [run for run in RUNS.values() if run.config == config][:4]:
+        made = config_of(run, budget, data)
+        validate(made)
+        mode = options(run, budget)
+        line = ["main", f"--config={CONFIGS}/{run.config}.py{':' if mode else ''}{mode}"]
+        line += [f"--config.{path}={value}" for path, value in changes(run, budget, data).items()]
+        values = flags.FlagValues()
+        flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
+        values(line)
+        assert flag.value.to_dict() == made
+
+
+def test_what_the_budgets_change():
+    run = Run("ladder_mnist", "table=13")
+    by_name = {name: config_of(run, BUDGETS[name], {}) for name in BUDGETS}
+    paper, short, quick = by_name["paper"], by_name["short"], by_name["quick"]
+    assert [len(replicas(config)) for config in (paper, short, quick)] == [28, 28, 4]
+    assert [config["epochs"] for config in (paper, short, quick)] == [150, 30, 20]
+    rate = short["optimizer"]["learning_rate"]
+    assert (rate["transition_begin"], rate["transition_steps"]) == pytest.approx((20.1, 9.9))
+    assert (paper["data"]["source"], quick["data"]["source"]) == ("tfds", "embedded")
+    ten = Run("ladder_mnist", "table=20")
+    seeds = [
+        config_of(ten, BUDGETS[n], {})["replicas"]["seeds"] for n in ("paper", "short", "quick")
+    ]
+    assert seeds == [10, 3, 2]
+    shallow = config_of(Run("shallow_mnist", "model=A"), BUDGETS["short"], {})
+    assert (shallow["epochs"], shallow["patience"], shallow["replicas"]["seeds"]) == (300, 20, 1)
+    assert shallow["optimizer"]["momentum"]["transition_steps"] == 9  # its own, not of the epochs

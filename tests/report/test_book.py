@@ -1,0 +1,316 @@
+"""The book: its pages, what they say, what is refused, and how a real browser shows them."""
+
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fabricated import finish
+
+from adv_jax.report import book, papers
+from adv_jax.types import UserError
+from launch import reproduce
+from launch.budget import BUDGETS
+from launch.targets import targets
+from launch.trainings import plan
+
+ROOT = Path(__file__).parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def error(replica, eps):
+    """Of the ladder tables: .9 % more or less; more under attack."""
+    return round(0.009 + 0.0003 * (replica.seed % 3) + 2 * (eps or 0), 4)
+
+
+def write_results(folder, names=("maronas.table26", "thesis.fig3.4"), budget="paper"):
+    for name in names:
+        for training in plan(
+            targets()[name], BUDGETS[budget], runs=folder / "runs", data={}
+        ).values():
+            finish(training, error)
+        settings = {"runs": folder / "runs", "results": folder / "results", "data": {}}
+        reproduce.reproduce(targets()[name], BUDGETS[budget], **settings)
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Fabricated results of two targets and one quick one, and all that is in the repository."""
+    folder = write_results(tmp_path_factory.mktemp("book"))
+    write_results(folder.parent, ("maronas.table17",), "quick")
+    shutil.copytree(ROOT / "results", folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(results):
+    """The folder of the book."""
+    out = results.parent / "book"
+    book.build(results, out)
+    return out
+
+
+class Page(html.parser.HTMLParser):
+    """What a page links to, its ids, its words, and whether its tags are balanced."""
+
+    VOID = {"meta", "link", "img", "br"}
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.ids, self.words, self.open = [], [], [], []
+        self.feed(path.read_text())
+        self.close()
+        assert self.open == [], (path.name, self.open)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        given = dict(attributes)
+        assert tag != "script"
+        assert tag != "img" or given["alt"]
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[name] for name in ("href", "src", "xlink:href") if name in given]
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def pages(made):
+    """Path -> what is on it."""
+    return {path: Page(path) for path in sorted(made.rglob("*.html"))}
+
+
+def test_there_is_a_page_for_all_each_paper_and_each_training(made, pages):
+    names = {path.relative_to(made).as_posix() for path in pages}
+    assert {"index.html", *(f"{paper}.html" for paper in papers.load())} <= names
+    assert sum(name.startswith("trainings/") for name in names) == 5  # 2, 2 and the quick one
+
+
+def test_all_links_lead_somewhere_in_the_book(made, pages):
+    for path, page in pages.items():
+        for link in page.links:
+            if link == "data:,":  # no icon, said so that no browser looks for one
+                continue
+            file, _, place = link.partition("#")
+            target = (path.parent / file).resolve() if file else path
+            assert target.is_file() and target.is_relative_to(made), (path.name, link)
+            assert not place or target.suffix != ".html" or place in pages[target].ids, link
+
+
+def test_every_number_and_claim_of_every_paper_has_a_row(made):
+    for name, paper in papers.load().items():
+        text = (made / f"{name}.html").read_text()
+        claims = sum(entry["kind"] == "claim" for entry in paper.entries.values())
+        assert text.count("<tr>") >= len(paper.entries)
+        assert text.count("○ not testable") + text.count("○ not measured") >= claims - 12
+
+
+def test_measured_numbers_stand_beside_the_papers(pages, made):
+    text = pages[made / "maronas.html"].text
+    # Ten seeds of .90 + .03 (seed mod 3): 4 of .93, 3 of .96 and 3 of .90
+    mean, sd = (
+        np.mean([0.93] * 4 + [0.96] * 3 + [0.9] * 3),
+        np.std([0.93] * 4 + [0.96] * 3 + [0.9] * 3, ddof=1),
+    )
+    ours = f"{mean:.3f} (sd {sd:.2g}, n = 10)"
+    assert f"0.80 (sd 0.46, n = 10) {ours}" in text
+    assert "✓ within tolerance" in text and "○ quick run" in text
+    assert "Budget quick: fewer epochs or seeds than the paper, or other data. No verdict." in text
+    index = pages[made / "index.html"].text
+    assert "FGSM of eps .1 fools A" in index and "✓ reproduced" in index
+    assert "adversarial noise lowers the error" in index and "✗ not reproduced" in index
+
+
+def test_what_the_repository_has_measured_is_there(pages, made):
+    thesis, ladder = (pages[made / f"{name}.html"] for name in ("thesis", "maronas"))
+    assert "1.875 (sd 0.052, n = 4) % test error" in thesis.text  # .0185, .0182, .0194, .0189
+    assert "0.595 (sd 0.049, n = 2) % test error" in ladder.text
+    assert "pictures/shallow_mnist_A_learning.png" in thesis.links
+    assert "pictures/maronas/fig27.png" in ladder.links and "fig27" in ladder.ids
+    found = json.loads((ROOT / "results/maronas/fig26.json").read_text())
+    assert re.sub(r"\s+", " ", found["caption"]) in ladder.text
+
+
+def test_a_training_has_its_command_config_and_versions(pages, made):
+    (path,) = made.glob("trainings/ladder_mnist-*.html")
+    text = pages[path].text
+    assert "python -m adv_jax.main --config=configs/ladder_mnist.py:quick,table=17" in text
+    assert '"layers": "1000-500-250-250-250-10"' in text and "jax 0." in text
+    assert "Fully connected ladder network on MNIST" in text  # of the config's file
+
+
+def test_charts_have_axes_units_and_legends_and_take_the_pages_colour(made):
+    text = (made / "maronas.html").read_text()
+    charts = re.findall(r'<figure class="chart.*?</figure>', text, re.DOTALL)
+    assert len(charts) == 5
+    for chart in charts:
+        words = re.findall(r"<text[^>]*>([^<]*)", chart)
+        assert {"test error (%)", "paper (sd)", "ours (sd)"} <= set(words) or {
+            "epoch",
+            "loss",
+            "error (fraction)",
+            "test error",
+        } <= set(words)
+        assert "currentColor" in chart and "#000000" not in chart and "viewBox" in chart
+
+
+def test_the_same_results_give_the_same_book(results, made, tmp_path):
+    book.build(results, tmp_path)
+    for path in made.rglob("*.*"):
+        assert (tmp_path / path.relative_to(made)).read_bytes() == path.read_bytes(), path
+
+
+@pytest.fixture
+def copied(results, tmp_path):
+    """A copy of the results, and a function that changes a document there."""
+    shutil.copytree(results, tmp_path / "results")
+
+    def change(name, edit):
+        path = tmp_path / "results" / name
+        document = json.loads(path.read_text())
+        edit(document)
+        path.write_text(json.dumps(document))
+        return tmp_path / "results"
+
+    return change
+
+
+def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_path):
+    def value(document):
+        document["rows"][0]["paper"] = 0.8
+
+    folder = copied("maronas.table26.json", value)
+    with pytest.raises(
+        UserError, match=r"table26.json has 0.8 as maronas.table26.row1, which is 0.796"
+    ):
+        book.build(folder, tmp_path / "book")
+
+    def restored(document):
+        document["rows"][0]["paper"] = 0.796
+
+    copied("maronas.table26.json", restored)
+    # Table 25's training, once more with another configuration.
+    document = json.loads((folder / "maronas.table26.json").read_text())
+    key = "ladder_conv_mnist:table=25"
+    document["target"], document["claims"] = "maronas.table25", []
+    document["trainings"] = {key: document["trainings"][key]}
+    document["trainings"][key]["config"]["epochs"] = 3
+    (folder / "maronas.table25.json").write_text(json.dumps(document))
+    message = f"table26.json and .*table25.json have the training {key} with different config;"
+    with pytest.raises(UserError, match=message) as refused:
+        book.build(folder, tmp_path / "book")
+    assert "\n" not in str(refused.value)
+    document["paper"] = "nobody"
+    (folder / "maronas.table25.json").write_text(json.dumps(document))
+    with pytest.raises(
+        UserError, match="table25.json is of the paper 'nobody'; allowed are thesis"
+    ):
+        book.build(folder, tmp_path / "book")
+    assert not (tmp_path / "book").exists()
+
+
+def test_a_missing_folder_or_a_damaged_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="results is .*nowhere; allowed is a folder of results"):
+        book.build(tmp_path / "nowhere", tmp_path / "book")
+    (tmp_path / "maronas.table4.json").write_text('{"target": "mar')
+    with pytest.raises(UserError, match="maronas.table4.json is damaged, it is not JSON"):
+        book.build(tmp_path, tmp_path / "book")
+
+
+def test_a_full_disk_is_named(mounted, results):
+    disk = mounted("256k")
+    with pytest.raises(UserError, match="disk/.* cannot be written: No space left"):
+        book.build(results, disk / "book")
+    assert not (disk / "book" / "index.html").exists()
+
+
+def test_without_jinja2_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UserError, match=r"pip install 'adv-jax\[book\]'"):
+        book.build(tmp_path, tmp_path / "book")
+
+
+def test_the_command_makes_the_book(tmp_path):
+    (tmp_path / "results").mkdir()
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "adv_jax.report"]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "book/index.html: 5 papers, 0 tables measured\n"
+    assert (tmp_path / "book" / "nokland.html").is_file()
+
+
+# Each page in frames of a phone's and of a desktop's width: how wide it is, and its colours.
+HARNESS = """<!doctype html><pre id="found"></pre><script>
+const pages = %s;
+addEventListener("load", async () => {
+  const found = [];
+  for (const page of pages) for (const width of [390, 1280]) {
+    const frame = document.createElement("iframe");
+    frame.style = `width: ${width}px; height: 800px; border: 0`;
+    frame.src = page;
+    const loaded = new Promise(resolve => frame.onload = resolve);
+    document.body.append(frame);
+    await loaded;
+    const inside = frame.contentDocument, style = frame.contentWindow.getComputedStyle(inside.body);
+    const broken = [...inside.images].filter(i => i.complete && !i.naturalWidth).length;
+    found.push({page, width, needed: inside.documentElement.scrollWidth, broken,
+      ground: style.backgroundColor, ink: style.color});
+    frame.remove();
+  }
+  document.getElementById("found").textContent = JSON.stringify(found);
+  document.title = "done";
+});
+</script>"""
+
+
+def luminance(color):
+    """Of WCAG 2, of "rgb(r, g, b)"."""
+    values = np.array([int(v) for v in re.findall(r"\d+", color)[:3]]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="Chromium or Chrome is not installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_without_errors_or_overflow(made, tmp_path, scheme):
+    pages = [path.as_uri() for path in sorted(made.rglob("*.html"))]
+    harness = tmp_path / "harness.html"
+    harness.write_text(HARNESS % json.dumps(pages))
+    argv = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    argv += ["--allow-file-access-from-files", "--enable-logging=stderr", "--timeout=60000"]
+    argv += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    argv += [f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"]
+    argv += ["--virtual-time-budget=60000", "--dump-dom", harness.as_uri()]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert console == []
+    text = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]
+    found = json.loads(text.replace("&amp;", "&"))
+    assert len(found) == 2 * len(pages)
+    assert [one for one in found if one["needed"] > one["width"] or one["broken"]] == []
+    for one in found:
+        ground, ink = luminance(one["ground"]), luminance(one["ink"])
+        assert (ground < ink) == (scheme == "dark")
+        assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) > 7
