@@ -5,6 +5,9 @@ runs/<experiment>-<hash of the config>; the same command resumes it.
 """
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -16,15 +19,19 @@ from adv_jax.step import use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import default_path
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/, and its mode")
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
+CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/, and its mode")
+WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 
 
 def main(_: list[str]) -> None:
-    """Runs the config that the flags name; exits with 1 on a mistake, 128 + signal on a signal."""
+    """Runs the config that the flags name."""
+    config = CONFIG.value.to_dict()
+    execute(config, Path(WORKDIR.value or default_path(config)))
+
+
+def execute(config: Mapping[str, Any], workdir: Path) -> None:
+    """Runs a config; exits with 1 on a mistake, 128 + signal on a signal."""
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
-    config = _CONFIG.value.to_dict()
-    workdir = _WORKDIR.value or default_path(config)
     print(f"workdir {workdir}", flush=True)
     try:
         validate(config)
@@ -37,12 +44,13 @@ def main(_: list[str]) -> None:
         sys.exit(128 + stop.signum)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the command line; exits with 1 and one line on a mistake."""
     try:
         rest = flags.FLAGS(argv)
-        if _CONFIG.value is None:
+        if CONFIG.value is None:
             raise UserError("--config is missing; allowed is a file of configs/")
-        _CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.
+        CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.
         return rest
     # A config is a program: whatever it, or an override, raises is the user's to read.
     except Exception as error:
@@ -50,4 +58,4 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=parse_flags)

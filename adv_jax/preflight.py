@@ -51,8 +51,11 @@ def check_parts(
     dataset: Dataset,
     rows: Mapping[str, np.ndarray],
     replica: Replica,
-) -> None:
+) -> set[str]:
     """Traces all that a replica will run: what a part refuses shows before anything is written.
+
+    Returns:
+      The names of what is measured in an epoch.
 
     Raises:
       ConfigError: an unknown name or setting, or the part's own words.
@@ -65,9 +68,10 @@ def check_parts(
     try:
         run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
         _check_model(config, experiment, run.state.variables, arrays["x"][:2], dataset.num_classes)
-        run, _ = jax.eval_shape(experiment.epoch, run, arrays, mine)
-        run, _ = jax.eval_shape(experiment.monitor, run, arrays, mine)
+        run, trained = jax.eval_shape(experiment.epoch, run, arrays, mine)
+        run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
         jax.eval_shape(experiment.evaluate, run, arrays, mine)
+        return {*trained, *monitored}
     except (AttributeError, FlaxError, TypeError, ValueError) as error:
         raise ConfigError(str(error).partition("\n")[0]) from error
 
