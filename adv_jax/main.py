@@ -1,9 +1,11 @@
 """The command line: `python -m adv_jax.main --config=configs/X.py[:mode] [--workdir=DIR]`.
 
 Fields are overridden by --config.a.b=value. Without --workdir the run goes to
-runs/<experiment>-<hash of the config>; the same command resumes it.
+runs/<experiment>-<hash of the config>; the same command resumes it. Several processes, each started
+with --coordinator, --num_processes and --process_id, share a run; launch/ has scripts that do.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from adv_jax import train
+from adv_jax import processes, train
 from adv_jax.config import explain_flags, replicas, validate
 from adv_jax.signals import Interrupted
 from adv_jax.step import use_cores
@@ -21,6 +23,11 @@ from adv_jax.workdir import default_path
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/, and its mode")
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "of several processes, HOST:PORT of the first; auto: as Slurm says"
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "that share the run", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 0", lower_bound=0)
 
 
 def main(_: list[str]) -> None:
@@ -32,10 +39,14 @@ def main(_: list[str]) -> None:
 def execute(config: Mapping[str, Any], workdir: Path) -> None:
     """Runs a config; exits with 1 on a mistake, 128 + signal on a signal."""
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
-    print(f"workdir {workdir}", flush=True)
     try:
         validate(config)
         use_cores(len(replicas(config)) * config["replicas"]["shards"])
+        if _COORDINATOR.present and _COORDINATOR.value:
+            processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+            if not processes.is_first():
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  One speaks for all.
+        print(f"workdir {workdir}", flush=True)
         train.run(config, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -24,8 +24,8 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
     batch_size, shards = config["batch_size"], config["replicas"]["shards"]
     if not batch_size <= train:
         raise ConfigError(f"batch_size is {batch_size}; allowed are 1 to {train}, the training set")
-    if not 1 <= shards <= len(jax.local_devices()):
-        devices = f"allowed are 1 to {len(jax.local_devices())}, the devices here"
+    if not 1 <= shards <= jax.device_count():
+        devices = f"allowed are 1 to {jax.device_count()}, the devices here"
         raise ConfigError(f"replicas.shards is {shards}; {devices}")
     if batch_size % shards:
         raise ConfigError(f"replicas.shards is {shards}; it must divide batch_size, {batch_size}")

@@ -32,7 +32,7 @@ def parallel_coordinates(
         )
     with matplotlib.rc_context({"backend": "agg"}), warnings.catch_warnings():
         # That it is experimental, and that a field with one value has an axis without length.
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore")
         axes = optuna.visualization.matplotlib.plot_parallel_coordinate(
             study, params=list(fields), target_name=metric
         )
