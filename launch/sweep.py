@@ -10,6 +10,7 @@ launch/README.md has the rest.
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ def main(_: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")  # The devices are for the trials.
     try:
         _require_extra()
+        if _ADDRESS.value:
+            _check_address(_ADDRESS.value)
         failed = sweep(CONFIG.value.to_dict())
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -86,6 +89,20 @@ def _require_extra() -> None:
     if missing:
         names = " and ".join(missing)
         raise UserError(f"launch.sweep needs {names}: pip install 'adv_jax[sweep]'")
+
+
+def _check_address(address: str) -> None:
+    """Refuses an address where nothing answers, within seconds."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        legal = "allowed is HOST:PORT, as `ray start --head` prints it"
+        raise UserError(f"--address is {address!r}; {legal}")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--address is {address!r}; no Ray cluster answers there: {error}"
+        ) from error
 
 
 def _varied(config: Mapping[str, Any]) -> tuple[dict[str, tuple], bool]:
