@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
-from adv_jax.config import ConfigError, Replica, leaves, with_values
+from adv_jax.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.data import DataError, Dataset
 from adv_jax.experiment import Experiment
+from adv_jax.step import layout
 from adv_jax.types import Variables
 
 
@@ -18,6 +19,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
 
     Raises:
       ConfigError: names the field.
+      UserError: replicas that several processes cannot share evenly.
       DataError: an image is outside the bounds that the data set declares.
     """
     train = len(dataset.train.y) - config["data"]["num_valid"]
@@ -27,6 +29,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
     if not 1 <= shards <= jax.device_count():
         devices = f"allowed are 1 to {jax.device_count()}, the devices here"
         raise ConfigError(f"replicas.shards is {shards}; {devices}")
+    layout(len(replicas(config)), shards=shards)
     if batch_size % shards:
         raise ConfigError(f"replicas.shards is {shards}; it must divide batch_size, {batch_size}")
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:

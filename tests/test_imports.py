@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
-    "main": {"config", "signals", "step", "train", "workdir"},
+    "main": {"config", "processes", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.command", "step"},
     "report.command": {"config", "report", "report.maronas", "result", "trained", "workdir"},
     "report.maronas": {"attacks", "data", "evaluate", "report", "trained"},
@@ -30,11 +30,12 @@ MAY_IMPORT = {
     | {"result", "trained", "workdir"},
     "trained": {"checkpoint", "config", "data", "experiment", "inputs", "step", "workdir"},
     "train": {"checkpoint", "config", "data", "experiment", "inputs", "log", "preflight"}
-    | {"program", "report", "result", "signals", "workdir"},
+    | {"processes", "program", "report", "result", "signals", "workdir"},
     "inputs": {"config", "data", "experiment", "result", "workdir"},
-    "preflight": {"config", "data", "experiment"},
+    "preflight": {"config", "data", "experiment", "step"},
     "result": {"config", "data", "evaluate"},
     "signals": set(),
+    "processes": set(),
     "program": {"config", "data", "evaluate", "experiment", "step"},
     "experiment": PARTS | {"evaluate", "objectives", "optimizers", "step"},
     "report": {"evaluate"},
