@@ -175,7 +175,7 @@ def _conclude(files: Workdir, paths: Sequence[Path], fields: list[str]) -> bool:
     print_table(f"{len(paths)} trials: {counts}; lowest {metric} first", columns, cells)
     for path in paths:
         if trials.failure(path):
-            values = trials.values_of(path, fields)
+            values = trials.values_of(read_config(path), fields)
             print(f"failed: {values}: {trials.failure(path)} ({path / 'trial.log'})")
     files.write_result({"metric": metric, "points": rows})
     if any(row[metric] is not None for row in rows):

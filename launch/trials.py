@@ -4,6 +4,7 @@ A trial is an ordinary run. Beside its files there are trial.log, what the proce
 of one that the scheduler has given up, stopped.json.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -112,8 +113,11 @@ def failure(path: Path) -> str:
 
 
 def note_failure(path: Path, message: str) -> None:
-    """Says in the log why a trial has ended that could not say it itself."""
-    with (path / "trial.log").open("a") as log:
+    """Says in the log why a trial has ended that could not say it itself.
+
+    Where the disk is full nothing is said: the sweep itself ends with that.
+    """
+    with contextlib.suppress(OSError), (path / "trial.log").open("a") as log:
         log.write(f"{_ERROR}{message}\n")
 
 
@@ -138,9 +142,8 @@ def counts(paths: Iterable[Path]) -> str:
     return ", ".join(f"{counted[name]} {name}" for name in STATUSES if counted[name])
 
 
-def values_of(path: Path, fields: Iterable[str]) -> str:
-    """The swept fields of a trial in words."""
-    config = read_config(path)
+def values_of(config: Mapping[str, Any], fields: Iterable[str]) -> str:
+    """The swept fields of a trial's config in words."""
     grid = config["replicas"]["grid"] or {}
     values = dict(leaves(config)) | {f: v[0] if len(v) == 1 else v for f, v in grid.items()}
     return ", ".join(f"{field}={values[field]!r}" for field in fields)

@@ -103,7 +103,14 @@ def _run(
     storage: Path,
     tuned: tune.TuneConfig,
 ) -> None:
-    """storage: for what Ray writes; nothing is read from it, the trials' directories tell all."""
+    """Runs Ray Tune.
+
+    Args:
+      storage: for what Ray writes; nothing is read from it, the trials' directories tell all.
+
+    Raises:
+      UserError: Ray gives up, as on a full disk.
+    """
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",  # It tells of each trial whatever `verbose` says.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -127,6 +134,9 @@ def _run(
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),
             ),
         ).fit()
+    except (OSError, tune.TuneError) as error:
+        reason = str(error).strip().rpartition("\n")[2]
+        raise UserError(f"Ray gave up: {reason}") from error
     finally:
         shutil.rmtree(storage, ignore_errors=True)
 
@@ -144,14 +154,15 @@ class _Told(tune.Callback):
         self._tell(trial, stopped=False)
 
     def _tell(self, trial: Any, *, stopped: bool) -> None:
-        path = self._settings.path_of(trial.config["point"])
+        point = trial.config["point"]
+        path = self._settings.path_of(point)
         if trials.status(path) == trials.INTERRUPTED:
             if stopped:
                 trials.note_stop(path, trial.last_result["epoch"])
             else:
                 trials.note_failure(path, f"its worker died {_RETRIES + 1} times")
         self._ended += 1
-        values = trials.values_of(path, trial.config["point"])
+        values = trials.values_of(self._settings.config_at(point), point)
         metric, score = self._settings.metric, trial.last_result.get("score", float("inf"))
         about = f"{trials.status(path)}, {metric} {score:.4g}"
         print(f"trial {self._ended}: {path.name} {values}: {about}", flush=True)
