@@ -46,8 +46,18 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, kept: int) -> None:
         """directory: made if need be.  kept: how many to keep, the oldest going first."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=kept, cleanup_tmp_directories=True)
+        own = jax.process_index()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=kept,
+            cleanup_tmp_directories=True,
+            create=False,
+            # Each process has its own directory, and waits for no other.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+            ),
+        )
         try:
+            directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
         except OSError as error:
             raise UserError(f"{directory} cannot be used: {_reason(error)}") from error

@@ -1,34 +1,52 @@
 """The command line: `python -m adv_jax.main --config=configs/X.py[:mode] [--workdir=DIR]`.
 
 Fields are overridden by --config.a.b=value. Without --workdir the run goes to
-runs/<experiment>-<hash of the config>; the same command resumes it.
+runs/<experiment>-<hash of the config>; the same command resumes it. Several processes, each started
+with --coordinator, --num_processes and --process_id, share a run; launch/ has scripts that do.
 """
 
+import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from adv_jax import train
+from adv_jax import processes, train
 from adv_jax.config import explain_flags, replicas, validate
 from adv_jax.signals import Interrupted
 from adv_jax.step import use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import default_path
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/, and its mode")
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
+CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/, and its mode")
+WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "of several processes, HOST:PORT of the first; auto: as Slurm says"
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "that share the run", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 0", lower_bound=0)
 
 
 def main(_: list[str]) -> None:
-    """Runs the config that the flags name; exits with 1 on a mistake, 128 + signal on a signal."""
+    """Runs the config that the flags name."""
+    config = CONFIG.value.to_dict()
+    execute(config, Path(WORKDIR.value or default_path(config)))
+
+
+def execute(config: Mapping[str, Any], workdir: Path) -> None:
+    """Runs a config; exits with 1 on a mistake, 128 + signal on a signal."""
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
-    config = _CONFIG.value.to_dict()
-    workdir = _WORKDIR.value or default_path(config)
-    print(f"workdir {workdir}", flush=True)
     try:
         validate(config)
         use_cores(len(replicas(config)) * config["replicas"]["shards"])
+        if _COORDINATOR.present and _COORDINATOR.value:
+            processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+            if not processes.is_first():
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  One speaks for all.
+        print(f"workdir {workdir}", flush=True)
         train.run(config, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -37,12 +55,13 @@ def main(_: list[str]) -> None:
         sys.exit(128 + stop.signum)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the command line; exits with 1 and one line on a mistake."""
     try:
         rest = flags.FLAGS(argv)
-        if _CONFIG.value is None:
+        if CONFIG.value is None:
             raise UserError("--config is missing; allowed is a file of configs/")
-        _CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.
+        CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.
         return rest
     # A config is a program: whatever it, or an override, raises is the user's to read.
     except Exception as error:
@@ -50,4 +69,4 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=parse_flags)

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
-from adv_jax.config import ConfigError, Replica, leaves, with_values
+from adv_jax.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.data import DataError, Dataset
 from adv_jax.experiment import Experiment
+from adv_jax.step import layout
 from adv_jax.types import LogitsFn, Variables
 
 
@@ -18,15 +19,17 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
 
     Raises:
       ConfigError: names the field.
+      UserError: replicas that several processes cannot share evenly.
       DataError: an image is outside the bounds that the data set declares.
     """
     train = len(dataset.train.y) - config["data"]["num_valid"]
     batch_size, shards = config["batch_size"], config["replicas"]["shards"]
     if not batch_size <= train:
         raise ConfigError(f"batch_size is {batch_size}; allowed are 1 to {train}, the training set")
-    if not 1 <= shards <= len(jax.local_devices()):
-        devices = f"allowed are 1 to {len(jax.local_devices())}, the devices here"
+    if not 1 <= shards <= jax.device_count():
+        devices = f"allowed are 1 to {jax.device_count()}, the devices here"
         raise ConfigError(f"replicas.shards is {shards}; {devices}")
+    layout(len(replicas(config)), shards=shards)
     if batch_size % shards:
         raise ConfigError(f"replicas.shards is {shards}; it must divide batch_size, {batch_size}")
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
@@ -52,8 +55,11 @@ def check_parts(
     rows: Mapping[str, np.ndarray],
     replica: Replica,
     sources: Mapping[str, LogitsFn],
-) -> None:
+) -> set[str]:
     """Traces all that a replica will run: what a part refuses shows before anything is written.
+
+    Returns:
+      The names of what is measured in an epoch.
 
     Raises:
       ConfigError: an unknown name or setting, or the part's own words.
@@ -68,9 +74,10 @@ def check_parts(
         _check_model(
             config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes
         )
-        run, _ = jax.eval_shape(experiment.epoch, run, arrays, mine)
-        run, _ = jax.eval_shape(experiment.monitor, run, arrays, mine)
+        run, trained = jax.eval_shape(experiment.epoch, run, arrays, mine)
+        run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
         jax.eval_shape(experiment.evaluate, run, arrays, mine)
+        return {*trained, *monitored}
     except (AttributeError, FlaxError, TypeError, ValueError) as error:
         raise ConfigError(str(error).partition("\n")[0]) from error
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from adv_jax.config import Replica
@@ -60,7 +59,7 @@ class Program:
 
     def fetch(self, tree: Any) -> Any:
         """What is on the devices as NumPy arrays [R, ...], copied."""
-        return self._layout.gather(jax.tree.map(np.array, tree))
+        return self._layout.fetch(tree)
 
     def place(self, tree: Any) -> Any:
         """The inverse of `fetch`."""

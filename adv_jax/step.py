@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.experimental import multihost_utils
 
-from adv_jax.types import Array, Batch, Key, Metrics, Objective, Variables
+from adv_jax.types import Array, Batch, Key, Metrics, Objective, UserError, Variables
 
 DEVICES = "devices"  # name of the pmapped axis
 Step = Callable[["TrainState", Batch], tuple["TrainState", Metrics]]
@@ -178,7 +180,7 @@ def mean_over_shards(tree: Any, shards: int) -> Any:
 class Layout(NamedTuple):
     """Where the replicas run.
 
-    devices: those used; each has the same number of replicas.
+    devices: those used, of all processes; each has the same number of replicas.
     shards: neighbouring devices that share a replica's batches; 1 for none.
     """
 
@@ -197,11 +199,13 @@ class Layout(NamedTuple):
         return jax.tree.map(spread, tree)
 
     def place(self, tree: Any) -> Any:
-        """`spread`, with each part on its own device."""
-        return over_devices(lambda tree: tree, self.devices)(self.spread(tree))
+        """`spread`, with each part on its own device; a process holds its devices' parts."""
+        own = slice(*self._own())
+        parts = jax.tree.map(lambda leaf: leaf[own], self.spread(tree))
+        return over_devices(lambda tree: tree, self.devices)(parts)
 
     def gather(self, tree: Any) -> Any:
-        """The inverse: leaves [devices, replicas of a device, ...] -> [R, ...]."""
+        """The inverse of `spread`: leaves [devices, replicas of a device, ...] -> [R, ...]."""
 
         def gather(leaf):
             leaf = leaf[:: self.shards]
@@ -209,21 +213,46 @@ class Layout(NamedTuple):
 
         return jax.tree.map(gather, tree)
 
+    def fetch(self, tree: Any) -> Any:
+        """The inverse of `place`, as NumPy arrays, copied; every process gets all of it."""
+        if jax.process_count() > 1:
+            return self.gather(multihost_utils.process_allgather(tree, tiled=True))
+        return self.gather(jax.tree.map(np.array, tree))
+
     def copies(self, tree: Any) -> Any:
-        """One copy of every leaf on each device: [...] -> [devices, ...]."""
+        """One copy of every leaf on each device: [...] -> [devices of this process, ...]."""
         copy = over_devices(lambda _, tree: tree, self.devices, in_axes=(0, None))
-        return copy(jnp.arange(len(self.devices)), tree)
+        return copy(jnp.arange(*self._own()), tree)
+
+    def _own(self) -> tuple[int, int]:
+        """The places of this process' devices among all."""
+        each = len(self.devices) // jax.process_count()
+        return each * jax.process_index(), each * (jax.process_index() + 1)
 
 
 def layout(num_replicas: int, *, shards: int = 1) -> Layout:
-    """As many of the devices at hand as divide the work evenly.
+    """As many of the devices at hand as divide the work evenly, as many of each process.
 
     Raises:
-      ValueError: fewer devices than shards.
+      UserError: fewer devices than shards, or no even division among the processes.
     """
-    devices = jax.local_devices()
-    groups = len(devices) // shards
-    if not groups:
-        raise ValueError(f"shards is {shards}; allowed are 1 to {len(devices)}, the devices here")
-    used = max(n for n in range(1, min(groups, num_replicas) + 1) if num_replicas % n == 0)
-    return Layout(devices[: used * shards], shards)
+    processes = jax.process_count()
+    # Of one process after another; of each, as many as the one with the fewest has.
+    hosts = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
+    most = min(map(len, hosts)) * processes // shards
+    if not most:
+        raise ValueError(
+            f"shards is {shards}; allowed are 1 to {jax.device_count()}, the devices here"
+        )
+    even = [
+        n
+        for n in range(1, min(most, num_replicas) + 1)
+        if num_replicas % n == 0 and n * shards % processes == 0
+    ]
+    if not even:
+        raise UserError(
+            f"replicas x shards are {num_replicas} x {shards}; "
+            f"allowed are multiples of {processes}, the processes"
+        )
+    each = max(even) * shards // processes
+    return Layout([device for devices in hosts for device in devices[:each]], shards)

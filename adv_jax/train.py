@@ -3,9 +3,11 @@
 All side effects of a run start here.
 """
 
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, Run
 from adv_jax.log import Log, print_table, require_tensorboard
 from adv_jax.preflight import check_fit, check_parts
+from adv_jax.processes import from_first, is_first, of_any
 from adv_jax.program import Program
 from adv_jax.report import figures
 from adv_jax.result import document, summary
@@ -36,6 +39,8 @@ class Diverged(UserError):
 
 def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
     """Trains and evaluates all replicas of a config, going on where the workdir stopped.
+
+    With several processes all call this with the same arguments, and the first one writes.
 
     Args:
       config: a nested dict or a ConfigDict, as the files in configs/ give it.
@@ -61,13 +66,25 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
         check_fit(config, dataset)
         sources = trained.sources(config, dataset)
         check_parts(config, dataset, rows, runs[0], sources)
-        with Workdir(workdir, config) as files:
-            if (finished := files.result()) is not None:
+        with _files(workdir, config) as files:
+            finished = files.result()
+            if from_first(finished is not None):
                 print(f"{files.path} holds the finished run")
-                return finished
+                return finished or {}
             files.take_data(about_data, rows, fitted)
             experiment = Experiment(config, dataset, sources)
             return _run(config, experiment, dataset, rows, runs, files)
+
+
+@contextmanager
+def _files(workdir: str | Path, config: Mapping[str, Any]) -> Iterator[Workdir]:
+    """The workdir of the first process; the others have one each that is thrown away."""
+    if is_first():
+        with Workdir(workdir, config) as files:
+            yield files
+    else:
+        with tempfile.TemporaryDirectory() as scratch, Workdir(scratch, config) as files:
+            yield files
 
 
 def _run(
@@ -114,7 +131,7 @@ def _train(
         Checkpoints(files.checkpoints, kept=config["checkpoints_kept"]) as checkpoints,
         held_signals() as signals,
     ):
-        restored = checkpoints.restore(program.fetch(state))
+        restored = _restore(checkpoints, program.fetch(state))
         if restored.tree is not None:
             state = program.place(restored.tree)
         files.rewind_metrics(restored.epoch)
@@ -131,15 +148,28 @@ def _train(
                 log.epoch(epoch, means, running=running, steps=steps)
                 running = ~program.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
-                if epoch % config["checkpoint_every"] == 0 or last or signals:
+                signum = of_any(signals[0] if signals else 0)
+                if epoch % config["checkpoint_every"] == 0 or last or signum:
                     notes = {"seconds": time.monotonic() - began}
-                    checkpoints.save(epoch, program.fetch(state), notes)
-                if signals:
+                    tree = program.fetch(state)
+                    if is_first():
+                        checkpoints.save(epoch, tree, notes)
+                if signum:
                     checkpoints.finish()
                     saved = f"stopped after epoch {epoch} of {epochs}, saved in {files.path}"
-                    raise Interrupted(signals[0], f"{saved}; the same command goes on from there")
+                    raise Interrupted(signum, f"{saved}; the same command goes on from there")
         checkpoints.finish()
     return state, time.monotonic() - began
+
+
+def _restore(checkpoints: Checkpoints, like: Run) -> Restored:
+    """What the first process finds, in all processes."""
+    restored = checkpoints.restore(like)
+    epoch = int(from_first(np.int32(restored.epoch)))
+    if not epoch:
+        return restored
+    tree = from_first(like if restored.tree is None else restored.tree)
+    return restored._replace(epoch=epoch, tree=tree)
 
 
 def _told(restored: Restored) -> list[str]:

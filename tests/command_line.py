@@ -59,7 +59,7 @@ class Process:
 
 
 class Server:
-    """What forks; tests use `start` and `run`, with arguments after `python -m adv_jax.main`."""
+    """What forks; tests use `start` and `run`, with what follows `python -m adv_jax.main`."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch, self._count = scratch, 0
@@ -79,13 +79,15 @@ class Server:
             text=True,
         )
 
-    def start(self, *argv: str, cwd: Path = ROOT, tty: str = "", **env: str) -> Process:
+    def start(
+        self, *argv: str, module: str = MODULE, cwd: Path = ROOT, tty: str = "", **env: str
+    ) -> Process:
         self._count += 1
         out, err = (self._scratch / f"{self._count}.{name}" for name in ("out", "err"))
         out.touch()
         err.touch()
         request = {"argv": argv, "cwd": str(cwd), "out": tty or str(out), "err": str(err)}
-        return Process(self, self._ask(request | {"env": env}), out, err)
+        return Process(self, self._ask(request | {"module": module, "env": env}), out, err)
 
     def run(self, *argv: str, **options) -> Finished:
         return self.start(*argv, **options).finish()
@@ -131,7 +133,7 @@ def serve() -> dict | None:
 
 
 def become(request: dict) -> None:
-    """Turns this process into `python -m adv_jax.main` with the request's arguments."""
+    """Turns this process into `python -m MODULE` with the request's arguments."""
     flags = os.O_WRONLY | os.O_APPEND
     files = {0: os.devnull, 1: request["out"], 2: request["err"]}
     for number, path in files.items():
@@ -140,8 +142,8 @@ def become(request: dict) -> None:
     os.environ.update(request["env"])
     if blocked := request["env"].get("BLOCKED"):
         sys.modules[blocked] = None  # as if it were not installed
-    sys.argv = [MODULE, *request["argv"]]
-    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+    sys.argv = [request["module"], *request["argv"]]
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
 @contextlib.contextmanager

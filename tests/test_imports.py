@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
-    "main": {"config", "signals", "step", "train", "workdir"},
+    "main": {"config", "processes", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.book", "report.command", "step"},
     "report.book": {"report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
@@ -37,11 +37,12 @@ MAY_IMPORT = {
     | {"result", "trained", "workdir"},
     "trained": {"checkpoint", "config", "data", "experiment", "inputs", "step", "workdir"},
     "train": {"checkpoint", "config", "data", "experiment", "inputs", "log", "preflight"}
-    | {"program", "report", "result", "signals", "trained", "workdir"},
+    | {"processes", "program", "report", "result", "signals", "trained", "workdir"},
     "inputs": {"config", "data", "experiment", "result", "workdir"},
-    "preflight": {"config", "data", "experiment"},
+    "preflight": {"config", "data", "experiment", "step"},
     "result": {"config", "data", "evaluate"},
     "signals": set(),
+    "processes": set(),
     "program": {"config", "data", "evaluate", "experiment", "step"},
     "experiment": PARTS | {"evaluate", "objectives", "optimizers", "step"},
     "report": {"evaluate"},

@@ -300,7 +300,7 @@ def test_over_devices_uses_up_what_is_donated(devices):
 def test_of_four_devices_as_many_are_used_as_divide_the_replicas(
     replicas, shards, used, devices, monkeypatch
 ):
-    monkeypatch.setattr(jax, "local_devices", lambda: devices[:4])
+    monkeypatch.setattr(jax, "devices", lambda: devices[:4])
     assert layout(replicas, shards=shards) == (devices[:used], shards)
 
 

@@ -1,0 +1,59 @@
+"""Several processes that run one program: how they meet, and what they tell each other.
+
+Every process runs the same computations in the same order; the first one alone writes files.
+With a single process all of this is free.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from adv_jax.types import UserError
+
+_HEARTBEAT = 20  # seconds without one, after which a process is taken for dead
+
+
+def connect(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+    """Meets the other processes; before JAX's first computation.
+
+    Args:
+      coordinator: HOST:PORT of the first process; "auto", and the others None: as Slurm says.
+      num_processes: how many there are.
+      process_id: which one this is, from 0.
+
+    Raises:
+      UserError: they do not meet within minutes, or nothing says who they are.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            None if coordinator == "auto" else coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=_HEARTBEAT,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        where = f"--coordinator is {coordinator!r}, --num_processes {num_processes}"
+        raise UserError(f"{where}, --process_id {process_id}: {reason}") from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def from_first(tree: Any) -> Any:
+    """The first process' tree of arrays, of the same shapes in all; NumPy arrays."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def of_any(flag: int) -> int:
+    """The largest of the processes' numbers: 0 only if none has another."""
+    if jax.process_count() == 1:
+        return flag
+    return int(multihost_utils.process_allgather(np.int32(flag)).max())

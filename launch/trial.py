@@ -1,0 +1,31 @@
+"""One trial of a sweep, a process of its own: `python -m launch.trial DIR`.
+
+DIR holds the config.json of an ordinary run, which is run there as adv_jax.main would run it.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(workdir: Path, parent: int) -> None:
+    """Runs what a directory holds; SIGTERM comes when the parent process ends, however it does."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(f"error: the process that has started this trial, {parent}, is gone")
+    with (workdir / "trial.lock").open("a") as lock:
+        # A trial whose parent was killed saves its epoch; the next one waits and goes on from it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        from adv_jax.main import execute  # Imports JAX: seconds in which nobody has to wait.
+        from adv_jax.workdir import read_config
+
+        execute(read_config(workdir), workdir)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,125 @@
+"""What a sweep varies: parsing, points, and the configs of trials."""
+
+import importlib.util
+import itertools
+
+import pytest
+from command_line import ROOT
+
+from adv_jax.config import ConfigError, Replica, leaves, replicas
+from launch import space
+
+
+@pytest.fixture
+def config():
+    spec = importlib.util.spec_from_file_location("quickstart", ROOT / "configs" / "quickstart.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config("quick").to_dict()
+
+
+def test_a_grid_is_read_and_its_points_are_all_combinations(config):
+    text = "{'batch_size': [50, 100], 'model.features': ((8,), (16, 16)), 'data.num_valid': (0,)}"
+    grid = space.parse_grid(text, config)
+    assert list(grid) == ["batch_size", "model.features", "data.num_valid"]
+    points = space.product(grid)
+    found = [{field: space.decode(value) for field, value in point.items()} for point in points]
+    expected = [
+        {"batch_size": size, "model.features": features, "data.num_valid": 0}
+        for size, features in itertools.product((50, 100), ((8,), (16, 16)))
+    ]
+    assert found == expected
+    # Ray and Optuna hold numbers and text only.
+    assert {type(value) for point in points for value in point.values()} == {int, str}
+
+
+def test_without_fields_there_is_one_point():
+    assert space.product({}) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("eps", "--grid is 'eps'; allowed is a dict such as"),
+        ("{}", "--grid is '{}'; allowed is a dict"),
+        ("{'batch_sise': (1,)}", "no field 'batch_sise'; did you mean 'batch_size'?"),
+        ("{'batch_size': ()}", "--grid['batch_size'] is (); allowed is a tuple of one or more"),
+        ("{'batch_size': 50}", "--grid['batch_size'] is 50; allowed is a tuple"),
+        ("{'batch_size': (50, 'x')}", "--grid['batch_size'] has 'x'; allowed are int, as 100"),
+        ("{'batch_size': (50, 50)}", "has 50 twice"),
+        ("{'batch_size': (50, 0)}", "batch_size is 0; allowed are whole numbers of at least 1"),
+        ("{'objective.attack.eps': (.1, -.1)}", "objective.attack.eps is -0.1; allowed are"),
+        ("{'replicas.seeds': (0,)}", "replicas.seeds is 0; allowed are whole numbers from 1"),
+    ],
+)
+def test_a_bad_grid_is_one_line(config, text, says):
+    with pytest.raises(ConfigError) as error:
+        space.parse_grid(text, config)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{'epoch': ('randint', 1, 5)}", "no field 'epoch'; did you mean 'epochs'?"),
+        ("{'epochs': ('normal', 1, 5)}", "one of uniform, loguniform, randint, lograndint"),
+        ("{'epochs': ('randint', 5, 5)}", "is ('randint', 5, 5); allowed are randint, two whole"),
+        ("{'epochs': ('randint', 1.5, 5)}", "two whole numbers"),
+        ("{'epochs': ('uniform', 1.5, 5)}", "has 1.5; allowed are int, as 10"),
+        ("{'objective.alpha': ('uniform', .9, .1)}", "the first smaller than the second"),
+        ("{'objective.alpha': ('uniform', .1)}", "two numbers"),
+        ("{'objective.alpha': ('uniform', .1, 1.5)}", "objective.alpha is 1.5; allowed are"),
+        ("{'optimizer.learning_rate': ('loguniform', 0, .1)}", "two numbers above 0"),
+        ("{'epochs': ('choice',)}", "allowed are one or more values"),
+    ],
+)
+def test_a_bad_search_is_one_line(config, text, says):
+    with pytest.raises(ConfigError) as error:
+        space.parse_search(text, config)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_field_that_the_config_has_in_its_own_grid_is_refused(config):
+    config = space.with_grid(config, {"objective.attack.eps": (0.1, 0.2)})
+    with pytest.raises(ConfigError, match=r"'objective.attack.eps', which replicas.grid has"):
+        space.parse_grid("{'objective.attack.eps': (.3,)}", config)
+
+
+def test_real_numbers_of_objective_and_optimizer_are_traced_if_the_program_allows(config):
+    tried = {
+        "objective.attack.eps": (0.1, 0.2),
+        "objective.alpha": (0.3,),
+        "optimizer.learning_rate": (0.1,),
+        "batch_size": (50,),
+        "model.features": ((8,),),
+    }
+
+    def check(config):
+        if "objective.alpha" in config["replicas"]["grid"]:
+            raise ConfigError("not this one")
+
+    found = space.traceable(config, tried, check)
+    assert found == {"objective.attack.eps", "optimizer.learning_rate"}
+
+
+def test_a_point_becomes_a_config_and_comes_back(config):
+    point = {
+        "model.features": space.encode((8, 9)),
+        "optimizer.learning_rate": 0.0123456789012345,
+        "batch_size": 50,
+        "model.activation": space.encode("tanh"),
+    }
+    traced = {"optimizer.learning_rate"}
+    changed = space.at(config, point, traced=traced)
+    differing = {p: v for p, v in leaves(changed) if dict(leaves(config))[p] != v}
+    assert differing == {"model.features": (8, 9), "batch_size": 50, "model.activation": "tanh"}
+    assert replicas(changed) == [Replica(0, {"optimizer.learning_rate": 0.0123456789012345})]
+    assert space.point_of(changed, point, traced=traced) == point
+
+
+def test_a_traced_field_joins_the_grid_of_the_config(config):
+    config = space.with_grid(config, {"objective.attack.eps": (0.1, 0.2)})
+    changed = space.at(config, {"objective.alpha": 0.3}, traced={"objective.alpha"})
+    points = [replica.overrides for replica in replicas(changed)]
+    eps = "objective.attack.eps"
+    assert points == [{eps: e, "objective.alpha": 0.3} for e in (0.1, 0.2)]

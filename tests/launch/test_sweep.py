@@ -1,0 +1,262 @@
+"""Sweeps as users start them: what they refuse, what they leave behind, how they survive kills."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import ROOT, serving
+
+pytest.importorskip("ray", reason="needs Ray and Optuna: pip install -e '.[sweep]'")
+
+QUICK = [
+    "--config=configs/quickstart.py:quick",
+    "--config.model.features=(8,)",
+    "--config.batch_size=500",
+    "--config.evaluation.eps=(0.0, 0.1)",
+]
+GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0.2)}"
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("commands")) as server:
+        yield server
+
+
+# What is refused: one line, no Ray started, nothing written.
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([], ["--grid and --search", "one is needed"]),
+        ([GRID, "--search={'epochs': ('randint', 1, 9)}"], ["allowed is one of them"]),
+        (["--grid={'model.featurs': ((8,),)}"], ["'model.featurs'", "'model.features'?"]),
+        (["--search={'optimizer.learning_rate': ('uniform', .1, .1)}"], ["('uniform', 0.1, 0.1)"]),
+        (["--grid={'batch_size': ()}"], ["--grid['batch_size'] is ()"]),
+        ([GRID, "--metric=valid_eror"], ["--metric is 'valid_eror'", "valid_error"]),
+        ([GRID, "--config.data.num_valid=0"], ["--metric is 'valid_error'", "test_error"]),
+        ([GRID, "--config.model.name=mlpp"], ["model.name is 'mlpp'", "did you mean 'mlp'?"]),
+        ([GRID, "--config.epoch=3"], ["no field 'epoch'", "did you mean 'epochs'?"]),
+        ([GRID, "--address=somewhere"], ["--address is 'somewhere'; allowed is HOST:PORT"]),
+        ([GRID, "--num_trials=0"], ["num_trials"]),
+    ],
+    ids=lambda value: value[-1] if value and value[0].startswith("--") else "",
+)
+def test_bad_input_is_one_line(commands, tmp_path, argv, says):
+    done = commands.run(*QUICK, *argv, f"--workdir={tmp_path / 'sweep'}", module="launch.sweep")
+    assert done.status == 1
+    assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
+    for words in says:
+        assert words in done.err
+    assert not list(tmp_path.rglob("trials/*"))
+
+
+@pytest.mark.parametrize("extra", ["ray", "optuna"])
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tmp_path, extra):
+    argv = [*QUICK, GRID, f"--workdir={tmp_path / 'sweep'}"]
+    done = commands.run(*argv, module="launch.sweep", BLOCKED=extra)
+    line = f"error: launch.sweep needs {extra}: pip install 'adv_jax[sweep]'\n"
+    assert (done.status, done.err) == (1, line)
+
+
+def test_a_cluster_that_is_not_there_is_told_within_seconds(commands, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    argv = [*QUICK, GRID, f"--address={address}", f"--workdir={tmp_path / 'sweep'}"]
+    began = time.monotonic()
+    done = commands.run(*argv, module="launch.sweep")
+    assert time.monotonic() - began < 30
+    assert done.status == 1
+    assert done.err == (
+        f"error: --address is '{address}'; no Ray cluster answers there: "
+        "[Errno 111] Connection refused\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("resources", "inherited", "expected"),
+    [
+        ({"cpu": 2, "gpu": 0}, {}, {"CUDA_VISIBLE_DEVICES": ""}),
+        ({"cpu": 2, "gpu": 1}, {"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "3"}),
+        # Four trials of .225 each leave a tenth of the memory to CUDA itself.
+        ({"cpu": 2, "gpu": 0.25}, {}, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.225"}),
+        ({"cpu": 2, "gpu": 0}, {"XLA_FLAGS": "--a"}, {"CUDA_VISIBLE_DEVICES": ""}),
+    ],
+)
+def test_a_trial_gets_its_share_of_cores_and_memory(resources, inherited, expected):
+    from launch import tuning
+
+    found = tuning.environment(resources, Path("/sweep"), inherited)
+    count = "--xla_force_host_platform_device_count=2"
+    flags = f"--a {count}" if "XLA_FLAGS" in inherited else count
+    common = {
+        "PYTHONUNBUFFERED": "1",
+        "JAX_COMPILATION_CACHE_DIR": "/sweep/compiled",
+        "XLA_FLAGS": flags,
+    }
+    assert found == common | expected
+
+
+# Whole sweeps, on a Ray of their own: each starts it anew, and every trial a process.
+
+
+class Sweep:
+    """`python -m launch.sweep` in a process of its own."""
+
+    def __init__(self, workdir: Path, *argv: str) -> None:
+        self.workdir = workdir
+        self._command = [sys.executable, "-m", "launch.sweep", *QUICK, *argv]
+        self._command += [f"--workdir={workdir}"]
+
+    def start(self) -> subprocess.Popen:
+        env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+        return subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            env=env | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self) -> tuple[int, str]:
+        process = self.start()
+        out, _ = process.communicate(timeout=500)
+        return process.returncode, out
+
+    def logs(self) -> dict[str, str]:
+        return {p.parent.name: p.read_text() for p in self.workdir.glob("trials/*/trial.log")}
+
+    def wait_for(self, text: str) -> str:
+        """Until a trial has printed text -> its name."""
+        end = time.monotonic() + 300
+        while time.monotonic() < end:
+            for name, log in self.logs().items():
+                if text in log:
+                    return name
+            time.sleep(0.05)
+        raise AssertionError(f"no trial has printed {text!r}: {self.logs()}")
+
+    def points(self) -> list[dict]:
+        return json.loads((self.workdir / "result.json").read_text())["points"]
+
+    def metrics(self) -> dict[str, bytes]:
+        return {p.parent.name: p.read_bytes() for p in self.workdir.glob("trials/*/metrics.jsonl")}
+
+
+@pytest.mark.slow
+def test_a_grid_runs_every_point_and_a_failing_trial_is_reported_while_the_rest_go_on(tmp_path):
+    sizes = "--grid={'batch_size': (250, 9999), 'objective.attack.eps': (0.1, 0.2)}"
+    sweep = Sweep(tmp_path / "sweep", sizes, "--config.epochs=3")
+    status, out = sweep.run()
+    assert status == 1
+    assert "2 trials: 1 finished, 1 failed" in out
+    assert "failed: batch_size=9999, objective.attack.eps=(0.1, 0.2): batch_size is 9999" in out
+    points = sweep.points()
+    found = [(p["batch_size"], p["objective.attack.eps"], p["status"]) for p in points]
+    assert sorted(found) == [
+        *[(250, eps, "finished") for eps in (0.1, 0.2)],
+        *[(9999, eps, "failed") for eps in (0.1, 0.2)],
+    ]
+    assert points[0]["valid_error"] <= points[1]["valid_error"]
+    assert (sweep.workdir / "figures" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    # A trial is an ordinary run: the same one by hand gives the same numbers.
+    (finished,) = {p["trial"] for p in points if p["status"] == "finished"}
+    grid = "--config.replicas.grid={'objective.attack.eps': (0.1, 0.2)}"
+    argv = [*QUICK, grid, "--config.batch_size=250", "--config.epochs=3"]
+    command = [sys.executable, "-m", "adv_jax.main", *argv, f"--workdir={tmp_path / 'run'}"]
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    subprocess.run(command, cwd=ROOT, env=env | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == sweep.metrics()[finished]
+
+
+@pytest.mark.slow
+def test_kills_of_driver_and_worker_lose_nothing_and_run_nothing_twice(tmp_path):
+    """Checkpoints come at the end only: what goes on from there was saved at the kill."""
+    argv = [GRID, "--config.epochs=120", "--config.checkpoint_every=1000", "--cpus=1"]
+    whole, killed = Sweep(tmp_path / "whole", *argv), Sweep(tmp_path / "killed", *argv)
+    assert whole.run()[0] == 0
+    driver = killed.start()
+    killed.wait_for("epoch 30/")
+    driver.kill()
+    driver.communicate()
+    driver = killed.start()
+    name = killed.wait_for("resumed after epoch")
+    os.kill(worker_of(killed.workdir / "trials" / name), signal.SIGKILL)
+    out, _ = driver.communicate(timeout=500)
+    assert driver.returncode == 0, out
+    assert "2 trials: 2 finished" in out
+    assert killed.metrics() == whole.metrics()
+    for name, log in killed.logs().items():
+        epochs = re.findall(r"^epoch (\d+)/", log, re.MULTILINE)
+        assert epochs == [str(epoch) for epoch in range(1, 121)], name  # each once
+    # Everything is settled: Ray is not even started, and no trial touched.
+    before = killed.logs()
+    began = time.monotonic()
+    assert killed.run()[0] == 0
+    assert time.monotonic() - began < 60 and killed.logs() == before
+
+
+def worker_of(trial: Path) -> int:
+    """The process that has started a trial's."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (folder / "cmdline").read_bytes().decode().split("\0")
+        except OSError:  # It has ended.
+            continue
+        if "launch.trial" in argv and str(trial) in argv:
+            return int(argv[argv.index(str(trial)) + 1])
+    raise AssertionError(f"no process runs {trial}")
+
+
+@pytest.mark.slow
+def test_a_search_stops_the_worse_early_and_goes_on_where_it_was(tmp_path):
+    space = "--search={'optimizer.learning_rate': ('loguniform', 1e-6, 1e-1)}"
+    argv = [space, "--config.epochs=9", "--min_epochs=1"]
+    first = Sweep(tmp_path / "sweep", *argv, "--num_trials=4")
+    assert first.run()[0] == 0
+    logs, points = first.logs(), first.points()
+    assert len(points) == len(logs) == 4
+    assert {p["status"] for p in points} <= {"finished", "stopped early"}
+    rates = [p["optimizer.learning_rate"] for p in points]
+    assert len(set(rates)) == 4 and all(1e-6 <= rate <= 1e-1 for rate in rates)
+    more = Sweep(tmp_path / "sweep", *argv, "--num_trials=6")
+    assert more.run()[0] == 0
+    assert len(more.points()) == 6
+    assert {name: more.logs()[name] for name in logs} == logs  # None of those was run again.
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_is_named_and_the_sweep_goes_on_when_there_is_space(mounted):
+    sweep = Sweep(mounted("20m") / "sweep", GRID, "--config.epochs=300", "--config.patience=0")
+    process = sweep.start()
+    sweep.wait_for("epoch 5/")
+    disk = os.statvfs(sweep.workdir)
+    ballast = sweep.workdir.parent / "ballast"
+    with ballast.open("wb") as file:
+        file.write(bytes(disk.f_bavail * disk.f_bsize))
+    out, _ = process.communicate(timeout=500)
+    assert process.returncode == 1
+    assert "No space left on device" in out and "Traceback" not in out
+    ballast.unlink()
+    status, out = sweep.run()
+    assert status == 0 and "2 trials: 2 finished" in out
+
+
+@pytest.mark.slow
+def test_what_answers_but_is_no_cluster_is_refused(commands, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        argv = [*QUICK, GRID, f"--address={address}", f"--workdir={tmp_path / 'sweep'}"]
+        done = commands.run(*argv, module="launch.sweep")
+    assert done.status == 1
+    assert f"--address is '{address}'; what answers there is no Ray cluster" in done.err

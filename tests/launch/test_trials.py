@@ -1,0 +1,92 @@
+"""What the directory of a trial tells."""
+
+import json
+
+import numpy as np
+import pytest
+
+from launch import trials
+
+CONFIG = {
+    "experiment": "small",
+    "seed": 5,
+    "replicas": {"seeds": 2, "grid": {"objective.eps": (0.1, 0.2)}, "shards": 1},
+    "objective": {"eps": 0.3},
+    "batch_size": 50,
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "trial"
+    trials.prepare(path, CONFIG)
+    return path
+
+
+def write_lines(path, lines, torn=""):
+    text = "".join(json.dumps(line) + "\n" for line in lines) + torn
+    (path / "metrics.jsonl").write_text(text)
+
+
+def epoch(number, errors, **others):
+    return [
+        {"epoch": number, "replica": i, "valid_error": error, **others}
+        for i, error in errors.items()
+    ]
+
+
+def test_the_score_is_the_lowest_mean_over_seeds_of_the_lowest_error(path):
+    lines = [
+        *epoch(1, {0: 0.5, 1: 0.9, 2: 0.3, 3: 0.9}),
+        *epoch(2, {0: 0.6, 1: 0.1, 2: 0.7, 3: 0.4}),
+    ]
+    write_lines(path, lines, torn='{"epoch": 3, "repl')
+    progress = trials.progress(path, CONFIG, "valid_error")
+    # Replicas 0 and 1 are eps .1: (.5 + .1) / 2 = .3; 2 and 3 are eps .2: (.3 + .4) / 2 = .35.
+    assert progress.epoch == 2
+    np.testing.assert_array_equal(progress.best, [0.5, 0.1, 0.3, 0.4])
+    assert progress.score(seeds=2) == pytest.approx(0.3)
+
+
+def test_before_the_metric_is_measured_the_score_is_infinite(path):
+    assert trials.progress(path, CONFIG, "valid_error").score(2) == np.inf
+    write_lines(path, [{"epoch": 1, "replica": 0, "loss": 2.0}])
+    found = trials.progress(path, CONFIG, "valid_error")
+    assert (found.epoch, found.score(2)) == (0, np.inf)
+
+
+def test_the_status_is_what_the_files_say(path):
+    assert trials.status(path) == trials.INTERRUPTED
+    (path / "trial.log").write_text("epoch 1\nerror: batch_size is 0\n")
+    assert (trials.status(path), trials.failure(path)) == (trials.FAILED, "batch_size is 0")
+    assert not trials.is_settled(path)
+    (path / "trial.log").write_text("error: batch_size is 0\nepoch 1\n")
+    assert trials.status(path) == trials.INTERRUPTED  # It was tried again.
+    trials.note_stop(path, 3)
+    assert trials.status(path) == trials.STOPPED and trials.is_settled(path)
+    (path / "result.json").write_text("{}")
+    assert trials.status(path) == trials.FINISHED and trials.is_settled(path)
+
+
+def test_preparing_twice_changes_nothing(path):
+    before = (path / "config.json").stat().st_mtime_ns
+    trials.prepare(path, CONFIG)
+    assert (path / "config.json").stat().st_mtime_ns == before
+    assert trials.known(path.parent) == [path]
+
+
+def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(path, tmp_path):
+    write_lines(path, epoch(4, {0: 0.5, 1: 0.3, 2: 0.2, 3: 0.4}))
+    errors = [0.52, 0.32, 0.22, 0.42]
+    result = {"replicas": [{"test_error": error} for error in errors]}
+    (path / "result.json").write_text(json.dumps(result))
+    failed = tmp_path / "worse"
+    trials.prepare(failed, CONFIG | {"batch_size": 70})
+    trials.note_failure(failed, "no space")
+    rows = trials.rows([failed, path], ["batch_size", "objective.eps"], "valid_error")
+    found = [(row["batch_size"], row["objective.eps"], row["valid_error"]) for row in rows]
+    expected = [(50, 0.2, 0.3), (50, 0.1, 0.4), (70, 0.1, None), (70, 0.2, None)]
+    assert found == [(b, e, v and pytest.approx(v)) for b, e, v in expected]
+    assert [row["test_error"] for row in rows] == pytest.approx([0.32, 0.42, None, None])
+    assert [row["status"] for row in rows] == ["finished"] * 2 + ["failed"] * 2
+    assert trials.counts([failed, path]) == "1 finished, 1 failed"

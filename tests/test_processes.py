@@ -1,0 +1,121 @@
+"""Two processes on this machine that share a run, over the collectives of the CPU."""
+
+import json
+import re
+import signal
+import socket
+
+import numpy as np
+import pytest
+from command_line import serving
+
+EPOCHS = 30
+TINY = [
+    "--config=configs/quickstart.py:quick",
+    "--config.model.features=(8,)",
+    "--config.batch_size=500",
+    "--config.evaluation.eps=(0.0, 0.1)",
+    f"--config.epochs={EPOCHS}",
+]
+# Sums of other parts in another order: a few float32 roundings, which training carries on.
+same = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("commands")) as server:
+        yield server
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start(commands, *argv, devices=1, count=2):
+    """As many processes as `count`, each with as many devices."""
+    coordinator = f"--coordinator=127.0.0.1:{free_port()}"
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return [
+        commands.start(
+            *TINY,
+            *argv,
+            coordinator,
+            f"--num_processes={count}",
+            f"--process_id={i}",
+            XLA_FLAGS=flags,
+        )
+        for i in range(count)
+    ]
+
+
+def assert_same_run(workdir, other):
+    lines = [
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (workdir, other)
+    ]
+    assert len(lines[0]) == len(lines[1])
+    for ours, theirs in zip(*lines, strict=True):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), **same)
+    ours, theirs = (json.loads((p / "result.json").read_text()) for p in (workdir, other))
+    for our, their in zip(ours["replicas"], theirs["replicas"], strict=True):
+        assert our["epochs"] == their["epochs"] == EPOCHS
+        assert our["test_error"] == pytest.approx(their["test_error"], abs=0.002)
+
+
+@pytest.fixture(scope="module")
+def alone(commands, tmp_path_factory):
+    """argv -> the workdir of the run of one process with two devices."""
+    runs = {}
+
+    def run(*argv):
+        if argv not in runs:
+            runs[argv] = tmp_path_factory.mktemp("alone") / "run"
+            flags = "--xla_force_host_platform_device_count=2"
+            done = commands.run(*TINY, *argv, f"--workdir={runs[argv]}", XLA_FLAGS=flags)
+            assert done.status == 0, done.err
+        return runs[argv]
+
+    return run
+
+
+SEEDS, SHARDS = "--config.replicas.seeds=2", "--config.replicas.shards=2"
+
+
+@pytest.mark.parametrize("argv", [(SEEDS,), (SHARDS,)], ids=["replicas", "shards"])
+def test_two_processes_give_what_one_with_two_devices_gives(commands, alone, tmp_path, argv):
+    processes = start(commands, *argv, f"--workdir={tmp_path / 'run'}")
+    first, second = (process.finish() for process in processes)
+    assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert f"results in {tmp_path / 'run'}" in first.out
+    assert "epoch" not in second.out  # One speaks for all.
+    assert_same_run(tmp_path / "run", alone(*argv))
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert kept == {str(epoch) for epoch in (EPOCHS - 2, EPOCHS - 1, EPOCHS)}
+
+
+def test_a_signal_to_one_stops_both_at_the_same_epoch_and_they_go_on(commands, alone, tmp_path):
+    argv = [SEEDS, f"--workdir={tmp_path / 'run'}", "--config.checkpoint_every=1000"]
+    processes = start(commands, *argv)
+    processes[0].wait_for("epoch 3/")
+    processes[1].signal(signal.SIGTERM)
+    first, second = (process.finish() for process in processes)
+    assert (first.status, second.status) == (143, 143), first.err + second.err
+    epoch = re.search(r"stopped after epoch (\d+) of", first.out)[1]
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2 * int(epoch)
+    first, second = (process.finish() for process in start(commands, *argv))
+    assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert f"resumed after epoch {epoch}\n" in first.out
+    assert_same_run(tmp_path / "run", alone(SEEDS))
+
+
+def test_what_processes_cannot_share_evenly_is_refused_in_one_line(commands, tmp_path):
+    argv = ["--config.replicas.seeds=3", f"--workdir={tmp_path / 'run'}"]
+    for process in start(commands, *argv):
+        done = process.finish()
+        assert done.status == 1
+        line = "error: replicas x shards are 3 x 1; allowed are multiples of 2, the processes\n"
+        assert done.err.endswith(line)
+    assert not (tmp_path / "run").exists()
