@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from absl import app, flags
 
-from adv_jax import inputs
+from adv_jax import inputs, trained
 from adv_jax.config import ConfigError, replicas, validate
 from adv_jax.log import print_table
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
@@ -121,7 +121,8 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
     dataset, rows, _, _ = inputs.load(config, replicas(config), path)
 
     def check(config: dict[str, Any]) -> set[str]:
-        return check_parts(config, dataset, rows, replicas(config)[0])
+        sources = trained.sources(config, dataset)
+        return check_parts(config, dataset, rows, replicas(config)[0], sources)
 
     measured = check(config)
     if _METRIC.value not in measured:
