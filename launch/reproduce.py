@@ -70,6 +70,8 @@ def main(argv: list[str]) -> None:
     except Interrupted as stop:
         print(stop)
         sys.exit(128 + stop.signum)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from what is saved")
     missed = [line for one in found for line in misses(one)]
     if _CHECK.value and missed:
         sys.exit("\n".join(["missed:", *missed]))

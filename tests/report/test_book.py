@@ -134,7 +134,7 @@ def test_measured_numbers_stand_beside_the_papers(pages, made):
         np.std([0.93] * 4 + [0.96] * 3 + [0.9] * 3, ddof=1),
     )
     ours = f"{mean:.3f} (sd {sd:.2g}, n = 10)"
-    assert f"0.80 (sd 0.46, n = 10) {ours}" in text
+    assert f"0.796 (sd 0.4605, n = 10) {ours}" in text
     assert "✓ within tolerance" in text and "○ quick run" in text
     assert "Budget quick: fewer epochs or seeds than the paper, or other data. No verdict." in text
     index = pages[made / "index.html"].text

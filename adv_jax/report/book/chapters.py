@@ -99,14 +99,21 @@ def anchor(name: str) -> str:
 
 
 def number(value: float | None, sd: float | None = None, n: int | None = None) -> str:
-    """A mean with its sd and number of runs."""
+    """A mean of ours with its sd and number of runs, to two digits of the sd."""
     if value is None:
         return "–"
-    digits = 4 if sd is None or not sd else max(2, 1 - math.floor(math.log10(sd)))
-    text = f"{value:.{digits}f}" if sd else f"{value:.4g}"
-    spread_of = [f"sd {sd:.2g}"] if sd is not None else []
-    spread_of += [f"n = {n}"] if n else []
-    return text + (f" ({', '.join(spread_of)})" if spread_of else "")
+    text = f"{value:.{max(3, 1 - math.floor(math.log10(sd)))}f}" if sd else f"{value:.4g}"
+    return text + _spread(None if sd is None else f"{sd:.2g}", n)
+
+
+def printed(value: float | None, sd: float | None = None, n: int | None = None) -> str:
+    """A number of a paper, with the digits that it has there."""
+    return "–" if value is None else f"{value:g}" + _spread(None if sd is None else f"{sd:g}", n)
+
+
+def _spread(sd: str | None, n: int | None) -> str:
+    parts = ([f"sd {sd}"] if sd else []) + ([f"n = {n}"] if n else [])
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def in_words(value: Any) -> str:
@@ -128,7 +135,7 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     return Line(
         row["label"],
         row["metric"].replace("_", " "),
-        number(row["paper"], row["paper_sd"], row["paper_n"]),
+        printed(row["paper"], row["paper_sd"], row["paper_n"]),
         number(row["mean"], row["sd"], row["n"]),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(target, row),
@@ -195,9 +202,9 @@ def _tables(paper: Paper, targets: Sequence[Mapping[str, Any]]) -> Iterator[tupl
 
 
 def _cell(entry: Entry, measured: tuple[Mapping[str, Any], Mapping[str, Any]] | None) -> Line:
-    printed = entry.get("value")
-    numeric = isinstance(printed, int | float)
-    said = number(printed, entry.get("spread"), entry.get("n_runs")) if numeric else _said(entry)
+    value = entry.get("value")
+    numeric = isinstance(value, int | float)
+    said = printed(value, entry.get("spread"), entry.get("n_runs")) if numeric else _said(entry)
     note = entry.get("note", "")
     if entry["confidence"] == "ambiguous":
         note = f"Reading not certain. {note}"
