@@ -220,6 +220,8 @@ class Worker(tune.Trainable):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Ray kills the whole group of a worker that died; the trial saves its epoch first.
+                start_new_session=True,
             )
 
     def _ended(self, status: int) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def start(commands, *argv, devices=1, count=2):
     ]
 
 
+def finished(processes):
+    """Of all of them: each waits for the slowest."""
+    return [process.finish(seconds=500) for process in processes]
+
+
 def assert_same_run(workdir, other):
     lines = [
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -87,7 +92,7 @@ SEEDS, SHARDS = "--config.replicas.seeds=2", "--config.replicas.shards=2"
 @pytest.mark.parametrize("argv", [(SEEDS,), (SHARDS,)], ids=["replicas", "shards"])
 def test_two_processes_give_what_one_with_two_devices_gives(commands, alone, tmp_path, argv):
     processes = start(commands, *argv, f"--workdir={tmp_path / 'run'}")
-    first, second = (process.finish() for process in processes)
+    first, second = finished(processes)
     assert (first.status, second.status) == (0, 0), first.err + second.err
     assert f"results in {tmp_path / 'run'}" in first.out
     assert "epoch" not in second.out  # One speaks for all.
@@ -101,11 +106,11 @@ def test_a_signal_to_one_stops_both_at_the_same_epoch_and_they_go_on(commands, a
     processes = start(commands, *argv)
     processes[0].wait_for("epoch 3/")
     processes[1].signal(signal.SIGTERM)
-    first, second = (process.finish() for process in processes)
+    first, second = finished(processes)
     assert (first.status, second.status) == (143, 143), first.err + second.err
     epoch = re.search(r"stopped after epoch (\d+) of", first.out)[1]
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2 * int(epoch)
-    first, second = (process.finish() for process in start(commands, *argv))
+    first, second = finished(start(commands, *argv))
     assert (first.status, second.status) == (0, 0), first.err + second.err
     assert f"resumed after epoch {epoch}\n" in first.out
     assert_same_run(tmp_path / "run", alone(SEEDS))

@@ -112,6 +112,8 @@ def test_a_trial_gets_its_share_of_cores_and_memory(resources, inherited, expect
 class Sweep:
     """`python -m launch.sweep` in a process of its own."""
 
+    started: list[subprocess.Popen] = []
+
     def __init__(self, workdir: Path, *argv: str) -> None:
         self.workdir = workdir
         self._command = [sys.executable, "-m", "launch.sweep", *QUICK, *argv]
@@ -119,7 +121,7 @@ class Sweep:
 
     def start(self) -> subprocess.Popen:
         env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._command,
             cwd=ROOT,
             env=env | {"PYTHONPATH": str(ROOT)},
@@ -127,10 +129,12 @@ class Sweep:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def run(self) -> tuple[int, str]:
         process = self.start()
-        out, _ = process.communicate(timeout=500)
+        out, _ = process.communicate(timeout=1200)
         return process.returncode, out
 
     def logs(self) -> dict[str, str]:
@@ -138,7 +142,7 @@ class Sweep:
 
     def wait_for(self, text: str) -> str:
         """Until a trial has printed text -> its name."""
-        end = time.monotonic() + 300
+        end = time.monotonic() + 600
         while time.monotonic() < end:
             for name, log in self.logs().items():
                 if text in log:
@@ -151,6 +155,13 @@ class Sweep:
 
     def metrics(self) -> dict[str, bytes]:
         return {p.parent.name: p.read_bytes() for p in self.workdir.glob("trials/*/metrics.jsonl")}
+
+
+@pytest.fixture(autouse=True)
+def _leave_none_running():
+    yield
+    while Sweep.started:
+        Sweep.started.pop().kill()
 
 
 @pytest.mark.slow
@@ -192,7 +203,7 @@ def test_kills_of_driver_and_worker_lose_nothing_and_run_nothing_twice(tmp_path)
     driver = killed.start()
     name = killed.wait_for("resumed after epoch")
     os.kill(worker_of(killed.workdir / "trials" / name), signal.SIGKILL)
-    out, _ = driver.communicate(timeout=500)
+    out, _ = driver.communicate(timeout=1200)
     assert driver.returncode == 0, out
     assert "2 trials: 2 finished" in out
     assert killed.metrics() == whole.metrics()
@@ -244,7 +255,7 @@ def test_a_disk_that_fills_is_named_and_the_sweep_goes_on_when_there_is_space(mo
     ballast = sweep.workdir.parent / "ballast"
     with ballast.open("wb") as file:
         file.write(bytes(disk.f_bavail * disk.f_bsize))
-    out, _ = process.communicate(timeout=500)
+    out, _ = process.communicate(timeout=1200)
     assert process.returncode == 1
     assert "No space left on device" in out and "Traceback" not in out
     ballast.unlink()
