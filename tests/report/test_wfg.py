@@ -167,12 +167,17 @@ def test_a_table_without_one_of_its_nets_is_refused():
 
 
 def test_errors_of_a_linear_model_equal_numpy():
-    measures = [("FGSM", 0.0), ("FGSM", 0.25), ("iterative", 0.25)]
-    found = defences.errors(run_of(), measures)
+    found, warnings = defences.errors(run_of(), ["clean", "FGSM .25", "iterative .25"])
     x_adv = X[:15] + 0.25 * np.sign(gradients(X[:15], Y[:15]))
     fgsm = ((x_adv.reshape(15, -1) @ W).argmax(axis=1) != Y[:15]).mean()
-    assert found["FGSM", 0.0] == 0 and found["FGSM", 0.25] == pytest.approx(fgsm, abs=1e-6)
-    assert found["iterative", 0.25] >= fgsm > 0
+    assert found["clean"] == 0 and found["FGSM .25"] == pytest.approx(fgsm, abs=1e-6)
+    assert found["iterative .25"] >= fgsm > 0
+    assert warnings == []
+
+
+def test_what_the_audit_finds_stands_in_the_document():
+    _, warnings = defences.errors(run_of(1000 * W), ["FGSM .25"])
+    assert any("gradient" in warning for warning in warnings)
 
 
 def test_bars_stand_beside_the_chapter_s_numbers():
@@ -182,7 +187,7 @@ def test_bars_stand_beside_the_chapter_s_numbers():
         "cross_entropy",
         "label_smoothing, printed",
     ]
-    assert document["rows"][1]["chapter"] == {"clean": 0.0117, "FGSM 0.25": 0.33}
+    assert document["rows"][1]["chapter"] == {"clean": 0.0117, "FGSM .25": 0.33}
     assert "clean 0.00 % (1.28 %)" in document["caption"]
     assert len(figure.axes[0].patches) == 4
 

@@ -18,20 +18,22 @@ from adv_jax.trained import Trained
 
 NUM_STEPS = 40
 _ATTACKS = {"FGSM": attacks.fgsm, "iterative": partial(attacks.pgd, num_steps=NUM_STEPS)}
-Measure = tuple[str, float]  # the attack and its size
-
-# The chapter's error rates, method -> measure -> fraction of the test set.
-SMOOTHING: dict[str, dict[Measure, float]] = {
-    "cross_entropy": {("FGSM", 0.0): 0.0128, ("FGSM", 0.25): 0.9997},
-    "label_smoothing, printed": {("FGSM", 0.0): 0.0117, ("FGSM", 0.25): 0.33},
+MEASURES = {  # name -> attack and size
+    "clean": ("FGSM", 0.0),
+    "FGSM .25": ("FGSM", 0.25),
+    "iterative .25": ("iterative", 0.25),
+    "iterative .1": ("iterative", 0.1),
 }
-TRAINING: dict[str, dict[Measure, float]] = {
-    "cross_entropy": {("iterative", 0.1): 0.79},
-    "adversarial_mix, fgsm": {
-        ("FGSM", 0.25): 0.18,
-        ("iterative", 0.25): 0.97,
-        ("iterative", 0.1): 0.22,
-    },
+Errors = dict[str, float]  # measure -> fraction of the test set
+
+# The chapter's errors of each method.
+SMOOTHING: dict[str, Errors] = {
+    "cross_entropy": {"clean": 0.0128, "FGSM .25": 0.9997},
+    "label_smoothing, printed": {"clean": 0.0117, "FGSM .25": 0.33},
+}
+TRAINING: dict[str, Errors] = {
+    "cross_entropy": {"iterative .1": 0.79},
+    "adversarial_mix, fgsm": {"FGSM .25": 0.18, "iterative .25": 0.97, "iterative .1": 0.22},
 }
 
 
@@ -42,8 +44,8 @@ def label_smoothing(runs: Sequence[Trained]) -> Drawing:
       runs: nets, of which those trained on plain and on smoothed targets as printed have numbers in
         the chapter.
     """
-    measures = [("FGSM", 0.0), ("FGSM", 0.25)]
-    return _drawn(runs, measures, SMOOTHING, "Label smoothing, sec. 1.2.7")
+    title = "Label smoothing, sec. 1.2.7"
+    return _drawn(runs, ["clean", "FGSM .25"], SMOOTHING, title)
 
 
 def adversarial_training(runs: Sequence[Trained]) -> Drawing:
@@ -52,8 +54,7 @@ def adversarial_training(runs: Sequence[Trained]) -> Drawing:
     Args:
       runs: nets, of which those trained plainly and on FGSM's examples have numbers in the chapter.
     """
-    measures = [("FGSM", 0.0), ("FGSM", 0.25), ("iterative", 0.25), ("iterative", 0.1)]
-    return _drawn(runs, measures, TRAINING, "Adversarial training, sec. 1.3")
+    return _drawn(runs, list(MEASURES), TRAINING, "Adversarial training, sec. 1.3")
 
 
 def method_of(objective: Mapping[str, Any]) -> str:
@@ -62,67 +63,73 @@ def method_of(objective: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, [objective["name"], attack, objective.get("form")]))
 
 
-def errors(run: Trained, measures: Sequence[Measure]) -> dict[Measure, float]:
-    """Fractions of the run's test set that are misclassified."""
-    found: dict[Measure, float] = {}
-    for name in dict(measures):
-        sizes = [eps for attack, eps in measures if attack == name]
+def errors(run: Trained, measures: Sequence[str]) -> tuple[Errors, list[str]]:
+    """Errors of a model on its test set, and warnings of the audit.
+
+    Args:
+      run: a trained model and its data.
+      measures: of MEASURES.
+    """
+    found, audit_warnings = {}, []
+    for attack, perturb in _ATTACKS.items():
+        sizes = {name: MEASURES[name][1] for name in measures if MEASURES[name][0] == attack}
+        if not sizes:
+            continue
         with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
-            attack = {name: _ATTACKS[name]}
-            curve = evaluate.evaluate(run.logits_fn, *run.dataset.test, attack, eps=sizes).attacks[
-                name
-            ]
-        found |= {(name, eps): rounded(1 - a) for eps, a in zip(sizes, curve.accuracy, strict=True)}
-    return found
+            told = evaluate.evaluate(
+                run.logits_fn, *run.dataset.test, {attack: perturb}, eps=list(sizes.values())
+            )
+        found |= dict(zip(sizes, rounded(1 - told.attacks[attack].accuracy), strict=True))
+        audit_warnings += told.audit.warnings
+    return {name: found[name] for name in measures}, audit_warnings
 
 
 def _drawn(
     runs: Sequence[Trained],
-    measures: Sequence[Measure],
-    chapter: Mapping[str, Mapping[Measure, float]],
+    measures: Sequence[str],
+    chapter: Mapping[str, Errors],
     what: str,
 ) -> Drawing:
     """Bars of the errors, a group for each measure, with the chapter's as black lines."""
+    rows = [_row(run, measures, chapter) for run in runs]
     dataset = runs[0].dataset
     title = f"{what}; {dataset.name} ({dataset.source}), {len(dataset.test.y)} test examples"
     figure, ((axes,),) = canvas(1, 1, title=title, width=8)
-    width = 0.8 / len(runs)
-    document: dict[str, Any] = {"rows": []}
-    told = []
-    for i, run in enumerate(runs):
-        method = method_of(run.about["objective"])
-        found, printed = errors(run, measures), chapter.get(method, {})
-        at = np.arange(len(measures)) + (i - (len(runs) - 1) / 2) * width
-        label = f"{method} ({run.about['model']['name']}, seed {run.about['seed']})"
-        bars = axes.bar(
-            at, [100 * found[measure] for measure in measures], 0.9 * width, label=label
-        )
-        axes.bar_label(bars, fmt="%.1f", fontsize="small")
-        for x, measure in zip(at, measures, strict=True):
-            if measure in printed:
-                axes.hlines(100 * printed[measure], x - width / 2, x + width / 2, color="black")
-        document["rows"].append(
-            {
-                "method": method,
-                "run": run.about,
-                "error": {_named(measure): error for measure, error in found.items()},
-                "chapter": {_named(measure): error for measure, error in printed.items()},
-            }
-        )
-        told.append(f"{method}: " + ", ".join(_told(m, found[m], printed) for m in measures))
-    axes.set_xticks(range(len(measures)), [_named(measure) for measure in measures])
+    width = 0.8 / len(rows)
+    for i, row in enumerate(rows):
+        at = np.arange(len(measures)) + (i - (len(rows) - 1) / 2) * width
+        label = f"{row['method']} ({row['run']['model']['name']}, seed {row['run']['seed']})"
+        percent = [100 * error for error in row["error"].values()]
+        axes.bar_label(axes.bar(at, percent, 0.9 * width, label=label), fmt="%.1f")
+        for x, name in zip(at, measures, strict=True):
+            if name in row["chapter"]:
+                y = 100 * row["chapter"][name]
+                axes.hlines(y, x - width / 2, x + width / 2, color="black")
+    axes.set_xticks(range(len(measures)), measures)
     axes.set(ylabel="error, % (black lines: the chapter)", ylim=(0, 110))
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     settings = {"num_steps": NUM_STEPS, "bounds": None, "chosen": ["num_steps", "step size"]}
-    caption = f"Test errors, the chapter's in brackets. {'; '.join(told)}."
-    return Drawing(figure, {"caption": caption, "settings": settings, **document})
+    caption = f"Test errors, the chapter's in brackets. {'; '.join(map(_told, rows))}."
+    return Drawing(figure, {"caption": caption, "settings": settings, "rows": rows})
 
 
-def _told(measure: Measure, found: float, printed: Mapping[Measure, float]) -> str:
-    of_chapter = f" ({100 * printed[measure]:.4g} %)" if measure in printed else ""
-    return f"{_named(measure)} {100 * found:.2f} %{of_chapter}"
+def _row(run: Trained, measures: Sequence[str], chapter: Mapping[str, Errors]) -> dict[str, Any]:
+    method = method_of(run.about["objective"])
+    found, audit_warnings = errors(run, measures)
+    return {
+        "method": method,
+        "run": run.about,
+        "error": found,
+        "chapter": chapter.get(method, {}),
+        "warnings": audit_warnings,
+    }
 
 
-def _named(measure: Measure) -> str:
-    attack, eps = measure
-    return f"{attack} {eps:g}" if eps else "clean"
+def _told(row: Mapping[str, Any]) -> str:
+    """A row in words, in percent."""
+    of_chapter = {name: f" ({100 * error:.4g} %)" for name, error in row["chapter"].items()}
+    parts = [
+        f"{name} {100 * error:.2f} %{of_chapter.get(name, '')}"
+        for name, error in row["error"].items()
+    ]
+    return f"{row['method']}: {', '.join(parts)}"
