@@ -73,15 +73,18 @@ def _made(run: Run, budget: Budget) -> dict[str, Any]:
 
 
 def _shortened(config: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """Fewer epochs, and a learning rate that falls as much earlier."""
+    """Fewer epochs, and a learning rate that falls as much earlier, if it does so by epochs."""
     epochs = max(1, round(share * config["epochs"]))
     changed: dict[str, Any] = {"epochs": epochs}
     if config["patience"]:
         changed["patience"] = max(1, round(share * config["patience"]))
     rate = config["optimizer"]["learning_rate"]
-    if isinstance(rate, Mapping):
+    share = epochs / config["epochs"]
+    if isinstance(rate, Mapping) and rate["name"] == "linear_schedule":
         for name in ("transition_begin", "transition_steps"):
-            if name in rate:
-                value = rate[name] * epochs / config["epochs"]
-                changed[f"optimizer.learning_rate.{name}"] = round(value, 6)
+            changed[f"optimizer.learning_rate.{name}"] = round(rate[name] * share, 6)
+    if isinstance(rate, Mapping) and rate["name"] == "piecewise_constant":
+        changed["optimizer.learning_rate.boundaries"] = tuple(
+            max(1, round(end * share)) for end in rate["boundaries"]
+        )
     return changed

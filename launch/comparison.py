@@ -9,7 +9,7 @@ from adv_jax.report.statistics import LEVEL, Paired, in_words, paired, spread
 from adv_jax.result import provenance
 from adv_jax.workdir import as_json
 from launch.budget import Budget
-from launch.targets import METRICS, Below, Claim, Falling, Lowest, Row, Target
+from launch.targets import METRICS, Below, Claim, Falling, Lowest, Measure, Row, Target
 from launch.trainings import Training, same_point
 
 Values = dict[int, float]  # seed -> value
@@ -29,7 +29,7 @@ def document(
       trainings, results, lines: key of a run -> how it was trained, its result.json, and the lines
         of its metrics.jsonl.
     """
-    values = {row.label: ours(row, results[row.run.key]) for row in target.rows}
+    values = {row.label: ours(row, results[row.run.key], lines[row.run.key]) for row in target.rows}
     return {
         "target": target.name,
         "paper": target.paper,
@@ -44,21 +44,34 @@ def document(
     }
 
 
-def ours(row: Row, result: Mapping[str, Any]) -> Values:
-    """The row's number of each seed, in its metric; {} where this budget has no such point."""
-    what, attack, eps = row.measure
+def ours(row: Row, result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Values:
+    """The row's number of each seed, in its metric; {} where this budget has no such point.
+
+    Args:
+      lines: of metrics.jsonl.
+    """
     convert = METRICS[metric(row)]
     found = {}
     for i, replica in enumerate(result["replicas"]):
-        if not same_point(row.at, replica["overrides"]):
-            continue
-        if attack is None:
-            value = replica["test_error" if what == "error" else what]
-        else:
-            curve = result["evaluation"][attack]
-            value = curve[what][i][curve["eps"].index(eps)]
-        found[replica["seed"]] = round(convert(value), 10)  # 100 * .0107 is not 1.07
+        if same_point(row.at, replica["overrides"]):
+            own = [line for line in lines if line["replica"] == i]
+            value = _measured(row.measure, result, i, own)
+            found[replica["seed"]] = round(convert(value), 10)  # 100 * .0107 is not 1.07
     return found
+
+
+def _measured(
+    measure: Measure, result: Mapping[str, Any], i: int, lines: Sequence[Mapping[str, Any]]
+) -> float:
+    """A measure of replica i, whose lines of metrics.jsonl these are."""
+    clean = "test_error" if measure.what == "error" else measure.what
+    if measure.last:
+        values = [line[clean] for line in lines if clean in line][-measure.last :]
+        return sum(values) / len(values)
+    if measure.attack is None:
+        return result["replicas"][i][clean]
+    curve = result["evaluation"][measure.attack]
+    return curve[measure.what][i][curve["eps"].index(measure.eps)]
 
 
 def metric(row: Row) -> str:

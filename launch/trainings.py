@@ -38,15 +38,18 @@ def plan(
       runs: the folder of the workdirs, each named by the hash of its config.
       data: fields of the configs {path: value}.
     """
-    trainings = {}
-    for run in target.runs:
+    trainings: dict[str, Training] = {}
+    for key, run in ((run.key, run) for run in target.runs):
+        if run.source is not None:
+            workdir = str(trainings[run.source.key].workdir)
+            run = run._replace(options=run.options.format(source=workdir))
         config = config_of(run, budget, data)
         workdir = Path(runs) / default_path(config).name
         mode = options(run, budget)
         given = [f"--config=configs/{run.config}.py{':' if mode else ''}{mode}"]
         given += [f"--config.{path}={v}" for path, v in changes(run, budget, data).items()]
         command = shlex.join(["python", "-m", "adv_jax.main", *given, f"--workdir={workdir}"])
-        trainings[run.key] = Training(run, config, workdir, command)
+        trainings[key] = Training(run, config, workdir, command)
     return trainings
 
 

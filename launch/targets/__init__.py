@@ -1,6 +1,6 @@
 """What is to be reproduced: each table or figure of a paper as a small piece of data.
 
-To add a paper, write `launch/targets/PAPER.py` with a tuple `TARGETS` and name it in `ALL` below.
+To add a paper, write `launch/targets/PAPER.py` with a tuple `TARGETS` and name it in `targets`.
 To add a table, add a `Target` there:
 
     Target(
@@ -9,14 +9,14 @@ To add a table, add a `Target` there:
         rows=(
             Row(
                 "LWA, clean",                             # unique in the target
-                Run("huang_mlp_mnist", "training=lwa"),   # configs/huang_mlp_mnist.py:training=lwa
+                Run("huang_mlp_mnist", "method=lwa"),     # configs/huang_mlp_mnist.py:method=lwa
                 paper="huang.table1.lwa.validation",      # an id of adv_jax/report/papers
                 tolerance=0.004,                          # in the paper's unit
             ),
             Row(
                 "LWA, Adv_Loss",
-                Run("huang_mlp_mnist", "training=lwa"),   # the same run is trained once
-                measure=Measure("error", attack="fgsm", eps=1.5),
+                Run("huang_mlp_mnist", "method=lwa"),     # the same run is trained once
+                measure=Measure("error", attack="adv_loss", eps=1.5),
                 paper="huang.table1.lwa.loss",
                 tolerance=0.03,
             ),
@@ -27,6 +27,8 @@ To add a table, add a `Target` there:
                   higher="LWA, Adv_Loss", paper="huang.table1.claim_loss_gain"),
         ),
     )
+
+Where a run needs the model of another, as `fixed={source}` does, `source` is that other run.
 
 A row's value is that of result.json at `measure`, for the replicas whose overrides are `at` (of a
 grid), in the metric of the paper's entry. `tests/launch/test_targets.py` builds every target: it
@@ -51,17 +53,22 @@ METRICS = {
 
 
 class Run(NamedTuple):
-    """A training: configs/CONFIG.py with its options, and fields that differ {path: value}."""
+    """A training: configs/CONFIG.py with its options, and fields that differ {path: value}.
+
+    source: another training, whose workdir stands where `options` has {source}.
+    """
 
     config: str
     options: str = ""
     values: Mapping[str, Any] = _NOTHING
+    source: "Run | None" = None
 
     @property
     def key(self) -> str:
         """The same for the same training."""
         values = "".join(f" {path}={value!r}" for path, value in self.values.items())
-        return f"{self.config}:{self.options}{values}"
+        source = f" on {self.source.key}" if self.source else ""
+        return f"{self.config}:{self.options}{values}{source}"
 
 
 class Measure(NamedTuple):
@@ -69,11 +76,13 @@ class Measure(NamedTuple):
 
     what: "error", "confidence" or another measure of `evaluation`.
     attack, eps: of `evaluation`; None for clean inputs.
+    last: the mean over so many last epochs, of clean inputs; 0: the final (or best) model's.
     """
 
     what: str = "error"
     attack: str | None = None
     eps: float | None = None
+    last: int = 0
 
 
 class Row(NamedTuple):
@@ -150,12 +159,14 @@ class Target(NamedTuple):
 
     @property
     def runs(self) -> list[Run]:
-        """What is trained, each once."""
-        return list({row.run.key: row.run for row in self.rows}.values())
+        """What is trained, each once, and a source before what needs it."""
+        runs = [run for row in self.rows for run in (row.run.source, row.run) if run is not None]
+        return list({run.key: run for run in runs}.values())
 
 
 def targets() -> dict[str, Target]:
     """All targets by name, paper by paper."""
-    from launch.targets import maronas, thesis
+    from launch.targets import huang, maronas, nokland, thesis, wfg
 
-    return {target.name: target for paper in (maronas, thesis) for target in paper.TARGETS}
+    papers = (huang, maronas, nokland, thesis, wfg)
+    return {target.name: target for paper in papers for target in paper.TARGETS}

@@ -1,0 +1,91 @@
+"""Huang et al. 2015: Tables 1 to 3, accuracies at one l2 length in five columns.
+
+The paper has one run of each; here are three seeds, and the Normal net of seed 101, on which the
+Fixed column's examples are crafted. It prints no spread: tolerances are .005 clean and .05 under
+attack.
+"""
+
+from launch.targets import Below, Measure, Row, Run, Target
+
+SEEDS = {"replicas.seeds": 3}
+# column of the paper -> attack of the evaluation
+COLUMNS = {
+    "fixed": "fixed",
+    "loss_sign": "adv_loss_sign",
+    "loss": "adv_loss",
+    "alpha": "adv_alpha",
+}
+
+
+def _rows(table: int, config: str, methods: tuple[str, ...], eps: float) -> tuple[Row, ...]:
+    source = Run(config, "method=normal", {"seed": 101})
+    rows = []
+    for method in methods:
+        run = Run(config, f"method={method},fixed={{source}}", SEEDS, source)
+        paper = f"huang.table{table}.{method}"
+        rows.append(Row(f"{method}, clean", run, f"{paper}.validation", tolerance=0.005))
+        rows += [
+            Row(
+                f"{method}, {attack}",
+                run,
+                f"{paper}.{column}",
+                tolerance=0.05,
+                measure=Measure("error", attack, eps),
+            )
+            for column, attack in COLUMNS.items()
+        ]
+    return tuple(rows)
+
+
+def _gain(attack: str, paper: str | None = None) -> Below:
+    return Below(
+        f"LWA is more accurate than Goodfellow's method under {attack}",
+        lower=f"goodfellow, {attack}",
+        higher=f"lwa, {attack}",
+        paper=paper,
+    )
+
+
+TARGETS = (
+    Target(
+        "huang.table1",
+        "Multilayer perceptrons on MNIST, perturbed by l2 length 1.5",
+        _rows(1, "huang_mlp_mnist", ("normal", "dropout", "goodfellow", "lwa", "lwa_rep"), eps=1.5),
+        claims=(
+            _gain("adv_loss", "huang.table1.claim_loss_gain"),
+            _gain("adv_alpha", "huang.table1.claim_alpha_gain"),
+            Below(
+                "Dropout falls to the attack Adv_Loss too",
+                lower="dropout, adv_loss",
+                higher="dropout, clean",
+                paper="huang.table1.claim_dropout",
+            ),
+        ),
+    ),
+    Target(
+        "huang.table2",
+        "LeNet on MNIST, perturbed by l2 length 1.5",
+        _rows(2, "huang_lenet_mnist", ("normal", "lwa"), eps=1.5),
+        claims=(
+            Below(
+                "LWA is no less accurate on clean digits",
+                lower="normal, clean",
+                higher="lwa, clean",
+                paper="huang.lenet.no_tradeoff",
+            ),
+        ),
+    ),
+    Target(
+        "huang.table3",
+        "A net after VGG-D on CIFAR-10, perturbed by l2 length .5",
+        _rows(3, "huang_vgg_cifar10", ("normal", "dropout", "lwa", "lwa_rep"), eps=0.5),
+        claims=(
+            Below(
+                "LWA is more accurate than Normal under Adv_Loss",
+                lower="normal, adv_loss",
+                higher="lwa, adv_loss",
+                paper="huang.table3.claim",
+            ),
+        ),
+    ),
+)
