@@ -40,11 +40,18 @@ def cluster(address: str | None, *, cpus: int, gpus: float | None) -> Iterator[R
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `trials` tells what went wrong.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if address:
-        _check_cluster(address)
-        ray.init(address, **quiet)
-    else:
-        ray.init("local", include_dashboard=False, object_store_memory=_STORE, **quiet)
+    try:
+        if address:
+            _check_cluster(address)
+            ray.init(address, **quiet)
+        else:
+            ray.init("local", include_dashboard=False, object_store_memory=_STORE, **quiet)
+    except (UserError, MemoryError):
+        raise
+    # Ray raises a bare Exception where its processes do not come up in time.
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"Ray did not start: {reason}") from error
     try:
         yield _share(cpus, gpus)
     finally:

@@ -79,7 +79,8 @@ def alone(commands, tmp_path_factory):
         if argv not in runs:
             runs[argv] = tmp_path_factory.mktemp("alone") / "run"
             flags = "--xla_force_host_platform_device_count=2"
-            done = commands.run(*TINY, *argv, f"--workdir={runs[argv]}", XLA_FLAGS=flags)
+            process = commands.start(*TINY, *argv, f"--workdir={runs[argv]}", XLA_FLAGS=flags)
+            (done,) = finished([process])
             assert done.status == 0, done.err
         return runs[argv]
 
