@@ -24,9 +24,9 @@ def describe() -> dict[str, Any]:
 def export(names: list[str], exchange: str) -> None:
     """Writes what both sides start from: data, parameters, noise of the first ladder step."""
     folder = Path(exchange)
+    np.savez(folder / "data.npz", **Trainer(TASKS["ladder"]).arrays)  # As all tasks have it.
     for name in names:
         trainer = Trainer(TASKS[name])
-        np.savez(folder / "data.npz", **trainer.arrays)
         np.savez(folder / f"{name}_params.npz", **_flat(jax.jit(trainer.init)(0).params))
         np.savez(folder / f"{name}_noise.npz", **_noise(trainer))
 
