@@ -11,9 +11,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from adv_jax.types import Array
-from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Task
+from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS
 from benchmarks.timing import seconds_of, serve
-from benchmarks.trainer import PARTS, WHOLE, Trainer, noise_shapes, scanned, without_drawing
+from benchmarks.trainer import PARTS, WHOLE, Trainer, scanned, without_drawing
 
 
 def describe() -> dict[str, Any]:
@@ -21,36 +21,38 @@ def describe() -> dict[str, Any]:
     return {"threads": len(os.sched_getaffinity(0)), "devices": [str(d) for d in jax.devices()]}
 
 
-def export(exchange: str) -> None:
+def export(names: list[str], exchange: str) -> None:
     """Writes what both sides start from: data, parameters, noise of the first ladder step."""
     folder = Path(exchange)
-    for name, task in TASKS.items():
-        trainer = Trainer(task)
-        np.savez(folder / "data.npz", **trainer.arrays)
+    np.savez(folder / "data.npz", **Trainer(TASKS["ladder"]).arrays)  # As all tasks have it.
+    for name in names:
+        trainer = Trainer(TASKS[name])
         np.savez(folder / f"{name}_params.npz", **_flat(jax.jit(trainer.init)(0).params))
-        np.savez(folder / f"{name}_noise.npz", **_noise(task))
+        np.savez(folder / f"{name}_noise.npz", **_noise(trainer))
 
 
-def _noise(task: Task) -> dict[str, np.ndarray]:
-    """{layer: f32[2, B, D]} in the order in which the ladder draws."""
-    if task.objective != "ladder":
+def _noise(trainer: Trainer) -> dict[str, np.ndarray]:
+    """{layer: f32[2, B, *S]} in the order in which the ladder draws."""
+    if not trainer.task.is_ladder:
         return {}
     rng = np.random.default_rng(1)
     return {
         str(layer): rng.standard_normal(shape, np.float32)
-        for layer, shape in enumerate(noise_shapes(task))
+        for layer, shape in enumerate(trainer.noise_shapes())
     }
 
 
 def check(name: str, exchange: str) -> float:
-    """The loss of the first batch, with the exchanged noise; writes its gradients."""
+    """The loss of the first batch in float64, with the exchanged noise; writes its gradients."""
     folder, trainer = Path(exchange), Trainer(TASKS[name])
     state, rows = jax.jit(trainer.init)(0), trainer.rows(seed=0)[0]
-    with np.load(folder / f"{name}_noise.npz") as noise:
-        drawn = iter([jnp.asarray(noise[key]) for key in noise])
-    with without_drawing(lambda _: next(drawn)):
-        gradient = jax.jit(jax.value_and_grad(trainer.loss))
-        loss, gradients = gradient(state.params, state, rows, trainer.arrays)
+    with jax.enable_x64(True):
+        params, x = jax.tree.map(jnp.float64, (state.params, trainer.arrays["x"]))
+        with np.load(folder / f"{name}_noise.npz") as noise:
+            drawn = iter([jnp.float64(noise[key]) for key in noise])
+        with without_drawing(lambda _: next(drawn)):
+            gradient = jax.jit(jax.value_and_grad(trainer.loss))
+            loss, gradients = gradient(params, state, rows, {**trainer.arrays, "x": x})
     np.savez(folder / f"{name}_adv_jax.npz", **_flat(gradients))
     return float(loss)
 

@@ -1,4 +1,4 @@
-"""Several seeds at once on a CPU, in four ways: `python -m benchmarks.replicas`.
+"""Several seeds at once on a CPU, in several ways: `python -m benchmarks.replicas`.
 
 See benchmarks/README.md for what is compared and how.
 """
@@ -28,6 +28,7 @@ from benchmarks.timing import (
 
 NAMES = ("mlp_10", "mlp_200", "ladder")
 REPLICAS = 4  # of the ways that use one device
+SHARE = 5  # replicas of each device in a program of many: ten seeds on two cores
 BASE = "one replica, all threads"
 
 
@@ -47,6 +48,7 @@ def main() -> None:
         f"{REPLICAS} replicas, vmap": Way("vmap", REPLICAS, 1),
         f"{REPLICAS} replicas, lax.map": Way("map", REPLICAS, 1),
         f"{threads} replicas, one a device": Way("devices", threads, threads),
+        f"{SHARE * threads} replicas, {SHARE} a device": Way("devices", SHARE * threads, threads),
     }
     with ExitStack() as stack:
         workers = {title: stack.enter_context(_worker(way)) for title, way in ways.items()}
@@ -60,6 +62,11 @@ def main() -> None:
                 for title, worker in workers.items()
             },
         }
+        # Until the first block is done; from then on nothing is compiled.
+        starts = {
+            name: {title: worker.call("run", name=name) for title, worker in workers.items()}
+            for name in args.tasks
+        }
         seconds = alternate(
             {
                 name: {
@@ -70,7 +77,10 @@ def main() -> None:
             },
             rounds=args.rounds,
         )
-    report["tasks"] = {name: _summary(name, ways, seconds[name]) for name in args.tasks}
+    report["tasks"] = {
+        name: {**_summary(name, ways, seconds[name]), "start_seconds": starts[name]}
+        for name in args.tasks
+    }
     _show(report["tasks"])
     write(args.out, report)
 
@@ -114,7 +124,7 @@ def _summary(
 
 def _show(tasks: Mapping[str, Any]) -> None:
     table = Table(title="Seed-steps per second", title_justify="left")
-    for column in ("step", "way", "median", "most", "over one replica", "GFLOP/s"):
+    for column in ("step", "way", "median", "most", "over one replica", "GFLOP/s", "start, s"):
         table.add_column(column, justify="left" if column in {"step", "way"} else "right")
     for task in tasks.values():
         title = task["title"]
@@ -126,6 +136,7 @@ def _show(tasks: Mapping[str, Any]) -> None:
                 f"{rate['max']:.0f}",
                 shown(rate["over_one"], 2),
                 f"{rate['median'] * task['flops_per_step'] / 1e9:.0f}",
+                f"{task['start_seconds'][way]:.1f}",
             )
             title = ""
         table.add_section()

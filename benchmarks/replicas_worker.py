@@ -29,21 +29,26 @@ def _vmapped(trainer: Trainer) -> Block:
 
 
 def _mapped(trainer: Trainer) -> Block:
+    block = jax.jit(_in_turn(trainer), donate_argnums=0)
+    return lambda states, rows: block(states, rows, trainer.arrays)
+
+
+def _on_devices(trainer: Trainer) -> Block:
+    """As adv_jax trains them: an equal share on each device, one after another."""
+    devices = jax.local_devices()
+    arrays = Layout(devices, shards=1).copies(trainer.arrays)
+    block = over_devices(_in_turn(trainer), devices, donate=(0,))
+    return lambda states, rows: block(states, rows, arrays)
+
+
+def _in_turn(trainer: Trainer) -> Callable[..., tuple[Any, Any]]:
     """By adv_jax's own `over_replicas`, which is lax.map on a CPU."""
     step = scanned(trainer.step)
 
     def block(states, rows, arrays):
         return over_replicas(lambda state, rows: step(state, rows, arrays))(states, rows)
 
-    block = jax.jit(block, donate_argnums=0)
-    return lambda states, rows: block(states, rows, trainer.arrays)
-
-
-def _on_devices(trainer: Trainer) -> Block:
-    devices = jax.local_devices()
-    arrays = Layout(devices, shards=1).copies(trainer.arrays)
-    block = over_devices(scanned(trainer.step), devices, donate=(0,))
-    return lambda states, rows: block(states, rows, arrays)
+    return block
 
 
 WAYS = {"one": _one, "vmap": _vmapped, "map": _mapped, "devices": _on_devices}
@@ -57,6 +62,8 @@ def _training(name: str, way: str, replicas: int) -> Iterator[None]:
     else:
         states = jax.jit(jax.vmap(trainer.init))(jnp.arange(replicas))
         rows = jnp.stack([trainer.rows(seed=seed) for seed in range(replicas)])
+    if way == "devices":
+        states, rows = Layout(jax.local_devices(), shards=1).spread((states, rows))
     block = WAYS[way](trainer)
     while True:
         states, metrics = block(states, rows)

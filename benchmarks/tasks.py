@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-INPUTS, CLASSES = 784, 10
+SIDE = 28  # pixels
+INPUTS, CLASSES = SIDE**2, 10
 PEAK_SIZE = 2048  # of the square product that stands for the machine's peak
 PEAK_STEPS = 4  # such products in one timed block
 EPS = 0.25  # of the fast gradient sign method, as in the shallow-net thesis
 ALPHA = 0.5  # share of the clean term in the adversarial mix
 BACKPROP_EPS = 0.08  # of adversarial back-propagation, as in its paper
-LADDER_NOISE = (0.3,) * 7
-LADDER_WEIGHTS = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
+LADDER_NOISE = 0.3  # of every layer
+LADDER_EPS = 0.00045  # of the adversarial noise on a ladder's labelled half
 
 
 class Product(NamedTuple):
@@ -30,21 +31,31 @@ class Product(NamedTuple):
 class Task(NamedTuple):
     """One training step to be timed.
 
-    objective: "cross_entropy", "adversarial_mix" or "ladder"; or with ten logistic outputs
-      "backprop" or "adversarial_backprop". The ladder has the ladder network as its model, the
-      others the MLP.
-    features: units of the hidden layers; the ladder's include the classes.
-    batch_size: rows of each kind (the ladder has as many labelled as unlabelled).
+    objective: "cross_entropy" or "adversarial_mix" of the MLP; with ten logistic outputs "backprop"
+      or "adversarial_backprop"; "ladder" of the fully connected ladder network, or "gamma" of a
+      convolutional one that is denoised on top only.
+    features: units of the hidden layers; a ladder's include the classes, and those of "gamma" are
+      layers in the words of `models.ladder`.
+    batch_size: rows of each kind (a ladder has as many labelled as unlabelled).
     optimizer: as `adv_jax.optimizers` reads it.
     steps: in one timed block.
+    weights: of the denoising costs of a ladder's layers 0..L.
+    plain: the task that this one is but for adversarial noise on a ladder's labelled half; they
+      are timed beside each other, and not beside PyTorch.
     """
 
     title: str
     objective: str
-    features: tuple[int, ...]
+    features: tuple[int | str, ...]
     batch_size: int
     optimizer: dict[str, Any]
     steps: int
+    weights: tuple[float, ...] = ()
+    plain: str = ""
+
+    @property
+    def is_ladder(self) -> bool:
+        return bool(self.weights)
 
     @property
     def products(self) -> list[Product]:
@@ -56,36 +67,65 @@ class Task(NamedTuple):
         return sum(product.flops for product in self.products)
 
 
-def _forward(rows: int, widths: tuple[int, ...]) -> list[Product]:
-    return [Product(rows, a, b) for a, b in pairwise(widths)]
+class Weights(NamedTuple):
+    """A matrix f32[inner, columns] by which the values at some places of a row are multiplied."""
+
+    places: int
+    inner: int
+    columns: int
 
 
-def _weight_gradients(rows: int, widths: tuple[int, ...]) -> list[Product]:
-    return [Product(a, rows, b) for a, b in pairwise(widths)]
+def _matrices(*widths: int) -> list[Weights]:
+    return [Weights(1, a, b) for a, b in pairwise(widths)]
 
 
-def _input_gradients(rows: int, widths: tuple[int, ...]) -> list[Product]:
-    return [Product(rows, b, a) for a, b in pairwise(widths)]
+def _convolutions(features: tuple[str, ...]) -> list[Weights]:
+    layers, side, channels = [], SIDE, 1
+    for word in features:
+        kind, *numbers = word.split(":")
+        if kind == "maxpool":
+            side = (side + 1) // 2
+        elif kind == "globalmeanpool":
+            side = 1
+        else:
+            maps, size = int(numbers[0]), 1 if kind == "fc" else int(numbers[1])
+            above = side + size - 1 if kind == "convf" else side - size + 1
+            # A full convolution is the transpose of a valid one: no zero of the border counts.
+            layers.append(Weights(min(side, above) ** 2, size**2 * channels, maps))
+            side, channels = above, maps
+    return layers
 
 
-def _trained(rows: int, widths: tuple[int, ...]) -> list[Product]:
+def _forward(rows: int, layers: list[Weights]) -> list[Product]:
+    return [Product(rows * places, a, b) for places, a, b in layers]
+
+
+def _weight_gradients(rows: int, layers: list[Weights]) -> list[Product]:
+    return [Product(a, rows * places, b) for places, a, b in layers]
+
+
+def _input_gradients(rows: int, layers: list[Weights]) -> list[Product]:
+    return [Product(rows * places, b, a) for places, a, b in layers]
+
+
+def _trained(rows: int, layers: list[Weights]) -> list[Product]:
     """Forward and backward pass of a net whose input needs no gradient."""
     return (
-        _forward(rows, widths)
-        + _weight_gradients(rows, widths)
-        + _input_gradients(rows, widths[1:])
+        _forward(rows, layers)
+        + _weight_gradients(rows, layers)
+        + _input_gradients(rows, layers[1:])
     )
 
 
 def _cross_entropy(task: Task) -> list[Product]:
-    return _trained(task.batch_size, (INPUTS, *task.features, CLASSES))
+    return _trained(task.batch_size, _matrices(INPUTS, *task.features, CLASSES))
 
 
 def _adversarial_mix(task: Task) -> list[Product]:
     """The attack's forward pass is the clean term's, counted once."""
-    widths = (INPUTS, *task.features, CLASSES)
-    trained = _trained(task.batch_size, widths)
-    return trained + _input_gradients(task.batch_size, widths) + trained
+    layers = _matrices(INPUTS, *task.features, CLASSES)
+    trained = _trained(task.batch_size, layers)
+    return trained + _input_gradients(task.batch_size, layers) + trained
 
 
 def _adversarial_backprop(task: Task) -> list[Product]:
@@ -96,11 +136,22 @@ def _adversarial_backprop(task: Task) -> list[Product]:
 
 
 def _ladder(task: Task) -> list[Product]:
-    """Corrupted pass of both halves, clean pass and decoder of the unlabelled half."""
-    rows, up = task.batch_size, (INPUTS, *task.features)
-    down = up[::-1]
+    """The passes of `_encoder`, and the decoder of the unlabelled half."""
+    rows, widths = task.batch_size, (INPUTS, *task.features)
+    down = _matrices(*widths[::-1])
     decoder = _forward(rows, down) + _weight_gradients(rows, down) + _input_gradients(rows, down)
-    return _trained(2 * rows, up) + _trained(rows, up) + decoder
+    return _encoder(task, _matrices(*widths)) + decoder
+
+
+def _gamma(task: Task) -> list[Product]:
+    return _encoder(task, _convolutions(task.features))
+
+
+def _encoder(task: Task, layers: list[Weights]) -> list[Product]:
+    """Corrupted pass of both halves, clean pass of the unlabelled half, attack of the other."""
+    rows = task.batch_size
+    attack = _forward(rows, layers) + _input_gradients(rows, layers) if task.plain else []
+    return _trained(2 * rows, layers) + _trained(rows, layers) + attack
 
 
 _PRODUCTS = {
@@ -109,14 +160,34 @@ _PRODUCTS = {
     "backprop": _cross_entropy,
     "adversarial_backprop": _adversarial_backprop,
     "ladder": _ladder,
+    "gamma": _gamma,
 }
 _SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.5}
 _PLAIN_SGD = {"name": "sgd", "learning_rate": 0.05}
 _ADAM = {"name": "adam", "learning_rate": 0.002}
 _FC = (1000, 500, 250, 250, 250, 10)
+_FC_WEIGHTS = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
+_CONV_SMALL = (
+    "convf:32:5:1:1",
+    "maxpool:2:2",
+    "convv:64:3:1:1",
+    "convf:64:3:1:1",
+    "maxpool:2:2",
+    "convv:128:3:1:1",
+    "convv:10:1:1:1",
+    "globalmeanpool",
+    "fc:10",
+)
+_FC_LADDER = Task("FC ladder, 100 + 100", "ladder", _FC, 100, _ADAM, 10, _FC_WEIGHTS)
+_GAMMA = Task(
+    "Conv-Small Gamma, 100 + 100", "gamma", _CONV_SMALL, 100, _ADAM, 2, (0.0,) * 9 + (1.0,)
+)
 
 TASKS = {
-    "ladder": Task("FC ladder, 100 + 100", "ladder", _FC, 100, _ADAM, 10),
+    "ladder": _FC_LADDER,
+    "ladder_sgn": _FC_LADDER._replace(title="FC ladder, SGN", plain="ladder"),
+    "conv_small": _GAMMA,
+    "conv_small_sgn": _GAMMA._replace(title="Conv-Small Gamma, SGN", plain="conv_small"),
     "mlp_10": Task("784-400-400-10, batch 10", "cross_entropy", (400, 400), 10, _SGD, 500),
     "mlp_10_mix": Task(
         "784-400-400-10, batch 10, FGSM mix", "adversarial_mix", (400, 400), 10, _SGD, 250

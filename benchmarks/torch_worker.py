@@ -2,10 +2,14 @@
 
 Parameters carry adv_jax's names, so that gradients can be compared; weights are f32[in, out].
 Chosen by measuring: one fused batch norm for both halves of the ladder's batch (interleaved, so
-that each half's unit is a column of its own), the optimizer's form, and how the mix is written.
+that each half's unit is a column of its own); the halves one after the other where the net is
+convolutional, with channels last in memory, in noise too; the optimizer's form, and how the mix is
+written.
 """
 
+import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,9 @@ from benchmarks.tasks import (
     CLASSES,
     EPS,
     LADDER_NOISE,
-    LADDER_WEIGHTS,
     PEAK_SIZE,
     PEAK_STEPS,
+    SIDE,
     TASKS,
     Task,
     batch_rows,
@@ -107,18 +111,18 @@ def ladder(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> 
             u = z_hat @ params[f"decoder/V{layer}/kernel"]
             mean, inverse_deviation = moments[layer]
             z_hat = (z_hat - mean) * inverse_deviation
-        loss = loss + LADDER_WEIGHTS[layer] * F.mse_loss(z_hat, clean[layer])
+        loss = loss + task.weights[layer] * F.mse_loss(z_hat, clean[layer])
     return loss
 
 
 def _corrupted(params: Params, x: Tensor, top: int, draw: Draw) -> tuple[list[Tensor], Tensor]:
     """x: f32[B, 2, D], both halves interleaved -> noisy z(0..L), logits f32[B, 2, K]."""
-    h = torch.add(x, draw(x.shape), alpha=LADDER_NOISE[0])
+    h = torch.add(x, draw(x.shape), alpha=LADDER_NOISE)
     z = [h]
     for layer in range(1, top + 1):
         a = h.flatten(0, 1) @ params[f"encoder/W{layer}/kernel"]
         normal = _batch_norm(a.view(len(x), -1)).view(len(x), 2, -1)
-        z.append(torch.add(normal, draw(normal.shape), alpha=LADDER_NOISE[layer]))
+        z.append(torch.add(normal, draw(normal.shape), alpha=LADDER_NOISE))
         shifted = z[-1] + params[f"encoder/beta{layer}"]
         h = shifted.relu()
     return z, shifted * params["encoder/gamma"]
@@ -138,8 +142,57 @@ def _clean(params: Params, x: Tensor, top: int) -> tuple[list[Tensor], list[tupl
     return z, moments
 
 
-def _batch_norm(a: Tensor) -> Tensor:
-    return F.batch_norm(a, None, None, training=True, eps=BATCH_NORM_EPS)
+def gamma(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    noisy = partial(_noisy, draw)
+    _, _, logits = _convolutional(task, params, batch["x"], noisy)
+    _, z, above = _convolutional(task, params, batch["unlabelled"], noisy)
+    a, clean, _ = _convolutional(task, params, batch["unlabelled"], lambda a: a)
+    top = len(task.features)
+    z_hat = _combine(params, f"decoder/g{top}/", z, _batch_norm(above.softmax(1)))
+    var, mean = torch.var_mean(a, 0, correction=0, keepdim=True)
+    z_hat = (z_hat - mean) * torch.rsqrt(var + BATCH_NORM_EPS)
+    return F.cross_entropy(logits, batch["y"]) + task.weights[top] * F.mse_loss(z_hat, clean)
+
+
+def _noisy(draw: Draw, a: Tensor) -> Tensor:
+    """In place; with channels last in memory."""
+    if a.ndim == 2:
+        return a.add_(draw(a.shape), alpha=LADDER_NOISE)
+    return a.add_(draw(a.movedim(1, -1).shape).movedim(-1, 1), alpha=LADDER_NOISE)
+
+
+def _convolutional(
+    task: Task, params: Params, x: Tensor, corrupted: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x: f32[B, D], one half -> the top layer's pre-activation, z, and logits, f32[B, K] each."""
+    h = corrupted(x.view(-1, SIDE, SIDE, 1).clone().movedim(-1, 1))
+    *below, top = enumerate(task.features, start=1)
+    for layer, word in below:
+        a = _up(word, h, params.get(f"encoder/W{layer}/kernel"))
+        # Noise after beta, which the batch norm adds on its way: only the top layer's z is read.
+        h = corrupted(_batch_norm(a, params.get(f"encoder/beta{layer}")))
+        h = h if "pool" in word else h.relu_()
+    layer, word = top
+    a = _up(word, h, params[f"encoder/W{layer}/kernel"])
+    z = corrupted(_batch_norm(a))
+    return a, z, (z + params[f"encoder/beta{layer}"]) * params["encoder/gamma"]
+
+
+def _up(word: str, h: Tensor, kernel: Tensor | None) -> Tensor:
+    """What a layer does before it is normalised; kernel: f32[k, k, in, out] or f32[in, out]."""
+    kind, *_ = word.split(":")
+    if kind == "maxpool":
+        return F.max_pool2d(h, 2, ceil_mode=True)
+    if kind == "globalmeanpool":
+        return h.mean((2, 3)) * (math.sqrt(3) * h.shape[3])
+    if kind == "fc":
+        return h @ kernel
+    kernel = kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(h, kernel, padding=kernel.shape[2] - 1 if kind == "convf" else 0)
+
+
+def _batch_norm(a: Tensor, beta: Tensor | None = None) -> Tensor:
+    return F.batch_norm(a, None, None, bias=beta, training=True, eps=BATCH_NORM_EPS)
 
 
 def _combine(params: Params, prefix: str, z: Tensor, u: Tensor) -> Tensor:
@@ -156,6 +209,7 @@ OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
     "backprop": [backprop],
     "adversarial_backprop": [adversarial_backprop],
     "ladder": [ladder],
+    "gamma": [gamma],
 }
 
 
@@ -169,20 +223,25 @@ class Side:
         torch.set_num_threads(threads)
         self._exchange = Path(exchange)
         with np.load(self._exchange / "data.npz") as data:
-            self._x, self._y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"]).long()
+            self._x = torch.from_numpy(data["x"]).flatten(1)
+            self._y = torch.from_numpy(data["y"]).long()
         self._targets = F.one_hot(self._y, CLASSES).float()
         return {"threads": torch.get_num_threads(), "torch": torch.__version__}
 
     def check(self, name: str) -> dict[str, float]:
-        """{way: loss of the first batch with the exchanged noise}; writes each way's gradients."""
+        """{way: loss of the first batch in float64, with the exchanged noise}.
+
+        Writes each way's gradients.
+        """
         return {way.__name__: self._check(name, way) for way in OBJECTIVES[TASKS[name].objective]}
 
     def _check(self, name: str, way: Callable[..., Tensor]) -> float:
-        task, params = TASKS[name], self._params(name)
+        task, params = TASKS[name], self._params(name, torch.float64)
         rows = torch.from_numpy(batch_rows(task, len(self._y), seed=0)[0])
         with np.load(self._exchange / f"{name}_noise.npz") as noise:
-            drawn = iter([torch.from_numpy(noise[key]).transpose(0, 1) for key in noise])
-        loss = way(task, params, self._batch(task, rows), lambda _: next(drawn))
+            layers = [torch.from_numpy(noise[key]).double() for key in noise]
+        drawn = iter(_in_order(task, layers))
+        loss = way(task, params, self._batch(task, rows, torch.float64), lambda _: next(drawn))
         loss.backward(inputs=list(params.values()))
         gradients = {key: param.grad.numpy() for key, param in params.items()}
         np.savez(self._exchange / f"{name}_{way.__name__}.npz", **gradients)
@@ -225,18 +284,27 @@ class Side:
                 optimizer.step()
             yield
 
-    def _batch(self, task: Task, rows: Tensor) -> dict[str, Tensor]:
+    def _batch(
+        self, task: Task, rows: Tensor, dtype: torch.dtype = torch.float32
+    ) -> dict[str, Tensor]:
         labelled, unlabelled = rows
         if "backprop" in task.objective:  # What was one-hot in every step is made so once.
-            return {"x": self._x[labelled], "targets": self._targets[labelled]}
-        batch = {"x": self._x[labelled], "y": self._y[labelled]}
-        if task.objective == "ladder":
-            batch["unlabelled"] = self._x[unlabelled]
+            return {"x": self._x[labelled].to(dtype), "targets": self._targets[labelled].to(dtype)}
+        batch = {"x": self._x[labelled].to(dtype), "y": self._y[labelled]}
+        if task.is_ladder:
+            batch["unlabelled"] = self._x[unlabelled].to(dtype)
         return batch
 
-    def _params(self, name: str) -> Params:
+    def _params(self, name: str, dtype: torch.dtype = torch.float32) -> Params:
         with np.load(self._exchange / f"{name}_params.npz") as params:
-            return {key: torch.from_numpy(params[key]).requires_grad_() for key in params}
+            return {key: torch.from_numpy(params[key]).to(dtype).requires_grad_() for key in params}
+
+
+def _in_order(task: Task, noise: list[Tensor]) -> list[Tensor]:
+    """f32[2, B, *S] of each layer -> as the task's objective draws it."""
+    if task.objective == "gamma":
+        return [layer[half] for half in (0, 1) for layer in noise]
+    return [layer.transpose(0, 1) for layer in noise]
 
 
 def _peak() -> Iterator[None]:

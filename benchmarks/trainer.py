@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +21,8 @@ from benchmarks.tasks import (
     BACKPROP_EPS,
     CLASSES,
     EPS,
-    INPUTS,
+    LADDER_EPS,
     LADDER_NOISE,
-    LADDER_WEIGHTS,
     Product,
     Task,
     batch_rows,
@@ -38,24 +38,22 @@ Step = Callable[[Any, Array, Batch], tuple[Any, Any]]
 class Trainer:
     """A task on the embedded digits.
 
-    arrays: {"x": f32[N, D], "y": i32[N]}, arguments of the compiled program, not constants of it.
+    arrays: {"x": f32[N, D], images for a convolutional net, "y": i32[N]}, arguments of the
+      compiled program, not constants of it.
     """
 
     def __init__(self, task: Task) -> None:
         self.task = task
         train = data.load("mnist", source="embedded").train
-        x = train.x.reshape(len(train.y), -1)
+        x = train.x if task.objective == "gamma" else train.x.reshape(len(train.y), -1)
         self.arrays = {"x": jnp.asarray(x), "y": jnp.asarray(train.y)}
-        if task.objective == "ladder":
-            self._model = models.ladder("-".join(map(str, task.features)), noise_std=LADDER_NOISE)
-        else:
-            self._model = models.mlp(features=task.features, num_classes=CLASSES)
+        self._model = _model(task)
         self._objective = _objective(task, models.apply_fn(self._model))
         self.optimizer = optimizer(task.optimizer, steps_per_epoch=task.steps)
 
     def init(self, seed: Array | int) -> TrainState:
         key = jax.random.key(seed)
-        variables = models.init(self._model, key, jnp.zeros((2, INPUTS)))
+        variables = models.init(self._model, key, self.arrays["x"][:2])
         leaves, tree = jax.tree.flatten(variables["params"])
         moved = [
             leaf + PERTURBATION * jax.random.normal(key, leaf.shape)
@@ -80,6 +78,13 @@ class Trainer:
         """i32[steps, 2, B] of one block."""
         return batch_rows(self.task, len(self.arrays["y"]), seed=seed)
 
+    def noise_shapes(self) -> list[tuple[int, ...]]:
+        """Of what a ladder's update draws, layer by layer: (2, B, *S)."""
+        x = self.arrays["x"][: self.task.batch_size]
+        run = lambda variables: models.apply_fn(self._model)(variables, x).extras["z"]
+        z = jax.eval_shape(run, jax.eval_shape(self.init, 0).variables)
+        return [(2, *layer.shape) for layer in z]
+
 
 def scanned(step: Step) -> Step:
     """The step over a leading axis of rows, as adv_jax runs an epoch."""
@@ -90,19 +95,25 @@ def scanned(step: Step) -> Step:
     return block
 
 
-def noise_shapes(task: Task) -> list[tuple[int, int, int]]:
-    """What the ladder draws in one step, layer by layer."""
-    return [(2, task.batch_size, units) for units in (INPUTS, *task.features)]
-
-
 def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> mock._patch:
     """While it is entered, the ladder takes its noise from there instead of drawing it."""
     return mock.patch("adv_jax.models.ladder.draws", lambda key, shape, first: noise(shape))
 
 
+def _model(task: Task) -> nn.Module:
+    if not task.is_ladder:
+        return models.mlp(features=task.features, num_classes=CLASSES)
+    return models.ladder(
+        "-".join(map(str, task.features)),
+        noise_std=(LADDER_NOISE,) * len(task.weights),
+        denoising="-".join("gauss" if weight else "0" for weight in task.weights),
+    )
+
+
 def _objective(task: Task, apply: Callable) -> Objective:
-    if task.objective == "ladder":
-        return partial(objectives.ladder, apply, weights=LADDER_WEIGHTS)
+    if task.is_ladder:
+        attack = partial(attacks.fgsm, eps=LADDER_EPS) if task.plain else None
+        return partial(objectives.ladder, apply, weights=task.weights, attack=attack)
     if task.objective == "cross_entropy":
         return partial(objectives.cross_entropy, apply)
     logistic = {"loss": "binary_cross_entropy"}
@@ -154,7 +165,7 @@ def _without_noise(trainer: Trainer) -> tuple[Step, Any]:
 
 
 def _noise_alone(trainer: Trainer) -> tuple[Step, Any]:
-    shapes = noise_shapes(trainer.task)
+    shapes = trainer.noise_shapes()
 
     def step(carry, rows, arrays):
         del rows, arrays

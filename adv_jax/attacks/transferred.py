@@ -36,7 +36,7 @@ def transferred(
 
     >>> import jax.numpy as jnp
     >>> from adv_jax.attacks import fgsm
-    >>> source, model = jnp.array([[1., -1.], [2., 0.]]), jnp.array([[1., 0.], [0., 1.]])
+    >>> source, model = jnp.array([[1., -1.], [2., 0.]]), jnp.array([[2., 0.], [0., 1.]])
     >>> transferred(lambda x: x @ model, jnp.array([[.5, .5]]), jnp.array([0]),
     ...             source_fn=lambda x: x @ source, attack=fgsm, eps=.1)
     Array([[0.4, 0.4]], dtype=float32)

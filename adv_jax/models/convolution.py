@@ -9,6 +9,7 @@ copied, and XLA keeps it there from one layer to the next. Of many channels the 
 large: there it is XLA's convolution, with explicit derivatives, of a few images at a time.
 """
 
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -21,6 +22,7 @@ from adv_jax.types import Array
 
 Padding = Literal["VALID", "SAME", "FULL"]
 Window = tuple[slice, slice, slice]
+Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in height and in width
 
 # Channels on both sides from which `_wide_conv` is the faster, forward and back, and the number of
 # images it takes at a time, so that they stay in a cache: measured with 3 x 3 and 5 x 5 kernels.
@@ -90,15 +92,21 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
             "x and kernel must be f[B, H, W, C] and f[kh, kw, C, O], "
             f"got the shapes {x.shape} and {kernel.shape}"
         )
-    margins = [_MARGINS[padding](k) for k in kernel.shape[:2]]
+    kh, kw = kernel.shape[:2]
+    margins = (_MARGINS[padding](kh), _MARGINS[padding](kw))
     height, width = (n + sum(m) for n, m in zip(x.shape[1:3], margins, strict=True))
-    if height < kernel.shape[0] or width < kernel.shape[1]:
+    if height < kh or width < kw:
         raise ValueError(f"a kernel {kernel.shape[:2]} has no room in an image {x.shape[1:3]}")
     dtype = jnp.result_type(x, kernel)
     x, kernel = x.astype(dtype), kernel.astype(dtype)
-    padded = jnp.pad(x, ((0, 0), *margins, (0, 0)))
-    on_cpu = _matrix_conv if min(kernel.shape[2:]) < _WIDE else _wide_conv
-    return jax.lax.platform_dependent(padded, kernel, cpu=on_cpu, default=_lax_conv)
+
+    def on_cpu(x: Array, kernel: Array) -> Array:
+        if min(kernel.shape[2:]) < _WIDE:
+            return _matrix_conv(_padded(x, margins), kernel)
+        return _wide_conv(margins, x, kernel)
+
+    default = lambda x, kernel: _lax_conv(_padded(x, margins), kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=default)
 
 
 def max_pool_2x2(x: Array) -> Array:
@@ -113,6 +121,10 @@ def max_pool_2x2(x: Array) -> Array:
     """
     _, height, width, _ = x.shape
     return _pool(x[:, : height // 2 * 2, : width // 2 * 2])
+
+
+def _padded(x: Array, margins: Margins) -> Array:
+    return jnp.pad(x, ((0, 0), *margins, (0, 0)))
 
 
 def _lax_conv(x: Array, kernel: Array) -> Array:
@@ -147,41 +159,48 @@ def _matrix_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, 
 _matrix_conv.defvjp(_matrix_conv_forward, _matrix_conv_backward)
 
 
-@jax.custom_vjp
-def _wide_conv(x: Array, kernel: Array) -> Array:
-    """What `_lax_conv` computes, a few images at a time."""
-    return _wide_conv_forward(x, kernel)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _wide_conv(margins: Margins, x: Array, kernel: Array) -> Array:
+    """What `_lax_conv` computes of images with margins, a few images at a time."""
+    return _wide_conv_forward(margins, x, kernel)[0]
 
 
-def _wide_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def _wide_conv_forward(
+    margins: Margins, x: Array, kernel: Array
+) -> tuple[Array, tuple[Array, Array]]:
     fine = jnp.promote_types(x.dtype, jnp.float32)
-    convolved = lambda images: _lax_conv(images, kernel.astype(fine))
+    convolved = lambda images: _lax_conv(_padded(images, margins), kernel.astype(fine))
     y = jax.lax.map(convolved, _few_at_a_time(x.astype(fine)))
     return y.reshape(-1, *y.shape[2:]).astype(x.dtype), (x, kernel)
 
 
-def _wide_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _wide_conv_backward(
+    margins: Margins, saved: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
     x, kernel = saved
     fine = jnp.promote_types(x.dtype, jnp.float32)
     kh, kw, channels, maps = kernel.shape
-    # The derivative by x is a full convolution of g; with its kernel transposed here, the axes of
-    # that one have the fast order again.
+    # The derivative by x is a convolution of g, whose margins leave that by the zeros out; with its
+    # kernel transposed here, the axes of that one have the fast order again.
+    (top, bottom), (left, right) = margins
+    around = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3).astype(fine)
 
     def of_few(by_kernel: Array, part: tuple[Array, Array]) -> tuple[Array, Array]:
         images, g = part
-        padded = jnp.pad(g, ((0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1), (0, 0)))
+        padded = _padded(images, margins)
         windows = [
-            images[:, u : u + g.shape[1], v : v + g.shape[2]].reshape(-1, channels).T
-            for u in range(kh)
-            for v in range(kw)
+            padded[:, u : u + g.shape[1], v : v + g.shape[2]] for u in range(kh) for v in range(kw)
         ]
-        products = [_product(window, g.reshape(-1, maps)) for window in windows]
-        return by_kernel + jnp.stack(products), _lax_conv(padded, turned)
+        patches = jnp.concatenate(windows, axis=-1).reshape(-1, kh * kw * channels)
+        # Of the two orders of this product the faster one.
+        by_weights = _product(g.reshape(-1, maps).T, patches)
+        return by_kernel + by_weights, _lax_conv(_padded(g, around), turned)
 
     parts = (_few_at_a_time(x.astype(fine)), _few_at_a_time(g.astype(fine)))
-    by_kernel, by_x = jax.lax.scan(of_few, jnp.zeros((kh * kw, channels, maps), fine), parts)
-    return by_x.reshape(x.shape).astype(x.dtype), by_kernel.reshape(kernel.shape).astype(x.dtype)
+    by_kernel, by_x = jax.lax.scan(of_few, jnp.zeros((maps, kh * kw * channels), fine), parts)
+    by_kernel = by_kernel.T.reshape(kernel.shape)
+    return by_x.reshape(x.shape).astype(x.dtype), by_kernel.astype(x.dtype)
 
 
 _wide_conv.defvjp(_wide_conv_forward, _wide_conv_backward)

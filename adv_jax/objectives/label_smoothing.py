@@ -62,4 +62,4 @@ def smoothed_targets(
     is_label = jax.nn.one_hot(labels, num_classes)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)
-    return jnp.where(is_label, correct, other)
+    return jnp.where(is_label, correct, other).astype(jnp.float32)

@@ -171,7 +171,7 @@ def judged():
             }
             for label, of_seeds in values.items()
         }
-        return document(target, budget, {}, results, {})["claims"][0]
+        return document(target, budget, {}, results, dict.fromkeys(results, ()))["claims"][0]
 
     return judge
 
@@ -289,7 +289,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_of_a_result(mounted, tmp_path, 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "target is missing; allowed are all, maronas, "),
+        ([], "target is missing; allowed are all, huang, maronas, "),
         (["maronas.tabel20"], "target is 'maronas.tabel20'; .* did you mean 'maronas.table20'"),
         (["maronsa"], "did you mean 'maronas'"),
     ],

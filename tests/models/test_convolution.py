@@ -72,12 +72,16 @@ def test_it_is_the_correlation_of_scipy(size, padding):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 6, 7, 8])
+@pytest.mark.parametrize(
+    ("batch", "padding"), [(1, "SAME"), (6, "FULL"), (7, "VALID"), (8, "SAME")]
+)
 @pytest.mark.parametrize(("channels", "maps"), [(32, 32), (40, 33), (31, 32)])
-def test_of_many_channels_value_and_gradients_equal_those_of_xla(x64, batch, channels, maps):
+def test_of_many_channels_value_and_gradients_equal_those_of_xla(
+    x64, batch, padding, channels, maps
+):
     x, kernel = draw((batch, 5, 6, channels), (3, 2, channels, maps), dtype=np.float64)
-    found = value_and_gradients(lambda *a: conv(*a, padding="SAME"), x, kernel, ramp)
-    expected = value_and_gradients(lambda *a: xla_conv(*a, "SAME"), x, kernel, ramp)
+    found = value_and_gradients(lambda *a: conv(*a, padding=padding), x, kernel, ramp)
+    expected = value_and_gradients(lambda *a: xla_conv(*a, padding), x, kernel, ramp)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 

@@ -335,7 +335,7 @@ def colours(channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_has_a_row_for_each_class(channels):
     images, labels = colours(channels) / np.float32(255), np.array([1, 0, 1, 1, 0, 1])
-    figure, document = samples.grid(images, labels, title="t", columns=3)
+    figure, document, _ = samples.grid(images, labels, title="t", columns=3)
     assert document["examples"] == {"0": [1, 4], "1": [0, 2, 3]}
     (shown,) = figure.axes[0].images
     sheet = np.asarray(shown.get_array()).reshape(11, 14, channels)
@@ -347,7 +347,7 @@ def test_grid_has_a_row_for_each_class(channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_close_up_has_the_image_pixel_by_pixel(channels):
     image = colours(channels)[0]
-    figure, document = samples.close_up(image / np.float32(255), title="t")
+    figure, document, _ = samples.close_up(image / np.float32(255), title="t")
     png = io.BytesIO()
     figure.savefig(png)
     page = np.asarray(Image.open(png).convert("RGB")).astype(int)
@@ -393,7 +393,7 @@ def test_error_rates_of_a_linear_model_and_what_is_drawn():
     gradient = (exp / exp.sum(1, keepdims=True) - np.eye(4)[y]) @ w.T
     noisy = attacks.sign_noise(None, jnp.array(x), None, eps=0.25, key=jax.random.key(0))
     error = lambda rows: np.mean((np.asarray(rows).reshape(50, 9) @ w).argmax(1) != y)
-    figure, document = robustness.noisy_digit(run)
+    figure, document, _ = robustness.noisy_digit(run)
     assert document["test_error"] == {
         "fgsm": pytest.approx(error(flat + 0.25 * np.sign(gradient))),
         "sign_noise": pytest.approx(error(noisy)),

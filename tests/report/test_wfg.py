@@ -11,7 +11,7 @@ import pytest
 from adv_jax import data
 from adv_jax.report.wfg import church_window, defences, max_norm, rubbish, transfer
 from adv_jax.trained import Trained
-from adv_jax.types import UserError
+from adv_jax.types import Output, UserError
 
 RNG = np.random.default_rng(1)
 SHAPE, CLASSES = (3, 4, 1), 3
@@ -41,7 +41,8 @@ def run_of(w=W, *, y=Y, model="maxout", objective=None):
         "objective": objective or {"name": "cross_entropy"},
         "data": {"sha256": {}},
     }
-    return Trained(linear(jnp.asarray(w)), dataset, about)
+    apply = lambda variables, x: Output(linear(variables)(x), {}, {})
+    return Trained(linear(jnp.asarray(w)), apply, jnp.asarray(w), dataset, about)
 
 
 def gradients(x, y, w=W):
@@ -110,7 +111,7 @@ def test_a_window_is_the_classes_of_its_points_from_left_to_right_and_from_the_t
 def test_a_misclassified_example_is_drawn_and_said():
     y = Y.copy()
     y[2] = (Y[2] + 1) % CLASSES
-    figure, document = church_window.adversarial_and_random(run_of(y=y))
+    figure, document, _ = church_window.adversarial_and_random(run_of(y=y))
     assert document["misclassified"] == [2]
     assert "1 of 15 examples are misclassified" in document["caption"]
     texts = [axes.get_title() for axes in figure.axes]
@@ -124,7 +125,7 @@ def test_a_misclassified_example_is_drawn_and_said():
 
 def test_without_a_gradient_it_is_said():
     # Logits 1000 apart: float32 holds the prediction for certain.
-    _, document = church_window.two_adversarial(run_of(1000 * W))
+    _, document, _ = church_window.two_adversarial(run_of(1000 * W))
     assert document["without_gradient"]
     assert church_window.two_random(run_of(1000 * W)).document["without_gradient"] == []
 
@@ -182,7 +183,7 @@ def test_what_the_audit_finds_stands_in_the_document():
 
 def test_bars_stand_beside_the_chapter_s_numbers():
     smoothing = {"name": "label_smoothing", "smoothing": 0.1, "form": "printed"}
-    figure, document = defences.label_smoothing([run_of(), run_of(objective=smoothing)])
+    figure, document, _ = defences.label_smoothing([run_of(), run_of(objective=smoothing)])
     assert [row["method"] for row in document["rows"]] == [
         "cross_entropy",
         "label_smoothing, printed",
