@@ -178,6 +178,8 @@ def _ordered(
     """By the means alone: the papers give no test for an order of many rows."""
     means = {label: spread(list(values[label].values())).mean for label in labels}
     n = min(len(values[label]) for label in labels)
+    if n < 2:
+        return {"verdict": NOT_TESTABLE, "why": "one seed does not tell an order from chance"}
     seeds = f"means of {n} seed{'s' if n > 1 else ''}"
     if isinstance(claim, Lowest):
         best = min(means, key=lambda label: means[label])

@@ -17,7 +17,6 @@ smaller one never replaces a larger one.
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from adv_jax.report import charts
 from adv_jax.signals import Interrupted
 from adv_jax.step import use_cores
 from adv_jax.types import UserError
-from adv_jax.workdir import json_bytes, read_json, replace, writing
+from adv_jax.workdir import json_bytes, read_json, read_metrics, replace, writing
 from launch.budget import BUDGETS, Budget
 from launch.comparison import document, misses
 from launch.targets import Target, targets
@@ -132,7 +131,7 @@ def reproduce(
     check_alike(done_already, more_to_come=len(done_already) < len(trainings))
     measured = {key: result or _train(trainings[key]) for key, result in done.items()}
     check_alike({trainings[key].workdir: r for key, r in measured.items()}, more_to_come=False)
-    lines = {key: _metrics(training.workdir) for key, training in trainings.items()}
+    lines = {key: read_metrics(training.workdir) for key, training in trainings.items()}
     found = document(target, budget, trainings, measured, lines)
     print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
     for claim in found["claims"]:
@@ -200,10 +199,6 @@ def _check_replaceable(path: Path, target: Target, budget: Budget) -> None:
 def _budget_of(path: Path) -> str:
     found = read_json(path)
     return str(found.get("budget", "?")) if isinstance(found, dict) else "?"
-
-
-def _metrics(workdir: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_bytes().splitlines()]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -35,7 +35,10 @@ _SEARCH = flags.DEFINE_string("search", None, "{field: (kind, low, high)}: Optun
 _NUM_TRIALS = flags.DEFINE_integer("num_trials", 20, "trials of a search", lower_bound=1)
 _METRIC = flags.DEFINE_string("metric", "valid_error", "of metrics.jsonl, the lower the better")
 _MIN_EPOCHS = flags.DEFINE_integer(
-    "min_epochs", None, "before ASHA may stop a trial of a search; by default a ninth of all"
+    "min_epochs",
+    None,
+    "before ASHA may stop a trial of a search; by default a ninth of all",
+    lower_bound=1,
 )
 _ADDRESS = flags.DEFINE_string("address", None, "HOST:PORT of a Ray cluster; none: this machine")
 _CPUS = flags.DEFINE_integer("cpus", 1, "cores of a trial", lower_bound=1)

@@ -48,7 +48,6 @@ FIG3_2 = Target(
             "with fewer than 100 units B is less accurate than A: 50 units",
             lower="B, 50 units",
             higher="A, 50 units",
-            paper="thesis.fig3_2.adv_worse_below_100",
         ),
     ),
 )
@@ -84,7 +83,6 @@ FIG3_4 = Target(
             "FGSM of eps .1 fools A",
             lower="A, FGSM 0.1",
             higher="A, FGSM 0",
-            paper="thesis.fig3_4.left.clean_fooled",
         ),
         Below(
             "B resists FGSM of eps .1 better than A",

@@ -1,12 +1,9 @@
-"""models.layered: nets cut at any layer, dropout, and models.convnet against SciPy in float64."""
-
-import itertools
+"""models.layered: nets cut at any layer, and dropout."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.signal
 
 from adv_jax import models
 
@@ -90,51 +87,6 @@ def test_a_number_of_rates_that_does_not_fit_the_layers_is_refused():
         models.init(
             models.mlp(features=(3, 3), dropout=(0.1, 0.1)), jax.random.key(0), batch_of((4,))
         )
-
-
-def numpy_pool(h):
-    """Largest of 3 x 3 from every second pixel on; beyond the border there is nothing."""
-    height, width, _ = h.shape
-    rows, columns = -(-height // 2), -(-width // 2)
-    # Where pixels are odd in number, the first pool begins one before the image.
-    top, left = ((2 * (n - 1) + 3 - size) // 2 for n, size in ((rows, height), (columns, width)))
-    pooled = np.empty((rows, columns, h.shape[2]))
-    for i, j in itertools.product(range(rows), range(columns)):
-        window = h[max(2 * i - top, 0) : 2 * i - top + 3, max(2 * j - left, 0) : 2 * j - left + 3]
-        pooled[i, j] = window.max(axis=(0, 1))
-    return pooled
-
-
-def test_the_convolutional_net_equals_the_numpy_version():
-    model, shape = NETS["convnet"]
-    x = batch_of(shape, 2)
-    shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0), x)["params"])
-    rng = np.random.default_rng(4)
-    params = jax.tree.map(lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), shapes)
-    logits, extras, _ = jax.jit(models.apply_fn(model))({"params": params}, x)
-    for row, image in enumerate(np.float64(x)):
-        h = image
-        for layer, pooled in enumerate((False, True, True), start=1):
-            weights = params[f"hidden{layer}"]
-            kernel = np.float64(weights["kernel"])
-            a = np.stack(
-                [
-                    scipy.signal.correlate(
-                        np.pad(h, ((1, 1), (1, 1), (0, 0))), kernel[..., o], "valid"
-                    )[..., 0]
-                    for o in range(kernel.shape[-1])
-                ],
-                axis=-1,
-            )
-            h = np.maximum(a + weights["bias"], 0)
-            h = numpy_pool(h) if pooled else h
-            np.testing.assert_allclose(extras[f"hidden{layer}"][row], h, rtol=1e-4, atol=1e-5)
-        h = h.ravel()
-        for layer in (4, 5):
-            weights = params[f"hidden{layer}"]
-            h = np.maximum(h @ np.float64(weights["kernel"]) + weights["bias"], 0)
-        expected = h @ np.float64(params["logits"]["kernel"]) + params["logits"]["bias"]
-        np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_papers_nets_have_the_printed_sizes():
