@@ -180,6 +180,11 @@ def seeds(*values):
     return dict(enumerate(values, 1))
 
 
+def ordered(a, b, c):
+    """Two seeds of three rows, whose means these are."""
+    return {"a": seeds(a - 0.1, a + 0.1), "b": seeds(b, b), "c": seeds(c, c)}
+
+
 @pytest.mark.parametrize(
     ("values", "claim", "verdict"),
     [
@@ -194,10 +199,12 @@ def seeds(*values):
         ({"a": {1: 1}, "b": {1: 18}}, Below("", "a", "b", by=15, tolerance=2), "reproduced"),
         ({"a": {1: 1}, "b": {1: 18}}, Below("", "a", "b", by=15, tolerance=1), "not reproduced"),
         ({"a": {1: 1}, "b": {1: 18}}, Below("", "b", "a", by=15, tolerance=2), "not reproduced"),
-        ({"a": {1: 1}, "b": {1: 2}, "c": {1: 0}}, Lowest("", "a", ("a", "b")), "reproduced"),
-        ({"a": {1: 1}, "b": {1: 2}, "c": {1: 0}}, Lowest("", "a"), "not reproduced"),
-        ({"a": {1: 3}, "b": {1: 2}, "c": {1: 1}}, Falling("", ("a", "b", "c")), "reproduced"),
-        ({"a": {1: 3}, "b": {1: 2}, "c": {1: 2}}, Falling("", ("a", "b", "c")), "not reproduced"),
+        (ordered(1, 2, 0), Lowest("", "a", ("a", "b")), "reproduced"),
+        (ordered(1, 2, 0), Lowest("", "a"), "not reproduced"),
+        (ordered(3, 2, 1), Falling("", ("a", "b", "c")), "reproduced"),
+        (ordered(3, 2, 2), Falling("", ("a", "b", "c")), "not reproduced"),
+        ({"a": {1: 3}, "b": {1: 2}}, Falling("", ("a", "b")), "not testable"),
+        ({"a": {1: 1}, "b": {1: 2}}, Lowest("", "a"), "not testable"),
     ],
 )
 def test_verdicts(judged, values, claim, verdict):
