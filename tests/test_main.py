@@ -367,7 +367,8 @@ def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
     process.signal(signal.SIGCONT)
     full = process.finish()
     assert full.status == 1
-    assert re.fullmatch(r"error: .*No space left on device.*\n", full.err)
+    # A thread of Orbax that is still writing may, rarely, add words of its own as Python ends.
+    assert re.match(r"error: .*No space left on device.*\n", full.err)
     assert str(small_disk / "run") in full.err
     (small_disk / "ballast").unlink()
     resumed = commands.run(*argv)
