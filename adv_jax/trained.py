@@ -97,16 +97,17 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
     def inputs_of(data: Dataset) -> tuple[Any, ...]:
         return data.name, data.test.x.shape[1:], data.bounds
 
-    found = {}
+    found: dict[str, LogitsFn] = {}
     for path, workdir in leaves(config):
-        if path.endswith("_fn"):
-            source = load(workdir)
-            if inputs_of(source.dataset) != inputs_of(dataset):
-                raise ConfigError(
-                    f"{path} is {workdir!r}, a run on {inputs_of(source.dataset)}; allowed is one "
-                    f"on the same inputs, {inputs_of(dataset)}"
-                )
-            found[workdir] = source.logits_fn
+        if not path.endswith("_fn") or workdir in found:
+            continue
+        source = load(workdir)
+        if inputs_of(source.dataset) != inputs_of(dataset):
+            raise ConfigError(
+                f"{path} is {workdir!r}, a run on {inputs_of(source.dataset)}; allowed is one "
+                f"on the same inputs, {inputs_of(dataset)}"
+            )
+        found[workdir] = source.logits_fn
     return found
 
 

@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "report.book": {"report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
     | {"report.nokland", "report.thesis", "report.wfg", "result", "trained", "workdir"},
-    "report.huang": {"report", "workdir"},
+    "report.runs": {"trained", "workdir"},
+    "report.huang": {"report", "report.runs"},
     "report.maronas": {"attacks", "data", "evaluate", "report", "trained"},
-    "report.nokland": {"attacks", "evaluate", "report", "trained", "workdir"},
-    "report.thesis": {"attacks", "evaluate", "report", "trained", "workdir"},
+    "report.nokland": {"attacks", "evaluate", "report", "report.runs", "trained", "workdir"},
+    "report.thesis": {"attacks", "evaluate", "report", "report.runs", "trained"},
     "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
     | {"trained"},
     "evaluate.__main__": {"evaluate.command", "step"},

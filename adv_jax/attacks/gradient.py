@@ -63,7 +63,7 @@ def fgsm(
     """
     del key
     x = checked(logits_fn, x, y, bounds)
-    eps = radius(eps, x, length or norm, bounds)
+    eps = radius(eps, x, norm if length is None else length, bounds)
     unit = norms.dual(loss_gradient(logits_fn, x, y, targeted=targeted, loss=loss), norm)
     if length is not None:
         unit = norms.rescaled(unit, length)

@@ -45,3 +45,11 @@ def canvas(
 def rounded(values: ArrayLike) -> Any:
     """Numbers as JSON has them, with six significant digits: a float, or lists of them."""
     return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()
+
+
+def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """f[N, H, W] side by side in rows of so many, a line of NaN between them."""
+    padded = np.pad(images, ((0, -len(images) % columns), (0, 1), (0, 1)), constant_values=np.nan)
+    _, height, width = padded.shape
+    rows = padded.reshape(-1, columns, height, width).swapaxes(1, 2)
+    return rows.reshape(-1, columns * width)[:-1, :-1]

@@ -8,7 +8,7 @@ import pytest
 
 from adv_jax.report import papers
 
-READ = Path("/work/shared/papers")
+READ = Path(__file__).parents[3] / "shared" / "papers"
 ENTRIES = [entry for paper in papers.load().values() for entry in paper.entries.values()]
 RENAMED = {
     "value": "mean_error_percent",

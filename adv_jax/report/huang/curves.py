@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.runs import Finished, finished
 from adv_jax.types import UserError
-from adv_jax.workdir import read_config, read_json
 
 # Okabe and Ito's colours, told apart by the colour-blind; the lines differ too.
 _STYLES = {
@@ -49,17 +49,17 @@ def normal_and_lwa(workdirs: Sequence[str]) -> Drawing:
 
 
 def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) -> Drawing:
-    runs = [_finished(Path(workdir)) for workdir in workdirs]
-    found = [config["objective"]["name"] for config, _ in runs]
+    runs = [_tested(Path(workdir)) for workdir in workdirs]
+    found = [run.config["objective"]["name"] for run in runs]
     if found != list(objectives):
         raise UserError(
             f"workdir has runs of {', '.join(found)}; {figure} draws {' and '.join(objectives)}"
         )
-    title = f"Huang et al. 2015, {figure}: {_about(runs[0][1])}"
+    title = f"Huang et al. 2015, {figure}: {_about(runs[0].result)}"
     drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
-    for axes, (_, result), name in zip(panels, runs, found, strict=True):
+    for axes, run, name in zip(panels, runs, found, strict=True):
         for attack, style in _STYLES.items():
-            curve = result["evaluation"][attack]
+            curve = run.result["evaluation"][attack]
             accuracy = 1 - np.array(curve["error"])
             axes.plot(curve["eps"], accuracy.mean(0), markersize=4, **style)
             low, high = accuracy.min(0), accuracy.max(0)
@@ -69,41 +69,36 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
         axes.grid(alpha=0.3)
         axes.legend()
     document = {
-        "caption": " ".join(
-            _told(result, name) for (_, result), name in zip(runs, found, strict=True)
-        ),
+        "caption": " ".join(_told(run.result, name) for run, name in zip(runs, found, strict=True)),
         "settings": {"bounds": None, "chosen": ["lengths", "seeds"]},
         "runs": [
             {
-                "objective": config["objective"],
-                "model": config["model"],
-                "data": result["data"],
-                "replicas": result["replicas"],
-                "lengths": result["evaluation"]["adv_loss"]["eps"],
+                "objective": run.config["objective"],
+                "model": run.config["model"],
+                "data": run.result["data"],
+                "replicas": run.result["replicas"],
+                "lengths": run.result["evaluation"]["adv_loss"]["eps"],
                 "accuracy": {
-                    attack: rounded(1 - np.array(result["evaluation"][attack]["error"]))
+                    attack: rounded(1 - np.array(run.result["evaluation"][attack]["error"]))
                     for attack in _STYLES
                 },
             }
-            for config, result in runs
+            for run in runs
         ],
     }
     return Drawing(drawn, document)
 
 
-def _finished(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config and the result of a run that has the three attacks.
+def _tested(path: Path) -> Finished:
+    """A run that was tested under the three attacks.
 
     Raises:
       UserError: it has not, or is no finished run.
     """
-    config = read_config(path)
-    if not (path / "result.json").exists():
-        raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
-    result = read_json(path / "result.json")
-    if missing := _STYLES.keys() - result["evaluation"].keys():
+    run = finished(path)
+    if missing := _STYLES.keys() - run.result["evaluation"].keys():
         raise UserError(f"workdir {path} was not tested under {', '.join(sorted(missing))}")
-    return config, result
+    return run
 
 
 def _about(result: dict[str, Any]) -> str:

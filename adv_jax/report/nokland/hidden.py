@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.drawing import Drawing, canvas, mosaic, rounded
 from adv_jax.report.nokland.runs import LABELS, of_each, read
 from adv_jax.trained import Trained
 
@@ -113,14 +113,6 @@ def extent(images: ArrayLike) -> float:
     squares = squares[squares.any(axis=1)]
     ratios = squares.sum(1) ** 2 / (squares.shape[1] * np.square(squares).sum(1))
     return float(np.median(ratios))
-
-
-def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """f[N, H, W] side by side in rows of so many, a line of NaN between them."""
-    padded = np.pad(images, ((0, -len(images) % columns), (0, 1), (0, 1)), constant_values=np.nan)
-    _, height, width = padded.shape
-    rows = padded.reshape(-1, columns, height, width).swapaxes(1, 2)
-    return rows.reshape(-1, columns * width)[:-1, :-1]
 
 
 def hidden_layers(model: Trained) -> dict[str, np.ndarray]:

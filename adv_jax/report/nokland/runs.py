@@ -1,15 +1,16 @@
 """Finished runs of the paper's nets: which of them they are, and what they found."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from adv_jax import trained
-from adv_jax.trained import Trained
+from adv_jax.report.runs import Finished, check_same_data, finished
+from adv_jax.report.statistics import spread
 from adv_jax.types import UserError
-from adv_jax.workdir import read_config, read_json, read_metrics
+from adv_jax.workdir import read_metrics
 
 LABELS = {
     "plain": "back-propagation",
@@ -21,29 +22,20 @@ UNITS = {"sigmoid": "logistic", "tanh": "tanh", "relu": "ReLU"}
 _OBJECTIVES = {"cross_entropy": False, "adversarial_backprop": True}  # is it adversarial?
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run(Finished):
     """A finished run.
 
-    path: its workdir.
     method: of its training, a key of `LABELS`.
-    config, result: what config.json and result.json hold.
     """
 
-    path: Path
     method: str
-    config: dict[str, Any]
-    result: dict[str, Any]
 
     @property
     def net(self) -> str:
         """As the paper names it: "2x400 ReLU"."""
         units = self.config["model"]["features"]
         return f"{len(units)}x{units[0]} {UNITS[self.config['model']['activation']]}"
-
-    @property
-    def data(self) -> str:
-        """Its data set and their source, for titles."""
-        return f"{self.result['data']['name']} ({self.result['data']['source']})"
 
     def by_epoch(self, metric: str) -> list[np.ndarray]:
         """A metric of metrics.jsonl after each epoch, of each replica: f[epochs] each.
@@ -58,14 +50,6 @@ class Run(NamedTuple):
                 raise UserError(f"workdir {self.path} lacks {metric} of an epoch; it needs {asked}")
             values[line["replica"]].append(line[metric])
         return [np.array(of_replica) for of_replica in values]
-
-    def models(self) -> list[Trained]:
-        """The trained model of each replica.
-
-        Raises:
-          UserError: what `trained.load` refuses.
-        """
-        return [trained.load(self.path, replica=i) for i in range(len(self.result["replicas"]))]
 
     def about(self) -> dict[str, Any]:
         """For documents."""
@@ -91,9 +75,7 @@ def read(workdirs: Sequence[str], *, figure: str, experiment: str = "backprop_mn
       UserError: no finished run, one of another experiment, or runs on data that differ.
     """
     runs = [_read(Path(workdir), figure, experiment) for workdir in workdirs]
-    for run in runs:
-        if run.result["data"] != runs[0].result["data"]:
-            raise UserError(f"workdirs {runs[0].path} and {run.path} hold runs on other data")
+    check_same_data(runs)
     return runs
 
 
@@ -110,26 +92,19 @@ def of_each(runs: Sequence[Run], methods: Collection[str], *, figure: str) -> di
     return {method: next(run for run in runs if run.method == method) for method in methods}
 
 
-def spread(values: Sequence[float] | np.ndarray) -> float | None:
-    """The sample standard deviation; None of a single value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def percent(values: Sequence[float] | np.ndarray) -> str:
+def percent(values: Sequence[float]) -> str:
     """The mean of fractions in percent, with their spread: "1.15 +- .08"."""
-    deviation = spread(values)
-    told = "" if deviation is None else f" +- {100 * deviation:.2f}"
-    return f"{100 * np.mean(values):.2f}{told}"
+    _, mean, sd = spread(values)
+    told = "" if sd is None else f" +- {100 * sd:.2f}"
+    return f"{100 * mean:.2f}{told}"
 
 
 def _read(path: Path, figure: str, experiment: str) -> Run:
-    config = read_config(path)
-    if config["experiment"] != experiment:
-        found = config["experiment"]
+    run = finished(path)
+    if run.config["experiment"] != experiment:
+        found = run.config["experiment"]
         raise UserError(f"workdir {path} is a run of {found}; {figure} has runs of {experiment}")
-    if not (path / "result.json").exists():
-        raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
-    return Run(path, _method(path, config), config, read_json(path / "result.json"))
+    return Run(path, run.config, run.result, _method(path, run.config))
 
 
 def _method(path: Path, config: Mapping[str, Any]) -> str:

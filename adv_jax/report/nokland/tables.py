@@ -3,42 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, Table, rounded
-from adv_jax.report.nokland.runs import LABELS, Run, of_each, percent, read, spread
+from adv_jax.report.nokland.runs import LABELS, Run, of_each, percent, read
+from adv_jax.report.statistics import spread
 
 LAST = 10  # epochs, over whose errors the paper takes the mean
-# Error and spread of five runs, as fractions.
-TABLE2 = {
-    "2x400 logistic": (0.0115, 0.0008),
-    "2x800 logistic": (0.01, 0.0005),
-    "2x1200 logistic": (0.0095, 0.0003),
-    "2x400 tanh": (0.0104, 0.0004),
-    "2x800 tanh": (0.0101, 0.0002),
-    "2x1200 tanh": (0.0107, 0.0005),
-    "2x400 ReLU": (0.0083, 0.0004),
-    "2x800 ReLU": (0.0078, 0.0003),
-    "2x1200 ReLU": (0.0078, 0.0003),
-}
-TABLE3 = {
-    ("fc", "simple", "plain"): (0.4057, 0.0033),
-    ("fc", "simple", "dropout"): (0.3951, 0.0031),
-    ("fc", "simple", "adversarial"): (0.3887, 0.0018),
-    ("fc", "simple", "adversarial_dropout"): (0.39, 0.0035),
-    ("conv", "zca", "plain"): (0.145, 0.0011),
-    ("conv", "zca", "dropout"): (0.1297, 0.0023),
-    ("conv", "zca", "adversarial"): (0.1362, 0.0014),
-    ("conv", "zca", "adversarial_dropout"): (0.1255, 0.002),
-    ("conv", "simple", "plain"): (0.1565, 0.0015),
-    ("conv", "simple", "dropout"): (0.1595, 0.0027),
-    ("conv", "simple", "adversarial"): (0.1709, 0.003),
-    ("conv", "simple", "adversarial_dropout"): (0.16, 0.0046),
-}
 OVERHEAD = 0.7  # of an epoch, "roughly"
 _NETS = {"convnet": "conv", "mlp": "fc"}
-
-Printed = tuple[float, float]  # the paper's error and spread
+_CELLS = {  # method -> the last part of a cell's id
+    "plain": "backprop",
+    "dropout": "backprop_dropout",
+    "adversarial": "adversarial",
+    "adversarial_dropout": "adversarial_dropout",
+}
 
 
 def mnist(workdirs: Sequence[str]) -> Drawing:
@@ -54,8 +32,9 @@ def mnist(workdirs: Sequence[str]) -> Drawing:
     rows = []
     for run in runs:
         errors = [values[-LAST:].mean() for values in run.by_epoch("test_error")]
-        printed = TABLE2.get(run.net) if run.method == "adversarial" else None
-        rows.append(_row(run, run.net, errors, printed))
+        size, activation = run.net.lower().split()
+        cell = f"nokland.table2.{activation}.{size}"
+        rows.append(_row(run, run.net, errors, cell if run.method == "adversarial" else ""))
     caption = f"Test error in %, the mean of the last {LAST} epochs; +- is the spread over seeds."
     return _drawing("Table 2", caption, rows, {"epochs_averaged": LAST}, runs)
 
@@ -73,9 +52,10 @@ def cifar10(workdirs: Sequence[str]) -> Drawing:
     rows = []
     for run in runs:
         steps = [step["name"] for step in run.config["data"]["preprocess"]]
-        cell = _NETS[run.config["model"]["name"]], "zca" if "zca" in steps else "simple"
+        net = _NETS[run.config["model"]["name"]], "zca" if "zca" in steps else "simple"
         errors = [replica["test_error"] for replica in run.result["replicas"]]
-        rows.append(_row(run, ", ".join(cell), errors, TABLE3.get((*cell, run.method))))
+        cell = ".".join(["nokland.table3", *net, _CELLS[run.method]])
+        rows.append(_row(run, ", ".join(net), errors, cell))
     caption = "Test error in % when a net stopped; +- is the spread over seeds."
     return _drawing("Table 3", caption, rows, {}, runs)
 
@@ -112,16 +92,25 @@ def _seconds_per_epoch(run: Run) -> float:
     return run.result["seconds"] / sum(replica["epochs"] for replica in run.result["replicas"])
 
 
-def _row(run: Run, net: str, errors: Sequence[float], printed: Printed | None) -> dict[str, Any]:
-    deviation = spread(errors)
+def _row(run: Run, net: str, errors: Sequence[float], cell: str) -> dict[str, Any]:
+    """cell: id of the paper's number; one that it does not print counts as none."""
+    _, mean, sd = spread(errors)
     return {
         "net": net,
         "method": run.method,
-        "error": rounded(np.mean(errors)),
-        "spread": None if deviation is None else rounded(deviation),
+        "error": rounded(mean),
+        "spread": None if sd is None else rounded(sd),
         "errors": rounded(errors),
-        "paper": None if printed is None else dict(zip(("error", "spread"), printed, strict=True)),
+        "paper": _printed(cell),
     }
+
+
+def _printed(cell: str) -> dict[str, float] | None:
+    """The paper's error and spread, as fractions; None: it has no such cell, or it is lost."""
+    entry = papers.load()["nokland"].entries.get(cell, {})
+    if entry.get("value") is None:
+        return None
+    return {"error": rounded(entry["value"] / 100), "spread": rounded(entry["spread"] / 100)}
 
 
 def _drawing(

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from adv_jax import attacks, evaluate
+from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, Table, rounded
 from adv_jax.report.nokland.runs import LABELS, percent, read
 from adv_jax.types import UserError
 
-# eps -> the paper's errors.
-PAPER = {
-    0.25: {"plain": 0.22, "adversarial": 0.04},
-    0.5: {"plain": 0.47, "adversarial": 0.18},
-}
+SIZES = {0.25: "eps25", 0.5: "eps50"}  # eps -> as the ids of the paper's numbers have it
+_CELLS = {"plain": "backprop", "adversarial": "adversarial"}
 
 
 def transfer(workdirs: Sequence[str]) -> Drawing:
@@ -38,12 +36,12 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
     models = {str(i): model.logits_fn for i, (_, model) in enumerate(nets)}
     x, y = nets[0][1].dataset.test
     rows, told = [], []
-    for eps, printed in PAPER.items():
+    for eps in SIZES:
         craft = partial(attacks.fgsm, loss=loss)
         shown = 1 - evaluate.transfer(models, x, y, craft, eps=eps)[0]
         for method in dict.fromkeys(methods):
             errors = [e for e, m in zip(shown[1:], methods[1:], strict=True) if m == method]
-            paper = printed.get(method)
+            paper = _printed(eps, method)
             rows.append({"eps": eps, "method": method, "errors": rounded(errors), "paper": paper})
             theirs = "-" if paper is None else f"{100 * paper:.0f}"
             count = str(len(errors))
@@ -61,3 +59,10 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
         "runs": [run.about() for run in runs],
     }
     return Drawing(None, document, Table(f"Nokland 2015, sec. 3; {runs[0].data}", columns, told))
+
+
+def _printed(eps: float, method: str) -> float | None:
+    """The paper's error as a fraction; None: it has none of this method."""
+    if method not in _CELLS:
+        return None
+    return rounded(papers.entry(f"nokland.transfer.{SIZES[eps]}.{_CELLS[method]}")["value"] / 100)

@@ -1,13 +1,12 @@
 """Finished runs of shallow nets: which of the thesis' models they are, and what they found."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from adv_jax import trained
-from adv_jax.trained import Trained
+from adv_jax.report.runs import Finished, check_same_data, finished
 from adv_jax.types import UserError
-from adv_jax.workdir import read_config, read_json
 
 LABELS = {"clean": "A: clean", "adversarial": "B: half adversarial", "noisy": "C: half noisy"}
 # Okabe and Ito's colours, told apart by the colour-blind; the lines differ too, A's being dashed
@@ -20,20 +19,16 @@ STYLES = {
 _ATTACKS = {"fgsm": "adversarial", "gaussian_noise": "noisy"}
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run(Finished):
     """A finished run of nets with one hidden layer.
 
-    path: its workdir.
     kind: of its training, a key of `LABELS`.
     width: hidden units.
-    config, result: what config.json and result.json hold.
     """
 
-    path: Path
     kind: str
     width: int
-    config: dict[str, Any]
-    result: dict[str, Any]
 
     def measured(self, measure: str) -> list[float]:
         """A measure of each replica: "accuracy" or "confidence" on clean test data."""
@@ -41,19 +36,6 @@ class Run(NamedTuple):
         if measure == "accuracy":
             return [1 - replica["test_error"] for replica in replicas]
         return [replica[measure] for replica in replicas]
-
-    def models(self) -> list[Trained]:
-        """The trained model of each replica.
-
-        Raises:
-          UserError: what `trained.load` refuses.
-        """
-        return [trained.load(self.path, replica=i) for i in range(len(self.result["replicas"]))]
-
-    @property
-    def data(self) -> str:
-        """Its data set and their source, for titles."""
-        return f"{self.result['data']['name']} ({self.result['data']['source']})"
 
     def about(self) -> dict[str, Any]:
         """For documents."""
@@ -89,8 +71,7 @@ def read(
         if run.result["data"]["name"] != data:
             found = run.result["data"]["name"]
             raise UserError(f"workdir {run.path} is on {found}; {figure} draws runs on {data}")
-        if run.result["data"] != runs[0].result["data"]:
-            raise UserError(f"workdirs {runs[0].path} and {run.path} hold runs on other data")
+    check_same_data(runs)
     return runs
 
 
@@ -112,14 +93,12 @@ def of_each(runs: Sequence[Run], kinds: Collection[str], *, figure: str) -> dict
 
 
 def _read(path: Path) -> Run:
-    config = read_config(path)
-    if not (path / "result.json").exists():
-        raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
-    model = config["model"]
+    run = finished(path)
+    model = run.config["model"]
     if model["name"] != "mlp" or len(model["features"]) != 1:
         raise UserError(f"workdir {path} has the model {model}; allowed is an mlp of one layer")
-    result = read_json(path / "result.json")
-    return Run(path, _kind(path, config["objective"]), model["features"][0], config, result)
+    kind = _kind(path, run.config["objective"])
+    return Run(path, run.config, run.result, kind, model["features"][0])
 
 
 def _kind(path: Path, objective: Mapping[str, Any]) -> str:

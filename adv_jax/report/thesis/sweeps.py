@@ -28,7 +28,7 @@ def widths(workdirs: Sequence[str]) -> Drawing:
     runs = read(workdirs, figure="fig3.2", kinds=("clean", "adversarial"))
     runs = sorted(runs, key=lambda run: (run.kind, run.width))
     for a, b in pairwise(runs):
-        if a[1:3] == b[1:3]:
+        if (a.kind, a.width) == (b.kind, b.width):
             twice = f"{LABELS[a.kind]} of {a.width} units"
             raise UserError(f"workdirs {a.path} and {b.path} both hold {twice}; allowed is one")
     lines: dict[str, dict[str, Points]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.drawing import Drawing, canvas, mosaic, rounded
 from adv_jax.report.thesis.runs import LABELS, Run, read
 from adv_jax.types import UserError
 
@@ -113,18 +113,6 @@ def grain(images: ArrayLike) -> float:
     across, down = (np.square(np.diff(w, axis=axis)) for axis in (2, 1))
     differences = (across.sum() + down.sum()) / (across.size + down.size)
     return float(differences / (2 * w.var(axis=(1, 2)).mean()))
-
-
-def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """f[N, H, W] side by side in rows of so many, a line of NaN between them."""
-    count, height, width = images.shape
-    rows = -(-count // columns)
-    sheet = np.full((rows * (height + 1), columns * (width + 1)), np.nan)
-    for i, image in enumerate(images):
-        row, column = divmod(i, columns)
-        top, left = row * (height + 1), column * (width + 1)
-        sheet[top : top + height, left : left + width] = image
-    return sheet[:-1, :-1]
 
 
 def _drawing(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adv_jax import attacks, evaluate
+from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, rounded
 from adv_jax.trained import Trained
 
@@ -26,14 +27,26 @@ MEASURES = {  # name -> attack and size
 }
 Errors = dict[str, float]  # measure -> fraction of the test set
 
+Cells = dict[str, str]  # measure -> id of the chapter's number, without the paper
+
 # The chapter's errors of each method.
-SMOOTHING: dict[str, Errors] = {
-    "cross_entropy": {"clean": 0.0128, "FGSM .25": 0.9997},
-    "label_smoothing, printed": {"clean": 0.0117, "FGSM .25": 0.33},
+SMOOTHING: dict[str, Cells] = {
+    "cross_entropy": {
+        "clean": "label_smoothing.base.clean",
+        "FGSM .25": "label_smoothing.base.fgsm",
+    },
+    "label_smoothing, printed": {
+        "clean": "label_smoothing.smooth.clean",
+        "FGSM .25": "label_smoothing.smooth.fgsm",
+    },
 }
-TRAINING: dict[str, Errors] = {
-    "cross_entropy": {"iterative .1": 0.79},
-    "adversarial_mix, fgsm": {"FGSM .25": 0.18, "iterative .25": 0.97, "iterative .1": 0.22},
+TRAINING: dict[str, Cells] = {
+    "cross_entropy": {"iterative .1": "advtrain.clean_iter_10"},
+    "adversarial_mix, fgsm": {
+        "FGSM .25": "advtrain.fgsm_25",
+        "iterative .25": "advtrain.iter_25",
+        "iterative .1": "advtrain.iter_10",
+    },
 }
 
 
@@ -87,7 +100,7 @@ def errors(run: Trained, measures: Sequence[str]) -> tuple[Errors, list[str]]:
 def _drawn(
     runs: Sequence[Trained],
     measures: Sequence[str],
-    chapter: Mapping[str, Errors],
+    chapter: Mapping[str, Cells],
     what: str,
 ) -> Drawing:
     """Bars of the errors, a group for each measure, with the chapter's as black lines."""
@@ -113,14 +126,17 @@ def _drawn(
     return Drawing(figure, {"caption": caption, "settings": settings, "rows": rows})
 
 
-def _row(run: Trained, measures: Sequence[str], chapter: Mapping[str, Errors]) -> dict[str, Any]:
+def _row(run: Trained, measures: Sequence[str], chapter: Mapping[str, Cells]) -> dict[str, Any]:
     method = method_of(run.about["objective"])
     found, audit_warnings = errors(run, measures)
     return {
         "method": method,
         "run": run.about,
         "error": found,
-        "chapter": chapter.get(method, {}),
+        "chapter": {
+            measure: rounded(papers.entry(f"wfg.{cell}")["value"] / 100)
+            for measure, cell in chapter.get(method, {}).items()
+        },
         "warnings": audit_warnings,
     }
 

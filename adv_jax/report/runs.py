@@ -1,0 +1,60 @@
+"""Finished runs, as the figures of several papers read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adv_jax import trained
+from adv_jax.trained import Trained
+from adv_jax.types import UserError
+from adv_jax.workdir import read_config, read_json
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    path: its workdir.
+    config, result: what config.json and result.json hold.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def data(self) -> str:
+        """Its data set and their source, for titles."""
+        return f"{self.result['data']['name']} ({self.result['data']['source']})"
+
+    def models(self) -> list[Trained]:
+        """The trained model of each replica.
+
+        Raises:
+          UserError: what `trained.load` refuses.
+        """
+        return [trained.load(self.path, replica=i) for i in range(len(self.result["replicas"]))]
+
+
+def finished(path: Path) -> Finished:
+    """The run in a directory.
+
+    Raises:
+      UserError: there is none, or it is not finished.
+    """
+    config = read_config(path)
+    if not (path / "result.json").exists():
+        raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
+    return Finished(path, config, read_json(path / "result.json"))
+
+
+def check_same_data(runs: Sequence[Finished]) -> None:
+    """Refuses runs on data that differ.
+
+    Raises:
+      UserError: names two of them.
+    """
+    for run in runs:
+        if run.result["data"] != runs[0].result["data"]:
+            raise UserError(f"workdirs {runs[0].path} and {run.path} hold runs on other data")
