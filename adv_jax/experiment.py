@@ -141,6 +141,8 @@ class Experiment:
     def _augmented(self, key: Key, batch: Batch) -> Batch:
         """The batch with crops and mirror images of its inputs, if the config has any."""
         batch = dict(batch)
+        if self._shards > 1:
+            key = jax.random.fold_in(key, shard_index(self._shards))
         for i, name in enumerate(("x", "unlabelled")):
             key_crop, key_mirror = jax.random.split(jax.random.fold_in(key, _AUGMENTED + i))
             if self._crops:

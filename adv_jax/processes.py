@@ -49,7 +49,15 @@ def from_first(tree: Any) -> Any:
     """The first process' tree of arrays, of the same shapes in all; NumPy arrays."""
     if jax.process_count() == 1:
         return tree
-    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+    # As bytes: what arrives is a sum with the others' zeros, in which -0. would become 0.
+    sent = jax.tree.map(lambda leaf: np.frombuffer(np.asarray(leaf).tobytes(), np.uint8), tree)
+    arrived = multihost_utils.broadcast_one_to_all(sent)
+
+    def read(leaf, like):
+        like = np.asarray(like)
+        return np.frombuffer(np.asarray(leaf).tobytes(), like.dtype).reshape(like.shape)
+
+    return jax.tree.map(read, arrived, tree)
 
 
 def of_any(flag: int) -> int:

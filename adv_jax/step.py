@@ -241,8 +241,9 @@ def layout(num_replicas: int, *, shards: int = 1) -> Layout:
     hosts = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
     most = min(map(len, hosts)) * processes // shards
     if not most:
-        raise ValueError(
-            f"shards is {shards}; allowed are 1 to {jax.device_count()}, the devices here"
+        raise UserError(
+            f"shards is {shards}; allowed are 1 to {min(map(len, hosts)) * processes}, "
+            "the devices here"
         )
     even = [
         n
@@ -251,8 +252,8 @@ def layout(num_replicas: int, *, shards: int = 1) -> Layout:
     ]
     if not even:
         raise UserError(
-            f"replicas x shards are {num_replicas} x {shards}; "
-            f"allowed are multiples of {processes}, the processes"
+            f"replicas x shards are {num_replicas} x {shards}; allowed are multiples of "
+            f"{processes}, the processes, that their {most * shards} devices can share evenly"
         )
     each = max(even) * shards // processes
     return Layout([device for devices in hosts for device in devices[:each]], shards)

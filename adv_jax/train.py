@@ -47,7 +47,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
       workdir: a new directory, or one that holds a run of the same config.
 
     Returns:
-      What result.json holds.
+      What result.json holds; {} in the other processes where the run had finished before.
 
     Raises:
       UserError: a mistake in the config, the data or the workdir, or a loss that is not finite.

@@ -3,12 +3,13 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from adv_jax import attacks, data, evaluate, inputs, train, trained
 from adv_jax.config import ConfigError, replicas
-from adv_jax.data import DataError, preprocessing
+from adv_jax.data import DataError, augmentation, preprocessing
 from adv_jax.evaluate import command
 from adv_jax.preflight import check_fit
 from adv_jax.types import UserError
@@ -287,6 +288,19 @@ def test_training_on_crops_sees_other_inputs_than_their_middle(digits, tmp_path,
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: middle)
     fixed = train.run(document(epochs=4), tmp_path / "fixed")["replicas"]
     assert errors[0]["confidence"] != fixed[0]["confidence"]
+
+
+def test_shards_of_a_batch_are_cropped_apart(tmp_path, monkeypatch):
+    drawn = []
+
+    def random_crop(key, x, shape):
+        jax.debug.callback(lambda key: drawn.append(tuple(key.tolist())), jax.random.key_data(key))
+        return augmentation.center_crop(x, shape)
+
+    monkeypatch.setattr(augmentation, "random_crop", random_crop)
+    shards = {"seeds": 1, "grid": None, "shards": 2}
+    train.run(cropped(epochs=1, replicas=shards), tmp_path / "run")
+    assert len(drawn) == len(set(drawn)) == 2 * 2 * 300 // 50  # shards, "x" and "unlabelled", steps
 
 
 @pytest.mark.parametrize("size", [29, 1000])

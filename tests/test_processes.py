@@ -122,6 +122,9 @@ def test_what_processes_cannot_share_evenly_is_refused_in_one_line(commands, tmp
     for process in start(commands, *argv):
         done = process.finish()
         assert done.status == 1
-        line = "error: replicas x shards are 3 x 1; allowed are multiples of 2, the processes\n"
+        line = (
+            "error: replicas x shards are 3 x 1; allowed are multiples of 2, the processes, that "
+            "their 2 devices can share evenly\n"
+        )
         assert done.err.endswith(line)
     assert not (tmp_path / "run").exists()
