@@ -53,6 +53,7 @@ NETS: dict[str, dict] = {
         "name": "maxout_conv",
         "maps": (48, 48, 24),
         "kernel_sizes": (8, 8, 5),
+        "pads": (0, 3, 3),
         "pieces": (2, 2, 4),
         "pools": (4, 4, 2),
         "dropout": (0.2, 0.5, 0.5, 0.5),
