@@ -122,7 +122,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "learning_rate": {
             "name": "exponential_decay",
             "init_value": rate,
-            "transition_steps": 1,
+            "transition_steps": 1.0,
             "decay_rate": decay,
         },
         "momentum": {
