@@ -75,7 +75,8 @@ _RANGES = {
     "maps": _COUNT,
     "kernel_sizes": _COUNT,
     "pieces": _COUNT,
-    "pools": _COUNT,
+    "pools": _Range(2, whole=True),  # in steps of 2
+    "pads": _COUNT_OR_NONE,
     "learning_rate": _SIZE,
     "momentum": _Range(0, 1),
     "weight_decay": _SIZE,

@@ -65,6 +65,8 @@ _SCHEDULES = SimpleNamespace(
     linear_schedule=optax.linear_schedule,
     piecewise_constant=piecewise_constant,
 )
+# What counts epochs in the schedules, and in the plateau's rule.
+IN_EPOCHS = ("transition_begin", "transition_steps", "boundaries", "patience", "cooldown")
 _PLATEAUS = SimpleNamespace(
     __all__=["reduce_on_plateau"], reduce_on_plateau=optax.contrib.reduce_on_plateau
 )

@@ -132,9 +132,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl of the run in a directory; nothing is locked.
 
     Raises:
-      WorkdirError: a line is damaged.
+      WorkdirError: there is no such file, or a line is damaged.
     """
     file = path / _METRICS
+    if not file.exists():
+        raise WorkdirError(f"{file} is missing; allowed is a run that has logged its epochs")
     return [_parsed(file, line) for line in file.read_bytes().splitlines()]
 
 

@@ -53,6 +53,7 @@ NETS: dict[str, dict] = {
         "name": "maxout_conv",
         "maps": (48, 48, 24),
         "kernel_sizes": (8, 8, 5),
+        "pads": (0, 3, 3),
         "pieces": (2, 2, 4),
         "pools": (4, 4, 2),
         "dropout": (0.2, 0.5, 0.5, 0.5),
@@ -121,7 +122,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "learning_rate": {
             "name": "exponential_decay",
             "init_value": rate,
-            "transition_steps": 1,
+            "transition_steps": 1.0,
             "decay_rate": decay,
         },
         "momentum": {

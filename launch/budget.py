@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax.config import with_values
+from adv_jax.config import leaves, with_values
+from adv_jax.optimizers import IN_EPOCHS
+from adv_jax.report.book import reading
+from adv_jax.types import UserError
 from launch.targets import Run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -15,7 +18,7 @@ class Budget(NamedTuple):
     """A share of what the paper trained.
 
     quick: the config's own quick mode: few epochs on embedded data, where it has such.
-    epochs: share of the config's; its learning rate's schedule is shortened alike.
+    epochs: share of the config's; what counts epochs is shortened alike: patience and schedules.
     seeds: at most; None for all.
     points: of each axis of a grid, the first at most; None for all.
     """
@@ -27,12 +30,13 @@ class Budget(NamedTuple):
     points: int | None = None
 
 
+QUICK, SHORT, PAPER = reading.BUDGETS
 BUDGETS = {
     budget.name: budget
     for budget in (
-        Budget("quick", quick=True, seeds=2, points=2),
-        Budget("short", epochs=0.2, seeds=3),
-        Budget("paper"),
+        Budget(QUICK, quick=True, seeds=2, points=2),
+        Budget(SHORT, epochs=0.2, seeds=3),
+        Budget(PAPER),
     )
 }
 
@@ -62,29 +66,41 @@ def changes(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, Any]
 
 
 def config_of(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, Any]:
-    """The config that is trained."""
+    """The config that is trained.
+
+    Raises:
+      UserError: the run's options are not the config's.
+    """
     return with_values(_made(run, budget), changes(run, budget, data))
 
 
 def _made(run: Run, budget: Budget) -> dict[str, Any]:
     make = runpy.run_path(str(CONFIGS / f"{run.config}.py"))["get_config"]
     mode = options(run, budget)
-    return (make(mode) if mode else make()).to_dict()
+    try:
+        return (make(mode) if mode else make()).to_dict()
+    except ValueError as error:  # The workdir of a source may have a comma.
+        raise UserError(f"configs/{run.config}.py: {error}") from error
 
 
 def _shortened(config: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """Fewer epochs, and a learning rate that falls as much earlier, if it does so by epochs."""
-    epochs = max(1, round(share * config["epochs"]))
-    changed: dict[str, Any] = {"epochs": epochs}
-    if config["patience"]:
-        changed["patience"] = max(1, round(share * config["patience"]))
-    rate = config["optimizer"]["learning_rate"]
+    """Fewer epochs, and as much less of all that counts epochs."""
+    epochs = _part(config["epochs"], share)
     share = epochs / config["epochs"]
-    if isinstance(rate, Mapping) and rate["name"] == "linear_schedule":
-        for name in ("transition_begin", "transition_steps"):
-            changed[f"optimizer.learning_rate.{name}"] = round(rate[name] * share, 6)
-    if isinstance(rate, Mapping) and rate["name"] == "piecewise_constant":
-        changed["optimizer.learning_rate.boundaries"] = tuple(
-            max(1, round(end * share)) for end in rate["boundaries"]
-        )
-    return changed
+    counts = {
+        path: value
+        for path, value in leaves(config)
+        if path == "patience"
+        or (path.startswith("optimizer.") and path.rpartition(".")[2] in IN_EPOCHS)
+    }
+    shortened = {path: _part(count, share) for path, count in counts.items()}
+    return {"epochs": epochs} | {p: new for p, new in shortened.items() if new != counts[p]}
+
+
+def _part(count: Any, share: float) -> Any:
+    """Of a number of epochs; whole ones stay whole, and what is not 0 does not become 0."""
+    if isinstance(count, tuple):
+        return tuple(_part(one, share) for one in count)
+    if isinstance(count, float):
+        return round(share * count, 6)
+    return max(1, round(share * count)) if count else 0

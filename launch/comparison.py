@@ -1,14 +1,15 @@
 """The paper's numbers and ours, side by side, with a verdict on each claim."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adv_jax.report import papers
 from adv_jax.report.statistics import LEVEL, Paired, in_words, paired, spread
 from adv_jax.result import provenance
 from adv_jax.workdir import as_json
-from launch.budget import Budget
+from launch.budget import PAPER, Budget
 from launch.targets import METRICS, Below, Claim, Falling, Lowest, Measure, Row, Target
 from launch.trainings import Training, same_point
 
@@ -88,8 +89,8 @@ def misses(found: Mapping[str, Any]) -> list[str]:
         if row["within"] is False
     ]
     return lines + [
-        f"{found['target']}, {claim['text']}: by {claim['difference']:.4g}, paper {claim['by']:g}, "
-        f"tolerance {claim['tolerance']:g}"
+        f"{found['target']}, {claim['text']}: by {claim['difference']:.3g}, paper "
+        f"{claim['by']:.3g}, tolerance {claim['tolerance']:.3g}"
         for claim in found["claims"]
         if claim.get("within") is False
     ]
@@ -134,7 +135,7 @@ def _claim(
         found = _below(claim, target, values)
     else:
         found = _ordered(claim, needed, values)
-    if budget.name != "paper" and found["verdict"] != NOT_TESTABLE:
+    if budget.name != PAPER and found["verdict"] != NOT_TESTABLE:
         found["why"] = f"only a {budget.name} run, which has {found['verdict']} it: {found['why']}"
         found["verdict"] = NOT_TESTABLE
     return {**said, **found}
@@ -152,24 +153,51 @@ def _below(claim: Below, target: Target, values: Mapping[str, Values]) -> dict[s
     tested = paired(values[claim.higher], values[claim.lower])
     if tested is None:
         return {"verdict": NOT_TESTABLE, "why": "the two share no seed"}
-    paper = _paper_pairs(claim, target)
-    found: dict[str, Any] = {"test": tested._asdict(), "difference": tested.mean}
-    why = f"difference {tested.mean:.3g}; {in_words(tested)}"
-    if paper is not None:
-        found["paper_test"] = paper._asdict()
-        why += f". The paper's own: difference {paper.mean:.3g}; {in_words(paper)}"
-    if claim.by is not None and claim.tolerance is not None:
-        within = abs(tested.mean - claim.by) <= claim.tolerance
-        found |= {"by": claim.by, "tolerance": claim.tolerance, "within": within}
-        verdict = REPRODUCED if within else NOT_REPRODUCED
-        why = f"the paper has {claim.by:g}, allowed are {claim.tolerance:g} more or less; {why}"
-    elif tested.n < 2:
+    # Equal differences have no t statistic: as sure as seeds can be.
+    significant = None if tested.n < 2 else tested.t_p is None or tested.t_p < LEVEL
+    direction = {None: "", True: "significant: ", False: "not significant: "}[significant]
+    size, told = _size(tested.mean, claim, target)
+    if claim.tolerance is not None:
+        verdict = REPRODUCED if size["within"] else NOT_REPRODUCED
+    elif significant is None:
         verdict = NOT_TESTABLE
     else:
-        # Equal differences have no t statistic: as sure as seeds can be.
-        significant = tested.t_p is None or tested.t_p < LEVEL
         verdict = REPRODUCED if significant and tested.mean > 0 else NOT_REPRODUCED
-    return {"verdict": verdict, "why": why, **found}
+    return {
+        "verdict": verdict,
+        "why": f"difference {tested.mean:.3g}; {direction}{in_words(tested)}{told}",
+        "test": tested._asdict(),
+        "difference": tested.mean,
+        "significant": significant,
+        **size,
+    }
+
+
+def _size(found: float, claim: Below, target: Target) -> tuple[dict[str, Any], str]:
+    """The difference that the paper has, and whether ours lies within its spread: fields, words.
+
+    The spread is what the claim allows; else the standard deviation of the paper's differences of
+    runs, where it prints the runs, or of the difference of two runs, where it prints that of each.
+    """
+    entries = _entries(claim, target)
+    pairs = _paper_pairs(*entries)
+    by, tolerance = claim.by, claim.tolerance
+    if by is None and pairs is not None:
+        by, tolerance = pairs.mean, pairs.sd
+    elif by is None:
+        by = _of_both("value", lambda higher, lower: round(higher - lower, 10), *entries)
+        tolerance = _of_both("spread", math.hypot, *entries)
+    if by is None:
+        return {}, ""
+    within = None if tolerance is None else abs(found - by) <= tolerance
+    size: dict[str, Any] = {"by": by, "tolerance": tolerance, "within": within}
+    told = f". The paper's difference is {by:.3g}"
+    if pairs is not None:
+        size["paper_test"] = pairs._asdict()
+        told += f"; {in_words(pairs)}"
+    if within is not None:
+        told += f"; ours is {'within' if within else 'not within'} {tolerance:.3g} of it"
+    return size, told
 
 
 def _ordered(
@@ -192,17 +220,32 @@ def _ordered(
     return {"verdict": REPRODUCED if holds else NOT_REPRODUCED, "why": f"{why} ({seeds})"}
 
 
-def _paper_pairs(claim: Below, target: Target) -> Paired | None:
-    """The same test on the paper's own runs, where it prints them."""
+def _entries(claim: Below, target: Target) -> tuple[papers.Entry, papers.Entry]:
+    """The paper's of the higher and of the lower row; {} where it has none."""
     rows = {row.label: row for row in target.rows}
-    printed = [
-        papers.entry(row.paper).get("per_seed") if row.paper else None
-        for row in (rows[claim.higher], rows[claim.lower])
-    ]
-    if not all(printed):
+    higher, lower = (rows[label].paper for label in (claim.higher, claim.lower))
+    return papers.entry(higher) if higher else {}, papers.entry(lower) if lower else {}
+
+
+def _of_both(
+    field: str,
+    combine: Callable[[float, float], float],
+    higher: papers.Entry,
+    lower: papers.Entry,
+) -> float | None:
+    """What is made of a field of two entries; None: one of them has none."""
+    first, second = higher.get(field), lower.get(field)
+    return None if first is None or second is None else combine(first, second)
+
+
+def _paper_pairs(higher: papers.Entry, lower: papers.Entry) -> Paired | None:
+    """The same test on the paper's own runs, where it prints them."""
+    if "per_seed" not in higher or "per_seed" not in lower:
         return None
-    higher, lower = ({int(seed): v for seed, v in values.items()} for values in printed if values)
-    return paired(higher, lower)
+    first, second = (
+        {int(seed): value for seed, value in entry["per_seed"].items()} for entry in (higher, lower)
+    )
+    return paired(first, second)
 
 
 def _training(

@@ -32,12 +32,12 @@ from adv_jax.signals import Interrupted
 from adv_jax.step import use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import json_bytes, read_json, read_metrics, replace, writing
-from launch.budget import BUDGETS, Budget
+from launch.budget import BUDGETS, PAPER, Budget
 from launch.comparison import document, misses
 from launch.targets import Target, targets
 from launch.trainings import Training, check_alike, cost, finished, plan, state
 
-_BUDGET = flags.DEFINE_enum("budget", "paper", list(BUDGETS), "how much is trained")
+_BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much is trained")
 _CHECK = flags.DEFINE_bool("check", False, "exit with 1 where ours is off by over the tolerance")
 _LIST = flags.DEFINE_bool("list", False, "say what there is, its cost and its state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")

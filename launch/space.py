@@ -57,12 +57,22 @@ def parse_search(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
         else:
             _check_range(where, kind, values)
         _check_values(where, field, values, config)
+        if not RANGES.get(kind, True) and isinstance(dict(leaves(config))[field], int):
+            kinds = " and ".join(name for name, whole in RANGES.items() if whole)
+            raise ConfigError(
+                f"{where} is {domain!r}; allowed are {kinds}, for {field} is a whole number"
+            )
     return {field: tuple(domain) for field, domain in search.items()}
 
 
 def ends(domain: tuple) -> tuple:
     """Values of a range, for a trial run: its ends, or the choices."""
     return domain[1:]
+
+
+def most_epochs(config: Mapping[str, Any], search: Mapping[str, tuple]) -> int:
+    """That a trial of a search may have."""
+    return max(ends(search.get("epochs", ("choice", config["epochs"]))))
 
 
 def traceable(

@@ -97,7 +97,7 @@ def _require_extra() -> None:
 def _check_address(address: str) -> None:
     """Refuses an address where nothing answers, within seconds."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal():
         legal = "allowed is HOST:PORT, as `ray start --head` prints it"
         raise UserError(f"--address is {address!r}; {legal}")
     try:
@@ -115,7 +115,11 @@ def _varied(config: Mapping[str, Any]) -> tuple[dict[str, tuple], bool]:
     if _GRID.value and not _SEARCH.value:
         return space.parse_grid(_GRID.value, config), False
     if _SEARCH.value and not _GRID.value:
-        return space.parse_search(_SEARCH.value, config), True
+        search = space.parse_search(_SEARCH.value, config)
+        most = space.most_epochs(config, search)
+        if (_MIN_EPOCHS.value or 1) > most:
+            raise ConfigError(f"--min_epochs is {_MIN_EPOCHS.value}; allowed are 1 to {most}")
+        return search, True
     raise UserError("--grid and --search: allowed is one of them, and one is needed")
 
 
@@ -173,7 +177,7 @@ def _conclude(files: Workdir, paths: Sequence[Path], fields: list[str]) -> bool:
     """Table, picture and result.json of all trials -> whether one has failed."""
     metric = _METRIC.value
     rows = trials.rows(paths, fields, metric)
-    columns = [*fields, metric, "test_error", "epoch", "status", "trial"]
+    columns = list(dict.fromkeys([*fields, metric, "test_error", "epoch", "status", "trial"]))
     cells = [[_cell(row[column]) for column in columns] for row in rows]
     counts = trials.counts(paths)
     print_table(f"{len(paths)} trials: {counts}; lowest {metric} first", columns, cells)

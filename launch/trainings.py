@@ -15,6 +15,9 @@ from launch.targets import Run, Target
 
 # What may change a result; the others are recorded only.
 VERSIONS = ("adv_jax", "jax", "jaxlib", "flax", "optax")
+# What a comparison reads of a result.json, besides what `check_alike` does, and of its replicas.
+_NEEDED = ("experiment", "data.source", "data.sizes", "evaluation", "seconds", "replicas")
+_OF_REPLICA = ("seed", "overrides", "test_error", "epochs")
 
 
 class Training(NamedTuple):
@@ -57,18 +60,21 @@ def finished(training: Training) -> dict[str, Any] | None:
     """What the training's result.json holds; None: it is not finished.
 
     Raises:
-      UserError: the workdir holds a run of another config, or a result that is not its own.
+      UserError: the workdir holds a run of another config, or a result that is not its own or lacks
+        a field.
     """
     path = training.workdir / "result.json"
     if not has_config(training.workdir, training.config) or not path.exists():
         return None
     result = read_json(path)
+    for name in _NEEDED:
+        _field(path, result, name)
+    for replica in result["replicas"]:
+        for name in _OF_REPLICA:
+            _field(path, replica, name)
     expected = [(replica.seed, replica.overrides) for replica in replicas(training.config)]
-    try:
-        found = [(replica["seed"], replica["overrides"]) for replica in result["replicas"]]
-        named = result["experiment"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the result of a run: {error!r} is missing") from None
+    found = [(replica["seed"], replica["overrides"]) for replica in result["replicas"]]
+    named = result["experiment"]
     if named != training.config["experiment"] or found != expected:
         raise UserError(
             f"{path} is of {named} with {len(found)} replicas, not of the config beside it, "
@@ -85,17 +91,18 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
       more_to_come: the installed versions will train others, and count too.
 
     Raises:
-      UserError: names the two files and what differs.
+      UserError: names the two files and what differs, or a field that is missing.
     """
     known: dict[str, tuple[str, Any]] = {}
     if more_to_come:
         known |= {name: ("installed", provenance()["versions"][name]) for name in VERSIONS}
     for workdir, result in results.items():
-        path = str(workdir / "result.json")
-        facts = {name: result["versions"].get(name) for name in VERSIONS}
-        facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
+        path = workdir / "result.json"
+        facts = {name: _field(path, result, f"versions.{name}") for name in VERSIONS}
+        data_set = f"the data set {_field(path, result, 'data.name')}"
+        facts[data_set] = _field(path, result, "data.sha256")
         for name, value in facts.items():
-            where, other = known.setdefault(name, (path, value))
+            where, other = known.setdefault(name, (str(path), value))
             if value != other:
                 raise UserError(
                     f"{path} was made with {name} {_short(value)}, but {where} has "
@@ -127,6 +134,19 @@ def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:
         math.isclose(value, overrides[path], rel_tol=1e-6, abs_tol=1e-12)
         for path, value in at.items()
     )
+
+
+def _field(path: Path, document: Any, name: str) -> Any:
+    """The value at a.b of a part of a file.
+
+    Raises:
+      UserError: there is none.
+    """
+    for key in name.split("."):
+        if not isinstance(document, Mapping) or key not in document:
+            raise UserError(f"{path} is not the result of a run: {name} is missing")
+        document = document[key]
+    return document
 
 
 def _short(value: Any) -> str:

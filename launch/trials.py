@@ -172,9 +172,10 @@ def _rows_of(path: Path, fields: list[str], metric: str) -> list[dict[str, Any]]
         values = own | replicas(config)[i * seeds].overrides
         row: dict[str, Any] = {"trial": path.name, "status": status(path), "epoch": reached.epoch}
         row |= {field: values[field] for field in fields}
-        row[metric] = float(best.mean()) if np.isfinite(best).all() else None
         errors = [r["test_error"] for r in result["replicas"][chosen]] if result else []
         row["test_error"] = float(np.mean(errors)) if errors else None
+        # After test_error, which it may be too: a trial that was stopped early has no other.
+        row[metric] = float(best.mean()) if np.isfinite(best).all() else None
         found.append(row)
     return found
 

@@ -85,7 +85,7 @@ def run_search(
       num_trials: in all, those included.
       min_epochs: before a trial may be stopped; None: a ninth of all.
     """
-    epochs = max(space.ends(domains.get("epochs", ("", settings.config["epochs"]))))
+    epochs = space.most_epochs(settings.config, domains)
     searcher = OptunaSearch(
         points_to_evaluate=[{f"point/{f}": v for f, v in point.items()} for point in begun],
         # Another one each time, or the points of the first time would be drawn again.
@@ -238,9 +238,10 @@ class Worker(tune.Trainable):
           RuntimeError: a signal has ended it, so that it can go on.
         """
         self._process = None
-        if status < 0 or status > 128:
-            name = signal.Signals(-status if status < 0 else status - 128).name
-            raise RuntimeError(f"{self._path} was ended by {name}")
+        # A shell's 128 + signal, which adv_jax.main gives too; another status above is an error's.
+        signum = -status if status < 0 else status - 128
+        if status < 0 or signum in signal.valid_signals():
+            raise RuntimeError(f"{self._path} was ended by signal {signum}")
         if status and not trials.failure(self._path):
             trials.note_failure(self._path, f"ended with status {status}")
         return self._report(self._progress(), done=True)

@@ -11,8 +11,9 @@ from adv_jax.types import Array
 class ConvNet(Activated):
     """Convolutions that keep the size, a pooling after each stage of them, full layers.
 
-    A pooling takes the largest of 3 x 3 pixels in steps of 2, partial ones at the end: 32 x 32
-    pixels become 16 x 16. Takes f[B, H, W, C].
+    A pooling takes the largest of 3 x 3 pixels in steps of 2 and halves the size, rounded up. Of an
+    even size the last window lacks a row outside the image, so that 32 become 16; of an odd one the
+    first and the last do, so that 7 become 4. Takes f[B, H, W, C].
 
     stages: the maps of each convolution, stage by stage. ((128, 128, 128), (256, 256, 256)) with
       kernel_size 3 is Huang's net, ((96,), (128,), (256,)) with 5 that of Srivastava et al.

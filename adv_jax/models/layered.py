@@ -1,5 +1,6 @@
 """Hidden layers in a row, and a layer of logits: what such nets have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -16,7 +17,7 @@ Extras = dict[str, Array]
 Layer = Callable[[Array], Array]  # f[B, *D] -> f[B, *E]
 
 
-class Layered(nn.Module):
+class Layered(nn.Module, ABC):
     """A net that can be cut above any of its hidden layers, which a subclass says.
 
     num_classes: K.
@@ -30,9 +31,9 @@ class Layered(nn.Module):
     hidden_init: Initializer = fan_in()
     output_init: Initializer = fan_in()
 
+    @abstractmethod
     def _hidden_layers(self) -> list[Layer]:
         """What each hidden layer does to the activations below it."""
-        raise NotImplementedError
 
     def setup(self) -> None:
         self.hidden = self._hidden_layers()

@@ -1,9 +1,9 @@
 """Maxout nets: a unit is the largest of a few linear functions of its input."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from adv_jax.models.convolution import Conv
 from adv_jax.models.layered import Flat, Layer, Layered
@@ -35,38 +35,57 @@ class Maxout(Layered):
 class MaxoutConvNet(Layered):
     """Convolutions of maxout maps, each followed by overlapping max-pooling, then the logits.
 
-    The first convolution keeps to the image, the others keep its size (zeros outside). A pooling
-    goes in steps of 2, and takes what is left at the border: with the numbers below 28 x 28 pixels
-    become 11 x 11, 6 x 6 and 3 x 3. Takes f[B, H, W, C].
+    A pooling goes from the first pixel in steps of 2 until it has met the last: with the numbers
+    below 28 x 28 pixels become 10 x 10, 4 x 4 and 3 x 3. Takes f[B, H, W, C].
 
-    maps, kernel_sizes, pieces, pools: of each layer, the maps, the convolution's weights along an
-      axis, the linear functions of a unit, and the pixels along an axis of which a pooling takes
-      the largest.
+    maps, kernel_sizes, pads, pieces, pools: of each layer, the maps, the convolution's weights
+      along an axis, the zeros on each side of what it takes, the linear functions of a unit, and
+      the pixels along an axis of which a pooling takes the largest, at least 2.
     num_classes, dropout, hidden_init, output_init: as in `layered.Layered`.
 
     Raises:
       ValueError: x is no batch of images; lists of different lengths.
 
-    Source: Goodfellow et al. 2013a, sec. 5.1, the numbers being those of their program for MNIST,
-    which pads the later layers by 3.
+    Source: Goodfellow et al. 2013a, sec. 5.1, the numbers and the pooling being those of their
+    program for MNIST, Pylearn2's mnist.yaml and cuda-convnet.
     """
 
     maps: Sequence[int] = (48, 48, 24)
     kernel_sizes: Sequence[int] = (8, 8, 5)
+    pads: Sequence[int] = (0, 3, 3)
     pieces: Sequence[int] = (2, 2, 4)
     pools: Sequence[int] = (4, 4, 2)
 
     def _hidden_layers(self) -> list[Layer]:
-        def layer(number: int, maps: int, size: int, pieces: int, pool: int) -> Layer:
-            padding = "VALID" if number == 1 else "SAME"
+        def layer(number: int, maps: int, size: int, pad: int, pieces: int, pool: int) -> Layer:
             name = f"hidden{number}"
-            kernel = (size, size)
-            conv = Conv(maps * pieces, kernel, padding, kernel_init=self.hidden_init, name=name)
-            pooled = partial(nn.max_pool, window_shape=(pool, pool), strides=(2, 2), padding="SAME")
-            return lambda h: pooled(_largest(conv(h), pieces))
+            conv = Conv(maps * pieces, (size, size), kernel_init=self.hidden_init, name=name)
+            return lambda h: _pooled(_largest(conv(_framed(h, pad)), pieces), pool)
 
-        lists = zip(self.maps, self.kernel_sizes, self.pieces, self.pools, strict=True)
-        return [layer(number, *of_layer) for number, of_layer in enumerate(lists, start=1)]
+        lists = (self.maps, self.kernel_sizes, self.pads, self.pieces, self.pools)
+        if len({*map(len, lists)}) > 1:
+            found = ", ".join(str(len(entries)) for entries in lists)
+            raise ValueError(
+                f"model.maps, kernel_sizes, pads, pieces and pools have {found} entries; allowed "
+                "are as many of each, one for every layer"
+            )
+        layers = zip(*lists, strict=True)
+        return [layer(number, *of_layer) for number, of_layer in enumerate(layers, start=1)]
+
+
+def _framed(h: Array, width: int) -> Array:
+    """With zeros around: f[B, H, W, C] -> f[B, H + 2 width, W + 2 width, C]."""
+    margin = (width, width)
+    return jnp.pad(h, ((0, 0), margin, margin, (0, 0))) if width else h
+
+
+def _pooled(h: Array, size: int) -> Array:
+    """The largest of size x size pixels in steps of 2, of those inside: f[B, H', W', C].
+
+    H' = ceil((H - size) / 2) + 1, at least 1, likewise W'.
+    """
+    outside = [(0, max(size - n, (n - size) % 2)) for n in h.shape[1:3]]
+    return nn.max_pool(h, (size, size), strides=(2, 2), padding=outside)
 
 
 def _largest(h: Array, pieces: int) -> Array:

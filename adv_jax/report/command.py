@@ -1,7 +1,8 @@
 """Figures of papers by name: each a PNG, and a JSON of the numbers in it.
 
 What a figure draws, the parameters of its function say: `run`, the model of one run; `runs`,
-those of several; `workdirs`, what several runs have left; none of them, nothing that was trained.
+those of several, each of its first seed; `workdirs`, what several runs have left; none of them,
+nothing that was trained.
 """
 
 import inspect
@@ -85,10 +86,23 @@ def _runs(draw: Draw, workdirs: Sequence[str]) -> dict[str, Any]:
     """What a figure takes of the runs."""
     wanted = _parameters(draw)
     if "run" in wanted:
-        return {"run": trained.load(workdirs[0])}
+        return {"run": _first(workdirs[0])}
     if "runs" in wanted:
-        return {"runs": [trained.load(workdir) for workdir in workdirs]}
+        return {"runs": [_first(workdir) for workdir in workdirs]}
     return {"workdirs": workdirs} if "workdirs" in wanted else {}
+
+
+def _first(workdir: str) -> trained.Trained:
+    """The model of a run's first seed.
+
+    Raises:
+      UserError: what `trained.load` refuses; a run over a grid, of which it would be one point.
+    """
+    run = trained.load(workdir)
+    if run.about["overrides"]:
+        fields = ", ".join(run.about["overrides"])
+        raise UserError(f"workdir {workdir} has a grid of {fields}; allowed is a run without")
+    return run
 
 
 def _parameters(draw: Draw) -> Collection[str]:

@@ -1,11 +1,14 @@
 """What the figure of a paper is: the drawing, and in words and numbers what it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+
+# Okabe and Ito's, told apart by the colour-blind: blue, vermilion, green, purple, orange, sky blue.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 class Table(NamedTuple):
@@ -45,6 +48,16 @@ def canvas(
 def rounded(values: ArrayLike) -> Any:
     """Numbers as JSON has them, with six significant digits: a float, or lists of them."""
     return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()
+
+
+def first_layer(params: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """The weights into each unit of the first hidden layer, as images: f[units, H, W].
+
+    Args:
+      params: of an `mlp`, whose weight W[w r + c, i] of unit i stands in row r and column c.
+      shape: (H, W) of its inputs, w = W.
+    """
+    return np.asarray(params["hidden1"]["kernel"], float).T.reshape(-1, *shape)
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Finished runs, as the figures of several papers read them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,23 @@ class Finished:
         return [trained.load(self.path, replica=i) for i in range(len(self.result["replicas"]))]
 
 
-def finished(path: Path) -> Finished:
+def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
     """The run in a directory.
 
+    Args:
+      over: fields that may differ among its replicas besides the seed; others would be drawn as
+        if they were one.
+
     Raises:
-      UserError: there is none, or it is not finished.
+      UserError: there is none, it is not finished, or it has a grid of another field.
     """
     config = read_config(path)
     if not (path / "result.json").exists():
         raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
+    grid = config["replicas"]["grid"] or {}
+    if grid.keys() - over:
+        allowed = f"a grid of {', '.join(over)} alone" if over else "a run without"
+        raise UserError(f"workdir {path} has the grid {grid}; allowed is {allowed}")
     return Finished(path, config, read_json(path / "result.json"))
 
 

@@ -112,8 +112,9 @@ class Below(NamedTuple):
     text: the claim, in our words.
     lower, higher: labels of rows.
     paper: id of the claim, if the paper states it.
-    by: the size that the paper gives, in the rows' unit; then within `tolerance` is reproduced,
-      else a paired t-test with p below .05.
+    by: where the claim is a size, that size in the rows' unit; then within `tolerance` is
+      reproduced, else a paired t-test with p below .05. Whether the difference is of the size that
+      the rows have in the paper is said beside the verdict.
     """
 
     text: str

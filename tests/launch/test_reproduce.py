@@ -1,6 +1,7 @@
 """`python -m launch.reproduce`: what it trains, compares, writes and refuses."""
 
 import csv
+import functools
 import json
 import os
 import re
@@ -154,14 +155,62 @@ def test_the_papers_own_numbers_are_within_and_show_no_gain(tmp_path, never_trai
     assert "not reproduced: adversarial noise lowers the error (difference 0.101" in out
 
 
+def test_a_gain_is_told_by_its_direction_and_by_its_size(tmp_path, never_train):
+    """As printed, the gain of Table 26 is .101 +- .276."""
+
+    def gained(by):
+        def error(replica, eps, *, table):
+            return printed(25)[replica.seed] if table == "25" else printed(25)[replica.seed] - by
+
+        for key, training in plan(
+            targets()["maronas.table26"], PAPER, runs=tmp_path, data={}
+        ).items():
+            finish(training, functools.partial(error, table=key.rpartition("=")[2]))
+        settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}
+        found = reproduce.reproduce(targets()["maronas.table26"], PAPER, **settings)
+        return found["claims"][0], misses(found)
+
+    claim, missed = gained(0.003)  # .3 points: .199 more
+    assert (claim["verdict"], claim["significant"], claim["within"]) == ("reproduced", True, True)
+    assert (claim["by"], claim["tolerance"]) == pytest.approx((0.101, 0.2757), abs=1e-4)
+    assert "difference 0.3; significant: 10 pairs" in claim["why"]
+    assert "The paper's difference is 0.101; 10 pairs, paired t-test p = 0.28" in claim["why"]
+    assert claim["why"].endswith("; ours is within 0.276 of it")
+    claim, missed = gained(0.004)  # .299 more
+    assert (claim["verdict"], claim["significant"], claim["within"]) == ("reproduced", True, False)
+    assert claim["why"].endswith("; ours is not within 0.276 of it")
+    assert missed[-1] == (
+        "maronas.table26, adversarial noise lowers the error: by 0.4, paper 0.101, tolerance 0.276"
+    )
+
+
+def test_a_size_that_is_printed_without_spread_or_with_that_of_each_row(judged):
+    values = {"a": seeds(1, 2, 3), "b": seeds(2.1, 3, 3.9)}
+    of_rows = {"a": "nokland.table3.conv.zca.adversarial", "b": "nokland.table3.conv.zca.backprop"}
+    found = judged(values, Below("", "a", "b"), ids=of_rows)
+    # 14.5 +- .11 and 13.62 +- .14; ours is 1 less.
+    assert found["by"] == pytest.approx(0.88)
+    assert found["tolerance"] == pytest.approx((0.11**2 + 0.14**2) ** 0.5)
+    assert (
+        found["within"] and "The paper's difference is 0.88; ours is within 0.178" in found["why"]
+    )
+    of_rows = {"a": "huang.table1.goodfellow.loss", "b": "huang.table1.lwa.loss"}
+    found = judged(values, Below("", "a", "b"), ids=of_rows)
+    assert found["by"] == pytest.approx(0.137) and found["within"] is None
+    assert found["why"].endswith(". The paper's difference is 0.137")
+    assert "by" not in judged(values, Below("", "a", "b"))
+
+
 @pytest.fixture
 def judged():
-    """Values {label: {seed: error in %}} and a claim -> what the document says of it."""
+    """Values {label: {seed: error in %}} and a claim -> what the document says of it.
 
-    def judge(values, claim, budget=PAPER):
-        target = Target(
-            "maronas.x", "", tuple(Row(v, Run("quickstart", v)) for v in values), (claim,)
-        )
+    ids: of the paper's numbers, by label.
+    """
+
+    def judge(values, claim, budget=PAPER, ids=None):
+        rows = tuple(Row(v, Run("quickstart", v), (ids or {}).get(v)) for v in values)
+        target = Target("maronas.x", "", rows, (claim,))
         results = {
             Run("quickstart", label).key: {
                 "replicas": [
@@ -251,6 +300,18 @@ def test_results_of_other_versions_data_or_configs_are_refused_by_name(tmp_path,
         reproduce.reproduce(target, PAPER, **settings)
     (without.workdir / "result.json").write_text("{}")
     with pytest.raises(UserError, match=f"{name} is not the result of a run"):
+        reproduce.reproduce(target, PAPER, **settings)
+    for field in ("seconds", "data.sizes", "data.sha256", "versions", "versions.jaxlib"):
+        lacking = json.loads(json.dumps(finish(without, error)))
+        *parents, last = field.split(".")
+        del (lacking[parents[0]] if parents else lacking)[last]
+        (without.workdir / "result.json").write_text(json.dumps(lacking))
+        message = f"{name} is not the result of a run: {field}(.adv_jax)? is missing"
+        with pytest.raises(UserError, match=f"^{message}$"):
+            reproduce.reproduce(target, PAPER, **settings)
+    finish(without, error)
+    (without.workdir / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match="metrics.jsonl is missing; allowed is a run that has"):
         reproduce.reproduce(target, PAPER, **settings)
     (without.workdir / "config.json").write_text(json.dumps(with_noise.config))
     with pytest.raises(UserError, match="holds a run of another config: objective.attack"):

@@ -66,6 +66,8 @@ def test_a_bad_grid_is_one_line(config, text, says):
         ("{'epochs': ('randint', 5, 5)}", "is ('randint', 5, 5); allowed are randint, two whole"),
         ("{'epochs': ('randint', 1.5, 5)}", "two whole numbers"),
         ("{'epochs': ('uniform', 1.5, 5)}", "has 1.5; allowed are int, as 10"),
+        ("{'epochs': ('uniform', 1, 5)}", "allowed are randint and lograndint, for epochs is a"),
+        ("{'batch_size': ('loguniform', 10, 50)}", "for batch_size is a whole number"),
         ("{'objective.alpha': ('uniform', .9, .1)}", "the first smaller than the second"),
         ("{'objective.alpha': ('uniform', .1)}", "two numbers"),
         ("{'objective.alpha': ('uniform', .1, 1.5)}", "objective.alpha is 1.5; allowed are"),

@@ -1,14 +1,28 @@
 """Every target fits to the papers' numbers and to the configs, with every budget."""
 
+import re
+
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
 from adv_jax.config import replicas, validate
 from adv_jax.report import papers
+from adv_jax.types import UserError
 from launch.budget import BUDGETS, CONFIGS, changes, config_of, options
 from launch.comparison import metric, ours
-from launch.targets import METRICS, Below, Falling, Lowest, Measure, Row, Run, Target, targets
+from launch.targets import (
+    METRICS,
+    Below,
+    Falling,
+    Lowest,
+    Measure,
+    Row,
+    Run,
+    Target,
+    maronas,
+    targets,
+)
 from launch.trainings import plan, same_point
 
 TARGETS = targets()
@@ -155,6 +169,11 @@ def test_a_measure_may_be_the_mean_of_the_last_epochs():
     assert ours(row, result, lines) == pytest.approx({7: 1.5, 8: 3.5})
 
 
+def test_an_option_that_a_config_has_not_is_one_line():
+    with pytest.raises(UserError, match="configs/huang_mlp_mnist.py: mode has 'b'; allowed are"):
+        config_of(Run("huang_mlp_mnist", "fixed=a,b"), BUDGETS["paper"], {})
+
+
 def test_what_the_budgets_change():
     run = Run("ladder_mnist", "table=13")
     by_name = {name: config_of(run, BUDGETS[name], {}) for name in BUDGETS}
@@ -171,4 +190,55 @@ def test_what_the_budgets_change():
     assert seeds == [10, 3, 2]
     shallow = config_of(Run("shallow_mnist", "model=A"), BUDGETS["short"], {})
     assert (shallow["epochs"], shallow["patience"], shallow["replicas"]["seeds"]) == (300, 20, 1)
-    assert shallow["optimizer"]["momentum"]["transition_steps"] == 9  # its own, not of the epochs
+    assert shallow["optimizer"]["momentum"]["transition_steps"] == 2  # a fifth of 9
+
+
+def test_all_that_counts_epochs_is_shortened_alike():
+    run = Run("goodfellow_mnist", "method=plain")
+    paper, short = (config_of(run, BUDGETS[name], {})["optimizer"] for name in ("paper", "short"))
+
+    def rate(spec, epoch):
+        start, steps, decay = (
+            spec["learning_rate"][k] for k in ("init_value", "transition_steps", "decay_rate")
+        )
+        return start * decay ** (epoch / steps)
+
+    def momentum(spec, epoch):
+        return 0.5 + 0.2 * min(1, epoch / spec["momentum"]["transition_steps"])
+
+    for epoch in (0, 7, 40, 99):
+        assert rate(short, epoch) == pytest.approx(rate(paper, 5 * epoch))
+        assert momentum(short, epoch) == pytest.approx(momentum(paper, 5 * epoch))
+    assert rate(short, 99) < 0.4 * rate(short, 0)  # 1.000004^-247,500 is .37
+    plateau = config_of(Run("backprop_cifar10", "net=fc"), BUDGETS["short"], {})["optimizer"]
+    assert plateau["plateau"]["patience"] == 1  # of 3
+
+
+def test_the_tolerances_of_nokland_are_two_standard_errors():
+    rows = [row for name in ("nokland.table2", "nokland.table3") for row in TARGETS[name].rows]
+    for row in rows:
+        spread = papers.entry(row.paper)["spread"] if row.paper else None
+        # sqrt(2 / 5) is .63, in words 1.3 / 2.
+        expected = spread and pytest.approx(2 * (2 / 5) ** 0.5 * spread, rel=0.04)
+        assert row.tolerance == expected, row.label
+    assert [row.tolerance for row in rows if row.label.endswith("conv, simple, plain")] == [0.195]
+
+
+@pytest.mark.parametrize("table", maronas.TEN_SEEDS)
+def test_the_title_of_a_table_has_the_noise_that_is_trained_and_what_else_is_printed(table):
+    target = TARGETS[f"maronas.table{table}"]
+    objective = config_of(target.rows[0].run, BUDGETS["paper"], {})["objective"]
+    entry = papers.entry(target.rows[0].paper)
+    title = target.title.replace("SGN and norm 4.5e-5", "SGN 4.5e-5 and norm 4.5e-5")
+    for word, field, printed in (
+        ("SGN", "attack", "tau_supervised"),
+        ("norm", "unlabelled_attack", "tau_unsupervised"),
+    ):
+        said = re.search(rf"{word} (\S+)", title.partition(" (caption")[0])
+        assert (said is not None) == (field in objective)
+        if said is None:
+            continue
+        trained = objective[field]["eps"]
+        assert float(said[1]) == trained
+        if trained != pytest.approx(entry[printed]):
+            assert f"(caption: both {entry[printed]:g}".replace("e-05", "e-5") in title

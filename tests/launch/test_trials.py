@@ -90,3 +90,13 @@ def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(
     assert [row["test_error"] for row in rows] == pytest.approx([0.32, 0.42, None, None])
     assert [row["status"] for row in rows] == ["finished"] * 2 + ["failed"] * 2
     assert trials.counts([failed, path]) == "1 finished, 1 failed"
+
+
+def test_a_test_error_that_counts_is_known_of_a_trial_that_was_stopped_too(path):
+    lines = [
+        {"epoch": 1, "replica": i, "test_error": e} for i, e in enumerate((0.5, 0.3, 0.2, 0.4))
+    ]
+    write_lines(path, lines)
+    trials.note_stop(path, 1)
+    found = [row["test_error"] for row in trials.rows([path], ["objective.eps"], "test_error")]
+    assert found == pytest.approx([0.3, 0.4])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adv_jax import models
+from adv_jax.models.layered import Layered
 
 NETS = {
     "mlp": (models.mlp(features=(5, 4), num_classes=3), (6,)),
@@ -80,6 +81,11 @@ def test_dropout_leaves_the_mean_and_drops_the_stated_share_in_training_only(tra
     assert not np.array_equal(h[0], h[1])
     # A value is 2.5 with probability .4, else 0: variance 1.5.
     assert np.all(np.abs(logits - size) < 5 * np.sqrt(1.5 * size))
+
+
+def test_a_net_without_a_word_on_its_hidden_layers_cannot_be_made():
+    with pytest.raises(TypeError, match="abstract"):
+        Layered()
 
 
 def test_a_number_of_rates_that_does_not_fit_the_layers_is_refused():

@@ -1,5 +1,7 @@
 """models.maxout: against loops over units and pieces in float64."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,28 +51,19 @@ def test_the_default_is_the_paper_s_net():
 
 
 def pooled(image, size):
-    """f64[H, W, C] in steps of 2, the zeros of TensorFlow's "SAME" left out of the maximum."""
-    height, width, _ = image.shape
-    out = [-(-height // 2), -(-width // 2)]
-    before = [
-        max(2 * (o - 1) + size - n, 0) // 2 for o, n in zip(out, (height, width), strict=True)
-    ]
+    """f64[H, W, C] in steps of 2 from the first pixel, until a window has the last.
+
+    Pylearn2's pool.py: as many windows as it takes to cover the image, ceil((n - size) / 2) + 1.
+    """
+    starts = [range(0, 2 * (math.ceil((n - size) / 2) + 1), 2) for n in image.shape[:2]]
     return np.array(
-        [
-            [
-                image[
-                    max(2 * i - before[0], 0) : 2 * i - before[0] + size,
-                    max(2 * j - before[1], 0) : 2 * j - before[1] + size,
-                ].max(axis=(0, 1))
-                for j in range(out[1])
-            ]
-            for i in range(out[0])
-        ]
+        [[image[i : i + size, j : j + size].max(axis=(0, 1)) for j in starts[1]] for i in starts[0]]
     )
 
 
 def test_the_convolutional_net_equals_the_numpy_version():
     settings = {"maps": (3, 2), "kernel_sizes": (4, 3), "pieces": (2, 3), "pools": (4, 2)}
+    settings |= {"pads": (0, 2)}
     model = models.maxout_conv(**settings, num_classes=3)
     params = random_params(model, (2, 9, 10, 2))
     x = np.random.default_rng(1).uniform(size=(2, 9, 10, 2)).astype(np.float32)
@@ -80,7 +73,7 @@ def test_the_convolutional_net_equals_the_numpy_version():
         for name, pieces, pool in (("hidden1", 2, 4), ("hidden2", 3, 2)):
             kernel, bias = np.float64(params[name]["kernel"]), np.float64(params[name]["bias"])
             if name == "hidden2":
-                h = np.pad(h, ((1, 1), (1, 1), (0, 0)))
+                h = np.pad(h, ((2, 2), (2, 2), (0, 0)))
             linear = [
                 scipy.signal.correlate(h, kernel[..., o], mode="valid")[..., 0] + bias[o]
                 for o in range(kernel.shape[-1])
@@ -95,18 +88,21 @@ def test_the_convolutional_net_equals_the_numpy_version():
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_images_of_mnist_become_3_x_3():
+def test_images_of_mnist_have_the_sizes_of_pylearn2():
+    # 28 - 8 + 1 = 21 -> ceil(17 / 2) + 1 = 10; 10 + 6 - 8 + 1 = 9 -> ceil(5 / 2) + 1 = 4;
+    # 4 + 6 - 5 + 1 = 6 -> 4 / 2 + 1 = 3.
     apply = models.apply_fn(models.maxout_conv())
     x = jnp.zeros((1, 28, 28, 1))
     variables = jax.eval_shape(lambda: models.init(models.maxout_conv(), jax.random.key(0), x))
     _, extras, _ = jax.eval_shape(apply, variables, x)
     sizes = [extra.shape[1:] for extra in extras.values()]
-    assert sizes == [(11, 11, 48), (6, 6, 48), (3, 3, 24)]
+    assert sizes == [(10, 10, 48), (4, 4, 48), (3, 3, 24)]
 
 
 def test_lists_of_different_lengths_are_refused():
     model = models.maxout_conv(maps=(3, 4))
-    with pytest.raises(ValueError):
+    message = "model.maps, kernel_sizes, pads, pieces and pools have 2, 3, 3, 3, 3 entries; allowed"
+    with pytest.raises(ValueError, match=message):
         models.init(model, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 
 

@@ -175,6 +175,25 @@ def test_charts_have_axes_units_and_legends_and_take_the_pages_colour(made):
         assert "currentColor" in chart and "#000000" not in chart and "viewBox" in chart
 
 
+def test_a_run_of_two_targets_is_drawn_in_each_with_the_curves_of_its_budget(tmp_path):
+    folder = write_results(tmp_path, ("maronas.table17",), "quick")
+    write_results(tmp_path, ("maronas.table18",))
+    path, key = folder / "maronas.table18.json", "ladder_mnist:table=17"
+    document = json.loads(path.read_text())
+    curves = document["trainings"][key]["learning"]
+    curves["valid_error"] = curves["test_error"]
+    path.write_text(json.dumps(document))
+    book.build(folder, tmp_path / "book")
+    text = (tmp_path / "book" / "maronas.html").read_text()
+    quick, paper = (
+        text.partition(f'<section id="maronas-table{n}">')[2].partition("</section>")[0]
+        for n in (17, 18)
+    )
+    assert key in quick and quick.count("Learning curves") == 1
+    assert key in paper and paper.count("Learning curves") == 2
+    assert "valid error" in paper and "valid error" not in quick
+
+
 def test_the_same_results_give_the_same_book(results, made, tmp_path):
     book.build(results, tmp_path)
     for path in made.rglob("*.*"):
@@ -221,7 +240,13 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     with pytest.raises(UserError, match=message) as refused:
         book.build(folder, tmp_path / "book")
     assert "\n" not in str(refused.value)
-    document["paper"] = "nobody"
+    document["budget"] = "shrot"
+    (folder / "maronas.table25.json").write_text(json.dumps(document))
+    with pytest.raises(
+        UserError, match="table25.json is of the budget 'shrot'; allowed are quick, short, paper"
+    ):
+        book.build(folder, tmp_path / "book")
+    document["budget"], document["paper"] = "paper", "nobody"
     (folder / "maronas.table25.json").write_text(json.dumps(document))
     with pytest.raises(
         UserError, match="table25.json is of the paper 'nobody'; allowed are thesis"

@@ -7,12 +7,13 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from adv_jax import train
+from adv_jax import train, trained
 from adv_jax.config import with_values
 from adv_jax.report import command
 from adv_jax.report.drawing import rounded
@@ -142,6 +143,15 @@ def test_mistakes_are_one_line_and_nothing_is_written(arguments, message, tmp_pa
         command.run(**arguments, out=str(tmp_path / "out"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["thesis.fig3.5", "wfg.label_smoothing"])
+def test_one_point_of_a_grid_is_not_drawn_as_a_run(name, monkeypatch, tmp_path):
+    of_a_grid = SimpleNamespace(about={"overrides": {"objective.attack.eps": 0.1}})
+    monkeypatch.setattr(trained, "load", lambda workdir: of_a_grid)
+    message = "workdir here has a grid of objective.attack.eps; allowed is a run without"
+    with pytest.raises(UserError, match=message):
+        command.run([name], workdirs=["here"], out=str(tmp_path))
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

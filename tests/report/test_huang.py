@@ -1,6 +1,7 @@
 """The figures of Huang et al. 2015: a closed form against a search, curves against results."""
 
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adv_jax.config import with_values
 from adv_jax.report import command
-from adv_jax.report.huang import logistic
+from adv_jax.report.huang import curves, logistic
 from adv_jax.types import UserError
 
 SMALL = st.floats(-3, 3)
@@ -68,27 +70,27 @@ def test_proposition_d_minima_are_bounded_and_one_beyond_the_margin_only(appendi
             assert max(one, other) < 10 and one == pytest.approx(other, abs=1e-3)
 
 
-def run_of(path, objective, errors):
-    """A workdir as a finished run leaves it, of two replicas."""
+def run_of(path, method, errors, **changes):
+    """A workdir as a finished run of two replicas leaves it.
+
+    changes: fields of the config {path: value}, with "__" for a dot.
+    """
     path.mkdir()
-    config = {
-        "experiment": "huang_lenet_mnist",
-        "objective": {"name": objective},
-        "model": {"name": "lenet"},
-    }
+    config = runpy.run_path("configs/huang_lenet_mnist.py")["get_config"](f"method={method}")
+    changes = {field.replace("__", "."): value for field, value in changes.items()}
     curve = {"eps": [0.0, 1.5], "error": errors}
     result = {
         "data": {"name": "mnist", "source": "embedded", "sizes": {"test": 1000}},
         "replicas": [{"seed": i, "test_error": e[0]} for i, e in enumerate(errors)],
         "evaluation": dict.fromkeys(("adv_alpha", "adv_loss", "adv_loss_sign"), curve),
     }
-    (path / "config.json").write_text(json.dumps(config))
+    (path / "config.json").write_text(json.dumps(with_values(config.to_dict(), changes)))
     (path / "result.json").write_text(json.dumps(result))
     return str(path)
 
 
 def test_the_curves_are_the_accuracies_of_the_runs(tmp_path):
-    normal = run_of(tmp_path / "normal", "cross_entropy", [[0.02, 0.9], [0.04, 0.8]])
+    normal = run_of(tmp_path / "normal", "normal", [[0.02, 0.9], [0.04, 0.8]])
     lwa = run_of(tmp_path / "lwa", "lwa", [[0.01, 0.1], [0.03, 0.3]])
     out = tmp_path / "out"
     command.run(["huang.fig2"], workdirs=[normal, lwa], out=str(out))
@@ -106,3 +108,51 @@ def test_the_curves_are_the_accuracies_of_the_runs(tmp_path):
     (tmp_path / "lwa" / "result.json").unlink()
     with pytest.raises(UserError, match="lwa has no result.json; allowed is a finished run"):
         command.run(["huang.fig2"], workdirs=[normal, lwa], out=str(out))
+
+
+FGSM = {"name": "fgsm", "norm": "l2"}
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "message"),
+    [
+        ("normal", {"model__name": "mlp"}, "has the model.name 'mlp'; allowed is 'lenet'"),
+        ("normal", {"data__preprocess": ()}, r"has the data.preprocess \(\); allowed is .*256.0"),
+        (
+            "normal",
+            {"evaluation__attacks__adv_loss_sign": {"name": "fgsm", "norm": "linf"}},
+            "has the evaluation.attacks.adv_loss_sign .*; allowed is .*'length': 'l2'",
+        ),
+        (
+            "normal",
+            {"evaluation__attacks__adv_alpha": FGSM},
+            "has the evaluation.attacks.adv_alpha .*; allowed is {'name': 'adv_alpha', ",
+        ),
+        (
+            "lwa",
+            {"objective__attack": {"name": "fgsm", "norm": "linf", "eps": 0.1}},
+            "has the objective.attack {'name': 'fgsm', 'norm': 'linf'}; allowed is .*'l2'",
+        ),
+        (
+            "lwa",
+            {"replicas__grid": {"objective.attack.eps": (1.0, 2.0)}},
+            "has the grid {'objective.attack.eps': .*; allowed is a run without",
+        ),
+    ],
+)
+def test_a_run_of_another_net_or_attack_gets_no_label_of_the_papers(
+    tmp_path, method, changes, message
+):
+    workdirs = [
+        run_of(tmp_path / name, name, [[0.02, 0.9]], **(changes if name == method else {}))
+        for name in ("normal", "lwa")
+    ]
+    with pytest.raises(UserError, match=message) as error:
+        command.run(["huang.fig2"], workdirs=workdirs, out=str(tmp_path / "out"))
+    assert "\n" not in str(error.value) and f"workdir {tmp_path / method} " in str(error.value)
+
+
+def test_the_length_of_training_is_in_the_panel(tmp_path):
+    workdirs = [run_of(tmp_path / name, name, [[0.02, 0.9]]) for name in ("normal", "lwa")]
+    drawn = curves.normal_and_lwa(workdirs)
+    assert [a.get_title() for a in drawn.figure.axes] == ["cross_entropy", "lwa, length 1.2"]

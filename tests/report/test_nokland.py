@@ -145,6 +145,18 @@ def test_fig_3_counts_exact_zeros(workdirs):
     ]
 
 
+def test_fig_3_has_the_activations_below_0_too(workdirs, monkeypatch):
+    values = np.tanh(np.random.default_rng(0).normal(size=(50, 8)))
+    monkeypatch.setattr(hidden, "hidden_layers", lambda model: {"hidden1": values})
+    found = hidden.activations([workdirs["plain"], workdirs["adversarial"]])
+    for axes in found.figure.axes:
+        (outline,) = axes.patches
+        x, share = outline.get_xy().T
+        assert (x.min(), x.max()) == pytest.approx((values.min(), values.max()))
+        # Each of the 60 bins has a left and a right end.
+        assert share.sum() / 2 == pytest.approx(1)
+
+
 def test_transfer_shows_the_first_plain_nets_examples_to_the_others(workdirs):
     found = transfer.transfer([workdirs["adversarial"], workdirs["plain"]]).document
     test = trained.load(workdirs["plain"]).dataset.test
@@ -250,6 +262,28 @@ def test_other_runs_are_refused_in_one_line(workdirs, cifar10, tmp_path):
         with pytest.raises(UserError, match=words) as error:
             draw(given)
         assert "\n" not in str(error.value)
+
+
+def test_replicas_that_stop_early_count_as_long_as_they_train(workdirs, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.json", "result.json"):
+        shutil.copy(f"{workdirs['plain']}/{name}", folder)
+    lines = [
+        line
+        for line in lines_of(workdirs["plain"])
+        if line["replica"] == 0 or line["epoch"] <= EPOCHS - 3
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = curves.errors([str(folder)])
+    (curve,) = found.document["curves"]
+    first, second = (metric(folder, "test_error", i) for i in (0, 1))
+    assert (len(first), len(second)) == (EPOCHS, EPOCHS - 3)
+    both = (first[: EPOCHS - 3] + second) / 2
+    np.testing.assert_allclose(curve["test_error"], [*both, *first[-3:]], rtol=1e-5)
+    assert curve["seeds"] == [2] * (EPOCHS - 3) + [1] * 3
+    (row,) = tables.mnist([str(folder)]).document["rows"]
+    np.testing.assert_allclose(row["errors"], [first[-10:].mean(), second.mean()], rtol=1e-5)
 
 
 def test_an_epoch_without_its_error_is_named(workdirs, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from adv_jax import attacks, data, models, train, trained
 from adv_jax.config import with_values
 from adv_jax.data import Arrays
-from adv_jax.report import command
+from adv_jax.report import command, drawing
 from adv_jax.report.thesis import robustness, runs, samples, sweeps, weights
 from adv_jax.types import UserError
 
@@ -219,7 +219,7 @@ def net():
 
 def test_weight_images_have_the_place_of_their_pixel(net):
     model, params = net
-    units = weights.all_units(params, (H, W))
+    units = drawing.first_layer(params, (H, W))
     patterns = weights.class_patterns(params, (H, W))
     assert units.shape == (14, H, W) and patterns.shape == (5, H, W)
     # A unit's answer to one bright pixel is its weight there, if positive; biases are 0.
@@ -304,6 +304,9 @@ def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_
     a, b, c = (finished(f"model={letter}", (0.1, 0.9)) for letter in "ABC")
     wide = finished("model=B,width=2000", (0.1, 0.9))
     grid = finished("model=B,sweep=eps", (0.1, 0.9))
+    rate = "optimizer.learning_rate"
+    rates = {**config_of("model=B"), "replicas": {"seeds": 1, "grid": {rate: (0.1, 0.2)}}}
+    rates = finished(None, (0.1, 0.9), (0.2, 0.9), config=rates)
     other = finished("model=B", (0.1, 0.9), sha256={"x": "y"})
     cifar = finished("model=B", (0.1, 0.9), name="cifar10")
     deep = finished(None, (0.1, 0.9), config=config_of("quick", "quickstart"))
@@ -325,7 +328,11 @@ def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_
         (robustness.clean_and_adversarial, [a], "hold A: clean of 800 units; fig3.4 draws A:"),
         (robustness.clean_and_adversarial, [a, wide], "B: half adversarial of 2000 units; fig3.4"),
         (robustness.clean_and_adversarial, [a, a], "fig3.4 draws A: clean, B: half adversarial, "),
-        (robustness.clean_and_adversarial, [a, grid], "has the grid .*; fig3.4 draws runs without"),
+        (robustness.clean_and_adversarial, [a, grid], "has the grid .*; allowed is a run without"),
+        (sweeps.widths, [a, grid], f"{grid} has the grid {{'objective.attack.eps': .*; allowed is"),
+        (sweeps.training_eps, [rates], "; allowed is a grid of objective.attack.eps alone"),
+        (weights.class_images, [a, grid], "has the grid .*; allowed is a run without"),
+        (weights.unit_images, [a, rates], "has the grid {'optimizer.learning_rate': "),
         (robustness.with_noisy, [a, b], "fig3.6 draws A: clean, B: half adversarial, C: half noi"),
         (robustness.cifar10, [a, b], f"workdir {a} is on mnist; fig3.10 draws runs on cifar10"),
         (robustness.clean_and_adversarial, [cifar], "is on cifar10; fig3.4 draws runs on mnist"),

@@ -88,11 +88,13 @@ def _paper(
 ) -> bytes:
     comparisons, learning = {}, {}
     for target in chapter.targets:
-        comparisons[target["target"]] = _svg(charts.comparison(target, width=4), target["target"])
-        for key, training in target["trainings"].items():
-            if training["learning"]:
-                name = f"{target['target']} {key}"
-                learning[key] = _svg(charts.learning(training["learning"], width=4), name)
+        name = target["target"]
+        comparisons[name] = _svg(charts.comparison(target, width=4), name)
+        learning[name] = {  # Another target may have the same run with another budget.
+            key: _svg(charts.learning(training["learning"], width=4), f"{name} {key}")
+            for key, training in target["trainings"].items()
+            if training["learning"]
+        }
     # A picture's place in the book is its place in the results.
     shown = {
         path: [picture.relative_to(results).as_posix() for picture in _pictures_of(path)]

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax.report.book.reading import Found
+from adv_jax.report.book.reading import BUDGETS, Found
 from adv_jax.report.papers import Entry, Paper
 from adv_jax.report.statistics import spread
 
-BUDGETS = ("quick", "short", "paper")  # the later decides
 MARKS = {
     "reproduced": "yes",
     "not reproduced": "no",
@@ -261,7 +260,7 @@ def _said(entry: Entry) -> str:
 def _verdict_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Verdict:
     if row["mean"] is None:
         return Verdict("not measured", f"not run with the budget {target['budget']}")
-    if target["budget"] != "paper":
+    if target["budget"] != BUDGETS[-1]:
         return Verdict(f"{target['budget']} run", "other data or fewer epochs: no verdict")
     if row["within"] is None:
         return Verdict("no tolerance")

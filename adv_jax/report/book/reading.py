@@ -9,6 +9,7 @@ from adv_jax.report import papers
 from adv_jax.types import UserError
 from adv_jax.workdir import read_json
 
+BUDGETS = ("quick", "short", "paper")  # of `launch.reproduce`; the later decides
 _TARGET = {"target", "paper", "title", "budget", "rows", "claims", "trainings"}
 _RUN = {"experiment", "data", "replicas", "evaluation", "seconds", "versions"}
 _FIGURE = {"paper", "figure", "caption"}
@@ -52,7 +53,10 @@ def read(folder: str | Path) -> Found:
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
-    """Refuses a result that was compared with other numbers than those packaged here."""
+    """Refuses a result of an unknown budget, or compared with other numbers than are packaged."""
+    if document["budget"] not in BUDGETS:
+        allowed = ", ".join(BUDGETS)
+        raise UserError(f"{path} is of the budget {document['budget']!r}; allowed are {allowed}")
     if document["paper"] not in papers.load():
         allowed = ", ".join(papers.load())
         raise UserError(f"{path} is of the paper {document['paper']!r}; allowed are {allowed}")

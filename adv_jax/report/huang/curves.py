@@ -6,21 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.report.drawing import Drawing, canvas, rounded
-from adv_jax.report.runs import Finished, finished
+from adv_jax.report.drawing import COLORS, Drawing, canvas, rounded
+from adv_jax.report.runs import Finished, check_same_data, finished
 from adv_jax.types import UserError
 
-# Okabe and Ito's colours, told apart by the colour-blind; the lines differ too.
 _STYLES = {
-    "adv_alpha": {"label": "Adv_Alpha", "color": "#0072B2", "linestyle": "-", "marker": "o"},
-    "adv_loss": {"label": "Adv_Loss", "color": "#D55E00", "linestyle": "--", "marker": "s"},
+    "adv_alpha": {"label": "Adv_Alpha", "color": COLORS[0], "linestyle": "-", "marker": "o"},
+    "adv_loss": {"label": "Adv_Loss", "color": COLORS[1], "linestyle": "--", "marker": "s"},
     "adv_loss_sign": {
         "label": "Adv_Loss_Sign",
-        "color": "#009E73",
+        "color": COLORS[2],
         "linestyle": "-.",
         "marker": "^",
     },
 }
+# What those names, the axis and the title stand for.
+_ATTACKS = {
+    "adv_alpha": {"name": "adv_alpha", "norm": "l2"},
+    "adv_loss": {"name": "fgsm", "norm": "l2"},
+    "adv_loss_sign": {"name": "fgsm", "norm": "linf", "length": "l2"},
+}
+_SCALE = ({"name": "pixel_scale", "mean": 0.0, "divisor": 256.0},)
 _TOLD = 1.5  # the length of Tables 1 and 2
 
 
@@ -31,7 +37,7 @@ def normal(workdirs: Sequence[str]) -> Drawing:
       workdirs: of a finished run of huang_lenet_mnist:method=normal.
 
     Raises:
-      UserError: not one finished run of that objective.
+      UserError: not one finished run of that objective, net and attacks.
     """
     return _drawing(workdirs, "Fig. 1", ["cross_entropy"])
 
@@ -43,7 +49,7 @@ def normal_and_lwa(workdirs: Sequence[str]) -> Drawing:
       workdirs: of finished runs of huang_lenet_mnist, method=normal and then method=lwa.
 
     Raises:
-      UserError: not two finished runs of these objectives.
+      UserError: not two finished runs of these objectives, net and attacks, or on other data.
     """
     return _drawing(workdirs, "Fig. 2", ["cross_entropy", "lwa"])
 
@@ -55,9 +61,10 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
         raise UserError(
             f"workdir has runs of {', '.join(found)}; {figure} draws {' and '.join(objectives)}"
         )
+    check_same_data(runs)
     title = f"Huang et al. 2015, {figure}: {_about(runs[0].result)}"
     drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
-    for axes, run, name in zip(panels, runs, found, strict=True):
+    for axes, run in zip(panels, runs, strict=True):
         for attack, style in _STYLES.items():
             curve = run.result["evaluation"][attack]
             accuracy = 1 - np.array(curve["error"])
@@ -65,7 +72,7 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
             low, high = accuracy.min(0), accuracy.max(0)
             axes.fill_between(curve["eps"], low, high, color=style["color"], alpha=0.2)
         label = "l2 length of the perturbation (inputs are bytes / 256)"
-        axes.set(title=name, xlabel=label, ylabel="test accuracy (fraction)", ylim=(0, 1))
+        axes.set(title=_title(run), xlabel=label, ylabel="test accuracy (fraction)", ylim=(0, 1))
         axes.grid(alpha=0.3)
         axes.legend()
     document = {
@@ -90,15 +97,35 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
 
 
 def _tested(path: Path) -> Finished:
-    """A run that was tested under the three attacks.
+    """A run of LeNet on MNIST, normal or by LWA, that was tested under the three attacks.
 
     Raises:
-      UserError: it has not, or is no finished run.
+      UserError: it is another, or is no finished run.
     """
     run = finished(path)
     if missing := _STYLES.keys() - run.result["evaluation"].keys():
         raise UserError(f"workdir {path} was not tested under {', '.join(sorted(missing))}")
+    config, attacks = run.config, run.config["evaluation"]["attacks"]
+    needed = {
+        "model.name": (config["model"]["name"], "lenet"),
+        "data.name": (config["data"]["name"], "mnist"),
+        "data.preprocess": (config["data"].get("preprocess"), _SCALE),
+        **{f"evaluation.attacks.{name}": (attacks.get(name), _ATTACKS[name]) for name in _ATTACKS},
+    }
+    if config["objective"]["name"] == "lwa":
+        of_training = {k: v for k, v in config["objective"]["attack"].items() if k != "eps"}
+        needed["objective.attack"] = (of_training, _ATTACKS["adv_loss"])
+    for field, (found, allowed) in needed.items():
+        if found != allowed:
+            raise UserError(f"workdir {path} has the {field} {found!r}; allowed is {allowed!r}")
     return run
+
+
+def _title(run: Finished) -> str:
+    """How it was trained."""
+    objective = run.config["objective"]
+    size = f", length {objective['attack']['eps']:g}" if "attack" in objective else ""
+    return f"{objective['name']}{size}"
 
 
 def _about(result: dict[str, Any]) -> str:

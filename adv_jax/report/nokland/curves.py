@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.drawing import COLORS, Drawing, canvas, rounded
 from adv_jax.report.nokland.runs import LABELS, read
 
-# Okabe and Ito's colours, told apart by the colour-blind.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = {"train_error": "--", "test_error": "-"}
 
 
@@ -27,14 +25,16 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     )
     curves = []
     for i, run in enumerate(runs):
-        colour, curve = _COLOURS[i % len(_COLOURS)], {}
+        color, curve = COLORS[i % len(COLORS)], {}
         for metric, style in _STYLES.items():
-            values = 100 * np.array(run.by_epoch(metric))
-            epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(0)
+            values = 100 * _side_by_side(run.by_epoch(metric))
+            epochs, mean = np.arange(1, values.shape[1] + 1), np.nanmean(values, axis=0)
+            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
             label = f"{run.net}, {LABELS[run.method]}, {metric.removesuffix('_error')}"
-            axes.plot(epochs, mean, style, color=colour, label=label)
-            axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2)
+            axes.plot(epochs, mean, style, color=color, label=label)
+            axes.fill_between(epochs, low, high, color=color, alpha=0.2)
             curve[metric] = rounded(mean / 100)
+            curve["seeds"] = (~np.isnan(values)).sum(0).tolist()
         curves.append({"net": run.net, "method": run.method, **curve})
     # Logarithmic down to .1 %, linear from there to 0.
     axes.set_yscale("symlog", linthresh=0.1)
@@ -45,9 +45,10 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     caption = (
-        "Error on the clean training set, dashed, and on the test set: the mean over seeds, their "
-        "range shaded. " + " ".join(map(_told, curves)) + " In the paper the training error of "
-        "all three nets goes to 0, of ReLU and logistic ones in about 50 epochs, of tanh later."
+        "Error on the clean training set, dashed, and on the test set: the mean over the seeds "
+        "that train for so long, their range shaded. " + " ".join(map(_told, curves)) + " In the "
+        "paper the training error of all three nets goes to 0, of ReLU and logistic ones in about "
+        "50 epochs, of tanh later."
     )
     document = {
         "caption": caption,
@@ -56,6 +57,14 @@ def errors(workdirs: Sequence[str]) -> Drawing:
         "runs": [run.about() for run in runs],
     }
     return Drawing(figure, document)
+
+
+def _side_by_side(values: Sequence[np.ndarray]) -> np.ndarray:
+    """What replicas measured after each epoch: f[R, epochs], NaN where one had stopped early."""
+    rows = np.full((len(values), max(map(len, values))), np.nan)
+    for row, of_replica in zip(rows, values, strict=True):
+        row[: len(of_replica)] = of_replica
+    return rows
 
 
 def _told(curve: dict) -> str:

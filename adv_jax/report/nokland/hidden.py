@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adv_jax.report.drawing import Drawing, canvas, mosaic, rounded
+from adv_jax.report.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from adv_jax.report.nokland.runs import LABELS, of_each, read
 from adv_jax.trained import Trained
 
@@ -31,7 +31,7 @@ def features(workdirs: Sequence[str]) -> Drawing:
     local, scales = {}, {}
     for axes, (method, run) in zip(panels, runs.items(), strict=True):
         model = run.models()[0]
-        images = filters(model.variables["params"], model.dataset.train.x.shape[1:3])
+        images = first_layer(model.variables["params"], model.dataset.train.x.shape[1:3])
         local[method] = rounded(extent(images))
         scale = scales[method] = rounded(np.quantile(np.abs(images), CUT_OFF))
         sheet = mosaic(images[: SIDE * SIDE], SIDE)
@@ -71,13 +71,13 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     zeros = {method: shares_of_zeros(layers) for method, layers in hidden.items()}
     title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {runs['plain'].data}"
     figure, [panels] = canvas(1, len(runs), title=title, sharex=True, sharey=True)
-    top = max(np.max(layer) for layers in hidden.values() for layer in layers.values())
+    values = np.concatenate([v.ravel() for layers in hidden.values() for v in layers.values()])
+    edges = np.linspace(values.min(), values.max(), 61)
     for axes, (method, layers) in zip(panels, hidden.items(), strict=True):
-        for name, values in layers.items():
-            share = np.full(values.size, 1 / values.size)
+        for name, layer in layers.items():
+            share = np.full(layer.size, 1 / layer.size)
             label = f"{name}: {100 * zeros[method][name]:.1f} % zeros"
-            edges = np.linspace(0, top, 61)
-            axes.hist(values.ravel(), edges, weights=share, histtype="step", label=label)
+            axes.hist(layer.ravel(), edges, weights=share, histtype="step", label=label)
         axes.set_title(f"{LABELS[method]}: {100 * zeros[method]['all']:.1f} % zeros")
         axes.set(xlabel="activation", ylabel="share of the activations", yscale="log")
         axes.legend()
@@ -94,11 +94,6 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         "runs": [run.about() for run in runs.values()],
     }
     return Drawing(figure, document)
-
-
-def filters(params: Mapping, shape: tuple[int, ...]) -> np.ndarray:
-    """The weights into each unit of the first hidden layer, as images: f[units, H, W]."""
-    return np.asarray(params["hidden1"]["kernel"], float).T.reshape(-1, *shape)
 
 
 def extent(images: ArrayLike) -> float:

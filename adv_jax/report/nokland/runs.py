@@ -72,7 +72,8 @@ def read(workdirs: Sequence[str], *, figure: str, experiment: str = "backprop_mn
       experiment: whose runs it has.
 
     Raises:
-      UserError: no finished run, one of another experiment, or runs on data that differ.
+      UserError: no finished run, one with a grid or of another experiment, or runs on data that
+        differ.
     """
     runs = [_read(Path(workdir), figure, experiment) for workdir in workdirs]
     check_same_data(runs)

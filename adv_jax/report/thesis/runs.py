@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adv_jax.report.drawing import COLORS
 from adv_jax.report.runs import Finished, check_same_data, finished
 from adv_jax.types import UserError
 
 LABELS = {"clean": "A: clean", "adversarial": "B: half adversarial", "noisy": "C: half noisy"}
-# Okabe and Ito's colours, told apart by the colour-blind; the lines differ too, A's being dashed
-# and B's plain as in the thesis.
+# A's line is dashed and B's plain, as in the thesis.
 STYLES = {
-    "clean": {"color": "#0072B2", "linestyle": "--", "marker": "o"},
-    "adversarial": {"color": "#D55E00", "linestyle": "-", "marker": "s"},
-    "noisy": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
+    "clean": {"color": COLORS[0], "linestyle": "--", "marker": "o"},
+    "adversarial": {"color": COLORS[1], "linestyle": "-", "marker": "s"},
+    "noisy": {"color": COLORS[2], "linestyle": "-.", "marker": "^"},
 }
 _ATTACKS = {"fgsm": "adversarial", "gaussian_noise": "noisy"}
 
@@ -49,7 +49,12 @@ class Run(Finished):
 
 
 def read(
-    workdirs: Sequence[str], *, figure: str, kinds: Collection[str], data: str = "mnist"
+    workdirs: Sequence[str],
+    *,
+    figure: str,
+    kinds: Collection[str],
+    data: str = "mnist",
+    over: Collection[str] = (),
 ) -> list[Run]:
     """The runs in directories, all of them finished and on the same data.
 
@@ -58,12 +63,13 @@ def read(
       figure: its name, for messages.
       kinds: that it draws.
       data: the name of its data set.
+      over: fields of a grid that it draws.
 
     Raises:
-      UserError: no finished run of such nets, of another kind or data set, or runs on data that
-        differ.
+      UserError: no finished run of such nets, of another kind or data set, with another grid, or
+        runs on data that differ.
     """
-    runs = [_read(Path(workdir)) for workdir in workdirs]
+    runs = [_read(Path(workdir), over) for workdir in workdirs]
     for run in runs:
         if run.kind not in kinds:
             allowed = ", ".join(LABELS[kind] for kind in kinds)
@@ -76,7 +82,7 @@ def read(
 
 
 def of_each(runs: Sequence[Run], kinds: Collection[str], *, figure: str) -> dict[str, Run]:
-    """kind -> its run, in the order of `kinds`; one of each, all of one width, without a grid.
+    """kind -> its run, in the order of `kinds`; one of each, all of one width.
 
     Raises:
       UserError: they are not.
@@ -85,15 +91,11 @@ def of_each(runs: Sequence[Run], kinds: Collection[str], *, figure: str) -> dict
     if sorted(run.kind for run in runs) != sorted(kinds) or len({run.width for run in runs}) > 1:
         allowed = ", ".join(LABELS[kind] for kind in kinds)
         raise UserError(f"workdirs hold {found}; {figure} draws {allowed}, all of one width")
-    for run in runs:
-        if run.config["replicas"]["grid"]:
-            grid = run.config["replicas"]["grid"]
-            raise UserError(f"workdir {run.path} has the grid {grid}; {figure} draws runs without")
     return {kind: next(run for run in runs if run.kind == kind) for kind in kinds}
 
 
-def _read(path: Path) -> Run:
-    run = finished(path)
+def _read(path: Path, over: Collection[str]) -> Run:
+    run = finished(path, over=over)
     model = run.config["model"]
     if model["name"] != "mlp" or len(model["features"]) != 1:
         raise UserError(f"workdir {path} has the model {model}; allowed is an mlp of one layer")

@@ -69,7 +69,7 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: what `runs.read` refuses; runs of several widths.
     """
-    runs = read(workdirs, figure="fig3.3", kinds=("clean", "adversarial"))
+    runs = read(workdirs, figure="fig3.3", kinds=("clean", "adversarial"), over=(_EPS,))
     if len(found := {run.width for run in runs}) > 1:
         raise UserError(f"workdirs hold nets of {sorted(found)} units; fig3.3 draws one width")
     lines = {measure: {"adversarial": _by_eps(runs, measure)} for measure in MEASURES}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adv_jax.report.drawing import Drawing, canvas, mosaic, rounded
+from adv_jax.report.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from adv_jax.report.thesis.runs import LABELS, Run, read
 from adv_jax.types import UserError
 
@@ -92,12 +92,7 @@ def class_patterns(params: Params, shape: tuple[int, int]) -> np.ndarray:
 
 def unit_patterns(params: Params, shape: tuple[int, int]) -> np.ndarray:
     """The columns of W1 for the first units: f[12, H, W], or as many as there are."""
-    return all_units(params, shape)[:NUM_UNITS]
-
-
-def all_units(params: Params, shape: tuple[int, int]) -> np.ndarray:
-    """The columns of W1: f[units, H, W]."""
-    return _kernel(params, "hidden1").T.reshape(-1, *shape)
+    return first_layer(params, shape)[:NUM_UNITS]
 
 
 def grain(images: ArrayLike) -> float:
@@ -168,7 +163,7 @@ def cut_off(images: np.ndarray) -> float:
 
 
 def _grain_shown(params: Params, shape: tuple[int, int]) -> float:
-    units = all_units(params, shape)
+    units = first_layer(params, shape)
     return grain(np.clip(units, -cut_off(units), cut_off(units)))
 
 
