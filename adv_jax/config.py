@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adv_jax import catalogue
 from adv_jax.types import UserError
 
 # What the program passes at run time; a config never sets it.
@@ -233,7 +234,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
     """One line on why a command line with --config=FILE[:mode] could not be read.
 
     Args:
-      argv: the command line.
+      argv: the command line, as `catalogue.located` gives it.
       error: what reading it raised.
     """
     given = _given(argv)
@@ -241,8 +242,8 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         return str(error)
     path, _, mode = given["config"].partition(":")
     if not Path(path).is_file():
-        legal = [str(p) for p in sorted(Path("configs").glob("*.py"))]
-        return _unknown("--config is", path, legal)
+        neighbours = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
+        return _unknown("--config is", path, neighbours or catalogue.names())
     lines = str(error).strip().splitlines()
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]

@@ -1,5 +1,6 @@
-"""The command line: `python -m adv_jax.main --config=configs/X.py[:mode] [--workdir=DIR]`.
+"""The command line: `python -m adv_jax.main --config=NAME[:mode] [--workdir=DIR]`.
 
+NAME is a config that `python -m adv_jax` lists, or the path of a file: configs/X.py.
 Fields are overridden by --config.a.b=value. Without --workdir the run goes to
 runs/<experiment>-<hash of the config>; the same command resumes it. Several processes, each started
 with --coordinator, --num_processes and --process_id, share a run; launch/ has scripts that do.
@@ -14,15 +15,17 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from adv_jax import processes, train
+from adv_jax import __version__, processes, train
+from adv_jax.catalogue import located
 from adv_jax.config import explain_flags, replicas, validate
 from adv_jax.signals import Interrupted
 from adv_jax.step import use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import default_path
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/, and its mode")
+CONFIG = config_flags.DEFINE_config_file("config", help_string="a name or a file, and its mode")
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
+_VERSION = flags.DEFINE_bool("version", False, "print the version, do nothing else")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "of several processes, HOST:PORT of the first; auto: as Slurm says"
 )
@@ -57,10 +60,14 @@ def execute(config: Mapping[str, Any], workdir: Path) -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line; exits with 1 and one line on a mistake."""
+    argv = located(argv)
     try:
         rest = flags.FLAGS(argv)
+        if _VERSION.value:
+            print(f"adv_jax {__version__}")
+            sys.exit()
         if CONFIG.value is None:
-            raise UserError("--config is missing; allowed is a file of configs/")
+            raise UserError("--config is missing; allowed is a file or name: see python -m adv_jax")
         CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.
         return rest
     # A config is a program: whatever it, or an override, raises is the user's to read.

@@ -110,12 +110,15 @@ def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]
 
 
 def provenance() -> dict[str, Any]:
-    """The device, versions of the packages, and the commit (None outside a checkout)."""
+    """The device, versions of the packages, and the commit (None outside of adv_jax's checkout)."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    # Told to look here only: an installed package may lie in a checkout of something else.
+    folder = Path(__file__).parents[1]
+    git = ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}"]
+    describe = [*git, "describe", "--always", "--dirty"]
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
     versions = {"python": platform.python_version(), "adv_jax": __version__, **versions}

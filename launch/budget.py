@@ -2,16 +2,14 @@
 
 import runpy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from adv_jax import catalogue
 from adv_jax.config import leaves, with_values
 from adv_jax.optimizers import IN_EPOCHS
 from adv_jax.report.book import reading
 from adv_jax.types import UserError
 from launch.targets import Run
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 class Budget(NamedTuple):
@@ -75,7 +73,7 @@ def config_of(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, An
 
 
 def _made(run: Run, budget: Budget) -> dict[str, Any]:
-    make = runpy.run_path(str(CONFIGS / f"{run.config}.py"))["get_config"]
+    make = runpy.run_path(str(catalogue.path(run.config)))["get_config"]
     mode = options(run, budget)
     try:
         return (make(mode) if mode else make()).to_dict()

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import config_flags
 
+from adv_jax import catalogue
 from adv_jax.config import (
     ConfigError,
     Replica,
@@ -395,8 +396,15 @@ def test_an_unknown_config_file_is_explained_by_those_there_are(folder, monkeypa
         "configs/quickstart.py; did you mean 'configs/ladder_mnist.py'?"
     )
     assert explained(monkeypatch, "--config=nothing") == (
-        "--config is 'nothing'; allowed are configs/ladder_mnist.py, configs/quickstart.py"
+        f"--config is 'nothing'; allowed are {', '.join(catalogue.names())}"
     )
+
+
+def test_a_name_that_no_config_has_is_explained_by_the_nearest(folder, monkeypatch):
+    for wrong in ("lader_mnist:quick", "ladder_mnist.py", "/nowhere/ladder_mnist.py"):
+        assert explained(monkeypatch, f"--config={wrong}").endswith(
+            f"; allowed are {', '.join(catalogue.names())}; did you mean 'ladder_mnist'?"
+        )
 
 
 @pytest.mark.parametrize(
@@ -432,7 +440,7 @@ def test_a_value_of_the_wrong_type_is_explained_by_its_field(folder, monkeypatch
 
 
 def test_without_a_config_the_error_speaks_for_itself(folder, monkeypatch):
-    missing = UserError("--config is missing; allowed is a file of configs/")
+    missing = UserError("--config is missing; allowed is a file")
     assert explain_flags(["prog", "--workdir=x"], missing) == str(missing)
     message = explained(monkeypatch, "--confg=configs/ladder_mnist.py")
     assert "confg" in message

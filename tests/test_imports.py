@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
-    "main": {"config", "processes", "signals", "step", "train", "workdir"},
+    "__main__": {"catalogue"},
+    "main": {"catalogue", "config", "processes", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.book", "report.command", "step"},
     "report.book": {"report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
@@ -60,7 +61,8 @@ MAY_IMPORT = {
     "data": set(),
     "metrics": set(),
     "checkpoint": set(),
-    "config": set(),
+    "config": {"catalogue"},
+    "catalogue": set(),
     "random": set(),
     "types": set(),
     "adv_jax": set(),  # adv_jax/__init__.py

@@ -21,6 +21,8 @@ import pytest
 from command_line import ROOT, serving
 from PIL import Image
 
+import adv_jax
+
 QUICK = "--config=configs/quickstart.py:quick"
 LADDER = "--config=configs/ladder_mnist.py:quick"
 EPOCHS = 40
@@ -97,7 +99,13 @@ def test_a_real_shell_command_trains_and_a_missing_config_is_one_line(tmp_path):
     assert "epoch 1/1" in done.stdout and (tmp_path / "run" / "result.json").exists()
     missing = call()
     assert missing.returncode == 1
-    assert missing.stderr == "error: --config is missing; allowed is a file of configs/\n"
+    assert missing.stderr == (
+        "error: --config is missing; allowed is a file or name: see python -m adv_jax\n"
+    )
+
+
+def test_the_version_needs_no_config(commands):
+    assert commands.run("--version") == (0, f"adv_jax {adv_jax.__version__}\n", "")
 
 
 def test_config_json_holds_the_config_with_its_overrides(uninterrupted):
@@ -200,15 +208,16 @@ def test_another_config_in_a_workdir_is_refused_with_the_fields_that_differ(
 
 
 def test_without_a_workdir_the_run_goes_to_one_named_by_config_and_hash(commands, tmp_path):
-    configs = tmp_path / "configs"
-    configs.symlink_to(ROOT / "configs")
-    short = [*TINY, "--config.epochs=1"]
+    short = [f"--config={ROOT}/configs/quickstart.py:quick", *TINY[1:], "--config.epochs=1"]
     first = commands.run(*short, cwd=tmp_path)
     (path,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"quickstart-[0-9a-f]{8}", path.name)
     assert first.status == 0 and first.out.startswith(f"workdir runs/{path.name}\n")
-    again = commands.run(*short, cwd=tmp_path)
+    by_name = ["--config=quickstart:quick", *short[1:]]
+    again = commands.run(*by_name, cwd=tmp_path)
     assert again.out.endswith(f"runs/{path.name} holds the finished run\n")
+    separate = commands.run("--config", "quickstart:quick", *short[1:], cwd=tmp_path)
+    assert separate.out == again.out
     other = commands.run(*short, "--config.seed=1", cwd=tmp_path)
     assert other.status == 0 and len(list((tmp_path / "runs").iterdir())) == 2
 
@@ -449,6 +458,9 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         # The file, its mode and its fields.
         (["--config=configs/quickstar.py"], ["quickstar.py", "did you mean", "quickstart.py"]),
         (["--config=configs"], ["--config is 'configs'"]),
+        (["--config=lader_mnist:quick"], ["'lader_mnist'", "did you mean 'ladder_mnist'?"]),
+        (["--config=quickstart:quik"], ["mode is 'quik'; allowed are paper, quick"]),
+        (["--config=quickstart:quick", "--config.epoch=3"], ["did you mean 'epochs'?"]),
         (["--config=configs/quickstart.py:quik"], ["mode is 'quik'; allowed are paper, quick"]),
         (
             ["--config=configs/ladder_mnist.py:quick,labels=7"],

@@ -6,10 +6,11 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from adv_jax import catalogue
 from adv_jax.config import replicas, validate
 from adv_jax.report import papers
 from adv_jax.types import UserError
-from launch.budget import BUDGETS, CONFIGS, changes, config_of, options
+from launch.budget import BUDGETS, changes, config_of, options
 from launch.comparison import metric, ours
 from launch.targets import (
     METRICS,
@@ -137,8 +138,9 @@ def test_every_budget_gives_a_config_that_can_run_and_the_command_gives_the_same
         made = config_of(run, budget, data)
         validate(made)
         mode = options(run, budget)
-        line = ["main", f"--config={CONFIGS}/{run.config}.py{':' if mode else ''}{mode}"]
+        line = ["main", f"--config={run.config}{':' if mode else ''}{mode}"]
         line += [f"--config.{path}={value}" for path, value in changes(run, budget, data).items()]
+        line = catalogue.located(line)
         values = flags.FlagValues()
         flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
         values(line)

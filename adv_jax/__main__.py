@@ -1,0 +1,36 @@
+"""What there is to run: `python -m adv_jax`; `python -m adv_jax --version`."""
+
+import sys
+
+from adv_jax import __version__, catalogue
+
+_HELP = """\
+adv_jax {version}: adversarial perturbations and adversarial training as pure JAX functions
+
+Commands; --help has the flags of each:
+  python -m adv_jax.main      train what a config says: --config=NAME[:MODE] or FILE.py[:MODE]
+  python -m adv_jax.evaluate  attack the models of finished runs: --workdir=RUN
+  python -m adv_jax.report    draw a figure of a paper; make a book of all results
+
+In a clone of the repository:
+  python -m launch.reproduce  train what a table of a paper needs and compare
+  python -m launch.sweep      a grid of, or a search over any field of a config: --config=NAME
+
+Configs; of the modes, paper is the default and quick takes minutes or less:
+{configs}"""
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the help or the version; exits with 1 on any other argument."""
+    if arguments == ["--version"]:
+        print(f"adv_jax {__version__}")
+    elif arguments in ([], ["--help"]):
+        configs = [f"  {name:18} {catalogue.about(name)}" for name in catalogue.names()]
+        print(_HELP.format(version=__version__, configs="\n".join(configs)))
+    else:
+        given = " ".join(arguments)
+        sys.exit(f"error: the arguments are {given!r}; allowed are --help, --version or none")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,118 @@
+"""Settings of Sphinx: `sphinx-build -W -c docs . build/docs`, from the root of the clone.
+
+The source directory is the root, so that the README and the guides are pages where they lie and
+their links hold on the site as in the clone.
+"""
+
+import re
+import textwrap
+
+import adv_jax
+
+project = "adv_jax"
+author = "The adv_jax authors"
+copyright = author
+release = version = adv_jax.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/index"
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "adv_jax/attacks/README.md",
+    "benchmarks/README.md",
+    "launch/README.md",
+    "docs/**.md",
+]
+exclude_patterns = ["**/.*", ".venv", "venv", "build", "dist", "runs", "results", "book"]
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+myst_heading_anchors = 3
+
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Adversarial perturbations and adversarial training as pure JAX functions",
+    "page_width": "70rem",
+    "sidebar_width": "16rem",
+}
+
+_FIELD = re.compile(r"^([a-z_]\w*(?:, \w+)*): ", re.MULTILINE)
+_ALIGNED = re.compile(r"\S+ {2,}\S")
+
+
+def restructured(docstring: str) -> str:
+    r"""A docstring as reStructuredText, in which it looks as it does in the source.
+
+    Stars, bars and trailing underscores mean themselves, `x` is code, and a line for each field of
+    a class stays one. What is indented, or in columns, is shown as it is.
+
+    >>> docstring = "The `x`: f32[B, *D].\n\nlow: bound_ of |x|.\nhigh: the other.\n\n  a   table"
+    >>> print(restructured(docstring + "\n\nReturns:\n  first: x\n  ** 2."))
+    The ``x``: f32[B, \*D].
+    <BLANKLINE>
+    * **low**: bound\_ of \|x\|.
+    * **high**: the other.
+    <BLANKLINE>
+    ::
+    <BLANKLINE>
+          a   table
+    <BLANKLINE>
+    :returns: first: x
+        \*\* 2.
+    """
+    summary, *blocks = docstring.strip("\n").split("\n\n")
+    return "\n\n".join([_inline(summary), *map(_block, blocks)]) + "\n"
+
+
+def _block(block: str) -> str:
+    """A paragraph, a list of fields, a section or what is shown as it is.
+
+    Napoleon, which reads the other sections, would take a return value's first words for its type.
+    """
+    lines = block.split("\n")
+    outer = [line for line in lines if not line.startswith(" ")]
+    if block.startswith(">>>"):
+        return block
+    if outer == ["Returns:"]:
+        value = textwrap.dedent("\n".join(lines[1:]))
+        return ":returns: " + textwrap.indent(_inline(value), "    ").lstrip()
+    if not outer or all(map(_ALIGNED.match, outer)):
+        return "::\n\n" + "\n".join(f"    {line}" for line in lines)
+    if all(map(_FIELD.match, outer)):
+        return _FIELD.sub(r"* **\1**: ", _inline(block))
+    return _inline(block)
+
+
+def _inline(text: str) -> str:
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(f"`{part}`" if part.startswith("`") else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    """A star that stands alone, as in a list or a product, needs no escape."""
+    return re.sub(r"\\|\||\*(?!\s)|(?<=\S)\*|(?<=\w)_(?!\w)", r"\\\g<0>", text)
+
+
+def setup(app):
+    """Docstrings are rewritten before Napoleon reads their sections."""
+
+    def rewrite(app, what, name, obj, options, lines):
+        lines[:] = restructured("\n".join(lines)).split("\n")
+
+    def shorten(app, what, name, obj, options, signature, returned):
+        """Without what Flax adds to each module, and without the addresses of functions."""
+        if signature:
+            signature = re.sub(r", parent: .*", ")", signature)
+            signature = re.sub(r"<function .+?>(?=[,)])", "...", signature)
+        return signature, returned
+
+    def skip(app, what, name, obj, skip, options):
+        """Fields of named tuples have docstrings that say nothing."""
+        return str(getattr(obj, "__doc__", "")).startswith("Alias for field number") or None
+
+    app.connect("autodoc-process-docstring", rewrite, priority=400)
+    app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-skip-member", skip)

@@ -1,0 +1,68 @@
+"""The pages under docs/: complete, and in step with the code."""
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROW = re.compile(r"\| `([\w.-]+)` \| ([\w, ]+) \| [^|]+ \| ([^|]+) \| [^|]+ \|")
+# How a package says it that does not use the name of the licence in the table.
+IN_WORDS = {"PSF": "Python Software Foundation"}
+COMMANDS = {"__init__", "__main__", "main"}
+
+
+def page():
+    """(dependency, where, licence) of every row of docs/dependencies.md."""
+    rows = (ROOT / "docs" / "dependencies.md").read_text().splitlines()
+    return [(m[1], m[2].split(", "), m[3]) for m in map(ROW.fullmatch, rows) if m]
+
+
+def declared():
+    """{where: names} of pyproject.toml."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = document["project"]
+    lists = {"core": project["dependencies"], "build": document["build-system"]["requires"]}
+    lists |= project["optional-dependencies"]
+    return {
+        where: {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+        for where, requirements in lists.items()
+    }
+
+
+def said(name):
+    """All that an installed package says of its licence."""
+    metadata = importlib.metadata.metadata(name)
+    fields = [metadata.get("License-Expression", ""), metadata.get("License", "")]
+    classifiers = metadata.get_all("Classifier", [])
+    return " ".join(fields + [c for c in classifiers if c.startswith("License")])
+
+
+def test_every_dependency_has_its_row_and_no_other_has():
+    found = {}
+    for name, where, _ in page():
+        for place in where:
+            found.setdefault(place, []).append(name)
+    assert {place: sorted(names) for place, names in found.items()} == {
+        place: sorted(names) for place, names in declared().items()
+    }
+
+
+def test_licences_are_those_that_the_installed_packages_name():
+    wrong = {}
+    for name, _, licence in page():
+        try:
+            text = said(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        family = re.match("[A-Z]+", licence, re.IGNORECASE)[0]
+        if IN_WORDS.get(family, family) not in text:
+            wrong[name] = text
+    assert wrong == {}
+
+
+def test_every_room_is_in_the_reference():
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    shown = set(re.findall(r"automodule:: adv_jax\.(\w+)", pages))
+    rooms = {path.stem for path in (ROOT / "adv_jax").iterdir() if path.suffix in (".py", "")}
+    assert shown == rooms - COMMANDS - {"__pycache__"}

@@ -1,0 +1,137 @@
+"""What others install: wheel and sdist, in an environment that has nothing else, and the site."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import adv_jax
+
+ROOT = Path(__file__).parents[1]
+VERSION = adv_jax.__version__
+TINY = ["--config.model.features=(8,)", "--config.epochs=1", "--config.evaluation.eps=(0.0, 0.1)"]
+
+# Two to four minutes in all, most of them pip's, which needs a package index.
+pytestmark = pytest.mark.slow
+
+
+def call(*command, folder, **more):
+    """Runs a command where nothing of this environment or clone is seen."""
+    hidden = {"PYTHONPATH", "VIRTUAL_ENV", "XLA_FLAGS"}
+    env = {key: value for key, value in os.environ.items() if key not in hidden} | more
+    line = [str(part) for part in command]
+    return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def environment(folder, *packages):
+    """A new virtual environment with packages -> its python."""
+    python = folder / "venv" / "bin" / "python"
+    for command in (
+        [sys.executable, "-m", "venv", folder / "venv"],
+        [python, "-m", "pip", "install", "--quiet", *packages],
+    ):
+        done = call(*command, folder=folder)
+        assert done.returncode == 0, done.stderr
+    return python
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """(wheel, sdist), the wheel being built from the sdist."""
+    folder = tmp_path_factory.mktemp("release")
+    python = environment(folder, "build")
+    done = call(python, "-m", "build", "--outdir", folder / "dist", ROOT, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,), (sdist,) = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
+    return wheel, sdist
+
+
+@pytest.fixture(scope="module")
+def python(release, tmp_path_factory):
+    """The python of an environment in which the wheel is installed, with the extra docs."""
+    return environment(tmp_path_factory.mktemp("installed"), f"{release[0]}[docs]")
+
+
+@pytest.fixture
+def run(python, tmp_path):
+    """Calls `python -m` with arguments in an empty folder."""
+    return lambda *arguments: call(python, "-m", *arguments, folder=tmp_path)
+
+
+def sources(folder):
+    """The files of a folder of the clone, as in the wheel."""
+    paths = (path for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(ROOT)) for path in paths if "__pycache__" not in path.parts}
+
+
+def test_the_wheel_has_the_package_its_configs_and_nothing_else(release):
+    wheel, _ = release
+    assert wheel.name == f"adv_jax-{VERSION}-py3-none-any.whl"
+    about = f"adv_jax-{VERSION}.dist-info/"
+    files = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith(about)}
+    configs = {f"adv_jax/{name}" for name in sources("configs")}
+    assert files == sources("adv_jax") | configs
+    assert "adv_jax/py.typed" in files and "adv_jax/configs/quickstart.py" in files
+
+
+def test_the_sdist_has_what_is_needed_to_test_and_to_document_it(release):
+    _, sdist = release
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folders = ("adv_jax", "configs", "docs", "launch", "tests")
+    wanted = set().union(*(sources(folder) for folder in folders))
+    assert wanted | {"LICENSE", "README.md", "pyproject.toml"} <= names
+
+
+def test_the_package_that_is_installed_is_the_wheels_and_no_other_name_comes_with_it(python):
+    names = ("configs", "launch", "tests", "benchmarks")
+    code = "import adv_jax, importlib.util as u; print(adv_jax.__file__, *map(u.find_spec, {}))"
+    done = call(python, "-c", code.format(names), folder=python.parent)
+    path, *others = done.stdout.split()
+    assert Path(path).is_relative_to(python.parents[1]) and others == ["None"] * len(names)
+
+
+def test_help_and_version(run):
+    done = run("adv_jax")
+    assert done.returncode == 0
+    for config in (ROOT / "configs").glob("*.py"):
+        assert f"\n  {config.stem} " in done.stdout
+    for module in ("adv_jax", "adv_jax.main"):
+        done = run(module, "--version")
+        assert (done.returncode, done.stdout) == (0, f"adv_jax {VERSION}\n")
+
+
+def test_a_packaged_config_trains_and_is_evaluated(run, tmp_path):
+    done = run("adv_jax.main", "--config=quickstart:quick", *TINY)
+    assert (done.returncode, done.stderr) == (0, "")
+    (workdir,) = (tmp_path / "runs").iterdir()
+    assert workdir.name.startswith("quickstart-")
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["versions"]["adv_jax"] == VERSION and result["git"] is None
+    done = run("adv_jax.evaluate", f"--workdir={workdir}", "--attacks=fgsm", "--eps=0,.1")
+    assert done.returncode == 0, done.stderr
+    assert (workdir / "evaluation").is_dir()
+
+
+def test_an_unknown_config_is_one_line_with_the_nearest_name(run, tmp_path):
+    done = run("adv_jax.main", "--config=quikstart:quick")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: --config is 'quikstart'; allowed are ")
+    assert done.stderr.endswith("did you mean 'quickstart'?\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_site_is_built_without_a_warning_and_without_a_network(python, tmp_path):
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    command = ["-m", "sphinx", "-W", "--keep-going", "-c", "docs", ".", tmp_path / "site"]
+    done = call(python, *command, folder=ROOT, **nowhere)
+    assert done.returncode == 0, done.stderr
+    for page in ("docs/index", "docs/tutorial", "docs/api/attacks", "README", "launch/README"):
+        assert (tmp_path / "site" / f"{page}.html").exists()
+    attacks = (tmp_path / "site" / "docs" / "api" / "attacks.html").read_text()
+    assert "adv_jax.attacks.pgd" in attacks and "f32[B, *D]" in attacks
