@@ -110,9 +110,11 @@ def rescaled(r: jax.Array, norm: str | float) -> jax.Array:
     >>> rescaled(jnp.array([[1., -1., 1., 1.]]), "l2")
     Array([[ 0.5, -0.5,  0.5,  0.5]], dtype=float32)
     """
-    rows = _rows(r)
-    length = _length(rows, canonical(norm))
-    return (rows / jnp.where(length == 0, 1, length)).reshape(jnp.shape(r))
+    kind, rows = canonical(norm), _rows(r)
+    zero = (rows == 0).all(axis=1, keepdims=True)
+    # A length of 0 has no derivative, which would be a NaN even where it is not chosen.
+    some = jnp.where(zero, 1, rows)
+    return jnp.where(zero, 0, some / _length(some, kind)).reshape(jnp.shape(r))
 
 
 def project(r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float) -> jax.Array:
