@@ -110,9 +110,11 @@ def rescaled(r: jax.Array, norm: str | float) -> jax.Array:
     >>> rescaled(jnp.array([[1., -1., 1., 1.]]), "l2")
     Array([[ 0.5, -0.5,  0.5,  0.5]], dtype=float32)
     """
-    rows = _rows(r)
-    length = _length(rows, canonical(norm))
-    return (rows / jnp.where(length == 0, 1, length)).reshape(jnp.shape(r))
+    kind, rows = canonical(norm), _rows(r)
+    zero = (rows == 0).all(axis=1, keepdims=True)
+    # A length of 0 has no derivative, which would be a NaN even where it is not chosen.
+    some = jnp.where(zero, 1, rows)
+    return jnp.where(zero, 0, some / _length(some, kind)).reshape(jnp.shape(r))
 
 
 def project(r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float) -> jax.Array:
@@ -184,14 +186,18 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
 
     Raises:
       ValueError: `value`, called `name`, has another shape or, where its numbers are known and
-        not traced, is negative or NaN.
+        not traced, is negative, NaN or more than the dtype holds.
 
     >>> per_row("eps", [.1, .2], jnp.zeros((2, 28, 28))).shape
     (2, 1, 1)
     """
-    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) >= 0):
-        raise ValueError(f"{name} must be >= 0, got {value}")
-    scale = jnp.asarray(value, working_dtype(like.dtype))
+    dtype = working_dtype(like.dtype)
+    if not isinstance(value, jax.core.Tracer):
+        if not np.all(np.asarray(value) >= 0):
+            raise ValueError(f"{name} must be >= 0, got {value}")
+        if not np.all(np.asarray(value) <= jnp.finfo(dtype).max):
+            raise ValueError(f"{name} must be a finite {dtype.name}, got {value}")
+    scale = jnp.asarray(value, dtype)
     rows, *rest = scale.shape or (1,)
     if rows not in (1, like.shape[0]) or not set(rest) <= {1}:
         raise ValueError(

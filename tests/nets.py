@@ -36,21 +36,33 @@ def digits():
 
 @functools.cache
 def trained(name):
+    return fit(models.mlp(features=(100,)), attack=TRAINING_ATTACKS[name])
+
+
+def fit(model, *, attack=None, alpha=0.5, epochs=EPOCHS):
+    """A Net of any module (x f32[B, 784], *, train) -> (logits, extras).
+
+    attack: trained on alpha of the clean loss and the rest of that under attack; None: clean.
+    """
     x, y = data.load("mnist", source="embedded", dir="").train
     x, y = jnp.asarray(x).reshape(len(y), -1), jnp.asarray(y)
-    model = models.mlp(features=(100,))
     apply = models.apply_fn(model)
     objective = partial(objectives.cross_entropy, apply)
-    if attack := TRAINING_ATTACKS[name]:
-        objective = partial(objectives.adversarial_mix, apply, attack=attack)
+    if attack:
+        objective = partial(objectives.adversarial_mix, apply, attack=attack, alpha=alpha)
     optimizer = optax.adam(2e-3)
     state = init_state(models.init(model, jax.random.key(0), x[:2]), optimizer, seed=0)
     steps = jax.jit(over_steps(make_step(objective, optimizer)))
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         order = jax.random.permutation(jax.random.key(epoch), len(y)).reshape(-1, BATCH)
         state, _ = steps(state, {"x": x[order], "y": y[order], "unlabelled": x[order]})
     variables = state.variables
-    return Net(variables["params"], lambda x: apply(variables, x).logits)
+    return Net(variables["params"], partial(logits_of, apply, variables))
+
+
+def logits_of(apply, variables, x, **options):
+    """Of a model as `models.apply_fn` gives it; options: `train` and `key`."""
+    return apply(variables, x, **options).logits
 
 
 def accuracy(logits_fn, x, y):

@@ -288,3 +288,18 @@ def test_bad_scales_and_keys_are_refused_in_words():
         norms.sample(None, r, 0.1, "l2")
     with pytest.raises(ValueError, match=r"B = 3, got \(2,\)"):
         norms.sample(jax.random.split(jax.random.key(0), 2), r, 0.1, "l2")
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_zero_row_has_a_zero_derivative_and_spoils_no_other(kind):
+    r = jnp.array([[0.0, 0.0], [3.0, -1.0], [0.0, 2.0]])
+    weights = jnp.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
+
+    def total(r):
+        return (weights * norms.rescaled(r, kind)).sum()
+
+    gradient = jax.grad(total)(r)
+    np.testing.assert_array_equal(gradient[0], 0)
+    step = 1e-2 * jnp.eye(6).reshape(6, 3, 2)
+    differences = jax.vmap(lambda s: (total(r + s) - total(r - s)) / 2e-2)(step).reshape(3, 2)
+    np.testing.assert_allclose(gradient[1], differences[1], atol=1e-3)

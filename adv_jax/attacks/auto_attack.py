@@ -97,8 +97,9 @@ def auto_attack(
     """
     check_counts(num_steps=num_steps, num_targets=num_targets)
     check_counts(num_queries=num_queries, block_size=block_size)
-    kind, keys = linf_or_l2(norm), norms.row_keys(key, jnp.shape(x)[0])
+    kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds)
+    keys = norms.row_keys(key, x.shape[0])
     eps = radius(eps, x, kind, bounds)
     eps = jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:]))
     y = classes(labels_at(logits_fn, x, y))

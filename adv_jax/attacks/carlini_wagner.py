@@ -9,6 +9,7 @@ from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
     check_counts,
+    check_finite,
     checked,
     checked_logits,
     labels_at,
@@ -62,7 +63,7 @@ def carlini_wagner(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: bounds=None; num_steps or search_steps below 1; and as `fgsm`.
+      ValueError: bounds=None or infinite; num_steps or search_steps below 1; and as `fgsm`.
 
     Source: Carlini & Wagner 2017, sec. V-A, V-B and VI-A, loss f_6; the numbers of steps and the
     search from their public program, but without its early stop, which looks at a whole batch.
@@ -79,6 +80,7 @@ def carlini_wagner(
         raise ValueError("bounds=(lo, hi) are required by carlini_wagner, got None")
     check_counts(num_steps=num_steps)
     x = checked(logits_fn, x, y, bounds)
+    check_finite(bounds=bounds)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1

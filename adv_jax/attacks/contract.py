@@ -1,6 +1,6 @@
 """What every attack promises, written once: its inputs, its gradient, its last operation.
 
-The promises are tested for all attacks from one table in tests/attacks/test_contract.py.
+The promises are tested for all attacks from one table, tests/attack_table.py.
 
 Arguments with known values are checked and refused in words. Inside jit, vmap or grad there are
 only shapes to check, and a checked call costs nothing there.
@@ -46,8 +46,9 @@ def as_batch(x: Array, bounds: Bounds | None = None) -> Array:
         raise ValueError(f"x must be a batch f32[B, *D] of floats, got {describe(x)}")
     if x.shape[0] == 0:
         raise ValueError(f"x must have at least one row, got {describe(x)}")
-    if bounds is not None and not bounds[0] < bounds[1]:
-        raise ValueError(f"bounds must be (lo, hi) with lo < hi, got {bounds}")
+    if x.size == 0:
+        raise ValueError(f"x must have at least one number a row, got {describe(x)}")
+    check_bounds(bounds)
     if is_known(x):
         _check_values(np.asarray(x, np.float64), x.dtype, bounds)
     return jax.lax.stop_gradient(x)
@@ -94,6 +95,16 @@ def radius(
     return per_row
 
 
+def check_bounds(bounds: Bounds | None) -> None:
+    """Refuses what is no interval.
+
+    Raises:
+      ValueError: neither None nor two numbers, the first the lower.
+    """
+    if bounds is not None and not (np.shape(bounds) == (2,) and bounds[0] < bounds[1]):
+        raise ValueError(f"bounds must be (lo, hi) with lo < hi, got {bounds}")
+
+
 def check_counts(**counts: int) -> None:
     """Refuses a number of steps, restarts, ... below 1.
 
@@ -103,6 +114,17 @@ def check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+
+
+def check_finite(**numbers: Any) -> None:
+    """Refuses settings that are known to be NaN or infinite.
+
+    Raises:
+      ValueError: names it.
+    """
+    for name, number in numbers.items():
+        if is_known(number) and not np.isfinite(number).all():
+            raise ValueError(f"{name} must be finite, got {number}")
 
 
 def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool = False) -> Array:
@@ -226,6 +248,7 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     dtype = jnp.finfo(x.dtype)
     # Explicit, since XLA may drop a cast to bfloat16 and back.
     far = jax.lax.reduce_precision(near + r, dtype.nexp, dtype.nmant)
+    far = jnp.clip(far, float(dtype.min), float(dtype.max))  # The sum may overflow.
     overshoots = jnp.abs(far - near) > jnp.abs(r)
     x_adv = far.astype(x.dtype)
     x_adv = jnp.where(overshoots, jnp.nextafter(x_adv, x), x_adv)
@@ -238,7 +261,7 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
     """Logits f[B, K] as float32.
 
     Raises:
-      ValueError: something else than one array f[B, K].
+      ValueError: something else than one array f[B, K], or a single class.
     """
     if not isinstance(logits, jax.Array):
         kind = type(logits).__name__
@@ -246,6 +269,11 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
     if logits.ndim != 2 or logits.shape[0] != batch:
         raise ValueError(
             f"logits_fn must return logits f32[B, K] with B = {batch}, got {describe(logits)}"
+        )
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f"logits_fn must return logits of 2 classes or more, got {describe(logits)}; those of "
+            "one logistic output z are [0, z]"
         )
     return logits.astype(norms.working_dtype(logits.dtype))
 
@@ -265,10 +293,13 @@ def checked_labels(y: Array, logits: Array) -> Array:
             f"got {describe(y)}"
         )
     if is_known(y):
-        values, highest = np.asarray(y, np.float64), count - 1 if integers else np.inf
+        highest = count - 1 if integers else np.finfo(np.float64).max
+        values = np.asarray(y, np.float64)
         bad = values[~((values >= 0) & (values <= highest))]
         if bad.size:
-            allowed = f"classes from 0 to {count - 1}" if integers else "weights of at least 0"
+            allowed = (
+                f"classes from 0 to {count - 1}" if integers else "finite weights of at least 0"
+            )
             raise ValueError(f"y has {bad[0]:g}; allowed are {allowed}")
     return y
 

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     check_counts,
+    check_finite,
     checked,
     choose,
     inside,
@@ -82,6 +83,7 @@ def deepfool(
     """
     del key
     check_counts(num_steps=num_steps)
+    check_finite(overshoot=overshoot)
     x = checked(logits_fn, x, y, bounds)
     size = None if eps is None else radius(eps, x, norm, bounds)
     y = labels_at(logits_fn, x, y)

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     check_counts,
+    check_finite,
     checked,
     checked_logits,
     choose,
@@ -105,6 +106,7 @@ def fab(
     """
     targets = 1 if num_targets is None else num_targets
     check_counts(num_steps=num_steps, restarts=restarts, num_targets=targets)
+    check_finite(alpha_max=alpha_max, eta=eta, beta=beta)
     if restarts > 1 and key is None:
         raise ValueError(f"restarts={restarts} needs a key")
     kind = linf_or_l2(norm)

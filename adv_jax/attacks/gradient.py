@@ -1,6 +1,7 @@
 """One step along the gradient of the loss by the input: one forward and one backward pass."""
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
@@ -107,6 +108,8 @@ def raw_gradient(
     x = checked(logits_fn, x, y, bounds)
     gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
     r = norms.per_row("tau", tau, x) * gradient
+    limits = jnp.finfo(r.dtype)
+    r = jnp.clip(r, limits.min, limits.max)  # Infinite, it would have no difference from itself.
     return _perturbed(x, r, bounds, constant=constant)
 
 

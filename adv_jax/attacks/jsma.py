@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.contract import (
+    check_finite,
     checked,
     checked_labels,
     classes,
@@ -81,6 +82,7 @@ def jsma(
     Array([[0., 1., 1., 1.]], dtype=float32)
     """
     del key
+    check_finite(theta=theta)
     x = checked(logits_fn, x, y, bounds)
     batch, dtype = x.shape[0], norms.working_dtype(x.dtype)
     theta = jnp.asarray(theta, dtype)

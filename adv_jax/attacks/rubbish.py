@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from adv_jax.attacks.contract import check_bounds
 from adv_jax.attacks.noise import gaussian_noise
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
@@ -44,5 +45,6 @@ def rubbish(
     >>> round(float(noise.mean()), 1), round(float(noise.std()), 1)
     (0.0, 1.0)
     """
+    check_bounds(bounds)
     noise = gaussian_noise(logits_fn, jnp.zeros_like(x), y, std=std, key=key)
     return noise if bounds is None else jnp.clip(noise, *bounds)

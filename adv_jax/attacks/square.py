@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     check_counts,
+    check_finite,
     checked,
     checked_logits,
     choose,
@@ -80,8 +81,10 @@ def square(
     Array([[0.4, 0.4]], dtype=float32)
     """
     check_counts(num_queries=num_queries)
-    kind, keys = linf_or_l2(norm), norms.row_keys(key, jnp.shape(x)[0])
+    check_finite(p_init=p_init)
+    kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds)
+    keys = norms.row_keys(key, x.shape[0])
     eps = radius(eps, x, kind, bounds)
     y = classes(labels_at(logits_fn, x, y))
     at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)

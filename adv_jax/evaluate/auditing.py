@@ -1,25 +1,28 @@
 """The self-audit of an evaluation: signs that it says less about the model than it seems to.
 
 Sources: Carlini et al. 2019, On Evaluating Adversarial Robustness, sec. 3 and 5; Athalye, Carlini
-& Wagner 2018, Obfuscated Gradients, sec. 3.1.
+& Wagner 2018, Obfuscated Gradients, sec. 3.1 and 4; Kurakin, Goodfellow & Bengio 2017, Adversarial
+Machine Learning at Scale (label leaking). docs/reliability.md: which broken defences it finds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks.contract import loss_gradient
 from adv_jax.evaluate.budget import function_name, norm_of, scale_of
-from adv_jax.types import Array, Attack, Bounds, LogitsFn
+from adv_jax.types import Array, Attack, Bounds
 
 # What an attack of the same norm and size should do at least as well as one of a lower rank.
 _RANKS = {"sign_noise": 0, "uniform_noise": 0, "fgsm": 1, "pgd": 2, "apgd": 2, "auto_attack": 3}
-_MASKED = 0.01  # share of zero gradients from which on a warning is due
+_MASKED = 0.01  # share of the rows from which on a sign of the model is worth a warning, and ...
+_MISLED = 0.25  # ... of gradients that mislead, which random masks make two fifths of them
+_NOISE = {"gaussian_noise", "rubbish", "sign_noise", "uniform_noise"}
 _SLACK = 0.01  # share of the rows by which a stronger attack may fall behind, and at least ...
 _SLACK_ROWS = 3
+_RISE = 0.05  # share of the rows by which accuracy may rise with eps: one long step overshoots
 
 
 class AuditWarning(UserWarning):
@@ -30,27 +33,35 @@ class Audit(NamedTuple):
     """Shares are fractions of the N rows, in [0, 1].
 
     zero_gradients: whose gradient of the cross-entropy by the input is exactly 0.
+    saturated: of these, whose softmax float32 rounds to 0 and 1.
+    random: for which the model, asked twice, gives two answers.
+    batch: whose answer depends on the other rows of the batch, or on the place among them.
+    misleading: along whose gradient the logits do not change as it says.
     outside_ball: attack -> those that are longer than eps, in the attack's norm, at some eps;
       attacks that have a norm.
     outside_bounds: attack -> those that leave the bounds at some eps; empty without bounds.
     changed_at_zero: attack -> those that are classified otherwise at eps = 0; empty without 0.
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
       be positive: random noise, one step and iterated steps of the same norm.
+    rises: attack -> by how much its accuracy rises with eps, from the clean one on; not of noise.
+    at_grey: norm -> those that withstand its attacks although eps, half the width of the bounds or
+      more, lets every input become the same grey one, of which a model can only guess the class;
+      empty without bounds and so large an eps.
     warnings: what is wrong, in words.
     """
 
     zero_gradients: float
+    saturated: float
+    random: float
+    batch: float
+    misleading: float
     outside_ball: dict[str, float]
     outside_bounds: dict[str, float]
     changed_at_zero: dict[str, float]
     order: dict[str, float]
+    rises: dict[str, float]
+    at_grey: dict[str, float]
     warnings: tuple[str, ...]
-
-
-def zero_gradient(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
-    """bool[B]: the gradient of the row's cross-entropy by x is exactly 0; one pass back."""
-    gradient = loss_gradient(logits_fn, x, y, targeted=False)
-    return (gradient == 0).reshape(len(y), -1).all(axis=1)
 
 
 def violations(
@@ -78,7 +89,8 @@ def audit(
     y: np.ndarray,
     *,
     eps: Sequence[float],
-    zero_gradients: np.ndarray,
+    probed: Mapping[str, np.ndarray],
+    shape: tuple[int, ...],
     bounds: Bounds | None,
 ) -> Audit:
     """The audit of N rows under attacks at E sizes.
@@ -86,17 +98,24 @@ def audit(
     Args:
       attacked: attack -> {"label": i32[E, N], and what `violations` gives, bool[E, N]}.
       clean_labels, y: i32[N], what the model says of x, and the truth.
-      zero_gradients: bool[N].
+      probed: what `probe` gives, bool[N] each.
+      shape: *D, of a row.
     """
     zero = np.flatnonzero(np.asarray(eps) == 0)
-    accuracies = {name: (rows["label"] == y).mean(-1) for name, rows in attacked.items()}
+    right = {name: rows["label"] == y for name, rows in attacked.items()}
+    accuracies = {name: rows.mean(-1) for name, rows in right.items()}
+    clean_accuracy = (clean_labels == y).mean()
 
     def at_some_eps(flag: str) -> dict[str, float]:
         flagged = {name: rows[flag] for name, rows in attacked.items() if flag in rows}
         return {name: float(rows.any(0).mean()) for name, rows in flagged.items()}
 
     found = Audit(
-        zero_gradients=float(zero_gradients.mean()),
+        zero_gradients=float(probed["zero_gradient"].mean()),
+        saturated=float(probed["saturated"].mean()),
+        random=float(probed["random"].mean()),
+        batch=float(probed["batch"].mean()),
+        misleading=float(probed["misleading"].mean()),
         outside_ball=at_some_eps("outside_ball"),
         outside_bounds=at_some_eps("outside_bounds"),
         changed_at_zero={
@@ -108,9 +127,15 @@ def audit(
             f"{strong} - {weak}": float((accuracies[strong] - accuracies[weak]).max())
             for strong, weak in _ordered(attacks)
         },
+        rises={
+            name: _rise([clean_accuracy, *accuracies[name][np.argsort(eps)]])
+            for name, attack in attacks.items()
+            if function_name(attack) not in _NOISE
+        },
+        at_grey=_at_grey(attacks, right, eps=eps, shape=shape, bounds=bounds),
         warnings=(),
     )
-    return found._replace(warnings=tuple(_warnings(found, attacks, len(y), bounds)))
+    return found._replace(warnings=tuple(_warnings(found, attacks, y, bounds)))
 
 
 def _ordered(attacks: Mapping[str, Attack]) -> Iterator[tuple[str, str]]:
@@ -126,16 +151,43 @@ def _ordered(attacks: Mapping[str, Attack]) -> Iterator[tuple[str, str]]:
                 yield strong, weak
 
 
+def _rise(accuracies: Sequence[float]) -> float:
+    """The largest rise from one of a sequence to a later one.
+
+    >>> round(_rise([.9, .4, .6, .3]), 9)
+    0.2
+    """
+    return float((accuracies - np.minimum.accumulate(accuracies)).max())
+
+
+def _at_grey(
+    attacks: Mapping[str, Attack],
+    right: Mapping[str, np.ndarray],
+    *,
+    eps: Sequence[float],
+    shape: tuple[int, ...],
+    bounds: Bounds | None,
+) -> dict[str, float]:
+    """`Audit.at_grey`; right: attack -> bool[E, N], the rows that it leaves correct."""
+    withstand: dict[str, Any] = {}  # norm -> bool[N]
+    for name, attack in attacks.items():
+        norm = norm_of(attack) if scale_of(attack) == "eps" else None
+        if norm is not None and bounds is not None:
+            enough = norms.norm_of_ones(shape, norm) * (bounds[1] - bounds[0]) / 2
+            if (large := np.asarray(eps) >= enough).any():
+                withstand[norm] = withstand.get(norm, True) & right[name][large].all(0)
+    return {norm: float(rows.mean()) for norm, rows in withstand.items()}
+
+
 def _warnings(
-    found: Audit, attacks: Mapping[str, Attack], rows: int, bounds: Bounds | None
+    found: Audit, attacks: Mapping[str, Attack], y: np.ndarray, bounds: Bounds | None
 ) -> Iterator[str]:
     """One sentence for each thing that is wrong."""
-    if found.zero_gradients >= _MASKED:
-        yield (
-            f"{_percent(found.zero_gradients)} of the gradients are exactly 0: they are masked, "
-            "and attacks that follow them find little; try one without gradients, or on "
-            "another model and transferred"
-        )
+
+    def too_many(excess: float, slack: float = _SLACK) -> bool:
+        return round(excess * len(y)) > max(slack * len(y), _SLACK_ROWS)
+
+    yield from _warnings_of_model(found)
     for name, share in found.outside_ball.items():
         if share:
             yield (
@@ -156,11 +208,62 @@ def _warnings(
             )
     for pair, excess in found.order.items():
         strong, weak = pair.split(" - ")
-        if round(excess * rows) > max(_SLACK * rows, _SLACK_ROWS):
+        if too_many(excess):
             yield (
                 f"{strong} leaves {_percent(excess)} more of the rows correct than {weak}, which "
                 "should be weaker: gradients are masked, or its steps are too few or too small"
             )
+    for name, excess in found.rises.items():
+        if too_many(excess, _RISE):
+            yield (
+                f"the accuracy under {name} rises by {_percent(excess)} with eps: its steps tell "
+                "the label to a model that was trained on them (label leaking), or lead the wrong "
+                "way; craft it for the model's own prediction (y=None), or in several steps"
+            )
+    guessed = np.unique(y, return_counts=True)[1].max() / len(y)
+    for norm, share in found.at_grey.items():
+        if too_many(share - guessed):
+            yield (
+                f"{_percent(share)} of the rows withstand all {norm} attacks of an eps by which "
+                f"all inputs may become the same, where at most {_percent(guessed)} can: the "
+                "attacks are too weak, and their accuracies at smaller eps too high"
+            )
+
+
+def _warnings_of_model(found: Audit) -> Iterator[str]:
+    """What is wrong whatever the attack."""
+    if found.zero_gradients >= _MASKED:
+        saturated = found.saturated > found.zero_gradients / 2
+        yield (
+            f"{_percent(found.zero_gradients)} of the gradients are exactly 0: they are masked, "
+            "and attacks that follow them find little; "
+            + (
+                "the logits saturate the softmax: divide them by a constant, or attack their "
+                'margin (apgd with loss="dlr")'
+                if saturated
+                else "try one without gradients, or on another model and transferred; where a "
+                "step such as rounding has no derivative, put a smooth one in its place on the "
+                "way back (BPDA)"
+            )
+        )
+    if found.random >= _MASKED:
+        yield (
+            f"the model draws random numbers: asked twice, it answers otherwise for "
+            f"{_percent(found.random)} of the rows, and attacks follow one draw and are judged by "
+            "another; switch them off, or attack the mean of many draws (EOT)"
+        )
+    if found.batch >= _MASKED:
+        yield (
+            f"the answer for {_percent(found.batch)} of the rows depends on the others of the "
+            "batch, or on the place among them: batch normalisation or dropout is left in training "
+            "mode; set train=False"
+        )
+    if found.misleading >= _MISLED:
+        yield (
+            f"{_percent(found.misleading)} of the gradients mislead: along them the logits do not "
+            "change as they say; the model's derivative is not its own (a sign that is turned "
+            "round, a substitute for a step without derivative); try an attack without gradients"
+        )
 
 
 def _percent(share: float) -> str:

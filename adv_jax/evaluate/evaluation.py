@@ -11,10 +11,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, violations, zero_gradient
+from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, violations
 from adv_jax.evaluate.budget import scale_of
 from adv_jax.evaluate.checks import check_attacks, check_finite, checked_data, checked_predictions
 from adv_jax.evaluate.measures import Clean, Curve, measures, summary
+from adv_jax.evaluate.probing import probe
 from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
@@ -86,7 +87,7 @@ def evaluate(
     check_attacks(attacks, eps, x, bounds=bounds)
     over = partial(over_batches, batch_size=batch_size, progress=progress)
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size, progress=progress)
-    masked = over(over_devices(partial(zero_gradient, logits_fn)), (x, y), description="gradients")
+    probed = over(over_devices(partial(probe, logits_fn)), (x, y), description="gradients")
     keys = None if key is None else norms.row_keys(key, len(x))
     attacked = {}
     for name, attack in attacks.items():
@@ -104,7 +105,8 @@ def evaluate(
         clean["label"],
         labels,
         eps=eps,
-        zero_gradients=masked,
+        probed=probed,
+        shape=x.shape[1:],
         bounds=bounds,
     )
     for warning in audited.warnings:

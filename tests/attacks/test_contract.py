@@ -1,152 +1,14 @@
 """What every attack promises, from one table: a new attack adds a row and inherits the tests."""
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
 
+import attack_table
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
-from adv_jax import attacks
-
-B, SHAPE, K = 6, (2, 3), 4
-BOUNDS = (0.0, 1.0)
-NORMS = ["linf", "l2", "l1", "rms"]
-
-
-class Row(NamedTuple):
-    """attack: called as attack(logits_fn, x, y, *, <scale>, bounds, key, **options).
-
-    scale: the name of its budget, a real number of which 0 means no perturbation.
-    norm: the ball of radius `scale` that it stays in, None if there is none.
-    draws: it draws random numbers when it gets a key.
-    needs_key: it cannot do without one.
-    reads_model: it looks at the model.
-    reads_labels: it looks at the labels.
-    sees_axes: it looks at where an entry of a row stands, so that reshaping matters.
-    minimal: it leaves a row alone that is fooled at x.
-    picky: it may leave any row alone, as one that knows no better point than x.
-    constant: its result carries no gradient.
-    """
-
-    attack: Callable
-    scale: str = "eps"
-    options: dict = {}
-    norm: str | None = None
-    draws: bool = False
-    needs_key: bool = False
-    reads_model: bool = True
-    reads_labels: bool = True
-    sees_axes: bool = False
-    minimal: bool = False
-    picky: bool = False
-    constant: bool = True
-
-
-def noise(attack: Callable, **fields) -> Row:
-    return Row(attack, draws=True, needs_key=True, reads_model=False, reads_labels=False, **fields)
-
-
-def needing_bounds(attack: Callable) -> Callable:
-    """The attack with bounds also where a test asks for none."""
-    return lambda *args, bounds, **options: attack(*args, bounds=bounds or BOUNDS, **options)
-
-
-def of_the_prediction(attack: Callable) -> Callable:
-    """The attack without labels: where y is the third class or lower, dlr is 1 and knows no way."""
-    return lambda logits_fn, x, y, **options: attack(logits_fn, x, None, **options)
-
-
-def on_itself(logits_fn, x, y, **options) -> jax.Array:
-    """FGSM transferred from the model to itself."""
-    return attacks.transferred(logits_fn, x, y, source_fn=logits_fn, attack=attacks.fgsm, **options)
-
-
-def by_norm(name: str, norms: list[str], make: Callable = Row, **fields) -> dict[str, Row]:
-    """A row for each norm; `options` besides the norm may be given."""
-    attack, options = getattr(attacks, name), fields.pop("options", {})
-    return {
-        f"{name}-{norm}": make(attack, options=options | {"norm": norm}, norm=norm, **fields)
-        for norm in norms
-    }
-
-
-SHORT_SEARCH = {"search_steps": 3, "initial_const": 1.0}
-DRAWS = {"draws": True, "needs_key": True}
-TABLE = {
-    **by_norm("fgsm", NORMS),
-    "fgsm-sign-of-length-l2": Row(
-        attacks.fgsm, options={"length": "l2", "loss": "binary_cross_entropy"}, norm="l2"
-    ),
-    "transferred": Row(on_itself, norm="linf"),
-    "raw_gradient": Row(attacks.raw_gradient, scale="tau"),
-    "fgsm-l2-through": Row(
-        attacks.fgsm, options={"norm": "l2", "constant": False}, norm="l2", constant=False
-    ),
-    "raw_gradient-through": Row(
-        attacks.raw_gradient, scale="tau", options={"constant": False}, constant=False
-    ),
-    "gaussian_noise": noise(attacks.gaussian_noise, scale="std"),
-    "sign_noise": noise(attacks.sign_noise, norm="linf"),
-    **by_norm("uniform_noise", NORMS, make=noise),
-    **by_norm("pgd", NORMS, options={"num_steps": 3}, draws=True, picky=True),
-    "pgd-restarts": Row(attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", **DRAWS),
-    **by_norm("adv_alpha", ["linf", "l2", "l1"]),
-    **by_norm(
-        "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
-    ),
-    **by_norm("apgd", ["linf", "l2"], options={"num_steps": 4}, draws=True, picky=True),
-    "apgd-dlr": Row(
-        of_the_prediction(attacks.apgd),
-        options={"loss": "dlr", "num_steps": 2, "restarts": 2},
-        norm="linf",
-        picky=True,
-        reads_labels=False,
-        **DRAWS,
-    ),
-    **by_norm(
-        "square",
-        ["linf", "l2"],
-        options={"num_queries": 20},
-        sees_axes=True,
-        picky=True,
-        **DRAWS,
-    ),
-    "auto_attack": Row(
-        attacks.auto_attack,
-        options={"num_steps": 3, "num_queries": 9, "num_targets": 2, "block_size": 4},
-        norm="linf",
-        sees_axes=True,
-        minimal=True,
-        **DRAWS,
-    ),
-    **by_norm("deepfool", ["linf", "l2"], minimal=True),
-    **by_norm("fab", ["linf", "l2"], options={"num_steps": 4}, minimal=True),
-    "fab-targets": Row(
-        attacks.fab,
-        options={"num_targets": 2, "num_steps": 3, "restarts": 2},
-        norm="linf",
-        minimal=True,
-        **DRAWS,
-    ),
-    "carlini_wagner": Row(
-        needing_bounds(attacks.carlini_wagner),
-        options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},
-        norm="l2",
-        minimal=True,
-    ),
-    # Rounding grows with each turn of L-BFGS.
-    "lbfgs": Row(
-        needing_bounds(attacks.lbfgs),
-        options=SHORT_SEARCH | {"num_steps": 5},
-        norm="l2",
-        minimal=True,
-    ),
-    "jsma": Row(attacks.jsma, scale="gamma", options={"targeted": False}, picky=True),
-}
+from attack_table import BOUNDS, SHAPE, TABLE, B, K, jit, norm_of
 
 
 def rows_where(condition):
@@ -195,15 +57,7 @@ def inputs(shape=SHAPE, dtype=jnp.float32):
 KEYS = jax.random.split(jax.random.key(7), B)  # One a row, so that a row keeps its draws.
 
 
-def run(row, x, y, scale, *, bounds=BOUNDS, keys=KEYS, logits_fn=logits_fn):
-    """The attack as it is called."""
-    options = row.options | {row.scale: scale, "bounds": bounds, "key": keys}
-    return row.attack(logits_fn, x, y, **options)
-
-
-def jit(function):
-    """Compiled in half the time: these programs run a few times."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+run = functools.partial(attack_table.run, keys=KEYS, logits_fn=logits_fn)
 
 
 @functools.cache
@@ -215,13 +69,6 @@ def compiled(name, bounds=BOUNDS, logits_fn=logits_fn):
 
 def attacked(name, x, y, scale, *, keys=KEYS, **options):
     return compiled(name, **options)(x, y, jnp.asarray(scale, jnp.float32), keys)
-
-
-def norm_of(r, kind):
-    r = np.asarray(r, np.float64).reshape(len(r), -1)
-    order = {"linf": np.inf, "l1": 1, "l2": 2, "rms": 2}[kind]
-    length = np.linalg.norm(r, ord=order, axis=1)
-    return length / np.sqrt(r.shape[1]) if kind == "rms" else length
 
 
 def assert_same_bits(a, b):

@@ -240,10 +240,11 @@ def test_it_has_none_where_it_is_clipped():
     assert np.abs(free).max(axis=(1, 2)).min() > 0.01
 
 
+@pytest.mark.parametrize("length", [None, "l2"])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
-def test_the_derivative_at_a_zero_gradient_is_finite(norm):
+def test_the_derivative_at_a_zero_gradient_is_finite(norm, length):
     # Equal columns of w: the logits are equal, and the gradient w (p - onehot) is 0.
     w = np.ones((3, 2))
     with jax.enable_x64(True):
-        found = by_weights(partial(attacks.fgsm, eps=0.3, norm=norm), w)
+        found = by_weights(partial(attacks.fgsm, eps=0.3, norm=norm, length=length), w)
     assert np.isfinite(found).all()

@@ -11,6 +11,8 @@ import pytest
 from adv_jax import attacks, evaluate
 from adv_jax.evaluate.auditing import audit
 
+PROBED = ("zero_gradient", "saturated", "random", "batch", "misleading")
+
 
 def audited(logits_fn, x, y, chosen, *, eps=(0.0, 0.1), bounds=None):
     """The audit, once its warnings are found to have been issued, from here."""
@@ -148,8 +150,51 @@ def test_a_stronger_attack_may_fall_behind_by_a_few_rows(rows, behind, warned):
         y,
         y,
         eps=[0.1],
-        zero_gradients=np.zeros(rows, bool),
+        probed=dict.fromkeys(PROBED, np.zeros(rows, bool)),
+        shape=(1,),
         bounds=None,
     )
     assert found.order == {"step - noise": pytest.approx(behind / rows)}
     assert len(found.warnings) == warned
+
+
+def of_labels(labels, y, *, attack=attacks.fgsm, eps, shape=(1,), bounds=None):
+    """The audit of labels i32[E, N] under one attack, all clean rows being right."""
+    return audit(
+        {"a": attack},
+        {"a": {"label": np.asarray(labels)}},
+        y,
+        y,
+        eps=eps,
+        probed=dict.fromkeys(PROBED, np.zeros(len(y), bool)),
+        shape=shape,
+        bounds=bounds,
+    )
+
+
+# Of 4 numbers in (-1, 3) the middle, 1, is at most 2 away: 4 in l2, 8 in l1, 2 in rms.
+@pytest.mark.parametrize(("norm", "enough"), [("linf", 2), ("l2", 4), ("l1", 8), ("rms", 2)])
+@pytest.mark.parametrize("reaches", [True, False])
+def test_at_half_the_width_of_the_bounds_no_more_than_one_class_can_withstand(
+    norm, enough, reaches
+):
+    eps = enough if reaches else 0.99 * enough
+    y = np.repeat([0, 1], [60, 40])
+    attack = partial(attacks.fgsm, norm=norm)
+    labels = [np.zeros(100, int), np.where(np.arange(100) < 90, y, 2)]
+    found = of_labels(labels, y, attack=attack, eps=(0.1, eps), shape=(2, 2), bounds=(-1, 3))
+    assert found.at_grey == ({norm: 0.9} if reaches else {})
+    assert any("90 % of the rows withstand all" in w for w in found.warnings) == reaches
+    # A guess of the largest class, 60 %, may withstand.
+    found = of_labels(labels[:1], y, attack=attack, eps=(eps,), shape=(2, 2), bounds=(-1, 3))
+    assert found.warnings == ()
+
+
+def test_an_accuracy_that_rises_with_eps_is_found_in_whatever_order_the_sizes_are():
+    y = np.zeros(100, int)
+    labels = [(np.arange(100) < wrong) for wrong in (60, 40, 53)]  # eps = .2, .3, .1
+    found = of_labels(labels, y, eps=(0.2, 0.3, 0.1))
+    assert found.rises == {"a": pytest.approx(0.2)}
+    (warning,) = found.warnings
+    assert warning.startswith("the accuracy under a rises by 20 % with eps")
+    assert of_labels(labels, y, attack=attacks.sign_noise, eps=(0.2, 0.3, 0.1)).rises == {}

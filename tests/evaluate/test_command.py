@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adv_jax import attacks, train
+from adv_jax import attacks, evaluate, train
 from adv_jax.config import with_values
 from adv_jax.evaluate import command
 from adv_jax.types import UserError
@@ -214,7 +214,10 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
     command.run(
         [str(runs / "a")], attack_names=["deaf"], eps=[0.0], num_examples=40, out=str(tmp_path)
     )
-    (warning,) = json.loads((tmp_path / "evaluation.json").read_text())["audit"]["warnings"]
+    audit = json.loads((tmp_path / "evaluation.json").read_text())["audit"]
+    assert audit.keys() == set(evaluate.Audit._fields)
+    assert audit["rises"].keys() == {"deaf"} and isinstance(audit["misleading"], float)
+    (warning,) = audit["warnings"]
     assert "of the rows at eps = 0" in warning
     assert f"warning: {warning}\n" in capsys.readouterr().out
 

@@ -1,0 +1,180 @@
+"""Broken defences around honest nets, each with the words by which an audit should give it away.
+
+Of all of them some attack finds the robustness to be false: they are what Athalye, Carlini & Wagner
+2018, Carlini et al. 2019 and Tramer et al. 2020 took apart, in small.
+"""
+
+import functools
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import nets
+import numpy as np
+from jax.experimental import io_callback
+
+from adv_jax import attacks, models
+
+
+class BatchNorm(nn.Module):
+    """784-64-10 with batch normalisation."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        h = nn.BatchNorm(use_running_average=not train, momentum=0.9)(nn.Dense(64)(x))
+        return nn.Dense(10)(nn.relu(h)), {}
+
+
+class Conv(nn.Module):
+    """Two convolutions with poolings, of flat rows."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        net = models.convnet(stages=((4,), (8,)), kernel_size=3, units=())
+        return net(x.reshape(-1, 28, 28, 1), train=train)
+
+
+MLP = models.mlp(features=(100,))
+# name -> module, and what it is trained under.
+NETS = {
+    "linear": (models.mlp(features=()), "plain"),
+    "relu": (MLP, "plain"),
+    "tanh": (models.mlp(features=(50,), activation="tanh"), "plain"),
+    "conv": (Conv(), "plain"),
+    "dropout": (models.mlp(features=(100,), dropout=(0.2, 0.5)), "plain"),
+    "batch norm": (BatchNorm(), "plain"),
+    "fgsm": (MLP, "fgsm"),
+    "pgd": (MLP, "pgd"),
+}
+
+
+@functools.cache
+def honest(name):
+    """The logits_fn of a net that is trained for a few epochs."""
+    module, attack = NETS[name]
+    return nets.fit(module, attack=nets.TRAINING_ATTACKS[attack], epochs=4).logits_fn
+
+
+@functools.cache
+def leaking():
+    """Trained on nothing but single steps of half the range, which tell it the label."""
+    attack = partial(attacks.fgsm, eps=0.5, bounds=nets.BOUNDS)
+    return nets.fit(MLP, attack=attack, alpha=0.0, epochs=10).logits_fn
+
+
+def scaled(factor):
+    return lambda logits_fn: lambda x: factor * logits_fn(x)
+
+
+def behind(prepare):
+    """A defence that does something to the input."""
+    return lambda logits_fn: lambda x: logits_fn(prepare(x))
+
+
+coins = np.random.default_rng(0)
+
+
+def masked_on_the_host(x):
+    """Half of the pixels, drawn anew in every pass."""
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return x * io_callback(lambda: (coins.uniform(size=x.shape) < 0.5).astype(x.dtype), shape)
+
+
+def masked_at_tracing(x):
+    """Half of the pixels, drawn when the model is compiled: another half for every attack."""
+    return x * (coins.uniform(size=x.shape[1:]) < 0.5)
+
+
+def masked_by_the_input(x):
+    """Half of the pixels, by a key made of the row itself: always the same, and yet no function."""
+
+    def mask(row):
+        bits = jax.lax.bitcast_convert_type(row.sum(), jnp.uint32)
+        return jax.random.bernoulli(jax.random.fold_in(jax.random.key(0), bits), 0.5, row.shape)
+
+    return x * jax.vmap(mask)(jax.lax.stop_gradient(x))
+
+
+def with_gradient_of(substitute):
+    """The values of the net, and substitute(its gradient f32[B, 784]) in place of that."""
+
+    def defend(logits_fn):
+        @jax.custom_vjp
+        def defended(x):
+            return logits_fn(x)
+
+        def forward(x):
+            return jax.vjp(logits_fn, x)
+
+        def backward(pullback, cotangent):
+            return (substitute(pullback(cotangent)[0]),)
+
+        defended.defvjp(forward, backward)
+        return defended
+
+    return defend
+
+
+def shattered(x):
+    """A ripple too small to see and steep enough to point the gradient anywhere."""
+    return x + 0.01 * jnp.sin(1e4 * x)
+
+
+FGSM = partial(attacks.fgsm, bounds=nets.BOUNDS)
+TIMID = partial(attacks.pgd, bounds=nets.BOUNDS, num_steps=2, step_size=1e-3, random_start=False)
+
+
+class Broken(NamedTuple):
+    """defend: logits_fn -> logits_fn; words: of the warning; attacks, eps: of the evaluation."""
+
+    defend: Callable
+    words: str
+    attacks: dict[str, Callable] = {"fgsm": FGSM}
+    eps: tuple[float, ...] = (0.0, 0.1)
+
+
+ZERO = "gradients are exactly 0: they are masked"
+
+BROKEN = {
+    "logits times 1,000": Broken(scaled(1e3), "the logits saturate the softmax"),
+    "logits clipped": Broken(lambda f: lambda x: jnp.clip(f(x), -1, 1), ZERO),
+    "the class as a one-hot row": Broken(
+        lambda f: lambda x: 9.0 * jax.nn.one_hot(jnp.argmax(f(x), 1), 10), ZERO
+    ),
+    "input rounded to 5 levels": Broken(behind(lambda x: jnp.round(4 * x) / 4), ZERO),
+    "input thresholded": Broken(behind(lambda x: (x > 0.5).astype(x.dtype)), ZERO),
+    "mask drawn in every pass": Broken(
+        behind(masked_on_the_host), "the model draws random numbers"
+    ),
+    "mask drawn in every program": Broken(
+        behind(masked_at_tracing), "the model draws random numbers"
+    ),
+    "mask drawn from the input": Broken(behind(masked_by_the_input), "gradients mislead"),
+    "gradient with its sign turned": Broken(with_gradient_of(jnp.negative), "gradients mislead"),
+    "gradient of shuffled pixels": Broken(
+        with_gradient_of(lambda g: jnp.roll(g, 391, axis=1)), "gradients mislead"
+    ),
+    "gradient under noise": Broken(
+        with_gradient_of(lambda g: g + 9 * jnp.abs(g).max() * jnp.sin(1e6 * g)),
+        "gradients mislead",
+    ),
+    "gradient shattered": Broken(behind(shattered), "gradients mislead"),
+    "attack of timid steps": Broken(
+        lambda f: f, "the attacks are too weak", {"pgd": TIMID}, eps=(0.5,)
+    ),
+}
+# What is broken in its training or by its mode, whatever net it is made of.
+BROKEN_NETS = {
+    "dropout in training mode": Broken(
+        lambda: partial(honest("dropout"), train=True, key=jax.random.key(0)),
+        "batch normalisation or dropout is left in training mode",
+    ),
+    "batch normalisation in training mode": Broken(
+        lambda: partial(honest("batch norm"), train=True),
+        "batch normalisation or dropout is left in training mode",
+    ),
+    "trained on single steps alone": Broken(leaking, "label leaking", eps=(0.5,)),
+}
