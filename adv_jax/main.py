@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from adv_jax import processes, train
-from adv_jax.config import explain_flags, replicas, validate
+from adv_jax.config import check, explain_flags, replicas
 from adv_jax.signals import Interrupted
 from adv_jax.step import use_cores
 from adv_jax.types import UserError
@@ -32,20 +32,17 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 
 
 def main(_: list[str]) -> None:
     """Runs the config that the flags name."""
-    config = CONFIG.value.to_dict()
-    execute(config, Path(WORKDIR.value or default_path(config)))
+    execute(CONFIG.value.to_dict(), WORKDIR.value)
 
 
-def execute(config: Mapping[str, Any], workdir: Path) -> None:
+def execute(config: Mapping[str, Any], workdir: str | Path | None) -> None:
     """Runs a config; exits with 1 on a mistake, 128 + signal on a signal."""
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     try:
-        validate(config)
+        check(config)
         use_cores(len(replicas(config)) * config["replicas"]["shards"])
-        if _COORDINATOR.present and _COORDINATOR.value:
-            processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-            if not processes.is_first():
-                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  One speaks for all.
+        _connect()
+        workdir = Path(workdir or default_path(config))
         print(f"workdir {workdir}", flush=True)
         train.run(config, workdir)
     except UserError as error:
@@ -53,6 +50,17 @@ def execute(config: Mapping[str, Any], workdir: Path) -> None:
     except Interrupted as stop:
         print(stop)
         sys.exit(128 + stop.signum)
+
+
+def _connect() -> None:
+    """Meets the other processes, if the flags name any; the first one speaks for all."""
+    if _COORDINATOR.present and _COORDINATOR.value:
+        processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if not processes.is_first():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    elif lone := [flag for flag in (_NUM_PROCESSES, _PROCESS_ID) if flag.present]:
+        found = f"--{lone[0].name} is {lone[0].value}"
+        raise UserError(f"{found}; allowed is none without --coordinator")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -60,7 +60,8 @@ MAY_IMPORT = {
     "data": set(),
     "metrics": set(),
     "checkpoint": set(),
-    "config": set(),
+    "config": {"kinds"},
+    "kinds": set(),
     "random": set(),
     "types": set(),
     "adv_jax": set(),  # adv_jax/__init__.py

@@ -8,7 +8,7 @@ from typing import Any
 from adv_jax import trained
 from adv_jax.trained import Trained
 from adv_jax.types import UserError
-from adv_jax.workdir import read_config, read_json
+from adv_jax.workdir import is_finished, read_config, read_result
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def finished(path: Path) -> Finished:
       UserError: there is none, or it is not finished.
     """
     config = read_config(path)
-    if not (path / "result.json").exists():
+    if not is_finished(path):
         raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
-    return Finished(path, config, read_json(path / "result.json"))
+    return Finished(path, config, read_result(path))
 
 
 def check_same_data(runs: Sequence[Finished]) -> None:
