@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -92,30 +92,42 @@ class Checkpoints:
         Raises:
           UserError: the newest readable one holds another tree, as another version has it.
         """
-        warnings = []
+        warnings: dict[int, str] = {}
+        foreign = 0  # The newest whose tree is said to be another.
         abstract = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
         items = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract))
         for epoch in sorted(self._manager.all_steps(), reverse=True):
+            recorded = structure(like)
             try:
                 notes = self._notes(epoch)
-                if notes.pop("structure") != structure(like):
-                    raise UserError(
-                        f"checkpoint of epoch {epoch} in {self._manager.directory} was written by "
-                        "another version of adv_jax; allowed are that version or a new workdir"
-                    )
+                recorded = notes.pop("structure")
                 tree = jax.tree.map(np.asarray, self._manager.restore(epoch, args=items)["tree"])
                 if notes.pop("sha256") != digest(tree):
                     raise ValueError("its arrays do not have the SHA-256 that was recorded")
-                return Restored(epoch, tree, notes, warnings)
-            except (UserError, MemoryError, PermissionError):
+                self._set_aside(warnings)
+                return Restored(epoch, tree, notes, list(warnings.values()))
+            except MemoryError:
                 raise
+            except PermissionError as error:
+                raise UserError(
+                    f"checkpoint of epoch {epoch} in {self._manager.directory} cannot be read: "
+                    f"{_reason(error)}"
+                ) from error
             # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
             except Exception as error:
-                warnings.append(
+                warnings[epoch] = (
                     f"checkpoint of epoch {epoch} is damaged and set aside: {_reason(error)}"
                 )
-                self._set_aside(epoch)
-        return Restored(0, None, {}, warnings)
+                if recorded != structure(like):
+                    foreign = foreign or epoch
+        # Where an older one fits, it is the note that was damaged.
+        if foreign:
+            raise UserError(
+                f"checkpoint of epoch {foreign} in {self._manager.directory} was written by "
+                "another version of adv_jax; allowed are that version or a new workdir"
+            )
+        self._set_aside(warnings)
+        return Restored(0, None, {}, list(warnings.values()))
 
     def finish(self) -> None:
         """Waits until everything is on disk.
@@ -160,12 +172,13 @@ class Checkpoints:
         items = ocp.args.Composite(notes=ocp.args.JsonRestore())
         return self._manager.restore(epoch, args=items)["notes"]
 
-    def _set_aside(self, epoch: int) -> None:
+    def _set_aside(self, epochs: Iterable[int]) -> None:
         # Not deleted: what cannot be read today, by this program, may be by another.
-        whole = Path(self._manager.directory) / str(epoch)
-        aside = whole.with_name(f"{epoch}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        whole.rename(aside)
+        for epoch in epochs:
+            whole = Path(self._manager.directory) / str(epoch)
+            aside = whole.with_name(f"{epoch}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            whole.rename(aside)
         self._manager.reload()
 
     def _failed(self, error: Exception) -> UserError:

@@ -9,13 +9,14 @@ import difflib
 import inspect
 import itertools
 import math
+import re
 import runpy
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax import catalogue
+from adv_jax import catalogue, kinds
 from adv_jax.types import UserError
 
 # What the program passes at run time; a config never sets it.
@@ -87,6 +88,47 @@ _RANGES = {
     "train_error": _Range(0, 1),
     "rate_scale": _Range(0, 1),
 }
+# What every run reads, and what of it some configs leave out.
+_FIELDS: dict[str, Any] = {
+    "experiment": str,
+    "seed": int,
+    "replicas": Mapping,
+    "replicas.seeds": int,
+    "replicas.grid": Mapping | None,
+    "replicas.shards": int,
+    "data": Mapping,
+    "data.name": str,
+    "data.source": str,
+    "data.dir": str,
+    "data.num_valid": int,
+    "data.num_labels": int,
+    "model": Mapping,
+    "objective": Mapping,
+    "optimizer": Mapping,
+    "epochs": int,
+    "batch_size": int,
+    "patience": int,
+    "monitor_every": int,
+    "checkpoint_every": int,
+    "checkpoints_kept": int,
+    "tensorboard": bool,
+    "evaluation": Mapping,
+    "evaluation.attacks": Mapping,
+    "evaluation.eps": tuple | list,
+}
+_OPTIONAL: dict[str, Any] = {
+    "data.crop": int,
+    "data.mirror": bool,
+    "data.stratified": bool,
+    "monitor_train": bool,
+    "stop": Mapping | None,
+}
+_WORDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "True or False",
+    tuple | list: "a tuple",
+}
 _STOPS = ("train_error", "rate_scale")
 
 
@@ -138,6 +180,11 @@ def bind(
         required = parameters[key].default is inspect.Parameter.empty
         if required and key not in keywords and key not in free:
             raise ConfigError(f"{field}.{key} is missing; {name} needs it")
+    for key, value in keywords.items():
+        annotation = parameters[key].annotation
+        if key not in parts and kinds.is_document(value) and not kinds.fits(value, annotation):
+            legal = kinds.described(annotation)
+            raise ConfigError(f"{field}.{key} is {value!r}; allowed are {legal}")
     return partial(function, **keywords)
 
 
@@ -181,6 +228,48 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     return config
 
 
+def check(config: Mapping[str, Any]) -> None:
+    """Refuses a config that no run can have: `check_fields`, then `validate`.
+
+    Raises:
+      ConfigError: names the field, the value and what is allowed.
+    """
+    check_fields(config)
+    validate(config)
+
+
+def check_fields(config: Mapping[str, Any]) -> None:
+    """Refuses a config without a field that every run reads, or with one of another kind.
+
+    Raises:
+      ConfigError: names the field, the value and what is allowed.
+    """
+    if not kinds.is_document(config):
+        odd = [(path, value) for path, value in leaves(config) if not kinds.is_document(value)]
+        found = f"{odd[0][0]} is {odd[0][1]!r}" if odd else "a key is no printable text"
+        legal = "texts, numbers of 32 bits, True, False, None, tuples and dicts of them by name"
+        raise ConfigError(f"{found}; allowed are {legal}")
+    for path, kind in (_FIELDS | _OPTIONAL).items():
+        *parents, last = path.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node[parent]
+        if last in node:
+            _check_kind(path, node[last], kind)
+        elif path in _FIELDS:
+            raise ConfigError(f"{path} is missing; allowed is {_WORDS.get(kind, 'a dict')}")
+    if not re.fullmatch(r"[\w-]+", config["experiment"]):  # It is part of a path.
+        found = f"experiment is {config['experiment']!r}"
+        raise ConfigError(f"{found}; allowed are letters, digits, _ and -")
+    for name, spec in config["evaluation"]["attacks"].items():
+        _check_kind(f"evaluation.attacks.{name}", spec, Mapping)
+
+
+def _check_kind(path: str, value: Any, kind: Any) -> None:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} is {value!r}; allowed is {_WORDS.get(kind, 'a dict')}")
+
+
 def validate(config: Mapping[str, Any]) -> None:
     """Refuses numbers out of range, wherever they stand, the grid's included.
 
@@ -194,13 +283,13 @@ def validate(config: Mapping[str, Any]) -> None:
         for number in value if isinstance(value, tuple | list) else (value,):
             if not rule.allows(number):
                 raise ConfigError(f"{path} is {number!r}; allowed are {rule}")
-    _check_stop(config.get("stop"))
+    _check_stop(config.get("stop"), config["optimizer"])
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience is {config['patience']}; without data.num_valid, allowed is 0")
 
 
-def _check_stop(stop: Mapping[str, Any] | None) -> None:
-    """`stop`, where there is one, has a train_error, and a rate_scale if it wants.
+def _check_stop(stop: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> None:
+    """`stop`, where there is one, has a train_error, and a rate_scale of a plateau if it wants.
 
     Raises:
       ConfigError: else.
@@ -208,11 +297,14 @@ def _check_stop(stop: Mapping[str, Any] | None) -> None:
     if stop and ("train_error" not in stop or set(stop) - set(_STOPS)):
         example = "{'train_error': .0001, 'rate_scale': .004} or without rate_scale"
         raise ConfigError(f"stop is {dict(stop)!r}; allowed is {example}")
+    if stop and "rate_scale" in stop and optimizer.get("plateau") is None:
+        found = f"stop.rate_scale is {stop['rate_scale']!r}"
+        raise ConfigError(f"{found}; allowed is none without optimizer.plateau")
 
 
 def _grid(config: Mapping[str, Any]) -> Mapping[str, Any]:
     grid = config["replicas"]["grid"] or {}
-    if not isinstance(grid, Mapping):
+    if not isinstance(grid, Mapping) or not all(isinstance(path, str) for path in grid):
         example = "{'objective.attack.eps': (.1, .2)}"
         raise ConfigError(f"replicas.grid is {grid!r}; allowed is a dict such as {example}")
     return grid
@@ -283,4 +375,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value

@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from adv_jax import __version__, processes, train
 from adv_jax.catalogue import located
-from adv_jax.config import explain_flags, replicas, validate
+from adv_jax.config import check, explain_flags, replicas
 from adv_jax.signals import Interrupted
 from adv_jax.step import use_cores
 from adv_jax.types import UserError
@@ -35,20 +35,20 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 
 
 def main(_: list[str]) -> None:
     """Runs the config that the flags name."""
-    config = CONFIG.value.to_dict()
-    execute(config, Path(WORKDIR.value or default_path(config)))
+    process = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    execute(CONFIG.value.to_dict(), WORKDIR.value, *process)
 
 
-def execute(config: Mapping[str, Any], workdir: Path) -> None:
-    """Runs a config; exits with 1 on a mistake, 128 + signal on a signal."""
+def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any) -> None:
+    """Runs a config; exits with 1 on a mistake, 128 + signal on a signal; process: to connect."""
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     try:
-        validate(config)
+        check(config)
         use_cores(len(replicas(config)) * config["replicas"]["shards"])
-        if _COORDINATOR.present and _COORDINATOR.value:
-            processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-            if not processes.is_first():
-                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  One speaks for all.
+        processes.connect(*process)
+        if not processes.is_first():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  One speaks for all.
+        workdir = Path(workdir or default_path(config))
         print(f"workdir {workdir}", flush=True)
         train.run(config, workdir)
     except UserError as error:

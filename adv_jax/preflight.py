@@ -11,7 +11,10 @@ from adv_jax.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.data import DataError, Dataset
 from adv_jax.experiment import Experiment
 from adv_jax.step import layout
-from adv_jax.types import LogitsFn, Variables
+from adv_jax.types import LogitsFn, UserError, Variables
+
+# What parts raise at settings that do not fit them, or each other.
+_UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
 
 
 def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -34,6 +37,12 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
         raise ConfigError(f"replicas.shards is {shards}; it must divide batch_size, {batch_size}")
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
         raise ConfigError("evaluation.eps is (); allowed are one or more numbers of at least 0")
+    inputs = dataset.test.x.shape[1:]
+    if config["data"].get("mirror") and len(inputs) != 3:
+        raise ConfigError(
+            f"data.mirror is True; allowed is False, the inputs of {dataset.name} being no "
+            f"images, {inputs}"
+        )
     low = min(dataset.train.x.min(), dataset.test.x.min())
     high = max(dataset.train.x.max(), dataset.test.x.max())
     if dataset.bounds and not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
@@ -43,7 +52,8 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
         )
     for path, bounds in leaves(config):
         if path.endswith(".bounds") and bounds is not None:
-            if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+            pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+            if not pair or not all(isinstance(bound, int | float) for bound in bounds):
                 raise ConfigError(f"{path} is {bounds!r}; allowed are two numbers, or None")
             if not bounds[0] <= low <= high <= bounds[1]:
                 raise ConfigError(f"{path} is {bounds!r}; the inputs go from {low:g} to {high:g}")
@@ -64,22 +74,47 @@ def check_parts(
     Raises:
       ConfigError: an unknown name or setting, or the part's own words.
     """
+    try:
+        return _traced(config, dataset, rows, replica, sources)
+    except UserError:
+        raise
+    except _UNFIT as error:
+        if replica.overrides:
+            # Where the config's own numbers do not fit either, that is what is wrong.
+            check_parts(config, dataset, rows, replica._replace(overrides={}), sources)
+            raise ConfigError(
+                f"replicas.grid has {', '.join(replica.overrides)}; allowed are numbers that can "
+                "be traced, for which one program serves all replicas: launch.sweep varies others"
+            ) from error
+        raise ConfigError(_reason(error)) from error
+
+
+def _traced(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    rows: Mapping[str, np.ndarray],
+    replica: Replica,
+    sources: Mapping[str, LogitsFn],
+) -> set[str]:
+    """`check_parts`, with errors as the parts raise them."""
     # A shard has to ask which one it is, and only knows on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
     arrays = dataset.arrays()
     mine = {name: values[0] for name, values in rows.items()}
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
-    try:
-        run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
-        _check_model(
-            config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes
-        )
-        run, trained = jax.eval_shape(experiment.epoch, run, arrays, mine)
-        run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
-        jax.eval_shape(experiment.evaluate, run, arrays, mine)
-        return {*trained, *monitored}
-    except (AttributeError, FlaxError, TypeError, ValueError) as error:
-        raise ConfigError(str(error).partition("\n")[0]) from error
+    run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
+    _check_model(config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes)
+    run, trained = jax.eval_shape(experiment.epoch, run, arrays, mine)
+    run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
+    jax.eval_shape(experiment.evaluate, run, arrays, mine)
+    return {*trained, *monitored}
+
+
+def _reason(error: Exception) -> str:
+    """One line; what Python says of a missing key is the key alone."""
+    line = str(error).strip().partition("\n")[0]
+    own = isinstance(error, FlaxError | TypeError | ValueError)
+    return line if own and line else f"{type(error).__name__}: {line}"
 
 
 def _check_model(

@@ -15,17 +15,26 @@ from adv_jax.types import UserError
 _HEARTBEAT = 20  # seconds without one, after which a process is taken for dead
 
 
-def connect(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
-    """Meets the other processes; before JAX's first computation.
+def connect(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Meets the other processes, if there are any; before JAX's first computation.
 
     Args:
-      coordinator: HOST:PORT of the first process; "auto", and the others None: as Slurm says.
+      coordinator: HOST:PORT of the first process; "auto", and the others None: as Slurm says; None:
+        this process is alone.
       num_processes: how many there are.
       process_id: which one this is, from 0.
 
     Raises:
       UserError: they do not meet within minutes, or nothing says who they are.
     """
+    if not coordinator:
+        for name, value in (("num_processes", num_processes), ("process_id", process_id)):
+            if value is not None:
+                found = f"--{name} is {value}"
+                raise UserError(f"{found}; allowed is none without --coordinator")
+        return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(

@@ -1,10 +1,12 @@
 """SIGINT and SIGTERM: what has to be finished is, and the run says how to go on."""
 
+import gc
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 
@@ -31,10 +33,22 @@ def on_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(signum, earlier)
 
 
-def stop_at_once(signum: int, _: object) -> None:
+def stop_at_once(signum: int, frame: FrameType | None) -> None:
     """A handler for where nothing has to be finished: raises Interrupted."""
+    if _is_collecting(frame):
+        # What is raised there is printed and dropped, and the run would go on: a little later.
+        threading.Timer(0.05, os.kill, (os.getpid(), signum)).start()
+        return
     name = signal.Signals(signum).name
     raise Interrupted(signum, f"stopped by {name}; the same command goes on from what is saved")
+
+
+def _is_collecting(frame: FrameType | None) -> bool:
+    """Whether a signal interrupts a callback of the garbage collector, as JAX has one."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None and frame.f_code not in callbacks:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

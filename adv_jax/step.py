@@ -217,7 +217,8 @@ class Layout(NamedTuple):
         """The inverse of `place`, as NumPy arrays, copied; every process gets all of it."""
         if jax.process_count() > 1:
             return self.gather(multihost_utils.process_allgather(tree, tiled=True))
-        return self.gather(jax.tree.map(np.array, tree))
+        # Of an array for which there was no memory, NumPy's copy would abort the process.
+        return self.gather(jax.tree.map(np.array, jax.block_until_ready(tree)))
 
     def copies(self, tree: Any) -> Any:
         """One copy of every leaf on each device: [...] -> [devices of this process, ...]."""

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from adv_jax import inputs, trained
 from adv_jax.checkpoint import Checkpoints, Restored
-from adv_jax.config import Replica, replicas, validate
+from adv_jax.config import Replica, check, replicas
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, Run
 from adv_jax.log import Log, print_table, require_tensorboard
@@ -27,8 +27,8 @@ from adv_jax.program import Program
 from adv_jax.report import figures
 from adv_jax.result import document, summary
 from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.types import UserError
-from adv_jax.workdir import Workdir, has_config, writing
+from adv_jax.types import LogitsFn, UserError
+from adv_jax.workdir import Workdir, has_config, is_finished, writing
 
 Metrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] of what is measured once
 
@@ -54,18 +54,20 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
       Interrupted: SIGINT or SIGTERM came; the epochs that were finished are saved.
     """
     config = config.to_dict() if isinstance(config, ConfigDict) else config
-    validate(config)
+    check(config)
     runs = replicas(config)
     if config["tensorboard"]:
         require_tensorboard()
     # On accelerators a float32 product is otherwise rounded to 10 bits or less, and with it a
     # perturbation of .00045 to nothing.
-    with jax.default_matmul_precision("float32"), on_signals(stop_at_once):
+    with jax.default_matmul_precision("float32"), on_signals(stop_at_once), _told_of_memory():
         has_config(Path(workdir), config)  # Refuses another one before what may take minutes.
         dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
-        check_fit(config, dataset)
-        sources = trained.sources(config, dataset)
-        check_parts(config, dataset, rows, runs[0], sources)
+        sources: Mapping[str, LogitsFn] = {}
+        if not is_finished(Path(workdir)):  # Else nothing is left to do that would need them.
+            check_fit(config, dataset)
+            sources = trained.sources(config, dataset)
+            check_parts(config, dataset, rows, runs[0], sources)
         with _files(workdir, config) as files:
             finished = files.result()
             if from_first(finished is not None):
@@ -74,6 +76,23 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
             files.take_data(about_data, rows, fitted)
             experiment = Experiment(config, dataset, sources)
             return _run(config, experiment, dataset, rows, runs, files)
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    """What does not fit into the memory of the device or of the host is the config's fault.
+
+    Raises:
+      UserError: how much was asked for, as far as the allocator says.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        line = str(error).partition("\n")[0]
+        smaller = "a smaller batch_size or model, or fewer replicas; what was saved stays"
+        raise UserError(f"out of memory ({line}); allowed is {smaller}") from error
 
 
 @contextmanager

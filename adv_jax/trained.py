@@ -9,12 +9,12 @@ import jax
 
 from adv_jax import inputs
 from adv_jax.checkpoint import Checkpoints, Restored
-from adv_jax.config import ConfigError, leaves, replicas, with_values
+from adv_jax.config import ConfigError, check, leaves, replicas, with_values
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
 from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
-from adv_jax.workdir import read_config
+from adv_jax.workdir import is_finished, read_config
 
 
 class Trained(NamedTuple):
@@ -47,13 +47,17 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
     """
     path = Path(workdir)
     config = read_config(path)
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path / 'config.json'}: {error}") from error
     runs = replicas(config)
     if not 0 <= replica < len(runs):
         allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
         raise UserError(f"replica is {replica}; {allowed}")
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
     # What it was trained with and is attacked with is not asked for, and may need further runs.
-    needed = sources({"model": config["model"]}, dataset)
+    needed = sources({"data": config["data"], "model": config["model"]}, dataset)
     experiment = Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
     like = jax.eval_shape(over_replicas(experiment.init), *initial(runs))
     restored = _restored(path / "checkpoints", like)
@@ -87,25 +91,35 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
     """The trained models that a config names in fields `..._fn`, by workdir.
 
     Args:
-      config: the whole, or the parts to search.
+      config: the whole, or `data` and the parts to search.
       dataset: what they are to be used on.
 
     Raises:
-      UserError: there is no such run, or its model takes other inputs.
+      UserError: there is no such run, it is not finished, or its model takes other inputs.
     """
 
-    def inputs_of(data: Dataset) -> tuple[Any, ...]:
-        return data.name, data.test.x.shape[1:], data.bounds
+    def inputs_of(data: Dataset, preprocess: Any) -> tuple[Any, ...]:
+        return data.name, data.test.x.shape[1:], data.bounds, list(preprocess)
+
+    needed = inputs_of(dataset, config.get("data", {}).get("preprocess", ()))
 
     found: dict[str, LogitsFn] = {}
     for path, workdir in leaves(config):
-        if not path.endswith("_fn") or workdir in found:
+        if not path.endswith("_fn"):
+            continue
+        if not isinstance(workdir, str):
+            raise ConfigError(f"{path} is {workdir!r}; allowed is the workdir of a run")
+        if workdir in found:
             continue
         source = load(workdir)
-        if inputs_of(source.dataset) != inputs_of(dataset):
+        if not is_finished(Path(workdir)):
+            # Trained on, it would be another model when this run is resumed.
+            raise ConfigError(f"{path} is {workdir!r}; allowed is a run that is finished")
+        its = inputs_of(source.dataset, source.about["preprocess"])
+        if its != needed:
             raise ConfigError(
-                f"{path} is {workdir!r}, a run on {inputs_of(source.dataset)}; allowed is one "
-                f"on the same inputs, {inputs_of(dataset)}"
+                f"{path} is {workdir!r}, a run on {its}; allowed is one on the same inputs, "
+                f"{needed}"
             )
         found[workdir] = source.logits_fn
     return found

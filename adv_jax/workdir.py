@@ -5,8 +5,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from adv_jax.types import UserError
 
 _FITTED = "preprocess.npz"
 _METRICS = "metrics.jsonl"
+_RESULT = "result.json"
 
 
 class WorkdirError(UserError):
@@ -43,7 +42,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
         self._metrics = self.path / _METRICS
-        self._result = self.path / "result.json"
+        self._result = self.path / _RESULT
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             # The kernel unlocks it however the process ends; the file itself stays.
@@ -62,6 +61,15 @@ class Workdir:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
+    def _check_there(self) -> None:
+        """Refuses to write to a directory that was deleted, and to another one in its place."""
+        try:
+            there = os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock.fileno()))
+        except OSError:
+            there = False
+        if not there:
+            raise WorkdirError(f"workdir {self.path} was deleted while the run was using it")
+
     def _lock_it(self) -> None:
         try:
             with writing(self.path / "lock"):
@@ -73,10 +81,11 @@ class Workdir:
 
     def result(self) -> dict[str, Any] | None:
         """What `write_result` has written, or None: the run is not finished."""
-        return read_json(self._result) if self._result.exists() else None
+        return _document(self._result) if is_finished(self.path) else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json in one piece; its presence says that the run is finished."""
+        self._check_there()
         _write_json(self._result, result)
 
     def take_data(
@@ -105,14 +114,15 @@ class Workdir:
 
     def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds one line of JSON each."""
+        self._check_there()
         with writing(self._metrics), self._metrics.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
 
     def rewind_metrics(self, epoch: int) -> None:
         """Drops what was logged after `epoch`, for the resumed run logs it again."""
-        lines = self._metrics.read_bytes().splitlines(True) if self._metrics.exists() else []
+        lines = _content(self._metrics).splitlines(True) if self._metrics.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]
-        kept = [line for line in whole if _parsed(self._metrics, line)["epoch"] <= epoch]
+        kept = [line for line in whole if _metrics(self._metrics, line)["epoch"] <= epoch]
         replace(self._metrics, b"".join(kept))
 
 
@@ -123,21 +133,39 @@ def read_config(path: Path) -> dict[str, Any]:
       WorkdirError: it holds no run, or config.json is damaged.
     """
     file = path / "config.json"
-    if not file.is_file():
+    if not os.path.isfile(file):  # Also of a name that no file can have.
         raise WorkdirError(f"workdir {path} has no config.json; allowed is the directory of a run")
-    return _with_tuples(read_json(file))
+    return _with_tuples(_document(file))
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the directory holds a run that has written its result."""
+    return os.path.exists(path / _RESULT)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """What the finished run in a directory has written; nothing is locked.
+
+    Raises:
+      WorkdirError: it cannot be read, or is not the result of a run.
+    """
+    file = path / _RESULT
+    result = _document(file)
+    replicas = result.get("replicas")
+    whole = isinstance(result.get("data"), dict) and isinstance(replicas, list)
+    if not whole or not all(isinstance(r, dict) and "test_error" in r for r in replicas):
+        raise WorkdirError(f"{file} is damaged, it has no data or no replicas with their errors")
+    return result
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl of the run in a directory; nothing is locked.
 
     Raises:
-      WorkdirError: there is no such file, or a line is damaged.
+      WorkdirError: it is missing, or a line is damaged.
     """
     file = path / _METRICS
-    if not file.exists():
-        raise WorkdirError(f"{file} is missing; allowed is a run that has logged its epochs")
-    return [_parsed(file, line) for line in file.read_bytes().splitlines()]
+    return [_metrics(file, line) for line in _content(file).splitlines()]
 
 
 def has_config(path: Path, config: Mapping[str, Any]) -> bool:
@@ -147,9 +175,9 @@ def has_config(path: Path, config: Mapping[str, Any]) -> bool:
       WorkdirError: it holds a run of another config (the fields are named).
     """
     file = path / "config.json"
-    if not file.exists():
+    if not os.path.exists(file):
         return False
-    old, new = dict(_flat(read_json(file))), dict(_flat(as_json(config)))
+    old, new = dict(_flat(_document(file))), dict(_flat(as_json(config)))
     differing = [
         f"{field} is {new.get(field, 'absent')!r} but was {old.get(field, 'absent')!r}"
         for field in sorted(old.keys() | new.keys())
@@ -169,7 +197,7 @@ def has_data(path: Path, document: Mapping[str, Any]) -> bool:
     file = path / "data.json"
     if not file.exists():
         return False
-    old, new = read_json(file), as_json(document)
+    old, new = _document(file), as_json(document)
     differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if differing:
         raise WorkdirError(
@@ -190,8 +218,9 @@ def read_fitted(path: Path) -> dict[str, np.ndarray]:
             return dict(arrays)
     except FileNotFoundError:
         raise WorkdirError(f"{file} is missing; the run cannot go on without it") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise WorkdirError(f"{file} is damaged: {error}") from error
+    # Whatever a damaged file makes NumPy raise: errors of zip, of deflate, of Python's tokenizer...
+    except Exception as error:
+        raise WorkdirError(f"{file} is damaged: {str(error).partition(chr(10))[0]}") from error
 
 
 @contextmanager
@@ -223,13 +252,13 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
     """What `json_bytes` was given.
 
     Raises:
-      WorkdirError: the file is damaged.
+      WorkdirError: the file is damaged, or cannot be read.
     """
-    return _parsed(path, path.read_bytes())
+    return _parsed(path, _content(path))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -242,11 +271,35 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     replace(path, content.getvalue())
 
 
-def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkdirError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _parsed(path: Path, text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WorkdirError(f"{path} is damaged, it is not JSON: {error}") from error
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """`read_json` of a file that holds an object."""
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise WorkdirError(f"{path} is damaged, it holds no object of JSON")
+    return document
+
+
+def _metrics(path: Path, line: bytes) -> dict[str, Any]:
+    """A line of metrics.jsonl, with those of its numbers that say where it belongs."""
+    metrics = _parsed(path, line)
+    known = isinstance(metrics, dict)
+    if not known or not all(isinstance(metrics.get(name), int) for name in ("epoch", "replica")):
+        raise WorkdirError(f"{path} is damaged, it has a line without epoch and replica")
+    return metrics
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -277,4 +330,5 @@ def _with_tuples(value: Any) -> Any:
 
 def _flat(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     yield from leaves(document)
-    yield "replicas.grid", document.get("replicas", {}).get("grid")
+    replicas = document.get("replicas")
+    yield "replicas.grid", replicas.get("grid") if isinstance(replicas, Mapping) else None

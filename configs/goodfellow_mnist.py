@@ -166,7 +166,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
 
 def _chosen(mode: str) -> dict[str, str]:
     """The options of a mode, those that are not given at their defaults."""
-    chosen = {
+    defaults = {
         "mode": "paper",
         "model": "maxout",
         "method": "plain",
@@ -175,6 +175,7 @@ def _chosen(mode: str) -> dict[str, str]:
         "form": "printed",
         "temperature": "20",
     }
+    given: dict[str, str] = {}
     for option in mode.split(","):
         key, _, value = option.rpartition("=")
         key = key or "mode"
@@ -193,7 +194,13 @@ def _chosen(mode: str) -> dict[str, str]:
                 f"method={'|'.join(METHODS)}, source=WORKDIR, labels=full|100, "
                 "form=printed|uniform|others, temperature=T"
             )
-        chosen[key] = value
+        given[key] = value
+    chosen = defaults | given
+    if chosen["method"] == "dae" and "model" in given:
+        raise ValueError(
+            f"mode has model={given['model']} and method=dae; allowed is no model with dae, whose "
+            "classifier is that of the source"
+        )
     if bool(chosen["source"]) != (chosen["method"] in OF_A_RUN):
         raise ValueError(
             f"mode has method={chosen['method']} and source={chosen['source']!r}; allowed is a "

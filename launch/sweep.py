@@ -20,7 +20,7 @@ import jax
 from absl import app, flags
 
 from adv_jax import inputs, trained
-from adv_jax.config import ConfigError, replicas, validate
+from adv_jax.config import ConfigError, check, replicas
 from adv_jax.log import print_table
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
 from adv_jax.preflight import check_parts
@@ -110,7 +110,7 @@ def _check_address(address: str) -> None:
 
 def _varied(config: Mapping[str, Any]) -> tuple[dict[str, tuple], bool]:
     """The fields of --grid or of --search, and whether it is a search."""
-    validate(config)
+    check(config)
     replicas(config)
     if _GRID.value and not _SEARCH.value:
         return space.parse_grid(_GRID.value, config), False
@@ -127,15 +127,15 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
     """The fields that are traced; refuses what can be refused before Ray starts."""
     dataset, rows, _, _ = inputs.load(config, replicas(config), path)
 
-    def check(config: dict[str, Any]) -> set[str]:
+    def traced(config: dict[str, Any]) -> set[str]:
         sources = trained.sources(config, dataset)
         return check_parts(config, dataset, rows, replicas(config)[0], sources)
 
-    measured = check(config)
+    measured = traced(config)
     if _METRIC.value not in measured:
         legal = ", ".join(sorted(measured))
         raise ConfigError(f"--metric is {_METRIC.value!r}; allowed are {legal}")
-    return space.traceable(config, tried, check)
+    return space.traceable(config, tried, traced)
 
 
 def _grid(settings: Settings, varied: Mapping[str, tuple], path: Path) -> None:

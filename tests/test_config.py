@@ -3,7 +3,9 @@
 import copy
 import itertools
 import math
+import runpy
 import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import jax
@@ -19,6 +21,7 @@ from adv_jax.config import (
     ConfigError,
     Replica,
     bind,
+    check,
     explain_flags,
     leaves,
     replicas,
@@ -320,6 +323,76 @@ def test_a_fraction_passes_if_and_only_if_it_is_one(value, path):
 def test_patience_needs_a_validation_set():
     message = refusal(validate, document(patience=3, data__num_valid=0))
     assert message == "patience is 3; without data.num_valid, allowed is 0"
+
+
+def test_a_rule_for_the_scale_of_the_rate_needs_a_plateau():
+    stop = {"train_error": 0.1, "rate_scale": 0.5}
+    assert refusal(validate, document(stop=stop)) == (
+        "stop.rate_scale is 0.5; allowed is none without optimizer.plateau"
+    )
+    config = document(stop=stop)
+    config["optimizer"]["plateau"] = {"name": "reduce_on_plateau"}
+    validate(config)
+
+
+@pytest.mark.parametrize("path", ["epochs", "model", "replicas.shards", "evaluation.attacks"])
+def test_a_field_that_every_run_reads_is_missed_by_name(path):
+    config = quickstart()
+    *parents, last = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    del node[last]
+    assert refusal(check, config).startswith(f"{path} is missing; allowed is a ")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("epochs", (1, 2), "epochs is (1, 2); allowed is a whole number"),
+        ("experiment", "../x", "experiment is '../x'; allowed are letters, digits, _ and -"),
+        ("evaluation.attacks.a\nb", {}, "a key is no printable text; allowed are"),
+        ("epochs", True, "epochs is True; allowed is a whole number"),
+        ("data.dir", None, "data.dir is None; allowed is a text"),
+        ("model", "mlp", "model is 'mlp'; allowed is a dict"),
+        ("stop", 3, "stop is 3; allowed is a dict"),
+        ("evaluation.attacks.fgsm", 1, "evaluation.attacks.fgsm is 1; allowed is a dict"),
+        ("objective.alpha", math.nan, "objective.alpha is nan; allowed are texts, numbers of 32"),
+        ("patience", 2**31, "patience is 2147483648; allowed are texts, numbers of 32 bits"),
+        ("model.activation", math.sin, "model.activation is <built-in function sin>; allowed are"),
+    ],
+)
+def test_a_field_of_another_kind_is_refused(path, value, says):
+    config = with_values(quickstart(), {path: value})
+    assert refusal(check, config).startswith(says)
+
+
+def quickstart():
+    config = runpy.run_path("configs/quickstart.py")["get_config"]("quick").to_dict()
+    check(config)
+    return config
+
+
+def tuned(apply, variables, batch, *, rate: float, steps: int = 1, sizes: Sequence[int] = ()):
+    return rate, steps, sizes
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("rate", "fast", "numbers"),
+        ("rate", None, "numbers"),
+        ("steps", math.inf, "numbers"),
+        ("steps", True, "numbers"),
+        ("sizes", 3, "tuples of numbers"),
+        ("sizes", (3, "x"), "tuples of numbers"),
+    ],
+)
+def test_bind_refuses_a_value_that_is_not_of_the_kind_annotated(field, value, allowed):
+    spec = {"name": "tuned", "rate": 0.1} | {field: value}
+    typed = SimpleNamespace(__all__=["tuned"], tuned=tuned)
+    message = refusal(bind, spec, typed, field="a")
+    assert message == f"a.{field} is {value!r}; allowed are {allowed}"
 
 
 def test_the_largest_seed_is_what_the_devices_can_hold():

@@ -329,6 +329,7 @@ def test_an_override_on_the_command_line_changes_what_is_built(digits):
         "method=distillation",
         "source=RUN",
         "method=dae",
+        "method=dae,source=RUN,model=maxout",
         "temperature=hot",
         "model=maxuot",
         "paper2",

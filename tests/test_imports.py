@@ -61,8 +61,9 @@ MAY_IMPORT = {
     "data": set(),
     "metrics": set(),
     "checkpoint": set(),
-    "config": {"catalogue"},
+    "config": {"catalogue", "kinds"},
     "catalogue": set(),
+    "kinds": set(),
     "random": set(),
     "types": set(),
     "adv_jax": set(),  # adv_jax/__init__.py

@@ -337,12 +337,46 @@ def test_the_fixed_set_is_that_of_its_source_for_every_run(plain, tmp_path):
         assert curves["fixed"]["l2"][0][1] == pytest.approx(lengths.mean(), rel=1e-4)
 
 
-def test_a_run_outlives_the_source_of_its_evaluation(plain, tmp_path):
+def test_a_run_outlives_the_source_of_its_evaluation(plain, tmp_path, capsys):
     source = tmp_path / "source"
     shutil.copytree(plain, source)
     train.run(with_source(source, epochs=1), tmp_path / "run")
     shutil.rmtree(source)
     assert trained.load(tmp_path / "run").about["epochs"] == 1
+    train.run(with_source(source, epochs=1), tmp_path / "run")
+    assert "run holds the finished run" in capsys.readouterr().out
+
+
+def test_a_source_that_is_not_finished_or_was_preprocessed_otherwise_is_refused(plain, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(plain, copy)
+    (copy / "result.json").unlink()
+    says = r"evaluation.attacks.fixed.source_fn is '\S+'; allowed is a run that is finished"
+    with pytest.raises(ConfigError, match=says):
+        train.run(with_source(copy), tmp_path / "run")
+    # Its bounds tell nothing: whatever they were, after whitening there are none.
+    unbounded = {"name": "contrast_norm", "norm": 2.0}
+    other = with_source(whitened_with(tmp_path, unbounded))
+    other["data"]["preprocess"] = ({"name": "contrast_norm", "norm": 1.0},)
+    with pytest.raises(ConfigError, match=r"source_fn is .*2\.0.*same inputs, .*1\.0"):
+        train.run(other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def whitened_with(tmp_path, step):
+    train.run(document((step,), epochs=1), tmp_path / "source")
+    return tmp_path / "source"
+
+
+def test_mirror_images_of_what_is_no_image_are_refused(tmp_path, digits, monkeypatch):
+    flat = [data.Arrays(part.x.reshape(-1, 784), part.y) for part in (digits.train, digits.test)]
+    flat = digits._replace(train=flat[0], test=flat[1])
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: flat)
+    config = document()
+    config["data"]["mirror"] = True
+    with pytest.raises(ConfigError, match=r"data.mirror is True; .* no images, \(784,\)"):
+        train.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_source_that_is_not_there_or_takes_other_inputs_is_refused(plain, whitened, tmp_path):

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import hashlib
 import json
 import os
 import pty
@@ -16,23 +15,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from command_line import ROOT, serving
 from PIL import Image
+from short_run import EPOCHS, QUICK, TINY, assert_same_run, digest, result_of
 
 import adv_jax
 
-QUICK = "--config=configs/quickstart.py:quick"
 LADDER = "--config=configs/ladder_mnist.py:quick"
-EPOCHS = 40
-TINY = [
-    QUICK,
-    "--config.model.features=(8,)",
-    "--config.batch_size=500",
-    f"--config.epochs={EPOCHS}",
-    "--config.evaluation.eps=(0.0, 0.1, 0.2)",
-]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +40,6 @@ def uninterrupted(commands, tmp_path_factory):
     return workdir, done.out
 
 
-def result_of(workdir: Path) -> dict:
-    return json.loads((workdir / "result.json").read_text())
-
-
 def contents(folder: Path) -> dict[str, tuple[int, str]]:
     """File -> (time of its last change, digest)."""
     return {
@@ -61,26 +47,6 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def assert_same_run(workdir: Path, other: Path) -> None:
-    """Metrics, result and final parameters are equal bit for bit.
-
-    But for the seconds, and the commit, which may move on while the tests run.
-    """
-    mask = {"seconds": 0, "git": None}
-    assert (workdir / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
-    assert result_of(workdir) | mask == result_of(other) | mask
-    ours, theirs = (
-        ocp.PyTreeCheckpointer().restore(folder / "checkpoints" / str(EPOCHS) / "tree")
-        for folder in (workdir, other)
-    )
-    assert len(jax.tree.leaves(ours)) > 10
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 # What a run leaves behind.
@@ -528,6 +494,9 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         ),
         ([QUICK, "--config.objective.attack.bounds=(0.0,)"], ["bounds is (0.0,)", "two numbers"]),
         ([QUICK, "--config.objective.attack.bounds=('a','b')"], ["bounds is", "two numbers"]),
+        # Processes.
+        ([QUICK, "--num_processes=2"], ["--num_processes is 2", "without --coordinator"]),
+        ([QUICK, "--process_id=0"], ["--process_id is 0", "without --coordinator"]),
         # Grids.
         (
             [QUICK, "--config.replicas.grid={'objective.attack.esp': (.1,)}"],

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from adv_jax import data, train
 from adv_jax.config import ConfigError, with_values
+from adv_jax.types import UserError
 from adv_jax.workdir import WorkdirError
 
 # Each replica runs the same operations on its own; only their fusion may differ.
@@ -214,6 +215,17 @@ def ladder_of(layers="6-10", **changes):
             "replicas.shards is 2; a model that normalises by its batch allows 1",
         ),
         (ladder_of(model=document()["model"]), '"MLP" object has no attribute "autoencode"'),
+        (
+            {
+                "objective": {
+                    "name": "lwa_rep",
+                    "layer": 1,
+                    "attack": {"name": "fgsm", "eps": 0.1},
+                },
+                "replicas__grid": {"objective.layer": (1, 1)},
+            },
+            "replicas.grid has objective.layer; allowed are numbers that can be traced",
+        ),
         (ladder_of("6-ten"), "model.layers has 'ten' as layer 2; allowed are UNITS, fc:UNITS"),
         (
             ladder_of(objective={"name": "ladder", "weights": (1.0, 0.1, 0.1), "draw": "new"}),
@@ -227,6 +239,12 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, 
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_net_for_which_there_is_no_memory_is_told_in_one_line(tmp_path, capsys):
+    with pytest.raises(UserError, match=r"^out of memory \(.*\); allowed is a smaller") as caught:
+        train.run(document(model__features=(10**9,)), tmp_path / "run")
+    assert "\n" not in str(caught.value)
 
 
 def test_images_outside_the_bounds_of_the_data_set_are_refused(tmp_path, digits, monkeypatch):

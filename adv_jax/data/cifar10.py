@@ -6,6 +6,7 @@ its green and its blue one.
 
 import io
 import math
+import os
 import tarfile
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -41,12 +42,12 @@ def from_files(dir: str) -> Dataset:
         raise DataError(
             "data.dir: '' found, source 'files' needs the folder of the six binary files"
         )
-    root = Path(dir).expanduser()
+    root = Path(os.path.expanduser(dir))
     for folder in (root, root / FOLDER):
         paths = {name: files.find(folder, name) for name in (*TRAIN_FILES, TEST_FILE)}
         if any(paths.values()):
             return _from_batches(folder, paths)
-    if (root / ARCHIVE).exists():
+    if os.path.exists(root / ARCHIVE):
         return from_archive(root / ARCHIVE)
     raise DataError(
         f"{root}: neither {TRAIN_FILES[0]} (plain or .gz) nor {ARCHIVE} found, source 'files' "

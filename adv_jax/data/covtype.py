@@ -5,6 +5,7 @@ to 254), 4 wilderness areas and 40 soil types as 0 or 1, and the kind of tree th
 54 integers, then the class, 1 to 7; https://archive.ics.uci.edu/dataset/31/covertype
 """
 
+import os
 import pickle
 import re
 import zlib
@@ -36,7 +37,7 @@ def from_files(dir: str) -> Dataset:
     """
     if not dir:
         raise DataError(f"data.dir: '' found, source 'files' needs the folder of {FILE}")
-    folder = Path(dir).expanduser()
+    folder = Path(os.path.expanduser(dir))
     if (path := files.find(folder, FILE)) is None:
         raise DataError(
             f"{folder / FILE}: missing, source 'files' needs it (plain or .gz); the other source "

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ class Stream(Protocol):
 
 def find(folder: Path, name: str) -> Path | None:
     """The file `name` in `folder`, plain or else with `.gz`; None: neither is there."""
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
+    both = (folder / name, folder / f"{name}.gz")
+    return next((p for p in both if os.path.exists(p)), None)  # None too where none can be.
 
 
 def read(path: Path, parse: Callable[[Stream], Parsed]) -> tuple[Parsed, str]:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import math
+import os
 import zlib
 from collections.abc import Mapping
 from importlib import resources
@@ -34,9 +35,8 @@ def from_files(dir: str) -> Dataset:
     """
     if not dir:
         raise DataError("data.dir: '' found, source 'files' needs the folder of the four idx files")
-    return from_idx(
-        {name: _find(Path(dir).expanduser(), name) for pair in SPLITS.values() for name in pair}
-    )
+    folder = Path(os.path.expanduser(dir))
+    return from_idx({name: _find(folder, name) for pair in SPLITS.values() for name in pair})
 
 
 def from_idx(paths: Mapping[str, Path], *, source: str = "files") -> Dataset:

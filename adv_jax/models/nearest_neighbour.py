@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.types import Array
@@ -40,7 +41,8 @@ def nearest_neighbour(
       f32[B, K]; -1e30 for a class without an example.
 
     Raises:
-      ValueError: no training examples, or of another shape than x.
+      ValueError: no training examples, or of another shape than x; where they are known, classes
+        that are none.
 
     Source: Warde-Farley & Goodfellow 2016, sec. 1.2.1 (Table 1.1).
 
@@ -103,6 +105,8 @@ def _over_blocks(
 
     |x|^2, which all n share, is left out so that nothing large cancels.
     """
+    if not isinstance(train_y, jax.core.Tracer):
+        _check_classes(np.asarray(train_y), num_classes)
     train_x, train_y = jnp.asarray(train_x), jnp.asarray(train_y)
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):
         raise ValueError(
@@ -124,6 +128,13 @@ def _over_blocks(
 
     start = jnp.full((len(queries), num_classes), _LOG_OF_0, jnp.float32)
     return jax.lax.scan(step, start, (blocks, classes))[0]
+
+
+def _check_classes(train_y: np.ndarray, num_classes: int) -> None:
+    """Refuses a class that is none: its examples would count for nothing."""
+    bad = train_y[(train_y < 0) | (train_y >= num_classes)]
+    if bad.size:
+        raise ValueError(f"train_y has {bad[0]}; allowed are classes from 0 to {num_classes - 1}")
 
 
 def _largest(closeness: Array, is_of: Array) -> Array:

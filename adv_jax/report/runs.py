@@ -8,7 +8,7 @@ from typing import Any
 from adv_jax import trained
 from adv_jax.trained import Trained
 from adv_jax.types import UserError
-from adv_jax.workdir import read_config, read_json
+from adv_jax.workdir import is_finished, read_config, read_result
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
       UserError: there is none, it is not finished, or it has a grid of another field.
     """
     config = read_config(path)
-    if not (path / "result.json").exists():
+    if not is_finished(path):
         raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
     grid = config["replicas"]["grid"] or {}
     if grid.keys() - over:
         allowed = f"a grid of {', '.join(over)} alone" if over else "a run without"
         raise UserError(f"workdir {path} has the grid {grid}; allowed is {allowed}")
-    return Finished(path, config, read_json(path / "result.json"))
+    return Finished(path, config, read_result(path))
 
 
 def check_same_data(runs: Sequence[Finished]) -> None:

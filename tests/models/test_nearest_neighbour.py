@@ -85,3 +85,14 @@ def test_attacks_climb_the_loss(attack):
 def test_another_training_set_is_refused(train_x, train_y):
     with pytest.raises(ValueError, match=r"train_x and train_y have the shapes .*; allowed are"):
         models.nearest_neighbour(X, train_x, np.array(train_y, int), num_classes=3)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_class_that_is_none_is_refused_and_not_left_out(label):
+    x, y = jnp.eye(4), np.array([0, 1, label, 2])
+    for classify in (models.nearest_neighbour, models.smoothed_nearest_neighbour):
+        with pytest.raises(ValueError, match=f"train_y has {label}; allowed are classes from 0 to"):
+            classify(x, x, y, num_classes=3)
+        # In a compiled program too, as long as the classes are none of its arguments.
+        with pytest.raises(ValueError, match="train_y has"):
+            jax.jit(partial(classify, train_x=x, train_y=y, num_classes=3))(x)

@@ -1,0 +1,84 @@
+"""The same seed gives the same bits, and what is recorded is enough to train the model again."""
+
+import contextlib
+import json
+import os
+import pty
+
+import jax
+import numpy as np
+import pytest
+from short_run import TINY, assert_same_run, document
+
+from adv_jax import data, train, trained
+from adv_jax.data import epoch_order
+
+
+@pytest.fixture(scope="module")
+def digits():
+    whole = data.load("mnist", source="embedded")
+    few = [
+        data.Arrays(part.x[:n], part.y[:n]) for part, n in ((whole.train, 400), (whole.test, 200))
+    ]
+    return whole._replace(train=few[0], test=few[1])
+
+
+@pytest.fixture
+def few_digits(monkeypatch, digits):
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+
+
+# Seconds; tests/test_main.py has fresh processes without a bar.
+@pytest.mark.slow
+def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, uninterrupted, tmp_path):
+    terminal, other_end = pty.openpty()
+    process = commands.start(*TINY, f"--workdir={tmp_path / 'run'}", tty=os.ttyname(other_end))
+    process.wait_until((tmp_path / "run").exists)  # by then it holds the terminal
+    os.close(other_end)
+    shown = b""
+    with contextlib.suppress(OSError):  # that is how a terminal ends
+        while chunk := os.read(terminal, 1 << 16):
+            shown += chunk
+    os.close(terminal)
+    assert process.finish().status == 0
+    assert "━".encode() in shown
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+# Half a minute; tests/test_train.py has the same of 4 replicas.
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_digits")
+def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):
+    """To 1e-5: XLA may fuse the program of several otherwise."""
+    train.run(document(seed=3, seeds=8), tmp_path / "eight")
+    train.run(document(seed=10), tmp_path / "one")
+    ours = trained.load(tmp_path / "eight", replica=7).variables
+    theirs = trained.load(tmp_path / "one").variables
+    differences = jax.tree.map(lambda our, their: float(abs(our - their).max()), ours, theirs)
+    print(f"largest differences of weights: {differences}")
+    for our, their in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+        np.testing.assert_allclose(our, their, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_the_weights_follow_from_the_recorded_rows_and_the_seed(tmp_path, capsys, digits):
+    """Softmax regression in NumPy, on the batches that the workdir tells."""
+    workdir = tmp_path / "run"
+    train.run(document(num_labels=50, features=(), init="zero"), workdir)
+    seed = json.loads((workdir / "config.json").read_text())["seed"]
+    with np.load(workdir / "rows.npz") as rows:
+        labelled = rows["labelled"][0]
+    assert len(labelled) == 50
+    w, b = np.zeros((784, 10)), np.zeros(10)
+    for epoch in (0, 1):
+        # Fewer labelled rows than an epoch visits are gone through again in the same order.
+        order = np.tile(labelled[np.asarray(epoch_order(seed, epoch, 50))], 8)
+        for batch in order.reshape(10, 40):
+            x, y = digits.train.x[batch].reshape(40, 784), np.eye(10)[digits.train.y[batch]]
+            exp = np.exp(x @ w + b)
+            slope = (exp / exp.sum(1, keepdims=True) - y) / 40
+            w, b = w - 0.1 * x.T @ slope, b - 0.1 * slope.sum(0)
+    params = trained.load(workdir).variables["params"]["logits"]
+    np.testing.assert_allclose(params["kernel"], w, atol=1e-5)
+    np.testing.assert_allclose(params["bias"], b, atol=1e-5)
+    assert np.abs(w).max() > 0.01

@@ -1,0 +1,64 @@
+"""Memory, open files and compilations stay what they are, however many epochs a run has."""
+
+import json
+import os
+import resource
+import threading
+
+import jax
+import numpy as np
+import pytest
+from short_run import document
+
+from adv_jax import data, train
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def memory() -> float:
+    """Resident, in MB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """(compilations, MB, open files, threads) after each epoch, of the runs of this test."""
+    compiled, seen = [], []
+
+    def count(event, duration, **_):
+        if event == COMPILED:
+            compiled.append(duration)
+
+    class Watched(train.Log):
+        def epoch(self, *args, **kwargs):
+            super().epoch(*args, **kwargs)
+            files = len(os.listdir("/proc/self/fd"))
+            seen.append((len(compiled), memory(), files, threading.active_count()))
+
+    monkeypatch.setattr(train, "Log", Watched)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(count)
+
+
+# 10,000 epochs, each with errors, figures' lines and a checkpoint: 10 minutes of one core.
+@pytest.mark.parametrize("epochs", [30, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_long_run_needs_no_more_of_anything(epochs, tmp_path, capsys, monkeypatch, watched):
+    whole = data.load("mnist", source="embedded")
+    few = [data.Arrays(part.x[:80], part.y[:80]) for part in (whole.train, whole.test)]
+    few = whole._replace(train=few[0], test=few[1])
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
+    train.run(document() | {"epochs": epochs, "tensorboard": True}, tmp_path / "run")
+    compiled, resident, files, threads = np.array(watched).T
+    begun = max(3, epochs // 10)  # By then all is compiled, and buffers have their size.
+    growth = resident[-1] - resident[begun]
+    report = f"{growth:.1f} MB more of {resident[-1]:.0f}, files {files[begun]} to {files[-1]}"
+    print(f"{epochs} epochs: {report}, {compiled[-1]} compilations, {threads.max()} threads")
+    assert compiled[0] > 0 and compiled[-1] == compiled[2]
+    assert growth < 20 and files[begun:].max() <= files[begun] + 5, report
+    assert threads[begun:].max() <= threads[begun] + 3
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epochs + 1))
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert kept == {str(epochs - 1), str(epochs)}

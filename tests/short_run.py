@@ -1,0 +1,68 @@
+"""Trainings of seconds, and whether two of them are the same bit for bit."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+QUICK = "--config=configs/quickstart.py:quick"
+EPOCHS = 40
+TINY = [
+    QUICK,
+    "--config.model.features=(8,)",
+    "--config.batch_size=500",
+    f"--config.epochs={EPOCHS}",
+    "--config.evaluation.eps=(0.0, 0.1, 0.2)",
+]
+
+
+def document(*, seeds=1, seed=3, num_labels=0, features=(8,), init="fan_in"):
+    """A config of two epochs."""
+    attack = {"name": "fgsm", "norm": "linf", "eps": 0.1}
+    mixed = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
+    return {
+        "experiment": "small",
+        "seed": seed,
+        "replicas": {"seeds": seeds, "grid": None, "shards": 1},
+        "data": {"name": "mnist", "source": "embedded", "dir": "", "num_valid": 0}
+        | {"num_labels": num_labels},
+        "model": {"name": "mlp", "features": features, "num_classes": 10}
+        | {"output_init": {"name": init}},
+        "objective": mixed if features else {"name": "cross_entropy"},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+        "epochs": 2,
+        "batch_size": 40,
+        "patience": 0,
+        "monitor_every": 1,
+        "checkpoint_every": 1,
+        "checkpoints_kept": 2,
+        "tensorboard": False,
+        "evaluation": {"attacks": {"fgsm": {"name": "fgsm"}}, "eps": (0.0, 0.2)},
+    }
+
+
+def result_of(workdir: Path) -> dict:
+    return json.loads((workdir / "result.json").read_text())
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def assert_same_run(workdir: Path, other: Path) -> None:
+    """Metrics, result and final parameters are equal bit for bit.
+
+    But for the seconds, and the commit, which may move on while the tests run.
+    """
+    mask = {"seconds": 0, "git": None}
+    assert (workdir / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    assert result_of(workdir) | mask == result_of(other) | mask
+    ours, theirs = (
+        ocp.PyTreeCheckpointer().restore(folder / "checkpoints" / str(EPOCHS) / "tree")
+        for folder in (workdir, other)
+    )
+    assert len(jax.tree.leaves(ours)) > 10
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)

@@ -1,0 +1,49 @@
+"""Signals where nothing has to be finished: the run stops, whatever they interrupt."""
+
+import gc
+import os
+import signal
+import time
+
+import pytest
+
+from adv_jax.signals import Interrupted, on_signals, stop_at_once
+
+
+def interrupted():
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait()
+
+
+def wait():
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_a_signal_stops_at_once():
+    with pytest.raises(Interrupted, match="^stopped by SIGTERM; "), on_signals(stop_at_once):
+        interrupted()
+
+
+def test_a_signal_in_the_garbage_collection_is_not_lost(capfd):
+    """Python prints and drops what a callback of the collector raises."""
+    came = []
+
+    def callback(phase, info):
+        if not came:
+            came.append(phase)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def collect():
+        gc.collect()
+        assert came
+        wait()
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(Interrupted), on_signals(stop_at_once):
+            collect()
+    finally:
+        gc.callbacks.remove(callback)
+    assert capfd.readouterr().err == ""
