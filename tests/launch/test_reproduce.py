@@ -311,7 +311,7 @@ def test_results_of_other_versions_data_or_configs_are_refused_by_name(tmp_path,
             reproduce.reproduce(target, PAPER, **settings)
     finish(without, error)
     (without.workdir / "metrics.jsonl").unlink()
-    with pytest.raises(UserError, match="metrics.jsonl is missing; allowed is a run that has"):
+    with pytest.raises(UserError, match="metrics.jsonl cannot be read: No such file"):
         reproduce.reproduce(target, PAPER, **settings)
     (without.workdir / "config.json").write_text(json.dumps(with_noise.config))
     with pytest.raises(UserError, match="holds a run of another config: objective.attack"):
