@@ -245,10 +245,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
       ConfigError: names the field, the value and what is allowed.
     """
     if not kinds.is_document(config):
-        odd = [(path, value) for path, value in leaves(config) if not kinds.is_document(value)]
-        found = f"{odd[0][0]} is {odd[0][1]!r}" if odd else "a key is no printable text"
-        legal = "texts, numbers of 32 bits, True, False, None, tuples and dicts of them by name"
-        raise ConfigError(f"{found}; allowed are {legal}")
+        raise ConfigError(_odd(config))
     for path, kind in (_FIELDS | _OPTIONAL).items():
         *parents, last = path.split(".")
         node: Any = config
@@ -263,6 +260,16 @@ def check_fields(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"{found}; allowed are letters, digits, _ and -")
     for name, spec in config["evaluation"]["attacks"].items():
         _check_kind(f"evaluation.attacks.{name}", spec, Mapping)
+
+
+def _odd(config: Mapping[str, Any]) -> str:
+    """What is wrong with a config that is no document."""
+    legal = "texts, numbers of 32 bits, True, False, None, tuples and dicts of them by name"
+    for path, value in leaves(config):
+        if not kinds.is_document(value):
+            rule = _RANGES.get(path.rpartition(".")[2])
+            return f"{path} is {value!r}; allowed are {f'{rule}, of 32 bits' if rule else legal}"
+    return f"a key is no printable text; allowed are {legal}"
 
 
 def _check_kind(path: str, value: Any, kind: Any) -> None:

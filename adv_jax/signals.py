@@ -1,12 +1,11 @@
 """SIGINT and SIGTERM: what has to be finished is, and the run says how to go on."""
 
-import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 
@@ -27,28 +26,36 @@ def on_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
     handled = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(signum, handler) for signum in handled]
     try:
-        yield
+        with _dropped_interruptions_come_again():
+            yield
     finally:
         for signum, earlier in zip(handled, before, strict=True):
             signal.signal(signum, earlier)
 
 
-def stop_at_once(signum: int, frame: FrameType | None) -> None:
+@contextmanager
+def _dropped_interruptions_come_again() -> Iterator[None]:
+    """Python drops what a finaliser or a callback of the garbage collector raises: not a signal."""
+    before = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if isinstance(dropped.exc_value, Interrupted):
+            again = (os.getpid(), dropped.exc_value.signum)
+            threading.Timer(0.05, os.kill, again).start()  # At once it would be dropped again.
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def stop_at_once(signum: int, _: object) -> None:
     """A handler for where nothing has to be finished: raises Interrupted."""
-    if _is_collecting(frame):
-        # What is raised there is printed and dropped, and the run would go on: a little later.
-        threading.Timer(0.05, os.kill, (os.getpid(), signum)).start()
-        return
     name = signal.Signals(signum).name
     raise Interrupted(signum, f"stopped by {name}; the same command goes on from what is saved")
-
-
-def _is_collecting(frame: FrameType | None) -> bool:
-    """Whether a signal interrupts a callback of the garbage collector, as JAX has one."""
-    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
-    while frame is not None and frame.f_code not in callbacks:
-        frame = frame.f_back
-    return frame is not None
 
 
 @contextmanager

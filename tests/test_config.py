@@ -357,8 +357,21 @@ def test_a_field_that_every_run_reads_is_missed_by_name(path):
         ("model", "mlp", "model is 'mlp'; allowed is a dict"),
         ("stop", 3, "stop is 3; allowed is a dict"),
         ("evaluation.attacks.fgsm", 1, "evaluation.attacks.fgsm is 1; allowed is a dict"),
-        ("objective.alpha", math.nan, "objective.alpha is nan; allowed are texts, numbers of 32"),
-        ("patience", 2**31, "patience is 2147483648; allowed are texts, numbers of 32 bits"),
+        (
+            "objective.alpha",
+            math.nan,
+            "objective.alpha is nan; allowed are numbers from 0 to 1, of 32 bits",
+        ),
+        (
+            "patience",
+            2**31,
+            "patience is 2147483648; allowed are whole numbers of at least 0, of 32 bits",
+        ),
+        (
+            "evaluation.attacks.fgsm.name",
+            math.nan,
+            "evaluation.attacks.fgsm.name is nan; allowed are texts, ",
+        ),
         ("model.activation", math.sin, "model.activation is <built-in function sin>; allowed are"),
     ],
 )

@@ -26,6 +26,23 @@ def test_a_signal_stops_at_once():
         interrupted()
 
 
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def finalise():
+    Finalised()
+    wait()
+
+
+def test_a_signal_in_a_finaliser_is_not_lost(capfd):
+    """Python prints and drops what __del__ raises."""
+    with pytest.raises(Interrupted), on_signals(stop_at_once):
+        finalise()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_signal_in_the_garbage_collection_is_not_lost(capfd):
     """Python prints and drops what a callback of the collector raises."""
     came = []
