@@ -243,6 +243,7 @@ def test_a_signal_before_the_first_epoch_stops_at_once(commands, tmp_path):
     files = ["--config.data.source=files", f"--config.data.dir={fifo.parent}"]
     process = commands.start(*TINY, *files, f"--workdir={tmp_path / 'run'}")
     writer = os.open(fifo, os.O_WRONLY)  # until the other side has opened it
+    time.sleep(0.5)  # Python answers no signal that comes just before a read that blocks.
     process.signal(signal.SIGINT)
     stopped = process.finish()
     os.close(writer)
