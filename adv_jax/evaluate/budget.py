@@ -46,8 +46,10 @@ def norm_of(attack: Attack) -> str | None:
     >>> from adv_jax import attacks
     >>> norm_of(partial(attacks.fgsm, norm=2)), norm_of(attacks.raw_gradient)
     ('l2', None)
+    >>> norm_of(partial(attacks.transferred, attack=partial(attacks.fgsm, norm="l1")))
+    'l1'
     """
-    parameters = inspect.signature(attack).parameters
+    parameters = inspect.signature(_crafting(attack)).parameters
     for name in ("length", "norm"):
         default = parameters[name].default if name in parameters else None
         if default not in (None, inspect.Parameter.empty):
@@ -62,8 +64,13 @@ def is_targeted(attack: Attack) -> bool:
     >>> is_targeted(partial(attacks.fgsm, targeted=True)), is_targeted(attacks.fgsm)
     (True, False)
     """
-    parameter = inspect.signature(attack).parameters.get("targeted")
+    parameter = inspect.signature(_crafting(attack)).parameters.get("targeted")
     return parameter is not None and parameter.default is True
+
+
+def _crafting(attack: Attack) -> Attack:
+    """The attack whose result another one shows, as `transferred` is bound to one; or itself."""
+    return getattr(attack, "keywords", {}).get("attack", attack)
 
 
 def function_name(attack: Attack) -> str:

@@ -73,10 +73,22 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
         factor = jnp.where(x[:, 0] > 0, 1.001, 0.999)
         return attacks.fgsm(logits_fn, x, y, eps=factor * eps, norm=norm)
 
-    found = audited(logits_fn, x, y, {"a": partial(careless, norm=norm), "b": attacks.fgsm})
-    assert found.outside_ball == {"a": pytest.approx((x[:, 0] > 0).mean()), "b": 0}
+    a = partial(careless, norm=norm)
+
+    def careless_too(logits_fn, x, y, *, eps, norm=norm, bounds, key=None):
+        return a(logits_fn, x, y, eps=eps)
+
+    chosen = {
+        "a": a,
+        "b": attacks.fgsm,
+        "c": partial(attacks.transferred, source_fn=logits_fn, attack=careless_too),
+    }
+    found = audited(logits_fn, x, y, chosen)
+    share = pytest.approx((x[:, 0] > 0).mean())
+    assert found.outside_ball == {"a": share, "b": 0, "c": share}
     assert [w.partition(":")[0] for w in found.warnings] == [
-        f"a leaves its {norm} ball in {100 * (x[:, 0] > 0).mean():.3g} % of the rows"
+        f"{name} leaves its {norm} ball in {100 * (x[:, 0] > 0).mean():.3g} % of the rows"
+        for name in "ac"
     ]
 
 

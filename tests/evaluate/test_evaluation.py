@@ -251,6 +251,18 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             "targeted=False",
         ),
         (
+            {
+                "attacks": {
+                    "a": partial(
+                        attacks.transferred,
+                        source_fn=lambda x: x[:, :CLASSES],
+                        attack=partial(attacks.fgsm, targeted=True),
+                    )
+                }
+            },
+            "a is targeted, and takes the labels for the classes to reach; allowed is ",
+        ),
+        (
             {"attacks": {"a": partial(attacks.fgsm, norm="l7")}},
             'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1) or "rms", got \'l7\'',
         ),
