@@ -380,6 +380,7 @@ def linear_run():
     about = {"experiment": "linear", "seed": 0, "epochs": 1, "data": source}
     return w, SimpleNamespace(
         logits_fn=lambda x: x.reshape(len(x), -1) @ w,
+        variables={},
         dataset=SimpleNamespace(test=Arrays(x, y)),
         about=about,
     )
@@ -407,3 +408,22 @@ def test_error_rates_of_a_linear_model_and_what_is_drawn():
     for image, values in zip(shown, [*expected, noisy[0, ..., 0]], strict=True):
         np.testing.assert_allclose(image, (values + 0.25) / 1.5, atol=1e-6)
     assert "10.00 % clean; the thesis has 6.87 % under FGSM" in document["caption"]
+
+
+def test_fgsm_through_batch_statistics_is_judged_without_them():
+    w, run = linear_run()
+    run.variables = {"batch_stats": {}}
+
+    def apply(variables, x, *, train):
+        assert train
+        return SimpleNamespace(logits=run.logits_fn(x - x.mean(0)))
+
+    run.apply = apply
+    x, y = run.dataset.test
+    flat = x.reshape(50, 9).astype(float)
+    exp = np.exp((flat - flat.mean(0)) @ w)
+    gradient = (exp / exp.sum(1, keepdims=True) - np.eye(4)[y]) @ w.T
+    gradient -= gradient.mean(0)  # A row moves the mean of all.
+    expected = np.mean(((flat + 0.25 * np.sign(gradient)) @ w).argmax(1) != y)
+    errors, _ = robustness.error_rates(run, seed=0)
+    assert errors["fgsm_of_batches"] == pytest.approx(expected) != errors["fgsm"]

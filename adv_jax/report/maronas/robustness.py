@@ -1,9 +1,12 @@
 """A trained net under FGSM and under random signs.  [Maronas 2016, sec. 5.4, Figs. 23, 24]
 
 The thesis measures a ladder network with all labels. It does not say whether it clips; this does
-not, as eq. 42 stands there.
+not, as eq. 42 stands there. Nor does it say how the net is normalised where the gradient is taken:
+both ways are measured, and the one of training, by the batch, is the one that gives its number. The
+audit of adv_jax.evaluate calls it a mistake, as the attack is then on another net.
 """
 
+import textwrap
 import warnings
 
 import jax
@@ -17,6 +20,7 @@ from adv_jax.trained import Trained
 from adv_jax.types import Array
 
 TAU = 0.25
+BATCH_SIZE = 100  # of the thesis' training
 THESIS = {"fgsm": 0.0687, "sign_noise": 0.0061, "clean": 0.0051}  # test errors
 _NOISES = {"fgsm": attacks.fgsm, "sign_noise": attacks.sign_noise}
 _TITLES = {
@@ -28,6 +32,9 @@ _TITLES = {
 def error_rates(run: Trained, *, seed: int) -> tuple[dict[str, float], list[str]]:
     """{"fgsm", "sign_noise", "clean": fraction of the test set}, and warnings of the audit.
 
+    Of a model with batch statistics also "fgsm_of_batches", whose gradient goes through those of
+    the batch, as in training; what it finds is judged like the others.
+
     Args:
       run: a trained model and its data.
       seed: of the random signs.
@@ -35,9 +42,26 @@ def error_rates(run: Trained, *, seed: int) -> tuple[dict[str, float], list[str]
     x, y = run.dataset.test
     with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
         found = evaluate.evaluate(run.logits_fn, x, y, _NOISES, eps=[TAU], key=jax.random.key(seed))
-    accuracy = {name: curve.accuracy[0] for name, curve in found.attacks.items()}
-    accuracy["clean"] = found.clean.accuracy
+    accuracy = {name: float(curve.accuracy[0]) for name, curve in found.attacks.items()}
+    accuracy["clean"] = float(found.clean.accuracy)
+    if "batch_stats" in run.variables:
+        accuracy["fgsm_of_batches"] = _accuracy_of_batches(run)
     return {name: rounded(1 - a) for name, a in accuracy.items()}, list(found.audit.warnings)
+
+
+def _accuracy_of_batches(run: Trained) -> float:
+    """Under FGSM on the model as it is normalised in training, in batches of about BATCH_SIZE."""
+
+    @jax.jit
+    def correct(x: Array, y: Array) -> Array:
+        in_training = lambda x: run.apply(run.variables, x, train=True).logits
+        x_adv = attacks.fgsm(in_training, x, y, eps=TAU)
+        return (run.logits_fn(x_adv).argmax(-1) == y).sum()
+
+    x, y = run.dataset.test
+    batches = max(1, len(y) // BATCH_SIZE)
+    parts = zip(np.array_split(x, batches), np.array_split(y, batches), strict=True)
+    return sum(int(correct(*part)) for part in parts) / len(y)
 
 
 def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
@@ -88,10 +112,17 @@ def _title(run: Trained, errors: dict[str, float]) -> str:
     what = f"{about['experiment']}, seed {about['seed']}, {about['epochs']} epochs"
     return (
         f"Maronas 2016, Figs. 23, 24: τ = {TAU}; {what}, {data['name']} ({data['source']})\n"
-        f"test error: {_percent(errors)}"
+        + textwrap.fill(f"test error: {_percent(errors)}", 80)
     )
 
 
 def _percent(errors: dict[str, float]) -> str:
-    names = {"fgsm": "under FGSM", "sign_noise": "under random signs", "clean": "clean"}
-    return ", ".join(f"{100 * errors[name]:.2f} % {text}" for name, text in names.items())
+    names = {
+        "fgsm": "under FGSM",
+        "fgsm_of_batches": "if its gradient goes through batch statistics",
+        "sign_noise": "under random signs",
+        "clean": "clean",
+    }
+    return ", ".join(
+        f"{100 * errors[name]:.2f} % {text}" for name, text in names.items() if name in errors
+    )
