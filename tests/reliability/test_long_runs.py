@@ -8,7 +8,7 @@ import threading
 import jax
 import numpy as np
 import pytest
-from short_run import document
+from short_run import document, few_digits
 
 from adv_jax import data, train
 
@@ -45,18 +45,18 @@ def watched(monkeypatch):
 # 10,000 epochs, each with errors, figures' lines and a checkpoint: 10 minutes of one core.
 @pytest.mark.parametrize("epochs", [30, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_long_run_needs_no_more_of_anything(epochs, tmp_path, capsys, monkeypatch, watched):
-    whole = data.load("mnist", source="embedded")
-    few = [data.Arrays(part.x[:80], part.y[:80]) for part in (whole.train, whole.test)]
-    few = whole._replace(train=few[0], test=few[1])
+    few = few_digits(80, 80)
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
     train.run(document() | {"epochs": epochs, "tensorboard": True}, tmp_path / "run")
     compiled, resident, files, threads = np.array(watched).T
     begun = max(3, epochs // 10)  # By then all is compiled, and buffers have their size.
     growth = resident[-1] - resident[begun]
-    report = f"{growth:.1f} MB more of {resident[-1]:.0f}, files {files[begun]} to {files[-1]}"
+    # The checkpoint that is being written holds some files, of more epochs when the disk is slow.
+    early, late = (np.median(files[part]) for part in (slice(begun, epochs // 2), slice(-5, None)))
+    report = f"{growth:.1f} MB more of {resident[-1]:.0f}, files {early:.0f} to {late:.0f}"
     print(f"{epochs} epochs: {report}, {compiled[-1]} compilations, {threads.max()} threads")
     assert compiled[0] > 0 and compiled[-1] == compiled[2]
-    assert growth < 20 and files[begun:].max() <= files[begun] + 5, report
+    assert growth < 20 and late <= early + 5, report
     assert threads[begun:].max() <= threads[begun] + 3
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epochs + 1))
