@@ -4,7 +4,7 @@ A replica's real-valued settings are read from its state, so that replicas which
 them are one program.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -83,6 +83,7 @@ class Experiment:
         self._train_rows = len(dataset.train.y) - config["data"]["num_valid"]
         self._batch_size = config["batch_size"]
         self._shards = config["replicas"]["shards"]
+        self._may_stop = bool(config["patience"] or config.get("stop"))
         self.steps_per_epoch = self._train_rows // self._batch_size
         self._sources = sources
         self._model = _model(config["model"], sources)
@@ -119,7 +120,11 @@ class Experiment:
         )
 
     def epoch(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> tuple[Run, Metrics]:
-        """One epoch of training -> (run, metrics f32[steps] each)."""
+        """One epoch of training -> (run, metrics f32[steps] each).
+
+        A run that has stopped stays as it is, with metrics of 0; it takes time only where replicas
+        are vectorised.
+        """
         objective, optim = self._parts(run.state.hyper)
         step = make_step(objective, optim, shards=self._shards)
 
@@ -133,10 +138,9 @@ class Experiment:
         order = {
             name: self._batches(rows[name], run.state.seed, epoch) for name in ("labelled", "train")
         }
-        state, metrics = over_steps(step_on)(run.state, order)
-        # A replica that has stopped is carried on with the others; what it was tested on stays.
-        still = partial(jax.tree.map, lambda old, new: jnp.where(run.stopped, old, new))
-        return run._replace(state=still(run.state, state)), metrics
+        train = lambda state: over_steps(step_on)(state, order)
+        state, metrics = _unless_stopped(run, train) if self._may_stop else train(run.state)
+        return run._replace(state=state), metrics
 
     def _augmented(self, key: Key, batch: Batch) -> Batch:
         """The batch with crops and mirror images of its inputs, if the config has any."""
@@ -307,6 +311,15 @@ def _attack(
 def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
     """The trained models that a spec names: a field `..._fn` is the workdir of a run."""
     return {field: sources.get(value) for field, value in spec.items() if field.endswith("_fn")}
+
+
+def _unless_stopped(
+    run: Run, train: Callable[[TrainState], tuple[TrainState, Metrics]]
+) -> tuple[TrainState, Metrics]:
+    """`train` of the run's state, or once it has stopped that state and metrics of 0."""
+    _, metrics = jax.eval_shape(train, run.state)
+    zeros = lambda state: (state, jax.tree.map(jnp.zeros_like, metrics))
+    return jax.lax.cond(run.stopped, zeros, train, run.state)
 
 
 def _is_done(stop: Mapping[str, float], state: TrainState, metrics: Metrics) -> Array:

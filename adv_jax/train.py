@@ -144,8 +144,7 @@ def _train(
     Raises:
       Diverged, Interrupted, UserError.
     """
-    epochs, steps = config["epochs"], program.steps_per_epoch * len(runs)
-    state = program.init()
+    epochs, state = config["epochs"], program.init()
     with (
         Checkpoints(files.checkpoints, kept=config["checkpoints_kept"]) as checkpoints,
         held_signals() as signals,
@@ -164,6 +163,7 @@ def _train(
                 state, metrics = _epoch(config, epoch, state, program)
                 _check_finite(metrics, epoch, running, runs, checkpoints)
                 means = {name: values.mean(1) for name, values in metrics.items()}
+                steps = program.steps_per_epoch * int(running.sum())
                 log.epoch(epoch, means, running=running, steps=steps)
                 running = ~program.fetch(state.stopped)
                 last = epoch == epochs or not running.any()

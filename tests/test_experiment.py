@@ -355,14 +355,19 @@ def test_a_rate_that_was_halved_often_enough_stops_the_training(dataset):
     assert stopped == [False, False, False, True, True]
 
 
-def test_a_stopped_replica_stands_still_while_another_goes_on(dataset):
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_stopped_replica_stands_still_while_another_goes_on(dataset, shards):
+    if jax.local_device_count() < 2 * shards:
+        pytest.skip(f"XLA_FLAGS gives fewer than {2 * shards} devices")
     config = document(
-        replicas__grid={"optimizer.learning_rate": (0.01, 1e-6)}, optimizer__plateau=PLATEAU
+        replicas__grid={"optimizer.learning_rate": (0.01, 1e-6)},
+        replicas__shards=shards,
+        optimizer__plateau=PLATEAU,
     )
     config["stop"] = {"train_error": 0.5}
     runs = replicas(config)
     rows = rows_of(config, dataset, runs)
-    program = Program(Experiment(config, dataset), dataset, rows, runs, shards=1)
+    program = Program(Experiment(config, dataset), dataset, rows, runs, shards=shards)
     state, epochs = program.init(), 0
     while not program.fetch(state.stopped)[0]:
         state, _ = program.epoch(state)
@@ -373,7 +378,8 @@ def test_a_stopped_replica_stands_still_while_another_goes_on(dataset):
     assert saved.stopped.tolist() == [True, False]
     assert saved.state.step.tolist() == [epochs * program.steps_per_epoch] * 2
     for _ in (1, 2):
-        state, _ = program.epoch(state)
+        state, metrics = program.epoch(state)
+        assert not metrics["loss"][0].any() and metrics["loss"][1].all()  # it takes no steps
         state, _ = program.monitor(state)
     later = program.fetch(state)
     # What a checkpoint holds of it, the optimizer's state included, is the same bit for bit.
