@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from adv_jax.config import replicas
 from adv_jax.result import provenance
 from adv_jax.types import UserError
-from adv_jax.workdir import default_path, has_config, read_json
+from adv_jax.workdir import default_path, has_config, is_finished, read_json
 from launch.budget import Budget, changes, config_of, options
 from launch.targets import Run, Target
 
@@ -64,7 +64,7 @@ def finished(training: Training) -> dict[str, Any] | None:
         a field.
     """
     path = training.workdir / "result.json"
-    if not has_config(training.workdir, training.config) or not path.exists():
+    if not has_config(training.workdir, training.config) or not is_finished(training.workdir):
         return None
     result = read_json(path)
     for name in _NEEDED:

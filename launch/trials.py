@@ -19,6 +19,7 @@ from adv_jax.workdir import (
     as_json,
     default_path,
     has_config,
+    is_finished,
     json_bytes,
     read_config,
     read_json,
@@ -92,7 +93,7 @@ def known(folder: Path) -> list[Path]:
 
 def status(path: Path) -> str:
     """FINISHED, STOPPED, FAILED or INTERRUPTED, which one that runs is too."""
-    if (path / "result.json").exists():
+    if is_finished(path):
         return FINISHED
     if (path / "stopped.json").exists():
         return STOPPED
@@ -165,7 +166,7 @@ def _rows_of(path: Path, fields: list[str], metric: str) -> list[dict[str, Any]]
     config = read_config(path)
     seeds, own = config["replicas"]["seeds"], dict(leaves(config))
     reached = progress(path, config, metric)
-    result = read_json(path / "result.json") if (path / "result.json").exists() else None
+    result = read_json(path / "result.json") if is_finished(path) else None
     found = []
     for i, best in enumerate(reached.best.reshape(-1, seeds)):
         chosen = slice(i * seeds, (i + 1) * seeds)

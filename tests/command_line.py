@@ -7,12 +7,13 @@ them, but has started no backend, runs the same module from the same arguments t
 import contextlib
 import json
 import os
+import pty
 import runpy
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,6 +174,28 @@ def serving(scratch: Path) -> Iterator[Server]:
         yield server
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[str, Callable[[], str]]]:
+    """A terminal's name, and what it shows until the process that got it ends.
+
+    That process must hold it before it is asked what it shows.
+    """
+    ours, theirs = pty.openpty()
+
+    def shown() -> str:
+        os.close(theirs)
+        text = b""
+        with contextlib.suppress(OSError):  # that is how a terminal ends
+            while chunk := os.read(ours, 1 << 16):
+                text += chunk
+        return text.decode()
+
+    try:
+        yield os.ttyname(theirs), shown
+    finally:
+        os.close(ours)
 
 
 if __name__ == "__main__":

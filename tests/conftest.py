@@ -16,6 +16,8 @@ for flag, value in ((DEVICE_COUNT, 4), ("--xla_backend_optimization_level", 0)):
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from command_line import serving  # noqa: E402
+from short_run import TINY  # noqa: E402
 
 # The same examples in every run; compiling the first one takes longer than any deadline.
 hypothesis.settings.register_profile("adv_jax", deadline=None, derandomize=True, max_examples=30)
@@ -32,6 +34,22 @@ def _forget_programs():
     """Of each module: a process has not memory mappings enough for all of them."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """What starts `python -m adv_jax.main`, as `command_line` says."""
+    with serving(tmp_path_factory.mktemp("commands")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(commands, tmp_path_factory):
+    """The workdir of a run that nothing has disturbed."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    done = commands.run(*TINY, f"--workdir={workdir}")
+    assert (done.status, done.err) == (0, "")
+    return workdir
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Trainings of seconds, and whether two of them are the same bit for bit."""
+"""Trainings of seconds, what they train on, and whether two of them are the same bit for bit."""
 
 import hashlib
 import json
@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from adv_jax import data
 
 QUICK = "--config=configs/quickstart.py:quick"
 EPOCHS = 40
@@ -17,6 +19,16 @@ TINY = [
     f"--config.epochs={EPOCHS}",
     "--config.evaluation.eps=(0.0, 0.1, 0.2)",
 ]
+
+
+def few_digits(num_train: int, num_test: int) -> data.Dataset:
+    """The first ones of the embedded digits."""
+    whole = data.load("mnist", source="embedded")
+    train, test = whole.train, whole.test
+    return whole._replace(
+        train=data.Arrays(train.x[:num_train], train.y[:num_train]),
+        test=data.Arrays(test.x[:num_test], test.y[:num_test]),
+    )
 
 
 def document(*, seeds=1, seed=3, num_labels=0, features=(8,), init="fan_in"):

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from short_run import few_digits
 
 from adv_jax import attacks, data, evaluate, inputs, train, trained
 from adv_jax.config import ConfigError, replicas
@@ -20,11 +21,7 @@ ZCA = ({"name": "contrast_norm", "norm": 10.0}, {"name": "zca", "regularizer": 0
 
 @pytest.fixture(scope="module")
 def digits():
-    whole = data.load("mnist", source="embedded")
-    few = [
-        data.Arrays(part.x[:n], part.y[:n]) for part, n in ((whole.train, 400), (whole.test, 150))
-    ]
-    return whole._replace(train=few[0], test=few[1])
+    return few_digits(400, 150)
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,8 @@
 """The command line: what a run leaves behind, how it stops and goes on, what it refuses."""
 
-import contextlib
 import gzip
 import json
 import os
-import pty
 import re
 import signal
 import struct
@@ -16,28 +14,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT, serving
+from command_line import ROOT, terminal
 from PIL import Image
 from short_run import EPOCHS, QUICK, TINY, assert_same_run, digest, result_of
 
 import adv_jax
 
 LADDER = "--config=configs/ladder_mnist.py:quick"
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("commands")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(commands, tmp_path_factory):
-    """A finished run: its workdir and what it printed."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    done = commands.run(*TINY, f"--workdir={workdir}")
-    assert (done.status, done.err) == (0, "")
-    return workdir, done.out
 
 
 def contents(folder: Path) -> dict[str, tuple[int, str]]:
@@ -75,13 +58,13 @@ def test_the_version_needs_no_config(commands):
 
 
 def test_config_json_holds_the_config_with_its_overrides(uninterrupted):
-    config = json.loads((uninterrupted[0] / "config.json").read_text())
+    config = json.loads((uninterrupted / "config.json").read_text())
     assert config["model"]["features"] == [8] and config["epochs"] == EPOCHS
     assert config["objective"]["attack"]["eps"] == 0.2  # as the file has it
 
 
 def test_metrics_jsonl_has_a_line_for_each_epoch(uninterrupted):
-    text = (uninterrupted[0] / "metrics.jsonl").read_text()
+    text = (uninterrupted / "metrics.jsonl").read_text()
     assert text.endswith("\n")
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, EPOCHS + 1))
@@ -92,7 +75,7 @@ def test_metrics_jsonl_has_a_line_for_each_epoch(uninterrupted):
 
 
 def test_result_json_has_every_key_of_the_contract_and_rates_are_fractions(uninterrupted):
-    result = result_of(uninterrupted[0])
+    result = result_of(uninterrupted)
     assert result["experiment"] == "quickstart"
     assert result["data"]["name"] == "mnist" and result["data"]["source"] == "embedded"
     sizes = {"train": 3500, "valid": 500, "labelled": 3500, "test": 1000}
@@ -115,7 +98,7 @@ def test_result_json_has_every_key_of_the_contract_and_rates_are_fractions(unint
 
 
 def test_the_best_epoch_is_the_first_with_the_lowest_validation_error(uninterrupted):
-    workdir, _ = uninterrupted
+    workdir = uninterrupted
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     errors = [line["valid_error"] for line in lines]
     best = result_of(workdir)["replicas"][0]["best_epoch"]
@@ -123,34 +106,34 @@ def test_the_best_epoch_is_the_first_with_the_lowest_validation_error(uninterrup
 
 
 def test_result_json_is_the_last_file_written(uninterrupted):
-    workdir, _ = uninterrupted
+    workdir = uninterrupted
     last = (workdir / "result.json").stat().st_mtime_ns
     assert all(path.stat().st_mtime_ns <= last for path in workdir.rglob("*"))
     assert not list(workdir.rglob("*.part"))
 
 
 def test_the_last_few_checkpoints_are_kept(uninterrupted):
-    kept = {path.name for path in (uninterrupted[0] / "checkpoints").iterdir()}
+    kept = {path.name for path in (uninterrupted / "checkpoints").iterdir()}
     assert kept == {str(EPOCHS - 2), str(EPOCHS - 1), str(EPOCHS)}
 
 
 @pytest.mark.parametrize("name", ["learning.png", "evaluation.png"])
 def test_figures_are_pngs_of_a_sensible_size(uninterrupted, name):
-    with Image.open(uninterrupted[0] / "figures" / name) as image:
+    with Image.open(uninterrupted / "figures" / name) as image:
         assert image.format == "PNG"
         assert image.width > 800 and image.height > 300
         assert len(np.unique(image.convert("L"))) > 10  # more than a white page
 
 
 def test_rows_npz_records_a_partition_of_the_training_set(uninterrupted):
-    with np.load(uninterrupted[0] / "rows.npz") as rows:
+    with np.load(uninterrupted / "rows.npz") as rows:
         train, valid, labelled = (rows[name][0] for name in ("train", "valid", "labelled"))
     assert sorted([*train, *valid]) == list(range(4000))
     np.testing.assert_array_equal(train, labelled)  # num_labels=0 stands for all
 
 
 def test_a_finished_run_is_said_to_be_one_and_left_as_it_is(commands, uninterrupted):
-    workdir, _ = uninterrupted
+    workdir = uninterrupted
     before = contents(workdir)
     again = commands.run(*TINY, f"--workdir={workdir}")
     assert (again.status, again.err) == (0, "")
@@ -161,7 +144,7 @@ def test_a_finished_run_is_said_to_be_one_and_left_as_it_is(commands, uninterrup
 def test_another_config_in_a_workdir_is_refused_with_the_fields_that_differ(
     commands, uninterrupted
 ):
-    workdir, _ = uninterrupted
+    workdir = uninterrupted
     before = contents(workdir)
     other = [f"--workdir={workdir}", "--config.seed=7", "--config.objective.attack.eps=0.1"]
     done = commands.run(*TINY, *other)
@@ -230,7 +213,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
     assert (resumed.status, resumed.err) == (0, "")
     assert f"resumed after epoch {saved[1]}\n" in resumed.out
     assert f"epoch {int(saved[1]) + 1}/" in resumed.out and "epoch 1/" not in resumed.out
-    assert_same_run(tmp_path / "run", uninterrupted[0])
+    assert_same_run(tmp_path / "run", uninterrupted)
 
 
 def test_a_signal_before_the_first_epoch_stops_at_once(commands, tmp_path):
@@ -273,7 +256,7 @@ def test_kills_at_any_moment_change_nothing(commands, uninterrupted, tmp_path):
     last = commands.run(*argv)
     assert (last.status, last.err) == (0, "")
     assert re.search(r"resumed after epoch \d+", last.out)
-    assert_same_run(tmp_path / "run", uninterrupted[0])
+    assert_same_run(tmp_path / "run", uninterrupted)
     assert not list(checkpoints.glob("*tmp*"))
 
 
@@ -296,7 +279,7 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(commands, unint
     assert (resumed.status, resumed.err) == (0, "")
     assert f"checkpoint of epoch {epoch} is damaged and set aside: " in resumed.out
     assert f"resumed after epoch {epoch - 1}\n" in resumed.out
-    assert_same_run(tmp_path / "run", uninterrupted[0])
+    assert_same_run(tmp_path / "run", uninterrupted)
 
 
 def test_with_every_checkpoint_damaged_the_run_starts_anew(commands, uninterrupted, tmp_path):
@@ -309,7 +292,7 @@ def test_with_every_checkpoint_damaged_the_run_starts_anew(commands, uninterrupt
     assert resumed.out.count("is damaged and set aside: ") == 3
     assert "no checkpoint is intact: starting anew\n" in resumed.out
     assert f"epoch 1/{EPOCHS}" in resumed.out
-    assert_same_run(tmp_path / "run", uninterrupted[0])
+    assert_same_run(tmp_path / "run", uninterrupted)
 
 
 def test_a_second_process_in_the_workdir_is_refused(commands, uninterrupted, tmp_path):
@@ -322,7 +305,7 @@ def test_a_second_process_in_the_workdir_is_refused(commands, uninterrupted, tmp
     assert second.status == 1
     assert second.err == f"error: workdir {tmp_path / 'run'} is in use by another process\n"
     assert first.finish().status == 0
-    assert_same_run(tmp_path / "run", uninterrupted[0])
+    assert_same_run(tmp_path / "run", uninterrupted)
 
 
 @pytest.fixture
@@ -351,7 +334,7 @@ def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
     assert (resumed.status, resumed.err) == (0, "")
     assert re.search(r"resumed after epoch \d+\n", resumed.out)
     assert "damaged" not in resumed.out
-    assert_same_run(small_disk / "run", uninterrupted[0])
+    assert_same_run(small_disk / "run", uninterrupted)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(commands, tmp_path):
@@ -385,19 +368,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(c
 
 
 def test_on_a_terminal_there_is_a_bar_that_fits_80_columns_and_a_table(commands, tmp_path):
-    terminal, other_end = pty.openpty()
     argv = [*TINY, "--config.epochs=3", f"--workdir={tmp_path / 'run'}"]
-    process = commands.start(*argv, tty=os.ttyname(other_end), COLUMNS="80", TERM="xterm")
-    process.wait_until((tmp_path / "run").exists)  # by then it holds the terminal
-    os.close(other_end)
-    shown = b""
-    with contextlib.suppress(OSError):  # that is how a terminal ends
-        while chunk := os.read(terminal, 1 << 16):
-            shown += chunk
-    os.close(terminal)
+    with terminal() as (tty, shown):
+        process = commands.start(*argv, tty=tty, COLUMNS="80", TERM="xterm")
+        process.wait_until((tmp_path / "run").exists)  # by then it holds the terminal
+        text = shown()
     done = process.finish()
     assert (done.status, done.err) == (0, "")
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     bar = r"epoch 3/3 ━+ loss [\d.]+  accuracy [\d.]+  \d+ steps/s 0:00:00"
     bars = re.findall(bar, text)
     assert bars and all(len(line) <= 80 for line in bars)

@@ -7,7 +7,6 @@ import socket
 
 import numpy as np
 import pytest
-from command_line import serving
 
 EPOCHS = 30
 TINY = [
@@ -19,12 +18,6 @@ TINY = [
 ]
 # Sums of other parts in another order: a few float32 roundings, which training carries on.
 same = {"rtol": 1e-4, "atol": 1e-5}
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("commands")) as server:
-        yield server
 
 
 def free_port() -> int:

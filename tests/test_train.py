@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from short_run import few_digits
 
 from adv_jax import data, train
 from adv_jax.config import ConfigError, with_values
@@ -20,11 +21,7 @@ same = {"rtol": 1e-5, "atol": 1e-6}
 
 @pytest.fixture(scope="module")
 def digits():
-    whole = data.load("mnist", source="embedded")
-    few = [
-        data.Arrays(part.x[:n], part.y[:n]) for part, n in ((whole.train, 400), (whole.test, 200))
-    ]
-    return whole._replace(train=few[0], test=few[1])
+    return few_digits(400, 200)
 
 
 @pytest.fixture(autouse=True)

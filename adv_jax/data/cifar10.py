@@ -42,7 +42,7 @@ def from_files(dir: str) -> Dataset:
         raise DataError(
             "data.dir: '' found, source 'files' needs the folder of the six binary files"
         )
-    root = Path(os.path.expanduser(dir))
+    root = files.folder_of(dir)
     for folder in (root, root / FOLDER):
         paths = {name: files.find(folder, name) for name in (*TRAIN_FILES, TEST_FILE)}
         if any(paths.values()):

@@ -5,7 +5,6 @@ to 254), 4 wilderness areas and 40 soil types as 0 or 1, and the kind of tree th
 54 integers, then the class, 1 to 7; https://archive.ics.uci.edu/dataset/31/covertype
 """
 
-import os
 import pickle
 import re
 import zlib
@@ -37,7 +36,7 @@ def from_files(dir: str) -> Dataset:
     """
     if not dir:
         raise DataError(f"data.dir: '' found, source 'files' needs the folder of {FILE}")
-    folder = Path(os.path.expanduser(dir))
+    folder = files.folder_of(dir)
     if (path := files.find(folder, FILE)) is None:
         raise DataError(
             f"{folder / FILE}: missing, source 'files' needs it (plain or .gz); the other source "

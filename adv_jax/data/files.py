@@ -25,6 +25,11 @@ class Stream(Protocol):
         ...
 
 
+def folder_of(dir: str) -> Path:
+    """The path of `data.dir`, from a leading ~ the home on, if there is one."""
+    return Path(os.path.expanduser(dir))  # Path.expanduser raises where there is none.
+
+
 def find(folder: Path, name: str) -> Path | None:
     """The file `name` in `folder`, plain or else with `.gz`; None: neither is there."""
     both = (folder / name, folder / f"{name}.gz")

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import math
-import os
 import zlib
 from collections.abc import Mapping
 from importlib import resources
@@ -35,7 +34,7 @@ def from_files(dir: str) -> Dataset:
     """
     if not dir:
         raise DataError("data.dir: '' found, source 'files' needs the folder of the four idx files")
-    folder = Path(os.path.expanduser(dir))
+    folder = files.folder_of(dir)
     return from_idx({name: _find(folder, name) for pair in SPLITS.values() for name in pair})
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from command_line import ROOT, serving
+from command_line import ROOT
 
 from launch import trials
 
@@ -26,12 +26,6 @@ QUICK = [
     "--config.evaluation.eps=(0.0, 0.1)",
 ]
 GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0.2)}"
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("commands")) as server:
-        yield server
 
 
 # What is refused: one line, no Ray started, nothing written.

@@ -1,14 +1,12 @@
 """The same seed gives the same bits, and what is recorded is enough to train the model again."""
 
-import contextlib
 import json
-import os
-import pty
 
 import jax
 import numpy as np
 import pytest
-from short_run import TINY, assert_same_run, document
+from command_line import terminal
+from short_run import TINY, assert_same_run, document, few_digits
 
 from adv_jax import data, train, trained
 from adv_jax.data import epoch_order
@@ -16,38 +14,29 @@ from adv_jax.data import epoch_order
 
 @pytest.fixture(scope="module")
 def digits():
-    whole = data.load("mnist", source="embedded")
-    few = [
-        data.Arrays(part.x[:n], part.y[:n]) for part, n in ((whole.train, 400), (whole.test, 200))
-    ]
-    return whole._replace(train=few[0], test=few[1])
+    return few_digits(400, 200)
 
 
 @pytest.fixture
-def few_digits(monkeypatch, digits):
+def load_digits(monkeypatch, digits):
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
 
 
 # Seconds; tests/test_main.py has fresh processes without a bar.
 @pytest.mark.slow
 def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, uninterrupted, tmp_path):
-    terminal, other_end = pty.openpty()
-    process = commands.start(*TINY, f"--workdir={tmp_path / 'run'}", tty=os.ttyname(other_end))
-    process.wait_until((tmp_path / "run").exists)  # by then it holds the terminal
-    os.close(other_end)
-    shown = b""
-    with contextlib.suppress(OSError):  # that is how a terminal ends
-        while chunk := os.read(terminal, 1 << 16):
-            shown += chunk
-    os.close(terminal)
+    with terminal() as (tty, shown):
+        process = commands.start(*TINY, f"--workdir={tmp_path / 'run'}", tty=tty)
+        process.wait_until((tmp_path / "run").exists)  # by then it holds the terminal
+        text = shown()
     assert process.finish().status == 0
-    assert "━".encode() in shown
+    assert "━" in text
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
 # Half a minute; tests/test_train.py has the same of 4 replicas.
 @pytest.mark.slow
-@pytest.mark.usefixtures("few_digits")
+@pytest.mark.usefixtures("load_digits")
 def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):
     """To 1e-5: XLA may fuse the program of several otherwise."""
     train.run(document(seed=3, seeds=8), tmp_path / "eight")
@@ -60,7 +49,7 @@ def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):
         np.testing.assert_allclose(our, their, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.usefixtures("few_digits")
+@pytest.mark.usefixtures("load_digits")
 def test_the_weights_follow_from_the_recorded_rows_and_the_seed(tmp_path, capsys, digits):
     """Softmax regression in NumPy, on the batches that the workdir tells."""
     workdir = tmp_path / "run"

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from oracles import sigmoid
+from short_run import few_digits
 
 from adv_jax import data, train, trained
 from adv_jax.config import with_values
@@ -25,12 +26,7 @@ def config_of(name, mode):
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory):
     """method -> the directory of a finished run of 2x400 ReLU on a few digits."""
-    whole = data.load("mnist", source="embedded")
-    few = [
-        data.Arrays(part.x[:n], part.y[:n])
-        for part, n in ((whole.train, TRAIN), (whole.test, TEST))
-    ]
-    digits = whole._replace(train=few[0], test=few[1])
+    digits = few_digits(TRAIN, TEST)
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "load", lambda name, *, source, dir: digits)
