@@ -58,6 +58,7 @@ class Checkpoints:
         )
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            self._unread = _set_aside_unread(directory)
             self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
         except OSError as error:
             raise UserError(f"{directory} cannot be used: {_reason(error)}") from error
@@ -105,7 +106,7 @@ class Checkpoints:
                 if notes.pop("sha256") != digest(tree):
                     raise ValueError("its arrays do not have the SHA-256 that was recorded")
                 self._set_aside(warnings)
-                return Restored(epoch, tree, notes, list(warnings.values()))
+                return Restored(epoch, tree, notes, [*self._unread, *warnings.values()])
             except MemoryError:
                 raise
             except PermissionError as error:
@@ -115,9 +116,7 @@ class Checkpoints:
                 ) from error
             # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
             except Exception as error:
-                warnings[epoch] = (
-                    f"checkpoint of epoch {epoch} is damaged and set aside: {_reason(error)}"
-                )
+                warnings[epoch] = _damaged(epoch, error)
                 if recorded != structure(like):
                     foreign = foreign or epoch
         # Where an older one fits, it is the note that was damaged.
@@ -127,7 +126,7 @@ class Checkpoints:
                 "another version of adv_jax; allowed are that version or a new workdir"
             )
         self._set_aside(warnings)
-        return Restored(0, None, {}, list(warnings.values()))
+        return Restored(0, None, {}, [*self._unread, *warnings.values()])
 
     def finish(self) -> None:
         """Waits until everything is on disk.
@@ -173,16 +172,37 @@ class Checkpoints:
         return self._manager.restore(epoch, args=items)["notes"]
 
     def _set_aside(self, epochs: Iterable[int]) -> None:
-        # Not deleted: what cannot be read today, by this program, may be by another.
         for epoch in epochs:
-            whole = Path(self._manager.directory) / str(epoch)
-            aside = whole.with_name(f"{epoch}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            whole.rename(aside)
+            _rename(Path(self._manager.directory) / str(epoch))
         self._manager.reload()
 
     def _failed(self, error: Exception) -> UserError:
         return UserError(f"checkpoint cannot be written: {_reason(error)}; kept: {self.latest()}")
+
+
+def _set_aside_unread(directory: Path) -> list[str]:
+    """Renames the checkpoints whose own metadata would keep Orbax from opening any -> warnings."""
+    warnings = []
+    for found in list(ocp.path.step.standard_name_format().find_all(directory)):
+        try:
+            _ = found.commit_timestamp
+        except OSError:
+            raise
+        except Exception as error:
+            _rename(directory / str(found.step))
+            warnings.append(_damaged(found.step, error))
+    return warnings
+
+
+def _rename(checkpoint: Path) -> None:
+    # Not deleted: what cannot be read today, by this program, may be by another.
+    aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
+
+
+def _damaged(epoch: int, error: Exception) -> str:
+    return f"checkpoint of epoch {epoch} is damaged and set aside: {_reason(error)}"
 
 
 def _reason(error: Exception) -> str:

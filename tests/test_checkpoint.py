@@ -1,5 +1,6 @@
 """Checkpoints: what comes back is what was saved, bit for bit, or is not trusted."""
 
+import json
 import logging
 import os
 import signal
@@ -119,6 +120,26 @@ def test_after_a_fall_back_the_same_epoch_can_be_saved_again(tmp_path):
         checkpoints.save(2, tree(2), {})
         checkpoints.finish()
     assert restored(tmp_path).epoch == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda known: known | {"metriks": 1, "item_hajdlers": 2},
+        lambda known: known | {"commit_timestamp_nsecs": 10**40},
+        lambda known: known | {"commit_timestamp_nsecs": "x"},
+        lambda known: list(known),
+    ],
+    ids=["unknown names", "a time beyond all", "a time that is none", "no object"],
+)
+def test_damage_that_keeps_orbax_from_opening_any_costs_one(tmp_path, changed):
+    note = saved(tmp_path, 1, 2) / "2" / "_CHECKPOINT_METADATA"
+    note.write_text(json.dumps(changed(json.loads(note.read_text()))))
+    found = restored(tmp_path)
+    assert (found.epoch, digest(found.tree)) == (1, digest(tree(1)))
+    (warning,) = found.warnings
+    assert warning.startswith("checkpoint of epoch 2 is damaged and set aside: ")
+    assert {path.name for path in saved(tmp_path, 2).iterdir()} == {"1", "2", "2.damaged"}
 
 
 def test_with_all_damaged_each_is_named(tmp_path):
