@@ -19,7 +19,7 @@ from adv_jax import __version__, processes, train
 from adv_jax.catalogue import located
 from adv_jax.config import check, explain_flags, replicas
 from adv_jax.signals import Interrupted
-from adv_jax.step import use_cores
+from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import default_path
 
@@ -46,6 +46,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
         check(config)
         use_cores(len(replicas(config)) * config["replicas"]["shards"])
         processes.connect(*process)
+        check_devices()
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  One speaks for all.
         workdir = Path(workdir or default_path(config))

@@ -165,6 +165,23 @@ def use_cores(wanted: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", max(1, min(wanted or cores, cores)))
 
 
+def check_devices() -> None:
+    """Starts JAX.
+
+    Raises:
+      UserError: JAX_PLATFORMS in the environment names what is not here.
+    """
+    try:
+        jax.devices()
+    # Of "cuda" without a GPU, JAX 0.10 only asserts that something was found.
+    except (RuntimeError, AssertionError) as error:
+        wanted = os.environ.get("JAX_PLATFORMS")
+        reason = str(error).partition("\n")[0] or "there is no device of it"
+        raise UserError(
+            f"JAX_PLATFORMS is {wanted!r}; allowed is cpu, or none: {reason}"
+        ) from error
+
+
 def shard_index(shards: int) -> Array:
     """Which part of its replica's batches this device takes: i32[] in [0, shards)."""
     return jax.lax.axis_index(DEVICES) % shards

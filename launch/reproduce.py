@@ -29,7 +29,7 @@ from adv_jax.config import replicas, suggestion
 from adv_jax.log import print_table
 from adv_jax.report import charts
 from adv_jax.signals import Interrupted
-from adv_jax.step import use_cores
+from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import json_bytes, read_json, read_metrics, replace, writing
 from launch.budget import BUDGETS, PAPER, Budget
@@ -63,6 +63,7 @@ def main(argv: list[str]) -> None:
             return
         wanted = chosen(argv[1:])
         use_cores(most_replicas(wanted, budget, **settings))
+        check_devices()
         found = [reproduce(t, budget, results=_RESULTS.value, **settings) for t in wanted]
     except UserError as error:
         sys.exit(f"error: {error}")

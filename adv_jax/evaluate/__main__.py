@@ -8,7 +8,7 @@ import sys
 from absl import app, flags, logging
 
 from adv_jax.evaluate import command
-from adv_jax.step import use_cores
+from adv_jax.step import check_devices, use_cores
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
@@ -31,6 +31,7 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     use_cores()
     try:
+        check_devices()
         command.run(
             [part for value in _WORKDIR.value for part in value.split(",")],
             attack_names=_ATTACKS.value,

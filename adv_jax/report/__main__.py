@@ -14,7 +14,7 @@ import sys
 from absl import app, flags, logging
 
 from adv_jax.report import book, command
-from adv_jax.step import use_cores
+from adv_jax.step import check_devices, use_cores
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
 _RESULTS = flags.DEFINE_string("results", "results", "folder that the book is made from")
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
     try:
         if names or workdirs:
             use_cores()
+            check_devices()
             command.run(names, workdirs=workdirs, out=_OUT.value or "results")
         else:
             book.build(_RESULTS.value, _OUT.value or "book")

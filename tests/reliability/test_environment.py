@@ -1,0 +1,81 @@
+"""What surrounds a run, and must not change it: the home, the network, JAX's own variables."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from command_line import ROOT
+from short_run import TINY, assert_same_run, result_of
+
+
+def command(*argv, prefix=(), **env):
+    """A fresh process, as JAX reads its variables when it is imported."""
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "MPLCONFIGDIR")} | env
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", *argv],
+        cwd=ROOT,
+        env=env | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        pytest.param({"HOME": "/proc/nowhere"}, id="home that cannot be written"),
+        pytest.param({"JAX_PLATFORMS": ""}, id="any platform", marks=pytest.mark.slow),
+    ],
+)
+def test_the_run_is_the_same_with(env, uninterrupted, tmp_path):
+    done = command("adv_jax.main", *TINY, f"--workdir={tmp_path / 'run'}", **env)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.slow
+def test_with_float64_enabled_the_training_is_the_same_and_only_means_are_finer(
+    uninterrupted, tmp_path
+):
+    done = command("adv_jax.main", *TINY, f"--workdir={tmp_path / 'run'}", JAX_ENABLE_X64="1")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = tmp_path / "run", uninterrupted
+    assert (ours / "metrics.jsonl").read_bytes() == (theirs / "metrics.jsonl").read_bytes()
+    ours, theirs = (result_of(folder)["evaluation"]["fgsm"] for folder in (ours, theirs))
+    for name in ("error", "confidence"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6)
+
+
+def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
+    alone = ["unshare", "--user", "--map-root-user", "--net"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("this machine does not let a process give up its network")
+    done = command("adv_jax.main", *TINY, f"--workdir={tmp_path / 'run'}", prefix=alone)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "abc"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["adv_jax.main", *TINY, "--workdir={}/run"],
+        pytest.param(["adv_jax.evaluate", "--workdir={}/run"], marks=pytest.mark.slow),
+        pytest.param(["adv_jax.report", "maronas.fig26", "--out={}"], marks=pytest.mark.slow),
+        pytest.param(
+            ["launch.reproduce", "maronas.table22", "--runs={}", "--results={}"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_a_platform_that_is_not_here_is_refused_in_one_line(platform, argv, tmp_path):
+    argv = [part.format(tmp_path) for part in argv]
+    done = command(*argv, JAX_PLATFORMS=platform)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"error: JAX_PLATFORMS is '{platform}'; allowed is cpu, or none: "
+    )
+    assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
