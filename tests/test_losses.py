@@ -42,6 +42,27 @@ def test_of_a_softmax_for_classes_and_for_weights():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("margin", [0.0, 5.0, 16.0, 17.0, 30.0, 80.0])
+def test_the_gradient_of_a_softmax_keeps_its_direction_however_sure_it_is(margin):
+    logits, y = random_rows(3)
+    logits[np.arange(6), y] += margin - (logits[np.arange(6), y] - logits.max(axis=1))
+    p = oracles.softmax(np.float64(logits))
+    exact = p - np.eye(4)[y]
+    exact[np.arange(6), y] = -(p * (1 - np.eye(4)[y])).sum(axis=1)  # 1 - p_y, not as a difference
+    found = jax.grad(lambda z: losses.cross_entropy(z, jnp.asarray(y)).sum())(jnp.asarray(logits))
+    np.testing.assert_allclose(found, exact, rtol=2e-5, atol=2e-38)  # XLA drops subnormals
+
+
+def test_a_sure_linear_model_is_attacked_along_its_weights():
+    # In float32 p_y is 1 from a margin of 17 nats on: of (p - onehot) W^T, the gradient, the label's
+    # part is gone, and the rest turns x[0] the wrong way.
+    weights = jnp.array([[30.0, 10.0, 0.0], [-5.0, -4.0, 0.0]])
+    x, y = jnp.array([[1.0, 1.0]]), jnp.array([0])
+    for scale in (0.1, 1.0, 4.0):  # margins of 1.9, 19 and 76 nats
+        x_adv = attacks.fgsm(lambda x, s=scale: s * (x @ weights), x, y, eps=0.1)
+        np.testing.assert_allclose(x_adv, [[0.9, 1.1]], rtol=1e-6)
+
+
 def test_by_hand():
     # s = (.75, .25) of the logits (ln 3, -ln 3); class 0: -2 ln .75 = .575364, class 1:
     # -2 ln .25 = 2.772589.
