@@ -5,7 +5,7 @@ from functools import partial
 import jax
 
 from adv_jax.losses import loss_fn
-from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.objectives.cross_entropy import accuracy, attack_key
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -40,9 +40,8 @@ def adversarial_backprop(
     Source: Nokland 2015, eq. 1 and 2, the algorithm of sec. 2.
     """
     x, y = batch["x"], batch["y"]
-    key_attack, key_pass = jax.random.split(key)
-    frozen = partial(apply, jax.lax.stop_gradient(variables), train=same_dropout, key=key_pass)
-    x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
-    logits, _, model_state = apply(variables, x_adv, train=True, key=key_pass)
+    frozen = partial(apply, jax.lax.stop_gradient(variables), train=same_dropout, key=key)
+    x_adv = attack(lambda x: frozen(x).logits, x, y, key=attack_key(key))
+    logits, _, model_state = apply(variables, x_adv, train=True, key=key)
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
     return loss_fn(loss)(logits, y).mean(), (model_state, metrics)

@@ -31,6 +31,14 @@ def cross_entropy(
     return value, (model_state, {"accuracy": accuracy(logits, batch["y"])})
 
 
+def attack_key(key: Key) -> Key:
+    """Of an attack in the step with `key`, which itself stays that of the model.
+
+    So a perturbation of size 0 leaves plain training, with the same units dropped.
+    """
+    return jax.random.fold_in(key, 1)
+
+
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:
     """Logits f32[B, K], labels i32[B] -> f32[], in nats."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

@@ -4,7 +4,7 @@ from functools import partial
 
 import jax
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -27,10 +27,9 @@ def lwa(
     Source: Huang et al. 2015, Algorithm 2, Prop. 6.
     """
     x, y = batch["x"], batch["y"]
-    key_attack, key_pass = jax.random.split(key)
     frozen = partial(apply, jax.lax.stop_gradient(variables))
-    x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
-    logits, _, model_state = apply(variables, x_adv, train=True, key=key_pass)
+    x_adv = attack(lambda x: frozen(x).logits, x, y, key=attack_key(key))
+    logits, _, model_state = apply(variables, x_adv, train=True, key=key)
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
     return mean_cross_entropy(logits, y), (model_state, metrics)
 
@@ -66,13 +65,10 @@ def lwa_rep(
     mean the Jacobian of the lower half at its input).
     """
     x, y = batch["x"], batch["y"]
-    key_attack, key_low, key_high = jax.random.split(key, 3)
     frozen = partial(apply, jax.lax.stop_gradient(variables), layer=layer)
-    h = apply(variables, x, train=True, key=key_low, method="represent", layer=layer)
-    h_adv = attack(lambda h: frozen(h, method="classify").logits, h.logits, y, key=key_attack)
+    h = apply(variables, x, train=True, key=key, method="represent", layer=layer)
+    h_adv = attack(lambda h: frozen(h, method="classify").logits, h.logits, y, key=attack_key(key))
     r = jax.lax.stop_gradient(h_adv - h.logits)
-    output = apply(
-        variables, h.logits + r, train=True, key=key_high, method="classify", layer=layer
-    )
+    output = apply(variables, h.logits + r, train=True, key=key, method="classify", layer=layer)
     metrics = {"adversarial_accuracy": accuracy(output.logits, y)}
     return mean_cross_entropy(output.logits, y), ({**h.model_state, **output.model_state}, metrics)

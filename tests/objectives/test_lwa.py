@@ -55,25 +55,35 @@ def test_the_update_is_that_of_the_pseudo_samples_alone_r_a_constant():
     np.testing.assert_allclose(found, oracles.numerical_gradient(fixed, w), rtol=1e-5, atol=1e-8)
 
 
-@pytest.fixture(scope="module")
-def net():
+def net_with(dropout):
     """A net of two hidden layers, its variables, and a batch."""
-    model = models.mlp(features=(6, 5), num_classes=3, activation="tanh")
+    model = models.mlp(features=(6, 5), num_classes=3, activation="tanh", dropout=dropout)
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 3, 8)
     return models.apply_fn(model), models.init(model, jax.random.key(1), x), batch_of(x, y)
 
 
+@pytest.fixture(scope="module")
+def net():
+    return net_with(())
+
+
+@pytest.mark.parametrize("dropout", [(), (0.0, 0.0, 0.5)])
 @pytest.mark.parametrize(
     "make",
     [
         partial(objectives.lwa, attack=partial(attacks.fgsm, norm="l2", eps=0.0)),
         partial(objectives.lwa_rep, layer=1, attack=partial(attacks.fgsm, norm="l2", eps=0.0)),
         partial(objectives.lwa_rep, layer=2, attack=partial(attacks.adv_alpha, eps=0.0)),
+        partial(
+            objectives.adversarial_backprop,
+            attack=partial(attacks.fgsm, eps=0.0),
+            loss="cross_entropy",
+        ),
     ],
 )
-def test_without_an_adversary_it_is_plain_training_bit_for_bit(net, make):
-    apply, variables, batch = net
+def test_without_an_adversary_it_is_plain_training_bit_for_bit(make, dropout):
+    apply, variables, batch = net_with(dropout)
 
     def updates(objective):
         loss = lambda params: objective(apply, {"params": params}, batch, key=KEY)[0]
