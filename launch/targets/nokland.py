@@ -50,15 +50,16 @@ TARGETS = (
         "Adversarial back-propagation on MNIST, mean of the last ten epochs",
         (
             *(_mnist(activation, width) for activation in ACTIVATIONS for width in WIDTHS),
-            *(_mnist(activation, 400, "plain") for activation in ACTIVATIONS),
+            *(_mnist(activation, width, "plain") for activation in ACTIVATIONS for width in WIDTHS),
         ),
         claims=tuple(
             Below(
-                f"adversarial back-propagation lowers the error of 2x400 {activation}",
-                lower=f"adversarial, 2x400 {activation}",
-                higher=f"plain, 2x400 {activation}",
+                f"adversarial back-propagation lowers the error of 2x{width} {activation}",
+                lower=f"adversarial, 2x{width} {activation}",
+                higher=f"plain, 2x{width} {activation}",
             )
             for activation in ACTIVATIONS
+            for width in WIDTHS
         ),
     ),
     Target(

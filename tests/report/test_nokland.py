@@ -16,7 +16,7 @@ from adv_jax.report.nokland import curves, hidden, tables, transfer
 from adv_jax.types import UserError
 
 EPOCHS, TRAIN, TEST = 12, 150, 60
-SEEDS = {"plain": 2, "adversarial": 1, "dropout": 1}
+SEEDS = {"plain": 2, "adversarial": 2, "dropout": 1}
 
 
 def config_of(name, mode):
@@ -73,7 +73,7 @@ def test_table_2_is_the_mean_of_the_last_ten_epochs(workdirs):
     assert plain["error"] == pytest.approx(np.mean(errors), rel=1e-5)
     assert plain["spread"] == pytest.approx(abs(errors[0] - errors[1]) / np.sqrt(2), rel=1e-4)
     assert (plain["method"], plain["paper"]) == ("plain", None)
-    assert adversarial["spread"] is None
+    assert adversarial["epochs"] == [EPOCHS] * 2
     assert adversarial["paper"] == {"error": 0.0083, "spread": 0.0004}
     told = found.table.rows[1]
     assert told[0] == "2x400 ReLU" and told[-1] == "0.83 +- 0.04"
@@ -163,17 +163,15 @@ def test_transfer_shows_the_first_plain_nets_examples_to_the_others(workdirs):
     delta = sigmoid(logits) - np.eye(10)[y]
     gradient = ((delta @ w3.T * (h2 > 0)) @ w2.T * (h1 > 0)) @ w1.T
     targets = {
-        "plain": of_layers(workdirs["plain"], 1),
-        "adversarial": of_layers(workdirs["adversarial"]),
+        "plain": [of_layers(workdirs["plain"], 1)],
+        "adversarial": [of_layers(workdirs["adversarial"], i) for i in (0, 1)],
     }
     errors = []
     for eps in (0.25, 0.5):
         x_adv = x + eps * np.sign(gradient)
-        for method, layers in targets.items():
-            error = np.mean(forward(layers, x_adv)[2].argmax(1) != y)
-            errors.append(
-                {"eps": eps, "method": method, "errors": [pytest.approx(error, abs=0.02)]}
-            )
+        for method, nets in targets.items():
+            wrong = [np.mean(forward(layers, x_adv)[2].argmax(1) != y) for layers in nets]
+            errors.append({"eps": eps, "method": method, "errors": pytest.approx(wrong, abs=0.02)})
     printed = [0.22, 0.04, 0.47, 0.18]
     expected = [row | {"paper": paper} for row, paper in zip(errors, printed, strict=True)]
     assert found["rows"] == expected
@@ -190,6 +188,31 @@ def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
         seconds["adversarial"] / seconds["plain"] - 1, rel=1e-4
     )
     assert found["paper"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value", "told"),
+    [
+        ("result.json", "device", "a faster one", "the device 'cpu' and 'a faster one'"),
+        ("config.json", "batch_size", 1000, "batch_size 10 and 1000"),
+    ],
+)
+def test_overhead_is_not_that_of_another_machine_or_batch(
+    workdirs, tmp_path, file, field, value, told
+):
+    other = shutil.copytree(workdirs["adversarial"], tmp_path / "other")
+    document = json.loads((other / file).read_text()) | {field: value}
+    (other / file).write_text(json.dumps(document))
+    with pytest.raises(UserError, match=f"workdirs have {told}; overhead needs the same in both"):
+        tables.overhead([workdirs["plain"], str(other)])
+
+
+def test_table_2_needs_ten_epochs(workdirs, tmp_path):
+    other = shutil.copytree(workdirs["dropout"], tmp_path / "other")
+    lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (other / "metrics.jsonl").write_text("".join(lines[:9]))
+    with pytest.raises(UserError, match="has 9 epochs; table2 needs 10 or more"):
+        tables.mnist([str(other)])
 
 
 @pytest.fixture
@@ -268,16 +291,16 @@ def test_replicas_that_stop_early_count_as_long_as_they_train(workdirs, tmp_path
     lines = [
         line
         for line in lines_of(workdirs["plain"])
-        if line["replica"] == 0 or line["epoch"] <= EPOCHS - 3
+        if line["replica"] == 0 or line["epoch"] <= EPOCHS - 2
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = curves.errors([str(folder)])
     (curve,) = found.document["curves"]
     first, second = (metric(folder, "test_error", i) for i in (0, 1))
-    assert (len(first), len(second)) == (EPOCHS, EPOCHS - 3)
-    both = (first[: EPOCHS - 3] + second) / 2
-    np.testing.assert_allclose(curve["test_error"], [*both, *first[-3:]], rtol=1e-5)
-    assert curve["seeds"] == [2] * (EPOCHS - 3) + [1] * 3
+    assert (len(first), len(second)) == (EPOCHS, EPOCHS - 2)
+    both = (first[: EPOCHS - 2] + second) / 2
+    np.testing.assert_allclose(curve["test_error"], [*both, *first[-2:]], rtol=1e-5)
+    assert curve["seeds"] == [2] * (EPOCHS - 2) + [1] * 2
     (row,) = tables.mnist([str(folder)]).document["rows"]
     np.testing.assert_allclose(row["errors"], [first[-10:].mean(), second.mean()], rtol=1e-5)
 

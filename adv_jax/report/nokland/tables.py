@@ -1,12 +1,13 @@
 """Test errors beside the paper's, and the price of the second pass.  [Nokland 2015, Tables 2, 3]"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, Table, rounded
 from adv_jax.report.nokland.runs import LABELS, Run, of_each, percent, read
 from adv_jax.report.statistics import spread
+from adv_jax.types import UserError
 
 LAST = 10  # epochs, over whose errors the paper takes the mean
 OVERHEAD = 0.7  # of an epoch, "roughly"
@@ -19,6 +20,16 @@ _CELLS = {  # method -> the last part of a cell's id
 }
 
 
+# What else than the method decides on the seconds of an epoch.
+_OTHER_CAUSES: dict[str, Callable[[Run], Any]] = {
+    "the device": lambda run: run.result["device"],
+    "replicas": lambda run: len(run.result["replicas"]),
+    "batch_size": lambda run: run.config["batch_size"],
+    "monitor_every": lambda run: run.config["monitor_every"],
+    "monitor_train": lambda run: run.config.get("monitor_train", False),
+}
+
+
 def mnist(workdirs: Sequence[str]) -> Drawing:
     """Table 2: test error on MNIST, the mean over the last ten epochs.
 
@@ -26,12 +37,15 @@ def mnist(workdirs: Sequence[str]) -> Drawing:
       workdirs: of runs of backprop_mnist; those that are not adversarial have no number in it.
 
     Raises:
-      UserError: what `runs.read` refuses; the error of an epoch was not measured.
+      UserError: what `runs.read` refuses; fewer than ten epochs; the error of one was not measured.
     """
     runs = read(workdirs, figure="table2")
     rows = []
     for run in runs:
-        errors = [values[-LAST:].mean() for values in run.by_epoch("test_error")]
+        by_epoch = run.by_epoch("test_error")
+        if (epochs := min(map(len, by_epoch))) < LAST:
+            raise UserError(f"workdir {run.path} has {epochs} epochs; table2 needs {LAST} or more")
+        errors = [values[-LAST:].mean() for values in by_epoch]
         size, activation = run.net.lower().split()
         cell = f"nokland.table2.{activation}.{size}"
         rows.append(_row(run, run.net, errors, cell if run.method == "adversarial" else ""))
@@ -67,9 +81,15 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
       workdirs: of a plain and of an adversarial run of the same net.
 
     Raises:
-      UserError: what `runs.read` refuses; other runs than these.
+      UserError: what `runs.read` refuses; other runs than these, or runs whose seconds differ for
+        other reasons than the method.
     """
     runs = of_each(read(workdirs, figure="overhead"), ("plain", "adversarial"), figure="overhead")
+    for cause, cause_of in _OTHER_CAUSES.items():
+        found = [cause_of(run) for run in runs.values()]
+        if found[0] != found[1]:
+            told = f"workdirs have {cause} {found[0]!r} and {found[1]!r}"
+            raise UserError(f"{told}; overhead needs the same in both")
     seconds = {method: _seconds_per_epoch(run) for method, run in runs.items()}
     more = seconds["adversarial"] / seconds["plain"] - 1
     caption = (
@@ -101,6 +121,8 @@ def _row(run: Run, net: str, errors: Sequence[float], cell: str) -> dict[str, An
         "error": rounded(mean),
         "spread": None if sd is None else rounded(sd),
         "errors": rounded(errors),
+        "epochs": [replica["epochs"] for replica in run.result["replicas"]],
+        "batch_size": run.config["batch_size"],
         "paper": _printed(cell),
     }
 
@@ -113,16 +135,20 @@ def _printed(cell: str) -> dict[str, float] | None:
     return {"error": rounded(entry["value"] / 100), "spread": rounded(entry["spread"] / 100)}
 
 
+def _range(counts: Sequence[int]) -> str:
+    return "-".join(map(str, dict.fromkeys([min(counts), max(counts)])))
+
+
 def _drawing(
     what: str, caption: str, rows: Sequence[dict], settings: dict[str, Any], runs: Sequence[Run]
 ) -> Drawing:
     def told(row: dict[str, Any]) -> list[str]:
         paper = row["paper"]
         printed = f"{100 * paper['error']:.2f} +- {100 * paper['spread']:.2f}" if paper else "-"
-        ours = percent(row["errors"])
-        return [row["net"], LABELS[row["method"]], ours, str(len(row["errors"])), printed]
+        trained = [str(len(row["errors"])), _range(row["epochs"]), str(row["batch_size"])]
+        return [row["net"], LABELS[row["method"]], percent(row["errors"]), *trained, printed]
 
-    columns = ["net", "method", "error %", "seeds", "paper"]
+    columns = ["net", "method", "error %", "seeds", "epochs", "batch", "paper"]
     table = Table(f"Nokland 2015, {what}; {runs[0].data}", columns, [told(row) for row in rows])
     document = {
         "caption": caption,
