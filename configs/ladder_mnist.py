@@ -48,22 +48,23 @@ Measured, full MNIST, 150 epochs, seeds 1 and 2:
     100 labels, no noise      1.01 and 1.00 %; under FGSM of eps .1 8.4 %, of .25 46.5 %
 
 (results/ladder_mnist_full_none.json, ladder_mnist_full_sgn.json, ladder_mnist_100_none.json; 68 to
-85 minutes for a pair of seeds on two busy cores.) SGN gains nothing: it is worse by .09 on one seed
-and better by .02 on the other. With 100 labels the thesis' seeds spread widely (.397), these do
-not. The thesis has 6.87 % at .25 (sec. 5.4), for a gradient that it does not define. Through the
+141 minutes for a pair of seeds on two busy cores.) SGN gains nothing: it is worse by .09 on one
+seed and better by .02 on the other. With 100 labels the thesis' seeds spread widely (.397), these
+do not. The thesis has 6.87 % at .25 (sec. 5.4), for a gradient that it does not define. Through the
 statistics of the training set, with which the net is tested, seed 1 with SGN has 39.4 %. Through
 those of the attacked batch of 100, as in training, it has 7.4 %: so the thesis will have taken it,
 and the number tells nothing of the net that is tested. Under random signs of .25 it has .71 %
-(thesis .61; results/maronas/fig23_24.json). The other tables are not measured yet.
+(thesis .61; results/maronas/fig23_24.json). The thesis' net had no SGN; of ours
+without it the two are not measured. The other tables are not measured yet.
 
 Not as in the thesis, or not said there: the cost weights and layer noise for 100 and 1,000 labels
 are those of the ladder's reference program. Its Adam adds eps to the uncorrected second moment,
 optax's to the corrected one. Its learning rate is meant to decay as here, but did not at its last
-version (--config.optimizer.learning_rate=.002 is the ablation). The noise of the unlabelled half,
-"norm", is taken for 28N. UDG is tau times the gradient of the batch's mean cost, so each row's
-own gradient has the factor tau / 100. What the thesis leaves open of the gradient are the fields
-objective.gradient_pass, virtual_labels, draw, statistics and objective.attack.constant, see
-objectives/ladder.py.
+version (--config.optimizer.learning_rate.end_value=.002 takes the decay away). The noise of the
+unlabelled half, "norm", is taken for 28N. UDG is tau times the gradient of the batch's mean cost,
+so each row's own gradient has the factor tau / 100. What the thesis leaves open of the gradient are
+the fields objective.gradient_pass, virtual_labels, draw, statistics and objective.attack.constant,
+see objectives/ladder.py.
 """
 
 from ml_collections import ConfigDict, config_dict

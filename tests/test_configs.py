@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -299,6 +300,36 @@ def test_the_recorder_finds_a_field_that_nothing_reads(digits, tmp_path, capsys,
     seen: set[str] = set()
     train.run(Recorder(config, seen), tmp_path / "run")
     assert {path for path, _ in leaves(config)} - seen == {"unread", "data.unread"}
+
+
+LADDERS = ("ladder_mnist", "ladder_conv_mnist", "ladder_cifar10")
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_the_decay_of_a_ladder_is_taken_away_by_the_field_in_its_docstring(name):
+    text = Path(f"configs/{name}.py").read_text()
+    path, value = re.search(r"--config\.(\S+)=(\S+) takes the decay away", text).groups()
+    config = with_values(config_of(name, "paper"), {path: float(value)})
+    schedule = {k: v for k, v in config["optimizer"]["learning_rate"].items() if k != "name"}
+    rates = optax.linear_schedule(**schedule)(np.arange(config["epochs"]))
+    np.testing.assert_allclose(rates, 0.002, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LADDERS)
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("gradient_pass", "clean"),
+        ("virtual_labels", "clean"),
+        ("draw", "same"),
+        ("statistics", "frozen"),
+        ("attack.constant", False),
+    ],
+)
+def test_what_the_thesis_leaves_open_is_a_field_of_each_ladder(name, path, value):
+    config = config_of(name, "quick,noise=sgn")
+    assert f"objective.{path}" in dict(leaves(config))
+    validate(with_values(config, {f"objective.{path}": value}))
 
 
 def test_an_override_on_the_command_line_changes_what_is_built(digits):

@@ -64,7 +64,7 @@ class Encoder(nn.Module):
         h = self._corrupted(x, 0, first) if noisy else x
         z, used = [h], []
         for number, layer in enumerate(self.layers, start=1):
-            a = Up(layer, name=f"W{number}")(h)
+            a = Up(layer, number, name=f"W{number}")(h)
             used.append(moments[number - 1] if moments else _moments(a, frozen=frozen))
             h = _normalise(a, used[-1])
             h = self._corrupted(h, number, first) if noisy else h

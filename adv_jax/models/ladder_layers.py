@@ -24,9 +24,11 @@ class Up(nn.Module):
     """What a layer does to the activations below it, before normalisation; without biases.
 
     The mean over all pixels comes times sqrt(3) W, W their width, as in the reference.
+    number: of the layer, from 1.
     """
 
     layer: Layer
+    number: int
 
     @nn.compact
     def __call__(self, h: Array) -> Array:
@@ -48,8 +50,8 @@ class Up(nn.Module):
         height, width = images.shape[1:3]
         if kind == "convv" and size > min(height, width):
             raise ValueError(
-                f"model.layers has 'convv:{units}:{size}:1:1' above {height} x {width} pixels; "
-                f"allowed is a K of at most {min(height, width)}"
+                f"model.layers has 'convv:{units}:{size}:1:1' as layer {self.number}, above "
+                f"{height} x {width} pixels; allowed is a K of at most {min(height, width)}"
             )
         return _conv(self, images, units, size, PADDING[kind])
 

@@ -87,7 +87,7 @@ class Layered(nn.Module, ABC):
         return self.drop[layer](h, deterministic=not train) if self.drop else h
 
     def _known(self, layer: int) -> int:
-        if not 1 <= layer <= len(self.hidden):
+        if not isinstance(layer, int) or not 1 <= layer <= len(self.hidden):
             raise ValueError(
                 f"layer is {layer}; allowed are 1 to {len(self.hidden)}, the hidden layers"
             )

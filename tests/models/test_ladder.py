@@ -1162,8 +1162,8 @@ def test_a_weight_of_a_layer_that_is_not_reconstructed_is_refused(denoising):
 
 
 def test_more_weights_than_pixels_are_refused_by_name():
-    net = Net("convv:3:4:1:1-globalmeanpool", ((3, 6, 1), (), ()))
-    words = "model.layers has 'convv:3:4:1:1' above 3 x 6 pixels; allowed is a K of at most 3"
+    net = Net("convf:3:1:1:1-convv:3:4:1:1-globalmeanpool", ((3, 6, 1), (), (), ()))
+    words = "'convv:3:4:1:1' as layer 2, above 3 x 6 pixels; allowed is a K of at most 3"
     with pytest.raises(ValueError, match=words):
         initial(net)
 
