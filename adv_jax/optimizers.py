@@ -90,6 +90,9 @@ def optimizer(
         if isinstance(value, Mapping):
             field = f"optimizer.{key}"
             if key == "plateau":
+                if "accumulation_size" in value:
+                    found = f"{field}.accumulation_size is {value['accumulation_size']!r}"
+                    raise ConfigError(f"{found}; allowed is none: it is the steps of an epoch")
                 make = bind(value, _PLATEAUS, field=field)
                 parts[key] = make(accumulation_size=steps_per_epoch)
             else:

@@ -11,11 +11,13 @@ Two convolutions of 20 and 50 maps of 5 x 5 with 2 x 2 pooling, tanh, and a full
 without dropout (normal), of 400 with dropout .5 on x + r alone (lwa, Algorithm 2). Inputs are
 bytes / 256, and sizes l2 lengths in these units, 1.5 in the table, 0 to 4 in the figures.
 
-Not measured yet.
+The paper's accuracies in %, sizes l2 1.5: normal 99.16 clean, 63.42 fixed, 69.40 adv_loss_sign,
+39.98 adv_loss, 37.92 adv_alpha; lwa 99.32, 98.17, 98.00, 95.33, 95.29. Not measured here yet.
 
 Source: Huang et al. 2015, sec. 7.1 and 7.2. The paper says "standard LeNet": its units, dropout,
 rates, epochs and the r of training, 1.2, are those of the authors' program, which gave other
-results than the paper's. Initial weights N(0, 1 / inputs) are ours.
+results than the paper's. Initial weights N(0, 1 / inputs) are ours. The paper prints
+50,000 images to train on and 10,000; its program trains on all 60,000, as here.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -42,10 +44,10 @@ NETS: dict[str, dict] = {
 def get_config(mode: str = "paper") -> ConfigDict:
     chosen = {"mode": "paper", "method": "lwa", "fixed": ""}
     for option in mode.split(","):
-        key, _, value = option.rpartition("=")
-        key = key or "mode"
-        allowed = {"mode": ("paper", "quick"), "method": tuple(NETS), "fixed": (value,)}
-        if value not in allowed.get(key, ()):
+        key, is_given, value = option.partition("=")
+        key, value = (key, value) if is_given else ("mode", key)
+        allowed = {"mode": ("paper", "quick"), "method": tuple(NETS)}
+        if not value or (key != "fixed" and value not in allowed.get(key, ())):
             legal = f"quick, paper, method={'|'.join(NETS)}, fixed=WORKDIR"
             raise ValueError(f"mode has {option!r}; allowed are {legal}")
         chosen[key] = value
@@ -76,6 +78,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.batch_size = 100
     c.patience = 0
     c.monitor_every = 1
+    c.monitor_train = chosen["method"] == "normal"  # Of Fig. 1's net the paper gives it: 100 %.
     c.checkpoint_every = 2
     c.checkpoints_kept = 2
     c.tensorboard = False

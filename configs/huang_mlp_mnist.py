@@ -12,13 +12,16 @@ and x + r; lwa 500x500, on x + r alone (Algorithm 2); lwa_rep 200x500, on h + r 
 layer's activations (Algorithm 3). Inputs are bytes / 256, and sizes l2 lengths in these units,
 1.5 in the table. The evaluation has its columns: clean, fixed, adv_loss_sign, adv_loss, adv_alpha.
 
-Not measured yet.
+The paper's accuracies in %, sizes l2 1.5: normal 98.0 clean, 32.0 fixed, 18.7 adv_loss_sign, 8.5
+adv_loss, 7.3 adv_alpha; dropout 98.3, 33.7, 23.3, 11.5, 8.8; goodfellow 99.1, 95.5, 92.8, 72.4,
+71.1; lwa 99.0, 97.2, 93.9, 86.1, 85.4; lwa_rep 98.6, 79.7, 81.9, 67.3, 64.6. Not measured here yet.
 
 Source: Huang et al. 2015, sec. 7.2. The nets' sizes are the paper's, which thus compares nets of
 different sizes. Optimiser, epochs, initial weights and the r of training, 1.7, are those of the
 authors' program, which has other results than the paper; so are Goodfellow's r, the sign at l2
 length 1.5, and the sum of both gradients, here their mean at twice the rate. It has no lwa_rep: the
-layer, and epochs and r as of lwa, are ours.
+layer, and epochs and r as of lwa, are ours. The paper prints 50,000 images to train on and 10,000;
+its program trains on all 60,000, as here.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -59,10 +62,10 @@ NETS: dict[str, dict] = {
 def get_config(mode: str = "paper") -> ConfigDict:
     chosen = {"mode": "paper", "method": "lwa", "fixed": ""}
     for option in mode.split(","):
-        key, _, value = option.rpartition("=")
-        key = key or "mode"
-        allowed = {"mode": ("paper", "quick"), "method": METHODS, "fixed": (value,)}
-        if value not in allowed.get(key, ()):
+        key, is_given, value = option.partition("=")
+        key, value = (key, value) if is_given else ("mode", key)
+        allowed = {"mode": ("paper", "quick"), "method": METHODS}
+        if not value or (key != "fixed" and value not in allowed.get(key, ())):
             legal = f"quick, paper, method={'|'.join(METHODS)}, fixed=WORKDIR"
             raise ValueError(f"mode has {option!r}; allowed are {legal}")
         chosen[key] = value

@@ -14,11 +14,14 @@ lwa_rep perturbs the first full layer's activations. Inputs are (byte - 117) / 2
 pixels, cut at random in training and from the middle in tests; sizes are l2 lengths in these
 units, .5 in the table.
 
-Not measured yet.
+The paper's accuracies in %, sizes l2 .5: normal 87.8 clean, 58.2 fixed, 48.6 adv_loss_sign, 41.6
+adv_loss, 28.2 adv_alpha; dropout 89.4, 58.4, 45.4, 41.8, 29.1; lwa 83.8, 77.6, 60.6, 49.2, 52.0;
+lwa_rep 84.2, 60.0, 64.1, 54.9, 56.0. Not measured here yet.
 
 Source: Huang et al. 2015, sec. 7.2. Pooling of 3 x 3, the r of lwa, .3, dropout, weight decay and
-rates are those of the authors' program, which mirrors images too and scales them otherwise; its
-lwa_rep has r at .25 times the length of h, here 1.
+rates are those of the authors' program for lwa, which mirrors images too, scales them otherwise
+and clips gradients to [-5, 5]. Its lwa_rep has batch norm, 100 epochs at .045 and 40 at .01, and r
+at .25 times the length of h; here it has the net and rates of lwa, and r is 1.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -36,10 +39,10 @@ OBJECTIVES: dict[str, dict] = {
 def get_config(mode: str = "paper") -> ConfigDict:
     chosen = {"mode": "paper", "method": "lwa", "fixed": ""}
     for option in mode.split(","):
-        key, _, value = option.rpartition("=")
-        key = key or "mode"
-        allowed = {"mode": ("paper", "quick"), "method": tuple(OBJECTIVES), "fixed": (value,)}
-        if value not in allowed.get(key, ()):
+        key, is_given, value = option.partition("=")
+        key, value = (key, value) if is_given else ("mode", key)
+        allowed = {"mode": ("paper", "quick"), "method": tuple(OBJECTIVES)}
+        if not value or (key != "fixed" and value not in allowed.get(key, ())):
             legal = f"quick, paper, method={'|'.join(OBJECTIVES)}, fixed=WORKDIR"
             raise ValueError(f"mode has {option!r}; allowed are {legal}")
         chosen[key] = value
