@@ -54,8 +54,8 @@ def test_the_gradient_of_a_softmax_keeps_its_direction_however_sure_it_is(margin
 
 
 def test_a_sure_linear_model_is_attacked_along_its_weights():
-    # In float32 p_y is 1 from a margin of 17 nats on: of (p - onehot) W^T, the gradient, the label's
-    # part is gone, and the rest turns x[0] the wrong way.
+    # From a margin of 17 nats on float32 has p_y = 1. Of the gradient, (p - onehot) W^T, the part
+    # of the label is gone then, and the rest turns x[0] the wrong way.
     weights = jnp.array([[30.0, 10.0, 0.0], [-5.0, -4.0, 0.0]])
     x, y = jnp.array([[1.0, 1.0]]), jnp.array([0])
     for scale in (0.1, 1.0, 4.0):  # margins of 1.9, 19 and 76 nats
