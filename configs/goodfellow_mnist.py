@@ -70,6 +70,7 @@ METHODS = (
     "dae",
 )
 OF_A_RUN = ("distillation", "dae")  # methods that need a source
+OF_METHODS = {"form": ("smoothing",), "temperature": ("teaching", "distillation")}
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -129,7 +130,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
             "name": "linear_schedule",
             "init_value": 0.5,
             "end_value": 0.7,
-            "transition_steps": 250,
+            "transition_steps": 249,  # Pylearn2's adjustor is at .7 in the 250th epoch.
         },
         "max_norm": 1.9365,
     }
@@ -177,8 +178,8 @@ def _chosen(mode: str) -> dict[str, str]:
     }
     given: dict[str, str] = {}
     for option in mode.split(","):
-        key, _, value = option.rpartition("=")
-        key = key or "mode"
+        key, is_given, value = option.partition("=")
+        key, value = (key, value) if is_given else ("mode", key)
         allowed = {
             "mode": ("paper", "quick"),
             "model": NETS,
@@ -186,7 +187,7 @@ def _chosen(mode: str) -> dict[str, str]:
             "source": (value,),
             "labels": ("full", "100"),
             "form": ("printed", "uniform", "others"),
-            "temperature": (value,) if value.replace(".", "", 1).isdigit() else (),
+            "temperature": (value,) if value.replace(".", "", 1).isdecimal() else (),
         }
         if value not in allowed.get(key, ()):
             raise ValueError(
@@ -206,4 +207,10 @@ def _chosen(mode: str) -> dict[str, str]:
             f"mode has method={chosen['method']} and source={chosen['source']!r}; allowed is a "
             f"source, the workdir of a run, with {' and '.join(OF_A_RUN)} and only there"
         )
+    for option, methods in OF_METHODS.items():
+        if option in given and chosen["method"] not in methods:
+            raise ValueError(
+                f"mode has {option}={given[option]} and method={chosen['method']}; allowed is "
+                f"{option} with {' and '.join(methods)} only"
+            )
     return chosen

@@ -57,6 +57,16 @@ def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
     return Finished(path, config, read_result(path))
 
 
+def check_same_inputs(runs: Sequence[Trained]) -> None:
+    """Refuses trained models that are tested on other bytes, or on other preprocessing of them.
+
+    Raises:
+      UserError: there are such.
+    """
+    if len({str((run.about["data"]["sha256"], run.about["preprocess"])) for run in runs}) > 1:
+        raise UserError("workdir has runs on different data; allowed are runs on the same")
+
+
 def check_same_data(runs: Sequence[Finished]) -> None:
     """Refuses runs on data that differ.
 

@@ -30,7 +30,7 @@ def linear(w):
     return lambda x: x.reshape(len(x), -1) @ w
 
 
-def run_of(w=W, *, y=Y, model="maxout", objective=None):
+def run_of(w=W, *, y=Y, model="maxout", objective=None, sha256=""):
     """A linear model in the place of one that a run has trained; 15 rows to test it on."""
     parts = data.Arrays(X[15:], y[15:]), data.Arrays(X[:15], y[:15])
     dataset = data.Dataset("made_up", "embedded", {}, *parts, CLASSES, (0.0, 1.0))
@@ -39,7 +39,9 @@ def run_of(w=W, *, y=Y, model="maxout", objective=None):
         "seed": 0,
         "model": MODELS[model],
         "objective": objective or {"name": "cross_entropy"},
-        "data": {"sha256": {}},
+        "data": {"name": "mnist", "sha256": {"x": sha256}},
+        "preprocess": [],
+        "overrides": {},
     }
     apply = lambda variables, x: Output(linear(variables)(x), {}, {})
     return Trained(linear(jnp.asarray(w)), apply, jnp.asarray(w), dataset, about)
@@ -67,6 +69,18 @@ def test_directions_are_unit_vectors_and_orthogonal(plane):
     for u in (u1, u2):
         np.testing.assert_allclose(np.linalg.norm(u, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose((u1 * u2).sum(axis=1), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [church_window.fgsm_and_random, church_window.fgsm_and_gradient])
+def test_a_pixel_moves_as_fgsm_moves_it_or_not_at_all(make):
+    sparse = np.where(np.arange(12)[:, None] < 3, W, 0)
+    u1, u2 = make(linear(sparse), jnp.asarray(X), jnp.asarray(Y), jax.random.key(1))
+    moved = math.sqrt(12) * np.asarray(u1).reshape(len(X), -1)
+    expected = np.sign(gradients(X, Y, sparse)).reshape(len(X), -1)
+    np.testing.assert_allclose(moved, expected, rtol=1e-6)
+    assert (np.abs(expected).sum(axis=1) == 3).all()
+    np.testing.assert_allclose(np.linalg.norm(u2.reshape(len(X), -1), axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose((u1 * u2).reshape(len(X), -1).sum(axis=1), 0, atol=1e-6)
 
 
 def test_directions_are_those_of_the_figures(plane):
@@ -191,6 +205,18 @@ def test_bars_stand_beside_the_chapter_s_numbers():
     assert document["rows"][1]["chapter"] == {"clean": 0.0117, "FGSM .25": 0.33}
     assert "clean 0.00 % (1.28 %)" in document["caption"]
     assert len(figure.axes[0].patches) == 4
+
+
+def test_no_number_of_the_chapter_stands_beside_another_net_or_size():
+    weak = {"name": "adversarial_mix", "attack": {"name": "fgsm", "norm": "linf", "eps": 0.01}}
+    runs = [run_of(objective=weak), run_of(model="ReLU net")]
+    found = defences.adversarial_training(runs).document["rows"]
+    assert [row["chapter"] for row in found] == [{}, {}]
+
+
+def test_errors_on_different_data_are_not_drawn_together():
+    with pytest.raises(UserError, match="different data"):
+        defences.label_smoothing([run_of(), run_of(sha256="another")])
 
 
 def test_methods_have_names():

@@ -4,8 +4,9 @@ sec. 1.2.3, Figs. 1.2-1.4]
 Pixel (h, v) of a window is the class of x + h u1 + v u2, h and v from -eps to eps, with orthogonal
 u1 and u2. The chapter calls these unit vectors and has eps = .25. Of l2 length 1 that would be a
 change of .005 in a pixel, where it speaks of large perturbations; so .25 is read as the size of a
-pixel's change along the sign of the gradient, and both directions are given that sign's l2 length,
-sqrt(n): the point is x + sqrt(n) (h u1 + v u2) with u1 and u2 of l2 length 1.
+pixel's change along the sign of the gradient, and other directions are given the l2 length of such
+a sign, sqrt(n): the point is x + sqrt(n) (h u1 + v u2), u1 and u2 of l2 length 1. Where an entry
+of the gradient is 0 a pixel stays as it is, and the length of u1 is less.
 """
 
 import math
@@ -37,14 +38,15 @@ def fgsm_and_random(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[
       x, y: f32[B, *D] and classes i32[B].
 
     Returns:
-      f32[B, *D] each, of l2 length 1; 0 where there is no gradient.
+      f32[B, *D] each: u1 of entries 1 / sqrt(n), -1 / sqrt(n) and 0, u2 of l2 length 1; all 0
+      where there is no gradient.
     """
-    signs = norms.dual(loss_gradient(logits_fn, x, y, targeted=False), "linf")
-    return _orthonormal(signs, jax.random.normal(key, x.shape))
+    gradient = loss_gradient(logits_fn, x, y, targeted=False)
+    return _sign_and_rest(gradient, jax.random.normal(key, x.shape))
 
 
 def random_and_random(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[Array, Array]:
-    """Two random directions, orthogonal, as `fgsm_and_random` gives them.  [Fig. 1.3]"""
+    """Two random directions, orthogonal and of l2 length 1: f32[B, *D] each.  [Fig. 1.3]"""
     first, second = jax.random.normal(key, (2, *x.shape))
     return _orthonormal(first, second)
 
@@ -52,7 +54,13 @@ def random_and_random(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tupl
 def fgsm_and_gradient(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[Array, Array]:
     """u1 as in `fgsm_and_random`, and u2 what of the gradient is orthogonal to it.  [Fig. 1.4]"""
     gradient = norms.rescaled(loss_gradient(logits_fn, x, y, targeted=False), "l2")
-    return _orthonormal(norms.dual(gradient, "linf"), gradient)
+    return _sign_and_rest(gradient, gradient)
+
+
+def _sign_and_rest(gradient: Array, second: Array) -> tuple[Array, Array]:
+    """The sign of the gradient, over sqrt(n), and what of the second is orthogonal to it."""
+    sign = norms.dual(gradient, "linf")
+    return sign / math.sqrt(sign[0].size), _orthonormal(sign, second)[1]
 
 
 def _orthonormal(first: Array, second: Array) -> tuple[Array, Array]:

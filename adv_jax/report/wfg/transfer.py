@@ -13,6 +13,7 @@ import numpy as np
 from adv_jax import attacks, evaluate, models
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.runs import check_same_inputs
 from adv_jax.trained import Trained
 from adv_jax.types import LogitsFn, UserError
 
@@ -89,8 +90,7 @@ def _by_kind(runs: Sequence[Trained]) -> dict[str, Trained]:
         raise UserError(
             f"workdir has {', '.join(kinds)}; allowed is one run each of {', '.join(_TRAINED)}"
         )
-    if len({str(run.about["data"]["sha256"]) for run in runs}) > 1:
-        raise UserError("workdir has runs on different data; allowed are runs on the same")
+    check_same_inputs(runs)
     return {kind: runs[kinds.index(kind)] for kind in _TRAINED}
 
 
