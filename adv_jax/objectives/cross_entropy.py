@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from adv_jax.losses import loss_fn
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
@@ -41,7 +40,7 @@ def attack_key(key: Key) -> Key:
 
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:
     """Logits f32[B, K], labels i32[B] -> f32[], in nats."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return loss_fn("cross_entropy")(logits, labels).mean()
 
 
 def accuracy(logits: Array, labels: Array) -> Array:
