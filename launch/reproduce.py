@@ -32,7 +32,7 @@ from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import json_bytes, read_json, read_metrics, replace, writing
-from launch.budget import BUDGETS, PAPER, Budget
+from launch.budget import BUDGETS, PAPER, QUICK, Budget
 from launch.comparison import document, misses
 from launch.targets import Target, targets
 from launch.trainings import Training, check_alike, cost, finished, plan, state
@@ -121,9 +121,15 @@ def reproduce(
 
     Raises:
       UserError: what `train.run` refuses, a result of another config or version among those that
-        are finished, or a result of a larger budget in the way.
+        are finished, a result of a larger budget in the way, or a sample of the data with a budget
+        that is compared with the paper.
       Interrupted: by a signal; the same command goes on.
     """
+    if data.get("data.source") == "embedded" and budget.name != QUICK:
+        raise UserError(
+            f"data_source is 'embedded' with the budget {budget.name}; allowed are tfds and files, "
+            f"for a sample of the data is not the paper's, or the budget {QUICK}"
+        )
     path = Path(results) / f"{target.name}.json"
     _check_replaceable(path, target, budget)
     trainings = plan(target, budget, runs=runs, data=data)

@@ -325,6 +325,16 @@ def test_results_of_other_versions_data_or_configs_are_refused_by_name(tmp_path,
     assert list((tmp_path / "results").iterdir()) == []
 
 
+@pytest.mark.parametrize("budget", ["paper", "short"])
+def test_a_sample_of_the_data_decides_nothing(tmp_path, never_train, budget):
+    settings = {"runs": tmp_path, "results": tmp_path / "results"}
+    data = {"data.source": "embedded"}
+    words = f"data_source is 'embedded' with the budget {budget}; allowed are tfds and files"
+    with pytest.raises(UserError, match=words):
+        reproduce.reproduce(targets()["maronas.table22"], BUDGETS[budget], data=data, **settings)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
     target = targets()["maronas.table17"]
     settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
