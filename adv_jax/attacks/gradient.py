@@ -30,7 +30,7 @@ def fgsm(
     linf is the fast gradient sign method, x + eps * sign(grad). l2, linf and l1 are Huang's
     Adv_Loss, and linf with the length l2 is his Adv_Loss_Sign, x + eps * u / ||u||_2. linf, l2 and
     rms are Maronas' SGN, 1N and qN (28N on MNIST) with eps = tau. Where the gradient is exactly
-    0, as behind a softmax that float32 rounds to 1, x stays as it is.
+    0, as from a margin of some 90 nats on, beyond float32, x stays as it is.
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K], logits, not probabilities; rows must not interact.

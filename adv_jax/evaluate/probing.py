@@ -20,7 +20,7 @@ def probe(logits_fn: LogitsFn, x: Array, y: Array) -> dict[str, Array]:
     """Signs that gradients do not lead an attack, row by row: bool[B] each.
 
         zero_gradient  the gradient of the cross-entropy by x is exactly 0
-        saturated      so is already the one by the logits: float32 rounds the softmax to 0 and 1
+        saturated      so is already the one by the logits: 90 nats are beyond float32
         random         asked twice, the model gives two answers
         batch          it gives another answer for the row behind rows that are all the same
         misleading     a small step along the gradient, there and back, does a tenth of what it
