@@ -210,7 +210,8 @@ def test_all_that_counts_epochs_is_shortened_alike():
 
     for epoch in (0, 7, 40, 99):
         assert rate(short, epoch) == pytest.approx(rate(paper, 5 * epoch))
-        assert momentum(short, epoch) == pytest.approx(momentum(paper, 5 * epoch))
+        # 249 epochs become 50, as they are whole.
+        assert momentum(short, epoch) == pytest.approx(momentum(paper, 5 * epoch), rel=1e-3)
     assert rate(short, 99) < 0.4 * rate(short, 0)  # 1.000004^-247,500 is .37
     plateau = config_of(Run("backprop_cifar10", "net=fc"), BUDGETS["short"], {})["optimizer"]
     assert plateau["plateau"]["patience"] == 1  # of 3
