@@ -14,6 +14,8 @@ import pytest
 from fabricated import finish
 
 from adv_jax.report import book, papers
+from adv_jax.report.book import chapters, reading
+from adv_jax.report.thesis import example
 from adv_jax.types import UserError
 from launch import reproduce
 from launch.budget import BUDGETS
@@ -153,6 +155,14 @@ def test_what_the_repository_has_measured_is_there(pages, made):
     assert "pictures/maronas/fig27.png" in ladder.links and "fig27" in ladder.ids
     found = json.loads((ROOT / "results/maronas/fig26.json").read_text())
     assert re.sub(r"\s+", " ", found["caption"]) in ladder.text
+
+
+def test_the_book_and_the_figure_count_the_same_slips_of_the_worked_example():
+    """By the words of the packaged entries, and by the digits computed again."""
+    found = chapters.chapter(papers.load()["thesis"], reading.Found({}, {}, {}))
+    wrong = [line for line in found.lines if line.verdict.word == "not reproduced"]
+    assert len(wrong) == [row.verdict for row in example.rows()].count("wrong") == 4
+    assert "the true order is the reverse" in wrong[-1].verdict.why  # "both WRONG ..."
 
 
 def test_a_training_has_its_command_config_and_versions(pages, made):
