@@ -157,6 +157,18 @@ def test_what_the_repository_has_measured_is_there(pages, made):
     assert re.sub(r"\s+", " ", found["caption"]) in ladder.text
 
 
+def test_numbers_of_other_authors_are_not_told_as_missing():
+    found = chapters.chapter(papers.load()["nokland"], reading.Found({}, {}, {}))
+    lines = dict(found.tables)["Table 1"]
+    assert len(lines) == 11
+    assert {line.verdict for line in lines} == {
+        chapters.Verdict("not testable", "cited from other authors")
+    }
+    assert "1200-600-300-150 ReLU, virtual adversarial training, clean test" in {
+        line.label for line in lines
+    }
+
+
 def test_the_book_and_the_figure_count_the_same_slips_of_the_worked_example():
     """By the words of the packaged entries, and by the digits computed again."""
     found = chapters.chapter(papers.load()["thesis"], reading.Found({}, {}, {}))

@@ -224,7 +224,7 @@ def _cell(entry: Entry, measured: tuple[Mapping[str, Any], Mapping[str, Any]] | 
 
 def _label(entry: Entry) -> str:
     """What was measured, on what."""
-    if "noise_supervised" in entry or entry["kind"] == "cited":
+    if "labels" in entry and entry["kind"] != "claim":  # a cell of Maronas
         place = entry["where"].partition("), ")[2]
         return place or f"{entry['model']}, {entry['labels']} labels, {_noise(entry)}"
     parts = [entry.get(name) for name in ("model", "training", "evaluation")]
