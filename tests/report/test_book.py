@@ -280,6 +280,33 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     assert not (tmp_path / "book").exists()
 
 
+def test_results_from_data_in_another_folder_are_alike_if_the_data_are(tmp_path):
+    """Tables 17 and 18 share a training, whose data the sums tell apart."""
+    folder = write_results(tmp_path, ("maronas.table17", "maronas.table18"))
+    path, key = folder / "maronas.table18.json", "ladder_mnist:table=17"
+    document = json.loads(path.read_text())
+    document["trainings"][key]["config"]["data"]["dir"] = "/elsewhere"
+    path.write_text(json.dumps(document))
+    assert len(reading.read(folder).targets) == 2
+    document["trainings"][key]["data"]["sha256"]["train"] = "1" * 64
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=f"have the training {key} with different data;"):
+        reading.read(folder)
+
+
+def test_no_file_but_a_config_is_copied_into_the_book(tmp_path):
+    folder = write_results(tmp_path, ("thesis.fig3.4",), "quick")
+    (secret := tmp_path / "secret.py").write_text("a word that no page may have")
+    path = folder / "thesis.fig3.4.json"
+    document = json.loads(path.read_text())
+    for training in document["trainings"].values():
+        training["file"] = str(secret)
+    path.write_text(json.dumps(document))
+    book.build(folder, tmp_path / "book")
+    pages = list((tmp_path / "book" / "trainings").glob("*.html"))
+    assert pages and not any("a word that no page" in page.read_text() for page in pages)
+
+
 def test_a_missing_folder_or_a_damaged_file_is_named(tmp_path):
     with pytest.raises(UserError, match="results is .*nowhere; allowed is a folder of results"):
         book.build(tmp_path / "nowhere", tmp_path / "book")

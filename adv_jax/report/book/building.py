@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from adv_jax import catalogue
 from adv_jax.report import charts, papers
 from adv_jax.report.book import chapters, reading
 from adv_jax.types import UserError
@@ -131,9 +132,10 @@ def _pictures_of(path: Path) -> list[Path]:
 
 
 def _source(training: Mapping[str, Any]) -> str:
-    """The text of the config's file, if the book is made where it lies."""
-    path = Path(training["file"])
-    return path.read_text("utf-8") if path.is_file() else ""
+    """The text of the config's file; "" if it is none of adv_jax': a result may name any file."""
+    files = {f"configs/{name}.py": catalogue.path(name) for name in catalogue.names()}
+    path = files.get(training["file"])
+    return path.read_text("utf-8") if path else ""
 
 
 def _svg(figure: Figure, name: str) -> str:

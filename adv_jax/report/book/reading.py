@@ -84,6 +84,11 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
     for path, document in targets.items():
         for key, training in document["trainings"].items():
             made = {name: training[name] for name in ("config", "data", "versions")}
+            # Where the data lie is no part of a training: their SHA-256 sums are compared.
+            made["config"] = {
+                **made["config"],
+                "data": {k: v for k, v in made["config"]["data"].items() if k != "dir"},
+            }
             first, other = seen.setdefault((document["budget"], key), (path, made))
             differing = [name for name in made if made[name] != other[name]]
             if differing:
