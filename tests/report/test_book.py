@@ -2,19 +2,21 @@
 
 import html.parser
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from fabricated import finish
 
-from adv_jax.report import book, papers
-from adv_jax.report.book import chapters, reading
+from adv_jax.report import book, charts, papers
+from adv_jax.report.book import chapters, documents, reading
 from adv_jax.report.thesis import example
 from adv_jax.types import UserError
 from launch import reproduce
@@ -313,6 +315,74 @@ def test_a_missing_folder_or_a_damaged_file_is_named(tmp_path):
     (tmp_path / "maronas.table4.json").write_text('{"target": "mar')
     with pytest.raises(UserError, match="maronas.table4.json is damaged, it is not JSON"):
         book.build(tmp_path, tmp_path / "book")
+
+
+TARGET, RUN = "thesis.fig3.3.json", "shallow_mnist_A.json"
+SWEEP = "shallow_mnist:sweep=eps replicas.seeds=6"  # the training of TARGET
+GONE = object()
+
+
+def edited(folder, name, keys, value):
+    """A copy of a result of the repository with the field at `keys` gone or replaced."""
+    document = json.loads((ROOT / "results" / name).read_text())
+    inside = document
+    for key in keys[:-1]:
+        inside = inside[key]
+    if value is GONE:
+        inside["misspelt"] = inside.pop(keys[-1])
+    else:
+        inside[keys[-1]] = value
+    (folder / name).write_text(json.dumps(document))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "value", "told"),
+    [
+        (TARGET, ("rows",), 5, "rows is 5; allowed are lists of at least one entry"),
+        (TARGET, ("rows",), GONE, "rows is missing"),
+        (TARGET, ("rows", 1, "id"), GONE, "rows.1.id is missing"),
+        (TARGET, ("rows", 0, "mean"), GONE, "rows.0.mean is missing"),
+        (TARGET, ("rows", 0, "sd"), math.nan, "rows.0.sd is nan; allowed are numbers, None"),
+        (TARGET, ("rows", 0, "metric"), "bits", "rows.0.metric is 'bits'; allowed are error_perc"),
+        (TARGET, ("claims",), [{"text": "a"}], "claims.0.id is missing"),
+        (TARGET, ("claims",), [{"text": "a", "id": None}], "claims.0.verdict is missing"),
+        (TARGET, ("trainings",), [], "trainings is []; allowed are objects of JSON"),
+        (TARGET, ("trainings", SWEEP, "versions"), GONE, f"trainings.{SWEEP}.versions is missing"),
+        (TARGET, ("trainings", SWEEP, "command"), GONE, f"trainings.{SWEEP}.command is missing"),
+        (TARGET, ("trainings", SWEEP, "config"), {}, f"trainings.{SWEEP}.config.data is missing"),
+        (RUN, ("replicas",), [], "replicas is []; allowed are lists of at least one entry"),
+        (RUN, ("replicas", 2, "test_error"), GONE, "replicas.2.test_error is missing"),
+        (RUN, ("seconds",), GONE, "seconds is missing"),
+        (RUN, ("device",), 5, "device is 5; allowed are texts, None"),
+        ("maronas/fig10.json", ("caption",), GONE, "caption is missing"),
+    ],
+)
+def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, keys, value, told):
+    (tmp_path / "maronas").mkdir()
+    with pytest.raises(UserError, match=re.escape(f"{name} is damaged: {told}")) as refused:
+        reading.read(edited(tmp_path, name, keys, value))
+    assert "\n" not in str(refused.value)
+
+
+def test_every_metric_that_can_be_drawn_is_read():
+    assert set(get_args(documents.Row.__annotations__["metric"])) == charts.UNITS.keys()
+
+
+def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
+    """Also numbers of the right kind that cannot be: a negative standard deviation."""
+    for name, keys, value in (
+        (RUN, ("replicas", 0, "seed"), GONE),
+        (TARGET, ("rows", 0, "sd"), -1.0),
+    ):
+        (folder := tmp_path / name).mkdir()
+        argv = [sys.executable, "-m", "adv_jax.report"]
+        argv += [f"--results={edited(folder, name, keys, value)}", f"--out={tmp_path / 'book'}"]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(r"error: results is .*|error: .* is damaged: .*", done.stderr.strip())
+        assert str(folder) in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "book").exists()
 
 
 def test_a_full_disk_is_named(mounted, results):
