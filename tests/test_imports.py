@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "__main__": {"catalogue"},
     "main": {"catalogue", "config", "processes", "signals", "step", "train", "workdir"},
     "report.__main__": {"report.book", "report.command", "step"},
-    "report.book": {"report", "workdir"},
+    "report.book": {"catalogue", "kinds", "report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
     | {"report.nokland", "report.thesis", "report.wfg", "result", "trained", "workdir"},
     "report.runs": {"trained", "workdir"},

@@ -5,6 +5,7 @@ import gzip
 import random
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ import pytest
 from adv_jax import data
 from adv_jax.checkpoint import Checkpoints, digest
 from adv_jax.data import covtype, idx
+from adv_jax.report.book import reading
 from adv_jax.report.runs import finished
 from adv_jax.types import UserError
 from adv_jax.workdir import Workdir, read_config, read_fitted, read_metrics
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
@@ -190,3 +194,11 @@ def test_a_damaged_checkpoint_is_left_out_or_harmless(tmp_path, count):
         shutil.rmtree(folder)
     print("checkpoints", dict(seen))
     assert seen[1] > count / 10
+
+
+@counts
+@pytest.mark.parametrize("name", ["thesis.fig3.3.json", "shallow_mnist_A.json"])
+def test_results_of_the_book(tmp_path, count, name):
+    shutil.copy(RESULTS / name, tmp_path)
+    seen = fuzz(tmp_path / name, lambda: reading.read(tmp_path), count)
+    assert seen["refused"] > count / 20

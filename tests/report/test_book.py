@@ -2,18 +2,22 @@
 
 import html.parser
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from fabricated import finish
 
-from adv_jax.report import book, papers
+from adv_jax.report import book, charts, papers
+from adv_jax.report.book import chapters, documents, reading
+from adv_jax.report.thesis import example
 from adv_jax.types import UserError
 from launch import reproduce
 from launch.budget import BUDGETS
@@ -155,6 +159,26 @@ def test_what_the_repository_has_measured_is_there(pages, made):
     assert re.sub(r"\s+", " ", found["caption"]) in ladder.text
 
 
+def test_numbers_of_other_authors_are_not_told_as_missing():
+    found = chapters.chapter(papers.load()["nokland"], reading.Found({}, {}, {}))
+    lines = dict(found.tables)["Table 1"]
+    assert len(lines) == 11
+    assert {line.verdict for line in lines} == {
+        chapters.Verdict("not testable", "cited from other authors")
+    }
+    assert "1200-600-300-150 ReLU, virtual adversarial training, clean test" in {
+        line.label for line in lines
+    }
+
+
+def test_the_book_and_the_figure_count_the_same_slips_of_the_worked_example():
+    """By the words of the packaged entries, and by the digits computed again."""
+    found = chapters.chapter(papers.load()["thesis"], reading.Found({}, {}, {}))
+    wrong = [line for line in found.lines if line.verdict.word == "not reproduced"]
+    assert len(wrong) == [row.verdict for row in example.rows()].count("wrong") == 4
+    assert "the true order is the reverse" in wrong[-1].verdict.why  # "both WRONG ..."
+
+
 def test_a_training_has_its_command_config_and_versions(pages, made):
     (path,) = made.glob("trainings/ladder_mnist-*.html")
     text = pages[path].text
@@ -258,12 +282,107 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     assert not (tmp_path / "book").exists()
 
 
+def test_results_from_data_in_another_folder_are_alike_if_the_data_are(tmp_path):
+    """Tables 17 and 18 share a training, whose data the sums tell apart."""
+    folder = write_results(tmp_path, ("maronas.table17", "maronas.table18"))
+    path, key = folder / "maronas.table18.json", "ladder_mnist:table=17"
+    document = json.loads(path.read_text())
+    document["trainings"][key]["config"]["data"]["dir"] = "/elsewhere"
+    path.write_text(json.dumps(document))
+    assert len(reading.read(folder).targets) == 2
+    document["trainings"][key]["data"]["sha256"]["train"] = "1" * 64
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=f"have the training {key} with different data;"):
+        reading.read(folder)
+
+
+def test_no_file_but_a_config_is_copied_into_the_book(tmp_path):
+    folder = write_results(tmp_path, ("thesis.fig3.4",), "quick")
+    (secret := tmp_path / "secret.py").write_text("a word that no page may have")
+    path = folder / "thesis.fig3.4.json"
+    document = json.loads(path.read_text())
+    for training in document["trainings"].values():
+        training["file"] = str(secret)
+    path.write_text(json.dumps(document))
+    book.build(folder, tmp_path / "book")
+    pages = list((tmp_path / "book" / "trainings").glob("*.html"))
+    assert pages and not any("a word that no page" in page.read_text() for page in pages)
+
+
 def test_a_missing_folder_or_a_damaged_file_is_named(tmp_path):
     with pytest.raises(UserError, match="results is .*nowhere; allowed is a folder of results"):
         book.build(tmp_path / "nowhere", tmp_path / "book")
     (tmp_path / "maronas.table4.json").write_text('{"target": "mar')
     with pytest.raises(UserError, match="maronas.table4.json is damaged, it is not JSON"):
         book.build(tmp_path, tmp_path / "book")
+
+
+TARGET, RUN = "thesis.fig3.3.json", "shallow_mnist_A.json"
+SWEEP = "shallow_mnist:sweep=eps replicas.seeds=6"  # the training of TARGET
+GONE = object()
+
+
+def edited(folder, name, keys, value):
+    """A copy of a result of the repository with the field at `keys` gone or replaced."""
+    document = json.loads((ROOT / "results" / name).read_text())
+    inside = document
+    for key in keys[:-1]:
+        inside = inside[key]
+    if value is GONE:
+        inside["misspelt"] = inside.pop(keys[-1])
+    else:
+        inside[keys[-1]] = value
+    (folder / name).write_text(json.dumps(document))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "value", "told"),
+    [
+        (TARGET, ("rows",), 5, "rows is 5; allowed are lists of at least one entry"),
+        (TARGET, ("rows",), GONE, "rows is missing"),
+        (TARGET, ("rows", 1, "id"), GONE, "rows.1.id is missing"),
+        (TARGET, ("rows", 0, "mean"), GONE, "rows.0.mean is missing"),
+        (TARGET, ("rows", 0, "sd"), math.nan, "rows.0.sd is nan; allowed are numbers, None"),
+        (TARGET, ("rows", 0, "metric"), "bits", "rows.0.metric is 'bits'; allowed are error_perc"),
+        (TARGET, ("claims",), [{"text": "a"}], "claims.0.id is missing"),
+        (TARGET, ("claims",), [{"text": "a", "id": None}], "claims.0.verdict is missing"),
+        (TARGET, ("trainings",), [], "trainings is []; allowed are objects of JSON"),
+        (TARGET, ("trainings", SWEEP, "versions"), GONE, f"trainings.{SWEEP}.versions is missing"),
+        (TARGET, ("trainings", SWEEP, "command"), GONE, f"trainings.{SWEEP}.command is missing"),
+        (TARGET, ("trainings", SWEEP, "config"), {}, f"trainings.{SWEEP}.config.data is missing"),
+        (RUN, ("replicas",), [], "replicas is []; allowed are lists of at least one entry"),
+        (RUN, ("replicas", 2, "test_error"), GONE, "replicas.2.test_error is missing"),
+        (RUN, ("seconds",), GONE, "seconds is missing"),
+        (RUN, ("device",), 5, "device is 5; allowed are texts, None"),
+        ("maronas/fig10.json", ("caption",), GONE, "caption is missing"),
+    ],
+)
+def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, keys, value, told):
+    (tmp_path / "maronas").mkdir()
+    with pytest.raises(UserError, match=re.escape(f"{name} is damaged: {told}")) as refused:
+        reading.read(edited(tmp_path, name, keys, value))
+    assert "\n" not in str(refused.value)
+
+
+def test_every_metric_that_can_be_drawn_is_read():
+    assert set(get_args(documents.Row.__annotations__["metric"])) == charts.UNITS.keys()
+
+
+def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
+    """Also numbers of the right kind that cannot be: a negative standard deviation."""
+    for name, keys, value in (
+        (RUN, ("replicas", 0, "seed"), GONE),
+        (TARGET, ("rows", 0, "sd"), -1.0),
+    ):
+        (folder := tmp_path / name).mkdir()
+        argv = [sys.executable, "-m", "adv_jax.report"]
+        argv += [f"--results={edited(folder, name, keys, value)}", f"--out={tmp_path / 'book'}"]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(r"error: results is .*|error: .* is damaged: .*", done.stderr.strip())
+        assert str(folder) in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "book").exists()
 
 
 def test_a_full_disk_is_named(mounted, results):

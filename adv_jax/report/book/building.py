@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from adv_jax import catalogue
 from adv_jax.report import charts, papers
 from adv_jax.report.book import chapters, reading
 from adv_jax.types import UserError
@@ -24,24 +25,19 @@ def build(results: str | Path, out: str | Path) -> None:
       out: a folder; pages that are there already are replaced.
 
     Raises:
-      UserError: Jinja2 is not installed, `reading.read` refuses the results, or the system refuses
-        to write (a full disk, say); the message names the file.
+      UserError: Jinja2 is not installed, `reading.read` refuses the results or they cannot be told,
+        or the system refuses to write (a full disk, say); the message names the file.
     """
     environment = _environment()
     found = reading.read(results)
-    told = [chapters.chapter(paper, found) for paper in papers.load().values()]
-    index = environment.get_template("index.html").render(root="", chapters=told)
-    pages = {"style.css": _packaged("style.css"), "index.html": index.encode()}
-    for chapter in told:
-        pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, told, Path(results))
-        for target in chapter.targets:
-            for training in target["trainings"].values():
-                name = f"trainings/{training_page(training)}"
-                template = environment.get_template("training.html")
-                pages[name] = template.render(
-                    root="../", chapters=told, training=training, source=_source(training)
-                ).encode()
-    files = {name: path.read_bytes() for name, path in _pictures(found, Path(results)).items()}
+    try:
+        told = [chapters.chapter(paper, found) for paper in papers.load().values()]
+        pages = _pages(environment, told, Path(results))
+        files = {name: path.read_bytes() for name, path in _pictures(found, Path(results)).items()}
+    # Whatever numbers without sense make Matplotlib and Jinja2 raise, and pictures the system.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"results is {results}, of which no book can be made: {reason}") from error
     for name, content in {**files, **pages}.items():  # The pages last: all they show is there.
         path = Path(out) / name
         with writing(path.parent):
@@ -81,6 +77,22 @@ def _environment() -> Any:
         training_page=training_page,
     )
     return environment
+
+
+def _pages(environment: Any, told: list[chapters.Chapter], results: Path) -> dict[str, bytes]:
+    """Name in the book -> content."""
+    index = environment.get_template("index.html").render(root="", chapters=told)
+    pages = {"style.css": _packaged("style.css"), "index.html": index.encode()}
+    for chapter in told:
+        pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, told, results)
+        for target in chapter.targets:
+            for training in target["trainings"].values():
+                name = f"trainings/{training_page(training)}"
+                template = environment.get_template("training.html")
+                pages[name] = template.render(
+                    root="../", chapters=told, training=training, source=_source(training)
+                ).encode()
+    return pages
 
 
 def _paper(
@@ -131,9 +143,10 @@ def _pictures_of(path: Path) -> list[Path]:
 
 
 def _source(training: Mapping[str, Any]) -> str:
-    """The text of the config's file, if the book is made where it lies."""
-    path = Path(training["file"])
-    return path.read_text("utf-8") if path.is_file() else ""
+    """The text of the config's file; "" if it is none of adv_jax': a result may name any file."""
+    files = {f"configs/{name}.py": catalogue.path(name) for name in catalogue.names()}
+    path = files.get(training["file"])
+    return path.read_text("utf-8") if path else ""
 
 
 def _svg(figure: Figure, name: str) -> str:

@@ -215,7 +215,7 @@ def _cell(entry: Entry, measured: tuple[Mapping[str, Any], Mapping[str, Any]] | 
     if entry["kind"] == "worked_example":
         recomputed = in_words(entry.get("recomputed"))
         # A slip of the thesis, or exact: an example by hand, computed again.
-        wrong = str(entry.get("verdict", "")).startswith("WRONG")
+        wrong = "WRONG" in entry.get("verdict", "")
         verdict = Verdict("not reproduced" if wrong else "reproduced", entry.get("verdict", ""))
     elif entry["kind"] == "cited":
         verdict = Verdict("not testable", "cited from other authors")
@@ -224,7 +224,7 @@ def _cell(entry: Entry, measured: tuple[Mapping[str, Any], Mapping[str, Any]] | 
 
 def _label(entry: Entry) -> str:
     """What was measured, on what."""
-    if "noise_supervised" in entry or entry["kind"] == "cited":
+    if "labels" in entry and entry["kind"] != "claim":  # a cell of Maronas
         place = entry["where"].partition("), ")[2]
         return place or f"{entry['model']}, {entry['labels']} labels, {_noise(entry)}"
     parts = [entry.get(name) for name in ("model", "training", "evaluation")]

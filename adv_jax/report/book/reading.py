@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adv_jax.report import papers
+from adv_jax.report.book import documents
 from adv_jax.types import UserError
 from adv_jax.workdir import read_json
 
 BUDGETS = ("quick", "short", "paper")  # of `launch.reproduce`; the later decides
-_TARGET = {"target", "paper", "title", "budget", "rows", "claims", "trainings"}
-_RUN = {"experiment", "data", "replicas", "evaluation", "seconds", "versions"}
-_FIGURE = {"paper", "figure", "caption"}
 
 
 class Found(NamedTuple):
@@ -32,8 +30,8 @@ def read(folder: str | Path) -> Found:
     """All results in a folder and in its folders; JSON of another kind (benchmarks) is left out.
 
     Raises:
-      UserError: there is no such folder, a file is damaged, or a result does not fit to the papers'
-        numbers or to the other results.
+      UserError: there is no such folder, a file is damaged (the field is named), or a result does
+        not fit to the papers' numbers or to the other results.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -41,10 +39,11 @@ def read(folder: str | Path) -> Found:
     found = Found({}, {}, {})
     for path in sorted(root.rglob("*.json"), key=_natural):
         document = read_json(path)
-        keys = document.keys() if isinstance(document, Mapping) else set()
-        for kind, needed in zip(found, (_TARGET, _RUN, _FIGURE), strict=True):
-            if needed <= keys:
-                kind[path] = document
+        needed = (documents.Target, documents.Run, documents.Figure)
+        for of_kind, kind in zip(found, needed, strict=True):
+            if documents.is_meant(document, kind):
+                documents.check(path, document, kind)
+                of_kind[path] = document
                 break
     for path, document in found.targets.items():
         _check_target(path, document)
@@ -84,6 +83,11 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
     for path, document in targets.items():
         for key, training in document["trainings"].items():
             made = {name: training[name] for name in ("config", "data", "versions")}
+            # Where the data lie is no part of a training: their SHA-256 sums are compared.
+            made["config"] = {
+                **made["config"],
+                "data": {k: v for k, v in made["config"]["data"].items() if k != "dir"},
+            }
             first, other = seen.setdefault((document["budget"], key), (path, made))
             differing = [name for name in made if made[name] != other[name]]
             if differing:
