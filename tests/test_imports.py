@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "report.nokland": {"attacks", "evaluate", "report", "report.runs", "trained", "workdir"},
     "report.thesis": {"attacks", "evaluate", "report", "report.runs", "trained"},
     "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
-    | {"trained"},
+    | {"report.runs", "trained"},
     "evaluate.__main__": {"evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},
