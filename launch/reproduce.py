@@ -49,7 +49,10 @@ _COLUMNS = ["row", "paper", "ours", "seeds", "difference", "tolerance", "within"
 
 
 def main(argv: list[str]) -> None:
-    """Reproduces what the arguments name; exits with 1 on a mistake or a miss that is checked."""
+    """Reproduces what the arguments name; exits with 1 on a mistake or a miss that is checked.
+
+    A target that fails does not keep the others from being reproduced; it is told at the end.
+    """
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     given = {"data.source": _SOURCE.value, "data.dir": _DIR.value}
     settings: dict[str, Any] = {
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> None:
         wanted = chosen(argv[1:])
         use_cores(most_replicas(wanted, budget, **settings))
         check_devices()
-        found = [reproduce(t, budget, results=_RESULTS.value, **settings) for t in wanted]
+        found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
     except UserError as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
@@ -73,8 +76,10 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from what is saved")
     missed = [line for one in found for line in misses(one)]
-    if _CHECK.value and missed:
-        sys.exit("\n".join(["missed:", *missed]))
+    told = [f"error: {line}" for line in failures]
+    told += ["missed:", *missed] if _CHECK.value and missed else []
+    if told:
+        sys.exit("\n".join(told))
 
 
 def chosen(names: Sequence[str]) -> list[Target]:
@@ -107,6 +112,26 @@ def most_replicas(wanted: Sequence[Target], budget: Budget, **settings: Any) -> 
         for target in wanted
         for training in plan(target, budget, **settings).values()
     )
+
+
+def reproduce_all(
+    wanted: Sequence[Target], budget: Budget, **settings: Any
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The comparisons, and a line for each target that cannot be had, which keeps no other back.
+
+    Args:
+      settings: of `reproduce`.
+
+    Raises:
+      Interrupted: by a signal; the same command goes on.
+    """
+    found, failures = [], []
+    for target in wanted:
+        try:
+            found.append(reproduce(target, budget, **settings))
+        except UserError as error:
+            failures.append(f"{target.name}: {error}")
+    return found, failures
 
 
 def reproduce(

@@ -6,6 +6,7 @@ searcher can hold it.
 
 import ast
 import itertools
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -146,10 +147,10 @@ def decode(value: Any) -> Any:
 def _fields(text: str, flag: str, config: Mapping[str, Any], *, example: str) -> dict[str, Any]:
     try:
         fields = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or not fields:
-        raise ConfigError(f"{flag} is {text!r}; allowed is a dict such as {example}")
+        raise ConfigError(f"{flag} is {reprlib.repr(text)}; allowed is a dict such as {example}")
     legal = dict(leaves(config))
     swept = config["replicas"]["grid"] or {}
     for field in fields:

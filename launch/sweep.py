@@ -49,7 +49,6 @@ def main(_: list[str]) -> None:
     """Runs the sweep that the flags name; exits with 1 on a mistake, 128 + signal on a signal."""
     jax.config.update("jax_platforms", "cpu")  # The devices are for the trials.
     try:
-        _require_extra()
         if _ADDRESS.value:
             _check_address(_ADDRESS.value)
         failed = sweep(CONFIG.value.to_dict())
@@ -65,7 +64,8 @@ def sweep(config: dict[str, Any]) -> bool:
     """Runs what is not settled of the sweep of a config -> whether a trial has failed.
 
     Raises:
-      UserError: a mistake in the flags or the config, a directory that cannot be used, no cluster.
+      UserError: a mistake in the flags or the config, a directory that cannot be used, no cluster,
+        or a package of the extra that is missing.
       Interrupted: a signal came; the trials under way save their epochs.
     """
     varied, searched = _varied(config)
@@ -76,6 +76,7 @@ def sweep(config: dict[str, Any]) -> bool:
     with on_signals(stop_at_once):
         tried = {f: space.ends(d) for f, d in varied.items()} if searched else varied
         traced = _traced(config, tried, path)
+        _require_extra()
         if not searched:
             config = space.with_grid(config, {f: varied[f] for f in varied if f in traced})
         settings = Settings(config, traced, path / "trials", _METRIC.value, os.getcwd())
@@ -88,6 +89,11 @@ def sweep(config: dict[str, Any]) -> bool:
 
 
 def _require_extra() -> None:
+    """Refuses to begin what needs Ray and Optuna; a mistake is told without them.
+
+    Raises:
+      UserError: one of them is not installed.
+    """
     missing = [name for name in ("ray", "optuna") if not importlib.util.find_spec(name)]
     if missing:
         names = " and ".join(missing)
@@ -142,9 +148,9 @@ def _grid(settings: Settings, varied: Mapping[str, tuple], path: Path) -> None:
     """Runs the combinations of the values that are not settled."""
     points = [p for p in space.product(varied) if not trials.is_settled(settings.path_of(p))]
     if points:
-        from launch import tuning
-
         with _cluster() as resources:
+            from launch import tuning
+
             tuning.run_grid(settings, points, resources, path / "ray")
 
 
@@ -152,10 +158,10 @@ def _search(settings: Settings, domains: Mapping[str, tuple], path: Path) -> Non
     """Goes on until as many trials as wanted are settled, or have failed."""
     known = trials.known(settings.folder)
     if sum(map(trials.is_settled, known)) < _NUM_TRIALS.value:
-        from launch import tuning
-
         begun = [settings.point_of(read_config(path), domains) for path in known]
         with _cluster() as resources:
+            from launch import tuning
+
             tuning.run_search(
                 settings,
                 domains,

@@ -42,12 +42,13 @@ def plan(
       data: fields of the configs {path: value}.
     """
     trainings: dict[str, Training] = {}
+    folder = _one_name(Path(runs))
     for key, run in ((run.key, run) for run in target.runs):
         if run.source is not None:
             workdir = str(trainings[run.source.key].workdir)
             run = run._replace(options=run.options.format(source=workdir))
         config = config_of(run, budget, data)
-        workdir = Path(runs) / default_path(config).name
+        workdir = folder / default_path(config).name
         mode = options(run, budget)
         given = [f"--config=configs/{run.config}.py{':' if mode else ''}{mode}"]
         given += [f"--config.{path}={v}" for path, v in changes(run, budget, data).items()]
@@ -134,6 +135,15 @@ def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:
         math.isclose(value, overrides[path], rel_tol=1e-6, abs_tol=1e-12)
         for path, value in at.items()
     )
+
+
+def _one_name(folder: Path) -> Path:
+    """The same however a folder is given: that of a source is a part of the config of a run.
+
+    It is relative below the working directory, so that results say nothing of a machine's folders.
+    """
+    folder, here = folder.resolve(), Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _field(path: Path, document: Any, name: str) -> Any:

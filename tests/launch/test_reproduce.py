@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from scipy import stats
 
 from adv_jax import train
 from adv_jax.report import papers
+from adv_jax.signals import Interrupted
 from adv_jax.types import UserError
 from launch import reproduce
 from launch.budget import BUDGETS
@@ -397,6 +399,39 @@ def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp
     wrong = call("maronas.tbale17", *where)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert re.fullmatch(r"error: target is 'maronas.tbale17'; .*\n", wrong.stderr)
+
+
+def test_a_target_that_fails_is_told_at_the_end_and_keeps_no_other_back(tmp_path):
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    results.mkdir()
+    bad = ("maronas.table22", "maronas.table18")
+    for name in bad:
+        (results / f"{name}.json").write_text('{"figure": 3}')
+    fabricate("maronas.table17", runs, error=lambda replica, eps: 0.02)
+    named = (bad[0], "maronas.table17", bad[1])
+    done = call(*named, f"--runs={runs}", f"--results={results}", "--check")
+    assert done.returncode == 1 and "maronas.table17: " in done.stdout
+    assert (results / "maronas.table17.json").exists()
+    *failures, missed, miss = done.stderr.splitlines()
+    assert failures == [
+        f"error: {name}: {results / name}.json is not a result of {name}; move it away"
+        for name in bad
+    ]
+    assert missed == "missed:" and miss.startswith("maronas.table17, ")
+
+
+@pytest.mark.parametrize("stop", [Interrupted(signal.SIGTERM, "saved"), KeyboardInterrupt()])
+def test_a_signal_stops_all_targets(monkeypatch, stop):
+    tried = []
+
+    def reproduced(target, budget):
+        tried.append(target.name)
+        raise stop
+
+    monkeypatch.setattr(reproduce, "reproduce", reproduced)
+    with pytest.raises(type(stop)):
+        reproduce.reproduce_all(reproduce.chosen(["maronas"]), QUICK)
+    assert len(tried) == 1
 
 
 def test_the_list_has_costs_and_states(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """What a sweep varies: parsing, points, and the configs of trials."""
 
-import importlib.util
 import itertools
+import runpy
 
 import pytest
 from command_line import ROOT
@@ -12,10 +12,7 @@ from launch import space
 
 @pytest.fixture
 def config():
-    spec = importlib.util.spec_from_file_location("quickstart", ROOT / "configs" / "quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config("quick").to_dict()
+    return runpy.run_path(str(ROOT / "configs/quickstart.py"))["get_config"]("quick").to_dict()
 
 
 def test_a_grid_is_read_and_its_points_are_all_combinations(config):
@@ -79,6 +76,24 @@ def test_a_bad_search_is_one_line(config, text, says):
     with pytest.raises(ConfigError) as error:
         space.parse_search(text, config)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{[1]: 2}", "'{[1]: 2}'"),  # a key without a hash
+        ("{{}: 1}", "'{{}: 1}'"),
+        ("-" * 100_000, "'------------...-------------'"),  # deeper than Python's parser goes
+    ],
+    ids=["list", "dict", "deep"],
+)
+def test_what_python_cannot_read_is_one_short_line(config, text, shown):
+    for flag, parse in (("--grid", space.parse_grid), ("--search", space.parse_search)):
+        with pytest.raises(ConfigError) as error:
+            parse(text, config)
+        line = str(error.value)
+        assert line.startswith(f"{flag} is {shown}; allowed is a dict such as {{'")
+        assert "\n" not in line
 
 
 def test_a_field_that_the_config_has_in_its_own_grid_is_refused(config):

@@ -1,6 +1,7 @@
 """Every target fits to the papers' numbers and to the configs, with every budget."""
 
 import re
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -160,6 +161,22 @@ def test_a_source_is_trained_first_and_its_workdir_named_by_what_needs_it():
     lwa = others[3].config
     assert lwa["objective"]["name"] == "lwa" and lwa["epochs"] == 17
     assert lwa["optimizer"]["learning_rate"]["boundaries"] == (10,)
+
+
+def test_a_folder_has_one_name_however_it_is_given(tmp_path, monkeypatch):
+    """The config of a run holds the workdir of its source, and its own workdir is named by that."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "link").symlink_to("r")
+    monkeypatch.chdir(here)
+    planned = lambda runs: plan(TARGETS["huang.table1"], BUDGETS["short"], runs=runs, data={})
+    expected = planned("r")
+    assert {training.workdir.parent for training in expected.values()} == {Path("r")}
+    for runs in (here / "r", "./r", "../here/r", "link"):
+        assert planned(runs) == expected
+    elsewhere = planned("../r")
+    assert {training.workdir.parent for training in elsewhere.values()} == {tmp_path / "r"}
+    assert planned(tmp_path / "r") == elsewhere
 
 
 def test_a_measure_may_be_the_mean_of_the_last_epochs():

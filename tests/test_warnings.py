@@ -1,0 +1,31 @@
+"""A warning of our own code, wherever it lies, is an error in the tests; that of others is not."""
+
+import runpy
+import warnings
+
+import pytest
+
+
+def warn_in(module):
+    warnings.warn_explicit("old", DeprecationWarning, "file.py", 1, module=module)
+
+
+@pytest.mark.parametrize(
+    "module", ["adv_jax", "adv_jax.step", "launch.space", "benchmarks.tasks", "configs.quickstart"]
+)
+def test_a_warning_of_ours_is_an_error(module):
+    with pytest.raises(DeprecationWarning, match="old"):
+        warn_in(module)
+
+
+def test_a_warning_of_a_config_that_is_run_is_an_error(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("import warnings\nwarnings.warn('old', DeprecationWarning)\n")
+    with pytest.raises(DeprecationWarning, match="old"):
+        runpy.run_path(str(path))
+
+
+@pytest.mark.parametrize("module", ["jax", "launcher", "my.launch"])
+def test_a_warning_of_others_is_none(module):
+    with pytest.warns(DeprecationWarning, match="old"):
+        warn_in(module)
