@@ -11,6 +11,7 @@ import itertools
 import math
 import re
 import runpy
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,8 @@ class _Range(NamedTuple):
     def allows(self, value: object) -> bool:
         kind = int if self.whole else int | float
         number = isinstance(value, kind) and not isinstance(value, bool)
-        inside = number and math.isfinite(value) and self.low <= value <= self.high
+        finite = number and abs(value) <= sys.float_info.max  # Of 10**400 isfinite overflows.
+        inside = finite and self.low <= value <= self.high
         return inside and not (self.above and value == self.low)
 
     def __str__(self) -> str:

@@ -277,7 +277,7 @@ WORDS |= dict.fromkeys(FRACTIONS, "numbers from 0 to 1")
 _bad = {
     **{path: [0, -1, 1.5, math.nan, math.inf, True, False] for path in INTEGERS_FROM_1},
     **{path: [-1, 0.5, math.nan, -math.inf, math.inf, True] for path in INTEGERS_FROM_0},
-    **{path: [-1e-9, -1, math.nan, -math.inf, True] for path in NUMBERS_FROM_0},
+    **{path: [-1e-9, -1, math.nan, -math.inf, True, 10**400] for path in NUMBERS_FROM_0},
     **{path: [-0.1, 1.0001, math.nan, math.inf, False] for path in FRACTIONS},
 }
 _good = {
