@@ -153,8 +153,11 @@ def _train(
         if restored.tree is not None:
             state = program.place(restored.tree)
         files.rewind_metrics(restored.epoch)
+        stopped = program.fetch(state.stopped)
+        if is_first():  # The others keep no lines of earlier processes.
+            files.check_metrics(restored.epoch, stopped)
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
-        epoch, running = restored.epoch, ~program.fetch(state.stopped)
+        epoch, running = restored.epoch, ~stopped
         with Log(files, runs, epochs=epochs, done=epoch, tensorboard=config["tensorboard"]) as log:
             for line in _told(restored):
                 log.say(line)
@@ -172,6 +175,7 @@ def _train(
                     notes = {"seconds": time.monotonic() - began}
                     tree = program.fetch(state)
                     if is_first():
+                        files.sync_metrics()  # A checkpoint must not know of more epochs.
                         checkpoints.save(epoch, tree, notes)
                 if signum:
                     checkpoints.finish()

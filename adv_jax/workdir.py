@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,33 @@ class Workdir:
         whole = [line for line in lines if line.endswith(b"\n")]
         kept = [line for line in whole if _metrics(self._metrics, line)["epoch"] <= epoch]
         replace(self._metrics, b"".join(kept))
+
+    def check_metrics(self, epoch: int, stopped: Sequence[bool]) -> None:
+        """Refuses to go on after `epoch` where lines of the epochs before are missing.
+
+        Args:
+          stopped: of each replica, whether it stopped early; the other ones reached `epoch`, and so
+            did the last one if all have stopped.
+
+        Raises:
+          WorkdirError: they are missing: a power cut took them, or the user.
+        """
+        lines = self.metrics()
+        ends = max((line["epoch"] for line in lines), default=0)
+        for i in sorted(range(len(stopped)), key=lambda i: stopped[i]):
+            own = [line["epoch"] for line in lines if line["replica"] == i]
+            needed = max(own, default=1) if stopped[i] and ends == epoch else epoch
+            if own != list(range(1, needed + 1)):
+                raise WorkdirError(
+                    f"{self._metrics} has {len(own)} lines of replica {i}, the last of epoch "
+                    f"{max(own, default=0)}, but the checkpoint needs one of each epoch up to "
+                    f"{needed}; allowed is a new workdir, or this one without its checkpoints"
+                )
+
+    def sync_metrics(self) -> None:
+        """Has what was logged on the disk, where a power cut leaves it."""
+        with writing(self._metrics), self._metrics.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def read_config(path: Path) -> dict[str, Any]:

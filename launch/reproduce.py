@@ -31,9 +31,10 @@ from adv_jax.report import charts
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
-from adv_jax.workdir import json_bytes, read_json, read_metrics, replace, writing
+from adv_jax.workdir import json_bytes, read_json, replace, writing
 from launch.budget import BUDGETS, PAPER, QUICK, Budget
 from launch.comparison import document, misses
+from launch.records import read_lines
 from launch.targets import Target, targets
 from launch.trainings import Training, check_alike, cost, finished, plan, state
 
@@ -145,9 +146,9 @@ def reproduce(
       data: fields of the configs {path: value} that say where the data are.
 
     Raises:
-      UserError: what `train.run` refuses, a result of another config or version among those that
-        are finished, a result of a larger budget in the way, or a sample of the data with a budget
-        that is compared with the paper.
+      UserError: what `train.run` refuses, a result of another config or version or with damage among
+        those that are finished, a result of a larger budget in the way, or a sample of the data with
+        a budget that is compared with the paper.
       Interrupted: by a signal; the same command goes on.
     """
     if data.get("data.source") == "embedded" and budget.name != QUICK:
@@ -163,7 +164,7 @@ def reproduce(
     check_alike(done_already, more_to_come=len(done_already) < len(trainings))
     measured = {key: result or _train(trainings[key]) for key, result in done.items()}
     check_alike({trainings[key].workdir: r for key, r in measured.items()}, more_to_come=False)
-    lines = {key: read_metrics(training.workdir) for key, training in trainings.items()}
+    lines = {key: read_lines(t.workdir, t.config, measured[key]) for key, t in trainings.items()}
     found = document(target, budget, trainings, measured, lines)
     print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
     for claim in found["claims"]:

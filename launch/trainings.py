@@ -9,15 +9,10 @@ from typing import Any, NamedTuple
 from adv_jax.config import replicas
 from adv_jax.result import provenance
 from adv_jax.types import UserError
-from adv_jax.workdir import default_path, has_config, is_finished, read_json
+from adv_jax.workdir import default_path, has_config, is_finished
 from launch.budget import Budget, changes, config_of, options
+from launch.records import VERSIONS, read_lines, read_result
 from launch.targets import Run, Target
-
-# What may change a result; the others are recorded only.
-VERSIONS = ("adv_jax", "jax", "jaxlib", "flax", "optax")
-# What a comparison reads of a result.json, besides what `check_alike` does, and of its replicas.
-_NEEDED = ("experiment", "data.source", "data.sizes", "evaluation", "seconds", "replicas")
-_OF_REPLICA = ("seed", "overrides", "test_error", "epochs")
 
 
 class Training(NamedTuple):
@@ -61,26 +56,14 @@ def finished(training: Training) -> dict[str, Any] | None:
     """What the training's result.json holds; None: it is not finished.
 
     Raises:
-      UserError: the workdir holds a run of another config, or a result that is not its own or lacks
-        a field.
+      UserError: the workdir holds a run of another config, or files of its run that are damaged,
+        incomplete or of another one.
     """
-    path = training.workdir / "result.json"
-    if not has_config(training.workdir, training.config) or not is_finished(training.workdir):
+    workdir, config = training.workdir, training.config
+    if not has_config(workdir, config) or not is_finished(workdir):
         return None
-    result = read_json(path)
-    for name in _NEEDED:
-        _field(path, result, name)
-    for replica in result["replicas"]:
-        for name in _OF_REPLICA:
-            _field(path, replica, name)
-    expected = [(replica.seed, replica.overrides) for replica in replicas(training.config)]
-    found = [(replica["seed"], replica["overrides"]) for replica in result["replicas"]]
-    named = result["experiment"]
-    if named != training.config["experiment"] or found != expected:
-        raise UserError(
-            f"{path} is of {named} with {len(found)} replicas, not of the config beside it, "
-            f"{training.config['experiment']} with {len(expected)}; allowed is the run's own result"
-        )
+    result = read_result(workdir / "result.json", config)
+    read_lines(workdir, config, result)
     return result
 
 
@@ -88,20 +71,19 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
     """Refuses to compare what was made by different versions or from different data.
 
     Args:
-      results: workdir -> result.json.
+      results: workdir -> result.json, as `finished` has checked it.
       more_to_come: the installed versions will train others, and count too.
 
     Raises:
-      UserError: names the two files and what differs, or a field that is missing.
+      UserError: names the two files and what differs.
     """
     known: dict[str, tuple[str, Any]] = {}
     if more_to_come:
         known |= {name: ("installed", provenance()["versions"][name]) for name in VERSIONS}
     for workdir, result in results.items():
         path = workdir / "result.json"
-        facts = {name: _field(path, result, f"versions.{name}") for name in VERSIONS}
-        data_set = f"the data set {_field(path, result, 'data.name')}"
-        facts[data_set] = _field(path, result, "data.sha256")
+        facts = {name: result["versions"][name] for name in VERSIONS}
+        facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
         for name, value in facts.items():
             where, other = known.setdefault(name, (str(path), value))
             if value != other:
@@ -144,19 +126,6 @@ def _one_name(folder: Path) -> Path:
     """
     folder, here = folder.resolve(), Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
-
-
-def _field(path: Path, document: Any, name: str) -> Any:
-    """The value at a.b of a part of a file.
-
-    Raises:
-      UserError: there is none.
-    """
-    for key in name.split("."):
-        if not isinstance(document, Mapping) or key not in document:
-            raise UserError(f"{path} is not the result of a run: {name} is missing")
-        document = document[key]
-    return document
 
 
 def _short(value: Any) -> str:

@@ -37,11 +37,12 @@ def finish(training, error, *, sha="0" * 64, versions=None):
             for replica in runs
         ],
         "evaluation": {
-            "fgsm": {
+            attack: {
                 "eps": eps,
                 "error": [[error(replica, e) for e in eps] for replica in runs],
                 "confidence": [[0.5] * len(eps) for _ in runs],
             }
+            for attack in training.config["evaluation"]["attacks"]
         },
         "seconds": 12.5,
         **made,

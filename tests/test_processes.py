@@ -56,7 +56,10 @@ def assert_same_run(workdir, other):
     assert len(lines[0]) == len(lines[1])
     for ours, theirs in zip(*lines, strict=True):
         assert ours.keys() == theirs.keys()
-        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), **same)
+        for name, our in ours.items():
+            # A rounding may decide on the class of an example or two.
+            close = {"atol": 0.002} if name.endswith(("accuracy", "_error")) else same
+            np.testing.assert_allclose(our, theirs[name], **close)
     ours, theirs = (json.loads((p / "result.json").read_text()) for p in (workdir, other))
     for our, their in zip(ours["replicas"], theirs["replicas"], strict=True):
         assert our["epochs"] == their["epochs"] == EPOCHS

@@ -1,6 +1,8 @@
 """Runs in this process: replicas, early stopping, evaluation, TensorBoard; on 400 real digits."""
 
 import json
+import os
+import shutil
 import signal
 import threading
 from functools import partial
@@ -11,6 +13,7 @@ from ml_collections import ConfigDict
 from short_run import few_digits
 
 from adv_jax import data, train
+from adv_jax.checkpoint import Checkpoints
 from adv_jax.config import ConfigError, with_values
 from adv_jax.types import UserError
 from adv_jax.workdir import WorkdirError
@@ -121,6 +124,40 @@ def test_where_all_have_stopped_the_run_ends_with_a_checkpoint(tmp_path, capsys)
     again = train.run(config, tmp_path / "run")
     assert again["replicas"] == result["replicas"] and again["evaluation"] == result["evaluation"]
     assert "resumed after epoch 3" in capsys.readouterr().out
+
+
+def test_each_checkpoint_is_begun_when_its_epochs_are_on_the_disk(tmp_path, monkeypatch, capsys):
+    """What a power cut leaves of metrics.jsonl is what was synchronised."""
+    metrics, on_disk, found = tmp_path / "run" / "metrics.jsonl", {}, []
+    fsync, save = os.fsync, Checkpoints.save
+
+    def synced(descriptor):
+        fsync(descriptor)
+        on_disk[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    def saved(self, epoch, *rest):
+        size = on_disk.get(metrics.stat().st_ino, 0)
+        lines = metrics.read_bytes()[:size].splitlines()
+        found.append((epoch, [json.loads(line)["epoch"] for line in lines]))
+        save(self, epoch, *rest)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Checkpoints, "save", saved)
+    train.run(document(epochs=3, checkpoint_every=2), tmp_path / "run")
+    assert found == [(2, [1, 2]), (3, [1, 2, 3])]
+
+
+def test_a_run_whose_metrics_are_shorter_than_its_checkpoint_is_refused(tmp_path, capsys):
+    """A resumed run counts its epochs in metrics.jsonl."""
+    config, workdir = document(epochs=6, checkpoint_every=5), tmp_path / "run"
+    train.run(config, workdir)
+    for name in ("result.json", "metrics.jsonl"):
+        (workdir / name).unlink()
+    shutil.rmtree(workdir / "checkpoints" / "6")
+    with pytest.raises(WorkdirError, match=r"metrics.jsonl has 0 lines .* up to 5; allowed is"):
+        train.run(config, workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    assert [r["epochs"] for r in train.run(config, workdir)["replicas"]] == [6]
 
 
 def test_the_evaluation_has_a_row_a_replica_and_eps_0_is_clean(tmp_path, capsys):

@@ -99,6 +99,45 @@ def test_metrics_are_rewound_to_an_epoch_and_a_torn_line_is_dropped(tmp_path):
         assert files.metrics() == []
 
 
+@pytest.mark.parametrize(
+    ("logged", "stopped", "lacks"),
+    [
+        ({0: [1, 2, 3], 1: [1, 2, 3]}, [False, False], None),
+        ({0: [1], 1: [1, 2, 3]}, [True, False], None),
+        ({0: [1, 2, 3], 1: [1, 2]}, [True, True], None),
+        # What a power cut took from the end, or from within.
+        ({0: [1, 2, 3], 1: [1, 2]}, [False, False], (2, 1, 2, 3)),
+        ({0: [1, 3], 1: [1, 2, 3]}, [False, False], (2, 0, 3, 3)),
+        ({}, [False], (0, 0, 0, 3)),
+        # The first may have stopped so early, the second has not.
+        ({0: [1], 1: [1, 2]}, [True, False], (2, 1, 2, 3)),
+        ({0: [1, 3], 1: [1, 2, 3]}, [True, False], (2, 0, 3, 3)),
+        ({1: [1, 2, 3]}, [True, False], (0, 0, 0, 1)),
+        # With the last one that stops the run ends, so that one has reached epoch 3.
+        ({0: [1, 2]}, [True], (2, 0, 2, 3)),
+    ],
+)
+def test_a_checkpoint_that_knows_of_more_epochs_than_metrics_is_refused(
+    tmp_path, logged, stopped, lacks
+):
+    with Workdir(tmp_path, CONFIG) as files:
+        files.rewind_metrics(0)
+        files.check_metrics(0, [False] * len(stopped))
+        for i, epochs in logged.items():
+            files.append_metrics({"epoch": epoch, "replica": i} for epoch in epochs)
+        if lacks is None:
+            files.check_metrics(3, stopped)
+            return
+        with pytest.raises(WorkdirError) as caught:
+            files.check_metrics(3, stopped)
+    count, i, last, needed = lacks
+    assert str(caught.value) == (
+        f"{tmp_path / 'metrics.jsonl'} has {count} lines of replica {i}, the last of epoch {last}, "
+        f"but the checkpoint needs one of each epoch up to {needed}; allowed is a new workdir, or "
+        "this one without its checkpoints"
+    )
+
+
 DATA = {"name": "mnist", "source": "files", "sha256": {"a": "1"}, "sizes": {"train": 3}}
 
 

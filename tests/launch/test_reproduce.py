@@ -308,7 +308,7 @@ def test_results_of_other_versions_data_or_configs_are_refused_by_name(tmp_path,
         *parents, last = field.split(".")
         del (lacking[parents[0]] if parents else lacking)[last]
         (without.workdir / "result.json").write_text(json.dumps(lacking))
-        message = f"{name} is not the result of a run: {field}(.adv_jax)? is missing"
+        message = f"{name} is not the result of a run: {field}(.adv_jax|.train)? is missing"
         with pytest.raises(UserError, match=f"^{message}$"):
             reproduce.reproduce(target, PAPER, **settings)
     finish(without, error)

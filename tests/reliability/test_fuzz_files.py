@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fabricated import finish
 
+import launch.trainings
 from adv_jax import data
 from adv_jax.checkpoint import Checkpoints, digest
 from adv_jax.data import covtype, idx
@@ -17,6 +19,12 @@ from adv_jax.report.book import reading
 from adv_jax.report.runs import finished
 from adv_jax.types import UserError
 from adv_jax.workdir import Workdir, read_config, read_fitted, read_metrics
+from launch.budget import BUDGETS
+from launch.comparison import document
+from launch.records import read_lines
+from launch.reproduce import heading
+from launch.targets import Measure, Row, Run, Target
+from launch.trainings import check_alike, plan
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -145,6 +153,7 @@ def opened(workdir):
         files.take_data(DATA, {})
         files.result()
         files.rewind_metrics(2)
+        files.check_metrics(2, [False])
 
 
 @counts
@@ -163,6 +172,37 @@ def opened(workdir):
 )
 def test_files_of_a_workdir(workdir, count, name, read):
     seen = fuzz(workdir / name, lambda: read(workdir), count)
+    assert seen["refused"] > count / 20
+
+
+RUN = Run("quickstart", "", {"replicas.seeds": 2, "epochs": 4, "evaluation.eps": (0.0, 0.2)})
+TARGET = Target(
+    "maronas.small",
+    "a net that nobody trained",
+    rows=(
+        Row("last two epochs", RUN, "maronas.table5.row1.col1", measure=Measure(last=2)),
+        Row("confidence", RUN, measure=Measure("confidence"), metric="confidence"),
+        Row("FGSM", RUN, measure=Measure("error", "fgsm", 0.2)),
+    ),
+)
+
+
+@counts
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
+def test_files_that_a_comparison_reads(tmp_path, count, name):
+    """What `launch.reproduce` makes of a finished run, up to the chart."""
+    trainings = plan(TARGET, BUDGETS["paper"], runs=tmp_path, data={})
+    (training,) = trainings.values()
+    finish(training, lambda replica, eps: 0.1)
+
+    def read():
+        result = launch.trainings.finished(training)
+        check_alike({training.workdir: result}, more_to_come=False)
+        lines = read_lines(training.workdir, training.config, result)
+        found = document(TARGET, BUDGETS["paper"], trainings, {RUN.key: result}, {RUN.key: lines})
+        assert heading(found) and np.isfinite([row["mean"] for row in found["rows"]]).all()
+
+    seen = fuzz(training.workdir / name, read, count)
     assert seen["refused"] > count / 20
 
 
