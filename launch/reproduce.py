@@ -146,9 +146,9 @@ def reproduce(
       data: fields of the configs {path: value} that say where the data are.
 
     Raises:
-      UserError: what `train.run` refuses, a result of another config or version or with damage among
-        those that are finished, a result of a larger budget in the way, or a sample of the data with
-        a budget that is compared with the paper.
+      UserError: what `train.run` refuses, a result of another config or version or with damage
+        among those that are finished, a result of a larger budget in the way, or a sample of the
+        data with a budget that is compared with the paper.
       Interrupted: by a signal; the same command goes on.
     """
     if data.get("data.source") == "embedded" and budget.name != QUICK:
