@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "report.thesis": {"attacks", "evaluate", "report", "report.runs", "trained"},
     "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
     | {"trained"},
-    "evaluate.__main__": {"evaluate.command", "step"},
+    "evaluate.__main__": {"config", "evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},
     "trained": {"checkpoint", "config", "data", "experiment", "inputs", "step", "workdir"},

@@ -418,6 +418,11 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ["'objective.attack.esp'", "did you mean 'objective.attack.eps'?"],
         ),
         ([QUICK, "--confg=x"], ["confg", "Did you mean: config"]),
+        # Words without dashes.
+        (
+            [QUICK, "config.epochs=1", "--config.seed=2", "quick"],
+            ["'config.epochs=1', 'quick'; allowed are flags, --..."],
+        ),
         # Names.
         ([QUICK, "--config.model.name=mlpp"], ["model.name is 'mlpp'", "did you mean 'mlp'?"]),
         ([QUICK, "--config.objective.name=x"], ["objective.name is 'x'; allowed are", "ladder"]),

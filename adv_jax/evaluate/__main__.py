@@ -7,6 +7,7 @@ import sys
 
 from absl import app, flags, logging
 
+from adv_jax.config import refuse_words
 from adv_jax.evaluate import command
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import Bounds, UserError
@@ -69,8 +70,10 @@ def _bounds(value: str) -> Bounds | str | None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
+        rest = flags.FLAGS(argv)
+        refuse_words(rest[1:])
+        return rest
+    except (flags.Error, UserError) as error:
         sys.exit(f"error: {error}")
 
 
