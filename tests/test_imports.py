@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "train": {"checkpoint", "config", "data", "experiment", "inputs", "log", "preflight"}
     | {"processes", "program", "report", "result", "signals", "trained", "workdir"},
     "inputs": {"config", "data", "experiment", "result", "workdir"},
-    "preflight": {"config", "data", "experiment", "step"},
+    "preflight": {"config", "data", "evaluate", "experiment", "step"},
     "result": {"config", "data", "evaluate"},
     "signals": set(),
     "processes": set(),
