@@ -23,7 +23,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
 )
 _REPLICA = flags.DEFINE_integer("replica", 0, "which replica of each run")
 _MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "search each example's smallest eps too")
-_SEED = flags.DEFINE_integer("seed", 0, "of the attacks' random numbers")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "of the attacks' random numbers", lower_bound=0, upper_bound=2**30
+)
 _OUT = flags.DEFINE_string("out", None, "where to write; default: WORKDIR/evaluation")
 
 
