@@ -504,6 +504,14 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         # Processes.
         ([QUICK, "--num_processes=2"], ["--num_processes is 2", "without --coordinator"]),
         ([QUICK, "--process_id=0"], ["--process_id is 0", "without --coordinator"]),
+        (
+            [QUICK, "--coordinator=foo", "--num_processes=1", "--process_id=0"],
+            ["--coordinator is 'foo'; allowed is HOST:PORT of the first process, or auto"],
+        ),
+        (
+            [QUICK, "--coordinator=localhost:65536", "--num_processes=1", "--process_id=0"],
+            ["--coordinator is 'localhost:65536'; allowed is HOST:PORT"],
+        ),
         # Grids.
         (
             [QUICK, "--config.replicas.grid={'objective.attack.esp': (.1,)}"],
