@@ -331,6 +331,16 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield path, value
 
 
+def refuse_words(words: Iterable[str]) -> None:
+    """Refuses what stands on a command line and is no flag.
+
+    Raises:
+      UserError: there is such a word, as where dashes were forgotten.
+    """
+    if found := ", ".join(map(repr, words)):
+        raise UserError(f"the command line has {found}; allowed are flags, --...")
+
+
 def explain_flags(argv: list[str], error: Exception) -> str:
     """One line on why a command line with --config=FILE[:mode] could not be read.
 

@@ -90,7 +90,7 @@ class Experiment:
         self.apply = models.apply_fn(self._model)
         self._parts({})
         self.attacks = {
-            name: _attack(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
+            name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
             for name, spec in config["evaluation"]["attacks"].items()
         }
 
@@ -98,7 +98,7 @@ class Experiment:
         config = with_values(self._config, hyper)
         spec = config["objective"]
         bound: dict[str, Any] = {
-            field: _attack(value, f"objective.{field}", self._sources)
+            field: attack_of(value, f"objective.{field}", self._sources)
             for field, value in spec.items()
             if isinstance(value, Mapping)
         }
@@ -292,7 +292,7 @@ def _model(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> Any:
     return bind(spec, models, field="model", **inits, **_trained(spec, sources))()
 
 
-def _attack(
+def attack_of(
     spec: Mapping[str, Any],
     field: str,
     sources: Mapping[str, LogitsFn],

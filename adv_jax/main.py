@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from adv_jax import __version__, processes, train
 from adv_jax.catalogue import located
-from adv_jax.config import check, explain_flags, replicas
+from adv_jax.config import check, explain_flags, refuse_words, replicas
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
@@ -67,6 +67,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         if _VERSION.value:
             print(f"adv_jax {__version__}")
             sys.exit()
+        refuse_words(rest[1:])
         if CONFIG.value is None:
             raise UserError("--config is missing; allowed is a file or name: see python -m adv_jax")
         CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.

@@ -9,9 +9,11 @@ from flax.errors import FlaxError
 
 from adv_jax.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.data import DataError, Dataset
-from adv_jax.experiment import Experiment
+from adv_jax.evaluate import norm_of, scale_of
+from adv_jax.evaluate.checks import DISTANCES, check_distance
+from adv_jax.experiment import Experiment, attack_of
 from adv_jax.step import layout
-from adv_jax.types import LogitsFn, UserError, Variables
+from adv_jax.types import Attack, LogitsFn, UserError, Variables
 
 # What parts raise at settings that do not fit them, or each other.
 _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
@@ -99,6 +101,7 @@ def _traced(
     """`check_parts`, with errors as the parts raise them."""
     # A shard has to ask which one it is, and only knows on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
+    _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
     arrays = dataset.arrays()
     mine = {name: values[0] for name, values in rows.items()}
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
@@ -108,6 +111,40 @@ def _traced(
     run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
     jax.eval_shape(experiment.evaluate, run, arrays, mine)
     return {*trained, *monitored}
+
+
+def _check_attacks(
+    config: Mapping[str, Any], experiment: Experiment, shape: tuple[int, ...]
+) -> None:
+    """Refuses unknown norms, and sizes that nothing within an attack's bounds can have."""
+    for field, spec in config["objective"].items():
+        if isinstance(spec, Mapping):
+            path = f"objective.{field}"
+            sizes = {f"{path}.{s} is": spec[s] for s in DISTANCES if spec.get(s) is not None}
+            _check_attack(path, spec, attack_of(spec, path, {}), sizes, shape)
+    eps = config["evaluation"]["eps"]
+    for name, attack in experiment.attacks.items():
+        sizes = {"evaluation.eps has": max(eps, default=0)} if scale_of(attack) in DISTANCES else {}
+        spec = config["evaluation"]["attacks"][name]
+        _check_attack(f"evaluation.attacks.{name}", spec, attack, sizes, shape)
+
+
+def _check_attack(
+    path: str,
+    spec: Mapping[str, Any],
+    attack: Attack,
+    sizes: Mapping[str, float],
+    shape: tuple[int, ...],
+) -> None:
+    """sizes: {the words before it: size}."""
+    try:
+        norm = norm_of(attack) or "linf"
+    except ValueError as error:
+        raise ConfigError(f"{path}.{error}") from error
+    bounds = spec.get("bounds")
+    if bounds is not None:
+        for what, size in sizes.items():
+            check_distance(what, size, shape, norm=norm, bounds=bounds, attack=path)
 
 
 def _reason(error: Exception) -> str:

@@ -27,7 +27,8 @@ def connect(
       process_id: which one this is, from 0.
 
     Raises:
-      UserError: they do not meet within minutes, or nothing says who they are.
+      UserError: an address that is none; they do not meet within minutes, or nothing says who
+        they are.
     """
     if not coordinator:
         for name, value in (("num_processes", num_processes), ("process_id", process_id)):
@@ -35,6 +36,8 @@ def connect(
                 found = f"--{name} is {value}"
                 raise UserError(f"{found}; allowed is none without --coordinator")
         return
+    if coordinator != "auto":
+        host_and_port("--coordinator", coordinator, "HOST:PORT of the first process, or auto")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -47,6 +50,21 @@ def connect(
         reason = str(error).partition("\n")[0]
         where = f"--coordinator is {coordinator!r}, --num_processes {num_processes}"
         raise UserError(f"{where}, --process_id {process_id}: {reason}") from error
+
+
+def host_and_port(flag: str, address: str, legal: str) -> tuple[str, int]:
+    """The parts of an address.
+
+    Args:
+      legal: what is allowed, in words.
+
+    Raises:
+      UserError: it is not HOST:PORT, or no port has that number.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"{flag} is {address!r}; allowed is {legal}")
+    return host, int(port)
 
 
 def is_first() -> bool:

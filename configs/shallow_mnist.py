@@ -33,8 +33,8 @@ to .947 with .3, but for .25. C is not measured yet.
 
 All of these were measured with a loss whose gradient float32 turns on rows of a margin above 16.6
 nats; `losses.cross_entropy` has it right since. B has no such rows: attacked again, the nets of
-Fig. 3.3 trained with eps .25 are as accurate as before, to .01 points. A has many: of its nets there
-12.4 % are correct under FGSM of .05, not 26.1, and .04 % under .1, not 3.3 (seeds 1 to 3,
+Fig. 3.3 trained with eps .25 are as accurate as before, to .01 points. A has many: of its nets
+there 12.4 % are correct under FGSM of .05, not 26.1, and .04 % under .1, not 3.3 (seeds 1 to 3,
 results/shallow_mnist_sure_rows.json); the 33.5 and 2.7 % above are as much too high. Under Gaussian
 noise of std .25 A has 89.6 % and B 93.5 %, of .3 83.9 and 87.6 %: no crossover at .22.
 

@@ -24,6 +24,7 @@ from adv_jax.config import ConfigError, check, replicas
 from adv_jax.log import print_table
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
 from adv_jax.preflight import check_parts
+from adv_jax.processes import host_and_port
 from adv_jax.signals import Interrupted, on_signals, stop_at_once
 from adv_jax.types import UserError
 from adv_jax.workdir import Workdir, default_path, read_config, writing
@@ -102,13 +103,10 @@ def _require_extra() -> None:
 
 def _check_address(address: str) -> None:
     """Refuses an address where nothing answers, within seconds."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        legal = "allowed is HOST:PORT, as `ray start --head` prints it"
-        raise UserError(f"--address is {address!r}; {legal}")
+    legal = "HOST:PORT, as `ray start --head` prints it"
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
+        socket.create_connection(host_and_port("--address", address, legal), timeout=5).close()
+    except OSError as error:
         raise UserError(
             f"--address is {address!r}; no Ray cluster answers there: {error}"
         ) from error

@@ -34,14 +34,14 @@ MAY_IMPORT = {
     "report.thesis": {"attacks", "evaluate", "report", "report.runs", "trained"},
     "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
     | {"report.runs", "trained"},
-    "evaluate.__main__": {"evaluate.command", "step"},
+    "evaluate.__main__": {"config", "evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},
     "trained": {"checkpoint", "config", "data", "experiment", "inputs", "step", "workdir"},
     "train": {"checkpoint", "config", "data", "experiment", "inputs", "log", "preflight"}
     | {"processes", "program", "report", "result", "signals", "trained", "workdir"},
     "inputs": {"config", "data", "experiment", "result", "workdir"},
-    "preflight": {"config", "data", "experiment", "step"},
+    "preflight": {"config", "data", "evaluate", "experiment", "step"},
     "result": {"config", "data", "evaluate"},
     "signals": set(),
     "processes": set(),

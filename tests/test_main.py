@@ -418,6 +418,11 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ["'objective.attack.esp'", "did you mean 'objective.attack.eps'?"],
         ),
         ([QUICK, "--confg=x"], ["confg", "Did you mean: config"]),
+        # Words without dashes.
+        (
+            [QUICK, "config.epochs=1", "--config.seed=2", "quick"],
+            ["'config.epochs=1', 'quick'; allowed are flags, --..."],
+        ),
         # Names.
         ([QUICK, "--config.model.name=mlpp"], ["model.name is 'mlpp'", "did you mean 'mlp'?"]),
         ([QUICK, "--config.objective.name=x"], ["objective.name is 'x'; allowed are", "ladder"]),
@@ -431,8 +436,14 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         ),
         ([QUICK, "--config.optimizer.name=adm"], ["optimizer.name is 'adm'", "'adam'"]),
         ([QUICK, "--config.model.activation=rely"], ["activation is 'rely'", "relu"]),
-        ([QUICK, "--config.objective.attack.norm=l7"], ["norm", "'l7'", "linf"]),
-        ([QUICK, "--config.evaluation.attacks.fgsm.norm=l7"], ["norm", "'l7'", "linf"]),
+        (
+            [QUICK, "--config.objective.attack.norm=l7"],
+            ["objective.attack.norm must be", "'l7'", "linf"],
+        ),
+        (
+            [QUICK, "--config.evaluation.attacks.fgsm.norm=l7"],
+            ["evaluation.attacks.fgsm.norm must be", "'l7'", "linf"],
+        ),
         ([QUICK, "--config.data.name=mnits"], ["data.name", "'mnits'", "'mnist'"]),
         ([QUICK, "--config.data.source=file"], ["data.source", "'file'", "'files'", "'tfds'"]),
         # Types.
@@ -473,9 +484,34 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         ),
         ([QUICK, "--config.objective.attack.bounds=(0.0,)"], ["bounds is (0.0,)", "two numbers"]),
         ([QUICK, "--config.objective.attack.bounds=('a','b')"], ["bounds is", "two numbers"]),
+        # In 0..1 the farthest point is 1 away under linf, and under l2 28, the root of 784.
+        (
+            [QUICK, "--config.evaluation.eps=(0.0, 5.0)"],
+            ["evaluation.eps has 5; allowed are 0 to 1 for evaluation.attacks.fgsm, the largest"],
+        ),
+        (
+            [QUICK, "--config.evaluation.attacks.fgsm.norm=l2", "--config.evaluation.eps=(29.0,)"],
+            ["evaluation.eps has 29; allowed are 0 to 28 for evaluation.attacks.fgsm"],
+        ),
+        (
+            [QUICK, "--config.objective.attack.eps=8"],
+            ["objective.attack.eps is 8; allowed are 0 to 1 for objective.attack, the largest"],
+        ),
+        (
+            [QUICK, "--config.replicas.grid={'objective.attack.eps': (8.0,)}"],
+            ["objective.attack.eps is 8; allowed are 0 to 1"],
+        ),
         # Processes.
         ([QUICK, "--num_processes=2"], ["--num_processes is 2", "without --coordinator"]),
         ([QUICK, "--process_id=0"], ["--process_id is 0", "without --coordinator"]),
+        (
+            [QUICK, "--coordinator=foo", "--num_processes=1", "--process_id=0"],
+            ["--coordinator is 'foo'; allowed is HOST:PORT of the first process, or auto"],
+        ),
+        (
+            [QUICK, "--coordinator=localhost:65536", "--num_processes=1", "--process_id=0"],
+            ["--coordinator is 'localhost:65536'; allowed is HOST:PORT"],
+        ),
         # Grids.
         (
             [QUICK, "--config.replicas.grid={'objective.attack.esp': (.1,)}"],

@@ -7,6 +7,7 @@ import sys
 
 from absl import app, flags, logging
 
+from adv_jax.config import refuse_words
 from adv_jax.evaluate import command
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import Bounds, UserError
@@ -22,7 +23,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
 )
 _REPLICA = flags.DEFINE_integer("replica", 0, "which replica of each run")
 _MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "search each example's smallest eps too")
-_SEED = flags.DEFINE_integer("seed", 0, "of the attacks' random numbers")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "of the attacks' random numbers", lower_bound=0, upper_bound=2**30
+)
 _OUT = flags.DEFINE_string("out", None, "where to write; default: WORKDIR/evaluation")
 
 
@@ -69,8 +72,10 @@ def _bounds(value: str) -> Bounds | str | None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
+        rest = flags.FLAGS(argv)
+        refuse_words(rest[1:])
+        return rest
+    except (flags.Error, UserError) as error:
         sys.exit(f"error: {error}")
 
 

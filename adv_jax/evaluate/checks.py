@@ -14,6 +14,9 @@ from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
 
+# Keywords of a size that is a distance, which bounds limit.
+DISTANCES = ("eps", "std")
+
 
 def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> tuple[Array, Array]:
     """x f32[N, *D] and y i32[N] as JAX arrays.
@@ -78,13 +81,28 @@ def check_attacks(
                 "targeted=False"
             )
         norm = norm_of(attack) or "linf"
-        if scale_of(attack) in ("eps", "std") and bounds is not None:
-            largest = (bounds[1] - bounds[0]) * norms.norm_of_ones(x.shape[1:], norm)
-            if max(eps) > largest * (1 + 1e-6):
-                raise UserError(
-                    f"eps has {max(eps):g}; allowed are 0 to {largest:g} for {name}, the largest "
-                    f"{norm} distance within the bounds {bounds}"
-                )
+        if scale_of(attack) in DISTANCES and bounds is not None:
+            check_distance("eps has", max(eps), x.shape[1:], norm=norm, bounds=bounds, attack=name)
+
+
+def check_distance(
+    what: str, size: float, shape: tuple[int, ...], *, norm: str, bounds: Bounds, attack: str
+) -> None:
+    """Refuses a size that nothing within the bounds can have.
+
+    Args:
+      what: the words before the size; attack: those after what is allowed.
+      shape: of an input, [*D].
+
+    Raises:
+      UserError: it is larger than the bounds allow.
+    """
+    largest = (bounds[1] - bounds[0]) * norms.norm_of_ones(shape, norm)
+    if size > largest * (1 + 1e-6):
+        raise UserError(
+            f"{what} {size:g}; allowed are 0 to {largest:g} for {attack}, the largest {norm} "
+            f"distance within the bounds {bounds}"
+        )
 
 
 def checked_predictions(

@@ -227,6 +227,12 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
     [
         ("--eps=.1,x", "error: eps is .1,x; allowed are numbers\n"),
         ("--bounds=1", "error: bounds is 1; allowed are two numbers lo,hi, or data, or none\n"),
+        (
+            "--seed=99999999999999999999",
+            "error: flag --seed=99999999999999999999: 99999999999999999999 is not an integer in "
+            "the range [0, 1073741824]\n",
+        ),
+        ("eps=.1", "error: the command line has 'eps=.1'; allowed are flags, --...\n"),
         ("--atacks=fgsm", "error: Unknown command line flag 'atacks'. Did you mean: attacks ?\n"),
     ],
 )
