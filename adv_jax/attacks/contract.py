@@ -261,7 +261,7 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
     """Logits f[B, K] as float32.
 
     Raises:
-      ValueError: something else than one array f[B, K], or a single class.
+      ValueError: something else than one array f[B, K] of floats, or a single class.
     """
     if not isinstance(logits, jax.Array):
         kind = type(logits).__name__
@@ -269,6 +269,11 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
     if logits.ndim != 2 or logits.shape[0] != batch:
         raise ValueError(
             f"logits_fn must return logits f32[B, K] with B = {batch}, got {describe(logits)}"
+        )
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(
+            f"logits_fn must return logits of floating point, which have a gradient, got "
+            f"{describe(logits)}"
         )
     if logits.shape[1] < 2:
         raise ValueError(
