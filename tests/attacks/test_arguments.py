@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from adv_jax import attacks, evaluate
@@ -37,3 +38,25 @@ def test_logits_without_a_gradient_are_refused(dtype):
         evaluate.evaluate, rounded, X, Y, {"fgsm": attacks.fgsm}, eps=[0.1], error=UserError
     )
     assert said == f"logits_fn gives {name}[2, 2]; allowed are logits of floating point"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (0, "0"),
+        ("seed", "'seed'"),
+        (np.zeros(2, np.int64), "int64[2]"),
+        (jnp.zeros(2), "float32[2]"),
+        (np.zeros(3, np.uint32), "uint32[3]"),
+    ],
+)
+def test_what_is_no_key_is_refused(key, said):
+    allowed = "allowed is jax.random.key(seed) or a key for each row"
+    for attack in (attacks.pgd, attacks.uniform_noise):
+        assert refused(attack, model, X, Y, eps=0.1, key=key) == f"key is {said}; {allowed}"
+
+
+def test_old_keys_are_the_new_ones():
+    new = attacks.uniform_noise(model, X, Y, eps=0.1, key=jax.random.key(3))
+    for old in (jax.random.PRNGKey(3), np.asarray(jax.random.PRNGKey(3))):
+        np.testing.assert_array_equal(attacks.uniform_noise(model, X, Y, eps=0.1, key=old), new)
