@@ -214,17 +214,34 @@ def row_keys(key: jax.Array | None, batch: int) -> jax.Array:
     travel with the example, so that a batch may be permuted, split or padded.
 
     Raises:
-      ValueError: no key, or as many as do not fit the batch.
+      ValueError: no key, something else, or as many as do not fit the batch.
     """
     if key is None:
         raise ValueError("key is required, as random numbers are drawn: key=jax.random.key(seed)")
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
+    if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        try:
+            key = jax.random.wrap_key_data(key)
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(
+                f"key is {described(key)}; allowed is jax.random.key(seed) or a key for each row"
+            ) from None
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
     if key.shape != (batch,):
         raise ValueError(f"key must be one key or key[B] with B = {batch}, got {key.shape}")
     return key
+
+
+def described(value: Any) -> str:
+    """A value in one line: of an array only the type and the shape.
+
+    >>> described((0, np.ones((28, 28), np.float32)))
+    '(0, float32[28, 28])'
+    """
+    if isinstance(value, tuple | list):
+        return f"({', '.join(described(part) for part in value)})"
+    shape = list(np.shape(value))
+    return f"{value.dtype.name}{shape}" if shape else repr(value)
 
 
 def _rows(r: jax.Array) -> jax.Array:

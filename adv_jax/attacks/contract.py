@@ -6,12 +6,14 @@ Arguments with known values are checked and refused in words. Inside jit, vmap o
 only shapes to check, and a checked call costs nothing there.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.typing import ArrayLike
 
 from adv_jax import losses, norms
@@ -61,10 +63,15 @@ def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | Non
       y: i32[B], f32[B, K], or None: what the model predicts at x.
 
     Raises:
-      ValueError: as `as_batch`; logits that are no f32[B, K]; labels of another shape or type;
-        where values are known: logits that are not finite or look like probabilities, labels
-        that are no class.
+      ValueError: as `as_batch`; a model that is no function of x; logits that are no f32[B, K];
+        labels of another shape or type; where values are known: logits that are not finite or
+        look like probabilities, labels that are no class.
     """
+    if not callable(logits_fn) or _is_unbound(logits_fn):
+        raise ValueError(
+            f"logits_fn must be a function of x alone, got a {type(logits_fn).__name__}: "
+            "pass lambda x: model.apply(variables, x)"
+        )
     x = as_batch(x, bounds)
     if is_known(x) and not _is_tracing():
         logits = checked_logits(logits_fn(x), batch=x.shape[0])
@@ -106,12 +113,18 @@ def check_bounds(bounds: Bounds | None) -> None:
 
 
 def check_counts(**counts: int) -> None:
-    """Refuses a number of steps, restarts, ... below 1.
+    """Refuses a number of steps, restarts, ... that is not whole or below 1.
 
     Raises:
       ValueError: names it.
     """
     for name, count in counts.items():
+        try:
+            operator.index(count)
+        except TypeError:
+            raise ValueError(
+                f"{name} must be a whole number of at least 1, got {norms.described(count)}"
+            ) from None
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
 
@@ -261,7 +274,7 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
     """Logits f[B, K] as float32.
 
     Raises:
-      ValueError: something else than one array f[B, K], or a single class.
+      ValueError: something else than one array f[B, K] of floats, or a single class.
     """
     if not isinstance(logits, jax.Array):
         kind = type(logits).__name__
@@ -269,6 +282,11 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
     if logits.ndim != 2 or logits.shape[0] != batch:
         raise ValueError(
             f"logits_fn must return logits f32[B, K] with B = {batch}, got {describe(logits)}"
+        )
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(
+            f"logits_fn must return logits of floating point, which have a gradient, got "
+            f"{describe(logits)}"
         )
     if logits.shape[1] < 2:
         raise ValueError(
@@ -312,6 +330,11 @@ def is_known(value: ArrayLike) -> bool:
 def describe(array: Array) -> str:
     """Type and shape of an array, as float32[6, 5]."""
     return f"{array.dtype.name}{list(array.shape)}"
+
+
+def _is_unbound(logits_fn: LogitsFn) -> bool:
+    """Whether it is a Flax module without its variables, which Flax refuses in many lines."""
+    return isinstance(logits_fn, nn.Module) and logits_fn.scope is None
 
 
 def _is_tracing() -> bool:

@@ -111,8 +111,8 @@ def checked_predictions(
     """`predictions` for all clean rows, f[N] each, once the model is found to be in order.
 
     Raises:
-      UserError: it gives no logits f32[N, K], or y has a class that K does not allow; a logit is
-        NaN or infinite; the logits are probabilities.
+      UserError: it gives no logits f32[N, K] of floats, or y has a class that K does not allow;
+        a logit is NaN or infinite; the logits are probabilities.
     """
     rows = min(batch_size, len(x))
     logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype))
@@ -120,6 +120,10 @@ def checked_predictions(
     if shape is None or len(shape) != 2 or shape[0] != rows:
         found = type(logits).__name__ if shape is None else f"{logits.dtype}{list(shape)}"
         raise UserError(f"logits_fn gives {found}; allowed are logits f32[B, K] with B = {rows}")
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise UserError(
+            f"logits_fn gives {logits.dtype}{list(shape)}; allowed are logits of floating point"
+        )
     classes = shape[1]
     for label in (int(y.min()), int(y.max())):
         if not 0 <= label < classes:
