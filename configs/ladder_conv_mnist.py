@@ -9,9 +9,9 @@ Options, joined by commas; those after table= change what the table says:
 
     quick or paper
     net=small|fc                    Conv-Small as a Gamma model, or Conv-FC as a whole ladder
-    training=ladder|supervised      supervised has Conv-Small only: layer noise .45, 20 epochs
+    training=ladder|supervised      supervised is of Conv-Small alone: layer noise .45, 20 epochs
     noise=none|sgn                  tau .00045 on the labelled input
-    table=15|25|26
+    table=15|25|26                  of Conv-Small alone
 
 Table 15 is a grid of tau in one program; 25 and 26 train ten seeds in one.
 
@@ -143,6 +143,8 @@ def _chosen(mode: str) -> dict:
         if value not in ALLOWED.get(key, ()):
             raise ValueError(f"mode has {option!r}; allowed are {ALLOWED}")
         given[key] = value
+    if given.get("net") == "fc" and ("table" in given or given.get("training") == "supervised"):
+        raise ValueError(f"mode has {mode!r}; allowed with net=fc are noise and training=ladder")
     defaults = {
         "mode": "paper",
         "net": "small",

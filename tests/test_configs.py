@@ -54,6 +54,7 @@ MODES = {
         *(f"table=6,noise={noise}" for noise in ("udg", "1n", "qn")),
         *(f"table=8,epochs={epochs}" for epochs in (170, 200, 220)),
         *("table=5,std=0", "table=9,std=0.3", "training=bottom", "labels=100,training=gamma"),
+        "quick,unlabelled_noise=udg",
     ],
     "ladder_conv_mnist": ["", "quick", "net=fc", "training=supervised", "table=15", "table=26"],
     "ladder_cifar10": ["", "quick", "training=supervised", "table=16", "table=28"],
@@ -200,6 +201,10 @@ def test_the_modes_differ_in_what_they_say():
     assert config_of("ladder_mnist", "labels=100")["data"]["num_labels"] == 100
     assert "attack" not in config_of("ladder_mnist", "noise=none")["objective"]
     assert config_of("ladder_mnist", "noise=sgn")["objective"]["attack"]["eps"] == 0.00045
+    both = config_of("ladder_mnist", "noise=sgn,unlabelled_noise=udg")["objective"]
+    assert both["attack"]["norm"] == "linf" and both["unlabelled_attack"]["name"] == "raw_gradient"
+    assert both["unlabelled_attack"]["tau"] == 4.5e-10  # 4.5e-8 on the gradient of a mean over 100
+    assert config_of("ladder_mnist", "table=24")["objective"]["unlabelled_attack"]["norm"] == "rms"
     assert config_of("shallow_mnist", "width=5")["model"]["features"] == (5,)
     assert config_of("shallow_mnist", "model=A")["objective"] == {"name": "cross_entropy"}
     mixed = config_of("shallow_mnist", "model=C")["objective"]
@@ -352,6 +357,12 @@ def test_an_override_on_the_command_line_changes_what_is_built(digits):
     assert steps == 24 and params["hidden1"]["kernel"] == (784, 7)
     overridden = parsed("--config.replicas.seeds=3", "--config.seed=9", "--config.patience=2")
     assert [replica.seed for replica in replicas(overridden)] == [9, 10, 11]
+
+
+@pytest.mark.parametrize("more", ["table=15", "training=supervised"])
+def test_what_only_conv_small_has_is_refused_with_conv_fc(more):
+    with pytest.raises(ValueError, match="^mode has 'net=fc,.*; allowed with net=fc are noise"):
+        config_of("ladder_conv_mnist", f"net=fc,{more}")
 
 
 @pytest.mark.parametrize(

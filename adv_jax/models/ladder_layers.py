@@ -35,18 +35,28 @@ class Up(nn.Module):
         """f32[G, B, *S] -> f32[G, B, *S'].
 
         Raises:
-          ValueError: a valid convolution of more weights than there are pixels.
+          ValueError: a valid convolution of more weights than there are pixels, or a mean over
+            other pixels than there are.
         """
         kind = self.layer.kind
         if kind == "fc":
             return _product(self, h.reshape(*h.shape[:2], -1), self.layer.units)
         if kind == "globalmeanpool":
-            # The reference's factor: normalisation undoes it, but z_hat is compared on this scale.
-            return h.mean((2, 3)) * (math.sqrt(3) * h.shape[3])
+            return self._averaged(h)
         return _as_images(self._pooled if kind == "maxpool" else self._convolved, h)
 
+    def _averaged(self, h: Array) -> Array:
+        said, there = (self.layer.height, self.layer.width), h.shape[2:4]
+        if said not in ((0, 0), there):
+            raise ValueError(
+                "model.layers has 'globalmeanpool:{}:{}' as layer {}, above {} x {} pixels; "
+                "allowed is globalmeanpool".format(*said, self.number, *there)
+            )
+        # The reference's factor: normalisation undoes it, but z_hat is compared on this scale.
+        return h.mean((2, 3)) * (math.sqrt(3) * h.shape[3])
+
     def _convolved(self, images: Array) -> Array:
-        kind, units, size = self.layer
+        kind, units, size = self.layer[:3]
         height, width = images.shape[1:3]
         if kind == "convv" and size > min(height, width):
             raise ValueError(

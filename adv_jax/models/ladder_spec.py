@@ -6,7 +6,7 @@ An encoder is its layers 1..L joined by "-", as "convf:32:5:1:1-maxpool:2:2-glob
     convv:MAPS:K:1:1          K x K weights for each map, only where they fit ("valid"); stride 1
     convf:MAPS:K:1:1          wherever they overlap the image ("full")
     maxpool:2:2               the largest of 2 x 2 pixels; the last ones may be fewer
-    globalmeanpool            the mean over all pixels; the reference's :0 or :H:W may follow
+    globalmeanpool            the mean over all pixels, or :0, or :0:0; with :H:W of H x W pixels
 
 A decoder is the denoising function of each of the layers 0..L, joined by "-": "gauss", "sig", or
 "0" for a layer that is not reconstructed; one word stands for all layers.
@@ -23,11 +23,14 @@ class Layer(NamedTuple):
     kind: "fc", "convv", "convf", "maxpool" or "globalmeanpool".
     units: of a matrix, or maps of a convolution; 0 for pooling, which keeps the maps.
     size: K of a convolution, else 0.
+    height, width: of the image that a globalmeanpool:H:W pools; 0 of all others.
     """
 
     kind: str
     units: int = 0
     size: int = 0
+    height: int = 0
+    width: int = 0
 
     @property
     def pools(self) -> bool:
@@ -39,7 +42,7 @@ _FORMS = {
     "convv": r"convv:(?P<units>[1-9]\d*):(?P<size>[1-9]\d*):1:1",
     "convf": r"convf:(?P<units>[1-9]\d*):(?P<size>[1-9]\d*):1:1",
     "maxpool": r"maxpool:2:2",
-    "globalmeanpool": r"globalmeanpool(?::0|:\d+:\d+)?",
+    "globalmeanpool": r"globalmeanpool(?::0|:(?P<height>\d+):(?P<width>\d+))?",
 }
 _ALLOWED = "UNITS, fc:UNITS, convv:MAPS:K:1:1, convf:MAPS:K:1:1, maxpool:2:2 and globalmeanpool"
 DENOISING = ("gauss", "sig")
@@ -54,7 +57,7 @@ def parse_layers(spec: str) -> tuple[Layer, ...]:
         the last and leaves an image.
 
     >>> parse_layers("convv:8:3:1:1-globalmeanpool-10")[0]
-    Layer(kind='convv', units=8, size=3)
+    Layer(kind='convv', units=8, size=3, height=0, width=0)
     """
     layers: list[Layer] = []
     for number, word in enumerate(spec.split("-"), start=1):
@@ -75,7 +78,7 @@ def parse_layers(spec: str) -> tuple[Layer, ...]:
 def _layer(word: str) -> Layer | None:
     for kind, form in _FORMS.items():
         if match := re.fullmatch(form, word):
-            return Layer(kind, **{name: int(n) for name, n in match.groupdict().items()})
+            return Layer(kind, **{name: int(n or 0) for name, n in match.groupdict().items()})
     return None
 
 

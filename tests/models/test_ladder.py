@@ -1168,6 +1168,13 @@ def test_more_weights_than_pixels_are_refused_by_name():
         initial(net)
 
 
+def test_a_mean_over_other_pixels_than_there_are_is_refused_by_name():
+    net = Net("convf:3:1:1:1-globalmeanpool:6:3", ((3, 6, 1), (), ()))
+    words = "'globalmeanpool:6:3' as layer 2, above 3 x 6 pixels; allowed is globalmeanpool$"
+    with pytest.raises(ValueError, match=words):
+        initial(net)
+
+
 def test_a_batch_of_one_row_is_refused():
     variables, batch = random_variables(), random_batch()
     with pytest.raises(ValueError, match="batch_size is 1"):
