@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from adv_jax.report import papers
@@ -10,7 +11,7 @@ from adv_jax.report.statistics import LEVEL, Paired, in_words, paired, spread
 from adv_jax.result import provenance
 from adv_jax.workdir import as_json
 from launch.budget import PAPER, Budget
-from launch.targets import METRICS, Below, Claim, Falling, Lowest, Measure, Row, Target
+from launch.targets import METRICS, Below, Claim, Drawn, Falling, Lowest, Measure, Row, Target
 from launch.trainings import Training, same_point
 
 Values = dict[int, float]  # seed -> value
@@ -23,14 +24,21 @@ def document(
     trainings: Mapping[str, Training],
     results: Mapping[str, Mapping[str, Any]],
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
+    by_seed: Mapping[str, Values] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What results/TARGET.json holds.
 
     Args:
       trainings, results, lines: key of a run -> how it was trained, its result.json, and the lines
         of its metrics.jsonl.
+      by_seed: the numbers of the target's figure, if it is drawn.
     """
-    values = {row.label: ours(row, results[row.run.key], lines[row.run.key]) for row in target.rows}
+    values = {
+        row.label: _in_metric(row, by_seed[row.measure.name])
+        if isinstance(row.measure, Drawn)
+        else ours(row, row.measure, results[row.run.key], lines[row.run.key])
+        for row in target.rows
+    }
     return {
         "target": target.name,
         "paper": target.paper,
@@ -45,20 +53,29 @@ def document(
     }
 
 
-def ours(row: Row, result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Values:
+def ours(
+    row: Row,
+    measure: Measure,
+    result: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+) -> Values:
     """The row's number of each seed, in its metric; {} where this budget has no such point.
 
     Args:
       lines: of metrics.jsonl.
     """
-    convert = METRICS[metric(row)]
     found = {}
     for i, replica in enumerate(result["replicas"]):
         if same_point(row.at, replica["overrides"]):
             own = [line for line in lines if line["replica"] == i]
-            value = _measured(row.measure, result, i, own)
-            found[replica["seed"]] = round(convert(value), 10)  # 100 * .0107 is not 1.07
-    return found
+            found[replica["seed"]] = _measured(measure, result, i, own)
+    return _in_metric(row, found)
+
+
+def _in_metric(row: Row, fractions: Values) -> Values:
+    convert = METRICS[metric(row)]
+    # 100 * .0107 is not 1.07.
+    return {seed: round(convert(value), 10) for seed, value in fractions.items()}
 
 
 def _measured(

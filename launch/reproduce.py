@@ -2,7 +2,8 @@
 
 A TARGET is a table or figure such as maronas.table20, a paper (maronas), or all. What is missing is
 trained, in ordinary workdirs under --runs that the same command resumes; paper and ours are printed
-side by side and written to RESULTS/TARGET.json, .csv, .md and .png.
+side by side and written to RESULTS/TARGET.json, .csv, .md and .png. Where several runs make a
+number, as examples that were crafted on another net, the report's figure is drawn too.
 
     python -m launch.reproduce --list
     python -m launch.reproduce maronas.table22 --data_source=files --data_dir=DIR
@@ -28,6 +29,7 @@ from adv_jax import train
 from adv_jax.config import replicas, suggestion
 from adv_jax.log import print_table
 from adv_jax.report import charts
+from adv_jax.report.command import drawing_of, write
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
@@ -165,10 +167,16 @@ def reproduce(
     measured = {key: result or _train(trainings[key]) for key, result in done.items()}
     check_alike({trainings[key].workdir: r for key, r in measured.items()}, more_to_come=False)
     lines = {key: read_lines(t.workdir, t.config, measured[key]) for key, t in trainings.items()}
-    found = document(target, budget, trainings, measured, lines)
+    drawing = None
+    if target.is_drawn:
+        drawing = drawing_of(target.name, [str(t.workdir) for t in trainings.values()])
+    by_seed = drawing.document["by_seed"] if drawing else {}
+    found = document(target, budget, trainings, measured, lines, by_seed)
     print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
     for claim in found["claims"]:
         print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
+    if drawing:
+        write(target.name, drawing, results)
     for file, content in _files(path, found).items():
         replace(file, content)
         print(f"  {file}")

@@ -18,6 +18,7 @@ UNITS = {
     "accuracy_percent": "test accuracy (%)",
     "accuracy": "test accuracy (fraction)",
     "confidence": "mean confidence (fraction)",
+    "sparsity_percent (fraction of exact zeros)": "hidden units at 0 (%)",
 }
 _LINES = ((OURS, "-"), (PAPER, "--"), ("#8f7fd4", "-."), ("#7d8590", ":"))
 

@@ -56,16 +56,34 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "resul
     for name, draw in chosen.items():
         if "run" in _parameters(draw) and len(workdirs) > 1:
             raise UserError(f"workdir is {given}; {name} draws one run")
-    drawings = {name: draw(**_runs(draw, workdirs)) for name, draw in chosen.items()}
+    drawings = {name: drawing_of(name, workdirs) for name in chosen}
     for name, drawing in drawings.items():
-        if drawing.table is not None:
-            print_table(*drawing.table)
-        print(f"{name}: {drawing.document['caption']}")
-        for path, content in _files(name, drawing, Path(out)).items():
-            with writing(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, content)
-            print(f"  {path}")
+        write(name, drawing, out)
+
+
+def drawing_of(name: str, workdirs: Sequence[str] = ()) -> Drawing:
+    """A figure that is drawn of runs.
+
+    Args:
+      name: PAPER.FIGURE, of those that `lines` has.
+
+    Raises:
+      UserError: an unknown name, or what `trained.load` or the figure refuses.
+    """
+    draw = _figure(name)
+    return draw(**_runs(draw, workdirs))
+
+
+def write(name: str, drawing: Drawing, out: str | Path) -> None:
+    """Prints a figure's caption and table, and writes OUT/PAPER/FIGURE.png and .json."""
+    if drawing.table is not None:
+        print_table(*drawing.table)
+    print(f"{name}: {drawing.document['caption']}")
+    for path, content in _files(name, drawing, Path(out)).items():
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, content)
+        print(f"  {path}")
 
 
 def lines() -> Iterator[str]:

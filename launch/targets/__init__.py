@@ -49,6 +49,7 @@ METRICS = {
     "accuracy_percent": lambda error: 100 - 100 * error,
     "accuracy": lambda error: 1 - error,
     "confidence": lambda confidence: confidence,
+    "sparsity_percent (fraction of exact zeros)": lambda zeros: 100 * zeros,
 }
 
 
@@ -85,6 +86,17 @@ class Measure(NamedTuple):
     last: int = 0
 
 
+class Drawn(NamedTuple):
+    """Where a number stands that takes several runs: in the report's figure of the target's name.
+
+    The figure is drawn of all runs of the target.
+
+    name: in "by_seed" of its document.
+    """
+
+    name: str
+
+
 class Row(NamedTuple):
     """One number: the paper's, and which of our runs to read ours from.
 
@@ -92,7 +104,7 @@ class Row(NamedTuple):
     run: what is trained.
     paper: id of the paper's number; None: it prints none.
     tolerance: how far our mean may lie from the paper's value, in its unit; None: not compared.
-    measure: where in result.json ours stands.
+    measure: where in result.json ours stands, or in the document of a figure.
     at: the point of the run's grid {path: value}.
     metric: ours is given in, where the paper prints none.
     """
@@ -101,7 +113,7 @@ class Row(NamedTuple):
     run: Run
     paper: str | None = None
     tolerance: float | None = None
-    measure: Measure = Measure()
+    measure: Measure | Drawn = Measure()
     at: Mapping[str, float] = _NOTHING
     metric: str = "error_percent"
 
@@ -157,6 +169,11 @@ class Target(NamedTuple):
     def paper(self) -> str:
         """The paper's name."""
         return self.name.partition(".")[0]
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a row needs the report's figure."""
+        return any(isinstance(row.measure, Drawn) for row in self.rows)
 
     @property
     def runs(self) -> list[Run]:

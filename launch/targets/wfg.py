@@ -1,16 +1,24 @@
 """Warde-Farley & Goodfellow 2016: label smoothing, and adversarial training under iteration.
 
 The chapter has one net of each; here are three seeds. It prints no spread: tolerances are .2 points
-clean and 10 under attack. Table 1.1 and the figures are `python -m adv_jax.report wfg. ...`.
+clean and 10 under attack or transfer. The figures are `python -m adv_jax.report wfg. ...`.
 """
 
-from launch.targets import Below, Measure, Row, Run, Target
+from launch.targets import Below, Drawn, Measure, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
 PLAIN, SMOOTHED, TRAINED = (
     Run("goodfellow_mnist", f"method={method}", SEEDS)
     for method in ("plain", "smoothing", "adversarial")
 )
+NETS = {
+    name: Run("goodfellow_mnist", "method=plain" if name == "maxout" else f"model={name}", SEEDS)
+    for name in ("maxout", "relu", "tanh", "softmax")
+}
+
+
+def _transferred(label: str, net: str, cell: str) -> Row:
+    return Row(label, NETS[net], f"wfg.table1_1.{cell}", 10.0, Drawn(cell))
 
 
 def _under(label: str, run: Run, paper: str, attack: str, eps: float) -> Row:
@@ -18,6 +26,17 @@ def _under(label: str, run: Run, paper: str, attack: str, eps: float) -> Row:
 
 
 TARGETS = (
+    Target(
+        "wfg.table1.1",
+        "FGSM's examples of a maxout net and of smoothed nearest neighbours, seen by others",
+        (
+            _transferred("maxout to nearest neighbour", "maxout", "maxout_to_nn"),
+            _transferred("smoothed to nearest neighbour", "maxout", "smoothed_nn_to_nn"),
+            _transferred("maxout to ReLU net", "relu", "maxout_to_relu"),
+            _transferred("maxout to tanh net", "tanh", "maxout_to_tanh"),
+            _transferred("maxout to softmax regression", "softmax", "maxout_to_softmax"),
+        ),
+    ),
     Target(
         "wfg.label_smoothing",
         "Maxout on MNIST with and without label smoothing, FGSM of eps .25",

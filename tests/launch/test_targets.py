@@ -1,5 +1,6 @@
 """Every target fits to the papers' numbers and to the configs, with every budget."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,13 +10,14 @@ from ml_collections import config_flags
 
 from adv_jax import catalogue
 from adv_jax.config import replicas, validate
-from adv_jax.report import papers
+from adv_jax.report import command, papers
 from adv_jax.types import UserError
 from launch.budget import BUDGETS, changes, config_of, options
 from launch.comparison import metric, ours
 from launch.targets import (
     METRICS,
     Below,
+    Drawn,
     Falling,
     Lowest,
     Measure,
@@ -43,6 +45,9 @@ def flaws(target, configs):
     if paper is None:
         yield f"there is no paper {target.paper}"
         return
+    figure = command.PAPERS[target.paper].get(target.name.partition(".")[2])
+    if target.is_drawn and "workdirs" not in inspect.signature(figure or flaws).parameters:
+        yield f"there is no figure {target.name} of runs"
     labels = [row.label for row in target.rows]
     if len(set(labels)) < len(labels):
         yield "a label occurs twice"
@@ -52,6 +57,8 @@ def flaws(target, configs):
             yield f"{row.paper} is no number of the paper"
         elif metric(row) not in METRICS:
             yield f"{row.label}: nothing is known of the metric {metric(row)}"
+        if isinstance(row.measure, Drawn):
+            continue
         what, attack, eps, _ = row.measure
         evaluation = config["evaluation"]
         if attack is not None and attack not in evaluation["attacks"]:
@@ -84,6 +91,7 @@ def test_a_target_fits_to_the_paper_and_to_its_configs(target, configs):
         (Row("a", Run("quickstart"), "maronas.table4.row2"), (), "is no number of the paper"),
         (Row("a", Run("quickstart"), at={"objective.attack.eps": 1.0}), (), "no replica is at"),
         (Row("a", Run("quickstart"), metric="mood"), (), "nothing is known of the metric mood"),
+        (Row("a", Run("quickstart"), measure=Drawn("b")), (), "no figure maronas.table0 of runs"),
         (Row("a", Run("quickstart")), (Below("", "a", "b"),), "there is no row b"),
         (Row("a", Run("quickstart")), (Lowest("", "a", paper="maronas.x"),), "no claim of the"),
     ],
@@ -185,7 +193,7 @@ def test_a_measure_may_be_the_mean_of_the_last_epochs():
     errors = [(0, 0.5), (1, 0.9), (0, 0.02), (1, 0.04), (0, 0.01), (1, 0.03)]
     lines = [{"replica": i, "test_error": error} for i, error in errors]
     lines.insert(3, {"replica": 0, "loss": 1.0})  # an epoch that was not tested
-    assert ours(row, result, lines) == pytest.approx({7: 1.5, 8: 3.5})
+    assert ours(row, row.measure, result, lines) == pytest.approx({7: 1.5, 8: 3.5})
 
 
 def test_an_option_that_a_config_has_not_is_one_line():

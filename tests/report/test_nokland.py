@@ -135,6 +135,10 @@ def test_fig_3_counts_exact_zeros(workdirs):
         assert zeros["hidden2"] == pytest.approx(np.mean(h2 == 0), abs=2e-4)
         assert zeros["all"] == pytest.approx((zeros["hidden1"] + zeros["hidden2"]) / 2, abs=1e-5)
         assert 0.1 < zeros["all"] < 0.95
+        h1, h2, _ = forward(of_layers(workdirs[method], 1), x)
+        seeds = found.document["by_seed"][method]
+        assert list(seeds) == [1, 2] and seeds[1] == zeros["all"]
+        assert seeds[2] == pytest.approx((np.mean(h1 == 0) + np.mean(h2 == 0)) / 2, abs=2e-4)
     assert [axes.get_title().split(":")[0] for axes in found.figure.axes] == [
         "back-propagation",
         "adversarial back-propagation",
@@ -175,6 +179,13 @@ def test_transfer_shows_the_first_plain_nets_examples_to_the_others(workdirs):
     printed = [0.22, 0.04, 0.47, 0.18]
     expected = [row | {"paper": paper} for row, paper in zip(errors, printed, strict=True)]
     assert found["rows"] == expected
+    by_seed = {
+        f"eps{100 * row['eps']:.0f}.{cell}": dict(zip(seeds, row["errors"], strict=True))
+        for row, (cell, seeds) in zip(
+            found["rows"], 2 * [("backprop", [2]), ("adversarial", [1, 2])], strict=True
+        )
+    }
+    assert found["by_seed"] == by_seed
     assert found["settings"]["loss"] == "binary_cross_entropy"
 
 

@@ -1,6 +1,8 @@
 """The chapter's figures and tables: on linear models, against NumPy in float64."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -144,10 +146,24 @@ def test_without_a_gradient_it_is_said():
     assert church_window.two_random(run_of(1000 * W)).document["without_gradient"] == []
 
 
-def test_the_table_of_transfer_equals_numpy():
+@pytest.fixture
+def workdirs_of(monkeypatch):
+    """Names in the place of the directories of runs, of one trained model for each seed."""
+
+    def named(*runs):
+        for run in runs:
+            run[:] = [m._replace(about={**m.about, "seed": seed}) for seed, m in enumerate(run)]
+        known = {Path(str(i)): SimpleNamespace(models=lambda r=r: r) for i, r in enumerate(runs)}
+        monkeypatch.setattr(transfer, "finished", known.__getitem__)
+        return [str(i) for i in range(len(runs))]
+
+    return named
+
+
+def test_the_table_of_transfer_equals_numpy(workdirs_of):
     weights = {kind: RNG.normal(size=W.shape).astype("f") for kind in MODELS}
-    runs = [run_of(weights[kind], model=kind) for kind in reversed(MODELS)]
-    document = transfer.table(runs).document
+    runs = [[run_of(weights[kind], model=kind)] for kind in reversed(MODELS)]
+    document = transfer.table(workdirs_of(*runs)).document
     x, y = X[:15], Y[:15]
     x_adv = np.float64(x) + 0.25 * np.sign(gradients(x, y, weights["maxout"]))
     rows = x_adv.reshape(15, -1)
@@ -176,9 +192,30 @@ def test_the_table_of_transfer_equals_numpy():
     assert document["caption"].count("in the chapter") == 5
 
 
-def test_a_table_without_one_of_its_nets_is_refused():
+def test_the_table_of_transfer_is_the_mean_over_seeds(workdirs_of):
+    weights = {kind: RNG.normal(size=(2, *W.shape)).astype("f") for kind in MODELS}
+    both = [[run_of(w, model=kind) for w in weights[kind]] for kind in MODELS]
+    document = transfer.table(workdirs_of(*both)).document
+    for seed in (0, 1):
+        alone = transfer.table(workdirs_of(*([run[seed]] for run in both))).document
+        for cell, errors in alone["by_seed"].items():
+            assert document["by_seed"][cell][seed] == errors[0]
+    of_relu = document["by_seed"]["maxout_to_relu"]
+    assert of_relu[0] != of_relu[1]
+    (pair,) = [p for p in document["pairs"] if p["tested_on"] == "ReLU net"]
+    assert pair["error"] == pytest.approx(np.mean(list(of_relu.values())), abs=1e-6)
+
+
+def test_a_table_without_one_of_its_nets_is_refused(workdirs_of):
     with pytest.raises(UserError, match="workdir has maxout, maxout; allowed is one run each of"):
-        transfer.table([run_of(), run_of()])
+        transfer.table(workdirs_of([run_of()], [run_of()]))
+
+
+def test_a_table_of_runs_with_other_seeds_is_refused(workdirs_of):
+    runs = [[run_of(model=kind)] for kind in MODELS]
+    runs[1] *= 2
+    with pytest.raises(UserError, match="with the seeds .*; allowed are the same for all"):
+        transfer.table(workdirs_of(*runs))
 
 
 def test_errors_of_a_linear_model_equal_numpy():

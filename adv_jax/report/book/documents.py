@@ -58,7 +58,14 @@ class Row(TypedDict):
 
     label: str
     id: str | None
-    metric: Literal["error_percent", "error", "accuracy_percent", "accuracy", "confidence"]
+    metric: Literal[
+        "error_percent",
+        "error",
+        "accuracy_percent",
+        "accuracy",
+        "confidence",
+        "sparsity_percent (fraction of exact zeros)",
+    ]
     paper: Number | None
     paper_sd: Number | None
     paper_n: Number | None

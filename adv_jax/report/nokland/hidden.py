@@ -6,13 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from adv_jax.report.nokland.runs import LABELS, of_each, read
 from adv_jax.trained import Trained
 
 SIDE = 8  # features in a row and in a column
 CUT_OFF = 0.99  # share of the weights that the grey scale does not cut off
-ZEROS = {"plain": 0.39, "adversarial": 0.61}  # the paper's shares of "real zeros"
+# method -> the last part of the id of the paper's share of "real zeros"
+ZEROS = {"plain": "backprop", "adversarial": "adversarial"}
 
 
 def features(workdirs: Sequence[str]) -> Drawing:
@@ -66,9 +68,13 @@ def activations(workdirs: Sequence[str]) -> Drawing:
       UserError: what `runs.read` refuses; other runs than these.
     """
     runs = of_each(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
-    models = {method: run.models()[0] for method, run in runs.items()}
-    hidden = {method: hidden_layers(model) for method, model in models.items()}
+    models = {method: run.models() for method, run in runs.items()}
+    hidden = {method: hidden_layers(of_method[0]) for method, of_method in models.items()}
     zeros = {method: shares_of_zeros(layers) for method, layers in hidden.items()}
+    by_seed = {
+        method: {m.about["seed"]: shares_of_zeros(hidden_layers(m))["all"] for m in of_method}
+        for method, of_method in models.items()
+    }
     title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {runs['plain'].data}"
     figure, [panels] = canvas(1, len(runs), title=title, sharex=True, sharey=True)
     values = np.concatenate([v.ravel() for layers in hidden.values() for v in layers.values()])
@@ -82,15 +88,18 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         axes.set(xlabel="activation", ylabel="share of the activations", yscale="log")
         axes.legend()
     told = " and ".join(f"{100 * zeros[m]['all']:.1f} % {LABELS[m]}" for m in zeros)
+    paper = {m: papers.entry(f"nokland.sparsity.{cell}")["value"] for m, cell in ZEROS.items()}
+    printed = " and ".join(f"{percent} %" for percent in paper.values())
     caption = (
-        f"Activations of all hidden units on the test set. Exact zeros: {told}; the paper has 39 % "
-        "and 61 %, and does not say of which layers and images."
+        f"Activations of all hidden units on the test set. Exact zeros: {told}; the paper has "
+        f"{printed}, and does not say of which layers and images."
     )
     document = {
         "caption": caption,
         "settings": {"seed": "the first", "chosen": ["layers", "test set"]},
         "zeros": zeros,
-        "paper": ZEROS,
+        "by_seed": by_seed,
+        "paper": {method: percent / 100 for method, percent in paper.items()},
         "runs": [run.about() for run in runs.values()],
     }
     return Drawing(figure, document)

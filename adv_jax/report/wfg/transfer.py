@@ -7,13 +7,14 @@ Goodfellow et al. 2014b, whose size on MNIST is .25. All test examples count.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from adv_jax import attacks, evaluate, models
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, rounded
-from adv_jax.report.runs import check_same_inputs
+from adv_jax.report.runs import check_same_inputs, finished
 from adv_jax.trained import Trained
 from adv_jax.types import LogitsFn, UserError
 
@@ -31,40 +32,33 @@ Rates = Mapping[tuple[str, str], float]  # crafted on, tested on -> error
 _TRAINED = ("maxout", "ReLU net", "tanh net", "softmax regression")
 
 
-def table(runs: Sequence[Trained]) -> Drawing:
+def table(workdirs: Sequence[str]) -> Drawing:
     """Table 1.1: FGSM's examples of a maxout net and of nearest neighbours, seen by others.
 
     Args:
-      runs: a maxout net, a ReLU net, a tanh net and softmax regression on the same data, in any
-        order; the nearest neighbours are those in the first one's training set.
+      workdirs: of runs of a maxout net, a ReLU net, a tanh net and softmax regression with the
+        same seeds and data, in any order; a number is the mean over the seeds.
 
     Raises:
-      UserError: one of these is missing or there twice, or their data differ.
+      UserError: no finished run, or one over a grid; one of these nets is missing or there twice;
+        their seeds or data differ.
     """
-    known = _by_kind(runs)
-    dataset = known["maxout"].dataset
-    x, y = dataset.train
-    of_data = {"train_x": x, "train_y": y, "num_classes": dataset.num_classes}
-    seen: dict[str, LogitsFn] = {
-        SMOOTHED: partial(models.smoothed_nearest_neighbour, **of_data),
-        NEAREST: partial(models.nearest_neighbour, **of_data),
-        **{kind: run.logits_fn for kind, run in known.items()},
-    }
-    accuracy = evaluate.transfer(seen, *dataset.test, attacks.fgsm, eps=EPS)
-    names = list(seen)
-    error = {
-        pair: rounded(1 - accuracy[names.index(pair[0]), names.index(pair[1])]) for pair in CELLS
-    }
+    by_seed = {seed: _by_kind(runs) for seed, runs in _by_seed(workdirs).items()}
+    matrices = {seed: _errors(known) for seed, known in by_seed.items()}
+    known = next(iter(by_seed.values()))
+    dataset, names = known["maxout"].dataset, [SMOOTHED, NEAREST, *known]
+    errors = np.mean(list(matrices.values()), axis=0)
+    error = {pair: rounded(_cell(errors, names, pair)) for pair in CELLS}
     chapter = {
         pair: rounded(papers.entry(f"wfg.table1_1.{cell}")["value"] / 100)
         for pair, cell in CELLS.items()
     }
     title = (
-        f"Table 1.1: test error on FGSM's examples of size {EPS}; "
-        f"{dataset.name} ({dataset.source}), {len(dataset.test.y)} examples"
+        f"Table 1.1: test error on FGSM's examples of size {EPS}; {dataset.name} "
+        f"({dataset.source}), {len(dataset.test.y)} examples, {len(by_seed)} seeds"
     )
     figure, ((matrix, beside),) = canvas(1, 2, title=title, width=6.2, height=4.8)
-    _matrix(matrix, 1 - accuracy, names)
+    _matrix(matrix, errors, names)
     _table(beside, error, chapter)
     caption = "Crafted on, shown to: " + "; ".join(
         f"{' to '.join(pair)} {100 * error[pair]:.1f} %, in the chapter {100 * printed:.1f} %"
@@ -75,13 +69,47 @@ def table(runs: Sequence[Trained]) -> Drawing:
         "settings": {"attack": "fgsm", "eps": EPS, "bounds": None, "chosen": ["eps"]},
         "runs": {kind: run.about for kind, run in known.items()},
         "models": names,
-        "error": rounded(1 - accuracy),
+        "error": rounded(errors),
+        "by_seed": {
+            cell: {seed: rounded(_cell(found, names, pair)) for seed, found in matrices.items()}
+            for pair, cell in CELLS.items()
+        },
         "pairs": [
             {"crafted_on": pair[0], "tested_on": pair[1], "error": error[pair], "chapter": printed}
             for pair, printed in chapter.items()
         ],
     }
     return Drawing(figure, document)
+
+
+def _by_seed(workdirs: Sequence[str]) -> dict[int, list[Trained]]:
+    """seed -> the model that each run has trained with it."""
+    runs = [finished(Path(workdir)).models() for workdir in workdirs]
+    seeds = [[model.about["seed"] for model in run] for run in runs]
+    if any(of_run != seeds[0] for of_run in seeds):
+        raise UserError(f"workdir has runs with the seeds {seeds}; allowed are the same for all")
+    return dict(zip(seeds[0], map(list, zip(*runs, strict=True)), strict=True))
+
+
+def _errors(known: Mapping[str, Trained]) -> np.ndarray:
+    """Test errors f[M, M] on FGSM's examples, a row for the model that they were crafted on.
+
+    The models are both nearest neighbours in the maxout net's training set, and those known.
+    """
+    dataset = known["maxout"].dataset
+    x, y = dataset.train
+    of_data = {"train_x": x, "train_y": y, "num_classes": dataset.num_classes}
+    seen: dict[str, LogitsFn] = {
+        SMOOTHED: partial(models.smoothed_nearest_neighbour, **of_data),
+        NEAREST: partial(models.nearest_neighbour, **of_data),
+        **{kind: run.logits_fn for kind, run in known.items()},
+    }
+    return 1 - evaluate.transfer(seen, *dataset.test, attacks.fgsm, eps=EPS)
+
+
+def _cell(errors: np.ndarray, names: Sequence[str], pair: tuple[str, str]) -> float:
+    crafted_on, tested_on = (names.index(kind) for kind in pair)
+    return errors[crafted_on, tested_on]
 
 
 def _by_kind(runs: Sequence[Trained]) -> dict[str, Trained]:
