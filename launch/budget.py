@@ -27,6 +27,12 @@ class Budget(NamedTuple):
     seeds: int | None = None
     points: int | None = None
 
+    def of_seeds(self, seeds: int | None) -> "Budget":
+        """The same with no more seeds than that; None: as it is."""
+        if seeds is None:
+            return self
+        return self._replace(seeds=min(seeds, self.seeds or seeds))
+
 
 QUICK, SHORT, PAPER = reading.BUDGETS
 BUDGETS = {

@@ -8,12 +8,13 @@ number, as examples that were crafted on another net, the report's figure is dra
     python -m launch.reproduce --list
     python -m launch.reproduce maronas.table22 --data_source=files --data_dir=DIR
     python -m launch.reproduce maronas.table22 --budget=quick --results=/tmp/results
+    python -m launch.reproduce maronas.table24 --seeds=2
     python -m launch.reproduce maronas --check
 
 Budgets: paper, the default, is what the paper trained; short is a fifth of the epochs and three
 seeds; quick is the configs' quick mode, on embedded digits where there are such, two seeds and two
-points of each axis of a grid. A result says which it is, only that of paper decides claims, and a
-smaller one never replaces a larger one.
+points of each axis of a grid. --seeds takes fewer seeds of any. A result says which it is and how
+many seeds it has, only one of paper decides claims, and a smaller one never replaces a larger one.
 """
 
 import csv
@@ -29,6 +30,7 @@ from adv_jax import train
 from adv_jax.config import replicas, suggestion
 from adv_jax.log import print_table
 from adv_jax.report import charts
+from adv_jax.report.book import documents
 from adv_jax.report.command import drawing_of, write
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
@@ -41,6 +43,7 @@ from launch.targets import Target, targets
 from launch.trainings import Training, check_alike, cost, finished, plan, state
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much is trained")
+_SEEDS = flags.DEFINE_integer("seeds", None, "of each training, at most", lower_bound=1)
 _CHECK = flags.DEFINE_bool("check", False, "exit with 1 where ours is off by over the tolerance")
 _LIST = flags.DEFINE_bool("list", False, "say what there is, its cost and its state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> None:
         "runs": _RUNS.value,
         "data": {path: value for path, value in given.items() if value is not None},
     }
-    budget = BUDGETS[_BUDGET.value]
+    budget = BUDGETS[_BUDGET.value].of_seeds(_SEEDS.value)
     try:
         if _LIST.value:
             print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
@@ -159,8 +162,8 @@ def reproduce(
             f"for a sample of the data is not the paper's, or the budget {QUICK}"
         )
     path = Path(results) / f"{target.name}.json"
-    _check_replaceable(path, target, budget)
     trainings = plan(target, budget, runs=runs, data=data)
+    _check_replaceable(path, target, budget, seeds=max(map(_num_seeds, trainings.values())))
     done = {key: finished(training) for key, training in trainings.items()}
     done_already = {trainings[key].workdir: r for key, r in done.items() if r is not None}
     check_alike(done_already, more_to_come=len(done_already) < len(trainings))
@@ -194,7 +197,7 @@ def print_list(
         share = sum(state(t) * e for t, e in zip(trainings, epochs, strict=True)) / sum(epochs)
         count = sum(len(replicas(training.config)) for training in trainings)
         path = Path(results) / f"{target.name}.json"
-        written = _budget_of(path) if path.exists() else "-"
+        written = _size_of(path)[0] if path.exists() else "-"
         rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])
     columns = ["target", "trainings", "epochs in all", "trained", "result", "what it is"]
     print_table(f"budget {budget.name}, as --budget says", columns, rows)
@@ -217,29 +220,38 @@ def _train(training: Training) -> dict[str, Any]:
     return train.run(training.config, training.workdir)
 
 
-def _check_replaceable(path: Path, target: Target, budget: Budget) -> None:
+def _check_replaceable(path: Path, target: Target, budget: Budget, *, seeds: int) -> None:
     """Makes the folder too: what cannot be written is told before hours of training.
 
     Raises:
-      UserError: the file is of another target or of a larger budget, or the folder cannot be made.
+      UserError: the file is of another target, of a larger budget or of more seeds, or the folder
+        cannot be made.
     """
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         return
-    there, order = _budget_of(path), list(BUDGETS)
+    (there, seeds_there), order = _size_of(path), list(BUDGETS)
     if there not in order or read_json(path).get("target") != target.name:
         raise UserError(f"{path} is not a result of {target.name}; move it away")
-    if order.index(there) > order.index(budget.name):
+    if (order.index(there), seeds_there) > (order.index(budget.name), seeds):
         raise UserError(
-            f"{path} is of budget {there}, which {budget.name} must not replace; allowed is "
-            "another folder, --results"
+            f"{path} is of budget {there} with {seeds_there} seeds, which {budget.name} with "
+            f"{seeds} must not replace; allowed is another folder, --results"
         )
 
 
-def _budget_of(path: Path) -> str:
+def _num_seeds(training: Training) -> int:
+    return len({replica.seed for replica in replicas(training.config)})
+
+
+def _size_of(path: Path) -> tuple[str, int]:
+    """The budget of a result, and the most seeds that a row of it has; ("?", 0) of no result."""
     found = read_json(path)
-    return str(found.get("budget", "?")) if isinstance(found, dict) else "?"
+    if not documents.is_meant(found, documents.Target):
+        return "?", 0
+    documents.check(path, found, documents.Target)
+    return found["budget"], max((row["n"] for row in found["rows"]), default=0)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -377,9 +377,11 @@ def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
     path = tmp_path / "results" / "maronas.table17.json"
     before = path.read_bytes()
     with pytest.raises(
-        UserError, match="maronas.table17.json is of budget paper, which quick must"
+        UserError, match="table17.json is of budget paper with 10 seeds, which quick with 2 must"
     ):
         reproduce.reproduce(target, QUICK, **settings)
+    with pytest.raises(UserError, match="of budget paper with 10 seeds, which paper with 3 must"):
+        reproduce.reproduce(target, PAPER.of_seeds(3), **settings)
     assert path.read_bytes() == before
     path.write_text('{"figure": 3}')
     with pytest.raises(UserError, match="is not a result of maronas.table17"):

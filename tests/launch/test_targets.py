@@ -215,6 +215,10 @@ def test_what_the_budgets_change():
         config_of(ten, BUDGETS[n], {})["replicas"]["seeds"] for n in ("paper", "short", "quick")
     ]
     assert seeds == [10, 3, 2]
+    few = [BUDGETS[n].of_seeds(2) for n in ("paper", "short", "quick")]
+    assert [config_of(ten, budget, {})["replicas"]["seeds"] for budget in few] == [2, 2, 2]
+    assert config_of(ten, few[0], {})["epochs"] == 150
+    assert config_of(ten, BUDGETS["quick"].of_seeds(5), {})["replicas"]["seeds"] == 2
     shallow = config_of(Run("shallow_mnist", "model=A"), BUDGETS["short"], {})
     assert (shallow["epochs"], shallow["patience"], shallow["replicas"]["seeds"]) == (300, 20, 1)
     assert shallow["optimizer"]["momentum"]["transition_steps"] == 2  # a fifth of 9

@@ -79,7 +79,7 @@ def _check_target(path: Path, document: Mapping[str, Any]) -> None:
 
 def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
     """Refuses two results of one training that differ: one is of another config or version."""
-    seen: dict[tuple[str, str], tuple[Path, Any]] = {}
+    seen: dict[tuple, tuple[Path, Any]] = {}
     for path, document in targets.items():
         for key, training in document["trainings"].items():
             made = {name: training[name] for name in ("config", "data", "versions")}
@@ -88,7 +88,8 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
                 **made["config"],
                 "data": {k: v for k, v in made["config"]["data"].items() if k != "dir"},
             }
-            first, other = seen.setdefault((document["budget"], key), (path, made))
+            about = document["budget"], len(training["seeds"]), key
+            first, other = seen.setdefault(about, (path, made))
             differing = [name for name in made if made[name] != other[name]]
             if differing:
                 raise UserError(
