@@ -128,7 +128,9 @@ _OPTIONAL: dict[str, Any] = {
 _WORDS: dict[Any, str] = {
     str: "a text",
     int: "a whole number",
+    float: "a number",
     bool: "True or False",
+    tuple: "a tuple",
     tuple | list: "a tuple",
 }
 _STOPS = ("train_error", "rate_scale")
@@ -246,6 +248,8 @@ def check_fields(config: Mapping[str, Any]) -> None:
     Raises:
       ConfigError: names the field, the value and what is allowed.
     """
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"config is {config!r}; allowed is a dict")
     if not kinds.is_document(config):
         raise ConfigError(_odd(config))
     for path, kind in (_FIELDS | _OPTIONAL).items():
@@ -358,9 +362,14 @@ def explain_flags(argv: list[str], error: Exception) -> str:
     lines = str(error).strip().splitlines()
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]
-    if isinstance(error, AttributeError | KeyError | TypeError):
+    unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])
+    if unread or isinstance(error, AttributeError | KeyError | TypeError):
         make = runpy.run_path(path)["get_config"]
-        legal = [field for field, _ in leaves((make(mode) if mode else make()).to_dict())]
+        legal = dict(leaves((make(mode) if mode else make()).to_dict()))
+        if unread:
+            field, value = unread.groups()
+            kind = _WORDS.get(type(legal.get(field)), "a dict")
+            return f"--config.{field} is {value!r}; allowed is {kind}"
         for flag in given:
             field = flag.removeprefix("config.")
             if field != flag and field not in [*legal, "replicas.grid"]:

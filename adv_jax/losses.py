@@ -1,14 +1,17 @@
 """Classification losses by name: rows of logits and labels -> a loss for each row.
 
-Labels are classes i32[B] or weights of the classes f32[B, K]; losses are f32[B], in nats.
+Logits are f32[B, K], labels classes i32[B] or weights of the classes f32[B, K]; losses are f32[B],
+in nats. Other shapes and types, which might broadcast, are refused with a ValueError.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from adv_jax import norms
 from adv_jax.types import Array
 
 RowLoss = Callable[[Array, Array], Array]
@@ -21,6 +24,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     be 0 in float32 from a margin of 16.6 nats on, and what is left of the other terms may point
     the other way.
     """
+    labels = checked_labels(labels, logits)
     if labels.ndim == 2:
         return optax.softmax_cross_entropy(logits, labels)
     true = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
@@ -30,9 +34,34 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 def binary_cross_entropy(logits: Array, labels: Array) -> Array:
     """-sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits): K logistic outputs."""
+    labels = checked_labels(labels, logits)
     if labels.ndim == 1:
         labels = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
     return optax.sigmoid_binary_cross_entropy(logits, labels).sum(axis=1)
+
+
+def checked_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
+    """Labels as a JAX array, by shape and type alone, so that compiled code has nothing to check.
+
+    Args:
+      labels: i32[B], or f32[B, K] like the logits; called `name`.
+
+    Raises:
+      ValueError: another shape or type.
+    """
+    if np.ndim(logits) != 2:
+        raise ValueError(f"logits must be f32[B, K], got {norms.described(logits)}")
+    batch, count = logits.shape
+    if norms.is_real(labels):
+        array = jnp.asarray(labels)
+        integers = array.shape == (batch,) and jnp.issubdtype(array.dtype, jnp.integer)
+        weights = array.shape == (batch, count) and jnp.issubdtype(array.dtype, jnp.floating)
+        if integers or weights:
+            return array
+    raise ValueError(
+        f"{name} must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {count}, "
+        f"got {norms.described(labels)}"
+    )
 
 
 LOSSES: dict[str, RowLoss] = {

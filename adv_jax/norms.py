@@ -16,6 +16,7 @@ model still gets an exact perturbation.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -185,25 +186,21 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
     What is in such a shape already may be given again.
 
     Raises:
-      ValueError: `value`, called `name`, has another shape or, where its numbers are known and
-        not traced, is negative, NaN or more than the dtype holds.
+      ValueError: `value`, called `name`, is no real number, has another shape or, where its
+        numbers are known and not traced, is negative, NaN or more than the dtype holds.
 
     >>> per_row("eps", [.1, .2], jnp.zeros((2, 28, 28))).shape
     (2, 1, 1)
     """
-    dtype = working_dtype(like.dtype)
-    if not isinstance(value, jax.core.Tracer):
-        if not np.all(np.asarray(value) >= 0):
-            raise ValueError(f"{name} must be >= 0, got {value}")
-        if not np.all(np.asarray(value) <= jnp.finfo(dtype).max):
-            raise ValueError(f"{name} must be a finite {dtype.name}, got {value}")
+    dtype, one = working_dtype(like.dtype), f"one real number or f32[B], B = {like.shape[0]}"
+    if not is_real(value):
+        raise ValueError(f"{name} must be {one}, got {described(value)}")
+    check_known(name, value, lambda number: number >= 0, ">= 0")
+    check_known(name, value, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
     scale = jnp.asarray(value, dtype)
     rows, *rest = scale.shape or (1,)
     if rows not in (1, like.shape[0]) or not set(rest) <= {1}:
-        raise ValueError(
-            f"{name} must be one number or f32[B] with B = {like.shape[0]}, "
-            f"got the shape {scale.shape}"
-        )
+        raise ValueError(f"{name} must be {one}, got the shape {scale.shape}")
     return scale.reshape(-1, *(1,) * (len(like.shape) - 1))
 
 
@@ -232,16 +229,46 @@ def row_keys(key: jax.Array | None, batch: int) -> jax.Array:
     return key
 
 
+def is_real(value: Any) -> bool:
+    """Whether it is made of real numbers, by its dtype, which traced arrays have too.
+
+    >>> [is_real(value) for value in (1, [.1, .2], True, "1", None, 1j, [[1], [1, 2]])]
+    [True, True, False, False, False, False, False]
+    """
+    try:
+        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+    except (TypeError, ValueError):  # A list that is ragged, or that has traced numbers.
+        return False
+    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+
+
+def check_known(
+    name: str, value: Any, holds: Callable[[np.ndarray], np.ndarray], allowed: str
+) -> None:
+    """Refuses real numbers of which one does not hold, where they are known and not traced.
+
+    Raises:
+      ValueError: names the first of them, and what is allowed.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    numbers = np.asarray(value)
+    bad = numbers[~holds(numbers)]
+    if bad.size:
+        raise ValueError(f"{name} must be {allowed}, got {bad[0]}")
+
+
 def described(value: Any) -> str:
-    """A value in one line: of an array only the type and the shape.
+    """A value in one line: of an array only the type and the shape, of a list the beginning.
 
     >>> described((0, np.ones((28, 28), np.float32)))
     '(0, float32[28, 28])'
     """
     if isinstance(value, tuple | list):
-        return f"({', '.join(described(part) for part in value)})"
+        parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)
+        return f"({', '.join(parts)})"
     shape = list(np.shape(value))
-    return f"{value.dtype.name}{shape}" if shape else repr(value)
+    return f"{value.dtype.name}{shape}" if shape else " ".join(repr(value).split())
 
 
 def _rows(r: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,9 +53,9 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
     except ConfigError as error:
         raise ConfigError(f"{path / 'config.json'}: {error}") from error
     runs = replicas(config)
-    if not 0 <= replica < len(runs):
+    if not isinstance(replica, Integral) or not 0 <= replica < len(runs):
         allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
-        raise UserError(f"replica is {replica}; {allowed}")
+        raise UserError(f"replica is {replica!r}; {allowed}")
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
     # What it was trained with and is attacked with is not asked for, and may need further runs.
     needed = sources({"data": config["data"], "model": config["model"]}, dataset)

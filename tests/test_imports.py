@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "step": set(),
     "objectives": {"losses", "norms"},
     "attacks": {"losses", "norms"},
-    "losses": set(),
+    "losses": {"norms"},
     "norms": set(),
     "models": set(),
     "data": set(),

@@ -98,3 +98,34 @@ def test_fgsm_steps_along_the_signs_of_its_numerical_gradient(targeted, sign):
 def test_an_unknown_name_is_refused_with_the_legal_ones():
     with pytest.raises(ValueError, match="loss is 'mse'; allowed are binary_cross_entropy, cross"):
         losses.loss_fn("mse")
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        (jnp.zeros((6, 1), int), "int32[6, 1]"),
+        (jnp.zeros(6), "float32[6]"),
+        (jnp.zeros(5, int), "int32[5]"),
+        (jnp.zeros(1, int), "int32[1]"),
+        (jnp.zeros((1, 4)), "float32[1, 4]"),
+        (jnp.zeros((6, 5)), "float32[6, 5]"),
+        (jnp.zeros((6, 4), int), "int32[6, 4]"),
+        (jnp.zeros(6, bool), "bool[6]"),
+    ],
+)
+def test_labels_of_another_shape_or_type_are_refused_compiled_or_not(name, labels, got):
+    logits, loss = jnp.asarray(random_rows()[0]), losses.LOSSES[name]
+    for call in (loss, jax.jit(loss)):
+        with pytest.raises(ValueError) as error:
+            call(logits, labels)
+        assert str(error.value) == (
+            "labels must be integers i32[B] or probabilities f32[B, K] with B = 6, K = 4, "
+            f"got {got}"
+        )
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES.values())
+def test_logits_of_one_row_are_refused(loss):
+    with pytest.raises(ValueError, match=r"logits must be f32\[B, K\], got float32\[4\]"):
+        loss(jnp.zeros(4), jnp.zeros(4, int))

@@ -118,8 +118,8 @@ def test_what_is_no_run_is_refused_in_words(replicas, tmp_path, monkeypatch, dig
     workdir, _ = replicas
     with pytest.raises(UserError, match="has no config.json; allowed is the directory of a run"):
         trained.load(tmp_path)
-    for replica in (2, -1):
-        with pytest.raises(UserError, match=f"replica is {replica}; allowed are 0 to 1"):
+    for replica in (2, -1, "0", 0.5, None):
+        with pytest.raises(UserError, match=f"replica is {replica!r}; allowed are 0 to 1"):
             trained.load(workdir, replica=replica)
     other = digits._replace(sha256={"mnist": "another"})
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)

@@ -12,6 +12,7 @@ from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
     check_counts,
+    check_range,
     checked,
     checked_logits,
     choose,
@@ -99,7 +100,7 @@ def apgd(
         they are not the sparse steps that a later paper proposes for l1.
       num_steps: gradients to take for each restart after the one at its start, >= 1.
       restarts: runs from independent starts, >= 1; more than one needs a key.
-      rho: share of the steps that have to raise the loss, in [0, 1].
+      rho: share of the steps that have to raise the loss, f32[], in [0, 1].
       key: for the uniform starts: one key, or key[B], which then travel with their rows; None:
         start at x.
       logits_fn, x, y, bounds, targeted: as in `fgsm`.
@@ -108,8 +109,8 @@ def apgd(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: unknown loss; too few classes for dlr; num_steps or restarts below 1; restarts
-        without a key; and as `fgsm`.
+      ValueError: unknown loss; too few classes for dlr; num_steps, restarts or rho out of
+        range; restarts without a key; and as `fgsm`.
 
     Source: Croce & Hein 2020 (Reliable evaluation), Algorithm 1, sec. 3 and 4, eq. 6 and 7.
 
@@ -119,6 +120,7 @@ def apgd(
     Array([[0.4, 0.4]], dtype=float32)
     """
     check_counts(num_steps=num_steps, restarts=restarts)
+    check_range("rho", rho, "[0, 1]")
     if restarts > 1 and key is None:
         raise ValueError(f"restarts={restarts} needs a key")
     x = checked(logits_fn, x, y, bounds)

@@ -9,7 +9,7 @@ from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
     check_counts,
-    check_finite,
+    check_range,
     checked,
     checked_logits,
     labels_at,
@@ -63,7 +63,8 @@ def carlini_wagner(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: bounds=None or infinite; num_steps or search_steps below 1; and as `fgsm`.
+      ValueError: bounds=None or infinite; num_steps, search_steps, confidence, learning_rate or
+        initial_const out of range; and as `fgsm`.
 
     Source: Carlini & Wagner 2017, sec. V-A, V-B and VI-A, loss f_6; the numbers of steps and the
     search from their public program, but without its early stop, which looks at a whole batch.
@@ -79,8 +80,9 @@ def carlini_wagner(
     if bounds is None:
         raise ValueError("bounds=(lo, hi) are required by carlini_wagner, got None")
     check_counts(num_steps=num_steps)
+    check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds)
-    check_finite(bounds=bounds)
+    check_range("bounds", bounds, "(-inf, inf)", per_row=True)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1

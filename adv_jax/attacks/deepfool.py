@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     check_counts,
-    check_finite,
+    check_range,
     checked,
     choose,
     inside,
@@ -63,7 +63,8 @@ def deepfool(
     Args:
       norm: "l2" or "linf" as in the paper; "l1" (one feature a step), "rms" or an alias.
       num_steps: most steps a row may take, >= 1.
-      overshoot: share by which the sum of the steps is lengthened to cross the boundary, f32[].
+      overshoot: share by which the sum of the steps is lengthened to cross the boundary, f32[],
+        >= 0.
       eps: None: the perturbation as found; f32[] or f32[B], >= 0, in units of x and of the norm:
         projected onto the ball of this radius.
       logits_fn, x, y, bounds, key: as in `fgsm`; there is no targeted form. Every x_t is clipped.
@@ -73,7 +74,7 @@ def deepfool(
       misclassifies stays as it is, and so does one that has not left y after num_steps.
 
     Raises:
-      ValueError: num_steps below 1; and as `fgsm`.
+      ValueError: num_steps or overshoot out of range; and as `fgsm`.
 
     Source: Moosavi-Dezfooli, Fawzi & Frossard 2016, Algorithm 2 and sec. 3.3 (other norms).
 
@@ -83,7 +84,7 @@ def deepfool(
     """
     del key
     check_counts(num_steps=num_steps)
-    check_finite(overshoot=overshoot)
+    check_range("overshoot", overshoot, "[0, inf)")
     x = checked(logits_fn, x, y, bounds)
     size = None if eps is None else radius(eps, x, norm, bounds)
     y = labels_at(logits_fn, x, y)

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     check_counts,
-    check_finite,
+    check_range,
     checked,
     checked_logits,
     choose,
@@ -80,10 +80,10 @@ def fab(
         half as far as the best candidate (at most eps / 2).
       num_targets: None: each step looks at the planes of all other classes, K - 1 backward
         passes. A number (FAB-T): that many times the runs, the j-th for the plane of the class
-        that is j-th after y at x, one backward pass a step; at most K - 1 are made.
-      alpha_max: largest weight of the step from x, in [0, 1].
-      eta: overshoot of a step, >= 1.
-      beta: how much of the way from x is kept after success, in (0, 1).
+        that is j-th after y at x, one backward pass a step; >= 1, and at most K - 1 are made.
+      alpha_max: largest weight of the step from x, f32[], in [0, 1].
+      eta: overshoot of a step, f32[], >= 1.
+      beta: how much of the way from x is kept after success, f32[], in (0, 1).
       eps: None: the shortest perturbation found. f32[] or f32[B], >= 0: that, projected into
         the ball of this radius.
       key: for restarts: one key, or key[B], which then travel with their rows.
@@ -93,8 +93,8 @@ def fab(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: another norm; num_steps, restarts or num_targets below 1; restarts without a
-        key; and as `fgsm`.
+      ValueError: another norm; a count below 1, or alpha_max, eta or beta out of range; restarts
+        without a key; and as `fgsm`.
 
     Sources: Croce & Hein 2020 (Minimally distorted adversarial examples), Algorithm 1; FAB-T:
     Croce & Hein 2020 (Reliable evaluation), appendix.
@@ -106,7 +106,9 @@ def fab(
     """
     targets = 1 if num_targets is None else num_targets
     check_counts(num_steps=num_steps, restarts=restarts, num_targets=targets)
-    check_finite(alpha_max=alpha_max, eta=eta, beta=beta)
+    check_range("alpha_max", alpha_max, "[0, 1]")
+    check_range("eta", eta, "[1, inf)")
+    check_range("beta", beta, "(0, 1)")
     if restarts > 1 and key is None:
         raise ValueError(f"restarts={restarts} needs a key")
     kind = linf_or_l2(norm)

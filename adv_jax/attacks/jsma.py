@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.contract import (
-    check_finite,
+    check_range,
     checked,
     checked_labels,
     classes,
@@ -71,7 +71,7 @@ def jsma(
       stays as it is; one that does not reach t keeps its changes.
 
     Raises:
-      ValueError: unknown `of`; and as `fgsm`.
+      ValueError: unknown `of`; theta or gamma out of range; and as `fgsm`.
 
     Sources: Papernot et al. 2016, eq. 8 and Algorithm 3; Carlini & Wagner 2017, sec. 3 (the two
     forms of F).
@@ -82,12 +82,14 @@ def jsma(
     Array([[0., 1., 1., 1.]], dtype=float32)
     """
     del key
-    check_finite(theta=theta)
+    check_range("theta", theta, "(-inf, inf)")
     x = checked(logits_fn, x, y, bounds)
     batch, dtype = x.shape[0], norms.working_dtype(x.dtype)
     theta = jnp.asarray(theta, dtype)
+    share = norms.per_row("gamma", gamma, x).reshape(-1)
+    check_range("gamma", gamma, "[0, 1]", per_row=True)
     # float32 holds a share such as .7 a little too small.
-    pairs = norms.per_row("gamma", gamma, x).reshape(-1) * (x.size // batch) / 2 * (1 + 1e-6)
+    pairs = share * (x.size // batch) / 2 * (1 + 1e-6)
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
 
     def change(search: Search) -> Search:

@@ -1,6 +1,7 @@
 """Attacks by bounded L-BFGS: the first adversarial examples, and those of features."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from adv_jax.attacks.contract import (
     as_batch,
     ascent,
     check_counts,
+    check_function,
     checked,
     checked_logits,
     classes,
@@ -23,6 +25,7 @@ from adv_jax.attacks.contract import (
     moved,
     perturbed,
     radius,
+    traced,
 )
 from adv_jax.attacks.penalty import Shortest, among, search, squared, within
 from adv_jax.types import Array, Bounds, Key, LogitsFn
@@ -62,7 +65,8 @@ def lbfgs(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: bounds=None; num_steps or search_steps below 1; and as `fgsm`.
+      ValueError: bounds=None; num_steps, search_steps or initial_const out of range; and as
+        `fgsm`.
 
     Sources: Szegedy et al. 2014, sec. 4.1, where c stands at the norm; the square and the
     search from Carlini & Wagner 2017, sec. III-A, and its public programs.
@@ -131,7 +135,8 @@ def feature_adversary(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps below 1; x, guide or eps of a wrong shape, dtype or range.
+      ValueError: num_steps below 1; x, guide or eps of a wrong shape, dtype or range; features of
+        a wrong shape or dtype.
 
     Source: Sabour et al. 2016, eq. 1 and 2.
 
@@ -142,10 +147,12 @@ def feature_adversary(
     """
     del key
     check_counts(num_steps=num_steps)
-    x, guide = as_batch(x, bounds), as_batch(guide, bounds)
+    check_function(features_fn, name="features_fn")
+    x, guide = as_batch(x, bounds), as_batch(guide, bounds, name="guide")
     if guide.shape != x.shape:
         raise ValueError(f"guide must have the shape of x, {describe(x)}, got {describe(guide)}")
     eps = radius(eps, x, "linf", bounds)
+    _check_features(traced(features_fn, x, name="features_fn"), batch=x.shape[0])
     dtype = norms.working_dtype(x.dtype)
     goal = features_fn(guide).astype(dtype)
     unmoved = jnp.zeros(x.shape, dtype)
@@ -161,6 +168,17 @@ def feature_adversary(
 
     r = box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
     return perturbed(x, norms.project(r, eps, "linf"), bounds)
+
+
+def _check_features(features: Any, *, batch: int) -> None:
+    """Refuses, by shape and type, what cannot be compared row by row or has no gradient."""
+    array = isinstance(features, jax.ShapeDtypeStruct)
+    floats = array and jnp.issubdtype(features.dtype, jnp.floating)
+    if not floats or features.shape[:1] != (batch,):
+        found = describe(features) if array else f"a {type(features).__name__}"
+        raise ValueError(
+            f"features_fn must return features f32[B, *F] with B = {batch}, got {found}"
+        )
 
 
 def _escape(logits: Array, y: Array) -> Array:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.contract import (
     check_counts,
-    check_finite,
+    check_range,
     checked,
     checked_logits,
     choose,
@@ -61,7 +61,7 @@ def square(
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
       norm: "linf" or "l2", or an alias.
       num_queries: forward passes after the start's, >= 1.
-      p_init: share of the pixels in the first windows, in (0, 1].
+      p_init: share of the pixels in the first windows, f32[], in (0, 1].
       key: one key, or key[B], which then travel with their rows.
       logits_fn, y, bounds: as in `fgsm`.
 
@@ -69,7 +69,7 @@ def square(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: another norm; num_queries below 1; no key; and as `fgsm`.
+      ValueError: another norm; num_queries or p_init out of range; no key; and as `fgsm`.
 
     Source: Andriushchenko et al. 2020, Algorithms 1 to 3, sec. 3; the schedule for another
     number of queries than 10,000 in proportion.
@@ -81,7 +81,7 @@ def square(
     Array([[0.4, 0.4]], dtype=float32)
     """
     check_counts(num_queries=num_queries)
-    check_finite(p_init=p_init)
+    check_range("p_init", p_init, "(0, 1]")
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds)
     keys = norms.row_keys(key, x.shape[0])

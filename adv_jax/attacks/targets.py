@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks.contract import as_batch, checked_logits
+from adv_jax.attacks.contract import as_batch, checked_logits, is_whole
 from adv_jax.types import Array, Key, LogitsFn
 
 
@@ -35,7 +35,7 @@ def random_other(y: Array, num_classes: int, key: Key) -> Array:
 
     Args:
       y: i32[B], in [0, num_classes).
-      num_classes: at least 2.
+      num_classes: a whole number of at least 2.
       key: one key, or key[B], which then travel with their rows.
 
     Returns:
@@ -47,8 +47,7 @@ def random_other(y: Array, num_classes: int, key: Key) -> Array:
     >>> random_other(jnp.array([0, 1]), 2, jax.random.key(0))
     Array([1, 0], dtype=int32)
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    _check_classes(num_classes)
     keys = norms.row_keys(key, y.shape[0])
     steps = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, y.dtype))(keys)
     return (y + steps) % num_classes
@@ -59,11 +58,21 @@ def next_class(y: Array, num_classes: int) -> Array:
 
     Args:
       y: i32[B], in [0, num_classes).
+      num_classes: a whole number of at least 2.
 
     Returns:
       i32[B].
 
+    Raises:
+      ValueError: fewer than 2 classes.
+
     >>> next_class(jnp.array([0, 9]), 10)
     Array([1, 0], dtype=int32)
     """
+    _check_classes(num_classes)
     return (y + 1) % num_classes
+
+
+def _check_classes(count: int) -> None:
+    if not is_whole(count) or count < 2:
+        raise ValueError(f"num_classes must be at least 2, got {count}")

@@ -7,6 +7,7 @@ from adv_jax import norms
 from adv_jax.attacks.contract import (
     ascent,
     check_counts,
+    check_range,
     checked,
     checked_logits,
     cross_entropy,
@@ -53,7 +54,7 @@ def virtual_adversarial(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: key=None; num_steps below 1; and as `fgsm`.
+      ValueError: key=None; num_steps or xi out of range; and as `fgsm`.
 
     Sources: Miyato et al. 2018, sec. 3.3, eq. 12 and alg. 1; other norms by the same step of
     Journee et al. 2010, alg. 1 (generalised power method).
@@ -65,6 +66,7 @@ def virtual_adversarial(
     Array([[0.6, 0.8]], dtype=float32)
     """
     check_counts(num_steps=num_steps)
+    check_range("xi", xi, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     xi = radius(xi, x, norm, name="xi")

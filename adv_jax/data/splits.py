@@ -78,12 +78,18 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
 
     Args:
       key_or_seed: a typed key, or the integer of `jax.random.key`; may be traced.
-      epoch: an integer >= 0; may be traced.
-      n: the number of examples.
+      epoch: an integer from 0 to 2^32 - 1; may be traced.
+      n: the number of examples, >= 0.
 
     Returns:
       i32[n], a permutation of 0..n-1.
+
+    Raises:
+      DataError: `n` is not as above, or `epoch`, where it is not traced.
     """
+    n = _whole("n", n, 0)
+    if not isinstance(epoch, jax.core.Tracer):
+        epoch = _whole("epoch", epoch, 0, 2**32 - 1)
     is_key = isinstance(key_or_seed, jax.Array) and jnp.issubdtype(
         key_or_seed.dtype, jax.dtypes.prng_key
     )
@@ -120,7 +126,9 @@ def _check_labels(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _whole(field: str, value: int, low: int, high: int | None = None, *, allowed: str = "") -> int:
+def _whole(
+    field: str, value: jax.Array | int, low: int, high: int | None = None, *, allowed: str = ""
+) -> int:
     allowed = allowed or (f"integers >= {low}" if high is None else f"integers {low} to {high}")
     try:
         whole = operator.index(value)

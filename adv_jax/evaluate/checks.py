@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
+from adv_jax.attacks.contract import check_function, is_interval, is_whole, traced
 from adv_jax.evaluate.budget import is_targeted, norm_of, scale_of
 from adv_jax.evaluate.measures import predictions
 from adv_jax.metrics import Progress, over_batches, silent
@@ -16,6 +17,7 @@ from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
 
 # Keywords of a size that is a distance, which bounds limit.
 DISTANCES = ("eps", "std")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> tuple[Array, Array]:
@@ -25,18 +27,18 @@ def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> t
       UserError: no rows or as many labels; a wrong rank or dtype; x not finite or outside the
         bounds; bounds that are none; no batch.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; allowed are whole numbers of at least 1")
+    check_count("batch_size", batch_size)
     for name, array in (("x", x), ("y", y)):
-        if not np.ndim(array) or not len(array):
-            raise UserError(f"{name} is {_described(array)}; allowed are one or more rows")
+        if not norms.is_real(array) or not np.ndim(array) or not len(array):
+            found = norms.described(array)
+            raise UserError(f"{name} is {found}; allowed are one or more rows of numbers")
     if len(x) != len(y):
         raise UserError(f"x has {len(x)} rows and y {len(y)}; allowed are equal numbers")
     x, y = jnp.asarray(x), jnp.asarray(y)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise UserError(f"x is {_described(x)}; allowed are floats, f32[N, *D]")
+        raise UserError(f"x is {norms.described(x)}; allowed are floats, f32[N, *D]")
     if y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.integer):
-        raise UserError(f"y is {_described(y)}; allowed are classes, i32[N]")
+        raise UserError(f"y is {norms.described(y)}; allowed are classes, i32[N]")
     if bad := int((~jnp.isfinite(x)).sum()):
         raise UserError(f"x has {bad} values that are NaN or infinite; allowed are finite numbers")
     if bounds is not None:
@@ -54,9 +56,60 @@ def checked_bounds(bounds: Bounds) -> Bounds:
     Raises:
       UserError: not two numbers, the first the lower.
     """
-    if np.shape(bounds) != (2,) or not bounds[0] < bounds[1]:
-        raise UserError(f"bounds is {bounds!r}; allowed are two numbers (lo, hi), lo < hi, or None")
+    if not is_interval(bounds):
+        found = norms.described(bounds)
+        raise UserError(f"bounds is {found}; allowed are two numbers (lo, hi), lo < hi, or None")
     return bounds
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuses what counts nothing.
+
+    Raises:
+      UserError: no whole number of at least 1.
+    """
+    if not is_whole(value) or value < 1:
+        found = norms.described(value)
+        raise UserError(f"{name} is {found}; allowed are whole numbers of at least 1")
+
+
+def check_size(what: str, size: Any, *, above: bool = False) -> None:
+    """Refuses what is no size of an attack.
+
+    Args:
+      what: the words before the size.
+      above: 0 is none either.
+
+    Raises:
+      UserError: no number of at least 0, or more than float32 holds.
+    """
+    real = norms.is_real(size) and np.ndim(size) == 0
+    if not real or not 0 <= size <= _LARGEST or (above and size == 0):
+        found = f"{size:g}" if real else norms.described(size)
+        least = "above 0" if above else "of at least 0"
+        raise UserError(f"{what} {found}; allowed are numbers {least}, of 32 bits")
+
+
+def check_sizes(eps: Any) -> None:
+    """Refuses a single size, and what is no sequence of numbers.
+
+    Raises:
+      UserError: names it.
+    """
+    if not norms.is_real(eps) or np.ndim(eps) != 1:
+        found = norms.described(eps)
+        raise UserError(f"eps is {found}; allowed are sequences of numbers, as [0, 0.1]")
+
+
+def check_named(name: str, parts: Any) -> None:
+    """Refuses parts without names, as a list of them.
+
+    Raises:
+      UserError: no mapping.
+    """
+    if not isinstance(parts, Mapping):
+        kind = type(parts).__name__
+        raise UserError(f"{name} is a {kind}; allowed is a dict that gives each a name")
 
 
 def check_attacks(
@@ -66,14 +119,14 @@ def check_attacks(
 
     Raises:
       UserError: no attack or eps; eps negative, not finite or larger than the bounds allow; an
-        attack that is targeted or whose size cannot be set.
+        attack that is no function, or targeted, or whose size cannot be set.
       ValueError: an attack's norm is unknown.
     """
+    check_named("attacks", attacks)
     if not attacks or not len(eps):
         raise UserError("evaluate needs at least one attack and one eps")
     for size in eps:
-        if not 0 <= size < np.inf:
-            raise UserError(f"eps has {size:g}; allowed are numbers of at least 0")
+        check_size("eps has", size)
     for name, attack in attacks.items():
         if is_targeted(attack):
             raise UserError(
@@ -111,11 +164,13 @@ def checked_predictions(
     """`predictions` for all clean rows, f[N] each, once the model is found to be in order.
 
     Raises:
-      UserError: it gives no logits f32[N, K] of floats, or y has a class that K does not allow;
-        a logit is NaN or infinite; the logits are probabilities.
+      UserError: it is no function, or cannot be traced; it gives no logits f32[N, K] of floats, or
+        y has a class that K does not allow; a logit is NaN or infinite; the logits are
+        probabilities.
     """
+    check_function(logits_fn)
     rows = min(batch_size, len(x))
-    logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype))
+    logits = traced(logits_fn, jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype))
     shape = getattr(logits, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != rows:
         found = type(logits).__name__ if shape is None else f"{logits.dtype}{list(shape)}"
@@ -166,7 +221,3 @@ def check_finite(finite: np.ndarray, where: str) -> None:
             f"logits_fn gives NaN or infinity for {bad} of {finite.shape[-1]} rows of {where}; "
             "allowed are finite logits"
         )
-
-
-def _described(array: Any) -> str:
-    return f"{np.asarray(array).dtype.name}{list(np.shape(array))}"

@@ -12,8 +12,14 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, violations
-from adv_jax.evaluate.budget import scale_of
-from adv_jax.evaluate.checks import check_attacks, check_finite, checked_data, checked_predictions
+from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.checks import (
+    check_attacks,
+    check_finite,
+    check_sizes,
+    checked_data,
+    checked_predictions,
+)
 from adv_jax.evaluate.measures import Clean, Curve, measures, summary
 from adv_jax.evaluate.probing import probe
 from adv_jax.metrics import Progress, over_batches, silent
@@ -72,8 +78,8 @@ def evaluate(
       progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm do.
 
     Raises:
-      UserError: data, sizes, an attack, the bounds or the model are not as said above; a value
-        or a logit is NaN.
+      UserError: data, sizes, an attack, what it gives, the bounds or the model are not as said
+        above; a value or a logit is NaN.
       ValueError: what an attack refuses, as an unknown norm or a missing key.
 
     >>> from adv_jax import attacks
@@ -84,6 +90,7 @@ def evaluate(
     array([1. , 0.5, 0. ])
     """
     x, y = checked_data(x, y, bounds=bounds, batch_size=batch_size)
+    check_sizes(eps)
     check_attacks(attacks, eps, x, bounds=bounds)
     over = partial(over_batches, batch_size=batch_size, progress=progress)
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size, progress=progress)
@@ -91,10 +98,10 @@ def evaluate(
     keys = None if key is None else norms.row_keys(key, len(x))
     attacked = {}
     for name, attack in attacks.items():
-        at_size = over_devices(
+        of_size = over_devices(
             partial(_attacked, logits_fn, attack, bounds), in_axes=(None, 0, 0, 0)
         )
-        rows = partial(_at_all_sizes, at_size, np.asarray(eps, np.float32))
+        rows = partial(_at_all_sizes, of_size, np.asarray(eps, np.float32))
         attacked[name] = over(rows, (x, y, keys), description=name)
         check_finite(attacked[name]["finite"], f"x under {name}")
     labels = np.asarray(y)
@@ -127,7 +134,7 @@ def _attacked(
     keys: Key | None,
 ) -> dict[str, Array]:
     """Measures, violations and {"finite": bool} of a batch at one size: f[B] each."""
-    x_adv = attack(logits_fn, x, y, **{scale_of(attack): size}, key=keys)
+    x_adv = at_size(attack, logits_fn, x, y, size, keys)
     logits = logits_fn(x_adv)
     return {
         "finite": jnp.isfinite(logits).all(axis=1),
@@ -136,7 +143,7 @@ def _attacked(
     }
 
 
-def _at_all_sizes(at_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
-    """What at_size(eps, *batch) gives for each size: f[devices, B] -> NumPy f[devices, E, B]."""
-    found = jax.device_get([at_size(size, *batch) for size in eps])
+def _at_all_sizes(of_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
+    """What of_size(eps, *batch) gives for each size: f[devices, B] -> NumPy f[devices, E, B]."""
+    found = jax.device_get([of_size(size, *batch) for size in eps])
     return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.evaluate.budget import scale_of
+from adv_jax.evaluate.budget import at_size
 from adv_jax.metrics import over_rows
 from adv_jax.types import Array, Attack, Key, LogitsFn
 
@@ -69,7 +69,7 @@ def curves(
 
     def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:
         def under(attack: Attack, eps: Array) -> dict[str, Array]:
-            x_adv = attack(logits_fn, x, y, **{scale_of(attack): eps}, key=keys)
+            x_adv = at_size(attack, logits_fn, x, y, eps, keys)
             return measures(logits_fn(x_adv), x, x_adv)
 
         attacked = {

@@ -5,8 +5,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.evaluate.budget import scale_of
-from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
+from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.checks import (
+    check_attacks,
+    check_count,
+    check_size,
+    checked_data,
+    checked_predictions,
+)
 from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn
@@ -32,7 +38,7 @@ def minimal_eps(
     Args:
       logits_fn, x, y, attack, batch_size, key: as in `evaluate`.
       high: > 0, where the search begins.
-      num_steps: halvings; the attack runs once more often.
+      num_steps: halvings, >= 1; the attack runs once more often.
       progress: wraps the halvings.
 
     Returns:
@@ -47,15 +53,16 @@ def minimal_eps(
     >>> minimal_eps(lambda x: x @ w, x, y, attacks.fgsm, high=1.).round(3)
     array([0.3, 0. , inf], dtype=float32)
     """
+    check_count("num_steps", num_steps)
+    check_size("high is", high, above=True)
     x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
     check_attacks({"attack": attack}, [high], x, bounds=None)
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
-    scale = scale_of(attack)
 
     @over_devices
     def turned(x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
-        x_adv = attack(logits_fn, x, y, **{scale: eps}, key=keys)
+        x_adv = at_size(attack, logits_fn, x, y, eps, keys)
         return jnp.argmax(logits_fn(x_adv), axis=1) != y
 
     def turned_at(eps: np.ndarray) -> np.ndarray:

@@ -7,8 +7,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.evaluate.budget import scale_of
-from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
+from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.checks import (
+    check_attacks,
+    check_named,
+    checked_data,
+    checked_predictions,
+)
 from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
@@ -47,6 +52,7 @@ def transfer(
     array([[0., 1.],
            [1., 0.]])
     """
+    check_named("models", models)
     if not models:
         raise UserError("models is empty; allowed are one or more")
     x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
@@ -60,7 +66,7 @@ def transfer(
 
         @over_devices
         def correct(x: Array, y: Array, keys: Key | None) -> Array:
-            x_adv = attack(models[name], x, y, **{scale_of(attack): eps}, key=keys)
+            x_adv = at_size(attack, models[name], x, y, eps, keys)
             labels = [jnp.argmax(logits_fn(x_adv), axis=1) for logits_fn in models.values()]
             return jnp.stack(labels) == y
 

@@ -38,6 +38,17 @@ def attack_key(key: Key) -> Key:
     return jax.random.fold_in(key, 1)
 
 
+def unlabelled(batch: Batch) -> Array:
+    """The inputs without labels of a batch: f32[B, *D].
+
+    Raises:
+      ValueError: there are none.
+    """
+    if "unlabelled" not in batch:
+        raise ValueError(f"batch has {', '.join(batch)}; allowed is one that has unlabelled too")
+    return batch["unlabelled"]
+
+
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:
     """Logits f32[B, K], labels i32[B] -> f32[], in nats."""
     return loss_fn("cross_entropy")(logits, labels).mean()

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, LogitsFn, Variables
 
 Pass = Literal["corrupted", "clean"]
@@ -58,7 +58,7 @@ def ladder(
 
     Raises:
       ValueError: as many weights as do not fit the model's layers; one of a layer that is not
-        reconstructed; a word that is none of the above.
+        reconstructed; a word that is none of the above; a batch without unlabelled inputs.
 
     Source: Rasmus et al. 2015; Maronas 2016, eq. 32, 33, 35 (corrected), 56-59.
     """
@@ -90,12 +90,12 @@ def ladder(
         labels = jnp.argmax(logits_of(virtual_labels)(x), axis=1) if y is None else y
         return attack(logits_of(gradient_pass), x, labels, key=key_attack)
 
-    x, y, unlabelled = batch["x"], batch["y"], batch["unlabelled"]
+    x, y, u = batch["x"], batch["y"], unlabelled(batch)
     logits, extras, model_state = apply(
         variables,
         perturbed(attack, x, y, LABELLED),
-        perturbed(unlabelled_attack, unlabelled, None, UNLABELLED),
-        unlabelled,
+        perturbed(unlabelled_attack, u, None, UNLABELLED),
+        u,
         train=True,
         key=key_pass,
         method="autoencode",

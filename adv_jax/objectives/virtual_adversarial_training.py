@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import optax
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -35,9 +35,12 @@ def virtual_adversarial_training(
       loss f32[] in nats, and the model state of the labelled pass with {"accuracy", "divergence":
       f32[]} of this batch.
 
+    Raises:
+      ValueError: the batch has no unlabelled inputs.
+
     Source: Miyato et al. 2018, eq. 5 to 8; Warde-Farley & Goodfellow 2016, sec. 1.3.1.
     """
-    u = batch["unlabelled"]
+    u = unlabelled(batch)
     key_attack, key_labelled, key_unlabelled = jax.random.split(key, 3)
     frozen = partial(apply, jax.lax.stop_gradient(variables))
     u_adv = attack(lambda u: frozen(u).logits, u, None, key=key_attack)

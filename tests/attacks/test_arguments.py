@@ -1,5 +1,7 @@
 """Arguments that are none: refused in one line that names the argument and what is allowed."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,3 +101,168 @@ def test_a_count_may_be_of_any_integer_type():
     expected = attacks.pgd(model, X, Y, eps=0.1, num_steps=2)
     for count in (np.int64(2), np.asarray(2)):
         np.testing.assert_array_equal(attacks.pgd(model, X, Y, eps=0.1, num_steps=count), expected)
+
+
+NO_NUMBERS = {
+    "a text": (".1", "'.1'"),
+    "None": (None, "None"),
+    "complex": (1j, "1j"),
+    "a truth value": (True, "True"),
+    "truth values": (np.array([True, False]), "bool[2]"),
+    "objects": (np.array([0.1, None]), "object[2]"),
+    "ragged": ([[0.1], [0.1, 0.2]], "((0.1), (0.1, 0.2))"),
+}
+
+
+@pytest.mark.parametrize(("size", "said"), NO_NUMBERS.values(), ids=NO_NUMBERS)
+@pytest.mark.parametrize(
+    ("attack", "name"),
+    [(attacks.fgsm, "eps"), (attacks.raw_gradient, "tau"), (attacks.uniform_noise, "eps")],
+)
+def test_a_size_that_is_no_number_is_refused(attack, name, size, said):
+    found = refused(attack, model, X, Y, key=jax.random.key(0), **{name: size})
+    assert found == f"{name} must be one real number or f32[B], B = 2, got {said}"
+
+
+@pytest.mark.parametrize("size", [True, 1j])
+def test_a_traced_size_that_is_no_real_number_is_refused(size):
+    said = refused(jax.jit(lambda eps: attacks.fgsm(model, X, Y, eps=eps)), size)
+    assert said.startswith("eps must be one real number or f32[B], B = 2, got ")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ((0, None), "(0, None)"),
+        ((None, None), "(None, None)"),
+        (("0", "1"), "('0', '1')"),
+        ("01", "'01'"),
+        ((0, 1, 2), "(0, 1, 2)"),
+        ((0, 1j), "(0, 1j)"),
+        ((float("nan"), 1), "(nan, 1)"),
+        ((0, [1, 2]), "(0, (1, 2))"),
+        ((jnp.zeros(2), jnp.ones(2)), "(float32[2], float32[2])"),
+        (np.array([0, None]), "object[2]"),
+        (1.0, "1.0"),
+    ],
+)
+def test_bounds_that_are_no_interval_are_refused(bounds, said):
+    for attack in (attacks.fgsm, attacks.carlini_wagner, attacks.sign_noise, attacks.rubbish):
+        scale = {"std": 0.1} if attack is attacks.rubbish else {"eps": 0.1}
+        found = refused(attack, model, X, Y, **scale, bounds=bounds, key=jax.random.key(0))
+        assert found == f"bounds must be (lo, hi) with lo < hi, got {said}"
+
+
+def test_traced_bounds_are_refused():
+    said = refused(jax.jit(lambda hi: attacks.fgsm(model, X, Y, eps=0.1, bounds=(0, hi))), 1.0)
+    assert said.startswith("bounds must be (lo, hi) with lo < hi, got (0, ")
+
+
+def test_bounds_may_be_of_any_real_type():
+    expected = attacks.fgsm(model, X, Y, eps=0.2, bounds=(0.0, 1.0))
+    for bounds in ([0, 1], np.array([0.0, 1.0]), (jnp.float32(0), np.float64(1))):
+        np.testing.assert_array_equal(attacks.fgsm(model, X, Y, eps=0.2, bounds=bounds), expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("ab", "'ab'"),
+        (None, "None"),
+        (np.array([[0.1, None]]), "object[1, 2]"),
+        ([1, [2]], "(1, (2))"),
+    ],
+)
+def test_inputs_and_labels_that_are_no_numbers_are_refused(wrong, said):
+    found = refused(attacks.fgsm, model, wrong, Y, eps=0.1)
+    assert found == f"x must be a batch f32[B, *D] of floats, got {said}"
+    if wrong is not None:  # That is the model's own prediction.
+        found = refused(attacks.fgsm, model, X, wrong, eps=0.1)
+        assert found.startswith("y must be integers i32[B] or probabilities f32[B, K] with B = 2")
+        assert found.endswith(f"got {said}")
+
+
+BOUNDS = {"bounds": (0.0, 1.0)}
+DRAWN = {"eps": 0.1, "key": jax.random.key(0)}
+RANGES = [
+    (attacks.virtual_adversarial, DRAWN, "xi", "(0, inf)", (0.0, -1.0, float("inf"))),
+    (attacks.apgd, {"eps": 0.1}, "rho", "[0, 1]", (-0.1, 1.1, float("nan"))),
+    (attacks.square, DRAWN, "p_init", "(0, 1]", (0.0, -0.5, 1.5)),
+    (attacks.carlini_wagner, BOUNDS, "learning_rate", "(0, inf)", (0.0, -1.0)),
+    (attacks.carlini_wagner, BOUNDS, "initial_const", "(0, inf)", (0.0, -1.0)),
+    (attacks.lbfgs, BOUNDS, "initial_const", "(0, inf)", (0.0, -1.0)),
+    (attacks.jsma, {"targeted": False}, "gamma", "[0, 1]", (1.5,)),
+    (attacks.jsma, {"targeted": False}, "theta", "(-inf, inf)", (float("nan"),)),
+    (attacks.deepfool, {}, "overshoot", "[0, inf)", (-0.5, float("inf"))),
+    (attacks.fab, {}, "alpha_max", "[0, 1]", (-0.1, 1.1)),
+    (attacks.fab, {}, "eta", "[1, inf)", (0.5, float("inf"))),
+    (attacks.fab, {}, "beta", "(0, 1)", (0.0, 1.0, -1.0)),
+]
+
+
+@pytest.mark.parametrize(("attack", "given", "name", "interval", "values"), RANGES)
+def test_a_setting_out_of_its_range_is_refused(attack, given, name, interval, values):
+    for value in values:
+        said = refused(attack, model, X, Y, **given, **{name: value})
+        assert said == f"{name} must be in {interval}, got {value}"
+    for value in ("a", None):
+        said = refused(attack, model, X, Y, **given, **{name: value})
+        assert re.fullmatch(f"{name} must be (a|one) real number.*, got {value!r}", said)
+
+
+@pytest.mark.parametrize(
+    ("attack", "given", "name"),
+    [row[:3] for row in RANGES if row[2] in ("rho", "p_init", "theta", "overshoot", "beta")],
+)
+def test_a_setting_that_all_rows_share_is_one_number(attack, given, name):
+    said = refused(attack, model, X, Y, **given, **{name: np.full(2, 0.5)})
+    assert said == f"{name} must be a real number, got float64[2]"
+
+
+def test_the_ends_of_a_range_belong_to_it_where_the_bracket_says_so():
+    for rho in (0, 1):
+        attacks.apgd(model, X, Y, eps=0.1, num_steps=1, rho=rho)
+    attacks.square(model, X, Y, num_queries=1, p_init=1, **DRAWN)
+    attacks.deepfool(model, X, Y, overshoot=0)
+
+
+def with_numpy(x):
+    return jnp.asarray(np.tanh(np.asarray(x)))
+
+
+def with_float(x):
+    return model(x) * float(x[0, 0])
+
+
+def with_branch(x):
+    return model(x) if x[0, 0] > 0 else -model(x)
+
+
+@pytest.mark.parametrize("asking", [with_numpy, with_float, with_branch])
+def test_a_model_that_asks_for_values_is_refused(asking):
+    for attack in (attacks.fgsm, attacks.pgd):
+        said = refused(attack, asking, X, Y, eps=0.1)
+        assert said.startswith("logits_fn must be made of jax.numpy operations")
+    said = refused(attacks.feature_adversary, asking, X, X, eps=0.1)
+    assert said.startswith("features_fn must be made of jax.numpy operations")
+
+
+@pytest.mark.parametrize(
+    ("features_fn", "got"),
+    [
+        (lambda x: (x, x), "a tuple"),
+        (lambda x: x.sum(), "float32[]"),
+        (lambda x: x[:1], "float32[1, 2]"),
+        (lambda x: x.astype(int), "int32[2, 2]"),
+    ],
+)
+def test_features_that_are_not_of_each_row_are_refused(features_fn, got):
+    said = refused(attacks.feature_adversary, features_fn, X, X, eps=0.1)
+    assert said == f"features_fn must return features f32[B, *F] with B = 2, got {got}"
+
+
+def test_a_guide_is_named_where_it_is_wrong():
+    said = refused(attacks.feature_adversary, lambda x: x, X, jnp.ones((2, 2), int), eps=0.1)
+    assert said == "guide must be a batch f32[B, *D] of floats, got int32[2, 2]"
+    said = refused(attacks.feature_adversary, None, X, X, eps=0.1)
+    assert said.startswith("features_fn must be a function of x alone, got a NoneType: ")

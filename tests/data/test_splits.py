@@ -125,3 +125,18 @@ def test_epoch_order_is_traceable_in_seed_and_epoch():
     )
     for seed in range(3):
         np.testing.assert_array_equal(traced[seed], data.epoch_order(seed, 2, 50))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "n", "message"),
+    [
+        (-1, 5, "epoch: -1 found, allowed are integers 0 to 4294967295"),
+        (1.5, 5, "epoch: 1.5 found, allowed are integers 0 to 4294967295"),
+        (0, -5, "n: -5 found, allowed are integers >= 0"),
+        (0, 2.5, "n: 2.5 found, allowed are integers >= 0"),
+    ],
+)
+def test_an_epoch_or_a_number_that_counts_nothing_is_refused(epoch, n, message):
+    with pytest.raises(data.DataError) as error:
+        data.epoch_order(0, epoch, n)
+    assert str(error.value) == message

@@ -192,6 +192,15 @@ def test_progress_is_told_of_every_pass(problem):
     assert told == ["clean 2", "gradients 2", "sign 2", "direction 2"]
 
 
+def giving(answer):
+    """An attack that answers x with this."""
+
+    def attack(logits_fn, x, y, *, eps, key=None):
+        return answer(x)
+
+    return attack
+
+
 X = np.linspace(0, 1, 5 * FEATURES, dtype=np.float32).reshape(5, FEATURES)
 holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
 
@@ -237,6 +246,48 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             "bounds is (1, 0); allowed are two numbers (lo, hi), lo < hi, or None",
         ),
         ({"batch_size": 0}, "batch_size is 0; allowed are whole numbers of at least 1"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; allowed are whole numbers of at least 1"),
+        ({"batch_size": "3"}, "batch_size is '3'; allowed are whole numbers of at least 1"),
+        ({"eps": 0.1}, "eps is 0.1; allowed are sequences of numbers, as [0, 0.1]"),
+        ({"eps": ".1"}, "eps is '.1'; allowed are sequences of numbers, as [0, 0.1]"),
+        ({"eps": [".1"]}, "eps is ('.1'); allowed are sequences of numbers"),
+        ({"eps": [True]}, "eps is (True); allowed are sequences of numbers"),
+        ({"eps": [[0.1]]}, "eps is ((0.1)); allowed are sequences of numbers"),
+        ({"eps": [1e39]}, "eps has 1e+39; allowed are numbers of at least 0, of 32 bits"),
+        (
+            {"attacks": [attacks.fgsm]},
+            "attacks is a list; allowed is a dict that gives each a name",
+        ),
+        (
+            {"attacks": {"f": "fgsm"}},
+            "attack is 'fgsm'; allowed are functions such as attacks.fgsm",
+        ),
+        (
+            {"attacks": {"f": partial(attacks.transferred, attack="fgsm")}},
+            "attack is 'fgsm'; allowed are functions such as attacks.fgsm",
+        ),
+        (
+            {"attacks": {"f": giving(lambda x: None)}},
+            "attack gives a NoneType; allowed is an array of the shape of x, float32[",
+        ),
+        (
+            {"attacks": {"f": giving(lambda x: x[:, :1])}},
+            "attack gives float32[2, 1]; allowed is an ",
+        ),
+        (
+            {"attacks": {"f": giving(lambda x: np.asarray(x))}},
+            "attack and logits_fn must be made of jax.numpy operations",
+        ),
+        ({"logits_fn": "net"}, "logits_fn must be a function of x alone, got a str: pass lambda x"),
+        (
+            {"logits_fn": lambda x: jnp.asarray(np.tanh(np.asarray(x)))},
+            "logits_fn must be made of jax.numpy operations, which can be traced",
+        ),
+        ({"bounds": (0, None)}, "bounds is (0, None); allowed are two numbers (lo, hi), lo < hi"),
+        ({"bounds": ("0", "1")}, "bounds is ('0', '1'); allowed are two numbers (lo, hi)"),
+        ({"x": "abc"}, "x is 'abc'; allowed are one or more rows of numbers"),
+        ({"x": [[1.0], [1.0, 2.0]]}, "x is ((1.0), (1.0, 2.0)); allowed are one or more rows of"),
+        ({"y": ["a", "b"]}, "y is ('a', 'b'); allowed are one or more rows of numbers"),
         (
             {"attacks": {"a": partial(attacks.fgsm, eps=0.1)}},
             "fgsm has eps bound already; leave it free: the evaluation sets it",
@@ -291,6 +342,7 @@ def test_mistakes_are_refused_in_words(change, message):
     with pytest.raises(ValueError) as error:
         evaluate.evaluate(**arguments)
     assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

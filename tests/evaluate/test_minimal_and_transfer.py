@@ -89,10 +89,24 @@ def test_transfer_is_the_accuracy_of_the_column_on_what_the_row_crafted():
     assert (np.diag(found) < found.mean(0)).all() and found[0, 1] != found[1, 0]
 
 
+def one_column(logits_fn, x, y, *, eps, key=None):
+    return x[:, :1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"eps": -1.0}, "eps has -1; allowed"),
+        ({"eps": ".1"}, "eps has '.1'; allowed are numbers of at least 0"),
+        ({"eps": [0.1]}, "eps has (0.1); allowed are numbers of at least 0"),
+        ({"models": [binary]}, "models is a list; allowed is a dict that gives each a name"),
+        ({"models": None}, "models is a NoneType; allowed is a dict that gives each a name"),
+        ({"models": {"a": None}}, "logits_fn must be a function of x alone, got a NoneType"),
+        ({"attack": "fgsm"}, "attack is 'fgsm'; allowed are functions such as attacks.fgsm"),
+        (
+            {"attack": one_column},
+            "one_column gives float32[1, 1]; allowed is an array of the shape of x",
+        ),
         ({"models": {}}, "models is empty; allowed are one or more"),
         ({"x": np.zeros((2, 3), int)}, "x is int32[2, 3]; allowed are floats"),
         ({"models": {"a": jax.nn.softmax}}, "logits_fn gives probabilities"),
@@ -110,7 +124,17 @@ def test_mistakes_in_transfer_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"high": -1.0}, "eps has -1; allowed"),
+        ({"high": -1.0}, "high is -1; allowed are numbers above 0, of 32 bits"),
+        ({"high": 0}, "high is 0; allowed are numbers above 0, of 32 bits"),
+        ({"high": 1e39}, "high is 1e+39; allowed are numbers above 0, of 32 bits"),
+        ({"high": "1"}, "high is '1'; allowed are numbers above 0"),
+        ({"high": np.ones(2)}, "high is float64[2]; allowed are numbers above 0"),
+        ({"num_steps": 0}, "num_steps is 0; allowed are whole numbers of at least 1"),
+        ({"num_steps": 2.5}, "num_steps is 2.5; allowed are whole numbers of at least 1"),
+        (
+            {"attack": one_column},
+            "one_column gives float32[1, 1]; allowed is an array of the shape of x",
+        ),
         ({"y": np.array([0, 2])}, "y has the label 2; allowed are 0 to 1"),
         ({"attack": partial(attacks.fgsm, eps=0.1)}, "fgsm has eps bound already"),
     ],

@@ -73,3 +73,17 @@ def test_miyato_s_perturbation_has_more_divergence_than_a_random_one_of_its_leng
         float(vat(jnp.asarray(W), attack=attack)[1][1]["divergence"]) for attack in (attack, noise)
     ]
     assert divergences[0] > 1.5 * divergences[1] > 0
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        partial(objectives.virtual_adversarial_training, attack=by_r),
+        partial(objectives.ladder, weights=(1.0,)),
+    ],
+)
+def test_a_batch_without_unlabelled_inputs_is_refused(objective):
+    batch = {name: BATCH[name] for name in ("x", "y")}
+    with pytest.raises(ValueError) as error:
+        objective(linear, {"params": W}, batch, key=KEY)
+    assert str(error.value) == "batch has x, y; allowed is one that has unlabelled too"
