@@ -263,6 +263,8 @@ def described(value: Any) -> str:
 
     >>> described((0, np.ones((28, 28), np.float32)))
     '(0, float32[28, 28])'
+    >>> described(["a"] * 9)
+    "('a', 'a', 'a', 'a', ...)"
     """
     if isinstance(value, tuple | list):
         parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)

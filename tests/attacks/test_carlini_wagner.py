@@ -39,12 +39,16 @@ def test_the_margin_exceeds_the_confidence_by_little():
 def test_one_step_of_adam_behind_the_tanh(const, moves):
     # With one gradient the only point looked at is x itself, with two also the one after Adam's
     # first step, which moves every w by the learning rate against the sign of its gradient.
-    # There r = 0, so that only c * (the slope of the logits' difference) counts.
+    # There r = 0, so that only c * (the slope of the logits' difference) counts. A c of 0, which is
+    # refused where it is known, is traced.
     x, rate = np.array([[0.01, 0.02, -0.03]], np.float32), 0.1
-    options = {"bounds": BOUNDS, "search_steps": 1, "learning_rate": rate, "initial_const": const}
-    looks = [
-        carlini_wagner(linear, x, np.array([0]), num_steps=steps, **options) for steps in (1, 2)
-    ]
+    options = {"bounds": BOUNDS, "search_steps": 1, "learning_rate": rate}
+
+    def look(const, steps):
+        given = options | {"num_steps": steps, "initial_const": const}
+        return carlini_wagner(linear, x, np.array([0]), **given)
+
+    looks = [jax.jit(look, static_argnums=1)(const, steps) for steps in (1, 2)]
     np.testing.assert_array_equal(looks[0], x)
     stepped = np.tanh(np.arctanh(x) - rate * np.sign([2, 2, -2]))
     np.testing.assert_allclose(looks[1], stepped if moves else x, atol=1e-5)
