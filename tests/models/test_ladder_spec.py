@@ -85,7 +85,7 @@ def test_a_spec_is_its_layers_in_order():
         Layer("convf", 32, 5),
         Layer("maxpool"),
         Layer("convv", 64, 3),
-        Layer("globalmeanpool"),
+        Layer("globalmeanpool", height=6, width=6),
         Layer("fc", 10),
         Layer("fc", 7),
     )
@@ -180,13 +180,13 @@ denoisings = st.lists(st.sampled_from(["gauss", "sig", "0", "none"]), max_size=5
 
 
 def written(layer):
-    kind, units, size = layer
+    kind, units, size, height, width = layer
     return {
         "fc": f"fc:{units}",
         "convv": f"convv:{units}:{size}:1:1",
         "convf": f"convf:{units}:{size}:1:1",
         "maxpool": "maxpool:2:2",
-        "globalmeanpool": "globalmeanpool",
+        "globalmeanpool": f"globalmeanpool:{height}:{width}",
     }[kind]
 
 
