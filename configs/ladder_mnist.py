@@ -53,12 +53,12 @@ Measured, full MNIST, 150 epochs, seeds 1 and 2:
 ladder_mnist_100_sgn.json; 68 to 162 minutes for a pair of seeds on two busy cores.) SGN gains
 nothing: it is worse by .09 on one seed and better by .02 on the other; with 100 labels both noises
 of table 22 are worse by .03 and .09 (paired t-test p = .3). With 100 labels the thesis' seeds
-spread widely (.397), these do not. The thesis has 6.87 % at .25 (sec. 5.4), for a gradient that it does not define. Through the
-statistics of the training set, with which the net is tested, seed 1 with SGN has 39.4 %. Through
-those of the attacked batch of 100, as in training, it has 7.4 %: so the thesis will have taken it,
-and the number tells nothing of the net that is tested. Under random signs of .25 it has .71 %
-(thesis .61; results/maronas/fig23_24.json). The thesis' net had no SGN; of ours
-without it the two are not measured. The other tables are not measured yet.
+spread widely (.397), these do not. The thesis has 6.87 % at .25 (sec. 5.4), for a gradient that it
+does not define. Through the statistics of the training set, with which the net is tested, seed 1
+with SGN has 39.4 %. Through those of the attacked batch of 100, as in training, it has 7.4 %: so
+the thesis will have taken it, and the number tells nothing of the net that is tested. Under random
+signs of .25 it has .71 % (thesis .61; results/maronas/fig23_24.json). The thesis' net had no SGN;
+of ours without it the two are not measured. The other tables are not measured yet.
 
 Not as in the thesis, or not said there: the cost weights and layer noise for 100 and 1,000 labels
 are those of the ladder's reference program. Its Adam adds eps to the uncorrected second moment,
