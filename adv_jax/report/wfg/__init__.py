@@ -7,7 +7,8 @@ chapter's are of CIFAR-10.
 
 from adv_jax.report.wfg import church_window, defences, max_norm, rubbish, transfer
 
-# name -> function of nothing, of a `run` or of several `runs`, and of a seed with a default.
+# name -> function of nothing, of a `run`, of several `runs` or of `workdirs`, and of a seed with a
+# default.
 FIGURES = {
     "table1.1": transfer.table,
     "label_smoothing": defences.label_smoothing,

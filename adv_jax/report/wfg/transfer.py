@@ -55,7 +55,7 @@ def table(workdirs: Sequence[str]) -> Drawing:
     }
     title = (
         f"Table 1.1: test error on FGSM's examples of size {EPS}; {dataset.name} "
-        f"({dataset.source}), {len(dataset.test.y)} examples, {len(by_seed)} seeds"
+        f"({dataset.source}), {len(dataset.test.y)} examples, seeds {', '.join(map(str, by_seed))}"
     )
     figure, ((matrix, beside),) = canvas(1, 2, title=title, width=6.2, height=4.8)
     _matrix(matrix, errors, names)
