@@ -197,7 +197,7 @@ def print_list(
         share = sum(state(t) * e for t, e in zip(trainings, epochs, strict=True)) / sum(epochs)
         count = sum(len(replicas(training.config)) for training in trainings)
         path = Path(results) / f"{target.name}.json"
-        written = _size_of(path)[0] if path.exists() else "-"
+        written = (_written(path) or {"budget": "?"})["budget"] if path.exists() else "-"
         rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])
     columns = ["target", "trainings", "epochs in all", "trained", "result", "what it is"]
     print_table(f"budget {budget.name}, as --budget says", columns, rows)
@@ -231,13 +231,14 @@ def _check_replaceable(path: Path, target: Target, budget: Budget, *, seeds: int
         path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         return
-    (there, seeds_there), order = _size_of(path), list(BUDGETS)
-    if there not in order or read_json(path).get("target") != target.name:
+    there, order = _written(path), list(BUDGETS)
+    if there is None or there["budget"] not in order or there["target"] != target.name:
         raise UserError(f"{path} is not a result of {target.name}; move it away")
-    if (order.index(there), seeds_there) > (order.index(budget.name), seeds):
+    seeds_there = max((row["n"] for row in there["rows"]), default=0)
+    if (order.index(there["budget"]), seeds_there) > (order.index(budget.name), seeds):
         raise UserError(
-            f"{path} is of budget {there} with {seeds_there} seeds, which {budget.name} with "
-            f"{seeds} must not replace; allowed is another folder, --results"
+            f"{path} is of budget {there['budget']} with {seeds_there} seeds, which {budget.name} "
+            f"with {seeds} must not replace; allowed is another folder, --results"
         )
 
 
@@ -245,13 +246,17 @@ def _num_seeds(training: Training) -> int:
     return len({replica.seed for replica in replicas(training.config)})
 
 
-def _size_of(path: Path) -> tuple[str, int]:
-    """The budget of a result, and the most seeds that a row of it has; ("?", 0) of no result."""
+def _written(path: Path) -> dict[str, Any] | None:
+    """The result in a file; None: it holds something else.
+
+    Raises:
+      UserError: the result is damaged.
+    """
     found = read_json(path)
     if not documents.is_meant(found, documents.Target):
-        return "?", 0
+        return None
     documents.check(path, found, documents.Target)
-    return found["budget"], max((row["n"] for row in found["rows"]), default=0)
+    return found
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

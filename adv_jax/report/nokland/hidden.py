@@ -69,10 +69,16 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     """
     runs = of_each(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
     models = {method: run.models() for method, run in runs.items()}
-    hidden = {method: hidden_layers(of_method[0]) for method, of_method in models.items()}
+    layers_of = {
+        method: list(map(hidden_layers, of_method)) for method, of_method in models.items()
+    }
+    hidden = {method: layers[0] for method, layers in layers_of.items()}
     zeros = {method: shares_of_zeros(layers) for method, layers in hidden.items()}
     by_seed = {
-        method: {m.about["seed"]: shares_of_zeros(hidden_layers(m))["all"] for m in of_method}
+        method: {
+            model.about["seed"]: shares_of_zeros(layers)["all"]
+            for model, layers in zip(of_method, layers_of[method], strict=True)
+        }
         for method, of_method in models.items()
     }
     title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {runs['plain'].data}"
