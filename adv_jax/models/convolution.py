@@ -9,6 +9,7 @@ copied, and XLA keeps it there from one layer to the next. Of many channels the 
 large: there it is XLA's convolution, with explicit derivatives, of a few images at a time.
 """
 
+import itertools
 from functools import partial
 from typing import Literal
 
@@ -27,6 +28,7 @@ Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in h
 # Channels on both sides from which `_wide_conv` is the faster, forward and back, and the number of
 # images it takes at a time, so that they stay in a cache: measured with 3 x 3 and 5 x 5 kernels.
 _WIDE, _IMAGES = 32, 4
+_COLOURS = 4  # Channels up to which an image is cheap to have with its channels first.
 
 # Size of the kernel -> zeros before and after the image.
 _MARGINS = {
@@ -101,9 +103,14 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
     x, kernel = x.astype(dtype), kernel.astype(dtype)
 
     def on_cpu(x: Array, kernel: Array) -> Array:
-        if min(kernel.shape[2:]) < _WIDE:
-            return _matrix_conv(_padded(x, margins), kernel)
-        return _wide_conv(margins, x, kernel)
+        channels, maps = kernel.shape[2:]
+        if (kh, kw) == (1, 1):
+            return _product(x, kernel[0, 0]).astype(dtype)
+        if min(channels, maps) >= _WIDE:
+            return _wide_conv(margins, x, kernel)
+        if maps >= _WIDE and channels <= _COLOURS:
+            return _widening_conv(_padded(x, margins), kernel)
+        return _matrix_conv(_padded(x, margins), kernel)
 
     default = lambda x, kernel: _lax_conv(_padded(x, margins), kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=default)
@@ -119,8 +126,10 @@ def max_pool_2x2(x: Array) -> Array:
     >>> max_pool_2x2(x).item(), jax.grad(lambda x: max_pool_2x2(x).sum())(x).ravel()
     (3.0, Array([0., 0., 1., 0.], dtype=float32))
     """
-    _, height, width, _ = x.shape
-    return _pool(x[:, : height // 2 * 2, : width // 2 * 2])
+    _, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    # Whichever axis is last in memory around here.
+    return _pool(x) if channels >= _WIDE else _batch_last(_pool(_batch_last(x)))
 
 
 def _padded(x: Array, margins: Margins) -> Array:
@@ -157,6 +166,43 @@ def _matrix_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, 
 
 
 _matrix_conv.defvjp(_matrix_conv_forward, _matrix_conv_backward)
+
+
+@jax.custom_vjp
+def _widening_conv(x: Array, kernel: Array) -> Array:
+    """What `_lax_conv` computes of few channels, with the many maps last, as the next layer has."""
+    return _widening_conv_forward(x, kernel)[0]
+
+
+def _widening_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    batch, height, width, _ = x.shape
+    kh, kw, _, maps = kernel.shape
+    y = _product(_pixel_patches(x, (kh, kw)).T, _weights(kernel))
+    return y.reshape(batch, height - kh + 1, width - kw + 1, maps).astype(x.dtype), (x, kernel)
+
+
+def _widening_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    (kh, kw, channels, maps), (batch, height, width, _) = kernel.shape, g.shape
+    g = g.reshape(-1, maps)
+    by_weights = _product(_pixel_patches(x, (kh, kw)), g)
+    by_patches = _product(_weights(kernel), g.T).reshape(kh, kw, channels, batch, height, width)
+    total = jnp.zeros((channels, *x.shape[:3]), by_patches.dtype)
+    for u, v in itertools.product(range(kh), range(kw)):
+        total = total.at[:, :, u : u + height, v : v + width].add(by_patches[u, v])
+    by_x = jnp.moveaxis(total, 0, -1)
+    return by_x.astype(x.dtype), by_weights.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_widening_conv.defvjp(_widening_conv_forward, _widening_conv_backward)
+
+
+def _pixel_patches(x: Array, size: tuple[int, ...]) -> Array:
+    """f[B, H, W, C] -> f[kh * kw * C, B * H' * W'], what each weight sees."""
+    x, (kh, kw) = jnp.moveaxis(x, -1, 0), size
+    height, width = x.shape[2] - kh + 1, x.shape[3] - kw + 1
+    windows = [x[:, :, u : u + height, v : v + width] for u in range(kh) for v in range(kw)]
+    return jnp.stack(windows).reshape(kh * kw * len(x), -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -257,14 +303,14 @@ def _sum_of_patches(patches: Array, shape: tuple[int, ...], size: tuple[int, ...
 
 @jax.custom_vjp
 def _pool(x: Array) -> Array:
+    """f[M, H, W, N] -> f[M, H / 2, W / 2, N]."""
     return _pool_forward(x)[0]
 
 
 def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-    x = _batch_last(x)
     (a, b), (c, d) = _quarters(x)
     largest = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
-    return _batch_last(largest), (x, largest)
+    return largest, (x, largest)
 
 
 def _pool_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array]:
@@ -274,15 +320,15 @@ def _pool_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array]:
     second = ~first & (b == largest)
     third = ~(first | second) & (c == largest)
     fourth = ~(first | second | third)
-    share = lambda wins: jnp.where(wins, _batch_last(g), 0)
+    share = lambda wins: jnp.where(wins, g, 0)
     upper = jnp.stack([share(first), share(second)], axis=3)
     lower = jnp.stack([share(third), share(fourth)], axis=3)
-    return (_batch_last(jnp.stack([upper, lower], axis=2).reshape(x.shape)),)
+    return (jnp.stack([upper, lower], axis=2).reshape(x.shape),)
 
 
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _quarters(x: Array) -> list[list[Array]]:
-    """f[C, H, W, B] -> the pixels of each 2 x 2, 2 x 2 times f[C, H / 2, W / 2, B]."""
+    """f[M, H, W, N] -> the pixels of each 2 x 2, 2 x 2 times f[M, H / 2, W / 2, N]."""
     return [[x[:, i::2, j::2] for j in (0, 1)] for i in (0, 1)]

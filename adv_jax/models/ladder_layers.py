@@ -1,7 +1,7 @@
 """The linear maps of a ladder network's layers, up and down, and its denoising functions.
 
-Arrays have the axes f32[G, B, *S], where S is (D,) or an image (H, W, C); G groups share the
-weights. "Channels" are the last axis.
+Arrays have the axes f32[*G, B, *S], where S is (D,) or an image (H, W, C), and G is (2,) for two
+groups that share the weights, or empty. "Channels" are the last axis.
 """
 
 import math
@@ -32,7 +32,7 @@ class Up(nn.Module):
 
     @nn.compact
     def __call__(self, h: Array) -> Array:
-        """f32[G, B, *S] -> f32[G, B, *S'].
+        """f32[*G, B, *S] -> f32[*G, B, *S'].
 
         Raises:
           ValueError: a valid convolution of more weights than there are pixels, or a mean over
@@ -40,20 +40,20 @@ class Up(nn.Module):
         """
         kind = self.layer.kind
         if kind == "fc":
-            return _product(self, h.reshape(*h.shape[:2], -1), self.layer.units)
+            return _product(self, h.reshape(*lead(h.shape), -1), self.layer.units)
         if kind == "globalmeanpool":
             return self._averaged(h)
         return _as_images(self._pooled if kind == "maxpool" else self._convolved, h)
 
     def _averaged(self, h: Array) -> Array:
-        said, there = (self.layer.height, self.layer.width), h.shape[2:4]
+        said, there = (self.layer.height, self.layer.width), h.shape[-3:-1]
         if said not in ((0, 0), there):
             raise ValueError(
                 "model.layers has 'globalmeanpool:{}:{}' as layer {}, above {} x {} pixels; "
                 "allowed is globalmeanpool".format(*said, self.number, *there)
             )
         # The reference's factor: normalisation undoes it, but z_hat is compared on this scale.
-        return h.mean((2, 3)) * (math.sqrt(3) * h.shape[3])
+        return h.mean((-3, -2)) * (math.sqrt(3) * h.shape[-2])
 
     def _convolved(self, images: Array) -> Array:
         kind, units, size = self.layer[:3]
@@ -83,15 +83,15 @@ class Down(nn.Module):
 
     @nn.compact
     def __call__(self, z_hat: Array) -> Array:
-        """f32[G, B, *S'] -> f32[G, B, *S]."""
-        kind, lead = self.layer.kind, z_hat.shape[:2]
+        """f32[*G, B, *S'] -> f32[*G, B, *S]."""
+        kind, shape = self.layer.kind, (*lead(z_hat.shape), *self.shape)
         if kind == "fc":
-            return _product(self, z_hat, math.prod(self.shape)).reshape(*lead, *self.shape)
+            return _product(self, z_hat, math.prod(self.shape)).reshape(shape)
         if kind == "globalmeanpool":
-            return jnp.broadcast_to(z_hat[:, :, None, None], (*lead, *self.shape))
+            return jnp.broadcast_to(z_hat[..., None, None, :], shape)
         if kind == "maxpool":
-            spread = z_hat.repeat(2, axis=2).repeat(2, axis=3)
-            return spread[:, :, : self.shape[0], : self.shape[1]]
+            spread = z_hat.repeat(2, axis=-3).repeat(2, axis=-2)
+            return spread[..., : self.shape[0], : self.shape[1], :]
         return _as_images(self._convolved, z_hat)
 
     def _convolved(self, images: Array) -> Array:
@@ -108,7 +108,7 @@ class Gauss(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, u: Array) -> Array:
-        """z, noisy, and u from above: f32[G, B, *S] -> z_hat f32[G, B, *S]."""
+        """z, noisy, and u from above: f32[N, C] -> z_hat f32[N, C]."""
         a = _channels(self, "a", u, (0, 1, 0, 0, 0) * 2)
         mu = a[0] * jax.nn.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
         v = a[5] * jax.nn.sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
@@ -123,7 +123,7 @@ class Sig(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, u: Array) -> Array:
-        """z, noisy, and u from above: f32[G, B, *S] -> z_hat f32[G, B, *S]."""
+        """z, noisy, and u from above: f32[N, C] -> z_hat f32[N, C]."""
         a = _channels(self, "a", u, (0, 1, 0, 0))
         (b,) = _channels(self, "b", u, (1,))
         c = _channels(self, "c", u, (0, 1, 0, 0))
@@ -132,6 +132,11 @@ class Sig(nn.Module):
 
 
 DENOISING = {"gauss": Gauss, "sig": Sig}
+
+
+def lead(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(*G, B) of (*G, B, *S): a row has one axis or three, so an odd number of all has groups."""
+    return shape[: 1 + len(shape) % 2]
 
 
 def _channels(module: nn.Module, letter: str, u: Array, starts: tuple[float, ...]) -> list[Array]:
@@ -154,7 +159,6 @@ def _conv(module: nn.Module, images: Array, maps: int, size: int, padding: Paddi
 
 
 def _as_images(fn, h: Array) -> Array:
-    """fn of f32[B, H, W, C] for f32[G, B, H, W, C]."""
-    lead = h.shape[:2]
-    out = fn(h.reshape(-1, *h.shape[2:]))
-    return out.reshape(*lead, *out.shape[1:])
+    """fn of f32[B, H, W, C] for f32[*G, B, H, W, C]."""
+    out = fn(h.reshape(-1, *h.shape[-3:]))
+    return out.reshape(*lead(h.shape), *out.shape[1:])

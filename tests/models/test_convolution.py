@@ -75,7 +75,9 @@ def test_it_is_the_correlation_of_scipy(size, padding):
 @pytest.mark.parametrize(
     ("batch", "padding"), [(1, "SAME"), (6, "FULL"), (7, "VALID"), (8, "SAME")]
 )
-@pytest.mark.parametrize(("channels", "maps"), [(32, 32), (40, 33), (31, 32)])
+@pytest.mark.parametrize(
+    ("channels", "maps"), [(32, 32), (40, 33), (31, 32), (1, 32), (3, 40), (4, 32), (5, 32)]
+)
 def test_of_many_channels_value_and_gradients_equal_those_of_xla(
     x64, batch, padding, channels, maps
 ):
@@ -86,8 +88,9 @@ def test_of_many_channels_value_and_gradients_equal_those_of_xla(
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_of_many_channels_second_derivatives_are_those_of_xla(x64):
-    x, kernel = draw((3, 4, 4, 32), (3, 3, 32, 32), dtype=np.float64)
+@pytest.mark.parametrize("channels", [2, 32])
+def test_of_many_channels_second_derivatives_are_those_of_xla(x64, channels):
+    x, kernel = draw((3, 4, 4, channels), (3, 3, channels, 32), dtype=np.float64)
 
     def slope(conv):
         first = lambda x: jnp.sin(conv(x, kernel)).sum()
@@ -226,9 +229,10 @@ def test_pooling_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals(
     np.testing.assert_array_equal(g[0, :, :, 0], expected)
 
 
-def test_pooling_equals_xlas_window_with_ties_everywhere():
+@pytest.mark.parametrize("channels", [5, 32])
+def test_pooling_equals_xlas_window_with_ties_everywhere(channels):
     # Values 0, 1, 2 only; XLA's select-and-scatter too takes the first.
-    x = jnp.float32(np.random.default_rng(0).integers(0, 3, size=(4, 6, 8, 5)))
+    x = jnp.float32(np.random.default_rng(0).integers(0, 3, size=(4, 6, 8, channels)))
     window = lambda x: jax.lax.reduce_window(
         x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
     )
