@@ -130,9 +130,9 @@ def _adversarial_mix(task: Task) -> list[Product]:
 
 def _adversarial_backprop(task: Task) -> list[Product]:
     """A pass that finds the perturbation, and one that is learnt from."""
-    widths = (INPUTS, *task.features, CLASSES)
-    found = _forward(task.batch_size, widths) + _input_gradients(task.batch_size, widths)
-    return found + _trained(task.batch_size, widths)
+    layers = _matrices(INPUTS, *task.features, CLASSES)
+    found = _forward(task.batch_size, layers) + _input_gradients(task.batch_size, layers)
+    return found + _trained(task.batch_size, layers)
 
 
 def _ladder(task: Task) -> list[Product]:
