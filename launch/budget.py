@@ -1,5 +1,6 @@
 """How much of a table is trained: all of it, a part, or a few minutes' worth."""
 
+import math
 import runpy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ class Budget(NamedTuple):
 
     quick: the config's own quick mode: few epochs on embedded data, where it has such.
     epochs: share of the config's; what counts epochs is shortened alike: patience and schedules.
+    most_epochs: of each training, at most; None for any number.
     seeds: at most; None for all.
     points: of each axis of a grid, the first at most; None for all.
     """
@@ -24,14 +26,24 @@ class Budget(NamedTuple):
     name: str
     quick: bool = False
     epochs: float = 1.0
+    most_epochs: int | None = None
     seeds: int | None = None
     points: int | None = None
 
-    def of_seeds(self, seeds: int | None) -> "Budget":
-        """The same with no more seeds than that; None: as it is."""
-        if seeds is None:
-            return self
-        return self._replace(seeds=min(seeds, self.seeds or seeds))
+    def limited(self, *, seeds: int | None, epochs: int | None) -> "Budget":
+        """The same with no more seeds and epochs than that; None: as it is.
+
+        Raises:
+          UserError: fewer epochs than the paper's under the name of its budget.
+        """
+        if epochs is not None and self.name == PAPER:
+            raise UserError(
+                f"epochs is {epochs} with the budget {PAPER}, which has the paper's; allowed are "
+                f"the budgets {QUICK} and {SHORT}"
+            )
+        if seeds is not None and self.seeds is not None:
+            seeds = min(seeds, self.seeds)
+        return self._replace(seeds=seeds or self.seeds, most_epochs=epochs)
 
 
 QUICK, SHORT, PAPER = reading.BUDGETS
@@ -64,8 +76,10 @@ def changes(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, Any]
     if budget.points is not None and config["replicas"]["grid"]:
         grid = config["replicas"]["grid"].items()
         changed["replicas.grid"] = {path: tuple(v[: budget.points]) for path, v in grid}
-    if budget.epochs != 1:
-        changed |= _shortened(with_values(config, changed), budget.epochs)
+    made = with_values(config, changed)
+    share = min(budget.epochs, (budget.most_epochs or math.inf) / made["epochs"])
+    if share != 1:
+        changed |= _shortened(made, share)
     return changed
 
 

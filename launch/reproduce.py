@@ -9,20 +9,22 @@ number, as examples that were crafted on another net, the report's figure is dra
     python -m launch.reproduce maronas.table22 --data_source=files --data_dir=DIR
     python -m launch.reproduce maronas.table22 --budget=quick --results=/tmp/results
     python -m launch.reproduce maronas.table24 --seeds=2
+    python -m launch.reproduce maronas.table6 --budget=short --epochs=10
     python -m launch.reproduce maronas --check
 
 Budgets: paper, the default, is what the paper trained; short is a fifth of the epochs and three
 seeds; quick is the configs' quick mode, on embedded digits where there are such, two seeds and two
-points of each axis of a grid. --seeds takes fewer seeds of any. A result says which it is and how
-many seeds it has, only one of paper decides claims, and a smaller one never replaces a larger one.
+points of each axis of a grid. --seeds takes fewer seeds of any, --epochs fewer epochs of short and
+quick. A result says which it is and how many seeds and epochs it has, only one of paper decides
+claims, and a smaller one never replaces a larger one.
 """
 
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
@@ -44,6 +46,7 @@ from launch.trainings import Training, check_alike, cost, finished, plan, state
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much is trained")
 _SEEDS = flags.DEFINE_integer("seeds", None, "of each training, at most", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", None, "of each training, at most", lower_bound=1)
 _CHECK = flags.DEFINE_bool("check", False, "exit with 1 where ours is off by over the tolerance")
 _LIST = flags.DEFINE_bool("list", False, "say what there is, its cost and its state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
@@ -65,8 +68,8 @@ def main(argv: list[str]) -> None:
         "runs": _RUNS.value,
         "data": {path: value for path, value in given.items() if value is not None},
     }
-    budget = BUDGETS[_BUDGET.value].of_seeds(_SEEDS.value)
     try:
+        budget = BUDGETS[_BUDGET.value].limited(seeds=_SEEDS.value, epochs=_EPOCHS.value)
         if _LIST.value:
             print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
             return
@@ -163,7 +166,7 @@ def reproduce(
         )
     path = Path(results) / f"{target.name}.json"
     trainings = plan(target, budget, runs=runs, data=data)
-    _check_replaceable(path, target, budget, seeds=max(map(_num_seeds, trainings.values())))
+    _check_replaceable(path, target, budget, trainings.values())
     done = {key: finished(training) for key, training in trainings.items()}
     done_already = {trainings[key].workdir: r for key, r in done.items() if r is not None}
     check_alike(done_already, more_to_come=len(done_already) < len(trainings))
@@ -220,12 +223,14 @@ def _train(training: Training) -> dict[str, Any]:
     return train.run(training.config, training.workdir)
 
 
-def _check_replaceable(path: Path, target: Target, budget: Budget, *, seeds: int) -> None:
+def _check_replaceable(
+    path: Path, target: Target, budget: Budget, trainings: Collection[Training]
+) -> None:
     """Makes the folder too: what cannot be written is told before hours of training.
 
     Raises:
-      UserError: the file is of another target, of a larger budget or of more seeds, or the folder
-        cannot be made.
+      UserError: the file is of another target, of a larger budget, or of the same with more epochs
+        or seeds, or the folder cannot be made.
     """
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,12 +239,34 @@ def _check_replaceable(path: Path, target: Target, budget: Budget, *, seeds: int
     there, order = _written(path), list(BUDGETS)
     if there is None or there["budget"] not in order or there["target"] != target.name:
         raise UserError(f"{path} is not a result of {target.name}; move it away")
-    seeds_there = max((row["n"] for row in there["rows"]), default=0)
-    if (order.index(there["budget"]), seeds_there) > (order.index(budget.name), seeds):
+    there_trained = there["trainings"].values()
+    old = _Size(
+        order.index(there["budget"]),
+        max(training["config"]["epochs"] for training in there_trained),
+        max(len(training["seeds"]) for training in there_trained),
+    )
+    new = _Size(
+        order.index(budget.name),
+        max(training.config["epochs"] for training in trainings),
+        max(map(_num_seeds, trainings)),
+    )
+    if old > new:
         raise UserError(
-            f"{path} is of budget {there['budget']} with {seeds_there} seeds, which {budget.name} "
-            f"with {seeds} must not replace; allowed is another folder, --results"
+            f"{path} is of {old}, which {new} must not replace; allowed is another folder, "
+            "--results"
         )
+
+
+class _Size(NamedTuple):
+    """How much was trained; of two the larger has the larger budget, else more epochs or seeds."""
+
+    budget: int
+    epochs: int
+    seeds: int
+
+    def __str__(self) -> str:
+        name = list(BUDGETS)[self.budget]
+        return f"budget {name} with {self.epochs} epochs and {self.seeds} seeds"
 
 
 def _num_seeds(training: Training) -> int:

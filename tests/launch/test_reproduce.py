@@ -377,12 +377,20 @@ def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
     path = tmp_path / "results" / "maronas.table17.json"
     before = path.read_bytes()
     with pytest.raises(
-        UserError, match="table17.json is of budget paper with 10 seeds, which quick with 2 must"
+        UserError,
+        match="table17.json is of budget paper with 150 epochs and 10 seeds, which budget quick "
+        "with 20 epochs and 2 seeds must not",
     ):
         reproduce.reproduce(target, QUICK, **settings)
-    with pytest.raises(UserError, match="of budget paper with 10 seeds, which paper with 3 must"):
-        reproduce.reproduce(target, PAPER.of_seeds(3), **settings)
+    fewer = PAPER.limited(seeds=3, epochs=None)
+    with pytest.raises(UserError, match="and 10 seeds, which .* 150 epochs and 3 seeds must not"):
+        reproduce.reproduce(target, fewer, **settings)
     assert path.read_bytes() == before
+    shorter = BUDGETS["short"].limited(seeds=None, epochs=10)
+    fabricate("maronas.table17", tmp_path / "runs", budget=BUDGETS["short"])
+    reproduce.reproduce(target, BUDGETS["short"], **settings | {"results": tmp_path / "short"})
+    with pytest.raises(UserError, match="30 epochs and 3 seeds, which .* 10 epochs and 3 seeds"):
+        reproduce.reproduce(target, shorter, **settings | {"results": tmp_path / "short"})
     path.write_text('{"figure": 3}')
     with pytest.raises(UserError, match="is not a result of maronas.table17"):
         reproduce.reproduce(target, PAPER, **settings)
@@ -416,7 +424,7 @@ def test_unknown_targets_are_refused_with_the_nearest(names, message):
 def test_a_paper_or_all_stand_for_their_targets():
     assert reproduce.chosen(["all"]) == list(targets().values())
     ladder = reproduce.chosen(["maronas.table20", "maronas"])
-    assert ladder[0].name == "maronas.table20" and len(ladder) == 25
+    assert ladder[0].name == "maronas.table20" and len(ladder) == 26
     assert {target.paper for target in ladder} == {"maronas"}
 
 

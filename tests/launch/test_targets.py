@@ -215,13 +215,27 @@ def test_what_the_budgets_change():
         config_of(ten, BUDGETS[n], {})["replicas"]["seeds"] for n in ("paper", "short", "quick")
     ]
     assert seeds == [10, 3, 2]
-    few = [BUDGETS[n].of_seeds(2) for n in ("paper", "short", "quick")]
+    few = [BUDGETS[n].limited(seeds=2, epochs=None) for n in ("paper", "short", "quick")]
     assert [config_of(ten, budget, {})["replicas"]["seeds"] for budget in few] == [2, 2, 2]
     assert config_of(ten, few[0], {})["epochs"] == 150
-    assert config_of(ten, BUDGETS["quick"].of_seeds(5), {})["replicas"]["seeds"] == 2
+    assert (
+        config_of(ten, BUDGETS["quick"].limited(seeds=5, epochs=None), {})["replicas"]["seeds"] == 2
+    )
     shallow = config_of(Run("shallow_mnist", "model=A"), BUDGETS["short"], {})
     assert (shallow["epochs"], shallow["patience"], shallow["replicas"]["seeds"]) == (300, 20, 1)
     assert shallow["optimizer"]["momentum"]["transition_steps"] == 2  # a fifth of 9
+
+
+def test_fewer_epochs_are_those_of_a_budget_that_is_not_the_papers():
+    run = Run("ladder_mnist", "table=20")
+    for name, epochs, expected in (("short", 10, 10), ("short", 40, 30), ("quick", 5, 5)):
+        config = config_of(run, BUDGETS[name].limited(seeds=None, epochs=epochs), {})
+        rate = config["optimizer"]["learning_rate"]
+        assert config["epochs"] == expected
+        assert rate["transition_begin"] == pytest.approx(0.67 * expected)
+        assert rate["transition_begin"] + rate["transition_steps"] == pytest.approx(expected)
+    with pytest.raises(UserError, match="epochs is 10 with the budget paper.*quick and short"):
+        BUDGETS["paper"].limited(seeds=None, epochs=10)
 
 
 def test_all_that_counts_epochs_is_shortened_alike():

@@ -261,7 +261,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     key = "ladder_conv_mnist:table=25"
     document["target"], document["claims"] = "maronas.table25", []
     document["trainings"] = {key: document["trainings"][key]}
-    document["trainings"][key]["config"]["epochs"] = 3
+    document["trainings"][key]["config"]["batch_size"] = 3
     (folder / "maronas.table25.json").write_text(json.dumps(document))
     message = f"table26.json and .*table25.json have the training {key} with different config;"
     with pytest.raises(UserError, match=message) as refused:

@@ -92,6 +92,7 @@ class Config(TypedDict):
     """Of a training."""
 
     data: dict[str, Any]
+    epochs: Number
 
 
 class Curve(TypedDict):

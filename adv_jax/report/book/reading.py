@@ -88,7 +88,8 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
                 **made["config"],
                 "data": {k: v for k, v in made["config"]["data"].items() if k != "dir"},
             }
-            about = document["budget"], len(training["seeds"]), key
+            length = training["config"]["epochs"]
+            about = document["budget"], length, len(training["seeds"]), key
             first, other = seen.setdefault(about, (path, made))
             differing = [name for name in made if made[name] != other[name]]
             if differing:
