@@ -9,12 +9,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.attacks.contract import (
     ascent,
-    check_counts,
-    check_range,
-    checked,
-    checked_logits,
     choose,
     classes,
     cross_entropy,
@@ -22,7 +19,6 @@ from adv_jax.attacks.contract import (
     labels_at,
     margin,
     perturbed,
-    radius,
 )
 from adv_jax.attacks.pgd import Best
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
@@ -176,7 +172,7 @@ def ascend(
     Args:
       score: logits f32[B, K] -> f32[B], the loss to climb.
       fooled: logits f32[B, K] -> bool[B].
-      eps: as `contract.radius` gives it.
+      eps: as `arguments.radius` gives it.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))

@@ -10,18 +10,9 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
+from adv_jax.attacks.arguments import check_counts, checked, checked_logits, radius
 from adv_jax.attacks.blocks import Fooling, on_survivors
-from adv_jax.attacks.contract import (
-    check_counts,
-    checked,
-    checked_logits,
-    classes,
-    cross_entropy,
-    labels_at,
-    margin,
-    perturbed,
-    radius,
-)
+from adv_jax.attacks.contract import classes, cross_entropy, labels_at, margin, perturbed
 from adv_jax.attacks.fab import Found, approach, linf_or_l2, rivals
 from adv_jax.attacks.pgd import Best
 from adv_jax.attacks.square import search

@@ -6,17 +6,8 @@ import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import (
-    ascent,
-    check_counts,
-    check_range,
-    checked,
-    checked_logits,
-    labels_at,
-    margin,
-    perturbed,
-    radius,
-)
+from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.contract import ascent, labels_at, margin, perturbed
 from adv_jax.attacks.penalty import Shortest, among, search, within
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 

@@ -7,17 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import (
-    check_counts,
-    check_range,
-    checked,
-    choose,
-    inside,
-    labels_at,
-    margin,
-    perturbed,
-    radius,
-)
+from adv_jax.attacks.arguments import check_counts, check_range, checked, radius
+from adv_jax.attacks.contract import choose, inside, labels_at, margin, perturbed
 from adv_jax.attacks.jacobian import nearest_boundary, values_fn
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 

@@ -8,19 +8,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import (
-    check_counts,
-    check_range,
-    checked,
-    checked_logits,
-    choose,
-    classes,
-    inside,
-    labels_at,
-    margin,
-    perturbed,
-    radius,
-)
+from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 Turn = tuple[Array, Array, Array, "Found"]  # steps made, r, x + r, what is found

@@ -8,17 +8,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import (
-    as_batch,
-    checked,
-    checked_labels,
-    checked_logits,
-    classes,
-    labels_at,
-    margin,
-    perturbed,
-    radius,
-)
+from adv_jax.attacks.arguments import as_batch, checked, checked_labels, checked_logits, radius
+from adv_jax.attacks.contract import classes, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)

@@ -8,24 +8,26 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.box_lbfgs import box_lbfgs
-from adv_jax.attacks.contract import (
+from adv_jax.attacks.arguments import (
     as_batch,
-    ascent,
     check_counts,
     check_function,
     checked,
     checked_logits,
+    describe,
+    radius,
+    traced,
+)
+from adv_jax.attacks.box_lbfgs import box_lbfgs
+from adv_jax.attacks.contract import (
+    ascent,
     classes,
     cross_entropy,
-    describe,
     inside,
     labels_at,
     margin,
     moved,
     perturbed,
-    radius,
-    traced,
 )
 from adv_jax.attacks.penalty import Shortest, among, search, squared, within
 from adv_jax.types import Array, Bounds, Key, LogitsFn

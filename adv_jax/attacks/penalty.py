@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import check_counts, check_range, choose, perturbed
+from adv_jax.attacks.arguments import check_counts, check_range
+from adv_jax.attacks.contract import choose, perturbed
 from adv_jax.types import Array, Bounds
 
 

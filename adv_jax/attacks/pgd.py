@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks.arguments import check_counts, checked, radius
 from adv_jax.attacks.contract import (
     ascent,
-    check_counts,
-    checked,
     choose,
     cross_entropy,
     inside,
@@ -18,7 +17,6 @@ from adv_jax.attacks.contract import (
     margin,
     moved,
     perturbed,
-    radius,
 )
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 

@@ -8,19 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import (
-    check_counts,
-    check_range,
-    checked,
-    checked_logits,
-    choose,
-    classes,
-    inside,
-    labels_at,
-    margin,
-    perturbed,
-    radius,
-)
+from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.attacks.fab import linf_or_l2
 from adv_jax.attacks.pgd import Best
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
@@ -122,7 +111,7 @@ def search(
     Args:
       unmoved: r = 0 and the margin there; rows that fool already are left alone.
       keys: key[B].
-      eps: as `contract.radius` gives it.
+      eps: as `arguments.radius` gives it.
     """
     shape = _image_shape(x.shape[1:])
     start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks.contract import check_function, is_interval, is_whole, traced
+from adv_jax.attacks.arguments import check_counts, check_function, is_interval, traced
 from adv_jax.evaluate.budget import is_targeted, norm_of, scale_of
 from adv_jax.evaluate.measures import predictions
 from adv_jax.metrics import Progress, over_batches, silent
@@ -27,7 +27,7 @@ def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> t
       UserError: no rows or as many labels; a wrong rank or dtype; x not finite or outside the
         bounds; bounds that are none; no batch.
     """
-    check_count("batch_size", batch_size)
+    check_counts(batch_size=batch_size)
     for name, array in (("x", x), ("y", y)):
         if not norms.is_real(array) or not np.ndim(array) or not len(array):
             found = norms.described(array)
@@ -60,17 +60,6 @@ def checked_bounds(bounds: Bounds) -> Bounds:
         found = norms.described(bounds)
         raise UserError(f"bounds is {found}; allowed are two numbers (lo, hi), lo < hi, or None")
     return bounds
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuses what counts nothing.
-
-    Raises:
-      UserError: no whole number of at least 1.
-    """
-    if not is_whole(value) or value < 1:
-        found = norms.described(value)
-        raise UserError(f"{name} is {found}; allowed are whole numbers of at least 1")
 
 
 def check_size(what: str, size: Any, *, above: bool = False) -> None:

@@ -5,10 +5,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks.arguments import check_counts
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
-    check_count,
     check_size,
     checked_data,
     checked_predictions,
@@ -53,7 +53,7 @@ def minimal_eps(
     >>> minimal_eps(lambda x: x @ w, x, y, attacks.fgsm, high=1.).round(3)
     array([0.3, 0. , inf], dtype=float32)
     """
-    check_count("num_steps", num_steps)
+    check_counts(num_steps=num_steps)
     check_size("high is", high, above=True)
     x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
     check_attacks({"attack": attack}, [high], x, bounds=None)

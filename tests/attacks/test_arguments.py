@@ -94,7 +94,7 @@ def test_a_flax_module_with_its_variables_is_a_model():
 )
 def test_a_count_that_is_not_whole_is_refused(attack, name, count):
     said = refused(attack, model, X, Y, eps=0.1, key=jax.random.key(0), **{name: count})
-    assert said == f"{name} must be a whole number of at least 1, got {count!r}"
+    assert said == f"{name} is {count!r}; allowed are whole numbers of at least 1"
 
 
 def test_a_count_may_be_of_any_integer_type():
