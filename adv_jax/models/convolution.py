@@ -3,10 +3,12 @@
 Images are batches f[B, H, W, C] and kernels f[kh, kw, C, O], as in Flax.
 
 On CPUs, XLA's convolution is slow in a loop unless its operands have one order of axes, which
-those of its gradients do not have. There a convolution of few channels is a matrix product, and so
-are its derivatives; for the time of it the batch is the last axis, so that long runs of memory are
-copied, and XLA keeps it there from one layer to the next. Of many channels the patches would be too
-large: there it is XLA's convolution, with explicit derivatives, of a few images at a time.
+those of its gradients do not have. There a convolution is one of three, with explicit derivatives,
+by which axis is best the last in memory, so that long runs of it are copied:
+
+- of few channels, a matrix product with the batch last, where XLA keeps it from layer to layer;
+- of an image into many maps, a matrix product with the maps last;
+- of many channels, XLA's convolution of a few images at a time, as patches would be too large.
 """
 
 import itertools
