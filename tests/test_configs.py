@@ -2,12 +2,14 @@
 
 import ast
 import json
+import math
 import re
 import runpy
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -16,7 +18,7 @@ from ml_collections import config_flags
 
 from adv_jax import data, train
 from adv_jax.config import leaves, replicas, validate, with_values
-from adv_jax.experiment import Experiment, rows_of
+from adv_jax.experiment import Experiment, attack_of, rows_of
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 MODES = {
@@ -305,6 +307,31 @@ def test_the_recorder_finds_a_field_that_nothing_reads(digits, tmp_path, capsys,
     seen: set[str] = set()
     train.run(Recorder(config, seen), tmp_path / "run")
     assert {path for path, _ in leaves(config)} - seen == {"unread", "data.unread"}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "shape"),
+    [
+        ("huang_mlp_mnist", 1.5, (28, 28)),
+        ("huang_lenet_mnist", 1.5, (28, 28, 1)),
+        ("huang_vgg_cifar10", 0.5, (28, 28, 3)),
+    ],
+)
+def test_each_perturbed_column_of_huang_has_the_l2_norm_of_the_paper(name, norm, shape):
+    """Huang et al. 2015, Tables 1 to 3: an l2 norm of 1.5, and of .5 on CIFAR-10."""
+    config = config_of(name, "fixed=RUN")
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(20, *shape)), jnp.float32)
+    y = jnp.asarray(rng.integers(0, 10, 20))
+    w = jnp.asarray(rng.normal(scale=0.02, size=(math.prod(shape), 10)), jnp.float32)
+    columns = config["evaluation"]["attacks"]
+    assert columns.keys() == {"fixed", "adv_loss_sign", "adv_loss", "adv_alpha"}
+    assert norm in config["evaluation"]["eps"]
+    for column, spec in columns.items():
+        attack = attack_of(spec, column, SOURCES, free=("eps",))
+        moved = attack(lambda x: jnp.tanh(x.reshape(20, -1) @ w), x, y, eps=norm) - x
+        lengths = np.linalg.norm(np.reshape(moved, (20, -1)), axis=1)
+        np.testing.assert_allclose(lengths, norm, rtol=1e-4, err_msg=column)
 
 
 LADDERS = ("ladder_mnist", "ladder_conv_mnist", "ladder_cifar10")
