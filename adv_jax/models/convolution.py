@@ -24,7 +24,7 @@ from adv_jax.models.initializers import fan_in
 from adv_jax.types import Array
 
 Padding = Literal["VALID", "SAME", "FULL"]
-Window = tuple[slice, slice, slice]
+Window = tuple[slice, ...]
 Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in height and in width
 
 # Channels on both sides from which `_wide_conv` is the faster, forward and back, and the number of
@@ -152,7 +152,7 @@ def _matrix_conv(x: Array, kernel: Array) -> Array:
 def _matrix_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     batch, height, width, _ = x.shape
     kh, kw, _, maps = kernel.shape
-    y = _product(_weights(kernel).T, _patches(x, (kh, kw)))
+    y = _product(_weights(kernel).T, _patches(_batch_last(x), (kh, kw), axis=1))
     y = y.reshape(maps, height - kh + 1, width - kw + 1, batch)
     return _batch_last(y).astype(x.dtype), (x, kernel)
 
@@ -162,8 +162,9 @@ def _matrix_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, 
     x, kernel = saved
     g = _batch_last(g).reshape(kernel.shape[3], -1)
     by_patches = _product(_weights(kernel), g)
-    by_weights = _product(g, _patches(x, kernel.shape[:2]).T).T
-    by_x = _sum_of_patches(by_patches, x.shape, kernel.shape[:2])
+    x, size = _batch_last(x), kernel.shape[:2]
+    by_weights = _product(g, _patches(x, size, axis=1).T).T
+    by_x = _batch_last(_sum_of_patches(by_patches, x.shape, size, axis=1))
     return by_x.astype(x.dtype), by_weights.reshape(kernel.shape).astype(kernel.dtype)
 
 
@@ -179,32 +180,22 @@ def _widening_conv(x: Array, kernel: Array) -> Array:
 def _widening_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     batch, height, width, _ = x.shape
     kh, kw, _, maps = kernel.shape
-    y = _product(_pixel_patches(x, (kh, kw)).T, _weights(kernel))
+    patches = _patches(jnp.moveaxis(x, -1, 0), (kh, kw), axis=2)
+    y = _product(patches.T, _weights(kernel))
     return y.reshape(batch, height - kh + 1, width - kw + 1, maps).astype(x.dtype), (x, kernel)
 
 
 def _widening_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    (kh, kw, channels, maps), (batch, height, width, _) = kernel.shape, g.shape
-    g = g.reshape(-1, maps)
-    by_weights = _product(_pixel_patches(x, (kh, kw)), g)
-    by_patches = _product(_weights(kernel), g.T).reshape(kh, kw, channels, batch, height, width)
-    total = jnp.zeros((channels, *x.shape[:3]), by_patches.dtype)
-    for u, v in itertools.product(range(kh), range(kw)):
-        total = total.at[:, :, u : u + height, v : v + width].add(by_patches[u, v])
-    by_x = jnp.moveaxis(total, 0, -1)
+    g = g.reshape(-1, kernel.shape[3])
+    by_patches = _product(_weights(kernel), g.T)
+    x, size = jnp.moveaxis(x, -1, 0), kernel.shape[:2]
+    by_weights = _product(_patches(x, size, axis=2), g)
+    by_x = jnp.moveaxis(_sum_of_patches(by_patches, x.shape, size, axis=2), 0, -1)
     return by_x.astype(x.dtype), by_weights.reshape(kernel.shape).astype(kernel.dtype)
 
 
 _widening_conv.defvjp(_widening_conv_forward, _widening_conv_backward)
-
-
-def _pixel_patches(x: Array, size: tuple[int, ...]) -> Array:
-    """f[B, H, W, C] -> f[kh * kw * C, B * H' * W'], what each weight sees."""
-    x, (kh, kw) = jnp.moveaxis(x, -1, 0), size
-    height, width = x.shape[2] - kh + 1, x.shape[3] - kw + 1
-    windows = [x[:, :, u : u + height, v : v + width] for u in range(kh) for v in range(kw)]
-    return jnp.stack(windows).reshape(kh * kw * len(x), -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -237,9 +228,7 @@ def _wide_conv_backward(
     def of_few(by_kernel: Array, part: tuple[Array, Array]) -> tuple[Array, Array]:
         images, g = part
         padded = _padded(images, margins)
-        windows = [
-            padded[:, u : u + g.shape[1], v : v + g.shape[2]] for u in range(kh) for v in range(kw)
-        ]
+        windows = [padded[window] for window in _windows(padded.shape, (kh, kw), axis=1)]
         patches = jnp.concatenate(windows, axis=-1).reshape(-1, kh * kw * channels)
         # Of the two orders of this product the faster one.
         by_weights = _product(g.reshape(-1, maps).T, patches)
@@ -275,32 +264,37 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
-def _windows(shape: tuple[int, ...], size: tuple[int, ...]) -> list[Window]:
-    """What each weight of a kernel of kh x kw sees of an f[C, H, W, B]."""
-    (kh, kw), (_, height, width, _) = size, shape
+def _windows(shape: tuple[int, ...], size: tuple[int, ...], *, axis: int) -> list[Window]:
+    """What each weight of a kernel of kh x kw sees of images with height and width from `axis`."""
+    before = (slice(None),) * axis
+    height, width = _places(shape, size, axis=axis)
     return [
-        (slice(None), slice(u, u + height - kh + 1), slice(v, v + width - kw + 1))
-        for u in range(kh)
-        for v in range(kw)
+        (*before, slice(u, u + height), slice(v, v + width))
+        for u, v in itertools.product(*map(range, size))
     ]
 
 
-def _patches(x: Array, size: tuple[int, ...]) -> Array:
-    """f[B, H, W, C] -> f[kh * kw * C, H' * W' * B], what each weight sees."""
-    x = _batch_last(x)
-    patches = jnp.stack([x[window] for window in _windows(x.shape, size)])
+def _places(shape: tuple[int, ...], size: tuple[int, ...], *, axis: int) -> list[int]:
+    """[H', W'], at how many a kernel has room."""
+    return [n - k + 1 for n, k in zip(shape[axis : axis + 2], size, strict=True)]
+
+
+def _patches(x: Array, size: tuple[int, ...], *, axis: int) -> Array:
+    """f[C, ...] -> f[kh * kw * C, all others], what each weight sees."""
+    patches = jnp.stack([x[window] for window in _windows(x.shape, size, axis=axis)])
     return patches.reshape(len(patches) * len(x), -1)
 
 
-def _sum_of_patches(patches: Array, shape: tuple[int, ...], size: tuple[int, ...]) -> Array:
-    """The transpose of `_patches` -> f[B, H, W, C] = shape."""
-    batch, height, width, channels = shape
-    kh, kw = size
-    total = jnp.zeros((channels, height, width, batch), patches.dtype)
-    patches = patches.reshape(kh * kw, channels, height - kh + 1, width - kw + 1, batch)
-    for patch, window in zip(patches, _windows(total.shape, size), strict=True):
+def _sum_of_patches(
+    patches: Array, shape: tuple[int, ...], size: tuple[int, ...], *, axis: int
+) -> Array:
+    """The transpose of `_patches` -> f[C, ...] = shape."""
+    total, windows = jnp.zeros(shape, patches.dtype), _windows(shape, size, axis=axis)
+    places = _places(shape, size, axis=axis)
+    patches = patches.reshape(len(windows), *shape[:axis], *places, *shape[axis + 2 :])
+    for patch, window in zip(patches, windows, strict=True):
         total = total.at[window].add(patch)
-    return _batch_last(total)
+    return total
 
 
 @jax.custom_vjp
