@@ -29,6 +29,13 @@ def pytest_runtest_setup(item):
         pytest.skip("needs TensorFlow: pip install -e '.[tfds]'")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _compile_once(tmp_path_factory):
+    """Each program of the process, however many tests ask for it: half of them ask for the same."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
     """Of each module: a process has not memory mappings enough for all of them."""

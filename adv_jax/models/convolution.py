@@ -12,6 +12,7 @@ by which axis is best the last in memory, so that long runs of it are copied:
 """
 
 import itertools
+import math
 from functools import partial
 from typing import Literal
 
@@ -274,24 +275,35 @@ def _windows(shape: tuple[int, ...], size: tuple[int, ...], *, axis: int) -> lis
     ]
 
 
-def _places(shape: tuple[int, ...], size: tuple[int, ...], *, axis: int) -> list[int]:
-    """[H', W'], at how many a kernel has room."""
-    return [n - k + 1 for n, k in zip(shape[axis : axis + 2], size, strict=True)]
+def _places(shape: tuple[int, ...], size: tuple[int, ...], *, axis: int) -> tuple[int, ...]:
+    """(H', W'), at how many a kernel has room."""
+    return tuple(n - k + 1 for n, k in zip(shape[axis : axis + 2], size, strict=True))
 
 
 def _patches(x: Array, size: tuple[int, ...], *, axis: int) -> Array:
     """f[C, ...] -> f[kh * kw * C, all others], what each weight sees."""
-    patches = jnp.stack([x[window] for window in _windows(x.shape, size, axis=axis)])
-    return patches.reshape(len(patches) * len(x), -1)
+    places = _places(x.shape, size, axis=axis)
+    if math.prod(size) <= math.prod(places):
+        patches = jnp.stack([x[window] for window in _windows(x.shape, size, axis=axis)])
+    else:  # A kernel about as large as its image: there are fewer places, each of which sees size.
+        seen = jnp.stack([x[window] for window in _windows(x.shape, places, axis=axis)])
+        patches = jnp.moveaxis(seen, (axis + 1, axis + 2, 0), (0, 1, axis + 2))
+    return patches.reshape(math.prod(size) * len(x), -1)
 
 
 def _sum_of_patches(
     patches: Array, shape: tuple[int, ...], size: tuple[int, ...], *, axis: int
 ) -> Array:
     """The transpose of `_patches` -> f[C, ...] = shape."""
-    total, windows = jnp.zeros(shape, patches.dtype), _windows(shape, size, axis=axis)
     places = _places(shape, size, axis=axis)
-    patches = patches.reshape(len(windows), *shape[:axis], *places, *shape[axis + 2 :])
+    if math.prod(size) <= math.prod(places):
+        windows = _windows(shape, size, axis=axis)
+        patches = patches.reshape(-1, *shape[:axis], *places, *shape[axis + 2 :])
+    else:
+        windows = _windows(shape, places, axis=axis)
+        patches = patches.reshape(*size, *shape[:axis], len(windows), *shape[axis + 2 :])
+        patches = jnp.moveaxis(patches, (0, 1, axis + 2), (axis + 1, axis + 2, 0))
+    total = jnp.zeros(shape, patches.dtype)
     for patch, window in zip(patches, windows, strict=True):
         total = total.at[window].add(patch)
     return total

@@ -88,6 +88,16 @@ def test_of_many_channels_value_and_gradients_equal_those_of_xla(
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("channels", "maps"), [(3, 5), (3, 32)])
+@pytest.mark.parametrize("size", [(5, 4), (6, 6), (6, 1)])
+def test_of_a_kernel_about_as_large_as_the_image_they_equal_those_of_xla(x64, size, channels, maps):
+    x, kernel = draw((4, 6, 6, channels), (*size, channels, maps), dtype=np.float64)
+    found = value_and_gradients(lambda *a: conv(*a, padding="VALID"), x, kernel, ramp)
+    expected = value_and_gradients(lambda *a: xla_conv(*a, "VALID"), x, kernel, ramp)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("channels", [2, 32])
 def test_of_many_channels_second_derivatives_are_those_of_xla(x64, channels):
     x, kernel = draw((3, 4, 4, channels), (3, 3, channels, 32), dtype=np.float64)
