@@ -25,7 +25,6 @@ from adv_jax.models.initializers import fan_in
 from adv_jax.types import Array
 
 Padding = Literal["VALID", "SAME", "FULL"]
-Window = tuple[slice, ...]
 Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in height and in width
 
 # Channels on both sides from which `_wide_conv` is the faster, forward and back, and the number of
@@ -229,8 +228,12 @@ def _wide_conv_backward(
     def of_few(by_kernel: Array, part: tuple[Array, Array]) -> tuple[Array, Array]:
         images, g = part
         padded = _padded(images, margins)
-        windows = [padded[window] for window in _windows(padded.shape, (kh, kw), axis=1)]
-        patches = jnp.concatenate(windows, axis=-1).reshape(-1, kh * kw * channels)
+        height, width = g.shape[1:3]
+        seen = [
+            padded[:, u : u + height, v : v + width]
+            for u, v in itertools.product(range(kh), range(kw))
+        ]
+        patches = jnp.concatenate(seen, axis=-1).reshape(-1, kh * kw * channels)
         # Of the two orders of this product the faster one.
         by_weights = _product(g.reshape(-1, maps).T, patches)
         return by_kernel + by_weights, _lax_conv(_padded(g, around), turned)
@@ -265,47 +268,37 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
-def _windows(shape: tuple[int, ...], size: tuple[int, ...], *, axis: int) -> list[Window]:
-    """What each weight of a kernel of kh x kw sees of images with height and width from `axis`."""
-    before = (slice(None),) * axis
-    height, width = _places(shape, size, axis=axis)
-    return [
-        (*before, slice(u, u + height), slice(v, v + width))
-        for u, v in itertools.product(*map(range, size))
-    ]
-
-
-def _places(shape: tuple[int, ...], size: tuple[int, ...], *, axis: int) -> tuple[int, ...]:
-    """(H', W'), at how many a kernel has room."""
-    return tuple(n - k + 1 for n, k in zip(shape[axis : axis + 2], size, strict=True))
-
-
 def _patches(x: Array, size: tuple[int, ...], *, axis: int) -> Array:
-    """f[C, ...] -> f[kh * kw * C, all others], what each weight sees."""
-    places = _places(x.shape, size, axis=axis)
-    if math.prod(size) <= math.prod(places):
-        patches = jnp.stack([x[window] for window in _windows(x.shape, size, axis=axis)])
-    else:  # A kernel about as large as its image: there are fewer places, each of which sees size.
-        seen = jnp.stack([x[window] for window in _windows(x.shape, places, axis=axis)])
-        patches = jnp.moveaxis(seen, (axis + 1, axis + 2, 0), (0, 1, axis + 2))
-    return patches.reshape(math.prod(size) * len(x), -1)
+    """f[C, ...], height and width from `axis` -> f[kh * kw * C, all others], what a weight sees."""
+    # Row by row of the kernel, so that a program has kh + kw cuts to compile, not kh * kw.
+    of_row = _cuts(x, size[1], axis + 1)  # an axis more before height and width
+    return _cuts(of_row, size[0], axis + 1).reshape(math.prod(size) * len(x), -1)
 
 
 def _sum_of_patches(
     patches: Array, shape: tuple[int, ...], size: tuple[int, ...], *, axis: int
 ) -> Array:
     """The transpose of `_patches` -> f[C, ...] = shape."""
-    places = _places(shape, size, axis=axis)
-    if math.prod(size) <= math.prod(places):
-        windows = _windows(shape, size, axis=axis)
-        patches = patches.reshape(-1, *shape[:axis], *places, *shape[axis + 2 :])
-    else:
-        windows = _windows(shape, places, axis=axis)
-        patches = patches.reshape(*size, *shape[:axis], len(windows), *shape[axis + 2 :])
-        patches = jnp.moveaxis(patches, (0, 1, axis + 2), (axis + 1, axis + 2, 0))
-    total = jnp.zeros(shape, patches.dtype)
-    for patch, window in zip(patches, windows, strict=True):
-        total = total.at[window].add(patch)
+    places = (n - k + 1 for n, k in zip(shape[axis : axis + 2], size, strict=True))
+    cuts = patches.reshape(*size, *shape[:axis], *places, *shape[axis + 2 :])
+    of_row = _sum_of_cuts(cuts, axis + 1)
+    return _sum_of_cuts(of_row, axis + 1)
+
+
+def _cuts(x: Array, count: int, axis: int) -> Array:
+    """f[..., N, ...] -> f[k, ..., N - k + 1, ...], what each of k weights along `axis` sees."""
+    length = x.shape[axis] - count + 1
+    return jnp.stack([jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(count)])
+
+
+def _sum_of_cuts(cuts: Array, axis: int) -> Array:
+    """The transpose of `_cuts`."""
+    count, *shape = cuts.shape
+    length = shape[axis]
+    shape[axis] += count - 1
+    total = jnp.zeros(shape, cuts.dtype)
+    for i, cut in enumerate(cuts):
+        total = total.at[(slice(None),) * axis + (slice(i, i + length),)].add(cut)
     return total
 
 
