@@ -31,7 +31,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True, scope="session")
 def _compile_once(tmp_path_factory):
-    """Each program of the process, however many tests ask for it: half of them ask for the same."""
+    """Each program of the process, however many tests ask for it."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

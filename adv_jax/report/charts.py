@@ -99,7 +99,7 @@ def learning(curves: Mapping[str, Mapping[str, Sequence[float]]], *, width: floa
         positive = drawn and all(min(curves[name]["low"]) > 0 for name in drawn)
         axes.set(xlabel="epoch", ylabel=f"{label} (fraction)" if label == "error" else label)
         axes.set_yscale("log" if positive else "linear")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         if drawn:
             axes.legend(fontsize="small", frameon=False)

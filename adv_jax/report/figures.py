@@ -93,7 +93,7 @@ def learning_curves(path: Target, lines: Sequence[Mapping[str, float]], *, title
         # An error may reach 0, which a logarithm cannot show.
         positive = all(line[name] > 0 for line in lines for name in chosen if name in line)
         axes.set(xlabel="epoch", ylabel=label, yscale="log" if positive else "linear")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend()
     figure.savefig(path)
 
