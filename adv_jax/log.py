@@ -88,7 +88,7 @@ class Log:
         rate, self._last = steps / (now - self._last), now
         means = {name: values[running].mean() for name, values in metrics.items()}
         told = {name: f"{name} {mean:.4g}" for name, mean in means.items()}
-        speed = f"{rate:.0f} steps/s"
+        speed = f"{rate:.0f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step"
         # More would push the bar out of a window of 80 columns.
         short = [told[name] for name in ("loss", "accuracy") if name in told]
         self._bar.update(self._task, completed=epoch, numbers="  ".join([*short, speed]))

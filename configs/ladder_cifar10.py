@@ -23,7 +23,11 @@ The thesis, test error in %; ten seeds: mean (sd):
 
 Rasmus et al.: 20.40 (.47), supervised 23.33 (.61).
 
-Nothing is measured yet.
+Measured so far: that it runs. Two epochs of 45 steps on the first 900 images of each file of the
+JPEG copy (4,500 to train, 4,000 labels, 900 to test) took 7 s a step on two CPU cores and at most
+4.5 GB of memory; test error 77 % (results/ladder_cifar10_two_epochs.json). The options were
+--config.epochs=2 --config.optimizer.learning_rate.transition_begin=1.72
+--config.optimizer.learning_rate.transition_steps=.28 and --config.evaluation.eps='(0.0,)'.
 
 Images are scaled to norm 55 and whitened (ZCA) as in the reference program; tau and eps are in
 whitened units, in which nothing is clipped. Table 28 prints taus of 4.5e-5, but its first seed

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,6 +47,14 @@ def test_in_a_file_there_is_a_plain_line_an_epoch_with_the_means_over_replicas(t
         "epoch 1/3  accuracy 0.5  loss 1.5  N steps/s",
         "epoch 2/3  accuracy 0.6875  loss 0.75  N steps/s",
     ]
+
+
+def test_steps_slower_than_a_second_are_told_in_seconds_a_step(monkeypatch, tmp_path, capsys):
+    seconds = iter([0.0, 25.0, 26.0])
+    monkeypatch.setattr("adv_jax.log.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    log_two_epochs(tmp_path)
+    speeds = [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert speeds == ["2.5 s/step", "10 steps/s"]
 
 
 def test_there_is_a_json_line_for_each_epoch_and_replica(tmp_path, capsys):
