@@ -12,6 +12,7 @@ PEAK_STEPS = 4  # such products in one timed block
 EPS = 0.25  # of the fast gradient sign method, as in the shallow-net thesis
 ALPHA = 0.5  # share of the clean term in the adversarial mix
 BACKPROP_EPS = 0.08  # of adversarial back-propagation, as in its paper
+LWA_EPS = 1.2  # l2, of learning with a strong adversary, as in its authors' program
 LADDER_NOISE = 0.3  # of every layer
 LADDER_EPS = 0.00045  # of the adversarial noise on a ladder's labelled half
 
@@ -32,10 +33,10 @@ class Task(NamedTuple):
     """One training step to be timed.
 
     objective: "cross_entropy" or "adversarial_mix" of the MLP; with ten logistic outputs "backprop"
-      or "adversarial_backprop"; "ladder" of the fully connected ladder network, or "gamma" of a
-      convolutional one that is denoised on top only.
-    features: units of the hidden layers; a ladder's include the classes, and those of "gamma" are
-      layers in the words of `models.ladder`.
+      or "adversarial_backprop"; "lenet" or "lwa" of LeNet; "ladder" of the fully connected ladder
+      network, or "gamma" of a convolutional one that is denoised on top only.
+    features: units of the hidden layers; LeNet's are two convolutions and a layer, a ladder's
+      include the classes, and those of "gamma" are layers in the words of `models.ladder`.
     batch_size: rows of each kind (a ladder has as many labelled as unlabelled).
     optimizer: as `adv_jax.optimizers` reads it.
     steps: in one timed block.
@@ -56,6 +57,10 @@ class Task(NamedTuple):
     @property
     def is_ladder(self) -> bool:
         return bool(self.weights)
+
+    @property
+    def is_lenet(self) -> bool:
+        return self.objective in {"lenet", "lwa"}
 
     @property
     def products(self) -> list[Product]:
@@ -135,6 +140,24 @@ def _adversarial_backprop(task: Task) -> list[Product]:
     return found + _trained(task.batch_size, layers)
 
 
+def _lenet(task: Task) -> list[Product]:
+    return _trained(task.batch_size, _lenet_layers(task))
+
+
+def _lwa(task: Task) -> list[Product]:
+    """A pass that finds the perturbation, and one that is learnt from."""
+    layers = _lenet_layers(task)
+    found = _forward(task.batch_size, layers) + _input_gradients(task.batch_size, layers)
+    return found + _lenet(task)
+
+
+def _lenet_layers(task: Task) -> list[Weights]:
+    """5 x 5 weights on 28 x 28, and on 12 x 12 pixels; 4 x 4 are left for the full layers."""
+    first, second, units = task.features
+    convolutions = [Weights(24**2, 5**2, first), Weights(8**2, 5**2 * first, second)]
+    return convolutions + _matrices(4**2 * second, units, CLASSES)
+
+
 def _ladder(task: Task) -> list[Product]:
     """The passes of `_encoder`, and the decoder of the unlabelled half."""
     rows, widths = task.batch_size, (INPUTS, *task.features)
@@ -159,11 +182,14 @@ _PRODUCTS = {
     "adversarial_mix": _adversarial_mix,
     "backprop": _cross_entropy,
     "adversarial_backprop": _adversarial_backprop,
+    "lenet": _lenet,
+    "lwa": _lwa,
     "ladder": _ladder,
     "gamma": _gamma,
 }
 _SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.5}
 _PLAIN_SGD = {"name": "sgd", "learning_rate": 0.05}
+_LENET_SGD = {"name": "sgd", "learning_rate": 0.1}
 _ADAM = {"name": "adam", "learning_rate": 0.002}
 _FC = (1000, 500, 250, 250, 250, 10)
 _FC_WEIGHTS = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
@@ -207,6 +233,8 @@ TASKS = {
         _PLAIN_SGD,
         250,
     ),
+    "lenet": Task("LeNet 20-50-400, batch 100", "lenet", (20, 50, 400), 100, _LENET_SGD, 20),
+    "lwa": Task("LeNet 20-50-400, batch 100, LWA", "lwa", (20, 50, 400), 100, _LENET_SGD, 10),
 }
 
 

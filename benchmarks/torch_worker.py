@@ -24,6 +24,7 @@ from benchmarks.tasks import (
     CLASSES,
     EPS,
     LADDER_NOISE,
+    LWA_EPS,
     PEAK_SIZE,
     PEAK_STEPS,
     SIDE,
@@ -97,6 +98,30 @@ def _fgsm(loss: Tensor, x: Tensor, *, eps: float = EPS, retain_graph: bool = Fal
     # By x alone: no gradient of a weight is computed.
     (gradient,) = torch.autograd.grad(loss, x, retain_graph=retain_graph)
     return torch.add(x.detach(), gradient.sign_(), alpha=eps)
+
+
+def lenet(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    del task, draw
+    return F.cross_entropy(_lenet(params, batch["x"]), batch["y"])
+
+
+def lwa(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    del task, draw
+    x, y = batch["x"].requires_grad_(), batch["y"]
+    # By x alone: no gradient of a weight is computed.
+    (gradient,) = torch.autograd.grad(F.cross_entropy(_lenet(params, x), y), x)
+    x_adv = torch.add(x.detach(), F.normalize(gradient), alpha=LWA_EPS)
+    return F.cross_entropy(_lenet(params, x_adv), y)
+
+
+def _lenet(params: Params, x: Tensor) -> Tensor:
+    h = x.view(-1, 1, SIDE, SIDE)
+    for layer in ("hidden1", "hidden2"):
+        kernel = _channels_last(params[f"{layer}/kernel"])
+        h = F.max_pool2d(F.conv2d(h, kernel, params[f"{layer}/bias"]), 2).tanh()
+    h = h.permute(0, 2, 3, 1).flatten(1)
+    h = torch.addmm(params["hidden3/bias"], h, params["hidden3/kernel"]).tanh()
+    return torch.addmm(params["logits/bias"], h, params["logits/kernel"])
 
 
 def ladder(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
@@ -187,8 +212,13 @@ def _up(word: str, h: Tensor, kernel: Tensor | None) -> Tensor:
         return h.mean((2, 3)) * (math.sqrt(3) * h.shape[3])
     if kind == "fc":
         return h @ kernel
-    kernel = kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    kernel = _channels_last(kernel)
     return F.conv2d(h, kernel, padding=kernel.shape[2] - 1 if kind == "convf" else 0)
+
+
+def _channels_last(kernel: Tensor) -> Tensor:
+    """f32[H, W, in, out] -> f32[out, in, H, W], whose memory has the channels last."""
+    return kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _batch_norm(a: Tensor, beta: Tensor | None = None) -> Tensor:
@@ -208,6 +238,8 @@ OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
     "adversarial_mix": [mix_of_passes, mix_in_one_pass],
     "backprop": [backprop],
     "adversarial_backprop": [adversarial_backprop],
+    "lenet": [lenet],
+    "lwa": [lwa],
     "ladder": [ladder],
     "gamma": [gamma],
 }

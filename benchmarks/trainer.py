@@ -23,6 +23,7 @@ from benchmarks.tasks import (
     EPS,
     LADDER_EPS,
     LADDER_NOISE,
+    LWA_EPS,
     Product,
     Task,
     batch_rows,
@@ -45,7 +46,8 @@ class Trainer:
     def __init__(self, task: Task) -> None:
         self.task = task
         train = data.load("mnist", source="embedded").train
-        x = train.x if task.objective == "gamma" else train.x.reshape(len(train.y), -1)
+        images = task.is_lenet or task.objective == "gamma"
+        x = train.x if images else train.x.reshape(len(train.y), -1)
         self.arrays = {"x": jnp.asarray(x), "y": jnp.asarray(train.y)}
         self._model = _model(task)
         self._objective = _objective(task, models.apply_fn(self._model))
@@ -101,6 +103,8 @@ def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> mock._patch:
 
 
 def _model(task: Task) -> nn.Module:
+    if task.is_lenet:
+        return models.lenet(features=task.features, num_classes=CLASSES, activation="tanh")
     if not task.is_ladder:
         return models.mlp(features=task.features, num_classes=CLASSES)
     return models.ladder(
@@ -114,8 +118,11 @@ def _objective(task: Task, apply: Callable) -> Objective:
     if task.is_ladder:
         attack = partial(attacks.fgsm, eps=LADDER_EPS) if task.plain else None
         return partial(objectives.ladder, apply, weights=task.weights, attack=attack)
-    if task.objective == "cross_entropy":
+    if task.objective in {"cross_entropy", "lenet"}:
         return partial(objectives.cross_entropy, apply)
+    if task.objective == "lwa":
+        attack = partial(attacks.fgsm, norm="l2", eps=LWA_EPS)
+        return partial(objectives.lwa, apply, attack=attack)
     logistic = {"loss": "binary_cross_entropy"}
     if task.objective == "backprop":
         return partial(objectives.cross_entropy, apply, **logistic)
