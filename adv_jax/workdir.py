@@ -241,7 +241,8 @@ def read_fitted(path: Path) -> dict[str, np.ndarray]:
     """
     file = path / _FITTED
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # Opened here, as NumPy leaves a damaged one open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         raise WorkdirError(f"{file} is missing; the run cannot go on without it") from None
