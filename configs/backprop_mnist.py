@@ -20,15 +20,16 @@ The paper, test error in %, mean +- spread of five runs:
     1200      .95 +- .03    1.07 +- .05    .78 +- .03
 
 Measured, full MNIST, 150 epochs, seeds 1 and 2: 2x400 ReLU .81 % (sd .01), 1.42 % (sd .04) by
-back-propagation (results/nokland/table2.json; 17 and 11 minutes on two cores). Of these nets' hidden
-units 77 and 59 % are exactly 0 (paper 61 and 39). On FGSM examples of another plain net they err by
-30 and 99.7 % at eps .25, 95 and 99.99 % at .5 (paper 4 and 22, 18 and 47), so that the paper's
-examples must have been weaker than its eps says: plain nets here reach 65 % at .08 already, with
-their own. All from
+back-propagation (results/nokland/table2.json; 17 and 11 minutes on two cores, 57 % more an epoch,
+where the paper has roughly 70). Of these nets' hidden units 77 and 59 % are exactly 0 (paper 61 and
+39). On FGSM examples of another plain net they err by 30 and 99.7 % at eps .25, 95 and 99.99 % at
+.5 (paper 4 and 22, 18 and 47). The paper's examples must have been weaker than their eps says: by
+its own examples of .08 a plain net here errs by 65 % already. All by
 
     python -m launch.reproduce nokland.transfer nokland.fig3 --seeds=2
 
-The other cells are not measured yet.
+and `python -m adv_jax.report nokland.table2` and `nokland.overhead` of its two
+runs. The other cells are not measured yet.
 
 Source: Nokland 2015, sec. 3. It does not say what the spread is, nor whether a validation set was
 taken out of the 60,000 images that are trained on; here none is, as the number of epochs is given

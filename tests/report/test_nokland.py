@@ -11,7 +11,7 @@ from short_run import few_digits
 
 from adv_jax import data, train, trained
 from adv_jax.config import with_values
-from adv_jax.report import command
+from adv_jax.report import book, command
 from adv_jax.report.nokland import curves, hidden, tables, transfer
 from adv_jax.types import UserError
 
@@ -198,7 +198,19 @@ def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
     assert found["overhead"] == pytest.approx(
         seconds["adversarial"] / seconds["plain"] - 1, rel=1e-4
     )
-    assert found["paper"] == 0.7
+    assert found["overhead_in_paper"] == 0.7
+
+
+@pytest.mark.parametrize(
+    "draw", [hidden.activations, tables.overhead, tables.mnist, transfer.transfer]
+)
+def test_what_is_written_names_the_paper_and_the_book_can_read_it(workdirs, tmp_path, draw):
+    runs = [workdirs["plain"], workdirs["adversarial"]]
+    command.write("nokland.some", draw(runs), tmp_path / "nokland")
+    (file,) = (tmp_path / "nokland").rglob("*.json")
+    assert json.loads(file.read_text())["paper"] == "nokland"
+    book.build(tmp_path, tmp_path / "book")
+    assert (tmp_path / "book" / "nokland.html").is_file()
 
 
 @pytest.mark.parametrize(

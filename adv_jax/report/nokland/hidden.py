@@ -105,7 +105,7 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         "settings": {"seed": "the first", "chosen": ["layers", "test set"]},
         "zeros": zeros,
         "by_seed": by_seed,
-        "paper": {method: percent / 100 for method, percent in paper.items()},
+        "zeros_in_paper": {method: percent / 100 for method, percent in paper.items()},
         "runs": [run.about() for run in runs.values()],
     }
     return Drawing(figure, document)

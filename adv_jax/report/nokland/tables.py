@@ -101,7 +101,7 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
         "caption": caption,
         "seconds_per_epoch": {method: rounded(value) for method, value in seconds.items()},
         "overhead": rounded(more),
-        "paper": OVERHEAD,
+        "overhead_in_paper": OVERHEAD,
         "runs": [run.about() for run in runs.values()],
     }
     return Drawing(None, document)
