@@ -206,8 +206,8 @@ def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
 )
 def test_what_is_written_names_the_paper_and_the_book_can_read_it(workdirs, tmp_path, draw):
     runs = [workdirs["plain"], workdirs["adversarial"]]
-    command.write("nokland.some", draw(runs), tmp_path / "nokland")
-    (file,) = (tmp_path / "nokland").rglob("*.json")
+    command.write("nokland.some", draw(runs), tmp_path)
+    file = tmp_path / "nokland" / "some.json"
     assert json.loads(file.read_text())["paper"] == "nokland"
     book.build(tmp_path, tmp_path / "book")
     assert (tmp_path / "book" / "nokland.html").is_file()
