@@ -10,14 +10,12 @@ import inspect
 import itertools
 import math
 import re
-import runpy
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax import catalogue, kinds
+from adv_jax import kinds
 from adv_jax.types import UserError
 
 # What the program passes at run time; a config never sets it.
@@ -125,7 +123,7 @@ _OPTIONAL: dict[str, Any] = {
     "monitor_train": bool,
     "stop": Mapping | None,
 }
-_WORDS: dict[Any, str] = {
+WORDS: dict[Any, str] = {
     str: "a text",
     int: "a whole number",
     float: "a number",
@@ -172,14 +170,14 @@ def bind(
         raise ConfigError(f"{field}.name is missing; allowed are {_listed(registry.__all__)}")
     name = spec["name"]
     if name not in registry.__all__:
-        raise ConfigError(_unknown(f"{field}.name is", name, registry.__all__))
+        raise ConfigError(unknown(f"{field}.name is", name, registry.__all__))
     function = getattr(registry, name)
     keywords = {key: value for key, value in spec.items() if key != "name"} | parts
     parameters = inspect.signature(function).parameters
     legal = [key for key in parameters if key not in _RUNTIME]
     for key in keywords:
         if key not in legal:
-            raise ConfigError(_unknown(f"{field}.{name} has no setting", key, legal))
+            raise ConfigError(unknown(f"{field}.{name} has no setting", key, legal))
     for key in legal:
         required = parameters[key].default is inspect.Parameter.empty
         if required and key not in keywords and key not in free:
@@ -209,7 +207,7 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     }
     for path, values in grid.items():
         if path not in legal:
-            raise ConfigError(_unknown("replicas.grid has the path", path, legal))
+            raise ConfigError(unknown("replicas.grid has the path", path, legal))
         numbers = isinstance(values, tuple | list) and all(map(_is_number, values))
         if not numbers or not values:
             raise ConfigError(
@@ -260,7 +258,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
         if last in node:
             _check_kind(path, node[last], kind)
         elif path in _FIELDS:
-            raise ConfigError(f"{path} is missing; allowed is {_WORDS.get(kind, 'a dict')}")
+            raise ConfigError(f"{path} is missing; allowed is {WORDS.get(kind, 'a dict')}")
     if not re.fullmatch(r"[\w-]+", config["experiment"]):  # It is part of a path.
         found = f"experiment is {config['experiment']!r}"
         raise ConfigError(f"{found}; allowed are letters, digits, _ and -")
@@ -280,7 +278,7 @@ def _odd(config: Mapping[str, Any]) -> str:
 
 def _check_kind(path: str, value: Any, kind: Any) -> None:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} is {value!r}; allowed is {_WORDS.get(kind, 'a dict')}")
+        raise ConfigError(f"{path} is {value!r}; allowed is {WORDS.get(kind, 'a dict')}")
 
 
 def validate(config: Mapping[str, Any]) -> None:
@@ -335,65 +333,14 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield path, value
 
 
-def refuse_words(words: Iterable[str]) -> None:
-    """Refuses what stands on a command line and is no flag.
-
-    Raises:
-      UserError: there is such a word, as where dashes were forgotten.
-    """
-    if found := ", ".join(map(repr, words)):
-        raise UserError(f"the command line has {found}; allowed are flags, --...")
-
-
-def explain_flags(argv: list[str], error: Exception) -> str:
-    """One line on why a command line with --config=FILE[:mode] could not be read.
-
-    Args:
-      argv: the command line, as `catalogue.located` gives it.
-      error: what reading it raised.
-    """
-    given = _given(argv)
-    if "config" not in given:
-        return str(error)
-    path, _, mode = given["config"].partition(":")
-    if not Path(path).is_file():
-        neighbours = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
-        return _unknown("--config is", path, neighbours or catalogue.names())
-    lines = str(error).strip().splitlines()
-    if "Traceback (most recent call last):" in lines:
-        return lines[-1].partition(": ")[2]
-    unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])
-    if unread or isinstance(error, AttributeError | KeyError | TypeError):
-        make = runpy.run_path(path)["get_config"]
-        legal = dict(leaves((make(mode) if mode else make()).to_dict()))
-        if unread:
-            field, value = unread.groups()
-            kind = _WORDS.get(type(legal.get(field)), "a dict")
-            return f"--config.{field} is {value!r}; allowed is {kind}"
-        for flag in given:
-            field = flag.removeprefix("config.")
-            if field != flag and field not in [*legal, "replicas.grid"]:
-                return _unknown("--config has no field", field, legal)
-    return lines[0]
-
-
-def _given(argv: list[str]) -> dict[str, str]:
-    """{flag: value} of a command line, of `--flag=value` as of `--flag value`."""
-    given = {}
-    for arg, following in itertools.pairwise([*argv, ""]):
-        if arg.startswith("--"):
-            flag, equals, value = arg.removeprefix("--").partition("=")
-            given[flag] = value if equals else following
-    return given
-
-
 def suggestion(found: str, legal: Iterable[str]) -> str:
     """A question, "; did you mean 'x'?", if something legal is near what was found, else ""."""
     near = difflib.get_close_matches(str(found), list(legal), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _unknown(what: str, found: object, legal: Iterable[str]) -> str:
+def unknown(what: str, found: object, legal: Iterable[str]) -> str:
+    """`what`, a clause without its object, is not among the legal names: the sentence."""
     legal = sorted(legal)
     return f"{what} {found!r}; allowed are {_listed(legal)}{suggestion(str(found), legal)}"
 

@@ -17,7 +17,8 @@ from ml_collections import config_flags
 
 from adv_jax import __version__, processes, train
 from adv_jax.catalogue import located
-from adv_jax.config import check, explain_flags, refuse_words, replicas
+from adv_jax.command_line import explain_flags, refuse_words
+from adv_jax.config import check, replicas
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError

@@ -24,7 +24,7 @@ from adv_jax.log import Log, print_table, require_tensorboard
 from adv_jax.preflight import check_fit, check_parts
 from adv_jax.processes import from_first, is_first, of_any
 from adv_jax.program import Program
-from adv_jax.report import figures
+from adv_jax.report import figures, learning
 from adv_jax.result import document, summary
 from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.types import LogitsFn, UserError
@@ -249,7 +249,9 @@ def _draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) 
     title = f"{config['experiment']}, {result['data']['name']} ({result['data']['source']})"
     with writing(files.figures):
         files.figures.mkdir(exist_ok=True)
-        figures.learning_curves(files.figures / "learning.png", files.metrics(), title=title)
+        learning.chart(learning.curves(files.metrics()), title=title).savefig(
+            files.figures / "learning.png"
+        )
         if result["evaluation"]:
             path = files.figures / "evaluation.png"
             figures.attack_curves(path, result["evaluation"], title=title)

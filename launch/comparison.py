@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from adv_jax.report import papers
+from adv_jax.report import learning, papers
 from adv_jax.report.statistics import LEVEL, Paired, in_words, paired, spread
 from adv_jax.result import provenance
 from adv_jax.workdir import as_json
@@ -277,42 +277,5 @@ def _training(
         "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
         "replicas": len(result["replicas"]),
         "epochs": [replica["epochs"] for replica in result["replicas"]],
-        "learning": learning(lines),
+        "learning": learning.curves(lines),
     }
-
-
-def learning(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
-    """Loss and errors over epochs, over all replicas: mean, lowest and highest.
-
-    Args:
-      lines: of metrics.jsonl.
-      points: at most so many epochs are kept, the last among them.
-
-    Returns:
-      name -> {"epoch": [E], "mean": [E], "low": [E], "high": [E]}.
-    """
-    names = sorted({name for line in lines for name in line if _is_curve(name)})
-    curves = {}
-    for name in names:
-        by_epoch: dict[int, list[float]] = {}
-        for line in lines:
-            if name in line:
-                by_epoch.setdefault(line["epoch"], []).append(line[name])
-        epochs = sorted(by_epoch)
-        step = -(-len(epochs) // points)
-        epochs = sorted({*epochs[::step], epochs[-1]})
-        curves[name] = {
-            "epoch": epochs,
-            "mean": [_rounded(sum(by_epoch[e]) / len(by_epoch[e])) for e in epochs],
-            "low": [_rounded(min(by_epoch[e])) for e in epochs],
-            "high": [_rounded(max(by_epoch[e])) for e in epochs],
-        }
-    return curves
-
-
-def _is_curve(name: str) -> bool:
-    return name == "loss" or name.endswith("error")
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")

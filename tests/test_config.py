@@ -4,25 +4,20 @@ import copy
 import itertools
 import math
 import runpy
-import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import pytest
-from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
-from ml_collections import config_flags
 
-from adv_jax import catalogue
 from adv_jax.config import (
     ConfigError,
     Replica,
     bind,
     check,
-    explain_flags,
     leaves,
     replicas,
     suggestion,
@@ -438,129 +433,6 @@ def test_a_string_in_the_place_of_a_number_is_refused(path):
     assert message == f"{path} is '0.1'; allowed are {WORDS[path]}"
 
 
-CONFIG = """
-from ml_collections import ConfigDict
-
-def get_config(mode="paper"):
-    if mode not in ("paper", "quick"):
-        raise ValueError(f"mode is {mode!r}; allowed are paper, quick")
-    config = ConfigDict({"epochs": 3, "rate": 0.1, "model": {"features": (3, 2)}})
-    config.replicas = {"seeds": 1}
-    if mode == "quick":
-        config.only_quick = 1
-    return config
-"""
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "configs").mkdir()
-    for name in ("ladder_mnist", "quickstart"):
-        (tmp_path / "configs" / f"{name}.py").write_text(CONFIG)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def explained(monkeypatch, *argv):
-    """What a command line gives: the explanation of its mistake, which must be one line."""
-    argv = ["prog", *argv]
-    monkeypatch.setattr(sys, "argv", argv)  # ml_collections reads it, too.
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values)
-    read = lambda: (values(argv), config.value.to_dict())
-    with pytest.raises(Exception) as error:
-        read()
-    message = explain_flags(argv, error.value)
-    assert message
-    assert "\n" not in message
-    return message
-
-
-def test_an_unknown_config_file_is_explained_by_those_there_are(folder, monkeypatch):
-    assert explained(monkeypatch, "--config=configs/lader_mnist.py:quick") == (
-        "--config is 'configs/lader_mnist.py'; allowed are configs/ladder_mnist.py, "
-        "configs/quickstart.py; did you mean 'configs/ladder_mnist.py'?"
-    )
-    assert explained(monkeypatch, "--config=nothing") == (
-        f"--config is 'nothing'; allowed are {', '.join(catalogue.names())}"
-    )
-
-
-def test_a_name_that_no_config_has_is_explained_by_the_nearest(folder, monkeypatch):
-    for wrong in ("lader_mnist:quick", "ladder_mnist.py", "/nowhere/ladder_mnist.py"):
-        assert explained(monkeypatch, f"--config={wrong}").endswith(
-            f"; allowed are {', '.join(catalogue.names())}; did you mean 'ladder_mnist'?"
-        )
-
-
-@pytest.mark.parametrize(
-    ("override", "field", "meant"),
-    [
-        ("--config.epoch=3", "epoch", "epochs"),
-        ("--config.model.featurs=(1,)", "model.featurs", "model.features"),
-        ("--config.modle.features=(1,)", "modle.features", "model.features"),
-    ],
-)
-def test_an_unknown_field_is_explained_by_the_nearest(folder, monkeypatch, override, field, meant):
-    message = explained(
-        monkeypatch, "--config=configs/ladder_mnist.py", "--config.rate=.2", override
-    )
-    assert message == (
-        f"--config has no field {field!r}; allowed are epochs, model.features, rate, "
-        f"replicas.seeds; did you mean {meant!r}?"
-    )
-
-
-def test_the_fields_are_those_of_the_chosen_mode(folder, monkeypatch):
-    wrong = "--config.only_quik=3"
-    quick = explained(monkeypatch, "--config=configs/ladder_mnist.py:quick", wrong)
-    assert quick.endswith("; did you mean 'only_quick'?")
-    assert "only_quick" not in explained(monkeypatch, "--config=configs/ladder_mnist.py", wrong)
-
-
-@pytest.mark.parametrize("value", ["three", "1.5"])
-def test_a_value_of_the_wrong_type_is_explained_by_its_field(folder, monkeypatch, value):
-    message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.epochs={value}")
-    assert message == f"--config.epochs is {value!r}; allowed is a whole number"
-
-
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("rate=fast", "--config.rate is 'fast'; allowed is a number"),
-        ("model=mlp", "--config.model is 'mlp'; allowed is a dict"),
-    ],
-)
-def test_so_is_one_of_every_type(folder, monkeypatch, override, said):
-    message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.{override}")
-    assert message == said
-
-
 @pytest.mark.parametrize("config", [None, "quickstart", [1]])
 def test_what_is_no_config_at_all_is_refused(config):
     assert refusal(check, config) == f"config is {config!r}; allowed is a dict"
-
-
-def test_without_a_config_the_error_speaks_for_itself(folder, monkeypatch):
-    missing = UserError("--config is missing; allowed is a file")
-    assert explain_flags(["prog", "--workdir=x"], missing) == str(missing)
-    message = explained(monkeypatch, "--confg=configs/ladder_mnist.py")
-    assert "confg" in message
-    assert "Did you mean: config" in message
-
-
-def test_an_unknown_mode_is_explained_by_the_config_itself(folder, monkeypatch):
-    message = explained(monkeypatch, "--config=configs/ladder_mnist.py:quik")
-    assert "mode is 'quik'; allowed are paper, quick" in message
-
-
-def test_a_config_after_a_space_is_explained_alike(folder, monkeypatch):
-    message = explained(monkeypatch, "--config", "configs/ladder_mnist.py", "--config.epoch", "3")
-    assert message.startswith("--config has no field 'epoch'; ")
-
-
-def test_a_field_below_a_number_is_explained_by_its_name(folder, monkeypatch):
-    message = explained(
-        monkeypatch, "--config=configs/ladder_mnist.py", "--config.model.features.x=1"
-    )
-    assert message.startswith("--config has no field 'model.features.x'; ")

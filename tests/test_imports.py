@@ -22,7 +22,16 @@ BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
     "__main__": {"catalogue"},
-    "main": {"catalogue", "config", "processes", "signals", "step", "train", "workdir"},
+    "main": {
+        "catalogue",
+        "command_line",
+        "config",
+        "processes",
+        "signals",
+        "step",
+        "train",
+        "workdir",
+    },
     "report.__main__": {"report.book", "report.command", "step"},
     "report.book": {"catalogue", "kinds", "report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
@@ -34,7 +43,7 @@ MAY_IMPORT = {
     "report.thesis": {"attacks", "evaluate", "report", "report.runs", "trained"},
     "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
     | {"report.runs", "trained"},
-    "evaluate.__main__": {"config", "evaluate.command", "step"},
+    "evaluate.__main__": {"command_line", "evaluate.command", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},
     "trained": {"checkpoint", "config", "data", "experiment", "inputs", "step", "workdir"},
@@ -61,7 +70,8 @@ MAY_IMPORT = {
     "data": set(),
     "metrics": set(),
     "checkpoint": set(),
-    "config": {"catalogue", "kinds"},
+    "command_line": {"catalogue", "config"},
+    "config": {"kinds"},
     "catalogue": set(),
     "kinds": set(),
     "random": set(),

@@ -7,7 +7,7 @@ import sys
 
 from absl import app, flags, logging
 
-from adv_jax.config import refuse_words
+from adv_jax.command_line import refuse_words
 from adv_jax.evaluate import command
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import Bounds, UserError

@@ -1,10 +1,10 @@
-"""Charts of what `launch.reproduce` writes: the paper's numbers beside ours, and learning curves.
+"""The chart of what `launch.reproduce` writes: the paper's numbers beside ours.
 
 Colours are told apart by all readers and on light and dark ground; shapes and dashes say the same.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ UNITS = {
     "confidence": "mean confidence (fraction)",
     "sparsity_percent (fraction of exact zeros)": "hidden units at 0 (%)",
 }
-_LINES = ((OURS, "-"), (PAPER, "--"), ("#8f7fd4", "-."), ("#7d8590", ":"))
 
 
 def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -> Figure:
@@ -68,41 +67,6 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
         fontsize="small",
         frameon=False,
     )
-    return figure
-
-
-def learning(curves: Mapping[str, Mapping[str, Sequence[float]]], *, width: float = 7) -> Figure:
-    """Loss, and errors, over epochs: the mean over replicas, and from the lowest to the highest.
-
-    Args:
-      curves: name -> {"epoch", "mean", "low", "high"}.
-      width: in inches, for both panels side by side; below 5 they stand one above the other.
-    """
-    rows, columns = (1, 2) if width >= 5 else (2, 1)
-    figure = Figure(figsize=(width, 2.7 * rows), layout="constrained", dpi=120)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    errors = [name for name in curves if name != "loss"]
-    for axes, names, label in zip(panels, (["loss"], errors), ("loss", "error"), strict=True):
-        drawn = [name for name in names if name in curves]
-        for (color, style), name in zip(_LINES, drawn, strict=False):
-            curve = curves[name]
-            marker = "o" if len(curve["epoch"]) == 1 else None  # No line goes through one point.
-            axes.plot(
-                curve["epoch"],
-                curve["mean"],
-                style,
-                color=color,
-                marker=marker,
-                label=name.replace("_", " "),
-            )
-            axes.fill_between(curve["epoch"], curve["low"], curve["high"], color=color, alpha=0.2)
-        positive = drawn and all(min(curves[name]["low"]) > 0 for name in drawn)
-        axes.set(xlabel="epoch", ylabel=f"{label} (fraction)" if label == "error" else label)
-        axes.set_yscale("log" if positive else "linear")
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
-        if drawn:
-            axes.legend(fontsize="small", frameon=False)
     return figure
 
 

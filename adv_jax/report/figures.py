@@ -1,4 +1,4 @@
-"""PNG figures of a run: measures over the size of an attack, metrics over epochs."""
+"""PNG figures of a model under attack: measures over the size of attacks, transfer matrices."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -28,12 +28,15 @@ def attack_curves(
       title: what was trained and tested.
       measures: of the left and of the right panel.
     """
-    figure, panels = _figure(2, title)
+    figure = Figure(figsize=(10, 3.8), layout="constrained", dpi=120)
+    figure.suptitle(title, fontsize="medium")
+    panels = figure.subplots(1, 2)
     for axes, measure in zip(panels, measures, strict=True):
         for i, (attack, curve) in enumerate(evaluation.items()):
             if measure in curve:
                 _line(axes, curve["eps"], np.array(curve[measure]), attack, i)
         axes.set(xlabel="eps (units of the input)", ylabel=measure)
+        axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path)
 
@@ -61,50 +64,6 @@ def transfer_matrices(
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="tested on", ylabel="crafted on", title=attack.replace("_", " "))
     figure.savefig(path)
-
-
-def learning_curves(path: Target, lines: Sequence[Mapping[str, float]], *, title: str) -> None:
-    """Draws loss and rates over epochs: the mean over replicas, and their range shaded.
-
-    Args:
-      path: the PNG to write.
-      lines: of metrics.jsonl.
-      title: what was trained.
-    """
-    names = sorted({name for line in lines for name in line} - {"epoch", "replica", "seed"})
-    errors = [name for name in names if name.endswith("error")]
-    figure, panels = _figure(2, title)
-    for axes, chosen, label in zip(panels, (["loss"], errors), ("loss", "error"), strict=True):
-        for i, name in enumerate(chosen):
-            values: dict[int, list[float]] = {}
-            for line in lines:
-                if name in line:
-                    values.setdefault(int(line["epoch"]), []).append(line[name])
-            epochs = sorted(values)
-            # Replicas that stopped early leave fewer values for the later epochs.
-            mean, low, high = (
-                np.array([reduce(values[epoch]) for epoch in epochs])
-                for reduce in (np.mean, np.min, np.max)
-            )
-            style = _STYLES[i % len(_STYLES)]
-            marker = "." if len(epochs) == 1 else None  # There is no line through one point.
-            axes.plot(epochs, mean, style, marker=marker, label=name.replace("_", " "))
-            axes.fill_between(epochs, low, high, alpha=0.2)
-        # An error may reach 0, which a logarithm cannot show.
-        positive = all(line[name] > 0 for line in lines for name in chosen if name in line)
-        axes.set(xlabel="epoch", ylabel=label, yscale="log" if positive else "linear")
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.legend()
-    figure.savefig(path)
-
-
-def _figure(count: int, title: str):
-    figure = Figure(figsize=(5 * count, 3.8), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize="medium")
-    panels = figure.subplots(1, count)
-    for axes in panels:
-        axes.grid(alpha=0.3)
-    return figure, panels
 
 
 def _line(axes, points: Sequence[float], values: np.ndarray, label: str, index: int) -> None:

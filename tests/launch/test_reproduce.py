@@ -23,7 +23,7 @@ from adv_jax.signals import Interrupted
 from adv_jax.types import UserError
 from launch import reproduce
 from launch.budget import BUDGETS
-from launch.comparison import document, learning, misses
+from launch.comparison import document, misses
 from launch.targets import Below, Falling, Lowest, Measure, Row, Run, Target, targets
 from launch.trainings import plan, state
 
@@ -496,17 +496,3 @@ def test_missing_data_are_named_and_nothing_is_written(tmp_path):
         reproduce.reproduce(targets()["maronas.table17"], PAPER, **settings)
     assert "\n" not in str(error.value)
     assert list((tmp_path / "results").iterdir()) == []
-
-
-def test_learning_curves_are_means_and_ranges_of_few_points():
-    lines = [
-        {"epoch": epoch, "replica": i, "seed": i, "loss": float(epoch + i), "accuracy": 1.0}
-        for epoch in range(1, 1002)
-        for i in (0, 2)
-    ]
-    curves = learning(lines, points=10)
-    assert curves.keys() == {"loss"}
-    loss = curves["loss"]
-    assert len(loss["epoch"]) <= 11 and (loss["epoch"][0], loss["epoch"][-1]) == (1, 1001)
-    assert loss["mean"] == [epoch + 1 for epoch in loss["epoch"]]
-    assert (loss["low"][0], loss["high"][0]) == (1, 3)

@@ -13,7 +13,8 @@ from ml_collections import config_flags
 from test_configs import CONFIGS, SOURCES, config_of, noise, shrunk
 
 from adv_jax import train, trained
-from adv_jax.config import explain_flags, leaves, with_values
+from adv_jax.command_line import explain_flags
+from adv_jax.config import leaves, with_values
 from adv_jax.data import loading
 from adv_jax.types import UserError
 

@@ -104,38 +104,3 @@ def test_transfer_matrices_have_a_row_for_each_model_the_examples_were_crafted_o
     written = {text.get_position(): text.get_text() for text in fgsm.texts}
     assert written[(1, 0)] == "0.700" and written[(0, 1)] == "0.500"  # (column, row)
     assert [label.get_text() for label in fgsm.get_yticklabels()] == ["one", "two"]
-
-
-def line(epoch, replica, loss, **errors):
-    return {"epoch": epoch, "replica": replica, "seed": replica, "loss": loss, **errors}
-
-
-def test_learning_curves_of_replicas_that_stop_early_and_errors_measured_now_and_then(
-    tmp_path, drawn
-):
-    lines = [
-        line(1, 0, 2.0),
-        line(1, 1, 4.0),
-        line(2, 0, 1.0, test_error=0.2, valid_error=0.1),
-        line(2, 1, 2.0, test_error=0.4, valid_error=0.3),
-        line(3, 1, 1.0),
-        line(4, 1, 0.5, test_error=0.3, valid_error=0.2),
-    ]
-    figures.learning_curves(tmp_path / "l.png", lines, title="a net")
-    assert_png(tmp_path / "l.png")
-    loss, error = drawn[0].axes
-    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
-    assert (error.get_xlabel(), error.get_ylabel()) == ("epoch", "error")
-    assert lines_of(loss) == {"loss": ([1, 2, 3, 4], [3.0, 1.5, 1.0, 0.5])}
-    curves = lines_of(error)
-    assert set(curves) == {"test error", "valid error"}
-    assert curves["test error"][0] == [2, 4]
-    np.testing.assert_allclose(curves["test error"][1], [0.3, 0.3])
-
-
-def test_a_single_epoch_without_an_error_can_be_seen(tmp_path, drawn):
-    figures.learning_curves(tmp_path / "l.png", [line(1, 0, 2.0, test_error=0.0)], title="t")
-    assert_png(tmp_path / "l.png")
-    loss, error = drawn[0].axes
-    assert all(curve.get_marker() != "None" for axes in (loss, error) for curve in axes.lines)
-    assert error.get_ylim()[0] <= 0 < error.get_ylim()[1]

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from adv_jax import catalogue
-from adv_jax.report import charts, papers
+from adv_jax.report import charts, learning, papers
 from adv_jax.report.book import chapters, reading
 from adv_jax.types import UserError
 from adv_jax.workdir import replace, writing
@@ -98,12 +98,12 @@ def _pages(environment: Any, told: list[chapters.Chapter], results: Path) -> dic
 def _paper(
     environment: Any, chapter: chapters.Chapter, told: list[chapters.Chapter], results: Path
 ) -> bytes:
-    comparisons, learning = {}, {}
+    comparisons, learnt = {}, {}
     for target in chapter.targets:
         name = target["target"]
         comparisons[name] = _svg(charts.comparison(target, width=4), name)
-        learning[name] = {  # Another target may have the same run with another budget.
-            key: _svg(charts.learning(training["learning"], width=4), f"{name} {key}")
+        learnt[name] = {  # Another target may have the same run with another budget.
+            key: _svg(learning.chart(training["learning"], width=4), f"{name} {key}")
             for key, training in target["trainings"].items()
             if training["learning"]
         }
@@ -119,7 +119,7 @@ def _paper(
             chapters=told,
             chapter=chapter,
             comparisons=comparisons,
-            learning=learning,
+            learning=learnt,
             shown=shown,
         )
         .encode()

@@ -1,0 +1,63 @@
+"""Command lines that cannot be read: what is wrong with one, in a line."""
+
+import itertools
+import re
+import runpy
+from collections.abc import Iterable
+from pathlib import Path
+
+from adv_jax import catalogue
+from adv_jax.config import WORDS, leaves, unknown
+from adv_jax.types import UserError
+
+
+def refuse_words(words: Iterable[str]) -> None:
+    """Refuses what stands on a command line and is no flag.
+
+    Raises:
+      UserError: there is such a word, as where dashes were forgotten.
+    """
+    if found := ", ".join(map(repr, words)):
+        raise UserError(f"the command line has {found}; allowed are flags, --...")
+
+
+def explain_flags(argv: list[str], error: Exception) -> str:
+    """One line on why a command line with --config=FILE[:mode] could not be read.
+
+    Args:
+      argv: the command line, as `catalogue.located` gives it.
+      error: what reading it raised.
+    """
+    given = _given(argv)
+    if "config" not in given:
+        return str(error)
+    path, _, mode = given["config"].partition(":")
+    if not Path(path).is_file():
+        neighbours = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
+        return unknown("--config is", path, neighbours or catalogue.names())
+    lines = str(error).strip().splitlines()
+    if "Traceback (most recent call last):" in lines:
+        return lines[-1].partition(": ")[2]
+    unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])
+    if unread or isinstance(error, AttributeError | KeyError | TypeError):
+        make = runpy.run_path(path)["get_config"]
+        legal = dict(leaves((make(mode) if mode else make()).to_dict()))
+        if unread:
+            field, value = unread.groups()
+            kind = WORDS.get(type(legal.get(field)), "a dict")
+            return f"--config.{field} is {value!r}; allowed is {kind}"
+        for flag in given:
+            field = flag.removeprefix("config.")
+            if field != flag and field not in [*legal, "replicas.grid"]:
+                return unknown("--config has no field", field, legal)
+    return lines[0]
+
+
+def _given(argv: list[str]) -> dict[str, str]:
+    """{flag: value} of a command line, of `--flag=value` as of `--flag value`."""
+    given = {}
+    for arg, following in itertools.pairwise([*argv, ""]):
+        if arg.startswith("--"):
+            flag, equals, value = arg.removeprefix("--").partition("=")
+            given[flag] = value if equals else following
+    return given

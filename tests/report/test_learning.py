@@ -1,0 +1,71 @@
+"""Learning curves: means over replicas within their range, as numbers and as lines."""
+
+import numpy as np
+
+from adv_jax.report import learning
+
+
+def line(epoch, replica, loss, **errors):
+    return {"epoch": epoch, "replica": replica, "seed": replica, "loss": loss, **errors}
+
+
+def lines_of(axes) -> dict[str, tuple[list[float], list[float]]]:
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines
+    }
+
+
+def test_curves_are_means_and_ranges_of_few_points():
+    lines = [
+        line(epoch, i, float(epoch + i), accuracy=1.0) for epoch in range(1, 1002) for i in (0, 2)
+    ]
+    curves = learning.curves(lines, points=10)
+    assert curves.keys() == {"loss"}
+    loss = curves["loss"]
+    assert len(loss["epoch"]) <= 11 and (loss["epoch"][0], loss["epoch"][-1]) == (1, 1001)
+    assert loss["mean"] == [epoch + 1 for epoch in loss["epoch"]]
+    assert (loss["low"][0], loss["high"][0]) == (1, 3)
+
+
+def test_replicas_that_stop_early_and_errors_measured_now_and_then():
+    lines = [
+        line(1, 0, 2.0),
+        line(1, 1, 4.0),
+        line(2, 0, 1.0, test_error=0.2, valid_error=0.1),
+        line(2, 1, 2.0, test_error=0.4, valid_error=0.3),
+        line(3, 1, 1.0),
+        line(4, 1, 0.5, test_error=0.3, valid_error=0.2),
+    ]
+    figure = learning.chart(learning.curves(lines), title="a net")
+    assert figure.get_suptitle() == "a net"
+    loss, error = figure.axes
+    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
+    assert (error.get_xlabel(), error.get_ylabel()) == ("epoch", "error (fraction)")
+    assert (loss.get_yscale(), error.get_yscale()) == ("log", "log")
+    assert lines_of(loss) == {"loss": ([1, 2, 3, 4], [3.0, 1.5, 1.0, 0.5])}
+    (band,) = loss.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0.5, 4)
+    curves = lines_of(error)
+    assert set(curves) == {"test error", "valid error"}
+    assert curves["test error"][0] == [2, 4]
+    np.testing.assert_allclose(curves["test error"][1], [0.3, 0.3])
+
+
+def test_each_of_many_errors_has_its_line():
+    names = [f"{kind}_error" for kind in ("train", "valid", "test", "clean", "attack")]
+    lines = [line(epoch, 0, 1.0, **dict.fromkeys(names, 0.5)) for epoch in (1, 2)]
+    _, error = learning.chart(learning.curves(lines)).axes
+    assert set(lines_of(error)) == {name.replace("_", " ") for name in names}
+
+
+def test_a_single_epoch_without_an_error_can_be_seen():
+    figure = learning.chart(learning.curves([line(1, 0, 2.0, test_error=0.0)]))
+    loss, error = figure.axes
+    assert all(curve.get_marker() != "None" for axes in (loss, error) for curve in axes.lines)
+    assert error.get_ylim()[0] <= 0 < error.get_ylim()[1]
+
+
+def test_a_run_without_epochs_has_empty_panels():
+    loss, error = learning.chart(learning.curves([])).axes
+    assert not loss.lines and not error.lines
