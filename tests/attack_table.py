@@ -151,11 +151,6 @@ def run(row, x, y, scale, *, logits_fn, bounds=BOUNDS, keys):
     return row.attack(logits_fn, x, y, **options)
 
 
-def jit(function):
-    """Compiled in half the time: these programs run a few times."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def norm_of(r, kind):
     r = np.asarray(r, np.float64).reshape(len(r), -1)
     order = {"linf": np.inf, "l1": 1, "l2": 2, "rms": 2}[kind]

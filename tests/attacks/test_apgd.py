@@ -17,11 +17,6 @@ Y = jnp.array([0, 1])
 LOGITS = jnp.array([[4.0, 3.0, 2.0, 0.0, -1.0]])
 
 
-def jit(function):
-    """Compiled fast: these programs run once or twice."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def linear(x):
     """Class 2 is always the last."""
     return x @ jnp.asarray(W)
@@ -99,7 +94,8 @@ def algorithm_1(x, eps, num_steps, norm, checkpoints):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_it_is_algorithm_1(norm):
     x = np.array([[0.1, 0.2], [0.1, 0.6], [1.0, -0.4]], np.float32)
-    x_adv = jit(lambda x: apgd(rough, x, jnp.zeros(3, int), eps=0.7, norm=norm, num_steps=50))(x)
+    run = lambda x: apgd(rough, x, jnp.zeros(3, int), eps=0.7, norm=norm, num_steps=50)
+    x_adv = jax.jit(run)(x)
     checkpoints = {11, 21, 29, 35, 40, 44, 47, 50}  # ceil of .22, .41, ..., .99 of 50.
     runs = [algorithm_1(np.float64(row), 0.7, 50, norm, checkpoints) for row in x]
     np.testing.assert_allclose(x_adv, [best for best, _, _ in runs], atol=1e-4)
@@ -110,13 +106,13 @@ def test_it_is_algorithm_1(norm):
 def test_on_a_linear_model_it_reaches_the_corner_of_ball_and_box():
     # Label 0: up along W[:, 1] - W[:, 0] = (-3, .5, 3); label 1: the opposite.
     direction = np.sign([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]])
-    x_adv = jit(lambda x: apgd(two, x, Y, eps=0.1, num_steps=10, bounds=(0, 1)))(X)
+    x_adv = jax.jit(lambda x: apgd(two, x, Y, eps=0.1, num_steps=10, bounds=(0, 1)))(X)
     np.testing.assert_allclose(x_adv, np.clip(X + 0.1 * direction, 0, 1), atol=1e-6)
 
 
 def test_dlr_on_a_linear_model_is_the_best_of_all_corners():
     # A ratio of linear forms is largest in a corner, as long as the order of the logits stays.
-    x_adv = jit(lambda x: apgd(linear, x, Y, eps=0.1, loss="dlr", num_steps=30))(X)
+    x_adv = jax.jit(lambda x: apgd(linear, x, Y, eps=0.1, loss="dlr", num_steps=30))(X)
     logits = (X + 0.1 * np.array(list(product([-1, 1], repeat=3)))[:, None]) @ W
     ranked = np.sort(logits)
     own = logits[:, [0, 1], Y]
@@ -129,7 +125,7 @@ def test_dlr_on_a_linear_model_is_the_best_of_all_corners():
 def test_on_a_linear_model_it_reaches_the_best_point_of_the_ball(norm):
     gradient = np.array([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]]) / np.sqrt(18.25)
     length = 0.1 * (np.sqrt(3) if norm == "rms" else 1)
-    x_adv = jit(lambda x: apgd(two, x, Y, eps=0.1, norm=norm, num_steps=30))(X)
+    x_adv = jax.jit(lambda x: apgd(two, x, Y, eps=0.1, norm=norm, num_steps=30))(X)
     np.testing.assert_allclose(x_adv, X + length * gradient, atol=1e-4)
 
 
@@ -139,7 +135,7 @@ def test_a_targeted_attack_reaches_its_class(loss):
         return jnp.concatenate([linear(x), jnp.full((x.shape[0], 1), -20.0)], axis=1)
 
     options = {"eps": 0.4, "loss": loss, "num_steps": 10, "targeted": True}
-    x_adv = jit(lambda x: apgd(four, x, 1 - Y, **options))(X)
+    x_adv = jax.jit(lambda x: apgd(four, x, 1 - Y, **options))(X)
     np.testing.assert_array_equal(jnp.argmax(four(X), axis=1), Y)
     np.testing.assert_array_equal(jnp.argmax(four(x_adv), axis=1), 1 - Y)
 
@@ -152,8 +148,8 @@ def test_restarts_find_the_higher_of_two_peaks():
 
     options = {"eps": 0.9, "num_steps": 9}
     x, y, key = jnp.zeros(1), jnp.array([0]), jax.random.key(0)
-    once = jit(lambda x: apgd(peaks, x, y, **options))(x)
-    often = jit(lambda x: apgd(peaks, x, y, restarts=20, key=key, **options))(x)
+    once = jax.jit(lambda x: apgd(peaks, x, y, **options))(x)
+    often = jax.jit(lambda x: apgd(peaks, x, y, restarts=20, key=key, **options))(x)
     np.testing.assert_allclose(once, -0.3, atol=0.05)
     np.testing.assert_allclose(often, 0.6, atol=0.05)
 

@@ -16,11 +16,6 @@ KEYS = jax.random.split(jax.random.key(0), ROWS)
 FEW = {"num_steps": 10, "num_queries": 20}
 
 
-def jit(function):
-    """Compiled fast: these programs run once or twice."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def linear(count):
     return lambda x: x @ jnp.asarray(W[:, :count])
 
@@ -41,7 +36,7 @@ def test_blocks_hold_the_survivors_once_and_no_others():
     rows, r = jnp.arange(8), jnp.full((8, 1), 50.0) * fools[:, None]
     for size, blocks in [(2, 3), (3, 2), (8, 1)]:
         seen.clear()
-        state = jit(lambda: on_survivors(attack, rows, Fooling(r, fools), size))()  # noqa: B023
+        state = jax.jit(lambda: on_survivors(attack, rows, Fooling(r, fools), size))()  # noqa: B023
         jax.effects_barrier()
         assert len(seen) == blocks
         tried = np.concatenate([block[~np.asarray(done)] for block, done in seen])
@@ -73,7 +68,7 @@ def test_on_a_linear_model_the_robust_accuracy_is_exact(norm, eps, bounds, count
     y = np.argmax(X @ W[:, :count], axis=1)
     y[0] = (y[0] + 1) % count  # Misclassified from the start.
     options = {"eps": eps, "norm": norm, "bounds": bounds, "block_size": 8}
-    attack = jit(lambda x: auto_attack(linear(count), x, y, key=KEYS, **options, **FEW))
+    attack = jax.jit(lambda x: auto_attack(linear(count), x, y, key=KEYS, **options, **FEW))
     x_adv, leads = attack(X), lead_at_worst(X, y, count, eps, norm)
     broken = fooled(linear(count), x_adv, y)
     np.testing.assert_array_equal(broken, leads < 0)
@@ -94,7 +89,7 @@ def test_neither_blocks_nor_order_change_the_answer():
         def run(x, y, keys):
             return auto_attack(curved, x, y, key=keys, block_size=size, **options)
 
-        return jit(run)(x, y, keys)
+        return jax.jit(run)(x, y, keys)
 
     expected = attack(X, y, KEYS, ROWS)
     assert 3 < fooled(curved, expected, y).sum() < ROWS - 3
@@ -106,8 +101,8 @@ def test_it_breaks_what_its_members_break():
     # fab is the member without random numbers, so that the same run is part of the ensemble.
     y = jnp.argmax(curved(X), axis=1)
     options = {"eps": 0.12, "norm": "l2", "bounds": (0, 1), "num_steps": 10}
-    by_fab = jit(lambda x: fab(curved, x, y, num_targets=4, **options))(X)
-    by_all = jit(lambda x: auto_attack(curved, x, y, key=KEYS, num_queries=1, **options))(X)
+    by_fab = jax.jit(lambda x: fab(curved, x, y, num_targets=4, **options))(X)
+    by_all = jax.jit(lambda x: auto_attack(curved, x, y, key=KEYS, num_queries=1, **options))(X)
     broken = fooled(curved, by_fab, y)
     assert 0 < broken.sum() < ROWS
     assert np.all(fooled(curved, by_all, y) >= broken)
@@ -124,7 +119,7 @@ def test_targets_break_what_the_cross_entropy_cannot(count):
     logits_fn = lambda x: linear(count)(x) * 1e4
     y = np.argmax(X @ W[:, :count], axis=1)
     options = {"eps": 0.15, "bounds": (0, 1), "num_steps": 10, "num_queries": 1}
-    x_adv = jit(lambda x: auto_attack(logits_fn, x, y, key=KEYS, **options))(X)
+    x_adv = jax.jit(lambda x: auto_attack(logits_fn, x, y, key=KEYS, **options))(X)
     expected = lead_at_worst(X, y, count, 0.15, "linf") < 0
     np.testing.assert_array_equal(fooled(logits_fn, x_adv, y), expected)
 
@@ -133,7 +128,7 @@ def test_queries_break_what_gradients_cannot():
     y = np.asarray(jnp.argmax(steps(X), axis=1))
     options = {"eps": 0.15, "bounds": (0, 1), "num_steps": 3}
     runs = [
-        jit(lambda x, n=n: auto_attack(steps, x, y, key=KEYS, num_queries=n, **options))(X)
+        jax.jit(lambda x, n=n: auto_attack(steps, x, y, key=KEYS, num_queries=n, **options))(X)
         for n in (1, 300)
     ]
     few, many = (fooled(steps, x_adv, y).sum() for x_adv in runs)
@@ -150,7 +145,7 @@ def test_a_fooled_row_costs_nothing():
     def cost(x, y):
         seen.clear()
         options = {"eps": 0.05, "block_size": 4, "num_steps": 5, "num_queries": 7}
-        jit(lambda x: auto_attack(logits_fn, x, y, key=jax.random.key(0), **options))(x)
+        jax.jit(lambda x: auto_attack(logits_fn, x, y, key=jax.random.key(0), **options))(x)
         jax.effects_barrier()
         return sum(seen[1:])  # Without the look at all rows.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from attack_table import BOUNDS, SHAPE, TABLE, B, K, jit, norm_of
+from attack_table import BOUNDS, SHAPE, TABLE, B, K, norm_of
 
 
 def rows_where(condition):
@@ -64,7 +64,7 @@ run = functools.partial(attack_table.run, keys=KEYS, logits_fn=logits_fn)
 def compiled(name, bounds=BOUNDS, logits_fn=logits_fn):
     """(x, y, scale, keys) -> x_adv, one program for all tests that call a row's attack alike."""
     fixed = {"bounds": bounds, "logits_fn": logits_fn}
-    return jit(lambda x, y, scale, keys: run(TABLE[name], x, y, scale, keys=keys, **fixed))
+    return jax.jit(lambda x, y, scale, keys: run(TABLE[name], x, y, scale, keys=keys, **fixed))
 
 
 def attacked(name, x, y, scale, *, keys=KEYS, **options):
@@ -172,9 +172,8 @@ def test_vmap_and_scan_over_the_scale_are_the_single_calls(name):
     scales = jnp.array([[0.0, 0.1], [0.3, 0.5]])
     singly = [[attacked(name, x, y, scale) for scale in pair] for pair in scales]
     mapped = jax.vmap(lambda scale: run(TABLE[name], x, y, scale))
-    _, scanned = jit(lambda pairs: jax.lax.scan(lambda c, pair: (c, mapped(pair)), None, pairs))(
-        scales
-    )
+    scan = lambda pairs: jax.lax.scan(lambda c, pair: (c, mapped(pair)), None, pairs)
+    _, scanned = jax.jit(scan)(scales)
     np.testing.assert_allclose(scanned, singly, atol=1e-5)
 
 
@@ -199,7 +198,7 @@ def test_no_gradient_flows_through_the_perturbation(name):
     def through(w, x, scale):
         return loss(w, run(TABLE[name], x, y, scale, logits_fn=lambda z: model(w, z)))
 
-    by_w, by_x, by_scale = jit(jax.grad(through, argnums=(0, 1, 2)))(weights(), x, 0.1)
+    by_w, by_x, by_scale = jax.jit(jax.grad(through, argnums=(0, 1, 2)))(weights(), x, 0.1)
     np.testing.assert_array_equal(by_x, 0)
     np.testing.assert_array_equal(by_scale, 0)
     as_data = jax.grad(loss)(weights(), attacked(name, x, y, 0.1))

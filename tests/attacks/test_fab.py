@@ -17,11 +17,6 @@ ORDER = {"linf": np.inf, "l2": 2}
 both_norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 
 
-def jit(function):
-    """Compiled fast: these programs run once or twice."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def linear(x):
     return x @ jnp.asarray(W) + B
 
@@ -68,7 +63,7 @@ def test_the_projection_onto_a_plane_in_a_box_is_the_nearest_point(norm, bounds)
     gap = (slope * (RNG.uniform(size=(rows, D)) - point)).sum(axis=1)
     gap[3], gap[4], gap[5] = 50, -50, 0
     arrays = (jnp.float32(array) for array in (point, slope, gap))
-    d = jit(lambda *arrays: onto_plane(*arrays, norm, bounds))(*arrays)
+    d = jax.jit(lambda *arrays: onto_plane(*arrays, norm, bounds))(*arrays)
     length = np.linalg.norm(d, ord=ORDER[norm], axis=1)
     for i in range(rows):
         expected = nearest(point[i], slope[i], gap[i], norm, bounds)
@@ -119,7 +114,7 @@ def test_on_a_linear_model_it_finds_the_exact_distance(norm, num_targets, bounds
     # In a box only with targets: which plane is nearest is decided without the box.
     x, y = samples()
     options = {"norm": norm, "bounds": bounds, "num_steps": 40, "num_targets": num_targets}
-    attack = jit(lambda x: fab(linear, x, y, **options))
+    attack = jax.jit(lambda x: fab(linear, x, y, **options))
     x_adv, expected = np.asarray(attack(x)), exact_distance(x, y, norm, bounds)
     reachable = np.isfinite(expected)
     assert reachable.sum() > 6
@@ -136,7 +131,9 @@ def test_one_target_is_the_most_probable_other_class():
         return jnp.stack([jnp.zeros_like(x), x - 2, -6 * x - 3], axis=1)
 
     x, y = jnp.zeros(1), jnp.array([0])
-    attacks = (jit(lambda x, n=n: fab(three, x, y, num_steps=20, num_targets=n)) for n in (1, 2))
+    attacks = (
+        jax.jit(lambda x, n=n: fab(three, x, y, num_steps=20, num_targets=n)) for n in (1, 2)
+    )
     x_adv = [attack(x)[0] for attack in attacks]
     np.testing.assert_allclose(x_adv, [2, -0.5], rtol=0.01)
 
@@ -148,7 +145,7 @@ def circle(x):
 
 def test_a_curved_boundary_is_met_closely_from_outside():
     x, y = jnp.array([[0.3, 0.0], [0.3, -0.4], [2.0, 0.0]]), jnp.array([0, 0, 0])
-    x_adv = np.asarray(jit(lambda x: fab(circle, x, y, norm="l2", num_steps=30))(x))
+    x_adv = np.asarray(jax.jit(lambda x: fab(circle, x, y, norm="l2", num_steps=30))(x))
     radius = np.linalg.norm(x_adv[:2], axis=1)
     assert np.all(radius >= 1) and np.all(radius <= 1.001)
     np.testing.assert_allclose(np.linalg.norm(x_adv[:2] - x[:2], axis=1), [0.7, 0.5], rtol=0.01)
@@ -158,8 +155,8 @@ def test_a_curved_boundary_is_met_closely_from_outside():
 @both_norms
 def test_eps_projects_the_shortest_perturbation(norm):
     x, y = samples()
-    x_min = jit(lambda x: fab(linear, x, y, norm=norm, num_steps=5))(x)
-    x_adv = jit(lambda x: fab(linear, x, y, norm=norm, num_steps=5, eps=0.05))(x)
+    x_min = jax.jit(lambda x: fab(linear, x, y, norm=norm, num_steps=5))(x)
+    x_adv = jax.jit(lambda x: fab(linear, x, y, norm=norm, num_steps=5, eps=0.05))(x)
     np.testing.assert_allclose(x_adv - x, norms.project(x_min - x, 0.05, norm), atol=1e-6)
 
 
@@ -170,7 +167,7 @@ def test_restarts_leave_a_plateau():
 
     def attack(restarts):
         options = {"num_steps": 5, "restarts": restarts, "eps": 0.9, "key": jax.random.key(0)}
-        return jit(lambda x: fab(plateau, x, y, **options))(x)
+        return jax.jit(lambda x: fab(plateau, x, y, **options))(x)
 
     x, y = jnp.zeros(1), jnp.array([0])
     np.testing.assert_array_equal(attack(1), x)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attack_table import BOUNDS, TABLE, Row, jit, norm_of
+from attack_table import BOUNDS, TABLE, Row, norm_of
 
 from adv_jax import attacks
 
@@ -134,7 +134,7 @@ def assert_it_keeps_its_promises(name, *, bounds, rows=B):
     """One program for all models, inputs and scales."""
     row, keys = ROWS[name], KEYS[:rows]
 
-    @jit
+    @jax.jit
     def attacked(weights, x, y, scale):
         logits_fn = functools.partial(model, weights)
         return attack_table.run(row, x, y, scale, logits_fn=logits_fn, bounds=bounds, keys=keys)

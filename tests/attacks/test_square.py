@@ -14,11 +14,6 @@ both_norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 ORDER = {"linf": np.inf, "l2": 2}
 
 
-def jit(function):
-    """Compiled fast: these programs run once or twice."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def linear(x):
     return x.reshape(x.shape[0], -1) @ jnp.asarray(W[: x[0].size])
 
@@ -79,7 +74,7 @@ def test_the_pattern_is_the_one_of_the_paper(a, b):
 
 
 def tiles(shape):
-    return jit(lambda key, eps: _tiles(key, eps, shape))(jax.random.key(0), jnp.float32(2.0))
+    return jax.jit(lambda key, eps: _tiles(key, eps, shape))(jax.random.key(0), jnp.float32(2.0))
 
 
 def test_the_tiles_fill_the_image_and_have_the_norm_of_the_ball():
@@ -131,7 +126,7 @@ def margins(x, y):
 def test_it_asks_inside_the_ball_and_returns_the_best_answer(norm, bounds):
     (x, y), seen, eps = images(), [], {"linf": 0.001, "l2": 0.05}[norm]
     options = {"eps": eps, "norm": norm, "bounds": bounds, "num_queries": 30}
-    x_adv = jit(lambda x: square(logged(seen), x, y, key=jax.random.key(0), **options))(x)
+    x_adv = jax.jit(lambda x: square(logged(seen), x, y, key=jax.random.key(0), **options))(x)
     x_adv = np.asarray(x_adv)
     jax.effects_barrier()
     assert len(seen) == 1 + 1 + 30  # At x, at the start, and each query.
@@ -152,7 +147,7 @@ def test_a_fooled_row_is_left_alone_and_the_search_ends():
     (x, y), seen = images(), []
     y = y.at[0].set((y[0] + 1) % 3)  # Misclassified from the start.
     options = {"eps": 0.5, "num_queries": 1000}
-    x_adv = jit(lambda x: square(logged(seen), x, y, key=jax.random.key(0), **options))(x)
+    x_adv = jax.jit(lambda x: square(logged(seen), x, y, key=jax.random.key(0), **options))(x)
     jax.effects_barrier()
     np.testing.assert_array_equal(x_adv[0], x[0])
     assert np.all(margins(x_adv, y) > 0) and len(seen) < 200
@@ -168,7 +163,7 @@ def test_on_a_linear_model_of_a_vector_it_finds_the_corner():
         return jnp.stack([form + 9 * (y == 0), 9.0 * (y == 1)], axis=1)
 
     options = {"eps": 0.1, "num_queries": 200, "bounds": (0.45, 1), "key": jax.random.key(0)}
-    x_adv = jit(lambda x: square(logits_fn, x, y, **options))(x)
+    x_adv = jax.jit(lambda x: square(logits_fn, x, y, **options))(x)
     signs = np.array([[-1, -1, 1, -1], [1, 1, -1, 1]])
     np.testing.assert_allclose(x_adv, np.clip(0.5 + 0.1 * signs, 0.45, 1), atol=1e-6)
 
@@ -177,7 +172,7 @@ def test_on_a_linear_model_of_a_vector_it_finds_the_corner():
 def test_a_vector_is_an_image_of_one_row(norm):
     x, y = images()
     flat, options = x.reshape(4, -1), {"eps": 0.1, "norm": norm, "num_queries": 9}
-    attack = jit(lambda x: square(linear, x, y, key=jax.random.key(0), **options))
+    attack = jax.jit(lambda x: square(linear, x, y, key=jax.random.key(0), **options))
     as_image = attack(flat.reshape(4, 1, 128))
     np.testing.assert_array_equal(as_image.reshape(4, -1), attack(flat))
 
