@@ -18,6 +18,7 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float | None = None,
     max_norm: float | None = None,
+    convolution_scale: float | None = None,
     plateau: optax.GradientTransformationExtraArgs | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """optax's sgd, with what the papers' nets are kept small with.
@@ -27,14 +28,18 @@ def sgd(
       weight_decay: lambda of a term lambda / 2 |W|^2 in the loss, of all weights but the biases.
       max_norm: the largest l2 norm of the weights into one unit, kept by projection after each
         step; biases are free.
+      convolution_scale: what the learning rate of convolutions is multiplied by.
       plateau: `optax.contrib.reduce_on_plateau`.
 
-    Source: Srivastava et al. 2014, sec. 5.1 (max-norm), as Nokland 2015, sec. 4, has all three.
+    Sources: Srivastava et al. 2014, sec. 5.1 (max-norm), as Nokland 2015, sec. 4, has all of them
+    but the scale; that is of Goodfellow et al. 2013a, in Pylearn2's cifar10_no_aug_valid.yaml.
     """
     parts: list[optax.GradientTransformation] = []
     if weight_decay is not None:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_are_weights))
     parts.append(optax.sgd(learning_rate, momentum, nesterov))
+    if convolution_scale is not None:
+        parts.append(_scaled_convolutions(convolution_scale))
     if plateau is not None:
         parts.append(plateau)
     if max_norm is not None:
@@ -109,6 +114,18 @@ def _of_step(schedule: Callable, steps_per_epoch: int, step):
 def _are_weights(params: Any) -> Any:
     """Which leaves of a tree are weights: those of two axes or more."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _scaled_convolutions(scale: Array | float) -> optax.GradientTransformation:
+    """Multiplies the updates of layers whose kernel has the four axes of a convolution."""
+
+    def is_convolution(node: Any) -> bool:
+        return isinstance(node, Mapping) and "kernel" in node and node["kernel"].ndim == 4
+
+    def scaled(node: Any) -> Any:
+        return optax.tree.scale(scale, node) if is_convolution(node) else node
+
+    return optax.stateless(lambda updates, _: jax.tree.map(scaled, updates, is_leaf=is_convolution))
 
 
 def _inside_ball(max_norm: Array | float) -> optax.GradientTransformation:

@@ -91,6 +91,7 @@ MODES = {
         ),
         "net=fc,method=plain",
     ],
+    "goodfellow_cifar10": ["", "quick"],
     "goodfellow_mnist": [
         "",
         *(f"model={model}" for model in ("relu", "tanh", "softmax")),
@@ -102,6 +103,7 @@ MODES = {
 }
 NOT_EMBEDDED = {
     "backprop_cifar10": "tfds",
+    "goodfellow_cifar10": "tfds",
     "huang_vgg_cifar10": "tfds",
     "ladder_cifar10": "tfds",
     "shallow_cifar10": "tfds",
@@ -279,6 +281,7 @@ class Recorder(dict):
         ("ladder_conv_mnist", "quick,noise=sgn"),
         ("backprop_mnist", "quick,method=adversarial"),
         ("backprop_cifar10", "quick,net=fc,method=adversarial_dropout,preprocess=simple"),
+        ("goodfellow_cifar10", "quick"),
         ("goodfellow_mnist", "quick,model=softmax,method=smoothing"),
     ],
 )

@@ -196,6 +196,16 @@ def test_no_units_weights_leave_the_ball_at_any_step(rate):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found[-1], free[-1])
 
 
+def test_convolutions_learn_as_with_a_smaller_rate_and_other_layers_as_before():
+    [start], gradients = layers(1), layers(6, seed=1)
+    spec = {"learning_rate": 0.5, "momentum": 0.9, "weight_decay": 0.1}
+    found = many_steps(spec | {"convolution_scale": 0.05}, start, gradients)[-1]
+    slow = many_steps(spec | {"learning_rate": 0.025}, start, gradients)[-1]
+    fast = many_steps(spec, start, gradients)[-1]
+    close = partial(jax.tree.map, partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6))
+    close(found, {"conv": slow["conv"], "full": fast["full"]})
+
+
 PLATEAU = {"name": "reduce_on_plateau", "factor": 0.5, "patience": 3}
 
 

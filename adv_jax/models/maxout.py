@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.initializers import Initializer
 
 from adv_jax.models.convolution import Conv
 from adv_jax.models.layered import Flat, Layer, Layered
@@ -24,16 +25,11 @@ class Maxout(Layered):
     pieces: int = 5
 
     def _hidden_layers(self) -> list[Layer]:
-        def layer(number: int, units: int) -> Layer:
-            name = f"hidden{number}"
-            linear = Flat(units * self.pieces, kernel_init=self.hidden_init, name=name)
-            return lambda h: _largest(linear(h), self.pieces)
-
-        return [layer(number, units) for number, units in enumerate(self.features, start=1)]
+        return _full_layers(self.features, self.pieces, self.hidden_init, start=1)
 
 
 class MaxoutConvNet(Layered):
-    """Convolutions of maxout maps, each followed by overlapping max-pooling, then the logits.
+    """Convolutions of maxout maps, each followed by overlapping max-pooling, and full layers.
 
     A pooling goes from the first pixel in steps of 2 until it has met the last: with the numbers
     below 28 x 28 pixels become 10 x 10, 4 x 4 and 3 x 3. Takes f[B, H, W, C].
@@ -41,13 +37,14 @@ class MaxoutConvNet(Layered):
     maps, kernel_sizes, pads, pieces, pools: of each layer, the maps, the convolution's weights
       along an axis, the zeros on each side of what it takes, the linear functions of a unit, and
       the pixels along an axis of which a pooling takes the largest, at least 2.
+    units, unit_pieces: maxout units of the full layers above them, and the linear functions of one.
     num_classes, dropout, hidden_init, output_init: as in `layered.Layered`.
 
     Raises:
       ValueError: x is no batch of images; lists of different lengths.
 
-    Source: Goodfellow et al. 2013a, sec. 5.1, the numbers and the pooling being those of their
-    program for MNIST, Pylearn2's mnist.yaml and cuda-convnet.
+    Source: Goodfellow et al. 2013a, sec. 5.1 and 5.2, the numbers and the pooling being those of
+    their program for MNIST, Pylearn2's mnist.yaml and cuda-convnet.
     """
 
     maps: Sequence[int] = (48, 48, 24)
@@ -55,6 +52,8 @@ class MaxoutConvNet(Layered):
     pads: Sequence[int] = (0, 3, 3)
     pieces: Sequence[int] = (2, 2, 4)
     pools: Sequence[int] = (4, 4, 2)
+    units: Sequence[int] = ()
+    unit_pieces: int = 5
 
     def _hidden_layers(self) -> list[Layer]:
         def layer(number: int, maps: int, size: int, pad: int, pieces: int, pool: int) -> Layer:
@@ -70,7 +69,22 @@ class MaxoutConvNet(Layered):
                 "are as many of each, one for every layer"
             )
         layers = zip(*lists, strict=True)
-        return [layer(number, *of_layer) for number, of_layer in enumerate(layers, start=1)]
+        convolutions = [layer(number, *of_one) for number, of_one in enumerate(layers, start=1)]
+        start = len(convolutions) + 1
+        full = _full_layers(self.units, self.unit_pieces, self.hidden_init, start=start)
+        return convolutions + full
+
+
+def _full_layers(
+    features: Sequence[int], pieces: int, init: Initializer, *, start: int
+) -> list[Layer]:
+    """Maxout layers over all values of a row, whose numbers count up from `start`."""
+
+    def layer(number: int, units: int) -> Layer:
+        linear = Flat(units * pieces, kernel_init=init, name=f"hidden{number}")
+        return lambda h: _largest(linear(h), pieces)
+
+    return [layer(number, units) for number, units in enumerate(features, start)]
 
 
 def _framed(h: Array, width: int) -> Array:

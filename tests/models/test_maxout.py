@@ -63,7 +63,7 @@ def pooled(image, size):
 
 def test_the_convolutional_net_equals_the_numpy_version():
     settings = {"maps": (3, 2), "kernel_sizes": (4, 3), "pieces": (2, 3), "pools": (4, 2)}
-    settings |= {"pads": (0, 2)}
+    settings |= {"pads": (0, 2), "units": (3,), "unit_pieces": 2}
     model = models.maxout_conv(**settings, num_classes=3)
     params = random_params(model, (2, 9, 10, 2))
     x = np.random.default_rng(1).uniform(size=(2, 9, 10, 2)).astype(np.float32)
@@ -84,19 +84,34 @@ def test_the_convolutional_net_equals_the_numpy_version():
             ]
             h = pooled(np.stack(units, axis=-1), pool)
             np.testing.assert_allclose(extras[name][row], h, rtol=1e-4, atol=1e-5)
-        expected = h.ravel() @ np.float64(params["logits"]["kernel"]) + params["logits"]["bias"]
+        full = params["hidden3"]
+        linear = h.ravel() @ np.float64(full["kernel"]) + full["bias"]
+        h = np.array([max(linear[2 * unit : 2 * unit + 2]) for unit in range(3)])
+        np.testing.assert_allclose(extras["hidden3"][row], h, rtol=1e-4, atol=1e-5)
+        expected = h @ np.float64(params["logits"]["kernel"]) + params["logits"]["bias"]
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def sizes_of(model, shape):
+    """Of the hidden layers' activations."""
+    x = jnp.zeros((1, *shape))
+    variables = jax.eval_shape(lambda: models.init(model, jax.random.key(0), x))
+    _, extras, _ = jax.eval_shape(models.apply_fn(model), variables, x)
+    return [extra.shape[1:] for extra in extras.values()]
 
 
 def test_images_of_mnist_have_the_sizes_of_pylearn2():
     # 28 - 8 + 1 = 21 -> ceil(17 / 2) + 1 = 10; 10 + 6 - 8 + 1 = 9 -> ceil(5 / 2) + 1 = 4;
     # 4 + 6 - 5 + 1 = 6 -> 4 / 2 + 1 = 3.
-    apply = models.apply_fn(models.maxout_conv())
-    x = jnp.zeros((1, 28, 28, 1))
-    variables = jax.eval_shape(lambda: models.init(models.maxout_conv(), jax.random.key(0), x))
-    _, extras, _ = jax.eval_shape(apply, variables, x)
-    sizes = [extra.shape[1:] for extra in extras.values()]
+    sizes = sizes_of(models.maxout_conv(), (28, 28, 1))
     assert sizes == [(10, 10, 48), (4, 4, 48), (3, 3, 24)]
+
+
+def test_so_have_those_of_cifar10():
+    # 32 + 8 - 8 + 1 = 33 -> ceil(29 / 2) + 1 = 16; 16 + 6 - 8 + 1 = 15 -> ceil(11 / 2) + 1 = 7;
+    # 7 + 6 - 5 + 1 = 9 -> ceil(7 / 2) + 1 = 5.
+    net = models.maxout_conv(maps=(6, 7, 8), pads=(4, 3, 3), pieces=(2, 2, 2), units=(9,))
+    assert sizes_of(net, (32, 32, 3)) == [(16, 16, 6), (7, 7, 7), (5, 5, 8), (9,)]
 
 
 def test_lists_of_different_lengths_are_refused():
