@@ -14,6 +14,7 @@ Commands; --help has the flags of each:
 
 In a clone of the repository:
   python -m launch.reproduce  train what a table of a paper needs and compare
+  python -m launch.join       runs of some seeds each -> one run of all
   python -m launch.sweep      a grid of, or a search over any field of a config: --config=NAME
 
 Configs; of the modes, paper is the default and quick takes minutes or less:

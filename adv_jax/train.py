@@ -129,7 +129,7 @@ def _run(
         best_epochs=program.fetch(state.best_epoch),
         seconds=seconds,
     )
-    _draw(files, config, result)
+    draw(files, config, result)
     files.write_result(result)
     print_table(*summary(result))
     print(f"results in {files.path}")
@@ -244,8 +244,16 @@ def _check_finite(
         )
 
 
-def _draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """figures/learning.png and, if attacks were evaluated, figures/evaluation.png."""
+def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Writes figures/learning.png and, if attacks were evaluated, figures/evaluation.png.
+
+    Args:
+      files: of the run of that config.
+      result: what its result.json holds or will hold.
+
+    Raises:
+      UserError: the system refuses to write.
+    """
     title = f"{config['experiment']}, {result['data']['name']} ({result['data']['source']})"
     with writing(files.figures):
         files.figures.mkdir(exist_ok=True)

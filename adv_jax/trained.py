@@ -1,7 +1,7 @@
 """The model that a run has trained, from its workdir; nothing there is locked or changed."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import jax
 
 from adv_jax import inputs
 from adv_jax.checkpoint import Checkpoints, Restored
-from adv_jax.config import ConfigError, check, leaves, replicas, with_values
+from adv_jax.config import ConfigError, Replica, check, leaves, replicas, with_values
 from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
@@ -57,21 +57,18 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
         raise UserError(f"replica is {replica!r}; {allowed}")
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
-    # What it was trained with and is attacked with is not asked for, and may need further runs.
-    needed = sources({"data": config["data"], "model": config["model"]}, dataset)
-    experiment = Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
-    like = jax.eval_shape(over_replicas(experiment.init), *initial(runs))
-    restored = _restored(path / "checkpoints", like)
-    run = jax.tree.map(lambda leaf: leaf[replica], restored.tree)
+    program = experiment(config, dataset)
+    saved = restored(path, program, runs)
+    run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
     mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
     # As in training: accelerators would round a float32 product to 10 bits or less.
     arrays = jax.tree.map(jax.numpy.asarray, dataset.arrays())
     with jax.default_matmul_precision("float32"):
-        variables = experiment.final_variables(run, arrays, mine)
+        variables = program.final_variables(run, arrays, mine)
 
     def logits_fn(x: Array) -> Array:
         with jax.default_matmul_precision("float32"):
-            return experiment.apply(variables, x).logits
+            return program.apply(variables, x).logits
 
     about = {
         "experiment": config["experiment"],
@@ -82,10 +79,40 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         "replica": replica,
         "seed": runs[replica].seed,
         "overrides": runs[replica].overrides,
-        "epochs": restored.epoch,
+        "epochs": saved.epoch,
         "best_epoch": int(run.best_epoch) or None,
     }
-    return Trained(logits_fn, experiment.apply, variables, dataset, about)
+    return Trained(logits_fn, program.apply, variables, dataset, about)
+
+
+def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:
+    """The program of a run, as far as its model goes.
+
+    What the run was trained with and is attacked with is not asked for, and may need further runs.
+
+    Args:
+      config: the whole.
+      dataset: as `inputs.load` gives it.
+
+    Raises:
+      UserError: what `sources` refuses.
+    """
+    needed = sources({"data": config["data"], "model": config["model"]}, dataset)
+    return Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
+
+
+def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Restored:
+    """The newest intact checkpoint of a run; its tree has leading axes of replicas.
+
+    Args:
+      program: `experiment` of the run's config.
+      runs: its replicas.
+
+    Raises:
+      UserError: there is none, or it is of another version.
+    """
+    like = jax.eval_shape(over_replicas(program.init), *initial(runs))
+    return _restored(workdir / "checkpoints", like)
 
 
 def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
@@ -138,9 +165,9 @@ def _restored(checkpoints: Path, like: Any) -> Restored:
                 (Path(links) / epoch.name).symlink_to(epoch.absolute())
         try:
             with Checkpoints(Path(links), kept=1) as manager:
-                restored = manager.restore(like)
+                found = manager.restore(like)
         except UserError as error:
             raise UserError(str(error).replace(links, str(checkpoints))) from error
-    if restored.tree is None:
+    if found.tree is None:
         raise UserError(f"{checkpoints} has no intact checkpoint; allowed is a run that saved one")
-    return restored
+    return found

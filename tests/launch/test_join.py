@@ -1,0 +1,185 @@
+"""`python -m launch.join`: runs of some seeds each, joined, equal the run of all."""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from fabricated import finish
+
+from adv_jax import train, trained
+from adv_jax.config import with_values
+from adv_jax.types import UserError
+from adv_jax.workdir import default_path
+from launch import reproduce
+from launch.budget import BUDGETS
+from launch.join import join
+from launch.targets import Row, Run, Target
+from launch.trainings import Training, plan
+
+ROOT = Path(__file__).parents[2]
+VALUES = {
+    "model.features": (8,),
+    "batch_size": 500,
+    "epochs": 2,
+    "evaluation.eps": (0.0, 0.2),
+    "seed": 3,
+    "replicas.seeds": 3,
+    "replicas.grid": {"objective.attack.eps": (0.05, 0.1)},
+    "data.preprocess": ({"name": "pixel_scale", "mean": 0.5, "divisor": 1.0},),
+    "objective.attack.bounds": None,
+    "evaluation.attacks.fgsm.bounds": None,
+}
+
+
+def config_of(first, count):
+    make = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]
+    return with_values(make("quick").to_dict(), VALUES | {"seed": first, "replicas.seeds": count})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Seeds 3 to 5 in one program, and as two runs: 3 alone, 4 and 5."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, seeds in {"all": (3, 3), "one": (3, 1), "two": (4, 2)}.items():
+        train.run(config_of(*seeds), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def joined(runs):
+    return join([runs / "two", runs / "one"], into=runs / "joined")
+
+
+def document(path, name):
+    return json.loads((path / name).read_text())
+
+
+def close(found, expected):
+    """Equal but for rounding: the programs differ in the number of their replicas."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
+    )
+
+
+def test_what_is_joined_is_what_one_program_leaves(runs, joined):
+    assert joined == runs / "joined" / default_path(config_of(3, 3)).name
+    for name in ("config.json", "data.json"):
+        assert document(joined, name) == document(runs / "all", name)
+    for name in ("preprocess.npz", "rows.npz"):
+        with np.load(joined / name) as found, np.load(runs / "all" / name) as expected:
+            assert set(found) == set(expected)
+            for key in found:
+                np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
+    found, expected = (document(path, "result.json") for path in (joined, runs / "all"))
+    assert found.keys() == expected.keys() and found["data"] == expected["data"]
+    replicas = [(r["seed"], r["overrides"], r["epochs"]) for r in found["replicas"]]
+    assert replicas == [(r["seed"], r["overrides"], r["epochs"]) for r in expected["replicas"]]
+    close(found["evaluation"], expected["evaluation"])
+    close(found["replicas"][0]["test_error"], expected["replicas"][0]["test_error"])
+    parts = [document(runs / name, "result.json")["seconds"] for name in ("one", "two")]
+    assert found["seconds"] == pytest.approx(sum(parts), abs=0.1)
+    lines = [
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (joined, runs / "all")
+    ]
+    close(*lines)
+    assert (joined / "figures" / "learning.png").exists()
+
+
+@pytest.mark.parametrize("replica", range(6))
+def test_the_joined_models_are_those_of_the_parts(runs, joined, replica):
+    point, seed = divmod(replica, 3)
+    found = trained.load(joined, replica=replica)
+    part, there = ("one", point) if seed == 0 else ("two", 2 * point + seed - 1)
+    expected = trained.load(runs / part, replica=there)
+    assert found.about == expected.about | {"replica": replica}
+    jax.tree.map(np.testing.assert_array_equal, found.variables, expected.variables)
+
+
+def test_the_run_goes_on_as_finished_and_can_not_be_joined_there_again(runs, joined, capsys):
+    before = (joined / "result.json").read_bytes()
+    train.run(config_of(3, 3), joined)
+    assert "holds the finished run" in capsys.readouterr().out
+    with pytest.raises(UserError, match="has this run already; allowed is another"):
+        join([runs / "one", runs / "two"], into=runs / "joined")
+    assert (joined / "result.json").read_bytes() == before
+
+
+def test_a_join_that_was_killed_is_made_again(runs, joined, tmp_path):
+    begun = tmp_path / joined.name
+    begun.mkdir()
+    for name in ("config.json", "metrics.jsonl"):
+        (begun / name).write_bytes((joined / name).read_bytes())
+    assert join([runs / "one", runs / "two"], into=tmp_path) == begun
+    for name in ("metrics.jsonl", "result.json"):
+        assert (begun / name).read_bytes() == (joined / name).read_bytes()
+
+
+def test_a_table_is_made_of_them_without_training(tmp_path, monkeypatch):
+    run = Run("quickstart", "", VALUES | {"replicas.grid": None})
+    target = Target("maronas.small", "a small net", (Row("a", run),))
+    (whole,) = plan(target, BUDGETS["quick"], runs=tmp_path / "runs", data={}).values()
+    parts = []
+    for seed in (3, 4):
+        config = with_values(whole.config, {"seed": seed, "replicas.seeds": 1})
+        train.run(config, tmp_path / str(seed))
+        parts.append(tmp_path / str(seed))
+    assert join(parts, into=tmp_path / "runs") == whole.workdir
+    monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
+    settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
+    found = reproduce.reproduce(target, BUDGETS["quick"], **settings)
+    errors = [100 * document(path, "result.json")["replicas"][0]["test_error"] for path in parts]
+    assert list(found["rows"][0]["values"].values()) == pytest.approx(errors)
+
+
+def made_up(folder, name, first, count, **options):
+    """A finished run that nobody trained."""
+    config = with_values(config_of(first, count), options.pop("changes", {}))
+    training = Training(Run("quickstart"), config, folder / name, "")
+    finish(training, lambda replica, eps: 0.5, **options)
+    return folder / name
+
+
+def test_what_cannot_be_joined_is_named(runs, tmp_path):
+    one, two = made_up(tmp_path, "one", 3, 1), made_up(tmp_path, "two", 4, 2)
+    other = made_up(tmp_path, "other", 4, 2, changes={"batch_size": 50})
+    far, again = made_up(tmp_path, "far", 5, 1), made_up(tmp_path, "again", 3, 2)
+    old = made_up(tmp_path, "old", 4, 2, versions={"flax": "0.1"})
+    copy = made_up(tmp_path, "copy", 4, 2, sha="1" * 64)
+    otherwise = shutil.copytree(runs / "two", tmp_path / "otherwise")
+    with np.load(otherwise / "preprocess.npz") as arrays:
+        np.savez(otherwise / "preprocess.npz", **{name: a + 1 for name, a in arrays.items()})
+    begun = made_up(tmp_path, "begun", 4, 2)
+    (begun / "result.json").unlink()
+    for paths, said in (
+        ([], r"runs to join are \[\]; allowed are two or more"),
+        ([one], "allowed are two or more"),
+        ([one, tmp_path], "has no config.json"),
+        ([one, begun], f"{begun} has no result.json; allowed is a finished run"),
+        ([one, other], f"{other} holds a run of another config: batch_size is"),
+        ([one, far], f"{far} begins with seed 5; allowed is 4, as {one} ends before it"),
+        ([again, two], f"{two} begins with seed 4; allowed is 5"),
+        ([one, old], "was made with flax 0.1"),
+        ([one, copy], "was made with the data set mnist 11111111"),
+        ([one, two], f"{one}/preprocess.npz is missing"),
+        ([runs / "one", otherwise], f"{otherwise} has fitted its preprocessing otherwise than"),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            join(paths, into=tmp_path / "runs")
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_exits_with_1_and_one_line(tmp_path):
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "launch.join", str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: runs to join are ['{tmp_path}']; allowed are two or more\n"
