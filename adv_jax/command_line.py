@@ -1,14 +1,35 @@
-"""Command lines that cannot be read: what is wrong with one, in a line."""
+"""The reading of command lines, and of one that cannot be read what is wrong, in a line."""
 
 import itertools
 import re
 import runpy
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from absl import flags
 
 from adv_jax import catalogue
 from adv_jax.config import WORDS, leaves, unknown
 from adv_jax.types import UserError
+
+
+def read_flags(argv: list[str]) -> list[str]:
+    """Reads the flags of a command line -> the rest; exits with 1 and one line on a mistake."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+
+
+def read_flags_alone(argv: list[str]) -> list[str]:
+    """`read_flags` of a command that takes nothing else."""
+    rest = read_flags(argv)
+    try:
+        refuse_words(rest[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    return rest
 
 
 def refuse_words(words: Iterable[str]) -> None:

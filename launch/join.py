@@ -24,6 +24,7 @@ from absl import app, flags, logging
 
 from adv_jax import inputs, train, trained
 from adv_jax.checkpoint import Checkpoints
+from adv_jax.command_line import read_flags
 from adv_jax.config import check, replicas, with_values
 from adv_jax.inputs import Inputs
 from adv_jax.step import check_devices
@@ -211,12 +212,5 @@ def _in_words(values: Any) -> Any:
     return different[0] if len(different) == 1 else ", ".join(map(str, different))
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=read_flags)

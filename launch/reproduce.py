@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from absl import app, flags, logging
 
 from adv_jax import train
+from adv_jax.command_line import read_flags
 from adv_jax.config import replicas, suggestion
 from adv_jax.log import print_table
 from adv_jax.report import charts
@@ -359,12 +360,5 @@ def _range(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=read_flags)

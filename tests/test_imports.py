@@ -32,7 +32,7 @@ MAY_IMPORT = {
         "train",
         "workdir",
     },
-    "report.__main__": {"report.book", "report.command", "step"},
+    "report.__main__": {"command_line", "report.book", "report.command", "step"},
     "report.book": {"catalogue", "kinds", "report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
     | {"report.nokland", "report.thesis", "report.wfg", "result", "trained", "workdir"},

@@ -7,7 +7,7 @@ import sys
 
 from absl import app, flags, logging
 
-from adv_jax.command_line import refuse_words
+from adv_jax.command_line import read_flags_alone
 from adv_jax.evaluate import command
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import Bounds, UserError
@@ -70,14 +70,5 @@ def _bounds(value: str) -> Bounds | str | None:
     return numbers[0], numbers[1]
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        rest = flags.FLAGS(argv)
-        refuse_words(rest[1:])
-        return rest
-    except (flags.Error, UserError) as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=read_flags_alone)

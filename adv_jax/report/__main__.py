@@ -13,6 +13,7 @@ import sys
 
 from absl import app, flags, logging
 
+from adv_jax.command_line import read_flags
 from adv_jax.report import book, command
 from adv_jax.step import check_devices, use_cores
 
@@ -46,12 +47,5 @@ def main(argv: list[str]) -> None:
         sys.exit("stopped; nothing is written")
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=read_flags)
