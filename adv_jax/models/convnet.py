@@ -19,9 +19,9 @@ class ConvNet(Activated):
       kernel_size 3 is Huang's net, ((96,), (128,), (256,)) with 5 that of Srivastava et al.
     kernel_size: a convolution's weights along each axis.
     units: of the full layers.
-    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Activated`; dropout
-      is of the input, of each convolution (after its pooling, if it has one) and of each full
-      layer.
+    num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`;
+      dropout is of the input, of each convolution (after its pooling, if it has one) and of each
+      full layer.
 
     Raises:
       ValueError: x is no batch of images f[B, H, W, C].

@@ -19,6 +19,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from flax.linen.initializers import Initializer
 
 from adv_jax.models.initializers import fan_in
@@ -47,12 +48,14 @@ class Conv(nn.Module):
     kernel_size: (kh, kw).
     padding: as in `conv`.
     kernel_init: of the kernel as a matrix of weights f32[kh * kw * C, O]; biases begin at 0.
+    dtype: of the arithmetic; None: that to which x and the weights promote.
     """
 
     features: int
     kernel_size: tuple[int, int]
     padding: Padding = "VALID"
     kernel_init: Initializer = fan_in()
+    dtype: Literal["bfloat16"] | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -62,6 +65,7 @@ class Conv(nn.Module):
         init = lambda key: self.kernel_init(key, shape).reshape(kh, kw, -1, self.features)
         kernel = self.param("kernel", init)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         return conv(x, kernel, padding=self.padding) + bias
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,12 +25,15 @@ class Layered(nn.Module, ABC):
     dropout: the probability that a value is dropped in training, of the input and of each hidden
       layer; () for none. Those kept are scaled up, so that testing needs no change.
     hidden_init, output_init: of the weights; biases begin at 0.
+    dtype: of the arithmetic between the input and the logits; None: that of the input and the
+      weights. Weights, logits and extras stay float32, and so do losses and perturbations.
     """
 
     num_classes: int = 10
     dropout: Sequence[float] = ()
     hidden_init: Initializer = fan_in()
     output_init: Initializer = fan_in()
+    dtype: Literal["bfloat16"] | None = None
 
     @abstractmethod
     def _hidden_layers(self) -> list[Layer]:
@@ -37,7 +41,7 @@ class Layered(nn.Module, ABC):
 
     def setup(self) -> None:
         self.hidden = self._hidden_layers()
-        self.logits = Flat(self.num_classes, kernel_init=self.output_init)
+        self.logits = Flat(self.num_classes, dtype=self.dtype, kernel_init=self.output_init)
         if len(self.dropout) not in (0, len(self.hidden) + 1):
             raise ValueError(
                 f"model.dropout has {len(self.dropout)} entries; allowed are 0 or "
@@ -56,7 +60,8 @@ class Layered(nn.Module, ABC):
         Raises:
           ValueError: there is no such hidden layer.
         """
-        return self._below(x, self._known(layer), train=train)
+        h, extras = self._below(x, self._known(layer), train=train)
+        return self._fine(h), extras
 
     def classify(self, h: Array, *, layer: int, train: bool = False) -> tuple[Array, Extras]:
         """What the net makes of a hidden layer's activations: f[B, *D_layer] -> logits, extras.
@@ -72,16 +77,20 @@ class Layered(nn.Module, ABC):
     def _above(self, h: Array, top: int, extras: Extras, *, train: bool) -> tuple[Array, Extras]:
         count = len(self.hidden)
         h, extras = self._through(h, range(top + 1, count + 1), extras, train=train)
-        return self.logits(self._dropped(h, count, train=train)), extras
+        return self._fine(self.logits(self._dropped(h, count, train=train))), extras
 
     def _through(
         self, h: Array, layers: Sequence[int], extras: Extras, *, train: bool
     ) -> tuple[Array, Extras]:
         """What these hidden layers make of h, and `extras` with the activations of each."""
+        h = h if self.dtype is None else h.astype(self.dtype)
         for layer in layers:
             h = self.hidden[layer - 1](self._dropped(h, layer - 1, train=train))
-            extras = extras | {f"hidden{layer}": h}
+            extras = extras | {f"hidden{layer}": self._fine(h)}
         return h, extras
+
+    def _fine(self, h: Array) -> Array:
+        return h if self.dtype is None else h.astype(jnp.float32)
 
     def _dropped(self, h: Array, layer: int, *, train: bool) -> Array:
         return self.drop[layer](h, deterministic=not train) if self.drop else h
@@ -98,14 +107,15 @@ class Activated(Layered):
     """A net whose hidden layers each end with an element-wise function.
 
     activation: a name of `activations.ACTIVATIONS`.
-    num_classes, dropout, hidden_init, output_init: as in `Layered`.
+    num_classes, dropout, hidden_init, output_init, dtype: as in `Layered`.
     """
 
     activation: str = "relu"
 
     def _full(self, number: int, units: int) -> Layer:
         """The hidden layer of that number, over all values of a row."""
-        dense = Flat(units, kernel_init=self.hidden_init, name=f"hidden{number}")
+        name = f"hidden{number}"
+        dense = Flat(units, dtype=self.dtype, kernel_init=self.hidden_init, name=name)
         act = activation_fn(self.activation)
         return lambda h: act(dense(h))
 
@@ -113,8 +123,14 @@ class Activated(Layered):
         self, number: int, maps: int, size: int, padding: Padding, pool: Layer
     ) -> Layer:
         """The hidden layer of that number, of images f[B, H, W, C]."""
-        kernel = (size, size)
-        conv = Conv(maps, kernel, padding, kernel_init=self.hidden_init, name=f"hidden{number}")
+        conv = Conv(
+            maps,
+            (size, size),
+            padding,
+            kernel_init=self.hidden_init,
+            dtype=self.dtype,
+            name=f"hidden{number}",
+        )
         act = activation_fn(self.activation)
         # Activations grow with their input, so pooling may come first, and they have less work.
         return lambda h: act(pool(conv(h)))

@@ -12,7 +12,7 @@ class LeNet(Activated):
     f[B, 12, 12, 20], f[B, 4, 4, 50] and f[B, 500].
 
     features: maps of both convolutions and units of the full layer; (20, 50, 500) is Caffe's.
-    num_classes, activation, dropout, hidden_init, output_init: as in `layered.Activated`.
+    num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`.
 
     Raises:
       ValueError: x is no batch of images of at least 16 x 16; not three features.

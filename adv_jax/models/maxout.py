@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.initializers import Initializer
 
 from adv_jax.models.convolution import Conv
 from adv_jax.models.layered import Flat, Layer, Layered
@@ -16,7 +15,7 @@ class Maxout(Layered):
 
     features: units of the hidden layers.
     pieces: linear functions j of each unit; their weights are neighbouring columns of the kernel.
-    num_classes, dropout, hidden_init, output_init: as in `layered.Layered`.
+    num_classes, dropout, hidden_init, output_init, dtype: as in `layered.Layered`.
 
     Source: Goodfellow et al. 2013a, sec. 2 and 5.1: on MNIST 2 layers of 240 units with 5 pieces.
     """
@@ -25,7 +24,7 @@ class Maxout(Layered):
     pieces: int = 5
 
     def _hidden_layers(self) -> list[Layer]:
-        return _full_layers(self.features, self.pieces, self.hidden_init, start=1)
+        return _full_layers(self, self.features, self.pieces, start=1)
 
 
 class MaxoutConvNet(Layered):
@@ -38,7 +37,7 @@ class MaxoutConvNet(Layered):
       along an axis, the zeros on each side of what it takes, the linear functions of a unit, and
       the pixels along an axis of which a pooling takes the largest, at least 2.
     units, unit_pieces: maxout units of the full layers above them, and the linear functions of one.
-    num_classes, dropout, hidden_init, output_init: as in `layered.Layered`.
+    num_classes, dropout, hidden_init, output_init, dtype: as in `layered.Layered`.
 
     Raises:
       ValueError: x is no batch of images; lists of different lengths.
@@ -58,7 +57,13 @@ class MaxoutConvNet(Layered):
     def _hidden_layers(self) -> list[Layer]:
         def layer(number: int, maps: int, size: int, pad: int, pieces: int, pool: int) -> Layer:
             name = f"hidden{number}"
-            conv = Conv(maps * pieces, (size, size), kernel_init=self.hidden_init, name=name)
+            conv = Conv(
+                maps * pieces,
+                (size, size),
+                kernel_init=self.hidden_init,
+                dtype=self.dtype,
+                name=name,
+            )
             return lambda h: _pooled(_largest(conv(_framed(h, pad)), pieces), pool)
 
         lists = (self.maps, self.kernel_sizes, self.pads, self.pieces, self.pools)
@@ -71,17 +76,15 @@ class MaxoutConvNet(Layered):
         layers = zip(*lists, strict=True)
         convolutions = [layer(number, *of_one) for number, of_one in enumerate(layers, start=1)]
         start = len(convolutions) + 1
-        full = _full_layers(self.units, self.unit_pieces, self.hidden_init, start=start)
-        return convolutions + full
+        return convolutions + _full_layers(self, self.units, self.unit_pieces, start=start)
 
 
-def _full_layers(
-    features: Sequence[int], pieces: int, init: Initializer, *, start: int
-) -> list[Layer]:
+def _full_layers(net: Layered, features: Sequence[int], pieces: int, *, start: int) -> list[Layer]:
     """Maxout layers over all values of a row, whose numbers count up from `start`."""
 
     def layer(number: int, units: int) -> Layer:
-        linear = Flat(units * pieces, kernel_init=init, name=f"hidden{number}")
+        name = f"hidden{number}"
+        linear = Flat(units * pieces, dtype=net.dtype, kernel_init=net.hidden_init, name=name)
         return lambda h: _largest(linear(h), pieces)
 
     return [layer(number, units) for number, units in enumerate(features, start)]

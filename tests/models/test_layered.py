@@ -44,6 +44,45 @@ def test_both_halves_make_the_whole_at_every_layer(net):
         assert {*below, *above} == whole.extras.keys() and not {*below} & {*above}
 
 
+def in_bfloat16(name):
+    """A net of the table that computes in bfloat16, weights for it, and inputs."""
+    model, shape = NETS[name]
+    model, x = model.clone(dtype="bfloat16"), batch_of(shape)
+    shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0), x))
+    rng = np.random.default_rng(1)
+    draw = lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(leaf.dtype)
+    return models.apply_fn(model), jax.tree.map(draw, shapes), x
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_in_bfloat16_weights_logits_extras_and_gradients_stay_float32(name):
+    apply, variables, x = in_bfloat16(name)
+    logits, extras, _ = whole = apply(variables, x)
+    by_weights, by_x = jax.grad(lambda v, x: apply(v, x).logits.sum(), (0, 1))(variables, x)
+    kept = {leaf.dtype for leaf in jax.tree.leaves((variables, whole, by_weights, by_x))}
+    assert kept == {jnp.dtype("float32")}
+    fine = models.apply_fn(NETS[name][0])(variables, x).logits
+    size = np.abs(fine).max()
+    assert 1e-4 * size < np.abs(logits - fine).max() < 0.03 * size  # 8 bits a product
+    for layer in range(1, len(extras) + 1):
+        h = apply(variables, x, method="represent", layer=layer).logits
+        np.testing.assert_array_equal(h, extras[f"hidden{layer}"])
+        upper = apply(variables, h, method="classify", layer=layer).logits
+        np.testing.assert_array_equal(upper, logits)
+
+
+def test_bfloat16_is_that_of_numpy_layer_by_layer():
+    apply, variables, x = in_bfloat16("mlp")
+    rounded = lambda values: np.float64(np.asarray(values).astype(jnp.bfloat16))
+    h = rounded(x)
+    for name in ("hidden1", "hidden2", "logits"):
+        layer = {part: rounded(values) for part, values in variables["params"][name].items()}
+        h = rounded(rounded(h @ layer["kernel"]) + layer["bias"])
+        h = h if name == "logits" else np.maximum(h, 0)
+    # Sums may be rounded once more or less: two units in the last place of 8 bits.
+    np.testing.assert_allclose(apply(variables, x).logits, h, rtol=2**-6, atol=2**-6)
+
+
 def test_the_upper_half_is_not_changed_by_parameters_of_the_lower(net):
     apply, variables, x, layers = net
     for layer in range(1, layers + 1):
