@@ -29,7 +29,9 @@ different sizes. Optimiser, epochs, initial weights and the r of training, 1.7, 
 authors' program, which has other results than the paper; so are Goodfellow's r, the sign at l2
 length 1.5, and the sum of both gradients, here their mean at twice the rate. It has no lwa_rep: the
 layer, and epochs and r as of lwa, are ours. The paper prints 50,000 images to train on and 10,000;
-its program trains on all 60,000, as here.
+its program trains on all 60,000, as here. What depends on r, which the paper does not print:
+
+    python -m launch.reproduce huang.training_c --budget=short      (not measured yet)
 """
 
 from ml_collections import ConfigDict, config_dict
