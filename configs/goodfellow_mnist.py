@@ -24,7 +24,8 @@ The paper's test errors in percent; ours are not measured yet:
   plain        1.28, FGSM .25 99.97; the iterative attack of size .1 79
   smoothing    1.17, FGSM .25 33.0
   adversarial  FGSM .25 18; the iterative attack of size .25 97, of .1 22
-Table 1.1 (FGSM's examples of one model shown to another) and the figures: adv_jax.report.
+Table 1.1 (FGSM's examples of one model shown to another) and the figures: adv_jax.report. Each
+defence with what it needs, three seeds, and the attacks on it: python -m launch.reproduce wfg.
 
 Source: Warde-Farley & Goodfellow 2016, sec. 1.2.1, 1.2.7, 1.3. The maxout nets, their optimiser and
 their rule to stop are those of Goodfellow et al. 2013a, from Pylearn2's mnist_pi.yaml and
@@ -149,14 +150,17 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "attacks": {"fgsm": FGSM, "pgd": PGD, "gaussian_noise": {"name": "gaussian_noise"}},
         "eps": (0.0, 0.1, 0.25),
     }
+    on_the_source = {"name": "transferred", "source_fn": source, "attack": FGSM}
     if method == "distillation":
-        # The student's softmax saturates at temperature 1, where the loss has no gradient left;
-        # that of the difference of logits ratio does not depend on their scale.
+        # The student's softmax saturates at temperature 1, where neither the loss nor the
+        # probabilities have a gradient left; that of the difference of logits ratio does not depend
+        # on their scale, and the teacher's examples need none of the student's.
+        c.evaluation.attacks.adv_alpha = {"name": "adv_alpha", "norm": "linf"}
         c.evaluation.attacks.apgd_dlr = {"name": "apgd", "norm": "linf", "loss": "dlr"}
+        c.evaluation.attacks.fgsm_on_the_teacher = on_the_source
     if method == "dae":
         c.model = {"name": "denoised", "classifier_fn": source, "features": (256, 128, 256)}
-        alone = {"name": "transferred", "source_fn": source, "attack": FGSM}
-        c.evaluation.attacks.fgsm_on_the_classifier_alone = alone
+        c.evaluation.attacks.fgsm_on_the_classifier_alone = on_the_source
     if chosen["mode"] == "quick":
         c.data.source, c.data.num_valid = "embedded", 500
         c.epochs, c.patience = 20, 0

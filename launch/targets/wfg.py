@@ -1,7 +1,8 @@
-"""Warde-Farley & Goodfellow 2016: label smoothing, and adversarial training under iteration.
+"""Warde-Farley & Goodfellow 2016: transfer, and each defence under the attacks that break it.
 
 The chapter has one net of each; here are three seeds. It prints no spread: tolerances are .2 points
-clean and 10 under attack or transfer. The figures are `python -m adv_jax.report wfg. ...`.
+clean and 10 under attack or transfer, and of distillation, autoencoders, VAT and two forms of label
+smoothing nothing at all. The figures are `python -m adv_jax.report wfg. ...`.
 """
 
 from launch.targets import Below, Drawn, Measure, Row, Run, Target
@@ -15,6 +16,36 @@ NETS = {
     name: Run("goodfellow_mnist", "method=plain" if name == "maxout" else f"model={name}", SEEDS)
     for name in ("maxout", "relu", "tanh", "softmax")
 }
+
+
+TEACHER = Run("goodfellow_mnist", "method=teaching", {"seed": 1})
+STUDENT = Run("goodfellow_mnist", "method=distillation,source={source}", SEEDS, TEACHER)
+CLASSIFIER = Run("goodfellow_mnist", "method=plain", {"seed": 1})
+AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "fgsm_on_the_teacher")
+DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, CLASSIFIER)
+FEW, FEW_VIRTUAL = (
+    Run("goodfellow_mnist", f"{method}labels=100", SEEDS) for method in ("", "method=vat,")
+)
+ITERATED = Run("goodfellow_mnist", "method=iterative", SEEDS)
+FORMS = {
+    form: Run("goodfellow_mnist", f"method=smoothing{option}", SEEDS)
+    for form, option in (
+        ("as printed", ""),
+        (".91 and .01", ",form=uniform"),
+        (".9 and .1 / 9", ",form=others"),
+    )
+}
+
+
+def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tuple[Row, ...]:
+    """Errors that the chapter does not print: clean, and under each attack."""
+    return (
+        Row(f"{name}, clean", run),
+        *(
+            Row(f"{name}, {attack} {eps:g}", run, measure=Measure("error", attack, eps))
+            for attack in attacks
+        ),
+    )
 
 
 def _transferred(label: str, net: str, cell: str) -> Row:
@@ -69,6 +100,81 @@ TARGETS = (
                 "training with FGSM of .25 helps against the iterated attack of .1",
                 lower="trained, iterated .1",
                 higher="plain, iterated .1",
+            ),
+        ),
+    ),
+    Target(
+        "wfg.smoothing_forms",
+        "Three forms of label smoothing, which gives a class .1 less, under FGSM of eps .25",
+        tuple(row for form in FORMS for row in _attacked(form, FORMS[form], ("fgsm",), 0.25)),
+        claims=tuple(
+            Below(
+                f"the form {form} is as strong under FGSM as the printed one",
+                lower=f"{form}, fgsm 0.25",
+                higher="as printed, fgsm 0.25",
+                by=0,
+                tolerance=10.0,
+            )
+            for form in FORMS
+            if form != "as printed"
+        ),
+    ),
+    Target(
+        "wfg.iterative_training",
+        "Maxout trained on one step and on ten of size .25",
+        (
+            *_attacked("one step", TRAINED, ("fgsm", "pgd"), 0.25),
+            *_attacked("ten steps", ITERATED, ("fgsm", "pgd"), 0.25),
+        ),
+        claims=(
+            Below(
+                "training on ten steps helps against forty",
+                lower="ten steps, pgd 0.25",
+                higher="one step, pgd 0.25",
+            ),
+        ),
+    ),
+    Target(
+        "wfg.distillation",
+        "A student of temperature 20, and attacks that do not need the gradient it has lost",
+        (
+            *_attacked("teacher", TEACHER, ("fgsm", "pgd"), 0.1),
+            *_attacked("student", STUDENT, AGAINST_STUDENTS, 0.1),
+        ),
+        claims=(
+            Below(
+                "distillation holds against FGSM and not against logits of any scale",
+                lower="student, fgsm 0.1",
+                higher="student, apgd_dlr 0.1",
+            ),
+            Below(
+                "distillation holds against FGSM and not against the teacher's examples",
+                lower="student, fgsm 0.1",
+                higher="student, fgsm_on_the_teacher 0.1",
+            ),
+        ),
+    ),
+    Target(
+        "wfg.autoencoder",
+        "A denoising autoencoder before a classifier, attacked alone and as a whole",
+        _attacked("stack", DENOISED, ("fgsm_on_the_classifier_alone", "fgsm", "pgd"), 0.25),
+        claims=(
+            Below(
+                "the stack is as easily attacked as its classifier was",
+                lower="stack, fgsm_on_the_classifier_alone 0.25",
+                higher="stack, fgsm 0.25",
+            ),
+        ),
+    ),
+    Target(
+        "wfg.vat",
+        "Virtual adversarial training with 100 labels, and with them alone",
+        (Row("labels alone, clean", FEW), Row("VAT, clean", FEW_VIRTUAL)),
+        claims=(
+            Below(
+                "VAT learns from images without labels",
+                lower="VAT, clean",
+                higher="labels alone, clean",
             ),
         ),
     ),
