@@ -2,7 +2,7 @@
 Neural Networks", that are measured here.
 
 Not drawn: pictures from other papers (Figs. 1.1, 1.6, 1.7). A window of any run can be drawn; the
-chapter's are of CIFAR-10.
+chapter's are of CIFAR-10, for which there is the config goodfellow_cifar10.
 """
 
 from adv_jax.report.wfg import church_window, defences, max_norm, rubbish, transfer
