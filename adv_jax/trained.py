@@ -104,6 +104,8 @@ def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:
 def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Restored:
     """The newest intact checkpoint of a run; its tree has leading axes of replicas.
 
+    Read through links: a damaged checkpoint is set aside among them.
+
     Args:
       program: `experiment` of the run's config.
       runs: its replicas.
@@ -112,7 +114,19 @@ def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Res
       UserError: there is none, or it is of another version.
     """
     like = jax.eval_shape(over_replicas(program.init), *initial(runs))
-    return _restored(workdir / "checkpoints", like)
+    checkpoints = workdir / "checkpoints"
+    with tempfile.TemporaryDirectory() as links:
+        for epoch in checkpoints.glob("[0-9]*"):
+            if epoch.name.isdigit():
+                (Path(links) / epoch.name).symlink_to(epoch.absolute())
+        try:
+            with Checkpoints(Path(links), kept=1) as manager:
+                found = manager.restore(like)
+        except UserError as error:
+            raise UserError(str(error).replace(links, str(checkpoints))) from error
+    if found.tree is None:
+        raise UserError(f"{checkpoints} has no intact checkpoint; allowed is a run that saved one")
+    return found
 
 
 def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
@@ -150,24 +164,4 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
                 f"{needed}"
             )
         found[workdir] = source.logits_fn
-    return found
-
-
-def _restored(checkpoints: Path, like: Any) -> Restored:
-    """The newest intact checkpoint, read through links: a damaged one is set aside among them.
-
-    Raises:
-      UserError: there is none, or it holds another tree.
-    """
-    with tempfile.TemporaryDirectory() as links:
-        for epoch in checkpoints.glob("[0-9]*"):
-            if epoch.name.isdigit():
-                (Path(links) / epoch.name).symlink_to(epoch.absolute())
-        try:
-            with Checkpoints(Path(links), kept=1) as manager:
-                found = manager.restore(like)
-        except UserError as error:
-            raise UserError(str(error).replace(links, str(checkpoints))) from error
-    if found.tree is None:
-        raise UserError(f"{checkpoints} has no intact checkpoint; allowed is a run that saved one")
     return found

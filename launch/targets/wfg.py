@@ -18,11 +18,10 @@ NETS = {
 }
 
 
-TEACHER = Run("goodfellow_mnist", "method=teaching", {"seed": 1})
+TEACHER = Run("goodfellow_mnist", "method=teaching", SEEDS)
 STUDENT = Run("goodfellow_mnist", "method=distillation,source={source}", SEEDS, TEACHER)
-CLASSIFIER = Run("goodfellow_mnist", "method=plain", {"seed": 1})
 AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "fgsm_on_the_teacher")
-DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, CLASSIFIER)
+DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, PLAIN)
 FEW, FEW_VIRTUAL = (
     Run("goodfellow_mnist", f"{method}labels=100", SEEDS) for method in ("", "method=vat,")
 )
