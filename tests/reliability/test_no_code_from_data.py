@@ -15,7 +15,7 @@ LOADERS = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "torch"
 ARRAYS = {"numpy.load", "numpy.save", "numpy.savez", "numpy.savez_compressed"}
 # A config is a program: `explain_flags` runs the one that the user names, as ml_collections does,
 # and `launch.reproduce` those of this repository.
-MAY_RUN_CONFIGS = {"config.py", "budget.py"}
+MAY_RUN_CONFIGS = {"command_line.py", "budget.py"}
 
 
 def faults(path: Path, source: str) -> list[str]:
