@@ -47,11 +47,7 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
       UserError: there is no such run, replica or checkpoint, or its data are not here.
     """
     path = Path(workdir)
-    config = read_config(path)
-    try:
-        check(config)
-    except ConfigError as error:
-        raise ConfigError(f"{path / 'config.json'}: {error}") from error
+    config = checked_config(path)
     runs = replicas(config)
     if not isinstance(replica, Integral) or not 0 <= replica < len(runs):
         allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
@@ -83,6 +79,20 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
         "best_epoch": int(run.best_epoch) or None,
     }
     return Trained(logits_fn, program.apply, variables, dataset, about)
+
+
+def checked_config(workdir: Path) -> dict[str, Any]:
+    """The config of the run in a directory, in which nothing is out of order.
+
+    Raises:
+      UserError: it holds no run, or a config that no run can have, which is named by its file.
+    """
+    config = read_config(workdir)
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{workdir / 'config.json'}: {error}") from error
+    return config
 
 
 def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:

@@ -25,7 +25,7 @@ from absl import app, flags, logging
 from adv_jax import inputs, train, trained
 from adv_jax.checkpoint import Checkpoints
 from adv_jax.command_line import read_flags
-from adv_jax.config import check, replicas, with_values
+from adv_jax.config import replicas, with_values
 from adv_jax.inputs import Inputs
 from adv_jax.step import check_devices
 from adv_jax.types import UserError
@@ -35,7 +35,6 @@ from adv_jax.workdir import (
     has_config,
     has_data,
     is_finished,
-    read_config,
     read_fitted,
 )
 from launch.records import read_lines, read_result
@@ -84,12 +83,14 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
     path = Path(into) / default_path(config).name
     if has_config(path, config) and any((path / "checkpoints").glob("*")):
         raise UserError(f"workdir {path} has this run already; allowed is another one")
-    tree = _joined_tree(config, parts, seen)
-    result = _joined_result(config, parts)
+    there = [replica for part in parts for replica in replicas(part.config)]
+    order = [there.index(replica) for replica in replicas(config)]
+    tree = _joined_tree(config, parts, seen, order)
+    result = _joined_result(parts, order)
     with Workdir(path, config) as files:
         files.take_data(seen.document, seen.rows, seen.fitted)
         files.rewind_metrics(0)  # Those of a join that was killed.
-        files.append_metrics(_joined_lines(config, parts))
+        files.append_metrics(_joined_lines(parts, order))
         files.sync_metrics()
         with Checkpoints(files.checkpoints, kept=1) as checkpoints:
             epoch = max(line["epoch"] for part in parts for line in part.lines)
@@ -106,8 +107,7 @@ def _part(path: Path) -> Part:
     Raises:
       UserError: there is none, or its files are damaged.
     """
-    config = read_config(path)
-    check(config)
+    config = trained.checked_config(path)
     if not is_finished(path):
         raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
     result = read_result(path / "result.json", config)
@@ -153,36 +153,34 @@ def _inputs(config: Mapping[str, Any], parts: Sequence[Part]) -> Inputs:
     return seen
 
 
-def _order(config: Mapping[str, Any], parts: Sequence[Part]) -> list[int]:
-    """Of each replica of the joined run, its index among those of all parts."""
-    there = [replica for part in parts for replica in replicas(part.config)]
-    return [there.index(replica) for replica in replicas(config)]
-
-
-def _joined_tree(config: Mapping[str, Any], parts: Sequence[Part], seen: Inputs) -> Any:
+def _joined_tree(
+    config: Mapping[str, Any], parts: Sequence[Part], seen: Inputs, order: Sequence[int]
+) -> Any:
     """The last checkpoints of all parts: [R, ...].
+
+    Args:
+      order: of each replica of the joined run, its index among those of all parts.
 
     Raises:
       UserError: a part has none.
     """
     experiment = trained.experiment(config, seen.dataset)
     trees = [trained.restored(part.path, experiment, replicas(part.config)).tree for part in parts]
-    order = _order(config, parts)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *trees)
 
 
-def _joined_lines(config: Mapping[str, Any], parts: Sequence[Part]) -> list[dict[str, Any]]:
+def _joined_lines(parts: Sequence[Part], order: Sequence[int]) -> list[dict[str, Any]]:
     """The lines of all parts, epoch by epoch, with the indices of the joined run's replicas."""
-    order, lines, before = _order(config, parts), [], 0
+    lines, before = [], 0
     for part in parts:
         lines += [line | {"replica": order.index(before + line["replica"])} for line in part.lines]
         before += len(part.result["replicas"])
     return sorted(lines, key=lambda line: (line["epoch"], line["replica"]))
 
 
-def _joined_result(config: Mapping[str, Any], parts: Sequence[Part]) -> dict[str, Any]:
+def _joined_result(parts: Sequence[Part], order: Sequence[int]) -> dict[str, Any]:
     """The results of all parts: what is of a replica in the joined run's order."""
-    order, results = _order(config, parts), [part.result for part in parts]
+    results = [part.result for part in parts]
 
     def joined(of_parts: Sequence[list[Any]]) -> list[Any]:
         there = list(itertools.chain.from_iterable(of_parts))

@@ -89,6 +89,17 @@ class Layered(nn.Module, ABC):
             extras = extras | {f"hidden{layer}": self._fine(h)}
         return h, extras
 
+    def _linear(self, number: int, units: int) -> "Flat":
+        """The weights of the hidden layer of that number, over all values of a row."""
+        init = self.hidden_init
+        return Flat(units, dtype=self.dtype, kernel_init=init, name=f"hidden{number}")
+
+    def _conv(self, number: int, maps: int, size: int, padding: Padding = "VALID") -> Conv:
+        """Those of a hidden layer of images f[B, H, W, C]: maps of size x size weights."""
+        kernel, init = (size, size), self.hidden_init
+        name = f"hidden{number}"
+        return Conv(maps, kernel, padding, kernel_init=init, dtype=self.dtype, name=name)
+
     def _fine(self, h: Array) -> Array:
         return h if self.dtype is None else h.astype(jnp.float32)
 
@@ -114,24 +125,14 @@ class Activated(Layered):
 
     def _full(self, number: int, units: int) -> Layer:
         """The hidden layer of that number, over all values of a row."""
-        name = f"hidden{number}"
-        dense = Flat(units, dtype=self.dtype, kernel_init=self.hidden_init, name=name)
-        act = activation_fn(self.activation)
-        return lambda h: act(dense(h))
+        linear, act = self._linear(number, units), activation_fn(self.activation)
+        return lambda h: act(linear(h))
 
     def _convolution(
         self, number: int, maps: int, size: int, padding: Padding, pool: Layer
     ) -> Layer:
         """The hidden layer of that number, of images f[B, H, W, C]."""
-        conv = Conv(
-            maps,
-            (size, size),
-            padding,
-            kernel_init=self.hidden_init,
-            dtype=self.dtype,
-            name=f"hidden{number}",
-        )
-        act = activation_fn(self.activation)
+        conv, act = self._conv(number, maps, size, padding), activation_fn(self.activation)
         # Activations grow with their input, so pooling may come first, and they have less work.
         return lambda h: act(pool(conv(h)))
 

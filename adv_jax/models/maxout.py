@@ -5,12 +5,20 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from adv_jax.models.convolution import Conv
-from adv_jax.models.layered import Flat, Layer, Layered
+from adv_jax.models.layered import Layer, Layered
 from adv_jax.types import Array
 
 
-class Maxout(Layered):
+class Maxed(Layered):
+    """A net whose full layers are of maxout units."""
+
+    def _full(self, number: int, units: int, pieces: int) -> Layer:
+        """The hidden layer of that number, over all values of a row."""
+        linear = self._linear(number, units * pieces)
+        return lambda h: _largest(linear(h), pieces)
+
+
+class Maxout(Maxed):
     """Full hidden layers of maxout units, h'_i = max_j (W_ij . h + b_ij), then the logits.
 
     features: units of the hidden layers.
@@ -24,10 +32,10 @@ class Maxout(Layered):
     pieces: int = 5
 
     def _hidden_layers(self) -> list[Layer]:
-        return _full_layers(self, self.features, self.pieces, start=1)
+        return [self._full(i, units, self.pieces) for i, units in enumerate(self.features, start=1)]
 
 
-class MaxoutConvNet(Layered):
+class MaxoutConvNet(Maxed):
     """Convolutions of maxout maps, each followed by overlapping max-pooling, and full layers.
 
     A pooling goes from the first pixel in steps of 2 until it has met the last: with the numbers
@@ -56,14 +64,7 @@ class MaxoutConvNet(Layered):
 
     def _hidden_layers(self) -> list[Layer]:
         def layer(number: int, maps: int, size: int, pad: int, pieces: int, pool: int) -> Layer:
-            name = f"hidden{number}"
-            conv = Conv(
-                maps * pieces,
-                (size, size),
-                kernel_init=self.hidden_init,
-                dtype=self.dtype,
-                name=name,
-            )
+            conv = self._conv(number, maps * pieces, size)
             return lambda h: _pooled(_largest(conv(_framed(h, pad)), pieces), pool)
 
         lists = (self.maps, self.kernel_sizes, self.pads, self.pieces, self.pools)
@@ -74,20 +75,13 @@ class MaxoutConvNet(Layered):
                 "are as many of each, one for every layer"
             )
         layers = zip(*lists, strict=True)
-        convolutions = [layer(number, *of_one) for number, of_one in enumerate(layers, start=1)]
-        start = len(convolutions) + 1
-        return convolutions + _full_layers(self, self.units, self.unit_pieces, start=start)
-
-
-def _full_layers(net: Layered, features: Sequence[int], pieces: int, *, start: int) -> list[Layer]:
-    """Maxout layers over all values of a row, whose numbers count up from `start`."""
-
-    def layer(number: int, units: int) -> Layer:
-        name = f"hidden{number}"
-        linear = Flat(units * pieces, dtype=net.dtype, kernel_init=net.hidden_init, name=name)
-        return lambda h: _largest(linear(h), pieces)
-
-    return [layer(number, units) for number, units in enumerate(features, start)]
+        return [
+            *(layer(number, *of_one) for number, of_one in enumerate(layers, start=1)),
+            *(
+                self._full(number, units, self.unit_pieces)
+                for number, units in enumerate(self.units, len(self.maps) + 1)
+            ),
+        ]
 
 
 def _framed(h: Array, width: int) -> Array:
