@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from command_line import ROOT, terminal
+from full_disk import filled
 from PIL import Image
 from short_run import EPOCHS, QUICK, TINY, assert_same_run, digest, result_of
 
@@ -321,15 +322,13 @@ def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
     process = commands.start(*argv)
     process.wait_for("epoch 5/")
     process.signal(signal.SIGSTOP)
-    free = os.statvfs(small_disk)
-    (small_disk / "ballast").write_bytes(bytes(free.f_bavail * free.f_bsize))
-    process.signal(signal.SIGCONT)
-    full = process.finish()
+    with filled(small_disk):
+        process.signal(signal.SIGCONT)
+        full = process.finish()
     assert full.status == 1
     # A thread of Orbax that is still writing may, rarely, add words of its own as Python ends.
     assert re.match(r"error: .*No space left on device.*\n", full.err)
     assert str(small_disk / "run") in full.err
-    (small_disk / "ballast").unlink()
     resumed = commands.run(*argv)
     assert (resumed.status, resumed.err) == (0, "")
     assert re.search(r"resumed after epoch \d+\n", resumed.out)

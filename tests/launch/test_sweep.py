@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import ROOT
+from full_disk import filled
 
 from launch import trials
 
@@ -305,14 +306,10 @@ def test_a_disk_that_fills_is_named_and_the_sweep_goes_on_when_there_is_space(mo
     sweep = Sweep(mounted("20m") / "sweep", GRID, "--config.epochs=300", "--config.patience=0")
     process = sweep.start()
     sweep.wait_for("epoch 5/")
-    disk = os.statvfs(sweep.workdir)
-    ballast = sweep.workdir.parent / "ballast"
-    with ballast.open("wb") as file:
-        file.write(bytes(disk.f_bavail * disk.f_bsize))
-    out, _ = process.communicate(timeout=1200)
+    with filled(sweep.workdir.parent):
+        out, _ = process.communicate(timeout=1200)
     assert process.returncode == 1
     assert "No space left on device" in out and "Traceback" not in out
-    ballast.unlink()
     status, out = sweep.run()
     assert status == 0 and "2 trials: 2 finished" in out
 
