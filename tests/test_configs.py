@@ -295,6 +295,8 @@ def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, caps
         config["model"]["layers"] = re.sub(r":(32|64|128):", ":3:", layers)
     if name == "huang_lenet_mnist":
         config["model"]["features"] = (2, 2, 8)
+    if name == "huang_vgg_cifar10":
+        config["model"] |= {"stages": ((2,) * 3,) * 2, "units": (4, 4)}
     if name == "goodfellow_cifar10":  # ZCA of 3,072 components takes a minute.
         config["data"]["preprocess"] = config["data"]["preprocess"][:1]
         config["model"] |= {"maps": (2, 2, 2), "kernel_sizes": (2, 2, 2), "units": (4,)}

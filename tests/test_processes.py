@@ -8,7 +8,7 @@ import socket
 import numpy as np
 import pytest
 
-EPOCHS = 30
+EPOCHS = 12
 TINY = [
     "--config=configs/quickstart.py:quick",
     "--config.model.features=(8,)",

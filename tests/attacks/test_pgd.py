@@ -72,12 +72,12 @@ def test_a_point_that_fools_is_better_than_one_of_higher_loss():
 
 def test_restarts_are_never_worse_than_their_first():
     x, y = digits()
-    x, y, net = x[:64], y[:64], trained("pgd").logits_fn
+    x, y, net = x[:64], y[:64], trained("plain").logits_fn
     key = jax.random.key(5)
     one, many = (
         jax.jit(
             lambda restarts=restarts: attacks.pgd(
-                net, x, y, eps=0.15, num_steps=3, restarts=restarts, bounds=BOUNDS, key=key
+                net, x, y, eps=0.05, num_steps=3, restarts=restarts, bounds=BOUNDS, key=key
             )
         )()
         for restarts in (1, 6)

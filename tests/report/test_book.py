@@ -227,10 +227,19 @@ def test_a_run_of_two_targets_is_drawn_in_each_with_the_curves_of_its_budget(tmp
     assert "valid error" in paper and "valid error" not in quick
 
 
-def test_the_same_results_give_the_same_book(results, made, tmp_path):
-    book.build(results, tmp_path)
-    for path in made.rglob("*.*"):
-        assert (tmp_path / path.relative_to(made)).read_bytes() == path.read_bytes(), path
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Fabricated results of one target."""
+    return write_results(tmp_path_factory.mktemp("few"), ["thesis.fig3.4"])
+
+
+def test_the_same_results_give_the_same_book(few, tmp_path):
+    once, again = tmp_path / "once", tmp_path / "again"
+    book.build(few, once)
+    book.build(few, again)
+    assert (once / "thesis.html").read_text().count("<svg") > 2
+    for path in once.rglob("*.*"):
+        assert (again / path.relative_to(once)).read_bytes() == path.read_bytes(), path
 
 
 @pytest.fixture
@@ -391,10 +400,10 @@ def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
     assert not (tmp_path / "book").exists()
 
 
-def test_a_full_disk_is_named(mounted, results):
-    disk = mounted("256k")
+def test_a_full_disk_is_named(mounted, few):
+    disk = mounted("64k")
     with pytest.raises(UserError, match="disk/.* cannot be written: No space left"):
-        book.build(results, disk / "book")
+        book.build(few, disk / "book")
     assert not (disk / "book" / "index.html").exists()
 
 

@@ -38,7 +38,7 @@ def build(results: str | Path, out: str | Path) -> None:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UserError(f"results is {results}, of which no book can be made: {reason}") from error
-    for name, content in {**files, **pages}.items():  # The pages last: all they show is there.
+    for name, content in {**files, **pages}.items():  # The index last: all it leads to is there.
         path = Path(out) / name
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +80,9 @@ def _environment() -> Any:
 
 
 def _pages(environment: Any, told: list[chapters.Chapter], results: Path) -> dict[str, bytes]:
-    """Name in the book -> content."""
-    index = environment.get_template("index.html").render(root="", chapters=told)
-    pages = {"style.css": _packaged("style.css"), "index.html": index.encode()}
+    """Name in the book -> content, what is linked to before what links to it."""
+    pages = {"style.css": _packaged("style.css")}
     for chapter in told:
-        pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, told, results)
         for target in chapter.targets:
             for training in target["trainings"].values():
                 name = f"trainings/{training_page(training)}"
@@ -92,7 +90,9 @@ def _pages(environment: Any, told: list[chapters.Chapter], results: Path) -> dic
                 pages[name] = template.render(
                     root="../", chapters=told, training=training, source=_source(training)
                 ).encode()
-    return pages
+        pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, told, results)
+    index = environment.get_template("index.html").render(root="", chapters=told)
+    return pages | {"index.html": index.encode()}
 
 
 def _paper(
