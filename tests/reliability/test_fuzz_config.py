@@ -76,7 +76,7 @@ def base(name, mode):
     """A config for the sets above, with steps for the preprocessing that cost little."""
     config = shrunk(config_of(name, mode)) | {"batch_size": 20}
     config["data"]["num_labels"] = min(config["data"]["num_labels"], 100)
-    if name in ("backprop_cifar10", "ladder_cifar10"):
+    if name in ("backprop_cifar10", "goodfellow_cifar10", "ladder_cifar10"):
         config["data"]["preprocess"] = ({"name": "standardize"},)
     if name == "shallow_covtype":
         steps = ({"name": "contrast_norm", "norm": 10.0}, {"name": "zca", "regularizer": 0.1})
