@@ -53,6 +53,9 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
         workdir = Path(workdir or default_path(config))
         print(f"workdir {workdir}", flush=True)
         train.run(config, workdir)
+    except processes.Lost as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # JAX' own exit waits for the one that has ended, and then aborts.
     except UserError as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:

@@ -4,6 +4,8 @@ Every process runs the same computations in the same order; the first one alone 
 With a single process all of this is free.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -13,6 +15,10 @@ from jax.experimental import multihost_utils
 from adv_jax.types import UserError
 
 _HEARTBEAT = 20  # seconds without one, after which a process is taken for dead
+
+
+class Lost(UserError):
+    """What the processes do together has failed, as it does where one of them has ended."""
 
 
 def connect(
@@ -92,3 +98,40 @@ def of_any(flag: int) -> int:
     if jax.process_count() == 1:
         return flag
     return int(multihost_utils.process_allgather(np.int32(flag)).max())
+
+
+@contextmanager
+def refused_by_all() -> Iterator[None]:
+    """What one process refuses here, all do; they enter it together, before they share anything.
+
+    Raises:
+      UserError: this process' own, or that it is another's.
+    """
+    refusal = None
+    try:
+        yield
+    except UserError as error:
+        refusal = error
+    if of_any(refusal is not None):
+        raise refusal or UserError("another process refuses the run; its own words say why")
+
+
+@contextmanager
+def needing_all() -> Iterator[None]:
+    """Tells in words that the others are gone.
+
+    Raises:
+      Lost: for JAX's error.
+    """
+    try:
+        yield
+    # What a compiled function meets as it starts, JAX raises as a ValueError.
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        known = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+        if jax.process_count() == 1 or not known:
+            raise
+        line = str(error).partition("\n")[0]
+        raise Lost(
+            f"the processes can no longer work together ({line}); the words of another one that "
+            "has ended say why, and the same commands go on from what was saved"
+        ) from error

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, Run
 from adv_jax.log import Log, print_table, require_tensorboard
 from adv_jax.preflight import check_fit, check_parts
-from adv_jax.processes import from_first, is_first, of_any
+from adv_jax.processes import from_first, is_first, needing_all, of_any, refused_by_all
 from adv_jax.program import Program
 from adv_jax.report import figures, learning
 from adv_jax.result import document, summary
@@ -51,6 +51,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
 
     Raises:
       UserError: a mistake in the config, the data or the workdir, or a loss that is not finite.
+      Lost: of several processes another one has ended.
       Interrupted: SIGINT or SIGTERM came; the epochs that were finished are saved.
     """
     config = config.to_dict() if isinstance(config, ConfigDict) else config
@@ -60,22 +61,29 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
         require_tensorboard()
     # On accelerators a float32 product is otherwise rounded to 10 bits or less, and with it a
     # perturbation of .00045 to nothing.
-    with jax.default_matmul_precision("float32"), on_signals(stop_at_once), _told_of_memory():
-        has_config(Path(workdir), config)  # Refuses another one before what may take minutes.
-        dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
-        sources: Mapping[str, LogitsFn] = {}
-        if not is_finished(Path(workdir)):  # Else nothing is left to do that would need them.
-            check_fit(config, dataset)
-            sources = trained.sources(config, dataset)
-            check_parts(config, dataset, rows, runs[0], sources)
-        with _files(workdir, config) as files:
+    with (
+        jax.default_matmul_precision("float32"),
+        on_signals(stop_at_once),
+        needing_all(),
+        _told_of_memory(),
+        ExitStack() as opened,
+    ):
+        with refused_by_all():
+            has_config(Path(workdir), config)  # Refuses another one before what may take minutes.
+            dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
+            sources: Mapping[str, LogitsFn] = {}
+            if not is_finished(Path(workdir)):  # Else nothing is left to do that would need them.
+                check_fit(config, dataset)
+                sources = trained.sources(config, dataset)
+                check_parts(config, dataset, rows, runs[0], sources)
+            files = opened.enter_context(_files(workdir, config))
             finished = files.result()
-            if from_first(finished is not None):
-                print(f"{files.path} holds the finished run")
-                return finished or {}
-            files.take_data(about_data, rows, fitted)
-            experiment = Experiment(config, dataset, sources)
-            return _run(config, experiment, dataset, rows, runs, files)
+        if from_first(finished is not None):
+            print(f"{files.path} holds the finished run")
+            return finished or {}
+        files.take_data(about_data, rows, fitted)
+        experiment = Experiment(config, dataset, sources)
+        return _run(config, experiment, dataset, rows, runs, files)
 
 
 @contextmanager

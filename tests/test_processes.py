@@ -1,7 +1,9 @@
 """Two processes on this machine that share a run, over the collectives of the CPU."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import socket
 
@@ -110,6 +112,31 @@ def test_a_signal_to_one_stops_both_at_the_same_epoch_and_they_go_on(commands, a
     first, second = finished(start(commands, *argv))
     assert (first.status, second.status) == (0, 0), first.err + second.err
     assert f"resumed after epoch {epoch}\n" in first.out
+    assert_same_run(tmp_path / "run", alone(SEEDS))
+
+
+def test_what_one_refuses_the_other_does_not_wait_for(commands, alone, tmp_path):
+    """The first alone opens the workdir."""
+    shutil.copytree(alone(SEEDS), tmp_path / "run")
+    os.truncate(tmp_path / "run" / "result.json", 100)
+    first, second = finished(start(commands, SEEDS, f"--workdir={tmp_path / 'run'}"))
+    assert (first.status, second.status) == (1, 1)
+    assert re.search(r"error: \S+result.json is damaged, .+\n$", first.err)
+    assert second.err.endswith("error: another process refuses the run; its own words say why\n")
+
+
+def test_when_one_is_killed_the_other_says_so_and_they_go_on(commands, alone, tmp_path):
+    argv = [SEEDS, f"--workdir={tmp_path / 'run'}"]
+    processes = start(commands, *argv)
+    processes[0].wait_for("epoch 3/")
+    processes[1].signal(signal.SIGKILL)
+    first, second = finished(processes)
+    assert (first.status, second.status) == (1, -signal.SIGKILL), first.err
+    assert re.search(r"error: the processes can no longer work together \(.+\n$", first.err)
+    assert "Traceback" not in first.err
+    first, second = finished(start(commands, *argv))
+    assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert "resumed after epoch" in first.out
     assert_same_run(tmp_path / "run", alone(SEEDS))
 
 
