@@ -27,8 +27,7 @@ from benchmarks.timing import (
 )
 
 NAMES = ("mlp_10", "mlp_200", "ladder")
-REPLICAS = 4  # of the ways that use one device
-SHARE = 5  # replicas of each device in a program of many: ten seeds on two cores
+REPLICAS = 5  # as many as a table's seeds, which two cores cannot share evenly
 BASE = "one replica, all threads"
 
 
@@ -48,7 +47,8 @@ def main() -> None:
         f"{REPLICAS} replicas, vmap": Way("vmap", REPLICAS, 1),
         f"{REPLICAS} replicas, lax.map": Way("map", REPLICAS, 1),
         f"{threads} replicas, one a device": Way("devices", threads, threads),
-        f"{SHARE * threads} replicas, {SHARE} a device": Way("devices", SHARE * threads, threads),
+        f"{REPLICAS} replicas, one a device": Way("devices", REPLICAS, REPLICAS),
+        f"{2 * REPLICAS} replicas on {threads} devices": Way("devices", 2 * REPLICAS, threads),
     }
     with ExitStack() as stack:
         workers = {title: stack.enter_context(_worker(way)) for title, way in ways.items()}

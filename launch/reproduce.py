@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
             print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
             return
         wanted = chosen(argv[1:])
-        use_cores(most_replicas(wanted, budget, **settings))
+        use_cores(*parts(wanted, budget, **settings))
         check_devices()
         found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
     except UserError as error:
@@ -115,13 +115,13 @@ def chosen(names: Sequence[str]) -> list[Target]:
     return list(found.values())
 
 
-def most_replicas(wanted: Sequence[Target], budget: Budget, **settings: Any) -> int:
-    """Of any training: as many devices can be used."""
-    return max(
+def parts(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[int]:
+    """Into how many devices' work the trainings can be split: replicas x shards of each."""
+    return {
         len(replicas(training.config)) * training.config["replicas"]["shards"]
         for target in wanted
         for training in plan(target, budget, **settings).values()
-    )
+    }
 
 
 def reproduce_all(

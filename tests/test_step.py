@@ -1,5 +1,6 @@
 """The identities of a step: scan, replicas and devices change how it runs, never what it gives."""
 
+import os
 from functools import partial
 
 import jax
@@ -18,6 +19,7 @@ from adv_jax.step import (
     over_devices,
     over_replicas,
     over_steps,
+    use_cores,
 )
 
 FEATURES, STEPS, BATCH = 3, 5, 8
@@ -302,6 +304,29 @@ def test_of_four_devices_as_many_are_used_as_divide_the_replicas(
 ):
     monkeypatch.setattr(jax, "devices", lambda: devices[:4])
     assert layout(replicas, shards=shards) == (devices[:used], shards)
+
+
+@pytest.mark.parametrize(
+    ("parts", "cores", "offered"),
+    [
+        *[((), 2, 2), ((), 64, 64), ((1,), 2, 1), ((2,), 2, 2), ((3,), 64, 3), ((10,), 2, 2)],
+        *[((3,), 2, 3), ((5,), 2, 5), ((7,), 2, 7), ((9,), 2, 3), ((6,), 4, 6), ((65,), 64, 65)],
+        *[((11,), 2, 2), ((0,), 2, 1), ((3, 10), 2, 3), ((1, 2), 8, 2)],
+    ],
+)
+def test_a_cpu_offers_devices_that_share_the_work_evenly(parts, cores, offered, monkeypatch):
+    asked = {}
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr(jax.config, "update", asked.__setitem__)
+    use_cores(*parts)
+    assert asked == {"jax_num_cpu_devices": offered}
+
+
+def test_a_number_of_devices_in_the_environment_stands(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    monkeypatch.setattr(jax.config, "update", None)
+    use_cores(5)
 
 
 def test_layout_of_more_shards_than_devices_is_refused_in_words():
