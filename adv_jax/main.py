@@ -45,7 +45,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     try:
         check(config)
-        use_cores(len(replicas(config)) * config["replicas"]["shards"])
+        use_cores((len(replicas(config)), config["replicas"]["shards"]))
         processes.connect(*process)
         check_devices()
         if not processes.is_first():

@@ -154,33 +154,34 @@ def over_devices(
     return jax.pmap(fn, axis_name=DEVICES, in_axes=in_axes, devices=devices, donate_argnums=donate)
 
 
-def use_cores(*parts: int) -> None:
+def use_cores(*programs: tuple[int, int]) -> None:
     """Offers the CPU's cores as devices; before JAX's first computation.
 
     Work that is split by itself, as replicas or rows, goes faster on a core for each part than
     on all cores for one part after another. XLA_FLAGS that name a number of devices stand.
 
     Args:
-      parts: into how many equal parts the work of each program to come can be split; none: rows,
-        which can be split into any number.
+      programs: replicas and shards of each program to come; none: of rows, which can be split into
+        any number of parts.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         # Not os.cpu_count(): a batch system may give fewer than the machine has.
         affinity = getattr(os, "sched_getaffinity", None)  # Of Linux.
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        devices = max((_devices(number, cores) for number in parts), default=cores)
+        devices = max((_devices(*program, cores) for program in programs), default=cores)
         jax.config.update("jax_num_cpu_devices", devices)
 
 
-def _devices(parts: int, cores: int) -> int:
-    """Of a CPU, for so many equal parts.
+def _devices(replicas: int, shards: int, cores: int) -> int:
+    """Of a CPU, for one program.
 
-    Cores that cannot share them evenly take turns at more devices, up to four each: five replicas
-    on two cores need half the time as five devices that they need on one after another.
+    Cores that cannot share the replicas evenly take turns at more devices, up to four each: five
+    replicas on two cores need half the time as five devices that they need on one after another.
+    Shards wait for each other, and get no more devices than there are cores.
     """
-    if parts <= cores:
-        return max(1, parts)
-    return next((n for n in range(cores, 4 * cores + 1) if parts % n == 0), cores)
+    if shards > 1 or replicas <= cores:
+        return max(1, min(replicas * shards, cores))
+    return next((n for n in range(cores, 4 * cores + 1) if replicas % n == 0), cores)
 
 
 def check_devices() -> None:

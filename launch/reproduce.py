@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
             print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
             return
         wanted = chosen(argv[1:])
-        use_cores(*parts(wanted, budget, **settings))
+        use_cores(*programs(wanted, budget, **settings))
         check_devices()
         found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
     except UserError as error:
@@ -115,10 +115,10 @@ def chosen(names: Sequence[str]) -> list[Target]:
     return list(found.values())
 
 
-def parts(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[int]:
-    """Into how many devices' work the trainings can be split: replicas x shards of each."""
+def programs(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[tuple[int, int]]:
+    """Replicas and shards of the trainings."""
     return {
-        len(replicas(training.config)) * training.config["replicas"]["shards"]
+        (len(replicas(training.config)), training.config["replicas"]["shards"])
         for target in wanted
         for training in plan(target, budget, **settings).values()
     }

@@ -307,26 +307,28 @@ def test_of_four_devices_as_many_are_used_as_divide_the_replicas(
 
 
 @pytest.mark.parametrize(
-    ("parts", "cores", "offered"),
+    ("programs", "cores", "offered"),
     [
-        *[((), 2, 2), ((), 64, 64), ((1,), 2, 1), ((2,), 2, 2), ((3,), 64, 3), ((10,), 2, 2)],
-        *[((3,), 2, 3), ((5,), 2, 5), ((7,), 2, 7), ((9,), 2, 3), ((6,), 4, 6), ((65,), 64, 65)],
-        *[((11,), 2, 2), ((0,), 2, 1), ((3, 10), 2, 3), ((1, 2), 8, 2)],
+        *[([], 2, 2), ([], 64, 64), ([(1, 1)], 2, 1), ([(2, 1)], 2, 2), ([(3, 1)], 64, 3)],
+        *[([(10, 1)], 2, 2), ([(3, 1)], 2, 3), ([(5, 1)], 2, 5), ([(9, 1)], 2, 3)],
+        *[([(6, 1)], 4, 6), ([(65, 1)], 64, 65), ([(11, 1)], 2, 2), ([(0, 1)], 2, 1)],
+        *[([(1, 3)], 2, 2), ([(3, 2)], 2, 2), ([(1, 2)], 8, 2), ([(5, 2)], 64, 10)],
+        *[([(3, 1), (10, 1)], 2, 3), ([(1, 1), (2, 2)], 8, 4)],
     ],
 )
-def test_a_cpu_offers_devices_that_share_the_work_evenly(parts, cores, offered, monkeypatch):
+def test_a_cpu_offers_devices_that_share_the_work_evenly(programs, cores, offered, monkeypatch):
     asked = {}
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr(jax.config, "update", asked.__setitem__)
-    use_cores(*parts)
+    use_cores(*programs)
     assert asked == {"jax_num_cpu_devices": offered}
 
 
 def test_a_number_of_devices_in_the_environment_stands(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
     monkeypatch.setattr(jax.config, "update", None)
-    use_cores(5)
+    use_cores((5, 1))
 
 
 def test_layout_of_more_shards_than_devices_is_refused_in_words():
