@@ -15,7 +15,8 @@ The paper's accuracies in %, sizes l2 1.5: normal 99.16 clean, 63.42 fixed, 69.4
 39.98 adv_loss, 37.92 adv_alpha; lwa 99.32, 98.17, 98.00, 95.33, 95.29.
 
 Measured, full MNIST, a fifth of the epochs (10 and 24), seeds 1 to 3: normal 99.04, 72.8, 77.0,
-44.0, 40.9 (sd .03 clean, about 2 under attack); lwa 99.16, 97.8, 97.7, 94.2, 94.0 (sd .1 to .2). By
+44.0, 40.9 (sd .03 clean, about 2 under attack); lwa 99.16, 97.8, 97.7, 94.2, 94.0 (sd .05 to .2).
+By
 
     python -m launch.reproduce huang.table2 --budget=short --data_source=files --data_dir=DIR
 
