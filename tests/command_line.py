@@ -8,17 +8,42 @@ import contextlib
 import json
 import os
 import pty
+import re
 import runpy
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 MODULE = "adv_jax.main"
+DEVICE_COUNT = "--xla_force_host_platform_device_count"
+
+
+def xla_flags(devices: int | None = None) -> str:
+    """Those of the tests, which compile quickly, for a process with as many devices of its own.
+
+    devices: None leaves them to the process.
+    """
+    flags = re.sub(rf"{DEVICE_COUNT}=\d+", "", os.environ["XLA_FLAGS"])
+    return f"{flags} {DEVICE_COUNT}={devices}" if devices else flags
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Of a process in any folder that shall find this project."""
+    return os.environ | {"XLA_FLAGS": xla_flags(), "PYTHONPATH": str(ROOT)} | changes
+
+
+def call(
+    module: str, *argv: str, cwd: Path = ROOT, prefix: Sequence[str] = (), **env: str
+) -> subprocess.CompletedProcess:
+    """`python -m MODULE` in a fresh process with env from its start; prefix goes before it."""
+    command = [*prefix, sys.executable, "-m", module, *argv]
+    env = environment(**env)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 class Finished(NamedTuple):
@@ -64,25 +89,28 @@ class Process:
     def signal(self, signum: int) -> None:
         os.kill(self.pid, signum)
 
+    def pause(self) -> None:
+        """Until SIGCONT; returns when none of its threads writes any more."""
+        self.signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.pid}/task")
+        self.wait_until(lambda: all(") T " in (t / "stat").read_text() for t in threads.iterdir()))
+
 
 class Server:
     """What forks; tests use `start` and `run`, with what follows `python -m adv_jax.main`."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch, self._count = scratch, 0
-        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+        cache = {
+            "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env=environment
-            | {
-                "JAX_PLATFORMS": "cpu",
-                "PYTHONPATH": str(ROOT),
-                "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            },
+            env=environment(JAX_PLATFORMS="cpu", **cache),
             text=True,
         )
 

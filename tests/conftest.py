@@ -4,7 +4,7 @@ import importlib.util
 import os
 import subprocess
 
-DEVICE_COUNT = "--xla_force_host_platform_device_count"
+from command_line import DEVICE_COUNT, serving
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -22,7 +22,6 @@ for flag, value in (
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from command_line import serving  # noqa: E402
 from short_run import TINY  # noqa: E402
 
 # The same examples in every run; compiling the first one takes longer than any deadline.

@@ -7,14 +7,13 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT, terminal
+from command_line import MODULE, ROOT, call, terminal
 from full_disk import filled
 from PIL import Image
 from short_run import EPOCHS, QUICK, TINY, assert_same_run, digest, result_of
@@ -37,17 +36,10 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def test_a_real_shell_command_trains_and_a_missing_config_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "adv_jax.main"]
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
-
-    def call(*argv):
-        return subprocess.run([*command, *argv], cwd=ROOT, env=env, capture_output=True, text=True)
-
-    argv = [*TINY, "--config.epochs=1", f"--workdir={tmp_path / 'run'}"]
-    done = call(*argv)
+    done = call(MODULE, *TINY, "--config.epochs=1", f"--workdir={tmp_path / 'run'}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "epoch 1/1" in done.stdout and (tmp_path / "run" / "result.json").exists()
-    missing = call()
+    missing = call(MODULE)
     assert missing.returncode == 1
     assert missing.stderr == (
         "error: --config is missing; allowed is a file or name: see python -m adv_jax\n"
@@ -300,7 +292,7 @@ def test_a_second_process_in_the_workdir_is_refused(commands, uninterrupted, tmp
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     first = commands.start(*argv)
     first.wait_for("epoch 1/")
-    first.signal(signal.SIGSTOP)
+    first.pause()
     second = commands.run(*argv)
     first.signal(signal.SIGCONT)
     assert second.status == 1
@@ -321,7 +313,7 @@ def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
     argv = [*TINY, f"--workdir={small_disk / 'run'}"]
     process = commands.start(*argv)
     process.wait_for("epoch 5/")
-    process.signal(signal.SIGSTOP)
+    process.pause()
     with filled(small_disk):
         process.signal(signal.SIGCONT)
         full = process.finish()

@@ -9,6 +9,7 @@ import socket
 
 import numpy as np
 import pytest
+from command_line import xla_flags
 
 EPOCHS = 12
 TINY = [
@@ -31,7 +32,6 @@ def free_port() -> int:
 def start(commands, *argv, devices=1, count=2):
     """As many processes as `count`, each with as many devices."""
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
-    flags = f"--xla_force_host_platform_device_count={devices}"
     return [
         commands.start(
             *TINY,
@@ -39,7 +39,7 @@ def start(commands, *argv, devices=1, count=2):
             coordinator,
             f"--num_processes={count}",
             f"--process_id={i}",
-            XLA_FLAGS=flags,
+            XLA_FLAGS=xla_flags(devices),
         )
         for i in range(count)
     ]
@@ -76,8 +76,8 @@ def alone(commands, tmp_path_factory):
     def run(*argv):
         if argv not in runs:
             runs[argv] = tmp_path_factory.mktemp("alone") / "run"
-            flags = "--xla_force_host_platform_device_count=2"
-            process = commands.start(*TINY, *argv, f"--workdir={runs[argv]}", XLA_FLAGS=flags)
+            where = f"--workdir={runs[argv]}"
+            process = commands.start(*TINY, *argv, where, XLA_FLAGS=xla_flags(devices=2))
             (done,) = finished([process])
             assert done.status == 0, done.err
         return runs[argv]

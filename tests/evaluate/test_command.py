@@ -3,15 +3,12 @@
 import csv
 import hashlib
 import json
-import os
 import re
 import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ROOT, call
 from PIL import Image
 
 from adv_jax import attacks, evaluate, train
@@ -19,15 +16,8 @@ from adv_jax.config import with_values
 from adv_jax.evaluate import command
 from adv_jax.types import UserError
 
-ROOT = Path(__file__).parents[2]
 ALL = ("evaluation.csv", "evaluation.json", "evaluation.png", "minimal_eps.csv")
 TRANSFER = ("transfer.csv", "transfer.json", "transfer.png")
-
-
-def call(*argv):
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "adv_jax.evaluate", *argv]
-    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
 
 
 def contents(folder):
@@ -55,6 +45,7 @@ def done(runs):
     """What the whole command printed, and the files of the runs before it."""
     before = contents(runs)
     finished = call(
+        "adv_jax.evaluate",
         f"--workdir={runs / 'a'},{runs / 'b'}",
         "--attacks=fgsm,gaussian_noise",
         "--eps=0,.1,.2",
@@ -237,5 +228,5 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
     ],
 )
 def test_mistakes_in_flags_are_one_line_and_a_status(runs, flag, message):
-    finished = call(f"--workdir={runs / 'a'}", flag)
+    finished = call("adv_jax.evaluate", f"--workdir={runs / 'a'}", flag)
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", message)

@@ -1,16 +1,13 @@
 """`python -m launch.join`: runs of some seeds each, joined, equal the run of all."""
 
 import json
-import os
 import runpy
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from command_line import ROOT, call
 from fabricated import finish
 
 from adv_jax import train, trained
@@ -23,7 +20,6 @@ from launch.join import join
 from launch.targets import Row, Run, Target
 from launch.trainings import Training, plan
 
-ROOT = Path(__file__).parents[2]
 VALUES = {
     "model.features": (8,),
     "batch_size": 500,
@@ -178,8 +174,6 @@ def test_what_cannot_be_joined_is_named(runs, tmp_path):
 
 
 def test_the_command_exits_with_1_and_one_line(tmp_path):
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "launch.join", str(tmp_path)]
-    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = call("launch.join", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: runs to join are ['{tmp_path}']; allowed are two or more\n"

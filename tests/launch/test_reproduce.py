@@ -3,15 +3,13 @@
 import csv
 import functools
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import call
 from fabricated import finish
 from PIL import Image
 from scipy import stats
@@ -27,7 +25,6 @@ from launch.comparison import document, misses
 from launch.targets import Below, Falling, Lowest, Measure, Row, Run, Target, targets
 from launch.trainings import plan, state
 
-ROOT = Path(__file__).parents[2]
 PAPER, QUICK = BUDGETS["paper"], BUDGETS["quick"]
 
 
@@ -47,12 +44,6 @@ def fabricate(name, folder, *, error=None, budget=PAPER, **options):
         table = key.rpartition("=")[2]
         numbers = error or (lambda replica, eps, table=table: as_printed(replica, eps, table=table))
         finish(training, numbers, **options)
-
-
-def call(*argv, cwd=ROOT):
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "launch.reproduce", *argv]
-    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -431,13 +422,13 @@ def test_a_paper_or_all_stand_for_their_targets():
 def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp_path):
     where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
     fabricate("maronas.table17", tmp_path / "runs", error=lambda replica, eps: 0.02)
-    done = call("maronas.table17", "--check", *where)
+    done = call("launch.reproduce", "maronas.table17", "--check", *where)
     assert done.returncode == 1 and "budget paper; mnist" in done.stdout
     assert done.stderr == (
         "missed:\nmaronas.table17, Table 17: all labels, no adversarial noise: ours 2, "
         "paper 0.565, tolerance 0.031\n"
     )
-    wrong = call("maronas.tbale17", *where)
+    wrong = call("launch.reproduce", "maronas.tbale17", *where)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert re.fullmatch(r"error: target is 'maronas.tbale17'; .*\n", wrong.stderr)
 
@@ -450,7 +441,7 @@ def test_a_target_that_fails_is_told_at_the_end_and_keeps_no_other_back(tmp_path
         (results / f"{name}.json").write_text('{"figure": 3}')
     fabricate("maronas.table17", runs, error=lambda replica, eps: 0.02)
     named = (bad[0], "maronas.table17", bad[1])
-    done = call(*named, f"--runs={runs}", f"--results={results}", "--check")
+    done = call("launch.reproduce", *named, f"--runs={runs}", f"--results={results}", "--check")
     assert done.returncode == 1 and "maronas.table17: " in done.stdout
     assert (results / "maronas.table17.json").exists()
     *failures, missed, miss = done.stderr.splitlines()

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from command_line import ROOT
+from command_line import MODULE, ROOT, call, environment, xla_flags
 from full_disk import filled
 
 from launch import trials
@@ -172,11 +172,10 @@ class Sweep:
         self._command += [f"--workdir={workdir}"]
 
     def start(self) -> subprocess.Popen:
-        env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
         process = subprocess.Popen(
             self._command,
             cwd=ROOT,
-            env=env | {"PYTHONPATH": str(ROOT)},
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -237,9 +236,9 @@ def test_a_grid_runs_every_point_and_a_failing_trial_is_reported_while_the_rest_
     (finished,) = {p["trial"] for p in points if p["status"] == "finished"}
     grid = "--config.replicas.grid={'objective.attack.eps': (0.1, 0.2)}"
     argv = [*QUICK, grid, "--config.batch_size=250", "--config.epochs=3"]
-    command = [sys.executable, "-m", "adv_jax.main", *argv, f"--workdir={tmp_path / 'run'}"]
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    subprocess.run(command, cwd=ROOT, env=env | {"PYTHONPATH": str(ROOT)}, check=True)
+    alone = f"--workdir={tmp_path / 'run'}"
+    done = call(MODULE, *argv, alone, XLA_FLAGS=xla_flags(devices=1))
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == sweep.metrics()[finished]
 
 

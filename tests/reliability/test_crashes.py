@@ -147,7 +147,7 @@ def test_a_workdir_that_is_deleted_under_way_is_told_and_nothing_written_in_its_
     workdir = tmp_path / "run"
     process = commands.start(*TINY, f"--workdir={workdir}")
     process.wait_for("epoch 3/")
-    process.signal(signal.SIGSTOP)
+    process.pause()
     shutil.rmtree(workdir)
     if replaced:  # by another run, which must not get this one's lines
         workdir.mkdir()

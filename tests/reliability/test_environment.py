@@ -1,25 +1,11 @@
 """What surrounds a run, and must not change it: the home, the network, JAX's own variables."""
 
-import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from command_line import ROOT
+from command_line import MODULE, call
 from short_run import TINY, assert_same_run, result_of
-
-
-def command(*argv, prefix=(), **env):
-    """A fresh process, as JAX reads its variables when it is imported."""
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "MPLCONFIGDIR")} | env
-    return subprocess.run(
-        [*prefix, sys.executable, "-m", *argv],
-        cwd=ROOT,
-        env=env | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(
@@ -29,8 +15,9 @@ def command(*argv, prefix=(), **env):
         pytest.param({"JAX_PLATFORMS": ""}, id="any platform", marks=pytest.mark.slow),
     ],
 )
-def test_the_run_is_the_same_with(env, uninterrupted, tmp_path):
-    done = command("adv_jax.main", *TINY, f"--workdir={tmp_path / 'run'}", **env)
+def test_the_run_is_the_same_with(env, uninterrupted, tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    done = call(MODULE, *TINY, f"--workdir={tmp_path / 'run'}", **env)
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "run", uninterrupted)
 
@@ -39,7 +26,7 @@ def test_the_run_is_the_same_with(env, uninterrupted, tmp_path):
 def test_with_float64_enabled_the_training_is_the_same_and_only_means_are_finer(
     uninterrupted, tmp_path
 ):
-    done = command("adv_jax.main", *TINY, f"--workdir={tmp_path / 'run'}", JAX_ENABLE_X64="1")
+    done = call(MODULE, *TINY, f"--workdir={tmp_path / 'run'}", JAX_ENABLE_X64="1")
     assert done.returncode == 0, done.stderr
     ours, theirs = tmp_path / "run", uninterrupted
     assert (ours / "metrics.jsonl").read_bytes() == (theirs / "metrics.jsonl").read_bytes()
@@ -52,7 +39,7 @@ def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
     alone = ["unshare", "--user", "--map-root-user", "--net"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("this machine does not let a process give up its network")
-    done = command("adv_jax.main", *TINY, f"--workdir={tmp_path / 'run'}", prefix=alone)
+    done = call(MODULE, *TINY, f"--workdir={tmp_path / 'run'}", prefix=alone)
     assert (done.returncode, done.stderr) == (0, "")
     assert_same_run(tmp_path / "run", uninterrupted)
 
@@ -61,7 +48,7 @@ def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
 @pytest.mark.parametrize(
     "argv",
     [
-        ["adv_jax.main", *TINY, "--workdir={}/run"],
+        [MODULE, *TINY, "--workdir={}/run"],
         pytest.param(["adv_jax.evaluate", "--workdir={}/run"], marks=pytest.mark.slow),
         pytest.param(["adv_jax.report", "maronas.fig26", "--out={}"], marks=pytest.mark.slow),
         pytest.param(
@@ -73,7 +60,7 @@ def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
 )
 def test_a_platform_that_is_not_here_is_refused_in_one_line(platform, argv, tmp_path):
     argv = [part.format(tmp_path) for part in argv]
-    done = command(*argv, JAX_PLATFORMS=platform)
+    done = call(*argv, JAX_PLATFORMS=platform)
     assert done.returncode == 1
     assert done.stderr.startswith(
         f"error: JAX_PLATFORMS is '{platform}'; allowed is cpu, or none: "

@@ -3,7 +3,6 @@
 import html.parser
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from command_line import call
 from fabricated import finish
 
 from adv_jax.report import book, charts, papers
@@ -391,9 +391,8 @@ def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
         (TARGET, ("rows", 0, "sd"), -1.0),
     ):
         (folder := tmp_path / name).mkdir()
-        argv = [sys.executable, "-m", "adv_jax.report"]
-        argv += [f"--results={edited(folder, name, keys, value)}", f"--out={tmp_path / 'book'}"]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        where = f"--results={edited(folder, name, keys, value)}", f"--out={tmp_path / 'book'}"
+        done = call("adv_jax.report", *where)
         assert (done.returncode, done.stdout) == (1, "")
         assert re.fullmatch(r"error: results is .*|error: .* is damaged: .*", done.stderr.strip())
         assert str(folder) in done.stderr and done.stderr.count("\n") == 1
@@ -415,9 +414,7 @@ def test_without_jinja2_it_says_what_to_install(monkeypatch, tmp_path):
 
 def test_the_command_makes_the_book(tmp_path):
     (tmp_path / "results").mkdir()
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "adv_jax.report"]
-    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = call("adv_jax.report", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "book/index.html: 5 papers, 0 tables measured\n"
     assert (tmp_path / "book" / "nokland.html").is_file()

@@ -1,16 +1,13 @@
 """The command that draws the figures of papers: what it writes, says and refuses."""
 
 import json
-import os
 import re
 import runpy
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from command_line import ROOT, call
 from PIL import Image
 
 from adv_jax import train, trained
@@ -19,14 +16,7 @@ from adv_jax.report import command
 from adv_jax.report.drawing import rounded
 from adv_jax.types import UserError
 
-ROOT = Path(__file__).parents[2]
 TOYS = [name for name, draw in command.PAPERS["maronas"].items() if not command.takes_run(draw)]
-
-
-def call(*argv, cwd=ROOT):
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "adv_jax.report", *argv]
-    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +30,7 @@ def trained_run(tmp_path_factory):
 
 
 def test_the_command_in_an_empty_folder(tmp_path):
-    done = call("maronas.fig26", cwd=tmp_path)
+    done = call("adv_jax.report", "maronas.fig26", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("maronas.fig26: The line -20 x0 - 40 x1 - 40 = 0.5 between")
     assert done.stdout.endswith("  results/maronas/fig26.png\n  results/maronas/fig26.json\n")
@@ -161,10 +151,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_mistakes_on_the_command_line_are_one_line_and_a_status(tmp_path):
-    done = call("maronas.fg26", cwd=tmp_path)
+    done = call("adv_jax.report", "maronas.fg26", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"error: figure is 'maronas.fg26'; .*'maronas.fig26'\?\n", done.stderr)
-    done = call("maronas.fig26", "--workdri=x", cwd=tmp_path)
+    done = call("adv_jax.report", "maronas.fig26", "--workdri=x", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: Unknown command line flag 'workdri'. Did you mean: ")
     assert list(tmp_path.iterdir()) == []
