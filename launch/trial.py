@@ -14,10 +14,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(workdir: Path, parent: int) -> None:
-    """Runs what a directory holds; SIGTERM comes when the parent process ends, however it does."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        sys.exit(f"error: the process that has started this trial, {parent}, is gone")
+    """Runs what a directory holds; SIGINT comes when the parent process ends, however it does."""
+    end_with(parent)
     with (workdir / "trial.lock").open("a") as lock:
         # A trial whose parent was killed saves its epoch; the next one waits and goes on from it.
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -25,6 +23,25 @@ def main(workdir: Path, parent: int) -> None:
         from adv_jax.workdir import read_config
 
         execute(read_config(workdir), workdir)
+
+
+def end_with(parent: int) -> None:
+    """Sends SIGINT to this process when its parent ends, once.
+
+    Linux tells of each thread of the parent that ends, but the same signal twice stops a run before
+    it has saved its epoch. So would SIGTERM, by which a parent that lives stops a trial.
+    """
+
+    def tell(signum: int, _: object) -> None:
+        signal.signal(signum, lambda *_: None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGUSR1, tell)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Nothing is to be saved before the run begins.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray's workers block it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() != parent:
+        sys.exit(f"error: the process that has started this trial, {parent}, is gone")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ def cluster(address: str | None, *, cpus: int, gpus: float | None) -> Iterator[R
       UserError: no cluster is at the address, or none of its machines has room for a trial.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Else a worker whose driver has died kills its trial, which would save its epoch.
+    os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
     quiet = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `trials` tells what went wrong.
