@@ -57,6 +57,23 @@ def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
     return Finished(path, config, read_result(path))
 
 
+def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
+    """For titles: "mnist (files); seeds 1, 2; 30 to 150 epochs".
+
+    Args:
+      runs: on the same data.
+      first: of each, the first replica alone.
+    """
+    replicas = [r for run in runs for r in run.result["replicas"][: 1 if first else None]]
+    seeds = sorted({replica["seed"] for replica in replicas})
+    epochs = [replica["epochs"] for replica in replicas]
+    several = f"{min(epochs)} to " if min(epochs) < max(epochs) else ""
+    return (
+        f"{runs[0].data}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
+        f"{several}{max(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
+    )
+
+
 def check_same_inputs(runs: Sequence[Trained]) -> None:
     """Refuses trained models that are tested on other bytes, or on other preprocessing of them.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adv_jax.report.drawing import COLORS, Drawing, canvas, rounded
-from adv_jax.report.runs import Finished, check_same_data, finished
+from adv_jax.report.runs import Finished, check_same_data, finished, trained_on
 from adv_jax.types import UserError
 
 _STYLES = {
@@ -62,7 +62,7 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
             f"workdir has runs of {', '.join(found)}; {figure} draws {' and '.join(objectives)}"
         )
     check_same_data(runs)
-    title = f"Huang et al. 2015, {figure}: {_about(runs[0].result)}"
+    title = f"Huang et al. 2015, {figure}: {trained_on(runs)}"
     drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
     for axes, run in zip(panels, runs, strict=True):
         for attack, style in _STYLES.items():
@@ -126,14 +126,6 @@ def _title(run: Finished) -> str:
     objective = run.config["objective"]
     size = f", length {objective['attack']['eps']:g}" if "attack" in objective else ""
     return f"{objective['name']}{size}"
-
-
-def _about(result: dict[str, Any]) -> str:
-    data, seeds = result["data"], [replica["seed"] for replica in result["replicas"]]
-    return (
-        f"{data['name']} ({data['source']}), {data['sizes']['test']} test images, "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    )
 
 
 def _told(result: dict[str, Any], name: str) -> str:

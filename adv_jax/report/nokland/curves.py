@@ -6,6 +6,7 @@ import numpy as np
 
 from adv_jax.report.drawing import COLORS, Drawing, canvas, rounded
 from adv_jax.report.nokland.runs import LABELS, read
+from adv_jax.report.runs import trained_on
 
 _STYLES = {"train_error": "--", "test_error": "-"}
 
@@ -21,7 +22,7 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     """
     runs = read(workdirs, figure="fig1")
     figure, [[axes]] = canvas(
-        1, 1, title=f"Nokland 2015, Fig. 1: error curves; {runs[0].data}", width=7.5, height=4.6
+        1, 1, title=f"Nokland 2015, Fig. 1: error curves; {trained_on(runs)}", width=7.5, height=4.6
     )
     curves = []
     for i, run in enumerate(runs):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from adv_jax.report.nokland.runs import LABELS, of_each, read
+from adv_jax.report.runs import trained_on
 from adv_jax.trained import Trained
 
 SIDE = 8  # features in a row and in a column
@@ -28,7 +29,8 @@ def features(workdirs: Sequence[str]) -> Drawing:
     """
     methods = ("plain", "adversarial", "dropout")
     runs = of_each(read(workdirs, figure="fig2"), methods, figure="fig2")
-    title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {runs['plain'].data}"
+    told = trained_on(list(runs.values()), first=True)
+    title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {told}"
     figure, [panels] = canvas(1, len(runs), title=title, width=4, height=4.3)
     local, scales = {}, {}
     for axes, (method, run) in zip(panels, runs.items(), strict=True):
@@ -81,7 +83,8 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         }
         for method, of_method in models.items()
     }
-    title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {runs['plain'].data}"
+    told = trained_on(list(runs.values()), first=True)
+    title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {told}"
     figure, [panels] = canvas(1, len(runs), title=title, sharex=True, sharey=True)
     values = np.concatenate([v.ravel() for layers in hidden.values() for v in layers.values()])
     edges = np.linspace(values.min(), values.max(), 61)

@@ -13,6 +13,7 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.runs import trained_on
 from adv_jax.report.thesis.runs import LABELS, STYLES, Run, of_each, read
 
 Curves = dict[str, np.ndarray]  # attack -> accuracies, f[R, E]
@@ -77,8 +78,8 @@ def _drawing(
     runs = of_each(read(workdirs, figure=figure, kinds=kinds, data=data), kinds, figure=figure)
     measured = {kind: _measured(run, seed) for kind, run in runs.items()}
     first = runs[kinds[0]]
-    what = f"{figure.removeprefix('fig')}: {first.width} hidden units, {first.data}"
-    title = f"Shallow-net thesis, Fig. {what}"
+    what = f"{figure.removeprefix('fig')}: {first.width} hidden units"
+    title = f"Shallow-net thesis, Fig. {what}; {trained_on(list(runs.values()))}"
     drawn, (panels,) = canvas(1, 2, title=title, sharey=True)
     for axes, attack in zip(panels, ATTACKS, strict=True):
         for kind, curves in measured.items():

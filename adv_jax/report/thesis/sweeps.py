@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adv_jax.report.drawing import Drawing, canvas, rounded
+from adv_jax.report.runs import trained_on
 from adv_jax.report.thesis.runs import LABELS, STYLES, Run, read
 from adv_jax.types import UserError
 
@@ -47,7 +48,7 @@ def widths(workdirs: Sequence[str]) -> Drawing:
         "The thesis: by 17 points with 5 units; the clean nets level off between 50 and 100 units, "
         "the adversarial ones at 400."
     )
-    figure = _figure(f"3.2: hidden units; {runs[0].data}", "hidden units", lines)
+    figure = _figure(f"3.2: hidden units; {trained_on(runs)}", "hidden units", lines)
     for axes in figure.axes:
         axes.set_xscale("log")
         ticks = sorted({run.width for run in runs})
@@ -81,7 +82,7 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
         f"{100 * accuracy[min(accuracy)]:.2f} %. The thesis: eps from .05 to .3 (shaded) "
         "are good, .1 (dotted) is best; confidence falls with eps."
     )
-    title = f"3.3: eps of the training; {runs[0].width} hidden units, {runs[0].data}"
+    title = f"3.3: eps of the training; {runs[0].width} hidden units; {trained_on(runs)}"
     figure = _figure(title, "training eps (units of the input)", lines)
     for axes in figure.axes:
         axes.axvspan(0.05, 0.3, color="0.93", zorder=0)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adv_jax.report.drawing import Drawing, canvas, first_layer, mosaic, rounded
+from adv_jax.report.runs import trained_on
 from adv_jax.report.thesis.runs import LABELS, Run, read
 from adv_jax.types import UserError
 
@@ -133,7 +134,8 @@ def _drawing(
     if len(by_panel) < len(runs) or len(runs) < len(KINDS) * len(widths):
         found = ", ".join(f"{LABELS[run.kind]} of {run.width} units" for run in runs)
         raise UserError(f"workdirs hold {found}; {name} draws one run of A and one of B per width")
-    title = f"Shallow-net thesis, Fig. {name.removeprefix('fig')}: {what}; {runs[0].data}"
+    what = f"{what}; {trained_on(runs, first=True)}"
+    title = f"Shallow-net thesis, Fig. {name.removeprefix('fig')}: {what}"
     figure, rows = canvas(2, len(widths), title=title, width=5, height=height)
     scales, params = {}, {}
     for panels, kind in zip(rows, KINDS, strict=True):
