@@ -81,7 +81,7 @@ def run_of(path, method, errors, **changes):
     curve = {"eps": [0.0, 1.5], "error": errors}
     result = {
         "data": {"name": "mnist", "source": "embedded", "sizes": {"test": 1000}},
-        "replicas": [{"seed": i, "test_error": e[0]} for i, e in enumerate(errors)],
+        "replicas": [{"seed": i, "epochs": 50, "test_error": e[0]} for i, e in enumerate(errors)],
         "evaluation": dict.fromkeys(("adv_alpha", "adv_loss", "adv_loss_sign"), curve),
     }
     (path / "config.json").write_text(json.dumps(with_values(config.to_dict(), changes)))

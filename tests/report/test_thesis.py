@@ -43,7 +43,13 @@ def finished(tmp_path):
         result = {
             "data": {"name": "mnist", "source": "files", "sizes": {"test": 50}} | about,
             "replicas": [
-                {"seed": i, "overrides": o, "test_error": error, "confidence": confidence}
+                {
+                    "seed": i,
+                    "epochs": 300,
+                    "overrides": o,
+                    "test_error": error,
+                    "confidence": confidence,
+                }
                 for i, ((error, confidence), o) in enumerate(zip(replicas, overrides, strict=True))
             ],
         }
@@ -83,7 +89,7 @@ def test_widths(finished):
         for label, (x, y) in lines_of(axes).items():
             np.testing.assert_allclose(y, means[label])
             assert x.tolist() == [5, 800]
-    assert "mnist (files)" in figure.get_suptitle()
+    assert figure.get_suptitle().endswith("mnist (files); seeds 0, 1; 300 epochs")
 
 
 def test_training_eps(finished):
