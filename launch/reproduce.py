@@ -35,6 +35,7 @@ from adv_jax.log import print_table
 from adv_jax.report import charts
 from adv_jax.report.book import documents
 from adv_jax.report.command import drawing_of, write
+from adv_jax.report.runs import span
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
@@ -214,8 +215,8 @@ def heading(found: Mapping[str, Any]) -> str:
     parts += dict.fromkeys(_data(training["data"]) for training in trainings)
     seeds = sorted({len(training["seeds"]) for training in trainings})
     epochs = sorted({epochs for training in trainings for epochs in training["epochs"]})
-    parts.append(f"{_range(seeds)} seed{'s' if seeds != [1] else ''}")
-    parts.append(f"{_range(epochs)} epoch{'s' if epochs != [1] else ''}")
+    parts.append(f"{span(seeds)} seed{'s' if seeds != [1] else ''}")
+    parts.append(f"{span(epochs)} epoch{'s' if epochs != [1] else ''}")
     return "; ".join(parts)
 
 
@@ -354,10 +355,6 @@ def _line(cells: Any) -> str:
 def _data(data: Mapping[str, Any]) -> str:
     sizes = data["sizes"]
     return f"{data['name']} ({data['source']}, {sizes['train']} to train, {sizes['test']} to test)"
-
-
-def _range(numbers: Sequence[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 if __name__ == "__main__":

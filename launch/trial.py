@@ -31,10 +31,11 @@ def end_with(parent: int) -> None:
     Linux tells of each thread of the parent that ends, but the same signal twice stops a run before
     it has saved its epoch. So would SIGTERM, by which a parent that lives stops a trial.
     """
+    once = iter([signal.SIGINT])
 
-    def tell(signum: int, _: object) -> None:
-        signal.signal(signum, lambda *_: None)
-        os.kill(os.getpid(), signal.SIGINT)
+    def tell(*_: object) -> None:
+        for signum in once:  # Empty for a signal that comes while another is handled, too.
+            os.kill(os.getpid(), signum)
 
     signal.signal(signal.SIGUSR1, tell)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Nothing is to be saved before the run begins.

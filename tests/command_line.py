@@ -91,9 +91,7 @@ class Process:
 
     def pause(self) -> None:
         """Until SIGCONT; returns when none of its threads writes any more."""
-        self.signal(signal.SIGSTOP)
-        threads = Path(f"/proc/{self.pid}/task")
-        self.wait_until(lambda: all(") T " in (t / "stat").read_text() for t in threads.iterdir()))
+        assert self._server.status(self.pid, pause=True) is None, self._err.read_text()
 
 
 class Server:
@@ -127,9 +125,9 @@ class Server:
     def run(self, *argv: str, **options) -> Finished:
         return self.start(*argv, **options).finish()
 
-    def status(self, pid: int) -> int | None:
-        """The exit status; None: still running."""
-        return self._ask({"pid": pid})
+    def status(self, pid: int, *, pause: bool = False) -> int | None:
+        """The exit status; None: still running, or, after `pause`, stopped until SIGCONT."""
+        return self._ask({"pid": pid, "pause": pause})
 
     def close(self) -> None:
         self._process.stdin.close()
@@ -151,8 +149,11 @@ def serve() -> dict | None:
         if "pid" in request:
             pid = request["pid"]
             if statuses[pid] is None:
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                statuses[pid] = os.waitstatus_to_exitcode(status) if ended else None
+                if request["pause"]:
+                    os.kill(pid, signal.SIGSTOP)
+                changed, status = os.waitpid(pid, os.WUNTRACED if request["pause"] else os.WNOHANG)
+                if changed and not os.WIFSTOPPED(status):
+                    statuses[pid] = os.waitstatus_to_exitcode(status)
             answer = statuses[pid]
         else:
             answer = os.fork()

@@ -67,11 +67,16 @@ def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
     replicas = [r for run in runs for r in run.result["replicas"][: 1 if first else None]]
     seeds = sorted({replica["seed"] for replica in replicas})
     epochs = [replica["epochs"] for replica in replicas]
-    several = f"{min(epochs)} to " if min(epochs) < max(epochs) else ""
     return (
         f"{runs[0].data}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
-        f"{several}{max(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
+        f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
     )
+
+
+def span(numbers: Collection[int]) -> str:
+    """From the least to the largest: "30 to 150", or "30" where there is one alone."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def check_same_inputs(runs: Sequence[Trained]) -> None:

@@ -193,14 +193,15 @@ class Sweep:
 
     def wait_for(self, text: str) -> str:
         """Until a trial has printed text -> its name."""
-        running = True
-        while running:
+        end, running = time.monotonic() + 600, True
+        while running and time.monotonic() < end:
             running = self.started[-1].poll() is None
             for name, log in self.logs().items():
                 if text in log:
                     return name
             time.sleep(0.05)
-        raise AssertionError(f"the sweep has ended and no trial has printed {text!r}")
+        state = "runs" if running else "has ended"
+        raise AssertionError(f"the sweep {state} and no trial has printed {text!r}")
 
     def points(self) -> list[dict]:
         return json.loads((self.workdir / "result.json").read_text())["points"]

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from command_line import environment
 
@@ -38,10 +37,15 @@ def started() -> tuple[subprocess.Popen, int]:
     """A process with threads, and the number of a trial that it has started."""
     command = [sys.executable, "-c", PARENT]
     parent = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
-    number = b""
-    while not number.endswith(b" "):
-        number += os.read(parent.stdout.fileno(), 1)
-    return parent, int(number)
+    return parent, int(word(parent))
+
+
+def word(parent: subprocess.Popen) -> bytes:
+    """The next one that the trial prints."""
+    found = os.read(parent.stdout.fileno(), 1)
+    while not found.endswith(b" "):
+        found += os.read(parent.stdout.fileno(), 1)
+    return found
 
 
 def test_a_trial_is_told_once_that_its_parent_was_killed():
@@ -54,6 +58,6 @@ def test_a_trial_is_told_once_that_its_parent_was_killed():
 def test_a_trial_that_was_asked_to_stop_is_told_by_another_signal():
     parent, trial = started()
     os.kill(trial, signal.SIGTERM)
-    time.sleep(0.1)
+    assert word(parent) == b"SIGTERM "
     parent.kill()
-    assert parent.communicate(timeout=60)[0] == b"SIGTERM SIGINT "
+    assert parent.communicate(timeout=60)[0] == b"SIGINT "
