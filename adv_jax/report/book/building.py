@@ -85,11 +85,10 @@ def _pages(environment: Any, told: list[chapters.Chapter], results: Path) -> dic
     for chapter in told:
         for target in chapter.targets:
             for training in target["trainings"].values():
-                name = f"trainings/{training_page(training)}"
-                template = environment.get_template("training.html")
-                pages[name] = template.render(
-                    root="../", chapters=told, training=training, source=_source(training)
-                ).encode()
+                # Of a run that several targets have there is one page.
+                pages[f"trainings/{training_page(training)}"] = _training(
+                    environment, training, told
+                )
         pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, told, results)
     index = environment.get_template("index.html").render(root="", chapters=told)
     return pages | {"index.html": index.encode()}
@@ -98,15 +97,10 @@ def _pages(environment: Any, told: list[chapters.Chapter], results: Path) -> dic
 def _paper(
     environment: Any, chapter: chapters.Chapter, told: list[chapters.Chapter], results: Path
 ) -> bytes:
-    comparisons, learnt = {}, {}
-    for target in chapter.targets:
-        name = target["target"]
-        comparisons[name] = _svg(charts.comparison(target, width=4), name)
-        learnt[name] = {  # Another target may have the same run with another budget.
-            key: _svg(learning.chart(training["learning"], width=4), f"{name} {key}")
-            for key, training in target["trainings"].items()
-            if training["learning"]
-        }
+    comparisons = {
+        target["target"]: _svg(charts.comparison(target, width=4), target["target"])
+        for target in chapter.targets
+    }
     # A picture's place in the book is its place in the results.
     shown = {
         path: [picture.relative_to(results).as_posix() for picture in _pictures_of(path)]
@@ -119,8 +113,22 @@ def _paper(
             chapters=told,
             chapter=chapter,
             comparisons=comparisons,
-            learning=learnt,
             shown=shown,
+        )
+        .encode()
+    )
+
+
+def _training(environment: Any, training: Mapping[str, Any], told: list[chapters.Chapter]) -> bytes:
+    curves, name = training["learning"], training_page(training)
+    return (
+        environment.get_template("training.html")
+        .render(
+            root="../",
+            chapters=told,
+            training=training,
+            learning=_svg(learning.chart(curves, width=4), name) if curves else "",
+            source=_source(training),
         )
         .encode()
     )

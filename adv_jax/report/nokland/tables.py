@@ -6,6 +6,7 @@ from typing import Any
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, Table, rounded
 from adv_jax.report.nokland.runs import LABELS, Run, of_each, percent, read
+from adv_jax.report.runs import span
 from adv_jax.report.statistics import spread
 from adv_jax.types import UserError
 
@@ -135,17 +136,13 @@ def _printed(cell: str) -> dict[str, float] | None:
     return {"error": rounded(entry["value"] / 100), "spread": rounded(entry["spread"] / 100)}
 
 
-def _range(counts: Sequence[int]) -> str:
-    return "-".join(map(str, dict.fromkeys([min(counts), max(counts)])))
-
-
 def _drawing(
     what: str, caption: str, rows: Sequence[dict], settings: dict[str, Any], runs: Sequence[Run]
 ) -> Drawing:
     def told(row: dict[str, Any]) -> list[str]:
         paper = row["paper"]
         printed = f"{100 * paper['error']:.2f} +- {100 * paper['spread']:.2f}" if paper else "-"
-        trained = [str(len(row["errors"])), _range(row["epochs"]), str(row["batch_size"])]
+        trained = [str(len(row["errors"])), span(row["epochs"]), str(row["batch_size"])]
         return [row["net"], LABELS[row["method"]], percent(row["errors"]), *trained, printed]
 
     columns = ["net", "method", "error %", "seeds", "epochs", "batch", "paper"]
