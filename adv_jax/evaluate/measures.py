@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.budget import at_size, scale_of
 from adv_jax.metrics import over_rows
 from adv_jax.types import Array, Attack, Key, LogitsFn
 
@@ -63,20 +63,31 @@ def curves(
 
     Args:
       logits_fn, x, y, attacks, eps, batch_size, key: as in `evaluate`; `attacks` may be empty.
+        Where the keyword of an attack's size is eps, it is not run at 0.
     """
     keys = None if key is None else norms.row_keys(key, len(y))
-    sizes = jnp.asarray(eps, jnp.float32)
+    sizes = np.asarray(eps, np.float32)
 
     def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:
+        clean = predictions(logits_fn(x))
+        unmoved = clean | {"l2": jnp.zeros(len(x)), "linf": jnp.zeros(len(x))}
+
         def under(attack: Attack, eps: Array) -> dict[str, Array]:
             x_adv = at_size(attack, logits_fn, x, y, eps, keys)
             return measures(logits_fn(x_adv), x, x_adv)
 
-        attacked = {
-            name: jax.vmap(functools.partial(under, attack))(sizes)
-            for name, attack in attacks.items()
-        }
-        return {"clean": predictions(logits_fn(x)), "attacks": attacked}
+        def at_all_sizes(attack: Attack) -> dict[str, Array]:
+            # In a ball of radius 0 there is x alone, which would cost a whole attack to find.
+            (run,) = np.nonzero((sizes > 0) | (scale_of(attack) != "eps"))
+            found = jax.vmap(functools.partial(under, attack))(jnp.asarray(sizes[run]))
+            return jax.tree.map(
+                lambda at_x, at_run: jnp.tile(at_x, (len(sizes), 1)).at[run].set(at_run),
+                unmoved,
+                found,
+            )
+
+        attacked = {name: at_all_sizes(attack) for name, attack in attacks.items()}
+        return {"clean": clean, "attacks": attacked}
 
     measured = over_rows(rows, (x, y, keys), batch_size=batch_size)
     return summary(measured["clean"], measured["attacks"], y, num_sizes=len(eps))

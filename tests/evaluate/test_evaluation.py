@@ -87,6 +87,23 @@ def test_curves_inside_a_compiled_program_are_the_same(problem):
     np.testing.assert_allclose(clean, expected.clean, rtol=1e-5)
 
 
+@pytest.mark.parametrize("eps", [(0.0,), (0.5, 0.0), (0.0, 0.5, 0.2)])
+def test_in_a_compiled_program_no_attack_runs_at_an_eps_of_0_where_there_is_only_x(problem, eps):
+    def seen(logits_fn, x, y, *, eps, key):
+        return x + 1.0 + eps
+
+    w, b, x, y = problem(7)
+    chosen, logits_fn = {"seen": seen, "rubbish": attacks.rubbish}, lambda x: x @ w + b
+    given = {"eps": eps, "batch_size": 3, "key": jax.random.key(0)}
+    found = evaluate.curves(logits_fn, x, y, chosen, **given)
+    largest = [size and 1 + size for size in eps]
+    np.testing.assert_allclose(found.attacks["seen"].linf, largest, rtol=1e-5)
+    of_size_0 = eps.index(0)
+    assert found.attacks["seen"].accuracy[of_size_0] == found.clean.accuracy
+    # What has no ball is not x at size 0: its noise stands in place of x.
+    assert found.attacks["rubbish"].linf[of_size_0] == pytest.approx(np.abs(x).max(1).mean())
+
+
 @pytest.mark.filterwarnings("ignore:.*gradients are exactly 0")
 @few
 @given(st.integers(1, 23), st.integers(1, 30))
