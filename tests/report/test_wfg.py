@@ -39,6 +39,7 @@ def run_of(w=W, *, y=Y, model="maxout", objective=None, sha256=""):
     about = {
         "experiment": "made_up",
         "seed": 0,
+        "epochs": 3,
         "model": MODELS[model],
         "objective": objective or {"name": "cross_entropy"},
         "data": {"name": "mnist", "sha256": {"x": sha256}},

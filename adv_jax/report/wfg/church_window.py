@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 from adv_jax import norms
 from adv_jax.attacks.contract import loss_gradient
 from adv_jax.report.drawing import Drawing, canvas, rounded
-from adv_jax.report.wfg.defences import method_of
+from adv_jax.report.wfg.defences import net_of
 from adv_jax.trained import Trained
 from adv_jax.types import Array, Key, LogitsFn
 
@@ -134,9 +134,10 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
     classes, directed = (np.asarray(values) for values in found(x, y))
     labels = np.asarray(y)
     about, data = run.about, run.dataset
-    net = f"{about['model']['name']} ({method_of(about['objective'])}), seed {about['seed']}"
-    what = f"{net}, {data.name} ({data.source})"
-    title = f"{name}: {what}\nacross {across}, down {down}, pixels by ±{EPS} along a sign vector"
+    title = (
+        f"{name}: {net_of(run)}, {data.name} ({data.source})\n"
+        f"across {across}, down {down}, pixels by ±{EPS} along a sign vector"
+    )
     rows = -(-len(labels) // GRID)
     figure, panels = canvas(rows, GRID, title=title, width=1.05, height=1.25)
     for axes in panels.ravel():

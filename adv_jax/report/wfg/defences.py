@@ -84,6 +84,13 @@ def method_of(objective: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, [objective["name"], attack, objective.get("form")]))
 
 
+def net_of(run: Trained) -> str:
+    """For titles and legends: "maxout (cross_entropy), seed 1, 25 epochs"."""
+    about = run.about
+    trained = f"seed {about['seed']}, {about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
+    return f"{about['model']['name']} ({method_of(about['objective'])}), {trained}"
+
+
 def errors(run: Trained, measures: Sequence[str]) -> tuple[Errors, list[str]]:
     """Errors of a model on its test set, and warnings of the audit.
 
@@ -118,11 +125,10 @@ def _drawn(
     title = f"{what}; {dataset.name} ({dataset.source}), {len(dataset.test.y)} test examples"
     figure, ((axes,),) = canvas(1, 1, title=title, width=8)
     width = 0.8 / len(rows)
-    for i, row in enumerate(rows):
+    for i, (run, row) in enumerate(zip(runs, rows, strict=True)):
         at = np.arange(len(measures)) + (i - (len(rows) - 1) / 2) * width
-        label = f"{row['method']} ({row['run']['model']['name']}, seed {row['run']['seed']})"
         percent = [100 * error for error in row["error"].values()]
-        axes.bar_label(axes.bar(at, percent, 0.9 * width, label=label), fmt="%.1f")
+        axes.bar_label(axes.bar(at, percent, 0.9 * width, label=net_of(run)), fmt="%.1f")
         for x, name in zip(at, measures, strict=True):
             if name in row["chapter"]:
                 y = 100 * row["chapter"][name]

@@ -14,7 +14,7 @@ import numpy as np
 from adv_jax import attacks
 from adv_jax.metrics import over_rows
 from adv_jax.report.drawing import Drawing, canvas, rounded
-from adv_jax.report.wfg.defences import method_of
+from adv_jax.report.wfg.defences import method_of, net_of
 from adv_jax.trained import Trained
 
 STD, SURE, COUNT = 1.0, 0.5, 10_000
@@ -42,7 +42,7 @@ def confidences(runs: Sequence[Trained], seed: int = 0) -> Drawing:
         values = sureness(run, seed=seed)
         method = method_of(run.about["objective"])
         share, mean = rounded((values > SURE).mean()), rounded(values.mean())
-        label = f"{method} ({run.about['model']['name']}): {100 * share:.1f} % above {SURE}"
+        label = f"{net_of(run)}: {100 * share:.1f} % above {SURE}"
         axes.hist(values, bins=np.linspace(0, 1, 51), histtype="step", label=label)
         rows.append({"method": method, "run": run.about, "above": share, "mean": mean})
     axes.axvline(SURE, color="black", linestyle=":")
