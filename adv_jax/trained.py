@@ -48,37 +48,53 @@ def load(workdir: str | Path, *, replica: int = 0) -> Trained:
     """
     path = Path(workdir)
     config = checked_config(path)
-    runs = replicas(config)
-    if not isinstance(replica, Integral) or not 0 <= replica < len(runs):
-        allowed = f"allowed are 0 to {len(runs) - 1}, the replicas of {path}"
+    count = len(replicas(config))
+    if not isinstance(replica, Integral) or not 0 <= replica < count:
+        allowed = f"allowed are 0 to {count - 1}, the replicas of {path}"
         raise UserError(f"replica is {replica!r}; {allowed}")
+    return _load(path, config, [int(replica)])[0]
+
+
+def load_all(workdir: str | Path) -> list[Trained]:
+    """`load` of each replica; data and checkpoint are read once, and the data are shared."""
+    path = Path(workdir)
+    config = checked_config(path)
+    return _load(path, config, range(len(replicas(config))))
+
+
+def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[Trained]:
+    runs = replicas(config)
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
     program = experiment(config, dataset)
     saved = restored(path, program, runs)
-    run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
-    mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
-    # As in training: accelerators would round a float32 product to 10 bits or less.
     arrays = jax.tree.map(jax.numpy.asarray, dataset.arrays())
-    with jax.default_matmul_precision("float32"):
-        variables = program.final_variables(run, arrays, mine)
 
-    def logits_fn(x: Array) -> Array:
+    def of_replica(replica: int) -> Trained:
+        run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
+        mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
+        # As in training: accelerators would round a float32 product to 10 bits or less.
         with jax.default_matmul_precision("float32"):
-            return program.apply(variables, x).logits
+            variables = program.final_variables(run, arrays, mine)
 
-    about = {
-        "experiment": config["experiment"],
-        "model": config["model"],
-        "objective": config["objective"],
-        "data": about_data,
-        "preprocess": list(config["data"].get("preprocess", ())),
-        "replica": replica,
-        "seed": runs[replica].seed,
-        "overrides": runs[replica].overrides,
-        "epochs": saved.epoch,
-        "best_epoch": int(run.best_epoch) or None,
-    }
-    return Trained(logits_fn, program.apply, variables, dataset, about)
+        def logits_fn(x: Array) -> Array:
+            with jax.default_matmul_precision("float32"):
+                return program.apply(variables, x).logits
+
+        about = {
+            "experiment": config["experiment"],
+            "model": config["model"],
+            "objective": config["objective"],
+            "data": about_data,
+            "preprocess": list(config["data"].get("preprocess", ())),
+            "replica": replica,
+            "seed": runs[replica].seed,
+            "overrides": runs[replica].overrides,
+            "epochs": saved.epoch,
+            "best_epoch": int(run.best_epoch) or None,
+        }
+        return Trained(logits_fn, program.apply, variables, dataset, about)
+
+    return [of_replica(replica) for replica in wanted]
 
 
 def checked_config(workdir: Path) -> dict[str, Any]:

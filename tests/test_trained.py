@@ -65,6 +65,20 @@ def test_the_variables_are_those_of_the_model(replicas):
     np.testing.assert_allclose(model.logits_fn(x), logits, rtol=1e-5, atol=1e-5)
 
 
+def test_all_replicas_are_those_that_are_loaded_one_by_one(replicas, monkeypatch):
+    workdir, result = replicas
+    one_by_one = [trained.load(workdir, replica=i) for i in range(len(result["replicas"]))]
+    reads, read = [], trained.inputs.load
+    monkeypatch.setattr(trained.inputs, "load", lambda *given: reads.append(1) or read(*given))
+    at_once = trained.load_all(workdir)
+    assert len(reads) == 1 and len(at_once) == len(one_by_one) == 2
+    for found, expected in zip(at_once, one_by_one, strict=True):
+        assert found.about == expected.about
+        jax.tree.map(np.testing.assert_array_equal, found.variables, expected.variables)
+        x = expected.dataset.test.x[:7]
+        np.testing.assert_array_equal(found.logits_fn(x), expected.logits_fn(x))
+
+
 @pytest.mark.parametrize("replica", [0, 1])
 def test_each_replica_is_the_model_that_the_run_evaluated(replicas, replica):
     workdir, result = replicas

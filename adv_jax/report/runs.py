@@ -34,7 +34,7 @@ class Finished:
         Raises:
           UserError: what `trained.load` refuses.
         """
-        return [trained.load(self.path, replica=i) for i in range(len(self.result["replicas"]))]
+        return trained.load_all(self.path)
 
 
 def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
