@@ -153,6 +153,7 @@ def linear_models(finished, monkeypatch):
         )
 
     monkeypatch.setattr(trained, "load", load)
+    monkeypatch.setattr(trained, "load_all", lambda workdir: [load(workdir)])
     return kinds, x, y
 
 
@@ -277,10 +278,10 @@ def nets(finished, monkeypatch):
             made[kind, width] = workdir, params
     params_of = {Path(workdir): params for workdir, params in made.values()}
     images = SimpleNamespace(train=Arrays(np.zeros((1, H, W, 1)), np.zeros(1)))
-    load = lambda workdir, *, replica=0: SimpleNamespace(
+    load = lambda workdir: SimpleNamespace(
         variables={"params": params_of[Path(workdir)]}, dataset=images
     )
-    monkeypatch.setattr(trained, "load", load)
+    monkeypatch.setattr(trained, "load_all", lambda workdir: [load(workdir)])
     return made
 
 
@@ -356,7 +357,7 @@ def test_inputs_that_are_no_images_are_refused(linear_models, nets, monkeypatch)
     flat = SimpleNamespace(variables={"params": {}}, dataset=SimpleNamespace(test=rows, train=rows))
     with pytest.raises(UserError, match=r"inputs of shape \(54,\); fig3.5 draws grey images"):
         samples.strip(flat)
-    monkeypatch.setattr(trained, "load", lambda workdir, *, replica: flat)
+    monkeypatch.setattr(trained, "load_all", lambda workdir: [flat])
     with pytest.raises(UserError, match=r"inputs of shape \(54,\); allowed are grey images"):
         weights.class_images([workdir for workdir, _ in nets.values()])
 
