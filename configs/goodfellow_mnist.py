@@ -150,17 +150,17 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "attacks": {"fgsm": FGSM, "pgd": PGD, "gaussian_noise": {"name": "gaussian_noise"}},
         "eps": (0.0, 0.1, 0.25),
     }
-    on_the_source = {"name": "transferred", "source_fn": source, "attack": FGSM}
+    on_the_source = {"name": "transferred", "source_fn": source}
     if method == "distillation":
-        # The student's softmax saturates at temperature 1, where neither the loss nor the
-        # probabilities have a gradient left; that of the difference of logits ratio does not depend
-        # on their scale, and the teacher's examples need none of the student's.
+        # At temperature 1 the softmax of student and teacher saturates, and neither the loss nor
+        # the probabilities have a gradient left; that of the difference of logits ratio does not
+        # depend on their scale.
         c.evaluation.attacks.adv_alpha = {"name": "adv_alpha", "norm": "linf"}
-        c.evaluation.attacks.apgd_dlr = {"name": "apgd", "norm": "linf", "loss": "dlr"}
-        c.evaluation.attacks.fgsm_on_the_teacher = on_the_source
+        c.evaluation.attacks.apgd_dlr = dlr = {"name": "apgd", "norm": "linf", "loss": "dlr"}
+        c.evaluation.attacks.apgd_dlr_on_the_teacher = on_the_source | {"attack": dlr}
     if method == "dae":
         c.model = {"name": "denoised", "classifier_fn": source, "features": (256, 128, 256)}
-        c.evaluation.attacks.fgsm_on_the_classifier_alone = on_the_source
+        c.evaluation.attacks.fgsm_on_the_classifier_alone = on_the_source | {"attack": FGSM}
     if chosen["mode"] == "quick":
         c.data.source, c.data.num_valid = "embedded", 500
         c.epochs, c.patience = 20, 0

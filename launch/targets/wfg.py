@@ -20,7 +20,7 @@ NETS = {
 
 TEACHER = Run("goodfellow_mnist", "method=teaching", SEEDS)
 STUDENT = Run("goodfellow_mnist", "method=distillation,source={source}", SEEDS, TEACHER)
-AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "fgsm_on_the_teacher")
+AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "apgd_dlr_on_the_teacher")
 DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, PLAIN)
 FEW, FEW_VIRTUAL = (
     Run("goodfellow_mnist", f"{method}labels=100", SEEDS) for method in ("", "method=vat,")
@@ -149,7 +149,7 @@ TARGETS = (
             Below(
                 "distillation holds against FGSM and not against the teacher's examples",
                 lower="student, fgsm 0.1",
-                higher="student, fgsm_on_the_teacher 0.1",
+                higher="student, apgd_dlr_on_the_teacher 0.1",
             ),
         ),
     ),
