@@ -108,7 +108,7 @@ class Experiment:
 
     def init(self, seed: Array, hyper: dict[str, Array]) -> Run:
         """A replica before its first step: i32[], {path: f32[]}."""
-        x = jnp.zeros((2, *self._inputs))
+        x = jnp.zeros((2, *self._inputs), jnp.float32)
         variables = models.init(self._model, jax.random.key(seed), x)
         state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)
         return Run(

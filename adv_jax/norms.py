@@ -308,5 +308,7 @@ def _onto_l1_sphere(rows: jax.Array, radius: jax.Array) -> jax.Array:
     """
     size = jnp.abs(rows)
     below = (size - size.max(axis=1, keepdims=True)) / jnp.where(radius == 0, 1, radius)
-    weights = jax.vmap(optax.projections.projection_simplex)(jnp.maximum(below, -1))
-    return radius * jnp.sign(rows) * weights
+    # With JAX's float64 enabled optax' projection refuses to be differentiated by float32.
+    below = jnp.maximum(below, -1).astype(float)
+    weights = jax.vmap(optax.projections.projection_simplex)(below)
+    return (radius * jnp.sign(rows) * weights).astype(rows.dtype)

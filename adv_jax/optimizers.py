@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from adv_jax.config import ConfigError, bind
@@ -104,7 +105,7 @@ def optimizer(
                 schedule = bind(value, _SCHEDULES, field=field)()
                 parts[key] = partial(_of_step, schedule, steps_per_epoch)
     make = bind(spec, _OPTIMIZERS, field="optimizer", **parts)
-    return optax.inject_hyperparams(make.func)(**make.keywords)
+    return optax.inject_hyperparams(make.func, hyperparam_dtype=jnp.float32)(**make.keywords)
 
 
 def _of_step(schedule: Callable, steps_per_epoch: int, step):

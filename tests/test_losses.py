@@ -104,13 +104,13 @@ def test_an_unknown_name_is_refused_with_the_legal_ones():
 @pytest.mark.parametrize(
     ("labels", "got"),
     [
-        (jnp.zeros((6, 1), int), "int32[6, 1]"),
-        (jnp.zeros(6), "float32[6]"),
-        (jnp.zeros(5, int), "int32[5]"),
-        (jnp.zeros(1, int), "int32[1]"),
-        (jnp.zeros((1, 4)), "float32[1, 4]"),
-        (jnp.zeros((6, 5)), "float32[6, 5]"),
-        (jnp.zeros((6, 4), int), "int32[6, 4]"),
+        (jnp.zeros((6, 1), jnp.int32), "int32[6, 1]"),
+        (jnp.zeros(6, jnp.float32), "float32[6]"),
+        (jnp.zeros(5, jnp.int32), "int32[5]"),
+        (jnp.zeros(1, jnp.int32), "int32[1]"),
+        (jnp.zeros((1, 4), jnp.float32), "float32[1, 4]"),
+        (jnp.zeros((6, 5), jnp.float32), "float32[6, 5]"),
+        (jnp.zeros((6, 4), jnp.int32), "int32[6, 4]"),
         (jnp.zeros(6, bool), "bool[6]"),
     ],
 )
@@ -128,4 +128,4 @@ def test_labels_of_another_shape_or_type_are_refused_compiled_or_not(name, label
 @pytest.mark.parametrize("loss", losses.LOSSES.values())
 def test_logits_of_one_row_are_refused(loss):
     with pytest.raises(ValueError, match=r"logits must be f32\[B, K\], got float32\[4\]"):
-        loss(jnp.zeros(4), jnp.zeros(4, int))
+        loss(jnp.zeros(4, jnp.float32), jnp.zeros(4, int))

@@ -16,7 +16,7 @@ from adv_jax.random import bernoulli, normal
 
 def reference(key, shape):
     with jax.threefry_partitionable(True):  # JAX's default
-        return jax.random.normal(key, shape)
+        return jax.random.normal(key, shape, jnp.float32)
 
 
 @settings(max_examples=10)
@@ -43,7 +43,7 @@ def test_scalars_empty_odd_and_large_arrays_equal_jax_bit_for_bit(shape):
 def test_masks_equal_jax_bit_for_bit(p):
     key, shape = jax.random.key(2), (40, 51)
     with jax.threefry_partitionable(True):
-        expected = jax.random.bernoulli(key, p, shape)
+        expected = jax.random.bernoulli(key, jnp.float32(p), shape)
     found = bernoulli(key, p, shape)
     assert found.dtype == bool
     np.testing.assert_array_equal(found, expected)

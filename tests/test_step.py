@@ -83,7 +83,7 @@ MOMENTUM = optax.sgd(0.05, momentum=0.9)
 def start(seed, hyper=None, optimizer=MOMENTUM):
     """Fresh weights that depend on the seed; traceable."""
     params = {"w": jax.random.normal(jax.random.key(seed), (FEATURES,)), "b": jnp.float32(0)}
-    variables = {"params": params, "stats": {"mean": jnp.zeros(FEATURES)}}
+    variables = {"params": params, "stats": {"mean": jnp.zeros(FEATURES, jnp.float32)}}
     return init_state(variables, optimizer, seed=seed, hyper=hyper)
 
 

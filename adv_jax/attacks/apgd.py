@@ -216,7 +216,7 @@ def ascend(
         left = climb.count <= num_steps
         return left & ~climb.best.fools.all() if until_fooled else left
 
-    rows, nowhere = x.shape[:1], jnp.full(x.shape[:1], -jnp.inf, start.dtype)
+    rows, nowhere = x.shape[:1], jnp.full_like(best.loss, -jnp.inf)
     first = Climb(
         jnp.int32(0),
         r=start,

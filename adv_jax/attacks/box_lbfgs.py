@@ -73,11 +73,11 @@ def box_lbfgs(
     Array([[1., 2.]], dtype=float32)
     """
     shape = start.shape
-    start, lo, hi = (a.reshape(shape[0], -1) for a in (start, lo, hi))
+    start, lo, hi = (a.reshape(shape[0], -1).astype(start.dtype) for a in (start, lo, hi))
 
     def evaluate(point: Array) -> tuple[Array, Array]:
         value, gradient = value_and_grad(point.reshape(shape))
-        return value, gradient.reshape(start.shape)
+        return value.astype(start.dtype), gradient.reshape(start.shape).astype(start.dtype)
 
     def turn(_: Array, state: State) -> State:
         free = _may_move(state.point, state.gradient, lo, hi)

@@ -89,7 +89,7 @@ def deepfool(
         def longer() -> Array:
             distance, direction = nearest_boundary(logits, pullback, y, norm)
             length = jnp.where(jnp.isinf(distance), 0, jnp.maximum(distance, MIN_STEP))
-            return walk.r + length * direction
+            return (walk.r + length * direction).astype(walk.r.dtype)
 
         # The last look at the model, when all have arrived, needs no backward passes.
         moves = (walk.step < num_steps) & ~fools.all()

@@ -29,5 +29,5 @@ def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
 
 def random_mirror(key: Key, x: Array) -> Array:
     """Each image f[B, H, W, C] as it is or, as likely, with left and right changed over."""
-    flips = jax.random.bernoulli(key, shape=(len(x), 1, 1, 1))
+    flips = jax.random.bernoulli(key, jnp.float32(0.5), (len(x), 1, 1, 1))
     return jnp.where(flips, x[:, :, ::-1], x)

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import Initializer, he_uniform, normal, variance_scaling, zeros_init
+from flax.linen.initializers import Initializer, constant, he_uniform, normal, variance_scaling
 
 __all__ = ["fan_in", "gaussian", "he", "sparse", "uniform", "zero"]
 
@@ -23,7 +23,7 @@ def sparse(connections: int = 15) -> Initializer:
                 f"connections is {connections}; allowed are 1 to {inputs}, the number of inputs"
             )
         key_order, key_value = jax.random.split(key)
-        rank = jnp.argsort(jax.random.uniform(key_order, shape), axis=0)
+        rank = jnp.argsort(jax.random.uniform(key_order, shape, jnp.float32), axis=0)
         return jnp.where(rank < connections, jax.random.normal(key_value, shape, dtype), 0)
 
     return init
@@ -31,7 +31,7 @@ def sparse(connections: int = 15) -> Initializer:
 
 def gaussian(std: float = 0.01) -> Initializer:
     """N(0, std^2); Nokland has std .01."""
-    return normal(std)
+    return normal(std, jnp.float32)
 
 
 def uniform(scale: float) -> Initializer:
@@ -45,7 +45,7 @@ def uniform(scale: float) -> Initializer:
 
 def fan_in() -> Initializer:
     """N(0, 1 / number of inputs), as the ladder's reference code has it."""
-    return variance_scaling(1.0, "fan_in", "normal")
+    return variance_scaling(1.0, "fan_in", "normal", dtype=jnp.float32)
 
 
 def he() -> Initializer:
@@ -53,9 +53,9 @@ def he() -> Initializer:
 
     Sources: He et al. 2015; Huang's authors' program for CIFAR-10.
     """
-    return he_uniform()
+    return he_uniform(dtype=jnp.float32)
 
 
 def zero() -> Initializer:
     """All 0, as the thesis' softmax layer."""
-    return zeros_init()
+    return constant(0.0, jnp.float32)

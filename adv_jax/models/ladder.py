@@ -71,13 +71,13 @@ class Encoder(nn.Module):
             h = self._corrupted(h, number, first) if noisy else h
             z.append(h)
             if number == top or not layer.pools:
-                beta = self.param(f"beta{number}", nn.initializers.zeros, h.shape[-1:])
+                beta = self.param(f"beta{number}", nn.initializers.zeros, h.shape[-1:], jnp.float32)
                 h = _per_channel(jnp.add, h, beta)
             if number < top and not layer.pools:
                 h = act(h)
         # Only the softmax is scaled: behind a ReLU the next layer's weights do what gamma would.
         if self.scale_softmax:
-            h = h * self.param("gamma", nn.initializers.ones, h.shape[-1:])
+            h = h * self.param("gamma", nn.initializers.ones, h.shape[-1:], jnp.float32)
         return Encoding(tuple(z), tuple(used), h)
 
     def _corrupted(self, z: Array, layer: int, first: int) -> Array:
@@ -139,8 +139,8 @@ class Ladder(nn.Module):
         self.reconstructs = denoising[-1] != "0"
         self.stored_moments = [
             (
-                self.variable("batch_stats", f"mean{number}", jnp.zeros, (channels,)),
-                self.variable("batch_stats", f"var{number}", jnp.ones, (channels,)),
+                self.variable("batch_stats", f"mean{number}", jnp.zeros, (channels,), jnp.float32),
+                self.variable("batch_stats", f"var{number}", jnp.ones, (channels,), jnp.float32),
             )
             for number, channels in enumerate(_channels(layers), start=1)
         ]

@@ -142,7 +142,7 @@ def lead(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _channels(module: nn.Module, letter: str, u: Array, starts: tuple[float, ...]) -> list[Array]:
     """Parameters letter1, letter2, ... f32[channels], which begin as said."""
     return [
-        module.param(f"{letter}{i}", nn.initializers.constant(start), u.shape[-1:])
+        module.param(f"{letter}{i}", nn.initializers.constant(start, jnp.float32), u.shape[-1:])
         for i, start in enumerate(starts, start=1)
     ]
 

@@ -59,7 +59,7 @@ def smoothed_targets(
     """
     if form not in FORMS:
         raise ValueError(f"form is {form!r}; allowed are {', '.join(FORMS)}")
-    is_label = jax.nn.one_hot(labels, num_classes)
+    is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)
     return jnp.where(is_label, correct, other).astype(jnp.float32)

@@ -116,7 +116,7 @@ def _denoising(z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[fl
             f"objective.weights has {len(weights)} entries; allowed are {len(z)}: one for the "
             "input and for each of model.layers"
         )
-    costs = jnp.zeros(())
+    costs = jnp.float32(0)
     for layer, weight in enumerate(weights):
         if weight and layer not in z_hat:
             raise ValueError(

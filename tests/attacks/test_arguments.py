@@ -11,7 +11,7 @@ from flax import linen as nn
 from adv_jax import attacks, evaluate
 from adv_jax.types import UserError
 
-X, Y = jnp.array([[0.2, 0.4], [0.6, 0.1]]), jnp.array([0, 1])
+X, Y = jnp.float32([[0.2, 0.4], [0.6, 0.1]]), jnp.array([0, 1])
 
 
 def model(x):
@@ -49,7 +49,7 @@ def test_logits_without_a_gradient_are_refused(dtype):
         (0, "0"),
         ("seed", "'seed'"),
         (np.zeros(2, np.int64), "int64[2]"),
-        (jnp.zeros(2), "float32[2]"),
+        (jnp.zeros(2, jnp.float32), "float32[2]"),
         (np.zeros(3, np.uint32), "uint32[3]"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_traced_size_that_is_no_real_number_is_refused(size):
         ((0, 1j), "(0, 1j)"),
         ((float("nan"), 1), "(nan, 1)"),
         ((0, [1, 2]), "(0, (1, 2))"),
-        ((jnp.zeros(2), jnp.ones(2)), "(float32[2], float32[2])"),
+        ((np.zeros(2, np.float32), np.ones(2, np.float32)), "(float32[2], float32[2])"),
         (np.array([0, None]), "object[2]"),
         (1.0, "1.0"),
     ],
@@ -253,7 +253,7 @@ def test_a_model_that_asks_for_values_is_refused(asking):
         (lambda x: (x, x), "a tuple"),
         (lambda x: x.sum(), "float32[]"),
         (lambda x: x[:1], "float32[1, 2]"),
-        (lambda x: x.astype(int), "int32[2, 2]"),
+        (lambda x: x.astype(jnp.int32), "int32[2, 2]"),
     ],
 )
 def test_features_that_are_not_of_each_row_are_refused(features_fn, got):
@@ -262,7 +262,7 @@ def test_features_that_are_not_of_each_row_are_refused(features_fn, got):
 
 
 def test_a_guide_is_named_where_it_is_wrong():
-    said = refused(attacks.feature_adversary, lambda x: x, X, jnp.ones((2, 2), int), eps=0.1)
+    said = refused(attacks.feature_adversary, lambda x: x, X, jnp.ones((2, 2), jnp.int32), eps=0.1)
     assert said == "guide must be a batch f32[B, *D] of floats, got int32[2, 2]"
     said = refused(attacks.feature_adversary, None, X, X, eps=0.1)
     assert said.startswith("features_fn must be a function of x alone, got a NoneType: ")

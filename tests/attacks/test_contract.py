@@ -271,9 +271,9 @@ def test_bad_arguments_are_refused_by_name(name):
 def test_bad_labels_are_refused_in_words(name):
     x, y = inputs()
     for labels, got in [
-        (y[:3], r"int32\[3\]"),
+        (jnp.int32(y[:3]), r"int32\[3\]"),
         (jnp.float32(y), r"float32\[6\]"),
-        (jnp.zeros((B, K + 1)), r"float32\[6, 5\]"),
+        (jnp.zeros((B, K + 1), jnp.float32), r"float32\[6, 5\]"),
     ]:
         with pytest.raises(ValueError, match=f"y must be integers .* B = 6, K = 4, got {got}"):
             run(TABLE[name], x, labels, 0.1)

@@ -27,7 +27,7 @@ KEYS = jax.random.split(jax.random.key(1), B)
 WEIGHTS = {
     "in": jnp.float32(rng.normal(size=(D, 7))),
     "out": jnp.float32(rng.normal(size=(7, K))),
-    "bias": jnp.zeros(K),
+    "bias": jnp.zeros(K, jnp.float32),
 }
 
 

@@ -56,7 +56,9 @@ def test_the_solver_finds_the_minimum_of_quadratics_in_a_box(quadratics):
         product = jnp.einsum("bij,bj->bi", jnp.float32(matrices), z)
         return (z * (product / 2 - slopes)).sum(axis=1), product - slopes
 
-    z = jax.jit(lambda z: box_lbfgs(value_and_grad, z, lo, hi, num_steps=60))(jnp.zeros((B, N)))
+    z = jax.jit(lambda z: box_lbfgs(value_and_grad, z, lo, hi, num_steps=60))(
+        jnp.zeros((B, N), jnp.float32)
+    )
     assert np.all((z >= np.float32(-0.5)) & (z <= np.float32(0.7)))
     at_bound = np.mean((np.asarray(z) == lo) | (np.asarray(z) == np.float32(0.7)))
     assert 0.2 < at_bound < 0.8

@@ -43,4 +43,4 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="num_classes must be at least 2, got 2.5"):
         next_class(jnp.zeros(3, int), 2.5)
     with pytest.raises(ValueError, match=r"logits f32\[B, K\] with B = 3, got float32\[3\]"):
-        least_likely(lambda x: x[:, 0], jnp.zeros((3, 2)))
+        least_likely(lambda x: x[:, 0], jnp.zeros((3, 2), jnp.float32))

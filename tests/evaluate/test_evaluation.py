@@ -140,7 +140,7 @@ def test_a_curve_varies_the_one_scale_that_the_attack_has(problem):
     w, b, x, y = problem(11)
     logits = np.asarray(x, float) @ w + b
     gradient = (np.stack([softmax(row) for row in logits]) - np.eye(CLASSES)[y]) @ w.T
-    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(
+    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,), jnp.float32))(
         jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(1), jnp.arange(11))
     )
     chosen = {"raw": attacks.raw_gradient, "noise": attacks.gaussian_noise}
@@ -252,7 +252,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         ({"y": [0, 1, -1, 2, 3]}, "y has the label -1; allowed are 0 to 3, the classes of the "),
         ({"x": X[:0], "y": []}, "x is float32[0, 6]; allowed are one or more rows"),
-        ({"x": np.zeros((5, 6), int)}, "x is int32[5, 6]; allowed are floats, f32[N, *D]"),
+        ({"x": np.zeros((5, 6), np.int32)}, "x is int32[5, 6]; allowed are floats, f32[N, *D]"),
         ({"x": holed}, "x has 1 values that are NaN or infinite; allowed are finite numbers"),
         (
             {"bounds": (0, 0.5)},

@@ -44,7 +44,7 @@ def test_the_scale_of_a_random_attack_is_searched_with_each_rows_own_noise():
     x = np.full((6, 3), 0.5, np.float32)  # score -.25 - .5 + ... = .05: the noise is decisive.
     y = np.asarray(np.argmax(binary(x), 1))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(6))
-    noise = np.float64(jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys))
+    noise = np.float64(jax.vmap(lambda key: jax.random.normal(key, (3,), jnp.float32))(keys))
     crossing = -(np.float64(x) @ W + B) / (noise @ W)  # std at which the score is 0
     expected = np.where((crossing > 0) & (crossing < 2), crossing, np.inf)
     assert 0 < np.isinf(expected).sum() < 6
@@ -108,7 +108,7 @@ def one_column(logits_fn, x, y, *, eps, key=None):
             "one_column gives float32[1, 1]; allowed is an array of the shape of x",
         ),
         ({"models": {}}, "models is empty; allowed are one or more"),
-        ({"x": np.zeros((2, 3), int)}, "x is int32[2, 3]; allowed are floats"),
+        ({"x": np.zeros((2, 3), np.int32)}, "x is int32[2, 3]; allowed are floats"),
         ({"models": {"a": jax.nn.softmax}}, "logits_fn gives probabilities"),
         ({"attack": attacks.sign_noise}, "key is required"),
     ],

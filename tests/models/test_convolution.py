@@ -189,7 +189,10 @@ def test_bfloat16_is_kept_and_sums_are_finer():
     np.testing.assert_array_equal(np.float32(y), 600)
     np.testing.assert_array_equal(np.float32(by_kernel), 600)
     assert y.dtype == by_kernel.dtype == by_x.dtype == jnp.bfloat16
-    assert conv(one(1, 3, 3, 1), jnp.ones((1, 1, 1, 1)), padding="SAME").dtype == jnp.float32
+    assert (
+        conv(one(1, 3, 3, 1), jnp.ones((1, 1, 1, 1), jnp.float32), padding="SAME").dtype
+        == jnp.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_pooling_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals(
     ).reshape(1, 4, 4, 1)
     y, pull_back = jax.vjp(max_pool_2x2, x)
     np.testing.assert_array_equal(y[0, :, :, 0], [[3, 5], [7, -1]])
-    (g,) = pull_back(jnp.array([[10.0, 20.0], [30.0, 40.0]]).reshape(1, 2, 2, 1))
+    (g,) = pull_back(jnp.float32([[10.0, 20.0], [30.0, 40.0]]).reshape(1, 2, 2, 1))
     expected = [[0, 0, 20, 0], [10, 0, 0, 0], [0, 30, 40, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(g[0, :, :, 0], expected)
 

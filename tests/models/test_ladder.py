@@ -153,7 +153,8 @@ def random_batch(net=FC, seed=1):
 
 def in_float32(variables, batch):
     arrays = {name: jnp.asarray(array) for name, array in batch.items()}
-    return jax.tree.map(jnp.float32, variables), arrays
+    narrow = lambda a: jnp.float32(a) if jnp.issubdtype(a.dtype, jnp.floating) else a
+    return jax.tree.map(narrow, (variables, arrays))
 
 
 def oracle_params(variables, net=FC):
@@ -318,7 +319,8 @@ def test_the_accuracy_is_that_of_the_corrupted_labelled_half():
 def test_float32_agrees_with_float64(monkeypatch):
     fix_noise(monkeypatch)
     variables, batch = in_float32(random_variables(), random_batch())
-    loss, _ = compiled(partial(cost, make_apply(), FC.weights))(variables, batch)
+    with jax.enable_x64(False):
+        loss, _ = compiled(partial(cost, make_apply(), FC.weights))(variables, batch)
     assert loss.dtype == jnp.float32
     assert float(loss) == pytest.approx(run_of().loss, rel=1e-4)
 

@@ -111,12 +111,11 @@ def test_an_unknown_activation_is_refused_with_the_legal_ones(model):
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 1.0])
 def test_dropout_is_flaxs_bit_for_bit(rate):
-    x = jax.random.normal(jax.random.key(0), (30, 7))
+    x = jax.random.normal(jax.random.key(0), (30, 7), jnp.float32)
     rngs = {"dropout": jax.random.key(1)}
-    ours, flaxs = (
-        kind(rate).apply({}, x, deterministic=False, rngs=rngs)
-        for kind in (layered.Dropout, nn.Dropout)
-    )
+    ours = layered.Dropout(rate).apply({}, x, deterministic=False, rngs=rngs)
+    with jax.enable_x64(False):  # With float64 Flax draws other numbers.
+        flaxs = nn.Dropout(rate).apply({}, x, deterministic=False, rngs=rngs)
     np.testing.assert_array_equal(ours, flaxs)
     np.testing.assert_array_equal(layered.Dropout(rate).apply({}, x, deterministic=True), x)
 

@@ -46,7 +46,7 @@ class Surface(NamedTuple):
 
 def samples(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """x f32[N] and targets f32[N], 0 or 1: one class after the other."""
-    noise = jax.random.normal(jax.random.key(seed), (2, NUM_EACH))
+    noise = jax.random.normal(jax.random.key(seed), (2, NUM_EACH), jnp.float32)
     x = np.array(MEANS, np.float32)[:, None] + STD * noise
     return np.asarray(x.ravel()), np.repeat([0, 1], NUM_EACH).astype(np.float32)
 

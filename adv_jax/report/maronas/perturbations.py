@@ -38,7 +38,7 @@ class Points(NamedTuple):
 
 def points(seed: int) -> Points:
     """Draws both classes, one after the other."""
-    noise = jax.random.normal(jax.random.key(seed), (2, NUM_EACH, 2))
+    noise = jax.random.normal(jax.random.key(seed), (2, NUM_EACH, 2), jnp.float32)
     x = jnp.array(MEANS)[:, None] + STD * noise
     return Points(x.reshape(-1, 2), jnp.repeat(jnp.arange(2), NUM_EACH))
 

@@ -42,12 +42,12 @@ def fgsm_and_random(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[
       where there is no gradient.
     """
     gradient = loss_gradient(logits_fn, x, y, targeted=False)
-    return _sign_and_rest(gradient, jax.random.normal(key, x.shape))
+    return _sign_and_rest(gradient, jax.random.normal(key, x.shape, x.dtype))
 
 
 def random_and_random(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[Array, Array]:
     """Two random directions, orthogonal and of l2 length 1: f32[B, *D] each.  [Fig. 1.3]"""
-    first, second = jax.random.normal(key, (2, *x.shape))
+    first, second = jax.random.normal(key, (2, *x.shape), x.dtype)
     return _orthonormal(first, second)
 
 
