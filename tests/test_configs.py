@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +173,27 @@ def test_the_docstring_has_the_commands_and_the_imports_are_ml_collections(path)
     assert modules == {"ml_collections"}
 
 
+def trace(config, dataset):
+    """Shapes of the state after an epoch, and of what that and its evaluation measure."""
+    validate(config)
+    runs = replicas(config)
+    rows = {key: values[0] for key, values in rows_of(config, dataset, runs).items()}
+    experiment = Experiment(config, dataset, SOURCES)
+    arrays = dataset.arrays()
+    hyper = {path: np.float32(value) for path, value in runs[0].overrides.items()}
+    run = jax.eval_shape(experiment.init, np.int32(0), hyper)
+    run, metrics = jax.eval_shape(experiment.epoch, run, arrays, rows)
+    _, measured = jax.eval_shape(experiment.monitor, run, arrays, rows)
+    evaluation = jax.eval_shape(experiment.evaluate, run, arrays, rows)
+    return SimpleNamespace(
+        run=run,
+        metrics=metrics,
+        measured=measured,
+        evaluation=evaluation,
+        num_train=len(rows["train"]),
+    )
+
+
 @pytest.mark.parametrize(("name", "mode"), EVERY)
 def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, datasets):
     config = config_of(name, mode)
@@ -184,21 +206,23 @@ def test_it_is_a_document_that_builds_and_whose_step_can_be_traced(name, mode, d
         parts = jax.tree.leaves(value, is_leaf=lambda part: not isinstance(part, tuple | dict))
         assert all(isinstance(part, str | int | float | bool) for part in parts), path
     config = shrunk(config)
-    validate(config)
-    runs = replicas(config)
-    rows = {key: values[0] for key, values in rows_of(config, dataset, runs).items()}
-    experiment = Experiment(config, dataset, SOURCES)
-    arrays = dataset.arrays()
-    hyper = {path: np.float32(value) for path, value in runs[0].overrides.items()}
-    run = jax.eval_shape(experiment.init, np.int32(0), hyper)
-    run, metrics = jax.eval_shape(experiment.epoch, run, arrays, rows)
-    assert metrics["loss"].shape == (len(rows["train"]) // config["batch_size"],)
-    _, measured = jax.eval_shape(experiment.monitor, run, arrays, rows)
-    assert "test_error" in measured
-    evaluation = jax.eval_shape(experiment.evaluate, run, arrays, rows)
+    traced = trace(config, dataset)
+    assert traced.metrics["loss"].shape == (traced.num_train // config["batch_size"],)
+    assert "test_error" in traced.measured
     sizes = (len(config["evaluation"]["eps"]),)
-    assert evaluation.attacks.keys() == config["evaluation"]["attacks"].keys()
-    assert all(curve.accuracy.shape == sizes for curve in evaluation.attacks.values())
+    assert traced.evaluation.attacks.keys() == config["evaluation"]["attacks"].keys()
+    assert all(curve.accuracy.shape == sizes for curve in traced.evaluation.attacks.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["backprop_cifar10", "goodfellow_mnist", "huang_lenet_mnist", "ladder_mnist"]
+)
+def test_with_float64_all_of_a_run_stays_float32(name, datasets):
+    config = shrunk(config_of(name, "quick"))
+    with jax.enable_x64(True):
+        state = trace(config, datasets[config["data"]["name"]]).run
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(state)}
+    assert np.dtype(np.float32) in dtypes and np.dtype(np.float64) not in dtypes
 
 
 def test_the_modes_differ_in_what_they_say():

@@ -126,7 +126,7 @@ def apgd(
     score = _score(loss, logits_fn, x, y, targeted=targeted)
     unmoved = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
-    best = Best(unmoved, score(logits), sign * margin(logits, y) > 0)
+    best = Best(unmoved, score(logits).astype(unmoved.dtype), sign * margin(logits, y) > 0)
 
     def restart(best: Best, keys: Key | None) -> tuple[Best, None]:
         start = unmoved if keys is None else random_start(keys, x, eps, norm, bounds)
@@ -184,8 +184,8 @@ def ascend(
     # model's first layer, and so be computed again for each use of a pixel.
     def look(climb: Climb) -> Climb:
         at = ascent(lambda logits, _: score(logits), logits_fn, climb.point, climb.loss)
-        now = Point(climb.r, at.loss, at.gradient)
-        best = climb.best.or_better(Best(climb.r, at.loss, fooled(at.logits)))
+        now = Point(climb.r, at.loss.astype(start.dtype), at.gradient)
+        best = climb.best.or_better(Best(climb.r, now.loss, fooled(at.logits)))
         best = choose(climb.best.fools & until_fooled, climb.best, best)
         peak = choose(now.loss > climb.peak.loss, now, climb.peak)
         rises = climb.rises + (now.loss > climb.loss)
@@ -216,7 +216,7 @@ def ascend(
         left = climb.count <= num_steps
         return left & ~climb.best.fools.all() if until_fooled else left
 
-    rows, nowhere = x.shape[:1], jnp.full_like(best.loss, -jnp.inf)
+    rows, nowhere = x.shape[:1], jnp.full(x.shape[:1], -jnp.inf, start.dtype)
     first = Climb(
         jnp.int32(0),
         r=start,

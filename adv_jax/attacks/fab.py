@@ -239,15 +239,16 @@ def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, n
 
     def consider(m: Array, nearest: Plane) -> Plane:
         ahead = jax.nn.one_hot(rivals[:, m], count, dtype=logits.dtype) - label
-        gap, slope = (logits * ahead).sum(axis=1), pull(ahead)[0].astype(dtype)
+        gap = (logits * ahead).sum(axis=1).astype(dtype)
+        slope = pull(ahead)[0].astype(dtype)
         steepness = norms.norm(slope, "l1" if norm == "linf" else "l2")
         distance = jnp.where(steepness > 0, jnp.abs(gap) / _or_one(steepness), jnp.inf)
         return choose(distance < nearest.distance, Plane(gap, slope, distance), nearest)
 
     none = Plane(
-        gap=jnp.zeros(y.shape, logits.dtype),
+        gap=jnp.zeros(y.shape, dtype),
         slope=jnp.zeros(point.shape, dtype),
-        distance=jnp.full(y.shape, jnp.inf, logits.dtype),
+        distance=jnp.full(y.shape, jnp.inf, dtype),
     )
     return jax.lax.fori_loop(0, rivals.shape[1], consider, none)
 

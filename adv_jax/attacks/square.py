@@ -77,7 +77,8 @@ def square(
     eps = radius(eps, x, kind, bounds)
     y = classes(labels_at(logits_fn, x, y))
     at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)
-    unmoved = Best(jnp.zeros(x.shape, norms.working_dtype(x.dtype)), at_x, at_x > 0)
+    r = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    unmoved = Best(r, at_x.astype(r.dtype), at_x > 0)
     best = search(
         logits_fn,
         x,
@@ -129,7 +130,8 @@ def search(
     def query(carry: Turn) -> Turn:
         count, best, (r, point) = carry
         value = margin(checked_logits(logits_fn(point), batch=x.shape[0]), y)
-        best = choose(best.fools, best, best.or_better(Best(r, value, value > 0)))
+        here = Best(r, value.astype(r.dtype), value > 0)
+        best = choose(best.fools, best, best.or_better(here))
         halvings = (count > _HALVINGS * num_queries).sum()
         window = _window(jnp.asarray(p_init) / 2.0**halvings, shape, least)
         images = best.r.reshape(-1, *shape)

@@ -121,6 +121,16 @@ def test_called_without_jit_it_does_the_same(name):
 
 
 @every_attack
+def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_in(name):
+    x, y = inputs()
+    with jax.enable_x64(True):
+        for dtype in (jnp.float32, jnp.float64):
+            logits_of = functools.partial(lambda dtype, z: logits_fn(z.astype(dtype)), dtype)
+            attack = functools.partial(run, TABLE[name], logits_fn=logits_of)
+            assert jax.eval_shape(attack, x, y, 0.1).dtype == jnp.float32
+
+
+@every_attack
 @pytest.mark.parametrize(("shape", "other"), [((), (1,)), (SHAPE, (6,)), (SHAPE, (1, 2, 1, 3))])
 def test_inputs_may_have_any_rank(name, shape, other):
     x, y = inputs(shape)

@@ -65,12 +65,14 @@ def test_uniform_stays_within_its_scale_and_zero_is_zero():
 
 
 @pytest.mark.parametrize("name", initializers.__all__)
-def test_every_initialiser_is_a_function_of_its_key_in_float32(name):
+@pytest.mark.parametrize("with_float64", [False, True])
+def test_every_initialiser_is_a_function_of_its_key_in_float32(name, with_float64):
     arguments = {"uniform": (0.07,)}.get(name, ())
     init = getattr(initializers, name)(*arguments)
-    weights = init(jax.random.key(1), SHAPE)
+    with jax.enable_x64(with_float64):
+        weights = init(jax.random.key(1), SHAPE)
+        compiled = jax.jit(init, static_argnums=1)(jax.random.key(1), SHAPE)
     assert weights.shape == SHAPE and weights.dtype == jnp.float32
-    compiled = jax.jit(init, static_argnums=1)(jax.random.key(1), SHAPE)
     np.testing.assert_allclose(compiled, weights, rtol=1e-6)
     if name != "zero":
         assert not np.array_equal(init(jax.random.key(2), SHAPE), weights)
