@@ -39,13 +39,13 @@ class Points(NamedTuple):
 def points(seed: int) -> Points:
     """Draws both classes, one after the other."""
     noise = jax.random.normal(jax.random.key(seed), (2, NUM_EACH, 2), jnp.float32)
-    x = jnp.array(MEANS)[:, None] + STD * noise
+    x = jnp.float32(MEANS)[:, None] + STD * noise
     return Points(x.reshape(-1, 2), jnp.repeat(jnp.arange(2), NUM_EACH))
 
 
 def output(x: Array) -> Array:
     """t = w0 x0 + w1 x1 + b: f32[B, 2] -> f32[B]."""
-    return x @ jnp.array(W) + B
+    return x @ jnp.float32(W) + B
 
 
 def squared_error_logits(x: Array) -> Array:
