@@ -19,24 +19,25 @@ The paper, test error in %, mean +- spread of five runs:
     800      1.00 +- .05    1.01 +- .02    .78 +- .03
     1200      .95 +- .03    1.07 +- .05    .78 +- .03
 
-Measured, full MNIST, 150 epochs, seeds 1 and 2: 2x400 ReLU .81 % (sd .01), 1.42 % (sd .04) by
-back-propagation (results/nokland/table2.json; 17 and 11 minutes on two cores, 57 % more an epoch,
-where the paper has roughly 70). Of these nets' hidden units 77 and 59 % are exactly 0 (paper 61 and
-39). On FGSM examples of another plain net they err by 30 and 99.7 % at eps .25, 95 and 99.99 % at
-.5 (paper 4 and 22, 18 and 47). The paper's examples must have been weaker than their eps says: by
-its own examples of .08 a plain net here errs by 65 % already. All by
+Measured, full MNIST, 150 epochs, five seeds, and by back-propagation alone:
 
-    python -m launch.reproduce nokland.transfer nokland.fig3 --seeds=2
+    400      1.12 +- .06    1.06 +- .04    .82 +- .03
+    plain    1.61 +- .07    1.61 +- .06    1.41 +- .05
 
-and `python -m adv_jax.report nokland.table2` and `nokland.overhead` of its two
-runs. With logistic units, 150 epochs, seeds 1 and 2, 2x400 errs by 1.09 % (sd .03), by
-back-propagation alone by 1.56 % (sd .10); with tanh by 1.05 % (sd .06) and 1.64 % (sd .02) (the
-same table2.json). A fifth of that, 30 epochs (--config.epochs=30), seed 1, by adversarial
+Of the hidden units of the nets with ReLU 77 and 59 % are exactly 0 (paper 61 and 39). On FGSM
+examples of another plain net they err by 30 and 99.7 % at eps .25, 94 and 100 % at .5 (paper 4 and
+22, 18 and 47). The paper's examples must have been weaker than their eps says: by its own examples
+of .08 a plain net here errs by 65 % already. All by
+
+    python -m launch.reproduce nokland.table2.400 nokland.transfer nokland.fig3
+
+An adversarial epoch takes 57 % more time than a plain one (results/nokland/overhead.json), where
+the paper has roughly 70. A fifth of the epochs, 30 (--config.epochs=30), seed 1, by adversarial
 back-propagation: 2x800 and 2x1200 logistic 1.09, 1.07 %, tanh 1.66, 1.61 %, ReLU .88, .83 %, where
 back-propagation alone has 1.53, 2.05 and 1.34 % (2x800); tanh is far from its end by then, as in
-the paper. After as many epochs the first layer of 2x400 ReLU has smaller features than by
-back-propagation or with dropout: half of its units see less than 5 % of the pixels, of the others
-16 and 15 % (results/nokland/fig2.json).
+the paper (results/nokland/table2.json). After as many epochs the first layer of 2x400 ReLU has
+smaller features than by back-propagation or with dropout: half of its units see less than 5 % of
+the pixels, of the others 16 and 15 % (results/nokland/fig2.json).
 
 Source: Nokland 2015, sec. 3. It does not say what the spread is, nor whether a validation set was
 taken out of the 60,000 images that are trained on; here none is, as the number of epochs is given
