@@ -48,10 +48,10 @@ def _cifar(net: str, preprocess: str, cell: str) -> Row:
 
 def _table2(name: str, widths: tuple[int, ...]) -> Target:
     nets = tuple((activation, width) for activation in ACTIVATIONS for width in widths)
-    which = f", the nets of 2x{widths[0]} alone" if len(widths) == 1 else ""
+    which = "on MNIST" if widths == WIDTHS else f"of 2x{widths[0]} alone"
     return Target(
         name,
-        f"Adversarial back-propagation on MNIST, mean of the last ten epochs{which}",
+        f"Adversarial back-propagation {which}, mean of the last ten epochs",
         (*(_mnist(*net) for net in nets), *(_mnist(*net, "plain") for net in nets)),
         claims=tuple(
             Below(
