@@ -43,10 +43,13 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
     heights = [
         (0.2 + 0.14 * lines[metric]) * len(rows) + 0.75 for metric, rows in by_metric.items()
     ]
-    height = sum(heights) + 0.45 + (0.3 if title else 0)
+    heading = [
+        part for line in title.split("\n") for part in textwrap.wrap(line, round(width * 13))
+    ]
+    height = sum(heights) + 0.45 + 0.15 * len(heading)
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    if title:
-        figure.suptitle(title, fontsize="medium")
+    if heading:
+        figure.suptitle("\n".join(heading), fontsize="medium")
     panels = figure.subplots(len(by_metric), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):
         for i, row in enumerate(rows):
