@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,20 @@ def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]
 
 
 def provenance() -> dict[str, Any]:
-    """The device, versions of the packages, and the commit (None outside of adv_jax's checkout)."""
+    """The device, versions of the packages, and the commit (None outside of adv_jax's checkout).
+
+    The commit ends in -dirty where a tracked file but those of results/, which reports write, differs.
+    """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     # Told to look here only: an installed package may lie in a checkout of something else.
     folder = Path(__file__).parents[1]
     git = ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}"]
-    describe = [*git, "describe", "--always", "--dirty"]
+    call = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
     try:
-        commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+        commit = call([*git, "describe", "--always"], check=True).stdout.strip()
+        changed = call([*git, "diff", "--quiet", "HEAD", "--", ".", ":!results"])
+        commit += "-dirty" if changed.returncode else ""
     except (OSError, subprocess.CalledProcessError):
         commit = None
     versions = {"python": platform.python_version(), "adv_jax": __version__, **versions}
