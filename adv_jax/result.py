@@ -113,7 +113,7 @@ def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]
 def provenance() -> dict[str, Any]:
     """The device, versions of the packages, and the commit (None outside of adv_jax's checkout).
 
-    The commit ends in -dirty where a tracked file but those of results/, which reports write, differs.
+    It ends in -dirty where a tracked file differs, but for results/, which reports write.
     """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
