@@ -124,9 +124,8 @@ def _over_blocks(
     def step(found: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
         examples, classes = block
         closeness = 2 * _product(queries, examples.T) - jnp.square(examples).sum(axis=1)
-        return combine(
-            found, reduce(closeness, jax.nn.one_hot(classes, num_classes, dtype=jnp.float32))
-        ), None
+        is_of = jax.nn.one_hot(classes, num_classes, dtype=jnp.float32)
+        return combine(found, reduce(closeness, is_of)), None
 
     start = jnp.full((len(queries), num_classes), _LOG_OF_0, jnp.float32)
     return jax.lax.scan(step, start, (blocks, classes))[0]
