@@ -24,8 +24,9 @@ The paper, test error in %, mean +- spread of five runs; its zca of fc is lost i
 
 Measured, a JPEG copy of CIFAR-10, seed 1, 2 of 300 epochs, which decide nothing: fc, simple 49.2,
 53.2, 50.8 and 55.7 % in the order above (results/nokland/table3.json; 2 to 5 minutes each on a
-core). conv, simple, plain has diverged in its first epoch (mean loss 2,201; 90.0 %): a rate of .5 with a
-momentum of .9 as printed may mean Hinton's form, (1 - .9) times the gradient. The rest is not measured yet.
+core). conv, simple, plain has diverged in its first epoch (mean loss 2,201; 90.0 %): a rate of .5
+with a momentum of .9 as printed may mean Hinton's form, (1 - .9) times the gradient. The rest is
+not measured yet.
 
 Source: Nokland 2015, sec. 4; the maps and the pooling, which it takes from Srivastava et al. 2014,
 are theirs. It leaves open, and here is: stalls are of the mean loss over an epoch as it is trained
