@@ -308,7 +308,7 @@ def _onto_l1_sphere(rows: jax.Array, radius: jax.Array) -> jax.Array:
     """
     size = jnp.abs(rows)
     below = (size - size.max(axis=1, keepdims=True)) / jnp.where(radius == 0, 1, radius)
-    # With JAX's float64 enabled optax' projection refuses to be differentiated by float32.
+    # With float64 enabled optax' projection turns float32 into float64, its derivative does not.
     below = jnp.maximum(below, -1).astype(float)
     weights = jax.vmap(optax.projections.projection_simplex)(below)
     return (radius * jnp.sign(rows) * weights).astype(rows.dtype)

@@ -184,8 +184,8 @@ def ascend(
     # model's first layer, and so be computed again for each use of a pixel.
     def look(climb: Climb) -> Climb:
         at = ascent(lambda logits, _: score(logits), logits_fn, climb.point, climb.loss)
-        now = Point(climb.r, at.loss.astype(start.dtype), at.gradient)
-        best = climb.best.or_better(Best(climb.r, now.loss, fooled(at.logits)))
+        now = Point(climb.r, at.loss, at.gradient)
+        best = climb.best.or_better(Best(climb.r, at.loss, fooled(at.logits)))
         best = choose(climb.best.fools & until_fooled, climb.best, best)
         peak = choose(now.loss > climb.peak.loss, now, climb.peak)
         rises = climb.rises + (now.loss > climb.loss)

@@ -181,7 +181,7 @@ def check_range(name: str, value: Any, interval: str, *, per_row: bool = False) 
 
 
 def checked_logits(logits: Array, *, batch: int) -> Array:
-    """Logits f[B, K] as float32.
+    """Logits f[B, K] as float32, or as float64 where they are.
 
     Raises:
       ValueError: something else than one array f[B, K] of floats, or a single class.

@@ -67,7 +67,8 @@ def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Ascent
     """Loss, logits and gradient at x f[B, *D]: one forward pass, one backward pass.
 
     Rows are summed, not averaged, so that a row's gradient does not depend on the size of the
-    batch. The loss is float32 whatever the model computes in.
+    batch. Loss and gradient are what the attack computes in, whatever the model does: float32, or
+    float64 for such an x.
 
     Raises:
       ValueError: logits or labels of a wrong shape.
@@ -79,7 +80,8 @@ def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Ascent
         return rows.sum(), (rows, logits)
 
     gradient, (rows, logits) = jax.grad(total, has_aux=True)(x)
-    return Ascent(rows, logits, gradient.astype(norms.working_dtype(x.dtype)))
+    dtype = norms.working_dtype(x.dtype)
+    return Ascent(rows.astype(dtype), logits, gradient.astype(dtype))
 
 
 def loss_gradient(

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from flax.linen.initializers import Initializer
 
-from adv_jax.models.initializers import fan_in, zero
+from adv_jax.models.initializers import fan_in
 from adv_jax.types import Array
 
 Padding = Literal["VALID", "SAME", "FULL"]
@@ -64,7 +64,7 @@ class Conv(nn.Module):
         shape = (kh * kw * x.shape[-1], self.features)
         init = lambda key: self.kernel_init(key, shape).reshape(kh, kw, -1, self.features)
         kernel = self.param("kernel", init)
-        bias = self.param("bias", zero(), (self.features,))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         return conv(x, kernel, padding=self.padding) + bias
 

@@ -70,7 +70,7 @@ def _tolerance(paper: str) -> float:
 
 TARGETS = (
     _table2("nokland.table2", WIDTHS),
-    # Of Table 2 what can be had in full on a CPU: the wider nets take two to five times as long.
+    # Of Table 2 what can be had in full on a CPU: the wider nets take three to seven times as long.
     _table2("nokland.table2.400", WIDTHS[:1]),
     Target(
         "nokland.transfer",

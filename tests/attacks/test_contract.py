@@ -121,13 +121,12 @@ def test_called_without_jit_it_does_the_same(name):
 
 
 @every_attack
-def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_in(name):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_in(name, dtype):
     x, y = inputs()
     with jax.enable_x64(True):
-        for dtype in (jnp.float32, jnp.float64):
-            logits_of = functools.partial(lambda dtype, z: logits_fn(z.astype(dtype)), dtype)
-            attack = functools.partial(run, TABLE[name], logits_fn=logits_of)
-            assert jax.eval_shape(attack, x, y, 0.1).dtype == jnp.float32
+        attack = functools.partial(run, TABLE[name], logits_fn=lambda z: logits_fn(z.astype(dtype)))
+        assert jax.eval_shape(attack, x, y, 0.1).dtype == jnp.float32
 
 
 @every_attack
