@@ -246,6 +246,9 @@ def test_the_modes_differ_in_what_they_say():
         "name": "teaching",
         "temperature": 7.0,
     }
+    # Nokland prints .5, of a gradient that counts (1 - momentum).
+    conv = config_of("backprop_cifar10", "net=conv")["optimizer"]
+    assert conv["learning_rate"] == pytest.approx(0.5 * (1 - conv["momentum"]))
     assert config_of("goodfellow_mnist", "model=tanh")["model"]["activation"] == "tanh"
     for name in MODES:
         assert config_of(name, "") == config_of(name, "paper")
