@@ -127,6 +127,12 @@ def note_stop(path: Path, epoch: int) -> None:
     replace(path / "stopped.json", json_bytes({"epoch": epoch}))
 
 
+def log_size(path: Path) -> int:
+    """Bytes of what a trial has logged so far."""
+    log = path / "metrics.jsonl"
+    return log.stat().st_size if log.exists() else 0
+
+
 def progress(path: Path, config: Mapping[str, Any], metric: str) -> Progress:
     """How far the trial of a config is."""
     epoch, best = 0, np.full(len(replicas(config)), np.inf)

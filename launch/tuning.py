@@ -198,10 +198,12 @@ class Worker(tune.Trainable):
             status = self._process.poll()  # Before the log, which is whole if it has ended.
             if status is not None:
                 return self._ended(status)
-            progress = self._progress()
-            if progress.epoch > self._epoch:
-                self._epoch = progress.epoch
-                return self._report(progress, done=False)
+            # A long log takes as long to read as the pause is: only when it is another one.
+            if (size := trials.log_size(self._path)) != self._size:
+                self._size, progress = size, self._progress()
+                if progress.epoch > self._epoch:
+                    self._epoch = progress.epoch
+                    return self._report(progress, done=False)
             time.sleep(_POLL)
         return self._report(self._progress(), done=True)
 
@@ -217,7 +219,7 @@ class Worker(tune.Trainable):
         self._path = self._settings.path_of(config["point"])
         trials.prepare(self._path, self._config)
         self._process: subprocess.Popen | None = None
-        self._epoch = 0
+        self._epoch = self._size = 0
 
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "launch.trial", str(self._path), str(os.getpid())]

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from command_line import MODULE, ROOT, call, environment, xla_flags
 from full_disk import filled
@@ -156,6 +157,28 @@ def ended(path, status):
     report = lambda progress, *, done: "the last report"
     worker = SimpleNamespace(_path=path, _process=None, _progress=lambda: None, _report=report)
     return tuning.Worker._ended(worker, status)
+
+
+@needs_ray
+def test_a_worker_that_waits_reads_the_log_only_when_it_has_grown(tmp_path):
+    from launch import tuning
+
+    log, sizes = tmp_path / "metrics.jsonl", iter([0, 0, 9, 9, 9, 15, 15])
+    read = []
+
+    def poll():  # The log grows between two looks; the process ends after the last.
+        size = next(sizes, None)
+        log.write_bytes(b"x" * (size or 0))
+        return 0 if size is None else None
+
+    def progress():
+        read.append(log.stat().st_size)
+        return trials.Progress(epoch=0, best=np.array([np.inf]))
+
+    worker = SimpleNamespace(_path=tmp_path, _process=SimpleNamespace(poll=poll), _epoch=0, _size=0)
+    worker._progress, worker._ended = progress, lambda status: "ended"
+    assert tuning.Worker.step(worker) == "ended"
+    assert read == [9, 15]
 
 
 # Whole sweeps, on a Ray of their own: each starts it anew, and every trial a process.
