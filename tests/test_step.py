@@ -67,7 +67,7 @@ def regression(variables, batch, *, key):
 
 def noisy_regression(variables, batch, *, key, noise=0.5):
     """The same under noise of the step's key."""
-    x = batch["x"] + noise * jax.random.normal(key, batch["x"].shape)
+    x = batch["x"] + noise * jax.random.normal(key, batch["x"].shape, jnp.float32)
     return regression(variables, {**batch, "x": x}, key=key)
 
 
@@ -82,7 +82,8 @@ MOMENTUM = optax.sgd(0.05, momentum=0.9)
 
 def start(seed, hyper=None, optimizer=MOMENTUM):
     """Fresh weights that depend on the seed; traceable."""
-    params = {"w": jax.random.normal(jax.random.key(seed), (FEATURES,)), "b": jnp.float32(0)}
+    w = jax.random.normal(jax.random.key(seed), (FEATURES,), jnp.float32)
+    params = {"w": w, "b": jnp.float32(0)}
     variables = {"params": params, "stats": {"mean": jnp.zeros(FEATURES, jnp.float32)}}
     return init_state(variables, optimizer, seed=seed, hyper=hyper)
 
