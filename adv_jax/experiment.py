@@ -179,16 +179,20 @@ class Experiment:
         logits_fn = _logits_fn(self.apply, variables)
         measure = partial(evaluate.clean, batch_size=EVALUATION_BATCH)
 
-        def on_training_set(name: str) -> Array:
-            """Accuracy on the images that the replica uses for this; no copy of them is made."""
+        def error_on(name: str) -> Array:
+            """Error on the images that the replica uses for this; no copy of them is made."""
             seen = lambda rows: logits_fn(self._whole(arrays, rows))
-            return measure(seen, rows[name], arrays["y"][rows[name]]).accuracy
+            found = measure(seen, rows[name], arrays["y"][rows[name]])
+            # Of whole images: equal errors of two epochs are equal, however a program rounds them,
+            # and a rule to stop meets the fraction that it names.
+            count = len(rows[name])
+            return jnp.round(count * (1 - found.accuracy)) / count
 
         test = measure(logits_fn, arrays["test_x"], arrays["test_y"])
         metrics = {"test_error": 1 - test.accuracy, "test_confidence": test.confidence}
         stopped = run.stopped
         if len(rows["valid"]):
-            metrics["valid_error"] = error = 1 - on_training_set("valid")
+            metrics["valid_error"] = error = error_on("valid")
             better = (error < run.best_error) & ~run.stopped
             keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
             run = run._replace(
@@ -198,10 +202,9 @@ class Experiment:
             )
             if patience := self._config["patience"]:
                 stopped |= epoch - run.best_epoch >= patience
-        stop, count = self._config.get("stop"), len(rows["train"])
+        stop = self._config.get("stop")
         if stop or self._config.get("monitor_train"):
-            # Of whole images, so that a rule to stop meets the fraction that it names.
-            metrics["train_error"] = jnp.round(count * (1 - on_training_set("train"))) / count
+            metrics["train_error"] = error_on("train")
         if stop:
             stopped |= _is_done(stop, run.state, metrics)
         return run._replace(stopped=stopped), metrics
