@@ -166,7 +166,7 @@ def feature_adversary(
             return rows.sum(), rows
 
         gradient, rows = jax.grad(total, has_aux=True)(moved(x, r))
-        return rows, gradient.astype(dtype)
+        return rows, gradient
 
     r = box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
     return perturbed(x, norms.project(r, eps, "linf"), bounds)
