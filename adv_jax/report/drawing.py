@@ -41,7 +41,7 @@ def canvas(
     options: of matplotlib's Figure.subplots.
     """
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(title, fontsize="medium", wrap=True)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
