@@ -130,7 +130,7 @@ def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_i
 
 
 @every_attack
-@pytest.mark.parametrize(("shape", "other"), [((), (1,)), (SHAPE, (1, 2, 1, 3))])
+@pytest.mark.parametrize(("shape", "other"), [((), (1,)), (SHAPE, (6,)), (SHAPE, (1, 2, 1, 3))])
 def test_inputs_may_have_any_rank(name, shape, other):
     x, y = inputs(shape)
     expected = attacked(name, x, y, 0.1).reshape(B, *other)

@@ -47,10 +47,10 @@ def write_results(folder, names=("maronas.table26", "thesis.fig3.4"), budget="pa
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Fabricated results of two targets and one quick one, and all that is in the repository."""
-    folder = write_results(tmp_path_factory.mktemp("book"))
+    """All that is in the repository; over it fabricated results: of two targets, and a quick one."""
+    folder = shutil.copytree(ROOT / "results", tmp_path_factory.mktemp("book") / "results")
+    write_results(folder.parent)
     write_results(folder.parent, ("maronas.table17",), "quick")
-    shutil.copytree(ROOT / "results", folder, dirs_exist_ok=True)
     return folder
 
 
@@ -105,13 +105,13 @@ def pages(made):
     return {path: Page(path) for path in sorted(made.rglob("*.html"))}
 
 
-def test_there_is_a_page_for_all_each_paper_and_each_training(made, pages):
+def test_there_is_a_page_for_all_each_paper_and_each_training(results, made, pages):
     names = {path.relative_to(made).as_posix() for path in pages}
     assert {"index.html", *(f"{paper}.html" for paper in papers.load())} <= names
-    here = [json.loads(path.read_text()) for path in (ROOT / "results").glob("*.json")]
-    commands = {t["command"] for result in here for t in result.get("trainings", {}).values()}
-    # 2, 2 and the quick one, and what is in the repository, once where targets share it.
-    assert sum(name.startswith("trainings/") for name in names) == 5 + len(commands)
+    told = [json.loads(path.read_text()) for path in results.glob("*.json")]
+    # A training that several targets share has one page.
+    commands = {t["command"] for result in told for t in result.get("trainings", {}).values()}
+    assert sum(name.startswith("trainings/") for name in names) == len(commands) > 5
 
 
 def test_all_links_lead_somewhere_in_the_book(made, pages):
