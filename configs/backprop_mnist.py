@@ -36,10 +36,10 @@ core). A fifth of the epochs, 30 (--config.epochs=30), seed 1, by adversarial ba
 2x800 and 2x1200 logistic 1.09, 1.07 %, tanh 1.66, 1.61 %, ReLU .88, .83 %, where back-propagation
 alone has 1.53, 2.05 and 1.34 % (2x800); tanh is far from its end by then, as in the paper
 (results/nokland/table2.json). 2x1200 ReLU by back-propagation alone, seed 1, five epochs: 1.94 %
-(results/backprop_mnist_2x1200_relu_plain.json). After 30 epochs the first layer of 2x400 ReLU has smaller
-features than by back-propagation or with dropout: half of its units see less than 5 % of the
-pixels, of the others 16 and 15 % (results/nokland/fig2.json). An adversarial epoch takes 57 % more
-time than a plain one (results/nokland/overhead.json), where the paper has roughly 70.
+(results/backprop_mnist_2x1200_relu_plain.json). After 30 epochs the first layer of 2x400 ReLU has
+smaller features than by back-propagation or with dropout: half of its units see less than 5 % of
+the pixels, of the others 16 and 15 % (results/nokland/fig2.json). An adversarial epoch takes 57 %
+more time than a plain one (results/nokland/overhead.json), where the paper has roughly 70.
 
 Source: Nokland 2015, sec. 3. It does not say what the spread is, nor whether a validation set was
 taken out of the 60,000 images that are trained on; here none is, as the number of epochs is given

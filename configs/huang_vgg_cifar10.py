@@ -21,9 +21,9 @@ lwa_rep 84.2, 60.0, 64.1, 54.9, 56.0.
 Measured here: the narrow nets of quick, without dropout, seed 1, three epochs, a JPEG copy of
 CIFAR-10 (quick,method=lwa,fixed=RUN with --config.epochs=3 --config.model.dropout="()" and
 --config.objective.attack.eps=.1; RUN is quick,method=normal, seed 101): normal 40.8 clean, 37.4
-fixed, 12.5, 9.0, 7.3; lwa with r .1 33.4, 32.4, 22.8, 19.0, 16.4. With the table's r, .3, so narrow a
-net does not learn: 10.4 clean, and the gradient of six images of seven is exactly 0 (the mean length
-of adv_loss is .068, not .5; results/huang_vgg_cifar10_narrow_*.json).
+fixed, 12.5, 9.0, 7.3; lwa with r .1 33.4, 32.4, 22.8, 19.0, 16.4. With the table's r, .3, so
+narrow a net does not learn: 10.4 clean, and the gradient of six images of seven is exactly 0 (the
+mean length of adv_loss is .068, not .5; results/huang_vgg_cifar10_narrow_*.json).
 
 Source: Huang et al. 2015, sec. 7.2. Pooling of 3 x 3, the r of lwa, .3, dropout, weight decay and
 rates are those of the authors' program for lwa, which mirrors images too, scales them otherwise

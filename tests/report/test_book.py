@@ -47,7 +47,7 @@ def write_results(folder, names=("maronas.table26", "thesis.fig3.4"), budget="pa
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """All that is in the repository; over it fabricated results: of two targets, and a quick one."""
+    """All that is in the repository, over it fabricated results of two targets and a quick one."""
     folder = shutil.copytree(ROOT / "results", tmp_path_factory.mktemp("book") / "results")
     write_results(folder.parent)
     write_results(folder.parent, ("maronas.table17",), "quick")
