@@ -26,6 +26,8 @@ class Row(NamedTuple):
     minimal: it leaves a row alone that is fooled at x.
     picky: it may leave any row alone, as one that knows no better point than x.
     constant: its result carries no gradient.
+    variant: it is made of what other rows have in another norm or order, so that promises which
+      depend on neither are tested on demand only.
     """
 
     attack: Callable
@@ -40,6 +42,7 @@ class Row(NamedTuple):
     minimal: bool = False
     picky: bool = False
     constant: bool = True
+    variant: bool = False
 
 
 def noise(attack: Callable, **fields) -> Row:
@@ -62,10 +65,16 @@ def on_itself(logits_fn, x, y, **options) -> jax.Array:
 
 
 def by_norm(name: str, norms: list[str], make: Callable = Row, **fields) -> dict[str, Row]:
-    """A row for each norm; `options` besides the norm may be given."""
+    """A row for each norm, all but the first are variants; more `options` may be given."""
     attack, options = getattr(attacks, name), fields.pop("options", {})
     return {
-        f"{name}-{norm}": make(attack, options=options | {"norm": norm}, norm=norm, **fields)
+        f"{name}-{norm}": make(
+            attack,
+            options=options | {"norm": norm},
+            norm=norm,
+            variant=norm != norms[0],
+            **fields,
+        )
         for norm in norms
     }
 
@@ -75,7 +84,10 @@ DRAWS = {"draws": True, "needs_key": True}
 TABLE = {
     **by_norm("fgsm", NORMS),
     "fgsm-sign-of-length-l2": Row(
-        attacks.fgsm, options={"length": "l2", "loss": "binary_cross_entropy"}, norm="l2"
+        attacks.fgsm,
+        options={"length": "l2", "loss": "binary_cross_entropy"},
+        norm="l2",
+        variant=True,
     ),
     "transferred": Row(on_itself, norm="linf"),
     "raw_gradient": Row(attacks.raw_gradient, scale="tau"),
@@ -89,7 +101,9 @@ TABLE = {
     "sign_noise": noise(attacks.sign_noise, norm="linf"),
     **by_norm("uniform_noise", NORMS, make=noise),
     **by_norm("pgd", NORMS, options={"num_steps": 3}, draws=True, picky=True),
-    "pgd-restarts": Row(attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", **DRAWS),
+    "pgd-restarts": Row(
+        attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", variant=True, **DRAWS
+    ),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
@@ -99,6 +113,7 @@ TABLE = {
         of_the_prediction(attacks.apgd),
         options={"loss": "dlr", "num_steps": 2, "restarts": 2},
         norm="linf",
+        variant=True,
         picky=True,
         reads_labels=False,
         **DRAWS,
@@ -117,6 +132,7 @@ TABLE = {
         norm="linf",
         sees_axes=True,
         minimal=True,
+        variant=True,
         **DRAWS,
     ),
     **by_norm("deepfool", ["linf", "l2"], minimal=True),
@@ -126,6 +142,7 @@ TABLE = {
         options={"num_targets": 2, "num_steps": 3, "restarts": 2},
         norm="linf",
         minimal=True,
+        variant=True,
         **DRAWS,
     ),
     "carlini_wagner": Row(

@@ -11,10 +11,14 @@ import pytest
 from attack_table import BOUNDS, SHAPE, TABLE, B, K, norm_of
 
 
-def rows_where(condition):
-    """A test for each such row; the tests of a row follow one another."""
-    names = [name for name in TABLE if condition(TABLE[name])]
-    return pytest.mark.parametrize("name", names, scope="module")
+def rows_where(condition, variants=()):
+    """A test for each such row, of variants marked; the tests of a row follow one another."""
+    rows = [
+        pytest.param(name, marks=variants if row.variant else ())
+        for name, row in TABLE.items()
+        if condition(row)
+    ]
+    return pytest.mark.parametrize("name", rows, scope="module")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,6 +32,9 @@ def _forget(name):
 every_attack = rows_where(lambda row: True)
 every_model_reader = rows_where(lambda row: row.reads_model)
 every_label_reader = rows_where(lambda row: row.reads_labels)
+# For tests whose many programs take most of the time, of what no norm changes.
+each_kind = rows_where(lambda row: True, variants=pytest.mark.slow)
+each_label_reader = rows_where(lambda row: row.reads_labels, variants=pytest.mark.slow)
 both_dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 
 
@@ -114,7 +121,7 @@ def test_it_moves_and_keeps_shape_and_dtype(name, dtype):
         np.testing.assert_array_equal(moved, right if TABLE[name].minimal else True)
 
 
-@every_attack
+@each_kind
 def test_called_without_jit_it_does_the_same(name):
     x, y = inputs()
     np.testing.assert_allclose(run(TABLE[name], x, y, 0.1), attacked(name, x, y, 0.1), atol=1e-5)
@@ -129,7 +136,7 @@ def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_i
         assert jax.eval_shape(attack, x, y, 0.1).dtype == jnp.float32
 
 
-@every_attack
+@each_kind
 @pytest.mark.parametrize(("shape", "other"), [((), (1,)), (SHAPE, (6,)), (SHAPE, (1, 2, 1, 3))])
 def test_inputs_may_have_any_rank(name, shape, other):
     x, y = inputs(shape)
@@ -175,7 +182,7 @@ def test_a_zero_gradient_is_a_zero_step(name):
     assert bool(jnp.isfinite(x_adv).all()) and bool((x_adv[1:] != x[1:]).any())
 
 
-@every_attack
+@each_kind
 def test_vmap_and_scan_over_the_scale_are_the_single_calls(name):
     x, y = inputs()
     scales = jnp.array([[0.0, 0.1], [0.3, 0.5]])
@@ -196,7 +203,7 @@ def test_another_scale_does_not_recompile(name):
     assert compiled(name)._cache_size() == programs
 
 
-@rows_where(lambda row: row.constant)
+@rows_where(lambda row: row.constant, variants=pytest.mark.slow)
 def test_no_gradient_flows_through_the_perturbation(name):
     # The gradient of a loss at the attacked points is the one with these points as data.
     x, y = inputs()
@@ -214,14 +221,14 @@ def test_no_gradient_flows_through_the_perturbation(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), by_w, as_data)
 
 
-@every_label_reader
+@each_label_reader
 def test_soft_labels_that_are_one_hot_are_integer_labels(name):
     x, y = inputs()
     soft = attacked(name, x, jax.nn.one_hot(y, K), 0.1)
     np.testing.assert_allclose(soft, attacked(name, x, y, 0.1), atol=1e-5)
 
 
-@every_label_reader
+@each_label_reader
 def test_no_labels_means_the_prediction(name):
     x, _ = inputs()
     predicted = jnp.argmax(logits_fn(x), axis=1)
@@ -235,7 +242,7 @@ def test_what_does_not_read_the_model_runs_without_one(name):
     assert_same_bits(run(TABLE[name], x, None, 0.1, logits_fn=None), run(TABLE[name], x, y, 0.1))
 
 
-@every_attack
+@each_kind
 def test_a_key_is_required_exactly_where_random_numbers_are_drawn(name):
     x, y = inputs()
     row = TABLE[name]
