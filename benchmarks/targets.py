@@ -19,7 +19,7 @@ from rich.table import Table
 
 from adv_jax import inputs
 from adv_jax.config import Replica, replicas, with_values
-from adv_jax.data import Dataset
+from adv_jax.data import Dataset, split
 from adv_jax.experiment import Experiment, initial, rows_of
 from adv_jax.program import Program
 from adv_jax.step import use_cores
@@ -148,6 +148,8 @@ def _timed(training: Training, dataset: Dataset, sources: Mapping[str, LogitsFn]
     if FEW * seconds.step < ENOUGH:
         steps = min(500, math.ceil(ENOUGH / seconds.step))
         seconds = _short_epochs(training, dataset, sources, steps=steps)
+    # Some sixty compiled programs take all the memory maps that Linux gives a process.
+    jax.clear_caches()
     return seconds
 
 
@@ -161,10 +163,7 @@ def _short_epochs(
     small = with_values(config, {"data.num_valid": num_valid, "data.num_labels": num_labels})
     small |= {"replicas": {"seeds": jax.local_device_count(), "grid": {}, "shards": 1}}
     count = num_valid + steps * config["batch_size"]
-    cut = dataset._replace(
-        train=type(dataset.train)(*(part[:count] for part in dataset.train)),
-        test=type(dataset.test)(*(part[:EVALUATED] for part in dataset.test)),
-    )
+    cut = few(dataset, count)
     runs = replicas(small)
     experiment = Experiment(small, cut, sources)
     program = Program(experiment, cut, rows_of(small, cut, runs), runs, shards=1)
@@ -182,6 +181,15 @@ def _short_epochs(
         step=statistics.median(epochs[1:]) / steps,
         image=statistics.median(errors[1:]) / _images(small, cut, has_statistics),
         has_statistics=has_statistics,
+    )
+
+
+def few(dataset: Dataset, count: int) -> Dataset:
+    """`count` images to train on, evenly of all classes, as a run may need labels; few to test."""
+    _, rows = split(dataset.train.y, num_valid=count, seed=0)
+    return dataset._replace(
+        train=type(dataset.train)(*(part[rows] for part in dataset.train)),
+        test=type(dataset.test)(*(part[:EVALUATED] for part in dataset.test)),
     )
 
 

@@ -1,8 +1,10 @@
 """What the benchmarks count is what a step needs; timings themselves are no test."""
 
+import numpy as np
 import pytest
 
-from benchmarks.targets import Seconds, measured, program
+from adv_jax import data
+from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
 from launch.budget import BUDGETS
 from launch.targets import targets
@@ -59,3 +61,12 @@ def test_tables_that_differ_in_numbers_have_one_program_and_other_widths_another
 
     assert len(programs("maronas.table17") | programs("maronas.table18")) == 2  # without SGN, with
     assert len(programs("thesis.fig3.2")) == 14
+
+
+def test_few_images_have_the_labels_of_every_class():
+    digits = data.load("mnist", source="embedded")
+    order = np.argsort(digits.train.y, kind="stable")  # The first 200 are zeros.
+    train = digits.train._replace(x=digits.train.x[order], y=digits.train.y[order])
+    cut = few(digits._replace(train=train), 205)
+    assert np.bincount(cut.train.y).min() == 20
+    assert len(cut.train.x) == len(cut.train.y) == 205
