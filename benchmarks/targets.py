@@ -19,7 +19,7 @@ from rich.table import Table
 
 from adv_jax import inputs
 from adv_jax.config import Replica, replicas, with_values
-from adv_jax.data import Dataset, split
+from adv_jax.data import Arrays, Dataset, split
 from adv_jax.experiment import Experiment, initial, rows_of
 from adv_jax.program import Program
 from adv_jax.step import use_cores
@@ -188,8 +188,8 @@ def few(dataset: Dataset, count: int) -> Dataset:
     """`count` images to train on, evenly of all classes, as a run may need labels; few to test."""
     _, rows = split(dataset.train.y, num_valid=count, seed=0)
     return dataset._replace(
-        train=type(dataset.train)(*(part[rows] for part in dataset.train)),
-        test=type(dataset.test)(*(part[:EVALUATED] for part in dataset.test)),
+        train=Arrays(*(part[rows] for part in dataset.train)),
+        test=Arrays(*(part[:EVALUATED] for part in dataset.test)),
     )
 
 
