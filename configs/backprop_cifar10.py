@@ -26,7 +26,7 @@ Measured, a JPEG copy of CIFAR-10, seed 1, one or two of 300 epochs, which decid
 order above: fc, simple, two epochs 49.2, 53.2, 50.8 and 55.7 % (results/nokland/table3.json; 2 to 5
 minutes each on a core). conv after one epoch, zca 62.8, 66.1, 55.6 and 73.1 %, simple 49.5, 58.0,
 47.8 and 56.9 % (results/nokland/table3_conv.json, with --config.replicas.seeds=1 --config.epochs=1
---config.stop={}, 19 to 39 minutes each on a core that was shared), and plain with simple after two
+--config.stop={}, 12 to 39 minutes each on a core or two), and plain with simple after two epochs
 36.6 % (results/backprop_cifar10_conv_plain.json). fc, zca is not measured.
 
 Source: Nokland 2015, sec. 4; the maps and the pooling, which it takes from Srivastava et al. 2014,
