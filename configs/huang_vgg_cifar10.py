@@ -22,11 +22,11 @@ Measured here: the narrow nets of quick, seed 1, three epochs, a JPEG copy of CI
 (quick,method=lwa,fixed=RUN with --config.epochs=3, --config.model.dropout="()" for all but dropout,
 and --config.objective.attack.eps=.1 or .2 for the r below; RUN is quick,method=normal, seed 101):
 normal 40.8 clean, 37.4 fixed, 12.6, 9.0, 7.3; dropout 31.0, 29.8, 12.4, 10.2, 5.8; lwa with r .1
-33.4, 32.4, 22.8, 19.0, 16.4; lwa_rep with r .2 38.0, 35.1, 16.3, 12.6, 10.0. With its own r so
-narrow a net does not learn. lwa, .3: 10.4 clean, and the gradient of six images of seven is
+33.4, 32.4, 22.8, 19.0, 16.4; lwa_rep with r .2 38.0, 35.1, 16.3, 12.6, 10.0. With the r of the
+full net neither narrow one learns. lwa, .3: 10.4 clean, and the gradient of six images of seven is
 exactly 0 (the mean length of adv_loss is .068, not .5). lwa_rep, 1: 10.0 clean, while 41.3 % of the
-perturbed training images are right: it learns the perturbations
-(results/huang_vgg_cifar10_narrow_*.json).
+training images are right with their activations perturbed. Numbers:
+results/huang_vgg_cifar10_narrow_*.json.
 
 Source: Huang et al. 2015, sec. 7.2. Pooling of 3 x 3, the r of lwa, .3, dropout, weight decay and
 rates are those of the authors' program for lwa, which mirrors images too, scales them otherwise
