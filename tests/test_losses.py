@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import nets
 import numpy as np
 import oracles
 import pytest
@@ -49,8 +50,37 @@ def test_the_gradient_of_a_softmax_keeps_its_direction_however_sure_it_is(margin
     p = oracles.softmax(np.float64(logits))
     exact = p - np.eye(4)[y]
     exact[np.arange(6), y] = -(p * (1 - np.eye(4)[y])).sum(axis=1)  # 1 - p_y, not as a difference
-    found = jax.grad(lambda z: losses.cross_entropy(z, jnp.asarray(y)).sum())(jnp.asarray(logits))
-    np.testing.assert_allclose(found, exact, rtol=2e-5, atol=2e-38)  # XLA drops subnormals
+    for labels in (y, np.eye(4, dtype=np.float32)[y]):
+        loss = lambda z, labels=labels: losses.cross_entropy(z, jnp.asarray(labels)).sum()
+        found = jax.grad(loss)(jnp.asarray(logits))
+        np.testing.assert_allclose(found, exact, rtol=2e-5, atol=2e-38)  # XLA drops subnormals
+
+
+def test_the_gradient_of_a_softmax_with_weights_is_exact():
+    rng = np.random.default_rng(7)
+    logits = rng.normal(0, 8, size=(50, 4)).astype(np.float32)
+    weights = rng.dirichlet(np.full(4, 0.3), size=50).astype(np.float32)
+    loss = lambda z: losses.cross_entropy(z, jnp.asarray(weights)).sum()
+    log_p = np.log(oracles.softmax(np.float64(logits)))
+    expected = -(weights * log_p).sum(axis=1)
+    np.testing.assert_allclose(
+        losses.cross_entropy(jnp.asarray(logits), jnp.asarray(weights)), expected, rtol=1e-5
+    )
+    exact = np.exp(log_p) * np.float64(weights).sum(axis=1, keepdims=True) - weights
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(logits)), exact, atol=3e-7)
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0])
+def test_fgsm_makes_the_same_points_of_classes_and_of_one_hot_rows(factor):
+    x, y = nets.digits()
+    net = nets.trained("plain").logits_fn
+    craft = jax.jit(partial(attacks.fgsm, lambda x: factor * net(x), eps=0.05))
+    from_classes = craft(x, y)
+    from_rows = craft(x, jax.nn.one_hot(y, 10))
+    # A pixel whose gradient rounds to another sign is the only difference.
+    assert float(jnp.mean(from_classes != from_rows)) < 1e-3
+    accuracies = [nets.accuracy(net, x_adv, y) for x_adv in (from_classes, from_rows)]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.002)
 
 
 def test_a_sure_linear_model_is_attacked_along_its_weights():
