@@ -44,7 +44,7 @@ def fgsm(
         outputs (`adv_jax.losses`).
       bounds: (lo, hi) of an input value; None: no clipping, as in the papers.
       targeted: y is the class to reach: go down its loss.
-      constant: the result carries no gradient. Else the perturbation is differentiated by what
+      constant: the result carries no gradient. Else it is differentiated by x, and by what
         logits_fn closes over, as Theano did unless told otherwise; a sign has no derivative.
       key: not used; every attack accepts one.
 
@@ -64,7 +64,8 @@ def fgsm(
     Array([[0.4, 0.4]], dtype=float32)
     """
     del key
-    x = checked(logits_fn, x, y, bounds)
+    frozen = checked(logits_fn, x, y, bounds)
+    x = frozen if constant else jnp.asarray(x)
     eps = radius(eps, x, norm if length is None else length, bounds)
     unit = norms.dual(loss_gradient(logits_fn, x, y, targeted=targeted, loss=loss), norm)
     if length is not None:
@@ -106,7 +107,8 @@ def raw_gradient(
     Array([[-0.5, -0.5]], dtype=float32)
     """
     del key
-    x = checked(logits_fn, x, y, bounds)
+    frozen = checked(logits_fn, x, y, bounds)
+    x = frozen if constant else jnp.asarray(x)
     gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
     r = norms.per_row("tau", tau, x) * gradient
     limits = jnp.finfo(r.dtype)
@@ -118,6 +120,7 @@ def _perturbed(x: Array, r: Array, bounds: Bounds | None, *, constant: bool) -> 
     x_adv = perturbed(x, r, bounds)
     if constant:
         return x_adv
-    # Less 0, which keeps even a -0, with the derivative of r where it is not clipped.
+    # Less 0, which keeps even a -0, with the derivatives of x and of r where it is not clipped.
     r = inside(x, r, bounds)
-    return x_adv - (jax.lax.stop_gradient(r) - r).astype(x.dtype)
+    x_adv = x_adv - (jax.lax.stop_gradient(r) - r).astype(x.dtype)
+    return x_adv - (jax.lax.stop_gradient(x) - x)

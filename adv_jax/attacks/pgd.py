@@ -48,7 +48,7 @@ def pgd(
     num_steps: int = 40,
     norm: Norm = "linf",
     restarts: int = 1,
-    random_start: bool = True,
+    random_start: bool | None = None,
     bounds: Bounds | None = None,
     targeted: bool = False,
     key: Key | None = None,
@@ -68,16 +68,17 @@ def pgd(
       num_steps: gradients to take for each restart, >= 1.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       restarts: runs from independent starts, >= 1; more than one needs a key.
-      random_start: if there is a key, start uniformly in the ball and not at x.
-      key: for the starts: one key, or key[B], which then travel with their rows; None: no
-        random start.
+      random_start: start uniformly in the ball, which needs a key, or at x; None: if there is a
+        key.
+      key: for the starts: one key, or key[B], which then travel with their rows.
       logits_fn, x, y, bounds, targeted: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps or restarts below 1; restarts without a random start; and as `fgsm`.
+      ValueError: num_steps or restarts below 1; a random start without a key; restarts without a
+        random start; and as `fgsm`.
 
     Sources: Madry et al. 2018, sec. 2.1; the step of 2.5 eps / num_steps from its public program;
     Kurakin, Goodfellow & Bengio 2017, sec. 2.2 (BIM).
@@ -87,8 +88,11 @@ def pgd(
     >>> pgd(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1, num_steps=4)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    random_start = random_start and key is not None
     check_counts(num_steps=num_steps, restarts=restarts)
+    if random_start is None:
+        random_start = key is not None
+    elif random_start and key is None:
+        raise ValueError("key must be a key of jax.random for random_start=True, got None")
     if restarts > 1 and not random_start:
         raise ValueError(f"restarts={restarts} needs a key and random_start=True")
     x = checked(logits_fn, x, y, bounds)

@@ -248,3 +248,38 @@ def test_the_derivative_at_a_zero_gradient_is_finite(norm, length):
     with jax.enable_x64(True):
         found = by_weights(partial(attacks.fgsm, eps=0.3, norm=norm, length=length), w)
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("bounds", [None, (-0.45, 0.3)])
+@pytest.mark.parametrize(
+    ("attack", "step"),
+    [
+        (partial(attacks.raw_gradient, tau=0.3), lambda g: 0.3 * g),
+        (
+            partial(attacks.fgsm, eps=0.3, norm="l2"),
+            lambda g: 0.3 * g / np.linalg.norm(g, axis=1, keepdims=True),
+        ),
+        (partial(attacks.fgsm, eps=0.3), lambda g: 0.3 * np.sign(g)),
+    ],
+    ids=["udg", "1n", "sgn"],
+)
+def test_a_result_that_is_no_constant_has_its_finite_difference_by_x(attack, step, bounds):
+    lo, hi = bounds or (-np.inf, np.inf)
+
+    def numpy_side(x):
+        by_logits = oracles.softmax(np.tanh(x) @ W) - np.eye(2)[Y0]
+        return np.vdot(SIDE, np.clip(x + step((by_logits @ W.T) * (1 - np.tanh(x) ** 2)), lo, hi))
+
+    def side(x):
+        x_adv = attack(lambda x: jnp.tanh(x) @ W, x, Y0, bounds=bounds, constant=False)
+        return jnp.vdot(SIDE, x_adv)
+
+    x = np.clip(X0, lo + 0.01, hi - 0.01)
+    with jax.enable_x64(True):
+        found = jax.grad(side)(jnp.asarray(x))
+    np.testing.assert_allclose(found, oracles.numerical_gradient(numpy_side, x), atol=1e-7)
+
+
+def test_a_constant_result_has_no_derivative_by_x():
+    by_x = jax.jacobian(lambda x: attacks.fgsm(lambda x: x @ jnp.float32(W), x, Y0, eps=0.1))
+    np.testing.assert_array_equal(by_x(jnp.float32(X0)), 0)
