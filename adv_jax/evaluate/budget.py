@@ -10,6 +10,8 @@ from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 # Keywords that say how large an attack is, the first that an attack has counts.
 SCALES = ("eps", "std", "tau", "gamma")
+# The norms of the attacks that have but one.
+_ONLY_NORMS = {"carlini_wagner": "l2", "lbfgs": "l2", "sign_noise": "linf"}
 
 
 def scale_of(attack: Attack) -> str:
@@ -40,7 +42,8 @@ def scale_of(attack: Attack) -> str:
 
 
 def norm_of(attack: Attack) -> str | None:
-    """The name of the norm in which an attack's size is measured; None: it has none.
+    """The name of the norm in which an attack's size is measured; None: it has none, or its
+    signature does not say.
 
     Raises:
       ValueError: unknown norm; no function.
@@ -48,15 +51,29 @@ def norm_of(attack: Attack) -> str | None:
     >>> from adv_jax import attacks
     >>> norm_of(partial(attacks.fgsm, norm=2)), norm_of(attacks.raw_gradient)
     ('l2', None)
+    >>> norm_of(attacks.carlini_wagner)
+    'l2'
     >>> norm_of(partial(attacks.transferred, attack=partial(attacks.fgsm, norm="l1")))
     'l1'
     """
-    parameters = _parameters(_crafting(attack))
+    crafting = _crafting(attack)
+    parameters = _parameters(crafting)
     for name in ("length", "norm"):
         default = parameters[name].default if name in parameters else None
         if default not in (None, inspect.Parameter.empty):
             return norms.canonical(default)
-    return None
+    return _ONLY_NORMS.get(function_name(crafting))
+
+
+def ball_of(attack: Attack) -> str | None:
+    """The norm of the ball whose radius is an attack's size; None: its size is no radius.
+
+    Sizes of other names than eps are none: a factor of the gradient, a share of the pixels.
+
+    Raises:
+      as `norm_of` and `scale_of`.
+    """
+    return norm_of(attack) if scale_of(attack) == "eps" else None
 
 
 def is_targeted(attack: Attack) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, check_function, is_interval, traced
-from adv_jax.evaluate.budget import is_targeted, norm_of, scale_of
+from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of
 from adv_jax.evaluate.measures import predictions
 from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
@@ -122,9 +122,18 @@ def check_attacks(
                 f"{name} is targeted, and takes the labels for the classes to reach; allowed is "
                 "targeted=False"
             )
-        norm = norm_of(attack) or "linf"
-        if scale_of(attack) in DISTANCES and bounds is not None:
+        norm = distance_of(attack)
+        if norm is not None and bounds is not None:
             check_distance("eps has", max(eps), x.shape[1:], norm=norm, bounds=bounds, attack=name)
+
+
+def distance_of(attack: Attack) -> str | None:
+    """The norm in which bounds limit an attack's size; None: they do not, or it does not say.
+
+    Raises:
+      as `norm_of` and `scale_of`.
+    """
+    return "linf" if scale_of(attack) == "std" else ball_of(attack)
 
 
 def check_distance(

@@ -1,19 +1,36 @@
-"""The one function that runs a Linen module `(x, *, train) -> (logits, extras)`."""
+"""The one function that runs a Linen module, ours or the user's."""
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 
-from adv_jax.types import Apply, Array, Key, Output, Variables
+from adv_jax.types import Apply, Array, Key, Output, UserError, Variables
+
+# Keyword by which a module is told the mode -> whether it is true in training.
+_MODES = {"train": True, "training": True, "deterministic": False}
 
 
 def apply_fn(model: nn.Module) -> Apply:
     """`apply(variables, *inputs, train=False, key=None, method=None, ...) -> Output` of a module.
 
+    The module returns logits, or (logits, extras) with extras a mapping. It is told the mode by
+    the keyword train, training or deterministic, if it has one of these.
+
     variables: {"params": ..., **model_state}.
     inputs: f32[B, *D], one for the usual pass; `method` names another pass of the module, and
       further keywords are that pass's own.
     key: of the pass's noise and dropout; a pass that draws none needs none.
+
+    Raises:
+      UserError: by `apply`, if the module returns something else.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> model, x = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(3)]), jnp.ones((2, 5))
+    >>> apply_fn(model)(init(model, jax.random.key(0), x), x).logits.shape
+    (2, 3)
     """
 
     def apply(
@@ -26,15 +43,21 @@ def apply_fn(model: nn.Module) -> Apply:
     ) -> Output:
         rngs = None if key is None else {"noise": key, "dropout": key}
         mutable = [name for name in variables if name != "params"] if train else []
-        (logits, extras), model_state = model.apply(
+        found, model_state = model.apply(
             variables,
             *inputs,
-            train=train,
             rngs=rngs,
             mutable=mutable,
             method=method,
+            **_mode(model, method, train=train),
             **options,
         )
+        logits, extras = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
+        if not hasattr(logits, "dtype") or not isinstance(extras, Mapping):
+            raise UserError(
+                f"{type(model).__name__} must return logits f32[B, K] or (logits, extras), got a "
+                f"{type(found).__name__}"
+            )
         return Output(logits, extras, model_state)
 
     return apply
@@ -42,4 +65,10 @@ def apply_fn(model: nn.Module) -> Apply:
 
 def init(model: nn.Module, key: Key, x: Array) -> Variables:
     """Fresh variables of a module for inputs like x f32[B, *D]."""
-    return model.init(key, x, train=True)
+    return model.init(key, x, **_mode(model, None, train=True))
+
+
+def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, bool]:
+    """The keyword that tells a pass its mode; {}: it has none."""
+    accepted = inspect.signature(getattr(type(model), method or "__call__")).parameters
+    return {name: train is value for name, value in _MODES.items() if name in accepted}

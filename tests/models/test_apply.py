@@ -1,0 +1,95 @@
+"""models.apply_fn and models.init: Linen modules of users, as Flax' own `apply` runs them."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, models
+from adv_jax.types import UserError
+
+X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+KEY = jax.random.key(1)
+
+
+class Plain(nn.Module):
+    """Logits, and no mode."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.relu(nn.Dense(4)(x)))
+
+
+class Training(nn.Module):
+    """Batch normalization, told by `training`."""
+
+    @nn.compact
+    def __call__(self, x, training):
+        return nn.Dense(3)(nn.BatchNorm(use_running_average=not training, momentum=0.5)(x))
+
+
+class Deterministic(nn.Module):
+    """Dropout, told by `deterministic`."""
+
+    @nn.compact
+    def __call__(self, x, *, deterministic):
+        return nn.Dense(3)(nn.Dropout(0.5)(x, deterministic=deterministic))
+
+
+class Wordy(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return {"logits": nn.Dense(3)(x)}
+
+
+def test_a_module_that_returns_logits_alone_is_run_as_flax_runs_it():
+    for model in (Plain(), nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(3)])):
+        variables = models.init(model, KEY, X)
+        logits, extras, state = models.apply_fn(model)(variables, X)
+        np.testing.assert_array_equal(logits, model.apply(variables, X))
+        assert extras == {} and state == {}
+
+
+def test_training_updates_the_statistics_and_testing_uses_them():
+    model = Training()
+    variables = models.init(model, KEY, X)
+    apply = models.apply_fn(model)
+    expected, changed = model.apply(variables, X, training=True, mutable=["batch_stats"])
+    logits, _, state = apply(variables, X, train=True)
+    np.testing.assert_array_equal(logits, expected)
+    # momentum .5: half of the mean of the batch, from 0.
+    mean = state["batch_stats"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(mean, X.mean(axis=0) / 2, rtol=1e-5, atol=1e-7)
+    logits, _, state = apply({**variables, **changed}, X)
+    assert state == {}
+    expected = model.apply({**variables, **changed}, X, training=False)
+    np.testing.assert_array_equal(logits, expected)
+
+
+def test_deterministic_is_the_opposite_of_train():
+    model = Deterministic()
+    variables = models.init(model, KEY, X)
+    apply = models.apply_fn(model)
+    expected = model.apply(variables, X, deterministic=True)
+    np.testing.assert_array_equal(apply(variables, X).logits, expected)
+    noisy = model.apply(variables, X, deterministic=False, rngs={"noise": KEY, "dropout": KEY})
+    found = apply(variables, X, train=True, key=KEY).logits
+    np.testing.assert_array_equal(found, noisy)
+    assert (found != expected).any()
+
+
+def test_an_attack_takes_a_module_of_the_user():
+    model = Plain()
+    variables = models.init(model, KEY, X)
+    apply = models.apply_fn(model)
+    logits_fn = lambda x: apply(variables, x).logits
+    x_adv = attacks.fgsm(logits_fn, jnp.asarray(X), None, eps=0.1)
+    assert float(jnp.abs(x_adv - X).max()) == pytest.approx(0.1, rel=1e-5)
+
+
+def test_another_output_is_refused_in_one_line():
+    model = Wordy()
+    message = r"Wordy must return logits f32\[B, K\] or \(logits, extras\), got a dict"
+    with pytest.raises(UserError, match=message):
+        models.apply_fn(model)(models.init(model, KEY, X), X)
