@@ -555,6 +555,7 @@ def idx_files(tmp_path) -> Path:
 def from_files(folder: Path) -> list[str]:
     return [
         *TINY,
+        "--config.data.name=drawn",
         "--config.data.source=files",
         f"--config.data.dir={folder}",
         "--config.data.num_valid=10",

@@ -3,6 +3,7 @@
 Header: two zero bytes, a type code, the number of axes, then each axis as a big-endian uint32.
 """
 
+import hashlib
 import math
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,12 @@ def read(path: Path, *, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
       DataError: the file cannot be read, is truncated, too long, corrupt, or holds something else.
     """
     return files.read(path, partial(_parse, path=path, shape=shape))
+
+
+def sha256(array: np.ndarray) -> str:
+    """The SHA-256 (hex) of u8[N, ...] as an idx file that is not gzipped."""
+    header = bytes((0, 0, _UBYTE, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+    return hashlib.sha256(header + array.tobytes()).hexdigest()
 
 
 def _parse(stream: files.Stream, path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""MNIST: how its bytes become a `Dataset`, and the sources that need no network."""
+"""MNIST, and other sets in its files: how bytes become a `Dataset`; sources without a network."""
 
 import gzip
 import hashlib
@@ -19,40 +19,52 @@ SPLITS = {  # split -> names of its (images, labels)
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+# SHA-256 of MNIST's files, not gzipped: by them it is known, whatever it is called.
+_KNOWN = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
 
 _EMBEDDED = "data/data/mnist_5k.csv.gz"
 _EMBEDDED_ROWS, _EMBEDDED_TRAIN = 5000, 4000
 
 
-def from_files(dir: str) -> Dataset:
+def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
     """The four idx files in the folder `dir`, each plain or `.gz` (plain first).
 
-    Any number of images: 60,000 + 10,000 in the original. Rows keep the order of the files.
+    Any number of 28 x 28 images of ten classes; rows keep the order of the files. MNIST's own
+    files, known by their SHA-256, are called "mnist" under any name; others are called `name`.
 
     Raises:
-      DataError: no `dir`; a file missing, truncated, corrupt, or at odds with its partner.
+      DataError: no `dir`; a file missing, truncated, corrupt, or at odds with its partner; `name`
+        is "mnist" and the files are others.
     """
     if not dir:
         raise DataError("data.dir: '' found, source 'files' needs the folder of the four idx files")
     folder = files.folder_of(dir)
-    return from_idx({name: _find(folder, name) for pair in SPLITS.values() for name in pair})
+    paths = {part: _find(folder, part) for pair in SPLITS.values() for part in pair}
+    found, contents = _read(paths, source="files")
+    if contents == _KNOWN:
+        return found
+    if name == MNIST.name:
+        raise DataError(
+            f"data.name must be a name of your own for the files in {folder}, whose SHA-256 are "
+            f"not those of MNIST, got {name!r}"
+        )
+    return found._replace(name=name)
 
 
-def from_idx(paths: Mapping[str, Path], *, source: str = "files") -> Dataset:
-    """The data set in the idx files `paths`, a map from the names in `SPLITS`."""
-    sha256, arrays = {}, {}
-    for split, (image_name, label_name) in SPLITS.items():
-        image_file, label_file = paths[image_name], paths[label_name]
-        # TFDS's cache has long names of its own, so the files are recorded under the standard ones.
-        images, sha256[image_name + image_file.suffix] = idx.read(image_file, shape=MNIST.shape[:2])
-        labels, sha256[label_name + label_file.suffix] = idx.read(label_file, shape=())
-        if len(images) != len(labels):
-            raise DataError(
-                f"{label_file}: {len(labels)} labels found, allowed is one for each of the "
-                f"{len(images)} images of {image_file.name}"
-            )
-        arrays[split] = MNIST.arrays(images, labels, origin=label_file)
-    return MNIST.dataset(source, sha256, **arrays)
+def has_files(dir: str) -> bool:
+    """Whether some of the four idx files are in the folder `dir`."""
+    names = (part for pair in SPLITS.values() for part in pair)
+    return bool(dir) and any(files.find(files.folder_of(dir), part) for part in names)
+
+
+def from_idx(paths: Mapping[str, Path], *, source: str) -> Dataset:
+    """MNIST in the idx files `paths`, a map from the names in `SPLITS`."""
+    return _read(paths, source=source)[0]
 
 
 def from_package() -> Dataset:
@@ -93,6 +105,24 @@ def from_package() -> Dataset:
         train=Arrays(digits.x[train], digits.y[train]),
         test=Arrays(digits.x[test], digits.y[test]),
     )
+
+
+def _read(paths: Mapping[str, Path], *, source: str) -> tuple[Dataset, dict[str, str]]:
+    """The data set, called "mnist", and the SHA-256 of what is in each file."""
+    sha256, contents, arrays = {}, {}, {}
+    for split, (image_name, label_name) in SPLITS.items():
+        image_file, label_file = paths[image_name], paths[label_name]
+        # TFDS's cache has long names of its own, so the files are recorded under the standard ones.
+        images, sha256[image_name + image_file.suffix] = idx.read(image_file, shape=MNIST.shape[:2])
+        labels, sha256[label_name + label_file.suffix] = idx.read(label_file, shape=())
+        if len(images) != len(labels):
+            raise DataError(
+                f"{label_file}: {len(labels)} labels found, allowed is one for each of the "
+                f"{len(images)} images of {image_file.name}"
+            )
+        contents |= {image_name: idx.sha256(images), label_name: idx.sha256(labels)}
+        arrays[split] = MNIST.arrays(images, labels, origin=label_file)
+    return MNIST.dataset(source, sha256, **arrays), contents
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -27,8 +27,8 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 
 def test_files(folder, digits):
-    mnist = data.load("mnist", source="files", dir=str(folder))
-    assert mnist[:2] == ("mnist", "files")
+    mnist = data.load("drawn", source="files", dir=str(folder))
+    assert mnist[:2] == ("drawn", "files")
     assert mnist.num_classes == 10
     assert mnist.bounds == (0, 1)
     for arrays, split in ((mnist.train, "train"), (mnist.test, "t10k")):
@@ -45,11 +45,11 @@ def test_files(folder, digits):
 
 
 def test_plain_and_zipped_files_hold_the_same(folder, digits, encode_idx):
-    zipped = data.load("mnist", source="files", dir=str(folder))
+    zipped = data.load("drawn", source="files", dir=str(folder))
     for name, values in digits.items():
         (folder / f"{name}.gz").unlink()
         (folder / name).write_bytes(encode_idx(values))
-    plain = data.load("mnist", source="files", dir=str(folder))
+    plain = data.load("drawn", source="files", dir=str(folder))
     np.testing.assert_array_equal(plain.train.x, zipped.train.x)
     assert set(plain.sha256) == set(digits)
 
@@ -79,6 +79,31 @@ def test_bad_folders_and_files(folder, digits, encode_idx):
     assert f"{labels.with_suffix('')}: missing" in _refusal(
         "mnist", source="files", dir=str(folder)
     )
+
+
+def test_other_digits_are_not_called_mnist(folder):
+    message = _refusal("mnist", source="files", dir=str(folder))
+    assert message == (
+        f"data.name must be a name of your own for the files in {folder}, whose SHA-256 are not "
+        "those of MNIST, got 'mnist'"
+    )
+
+
+def test_a_set_of_ones_own_is_told_which_file_is_missing(folder):
+    missing = folder / "train-labels-idx1-ubyte.gz"
+    missing.unlink()
+    message = _refusal("drawn", source="files", dir=str(folder))
+    assert message.startswith(f"{missing.with_suffix('')}: missing")
+
+
+def test_mnist_is_called_mnist_under_any_name_and_however_it_is_zipped(full_mnist, tmp_path):
+    for path in full_mnist.iterdir():
+        content = gzip.decompress(path.read_bytes())
+        if "t10k" in path.name:
+            (tmp_path / path.name).write_bytes(gzip.compress(content, 1))
+        else:
+            (tmp_path / path.stem).write_bytes(content)
+    assert data.load("drawn", source="files", dir=str(tmp_path)).name == "mnist"
 
 
 def test_embedded():

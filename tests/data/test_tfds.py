@@ -39,7 +39,7 @@ def test_download_then_cache(server, folder, digits, builder_of, tmp_path):
         first.train.x[..., 0], digits["train-images-idx3-ubyte"] / np.float32(255)
     )
     np.testing.assert_array_equal(first.test.y, digits["t10k-labels-idx1-ubyte"])
-    assert first.sha256 == data.load("mnist", source="files", dir=str(folder)).sha256
+    assert first.sha256 == data.load("drawn", source="files", dir=str(folder)).sha256
 
     server.close()
     again = data.load("mnist", source="tfds", dir=str(tmp_path / "tfds"))
