@@ -39,10 +39,11 @@ def trained(name):
     return fit(models.mlp(features=(100,)), attack=TRAINING_ATTACKS[name])
 
 
-def fit(model, *, attack=None, alpha=0.5, epochs=EPOCHS):
+def fit(model, *, attack=None, alpha=0.5, epochs=EPOCHS, seed=0):
     """A Net of any module (x f32[B, 784], *, train) -> (logits, extras).
 
     attack: trained on alpha of the clean loss and the rest of that under attack; None: clean.
+    seed: of the weights.
     """
     x, y = data.load("mnist", source="embedded", dir="").train
     x, y = jnp.asarray(x).reshape(len(y), -1), jnp.asarray(y)
@@ -51,7 +52,7 @@ def fit(model, *, attack=None, alpha=0.5, epochs=EPOCHS):
     if attack:
         objective = partial(objectives.adversarial_mix, apply, attack=attack, alpha=alpha)
     optimizer = optax.adam(2e-3)
-    state = init_state(models.init(model, jax.random.key(0), x[:2]), optimizer, seed=0)
+    state = init_state(models.init(model, jax.random.key(seed), x[:2]), optimizer, seed=seed)
     steps = jax.jit(over_steps(make_step(objective, optimizer)))
     for epoch in range(epochs):
         order = jax.random.permutation(jax.random.key(epoch), len(y)).reshape(-1, BATCH)

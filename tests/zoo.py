@@ -52,10 +52,10 @@ NETS = {
 
 
 @functools.cache
-def honest(name):
+def honest(name, seed=0):
     """The logits_fn of a net that is trained for a few epochs."""
     module, attack = NETS[name]
-    return nets.fit(module, attack=nets.TRAINING_ATTACKS[attack], epochs=4).logits_fn
+    return nets.fit(module, attack=nets.TRAINING_ATTACKS[attack], epochs=4, seed=seed).logits_fn
 
 
 @functools.cache

@@ -53,6 +53,11 @@ def cross_entropy(logits: Array, y: Array) -> Array:
     return losses.cross_entropy(logits, checked_labels(y, logits))
 
 
+def log_odds(logits: Array, y: Array) -> Array:
+    """`losses.log_odds` of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
+    return losses.log_odds(logits, classes(checked_labels(y, logits)))
+
+
 def margin(logits: Array, y: Array) -> Array:
     """Largest logit of another class minus the logit of the label, > 0 once fooled: f32[B].
 

@@ -6,13 +6,15 @@ Machine Learning at Scale (label leaking). docs/reliability.md: which broken def
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.evaluate.budget import function_name, norm_of, scale_of
+from adv_jax.evaluate.budget import ball_of, function_name, norm_of
+from adv_jax.evaluate.probing import Step
 from adv_jax.types import Array, Attack, Bounds
 
 # What an attack of the same norm and size should do at least as well as one of a lower rank.
@@ -20,9 +22,11 @@ _RANKS = {"sign_noise": 0, "uniform_noise": 0, "fgsm": 1, "pgd": 2, "apgd": 2, "
 _MASKED = 0.01  # share of the rows from which on a sign of the model is worth a warning, and ...
 _MISLED = 0.25  # ... of gradients that mislead, which random masks make two fifths of them
 _NOISE = {"gaussian_noise", "rubbish", "sign_noise", "uniform_noise"}
+_NOT_AIMED = {*_NOISE, "transferred"}
 _SLACK = 0.01  # share of the rows by which a stronger attack may fall behind, and at least ...
 _SLACK_ROWS = 3
 _RISE = 0.05  # share of the rows by which accuracy may rise with eps: one long step overshoots
+_BEHIND = 0.05  # share of the rows that one step may turn and the attacks of its norm do not
 
 
 class AuditWarning(UserWarning):
@@ -32,8 +36,9 @@ class AuditWarning(UserWarning):
 class Audit(NamedTuple):
     """Shares are fractions of the N rows, in [0, 1].
 
-    zero_gradients: whose gradient of the cross-entropy by the input is exactly 0.
-    saturated: of these, whose softmax float32 rounds to 0 and 1.
+    zero_gradients: whose gradient of the cross-entropy by the input is exactly 0, or below the
+      normal numbers of float32, which devices round to 0.
+    saturated: of these, whose cross-entropy has that slope by the logits already.
     random: for which the model, asked twice, gives two answers.
     batch: whose answer depends on the other rows of the batch, or on the place among them.
     misleading: along whose gradient the logits do not change as it says.
@@ -44,6 +49,8 @@ class Audit(NamedTuple):
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
       be positive: random noise, one step and iterated steps of the same norm.
     rises: attack -> by how much its accuracy rises with eps, from the clean one on; not of noise.
+    one_step: norm -> those that withstand all attacks at some eps, and not one step of that size up
+      the margin of the logits; the norms of the attacks that aim at this model.
     at_grey: norm -> those that withstand its attacks although eps, half the width of the bounds or
       more, lets every input become the same grey one, of which a model can only guess the class;
       empty without bounds and so large an eps.
@@ -60,6 +67,7 @@ class Audit(NamedTuple):
     changed_at_zero: dict[str, float]
     order: dict[str, float]
     rises: dict[str, float]
+    one_step: dict[str, float]
     at_grey: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -72,8 +80,7 @@ def violations(
     Adding a perturbation to x in its dtype rounds every entry, which is not counted.
     """
     found = {}
-    # The scales of other names are no radii: a factor of the gradient, a share of the pixels.
-    if (norm := norm_of(attack)) is not None and scale_of(attack) == "eps":
+    if (norm := ball_of(attack)) is not None:
         rounding = norms.norm(jnp.finfo(x.dtype).eps * x_adv, norm)
         found["outside_ball"] = norms.norm(x_adv - x, norm) > eps * (1 + 1e-5) + rounding
     if bounds is not None:
@@ -82,12 +89,28 @@ def violations(
     return found
 
 
+def step_of(attack: Attack, bounds: Bounds | None) -> Step | None:
+    """The step that an attack should do at least as well as; None: it aims at no model, or another.
+
+    It keeps to the bounds that are bound to the attack, or else to these.
+    """
+    norm = ball_of(attack)
+    if norm is None or function_name(attack) in _NOT_AIMED:
+        return None
+    own = getattr(attack, "keywords", {}).get("bounds")
+    if (box := bounds if own is None else own) is None:
+        return Step(norm, None)
+    low, high = map(float, box)
+    return Step(norm, (low, high))
+
+
 def audit(
     attacks: Mapping[str, Attack],
     attacked: Mapping[str, Mapping[str, np.ndarray]],
     clean_labels: np.ndarray,
     y: np.ndarray,
     *,
+    stepped: Mapping[Step, np.ndarray] = MappingProxyType({}),
     eps: Sequence[float],
     probed: Mapping[str, np.ndarray],
     shape: tuple[int, ...],
@@ -98,6 +121,7 @@ def audit(
     Args:
       attacked: attack -> {"label": i32[E, N], and what `violations` gives, bool[E, N]}.
       clean_labels, y: i32[N], what the model says of x, and the truth.
+      stepped: one step -> the classes after it, i32[E, N].
       probed: what `probe` gives, bool[N] each.
       shape: *D, of a row.
     """
@@ -132,6 +156,7 @@ def audit(
             for name, attack in attacks.items()
             if function_name(attack) not in _NOISE
         },
+        one_step=_one_step(right, {step: labels == y for step, labels in stepped.items()}),
         at_grey=_at_grey(attacks, right, eps=eps, shape=shape, bounds=bounds),
         warnings=(),
     )
@@ -141,7 +166,7 @@ def audit(
 def _ordered(attacks: Mapping[str, Attack]) -> Iterator[tuple[str, str]]:
     """(stronger, weaker): attacks of the same norm, of which one should beat the other."""
     ranked = {
-        name: (norm_of(attack) or "linf", _RANKS[function_name(attack)])
+        name: (norm_of(attack), _RANKS[function_name(attack)])
         for name, attack in attacks.items()
         if function_name(attack) in _RANKS
     }
@@ -160,6 +185,15 @@ def _rise(accuracies: Sequence[float]) -> float:
     return float((accuracies - np.minimum.accumulate(accuracies)).max())
 
 
+def _one_step(
+    right: Mapping[str, np.ndarray], stepped: Mapping[Step, np.ndarray]
+) -> dict[str, float]:
+    """`Audit.one_step`; right, stepped: bool[E, N], the rows that are left correct."""
+    robust = np.all(list(right.values()), axis=0)
+    shares = [(step.norm, float((robust & ~left).mean(-1).max())) for step, left in stepped.items()]
+    return {norm: max(share for other, share in shares if other == norm) for norm, _ in shares}
+
+
 def _at_grey(
     attacks: Mapping[str, Attack],
     right: Mapping[str, np.ndarray],
@@ -171,7 +205,7 @@ def _at_grey(
     """`Audit.at_grey`; right: attack -> bool[E, N], the rows that it leaves correct."""
     withstand: dict[str, Any] = {}  # norm -> bool[N]
     for name, attack in attacks.items():
-        norm = norm_of(attack) if scale_of(attack) == "eps" else None
+        norm = ball_of(attack)
         if norm is not None and bounds is not None:
             enough = norms.norm_of_ones(shape, norm) * (bounds[1] - bounds[0]) / 2
             if (large := np.asarray(eps) >= enough).any():
@@ -219,6 +253,13 @@ def _warnings(
                 f"the accuracy under {name} rises by {_percent(excess)} with eps: its steps tell "
                 "the label to a model that was trained on them (label leaking), or lead the wrong "
                 "way; craft it for the model's own prediction (y=None), or in several steps"
+            )
+    for norm, share in found.one_step.items():
+        if too_many(share, _BEHIND):
+            yield (
+                f"{_percent(share)} of the rows withstand all attacks and not one {norm} step of "
+                "the same size up the margin of the logits: the attacks are too weak, or their "
+                'loss is flat where the logits are large; try apgd with loss="dlr"'
             )
     guessed = np.unique(y, return_counts=True)[1].max() / len(y)
     for norm, share in found.at_grey.items():

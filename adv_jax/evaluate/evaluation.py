@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, violations
+from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, step_of, violations
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -94,14 +94,18 @@ def evaluate(
     check_attacks(attacks, eps, x, bounds=bounds)
     over = partial(over_batches, batch_size=batch_size, progress=progress)
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size, progress=progress)
-    probed = over(over_devices(partial(probe, logits_fn)), (x, y), description="gradients")
+    sizes = np.asarray(eps, np.float32)
+    wanted = (step_of(attack, bounds) for attack in attacks.values())
+    steps = [step for step in dict.fromkeys(wanted) if step is not None]
+    look = over_devices(partial(probe, logits_fn, steps=steps), in_axes=(0, 0, None))
+    probed = over(lambda x, y: look(x, y, sizes), (x, y), description="gradients")
     keys = None if key is None else norms.row_keys(key, len(x))
     attacked = {}
     for name, attack in attacks.items():
         of_size = over_devices(
             partial(_attacked, logits_fn, attack, bounds), in_axes=(None, 0, 0, 0)
         )
-        rows = partial(_at_all_sizes, of_size, np.asarray(eps, np.float32))
+        rows = partial(_at_all_sizes, of_size, sizes)
         attacked[name] = over(rows, (x, y, keys), description=name)
         check_finite(attacked[name]["finite"], f"x under {name}")
     labels = np.asarray(y)
@@ -111,6 +115,7 @@ def evaluate(
         attacked,
         clean["label"],
         labels,
+        stepped=dict(zip(steps, probed.get("one_step", ()), strict=True)),
         eps=eps,
         probed=probed,
         shape=x.shape[1:],

@@ -3,16 +3,19 @@
 docs/reliability.md has the counts; they are those of this file with `-m "slow or not slow"`.
 """
 
+import itertools
 import warnings
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import nets
+import numpy as np
 import pytest
 import zoo
 
 from adv_jax import attacks, evaluate
+from adv_jax.evaluate.probing import probe
 
 ROWS = 200
 # One or two for each way of going wrong.
@@ -28,17 +31,25 @@ QUICK_BROKEN = (
 )
 
 
-def audited(logits_fn, chosen, *, eps, bounds=nets.BOUNDS):
+def audited(logits_fn, chosen, *, eps, bounds=nets.BOUNDS, rows=ROWS, batch_size=500):
     x, y = nets.digits()
     with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
         found = evaluate.evaluate(
-            logits_fn, x[:ROWS], y[:ROWS], chosen, eps=eps, bounds=bounds, key=jax.random.key(0)
+            logits_fn,
+            x[:rows],
+            y[:rows],
+            chosen,
+            eps=eps,
+            bounds=bounds,
+            batch_size=batch_size,
+            key=jax.random.key(0),
         )
     return found.audit
 
 
-def assert_caught(logits_fn, broken):
-    found = audited(logits_fn, broken.attacks, eps=broken.eps).warnings
+def assert_caught(logits_fn, broken, **settings):
+    settings = {"eps": broken.eps, **settings}
+    found = audited(logits_fn, settings.pop("attacks", broken.attacks), **settings).warnings
     assert any(broken.words in warning for warning in found), found
 
 
@@ -61,12 +72,13 @@ def test_it_warns_of_a_net_that_is_broken_by_its_training_or_its_mode(name):
 SIZES = {"linf": (0.0, 0.05, 0.5), "l2": (0.0, 0.7, 14.0)}
 
 
-def assert_honest(logits_fn, norm="linf", bounds=nets.BOUNDS):
+def assert_honest(logits_fn, norm="linf", bounds=nets.BOUNDS, **settings):
     given = {"norm": norm, "bounds": bounds}
     chosen = {"fgsm": partial(attacks.fgsm, **given)}
     chosen["pgd"] = partial(attacks.pgd, **given, num_steps=10)
     chosen["noise"] = partial(attacks.uniform_noise, **given)
-    assert audited(logits_fn, chosen, eps=SIZES[norm], bounds=bounds).warnings == ()
+    found = audited(logits_fn, chosen, eps=SIZES[norm], bounds=bounds, **settings)
+    assert found.warnings == ()
 
 
 @pytest.mark.parametrize("net", quick(zoo.NETS, ["relu", "dropout", "batch norm", "fgsm"]))
@@ -125,3 +137,100 @@ def test_it_does_not_warn_whatever_the_norm_and_the_bounds(net, norm, bounds):
 def test_nor_of_other_nets_in_another_guise(guise, net):
     logits_fn = GUISES[guise](zoo.honest(net))
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
+
+
+# What the audit was first set up on are 200 rows of nets of one seed, in one batch, with FGSM.
+
+SATURATED = zoo.BROKEN["logits times 1,000"]
+QUICK_SATURATED = [(1e2, 64, 50), (1e3, 200, 500), (1e6, 64, 500)]
+
+
+@pytest.mark.parametrize(
+    ("factor", "rows", "batch_size"),
+    [
+        pytest.param(*case, marks=[] if case in QUICK_SATURATED else pytest.mark.slow)
+        for case in itertools.product((1e2, 1e3, 1e4, 1e5, 1e6), (64, 200, 1000), (50, 100, 500))
+    ],
+)
+@pytest.mark.parametrize("net", quick(["relu", "conv"], ["relu"]))
+def test_saturated_logits_are_seen_whatever_the_rows_and_the_batches(net, factor, rows, batch_size):
+    logits_fn = zoo.scaled(factor)(zoo.honest(net))
+    assert_caught(logits_fn, SATURATED, rows=rows, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("how", ["jit", "eager", "vmap of one row"])
+@pytest.mark.parametrize("factor", [1e3, 1e6])
+def test_a_probe_sees_saturated_logits_however_it_is_run(factor, how):
+    x, y = (array[:ROWS] for array in nets.digits())
+    logits_fn = zoo.scaled(factor)(zoo.honest("relu"))
+    look = partial(probe, logits_fn, eps=jnp.array([0.1]))
+    if how == "vmap of one row":
+        found = jax.vmap(lambda x, y: look(x[None], y[None]))(x, y)
+    else:
+        found = (jax.jit(look) if how == "jit" else look)(x, y)
+    # Rows that are right have margins of thousands of nats, and no gradient; wrong ones have.
+    right = jnp.argmax(logits_fn(x), axis=1) == y
+    np.testing.assert_array_equal(found["saturated"].ravel(), right)
+    np.testing.assert_array_equal(found["zero_gradient"].ravel(), right)
+
+
+TIMID = zoo.BROKEN["attack of timid steps"]._replace(words="the attacks are too weak")
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 1.5)])
+def test_timid_steps_are_seen_at_sizes_that_make_no_input_grey(norm, eps):
+    timid = partial(TIMID.attacks["pgd"], norm=norm)
+    assert_caught(zoo.honest("relu"), TIMID, attacks={"pgd": timid}, eps=(0.0, eps))
+
+
+OTHERWISE = {
+    "64 rows, batches of 50, linf": {"rows": 64, "batch_size": 50},
+    "1,000 rows, batches of 100, l2": {"rows": 1000, "batch_size": 100},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", OTHERWISE)
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("name", zoo.BROKEN)
+def test_it_warns_whatever_the_seed_the_norm_and_the_attack(name, seed, how):
+    broken, settings = zoo.BROKEN[name], OTHERWISE[how]
+    if "fgsm" in broken.attacks and "l2" in how:
+        apgd = partial(attacks.apgd, norm="l2", num_steps=10, bounds=nets.BOUNDS)
+        settings = {**settings, "attacks": {"apgd": apgd}, "eps": (0.0, 1.5)}
+    assert_caught(broken.defend(zoo.honest("relu", seed)), broken, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", OTHERWISE)
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("net", zoo.NETS)
+def test_it_does_not_warn_whatever_the_seed_and_the_rows(net, seed, how):
+    norm = "l2" if "l2" in how else "linf"
+    assert_honest(zoo.honest(net, seed), norm, **OTHERWISE[how])
+
+
+# Each with the settings that its authors give it, or fewer steps; noise alone aims at nothing.
+ALONE = {
+    "apgd": partial(attacks.apgd, num_steps=20, bounds=nets.BOUNDS),
+    "apgd, dlr": partial(attacks.apgd, loss="dlr", num_steps=20, bounds=nets.BOUNDS),
+    "auto_attack": partial(attacks.auto_attack, num_steps=10, num_queries=50, bounds=nets.BOUNDS),
+    "carlini_wagner": partial(
+        attacks.carlini_wagner, num_steps=200, learning_rate=0.05, bounds=nets.BOUNDS
+    ),
+    "deepfool": partial(attacks.deepfool, bounds=nets.BOUNDS),
+    "fab": partial(attacks.fab, num_steps=20, bounds=nets.BOUNDS),
+    "lbfgs": partial(attacks.lbfgs, bounds=nets.BOUNDS),
+    "noise": partial(attacks.uniform_noise, bounds=nets.BOUNDS),
+    "pgd, l1": partial(attacks.pgd, norm="l1", num_steps=40, bounds=nets.BOUNDS),
+}
+LENGTHS = {"linf": (0.0, 0.05, 0.1), "l2": (0.0, 0.7, 1.5), "l1": (0.0, 5.0, 15.0)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["relu", "pgd"])
+@pytest.mark.parametrize("attack", ALONE)
+def test_it_does_not_warn_of_one_honest_attack_alone(attack, net):
+    chosen = {attack: ALONE[attack]}
+    eps = LENGTHS[evaluate.norm_of(ALONE[attack])]
+    assert audited(zoo.honest(net), chosen, eps=eps).warnings == ()
