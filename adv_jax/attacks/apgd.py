@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import (
     ascent,
     choose,
@@ -121,6 +122,42 @@ def apgd(
         raise ValueError(f"restarts={restarts} needs a key")
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
+    keys = None
+    if key is not None:
+        keys = jax.vmap(jax.random.split, (0, None), 1)(norms.row_keys(key, x.shape[0]), restarts)
+    return compiled(
+        _apgd,
+        logits_fn,
+        x,
+        y,
+        eps,
+        rho,
+        keys,
+        loss=loss,
+        norm=norm,
+        num_steps=num_steps,
+        restarts=restarts,
+        bounds=bounds,
+        targeted=targeted,
+    )
+
+
+def _apgd(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array,
+    rho: ArrayLike,
+    keys: Key | None,
+    *,
+    loss: str,
+    norm: Norm,
+    num_steps: int,
+    restarts: int,
+    bounds: Bounds | None,
+    targeted: bool,
+) -> Array:
+    """`apgd` of checked arguments; keys: key[restarts, B]."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
     score = _score(loss, logits_fn, x, y, targeted=targeted)
@@ -145,9 +182,6 @@ def apgd(
         )
         return climbed, None
 
-    keys = None
-    if key is not None:
-        keys = jax.vmap(jax.random.split, (0, None), 1)(norms.row_keys(key, x.shape[0]), restarts)
     best, _ = jax.lax.scan(restart, best, keys, length=restarts)
     return perturbed(x, norms.project(best.r, eps, norm), bounds)
 

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from adv_jax import losses, norms
+from adv_jax.attacks.bare import is_tracing
 from adv_jax.types import Array, Bounds, LogitsFn, Norm, UserError
 
 _ASKS_FOR_VALUES = (
@@ -60,7 +61,7 @@ def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | Non
     """
     check_function(logits_fn)
     x = as_batch(x, bounds)
-    if is_known(x) and not _is_tracing():
+    if is_known(x) and not is_tracing():
         traced(logits_fn, x)
         logits = checked_logits(logits_fn(x), batch=x.shape[0])
         if is_known(logits):
@@ -246,11 +247,6 @@ def describe(array: Array | jax.ShapeDtypeStruct) -> str:
 def _is_unbound(logits_fn: LogitsFn) -> bool:
     """Whether it is a Flax module without its variables, which Flax refuses in many lines."""
     return isinstance(logits_fn, nn.Module) and logits_fn.scope is None
-
-
-def _is_tracing() -> bool:
-    """Whether what JAX computes now would be staged into a program."""
-    return not is_known(jnp.zeros(()))
 
 
 def _check_values(name: str, x: np.ndarray, dtype: np.dtype, bounds: Bounds | None) -> None:

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
 from adv_jax.attacks.arguments import check_counts, checked, checked_logits, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.blocks import Fooling, on_survivors
 from adv_jax.attacks.contract import classes, cross_entropy, labels_at, margin, perturbed
 from adv_jax.attacks.fab import Found, approach, linf_or_l2, rivals
@@ -92,11 +93,41 @@ def auto_attack(
     x = checked(logits_fn, x, y, bounds)
     keys = norms.row_keys(key, x.shape[0])
     eps = radius(eps, x, kind, bounds)
-    eps = jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:]))
+    return compiled(
+        _auto_attack,
+        logits_fn,
+        x,
+        y,
+        jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:])),
+        keys,
+        norm=kind,
+        num_steps=num_steps,
+        num_targets=num_targets,
+        num_queries=num_queries,
+        block_size=block_size,
+        bounds=bounds,
+    )
+
+
+def _auto_attack(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array,
+    keys: Key,
+    *,
+    norm: str,
+    num_steps: int,
+    num_targets: int,
+    num_queries: int,
+    block_size: int,
+    bounds: Bounds | None,
+) -> Array:
+    """`auto_attack` of checked arguments; eps: f32[B, 1, ..., 1]; keys: key[B]."""
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     rows = Rows(x, y, eps, keys, rivals(logits, y)[:, :num_targets])
-    setting = {"logits_fn": logits_fn, "norm": kind, "bounds": bounds}
+    setting = {"logits_fn": logits_fn, "norm": norm, "bounds": bounds}
     climb = partial(_apgd, **setting, num_steps=num_steps)
     members = (
         (partial(climb, loss=_cross_entropy), 1),
@@ -110,7 +141,7 @@ def auto_attack(
     for number, (member, runs) in enumerate(members):
         keyed = rows._replace(keys=_folded(keys, number))
         state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
-    return perturbed(x, norms.project(state.r, eps, kind), bounds)
+    return perturbed(x, norms.project(state.r, eps, norm), bounds)
 
 
 def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int) -> Fooling:

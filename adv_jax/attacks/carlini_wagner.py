@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import ascent, labels_at, margin, perturbed
 from adv_jax.attacks.penalty import Shortest, among, search, within
 from adv_jax.types import Array, Bounds, Key, LogitsFn
@@ -70,18 +71,49 @@ def carlini_wagner(
     del key
     if bounds is None:
         raise ValueError("bounds=(lo, hi) are required by carlini_wagner, got None")
-    check_counts(num_steps=num_steps)
+    check_counts(num_steps=num_steps, search_steps=search_steps)
+    check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds)
     check_range("bounds", bounds, "(-inf, inf)", per_row=True)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
+    return compiled(
+        _carlini_wagner,
+        logits_fn,
+        x,
+        y,
+        eps,
+        norms.per_row("confidence", confidence, x).ravel(),
+        norms.per_row("learning_rate", learning_rate, x),
+        initial_const,
+        search_steps=search_steps,
+        num_steps=num_steps,
+        bounds=bounds,
+        targeted=targeted,
+    )
+
+
+def _carlini_wagner(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array | None,
+    confidence: Array,
+    learning_rate: Array,
+    initial_const: ArrayLike,
+    *,
+    search_steps: int,
+    num_steps: int,
+    bounds: Bounds,
+    targeted: bool,
+) -> Array:
+    """`carlini_wagner` of checked arguments."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
-    confidence = norms.per_row("confidence", confidence, x).ravel()
     origin = x.astype(norms.working_dtype(x.dtype))
     middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
     start = jnp.arctanh(jnp.clip((origin - middle) / half, -INNERMOST, INNERMOST))
-    adam = optax.adam(norms.per_row("learning_rate", learning_rate, x))
+    adam = optax.adam(learning_rate)
 
     def reached(logits: Array, y: Array) -> Array:
         return sign * margin(logits, y) - confidence

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, check_range, checked, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import choose, inside, labels_at, margin, perturbed
 from adv_jax.attacks.jacobian import nearest_boundary, values_fn
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
@@ -78,8 +79,33 @@ def deepfool(
     check_range("overshoot", overshoot, "[0, inf)")
     x = checked(logits_fn, x, y, bounds)
     size = None if eps is None else radius(eps, x, norm, bounds)
-    y = labels_at(logits_fn, x, y)
     stretch = 1 + jnp.asarray(overshoot, norms.working_dtype(x.dtype))
+    return compiled(
+        _deepfool,
+        logits_fn,
+        x,
+        y,
+        stretch,
+        size,
+        norm=norm,
+        num_steps=num_steps,
+        bounds=bounds,
+    )
+
+
+def _deepfool(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    stretch: Array,
+    size: Array | None,
+    *,
+    norm: Norm,
+    num_steps: int,
+    bounds: Bounds | None,
+) -> Array:
+    """`deepfool` of checked arguments; stretch: 1 + overshoot; size: eps."""
+    y = labels_at(logits_fn, x, y)
 
     def advance(walk: Walk) -> Walk:
         point = perturbed(x, stretch * walk.r, bounds)

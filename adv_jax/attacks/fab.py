@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
@@ -103,18 +104,50 @@ def fab(
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds)
     ball = None if eps is None else radius(eps, x, kind, bounds)
+    keys = norms.row_keys(key, x.shape[0]) if restarts > 1 else None
+    return compiled(
+        _fab,
+        logits_fn,
+        x,
+        y,
+        ball,
+        {"alpha_max": alpha_max, "eta": eta, "beta": beta},
+        keys,
+        norm=kind,
+        num_steps=num_steps,
+        restarts=restarts,
+        num_targets=num_targets,
+        bounds=bounds,
+    )
+
+
+def _fab(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    ball: Array | None,
+    weights: dict[str, ArrayLike],
+    keys: Key | None,
+    *,
+    norm: str,
+    num_steps: int,
+    restarts: int,
+    num_targets: int | None,
+    bounds: Bounds | None,
+) -> Array:
+    """`fab` of checked arguments; ball: eps; weights: alpha_max, eta and beta."""
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     others = rivals(logits, y)
     runs = others[:, None] if num_targets is None else others[:, :num_targets, None]
-    steps = {"num_steps": num_steps, "alpha_max": alpha_max, "eta": eta, "beta": beta}
-    walk = partial(approach, logits_fn, x, y, norm=kind, bounds=bounds, **steps)
+    steps = {"num_steps": num_steps, **weights}
+    walk = partial(approach, logits_fn, x, y, norm=norm, bounds=bounds, **steps)
 
     def run(found: Found, number: Array) -> tuple[Found, None]:
         start = jnp.zeros_like(found.r)
-        if restarts > 1:
-            keys = jax.vmap(jax.random.fold_in, (0, None))(norms.row_keys(key, x.shape[0]), number)
-            away = _away(keys, x, found, ball, kind, bounds)
+        if keys is not None:
+            drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            away = _away(drawn, x, found, ball, norm, bounds)
             start = jnp.where(number % restarts == 0, start, away)
         opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
         return walk(opponents, found, start), None
@@ -123,7 +156,7 @@ def fab(
     found = Found(r, jnp.where(margin(logits, y) > 0, 0, jnp.inf).astype(r.dtype))
     found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
     r = _closer(logits_fn, x, y, margin(logits, y), found.r, bounds)
-    return perturbed(x, r if ball is None else norms.project(r, ball, kind), bounds)
+    return perturbed(x, r if ball is None else norms.project(r, ball, norm), bounds)
 
 
 def approach(

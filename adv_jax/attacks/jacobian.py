@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import as_batch, checked, checked_labels, checked_logits, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import classes, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
@@ -51,6 +52,13 @@ def class_jacobian(logits_fn: LogitsFn, x: Array, of: str = "probs") -> tuple[Ar
             [-0.5, -0.5]]], dtype=float32)
     """
     x = as_batch(x)
+    return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None)
+
+
+def _class_jacobian(
+    logits_fn: LogitsFn, x: Array, *, of: str, bounds: Bounds | None
+) -> tuple[Array, Array]:
+    """`class_jacobian` of checked arguments; bounds are not used."""
     values, pullback = jax.vjp(values_fn(logits_fn, of), x)
     batch, count = values.shape
     rows = jnp.arange(batch)
@@ -121,6 +129,19 @@ def adv_alpha(
     del key
     x = checked(logits_fn, x, y, bounds)
     length = None if eps is None else radius(eps, x, norm, bounds)
+    return compiled(_adv_alpha, logits_fn, x, y, length, norm=norm, bounds=bounds)
+
+
+def _adv_alpha(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    length: Array | None,
+    *,
+    norm: Norm,
+    bounds: Bounds | None,
+) -> Array:
+    """`adv_alpha` of checked arguments; length: eps."""
     y = labels_at(logits_fn, x, y)
     probs, pullback = jax.vjp(values_fn(logits_fn, "probs"), x)
     distance, direction = nearest_boundary(probs, pullback, y, norm)

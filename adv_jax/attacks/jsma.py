@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_range, checked, checked_labels
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import classes, inside, labels_at, moved, perturbed
 from adv_jax.attacks.jacobian import values_fn
 from adv_jax.attacks.targets import next_class
@@ -82,7 +83,23 @@ def jsma(
     check_range("gamma", gamma, "[0, 1]", per_row=True)
     # float32 holds a share such as .7 a little too small.
     pairs = share * (x.size // batch) / 2 * (1 + 1e-6)
+    return compiled(_jsma, logits_fn, x, y, theta, pairs, of=of, bounds=bounds, targeted=targeted)
+
+
+def _jsma(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    theta: Array,
+    pairs: Array,
+    *,
+    of: str,
+    bounds: Bounds | None,
+    targeted: bool,
+) -> Array:
+    """`jsma` of checked arguments; pairs: f32[B], the most that a row may change."""
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
+    batch, dtype = x.shape[0], theta.dtype
 
     def change(search: Search) -> Search:
         values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))

@@ -12,12 +12,14 @@ from adv_jax.attacks.arguments import (
     as_batch,
     check_counts,
     check_function,
+    check_range,
     checked,
     checked_logits,
     describe,
     radius,
     traced,
 )
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.box_lbfgs import box_lbfgs
 from adv_jax.attacks.contract import (
     ascent,
@@ -83,9 +85,37 @@ def lbfgs(
     del key
     if bounds is None:
         raise ValueError("bounds=(lo, hi) are required by lbfgs, got None")
-    check_counts(num_steps=num_steps)
+    check_counts(num_steps=num_steps, search_steps=search_steps)
+    check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
+    return compiled(
+        _lbfgs,
+        logits_fn,
+        x,
+        y,
+        eps,
+        initial_const,
+        num_steps=num_steps,
+        search_steps=search_steps,
+        bounds=bounds,
+        targeted=targeted,
+    )
+
+
+def _lbfgs(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array | None,
+    initial_const: ArrayLike,
+    *,
+    num_steps: int,
+    search_steps: int,
+    bounds: Bounds,
+    targeted: bool,
+) -> Array:
+    """`lbfgs` of checked arguments."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
     unmoved = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
@@ -155,6 +185,21 @@ def feature_adversary(
         raise ValueError(f"guide must have the shape of x, {describe(x)}, got {describe(guide)}")
     eps = radius(eps, x, "linf", bounds)
     _check_features(traced(features_fn, x, name="features_fn"), batch=x.shape[0])
+    return compiled(
+        _feature_adversary, features_fn, x, guide, eps, num_steps=num_steps, bounds=bounds
+    )
+
+
+def _feature_adversary(
+    features_fn: Callable[[Array], Array],
+    x: Array,
+    guide: Array,
+    eps: Array,
+    *,
+    num_steps: int,
+    bounds: Bounds | None,
+) -> Array:
+    """`feature_adversary` of checked arguments."""
     dtype = norms.working_dtype(x.dtype)
     goal = features_fn(guide).astype(dtype)
     unmoved = jnp.zeros(x.shape, dtype)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_range
 from adv_jax.attacks.contract import choose, perturbed
 from adv_jax.types import Array, Bounds
 
@@ -61,13 +60,8 @@ def search(
       initial_const: the first c, f32[] or f32[B], > 0.
       search_steps: values of c, >= 1.
 
-    Raises:
-      ValueError: initial_const or search_steps out of range.
-
     Source: Carlini & Wagner 2017, sec. V-B and their public program.
     """
-    check_counts(search_steps=search_steps)
-    check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     first = norms.per_row("initial_const", initial_const, unmoved.length)
     failed = jnp.zeros_like(unmoved.length)
 

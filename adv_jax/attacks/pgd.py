@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, checked, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import (
     ascent,
     choose,
@@ -101,6 +102,38 @@ def pgd(
         step = 2.5 * eps / num_steps
     else:
         step = radius(step_size, x, norm, name="step_size")
+    keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
+    return compiled(
+        _pgd,
+        logits_fn,
+        x,
+        y,
+        eps,
+        step,
+        keys,
+        num_steps=num_steps,
+        norm=norm,
+        restarts=restarts,
+        bounds=bounds,
+        targeted=targeted,
+    )
+
+
+def _pgd(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array,
+    step: Array,
+    keys: Key | None,
+    *,
+    num_steps: int,
+    norm: Norm,
+    restarts: int,
+    bounds: Bounds | None,
+    targeted: bool,
+) -> Array:
+    """`pgd` of checked arguments; keys: key[restarts, B]."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
 
@@ -124,7 +157,6 @@ def pgd(
         return best.or_better(rated(r, point)[0]), None
 
     unmoved, _ = rated(jnp.zeros(x.shape, norms.working_dtype(x.dtype)), x)
-    keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
     best, _ = jax.lax.scan(restart, unmoved, keys, length=restarts)
     return perturbed(x, norms.project(best.r, eps, norm), bounds)
 

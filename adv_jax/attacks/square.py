@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.attacks.fab import linf_or_l2
 from adv_jax.attacks.pgd import Best
@@ -75,6 +76,33 @@ def square(
     x = checked(logits_fn, x, y, bounds)
     keys = norms.row_keys(key, x.shape[0])
     eps = radius(eps, x, kind, bounds)
+    return compiled(
+        _square,
+        logits_fn,
+        x,
+        y,
+        eps,
+        p_init,
+        keys,
+        norm=kind,
+        num_queries=num_queries,
+        bounds=bounds,
+    )
+
+
+def _square(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array,
+    p_init: ArrayLike,
+    keys: Key,
+    *,
+    norm: str,
+    num_queries: int,
+    bounds: Bounds | None,
+) -> Array:
+    """`square` of checked arguments; keys: key[B]."""
     y = classes(labels_at(logits_fn, x, y))
     at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)
     r = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
@@ -86,12 +114,12 @@ def square(
         unmoved,
         keys,
         eps=eps,
-        norm=kind,
+        norm=norm,
         num_queries=num_queries,
         p_init=p_init,
         bounds=bounds,
     )
-    return perturbed(x, norms.project(best.r, eps, kind), bounds)
+    return perturbed(x, norms.project(best.r, eps, norm), bounds)
 
 
 def search(

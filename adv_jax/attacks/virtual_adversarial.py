@@ -5,6 +5,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks.bare import compiled
 from adv_jax.attacks.contract import ascent, cross_entropy, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
@@ -61,6 +62,32 @@ def virtual_adversarial(
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     xi = radius(xi, x, norm, name="xi")
+    start = norms.sample(key, x, 1.0, norm)
+    return compiled(
+        _virtual_adversarial,
+        logits_fn,
+        x,
+        start,
+        eps,
+        xi,
+        num_steps=num_steps,
+        norm=norm,
+        bounds=bounds,
+    )
+
+
+def _virtual_adversarial(
+    logits_fn: LogitsFn,
+    x: Array,
+    start: Array,
+    eps: Array,
+    xi: Array,
+    *,
+    num_steps: int,
+    norm: Norm,
+    bounds: Bounds | None,
+) -> Array:
+    """`virtual_adversarial` of checked arguments, from d = start."""
     prediction = jax.nn.softmax(checked_logits(logits_fn(x), batch=x.shape[0]))
 
     def iterate(d: Array, _: None) -> tuple[Array, None]:
@@ -68,5 +95,5 @@ def virtual_adversarial(
         at = ascent(cross_entropy, logits_fn, moved(x, xi * d), prediction)
         return norms.dual(at.gradient, norm), None
 
-    d, _ = jax.lax.scan(iterate, norms.sample(key, x, 1.0, norm), length=num_steps)
+    d, _ = jax.lax.scan(iterate, start, length=num_steps)
     return perturbed(x, eps * d, bounds)

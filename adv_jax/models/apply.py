@@ -68,7 +68,7 @@ def init(model: nn.Module, key: Key, x: Array) -> Variables:
     return model.init(key, x, **_mode(model, None, train=True))
 
 
-def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, bool]:
+def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, Any]:
     """The keyword that tells a pass its mode; {}: it has none."""
     accepted = inspect.signature(getattr(type(model), method or "__call__")).parameters
     return {name: train is value for name, value in _MODES.items() if name in accepted}

@@ -1,0 +1,209 @@
+"""Calls outside jit: one program for each kind of call, however often and with whatever weights."""
+
+import contextlib
+import gc
+import os
+import re
+import weakref
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks
+from adv_jax.attacks import bare
+
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.uniform(0.2, 0.8, (6, 5)), jnp.float32)
+Y = jnp.asarray(RNG.integers(0, 4, 6))
+KEY = jax.random.key(0)
+# Those with a loop, which JAX compiles anew in each call of its own.
+LOOPS = {
+    "adv_alpha": attacks.adv_alpha,
+    "apgd": partial(attacks.apgd, num_steps=3, key=KEY),
+    "auto_attack": partial(attacks.auto_attack, num_steps=3, num_queries=5, key=KEY),
+    "carlini_wagner": partial(
+        attacks.carlini_wagner, num_steps=3, search_steps=2, bounds=(0.0, 1.0)
+    ),
+    "deepfool": partial(attacks.deepfool, num_steps=3),
+    "fab": partial(attacks.fab, num_steps=3),
+    "lbfgs": partial(attacks.lbfgs, num_steps=3, search_steps=2, bounds=(0.0, 1.0)),
+    "pgd": partial(attacks.pgd, num_steps=3),
+    "square": partial(attacks.square, num_queries=5, key=KEY),
+    "virtual_adversarial": partial(attacks.virtual_adversarial, key=KEY),
+}
+
+
+def weights(seed):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(5, 4)), jnp.float32)
+
+
+@contextlib.contextmanager
+def counted():
+    """A list that grows by one with each program that XLA compiles."""
+    compiled = []
+
+    def listen(event, _, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield compiled
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def through_jit(attack, w, **options):
+    return jax.jit(lambda x: attack(lambda x: jnp.tanh(x) @ w, x, Y, **options))(X)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(name):
+    LOOPS[name](lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=0.1)
+    w = weights(1)
+    with counted() as compiled:
+        found = LOOPS[name](lambda x: jnp.tanh(x) @ w, X, Y, eps=0.2)
+    assert compiled == []
+    # And is the answer for these weights, as a program of its own gives it.
+    np.testing.assert_allclose(found, through_jit(LOOPS[name], w, eps=0.2), atol=2e-6)
+
+
+def test_weights_that_change_under_the_same_function_are_seen():
+    holder = {"w": weights(0)}
+
+    def logits_fn(x):
+        return x @ holder["w"]
+
+    for seed in (0, 1):
+        holder["w"] = weights(seed)
+        found = attacks.pgd(logits_fn, X, Y, eps=0.1, num_steps=3)
+        expected = attacks.pgd(lambda x, s=seed: x @ weights(s), X, Y, eps=0.1, num_steps=3)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_functions_that_differ_in_their_derivative_alone_have_programs_of_their_own():
+    w = weights(0)
+
+    def defended(sign):
+        @jax.custom_vjp
+        def fn(x):
+            return x @ w
+
+        fn.defvjp(lambda x: (x @ w, None), lambda _, g: (sign * g @ w.T,))
+        return fn
+
+    up, down = (attacks.pgd(defended(s), X, Y, eps=0.1, num_steps=1) - X for s in (1.0, -1.0))
+    assert float(jnp.abs(up - down).max()) > 0.1
+
+
+def test_a_number_in_the_model_is_no_argument():
+    w = weights(0)
+    for factor in (1.0, -1.0):
+        found = attacks.pgd(lambda x, f=factor: f * (x @ w), X, Y, eps=0.1, num_steps=3)
+        expected = attacks.pgd(lambda x, f=factor: x @ (f * w), X, Y, eps=0.1, num_steps=3)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_numpy_matrix_that_is_changed_in_place_is_seen():
+    w = np.array(weights(0))
+    before = attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3)
+    w *= -1
+    after = attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3)
+    expected = attacks.pgd(lambda x: x @ jnp.asarray(w), X, Y, eps=0.1, num_steps=3)
+    assert (before != after).any()
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+
+
+def test_an_array_that_depends_on_the_batch_is_never_that_of_another_call():
+    # At blocks of 4 rows the model reads arrays that it does not read at 6.
+    def of(w):
+        return lambda x: x @ w + jnp.asarray(np.full((x.shape[0], 4), w[0, 0]))
+
+    auto = partial(attacks.auto_attack, num_steps=3, num_queries=5, block_size=4, eps=0.2, key=KEY)
+    for seed in (0, 1):
+        w = np.array(weights(seed))
+        expected = jax.jit(lambda x, w=w: auto(of(w), x, Y))(X)
+        np.testing.assert_allclose(auto(of(w), X, Y), expected, atol=2e-6)
+
+
+def test_no_program_holds_a_model():
+    def attacked():
+        w = weights(0) + 1
+        model = lambda x: x @ w
+        attacks.pgd(model, X, Y, eps=0.1, num_steps=3)
+        attacks.auto_attack(model, X, Y, eps=0.1, num_steps=2, num_queries=2, block_size=4, key=KEY)
+        return weakref.ref(w), weakref.ref(model)
+
+    held = attacked()
+    gc.collect()
+    assert [ref() for ref in held] == [None, None]
+
+
+def test_a_model_without_a_derivative_is_searched_by_queries():
+    w = np.array(weights(0))
+
+    def queried(x):
+        shape = jax.ShapeDtypeStruct((x.shape[0], 4), jnp.float32)
+        return jax.pure_callback(lambda x: np.asarray(x) @ w, shape, x)
+
+    found = attacks.square(queried, X, Y, eps=0.3, num_queries=10, key=KEY)
+    expected = attacks.square(lambda x: x @ w, X, Y, eps=0.3, num_queries=10, key=KEY)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_bad_call_is_refused_as_before_and_the_next_one_runs():
+    w = weights(0)
+    with pytest.raises(ValueError, match='loss must be "ce" or "dlr"'):
+        attacks.apgd(lambda x: x @ w, X, Y, eps=0.1, loss="hinge", num_steps=3)
+    assert attacks.apgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3).shape == X.shape
+
+
+def test_every_attack_with_a_loop_is_in_the_table():
+    source = Path(attacks.__file__).parent
+    callers = {
+        name
+        for path in source.glob("*.py")
+        for name in re.findall(r"return compiled\(\s*_(\w+),", path.read_text())
+    }
+    elsewhere = {"class_jacobian", "feature_adversary", "jsma"}  # No eps, or another signature.
+    assert callers == LOOPS.keys() | elsewhere
+
+
+def memory_maps():
+    gc.collect()
+    return sum(1 for _ in Path("/proc/self/maps").open())
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs Linux")
+
+
+@needs_proc
+@pytest.mark.parametrize("calls", [100, pytest.param(5000, marks=pytest.mark.slow)])
+def test_thousands_of_calls_with_changing_eps_are_one_program(calls):
+    w = weights(0)
+    attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=2)
+    before = memory_maps()
+    with counted() as compiled:
+        for i in range(calls):
+            attacks.pgd(lambda x: x @ w, X, Y, eps=0.1 + 0.5 * i / calls, num_steps=2)
+    assert compiled == []
+    assert memory_maps() - before < 100
+
+
+@needs_proc
+@pytest.mark.parametrize("shapes", [40, pytest.param(500, marks=pytest.mark.slow)])
+def test_many_shapes_keep_no_more_programs_than_the_limit(monkeypatch, shapes):
+    monkeypatch.setattr(bare, "MOST_PROGRAMS", 16)
+    monkeypatch.setattr(bare, "_programs", OrderedDict())
+    w, maps = weights(0), []
+    for count in range(1, shapes + 1):
+        x = jnp.full((count, 5), 0.5)
+        attacks.pgd(lambda x: x @ w, x, jnp.zeros(count, int), eps=0.1, num_steps=2)
+        assert len(bare._programs) <= 16
+        maps.append(memory_maps())
+    # Programs that are dropped give their memory maps back; eager operations keep theirs.
+    kept = (maps[-1] - maps[20]) / (shapes - 21)
+    assert kept < 50
