@@ -22,8 +22,8 @@ The paper, test error in %, mean +- spread of five runs; its zca of fc is lost i
     adversarial             13.62 +- .14     17.09 +- .30     38.87 +- .18
     adversarial_dropout     12.55 +- .20     16.00 +- .46     39.00 +- .35
 
-Measured, a JPEG copy of CIFAR-10, seed 1, one or two of 300 epochs, which decide nothing, in the
-order above: fc, simple, two epochs 49.2, 53.2, 50.8 and 55.7 % (results/nokland/table3.json; 2 to 5
+Measured, a JPEG copy of CIFAR-10, seed 1, one or two of 300 epochs (undecided), in the order
+above: fc, simple, two epochs 49.2, 53.2, 50.8 and 55.7 % (results/nokland/table3.json; 2 to 5
 minutes each on a core). conv after one epoch, zca 62.8, 66.1, 55.6 and 73.1 %, simple 49.5, 58.0,
 47.8 and 56.9 % (results/nokland/table3_conv.json, with --config.replicas.seeds=1 --config.epochs=1
 --config.stop={}, 12 to 39 minutes each on a core or two), and plain with simple after two epochs

@@ -22,7 +22,7 @@ By
 
 and Figs. 1 and 2 by `python -m adv_jax.report huang.fig1` and `huang.fig2` of its runs. Fixed and
 Adv_Loss_Sign fool the normal net less than the paper's, by 9 and 8 points, the others by 4 and 3:
-whether all of the epochs close that is not measured.
+undecided, as are all numbers of a short run.
 
 Source: Huang et al. 2015, sec. 7.1 and 7.2. The paper says "standard LeNet": its units, dropout,
 rates, epochs and the r of training, 1.2, are those of the authors' program, which gave other

@@ -23,8 +23,9 @@ The thesis, test error in %; ten seeds: mean (sd):
 
 Rasmus et al.: Conv-Small Gamma .89 (.50), supervised 6.43 (.84), Conv-FC .99 (.15).
 
-Measured, full MNIST, seeds 1 to 3, 300 of 90,000 steps (an epoch of 30,000 images), which decides
-nothing; results/ladder_conv_mnist_100_none.json, ladder_conv_mnist_100_sgn.json:
+Measured, full MNIST, seeds 1 to 3, 300 of 90,000 steps (an epoch of 30,000 images), which leaves
+both numbers and the gain undecided; results/ladder_conv_mnist_100_none.json,
+ladder_conv_mnist_100_sgn.json:
 
     table=25    5.84, 5.97, 5.85 %; under FGSM of eps .1 27.6 %
     table=26    5.91, 5.65, 5.55 %; paired t-test p = .29

@@ -92,6 +92,11 @@ def config_of(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, An
     return with_values(_made(run, budget), changes(run, budget, data))
 
 
+def paper_epochs(run: Run) -> int:
+    """How many epochs a training has with the paper's budget, at most."""
+    return config_of(run, BUDGETS[PAPER], {})["epochs"]
+
+
 def _made(run: Run, budget: Budget) -> dict[str, Any]:
     make = runpy.run_path(str(catalogue.path(run.config)))["get_config"]
     mode = options(run, budget)

@@ -1,21 +1,20 @@
 """The paper's numbers and ours, side by side, with a verdict on each claim."""
 
-import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from adv_jax.report import learning, papers
-from adv_jax.report.statistics import LEVEL, Paired, in_words, paired, spread
+from adv_jax.report.statistics import spread
+from adv_jax.report.verdicts import NOT_REPRODUCED, judged
 from adv_jax.result import provenance
+from adv_jax.types import UserError
 from adv_jax.workdir import as_json
-from launch.budget import PAPER, Budget
-from launch.targets import METRICS, Below, Claim, Drawn, Falling, Lowest, Measure, Row, Target
+from launch.budget import Budget, paper_epochs
+from launch.targets import METRICS, Below, Claim, Drawn, Falling, Measure, Row, Target
 from launch.trainings import Training, same_point
 
 Values = dict[int, float]  # seed -> value
-REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable"
 
 
 def document(
@@ -39,18 +38,46 @@ def document(
         else ours(row, row.measure, results[row.run.key], lines[row.run.key])
         for row in target.rows
     }
-    return {
+    found = {
         "target": target.name,
         "paper": target.paper,
         "title": target.title,
         "budget": budget.name,
         "rows": [_row(row, values[row.label]) for row in target.rows],
-        "claims": [_claim(claim, target, values, budget) for claim in target.claims],
+        "claims": [_claim(claim, target) for claim in target.claims],
         "trainings": {
             key: _training(trainings[key], results[key], lines[key]) for key in trainings
         },
         "written_by": provenance(),
     }
+    return judged(found)
+
+
+def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the tolerances, claims and verdicts of today; its values are not touched.
+
+    Raises:
+      UserError: it has a training that the target does not have.
+    """
+    stored = {row["label"]: row["values"] for row in found["rows"]}
+    values = {
+        row.label: {int(seed): value for seed, value in stored.get(row.label, {}).items()}
+        for row in target.rows
+    }
+    runs = {run.key: run for run in target.runs}
+    if unknown := sorted(found["trainings"].keys() - runs.keys()):
+        raise UserError(f"{target.name} has the training {unknown[0]}, which the target has not")
+    return judged(
+        {
+            **found,
+            "rows": [_row(row, values[row.label]) for row in target.rows],
+            "claims": [_claim(claim, target) for claim in target.claims],
+            "trainings": {
+                key: {**training, "paper_epochs": paper_epochs(runs[key])}
+                for key, training in found["trainings"].items()
+            },
+        }
+    )
 
 
 def ours(
@@ -98,18 +125,13 @@ def metric(row: Row) -> str:
 
 
 def misses(found: Mapping[str, Any]) -> list[str]:
-    """A line for each number of a document that lies further off than its tolerance."""
-    lines = [
-        f"{found['target']}, {row['label']}: ours {row['mean']:.4g}, paper {row['paper']:.4g}, "
-        f"tolerance {row['tolerance']:g}"
-        for row in found["rows"]
-        if row["within"] is False
-    ]
-    return lines + [
-        f"{found['target']}, {claim['text']}: by {claim['difference']:.3g}, paper "
-        f"{claim['by']:.3g}, tolerance {claim['tolerance']:.3g}"
-        for claim in found["claims"]
-        if claim.get("within") is False
+    """A line for each number and claim of a document that is not reproduced."""
+    told = [(row["label"], row) for row in found["rows"]]
+    told += [(claim["text"], claim) for claim in found["claims"]]
+    return [
+        f"{found['target']}, {label}: {one['why']}"
+        for label, one in told
+        if one["verdict"] == NOT_REPRODUCED
     ]
 
 
@@ -119,7 +141,6 @@ def _row(row: Row, values: Values) -> dict[str, Any]:
     if mean is not None:
         mean = round(mean, 10)
     off = round(mean - entry["value"], 10) if mean is not None and row.paper else None
-    compared = off is not None and row.tolerance is not None
     return {
         "label": row.label,
         "id": row.paper,
@@ -134,135 +155,22 @@ def _row(row: Row, values: Values) -> dict[str, Any]:
         "values": {str(seed): value for seed, value in values.items()},
         "difference": off,
         "tolerance": row.tolerance,
-        "within": bool(abs(off) <= row.tolerance) if compared else None,
         "training": row.run.key,
     }
 
 
-def _claim(
-    claim: Claim, target: Target, values: Mapping[str, Values], budget: Budget
-) -> dict[str, Any]:
+def _claim(claim: Claim, target: Target) -> dict[str, Any]:
+    """What `judged` needs to know of a claim."""
     said = {"text": claim.text, "id": claim.paper}
-    needed = _labels(claim, target)
-    missing = [label for label in needed if not values[label]]
-    if missing:
-        why = f"{len(missing)} of {len(needed)} rows are not run with the budget {budget.name}"
-        return {**said, "verdict": NOT_TESTABLE, "why": why}
     if isinstance(claim, Below):
-        found = _below(claim, target, values)
-    else:
-        found = _ordered(claim, needed, values)
-    if budget.name != PAPER and found["verdict"] != NOT_TESTABLE:
-        found["why"] = f"only a {budget.name} run, which has {found['verdict']} it: {found['why']}"
-        found["verdict"] = NOT_TESTABLE
-    return {**said, **found}
-
-
-def _labels(claim: Claim, target: Target) -> tuple[str, ...]:
-    if isinstance(claim, Below):
-        return claim.lower, claim.higher
+        size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}
+        form = "size" if size else "gain"
+        return {**said, "form": form, "rows": [claim.lower, claim.higher], **size}
     if isinstance(claim, Falling):
-        return claim.rows
-    return claim.among or tuple(row.label for row in target.rows)
-
-
-def _below(claim: Below, target: Target, values: Mapping[str, Values]) -> dict[str, Any]:
-    tested = paired(values[claim.higher], values[claim.lower])
-    if tested is None:
-        return {"verdict": NOT_TESTABLE, "why": "the two share no seed"}
-    # Equal differences have no t statistic: as sure as seeds can be.
-    significant = None if tested.n < 2 else tested.t_p is None or tested.t_p < LEVEL
-    direction = {None: "", True: "significant: ", False: "not significant: "}[significant]
-    size, told = _size(tested.mean, claim, target)
-    if claim.tolerance is not None:
-        verdict = REPRODUCED if size["within"] else NOT_REPRODUCED
-    elif significant is None:
-        verdict = NOT_TESTABLE
-    else:
-        verdict = REPRODUCED if significant and tested.mean > 0 else NOT_REPRODUCED
-    return {
-        "verdict": verdict,
-        "why": f"difference {tested.mean:.3g}; {direction}{in_words(tested)}{told}",
-        "test": tested._asdict(),
-        "difference": tested.mean,
-        "significant": significant,
-        **size,
-    }
-
-
-def _size(found: float, claim: Below, target: Target) -> tuple[dict[str, Any], str]:
-    """The difference that the paper has, and whether ours lies within its spread: fields, words.
-
-    The spread is what the claim allows; else the standard deviation of the paper's differences of
-    runs, where it prints the runs, or of the difference of two runs, where it prints that of each.
-    """
-    entries = _entries(claim, target)
-    pairs = _paper_pairs(*entries)
-    by, tolerance = claim.by, claim.tolerance
-    if by is None and pairs is not None:
-        by, tolerance = pairs.mean, pairs.sd
-    elif by is None:
-        by = _of_both("value", lambda higher, lower: round(higher - lower, 10), *entries)
-        tolerance = _of_both("spread", math.hypot, *entries)
-    if by is None:
-        return {}, ""
-    within = None if tolerance is None else abs(found - by) <= tolerance
-    size: dict[str, Any] = {"by": by, "tolerance": tolerance, "within": within}
-    told = f". The paper's difference is {by:.3g}"
-    if pairs is not None:
-        size["paper_test"] = pairs._asdict()
-        told += f"; {in_words(pairs)}"
-    if within is not None:
-        told += f"; ours is {'within' if within else 'not within'} {tolerance:.3g} of it"
-    return size, told
-
-
-def _ordered(
-    claim: Lowest | Falling, labels: Sequence[str], values: Mapping[str, Values]
-) -> dict[str, Any]:
-    """By the means alone: the papers give no test for an order of many rows."""
-    means = {label: spread(list(values[label].values())).mean for label in labels}
-    n = min(len(values[label]) for label in labels)
-    if n < 2:
-        return {"verdict": NOT_TESTABLE, "why": "one seed does not tell an order from chance"}
-    seeds = f"means of {n} seed{'s' if n > 1 else ''}"
-    if isinstance(claim, Lowest):
-        best = min(means, key=lambda label: means[label])
-        holds = means[claim.row] <= means[best]
-        why = f"lowest is {best} with {means[best]:.4g}, {claim.row} has {means[claim.row]:.4g}"
-    else:
-        ordered = list(means.values())
-        holds = all(a > b for a, b in itertools.pairwise(ordered))
-        why = f"from {ordered[0]:.4g} to {ordered[-1]:.4g}" + ("" if holds else ", not in order")
-    return {"verdict": REPRODUCED if holds else NOT_REPRODUCED, "why": f"{why} ({seeds})"}
-
-
-def _entries(claim: Below, target: Target) -> tuple[papers.Entry, papers.Entry]:
-    """The paper's of the higher and of the lower row; {} where it has none."""
-    rows = {row.label: row for row in target.rows}
-    higher, lower = (rows[label].paper for label in (claim.higher, claim.lower))
-    return papers.entry(higher) if higher else {}, papers.entry(lower) if lower else {}
-
-
-def _of_both(
-    field: str,
-    combine: Callable[[float, float], float],
-    higher: papers.Entry,
-    lower: papers.Entry,
-) -> float | None:
-    """What is made of a field of two entries; None: one of them has none."""
-    first, second = higher.get(field), lower.get(field)
-    return None if first is None or second is None else combine(first, second)
-
-
-def _paper_pairs(higher: papers.Entry, lower: papers.Entry) -> Paired | None:
-    """The same test on the paper's own runs, where it prints them."""
-    if "per_seed" not in higher or "per_seed" not in lower:
-        return None
-    first, second = (
-        {int(seed): value for seed, value in entry["per_seed"].items()} for entry in (higher, lower)
-    )
-    return paired(first, second)
+        return {**said, "form": "falling", "rows": list(claim.rows)}
+    among = claim.among or tuple(row.label for row in target.rows)
+    others = [label for label in among if label != claim.row]
+    return {**said, "form": "lowest", "rows": [claim.row, *others]}
 
 
 def _training(
@@ -277,5 +185,6 @@ def _training(
         "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
         "replicas": len(result["replicas"]),
         "epochs": [replica["epochs"] for replica in result["replicas"]],
+        "paper_epochs": paper_epochs(training.run),
         "learning": learning.curves(lines),
     }

@@ -11,12 +11,14 @@ number, as examples that were crafted on another net, the report's figure is dra
     python -m launch.reproduce maronas.table24 --seeds=2
     python -m launch.reproduce maronas.table6 --budget=short --epochs=10
     python -m launch.reproduce maronas --check
+    python -m launch.reproduce all --judge
 
 Budgets: paper, the default, is what the paper trained; short is a fifth of the epochs and three
 seeds; quick is the configs' quick mode, on embedded digits where there are such, two seeds and two
 points of each axis of a grid. --seeds takes fewer seeds of any, --epochs fewer epochs of short and
-quick. A result says which it is and how many seeds and epochs it has, only one of paper decides
-claims, and a smaller one never replaces a larger one.
+quick. A result says which it is and how many seeds and epochs it has, and a smaller one never
+replaces a larger one. What each can decide: `adv_jax.report.verdicts`. --judge trains nothing: it
+writes the verdicts of the results that are there anew, from their values.
 """
 
 import csv
@@ -35,13 +37,13 @@ from adv_jax.log import print_table
 from adv_jax.report import charts
 from adv_jax.report.book import documents
 from adv_jax.report.command import drawing_of, write
-from adv_jax.report.runs import span
+from adv_jax.report.statistics import span
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
 from adv_jax.workdir import json_bytes, read_json, replace, writing
 from launch.budget import BUDGETS, PAPER, QUICK, Budget
-from launch.comparison import document, misses
+from launch.comparison import document, judged_again, misses
 from launch.records import read_lines
 from launch.targets import Target, targets
 from launch.trainings import Training, check_alike, cost, finished, plan, state
@@ -49,14 +51,15 @@ from launch.trainings import Training, check_alike, cost, finished, plan, state
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much is trained")
 _SEEDS = flags.DEFINE_integer("seeds", None, "of each training, at most", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", None, "of each training, at most", lower_bound=1)
-_CHECK = flags.DEFINE_bool("check", False, "exit with 1 where ours is off by over the tolerance")
+_CHECK = flags.DEFINE_bool("check", False, "exit with 1 where something is not reproduced")
+_JUDGE = flags.DEFINE_bool("judge", False, "train nothing; write the verdicts in RESULTS anew")
 _LIST = flags.DEFINE_bool("list", False, "say what there is, its cost and its state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results")
 _SOURCE = flags.DEFINE_string("data_source", None, "tfds, files or embedded, for all trainings")
 _DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all trainings")
 
-_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "tolerance", "within"]
+_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "verdict"]
 
 
 def main(argv: list[str]) -> None:
@@ -76,6 +79,9 @@ def main(argv: list[str]) -> None:
             print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
             return
         wanted = chosen(argv[1:])
+        if _JUDGE.value:
+            judge(wanted, results=_RESULTS.value)
+            return
         use_cores(*programs(wanted, budget, **settings))
         check_devices()
         found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
@@ -185,10 +191,27 @@ def reproduce(
         print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
     if drawing:
         write(target.name, drawing, results)
-    for file, content in _files(path, found).items():
-        replace(file, content)
-        print(f"  {file}")
+    png = io.BytesIO()
+    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
+    replace(path.with_name(f"{target.name}.png"), png.getvalue())
+    _write(path, found)
     return found
+
+
+def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
+    """Writes the verdicts of the results that are there anew.
+
+    Raises:
+      UserError: a file is not a result of its target, or is damaged or of other trainings.
+    """
+    for target in wanted:
+        path = Path(results) / f"{target.name}.json"
+        if path.exists():
+            found = read_json(path)
+            documents.check(path, found, documents.Stored)
+            if found["target"] != target.name:
+                raise UserError(f"{path} is not a result of {target.name}; move it away")
+            _write(path, judged_again(target, found))
 
 
 def print_list(
@@ -289,13 +312,14 @@ def _written(path: Path) -> dict[str, Any] | None:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    within = {True: "yes", False: "NO", None: "-"}[row["within"]]
     paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
     tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
     off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
     mean = _number(row["mean"], row["sd"], row["n"])
     seeds = str(row["n"] or "not run")
-    return [f"{row['label']} [{row['metric']}]", paper, mean, seeds, off, tolerance, within]
+    interval = " to ".join(f"{end:+.3g}" for end in row["interval"] or ()) or "-"
+    label, verdict = f"{row['label']} [{row['metric']}]", row["verdict"] or "-"
+    return [label, paper, mean, seeds, off, interval, tolerance, verdict]
 
 
 def _number(value: float | None, sd: float | None, n: int | None) -> str:
@@ -307,27 +331,25 @@ def _number(value: float | None, sd: float | None, n: int | None) -> str:
     return f"{value:.4g}" + (f" ({', '.join(spread)})" if spread else "")
 
 
-def _files(path: Path, found: Mapping[str, Any]) -> dict[Path, bytes]:
-    png = io.BytesIO()
-    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
-    return {
-        path.with_name(f"{found['target']}.csv"): _csv(found).encode(),
-        path.with_name(f"{found['target']}.md"): _markdown(found).encode(),
-        path.with_name(f"{found['target']}.png"): png.getvalue(),
-        path: json_bytes(found),  # The last: beside it, the others are whole.
-    }
+def _write(path: Path, found: Mapping[str, Any]) -> None:
+    """The JSON last: beside it, the others are whole."""
+    replace(path.with_suffix(".csv"), _csv(found).encode())
+    replace(path.with_suffix(".md"), _markdown(found).encode())
+    replace(path, json_bytes(found))
+    print(f"  {path.with_suffix('')}.json, .csv, .md")
 
 
 def _csv(found: Mapping[str, Any]) -> str:
     """A line for each row; the values of the seeds stand in the last cell, as seed:value."""
     table = io.StringIO()
     names = ["label", "id", "metric", "paper", "paper_sd", "paper_n", "mean", "sd", "n"]
-    names += ["difference", "tolerance", "within"]
+    names += ["difference", "interval", "tolerance", "verdict"]
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["target", "budget", *names, "values"])
     for row in found["rows"]:
         values = " ".join(f"{seed}:{value:.6g}" for seed, value in row["values"].items())
-        writer.writerow([found["target"], found["budget"], *(row[name] for name in names), values])
+        cells = {**row, "interval": " to ".join(map(str, row["interval"] or ()))}
+        writer.writerow([found["target"], found["budget"], *(cells[n] for n in names), values])
     return table.getvalue()
 
 

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "report.book": {"catalogue", "kinds", "report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
     | {"report.nokland", "report.thesis", "report.wfg", "result", "trained", "workdir"},
-    "report.runs": {"trained", "workdir"},
+    "report.runs": {"report", "trained", "workdir"},
     "report.huang": {"report", "report.runs"},
     "report.maronas": {"attacks", "data", "evaluate", "report", "trained"},
     "report.nokland": {"attacks", "evaluate", "report", "report.runs", "trained", "workdir"},

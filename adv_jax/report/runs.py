@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adv_jax import trained
+from adv_jax.report.statistics import span
 from adv_jax.trained import Trained
 from adv_jax.types import UserError
 from adv_jax.workdir import is_finished, read_config, read_result
@@ -71,12 +72,6 @@ def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
         f"{runs[0].data}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
         f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
     )
-
-
-def span(numbers: Collection[int]) -> str:
-    """From the least to the largest: "30 to 150", or "30" where there is one alone."""
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def check_same_inputs(runs: Sequence[Trained]) -> None:

@@ -4,13 +4,16 @@ Two trainings are compared seed by seed: one seed draws the same data and, as fa
 agree, the same initial weights in both.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
-LEVEL = 0.05
+# Bonferroni: the results hold about 50 tests, which together err with a probability of .05.
+LEVEL = 0.05 / 50
+POWER = 0.8
 
 
 class Spread(NamedTuple):
@@ -68,13 +71,55 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
     )
 
 
-def in_words(found: Paired) -> str:
-    """One sentence on what the tests say and what so few pairs cannot say."""
-    if found.n < 2:
-        return "one pair of runs: no test"
-    t = "t-test: all differences are equal" if found.t_p is None else f"t-test p = {found.t_p:.2g}"
-    wilcoxon = "none" if found.wilcoxon_p is None else f"p = {found.wilcoxon_p:.2g}"
-    sentence = f"{found.n} pairs, paired {t}, Wilcoxon {wilcoxon}"
-    if found.wilcoxon_floor >= LEVEL:
-        sentence += f" (of {found.n} pairs at least {found.wilcoxon_floor:.2g}: never significant)"
-    return sentence
+def welch(a: Spread, b: Spread) -> float | None:
+    """Half the width of Welch's confidence interval of a.mean - b.mean, of confidence 1 - LEVEL.
+
+    A side of a single run is given the sd of the other, which is Student's interval; None if
+    neither side has an sd.
+    """
+    if a.sd is None or b.sd is None:
+        known = b if a.sd is None else a
+        if known.sd is None:
+            return None
+        return _quantile(known.n - 1) * known.sd * math.sqrt(1 / a.n + 1 / b.n)
+    parts = a.sd**2 / a.n, b.sd**2 / b.n
+    error = sum(parts)
+    if error == 0:
+        return 0.0
+    freedom = error**2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))
+    return _quantile(freedom) * math.sqrt(error)
+
+
+def paired_interval(found: Paired) -> float | None:
+    """Half the width of the confidence interval of the mean difference; None of one pair."""
+    if found.sd is None:
+        return None
+    return 0.0 if found.t_p is None else _quantile(found.n - 1) * found.sd / math.sqrt(found.n)
+
+
+def detectable(found: Paired) -> float | None:
+    """The smallest true difference that the paired t-test at LEVEL finds with a power of .8.
+
+    Of so many pairs with their sd; None of one pair.
+    """
+    if found.sd is None:
+        return None
+    if found.t_p is None:
+        return 0.0
+    freedom = found.n - 1
+    critical = _quantile(freedom)
+    shift = optimize.root_scalar(
+        lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, bracket=(0, 10 * critical)
+    )
+    return float(shift.root) * found.sd / math.sqrt(found.n)
+
+
+def span(numbers: Collection[int]) -> str:
+    """From the least to the largest: "30 to 150", or "30" where there is one alone."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _quantile(freedom: float) -> float:
+    """Of Student's t, two-sided at LEVEL."""
+    return float(stats.t.isf(LEVEL / 2, freedom))

@@ -11,7 +11,7 @@ To add a table, add a `Target` there:
                 "LWA, clean",                             # unique in the target
                 Run("huang_mlp_mnist", "method=lwa"),     # configs/huang_mlp_mnist.py:method=lwa
                 paper="huang.table1.lwa.validation",      # an id of adv_jax/report/papers
-                tolerance=0.004,                          # in the paper's unit
+                tolerance=0.004,                          # what counts as equal
             ),
             Row(
                 "LWA, Adv_Loss",
@@ -103,7 +103,7 @@ class Row(NamedTuple):
     label: unique in the target.
     run: what is trained.
     paper: id of the paper's number; None: it prints none.
-    tolerance: how far our mean may lie from the paper's value, in its unit; None: not compared.
+    tolerance: what counts as equal to the paper's value, in its unit; None: not compared.
     measure: where in result.json ours stands, or in the document of a figure.
     at: the point of the run's grid {path: value}.
     metric: ours is given in, where the paper prints none.
@@ -124,9 +124,8 @@ class Below(NamedTuple):
     text: the claim, in our words.
     lower, higher: labels of rows.
     paper: id of the claim, if the paper states it.
-    by: where the claim is a size, that size in the rows' unit; then within `tolerance` is
-      reproduced, else a paired t-test with p below .05. Whether the difference is of the size that
-      the rows have in the paper is said beside the verdict.
+    by: where the claim is a size, that size in the rows' unit, and `tolerance` what counts as
+      equal; else the claim is a gain of any size. The rules: `adv_jax.report.verdicts`.
     """
 
     text: str
@@ -186,5 +185,5 @@ def targets() -> dict[str, Target]:
     """All targets by name, paper by paper."""
     from launch.targets import huang, maronas, nokland, thesis, wfg
 
-    papers = (huang, maronas, nokland, thesis, wfg)
-    return {target.name: target for paper in papers for target in paper.TARGETS}
+    of_papers = (huang, maronas, nokland, thesis, wfg)
+    return {target.name: target for paper in of_papers for target in paper.TARGETS}

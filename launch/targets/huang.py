@@ -1,8 +1,8 @@
 """Huang et al. 2015: Tables 1 to 3, accuracies at one l2 length in five columns; training's own.
 
 The paper has one run of each; here are three seeds, and the Normal net of seed 101, on which the
-Fixed column's examples are crafted. It prints no spread: tolerances are .005 clean and .05 under
-attack.
+Fixed column's examples are crafted. It prints no spread: what counts as equal is chosen, .005 clean
+and .05 under attack.
 """
 
 from launch.targets import Below, Measure, Row, Run, Target

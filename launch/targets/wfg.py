@@ -1,8 +1,8 @@
 """Warde-Farley & Goodfellow 2016: transfer, and each defence under the attacks that break it.
 
-The chapter has one net of each; here are three seeds. It prints no spread: tolerances are .2 points
-clean and 10 under attack or transfer, and of distillation, autoencoders, VAT and two forms of label
-smoothing nothing at all. The figures are `python -m adv_jax.report wfg. ...`.
+The chapter has one net of each; here are three seeds. It prints no spread: what counts as equal is
+chosen, .2 points clean and 10 under attack or transfer. Of distillation, autoencoders, VAT and two
+forms of label smoothing it prints nothing. The figures are `python -m adv_jax.report wfg. ...`.
 """
 
 from launch.targets import Below, Drawn, Measure, Row, Run, Target

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from adv_jax import catalogue
 from adv_jax.report import charts, learning, papers
-from adv_jax.report.book import chapters, reading
+from adv_jax.report.book import chapters, reading, singles
+from adv_jax.report.statistics import LEVEL
 from adv_jax.types import UserError
 from adv_jax.workdir import replace, writing
 
@@ -90,7 +91,9 @@ def _pages(environment: Any, told: list[chapters.Chapter], results: Path) -> dic
                     environment, training, told
                 )
         pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, told, results)
-    index = environment.get_template("index.html").render(root="", chapters=told)
+    index = environment.get_template("index.html").render(
+        root="", chapters=told, level=f"{LEVEL:g}", confidence=f"{100 * (1 - LEVEL):g} %"
+    )
     return pages | {"index.html": index.encode()}
 
 
@@ -114,6 +117,7 @@ def _paper(
             chapter=chapter,
             comparisons=comparisons,
             shown=shown,
+            marks={path: singles.mark(path.relative_to(results).as_posix()) for path in shown},
         )
         .encode()
     )

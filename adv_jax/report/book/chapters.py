@@ -2,29 +2,32 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adv_jax.report.book import singles
 from adv_jax.report.book.reading import BUDGETS, Found
 from adv_jax.report.papers import Entry, Paper
 from adv_jax.report.statistics import spread
+from adv_jax.report.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 
+NOT_RUN = "not run"  # a state, not a verdict
 MARKS = {
-    "reproduced": "yes",
-    "not reproduced": "no",
-    "not testable": "open",
-    "not measured": "open",
-    "within tolerance": "yes",
-    "outside tolerance": "no",
-    "no tolerance": "open",
-    "quick run": "open",
-    "short run": "open",
+    REPRODUCED: "yes",
+    NOT_REPRODUCED: "no",
+    UNDECIDED: "open",
+    NOT_RUN: "open",
+    "": "open",
 }
 
 
+Measured = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
+Ours = dict[str, Measured]  # by the id of the paper's number
+
+
 class Verdict(NamedTuple):
-    """A word, one of MARKS, and why."""
+    """A verdict, "not run" or nothing, and why."""
 
     word: str
     why: str = ""
@@ -82,10 +85,13 @@ def chapter(paper: Paper, found: Found) -> Chapter:
         if str(run["experiment"]).startswith(paper.experiments)
     }
     figures = [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name]
+    measured = [one for one in singles.documents(found.runs) if one["paper"] == paper.name]
+    measured += targets
+    ours = _ours(measured)
     return Chapter(
         paper,
-        list(_claims(paper, targets)),
-        list(_tables(paper, targets)),
+        list(_claims(paper, measured, ours, found.files)),
+        list(_tables(paper, ours, found.files)),
         targets,
         list(of_paper.items()),
         figures,
@@ -137,7 +143,8 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
         printed(row["paper"], row["paper_sd"], row["paper_n"]),
         number(row["mean"], row["sd"], row["n"]),
         "–" if off is None else f"{off:+.3g}{compared}",
-        _verdict_of(target, row),
+        _verdict_of(row),
+        row.get("mark", ""),
         href=f"#{anchor(target['target'])}",
     )
 
@@ -159,10 +166,18 @@ def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(by_name.values())
 
 
-def _claims(paper: Paper, targets: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
-    """Those that a target decides, then the others that the paper states."""
+def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
+    """The rows that measure a number of the paper, those of the largest budget."""
+    order = sorted(measured, key=lambda target: BUDGETS.index(target["budget"]))
+    return {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
+
+
+def _claims(
+    paper: Paper, measured: Sequence[Mapping[str, Any]], ours: Ours, files: Collection[str]
+) -> Iterator[Line]:
+    """Those that are tested, then the others that the paper states."""
     told = set()
-    for target in targets:
+    for target in measured:
         for claim in target["claims"]:
             entry = paper.entries[claim["id"]] if claim["id"] else {}
             told.add(claim["id"])
@@ -176,31 +191,42 @@ def _claims(paper: Paper, targets: Sequence[Mapping[str, Any]]) -> Iterator[Line
                 href=f"#{anchor(target['target'])}",
             )
     for name, entry in paper.entries.items():
-        if entry["kind"] == "claim" and name not in told:
-            why = paper.untestable.get(name)
-            verdict = Verdict("not testable", why) if why else Verdict("not measured")
-            text = str(entry.get("claim") or _label(entry))
-            said = _said(entry)
-            yield Line(text, entry["where"], said, "", "", verdict, entry.get("note", ""))
+        if entry["kind"] != "claim" or name in told:
+            continue
+        text = _label(entry)
+        line = Line(text, entry["where"], _said(entry), "", "", Verdict(NOT_RUN))
+        note = entry.get("note", "")
+        if name in ours:
+            found = line_of(*ours[name])
+            note = " ".join(filter(None, (note, found.note)))
+            yield found._replace(label=text, where=entry["where"], paper=_said(entry), note=note)
+        else:
+            yield line._replace(verdict=_unmeasured(paper, name, files), note=note)
 
 
-def _tables(paper: Paper, targets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Line]]]:
-    """Each table with its cells; ours where a target measures them."""
-    ours: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
-    order = sorted(targets, key=lambda target: BUDGETS.index(target["budget"]))
-    for target in order:
-        ours |= {row["id"]: (target, row) for row in target["rows"] if row["id"]}
+def _unmeasured(paper: Paper, name: str, files: Collection[str]) -> Verdict:
+    """Of what no test measures: one seed, no test, or nothing that was run."""
+    if path := singles.one_seed(name, files):
+        return Verdict(UNDECIDED, f"one seed: results/{path}")
+    if name in paper.untestable:
+        return Verdict("", paper.untestable[name])
+    return Verdict(NOT_RUN)
+
+
+def _tables(paper: Paper, ours: Ours, files: Collection[str]) -> Iterator[tuple[str, list[Line]]]:
+    """Each table with its cells; ours where they are measured."""
     tables: dict[str, list[Line]] = {}
     for name, entry in paper.entries.items():
         # A claim that a target compares as a number is a line of its place too.
         if entry["kind"] == "claim" and name not in ours:
             continue
         place = re.split(r"[,(]", entry["where"])[0].strip()
-        tables.setdefault(place, []).append(_cell(entry, ours.get(name)))
+        unmeasured = _unmeasured(paper, name, files)
+        tables.setdefault(place, []).append(_cell(entry, ours.get(name), unmeasured))
     yield from tables.items()
 
 
-def _cell(entry: Entry, measured: tuple[Mapping[str, Any], Mapping[str, Any]] | None) -> Line:
+def _cell(entry: Entry, measured: Measured | None, unmeasured: Verdict) -> Line:
     value = entry.get("value")
     numeric = isinstance(value, int | float)
     said = printed(value, entry.get("spread"), entry.get("n_runs")) if numeric else _said(entry)
@@ -209,21 +235,24 @@ def _cell(entry: Entry, measured: tuple[Mapping[str, Any], Mapping[str, Any]] | 
         note = f"Reading not certain. {note}"
     if measured:
         line = line_of(*measured)
+        note = " ".join(filter(None, (note, line.note)))
         return line._replace(label=_label(entry), where=entry["where"], note=note)
-    verdict = Verdict("not measured")
+    verdict = unmeasured
     recomputed = ""
     if entry["kind"] == "worked_example":
         recomputed = in_words(entry.get("recomputed"))
         # A slip of the thesis, or exact: an example by hand, computed again.
         wrong = "WRONG" in entry.get("verdict", "")
-        verdict = Verdict("not reproduced" if wrong else "reproduced", entry.get("verdict", ""))
+        verdict = Verdict(NOT_REPRODUCED if wrong else REPRODUCED, entry.get("verdict", ""))
     elif entry["kind"] == "cited":
-        verdict = Verdict("not testable", "cited from other authors")
+        verdict = Verdict("", "cited from other authors")
     return Line(_label(entry), entry["where"], said, recomputed, "–", verdict, note)
 
 
 def _label(entry: Entry) -> str:
-    """What was measured, on what."""
+    """What was measured, on what; of a claim its words, where the entry has them."""
+    if "claim" in entry:
+        return entry["claim"]
     if "labels" in entry and entry["kind"] != "claim":  # a cell of Maronas
         place = entry["where"].partition("), ")[2]
         return place or f"{entry['model']}, {entry['labels']} labels, {_noise(entry)}"
@@ -257,11 +286,7 @@ def _said(entry: Entry) -> str:
     return "–"
 
 
-def _verdict_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Verdict:
+def _verdict_of(row: Mapping[str, Any]) -> Verdict:
     if row["mean"] is None:
-        return Verdict("not measured", f"not run with the budget {target['budget']}")
-    if target["budget"] != BUDGETS[-1]:
-        return Verdict(f"{target['budget']} run", "other data or fewer epochs: no verdict")
-    if row["within"] is None:
-        return Verdict("no tolerance")
-    return Verdict("within tolerance" if row["within"] else "outside tolerance")
+        return Verdict(NOT_RUN)
+    return Verdict(row["verdict"] or "", row["why"])

@@ -75,17 +75,21 @@ class Row(TypedDict):
     values: dict[str, Number]
     difference: Number | None
     tolerance: Number | None
-    within: bool | None
+    training: str
 
 
 class Claim(TypedDict):
-    """Of a target."""
+    """Of a target; its verdict is made of the rows when it is read.
+
+    rows: labels, of a gain or a size the lower and the higher.
+    """
 
     text: str
     id: str | None
-    verdict: Literal["reproduced", "not reproduced", "not testable"]
-    why: str
-    difference: NotRequired[Number]
+    form: Literal["gain", "size", "lowest", "falling"]
+    rows: list[str]
+    by: NotRequired[Number]
+    tolerance: NotRequired[Number]
 
 
 class Config(TypedDict):
@@ -119,6 +123,7 @@ class Training(TypedDict):
     seeds: list[Number]
     replicas: Number
     epochs: list[Number]
+    paper_epochs: Number
     learning: dict[str, Curve]
 
 
@@ -132,6 +137,28 @@ class Target(TypedDict):
     rows: list[Row]
     claims: Sequence[Claim]
     trainings: dict[str, Training]
+
+
+class StoredRow(TypedDict):
+    """What a row is made of again."""
+
+    label: str
+    values: dict[str, Number]
+
+
+class StoredTraining(TypedDict):
+    """What a training is judged by."""
+
+    epochs: list[Number]
+
+
+class Stored(TypedDict):
+    """What the verdicts of a target are made of, in documents of earlier versions too."""
+
+    target: str
+    budget: str
+    rows: list[StoredRow]
+    trainings: dict[str, StoredTraining]
 
 
 class Figure(TypedDict):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from adv_jax.report import papers
 from adv_jax.report.book import documents
+from adv_jax.report.verdicts import judged
 from adv_jax.types import UserError
 from adv_jax.workdir import read_json
 
@@ -19,15 +20,19 @@ class Found(NamedTuple):
     targets: of `launch.reproduce`.
     runs: result.json of single runs.
     figures: of papers, drawn again.
+    files: all of them, as they lie in the folder.
     """
 
     targets: dict[Path, dict[str, Any]]
     runs: dict[Path, dict[str, Any]]
     figures: dict[Path, dict[str, Any]]
+    files: frozenset[str] = frozenset()
 
 
 def read(folder: str | Path) -> Found:
     """All results in a folder and in its folders; JSON of another kind (benchmarks) is left out.
+
+    The verdicts that a target has are made anew of its values.
 
     Raises:
       UserError: there is no such folder, a file is damaged (the field is named), or a result does
@@ -40,15 +45,17 @@ def read(folder: str | Path) -> Found:
     for path in sorted(root.rglob("*.json"), key=_natural):
         document = read_json(path)
         needed = (documents.Target, documents.Run, documents.Figure)
-        for of_kind, kind in zip(found, needed, strict=True):
+        for of_kind, kind in zip(found[:3], needed, strict=True):
             if documents.is_meant(document, kind):
                 documents.check(path, document, kind)
                 of_kind[path] = document
                 break
     for path, document in found.targets.items():
         _check_target(path, document)
+        found.targets[path] = judged(document)
     _check_alike(found.targets)
-    return found
+    files = (path for of_kind in found[:3] for path in of_kind)
+    return found._replace(files=frozenset(path.relative_to(root).as_posix() for path in files))
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
@@ -59,6 +66,11 @@ def _check_target(path: Path, document: Mapping[str, Any]) -> None:
     if document["paper"] not in papers.load():
         allowed = ", ".join(papers.load())
         raise UserError(f"{path} is of the paper {document['paper']!r}; allowed are {allowed}")
+    labels = {row["label"] for row in document["rows"]}
+    named = {label for claim in document["claims"] for label in claim["rows"]}
+    trained = {row["training"] for row in document["rows"]}
+    if lacking := sorted(named - labels) + sorted(trained - document["trainings"].keys()):
+        raise UserError(f"{path} is damaged: it has no {lacking[0]}")
     entries = papers.load()[document["paper"]].entries
     for row in document["rows"]:
         if row["id"] is None:

@@ -6,8 +6,7 @@ from typing import Any
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, Table, rounded
 from adv_jax.report.nokland.runs import LABELS, Run, of_each, percent, read
-from adv_jax.report.runs import span
-from adv_jax.report.statistics import spread
+from adv_jax.report.statistics import span, spread
 from adv_jax.types import UserError
 
 LAST = 10  # epochs, over whose errors the paper takes the mean

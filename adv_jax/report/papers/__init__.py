@@ -16,7 +16,7 @@ out:
     note        on the reading, in our words
 
 and the settings that stand beside it. `papers.toml` has titles, and reasons why a claim cannot be
-tested.
+tested; `single_runs.toml` the files of results/ that measure some of it beside the targets.
 """
 
 import json
