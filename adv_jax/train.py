@@ -172,6 +172,7 @@ def _train(
             while epoch < epochs and running.any():
                 epoch += 1
                 state, metrics = _epoch(config, epoch, state, program)
+                checkpoints.check()
                 _check_finite(metrics, epoch, running, runs, checkpoints)
                 means = {name: values.mean(1) for name, values in metrics.items()}
                 steps = program.steps_per_epoch * int(running.sum())
