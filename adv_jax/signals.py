@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -66,7 +66,8 @@ def held_signals() -> Iterator[list[int]]:
     def hold(signum: int, _: object) -> None:
         received.append(signum)
         # `print` may be what the signal interrupts, and cannot be entered twice.
-        os.write(1, b"\nstopping after this epoch; the same signal again stops at once\n")
+        with suppress(OSError):
+            os.write(1, b"\nstopping after this epoch; the same signal again stops at once\n")
         signal.signal(signum, signal.SIG_DFL)
 
     with on_signals(hold):

@@ -27,6 +27,7 @@ from adv_jax.checkpoint import Checkpoints
 from adv_jax.command_line import read_flags
 from adv_jax.config import replicas, with_values
 from adv_jax.inputs import Inputs
+from adv_jax.output import standard_output
 from adv_jax.step import check_devices
 from adv_jax.types import UserError
 from adv_jax.workdir import (
@@ -211,4 +212,5 @@ def _in_words(values: Any) -> Any:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=read_flags)
+    with standard_output():
+        app.run(main, flags_parser=read_flags)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from adv_jax.signals import Interrupted, on_signals, stop_at_once
+from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
 
 
 def interrupted():
@@ -64,3 +64,16 @@ def test_a_signal_in_the_garbage_collection_is_not_lost(capfd):
     finally:
         gc.callbacks.remove(callback)
     assert capfd.readouterr().err == ""
+
+
+def test_a_signal_is_held_though_its_words_cannot_be_written(capfd):
+    output, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    try:
+        with held_signals() as received:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
+        os.close(full)
