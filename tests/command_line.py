@@ -194,7 +194,7 @@ def killer(event: str, name: str):
 
     def hook(found: str, args: tuple) -> None:
         if found == event and str(args[0]).endswith(name):
-            if event == "os.rename":
+            if event == "os.rename" and os.path.isfile(args[0]):
                 os.truncate(args[0], os.path.getsize(args[0]) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
