@@ -1,12 +1,13 @@
 """Orbax checkpoints, written in the background and trusted only if their digest fits."""
 
+import errno
 import hashlib
 import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +17,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from adv_jax.output import without_stragglers
 from adv_jax.types import UserError
 
 Tree = Any
 _LOGGER = logging.getLogger("absl")
+# Not the fault of what is in a file: it may be whole, and is not given up.
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 _UNFINISHED = ("*.part", "*.orbax-checkpoint-tmp")
 
 
@@ -110,7 +114,8 @@ class Checkpoints:
           EPOCH.damaged, as the run will save the same epochs again.
 
         Raises:
-          UserError: the newest readable one holds another tree, as another version has it.
+          UserError: the newest readable one holds another tree, as another version has it; or the
+            system refuses to read one, which says nothing of its bytes.
         """
         warnings: dict[int, str] = {}
         foreign = 0  # The newest whose tree is said to be another.
@@ -128,13 +133,13 @@ class Checkpoints:
                 return Restored(epoch, tree, notes, list(warnings.values()))
             except MemoryError:
                 raise
-            except PermissionError as error:
-                raise UserError(
-                    f"checkpoint of epoch {epoch} in {self._directory} cannot be read: "
-                    f"{_reason(error)}"
-                ) from error
             # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
             except Exception as error:
+                if _number(error) in _UNREADABLE:
+                    raise UserError(
+                        f"checkpoint of epoch {epoch} in {self._directory} cannot be read: "
+                        f"{_reason(error)}; allowed is another try, or to move it away"
+                    ) from error
                 warnings[epoch] = _damaged(epoch, error)
                 if recorded != structure(like):
                     foreign = foreign or epoch
@@ -159,7 +164,7 @@ class Checkpoints:
         # Orbax reports each save otherwise, and prints the traceback of each error that it raises.
         self._level, self._hook = _LOGGER.level, sys.unraisablehook
         _LOGGER.setLevel(logging.CRITICAL)
-        sys.unraisablehook = _without_stragglers(self._hook)
+        sys.unraisablehook = without_stragglers(self._hook)
         return self
 
     def __exit__(
@@ -199,7 +204,9 @@ class Checkpoints:
             raise
         # Orbax and TensorStore raise errors of many types when the system refuses a call.
         except Exception as error:
-            for rest in (path, *self._unfinished()):  # Gives a full disk its space back.
+            # Gives a full disk its space back. What TensorStore writes even now, the next start
+            # deletes.
+            for rest in (path, *self._unfinished()):
                 shutil.rmtree(rest, ignore_errors=True)
             raise UserError(
                 f"checkpoint of epoch {epoch} cannot be written: {_reason(error)}; kept: "
@@ -266,21 +273,16 @@ def _damaged(epoch: int, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     """Why, in one line: what Orbax and TensorStore say goes on for pages."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if number := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore's way to say it.
-        return os.strerror(int(number[1]))
-    return str(error).partition("\n")[0][:200]
+    number = _number(error)
+    return os.strerror(number) if number else str(error).partition("\n")[0][:200]
 
 
-def _without_stragglers(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Keeps back what TensorStore says of each array that Orbax, after an error, gave up."""
-
-    def filtered(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    return filtered
+def _number(error: Exception) -> int | None:
+    """The system's number of an error, also where TensorStore has made a ValueError of it."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(found[1]) if found else None
 
 
 def structure(tree: Tree) -> str:

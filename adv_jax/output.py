@@ -1,11 +1,11 @@
-"""The standard output of the commands, which may be a full disk or a pipe that nobody reads."""
+"""What the commands print: to a full disk, to a closed pipe, and without the words of others."""
 
 import contextlib
 import errno
 import io
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -16,6 +16,7 @@ def standard_output() -> Iterator[None]:
     A closed pipe ends it with 128 + SIGPIPE and no words, as it ends other programs; anything else
     with 1 and one line. A training is stopped as by SIGTERM: it saves the epoch under way before.
     """
+    sys.unraisablehook = without_stragglers(sys.unraisablehook)  # Until the process has ended.
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):  # None: closed by the shell, `>&-`.
         yield
@@ -40,6 +41,16 @@ def standard_output() -> Iterator[None]:
         sys.exit(f"error: standard output cannot be written: {failure.strerror}")
     if ended:
         raise ended
+
+
+def without_stragglers(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A `sys.unraisablehook` without what TensorStore says, later, of arrays that Orbax gave up."""
+
+    def filtered(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return filtered
 
 
 class _Output(io.FileIO):

@@ -71,7 +71,7 @@ MAY_IMPORT = {
     "models": set(),
     "data": set(),
     "metrics": set(),
-    "checkpoint": set(),
+    "checkpoint": {"output"},
     "command_line": {"catalogue", "config"},
     "config": {"kinds"},
     "catalogue": set(),

@@ -6,10 +6,13 @@ two replicas fails once, with ENOSPC or EIO, or from some call on; then the same
 
 import re
 import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import failing_calls
 import pytest
 from command_line import ROOT, serving
+from failing_calls import Call
 from short_run import assert_same_run
 
 EPOCHS = 2
@@ -32,6 +35,7 @@ FEW = [
     ("unlink", "checkpoints/1/*", "EIO"),
     ("rename", "result.json.part", "EIO"),
 ]
+FEW_AFTER = [("read", "checkpoints/1/notes/*", "EIO"), ("read", "checkpoints/1/tree/d/*", "EIO")]
 SECONDS = 60  # A run takes 3; what hangs in Orbax, minutes.
 
 
@@ -43,22 +47,51 @@ def failing(tmp_path_factory):
         yield server
 
 
+class Runs(NamedTuple):
+    """A run that nothing disturbed.
+
+    command: its flags, but for --workdir.
+    whole, calls: its workdir, and the calls in it.
+    stopped, calls_after: the workdir stopped after the first epoch, and the calls that end it.
+    """
+
+    command: list[str]
+    whole: Path
+    calls: list[Call]
+    stopped: Path
+    calls_after: list[Call]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(failing, tmp_path_factory):
-    """The command of a run, its workdir when nothing failed, and the calls in it."""
+def runs(failing, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "config.py").write_text(CONFIG)
-    command, workdir, log = [f"--config={folder / 'config.py'}"], folder / "run", folder / "log"
-    done = failing.run(*command, f"--workdir={workdir}", **failing_calls.request(workdir, log))
-    assert (done.status, done.err) == (0, "")
-    return command, workdir, failing_calls.calls(log)
+    command = [f"--config={folder / 'config.py'}"]
+
+    def run(workdir):
+        log = folder / f"{workdir.name}.log"
+        told = failing_calls.request(workdir, log)
+        done = failing.run(*command, f"--workdir={workdir}", **told)
+        assert (done.status, done.err) == (0, "")
+        return failing_calls.calls(log)
+
+    calls = run(folder / "whole")
+    second = Call("mkdir", f"checkpoints/{EPOCHS}.*", 1)
+    told = failing_calls.request(folder / "stopped", folder / "log", second)
+    failing.run(*command, f"--workdir={folder / 'stopped'}", **told)
+    shutil.copytree(folder / "stopped", folder / "again")
+    return Runs(command, folder / "whole", calls, folder / "stopped", run(folder / "again"))
 
 
-def complaint(failing, undisturbed, folder, call, error, *, lasting=False):
-    """Runs with a call that fails, and again without -> what is wrong with that, or None."""
-    command, whole, _ = undisturbed
-    workdir, log = folder / "run", folder / "log"
-    argv = [*command, f"--workdir={workdir}"]
+def complaint(failing, runs, folder, call, error, *, begun=None, lasting=False):
+    """Runs with a call that fails, and again without -> what is wrong with that, or None.
+
+    begun: a workdir to go on from.
+    """
+    workdir, log, whole = folder / "run", folder / "log", runs.whole
+    if begun:
+        shutil.copytree(begun, workdir)
+    argv = [*runs.command, f"--workdir={workdir}"]
     told = failing_calls.request(workdir, log, call, error, lasting=lasting)
     process = failing.start(*argv, **told)
     try:
@@ -91,42 +124,51 @@ def complaint(failing, undisturbed, folder, call, error, *, lasting=False):
 
 @pytest.mark.parametrize(("name", "pattern", "error"), FEW)
 def test_a_call_that_fails_is_told_in_a_line_and_the_run_goes_on_from_what_is_saved(
-    failing, undisturbed, tmp_path, name, pattern, error
+    failing, runs, tmp_path, name, pattern, error
 ):
-    call = failing_calls.Call(name, pattern, 1)
-    assert complaint(failing, undisturbed, tmp_path, call, error) is None
+    assert complaint(failing, runs, tmp_path, Call(name, pattern, 1), error) is None
 
 
-# All calls: an hour of one core; pytest -n 2 runs two parts at once.
+@pytest.mark.parametrize(("name", "pattern", "error"), FEW_AFTER)
+def test_a_checkpoint_that_the_system_cannot_read_is_not_given_up(
+    failing, runs, tmp_path, name, pattern, error
+):
+    call = Call(name, pattern, 1)
+    assert complaint(failing, runs, tmp_path, call, error, begun=runs.stopped) is None
+
+
+def complaints(failing, runs, folder, calls, **options):
+    """`complaint` of each (index, call), with the errors in turn; prints how many there were."""
+    found, reached = {}, 0
+    for i, call in calls:
+        error = "EIO" if call.name == "read" else ("ENOSPC", "EIO")[i % 2]
+        (folder / str(i)).mkdir()
+        said = complaint(failing, runs, folder / str(i), call, error, **options)
+        reached += said != "not reached"  # How often TensorStore opens a file, timing decides.
+        if said not in (None, "not reached"):
+            found[f"{i} {call} {error}"] = said
+    print(reached, "of", len(calls), "calls failed:", found)
+    return found
+
+
+# All calls: an hour and a half of one core; pytest -n 2 runs two parts at once.
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
-def test_whichever_call_fails(failing, undisturbed, tmp_path, part):
-    calls = list(enumerate(undisturbed[2]))[part::8]
-    complaints, unreached = {}, 0
-    for i, call in calls:
-        error = ("ENOSPC", "EIO")[i % 2] if call.name != "read" else "EIO"
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        found = complaint(failing, undisturbed, folder, call, error)
-        if found == "not reached":  # How often TensorStore opens a file depends on the moment.
-            unreached += 1
-        elif found:
-            complaints[f"{i} {call} {error}"] = found
-    print(len(calls) - unreached, "of", len(calls), "calls failed:", complaints)
-    assert not complaints
+def test_whichever_call_fails(failing, runs, tmp_path, part):
+    assert not complaints(failing, runs, tmp_path, list(enumerate(runs.calls))[part::8])
 
 
-# A disk that stays full: every call from the first, the fifth... on that needs space.
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(8))
+def test_whichever_call_fails_after_a_run_was_stopped(failing, runs, tmp_path, part):
+    calls = list(enumerate(runs.calls_after))[part::8]
+    assert not complaints(failing, runs, tmp_path, calls, begun=runs.stopped)
+
+
+# A disk that stays full: all that follows a call fails, too.
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
-def test_whenever_all_calls_begin_to_fail(failing, undisturbed, tmp_path, part):
-    needing = [c for c in undisturbed[2] if c.name in ("open", "write", "mkdir", "fsync")]
+def test_whenever_all_calls_begin_to_fail(failing, runs, tmp_path, part):
+    needing = [call for call in runs.calls if call.name in ("open", "write", "mkdir", "fsync")]
     calls = list(enumerate(needing[::5]))[part::4]
-    complaints = {}
-    for i, call in calls:
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        if found := complaint(failing, undisturbed, folder, call, "ENOSPC", lasting=True):
-            complaints[f"{i} {call}"] = found
-    print(len(calls), "disks were full:", complaints)
-    assert not complaints
+    assert not complaints(failing, runs, tmp_path, calls, lasting=True)
