@@ -9,8 +9,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop, and what can be resumed is saved.  signum: the signal."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop, and what can be resumed is saved.  signum: the signal.
+
+    No Exception, as KeyboardInterrupt is none: JAX and others drop those that come in their way.
+    """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
