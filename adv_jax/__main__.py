@@ -3,6 +3,7 @@
 import sys
 
 from adv_jax import __version__, catalogue
+from adv_jax.output import standard_output
 
 _HELP = """\
 adv_jax {version}: adversarial perturbations and adversarial training as pure JAX functions
@@ -34,4 +35,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with standard_output():
+        main(sys.argv[1:])

@@ -19,6 +19,7 @@ from adv_jax import __version__, processes, train
 from adv_jax.catalogue import located
 from adv_jax.command_line import explain_flags, refuse_words
 from adv_jax.config import check, replicas
+from adv_jax.output import standard_output
 from adv_jax.signals import Interrupted
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import UserError
@@ -82,4 +83,5 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    with standard_output():
+        app.run(main, flags_parser=parse_flags)

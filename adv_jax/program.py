@@ -34,6 +34,7 @@ class Program:
         self._arrays = self._layout.copies(dataset.arrays())
         self._rows = self._layout.place(rows)
         devices = self._layout.devices
+        self.num_devices = len(devices)
         self._init = over_devices(over_replicas(experiment.init), devices)
         self._epoch = over_devices(_with_data(experiment.epoch), devices, donate=(0,))
         self._monitor = over_devices(_with_data(experiment.monitor), devices, donate=(0,))

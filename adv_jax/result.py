@@ -1,6 +1,7 @@
 """The document that a finished run leaves: what was measured, on what data, with what programs."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -110,13 +111,40 @@ def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]
     return title, columns, rows
 
 
+def environment(devices: int) -> dict[str, Any]:
+    """What the bits of a training depend on besides the config.
+
+    Args:
+      devices: how many the training runs on.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return {
+        **_versions(),
+        "device": jax.devices()[0].device_kind,
+        "devices": devices,
+        "cpu": _cpu(),
+        "XLA_FLAGS": " ".join(sorted(flag for flag in flags if "device_count" not in flag)),
+    }
+
+
+def _cpu() -> str:
+    """The model, and the widest vectors it has: XLA compiles for them."""
+    try:
+        about = Path("/proc/cpuinfo").read_text()
+    except OSError:  # Not Linux.
+        return platform.machine()
+    lines = (line.partition(":") for line in about.splitlines())
+    known = {name.strip(): value.strip() for name, _, value in lines}
+    features = known.get("flags", known.get("Features", "")).split()
+    widest = next((isa for isa in ("avx512f", "avx2", "avx", "sve") if isa in features), "")
+    return f"{known.get('model name', platform.machine())} {widest}".strip()
+
+
 def provenance() -> dict[str, Any]:
     """The device, versions of the packages, and the commit (None outside of adv_jax's checkout).
 
     It ends in -dirty where a tracked file differs, but for results/, which reports write.
     """
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
     # Told to look here only: an installed package may lie in a checkout of something else.
     folder = Path(__file__).parents[1]
     git = ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}"]
@@ -127,6 +155,11 @@ def provenance() -> dict[str, Any]:
         commit += "-dirty" if changed.returncode else ""
     except (OSError, subprocess.CalledProcessError):
         commit = None
-    versions = {"python": platform.python_version(), "adv_jax": __version__, **versions}
+    versions = {"python": platform.python_version(), **_versions()}
     device = jax.devices()[0].device_kind
     return {"device": device, "versions": versions, "git": commit}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {"adv_jax": __version__} | {p: importlib.metadata.version(p) for p in packages}

@@ -5,12 +5,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop, and what can be resumed is saved.  signum: the signal."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop, and what can be resumed is saved.  signum: the signal.
+
+    No Exception, as KeyboardInterrupt is none: JAX and others drop those that come in their way.
+    """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -66,7 +69,8 @@ def held_signals() -> Iterator[list[int]]:
     def hold(signum: int, _: object) -> None:
         received.append(signum)
         # `print` may be what the signal interrupts, and cannot be entered twice.
-        os.write(1, b"\nstopping after this epoch; the same signal again stops at once\n")
+        with suppress(OSError):
+            os.write(1, b"\nstopping after this epoch; the same signal again stops at once\n")
         signal.signal(signum, signal.SIG_DFL)
 
     with on_signals(hold):

@@ -25,7 +25,7 @@ from adv_jax.preflight import check_fit, check_parts
 from adv_jax.processes import from_first, is_first, needing_all, of_any, refused_by_all
 from adv_jax.program import Program
 from adv_jax.report import figures, learning
-from adv_jax.result import document, summary
+from adv_jax.result import document, environment, summary
 from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.types import LogitsFn, UserError
 from adv_jax.workdir import Workdir, has_config, is_finished, writing
@@ -164,14 +164,16 @@ def _train(
         stopped = program.fetch(state.stopped)
         if is_first():  # The others keep no lines of earlier processes.
             files.check_metrics(restored.epoch, stopped)
+        surroundings = environment(program.num_devices)
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
         epoch, running = restored.epoch, ~stopped
         with Log(files, runs, epochs=epochs, done=epoch, tensorboard=config["tensorboard"]) as log:
-            for line in _told(restored):
+            for line in _told(restored, surroundings):
                 log.say(line)
             while epoch < epochs and running.any():
                 epoch += 1
                 state, metrics = _epoch(config, epoch, state, program)
+                checkpoints.check()
                 _check_finite(metrics, epoch, running, runs, checkpoints)
                 means = {name: values.mean(1) for name, values in metrics.items()}
                 steps = program.steps_per_epoch * int(running.sum())
@@ -180,7 +182,7 @@ def _train(
                 last = epoch == epochs or not running.any()
                 signum = of_any(signals[0] if signals else 0)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
-                    notes = {"seconds": time.monotonic() - began}
+                    notes = {"seconds": time.monotonic() - began, "environment": surroundings}
                     tree = program.fetch(state)
                     if is_first():
                         files.sync_metrics()  # A checkpoint must not know of more epochs.
@@ -203,10 +205,18 @@ def _restore(checkpoints: Checkpoints, like: Run) -> Restored:
     return restored._replace(epoch=epoch, tree=tree)
 
 
-def _told(restored: Restored) -> list[str]:
-    """What the user is told about where the run goes on."""
+def _told(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
+    """What the user is told about where the run goes on, and whether all is as it was there."""
     if restored.epoch:
-        return [*restored.warnings, f"resumed after epoch {restored.epoch}"]
+        before = restored.notes.get("environment", {})
+        differing = [
+            f"{name} was {before[name]!r} and is {now!r}"
+            for name, now in surroundings.items()
+            if name in before and before[name] != now
+        ]
+        rounding = f"results may be rounded differently from here on: {'; '.join(differing)}"
+        resumed = f"resumed after epoch {restored.epoch}"
+        return [*restored.warnings, *([rounding] if differing else []), resumed]
     if restored.warnings:
         return [*restored.warnings, "no checkpoint is intact: starting anew"]
     return []

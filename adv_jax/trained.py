@@ -15,7 +15,7 @@ from adv_jax.data import Dataset
 from adv_jax.experiment import Experiment, initial
 from adv_jax.step import over_replicas
 from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
-from adv_jax.workdir import is_finished, read_config
+from adv_jax.workdir import is_finished, read_config, read_result
 
 
 class Trained(NamedTuple):
@@ -130,14 +130,16 @@ def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:
 def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Restored:
     """The newest intact checkpoint of a run; its tree has leading axes of replicas.
 
-    Read through links: a damaged checkpoint is set aside among them.
+    Read through links: a damaged checkpoint is set aside among them. Of a finished run only the
+    last one counts: its result.json is not of an earlier one.
 
     Args:
       program: `experiment` of the run's config.
       runs: its replicas.
 
     Raises:
-      UserError: there is none, or it is of another version.
+      UserError: there is none, it is of another version, or the run is finished and the last one is
+        missing or damaged.
     """
     like = jax.eval_shape(over_replicas(program.init), *initial(runs))
     checkpoints = workdir / "checkpoints"
@@ -152,6 +154,14 @@ def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Res
             raise UserError(str(error).replace(links, str(checkpoints))) from error
     if found.tree is None:
         raise UserError(f"{checkpoints} has no intact checkpoint; allowed is a run that saved one")
+    if is_finished(workdir):
+        epochs = [replica.get("epochs") for replica in read_result(workdir)["replicas"]]
+        last = max((count for count in epochs if isinstance(count, int)), default=0)
+        if found.epoch < last:
+            raise UserError(
+                f"{checkpoints} has no intact checkpoint of epoch {last}, the last of the finished "
+                "run; without result.json the run goes on from what is intact"
+            )
     return found
 
 

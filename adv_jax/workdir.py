@@ -101,9 +101,11 @@ class Workdir:
         Raises:
           WorkdirError: the run was begun on other data (files that were replaced, say).
         """
+        file = self.path / "rows.npz"
         if has_data(self.path, document):
+            _check_rows(file, rows)
             return
-        _write_arrays(self.path / "rows.npz", rows)
+        _write_arrays(file, rows)
         if fitted is not None:
             _write_arrays(self.path / _FITTED, fitted)
         _write_json(self.path / "data.json", as_json(document))  # The last: the others are whole.
@@ -239,7 +241,26 @@ def read_fitted(path: Path) -> dict[str, np.ndarray]:
     Raises:
       WorkdirError: the file is missing or damaged.
     """
-    file = path / _FITTED
+    return _read_arrays(path / _FITTED)
+
+
+def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
+    """Writes rows.npz again where it is damaged or gone: nothing reads it but the user.
+
+    Raises:
+      WorkdirError: it holds other rows, as another version of adv_jax may choose them.
+    """
+    try:
+        old = _read_arrays(file)
+    except WorkdirError:
+        _write_arrays(file, rows)
+        return
+    same = old.keys() == rows.keys() and all(np.array_equal(old[k], rows[k]) for k in rows)
+    if not same:
+        raise WorkdirError(f"{file} holds other rows than the config and its seeds give")
+
+
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
     try:
         # Opened here, as NumPy leaves a damaged one open.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:

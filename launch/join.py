@@ -23,10 +23,11 @@ import numpy as np
 from absl import app, flags, logging
 
 from adv_jax import inputs, train, trained
-from adv_jax.checkpoint import Checkpoints
+from adv_jax.checkpoint import Checkpoints, digest
 from adv_jax.command_line import read_flags
 from adv_jax.config import replicas, with_values
 from adv_jax.inputs import Inputs
+from adv_jax.output import standard_output
 from adv_jax.step import check_devices
 from adv_jax.types import UserError
 from adv_jax.workdir import (
@@ -81,21 +82,28 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
     check_alike({part.path: part.result for part in parts}, more_to_come=True)
     seen = _inputs(config, parts)
     path = Path(into) / default_path(config).name
-    if has_config(path, config) and any((path / "checkpoints").glob("*")):
-        raise UserError(f"workdir {path} has this run already; allowed is another one")
-    there = [replica for part in parts for replica in replicas(part.config)]
-    order = [there.index(replica) for replica in replicas(config)]
+    has_config(path, config)
+    taken = UserError(f"workdir {path} has this run already; allowed is another one")
+    if is_finished(path):
+        raise taken
+    given = [replica for part in parts for replica in replicas(part.config)]
+    order = [given.index(replica) for replica in replicas(config)]
     tree = _joined_tree(config, parts, seen, order)
     result = _joined_result(parts, order)
     with Workdir(path, config) as files:
-        files.take_data(seen.document, seen.rows, seen.fitted)
-        files.rewind_metrics(0)  # Those of a join that was killed.
-        files.append_metrics(_joined_lines(parts, order))
-        files.sync_metrics()
         with Checkpoints(files.checkpoints, kept=1) as checkpoints:
-            epoch = max(line["epoch"] for part in parts for line in part.lines)
-            checkpoints.save(epoch, tree, {"seconds": result["seconds"]})
-            checkpoints.finish()
+            # A join that was killed has left this checkpoint; another is of a run that trains.
+            there = checkpoints.restore(tree).tree
+            if there is not None and digest(there) != digest(tree):
+                raise taken
+            files.take_data(seen.document, seen.rows, seen.fitted)
+            files.rewind_metrics(0)
+            files.append_metrics(_joined_lines(parts, order))
+            files.sync_metrics()
+            if there is None:
+                epoch = max(line["epoch"] for part in parts for line in part.lines)
+                checkpoints.save(epoch, tree, {"seconds": result["seconds"]})
+                checkpoints.finish()
         train.draw(files, config, result)
         files.write_result(result)
     return path
@@ -211,4 +219,5 @@ def _in_words(values: Any) -> Any:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=read_flags)
+    with standard_output():
+        app.run(main, flags_parser=read_flags)

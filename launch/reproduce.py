@@ -34,6 +34,7 @@ from adv_jax import train
 from adv_jax.command_line import read_flags
 from adv_jax.config import replicas, suggestion
 from adv_jax.log import print_table
+from adv_jax.output import standard_output
 from adv_jax.report import charts
 from adv_jax.report.book import documents
 from adv_jax.report.command import drawing_of, write
@@ -380,4 +381,5 @@ def _data(data: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=read_flags)
+    with standard_output():
+        app.run(main, flags_parser=read_flags)

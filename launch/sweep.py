@@ -23,6 +23,7 @@ from adv_jax import inputs, trained
 from adv_jax.config import ConfigError, check, replicas
 from adv_jax.log import print_table
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
+from adv_jax.output import standard_output
 from adv_jax.preflight import check_parts
 from adv_jax.processes import host_and_port
 from adv_jax.signals import Interrupted, on_signals, stop_at_once
@@ -207,4 +208,5 @@ def _cell(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    with standard_output():
+        app.run(main, flags_parser=parse_flags)

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import failing_calls
+
 ROOT = Path(__file__).parents[1]
 MODULE = "adv_jax.main"
 DEVICE_COUNT = "--xla_force_host_platform_device_count"
@@ -97,7 +99,8 @@ class Process:
 class Server:
     """What forks; tests use `start` and `run`, with what follows `python -m adv_jax.main`."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, **env: str) -> None:
+        """scratch: a folder for its files.  env: of all its processes from their start."""
         self._scratch, self._count = scratch, 0
         cache = {
             "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
@@ -108,7 +111,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env=environment(JAX_PLATFORMS="cpu", **cache),
+            env=environment(JAX_PLATFORMS="cpu", **cache, **env),
             text=True,
         )
 
@@ -178,6 +181,8 @@ def become(request: dict) -> None:
     os.environ.update(request["env"])
     if blocked := request["env"].get("BLOCKED"):
         sys.modules[blocked] = None  # as if it were not installed
+    if told := request["env"].get("FAILING_CALL"):
+        failing_calls.arm(told)
     if moment := request["env"].get("KILLED_AT"):
         sys.addaudithook(killer(*moment.split(":")))
     sys.argv = [request["module"], *request["argv"]]
@@ -189,7 +194,7 @@ def killer(event: str, name: str):
 
     def hook(found: str, args: tuple) -> None:
         if found == event and str(args[0]).endswith(name):
-            if event == "os.rename":
+            if event == "os.rename" and os.path.isfile(args[0]):
                 os.truncate(args[0], os.path.getsize(args[0]) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -197,8 +202,8 @@ def killer(event: str, name: str):
 
 
 @contextlib.contextmanager
-def serving(scratch: Path) -> Iterator[Server]:
-    server = Server(scratch)
+def serving(scratch: Path, **env: str) -> Iterator[Server]:
+    server = Server(scratch, **env)
     try:
         yield server
     finally:

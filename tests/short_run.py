@@ -64,8 +64,8 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def assert_same_run(workdir: Path, other: Path) -> None:
-    """Metrics, result and final parameters are equal bit for bit.
+def assert_same_run(workdir: Path, other: Path, *, epochs: int = EPOCHS) -> None:
+    """Metrics, result and the parameters after the last of the epochs are equal bit for bit.
 
     But for the seconds, and the commit, which may move on while the tests run.
     """
@@ -73,8 +73,8 @@ def assert_same_run(workdir: Path, other: Path) -> None:
     assert (workdir / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     assert result_of(workdir) | mask == result_of(other) | mask
     ours, theirs = (
-        ocp.PyTreeCheckpointer().restore(folder / "checkpoints" / str(EPOCHS) / "tree")
+        ocp.PyTreeCheckpointer().restore(folder / "checkpoints" / str(epochs) / "tree")
         for folder in (workdir, other)
     )
-    assert len(jax.tree.leaves(ours)) > 10
+    assert len(jax.tree.leaves(ours)) > 5
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)

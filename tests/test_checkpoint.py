@@ -132,14 +132,31 @@ def test_after_a_fall_back_the_same_epoch_can_be_saved_again(tmp_path):
     ],
     ids=["unknown names", "a time beyond all", "a time that is none", "no object"],
 )
-def test_damage_that_keeps_orbax_from_opening_any_costs_one(tmp_path, changed):
+def test_damage_to_the_metadata_of_orbax_costs_nothing(tmp_path, changed):
     note = saved(tmp_path, 1, 2) / "2" / "_CHECKPOINT_METADATA"
     note.write_text(json.dumps(changed(json.loads(note.read_text()))))
     found = restored(tmp_path)
-    assert (found.epoch, digest(found.tree)) == (1, digest(tree(1)))
-    (warning,) = found.warnings
-    assert warning.startswith("checkpoint of epoch 2 is damaged and set aside: ")
-    assert {path.name for path in saved(tmp_path, 2).iterdir()} == {"1", "2", "2.damaged"}
+    assert (found.epoch, digest(found.tree), found.warnings) == (2, digest(tree(2)), [])
+    assert {path.name for path in saved(tmp_path, 3).iterdir()} == {"1", "2", "3"}
+
+
+def failure(checkpoints):
+    """What `check` says."""
+    try:
+        checkpoints.check()
+    except UserError as error:
+        return str(error)
+
+
+def test_a_write_that_failed_is_told_without_waiting_for_the_next(small_disk):
+    with Checkpoints(small_disk, kept=5) as checkpoints:
+        checkpoints.save(1, tree(1, 300_000), {})
+        end = time.monotonic() + 60
+        while not (error := failure(checkpoints)):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert "epoch 1 cannot be written: No space left on device" in error
+        assert list(small_disk.iterdir()) == []  # What was written of it does not fill the disk.
 
 
 def test_with_all_damaged_each_is_named(tmp_path):
@@ -182,7 +199,7 @@ with Checkpoints(Path({str(tmp_path)!r}), kept=2) as checkpoints:
         assert found.warnings == []
         assert found.epoch in (last, last + 1)
         assert digest(found.tree) == digest(tree(found.epoch, 200_000))
-        assert not list(tmp_path.glob("*tmp*"))
+        assert not list(tmp_path.glob("*.part*"))
 
 
 @pytest.fixture
@@ -209,7 +226,8 @@ def test_a_full_disk_is_told_in_one_line_and_the_last_checkpoint_stays(small_dis
     with pytest.raises(UserError) as caught:
         fill_the_disk()
     assert str(caught.value) == (
-        f"checkpoint cannot be written: No space left on device; kept: epoch 1 in {small_disk}"
+        f"checkpoint of epoch 2 cannot be written: No space left on device; kept: epoch 1 in "
+        f"{small_disk}"
     )
     assert capfd.readouterr().err == ""
     with Checkpoints(small_disk, kept=9) as checkpoints:

@@ -21,18 +21,19 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {"adv_jax", "random", "types"}
 PARTS = {"attacks", "checkpoint", "config", "data", "metrics", "models", "norms"}
 MAY_IMPORT = {
-    "__main__": {"catalogue"},
+    "__main__": {"catalogue", "output"},
     "main": {
         "catalogue",
         "command_line",
         "config",
+        "output",
         "processes",
         "signals",
         "step",
         "train",
         "workdir",
     },
-    "report.__main__": {"command_line", "report.book", "report.command", "step"},
+    "report.__main__": {"command_line", "output", "report.book", "report.command", "step"},
     "report.book": {"catalogue", "kinds", "report", "workdir"},
     "report.command": {"config", "log", "report", "report.huang", "report.maronas"}
     | {"report.nokland", "report.thesis", "report.wfg", "result", "trained", "workdir"},
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "report.thesis": {"attacks", "evaluate", "report", "report.runs", "trained"},
     "report.wfg": {"attacks", "data", "evaluate", "metrics", "models", "norms", "report"}
     | {"report.runs", "trained"},
-    "evaluate.__main__": {"command_line", "evaluate.command", "step"},
+    "evaluate.__main__": {"command_line", "evaluate.command", "output", "step"},
     "evaluate.command": {"attacks", "config", "data", "evaluate", "log", "metrics", "report"}
     | {"result", "trained", "workdir"},
     "trained": {"checkpoint", "config", "data", "experiment", "inputs", "step", "workdir"},
@@ -52,6 +53,7 @@ MAY_IMPORT = {
     "inputs": {"config", "data", "experiment", "result", "workdir"},
     "preflight": {"config", "data", "evaluate", "experiment", "step"},
     "result": {"config", "data", "evaluate"},
+    "output": set(),
     "signals": set(),
     "processes": set(),
     "program": {"config", "data", "evaluate", "experiment", "step"},
@@ -69,7 +71,7 @@ MAY_IMPORT = {
     "models": set(),
     "data": set(),
     "metrics": set(),
-    "checkpoint": set(),
+    "checkpoint": {"output"},
     "command_line": {"catalogue", "config"},
     "config": {"kinds"},
     "catalogue": set(),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from adv_jax.signals import Interrupted, on_signals, stop_at_once
+from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
 
 
 def interrupted():
@@ -24,6 +24,19 @@ def wait():
 def test_a_signal_stops_at_once():
     with pytest.raises(Interrupted, match="^stopped by SIGTERM; "), on_signals(stop_at_once):
         interrupted()
+
+
+def swallow():
+    """As JAX's cache of compiled programs does with what meets it while it reads."""
+    try:
+        interrupted()
+    except Exception:
+        return
+
+
+def test_a_signal_in_code_that_drops_exceptions_is_not_lost():
+    with pytest.raises(Interrupted), on_signals(stop_at_once):
+        swallow()
 
 
 class Finalised:
@@ -64,3 +77,16 @@ def test_a_signal_in_the_garbage_collection_is_not_lost(capfd):
     finally:
         gc.callbacks.remove(callback)
     assert capfd.readouterr().err == ""
+
+
+def test_a_signal_is_held_though_its_words_cannot_be_written(capfd):
+    output, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    try:
+        with held_signals() as received:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
+        os.close(full)

@@ -114,15 +114,22 @@ def test_batch_statistics_are_those_of_the_test(tmp_path):
     assert model.about["best_epoch"] is None
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_left_where_it_is(replicas, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_only_where_the_run_is_not_finished(replicas, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(replicas[0], workdir)
     for path in (workdir / "checkpoints" / "4" / "tree").rglob("*"):
         if path.is_file():
             path.write_bytes(b"?")
     before = contents(workdir)
-    assert trained.load(workdir).about["epochs"] == 3
+    says = "checkpoints has no intact checkpoint of epoch 4, the last of the finished run"
+    with pytest.raises(UserError, match=says):
+        trained.load(workdir)
     assert contents(workdir) == before
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    with pytest.raises(UserError, match=says):
+        trained.load(workdir)
+    (workdir / "result.json").unlink()
+    assert trained.load(workdir).about["epochs"] == 3
     shutil.rmtree(workdir / "checkpoints")
     with pytest.raises(UserError, match="checkpoints has no intact checkpoint"):
         trained.load(workdir)

@@ -154,6 +154,21 @@ def test_rows_come_back_and_are_written_once(tmp_path):
         np.testing.assert_array_equal(loaded["train"], rows["train"])
 
 
+@pytest.mark.parametrize("content", [b"", b"PK", None], ids=["empty", "torn", "gone"])
+def test_rows_that_are_damaged_are_written_again_and_other_rows_refused(tmp_path, content):
+    rows = {"train": np.arange(6, dtype=np.int32).reshape(2, 3)}
+    file = tmp_path / "rows.npz"
+    with Workdir(tmp_path, CONFIG) as files:
+        files.take_data(DATA, rows)
+        whole = file.read_bytes()
+        file.unlink() if content is None else file.write_bytes(content)
+        files.take_data(DATA, rows)
+        assert file.read_bytes() == whole
+        with pytest.raises(WorkdirError, match=r"rows.npz holds other rows than the config and"):
+            files.take_data(DATA, {"train": rows["train"][:, ::-1]})
+    assert file.read_bytes() == whole
+
+
 def test_other_data_are_refused_and_what_differs_is_named(tmp_path):
     with Workdir(tmp_path, CONFIG) as files:
         files.take_data(DATA, {})

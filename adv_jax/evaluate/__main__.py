@@ -9,6 +9,7 @@ from absl import app, flags, logging
 
 from adv_jax.command_line import read_flags_alone
 from adv_jax.evaluate import command
+from adv_jax.output import standard_output
 from adv_jax.step import check_devices, use_cores
 from adv_jax.types import Bounds, UserError
 
@@ -71,4 +72,5 @@ def _bounds(value: str) -> Bounds | str | None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=read_flags_alone)
+    with standard_output():
+        app.run(main, flags_parser=read_flags_alone)

@@ -14,6 +14,7 @@ import sys
 from absl import app, flags, logging
 
 from adv_jax.command_line import read_flags
+from adv_jax.output import standard_output
 from adv_jax.report import book, command
 from adv_jax.step import check_devices, use_cores
 
@@ -48,4 +49,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=read_flags)
+    with standard_output():
+        app.run(main, flags_parser=read_flags)

@@ -43,7 +43,7 @@ def assert_whole(workdir):
 
 def under_way(workdir):
     """Whether a checkpoint is being written."""
-    return any((workdir / "checkpoints").glob("*tmp*"))
+    return any((workdir / "checkpoints").glob("*.part*"))
 
 
 def kill(commands, argv, workdir, moment, random):

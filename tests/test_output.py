@@ -1,0 +1,72 @@
+"""Standard output that cannot be written: no traceback, and nothing that was saved is lost."""
+
+import contextlib
+import os
+import re
+import signal
+
+import pytest
+from short_run import TINY, assert_same_run
+
+FULL = "error: standard output cannot be written: No space left on device\n"
+COMMANDS = {
+    "adv_jax": "--help",
+    "adv_jax.main": "--version",
+    "adv_jax.evaluate": "--help",
+    "adv_jax.report": "--list",
+    "launch.reproduce": "--list",
+    "launch.join": "--help",
+    "launch.sweep": "--version",
+}
+
+
+@contextlib.contextmanager
+def pipe():
+    """A path by which another process writes to a pipe, and the end from which one reads."""
+    reader, writer = os.pipe()
+    try:
+        with open(reader) as stream:
+            yield f"/proc/{os.getpid()}/fd/{writer}", stream
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_full_disk_behind_the_output_of_a_command_is_told_in_one_line(commands, command):
+    done = commands.run(COMMANDS[command], module=command, tty="/dev/full")
+    assert (done.status, done.err) == (1, FULL)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_closed_pipe_ends_a_command_as_sigpipe_would_and_without_words(commands, command):
+    with pipe() as (path, reader):
+        reader.close()
+        done = commands.run(COMMANDS[command], module=command, tty=path)
+    assert (done.status, done.err) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_mistake_is_told_though_the_output_is_a_closed_pipe(commands, tmp_path):
+    with pipe() as (path, reader):
+        reader.close()
+        done = commands.run("--workdir=" + str(tmp_path), module="adv_jax.evaluate", tty=path)
+    assert done.status == 1
+    assert re.fullmatch(r"error: workdir \S+ has no config.json; [^\n]+\n", done.err)
+
+
+def test_a_training_whose_output_breaks_saves_its_epoch_and_goes_on(
+    commands, uninterrupted, tmp_path
+):
+    argv = [*TINY, "--config.checkpoint_every=50", f"--workdir={tmp_path / 'run'}"]
+    with pipe() as (path, reader):
+        process = commands.start(*argv, tty=path)
+        while not reader.readline().startswith("epoch 3/"):
+            assert process.running()
+        reader.close()
+        done = process.finish()
+    assert (done.status, done.err) == (128 + signal.SIGPIPE, "")
+    full = commands.run(*argv, tty="/dev/full")
+    assert (full.status, full.err) == (1, FULL)
+    resumed = commands.run(*argv)
+    assert (resumed.status, resumed.err) == (0, "")
+    assert int(re.search(r"resumed after epoch (\d+)\n", resumed.out)[1]) >= 3
+    assert_same_run(tmp_path / "run", uninterrupted)
