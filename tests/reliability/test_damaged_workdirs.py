@@ -47,7 +47,7 @@ def files(workdir: Path) -> list[Path]:
     return sorted(path.relative_to(workdir) for path in kept)
 
 
-# 150 damages, 5 minutes of one core; tests/test_trained.py and tests/test_workdir.py have some.
+# 110 damages, 7 minutes of one core; tests/test_trained.py and tests/test_workdir.py have some.
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [emptied, halved, flipped])
 @pytest.mark.parametrize("state", ["stopped", "finished"])
