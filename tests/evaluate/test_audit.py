@@ -10,6 +10,7 @@ import pytest
 
 from adv_jax import attacks, evaluate
 from adv_jax.evaluate.auditing import audit
+from adv_jax.types import UserError
 
 PROBED = ("zero_gradient", "saturated", "random", "batch", "misleading")
 
@@ -90,6 +91,54 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
         f"{name} leaves its {norm} ball in {100 * (x[:, 0] > 0).mean():.3g} % of the rows"
         for name in "ac"
     ]
+
+
+@pytest.mark.parametrize("name", ["carlini_wagner", "lbfgs"])
+def test_sizes_of_attacks_that_have_no_other_norm_are_l2(problem, name):
+    logits_fn, x, y = linear(problem)
+    x = jnp.clip(x, -1, 1)
+    attack = partial(getattr(attacks, name), bounds=(-1.0, 1.0), num_steps=3, search_steps=2)
+    # 6 numbers in (-1, 1): no two rows are further apart than 2 in linf, or 2 sqrt(6) = 4.9 in l2.
+    assert audited(logits_fn, x, y, {name: attack}, eps=[4.0]).outside_ball == {name: 0}
+    with pytest.raises(UserError, match=r"eps has 5; allowed are 0 to 4.89898 .* largest l2"):
+        audited(logits_fn, x, y, {name: attack}, eps=[5.0], bounds=(-1.0, 1.0))
+
+    # It is a name and its norm that count: here one that leaves the l2 ball.
+    def careless(logits_fn, x, y, *, eps, key=None):
+        return x + eps * jnp.sign(x)
+
+    careless.__name__ = name
+    assert audited(logits_fn, x, y, {"a": careless}, eps=[0.1]).outside_ball == {"a": 1}
+
+
+def test_one_step_that_turns_what_the_attacks_leave_is_counted(problem):
+    logits_fn, x, y = linear(problem, 200)
+
+    def timid(logits_fn, x, y, *, eps, norm="linf", key=None):
+        return attacks.fgsm(logits_fn, x, y, eps=0.01 * eps, norm=norm)
+
+    found = audited(logits_fn, x, y, {"timid": timid}, eps=[0.3])
+    right = [
+        np.argmax(logits_fn(x_adv), 1) == y
+        for x_adv in (timid(logits_fn, x, y, eps=0.3), attacks.fgsm(logits_fn, x, y, eps=0.3))
+    ]
+    share = (right[0] & ~right[1]).mean()
+    assert found.one_step == {"linf": pytest.approx(share)} and share > 0.1
+    (warning,) = found.warnings
+    assert warning.startswith(f"{100 * share:.3g} % of the rows withstand all attacks and not one")
+    # A second attack that does what the step does leaves nothing to it.
+    both = {"timid": timid, "fgsm": attacks.fgsm}
+    assert audited(logits_fn, x, y, both, eps=[0.3]).one_step == {"linf": 0}
+
+
+@pytest.mark.parametrize("attack", [attacks.uniform_noise, "transferred"])
+def test_attacks_that_do_not_aim_at_the_model_are_not_compared_with_a_step(problem, attack):
+    logits_fn, x, y = linear(problem)
+    if attack == "transferred":
+        attack = partial(
+            attacks.transferred, source_fn=lambda x: -logits_fn(x), attack=attacks.fgsm
+        )
+    assert audited(logits_fn, x, y, {"a": attack}, eps=[0.3]).one_step == {}
 
 
 def test_the_rounding_of_plain_arithmetic_is_not_taken_for_leaving_the_ball():
