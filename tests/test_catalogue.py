@@ -23,7 +23,7 @@ def command(*arguments, folder=ROOT):
 @pytest.fixture
 def installed(tmp_path):
     """A folder with what the command needs, laid out as in a wheel."""
-    for name in ("__init__.py", "__main__.py", "catalogue.py"):
+    for name in ("__init__.py", "__main__.py", "catalogue.py", "output.py"):
         (tmp_path / "adv_jax").mkdir(exist_ok=True)
         shutil.copy(ROOT / "adv_jax" / name, tmp_path / "adv_jax")
     shutil.copytree(ROOT / "configs", tmp_path / "adv_jax" / "configs")

@@ -70,5 +70,7 @@ def init(model: nn.Module, key: Key, x: Array) -> Variables:
 
 def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, Any]:
     """The keyword that tells a pass its mode; {}: it has none."""
-    accepted = inspect.signature(getattr(type(model), method or "__call__")).parameters
+    call = getattr(type(model), method or "__call__", None)
+    # Flax names the method that is missing.
+    accepted = inspect.signature(call).parameters if call else {}
     return {name: train is value for name, value in _MODES.items() if name in accepted}
