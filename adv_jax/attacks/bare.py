@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from adv_jax.types import Array, Bounds
 
-MOST_PROGRAMS = 128  # Each takes up to some hundred of the 65,530 memory maps of a Linux process.
+MOST_PROGRAMS = 64  # Of auto_attack, 750 memory maps each; a Linux process may have 65,530.
 
 Fn = Callable[[Array], Array]
 
