@@ -1,3 +1,22 @@
-"""adv_jax: adversarial perturbations and adversarial training as pure JAX functions."""
+"""Adversarial perturbations and adversarial training as pure JAX functions."""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adv_jax import attacks, data, evaluate, losses, models, norms, objectives, step
 
 __version__ = "0.1.0"
+__all__ = ["attacks", "data", "evaluate", "losses", "models", "norms", "objectives", "step"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports a room on its first use, so that `import adv_jax` alone stays light."""
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

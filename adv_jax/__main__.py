@@ -2,8 +2,9 @@
 
 import sys
 
-from adv_jax import __version__, catalogue
-from adv_jax.output import standard_output
+from adv_jax import __version__
+from adv_jax.runner import catalogue
+from adv_jax.runner.output import standard_output
 
 _HELP = """\
 adv_jax {version}: adversarial perturbations and adversarial training as pure JAX functions

@@ -15,15 +15,16 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from adv_jax import __version__, processes, train
-from adv_jax.catalogue import located
-from adv_jax.command_line import explain_flags, refuse_words
-from adv_jax.config import check, replicas
-from adv_jax.output import standard_output
-from adv_jax.signals import Interrupted
-from adv_jax.step import check_devices, use_cores
+from adv_jax import __version__, train
+from adv_jax.runner import processes
+from adv_jax.runner.catalogue import located
+from adv_jax.runner.command_line import explain_flags, refuse_words
+from adv_jax.runner.config import check, replicas
+from adv_jax.runner.devices import check_devices, use_cores
+from adv_jax.runner.output import standard_output
+from adv_jax.runner.signals import Interrupted
+from adv_jax.runner.workdir import default_path
 from adv_jax.types import UserError
-from adv_jax.workdir import default_path
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="a name or a file, and its mode")
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")

@@ -1,16 +1,15 @@
-"""Optimizers and schedules by name: optax's, with times in epochs."""
+"""The papers' optimizers and schedules: optax's, with what those nets need besides."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
-from adv_jax.config import ConfigError, bind
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 
 def sgd(
@@ -54,61 +53,30 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
     `optax.piecewise_constant_schedule` takes a dict by epochs, which a config cannot hold.
 
     Raises:
-      ConfigError: not one value more than boundaries.
+      UserError: not one value more than boundaries.
     """
     if len(values) != len(boundaries) + 1:
-        raise ConfigError(
+        raise UserError(
             f"boundaries of a schedule has {len(boundaries)} entries; allowed are "
             f"{len(values) - 1}, one less than its values"
         )
     return optax.join_schedules([optax.constant_schedule(v) for v in values], boundaries)
 
 
-_OPTIMIZERS = SimpleNamespace(__all__=["adam", "sgd"], adam=optax.adam, sgd=sgd)
-_SCHEDULES = SimpleNamespace(
+SCHEDULES = SimpleNamespace(
     __all__=["exponential_decay", "linear_schedule", "piecewise_constant"],
     exponential_decay=optax.exponential_decay,
     linear_schedule=optax.linear_schedule,
     piecewise_constant=piecewise_constant,
 )
-# What counts epochs in the schedules, and in the plateau's rule.
-IN_EPOCHS = ("transition_begin", "transition_steps", "boundaries", "patience", "cooldown")
-_PLATEAUS = SimpleNamespace(
-    __all__=["reduce_on_plateau"], reduce_on_plateau=optax.contrib.reduce_on_plateau
-)
 
 
-def optimizer(
-    spec: Mapping[str, Any], *, steps_per_epoch: int
-) -> optax.GradientTransformationExtraArgs:
-    """The optax optimizer that {"name": ..., **kwargs} describes.
-
-    A keyword may be a number or a schedule {"name": ..., **kwargs} of optax, whose argument is
-    the epoch, counted from 0: within an epoch a value is held, as in the papers' programs.
-    `plateau` is {"name": "reduce_on_plateau", **kwargs}, which sees the mean over each epoch of
-    what `update` is given as `value`, the loss.
-
-    Raises:
-      ConfigError: an unknown name or keyword.
-    """
-    parts: dict[str, Any] = {}
-    for key, value in spec.items():
-        if isinstance(value, Mapping):
-            field = f"optimizer.{key}"
-            if key == "plateau":
-                if "accumulation_size" in value:
-                    found = f"{field}.accumulation_size is {value['accumulation_size']!r}"
-                    raise ConfigError(f"{found}; allowed is none: it is the steps of an epoch")
-                make = bind(value, _PLATEAUS, field=field)
-                parts[key] = make(accumulation_size=steps_per_epoch)
-            else:
-                schedule = bind(value, _SCHEDULES, field=field)()
-                parts[key] = partial(_of_step, schedule, steps_per_epoch)
-    make = bind(spec, _OPTIMIZERS, field="optimizer", **parts)
-    return optax.inject_hyperparams(make.func, hyperparam_dtype=jnp.float32)(**make.keywords)
+def in_epochs(schedule: optax.Schedule, steps_per_epoch: int) -> optax.Schedule:
+    """A schedule over epochs as one over steps: within an epoch the value is constant."""
+    return partial(_of_step, schedule, steps_per_epoch)
 
 
-def _of_step(schedule: Callable, steps_per_epoch: int, step):
+def _of_step(schedule: optax.Schedule, steps_per_epoch: int, step: Array) -> ArrayLike:
     return schedule(step // steps_per_epoch)
 
 

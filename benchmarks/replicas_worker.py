@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.step import Layout, over_devices, over_replicas
+from adv_jax.runner.devices import Layout
+from adv_jax.step import over_devices, over_replicas
 from benchmarks.tasks import TASKS
 from benchmarks.timing import seconds_of, serve
 from benchmarks.trainer import Trainer, scanned

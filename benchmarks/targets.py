@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import jax
 from rich.table import Table
 
-from adv_jax import inputs
-from adv_jax.config import Replica, replicas, with_values
 from adv_jax.data import Arrays, Dataset, split
-from adv_jax.experiment import Experiment, initial, rows_of
-from adv_jax.program import Program
-from adv_jax.step import use_cores
+from adv_jax.runner import inputs
+from adv_jax.runner.config import Replica, replicas, with_values
+from adv_jax.runner.devices import use_cores
+from adv_jax.runner.experiment import Experiment, initial, rows_of
+from adv_jax.runner.program import Program
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.timing import console, machine, use_cpus, versions, write
 from launch.budget import BUDGETS, PAPER

@@ -38,7 +38,7 @@ class Task(NamedTuple):
     features: units of the hidden layers; LeNet's are two convolutions and a layer, a ladder's
       include the classes, and those of "gamma" are layers in the words of `models.ladder`.
     batch_size: rows of each kind (a ladder has as many labelled as unlabelled).
-    optimizer: as `adv_jax.optimizers` reads it.
+    optimizer: as `adv_jax.runner.optimizer` reads it.
     steps: in one timed block.
     weights: of the denoising costs of a ladder's layers 0..L.
     plain: the task that this one is but for adversarial noise on a ladder's labelled half; they

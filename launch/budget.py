@@ -5,10 +5,10 @@ import runpy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from adv_jax import catalogue
-from adv_jax.config import leaves, with_values
-from adv_jax.optimizers import IN_EPOCHS
 from adv_jax.report.book import reading
+from adv_jax.runner import catalogue
+from adv_jax.runner.config import leaves, with_values
+from adv_jax.runner.optimizer import IN_EPOCHS
 from adv_jax.types import UserError
 from launch.targets import Run
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from adv_jax.report import learning, papers
+from adv_jax.report import papers
 from adv_jax.report.statistics import spread
 from adv_jax.report.verdicts import NOT_REPRODUCED, judged
-from adv_jax.result import provenance
+from adv_jax.runner import learning
+from adv_jax.runner.result import provenance
+from adv_jax.runner.workdir import as_json
 from adv_jax.types import UserError
-from adv_jax.workdir import as_json
 from launch.budget import Budget, paper_epochs
 from launch.targets import METRICS, Below, Claim, Drawn, Falling, Measure, Row, Target
 from launch.trainings import Training, same_point

@@ -22,15 +22,14 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from adv_jax import inputs, train, trained
-from adv_jax.checkpoint import Checkpoints, digest
-from adv_jax.command_line import read_flags
-from adv_jax.config import replicas, with_values
-from adv_jax.inputs import Inputs
-from adv_jax.output import standard_output
-from adv_jax.step import check_devices
-from adv_jax.types import UserError
-from adv_jax.workdir import (
+from adv_jax.runner import inputs, trained, training
+from adv_jax.runner.checkpoint import Checkpoints, digest
+from adv_jax.runner.command_line import read_flags
+from adv_jax.runner.config import replicas, with_values
+from adv_jax.runner.devices import check_devices
+from adv_jax.runner.inputs import Inputs
+from adv_jax.runner.output import standard_output
+from adv_jax.runner.workdir import (
     Workdir,
     default_path,
     has_config,
@@ -38,6 +37,7 @@ from adv_jax.workdir import (
     is_finished,
     read_fitted,
 )
+from adv_jax.types import UserError
 from launch.records import read_lines, read_result
 from launch.trainings import check_alike
 
@@ -104,7 +104,7 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
                 epoch = max(line["epoch"] for part in parts for line in part.lines)
                 checkpoints.save(epoch, tree, {"seconds": result["seconds"]})
                 checkpoints.finish()
-        train.draw(files, config, result)
+        training.draw(files, config, result)
         files.write_result(result)
     return path
 

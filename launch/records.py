@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax.config import replicas
+from adv_jax.runner.config import replicas
+from adv_jax.runner.workdir import read_json, read_metrics
 from adv_jax.types import UserError
-from adv_jax.workdir import read_json, read_metrics
 
 # What may change a result; the others are recorded only.
 VERSIONS = ("adv_jax", "jax", "jaxlib", "flax", "optax")

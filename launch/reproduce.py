@@ -31,18 +31,18 @@ from typing import Any, NamedTuple
 from absl import app, flags, logging
 
 from adv_jax import train
-from adv_jax.command_line import read_flags
-from adv_jax.config import replicas, suggestion
-from adv_jax.log import print_table
-from adv_jax.output import standard_output
 from adv_jax.report import charts
 from adv_jax.report.book import documents
 from adv_jax.report.command import drawing_of, write
 from adv_jax.report.statistics import span
-from adv_jax.signals import Interrupted
-from adv_jax.step import check_devices, use_cores
+from adv_jax.runner.command_line import read_flags
+from adv_jax.runner.config import replicas, suggestion
+from adv_jax.runner.devices import check_devices, use_cores
+from adv_jax.runner.log import print_table
+from adv_jax.runner.output import standard_output
+from adv_jax.runner.signals import Interrupted
+from adv_jax.runner.workdir import json_bytes, read_json, replace, writing
 from adv_jax.types import UserError
-from adv_jax.workdir import json_bytes, read_json, replace, writing
 from launch.budget import BUDGETS, PAPER, QUICK, Budget
 from launch.comparison import document, judged_again, misses
 from launch.records import read_lines

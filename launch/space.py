@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from adv_jax.config import ConfigError, leaves, replicas, suggestion, validate, with_values
+from adv_jax.runner.config import ConfigError, leaves, replicas, suggestion, validate, with_values
 
 Point = Mapping[str, Any]
 

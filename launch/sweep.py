@@ -19,16 +19,16 @@ from typing import Any
 import jax
 from absl import app, flags
 
-from adv_jax import inputs, trained
-from adv_jax.config import ConfigError, check, replicas
-from adv_jax.log import print_table
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
-from adv_jax.output import standard_output
-from adv_jax.preflight import check_parts
-from adv_jax.processes import host_and_port
-from adv_jax.signals import Interrupted, on_signals, stop_at_once
+from adv_jax.runner import inputs, trained
+from adv_jax.runner.config import ConfigError, check, replicas
+from adv_jax.runner.log import print_table
+from adv_jax.runner.output import standard_output
+from adv_jax.runner.preflight import check_parts
+from adv_jax.runner.processes import host_and_port
+from adv_jax.runner.signals import Interrupted, on_signals, stop_at_once
+from adv_jax.runner.workdir import Workdir, default_path, read_config, writing
 from adv_jax.types import UserError
-from adv_jax.workdir import Workdir, default_path, read_config, writing
 from launch import space, trials
 from launch.trials import Settings
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax.config import replicas
-from adv_jax.result import provenance
+from adv_jax.runner.config import replicas
+from adv_jax.runner.result import provenance
+from adv_jax.runner.workdir import default_path, has_config, is_finished
 from adv_jax.types import UserError
-from adv_jax.workdir import default_path, has_config, is_finished
 from launch.budget import Budget, changes, config_of, options
 from launch.records import VERSIONS, read_lines, read_result
 from launch.targets import Run, Target

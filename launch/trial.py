@@ -20,8 +20,8 @@ def main(workdir: Path, parent: int) -> None:
         # A trial whose parent was killed saves its epoch; the next one waits and goes on from it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         from adv_jax.main import execute  # Imports JAX: seconds in which nobody has to wait.
-        from adv_jax.output import standard_output
-        from adv_jax.workdir import read_config
+        from adv_jax.runner.output import standard_output
+        from adv_jax.runner.workdir import read_config
 
         with standard_output():
             execute(read_config(workdir), workdir)

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.config import leaves, replicas
-from adv_jax.types import UserError
-from adv_jax.workdir import (
+from adv_jax.runner.config import leaves, replicas
+from adv_jax.runner.workdir import (
     as_json,
     default_path,
     has_config,
@@ -26,6 +25,7 @@ from adv_jax.workdir import (
     replace,
     writing,
 )
+from adv_jax.types import UserError
 from launch import space
 
 FINISHED, STOPPED, FAILED, INTERRUPTED = "finished", "stopped early", "failed", "interrupted"

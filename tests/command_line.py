@@ -144,7 +144,7 @@ class Server:
 
 def serve() -> dict | None:
     """Answers requests until the input ends; returns in each child, with what it shall run."""
-    import adv_jax.train  # noqa: F401
+    import adv_jax.runner.training  # noqa: F401
 
     statuses: dict[int, int | None] = {}
     for line in sys.stdin:

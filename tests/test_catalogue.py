@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import adv_jax
-from adv_jax import catalogue
+from adv_jax.runner import catalogue
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {path.stem: path for path in (ROOT / "configs").glob("*.py")}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import ROOT
 
-from adv_jax.checkpoint import Checkpoints, digest
+from adv_jax.runner.checkpoint import Checkpoints, digest
 from adv_jax.types import UserError
 
 

@@ -6,8 +6,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from adv_jax import catalogue
-from adv_jax.command_line import explain_flags
+from adv_jax.runner import catalogue
+from adv_jax.runner.command_line import explain_flags
 from adv_jax.types import UserError
 
 CONFIG = """

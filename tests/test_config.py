@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adv_jax.config import (
+from adv_jax.runner.config import (
     ConfigError,
     Replica,
     bind,

@@ -18,8 +18,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from adv_jax import data, train
-from adv_jax.config import leaves, replicas, validate, with_values
-from adv_jax.experiment import Experiment, attack_of, rows_of
+from adv_jax.runner.config import leaves, replicas, validate, with_values
+from adv_jax.runner.experiment import Experiment, attack_of, rows_of
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 MODES = {

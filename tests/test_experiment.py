@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adv_jax import evaluate, objectives
-from adv_jax.config import ConfigError, Replica, replicas, with_values
 from adv_jax.data import Arrays, DataError, Dataset
-from adv_jax.experiment import Experiment, rows_of
-from adv_jax.program import Program
+from adv_jax.runner.config import ConfigError, Replica, replicas, with_values
+from adv_jax.runner.experiment import Experiment, rows_of
+from adv_jax.runner.program import Program
 from adv_jax.step import over_replicas
 
 CLASSES, FEATURES, TRAIN, TEST = 4, 5, 48, 30

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from short_run import few_digits
 
-from adv_jax import attacks, data, evaluate, inputs, train, trained
-from adv_jax.config import ConfigError, replicas
+from adv_jax import attacks, data, evaluate, train
 from adv_jax.data import DataError, augmentation, preprocessing
-from adv_jax.evaluate import command
-from adv_jax.preflight import check_fit
+from adv_jax.runner import evaluation, inputs, trained
+from adv_jax.runner.config import ConfigError, replicas
+from adv_jax.runner.preflight import check_fit
+from adv_jax.runner.workdir import Workdir, WorkdirError
 from adv_jax.types import UserError
-from adv_jax.workdir import Workdir, WorkdirError
 
 ZCA = ({"name": "contrast_norm", "norm": 10.0}, {"name": "zca", "regularizer": 0.1})
 
@@ -243,18 +243,18 @@ def test_bounds_of_an_attack_must_hold_the_inputs_as_they_are_preprocessed(tmp_p
 
 def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_path, capsys):
     workdir, result, _ = whitened
-    command.run([str(workdir)], attack_names=["fgsm"], eps=[0.0, 0.2], out=str(tmp_path))
+    evaluation.run([str(workdir)], attack_names=["fgsm"], eps=[0.0, 0.2], out=str(tmp_path))
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert found["bounds"] is None and found["preprocess"] == list(ZCA)
     expected = 1 - np.array(result["evaluation"]["fgsm"]["error"][0])
     np.testing.assert_allclose(found["attacks"]["fgsm"]["accuracy"], expected)
     with pytest.raises(ValueError, match="bounds=.* are required by lbfgs, got None"):
-        command.run([str(workdir)], attack_names=["lbfgs"], eps=[0.1], out=str(tmp_path))
+        evaluation.run([str(workdir)], attack_names=["lbfgs"], eps=[0.1], out=str(tmp_path))
 
 
 def test_models_of_different_inputs_are_not_evaluated_together(whitened, plain):
     with pytest.raises(UserError, match=r"plain has another data\.preprocess than"):
-        command.run([str(whitened[0]), str(plain)], attack_names=["fgsm"], eps=[0.1])
+        evaluation.run([str(whitened[0]), str(plain)], attack_names=["fgsm"], eps=[0.1])
 
 
 # Crops

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adv_jax.config import Replica
-from adv_jax.log import Log, print_table, require_tensorboard
+from adv_jax.runner.config import Replica
+from adv_jax.runner.log import Log, print_table, require_tensorboard
+from adv_jax.runner.workdir import Workdir
 from adv_jax.types import UserError
-from adv_jax.workdir import Workdir
 
 REPLICAS = [Replica(4, {}), Replica(5, {})]
 EPOCHS = [
@@ -51,7 +51,7 @@ def test_in_a_file_there_is_a_plain_line_an_epoch_with_the_means_over_replicas(t
 
 def test_steps_slower_than_a_second_are_told_in_seconds_a_step(monkeypatch, tmp_path, capsys):
     seconds = iter([0.0, 25.0, 26.0])
-    monkeypatch.setattr("adv_jax.log.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr("adv_jax.runner.log.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     log_two_epochs(tmp_path)
     speeds = [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()[1:]]
     assert speeds == ["2.5 s/step", "10 steps/s"]
@@ -188,6 +188,6 @@ def test_without_tensorboardx_the_line_says_what_to_install(monkeypatch):
 
 
 def test_nothing_imports_tensorboardx_unless_it_is_wanted():
-    program = "import sys, adv_jax.train; sys.exit('tensorboardX' in sys.modules)"
+    program = "import sys, adv_jax.runner.training; sys.exit('tensorboardX' in sys.modules)"
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True)

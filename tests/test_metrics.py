@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adv_jax.metrics import over_batches, over_rows
+from adv_jax.evaluate.batching import over_batches, over_rows
 from adv_jax.step import over_devices
 
 DEVICES = jax.local_device_count()

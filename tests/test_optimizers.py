@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from adv_jax.config import ConfigError
-from adv_jax.optimizers import optimizer
+from adv_jax.runner.config import ConfigError
+from adv_jax.runner.optimizer import optimizer
 
 
 def spec_of(config):

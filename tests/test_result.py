@@ -4,13 +4,13 @@ import subprocess
 
 import pytest
 
-from adv_jax import result
+from adv_jax.runner import result
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """(Its folder, the commit) of a repository where the package seems to lie."""
-    for path in ("adv_jax/result.py", "results/table.json"):
+    for path in ("adv_jax/runner/result.py", "results/table.json"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text("first")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]

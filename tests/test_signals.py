@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from adv_jax.signals import Interrupted, held_signals, on_signals, stop_at_once
+from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
 
 
 def interrupted():

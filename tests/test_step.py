@@ -10,17 +10,8 @@ import optax
 import pytest
 
 from adv_jax import step as step_module
-from adv_jax.step import (
-    Layout,
-    TrainState,
-    init_state,
-    layout,
-    make_step,
-    over_devices,
-    over_replicas,
-    over_steps,
-    use_cores,
-)
+from adv_jax.runner.devices import Layout, layout, use_cores
+from adv_jax.step import TrainState, init_state, make_step, over_devices, over_replicas, over_steps
 
 FEATURES, STEPS, BATCH = 3, 5, 8
 # The same sums in another order or fusion: a few float32 roundings.

@@ -12,11 +12,12 @@ import pytest
 from ml_collections import ConfigDict
 from short_run import few_digits
 
-from adv_jax import data, train
-from adv_jax.checkpoint import Checkpoints
-from adv_jax.config import ConfigError, with_values
+from adv_jax import data
+from adv_jax.runner import training
+from adv_jax.runner.checkpoint import Checkpoints
+from adv_jax.runner.config import ConfigError, with_values
+from adv_jax.runner.workdir import WorkdirError
 from adv_jax.types import UserError
-from adv_jax.workdir import WorkdirError
 
 # Each replica runs the same operations on its own; only their fusion may differ.
 same = {"rtol": 1e-5, "atol": 1e-6}
@@ -84,14 +85,14 @@ def assert_same_replica(workdir, i, alone, replica, evaluation):
 
 def test_each_replica_of_seeds_and_a_grid_is_the_run_of_its_own(tmp_path, capsys):
     grid = {"objective.attack.eps": (0.0, 0.2)}
-    together = train.run(
+    together = training.run(
         document(replicas__seeds=2, replicas__grid=grid, epochs=2), tmp_path / "together"
     )
     settings = [(seed, eps) for eps in (0.0, 0.2) for seed in (3, 4)]
     for i in (1, 2):  # another seed than the first, and another eps
         seed, eps = settings[i]
         config = document(seed=seed, objective__attack__eps=eps, epochs=2)
-        alone = train.run(config, tmp_path / f"alone{i}")
+        alone = training.run(config, tmp_path / f"alone{i}")
         replica = together["replicas"][i]
         assert replica["overrides"] == {"objective.attack.eps": eps}
         assert_same_replica(tmp_path, i, alone, replica, together["evaluation"])
@@ -105,23 +106,23 @@ def test_each_replica_stops_early_by_itself(tmp_path, capsys):
     """At rate 0 the first epoch is the best, and patience 2 ends the run after the third."""
     changes = {"patience": 2, "epochs": 6}
     grid = {"optimizer.learning_rate": (0.0, 0.1)}
-    together = train.run(document(replicas__grid=grid, **changes), tmp_path / "together")
+    together = training.run(document(replicas__grid=grid, **changes), tmp_path / "together")
     still, learning = together["replicas"]
     assert (still["epochs"], still["best_epoch"]) == (3, 1)
     assert learning["epochs"] > 3 and learning["best_epoch"] > 1
     assert [line["epoch"] for line in metrics_of(tmp_path / "together", 0)] == [1, 2, 3]
-    alone = train.run(document(optimizer__learning_rate=0.0, **changes), tmp_path / "alone0")
+    alone = training.run(document(optimizer__learning_rate=0.0, **changes), tmp_path / "alone0")
     assert_same_replica(tmp_path, 0, alone, still, together["evaluation"])
 
 
 def test_where_all_have_stopped_the_run_ends_with_a_checkpoint(tmp_path, capsys):
     config = document(patience=2, optimizer__learning_rate=0.0)
-    result = train.run(config, tmp_path / "run")
+    result = training.run(config, tmp_path / "run")
     assert result["replicas"][0]["epochs"] == 3
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
     # Killed before the result was written: nothing is left to train, all is left to evaluate.
     (tmp_path / "run" / "result.json").unlink()
-    again = train.run(config, tmp_path / "run")
+    again = training.run(config, tmp_path / "run")
     assert again["replicas"] == result["replicas"] and again["evaluation"] == result["evaluation"]
     assert "resumed after epoch 3" in capsys.readouterr().out
 
@@ -143,25 +144,25 @@ def test_each_checkpoint_is_begun_when_its_epochs_are_on_the_disk(tmp_path, monk
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Checkpoints, "save", saved)
-    train.run(document(epochs=3, checkpoint_every=2), tmp_path / "run")
+    training.run(document(epochs=3, checkpoint_every=2), tmp_path / "run")
     assert found == [(2, [1, 2]), (3, [1, 2, 3])]
 
 
 def test_a_run_whose_metrics_are_shorter_than_its_checkpoint_is_refused(tmp_path, capsys):
     """A resumed run counts its epochs in metrics.jsonl."""
     config, workdir = document(epochs=6, checkpoint_every=5), tmp_path / "run"
-    train.run(config, workdir)
+    training.run(config, workdir)
     for name in ("result.json", "metrics.jsonl"):
         (workdir / name).unlink()
     shutil.rmtree(workdir / "checkpoints" / "6")
     with pytest.raises(WorkdirError, match=r"metrics.jsonl has 0 lines .* up to 5; allowed is"):
-        train.run(config, workdir)
+        training.run(config, workdir)
     shutil.rmtree(workdir / "checkpoints")
-    assert [r["epochs"] for r in train.run(config, workdir)["replicas"]] == [6]
+    assert [r["epochs"] for r in training.run(config, workdir)["replicas"]] == [6]
 
 
 def test_the_evaluation_has_a_row_a_replica_and_eps_0_is_clean(tmp_path, capsys):
-    result = train.run(document(replicas__seeds=2, epochs=1), tmp_path / "run")
+    result = training.run(document(replicas__seeds=2, epochs=1), tmp_path / "run")
     assert set(result["evaluation"]) == {"fgsm", "noise", "worst_case"}
     clean = [replica["test_error"] for replica in result["replicas"]]
     for name, curve in result["evaluation"].items():
@@ -176,19 +177,19 @@ def test_the_evaluation_has_a_row_a_replica_and_eps_0_is_clean(tmp_path, capsys)
 
 def test_without_attacks_and_validation_there_is_a_result_too(tmp_path, capsys):
     config = document(evaluation__attacks={}, data__num_valid=0, epochs=1)
-    result = train.run(config, tmp_path / "run")
+    result = training.run(config, tmp_path / "run")
     assert result["evaluation"] == {} and result["replicas"][0]["best_epoch"] is None
     assert [p.name for p in (tmp_path / "run" / "figures").iterdir()] == ["learning.png"]
 
 
 def test_errors_are_measured_when_they_are_due_and_at_the_end(tmp_path, capsys):
-    train.run(document(monitor_every=3), tmp_path / "run")
+    training.run(document(monitor_every=3), tmp_path / "run")
     measured = ["test_error" in line for line in metrics_of(tmp_path / "run", 0)]
     assert measured == [False, False, True, True]
 
 
 def test_the_labelled_are_fewer_but_balanced_and_recorded(tmp_path, capsys, digits):
-    result = train.run(document(data__num_labels=50, epochs=1), tmp_path / "run")
+    result = training.run(document(data__num_labels=50, epochs=1), tmp_path / "run")
     assert result["data"]["sizes"] == {"train": 300, "valid": 100, "labelled": 50, "test": 200}
     with np.load(tmp_path / "run" / "rows.npz") as rows:
         labelled, train_rows = rows["labelled"][0], rows["train"][0]
@@ -199,8 +200,8 @@ def test_the_labelled_are_fewer_but_balanced_and_recorded(tmp_path, capsys, digi
 def test_a_replica_that_diverges_is_named_with_its_settings(tmp_path, capsys):
     grid = {"optimizer.learning_rate": (0.1, 1e30)}
     config = document(replicas__seeds=2, replicas__grid=grid)
-    with pytest.raises(train.Diverged) as caught:
-        train.run(config, tmp_path / "run")
+    with pytest.raises(training.Diverged) as caught:
+        training.run(config, tmp_path / "run")
     # The loss of step 1 is that of the initial weights, and step 2 multiplies what 1e30 made.
     assert str(caught.value) == (
         "loss is nan at step 2 (epoch 1) of replica 2 (seed 3, optimizer.learning_rate 1e+30); "
@@ -210,7 +211,7 @@ def test_a_replica_that_diverges_is_named_with_its_settings(tmp_path, capsys):
 
 
 def test_tensorboard_events_are_written_for_each_replica(tmp_path, capsys):
-    train.run(document(tensorboard=True, replicas__seeds=2, epochs=1), tmp_path / "run")
+    training.run(document(tensorboard=True, replicas__seeds=2, epochs=1), tmp_path / "run")
     for replica in ("0", "1"):
         (events,) = (tmp_path / "run" / "tensorboard" / replica).iterdir()
         assert b"test_error" in events.read_bytes()
@@ -219,7 +220,7 @@ def test_tensorboard_events_are_written_for_each_replica(tmp_path, capsys):
 def test_a_run_in_another_thread_goes_without_signals(tmp_path, capsys):
     results = []
     config = document(epochs=1)
-    thread = threading.Thread(target=lambda: results.append(train.run(config, tmp_path / "run")))
+    thread = threading.Thread(target=lambda: results.append(training.run(config, tmp_path / "run")))
     thread.start()
     thread.join()
     assert results[0]["replicas"][0]["epochs"] == 1
@@ -227,7 +228,7 @@ def test_a_run_in_another_thread_goes_without_signals(tmp_path, capsys):
 
 def test_a_run_leaves_the_signals_as_it_found_them(tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    train.run(document(epochs=1), tmp_path / "run")
+    training.run(document(epochs=1), tmp_path / "run")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
@@ -269,7 +270,7 @@ def ladder_of(layers="6-10", **changes):
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, changes, message):
     with pytest.raises(ConfigError) as error:
-        train.run(document(**changes), tmp_path / "run")
+        training.run(document(**changes), tmp_path / "run")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -277,7 +278,7 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, 
 
 def test_a_net_for_which_there_is_no_memory_is_told_in_one_line(tmp_path, capsys):
     with pytest.raises(UserError, match=r"^out of memory \(.*\); allowed is a smaller") as caught:
-        train.run(document(model__features=(10**9,)), tmp_path / "run")
+        training.run(document(model__features=(10**9,)), tmp_path / "run")
     assert "\n" not in str(caught.value)
 
 
@@ -285,12 +286,12 @@ def test_images_outside_the_bounds_of_the_data_set_are_refused(tmp_path, digits,
     bright = digits._replace(test=data.Arrays(digits.test.x * 255, digits.test.y))
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: bright)
     with pytest.raises(data.DataError, match=r"values from 0 to 255 found, .* \(0.0, 1.0\)"):
-        train.run(document(), tmp_path / "run")
+        training.run(document(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_goes_on_only_with_the_data_it_was_begun_on(tmp_path, digits, monkeypatch):
-    run = partial(train.run, document(epochs=1), tmp_path / "run")
+    run = partial(training.run, document(epochs=1), tmp_path / "run")
     run()
     (tmp_path / "run" / "result.json").unlink()
     other = digits._replace(sha256={"mnist": "another"})
@@ -300,5 +301,5 @@ def test_a_run_goes_on_only_with_the_data_it_was_begun_on(tmp_path, digits, monk
 
 
 def test_a_config_dict_is_taken_as_it_is(tmp_path):
-    result = train.run(ConfigDict(document(epochs=1)), tmp_path / "run")
+    result = training.run(ConfigDict(document(epochs=1)), tmp_path / "run")
     assert result["replicas"][0]["epochs"] == 1

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from short_run import few_digits
 
-from adv_jax import data, evaluate, train, trained
-from adv_jax.config import with_values
+from adv_jax import data, evaluate, train
+from adv_jax.runner import trained
+from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 
 

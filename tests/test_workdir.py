@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from adv_jax.workdir import Workdir, WorkdirError, default_path, writing
+from adv_jax.runner.workdir import Workdir, WorkdirError, default_path, writing
 
 CONFIG = {
     "experiment": "test",

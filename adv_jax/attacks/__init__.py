@@ -1,7 +1,7 @@
 """Perturbations of inputs: `attack(logits_fn, x, y, *, ..., key=None) -> x_adv`.
 
 All are pure functions that work under jit, vmap and scan; they keep the promises of
-`adv_jax.attacks.contract`, and `adv_jax.attacks.arguments` checks what they are given. README.md
+`adv_jax.attacks._contract`, and `adv_jax.attacks._arguments` checks what they are given. README.md
 beside this file has a page on them.
 """
 

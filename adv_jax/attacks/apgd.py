@@ -9,9 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.contract import (
+from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Best
+from adv_jax.attacks._contract import (
     ascent,
     choose,
     classes,
@@ -21,7 +22,6 @@ from adv_jax.attacks.contract import (
     margin,
     perturbed,
 )
-from adv_jax.attacks.pgd import Best
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 Score = Callable[[Array], Array]  # logits f32[B, K] -> f32[B]

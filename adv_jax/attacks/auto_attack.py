@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._arguments import check_counts, checked, checked_logits, linf_or_l2, radius
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Best
+from adv_jax.attacks._blocks import Fooling, on_survivors
+from adv_jax.attacks._contract import classes, cross_entropy, labels_at, margin, perturbed
 from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
-from adv_jax.attacks.arguments import check_counts, checked, checked_logits, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.blocks import Fooling, on_survivors
-from adv_jax.attacks.contract import classes, cross_entropy, labels_at, margin, perturbed
-from adv_jax.attacks.fab import Found, approach, linf_or_l2, rivals
-from adv_jax.attacks.pgd import Best
+from adv_jax.attacks.fab import Found, approach, rivals
 from adv_jax.attacks.square import search
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 

@@ -6,10 +6,10 @@ import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.contract import ascent, labels_at, margin, perturbed
-from adv_jax.attacks.penalty import Shortest, among, search, within
+from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._contract import ascent, labels_at, margin, perturbed
+from adv_jax.attacks._penalty import Shortest, among, search, within
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
 INNERMOST = 1 - 1e-6  # largest |tanh| to start from: at 1 there is no gradient

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_range, checked, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.contract import choose, inside, labels_at, margin, perturbed
-from adv_jax.attacks.jacobian import nearest_boundary, values_fn
+from adv_jax.attacks._arguments import check_counts, check_range, checked, radius
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._contract import choose, inside, labels_at, margin, perturbed
+from adv_jax.attacks._linear_model import nearest_boundary, values_fn
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 # In units of x and of the norm. Where the bounds cut a part of every step off, the steps would

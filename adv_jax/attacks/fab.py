@@ -8,9 +8,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.contract import choose, classes, inside, labels_at, margin, perturbed
+from adv_jax.attacks._arguments import (
+    check_counts,
+    check_range,
+    checked,
+    checked_logits,
+    linf_or_l2,
+    radius,
+)
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 Turn = tuple[Array, Array, Array, "Found"]  # steps made, r, x + r, what is found
@@ -250,18 +257,6 @@ def rivals(logits: Array, y: Array) -> Array:
     """The classes other than y, the most probable first: i32[B, K - 1]."""
     is_label = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
     return jnp.argsort(jnp.where(is_label, jnp.inf, -logits), axis=1)[:, :-1]
-
-
-def linf_or_l2(norm: Norm) -> str:
-    """The canonical name of one of the two norms.
-
-    Raises:
-      ValueError: another norm.
-    """
-    kind = norms.canonical(norm)
-    if kind not in ("linf", "l2"):
-        raise ValueError(f'norm must be "linf" or "l2" here, got {norm!r}')
-    return kind
 
 
 def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, norm: str) -> Plane:

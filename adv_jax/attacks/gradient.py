@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import checked, radius
-from adv_jax.attacks.contract import inside, loss_gradient, perturbed
+from adv_jax.attacks._arguments import checked, radius
+from adv_jax.attacks._contract import inside, loss_gradient, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 
@@ -53,7 +53,7 @@ def fgsm(
 
     Raises:
       ValueError: unknown norm or loss; x, y, eps or the logits of a wrong shape, dtype or range,
-        see `adv_jax.attacks.arguments`; targeted without y.
+        see `adv_jax.attacks._arguments`; targeted without y.
 
     Sources: Goodfellow, Shlens & Szegedy 2015, sec. 4; Huang et al. 2015, sec. 6.1.1; Maronas
     2016, eq. 56, 58, 59 (printed without tau).

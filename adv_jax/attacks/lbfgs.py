@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import (
+from adv_jax.attacks._arguments import (
     as_batch,
     check_counts,
     check_function,
@@ -19,9 +19,9 @@ from adv_jax.attacks.arguments import (
     radius,
     traced,
 )
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.box_lbfgs import box_lbfgs
-from adv_jax.attacks.contract import (
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._box_lbfgs import box_lbfgs
+from adv_jax.attacks._contract import (
     ascent,
     classes,
     cross_entropy,
@@ -31,7 +31,7 @@ from adv_jax.attacks.contract import (
     moved,
     perturbed,
 )
-from adv_jax.attacks.penalty import Shortest, among, search, squared, within
+from adv_jax.attacks._penalty import Shortest, among, search, squared, within
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
 

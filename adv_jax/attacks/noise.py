@@ -9,8 +9,8 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import as_batch, radius
-from adv_jax.attacks.contract import perturbed
+from adv_jax.attacks._arguments import as_batch, radius
+from adv_jax.attacks._contract import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 

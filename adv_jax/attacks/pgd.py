@@ -1,17 +1,15 @@
 """Projected gradient ascent: many steps inside the ball."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, checked, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.contract import (
+from adv_jax.attacks._arguments import check_counts, checked, radius
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Best
+from adv_jax.attacks._contract import (
     ascent,
-    choose,
     cross_entropy,
     inside,
     labels_at,
@@ -20,23 +18,6 @@ from adv_jax.attacks.contract import (
     perturbed,
 )
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
-
-
-class Best(NamedTuple):
-    """Each row's best perturbation so far: one that fools, and of equals that of higher loss.
-
-    r: f32[B, *D]; loss: f32[B]; fools: bool[B].
-    """
-
-    r: Array
-    loss: Array
-    fools: Array
-
-    def or_better(self, other: "Best") -> "Best":
-        better = (other.fools & ~self.fools) | (
-            (other.fools == self.fools) & (other.loss > self.loss)
-        )
-        return choose(better, other, self)
 
 
 def pgd(

@@ -8,11 +8,17 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.contract import choose, classes, inside, labels_at, margin, perturbed
-from adv_jax.attacks.fab import linf_or_l2
-from adv_jax.attacks.pgd import Best
+from adv_jax.attacks._arguments import (
+    check_counts,
+    check_range,
+    checked,
+    checked_logits,
+    linf_or_l2,
+    radius,
+)
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Best
+from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # queries made, the best, (r, x + r) to try

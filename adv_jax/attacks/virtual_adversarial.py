@@ -4,9 +4,9 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_range, checked, checked_logits, radius
-from adv_jax.attacks.bare import compiled
-from adv_jax.attacks.contract import ascent, cross_entropy, moved, perturbed
+from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._contract import ascent, cross_entropy, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 

@@ -7,10 +7,10 @@ import sys
 
 from absl import app, flags, logging
 
-from adv_jax.command_line import read_flags_alone
-from adv_jax.evaluate import command
-from adv_jax.output import standard_output
-from adv_jax.step import check_devices, use_cores
+from adv_jax.runner import evaluation
+from adv_jax.runner.command_line import read_flags_alone
+from adv_jax.runner.devices import check_devices, use_cores
+from adv_jax.runner.output import standard_output
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
@@ -36,7 +36,7 @@ def main(_: list[str]) -> None:
     use_cores()
     try:
         check_devices()
-        command.run(
+        evaluation.run(
             [part for value in _WORKDIR.value for part in value.split(",")],
             attack_names=_ATTACKS.value,
             eps=_numbers("eps", _EPS.value),

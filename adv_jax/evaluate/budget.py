@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import traceable
+from adv_jax.attacks._arguments import traceable
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 # Keywords that say how large an attack is, the first that an attack has counts.

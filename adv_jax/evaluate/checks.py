@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts, check_function, is_interval, traced
+from adv_jax.attacks._arguments import check_counts, check_function, is_interval, traced
+from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of
 from adv_jax.evaluate.measures import predictions
-from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
 

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, step_of, violations
+from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -22,7 +23,6 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.measures import Clean, Curve, measures, summary
 from adv_jax.evaluate.probing import probe
-from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
+from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.budget import at_size, scale_of
-from adv_jax.metrics import over_rows
 from adv_jax.types import Array, Attack, Key, LogitsFn
 
 

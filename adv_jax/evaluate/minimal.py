@@ -5,7 +5,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.arguments import check_counts
+from adv_jax.attacks._arguments import check_counts
+from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -13,7 +14,6 @@ from adv_jax.evaluate.checks import (
     checked_data,
     checked_predictions,
 )
-from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn
 

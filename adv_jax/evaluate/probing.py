@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks.contract import inside, log_odds, moved
+from adv_jax.attacks._contract import inside, log_odds, moved
 from adv_jax.types import Array, Bounds, LogitsFn
 
 # Shares of a row's largest |logit|: what counts as another answer, which the rounding of bfloat16

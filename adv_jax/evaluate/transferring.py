@@ -7,6 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -14,7 +15,6 @@ from adv_jax.evaluate.checks import (
     checked_data,
     checked_predictions,
 )
-from adv_jax.metrics import Progress, over_batches, silent
 from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 

@@ -13,10 +13,10 @@ import sys
 
 from absl import app, flags, logging
 
-from adv_jax.command_line import read_flags
-from adv_jax.output import standard_output
 from adv_jax.report import book, command
-from adv_jax.step import check_devices, use_cores
+from adv_jax.runner.command_line import read_flags
+from adv_jax.runner.devices import check_devices, use_cores
+from adv_jax.runner.output import standard_output
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
 _RESULTS = flags.DEFINE_string("results", "results", "folder that the book is made from")

@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adv_jax import trained
-from adv_jax.config import suggestion
-from adv_jax.log import print_table
 from adv_jax.report import huang, maronas, nokland, thesis, wfg
 from adv_jax.report.drawing import Drawing
-from adv_jax.result import provenance
+from adv_jax.runner import trained
+from adv_jax.runner.config import suggestion
+from adv_jax.runner.log import print_table
+from adv_jax.runner.result import provenance
+from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import UserError
-from adv_jax.workdir import json_bytes, replace, writing
 
 Draw = Callable[..., Drawing]
 

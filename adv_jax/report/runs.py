@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adv_jax import trained
 from adv_jax.report.statistics import span
-from adv_jax.trained import Trained
+from adv_jax.runner import trained
+from adv_jax.runner.trained import Trained
+from adv_jax.runner.workdir import is_finished, read_config, read_result
 from adv_jax.types import UserError
-from adv_jax.workdir import is_finished, read_config, read_result
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adv_jax.attacks._blocks import Fooling, on_survivors
 from adv_jax.attacks.auto_attack import auto_attack
-from adv_jax.attacks.blocks import Fooling, on_survivors
 from adv_jax.attacks.fab import fab
 
 D, ROWS = 6, 20

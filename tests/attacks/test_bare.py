@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from adv_jax import attacks
-from adv_jax.attacks import bare
+from adv_jax.attacks import _bare
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.uniform(0.2, 0.8, (6, 5)), jnp.float32)
@@ -196,13 +196,13 @@ def test_thousands_of_calls_with_changing_eps_are_one_program(calls):
 @needs_proc
 @pytest.mark.parametrize("shapes", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_many_shapes_keep_no_more_programs_than_the_limit(monkeypatch, shapes):
-    monkeypatch.setattr(bare, "MOST_PROGRAMS", 16)
-    monkeypatch.setattr(bare, "_programs", OrderedDict())
+    monkeypatch.setattr(_bare, "MOST_PROGRAMS", 16)
+    monkeypatch.setattr(_bare, "_programs", OrderedDict())
     w, maps = weights(0), []
     for count in range(1, shapes + 1):
         x = jnp.full((count, 5), 0.5)
         attacks.pgd(lambda x: x @ w, x, jnp.zeros(count, int), eps=0.1, num_steps=2)
-        assert len(bare._programs) <= 16
+        assert len(_bare._programs) <= 16
         maps.append(memory_maps())
     # Programs that are dropped give their memory maps back; eager operations keep theirs.
     kept = (maps[-1] - maps[20]) / (shapes - 21)

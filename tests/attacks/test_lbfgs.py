@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from adv_jax.attacks.box_lbfgs import box_lbfgs
+from adv_jax.attacks._box_lbfgs import box_lbfgs
 from adv_jax.attacks.lbfgs import feature_adversary, lbfgs
 
 B, N, K = 6, 12, 4

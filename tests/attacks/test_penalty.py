@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adv_jax.attacks._penalty import among, search
 from adv_jax.attacks.carlini_wagner import carlini_wagner
 from adv_jax.attacks.lbfgs import lbfgs
-from adv_jax.attacks.penalty import among, search
 
 B, N = 6, 10
 BOUNDS = (0.0, 1.0)

@@ -12,8 +12,8 @@ from command_line import ROOT, call
 from PIL import Image
 
 from adv_jax import attacks, evaluate, train
-from adv_jax.config import with_values
-from adv_jax.evaluate import command
+from adv_jax.runner import evaluation
+from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 
 ALL = ("evaluation.csv", "evaluation.json", "evaluation.png", "minimal_eps.csv")
@@ -148,7 +148,7 @@ def test_it_prints_progress_as_lines_and_accuracies_in_percent(runs, done):
 
 
 def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys):
-    command.run(
+    evaluation.run(
         [str(runs / "a"), str(runs / "b")],
         attack_names=["fgsm"],
         eps=[30.0],
@@ -184,16 +184,16 @@ def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys)
 def test_mistakes_are_one_line_and_nothing_is_written(runs, tmp_path, change, message):
     arguments = {"workdirs": [str(runs / "a")], "attack_names": ["fgsm"], "eps": [0.1]}
     with pytest.raises(ValueError, match=message) as error:
-        command.run(**arguments | {"out": str(tmp_path / "out")} | change)
+        evaluation.run(**arguments | {"out": str(tmp_path / "out")} | change)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_runs_are_given_once_and_named_by_what_tells_them_apart(runs):
     with pytest.raises(UserError, match="allowed is each run once"):
-        command.run([str(runs / "a")] * 2, attack_names=["fgsm"], eps=[0.1])
+        evaluation.run([str(runs / "a")] * 2, attack_names=["fgsm"], eps=[0.1])
     with pytest.raises(UserError, match=r"has no config\.json"):
-        command.run([str(runs)], attack_names=["fgsm"], eps=[0.1])
+        evaluation.run([str(runs)], attack_names=["fgsm"], eps=[0.1])
 
 
 def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, monkeypatch):
@@ -202,7 +202,7 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
 
     monkeypatch.setattr(attacks, "deaf", deaf, raising=False)
     monkeypatch.setattr(attacks, "__all__", [*attacks.__all__, "deaf"])
-    command.run(
+    evaluation.run(
         [str(runs / "a")], attack_names=["deaf"], eps=[0.0], num_examples=40, out=str(tmp_path)
     )
     audit = json.loads((tmp_path / "evaluation.json").read_text())["audit"]

@@ -10,10 +10,11 @@ import pytest
 from command_line import ROOT, call
 from fabricated import finish
 
-from adv_jax import train, trained
-from adv_jax.config import with_values
+from adv_jax import train
+from adv_jax.runner import trained
+from adv_jax.runner.config import with_values
+from adv_jax.runner.workdir import default_path
 from adv_jax.types import UserError
-from adv_jax.workdir import default_path
 from launch import reproduce
 from launch.budget import BUDGETS
 from launch.join import join

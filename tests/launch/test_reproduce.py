@@ -18,7 +18,7 @@ from adv_jax import train
 from adv_jax.report import command, papers
 from adv_jax.report.drawing import Drawing
 from adv_jax.report.verdicts import WORDS
-from adv_jax.signals import Interrupted
+from adv_jax.runner.signals import Interrupted
 from adv_jax.types import UserError
 from launch import reproduce
 from launch.budget import BUDGETS

@@ -6,7 +6,7 @@ import runpy
 import pytest
 from command_line import ROOT
 
-from adv_jax.config import ConfigError, Replica, leaves, replicas
+from adv_jax.runner.config import ConfigError, Replica, leaves, replicas
 from launch import space
 
 

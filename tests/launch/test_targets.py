@@ -10,11 +10,11 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from adv_jax import catalogue
-from adv_jax.config import replicas, validate
 from adv_jax.report import command, papers
 from adv_jax.report.book import singles
 from adv_jax.report.statistics import LEVEL
+from adv_jax.runner import catalogue
+from adv_jax.runner.config import replicas, validate
 from adv_jax.types import UserError
 from launch.budget import BUDGETS, changes, config_of, options
 from launch.comparison import judged_again, metric, ours

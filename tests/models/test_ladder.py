@@ -17,7 +17,7 @@ import scipy.stats
 
 from adv_jax import attacks, models, objectives
 from adv_jax.data import Arrays, Dataset
-from adv_jax.experiment import Experiment
+from adv_jax.runner.experiment import Experiment
 
 MODULE = importlib.import_module("adv_jax.models.ladder")  # The package's name is the class.
 KEY = jax.random.key(0)

@@ -8,8 +8,8 @@ import pytest
 import scipy.signal
 
 from adv_jax import models
-from adv_jax.config import ConfigError, bind
 from adv_jax.models import initializers
+from adv_jax.runner.config import ConfigError, bind
 
 SMALL = {"features": (3, 4, 5), "num_classes": 3}
 ACTIVATIONS = {"relu": lambda a: np.maximum(a, 0), "tanh": np.tanh}

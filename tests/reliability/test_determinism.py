@@ -8,8 +8,9 @@ import pytest
 from command_line import terminal
 from short_run import TINY, assert_same_run, document, few_digits
 
-from adv_jax import data, train, trained
+from adv_jax import data, train
 from adv_jax.data import epoch_order
+from adv_jax.runner import trained
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from absl import flags
 from ml_collections import config_flags
 from test_configs import CONFIGS, SOURCES, config_of, noise, shrunk
 
-from adv_jax import train, trained
-from adv_jax.command_line import explain_flags
-from adv_jax.config import leaves, with_values
 from adv_jax.data import loading
+from adv_jax.runner import trained, training
+from adv_jax.runner.command_line import explain_flags
+from adv_jax.runner.config import leaves, with_values
 from adv_jax.types import UserError
 
 NESTED = {"name": "x"}
@@ -63,12 +63,12 @@ def made_up_data(monkeypatch):
 
 @pytest.fixture
 def not_trained(monkeypatch):
-    """`train.run` stops where it would begin to write."""
+    """`training.run` stops where it would begin to write."""
 
     def accept(*_):
         raise Accepted
 
-    monkeypatch.setattr(train, "_files", accept)
+    monkeypatch.setattr(training, "_files", accept)
     monkeypatch.setattr(trained, "sources", lambda config, dataset: SOURCES)
 
 
@@ -115,7 +115,7 @@ def overridden(config, draw):
 def outcome(config, changes, workdir) -> str:
     """What the code says that stands before each run, "" for yes."""
     try:
-        train.run(config, workdir)
+        training.run(config, workdir)
     except Accepted:
         return ""
     except UserError as error:
@@ -153,7 +153,7 @@ def test_a_config_with_hostile_values_is_traced_or_refused(count, tmp_path, not_
 def test_every_config_with_hostile_values_is_built_or_refused(
     count, tmp_path, not_trained, monkeypatch
 ):
-    monkeypatch.setattr(train, "check_parts", check_built)
+    monkeypatch.setattr(training, "check_parts", check_built)
     modes = [(path.stem, "quick") for path in CONFIGS if path.stem != "backprop_cifar10"]
     bases = [base(*mode) for mode in (*modes, *TRACED, ("backprop_cifar10", "quick,net=fc"))]
     try_all(count, bases, 1, tmp_path / "run")
@@ -166,7 +166,7 @@ def check_built(config, dataset, rows, replica, sources):
         preflight_check(config, dataset, rows, replica, sources)
 
 
-preflight_check = train.check_parts
+preflight_check = training.check_parts
 
 
 # 10 minutes of one core: 25 of those accepted are trained.
@@ -180,7 +180,7 @@ def test_what_is_accepted_trains_or_says_why_it_cannot(tmp_path, monkeypatch, ca
         if huge or config.get("epochs") != 1:
             continue  # Sizes that fit no machine are refused by the machine.
         try:
-            train.run(config, tmp_path / str(trainings))
+            training.run(config, tmp_path / str(trainings))
         except UserError as error:
             one_line(error, changes)
             trainings += (tmp_path / str(trainings)).exists()

@@ -13,12 +13,12 @@ from fabricated import finish
 
 import launch.trainings
 from adv_jax import data
-from adv_jax.checkpoint import Checkpoints, digest
 from adv_jax.data import covtype, idx
 from adv_jax.report.book import reading
 from adv_jax.report.runs import finished
+from adv_jax.runner.checkpoint import Checkpoints, digest
+from adv_jax.runner.workdir import Workdir, read_config, read_fitted, read_metrics
 from adv_jax.types import UserError
-from adv_jax.workdir import Workdir, read_config, read_fitted, read_metrics
 from launch.budget import BUDGETS
 from launch.comparison import document
 from launch.records import read_lines

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from short_run import document, few_digits
 
-from adv_jax import data, train
+from adv_jax import data
+from adv_jax.runner import training
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -30,13 +31,13 @@ def watched(monkeypatch):
         if event == COMPILED:
             compiled.append(duration)
 
-    class Watched(train.Log):
+    class Watched(training.Log):
         def epoch(self, *args, **kwargs):
             super().epoch(*args, **kwargs)
             files = len(os.listdir("/proc/self/fd"))
             seen.append((len(compiled), memory(), files, threading.active_count()))
 
-    monkeypatch.setattr(train, "Log", Watched)
+    monkeypatch.setattr(training, "Log", Watched)
     jax.monitoring.register_event_duration_secs_listener(count)
     yield seen
     jax.monitoring.unregister_event_duration_listener(count)
@@ -57,7 +58,7 @@ def test_a_long_run_needs_no_more_of_anything(
     few = few_digits(80, 80)
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
     length = {"epochs": epochs, "checkpoint_every": every, "tensorboard": True}
-    train.run(document() | length, tmp_path / "run")
+    training.run(document() | length, tmp_path / "run")
     compiled, resident, files, threads = np.array(watched).T
     begun = max(3, epochs // 10)  # By then all is compiled, and buffers have their size.
     growth = resident[-1] - resident[begun]

@@ -10,10 +10,11 @@ import pytest
 from command_line import ROOT, call
 from PIL import Image
 
-from adv_jax import train, trained
-from adv_jax.config import with_values
+from adv_jax import train
 from adv_jax.report import command
 from adv_jax.report.drawing import rounded
+from adv_jax.runner import trained
+from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 
 TOYS = [name for name, draw in command.PAPERS["maronas"].items() if not command.takes_run(draw)]

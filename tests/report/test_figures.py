@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from adv_jax.report import figures
+from adv_jax.runner import figures
 
 EVALUATION = {
     "fgsm": {"eps": [0.0, 0.1, 0.2], "error": [[0.1, 0.5, 0.9]], "confidence": [[0.9, 0.8, 0.7]]},

@@ -9,9 +9,9 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adv_jax.config import with_values
 from adv_jax.report import command
 from adv_jax.report.huang import curves, logistic
+from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 
 SMALL = st.floats(-3, 3)

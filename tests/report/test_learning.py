@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adv_jax.report import learning
+from adv_jax.runner import learning
 
 
 def line(epoch, replica, loss, **errors):

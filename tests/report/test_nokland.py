@@ -9,10 +9,11 @@ import pytest
 from oracles import sigmoid
 from short_run import few_digits
 
-from adv_jax import data, train, trained
-from adv_jax.config import with_values
+from adv_jax import data, train
 from adv_jax.report import book, command
 from adv_jax.report.nokland import curves, hidden, tables, transfer
+from adv_jax.runner import trained
+from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 
 EPOCHS, TRAIN, TEST = 12, 150, 60

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adv_jax import attacks, data, models, train, trained
-from adv_jax.config import with_values
+from adv_jax import attacks, data, models, train
 from adv_jax.data import Arrays
 from adv_jax.report import command, drawing
 from adv_jax.report.thesis import robustness, runs, samples, sweeps, weights
+from adv_jax.runner import trained
+from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ import oracles
 import pytest
 from rich.console import Console
 
-from adv_jax import log
 from adv_jax.report import command
 from adv_jax.report.thesis import example
+from adv_jax.runner import log
 
 W1, W2 = example.PARAMS["W1"], example.PARAMS["W2"]
 X1, TARGET = np.array([0.0, 0, 1]), np.array([1.0, 0, 0])

@@ -12,7 +12,7 @@ import pytest
 
 from adv_jax import data
 from adv_jax.report.wfg import church_window, defences, max_norm, rubbish, transfer
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 from adv_jax.types import Output, UserError
 
 RNG = np.random.default_rng(1)

@@ -10,12 +10,12 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from adv_jax import catalogue
-from adv_jax.report import charts, learning, papers
+from adv_jax.report import charts, papers
 from adv_jax.report.book import chapters, reading, singles
 from adv_jax.report.statistics import LEVEL
+from adv_jax.runner import catalogue, learning
+from adv_jax.runner.workdir import replace, writing
 from adv_jax.types import UserError
-from adv_jax.workdir import replace, writing
 
 
 def build(results: str | Path, out: str | Path) -> None:

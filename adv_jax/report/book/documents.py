@@ -17,7 +17,7 @@ from typing import (
     is_typeddict,
 )
 
-from adv_jax import kinds
+from adv_jax.runner import schema
 from adv_jax.types import UserError
 
 Number = int  # Of `kinds`, which takes other finite numbers for it too; a float may be NaN.
@@ -204,7 +204,7 @@ def _allowed_instead(value: Any, kind: Any) -> str:
         return "" if isinstance(value, list) and value else "lists of at least one entry"
     if get_origin(kind) is Sequence:
         return "" if isinstance(value, list) else "lists"
-    return "" if kinds.fits(value, kind) else kinds.described(kind)
+    return "" if schema.fits(value, kind) else schema.described(kind)
 
 
 def _parts(value: Any, kind: Any) -> dict[Any, Any]:

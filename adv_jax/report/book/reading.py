@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from adv_jax.report import papers
 from adv_jax.report.book import documents
 from adv_jax.report.verdicts import judged
+from adv_jax.runner.workdir import read_json
 from adv_jax.types import UserError
-from adv_jax.workdir import read_json
 
 BUDGETS = ("quick", "short", "paper")  # of `launch.reproduce`; the later decides
 

@@ -16,7 +16,7 @@ import numpy as np
 from adv_jax import attacks, evaluate
 from adv_jax.report.drawing import Drawing, canvas, rounded
 from adv_jax.report.maronas.samples import draw
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 from adv_jax.types import Array
 
 TAU = 0.25

@@ -10,7 +10,7 @@ from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from adv_jax.report.nokland.runs import LABELS, of_each, read
 from adv_jax.report.runs import trained_on
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 
 SIDE = 8  # features in a row and in a column
 CUT_OFF = 0.99  # share of the weights that the grey scale does not cut off

@@ -9,8 +9,8 @@ import numpy as np
 
 from adv_jax.report.runs import Finished, check_same_data, finished
 from adv_jax.report.statistics import spread
+from adv_jax.runner.workdir import read_metrics
 from adv_jax.types import UserError
-from adv_jax.workdir import read_metrics
 
 LABELS = {
     "plain": "back-propagation",

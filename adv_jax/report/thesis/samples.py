@@ -6,7 +6,7 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.report.drawing import Drawing, canvas
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 from adv_jax.types import Attack, UserError
 
 SIZES = (0.0, 0.1, 0.2, 0.3)

@@ -20,10 +20,10 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from adv_jax import norms
-from adv_jax.attacks.contract import loss_gradient
+from adv_jax.attacks._contract import loss_gradient
 from adv_jax.report.drawing import Drawing, canvas, rounded
 from adv_jax.report.wfg.defences import net_of
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, Key, LogitsFn
 
 EPS, HALF, GRID = 0.25, 20, 10  # half a window's pixels; windows in a row and in a column

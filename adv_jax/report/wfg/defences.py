@@ -16,7 +16,7 @@ from adv_jax import attacks, evaluate
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, rounded
 from adv_jax.report.runs import check_same_inputs
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 
 NUM_STEPS = 40
 _ATTACKS = {"FGSM": attacks.fgsm, "iterative": partial(attacks.pgd, num_steps=NUM_STEPS)}

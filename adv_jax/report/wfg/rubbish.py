@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import attacks
-from adv_jax.metrics import over_rows
+from adv_jax.evaluate.batching import over_rows
 from adv_jax.report.drawing import Drawing, canvas, rounded
 from adv_jax.report.wfg.defences import method_of, net_of
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 
 STD, SURE, COUNT = 1.0, 0.5, 10_000
 

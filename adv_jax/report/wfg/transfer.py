@@ -15,7 +15,7 @@ from adv_jax import attacks, evaluate, models
 from adv_jax.report import papers
 from adv_jax.report.drawing import Drawing, canvas, rounded
 from adv_jax.report.runs import check_same_inputs, finished
-from adv_jax.trained import Trained
+from adv_jax.runner.trained import Trained
 from adv_jax.types import LogitsFn, UserError
 
 EPS = 0.25

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from adv_jax.config import Replica
+from adv_jax.runner.config import Replica
+from adv_jax.runner.workdir import Workdir
 from adv_jax.types import UserError
-from adv_jax.workdir import Workdir
 
 
 class Log:

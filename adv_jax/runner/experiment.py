@@ -15,10 +15,10 @@ import numpy as np
 import optax
 
 from adv_jax import attacks, evaluate, models, objectives
-from adv_jax.config import Replica, bind, with_values
 from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
 from adv_jax.models import initializers
-from adv_jax.optimizers import optimizer
+from adv_jax.runner.config import Replica, bind, with_values
+from adv_jax.runner.optimizer import optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_steps, shard_index
 from adv_jax.types import (
     Apply,

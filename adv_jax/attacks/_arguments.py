@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from adv_jax import losses, norms
-from adv_jax.attacks.bare import is_tracing
+from adv_jax.attacks._bare import is_tracing
 from adv_jax.types import Array, Bounds, LogitsFn, Norm, UserError
 
 _ASKS_FOR_VALUES = (
@@ -269,3 +269,15 @@ def _check_logits(logits: np.ndarray) -> None:
             "logits_fn returns rows >= 0 that sum to 1: these look like probabilities, whose "
             "gradients vanish; return the logits before the softmax, or jnp.log of it"
         )
+
+
+def linf_or_l2(norm: Norm) -> str:
+    """The canonical name of one of the two norms.
+
+    Raises:
+      ValueError: another norm.
+    """
+    kind = norms.canonical(norm)
+    if kind not in ("linf", "l2"):
+        raise ValueError(f'norm must be "linf" or "l2" here, got {norm!r}')
+    return kind

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from adv_jax import kinds
+from adv_jax.runner import schema
 from adv_jax.types import UserError
 
 # What the program passes at run time; a config never sets it.
@@ -187,8 +187,8 @@ def bind(
             raise ConfigError(f"{field}.{key} is missing; {name} needs it")
     for key, value in keywords.items():
         annotation = parameters[key].annotation
-        if key not in parts and kinds.is_document(value) and not kinds.fits(value, annotation):
-            legal = kinds.described(annotation)
+        if key not in parts and schema.is_document(value) and not schema.fits(value, annotation):
+            legal = schema.described(annotation)
             raise ConfigError(f"{field}.{key} is {value!r}; allowed are {legal}")
     return partial(function, **keywords)
 
@@ -251,7 +251,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"config is {config!r}; allowed is a dict")
-    if not kinds.is_document(config):
+    if not schema.is_document(config):
         raise ConfigError(_odd(config))
     for path, kind in (_FIELDS | _OPTIONAL).items():
         *parents, last = path.split(".")
@@ -273,7 +273,7 @@ def _odd(config: Mapping[str, Any]) -> str:
     """What is wrong with a config that is no document."""
     legal = "texts, numbers of 32 bits, True, False, None, tuples and dicts of them by name"
     for path, value in leaves(config):
-        if not kinds.is_document(value):
+        if not schema.is_document(value):
             rule = _RANGES.get(path.rpartition(".")[2])
             return f"{path} is {value!r}; allowed are {f'{rule}, of 32 bits' if rule else legal}"
     return f"a key is no printable text; allowed are {legal}"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
-from adv_jax import catalogue
-from adv_jax.config import WORDS, leaves, unknown
+from adv_jax.runner import catalogue
+from adv_jax.runner.config import WORDS, leaves, unknown
 from adv_jax.types import UserError
 
 

@@ -15,16 +15,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from adv_jax import attacks, evaluate, trained
-from adv_jax.config import bind, suggestion
+from adv_jax import attacks, evaluate
 from adv_jax.data import Dataset
-from adv_jax.log import print_table
-from adv_jax.metrics import Progress
-from adv_jax.report import figures
-from adv_jax.result import provenance
-from adv_jax.trained import Trained
+from adv_jax.evaluate.batching import Progress
+from adv_jax.runner import figures, trained
+from adv_jax.runner.config import bind, suggestion
+from adv_jax.runner.log import print_table
+from adv_jax.runner.result import provenance
+from adv_jax.runner.trained import Trained
+from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import Attack, Bounds, UserError
-from adv_jax.workdir import json_bytes, replace, writing
 
 Files = dict[Path, bytes]
 Document = dict[str, Any]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import losses, norms
-from adv_jax.attacks.arguments import checked_labels, checked_logits
+from adv_jax.attacks._arguments import checked_labels, checked_logits
 from adv_jax.types import Array, Bounds, LogitsFn
 
 Tree = TypeVar("Tree")

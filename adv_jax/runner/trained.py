@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from adv_jax import inputs
-from adv_jax.checkpoint import Checkpoints, Restored
-from adv_jax.config import ConfigError, Replica, check, leaves, replicas, with_values
 from adv_jax.data import Dataset
-from adv_jax.experiment import Experiment, initial
+from adv_jax.runner import inputs
+from adv_jax.runner.checkpoint import Checkpoints, Restored
+from adv_jax.runner.config import ConfigError, Replica, check, leaves, replicas, with_values
+from adv_jax.runner.experiment import Experiment, initial
+from adv_jax.runner.workdir import is_finished, read_config, read_result
 from adv_jax.step import over_replicas
 from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
-from adv_jax.workdir import is_finished, read_config, read_result
 
 
 class Trained(NamedTuple):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks.contract import choose, perturbed
+from adv_jax.attacks._contract import choose, perturbed
 from adv_jax.types import Array, Bounds
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.config import leaves
+from adv_jax.runner.config import leaves
 from adv_jax.types import UserError
 
 _FITTED = "preprocess.npz"

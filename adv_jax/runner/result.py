@@ -14,9 +14,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import __version__
-from adv_jax.config import Replica
 from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
+from adv_jax.runner.config import Replica
 
 
 def document(
@@ -146,7 +146,7 @@ def provenance() -> dict[str, Any]:
     It ends in -dirty where a tracked file differs, but for results/, which reports write.
     """
     # Told to look here only: an installed package may lie in a checkout of something else.
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).parents[2]
     git = ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}"]
     call = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
     try:

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.config import Replica
 from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
-from adv_jax.experiment import Experiment, Run, initial
-from adv_jax.step import layout, over_devices, over_replicas
+from adv_jax.runner.config import Replica
+from adv_jax.runner.devices import layout
+from adv_jax.runner.experiment import Experiment, Run, initial
+from adv_jax.step import over_devices, over_replicas
 
 
 class Program:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from adv_jax.output import without_stragglers
+from adv_jax.runner.output import without_stragglers
 from adv_jax.types import UserError
 
 Tree = Any

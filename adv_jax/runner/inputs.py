@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import data
-from adv_jax.config import ConfigError, Replica, bind
 from adv_jax.data import Dataset, augmentation, preprocessing
 from adv_jax.data.preprocessing import Fit, Transform
-from adv_jax.experiment import rows_of
-from adv_jax.result import data_document
-from adv_jax.workdir import has_data, read_fitted
+from adv_jax.runner.config import ConfigError, Replica, bind
+from adv_jax.runner.experiment import rows_of
+from adv_jax.runner.result import data_document
+from adv_jax.runner.workdir import has_data, read_fitted
 
 
 class Inputs(NamedTuple):

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
-from adv_jax.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
 from adv_jax.evaluate.checks import DISTANCES, check_distance
-from adv_jax.experiment import Experiment, attack_of
-from adv_jax.step import layout
+from adv_jax.runner.config import ConfigError, Replica, leaves, replicas, with_values
+from adv_jax.runner.devices import layout
+from adv_jax.runner.experiment import Experiment, attack_of
 from adv_jax.types import Attack, LogitsFn, UserError, Variables
 
 # What parts raise at settings that do not fit them, or each other.

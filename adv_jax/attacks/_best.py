@@ -1,0 +1,23 @@
+"""Each row's best perturbation so far, kept by the iterative attacks."""
+
+from typing import NamedTuple
+
+from adv_jax.attacks._contract import choose
+from adv_jax.types import Array
+
+
+class Best(NamedTuple):
+    """Each row's best perturbation so far: one that fools, and of equals that of higher loss.
+
+    r: f32[B, *D]; loss: f32[B]; fools: bool[B].
+    """
+
+    r: Array
+    loss: Array
+    fools: Array
+
+    def or_better(self, other: "Best") -> "Best":
+        better = (other.fools & ~self.fools) | (
+            (other.fools == self.fools) & (other.loss > self.loss)
+        )
+        return choose(better, other, self)

@@ -1,0 +1,1 @@
+"""Turns a config into files: everything with effects."""
