@@ -274,7 +274,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_attacks.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/attacks.json"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="of each side")
     parser.add_argument("--digits", type=int, help="at most so many for each attack, to try it")

@@ -23,7 +23,7 @@ GOALS = {PLAIN: 4.0, ADVERSARIAL: 3.0}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backprop", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_backprop.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/backprop.json"))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2, help="of each side")
     args = parser.parse_args()

@@ -87,7 +87,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replicas", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_replicas.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/replicas.json"))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(NAMES))
     parser.add_argument("--threads", type=int, default=2, help="CPUs of each way")

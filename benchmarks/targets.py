@@ -25,10 +25,10 @@ from adv_jax.runner.experiment import Experiment, initial, rows_of
 from adv_jax.runner.program import Program
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.timing import console, machine, use_cpus, versions, write
-from launch.budget import BUDGETS, PAPER
-from launch.reproduce import chosen
-from launch.targets import Target
-from launch.trainings import Training, cost, plan
+from papers.budget import BUDGETS, PAPER
+from papers.reproduction import chosen
+from papers.target import Target
+from papers.trainings import Training, cost, plan
 
 EVALUATED = 500  # Images of each set that the errors after a short epoch are taken of.
 FEW, ENOUGH = 2, 0.25  # Steps at first; more if a round of them takes fewer seconds than that.
@@ -80,7 +80,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.targets", description=__doc__)
     parser.add_argument("targets", nargs="*", default=["all"], help="as of launch.reproduce")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_targets.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/targets.json"))
     parser.add_argument("--threads", type=int, default=2, help="CPUs, with a seed on each")
     parser.add_argument("--data_source", help="tfds, files or embedded, for all trainings")
     parser.add_argument("--data_dir", help="folder of the files of all data sets")

@@ -75,7 +75,7 @@ def compare(tasks: list[str], *, rounds: int, threads: int, parts: bool = False)
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks_training.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2, help="of each side")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))

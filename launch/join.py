@@ -6,7 +6,7 @@ read as if one program had trained them:
     for seed in 1 2 3; do python -m adv_jax.main --config=configs/ladder_mnist.py:table=24 \
       --config.seed=$seed --config.replicas.seeds=1 --workdir=runs/seed$seed; done
     python -m launch.join runs/seed1 runs/seed2 runs/seed3
-    python -m launch.reproduce maronas.table24 --seeds=3
+    python -m launch.reproduce maronas2016.table24 --seeds=3
 
 The joined run lies in --into, under the name by which launch.reproduce looks for it. It is made of
 what the runs have left, and trains nothing.
@@ -38,8 +38,8 @@ from adv_jax.runner.workdir import (
     read_fitted,
 )
 from adv_jax.types import UserError
-from launch.records import read_lines, read_result
-from launch.trainings import check_alike
+from papers.records import read_lines, read_result
+from papers.trainings import check_alike
 
 _INTO = flags.DEFINE_string("into", "runs/reproduce", "folder of the joined run")
 

@@ -6,9 +6,9 @@ import pytest
 from adv_jax import data
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
-from launch.budget import BUDGETS
-from launch.targets import targets
-from launch.trainings import plan
+from papers.budget import BUDGETS
+from papers.registry import TARGETS
+from papers.trainings import plan
 
 # Of one row: the products of 784-400-400-10, of LeNet and its first layer, and of
 # 784-1000-500-250-250-250-10.
@@ -42,7 +42,7 @@ def test_the_operations_of_every_task_can_be_counted():
 
 def test_the_hours_of_a_target_are_those_of_its_steps_and_of_the_errors_after_each_epoch():
     # Two trainings of five seeds, 150 epochs of 4,000 / 10 steps; errors on those and 1,000 digits.
-    target, data = targets()["nokland.fig3"], {"data.source": "embedded"}
+    target, data = TARGETS["nokland2015.fig3"], {"data.source": "embedded"}
     keys = {
         program(t.config) for t in plan(target, BUDGETS["paper"], runs="runs", data=data).values()
     }
@@ -56,11 +56,13 @@ def test_the_hours_of_a_target_are_those_of_its_steps_and_of_the_errors_after_ea
 
 def test_tables_that_differ_in_numbers_have_one_program_and_other_widths_another():
     def programs(name):
-        trainings = plan(targets()[name], BUDGETS["paper"], runs="runs", data={}).values()
+        trainings = plan(TARGETS[name], BUDGETS["paper"], runs="runs", data={}).values()
         return {program(t.config) for t in trainings}
 
-    assert len(programs("maronas.table17") | programs("maronas.table18")) == 2  # without SGN, with
-    assert len(programs("thesis.fig3.2")) == 14
+    assert (
+        len(programs("maronas2016.table17") | programs("maronas2016.table18")) == 2
+    )  # without SGN, with
+    assert len(programs("shallow_thesis.fig3.2")) == 14
 
 
 def test_few_images_have_the_labels_of_every_class():

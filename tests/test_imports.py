@@ -16,12 +16,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Room of adv_jax -> rooms that it may import; a new room needs a line here. Below them all, and
-# therefore not repeated, lie the aliases, the random numbers and the package's `__version__`.
-BELOW = {"adv_jax", "random", "types"}
-LIBRARY = {"attacks", "data", "evaluate", "losses", "models", "norms", "objectives", "optimizers"}
-LIBRARY |= {"step"}
-# The runner's modules, each may import those above it in the list, and the library.
+# Room -> rooms that it may import; a new room needs a line here. Below them all, and therefore not
+# repeated, lie the aliases, the random numbers and the package's `__version__`.
+BELOW = {"adv_jax", "adv_jax.random", "adv_jax.types"}
+LIBRARY = {
+    f"adv_jax.{name}"
+    for name in (
+        *("attacks", "data", "evaluate", "losses", "models", "norms", "objectives", "optimizers"),
+        "step",
+    )
+}
+# The runner's modules from bottom to top: each may import those before it, and the library.
 RUNNER = [
     *("catalogue", "output", "processes", "schema", "signals"),
     *("config", "devices", "optimizer"),
@@ -31,29 +36,35 @@ RUNNER = [
     "trained",
     *("evaluation", "training"),
 ]
-FACES = ("__main__", "evaluate.__main__", "main")
+RUNNER = [f"adv_jax.runner.{name}" for name in RUNNER]
+PACKAGE = LIBRARY | {*RUNNER, "adv_jax.train"}
+# What all papers share, likewise from bottom to top.
+SHARED = ["drawing", "numbers", "statistics", "target"]
+SHARED += ["budget", "records", "runs", "verdicts", "charts", "trainings", "comparison"]
+SHARED = [f"papers.{name}" for name in SHARED]
+PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]
+ABOVE = ["registry", "figures", "single_runs", "book", "reproduction"]
+ABOVE = [f"papers.{name}" for name in ABOVE]
+BOTTOM = ("data", "models", "norms", "optimizers", "random", "step", "types")
 MAY_IMPORT = {
-    "types": set(),
-    "random": set(),
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
-    "norms": set(),
-    "step": set(),
-    "data": set(),
-    "models": set(),
-    "optimizers": set(),
-    "losses": {"norms"},
-    "attacks": {"losses", "norms"},
-    "objectives": {"losses", "norms"},
-    "evaluate": {"attacks", "norms", "step"},
-    **{
-        f"runner.{name}": LIBRARY | {f"runner.{below}" for below in RUNNER[:i]}
-        for i, name in enumerate(RUNNER)
-    },
-    "runner": set(),  # adv_jax/runner/__init__.py
-    **{face: {"train"} | {f"runner.{name}" for name in RUNNER} for face in FACES},
-    "train": {f"runner.{name}" for name in RUNNER},
-    "report": LIBRARY | {f"runner.{name}" for name in RUNNER},
+    **{f"adv_jax.{name}": set() for name in BOTTOM},
+    "adv_jax.losses": {"adv_jax.norms"},
+    "adv_jax.attacks": {"adv_jax.losses", "adv_jax.norms"},
+    "adv_jax.objectives": {"adv_jax.losses", "adv_jax.norms"},
+    "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.norms", "adv_jax.step"},
+    "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
+    **{room: LIBRARY | set(RUNNER[:i]) for i, room in enumerate(RUNNER)},
+    "adv_jax.train": set(RUNNER),
+    **dict.fromkeys(("adv_jax.__main__", "adv_jax.main", "adv_jax.evaluate.__main__"), PACKAGE),
+    "papers": set(),  # papers/__init__.py
+    **{room: PACKAGE | set(SHARED[:i]) for i, room in enumerate(SHARED)},
+    **dict.fromkeys(PAPERS, PACKAGE | set(SHARED)),
+    **{room: PACKAGE | {*SHARED, *PAPERS, *ABOVE[:i]} for i, room in enumerate(ABOVE)},
+    "adv_jax.report": PACKAGE | {*SHARED, *ABOVE},
+    "launch": PACKAGE | {"adv_jax.main", *SHARED, *ABOVE},
 }
+
 # Core dependencies that no import statement of ours names, and why they are there.
 INDIRECT = {
     "array-record": "TFDS reads prepared sets with it",
@@ -76,15 +87,14 @@ class Import(NamedTuple):
 
     @property
     def room(self) -> str:
-        """The room of a name in adv_jax."""
-        return room_named(self.name.removeprefix("adv_jax."))
+        return room_named(self.name)
 
 
 def room_named(name: str) -> str:
-    """The room of the module, or of what it defines: the longest part of the name that is one."""
+    """The room of a module, or of what it defines: the longest part of the name that is one."""
     parts = name.split(".")
     prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
-    return next((prefix for prefix in prefixes if prefix in MAY_IMPORT), "adv_jax")
+    return next((prefix for prefix in prefixes if prefix in MAY_IMPORT), parts[0])
 
 
 def imports(source: str) -> Iterator[Import]:
@@ -107,26 +117,33 @@ def files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def rooms() -> set[str]:
-    return {room_of(path) for path in files("adv_jax")}
+@functools.cache
+def modules() -> dict[Path, str]:
+    """Each file of the packages, and the name of its module."""
+    return {
+        path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for folder in ("adv_jax", "launch", "papers")
+        for path in files(folder)
+    }
 
 
 def room_of(path: Path) -> str:
-    inside = path.relative_to(ROOT / "adv_jax").with_suffix("")
-    name = ".".join(inside.parts)
-    # One that the table does not have is found missing there by the name of its folder.
-    known = room_named(name)
-    return known if known != "adv_jax" else inside.parts[0].replace("__init__", "adv_jax")
+    """Raises an error for a module that lies in no room of the table."""
+    name = modules()[path]
+    room = room_named(name)
+    # The files of a package without a row of their own are no rooms.
+    assert room == name or room not in ("adv_jax", "adv_jax.runner", "papers"), f"no room: {name}"
+    return room
 
 
 def upwards(room: str, source: str) -> list[str]:
     """The imports of a file in `room` that the table does not allow."""
-    allowed = MAY_IMPORT[room] | {room} | ({"types"} if room in BELOW else BELOW)
-    ours = (i for i in imports(source) if i.top in ("adv_jax", "benchmarks", "configs", "launch"))
+    allowed = MAY_IMPORT[room] | {room} | (set() if room in BELOW else BELOW) | {"adv_jax.types"}
+    ours = ("adv_jax", "benchmarks", "configs", "launch", "papers")
     return [
         f"line {i.line}: {room} must not import {i.name}"
-        for i in ours
-        if i.top != "adv_jax" or i.room not in allowed
+        for i in imports(source)
+        if i.top in ours and i.room not in allowed
     ]
 
 
@@ -152,7 +169,7 @@ def distributions(module: str) -> set[str]:
 
 
 def third_party(folder: str) -> list[tuple[str, Import]]:
-    own = {"adv_jax", "configs", "launch"} | sys.stdlib_module_names
+    own = {"adv_jax", "configs", "launch", "papers"} | sys.stdlib_module_names
     return [
         (str(path.relative_to(ROOT)), i)
         for path in files(folder)
@@ -165,15 +182,15 @@ def test_table_has_no_cycle():
     list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
 
 
-def test_every_room_is_in_the_table():
-    assert rooms() <= MAY_IMPORT.keys()
+def test_every_module_lies_in_a_room_of_the_table():
+    assert {room_of(path) for path in modules()} <= MAY_IMPORT.keys()
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))
 def test_room_imports_only_what_the_table_allows(room):
-    paths = [path for path in files("adv_jax") if room_of(path) == room]
+    paths = [path for path in modules() if room_of(path) == room]
     wrong = [f"{path.name} {w}" for path in paths for w in upwards(room, path.read_text())]
-    assert wrong == []
+    assert paths and wrong == []
 
 
 @pytest.mark.parametrize(
@@ -186,15 +203,17 @@ def test_room_imports_only_what_the_table_allows(room):
         "class C:\n    def f(self):\n        if True:\n            import adv_jax.runner.training",
         "import configs.quickstart",
         "from launch import sweep",
+        "from papers import numbers",
+        "import adv_jax.runner.config",
     ],
 )
 def test_forbidden_import_is_found(source):
-    assert len(upwards("attacks", source)) == 1
+    assert len(upwards("adv_jax.attacks", source)) == 1
 
 
 def test_allowed_imports_pass():
     source = "from adv_jax import __version__, norms\nfrom adv_jax.types import Array\nimport jax"
-    assert upwards("attacks", source) == []
+    assert upwards("adv_jax.attacks", source) == []
 
 
 @pytest.mark.parametrize("path", files("configs"), ids=lambda path: path.name)
@@ -206,7 +225,7 @@ def test_third_parties_of_the_core_are_declared():
     core, extras = declared(), declared("tfds", "tensorboard", "book", "covtype")
     undeclared = [
         f"{path}:{i.line} imports {i.name}"
-        for path, i in third_party("adv_jax")
+        for path, i in [*third_party("adv_jax"), *third_party("papers")]
         if not distributions(i.top) & (core | extras if i.lazy else core)
     ]
     assert undeclared == []
@@ -223,7 +242,8 @@ def test_third_parties_of_launch_are_declared():
 
 
 def test_every_core_dependency_is_needed():
-    imported = set().union(*(distributions(i.top) for _, i in third_party("adv_jax")))
+    ours = [*third_party("adv_jax"), *third_party("papers")]
+    imported = set().union(*(distributions(i.top) for _, i in ours))
     assert declared() <= imported | INDIRECT.keys()
 
 

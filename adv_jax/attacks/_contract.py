@@ -1,6 +1,6 @@
 """What every attack promises, written once: its gradient, what it climbs, its last operation.
 
-The promises are tested for all attacks from one table, tests/attack_table.py.
+The promises are tested for all attacks from one table, tests/support/attack_table.py.
 """
 
 from collections.abc import Callable

@@ -1,26 +1,26 @@
 """The command line: the book, or figures of papers.
 
-    python -m adv_jax.report [--results=results] [--out=book]
+    python -m adv_jax.report [--results=papers] [--out=book]
 
 writes the book, OUT/index.html: the papers' numbers beside those in the folder of results.
 
-    python -m adv_jax.report maronas.fig26 [--workdir=RUN ...] [--out=results]
+    python -m adv_jax.report maronas2016.fig26 [--workdir=RUN ...] [--out=papers]
 
-draws figures: OUT/PAPER/FIGURE.png, and OUT/PAPER/FIGURE.json with the numbers in it.
+draws figures: OUT/PAPER/results/figures/FIGURE.png, and FIGURE.json with the numbers in it.
 """
 
 import sys
 
 from absl import app, flags, logging
 
-from adv_jax.report import book, command
 from adv_jax.runner.command_line import read_flags
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
+from papers import book, figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
-_RESULTS = flags.DEFINE_string("results", "results", "folder that the book is made from")
-_OUT = flags.DEFINE_string("out", None, "where to write; book for the book, results for figures")
+_RESULTS = flags.DEFINE_string("results", "papers", "folder that the book is made from")
+_OUT = flags.DEFINE_string("out", None, "where to write; book for the book, papers for figures")
 _LIST = flags.DEFINE_bool("list", False, "say what there is to draw")
 
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     """
     logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
     if _LIST.value:
-        print(*command.lines(), sep="\n")
+        print(*figures.lines(), sep="\n")
         return
     names = argv[1:]
     workdirs = [part for value in _WORKDIR.value for part in value.split(",")]
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
         if names or workdirs:
             use_cores()
             check_devices()
-            command.run(names, workdirs=workdirs, out=_OUT.value or "results")
+            figures.run(names, workdirs=workdirs, out=_OUT.value or "papers")
         else:
             book.build(_RESULTS.value, _OUT.value or "book")
     except ValueError as error:

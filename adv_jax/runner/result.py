@@ -143,7 +143,7 @@ def _cpu() -> str:
 def provenance() -> dict[str, Any]:
     """The device, versions of the packages, and the commit (None outside of adv_jax's checkout).
 
-    It ends in -dirty where a tracked file differs, but for results/, which reports write.
+    It ends in -dirty where a tracked file differs outside the folders of results.
     """
     # Told to look here only: an installed package may lie in a checkout of something else.
     folder = Path(__file__).parents[2]
@@ -151,7 +151,7 @@ def provenance() -> dict[str, Any]:
     call = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
     try:
         commit = call([*git, "describe", "--always"], check=True).stdout.strip()
-        changed = call([*git, "diff", "--quiet", "HEAD", "--", ".", ":!results"])
+        changed = call([*git, "diff", "--quiet", "HEAD", "--", ".", ":!*/results/*"])
         commit += "-dirty" if changed.returncode else ""
     except (OSError, subprocess.CalledProcessError):
         commit = None

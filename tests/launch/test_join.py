@@ -15,11 +15,11 @@ from adv_jax.runner import trained
 from adv_jax.runner.config import with_values
 from adv_jax.runner.workdir import default_path
 from adv_jax.types import UserError
-from launch import reproduce
-from launch.budget import BUDGETS
 from launch.join import join
-from launch.targets import Row, Run, Target
-from launch.trainings import Training, plan
+from papers import reproduction
+from papers.budget import BUDGETS
+from papers.target import Row, Run, Target
+from papers.trainings import Training, plan
 
 VALUES = {
     "model.features": (8,),
@@ -121,7 +121,7 @@ def test_a_join_that_was_killed_is_made_again(runs, joined, tmp_path):
 
 def test_a_table_is_made_of_them_without_training(tmp_path, monkeypatch):
     run = Run("quickstart", "", VALUES | {"replicas.grid": None})
-    target = Target("maronas.small", "a small net", (Row("a", run),))
+    target = Target("maronas2016.small", "a small net", (Row("a", run),))
     (whole,) = plan(target, BUDGETS["quick"], runs=tmp_path / "runs", data={}).values()
     parts = []
     for seed in (3, 4):
@@ -131,7 +131,7 @@ def test_a_table_is_made_of_them_without_training(tmp_path, monkeypatch):
     assert join(parts, into=tmp_path / "runs") == whole.workdir
     monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
     settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
-    found = reproduce.reproduce(target, BUDGETS["quick"], **settings)
+    found = reproduction.reproduce(target, BUDGETS["quick"], **settings)
     errors = [100 * document(path, "result.json")["replicas"][0]["test_error"] for path in parts]
     assert list(found["rows"][0]["values"].values()) == pytest.approx(errors)
 

@@ -1,7 +1,7 @@
 """Kills, signals and lost files at any moment: nothing saved is lost, nothing torn is believed.
 
-`tests/test_main.py` and `tests/test_checkpoint.py` have the other faults: a checkpoint with flipped
-or missing bytes, a disk that fills, a second process beside one that trains.
+`tests/test_main.py` and `tests/runner/test_checkpoint.py` have the other faults: a checkpoint with
+flipped or missing bytes, a disk that fills, a second process beside one that trains.
 """
 
 import json

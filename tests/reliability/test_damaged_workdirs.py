@@ -47,7 +47,7 @@ def files(workdir: Path) -> list[Path]:
     return sorted(path.relative_to(workdir) for path in kept)
 
 
-# 110 damages, 7 minutes of one core; tests/test_trained.py and tests/test_workdir.py have some.
+# 110 damages, 7 minutes of one core; tests/runner has some.
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [emptied, halved, flipped])
 @pytest.mark.parametrize("state", ["stopped", "finished"])

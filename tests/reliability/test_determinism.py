@@ -35,7 +35,7 @@ def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, unint
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-# Half a minute; tests/test_train.py has the same of 4 replicas.
+# Half a minute; tests/runner/test_training.py has the same of 4 replicas.
 @pytest.mark.slow
 @pytest.mark.usefixtures("load_digits")
 def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):

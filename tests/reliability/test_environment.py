@@ -50,9 +50,9 @@ def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
     [
         [MODULE, *TINY, "--workdir={}/run"],
         pytest.param(["adv_jax.evaluate", "--workdir={}/run"], marks=pytest.mark.slow),
-        pytest.param(["adv_jax.report", "maronas.fig26", "--out={}"], marks=pytest.mark.slow),
+        pytest.param(["adv_jax.report", "maronas2016.fig26", "--out={}"], marks=pytest.mark.slow),
         pytest.param(
-            ["launch.reproduce", "maronas.table22", "--runs={}", "--results={}"],
+            ["launch.reproduce", "maronas2016.table22", "--runs={}", "--results={}"],
             marks=pytest.mark.slow,
         ),
     ],

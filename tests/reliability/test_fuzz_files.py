@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 from fabricated import finish
 
-import launch.trainings
+import papers.trainings
 from adv_jax import data
 from adv_jax.data import covtype, idx
-from adv_jax.report.book import reading
-from adv_jax.report.runs import finished
 from adv_jax.runner.checkpoint import Checkpoints, digest
 from adv_jax.runner.workdir import Workdir, read_config, read_fitted, read_metrics
 from adv_jax.types import UserError
-from launch.budget import BUDGETS
-from launch.comparison import document
-from launch.records import read_lines
-from launch.reproduce import heading
-from launch.targets import Measure, Row, Run, Target
-from launch.trainings import check_alike, plan
+from papers.book import reading
+from papers.budget import BUDGETS
+from papers.comparison import document
+from papers.records import read_lines
+from papers.reproduction import heading
+from papers.runs import finished
+from papers.target import Measure, Row, Run, Target
+from papers.trainings import check_alike, plan
 
-RESULTS = Path(__file__).parents[2] / "results"
+RESULTS = Path(__file__).parents[2] / "papers"
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
@@ -177,10 +177,10 @@ def test_files_of_a_workdir(workdir, count, name, read):
 
 RUN = Run("quickstart", "", {"replicas.seeds": 2, "epochs": 4, "evaluation.eps": (0.0, 0.2)})
 TARGET = Target(
-    "maronas.small",
+    "maronas2016.small",
     "a net that nobody trained",
     rows=(
-        Row("last two epochs", RUN, "maronas.table5.row1.col1", measure=Measure(last=2)),
+        Row("last two epochs", RUN, "maronas2016.table5.row1.col1", measure=Measure(last=2)),
         Row("confidence", RUN, measure=Measure("confidence"), metric="confidence"),
         Row("FGSM", RUN, measure=Measure("error", "fgsm", 0.2)),
     ),
@@ -196,7 +196,7 @@ def test_files_that_a_comparison_reads(tmp_path, count, name):
     finish(training, lambda replica, eps: 0.1)
 
     def read():
-        result = launch.trainings.finished(training)
+        result = papers.trainings.finished(training)
         check_alike({training.workdir: result}, more_to_come=False)
         lines = read_lines(training.workdir, training.config, result)
         found = document(TARGET, BUDGETS["paper"], trainings, {RUN.key: result}, {RUN.key: lines})
@@ -237,8 +237,10 @@ def test_a_damaged_checkpoint_is_left_out_or_harmless(tmp_path, count):
 
 
 @counts
-@pytest.mark.parametrize("name", ["thesis.fig3.3.json", "shallow_mnist_A.json"])
+@pytest.mark.parametrize("name", ["fig3.3.json", "runs/shallow_mnist_A.json"])
 def test_results_of_the_book(tmp_path, count, name):
-    shutil.copy(RESULTS / name, tmp_path)
-    seen = fuzz(tmp_path / name, lambda: reading.read(tmp_path), count)
+    folder = tmp_path / "shallow_thesis/results"
+    (folder / "runs").mkdir(parents=True)
+    shutil.copy(RESULTS / "shallow_thesis/results" / name, folder / name)
+    seen = fuzz(folder / name, lambda: reading.read(tmp_path), count)
     assert seen["refused"] > count / 20

@@ -19,9 +19,9 @@ from short_run import QUICK, TINY, assert_same_run, result_of
 
 from adv_jax import train
 from adv_jax.runner.workdir import read_metrics
-from launch.budget import BUDGETS
-from launch.targets import targets
-from launch.trainings import plan
+from papers.budget import BUDGETS
+from papers.registry import TARGETS
+from papers.trainings import plan
 
 EPOCHS = 6
 # Two replicas of two shards each: four devices.
@@ -157,8 +157,8 @@ def contents(folder):
 
 def test_a_comparison_and_the_book_that_were_killed_are_made_again(commands, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
-    name, runs = "maronas.table17", tmp_path / "runs"
-    for training in plan(targets()[name], BUDGETS["paper"], runs=runs, data={}).values():
+    name, runs = "maronas2016.table17", tmp_path / "runs"
+    for training in plan(TARGETS[name], BUDGETS["paper"], runs=runs, data={}).values():
         finish(training, lambda replica, eps: 0.005)
 
     def made(folder, *moments):

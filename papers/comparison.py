@@ -1,0 +1,191 @@
+"""The paper's numbers and ours, side by side, with a verdict on each claim."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from adv_jax.runner import learning
+from adv_jax.runner.result import provenance
+from adv_jax.runner.workdir import as_json
+from adv_jax.types import UserError
+from papers import numbers
+from papers.budget import Budget, paper_epochs
+from papers.statistics import spread
+from papers.target import METRICS, Below, Claim, Drawn, Falling, Measure, Row, Target
+from papers.trainings import Training, same_point
+from papers.verdicts import NOT_REPRODUCED, judged
+
+Values = dict[int, float]  # seed -> value
+
+
+def document(
+    target: Target,
+    budget: Budget,
+    trainings: Mapping[str, Training],
+    results: Mapping[str, Mapping[str, Any]],
+    lines: Mapping[str, Sequence[Mapping[str, Any]]],
+    by_seed: Mapping[str, Values] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What results/TARGET.json holds.
+
+    Args:
+      trainings, results, lines: key of a run -> how it was trained, its result.json, and the lines
+        of its metrics.jsonl.
+      by_seed: the numbers of the target's figure, if it is drawn.
+    """
+    values = {
+        row.label: _in_metric(row, by_seed[row.measure.name])
+        if isinstance(row.measure, Drawn)
+        else ours(row, row.measure, results[row.run.key], lines[row.run.key])
+        for row in target.rows
+    }
+    found = {
+        "target": target.name,
+        "paper": target.paper,
+        "title": target.title,
+        "budget": budget.name,
+        "rows": [_row(row, values[row.label]) for row in target.rows],
+        "claims": [_claim(claim, target) for claim in target.claims],
+        "trainings": {
+            key: _training(trainings[key], results[key], lines[key]) for key in trainings
+        },
+        "written_by": provenance(),
+    }
+    return judged(found)
+
+
+def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the tolerances, claims and verdicts of today; its values are not touched.
+
+    Raises:
+      UserError: it has a training that the target does not have.
+    """
+    stored = {row["label"]: row["values"] for row in found["rows"]}
+    values = {
+        row.label: {int(seed): value for seed, value in stored.get(row.label, {}).items()}
+        for row in target.rows
+    }
+    runs = {run.key: run for run in target.runs}
+    if unknown := sorted(found["trainings"].keys() - runs.keys()):
+        raise UserError(f"{target.name} has the training {unknown[0]}, which the target has not")
+    return judged(
+        {
+            **found,
+            "rows": [_row(row, values[row.label]) for row in target.rows],
+            "claims": [_claim(claim, target) for claim in target.claims],
+            "trainings": {
+                key: {**training, "paper_epochs": paper_epochs(runs[key])}
+                for key, training in found["trainings"].items()
+            },
+        }
+    )
+
+
+def ours(
+    row: Row,
+    measure: Measure,
+    result: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+) -> Values:
+    """The row's number of each seed, in its metric; {} where this budget has no such point.
+
+    Args:
+      lines: of metrics.jsonl.
+    """
+    found = {}
+    for i, replica in enumerate(result["replicas"]):
+        if same_point(row.at, replica["overrides"]):
+            own = [line for line in lines if line["replica"] == i]
+            found[replica["seed"]] = _measured(measure, result, i, own)
+    return _in_metric(row, found)
+
+
+def _in_metric(row: Row, fractions: Values) -> Values:
+    convert = METRICS[metric(row)]
+    # 100 * .0107 is not 1.07.
+    return {seed: round(convert(value), 10) for seed, value in fractions.items()}
+
+
+def _measured(
+    measure: Measure, result: Mapping[str, Any], i: int, lines: Sequence[Mapping[str, Any]]
+) -> float:
+    """A measure of replica i, whose lines of metrics.jsonl these are."""
+    clean = "test_error" if measure.what == "error" else measure.what
+    if measure.last:
+        values = [line[clean] for line in lines if clean in line][-measure.last :]
+        return sum(values) / len(values)
+    if measure.attack is None:
+        return result["replicas"][i][clean]
+    curve = result["evaluation"][measure.attack]
+    return curve[measure.what][i][curve["eps"].index(measure.eps)]
+
+
+def metric(row: Row) -> str:
+    """That of the paper's entry, else the row's own."""
+    return numbers.entry(row.paper)["metric"] if row.paper else row.metric
+
+
+def misses(found: Mapping[str, Any]) -> list[str]:
+    """A line for each number and claim of a document that is not reproduced."""
+    told = [(row["label"], row) for row in found["rows"]]
+    told += [(claim["text"], claim) for claim in found["claims"]]
+    return [
+        f"{found['target']}, {label}: {one['why']}"
+        for label, one in told
+        if one["verdict"] == NOT_REPRODUCED
+    ]
+
+
+def _row(row: Row, values: Values) -> dict[str, Any]:
+    entry = numbers.entry(row.paper) if row.paper else {}
+    n, mean, sd = spread(list(values.values())) if values else (0, None, None)
+    if mean is not None:
+        mean = round(mean, 10)
+    off = round(mean - entry["value"], 10) if mean is not None and row.paper else None
+    return {
+        "label": row.label,
+        "id": row.paper,
+        "metric": metric(row),
+        "paper": entry.get("value"),
+        "paper_sd": entry.get("spread"),
+        "paper_n": entry.get("n_runs"),
+        "confidence": entry.get("confidence"),
+        "mean": mean,
+        "sd": sd,
+        "n": n,
+        "values": {str(seed): value for seed, value in values.items()},
+        "difference": off,
+        "tolerance": row.tolerance,
+        "training": row.run.key,
+    }
+
+
+def _claim(claim: Claim, target: Target) -> dict[str, Any]:
+    """What `judged` needs to know of a claim."""
+    said = {"text": claim.text, "id": claim.paper}
+    if isinstance(claim, Below):
+        size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}
+        form = "size" if size else "gain"
+        return {**said, "form": form, "rows": [claim.lower, claim.higher], **size}
+    if isinstance(claim, Falling):
+        return {**said, "form": "falling", "rows": list(claim.rows)}
+    among = claim.among or tuple(row.label for row in target.rows)
+    others = [label for label in among if label != claim.row]
+    return {**said, "form": "lowest", "rows": [claim.row, *others]}
+
+
+def _training(
+    training: Training, result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    kept = ("experiment", "data", "seconds", "device", "versions", "git")
+    return {
+        **{name: result.get(name) for name in kept},
+        "file": f"configs/{training.run.config}.py",
+        "command": training.command,
+        "config": as_json(training.config),
+        "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
+        "replicas": len(result["replicas"]),
+        "epochs": [replica["epochs"] for replica in result["replicas"]],
+        "paper_epochs": paper_epochs(training.run),
+        "learning": learning.curves(lines),
+    }

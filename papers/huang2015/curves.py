@@ -1,0 +1,140 @@
+"""Accuracy against the l2 length of three perturbations.  [Huang et al. 2015, sec. 7.1, 7.2]"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adv_jax.types import UserError
+from papers.drawing import COLORS, Drawing, canvas, rounded
+from papers.runs import Finished, check_same_data, finished, trained_on
+
+_STYLES = {
+    "adv_alpha": {"label": "Adv_Alpha", "color": COLORS[0], "linestyle": "-", "marker": "o"},
+    "adv_loss": {"label": "Adv_Loss", "color": COLORS[1], "linestyle": "--", "marker": "s"},
+    "adv_loss_sign": {
+        "label": "Adv_Loss_Sign",
+        "color": COLORS[2],
+        "linestyle": "-.",
+        "marker": "^",
+    },
+}
+# What those names, the axis and the title stand for.
+_ATTACKS = {
+    "adv_alpha": {"name": "adv_alpha", "norm": "l2"},
+    "adv_loss": {"name": "fgsm", "norm": "l2"},
+    "adv_loss_sign": {"name": "fgsm", "norm": "linf", "length": "l2"},
+}
+_SCALE = ({"name": "pixel_scale", "mean": 0.0, "divisor": 256.0},)
+_TOLD = 1.5  # the length of Tables 1 and 2
+
+
+def normal(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 1: a normally trained LeNet under the three perturbations.
+
+    Args:
+      workdirs: of a finished run of huang_lenet_mnist:method=normal.
+
+    Raises:
+      UserError: not one finished run of that objective, net and attacks.
+    """
+    return _drawing(workdirs, "Fig. 1", ["cross_entropy"])
+
+
+def normal_and_lwa(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 2: LeNet trained normally and by LWA, under the three perturbations.
+
+    Args:
+      workdirs: of finished runs of huang_lenet_mnist, method=normal and then method=lwa.
+
+    Raises:
+      UserError: not two finished runs of these objectives, net and attacks, or on other data.
+    """
+    return _drawing(workdirs, "Fig. 2", ["cross_entropy", "lwa"])
+
+
+def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) -> Drawing:
+    runs = [_tested(Path(workdir)) for workdir in workdirs]
+    found = [run.config["objective"]["name"] for run in runs]
+    if found != list(objectives):
+        raise UserError(
+            f"workdir has runs of {', '.join(found)}; {figure} draws {' and '.join(objectives)}"
+        )
+    check_same_data(runs)
+    title = f"Huang et al. 2015, {figure}: {trained_on(runs)}"
+    drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
+    for axes, run in zip(panels, runs, strict=True):
+        for attack, style in _STYLES.items():
+            curve = run.result["evaluation"][attack]
+            accuracy = 1 - np.array(curve["error"])
+            axes.plot(curve["eps"], accuracy.mean(0), markersize=4, **style)
+            low, high = accuracy.min(0), accuracy.max(0)
+            axes.fill_between(curve["eps"], low, high, color=style["color"], alpha=0.2)
+        label = "l2 length of the perturbation (inputs are bytes / 256)"
+        axes.set(title=_title(run), xlabel=label, ylabel="test accuracy (fraction)", ylim=(0, 1))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    document = {
+        "caption": " ".join(_told(run.result, name) for run, name in zip(runs, found, strict=True)),
+        "settings": {"bounds": None, "chosen": ["lengths", "seeds"]},
+        "runs": [
+            {
+                "objective": run.config["objective"],
+                "model": run.config["model"],
+                "data": run.result["data"],
+                "replicas": run.result["replicas"],
+                "lengths": run.result["evaluation"]["adv_loss"]["eps"],
+                "accuracy": {
+                    attack: rounded(1 - np.array(run.result["evaluation"][attack]["error"]))
+                    for attack in _STYLES
+                },
+            }
+            for run in runs
+        ],
+    }
+    return Drawing(drawn, document)
+
+
+def _tested(path: Path) -> Finished:
+    """A run of LeNet on MNIST, normal or by LWA, that was tested under the three attacks.
+
+    Raises:
+      UserError: it is another, or is no finished run.
+    """
+    run = finished(path)
+    if missing := _STYLES.keys() - run.result["evaluation"].keys():
+        raise UserError(f"workdir {path} was not tested under {', '.join(sorted(missing))}")
+    config, attacks = run.config, run.config["evaluation"]["attacks"]
+    needed = {
+        "model.name": (config["model"]["name"], "lenet"),
+        "data.name": (config["data"]["name"], "mnist"),
+        "data.preprocess": (config["data"].get("preprocess"), _SCALE),
+        **{f"evaluation.attacks.{name}": (attacks.get(name), _ATTACKS[name]) for name in _ATTACKS},
+    }
+    if config["objective"]["name"] == "lwa":
+        of_training = {k: v for k, v in config["objective"]["attack"].items() if k != "eps"}
+        needed["objective.attack"] = (of_training, _ATTACKS["adv_loss"])
+    for field, (found, allowed) in needed.items():
+        if found != allowed:
+            raise UserError(f"workdir {path} has the {field} {found!r}; allowed is {allowed!r}")
+    return run
+
+
+def _title(run: Finished) -> str:
+    """How it was trained."""
+    objective = run.config["objective"]
+    size = f", length {objective['attack']['eps']:g}" if "attack" in objective else ""
+    return f"{objective['name']}{size}"
+
+
+def _told(result: dict[str, Any], name: str) -> str:
+    evaluation = result["evaluation"]
+    clean = 1 - np.mean([replica["test_error"] for replica in result["replicas"]])
+    told = [f"{clean:.1%} clean"]
+    for attack, style in _STYLES.items():
+        if _TOLD in evaluation[attack]["eps"]:
+            at = evaluation[attack]["eps"].index(_TOLD)
+            accuracy = 1 - np.mean([errors[at] for errors in evaluation[attack]["error"]])
+            told.append(f"{accuracy:.1%} under {style['label']}")
+    return f"{name}: {', '.join(told)} of length {_TOLD}."

@@ -1,0 +1,86 @@
+"""Logistic regression under an adversary, in closed form.  [Huang et al. 2015, appendix A]
+
+For l(z) = log(1 + exp(-z)), printed with the other sign, the worst of all ||r|| <= c is
+
+    max_r l(y w.(x + r)) = l(y w.x - c ||w||_*),
+
+which is convex in w (Proposition B); what it adds to l(y w.x) is not (C); and where perturbed data
+are no longer separable its minimum is bounded and unique (D).
+"""
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import ArrayLike
+
+from papers.drawing import Drawing, canvas, rounded
+
+C, Z = 0.5, (1.0, 1.0)  # the printed counterexample: c, (x, y)
+# Six points that w = (1, 1) separates; the nearest of both classes are 2 sqrt(2) apart.
+POINTS = np.array([[1, 1], [2, 1], [1, 3], [-1, -1], [-2, -1], [-1, -2]], float)
+CLASSES = np.array([1, 1, 1, -1, -1, -1])
+
+
+def loss(w: np.ndarray, x: np.ndarray, y: np.ndarray, c: float) -> float:
+    """The adversarial loss under l2, summed over the rows.
+
+    Args:
+      w: f[D].
+      x, y: f[N, D] and their classes, -1 or 1.
+      c: the largest l2 length of a perturbation.
+    """
+    return float(np.logaddexp(0, -(y * (x @ w) - c * np.linalg.norm(w))).sum())
+
+
+def regularizer(w: ArrayLike, c: float = C) -> np.ndarray:
+    """R_z(w) of x = y = 1 in one dimension; Prop. C's formula holds for w >= 0 only."""
+    w = np.asarray(w, np.float64)
+    return np.logaddexp(0, -(w - c * np.abs(w))) - np.logaddexp(0, -w)
+
+
+def printed_regularizer(w: np.ndarray, c: float = C) -> np.ndarray:
+    """Prop. C as printed, which is negative for w < 0, where R_z cannot be."""
+    return np.logaddexp(0, -(1 - c) * w) - np.logaddexp(0, -w)
+
+
+def regularization() -> Drawing:
+    """Appendix A: R_z(w) is not convex; minima of the adversarial loss on separable points."""
+    figure, ((left, right),) = canvas(1, 2, title="Huang et al. 2015, appendix A")
+    w = np.linspace(-4, 12, 801)
+    left.plot(w, regularizer(w), label="corrected")
+    left.plot(w, printed_regularizer(w), "--", label="as printed")
+    top = scipy.optimize.minimize_scalar(lambda w: -float(regularizer(w)), bounds=(0, 5))
+    left.plot(top.x, -top.fun, "o", color="black", label=f"largest for w > 0: {-top.fun:.4f}")
+    left.set(xlabel="w", ylabel="R_z(w), c = .5, z = (1, 1)", title="Proposition C")
+
+    half = np.sqrt(2)  # half the distance of the classes
+    sizes = half * np.array([0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5])
+    minima = [_minimum(c, start) for c in sizes for start in (np.ones(2), np.array([3.0, -2.0]))]
+    lengths = np.linalg.norm(np.array(minima).reshape(len(sizes), 2, 2), axis=2)
+    right.semilogy(sizes / half, lengths[:, 0] + 1e-6, "o-", label="from one start")
+    right.semilogy(sizes / half, lengths[:, 1] + 1e-6, "x--", label="from another")
+    right.set(
+        xlabel="2 c / margin", ylabel="length of the minimiser w (log)", title="Proposition D"
+    )
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    document = {
+        "caption": (
+            f"R_z has its largest value for w > 0, {-top.fun:.4f}, at w = {top.x:.3f}, and falls "
+            "to 0 beyond: it is not convex. On separable points the minimiser of the adversarial "
+            "loss is bounded, and one, where 2 c exceeds the margin; below that it runs off."
+        ),
+        "settings": {"points": POINTS.tolist(), "chosen": ["points", "sizes", "starts"]},
+        "largest": {"w": rounded(top.x), "R_z": rounded(-top.fun)},
+        "sizes": rounded(sizes / half),
+        "lengths": rounded(lengths),
+    }
+    return Drawing(figure, document)
+
+
+def _minimum(c: float, start: np.ndarray) -> np.ndarray:
+    """Where a search from `start` ends; it gives up far out where there is no minimum."""
+    found = scipy.optimize.minimize(
+        loss, start, args=(POINTS, CLASSES, c), method="Nelder-Mead", options={"maxiter": 2000}
+    )
+    return found.x

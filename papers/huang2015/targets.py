@@ -1,0 +1,121 @@
+"""Huang et al. 2015: Tables 1 to 3, accuracies at one l2 length in five columns; training's own.
+
+The paper has one run of each; here are three seeds, and the Normal net of seed 101, on which the
+Fixed column's examples are crafted. It prints no spread: what counts as equal is chosen, .005 clean
+and .05 under attack.
+"""
+
+from papers.target import Below, Measure, Row, Run, Target
+
+SEEDS = {"replicas.seeds": 3}
+TRAINING_C = (0.5, 1.0, 1.7, 2.5, 3.5)  # The authors' program has 1.7 for lwa, 1.5 for goodfellow.
+# column of the paper -> attack of the evaluation
+COLUMNS = {
+    "fixed": "fixed",
+    "loss_sign": "adv_loss_sign",
+    "loss": "adv_loss",
+    "alpha": "adv_alpha",
+}
+
+
+def _rows(table: int, config: str, methods: tuple[str, ...], eps: float) -> tuple[Row, ...]:
+    source = Run(config, "method=normal", {"seed": 101})
+    rows = []
+    for method in methods:
+        run = Run(config, f"method={method},fixed={{source}}", SEEDS, source)
+        paper = f"huang2015.table{table}.{method}"
+        rows.append(Row(f"{method}, clean", run, f"{paper}.validation", tolerance=0.005))
+        rows += [
+            Row(
+                f"{method}, {attack}",
+                run,
+                f"{paper}.{column}",
+                tolerance=0.05,
+                measure=Measure("error", attack, eps),
+            )
+            for column, attack in COLUMNS.items()
+        ]
+    return tuple(rows)
+
+
+def _gain(attack: str, paper: str | None = None) -> Below:
+    return Below(
+        f"LWA is more accurate than Goodfellow's method under {attack}",
+        lower=f"goodfellow, {attack}",
+        higher=f"lwa, {attack}",
+        paper=paper,
+    )
+
+
+def _training_c() -> Target:
+    """Table 1's methods over the size of what they are trained on, which the paper does not print.
+
+    Lengths are l2: of the images for goodfellow and lwa, of the first layer for lwa_rep.
+    """
+    rows = []
+    for method in ("goodfellow", "lwa", "lwa_rep"):
+        grid = {"replicas.grid": {"objective.attack.eps": TRAINING_C}}
+        run = Run("huang_mlp_mnist", f"method={method}", SEEDS | grid)
+        for c in TRAINING_C:
+            at = {"objective.attack.eps": c}
+            rows.append(Row(f"{method}, c {c:g}, clean", run, at=at, metric="accuracy"))
+            for attack in ("adv_loss_sign", "adv_loss"):
+                measure = Measure("error", attack, 1.5)
+                label = f"{method}, c {c:g}, {attack}"
+                rows.append(Row(label, run, measure=measure, at=at, metric="accuracy"))
+    claims = [
+        Below(
+            f"trained with c {c:g}, LWA is more accurate than Goodfellow's method under adv_loss",
+            lower=f"goodfellow, c {c:g}, adv_loss",
+            higher=f"lwa, c {c:g}, adv_loss",
+        )
+        for c in TRAINING_C
+    ]
+    title = "Table 1 over the l2 length that is trained on, perturbed by l2 length 1.5"
+    return Target("huang2015.training_c", title, tuple(rows), tuple(claims))
+
+
+TARGETS = (
+    Target(
+        "huang2015.table1",
+        "Multilayer perceptrons on MNIST, perturbed by l2 length 1.5",
+        _rows(1, "huang_mlp_mnist", ("normal", "dropout", "goodfellow", "lwa", "lwa_rep"), eps=1.5),
+        claims=(
+            _gain("adv_loss", "huang2015.table1.claim_loss_gain"),
+            _gain("adv_alpha", "huang2015.table1.claim_alpha_gain"),
+            Below(
+                "Dropout falls to the attack Adv_Loss too",
+                lower="dropout, adv_loss",
+                higher="dropout, clean",
+            ),
+        ),
+    ),
+    Target(
+        "huang2015.table2",
+        "LeNet on MNIST, perturbed by l2 length 1.5",
+        _rows(2, "huang_lenet_mnist", ("normal", "lwa"), eps=1.5),
+        claims=(
+            Below(
+                "LWA is no less accurate on clean digits",
+                lower="normal, clean",
+                higher="lwa, clean",
+                paper="huang2015.lenet.no_tradeoff",
+                by=0,
+                tolerance=0.005,
+            ),
+        ),
+    ),
+    Target(
+        "huang2015.table3",
+        "A net after VGG-D on CIFAR-10, perturbed by l2 length .5",
+        _rows(3, "huang_vgg_cifar10", ("normal", "dropout", "lwa", "lwa_rep"), eps=0.5),
+        claims=(
+            Below(
+                "LWA is more accurate than Normal under Adv_Loss",
+                lower="normal, adv_loss",
+                higher="lwa, adv_loss",
+            ),
+        ),
+    ),
+    _training_c(),
+)

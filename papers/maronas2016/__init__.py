@@ -1,0 +1,26 @@
+"""The figures of Maronas 2016, "Adversarial Learning with Ladder Networks", which are drawn here.
+
+Not drawn: schemes of networks (1, 2, 5-9, 14-17, 19-22, 25, 28), and for want of the data CIFAR-10
+(12, 13), whose images `samples.grid` and `samples.close_up` take as they are.
+"""
+
+from papers.maronas2016 import costs, denoising, optimisation, perturbations, robustness, samples
+from papers.maronas2016.targets import TARGETS
+
+# name -> function of a seed with a default, or of nothing, and of a `run` if it draws one.
+FIGURES = {
+    "fig3": optimisation.poor_conditioning,
+    "fig4": optimisation.local_minimum,
+    "fig10": samples.digits,
+    "fig11": samples.digit,
+    "fig18": denoising.bimodal,
+    "fig23_24": robustness.noisy_digit,
+    "fig26": perturbations.threshold,
+    "fig27": perturbations.noises,
+    "fig29": costs.squared_errors,
+    "fig30": costs.normalisations,
+    "fig31": costs.root_mean_squares,
+    "fig32": costs.cross_entropies,
+}
+
+__all__ = ["FIGURES", "TARGETS"]

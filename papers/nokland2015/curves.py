@@ -1,0 +1,76 @@
+"""Errors over epochs.  [Nokland 2015, Fig. 1]"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from papers.drawing import COLORS, Drawing, canvas, rounded
+from papers.nokland2015.runs import LABELS, read
+from papers.runs import trained_on
+
+_STYLES = {"train_error": "--", "test_error": "-"}
+
+
+def errors(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 1: error on the clean training set and on the test set, epoch by epoch.
+
+    Args:
+      workdirs: of runs of backprop_mnist; the paper has 2x800 of logistic, tanh and ReLU units.
+
+    Raises:
+      UserError: what `runs.read` refuses; an error was not measured after an epoch.
+    """
+    runs = read(workdirs, figure="fig1")
+    figure, [[axes]] = canvas(
+        1, 1, title=f"Nokland 2015, Fig. 1: error curves; {trained_on(runs)}", width=7.5, height=4.6
+    )
+    curves = []
+    for i, run in enumerate(runs):
+        color, curve = COLORS[i % len(COLORS)], {}
+        for metric, style in _STYLES.items():
+            values = 100 * _side_by_side(run.by_epoch(metric))
+            epochs, mean = np.arange(1, values.shape[1] + 1), np.nanmean(values, axis=0)
+            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+            label = f"{run.net}, {LABELS[run.method]}, {metric.removesuffix('_error')}"
+            axes.plot(epochs, mean, style, color=color, label=label)
+            axes.fill_between(epochs, low, high, color=color, alpha=0.2)
+            curve[metric] = rounded(mean / 100)
+            curve["seeds"] = (~np.isnan(values)).sum(0).tolist()
+        curves.append({"net": run.net, "method": run.method, **curve})
+    # Logarithmic down to .1 %, linear from there to 0.
+    axes.set_yscale("symlog", linthresh=0.1)
+    ticks = (0, 0.1, 1, 10, 100)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set(xlabel="epoch", ylabel="error (%)", ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    caption = (
+        "Error on the clean training set, dashed, and on the test set: the mean over the seeds "
+        "that train for so long, their range shaded. " + " ".join(map(_told, curves)) + " In the "
+        "paper the training error of all three nets goes to 0, of ReLU and logistic ones in about "
+        "50 epochs, of tanh later."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"chosen": ["axes", "spread"]},
+        "curves": curves,
+        "runs": [run.about() for run in runs],
+    }
+    return Drawing(figure, document)
+
+
+def _side_by_side(values: Sequence[np.ndarray]) -> np.ndarray:
+    """What replicas measured after each epoch: f[R, epochs], NaN where one had stopped early."""
+    rows = np.full((len(values), max(map(len, values))), np.nan)
+    for row, of_replica in zip(rows, values, strict=True):
+        row[: len(of_replica)] = of_replica
+    return rows
+
+
+def _told(curve: dict) -> str:
+    train = np.array(curve["train_error"])
+    return (
+        f"{curve['net']}, {LABELS[curve['method']]}: the training error is lowest after epoch "
+        f"{train.argmin() + 1}, {100 * train.min():.3g} %."
+    )

@@ -1,0 +1,155 @@
+"""Test errors beside the paper's, and the price of the second pass.  [Nokland 2015, Tables 2, 3]"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from adv_jax.types import UserError
+from papers import numbers
+from papers.drawing import Drawing, Table, rounded
+from papers.nokland2015.runs import LABELS, Run, of_each, percent, read
+from papers.statistics import span, spread
+
+LAST = 10  # epochs, over whose errors the paper takes the mean
+OVERHEAD = 0.7  # of an epoch, "roughly"
+_NETS = {"convnet": "conv", "mlp": "fc"}
+_CELLS = {  # method -> the last part of a cell's id
+    "plain": "backprop",
+    "dropout": "backprop_dropout",
+    "adversarial": "adversarial",
+    "adversarial_dropout": "adversarial_dropout",
+}
+
+
+# What else than the method decides on the seconds of an epoch.
+_OTHER_CAUSES: dict[str, Callable[[Run], Any]] = {
+    "the device": lambda run: run.result["device"],
+    "replicas": lambda run: len(run.result["replicas"]),
+    "batch_size": lambda run: run.config["batch_size"],
+    "monitor_every": lambda run: run.config["monitor_every"],
+    "monitor_train": lambda run: run.config.get("monitor_train", False),
+}
+
+
+def mnist(workdirs: Sequence[str]) -> Drawing:
+    """Table 2: test error on MNIST, the mean over the last ten epochs.
+
+    Args:
+      workdirs: of runs of backprop_mnist; those that are not adversarial have no number in it.
+
+    Raises:
+      UserError: what `runs.read` refuses; fewer than ten epochs; the error of one was not measured.
+    """
+    runs = read(workdirs, figure="table2")
+    rows = []
+    for run in runs:
+        by_epoch = run.by_epoch("test_error")
+        if (epochs := min(map(len, by_epoch))) < LAST:
+            raise UserError(f"workdir {run.path} has {epochs} epochs; table2 needs {LAST} or more")
+        errors = [values[-LAST:].mean() for values in by_epoch]
+        size, activation = run.net.lower().split()
+        cell = f"nokland2015.table2.{activation}.{size}"
+        rows.append(_row(run, run.net, errors, cell if run.method == "adversarial" else ""))
+    caption = f"Test error in %, the mean of the last {LAST} epochs; +- is the spread over seeds."
+    return _drawing("Table 2", caption, rows, {"epochs_averaged": LAST}, runs)
+
+
+def cifar10(workdirs: Sequence[str]) -> Drawing:
+    """Table 3: test error on CIFAR-10, of two nets, four methods and two ways to preprocess.
+
+    Args:
+      workdirs: of runs of backprop_cifar10.
+
+    Raises:
+      UserError: what `runs.read` refuses.
+    """
+    runs = read(workdirs, figure="table3", experiment="backprop_cifar10")
+    rows = []
+    for run in runs:
+        steps = [step["name"] for step in run.config["data"]["preprocess"]]
+        net = _NETS[run.config["model"]["name"]], "zca" if "zca" in steps else "simple"
+        errors = [replica["test_error"] for replica in run.result["replicas"]]
+        cell = ".".join(["nokland2015.table3", *net, _CELLS[run.method]])
+        rows.append(_row(run, ", ".join(net), errors, cell))
+    caption = "Test error in % when a net stopped; +- is the spread over seeds."
+    return _drawing("Table 3", caption, rows, {}, runs)
+
+
+def overhead(workdirs: Sequence[str]) -> Drawing:
+    """Sec. 5: what an adversarial epoch costs beside a plain one.
+
+    Args:
+      workdirs: of a plain and of an adversarial run of the same net.
+
+    Raises:
+      UserError: what `runs.read` refuses; other runs than these, or runs whose seconds differ for
+        other reasons than the method.
+    """
+    runs = of_each(read(workdirs, figure="overhead"), ("plain", "adversarial"), figure="overhead")
+    for cause, cause_of in _OTHER_CAUSES.items():
+        found = [cause_of(run) for run in runs.values()]
+        if found[0] != found[1]:
+            told = f"workdirs have {cause} {found[0]!r} and {found[1]!r}"
+            raise UserError(f"{told}; overhead needs the same in both")
+    seconds = {method: _seconds_per_epoch(run) for method, run in runs.items()}
+    more = seconds["adversarial"] / seconds["plain"] - 1
+    caption = (
+        f"An epoch of {runs['plain'].net} takes {seconds['plain']:.3g} s plain and "
+        f"{seconds['adversarial']:.3g} s adversarial, {100 * more:.0f} % more; the paper has "
+        f"roughly {100 * OVERHEAD:.0f} %. Compilation and the errors after each epoch count."
+    )
+    document = {
+        "caption": caption,
+        "seconds_per_epoch": {method: rounded(value) for method, value in seconds.items()},
+        "overhead": rounded(more),
+        "overhead_in_paper": OVERHEAD,
+        "runs": [run.about() for run in runs.values()],
+    }
+    return Drawing(None, document)
+
+
+def _seconds_per_epoch(run: Run) -> float:
+    """Of all seconds, over the epochs of all replicas."""
+    return run.result["seconds"] / sum(replica["epochs"] for replica in run.result["replicas"])
+
+
+def _row(run: Run, net: str, errors: Sequence[float], cell: str) -> dict[str, Any]:
+    """cell: id of the paper's number; one that it does not print counts as none."""
+    _, mean, sd = spread(errors)
+    return {
+        "net": net,
+        "method": run.method,
+        "error": rounded(mean),
+        "spread": None if sd is None else rounded(sd),
+        "errors": rounded(errors),
+        "epochs": [replica["epochs"] for replica in run.result["replicas"]],
+        "batch_size": run.config["batch_size"],
+        "paper": _printed(cell),
+    }
+
+
+def _printed(cell: str) -> dict[str, float] | None:
+    """The paper's error and spread, as fractions; None: it has no such cell, or it is lost."""
+    entry = numbers.load()["nokland2015"].entries.get(cell, {})
+    if entry.get("value") is None:
+        return None
+    return {"error": rounded(entry["value"] / 100), "spread": rounded(entry["spread"] / 100)}
+
+
+def _drawing(
+    what: str, caption: str, rows: Sequence[dict], settings: dict[str, Any], runs: Sequence[Run]
+) -> Drawing:
+    def told(row: dict[str, Any]) -> list[str]:
+        paper = row["paper"]
+        printed = f"{100 * paper['error']:.2f} +- {100 * paper['spread']:.2f}" if paper else "-"
+        trained = [str(len(row["errors"])), span(row["epochs"]), str(row["batch_size"])]
+        return [row["net"], LABELS[row["method"]], percent(row["errors"]), *trained, printed]
+
+    columns = ["net", "method", "error %", "seeds", "epochs", "batch", "paper"]
+    table = Table(f"Nokland 2015, {what}; {runs[0].data}", columns, [told(row) for row in rows])
+    document = {
+        "caption": caption,
+        "settings": {**settings, "chosen": ["spread"]},
+        "rows": list(rows),
+        "runs": [run.about() for run in runs],
+    }
+    return Drawing(None, document, table)

@@ -1,0 +1,303 @@
+"""A target, end to end: trains what is missing, compares, prints and writes."""
+
+import csv
+import io
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adv_jax import train
+from adv_jax.runner.config import replicas
+from adv_jax.runner.log import print_table
+from adv_jax.runner.workdir import json_bytes, read_json, replace, writing
+from adv_jax.types import UserError
+from papers import charts
+from papers.book import documents
+from papers.budget import BUDGETS, QUICK, Budget
+from papers.comparison import document, judged_again
+from papers.figures import drawing_of, write
+from papers.records import read_lines
+from papers.registry import TARGETS, full_name
+from papers.statistics import span
+from papers.target import Target
+from papers.trainings import Training, check_alike, cost, finished, plan, state
+
+_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "verdict"]
+
+
+def chosen(names: Sequence[str]) -> list[Target]:
+    """The targets that names stand for: a target, a paper, or all; each once.
+
+    Raises:
+      UserError: an unknown name (the nearest is suggested), or none.
+    """
+    papers = dict.fromkeys(target.paper for target in TARGETS.values())
+    legal = ["all", *papers, *TARGETS]
+    if not names:
+        raise UserError(f"target must be {', '.join(legal)}, got none")
+    wanted = [full_name(name, legal, field="target") for name in names]
+    return list(
+        {
+            name: target
+            for one in wanted
+            for name, target in TARGETS.items()
+            if one in ("all", target.paper, name)
+        }.values()
+    )
+
+
+def programs(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[tuple[int, int]]:
+    """Replicas and shards of the trainings."""
+    return {
+        (len(replicas(training.config)), training.config["replicas"]["shards"])
+        for target in wanted
+        for training in plan(target, budget, **settings).values()
+    }
+
+
+def reproduce_all(
+    wanted: Sequence[Target], budget: Budget, **settings: Any
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The comparisons, and a line for each target that cannot be had, which keeps no other back.
+
+    Args:
+      settings: of `reproduce`.
+
+    Raises:
+      Interrupted: by a signal; the same command goes on.
+    """
+    found, failures = [], []
+    for target in wanted:
+        try:
+            found.append(reproduce(target, budget, **settings))
+        except UserError as error:
+            failures.append(f"{target.name}: {error}")
+    return found, failures
+
+
+def reproduce(
+    target: Target, budget: Budget, *, runs: str | Path, results: str | Path, data: Mapping
+) -> dict[str, Any]:
+    """Trains what is missing, prints and writes the comparison, and returns it.
+
+    Args:
+      runs: the folder of the workdirs.
+      results: where PAPER/results/TARGET.json, .csv, .md and .png go.
+      data: fields of the configs {path: value} that say where the data are.
+
+    Raises:
+      UserError: what `train.run` refuses, a result of another config or version or with damage
+        among those that are finished, a result of a larger budget in the way, or a sample of the
+        data with a budget that is compared with the paper.
+      Interrupted: by a signal; the same command goes on.
+    """
+    if data.get("data.source") == "embedded" and budget.name != QUICK:
+        raise UserError(
+            f"data_source is 'embedded' with the budget {budget.name}; allowed are tfds and files, "
+            f"for a sample of the data is not the paper's, or the budget {QUICK}"
+        )
+    path = target.file(results)
+    trainings = plan(target, budget, runs=runs, data=data)
+    _check_replaceable(path, target, budget, trainings.values())
+    done = {key: finished(training) for key, training in trainings.items()}
+    done_already = {trainings[key].workdir: r for key, r in done.items() if r is not None}
+    check_alike(done_already, more_to_come=len(done_already) < len(trainings))
+    measured = {key: result or _train(trainings[key]) for key, result in done.items()}
+    check_alike({trainings[key].workdir: r for key, r in measured.items()}, more_to_come=False)
+    lines = {key: read_lines(t.workdir, t.config, measured[key]) for key, t in trainings.items()}
+    drawing = None
+    if target.is_drawn:
+        drawing = drawing_of(target.name, [str(t.workdir) for t in trainings.values()])
+    by_seed = drawing.document["by_seed"] if drawing else {}
+    found = document(target, budget, trainings, measured, lines, by_seed)
+    print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
+    for claim in found["claims"]:
+        print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
+    if drawing:
+        write(target.name, drawing, results)
+    png = io.BytesIO()
+    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
+    replace(path.with_suffix(".png"), png.getvalue())
+    _write(path, found)
+    return found
+
+
+def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
+    """Writes the verdicts of the results that are there anew.
+
+    Raises:
+      UserError: a file is not a result of its target, or is damaged or of other trainings.
+    """
+    for target in wanted:
+        path = target.file(results)
+        if path.exists():
+            found = read_json(path)
+            documents.check(path, found, documents.Stored)
+            if found["target"] != target.name:
+                raise UserError(f"{path} is not a result of {target.name}; move it away")
+            _write(path, judged_again(target, found))
+
+
+def print_list(
+    wanted: Sequence[Target], budget: Budget, *, results: str | Path, **settings: Any
+) -> None:
+    """A line for each target: what training it costs, and how far that is."""
+    rows = []
+    for target in wanted:
+        trainings = list(plan(target, budget, **settings).values())
+        epochs = [cost(training) for training in trainings]
+        share = sum(state(t) * e for t, e in zip(trainings, epochs, strict=True)) / sum(epochs)
+        count = sum(len(replicas(training.config)) for training in trainings)
+        path = target.file(results)
+        written = (_written(path) or {"budget": "?"})["budget"] if path.exists() else "-"
+        rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])
+    columns = ["target", "trainings", "epochs in all", "trained", "result", "what it is"]
+    print_table(f"budget {budget.name}, as --budget says", columns, rows)
+
+
+def heading(found: Mapping[str, Any]) -> str:
+    """The line above a table: what it is, on which data, how many seeds and epochs."""
+    parts = [f"{found['target']}: {found['title']}", f"budget {found['budget']}"]
+    trainings = found["trainings"].values()
+    parts += dict.fromkeys(_data(training["data"]) for training in trainings)
+    seeds = sorted({len(training["seeds"]) for training in trainings})
+    epochs = sorted({epochs for training in trainings for epochs in training["epochs"]})
+    parts.append(f"{span(seeds)} seed{'s' if seeds != [1] else ''}")
+    parts.append(f"{span(epochs)} epoch{'s' if epochs != [1] else ''}")
+    return "; ".join(parts)
+
+
+def _train(training: Training) -> dict[str, Any]:
+    print(f"training {training.command}", flush=True)
+    return train.run(training.config, training.workdir)
+
+
+def _check_replaceable(
+    path: Path, target: Target, budget: Budget, trainings: Collection[Training]
+) -> None:
+    """Makes the folder too: what cannot be written is told before hours of training.
+
+    Raises:
+      UserError: the file is of another target, of a larger budget, or of the same with more epochs
+        or seeds, or the folder cannot be made.
+    """
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return
+    there, order = _written(path), list(BUDGETS)
+    if there is None or there["budget"] not in order or there["target"] != target.name:
+        raise UserError(f"{path} is not a result of {target.name}; move it away")
+    there_trained = there["trainings"].values()
+    old = _Size(
+        order.index(there["budget"]),
+        max(training["config"]["epochs"] for training in there_trained),
+        max(len(training["seeds"]) for training in there_trained),
+    )
+    new = _Size(
+        order.index(budget.name),
+        max(training.config["epochs"] for training in trainings),
+        max(map(_num_seeds, trainings)),
+    )
+    if old > new:
+        raise UserError(
+            f"{path} is of {old}, which {new} must not replace; allowed is another folder, "
+            "--results"
+        )
+
+
+class _Size(NamedTuple):
+    """How much was trained; of two the larger has the larger budget, else more epochs or seeds."""
+
+    budget: int
+    epochs: int
+    seeds: int
+
+    def __str__(self) -> str:
+        name = list(BUDGETS)[self.budget]
+        return f"budget {name} with {self.epochs} epochs and {self.seeds} seeds"
+
+
+def _num_seeds(training: Training) -> int:
+    return len({replica.seed for replica in replicas(training.config)})
+
+
+def _written(path: Path) -> dict[str, Any] | None:
+    """The result in a file; None: it holds something else.
+
+    Raises:
+      UserError: the result is damaged.
+    """
+    found = read_json(path)
+    if not documents.is_meant(found, documents.Target):
+        return None
+    documents.check(path, found, documents.Target)
+    return found
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
+    tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
+    off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
+    mean = _number(row["mean"], row["sd"], row["n"])
+    seeds = str(row["n"] or "not run")
+    interval = " to ".join(f"{end:+.3g}" for end in row["interval"] or ()) or "-"
+    label, verdict = f"{row['label']} [{row['metric']}]", row["verdict"] or "-"
+    return [label, paper, mean, seeds, off, interval, tolerance, verdict]
+
+
+def _number(value: float | None, sd: float | None, n: int | None) -> str:
+    """Mean (sd, n)."""
+    if value is None:
+        return "-"
+    spread = [f"sd {sd:.3f}"] if sd is not None else []
+    spread += [f"n = {n}"] if n else []
+    return f"{value:.4g}" + (f" ({', '.join(spread)})" if spread else "")
+
+
+def _write(path: Path, found: Mapping[str, Any]) -> None:
+    """The JSON last: beside it, the others are whole."""
+    replace(path.with_suffix(".csv"), _csv(found).encode())
+    replace(path.with_suffix(".md"), _markdown(found).encode())
+    replace(path, json_bytes(found))
+    print(f"  {path.with_suffix('')}.json, .csv, .md")
+
+
+def _csv(found: Mapping[str, Any]) -> str:
+    """A line for each row; the values of the seeds stand in the last cell, as seed:value."""
+    table = io.StringIO()
+    names = ["label", "id", "metric", "paper", "paper_sd", "paper_n", "mean", "sd", "n"]
+    names += ["difference", "interval", "tolerance", "verdict"]
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["target", "budget", *names, "values"])
+    for row in found["rows"]:
+        values = " ".join(f"{seed}:{value:.6g}" for seed, value in row["values"].items())
+        cells = {**row, "interval": " to ".join(map(str, row["interval"] or ()))}
+        writer.writerow([found["target"], found["budget"], *(cells[n] for n in names), values])
+    return table.getvalue()
+
+
+def _markdown(found: Mapping[str, Any]) -> str:
+    lines = [f"# {found['target']}", "", f"{heading(found)}.", ""]
+    lines += [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
+    lines += [_line(_cells(row)) for row in found["rows"]]
+    if found["claims"]:
+        lines += ["", "## Claims", ""]
+    lines += [f"- **{c['verdict']}**: {c['text']} ({c['why']})." for c in found["claims"]]
+    lines += ["", "## Trainings", ""]
+    for training in found["trainings"].values():
+        lines += [
+            f"- `{training['command']}`",
+            f"  {_data(training['data'])}; {training['seconds']:.0f} s of training on "
+            f"{training['device']}, JAX {training['versions']['jax']}, commit {training['git']}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    sizes = data["sizes"]
+    return f"{data['name']} ({data['source']}, {sizes['train']} to train, {sizes['test']} to test)"

@@ -1,0 +1,27 @@
+"""The figures of the shallow-net thesis (its chapter 3), and its worked example.
+
+    python -m adv_jax.report shallow_thesis.example
+    python -m adv_jax.report shallow_thesis.fig3.4 --workdir=RUN_OF_A --workdir=RUN_OF_B
+
+The runs are those of the configs shallow_mnist and shallow_cifar10; of several replicas a figure
+has the mean, and shades their range. Not drawn: schemes of networks (1.1, 2.1 to 2.3, 3.1, 4.1,
+A.1) and the extract of CIFAR-10 (3.9). Table 3.1 is what runs of shallow_covtype print.
+"""
+
+from papers.shallow_thesis import example, robustness, samples, sweeps, weights
+from papers.shallow_thesis.targets import TARGETS
+
+# name -> function of a seed with a default, or of nothing, and of a `run` or of `workdirs`.
+FIGURES = {
+    "example": example.walk_through,
+    "fig3.2": sweeps.widths,
+    "fig3.3": sweeps.training_eps,
+    "fig3.4": robustness.clean_and_adversarial,
+    "fig3.5": samples.strip,
+    "fig3.6": robustness.with_noisy,
+    "fig3.7": weights.class_images,
+    "fig3.8": weights.unit_images,
+    "fig3.10": robustness.cifar10,
+}
+
+__all__ = ["FIGURES", "TARGETS"]

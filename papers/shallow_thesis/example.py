@@ -1,0 +1,229 @@
+"""The worked example: a 3-3-3 net, by hand.  [thesis, secs. 1.5, 2.3 to 2.6, 3.3, Table 2.1]
+
+Both layers have sigmoids s, and the prediction is p = s / sum(s), with the cost C = -ln p_y. The
+thesis takes p - y for the gradient of C by z2: right for a softmax of z2, wrong for its own p.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adv_jax import attacks
+from adv_jax.types import Array
+from papers.drawing import Drawing, Table, rounded
+
+Params = dict[str, Array]
+Logits = Callable[[Params, Array], Array]  # params, f[B, 3] -> f[B, 3]
+
+X = np.array([[0, 0, 1], [0, 0.1, 0.9], [0, 1, 1], [0.1, 0.9, 0.9], [1, 0, 1], [0.9, 0.1, 0.9]])
+Y = np.array([0, 0, 1, 1, 2, 2])
+# Table 2.1; rows are inputs, columns are neurons.
+PARAMS = {
+    "W1": np.array([[-10.0, -10, 10], [-10, 10, -10], [20, 10, 10]]),
+    "b1": np.array([-13.0, -13, -13]),
+    "W2": np.array([[5.0, -5, -5], [-5, 5, -5], [-5, -5, 5]]),
+    "b2": np.zeros(3),
+}
+LEARNING_RATE, EPS = 0.5, 0.07
+
+
+class Row(NamedTuple):
+    """One quantity of the example.
+
+    page: of the thesis.
+    what: its name.
+    printed: as in the thesis, rows of a matrix after "/"; "": it is not there.
+    recomputed: in float64, a number, a row of three or a matrix.
+    note: what is behind it.
+    """
+
+    page: int
+    what: str
+    printed: str
+    recomputed: Array | np.ndarray
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """What `verdict` says, or "-" where nothing is printed."""
+        return verdict(self.printed, self.recomputed) if self.printed else "-"
+
+
+def verdict(printed: str, recomputed: ArrayLike) -> str:
+    """How printed numbers, each with decimals of its own, agree with exact ones.
+
+    Returns:
+      "right": all are rounded; "truncated": some are cut off instead; "wrong": some are neither.
+
+    >>> verdict(".986 .007", [.98659, .0067]), verdict("9.042", 4.521)
+    ('truncated', 'wrong')
+    """
+    texts = re.sub("/", " ", printed).split()
+    values = np.asarray(recomputed, float).ravel()
+    decimals = np.array([len(text.partition(".")[2]) for text in texts])
+    # In units of the last decimal.
+    shown, exact = np.array(texts, float) * 10.0**decimals, values * 10.0**decimals
+    is_rounded = np.abs(shown - exact) <= 0.5 + 1e-9
+    is_cut = np.abs(shown - np.trunc(exact)) <= 1e-6
+    if is_rounded.all():
+        return "right"
+    return "truncated" if (is_rounded | is_cut).all() else "wrong"
+
+
+def walk_through() -> Drawing:
+    """The 3-3-3 example of secs. 2 and 3: each printed number beside the recomputed one."""
+    found = rows()
+    columns = ("p.", "quantity", "printed", "recomputed", "verdict", "note")
+    table = Table(
+        f"The 3-3-3 example of the shallow-net thesis; sample x1 = (0, 0, 1) of class 1, one step "
+        f"of SGD at {LEARNING_RATE}, then FGSM of {EPS} at the first weights",
+        columns,
+        [
+            (str(r.page), r.what, _lines(r.printed), _shown(r.recomputed), r.verdict, r.note)
+            for r in found
+        ],
+    )
+    verdicts = [row.verdict for row in found if row.printed]
+    counts = {word: verdicts.count(word) for word in ("right", "truncated", "wrong")}
+    caption = (
+        f"Of {len(verdicts)} printed quantities {counts['right']} are right, "
+        f"{counts['truncated']} cut off instead of rounded, {counts['wrong']} wrong. The gradients "
+        "are not those of the printed cost: those give another adversarial sample, of a larger "
+        "loss."
+    )
+    settings = {"x": X, "y": Y, **PARAMS, "learning_rate": LEARNING_RATE, "eps": EPS}
+    document: dict[str, Any] = {
+        "caption": caption,
+        "settings": {name: np.asarray(value).tolist() for name, value in settings.items()},
+        "verdicts": counts,
+        "rows": [
+            {**row._asdict(), "recomputed": rounded(row.recomputed), "verdict": row.verdict}
+            for row in found
+        ],
+    }
+    return Drawing(None, document, table)
+
+
+def rows() -> list[Row]:
+    """Every printed number of the example, in its order, and what the thesis should have had."""
+    with jax.enable_x64(True):
+        return _rows()
+
+
+def _rows() -> list[Row]:
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    x1 = jnp.asarray(X[:1])
+    z1 = x1 @ params["W1"] + params["b1"]
+    a1 = jax.nn.sigmoid(z1)
+    z2 = _z2(params, x1)
+    s = jax.nn.sigmoid(z2)
+    p = s / s.sum()
+    before = _cost(_thesis_logits, params, slice(0, 1))
+    gradient = jax.grad(partial(_cost, _thesis_logits), argnums=0)(params, slice(0, 1))
+    after = jax.tree.map(lambda value, slope: value - LEARNING_RATE * slope, params, gradient)
+    by_x = jax.grad(lambda x: -jax.nn.log_softmax(_exact_logits(params, x))[0, 0])(x1)
+    exact = jax.grad(partial(_cost, _exact_logits), argnums=0)(params, slice(0, 1))
+    printed_sample, true_sample = (_adversarial(f, params) for f in (_thesis_logits, _exact_logits))
+    squared, entropy = ((np.array([1, 0, 0]) - s) ** 2).sum(), before
+    direction = jnp.sign(params["W1"] @ jnp.array([0, 3.0, 3.0]))
+    made = [
+        Row(17, "z1 = W1' x1 + b1", "7 -3 -3", z1),
+        Row(17, "a1 = sigmoid(z1)", ".999 .047 .047", a1),
+        Row(17, "z2 = W2' a1 + b2", "9.042 -9.991 -9.991", z2, "printed: twice the right values"),
+        Row(17, "s = sigmoid(z2)", ".989 .007 .007", s, "of the right z2, not of the printed one"),
+        Row(17, "p = s / sum(s), in percent", "98.6 .7 .7", 100 * p),
+        Row(
+            18,
+            "squared error",
+            ".021",
+            squared,
+            "printed: 100 times .011^2 + .007^2 + .007^2, cut off",
+        ),
+        Row(18, "p, in the cross-entropy", ".986 .007 .007", p),
+        Row(18, "cross-entropy -ln p_1", ".011", entropy, "printed: -ln .989, before the division"),
+        Row(
+            18,
+            '".011 being lower than .021"',
+            ".011 .021",
+            jnp.stack([entropy, squared]),
+            "it is the other way round",
+        ),
+        Row(24, "dC/dW1", "-0.0 0.0 0.0 / -0.0 0.0 0.0 / -0.0 0.003 0.003", gradient["W1"]),
+        Row(24, "W1 new", "-10.0 -10.0 10.0 / -10.0 10.0 -10.0 / 20.0 9.998 9.998", after["W1"]),
+        Row(24, "dC/dW2", "-0.013 0.007 0.007 / -0.001 0.0 0.0 / -0.001 0.0 0.0", gradient["W2"]),
+        Row(24, "W2 new", "5.007 -5.003 -5.003 / -5.0 5.0 -5.0 / -5.0 -5.0 5.0", after["W2"]),
+        Row(24, "dC/db1 = delta1", "-0.0 0.003 0.003", gradient["b1"]),
+        Row(24, "b1 new", "-13.0 -13.002 -13.002", after["b1"]),
+        Row(24, "dC/db2 = delta2 = p - y", "-0.013 0.007 0.007", gradient["b2"]),
+        Row(24, "b2 new", "0.007 -0.003 -0.003", after["b2"]),
+        Row(24, "C of x1 before the step", ".0135", before),
+        Row(24, "C of x1 after it", ".0134", _cost(_thesis_logits, after, slice(0, 1))),
+        Row(
+            24,
+            "C of all six before",
+            ".014240",
+            _cost(_thesis_logits, params, slice(6)),
+            "the mean",
+        ),
+        Row(
+            24, "C of all six after", "0.014233", _cost(_thesis_logits, after, slice(6)), "the mean"
+        ),
+        Row(27, "delta1 in eq. 3.3", "0 0.003 0.003", gradient["b1"]),
+        Row(
+            27, "sign(W1 (0, .003, .003))", "", direction, "eq. 3.3 needs the first entry, -.000122"
+        ),
+        Row(27, "x1 adversarial", "0.07 0.07 1.07", printed_sample, "with delta2 = p - y"),
+        Row(27, "C of x1", ".013501", before),
+        Row(27, "C of x1 adversarial", ".013580", _cost_at(params, printed_sample)),
+        Row(27, "dC/db2, exact", "", exact["b2"], "of the printed cost"),
+        Row(27, "dC/dx, exact", "", by_x, "of the printed cost"),
+        Row(27, "x1 adversarial, exact", "", true_sample, "by the gradient of the printed cost"),
+        Row(27, "C of it", "", _cost_at(params, true_sample), "more than the printed .013580"),
+    ]
+    return [row._replace(recomputed=np.asarray(row.recomputed)) for row in made]
+
+
+def _z2(params: Params, x: Array) -> Array:
+    return jax.nn.sigmoid(x @ params["W1"] + params["b1"]) @ params["W2"] + params["b2"]
+
+
+def _exact_logits(params: Params, x: Array) -> Array:
+    """Of the printed cost: softmax(ln s) = s / sum(s)."""
+    return jax.nn.log_sigmoid(_z2(params, x))
+
+
+def _thesis_logits(params: Params, x: Array) -> Array:
+    """The same values, differentiated as if they were z2 (eq. 2.13)."""
+    z2 = _z2(params, x)
+    return z2 + jax.lax.stop_gradient(jax.nn.log_sigmoid(z2) - z2)
+
+
+def _cost(logits: Logits, params: Params, samples: slice) -> Array:
+    """Mean of -ln p_y over the samples: f[]."""
+    log_p = jax.nn.log_softmax(logits(params, jnp.asarray(X[samples])))
+    return -jnp.take_along_axis(log_p, jnp.asarray(Y[samples])[:, None], axis=1).mean()
+
+
+def _cost_at(params: Params, x: Array) -> Array:
+    """-ln p of class 1 at x f[1, 3]: f[]."""
+    return -jax.nn.log_softmax(_exact_logits(params, x))[0, 0]
+
+
+def _adversarial(logits: Logits, params: Params) -> Array:
+    """x1 + eps sign(gradient), not clipped: f[1, 3]."""
+    return attacks.fgsm(partial(logits, params), jnp.asarray(X[:1]), jnp.asarray(Y[:1]), eps=EPS)
+
+
+def _shown(values: ArrayLike) -> str:
+    """Six digits; a line for each row of a matrix."""
+    return "\n".join(" ".join(f"{value:.6g}" for value in line) for line in np.atleast_2d(values))
+
+
+def _lines(printed: str) -> str:
+    return printed.replace(" / ", "\n")

@@ -1,0 +1,148 @@
+"""Nets under FGSM and under Gaussian noise.  [thesis, sec. 3.4.3, 3.4.4, 3.5, Figs. 3.4, 3.6, 3.10]
+
+Each net is tested on the adversarial examples of its own test set, crafted on itself, which the
+thesis does not say; nothing is clipped.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from adv_jax import attacks, evaluate
+from papers.drawing import Drawing, canvas, rounded
+from papers.runs import trained_on
+from papers.shallow_thesis.runs import LABELS, STYLES, Run, of_each, read
+
+Curves = dict[str, np.ndarray]  # attack -> accuracies, f[R, E]
+
+SIZES = np.linspace(0, 0.4, 17)
+CROSSOVER = 0.22  # the std at which A overtakes B, as the thesis has it
+ATTACKS = {"fgsm": attacks.fgsm, "gaussian_noise": attacks.gaussian_noise}
+_TOLD = {"fgsm": 0.1, "gaussian_noise": 0.2}  # the sizes that captions have
+_XLABELS = {
+    "fgsm": "eps of FGSM (units of the input)",
+    "gaussian_noise": "std of Gaussian noise (units of the input)",
+}
+
+
+def clean_and_adversarial(workdirs: Sequence[str], seed: int = 0) -> Drawing:
+    """Fig. 3.4: A and B under FGSM and under noise.
+
+    Args:
+      workdirs: of a run of A and of one of B, of one width.
+      seed: of the noise.
+    """
+    return _drawing(workdirs, "fig3.4", ("clean", "adversarial"), seed=seed)
+
+
+def with_noisy(workdirs: Sequence[str], seed: int = 0) -> Drawing:
+    """Fig. 3.6: A, B and C under FGSM and under noise.
+
+    Args:
+      workdirs: of a run of each, of one width.
+      seed: of the noise.
+    """
+    return _drawing(workdirs, "fig3.6", ("clean", "adversarial", "noisy"), seed=seed)
+
+
+def cifar10(workdirs: Sequence[str], seed: int = 0) -> Drawing:
+    """Fig. 3.10: Ac and Bc on grey CIFAR-10 under FGSM and under noise.
+
+    Args:
+      workdirs: of a run of A and of one of B, of one width.
+      seed: of the noise.
+    """
+    return _drawing(workdirs, "fig3.10", ("clean", "adversarial"), data="cifar10", seed=seed)
+
+
+def crossover(a: np.ndarray, b: np.ndarray) -> float | None:
+    """The size from which on A stays above B, who was not below it before; None: there is none.
+
+    Args:
+      a, b: accuracies at SIZES, f[E]; between them both are taken to be straight lines.
+    """
+    ahead = np.asarray(b) - np.asarray(a)
+    last = np.flatnonzero(ahead >= 0).max(initial=-1)
+    if last in (-1, len(ahead) - 1):
+        return None
+    before, after = ahead[last], ahead[last + 1]
+    return float(SIZES[last] + (SIZES[last + 1] - SIZES[last]) * before / (before - after))
+
+
+def _drawing(
+    workdirs: Sequence[str], figure: str, kinds: Sequence[str], *, seed: int, data: str = "mnist"
+) -> Drawing:
+    runs = of_each(read(workdirs, figure=figure, kinds=kinds, data=data), kinds, figure=figure)
+    measured = {kind: _measured(run, seed) for kind, run in runs.items()}
+    first = runs[kinds[0]]
+    what = f"{figure.removeprefix('fig')}: {first.width} hidden units"
+    title = f"Shallow-net thesis, Fig. {what}; {trained_on(list(runs.values()))}"
+    drawn, (panels,) = canvas(1, 2, title=title, sharey=True)
+    for axes, attack in zip(panels, ATTACKS, strict=True):
+        for kind, curves in measured.items():
+            values, color = curves[attack], STYLES[kind]["color"]
+            style = {**STYLES[kind], "markersize": 4}
+            axes.plot(SIZES, values.mean(0), label=LABELS[kind], **style)
+            axes.fill_between(SIZES, values.min(0), values.max(0), color=color, alpha=0.2)
+        axes.set(xlabel=_XLABELS[attack], ylabel="test accuracy (fraction)", ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    means = {kind: curves["gaussian_noise"].mean(0) for kind, curves in measured.items()}
+    at = crossover(means["clean"], means["adversarial"])
+    if data == "mnist":
+        label = "A overtakes B, thesis"
+        panels[1].axvline(CROSSOVER, color="0.4", linestyle=":", label=label)
+    for axes in panels:
+        axes.legend()
+    document = {
+        "caption": _caption(measured, at, data),
+        "settings": {
+            "bounds": None,
+            "crafted_on": "the net that is tested",
+            "examples": first.result["data"]["sizes"]["test"],
+            "chosen": ["sizes", "bounds", "crafted_on", "seeds"],
+        },
+        "seed": seed,
+        "sizes": rounded(SIZES),
+        "accuracy": {
+            kind: {attack: rounded(values) for attack, values in curves.items()}
+            for kind, curves in measured.items()
+        },
+        "crossover": None if at is None else rounded(at),
+        "shallow_thesis": {"crossover": CROSSOVER if data == "mnist" else None},
+        "runs": [run.about() for run in runs.values()],
+    }
+    return Drawing(drawn, document)
+
+
+def _measured(run: Run, seed: int) -> Curves:
+    """Accuracies of each replica on its whole test set."""
+    found: list[dict[str, Any]] = []
+    for model in run.models():
+        x, y = model.dataset.test
+        # The audit speaks of FGSM as a measure of robustness; here it is what the thesis took.
+        with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
+            curves = evaluate.evaluate(
+                model.logits_fn, x, y, ATTACKS, eps=SIZES.tolist(), key=jax.random.key(seed)
+            )
+        found.append(curves.attacks)
+    return {name: np.array([curves[name].accuracy for curves in found]) for name in ATTACKS}
+
+
+def _caption(measured: dict[str, Curves], at: float | None, data: str) -> str:
+    told = []
+    for kind, curves in measured.items():
+        percent = [
+            f"{100 * curves['fgsm'][:, 0].mean():.1f} % clean",
+            *(
+                f"{100 * curves[name].mean(0)[np.isclose(SIZES, size)][0]:.1f} % under {words} "
+                f"{size:g}"
+                for (name, size), words in zip(_TOLD.items(), ("FGSM", "noise"), strict=True)
+            ),
+        ]
+        told.append(f"{LABELS[kind][0]}: {', '.join(percent)}")
+    noise = "does not overtake B" if at is None else f"overtakes B at a std of {at:.2f}"
+    thesis = f" (the thesis: {CROSSOVER})" if data == "mnist" else ""
+    return f"{'; '.join(told)}. Under noise A {noise}{thesis}."

@@ -1,0 +1,59 @@
+"""A test image with adversarial and with Gaussian noise.  [thesis, sec. 3.4.3, Fig. 3.5]"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax import attacks, evaluate
+from adv_jax.runner.trained import Trained
+from adv_jax.types import Attack, UserError
+from papers.drawing import Drawing, canvas
+
+SIZES = (0.0, 0.1, 0.2, 0.3)
+_NOISES: dict[str, Attack] = {
+    "FGSM, eps": attacks.fgsm,
+    "Gaussian noise, std": attacks.gaussian_noise,
+}
+
+
+def strip(run: Trained, seed: int = 0) -> Drawing:
+    """Fig. 3.5: a test image under FGSM and, below, under noise.
+
+    Args:
+      run: a model of grey images and its data.
+      seed: of the noise.
+
+    Raises:
+      UserError: its inputs are no grey images.
+    """
+    x, y = (jnp.asarray(rows[:1]) for rows in run.dataset.test)
+    if x.ndim != 4 or x.shape[-1] != 1:
+        raise UserError(f"workdir has inputs of shape {x.shape[1:]}; fig3.5 draws grey images")
+    what = f"{run.about['experiment']}, {run.about['data']['name']} ({run.about['data']['source']})"
+    title = f"Shallow-net thesis, Fig. 3.5: {what}; digit {int(y[0])}"
+    figure, rows = canvas(2, len(SIZES), title=title, width=2, height=2.3)
+    read: dict[str, list[int]] = {}
+    for panels, (words, noise) in zip(rows, _NOISES.items(), strict=True):
+        read[words] = []
+        for axes, size in zip(panels, SIZES, strict=True):
+            scaled = {evaluate.scale_of(noise): size}
+            x_adv = noise(run.logits_fn, x, y, **scaled, key=jax.random.key(seed))
+            read[words].append(int(run.logits_fn(x_adv)[0].argmax()))
+            axes.imshow(np.asarray(x_adv[0, ..., 0]), "gray", vmin=0, vmax=1)
+            axes.set_title(f"{size:g}: read as {read[words][-1]}", fontsize="medium")
+            axes.set_xticks([])
+            axes.set_yticks([])
+        panels[0].set_ylabel(words)
+    caption = (
+        "A test image with noise of the sizes 0, .1, .2 and .3, above along the sign of the run's "
+        "own gradient, below at random. The net gets the values as they are; the picture shows "
+        "those below 0 as black and those above 1 as white."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"sizes": SIZES, "bounds": None, "chosen": ["image", "net", "bounds"]},
+        "seed": seed,
+        "run": run.about,
+        "image": {"index": 0, "label": int(y[0]), "read_as": read},
+    }
+    return Drawing(figure, document)

@@ -1,0 +1,140 @@
+"""Accuracy and confidence over the width and over the training eps.  [thesis, sec. 3.4.1, 3.4.2]"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from adv_jax.types import UserError
+from papers.drawing import Drawing, canvas, rounded
+from papers.runs import trained_on
+from papers.shallow_thesis.runs import LABELS, STYLES, Run, read
+
+Points = dict[float, list[float]]  # x -> a value of each replica
+
+MEASURES = ("accuracy", "confidence")
+_EPS = "objective.attack.eps"
+
+
+def widths(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 3.2: clean and adversarial nets of several widths.
+
+    Args:
+      workdirs: of runs of A and of B, one of each for a width.
+
+    Raises:
+      UserError: what `runs.read` refuses; two runs of one kind and width.
+    """
+    runs = read(workdirs, figure="fig3.2", kinds=("clean", "adversarial"))
+    runs = sorted(runs, key=lambda run: (run.kind, run.width))
+    for a, b in pairwise(runs):
+        if (a.kind, a.width) == (b.kind, b.width):
+            twice = f"{LABELS[a.kind]} of {a.width} units"
+            raise UserError(f"workdirs {a.path} and {b.path} both hold {twice}; allowed is one")
+    lines: dict[str, dict[str, Points]] = {
+        measure: {
+            kind: {run.width: run.measured(measure) for run in runs if run.kind == kind}
+            for kind in sorted({run.kind for run in runs}, key=list(LABELS).index)
+        }
+        for measure in MEASURES
+    }
+    accuracy = {kind: _means(points) for kind, points in lines["accuracy"].items()}
+    clean, adversarial = (accuracy.get(kind, {}) for kind in ("clean", "adversarial"))
+    gap = {width: clean[width] - adversarial[width] for width in clean.keys() & adversarial.keys()}
+    found = [f"{100 * gap[width]:.1f} points with {width:g} units" for width in sorted(gap)]
+    caption = (
+        f"The adversarial net is less accurate than the clean one by {', '.join(found) or '?'}. "
+        "The thesis: by 17 points with 5 units; the clean nets level off between 50 and 100 units, "
+        "the adversarial ones at 400."
+    )
+    figure = _figure(f"3.2: hidden units; {trained_on(runs)}", "hidden units", lines)
+    for axes in figure.axes:
+        axes.set_xscale("log")
+        ticks = sorted({run.width for run in runs})
+        axes.set_xticks(ticks, [str(width) for width in ticks])
+        axes.minorticks_off()
+    document = {
+        "shallow_thesis": {"gap": {"5": 0.17}, "plateau": {"clean": [50, 100], "adversarial": 400}},
+        "gap": {str(width): rounded(gap[width]) for width in sorted(gap)},
+    }
+    return Drawing(figure, _document(caption, runs, lines) | document)
+
+
+def training_eps(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 3.3: nets trained with several eps, 0 being a clean net.
+
+    Args:
+      workdirs: of a run of B over a grid of eps, or of several runs of A and B of one width.
+
+    Raises:
+      UserError: what `runs.read` refuses; runs of several widths.
+    """
+    runs = read(workdirs, figure="fig3.3", kinds=("clean", "adversarial"), over=(_EPS,))
+    if len(found := {run.width for run in runs}) > 1:
+        raise UserError(f"workdirs hold nets of {sorted(found)} units; fig3.3 draws one width")
+    lines = {measure: {"adversarial": _by_eps(runs, measure)} for measure in MEASURES}
+    accuracy = _means(lines["accuracy"]["adversarial"])
+    best = max(accuracy, key=lambda eps: accuracy[eps])
+    caption = (
+        f"With {runs[0].width} units an eps of {best:g} is the most accurate on clean test data, "
+        f"{100 * accuracy[best]:.2f} %, where {min(accuracy):g} has "
+        f"{100 * accuracy[min(accuracy)]:.2f} %. The thesis: eps from .05 to .3 (shaded) "
+        "are good, .1 (dotted) is best; confidence falls with eps."
+    )
+    title = f"3.3: eps of the training; {runs[0].width} hidden units; {trained_on(runs)}"
+    figure = _figure(title, "training eps (units of the input)", lines)
+    for axes in figure.axes:
+        axes.axvspan(0.05, 0.3, color="0.93", zorder=0)
+        axes.axvline(0.1, color="0.4", linestyle=":")
+    document = {"shallow_thesis": {"good": [0.05, 0.3], "best": 0.1}, "best": rounded(best)}
+    return Drawing(figure, _document(caption, runs, lines) | document)
+
+
+def _by_eps(runs: Sequence[Run], measure: str) -> Points:
+    points: Points = {}
+    for run in runs:
+        alone = run.config["objective"].get("attack", {}).get("eps", 0.0)
+        replicas = zip(run.result["replicas"], run.measured(measure), strict=True)
+        for replica, value in replicas:
+            points.setdefault(replica["overrides"].get(_EPS, alone), []).append(value)
+    return dict(sorted(points.items()))
+
+
+def _means(points: Points) -> dict[float, float]:
+    return {x: float(np.mean(values)) for x, values in points.items()}
+
+
+def _figure(what: str, xlabel: str, lines: Mapping[str, Mapping[str, Points]]):
+    """A panel for each measure, a line for each kind."""
+    title = f"Shallow-net thesis, Fig. {what}"
+    figure, (panels,) = canvas(1, len(lines), title=title)
+    for axes, (measure, kinds) in zip(panels, lines.items(), strict=True):
+        for kind, points in kinds.items():
+            values = points.values()
+            low, mean, high = ([f(v) for v in values] for f in (np.min, np.mean, np.max))
+            axes.plot(list(points), mean, label=LABELS[kind], **STYLES[kind])
+            axes.fill_between(list(points), low, high, color=STYLES[kind]["color"], alpha=0.2)
+        axes.set(xlabel=xlabel, ylabel=f"{measure} on clean test data (fraction)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _document(
+    caption: str, runs: Sequence[Run], lines: Mapping[str, Mapping[str, Points]]
+) -> dict[str, Any]:
+    values = {
+        measure: {
+            kind: {f"{x:g}": rounded(values) for x, values in points.items()}
+            for kind, points in kinds.items()
+        }
+        for measure, kinds in lines.items()
+    }
+    settings = {"chosen": ["widths", "eps", "seeds", "test set"]}
+    return {
+        "caption": caption,
+        "settings": settings,
+        **values,
+        "runs": [run.about() for run in runs],
+    }

@@ -1,0 +1,196 @@
+"""The shallow-net thesis: Figs. 3.2, 3.3, 3.4, 3.6 and 3.10, and Table 3.1.
+
+It prints no table of the figures: what the text says of them is tested. Runs are of six seeds; the
+thesis does not say how many it has. What counts as equal is chosen: .2 points clean, 5 of the gap.
+"""
+
+from papers.target import Below, Falling, Lowest, Measure, Row, Run, Target
+
+SEEDS = {"replicas.seeds": 6}
+WIDTHS = (5, 20, 50, 100, 400, 800, 2000)
+TRAINING_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+A, B, C = (Run("shallow_mnist", f"model={model}", SEEDS) for model in "ABC")
+AC, BC = (Run("shallow_cifar10", f"model={model}", SEEDS) for model in "AB")
+KINDS = {"FGSM": "fgsm", "noise": "gaussian_noise"}  # of what is done to the test images
+COVTYPE_WIDTHS = (60, 80, 100, 120, 150)
+
+
+def _width(model: str, width: int) -> Row:
+    # 800 is the config's own width: the same training as in Fig. 3.4.
+    options = f"model={model}" + (f",width={width}" if width != 800 else "")
+    run = Run("shallow_mnist", options, SEEDS)
+    return Row(f"{model}, {width} units", run, metric="accuracy_percent")
+
+
+def _changed(model: str, run: Run, kind: str, size: float) -> Row:
+    """Accuracy on the test images as FGSM of eps, or Gaussian noise of std `size` changes them."""
+    measure = Measure("error", KINDS[kind], size)
+    return Row(f"{model}, {kind} {size:g}", run, measure=measure, metric="accuracy_percent")
+
+
+def _covtype(model: str, name: str, width: int) -> Row:
+    run = Run("shallow_covtype", f"model={model},width={width},inputs=raw", SEEDS)
+    # The thesis' own ten numbers lie within .0013.
+    return Row(
+        f"{name}, {width} units", run, f"shallow_thesis.table3_1.{name}.h{width}", tolerance=0.002
+    )
+
+
+def _trained(measure: str, metric: str, eps: float) -> Row:
+    run = Run("shallow_mnist", "sweep=eps", SEEDS)
+    at = {"objective.attack.eps": eps}
+    where = Measure(measure)
+    return Row(f"{measure}, trained with eps {eps:g}", run, measure=where, at=at, metric=metric)
+
+
+FIG3_2 = Target(
+    "shallow_thesis.fig3.2",
+    "Clean accuracy over the width, clean (A) and adversarial (B) training",
+    rows=tuple(_width(model, width) for width in WIDTHS for model in "AB"),
+    claims=(
+        Below(
+            "with 5 units B is 17 points less accurate than A",
+            lower="B, 5 units",
+            higher="A, 5 units",
+            paper="shallow_thesis.fig3_2.gap_5_units",
+            by=17,
+            tolerance=5,
+        ),
+        Below(
+            "with fewer than 100 units B is less accurate than A: 50 units",
+            lower="B, 50 units",
+            higher="A, 50 units",
+            paper="shallow_thesis.fig3_2.adv_worse_below_100",
+        ),
+    ),
+)
+FIG3_3 = Target(
+    "shallow_thesis.fig3.3",
+    "800 units over the eps of training, clean test set",
+    rows=(
+        *(_trained("error", "error_percent", eps) for eps in TRAINING_EPS),
+        *(_trained("confidence", "confidence", eps) for eps in TRAINING_EPS),
+    ),
+    claims=(
+        Lowest(
+            "training with eps .1 is the most accurate",
+            row="error, trained with eps 0.1",
+            among=tuple(f"error, trained with eps {eps:g}" for eps in TRAINING_EPS),
+            paper="shallow_thesis.fig3_3.best_eps",
+        ),
+        Falling(
+            "confidence falls as eps grows",
+            rows=tuple(f"confidence, trained with eps {eps:g}" for eps in TRAINING_EPS[1:]),
+            paper="shallow_thesis.fig3_3.confidence_falls",
+        ),
+    ),
+)
+FIG3_4 = Target(
+    "shallow_thesis.fig3.4",
+    "800 units on adversarial and on noisy digits, clean (A) and adversarial (B) training",
+    rows=tuple(
+        _changed(model, run, kind, size)
+        for kind in KINDS
+        for size in TRAINING_EPS
+        for model, run in (("A", A), ("B", B))
+    ),
+    claims=(
+        Below(
+            "FGSM of eps .1 fools A",
+            lower="A, FGSM 0.1",
+            higher="A, FGSM 0",
+            paper="shallow_thesis.fig3_4.left.clean_fooled",
+        ),
+        Below(
+            "B resists FGSM of eps .1 better than A",
+            lower="A, FGSM 0.1",
+            higher="B, FGSM 0.1",
+            paper="shallow_thesis.fig3_4.left.adv_resists",
+        ),
+        Below(
+            "B resists noise of a std below .22 better than A: .15",
+            lower="A, noise 0.15",
+            higher="B, noise 0.15",
+            paper="shallow_thesis.fig3_4.right.below",
+        ),
+        Below(
+            "A resists noise of a std above .22 better than B: .3",
+            lower="B, noise 0.3",
+            higher="A, noise 0.3",
+            paper="shallow_thesis.fig3_4.right.crossover",
+        ),
+    ),
+)
+FIG3_6 = Target(
+    "shallow_thesis.fig3.6",
+    "800 units on clean, adversarial and noisy digits, adversarial (B) and noisy (C) training",
+    rows=(
+        Row("B, clean", B, "shallow_thesis.fig3_6.B.clean", tolerance=0.2),
+        Row("C, clean", C, "shallow_thesis.fig3_6.C.clean", tolerance=0.2),
+        *(
+            _changed(model, run, kind, 0.1 if kind == "FGSM" else 0.25)
+            for kind in KINDS
+            for model, run in (("A", A), ("B", B), ("C", C))
+        ),
+    ),
+    claims=(
+        Below(
+            "C resists FGSM of eps .1 better than A",
+            lower="A, FGSM 0.1",
+            higher="C, FGSM 0.1",
+            paper="shallow_thesis.fig3_6.left.C_vs_A",
+        ),
+        Below(
+            "C resists noise of a std of .25 better than B",
+            lower="B, noise 0.25",
+            higher="C, noise 0.25",
+            paper="shallow_thesis.fig3_6.right.C_best",
+        ),
+        Below(
+            "C resists noise of a std of .25 better than A",
+            lower="A, noise 0.25",
+            higher="C, noise 0.25",
+        ),
+    ),
+)
+FIG3_10 = Target(
+    "shallow_thesis.fig3.10",
+    "2,500 units on grey CIFAR-10, clean (Ac) and adversarial (Bc) training",
+    rows=tuple(
+        _changed(model, run, kind, size)
+        for kind in KINDS
+        for size in (0.0, 0.1, 0.25)
+        for model, run in (("Ac", AC), ("Bc", BC))
+    ),
+    claims=(
+        Below(
+            "Bc is more accurate than Ac on clean images",
+            lower="Ac, FGSM 0",
+            higher="Bc, FGSM 0",
+            paper="shallow_thesis.fig3_10.clean",
+        ),
+        Below(
+            "Bc resists FGSM of eps .1 better than Ac",
+            lower="Ac, FGSM 0.1",
+            higher="Bc, FGSM 0.1",
+            paper="shallow_thesis.fig3_10.left",
+        ),
+        Below(
+            "Bc is more accurate under FGSM of eps .25, that of its training, than on clean images",
+            lower="Bc, FGSM 0",
+            higher="Bc, FGSM 0.25",
+            paper="shallow_thesis.fig3_10.label_leak",
+        ),
+    ),
+)
+TABLE3_1 = Target(
+    "shallow_thesis.table3.1",
+    "Covertype as it is, without any scaling; .4876 of the cells are of one class",
+    rows=tuple(
+        _covtype(model, name, width)
+        for width in COVTYPE_WIDTHS
+        for model, name in (("A", "clean"), ("B", "adv"))
+    ),
+)
+
+TARGETS = (FIG3_2, FIG3_3, FIG3_4, FIG3_6, FIG3_10, TABLE3_1)

@@ -1,0 +1,179 @@
+"""Weights as images.  [thesis, sec. 3.4.5, Figs. 3.7, 3.8]
+
+An image has the place of a weight's pixel: W[28 r + c, i] of unit i is drawn in row r, column c.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adv_jax.types import UserError
+from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
+from papers.runs import trained_on
+from papers.shallow_thesis.runs import LABELS, Run, read
+
+NUM_CLASSES = 5  # 0 to 4
+NUM_UNITS = 12
+KINDS = ("clean", "adversarial")
+
+Params = Mapping[str, Any]
+Images = Callable[[Params, tuple[int, int]], np.ndarray]  # params, (H, W) -> f[N, H, W]
+
+
+def class_images(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 3.7: W1 W2 of the classes 0 to 4, of clean and adversarial nets.
+
+    Args:
+      workdirs: of a run of A and of one of B for each width; the thesis has 800 and 2000.
+    """
+    figure, runs, scales, _ = _drawing(
+        workdirs,
+        "fig3.7",
+        "W1 W2, classes 0 to 4",
+        class_patterns,
+        columns=NUM_CLASSES,
+        height=1.5,
+    )
+    caption = (
+        "Columns of W1 W2 for the classes 0 to 4. The thesis sees no digit in them, of 800 nor of "
+        "2,000 units."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"classes": list(range(NUM_CLASSES)), "chosen": ["colours"]},
+        "cut_off": scales,
+        "runs": [run.about() for run in runs],
+    }
+    return Drawing(figure, document)
+
+
+def unit_images(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 3.8: weights of hidden units, of clean and adversarial nets.
+
+    Args:
+      workdirs: of a run of A and of one of B for each width; the thesis has 100, 800 and 2000.
+    """
+    figure, runs, scales, params = _drawing(
+        workdirs,
+        "fig3.8",
+        f"the first {NUM_UNITS} hidden units",
+        unit_patterns,
+        columns=4,
+        height=3.6,
+    )
+    grains = {name: rounded(_grain_shown(*of_net)) for name, of_net in params.items()}
+    told = ", ".join(f"{name}: {value:.2f}" for name, value in grains.items())
+    caption = (
+        "First-layer weights. Grain, the mean squared difference of neighbouring weights (cut off "
+        f"as drawn) over twice their variance, 1 for white noise and 0 if smooth: {told}. The "
+        "thesis sees more grain in the adversarial nets."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"units": NUM_UNITS, "chosen": ["units", "colours"]},
+        "cut_off": scales,
+        "grain": grains,
+        "runs": [run.about() for run in runs],
+    }
+    return Drawing(figure, document)
+
+
+def class_patterns(params: Params, shape: tuple[int, int]) -> np.ndarray:
+    """The columns of W1 W2 for the classes 0 to 4: f[5, H, W].
+
+    Args:
+      params: of an `mlp` of one hidden layer.
+      shape: (H, W) of its inputs.
+    """
+    product = _kernel(params, "hidden1") @ _kernel(params, "logits")
+    return product.T[:NUM_CLASSES].reshape(-1, *shape)
+
+
+def unit_patterns(params: Params, shape: tuple[int, int]) -> np.ndarray:
+    """The columns of W1 for the first units: f[12, H, W], or as many as there are."""
+    return first_layer(params, shape)[:NUM_UNITS]
+
+
+def grain(images: ArrayLike) -> float:
+    """How much neighbours differ: 0 if images are smooth, about 1 if all values are independent.
+
+    The mean of (w_p - w_q)^2 over pixels p, q side by side or one above the other, divided by twice
+    the variance, with the mean of each image.
+
+    Args:
+      images: f[N, H, W].
+    """
+    w = np.asarray(images, float)
+    across, down = (np.square(np.diff(w, axis=axis)) for axis in (2, 1))
+    differences = (across.sum() + down.sum()) / (across.size + down.size)
+    return float(differences / (2 * w.var(axis=(1, 2)).mean()))
+
+
+def _drawing(
+    workdirs: Sequence[str],
+    name: str,
+    what: str,
+    images: Images,
+    *,
+    columns: int,
+    height: float,
+):
+    """The panels of `images`, a row for each kind and a column for each width.
+
+    Returns:
+      The figure, the runs, {net: `cut_off`}, and {net: (params, (H, W))}.
+
+    Raises:
+      UserError: what `runs.read` refuses; not one run for each panel; inputs that are no images.
+    """
+    runs = read(workdirs, figure=name, kinds=KINDS)
+    by_panel = {(run.kind, run.width): run for run in runs}
+    widths = sorted({run.width for run in runs})
+    if len(by_panel) < len(runs) or len(runs) < len(KINDS) * len(widths):
+        found = ", ".join(f"{LABELS[run.kind]} of {run.width} units" for run in runs)
+        raise UserError(f"workdirs hold {found}; {name} draws one run of A and one of B per width")
+    what = f"{what}; {trained_on(runs, first=True)}"
+    title = f"Shallow-net thesis, Fig. {name.removeprefix('fig')}: {what}"
+    figure, rows = canvas(2, len(widths), title=title, width=5, height=height)
+    scales, params = {}, {}
+    for panels, kind in zip(rows, KINDS, strict=True):
+        for axes, width in zip(panels, widths, strict=True):
+            run = by_panel[kind, width]
+            model = run.models()[0]
+            shape = _image_shape(run, model.dataset.train.x.shape[1:])
+            drawn = images(model.variables["params"], shape)
+            label = f"{LABELS[kind]}, {width} units"
+            scale = scales[label] = rounded(cut_off(drawn))
+            params[label] = model.variables["params"], shape
+            shown = {"cmap": "RdBu_r", "vmin": -scale, "vmax": scale, "interpolation": "nearest"}
+            picture = axes.imshow(mosaic(drawn, columns), **shown)
+            axes.set_title(label, fontsize="medium")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            figure.colorbar(picture, ax=axes, shrink=0.8, label="weight", extend="both")
+    return figure, runs, scales, params
+
+
+def cut_off(images: np.ndarray) -> float:
+    """The size that 98 % of the weights do not exceed, where colours end; 1 if these are all 0.
+
+    The sparse initialisation, 15 of 784 weights of a unit, would else outshine what is learnt.
+    """
+    return float(np.quantile(np.abs(images), 0.98)) or 1.0
+
+
+def _grain_shown(params: Params, shape: tuple[int, int]) -> float:
+    units = first_layer(params, shape)
+    return grain(np.clip(units, -cut_off(units), cut_off(units)))
+
+
+def _image_shape(run: Run, shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 3 or shape[-1] != 1:
+        raise UserError(f"workdir {run.path} has inputs of shape {shape}; allowed are grey images")
+    return shape[0], shape[1]
+
+
+def _kernel(params: Params, layer: str) -> np.ndarray:
+    return np.asarray(params[layer]["kernel"], float)

@@ -1,0 +1,108 @@
+"""What single runs measure of the papers, as documents like those of the targets."""
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from papers import numbers
+from papers.numbers import Paper
+from papers.statistics import spread
+from papers.verdicts import judged
+
+_UNITS = {"error_percent": lambda error: 100 * error}
+_UNITS["accuracy_percent"] = lambda error: 100 - 100 * error
+
+
+def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Judged documents of a paper's single runs; rows without a run are left out.
+
+    Args:
+      runs: result.json by the path of its file; the stems name the runs.
+    """
+    by_stem = {path.stem: run for path, run in runs.items()}
+    for spec in paper.single_runs.get("documents", ()):
+        rows = [_row(paper.name, row, by_stem) for row in spec["rows"]]
+        if not any(row["values"] for row in rows):
+            continue
+        trainings = {
+            row["label"]: {
+                "epochs": [r["epochs"] for run in _found(row, by_stem) for r in run["replicas"]],
+                "paper_epochs": spec["paper_epochs"],
+            }
+            for row in spec["rows"]
+            if _found(row, by_stem)
+        }
+        rows = [row for row in rows if row["training"] in trainings]
+        labels = {row["label"] for row in rows}
+        yield judged(
+            {
+                **spec,
+                "paper": paper.name,
+                "target": spec["rows"][0]["runs"][0],
+                "rows": rows,
+                "claims": [
+                    {"id": None, **claim}
+                    for claim in spec.get("claims", ())
+                    if labels.issuperset(claim["rows"])
+                ],
+                "trainings": trainings,
+            }
+        )
+
+
+def one_seed(paper: Paper, name: str, files: Collection[str]) -> str:
+    """The file of one seed that measures a number or claim; "" if the results have none."""
+    path = paper.single_runs.get("one_seed", {}).get(name)
+    file = f"{paper.name}/results/{path}"
+    return file if file in files else ""
+
+
+def mark(file: str) -> str:
+    """A sentence on a file whose errors under attack are of an earlier loss; "" for others.
+
+    Args:
+      file: its path in the folder of results.
+    """
+    paper, _, path = file.partition("/results/")
+    earlier = numbers.load()[paper].single_runs.get("earlier_loss", {}) if path else {}
+    return earlier["why"] if path in earlier.get("files", ()) else ""
+
+
+def _found(row: Mapping[str, Any], by_stem: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [by_stem[name] for name in row["runs"] if name in by_stem]
+
+
+def _row(paper: str, row: Mapping[str, Any], by_stem: Mapping[str, Any]) -> dict[str, Any]:
+    entry = numbers.entry(row["id"]) if "id" in row else {}
+    metric = row.get("metric") or entry.get("metric", "error_percent")
+    printed = entry.get("value", entry.get("error_percent"))
+    values = {
+        str(replica["seed"]): round(_UNITS[metric](error), 10)
+        for run in _found(row, by_stem)
+        for replica, error in zip(run["replicas"], _errors(row, run), strict=True)
+    }
+    n, mean, sd = spread(list(values.values())) if values else (0, None, None)
+    return {
+        "label": row["label"],
+        "id": row.get("id"),
+        "metric": metric,
+        "paper": printed,
+        "paper_sd": entry.get("spread"),
+        "paper_n": entry.get("n_runs"),
+        "mean": mean,
+        "sd": sd,
+        "n": n,
+        "values": values,
+        "difference": None if mean is None or printed is None else round(mean - printed, 10),
+        "tolerance": row.get("tolerance"),
+        "training": row["label"],
+        "mark": "" if "attack" not in row else mark(f"{paper}/results/runs/{row['runs'][0]}.json"),
+    }
+
+
+def _errors(row: Mapping[str, Any], run: Mapping[str, Any]) -> list[float]:
+    """Of each replica, clean or under the row's attack."""
+    if "attack" not in row:
+        return [replica["test_error"] for replica in run["replicas"]]
+    curve = run["evaluation"][row["attack"]]
+    return [errors[curve["eps"].index(row["eps"])] for errors in curve["error"]]

@@ -1,0 +1,261 @@
+"""The rules by which a paper's number or claim is reproduced, not reproduced or undecided.
+
+All verdicts follow from the values of the seeds that a document stores; no training is needed.
+
+Level. The results hold about 50 tests. Each is made at .05 / 50 = .001 (Bonferroni), and each
+interval has a confidence of 99.9 %.
+
+A number. The interval is Welch's, of the difference of our mean and the paper's. Where one side is
+a single run, the sd of the other stands for it. *Reproduced*: the interval lies within the row's
+tolerance, which says what counts as equal. *Not reproduced*: it lies outside. A number whose
+tolerance is None, or that the paper does not print, has no verdict.
+
+A gain, that one row is below another. The differences are paired by seed. *Reproduced*: the paired
+t-test is significant in the claimed direction; the size does not matter. *Not reproduced*: the
+interval lies below half of the paper's gain, or below 0 where the paper prints none.
+
+A size, a gain of `by` within `tolerance`: as a number, with the interval of paired differences.
+
+An order of rows. *Reproduced*: each step that it claims is a significant gain. *Not reproduced*:
+the interval of a step lies below 0.
+
+Length. A run of the budget `short` has fewer epochs than the paper. It may reproduce a gain or an
+order, as a direction only; it does not reproduce a number, and it refutes nothing. A run of the
+budget `quick` has other data or a smaller net and decides nothing.
+
+All else is *undecided*: the reason says how long the run was and what would have been seen. Of a
+number that is a difference as large as half of the interval, of a gain the smallest one that the
+test finds with a power of .8.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from papers import numbers
+from papers.statistics import (
+    LEVEL,
+    Paired,
+    Spread,
+    detectable,
+    paired,
+    paired_interval,
+    span,
+    spread,
+    welch,
+)
+
+REPRODUCED, NOT_REPRODUCED, UNDECIDED = WORDS = "reproduced", "not reproduced", "undecided"
+# What the fields of a claim are before it is judged.
+DEFINITION = ("text", "id", "form", "rows", "by", "tolerance")
+
+Json = dict[str, Any]
+Values = dict[int, float]  # seed -> value
+
+
+class Length(NamedTuple):
+    """How long the runs are that a verdict is of.
+
+    full: as long as the paper's.
+    decides: on the paper's data and net.
+    words: "" of full ones.
+    """
+
+    full: bool
+    decides: bool
+    words: str
+
+
+class Measured(NamedTuple):
+    """A difference: its mean over n seeds and half of its interval; `most` is the largest."""
+
+    mean: float
+    half: float
+    n: int
+    most: float
+
+    @property
+    def interval(self) -> list[float | None]:
+        """As documents have it."""
+        return [_rounded(self.mean - self.half), _rounded(self.mean + self.half)]
+
+    def __str__(self) -> str:
+        told = f"difference {self.mean:.3g} of {self.n} seed{'s' if self.n > 1 else ''}"
+        if self.half >= self.most:  # wider than all differences that there can be
+            return told
+        low, high = self.mean - self.half, self.mean + self.half
+        return f"{told}, {100 * (1 - LEVEL):g} % interval {low:.3g} to {high:.3g}"
+
+    def seen(self, what: str, size: float) -> str:
+        """Which difference the test would have found."""
+        if size >= self.most:
+            return f"so few seeds show no {what} at all"
+        return f"a {what} of {size:.2g} would have been seen" if size else f"any {what} is seen"
+
+
+def judged(document: Mapping[str, Any]) -> Json:
+    """The document of a target with the verdict of each row and claim made anew.
+
+    A row gets `interval`, `verdict` and `why`; a claim gets `verdict`, `why` and what it is tested
+    by. The verdict of a row is None where there is nothing to compare.
+    """
+    by_label = {row["label"]: row for row in document["rows"]}
+    rows = [row | number(row, _length(document, [row])) for row in document["rows"]]
+    claims = []
+    for claim in document["claims"]:
+        of_claim = [by_label[label] for label in claim["rows"]]
+        definition = {name: claim[name] for name in DEFINITION if name in claim}
+        claims.append(definition | _claim(definition, of_claim, _length(document, of_claim)))
+    return {**document, "rows": rows, "claims": claims}
+
+
+def number(row: Mapping[str, Any], length: Length) -> Json:
+    """Interval, verdict and reason of a row."""
+    values = list(row["values"].values())
+    if not values:
+        return {"interval": None, "verdict": None, "why": "not run"}
+    if row["paper"] is None or row["tolerance"] is None:
+        return {"interval": None, "verdict": None, "why": ""}
+    ours, runs = spread(values), row["paper_n"] or 1
+    off = ours.mean - row["paper"]
+    half = welch(ours, Spread(runs, row["paper"], row["paper_sd"] if runs > 1 else None))
+    if half is None:
+        why = _joined(f"difference {off:.3g}; one run here and one in the paper", length.words)
+        return {"interval": None, "verdict": UNDECIDED, "why": why}
+    found = Measured(off, half, ours.n, _most(row))
+    verdict, why = _within(found, 0.0, row["tolerance"], length)
+    return {"interval": found.interval, "verdict": verdict, "why": why}
+
+
+def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: Length) -> Json:
+    missing = sum(not row["values"] for row in rows)
+    if missing:
+        why = _joined(f"{missing} of {len(rows)} rows are not run", length.words)
+        return {"verdict": UNDECIDED, "why": why}
+    if claim["form"] in ("lowest", "falling"):
+        return _order(claim["form"], rows, length)
+    lower, higher = rows
+    tested = paired(_values(higher), _values(lower))
+    if tested is None:
+        return {"verdict": UNDECIDED, "why": _joined("the two share no seed", length.words)}
+    found: Json = {"difference": _rounded(tested.mean), "test": _as_json(tested)}
+    paper, told = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
+    half = paired_interval(tested)
+    if half is None:
+        why = _joined(f"difference {tested.mean:.3g} of one pair of runs", length.words, told)
+        return {**found, **paper, "verdict": UNDECIDED, "why": why}
+    measured = Measured(tested.mean, half, tested.n, _most(lower))
+    if claim["form"] == "size":
+        verdict, why = _within(measured, claim["by"], claim["tolerance"], length)
+    else:
+        by = paper.get("paper_difference", 0.0)
+        verdict, why = _gain(tested, measured, by, length)
+    why = _joined(why, told)
+    return {**found, **paper, "interval": measured.interval, "verdict": verdict, "why": why}
+
+
+def _gain(tested: Paired, measured: Measured, by: float, length: Length) -> tuple[str, str]:
+    verdict = _direction(tested, measured.half, by, length)
+    p = "all are equal" if tested.t_p is None else f"p = {tested.t_p:.2g}"
+    words = [f"{measured}, {p}"]
+    if verdict == REPRODUCED and not length.full:
+        words.append("the direction only")
+    if verdict == UNDECIDED:
+        words.append(measured.seen("gain", detectable(tested) or 0.0))
+    return verdict, _joined(*words, length.words)
+
+
+def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
+    # Equal differences have no t statistic, and an interval without width.
+    significant = tested.t_p is None or tested.t_p < LEVEL
+    if length.decides and significant and tested.mean > 0:
+        return REPRODUCED
+    if length.full and tested.mean + half < max(by, 0.0) / 2:
+        return NOT_REPRODUCED
+    return UNDECIDED
+
+
+def _within(found: Measured, by: float, tolerance: float, length: Length) -> tuple[str, str]:
+    """The rule of a difference that should be `by`, give or take the tolerance."""
+    low, high = found.mean - found.half - by, found.mean + found.half - by
+    about = f"{tolerance:g} of {by:g}" if by else f"{tolerance:g}"
+    if length.full and -tolerance <= low and high <= tolerance:
+        return REPRODUCED, f"{found}, within {about}"
+    if length.full and (low > tolerance or high < -tolerance):
+        return NOT_REPRODUCED, f"{found}, not within {about}"
+    seen = found.seen("difference", found.half)
+    return UNDECIDED, _joined(f"{found}, to be within {about}", seen, length.words)
+
+
+def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json:
+    """The first row is the lowest, or each is above the next."""
+    pairs = list(itertools.pairwise(rows) if form == "falling" else _above_first(rows))
+    verdicts = []
+    for higher, lower in pairs:
+        tested = paired(_values(higher), _values(lower))
+        half = None if tested is None else paired_interval(tested)
+        if tested is None or half is None:
+            why = _joined("one seed does not tell an order from chance", length.words)
+            return {"verdict": UNDECIDED, "why": why}
+        verdicts.append(_direction(tested, half, 0.0, length))
+    held, against = verdicts.count(REPRODUCED), verdicts.count(NOT_REPRODUCED)
+    verdict = UNDECIDED
+    if against or held == len(pairs):
+        verdict = NOT_REPRODUCED if against else REPRODUCED
+    means = [spread(list(row["values"].values())).mean for row in rows]
+    words = f"means from {min(means):.4g} to {max(means):.4g}; {held} of {len(pairs)} steps are "
+    words += f"significant, {against} against the claim"
+    return {"verdict": verdict, "why": _joined(words, length.words)}
+
+
+def _above_first(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, Any]]:
+    return ((other, rows[0]) for other in rows[1:])
+
+
+def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, str]:
+    """The paper's own difference, and the same test on its runs where it prints them; in words."""
+    if lower["paper"] is None or higher["paper"] is None:
+        return {}, ""
+    by = round(higher["paper"] - lower["paper"], 10)
+    found: Json = {"paper_difference": by}
+    told = f"the paper has {by:.3g}"
+    first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
+    tested = paired(_values({"values": first}), _values({"values": second}))
+    if tested is not None and tested.t_p is not None:
+        found["paper_test"] = _as_json(tested)
+        told += f", p = {tested.t_p:.2g} of its {tested.n} seeds"
+    return found, told
+
+
+def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Length:
+    budget = document["budget"]
+    trainings = [document["trainings"][row["training"]] for row in rows]
+    epochs = span([n for training in trainings for n in training["epochs"]])
+    allowed = span([training["paper_epochs"] for training in trainings])
+    words = {
+        "quick": f"a quick run of {epochs} epochs",
+        "short": f"a short run, {epochs} of {allowed} epochs",
+    }
+    return Length(budget == "paper", budget != "quick", words.get(budget, ""))
+
+
+def _most(row: Mapping[str, Any]) -> float:
+    """The largest difference that there can be in the unit of a row."""
+    return 100.0 if "percent" in row["metric"] else 1.0
+
+
+def _joined(*words: str) -> str:
+    return "; ".join(filter(None, words))
+
+
+def _values(row: Mapping[str, Any]) -> Values:
+    return {int(seed): value for seed, value in row["values"].items()}
+
+
+def _as_json(tested: Paired) -> Json:
+    return {name: _rounded(value) for name, value in tested._asdict().items()}
+
+
+def _rounded(value: float | None) -> float | None:
+    """To four digits: the same with every version of SciPy."""
+    return value if value is None or isinstance(value, int) else float(f"{value:.4g}")

@@ -1,0 +1,180 @@
+"""Error rates of defended nets, beside the chapter's.  [Warde-Farley & Goodfellow 2016, sec. 1.2.7
+and 1.3]
+
+The chapter does not say how many steps its iterative attack takes; here it is 40 of projected
+gradient ascent, of 2.5 eps / 40 each. Nothing is clipped to [0, 1].
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from adv_jax import attacks, evaluate
+from adv_jax.runner.trained import Trained
+from papers import numbers
+from papers.drawing import Drawing, canvas, rounded
+from papers.runs import check_same_inputs
+
+NUM_STEPS = 40
+_ATTACKS = {"FGSM": attacks.fgsm, "iterative": partial(attacks.pgd, num_steps=NUM_STEPS)}
+MEASURES = {  # name -> attack and size
+    "clean": ("FGSM", 0.0),
+    "FGSM .25": ("FGSM", 0.25),
+    "iterative .25": ("iterative", 0.25),
+    "iterative .1": ("iterative", 0.1),
+}
+Errors = dict[str, float]  # measure -> fraction of the test set
+
+Cells = dict[str, str]  # measure -> id of the chapter's number, without the paper
+
+# The chapter's errors of each method.
+SMOOTHING: dict[str, Cells] = {
+    "cross_entropy": {
+        "clean": "label_smoothing.base.clean",
+        "FGSM .25": "label_smoothing.base.fgsm",
+    },
+    "label_smoothing, printed": {
+        "clean": "label_smoothing.smooth.clean",
+        "FGSM .25": "label_smoothing.smooth.fgsm",
+    },
+}
+TRAINING: dict[str, Cells] = {
+    "cross_entropy": {"iterative .1": "advtrain.clean_iter_10"},
+    "adversarial_mix, fgsm": {
+        "FGSM .25": "advtrain.fgsm_25",
+        "iterative .25": "advtrain.iter_25",
+        "iterative .1": "advtrain.iter_10",
+    },
+}
+
+
+def label_smoothing(runs: Sequence[Trained]) -> Drawing:
+    """Sec. 1.2.7: errors of nets with hard and with smoothed targets, clean and under FGSM.
+
+    Args:
+      runs: nets, of which maxout nets of MNIST trained on plain and on smoothed targets as printed
+        have numbers in the chapter.
+
+    Raises:
+      UserError: they are tested on different data.
+    """
+    title = "Label smoothing, sec. 1.2.7"
+    return _drawn(runs, ["clean", "FGSM .25"], SMOOTHING, title)
+
+
+def adversarial_training(runs: Sequence[Trained]) -> Drawing:
+    """Sec. 1.3: errors of nets under FGSM and under the iterative attack of the same size.
+
+    Args:
+      runs: nets, of which maxout nets of MNIST trained plainly and on FGSM's examples of size .25
+        have numbers in the chapter.
+
+    Raises:
+      UserError: they are tested on different data.
+    """
+    return _drawn(runs, list(MEASURES), TRAINING, "Adversarial training, sec. 1.3")
+
+
+def method_of(objective: Mapping[str, Any]) -> str:
+    """An objective of a config in words: its name, and its attack's or its form."""
+    attack = objective.get("attack", {}).get("name")
+    return ", ".join(filter(None, [objective["name"], attack, objective.get("form")]))
+
+
+def net_of(run: Trained) -> str:
+    """For titles and legends: "maxout (cross_entropy), seed 1, 25 epochs"."""
+    about = run.about
+    trained = f"seed {about['seed']}, {about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
+    return f"{about['model']['name']} ({method_of(about['objective'])}), {trained}"
+
+
+def errors(run: Trained, measures: Sequence[str]) -> tuple[Errors, list[str]]:
+    """Errors of a model on its test set, and warnings of the audit.
+
+    Args:
+      run: a trained model and its data.
+      measures: of MEASURES.
+    """
+    found, audit_warnings = {}, []
+    for attack, perturb in _ATTACKS.items():
+        sizes = {name: MEASURES[name][1] for name in measures if MEASURES[name][0] == attack}
+        if not sizes:
+            continue
+        with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
+            told = evaluate.evaluate(
+                run.logits_fn, *run.dataset.test, {attack: perturb}, eps=list(sizes.values())
+            )
+        found |= dict(zip(sizes, rounded(1 - told.attacks[attack].accuracy), strict=True))
+        audit_warnings += told.audit.warnings
+    return {name: found[name] for name in measures}, audit_warnings
+
+
+def _drawn(
+    runs: Sequence[Trained],
+    measures: Sequence[str],
+    chapter: Mapping[str, Cells],
+    what: str,
+) -> Drawing:
+    """Bars of the errors, a group for each measure, with the chapter's as black lines."""
+    check_same_inputs(runs)
+    rows = [_row(run, measures, chapter) for run in runs]
+    dataset = runs[0].dataset
+    title = f"{what}; {dataset.name} ({dataset.source}), {len(dataset.test.y)} test examples"
+    figure, ((axes,),) = canvas(1, 1, title=title, width=8)
+    width = 0.8 / len(rows)
+    for i, (run, row) in enumerate(zip(runs, rows, strict=True)):
+        at = np.arange(len(measures)) + (i - (len(rows) - 1) / 2) * width
+        percent = [100 * error for error in row["error"].values()]
+        axes.bar_label(axes.bar(at, percent, 0.9 * width, label=net_of(run)), fmt="%.1f")
+        for x, name in zip(at, measures, strict=True):
+            if name in row["chapter"]:
+                y = 100 * row["chapter"][name]
+                axes.hlines(y, x - width / 2, x + width / 2, color="black")
+    axes.set_xticks(range(len(measures)), measures)
+    axes.set(ylabel="error, % (black lines: the chapter)", ylim=(0, 110))
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    settings = {"num_steps": NUM_STEPS, "bounds": None, "chosen": ["num_steps", "step size"]}
+    caption = f"Test errors, the chapter's in brackets. {'; '.join(map(_told, rows))}."
+    return Drawing(figure, {"caption": caption, "settings": settings, "rows": rows})
+
+
+def _row(run: Trained, measures: Sequence[str], chapter: Mapping[str, Cells]) -> dict[str, Any]:
+    method = method_of(run.about["objective"])
+    cells = chapter.get(method, {}) if _is_of_the_chapter(run) else {}
+    found, audit_warnings = errors(run, measures)
+    return {
+        "method": method,
+        "run": run.about,
+        "error": found,
+        "chapter": {
+            measure: rounded(numbers.entry(f"wardefarley2016.{cell}")["value"] / 100)
+            for measure, cell in cells.items()
+        },
+        "warnings": audit_warnings,
+    }
+
+
+def _is_of_the_chapter(run: Trained) -> bool:
+    """Whether net, data and the size of the training's perturbation are the chapter's."""
+    about, eps = run.about, MEASURES["FGSM .25"][1]
+    trained_at = {**about["objective"].get("attack", {}), **_of_attack(about["overrides"])}
+    net = about["model"]["name"], about["data"]["name"]
+    return net == ("maxout", "mnist") and trained_at.get("eps", eps) == eps
+
+
+def _of_attack(overrides: Mapping[str, float]) -> dict[str, float]:
+    prefix = "objective.attack."
+    return {k.removeprefix(prefix): v for k, v in overrides.items() if k.startswith(prefix)}
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """A row in words, in percent."""
+    of_chapter = {name: f" ({100 * error:.4g} %)" for name, error in row["chapter"].items()}
+    parts = [
+        f"{name} {100 * error:.2f} %{of_chapter.get(name, '')}"
+        for name, error in row["error"].items()
+    ]
+    return f"{row['method']}: {', '.join(parts)}"

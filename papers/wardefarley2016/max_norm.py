@@ -1,0 +1,89 @@
+"""Perturbations of one l2 length with and without a max-norm bound.  [Warde-Farley & Goodfellow
+2016, sec. 1.2.5, Fig. 1.5]
+
+Which digits are shown is not printed, nor what two of the perturbations are. Here the 3 and the 7
+are the nearest of the embedded digits; what causes no change is Gaussian noise, and what makes
+rubbish of the 3 fades it from below, row by row, all scaled to the length of the first.
+"""
+
+import numpy as np
+
+from adv_jax import data
+from papers.drawing import Drawing, canvas, rounded
+
+CHAPTER = {"l2": 4.0, "max_norm": 0.14}  # "roughly"
+
+
+def perturbations(seed: int = 0) -> Drawing:
+    """Fig. 1.5: l2 perturbations that change a digit's class, and their signs that do not.
+
+    Args:
+      seed: of the noise and of the signs where a perturbation is 0.
+    """
+    mnist = data.load("mnist", source="embedded")
+    three, seven = nearest_pair(*mnist.train, 3, 7)
+    rng = np.random.default_rng(seed)
+    change = seven - three
+    length = float(np.linalg.norm(change))
+    noise = rng.normal(size=three.shape)
+    left = {
+        "to a 7": change,
+        "no change": noise * length / np.linalg.norm(noise),
+        "to rubbish": erased(three, length),
+    }
+    names = list(left)
+    right = [signed(r, rng) for r in left.values()]
+    title = "Warde-Farley & Goodfellow 2016, Fig. 1.5: six perturbations of one l2 norm"
+    figure, panels = canvas(3, 6, title=title, width=1.5, height=1.65)
+    norms = {"left": [], "right": []}
+    for row, (name, r, sign) in enumerate(zip(names, left.values(), right, strict=True)):
+        for first, side, eta in ((0, "left", r), (3, "right", sign)):
+            l2, largest = float(np.linalg.norm(eta)), float(np.abs(eta).max())
+            norms[side].append({"name": name, "l2": rounded(l2), "max_norm": rounded(largest)})
+            for axes, image in zip(panels[row, first:], (three, eta, three + eta), strict=False):
+                # One scale for all: black is -1 and white 1, so that a 0 is grey as in the chapter.
+                axes.imshow(image.squeeze(-1), "gray", vmin=-1, vmax=1, interpolation="nearest")
+                axes.set_xticks([])
+                axes.set_yticks([])
+            panels[row, first + 1].set_title(f"l2 {l2:.2f}, max {largest:.2f}", fontsize=7, pad=2)
+        panels[row, 0].set_ylabel(name, fontsize=8)
+    largest = norms["right"][0]["max_norm"]
+    caption = (
+        f"Left x, a perturbation and their sum; right the same with the perturbation's signs. All "
+        f"six have the l2 norm {length:.2f} (the chapter: roughly 4), those on the right the max "
+        f"norm {largest:.2f} (roughly .14)."
+    )
+    source = {"name": mnist.name, "source": mnist.source, "sha256": mnist.sha256}
+    settings = {"chosen": ["the digits", "no change: noise", "to rubbish: erased from below"]}
+    document = {"caption": caption, "settings": settings, "seed": seed, "data": source, **norms}
+    return Drawing(figure, document)
+
+
+def nearest_pair(
+    x: np.ndarray, y: np.ndarray, first: int, second: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of two classes that are nearest to each other: f32[N, *D], i32[N] -> *D each."""
+    a, b = x[y == first], x[y == second]
+    distances = [np.square(b - image).sum(axis=(1, 2, 3)) for image in a]
+    i, j = np.unravel_index(np.argmin(distances), (len(a), len(b)))
+    return a[i], b[j]
+
+
+def erased(image: np.ndarray, length: float) -> np.ndarray:
+    """The perturbation of that l2 length that takes away an image's rows from the last one on.
+
+    The row at which the length is reached fades by as much as is left of it.
+    """
+    rest, r = length**2, np.zeros_like(image)
+    for row in range(len(image) - 1, -1, -1):
+        energy = float(np.square(image[row]).sum())
+        share = min(1.0, np.sqrt(rest / energy)) if energy else 0.0
+        r[row] = -share * image[row]
+        rest -= share**2 * energy
+    return r
+
+
+def signed(r: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """sign(r), a random sign where r is 0, at the l2 length of r."""
+    signs = np.where(r == 0, rng.choice([-1.0, 1.0], size=r.shape), np.sign(r))
+    return signs * np.linalg.norm(r) / np.sqrt(r.size)

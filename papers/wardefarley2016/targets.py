@@ -1,0 +1,182 @@
+"""Warde-Farley & Goodfellow 2016: transfer, and each defence under the attacks that break it.
+
+The chapter has one net of each; here are three seeds. It prints no spread: what counts as equal is
+chosen, .2 points clean and 10 under attack or transfer. Of distillation, autoencoders, VAT and two
+forms of label smoothing it prints nothing. The figures are `python -m adv_jax.report wfg. ...`.
+"""
+
+from papers.target import Below, Drawn, Measure, Row, Run, Target
+
+SEEDS = {"replicas.seeds": 3}
+PLAIN, SMOOTHED, TRAINED = (
+    Run("goodfellow_mnist", f"method={method}", SEEDS)
+    for method in ("plain", "smoothing", "adversarial")
+)
+NETS = {
+    name: Run("goodfellow_mnist", "method=plain" if name == "maxout" else f"model={name}", SEEDS)
+    for name in ("maxout", "relu", "tanh", "softmax")
+}
+
+
+TEACHER = Run("goodfellow_mnist", "method=teaching", SEEDS)
+STUDENT = Run("goodfellow_mnist", "method=distillation,source={source}", SEEDS, TEACHER)
+AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "apgd_dlr_on_the_teacher")
+DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, PLAIN)
+# Clean errors alone are compared: at size 0 no attack is run.
+FEW, FEW_VIRTUAL = (
+    Run("goodfellow_mnist", f"{method}labels=100", SEEDS | {"evaluation.eps": (0.0,)})
+    for method in ("", "method=vat,")
+)
+ITERATED = Run("goodfellow_mnist", "method=iterative", SEEDS)
+FORMS = {
+    form: Run("goodfellow_mnist", f"method=smoothing{option}", SEEDS)
+    for form, option in (
+        ("as printed", ""),
+        (".91 and .01", ",form=uniform"),
+        (".9 and .1 / 9", ",form=others"),
+    )
+}
+
+
+def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tuple[Row, ...]:
+    """Errors that the chapter does not print: clean, and under each attack."""
+    return (
+        Row(f"{name}, clean", run),
+        *(
+            Row(f"{name}, {attack} {eps:g}", run, measure=Measure("error", attack, eps))
+            for attack in attacks
+        ),
+    )
+
+
+def _transferred(label: str, net: str, cell: str) -> Row:
+    return Row(label, NETS[net], f"wardefarley2016.table1_1.{cell}", 10.0, Drawn(cell))
+
+
+def _under(label: str, run: Run, paper: str, attack: str, eps: float) -> Row:
+    return Row(label, run, f"wardefarley2016.{paper}", 10.0, Measure("error", attack, eps))
+
+
+TARGETS = (
+    Target(
+        "wardefarley2016.table1.1",
+        "FGSM's examples of a maxout net and of smoothed nearest neighbours, seen by others",
+        (
+            _transferred("maxout to nearest neighbour", "maxout", "maxout_to_nn"),
+            _transferred("smoothed to nearest neighbour", "maxout", "smoothed_nn_to_nn"),
+            _transferred("maxout to ReLU net", "relu", "maxout_to_relu"),
+            _transferred("maxout to tanh net", "tanh", "maxout_to_tanh"),
+            _transferred("maxout to softmax regression", "softmax", "maxout_to_softmax"),
+        ),
+    ),
+    Target(
+        "wardefarley2016.label_smoothing",
+        "Maxout on MNIST with and without label smoothing, FGSM of eps .25",
+        (
+            Row("plain, clean", PLAIN, "wardefarley2016.label_smoothing.base.clean", 0.2),
+            _under("plain, FGSM", PLAIN, "label_smoothing.base.fgsm", "fgsm", 0.25),
+            Row("smoothed, clean", SMOOTHED, "wardefarley2016.label_smoothing.smooth.clean", 0.2),
+            _under("smoothed, FGSM", SMOOTHED, "label_smoothing.smooth.fgsm", "fgsm", 0.25),
+        ),
+        claims=(
+            Below(
+                "label smoothing lowers the error under FGSM",
+                lower="smoothed, FGSM",
+                higher="plain, FGSM",
+                paper="wardefarley2016.label_smoothing.works",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.adversarial_training",
+        "Maxout trained on FGSM of eps .25, under one step and under iteration",
+        (
+            _under("trained, FGSM .25", TRAINED, "advtrain.fgsm_25", "fgsm", 0.25),
+            _under("trained, iterated .25", TRAINED, "advtrain.iter_25", "pgd", 0.25),
+            _under("trained, iterated .1", TRAINED, "advtrain.iter_10", "pgd", 0.1),
+            _under("plain, iterated .1", PLAIN, "advtrain.clean_iter_10", "pgd", 0.1),
+        ),
+        claims=(
+            Below(
+                "training with FGSM of .25 helps against the iterated attack of .1",
+                lower="trained, iterated .1",
+                higher="plain, iterated .1",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.smoothing_forms",
+        "Three forms of label smoothing, which gives a class .1 less, under FGSM of eps .25",
+        tuple(row for form in FORMS for row in _attacked(form, FORMS[form], ("fgsm",), 0.25)),
+        claims=tuple(
+            Below(
+                f"the form {form} is as strong under FGSM as the printed one",
+                lower=f"{form}, fgsm 0.25",
+                higher="as printed, fgsm 0.25",
+                by=0,
+                tolerance=10.0,
+            )
+            for form in FORMS
+            if form != "as printed"
+        ),
+    ),
+    Target(
+        "wardefarley2016.iterative_training",
+        "Maxout trained on one step and on ten of size .25",
+        (
+            *_attacked("one step", TRAINED, ("fgsm", "pgd"), 0.25),
+            *_attacked("ten steps", ITERATED, ("fgsm", "pgd"), 0.25),
+        ),
+        claims=(
+            Below(
+                "training on ten steps helps against forty",
+                lower="ten steps, pgd 0.25",
+                higher="one step, pgd 0.25",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.distillation",
+        "A student of temperature 20, and attacks that do not need the gradient it has lost",
+        (
+            *_attacked("teacher", TEACHER, ("fgsm", "pgd"), 0.1),
+            *_attacked("student", STUDENT, AGAINST_STUDENTS, 0.1),
+        ),
+        claims=(
+            Below(
+                "distillation holds against FGSM and not against logits of any scale",
+                lower="student, fgsm 0.1",
+                higher="student, apgd_dlr 0.1",
+            ),
+            Below(
+                "distillation holds against FGSM and not against the teacher's examples",
+                lower="student, fgsm 0.1",
+                higher="student, apgd_dlr_on_the_teacher 0.1",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.autoencoder",
+        "A denoising autoencoder before a classifier, attacked alone and as a whole",
+        _attacked("stack", DENOISED, ("fgsm_on_the_classifier_alone", "fgsm", "pgd"), 0.25),
+        claims=(
+            Below(
+                "the stack is as easily attacked as its classifier was",
+                lower="stack, fgsm_on_the_classifier_alone 0.25",
+                higher="stack, fgsm 0.25",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.vat",
+        "Virtual adversarial training with 100 labels, and with them alone",
+        (Row("labels alone, clean", FEW), Row("VAT, clean", FEW_VIRTUAL)),
+        claims=(
+            Below(
+                "VAT learns from images without labels",
+                lower="VAT, clean",
+                higher="labels alone, clean",
+            ),
+        ),
+    ),
+)

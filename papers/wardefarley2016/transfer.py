@@ -1,0 +1,165 @@
+"""Examples crafted on one model and shown to another.  [Warde-Farley & Goodfellow 2016,
+sec. 1.2.1, Table 1.1]
+
+The chapter does not print the size of the perturbation; it is "the same procedure" as that of
+Goodfellow et al. 2014b, whose size on MNIST is .25. All test examples count.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from adv_jax import attacks, evaluate, models
+from adv_jax.runner.trained import Trained
+from adv_jax.types import LogitsFn, UserError
+from papers import numbers
+from papers.drawing import Drawing, canvas, rounded
+from papers.runs import check_same_inputs, finished
+
+EPS = 0.25
+SMOOTHED, NEAREST = "smoothed nearest neighbour", "nearest neighbour"
+# Crafted on, tested on: the cell of the chapter's table.
+CELLS = {
+    ("maxout", NEAREST): "maxout_to_nn",
+    (SMOOTHED, NEAREST): "smoothed_nn_to_nn",
+    ("maxout", "ReLU net"): "maxout_to_relu",
+    ("maxout", "tanh net"): "maxout_to_tanh",
+    ("maxout", "softmax regression"): "maxout_to_softmax",
+}
+Rates = Mapping[tuple[str, str], float]  # crafted on, tested on -> error
+_TRAINED = ("maxout", "ReLU net", "tanh net", "softmax regression")
+
+
+def table(workdirs: Sequence[str]) -> Drawing:
+    """Table 1.1: FGSM's examples of a maxout net and of nearest neighbours, seen by others.
+
+    Args:
+      workdirs: of runs of a maxout net, a ReLU net, a tanh net and softmax regression with the
+        same seeds and data, in any order; a number is the mean over the seeds.
+
+    Raises:
+      UserError: no finished run, or one over a grid; one of these nets is missing or there twice;
+        their seeds or data differ.
+    """
+    by_seed = {seed: _by_kind(runs) for seed, runs in _by_seed(workdirs).items()}
+    matrices = _errors(by_seed)
+    known = next(iter(by_seed.values()))
+    dataset, names = known["maxout"].dataset, [SMOOTHED, NEAREST, *known]
+    errors = np.mean(list(matrices.values()), axis=0)
+    error = {pair: rounded(_cell(errors, names, pair)) for pair in CELLS}
+    chapter = {
+        pair: rounded(numbers.entry(f"wardefarley2016.table1_1.{cell}")["value"] / 100)
+        for pair, cell in CELLS.items()
+    }
+    title = (
+        f"Table 1.1: test error on FGSM's examples of size {EPS}; {dataset.name} "
+        f"({dataset.source}), {len(dataset.test.y)} examples, seeds {', '.join(map(str, by_seed))}"
+    )
+    figure, ((matrix, beside),) = canvas(1, 2, title=title, width=6.2, height=4.8)
+    _matrix(matrix, errors, names)
+    _table(beside, error, chapter)
+    caption = "Crafted on, shown to: " + "; ".join(
+        f"{' to '.join(pair)} {100 * error[pair]:.1f} %, in the chapter {100 * printed:.1f} %"
+        for pair, printed in chapter.items()
+    )
+    document = {
+        "caption": f"{caption}.",
+        "settings": {"attack": "fgsm", "eps": EPS, "bounds": None, "chosen": ["eps"]},
+        "runs": {kind: run.about for kind, run in known.items()},
+        "models": names,
+        "error": rounded(errors),
+        "by_seed": {
+            cell: {seed: rounded(_cell(found, names, pair)) for seed, found in matrices.items()}
+            for pair, cell in CELLS.items()
+        },
+        "pairs": [
+            {"crafted_on": pair[0], "tested_on": pair[1], "error": error[pair], "chapter": printed}
+            for pair, printed in chapter.items()
+        ],
+    }
+    return Drawing(figure, document)
+
+
+def _by_seed(workdirs: Sequence[str]) -> dict[int, list[Trained]]:
+    """seed -> the model that each run has trained with it."""
+    runs = [finished(Path(workdir)).models() for workdir in workdirs]
+    seeds = [[model.about["seed"] for model in run] for run in runs]
+    if any(of_run != seeds[0] for of_run in seeds):
+        raise UserError(f"workdir has runs with the seeds {seeds}; allowed are the same for all")
+    return dict(zip(seeds[0], map(list, zip(*runs, strict=True)), strict=True))
+
+
+def _errors(by_seed: Mapping[int, Mapping[str, Trained]]) -> dict[int, np.ndarray]:
+    """seed -> test errors f[M, M] on FGSM's examples, a row for the model they were crafted on.
+
+    The models are both nearest neighbours in the maxout nets' training set, and those of the seed.
+    """
+    dataset = next(iter(by_seed.values()))["maxout"].dataset
+    x, y = dataset.train
+    of_data = {"train_x": x, "train_y": y, "num_classes": dataset.num_classes}
+    neighbours: dict[str, LogitsFn] = {
+        SMOOTHED: partial(models.smoothed_nearest_neighbour, **of_data),
+        NEAREST: partial(models.nearest_neighbour, **of_data),
+    }
+    nets = {
+        f"{kind}, seed {seed}": run.logits_fn
+        for seed, known in by_seed.items()
+        for kind, run in known.items()
+    }
+    # Of all seeds at once: neighbours, which take most of the time, are the same for each.
+    accuracy = evaluate.transfer(neighbours | nets, *dataset.test, attacks.fgsm, eps=EPS)
+    of_neighbours, of_nets = np.split(np.arange(len(accuracy)), [len(neighbours)])
+    parts = np.split(of_nets, len(by_seed))
+    each = [np.concatenate([of_neighbours, part]) for part in parts]
+    return {seed: 1 - accuracy[np.ix_(i, i)] for seed, i in zip(by_seed, each, strict=True)}
+
+
+def _cell(errors: np.ndarray, names: Sequence[str], pair: tuple[str, str]) -> float:
+    crafted_on, tested_on = (names.index(kind) for kind in pair)
+    return errors[crafted_on, tested_on]
+
+
+def _by_kind(runs: Sequence[Trained]) -> dict[str, Trained]:
+    kinds = [_kind(run.about["model"]) for run in runs]
+    if sorted(kinds) != sorted(_TRAINED):
+        raise UserError(
+            f"workdir has {', '.join(kinds)}; allowed is one run each of {', '.join(_TRAINED)}"
+        )
+    check_same_inputs(runs)
+    return {kind: runs[kinds.index(kind)] for kind in _TRAINED}
+
+
+def _kind(model: Mapping) -> str:
+    """What a model of a config is called here."""
+    if model["name"] == "mlp":
+        names = {"relu": "ReLU net", "tanh": "tanh net"}
+        known = names.get(model["activation"], f"{model['activation']} net")
+        return known if len(model["features"]) else "softmax regression"
+    return model["name"]
+
+
+def _matrix(axes, error: np.ndarray, names: Sequence[str]) -> None:
+    axes.imshow(error, vmin=0, vmax=1, cmap="viridis")
+    for (i, j), value in np.ndenumerate(error):
+        color = "white" if value < 0.6 else "black"
+        axes.text(j, i, f"{100 * value:.1f}", ha="center", va="center", color=color, fontsize=9)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="shown to", ylabel="crafted on", title="test error, %")
+
+
+def _table(axes, error: Rates, chapter: Rates) -> None:
+    axes.axis("off")
+    rows = [
+        [*pair, f"{100 * error[pair]:.1f} %", f"{100 * printed:.1f} %"]
+        for pair, printed in chapter.items()
+    ]
+    drawn = axes.table(
+        rows, colLabels=["crafted on", "shown to", "here", "chapter"], loc="center", cellLoc="left"
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(9)
+    drawn.auto_set_column_width(range(4))
+    drawn.scale(1, 1.6)

@@ -1,0 +1,392 @@
+"""The figures of the shallow-net thesis: what they draw of runs, beside NumPy."""
+
+import json
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from adv_jax import attacks, data, models, train
+from adv_jax.data import Arrays
+from adv_jax.runner import trained
+from adv_jax.runner.config import with_values
+from adv_jax.types import UserError
+from papers import drawing, figures
+from papers.shallow_thesis import robustness, runs, samples, sweeps, weights
+
+ROOT = Path(__file__).parents[3]
+SIZES = np.arange(17) / 40  # 0, .025, ..., .4
+H, W, K = 4, 6, 7  # of the made-up images, no axis like another, and classes
+
+
+def config_of(mode, name="shallow_mnist"):
+    return runpy.run_path(str(ROOT / f"configs/{name}.py"))["get_config"](mode).to_dict()
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A writer of finished runs.
+
+    Its arguments: a mode of shallow_mnist or a whole config, (test error, confidence) of each
+    replica and their overrides, and entries of the data in result.json.
+    """
+
+    def write(mode, *replicas, overrides=None, config=None, **about):
+        config = config or config_of(mode)
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        overrides = overrides or [{} for _ in replicas]
+        result = {
+            "data": {"name": "mnist", "source": "files", "sizes": {"test": 50}} | about,
+            "replicas": [
+                {
+                    "seed": i,
+                    "epochs": 300,
+                    "overrides": o,
+                    "test_error": error,
+                    "confidence": confidence,
+                }
+                for i, ((error, confidence), o) in enumerate(zip(replicas, overrides, strict=True))
+            ],
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "result.json").write_text(json.dumps(result))
+        return str(folder)
+
+    return write
+
+
+def lines_of(axes):
+    """Label -> (x, y) of the lines with a label."""
+    handles, labels = axes.get_legend_handles_labels()
+    return {
+        label: tuple(map(np.asarray, line.get_data()))
+        for line, label in zip(handles, labels, strict=True)
+    }
+
+
+def test_widths(finished):
+    workdirs = [
+        finished("model=B,width=800", (0.02, 0.7)),
+        finished("model=A,width=5", (0.1, 0.9), (0.2, 0.8)),
+        finished("model=A,width=800", (0.03, 0.99)),
+        finished("model=B,width=5", (0.3, 0.5), (0.34, 0.4)),
+    ]
+    figure, document, _ = sweeps.widths(workdirs)
+    assert document["gap"] == {"5": 0.17, "800": -0.01}
+    assert "by 17.0 points with 5 units, -1.0 points with 800 units." in document["caption"]
+    assert document["confidence"]["adversarial"] == {"5": [0.5, 0.4], "800": [0.7]}
+    expected = {
+        "accuracy": {"A: clean": [0.85, 0.97], "B: half adversarial": [0.68, 0.98]},
+        "confidence": {"A: clean": [0.85, 0.99], "B: half adversarial": [0.45, 0.7]},
+    }
+    for axes, (measure, means) in zip(figure.axes, expected.items(), strict=True):
+        assert measure in axes.get_ylabel() and axes.get_xlabel() == "hidden units"
+        for label, (x, y) in lines_of(axes).items():
+            np.testing.assert_allclose(y, means[label])
+            assert x.tolist() == [5, 800]
+    assert figure.get_suptitle().endswith("mnist (files); seeds 0, 1; 300 epochs")
+
+
+def test_training_eps(finished):
+    path = "objective.attack.eps"
+    workdirs = [
+        finished(
+            "model=B,sweep=eps",
+            *((0.05, 0.9), (0.01, 0.8), (0.03, 0.7), (0.04, 0.6)),
+            overrides=[{path: 0.0}, {path: 0.1}, {path: 0.1}, {path: 0.3}],
+        ),
+        finished("model=A", (0.07, 1.0)),
+        finished("model=B", (0.06, 0.5)),  # eps .25
+    ]
+    figure, document, _ = sweeps.training_eps(workdirs)
+    assert document["best"] == 0.1
+    assert document["accuracy"]["adversarial"] == {
+        "0": [0.95, 0.93],
+        "0.1": [0.99, 0.97],
+        "0.25": [0.94],
+        "0.3": [0.96],
+    }
+    (x, y) = lines_of(figure.axes[1])["B: half adversarial"]
+    np.testing.assert_allclose(x, [0, 0.1, 0.25, 0.3])
+    np.testing.assert_allclose(y, [0.95, 0.75, 0.5, 0.6])
+    assert "an eps of 0.1 is the most accurate" in document["caption"]
+    assert "98.00 %, where 0 has 94.00 %" in document["caption"]
+
+
+def test_crossover_of_straight_lines():
+    b = np.full(17, 0.9)
+    assert robustness.crossover(0.9 + 0.22 - SIZES, b) is None  # From above to below.
+    assert robustness.crossover(0.9 - 0.22 + SIZES, b) == pytest.approx(0.22)
+    assert robustness.crossover(b - 0.1, b) is None and robustness.crossover(b + 0.1, b) is None
+    # The last of several counts.
+    a = b + 0.1 * np.sign(SIZES - 0.31) * np.where(np.abs(SIZES - 0.1) < 0.02, -1, 1)
+    assert robustness.crossover(a, b) == pytest.approx((0.3 + 0.325) / 2)
+
+
+def linear(seed):
+    """Weights f64[24, 7] of a linear model of 4 x 6 images."""
+    return np.random.default_rng(seed).normal(size=(H * W, K)).astype(np.float32)
+
+
+@pytest.fixture
+def linear_models(finished, monkeypatch):
+    """Runs whose models are linear: kind -> (workdir, weights), and their test set."""
+    x = np.random.default_rng(9).uniform(size=(50, H, W, 1)).astype(np.float32)
+    y = (x.reshape(50, -1) @ linear(0)).argmax(1).astype(np.int32)
+    y[:4] = (y[:4] + 1) % K
+    kinds = {"clean": (finished("model=A", (0.1, 0.9)), linear(0))}
+    kinds["adversarial"] = finished("model=B", (0.1, 0.9)), linear(1)
+    kinds["noisy"] = finished("model=C", (0.1, 0.9)), linear(2)
+    weights_of = {Path(workdir): w for workdir, w in kinds.values()}
+
+    def load(workdir, *, replica=0):
+        w = weights_of[Path(workdir)]
+        return SimpleNamespace(
+            logits_fn=lambda x: x.reshape(len(x), -1) @ w,
+            dataset=SimpleNamespace(test=Arrays(x, y), train=Arrays(x, y)),
+            about={"experiment": "linear", "data": {"name": "mnist", "source": "files"}},
+        )
+
+    monkeypatch.setattr(trained, "load", load)
+    monkeypatch.setattr(trained, "load_all", lambda workdir: [load(workdir)])
+    return kinds, x, y
+
+
+def fgsm_sign(w, x, y):
+    """The sign of the cross-entropy's gradient: f64[N, D]."""
+    logits = x.reshape(len(x), -1).astype(float) @ w
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    return np.sign((p / p.sum(1, keepdims=True) - np.eye(K)[y]) @ w.T)
+
+
+def test_accuracies_of_linear_models(linear_models):
+    made, x, y = linear_models
+    kinds = ("clean", "adversarial", "noisy")
+    figure, document, _ = robustness.with_noisy([made[kind][0] for kind in reversed(kinds)])
+    np.testing.assert_allclose(document["sizes"], SIZES)
+    noise = attacks.gaussian_noise(None, jnp.array(x), None, std=1.0, key=jax.random.key(0)) - x
+    left, right = figure.axes
+    assert "FGSM" in left.get_xlabel() and "Gaussian noise" in right.get_xlabel()
+    assert list(document["accuracy"]) == list(kinds)
+    for kind in kinds:
+        w, label = made[kind][1], runs.LABELS[kind]
+        directions = fgsm_sign(w, x, y), np.asarray(noise).reshape(50, -1)
+        for axes, attack, direction in zip(
+            (left, right), ("fgsm", "gaussian_noise"), directions, strict=True
+        ):
+            rows = x.reshape(50, -1) + SIZES[:, None, None] * direction
+            accuracy = ((rows @ w).argmax(-1) == y).mean(-1)
+            found = document["accuracy"][kind][attack]
+            # One of the 50 may lie on an edge.
+            np.testing.assert_allclose(found, [accuracy], atol=0.021)
+            assert np.isclose(found, accuracy).sum() > 14
+            np.testing.assert_allclose(lines_of(axes)[label][1], found[0])
+    clean = 100 * document["accuracy"]["clean"]["fgsm"][0][0]
+    assert f"A: {clean:.1f} % clean, " in document["caption"] and clean == 92
+    assert document["caption"].endswith("(the thesis: 0.22).")
+
+
+def test_kinds_are_told_apart_without_colours():
+    for field in ("color", "linestyle", "marker"):
+        assert len({style[field] for style in runs.STYLES.values()}) == 3
+    assert runs.STYLES["clean"]["linestyle"] == "--"  # as in the thesis
+    assert runs.STYLES["adversarial"]["linestyle"] == "-"
+
+
+def test_the_strip_has_the_noise_that_it_says(linear_models):
+    made, x, y = linear_models
+    workdir, w = made["clean"]
+    figure, document, _ = samples.strip(trained.load(workdir))
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    sizes = [0, 0.1, 0.2, 0.3]
+    sign = fgsm_sign(w, x[:1], y[:1]).reshape(H, W)
+    noise = attacks.gaussian_noise(None, jnp.array(x[:1]), None, std=1.0, key=jax.random.key(0))
+    noise = (noise - x[:1])[0, ..., 0]
+    read = []
+    for image, size, direction in zip(shown, 2 * sizes, 4 * [sign] + 4 * [noise], strict=True):
+        expected = x[0, ..., 0] + size * direction
+        np.testing.assert_allclose(image, expected, atol=1e-5)
+        read.append(int((expected.ravel() @ w).argmax()))
+    assert np.ravel(list(document["image"]["read_as"].values())).tolist() == read
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"{s:g}: read as {r}" for s, r in zip(2 * sizes, read, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def net():
+    """An mlp of one hidden layer on 4 x 6 images, and its random parameters."""
+    model = models.mlp(features=(14,), num_classes=K, activation="relu")
+    return model, model.init(jax.random.key(0), jnp.zeros((1, H, W, 1)))["params"]
+
+
+def test_weight_images_have_the_place_of_their_pixel(net):
+    model, params = net
+    units = drawing.first_layer(params, (H, W))
+    patterns = weights.class_patterns(params, (H, W))
+    assert units.shape == (14, H, W) and patterns.shape == (5, H, W)
+    # A unit's answer to one bright pixel is its weight there, if positive; biases are 0.
+    pixels = jnp.eye(H * W).reshape(H, W, H, W, 1)
+    answer = lambda x: model.apply({"params": params}, x)[1]["hidden1"]
+    answers = np.array([answer(row) for row in pixels])  # row, column, unit
+    np.testing.assert_allclose(np.maximum(units, 0), np.moveaxis(answers, -1, 0), atol=1e-6)
+    # Without the ReLU, the class patterns are the answers of the logits.
+    w1, w2 = (np.asarray(params[layer]["kernel"]) for layer in ("hidden1", "logits"))
+    logits = np.asarray(pixels).reshape(H, W, -1) @ w1 @ w2
+    np.testing.assert_allclose(patterns, np.moveaxis(logits[..., :5], -1, 0), atol=1e-6)
+
+
+def test_grain():
+    rng = np.random.default_rng(0)
+    assert weights.grain(rng.normal(size=(50, 28, 28))) == pytest.approx(1, abs=0.02)
+    row, column = np.ogrid[:28, :28]
+    assert weights.grain([(-1.0) ** (row + column)]) == pytest.approx(2)  # 4 / (2 * 1)
+    # A ramp 0 ... 27 to the right: half of the differences are 1; its variance is (28^2 - 1) / 12.
+    assert weights.grain([column + 0.0 * row]) == pytest.approx(0.5 / (2 * 783 / 12))
+
+
+def test_mosaic():
+    sheet = weights.mosaic(np.arange(12.0).reshape(3, 2, 2), columns=2)
+    expected = [
+        [0, 1, np.nan, 4, 5],
+        [2, 3, np.nan, 6, 7],
+        [np.nan] * 5,
+        [8, 9, np.nan, np.nan, np.nan],
+        [10, 11, np.nan, np.nan, np.nan],
+    ]
+    np.testing.assert_array_equal(sheet, expected)
+
+
+def test_colours_end_where_98_percent_of_the_weights_do():
+    assert weights.cut_off(np.linspace(-1, 1, 101)) == pytest.approx(0.98)
+    assert weights.cut_off(np.zeros((2, 3, 3))) == 1
+
+
+@pytest.fixture
+def nets(finished, monkeypatch):
+    """Runs of A and B of 7 and of 14 units: {(kind, width): (workdir, params)}."""
+    made = {}
+    for i, (kind, letter) in enumerate((("clean", "A"), ("adversarial", "B"))):
+        for width in (14, 7):
+            model = models.mlp(features=(width,), num_classes=K)
+            params = model.init(jax.random.key(10 * i + width), jnp.zeros((1, H, W, 1)))["params"]
+            workdir = finished(f"model={letter},width={width}", (0.1, 0.9))
+            made[kind, width] = workdir, params
+    params_of = {Path(workdir): params for workdir, params in made.values()}
+    images = SimpleNamespace(train=Arrays(np.zeros((1, H, W, 1)), np.zeros(1)))
+    load = lambda workdir: SimpleNamespace(
+        variables={"params": params_of[Path(workdir)]}, dataset=images
+    )
+    monkeypatch.setattr(trained, "load_all", lambda workdir: [load(workdir)])
+    return made
+
+
+@pytest.mark.parametrize("draw", [weights.class_images, weights.unit_images])
+def test_clean_nets_are_above_and_wide_ones_right(nets, draw):
+    figure, document, _ = draw([workdir for workdir, _ in nets.values()])
+    panels = [axes for axes in figure.axes if axes.images]
+    order = [("clean", 7), ("clean", 14), ("adversarial", 7), ("adversarial", 14)]
+    for axes, (kind, width) in zip(panels, order, strict=True):
+        assert axes.get_title() == f"{runs.LABELS[kind]}, {width} units"
+        params = jax.tree.map(np.asarray, nets[kind, width][1])
+        w1, w2 = params["hidden1"]["kernel"], params["logits"]["kernel"]
+        columns = (w1 @ w2)[:, :5] if draw is weights.class_images else w1[:, :12]
+        sheet = np.asarray(axes.images[0].get_array())
+        across = 5 if draw is weights.class_images else 4
+        for i, column in enumerate(columns.T):
+            top, left = i // across * (H + 1), i % across * (W + 1)
+            shown = sheet[top : top + H, left : left + W]
+            np.testing.assert_allclose(shown, column.reshape(H, W), atol=1e-6)
+        # Zero is in the middle of the colours.
+        assert axes.images[0].norm.vmin == -axes.images[0].norm.vmax
+        ends = np.quantile(np.abs(columns), 0.98)
+        assert document["cut_off"][axes.get_title()] == pytest.approx(ends, rel=1e-5)
+
+
+def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_path):
+    a, b, c = (finished(f"model={letter}", (0.1, 0.9)) for letter in "ABC")
+    wide = finished("model=B,width=2000", (0.1, 0.9))
+    grid = finished("model=B,sweep=eps", (0.1, 0.9))
+    rate = "optimizer.learning_rate"
+    rates = {**config_of("model=B"), "replicas": {"seeds": 1, "grid": {rate: (0.1, 0.2)}}}
+    rates = finished(None, (0.1, 0.9), (0.2, 0.9), config=rates)
+    other = finished("model=B", (0.1, 0.9), sha256={"x": "y"})
+    cifar = finished("model=B", (0.1, 0.9), name="cifar10")
+    deep = finished(None, (0.1, 0.9), config=config_of("quick", "quickstart"))
+    ladder = finished(None, (0.1, 0.9), config=config_of("quick", "ladder_mnist"))
+    with_pgd = with_values(config_of("model=B"), {"objective.attack": {"name": "pgd", "eps": 0.1}})
+    pgd = finished(None, (0.1, 0.9), config=with_pgd)
+    (tmp_path / "going").mkdir()
+    (tmp_path / "going" / "config.json").write_text(json.dumps(config_of("quick")))
+    refused = [
+        (sweeps.widths, [a, c], f"workdir {c} is 'C: half noisy'; fig3.2 draws A: clean, B: half"),
+        (sweeps.widths, [b, other], f"workdirs {b} and {other} hold runs on other data"),
+        (sweeps.widths, [b, b], "both hold B: half adversarial of 800 units; allowed is one"),
+        (sweeps.training_eps, [b, wide], r"workdirs hold nets of \[800, 2000\] units; fig3.3"),
+        (sweeps.widths, [str(tmp_path / "going")], "going has no result.json; allowed is a fini"),
+        (sweeps.widths, [str(tmp_path)], "has no config.json; allowed is the directory of a run"),
+        (sweeps.widths, [deep], "has the model .*; allowed is an mlp of one layer"),
+        (sweeps.widths, [ladder], "has the model .*'ladder'.*; allowed is an mlp of one layer"),
+        (sweeps.widths, [pgd], "has the objective .*; allowed is cross_entropy, or adversarial"),
+        (robustness.clean_and_adversarial, [a], "hold A: clean of 800 units; fig3.4 draws A:"),
+        (robustness.clean_and_adversarial, [a, wide], "B: half adversarial of 2000 units; fig3.4"),
+        (robustness.clean_and_adversarial, [a, a], "fig3.4 draws A: clean, B: half adversarial, "),
+        (robustness.clean_and_adversarial, [a, grid], "has the grid .*; allowed is a run without"),
+        (sweeps.widths, [a, grid], f"{grid} has the grid {{'objective.attack.eps': .*; allowed is"),
+        (sweeps.training_eps, [rates], "; allowed is a grid of objective.attack.eps alone"),
+        (weights.class_images, [a, grid], "has the grid .*; allowed is a run without"),
+        (weights.unit_images, [a, rates], "has the grid {'optimizer.learning_rate': "),
+        (robustness.with_noisy, [a, b], "fig3.6 draws A: clean, B: half adversarial, C: half noi"),
+        (robustness.cifar10, [a, b], f"workdir {a} is on mnist; fig3.10 draws runs on cifar10"),
+        (robustness.clean_and_adversarial, [cifar], "is on cifar10; fig3.4 draws runs on mnist"),
+        (weights.class_images, [a, wide], "fig3.7 draws one run of A and one of B per width"),
+        (weights.unit_images, [a, b, a], "fig3.8 draws one run of A and one of B per width"),
+    ]
+    for draw, workdirs, message in refused:
+        with pytest.raises(UserError, match=message) as error:
+            draw(workdirs)
+        assert "\n" not in str(error.value)
+
+
+def test_inputs_that_are_no_images_are_refused(linear_models, nets, monkeypatch):
+    rows = Arrays(np.zeros((5, 54), np.float32), np.zeros(5, np.int32))
+    flat = SimpleNamespace(variables={"params": {}}, dataset=SimpleNamespace(test=rows, train=rows))
+    with pytest.raises(UserError, match=r"inputs of shape \(54,\); fig3.5 draws grey images"):
+        samples.strip(flat)
+    monkeypatch.setattr(trained, "load_all", lambda workdir: [flat])
+    with pytest.raises(UserError, match=r"inputs of shape \(54,\); allowed are grey images"):
+        weights.class_images([workdir for workdir, _ in nets.values()])
+
+
+def test_runs_that_were_trained_are_drawn_by_the_command(tmp_path, monkeypatch, capsys):
+    whole = data.load("mnist", source="embedded")
+    few = whole._replace(
+        train=Arrays(*(part[:300] for part in whole.train)),
+        test=Arrays(*(part[:100] for part in whole.test)),
+    )
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
+    small = {"data.num_valid": 100, "epochs": 2, "patience": 0, "batch_size": 50}
+    errors, workdirs = {}, [str(tmp_path / letter) for letter in "AB"]
+    for workdir in workdirs:
+        config = with_values(config_of(f"quick,model={workdir[-1]},width=8"), small)
+        errors[workdir[-1]] = train.run(config, workdir)["replicas"][0]["test_error"]
+    names = ["shallow_thesis.fig3.4", "shallow_thesis.fig3.7"]
+    figures.run(names, workdirs=workdirs, out=str(tmp_path / "out"))
+    folder = tmp_path / "out/shallow_thesis/results/figures"
+    expected = {f"fig3.{n}.{suffix}" for n in (4, 7) for suffix in ("json", "png")}
+    assert {path.name for path in folder.iterdir()} == expected
+    found = json.loads((folder / "fig3.4.json").read_text())
+    for kind, letter in (("clean", "A"), ("adversarial", "B")):
+        for attack in ("fgsm", "gaussian_noise"):
+            curve = found["accuracy"][kind][attack][0]
+            assert curve[0] == pytest.approx(1 - errors[letter]) and len(curve) == 17
+    assert found["settings"]["examples"] == 100
+    assert (found["paper"], found["figure"]) == ("shallow_thesis", "fig3.4")
+    with Image.open(folder / "fig3.7.png") as image:
+        assert image.format == "PNG" and min(image.size) > 300
+    assert "Under noise A" in capsys.readouterr().out

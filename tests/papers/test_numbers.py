@@ -1,0 +1,136 @@
+"""The packaged numbers: complete, well-formed, and those that were read from the papers."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from papers import numbers
+
+# Paper in the files that were read -> its folder.
+FOLDERS = {
+    "huang": "huang2015",
+    "maronas": "maronas2016",
+    "nokland": "nokland2015",
+    "thesis": "shallow_thesis",
+    "wfg": "wardefarley2016",
+}
+READ = Path(__file__).parents[3] / "shared" / "papers"
+ENTRIES = [entry for paper in numbers.load().values() for entry in paper.entries.values()]
+RENAMED = {
+    "value": "mean_error_percent",
+    "spread": "std_error_percent",
+    "per_seed": "per_seed_error_percent",
+}
+
+
+def test_there_are_five_papers_with_all_their_entries():
+    counts = {name: len(paper.entries) for name, paper in numbers.load().items()}
+    assert counts == {
+        "shallow_thesis": 67,
+        "maronas2016": 244,
+        "huang2015": 74,
+        "wardefarley2016": 32,
+        "nokland2015": 57,
+    }
+
+
+def flaws(entry):
+    """What an entry lacks."""
+    value, note = entry.get("value"), entry.get("note", "")
+    if entry["confidence"] not in ("certain", "ambiguous"):
+        yield "confidence"
+    if entry["kind"] not in ("result", "search", "cited", "claim", "worked_example"):
+        yield "kind"
+    if not re.search(r"\d|Abstract|Conclusion|App\.", entry["where"]):
+        yield "place"
+    if entry["confidence"] == "ambiguous" and not note:
+        yield "why the reading is not certain"
+    # Words of ours about a paper, not the paper's: no quotation of five words or more.
+    if any(len(words.split()) >= 5 for words in re.findall(r'"([^"]+)"', note)):
+        yield "words of our own"
+    if entry["kind"] in ("result", "search", "cited"):
+        numbers = value if isinstance(value, list) else [value]
+        if not entry["table"] or entry.get("unit") not in ("percent", "fraction", None):
+            yield "table or unit"
+        if value is None and "LOST" not in note:
+            yield "value"
+        if not all(number is None or isinstance(number, int | float) for number in numbers):
+            yield "numbers"
+        if entry.get("unit") == "fraction" and not all(0 <= number <= 1 for number in numbers):
+            yield "fractions"
+
+
+def test_an_entry_says_what_where_and_how_sure():
+    assert {entry["id"]: list(flaws(entry)) for entry in ENTRIES if list(flaws(entry))} == {}
+
+
+def test_numbers_that_a_paper_quotes_are_cited_and_no_results():
+    """Maronas' Tables 1 to 3 name the works in brackets; of Nokland, Table 1."""
+    quoted = {entry["id"] for entry in ENTRIES if "literature value" in entry.get("note", "")}
+    assert len(quoted) == 11 and all(name.startswith("nokland2015.table1.") for name in quoted)
+    cited = {entry["id"] for entry in ENTRIES if entry["kind"] == "cited"}
+    assert quoted == {name for name in cited if not name.startswith("maronas2016.")}
+
+
+def test_the_means_of_tables_of_ten_are_those_of_their_runs_or_marked_as_misprints():
+    tables = [entry for entry in ENTRIES if len(entry.get("per_seed", ())) == 10]
+    assert len(tables) == 15
+    for entry in tables:
+        runs = list(entry["per_seed"].values())
+        if "spread" in entry:
+            assert np.std(runs, ddof=1) == pytest.approx(entry["spread"], abs=6e-4)
+        if "MISPRINT: " not in entry["note"] or "CAPTION" in entry["note"]:
+            assert np.mean(runs) == pytest.approx(entry["value"], abs=4e-3)
+
+
+def test_an_id_finds_its_entry_and_an_unknown_one_nothing():
+    assert numbers.entry("maronas2016.table20.row1")["value"] == 1.108  # as Table 20 prints
+    with pytest.raises(KeyError):
+        numbers.entry("maronas2016.table99.row1")
+
+
+@pytest.mark.parametrize("paper", numbers.load().values(), ids=lambda paper: paper.name)
+def test_reasons_belong_to_claims_and_notes_are_there(paper):
+    assert all(paper.entries[name]["kind"] == "claim" for name in paper.untestable)
+    named = {note for entry in paper.entries.values() for note in entry.get("global_notes", ())}
+    assert named <= paper.notes.keys()
+
+
+def words(note):
+    return set(re.findall(r"[\d.]+", note or ""))
+
+
+@pytest.mark.skipif(not READ.is_dir(), reason="what was read from the papers is not here")
+def test_nothing_that_was_read_is_lost():
+    yaml = pytest.importorskip("yaml")
+    files = ("results_maronas.yaml", "results_thesis_huang_wfg_nokland.yaml")
+    read = [entry for name in files for entry in yaml.safe_load((READ / name).read_text())]
+    for entry in read:
+        for name, value in entry.items():
+            paper, _, rest = str(value).partition(".")
+            if paper in FOLDERS and rest[:1].isalpha():  # an id
+                entry[name] = f"{FOLDERS[paper]}.{rest}"
+    ladder = [entry["id"] for entry in read if entry.get("paper", "") == "maronas"]
+    assert ladder == list(numbers.load()["maronas2016"].entries)
+    assert {entry["id"] for entry in read} == {entry["id"] for entry in ENTRIES}
+    for entry in read:
+        packaged = numbers.entry(entry["id"])
+        numeric = "mean_error_percent" in entry
+        for name, value in entry.items():
+            # Line numbers and sentences of the source stay there; the paper is the file.
+            if name in ("line", "source_lines", "quote", "paper", "source", "note"):
+                continue
+            if numeric:
+                name = {old: new for new, old in RENAMED.items()}.get(name, name)
+            found = packaged.get(name)
+            # The reading says so in the note alone.
+            if name == "kind" and "literature value" in packaged.get("note", ""):
+                value = "cited"
+            if isinstance(value, dict):
+                value = {str(key): number for key, number in value.items()}
+            assert found == value or (not value and found is None), (entry["id"], name)
+        # Quotations are paraphrased; every number of the note is kept.
+        ours = words(packaged.get("note"))
+        assert words(re.sub(r'"[^"]*"', "", entry.get("note") or "")) <= ours | {"."}

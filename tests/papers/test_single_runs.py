@@ -1,0 +1,125 @@
+"""What single runs measure of the papers: the packaged table, and what the book makes of it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from papers import numbers, single_runs
+from papers.book import chapters, reading
+from papers.statistics import LEVEL
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "papers"
+
+
+@pytest.fixture(scope="module")
+def found():
+    return reading.read(RESULTS)
+
+
+@pytest.fixture(scope="module")
+def documents(found):
+    """Of all papers."""
+    papers = numbers.load().values()
+    return [one for paper in papers for one in single_runs.documents(paper, found.runs)]
+
+
+@pytest.fixture(scope="module")
+def rows(documents):
+    """Label -> row, of all documents."""
+    return {row["label"]: row for one in documents for row in one["rows"]}
+
+
+def errors(*names):
+    replicas = [
+        json.loads(path.read_text())["replicas"]
+        for n in names
+        for path in RESULTS.glob(f"*/results/runs/{n}.json")
+    ]
+    return {r["seed"]: 100 * r["test_error"] for of_run in replicas for r in of_run}
+
+
+def test_the_table_names_numbers_of_the_papers_and_files_that_are_there(found):
+    for paper in numbers.load().values():
+        results, table = f"{paper.name}/results", paper.single_runs
+        for spec in table.get("documents", ()):
+            for row in spec["rows"]:
+                assert "id" not in row or row["id"] in paper.entries
+                assert all(f"{results}/runs/{run}.json" in found.files for run in row["runs"])
+            for claim in spec.get("claims", ()):
+                assert "id" not in claim or paper.entries[claim["id"]]["kind"] == "claim"
+        for name, file in table.get("one_seed", {}).items():
+            assert name in paper.entries and f"{results}/{file}" in found.files
+        for file in table.get("earlier_loss", {}).get("files", ()):
+            assert f"{results}/{file}" in found.files
+
+
+def test_the_seeds_of_several_files_make_one_row(rows):
+    ours = errors("ladder_mnist_100_none", "ladder_mnist_100_none_seed3")
+    row = rows["Table 20: 100 labels, no adversarial noise"]
+    assert row["values"] == pytest.approx({str(seed): error for seed, error in ours.items()})
+    assert (row["paper"], row["paper_sd"], row["paper_n"]) == (1.108, 0.3967, 10)
+    printed = list(numbers.entry("maronas2016.table20.row1")["per_seed"].values())
+    test = stats.ttest_ind(list(ours.values()), printed, equal_var=False)
+    assert row["interval"] == pytest.approx(test.confidence_interval(1 - LEVEL), abs=2e-3)
+    assert row["verdict"] == "undecided"
+
+
+def test_a_claim_is_tested_on_the_seeds_that_both_runs_have(documents):
+    a, b = (errors(f"shallow_mnist_{model}") for model in "AB")
+    claims = [c for one in documents for c in one["claims"]]
+    (claim,) = [c for c in claims if "800 units" in c["text"]]
+    test = stats.ttest_rel(list(a.values()), list(b.values()))
+    assert claim["test"]["t_p"] == pytest.approx(test.pvalue, rel=1e-3)
+    assert claim["difference"] == pytest.approx(np.mean(list(a.values())) - 1.3075)
+    assert claim["verdict"] == "reproduced"
+
+
+def test_an_error_under_attack_is_read_at_its_eps_and_marked(rows):
+    row = rows["no adversarial noise, FGSM .25"]
+    assert row["values"] == pytest.approx({"1": 41.15, "2": 40.52})
+    assert row["paper"] == 6.87 and "Clean errors are not affected" in row["mark"]
+    assert rows["B, clean"]["mark"] == ""
+
+
+def test_without_the_files_nothing_is_told(found):
+    paper = numbers.load()["maronas2016"]
+    assert list(single_runs.documents(paper, {})) == []
+    empty = chapters.chapter(paper, reading.Found({}, {}, {}))
+    assert {line.verdict.word for line in empty.claims} == {"not run", ""}
+
+
+def test_a_number_of_one_seed_is_undecided(found):
+    """2x800 ReLU has all of its epochs and one seed."""
+    lines = chapters.chapter(numbers.load()["nokland2015"], found).lines
+    (line,) = [line for line in lines if line.label.startswith("2x800 relu, adversarial")]
+    assert line.verdict.word == "undecided"
+    assert line.verdict.why == "one seed: nokland2015/results/figures/table2_2x800_relu.json"
+
+
+def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(found):
+    chapter = chapters.chapter(numbers.load()["shallow_thesis"], found)
+    (claim,) = [line for line in chapter.claims if "B: ReLU 800, adversarial" in line.label]
+    (cell,) = [line for line in chapter.lines if "B: ReLU 800, adversarial" in line.label]
+    assert claim.verdict == cell.verdict and claim.verdict.word == "undecided"
+
+
+def test_every_error_under_attack_from_before_the_corrected_loss_is_marked(found):
+    """The loss that 59aeea9 completed; its commit is in the history of a clone."""
+    git = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", "59aeea9"]
+    if subprocess.run([*git, "HEAD"], capture_output=True, check=False).returncode:
+        pytest.skip("no history")
+    earlier = set()
+    for path, run in found.runs.items():
+        commit = str(run.get("git")).removesuffix("-dirty")
+        attacked = any(eps for curve in run["evaluation"].values() for eps in curve["eps"])
+        before = subprocess.run([*git, commit], capture_output=True, check=False).returncode
+        if attacked and before:
+            earlier.add(path.relative_to(RESULTS).as_posix())
+    marked = {file for file in found.files if single_runs.mark(file)}
+    assert marked - earlier == {"maronas2016/results/figures/fig23_24.json"}  # of such a run
+    assert earlier <= marked

@@ -1,0 +1,97 @@
+"""The configs by name, and what `python -m adv_jax` prints, in a clone and installed."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adv_jax
+from adv_jax.runner import catalogue
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {path.stem: path for path in (ROOT / "configs").glob("*.py")}
+
+
+def command(*arguments, folder=ROOT):
+    """`python -m adv_jax` with the package that lies in a folder."""
+    line = [sys.executable, "-m", "adv_jax", *arguments]
+    return subprocess.run(line, cwd=folder, env={}, capture_output=True, text=True)
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A folder with what the command needs, laid out as in a wheel."""
+    (tmp_path / "adv_jax" / "runner").mkdir(parents=True)
+    needed = ("__init__", "__main__", "runner/__init__", "runner/catalogue", "runner/output")
+    for name in needed:
+        shutil.copy(ROOT / f"adv_jax/{name}.py", tmp_path / f"adv_jax/{name}.py")
+    shutil.copytree(ROOT / "configs", tmp_path / "adv_jax" / "configs")
+    (tmp_path / "configs").mkdir()  # somebody else's
+    (tmp_path / "configs" / "foreign.py").touch()
+    return tmp_path
+
+
+def test_the_configs_of_a_clone_are_found_by_name():
+    assert catalogue.names() == sorted(CONFIGS) and len(CONFIGS) > 10
+    assert {name: catalogue.path(name).resolve() for name in CONFIGS} == CONFIGS
+
+
+def test_a_config_is_described_by_the_first_line_of_its_docstring():
+    expected = (
+        "A multilayer perceptron trained on clean and FGSM examples: the place to start from."
+    )
+    assert catalogue.about("quickstart") == expected
+    assert all(catalogue.about(name).endswith(".") for name in CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--config=quickstart"], ["--config={}/quickstart.py"]),
+        (["--config=ladder_mnist:a,b=1"], ["--config={}/ladder_mnist.py:a,b=1"]),
+        (["--x=1", "--config", "quickstart:a"], ["--x=1", "--config", "{}/quickstart.py:a"]),
+        # What is no name, or no --config, stays as it is.
+        (["--config=configs/quickstart.py:a"], ["--config=configs/quickstart.py:a"]),
+        (["--config=nothing:a"], ["--config=nothing:a"]),
+        (["--config.experiment=quickstart"], ["--config.experiment=quickstart"]),
+        (["quickstart", "--workdir", "quickstart"], ["quickstart", "--workdir", "quickstart"]),
+        (["--config"], ["--config"]),
+    ],
+)
+def test_a_name_on_a_command_line_becomes_a_file(argv, expected):
+    folder = catalogue.path("quickstart").parent
+    assert catalogue.located(argv) == [arg.format(folder) for arg in expected]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help_names_the_commands_and_every_config(arguments):
+    done = command(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("main", "evaluate", "report"):
+        assert f"python -m adv_jax.{name} " in done.stdout
+        assert (ROOT / "adv_jax" / f"{name}.py").exists() or (ROOT / "adv_jax" / name).is_dir()
+    for name in ("reproduce", "sweep"):
+        assert f"python -m launch.{name} " in done.stdout
+        assert (ROOT / "launch" / f"{name}.py").exists()
+    listed = [line.split()[0] for line in done.stdout.partition("\nConfigs")[2].splitlines()[1:]]
+    assert listed == sorted(CONFIGS)
+
+
+def test_an_installed_package_has_its_own_configs_and_no_others(installed):
+    done = command(folder=installed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == command().stdout
+
+
+def test_the_version_is_printed():
+    done = command("--version")
+    assert (done.returncode, done.stdout) == (0, f"adv_jax {adv_jax.__version__}\n")
+
+
+def test_another_argument_is_refused_in_one_line():
+    done = command("train", "--quick")
+    assert (done.returncode, done.stdout) == (1, "")
+    legal = "allowed are --help, --version or none"
+    assert done.stderr == f"error: the arguments are 'train --quick'; {legal}\n"

@@ -1,0 +1,265 @@
+"""Checkpoints: what comes back is what was saved, bit for bit, or is not trusted."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from command_line import ROOT
+
+from adv_jax.runner.checkpoint import Checkpoints, digest
+from adv_jax.types import UserError
+
+
+def tree(epoch: int, size: int = 1000) -> dict:
+    """Arrays of several types and ranks, and in them what is easily lost: -0., NaN, a subnormal."""
+    random = np.random.default_rng(epoch)
+    return {
+        "w": random.normal(size=(size, 3)).astype(np.float32),
+        "odd": np.array([-0.0, np.nan, np.inf, 1e-45], np.float32),
+        "step": np.int32(epoch),
+        "stopped": np.array([True, False]),
+        "empty": {},
+    }
+
+
+def saved(folder, *epochs: int, kept: int = 3):
+    """Saves `tree(epoch)` of each epoch."""
+    with Checkpoints(folder, kept=kept) as checkpoints:
+        for epoch in epochs:
+            checkpoints.save(epoch, tree(epoch), {"seconds": epoch / 7})
+        checkpoints.finish()
+    return folder
+
+
+def restored(folder):
+    with Checkpoints(folder, kept=3) as checkpoints:
+        return checkpoints.restore(tree(0))
+
+
+def test_the_newest_comes_back_bit_for_bit(tmp_path):
+    found = restored(saved(tmp_path, 1, 2))
+    assert (found.epoch, found.notes, found.warnings) == (2, {"seconds": 2 / 7}, [])
+    assert digest(found.tree) == digest(tree(2)) != digest(tree(1))
+    assert found.tree["odd"].tobytes() == tree(2)["odd"].tobytes()
+
+
+def test_without_any_there_is_no_tree(tmp_path):
+    assert restored(tmp_path / "new") == (0, None, {}, [])
+
+
+def test_the_oldest_go(tmp_path):
+    saved(tmp_path, 1, 2, 3, 4, 5, kept=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"4", "5"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t | {"w": t["w"] + np.float32(1e-7)},
+        lambda t: t | {"w": t["w"].astype(np.float64)},
+        lambda t: t | {"w": t["w"].T},
+        lambda t: t | {"odd": np.abs(t["odd"])},
+        lambda t: {"v" if key == "w" else key: value for key, value in t.items()},
+    ],
+    ids=["value", "dtype", "shape", "sign of zero", "name"],
+)
+def test_the_digest_sees_every_change(change):
+    assert digest(change(tree(1))) != digest(tree(1))
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+def truncate(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, lambda file: file.unlink()])
+def test_whichever_file_is_damaged_what_comes_back_is_intact(tmp_path, damage):
+    """Damages each file of the newest checkpoint in turn; some of them nothing depends on."""
+    saved(tmp_path / "0", 1, 2)
+    names = [f.relative_to(tmp_path / "0") for f in (tmp_path / "0" / "2").rglob("*")]
+    names = [name for name in names if (tmp_path / "0" / name).is_file()]
+    fallen_back = []
+    for name in names:
+        folder = tmp_path / str(name).replace("/", "_")
+        subprocess.run(["cp", "-r", tmp_path / "0", folder], check=True)
+        if not (folder / name).stat().st_size:
+            continue
+        damage(folder / name)
+        found = restored(folder)
+        assert digest(found.tree) == digest(tree(found.epoch))
+        if found.epoch == 1:
+            (warning,) = found.warnings
+            assert warning.startswith("checkpoint of epoch 2 is damaged and set aside: ")
+            assert "\n" not in warning
+            assert not (folder / "2").exists()  # so that epoch 2 can be saved again
+            assert (folder / "2.damaged").is_dir()  # Nothing is lost that another may read.
+            fallen_back.append(name)
+        else:
+            assert found.epoch == 2 and found.warnings == []
+    assert any("/d/" in str(name) for name in fallen_back)  # at least the arrays' own bytes
+    assert any("notes" in str(name) for name in fallen_back)
+
+
+def test_after_a_fall_back_the_same_epoch_can_be_saved_again(tmp_path):
+    saved(tmp_path, 1, 2)
+    for file in (tmp_path / "2").rglob("d/*"):
+        flip(file)
+    with Checkpoints(tmp_path, kept=3) as checkpoints:
+        assert checkpoints.restore(tree(0)).epoch == 1
+        checkpoints.save(2, tree(2), {})
+        checkpoints.finish()
+    assert restored(tmp_path).epoch == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda known: known | {"metriks": 1, "item_hajdlers": 2},
+        lambda known: known | {"commit_timestamp_nsecs": 10**40},
+        lambda known: known | {"commit_timestamp_nsecs": "x"},
+        lambda known: list(known),
+    ],
+    ids=["unknown names", "a time beyond all", "a time that is none", "no object"],
+)
+def test_damage_to_the_metadata_of_orbax_costs_nothing(tmp_path, changed):
+    note = saved(tmp_path, 1, 2) / "2" / "_CHECKPOINT_METADATA"
+    note.write_text(json.dumps(changed(json.loads(note.read_text()))))
+    found = restored(tmp_path)
+    assert (found.epoch, digest(found.tree), found.warnings) == (2, digest(tree(2)), [])
+    assert {path.name for path in saved(tmp_path, 3).iterdir()} == {"1", "2", "3"}
+
+
+def failure(checkpoints):
+    """What `check` says."""
+    try:
+        checkpoints.check()
+    except UserError as error:
+        return str(error)
+
+
+def test_a_write_that_failed_is_told_without_waiting_for_the_next(small_disk):
+    with Checkpoints(small_disk, kept=5) as checkpoints:
+        checkpoints.save(1, tree(1, 300_000), {})
+        end = time.monotonic() + 60
+        while not (error := failure(checkpoints)):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert "epoch 1 cannot be written: No space left on device" in error
+        assert list(small_disk.iterdir()) == []  # What was written of it does not fill the disk.
+
+
+def test_with_all_damaged_each_is_named(tmp_path):
+    saved(tmp_path, 1, 2, 3)
+    for file in tmp_path.rglob("d/*"):
+        truncate(file)
+    found = restored(tmp_path)
+    assert (found.epoch, found.tree) == (0, None)
+    assert [warning.split()[3] for warning in found.warnings] == ["3", "2", "1"]
+
+
+def test_a_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path):
+    """Kills a process that saves without a pause, at ten moments."""
+    program = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/runner")!r}, {str(ROOT / "tests/support")!r}]
+from pathlib import Path
+from test_checkpoint import Checkpoints, tree
+with Checkpoints(Path({str(tmp_path)!r}), kept=2) as checkpoints:
+    like = tree(0, 200_000)
+    first = checkpoints.restore(like).epoch
+    for epoch in range(first + 1, 1000):
+        checkpoints.save(epoch, tree(epoch, 200_000), {{}})
+        checkpoints.finish()
+        print(epoch, flush=True)
+"""
+    random = np.random.default_rng(0)
+    last = 0
+    for _ in range(3):
+        command = [sys.executable, "-c", program]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            line = process.stdout.readline()
+            time.sleep(random.uniform(0, 0.2))
+            process.send_signal(signal.SIGKILL)
+            rest = process.stdout.read().split()
+            assert line, process.stderr.read()
+        last = int(rest[-1] if rest else line)
+        with Checkpoints(tmp_path, kept=2) as checkpoints:
+            found = checkpoints.restore(tree(0, 200_000))
+        assert found.warnings == []
+        assert found.epoch in (last, last + 1)
+        assert digest(found.tree) == digest(tree(found.epoch, 200_000))
+        assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.fixture
+def small_disk(mounted):
+    """A file system of 2 MB."""
+    return mounted("2m")
+
+
+@pytest.mark.parametrize("surfaces", ["save", "finish", "close"])
+def test_a_full_disk_is_told_in_one_line_and_the_last_checkpoint_stays(small_disk, capfd, surfaces):
+    """Orbax writes in the background: the error surfaces at whatever is called next."""
+    like = tree(0, 40_000)  # 480 kB, and random numbers cannot be compressed
+
+    def fill_the_disk():
+        with Checkpoints(small_disk, kept=9) as checkpoints:
+            checkpoints.save(1, tree(1, 40_000), {})
+            checkpoints.finish()
+            checkpoints.save(2, tree(2, 200_000), {})
+            if surfaces == "save":
+                checkpoints.save(3, tree(3, 40_000), {})
+            if surfaces == "finish":
+                checkpoints.finish()
+
+    with pytest.raises(UserError) as caught:
+        fill_the_disk()
+    assert str(caught.value) == (
+        f"checkpoint of epoch 2 cannot be written: No space left on device; kept: epoch 1 in "
+        f"{small_disk}"
+    )
+    assert capfd.readouterr().err == ""
+    with Checkpoints(small_disk, kept=9) as checkpoints:
+        found = checkpoints.restore(like)
+        assert found.epoch == 1 and digest(found.tree) == digest(tree(1, 40_000))
+        checkpoints.save(2, tree(2, 40_000), {})  # there is space again
+        checkpoints.finish()
+        assert checkpoints.restore(like).epoch == 2
+
+
+def test_a_failed_save_does_not_hide_the_error_that_ends_the_run(small_disk):
+    def fail():
+        with Checkpoints(small_disk, kept=5) as checkpoints:
+            checkpoints.save(1, tree(1, 300_000), {})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+
+def test_a_tree_of_another_version_is_refused_and_kept(tmp_path):
+    saved(tmp_path, 1, 2)
+    other = {**tree(0), "new": np.zeros(3)}
+    with (
+        Checkpoints(tmp_path, kept=3) as checkpoints,
+        pytest.raises(UserError, match="checkpoint of epoch 2 in .* by another version"),
+    ):
+        checkpoints.restore(other)
+    assert restored(tmp_path).epoch == 2
+
+
+def test_the_programs_own_handlers_come_back(tmp_path):
+    before = sys.unraisablehook, logging.getLogger("absl").level
+    saved(tmp_path, 1)
+    assert (sys.unraisablehook, logging.getLogger("absl").level) == before

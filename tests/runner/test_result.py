@@ -1,0 +1,39 @@
+"""What a result says of the programs that made it."""
+
+import subprocess
+
+import pytest
+
+from adv_jax.runner import result
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """(Its folder, the commit) of a repository where the package seems to lie."""
+    for path in ("adv_jax/runner/result.py", "papers/a/results/table.json"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text("first")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init"], ["add", "."], [*identity, "commit", "--message=first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+    head = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(head, cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+    monkeypatch.setattr(result, "__file__", str(tmp_path / "adv_jax/runner/result.py"))
+    return tmp_path, commit
+
+
+def test_the_commit_is_that_of_the_packages_own_checkout(checkout, monkeypatch):
+    folder, commit = checkout
+    assert result.provenance()["git"] == commit
+    installed = folder / "venv/site-packages/adv_jax/runner/result.py"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr(result, "__file__", str(installed))
+    assert result.provenance()["git"] is None
+
+
+def test_a_changed_program_is_told_and_a_result_that_was_written_is_not(checkout):
+    folder, commit = checkout
+    (folder / "papers/a/results/table.json").write_text("second")
+    assert result.provenance()["git"] == commit
+    (folder / "adv_jax/runner/result.py").write_text("second")
+    assert result.provenance()["git"] == f"{commit}-dirty"
