@@ -31,15 +31,17 @@ Entry = dict[str, Any]
 class Paper(NamedTuple):
     """A paper and what it prints.
 
-    name: of its folder, which begins the ids.
+    name: of its folder, which begins the ids; short: as texts name it.
     title, authors, year, link: of the work; None and "" where there is none.
     entries: by id, in the order of the paper.
     notes: on many of its numbers, by the names that `global_notes` of an entry has.
     untestable: id of a claim -> why no run decides it.
+    headlines: {"text": ..., "of": a line's key} that the README shows.
     single_runs: what `papers.single_runs` reads.
     """
 
     name: str
+    short: str
     title: str
     authors: tuple[str, ...]
     year: int | None
@@ -47,6 +49,7 @@ class Paper(NamedTuple):
     entries: dict[str, Entry]
     notes: dict[str, str]
     untestable: dict[str, str]
+    headlines: list[dict[str, str]]
     single_runs: dict[str, Any]
 
     @property
@@ -73,6 +76,7 @@ def _read(folder: Path) -> Paper:
     single_runs = folder / "single_runs.toml"
     return Paper(
         name=folder.name,
+        short=about["name"],
         title=about["title"],
         authors=tuple(about["authors"]),
         year=about.get("year"),
@@ -80,6 +84,7 @@ def _read(folder: Path) -> Paper:
         entries={entry["id"]: entry for entry in entries},
         notes=about.get("notes", {}),
         untestable=about["untestable"],
+        headlines=about.get("headlines", []),
         single_runs=_toml(single_runs) if single_runs.exists() else {},
     )
 

@@ -1,8 +1,10 @@
 """What single runs measure of the papers, as documents like those of the targets."""
 
-from collections.abc import Collection, Iterator, Mapping
+import functools
+import operator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from papers import numbers
 from papers.numbers import Paper
@@ -27,6 +29,7 @@ def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[
         trainings = {
             row["label"]: {
                 "epochs": [r["epochs"] for run in _found(row, by_stem) for r in run["replicas"]],
+                "data": _found(row, by_stem)[0]["data"],
                 "paper_epochs": spec["paper_epochs"],
             }
             for row in spec["rows"]
@@ -50,11 +53,33 @@ def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[
         )
 
 
-def one_seed(paper: Paper, name: str, files: Collection[str]) -> str:
-    """The file of one seed that measures a number or claim; "" if the results have none."""
-    path = paper.single_runs.get("one_seed", {}).get(name)
-    file = f"{paper.name}/results/{path}"
-    return file if file in files else ""
+class OneSeed(NamedTuple):
+    """The figure of one seed that measures a number or a claim.
+
+    file: its path in the folder of results.
+    value: a fraction; None for a claim that the caption answers.
+    caption: of the figure.
+    """
+
+    file: str
+    value: float | None
+    caption: str
+
+
+def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) -> OneSeed | None:
+    """Returns what one seed measures of a number or claim; None if the results have nothing.
+
+    Args:
+      found: JSON by the path of its file in the folder of results.
+    """
+    place = paper.single_runs.get("one_seed", {}).get(name)
+    file = f"{paper.name}/results/{place['file']}" if place else ""
+    if file not in found:
+        return None
+    value: Any = None
+    if "at" in place:
+        value = functools.reduce(operator.getitem, place["at"], found[file])
+    return OneSeed(file, value, found[file].get("caption", ""))
 
 
 def mark(file: str) -> str:

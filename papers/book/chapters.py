@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +10,15 @@ from papers import single_runs
 from papers.book.reading import Found
 from papers.budget import BUDGETS
 from papers.numbers import Entry, Paper
-from papers.statistics import spread
+from papers.single_runs import OneSeed
+from papers.statistics import span, spread
+from papers.target import METRICS
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 
 NOT_RUN = "not run"  # a state, not a verdict
+_EARLIER = "attacked through an earlier loss"
+# SHA-256 of test_batch.bin in the copy of CIFAR-10 whose images went through JPEG.
+_JPEG = "04f67814"
 MARKS = {
     REPRODUCED: "yes",
     NOT_REPRODUCED: "no",
@@ -23,6 +28,7 @@ MARKS = {
 }
 
 
+Files = Mapping[str, Mapping[str, Any]]  # JSON by the path of its file in the results
 Measured = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
 Ours = dict[str, Measured]  # by the id of the paper's number
 
@@ -43,7 +49,8 @@ class Line(NamedTuple):
     """A row of a table of the book.
 
     label: what it is; where: its place in the paper; paper, ours, difference: in words.
-    href: where in the book it is told at length.
+    runs: the seeds, epochs and data of ours, in words.
+    href: where in the book it is told at length; key: the id, or the text of a claim without one.
     """
 
     label: str
@@ -52,8 +59,26 @@ class Line(NamedTuple):
     ours: str
     difference: str
     verdict: Verdict
+    runs: str = ""
     note: str = ""
     href: str = ""
+    key: str = ""
+
+
+class Unmeasured(NamedTuple):
+    """A verdict without a test; ours and its source where one seed was run."""
+
+    verdict: Verdict
+    ours: str = ""
+    one_seed: OneSeed | None = None
+
+    def added_to(self, line: Line) -> Line:
+        if self.one_seed is None:
+            return line._replace(verdict=self.verdict)
+        note = " ".join(filter(None, (line.note, self.one_seed.caption)))
+        runs = f"one seed; {self.one_seed.file}"
+        ours = self.ours or line.ours
+        return line._replace(verdict=self.verdict, ours=ours, runs=runs, note=note)
 
 
 class Chapter(NamedTuple):
@@ -90,7 +115,7 @@ def chapter(paper: Paper, found: Found) -> Chapter:
     ours = _ours(measured)
     return Chapter(
         paper,
-        list(_claims(paper, measured, ours, found.files)),
+        sorted(_claims(paper, measured, ours, found.files), key=_order),
         list(_tables(paper, ours, found.files)),
         targets,
         list(of_paper.items()),
@@ -98,22 +123,36 @@ def chapter(paper: Paper, found: Found) -> Chapter:
     )
 
 
+def _order(line: Line) -> int:
+    """Decided claims first, then undecided ones, then those that nothing was run for."""
+    return [REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_RUN, ""].index(line.verdict.word)
+
+
 def anchor(name: str) -> str:
     """The id of a section."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def number(value: float | None, sd: float | None = None, n: int | None = None) -> str:
-    """A mean of ours with its sd and number of runs, to two digits of the sd."""
+def number(
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = ""
+) -> str:
+    """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
     if value is None:
         return "–"
     text = f"{value:.{max(3, 1 - math.floor(math.log10(sd)))}f}" if sd else f"{value:.4g}"
-    return text + _spread(None if sd is None else f"{sd:.2g}", n)
+    return text + unit + _spread(None if sd is None else f"{sd:.2g}", n)
 
 
-def printed(value: float | None, sd: float | None = None, n: int | None = None) -> str:
-    """A number of a paper, with the digits that it has there."""
-    return "–" if value is None else f"{value:g}" + _spread(None if sd is None else f"{sd:g}", n)
+def printed(
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = ""
+) -> str:
+    """Returns a number of a paper, with the digits that it has there."""
+    spread = _spread(None if sd is None else f"{sd:g}", n)
+    return "–" if value is None else f"{value:g}{unit}{spread}"
+
+
+def _unit(metric: str) -> str:
+    return " %" if "percent" in metric else ""
 
 
 def _spread(sd: str | None, n: int | None) -> str:
@@ -140,13 +179,51 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     return Line(
         row["label"],
         row["metric"].replace("_", " "),
-        printed(row["paper"], row["paper_sd"], row["paper_n"]),
-        number(row["mean"], row["sd"], row["n"]),
+        printed(row["paper"], row["paper_sd"], row["paper_n"], _unit(row["metric"])),
+        number(row["mean"], row["sd"], row["n"], _unit(row["metric"])),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(row),
+        "; ".join(filter(None, (runs_in_words(target, [row]), row.get("mark") and _EARLIER))),
         row.get("mark", ""),
         href=f"#{anchor(target['target'])}",
+        key=row["id"] or "",
     )
+
+
+def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the seeds, epochs and data of measured rows: "seeds 1, 2; 150 epochs; full MNIST"."""
+    trained = [target["trainings"][row["training"]] for row in rows if row["values"]]
+    if not trained:
+        return ""
+    seeds = sorted({int(seed) for row in rows for seed in row["values"]})
+    epochs = [number for training in trained for number in training["epochs"]]
+    data = dict.fromkeys(data_in_words(training["data"]) for training in trained)
+    return "; ".join(
+        [
+            _seeds_in_words(seeds),
+            f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}",
+            *data,
+        ]
+    )
+
+
+def _seeds_in_words(seeds: Sequence[int]) -> str:
+    """Returns "seed 1", "seeds 1, 3" or, for more than two in a row, "seeds 1 to 5"."""
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def data_in_words(data: Mapping[str, Any]) -> str:
+    """Returns the name of a data set that tells copies and samples apart."""
+    if data["source"] == "embedded":
+        return "the 5,000-digit sample"
+    if data["sha256"].get("test_batch.bin", "").startswith(_JPEG):
+        return "the JPEG copy of CIFAR-10"
+    sizes = data["sizes"]
+    if data["name"] == "mnist" and sizes["train"] + sizes.get("valid", 0) == 60_000:
+        return "full MNIST"
+    return f"{data['name']} ({sizes['train']:,} to train)"
 
 
 def errors(run: Mapping[str, Any]) -> str:
@@ -178,7 +255,7 @@ def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
 
 
 def _claims(
-    paper: Paper, measured: Sequence[Mapping[str, Any]], ours: Ours, files: Collection[str]
+    paper: Paper, measured: Sequence[Mapping[str, Any]], ours: Ours, files: Files
 ) -> Iterator[Line]:
     """Those that are tested, then the others that the paper states."""
     told = set()
@@ -190,35 +267,52 @@ def _claims(
                 claim["text"],
                 f"{target['title']} ({target['target']})",
                 _said(entry) if entry else "–",
-                number(claim["difference"]) if "difference" in claim else "",
+                _compared(claim, target["rows"]),
                 "",
                 Verdict(claim["verdict"], claim["why"]),
+                runs_in_words(
+                    target, [row for row in target["rows"] if row["label"] in claim["rows"]]
+                ),
                 href=f"#{anchor(target['target'])}",
+                key=claim["id"] or claim["text"],
             )
     for name, entry in paper.entries.items():
         if entry["kind"] != "claim" or name in told:
             continue
         text = _label(entry)
-        line = Line(text, entry["where"], _said(entry), "", "", Verdict(NOT_RUN))
+        line = Line(text, entry["where"], _said(entry), "", "", Verdict(NOT_RUN), key=name)
         note = entry.get("note", "")
         if name in ours:
             found = line_of(*ours[name])
             note = " ".join(filter(None, (note, found.note)))
             yield found._replace(label=text, where=entry["where"], paper=_said(entry), note=note)
         else:
-            yield line._replace(verdict=_unmeasured(paper, name, files), note=note)
+            yield _unmeasured(paper, name, files).added_to(line._replace(note=note))
 
 
-def _unmeasured(paper: Paper, name: str, files: Collection[str]) -> Verdict:
-    """Of what no test measures: one seed, no test, or nothing that was run."""
-    if path := single_runs.one_seed(paper, name, files):
-        return Verdict(UNDECIDED, f"one seed: {path}")
+def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the means of the rows that a claim compares."""
+    by_label = {row["label"]: row for row in rows}
+    named = [by_label[label] for label in claim["rows"]]
+    if any(row["mean"] is None for row in named):
+        return ""
+    joint = " against " if len(named) == 2 else ", "
+    return joint.join(f"{row['mean']:.3g}{_unit(row['metric'])}" for row in named)
+
+
+def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
+    """What is known where no test measures: one seed, a reason why not, or nothing."""
+    if found := single_runs.one_seed(paper, name, files):
+        metric = str(paper.entries[name].get("metric", "error_percent"))
+        unit = METRICS.get(metric, METRICS["error_percent"])
+        ours = "" if found.value is None else f"{unit(found.value):.4g}{_unit(metric)}"
+        return Unmeasured(Verdict(UNDECIDED, "one seed decides nothing"), ours, found)
     if name in paper.untestable:
-        return Verdict("", paper.untestable[name])
-    return Verdict(NOT_RUN)
+        return Unmeasured(Verdict("", paper.untestable[name]))
+    return Unmeasured(Verdict(NOT_RUN))
 
 
-def _tables(paper: Paper, ours: Ours, files: Collection[str]) -> Iterator[tuple[str, list[Line]]]:
+def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:
     """Each table with its cells; ours where they are measured."""
     tables: dict[str, list[Line]] = {}
     for name, entry in paper.entries.items():
@@ -231,10 +325,12 @@ def _tables(paper: Paper, ours: Ours, files: Collection[str]) -> Iterator[tuple[
     yield from tables.items()
 
 
-def _cell(entry: Entry, measured: Measured | None, unmeasured: Verdict) -> Line:
+def _cell(entry: Entry, measured: Measured | None, unmeasured: Unmeasured) -> Line:
     value = entry.get("value")
     numeric = isinstance(value, int | float)
-    said = printed(value, entry.get("spread"), entry.get("n_runs")) if numeric else _said(entry)
+    unit = _unit(str(entry.get("metric")))
+    spread_n = (entry.get("spread"), entry.get("n_runs"))
+    said = printed(value, *spread_n, unit) if numeric else _said(entry)
     note = entry.get("note", "")
     if entry["confidence"] == "ambiguous":
         note = f"Reading not certain. {note}"
@@ -242,16 +338,17 @@ def _cell(entry: Entry, measured: Measured | None, unmeasured: Verdict) -> Line:
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
         return line._replace(label=_label(entry), where=entry["where"], note=note)
-    verdict = unmeasured
-    recomputed = ""
+    line = Line(
+        _label(entry), entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
+    )
     if entry["kind"] == "worked_example":
-        recomputed = in_words(entry.get("recomputed"))
         # A slip of the thesis, or exact: an example by hand, computed again.
         wrong = "WRONG" in entry.get("verdict", "")
         verdict = Verdict(NOT_REPRODUCED if wrong else REPRODUCED, entry.get("verdict", ""))
-    elif entry["kind"] == "cited":
-        verdict = Verdict("", "cited from other authors")
-    return Line(_label(entry), entry["where"], said, recomputed, "–", verdict, note)
+        return line._replace(ours=in_words(entry.get("recomputed")), verdict=verdict)
+    if entry["kind"] == "cited":
+        return line._replace(verdict=Verdict("", "cited from other authors"))
+    return unmeasured.added_to(line)
 
 
 def _label(entry: Entry) -> str:

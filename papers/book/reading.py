@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from adv_jax.runner.workdir import read_json
@@ -19,14 +20,14 @@ class Found(NamedTuple):
     targets: of `launch.reproduce`.
     runs: result.json of single runs.
     figures: of papers, drawn again.
-    root: the folder; files: all of them, as they lie in it.
+    root: the folder; files: all documents by their paths in it.
     """
 
     targets: dict[Path, dict[str, Any]]
     runs: dict[Path, dict[str, Any]]
     figures: dict[Path, dict[str, Any]]
     root: Path = Path()
-    files: frozenset[str] = frozenset()
+    files: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
 
 def read(folder: str | Path) -> Found:
@@ -54,10 +55,12 @@ def read(folder: str | Path) -> Found:
         _check_target(path, document)
         found.targets[path] = judged(document)
     _check_alike(found.targets)
-    files = (path for of_kind in found[:3] for path in of_kind)
-    return found._replace(
-        root=root, files=frozenset(path.relative_to(root).as_posix() for path in files)
-    )
+    files = {
+        path.relative_to(root).as_posix(): document
+        for of_kind in found[:3]
+        for path, document in of_kind.items()
+    }
+    return found._replace(root=root, files=files)
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:

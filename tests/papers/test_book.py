@@ -139,8 +139,8 @@ def test_measured_numbers_stand_beside_the_papers(pages, made):
         np.mean([0.93] * 4 + [0.96] * 3 + [0.9] * 3),
         np.std([0.93] * 4 + [0.96] * 3 + [0.9] * 3, ddof=1),
     )
-    ours = f"{mean:.3f} (sd {sd:.2g}, n = 10)"
-    assert f"0.796 (sd 0.4605, n = 10) {ours}" in text
+    ours = f"{mean:.3f} % (sd {sd:.2g}, n = 10)"
+    assert f"0.796 % (sd 0.4605, n = 10) {ours}" in text
     assert "Budget quick: fewer epochs or seeds than the paper, or other data. It decides" in text
     index = pages[made / "index.html"].text
     assert "FGSM of eps .1 fools A" in index and "✓ reproduced" in index

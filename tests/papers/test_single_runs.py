@@ -52,8 +52,8 @@ def test_the_table_names_numbers_of_the_papers_and_files_that_are_there(found):
                 assert all(f"{results}/runs/{run}.json" in found.files for run in row["runs"])
             for claim in spec.get("claims", ()):
                 assert "id" not in claim or paper.entries[claim["id"]]["kind"] == "claim"
-        for name, file in table.get("one_seed", {}).items():
-            assert name in paper.entries and f"{results}/{file}" in found.files
+        for name, place in table.get("one_seed", {}).items():
+            assert name in paper.entries and f"{results}/{place['file']}" in found.files
         for file in table.get("earlier_loss", {}).get("files", ()):
             assert f"{results}/{file}" in found.files
 
@@ -98,7 +98,8 @@ def test_a_number_of_one_seed_is_undecided(found):
     lines = chapters.chapter(numbers.load()["nokland2015"], found).lines
     (line,) = [line for line in lines if line.label.startswith("2x800 relu, adversarial")]
     assert line.verdict.word == "undecided"
-    assert line.verdict.why == "one seed: nokland2015/results/figures/table2_2x800_relu.json"
+    assert line.ours == "0.781 %"
+    assert line.runs == "one seed; nokland2015/results/figures/table2_2x800_relu.json"
 
 
 def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(found):

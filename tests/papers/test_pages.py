@@ -1,0 +1,84 @@
+"""The generated pages: in step with the results, with the three verdicts and no number by hand."""
+
+import json
+import re
+import shutil
+
+import pytest
+from command_line import ROOT
+
+from papers import numbers, pages
+from papers.book import chapters, reading
+from papers.verdicts import WORDS
+
+
+@pytest.fixture(scope="module")
+def made():
+    return pages.pages()
+
+
+def test_no_generated_page_is_stale(made):
+    """If one is: python -m papers.pages"""
+    stale = [str(path) for path, text in made.items() if path.read_text("utf-8") != text]
+    assert stale == []
+
+
+def test_there_is_a_page_for_the_results_the_readme_and_each_work(made):
+    folders = {ROOT / "papers" / name / "README.md" for name in numbers.load()}
+    assert made.keys() == {ROOT / "README.md", ROOT / "docs" / "results.md"} | folders
+
+
+def test_a_changed_result_changes_the_pages(tmp_path, made):
+    for path in made:
+        (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    for path in (ROOT / "papers").glob("*/results"):
+        shutil.copytree(path, tmp_path / path.relative_to(ROOT))
+    result = tmp_path / "papers/maronas2016/results/runs/ladder_mnist_full_none.json"
+    document = json.loads(result.read_text())
+    document["replicas"][0]["test_error"] = 0.0123
+    document["replicas"][1]["test_error"] = 0.0125
+    result.write_text(json.dumps(document))
+    changed = pages.pages(tmp_path)
+    for page in ("README.md", "docs/results.md", "papers/maronas2016/README.md"):
+        assert "1.240 % (sd 0.014, n = 2)" in changed[tmp_path / page]  # the mean of 1.23, 1.25
+        assert "1.240 %" not in made[ROOT / page]
+
+
+def test_every_verdict_is_one_of_three_words(made):
+    cells = re.findall(r"\| \*\*([^*]+)\*\*", made[ROOT / "docs" / "results.md"])
+    assert len(cells) > 100 and set(cells) <= set(WORDS)
+    table = made[ROOT / "README.md"].partition(pages.BEGIN)[2].partition(pages.END)[0]
+    last = [
+        line.split(" | ")[-1].rstrip(" |") for line in table.splitlines() if line.startswith("|")
+    ]
+    assert {word.removesuffix(" (short run)") for word in last[2:]} <= set(WORDS)
+
+
+def test_the_pages_and_the_book_say_the_same_of_a_number(made):
+    found = reading.read(ROOT / "papers")
+    text = made[ROOT / "docs" / "results.md"]
+    for paper in numbers.load().values():
+        chapter = chapters.chapter(paper, found)
+        for line in (*chapter.lines, *chapter.claims):
+            if line.verdict.word in WORDS and "|" not in line.label + line.ours:
+                assert (
+                    f"| {line.paper} | {'; '.join(filter(None, (line.ours, line.runs)))} |" in text
+                )
+
+
+def test_decided_claims_stand_first(made):
+    for paper in numbers.load():
+        text = made[ROOT / "papers" / paper / "README.md"].partition("| claim |")[2]
+        words = re.findall(r"\| \*\*([^*]+)\*\*", text.partition("| number |")[0])
+        assert words == sorted(words, key=WORDS.index)
+
+
+def test_a_page_without_its_marks_is_named(tmp_path):
+    (tmp_path / "page.md").write_text("no marks")
+    with pytest.raises(ValueError, match="page.md must have the lines"):
+        pages._with_generated(tmp_path / "page.md", "text")
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
