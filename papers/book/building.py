@@ -75,6 +75,7 @@ def _environment() -> Any:
         anchor=chapters.anchor,
         line_of=chapters.line_of,
         errors=chapters.errors,
+        words_of_key=chapters.words_of_key,
         training_page=training_page,
     )
     return environment
@@ -101,7 +102,7 @@ def _paper(
     environment: Any, chapter: chapters.Chapter, told: list[chapters.Chapter], results: Path
 ) -> bytes:
     comparisons = {
-        target["target"]: _svg(charts.comparison(target, width=4), target["target"])
+        target["target"]: _svg(charts.comparison(target, width=9), target["target"])
         for target in chapter.targets
     }
     # A picture's place in the book is its place in the results.
@@ -131,7 +132,7 @@ def _training(environment: Any, training: Mapping[str, Any], told: list[chapters
             root="../",
             chapters=told,
             training=training,
-            learning=_svg(learning.chart(curves, width=4), name) if curves else "",
+            learning=_svg(learning.chart(curves, width=7), name) if curves else "",
             source=_source(training),
         )
         .encode()

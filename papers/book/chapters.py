@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from papers import single_runs
 from papers.book.reading import Found
 from papers.budget import BUDGETS
+from papers.charts import UNITS
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
 from papers.statistics import span, spread
@@ -178,7 +179,7 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
     return Line(
         row["label"],
-        row["metric"].replace("_", " "),
+        UNITS[row["metric"]],
         printed(row["paper"], row["paper_sd"], row["paper_n"], _unit(row["metric"])),
         number(row["mean"], row["sd"], row["n"], _unit(row["metric"])),
         "–" if off is None else f"{off:+.3g}{compared}",
@@ -226,6 +227,18 @@ def data_in_words(data: Mapping[str, Any]) -> str:
     return f"{data['name']} ({sizes['train']:,} to train)"
 
 
+def words_of_key(key: str) -> str:
+    """Returns a training's key in words: its config, the options and the fields that differ.
+
+    >>> words_of_key("ladder_mnist:table=6,noise=udg replicas.seeds=2")
+    'ladder_mnist: table 6, noise udg; replicas.seeds 2'
+    """
+    options, *fields = key.split(" ")
+    config, _, options = options.partition(":")
+    parts = [f"{config}: {options}" if options else config, *fields]
+    return "; ".join(parts).replace(",", ", ").replace("=", " ").replace("'", "")
+
+
 def errors(run: Mapping[str, Any]) -> str:
     """The test error of a single run, in percent."""
     values = [100 * replica["test_error"] for replica in run["replicas"]]
@@ -265,7 +278,7 @@ def _claims(
             told.add(claim["id"])
             yield Line(
                 claim["text"],
-                f"{target['title']} ({target['target']})",
+                target["title"],
                 _said(entry) if entry else "–",
                 _compared(claim, target["rows"]),
                 "",
@@ -357,7 +370,10 @@ def _label(entry: Entry) -> str:
         return entry["claim"]
     if "labels" in entry and entry["kind"] != "claim":  # a cell of Maronas
         place = entry["where"].partition("), ")[2]
-        return place or f"{entry['model']}, {entry['labels']} labels, {_noise(entry)}"
+        if place:
+            return place.removeprefix("row ").replace("u_", "")
+        labels = "all" if entry["labels"] == "full" else entry["labels"]
+        return f"{entry['model'].replace('_', ' ')}, {labels} labels, {_noise(entry)}"
     parts = [entry.get(name) for name in ("model", "training", "evaluation")]
     settings = ", ".join(str(part) for part in parts if part)
     if entry["kind"] != "claim":
