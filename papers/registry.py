@@ -4,12 +4,20 @@ from collections.abc import Callable, Iterable
 
 from adv_jax.runner.config import suggestion
 from adv_jax.types import UserError
-from papers import huang2015, maronas2016, nokland2015, shallow_thesis, wardefarley2016
+from papers import (
+    huang2015,
+    madry2018,
+    maronas2016,
+    nokland2015,
+    shallow_thesis,
+    wardefarley2016,
+)
 from papers.drawing import Drawing
 from papers.target import Target
 
 _PAPERS = {
     "huang2015": huang2015,
+    "madry2018": madry2018,
     "maronas2016": maronas2016,
     "nokland2015": nokland2015,
     "shallow_thesis": shallow_thesis,

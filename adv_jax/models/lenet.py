@@ -1,5 +1,7 @@
 """LeNet: two convolutions, each followed by max-pooling, and a hidden layer."""
 
+from typing import Literal
+
 from adv_jax.models.convolution import max_pool_2x2
 from adv_jax.models.layered import Activated, Layer
 from adv_jax.types import Array
@@ -12,6 +14,7 @@ class LeNet(Activated):
     f[B, 12, 12, 20], f[B, 4, 4, 50] and f[B, 500].
 
     features: maps of both convolutions and units of the full layer; (20, 50, 500) is Caffe's.
+    padding: of the convolutions; "SAME" keeps the size of the image.
     num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`.
 
     Raises:
@@ -21,12 +24,13 @@ class LeNet(Activated):
     """
 
     features: tuple[int, int, int] = (20, 50, 500)
+    padding: Literal["SAME", "VALID"] = "VALID"
 
     def _hidden_layers(self) -> list[Layer]:
         if len(self.features) != 3:
             raise ValueError(f"features is {self.features}; LeNet has two convolutions and a layer")
         first, second = (
-            self._convolution(number, maps, 5, "VALID", max_pool_2x2)
+            self._convolution(number, maps, 5, self.padding, max_pool_2x2)
             for number, maps in enumerate(self.features[:2], start=1)
         )
         return [lambda x: first(_images(x)), second, self._full(3, self.features[2])]

@@ -25,12 +25,13 @@ RENAMED = {
 }
 
 
-def test_there_are_five_papers_with_all_their_entries():
+def test_the_papers_have_all_their_entries():
     counts = {name: len(paper.entries) for name, paper in numbers.load().items()}
     assert counts == {
         "shallow_thesis": 67,
         "maronas2016": 244,
         "huang2015": 74,
+        "madry2018": 18,
         "wardefarley2016": 32,
         "nokland2015": 57,
     }
@@ -114,7 +115,8 @@ def test_nothing_that_was_read_is_lost():
                 entry[name] = f"{FOLDERS[paper]}.{rest}"
     ladder = [entry["id"] for entry in read if entry.get("paper", "") == "maronas"]
     assert ladder == list(numbers.load()["maronas2016"].entries)
-    assert {entry["id"] for entry in read} == {entry["id"] for entry in ENTRIES}
+    of_five = [entry for entry in ENTRIES if entry["id"].partition(".")[0] in FOLDERS.values()]
+    assert {entry["id"] for entry in read} == {entry["id"] for entry in of_five}
     for entry in read:
         packaged = numbers.entry(entry["id"])
         numeric = "mean_error_percent" in entry

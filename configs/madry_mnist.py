@@ -1,0 +1,86 @@
+"""A convolutional net on MNIST, trained on the examples of PGD (Madry 2018, Table 1).
+
+Run:    python -m adv_jax.main --config=configs/madry_mnist.py
+        python -m adv_jax.main --config=configs/madry_mnist.py:method=natural
+Quick:  python -m adv_jax.main --config=configs/madry_mnist.py:quick   (5,000 embedded digits)
+
+Options, joined by commas:
+
+    quick or paper
+    method=adversarial|natural      on PGD's examples alone, or on clean digits
+
+Convolutions of 32 and 64 maps of 5 x 5, each with 2 x 2 max-pooling, and 1,024 units. PGD takes 40
+steps of .01 inside linf .3, from a random start.
+
+The paper, accuracy in % under linf .3: clean 98.8, FGSM 95.6, PGD of 40 steps 93.2, of 100 steps
+91.8, with 20 restarts 90.4 and 89.3.
+
+Not as in the paper: 100,000 steps of 50 images are 83 epochs and a third; here are 84. The authors'
+program draws initial weights from a truncated normal of std .1 and sets biases to .1; here weights
+are N(0, 1 / inputs) and biases 0.
+
+Results: docs/results.md
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+PGD = {"name": "pgd", "norm": "linf", "step_size": 0.01, "bounds": (0.0, 1.0)}
+METHODS = {
+    "adversarial": {"name": "lwa", "attack": PGD | {"eps": 0.3, "num_steps": 40}},
+    "natural": {"name": "cross_entropy"},
+}
+
+
+def get_config(mode: str = "paper") -> ConfigDict:
+    chosen = {"mode": "paper", "method": "adversarial"}
+    for option in mode.split(","):
+        key, is_given, value = option.partition("=")
+        key, value = (key, value) if is_given else ("mode", key)
+        allowed = {"mode": ("paper", "quick"), "method": tuple(METHODS)}
+        if value not in allowed.get(key, ()):
+            raise ValueError(f"mode must be of {allowed}, got {option!r}")
+        chosen[key] = value
+
+    c = ConfigDict()
+    c.experiment = "madry_mnist"
+    c.seed = 1
+    c.replicas = ConfigDict(
+        {"seeds": 1, "grid": config_dict.placeholder(object), "shards": 1}, convert_dict=False
+    )
+    c.data = ConfigDict({"name": "mnist", "source": "tfds", "dir": ""})
+    c.data.num_valid, c.data.num_labels = 0, 0
+    c.model = {
+        "name": "lenet",
+        "features": (32, 64, 1024),
+        "padding": "SAME",
+        "num_classes": 10,
+        "activation": "relu",
+    }
+    c.objective = METHODS[chosen["method"]]
+    c.optimizer = {"name": "adam", "learning_rate": 1e-4}
+    c.epochs = 84
+    c.batch_size = 50
+    c.patience = 0
+    c.monitor_every = 1
+    c.checkpoint_every = 1
+    c.checkpoints_kept = 2
+    c.tensorboard = False
+    c.evaluation = {
+        "attacks": {
+            "fgsm": {"name": "fgsm", "norm": "linf", "bounds": (0.0, 1.0)},
+            "pgd_40": PGD | {"num_steps": 40},
+            "pgd_100": PGD | {"num_steps": 100},
+            "pgd_40_20": PGD | {"num_steps": 40, "restarts": 20},
+            "pgd_100_20": PGD | {"num_steps": 100, "restarts": 20},
+        },
+        "eps": (0.0, 0.1, 0.2, 0.3),
+    }
+    if chosen["mode"] == "quick":
+        c.data.source = "embedded"
+        c.model.features = (8, 16, 64)
+        c.optimizer.learning_rate = 1e-3
+        if chosen["method"] == "adversarial":
+            c.objective.attack.eps, c.objective.attack.num_steps = 0.1, 5
+        c.epochs = 3
+        c.evaluation.attacks = {"fgsm": c.evaluation.attacks.fgsm}
+    return c

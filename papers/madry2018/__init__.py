@@ -1,0 +1,10 @@
+"""Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks": MNIST.
+
+Not drawn: Figs. 1 to 6.
+"""
+
+from papers.madry2018.targets import TARGETS
+
+FIGURES: dict = {}
+
+__all__ = ["FIGURES", "TARGETS"]
