@@ -14,6 +14,7 @@ import adv_jax
 
 ROOT = Path(__file__).parents[1]
 VERSION = adv_jax.__version__
+PACKAGES = ("adv_jax", "configs", "launch", "papers")
 TINY = ["--config.model.features=(8,)", "--config.epochs=1", "--config.evaluation.eps=(0.0, 0.1)"]
 
 # Two to four minutes in all, most of them pip's, which needs a package index.
@@ -74,22 +75,22 @@ def test_the_wheel_has_the_package_its_configs_and_nothing_else(release):
     assert wheel.name == f"adv_jax-{VERSION}-py3-none-any.whl"
     about = f"adv_jax-{VERSION}.dist-info/"
     files = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith(about)}
-    configs = {f"adv_jax/{name}" for name in sources("configs")}
-    assert files == sources("adv_jax") | configs
-    assert "adv_jax/py.typed" in files and "adv_jax/configs/quickstart.py" in files
+    packaged = set().union(*(sources(folder) for folder in PACKAGES))
+    assert files == {name for name in packaged if "/results/" not in name}
+    assert "adv_jax/py.typed" in files and "configs/quickstart.py" in files
 
 
 def test_the_sdist_has_what_is_needed_to_test_and_to_document_it(release):
     _, sdist = release
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    folders = ("adv_jax", "configs", "docs", "launch", "tests")
+    folders = (*PACKAGES, "docs", "tests")
     wanted = set().union(*(sources(folder) for folder in folders))
     assert wanted | {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
 def test_the_package_that_is_installed_is_the_wheels_and_no_other_name_comes_with_it(python):
-    names = ("configs", "launch", "tests", "benchmarks")
+    names = ("tests", "benchmarks")
     code = "import adv_jax, importlib.util as u; print(adv_jax.__file__, *map(u.find_spec, {}))"
     done = call(python, "-c", code.format(names), folder=python.parent)
     path, *others = done.stdout.split()

@@ -5,10 +5,7 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parents[1]
-# A wheel has them inside the package, a clone beside it.
-_INSIDE, _BESIDE = _PACKAGE / "configs", _PACKAGE.parent / "configs"
-_FOLDER = _INSIDE if _INSIDE.is_dir() else _BESIDE
+_FOLDER = Path(__file__).parents[2] / "configs"
 
 
 def names() -> list[str]:
