@@ -2,7 +2,7 @@
 
 Run:    python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=smoothing
         python -m adv_jax.main --config=configs/goodfellow_mnist.py:model=relu
-        python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=teaching
+        python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=teacher
         python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=distillation,source=DIR
         python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=vat,labels=100
 Quick:  python -m adv_jax.main --config=configs/goodfellow_mnist.py:quick   (embedded digits)
@@ -17,7 +17,7 @@ Options, joined by commas:
            adversarial|iterative    on x and on FGSM's, or PGD's, examples of eps .25
            smoothing                form=printed|uniform|others: .9 and .01 (as printed, a sum of
                                     .99), .91 and .01, or .9 and .1 / 9
-           teaching|distillation     temperature=20; a student needs source=WORKDIR of its teacher
+           teacher|distillation     temperature=20; a student needs source=WORKDIR of its teacher
            vat                      virtual adversarial training; uses the unlabeled images too
            dae                      an autoencoder before the classifier of source=WORKDIR
     labels=full|100
@@ -63,7 +63,7 @@ METHODS = (
     "adversarial",
     "iterative",
     "smoothing",
-    "teaching",
+    "teacher",
     "distillation",
     "vat",
     "dae",
@@ -72,7 +72,7 @@ METHODS = (
 OF_METHODS = {
     "source": ("distillation", "dae"),
     "form": ("smoothing",),
-    "temperature": ("teaching", "distillation"),
+    "temperature": ("teacher", "distillation"),
 }
 
 
@@ -100,7 +100,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
             "smoothing": 0.1,
             "form": options.form or "printed",
         },
-        "teaching": {"name": "teaching", "temperature": temperature},
+        "teacher": {"name": "teaching", "temperature": temperature},
         "distillation": {
             "name": "distillation",
             "teacher_fn": source,
@@ -135,7 +135,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         },
         "max_norm": 1.9365,
     }
-    if method in ("teaching", "distillation", "dae"):
+    if method in ("teacher", "distillation", "dae"):
         # At a temperature T the logits must grow and the gradients shrink by the factor T. A
         # max-norm hinders the first; Adam does not depend on the second.
         c.optimizer = {"name": "adam", "learning_rate": 0.001}

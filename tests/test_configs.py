@@ -97,7 +97,7 @@ MODES = {
     "goodfellow_mnist": [
         "",
         *(f"model={model}" for model in ("relu", "tanh", "softmax")),
-        *(f"method={method}" for method in ("adversarial", "iterative", "teaching")),
+        *(f"method={method}" for method in ("adversarial", "iterative", "teacher")),
         *(f"method=smoothing,form={form}" for form in ("printed", "uniform", "others")),
         *(f"quick,method={method},source=RUN" for method in ("distillation", "dae")),
         *("quick", "quick,model=conv", "quick,method=vat,labels=100"),
@@ -252,7 +252,7 @@ def test_the_modes_differ_in_what_they_say():
         assert raw["model"]["features"] == (width,) and "preprocess" not in raw["data"]
     swept = replicas(config_of("shallow_mnist", "sweep=eps"))
     assert [r.overrides["objective.attack.eps"] for r in swept][:3] == [0.0, 0.05, 0.1]
-    assert config_of("goodfellow_mnist", "temperature=7,method=teaching")["objective"] == {
+    assert config_of("goodfellow_mnist", "temperature=7,method=teacher")["objective"] == {
         "name": "teaching",
         "temperature": 7.0,
     }
@@ -444,7 +444,7 @@ def test_what_only_conv_small_has_is_refused_with_conv_fc(more):
         ("source=RUN", "source must be left out without method=distillation or dae, got 'RUN'"),
         ("method=dae", "source must be the workdir of a run with method=dae, got none"),
         ("method=dae,source=RUN,model=maxout", "model must be left out with method=dae"),
-        ("method=vat,temperature=3", "temperature must be left out without method=teaching or dist"),
+        ("method=vat,temperature=3", "temperature must be left out without method=teacher or dist"),
         ("method=vat,form=uniform", "form must be left out without method=smoothing, got 'unif"),
     ],
 )
@@ -474,9 +474,9 @@ def test_options_of_goodfellow_mnist_that_do_not_fit_are_refused(mode, says):
         ),
         (
             "goodfellow_mnist",
-            "method=teachin",
-            "method must be plain, adversarial, iterative, smoothing, teaching, distillation, vat "
-            "or dae, got 'teachin'; did you mean 'teaching'?",
+            "method=teaching",
+            "method must be plain, adversarial, iterative, smoothing, teacher, distillation, vat "
+            "or dae, got 'teaching'; did you mean 'teacher'?",
         ),
         ("goodfellow_mnist", "temperature=hot", "temperature must be a number, got 'hot'"),
         ("goodfellow_mnist", "temperature=²", "temperature must be a number, got '²'"),
