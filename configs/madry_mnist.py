@@ -22,7 +22,9 @@ are N(0, 1 / inputs) and biases 0.
 Results: docs/results.md
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
+
+from configs.common import base, parse_options
 
 PGD = {"name": "pgd", "norm": "linf", "step_size": 0.01, "bounds": (0.0, 1.0)}
 METHODS = {
@@ -32,23 +34,9 @@ METHODS = {
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
-    chosen = {"mode": "paper", "method": "adversarial"}
-    for option in mode.split(","):
-        key, is_given, value = option.partition("=")
-        key, value = (key, value) if is_given else ("mode", key)
-        allowed = {"mode": ("paper", "quick"), "method": tuple(METHODS)}
-        if value not in allowed.get(key, ()):
-            raise ValueError(f"mode must be of {allowed}, got {option!r}")
-        chosen[key] = value
+    options = parse_options(mode, method=tuple(METHODS))
 
-    c = ConfigDict()
-    c.experiment = "madry_mnist"
-    c.seed = 1
-    c.replicas = ConfigDict(
-        {"seeds": 1, "grid": config_dict.placeholder(object), "shards": 1}, convert_dict=False
-    )
-    c.data = ConfigDict({"name": "mnist", "source": "tfds", "dir": ""})
-    c.data.num_valid, c.data.num_labels = 0, 0
+    c = base("madry_mnist", {"name": "mnist"})
     c.model = {
         "name": "lenet",
         "features": (32, 64, 1024),
@@ -56,15 +44,10 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "num_classes": 10,
         "activation": "relu",
     }
-    c.objective = METHODS[chosen["method"]]
+    c.objective = METHODS[options.method]
     c.optimizer = {"name": "adam", "learning_rate": 1e-4}
     c.epochs = 84
     c.batch_size = 50
-    c.patience = 0
-    c.monitor_every = 1
-    c.checkpoint_every = 1
-    c.checkpoints_kept = 2
-    c.tensorboard = False
     c.evaluation = {
         "attacks": {
             "fgsm": {"name": "fgsm", "norm": "linf", "bounds": (0.0, 1.0)},
@@ -75,11 +58,11 @@ def get_config(mode: str = "paper") -> ConfigDict:
         },
         "eps": (0.0, 0.1, 0.2, 0.3),
     }
-    if chosen["mode"] == "quick":
+    if options.quick:
         c.data.source = "embedded"
         c.model.features = (8, 16, 64)
         c.optimizer.learning_rate = 1e-3
-        if chosen["method"] == "adversarial":
+        if options.method == "adversarial":
             c.objective.attack.eps, c.objective.attack.num_steps = 0.1, 5
         c.epochs = 3
         c.evaluation.attacks = {"fgsm": c.evaluation.attacks.fgsm}

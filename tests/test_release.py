@@ -100,14 +100,17 @@ def test_the_package_that_is_installed_is_the_wheels_and_no_other_name_comes_wit
 def test_help_and_version(run):
     done = run("adv_jax")
     assert done.returncode == 0
-    for config in (ROOT / "configs").glob("*.py"):
-        assert f"\n  {config.stem} " in done.stdout
+    configs = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "common"}
+    listed = done.stdout.partition("\nConfigs")[2].splitlines()[1:]
+    assert {line.split()[0] for line in listed} == configs
     for module in ("adv_jax", "adv_jax.main"):
         done = run(module, "--version")
         assert (done.returncode, done.stdout) == (0, f"adv_jax {VERSION}\n")
 
 
-def test_a_packaged_config_trains_and_is_evaluated(run, tmp_path):
+def test_a_packaged_config_trains_beside_a_package_of_the_same_name(run, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("raise RuntimeError('foreign')")
     done = run("adv_jax.main", "--config=quickstart:quick", *TINY)
     assert (done.returncode, done.stderr) == (0, "")
     (workdir,) = (tmp_path / "runs").iterdir()

@@ -18,7 +18,7 @@ NETS = {
 }
 
 
-TEACHER = Run("goodfellow_mnist", "method=teaching", SEEDS)
+TEACHER = Run("goodfellow_mnist", "method=teacher", SEEDS)
 STUDENT = Run("goodfellow_mnist", "method=distillation,source={source}", SEEDS, TEACHER)
 AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "apgd_dlr_on_the_teacher")
 DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, PLAIN)

@@ -196,7 +196,9 @@ def test_a_measure_may_be_the_mean_of_the_last_epochs():
 
 
 def test_an_option_that_a_config_has_not_is_one_line():
-    with pytest.raises(UserError, match="configs/huang_mlp_mnist.py: mode has 'b'; allowed are"):
+    with pytest.raises(
+        UserError, match="configs/huang_mlp_mnist.py: mode must be paper or quick, got 'b'"
+    ):
         config_of(Run("huang_mlp_mnist", "fixed=a,b"), BUDGETS["paper"], {})
 
 

@@ -1,5 +1,6 @@
 """The configs by name, and what `python -m adv_jax` prints, in a clone and installed."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,24 +12,48 @@ import adv_jax
 from adv_jax.runner import catalogue
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = {path.stem: path for path in (ROOT / "configs").glob("*.py")}
+CONFIGS = {path.stem: path for path in (ROOT / "configs").glob("[!_]*.py")}
+del CONFIGS["common"]
 
 
-def command(*arguments, folder=ROOT):
-    """`python -m adv_jax` with the package that lies in a folder."""
-    line = [sys.executable, "-m", "adv_jax", *arguments]
-    return subprocess.run(line, cwd=folder, env={}, capture_output=True, text=True)
+def command(*arguments, module="adv_jax", site=ROOT, folder=ROOT):
+    """`python -m adv_jax` in a folder, with the package that lies in `site`."""
+    line = [sys.executable, "-m", module, *arguments]
+    env = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
 
 
 @pytest.fixture
 def installed(tmp_path):
-    """A folder with what the command needs, laid out as in a wheel."""
-    (tmp_path / "adv_jax" / "runner").mkdir(parents=True)
+    """A folder with the files that the command needs, laid out as in a wheel."""
+    (tmp_path / "site" / "adv_jax" / "runner").mkdir(parents=True)
     needed = ("__init__", "__main__", "runner/__init__", "runner/catalogue", "runner/output")
     for name in needed:
-        shutil.copy(ROOT / f"adv_jax/{name}.py", tmp_path / f"adv_jax/{name}.py")
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    return tmp_path
+        shutil.copy(ROOT / f"adv_jax/{name}.py", tmp_path / f"site/adv_jax/{name}.py")
+    shutil.copytree(ROOT / "configs", tmp_path / "site" / "configs")
+    return tmp_path / "site"
+
+
+def nothing(folder):
+    """An empty folder."""
+
+
+def a_folder(folder):
+    """One with a folder `configs`, which is no package."""
+    (folder / "configs").mkdir()
+    (folder / "configs" / "common.py").write_text("raise RuntimeError('foreign')")
+    (folder / "configs" / "foreign.py").touch()
+
+
+def a_package(folder):
+    """One with a package `configs`."""
+    a_folder(folder)
+    (folder / "configs" / "__init__.py").write_text("raise RuntimeError('foreign')")
+
+
+def a_module(folder):
+    """One with a module `configs`."""
+    (folder / "configs.py").write_text("raise RuntimeError('foreign')")
 
 
 def test_the_configs_of_a_clone_are_found_by_name():
@@ -77,10 +102,31 @@ def test_help_names_the_commands_and_every_config(arguments):
     assert listed == sorted(CONFIGS)
 
 
-def test_an_installed_package_lists_the_configs_beside_it(installed):
-    done = command(folder=installed)
+def test_an_installed_package_has_its_own_configs_and_no_others(installed, tmp_path):
+    a_package(tmp_path)
+    done = command(site=installed, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == command().stdout
+
+
+@pytest.mark.parametrize("other", [nothing, a_folder, a_package, a_module])
+@pytest.mark.parametrize("config", ["quickstart", f"{ROOT}/configs/quickstart.py"])
+def test_a_config_is_read_in_a_folder_with_any_other_configs(other, config, tmp_path):
+    other(tmp_path)
+    # No epoch is trained: the error says that the config and its override were read.
+    flags = (f"--config={config}:quick", "--config.epochs=0")
+    done = command(*flags, module="adv_jax.main", folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: epochs .*0.*\n", done.stderr)
+
+
+def test_a_config_of_the_users_imports_the_package_of_the_users(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").touch()
+    (tmp_path / "configs" / "common.py").write_text("raise ValueError('the common of the user')")
+    (tmp_path / "configs" / "own.py").write_text("import configs.common")
+    done = command("--config=configs/own.py", module="adv_jax.main", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: the common of the user\n")
 
 
 def test_the_version_is_printed():

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 def get_config(mode="paper"):
     if mode not in ("paper", "quick"):
-        raise ValueError(f"mode is {mode!r}; allowed are paper, quick")
+        raise ValueError(f"mode must be paper or quick, got {mode!r}")
     config = ConfigDict({"epochs": 3, "rate": 0.1, "model": {"features": (3, 2)}})
     config.replicas = {"seeds": 1}
     if mode == "quick":
@@ -118,7 +118,7 @@ def test_without_a_config_the_error_speaks_for_itself(folder, monkeypatch):
 
 def test_an_unknown_mode_is_explained_by_the_config_itself(folder, monkeypatch):
     message = explained(monkeypatch, "--config=configs/ladder_mnist.py:quik")
-    assert "mode is 'quik'; allowed are paper, quick" in message
+    assert "mode must be paper or quick, got 'quik'" in message
 
 
 def test_a_config_after_a_space_is_explained_alike(folder, monkeypatch):

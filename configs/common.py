@@ -1,0 +1,120 @@
+"""What the configs share: their options and the fields of every experiment."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+_KINDS = {
+    str: ("a path", r".+"),
+    int: ("a whole number from 1 on", r"[1-9]\d*"),
+    float: ("a number", r"\d+\.?\d*|\.\d+"),
+}
+
+
+def parse_options(mode: str, **allowed: tuple | Mapping[Any, Mapping[str, Any]]) -> ConfigDict:
+    """Returns the value of every option, given in `mode` or by default.
+
+    >>> options = parse_options("quick,width=400", width=(800, int), net=("conv", "fc"))
+    >>> options.quick, options.width, options.net
+    (True, 400, 'conv')
+    >>> parse_options("table=4", noise=("none", "sgn"), table={4: {"noise": "sgn", "tau": 0.1}})
+    noise: sgn
+    quick: false
+    table: 4
+    tau: 0.1
+    <BLANKLINE>
+    >>> parse_options("net=cnv", net=("conv", "fc"))
+    Traceback (most recent call last):
+    ValueError: net must be conv or fc, got 'cnv'; did you mean 'conv'?
+
+    Args:
+      mode: the text after the colon of --config: `quick` or `paper`, the default, and name=value,
+        joined by commas.
+      **allowed: for each option a tuple of its legal values, the default first. None as a default
+        is not legal itself; `int`, `float` and `str` allow every value of that type. A mapping
+        holds presets, {value: {name: value}}: the chosen one replaces the defaults of other
+        options and of names of its own, whose defaults are the preset None.
+
+    Returns:
+      {option: value} and `quick`, a bool.
+
+    Raises:
+      ValueError: an option or a value is unknown, or an option is given twice.
+    """
+    legal = {"mode": ("paper", "quick")} | {name: (*values,) for name, values in allowed.items()}
+    given: dict[str, Any] = {}
+    for option in mode.split(","):
+        name, equals, text = option.partition("=")
+        if not equals:
+            name, text = "mode", option
+        if name not in legal:
+            raise _error("option", legal, name, near=legal)
+        value = _value(name, text, legal)
+        if name in given:
+            raise ValueError(f"{name} must be given once, got {mode!r}")
+        given[name] = value
+    presets = {name: values for name, values in allowed.items() if isinstance(values, Mapping)}
+    chosen = {name: None if name in presets else values[0] for name, values in legal.items()}
+    for name, values in presets.items():
+        chosen |= {**values.get(None, {}), **values.get(given.get(name), {})}
+    chosen |= given
+    return ConfigDict({"quick": chosen.pop("mode") == "quick"} | chosen, type_safe=False)
+
+
+def base(experiment: str, data: Mapping[str, Any], *, seeds: int = 1) -> ConfigDict:
+    """Returns the fields of every experiment with their most common values.
+
+    A config adds `model`, `objective`, `optimizer`, `epochs` and `batch_size`.
+
+    Args:
+      experiment: the name of the config.
+      data: the name of the data set, and the fields of `data` that differ from the ones below.
+      seeds: the number of replicas; the first has the seed 1.
+    """
+    c = ConfigDict()
+    c.experiment = experiment
+    c.seed = 1
+    grid = config_dict.placeholder(object)
+    c.replicas = ConfigDict({"seeds": seeds, "grid": grid, "shards": 1}, convert_dict=False)
+    c.data = {"source": "tfds", "dir": "", "num_valid": 0, "num_labels": 0, **data}
+    c.patience = 0
+    c.monitor_every = 1
+    c.checkpoint_every = 1
+    c.checkpoints_kept = 3
+    c.tensorboard = False
+    c.evaluation = {"attacks": {"fgsm": {"name": "fgsm", "norm": "linf"}}, "eps": EPS}
+    return c
+
+
+def _value(name: str, text: str, legal: Mapping[str, tuple]) -> Any:
+    """The value of an option from its text."""
+    kinds = [kind for kind in legal[name] if isinstance(kind, type)]
+    for kind in kinds:
+        if re.fullmatch(_KINDS[kind][1], text, re.ASCII):
+            return kind(text)
+    texts = _texts(legal[name])
+    if kinds or text not in texts:
+        # A bare word may be a value without the name of its option.
+        pairs = [f"{key}={one}" for key, values in legal.items() for one in _texts(values)]
+        near = [*texts, *pairs] if name == "mode" else texts
+        raise _error(name, [_KINDS[kind][0] for kind in kinds] or texts, text, near)
+    return texts[text]
+
+
+def _texts(values: tuple) -> dict[str, Any]:
+    """{text on the command line: value} of an option's legal values."""
+    named = [value for value in values if value is not None and not isinstance(value, type)]
+    return {f"{value:g}" if isinstance(value, float) else str(value): value for value in named}
+
+
+def _error(field: str, legal: Iterable[str], found: str, near: Iterable[str]) -> ValueError:
+    """The error for an unknown name, with the nearest legal one."""
+    *others, last = legal
+    allowed = f"{', '.join(others)} or {last}" if others else last
+    close = difflib.get_close_matches(found, list(near), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return ValueError(f"{field} must be {allowed}, got {found!r}{hint}")
