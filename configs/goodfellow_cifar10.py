@@ -2,7 +2,7 @@
 
 Run:    python -m adv_jax.main --config=configs/goodfellow_cifar10.py
 Quick:  python -m adv_jax.main --config=configs/goodfellow_cifar10.py:quick   (narrow, one epoch)
-Then:   python -m adv_jax.report wardefarley2016.fig1.2 wardefarley2016.fig1.3 wardefarley2016.fig1.4 --workdir=RUN
+Then:   python -m adv_jax.report wardefarley2016.fig1.2 --workdir=RUN; likewise fig1.3, fig1.4
 
 Options: quick or paper. CIFAR-10 has no embedded sample: quick reads the same data as paper. An
 epoch of training takes 175 TFLOP: an accelerator is advised.

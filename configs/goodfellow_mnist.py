@@ -6,8 +6,8 @@ Run:    python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=smoot
         python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=distillation,source=DIR
         python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=vat,labels=100
 Quick:  python -m adv_jax.main --config=configs/goodfellow_mnist.py:quick   (embedded digits)
-Table:  python -m launch.reproduce wfg
-Then:   python -m adv_jax.report wardefarley2016.fig1.2 wardefarley2016.fig1.3 wardefarley2016.fig1.4 --workdir=RUN
+Table:  python -m launch.reproduce wardefarley2016
+Then:   python -m adv_jax.report wardefarley2016.fig1.2 --workdir=RUN; likewise fig1.3, fig1.4
 
 Options, joined by commas:
 
