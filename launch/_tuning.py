@@ -34,7 +34,7 @@ _ENVIRONMENT = {
     "RAY_kill_child_processes_on_worker_exit": "0",  # Else a trial could not save its epoch.
     "RAY_AIR_NEW_OUTPUT": "0",  # The new output has lines for each trial even if verbose=0.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # The sweep's own handler is for SIGTERM too.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # See _OnSignal, which is for SIGTERM too.
 }
 Resources = dict[str, float]  # {"cpu": cores, "gpu": GPUs} of a trial
 Plan = tuple[dict[str, Any], tune.TuneConfig]
@@ -134,8 +134,10 @@ def _domain(kind: str, *values: Any) -> Any:
     return getattr(tune, kind)(*values)
 
 
-def run(settings: Settings, plan: Plan, resources: Resources, storage: Path) -> None:
-    """Runs the trials of a plan until they end.
+def run(
+    settings: Settings, plan: Plan, resources: Resources, storage: Path, signals: list[int]
+) -> None:
+    """Runs the trials of a plan until they end, or until `signals` has one.
 
     Ray's own files lie in `storage` meanwhile. Raises UserError if Ray gives up, as on a full disk.
     """
@@ -147,6 +149,7 @@ def run(settings: Settings, plan: Plan, resources: Resources, storage: Path) -> 
         storage_path=str(storage),
         name="tune",
         verbose=0,
+        stop=_OnSignal(signals),
         callbacks=[_Ends(settings)],
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         failure_config=tune.FailureConfig(max_failures=_RETRIES),
@@ -160,6 +163,19 @@ def run(settings: Settings, plan: Plan, resources: Resources, storage: Path) -> 
         raise UserError(f"Ray gave up: {reason}") from error
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+
+
+class _OnSignal(tune.Stopper):
+    """Stops all trials on a signal; an exception from its handler would be lost in Ray's C code."""
+
+    def __init__(self, signals: list[int]) -> None:
+        self._signals = signals
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._signals)
 
 
 class _Ends(tune.Callback):

@@ -25,7 +25,7 @@ from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.preflight import check_parts
 from adv_jax.runner.processes import host_and_port
-from adv_jax.runner.signals import Interrupted, on_signals, stop_at_once
+from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.workdir import Workdir, default_path, read_config, writing
 from adv_jax.types import UserError
 from launch import _space, _trials
@@ -147,12 +147,14 @@ def _run(settings: Settings, fields: Mapping[str, tuple], storage: Path) -> None
     from launch import _tuning
 
     joined = _tuning.cluster(_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value)
-    with joined as resources:
+    with held_signals() as signals, joined as resources:
         plan = _tuning.grid(points)
         if _SEARCH.value:
             sizes = {"num_trials": _NUM_TRIALS.value, "min_epochs": _MIN_EPOCHS.value}
             plan = _tuning.search(settings.config, fields, points, **sizes)
-        _tuning.run(settings, plan, resources, storage)
+        _tuning.run(settings, plan, resources, storage, signals)
+    if signals:
+        stop_at_once(signals[0], None)
 
 
 def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:

@@ -241,6 +241,22 @@ def test_kills_of_driver_and_worker_lose_nothing_and_run_nothing_twice(tmp_path)
     assert killed.logs() == before
 
 
+@needs_ray
+@pytest.mark.slow
+def test_a_signal_ends_the_sweep_in_one_line_when_its_trials_have_saved_their_epoch(tmp_path):
+    argv = [GRID, "--config.epochs=4000", "--config.checkpoint_every=9999", "--config.patience=0"]
+    sweep = Sweep(tmp_path / "sweep", *argv)
+    process = sweep.start()
+    name = sweep.wait_for("epoch 3/")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 128 + signal.SIGINT
+    last = out.splitlines()[-1]
+    assert last == "stopped by SIGINT; the same command goes on from what is saved"
+    assert "Traceback" not in out
+    assert "stopped after epoch" in sweep.logs()[name].splitlines()[-1]
+
+
 def worker_of(trial: Path) -> int:
     """The process that has started a trial's."""
     for folder in Path("/proc").glob("[0-9]*"):
