@@ -71,9 +71,12 @@ def _check_cluster(address: str) -> None:
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
     try:
         subprocess.run(command, capture_output=True, timeout=30, check=True)
-    except subprocess.SubprocessError:
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        # The first sentence of Ray's last line is its reason, as a missing token.
+        lines = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        reason = f": {lines[-1].partition('. ')[0]}" if lines else ""
         legal = f"the address of a Ray cluster of version {ray.__version__}"
-        raise UserError(f"--address must be {legal}, got {address!r}") from None
+        raise UserError(f"--address must be {legal}, got {address!r}{reason}") from None
 
 
 def _share(cpus: int, gpus: float | None) -> Resources:
