@@ -4,15 +4,14 @@
     --grid="{'model.features': ((100,), (800,)), 'objective.attack.eps': (.1, .2)}"
     --search="{'optimizer.learning_rate': ('loguniform', 1e-3, 1e-1)}" --num_trials=20
 
-Each trial is an ordinary run in DIR/trials. The same command goes on where the sweep stopped.
-launch/README.md has the rest.
+Each trial is an ordinary run in DIR/trials. The same command resumes the sweep: launch/README.md.
 """
 
 import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.preflight import check_parts
 from adv_jax.runner.processes import host_and_port
-from adv_jax.runner.signals import Interrupted, on_signals, stop_at_once
+from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.workdir import Workdir, default_path, read_config, writing
 from adv_jax.types import UserError
-from launch import space, trials
-from launch.trials import Settings
+from launch import _space, _trials
+from launch._trials import Settings
 
 _GRID = flags.DEFINE_string("grid", None, "{field: values}: every combination is run")
 _SEARCH = flags.DEFINE_string("search", None, "{field: (kind, low, high)}: Optuna chooses")
@@ -48,7 +47,7 @@ _GPUS = flags.DEFINE_float("gpus", None, "GPUs of a trial, or a fraction; 1 wher
 
 
 def main(_: list[str]) -> None:
-    """Runs the sweep that the flags name; exits with 1 on a mistake, 128 + signal on a signal."""
+    """Runs the sweep of the flags; exits with 1 on a mistake, and with 128 + signal on a signal."""
     jax.config.update("jax_platforms", "cpu")  # The devices are for the trials.
     try:
         if _ADDRESS.value:
@@ -63,142 +62,122 @@ def main(_: list[str]) -> None:
 
 
 def sweep(config: dict[str, Any]) -> bool:
-    """Runs what is not settled of the sweep of a config -> whether a trial has failed.
+    """Runs the trials of a config that are not settled; returns whether a trial has failed.
 
     Raises:
       UserError: a mistake in the flags or the config, a directory that cannot be used, no cluster,
         or a package of the extra that is missing.
-      Interrupted: a signal came; the trials under way save their epochs.
+      Interrupted: a signal came; the trials that run save their epochs.
     """
-    varied, searched = _varied(config)
+    fields = _parsed(config)
     document = {"experiment": config["experiment"], "metric": _METRIC.value, "config": config}
-    document |= {"search" if searched else "grid": varied}
+    document |= {"search" if _SEARCH.value else "grid": fields}
     path = Path(WORKDIR.value or default_path(document)).absolute()
     print(f"workdir {path}", flush=True)
     with on_signals(stop_at_once):
-        tried = {f: space.ends(d) for f, d in varied.items()} if searched else varied
+        tried = {f: values[1:] for f, values in fields.items()} if _SEARCH.value else fields
         traced = _traced(config, tried, path)
-        _require_extra()
-        if not searched:
-            config = space.with_grid(config, {f: varied[f] for f in varied if f in traced})
+        for name in ("ray", "optuna"):  # Mistakes come first: they are told without these, too.
+            if not importlib.util.find_spec(name):
+                raise UserError(f"launch.sweep needs {name}: pip install 'adv_jax[sweep]'")
+        if not _SEARCH.value:
+            config = _space.with_grid(config, {f: fields[f] for f in fields if f in traced})
         settings = Settings(config, traced, path / "trials", _METRIC.value, os.getcwd())
         with Workdir(path, document) as files:
-            if searched:
-                _search(settings, varied, path)
-            else:
-                _grid(settings, {f: varied[f] for f in varied if f not in traced}, path)
-            return _conclude(files, trials.known(settings.folder), list(varied))
-
-
-def _require_extra() -> None:
-    """Refuses to begin what needs Ray and Optuna; a mistake is told without them.
-
-    Raises:
-      UserError: one of them is not installed.
-    """
-    missing = [name for name in ("ray", "optuna") if not importlib.util.find_spec(name)]
-    if missing:
-        names = " and ".join(missing)
-        raise UserError(f"launch.sweep needs {names}: pip install 'adv_jax[sweep]'")
+            _run(settings, fields, path / "ray")
+            return _conclude(files, _trials.known(settings.folder), list(fields))
 
 
 def _check_address(address: str) -> None:
-    """Refuses an address where nothing answers, within seconds."""
+    """Refuses an address where no server answers, within seconds."""
     legal = "HOST:PORT, as `ray start --head` prints it"
     try:
         socket.create_connection(host_and_port("--address", address, legal), timeout=5).close()
     except OSError as error:
-        raise UserError(
-            f"--address is {address!r}; no Ray cluster answers there: {error}"
-        ) from error
+        legal = "the address of a running Ray cluster"
+        raise UserError(f"--address must be {legal}, got {address!r}: {error}") from error
 
 
-def _varied(config: Mapping[str, Any]) -> tuple[dict[str, tuple], bool]:
-    """The fields of --grid or of --search, and whether it is a search."""
+def _parsed(config: Mapping[str, Any]) -> dict[str, tuple]:
+    """Returns the fields of --grid or of --search."""
     check(config)
     replicas(config)
-    if _GRID.value and not _SEARCH.value:
-        return space.parse_grid(_GRID.value, config), False
-    if _SEARCH.value and not _GRID.value:
-        search = space.parse_search(_SEARCH.value, config)
-        most = space.most_epochs(config, search)
-        if (_MIN_EPOCHS.value or 1) > most:
-            raise ConfigError(f"--min_epochs is {_MIN_EPOCHS.value}; allowed are 1 to {most}")
-        return search, True
-    raise UserError("--grid and --search: allowed is one of them, and one is needed")
+    grid, search = _GRID.value, _SEARCH.value
+    if grid and not search:
+        return _space.parse_grid(grid, config)
+    if not search or grid:
+        found = "both" if search else "neither"
+        raise UserError(f"the sweep must have one of --grid and --search, got {found}")
+    domains = _space.parse_search(search, config)
+    most = _space.most_epochs(config, domains)
+    if (_MIN_EPOCHS.value or 1) > most:
+        raise ConfigError(f"--min_epochs must be 1 to {most}, got {_MIN_EPOCHS.value}")
+    return domains
 
 
 def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> frozenset[str]:
-    """The fields that are traced; refuses what can be refused before Ray starts."""
+    """Returns the fields that are traced; refuses what can be refused before Ray starts."""
     dataset, rows, _, _ = inputs.load(config, replicas(config), path)
 
-    def traced(config: dict[str, Any]) -> set[str]:
+    def measured(config: dict[str, Any]) -> set[str]:
         sources = trained.sources(config, dataset)
         return check_parts(config, dataset, rows, replicas(config)[0], sources)
 
-    measured = traced(config)
-    if _METRIC.value not in measured:
-        legal = ", ".join(sorted(measured))
-        raise ConfigError(f"--metric is {_METRIC.value!r}; allowed are {legal}")
-    return space.traceable(config, tried, traced)
+    metrics = measured(config)
+    if _METRIC.value not in metrics:
+        legal = f"one of {', '.join(sorted(metrics))}"
+        raise ConfigError(f"--metric must be {legal}, got {_METRIC.value!r}")
+    return _space.traceable(config, tried, measured)
 
 
-def _grid(settings: Settings, varied: Mapping[str, tuple], path: Path) -> None:
-    """Runs the combinations of the values that are not settled."""
-    points = [p for p in space.product(varied) if not trials.is_settled(settings.path_of(p))]
-    if points:
-        with _cluster() as resources:
-            from launch import tuning
+def _run(settings: Settings, fields: Mapping[str, tuple], storage: Path) -> None:
+    """Runs the trials that are not settled; Ray starts only if there are any."""
+    if _SEARCH.value:
+        begun = _trials.known(settings.folder)
+        points = [
+            _space.point_of(read_config(path), fields, traced=settings.traced) for path in begun
+        ]
+        left = _NUM_TRIALS.value - sum(map(_trials.is_settled, begun))
+    else:
+        points = _space.product({f: fields[f] for f in fields if f not in settings.traced})
+        points = [p for p in points if not _trials.is_settled(settings.path_of(p))]
+        left = len(points)
+    if left <= 0:
+        return
+    from launch import _tuning
 
-            tuning.run_grid(settings, points, resources, path / "ray")
-
-
-def _search(settings: Settings, domains: Mapping[str, tuple], path: Path) -> None:
-    """Goes on until as many trials as wanted are settled, or have failed."""
-    known = trials.known(settings.folder)
-    if sum(map(trials.is_settled, known)) < _NUM_TRIALS.value:
-        begun = [settings.point_of(read_config(path), domains) for path in known]
-        with _cluster() as resources:
-            from launch import tuning
-
-            tuning.run_search(
-                settings,
-                domains,
-                begun,
-                resources,
-                path / "ray",
-                num_trials=_NUM_TRIALS.value,
-                min_epochs=_MIN_EPOCHS.value,
-            )
+    joined = _tuning.cluster(_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value)
+    with held_signals() as signals, joined as resources:
+        plan = _tuning.grid(points)
+        if _SEARCH.value:
+            sizes = {"num_trials": _NUM_TRIALS.value, "min_epochs": _MIN_EPOCHS.value}
+            plan = _tuning.search(settings.config, fields, points, **sizes)
+        _tuning.run(settings, plan, resources, storage, signals)
+    if signals:
+        stop_at_once(signals[0], None)
 
 
-def _cluster():
-    from launch import tuning
-
-    return tuning.cluster(_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value)
-
-
-def _conclude(files: Workdir, paths: Sequence[Path], fields: list[str]) -> bool:
-    """Table, picture and result.json of all trials -> whether one has failed."""
+def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:
+    """Makes the table, the figure and result.json; returns whether a trial has failed."""
     metric = _METRIC.value
-    rows = trials.rows(paths, fields, metric)
+    rows = _trials.rows(paths, fields, metric)
     columns = list(dict.fromkeys([*fields, metric, "test_error", "epoch", "status", "trial"]))
     cells = [[_cell(row[column]) for column in columns] for row in rows]
-    counts = trials.counts(paths)
-    print_table(f"{len(paths)} trials: {counts}; lowest {metric} first", columns, cells)
-    for path in paths:
-        if trials.failure(path):
-            values = trials.values_of(read_config(path), fields)
-            print(f"failed: {values}: {trials.failure(path)} ({path / 'trial.log'})")
+    title = f"{len(paths)} trials: {_trials.counts(paths)}; lowest {metric} first"
+    print_table(title, columns, cells)
+    failed = [path for path in paths if _trials.status(path) == _trials.FAILED]
+    for path in failed:
+        values, error = _trials.values_of(path, fields), _trials.failure(path)
+        print(f"failed: {values}: {error} ({path / 'trial.log'})")
     files.write_result({"metric": metric, "points": rows})
     if any(row[metric] is not None for row in rows):
-        from launch.picture import parallel_coordinates
+        from launch._picture import parallel_coordinates
 
         with writing(files.figures):
             files.figures.mkdir(exist_ok=True)
             parallel_coordinates(files.figures / "sweep.png", rows, fields, metric)
     print(f"results in {files.path}")
-    return any(trials.status(path) == trials.FAILED for path in paths)
+    return bool(failed)
 
 
 def _cell(value: Any) -> str:

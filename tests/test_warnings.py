@@ -11,7 +11,7 @@ def warn_in(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["adv_jax", "adv_jax.step", "launch.space", "benchmarks.tasks", "configs.quickstart"]
+    "module", ["adv_jax", "adv_jax.step", "launch._space", "benchmarks.tasks", "configs.quickstart"]
 )
 def test_a_warning_of_ours_is_an_error(module):
     with pytest.raises(DeprecationWarning, match="old"):

@@ -7,7 +7,7 @@ import pytest
 from command_line import ROOT
 
 from adv_jax.runner.config import ConfigError, Replica, leaves, replicas
-from launch import space
+from launch import _space as space
 
 
 @pytest.fixture
@@ -37,13 +37,22 @@ def test_without_fields_there_is_one_point():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("eps", "--grid is 'eps'; allowed is a dict such as"),
-        ("{}", "--grid is '{}'; allowed is a dict"),
-        ("{'batch_sise': (1,)}", "no field 'batch_sise'; did you mean 'batch_size'?"),
-        ("{'batch_size': ()}", "--grid['batch_size'] is (); allowed is a tuple of one or more"),
-        ("{'batch_size': 50}", "--grid['batch_size'] is 50; allowed is a tuple"),
-        ("{'batch_size': (50, 'x')}", "--grid['batch_size'] has 'x'; allowed are int, as 100"),
-        ("{'batch_size': (50, 50)}", "has 50 twice"),
+        ("eps", "--grid must be a dict such as"),
+        ("{}", "(.1, .2)}, got '{}'"),
+        (
+            "{'batch_sise': (1,)}",
+            "must have fields of the config, got 'batch_sise'; did you mean 'batch",
+        ),
+        (
+            "{'batch_size': ()}",
+            "--grid['batch_size'] must be a tuple of one or more values",
+        ),
+        ("{'batch_size': 50}", "must be a tuple of one or more values, got 50"),
+        (
+            "{'batch_size': (50, 'x')}",
+            "['batch_size'] must have values of type int, as 100, got 'x'",
+        ),
+        ("{'batch_size': (50, 50)}", "must have each value once, got 50 twice"),
         ("{'batch_size': (50, 0)}", "batch_size is 0; allowed are whole numbers of at least 1"),
         ("{'objective.attack.eps': (.1, -.1)}", "objective.attack.eps is -0.1; allowed are"),
         ("{'replicas.seeds': (0,)}", "replicas.seeds is 0; allowed are whole numbers from 1"),
@@ -58,18 +67,35 @@ def test_a_bad_grid_is_one_line(config, text, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{'epoch': ('randint', 1, 5)}", "no field 'epoch'; did you mean 'epochs'?"),
-        ("{'epochs': ('normal', 1, 5)}", "one of uniform, loguniform, randint, lograndint"),
-        ("{'epochs': ('randint', 5, 5)}", "is ('randint', 5, 5); allowed are randint, two whole"),
-        ("{'epochs': ('randint', 1.5, 5)}", "two whole numbers"),
-        ("{'epochs': ('uniform', 1.5, 5)}", "has 1.5; allowed are int, as 10"),
-        ("{'epochs': ('uniform', 1, 5)}", "allowed are randint and lograndint, for epochs is a"),
-        ("{'batch_size': ('loguniform', 10, 50)}", "for batch_size is a whole number"),
-        ("{'objective.alpha': ('uniform', .9, .1)}", "the first smaller than the second"),
-        ("{'objective.alpha': ('uniform', .1)}", "two numbers"),
+        (
+            "{'epoch': ('randint', 1, 5)}",
+            "must have fields of the config, got 'epoch'; did you mean 'ep",
+        ),
+        ("{'epochs': ('normal', 1, 5)}", "kind one of randint, lograndint and low < high"),
+        (
+            "{'objective.alpha': ('normal', 0, 1)}",
+            "uniform, loguniform, randint, lograndint",
+        ),
+        (
+            "{'epochs': ('randint', 5, 5)}",
+            "low < high, whole for randint and",
+        ),
+        ("{'epochs': ('randint', 1.5, 5)}", "whole for randint"),
+        ("{'epochs': ('uniform', 1.5, 5)}", "kind one of randint, lograndint and"),
+        ("{'epochs': ('choice', 1.5, 5)}", "must have values of type int, as 10, got 1.5"),
+        ("{'epochs': ('uniform', 1, 5)}", "kind one of randint, lograndint and low"),
+        (
+            "{'batch_size': ('loguniform', 10, 50)}",
+            "--search['batch_size'] must be",
+        ),
+        ("{'objective.alpha': ('uniform', .9, .1)}", "low < high"),
+        ("{'objective.alpha': ('uniform', .1)}", "(kind, low, high)"),
         ("{'objective.alpha': ('uniform', .1, 1.5)}", "objective.alpha is 1.5; allowed are"),
-        ("{'optimizer.learning_rate': ('loguniform', 0, .1)}", "two numbers above 0"),
-        ("{'epochs': ('choice',)}", "allowed are one or more values"),
+        (
+            "{'optimizer.learning_rate': ('loguniform', 0, .1)}",
+            "and above 0 for log, got",
+        ),
+        ("{'epochs': ('choice',)}", "must be ('choice', *values) or"),
     ],
 )
 def test_a_bad_search_is_one_line(config, text, says):
@@ -92,13 +118,14 @@ def test_what_python_cannot_read_is_one_short_line(config, text, shown):
         with pytest.raises(ConfigError) as error:
             parse(text, config)
         line = str(error.value)
-        assert line.startswith(f"{flag} is {shown}; allowed is a dict such as {{'")
+        assert line.startswith(f"{flag} must be a dict such as {{'")
+        assert line.endswith(f"}}, got {shown}")
         assert "\n" not in line
 
 
 def test_a_field_that_the_config_has_in_its_own_grid_is_refused(config):
     config = space.with_grid(config, {"objective.attack.eps": (0.1, 0.2)})
-    with pytest.raises(ConfigError, match=r"'objective.attack.eps', which replicas.grid has"):
+    with pytest.raises(ConfigError, match=r"no field of replicas.grid, got 'objective.attack.eps'"):
         space.parse_grid("{'objective.attack.eps': (.3,)}", config)
 
 

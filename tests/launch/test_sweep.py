@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from command_line import MODULE, ROOT, call, environment, xla_flags
 from full_disk import filled
 
-from launch import trials
+import launch
+from launch import _trials as trials
 
 needs_ray = pytest.mark.skipif(
     not (find_spec("ray") and find_spec("optuna")),
@@ -40,13 +40,25 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], ["--grid and --search", "one is needed"]),
-        ([GRID, "--search={'epochs': ('randint', 1, 9)}"], ["allowed is one of them"]),
+        ([], ["one of --grid and --search, got neither"]),
+        (
+            [GRID, "--search={'epochs': ('randint', 1, 9)}"],
+            ["--grid and --search, got both"],
+        ),
         (["--grid={'model.featurs': ((8,),)}"], ["'model.featurs'", "'model.features'?"]),
         (["--search={'optimizer.learning_rate': ('uniform', .1, .1)}"], ["('uniform', 0.1, 0.1)"]),
-        (["--grid={'batch_size': ()}"], ["--grid['batch_size'] is ()"]),
-        ([GRID, "--metric=valid_eror"], ["--metric is 'valid_eror'", "valid_error"]),
-        ([GRID, "--config.data.num_valid=0"], ["--metric is 'valid_error'", "test_error"]),
+        (
+            ["--grid={'batch_size': ()}"],
+            ["--grid['batch_size'] must be a tuple", "got ()"],
+        ),
+        (
+            [GRID, "--metric=valid_eror"],
+            ["--metric must be", "valid_error", "got 'valid_eror'"],
+        ),
+        (
+            [GRID, "--config.data.num_valid=0"],
+            ["--metric must be", "test_error", "got 'valid_error'"],
+        ),
         ([GRID, "--config.model.name=mlpp"], ["model.name is 'mlpp'", "did you mean 'mlp'?"]),
         ([GRID, "--config.epoch=3"], ["no field 'epoch'", "did you mean 'epochs'?"]),
         ([GRID, "--address=somewhere"], ["--address is 'somewhere'; allowed is HOST:PORT"]),
@@ -54,7 +66,7 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
         ([GRID, "num_trials=3"], ["has 'num_trials=3'; allowed are flags, --..."]),
         (
             ["--search={'epochs': ('randint', 2, 9)}", "--min_epochs=10"],
-            ["--min_epochs is 10; allowed are 1 to 9"],
+            ["--min_epochs must be 1 to 9, got 10"],
         ),
     ],
     ids=lambda value: value[-1] if value and value[0].startswith("--") else "",
@@ -73,7 +85,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tm
     argv = [*QUICK, GRID, f"--workdir={tmp_path / 'sweep'}"]
     done = commands.run(*argv, module="launch.sweep", BLOCKED=extra)
     # Where this is tested, the other may be missing too.
-    names = f"(ray and )?{extra}( and optuna)?"
+    names = f"(ray|{extra})"
     line = f"error: launch.sweep needs {names}: pip install 'adv_jax\\[sweep\\]'\n"
     assert done.status == 1 and re.fullmatch(line, done.err), done.err
     assert not (tmp_path / "sweep").exists()
@@ -88,40 +100,19 @@ def test_a_cluster_that_is_not_there_is_told_before_anything_begins(commands, tm
     # The first thing that a sweep says, before Ray is asked, is its workdir.
     assert (done.status, done.out) == (1, "") and not (tmp_path / "sweep").exists()
     assert done.err == (
-        f"error: --address is '{address}'; no Ray cluster answers there: "
+        f"error: --address must be the address of a running Ray cluster, got '{address}': "
         "[Errno 111] Connection refused\n"
     )
-
-
-@needs_ray
-@pytest.mark.parametrize(
-    ("resources", "inherited", "expected"),
-    [
-        ({"cpu": 2, "gpu": 0}, {}, {"CUDA_VISIBLE_DEVICES": ""}),
-        ({"cpu": 2, "gpu": 1}, {"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "3"}),
-        # Four trials of .225 each leave a tenth of the memory to CUDA itself.
-        ({"cpu": 2, "gpu": 0.25}, {}, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.225"}),
-        ({"cpu": 2, "gpu": 0}, {"XLA_FLAGS": "--a"}, {"CUDA_VISIBLE_DEVICES": ""}),
-    ],
-)
-def test_a_trial_gets_its_share_of_cores_and_memory(resources, inherited, expected):
-    from launch import tuning
-
-    found = tuning.environment(resources, Path("/sweep"), inherited)
-    count = "--xla_force_host_platform_device_count=2"
-    flags = f"--a {count}" if "XLA_FLAGS" in inherited else count
-    common = {
-        "PYTHONUNBUFFERED": "1",
-        "JAX_COMPILATION_CACHE_DIR": "/sweep/compiled",
-        "XLA_FLAGS": flags,
-    }
-    assert found == common | expected
 
 
 def test_what_is_settled_needs_no_ray(tmp_path, monkeypatch):
     from launch import sweep
 
-    monkeypatch.setattr(sweep, "_cluster", lambda: pytest.fail("Ray is started"))
+    ray = SimpleNamespace(cluster=lambda *_, **__: pytest.fail("Ray is started"))
+    monkeypatch.setattr(launch, "_tuning", ray, raising=False)
+    monkeypatch.setattr(sweep, "_SEARCH", SimpleNamespace(value=None))
+    for flag in ("_ADDRESS", "_CPUS", "_GPUS"):
+        monkeypatch.setattr(sweep, flag, SimpleNamespace(value=None))
     config = runpy.run_path("configs/quickstart.py")["get_config"]("quick").to_dict()
     settings = trials.Settings(config, frozenset(), tmp_path / "trials", "valid_error", ".")
     sizes = {"batch_size": (50, 100)}
@@ -129,56 +120,9 @@ def test_what_is_settled_needs_no_ray(tmp_path, monkeypatch):
         path = settings.path_of({"batch_size": size})
         trials.prepare(path, settings.config_at({"batch_size": size}))
         (path / file).write_text("{}")
-    sweep._grid(settings, sizes, tmp_path)
+    sweep._run(settings, sizes, tmp_path)
     with pytest.raises(pytest.fail.Exception, match="Ray is started"):
-        sweep._grid(settings, {"batch_size": (50, 200)}, tmp_path)
-
-
-@needs_ray
-@pytest.mark.parametrize(("status", "signum"), [(-9, 9), (-34, 34), (143, 15), (128 + 64, 64)])
-def test_a_trial_that_a_signal_has_ended_is_tried_again(tmp_path, status, signum):
-    with pytest.raises(RuntimeError, match=f"trial was ended by signal {signum}$"):
-        ended(tmp_path / "trial", status)
-
-
-@needs_ray
-@pytest.mark.parametrize("status", [1, 128, 128 + 65, 255])
-def test_a_trial_that_ends_by_itself_has_failed_whatever_its_status(tmp_path, status):
-    path = tmp_path / "trial"
-    path.mkdir()
-    assert ended(path, status) == "the last report"
-    assert trials.failure(path) == f"ended with status {status}"
-
-
-def ended(path, status):
-    """What a worker makes of the status of its trial's process."""
-    from launch import tuning
-
-    report = lambda progress, *, done: "the last report"
-    worker = SimpleNamespace(_path=path, _process=None, _progress=lambda: None, _report=report)
-    return tuning.Worker._ended(worker, status)
-
-
-@needs_ray
-def test_a_worker_that_waits_reads_the_log_only_when_it_has_grown(tmp_path):
-    from launch import tuning
-
-    log, sizes = tmp_path / "metrics.jsonl", iter([0, 0, 9, 9, 9, 15, 15])
-    read = []
-
-    def poll():  # The log grows between two looks; the process ends after the last.
-        size = next(sizes, None)
-        log.write_bytes(b"x" * (size or 0))
-        return 0 if size is None else None
-
-    def progress():
-        read.append(log.stat().st_size)
-        return trials.Progress(epoch=0, best=np.array([np.inf]))
-
-    worker = SimpleNamespace(_path=tmp_path, _process=SimpleNamespace(poll=poll), _epoch=0, _size=0)
-    worker._progress, worker._ended = progress, lambda status: "ended"
-    assert tuning.Worker.step(worker) == "ended"
-    assert read == [9, 15]
+        sweep._run(settings, {"batch_size": (50, 200)}, tmp_path)
 
 
 # Whole sweeps, on a Ray of their own: each starts it anew, and every trial a process.
@@ -297,15 +241,32 @@ def test_kills_of_driver_and_worker_lose_nothing_and_run_nothing_twice(tmp_path)
     assert killed.logs() == before
 
 
+@needs_ray
+@pytest.mark.slow
+def test_a_signal_ends_the_sweep_in_one_line_when_its_trials_have_saved_their_epoch(tmp_path):
+    argv = [GRID, "--config.epochs=4000", "--config.checkpoint_every=9999", "--config.patience=0"]
+    sweep = Sweep(tmp_path / "sweep", *argv)
+    process = sweep.start()
+    name = sweep.wait_for("epoch 3/")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 128 + signal.SIGINT
+    last = out.splitlines()[-1]
+    assert last == "stopped by SIGINT; the same command goes on from what is saved"
+    assert "Traceback" not in out
+    assert "stopped after epoch" in sweep.logs()[name].splitlines()[-1]
+
+
 def worker_of(trial: Path) -> int:
     """The process that has started a trial's."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             argv = (folder / "cmdline").read_bytes().decode().split("\0")
+            stat = (folder / "stat").read_text()
         except OSError:  # It has ended.
             continue
-        if "launch.trial" in argv and str(trial) in argv:
-            return int(argv[argv.index(str(trial)) + 1])
+        if "launch._trials" in argv and str(trial) in argv:
+            return int(stat.rpartition(")")[2].split()[1])
     raise AssertionError(f"no process runs {trial}")
 
 
@@ -349,4 +310,5 @@ def test_what_answers_but_is_no_cluster_is_refused(commands, tmp_path):
         argv = [*QUICK, GRID, f"--address={address}", f"--workdir={tmp_path / 'sweep'}"]
         done = commands.run(*argv, module="launch.sweep")
     assert done.status == 1
-    assert f"--address is '{address}'; what answers there is no Ray cluster" in done.err
+    says = "error: --address must be the address of a Ray cluster of version"
+    assert re.fullmatch(rf"{says} [\d.]+, got '{address}'[^\n]*\n", done.err), done.err

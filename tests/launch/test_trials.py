@@ -1,11 +1,16 @@
-"""What the directory of a trial tells."""
+"""The directories of a sweep's trials, and the process of a trial."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from command_line import environment
 
-from launch import trials
+from launch import _trials as trials
 
 CONFIG = {
     "experiment": "small",
@@ -35,24 +40,24 @@ def epoch(number, errors, **others):
     ]
 
 
-def test_the_score_is_the_lowest_mean_over_seeds_of_the_lowest_error(path):
+def test_the_value_of_a_point_is_the_mean_over_seeds_of_the_lowest_error(path):
     lines = [
         *epoch(1, {0: 0.5, 1: 0.9, 2: 0.3, 3: 0.9}),
         *epoch(2, {0: 0.6, 1: 0.1, 2: 0.7, 3: 0.4}),
     ]
     write_lines(path, lines, torn='{"epoch": 3, "repl')
-    progress = trials.progress(path, CONFIG, "valid_error")
+    last, best = trials.progress(path, "valid_error")
     # Replicas 0 and 1 are eps .1: (.5 + .1) / 2 = .3; 2 and 3 are eps .2: (.3 + .4) / 2 = .35.
-    assert progress.epoch == 2
-    np.testing.assert_array_equal(progress.best, [0.5, 0.1, 0.3, 0.4])
-    assert progress.score(seeds=2) == pytest.approx(0.3)
+    assert last == 2
+    np.testing.assert_allclose(best, [0.3, 0.35])
 
 
-def test_before_the_metric_is_measured_the_score_is_infinite(path):
-    assert trials.progress(path, CONFIG, "valid_error").score(2) == np.inf
+def test_before_the_metric_is_measured_the_value_is_infinite(path):
+    np.testing.assert_array_equal(trials.progress(path, "valid_error")[1], [np.inf, np.inf])
     write_lines(path, [{"epoch": 1, "replica": 0, "loss": 2.0}])
-    found = trials.progress(path, CONFIG, "valid_error")
-    assert (found.epoch, found.score(2)) == (0, np.inf)
+    last, best = trials.progress(path, "valid_error")
+    assert last == 0
+    np.testing.assert_array_equal(best, [np.inf, np.inf])
 
 
 def test_the_status_is_what_the_files_say(path):
@@ -78,7 +83,7 @@ def test_preparing_twice_changes_nothing(path):
 def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(path, tmp_path):
     write_lines(path, epoch(4, {0: 0.5, 1: 0.3, 2: 0.2, 3: 0.4}))
     errors = [0.52, 0.32, 0.22, 0.42]
-    result = {"replicas": [{"test_error": error} for error in errors]}
+    result = {"data": {}, "replicas": [{"test_error": error} for error in errors]}
     (path / "result.json").write_text(json.dumps(result))
     failed = tmp_path / "worse"
     trials.prepare(failed, CONFIG | {"batch_size": 70})
@@ -100,3 +105,61 @@ def test_a_test_error_that_counts_is_known_of_a_trial_that_was_stopped_too(path)
     trials.note_stop(path, 1)
     found = [row["test_error"] for row in trials.rows([path], ["objective.eps"], "test_error")]
     assert found == pytest.approx([0.3, 0.4])
+
+
+# The process of a trial, here one that prints the signals it gets.
+
+TRIAL = """
+import os, signal, time
+from launch._trials import end_with_parent
+
+told = lambda signum, _: os.write(1, signal.Signals(signum).name.encode() + b" ")
+signal.signal(signal.SIGTERM, told)
+parent, end = os.getppid(), time.monotonic() + 60
+end_with_parent()
+os.write(1, f"{os.getpid()} ".encode())
+while os.getppid() == parent and time.monotonic() < end:
+    time.sleep(0.01)
+time.sleep(0.5)
+"""
+PARENT = f"""
+import signal, subprocess, sys, threading, time
+
+signal.signal(signal.SIGUSR1, lambda *_: trial.stdin.close())
+trial = subprocess.Popen([sys.executable, "-c", {TRIAL!r}], stdin=subprocess.PIPE)
+threads = [threading.Thread(target=time.sleep, args=(0.3 * i,), daemon=True) for i in range(9)]
+for thread in threads:
+    thread.start()
+time.sleep(60)
+"""
+
+
+def started() -> subprocess.Popen:
+    """A process with threads, whose trial has begun."""
+    command = [sys.executable, "-c", PARENT]
+    parent = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
+    assert word(parent).strip().isdigit()
+    return parent
+
+
+def word(parent: subprocess.Popen) -> bytes:
+    """The next one that the trial prints."""
+    found = os.read(parent.stdout.fileno(), 1)
+    while not found.endswith(b" "):
+        found += os.read(parent.stdout.fileno(), 1)
+    return found
+
+
+def test_a_trial_whose_parent_is_killed_gets_one_signal():
+    parent = started()
+    parent.kill()
+    assert parent.communicate(timeout=60)[0] == b"SIGTERM "
+
+
+def test_a_trial_that_was_stopped_gets_no_second_signal_when_its_parent_is_killed():
+    """A run saves its epoch at the first signal, and stops at once at the second."""
+    parent = started()
+    parent.send_signal(signal.SIGUSR1)
+    assert word(parent) == b"SIGTERM "
+    parent.kill()
+    assert parent.communicate(timeout=60)[0] == b""
