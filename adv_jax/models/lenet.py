@@ -1,7 +1,7 @@
 """LeNet: two convolutions, each followed by max-pooling, and a hidden layer."""
 
 from adv_jax.models.convolution import max_pool_2x2
-from adv_jax.models.layered import Activated, Layer
+from adv_jax.models.layered import Activated, LayerFn
 from adv_jax.types import Array
 
 
@@ -22,7 +22,7 @@ class LeNet(Activated):
 
     features: tuple[int, int, int] = (20, 50, 500)
 
-    def _hidden_layers(self) -> list[Layer]:
+    def _hidden_layers(self) -> list[LayerFn]:
         if len(self.features) != 3:
             raise ValueError(f"features is {self.features}; LeNet has two convolutions and a layer")
         first, second = (
