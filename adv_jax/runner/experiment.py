@@ -36,7 +36,7 @@ EVALUATION_BATCH = 500
 _AUGMENTED = 2**30  # Folded into a step's key: apart from all that an objective derives from it.
 
 
-class Run(NamedTuple):
+class RunState(NamedTuple):
     """What a checkpoint holds of one replica.
 
     best: the variables of the lowest validation error, {} without a validation set.
@@ -106,12 +106,12 @@ class Experiment:
         objective = partial(bind(spec, objectives, field="objective", **bound), self.apply)
         return objective, optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
 
-    def init(self, seed: Array, hyper: dict[str, Array]) -> Run:
+    def init(self, seed: Array, hyper: dict[str, Array]) -> RunState:
         """A replica before its first step: i32[], {path: f32[]}."""
         x = jnp.zeros((2, *self._inputs), jnp.float32)
         variables = models.init(self._model, jax.random.key(seed), x)
         state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)
-        return Run(
+        return RunState(
             state=state,
             best=variables if self._config["data"]["num_valid"] else {},
             best_error=jnp.float32(jnp.inf),
@@ -119,7 +119,9 @@ class Experiment:
             stopped=jnp.bool_(False),
         )
 
-    def epoch(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> tuple[Run, Metrics]:
+    def epoch(
+        self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
+    ) -> tuple[RunState, Metrics]:
         """One epoch of training -> (run, metrics f32[steps] each).
 
         A run that has stopped stays as it is, with metrics of 0; it takes time only where replicas
@@ -172,7 +174,9 @@ class Experiment:
         batches = order.reshape(self.steps_per_epoch, self._shards, -1)
         return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
 
-    def monitor(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> tuple[Run, Metrics]:
+    def monitor(
+        self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
+    ) -> tuple[RunState, Metrics]:
         """Errors on unperturbed data after an epoch; keeps the best model."""
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
         variables = self.test_variables(run.state.variables, arrays, rows)
@@ -228,15 +232,15 @@ class Experiment:
         )
         return {**variables, **jax.tree.map(lambda s: s.mean(0), stats)}
 
-    def final_variables(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
+    def final_variables(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
         """Those of the final (or best) model, as it is tested."""
         return self.test_variables(run.best or run.state.variables, arrays, rows)
 
-    def logits_fn(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
+    def logits_fn(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
         """The final (or best) model, as it is tested."""
         return _logits_fn(self.apply, self.final_variables(run, arrays, rows))
 
-    def evaluate(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> evaluate.Curves:
+    def evaluate(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> evaluate.Curves:
         """Clean measures and curves under attack of the final (or best) model on the test set."""
         return evaluate.curves(
             self.logits_fn(run, arrays, rows),
@@ -317,7 +321,7 @@ def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[s
 
 
 def _unless_stopped(
-    run: Run, train: Callable[[TrainState], tuple[TrainState, Metrics]]
+    run: RunState, train: Callable[[TrainState], tuple[TrainState, Metrics]]
 ) -> tuple[TrainState, Metrics]:
     """`train` of the run's state, or once it has stopped that state and metrics of 0."""
     _, metrics = jax.eval_shape(train, run.state)

@@ -9,7 +9,7 @@ from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
 from adv_jax.runner.config import Replica
 from adv_jax.runner.devices import layout
-from adv_jax.runner.experiment import Experiment, Run, initial
+from adv_jax.runner.experiment import Experiment, RunState, initial
 from adv_jax.step import over_devices, over_replicas
 
 
@@ -41,21 +41,21 @@ class Program:
         self._monitor = over_devices(_with_data(experiment.monitor), devices, donate=(0,))
         self._evaluate = over_devices(_with_data(experiment.evaluate), devices)
 
-    def init(self) -> Run:
+    def init(self) -> RunState:
         """The replicas before their first step."""
         return self._init(*self._layout.place(initial(self._replicas)))
 
-    def epoch(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
+    def epoch(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """One epoch of training -> (state, metrics f32[R, steps] each); `state` is used up."""
         state, metrics = self._epoch(state, self._arrays, self._rows)
         return state, self.fetch(metrics)
 
-    def monitor(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
+    def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """Errors after an epoch -> (state, metrics f32[R]); `state` is used up."""
         state, metrics = self._monitor(state, self._arrays, self._rows)
         return state, self.fetch(metrics)
 
-    def evaluate(self, state: Run) -> Curves:
+    def evaluate(self, state: RunState) -> Curves:
         """`Experiment.evaluate` of each replica: f32[R] and f32[R, E]."""
         return self.fetch(self._evaluate(state, self._arrays, self._rows))
 
@@ -71,7 +71,7 @@ class Program:
 def _with_data(fn: Callable) -> Callable:
     """fn(run, arrays, rows) of one replica -> the same of a device's runs and their rows."""
 
-    def on_device(runs: Run, arrays: Any, rows: Any) -> Any:
+    def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
         return over_replicas(lambda run, rows: fn(run, arrays, rows))(runs, rows)
 
     return on_device
