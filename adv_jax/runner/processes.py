@@ -93,7 +93,7 @@ def from_first(tree: Any) -> Any:
     return jax.tree.map(read, arrived, tree)
 
 
-def of_any(flag: int) -> int:
+def max_over_processes(flag: int) -> int:
     """The largest of the processes' numbers: 0 only if none has another."""
     if jax.process_count() == 1:
         return flag
@@ -101,7 +101,7 @@ def of_any(flag: int) -> int:
 
 
 @contextmanager
-def refused_by_all() -> Iterator[None]:
+def raise_on_all() -> Iterator[None]:
     """What one process refuses here, all do; they enter it together, before they share anything.
 
     Raises:
@@ -112,12 +112,12 @@ def refused_by_all() -> Iterator[None]:
         yield
     except UserError as error:
         refusal = error
-    if of_any(refusal is not None):
+    if max_over_processes(refusal is not None):
         raise refusal or UserError("another process refuses the run; its own words say why")
 
 
 @contextmanager
-def needing_all() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """Tells in words that the others are gone.
 
     Raises:

@@ -19,17 +19,23 @@ from adv_jax.data import Dataset
 from adv_jax.runner import figures, inputs, learning, trained
 from adv_jax.runner.checkpoint import Checkpoints, Restored
 from adv_jax.runner.config import Replica, check, replicas
-from adv_jax.runner.experiment import Experiment, Run
+from adv_jax.runner.experiment import Experiment, RunState
 from adv_jax.runner.log import Log, print_table, require_tensorboard
 from adv_jax.runner.preflight import check_fit, check_parts
-from adv_jax.runner.processes import from_first, is_first, needing_all, of_any, refused_by_all
+from adv_jax.runner.processes import (
+    fail_together,
+    from_first,
+    is_first,
+    max_over_processes,
+    raise_on_all,
+)
 from adv_jax.runner.program import Program
 from adv_jax.runner.result import document, environment, summary
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.workdir import Workdir, has_config, is_finished, writing
 from adv_jax.types import LogitsFn, UserError
 
-Metrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] of what is measured once
+EpochMetrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] of what is measured once
 
 
 class Diverged(UserError):
@@ -63,11 +69,11 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
     with (
         jax.default_matmul_precision("float32"),
         on_signals(stop_at_once),
-        needing_all(),
-        _told_of_memory(),
+        fail_together(),
+        _out_of_memory_as_user_error(),
         ExitStack() as opened,
     ):
-        with refused_by_all():
+        with raise_on_all():
             has_config(Path(workdir), config)  # Refuses another one before what may take minutes.
             dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
             sources: Mapping[str, LogitsFn] = {}
@@ -86,7 +92,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _told_of_memory() -> Iterator[None]:
+def _out_of_memory_as_user_error() -> Iterator[None]:
     """What does not fit into the memory of the device or of the host is the config's fault.
 
     Raises:
@@ -145,7 +151,7 @@ def _run(
 
 def _train(
     config: Mapping[str, Any], runs: list[Replica], program: Program, files: Workdir
-) -> tuple[Run, float]:
+) -> tuple[RunState, float]:
     """Runs the epochs that are not done yet -> (state, seconds in all).
 
     Raises:
@@ -167,7 +173,7 @@ def _train(
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
         epoch, running = restored.epoch, ~stopped
         with Log(files, runs, epochs=epochs, done=epoch, tensorboard=config["tensorboard"]) as log:
-            for line in _told(restored, surroundings):
+            for line in _resume_messages(restored, surroundings):
                 log.say(line)
             while epoch < epochs and running.any():
                 epoch += 1
@@ -179,7 +185,7 @@ def _train(
                 log.epoch(epoch, means, running=running, steps=steps)
                 running = ~program.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
-                signum = of_any(signals[0] if signals else 0)
+                signum = max_over_processes(signals[0] if signals else 0)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
                     notes = {"seconds": time.monotonic() - began, "environment": surroundings}
                     tree = program.fetch(state)
@@ -194,7 +200,7 @@ def _train(
     return state, time.monotonic() - began
 
 
-def _restore(checkpoints: Checkpoints, like: Run) -> Restored:
+def _restore(checkpoints: Checkpoints, like: RunState) -> Restored:
     """What the first process finds, in all processes."""
     restored = checkpoints.restore(like)
     epoch = int(from_first(np.int32(restored.epoch)))
@@ -204,7 +210,7 @@ def _restore(checkpoints: Checkpoints, like: Run) -> Restored:
     return restored._replace(epoch=epoch, tree=tree)
 
 
-def _told(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
+def _resume_messages(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
     """What the user is told about where the run goes on, and whether all is as it was there."""
     if restored.epoch:
         before = restored.notes.get("environment", {})
@@ -222,8 +228,8 @@ def _told(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
 
 
 def _epoch(
-    config: Mapping[str, Any], epoch: int, state: Run, program: Program
-) -> tuple[Run, Metrics]:
+    config: Mapping[str, Any], epoch: int, state: RunState, program: Program
+) -> tuple[RunState, EpochMetrics]:
     """One epoch, and the errors after it if they are due -> (state, metrics f[R, steps or 1])."""
     state, metrics = program.epoch(state)
     if epoch % config["monitor_every"] == 0 or epoch == config["epochs"]:
@@ -233,7 +239,7 @@ def _epoch(
 
 
 def _check_finite(
-    metrics: Metrics,
+    metrics: EpochMetrics,
     epoch: int,
     running: np.ndarray,
     runs: list[Replica],
