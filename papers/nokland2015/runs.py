@@ -23,7 +23,7 @@ _OBJECTIVES = {"cross_entropy": False, "adversarial_backprop": True}  # is it ad
 
 
 @dataclass(frozen=True)
-class Run(Finished):
+class BackpropRun(Finished):
     """A finished run.
 
     method: of its training, a key of `LABELS`.
@@ -63,7 +63,9 @@ class Run(Finished):
         }
 
 
-def read(workdirs: Sequence[str], *, figure: str, experiment: str = "backprop_mnist") -> list[Run]:
+def read(
+    workdirs: Sequence[str], *, figure: str, experiment: str = "backprop_mnist"
+) -> list[BackpropRun]:
     """The runs in directories, all of them finished and on the same data.
 
     Args:
@@ -80,7 +82,9 @@ def read(workdirs: Sequence[str], *, figure: str, experiment: str = "backprop_mn
     return runs
 
 
-def of_each(runs: Sequence[Run], methods: Collection[str], *, figure: str) -> dict[str, Run]:
+def of_each(
+    runs: Sequence[BackpropRun], methods: Collection[str], *, figure: str
+) -> dict[str, BackpropRun]:
     """method -> its run, in the order of `methods`; one of each, all of the same net.
 
     Raises:
@@ -100,12 +104,12 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * mean:.2f}{told}"
 
 
-def _read(path: Path, figure: str, experiment: str) -> Run:
+def _read(path: Path, figure: str, experiment: str) -> BackpropRun:
     run = finished(path)
     if run.config["experiment"] != experiment:
         found = run.config["experiment"]
         raise UserError(f"workdir {path} is a run of {found}; {figure} has runs of {experiment}")
-    return Run(path, run.config, run.result, _method(path, run.config))
+    return BackpropRun(path, run.config, run.result, _method(path, run.config))
 
 
 def _method(path: Path, config: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from adv_jax.types import UserError
 from papers import numbers
 from papers.drawing import Drawing, Table, rounded
-from papers.nokland2015.runs import LABELS, Run, of_each, percent, read
+from papers.nokland2015.runs import LABELS, BackpropRun, of_each, percent, read
 from papers.statistics import span, spread
 
 LAST = 10  # epochs, over whose errors the paper takes the mean
@@ -21,7 +21,7 @@ _CELLS = {  # method -> the last part of a cell's id
 
 
 # What else than the method decides on the seconds of an epoch.
-_OTHER_CAUSES: dict[str, Callable[[Run], Any]] = {
+_OTHER_CAUSES: dict[str, Callable[[BackpropRun], Any]] = {
     "the device": lambda run: run.result["device"],
     "replicas": lambda run: len(run.result["replicas"]),
     "batch_size": lambda run: run.config["batch_size"],
@@ -107,12 +107,12 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
     return Drawing(None, document)
 
 
-def _seconds_per_epoch(run: Run) -> float:
+def _seconds_per_epoch(run: BackpropRun) -> float:
     """Of all seconds, over the epochs of all replicas."""
     return run.result["seconds"] / sum(replica["epochs"] for replica in run.result["replicas"])
 
 
-def _row(run: Run, net: str, errors: Sequence[float], cell: str) -> dict[str, Any]:
+def _row(run: BackpropRun, net: str, errors: Sequence[float], cell: str) -> dict[str, Any]:
     """cell: id of the paper's number; one that it does not print counts as none."""
     _, mean, sd = spread(errors)
     return {
@@ -136,7 +136,11 @@ def _printed(cell: str) -> dict[str, float] | None:
 
 
 def _drawing(
-    what: str, caption: str, rows: Sequence[dict], settings: dict[str, Any], runs: Sequence[Run]
+    what: str,
+    caption: str,
+    rows: Sequence[dict],
+    settings: dict[str, Any],
+    runs: Sequence[BackpropRun],
 ) -> Drawing:
     def told(row: dict[str, Any]) -> list[str]:
         paper = row["paper"]

@@ -14,7 +14,7 @@ import numpy as np
 from adv_jax import attacks, evaluate
 from papers.drawing import Drawing, canvas, rounded
 from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, STYLES, Run, of_each, read
+from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, of_each, read
 
 Curves = dict[str, np.ndarray]  # attack -> accuracies, f[R, E]
 
@@ -117,7 +117,7 @@ def _drawing(
     return Drawing(drawn, document)
 
 
-def _measured(run: Run, seed: int) -> Curves:
+def _measured(run: ShallowRun, seed: int) -> Curves:
     """Accuracies of each replica on its whole test set."""
     found: list[dict[str, Any]] = []
     for model in run.models():

@@ -20,7 +20,7 @@ _ATTACKS = {"fgsm": "adversarial", "gaussian_noise": "noisy"}
 
 
 @dataclass(frozen=True)
-class Run(Finished):
+class ShallowRun(Finished):
     """A finished run of nets with one hidden layer.
 
     kind: of its training, a key of `LABELS`.
@@ -55,7 +55,7 @@ def read(
     kinds: Collection[str],
     data: str = "mnist",
     over: Collection[str] = (),
-) -> list[Run]:
+) -> list[ShallowRun]:
     """The runs in directories, all of them finished and on the same data.
 
     Args:
@@ -81,7 +81,9 @@ def read(
     return runs
 
 
-def of_each(runs: Sequence[Run], kinds: Collection[str], *, figure: str) -> dict[str, Run]:
+def of_each(
+    runs: Sequence[ShallowRun], kinds: Collection[str], *, figure: str
+) -> dict[str, ShallowRun]:
     """kind -> its run, in the order of `kinds`; one of each, all of one width.
 
     Raises:
@@ -94,13 +96,13 @@ def of_each(runs: Sequence[Run], kinds: Collection[str], *, figure: str) -> dict
     return {kind: next(run for run in runs if run.kind == kind) for kind in kinds}
 
 
-def _read(path: Path, over: Collection[str]) -> Run:
+def _read(path: Path, over: Collection[str]) -> ShallowRun:
     run = finished(path, over=over)
     model = run.config["model"]
     if model["name"] != "mlp" or len(model["features"]) != 1:
         raise UserError(f"workdir {path} has the model {model}; allowed is an mlp of one layer")
     kind = _kind(path, run.config["objective"])
-    return Run(path, run.config, run.result, kind, model["features"][0])
+    return ShallowRun(path, run.config, run.result, kind, model["features"][0])
 
 
 def _kind(path: Path, objective: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from adv_jax.types import UserError
 from papers.drawing import Drawing, canvas, rounded
 from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, STYLES, Run, read
+from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 
 Points = dict[float, list[float]]  # x -> a value of each replica
 
@@ -91,7 +91,7 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
     return Drawing(figure, _document(caption, runs, lines) | document)
 
 
-def _by_eps(runs: Sequence[Run], measure: str) -> Points:
+def _by_eps(runs: Sequence[ShallowRun], measure: str) -> Points:
     points: Points = {}
     for run in runs:
         alone = run.config["objective"].get("attack", {}).get("eps", 0.0)
@@ -122,7 +122,7 @@ def _figure(what: str, xlabel: str, lines: Mapping[str, Mapping[str, Points]]):
 
 
 def _document(
-    caption: str, runs: Sequence[Run], lines: Mapping[str, Mapping[str, Points]]
+    caption: str, runs: Sequence[ShallowRun], lines: Mapping[str, Mapping[str, Points]]
 ) -> dict[str, Any]:
     values = {
         measure: {

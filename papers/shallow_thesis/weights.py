@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from adv_jax.types import UserError
 from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, Run, read
+from papers.shallow_thesis.runs import LABELS, ShallowRun, read
 
 NUM_CLASSES = 5  # 0 to 4
 NUM_UNITS = 12
@@ -169,7 +169,7 @@ def _grain_shown(params: Params, shape: tuple[int, int]) -> float:
     return grain(np.clip(units, -cut_off(units), cut_off(units)))
 
 
-def _image_shape(run: Run, shape: tuple[int, ...]) -> tuple[int, int]:
+def _image_shape(run: ShallowRun, shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) != 3 or shape[-1] != 1:
         raise UserError(f"workdir {run.path} has inputs of shape {shape}; allowed are grey images")
     return shape[0], shape[1]
