@@ -27,7 +27,7 @@ TRIALS = 2  # calls at each size of the chunks, of which the best counts
 OTHER = 0.9  # factor of the real-valued options in the call that compiles
 
 Work = Mapping[str, Any]  # the fields of `benchmarks.attacks.Work`
-Run = Callable[[], Array]
+AttackCall = Callable[[], Array]
 
 
 def _jacobian(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
@@ -146,7 +146,7 @@ class Side:
     """What this worker answers; the exchange is the folder from which PyTorch's sides read."""
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[str, str], Run] = {}
+        self._runs: dict[tuple[str, str], AttackCall] = {}
         self._outputs: dict[tuple[str, str], np.ndarray] = {}
         self._peak = partial(adv_jax_worker.Side().run, "peak")
 
@@ -240,13 +240,13 @@ class Side:
         best = min(seconds, key=seconds.get)
         return programs[best], {"layout": best, "choice_seconds": seconds}
 
-    def _ten_calls(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
+    def _ten_calls(self, work: Work, rows: int) -> tuple[AttackCall, dict[str, Any]]:
         """One call for each eps."""
         program = self._program(_fgsm_accuracy, work, rows)
         singles = [program._replace(traced={"eps": eps}) for eps in program.traced["eps"]]
         return lambda: jnp.concatenate([single() for single in singles]), {}
 
-    def _scipy(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
+    def _scipy(self, work: Work, rows: int) -> tuple[AttackCall, dict[str, Any]]:
         """Values and gradients are jitted."""
         logits_fn, (x, y) = self._logits_fn(work["net"]), self._rows(work, rows)
 
