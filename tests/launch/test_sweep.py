@@ -248,7 +248,7 @@ def test_a_grid_runs_every_point_and_a_failing_trial_is_reported_while_the_rest_
     status, out = sweep.run()
     assert status == 1
     assert "2 trials: 1 finished, 1 failed" in out
-    assert "failed: batch_size=9999, objective.attack.eps=(0.1, 0.2): batch_size is 9999" in out
+    assert "failed: batch_size=9999, objective.attack.eps=(0.1, 0.2): batch_size must be" in out
     points = sweep.points()
     found = [(p["batch_size"], p["objective.attack.eps"], p["status"]) for p in points]
     assert sorted(found) == [
