@@ -63,6 +63,6 @@ def test_a_platform_that_is_not_here_is_refused_in_one_line(platform, argv, tmp_
     done = call(*argv, JAX_PLATFORMS=platform)
     assert done.returncode == 1
     assert done.stderr.startswith(
-        f"error: JAX_PLATFORMS is '{platform}'; allowed is cpu, or none: "
+        f"error: JAX_PLATFORMS must be cpu or unset, got '{platform}': "
     )
     assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())

@@ -146,8 +146,8 @@ def test_what_processes_cannot_share_evenly_is_refused_in_one_line(commands, tmp
         done = process.finish()
         assert done.status == 1
         line = (
-            "error: replicas x shards are 3 x 1; allowed are multiples of 2, the processes, that "
-            "their 2 devices can share evenly\n"
+            "error: replicas x shards must be a multiple of 2, the number of processes, that "
+            "their 2 devices can share evenly, got 3 x 1\n"
         )
         assert done.err.endswith(line)
     assert not (tmp_path / "run").exists()
