@@ -158,7 +158,7 @@ def test_what_cannot_be_joined_is_named(runs, tmp_path):
     for paths, said in (
         ([], r"runs to join are \[\]; allowed are two or more"),
         ([one], "allowed are two or more"),
-        ([one, tmp_path], "has no config.json"),
+        ([one, tmp_path], "no config.json"),
         ([one, begun], f"{begun} has no result.json; allowed is a finished run"),
         ([one, other], f"{other} holds a run of another config: batch_size is"),
         ([one, far], f"{far} begins with seed 5; allowed is 4, as {one} ends before it"),

@@ -139,7 +139,7 @@ def test_one_run_and_several_are_drawn_at_once(trained_run, tmp_path):
         ),
         (
             {"names": ["maronas2016.fig23_24"], "workdirs": ["/nowhere"]},
-            "workdir /nowhere has no config.json",
+            "workdir must be the directory of a run, got /nowhere",
         ),
         (
             {"names": ["maronas2016.fig23_24"], "workdirs": ["a", "b"]},

@@ -155,7 +155,9 @@ def test_a_run_whose_metrics_are_shorter_than_its_checkpoint_is_refused(tmp_path
     for name in ("result.json", "metrics.jsonl"):
         (workdir / name).unlink()
     shutil.rmtree(workdir / "checkpoints" / "6")
-    with pytest.raises(WorkdirError, match=r"metrics.jsonl has 0 lines .* up to 5; allowed is"):
+    with pytest.raises(
+        WorkdirError, match=r"metrics.jsonl must have .* up to 5, .* got 0 up to 0; use"
+    ):
         training.run(config, workdir)
     shutil.rmtree(workdir / "checkpoints")
     assert [r["epochs"] for r in training.run(config, workdir)["replicas"]] == [6]

@@ -329,7 +329,7 @@ def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_
         (sweeps.widths, [b, b], "both hold B: half adversarial of 800 units; allowed is one"),
         (sweeps.training_eps, [b, wide], r"workdirs hold nets of \[800, 2000\] units; fig3.3"),
         (sweeps.widths, [str(tmp_path / "going")], "going has no result.json; allowed is a fini"),
-        (sweeps.widths, [str(tmp_path)], "has no config.json; allowed is the directory of a run"),
+        (sweeps.widths, [str(tmp_path)], "workdir must be the directory of a run"),
         (sweeps.widths, [deep], "has the model .*; allowed is an mlp of one layer"),
         (sweeps.widths, [ladder], "has the model .*'ladder'.*; allowed is an mlp of one layer"),
         (sweeps.widths, [pgd], "has the objective .*; allowed is cross_entropy, or adversarial"),
