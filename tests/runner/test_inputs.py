@@ -214,9 +214,9 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
 @pytest.mark.parametrize(
     ("preprocess", "error", "says"),
     [
-        ("zca", ConfigError, r"data.preprocess is 'zca'; allowed is a tuple such as"),
-        ({"name": "zca"}, ConfigError, r"data.preprocess is {'name': 'zca'}; allowed is a tuple"),
-        (("zca",), ConfigError, r"data.preprocess is \('zca',\); allowed is a tuple"),
+        ("zca", ConfigError, r"data.preprocess must be a tuple such as .*, got 'zca'"),
+        ({"name": "zca"}, ConfigError, r"data.preprocess must be a tuple such as .*, got {'name'"),
+        (("zca",), ConfigError, r"data.preprocess must be a tuple such as .*, got \('zca',\)"),
         (({},), ConfigError, r"data.preprocess\[0\].name is missing; allowed are contrast_norm"),
         (
             (ZCA[0], {"name": "zac"}),
@@ -302,7 +302,7 @@ def test_shards_of_a_batch_are_cropped_apart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [29, 1000])
 def test_a_crop_larger_than_the_images_is_refused(tmp_path, size):
-    with pytest.raises(ConfigError, match=rf"data.crop is {size}; allowed are 0 .* \(28, 28, 1\)"):
+    with pytest.raises(ConfigError, match=rf"data.crop must be 0 .* \(28, 28, 1\), got {size}"):
         train.run(cropped(size), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -348,14 +348,14 @@ def test_a_source_that_is_not_finished_or_was_preprocessed_otherwise_is_refused(
     copy = tmp_path / "copy"
     shutil.copytree(plain, copy)
     (copy / "result.json").unlink()
-    says = r"evaluation.attacks.fixed.source_fn is '\S+'; allowed is a run that is finished"
+    says = r"evaluation.attacks.fixed.source_fn must be a finished run, got '\S+'"
     with pytest.raises(ConfigError, match=says):
         train.run(with_source(copy), tmp_path / "run")
     # Its bounds tell nothing: whatever they were, after whitening there are none.
     unbounded = {"name": "contrast_norm", "norm": 2.0}
     other = with_source(whitened_with(tmp_path, unbounded))
     other["data"]["preprocess"] = ({"name": "contrast_norm", "norm": 1.0},)
-    with pytest.raises(ConfigError, match=r"source_fn is .*2\.0.*same inputs, .*1\.0"):
+    with pytest.raises(ConfigError, match=r"source_fn must .* same inputs, .*1\.0.*2\.0"):
         train.run(other, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -379,6 +379,8 @@ def test_mirror_images_of_what_is_no_image_are_refused(tmp_path, digits, monkeyp
 def test_a_source_that_is_not_there_or_takes_other_inputs_is_refused(plain, whitened, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         train.run(with_source(tmp_path / "nowhere"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"evaluation.attacks.fixed.source_fn is .*same inputs"):
+    with pytest.raises(
+        ConfigError, match=r"evaluation.attacks.fixed.source_fn must be .* same inputs"
+    ):
         train.run(with_source(whitened[0]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
