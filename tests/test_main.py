@@ -42,7 +42,7 @@ def test_a_real_shell_command_trains_and_a_missing_config_is_one_line(tmp_path):
     missing = call(MODULE)
     assert missing.returncode == 1
     assert missing.stderr == (
-        "error: --config is missing; allowed is a file or name: see python -m adv_jax\n"
+        "error: --config must be a name (see python -m adv_jax) or a file, got none\n"
     )
 
 
@@ -412,7 +412,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         # Words without dashes.
         (
             [QUICK, "config.epochs=1", "--config.seed=2", "quick"],
-            ["'config.epochs=1', 'quick'; allowed are flags, --..."],
+            ["must be flags, --..., got 'config.epochs=1', 'quick'"],
         ),
         # Names.
         ([QUICK, "--config.model.name=mlpp"], ["model.name is 'mlpp'", "did you mean 'mlp'?"]),
@@ -616,4 +616,4 @@ def test_a_workdir_on_a_disk_that_cannot_be_written_is_refused(commands, small_d
 
 def test_tensorboard_without_tensorboardx_is_refused_before_anything_is_done(commands, tmp_path):
     line = refused(commands, tmp_path, *TINY, "--config.tensorboard=True", BLOCKED="tensorboardX")
-    assert "tensorboard is True" in line and "pip install 'adv-jax[tensorboard]'" in line
+    assert "tensorboard must be False" in line and "pip install 'adv-jax[tensorboard]'" in line

@@ -51,7 +51,7 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
         ([GRID, "--config.epoch=3"], ["no field 'epoch'", "did you mean 'epochs'?"]),
         ([GRID, "--address=somewhere"], ["--address is 'somewhere'; allowed is HOST:PORT"]),
         ([GRID, "--num_trials=0"], ["num_trials"]),
-        ([GRID, "num_trials=3"], ["has 'num_trials=3'; allowed are flags, --..."]),
+        ([GRID, "num_trials=3"], ["must be flags, --..., got 'num_trials=3'"]),
         (
             ["--search={'epochs': ('randint', 2, 9)}", "--min_epochs=10"],
             ["--min_epochs is 10; allowed are 1 to 9"],
