@@ -1,4 +1,4 @@
-"""The configs that come with adv_jax, by name: no path says where they were installed."""
+"""Finds the configs of adv_jax by name, wherever they are installed."""
 
 import ast
 import itertools
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
-# A wheel has them inside the package, a clone beside it.
+# A wheel has the configs inside the package, a clone beside it.
 _INSIDE, _BESIDE = _PACKAGE / "configs", _PACKAGE.parent / "configs"
 _FOLDER = _INSIDE if _INSIDE.is_dir() else _BESIDE
 
 
 def names() -> list[str]:
-    """Of all configs, sorted.
+    """Returns the sorted names of all configs.
 
     >>> "quickstart" in names()
     True
@@ -21,20 +21,18 @@ def names() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """The file of a config."""
+    """Returns the file of a config."""
     return _FOLDER / f"{name}.py"
 
 
 def about(name: str) -> str:
-    """What a config trains: the first line of its docstring."""
+    """Returns the first line of a config's docstring."""
     docstring = ast.get_docstring(ast.parse(path(name).read_text())) or ""
     return docstring.partition("\n")[0]
 
 
 def located(argv: Iterable[str]) -> list[str]:
-    """A command line with the file in place of a name, in `--config=NAME[:MODE]`.
-
-    What is no name, as the path of a file, stays.
+    """Replaces NAME by its file in `--config=NAME[:MODE]`; a path stays unchanged.
 
     >>> located(["--config=my/own.py:quick", "--config.seed=1"])
     ['--config=my/own.py:quick', '--config.seed=1']
