@@ -106,7 +106,7 @@ def test_the_curves_are_the_accuracies_of_the_runs(tmp_path):
     with pytest.raises(UserError, match="runs of lwa, cross_entropy; Fig. 2 draws cross_entropy a"):
         figures.run(["huang2015.fig2"], workdirs=[lwa, normal], out=str(out))
     (tmp_path / "lwa" / "result.json").unlink()
-    with pytest.raises(UserError, match="lwa has no result.json; allowed is a finished run"):
+    with pytest.raises(UserError, match="must be a finished run, got .*lwa"):
         figures.run(["huang2015.fig2"], workdirs=[normal, lwa], out=str(out))
 
 
@@ -136,7 +136,7 @@ FGSM = {"name": "fgsm", "norm": "l2"}
         (
             "lwa",
             {"replicas__grid": {"objective.attack.eps": (1.0, 2.0)}},
-            "has the grid {'objective.attack.eps': .*; allowed is a run without",
+            "must be a run without a grid, got .* with {'objective.attack.eps'",
         ),
     ],
 )

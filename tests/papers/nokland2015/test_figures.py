@@ -291,8 +291,8 @@ def test_other_runs_are_refused_in_one_line(workdirs, cifar10, tmp_path):
     other = cifar10("net=conv", [0.1], source="others")
     cases = [
         (tables.mnist, [drawn], "is a run of backprop_cifar10; table2 has runs of backprop_mnist"),
-        (tables.mnist, [str(unfinished)], "has no result.json; allowed is a finished run"),
-        (tables.cifar10, [drawn, other], "hold runs on other data"),
+        (tables.mnist, [str(unfinished)], "must be a finished run, got"),
+        (tables.cifar10, [drawn, other], "must be runs on the same data, got"),
         (
             tables.overhead,
             [plain, dropout],
