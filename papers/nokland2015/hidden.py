@@ -1,4 +1,4 @@
-"""What hidden units see, and how many are silent.  [Nokland 2015, Figs. 2, 3]"""
+"""Features and sparsity of hidden units.  [Nokland 2015, Figs. 2, 3]"""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from papers.nokland2015.runs import LABELS, of_each, read
 from papers.runs import trained_on
 
 SIDE = 8  # features in a row and in a column
-CUT_OFF = 0.99  # share of the weights that the grey scale does not cut off
+CUT_OFF = 0.99  # share of the weights within the gray scale
 # method -> the last part of the id of the paper's share of "real zeros"
 ZEROS = {"plain": "backprop", "adversarial": "adversarial"}
 
@@ -22,10 +22,10 @@ def features(workdirs: Sequence[str]) -> Drawing:
     """Fig. 2: features of the first hidden layer: plain, adversarial, dropout.
 
     Args:
-      workdirs: of one run of each method, of the same net; the paper has 2x400 ReLU.
+      workdirs: one run of each method, of the same net; the paper has 2x400 ReLU.
 
     Raises:
-      UserError: what `runs.read` refuses; other runs than these.
+      UserError: `runs.read` raises, or there are other runs than these.
     """
     methods = ("plain", "adversarial", "dropout")
     runs = of_each(read(workdirs, figure="fig2"), methods, figure="fig2")
@@ -64,10 +64,10 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3: activations of the hidden units, plain and adversarial, and the share of zeros.
 
     Args:
-      workdirs: of one plain and one adversarial run of the same net; the paper has 2x400 ReLU.
+      workdirs: one plain and one adversarial run of the same net; the paper has 2x400 ReLU.
 
     Raises:
-      UserError: what `runs.read` refuses; other runs than these.
+      UserError: `runs.read` raises, or there are other runs than these.
     """
     runs = of_each(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
     models = {method: run.models() for method, run in runs.items()}
@@ -115,9 +115,9 @@ def activations(workdirs: Sequence[str]) -> Drawing:
 
 
 def extent(images: ArrayLike) -> float:
-    """How much of an image its squares fill: 1 / D for one pixel, 1 for all; the median.
+    """Returns the median participation ratio, (sum w^2)^2 / (D sum w^4).
 
-    (sum w^2)^2 / (D sum w^4), the participation ratio; an image of zeros does not count.
+    It is 1 / D for one nonzero pixel and 1 for equal pixels. Images of zeros do not count.
 
     Args:
       images: f[N, H, W], D = H W.
@@ -129,13 +129,13 @@ def extent(images: ArrayLike) -> float:
 
 
 def hidden_layers(model: Trained) -> dict[str, np.ndarray]:
-    """The activations of each hidden layer on the test set: {"hidden1": f32[N, units], ...}."""
+    """Returns the activations on the test set: {"hidden1": f32[N, units], ...}."""
     extras = model.apply(model.variables, jnp.asarray(model.dataset.test.x)).extras
     return {name: np.asarray(values) for name, values in extras.items()}
 
 
 def shares_of_zeros(layers: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """{layer: share of its values that are exactly 0}, and that of "all" together."""
+    """Returns {layer: share of exact zeros}, with the key "all" for all layers together."""
     shares = {name: rounded(np.mean(values == 0)) for name, values in layers.items()}
     together = np.concatenate([values.ravel() for values in layers.values()])
     return shares | {"all": rounded(np.mean(together == 0))}
