@@ -290,16 +290,24 @@ def test_other_runs_are_refused_in_one_line(workdirs, cifar10, tmp_path):
     (unfinished / "config.json").write_text(json.dumps(config_of("backprop_mnist", "quick")))
     other = cifar10("net=conv", [0.1], source="others")
     cases = [
-        (tables.mnist, [drawn], "is a run of backprop_cifar10; table2 has runs of backprop_mnist"),
+        (
+            tables.mnist,
+            [drawn],
+            "must be a run of backprop_mnist for table2, got .* of backprop_cifar10",
+        ),
         (tables.mnist, [str(unfinished)], "must be a finished run, got"),
         (tables.cifar10, [drawn, other], "must be runs on the same data, got"),
         (
             tables.overhead,
             [plain, dropout],
-            "overhead has one net by each of back-propagation, adv",
+            "one run each of back-propagation, adv.* for overhead",
         ),
-        (hidden.features, [plain, adversarial], "fig2 has one net by each of"),
-        (transfer.transfer, [adversarial, dropout], "transfer has two plain and one adversarial"),
+        (hidden.features, [plain, adversarial], "must be one run each of .* for fig2"),
+        (
+            transfer.transfer,
+            [adversarial, dropout],
+            "two plain and one adversarial .* for transfer",
+        ),
     ]
     for draw, given, words in cases:
         with pytest.raises(UserError, match=words) as error:
@@ -337,5 +345,7 @@ def test_an_epoch_without_its_error_is_named(workdirs, tmp_path):
     lines = lines_of(workdirs["plain"])
     del lines[3]["test_error"]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(UserError, match="lacks test_error of an epoch; it needs monitor_every = 1"):
+    with pytest.raises(
+        UserError, match="must be a run with monitor_every = 1 .* without test_error"
+    ):
         tables.mnist([str(folder)])
