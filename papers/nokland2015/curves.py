@@ -49,9 +49,8 @@ def errors(workdirs: Sequence[str]) -> Drawing:
         "Error on the clean training set, dashed, and on the test set: the mean over the seeds "
         "that train for so long, their range shaded. "
         + " ".join(map(_summary, curves))
-        + " In the "
-        "paper the training error of all three nets goes to 0, of ReLU and logistic ones in about "
-        "50 epochs, of tanh later."
+        + " In the paper the training error of all three nets goes to 0, of ReLU and logistic ones "
+        "in about 50 epochs, of tanh later."
     )
     document = {
         "caption": caption,
