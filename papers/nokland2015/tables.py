@@ -87,9 +87,7 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
     for cause, cause_of in _OTHER_CAUSES.items():
         found = [cause_of(run) for run in runs.values()]
         if found[0] != found[1]:
-            raise UserError(
-                f"{cause} must be equal in both runs, got {found[0]!r} and {found[1]!r}"
-            )
+            raise UserError(f"{cause} must be equal in both runs, got {found[0]!r}, {found[1]!r}")
     seconds = {method: _seconds_per_epoch(run) for method, run in runs.items()}
     more = seconds["adversarial"] / seconds["plain"] - 1
     caption = (
