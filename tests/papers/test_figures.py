@@ -91,7 +91,7 @@ def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
     assert found["run"]["experiment"] == "quickstart" and found["run"]["data"] == result["data"]
     with Image.open(tmp_path / "maronas2016/results/figures/fig23_24.png") as image:
         assert image.format == "PNG"
-    percent = f"{100 * found['test_error']['clean']:.2f} % clean; the thesis has"
+    percent = f"{100 * found['test_error']['clean']:.2f} % clean; Maronas 2016 has"
     assert percent in capsys.readouterr().out
 
 

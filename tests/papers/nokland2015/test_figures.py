@@ -217,8 +217,8 @@ def test_what_is_written_names_the_paper_and_the_book_can_read_it(workdirs, tmp_
 @pytest.mark.parametrize(
     ("file", "field", "value", "told"),
     [
-        ("result.json", "device", "a faster one", "the device 'cpu' and 'a faster one'"),
-        ("config.json", "batch_size", 1000, "batch_size 10 and 1000"),
+        ("result.json", "device", "a faster one", "the device must .* got 'cpu', 'a faster one'"),
+        ("config.json", "batch_size", 1000, "batch_size must .* got 10, 1000"),
     ],
 )
 def test_overhead_is_not_that_of_another_machine_or_batch(
@@ -227,7 +227,7 @@ def test_overhead_is_not_that_of_another_machine_or_batch(
     other = shutil.copytree(workdirs["adversarial"], tmp_path / "other")
     document = json.loads((other / file).read_text()) | {field: value}
     (other / file).write_text(json.dumps(document))
-    with pytest.raises(UserError, match=f"workdirs have {told}; overhead needs the same in both"):
+    with pytest.raises(UserError, match=told):
         tables.overhead([workdirs["plain"], str(other)])
 
 
@@ -235,7 +235,7 @@ def test_table_2_needs_ten_epochs(workdirs, tmp_path):
     other = shutil.copytree(workdirs["dropout"], tmp_path / "other")
     lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
     (other / "metrics.jsonl").write_text("".join(lines[:9]))
-    with pytest.raises(UserError, match="has 9 epochs; table2 needs 10 or more"):
+    with pytest.raises(UserError, match="epochs must be 10 or more for table2, got 9"):
         tables.mnist([str(other)])
 
 

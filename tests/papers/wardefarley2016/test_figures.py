@@ -190,7 +190,7 @@ def test_the_table_of_transfer_equals_numpy(workdirs_of):
     rows = x.reshape(15, -1) + 0.25 * np.sign(gradient)
     pair = "smoothed nearest neighbour", "nearest neighbour"
     assert by_pair[pair] == error(nearest(rows))
-    assert document["caption"].count("in the chapter") == 5
+    assert document["caption"].count("printed") == 5
 
 
 def test_the_table_of_transfer_is_the_mean_over_seeds(workdirs_of):
@@ -208,14 +208,14 @@ def test_the_table_of_transfer_is_the_mean_over_seeds(workdirs_of):
 
 
 def test_a_table_without_one_of_its_nets_is_refused(workdirs_of):
-    with pytest.raises(UserError, match="workdir has maxout, maxout; allowed is one run each of"):
+    with pytest.raises(UserError, match="must be one run each of .*, got maxout, maxout"):
         transfer.table(workdirs_of([run_of()], [run_of()]))
 
 
 def test_a_table_of_runs_with_other_seeds_is_refused(workdirs_of):
     runs = [[run_of(model=kind)] for kind in MODELS]
     runs[1] *= 2
-    with pytest.raises(UserError, match="with the seeds .*; allowed are the same for all"):
+    with pytest.raises(UserError, match="must be runs with the same seeds, got"):
         transfer.table(workdirs_of(*runs))
 
 
