@@ -378,8 +378,8 @@ def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
     before = path.read_bytes()
     with pytest.raises(
         UserError,
-        match="table17.json of budget paper with 150 epochs and 10 seeds; the new one is of budget quick "
-        "with 20 epochs and 2 seeds must not",
+        match="table17.json of budget paper with 150 epochs and 10 seeds; the new one is of "
+        "budget quick with 20 epochs and 2 seeds",
     ):
         reproduction.reproduce(target, QUICK, **settings)
     fewer = PAPER.limited(seeds=3, epochs=None)
