@@ -57,7 +57,7 @@ def squared_error(t: Array, target: Array) -> Array:
     return ((target - t) ** 2).sum() / 2
 
 
-def normalised(t: Array, target: Array) -> Array:
+def normalized(t: Array, target: Array) -> Array:
     """Eq. 62."""
     return squared_error(t, target) / len(target)
 
@@ -101,11 +101,11 @@ def squared_errors(seed: int = 0) -> Drawing:
     return _drawing("29: squared error (eq. 61)", caption, costs, seed)
 
 
-def normalisations(seed: int = 0) -> Drawing:
+def normalizations(seed: int = 0) -> Drawing:
     """Fig. 30: the sum and the mean of squared errors of a sigmoid unit."""
-    costs = {"sigmoid": of_sigmoid(squared_error), "sigmoid, normalised": of_sigmoid(normalised)}
+    costs = {"sigmoid": of_sigmoid(squared_error), "sigmoid, normalised": of_sigmoid(normalized)}
     caption = f"One shape in two units: the sum is {2 * NUM_EACH} times the mean, everywhere."
-    return _drawing("30: squared error (eq. 61), normalised (eq. 62)", caption, costs, seed)
+    return _drawing("30: squared error (eq. 61), normalized (eq. 62)", caption, costs, seed)
 
 
 def root_mean_squares(seed: int = 0) -> Drawing:

@@ -84,7 +84,7 @@ def threshold(seed: int = 0) -> Drawing:
     data = points(seed)
     title = "Maronas 2016, Fig. 26: feature space and decision threshold"
     figure, ((axes,),) = canvas(1, 1, title=title, width=6, height=5)
-    _scatter(axes, data.x, data.y, labelled=True)
+    _scatter(axes, data.x, data.y, labeled=True)
     _plane(axes)
     axes.legend(loc="lower right")
     apart = 1 / float(np.hypot(*W))
@@ -109,7 +109,7 @@ def noises(seed: int = 0) -> Drawing:
     for panels, letters, (cost, noisy) in zip(rows, ("abcd", "efgh"), found.items(), strict=True):
         for axes, x in zip(panels[:3], noisy.values(), strict=True):
             _scatter(axes, data.x, data.y, alpha=0.15)
-            _scatter(axes, x, data.y, labelled=True)
+            _scatter(axes, x, data.y, labeled=True)
         _arrows(panels[3], data, noisy)
         titles = [f"{name}, τ {tau:g}, {cost}" for name, tau in TAUS.items()]
         for axes, letter, text in zip(panels, letters, [*titles, f"samples, {cost}"], strict=True):
@@ -155,9 +155,9 @@ def _found(squared: Effects, entropy: Effects) -> str:
     )
 
 
-def _scatter(axes, x: Array, y: Array, *, alpha: float = 0.8, labelled: bool = False) -> None:
+def _scatter(axes, x: Array, y: Array, *, alpha: float = 0.8, labeled: bool = False) -> None:
     for k, color in enumerate(_COLORS):
-        label = f"class {k}" if labelled else None
+        label = f"class {k}" if labeled else None
         axes.scatter(*x[y == k].T, s=9, color=color, alpha=alpha, label=label, linewidth=0)
 
 

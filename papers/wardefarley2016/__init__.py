@@ -5,14 +5,14 @@ Not drawn: pictures from other papers (Figs. 1.1, 1.6, 1.7). Church windows can 
 run; the printed ones are of CIFAR-10 (config goodfellow_cifar10).
 """
 
-from papers.wardefarley2016 import church_window, defences, max_norm, rubbish, transfer
+from papers.wardefarley2016 import church_window, defenses, max_norm, rubbish, transfer
 from papers.wardefarley2016.targets import TARGETS
 
 # name -> function, see papers.figures
 FIGURES = {
     "table1.1": transfer.table,
-    "label_smoothing": defences.label_smoothing,
-    "adversarial_training": defences.adversarial_training,
+    "label_smoothing": defenses.label_smoothing,
+    "adversarial_training": defenses.adversarial_training,
     "fig1.2": church_window.adversarial_and_random,
     "fig1.3": church_window.two_random,
     "fig1.4": church_window.two_adversarial,

@@ -99,7 +99,7 @@ def _errors(by_seed: Mapping[int, Mapping[str, Trained]]) -> dict[int, np.ndarra
     dataset = next(iter(by_seed.values()))["maxout"].dataset
     x, y = dataset.train
     of_data = {"train_x": x, "train_y": y, "num_classes": dataset.num_classes}
-    neighbours: dict[str, LogitsFn] = {
+    neighbors: dict[str, LogitsFn] = {
         SMOOTHED: partial(models.smoothed_nearest_neighbour, **of_data),
         NEAREST: partial(models.nearest_neighbour, **of_data),
     }
@@ -109,10 +109,10 @@ def _errors(by_seed: Mapping[int, Mapping[str, Trained]]) -> dict[int, np.ndarra
         for kind, run in known.items()
     }
     # All seeds share the nearest neighbors, which take most of the time.
-    accuracy = evaluate.transfer(neighbours | nets, *dataset.test, attacks.fgsm, eps=EPS)
-    of_neighbours, of_nets = np.split(np.arange(len(accuracy)), [len(neighbours)])
+    accuracy = evaluate.transfer(neighbors | nets, *dataset.test, attacks.fgsm, eps=EPS)
+    of_neighbors, of_nets = np.split(np.arange(len(accuracy)), [len(neighbors)])
     parts = np.split(of_nets, len(by_seed))
-    each = [np.concatenate([of_neighbours, part]) for part in parts]
+    each = [np.concatenate([of_neighbors, part]) for part in parts]
     return {seed: 1 - accuracy[np.ix_(i, i)] for seed, i in zip(by_seed, each, strict=True)}
 
 
