@@ -60,7 +60,7 @@ def regularization() -> Drawing:
     right.semilogy(sizes / half, lengths[:, 0] + 1e-6, "o-", label="from one start")
     right.semilogy(sizes / half, lengths[:, 1] + 1e-6, "x--", label="from another")
     right.set(
-        xlabel="2 c / margin", ylabel="length of the minimiser w (log)", title="Proposition D"
+        xlabel="2 c / margin", ylabel="length of the minimizer w (log)", title="Proposition D"
     )
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -68,7 +68,7 @@ def regularization() -> Drawing:
     document = {
         "caption": (
             f"R_z has its largest value for w > 0, {-top.fun:.4f}, at w = {top.x:.3f}, and falls "
-            "to 0 beyond: it is not convex. On separable points the minimiser of the adversarial "
+            "to 0 beyond: it is not convex. On separable points the minimizer of the adversarial "
             "loss is bounded, and one, where 2 c exceeds the margin; below that it runs off."
         ),
         "settings": {"points": POINTS.tolist(), "chosen": ["points", "sizes", "starts"]},

@@ -29,8 +29,8 @@ def features(workdirs: Sequence[str]) -> Drawing:
     """
     methods = ("plain", "adversarial", "dropout")
     runs = of_each(read(workdirs, figure="fig2"), methods, figure="fig2")
-    told = trained_on(list(runs.values()), first=True)
-    title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {told}"
+    runs_text = trained_on(list(runs.values()), first=True)
+    title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {runs_text}"
     figure, [panels] = canvas(1, len(runs), title=title, width=4, height=4.3)
     local, scales = {}, {}
     for axes, (method, run) in zip(panels, runs.items(), strict=True):
@@ -43,12 +43,12 @@ def features(workdirs: Sequence[str]) -> Drawing:
         axes.set_title(f"{LABELS[method]}\nextent {local[method]:.3f}", fontsize="medium")
         axes.set_xticks([])
         axes.set_yticks([])
-    told = ", ".join(f"{LABELS[method]} {value:.3f}" for method, value in local.items())
+    extents = ", ".join(f"{LABELS[method]} {value:.3f}" for method, value in local.items())
     caption = (
         f"Weights into the first {SIDE * SIDE} units of the first hidden layer, black negative, "
         "white positive. Extent, the share of the pixels that a unit's squared weights fill, "
-        f"median over all units: {told}. The paper sees more localised features after adversarial "
-        "back-propagation, like strokes of a pen."
+        f"median over all units: {extents}. The paper sees more localized features after "
+        "adversarial back-propagation, like strokes of a pen."
     )
     document = {
         "caption": caption,
@@ -83,8 +83,8 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         }
         for method, of_method in models.items()
     }
-    told = trained_on(list(runs.values()), first=True)
-    title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {told}"
+    runs_text = trained_on(list(runs.values()), first=True)
+    title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {runs_text}"
     figure, [panels] = canvas(1, len(runs), title=title, sharex=True, sharey=True)
     values = np.concatenate([v.ravel() for layers in hidden.values() for v in layers.values()])
     edges = np.linspace(values.min(), values.max(), 61)
@@ -96,11 +96,11 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         axes.set_title(f"{LABELS[method]}: {100 * zeros[method]['all']:.1f} % zeros")
         axes.set(xlabel="activation", ylabel="share of the activations", yscale="log")
         axes.legend()
-    told = " and ".join(f"{100 * zeros[m]['all']:.1f} % {LABELS[m]}" for m in zeros)
+    shares = " and ".join(f"{100 * zeros[m]['all']:.1f} % {LABELS[m]}" for m in zeros)
     paper = {m: numbers.entry(f"nokland2015.sparsity.{cell}")["value"] for m, cell in ZEROS.items()}
     printed = " and ".join(f"{percent} %" for percent in paper.values())
     caption = (
-        f"Activations of all hidden units on the test set. Exact zeros: {told}; the paper has "
+        f"Activations of all hidden units on the test set. Exact zeros: {shares}; the paper has "
         f"{printed}, and does not say of which layers and images."
     )
     document = {
