@@ -140,10 +140,10 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     if tested is None:
         return {"verdict": UNDECIDED, "why": _joined("the two share no seed", length.words)}
     found: Json = {"difference": _rounded(tested.mean), "test": _as_json(tested)}
-    paper, told = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
+    paper, own_text = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
     half = paired_interval(tested)
     if half is None:
-        why = _joined(f"difference {tested.mean:.3g} of one pair of runs", length.words, told)
+        why = _joined(f"difference {tested.mean:.3g} of one pair of runs", length.words, own_text)
         return {**found, **paper, "verdict": UNDECIDED, "why": why}
     measured = Measured(tested.mean, half, tested.n, _most(lower))
     if claim["form"] == "size":
@@ -151,7 +151,7 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     else:
         by = paper.get("paper_difference", 0.0)
         verdict, why = _gain(tested, measured, by, length)
-    why = _joined(why, told)
+    why = _joined(why, own_text)
     return {**found, **paper, "interval": measured.interval, "verdict": verdict, "why": why}
 
 
@@ -219,13 +219,13 @@ def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, s
         return {}, ""
     by = round(higher["paper"] - lower["paper"], 10)
     found: Json = {"paper_difference": by}
-    told = f"the paper has {by:.3g}"
+    own_text = f"the paper has {by:.3g}"
     first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
     tested = paired(_values({"values": first}), _values({"values": second}))
     if tested is not None and tested.t_p is not None:
         found["paper_test"] = _as_json(tested)
-        told += f", p = {tested.t_p:.2g} of its {tested.n} seeds"
-    return found, told
+        own_text += f", p = {tested.t_p:.2g} of its {tested.n} seeds"
+    return found, own_text
 
 
 def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Length:
