@@ -50,8 +50,8 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         return str(error)
     path, _, mode = given["config"].partition(":")
     if not Path(path).is_file():
-        neighbours = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
-        return unknown("--config is", path, neighbours or catalogue.names())
+        candidates = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
+        return unknown("--config is", path, candidates or catalogue.names())
     lines = str(error).strip().splitlines()
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]

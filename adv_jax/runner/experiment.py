@@ -166,7 +166,7 @@ class Experiment:
         """Shuffles rows for an epoch: i32[N] -> i32[steps, B of this shard].
 
         If there are fewer rows than the epoch needs, they repeat in the same order. If all rows are
-        labelled, both halves of a batch are the same images, as in the ladder's reference code.
+        labeled, both halves of a batch are the same images, as in the ladder's reference code.
         """
         order = rows[epoch_order(seed, epoch, len(rows))]
         visited = self.steps_per_epoch * self._batch_size
@@ -215,7 +215,7 @@ class Experiment:
     def test_variables(
         self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
     ) -> Variables:
-        """Replaces the batch statistics by averages over the labelled training set.
+        """Replaces the batch statistics by averages over the labeled training set.
 
         Averages the mean and the unbiased variance over batches in the order of the rows. Returns
         a model without batch statistics unchanged.

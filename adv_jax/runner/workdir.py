@@ -269,7 +269,7 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
-        raise WorkdirError(f"{file} is missing; the run cannot go on without it") from None
+        raise WorkdirError(f"{file} is missing; the run cannot resume without it") from None
     # NumPy raises errors of many types for damaged files.
     except Exception as error:
         raise WorkdirError(f"{file} is damaged: {str(error).partition(chr(10))[0]}") from error

@@ -389,7 +389,9 @@ def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
     shorter = BUDGETS["short"].limited(seeds=None, epochs=10)
     fabricate("maronas2016.table17", tmp_path / "runs", budget=BUDGETS["short"])
     reproduction.reproduce(target, BUDGETS["short"], **settings | {"results": tmp_path / "short"})
-    with pytest.raises(UserError, match="30 epochs and 3 seeds; the new one .* 10 epochs and 3 seeds"):
+    with pytest.raises(
+        UserError, match="30 epochs and 3 seeds; the new one .* 10 epochs and 3 seeds"
+    ):
         reproduction.reproduce(target, shorter, **settings | {"results": tmp_path / "short"})
     path.write_text('{"figure": 3}')
     with pytest.raises(UserError, match="is not a result of maronas2016.table17"):

@@ -145,7 +145,7 @@ def test_what_is_kept_is_what_counts(whitened, tmp_path, digits):
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda file: file.unlink(), "preprocess.npz is missing; the run cannot go on without it"),
+        (lambda file: file.unlink(), "preprocess.npz is missing; the run cannot resume without it"),
         (lambda file: file.write_bytes(file.read_bytes()[:-50]), "preprocess.npz is damaged: "),
         (lambda file: file.write_bytes(b""), "preprocess.npz is damaged: "),
         (lambda file: file.write_bytes(b"no zip"), "preprocess.npz is damaged: "),
