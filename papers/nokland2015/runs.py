@@ -78,7 +78,7 @@ def read(
     return runs
 
 
-def of_each(
+def by_method(
     runs: Sequence[BackpropRun], methods: Collection[str], *, figure: str
 ) -> dict[str, BackpropRun]:
     """Returns method -> run, in the order of `methods`.

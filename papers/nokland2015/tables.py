@@ -6,7 +6,7 @@ from typing import Any
 from adv_jax.types import UserError
 from papers import numbers
 from papers.drawing import Drawing, Table, rounded
-from papers.nokland2015.runs import LABELS, BackpropRun, of_each, percent, read
+from papers.nokland2015.runs import LABELS, BackpropRun, by_method, percent, read
 from papers.statistics import span, spread
 
 LAST = 10  # the number of last epochs that the paper averages
@@ -83,7 +83,7 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
       UserError: `runs.read` raises, there are other runs than these, or other settings than the
         method change their time.
     """
-    runs = of_each(read(workdirs, figure="overhead"), ("plain", "adversarial"), figure="overhead")
+    runs = by_method(read(workdirs, figure="overhead"), ("plain", "adversarial"), figure="overhead")
     for cause, cause_of in _OTHER_CAUSES.items():
         found = [cause_of(run) for run in runs.values()]
         if found[0] != found[1]:

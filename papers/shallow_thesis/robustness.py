@@ -14,7 +14,7 @@ import numpy as np
 from adv_jax import attacks, evaluate
 from papers.drawing import Drawing, canvas, rounded
 from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, of_each, read
+from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, by_kind, read
 
 Curves = dict[str, np.ndarray]  # attack -> accuracies, f[R, E]
 
@@ -75,7 +75,7 @@ def crossover(a: np.ndarray, b: np.ndarray) -> float | None:
 def _drawing(
     workdirs: Sequence[str], figure: str, kinds: Sequence[str], *, seed: int, data: str = "mnist"
 ) -> Drawing:
-    runs = of_each(read(workdirs, figure=figure, kinds=kinds, data=data), kinds, figure=figure)
+    runs = by_kind(read(workdirs, figure=figure, kinds=kinds, data=data), kinds, figure=figure)
     measured = {kind: _measured(run, seed) for kind, run in runs.items()}
     first = runs[kinds[0]]
     what = f"{figure.removeprefix('fig')}: {first.width} hidden units"

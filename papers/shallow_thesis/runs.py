@@ -82,7 +82,7 @@ def read(
     return runs
 
 
-def of_each(
+def by_kind(
     runs: Sequence[ShallowRun], kinds: Collection[str], *, figure: str
 ) -> dict[str, ShallowRun]:
     """Returns kind -> run, in the order of `kinds`.
