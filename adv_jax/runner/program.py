@@ -64,7 +64,7 @@ class Program:
         return self._layout.fetch(tree)
 
     def place(self, tree: Any) -> Any:
-        """The inverse of `fetch`."""
+        """Inverts `fetch`: NumPy arrays [R, ...] -> the devices."""
         return self._layout.place(tree)
 
 

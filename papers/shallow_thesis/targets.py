@@ -24,7 +24,7 @@ def _width(model: str, width: int) -> Row:
 
 
 def _changed(model: str, run: Run, kind: str, size: float) -> Row:
-    """Accuracy under FGSM with eps `size`, or under Gaussian noise with std `size`."""
+    """Returns a row: accuracy under FGSM of eps `size` or Gaussian noise of std `size`."""
     measure = Measure("error", KINDS[kind], size)
     return Row(f"{model}, {kind} {size:g}", run, measure=measure, metric="accuracy_percent")
 
