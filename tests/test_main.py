@@ -471,7 +471,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         # Attacks that cannot be meant.
         (
             [QUICK, "--config.objective.attack.bounds=(0.0, 0.5)"],
-            ["objective.attack.bounds is (0.0, 0.5)", "from 0 to 1"],
+            ["got (0.0, 0.5)", "from 0 to 1"],
         ),
         ([QUICK, "--config.objective.attack.bounds=(0.0,)"], ["bounds is (0.0,)", "two numbers"]),
         ([QUICK, "--config.objective.attack.bounds=('a','b')"], ["bounds is", "two numbers"]),
