@@ -1,4 +1,4 @@
-"""What there is to run: `python -m adv_jax`; `python -m adv_jax --version`."""
+"""Lists the commands and configs: `python -m adv_jax`; `python -m adv_jax --version`."""
 
 import sys
 
@@ -10,21 +10,21 @@ _HELP = """\
 adv_jax {version}: adversarial perturbations and adversarial training as pure JAX functions
 
 Commands; --help has the flags of each:
-  python -m adv_jax.main      train what a config says: --config=NAME[:MODE] or FILE.py[:MODE]
+  python -m adv_jax.main      train a config: --config=NAME[:MODE] or FILE.py[:MODE]
   python -m adv_jax.evaluate  attack the models of finished runs: --workdir=RUN
-  python -m adv_jax.report    draw a figure of a paper; make a book of all results
+  python -m adv_jax.report    draw a figure of a paper, or build the book of all results
 
 In a clone of the repository:
-  python -m launch.reproduce  train what a table of a paper needs and compare
-  python -m launch.join       runs of some seeds each -> one run of all
-  python -m launch.sweep      a grid of, or a search over any field of a config: --config=NAME
+  python -m launch.reproduce  train the runs of a paper's table and compare
+  python -m launch.join       join runs of different seeds into one run
+  python -m launch.sweep      grid or search over any fields of a config: --config=NAME
 
-Configs; of the modes, paper is the default and quick takes minutes or less:
+Configs; mode paper is the default, mode quick takes minutes or less:
 {configs}"""
 
 
 def main(arguments: list[str]) -> None:
-    """Prints the help or the version; exits with 1 on any other argument."""
+    """Prints the help or the version; exits with 1 if there are other arguments."""
     if arguments == ["--version"]:
         print(f"adv_jax {__version__}")
     elif arguments in ([], ["--help"]):
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
         print(_HELP.format(version=__version__, configs="\n".join(configs)))
     else:
         given = " ".join(arguments)
-        sys.exit(f"error: the arguments are {given!r}; allowed are --help, --version or none")
+        sys.exit(f"error: the argument must be --help, --version or none, got {given!r}")
 
 
 if __name__ == "__main__":

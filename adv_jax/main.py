@@ -1,9 +1,9 @@
-"""The command line: `python -m adv_jax.main --config=NAME[:mode] [--workdir=DIR]`.
+"""Trains a config: `python -m adv_jax.main --config=NAME[:mode] [--workdir=DIR]`.
 
-NAME is a config that `python -m adv_jax` lists, or the path of a file: configs/X.py.
-Fields are overridden by --config.a.b=value. Without --workdir the run goes to
-runs/<experiment>-<hash of the config>; the same command resumes it. Several processes, each started
-with --coordinator, --num_processes and --process_id, share a run; launch/ has scripts that do.
+NAME is a config that `python -m adv_jax` lists, or the path of a file: configs/X.py. Override
+fields with --config.a.b=value. The default workdir is runs/<experiment>-<hash of the config>. The
+same command resumes a run. Several processes share a run if each is started with --coordinator,
+--num_processes and --process_id; see launch/.
 """
 
 import os
@@ -30,10 +30,14 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="a name or a file
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _VERSION = flags.DEFINE_bool("version", False, "print the version, do nothing else")
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "of several processes, HOST:PORT of the first; auto: as Slurm says"
+    "coordinator", None, "HOST:PORT of the first of several processes; auto: from Slurm"
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "that share the run", lower_bound=1)
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 0", lower_bound=0)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "number of processes that share the run", lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "index of this process, from 0", lower_bound=0
+)
 
 
 def main(_: list[str]) -> None:
@@ -43,21 +47,24 @@ def main(_: list[str]) -> None:
 
 
 def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any) -> None:
-    """Runs a config; exits with 1 on a mistake, 128 + signal on a signal; process: to connect."""
-    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    """Runs a config; `process` are the arguments of `processes.connect`.
+
+    Exits with 1 and one line on a UserError, and with 128 + signal on a signal.
+    """
+    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     try:
         check(config)
         use_cores((len(replicas(config)), config["replicas"]["shards"]))
         processes.connect(*process)
         check_devices()
         if not processes.is_first():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  One speaks for all.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  Only the first process prints.
         workdir = Path(workdir or default_path(config))
         print(f"workdir {workdir}", flush=True)
         train.run(config, workdir)
     except processes.Lost as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(1)  # JAX' own exit waits for the one that has ended, and then aborts.
+        os._exit(1)  # JAX's exit handler would wait for the lost process and then abort.
     except UserError as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
@@ -66,7 +73,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Reads the command line; exits with 1 and one line on a mistake."""
+    """Parses the command line; exits with 1 and one line if it is invalid."""
     argv = located(argv)
     try:
         rest = flags.FLAGS(argv)
@@ -75,10 +82,10 @@ def parse_flags(argv: list[str]) -> list[str]:
             sys.exit()
         refuse_words(rest[1:])
         if CONFIG.value is None:
-            raise UserError("--config is missing; allowed is a file or name: see python -m adv_jax")
-        CONFIG.value.to_dict()  # A file that could not be read is only told when it is used.
+            raise UserError("--config must be a name (see python -m adv_jax) or a file, got none")
+        CONFIG.value.to_dict()  # ml_collections raises for an unreadable file only here.
         return rest
-    # A config is a program: whatever it, or an override, raises is the user's to read.
+    # A config is a program, which may raise anything.
     except Exception as error:
         sys.exit(f"error: {explain_flags(argv, error)}")
 

@@ -1,4 +1,4 @@
-"""Runs an experiment from Python: `adv_jax.train.run(config, workdir)`."""
+"""Trains and evaluates a config from Python: `adv_jax.train.run(config, workdir)`."""
 
 from adv_jax.runner.training import Diverged, run
 

@@ -1,4 +1,4 @@
-"""The worker that trains with adv_jax: its own objectives, steps and scan, data on the device."""
+"""Worker that trains with adv_jax's objectives, steps and scan, with the data on the device."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ from benchmarks.trainer import PARTS, WHOLE, Trainer, scanned, without_drawing
 
 
 def describe() -> dict[str, Any]:
-    # XLA:CPU has one thread for each CPU that its process may use, and no setting for it.
+    # XLA:CPU always uses one thread per CPU of its process.
     return {"threads": len(os.sched_getaffinity(0)), "devices": [str(d) for d in jax.devices()]}
 
 
 def export(names: list[str], exchange: str) -> None:
-    """Writes what both sides start from: data, parameters, noise of the first ladder step."""
+    """Writes the shared data, parameters and noise of the first ladder step."""
     folder = Path(exchange)
-    np.savez(folder / "data.npz", **Trainer(TASKS["ladder"]).arrays)  # As all tasks have it.
+    np.savez(folder / "data.npz", **Trainer(TASKS["ladder"]).arrays)  # All tasks share it.
     for name in names:
         trainer = Trainer(TASKS[name])
         np.savez(folder / f"{name}_params.npz", **_flat(jax.jit(trainer.init)(0).params))
@@ -32,7 +32,7 @@ def export(names: list[str], exchange: str) -> None:
 
 
 def _noise(trainer: Trainer) -> dict[str, np.ndarray]:
-    """{layer: f32[2, B, *S]} in the order in which the ladder draws."""
+    """Returns {layer: f32[2, B, *S]} in the order of the ladder's draws."""
     if not trainer.task.is_ladder:
         return {}
     rng = np.random.default_rng(1)
@@ -43,7 +43,7 @@ def _noise(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 def check(name: str, exchange: str) -> float:
-    """The loss of the first batch in float64, with the exchanged noise; writes its gradients."""
+    """Returns the loss of the first batch in float64 with shared noise; writes its gradients."""
     folder, trainer = Path(exchange), Trainer(TASKS[name])
     state, rows = jax.jit(trainer.init)(0), trainer.rows(seed=0)[0]
     with jax.enable_x64(True):
@@ -62,10 +62,10 @@ def _flat(params: Any) -> dict[str, np.ndarray]:
 
 
 def _training(name: str, part: str) -> Iterator[None]:
-    """Goes on for ever, one block of the task's steps at a time."""
+    """Trains forever; yields after each block of the task's steps."""
     trainer = Trainer(TASKS[name])
     step, carry = PARTS[part](trainer)
-    # Its own copy, as parts may share arrays, and what is donated must not be shared.
+    # Copy, as parts may share arrays, and donated arrays must not be shared.
     carry = jax.tree.map(jnp.copy, carry)
     rows = jnp.asarray(trainer.rows(seed=0))
     block = jax.jit(scanned(step), donate_argnums=0)
@@ -85,13 +85,13 @@ def _peak() -> Iterator[None]:
 
 
 class Side:
-    """Keeps what is compiled from block to block."""
+    """Keeps compiled programs between blocks."""
 
     def __init__(self) -> None:
         self._running: dict[tuple[str, str], Iterator[None]] = {}
 
     def run(self, name: str, part: str = WHOLE) -> float:
-        """Seconds of one block."""
+        """Returns the seconds of one block."""
         if (name, part) not in self._running:
             blocks = _peak() if name == "peak" else _training(name, part)
             self._running[name, part] = blocks

@@ -1,6 +1,6 @@
-"""Attacks of adv_jax beside equal ones of its peers: `python -m benchmarks.attacks`.
+"""Compares the speed of attacks with other libraries: `python -m benchmarks.attacks`.
 
-See benchmarks/README.md for what is compared and how.
+See benchmarks/README.md for the method.
 """
 
 import argparse
@@ -36,17 +36,18 @@ OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "torchattacks", "foolbox")
 PACKAGES += ("adversarial-robustness-toolbox", "advertorch")
 LOGITS_TOLERANCE = 1e-4
-# How far two sides may be apart: in points of robust accuracy, in shares of all else.
+# Largest difference of two sides: absolute for robust accuracy, relative for the other measures.
 TOLERANCE = {"accuracy": 0.005, "l2": 0.02, "l0": 0.02, "values": 1e-3}
 
 
 class Peer(NamedTuple):
-    """Who does the same work.
+    """A library that does the same work.
 
-    target: how many times as fast adv_jax shall be at least, as issue 3 has it.
-    rows: digits it gets, the first of the work's; None: as many as adv_jax.
-    local: jitted code in adv_jax's own process, not a library of PyTorch's.
-    tolerance: where it goes another way, in place of that of the measure.
+    Attributes:
+      target: required speedup of adv_jax.
+      rows: number of digits, the first of the work's; None for all.
+      local: whether it is jitted code in adv_jax's process instead of a PyTorch library.
+      tolerance: tolerance if its algorithm differs; None for that of the measure.
     """
 
     target: float
@@ -58,18 +59,21 @@ class Peer(NamedTuple):
 class Work(NamedTuple):
     """One attack on one net.
 
-    attack: its name in the workers.
-    net: "mlp", 784-1200-1200-10, or "lenet", 20-50-500.
-    rows: digits, attacked together.
-    measure: what must agree, see `TOLERANCE`.
-    passes: forward and backward passes of a digit that are needed; None: the digit decides.
-    options: of the attack, in adv_jax's words.
-    targeted: it shall reach the class after the digit's own.
-    checked_with: options in whose place these stand when results are compared.
-    split: whether adv_jax may give each core its share of the rows, to choose from.
-    chunks: sizes of adv_jax's chunks to choose from, in rows; none: one chunk.
-    calls: in one timed block.
-    rounds: at most; 0: on demand and once, the first call being the one that counts.
+    Attributes:
+      title: title in the tables.
+      attack: name of the attack in the workers.
+      net: "mlp", 784-1200-1200-10, or "lenet", 20-50-500.
+      rows: number of digits per call.
+      peers: name -> library to compare with.
+      measure: key of `TOLERANCE` that must agree.
+      passes: needed (forward, backward) passes per digit; None if they depend on the digit.
+      options: keywords of adv_jax's attack.
+      targeted: whether to target the class after the digit's own.
+      checked_with: replaced options for the comparison of results.
+      split: choices of whether adv_jax splits the rows over the cores.
+      chunks: choices of adv_jax's chunk size in rows; () for one chunk.
+      calls: calls per timed block.
+      rounds: most rounds; 0 to time only the first call, on demand.
     """
 
     title: str
@@ -89,19 +93,19 @@ class Work(NamedTuple):
 
     @property
     def flops(self) -> int | None:
-        """Of the matrix products and convolutions of one digit."""
+        """The FLOPs of the matrix products and convolutions of one digit."""
         return self.passes and sum(self.passes) * FORWARD_FLOPS[self.net]
 
 
 def _convolution(height: int, width: int, inner: int, maps: int) -> Product:
-    """5 x 5 weights for each of f32[height, width, maps], by its definition."""
+    """Returns the matrix product of a 5 x 5 convolution with output f32[height, width, maps]."""
     return Product(height * width, 25 * inner, maps)
 
 
 _MLP = [Product(1, a, b) for a, b in pairwise((INPUTS, 1200, 1200, CLASSES))]
 _LENET = [_convolution(24, 24, 1, 20), _convolution(8, 8, 20, 50)]
 _LENET += [Product(1, a, b) for a, b in pairwise((800, 500, CLASSES))]
-# A backward pass to the input has as many as a forward pass.
+# A backward pass to the input has the same FLOPs.
 FORWARD_FLOPS = {
     net: sum(product.flops for product in products)
     for net, products in {"mlp": _MLP, "lenet": _LENET}.items()
@@ -110,10 +114,10 @@ FORWARD_FLOPS = {
 _MLP_PEERS = {"torchattacks": Peer(1.0), "foolbox": Peer(1.4), "ART": Peer(1.6)}
 _PGD_LINF = {"norm": "linf", "eps": 0.1, "step_size": 0.01, "num_steps": 40}
 _DEEPFOOL = {"num_steps": 3, "overshoot": 0.02}
-# torchattacks walks on from clipped pixels where adv_jax and foolbox clip the sum of all steps:
-# its perturbations have another length.
+# torchattacks continues from clipped pixels, while adv_jax and foolbox clip the sum of all steps.
+# The norms of the perturbations therefore differ.
 _DEEPFOOL_SINGLY = Peer(10.0, rows=50, tolerance=0.15)
-# Where pixels are clipped, 3 steps fool hardly any net: there would be nothing to compare.
+# With clipping, 3 steps fool hardly any digit.
 _CONVERGED = {"num_steps": 50}
 
 WORKS = {
@@ -232,7 +236,7 @@ WORKS = {
         rows=1000,
         peers={"ten calls": Peer(1 / 1.2, local=True)},
         measure="values",
-        # The gradient is the same for all eps; each has its own look at the accuracy.
+        # All eps share the gradient; each needs a forward pass for its accuracy.
         passes=(11, 1),
         options={"eps": [0.03 * step for step in range(1, 11)]},
         split=(False,),
@@ -289,9 +293,9 @@ def _with_rows(work: Work, most: int | None) -> Work:
 
 
 def _workers(folder: Path, threads: int) -> dict[str, Worker]:
-    """Without a compiler there is no unlocked one."""
+    """Starts the workers; the unlocked one needs a compiler."""
     theirs = "benchmarks.attacks_torch_worker"
-    # The number of threads is set before the libraries are loaded, and again by the worker.
+    # Set the number of threads before the libraries load; the worker sets it again.
     count = {"OMP_NUM_THREADS": str(threads)}
     cores = f"--xla_force_host_platform_device_count={threads}"
     workers = {
@@ -309,7 +313,7 @@ def _workers(folder: Path, threads: int) -> dict[str, Worker]:
 def _start(
     workers: Mapping[str, Worker], exchange: str, threads: int, *, tuned: bool
 ) -> dict[str, Any]:
-    """Exits if the nets are not the same on all sides."""
+    """Exits if the nets differ between sides."""
     described = {OURS: workers[OURS].call("start", exchange=exchange)}
     for side in workers.keys() - {OURS}:
         options = {"exchange": exchange, "threads": threads, "tuned": tuned}
@@ -322,7 +326,7 @@ def _start(
 
 
 class Contender(NamedTuple):
-    """One side of one work: what its worker calls it, and the digits it gets."""
+    """One side of a work: its name in the worker and its digits."""
 
     worker: Worker
     peer: str
@@ -338,7 +342,7 @@ Field = Mapping[str, Contender]
 
 
 def _field(workers: Mapping[str, Worker], work: Work) -> Field:
-    """{side: contender}, adv_jax first; PyTorch's libraries as installed and unlocked."""
+    """Returns {side: contender}, adv_jax first; PyTorch libraries as installed and unlocked."""
     field = {OURS: Contender(workers[OURS], OURS, work.rows)}
     for name, peer in work.peers.items():
         rows = min(peer.rows or work.rows, work.rows)
@@ -383,7 +387,7 @@ def _measured(
 
 
 def _prepared(name: str, work: Work, field: Field) -> dict[str, Any]:
-    """What each side has chosen."""
+    """Returns each side's choices."""
     return {
         side: contender.call("prepare", name, work=work._asdict(), rows=contender.rows)
         for side, contender in field.items()
@@ -391,7 +395,7 @@ def _prepared(name: str, work: Work, field: Field) -> dict[str, Any]:
 
 
 def _first(name: str, work: Work, field: Field) -> dict[str, list[float]]:
-    """Seconds of one call; PyTorch's libraries only unlocked, where more calls will follow."""
+    """Returns the seconds of one call; skips locked PyTorch libraries if more calls follow."""
     return {
         side: [contender.call("run", name, calls=1)]
         for side, contender in field.items()
@@ -400,7 +404,7 @@ def _first(name: str, work: Work, field: Field) -> dict[str, list[float]]:
 
 
 def _equality(name: str, work: Work, field: Field, *, among: Iterable[str]) -> dict[str, Any]:
-    """What adv_jax and each peer has found; exits if it is not the same."""
+    """Returns the results of adv_jax and each peer; exits if they differ."""
     found = {}
     for side in among:
         contender = field[side]
@@ -435,14 +439,14 @@ def _blocks(works: Mapping[str, Work], fields: Mapping[str, Field]) -> dict[str,
 
 
 def _peak(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    """The best that any side reached in any round."""
+    """Returns the best of all sides and rounds."""
     flops = PEAK_STEPS * Product(PEAK_SIZE, PEAK_SIZE, PEAK_SIZE).flops
     gflops = {side: [flops / value / 1e9 for value in values] for side, values in seconds.items()}
     return {"gflops": max(map(max, gflops.values())), "size": PEAK_SIZE, "sides": gflops}
 
 
 def _compilations(ours: Worker, works: Mapping[str, Work]) -> dict[str, int]:
-    """Of adv_jax's programs, each of which was called with two sets of real-valued options."""
+    """Returns how often each program compiled; exits if real-valued options recompile one."""
     counts = {name: ours.call("compilations", name=name) for name in works}
     if set(counts.values()) != {1}:
         sys.exit(f"a program was compiled again for other numbers: {counts}")

@@ -1,4 +1,4 @@
-"""The worker that attacks with PyTorch's libraries, each called as its documentation shows."""
+"""Worker that runs the attacks of PyTorch libraries as their documentation shows."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from benchmarks import torch_worker
 from benchmarks.timing import seconds_of, serve
 
-# advertorch asks for a function that PyTorch has dropped, and for torchvision, and needs neither.
+# advertorch imports torchvision and a function that PyTorch has removed, but uses neither.
 sys.modules["torch.autograd.gradcheck"].zero_gradients = None
 with mock.patch.dict(sys.modules, {"torchvision": mock.MagicMock()}):
     from advertorch.attacks import LBFGSAttack
 
 BOUNDS = (0.0, 1.0)
 IMAGE, CLASSES = (1, 28, 28), 10
-TRIALS = 2  # calls at each size of the chunks, of which the best counts
+TRIALS = 2  # calls per chunk size; the best counts
 
 Options = Mapping[str, Any]
-Attack = Callable[[Tensor, Tensor], Tensor]  # (x f32[B, 1, 28, 28], y i64[B]) -> what was computed
+Attack = Callable[[Tensor, Tensor], Tensor]  # (x f32[B, 1, 28, 28], y i64[B]) -> result
 
 
 def of_torchattacks(name: str, net: nn.Module, options: Options) -> Attack:
@@ -52,7 +52,7 @@ def of_torchattacks(name: str, net: nn.Module, options: Options) -> Attack:
 
 
 def auto_attack(net: nn.Module, eps: float) -> Attack:
-    """The standard ensemble with 100 steps each; torchattacks' own AutoAttack makes only 10."""
+    """Builds the standard ensemble with 100 steps each; torchattacks' AutoAttack has 10."""
     common = {"norm": "Linf", "eps": eps, "seed": 0}
     every_class = {"steps": 100, "n_classes": CLASSES}
     members = [
@@ -82,7 +82,7 @@ def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
 
 
 def of_art(name: str, net: nn.Module, options: Options) -> Attack:
-    """It takes and gives NumPy arrays."""
+    """Wraps an attack of ART, which takes and returns NumPy arrays."""
     loss = nn.CrossEntropyLoss()
     model = PyTorchClassifier(net, loss, IMAGE, CLASSES, clip_values=BOUNDS, device_type="cpu")
     common = {"eps": options["eps"], "batch_size": options["batch_size"]}
@@ -117,16 +117,16 @@ def of_advertorch(name: str, net: nn.Module, options: Options) -> Attack:
 
 
 def backward_passes(net: nn.Module, x: Tensor, chunk: int) -> Tensor:
-    """The Jacobian of the probabilities, f32[B, K, *D]: K - 1 backward passes.
+    """Returns the Jacobian of the probabilities, f32[B, K, *D], by K - 1 backward passes.
 
-    The last class's derivative is minus the sum of the others', as probabilities sum to 1.
+    As probabilities sum to 1, the last class's derivative is minus the sum of the others.
     """
     jacobian = torch.empty(len(x), CLASSES, *x.shape[1:])
     for rows, filled in zip(x.split(chunk), jacobian.split(chunk), strict=True):
         rows = rows.detach().requires_grad_()
         probs = net(rows).softmax(1)
         for k in range(CLASSES - 1):
-            ahead = k < CLASSES - 2  # of this graph's last use
+            ahead = k < CLASSES - 2  # The last backward pass frees the graph.
             (filled[:, k],) = torch.autograd.grad(probs[:, k].sum(), rows, retain_graph=ahead)
         filled[:, -1] = -filled[:, :-1].sum(1)
     return jacobian
@@ -146,10 +146,10 @@ def mlp(params: Mapping[str, Tensor]) -> nn.Sequential:
 
 
 def lenet(params: Mapping[str, Tensor]) -> nn.Sequential:
-    """Pooled before the ReLU, as in adv_jax."""
+    """Builds LeNet with pooling before the ReLU, as in adv_jax."""
     maps = params["hidden2/kernel"].shape[3]
     full = _linear(params, "hidden3")
-    # Its inputs stand in the order (y, x, map) there and (map, y, x) here.
+    # adv_jax orders its inputs (y, x, map), PyTorch (map, y, x).
     weight = full.weight.view(len(full.weight), 4, 4, maps)
     full.weight = nn.Parameter(weight.permute(0, 3, 1, 2).flatten(1).contiguous())
     return nn.Sequential(
@@ -170,7 +170,7 @@ NETS = {"mlp": mlp, "lenet": lenet}
 
 
 class Side:
-    """What this worker answers; the exchange is the folder that adv_jax's worker has filled."""
+    """The handlers of this worker; adv_jax's worker writes to the exchange folder."""
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], Callable[[], Tensor]] = {}
@@ -178,7 +178,7 @@ class Side:
         self._peak = partial(torch_worker.Side().run, "peak")
 
     def start(self, exchange: str, threads: int, tuned: bool) -> dict[str, Any]:
-        """Reads the nets; says by how much their logits differ from adv_jax's."""
+        """Loads the nets; returns the largest differences of logits from adv_jax's."""
         torch.set_num_threads(threads)
         self._exchange = Path(exchange)
         with np.load(self._exchange / "data.npz") as arrays:
@@ -197,7 +197,7 @@ class Side:
         return {**facts, "logits_apart": apart}
 
     def prepare(self, name: str, peer: str, work: dict[str, Any], rows: int) -> dict[str, Any]:
-        """Makes the attack; chooses the size of the chunks where that is ours to choose."""
+        """Builds the attack, and chooses the chunk size of `backward_passes`."""
         net, x, y = self._nets[work["net"]], self._x[:rows], self._y[:rows]
         if work["targeted"]:
             y = (y + 1) % CLASSES
@@ -217,7 +217,7 @@ class Side:
         return {"chunk": best, "choice_seconds": seconds}
 
     def run(self, name: str, peer: str, calls: int) -> float:
-        """Seconds of a call, over so many; keeps what the last computed."""
+        """Returns the mean seconds of a call; keeps the last output."""
         if name == "peak":
             return self._peak()
         run, found = self._runs[name, peer], []

@@ -1,4 +1,4 @@
-"""The worker that attacks with adv_jax, jitted, and judges what every side has found."""
+"""Worker that runs adv_jax's jitted attacks and compares the results of all sides."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ from benchmarks.timing import seconds_of, serve
 BOUNDS = (0.0, 1.0)
 NETS = {"mlp": models.mlp(features=(1200, 1200)), "lenet": models.lenet()}
 EPOCHS, BATCH, LEARNING_RATE = 4, 100, 1e-3
-WHITE = 0.99  # and above; torchattacks' JSMA takes such pixels for white, adv_jax only what is
-TRIALS = 2  # calls at each size of the chunks, of which the best counts
+WHITE = 0.99  # torchattacks' JSMA treats pixels >= .99 as white, adv_jax only 1
+TRIALS = 2  # calls per chunk size; the best counts
 OTHER = 0.9  # factor of the real-valued options in the call that compiles
 
 Work = Mapping[str, Any]  # the fields of `benchmarks.attacks.Work`
-Run = Callable[[], Array]
+AttackCall = Callable[[], Array]
 
 
 def _jacobian(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
@@ -57,10 +57,14 @@ ATTACKS: dict[str, Callable[..., Array]] = {
 
 
 class Program(NamedTuple):
-    """A compiled attack and what it is called with; real-valued options are traced.
+    """A compiled attack and its arguments.
 
-    traces: one entry for each time that the function was traced, and so compiled.
-    x, y: with a leading axis of devices.
+    Attributes:
+      function: the compiled function.
+      traces: one entry per compilation.
+      params: parameters of the net.
+      x, y: digits and classes, with a leading axis of devices.
+      traced: the real-valued options.
     """
 
     function: Any
@@ -78,14 +82,14 @@ class Program(NamedTuple):
         return jax.block_until_ready(self.function(*self.arguments))
 
     def compiled_elsewhere(self) -> "Program":
-        """Itself, after a call whose real-valued options are others."""
+        """Calls the program with other real-valued options and returns it."""
         other = jax.tree.map(lambda value: OTHER * value, self.traced)
         self._replace(traced=other)()
         return self
 
 
 def chunked(attack: Callable[..., Array], chunk: int) -> Callable[..., Array]:
-    """The attack on so many rows at a time, in one program."""
+    """Runs the attack on `chunk` rows at a time, in one program."""
 
     def run(logits_fn: LogitsFn, x: Array, y: Array, **options: Any) -> Array:
         if chunk == len(x):
@@ -107,12 +111,15 @@ def scipy_lbfgs(
     search_steps: int,
     initial_const: float,
 ) -> np.ndarray:
-    """The search of `attacks.lbfgs` with SciPy's L-BFGS-B, all rows being one problem.
+    """Runs the search of `attacks.lbfgs` with SciPy's L-BFGS-B on all rows as one problem.
 
     Args:
-      penalised: (x_adv, x, y, c f32[B]) -> its sum over the rows, and the gradient by x_adv.
+      penalised: (x_adv, x, y, c f32[B]) -> the sum over rows, and the gradient by x_adv.
       predict: x_adv -> i32[B].
-      num_steps: iterations for each c, as many as adv_jax takes gradients.
+      x, y: digits and target classes.
+      num_steps: iterations per c, the number of adv_jax's gradients.
+      search_steps: bisection steps of c.
+      initial_const: first c.
     """
     target, start = np.asarray(y), np.asarray(x)
     const, failed = np.full(len(start), initial_const), np.zeros(len(start))
@@ -143,15 +150,15 @@ def scipy_lbfgs(
 
 
 class Side:
-    """What this worker answers; the exchange is the folder from which PyTorch's sides read."""
+    """The handlers of this worker; PyTorch's workers read from the exchange folder."""
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[str, str], Run] = {}
+        self._runs: dict[tuple[str, str], AttackCall] = {}
         self._outputs: dict[tuple[str, str], np.ndarray] = {}
         self._peak = partial(adv_jax_worker.Side().run, "peak")
 
     def start(self, exchange: str) -> dict[str, Any]:
-        """Trains the nets on the embedded digits and writes what all sides share."""
+        """Trains the nets on the embedded digits and writes the shared files."""
         self._exchange = Path(exchange)
         dataset = data.load("mnist", source="embedded", dir="")
         self._params = {name: _trained(name, *dataset.train) for name in NETS}
@@ -161,11 +168,11 @@ class Side:
         for name, params in self._params.items():
             flat = {key: np.asarray(leaf) for key, leaf in flatten_dict(params, sep="/").items()}
             np.savez(self._exchange / f"{name}.npz", logits=self._logits_fn(name)(self._x), **flat)
-        # XLA:CPU has one thread for each CPU that its process may use, and no setting for it.
+        # XLA:CPU always uses one thread per CPU of its process.
         return {"threads": len(os.sched_getaffinity(0)), "devices": [str(d) for d in jax.devices()]}
 
     def prepare(self, name: str, peer: str, work: Work, rows: int) -> dict[str, Any]:
-        """Compiles, and chooses devices and the size of the chunks, if there is a choice."""
+        """Compiles the attack and chooses the fastest devices and chunk size."""
         prepare = {"ten calls": self._ten_calls, "jit + SciPy": self._scipy}.get(
             peer, self._fastest
         )
@@ -173,7 +180,7 @@ class Side:
         return facts
 
     def run(self, name: str, peer: str, calls: int) -> float:
-        """Seconds of a call, over so many; keeps what the last computed."""
+        """Returns the mean seconds of a call; keeps the last output."""
         if name == "peak":
             return self._peak()
         run, found = self._runs[name, peer], []
@@ -185,7 +192,7 @@ class Side:
         return len(self._runs[name, "adv_jax"].traces)
 
     def peak_memory(self, name: str) -> int:
-        """Bytes of the program's arguments, results and temporaries together, on all devices."""
+        """Returns the total bytes of arguments, results and temporaries on all devices."""
         program = self._runs[name, "adv_jax"]
         sizes = program.function.lower(*program.arguments).compile().memory_analysis()
         of_one = (
@@ -194,10 +201,10 @@ class Side:
         return len(program.x) * of_one
 
     def compare(self, name: str, peer: str, work: Work) -> dict[str, float]:
-        """What was found here and by the peer on its rows, and how far the two are apart.
+        """Returns the measure of both sides on the peer's rows, and their difference.
 
-        By the measure of the work: "accuracy" under the attack, mean length ("l2", "l0") of the
-        perturbations that fool, which differ by a share, and "values" by a share of the largest.
+        "accuracy" differs absolutely; the mean "l2" or "l0" norm of successful perturbations
+        relatively; "values" relative to the largest.
         """
         ours = self._outputs[name, "adv_jax"]
         ours = ours.reshape(-1, *ours.shape[2:])
@@ -240,14 +247,14 @@ class Side:
         best = min(seconds, key=seconds.get)
         return programs[best], {"layout": best, "choice_seconds": seconds}
 
-    def _ten_calls(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
-        """One call for each eps."""
+    def _ten_calls(self, work: Work, rows: int) -> tuple[AttackCall, dict[str, Any]]:
+        """Makes one call per eps."""
         program = self._program(_fgsm_accuracy, work, rows)
         singles = [program._replace(traced={"eps": eps}) for eps in program.traced["eps"]]
         return lambda: jnp.concatenate([single() for single in singles]), {}
 
-    def _scipy(self, work: Work, rows: int) -> tuple[Run, dict[str, Any]]:
-        """Values and gradients are jitted."""
+    def _scipy(self, work: Work, rows: int) -> tuple[AttackCall, dict[str, Any]]:
+        """Uses jitted values and gradients."""
         logits_fn, (x, y) = self._logits_fn(work["net"]), self._rows(work, rows)
 
         def total(x_adv: Array, x: Array, y: Array, const: Array) -> Array:
@@ -275,7 +282,7 @@ class Side:
         return Program(function, traces, self._params[work["net"]], x, y, traced)
 
     def _rows(self, work: Work, rows: int) -> tuple[Array, Array]:
-        """Digits, and the classes to leave or to reach."""
+        """Returns digits and their true or target classes."""
         x, y = self._x[:rows], self._y[:rows]
         return x, (y + 1) % 10 if work["targeted"] else y
 
@@ -284,7 +291,7 @@ class Side:
 
 
 def _trained(name: str, x: np.ndarray, y: np.ndarray) -> Any:
-    """The parameters of a net after a few epochs on digits."""
+    """Trains a net on digits for EPOCHS epochs and returns its parameters."""
     apply, optimizer = models.apply_fn(NETS[name]), optax.adam(LEARNING_RATE)
     variables = models.init(NETS[name], jax.random.key(0), jnp.asarray(x[:2]))
     steps = over_steps(make_step(partial(objectives.cross_entropy, apply), optimizer))

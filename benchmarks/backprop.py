@@ -1,8 +1,8 @@
-"""Adversarial back-propagation at batch 10, beside PyTorch and beside back-propagation itself.
+"""Compares adversarial back-propagation at batch 10 with PyTorch and with back-propagation.
 
     python -m benchmarks.backprop
 
-See benchmarks/README.md for what is compared and how.
+See benchmarks/README.md for the method.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from benchmarks.timing import console, ratios, shown, write
 from benchmarks.training import OURS, compare, show
 
 PLAIN, ADVERSARIAL = "backprop", "adversarial"
-OVERHEAD = 1.7  # of an adversarial step over a plain one: the paper's "roughly 70 %" more, at most
-# PyTorch's time over ours, at least.
+OVERHEAD = 1.7  # largest adversarial / plain time of a step; Nokland 2015: "roughly 70 %" more
+# smallest PyTorch time / our time
 GOALS = {PLAIN: 4.0, ADVERSARIAL: 3.0}
 
 
@@ -37,13 +37,13 @@ def main() -> None:
 
 
 def _over_plain(tasks: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """{side: time of an adversarial step over that of a plain one in the same round}."""
+    """Returns {side: adversarial / plain time of a step in the same round}."""
     plain, adversarial = (tasks[name]["ms_per_step"] for name in (PLAIN, ADVERSARIAL))
     return {side: ratios(adversarial[side]["rounds"], plain[side]["rounds"]) for side in plain}
 
 
 def _times_as_fast(task: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """{side: its time over ours in the same round}."""
+    """Returns {side: its time / our time in the same round}."""
     rounds = {side: values["rounds"] for side, values in task["ms_per_step"].items()}
     return {side: ratios(values, rounds[OURS]) for side, values in rounds.items() if side != OURS}
 

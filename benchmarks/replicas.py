@@ -1,6 +1,6 @@
-"""Several seeds at once on a CPU, in several ways: `python -m benchmarks.replicas`.
+"""Times ways to train several seeds in parallel on a CPU: `python -m benchmarks.replicas`.
 
-See benchmarks/README.md for what is compared and how.
+See benchmarks/README.md for the method.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from benchmarks.timing import (
 )
 
 NAMES = ("mlp_10", "mlp_200", "ladder")
-REPLICAS = 5  # as many as a table's seeds, which two cores cannot share evenly
+REPLICAS = 5  # the seeds of a table, which two cores cannot share evenly
 BASE = "one replica, all threads"
 
 
 class Way(NamedTuple):
-    """name: as benchmarks/replicas_worker.py has it."""
+    """A way to train; `name` is its name in benchmarks/replicas_worker.py."""
 
     name: str
     replicas: int
@@ -62,7 +62,7 @@ def main() -> None:
                 for title, worker in workers.items()
             },
         }
-        # Until the first block is done; from then on nothing is compiled.
+        # The first block includes compilation.
         starts = {
             name: {title: worker.call("run", name=name) for title, worker in workers.items()}
             for name in args.tasks

@@ -1,6 +1,6 @@
-"""The worker that trains several replicas of a task in one of the ways that JAX offers.
+"""Worker that trains several replicas of a task.
 
-How many devices there are is fixed when the process starts, by XLA_FLAGS.
+XLA_FLAGS fixes the number of devices when the process starts.
 """
 
 import os
@@ -35,7 +35,7 @@ def _mapped(trainer: Trainer) -> Block:
 
 
 def _on_devices(trainer: Trainer) -> Block:
-    """As adv_jax trains them: an equal share on each device, one after another."""
+    """Trains as adv_jax does: an equal share of the replicas on each device, in turn."""
     devices = jax.local_devices()
     arrays = Layout(devices, shards=1).copies(trainer.arrays)
     block = over_devices(_in_turn(trainer), devices, donate=(0,))
@@ -43,7 +43,7 @@ def _on_devices(trainer: Trainer) -> Block:
 
 
 def _in_turn(trainer: Trainer) -> Callable[..., tuple[Any, Any]]:
-    """By adv_jax's own `over_replicas`, which is lax.map on a CPU."""
+    """Trains with `over_replicas`, which is lax.map on a CPU."""
     step = scanned(trainer.step)
 
     def block(states, rows, arrays):
@@ -56,7 +56,7 @@ WAYS = {"one": _one, "vmap": _vmapped, "map": _mapped, "devices": _on_devices}
 
 
 def _training(name: str, way: str, replicas: int) -> Iterator[None]:
-    """Goes on for ever, one block of the task's steps for each replica at a time."""
+    """Trains forever; yields after each block of the task's steps."""
     trainer = Trainer(TASKS[name])
     if way == "one":
         states, rows = jax.jit(trainer.init)(0), jnp.asarray(trainer.rows(seed=0))
@@ -73,7 +73,7 @@ def _training(name: str, way: str, replicas: int) -> Iterator[None]:
 
 
 class Side:
-    """Keeps what is compiled from block to block."""
+    """Keeps compiled programs between blocks."""
 
     def __init__(self) -> None:
         self._running: dict[str, Iterator[None]] = {}
@@ -83,7 +83,7 @@ class Side:
         return {"threads": len(os.sched_getaffinity(0)), "devices": jax.local_device_count()}
 
     def run(self, name: str) -> float:
-        """Seconds of one block."""
+        """Returns the seconds of one block."""
         if name not in self._running:
             self._running[name] = _training(name, self._way, self._replicas)
         return seconds_of(lambda: next(self._running[name]))

@@ -1,6 +1,6 @@
-"""What the targets of `launch.reproduce` cost on these cores: `python -m benchmarks.targets`.
+"""Estimates the cost of the targets of `launch.reproduce`: `python -m benchmarks.targets`.
 
-See benchmarks/README.md for what is timed and how.
+See benchmarks/README.md for the method.
 """
 
 import argparse
@@ -30,17 +30,20 @@ from papers.reproduction import chosen
 from papers.target import Target
 from papers.trainings import Training, cost, plan
 
-EVALUATED = 500  # Images of each set that the errors after a short epoch are taken of.
-FEW, ENOUGH = 2, 0.25  # Steps at first; more if a round of them takes fewer seconds than that.
-ROUNDS, LONG = 3, 5.0  # One round is enough if it takes more seconds than that.
+EVALUATED = 500  # images per set for the errors after a short epoch
+FEW, ENOUGH = 2, 0.25  # FEW steps per round, or more if they take fewer than ENOUGH seconds
+ROUNDS, LONG = 3, 5.0  # ROUNDS rounds, or one if it takes more than LONG seconds
 _OF_DATA = ("name", "source", "dir", "preprocess", "crop")
 
 
 class Seconds(NamedTuple):
-    """Of as many seeds at once as there are cores: a step, and an image in an epoch's errors.
+    """Seconds with one seed per core.
 
-    program: the training that was timed; others are as fast.
-    has_statistics: each epoch also goes through the labelled images, for batch statistics.
+    Attributes:
+      program: key of the timed training, which stands for others with the same program.
+      step: seconds of a training step.
+      image: seconds per image of the errors after an epoch.
+      has_statistics: whether each epoch also computes batch statistics on the labeled images.
     """
 
     program: str
@@ -69,7 +72,7 @@ def main() -> None:
             report["targets"][target.name] = measured(target, data, programs, cpus)
         except UserError as error:
             failures.append(f"{target.name}: {error}")
-        # After each, as all of them take an hour.
+        # Save after each target, as all of them take an hour.
         report["programs"] = [seconds._asdict() for seconds in programs.values()]
         write(args.out, report)
     _show(report["targets"])
@@ -90,7 +93,7 @@ def _arguments() -> argparse.Namespace:
 def measured(
     target: Target, data: Mapping[str, str], programs: dict[str, Seconds], cpus: int
 ) -> dict[str, float]:
-    """Epochs of all replicas of the paper's budget, and the hours that they take here."""
+    """Returns the epochs of all replicas with the budget `paper`, and their hours here."""
     trainings = plan(target, BUDGETS[PAPER], runs="runs/reproduce", data=data)
     hours = 0.0
     for training in trainings.values():
@@ -100,23 +103,23 @@ def measured(
         if key not in programs:
             programs[key] = _timed(training, dataset, _sources(training, trainings, dataset))
             milliseconds = 1000 * programs[key].step
-            told = f"{training.run.key}: {milliseconds:.3g} ms a step"
-            console.print(told, style="dim", highlight=False)
+            line = f"{training.run.key}: {milliseconds:.3g} ms a step"
+            console.print(line, style="dim", highlight=False)
         epoch = _seconds_of_epoch(config, dataset, programs[key])
         hours += math.ceil(len(replicas(config)) / cpus) * config["epochs"] * epoch / 3600
     return {"epochs": sum(map(cost, trainings.values())), "hours": hours}
 
 
-@functools.lru_cache(maxsize=1)  # Gigabytes; targets of the same data follow each other.
+@functools.lru_cache(maxsize=1)  # Data sets take gigabytes; targets are ordered by data set.
 def _dataset(settings: str) -> Dataset:
-    """That of a config's `data`, as JSON."""
+    """Loads the data set of a config's `data`, given as JSON."""
     given = {key: value for key, value in json.loads(settings).items() if value}
     config = {"data": {"dir": ""} | given | {"num_valid": 0, "num_labels": 0}}
     return inputs.load(config, [Replica(seed=1, overrides={})], Path("none")).dataset
 
 
 def program(config: Mapping[str, Any]) -> str:
-    """The same for configs whose steps differ in numbers only, or in how images were scaled."""
+    """Returns a key that is equal for configs whose steps differ only in numbers or in scaling."""
 
     def shape(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -133,7 +136,7 @@ def program(config: Mapping[str, Any]) -> str:
 def _sources(
     training: Training, trainings: Mapping[str, Training], dataset: Dataset
 ) -> dict[str, LogitsFn]:
-    """The net that a training needs, by its workdir: untrained, which takes no less time."""
+    """Returns workdir -> untrained source net, which takes as much time as a trained one."""
     if training.run.source is None:
         return {}
     source = trainings[training.run.source.key]
@@ -148,7 +151,7 @@ def _timed(training: Training, dataset: Dataset, sources: Mapping[str, LogitsFn]
     if FEW * seconds.step < ENOUGH:
         steps = min(500, math.ceil(ENOUGH / seconds.step))
         seconds = _short_epochs(training, dataset, sources, steps=steps)
-    # Some sixty compiled programs take all the memory maps that Linux gives a process.
+    # About sixty compiled programs reach Linux's limit on memory maps.
     jax.clear_caches()
     return seconds
 
@@ -156,7 +159,7 @@ def _timed(training: Training, dataset: Dataset, sources: Mapping[str, LogitsFn]
 def _short_epochs(
     training: Training, dataset: Dataset, sources: Mapping[str, LogitsFn], *, steps: int
 ) -> Seconds:
-    """The program as a run has it, on as many images as that many steps need."""
+    """Times the program of a run on just enough images for the steps."""
     config = training.config
     num_valid = min(config["data"]["num_valid"], EVALUATED)
     num_labels = config["data"]["num_labels"] and 10 * dataset.num_classes
@@ -175,7 +178,7 @@ def _short_epochs(
         state, _ = program.monitor(state)
         errors.append(time.perf_counter() - began - epochs[-1])
     has_statistics = "batch_stats" in state.state.variables
-    # The first of each was compiled.
+    # The first round includes compilation.
     return Seconds(
         training.run.key,
         step=statistics.median(epochs[1:]) / steps,
@@ -185,7 +188,7 @@ def _short_epochs(
 
 
 def few(dataset: Dataset, count: int) -> Dataset:
-    """`count` images to train on, evenly of all classes, as a run may need labels; few to test."""
+    """Returns `count` training images, evenly of all classes, and EVALUATED test images."""
     _, rows = split(dataset.train.y, num_valid=count, seed=0)
     return dataset._replace(
         train=Arrays(*(part[rows] for part in dataset.train)),
@@ -200,7 +203,7 @@ def _seconds_of_epoch(config: Mapping[str, Any], dataset: Dataset, seconds: Seco
 
 
 def _images(config: Mapping[str, Any], dataset: Dataset, has_statistics: bool) -> int:
-    """How many the errors after an epoch need."""
+    """Returns the number of images for the errors after an epoch."""
     num_valid = config["data"]["num_valid"]
     train = len(dataset.train.y) - num_valid
     images = len(dataset.test.y) + num_valid
@@ -211,7 +214,7 @@ def _images(config: Mapping[str, Any], dataset: Dataset, has_statistics: bool) -
 
 def _show(found: Mapping[str, Mapping[str, float]]) -> None:
     table = Table(title="The paper's budget, on these CPUs", title_justify="left")
-    for column in ("target", "epochs in all", "hours"):
+    for column in ("target", "total epochs", "hours"):
         table.add_column(column, justify="left" if column == "target" else "right")
     for name, row in found.items():
         table.add_row(name, f"{row['epochs']}", f"{row['hours']:.1f}")

@@ -1,4 +1,4 @@
-"""What is trained in the benchmarks, and the matrix products that one step needs."""
+"""The training tasks of the benchmarks and the matrix products of their steps."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -7,18 +7,18 @@ import numpy as np
 
 SIDE = 28  # pixels
 INPUTS, CLASSES = SIDE**2, 10
-PEAK_SIZE = 2048  # of the square product that stands for the machine's peak
-PEAK_STEPS = 4  # such products in one timed block
-EPS = 0.25  # of the fast gradient sign method, as in the shallow-net thesis
-ALPHA = 0.5  # share of the clean term in the adversarial mix
-BACKPROP_EPS = 0.08  # of adversarial back-propagation, as in its paper
-LWA_EPS = 1.2  # l2, of learning with a strong adversary, as in its authors' program
-LADDER_NOISE = 0.3  # of every layer
-LADDER_EPS = 0.00045  # of the adversarial noise on a ladder's labelled half
+PEAK_SIZE = 2048  # size of the square matrix product that measures peak speed
+PEAK_STEPS = 4  # such products per timed block
+EPS = 0.25  # eps of FGSM in the shallow-net thesis
+ALPHA = 0.5  # weight of the clean term in the adversarial mix
+BACKPROP_EPS = 0.08  # eps of adversarial back-propagation in Nokland 2015
+LWA_EPS = 1.2  # l2 eps of learning with a strong adversary, from the code of Huang 2015
+LADDER_NOISE = 0.3  # std of the noise in each layer
+LADDER_EPS = 0.00045  # eps of the adversarial noise on a ladder's labeled half
 
 
 class Product(NamedTuple):
-    """f32[rows, inner] @ f32[inner, columns]."""
+    """The matrix product f32[rows, inner] @ f32[inner, columns]."""
 
     rows: int
     inner: int
@@ -30,19 +30,21 @@ class Product(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One training step to be timed.
+    """One training step to time.
 
-    objective: "cross_entropy" or "adversarial_mix" of the MLP; with ten logistic outputs "backprop"
-      or "adversarial_backprop"; "lenet" or "lwa" of LeNet; "ladder" of the fully connected ladder
-      network, or "gamma" of a convolutional one that is denoised on top only.
-    features: units of the hidden layers; LeNet's are two convolutions and a layer, a ladder's
-      include the classes, and those of "gamma" are layers in the words of `models.ladder`.
-    batch_size: rows of each kind (a ladder has as many labelled as unlabelled).
-    optimizer: as `adv_jax.runner.optimizer` reads it.
-    steps: in one timed block.
-    weights: of the denoising costs of a ladder's layers 0..L.
-    plain: the task that this one is but for adversarial noise on a ladder's labelled half; they
-      are timed beside each other, and not beside PyTorch.
+    Attributes:
+      title: title in the tables.
+      objective: "cross_entropy" or "adversarial_mix" of the MLP; "backprop" or
+        "adversarial_backprop" with ten logistic outputs; "lenet" or "lwa" of LeNet; "ladder" of the
+        fully connected ladder network, "gamma" of a convolutional one with top-layer denoising.
+      features: units of the hidden layers; for LeNet two convolutions and a layer; a ladder's
+        include the classes; those of "gamma" are layers of `models.ladder`.
+      batch_size: number of labeled rows, and of unlabeled rows of a ladder.
+      optimizer: spec for `adv_jax.runner.optimizer`.
+      steps: steps per timed block.
+      weights: denoising weights of a ladder's layers 0..L.
+      plain: the same task without adversarial noise on a ladder's labeled half; the two are
+        compared with each other, not with PyTorch.
     """
 
     title: str
@@ -68,12 +70,12 @@ class Task(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Of the matrix products of one step; what is element-wise is not counted."""
+        """The FLOPs of the matrix products of one step, without element-wise operations."""
         return sum(product.flops for product in self.products)
 
 
 class Weights(NamedTuple):
-    """A matrix f32[inner, columns] by which the values at some places of a row are multiplied."""
+    """A matrix f32[inner, columns] that multiplies the values at each place of a row."""
 
     places: int
     inner: int
@@ -95,7 +97,7 @@ def _convolutions(features: tuple[str, ...]) -> list[Weights]:
         else:
             maps, size = int(numbers[0]), 1 if kind == "fc" else int(numbers[1])
             above = side + size - 1 if kind == "convf" else side - size + 1
-            # A full convolution is the transpose of a valid one: no zero of the border counts.
+            # A full convolution is the transpose of a valid one; zeros of the border do not count.
             layers.append(Weights(min(side, above) ** 2, size**2 * channels, maps))
             side, channels = above, maps
     return layers
@@ -114,7 +116,7 @@ def _input_gradients(rows: int, layers: list[Weights]) -> list[Product]:
 
 
 def _trained(rows: int, layers: list[Weights]) -> list[Product]:
-    """Forward and backward pass of a net whose input needs no gradient."""
+    """Returns the products of the forward and backward pass without the input's gradient."""
     return (
         _forward(rows, layers)
         + _weight_gradients(rows, layers)
@@ -127,14 +129,14 @@ def _cross_entropy(task: Task) -> list[Product]:
 
 
 def _adversarial_mix(task: Task) -> list[Product]:
-    """The attack's forward pass is the clean term's, counted once."""
+    """Returns the products; the attack and the clean term share a forward pass."""
     layers = _matrices(INPUTS, *task.features, CLASSES)
     trained = _trained(task.batch_size, layers)
     return trained + _input_gradients(task.batch_size, layers) + trained
 
 
 def _adversarial_backprop(task: Task) -> list[Product]:
-    """A pass that finds the perturbation, and one that is learnt from."""
+    """Returns the products of the attack's pass and of the training pass."""
     layers = _matrices(INPUTS, *task.features, CLASSES)
     found = _forward(task.batch_size, layers) + _input_gradients(task.batch_size, layers)
     return found + _trained(task.batch_size, layers)
@@ -145,21 +147,21 @@ def _lenet(task: Task) -> list[Product]:
 
 
 def _lwa(task: Task) -> list[Product]:
-    """A pass that finds the perturbation, and one that is learnt from."""
+    """Returns the products of the attack's pass and of the training pass."""
     layers = _lenet_layers(task)
     found = _forward(task.batch_size, layers) + _input_gradients(task.batch_size, layers)
     return found + _lenet(task)
 
 
 def _lenet_layers(task: Task) -> list[Weights]:
-    """5 x 5 weights on 28 x 28, and on 12 x 12 pixels; 4 x 4 are left for the full layers."""
+    """Returns the weights: 5 x 5 on 28 x 28 and on 12 x 12 pixels, then full layers on 4 x 4."""
     first, second, units = task.features
     convolutions = [Weights(24**2, 5**2, first), Weights(8**2, 5**2 * first, second)]
     return convolutions + _matrices(4**2 * second, units, CLASSES)
 
 
 def _ladder(task: Task) -> list[Product]:
-    """The passes of `_encoder`, and the decoder of the unlabelled half."""
+    """Returns the products of `_encoder` and of the decoder on the unlabeled half."""
     rows, widths = task.batch_size, (INPUTS, *task.features)
     down = _matrices(*widths[::-1])
     decoder = _forward(rows, down) + _weight_gradients(rows, down) + _input_gradients(rows, down)
@@ -171,7 +173,7 @@ def _gamma(task: Task) -> list[Product]:
 
 
 def _encoder(task: Task, layers: list[Weights]) -> list[Product]:
-    """Corrupted pass of both halves, clean pass of the unlabelled half, attack of the other."""
+    """Returns the products of the noisy pass, the unlabeled half's clean pass and the attack."""
     rows = task.batch_size
     attack = _forward(rows, layers) + _input_gradients(rows, layers) if task.plain else []
     return _trained(2 * rows, layers) + _trained(rows, layers) + attack
@@ -239,6 +241,6 @@ TASKS = {
 
 
 def batch_rows(task: Task, num_examples: int, *, seed: int) -> np.ndarray:
-    """i32[steps, 2, B]: the rows of the labelled and of the unlabelled half of each step."""
+    """Draws the rows of the labeled and the unlabeled half of each step: i32[steps, 2, B]."""
     shape = (task.steps, 2, task.batch_size)
     return np.random.default_rng(seed).integers(num_examples, size=shape, dtype=np.int32)

@@ -1,7 +1,7 @@
-"""Fair timing on one machine: workers that take turns, and what is reported of them.
+"""Times workers in turn on one machine.
 
-Each side of a comparison lives in a process of its own, so that thread pools do not meet. Only
-one works at a time; the others wait for a line on their standard input, asleep.
+Each side of a comparison has its own process, so that thread pools do not compete. One process
+works at a time; the others sleep until a line arrives on their standard input.
 """
 
 import contextlib
@@ -20,17 +20,16 @@ from typing import Any
 
 from rich.console import Console
 
-# Threads of a pool spin for some milliseconds after their last work, then sleep. Nobody is timed
-# before those of the previous worker are asleep.
+# Thread pools spin for some milliseconds after their last work. Wait until they sleep.
 SETTLE_SECONDS = 0.05
 UNLOCKED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 Block = Callable[[], float]  # runs some steps and returns seconds
-console = Console(width=None if sys.stdout.isatty() else 110)  # Elsewhere it would be 80.
+console = Console(width=None if sys.stdout.isatty() else 110)  # The default is 80.
 
 
 class WorkerError(RuntimeError):
-    """A worker failed; its own words are on standard error."""
+    """A worker failed; its error is on standard error."""
 
 
 class Worker:
@@ -47,7 +46,7 @@ class Worker:
         )
 
     def call(self, request: str, **arguments: Any) -> Any:
-        """What the worker's handler of that name returns.
+        """Calls the worker's handler `request` and returns its result.
 
         Raises:
           WorkerError: the worker has ended.
@@ -70,7 +69,7 @@ class Worker:
 def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
     """Answers the requests of a `Worker` until its input ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout = sys.stderr  # What a library prints must not pass for a reply.
+    sys.stdout = sys.stderr  # Libraries must not print between the replies.
     for line in sys.stdin:
         request, arguments = json.loads(line)
         print(json.dumps(handlers[request](**arguments)), file=replies, flush=True)
@@ -83,14 +82,14 @@ def seconds_of(run: Callable[[], Any]) -> float:
 
 
 def use_cpus(threads: int) -> int:
-    """Leaves this process and its workers that many CPUs, or as many as there are; how many."""
+    """Limits this process and its workers to that many CPUs -> the number available."""
     cpus = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cpus)
     return len(cpus)
 
 
 def unlock_library(folder: Path) -> Path | None:
-    """A library which tells MKL that it runs on Intel, for LD_PRELOAD; None without a compiler."""
+    """Builds an LD_PRELOAD library that makes MKL use its Intel code; None without a compiler."""
     source, library = folder / "unlock.c", folder / "unlock.so"
     source.write_text(UNLOCKED)
     try:
@@ -103,14 +102,14 @@ def unlock_library(folder: Path) -> Path | None:
 def alternate(
     comparisons: Mapping[str, Mapping[str, Block]], *, rounds: int
 ) -> dict[str, dict[str, list[float]]]:
-    """{name: {side: seconds of each round}}: in each round all blocks, sides in a fresh order.
+    """Times all blocks in rounds -> {name: {side: seconds of each round}}.
 
-    The blocks that are compared stand next to each other in time, so that whatever else the
-    machine does meets them alike, and their ratio is taken round by round.
+    The sides of a comparison follow each other directly, in random order, so that other load
+    affects them alike and their ratio can be taken round by round.
     """
     order = random.Random(0)
     seconds = {name: {side: [] for side in sides} for name, sides in comparisons.items()}
-    for turn in range(-1, rounds):  # The first round warms up and does not count.
+    for turn in range(-1, rounds):  # Round -1 is the warm-up.
         console.print(f"round {turn + 1} of {rounds}", style="dim")
         for name, sides in comparisons.items():
             for side in order.sample(list(sides), len(sides)):
@@ -126,12 +125,12 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def ratios(values: list[float], base: list[float]) -> dict[str, float]:
-    """Of values taken in the same round."""
+    """Returns the spread of the ratios of values from equal rounds."""
     return spread([a / b for a, b in zip(values, base, strict=True)])
 
 
 def shown(values: Mapping[str, float], digits: int) -> str:
-    """`median (min-max)`."""
+    """Formats "median (min-max)"."""
     return "{median:.{d}f} ({min:.{d}f}-{max:.{d}f})".format(d=digits, **values)
 
 

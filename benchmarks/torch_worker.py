@@ -1,10 +1,9 @@
-"""The worker that trains with PyTorch, eagerly, as a user who cares for speed would write it.
+"""Worker that trains with PyTorch in eager mode, optimized for speed.
 
-Parameters carry adv_jax's names, so that gradients can be compared; weights are f32[in, out].
-Chosen by measuring: one fused batch norm for both halves of the ladder's batch (interleaved, so
-that each half's unit is a column of its own); the halves one after the other where the net is
-convolutional, with channels last in memory, in noise too; the optimizer's form, and how the mix is
-written.
+Parameters have adv_jax's names, so that gradients can be compared; weights are f32[in, out]. The
+fastest variants were chosen by timing: one fused batch norm for both halves of the ladder's batch,
+interleaved so that each half has its own columns; for convolutional nets one half after the other,
+with channels last in memory, also for noise; the optimizer's form; and the form of the mix.
 """
 
 import math
@@ -37,7 +36,7 @@ from benchmarks.timing import seconds_of, serve
 BATCH_NORM_EPS = 1e-10
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 FORMS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
-TRIALS = 3  # blocks with each form, of which the best counts; the first warms up
+TRIALS = 3  # blocks per form; the best counts, the first is the warm-up
 
 Params = dict[str, Tensor]
 Draw = Callable[[tuple[int, ...]], Tensor]
@@ -56,7 +55,7 @@ def cross_entropy(task: Task, params: Params, batch: dict[str, Tensor], draw: Dr
 
 
 def mix_of_passes(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
-    """The attack's forward pass serves the clean term once more."""
+    """Computes the mix; the clean term reuses the attack's forward pass."""
     del draw
     x, y = batch["x"].requires_grad_(), batch["y"]
     clean = F.cross_entropy(mlp(params, x, len(task.features)), y)
@@ -66,7 +65,7 @@ def mix_of_passes(task: Task, params: Params, batch: dict[str, Tensor], draw: Dr
 
 
 def mix_in_one_pass(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
-    """Clean and adversarial rows in one batch, which pays where batches are small."""
+    """Computes the mix with clean and adversarial rows in one batch, faster for small batches."""
     del draw
     x, y = batch["x"].requires_grad_(), batch["y"]
     x_adv = _fgsm(F.cross_entropy(mlp(params, x, len(task.features)), y), x)
@@ -95,7 +94,7 @@ def _logistic_loss(task: Task, params: Params, x: Tensor, targets: Tensor) -> Te
 
 
 def _fgsm(loss: Tensor, x: Tensor, *, eps: float = EPS, retain_graph: bool = False) -> Tensor:
-    # By x alone: no gradient of a weight is computed.
+    # Only with respect to x, so that no weight gradients are computed.
     (gradient,) = torch.autograd.grad(loss, x, retain_graph=retain_graph)
     return torch.add(x.detach(), gradient.sign_(), alpha=eps)
 
@@ -108,7 +107,7 @@ def lenet(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> T
 def lwa(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
     del task, draw
     x, y = batch["x"].requires_grad_(), batch["y"]
-    # By x alone: no gradient of a weight is computed.
+    # Only with respect to x, so that no weight gradients are computed.
     (gradient,) = torch.autograd.grad(F.cross_entropy(_lenet(params, x), y), x)
     x_adv = torch.add(x.detach(), F.normalize(gradient), alpha=LWA_EPS)
     return F.cross_entropy(_lenet(params, x_adv), y)
@@ -141,7 +140,7 @@ def ladder(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> 
 
 
 def _corrupted(params: Params, x: Tensor, top: int, draw: Draw) -> tuple[list[Tensor], Tensor]:
-    """x: f32[B, 2, D], both halves interleaved -> noisy z(0..L), logits f32[B, 2, K]."""
+    """Encodes x f32[B, 2, D], both halves interleaved -> noisy z(0..L), logits f32[B, 2, K]."""
     h = torch.add(x, draw(x.shape), alpha=LADDER_NOISE)
     z = [h]
     for layer in range(1, top + 1):
@@ -154,11 +153,11 @@ def _corrupted(params: Params, x: Tensor, top: int, draw: Draw) -> tuple[list[Te
 
 
 def _clean(params: Params, x: Tensor, top: int) -> tuple[list[Tensor], list[tuple]]:
-    """Clean z(0..L), and mean and inverse deviation of the pre-activations (none at layer 0)."""
+    """Returns clean z(0..L), and mean and inverse std of the pre-activations, () at layer 0."""
     h, z, moments = x, [x], [()]
     for layer in range(1, top + 1):
         a = h @ params[f"encoder/W{layer}/kernel"]
-        # Not the fused batch norm, which passes no gradient through its statistics.
+        # The fused batch norm passes no gradient through its statistics.
         var, mean = torch.var_mean(a, 0, correction=0, keepdim=True)
         moments.append((mean, torch.rsqrt(var + BATCH_NORM_EPS)))
         z.append((a - mean) * moments[-1][1])
@@ -180,7 +179,7 @@ def gamma(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> T
 
 
 def _noisy(draw: Draw, a: Tensor) -> Tensor:
-    """In place; with channels last in memory."""
+    """Adds noise in place, with channels last in memory."""
     if a.ndim == 2:
         return a.add_(draw(a.shape), alpha=LADDER_NOISE)
     return a.add_(draw(a.movedim(1, -1).shape).movedim(-1, 1), alpha=LADDER_NOISE)
@@ -189,12 +188,12 @@ def _noisy(draw: Draw, a: Tensor) -> Tensor:
 def _convolutional(
     task: Task, params: Params, x: Tensor, corrupted: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x: f32[B, D], one half -> the top layer's pre-activation, z, and logits, f32[B, K] each."""
+    """Encodes one half f32[B, D] -> the top layer's pre-activation, z and logits, f32[B, K]."""
     h = corrupted(x.view(-1, SIDE, SIDE, 1).clone().movedim(-1, 1))
     *below, top = enumerate(task.features, start=1)
     for layer, word in below:
         a = _up(word, h, params.get(f"encoder/W{layer}/kernel"))
-        # Noise after beta, which the batch norm adds on its way: only the top layer's z is read.
+        # The batch norm adds beta before the noise, as only the top layer's z is used.
         h = corrupted(_batch_norm(a, params.get(f"encoder/beta{layer}")))
         h = h if "pool" in word else h.relu_()
     layer, word = top
@@ -204,7 +203,7 @@ def _convolutional(
 
 
 def _up(word: str, h: Tensor, kernel: Tensor | None) -> Tensor:
-    """What a layer does before it is normalised; kernel: f32[k, k, in, out] or f32[in, out]."""
+    """Applies a layer before normalization; kernel f32[k, k, in, out] or f32[in, out]."""
     kind, *_ = word.split(":")
     if kind == "maxpool":
         return F.max_pool2d(h, 2, ceil_mode=True)
@@ -217,7 +216,7 @@ def _up(word: str, h: Tensor, kernel: Tensor | None) -> Tensor:
 
 
 def _channels_last(kernel: Tensor) -> Tensor:
-    """f32[H, W, in, out] -> f32[out, in, H, W], whose memory has the channels last."""
+    """Converts f32[H, W, in, out] -> f32[out, in, H, W] with channels last in memory."""
     return kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
 
 
@@ -232,7 +231,7 @@ def _combine(params: Params, prefix: str, z: Tensor, u: Tensor) -> Tensor:
     return torch.lerp(mu, z, v)  # (z - mu) v + mu
 
 
-# Where two ways of writing the same loss compete, `choose` takes the faster.
+# `choose` takes the fastest variant of each loss.
 OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
     "cross_entropy": [cross_entropy],
     "adversarial_mix": [mix_of_passes, mix_in_one_pass],
@@ -246,7 +245,7 @@ OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
 
 
 class Side:
-    """What this worker answers; the exchange is the folder that adv_jax's worker has filled."""
+    """The handlers of this worker; adv_jax's worker writes to the exchange folder."""
 
     def __init__(self) -> None:
         self._running: dict[str, Iterator[None]] = {}
@@ -261,9 +260,9 @@ class Side:
         return {"threads": torch.get_num_threads(), "torch": torch.__version__}
 
     def check(self, name: str) -> dict[str, float]:
-        """{way: loss of the first batch in float64, with the exchanged noise}.
+        """Returns {variant: loss of the first batch in float64 with shared noise}.
 
-        Writes each way's gradients.
+        Writes each variant's gradients.
         """
         return {way.__name__: self._check(name, way) for way in OBJECTIVES[TASKS[name].objective]}
 
@@ -280,7 +279,7 @@ class Side:
         return loss.item()
 
     def choose(self, name: str) -> dict[str, float]:
-        """Seconds of a block in each way and form; the fastest is used from here on."""
+        """Returns the seconds of a block per variant and form; keeps the fastest."""
         trainings = {
             f"{way.__name__}, {form}": self._training(name, way, form)
             for way in OBJECTIVES[TASKS[name].objective]
@@ -294,13 +293,13 @@ class Side:
         return seconds
 
     def run(self, name: str) -> float:
-        """Seconds of one block; of a task, `choose` must have been called."""
+        """Returns the seconds of one block; tasks need `choose` first."""
         if name == "peak":
             self._running.setdefault(name, _peak())
         return seconds_of(lambda: next(self._running[name]))
 
     def _training(self, name: str, way: Callable[..., Tensor], form: str) -> Iterator[None]:
-        """Goes on for ever, one block of the task's steps at a time."""
+        """Trains forever; yields after each block of the task's steps."""
         task, params = TASKS[name], self._params(name)
         settings = {key: value for key, value in task.optimizer.items() if key != "name"}
         settings["lr"] = settings.pop("learning_rate")
@@ -311,7 +310,7 @@ class Side:
             for rows in order:
                 optimizer.zero_grad(set_to_none=True)
                 loss = way(task, params, self._batch(task, rows), torch.randn)
-                # Without `inputs` the mix would compute the gradient by x as well.
+                # Without `inputs` the mix would also compute the gradient by x.
                 loss.backward(inputs=leaves)
                 optimizer.step()
             yield
@@ -320,7 +319,7 @@ class Side:
         self, task: Task, rows: Tensor, dtype: torch.dtype = torch.float32
     ) -> dict[str, Tensor]:
         labelled, unlabelled = rows
-        if "backprop" in task.objective:  # What was one-hot in every step is made so once.
+        if "backprop" in task.objective:  # One-hot targets are computed once.
             return {"x": self._x[labelled].to(dtype), "targets": self._targets[labelled].to(dtype)}
         batch = {"x": self._x[labelled].to(dtype), "y": self._y[labelled]}
         if task.is_ladder:
@@ -333,7 +332,7 @@ class Side:
 
 
 def _in_order(task: Task, noise: list[Tensor]) -> list[Tensor]:
-    """f32[2, B, *S] of each layer -> as the task's objective draws it."""
+    """Reorders noise f32[2, B, *S] by layer to the order of the objective's draws."""
     if task.objective == "gamma":
         return [layer[half] for half in (0, 1) for layer in noise]
     return [layer.transpose(0, 1) for layer in noise]

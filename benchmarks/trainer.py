@@ -1,4 +1,4 @@
-"""A task made of adv_jax's own parts, and what a step of it consists of."""
+"""Builds a task from adv_jax's parts, and the parts of its training step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ from benchmarks.tasks import (
     batch_rows,
 )
 
-# Off the initial values, at which some gradients of the ladder are exactly zero.
+# Some gradients of the ladder are exactly zero at its initial values.
 PERTURBATION = 0.01
 
 # (carry, rows i32[2, B], the data {"x", "y"}) -> (carry, output)
@@ -39,8 +39,11 @@ Step = Callable[[Any, Array, Batch], tuple[Any, Any]]
 class Trainer:
     """A task on the embedded digits.
 
-    arrays: {"x": f32[N, D], images for a convolutional net, "y": i32[N]}, arguments of the
-      compiled program, not constants of it.
+    Attributes:
+      task: the task.
+      optimizer: its optimizer.
+      arrays: {"x": f32[N, D] or images f32[N, H, W, C], "y": i32[N]}; arguments, not constants, of
+        the compiled program.
     """
 
     def __init__(self, task: Task) -> None:
@@ -77,11 +80,11 @@ class Trainer:
         return self._objective(variables, self.batch(rows, arrays), key=state.key)[0]
 
     def rows(self, *, seed: int) -> np.ndarray:
-        """i32[steps, 2, B] of one block."""
+        """Returns the rows of one block: i32[steps, 2, B]."""
         return batch_rows(self.task, len(self.arrays["y"]), seed=seed)
 
     def noise_shapes(self) -> list[tuple[int, ...]]:
-        """Of what a ladder's update draws, layer by layer: (2, B, *S)."""
+        """Returns the shapes of a ladder's noise by layer: (2, B, *S)."""
         x = self.arrays["x"][: self.task.batch_size]
         run = lambda variables: models.apply_fn(self._model)(variables, x).extras["z"]
         z = jax.eval_shape(run, jax.eval_shape(self.init, 0).variables)
@@ -89,7 +92,7 @@ class Trainer:
 
 
 def scanned(step: Step) -> Step:
-    """The step over a leading axis of rows, as adv_jax runs an epoch."""
+    """Scans the step over a leading axis of rows, as adv_jax does in an epoch."""
 
     def block(carry: Any, rows: Array, arrays: Batch) -> tuple[Any, Any]:
         return over_steps(lambda carry, rows: step(carry, rows, arrays))(carry, rows)
@@ -98,7 +101,7 @@ def scanned(step: Step) -> Step:
 
 
 def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> mock._patch:
-    """While it is entered, the ladder takes its noise from there instead of drawing it."""
+    """Patches the ladder to call `noise` instead of drawing random numbers."""
     return mock.patch("adv_jax.models.ladder.draws", lambda key, shape, first: noise(shape))
 
 
@@ -133,8 +136,8 @@ def _objective(task: Task, apply: Callable) -> Objective:
     return partial(objectives.adversarial_mix, apply, attack=attack, alpha=ALPHA)
 
 
-# The parts of a step: each gives (step, first carry). A carry that changes from step to step keeps
-# XLA from moving the work out of the loop, and what is carried has to be computed.
+# Each part of a step returns (step, first carry). The carry changes in each step, so that XLA can
+# neither move the work out of the loop nor skip it.
 
 
 def _whole(trainer: Trainer) -> tuple[Step, Any]:
@@ -190,7 +193,7 @@ def _optimizer_alone(trainer: Trainer) -> tuple[Step, Any]:
     def step(carry, rows, arrays):
         del rows, arrays
         params, opt_state = carry
-        # Any gradient takes as long; this one is new in every step.
+        # The time does not depend on the gradient; the parameters change in each step.
         updates, opt_state = trainer.optimizer.update(params, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), None
 
@@ -205,7 +208,7 @@ def _gathering_alone(trainer: Trainer) -> tuple[Step, Any]:
 
 
 def _products_alone(trainer: Trainer) -> tuple[Step, Any]:
-    """The matrix products at the shapes of the step, with nothing between them."""
+    """Computes only the matrix products of the step."""
 
     def step(factors, rows, arrays):
         del rows, arrays
@@ -215,7 +218,7 @@ def _products_alone(trainer: Trainer) -> tuple[Step, Any]:
 
 
 def _after(a: Array, product: Array) -> Array:
-    """`a` with one entry changed, so that the next step's product waits for this one."""
+    """Changes one entry of `a`, so that the next step's product depends on this one."""
     return a.at[0, 0].add(1e-9 * product[0, 0])
 
 

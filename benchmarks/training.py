@@ -1,6 +1,6 @@
-"""A training step of adv_jax beside an equal one of PyTorch: `python -m benchmarks.training`.
+"""Compares training steps of adv_jax with PyTorch: `python -m benchmarks.training`.
 
-See benchmarks/README.md for what is compared and how.
+See benchmarks/README.md for the method.
 """
 
 import argparse
@@ -33,11 +33,10 @@ from benchmarks.timing import (
 
 OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
 NO_ATTACK = "adv_jax, no attack"  # the side of a task's plain step
-PARTS_OF = "ladder"  # the task that --parts takes apart
-# Both in float64: in float32 the gradient of what the next batch norm takes away is rounding.
+PARTS_OF = "ladder"  # the task that --parts times by parts
+# In float64: gradients that the next batch norm cancels are only rounding errors in float32.
 LOSS_TOLERANCE = 1e-9  # relative
-# Of each parameter's gradient, relative to its largest entry.
-GRADIENT_TOLERANCE = 1e-6
+GRADIENT_TOLERANCE = 1e-6  # relative to the largest entry of each parameter's gradient
 
 Sides = Mapping[str, Worker]
 
@@ -84,9 +83,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _workers(folder: Path, threads: int) -> dict[str, Worker]:
-    """The sides of the comparison; the unlocked one is absent where there is no compiler."""
+    """Starts the workers of all sides; the unlocked one needs a compiler."""
     theirs = "benchmarks.torch_worker"
-    # The number of threads is set before the libraries are loaded, and again by the worker.
+    # Set the number of threads before the libraries load; the worker sets it again.
     count = {"OMP_NUM_THREADS": str(threads)}
     workers = {
         OURS: Worker("benchmarks.adv_jax_worker", env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}),
@@ -109,9 +108,9 @@ def _start(sides: Sides, names: list[str], exchange: str, threads: int) -> dict[
 
 
 def _equality(sides: Sides, name: str, exchange: Path) -> dict[str, dict[str, Any]]:
-    """How far the loss and gradients of each of PyTorch's ways lie from adv_jax's.
+    """Returns the deviations of the loss and gradients of PyTorch's variants from adv_jax's.
 
-    Exits if one of them is not the same step.
+    Exits if a variant does not compute the same step.
     """
     ours = sides[OURS].call("check", name=name, exchange=str(exchange))
     losses = sides[PLAIN].call("check", name=name)
@@ -137,12 +136,12 @@ def _equality(sides: Sides, name: str, exchange: Path) -> dict[str, dict[str, An
 
 
 def _furthest(ours: Path, theirs: Path) -> tuple[str, float]:
-    """The parameter whose gradients differ most, and by what share of the largest entry."""
+    """Returns the parameter with the largest relative gradient deviation, and that deviation."""
     with np.load(ours) as a, np.load(theirs) as b:
         if set(a) != set(b):
             sys.exit(f"the sides have different parameters: {set(a) ^ set(b)}")
         apart = {key: float(abs(a[key] - b[key]).max() / abs(a[key]).max()) for key in a}
-    # A NaN is the furthest of all.
+    # NaN counts as the largest deviation.
     worst = max(apart, key=lambda key: np.nan_to_num(apart[key], nan=np.inf))
     return worst, apart[worst]
 
@@ -182,7 +181,7 @@ def _compared(sides: Sides, name: str) -> dict[str, Block]:
 
 
 def _peak(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    """The best that any side reached in any round."""
+    """Returns the best of all sides and rounds."""
     flops = PEAK_STEPS * Product(PEAK_SIZE, PEAK_SIZE, PEAK_SIZE).flops
     gflops = {side: [flops / value / 1e9 for value in values] for side, values in seconds.items()}
     best = max(max(values) for values in gflops.values())
@@ -205,13 +204,13 @@ def _summary(name: str, seconds: Mapping[str, list[float]], peak: float) -> dict
         "adv_jax_over": {
             side: ratios(seconds[OURS], values) for side, values in seconds.items() if side != OURS
         },
-        # At the peak, without anything but the matrix products.
+        # The matrix products alone, at peak speed.
         "limit_ms": task.flops / peak / 1e6,
     }
 
 
 def _per_step(seconds: list[float], steps: int) -> dict[str, Any]:
-    """In milliseconds."""
+    """Returns milliseconds per step."""
     values = [1000 * value / steps for value in seconds]
     return {**spread(values), "rounds": values}
 
@@ -243,7 +242,7 @@ def show(report: Mapping[str, Any]) -> None:
 
 
 def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Parts overlap and run faster alone or inside: they do not add up to the whole."""
+    """Returns the table of parts, which overlap and do not add up to the whole."""
     table = Table(title=f"Parts of the step: {TASKS[PARTS_OF].title}", title_justify="left")
     for column in ("part", "ms", "least", "of the whole"):
         table.add_column(column, justify="left" if column == "part" else "right")

@@ -1,15 +1,14 @@
-r"""Finished runs that differ in their seeds alone, made one: `python -m launch.join RUN RUN ...`.
+r"""Joins finished runs that differ only in their seeds: `python -m launch.join RUN RUN ...`.
 
-Each seed can then be a job of its own, where and when there is room for it, and all of them are
-read as if one program had trained them:
+Each seed can be a separate job; the joined run reads as if one program had trained all seeds:
 
     for seed in 1 2 3; do python -m adv_jax.main --config=configs/ladder_mnist.py:table=24 \
       --config.seed=$seed --config.replicas.seeds=1 --workdir=runs/seed$seed; done
     python -m launch.join runs/seed1 runs/seed2 runs/seed3
     python -m launch.reproduce maronas2016.table24 --seeds=3
 
-The joined run lies in --into, under the name by which launch.reproduce looks for it. It is made of
-what the runs have left, and trains nothing.
+The joined run is written to --into, under the name that launch.reproduce looks for. Nothing is
+trained.
 """
 
 import itertools
@@ -54,8 +53,8 @@ class Part(NamedTuple):
 
 
 def main(argv: list[str]) -> None:
-    """Joins the runs that the arguments name; exits with 1 on a mistake."""
-    logging.set_verbosity(logging.FATAL)  # What matters of Orbax' errors is raised too.
+    """Joins the runs that the arguments name; exits with 1 on a UserError."""
+    logging.set_verbosity(logging.FATAL)  # Orbax also raises the errors that it logs.
     try:
         check_devices()
         print(f"joined in {join(argv[1:], into=_INTO.value)}")
@@ -64,26 +63,25 @@ def main(argv: list[str]) -> None:
 
 
 def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
-    """Writes the run of all seeds, and returns its workdir.
+    """Writes the run of all seeds and returns its workdir.
 
     Args:
-      workdirs: of finished runs whose seeds follow one another.
-      into: the folder of the joined run, which is named by its config.
+      workdirs: finished runs with consecutive seeds.
+      into: folder of the joined run, which is named by its config.
 
     Raises:
-      UserError: fewer than two runs; one that is not finished or is damaged, or differs from the
-        first in more than its seeds, in its data or its versions; seeds that do not follow one
-        another; the folder has this run already.
+      UserError: there are fewer than two runs; a run is unfinished or damaged, or its config, data
+        or versions differ; the seeds are not consecutive; the joined run exists.
     """
     if len(workdirs) < 2:
-        raise UserError(f"runs to join are {list(map(str, workdirs))}; allowed are two or more")
+        raise UserError(f"runs must be two or more, got {list(map(str, workdirs))}")
     parts = sorted(map(_part, map(Path, workdirs)), key=lambda part: part.config["seed"])
     config = _joined_config(parts)
     check_alike({part.path: part.result for part in parts}, more_to_come=True)
     seen = _inputs(config, parts)
     path = Path(into) / default_path(config).name
     has_config(path, config)
-    taken = UserError(f"workdir {path} has this run already; allowed is another one")
+    taken = UserError(f"--into must not have the joined run already, got {path}")
     if is_finished(path):
         raise taken
     given = [replica for part in parts for replica in replicas(part.config)]
@@ -92,7 +90,7 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
     result = _joined_result(parts, order)
     with Workdir(path, config) as files:
         with Checkpoints(files.checkpoints, kept=1) as checkpoints:
-            # A join that was killed has left this checkpoint; another is of a run that trains.
+            # A killed join leaves the same checkpoint; a different one is from a training.
             there = checkpoints.restore(tree).tree
             if there is not None and digest(there) != digest(tree):
                 raise taken
@@ -110,23 +108,23 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
 
 
 def _part(path: Path) -> Part:
-    """A finished run.
+    """Reads a finished run.
 
     Raises:
-      UserError: there is none, or its files are damaged.
+      UserError: there is no finished run, or its files are damaged.
     """
     config = trained.checked_config(path)
     if not is_finished(path):
-        raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
+        raise UserError(f"workdir must be a finished run, got {path}: no result.json")
     result = read_result(path / "result.json", config)
     return Part(path, config, result, read_lines(path, config, result))
 
 
 def _joined_config(parts: Sequence[Part]) -> dict[str, Any]:
-    """That of the first with the seeds of all.
+    """Returns the config of all seeds.
 
     Raises:
-      UserError: they differ in more than their seeds, or these do not follow one another.
+      UserError: the configs differ in more than their seeds, or the seeds are not consecutive.
     """
     first = parts[0].config
     for part in parts:
@@ -136,18 +134,18 @@ def _joined_config(parts: Sequence[Part]) -> dict[str, Any]:
         following = one.config["seed"] + one.config["replicas"]["seeds"]
         if other.config["seed"] != following:
             raise UserError(
-                f"workdir {other.path} begins with seed {other.config['seed']}; allowed is "
-                f"{following}, as {one.path} ends before it"
+                f"the seed of {other.path} must be {following}, the next after {one.path}, "
+                f"got {other.config['seed']}"
             )
     seeds = sum(part.config["replicas"]["seeds"] for part in parts)
     return with_values(first, {"replicas.seeds": seeds})
 
 
 def _inputs(config: Mapping[str, Any], parts: Sequence[Part]) -> Inputs:
-    """What the joined run sees: as the first does, with what its preprocessing has fitted.
+    """Loads the data of the joined run with the first part's preprocessing.
 
     Raises:
-      UserError: the data are not here, or another part has seen others.
+      UserError: the data are missing, or the parts' data or preprocessing differ.
     """
     seen = inputs.load(config, replicas(config), parts[0].path)
     for part in parts:
@@ -155,8 +153,7 @@ def _inputs(config: Mapping[str, Any], parts: Sequence[Part]) -> Inputs:
         fitted = {} if seen.fitted is None else read_fitted(part.path)
         if not all(np.array_equal(fitted[name], own) for name, own in (seen.fitted or {}).items()):
             raise UserError(
-                f"workdir {part.path} has fitted its preprocessing otherwise than "
-                f"{parts[0].path}; allowed are runs with the same preprocess.npz"
+                f"preprocess.npz must be the same in all runs, got {part.path} and {parts[0].path}"
             )
     return seen
 
@@ -164,13 +161,16 @@ def _inputs(config: Mapping[str, Any], parts: Sequence[Part]) -> Inputs:
 def _joined_tree(
     config: Mapping[str, Any], parts: Sequence[Part], seen: Inputs, order: Sequence[int]
 ) -> Any:
-    """The last checkpoints of all parts: [R, ...].
+    """Concatenates the last checkpoints of all parts: [R, ...].
 
     Args:
-      order: of each replica of the joined run, its index among those of all parts.
+      config: the config of the joined run.
+      parts: the runs.
+      seen: the data of the joined run.
+      order: index in the concatenated parts of each replica of the joined run.
 
     Raises:
-      UserError: a part has none.
+      UserError: a part has no checkpoint.
     """
     experiment = trained.experiment(config, seen.dataset)
     trees = [trained.restored(part.path, experiment, replicas(part.config)).tree for part in parts]
@@ -178,7 +178,7 @@ def _joined_tree(
 
 
 def _joined_lines(parts: Sequence[Part], order: Sequence[int]) -> list[dict[str, Any]]:
-    """The lines of all parts, epoch by epoch, with the indices of the joined run's replicas."""
+    """Merges the lines of all parts, with the replica indices of the joined run."""
     lines, before = [], 0
     for part in parts:
         lines += [line | {"replica": order.index(before + line["replica"])} for line in part.lines]
@@ -187,7 +187,7 @@ def _joined_lines(parts: Sequence[Part], order: Sequence[int]) -> list[dict[str,
 
 
 def _joined_result(parts: Sequence[Part], order: Sequence[int]) -> dict[str, Any]:
-    """The results of all parts: what is of a replica in the joined run's order."""
+    """Merges the results of all parts, with replicas in the joined run's order."""
     results = [part.result for part in parts]
 
     def joined(of_parts: Sequence[list[Any]]) -> list[Any]:
@@ -213,7 +213,7 @@ def _joined_result(parts: Sequence[Part], order: Sequence[int]) -> dict[str, Any
 
 
 def _in_words(values: Any) -> Any:
-    """What all say, or what each of them does."""
+    """Returns the common value, or all different values, separated by commas."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else ", ".join(map(str, different))
 

@@ -1,10 +1,9 @@
-"""A table of a paper, end to end: `python -m launch.reproduce TARGET ... [--budget=short]`.
+"""Reproduces tables of papers: `python -m launch.reproduce TARGET ... [--budget=short]`.
 
 A TARGET is a table or figure such as maronas2016.table20, a paper (maronas2016, or the beginning of
-its name), or all. What is missing is trained, in ordinary workdirs under --runs that the same
-command resumes; paper and ours are printed side by side and written to
-RESULTS/PAPER/results/TARGET.json, .csv, .md and .png. Where several runs make a number, as examples
-that were crafted on another net, the figure is drawn too.
+its name), or all. The command trains the missing runs in workdirs under --runs, prints the paper's
+numbers beside ours, and writes RESULTS/PAPER/results/TARGET.json, .csv, .md and .png. The same
+command resumes. If a number takes several runs, the command also draws the target's figure.
 
     python -m launch.reproduce --list
     python -m launch.reproduce maronas2016.table22 --data_source=files --data_dir=DIR
@@ -14,12 +13,11 @@ that were crafted on another net, the figure is drawn too.
     python -m launch.reproduce maronas --check
     python -m launch.reproduce all --judge
 
-Budgets: paper, the default, is what the paper trained; short is a fifth of the epochs and three
-seeds; quick is the configs' quick mode, on embedded digits where there are such, two seeds and two
-points of each axis of a grid. --seeds takes fewer seeds of any, --epochs fewer epochs of short and
-quick. A result says which it is and how many seeds and epochs it has, and a smaller one never
-replaces a larger one. What each can decide: `papers.verdicts`. --judge trains nothing: it
-writes the verdicts of the results that are there anew, from their values.
+Budgets: paper, the default, trains as the paper does. short trains a fifth of the epochs and three
+seeds. quick uses the configs' quick mode (embedded digits if possible), two seeds and two points
+per axis of a grid. --seeds limits the seeds, --epochs the epochs of short and quick. A result
+records its budget, seeds and epochs, and never replaces a larger one. `papers.verdicts` has the
+rules of the verdicts. --judge trains nothing and recomputes the verdicts of stored results.
 """
 
 import sys
@@ -36,12 +34,12 @@ from papers.budget import BUDGETS, PAPER
 from papers.comparison import misses
 from papers.reproduction import chosen, judge, print_list, programs, reproduce_all
 
-_BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much is trained")
-_SEEDS = flags.DEFINE_integer("seeds", None, "of each training, at most", lower_bound=1)
-_EPOCHS = flags.DEFINE_integer("epochs", None, "of each training, at most", lower_bound=1)
-_CHECK = flags.DEFINE_bool("check", False, "exit with 1 where something is not reproduced")
-_JUDGE = flags.DEFINE_bool("judge", False, "train nothing; write the verdicts in RESULTS anew")
-_LIST = flags.DEFINE_bool("list", False, "say what there is, its cost and its state")
+_BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much to train")
+_SEEDS = flags.DEFINE_integer("seeds", None, "most seeds per training", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", None, "most epochs per training", lower_bound=1)
+_CHECK = flags.DEFINE_bool("check", False, "exit with 1 if something is not reproduced")
+_JUDGE = flags.DEFINE_bool("judge", False, "only recompute the verdicts in RESULTS")
+_LIST = flags.DEFINE_bool("list", False, "list the targets with their cost and state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
 _RESULTS = flags.DEFINE_string("results", "papers", "folder of the results")
 _SOURCE = flags.DEFINE_string("data_source", None, "tfds, files or embedded, for all trainings")
@@ -49,11 +47,12 @@ _DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all train
 
 
 def main(argv: list[str]) -> None:
-    """Reproduces what the arguments name; exits with 1 on a mistake or a miss that is checked.
+    """Reproduces the targets that the arguments name.
 
-    A target that fails does not keep the others from being reproduced; it is told at the end.
+    Continues after a target that fails, and then exits with 1; with --check also if something is
+    not reproduced.
     """
-    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     given = {"data.source": _SOURCE.value, "data.dir": _DIR.value}
     settings: dict[str, Any] = {
         "runs": _RUNS.value,
@@ -77,12 +76,12 @@ def main(argv: list[str]) -> None:
         print(stop)
         sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from what is saved")
+        sys.exit("stopped; run the same command to resume")
     missed = [line for one in found for line in misses(one)]
-    told = [f"error: {line}" for line in failures]
-    told += ["missed:", *missed] if _CHECK.value and missed else []
-    if told:
-        sys.exit("\n".join(told))
+    messages = [f"error: {line}" for line in failures]
+    messages += ["missed:", *missed] if _CHECK.value and missed else []
+    if messages:
+        sys.exit("\n".join(messages))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The reproduced works: a folder for each, and what all of them share.
+"""The reproduced works, one folder each, and their shared modules.
 
-A folder holds `about.toml` (title, authors, link), `numbers.json` (what the work prints),
-`targets.py` (which runs measure it), a module for each figure, and `results/`:
+A folder holds `about.toml` (title, authors, link), `numbers.json` (the printed numbers),
+`targets.py` (the runs that measure them), a module per figure, and `results/`:
 
     results/TARGET.json, .csv, .md, .png    by `python -m launch.reproduce PAPER.TARGET`
     results/figures/FIGURE.json, .png       by `python -m adv_jax.report PAPER.FIGURE`
     results/runs/NAME.json                  result.json of single runs
 
-CONTRIBUTING.md says how to add one.
+CONTRIBUTING.md explains how to add a work.
 """

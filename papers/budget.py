@@ -1,4 +1,4 @@
-"""How much of a table is trained: all of it, a part, or a few minutes' worth."""
+"""Budgets: how much of the paper's training to run."""
 
 import math
 import runpy
@@ -13,13 +13,15 @@ from papers.target import Run
 
 
 class Budget(NamedTuple):
-    """A share of what the paper trained.
+    """A share of the paper's training.
 
-    quick: the config's own quick mode: few epochs on embedded data, where it has such.
-    epochs: share of the config's; what counts epochs is shortened alike: patience and schedules.
-    most_epochs: of each training, at most; None for any number.
-    seeds: at most; None for all.
-    points: of each axis of a grid, the first at most; None for all.
+    Attributes:
+      name: key of `BUDGETS`.
+      quick: whether to use the config's quick mode: few epochs, on embedded data if possible.
+      epochs: share of the epochs; also scales patience and schedules.
+      most_epochs: most epochs per training; None for no limit.
+      seeds: most seeds; None for no limit.
+      points: number of points to keep per axis of a grid; None for all.
     """
 
     name: str
@@ -30,15 +32,15 @@ class Budget(NamedTuple):
     points: int | None = None
 
     def limited(self, *, seeds: int | None, epochs: int | None) -> "Budget":
-        """The same with no more seeds and epochs than that; None: as it is.
+        """Limits the seeds and epochs; None for no change.
 
         Raises:
-          UserError: fewer epochs than the paper's under the name of its budget.
+          UserError: the epochs of the budget `paper` are limited.
         """
         if epochs is not None and self.name == PAPER:
             raise UserError(
-                f"epochs is {epochs} with the budget {PAPER}, which has the paper's; allowed are "
-                f"the budgets {QUICK} and {SHORT}"
+                f"epochs must be unset with the budget {PAPER} (use {QUICK} or {SHORT}), "
+                f"got {epochs}"
             )
         if seeds is not None and self.seeds is not None:
             seeds = min(seeds, self.seeds)
@@ -46,7 +48,7 @@ class Budget(NamedTuple):
 
 
 QUICK, SHORT, PAPER = "quick", "short", "paper"
-# In order: of two results of a target, the one with the later budget decides.
+# In ascending order: a target's result with the later budget takes precedence.
 BUDGETS = {
     budget.name: budget
     for budget in (
@@ -58,15 +60,17 @@ BUDGETS = {
 
 
 def options(run: Run, budget: Budget) -> str:
-    """What stands after the colon of --config."""
+    """Returns the part of --config after the colon."""
     return ",".join(part for part in ("quick" if budget.quick else "", run.options) if part)
 
 
 def changes(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, Any]:
-    """Fields {path: value} that differ from the config with its options.
+    """Returns the changes {path: value} to the config with its options.
 
     Args:
-      data: of those, what the user says of the data.
+      run: the training.
+      budget: the budget.
+      data: the user's changes to fields of the data.
     """
     config = _made(run, budget)
     changed = {**run.values, **data}
@@ -84,16 +88,16 @@ def changes(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, Any]
 
 
 def config_of(run: Run, budget: Budget, data: Mapping[str, str]) -> dict[str, Any]:
-    """The config that is trained.
+    """Returns the config to train.
 
     Raises:
-      UserError: the run's options are not the config's.
+      UserError: the config does not accept the run's options.
     """
     return with_values(_made(run, budget), changes(run, budget, data))
 
 
 def paper_epochs(run: Run) -> int:
-    """How many epochs a training has with the paper's budget, at most."""
+    """Returns the largest number of epochs of a training with the budget `paper`."""
     return config_of(run, BUDGETS[PAPER], {})["epochs"]
 
 
@@ -108,7 +112,7 @@ def _made(run: Run, budget: Budget) -> dict[str, Any]:
 
 
 def _shortened(config: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """Fewer epochs, and as much less of all that counts epochs."""
+    """Scales the epochs, and all fields that count epochs, by `share`."""
     epochs = _part(config["epochs"], share)
     share = epochs / config["epochs"]
     counts = {
@@ -122,7 +126,7 @@ def _shortened(config: Mapping[str, Any], share: float) -> dict[str, Any]:
 
 
 def _part(count: Any, share: float) -> Any:
-    """Of a number of epochs; whole ones stay whole, and what is not 0 does not become 0."""
+    """Scales a number of epochs; integers stay integers, and positive ones at least 1."""
     if isinstance(count, tuple):
         return tuple(_part(one, share) for one in count)
     if isinstance(count, float):

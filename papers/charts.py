@@ -1,6 +1,6 @@
-"""The chart of what `launch.reproduce` writes: the paper's numbers beside ours.
+"""Draws the chart of `launch.reproduce`: the paper's numbers beside ours.
 
-Colours are told apart by all readers and on light and dark ground; shapes and dashes say the same.
+The colors work with color blindness and on light and dark backgrounds; shapes repeat them.
 """
 
 import textwrap
@@ -23,17 +23,17 @@ UNITS = {
 
 
 def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -> Figure:
-    """A dot for each seed, our mean and the paper's number, each with its sd; a panel per metric.
+    """Draws each seed, our mean and the paper's number with their sd; one panel per metric.
 
     Args:
-      found: what results/TARGET.json holds.
-      title: above the chart.
-      width: in inches.
+      found: the contents of results/TARGET.json.
+      title: title above the chart.
+      width: width in inches.
     """
     by_metric: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
         by_metric.setdefault(row["metric"], []).append(row)
-    # Labels take at most half of the width, in letters of about a tenth of an inch.
+    # Labels take at most half of the width, at about .1 inch per letter.
     letters = round(width * 5.5)
     labels = {
         metric: [textwrap.fill(row["label"], letters) for row in rows]

@@ -1,4 +1,4 @@
-"""The paper's numbers and ours, side by side, with a verdict on each claim."""
+"""Compares the paper's numbers with ours and judges each claim."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -26,12 +26,14 @@ def document(
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
     by_seed: Mapping[str, Values] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """What results/TARGET.json holds.
+    """Returns the contents of results/TARGET.json.
 
     Args:
-      trainings, results, lines: key of a run -> how it was trained, its result.json, and the lines
-        of its metrics.jsonl.
-      by_seed: the numbers of the target's figure, if it is drawn.
+      target: the target.
+      budget: the budget of the trainings.
+      trainings, results, lines: key of a run -> its training, its result.json, and the lines of its
+        metrics.jsonl.
+      by_seed: numbers of the target's figure, if it has one.
     """
     values = {
         row.label: _in_metric(row, by_seed[row.measure.name])
@@ -55,10 +57,10 @@ def document(
 
 
 def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """A document with the tolerances, claims and verdicts of today; its values are not touched.
+    """Updates the tolerances, claims and verdicts of a document; keeps its values.
 
     Raises:
-      UserError: it has a training that the target does not have.
+      UserError: the document has a training that the target lacks.
     """
     stored = {row["label"]: row["values"] for row in found["rows"]}
     values = {
@@ -67,7 +69,8 @@ def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
     }
     runs = {run.key: run for run in target.runs}
     if unknown := sorted(found["trainings"].keys() - runs.keys()):
-        raise UserError(f"{target.name} has the training {unknown[0]}, which the target has not")
+        legal = ", ".join(runs)
+        raise UserError(f"training of {target.name} must be {legal}, got {unknown[0]}")
     return judged(
         {
             **found,
@@ -87,10 +90,13 @@ def ours(
     result: Mapping[str, Any],
     lines: Sequence[Mapping[str, Any]],
 ) -> Values:
-    """The row's number of each seed, in its metric; {} where this budget has no such point.
+    """Returns the row's number by seed, in its metric; {} if the budget lacks the grid point.
 
     Args:
-      lines: of metrics.jsonl.
+      row: the row.
+      measure: its measure.
+      result: the run's result.json.
+      lines: the lines of its metrics.jsonl.
     """
     found = {}
     for i, replica in enumerate(result["replicas"]):
@@ -102,14 +108,14 @@ def ours(
 
 def _in_metric(row: Row, fractions: Values) -> Values:
     convert = METRICS[metric(row)]
-    # 100 * .0107 is not 1.07.
+    # 100 * .0107 != 1.07
     return {seed: round(convert(value), 10) for seed, value in fractions.items()}
 
 
 def _measured(
     measure: Measure, result: Mapping[str, Any], i: int, lines: Sequence[Mapping[str, Any]]
 ) -> float:
-    """A measure of replica i, whose lines of metrics.jsonl these are."""
+    """Returns a measure of replica i; `lines` are its lines of metrics.jsonl."""
     clean = "test_error" if measure.what == "error" else measure.what
     if measure.last:
         values = [line[clean] for line in lines if clean in line][-measure.last :]
@@ -121,17 +127,17 @@ def _measured(
 
 
 def metric(row: Row) -> str:
-    """That of the paper's entry, else the row's own."""
+    """Returns the metric of the paper's entry, else the row's own."""
     return numbers.entry(row.paper)["metric"] if row.paper else row.metric
 
 
 def misses(found: Mapping[str, Any]) -> list[str]:
-    """A line for each number and claim of a document that is not reproduced."""
-    told = [(row["label"], row) for row in found["rows"]]
-    told += [(claim["text"], claim) for claim in found["claims"]]
+    """Returns a line for each number and claim of a document that is not reproduced."""
+    judged_parts = [(row["label"], row) for row in found["rows"]]
+    judged_parts += [(claim["text"], claim) for claim in found["claims"]]
     return [
         f"{found['target']}, {label}: {one['why']}"
-        for label, one in told
+        for label, one in judged_parts
         if one["verdict"] == NOT_REPRODUCED
     ]
 
@@ -161,7 +167,7 @@ def _row(row: Row, values: Values) -> dict[str, Any]:
 
 
 def _claim(claim: Claim, target: Target) -> dict[str, Any]:
-    """What `judged` needs to know of a claim."""
+    """Returns the definition of a claim for `judged`."""
     said = {"text": claim.text, "id": claim.paper}
     if isinstance(claim, Below):
         size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}

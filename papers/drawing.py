@@ -1,4 +1,4 @@
-"""What the figure of a paper is: the drawing, and in words and numbers what it shows."""
+"""The type of a paper's figure, its drawing and its document, and helpers to draw."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-# Okabe and Ito's, told apart by the colour-blind: blue, vermilion, green, purple, orange, sky blue.
+# Okabe and Ito's color-blind safe blue, vermilion, green, purple, orange and sky blue.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -20,12 +20,13 @@ class Table(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """A figure of a paper, drawn again, or a table.
+    """A reproduced figure or table of a paper.
 
-    figure: Matplotlib's; None: there is only the document.
-    document: for JSON: "caption", a sentence or two; "settings", of which those that the paper
-      leaves open are named in "chosen"; "seed" where numbers were drawn at random; and the numbers.
-    table: what the command prints besides the caption, if there is one.
+    Attributes:
+      figure: the Matplotlib figure; None for a table.
+      document: for JSON: "caption"; "settings", whose "chosen" lists the settings that the paper
+        leaves open; "seed", if numbers are random; and the numbers.
+      table: a table to print; None for a figure.
     """
 
     figure: Figure | None
@@ -36,9 +37,13 @@ class Drawing(NamedTuple):
 def canvas(
     rows: int, columns: int, *, title: str, width: float = 5, height: float = 3.8, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its panels, [rows, columns], of so many inches each.
+    """Creates a figure and its panels [rows, columns].
 
-    options: of matplotlib's Figure.subplots.
+    Args:
+      rows, columns: number of panels.
+      title: title above the panels.
+      width, height: size of a panel in inches.
+      **options: passed to Figure.subplots.
     """
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
     figure.suptitle(title, fontsize="medium", wrap=True)
@@ -46,22 +51,22 @@ def canvas(
 
 
 def rounded(values: ArrayLike) -> Any:
-    """Numbers as JSON has them, with six significant digits: a float, or lists of them."""
+    """Rounds to six significant digits and converts to floats or nested lists for JSON."""
     return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()
 
 
 def first_layer(params: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
-    """The weights into each unit of the first hidden layer, as images: f[units, H, W].
+    """Returns the weights of each unit of the first hidden layer as images: f[units, H, W].
 
     Args:
-      params: of an `mlp`, whose weight W[w r + c, i] of unit i stands in row r and column c.
-      shape: (H, W) of its inputs, w = W.
+      params: parameters of an `mlp`; weight [W r + c, i] of unit i is drawn in row r, column c.
+      shape: (H, W) of the inputs.
     """
     return np.asarray(params["hidden1"]["kernel"], float).T.reshape(-1, *shape)
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """f[N, H, W] side by side in rows of so many, a line of NaN between them."""
+    """Tiles images f[N, H, W] in rows of `columns`, with lines of NaN between them."""
     padded = np.pad(images, ((0, -len(images) % columns), (0, 1), (0, 1)), constant_values=np.nan)
     _, height, width = padded.shape
     rows = padded.reshape(-1, columns, height, width).swapaxes(1, 2)

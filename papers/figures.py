@@ -1,8 +1,7 @@
-"""Figures of papers by name: each a PNG, and a JSON of the numbers in it.
+"""Draws figures of papers by name, each a PNG and a JSON with its numbers.
 
-What a figure draws, the parameters of its function say: `run`, the model of one run; `runs`,
-those of several, each of its first seed; `workdirs`, what several runs have left; none of them,
-nothing that was trained.
+The parameters of a figure's function say what it needs: `run`, the model of one run; `runs`, the
+models of the first seeds of several runs; `workdirs`, several workdirs.
 """
 
 import inspect
@@ -23,16 +22,16 @@ Draw = Callable[..., Drawing]
 
 
 def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "papers") -> None:
-    """Draws figures, and writes the PNG and JSON of each at the end; see `write`.
+    """Draws figures, then writes all files; see `write`.
 
     Args:
-      names: PAPER.FIGURE, of those that `lines` has.
-      workdirs: of the runs that a figure draws.
-      out: the folder.
+      names: PAPER.FIGURE, as listed by `lines`.
+      workdirs: the runs to draw.
+      out: output folder.
 
     Raises:
-      UserError: an unknown name (the nearest is suggested), a run that is missing or that no
-        figure takes, or what `trained.load` or a figure refuses.
+      UserError: a name is unknown, runs are missing or unused, or `trained.load` or a figure
+        raises.
     """
     chosen = {(full := _full(name)): FIGURES[full] for name in names}
     if not chosen:
@@ -40,33 +39,34 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "paper
     of_run = [name for name, draw in chosen.items() if takes_run(draw)]
     given = ", ".join(workdirs)
     if of_run and not workdirs:
-        raise UserError(f"workdir is missing; {of_run[0]} draws what a run has learnt")
+        raise UserError(f"workdir must be a run for {of_run[0]}, got none")
     if workdirs and not of_run:
         takers = ", ".join(name for name, draw in FIGURES.items() if takes_run(draw))
-        raise UserError(f"workdir is {given}; {', '.join(chosen)} draws no run, only {takers}")
+        raise UserError(f"workdir must be unset except for {takers}, got {given}")
     for name, draw in chosen.items():
         if "run" in _parameters(draw) and len(workdirs) > 1:
-            raise UserError(f"workdir is {given}; {name} draws one run")
+            raise UserError(f"workdir must be one run for {name}, got {given}")
     drawings = {name: drawing_of(name, workdirs) for name in chosen}
     for name, drawing in drawings.items():
         write(name, drawing, out)
 
 
 def drawing_of(name: str, workdirs: Sequence[str] = ()) -> Drawing:
-    """A figure that is drawn of runs.
+    """Draws a figure from runs.
 
     Args:
-      name: PAPER.FIGURE, of those that `lines` has.
+      name: PAPER.FIGURE, as listed by `lines`.
+      workdirs: the runs to draw.
 
     Raises:
-      UserError: an unknown name, or what `trained.load` or the figure refuses.
+      UserError: the name is unknown, or `trained.load` or the figure raises.
     """
     draw = FIGURES[_full(name)]
     return draw(**_runs(draw, workdirs))
 
 
 def write(name: str, drawing: Drawing, out: str | Path) -> None:
-    """Prints caption and table, and writes OUT/PAPER/results/figures/FIGURE.png and .json."""
+    """Prints the caption and table; writes OUT/PAPER/results/figures/FIGURE.png and .json."""
     if drawing.table is not None:
         print_table(*drawing.table)
     print(f"{name}: {drawing.document['caption']}")
@@ -78,7 +78,7 @@ def write(name: str, drawing: Drawing, out: str | Path) -> None:
 
 
 def lines() -> Iterator[str]:
-    """What there is to draw, a line each."""
+    """Yields a line for each figure."""
     for name, draw in FIGURES.items():
         several = not {"runs", "workdirs"}.isdisjoint(_parameters(draw))
         needs = f" (--workdir{' ...' if several else ''})" if takes_run(draw) else ""
@@ -87,12 +87,12 @@ def lines() -> Iterator[str]:
 
 
 def takes_run(draw: Draw) -> bool:
-    """Whether a figure draws what was trained."""
+    """Returns whether a figure needs runs."""
     return not {"run", "runs", "workdirs"}.isdisjoint(_parameters(draw))
 
 
 def _runs(draw: Draw, workdirs: Sequence[str]) -> dict[str, Any]:
-    """What a figure takes of the runs."""
+    """Returns the arguments of a figure's function."""
     wanted = _parameters(draw)
     if "run" in wanted:
         return {"run": _first(workdirs[0])}
@@ -102,15 +102,15 @@ def _runs(draw: Draw, workdirs: Sequence[str]) -> dict[str, Any]:
 
 
 def _first(workdir: str) -> trained.Trained:
-    """The model of a run's first seed.
+    """Loads the model of a run's first seed.
 
     Raises:
-      UserError: what `trained.load` refuses; a run over a grid, of which it would be one point.
+      UserError: `trained.load` raises, or the run has a grid.
     """
     run = trained.load(workdir)
     if run.about["overrides"]:
-        fields = ", ".join(run.about["overrides"])
-        raise UserError(f"workdir {workdir} has a grid of {fields}; allowed is a run without")
+        grid = ", ".join(run.about["overrides"])
+        raise UserError(f"workdir must be a run without a grid, got {workdir} with {grid}")
     return run
 
 

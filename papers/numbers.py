@@ -1,22 +1,21 @@
-"""The numbers and claims that the papers print: packaged data, with the place of each.
+"""Loads the numbers and claims that the papers print.
 
-`PAPER/numbers.json` is a list of entries in the paper's order, with those of these fields that
-apply:
+`PAPER/numbers.json` is a list of entries in the paper's order, with the fields that apply:
 
-    id          "huang2015.table1.normal.loss"; unique, and what targets and results name it by
-    kind        "result" (measured in the paper), "search" (one run of a search), "cited" (of other
-                authors), "claim" (a statement of the text), "worked_example"
-    where       the place in the paper: table or section, page, and the row and column there
+    id          "huang2015.table1.normal.loss"; unique; targets and results refer to it
+    kind        "result" (measured in the paper), "search" (one run of a search), "cited" (from
+                other authors), "claim" (a statement of the text), "worked_example"
+    where       the place in the paper: table or section, page, row and column
     table, row, column    the parts of the id that address a cell
     metric, unit          what is measured; "percent", "fraction" or neither
-    value       a number, several, or words; null: the cell is lost in the text that was read
-    spread      its sample standard deviation over runs, as printed
-    n_runs, seeds, per_seed    how many runs, which, and what each gave
-    confidence  of the reading: "certain", or "ambiguous" (note says why)
-    note        on the reading, in our words
+    value       a number, several, or words; null if the cell is lost in the available text
+    spread      the printed sample standard deviation over runs
+    n_runs, seeds, per_seed    the number of runs, their seeds, and the value of each
+    confidence  whether our reading is "certain" or "ambiguous" (see note)
+    note        a comment on our reading
 
-and the settings that stand beside it. `about.toml` has the title, and why a claim cannot be tested;
-`single_runs.toml` names the files of results/runs that measure some of it beside the targets.
+and the printed settings. `about.toml` has the title, and reasons why claims cannot be tested.
+`single_runs.toml` names the files of results/runs that measure numbers outside the targets.
 """
 
 import json
@@ -29,15 +28,17 @@ Entry = dict[str, Any]
 
 
 class Paper(NamedTuple):
-    """A paper and what it prints.
+    """A paper and its printed numbers.
 
-    name: of its folder, which begins the ids; short: as texts name it.
-    title, authors, year, link: of the work; None and "" where there is none.
-    entries: by id, in the order of the paper.
-    notes: on many of its numbers, by the names that `global_notes` of an entry has.
-    untestable: id of a claim -> why no run decides it.
-    headlines: {"text": ..., "of": a line's key} that the README shows.
-    single_runs: what `papers.single_runs` reads.
+    Attributes:
+      name: name of its folder; ids begin with it.
+      short: its name in texts, "Huang 2015".
+      title, authors, year, link: citation; year may be None and link "".
+      entries: id -> entry, in the order of the paper.
+      notes: name -> note; `global_notes` of an entry lists names.
+      untestable: id of a claim -> why no run can decide it.
+      headlines: {"text": ..., "of": key of a line} for the README.
+      single_runs: the input of `papers.single_runs`.
     """
 
     name: str
@@ -60,13 +61,13 @@ class Paper(NamedTuple):
 
 @cache
 def load() -> dict[str, Paper]:
-    """All papers, by the name of their folder."""
+    """Returns {name of the folder: paper}."""
     folders = (path.parent for path in sorted(Path(__file__).parent.glob("*/numbers.json")))
     return {folder.name: _read(folder) for folder in folders}
 
 
 def entry(name: str) -> Entry:
-    """The entry of an id; KeyError: no paper has it."""
+    """Returns the entry of an id, or raises KeyError."""
     return load()[name.partition(".")[0]].entries[name]
 
 

@@ -1,4 +1,4 @@
-"""All targets and figures by name, PAPER.ITEM, as in "huang2015.table1"."""
+"""All targets and figures by name, PAPER.ITEM, such as "huang2015.table1"."""
 
 from collections.abc import Callable, Iterable
 
@@ -34,10 +34,10 @@ FIGURES: dict[str, Callable[..., Drawing]] = {
 
 
 def full_name(name: str, legal: Iterable[str], *, field: str) -> str:
-    """The legal name that is meant: the paper may be shortened to the beginning of its name.
+    """Completes a name whose paper may be abbreviated to the beginning of its name.
 
     Raises:
-      UserError: no legal name, or several; the nearest is suggested.
+      UserError: no legal name matches, or several do; the message suggests the nearest.
 
     >>> full_name("huang.table1", TARGETS, field="target")
     'huang2015.table1'

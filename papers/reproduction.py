@@ -1,4 +1,4 @@
-"""A target, end to end: trains what is missing, compares, prints and writes."""
+"""Reproduces targets: trains missing runs, compares, prints and writes."""
 
 import csv
 import io
@@ -26,10 +26,10 @@ _COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "toleranc
 
 
 def chosen(names: Sequence[str]) -> list[Target]:
-    """The targets that names stand for: a target, a paper, or all; each once.
+    """Returns the targets that the names select: targets, papers, or "all"; without duplicates.
 
     Raises:
-      UserError: an unknown name (the nearest is suggested), or none.
+      UserError: a name is unknown, or there are no names.
     """
     papers = dict.fromkeys(target.paper for target in TARGETS.values())
     legal = ["all", *papers, *TARGETS]
@@ -47,7 +47,7 @@ def chosen(names: Sequence[str]) -> list[Target]:
 
 
 def programs(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[tuple[int, int]]:
-    """Replicas and shards of the trainings."""
+    """Returns the (replicas, shards) of the trainings."""
     return {
         (len(replicas(training.config)), training.config["replicas"]["shards"])
         for target in wanted
@@ -58,13 +58,15 @@ def programs(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[t
 def reproduce_all(
     wanted: Sequence[Target], budget: Budget, **settings: Any
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The comparisons, and a line for each target that cannot be had, which keeps no other back.
+    """Reproduces targets -> the comparisons, and an error message per failed target.
 
     Args:
-      settings: of `reproduce`.
+      wanted: the targets.
+      budget: the budget.
+      **settings: passed to `reproduce`.
 
     Raises:
-      Interrupted: by a signal; the same command goes on.
+      Interrupted: a signal stopped a training, which can be resumed.
     """
     found, failures = [], []
     for target in wanted:
@@ -78,23 +80,24 @@ def reproduce_all(
 def reproduce(
     target: Target, budget: Budget, *, runs: str | Path, results: str | Path, data: Mapping
 ) -> dict[str, Any]:
-    """Trains what is missing, prints and writes the comparison, and returns it.
+    """Trains missing runs; prints, writes and returns the comparison.
 
     Args:
-      runs: the folder of the workdirs.
-      results: where PAPER/results/TARGET.json, .csv, .md and .png go.
-      data: fields of the configs {path: value} that say where the data are.
+      target: the target.
+      budget: the budget.
+      runs: folder of the workdirs.
+      results: folder for PAPER/results/TARGET.json, .csv, .md and .png.
+      data: config fields {path: value} that locate the data.
 
     Raises:
-      UserError: what `train.run` refuses, a result of another config or version or with damage
-        among those that are finished, a result of a larger budget in the way, or a sample of the
-        data with a budget that is compared with the paper.
-      Interrupted: by a signal; the same command goes on.
+      UserError: `train.run` raises; a finished run is damaged or has another config or version; a
+        result of a larger budget exists; or the budget needs all of the data.
+      Interrupted: a signal stopped a training, which can be resumed.
     """
     if data.get("data.source") == "embedded" and budget.name != QUICK:
         raise UserError(
-            f"data_source is 'embedded' with the budget {budget.name}; allowed are tfds and files, "
-            f"for a sample of the data is not the paper's, or the budget {QUICK}"
+            "data_source must be tfds or files, which have all of the data, with the budget "
+            f"{budget.name}, got 'embedded'"
         )
     path = target.file(results)
     trainings = plan(target, budget, runs=runs, data=data)
@@ -123,10 +126,10 @@ def reproduce(
 
 
 def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
-    """Writes the verdicts of the results that are there anew.
+    """Recomputes and writes the verdicts of existing results.
 
     Raises:
-      UserError: a file is not a result of its target, or is damaged or of other trainings.
+      UserError: a file is damaged, or is not a result of its target.
     """
     for target in wanted:
         path = target.file(results)
@@ -141,7 +144,7 @@ def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
 def print_list(
     wanted: Sequence[Target], budget: Budget, *, results: str | Path, **settings: Any
 ) -> None:
-    """A line for each target: what training it costs, and how far that is."""
+    """Prints a line for each target: the cost and the progress of its trainings."""
     rows = []
     for target in wanted:
         trainings = list(plan(target, budget, **settings).values())
@@ -151,12 +154,12 @@ def print_list(
         path = target.file(results)
         written = (_written(path) or {"budget": "?"})["budget"] if path.exists() else "-"
         rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])
-    columns = ["target", "trainings", "epochs in all", "trained", "result", "what it is"]
-    print_table(f"budget {budget.name}, as --budget says", columns, rows)
+    columns = ["target", "trainings", "total epochs", "trained", "result", "title"]
+    print_table(f"budget {budget.name} (--budget)", columns, rows)
 
 
 def heading(found: Mapping[str, Any]) -> str:
-    """The line above a table: what it is, on which data, how many seeds and epochs."""
+    """Returns the title of a table: target, budget, data, seeds and epochs."""
     parts = [f"{found['target']}: {found['title']}", f"budget {found['budget']}"]
     trainings = found["trainings"].values()
     parts += dict.fromkeys(_data(training["data"]) for training in trainings)
@@ -175,11 +178,11 @@ def _train(training: Training) -> dict[str, Any]:
 def _check_replaceable(
     path: Path, target: Target, budget: Budget, trainings: Collection[Training]
 ) -> None:
-    """Makes the folder too: what cannot be written is told before hours of training.
+    """Creates the folder and checks before training that the result may be written.
 
     Raises:
-      UserError: the file is of another target, of a larger budget, or of the same with more epochs
-        or seeds, or the folder cannot be made.
+      UserError: the folder cannot be created, or the file holds a result of another target, or one
+        with a larger budget, more epochs or more seeds.
     """
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,13 +204,12 @@ def _check_replaceable(
     )
     if old > new:
         raise UserError(
-            f"{path} is of {old}, which {new} must not replace; allowed is another folder, "
-            "--results"
+            f"--results must not have a larger result, got {path} of {old}; the new one is of {new}"
         )
 
 
 class _Size(NamedTuple):
-    """How much was trained; of two the larger has the larger budget, else more epochs or seeds."""
+    """The size of a result, ordered by budget, then epochs, then seeds."""
 
     budget: int
     epochs: int
@@ -223,7 +225,7 @@ def _num_seeds(training: Training) -> int:
 
 
 def _written(path: Path) -> dict[str, Any] | None:
-    """The result in a file; None: it holds something else.
+    """Returns the result in a file; None if the file is not a result.
 
     Raises:
       UserError: the result is damaged.
@@ -247,7 +249,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _number(value: float | None, sd: float | None, n: int | None) -> str:
-    """Mean (sd, n)."""
+    """Formats "mean (sd, n)"."""
     if value is None:
         return "-"
     spread = [f"sd {sd:.3f}"] if sd is not None else []
@@ -256,7 +258,7 @@ def _number(value: float | None, sd: float | None, n: int | None) -> str:
 
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:
-    """The JSON last: beside it, the others are whole."""
+    """Writes the files; the JSON last, which marks the others as complete."""
     replace(path.with_suffix(".csv"), _csv(found).encode())
     replace(path.with_suffix(".md"), _markdown(found).encode())
     replace(path, json_bytes(found))
@@ -264,7 +266,7 @@ def _write(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def _csv(found: Mapping[str, Any]) -> str:
-    """A line for each row; the values of the seeds stand in the last cell, as seed:value."""
+    """Returns the CSV; the last column has the values by seed as "seed:value"."""
     table = io.StringIO()
     names = ["label", "id", "metric", "paper", "paper_sd", "paper_n", "mean", "sd", "n"]
     names += ["difference", "interval", "tolerance", "verdict"]

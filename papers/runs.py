@@ -1,4 +1,4 @@
-"""Finished runs, as the figures of several papers read them."""
+"""Reads finished runs for the figures of papers."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from papers.statistics import span
 class Finished:
     """A finished run.
 
-    path: its workdir.
-    config, result: what config.json and result.json hold.
+    Attributes:
+      path: its workdir.
+      config, result: the contents of config.json and result.json.
     """
 
     path: Path
@@ -26,44 +27,44 @@ class Finished:
 
     @property
     def data(self) -> str:
-        """Its data set and their source, for titles."""
+        """The data set and its source, for titles."""
         return f"{self.result['data']['name']} ({self.result['data']['source']})"
 
     def models(self) -> list[Trained]:
-        """The trained model of each replica.
+        """Loads the trained model of each replica.
 
         Raises:
-          UserError: what `trained.load` refuses.
+          UserError: see `trained.load`.
         """
         return trained.load_all(self.path)
 
 
 def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
-    """The run in a directory.
+    """Reads a finished run.
 
     Args:
-      over: fields that may differ among its replicas besides the seed; others would be drawn as
-        if they were one.
+      path: its workdir.
+      over: fields, besides the seed, that may differ among its replicas.
 
     Raises:
-      UserError: there is none, it is not finished, or it has a grid of another field.
+      UserError: there is no finished run, or it has a grid of another field.
     """
     config = read_config(path)
     if not is_finished(path):
-        raise UserError(f"workdir {path} has no result.json; allowed is a finished run")
+        raise UserError(f"workdir must be a finished run, got {path}: no result.json")
     grid = config["replicas"]["grid"] or {}
     if grid.keys() - over:
-        allowed = f"a grid of {', '.join(over)} alone" if over else "a run without"
-        raise UserError(f"workdir {path} has the grid {grid}; allowed is {allowed}")
+        legal = f"a run with a grid of {', '.join(over)} only" if over else "a run without a grid"
+        raise UserError(f"workdir must be {legal}, got {path} with {grid}")
     return Finished(path, config, read_result(path))
 
 
 def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
-    """For titles: "mnist (files); seeds 1, 2; 30 to 150 epochs".
+    """Describes runs for titles: "mnist (files); seeds 1, 2; 30 to 150 epochs".
 
     Args:
-      runs: on the same data.
-      first: of each, the first replica alone.
+      runs: runs on the same data.
+      first: whether to count only the first replica of each.
     """
     replicas = [r for run in runs for r in run.result["replicas"][: 1 if first else None]]
     seeds = sorted({replica["seed"] for replica in replicas})
@@ -75,21 +76,14 @@ def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
 
 
 def check_same_inputs(runs: Sequence[Trained]) -> None:
-    """Refuses trained models that are tested on other bytes, or on other preprocessing of them.
-
-    Raises:
-      UserError: there are such.
-    """
+    """Raises UserError if the models' data or preprocessing differ."""
     if len({str((run.about["data"]["sha256"], run.about["preprocess"])) for run in runs}) > 1:
-        raise UserError("workdir has runs on different data; allowed are runs on the same")
+        raise UserError("workdir must be runs on the same data, got different data")
 
 
 def check_same_data(runs: Sequence[Finished]) -> None:
-    """Refuses runs on data that differ.
-
-    Raises:
-      UserError: names two of them.
-    """
+    """Raises UserError if the data of two runs differ."""
     for run in runs:
         if run.result["data"] != runs[0].result["data"]:
-            raise UserError(f"workdirs {runs[0].path} and {run.path} hold runs on other data")
+            paths = f"{runs[0].path} and {run.path}"
+            raise UserError(f"workdir must be runs on the same data, got {paths}")

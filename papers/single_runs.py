@@ -1,4 +1,4 @@
-"""What single runs measure of the papers, as documents like those of the targets."""
+"""Builds documents from single runs in the format of the targets' documents."""
 
 import functools
 import operator
@@ -16,10 +16,11 @@ _UNITS["accuracy_percent"] = lambda error: 100 - 100 * error
 
 
 def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Judged documents of a paper's single runs; rows without a run are left out.
+    """Yields the judged documents of a paper's single runs, without rows that lack a run.
 
     Args:
-      runs: result.json by the path of its file; the stems name the runs.
+      paper: the paper.
+      runs: path of a result.json -> its contents; the stem is the name of the run.
     """
     by_stem = {path.stem: run for path, run in runs.items()}
     for spec in paper.single_runs.get("documents", ()):
@@ -83,10 +84,10 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
 
 
 def mark(file: str) -> str:
-    """A sentence on a file whose errors under attack are of an earlier loss; "" for others.
+    """Returns a note if a file's errors under attack are from an earlier loss, else "".
 
     Args:
-      file: its path in the folder of results.
+      file: path in the folder of results.
     """
     paper, _, path = file.partition("/results/")
     earlier = numbers.load()[paper].single_runs.get("earlier_loss", {}) if path else {}
@@ -126,7 +127,7 @@ def _row(paper: str, row: Mapping[str, Any], by_stem: Mapping[str, Any]) -> dict
 
 
 def _errors(row: Mapping[str, Any], run: Mapping[str, Any]) -> list[float]:
-    """Of each replica, clean or under the row's attack."""
+    """Returns the error of each replica, clean or under the row's attack."""
     if "attack" not in row:
         return [replica["test_error"] for replica in run["replicas"]]
     curve = run["evaluation"][row["attack"]]

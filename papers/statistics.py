@@ -1,7 +1,7 @@
-"""Means and spreads over seeds, and whether a difference between two trainings is more than luck.
+"""Means and spreads over seeds, and tests of the difference between two trainings.
 
-Two trainings are compared seed by seed: one seed draws the same data and, as far as the programs
-agree, the same initial weights in both.
+Trainings are compared in pairs of equal seeds, which have the same data and, if the programs agree,
+the same initial weights.
 """
 
 import math
@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-# Bonferroni: the results hold about 50 tests, which together err with a probability of .05.
+# Bonferroni: about 50 tests with a family-wise error rate of .05.
 LEVEL = 0.05 / 50
 POWER = 0.8
 
 
 class Spread(NamedTuple):
-    """Of n values: mean and sample standard deviation (n - 1); of one value there is no sd."""
+    """Mean and sample standard deviation (n - 1) of n values; sd is None for n = 1."""
 
     n: int
     mean: float
@@ -25,12 +25,15 @@ class Spread(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Of the differences a - b of n pairs.
+    """Statistics of the differences a - b of n pairs.
 
-    mean, sd: sample standard deviation; None of one pair.
-    t_p: two-sided p of the paired t-test; None: one pair, or all differences are equal.
-    wilcoxon_p: two-sided p of the signed-rank test; None: one pair, or no difference at all.
-    wilcoxon_floor: the smallest p that so many pairs can give, 2 / 2^n.
+    Attributes:
+      n: number of pairs.
+      mean: mean difference.
+      sd: sample standard deviation; None for one pair.
+      t_p: two-sided p of the paired t-test; None for one pair or equal differences.
+      wilcoxon_p: two-sided p of the signed-rank test; None for one pair or no differences.
+      wilcoxon_floor: smallest possible p of the signed-rank test, 2 / 2^n.
     """
 
     n: int
@@ -42,24 +45,24 @@ class Paired(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sd of at least one value."""
+    """Returns the mean and sd of at least one value."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Spread(len(values), float(np.mean(values)), sd)
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
-    """Compares two trainings {seed: value} on the seeds that both have; None: they share none."""
+    """Compares two trainings {seed: value} on their common seeds; None without common seeds."""
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         return None
     first, second = (np.array([values[seed] for seed in seeds]) for values in (a, b))
     differences = first - second
     n, mean, sd = spread(differences.tolist())
-    # Decimals such as .53 - .5 and .57 - .54 differ in their last bits.
+    # .53 - .5 and .57 - .54 differ in their last bits.
     scale = float(np.abs([first, second]).max())
     constant = n < 2 or float(np.ptp(differences)) <= 1e-12 * scale
     zero = float(np.abs(differences).max()) <= 1e-12 * scale
-    # Ties in size, which rates of a finite test set have, must be ties in floating point too.
+    # Make equal differences exact ties in floating point.
     ranked = np.round(differences / (scale or 1), 10)
     return Paired(
         n,
@@ -72,10 +75,9 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
 
 
 def welch(a: Spread, b: Spread) -> float | None:
-    """Half the width of Welch's confidence interval of a.mean - b.mean, of confidence 1 - LEVEL.
+    """Returns half the width of Welch's (1 - LEVEL) confidence interval of a.mean - b.mean.
 
-    A side of a single run is given the sd of the other, which is Student's interval; None if
-    neither side has an sd.
+    If one side has no sd, uses the other's (Student's interval); None if neither has one.
     """
     if a.sd is None or b.sd is None:
         known = b if a.sd is None else a
@@ -91,16 +93,16 @@ def welch(a: Spread, b: Spread) -> float | None:
 
 
 def paired_interval(found: Paired) -> float | None:
-    """Half the width of the confidence interval of the mean difference; None of one pair."""
+    """Returns half the width of the mean difference's confidence interval; None for one pair."""
     if found.sd is None:
         return None
     return 0.0 if found.t_p is None else _quantile(found.n - 1) * found.sd / math.sqrt(found.n)
 
 
 def detectable(found: Paired) -> float | None:
-    """The smallest true difference that the paired t-test at LEVEL finds with a power of .8.
+    """Returns the smallest difference that the paired t-test at LEVEL detects with power .8.
 
-    Of so many pairs with their sd; None of one pair.
+    Assumes the number and the sd of the given pairs; None for one pair.
     """
     if found.sd is None:
         return None
@@ -115,11 +117,11 @@ def detectable(found: Paired) -> float | None:
 
 
 def span(numbers: Collection[int]) -> str:
-    """From the least to the largest: "30 to 150", or "30" where there is one alone."""
+    """Formats the range of numbers: "30 to 150", or "30" if all are equal."""
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
 
 
 def _quantile(freedom: float) -> float:
-    """Of Student's t, two-sided at LEVEL."""
+    """Returns the two-sided quantile of Student's t at LEVEL."""
     return float(stats.t.isf(LEVEL / 2, freedom))

@@ -1,4 +1,4 @@
-"""What is to be reproduced: each table or figure of a paper as a small piece of data.
+"""Data types for the targets: the tables and figures of papers to reproduce.
 
 To add a table, add a `Target` to the tuple `TARGETS` of `papers/PAPER/targets.py`:
 
@@ -10,7 +10,7 @@ To add a table, add a `Target` to the tuple `TARGETS` of `papers/PAPER/targets.p
                 "LWA, clean",                             # unique in the target
                 Run("huang_mlp_mnist", "method=lwa"),     # configs/huang_mlp_mnist.py:method=lwa
                 paper="huang2015.table1.lwa.validation",  # an id of papers/huang2015/numbers.json
-                tolerance=0.004,                          # what counts as equal
+                tolerance=0.004,                          # largest difference that counts as equal
             ),
             Row(
                 "LWA, Adv_Loss",
@@ -27,12 +27,11 @@ To add a table, add a `Target` to the tuple `TARGETS` of `papers/PAPER/targets.p
         ),
     )
 
-Where a run needs the model of another, as `fixed={source}` does, `source` is that other run.
+If the options of a run contain {source}, `source` is the run whose workdir replaces it.
 
-A row's value is that of result.json at `measure`, for the replicas whose overrides are `at` (of a
-grid), in the metric of the paper's entry. `tests/papers/test_targets.py` builds every target: it
-finds an unknown id, config, option or label, an attack or eps that the config does not evaluate,
-and a point that its grid does not have.
+A row's value is read from result.json at `measure`, for the replicas whose overrides are `at`, and
+converted to the metric of the paper's entry. `tests/papers/test_targets.py` checks every target for
+unknown ids, configs, options, labels, attacks, eps and grid points.
 """
 
 from collections.abc import Mapping
@@ -42,7 +41,7 @@ from typing import Any, NamedTuple
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-# metric of a paper's entry -> the same of an error rate or of a confidence, both fractions
+# metric of a paper's entry -> its conversion from an error rate or a confidence, both fractions
 METRICS = {
     "error_percent": lambda error: 100 * error,
     "error": lambda error: error,
@@ -54,9 +53,13 @@ METRICS = {
 
 
 class Run(NamedTuple):
-    """A training: configs/CONFIG.py with its options, and fields that differ {path: value}.
+    """A training.
 
-    source: another training, whose workdir stands where `options` has {source}.
+    Attributes:
+      config: configs/CONFIG.py.
+      options: its options.
+      values: changed fields, {path: value}.
+      source: the training whose workdir replaces {source} in `options`.
     """
 
     config: str
@@ -66,18 +69,19 @@ class Run(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The same for the same training."""
+        """A key that is equal for equal trainings."""
         values = "".join(f" {path}={value!r}" for path, value in self.values.items())
         source = f" on {self.source.key}" if self.source else ""
         return f"{self.config}:{self.options}{values}{source}"
 
 
 class Measure(NamedTuple):
-    """Where in result.json a number stands.
+    """The place of a number in result.json.
 
-    what: "error", "confidence" or another measure of `evaluation`.
-    attack, eps: of `evaluation`; None for clean inputs.
-    last: the mean over so many last epochs, of clean inputs; 0: the final (or best) model's.
+    Attributes:
+      what: "error", "confidence" or another measure of `evaluation`.
+      attack, eps: keys of `evaluation`; None for clean inputs.
+      last: number of last epochs to average, for clean inputs; 0 for the final (or best) model.
     """
 
     what: str = "error"
@@ -87,26 +91,26 @@ class Measure(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Where a number stands that takes several runs: in the report's figure of the target's name.
+    """The place of a number in the figure of the target's name, drawn from all its runs.
 
-    The figure is drawn of all runs of the target.
-
-    name: in "by_seed" of its document.
+    Attributes:
+      name: key of "by_seed" in the figure's document.
     """
 
     name: str
 
 
 class Row(NamedTuple):
-    """One number: the paper's, and which of our runs to read ours from.
+    """One number of the paper, and the run that measures it.
 
-    label: unique in the target.
-    run: what is trained.
-    paper: id of the paper's number; None: it prints none.
-    tolerance: what counts as equal to the paper's value, in its unit; None: not compared.
-    measure: where in result.json ours stands, or in the document of a figure.
-    at: the point of the run's grid {path: value}.
-    metric: ours is given in, where the paper prints none.
+    Attributes:
+      label: unique in the target.
+      run: the training.
+      paper: id of the paper's number; None if the paper prints none.
+      tolerance: largest difference that counts as equal, in the paper's unit; None to not compare.
+      measure: place of our number in result.json or in the document of a figure.
+      at: point of the run's grid, {path: value}.
+      metric: metric of our number, if the paper prints none.
     """
 
     label: str
@@ -121,11 +125,14 @@ class Row(NamedTuple):
 class Below(NamedTuple):
     """The claim that one row's values are lower than another's, paired by seed.
 
-    text: the claim, in our words.
-    lower, higher: labels of rows.
-    paper: id of the claim, if the paper states it.
-    by: where the claim is a size, that size in the rows' unit, and `tolerance` what counts as
-      equal; else the claim is a gain of any size. The rules: `papers.verdicts`.
+    See `papers.verdicts` for the rules.
+
+    Attributes:
+      text: the claim in our words.
+      lower, higher: labels of rows.
+      paper: id of the claim, if the paper states it.
+      by: the claimed difference, in the rows' unit; None for a difference of any size.
+      tolerance: largest deviation from `by` that counts as equal.
     """
 
     text: str
@@ -170,16 +177,16 @@ class Target(NamedTuple):
         return self.name.partition(".")[0]
 
     def file(self, results: str | Path) -> Path:
-        """Where its JSON lies in a folder that is laid out as papers/."""
+        """Returns the path of its JSON in a folder with the layout of papers/."""
         return Path(results) / self.paper / "results" / f"{self.name.partition('.')[2]}.json"
 
     @property
     def is_drawn(self) -> bool:
-        """Whether a row needs the report's figure."""
+        """Whether a row needs the target's figure."""
         return any(isinstance(row.measure, Drawn) for row in self.rows)
 
     @property
     def runs(self) -> list[Run]:
-        """What is trained, each once, and a source before what needs it."""
+        """All trainings without duplicates; a source precedes the runs that need it."""
         runs = [run for row in self.rows for run in (row.run.source, row.run) if run is not None]
         return list({run.key: run for run in runs}.values())

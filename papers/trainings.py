@@ -1,4 +1,4 @@
-"""The trainings that a target needs: where they live, which are done, and which fit together."""
+"""Plans the trainings of a target and reads their state and results."""
 
 import math
 import shlex
@@ -16,10 +16,7 @@ from papers.target import Run, Target
 
 
 class Training(NamedTuple):
-    """An ordinary run.
-
-    command: what trains it by hand.
-    """
+    """A run to train; `command` trains it from a shell."""
 
     run: Run
     config: dict[str, Any]
@@ -30,11 +27,13 @@ class Training(NamedTuple):
 def plan(
     target: Target, budget: Budget, *, runs: str | Path, data: Mapping[str, str]
 ) -> dict[str, Training]:
-    """Key of a run -> how it is trained; targets that need the same training share its workdir.
+    """Returns {key of a run: training}; targets share the workdirs of equal trainings.
 
     Args:
-      runs: the folder of the workdirs, each named by the hash of its config.
-      data: fields of the configs {path: value}.
+      target: the target.
+      budget: the share of the paper's training.
+      runs: folder of the workdirs, which are named by the hash of their configs.
+      data: changed fields of the configs, {path: value}.
     """
     trainings: dict[str, Training] = {}
     folder = _one_name(Path(runs))
@@ -53,11 +52,11 @@ def plan(
 
 
 def finished(training: Training) -> dict[str, Any] | None:
-    """What the training's result.json holds; None: it is not finished.
+    """Returns the training's result.json; None if it is not finished.
 
     Raises:
-      UserError: the workdir holds a run of another config, or files of its run that are damaged,
-        incomplete or of another one.
+      UserError: the workdir holds a run of another config, or its files are damaged, incomplete or
+        from another run.
     """
     workdir, config = training.workdir, training.config
     if not has_config(workdir, config) or not is_finished(workdir):
@@ -68,14 +67,14 @@ def finished(training: Training) -> dict[str, Any] | None:
 
 
 def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool) -> None:
-    """Refuses to compare what was made by different versions or from different data.
+    """Checks that all results have the same versions and data.
 
     Args:
-      results: workdir -> result.json, as `finished` has checked it.
-      more_to_come: the installed versions will train others, and count too.
+      results: workdir -> result.json, the output of `finished`.
+      more_to_come: whether the installed versions will train more runs, so that they count too.
 
     Raises:
-      UserError: names the two files and what differs.
+      UserError: two results differ.
     """
     known: dict[str, tuple[str, Any]] = {}
     if more_to_come:
@@ -88,17 +87,16 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
             where, other = known.setdefault(name, (str(path), value))
             if value != other:
                 raise UserError(
-                    f"{path} was made with {name} {_short(value)}, but {where} has "
-                    f"{_short(other)}; allowed is one version and one copy of the data: move the "
-                    "older run away or give --runs another folder"
+                    f"{name} must be the same in all runs, got {_short(value)} in {path} and "
+                    f"{_short(other)} in {where}; move the older run away or use another --runs"
                 )
 
 
 def state(training: Training) -> float:
-    """The share of its epochs that is done, by its checkpoints; 1 when it is finished.
+    """Returns the share of epochs that the training's checkpoints cover; 1 if it is finished.
 
     Raises:
-      UserError: as `finished`.
+      UserError: see `finished`.
     """
     if finished(training) is not None:
         return 1.0
@@ -107,12 +105,12 @@ def state(training: Training) -> float:
 
 
 def cost(training: Training) -> int:
-    """Epochs of all replicas together; early stopping may need fewer."""
+    """Returns the total number of epochs of all replicas, without early stopping."""
     return len(replicas(training.config)) * training.config["epochs"]
 
 
 def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:
-    """Whether a replica's overrides are the point of a grid."""
+    """Returns whether a replica's overrides are the grid point `at`."""
     return at.keys() == overrides.keys() and all(
         math.isclose(value, overrides[path], rel_tol=1e-6, abs_tol=1e-12)
         for path, value in at.items()
@@ -120,16 +118,16 @@ def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:
 
 
 def _one_name(folder: Path) -> Path:
-    """The same however a folder is given: that of a source is a part of the config of a run.
+    """Normalizes a folder, as a source's workdir is part of the config of a run.
 
-    It is relative below the working directory, so that results say nothing of a machine's folders.
+    Folders below the working directory become relative, so that results name no local paths.
     """
     folder, here = folder.resolve(), Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _short(value: Any) -> str:
-    """A version, or of SHA-256 sums the beginning."""
+    """Returns a version, or the first digits of SHA-256 sums."""
     return (
         ", ".join(sha[:8] for sha in value.values()) if isinstance(value, Mapping) else f"{value}"
     )

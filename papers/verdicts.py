@@ -1,31 +1,31 @@
-"""The rules by which a paper's number or claim is reproduced, not reproduced or undecided.
+"""Judges a paper's number or claim: reproduced, not reproduced or undecided.
 
-All verdicts follow from the values of the seeds that a document stores; no training is needed.
+All verdicts follow from the stored values of the seeds; no training is needed.
 
-Level. The results hold about 50 tests. Each is made at .05 / 50 = .001 (Bonferroni), and each
+Level. The results hold about 50 tests. Each has level .05 / 50 = .001 (Bonferroni), and each
 interval has a confidence of 99.9 %.
 
-A number. The interval is Welch's, of the difference of our mean and the paper's. Where one side is
-a single run, the sd of the other stands for it. *Reproduced*: the interval lies within the row's
-tolerance, which says what counts as equal. *Not reproduced*: it lies outside. A number whose
-tolerance is None, or that the paper does not print, has no verdict.
+Number. The interval is Welch's, for the difference between our mean and the paper's. If one side is
+a single run, it gets the sd of the other. *Reproduced*: the interval lies within the row's
+tolerance. *Not reproduced*: it lies outside. A number without a tolerance, or that the paper does
+not print, has no verdict.
 
-A gain, that one row is below another. The differences are paired by seed. *Reproduced*: the paired
-t-test is significant in the claimed direction; the size does not matter. *Not reproduced*: the
-interval lies below half of the paper's gain, or below 0 where the paper prints none.
+Gain: one row is below another. The differences are paired by seed. *Reproduced*: the paired t-test
+is significant in the claimed direction, whatever the size. *Not reproduced*: the interval lies
+below half of the paper's gain, or below 0 if the paper prints no gain.
 
-A size, a gain of `by` within `tolerance`: as a number, with the interval of paired differences.
+Size: a gain of `by` within `tolerance`. Judged as a number, with the interval of the paired
+differences.
 
-An order of rows. *Reproduced*: each step that it claims is a significant gain. *Not reproduced*:
-the interval of a step lies below 0.
+Order of rows. *Reproduced*: each claimed step is a significant gain. *Not reproduced*: the interval
+of a step lies below 0.
 
-Length. A run of the budget `short` has fewer epochs than the paper. It may reproduce a gain or an
-order, as a direction only; it does not reproduce a number, and it refutes nothing. A run of the
-budget `quick` has other data or a smaller net and decides nothing.
+Length. A run with the budget `short` has fewer epochs than the paper. It can reproduce the
+direction of a gain or an order, but no number, and it refutes nothing. A run with the budget
+`quick` has other data or a smaller net and decides nothing.
 
-All else is *undecided*: the reason says how long the run was and what would have been seen. Of a
-number that is a difference as large as half of the interval, of a gain the smallest one that the
-test finds with a power of .8.
+Everything else is *undecided*. The reason has the length of the run and the detectable difference:
+half of the interval for a number, and for a gain the smallest that the test detects with power .8.
 """
 
 import itertools
@@ -46,7 +46,7 @@ from papers.statistics import (
 )
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = WORDS = "reproduced", "not reproduced", "undecided"
-# What the fields of a claim are before it is judged.
+# The fields of a claim before it is judged.
 DEFINITION = ("text", "id", "form", "rows", "by", "tolerance")
 
 Json = dict[str, Any]
@@ -54,11 +54,12 @@ Values = dict[int, float]  # seed -> value
 
 
 class Length(NamedTuple):
-    """How long the runs are that a verdict is of.
+    """The length of a verdict's runs.
 
-    full: as long as the paper's.
-    decides: on the paper's data and net.
-    words: "" of full ones.
+    Attributes:
+      full: whether they are as long as the paper's.
+      decides: whether they use the paper's data and net.
+      words: description for the reason; "" for full runs.
     """
 
     full: bool
@@ -67,7 +68,7 @@ class Length(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A difference: its mean over n seeds and half of its interval; `most` is the largest."""
+    """A difference over n seeds: its mean, half its interval, and the largest possible value."""
 
     mean: float
     half: float
@@ -76,28 +77,28 @@ class Measured(NamedTuple):
 
     @property
     def interval(self) -> list[float | None]:
-        """As documents have it."""
+        """The interval for documents."""
         return [_rounded(self.mean - self.half), _rounded(self.mean + self.half)]
 
     def __str__(self) -> str:
-        told = f"difference {self.mean:.3g} of {self.n} seed{'s' if self.n > 1 else ''}"
-        if self.half >= self.most:  # wider than all differences that there can be
-            return told
+        text = f"difference {self.mean:.3g} of {self.n} seed{'s' if self.n > 1 else ''}"
+        if self.half >= self.most:  # An interval wider than all possible differences.
+            return text
         low, high = self.mean - self.half, self.mean + self.half
-        return f"{told}, {100 * (1 - LEVEL):g} % interval {low:.3g} to {high:.3g}"
+        return f"{text}, {100 * (1 - LEVEL):g} % interval {low:.3g} to {high:.3g}"
 
     def seen(self, what: str, size: float) -> str:
-        """Which difference the test would have found."""
+        """Describes the smallest difference that the test detects."""
         if size >= self.most:
             return f"so few seeds show no {what} at all"
         return f"a {what} of {size:.2g} would have been seen" if size else f"any {what} is seen"
 
 
 def judged(document: Mapping[str, Any]) -> Json:
-    """The document of a target with the verdict of each row and claim made anew.
+    """Recomputes the verdicts of a target's document.
 
-    A row gets `interval`, `verdict` and `why`; a claim gets `verdict`, `why` and what it is tested
-    by. The verdict of a row is None where there is nothing to compare.
+    A row gets `interval`, `verdict` and `why`; a claim gets `verdict`, `why` and its test. The
+    verdict of a row is None if there is nothing to compare.
     """
     by_label = {row["label"]: row for row in document["rows"]}
     rows = [row | number(row, _length(document, [row])) for row in document["rows"]]
@@ -110,7 +111,7 @@ def judged(document: Mapping[str, Any]) -> Json:
 
 
 def number(row: Mapping[str, Any], length: Length) -> Json:
-    """Interval, verdict and reason of a row."""
+    """Returns the interval, verdict and reason of a row."""
     values = list(row["values"].values())
     if not values:
         return {"interval": None, "verdict": None, "why": "not run"}
@@ -139,10 +140,10 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     if tested is None:
         return {"verdict": UNDECIDED, "why": _joined("the two share no seed", length.words)}
     found: Json = {"difference": _rounded(tested.mean), "test": _as_json(tested)}
-    paper, told = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
+    paper, own_text = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
     half = paired_interval(tested)
     if half is None:
-        why = _joined(f"difference {tested.mean:.3g} of one pair of runs", length.words, told)
+        why = _joined(f"difference {tested.mean:.3g} of one pair of runs", length.words, own_text)
         return {**found, **paper, "verdict": UNDECIDED, "why": why}
     measured = Measured(tested.mean, half, tested.n, _most(lower))
     if claim["form"] == "size":
@@ -150,7 +151,7 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     else:
         by = paper.get("paper_difference", 0.0)
         verdict, why = _gain(tested, measured, by, length)
-    why = _joined(why, told)
+    why = _joined(why, own_text)
     return {**found, **paper, "interval": measured.interval, "verdict": verdict, "why": why}
 
 
@@ -166,7 +167,7 @@ def _gain(tested: Paired, measured: Measured, by: float, length: Length) -> tupl
 
 
 def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
-    # Equal differences have no t statistic, and an interval without width.
+    # Equal differences have no t statistic and an interval of width 0.
     significant = tested.t_p is None or tested.t_p < LEVEL
     if length.decides and significant and tested.mean > 0:
         return REPRODUCED
@@ -176,7 +177,7 @@ def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
 
 
 def _within(found: Measured, by: float, tolerance: float, length: Length) -> tuple[str, str]:
-    """The rule of a difference that should be `by`, give or take the tolerance."""
+    """Judges a difference that should be `by` within the tolerance."""
     low, high = found.mean - found.half - by, found.mean + found.half - by
     about = f"{tolerance:g} of {by:g}" if by else f"{tolerance:g}"
     if length.full and -tolerance <= low and high <= tolerance:
@@ -188,7 +189,7 @@ def _within(found: Measured, by: float, tolerance: float, length: Length) -> tup
 
 
 def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json:
-    """The first row is the lowest, or each is above the next."""
+    """Judges that the first row is the lowest, or that each row is above the next."""
     pairs = list(itertools.pairwise(rows) if form == "falling" else _above_first(rows))
     verdicts = []
     for higher, lower in pairs:
@@ -213,18 +214,18 @@ def _above_first(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, Any]]
 
 
 def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, str]:
-    """The paper's own difference, and the same test on its runs where it prints them; in words."""
+    """Returns the paper's difference with its test, if it prints its runs, and a description."""
     if lower["paper"] is None or higher["paper"] is None:
         return {}, ""
     by = round(higher["paper"] - lower["paper"], 10)
     found: Json = {"paper_difference": by}
-    told = f"the paper has {by:.3g}"
+    own_text = f"the paper has {by:.3g}"
     first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
     tested = paired(_values({"values": first}), _values({"values": second}))
     if tested is not None and tested.t_p is not None:
         found["paper_test"] = _as_json(tested)
-        told += f", p = {tested.t_p:.2g} of its {tested.n} seeds"
-    return found, told
+        own_text += f", p = {tested.t_p:.2g} of its {tested.n} seeds"
+    return found, own_text
 
 
 def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Length:
@@ -240,7 +241,7 @@ def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> L
 
 
 def _most(row: Mapping[str, Any]) -> float:
-    """The largest difference that there can be in the unit of a row."""
+    """Returns the largest possible difference in the unit of a row."""
     return 100.0 if "percent" in row["metric"] else 1.0
 
 
@@ -257,5 +258,5 @@ def _as_json(tested: Paired) -> Json:
 
 
 def _rounded(value: float | None) -> float | None:
-    """To four digits: the same with every version of SciPy."""
+    """Rounds to four digits, which all versions of SciPy agree on."""
     return value if value is None or isinstance(value, int) else float(f"{value:.4g}")

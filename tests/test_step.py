@@ -325,7 +325,7 @@ def test_a_number_of_devices_in_the_environment_stands(monkeypatch):
 
 def test_layout_of_more_shards_than_devices_is_refused_in_words():
     here = jax.local_device_count()
-    message = f"shards is {here + 1}; allowed are 1 to {here}, the devices here"
+    message = f"shards must be 1 to {here}, the number of devices, got {here + 1}"
     with pytest.raises(ValueError, match=f"^{message}$"):
         layout(2, shards=here + 1)
 

@@ -28,7 +28,7 @@ class Shortest(NamedTuple):
         return choose(other.length < self.length, other, self)
 
 
-Search = tuple[Array, Array, Array, Shortest]  # c, largest that failed, least that fooled, best
+BisectionState = tuple[Array, Array, Array, Shortest]  # c, its lower and upper bound, best
 
 
 def squared(r: Array) -> Array:
@@ -65,7 +65,7 @@ def search(
     first = norms.per_row("initial_const", initial_const, unmoved.length)
     failed = jnp.zeros_like(unmoved.length)
 
-    def bisect(carry: Search, _: None) -> tuple[Search, None]:
+    def bisect(carry: BisectionState, _: None) -> tuple[BisectionState, None]:
         const, failed, fooled, best = carry
         found = attempt(const)
         fools = jnp.isfinite(found.length)

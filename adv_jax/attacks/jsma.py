@@ -15,7 +15,7 @@ from adv_jax.attacks.targets import next_class
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
 
-class Search(NamedTuple):
+class GreedyState(NamedTuple):
     """Where each row is.
 
     step: i32[], how many pairs the longest search has changed.
@@ -101,7 +101,7 @@ def _jsma(
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
     batch, dtype = x.shape[0], theta.dtype
 
-    def change(search: Search) -> Search:
+    def change(search: GreedyState) -> GreedyState:
         values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))
         label = checked_labels(y, values)
         target = label if targeted else next_class(label, values.shape[1])
@@ -115,9 +115,9 @@ def _jsma(
         found = pair.reshape(batch, -1).any(axis=1)
         pair &= active.reshape(-1, *(1,) * (x.ndim - 1))
         r = jnp.where(pair, further, search.r)
-        return Search(search.step + 1, r, active & found)
+        return GreedyState(search.step + 1, r, active & found)
 
-    start = Search(jnp.int32(0), jnp.zeros(x.shape, dtype), jnp.ones(batch, bool))
+    start = GreedyState(jnp.int32(0), jnp.zeros(x.shape, dtype), jnp.ones(batch, bool))
     search = jax.lax.while_loop(lambda search: search.active.any(), change, start)
     return perturbed(x, search.r, bounds)
 

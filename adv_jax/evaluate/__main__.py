@@ -1,6 +1,6 @@
-"""The command line: `python -m adv_jax.evaluate --workdir=RUN --attacks=fgsm,pgd --eps=0,.1,.2`.
+"""Attacks trained models: `python -m adv_jax.evaluate --workdir=RUN --attacks=fgsm --eps=0,.1`.
 
-Evaluates the model that a run has trained, and of several runs also how attacks transfer.
+With several runs it also measures how attacks transfer between their models.
 """
 
 import sys
@@ -16,23 +16,21 @@ from adv_jax.types import Bounds, UserError
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
 _ATTACKS = flags.DEFINE_list("attacks", ["fgsm"], "names of adv_jax.attacks")
 _EPS = flags.DEFINE_list("eps", ["0", ".1", ".2", ".3"], "sizes of the attacks, in input units")
-_NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's own")
-_BOUNDS = flags.DEFINE_string("bounds", "data", "lo,hi to clip to, or none; data: the data set's")
-_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "first of the test set; default: all")
+_NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's default")
+_BOUNDS = flags.DEFINE_string("bounds", "data", "lo,hi to clip to; none; data: the data set's")
+_NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "number of test images; default: all")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 500, "rows at a time on a device; about 50 for conv nets"
 )
-_REPLICA = flags.DEFINE_integer("replica", 0, "which replica of each run")
-_MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "search each example's smallest eps too")
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "of the attacks' random numbers", lower_bound=0, upper_bound=2**30
-)
-_OUT = flags.DEFINE_string("out", None, "where to write; default: WORKDIR/evaluation")
+_REPLICA = flags.DEFINE_integer("replica", 0, "index of the replica of each run")
+_MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "also search each example's smallest eps")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the attacks", lower_bound=0, upper_bound=2**30)
+_OUT = flags.DEFINE_string("out", None, "output folder; default: WORKDIR/evaluation")
 
 
 def main(_: list[str]) -> None:
-    """Evaluates what the flags name; exits with 1 and one line on a mistake."""
-    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    """Evaluates the runs; exits with 1 and one line if a flag is invalid."""
+    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     use_cores()
     try:
         check_devices()
@@ -59,7 +57,7 @@ def _numbers(flag: str, values: list[str]) -> list[float]:
     try:
         return [float(value) for value in values]
     except ValueError as error:
-        raise UserError(f"{flag} is {','.join(values)}; allowed are numbers") from error
+        raise UserError(f"{flag} must be numbers, got {','.join(values)}") from error
 
 
 def _bounds(value: str) -> Bounds | str | None:
@@ -67,7 +65,7 @@ def _bounds(value: str) -> Bounds | str | None:
         return value if value == "data" else None
     numbers = _numbers("bounds", value.split(","))
     if len(numbers) != 2:
-        raise UserError(f"bounds is {value}; allowed are two numbers lo,hi, or data, or none")
+        raise UserError(f"bounds must be two numbers lo,hi, or data, or none, got {value}")
     return numbers[0], numbers[1]
 
 

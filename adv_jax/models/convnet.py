@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from adv_jax.models.layered import Activated, Layer
+from adv_jax.models.layered import Activated, LayerFn
 from adv_jax.types import Array
 
 
@@ -33,7 +33,7 @@ class ConvNet(Activated):
     kernel_size: int = 3
     units: Sequence[int] = (2048, 2048)
 
-    def _hidden_layers(self) -> list[Layer]:
+    def _hidden_layers(self) -> list[LayerFn]:
         maps = [
             (count, _pooled if i == len(stage) else _unpooled)
             for stage in self.stages

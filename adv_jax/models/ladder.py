@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from adv_jax.models.activations import activation_fn
 from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
-from adv_jax.models.ladder_spec import Layer, parse_denoising, parse_layers
+from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
 from adv_jax.types import Array, Key
 
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     Pooling layers are normalised and noisy like the others, but have neither beta nor activation.
     """
 
-    layers: Sequence[Layer]
+    layers: Sequence[LayerSpec]
     activation: str
     noise_std: Sequence[float]
     scale_softmax: bool
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """u(l) = BN(V(l+1) z_hat(l+1)), z_hat(l) = g(z_noisy(l), u(l)); on top u(L) = BN(softmax)."""
 
-    layers: Sequence[Layer]
+    layers: Sequence[LayerSpec]
     denoising: Sequence[str]
 
     @nn.compact
@@ -238,7 +238,7 @@ def _outputs(encoding: Encoding) -> tuple[Array, dict[str, tuple]]:
     return encoding.logits, {"z": encoding.z}
 
 
-def _channels(layers: Sequence[Layer]) -> list[int]:
+def _channels(layers: Sequence[LayerSpec]) -> list[int]:
     """Units or maps of the layers 1..L; pooling has those below it."""
     channels: list[int] = []
     for layer in layers:

@@ -13,7 +13,7 @@ from flax.linen.initializers import variance_scaling
 
 from adv_jax.models.convolution import Padding, conv, max_pool_2x2
 from adv_jax.models.initializers import fan_in
-from adv_jax.models.ladder_spec import Layer
+from adv_jax.models.ladder_spec import LayerSpec
 from adv_jax.types import Array
 
 PADDING: dict[str, Padding] = {"convv": "VALID", "convf": "FULL"}
@@ -27,7 +27,7 @@ class Up(nn.Module):
     number: of the layer, from 1.
     """
 
-    layer: Layer
+    layer: LayerSpec
     number: int
 
     @nn.compact
@@ -78,7 +78,7 @@ class Down(nn.Module):
     shape: S, of what is below the layer.
     """
 
-    layer: Layer
+    layer: LayerSpec
     shape: tuple[int, ...]
 
     @nn.compact

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 
-class Layer(NamedTuple):
+class LayerSpec(NamedTuple):
     """One layer of an encoder.
 
     kind: "fc", "convv", "convf", "maxpool" or "globalmeanpool".
@@ -48,7 +48,7 @@ _ALLOWED = "UNITS, fc:UNITS, convv:MAPS:K:1:1, convf:MAPS:K:1:1, maxpool:2:2 and
 DENOISING = ("gauss", "sig")
 
 
-def parse_layers(spec: str) -> tuple[Layer, ...]:
+def parse_layers(spec: str) -> tuple[LayerSpec, ...]:
     """The layers 1..L of an encoder.
 
     Raises:
@@ -57,9 +57,9 @@ def parse_layers(spec: str) -> tuple[Layer, ...]:
         the last and leaves an image.
 
     >>> parse_layers("convv:8:3:1:1-globalmeanpool-10")[0]
-    Layer(kind='convv', units=8, size=3, height=0, width=0)
+    LayerSpec(kind='convv', units=8, size=3, height=0, width=0)
     """
-    layers: list[Layer] = []
+    layers: list[LayerSpec] = []
     for number, word in enumerate(spec.split("-"), start=1):
         where = f"model.layers has {word!r} as layer {number}"
         layer = _layer(word)
@@ -75,10 +75,10 @@ def parse_layers(spec: str) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _layer(word: str) -> Layer | None:
+def _layer(word: str) -> LayerSpec | None:
     for kind, form in _FORMS.items():
         if match := re.fullmatch(form, word):
-            return Layer(kind, **{name: int(n or 0) for name, n in match.groupdict().items()})
+            return LayerSpec(kind, **{name: int(n or 0) for name, n in match.groupdict().items()})
     return None
 
 

@@ -15,7 +15,7 @@ from adv_jax.random import bernoulli
 from adv_jax.types import Array
 
 Extras = dict[str, Array]
-Layer = Callable[[Array], Array]  # f[B, *D] -> f[B, *E]
+LayerFn = Callable[[Array], Array]  # f[B, *D] -> f[B, *E]
 
 
 class Layered(nn.Module, ABC):
@@ -36,7 +36,7 @@ class Layered(nn.Module, ABC):
     dtype: Literal["bfloat16"] | None = None
 
     @abstractmethod
-    def _hidden_layers(self) -> list[Layer]:
+    def _hidden_layers(self) -> list[LayerFn]:
         """What each hidden layer does to the activations below it."""
 
     def setup(self) -> None:
@@ -123,14 +123,14 @@ class Activated(Layered):
 
     activation: str = "relu"
 
-    def _full(self, number: int, units: int) -> Layer:
+    def _full(self, number: int, units: int) -> LayerFn:
         """The hidden layer of that number, over all values of a row."""
         linear, act = self._linear(number, units), activation_fn(self.activation)
         return lambda h: act(linear(h))
 
     def _convolution(
-        self, number: int, maps: int, size: int, padding: Padding, pool: Layer
-    ) -> Layer:
+        self, number: int, maps: int, size: int, padding: Padding, pool: LayerFn
+    ) -> LayerFn:
         """The hidden layer of that number, of images f[B, H, W, C]."""
         conv, act = self._conv(number, maps, size, padding), activation_fn(self.activation)
         # Activations grow with their input, so pooling may come first, and they have less work.

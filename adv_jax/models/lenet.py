@@ -3,7 +3,7 @@
 from typing import Literal
 
 from adv_jax.models.convolution import max_pool_2x2
-from adv_jax.models.layered import Activated, Layer
+from adv_jax.models.layered import Activated, LayerFn
 from adv_jax.types import Array
 
 
@@ -26,7 +26,7 @@ class LeNet(Activated):
     features: tuple[int, int, int] = (20, 50, 500)
     padding: Literal["SAME", "VALID"] = "VALID"
 
-    def _hidden_layers(self) -> list[Layer]:
+    def _hidden_layers(self) -> list[LayerFn]:
         if len(self.features) != 3:
             raise ValueError(f"features is {self.features}; LeNet has two convolutions and a layer")
         first, second = (

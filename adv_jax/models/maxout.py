@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from adv_jax.models.layered import Layer, Layered
+from adv_jax.models.layered import Layered, LayerFn
 from adv_jax.types import Array
 
 
 class Maxed(Layered):
     """A net whose full layers are of maxout units."""
 
-    def _full(self, number: int, units: int, pieces: int) -> Layer:
+    def _full(self, number: int, units: int, pieces: int) -> LayerFn:
         """The hidden layer of that number, over all values of a row."""
         linear = self._linear(number, units * pieces)
         return lambda h: _largest(linear(h), pieces)
@@ -31,7 +31,7 @@ class Maxout(Maxed):
     features: Sequence[int] = (240, 240)
     pieces: int = 5
 
-    def _hidden_layers(self) -> list[Layer]:
+    def _hidden_layers(self) -> list[LayerFn]:
         return [self._full(i, units, self.pieces) for i, units in enumerate(self.features, start=1)]
 
 
@@ -62,8 +62,8 @@ class MaxoutConvNet(Maxed):
     units: Sequence[int] = ()
     unit_pieces: int = 5
 
-    def _hidden_layers(self) -> list[Layer]:
-        def layer(number: int, maps: int, size: int, pad: int, pieces: int, pool: int) -> Layer:
+    def _hidden_layers(self) -> list[LayerFn]:
+        def layer(number: int, maps: int, size: int, pad: int, pieces: int, pool: int) -> LayerFn:
             conv = self._conv(number, maps * pieces, size)
             return lambda h: _pooled(_largest(conv(_framed(h, pad)), pieces), pool)
 

@@ -1,9 +1,8 @@
-"""What the papers print (`papers`), what was measured (`figures`, `charts`), and both in a `book`.
+"""The command `python -m adv_jax.report`, which builds the book and draws figures of papers.
 
-    python -m adv_jax.report --results=results --out=book
+    python -m adv_jax.report --results=papers --out=book
     python -m adv_jax.report maronas2016.fig26
 
-The first makes the book; the second draws a paper's figure and writes the numbers in it. A paper
-whose figures are drawn is a module with a dict `FIGURES`, name -> function that gives a
-`drawing.Drawing`, and a line in `command.PAPERS`.
+The figures of a paper are in its package's dict `FIGURES`: name -> function that returns a
+`papers.drawing.Drawing`.
 """

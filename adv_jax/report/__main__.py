@@ -1,12 +1,12 @@
-"""The command line: the book, or figures of papers.
+"""Builds the book or draws figures of papers.
 
     python -m adv_jax.report [--results=papers] [--out=book]
 
-writes the book, OUT/index.html: the papers' numbers beside those in the folder of results.
+writes OUT/index.html, which compares the papers' numbers with the results.
 
     python -m adv_jax.report maronas2016.fig26 [--workdir=RUN ...] [--out=papers]
 
-draws figures: OUT/PAPER/results/figures/FIGURE.png, and FIGURE.json with the numbers in it.
+writes OUT/PAPER/results/figures/FIGURE.png, and the numbers in FIGURE.json.
 """
 
 import sys
@@ -19,17 +19,17 @@ from adv_jax.runner.output import standard_output
 from papers import book, figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
-_RESULTS = flags.DEFINE_string("results", "papers", "folder that the book is made from")
-_OUT = flags.DEFINE_string("out", None, "where to write; book for the book, papers for figures")
-_LIST = flags.DEFINE_bool("list", False, "say what there is to draw")
+_RESULTS = flags.DEFINE_string("results", "papers", "folder of the results for the book")
+_OUT = flags.DEFINE_string("out", None, "output folder; default: book, or papers for figures")
+_LIST = flags.DEFINE_bool("list", False, "list the figures")
 
 
 def main(argv: list[str]) -> None:
-    """Draws the figures that the arguments name, or makes the book if they name none.
+    """Draws the figures that the arguments name; without names, builds the book.
 
-    Exits with 1 and one line on a mistake.
+    Exits with 1 and one line on an error.
     """
-    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     if _LIST.value:
         print(*figures.lines(), sep="\n")
         return

@@ -28,7 +28,7 @@ def path(name: str) -> Path:
 
 
 def about(name: str) -> str:
-    """Returns what a config trains: the first line of its docstring."""
+    """Returns the first line of a config's docstring."""
     docstring = ast.get_docstring(ast.parse(path(name).read_text())) or ""
     return docstring.partition("\n")[0]
 

@@ -1,4 +1,4 @@
-"""Orbax checkpoints, written in the background and trusted only if their digest fits."""
+"""Saves Orbax checkpoints in the background and verifies their SHA-256 when restoring."""
 
 import errno
 import hashlib
@@ -22,7 +22,7 @@ from adv_jax.types import UserError
 
 Tree = Any
 _LOGGER = logging.getLogger("absl")
-# Not the fault of what is in a file: it may be whole, and is not given up.
+# With these errors the file itself may be intact, so it is not set aside as damaged.
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 _UNFINISHED = ("*.part", "*.orbax-checkpoint-tmp")
 
@@ -30,10 +30,11 @@ _UNFINISHED = ("*.part", "*.orbax-checkpoint-tmp")
 class Restored(NamedTuple):
     """The newest intact checkpoint.
 
-    epoch: the epoch that it follows; 0 if there is none, and then no tree.
-    tree: NumPy arrays.
-    notes: as they were saved.
-    warnings: a line for each damaged newer one.
+    Attributes:
+      epoch: number of finished epochs; 0 without a checkpoint.
+      tree: NumPy arrays; None without a checkpoint.
+      notes: the saved notes.
+      warnings: one line per damaged newer checkpoint.
     """
 
     epoch: int
@@ -43,22 +44,21 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The last few checkpoints of a run, one directory each, named by the epoch they follow.
+    """Manages the last checkpoints of a run, one directory per epoch. A context manager.
 
-    Each holds a tree of arrays, notes, and the SHA-256 of the arrays' bytes. A checkpoint gets its
-    name when it is whole and on the disk, so that a killed process leaves no half of one, and the
-    oldest goes after that. A context manager.
+    A checkpoint holds a tree of arrays, their SHA-256, and notes. It is written under a temporary
+    name, synchronized and renamed, so that a killed process leaves no partial checkpoint. The
+    oldest is deleted afterwards.
     """
 
     def __init__(self, directory: Path, *, kept: int) -> None:
-        """directory: made if need be.  kept: how many to keep, the oldest going first."""
+        """Creates the directory if necessary; `kept` is the number of checkpoints to keep."""
         own = jax.process_index()
-        # Each process has its own directory, and waits for no other.
+        # Each process writes to its own directory, without barriers.
         alone = ocp.options.MultiprocessingOptions(
             primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
         )
-        # Orbax's own background threads wait minutes for the signal of one that has failed: they
-        # are not used. One thread of ours writes, and its error is there as soon as it happens.
+        # Orbax's background threads report a failed write only after minutes. Use our own thread.
         options = ocp.CompositeOptions(
             multiprocessing_options=alone,
             async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
@@ -77,48 +77,44 @@ class Checkpoints:
             raise UserError(f"{directory} cannot be used: {_reason(error)}") from error
 
     def save(self, epoch: int, tree: Tree, notes: dict[str, Any]) -> None:
-        """Begins to write a tree of NumPy arrays, which must not change, and notes for JSON.
+        """Starts to write a tree of NumPy arrays, which must not change, and JSON notes.
 
         Raises:
-          UserError: the write before could not be finished.
+          UserError: the previous write failed.
         """
         self._wait()
         self._write = self._writer.submit(self._save, epoch, tree, notes)
 
     def check(self) -> None:
-        """Returns at once.
+        """Checks the background write without waiting for it.
 
         Raises:
-          UserError: the write in the background has failed.
+          UserError: the write has failed.
         """
         if self._write is not None and self._write.done():
             self._wait()
 
     def finish(self) -> None:
-        """Waits until everything is on disk, and no more are left than are kept.
+        """Waits for the background write and deletes old checkpoints.
 
         Raises:
-          UserError: it could not be written, or an old one not be deleted.
+          UserError: writing or deleting failed.
         """
         self._wait()
-        self._delete_old()  # Again, as an earlier process may have failed to.
+        self._delete_old()  # An earlier process may have failed to.
 
     def restore(self, like: Tree) -> "Restored":
-        """The newest intact checkpoint.
+        """Returns the newest intact checkpoint, and renames damaged newer ones to EPOCH.damaged.
 
         Args:
-          like: a tree of arrays, or of their shapes and dtypes, as they were saved.
-
-        Returns:
-          The checkpoint; epoch 0 and no tree if none is intact. Damaged newer ones are renamed to
-          EPOCH.damaged, as the run will save the same epochs again.
+          like: a tree of arrays, or of shapes and dtypes, with the structure that was saved.
 
         Raises:
-          UserError: the newest readable one holds another tree, as another version has it; or the
-            system refuses to read one, which says nothing of its bytes.
+          UserError: the newest readable checkpoint has another structure, from another version; or
+            the system cannot read one.
         """
         warnings: dict[int, str] = {}
-        foreign = 0  # The newest whose tree is said to be another.
+        foreign = 0  # The newest epoch with another recorded structure.
         abstract = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
         items = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract))
         for epoch in reversed(self._epochs()):
@@ -133,27 +129,27 @@ class Checkpoints:
                 return Restored(epoch, tree, notes, list(warnings.values()))
             except MemoryError:
                 raise
-            # Whatever a damaged file makes Orbax, TensorStore or JSON raise, the next may do.
+            # Orbax, TensorStore and JSON raise errors of many types for damaged files.
             except Exception as error:
                 if _number(error) in _UNREADABLE:
                     raise UserError(
                         f"checkpoint of epoch {epoch} in {self._directory} cannot be read: "
-                        f"{_reason(error)}; allowed is another try, or to move it away"
+                        f"{_reason(error)}; try again, or move it away"
                     ) from error
                 warnings[epoch] = _damaged(epoch, error)
                 if recorded != structure(like):
                     foreign = foreign or epoch
-        # Where an older one fits, it is the note that was damaged.
+        # No older checkpoint fits either, so the recorded structure is not just a damaged note.
         if foreign:
             raise UserError(
                 f"checkpoint of epoch {foreign} in {self._directory} was written by "
-                "another version of adv_jax; allowed are that version or a new workdir"
+                "another version of adv_jax; use that version or a new workdir"
             )
         self._set_aside(warnings)
         return Restored(0, None, {}, list(warnings.values()))
 
     def latest(self) -> str:
-        """The newest checkpoint in words."""
+        """Describes the newest checkpoint for messages."""
         try:
             epochs = self._epochs()
         except UserError:
@@ -161,7 +157,7 @@ class Checkpoints:
         return f"epoch {epochs[-1]} in {self._directory}" if epochs else "none"
 
     def __enter__(self) -> "Checkpoints":
-        # Orbax reports each save otherwise, and prints the traceback of each error that it raises.
+        # Orbax otherwise logs each save, and the traceback of each error that it also raises.
         self._level, self._hook = _LOGGER.level, sys.unraisablehook
         _LOGGER.setLevel(logging.CRITICAL)
         sys.unraisablehook = without_stragglers(self._hook)
@@ -176,7 +172,7 @@ class Checkpoints:
         try:
             self._wait()
         except UserError:
-            # An error that is under way says why the run ends; a second one would hide it.
+            # Do not hide the error that ends the run.
             if kind is None:
                 raise
         finally:
@@ -191,21 +187,20 @@ class Checkpoints:
             write.result()
 
     def _save(self, epoch: int, tree: Tree, notes: dict[str, Any]) -> None:
-        """Writes a checkpoint, and deletes those that are too many once it is on the disk."""
+        """Writes a checkpoint, then deletes old ones."""
         known = {"sha256": digest(tree), "structure": structure(tree), **notes}
         items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(known))
         part, path = self._directory / f"{epoch}.part", self._directory / str(epoch)
         try:
             self._orbax.save(part, args=items)
-            _synchronize(part, *part.rglob("*"))  # Orbax does it for the arrays only.
+            _synchronize(part, *part.rglob("*"))  # Orbax synchronizes the arrays only.
             part.rename(path)
             _synchronize(self._directory)
         except MemoryError:
             raise
         # Orbax and TensorStore raise errors of many types when the system refuses a call.
         except Exception as error:
-            # Gives a full disk its space back. What TensorStore writes even now, the next start
-            # deletes.
+            # Free the disk. TensorStore may still be writing; the next start deletes the rest.
             for rest in (path, *self._unfinished()):
                 shutil.rmtree(rest, ignore_errors=True)
             raise UserError(
@@ -228,7 +223,7 @@ class Checkpoints:
         return [path for pattern in _UNFINISHED for path in self._directory.glob(pattern)]
 
     def _epochs(self) -> list[int]:
-        """Of the checkpoints that are there, in ascending order.
+        """Returns the epochs of the checkpoints in ascending order.
 
         Raises:
           UserError: the directory cannot be read.
@@ -247,7 +242,7 @@ class Checkpoints:
 
     def _set_aside(self, epochs: Iterable[int]) -> None:
         for epoch in epochs:
-            # Not deleted: what cannot be read today, by this program, may be by another.
+            # Rename instead of delete: another program may be able to read it.
             checkpoint = self._directory / str(epoch)
             aside = checkpoint.with_name(f"{epoch}.damaged")
             try:
@@ -258,7 +253,7 @@ class Checkpoints:
 
 
 def _synchronize(*paths: Path) -> None:
-    """Has files, and the names in folders, on the disk."""
+    """Calls fsync on files and folders."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -272,13 +267,13 @@ def _damaged(epoch: int, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why, in one line: what Orbax and TensorStore say goes on for pages."""
+    """Returns the reason in one line; messages of Orbax and TensorStore take pages."""
     number = _number(error)
     return os.strerror(number) if number else str(error).partition("\n")[0][:200]
 
 
 def _number(error: Exception) -> int | None:
-    """The system's number of an error, also where TensorStore has made a ValueError of it."""
+    """Returns the errno of an OSError, or of a ValueError that TensorStore made from one."""
     if isinstance(error, OSError):
         return error.errno
     found = re.search(r"os_error_code='(\d+)'", str(error))
@@ -286,7 +281,7 @@ def _number(error: Exception) -> int | None:
 
 
 def structure(tree: Tree) -> str:
-    """SHA-256 of the names, shapes and dtypes of a tree of arrays."""
+    """Returns the SHA-256 of the names, shapes and dtypes of a tree of arrays."""
     described = [
         f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -295,7 +290,7 @@ def structure(tree: Tree) -> str:
 
 
 def digest(tree: Tree) -> str:
-    """SHA-256 of the structure and the bytes of a tree of arrays."""
+    """Returns the SHA-256 of the structure and the bytes of a tree of arrays."""
     sha = hashlib.sha256(structure(tree).encode())
     for leaf in jax.tree.leaves(tree):
         sha.update(np.ascontiguousarray(leaf).tobytes())

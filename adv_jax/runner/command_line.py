@@ -1,4 +1,4 @@
-"""The reading of command lines, and of one that cannot be read what is wrong, in a line."""
+"""Reads command lines and explains invalid ones in one line."""
 
 import itertools
 import re
@@ -15,7 +15,7 @@ from adv_jax.types import UserError
 
 
 def read_flags(argv: list[str]) -> list[str]:
-    """Reads the flags of a command line -> the rest; exits with 1 and one line on a mistake."""
+    """Parses the flags -> the other arguments; exits with 1 and one line if they are invalid."""
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
@@ -23,7 +23,7 @@ def read_flags(argv: list[str]) -> list[str]:
 
 
 def read_flags_alone(argv: list[str]) -> list[str]:
-    """`read_flags` of a command that takes nothing else."""
+    """Parses the flags of a command that takes no other arguments."""
     rest = read_flags(argv)
     try:
         refuse_words(rest[1:])
@@ -33,29 +33,25 @@ def read_flags_alone(argv: list[str]) -> list[str]:
 
 
 def refuse_words(words: Iterable[str]) -> None:
-    """Refuses what stands on a command line and is no flag.
-
-    Raises:
-      UserError: there is such a word, as where dashes were forgotten.
-    """
+    """Raises UserError if there are arguments that are not flags."""
     if found := ", ".join(map(repr, words)):
-        raise UserError(f"the command line has {found}; allowed are flags, --...")
+        raise UserError(f"the arguments must be flags, --..., got {found}")
 
 
 def explain_flags(argv: list[str], error: Exception) -> str:
-    """One line on why a command line with --config=FILE[:mode] could not be read.
+    """Explains in one line why a command line with --config=FILE[:mode] is invalid.
 
     Args:
-      argv: the command line, as `catalogue.located` gives it.
-      error: what reading it raised.
+      argv: the output of `catalogue.located`.
+      error: the error that parsing raised.
     """
     given = _given(argv)
     if "config" not in given:
         return str(error)
     path, _, mode = given["config"].partition(":")
     if not Path(path).is_file():
-        neighbours = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
-        return unknown("--config is", path, neighbours or catalogue.names())
+        candidates = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
+        return unknown("--config is", path, candidates or catalogue.names())
     lines = str(error).strip().splitlines()
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]
@@ -66,7 +62,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         if unread:
             field, value = unread.groups()
             kind = WORDS.get(type(legal.get(field)), "a dict")
-            return f"--config.{field} is {value!r}; allowed is {kind}"
+            return f"--config.{field} must be {kind}, got {value!r}"
         for flag in given:
             field = flag.removeprefix("config.")
             if field != flag and field not in [*legal, "replicas.grid"]:
@@ -75,7 +71,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
 
 
 def _given(argv: list[str]) -> dict[str, str]:
-    """{flag: value} of a command line, of `--flag=value` as of `--flag value`."""
+    """Returns {flag: value} for `--flag=value` and `--flag value`."""
     given = {}
     for arg, following in itertools.pairwise([*argv, ""]):
         if arg.startswith("--"):

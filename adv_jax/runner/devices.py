@@ -1,4 +1,4 @@
-"""The devices of a run: the cores that a CPU offers, and which device takes which replicas."""
+"""Selects the devices of a run and distributes its replicas over them."""
 
 import os
 from typing import Any, NamedTuple
@@ -13,29 +13,28 @@ from adv_jax.types import UserError
 
 
 def use_cores(*programs: tuple[int, int]) -> None:
-    """Offers the CPU's cores as devices; before JAX's first computation.
+    """Makes the CPU's cores JAX devices; call it before JAX's first computation.
 
-    Work that is split by itself, as replicas or rows, goes faster on a core for each part than
-    on all cores for one part after another. XLA_FLAGS that name a number of devices stand.
+    Independent parts (replicas, rows) run faster on one core each than in turn on all cores. A
+    number of devices in XLA_FLAGS takes precedence.
 
     Args:
-      programs: replicas and shards of each program to come; none: of rows, which can be split into
-        any number of parts.
+      programs: (replicas, shards) of each program to run; without any, one device per core.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        # Not os.cpu_count(): a batch system may give fewer than the machine has.
-        affinity = getattr(os, "sched_getaffinity", None)  # Of Linux.
+        # A batch system may assign fewer cores than os.cpu_count().
+        affinity = getattr(os, "sched_getaffinity", None)  # Linux only.
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
         devices = max((_devices(*program, cores) for program in programs), default=cores)
         jax.config.update("jax_num_cpu_devices", devices)
 
 
 def _devices(replicas: int, shards: int, cores: int) -> int:
-    """Of a CPU, for one program.
+    """Returns the number of CPU devices for one program.
 
-    Cores that cannot share the replicas evenly take turns at more devices, up to four each: five
-    replicas on two cores need half the time as five devices that they need on one after another.
-    Shards wait for each other, and get no more devices than there are cores.
+    If the cores cannot share the replicas evenly, uses up to four devices per core: five replicas
+    on two cores take half the time with five devices. Shards wait for each other in collectives, so
+    they get at most one device per core.
     """
     if shards > 1 or replicas <= cores:
         return max(1, min(replicas * shards, cores))
@@ -43,34 +42,33 @@ def _devices(replicas: int, shards: int, cores: int) -> int:
 
 
 def check_devices() -> None:
-    """Starts JAX.
+    """Initializes JAX's devices.
 
     Raises:
-      UserError: JAX_PLATFORMS in the environment names what is not here.
+      UserError: JAX_PLATFORMS names a platform without devices.
     """
     try:
         jax.devices()
-    # Of "cuda" without a GPU, JAX 0.10 only asserts that something was found.
+    # For "cuda" without a GPU, JAX 0.10 raises AssertionError.
     except (RuntimeError, AssertionError) as error:
         wanted = os.environ.get("JAX_PLATFORMS")
-        reason = str(error).partition("\n")[0] or "there is no device of it"
-        raise UserError(
-            f"JAX_PLATFORMS is {wanted!r}; allowed is cpu, or none: {reason}"
-        ) from error
+        reason = str(error).partition("\n")[0] or "no such device"
+        raise UserError(f"JAX_PLATFORMS must be cpu or unset, got {wanted!r}: {reason}") from error
 
 
 class Layout(NamedTuple):
-    """Where the replicas run.
+    """The assignment of replicas to devices.
 
-    devices: those used, of all processes; each has the same number of replicas.
-    shards: neighbouring devices that share a replica's batches; 1 for none.
+    Attributes:
+      devices: the devices of all processes; each group of shards has the same number of replicas.
+      shards: number of adjacent devices that share a replica's batches.
     """
 
     devices: list[jax.Device]
     shards: int
 
     def spread(self, tree: Any) -> Any:
-        """Leaves [R, ...] -> [devices, replicas of a device, ...]."""
+        """Reshapes leaves [R, ...] -> [devices, replicas of a device, ...]."""
         groups = len(self.devices) // self.shards
 
         def spread(leaf):
@@ -81,13 +79,13 @@ class Layout(NamedTuple):
         return jax.tree.map(spread, tree)
 
     def place(self, tree: Any) -> Any:
-        """`spread`, with each part on its own device; a process holds its devices' parts."""
+        """Spreads a tree and puts each part on its device; a process holds its own parts."""
         own = slice(*self._own())
         parts = jax.tree.map(lambda leaf: leaf[own], self.spread(tree))
         return over_devices(lambda tree: tree, self.devices)(parts)
 
     def gather(self, tree: Any) -> Any:
-        """The inverse of `spread`: leaves [devices, replicas of a device, ...] -> [R, ...]."""
+        """Inverts `spread`: leaves [devices, replicas of a device, ...] -> [R, ...]."""
 
         def gather(leaf):
             leaf = leaf[:: self.shards]
@@ -96,37 +94,38 @@ class Layout(NamedTuple):
         return jax.tree.map(gather, tree)
 
     def fetch(self, tree: Any) -> Any:
-        """The inverse of `place`, as NumPy arrays, copied; every process gets all of it."""
+        """Inverts `place` -> copies as NumPy arrays. Collective: all processes get all replicas."""
         if jax.process_count() > 1:
             return self.gather(multihost_utils.process_allgather(tree, tiled=True))
-        # Of an array for which there was no memory, NumPy's copy would abort the process.
+        # block_until_ready raises if memory ran out, where NumPy's copy would abort the process.
         return self.gather(jax.tree.map(np.array, jax.block_until_ready(tree)))
 
     def copies(self, tree: Any) -> Any:
-        """One copy of every leaf on each device: [...] -> [devices of this process, ...]."""
+        """Copies each leaf to each device: [...] -> [devices of this process, ...]."""
         copy = over_devices(lambda _, tree: tree, self.devices, in_axes=(0, None))
         return copy(jnp.arange(*self._own()), tree)
 
     def _own(self) -> tuple[int, int]:
-        """The places of this process' devices among all."""
+        """Returns the range of this process's devices."""
         each = len(self.devices) // jax.process_count()
         return each * jax.process_index(), each * (jax.process_index() + 1)
 
 
 def layout(num_replicas: int, *, shards: int = 1) -> Layout:
-    """As many of the devices at hand as divide the work evenly, as many of each process.
+    """Returns the largest layout that divides the replicas evenly.
+
+    All processes contribute the same number of devices.
 
     Raises:
-      UserError: fewer devices than shards, or no even division among the processes.
+      UserError: there are fewer devices than shards, or the processes cannot share the work evenly.
     """
     processes = jax.process_count()
-    # Of one process after another; of each, as many as the one with the fewest has.
     hosts = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
     most = min(map(len, hosts)) * processes // shards
     if not most:
         raise UserError(
-            f"shards is {shards}; allowed are 1 to {min(map(len, hosts)) * processes}, "
-            "the devices here"
+            f"shards must be 1 to {min(map(len, hosts)) * processes}, the number of devices, "
+            f"got {shards}"
         )
     even = [
         n
@@ -135,8 +134,8 @@ def layout(num_replicas: int, *, shards: int = 1) -> Layout:
     ]
     if not even:
         raise UserError(
-            f"replicas x shards are {num_replicas} x {shards}; allowed are multiples of "
-            f"{processes}, the processes, that their {most * shards} devices can share evenly"
+            f"replicas x shards must be a multiple of {processes}, the number of processes, that "
+            f"their {most * shards} devices can share evenly, got {num_replicas} x {shards}"
         )
     each = max(even) * shards // processes
     return Layout([device for devices in hosts for device in devices[:each]], shards)

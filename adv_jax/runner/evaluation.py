@@ -1,4 +1,4 @@
-"""The evaluation of models that runs have trained: documents, tables, figures."""
+"""Evaluates trained models and writes JSON, CSV and figures."""
 
 import csv
 import inspect
@@ -32,12 +32,15 @@ _MEASURES = ("accuracy", "confidence", "success", "l2", "linf")
 
 
 class Task(NamedTuple):
-    """What is asked of every model.
+    """The examples and attacks that all models are evaluated on.
 
-    x, y: the examples.
-    attacks: name -> attack; eps: their sizes; bounds: of the perturbed examples, or None.
-    options: batch_size and key.
-    settings: for documents.
+    Attributes:
+      x, y: the examples.
+      attacks: name -> attack.
+      eps: sizes of the attacks.
+      bounds: (lo, hi) of the perturbed examples, or None.
+      options: batch_size and key.
+      settings: entries for the JSON documents.
     """
 
     x: np.ndarray
@@ -63,28 +66,28 @@ def run(
     seed: int = 0,
     out: str | None = None,
 ) -> None:
-    """Evaluates trained models on their test sets, prints tables, and writes what was found.
+    """Evaluates trained models on their test sets, prints tables and writes files.
 
-    Each run gets evaluation.json, .csv and .png, and minimal_eps.csv if asked for; several runs
-    get transfer.json, .csv and .png. Files are written at the end, or none is.
+    Each run gets evaluation.json, .csv and .png, and with `minimal_eps` also minimal_eps.csv.
+    Several runs get transfer.json, .csv and .png. All files are written at the end.
 
     Args:
-      workdirs: of runs on the same data.
-      attack_names: of `adv_jax.attacks`.
-      eps: sizes of the attacks, in units of the input as the models take it, preprocessed.
-      norm: of the attacks that have one; None: the default of each.
-      bounds: (lo, hi) that the attacks clip to; "data": those of the data set, which has
-        none after most preprocessing; None: none.
-      num_examples: the first so many of the test set; None: all.
-      batch_size: as in `evaluate.evaluate`.
-      replica: which one of each run.
-      minimal_eps: search each example's smallest eps too, up to the largest of `eps`.
-      seed: of the attacks' random numbers.
-      out: where to write, for several runs into a folder each; None: WORKDIR/evaluation, the
-        transfer matrices into that of the first.
+      workdirs: runs on the same data.
+      attack_names: names in `adv_jax.attacks`.
+      eps: sizes of the attacks, in units of the preprocessed input.
+      norm: norm of the attacks that have one; None for each attack's default.
+      bounds: (lo, hi) to clip to; None for no clipping; "data" for the bounds of the data set,
+        which most preprocessing removes.
+      num_examples: number of test examples to use; None for all.
+      batch_size: see `evaluate.evaluate`.
+      replica: index of the replica of each run.
+      minimal_eps: whether to search each example's smallest eps, up to the largest of `eps`.
+      seed: seed of the attacks.
+      out: output folder, with a subfolder per run if there are several; None for
+        WORKDIR/evaluation, with the transfer matrices in that of the first run.
 
     Raises:
-      UserError, ValueError: a mistake in one of these.
+      UserError, ValueError: an argument is invalid.
     """
     began = time.monotonic()
     names = _names(workdirs)
@@ -94,7 +97,9 @@ def run(
     x, y = dataset.test
     count = len(y) if num_examples is None else num_examples
     if not 1 <= count <= len(y):
-        raise UserError(f"num_examples is {count}; allowed are 1 to {len(y)}, the test set")
+        raise UserError(
+            f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
+        )
     task = Task(
         x[:count],
         y[:count],
@@ -116,48 +121,48 @@ def run(
 
 
 def _names(workdirs: Sequence[str]) -> list[str]:
-    """A name for each run: its path from the nearest folder that they all share.
+    """Names each run by its path relative to the deepest common folder.
 
     Raises:
-      UserError: there is no run, or one twice.
+      UserError: there is no run, or a run is repeated.
     """
     paths = [Path(workdir).resolve() for workdir in workdirs]
     if not paths:
-        raise UserError("workdir is missing; allowed are the directories of one or more runs")
+        raise UserError("workdir must be the directories of one or more runs, got none")
     if len(set(paths)) < len(paths):
-        raise UserError(f"workdir is {', '.join(workdirs)}; allowed is each run once")
+        raise UserError(f"workdir must be different runs, got {', '.join(workdirs)}")
     shared = os.path.commonpath([path.parent for path in paths])
     return [str(path.relative_to(shared)) for path in paths]
 
 
 def _common_data(models: Mapping[str, Trained]) -> Dataset:
-    """The data set of all models.
+    """Returns the data set that all models share.
 
     Raises:
-      UserError: they were trained on different ones, or on the same preprocessed differently.
+      UserError: the models' data sets or their preprocessing differ.
     """
     (first, model), *others = models.items()
     for name, other in others:
         if other.dataset.sha256 != model.dataset.sha256:
-            raise UserError(f"{name} was trained on other data than {first}; allowed is one set")
+            raise UserError(f"workdir must be runs on the same data, got {first} and {name}")
         if other.about["preprocess"] != model.about["preprocess"]:
             raise UserError(
-                f"{name} has another data.preprocess than {first}; allowed is one for all"
+                f"workdir must be runs with the same data.preprocess, got {first} and {name}"
             )
     return model.dataset
 
 
 def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -> dict[str, Attack]:
-    """name -> attack, its size left free.
+    """Returns name -> attack, with the size left unset.
 
     Raises:
-      UserError: an unknown name (the nearest is suggested), or one that needs more settings.
+      UserError: a name is unknown, or its attack needs more settings.
     """
     chosen: dict[str, Attack] = {}
     for name in names:
         if name not in attacks.__all__:
-            legal = f"allowed are {', '.join(attacks.__all__)}"
-            raise UserError(f"attacks has {name!r}; {legal}{suggestion(name, attacks.__all__)}")
+            legal = f"attacks must be among {', '.join(attacks.__all__)}"
+            raise UserError(f"{legal}, got {name!r}{suggestion(name, attacks.__all__)}")
         parameters = inspect.signature(getattr(attacks, name)).parameters
         settings = {"norm": norm, "bounds": bounds}
         settings |= {"targeted": False} if evaluate.is_targeted(getattr(attacks, name)) else {}
@@ -169,7 +174,7 @@ def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
 def _evaluation_files(
     folder: Path, name: str, model: Trained, task: Task, *, minimal_eps: bool
 ) -> Files:
-    """Evaluates a model, says what was found, and gives its files."""
+    """Evaluates a model, prints a table and returns its files."""
     logits_fn, files = model.logits_fn, {}
     with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
         found = evaluate.evaluate(
@@ -209,12 +214,12 @@ def _evaluation_files(
     files[folder / "evaluation.csv"] = _csv(["attack", "eps", *_MEASURES], rows)
     files[folder / "evaluation.png"] = _evaluation_png(name, document)
     files[folder / "evaluation.json"] = json_bytes(document)
-    _tell(name, document)
+    _print(name, document)
     return files
 
 
 def _document(found: evaluate.Evaluation, chosen: Mapping[str, Attack]) -> Document:
-    """An evaluation as JSON has it; the settings of each attack are those that were bound."""
+    """Converts an evaluation to JSON types, with the settings of each attack."""
 
     def curve(name: str, measured: evaluate.Curve) -> Document:
         attack: Any = chosen[name]
@@ -231,7 +236,7 @@ def _document(found: evaluate.Evaluation, chosen: Mapping[str, Attack]) -> Docum
 
 
 def _minimal(smallest: np.ndarray, high: float) -> Document:
-    """The smallest eps of N examples in short; the median is None where it is above `high`."""
+    """Summarizes the smallest eps of N examples; the median is None above `high`."""
     median = float(np.median(smallest))
     withstand = float(np.isinf(smallest).mean())
     return {"high": high, "median": median if median < np.inf else None, "withstand": withstand}
@@ -251,7 +256,7 @@ def _evaluation_png(name: str, document: Document) -> bytes:
 
 
 def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> Files:
-    """Attacks every model with the examples of every other, and gives the files."""
+    """Tests each model on the examples of each other model and returns the files."""
     fns = {name: model.logits_fn for name, model in models.items()}
     names, eps = list(models), max(task.eps)
     matrices = {
@@ -292,8 +297,8 @@ def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> 
     }
 
 
-def _tell(name: str, document: Document) -> None:
-    """Prints the accuracies of an evaluation, and what the audit warns of."""
+def _print(name: str, document: Document) -> None:
+    """Prints the accuracies and the audit's warnings."""
     columns = {a: curve["accuracy"] for a, curve in document["attacks"].items()}
     columns |= {"worst case": document["worst_case"]} if len(columns) > 1 else {}
     rows = [
@@ -306,7 +311,7 @@ def _tell(name: str, document: Document) -> None:
 
 
 def _progress(what: str) -> Progress:
-    """A bar on a terminal, a line at the end elsewhere; `what` goes before the description."""
+    """Returns a progress bar for terminals, else one that prints a line at the end."""
     console = Console()
 
     def shown(batches: Sequence[Any], description: str) -> Iterator[Any]:
@@ -328,10 +333,10 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def _write(files: Files) -> None:
-    """Each whole or not at all.
+    """Writes each file atomically.
 
     Raises:
-      UserError: the system refuses.
+      UserError: a file cannot be written.
     """
     for path, content in files.items():
         with writing(path.parent):

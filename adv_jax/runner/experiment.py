@@ -1,7 +1,7 @@
-"""The program of a run: from a config, pure functions of one replica that can be compiled.
+"""Builds the pure functions of one replica from a config.
 
-A replica's real-valued settings are read from its state, so that replicas which differ only in
-them are one program.
+The functions read a replica's real-valued settings from its state. One compiled program therefore
+serves all replicas of a grid.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,16 +33,18 @@ from adv_jax.types import (
 )
 
 EVALUATION_BATCH = 500
-_AUGMENTED = 2**30  # Folded into a step's key: apart from all that an objective derives from it.
+_AUGMENTED = 2**30  # Folded into a step's key, to differ from all keys of the objective.
 
 
-class Run(NamedTuple):
-    """What a checkpoint holds of one replica.
+class RunState(NamedTuple):
+    """The checkpointed state of one replica.
 
-    best: the variables of the lowest validation error, {} without a validation set.
-    best_error: f32[], that error as a fraction; inf before the first epoch.
-    best_epoch: i32[], counted from 1; 0 before the first.
-    stopped: bool[], the patience is over; what comes after does not count.
+    Attributes:
+      state: parameters, optimizer state and step.
+      best: variables of the lowest validation error; {} without a validation set.
+      best_error: f32[], the lowest validation error, a fraction; inf before the first epoch.
+      best_epoch: i32[], its epoch, from 1; 0 before the first epoch.
+      stopped: bool[], whether early stopping has ended the training.
     """
 
     state: TrainState
@@ -53,10 +55,9 @@ class Run(NamedTuple):
 
 
 class Experiment:
-    """The parts that a config names, and the functions of one replica made of them.
+    """The functions of one replica: init, epoch, monitor and evaluate.
 
-    Every function is pure and takes the arrays of the data set, `arrays`, and the rows of the
-    replica, `rows`, as arguments.
+    All are pure. `arrays` are the arrays of the data set, `rows` the rows of the replica.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class Experiment:
         dataset: Dataset,
         sources: Mapping[str, LogitsFn] = MappingProxyType({}),
     ) -> None:
-        """Builds each part once with the config's own numbers, so that mistakes show here.
+        """Builds each part once, so that invalid settings raise here.
 
         Args:
-          config: the whole.
-          dataset: as `inputs.load` gives it. Where its test images are smaller than those to train
-            on, training takes random crops of that size.
-          sources: the trained models that its fields `..._fn` name, by workdir. One that is missing
-            is missed when it is called, and not before.
+          config: the complete config.
+          dataset: the output of `inputs.load`. If its test images are smaller than its training
+            images, training takes random crops of the test size.
+          sources: workdir -> trained model, for the fields `..._fn`. A missing source raises only
+            when it is called.
 
         Raises:
           ConfigError: an unknown name or setting.
@@ -106,12 +107,12 @@ class Experiment:
         objective = partial(bind(spec, objectives, field="objective", **bound), self.apply)
         return objective, optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
 
-    def init(self, seed: Array, hyper: dict[str, Array]) -> Run:
-        """A replica before its first step: i32[], {path: f32[]}."""
+    def init(self, seed: Array, hyper: dict[str, Array]) -> RunState:
+        """Initializes a replica from its seed i32[] and its settings {path: f32[]}."""
         x = jnp.zeros((2, *self._inputs), jnp.float32)
         variables = models.init(self._model, jax.random.key(seed), x)
         state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)
-        return Run(
+        return RunState(
             state=state,
             best=variables if self._config["data"]["num_valid"] else {},
             best_error=jnp.float32(jnp.inf),
@@ -119,11 +120,12 @@ class Experiment:
             stopped=jnp.bool_(False),
         )
 
-    def epoch(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> tuple[Run, Metrics]:
-        """One epoch of training -> (run, metrics f32[steps] each).
+    def epoch(
+        self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
+    ) -> tuple[RunState, Metrics]:
+        """Trains for one epoch -> (run, metrics f32[steps] each).
 
-        A run that has stopped stays as it is, with metrics of 0; it takes time only where replicas
-        are vectorised.
+        A stopped replica does not change, and its metrics are 0.
         """
         objective, optim = self._parts(run.state.hyper)
         step = make_step(objective, optim, shards=self._shards)
@@ -143,7 +145,7 @@ class Experiment:
         return run._replace(state=state), metrics
 
     def _augmented(self, key: Key, batch: Batch) -> Batch:
-        """The batch with crops and mirror images of its inputs, if the config has any."""
+        """Applies the config's random crops and mirroring to a batch."""
         batch = dict(batch)
         if self._shards > 1:
             key = jax.random.fold_in(key, shard_index(self._shards))
@@ -156,15 +158,15 @@ class Experiment:
         return batch
 
     def _whole(self, arrays: Batch, rows: Array) -> Array:
-        """Images to train on, as they are tested: f32[n, *D]."""
+        """Returns training images with the center crop of the test images: f32[n, *D]."""
         x = arrays["x"][rows]
         return augmentation.center_crop(x, self._inputs) if self._crops else x
 
     def _batches(self, rows: Array, seed: Array, epoch: Array) -> Array:
-        """i32[N] -> i32[steps, B of this shard], in the order of this epoch.
+        """Shuffles rows for an epoch: i32[N] -> i32[steps, B of this shard].
 
-        Fewer rows than the epoch visits are gone through again and again in that order. With all
-        rows labelled, both halves of a batch are the same images, as in the ladder's reference.
+        If there are fewer rows than the epoch needs, they repeat in the same order. If all rows are
+        labeled, both halves of a batch are the same images, as in the ladder's reference code.
         """
         order = rows[epoch_order(seed, epoch, len(rows))]
         visited = self.steps_per_epoch * self._batch_size
@@ -172,19 +174,20 @@ class Experiment:
         batches = order.reshape(self.steps_per_epoch, self._shards, -1)
         return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
 
-    def monitor(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> tuple[Run, Metrics]:
-        """Errors on unperturbed data after an epoch; keeps the best model."""
+    def monitor(
+        self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
+    ) -> tuple[RunState, Metrics]:
+        """Measures clean errors after an epoch, and updates the best model and `stopped`."""
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
         variables = self.test_variables(run.state.variables, arrays, rows)
         logits_fn = _logits_fn(self.apply, variables)
         measure = partial(evaluate.clean, batch_size=EVALUATION_BATCH)
 
         def error_on(name: str) -> Array:
-            """Error on the images that the replica uses for this; no copy of them is made."""
+            """Returns the error on a subset, gathering its images batch by batch."""
             seen = lambda rows: logits_fn(self._whole(arrays, rows))
             found = measure(seen, rows[name], arrays["y"][rows[name]])
-            # Of whole images: equal errors of two epochs are equal, however a program rounds them,
-            # and a rule to stop meets the fraction that it names.
+            # Round to whole images, so that comparisons do not depend on the compiled program.
             count = len(rows[name])
             return jnp.round(count * (1 - found.accuracy)) / count
 
@@ -212,10 +215,10 @@ class Experiment:
     def test_variables(
         self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
     ) -> Variables:
-        """The variables with batch statistics averaged over the labelled training set.
+        """Replaces the batch statistics by averages over the labeled training set.
 
-        Plain averages over its batches of the mean and of the unbiased variance, in the order of
-        the rows; a model without batch statistics comes back as it is.
+        Averages the mean and the unbiased variance over batches in the order of the rows. Returns
+        a model without batch statistics unchanged.
         """
         if "batch_stats" not in variables:
             return variables
@@ -228,16 +231,16 @@ class Experiment:
         )
         return {**variables, **jax.tree.map(lambda s: s.mean(0), stats)}
 
-    def final_variables(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
-        """Those of the final (or best) model, as it is tested."""
+    def final_variables(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
+        """Returns the variables of the final (or best) model for testing."""
         return self.test_variables(run.best or run.state.variables, arrays, rows)
 
-    def logits_fn(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
-        """The final (or best) model, as it is tested."""
+    def logits_fn(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
+        """Returns the final (or best) model for testing."""
         return _logits_fn(self.apply, self.final_variables(run, arrays, rows))
 
-    def evaluate(self, run: Run, arrays: Batch, rows: Mapping[str, Array]) -> evaluate.Curves:
-        """Clean measures and curves under attack of the final (or best) model on the test set."""
+    def evaluate(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> evaluate.Curves:
+        """Evaluates the final (or best) model on the test set, clean and under each attack."""
         return evaluate.curves(
             self.logits_fn(run, arrays, rows),
             arrays["test_x"],
@@ -250,10 +253,10 @@ class Experiment:
 
 
 def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
-    """Which training examples each replica uses for what: {"train", "valid", "labelled"} i32[R, n].
+    """Returns the training rows of each replica: {"train", "valid", "labelled"}, i32[R, n].
 
     Raises:
-      DataError: sizes that do not fit the data.
+      DataError: the sizes do not fit the data.
     """
     settings, labels = config["data"], dataset.train.y
     rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labelled": []}
@@ -276,7 +279,7 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
 
 
 def initial(replicas: Sequence[Replica]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """What `Experiment.init` takes, of all replicas: seeds i32[R], {path: f32[R]}."""
+    """Returns the arguments of `Experiment.init` for all replicas: i32[R], {path: f32[R]}."""
     seeds = np.array([replica.seed for replica in replicas], np.int32)
     paths = replicas[0].overrides
     return seeds, {
@@ -286,7 +289,7 @@ def initial(replicas: Sequence[Replica]) -> tuple[np.ndarray, dict[str, np.ndarr
 
 
 def _model(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> Any:
-    """The module that a spec names; a nested spec names an initialiser."""
+    """Builds the module of a spec; nested specs are initializers."""
     inits = {
         field: bind(value, initializers, field=f"model.{field}")()
         for field, value in spec.items()
@@ -302,7 +305,7 @@ def attack_of(
     *,
     free: Sequence[str] = (),
 ) -> Attack:
-    """The attack that a spec names; one within it gets its size from the outer one."""
+    """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
     parts: dict[str, Any] = {
         key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES)
         for key, value in spec.items()
@@ -312,21 +315,21 @@ def attack_of(
 
 
 def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
-    """The trained models that a spec names: a field `..._fn` is the workdir of a run."""
+    """Returns {field: trained model} for the fields `..._fn`, which hold workdirs."""
     return {field: sources.get(value) for field, value in spec.items() if field.endswith("_fn")}
 
 
 def _unless_stopped(
-    run: Run, train: Callable[[TrainState], tuple[TrainState, Metrics]]
+    run: RunState, train: Callable[[TrainState], tuple[TrainState, Metrics]]
 ) -> tuple[TrainState, Metrics]:
-    """`train` of the run's state, or once it has stopped that state and metrics of 0."""
+    """Returns train(run.state); after early stopping, the same state and metrics of 0."""
     _, metrics = jax.eval_shape(train, run.state)
     zeros = lambda state: (state, jax.tree.map(jnp.zeros_like, metrics))
     return jax.lax.cond(run.stopped, zeros, train, run.state)
 
 
 def _is_done(stop: Mapping[str, float], state: TrainState, metrics: Metrics) -> Array:
-    """Whether a rule of `stop` holds: bool[]."""
+    """Returns whether a condition of `stop` holds: bool[]."""
     done = metrics["train_error"] <= stop["train_error"]
     if "rate_scale" in stop:
         scale = optax.tree.get(state.opt_state, "scale")

@@ -1,4 +1,4 @@
-"""PNG figures of a model under attack: measures over the size of attacks, transfer matrices."""
+"""Draws PNG figures of models under attack: curves over eps and transfer matrices."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -19,14 +19,14 @@ def attack_curves(
     title: str,
     measures: tuple[str, str] = ("error", "confidence"),
 ) -> None:
-    """Draws two measures against eps, side by side: the mean over replicas, their range shaded.
+    """Draws two measures over eps: the mean over replicas, the range shaded.
 
     Args:
       path: the PNG to write.
-      evaluation: attack -> {"eps": [E], measure: [R][E]}, as result.json has them; an attack
-        without a measure has no line in its panel.
-      title: what was trained and tested.
-      measures: of the left and of the right panel.
+      evaluation: attack -> {"eps": [E], measure: [R][E]}, as in result.json; an attack without a
+        measure has no line in its panel.
+      title: title above the panels.
+      measures: the measures of the left and the right panel.
     """
     figure = Figure(figsize=(10, 3.8), layout="constrained", dpi=120)
     figure.suptitle(title, fontsize="medium")
@@ -44,13 +44,13 @@ def attack_curves(
 def transfer_matrices(
     path: Target, matrices: Mapping[str, np.ndarray], names: Sequence[str], *, title: str
 ) -> None:
-    """Draws, for each attack, the accuracy of every model on the examples of every other.
+    """Draws the accuracy of each model on the examples of each other model, by attack.
 
     Args:
       path: the PNG to write.
-      matrices: attack -> f[M, M], a row for the model that the examples were crafted on.
-      names: of the M models.
-      title: what was tested, and how strong the attacks were.
+      matrices: attack -> f[M, M]; the row is the model that the examples were crafted on.
+      names: names of the M models.
+      title: title above the panels.
     """
     figure = Figure(figsize=(4.5 * len(matrices), 4.5), layout="constrained", dpi=120)
     figure.suptitle(title, fontsize="medium")
@@ -67,7 +67,7 @@ def transfer_matrices(
 
 
 def _line(axes, points: Sequence[float], values: np.ndarray, label: str, index: int) -> None:
-    """values: f[R, E]."""
+    """Draws the mean and the range of values f[R, E]."""
     style = _STYLES[index % len(_STYLES)]
     axes.plot(points, values.mean(0), style, marker=".", label=label.replace("_", " "))
     axes.fill_between(points, values.min(0), values.max(0), alpha=0.2)

@@ -1,4 +1,4 @@
-"""What a run sees: the data set of its config, preprocessed, and which rows serve what."""
+"""Loads and preprocesses the data set of a config, and selects each replica's rows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +19,11 @@ from adv_jax.runner.workdir import has_data, read_fitted
 class Inputs(NamedTuple):
     """The data of a run.
 
-    dataset: as the models take it.
-    rows: of each replica, as `experiment.rows_of` gives them.
-    document: `result.data_document`'s.
-    fitted: the arrays of the preprocessing, as "step.name"; None: there is none.
+    Attributes:
+      dataset: the preprocessed data set.
+      rows: the output of `experiment.rows_of`.
+      document: the output of `result.data_document`.
+      fitted: the arrays of the preprocessing, named "step.name"; None without preprocessing.
     """
 
     dataset: Dataset
@@ -32,20 +33,20 @@ class Inputs(NamedTuple):
 
 
 def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Inputs:
-    """Loads the data set and preprocesses it, with the arrays that the workdir has recorded.
+    """Loads the data set and preprocesses it.
 
-    Where it has recorded none, the preprocessing is fitted on all of the training set: replicas
-    share it, so the images that each sets aside for validation count too.
+    Uses the preprocessing that the workdir has recorded. Without one, fits it on the whole training
+    set, including all validation rows, as the replicas share it. With `data.crop`, test images get
+    a center crop here; training crops them at random.
 
     Args:
-      config: the whole; `data.preprocess` and `data.crop` are optional. With a crop the images
-        to test on are the middle of theirs; those to train on stay whole, to be cropped at random.
+      config: the complete config; `data.preprocess` and `data.crop` are optional.
       runs: its replicas.
-      workdir: of this config, or a directory that does not exist yet.
+      workdir: the workdir of this config, or a directory that does not exist yet.
 
     Raises:
-      UserError: a mistake in `data`; the source fails; the workdir holds a run on other data, or
-        what it has recorded is damaged.
+      UserError: `data` is invalid; the data cannot be loaded; the workdir holds a run on other
+        data, or its recorded arrays are damaged.
     """
     settings = config["data"]
     fits = _fits(settings.get("preprocess", ()))
@@ -69,38 +70,38 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
 
 
 def _cropped(dataset: Dataset, size: int) -> Dataset:
-    """The same with test images of size x size pixels; 0: as they are.
+    """Crops the test images to size x size pixels; 0 for no crop.
 
     Raises:
-      ConfigError: the inputs are no images as large as that.
+      ConfigError: the inputs are not images, or are smaller.
     """
     if not size:
         return dataset
     shape = dataset.test.x.shape[1:]
     if len(shape) != 3 or size > min(shape[:2]):
         raise ConfigError(
-            f"data.crop is {size}; allowed are 0 (none) to the height and width of the inputs of "
-            f"{dataset.name}, {shape}"
+            f"data.crop must be 0 (none) to the height and width of the inputs of {dataset.name}, "
+            f"{shape}, got {size}"
         )
     x = augmentation.center_crop(jnp.asarray(dataset.test.x), (size, size, shape[2]))
     return dataset._replace(test=dataset.test._replace(x=np.asarray(x)))
 
 
 def _fits(specs: Any) -> list[tuple[str, Fit]]:
-    """The name and the fit of each step.
+    """Returns the name and the fit of each step.
 
     Raises:
-      ConfigError: an unknown name or setting, or no tuple of specs.
+      ConfigError: an unknown name or setting, or `specs` is not a tuple of dicts.
     """
     if not isinstance(specs, tuple | list) or not all(isinstance(s, Mapping) for s in specs):
         example = "({'name': 'zca', 'regularizer': 0.1},)"
-        raise ConfigError(f"data.preprocess is {specs!r}; allowed is a tuple such as {example}")
+        raise ConfigError(f"data.preprocess must be a tuple such as {example}, got {specs!r}")
     bound = [bind(s, preprocessing, field=f"data.preprocess[{i}]") for i, s in enumerate(specs)]
     return [(spec["name"], make()) for spec, make in zip(specs, bound, strict=True)]
 
 
 def _of_step(i: int, fitted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of one step, under their own names."""
+    """Returns the arrays of step i, by name."""
     prefix = f"{i}."
     return {k.removeprefix(prefix): v for k, v in fitted.items() if k.startswith(prefix)}
 

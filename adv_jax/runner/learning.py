@@ -1,4 +1,4 @@
-"""Learning curves: loss and errors over the epochs of a run, as numbers and drawn."""
+"""Computes and draws learning curves: loss and errors over the epochs of a run."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-# Told apart by all readers, on light and dark ground; dashes say the same.
+# Distinguishable with color blindness and on light and dark backgrounds; dashes repeat the color.
 _LINES = (("#2a86d1", "-"), ("#d9700a", "--"), ("#8f7fd4", "-."), ("#7d8590", ":"))
 
 
 def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
-    """Loss and errors over epochs, over all replicas: mean, lowest and highest.
+    """Returns the mean, lowest and highest loss and errors over all replicas, by epoch.
 
-    Replicas that stopped early leave fewer values for the later epochs.
+    Replicas that stopped early do not count in later epochs.
 
     Args:
-      lines: of metrics.jsonl.
-      points: about so many epochs are kept, the last among them.
+      lines: the lines of metrics.jsonl.
+      points: approximate number of epochs to keep; the last one is always kept.
 
     Returns:
       name -> {"epoch": [E], "mean": [E], "low": [E], "high": [E]}.
@@ -44,12 +44,12 @@ def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str
 def chart(
     curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "", width: float = 7
 ) -> Figure:
-    """The loss in one panel and the errors in another: a line for the mean, the range shaded.
+    """Draws the loss and the errors in two panels: a line for the mean, the range shaded.
 
     Args:
-      curves: what `curves` gives.
-      title: above the panels.
-      width: in inches, for both panels side by side; below 5 they stand one above the other.
+      curves: the output of `curves`.
+      title: title above the panels.
+      width: width of the figure in inches; below 5 the panels are stacked.
     """
     rows, columns = (1, 2) if width >= 5 else (2, 1)
     figure = Figure(figsize=(width, 2.7 * rows), layout="constrained", dpi=120)
@@ -61,11 +61,11 @@ def chart(
     for axes, (label, shown) in zip(panels, names.items(), strict=True):
         for (color, style), name in zip(itertools.cycle(_LINES), shown, strict=False):
             curve = curves[name]
-            marker = "o" if len(curve["epoch"]) == 1 else None  # No line goes through one point.
+            marker = "o" if len(curve["epoch"]) == 1 else None  # A line needs two points.
             text = name.replace("_", " ")
             axes.plot(curve["epoch"], curve["mean"], style, color=color, marker=marker, label=text)
             axes.fill_between(curve["epoch"], curve["low"], curve["high"], color=color, alpha=0.2)
-        # An error may reach 0, which a logarithm cannot show.
+        # An error may be 0, which a log axis cannot show.
         positive = shown and all(min(curves[name]["low"]) > 0 for name in shown)
         axes.set(xlabel="epoch", ylabel=label, yscale="log" if positive else "linear")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

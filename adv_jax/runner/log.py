@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl, the terminal and, if wanted, TensorBoard."""
+"""Logs metrics to metrics.jsonl, the terminal and optionally TensorBoard."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from adv_jax.types import UserError
 
 
 class Log:
-    """Logs epochs: a bar on a terminal and plain lines elsewhere; a context manager."""
+    """Logs epochs: a progress bar on a terminal, plain lines elsewhere. A context manager."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Log:
         done: int,
         tensorboard: bool,
     ) -> None:
-        """epochs: of the whole run; done: how many of them an earlier process has done."""
+        """`epochs` is the total number; `done` is the number that earlier processes finished."""
         self._files, self._replicas, self._epochs = files, replicas, epochs
         self._writers = _writers(files, len(replicas), done) if tensorboard else []
         self._console = Console()
@@ -58,7 +58,7 @@ class Log:
             writer.close()
 
     def say(self, line: str) -> None:
-        """One line, above the bar if there is one."""
+        """Prints a line above the progress bar."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def epoch(
@@ -69,8 +69,8 @@ class Log:
         Args:
           epoch: counted from 1.
           metrics: name -> f[R].
-          running: bool[R], the replicas that had not stopped before; the others are not logged.
-          steps: done in this epoch, over all replicas.
+          running: bool[R], the replicas that trained in this epoch; the others are not logged.
+          steps: number of steps in this epoch, over all replicas.
         """
         lines: list[dict[str, Any]] = [
             {"epoch": epoch, "replica": i, "seed": replica.seed}
@@ -82,36 +82,33 @@ class Log:
         for line in lines if self._writers else ():
             for name in metrics:
                 self._writers[line["replica"]].add_scalar(name, line[name], epoch)
-            # What is older than a checkpoint is not logged again after a kill.
+            # A resumed run logs only the epochs after its checkpoint.
             self._writers[line["replica"]].flush()
         now = time.monotonic()
         rate, self._last = steps / (now - self._last), now
         means = {name: values[running].mean() for name, values in metrics.items()}
-        told = {name: f"{name} {mean:.4g}" for name, mean in means.items()}
+        texts = {name: f"{name} {mean:.4g}" for name, mean in means.items()}
         speed = f"{rate:.0f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step"
-        # More would push the bar out of a window of 80 columns.
-        short = [told[name] for name in ("loss", "accuracy") if name in told]
+        # All metrics would leave no room for the bar in 80 columns.
+        short = [texts[name] for name in ("loss", "accuracy") if name in texts]
         self._bar.update(self._task, completed=epoch, numbers="  ".join([*short, speed]))
         if not self._console.is_terminal:
-            self.say("  ".join([f"epoch {epoch}/{self._epochs}", *told.values(), speed]))
+            self.say("  ".join([f"epoch {epoch}/{self._epochs}", *texts.values(), speed]))
 
 
 def require_tensorboard() -> None:
-    """Refuses a run that could not write its events, before it begins.
-
-    Raises:
-      UserError: tensorboardX is not installed.
-    """
+    """Raises UserError if tensorboardX is not installed."""
     try:
         import tensorboardX  # noqa: F401
     except ImportError:
         raise UserError(
-            "tensorboard is True, which needs tensorboardX: pip install 'adv-jax[tensorboard]'"
+            "tensorboard must be False without tensorboardX (pip install 'adv-jax[tensorboard]'), "
+            "got True"
         ) from None
 
 
 def _writers(files: Workdir, count: int, done: int) -> list[Any]:
-    """One TensorBoard writer a replica; what an earlier process wrote after `done` is dropped."""
+    """Opens one TensorBoard writer per replica; purges the epochs after `done`."""
     from tensorboardX import SummaryWriter
 
     path = files.path / "tensorboard"
@@ -119,7 +116,7 @@ def _writers(files: Workdir, count: int, done: int) -> list[Any]:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a line and a table under it."""
+    """Prints a title and a table."""
     table = Table()
     for column in columns:
         table.add_column(column, justify="right")
@@ -127,6 +124,6 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         table.add_row(*map(str, row))
     console = Console()
     if not console.is_terminal:
-        console.width = 200  # Nobody's window is that of a file: no cell is broken for it.
+        console.width = 200  # Not a terminal: wide enough that no cell wraps.
     console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)

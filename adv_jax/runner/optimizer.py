@@ -1,4 +1,4 @@
-"""The optimizer that a config describes."""
+"""Builds the optimizer of a config."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from adv_jax import optimizers
 from adv_jax.runner.config import ConfigError, bind
 
 _OPTIMIZERS = SimpleNamespace(__all__=["adam", "sgd"], adam=optax.adam, sgd=optimizers.sgd)
-# What counts epochs in the schedules, and in the plateau's rule.
+# The settings of schedules and of plateau that count epochs.
 IN_EPOCHS = ("transition_begin", "transition_steps", "boundaries", "patience", "cooldown")
 _PLATEAUS = SimpleNamespace(
     __all__=["reduce_on_plateau"], reduce_on_plateau=optax.contrib.reduce_on_plateau
@@ -21,12 +21,11 @@ _PLATEAUS = SimpleNamespace(
 def optimizer(
     spec: Mapping[str, Any], *, steps_per_epoch: int
 ) -> optax.GradientTransformationExtraArgs:
-    """The optax optimizer that {"name": ..., **kwargs} describes.
+    """Builds the optax optimizer of a spec {"name": ..., **kwargs}.
 
-    A keyword may be a number or a schedule {"name": ..., **kwargs} of optax, whose argument is
-    the epoch, counted from 0: within an epoch a value is held, as in the papers' programs.
-    `plateau` is {"name": "reduce_on_plateau", **kwargs}, which sees the mean over each epoch of
-    what `update` is given as `value`, the loss.
+    A keyword is a number or an optax schedule {"name": ..., **kwargs}. A schedule's argument is the
+    epoch, from 0: its value is constant within an epoch, as in the papers' code. `plateau` is
+    {"name": "reduce_on_plateau", **kwargs} and monitors the mean loss of each epoch.
 
     Raises:
       ConfigError: an unknown name or keyword.
@@ -37,8 +36,9 @@ def optimizer(
             field = f"optimizer.{key}"
             if key == "plateau":
                 if "accumulation_size" in value:
-                    found = f"{field}.accumulation_size is {value['accumulation_size']!r}"
-                    raise ConfigError(f"{found}; allowed is none: it is the steps of an epoch")
+                    size = f"{field}.accumulation_size"
+                    found = value["accumulation_size"]
+                    raise ConfigError(f"{size} must be unset (it is one epoch), got {found!r}")
                 make = bind(value, _PLATEAUS, field=field)
                 parts[key] = make(accumulation_size=steps_per_epoch)
             else:

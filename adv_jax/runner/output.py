@@ -1,4 +1,4 @@
-"""What the commands print: to a full disk, to a closed pipe, and without the words of others."""
+"""Handles standard output that cannot be written, and hides errors of background threads."""
 
 import contextlib
 import errno
@@ -11,12 +11,12 @@ from typing import Any
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[None]:
-    """Ends a command without a traceback when its standard output cannot be written.
+    """Ends a command without a traceback if its standard output cannot be written.
 
-    A closed pipe ends it with 128 + SIGPIPE and no words, as it ends other programs; anything else
-    with 1 and one line. A training is stopped as by SIGTERM: it saves the epoch under way before.
+    A closed pipe ends it silently with 128 + SIGPIPE, other errors with 1 and one line. Training
+    stops as after SIGTERM: it first saves the current epoch.
     """
-    sys.unraisablehook = without_stragglers(sys.unraisablehook)  # Until the process has ended.
+    sys.unraisablehook = without_stragglers(sys.unraisablehook)  # Until the process ends.
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):  # None: closed by the shell, `>&-`.
         yield
@@ -35,7 +35,7 @@ def standard_output() -> Iterator[None]:
             ours.flush()
         sys.stdout = before
     failure = raw.failure
-    if failure and not (ended and isinstance(ended.code, str)):  # Its words say why it ended.
+    if failure and not (ended and isinstance(ended.code, str)):  # Keep the command's own message.
         if failure.errno == errno.EPIPE:
             sys.exit(128 + signal.SIGPIPE)
         sys.exit(f"error: standard output cannot be written: {failure.strerror}")
@@ -44,7 +44,7 @@ def standard_output() -> Iterator[None]:
 
 
 def without_stragglers(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A `sys.unraisablehook` without what TensorStore says, later, of arrays that Orbax gave up."""
+    """Wraps a `sys.unraisablehook` to ignore TensorStore's late errors for abandoned arrays."""
 
     def filtered(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
@@ -54,7 +54,7 @@ def without_stragglers(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
 
 
 class _Output(io.FileIO):
-    """A file that stops the command at the first failure, and swallows what is written after it."""
+    """A file that stops the command at the first error and discards later writes."""
 
     failure: OSError | None = None
 
@@ -64,7 +64,7 @@ class _Output(io.FileIO):
                 return super().write(data)
             except OSError as error:
                 self.failure = error
-                # Not a subclass of Exception, which others would take for a failure of their own.
+                # Stop by a signal or SystemExit: libraries may catch a subclass of Exception.
                 if not callable(signal.getsignal(signal.SIGTERM)):
                     sys.exit(1)
                 signal.raise_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""Several processes that run one program: how they meet, and what they tell each other.
+"""Connects the processes of a run and implements their collectives.
 
-Every process runs the same computations in the same order; the first one alone writes files.
-With a single process all of this is free.
+Every process runs the same computations in the same order. Only the first process writes files.
+With one process the collectives cost nothing.
 """
 
 from collections.abc import Iterator
@@ -14,33 +14,32 @@ from jax.experimental import multihost_utils
 
 from adv_jax.types import UserError
 
-_HEARTBEAT = 20  # seconds without one, after which a process is taken for dead
+_HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead
 
 
 class Lost(UserError):
-    """What the processes do together has failed, as it does where one of them has ended."""
+    """A collective failed, for example because another process has ended."""
 
 
 def connect(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Meets the other processes, if there are any; before JAX's first computation.
+    """Connects to the other processes; call it before JAX's first computation.
 
     Args:
-      coordinator: HOST:PORT of the first process; "auto", and the others None: as Slurm says; None:
-        this process is alone.
-      num_processes: how many there are.
-      process_id: which one this is, from 0.
+      coordinator: HOST:PORT of the first process; None for a single process; "auto" to take
+        everything from Slurm, with the other arguments None.
+      num_processes: number of processes.
+      process_id: index of this process, from 0.
 
     Raises:
-      UserError: an address that is none; they do not meet within minutes, or nothing says who
-        they are.
+      UserError: the address is invalid, the processes do not connect within minutes, or Slurm's
+        variables are missing.
     """
     if not coordinator:
         for name, value in (("num_processes", num_processes), ("process_id", process_id)):
             if value is not None:
-                found = f"--{name} is {value}"
-                raise UserError(f"{found}; allowed is none without --coordinator")
+                raise UserError(f"--{name} must be unset without --coordinator, got {value}")
         return
     if coordinator != "auto":
         host_and_port("--coordinator", coordinator, "HOST:PORT of the first process, or auto")
@@ -54,35 +53,36 @@ def connect(
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        where = f"--coordinator is {coordinator!r}, --num_processes {num_processes}"
-        raise UserError(f"{where}, --process_id {process_id}: {reason}") from error
+        flags = f"--coordinator={coordinator} --num_processes={num_processes}"
+        raise UserError(f"cannot connect {flags} --process_id={process_id}: {reason}") from error
 
 
 def host_and_port(flag: str, address: str, legal: str) -> tuple[str, int]:
-    """The parts of an address.
+    """Splits HOST:PORT.
 
     Args:
-      legal: what is allowed, in words.
+      flag: name for the error message.
+      legal: allowed values for the error message.
 
     Raises:
-      UserError: it is not HOST:PORT, or no port has that number.
+      UserError: the address is not HOST:PORT, or the port is not in 1 to 65535.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(f"{flag} is {address!r}; allowed is {legal}")
+        raise UserError(f"{flag} must be {legal}, got {address!r}")
     return host, int(port)
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Returns whether this process is the one that writes."""
     return jax.process_index() == 0
 
 
 def from_first(tree: Any) -> Any:
-    """The first process' tree of arrays, of the same shapes in all; NumPy arrays."""
+    """Broadcasts the first process's tree; shapes must agree -> NumPy arrays."""
     if jax.process_count() == 1:
         return tree
-    # As bytes: what arrives is a sum with the others' zeros, in which -0. would become 0.
+    # Send bytes: the broadcast is a sum with zeros, which would turn -0. into 0.
     sent = jax.tree.map(lambda leaf: np.frombuffer(np.asarray(leaf).tobytes(), np.uint8), tree)
     arrived = multihost_utils.broadcast_one_to_all(sent)
 
@@ -93,45 +93,40 @@ def from_first(tree: Any) -> Any:
     return jax.tree.map(read, arrived, tree)
 
 
-def of_any(flag: int) -> int:
-    """The largest of the processes' numbers: 0 only if none has another."""
+def max_over_processes(flag: int) -> int:
+    """Returns the largest flag of all processes. Collective."""
     if jax.process_count() == 1:
         return flag
     return int(multihost_utils.process_allgather(np.int32(flag)).max())
 
 
 @contextmanager
-def refused_by_all() -> Iterator[None]:
-    """What one process refuses here, all do; they enter it together, before they share anything.
+def raise_on_all() -> Iterator[None]:
+    """Raises UserError in all processes if one of them raises it. Collective.
 
-    Raises:
-      UserError: this process' own, or that it is another's.
+    The body itself must not contain collectives.
     """
-    refusal = None
+    own = None
     try:
         yield
     except UserError as error:
-        refusal = error
-    if of_any(refusal is not None):
-        raise refusal or UserError("another process refuses the run; its own words say why")
+        own = error
+    if max_over_processes(own is not None):
+        raise own or UserError("another process failed; see its error message")
 
 
 @contextmanager
-def needing_all() -> Iterator[None]:
-    """Tells in words that the others are gone.
-
-    Raises:
-      Lost: for JAX's error.
-    """
+def fail_together() -> Iterator[None]:
+    """Raises Lost if a collective fails, for example because another process has ended."""
     try:
         yield
-    # What a compiled function meets as it starts, JAX raises as a ValueError.
+    # JAX raises ValueError if a compiled function fails while it starts.
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         known = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
         if jax.process_count() == 1 or not known:
             raise
         line = str(error).partition("\n")[0]
         raise Lost(
-            f"the processes can no longer work together ({line}); the words of another one that "
-            "has ended say why, and the same commands go on from what was saved"
+            f"lost contact with another process ({line}); see its error message, and run the same "
+            "commands to resume"
         ) from error

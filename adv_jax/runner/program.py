@@ -1,4 +1,4 @@
-"""An experiment compiled for the devices at hand, with its data resident on them."""
+"""Compiles an experiment for the available devices and keeps its data on them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +9,14 @@ from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
 from adv_jax.runner.config import Replica
 from adv_jax.runner.devices import layout
-from adv_jax.runner.experiment import Experiment, Run, initial
+from adv_jax.runner.experiment import Experiment, RunState, initial
 from adv_jax.step import over_devices, over_replicas
 
 
 class Program:
-    """All replicas of an experiment at once; states stay on the devices, [devices, replicas, ...].
+    """Runs all replicas of an experiment in parallel.
 
-    Metrics come back as NumPy arrays with one leading axis of replicas.
+    States stay on the devices, [devices, replicas, ...]. Metrics are NumPy arrays [R, ...].
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Program:
         *,
         shards: int,
     ) -> None:
-        """rows: of each replica, as `experiment.rows_of` gives them."""
+        """Compiles the functions; `rows` is the output of `experiment.rows_of`."""
         self.steps_per_epoch = experiment.steps_per_epoch
         self._replicas = replicas
         self._layout = layout(len(replicas), shards=shards)
@@ -41,37 +41,37 @@ class Program:
         self._monitor = over_devices(_with_data(experiment.monitor), devices, donate=(0,))
         self._evaluate = over_devices(_with_data(experiment.evaluate), devices)
 
-    def init(self) -> Run:
-        """The replicas before their first step."""
+    def init(self) -> RunState:
+        """Initializes all replicas."""
         return self._init(*self._layout.place(initial(self._replicas)))
 
-    def epoch(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
-        """One epoch of training -> (state, metrics f32[R, steps] each); `state` is used up."""
+    def epoch(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
+        """Trains for one epoch -> (state, metrics f32[R, steps] each); donates `state`."""
         state, metrics = self._epoch(state, self._arrays, self._rows)
         return state, self.fetch(metrics)
 
-    def monitor(self, state: Run) -> tuple[Run, dict[str, np.ndarray]]:
-        """Errors after an epoch -> (state, metrics f32[R]); `state` is used up."""
+    def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
+        """Measures clean errors -> (state, metrics f32[R] each); donates `state`."""
         state, metrics = self._monitor(state, self._arrays, self._rows)
         return state, self.fetch(metrics)
 
-    def evaluate(self, state: Run) -> Curves:
-        """`Experiment.evaluate` of each replica: f32[R] and f32[R, E]."""
+    def evaluate(self, state: RunState) -> Curves:
+        """Runs `Experiment.evaluate` for each replica: f32[R] and f32[R, E]."""
         return self.fetch(self._evaluate(state, self._arrays, self._rows))
 
     def fetch(self, tree: Any) -> Any:
-        """What is on the devices as NumPy arrays [R, ...], copied."""
+        """Copies a tree from the devices to NumPy arrays [R, ...]."""
         return self._layout.fetch(tree)
 
     def place(self, tree: Any) -> Any:
-        """The inverse of `fetch`."""
+        """Inverts `fetch`: NumPy arrays [R, ...] -> the devices."""
         return self._layout.place(tree)
 
 
 def _with_data(fn: Callable) -> Callable:
-    """fn(run, arrays, rows) of one replica -> the same of a device's runs and their rows."""
+    """Maps fn(run, arrays, rows) over the replicas of a device, which share the arrays."""
 
-    def on_device(runs: Run, arrays: Any, rows: Any) -> Any:
+    def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
         return over_replicas(lambda run, rows: fn(run, arrays, rows))(runs, rows)
 
     return on_device

@@ -1,4 +1,4 @@
-"""The document that a finished run leaves: what was measured, on what data, with what programs."""
+"""Builds result.json: the measurements, the data and the versions of a finished run."""
 
 import importlib.metadata
 import os
@@ -30,19 +30,22 @@ def document(
     best_epochs: Sequence[int],
     seconds: float,
 ) -> dict[str, Any]:
-    """result.json, as DESIGN's contract of a workdir has it; rates are fractions in [0, 1].
+    """Returns the contents of result.json; errors and accuracies are fractions in [0, 1].
 
     Args:
-      rows: of each replica, i32[R, n].
-      measured: `Program.evaluate`'s, f32[R] and f32[R, E].
-      epochs: that each replica trained.
-      best_epochs: of the lowest validation error, 0 where there was no validation.
-      seconds: of training, over all processes.
+      config: the run's config.
+      dataset: the run's data.
+      rows: the rows of each replica, i32[R, n].
+      replicas: the R replicas.
+      measured: the output of `Program.evaluate`, f32[R] and f32[R, E].
+      epochs: number of epochs that each replica trained.
+      best_epochs: epoch of the lowest validation error of each replica, 0 without validation.
+      seconds: training time, summed over resumptions.
     """
     num_test = len(dataset.test.y)
 
     def error(accuracy: ArrayLike) -> np.ndarray:
-        """As a fraction with the exact denominator, which float32 has not kept."""
+        """Returns a float64 error rounded to a multiple of 1 / num_test."""
         return np.round((1 - np.asarray(accuracy, float)) * num_test) / num_test
 
     errors, eps = error(measured.clean.accuracy), list(config["evaluation"]["eps"])
@@ -50,7 +53,7 @@ def document(
     for attack, curve in measured.attacks.items():
         others = {name: v.tolist() for name, v in curve._asdict().items() if name != "accuracy"}
         evaluation[attack] = {"eps": eps, "error": error(curve.accuracy).tolist(), **others}
-    if len(evaluation) > 1:  # Of one, it is that attack.
+    if len(evaluation) > 1:  # With one attack the worst case is that attack.
         evaluation["worst_case"] = {"eps": eps, "error": error(measured.worst_case).tolist()}
     return {
         "experiment": config["experiment"],
@@ -73,7 +76,7 @@ def document(
 
 
 def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The entry "data": where the data came from, and how many examples serve what."""
+    """Returns the entry "data": the source and its hash, and the size of each subset."""
     sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
     return {
         "name": dataset.name,
@@ -84,9 +87,9 @@ def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """The closing table of a result: a title, the columns, and a row for each replica.
+    """Returns the final table: a title, the columns, and one row per replica.
 
-    The title has the mean test error and, of several replicas, the sample standard deviation.
+    The title has the mean test error and, for several replicas, the sample standard deviation.
     """
     rows = [
         [
@@ -112,10 +115,10 @@ def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]
 
 
 def environment(devices: int) -> dict[str, Any]:
-    """What the bits of a training depend on besides the config.
+    """Returns all that the rounding of a training depends on besides the config.
 
     Args:
-      devices: how many the training runs on.
+      devices: number of devices that the training uses.
     """
     flags = os.environ.get("XLA_FLAGS", "").split()
     return {
@@ -128,7 +131,7 @@ def environment(devices: int) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The model, and the widest vectors it has: XLA compiles for them."""
+    """Returns the CPU's model and its widest vector extension, which XLA compiles for."""
     try:
         about = Path("/proc/cpuinfo").read_text()
     except OSError:  # Not Linux.
@@ -141,11 +144,11 @@ def _cpu() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """The device, versions of the packages, and the commit (None outside of adv_jax's checkout).
+    """Returns the device, the package versions and the git commit (None outside a checkout).
 
-    It ends in -dirty where a tracked file differs outside the folders of results.
+    The commit ends in -dirty if a tracked file outside the results folders differs from it.
     """
-    # Told to look here only: an installed package may lie in a checkout of something else.
+    # An installed package may lie inside the checkout of another project.
     folder = Path(__file__).parents[2]
     git = ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}"]
     call = partial(subprocess.run, cwd=folder, capture_output=True, text=True)

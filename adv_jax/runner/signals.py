@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what has to be finished is, and the run says how to go on."""
+"""Handlers for SIGINT and SIGTERM, which let a run finish and save its epoch."""
 
 import os
 import signal
@@ -10,9 +10,12 @@ from typing import Any
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop, and what can be resumed is saved.  signum: the signal.
+    """A signal stopped the run, which can be resumed.
 
-    No Exception, as KeyboardInterrupt is none: JAX and others drop those that come in their way.
+    Derives from BaseException, as KeyboardInterrupt does: JAX and others swallow some Exceptions.
+
+    Attributes:
+      signum: the signal.
     """
 
     def __init__(self, signum: int, message: str) -> None:
@@ -22,14 +25,14 @@ class Interrupted(BaseException):
 
 @contextmanager
 def on_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to the handler. Only a main thread may have one: others go without."""
+    """Handles SIGINT and SIGTERM with `handler`; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handled = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(signum, handler) for signum in handled]
     try:
-        with _dropped_interruptions_come_again():
+        with _resend_dropped_interruptions():
             yield
     finally:
         for signum, earlier in zip(handled, before, strict=True):
@@ -37,14 +40,14 @@ def on_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _dropped_interruptions_come_again() -> Iterator[None]:
-    """Python drops what a finaliser or a callback of the garbage collector raises: not a signal."""
+def _resend_dropped_interruptions() -> Iterator[None]:
+    """Sends the signal again if Interrupted is raised in a finalizer, where Python drops it."""
     before = sys.unraisablehook
 
     def hook(dropped: Any) -> None:
         if isinstance(dropped.exc_value, Interrupted):
             again = (os.getpid(), dropped.exc_value.signum)
-            threading.Timer(0.05, os.kill, again).start()  # At once it would be dropped again.
+            threading.Timer(0.05, os.kill, again).start()  # The finalizer would drop it again now.
         else:
             before(dropped)
 
@@ -56,19 +59,19 @@ def _dropped_interruptions_come_again() -> Iterator[None]:
 
 
 def stop_at_once(signum: int, _: object) -> None:
-    """A handler for where nothing has to be finished: raises Interrupted."""
+    """Handles a signal by raising Interrupted."""
     name = signal.Signals(signum).name
-    raise Interrupted(signum, f"stopped by {name}; the same command goes on from what is saved")
+    raise Interrupted(signum, f"stopped by {name}; run the same command to resume")
 
 
 @contextmanager
 def held_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM are put on; the second one stops the process at once."""
+    """Collects SIGINT and SIGTERM in a list; the second signal kills the process."""
     received: list[int] = []
 
     def hold(signum: int, _: object) -> None:
         received.append(signum)
-        # `print` may be what the signal interrupts, and cannot be entered twice.
+        # The signal may interrupt `print`, which is not reentrant.
         with suppress(OSError):
             os.write(1, b"\nstopping after this epoch; the same signal again stops at once\n")
         signal.signal(signum, signal.SIG_DFL)

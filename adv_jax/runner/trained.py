@@ -1,4 +1,4 @@
-"""The model that a run has trained, from its workdir; nothing there is locked or changed."""
+"""Loads trained models from workdirs, without locking or changing them."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,16 @@ from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
 
 
 class Trained(NamedTuple):
-    """A replica of a run.
+    """A trained replica.
 
-    logits_fn: f32[B, *D] -> f32[B, K], the model that the run's own evaluation takes: of the
-      lowest validation error if there is a validation set, else the last; in float32.
-    apply: that model; variables: its own.
-    dataset: what it was trained and is tested on, preprocessed.
-    about: for documents: the experiment, its model and objective, the data and their
-      preprocessing, the seed, the overrides and the epochs.
+    Attributes:
+      logits_fn: f32[B, *D] -> f32[B, K], the model of the lowest validation error, or the last one
+        without a validation set; computes in float32.
+      apply: the apply function of the model.
+      variables: the variables of the model.
+      dataset: its preprocessed data set.
+      about: for documents: the experiment, the model and objective, the data and preprocessing, the
+        seed, the overrides and the epochs.
     """
 
     logits_fn: LogitsFn
@@ -37,26 +39,26 @@ class Trained(NamedTuple):
 
 
 def load(workdir: str | Path, *, replica: int = 0) -> Trained:
-    """Rebuilds a trained model from the newest intact checkpoint of a run.
+    """Loads a trained model from the newest intact checkpoint of a run.
 
     Args:
-      workdir: the directory of a run that has saved at least one epoch, finished or not.
-      replica: its index, in the order of result.json.
+      workdir: the directory of a run, finished or not, that has saved an epoch.
+      replica: index of the replica in result.json.
 
     Raises:
-      UserError: there is no such run, replica or checkpoint, or its data are not here.
+      UserError: the run, the replica, the checkpoint or the data does not exist.
     """
     path = Path(workdir)
     config = checked_config(path)
     count = len(replicas(config))
     if not isinstance(replica, Integral) or not 0 <= replica < count:
-        allowed = f"allowed are 0 to {count - 1}, the replicas of {path}"
-        raise UserError(f"replica is {replica!r}; {allowed}")
+        legal = f"0 to {count - 1}, the replicas of {path}"
+        raise UserError(f"replica must be {legal}, got {replica!r}")
     return _load(path, config, [int(replica)])[0]
 
 
 def load_all(workdir: str | Path) -> list[Trained]:
-    """`load` of each replica; data and checkpoint are read once, and the data are shared."""
+    """Loads all replicas of a run; they share the data."""
     path = Path(workdir)
     config = checked_config(path)
     return _load(path, config, range(len(replicas(config))))
@@ -72,7 +74,7 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
     def of_replica(replica: int) -> Trained:
         run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
         mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
-        # As in training: accelerators would round a float32 product to 10 bits or less.
+        # As in training: by default accelerators round float32 products to 10 bits or less.
         with jax.default_matmul_precision("float32"):
             variables = program.final_variables(run, arrays, mine)
 
@@ -98,10 +100,10 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
 
 
 def checked_config(workdir: Path) -> dict[str, Any]:
-    """The config of the run in a directory, in which nothing is out of order.
+    """Returns the config of a run after checking it.
 
     Raises:
-      UserError: it holds no run, or a config that no run can have, which is named by its file.
+      UserError: the directory holds no run, or its config is invalid.
     """
     config = read_config(workdir)
     try:
@@ -112,34 +114,33 @@ def checked_config(workdir: Path) -> dict[str, Any]:
 
 
 def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:
-    """The program of a run, as far as its model goes.
-
-    What the run was trained with and is attacked with is not asked for, and may need further runs.
+    """Builds the experiment of a run without the sources of its objective and attacks.
 
     Args:
-      config: the whole.
-      dataset: as `inputs.load` gives it.
+      config: the complete config.
+      dataset: the output of `inputs.load`.
 
     Raises:
-      UserError: what `sources` refuses.
+      UserError: see `sources`.
     """
     needed = sources({"data": config["data"], "model": config["model"]}, dataset)
     return Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
 
 
 def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Restored:
-    """The newest intact checkpoint of a run; its tree has leading axes of replicas.
+    """Returns the newest intact checkpoint of a run; its tree has a leading axis of replicas.
 
-    Read through links: a damaged checkpoint is set aside among them. Of a finished run only the
-    last one counts: its result.json is not of an earlier one.
+    Reads through temporary links, so that a damaged checkpoint is not renamed in the workdir. For a
+    finished run only the last checkpoint is valid, as result.json belongs to it.
 
     Args:
-      program: `experiment` of the run's config.
-      runs: its replicas.
+      workdir: the directory of the run.
+      program: the output of `experiment`.
+      runs: the replicas.
 
     Raises:
-      UserError: there is none, it is of another version, or the run is finished and the last one is
-        missing or damaged.
+      UserError: there is no intact checkpoint, it is from another version, or the run is finished
+        and the last checkpoint is missing or damaged.
     """
     like = jax.eval_shape(over_replicas(program.init), *initial(runs))
     checkpoints = workdir / "checkpoints"
@@ -153,27 +154,27 @@ def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Res
         except UserError as error:
             raise UserError(str(error).replace(links, str(checkpoints))) from error
     if found.tree is None:
-        raise UserError(f"{checkpoints} has no intact checkpoint; allowed is a run that saved one")
+        raise UserError(f"{checkpoints} must have an intact checkpoint, got none")
     if is_finished(workdir):
         epochs = [replica.get("epochs") for replica in read_result(workdir)["replicas"]]
         last = max((count for count in epochs if isinstance(count, int)), default=0)
         if found.epoch < last:
             raise UserError(
-                f"{checkpoints} has no intact checkpoint of epoch {last}, the last of the finished "
-                "run; without result.json the run goes on from what is intact"
+                f"{checkpoints} must have an intact checkpoint of epoch {last}, the last of the "
+                f"finished run, got epoch {found.epoch}; delete result.json to resume from there"
             )
     return found
 
 
 def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
-    """The trained models that a config names in fields `..._fn`, by workdir.
+    """Returns workdir -> trained model, for all fields `..._fn` of a config.
 
     Args:
-      config: the whole, or `data` and the parts to search.
-      dataset: what they are to be used on.
+      config: the complete config, or `data` and the parts to search.
+      dataset: the data set to use the models on.
 
     Raises:
-      UserError: there is no such run, it is not finished, or its model takes other inputs.
+      UserError: a workdir holds no finished run, or its model takes other inputs.
     """
 
     def inputs_of(data: Dataset, preprocess: Any) -> tuple[Any, ...]:
@@ -186,18 +187,17 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
         if not path.endswith("_fn"):
             continue
         if not isinstance(workdir, str):
-            raise ConfigError(f"{path} is {workdir!r}; allowed is the workdir of a run")
+            raise ConfigError(f"{path} must be the workdir of a run, got {workdir!r}")
         if workdir in found:
             continue
         source = load(workdir)
         if not is_finished(Path(workdir)):
-            # Trained on, it would be another model when this run is resumed.
-            raise ConfigError(f"{path} is {workdir!r}; allowed is a run that is finished")
+            # Its model could change before this run is resumed.
+            raise ConfigError(f"{path} must be a finished run, got {workdir!r}")
         its = inputs_of(source.dataset, source.about["preprocess"])
         if its != needed:
             raise ConfigError(
-                f"{path} is {workdir!r}, a run on {its}; allowed is one on the same inputs, "
-                f"{needed}"
+                f"{path} must be a run on the same inputs, {needed}, got {workdir!r}, on {its}"
             )
         found[workdir] = source.logits_fn
     return found

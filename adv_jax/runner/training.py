@@ -1,7 +1,4 @@
-"""The experiment: reads data, runs epochs, logs, saves, resumes, evaluates.
-
-All side effects of a run start here.
-"""
+"""Runs an experiment: reads data, trains, logs, saves, resumes and evaluates."""
 
 import tempfile
 import time
@@ -19,59 +16,65 @@ from adv_jax.data import Dataset
 from adv_jax.runner import figures, inputs, learning, trained
 from adv_jax.runner.checkpoint import Checkpoints, Restored
 from adv_jax.runner.config import Replica, check, replicas
-from adv_jax.runner.experiment import Experiment, Run
+from adv_jax.runner.experiment import Experiment, RunState
 from adv_jax.runner.log import Log, print_table, require_tensorboard
 from adv_jax.runner.preflight import check_fit, check_parts
-from adv_jax.runner.processes import from_first, is_first, needing_all, of_any, refused_by_all
+from adv_jax.runner.processes import (
+    fail_together,
+    from_first,
+    is_first,
+    max_over_processes,
+    raise_on_all,
+)
 from adv_jax.runner.program import Program
 from adv_jax.runner.result import document, environment, summary
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.workdir import Workdir, has_config, is_finished, writing
 from adv_jax.types import LogitsFn, UserError
 
-Metrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] of what is measured once
+EpochMetrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] if measured once an epoch
 
 
 class Diverged(UserError):
-    """A loss or a measure that is not finite."""
+    """A loss or a metric is not finite."""
 
 
 def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
-    """Trains and evaluates all replicas of a config, going on where the workdir stopped.
+    """Trains and evaluates all replicas of a config; resumes from the workdir's last checkpoint.
 
-    With several processes all call this with the same arguments, and the first one writes.
+    Collective: all processes call it with the same arguments. Only the first process writes.
 
     Args:
-      config: a nested dict or a ConfigDict, as the files in configs/ give it.
+      config: a nested dict or a ConfigDict, such as the files in configs/ return.
       workdir: a new directory, or one that holds a run of the same config.
 
     Returns:
-      What result.json holds; {} in the other processes where the run had finished before.
+      The contents of result.json. If the run had already finished, {} in all other processes.
 
     Raises:
-      UserError: a mistake in the config, the data or the workdir, or a loss that is not finite.
-      Lost: of several processes another one has ended.
-      Interrupted: SIGINT or SIGTERM came; the epochs that were finished are saved.
+      UserError: the config, the data or the workdir is invalid.
+      Diverged: a loss or a metric is not finite.
+      Lost: another process has ended.
+      Interrupted: SIGINT or SIGTERM arrived; all finished epochs are saved.
     """
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     check(config)
     runs = replicas(config)
     if config["tensorboard"]:
         require_tensorboard()
-    # On accelerators a float32 product is otherwise rounded to 10 bits or less, and with it a
-    # perturbation of .00045 to nothing.
+    # By default accelerators round float32 products to 10 bits or less, which loses eps = .00045.
     with (
         jax.default_matmul_precision("float32"),
         on_signals(stop_at_once),
-        needing_all(),
-        _told_of_memory(),
+        fail_together(),
+        _out_of_memory_as_user_error(),
         ExitStack() as opened,
     ):
-        with refused_by_all():
-            has_config(Path(workdir), config)  # Refuses another one before what may take minutes.
+        with raise_on_all():
+            has_config(Path(workdir), config)  # Fail before loading data, which may take minutes.
             dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
             sources: Mapping[str, LogitsFn] = {}
-            if not is_finished(Path(workdir)):  # Else nothing is left to do that would need them.
+            if not is_finished(Path(workdir)):
                 check_fit(config, dataset)
                 sources = trained.sources(config, dataset)
                 check_parts(config, dataset, rows, runs[0], sources)
@@ -86,25 +89,21 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _told_of_memory() -> Iterator[None]:
-    """What does not fit into the memory of the device or of the host is the config's fault.
-
-    Raises:
-      UserError: how much was asked for, as far as the allocator says.
-    """
+def _out_of_memory_as_user_error() -> Iterator[None]:
+    """Raises UserError if the device or the host runs out of memory."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         line = str(error).partition("\n")[0]
-        smaller = "a smaller batch_size or model, or fewer replicas; what was saved stays"
-        raise UserError(f"out of memory ({line}); allowed is {smaller}") from error
+        remedy = "reduce batch_size, the model or the replicas; saved epochs are kept"
+        raise UserError(f"out of memory ({line}); {remedy}") from error
 
 
 @contextmanager
 def _files(workdir: str | Path, config: Mapping[str, Any]) -> Iterator[Workdir]:
-    """The workdir of the first process; the others have one each that is thrown away."""
+    """Opens the workdir in the first process and a temporary one in each other process."""
     if is_first():
         with Workdir(workdir, config) as files:
             yield files
@@ -121,10 +120,10 @@ def _run(
     runs: list[Replica],
     files: Workdir,
 ) -> dict[str, Any]:
-    """`run`, once all is known to be in order -> what result.json holds."""
+    """Trains and evaluates after all checks -> the contents of result.json."""
     program = Program(experiment, dataset, rows, runs, shards=config["replicas"]["shards"])
     state, seconds = _train(config, runs, program, files)
-    # Not the steps of the state: a replica that stopped early is carried on with the others.
+    # The state's step count also grows after a replica has stopped early.
     epochs = Counter(line["replica"] for line in files.metrics())
     result = document(
         config,
@@ -145,8 +144,8 @@ def _run(
 
 def _train(
     config: Mapping[str, Any], runs: list[Replica], program: Program, files: Workdir
-) -> tuple[Run, float]:
-    """Runs the epochs that are not done yet -> (state, seconds in all).
+) -> tuple[RunState, float]:
+    """Runs the remaining epochs -> (state, total seconds).
 
     Raises:
       Diverged, Interrupted, UserError.
@@ -161,13 +160,13 @@ def _train(
             state = program.place(restored.tree)
         files.rewind_metrics(restored.epoch)
         stopped = program.fetch(state.stopped)
-        if is_first():  # The others keep no lines of earlier processes.
+        if is_first():  # The temporary workdirs hold no earlier lines.
             files.check_metrics(restored.epoch, stopped)
         surroundings = environment(program.num_devices)
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
         epoch, running = restored.epoch, ~stopped
         with Log(files, runs, epochs=epochs, done=epoch, tensorboard=config["tensorboard"]) as log:
-            for line in _told(restored, surroundings):
+            for line in _resume_messages(restored, surroundings):
                 log.say(line)
             while epoch < epochs and running.any():
                 epoch += 1
@@ -179,23 +178,23 @@ def _train(
                 log.epoch(epoch, means, running=running, steps=steps)
                 running = ~program.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
-                signum = of_any(signals[0] if signals else 0)
+                signum = max_over_processes(signals[0] if signals else 0)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
                     notes = {"seconds": time.monotonic() - began, "environment": surroundings}
                     tree = program.fetch(state)
                     if is_first():
-                        files.sync_metrics()  # A checkpoint must not know of more epochs.
+                        files.sync_metrics()  # A checkpoint must not be ahead of metrics.jsonl.
                         checkpoints.save(epoch, tree, notes)
                 if signum:
                     checkpoints.finish()
                     saved = f"stopped after epoch {epoch} of {epochs}, saved in {files.path}"
-                    raise Interrupted(signum, f"{saved}; the same command goes on from there")
+                    raise Interrupted(signum, f"{saved}; run the same command to resume")
         checkpoints.finish()
     return state, time.monotonic() - began
 
 
-def _restore(checkpoints: Checkpoints, like: Run) -> Restored:
-    """What the first process finds, in all processes."""
+def _restore(checkpoints: Checkpoints, like: RunState) -> Restored:
+    """Restores the first process's checkpoint and broadcasts it."""
     restored = checkpoints.restore(like)
     epoch = int(from_first(np.int32(restored.epoch)))
     if not epoch:
@@ -204,8 +203,8 @@ def _restore(checkpoints: Checkpoints, like: Run) -> Restored:
     return restored._replace(epoch=epoch, tree=tree)
 
 
-def _told(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
-    """What the user is told about where the run goes on, and whether all is as it was there."""
+def _resume_messages(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
+    """Returns the warnings, the changes of environment and the epoch to resume from."""
     if restored.epoch:
         before = restored.notes.get("environment", {})
         differing = [
@@ -213,18 +212,18 @@ def _told(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
             for name, now in surroundings.items()
             if name in before and before[name] != now
         ]
-        rounding = f"results may be rounded differently from here on: {'; '.join(differing)}"
+        rounding = f"rounding may differ from now on: {'; '.join(differing)}"
         resumed = f"resumed after epoch {restored.epoch}"
         return [*restored.warnings, *([rounding] if differing else []), resumed]
     if restored.warnings:
-        return [*restored.warnings, "no checkpoint is intact: starting anew"]
+        return [*restored.warnings, "no checkpoint is intact: restarting from epoch 0"]
     return []
 
 
 def _epoch(
-    config: Mapping[str, Any], epoch: int, state: Run, program: Program
-) -> tuple[Run, Metrics]:
-    """One epoch, and the errors after it if they are due -> (state, metrics f[R, steps or 1])."""
+    config: Mapping[str, Any], epoch: int, state: RunState, program: Program
+) -> tuple[RunState, EpochMetrics]:
+    """Runs one epoch, then monitors if it is due -> (state, metrics f[R, steps or 1])."""
     state, metrics = program.epoch(state)
     if epoch % config["monitor_every"] == 0 or epoch == config["epochs"]:
         state, monitored = program.monitor(state)
@@ -233,18 +232,17 @@ def _epoch(
 
 
 def _check_finite(
-    metrics: Metrics,
+    metrics: EpochMetrics,
     epoch: int,
     running: np.ndarray,
     runs: list[Replica],
     checkpoints: Checkpoints,
 ) -> None:
-    """Refuses to go on from a NaN or an infinity among metrics f[R, steps or 1].
+    """Raises Diverged if a running replica has a NaN or an infinity in f[R, steps or 1].
 
-    Raises:
-      Diverged: names the measure, the step, the replica and the last good checkpoint.
+    The message names the metric, the step, the replica and the last good checkpoint.
     """
-    for name in sorted(metrics, key=lambda name: name != "loss"):  # The cause first.
+    for name in sorted(metrics, key=lambda name: name != "loss"):  # The loss is the usual cause.
         values = metrics[name]
         bad = np.argwhere(~np.isfinite(values.T) & running)
         if not len(bad):
@@ -265,11 +263,11 @@ def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -
     """Writes figures/learning.png and, if attacks were evaluated, figures/evaluation.png.
 
     Args:
-      files: of the run of that config.
-      result: what its result.json holds or will hold.
+      files: the run's workdir.
+      result: the contents of its result.json.
 
     Raises:
-      UserError: the system refuses to write.
+      UserError: a figure cannot be written.
     """
     title = f"{config['experiment']}, {result['data']['name']} ({result['data']['source']})"
     with writing(files.figures):

@@ -1,4 +1,4 @@
-"""The files of one run: its config, data, metrics and result; checkpoints/ and figures/."""
+"""Reads and writes the files of a run: config, data, metrics and result."""
 
 import fcntl
 import hashlib
@@ -21,22 +21,20 @@ _RESULT = "result.json"
 
 
 class WorkdirError(UserError):
-    """A workdir that cannot be used."""
+    """A workdir cannot be used."""
 
 
 class Workdir:
-    """One directory, one config: the same command in the same place goes on where it stopped.
+    """The directory of one run, locked against other processes. A context manager.
 
-    A context manager, which keeps other processes out. All methods raise WorkdirError for a file
-    that cannot be written or read.
+    All methods raise WorkdirError if a file cannot be written or read.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
-        """Makes the directory, or takes one that holds the same config.
+        """Creates the directory, or opens one that holds the same config.
 
         Raises:
-          WorkdirError: it cannot be written, another process uses it, or it holds another config
-            (the fields are named).
+          WorkdirError: it cannot be written, another process uses it, or it holds another config.
         """
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
@@ -45,10 +43,10 @@ class Workdir:
         self._result = self.path / _RESULT
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            # The kernel unlocks it however the process ends; the file itself stays.
+            # The kernel releases the lock when the process ends; the file stays.
             self._lock = (self.path / "lock").open("a")
         try:
-            self._lock_it()
+            self._acquire_lock()
             if not has_config(self.path, config):
                 _write_json(self.path / "config.json", as_json(config))
         except WorkdirError:
@@ -61,16 +59,16 @@ class Workdir:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
-    def _check_there(self) -> None:
-        """Refuses to write to a directory that was deleted, and to another one in its place."""
+    def _check_exists(self) -> None:
+        """Raises WorkdirError if the directory was deleted or replaced."""
         try:
             there = os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock.fileno()))
         except OSError:
             there = False
         if not there:
-            raise WorkdirError(f"workdir {self.path} was deleted while the run was using it")
+            raise WorkdirError(f"workdir {self.path} was deleted during the run")
 
-    def _lock_it(self) -> None:
+    def _acquire_lock(self) -> None:
         try:
             with writing(self.path / "lock"):
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,12 +78,12 @@ class Workdir:
             raise WorkdirError(f"workdir {self.path} is in use by another process") from error
 
     def result(self) -> dict[str, Any] | None:
-        """What `write_result` has written, or None: the run is not finished."""
+        """Returns the contents of result.json; None if the run is not finished."""
         return _document(self._result) if is_finished(self.path) else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Writes result.json in one piece; its presence says that the run is finished."""
-        self._check_there()
+        """Writes result.json atomically, which marks the run as finished."""
+        self._check_exists()
         _write_json(self._result, result)
 
     def take_data(
@@ -94,12 +92,15 @@ class Workdir:
         rows: Mapping[str, np.ndarray],
         fitted: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Records the data in data.json, and in rows.npz who uses which examples for what.
+        """Records the data, or checks that the run has recorded the same.
 
-        `fitted`, the arrays of the preprocessing, go to preprocess.npz; None: there is none.
+        Args:
+          document: written to data.json.
+          rows: the rows of each replica and subset, written to rows.npz.
+          fitted: the arrays of the preprocessing, written to preprocess.npz; None for none.
 
         Raises:
-          WorkdirError: the run was begun on other data (files that were replaced, say).
+          WorkdirError: the run was started on other data.
         """
         file = self.path / "rows.npz"
         if has_data(self.path, document):
@@ -108,34 +109,36 @@ class Workdir:
         _write_arrays(file, rows)
         if fitted is not None:
             _write_arrays(self.path / _FITTED, fitted)
-        _write_json(self.path / "data.json", as_json(document))  # The last: the others are whole.
+        # Written last: data.json marks the other files as complete.
+        _write_json(self.path / "data.json", as_json(document))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
+        """Returns the lines of metrics.jsonl."""
         return read_metrics(self.path)
 
     def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Adds one line of JSON each."""
-        self._check_there()
+        """Appends lines to metrics.jsonl."""
+        self._check_exists()
         with writing(self._metrics), self._metrics.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
 
     def rewind_metrics(self, epoch: int) -> None:
-        """Drops what was logged after `epoch`, for the resumed run logs it again."""
+        """Deletes the lines after `epoch`, which the resumed run logs again."""
         lines = _content(self._metrics).splitlines(True) if self._metrics.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]
         kept = [line for line in whole if _metrics(self._metrics, line)["epoch"] <= epoch]
         replace(self._metrics, b"".join(kept))
 
     def check_metrics(self, epoch: int, stopped: Sequence[bool]) -> None:
-        """Refuses to go on after `epoch` where lines of the epochs before are missing.
+        """Checks that metrics.jsonl has all lines up to the checkpoint of `epoch`.
 
         Args:
-          stopped: of each replica, whether it stopped early; the other ones reached `epoch`, and so
-            did the last one if all have stopped.
+          epoch: the epoch of the checkpoint.
+          stopped: whether each replica stopped early; the others must have reached `epoch`. If all
+            stopped, the last one must have.
 
         Raises:
-          WorkdirError: they are missing: a power cut took them, or the user.
+          WorkdirError: lines are missing, for example after a power cut.
         """
         lines = self.metrics()
         ends = max((line["epoch"] for line in lines), default=0)
@@ -144,39 +147,39 @@ class Workdir:
             needed = max(own, default=1) if stopped[i] and ends == epoch else epoch
             if own != list(range(1, needed + 1)):
                 raise WorkdirError(
-                    f"{self._metrics} has {len(own)} lines of replica {i}, the last of epoch "
-                    f"{max(own, default=0)}, but the checkpoint needs one of each epoch up to "
-                    f"{needed}; allowed is a new workdir, or this one without its checkpoints"
+                    f"{self._metrics} must have one line of replica {i} per epoch up to {needed}, "
+                    f"that of the checkpoint, got {len(own)} up to {max(own, default=0)}; use a "
+                    "new workdir, or delete this one's checkpoints"
                 )
 
     def sync_metrics(self) -> None:
-        """Has what was logged on the disk, where a power cut leaves it."""
+        """Calls fsync on metrics.jsonl."""
         with writing(self._metrics), self._metrics.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The config of the run in a directory, lists being tuples again; nothing is locked.
+    """Returns the config of a run, with lists converted to tuples. Needs no lock.
 
     Raises:
-      WorkdirError: it holds no run, or config.json is damaged.
+      WorkdirError: the directory holds no run, or config.json is damaged.
     """
     file = path / "config.json"
-    if not os.path.isfile(file):  # Also of a name that no file can have.
-        raise WorkdirError(f"workdir {path} has no config.json; allowed is the directory of a run")
+    if not os.path.isfile(file):  # False for invalid names, too.
+        raise WorkdirError(f"workdir must be the directory of a run, got {path}: no config.json")
     return _with_tuples(_document(file))
 
 
 def is_finished(path: Path) -> bool:
-    """Whether the directory holds a run that has written its result."""
+    """Returns whether the run in a directory has finished."""
     return os.path.exists(path / _RESULT)
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """What the finished run in a directory has written; nothing is locked.
+    """Returns the result.json of a finished run. Needs no lock.
 
     Raises:
-      WorkdirError: it cannot be read, or is not the result of a run.
+      WorkdirError: the file cannot be read, or is not the result of a run.
     """
     file = path / _RESULT
     result = _document(file)
@@ -188,20 +191,20 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl of the run in a directory; nothing is locked.
+    """Returns the lines of a run's metrics.jsonl. Needs no lock.
 
     Raises:
-      WorkdirError: it is missing, or a line is damaged.
+      WorkdirError: the file is missing, or a line is damaged.
     """
     file = path / _METRICS
     return [_metrics(file, line) for line in _content(file).splitlines()]
 
 
 def has_config(path: Path, config: Mapping[str, Any]) -> bool:
-    """Whether the directory holds a run of this config; False: it holds none.
+    """Returns whether the directory holds a run of this config; False if it holds no run.
 
     Raises:
-      WorkdirError: it holds a run of another config (the fields are named).
+      WorkdirError: it holds a run of another config; the message names the fields.
     """
     file = path / "config.json"
     if not os.path.exists(file):
@@ -218,10 +221,10 @@ def has_config(path: Path, config: Mapping[str, Any]) -> bool:
 
 
 def has_data(path: Path, document: Mapping[str, Any]) -> bool:
-    """Whether the directory holds a run on these data; False: none has recorded its data there.
+    """Returns whether the directory holds a run on this data; False if it has recorded no data.
 
     Raises:
-      WorkdirError: it holds a run on other data (what differs is named).
+      WorkdirError: it holds a run on other data; the message names the fields.
     """
     file = path / "data.json"
     if not file.exists():
@@ -236,7 +239,7 @@ def has_data(path: Path, document: Mapping[str, Any]) -> bool:
 
 
 def read_fitted(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the preprocessing that the run in a directory has recorded.
+    """Returns the arrays of a run's preprocessing.
 
     Raises:
       WorkdirError: the file is missing or damaged.
@@ -245,10 +248,10 @@ def read_fitted(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
-    """Writes rows.npz again where it is damaged or gone: nothing reads it but the user.
+    """Checks rows.npz against `rows`; rewrites a damaged or missing file, which only users read.
 
     Raises:
-      WorkdirError: it holds other rows, as another version of adv_jax may choose them.
+      WorkdirError: it holds other rows, for example those of another version of adv_jax.
     """
     try:
         old = _read_arrays(file)
@@ -262,23 +265,19 @@ def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:
     try:
-        # Opened here, as NumPy leaves a damaged one open.
+        # NumPy does not close a damaged file that it opened itself.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
-        raise WorkdirError(f"{file} is missing; the run cannot go on without it") from None
-    # Whatever a damaged file makes NumPy raise: errors of zip, of deflate, of Python's tokenizer...
+        raise WorkdirError(f"{file} is missing; the run cannot resume without it") from None
+    # NumPy raises errors of many types for damaged files.
     except Exception as error:
         raise WorkdirError(f"{file} is damaged: {str(error).partition(chr(10))[0]}") from error
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Names the path if the system refuses to write there.
-
-    Raises:
-      WorkdirError: the system's reason, such as a full disk.
-    """
+    """Converts an OSError to a WorkdirError that names the path."""
     try:
         yield
     except OSError as error:
@@ -286,23 +285,23 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def default_path(config: Mapping[str, Any]) -> Path:
-    """runs/<experiment>-<hash of the config>."""
+    """Returns runs/<experiment>-<hash of the config>."""
     text = json.dumps(as_json(config), sort_keys=True)
     return Path("runs") / f"{config['experiment']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as JSON gives it back: tuples become lists."""
+    """Converts a config to JSON types: tuples become lists."""
     return json.loads(json.dumps(config))
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """What a file of JSON holds."""
+    """Returns the contents of a JSON file."""
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:
-    """What `json_bytes` was given.
+    """Returns the value in a JSON file.
 
     Raises:
       WorkdirError: the file is damaged, or cannot be read.
@@ -335,15 +334,15 @@ def _parsed(path: Path, text: bytes) -> Any:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """`read_json` of a file that holds an object."""
+    """Returns the object in a JSON file."""
     document = read_json(path)
     if not isinstance(document, dict):
-        raise WorkdirError(f"{path} is damaged, it holds no object of JSON")
+        raise WorkdirError(f"{path} is damaged, it is not a JSON object")
     return document
 
 
 def _metrics(path: Path, line: bytes) -> dict[str, Any]:
-    """A line of metrics.jsonl, with those of its numbers that say where it belongs."""
+    """Parses a line of metrics.jsonl, which must have an epoch and a replica."""
     metrics = _parsed(path, line)
     known = isinstance(metrics, dict)
     if not known or not all(isinstance(metrics.get(name), int) for name in ("epoch", "replica")):
@@ -352,10 +351,10 @@ def _metrics(path: Path, line: bytes) -> dict[str, Any]:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file atomically.
 
     Raises:
-      WorkdirError: the system refuses.
+      WorkdirError: the file cannot be written.
     """
     part = path.with_name(path.name + ".part")
     with writing(path):
@@ -371,7 +370,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def _with_tuples(value: Any) -> Any:
-    """The inverse of `as_json`."""
+    """Inverts `as_json`."""
     if isinstance(value, dict):
         return {key: _with_tuples(entry) for key, entry in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

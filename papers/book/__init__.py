@@ -1,11 +1,10 @@
-"""The book: what the papers print and what was measured here, as pages to open from disk.
+"""The book: static pages that compare the papers' numbers with our results.
 
-    python -m adv_jax.report --results=results --out=book
+    python -m adv_jax.report --results=papers --out=book
 
-reads RESULTS/PAPER.PLACE.json of `launch.reproduce`, results of single runs (result.json under any
-name, with NAME_learning.png and NAME_evaluation.png beside it) and RESULTS/PAPER/FIGURE.json and
-.png of `python -m adv_jax.report PAPER.FIGURE`, and writes OUT/index.html, a page for each paper
-and one for each training. The pages need no network and no script.
+reads the results of `launch.reproduce`, of single runs (NAME.json, NAME_learning.png,
+NAME_evaluation.png) and of `python -m adv_jax.report PAPER.FIGURE`. It writes OUT/index.html, a
+page per paper and a page per training. The pages need neither network nor scripts.
 """
 
 from papers.book.building import build

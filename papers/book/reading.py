@@ -1,4 +1,4 @@
-"""What a folder of results holds, and what is refused there."""
+"""Reads and checks a folder of results."""
 
 import itertools
 from collections.abc import Mapping
@@ -15,12 +15,14 @@ from papers.verdicts import judged
 
 
 class Found(NamedTuple):
-    """Documents by the path of their file.
+    """The documents of a folder by path.
 
-    targets: of `launch.reproduce`.
-    runs: result.json of single runs.
-    figures: of papers, drawn again.
-    root: the folder; files: all documents by their paths in it.
+    Attributes:
+      targets: results of `launch.reproduce`.
+      runs: result.json of single runs.
+      figures: documents of figures.
+      root: the folder.
+      files: all documents by their paths relative to the folder.
     """
 
     targets: dict[Path, dict[str, Any]]
@@ -31,17 +33,15 @@ class Found(NamedTuple):
 
 
 def read(folder: str | Path) -> Found:
-    """All results in a folder and in its folders; JSON of another kind (benchmarks) is left out.
-
-    The verdicts that a target has are made anew of its values.
+    """Reads all results below a folder and recomputes their verdicts; ignores other JSON files.
 
     Raises:
-      UserError: there is no such folder, a file is damaged (the field is named), or a result does
-        not fit to the papers' numbers or to the other results.
+      UserError: the folder does not exist, a file is damaged, or a result contradicts the papers'
+        numbers or another result.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise UserError(f"results is {root}; allowed is a folder of results")
+        raise UserError(f"results must be a folder of results, got {root}")
     found = Found({}, {}, {})
     for path in sorted(root.rglob("*.json"), key=_natural):
         document = read_json(path)
@@ -64,13 +64,11 @@ def read(folder: str | Path) -> Found:
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
-    """Refuses a result of an unknown budget, or compared with other numbers than are packaged."""
-    if document["budget"] not in BUDGETS:
-        allowed = ", ".join(BUDGETS)
-        raise UserError(f"{path} is of the budget {document['budget']!r}; allowed are {allowed}")
-    if document["paper"] not in numbers.load():
-        allowed = ", ".join(numbers.load())
-        raise UserError(f"{path} is of the paper {document['paper']!r}; allowed are {allowed}")
+    """Raises UserError for an unknown budget or paper, or for other printed numbers than ours."""
+    for field, legal in (("budget", BUDGETS), ("paper", numbers.load())):
+        if document[field] not in legal:
+            found = f"{document[field]!r} in {path}"
+            raise UserError(f"{field} must be {', '.join(legal)}, got {found}")
     labels = {row["label"] for row in document["rows"]}
     named = {label for claim in document["claims"] for label in claim["rows"]}
     trained = {row["training"] for row in document["rows"]}
@@ -83,24 +81,24 @@ def _check_target(path: Path, document: Mapping[str, Any]) -> None:
         printed = entries.get(row["id"], {}).get("value")
         if printed != row["paper"]:
             raise UserError(
-                f"{path} has {row['paper']} as {row['id']}, which is {printed} here: it is of "
-                "another version; run python -m launch.reproduce for it again"
+                f"{row['id']} must be {printed}, got {row['paper']} in {path}, which is of another "
+                "version; run python -m launch.reproduce again"
             )
     unknown = [c["id"] for c in document["claims"] if c["id"] and c["id"] not in entries]
     if unknown:
         raise UserError(
-            f"{path} has the claim {unknown[0]}, which the paper has not here: it is of another "
-            "version; run python -m launch.reproduce for it again"
+            f"claim must be one of the paper's, got {unknown[0]} in {path}, which is of another "
+            "version; run python -m launch.reproduce again"
         )
 
 
 def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Refuses two results of one training that differ: one is of another config or version."""
+    """Raises UserError if two results have the same training with another config or version."""
     seen: dict[tuple, tuple[Path, Any]] = {}
     for path, document in targets.items():
         for key, training in document["trainings"].items():
             made = {name: training[name] for name in ("config", "data", "versions")}
-            # Where the data lie is no part of a training: their SHA-256 sums are compared.
+            # Ignore the data's folder; `data` has their SHA-256.
             made["config"] = {
                 **made["config"],
                 "data": {k: v for k, v in made["config"]["data"].items() if k != "dir"},
@@ -111,12 +109,12 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
             differing = [name for name in made if made[name] != other[name]]
             if differing:
                 raise UserError(
-                    f"{path} and {first} have the training {key} with different "
-                    f"{' and '.join(differing)}; run python -m launch.reproduce for both again"
+                    f"{' and '.join(differing)} of the training {key} must be the same, got {path} "
+                    f"and {first}; run python -m launch.reproduce for both again"
                 )
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts table9 before table10."""
+    """Returns a sort key that puts table9 before table10."""
     parts = ("".join(group) for _, group in itertools.groupby(str(path), str.isdigit))
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -3,13 +3,13 @@
     python -m adv_jax.report huang2015.fig1 --workdir=RUN_OF_NORMAL
     python -m adv_jax.report huang2015.fig2 --workdir=RUN_OF_NORMAL --workdir=RUN_OF_LWA
 
-The runs are those of the config huang_lenet_mnist. The tables are targets of launch.reproduce.
+The runs are of the config huang_lenet_mnist. launch.reproduce reproduces the tables.
 """
 
 from papers.huang2015 import curves, logistic
 from papers.huang2015.targets import TARGETS
 
-# name -> function of nothing, or of `workdirs`.
+# name -> function, see papers.figures
 FIGURES = {
     "fig1": curves.normal,
     "fig2": curves.normal_and_lwa,

@@ -1,4 +1,4 @@
-"""Accuracy against the l2 length of three perturbations.  [Huang et al. 2015, sec. 7.1, 7.2]"""
+"""Accuracy over the l2 norm of three perturbations.  [Huang et al. 2015, sec. 7.1, 7.2]"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,24 +20,24 @@ _STYLES = {
         "marker": "^",
     },
 }
-# What those names, the axis and the title stand for.
+# The required spec of each attack.
 _ATTACKS = {
     "adv_alpha": {"name": "adv_alpha", "norm": "l2"},
     "adv_loss": {"name": "fgsm", "norm": "l2"},
     "adv_loss_sign": {"name": "fgsm", "norm": "linf", "length": "l2"},
 }
 _SCALE = ({"name": "pixel_scale", "mean": 0.0, "divisor": 256.0},)
-_TOLD = 1.5  # the length of Tables 1 and 2
+_CAPTION_EPS = 1.5  # the l2 norm of Tables 1 and 2
 
 
 def normal(workdirs: Sequence[str]) -> Drawing:
     """Fig. 1: a normally trained LeNet under the three perturbations.
 
     Args:
-      workdirs: of a finished run of huang_lenet_mnist:method=normal.
+      workdirs: a finished run of huang_lenet_mnist:method=normal.
 
     Raises:
-      UserError: not one finished run of that objective, net and attacks.
+      UserError: it is not one finished run of that objective, net and attacks.
     """
     return _drawing(workdirs, "Fig. 1", ["cross_entropy"])
 
@@ -46,10 +46,11 @@ def normal_and_lwa(workdirs: Sequence[str]) -> Drawing:
     """Fig. 2: LeNet trained normally and by LWA, under the three perturbations.
 
     Args:
-      workdirs: of finished runs of huang_lenet_mnist, method=normal and then method=lwa.
+      workdirs: finished runs of huang_lenet_mnist, method=normal and then method=lwa.
 
     Raises:
-      UserError: not two finished runs of these objectives, net and attacks, or on other data.
+      UserError: they are not two finished runs of these objectives, net and attacks, on one data
+        set.
     """
     return _drawing(workdirs, "Fig. 2", ["cross_entropy", "lwa"])
 
@@ -58,9 +59,8 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
     runs = [_tested(Path(workdir)) for workdir in workdirs]
     found = [run.config["objective"]["name"] for run in runs]
     if found != list(objectives):
-        raise UserError(
-            f"workdir has runs of {', '.join(found)}; {figure} draws {' and '.join(objectives)}"
-        )
+        legal = f"runs of {' and '.join(objectives)} for {figure}"
+        raise UserError(f"workdir must be {legal}, got {', '.join(found)}")
     check_same_data(runs)
     title = f"Huang et al. 2015, {figure}: {trained_on(runs)}"
     drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
@@ -76,7 +76,9 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
         axes.grid(alpha=0.3)
         axes.legend()
     document = {
-        "caption": " ".join(_told(run.result, name) for run, name in zip(runs, found, strict=True)),
+        "caption": " ".join(
+            _summary(run.result, name) for run, name in zip(runs, found, strict=True)
+        ),
         "settings": {"bounds": None, "chosen": ["lengths", "seeds"]},
         "runs": [
             {
@@ -97,14 +99,15 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
 
 
 def _tested(path: Path) -> Finished:
-    """A run of LeNet on MNIST, normal or by LWA, that was tested under the three attacks.
+    """Reads a finished run of LeNet on MNIST that was evaluated under the three attacks.
 
     Raises:
-      UserError: it is another, or is no finished run.
+      UserError: there is no such run.
     """
     run = finished(path)
     if missing := _STYLES.keys() - run.result["evaluation"].keys():
-        raise UserError(f"workdir {path} was not tested under {', '.join(sorted(missing))}")
+        attacks = ", ".join(sorted(missing))
+        raise UserError(f"evaluation.attacks must include {attacks}, got {path} without")
     config, attacks = run.config, run.config["evaluation"]["attacks"]
     needed = {
         "model.name": (config["model"]["name"], "lenet"),
@@ -115,26 +118,26 @@ def _tested(path: Path) -> Finished:
     if config["objective"]["name"] == "lwa":
         of_training = {k: v for k, v in config["objective"]["attack"].items() if k != "eps"}
         needed["objective.attack"] = (of_training, _ATTACKS["adv_loss"])
-    for field, (found, allowed) in needed.items():
-        if found != allowed:
-            raise UserError(f"workdir {path} has the {field} {found!r}; allowed is {allowed!r}")
+    for field, (found, legal) in needed.items():
+        if found != legal:
+            raise UserError(f"{field} must be {legal!r}, got {found!r} in {path}")
     return run
 
 
 def _title(run: Finished) -> str:
-    """How it was trained."""
+    """Returns the objective and the size of its attack."""
     objective = run.config["objective"]
     size = f", length {objective['attack']['eps']:g}" if "attack" in objective else ""
     return f"{objective['name']}{size}"
 
 
-def _told(result: dict[str, Any], name: str) -> str:
+def _summary(result: dict[str, Any], name: str) -> str:
     evaluation = result["evaluation"]
     clean = 1 - np.mean([replica["test_error"] for replica in result["replicas"]])
-    told = [f"{clean:.1%} clean"]
+    parts = [f"{clean:.1%} clean"]
     for attack, style in _STYLES.items():
-        if _TOLD in evaluation[attack]["eps"]:
-            at = evaluation[attack]["eps"].index(_TOLD)
+        if _CAPTION_EPS in evaluation[attack]["eps"]:
+            at = evaluation[attack]["eps"].index(_CAPTION_EPS)
             accuracy = 1 - np.mean([errors[at] for errors in evaluation[attack]["error"]])
-            told.append(f"{accuracy:.1%} under {style['label']}")
-    return f"{name}: {', '.join(told)} of length {_TOLD}."
+            parts.append(f"{accuracy:.1%} under {style['label']}")
+    return f"{name}: {', '.join(parts)} of length {_CAPTION_EPS}."

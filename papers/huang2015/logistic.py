@@ -1,11 +1,12 @@
 """Logistic regression under an adversary, in closed form.  [Huang et al. 2015, appendix A]
 
-For l(z) = log(1 + exp(-z)), printed with the other sign, the worst of all ||r|| <= c is
+For l(z) = log(1 + exp(-z)), which the paper prints with the opposite sign, the worst case over
+||r|| <= c is
 
     max_r l(y w.(x + r)) = l(y w.x - c ||w||_*),
 
-which is convex in w (Proposition B); what it adds to l(y w.x) is not (C); and where perturbed data
-are no longer separable its minimum is bounded and unique (D).
+which is convex in w (Proposition B). The difference from l(y w.x) is not convex (C). If the
+perturbed data are not separable, the minimum is bounded and unique (D).
 """
 
 import numpy as np
@@ -15,30 +16,30 @@ from numpy.typing import ArrayLike
 from papers.drawing import Drawing, canvas, rounded
 
 C, Z = 0.5, (1.0, 1.0)  # the printed counterexample: c, (x, y)
-# Six points that w = (1, 1) separates; the nearest of both classes are 2 sqrt(2) apart.
+# Six points, separated by w = (1, 1); the classes are 2 sqrt(2) apart.
 POINTS = np.array([[1, 1], [2, 1], [1, 3], [-1, -1], [-2, -1], [-1, -2]], float)
 CLASSES = np.array([1, 1, 1, -1, -1, -1])
 
 
 def loss(w: np.ndarray, x: np.ndarray, y: np.ndarray, c: float) -> float:
-    """The adversarial loss under l2, summed over the rows.
+    """Returns the adversarial loss under l2, summed over the rows.
 
     Args:
-      w: f[D].
-      x, y: f[N, D] and their classes, -1 or 1.
-      c: the largest l2 length of a perturbation.
+      w: weights f[D].
+      x, y: inputs f[N, D] and classes f[N], -1 or 1.
+      c: largest l2 norm of a perturbation.
     """
     return float(np.logaddexp(0, -(y * (x @ w) - c * np.linalg.norm(w))).sum())
 
 
 def regularizer(w: ArrayLike, c: float = C) -> np.ndarray:
-    """R_z(w) of x = y = 1 in one dimension; Prop. C's formula holds for w >= 0 only."""
+    """Returns R_z(w) for x = y = 1 in one dimension; Prop. C's formula holds only for w >= 0."""
     w = np.asarray(w, np.float64)
     return np.logaddexp(0, -(w - c * np.abs(w))) - np.logaddexp(0, -w)
 
 
 def printed_regularizer(w: np.ndarray, c: float = C) -> np.ndarray:
-    """Prop. C as printed, which is negative for w < 0, where R_z cannot be."""
+    """Returns R_z(w) as printed in Prop. C, which is wrongly negative for w < 0."""
     return np.logaddexp(0, -(1 - c) * w) - np.logaddexp(0, -w)
 
 
@@ -59,7 +60,7 @@ def regularization() -> Drawing:
     right.semilogy(sizes / half, lengths[:, 0] + 1e-6, "o-", label="from one start")
     right.semilogy(sizes / half, lengths[:, 1] + 1e-6, "x--", label="from another")
     right.set(
-        xlabel="2 c / margin", ylabel="length of the minimiser w (log)", title="Proposition D"
+        xlabel="2 c / margin", ylabel="length of the minimizer w (log)", title="Proposition D"
     )
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -67,7 +68,7 @@ def regularization() -> Drawing:
     document = {
         "caption": (
             f"R_z has its largest value for w > 0, {-top.fun:.4f}, at w = {top.x:.3f}, and falls "
-            "to 0 beyond: it is not convex. On separable points the minimiser of the adversarial "
+            "to 0 beyond: it is not convex. On separable points the minimizer of the adversarial "
             "loss is bounded, and one, where 2 c exceeds the margin; below that it runs off."
         ),
         "settings": {"points": POINTS.tolist(), "chosen": ["points", "sizes", "starts"]},
@@ -79,7 +80,7 @@ def regularization() -> Drawing:
 
 
 def _minimum(c: float, start: np.ndarray) -> np.ndarray:
-    """Where a search from `start` ends; it gives up far out where there is no minimum."""
+    """Minimizes the loss from `start`; stops after 2000 iterations if there is no minimum."""
     found = scipy.optimize.minimize(
         loss, start, args=(POINTS, CLASSES, c), method="Nelder-Mead", options={"maxiter": 2000}
     )

@@ -1,14 +1,14 @@
-"""Huang et al. 2015: Tables 1 to 3, accuracies at one l2 length in five columns; training's own.
+"""Huang et al. 2015: Tables 1 to 3, accuracies under perturbations of one l2 norm.
 
-The paper has one run of each; here are three seeds, and the Normal net of seed 101, on which the
-Fixed column's examples are crafted. It prints no spread: what counts as equal is chosen, .005 clean
-and .05 under attack.
+The paper has one run of each method; ours are three seeds. The Fixed column's examples are crafted
+on a Normal net of seed 101. The paper prints no spread; the tolerances are chosen, .005 clean and
+.05 under attack.
 """
 
 from papers.target import Below, Measure, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
-TRAINING_C = (0.5, 1.0, 1.7, 2.5, 3.5)  # The authors' program has 1.7 for lwa, 1.5 for goodfellow.
+TRAINING_C = (0.5, 1.0, 1.7, 2.5, 3.5)  # The authors' code has 1.7 for lwa, 1.5 for goodfellow.
 # column of the paper -> attack of the evaluation
 COLUMNS = {
     "fixed": "fixed",
@@ -48,9 +48,9 @@ def _gain(attack: str, paper: str | None = None) -> Below:
 
 
 def _training_c() -> Target:
-    """Table 1's methods over the size of what they are trained on, which the paper does not print.
+    """Table 1's methods over the size of the training perturbation, which is not printed.
 
-    Lengths are l2: of the images for goodfellow and lwa, of the first layer for lwa_rep.
+    Sizes are l2 norms: of the image for goodfellow and lwa, of the first layer for lwa_rep.
     """
     rows = []
     for method in ("goodfellow", "lwa", "lwa_rep"):

@@ -1,16 +1,16 @@
-"""The figures of Maronas 2016, "Adversarial Learning with Ladder Networks", which are drawn here.
+"""The figures of Maronas 2016, "Adversarial Learning with Ladder Networks".
 
-Not drawn: schemes of networks (1, 2, 5-9, 14-17, 19-22, 25, 28), and for want of the data CIFAR-10
-(12, 13), whose images `samples.grid` and `samples.close_up` take as they are.
+Not drawn: diagrams of networks (1, 2, 5-9, 14-17, 19-22, 25, 28) and samples of CIFAR-10 (12, 13),
+which is not packaged; `samples.grid` and `samples.close_up` can draw them.
 """
 
-from papers.maronas2016 import costs, denoising, optimisation, perturbations, robustness, samples
+from papers.maronas2016 import costs, denoising, optimization, perturbations, robustness, samples
 from papers.maronas2016.targets import TARGETS
 
-# name -> function of a seed with a default, or of nothing, and of a `run` if it draws one.
+# name -> function, see papers.figures
 FIGURES = {
-    "fig3": optimisation.poor_conditioning,
-    "fig4": optimisation.local_minimum,
+    "fig3": optimization.poor_conditioning,
+    "fig4": optimization.local_minimum,
     "fig10": samples.digits,
     "fig11": samples.digit,
     "fig18": denoising.bimodal,
@@ -18,7 +18,7 @@ FIGURES = {
     "fig26": perturbations.threshold,
     "fig27": perturbations.noises,
     "fig29": costs.squared_errors,
-    "fig30": costs.normalisations,
+    "fig30": costs.normalizations,
     "fig31": costs.root_mean_squares,
     "fig32": costs.cross_entropies,
 }

@@ -1,8 +1,8 @@
 """Cost surfaces of one unit with one input, t = A(w x + b).  [Maronas 2016, app. 2, Figs. 29-32]
 
-The thesis prints the costs, the threshold .5, and that two classes are drawn from Gaussians; their
-means, spread and number, and the grid, are chosen here. Its sigmoid lacks the minus sign and its
-cross-entropy (eq. 60) the brackets that put -1/N before both terms; both are corrected here. The
+Maronas 2016 prints the costs, the threshold .5, and that both classes are Gaussian; means, spread,
+number of samples and grid are chosen here. Two misprints are corrected: the missing minus sign of
+the sigmoid, and the missing brackets after -1/N in the cross-entropy (eq. 60). The formula of the
 root mean square is not printed.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from adv_jax.types import Array
 from papers.drawing import Drawing, canvas, rounded
 
-Cost = Callable[[Array, Array], Array]  # of the outputs and the targets, f[N] each -> f[]
+Cost = Callable[[Array, Array], Array]  # outputs f[N], targets f[N] -> f[]
 
 MEANS, STD, NUM_EACH, THRESHOLD = (-1.0, 1.0), 0.8, 50, 0.5
 GRID = np.linspace(-8, 8, 41)  # of w, and of b
@@ -24,10 +24,11 @@ _FORMULAS = {"sigmoid": "t = 1 / (1 + exp(-(w x + b)))", "linear": "t = w x + b"
 
 
 class Surface(NamedTuple):
-    """A cost over GRID x GRID, in float64; the first axis is b, the second w.
+    """A cost over GRID x GRID; the first axis is b, the second w.
 
-    values: f64[B, W].
-    curvature: f64[B, W, 2], the eigenvalues of the Hessian by (w, b), the smaller first.
+    Attributes:
+      values: f64[B, W].
+      curvature: f64[B, W, 2], ascending eigenvalues of the Hessian with respect to (w, b).
     """
 
     values: np.ndarray
@@ -35,17 +36,17 @@ class Surface(NamedTuple):
 
     @property
     def is_convex(self) -> bool:
-        """Whether no curvature of the grid is negative, but for rounding."""
+        """Whether all curvatures on the grid are nonnegative up to rounding."""
         return bool(self.curvature.min() >= -1e-12 * self.curvature.max())
 
     def lowest(self) -> tuple[float, float, float]:
-        """w, b and the cost at the grid's lowest point."""
+        """Returns w, b and the cost at the lowest point of the grid."""
         row, column = np.unravel_index(self.values.argmin(), self.values.shape)
         return float(GRID[column]), float(GRID[row]), float(self.values[row, column])
 
 
 def samples(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """x f32[N] and targets f32[N], 0 or 1: one class after the other."""
+    """Draws x f32[N] and targets f32[N], 0 or 1, one class after the other."""
     noise = jax.random.normal(jax.random.key(seed), (2, NUM_EACH), jnp.float32)
     x = np.array(MEANS, np.float32)[:, None] + STD * noise
     return np.asarray(x.ravel()), np.repeat([0, 1], NUM_EACH).astype(np.float32)
@@ -56,29 +57,29 @@ def squared_error(t: Array, target: Array) -> Array:
     return ((target - t) ** 2).sum() / 2
 
 
-def normalised(t: Array, target: Array) -> Array:
+def normalized(t: Array, target: Array) -> Array:
     """Eq. 62."""
     return squared_error(t, target) / len(target)
 
 
 def root_mean_square(t: Array, target: Array) -> Array:
-    """The root that eq. 62 is said to be a case of."""
+    """Returns the root mean square error, of which eq. 62 is said to be a case."""
     return jnp.sqrt(((target - t) ** 2).mean())
 
 
 def of_sigmoid(cost: Cost) -> Cost:
-    """The cost as a function of the sigmoid's argument."""
+    """Returns the cost as a function of the sigmoid's argument."""
     return lambda a, target: cost(jax.nn.sigmoid(a), target)
 
 
 def cross_entropy(a: Array, target: Array) -> Array:
-    """Eq. 60, corrected, of the sigmoid's argument: log(1 - sigmoid(a)) = log sigmoid(-a)."""
+    """Eq. 60, corrected, with logits: log(1 - sigmoid(a)) = log sigmoid(-a)."""
     log_p, log_not_p = jax.nn.log_sigmoid(a), jax.nn.log_sigmoid(-a)
     return -(target * log_p + (1 - target) * log_not_p).mean()
 
 
 def surface(cost: Cost, x: np.ndarray, target: np.ndarray) -> Surface:
-    """The cost of a = w x + b over the grid."""
+    """Returns the cost of a = w x + b over the grid."""
 
     def at(p: Array) -> Array:
         return cost(p[0] * x + p[1], jnp.asarray(target, p.dtype))
@@ -100,11 +101,11 @@ def squared_errors(seed: int = 0) -> Drawing:
     return _drawing("29: squared error (eq. 61)", caption, costs, seed)
 
 
-def normalisations(seed: int = 0) -> Drawing:
-    """Fig. 30: the squared error of a sigmoid unit, and the same divided by the samples."""
-    costs = {"sigmoid": of_sigmoid(squared_error), "sigmoid, normalised": of_sigmoid(normalised)}
+def normalizations(seed: int = 0) -> Drawing:
+    """Fig. 30: the sum and the mean of squared errors of a sigmoid unit."""
+    costs = {"sigmoid": of_sigmoid(squared_error), "sigmoid, normalised": of_sigmoid(normalized)}
     caption = f"One shape in two units: the sum is {2 * NUM_EACH} times the mean, everywhere."
-    return _drawing("30: squared error (eq. 61), normalised (eq. 62)", caption, costs, seed)
+    return _drawing("30: squared error (eq. 61), normalized (eq. 62)", caption, costs, seed)
 
 
 def root_mean_squares(seed: int = 0) -> Drawing:
@@ -120,7 +121,7 @@ def root_mean_squares(seed: int = 0) -> Drawing:
 def cross_entropies(seed: int = 0) -> Drawing:
     """Fig. 32: the cross-entropy of a sigmoid unit, which is convex."""
     caption = (
-        "The thesis finds neither a concave nor a convex shape here, but the cross-entropy of a "
+        "Maronas 2016 finds neither a concave nor a convex shape here, but the cross-entropy of a "
         "sigmoid unit is convex: no eigenvalue of its Hessian is negative."
     )
     title = "32: cross-entropy (eq. 60, corrected)"
@@ -128,7 +129,7 @@ def cross_entropies(seed: int = 0) -> Drawing:
 
 
 def _drawing(what: str, caption: str, costs: dict[str, Cost], seed: int) -> Drawing:
-    """A panel for each cost, named by its output (before a comma)."""
+    """Draws a panel per cost; its name starts with the unit's output."""
     x, target = samples(seed)
     found = {name: surface(cost, x, target) for name, cost in costs.items()}
     figure, (panels,) = canvas(
@@ -174,7 +175,7 @@ def _drawing(what: str, caption: str, costs: dict[str, Cost], seed: int) -> Draw
 
 def _numbers(name: str, found: Surface, x: np.ndarray, target: np.ndarray) -> dict[str, Any]:
     w, b, cost = found.lowest()
-    # Of a sigmoid, t is .5 where its argument is 0.
+    # sigmoid(0) = .5
     decided = w * x + b >= (THRESHOLD if name == "linear" else 0)
     smallest = found.curvature[..., 0]
     row, column = np.unravel_index(smallest.argmin(), smallest.shape)

@@ -1,6 +1,6 @@
-"""The best denoising of a variable with two modes.  [Maronas 2016, sec. 5.3.1, Fig. 18]
+"""The optimal denoising of a bimodal variable.  [Maronas 2016, sec. 5.3.1, Fig. 18]
 
-The figure is Rasmus et al.'s (2015, Fig. 2), who print no numbers; those below are chosen here.
+The figure is from Rasmus et al. (2015, Fig. 2), who print no numbers; ours are chosen.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,12 @@ from papers.drawing import Drawing, canvas, rounded
 
 
 class Bimodal(NamedTuple):
-    """z: normal with deviation std around -mode or mode, with equal odds; seen as z + noise.
+    """z, an equal mixture of Gaussians at -mode and mode, observed with Gaussian noise.
 
-    noise_std: of the noise, which is normal too.
+    Attributes:
+      mode: the mean of the positive mode.
+      std: standard deviation of each mode.
+      noise_std: standard deviation of the noise.
     """
 
     mode: float = 1.0
@@ -25,20 +28,20 @@ class Bimodal(NamedTuple):
     noise_std: float = 0.5
 
     def density(self, z: Array, *, std: float) -> Array:
-        """Of two modes of deviation std: the prior's with std, the noisy value's with more."""
+        """Returns the density of both modes with deviation `std`: `self.std` or `noisy_std`."""
         return (norm.pdf(z, -self.mode, std) + norm.pdf(z, self.mode, std)) / 2
 
     @property
     def noisy_std(self) -> float:
-        """Of each mode of the noisy value."""
+        """The standard deviation of each mode of the noisy value."""
         return float(np.hypot(self.std, self.noise_std))
 
 
 def posterior_mean(z_noisy: Array, prior: Bimodal) -> Array:
-    """E[z | z_noisy], which has the least squared error of all functions of z_noisy.
+    """Returns E[z | z_noisy], the function of z_noisy with the least squared error.
 
-    Of each mode the posterior is normal, its mean between the mode and z_noisy; the modes weigh
-    as much as they are likely, a sigmoid of z_noisy.
+    The posterior is a mixture of two Gaussians with means between their mode and z_noisy; the
+    weights are sigmoids of z_noisy.
     """
     variance, noise = prior.std**2, prior.noise_std**2
     odds = jnp.tanh(prior.mode * z_noisy / (variance + noise))  # P(+mode) - P(-mode)
@@ -46,18 +49,18 @@ def posterior_mean(z_noisy: Array, prior: Bimodal) -> Array:
 
 
 def gauss(z_noisy: Array, prior: Bimodal) -> Array:
-    """(z_noisy - mu) v + mu, the best if z were Gaussian with the prior's mean and variance.
+    """Returns (z_noisy - mu) v + mu, optimal for a Gaussian with the prior's mean and variance.
 
-    That of the `gauss` denoising function that a single layer without one above it can learn.
+    The top layer of a ladder network with `gauss` denoising can learn this function.
     """
     variance = prior.mode**2 + prior.std**2
     return z_noisy * variance / (variance + prior.noise_std**2)  # mu = 0
 
 
 def squared_error(denoise: Callable[[Array, Bimodal], Array], prior: Bimodal) -> float:
-    """E (z - denoise(z + noise))^2, by the trapezoidal rule over the noisy value.
+    """Returns E (z - denoise(z + noise))^2 by the trapezoidal rule over the noisy value.
 
-    = Var(z) - E[2 z_hat m - z_hat^2], m being the posterior mean.
+    It equals Var(z) - E[2 z_hat m - z_hat^2] with the posterior mean m.
     """
     edge = prior.mode + 8 * prior.noisy_std
     z_noisy = jnp.linspace(-edge, edge, 4001)
@@ -67,7 +70,7 @@ def squared_error(denoise: Callable[[Array, Bimodal], Array], prior: Bimodal) ->
 
 
 def bimodal() -> Drawing:
-    """Fig. 18: the best denoising of a two-mode variable, beside the best linear one."""
+    """Fig. 18: the optimal denoising of a bimodal variable and the optimal linear one."""
     prior = Bimodal()
     z_noisy = jnp.linspace(-2.5, 2.5, 101)
     best, linear = posterior_mean(z_noisy, prior), gauss(z_noisy, prior)

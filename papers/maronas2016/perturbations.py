@@ -1,13 +1,12 @@
 """Adversarial noise on a linear model of the plane.  [Maronas 2016, sec. 6.2.1, Figs. 26, 27]
 
-The thesis prints w0 = -20, w1 = -40 and b = -40 of t = w0 x0 + w1 x1 + b, the threshold t = .5 and
-"minimum squared error", targets 1 and 0. It prints neither means nor spread; here the classes lie
-at the same distance on both sides of the line, class 1 where t > .5.
+Maronas 2016 prints w0 = -20, w1 = -40 and b = -40 of t = w0 x0 + w1 x1 + b, the threshold t = .5
+and "minimum squared error", targets 1 and 0. It prints neither means nor spread; here the classes
+are symmetric about the threshold, with class 1 where t > .5.
 
-What the printed weights imply: |w| = 44.7, so the lines of the targets, t = 0 and t = 1, are .022
-apart, one line to the eye. Least squares gives such weights only to classes whose means are no
-further apart than that. Every sample beyond its target's line is "too right" for the squared
-error, whose gradient (t - target) w then points away from the threshold.
+As |w| = 44.7, the lines t = 0 and t = 1 are only .022 apart. Least squares gives such weights only
+if the means of the classes are at most as far apart. For a sample beyond its target's line, the
+gradient (t - target) w of the squared error points away from the threshold.
 """
 
 from functools import partial
@@ -22,15 +21,15 @@ from adv_jax.types import Array, LogitsFn
 from papers.drawing import Drawing, canvas, rounded
 
 W, B, THRESHOLD = (-20.0, -40.0), -40.0, 0.5
-MEANS = ((0.0, 0.0), (-0.81, -1.62))  # of the classes 0 and 1, each the other's mirror image
+MEANS = ((0.0, 0.0), (-0.81, -1.62))  # of classes 0 and 1, symmetric about the threshold
 STD, NUM_EACH = 0.3, 60
 TAUS = {"UDG": 0.00025, "SGN": 0.25, "1N": 0.25}
 _COLORS = ("C0", "C1")  # of the classes
-Effects = dict[str, dict[str, float]]  # noise -> what `effect` gives
+Effects = dict[str, dict[str, float]]  # noise -> output of `effect`
 
 
 class Points(NamedTuple):
-    """x: f32[N, 2]; y: i32[N], 0 or 1."""
+    """Inputs x f32[N, 2] and classes y i32[N], 0 or 1."""
 
     x: Array
     y: Array
@@ -44,15 +43,15 @@ def points(seed: int) -> Points:
 
 
 def output(x: Array) -> Array:
-    """t = w0 x0 + w1 x1 + b: f32[B, 2] -> f32[B]."""
+    """Returns t = w0 x0 + w1 x1 + b: f32[B, 2] -> f32[B]."""
     return x @ jnp.float32(W) + B
 
 
 def squared_error_logits(x: Array) -> Array:
-    """Logits f32[B, 3] whose cross-entropy with class 0 or 1 is 1 + (t - class)^2 / 2.
+    """Returns logits f32[B, 3] whose cross-entropy with class 0 or 1 is 1 + (t - class)^2 / 2.
 
-    exp(-1 - (t - k)^2 / 2), k = 0, 1, are probabilities if a third class, which no sample has,
-    takes what is left. So the attacks, which climb a cross-entropy, climb eq. 61.
+    The probabilities are exp(-1 - (t - k)^2 / 2), k = 0, 1, and the rest for an unused third class.
+    Attacks on the cross-entropy thus ascend eq. 61.
     """
     log_p = -1 - (output(x)[:, None] - jnp.arange(2.0)) ** 2 / 2
     rest = jnp.log1p(-jnp.exp(log_p).sum(1, keepdims=True))
@@ -60,13 +59,13 @@ def squared_error_logits(x: Array) -> Array:
 
 
 def cross_entropy_logits(x: Array) -> Array:
-    """Logits f32[B, 2] of a sigmoid unit that says class 1 where t > .5; their mean is 0."""
+    """Returns logits f32[B, 2] of mean 0 for a sigmoid unit with threshold t = .5."""
     half = (output(x) - THRESHOLD) / 2
     return jnp.stack([-half, half], axis=1)
 
 
 def corrupted(logits_fn: LogitsFn, data: Points) -> dict[str, Array]:
-    """x + u for the noises of eq. 57, 56, 58, each times its tau: f32[N, 2]."""
+    """Returns x + u for the noises of eqs. 57, 56, 58, each with its tau: f32[N, 2]."""
     noises = {
         "UDG": partial(attacks.raw_gradient, logits_fn, tau=TAUS["UDG"]),
         "SGN": partial(attacks.fgsm, logits_fn, eps=TAUS["SGN"]),
@@ -76,7 +75,7 @@ def corrupted(logits_fn: LogitsFn, data: Points) -> dict[str, Array]:
 
 
 def margins(x: Array, y: Array) -> Array:
-    """Distance of each sample from the threshold, negative on the wrong side: f32[B]."""
+    """Returns the distances from the threshold, negative on the wrong side: f32[B]."""
     return jnp.where(y == 1, 1, -1) * (output(x) - THRESHOLD) / np.hypot(*W)
 
 
@@ -85,7 +84,7 @@ def threshold(seed: int = 0) -> Drawing:
     data = points(seed)
     title = "Maronas 2016, Fig. 26: feature space and decision threshold"
     figure, ((axes,),) = canvas(1, 1, title=title, width=6, height=5)
-    _scatter(axes, data.x, data.y, labelled=True)
+    _scatter(axes, data.x, data.y, labeled=True)
     _plane(axes)
     axes.legend(loc="lower right")
     apart = 1 / float(np.hypot(*W))
@@ -98,7 +97,7 @@ def threshold(seed: int = 0) -> Drawing:
 
 
 def noises(seed: int = 0) -> Drawing:
-    """Fig. 27: what the three adversarial noises do to the classes."""
+    """Fig. 27: the classes under three adversarial noises."""
     data = points(seed)
     costs = {"squared error": squared_error_logits, "cross-entropy": cross_entropy_logits}
     found = {cost: corrupted(logits_fn, data) for cost, logits_fn in costs.items()}
@@ -110,7 +109,7 @@ def noises(seed: int = 0) -> Drawing:
     for panels, letters, (cost, noisy) in zip(rows, ("abcd", "efgh"), found.items(), strict=True):
         for axes, x in zip(panels[:3], noisy.values(), strict=True):
             _scatter(axes, data.x, data.y, alpha=0.15)
-            _scatter(axes, x, data.y, labelled=True)
+            _scatter(axes, x, data.y, labeled=True)
         _arrows(panels[3], data, noisy)
         titles = [f"{name}, τ {tau:g}, {cost}" for name, tau in TAUS.items()]
         for axes, letter, text in zip(panels, letters, [*titles, f"samples, {cost}"], strict=True):
@@ -128,9 +127,9 @@ def noises(seed: int = 0) -> Drawing:
 
 
 def effect(data: Points, x: Array) -> dict[str, float]:
-    """What a noise that turns data.x into x does; rates are fractions, lengths those of x.
+    """Measures the noise x - data.x; rates are fractions, steps are in units of x.
 
-    "towards": who comes nearer to the threshold, or is further on the wrong side of it.
+    "towards" is the share of samples whose margin decreases.
     """
     before, after = margins(*data), margins(x, data.y)
     steps = jnp.linalg.norm(x - data.x, axis=1)
@@ -145,7 +144,7 @@ def effect(data: Points, x: Array) -> dict[str, float]:
 
 
 def _found(squared: Effects, entropy: Effects) -> str:
-    """What Fig. 27 shows, in words."""
+    """Returns the caption of Fig. 27."""
     percent = {name: f"{100 * entropy[name]['towards']:.0f} %" for name in TAUS}
     return (
         f"Squared error, as printed (a-d): {100 * squared['UDG']['towards']:.0f} % of the samples "
@@ -156,14 +155,14 @@ def _found(squared: Effects, entropy: Effects) -> str:
     )
 
 
-def _scatter(axes, x: Array, y: Array, *, alpha: float = 0.8, labelled: bool = False) -> None:
+def _scatter(axes, x: Array, y: Array, *, alpha: float = 0.8, labeled: bool = False) -> None:
     for k, color in enumerate(_COLORS):
-        label = f"class {k}" if labelled else None
+        label = f"class {k}" if labeled else None
         axes.scatter(*x[y == k].T, s=9, color=color, alpha=alpha, label=label, linewidth=0)
 
 
 def _arrows(axes, data: Points, noisy: dict[str, Array], each: int = 4) -> None:
-    """The first samples of each class, with an arrow for each noise."""
+    """Draws the first samples of each class with an arrow per noise."""
     chosen = np.concatenate([np.flatnonzero(data.y == k)[:each] for k in range(2)])
     _scatter(axes, data.x[chosen], data.y[chosen])
     for (name, x), color in zip(noisy.items(), ("C2", "C3", "C4"), strict=True):
@@ -173,7 +172,7 @@ def _arrows(axes, data: Points, noisy: dict[str, Array], each: int = 4) -> None:
 
 
 def _plane(axes) -> None:
-    """The threshold, and the same scale on both axes."""
+    """Draws the threshold and sets equal scales."""
     axes.axline((0, (THRESHOLD - B) / W[1]), slope=-W[0] / W[1], color="k", linewidth=1)
     axes.set(xlabel="$x_0$", ylabel="$x_1$", aspect="equal", xlim=(-2.2, 1.4), ylim=(-3.1, 1.6))
     axes.grid(alpha=0.3)

@@ -1,9 +1,9 @@
 """A trained net under FGSM and under random signs.  [Maronas 2016, sec. 5.4, Figs. 23, 24]
 
-The thesis measures a ladder network with all labels. It does not say whether it clips; this does
-not, as eq. 42 stands there. Nor does it say how the net is normalised where the gradient is taken:
-both ways are measured, and the one of training, by the batch, is the one that gives its number. The
-audit of adv_jax.evaluate calls it a mistake, as the attack is then on another net.
+Maronas 2016 measures a ladder network with all labels. It does not mention clipping; following
+eq. 42, this does not clip. It does not say which batch normalization the gradient goes through, so
+both are measured: batch statistics, as in training, give its number. The audit of adv_jax.evaluate
+warns of them, as the attack is then on another net.
 """
 
 import textwrap
@@ -20,7 +20,7 @@ from papers.drawing import Drawing, canvas, rounded
 from papers.maronas2016.samples import draw
 
 TAU = 0.25
-BATCH_SIZE = 100  # of the thesis' training
+BATCH_SIZE = 100  # the training batch size of Maronas 2016
 THESIS = {"fgsm": 0.0687, "sign_noise": 0.0061, "clean": 0.0051}  # test errors
 _NOISES = {"fgsm": attacks.fgsm, "sign_noise": attacks.sign_noise}
 _TITLES = {
@@ -30,14 +30,14 @@ _TITLES = {
 
 
 def error_rates(run: Trained, *, seed: int) -> tuple[dict[str, float], list[str]]:
-    """{"fgsm", "sign_noise", "clean": fraction of the test set}, and warnings of the audit.
+    """Returns test errors {"fgsm", "sign_noise", "clean"}, fractions, and the audit's warnings.
 
-    Of a model with batch statistics also "fgsm_of_batches", whose gradient goes through those of
-    the batch, as in training; what it finds is judged like the others.
+    For a model with batch statistics there is also "fgsm_of_batches", with a gradient through the
+    statistics of the batch. Its examples are tested like the others.
 
     Args:
       run: a trained model and its data.
-      seed: of the random signs.
+      seed: seed of the random signs.
     """
     x, y = run.dataset.test
     with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
@@ -50,7 +50,7 @@ def error_rates(run: Trained, *, seed: int) -> tuple[dict[str, float], list[str]
 
 
 def _accuracy_of_batches(run: Trained) -> float:
-    """Under FGSM on the model as it is normalised in training, in batches of about BATCH_SIZE."""
+    """Returns the accuracy under FGSM through the statistics of batches of about BATCH_SIZE."""
 
     @jax.jit
     def correct(x: Array, y: Array) -> Array:
@@ -69,7 +69,7 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
 
     Args:
       run: a model of images and its data.
-      seed: of the random signs.
+      seed: seed of the random signs.
     """
     errors, audit_warnings = error_rates(run, seed=seed)
     x, y = (jnp.asarray(rows[:1]) for rows in run.dataset.test)
@@ -79,7 +79,7 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
         x_adv = noise(run.logits_fn, x, y, eps=TAU, key=jax.random.key(seed))
         read[name] = _read(run, x_adv)
         for axes, image in zip(panels, (x, x_adv - x, x_adv), strict=True):
-            # One scale for all: black is -tau and white 1 + tau.
+            # One gray scale for all images.
             draw(axes, np.asarray(image[0]), low=-TAU, high=1 + TAU)
         figure_title, noise_title = _TITLES[name]
         panels[0].set_title(f"x, read as {read['clean']}")
@@ -87,8 +87,8 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
         panels[2].set_title(f"the sum, read as {read[name]}")
         panels[0].set_ylabel(figure_title)
     caption = (
-        f"Test error: {_percent(errors)}; the thesis has {_percent(THESIS)}. Grey levels run from "
-        f"-tau (black) to 1 + tau (white)."
+        f"Test error: {_percent(errors)}; Maronas 2016 has {_percent(THESIS)}. Gray levels run "
+        f"from -tau (black) to 1 + tau (white)."
     )
     document = {
         "caption": caption,

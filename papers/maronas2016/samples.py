@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from adv_jax import data
 from papers.drawing import Drawing
 
-SCREEN = (2880, 1800, 15.4)  # pixels and inches of the thesis' screen
+SCREEN = (2880, 1800, 15.4)  # pixels and inches of the screen in Maronas 2016
 _DPI = math.hypot(*SCREEN[:2]) / SCREEN[2]
 
 
@@ -28,17 +28,18 @@ def digit() -> Drawing:
 
 
 def grid(images: np.ndarray, labels: np.ndarray, *, title: str, columns: int = 10) -> Drawing:
-    """The first examples of each class, a row for a class.  [Figs. 10, 12]
+    """Draws the first examples of each class, one row per class.  [Figs. 10, 12]
 
     Args:
-      images: f32[N, H, W, C] in [0, 1], C being 1 (grey) or 3 (RGB).
-      labels: i32[N]; each class occurs.
-      columns: examples of a class, or as many as there are.
+      images: f32[N, H, W, C] in [0, 1], with C = 1 (gray) or 3 (RGB).
+      labels: i32[N].
+      title: title above the images.
+      columns: most examples per class.
     """
     classes = np.unique(labels)
     shown = [np.flatnonzero(labels == label)[:columns] for label in classes]
     _, height, width, channels = images.shape
-    # Lines of one pixel between the images.
+    # One pixel between the images.
     sheet = np.ones((len(classes), height + 1, columns, width + 1, channels))
     for row, indices in enumerate(shown):
         for column, index in enumerate(indices):
@@ -58,12 +59,13 @@ def grid(images: np.ndarray, labels: np.ndarray, *, title: str, columns: int = 1
 
 
 def close_up(image: np.ndarray, *, title: str) -> Drawing:
-    """An image enlarged so that its pixels are seen, and at its size on a screen.  [Figs. 11, 13]
+    """Draws an image enlarged, and in its size on a screen.  [Figs. 11, 13]
 
     Args:
-      image: f32[H, W, C] in [0, 1], C being 1 (grey) or 3 (RGB).
+      image: f32[H, W, C] in [0, 1], with C = 1 (gray) or 3 (RGB).
+      title: title above the images.
     """
-    # One pixel of the PNG is one of the screen, so that the small image has its true size.
+    # At the screen's resolution the small image has its true size.
     figure = Figure(figsize=(6, 3.5), dpi=_DPI)
     figure.suptitle(title, fontsize="medium")
     axes = figure.add_axes((0.06, 0.12, 0.45, 0.75))
@@ -88,7 +90,7 @@ def close_up(image: np.ndarray, *, title: str) -> Drawing:
 
 
 def draw(axes, image: np.ndarray, *, low: float = 0, high: float = 1) -> None:
-    """image: f32[H, W, C], of which low is drawn black and high white (grey or of each colour)."""
+    """Draws an image f32[H, W, C], gray or RGB, with `low` as black and `high` as white."""
     scaled = np.clip((image - low) / (high - low), 0, 1)
     pixels = scaled.squeeze(-1) if image.shape[-1] == 1 else scaled
     axes.imshow(pixels, "gray", vmin=0, vmax=1, interpolation="nearest")

@@ -1,9 +1,9 @@
-"""Maronas 2016: Tables 4 to 28, but for the cited ones (1 to 3).
+"""Maronas 2016: Tables 4 to 28; Tables 1 to 3 cite other works.
 
-What counts as equal is the repeatability limit (ISO 5725-6): two runs of one training differ by
-less than 2.8 standard deviations in 95 of 100 cases. The deviations are those of the tables of ten
-without outliers: .031 for all labels, .08 for 100 and 1,000 labels, .1 for Conv-Small and .5 for
-CIFAR-10.
+The tolerance is the repeatability limit (ISO 5725-6): two runs of one training differ by less than
+2.8 standard deviations in 95 of 100 cases. The standard deviations are those of the tables with ten
+runs, without outliers: .031 for all labels, .08 for 100 and 1,000 labels, .1 for Conv-Small and .5
+for CIFAR-10.
 """
 
 from papers.target import Below, Lowest, Row, Run, Target
@@ -15,7 +15,7 @@ GRID = (0.000045, 0.00045, 0.0045, 0.045)
 FC_UNLABELLED = (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1)
 CONV_UNLABELLED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1)
 
-# task -> what counts as equal
+# task -> tolerance
 LIMITS = {
     "all labels": 0.09,
     "100 labels": 0.23,
@@ -23,7 +23,7 @@ LIMITS = {
     "Conv-Small": 0.28,
     "CIFAR-10": 1.4,
 }
-# number of the table -> (config, what it is, beginning with the task)
+# number of the table -> (config, title that begins with the task)
 TEN_SEEDS = {
     4: ("ladder_mnist", "all labels, no adversarial noise"),
     10: ("ladder_mnist", "all labels, SGN .00045"),
@@ -63,7 +63,7 @@ GAINS = {
 
 def _ten(table: int) -> Row:
     config, what = TEN_SEEDS[table]
-    # Tables 17 to 19 print 4, 10 and 12 again: one training for both.
+    # Tables 17 to 19 repeat 4, 10 and 12 and share their trainings.
     trained = {4: 17, 10: 18, 12: 19}.get(table, table)
     run = Run(config, f"table={trained}")
     limit = LIMITS[what.partition(", ")[0]]
@@ -86,7 +86,7 @@ def _ten_seeds(table: int) -> Target:
 
 
 def _cells(table: int, run: Run, path: str, taus: tuple[float, ...], first: str) -> list[Row]:
-    """Cells of a search with one axis, the first of which is `first`, as in "row1.col5"."""
+    """Returns the rows of a one-axis search; `first` is its first cell, such as "row1.col5"."""
     row, column = first.split(".col")
     return [
         Row(
@@ -94,7 +94,7 @@ def _cells(table: int, run: Run, path: str, taus: tuple[float, ...], first: str)
             run,
             f"maronas2016.table{table}.{row}.col{int(column) + i}",
             tolerance=LIMITS["all labels"],
-            # UDG's tau is of each image's own gradient, the config's of the mean over the batch.
+            # UDG's tau scales each image's gradient, the config's the gradient of the batch mean.
             at={path: tau / 100 if path.endswith("tau") else tau},
         )
         for i, tau in enumerate(taus)
@@ -187,9 +187,9 @@ def _table11() -> Target:
 
 
 def _open_points() -> Target:
-    """What the thesis leaves open of the gradient: each other reading beside the configs' own.
+    """Compares readings of the gradient that Maronas 2016 leaves open with the configs' own.
 
-    On the strongest noises of Table 13, where it can matter most; that cell is of one seed.
+    Uses the strongest noises of Table 13, where the reading matters most; that cell has one seed.
     """
     noises = {"replicas.seeds": 2, ATTACK: 0.045, UNLABELLED: 0.45}
     default = "as the configs have it"

@@ -1,16 +1,16 @@
-"""The tables, figures and numbers of Nokland 2015, "Improving back-propagation by adding an
-adversarial gradient", from finished runs of the configs backprop_mnist and backprop_cifar10.
+"""The tables and figures of Nokland 2015, "Improving back-propagation by adding an adversarial
+gradient".
 
     python -m adv_jax.report nokland2015.table2 --workdir=RUN,RUN,...
 
-Of several replicas a number is their mean, and the spread their sample standard deviation. Table 1
-has numbers of other papers only.
+The runs are of the configs backprop_mnist and backprop_cifar10. A number is the mean over replicas,
+the spread their sample standard deviation. Table 1 has only numbers of other papers.
 """
 
 from papers.nokland2015 import curves, hidden, tables, transfer
 from papers.nokland2015.targets import TARGETS
 
-# name -> function of `workdirs`.
+# name -> function, see papers.figures
 FIGURES = {
     "table2": tables.mnist,
     "table3": tables.cifar10,

@@ -15,10 +15,10 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     """Fig. 1: error on the clean training set and on the test set, epoch by epoch.
 
     Args:
-      workdirs: of runs of backprop_mnist; the paper has 2x800 of logistic, tanh and ReLU units.
+      workdirs: runs of backprop_mnist; the paper has 2x800 with logistic, tanh and ReLU units.
 
     Raises:
-      UserError: what `runs.read` refuses; an error was not measured after an epoch.
+      UserError: `runs.read` raises, or an error was not measured after each epoch.
     """
     runs = read(workdirs, figure="fig1")
     figure, [[axes]] = canvas(
@@ -37,7 +37,7 @@ def errors(workdirs: Sequence[str]) -> Drawing:
             curve[metric] = rounded(mean / 100)
             curve["seeds"] = (~np.isnan(values)).sum(0).tolist()
         curves.append({"net": run.net, "method": run.method, **curve})
-    # Logarithmic down to .1 %, linear from there to 0.
+    # Logarithmic above .1 %, linear below.
     axes.set_yscale("symlog", linthresh=0.1)
     ticks = (0, 0.1, 1, 10, 100)
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -47,9 +47,10 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     axes.legend(fontsize="small")
     caption = (
         "Error on the clean training set, dashed, and on the test set: the mean over the seeds "
-        "that train for so long, their range shaded. " + " ".join(map(_told, curves)) + " In the "
-        "paper the training error of all three nets goes to 0, of ReLU and logistic ones in about "
-        "50 epochs, of tanh later."
+        "that train for so long, their range shaded. "
+        + " ".join(map(_summary, curves))
+        + " In the paper the training error of all three nets goes to 0, of ReLU and logistic ones "
+        "in about 50 epochs, of tanh later."
     )
     document = {
         "caption": caption,
@@ -61,14 +62,14 @@ def errors(workdirs: Sequence[str]) -> Drawing:
 
 
 def _side_by_side(values: Sequence[np.ndarray]) -> np.ndarray:
-    """What replicas measured after each epoch: f[R, epochs], NaN where one had stopped early."""
+    """Stacks the values of replicas: f[R, epochs], NaN after early stopping."""
     rows = np.full((len(values), max(map(len, values))), np.nan)
     for row, of_replica in zip(rows, values, strict=True):
         row[: len(of_replica)] = of_replica
     return rows
 
 
-def _told(curve: dict) -> str:
+def _summary(curve: dict) -> str:
     train = np.array(curve["train_error"])
     return (
         f"{curve['net']}, {LABELS[curve['method']]}: the training error is lowest after epoch "

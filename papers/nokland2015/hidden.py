@@ -1,4 +1,4 @@
-"""What hidden units see, and how many are silent.  [Nokland 2015, Figs. 2, 3]"""
+"""Features and sparsity of hidden units.  [Nokland 2015, Figs. 2, 3]"""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike
 from adv_jax.runner.trained import Trained
 from papers import numbers
 from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
-from papers.nokland2015.runs import LABELS, of_each, read
+from papers.nokland2015.runs import LABELS, by_method, read
 from papers.runs import trained_on
 
 SIDE = 8  # features in a row and in a column
-CUT_OFF = 0.99  # share of the weights that the grey scale does not cut off
+CUT_OFF = 0.99  # share of the weights within the gray scale
 # method -> the last part of the id of the paper's share of "real zeros"
 ZEROS = {"plain": "backprop", "adversarial": "adversarial"}
 
@@ -22,15 +22,15 @@ def features(workdirs: Sequence[str]) -> Drawing:
     """Fig. 2: features of the first hidden layer: plain, adversarial, dropout.
 
     Args:
-      workdirs: of one run of each method, of the same net; the paper has 2x400 ReLU.
+      workdirs: one run of each method, of the same net; the paper has 2x400 ReLU.
 
     Raises:
-      UserError: what `runs.read` refuses; other runs than these.
+      UserError: `runs.read` raises, or there are other runs than these.
     """
     methods = ("plain", "adversarial", "dropout")
-    runs = of_each(read(workdirs, figure="fig2"), methods, figure="fig2")
-    told = trained_on(list(runs.values()), first=True)
-    title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {told}"
+    runs = by_method(read(workdirs, figure="fig2"), methods, figure="fig2")
+    runs_text = trained_on(list(runs.values()), first=True)
+    title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {runs_text}"
     figure, [panels] = canvas(1, len(runs), title=title, width=4, height=4.3)
     local, scales = {}, {}
     for axes, (method, run) in zip(panels, runs.items(), strict=True):
@@ -43,12 +43,12 @@ def features(workdirs: Sequence[str]) -> Drawing:
         axes.set_title(f"{LABELS[method]}\nextent {local[method]:.3f}", fontsize="medium")
         axes.set_xticks([])
         axes.set_yticks([])
-    told = ", ".join(f"{LABELS[method]} {value:.3f}" for method, value in local.items())
+    extents = ", ".join(f"{LABELS[method]} {value:.3f}" for method, value in local.items())
     caption = (
         f"Weights into the first {SIDE * SIDE} units of the first hidden layer, black negative, "
         "white positive. Extent, the share of the pixels that a unit's squared weights fill, "
-        f"median over all units: {told}. The paper sees more localised features after adversarial "
-        "back-propagation, like strokes of a pen."
+        f"median over all units: {extents}. The paper sees more localized features after "
+        "adversarial back-propagation, like strokes of a pen."
     )
     document = {
         "caption": caption,
@@ -64,12 +64,12 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3: activations of the hidden units, plain and adversarial, and the share of zeros.
 
     Args:
-      workdirs: of one plain and one adversarial run of the same net; the paper has 2x400 ReLU.
+      workdirs: one plain and one adversarial run of the same net; the paper has 2x400 ReLU.
 
     Raises:
-      UserError: what `runs.read` refuses; other runs than these.
+      UserError: `runs.read` raises, or there are other runs than these.
     """
-    runs = of_each(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
+    runs = by_method(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
     models = {method: run.models() for method, run in runs.items()}
     layers_of = {
         method: list(map(hidden_layers, of_method)) for method, of_method in models.items()
@@ -83,8 +83,8 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         }
         for method, of_method in models.items()
     }
-    told = trained_on(list(runs.values()), first=True)
-    title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {told}"
+    runs_text = trained_on(list(runs.values()), first=True)
+    title = f"Nokland 2015, Fig. 3: hidden units of {runs['plain'].net}; {runs_text}"
     figure, [panels] = canvas(1, len(runs), title=title, sharex=True, sharey=True)
     values = np.concatenate([v.ravel() for layers in hidden.values() for v in layers.values()])
     edges = np.linspace(values.min(), values.max(), 61)
@@ -96,11 +96,11 @@ def activations(workdirs: Sequence[str]) -> Drawing:
         axes.set_title(f"{LABELS[method]}: {100 * zeros[method]['all']:.1f} % zeros")
         axes.set(xlabel="activation", ylabel="share of the activations", yscale="log")
         axes.legend()
-    told = " and ".join(f"{100 * zeros[m]['all']:.1f} % {LABELS[m]}" for m in zeros)
+    shares = " and ".join(f"{100 * zeros[m]['all']:.1f} % {LABELS[m]}" for m in zeros)
     paper = {m: numbers.entry(f"nokland2015.sparsity.{cell}")["value"] for m, cell in ZEROS.items()}
     printed = " and ".join(f"{percent} %" for percent in paper.values())
     caption = (
-        f"Activations of all hidden units on the test set. Exact zeros: {told}; the paper has "
+        f"Activations of all hidden units on the test set. Exact zeros: {shares}; the paper has "
         f"{printed}, and does not say of which layers and images."
     )
     document = {
@@ -115,9 +115,9 @@ def activations(workdirs: Sequence[str]) -> Drawing:
 
 
 def extent(images: ArrayLike) -> float:
-    """How much of an image its squares fill: 1 / D for one pixel, 1 for all; the median.
+    """Returns the median participation ratio, (sum w^2)^2 / (D sum w^4).
 
-    (sum w^2)^2 / (D sum w^4), the participation ratio; an image of zeros does not count.
+    It is 1 / D for one nonzero pixel and 1 for equal pixels. Images of zeros do not count.
 
     Args:
       images: f[N, H, W], D = H W.
@@ -129,13 +129,13 @@ def extent(images: ArrayLike) -> float:
 
 
 def hidden_layers(model: Trained) -> dict[str, np.ndarray]:
-    """The activations of each hidden layer on the test set: {"hidden1": f32[N, units], ...}."""
+    """Returns the activations on the test set: {"hidden1": f32[N, units], ...}."""
     extras = model.apply(model.variables, jnp.asarray(model.dataset.test.x)).extras
     return {name: np.asarray(values) for name, values in extras.items()}
 
 
 def shares_of_zeros(layers: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """{layer: share of its values that are exactly 0}, and that of "all" together."""
+    """Returns {layer: share of exact zeros}, with the key "all" for all layers together."""
     shares = {name: rounded(np.mean(values == 0)) for name, values in layers.items()}
     together = np.concatenate([values.ravel() for values in layers.values()])
     return shares | {"all": rounded(np.mean(together == 0))}

@@ -1,4 +1,4 @@
-"""Test errors beside the paper's, and the price of the second pass.  [Nokland 2015, Tables 2, 3]"""
+"""Test errors and the cost of the second pass.  [Nokland 2015, Tables 2, 3, sec. 5]"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from adv_jax.types import UserError
 from papers import numbers
 from papers.drawing import Drawing, Table, rounded
-from papers.nokland2015.runs import LABELS, Run, of_each, percent, read
+from papers.nokland2015.runs import LABELS, BackpropRun, by_method, percent, read
 from papers.statistics import span, spread
 
-LAST = 10  # epochs, over whose errors the paper takes the mean
-OVERHEAD = 0.7  # of an epoch, "roughly"
+LAST = 10  # the number of last epochs that the paper averages
+OVERHEAD = 0.7  # the paper's extra time of an epoch, "roughly"
 _NETS = {"convnet": "conv", "mlp": "fc"}
 _CELLS = {  # method -> the last part of a cell's id
     "plain": "backprop",
@@ -19,9 +19,8 @@ _CELLS = {  # method -> the last part of a cell's id
     "adversarial_dropout": "adversarial_dropout",
 }
 
-
-# What else than the method decides on the seconds of an epoch.
-_OTHER_CAUSES: dict[str, Callable[[Run], Any]] = {
+# Settings other than the method that change the seconds of an epoch.
+_OTHER_CAUSES: dict[str, Callable[[BackpropRun], Any]] = {
     "the device": lambda run: run.result["device"],
     "replicas": lambda run: len(run.result["replicas"]),
     "batch_size": lambda run: run.config["batch_size"],
@@ -34,17 +33,17 @@ def mnist(workdirs: Sequence[str]) -> Drawing:
     """Table 2: test error on MNIST, the mean over the last ten epochs.
 
     Args:
-      workdirs: of runs of backprop_mnist; those that are not adversarial have no number in it.
+      workdirs: runs of backprop_mnist; the table has numbers only for adversarial ones.
 
     Raises:
-      UserError: what `runs.read` refuses; fewer than ten epochs; the error of one was not measured.
+      UserError: `runs.read` raises, or there are fewer than ten measured epochs.
     """
     runs = read(workdirs, figure="table2")
     rows = []
     for run in runs:
         by_epoch = run.by_epoch("test_error")
         if (epochs := min(map(len, by_epoch))) < LAST:
-            raise UserError(f"workdir {run.path} has {epochs} epochs; table2 needs {LAST} or more")
+            raise UserError(f"epochs must be {LAST} or more for table2, got {epochs} in {run.path}")
         errors = [values[-LAST:].mean() for values in by_epoch]
         size, activation = run.net.lower().split()
         cell = f"nokland2015.table2.{activation}.{size}"
@@ -54,13 +53,13 @@ def mnist(workdirs: Sequence[str]) -> Drawing:
 
 
 def cifar10(workdirs: Sequence[str]) -> Drawing:
-    """Table 3: test error on CIFAR-10, of two nets, four methods and two ways to preprocess.
+    """Table 3: test error on CIFAR-10 of two nets, four methods and two preprocessings.
 
     Args:
-      workdirs: of runs of backprop_cifar10.
+      workdirs: runs of backprop_cifar10.
 
     Raises:
-      UserError: what `runs.read` refuses.
+      UserError: see `runs.read`.
     """
     runs = read(workdirs, figure="table3", experiment="backprop_cifar10")
     rows = []
@@ -75,21 +74,20 @@ def cifar10(workdirs: Sequence[str]) -> Drawing:
 
 
 def overhead(workdirs: Sequence[str]) -> Drawing:
-    """Sec. 5: what an adversarial epoch costs beside a plain one.
+    """Sec. 5: the time of an adversarial epoch relative to a plain one.
 
     Args:
-      workdirs: of a plain and of an adversarial run of the same net.
+      workdirs: a plain and an adversarial run of the same net.
 
     Raises:
-      UserError: what `runs.read` refuses; other runs than these, or runs whose seconds differ for
-        other reasons than the method.
+      UserError: `runs.read` raises, there are other runs than these, or other settings than the
+        method change their time.
     """
-    runs = of_each(read(workdirs, figure="overhead"), ("plain", "adversarial"), figure="overhead")
+    runs = by_method(read(workdirs, figure="overhead"), ("plain", "adversarial"), figure="overhead")
     for cause, cause_of in _OTHER_CAUSES.items():
         found = [cause_of(run) for run in runs.values()]
         if found[0] != found[1]:
-            told = f"workdirs have {cause} {found[0]!r} and {found[1]!r}"
-            raise UserError(f"{told}; overhead needs the same in both")
+            raise UserError(f"{cause} must be equal in both runs, got {found[0]!r}, {found[1]!r}")
     seconds = {method: _seconds_per_epoch(run) for method, run in runs.items()}
     more = seconds["adversarial"] / seconds["plain"] - 1
     caption = (
@@ -107,13 +105,13 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
     return Drawing(None, document)
 
 
-def _seconds_per_epoch(run: Run) -> float:
-    """Of all seconds, over the epochs of all replicas."""
+def _seconds_per_epoch(run: BackpropRun) -> float:
+    """Returns the total seconds divided by the epochs of all replicas."""
     return run.result["seconds"] / sum(replica["epochs"] for replica in run.result["replicas"])
 
 
-def _row(run: Run, net: str, errors: Sequence[float], cell: str) -> dict[str, Any]:
-    """cell: id of the paper's number; one that it does not print counts as none."""
+def _row(run: BackpropRun, net: str, errors: Sequence[float], cell: str) -> dict[str, Any]:
+    """Returns a row; `cell` is the id of the paper's number, which may not exist."""
     _, mean, sd = spread(errors)
     return {
         "net": net,
@@ -128,7 +126,7 @@ def _row(run: Run, net: str, errors: Sequence[float], cell: str) -> dict[str, An
 
 
 def _printed(cell: str) -> dict[str, float] | None:
-    """The paper's error and spread, as fractions; None: it has no such cell, or it is lost."""
+    """Returns the paper's error and spread as fractions; None if the cell is missing or lost."""
     entry = numbers.load()["nokland2015"].entries.get(cell, {})
     if entry.get("value") is None:
         return None
@@ -136,16 +134,20 @@ def _printed(cell: str) -> dict[str, float] | None:
 
 
 def _drawing(
-    what: str, caption: str, rows: Sequence[dict], settings: dict[str, Any], runs: Sequence[Run]
+    what: str,
+    caption: str,
+    rows: Sequence[dict],
+    settings: dict[str, Any],
+    runs: Sequence[BackpropRun],
 ) -> Drawing:
-    def told(row: dict[str, Any]) -> list[str]:
+    def cells(row: dict[str, Any]) -> list[str]:
         paper = row["paper"]
         printed = f"{100 * paper['error']:.2f} +- {100 * paper['spread']:.2f}" if paper else "-"
         trained = [str(len(row["errors"])), span(row["epochs"]), str(row["batch_size"])]
         return [row["net"], LABELS[row["method"]], percent(row["errors"]), *trained, printed]
 
     columns = ["net", "method", "error %", "seeds", "epochs", "batch", "paper"]
-    table = Table(f"Nokland 2015, {what}; {runs[0].data}", columns, [told(row) for row in rows])
+    table = Table(f"Nokland 2015, {what}; {runs[0].data}", columns, [cells(row) for row in rows])
     document = {
         "caption": caption,
         "settings": {**settings, "chosen": ["spread"]},

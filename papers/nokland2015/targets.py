@@ -1,8 +1,8 @@
 """Nokland 2015: Tables 2 and 3, test errors of five runs.
 
-What counts as equal is the repeatability limit, 2.8 times the printed spread (ISO 5725-6: two runs
-of one training differ by less in 95 of 100 cases), where there is one, and 5 points of the shares
-of section 3 and Figure 3.
+The tolerance is the repeatability limit, 2.8 times the printed spread (ISO 5725-6: two runs of one
+training differ by less in 95 of 100 cases). For the shares of section 3 and Figure 3, which have no
+spread, it is 5 points.
 """
 
 from papers import numbers
@@ -31,7 +31,7 @@ def _mnist(activation: str, width: int, method: str = "adversarial") -> Row:
 
 
 def _of_400(label: str, cell: str, method: str, name: str, tolerance: float) -> Row:
-    """A number of the report's figure of both nets of 2x400 ReLU."""
+    """Returns a row for a number of a figure of 2x400 ReLU."""
     row = _mnist("relu", 400, method)
     return Row(f"{method}, {label}", row.run, f"nokland2015.{cell}", tolerance, Drawn(name))
 
@@ -40,7 +40,7 @@ def _cifar(net: str, preprocess: str, cell: str) -> Row:
     options = f"net={net},method={METHODS[cell]},preprocess={preprocess}"
     run = Run("backprop_cifar10", options, {"replicas.seeds": 5})
     label = f"{net}, {preprocess}, {METHODS[cell]}"
-    # The cells of the full net with ZCA are lost from the text of the paper.
+    # The available text of the paper lacks the cells of the full net with ZCA.
     if (net, preprocess) == ("fc", "zca"):
         return Row(label, run)
     paper = f"nokland2015.table3.{net}.{preprocess}.{cell}"
@@ -71,7 +71,7 @@ def _limit(paper: str) -> float:
 
 TARGETS = (
     _table2("nokland2015.table2", WIDTHS),
-    # Of Table 2 what can be had in full on a CPU: the wider nets take three to seven times as long.
+    # The part of Table 2 that a CPU can train; wider nets take three to seven times as long.
     _table2("nokland2015.table2.400", WIDTHS[:1]),
     Target(
         "nokland2015.transfer",

@@ -1,4 +1,4 @@
-"""Adversarial examples of a plain net, shown to others.  [Nokland 2015, sec. 3]"""
+"""Transfer of a plain net's adversarial examples to other nets.  [Nokland 2015, sec. 3]"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from papers import numbers
 from papers.drawing import Drawing, Table, rounded
 from papers.nokland2015.runs import LABELS, percent, read
 
-SIZES = {0.25: "eps25", 0.5: "eps50"}  # eps -> as the ids of the paper's numbers have it
+SIZES = {0.25: "eps25", 0.5: "eps50"}  # eps -> its name in the ids of the paper's numbers
 _CELLS = {"plain": "backprop", "adversarial": "adversarial"}
 
 
@@ -17,30 +17,29 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
     """Sec. 3: errors of nets on FGSM examples of another, plain net.
 
     Args:
-      workdirs: of runs of one net by several methods; the first seed of the first plain one is
-        the net that the examples are crafted on, all others are shown them.
+      workdirs: runs of one net by several methods. The examples are crafted on the first seed of
+        the first plain run and tested on all other nets.
 
     Raises:
-      UserError: what `runs.read` refuses; no plain net besides the first, or no adversarial one;
-        runs of different nets.
+      UserError: `runs.read` raises, there are fewer than two plain nets or no adversarial one, or
+        the nets differ.
     """
     runs = sorted(read(workdirs, figure="transfer"), key=lambda run: run.method != "plain")
     nets = [(run, model) for run in runs for model in run.models()]
     methods = [run.method for run, _ in nets]
     if methods.count("plain") < 2 or "adversarial" not in methods or len({r.net for r in runs}) > 1:
         found = ", ".join(f"{run.net} by {LABELS[run.method]}" for run, _ in nets)
-        raise UserError(
-            f"workdirs hold {found}; transfer has two plain and one adversarial of the same net"
-        )
+        legal = "two plain and one adversarial of the same net"
+        raise UserError(f"workdir must be {legal} for transfer, got {found}")
     loss = runs[0].config["objective"]["loss"]
     models = {str(i): model.logits_fn for i, (_, model) in enumerate(nets)}
     x, y = nets[0][1].dataset.test
-    rows, told, by_seed = [], [], {}
+    rows, cells, by_seed = [], [], {}
     for eps in SIZES:
         craft = partial(attacks.fgsm, loss=loss)
         shown = 1 - evaluate.transfer(models, x, y, craft, eps=eps)[0]
         for (run, model), error in zip(nets[1:], shown[1:], strict=True):
-            if run.method in _CELLS:  # Of two runs of a method the first counts.
+            if run.method in _CELLS:  # The first run of a method counts.
                 of_cell = by_seed.setdefault(f"{SIZES[eps]}.{_CELLS[run.method]}", {})
                 of_cell.setdefault(model.about["seed"], rounded(error))
         for method in dict.fromkeys(methods):
@@ -49,7 +48,7 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
             rows.append({"eps": eps, "method": method, "errors": rounded(errors), "paper": paper})
             theirs = "-" if paper is None else f"{100 * paper:.0f}"
             count = str(len(errors))
-            told.append([f"{eps:g}", LABELS[method], percent(errors), count, theirs])
+            cells.append([f"{eps:g}", LABELS[method], percent(errors), count, theirs])
     caption = (
         f"Error in % on FGSM examples that were crafted on a {runs[0].net} net trained by "
         f"back-propagation, of {len(y)} test images; the paper crafts on its validation set. "
@@ -63,11 +62,11 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
         "by_seed": by_seed,
         "runs": [run.about() for run in runs],
     }
-    return Drawing(None, document, Table(f"Nokland 2015, sec. 3; {runs[0].data}", columns, told))
+    return Drawing(None, document, Table(f"Nokland 2015, sec. 3; {runs[0].data}", columns, cells))
 
 
 def _printed(eps: float, method: str) -> float | None:
-    """The paper's error as a fraction; None: it has none of this method."""
+    """Returns the paper's error as a fraction; None if it prints none for this method."""
     if method not in _CELLS:
         return None
     return rounded(

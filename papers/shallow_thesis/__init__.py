@@ -3,15 +3,15 @@
     python -m adv_jax.report shallow_thesis.example
     python -m adv_jax.report shallow_thesis.fig3.4 --workdir=RUN_OF_A --workdir=RUN_OF_B
 
-The runs are those of the configs shallow_mnist and shallow_cifar10; of several replicas a figure
-has the mean, and shades their range. Not drawn: schemes of networks (1.1, 2.1 to 2.3, 3.1, 4.1,
-A.1) and the extract of CIFAR-10 (3.9). Table 3.1 is what runs of shallow_covtype print.
+The runs are of the configs shallow_mnist and shallow_cifar10. Figures show the mean over replicas
+and shade their range. Not drawn: diagrams of networks (1.1, 2.1 to 2.3, 3.1, 4.1, A.1) and the
+excerpt of CIFAR-10 (3.9). Runs of shallow_covtype measure Table 3.1.
 """
 
 from papers.shallow_thesis import example, robustness, samples, sweeps, weights
 from papers.shallow_thesis.targets import TARGETS
 
-# name -> function of a seed with a default, or of nothing, and of a `run` or of `workdirs`.
+# name -> function, see papers.figures
 FIGURES = {
     "example": example.walk_through,
     "fig3.2": sweeps.widths,

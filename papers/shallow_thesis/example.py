@@ -1,7 +1,8 @@
-"""The worked example: a 3-3-3 net, by hand.  [thesis, secs. 1.5, 2.3 to 2.6, 3.3, Table 2.1]
+"""Recomputes the worked example of the shallow-net thesis, a 3-3-3 net.
 
-Both layers have sigmoids s, and the prediction is p = s / sum(s), with the cost C = -ln p_y. The
-thesis takes p - y for the gradient of C by z2: right for a softmax of z2, wrong for its own p.
+Source: secs. 1.5, 2.3 to 2.6, 3.3, Table 2.1. Both layers have sigmoids s. The prediction is
+p = s / sum(s), the cost C = -ln p_y. The shallow-net thesis uses dC/dz2 = p - y, which holds for a
+softmax of z2, not for its p.
 """
 
 import re
@@ -36,11 +37,12 @@ LEARNING_RATE, EPS = 0.5, 0.07
 class Row(NamedTuple):
     """One quantity of the example.
 
-    page: of the thesis.
-    what: its name.
-    printed: as in the thesis, rows of a matrix after "/"; "": it is not there.
-    recomputed: in float64, a number, a row of three or a matrix.
-    note: what is behind it.
+    Attributes:
+      page: page of the shallow-net thesis.
+      what: name of the quantity.
+      printed: the printed text, with "/" between rows of a matrix; "" if not printed.
+      recomputed: number, row of three or matrix, in float64.
+      note: explanation.
     """
 
     page: int
@@ -51,15 +53,15 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What `verdict` says, or "-" where nothing is printed."""
+        """The output of `verdict`, or "-" if nothing is printed."""
         return verdict(self.printed, self.recomputed) if self.printed else "-"
 
 
 def verdict(printed: str, recomputed: ArrayLike) -> str:
-    """How printed numbers, each with decimals of its own, agree with exact ones.
+    """Compares printed numbers, each to its own number of decimals, with exact ones.
 
     Returns:
-      "right": all are rounded; "truncated": some are cut off instead; "wrong": some are neither.
+      "right" if all are rounded, "truncated" if some are truncated instead, else "wrong".
 
     >>> verdict(".986 .007", [.98659, .0067]), verdict("9.042", 4.521)
     ('truncated', 'wrong')
@@ -77,7 +79,7 @@ def verdict(printed: str, recomputed: ArrayLike) -> str:
 
 
 def walk_through() -> Drawing:
-    """The 3-3-3 example of secs. 2 and 3: each printed number beside the recomputed one."""
+    """The 3-3-3 example of chapters 2 and 3: printed and recomputed numbers."""
     found = rows()
     columns = ("p.", "quantity", "printed", "recomputed", "verdict", "note")
     table = Table(
@@ -111,7 +113,7 @@ def walk_through() -> Drawing:
 
 
 def rows() -> list[Row]:
-    """Every printed number of the example, in its order, and what the thesis should have had."""
+    """Returns every printed number of the example, in order, with its correct value."""
     with jax.enable_x64(True):
         return _rows()
 
@@ -194,34 +196,34 @@ def _z2(params: Params, x: Array) -> Array:
 
 
 def _exact_logits(params: Params, x: Array) -> Array:
-    """Of the printed cost: softmax(ln s) = s / sum(s)."""
+    """Returns logits of the printed cost: softmax(ln s) = s / sum(s)."""
     return jax.nn.log_sigmoid(_z2(params, x))
 
 
 def _thesis_logits(params: Params, x: Array) -> Array:
-    """The same values, differentiated as if they were z2 (eq. 2.13)."""
+    """Returns the same values, differentiated as if they were z2 (eq. 2.13)."""
     z2 = _z2(params, x)
     return z2 + jax.lax.stop_gradient(jax.nn.log_sigmoid(z2) - z2)
 
 
 def _cost(logits: Logits, params: Params, samples: slice) -> Array:
-    """Mean of -ln p_y over the samples: f[]."""
+    """Returns the mean of -ln p_y over the samples: f[]."""
     log_p = jax.nn.log_softmax(logits(params, jnp.asarray(X[samples])))
     return -jnp.take_along_axis(log_p, jnp.asarray(Y[samples])[:, None], axis=1).mean()
 
 
 def _cost_at(params: Params, x: Array) -> Array:
-    """-ln p of class 1 at x f[1, 3]: f[]."""
+    """Returns -ln p of class 1 at x f[1, 3]: f[]."""
     return -jax.nn.log_softmax(_exact_logits(params, x))[0, 0]
 
 
 def _adversarial(logits: Logits, params: Params) -> Array:
-    """x1 + eps sign(gradient), not clipped: f[1, 3]."""
+    """Returns x1 + eps sign(gradient), without clipping: f[1, 3]."""
     return attacks.fgsm(partial(logits, params), jnp.asarray(X[:1]), jnp.asarray(Y[:1]), eps=EPS)
 
 
 def _shown(values: ArrayLike) -> str:
-    """Six digits; a line for each row of a matrix."""
+    """Formats to six digits, with a line per row of a matrix."""
     return "\n".join(" ".join(f"{value:.6g}" for value in line) for line in np.atleast_2d(values))
 
 

@@ -1,7 +1,7 @@
-"""Nets under FGSM and under Gaussian noise.  [thesis, sec. 3.4.3, 3.4.4, 3.5, Figs. 3.4, 3.6, 3.10]
+"""Nets under FGSM and Gaussian noise.
 
-Each net is tested on the adversarial examples of its own test set, crafted on itself, which the
-thesis does not say; nothing is clipped.
+Source: shallow-net thesis, sec. 3.4.3, 3.4.4, 3.5, Figs. 3.4, 3.6, 3.10. It does not say on which
+net the examples are crafted; here on the tested net, without clipping.
 """
 
 import warnings
@@ -14,14 +14,14 @@ import numpy as np
 from adv_jax import attacks, evaluate
 from papers.drawing import Drawing, canvas, rounded
 from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, STYLES, Run, of_each, read
+from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, by_kind, read
 
 Curves = dict[str, np.ndarray]  # attack -> accuracies, f[R, E]
 
 SIZES = np.linspace(0, 0.4, 17)
-CROSSOVER = 0.22  # the std at which A overtakes B, as the thesis has it
+CROSSOVER = 0.22  # the std at which A overtakes B in the shallow-net thesis
 ATTACKS = {"fgsm": attacks.fgsm, "gaussian_noise": attacks.gaussian_noise}
-_TOLD = {"fgsm": 0.1, "gaussian_noise": 0.2}  # the sizes that captions have
+_CAPTION_SIZES = {"fgsm": 0.1, "gaussian_noise": 0.2}
 _XLABELS = {
     "fgsm": "eps of FGSM (units of the input)",
     "gaussian_noise": "std of Gaussian noise (units of the input)",
@@ -32,8 +32,8 @@ def clean_and_adversarial(workdirs: Sequence[str], seed: int = 0) -> Drawing:
     """Fig. 3.4: A and B under FGSM and under noise.
 
     Args:
-      workdirs: of a run of A and of one of B, of one width.
-      seed: of the noise.
+      workdirs: one run of A and one of B, of equal width.
+      seed: seed of the noise.
     """
     return _drawing(workdirs, "fig3.4", ("clean", "adversarial"), seed=seed)
 
@@ -42,27 +42,27 @@ def with_noisy(workdirs: Sequence[str], seed: int = 0) -> Drawing:
     """Fig. 3.6: A, B and C under FGSM and under noise.
 
     Args:
-      workdirs: of a run of each, of one width.
-      seed: of the noise.
+      workdirs: one run of each, of equal width.
+      seed: seed of the noise.
     """
     return _drawing(workdirs, "fig3.6", ("clean", "adversarial", "noisy"), seed=seed)
 
 
 def cifar10(workdirs: Sequence[str], seed: int = 0) -> Drawing:
-    """Fig. 3.10: Ac and Bc on grey CIFAR-10 under FGSM and under noise.
+    """Fig. 3.10: Ac and Bc on gray CIFAR-10 under FGSM and under noise.
 
     Args:
-      workdirs: of a run of A and of one of B, of one width.
-      seed: of the noise.
+      workdirs: one run of A and one of B, of equal width.
+      seed: seed of the noise.
     """
     return _drawing(workdirs, "fig3.10", ("clean", "adversarial"), data="cifar10", seed=seed)
 
 
 def crossover(a: np.ndarray, b: np.ndarray) -> float | None:
-    """The size from which on A stays above B, who was not below it before; None: there is none.
+    """Returns the size where A overtakes B for good; None if A does not.
 
     Args:
-      a, b: accuracies at SIZES, f[E]; between them both are taken to be straight lines.
+      a, b: accuracies at SIZES, f[E], interpolated linearly.
     """
     ahead = np.asarray(b) - np.asarray(a)
     last = np.flatnonzero(ahead >= 0).max(initial=-1)
@@ -75,7 +75,7 @@ def crossover(a: np.ndarray, b: np.ndarray) -> float | None:
 def _drawing(
     workdirs: Sequence[str], figure: str, kinds: Sequence[str], *, seed: int, data: str = "mnist"
 ) -> Drawing:
-    runs = of_each(read(workdirs, figure=figure, kinds=kinds, data=data), kinds, figure=figure)
+    runs = by_kind(read(workdirs, figure=figure, kinds=kinds, data=data), kinds, figure=figure)
     measured = {kind: _measured(run, seed) for kind, run in runs.items()}
     first = runs[kinds[0]]
     what = f"{figure.removeprefix('fig')}: {first.width} hidden units"
@@ -117,12 +117,12 @@ def _drawing(
     return Drawing(drawn, document)
 
 
-def _measured(run: Run, seed: int) -> Curves:
-    """Accuracies of each replica on its whole test set."""
+def _measured(run: ShallowRun, seed: int) -> Curves:
+    """Returns the accuracies of each replica on the test set."""
     found: list[dict[str, Any]] = []
     for model in run.models():
         x, y = model.dataset.test
-        # The audit speaks of FGSM as a measure of robustness; here it is what the thesis took.
+        # The audit warns of FGSM as a measure of robustness, which the shallow-net thesis uses.
         with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
             curves = evaluate.evaluate(
                 model.logits_fn, x, y, ATTACKS, eps=SIZES.tolist(), key=jax.random.key(seed)
@@ -132,17 +132,19 @@ def _measured(run: Run, seed: int) -> Curves:
 
 
 def _caption(measured: dict[str, Curves], at: float | None, data: str) -> str:
-    told = []
+    parts = []
     for kind, curves in measured.items():
         percent = [
             f"{100 * curves['fgsm'][:, 0].mean():.1f} % clean",
             *(
                 f"{100 * curves[name].mean(0)[np.isclose(SIZES, size)][0]:.1f} % under {words} "
                 f"{size:g}"
-                for (name, size), words in zip(_TOLD.items(), ("FGSM", "noise"), strict=True)
+                for (name, size), words in zip(
+                    _CAPTION_SIZES.items(), ("FGSM", "noise"), strict=True
+                )
             ),
         ]
-        told.append(f"{LABELS[kind][0]}: {', '.join(percent)}")
+        parts.append(f"{LABELS[kind][0]}: {', '.join(percent)}")
     noise = "does not overtake B" if at is None else f"overtakes B at a std of {at:.2f}"
-    thesis = f" (the thesis: {CROSSOVER})" if data == "mnist" else ""
-    return f"{'; '.join(told)}. Under noise A {noise}{thesis}."
+    thesis = f" (the shallow-net thesis: {CROSSOVER})" if data == "mnist" else ""
+    return f"{'; '.join(parts)}. Under noise A {noise}{thesis}."

@@ -1,4 +1,4 @@
-"""A test image with adversarial and with Gaussian noise.  [thesis, sec. 3.4.3, Fig. 3.5]"""
+"""A test image with adversarial and Gaussian noise.  [shallow-net thesis, sec. 3.4.3, Fig. 3.5]"""
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +20,15 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
     """Fig. 3.5: a test image under FGSM and, below, under noise.
 
     Args:
-      run: a model of grey images and its data.
-      seed: of the noise.
+      run: a model of gray images and its data.
+      seed: seed of the noise.
 
     Raises:
-      UserError: its inputs are no grey images.
+      UserError: the inputs are not gray images.
     """
     x, y = (jnp.asarray(rows[:1]) for rows in run.dataset.test)
     if x.ndim != 4 or x.shape[-1] != 1:
-        raise UserError(f"workdir has inputs of shape {x.shape[1:]}; fig3.5 draws grey images")
+        raise UserError(f"workdir must be a run on gray images, got inputs {x.shape[1:]}")
     what = f"{run.about['experiment']}, {run.about['data']['name']} ({run.about['data']['source']})"
     title = f"Shallow-net thesis, Fig. 3.5: {what}; digit {int(y[0])}"
     figure, rows = canvas(2, len(SIZES), title=title, width=2, height=2.3)

@@ -1,4 +1,7 @@
-"""Accuracy and confidence over the width and over the training eps.  [thesis, sec. 3.4.1, 3.4.2]"""
+"""Accuracy and confidence over width and training eps.
+
+Source: shallow-net thesis, sec. 3.4.1, 3.4.2.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -9,7 +12,7 @@ import numpy as np
 from adv_jax.types import UserError
 from papers.drawing import Drawing, canvas, rounded
 from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, STYLES, Run, read
+from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 
 Points = dict[float, list[float]]  # x -> a value of each replica
 
@@ -21,17 +24,17 @@ def widths(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3.2: clean and adversarial nets of several widths.
 
     Args:
-      workdirs: of runs of A and of B, one of each for a width.
+      workdirs: one run of A and one of B per width.
 
     Raises:
-      UserError: what `runs.read` refuses; two runs of one kind and width.
+      UserError: `runs.read` raises, or two runs have the same kind and width.
     """
     runs = read(workdirs, figure="fig3.2", kinds=("clean", "adversarial"))
     runs = sorted(runs, key=lambda run: (run.kind, run.width))
     for a, b in pairwise(runs):
         if (a.kind, a.width) == (b.kind, b.width):
-            twice = f"{LABELS[a.kind]} of {a.width} units"
-            raise UserError(f"workdirs {a.path} and {b.path} both hold {twice}; allowed is one")
+            one = f"one run of {LABELS[a.kind]} with {a.width} units"
+            raise UserError(f"workdir must be {one}, got {a.path} and {b.path}")
     lines: dict[str, dict[str, Points]] = {
         measure: {
             kind: {run.width: run.measured(measure) for run in runs if run.kind == kind}
@@ -45,8 +48,8 @@ def widths(workdirs: Sequence[str]) -> Drawing:
     found = [f"{100 * gap[width]:.1f} points with {width:g} units" for width in sorted(gap)]
     caption = (
         f"The adversarial net is less accurate than the clean one by {', '.join(found) or '?'}. "
-        "The thesis: by 17 points with 5 units; the clean nets level off between 50 and 100 units, "
-        "the adversarial ones at 400."
+        "The shallow-net thesis: by 17 points with 5 units; the clean nets level off between 50 "
+        "and 100 units, the adversarial ones at 400."
     )
     figure = _figure(f"3.2: hidden units; {trained_on(runs)}", "hidden units", lines)
     for axes in figure.axes:
@@ -62,25 +65,25 @@ def widths(workdirs: Sequence[str]) -> Drawing:
 
 
 def training_eps(workdirs: Sequence[str]) -> Drawing:
-    """Fig. 3.3: nets trained with several eps, 0 being a clean net.
+    """Fig. 3.3: nets trained with several eps; 0 is a clean net.
 
     Args:
-      workdirs: of a run of B over a grid of eps, or of several runs of A and B of one width.
+      workdirs: a run of B over a grid of eps, or runs of A and B of equal width.
 
     Raises:
-      UserError: what `runs.read` refuses; runs of several widths.
+      UserError: `runs.read` raises, or the widths differ.
     """
     runs = read(workdirs, figure="fig3.3", kinds=("clean", "adversarial"), over=(_EPS,))
     if len(found := {run.width for run in runs}) > 1:
-        raise UserError(f"workdirs hold nets of {sorted(found)} units; fig3.3 draws one width")
+        raise UserError(f"workdir must be runs of one width, got {sorted(found)} units")
     lines = {measure: {"adversarial": _by_eps(runs, measure)} for measure in MEASURES}
     accuracy = _means(lines["accuracy"]["adversarial"])
     best = max(accuracy, key=lambda eps: accuracy[eps])
     caption = (
         f"With {runs[0].width} units an eps of {best:g} is the most accurate on clean test data, "
         f"{100 * accuracy[best]:.2f} %, where {min(accuracy):g} has "
-        f"{100 * accuracy[min(accuracy)]:.2f} %. The thesis: eps from .05 to .3 (shaded) "
-        "are good, .1 (dotted) is best; confidence falls with eps."
+        f"{100 * accuracy[min(accuracy)]:.2f} %. The shallow-net thesis: eps from .05 to .3 "
+        "(shaded) are good, .1 (dotted) is best; confidence falls with eps."
     )
     title = f"3.3: eps of the training; {runs[0].width} hidden units; {trained_on(runs)}"
     figure = _figure(title, "training eps (units of the input)", lines)
@@ -91,7 +94,7 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
     return Drawing(figure, _document(caption, runs, lines) | document)
 
 
-def _by_eps(runs: Sequence[Run], measure: str) -> Points:
+def _by_eps(runs: Sequence[ShallowRun], measure: str) -> Points:
     points: Points = {}
     for run in runs:
         alone = run.config["objective"].get("attack", {}).get("eps", 0.0)
@@ -106,7 +109,7 @@ def _means(points: Points) -> dict[float, float]:
 
 
 def _figure(what: str, xlabel: str, lines: Mapping[str, Mapping[str, Points]]):
-    """A panel for each measure, a line for each kind."""
+    """Draws a panel per measure with a line per kind."""
     title = f"Shallow-net thesis, Fig. {what}"
     figure, (panels,) = canvas(1, len(lines), title=title)
     for axes, (measure, kinds) in zip(panels, lines.items(), strict=True):
@@ -122,7 +125,7 @@ def _figure(what: str, xlabel: str, lines: Mapping[str, Mapping[str, Points]]):
 
 
 def _document(
-    caption: str, runs: Sequence[Run], lines: Mapping[str, Mapping[str, Points]]
+    caption: str, runs: Sequence[ShallowRun], lines: Mapping[str, Mapping[str, Points]]
 ) -> dict[str, Any]:
     values = {
         measure: {

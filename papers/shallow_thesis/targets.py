@@ -1,7 +1,8 @@
 """The shallow-net thesis: Figs. 3.2, 3.3, 3.4, 3.6 and 3.10, and Table 3.1.
 
-It prints no table of the figures: what the text says of them is tested. Runs are of six seeds; the
-thesis does not say how many it has. What counts as equal is chosen: .2 points clean, 5 of the gap.
+The shallow-net thesis prints no numbers of the figures, so the targets test the claims of its text.
+It does not print its number of seeds; ours is six. The tolerances are chosen: .2 points on clean
+images, 5 points for the gap.
 """
 
 from papers.target import Below, Falling, Lowest, Measure, Row, Run, Target
@@ -11,26 +12,26 @@ WIDTHS = (5, 20, 50, 100, 400, 800, 2000)
 TRAINING_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 A, B, C = (Run("shallow_mnist", f"model={model}", SEEDS) for model in "ABC")
 AC, BC = (Run("shallow_cifar10", f"model={model}", SEEDS) for model in "AB")
-KINDS = {"FGSM": "fgsm", "noise": "gaussian_noise"}  # of what is done to the test images
+KINDS = {"FGSM": "fgsm", "noise": "gaussian_noise"}  # perturbations of the test images
 COVTYPE_WIDTHS = (60, 80, 100, 120, 150)
 
 
 def _width(model: str, width: int) -> Row:
-    # 800 is the config's own width: the same training as in Fig. 3.4.
+    # 800 is the config's default: use the same training as Fig. 3.4.
     options = f"model={model}" + (f",width={width}" if width != 800 else "")
     run = Run("shallow_mnist", options, SEEDS)
     return Row(f"{model}, {width} units", run, metric="accuracy_percent")
 
 
 def _changed(model: str, run: Run, kind: str, size: float) -> Row:
-    """Accuracy on the test images as FGSM of eps, or Gaussian noise of std `size` changes them."""
+    """Returns a row: accuracy under FGSM of eps `size` or Gaussian noise of std `size`."""
     measure = Measure("error", KINDS[kind], size)
     return Row(f"{model}, {kind} {size:g}", run, measure=measure, metric="accuracy_percent")
 
 
 def _covtype(model: str, name: str, width: int) -> Row:
     run = Run("shallow_covtype", f"model={model},width={width},inputs=raw", SEEDS)
-    # The thesis' own ten numbers lie within .0013.
+    # The shallow-net thesis' ten numbers lie within .0013.
     return Row(
         f"{name}, {width} units", run, f"shallow_thesis.table3_1.{name}.h{width}", tolerance=0.002
     )

@@ -1,6 +1,6 @@
-"""Weights as images.  [thesis, sec. 3.4.5, Figs. 3.7, 3.8]
+"""Weights as images.  [shallow-net thesis, sec. 3.4.5, Figs. 3.7, 3.8]
 
-An image has the place of a weight's pixel: W[28 r + c, i] of unit i is drawn in row r, column c.
+Weight W[28 r + c, i] of unit i is drawn in row r and column c.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from adv_jax.types import UserError
 from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, Run, read
+from papers.shallow_thesis.runs import LABELS, ShallowRun, read
 
 NUM_CLASSES = 5  # 0 to 4
 NUM_UNITS = 12
@@ -26,7 +26,7 @@ def class_images(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3.7: W1 W2 of the classes 0 to 4, of clean and adversarial nets.
 
     Args:
-      workdirs: of a run of A and of one of B for each width; the thesis has 800 and 2000.
+      workdirs: one run of A and one of B per width; the shallow-net thesis has 800 and 2000.
     """
     figure, runs, scales, _ = _drawing(
         workdirs,
@@ -37,8 +37,8 @@ def class_images(workdirs: Sequence[str]) -> Drawing:
         height=1.5,
     )
     caption = (
-        "Columns of W1 W2 for the classes 0 to 4. The thesis sees no digit in them, of 800 nor of "
-        "2,000 units."
+        "Columns of W1 W2 for the classes 0 to 4. The shallow-net thesis sees no digits in them, "
+        "neither with 800 nor with 2,000 units."
     )
     document = {
         "caption": caption,
@@ -53,7 +53,7 @@ def unit_images(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3.8: weights of hidden units, of clean and adversarial nets.
 
     Args:
-      workdirs: of a run of A and of one of B for each width; the thesis has 100, 800 and 2000.
+      workdirs: one run of A and one of B per width; the shallow-net thesis has 100, 800 and 2000.
     """
     figure, runs, scales, params = _drawing(
         workdirs,
@@ -64,11 +64,11 @@ def unit_images(workdirs: Sequence[str]) -> Drawing:
         height=3.6,
     )
     grains = {name: rounded(_grain_shown(*of_net)) for name, of_net in params.items()}
-    told = ", ".join(f"{name}: {value:.2f}" for name, value in grains.items())
+    values = ", ".join(f"{name}: {value:.2f}" for name, value in grains.items())
     caption = (
-        "First-layer weights. Grain, the mean squared difference of neighbouring weights (cut off "
-        f"as drawn) over twice their variance, 1 for white noise and 0 if smooth: {told}. The "
-        "thesis sees more grain in the adversarial nets."
+        "First-layer weights. Grain, the mean squared difference of neighboring weights (cut off "
+        f"as drawn) over twice their variance, 1 for white noise and 0 if smooth: {values}. The "
+        "shallow-net thesis sees more grain in the adversarial nets."
     )
     document = {
         "caption": caption,
@@ -81,10 +81,10 @@ def unit_images(workdirs: Sequence[str]) -> Drawing:
 
 
 def class_patterns(params: Params, shape: tuple[int, int]) -> np.ndarray:
-    """The columns of W1 W2 for the classes 0 to 4: f[5, H, W].
+    """Returns the columns of W1 W2 for the classes 0 to 4: f[5, H, W].
 
     Args:
-      params: of an `mlp` of one hidden layer.
+      params: parameters of an `mlp` with one hidden layer.
       shape: (H, W) of its inputs.
     """
     product = _kernel(params, "hidden1") @ _kernel(params, "logits")
@@ -92,15 +92,15 @@ def class_patterns(params: Params, shape: tuple[int, int]) -> np.ndarray:
 
 
 def unit_patterns(params: Params, shape: tuple[int, int]) -> np.ndarray:
-    """The columns of W1 for the first units: f[12, H, W], or as many as there are."""
+    """Returns the columns of W1 for the first 12 units, or fewer: f[<= 12, H, W]."""
     return first_layer(params, shape)[:NUM_UNITS]
 
 
 def grain(images: ArrayLike) -> float:
-    """How much neighbours differ: 0 if images are smooth, about 1 if all values are independent.
+    """Returns the mean of (w_p - w_q)^2 over adjacent pixels p, q, over twice the variance.
 
-    The mean of (w_p - w_q)^2 over pixels p, q side by side or one above the other, divided by twice
-    the variance, with the mean of each image.
+    It is 0 for smooth images and about 1 for independent values. The variance is the mean over
+    images of the variance within each.
 
     Args:
       images: f[N, H, W].
@@ -120,20 +120,20 @@ def _drawing(
     columns: int,
     height: float,
 ):
-    """The panels of `images`, a row for each kind and a column for each width.
+    """Draws the panels of `images`, a row per kind and a column per width.
 
     Returns:
       The figure, the runs, {net: `cut_off`}, and {net: (params, (H, W))}.
 
     Raises:
-      UserError: what `runs.read` refuses; not one run for each panel; inputs that are no images.
+      UserError: `runs.read` raises, a panel lacks its run or has two, or the inputs are not images.
     """
     runs = read(workdirs, figure=name, kinds=KINDS)
     by_panel = {(run.kind, run.width): run for run in runs}
     widths = sorted({run.width for run in runs})
     if len(by_panel) < len(runs) or len(runs) < len(KINDS) * len(widths):
         found = ", ".join(f"{LABELS[run.kind]} of {run.width} units" for run in runs)
-        raise UserError(f"workdirs hold {found}; {name} draws one run of A and one of B per width")
+        raise UserError(f"workdir must be one run of A and one of B per width, got {found}")
     what = f"{what}; {trained_on(runs, first=True)}"
     title = f"Shallow-net thesis, Fig. {name.removeprefix('fig')}: {what}"
     figure, rows = canvas(2, len(widths), title=title, width=5, height=height)
@@ -157,9 +157,9 @@ def _drawing(
 
 
 def cut_off(images: np.ndarray) -> float:
-    """The size that 98 % of the weights do not exceed, where colours end; 1 if these are all 0.
+    """Returns the 98 % quantile of |w|, the end of the color scale; 1 if it is 0.
 
-    The sparse initialisation, 15 of 784 weights of a unit, would else outshine what is learnt.
+    The weights of the sparse initialization, 15 of 784 per unit, exceed the learned ones.
     """
     return float(np.quantile(np.abs(images), 0.98)) or 1.0
 
@@ -169,9 +169,9 @@ def _grain_shown(params: Params, shape: tuple[int, int]) -> float:
     return grain(np.clip(units, -cut_off(units), cut_off(units)))
 
 
-def _image_shape(run: Run, shape: tuple[int, ...]) -> tuple[int, int]:
+def _image_shape(run: ShallowRun, shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) != 3 or shape[-1] != 1:
-        raise UserError(f"workdir {run.path} has inputs of shape {shape}; allowed are grey images")
+        raise UserError(f"workdir must be a run on gray images, got {run.path} with inputs {shape}")
     return shape[0], shape[1]
 
 

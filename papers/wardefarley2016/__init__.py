@@ -1,19 +1,18 @@
 """The tables and figures of Warde-Farley & Goodfellow 2016, "Adversarial Perturbations of Deep
-Neural Networks", that are measured here.
+Neural Networks".
 
-Not drawn: pictures from other papers (Figs. 1.1, 1.6, 1.7). A window of any run can be drawn; the
-chapter's are of CIFAR-10, for which there is the config goodfellow_cifar10.
+Not drawn: pictures from other papers (Figs. 1.1, 1.6, 1.7). Church windows can be drawn for any
+run; the printed ones are of CIFAR-10 (config goodfellow_cifar10).
 """
 
-from papers.wardefarley2016 import church_window, defences, max_norm, rubbish, transfer
+from papers.wardefarley2016 import church_window, defenses, max_norm, rubbish, transfer
 from papers.wardefarley2016.targets import TARGETS
 
-# name -> function of nothing, of a `run`, of several `runs` or of `workdirs`, and of a seed with a
-# default.
+# name -> function, see papers.figures
 FIGURES = {
     "table1.1": transfer.table,
-    "label_smoothing": defences.label_smoothing,
-    "adversarial_training": defences.adversarial_training,
+    "label_smoothing": defenses.label_smoothing,
+    "adversarial_training": defenses.adversarial_training,
     "fig1.2": church_window.adversarial_and_random,
     "fig1.3": church_window.two_random,
     "fig1.4": church_window.two_adversarial,

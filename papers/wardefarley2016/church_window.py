@@ -1,12 +1,12 @@
 """Church windows: the classes around test examples in a plane.  [Warde-Farley & Goodfellow 2016,
 sec. 1.2.3, Figs. 1.2-1.4]
 
-Pixel (h, v) of a window is the class of x + h u1 + v u2, h and v from -eps to eps, with orthogonal
-u1 and u2. The chapter calls these unit vectors and has eps = .25. Of l2 length 1 that would be a
-change of .005 in a pixel, where it speaks of large perturbations; so .25 is read as the size of a
-pixel's change along the sign of the gradient, and other directions are given the l2 length of such
-a sign, sqrt(n): the point is x + sqrt(n) (h u1 + v u2), u1 and u2 of l2 length 1. Where an entry
-of the gradient is 0 a pixel stays as it is, and the length of u1 is less.
+Pixel (h, v) of a window is the class of x + h u1 + v u2, with h and v from -eps to eps and
+orthogonal u1 and u2. The source calls them unit vectors and has eps = .25. With l2 norm 1 this
+would change a pixel by only .005, but it speaks of large perturbations. So .25 is read as the
+change of a pixel along the sign of the gradient, and all directions get the l2 norm of a sign
+vector, sqrt(n): the point is x + sqrt(n) (h u1 + v u2) with u1 and u2 of l2 norm 1. Pixels with
+zero gradient do not change, which makes u1 shorter.
 """
 
 import math
@@ -24,54 +24,56 @@ from adv_jax.attacks._contract import loss_gradient
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, Key, LogitsFn
 from papers.drawing import Drawing, canvas, rounded
-from papers.wardefarley2016.defences import net_of
+from papers.wardefarley2016.defenses import net_of
 
-EPS, HALF, GRID = 0.25, 20, 10  # half a window's pixels; windows in a row and in a column
-_SCALE = 4  # pixels of the drawing for one of a window
+EPS, HALF, GRID = 0.25, 20, 10  # HALF: half a window's pixels; GRID: windows per row and column
+_SCALE = 4  # drawn pixels per pixel of a window
 Plane = Callable[[LogitsFn, Array, Array, Key], tuple[Array, Array]]
 
 
 def fgsm_and_random(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[Array, Array]:
-    """u1, the sign of the gradient of the loss, and a random u2 orthogonal to it.  [Fig. 1.2]
+    """Returns u1 along the sign of the loss gradient and a random u2 orthogonal to it.  [Fig. 1.2]
 
     Args:
-      x, y: f32[B, *D] and classes i32[B].
+      logits_fn: f32[B, *D] -> f32[B, K].
+      x, y: inputs f32[B, *D] and classes i32[B].
+      key: for u2.
 
     Returns:
-      f32[B, *D] each: u1 of entries 1 / sqrt(n), -1 / sqrt(n) and 0, u2 of l2 length 1; all 0
-      where there is no gradient.
+      f32[B, *D] each: u1 with entries 1 / sqrt(n), -1 / sqrt(n) and 0; u2 of l2 norm 1. Both are 0
+      if the gradient is 0.
     """
     gradient = loss_gradient(logits_fn, x, y, targeted=False)
     return _sign_and_rest(gradient, jax.random.normal(key, x.shape, x.dtype))
 
 
 def random_and_random(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[Array, Array]:
-    """Two random directions, orthogonal and of l2 length 1: f32[B, *D] each.  [Fig. 1.3]"""
+    """Returns two random orthogonal directions of l2 norm 1: f32[B, *D] each.  [Fig. 1.3]"""
     first, second = jax.random.normal(key, (2, *x.shape), x.dtype)
     return _orthonormal(first, second)
 
 
 def fgsm_and_gradient(logits_fn: LogitsFn, x: Array, y: Array, key: Key) -> tuple[Array, Array]:
-    """u1 as in `fgsm_and_random`, and u2 what of the gradient is orthogonal to it.  [Fig. 1.4]"""
+    """Returns u1 of `fgsm_and_random` and the gradient's part orthogonal to it.  [Fig. 1.4]"""
     gradient = norms.rescaled(loss_gradient(logits_fn, x, y, targeted=False), "l2")
     return _sign_and_rest(gradient, gradient)
 
 
 def _sign_and_rest(gradient: Array, second: Array) -> tuple[Array, Array]:
-    """The sign of the gradient, over sqrt(n), and what of the second is orthogonal to it."""
+    """Returns sign(gradient) / sqrt(n) and the part of `second` orthogonal to it."""
     sign = norms.dual(gradient, "linf")
     return sign / math.sqrt(sign[0].size), _orthonormal(sign, second)[1]
 
 
 def _orthonormal(first: Array, second: Array) -> tuple[Array, Array]:
-    """Both at l2 length 1, the second without its part along the first: f32[B, *D] each."""
+    """Applies Gram-Schmidt to both directions: f32[B, *D] each, of l2 norm 1."""
     u1 = norms.rescaled(first, "l2")
     along = jax.vmap(jnp.vdot)(u1, second)
     return u1, norms.rescaled(second - jax.vmap(jnp.multiply)(along, u1), "l2")
 
 
 def windows(logits_fn: LogitsFn, x: Array, u1: Array, u2: Array, *, eps: float) -> Array:
-    """The classes of x + sqrt(n) (h u1 + v u2), h and v from -eps to eps.
+    """Returns the classes of x + sqrt(n) (h u1 + v u2), with h and v from -eps to eps.
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K].
@@ -79,8 +81,8 @@ def windows(logits_fn: LogitsFn, x: Array, u1: Array, u2: Array, *, eps: float) 
       eps: half a window's width and height.
 
     Returns:
-      i32[B, R, R] with R = 2 HALF + 1; the rows are v, from -eps at the top, the columns h. The
-      pixel in the middle is the class of x.
+      i32[B, R, R] with R = 2 HALF + 1; rows are v, from -eps at the top, columns h. The central
+      pixel is the class of x.
     """
     steps = eps * math.sqrt(x[0].size) * np.arange(-HALF, HALF + 1, dtype=np.float32) / HALF
     v, h = (grid.reshape(-1, *(1,) * (x.ndim - 1)) for grid in np.meshgrid(steps, steps)[::-1])
@@ -96,8 +98,8 @@ def adversarial_and_random(run: Trained, seed: int = 0) -> Drawing:
     """Fig. 1.2: church windows along FGSM's direction and a random one.
 
     Args:
-      run: a model of at most ten classes (more have no colours of their own) and its data.
-      seed: of the random directions.
+      run: a model of at most ten classes, the number of colors, and its data.
+      seed: seed of the random directions.
     """
     return _drawn(run, seed, fgsm_and_random, "Fig. 1.2", "FGSM's direction", "a random direction")
 
@@ -106,24 +108,24 @@ def two_random(run: Trained, seed: int = 0) -> Drawing:
     """Fig. 1.3: church windows along two random directions.
 
     Args:
-      run, seed: as of `adversarial_and_random`.
+      run, seed: see `adversarial_and_random`.
     """
     title = "a random direction"
     return _drawn(run, seed, random_and_random, "Fig. 1.3", title, title)
 
 
 def two_adversarial(run: Trained, seed: int = 0) -> Drawing:
-    """Fig. 1.4: church windows along FGSM's direction and the gradient's rest.
+    """Fig. 1.4: church windows along FGSM's direction and the rest of the gradient.
 
     Args:
-      run, seed: as of `adversarial_and_random`.
+      run, seed: see `adversarial_and_random`.
     """
     rest = "the gradient's part orthogonal to it"
     return _drawn(run, seed, fgsm_and_gradient, "Fig. 1.4", "FGSM's direction", rest)
 
 
 def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: str) -> Drawing:
-    """The windows of the first GRID x GRID test examples."""
+    """Draws the windows of the first GRID x GRID test examples."""
     x, y = (jnp.asarray(rows[: GRID * GRID]) for rows in run.dataset.test)
 
     @jax.jit
@@ -183,7 +185,7 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
 
 
 def _draw(axes, classes: np.ndarray, label: int, read_as: int, directed: bool) -> None:
-    """A window i[R, R] in colours, the label white, with black lines between classes."""
+    """Draws a window i[R, R] in colors, the label white, with black lines between classes."""
     fine = classes.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
     colors = np.array([_color(k) for k in range(fine.max() + 1)])
     image = np.where((fine == label)[..., None], 1, colors[fine])

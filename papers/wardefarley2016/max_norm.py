@@ -1,9 +1,9 @@
-"""Perturbations of one l2 length with and without a max-norm bound.  [Warde-Farley & Goodfellow
-2016, sec. 1.2.5, Fig. 1.5]
+"""Perturbations of one l2 norm with and without a max-norm bound.  [Warde-Farley & Goodfellow 2016,
+sec. 1.2.5, Fig. 1.5]
 
-Which digits are shown is not printed, nor what two of the perturbations are. Here the 3 and the 7
-are the nearest of the embedded digits; what causes no change is Gaussian noise, and what makes
-rubbish of the 3 fades it from below, row by row, all scaled to the length of the first.
+The source does not name the digits, nor two of the perturbations. Here the 3 and the 7 are the
+nearest pair of the embedded digits. "No change" is Gaussian noise. "To rubbish" erases the 3 row by
+row from below. All have the l2 norm of the first.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def perturbations(seed: int = 0) -> Drawing:
     """Fig. 1.5: l2 perturbations that change a digit's class, and their signs that do not.
 
     Args:
-      seed: of the noise and of the signs where a perturbation is 0.
+      seed: seed of the noise, and of the signs where a perturbation is 0.
     """
     mnist = data.load("mnist", source="embedded")
     three, seven = nearest_pair(*mnist.train, 3, 7)
@@ -41,7 +41,7 @@ def perturbations(seed: int = 0) -> Drawing:
             l2, largest = float(np.linalg.norm(eta)), float(np.abs(eta).max())
             norms[side].append({"name": name, "l2": rounded(l2), "max_norm": rounded(largest)})
             for axes, image in zip(panels[row, first:], (three, eta, three + eta), strict=False):
-                # One scale for all: black is -1 and white 1, so that a 0 is grey as in the chapter.
+                # One scale from -1 (black) to 1 (white), so that 0 is gray as in the source.
                 axes.imshow(image.squeeze(-1), "gray", vmin=-1, vmax=1, interpolation="nearest")
                 axes.set_xticks([])
                 axes.set_yticks([])
@@ -50,8 +50,8 @@ def perturbations(seed: int = 0) -> Drawing:
     largest = norms["right"][0]["max_norm"]
     caption = (
         f"Left x, a perturbation and their sum; right the same with the perturbation's signs. All "
-        f"six have the l2 norm {length:.2f} (the chapter: roughly 4), those on the right the max "
-        f"norm {largest:.2f} (roughly .14)."
+        f"six have the l2 norm {length:.2f} (printed: roughly 4), those on the right the max norm "
+        f"{largest:.2f} (roughly .14)."
     )
     source = {"name": mnist.name, "source": mnist.source, "sha256": mnist.sha256}
     settings = {"chosen": ["the digits", "no change: noise", "to rubbish: erased from below"]}
@@ -62,7 +62,7 @@ def perturbations(seed: int = 0) -> Drawing:
 def nearest_pair(
     x: np.ndarray, y: np.ndarray, first: int, second: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images of two classes that are nearest to each other: f32[N, *D], i32[N] -> *D each."""
+    """Returns the nearest images of two classes: f32[N, *D], i32[N] -> f32[*D] each."""
     a, b = x[y == first], x[y == second]
     distances = [np.square(b - image).sum(axis=(1, 2, 3)) for image in a]
     i, j = np.unravel_index(np.argmin(distances), (len(a), len(b)))
@@ -70,9 +70,9 @@ def nearest_pair(
 
 
 def erased(image: np.ndarray, length: float) -> np.ndarray:
-    """The perturbation of that l2 length that takes away an image's rows from the last one on.
+    """Returns the perturbation of l2 norm `length` that erases rows from the last one up.
 
-    The row at which the length is reached fades by as much as is left of it.
+    The last erased row is scaled to reach the norm.
     """
     rest, r = length**2, np.zeros_like(image)
     for row in range(len(image) - 1, -1, -1):
@@ -84,6 +84,6 @@ def erased(image: np.ndarray, length: float) -> np.ndarray:
 
 
 def signed(r: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """sign(r), a random sign where r is 0, at the l2 length of r."""
+    """Returns sign(r), with random signs where r is 0, scaled to the l2 norm of r."""
     signs = np.where(r == 0, rng.choice([-1.0, 1.0], size=r.shape), np.sign(r))
     return signs * np.linalg.norm(r) / np.sqrt(r.size)

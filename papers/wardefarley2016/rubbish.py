@@ -1,7 +1,7 @@
-"""How sure nets are of noise that is of no class.  [Warde-Farley & Goodfellow 2016, sec. 1.2.6]
+"""Confidence of nets on Gaussian noise.  [Warde-Farley & Goodfellow 2016, sec. 1.2.6]
 
-The chapter prints no number; that a confidence above .5 counts as a mistake, and the standard
-deviation 1, are those of Goodfellow et al. 2014b, to whom it refers.
+The source prints no numbers. The threshold .5 and the standard deviation 1 are those of Goodfellow
+et al. 2014b, which it cites.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.trained import Trained
 from papers.drawing import Drawing, canvas, rounded
-from papers.wardefarley2016.defences import method_of, net_of
+from papers.wardefarley2016.defenses import method_of, net_of
 
 STD, SURE, COUNT = 1.0, 0.5, 10_000
 
 
 def sureness(run: Trained, *, seed: int) -> np.ndarray:
-    """The largest probability for each of COUNT inputs of Gaussian noise: f32[COUNT]."""
+    """Returns the largest probability for each of COUNT noise inputs: f32[COUNT]."""
     like = jnp.zeros((COUNT, *run.dataset.test.x.shape[1:]))
     noise = attacks.rubbish(None, like, None, std=STD, key=jax.random.key(seed))
     largest = lambda x: jax.nn.softmax(run.logits_fn(x)).max(axis=1)
@@ -32,8 +32,8 @@ def confidences(runs: Sequence[Trained], seed: int = 0) -> Drawing:
     """Sec. 1.2.6: how often Gaussian noise is classified with confidence above .5.
 
     Args:
-      runs: nets, such as one before and one after adversarial training.
-      seed: of the noise.
+      runs: trained nets, such as one plain and one adversarially trained.
+      seed: seed of the noise.
     """
     title = f"Gaussian noise of standard deviation {STD:g} in place of images: how sure nets are"
     figure, ((axes,),) = canvas(1, 1, title=title, width=7)
@@ -48,8 +48,8 @@ def confidences(runs: Sequence[Trained], seed: int = 0) -> Drawing:
     axes.axvline(SURE, color="black", linestyle=":")
     axes.set(xlabel="largest probability", ylabel=f"inputs of {COUNT}")
     figure.legend(loc="outside lower center", fontsize="small")
-    told = "; ".join(f"{row['method']}: {100 * row['above']:.1f} %" for row in rows)
+    shares = "; ".join(f"{row['method']}: {100 * row['above']:.1f} %" for row in rows)
     caption = f"Share of {COUNT} inputs of noise that are classified with confidence above {SURE}: "
     settings = {"std": STD, "above": SURE, "inputs": COUNT, "chosen": ["std"]}
-    document = {"caption": f"{caption}{told}.", "settings": settings, "seed": seed, "rows": rows}
+    document = {"caption": f"{caption}{shares}.", "settings": settings, "seed": seed, "rows": rows}
     return Drawing(figure, document)

@@ -1,8 +1,8 @@
-"""Warde-Farley & Goodfellow 2016: transfer, and each defence under the attacks that break it.
+"""Warde-Farley & Goodfellow 2016: transfer, and each defense under the attacks that break it.
 
-The chapter has one net of each; here are three seeds. It prints no spread: what counts as equal is
-chosen, .2 points clean and 10 under attack or transfer. Of distillation, autoencoders, VAT and two
-forms of label smoothing it prints nothing. The figures are `python -m adv_jax.report wfg. ...`.
+The source has one net of each; ours are three seeds. It prints no spread; the tolerances are
+chosen, .2 points clean and 10 under attack or transfer. It prints no numbers for distillation,
+autoencoders, VAT and two forms of label smoothing.
 """
 
 from papers.target import Below, Drawn, Measure, Row, Run, Target
@@ -22,7 +22,7 @@ TEACHER = Run("goodfellow_mnist", "method=teacher", SEEDS)
 STUDENT = Run("goodfellow_mnist", "method=distillation,source={source}", SEEDS, TEACHER)
 AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "apgd_dlr_on_the_teacher")
 DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, PLAIN)
-# Clean errors alone are compared: at size 0 no attack is run.
+# Only clean errors are compared; size 0 runs no attack.
 FEW, FEW_VIRTUAL = (
     Run("goodfellow_mnist", f"{method}labels=100", SEEDS | {"evaluation.eps": (0.0,)})
     for method in ("", "method=vat,")
@@ -39,7 +39,7 @@ FORMS = {
 
 
 def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tuple[Row, ...]:
-    """Errors that the chapter does not print: clean, and under each attack."""
+    """Returns rows of errors that are not printed: clean, and under each attack."""
     return (
         Row(f"{name}, clean", run),
         *(

@@ -1,8 +1,8 @@
-"""Examples crafted on one model and shown to another.  [Warde-Farley & Goodfellow 2016,
-sec. 1.2.1, Table 1.1]
+"""Transfer of adversarial examples between models.  [Warde-Farley & Goodfellow 2016, sec. 1.2.1,
+Table 1.1]
 
-The chapter does not print the size of the perturbation; it is "the same procedure" as that of
-Goodfellow et al. 2014b, whose size on MNIST is .25. All test examples count.
+The source does not print eps; it uses "the same procedure" as Goodfellow et al. 2014b, with
+eps = .25 on MNIST. All test examples count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from papers.runs import check_same_inputs, finished
 
 EPS = 0.25
 SMOOTHED, NEAREST = "smoothed nearest neighbour", "nearest neighbour"
-# Crafted on, tested on: the cell of the chapter's table.
+# (crafted on, tested on) -> cell of Table 1.1
 CELLS = {
     ("maxout", NEAREST): "maxout_to_nn",
     (SMOOTHED, NEAREST): "smoothed_nn_to_nn",
@@ -33,15 +33,15 @@ _TRAINED = ("maxout", "ReLU net", "tanh net", "softmax regression")
 
 
 def table(workdirs: Sequence[str]) -> Drawing:
-    """Table 1.1: FGSM's examples of a maxout net and of nearest neighbours, seen by others.
+    """Table 1.1: FGSM examples of a maxout net and of nearest neighbors on other models.
 
     Args:
-      workdirs: of runs of a maxout net, a ReLU net, a tanh net and softmax regression with the
-        same seeds and data, in any order; a number is the mean over the seeds.
+      workdirs: runs of a maxout net, a ReLU net, a tanh net and softmax regression with the same
+        seeds and data, in any order. A number is the mean over the seeds.
 
     Raises:
-      UserError: no finished run, or one over a grid; one of these nets is missing or there twice;
-        their seeds or data differ.
+      UserError: a run is unfinished or has a grid; there is not exactly one run of each net; or the
+        seeds or data differ.
     """
     by_seed = {seed: _by_kind(runs) for seed, runs in _by_seed(workdirs).items()}
     matrices = _errors(by_seed)
@@ -61,7 +61,7 @@ def table(workdirs: Sequence[str]) -> Drawing:
     _matrix(matrix, errors, names)
     _table(beside, error, chapter)
     caption = "Crafted on, shown to: " + "; ".join(
-        f"{' to '.join(pair)} {100 * error[pair]:.1f} %, in the chapter {100 * printed:.1f} %"
+        f"{' to '.join(pair)} {100 * error[pair]:.1f} %, printed {100 * printed:.1f} %"
         for pair, printed in chapter.items()
     )
     document = {
@@ -83,23 +83,23 @@ def table(workdirs: Sequence[str]) -> Drawing:
 
 
 def _by_seed(workdirs: Sequence[str]) -> dict[int, list[Trained]]:
-    """seed -> the model that each run has trained with it."""
+    """Returns seed -> the models of all runs with that seed."""
     runs = [finished(Path(workdir)).models() for workdir in workdirs]
     seeds = [[model.about["seed"] for model in run] for run in runs]
     if any(of_run != seeds[0] for of_run in seeds):
-        raise UserError(f"workdir has runs with the seeds {seeds}; allowed are the same for all")
+        raise UserError(f"workdir must be runs with the same seeds, got {seeds}")
     return dict(zip(seeds[0], map(list, zip(*runs, strict=True)), strict=True))
 
 
 def _errors(by_seed: Mapping[int, Mapping[str, Trained]]) -> dict[int, np.ndarray]:
-    """seed -> test errors f[M, M] on FGSM's examples, a row for the model they were crafted on.
+    """Returns seed -> test errors f[M, M] on FGSM examples; the row is the crafting model.
 
-    The models are both nearest neighbours in the maxout nets' training set, and those of the seed.
+    The models are the two nearest-neighbor classifiers and the nets of the seed.
     """
     dataset = next(iter(by_seed.values()))["maxout"].dataset
     x, y = dataset.train
     of_data = {"train_x": x, "train_y": y, "num_classes": dataset.num_classes}
-    neighbours: dict[str, LogitsFn] = {
+    neighbors: dict[str, LogitsFn] = {
         SMOOTHED: partial(models.smoothed_nearest_neighbour, **of_data),
         NEAREST: partial(models.nearest_neighbour, **of_data),
     }
@@ -108,11 +108,11 @@ def _errors(by_seed: Mapping[int, Mapping[str, Trained]]) -> dict[int, np.ndarra
         for seed, known in by_seed.items()
         for kind, run in known.items()
     }
-    # Of all seeds at once: neighbours, which take most of the time, are the same for each.
-    accuracy = evaluate.transfer(neighbours | nets, *dataset.test, attacks.fgsm, eps=EPS)
-    of_neighbours, of_nets = np.split(np.arange(len(accuracy)), [len(neighbours)])
+    # All seeds share the nearest neighbors, which take most of the time.
+    accuracy = evaluate.transfer(neighbors | nets, *dataset.test, attacks.fgsm, eps=EPS)
+    of_neighbors, of_nets = np.split(np.arange(len(accuracy)), [len(neighbors)])
     parts = np.split(of_nets, len(by_seed))
-    each = [np.concatenate([of_neighbours, part]) for part in parts]
+    each = [np.concatenate([of_neighbors, part]) for part in parts]
     return {seed: 1 - accuracy[np.ix_(i, i)] for seed, i in zip(by_seed, each, strict=True)}
 
 
@@ -124,15 +124,14 @@ def _cell(errors: np.ndarray, names: Sequence[str], pair: tuple[str, str]) -> fl
 def _by_kind(runs: Sequence[Trained]) -> dict[str, Trained]:
     kinds = [_kind(run.about["model"]) for run in runs]
     if sorted(kinds) != sorted(_TRAINED):
-        raise UserError(
-            f"workdir has {', '.join(kinds)}; allowed is one run each of {', '.join(_TRAINED)}"
-        )
+        legal = f"one run each of {', '.join(_TRAINED)}"
+        raise UserError(f"workdir must be {legal}, got {', '.join(kinds)}")
     check_same_inputs(runs)
     return {kind: runs[kinds.index(kind)] for kind in _TRAINED}
 
 
 def _kind(model: Mapping) -> str:
-    """What a model of a config is called here."""
+    """Returns the name of a config's model in Table 1.1."""
     if model["name"] == "mlp":
         names = {"relu": "ReLU net", "tanh": "tanh net"}
         known = names.get(model["activation"], f"{model['activation']} net")
@@ -157,7 +156,7 @@ def _table(axes, error: Rates, chapter: Rates) -> None:
         for pair, printed in chapter.items()
     ]
     drawn = axes.table(
-        rows, colLabels=["crafted on", "shown to", "here", "chapter"], loc="center", cellLoc="left"
+        rows, colLabels=["crafted on", "shown to", "here", "printed"], loc="center", cellLoc="left"
     )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(9)

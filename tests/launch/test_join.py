@@ -104,7 +104,7 @@ def test_the_run_goes_on_as_finished_and_can_not_be_joined_there_again(runs, joi
     before = (joined / "result.json").read_bytes()
     train.run(config_of(3, 3), joined)
     assert "holds the finished run" in capsys.readouterr().out
-    with pytest.raises(UserError, match="has this run already; allowed is another"):
+    with pytest.raises(UserError, match="must not have the joined run already"):
         join([runs / "one", runs / "two"], into=runs / "joined")
     assert (joined / "result.json").read_bytes() == before
 
@@ -156,17 +156,20 @@ def test_what_cannot_be_joined_is_named(runs, tmp_path):
     begun = made_up(tmp_path, "begun", 4, 2)
     (begun / "result.json").unlink()
     for paths, said in (
-        ([], r"runs to join are \[\]; allowed are two or more"),
-        ([one], "allowed are two or more"),
-        ([one, tmp_path], "has no config.json"),
-        ([one, begun], f"{begun} has no result.json; allowed is a finished run"),
+        ([], r"runs must be two or more, got \[\]"),
+        ([one], "runs must be two or more, got"),
+        ([one, tmp_path], "no config.json"),
+        ([one, begun], f"workdir must be a finished run, got {begun}"),
         ([one, other], f"{other} holds a run of another config: batch_size is"),
-        ([one, far], f"{far} begins with seed 5; allowed is 4, as {one} ends before it"),
-        ([again, two], f"{two} begins with seed 4; allowed is 5"),
-        ([one, old], "was made with flax 0.1"),
-        ([one, copy], "was made with the data set mnist 11111111"),
+        ([one, far], f"seed of {far} must be 4, the next after {one}, got 5"),
+        ([again, two], f"seed of {two} must be 5, .*, got 4"),
+        ([one, old], "flax must be the same in all runs, got .*0.1 in"),
+        ([one, copy], "the data set mnist must be the same in all runs, got .*11111111"),
         ([one, two], f"{one}/preprocess.npz is missing"),
-        ([runs / "one", otherwise], f"{otherwise} has fitted its preprocessing otherwise than"),
+        (
+            [runs / "one", otherwise],
+            f"preprocess.npz must be the same in all runs, got {otherwise}",
+        ),
     ):
         with pytest.raises(UserError, match=said) as error:
             join(paths, into=tmp_path / "runs")
@@ -177,4 +180,4 @@ def test_what_cannot_be_joined_is_named(runs, tmp_path):
 def test_the_command_exits_with_1_and_one_line(tmp_path):
     done = call("launch.join", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: runs to join are ['{tmp_path}']; allowed are two or more\n"
+    assert done.stderr == f"error: runs must be two or more, got ['{tmp_path}']\n"

@@ -63,7 +63,7 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
         ([GRID, "--config.epoch=3"], ["no field 'epoch'", "did you mean 'epochs'?"]),
         ([GRID, "--address=somewhere"], ["--address is 'somewhere'; allowed is HOST:PORT"]),
         ([GRID, "--num_trials=0"], ["num_trials"]),
-        ([GRID, "num_trials=3"], ["has 'num_trials=3'; allowed are flags, --..."]),
+        ([GRID, "num_trials=3"], ["must be flags, --..., got 'num_trials=3'"]),
         (
             ["--search={'epochs': ('randint', 2, 9)}", "--min_epochs=10"],
             ["--min_epochs must be 1 to 9, got 10"],
@@ -192,7 +192,7 @@ def test_a_grid_runs_every_point_and_a_failing_trial_is_reported_while_the_rest_
     status, out = sweep.run()
     assert status == 1
     assert "2 trials: 1 finished, 1 failed" in out
-    assert "failed: batch_size=9999, objective.attack.eps=(0.1, 0.2): batch_size is 9999" in out
+    assert "failed: batch_size=9999, objective.attack.eps=(0.1, 0.2): batch_size must be" in out
     points = sweep.points()
     found = [(p["batch_size"], p["objective.attack.eps"], p["status"]) for p in points]
     assert sorted(found) == [

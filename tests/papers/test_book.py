@@ -283,7 +283,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
 
     folder = copied("maronas2016/results/table26.json", value)
     with pytest.raises(
-        UserError, match=r"table26.json has 0.8 as maronas2016.table26.row1, which is 0.796"
+        UserError, match=r"maronas2016.table26.row1 must be 0.796, got 0.8 in .*table26.json"
     ):
         book.build(folder, tmp_path / "book")
 
@@ -299,20 +299,22 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     document["rows"] = [row for row in document["rows"] if row["training"] == key]
     document["trainings"][key]["config"]["batch_size"] = 3
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
-    message = f"table26.json and .*table25.json have the training {key} with different config;"
+    message = (
+        f"config of the training {key} must be the same, got .*table26.json and .*table25.json"
+    )
     with pytest.raises(UserError, match=message) as refused:
         book.build(folder, tmp_path / "book")
     assert "\n" not in str(refused.value)
     document["budget"] = "shrot"
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     with pytest.raises(
-        UserError, match="table25.json is of the budget 'shrot'; allowed are quick, short, paper"
+        UserError, match="budget must be quick, short, paper, got 'shrot' in .*table25.json"
     ):
         book.build(folder, tmp_path / "book")
     document["budget"], document["paper"] = "paper", "nobody"
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     with pytest.raises(
-        UserError, match="table25.json is of the paper 'nobody'; allowed are huang2015"
+        UserError, match="paper must be huang2015, .*, got 'nobody' in .*table25.json"
     ):
         book.build(folder, tmp_path / "book")
     assert not (tmp_path / "book").exists()
@@ -328,7 +330,7 @@ def test_results_from_data_in_another_folder_are_alike_if_the_data_are(tmp_path)
     assert len(reading.read(folder).targets) == 2
     document["trainings"][key]["data"]["sha256"]["train"] = "1" * 64
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=f"have the training {key} with different data;"):
+    with pytest.raises(UserError, match=f"data of the training {key} must be the same"):
         reading.read(folder)
 
 
@@ -346,7 +348,7 @@ def test_no_file_but_a_config_is_copied_into_the_book(tmp_path):
 
 
 def test_a_missing_folder_or_a_damaged_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="results is .*nowhere; allowed is a folder of results"):
+    with pytest.raises(UserError, match="results must be a folder of results, got .*nowhere"):
         book.build(tmp_path / "nowhere", tmp_path / "book")
     (damaged := TARGETS["maronas2016.table4"].file(tmp_path)).parent.mkdir(parents=True)
     damaged.write_text('{"target": "mar')
@@ -423,7 +425,7 @@ def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
         where = f"--results={edited(folder, name, keys, value)}", f"--out={tmp_path / 'book'}"
         done = call("adv_jax.report", *where)
         assert (done.returncode, done.stdout) == (1, "")
-        assert re.fullmatch(r"error: results is .*|error: .* is damaged: .*", done.stderr.strip())
+        assert re.fullmatch(r"error: results must .*|error: .* is damaged: .*", done.stderr.strip())
         assert str(folder) in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "book").exists()
 

@@ -91,7 +91,7 @@ def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
     assert found["run"]["experiment"] == "quickstart" and found["run"]["data"] == result["data"]
     with Image.open(tmp_path / "maronas2016/results/figures/fig23_24.png") as image:
         assert image.format == "PNG"
-    percent = f"{100 * found['test_error']['clean']:.2f} % clean; the thesis has"
+    percent = f"{100 * found['test_error']['clean']:.2f} % clean; Maronas 2016 has"
     assert percent in capsys.readouterr().out
 
 
@@ -124,30 +124,30 @@ def test_one_run_and_several_are_drawn_at_once(trained_run, tmp_path):
         ),
         (
             {"names": ["maronas2016.fig23_24"]},
-            "workdir is missing; maronas2016.fig23_24 draws what a run",
+            "workdir must be a run for maronas2016.fig23_24, got none",
         ),
         (
             {"names": ["maronas2016.fig3"], "workdirs": ["here"]},
-            "workdir is here; maronas2016.fig3 draws no run, only huang2015.fig1, ",
+            "workdir must be unset except for huang2015.fig1, ",
         ),
         (
             {
                 "names": ["wardefarley2016.rubbish", "wardefarley2016.fig1.2"],
                 "workdirs": ["a", "b"],
             },
-            "workdir is a, b; wardefarley2016.fig1.2 draws one run",
+            "workdir must be one run for wardefarley2016.fig1.2, got a, b",
         ),
         (
             {"names": ["maronas2016.fig23_24"], "workdirs": ["/nowhere"]},
-            "workdir /nowhere has no config.json",
+            "workdir must be the directory of a run, got /nowhere",
         ),
         (
             {"names": ["maronas2016.fig23_24"], "workdirs": ["a", "b"]},
-            "workdir is a, b; maronas2016.fig23_24 draws one run",
+            "workdir must be one run for maronas2016.fig23_24, got a, b",
         ),
         (
             {"names": ["shallow_thesis.fig3.4"]},
-            "workdir is missing; shallow_thesis.fig3.4 draws what a run has",
+            "workdir must be a run for shallow_thesis.fig3.4, got none",
         ),
     ],
 )
@@ -162,7 +162,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(arguments, message, tmp_pa
 def test_one_point_of_a_grid_is_not_drawn_as_a_run(name, monkeypatch, tmp_path):
     of_a_grid = SimpleNamespace(about={"overrides": {"objective.attack.eps": 0.1}})
     monkeypatch.setattr(trained, "load", lambda workdir: of_a_grid)
-    message = "workdir here has a grid of objective.attack.eps; allowed is a run without"
+    message = "workdir must be a run without a grid, got here with objective.attack.eps"
     with pytest.raises(UserError, match=message):
         figures.run([name], workdirs=["here"], out=str(tmp_path))
 

@@ -235,7 +235,9 @@ def test_fewer_epochs_are_those_of_a_budget_that_is_not_the_papers():
         assert config["epochs"] == expected
         assert rate["transition_begin"] == pytest.approx(0.67 * expected)
         assert rate["transition_begin"] + rate["transition_steps"] == pytest.approx(expected)
-    with pytest.raises(UserError, match="epochs is 10 with the budget paper.*quick and short"):
+    with pytest.raises(
+        UserError, match="epochs must be unset with the budget paper.*quick or short.*got 10"
+    ):
         BUDGETS["paper"].limited(seeds=None, epochs=10)
 
 

@@ -105,7 +105,7 @@ def test_sigterm_at_random_moments_is_answered_and_the_run_goes_on(
         done = process.finish()
         assert done.status in (0, 128 + signal.SIGTERM) and done.err == ""
         if done.status:
-            assert re.search("the same command goes on from (there|what is saved)", done.out)
+            assert re.search("run the same command to resume", done.out)
         if workdir.exists():
             assert_whole(workdir)
     assert commands.run(*argv).status == 0

@@ -85,7 +85,7 @@ def test_another_number_of_devices_is_told_when_a_run_goes_on(commands, tmp_path
     assert process.finish().status == 128 + signal.SIGTERM
     done = commands.run(*argv, f"--workdir={stopped}", XLA_FLAGS=xla_flags(devices))
     assert (done.status, done.err) == (0, "")
-    told = f"results may be rounded differently from here on: devices was 4 and is {devices}\n"
+    told = f"rounding may differ from now on: devices was 4 and is {devices}\n"
     assert told in done.out
     # Measured: the same bits but for the last one of a confidence. Asserted: rounding.
     numbers = [
@@ -108,7 +108,7 @@ def test_another_version_and_another_processor_are_told_when_a_run_goes_on(
     flags = f"{xla_flags()} --xla_cpu_max_isa=AVX2"
     done = commands.run(*TINY, f"--workdir={workdir}", XLA_FLAGS=flags)
     assert (done.status, done.err) == (0, "")
-    (line,) = re.findall("results may be rounded differently from here on: (.*)", done.out)
+    (line,) = re.findall("rounding may differ from now on: (.*)", done.out)
     assert "jax was '0.9.1' and is " in line and "cpu was 'an abacus' and is " in line
     assert "--xla_cpu_max_isa=AVX2" in line
 

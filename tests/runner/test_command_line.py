@@ -93,14 +93,14 @@ def test_the_fields_are_those_of_the_chosen_mode(folder, monkeypatch):
 @pytest.mark.parametrize("value", ["three", "1.5"])
 def test_a_value_of_the_wrong_type_is_explained_by_its_field(folder, monkeypatch, value):
     message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.epochs={value}")
-    assert message == f"--config.epochs is {value!r}; allowed is a whole number"
+    assert message == f"--config.epochs must be a whole number, got {value!r}"
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("rate=fast", "--config.rate is 'fast'; allowed is a number"),
-        ("model=mlp", "--config.model is 'mlp'; allowed is a dict"),
+        ("rate=fast", "--config.rate must be a number, got 'fast'"),
+        ("model=mlp", "--config.model must be a dict, got 'mlp'"),
     ],
 )
 def test_so_is_one_of_every_type(folder, monkeypatch, override, said):
@@ -109,7 +109,7 @@ def test_so_is_one_of_every_type(folder, monkeypatch, override, said):
 
 
 def test_without_a_config_the_error_speaks_for_itself(folder, monkeypatch):
-    missing = UserError("--config is missing; allowed is a file")
+    missing = UserError("--config must be a name")
     assert explain_flags(["prog", "--workdir=x"], missing) == str(missing)
     message = explained(monkeypatch, "--confg=configs/ladder_mnist.py")
     assert "confg" in message

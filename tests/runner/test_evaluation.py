@@ -168,17 +168,17 @@ def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attack_names": ["fgms"]}, "attacks has 'fgms'; allowed are .* did you mean 'fgsm'"),
+        ({"attack_names": ["fgms"]}, "attacks must be among .*, got 'fgms'; did you mean 'fgsm'"),
         ({"attack_names": []}, "evaluate needs at least one attack and one eps"),
         ({"norm": "l7"}, "norm must be .* got 'l7'"),
         ({"eps": [-0.1]}, "eps has -0.1; allowed are numbers of at least 0"),
         ({"eps": [255.0]}, "eps has 255; allowed are 0 to 1 for fgsm"),
         ({"bounds": (0.0, 0.5)}, "x has values from 0 to 1; allowed are the bounds"),
-        ({"num_examples": 0}, "num_examples is 0; allowed are 1 to 1000"),
-        ({"num_examples": 2000}, "num_examples is 2000; allowed are 1 to 1000"),
+        ({"num_examples": 0}, "num_examples must be 1 to 1000, .*, got 0"),
+        ({"num_examples": 2000}, "num_examples must be 1 to 1000, .*, got 2000"),
         ({"batch_size": 0}, "batch_size is 0; allowed are whole numbers of at least 1"),
-        ({"replica": 3}, "replica is 3; allowed are 0 to 0"),
-        ({"workdirs": []}, "workdir is missing"),
+        ({"replica": 3}, "replica must be 0 to 0, .* got 3"),
+        ({"workdirs": []}, "workdir must be .*, got none"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(runs, tmp_path, change, message):
@@ -190,9 +190,9 @@ def test_mistakes_are_one_line_and_nothing_is_written(runs, tmp_path, change, me
 
 
 def test_runs_are_given_once_and_named_by_what_tells_them_apart(runs):
-    with pytest.raises(UserError, match="allowed is each run once"):
+    with pytest.raises(UserError, match="workdir must be different runs"):
         evaluation.run([str(runs / "a")] * 2, attack_names=["fgsm"], eps=[0.1])
-    with pytest.raises(UserError, match=r"has no config\.json"):
+    with pytest.raises(UserError, match=r"no config\.json"):
         evaluation.run([str(runs)], attack_names=["fgsm"], eps=[0.1])
 
 
@@ -216,14 +216,14 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--eps=.1,x", "error: eps is .1,x; allowed are numbers\n"),
-        ("--bounds=1", "error: bounds is 1; allowed are two numbers lo,hi, or data, or none\n"),
+        ("--eps=.1,x", "error: eps must be numbers, got .1,x\n"),
+        ("--bounds=1", "error: bounds must be two numbers lo,hi, or data, or none, got 1\n"),
         (
             "--seed=99999999999999999999",
             "error: flag --seed=99999999999999999999: 99999999999999999999 is not an integer in "
             "the range [0, 1073741824]\n",
         ),
-        ("eps=.1", "error: the command line has 'eps=.1'; allowed are flags, --...\n"),
+        ("eps=.1", "error: the arguments must be flags, --..., got 'eps=.1'\n"),
         ("--atacks=fgsm", "error: Unknown command line flag 'atacks'. Did you mean: attacks ?\n"),
     ],
 )

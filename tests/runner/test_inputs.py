@@ -145,7 +145,7 @@ def test_what_is_kept_is_what_counts(whitened, tmp_path, digits):
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda file: file.unlink(), "preprocess.npz is missing; the run cannot go on without it"),
+        (lambda file: file.unlink(), "preprocess.npz is missing; the run cannot resume without it"),
         (lambda file: file.write_bytes(file.read_bytes()[:-50]), "preprocess.npz is damaged: "),
         (lambda file: file.write_bytes(b""), "preprocess.npz is damaged: "),
         (lambda file: file.write_bytes(b"no zip"), "preprocess.npz is damaged: "),
@@ -214,9 +214,9 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
 @pytest.mark.parametrize(
     ("preprocess", "error", "says"),
     [
-        ("zca", ConfigError, r"data.preprocess is 'zca'; allowed is a tuple such as"),
-        ({"name": "zca"}, ConfigError, r"data.preprocess is {'name': 'zca'}; allowed is a tuple"),
-        (("zca",), ConfigError, r"data.preprocess is \('zca',\); allowed is a tuple"),
+        ("zca", ConfigError, r"data.preprocess must be a tuple such as .*, got 'zca'"),
+        ({"name": "zca"}, ConfigError, r"data.preprocess must be a tuple such as .*, got {'name'"),
+        (("zca",), ConfigError, r"data.preprocess must be a tuple such as .*, got \('zca',\)"),
         (({},), ConfigError, r"data.preprocess\[0\].name is missing; allowed are contrast_norm"),
         (
             (ZCA[0], {"name": "zac"}),
@@ -237,7 +237,7 @@ def test_mistakes_are_refused_before_anything_is_written(tmp_path, preprocess, e
 
 def test_bounds_of_an_attack_must_hold_the_inputs_as_they_are_preprocessed(tmp_path):
     attack = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
-    with pytest.raises(ConfigError, match=r"objective.attack.bounds is .*; the inputs go from -"):
+    with pytest.raises(ConfigError, match=r"objective.attack.bounds must include .* inputs, -"):
         train.run(document(({"name": "standardize"},), attack=attack), tmp_path / "run")
 
 
@@ -302,7 +302,7 @@ def test_shards_of_a_batch_are_cropped_apart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [29, 1000])
 def test_a_crop_larger_than_the_images_is_refused(tmp_path, size):
-    with pytest.raises(ConfigError, match=rf"data.crop is {size}; allowed are 0 .* \(28, 28, 1\)"):
+    with pytest.raises(ConfigError, match=rf"data.crop must be 0 .* \(28, 28, 1\), got {size}"):
         train.run(cropped(size), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -348,14 +348,14 @@ def test_a_source_that_is_not_finished_or_was_preprocessed_otherwise_is_refused(
     copy = tmp_path / "copy"
     shutil.copytree(plain, copy)
     (copy / "result.json").unlink()
-    says = r"evaluation.attacks.fixed.source_fn is '\S+'; allowed is a run that is finished"
+    says = r"evaluation.attacks.fixed.source_fn must be a finished run, got '\S+'"
     with pytest.raises(ConfigError, match=says):
         train.run(with_source(copy), tmp_path / "run")
     # Its bounds tell nothing: whatever they were, after whitening there are none.
     unbounded = {"name": "contrast_norm", "norm": 2.0}
     other = with_source(whitened_with(tmp_path, unbounded))
     other["data"]["preprocess"] = ({"name": "contrast_norm", "norm": 1.0},)
-    with pytest.raises(ConfigError, match=r"source_fn is .*2\.0.*same inputs, .*1\.0"):
+    with pytest.raises(ConfigError, match=r"source_fn must .* same inputs, .*1\.0.*2\.0"):
         train.run(other, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -371,7 +371,7 @@ def test_mirror_images_of_what_is_no_image_are_refused(tmp_path, digits, monkeyp
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: flat)
     config = document()
     config["data"]["mirror"] = True
-    with pytest.raises(ConfigError, match=r"data.mirror is True; .* no images, \(784,\)"):
+    with pytest.raises(ConfigError, match=r"data.mirror must be False, .* are not images"):
         train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -379,6 +379,8 @@ def test_mirror_images_of_what_is_no_image_are_refused(tmp_path, digits, monkeyp
 def test_a_source_that_is_not_there_or_takes_other_inputs_is_refused(plain, whitened, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         train.run(with_source(tmp_path / "nowhere"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"evaluation.attacks.fixed.source_fn is .*same inputs"):
+    with pytest.raises(
+        ConfigError, match=r"evaluation.attacks.fixed.source_fn must be .* same inputs"
+    ):
         train.run(with_source(whitened[0]), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -50,7 +50,7 @@ def test_a_mistake_is_told_though_the_output_is_a_closed_pipe(commands, tmp_path
         reader.close()
         done = commands.run("--workdir=" + str(tmp_path), module="adv_jax.evaluate", tty=path)
     assert done.status == 1
-    assert re.fullmatch(r"error: workdir \S+ has no config.json; [^\n]+\n", done.err)
+    assert re.fullmatch(r"error: workdir must be [^\n]+: no config.json\n", done.err)
 
 
 def test_a_training_whose_output_breaks_saves_its_epoch_and_goes_on(

@@ -122,7 +122,7 @@ def test_what_one_refuses_the_other_does_not_wait_for(commands, alone, tmp_path)
     first, second = finished(start(commands, SEEDS, f"--workdir={tmp_path / 'run'}"))
     assert (first.status, second.status) == (1, 1)
     assert re.search(r"error: \S+result.json is damaged, .+\n$", first.err)
-    assert second.err.endswith("error: another process refuses the run; its own words say why\n")
+    assert second.err.endswith("error: another process failed; see its error message\n")
 
 
 def test_when_one_is_killed_the_other_says_so_and_they_go_on(commands, alone, tmp_path):
@@ -132,7 +132,7 @@ def test_when_one_is_killed_the_other_says_so_and_they_go_on(commands, alone, tm
     processes[1].signal(signal.SIGKILL)
     first, second = finished(processes)
     assert (first.status, second.status) == (1, -signal.SIGKILL), first.err
-    assert re.search(r"error: the processes can no longer work together \(.+\n$", first.err)
+    assert re.search(r"error: lost contact with another process \(.+\n$", first.err)
     assert "Traceback" not in first.err
     first, second = finished(start(commands, *argv))
     assert (first.status, second.status) == (0, 0), first.err + second.err
@@ -146,8 +146,8 @@ def test_what_processes_cannot_share_evenly_is_refused_in_one_line(commands, tmp
         done = process.finish()
         assert done.status == 1
         line = (
-            "error: replicas x shards are 3 x 1; allowed are multiples of 2, the processes, that "
-            "their 2 devices can share evenly\n"
+            "error: replicas x shards must be a multiple of 2, the number of processes, that "
+            "their 2 devices can share evenly, got 3 x 1\n"
         )
         assert done.err.endswith(line)
     assert not (tmp_path / "run").exists()

@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_is_passed_over_only_where_the_run_is_not_finished(
         if path.is_file():
             path.write_bytes(b"?")
     before = contents(workdir)
-    says = "checkpoints has no intact checkpoint of epoch 4, the last of the finished run"
+    says = "checkpoints must have an intact checkpoint of epoch 4, the last of the finished run"
     with pytest.raises(UserError, match=says):
         trained.load(workdir)
     assert contents(workdir) == before
@@ -132,16 +132,18 @@ def test_a_damaged_checkpoint_is_passed_over_only_where_the_run_is_not_finished(
     (workdir / "result.json").unlink()
     assert trained.load(workdir).about["epochs"] == 3
     shutil.rmtree(workdir / "checkpoints")
-    with pytest.raises(UserError, match="checkpoints has no intact checkpoint"):
+    with pytest.raises(UserError, match="checkpoints must have an intact checkpoint, got none"):
         trained.load(workdir)
 
 
 def test_what_is_no_run_is_refused_in_words(replicas, tmp_path, monkeypatch, digits):
     workdir, _ = replicas
-    with pytest.raises(UserError, match="has no config.json; allowed is the directory of a run"):
+    with pytest.raises(
+        UserError, match="workdir must be the directory of a run, got .* no config.json"
+    ):
         trained.load(tmp_path)
     for replica in (2, -1, "0", 0.5, None):
-        with pytest.raises(UserError, match=f"replica is {replica!r}; allowed are 0 to 1"):
+        with pytest.raises(UserError, match=f"replica must be 0 to 1, .*, got {replica!r}"):
             trained.load(workdir, replica=replica)
     other = digits._replace(sha256={"mnist": "another"})
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)
@@ -173,7 +175,7 @@ def test_a_student_is_loaded_without_its_teacher_and_a_stack_needs_its_classifie
     assert error_of(trained.load(tmp_path / "stack")) == pytest.approx(found["stack"], abs=1e-6)
     shutil.rmtree(teacher)
     assert error_of(trained.load(tmp_path / "student")) == pytest.approx(found["student"], abs=1e-6)
-    with pytest.raises(UserError, match="teacher has no config.json"):
+    with pytest.raises(UserError, match="teacher: no config.json"):
         trained.load(tmp_path / "stack")
 
 
@@ -181,7 +183,7 @@ def test_a_source_on_other_inputs_is_refused_with_its_field(replicas, digits):
     part = {"objective": {"name": "distillation", "teacher_fn": str(replicas[0])}}
     assert list(trained.sources(part, digits)) == [str(replicas[0])]
     other = digits._replace(bounds=None)
-    with pytest.raises(UserError, match="^objective.teacher_fn is .*; allowed is one on the same"):
+    with pytest.raises(UserError, match="^objective.teacher_fn must be a run on the same inputs"):
         trained.sources(part, other)
 
 

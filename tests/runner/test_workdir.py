@@ -132,9 +132,9 @@ def test_a_checkpoint_that_knows_of_more_epochs_than_metrics_is_refused(
             files.check_metrics(3, stopped)
     count, i, last, needed = lacks
     assert str(caught.value) == (
-        f"{tmp_path / 'metrics.jsonl'} has {count} lines of replica {i}, the last of epoch {last}, "
-        f"but the checkpoint needs one of each epoch up to {needed}; allowed is a new workdir, or "
-        "this one without its checkpoints"
+        f"{tmp_path / 'metrics.jsonl'} must have one line of replica {i} per epoch up to {needed}, "
+        f"that of the checkpoint, got {count} up to {last}; use a new workdir, or delete this "
+        "one's checkpoints"
     )
 
 

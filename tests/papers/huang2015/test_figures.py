@@ -101,12 +101,12 @@ def test_the_curves_are_the_accuracies_of_the_runs(tmp_path):
     )
     assert "cross_entropy: 97.0% clean, 15.0% under Adv_Alpha" in document["caption"]
     assert "lwa: 98.0% clean, 80.0% under Adv_Alpha" in document["caption"]
-    with pytest.raises(UserError, match="runs of cross_entropy, lwa; Fig. 1 draws cross_entropy"):
+    with pytest.raises(UserError, match="runs of cross_entropy for Fig. 1, got cross_entropy, lwa"):
         figures.run(["huang2015.fig1"], workdirs=[normal, lwa], out=str(out))
-    with pytest.raises(UserError, match="runs of lwa, cross_entropy; Fig. 2 draws cross_entropy a"):
+    with pytest.raises(UserError, match="cross_entropy and lwa for Fig. 2, got lwa, cross_entropy"):
         figures.run(["huang2015.fig2"], workdirs=[lwa, normal], out=str(out))
     (tmp_path / "lwa" / "result.json").unlink()
-    with pytest.raises(UserError, match="lwa has no result.json; allowed is a finished run"):
+    with pytest.raises(UserError, match="must be a finished run, got .*lwa"):
         figures.run(["huang2015.fig2"], workdirs=[normal, lwa], out=str(out))
 
 
@@ -116,27 +116,27 @@ FGSM = {"name": "fgsm", "norm": "l2"}
 @pytest.mark.parametrize(
     ("method", "changes", "message"),
     [
-        ("normal", {"model__name": "mlp"}, "has the model.name 'mlp'; allowed is 'lenet'"),
-        ("normal", {"data__preprocess": ()}, r"has the data.preprocess \(\); allowed is .*256.0"),
+        ("normal", {"model__name": "mlp"}, "model.name must be 'lenet', got 'mlp'"),
+        ("normal", {"data__preprocess": ()}, r"data.preprocess must be .*256.0.*, got \(\)"),
         (
             "normal",
             {"evaluation__attacks__adv_loss_sign": {"name": "fgsm", "norm": "linf"}},
-            "has the evaluation.attacks.adv_loss_sign .*; allowed is .*'length': 'l2'",
+            "evaluation.attacks.adv_loss_sign must be .*'length': 'l2'.*, got",
         ),
         (
             "normal",
             {"evaluation__attacks__adv_alpha": FGSM},
-            "has the evaluation.attacks.adv_alpha .*; allowed is {'name': 'adv_alpha', ",
+            "evaluation.attacks.adv_alpha must be {'name': 'adv_alpha', .*, got",
         ),
         (
             "lwa",
             {"objective__attack": {"name": "fgsm", "norm": "linf", "eps": 0.1}},
-            "has the objective.attack {'name': 'fgsm', 'norm': 'linf'}; allowed is .*'l2'",
+            "objective.attack must be .*'l2'.*, got {'name': 'fgsm', 'norm': 'linf'}",
         ),
         (
             "lwa",
             {"replicas__grid": {"objective.attack.eps": (1.0, 2.0)}},
-            "has the grid {'objective.attack.eps': .*; allowed is a run without",
+            "must be a run without a grid, got .* with {'objective.attack.eps'",
         ),
     ],
 )

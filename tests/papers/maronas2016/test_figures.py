@@ -402,7 +402,7 @@ def test_error_rates_of_a_linear_model_and_what_is_drawn():
     expected = [first, 0.25 * sign, first + 0.25 * sign, first, noisy[0, ..., 0] - first]
     for image, values in zip(shown, [*expected, noisy[0, ..., 0]], strict=True):
         np.testing.assert_allclose(image, (values + 0.25) / 1.5, atol=1e-6)
-    assert "10.00 % clean; the thesis has 6.87 % under FGSM" in document["caption"]
+    assert "10.00 % clean; Maronas 2016 has 6.87 % under FGSM" in document["caption"]
 
 
 def test_fgsm_through_batch_statistics_is_judged_without_them():

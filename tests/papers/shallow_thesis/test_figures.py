@@ -189,13 +189,13 @@ def test_accuracies_of_linear_models(linear_models):
             np.testing.assert_allclose(lines_of(axes)[label][1], found[0])
     clean = 100 * document["accuracy"]["clean"]["fgsm"][0][0]
     assert f"A: {clean:.1f} % clean, " in document["caption"] and clean == 92
-    assert document["caption"].endswith("(the thesis: 0.22).")
+    assert document["caption"].endswith("(the shallow-net thesis: 0.22).")
 
 
 def test_kinds_are_told_apart_without_colours():
     for field in ("color", "linestyle", "marker"):
         assert len({style[field] for style in runs.STYLES.values()}) == 3
-    assert runs.STYLES["clean"]["linestyle"] == "--"  # as in the thesis
+    assert runs.STYLES["clean"]["linestyle"] == "--"  # as in the shallow-net thesis
     assert runs.STYLES["adversarial"]["linestyle"] == "-"
 
 
@@ -324,28 +324,36 @@ def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_
     (tmp_path / "going").mkdir()
     (tmp_path / "going" / "config.json").write_text(json.dumps(config_of("quick")))
     refused = [
-        (sweeps.widths, [a, c], f"workdir {c} is 'C: half noisy'; fig3.2 draws A: clean, B: half"),
-        (sweeps.widths, [b, other], f"workdirs {b} and {other} hold runs on other data"),
-        (sweeps.widths, [b, b], "both hold B: half adversarial of 800 units; allowed is one"),
-        (sweeps.training_eps, [b, wide], r"workdirs hold nets of \[800, 2000\] units; fig3.3"),
-        (sweeps.widths, [str(tmp_path / "going")], "going has no result.json; allowed is a fini"),
-        (sweeps.widths, [str(tmp_path)], "has no config.json; allowed is the directory of a run"),
-        (sweeps.widths, [deep], "has the model .*; allowed is an mlp of one layer"),
-        (sweeps.widths, [ladder], "has the model .*'ladder'.*; allowed is an mlp of one layer"),
-        (sweeps.widths, [pgd], "has the objective .*; allowed is cross_entropy, or adversarial"),
-        (robustness.clean_and_adversarial, [a], "hold A: clean of 800 units; fig3.4 draws A:"),
-        (robustness.clean_and_adversarial, [a, wide], "B: half adversarial of 2000 units; fig3.4"),
-        (robustness.clean_and_adversarial, [a, a], "fig3.4 draws A: clean, B: half adversarial, "),
-        (robustness.clean_and_adversarial, [a, grid], "has the grid .*; allowed is a run without"),
-        (sweeps.widths, [a, grid], f"{grid} has the grid {{'objective.attack.eps': .*; allowed is"),
-        (sweeps.training_eps, [rates], "; allowed is a grid of objective.attack.eps alone"),
-        (weights.class_images, [a, grid], "has the grid .*; allowed is a run without"),
-        (weights.unit_images, [a, rates], "has the grid {'optimizer.learning_rate': "),
-        (robustness.with_noisy, [a, b], "fig3.6 draws A: clean, B: half adversarial, C: half noi"),
-        (robustness.cifar10, [a, b], f"workdir {a} is on mnist; fig3.10 draws runs on cifar10"),
-        (robustness.clean_and_adversarial, [cifar], "is on cifar10; fig3.4 draws runs on mnist"),
-        (weights.class_images, [a, wide], "fig3.7 draws one run of A and one of B per width"),
-        (weights.unit_images, [a, b, a], "fig3.8 draws one run of A and one of B per width"),
+        (sweeps.widths, [a, c], f"must be A: clean, B: half .* for fig3.2, got {c}, C: half noisy"),
+        (sweeps.widths, [b, other], f"must be runs on the same data, got {b} and {other}"),
+        (sweeps.widths, [b, b], "one run of B: half adversarial with 800 units, got"),
+        (sweeps.training_eps, [b, wide], r"must be runs of one width, got \[800, 2000\] units"),
+        (sweeps.widths, [str(tmp_path / "going")], "must be a finished run, got .*going"),
+        (sweeps.widths, [str(tmp_path)], "workdir must be the directory of a run"),
+        (sweeps.widths, [deep], "model must be an mlp with one hidden layer, got"),
+        (sweeps.widths, [ladder], "model must be an mlp .*, got .*'ladder'"),
+        (sweeps.widths, [pgd], "objective must be cross_entropy, or adversarial"),
+        (robustness.clean_and_adversarial, [a], "for fig3.4, got A: clean of 800 units"),
+        (robustness.clean_and_adversarial, [a, wide], "got .*B: half adversarial of 2000 units"),
+        (
+            robustness.clean_and_adversarial,
+            [a, a],
+            "must be A: clean, B: half adversarial, all of one",
+        ),
+        (robustness.clean_and_adversarial, [a, grid], "must be a run without a grid"),
+        (sweeps.widths, [a, grid], f"without a grid, got {grid} with {{'objective.attack.eps'"),
+        (sweeps.training_eps, [rates], "a run with a grid of objective.attack.eps only"),
+        (weights.class_images, [a, grid], "must be a run without a grid"),
+        (weights.unit_images, [a, rates], "got .* with {'optimizer.learning_rate': "),
+        (robustness.with_noisy, [a, b], "must be A: clean, B: half adversarial, C: half noi"),
+        (robustness.cifar10, [a, b], f"must be a run on cifar10 for fig3.10, got {a} on mnist"),
+        (
+            robustness.clean_and_adversarial,
+            [cifar],
+            "must be a run on mnist for fig3.4, got .* on cifar10",
+        ),
+        (weights.class_images, [a, wide], "must be one run of A and one of B per width"),
+        (weights.unit_images, [a, b, a], "must be one run of A and one of B per width"),
     ]
     for draw, workdirs, message in refused:
         with pytest.raises(UserError, match=message) as error:
@@ -356,10 +364,10 @@ def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_
 def test_inputs_that_are_no_images_are_refused(linear_models, nets, monkeypatch):
     rows = Arrays(np.zeros((5, 54), np.float32), np.zeros(5, np.int32))
     flat = SimpleNamespace(variables={"params": {}}, dataset=SimpleNamespace(test=rows, train=rows))
-    with pytest.raises(UserError, match=r"inputs of shape \(54,\); fig3.5 draws grey images"):
+    with pytest.raises(UserError, match=r"must be a run on gray images, got inputs \(54,\)"):
         samples.strip(flat)
     monkeypatch.setattr(trained, "load_all", lambda workdir: [flat])
-    with pytest.raises(UserError, match=r"inputs of shape \(54,\); allowed are grey images"):
+    with pytest.raises(UserError, match=r"a run on gray images, got .* inputs \(54,\)"):
         weights.class_images([workdir for workdir, _ in nets.values()])
 
 

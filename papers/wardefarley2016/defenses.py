@@ -1,8 +1,7 @@
-"""Error rates of defended nets, beside the chapter's.  [Warde-Farley & Goodfellow 2016, sec. 1.2.7
-and 1.3]
+"""Error rates of defended nets.  [Warde-Farley & Goodfellow 2016, sec. 1.2.7 and 1.3]
 
-The chapter does not say how many steps its iterative attack takes; here it is 40 of projected
-gradient ascent, of 2.5 eps / 40 each. Nothing is clipped to [0, 1].
+The source does not print the number of steps of its iterative attack; here it is 40 steps of
+projected gradient ascent with step size 2.5 eps / 40. Nothing is clipped to [0, 1].
 """
 
 import warnings
@@ -27,10 +26,9 @@ MEASURES = {  # name -> attack and size
     "iterative .1": ("iterative", 0.1),
 }
 Errors = dict[str, float]  # measure -> fraction of the test set
+Cells = dict[str, str]  # measure -> id of the printed number, without the paper
 
-Cells = dict[str, str]  # measure -> id of the chapter's number, without the paper
-
-# The chapter's errors of each method.
+# method -> printed errors
 SMOOTHING: dict[str, Cells] = {
     "cross_entropy": {
         "clean": "label_smoothing.base.clean",
@@ -55,11 +53,11 @@ def label_smoothing(runs: Sequence[Trained]) -> Drawing:
     """Sec. 1.2.7: errors of nets with hard and with smoothed targets, clean and under FGSM.
 
     Args:
-      runs: nets, of which maxout nets of MNIST trained on plain and on smoothed targets as printed
-        have numbers in the chapter.
+      runs: trained nets. The source prints numbers for maxout nets on MNIST, trained on hard
+        targets and on smoothed targets as printed.
 
     Raises:
-      UserError: they are tested on different data.
+      UserError: the data differ.
     """
     title = "Label smoothing, sec. 1.2.7"
     return _drawn(runs, ["clean", "FGSM .25"], SMOOTHING, title)
@@ -69,34 +67,34 @@ def adversarial_training(runs: Sequence[Trained]) -> Drawing:
     """Sec. 1.3: errors of nets under FGSM and under the iterative attack of the same size.
 
     Args:
-      runs: nets, of which maxout nets of MNIST trained plainly and on FGSM's examples of size .25
-        have numbers in the chapter.
+      runs: trained nets. The source prints numbers for maxout nets on MNIST, trained plainly and on
+        FGSM examples of size .25.
 
     Raises:
-      UserError: they are tested on different data.
+      UserError: the data differ.
     """
     return _drawn(runs, list(MEASURES), TRAINING, "Adversarial training, sec. 1.3")
 
 
 def method_of(objective: Mapping[str, Any]) -> str:
-    """An objective of a config in words: its name, and its attack's or its form."""
+    """Returns the name of a config's objective with its attack or form."""
     attack = objective.get("attack", {}).get("name")
     return ", ".join(filter(None, [objective["name"], attack, objective.get("form")]))
 
 
 def net_of(run: Trained) -> str:
-    """For titles and legends: "maxout (cross_entropy), seed 1, 25 epochs"."""
+    """Describes a net for titles: "maxout (cross_entropy), seed 1, 25 epochs"."""
     about = run.about
     trained = f"seed {about['seed']}, {about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
     return f"{about['model']['name']} ({method_of(about['objective'])}), {trained}"
 
 
 def errors(run: Trained, measures: Sequence[str]) -> tuple[Errors, list[str]]:
-    """Errors of a model on its test set, and warnings of the audit.
+    """Returns errors of a model on its test set, and warnings of the audit.
 
     Args:
       run: a trained model and its data.
-      measures: of MEASURES.
+      measures: keys of MEASURES.
     """
     found, audit_warnings = {}, []
     for attack, perturb in _ATTACKS.items():
@@ -104,23 +102,23 @@ def errors(run: Trained, measures: Sequence[str]) -> tuple[Errors, list[str]]:
         if not sizes:
             continue
         with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
-            told = evaluate.evaluate(
+            measured = evaluate.evaluate(
                 run.logits_fn, *run.dataset.test, {attack: perturb}, eps=list(sizes.values())
             )
-        found |= dict(zip(sizes, rounded(1 - told.attacks[attack].accuracy), strict=True))
-        audit_warnings += told.audit.warnings
+        found |= dict(zip(sizes, rounded(1 - measured.attacks[attack].accuracy), strict=True))
+        audit_warnings += measured.audit.warnings
     return {name: found[name] for name in measures}, audit_warnings
 
 
 def _drawn(
     runs: Sequence[Trained],
     measures: Sequence[str],
-    chapter: Mapping[str, Cells],
+    printed: Mapping[str, Cells],
     what: str,
 ) -> Drawing:
-    """Bars of the errors, a group for each measure, with the chapter's as black lines."""
+    """Draws bars of the errors, grouped by measure, with the printed errors as black lines."""
     check_same_inputs(runs)
-    rows = [_row(run, measures, chapter) for run in runs]
+    rows = [_row(run, measures, printed) for run in runs]
     dataset = runs[0].dataset
     title = f"{what}; {dataset.name} ({dataset.source}), {len(dataset.test.y)} test examples"
     figure, ((axes,),) = canvas(1, 1, title=title, width=8)
@@ -134,16 +132,16 @@ def _drawn(
                 y = 100 * row["chapter"][name]
                 axes.hlines(y, x - width / 2, x + width / 2, color="black")
     axes.set_xticks(range(len(measures)), measures)
-    axes.set(ylabel="error, % (black lines: the chapter)", ylim=(0, 110))
+    axes.set(ylabel="error, % (black lines: printed)", ylim=(0, 110))
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     settings = {"num_steps": NUM_STEPS, "bounds": None, "chosen": ["num_steps", "step size"]}
-    caption = f"Test errors, the chapter's in brackets. {'; '.join(map(_told, rows))}."
+    caption = f"Test errors, printed ones in brackets. {'; '.join(map(_summary, rows))}."
     return Drawing(figure, {"caption": caption, "settings": settings, "rows": rows})
 
 
-def _row(run: Trained, measures: Sequence[str], chapter: Mapping[str, Cells]) -> dict[str, Any]:
+def _row(run: Trained, measures: Sequence[str], printed: Mapping[str, Cells]) -> dict[str, Any]:
     method = method_of(run.about["objective"])
-    cells = chapter.get(method, {}) if _is_of_the_chapter(run) else {}
+    cells = printed.get(method, {}) if _has_printed_numbers(run) else {}
     found, audit_warnings = errors(run, measures)
     return {
         "method": method,
@@ -157,8 +155,8 @@ def _row(run: Trained, measures: Sequence[str], chapter: Mapping[str, Cells]) ->
     }
 
 
-def _is_of_the_chapter(run: Trained) -> bool:
-    """Whether net, data and the size of the training's perturbation are the chapter's."""
+def _has_printed_numbers(run: Trained) -> bool:
+    """Returns whether the net, the data and the training eps are those of the source."""
     about, eps = run.about, MEASURES["FGSM .25"][1]
     trained_at = {**about["objective"].get("attack", {}), **_of_attack(about["overrides"])}
     net = about["model"]["name"], about["data"]["name"]
@@ -170,11 +168,10 @@ def _of_attack(overrides: Mapping[str, float]) -> dict[str, float]:
     return {k.removeprefix(prefix): v for k, v in overrides.items() if k.startswith(prefix)}
 
 
-def _told(row: Mapping[str, Any]) -> str:
-    """A row in words, in percent."""
-    of_chapter = {name: f" ({100 * error:.4g} %)" for name, error in row["chapter"].items()}
+def _summary(row: Mapping[str, Any]) -> str:
+    """Describes a row in percent."""
+    printed = {name: f" ({100 * error:.4g} %)" for name, error in row["chapter"].items()}
     parts = [
-        f"{name} {100 * error:.2f} %{of_chapter.get(name, '')}"
-        for name, error in row["error"].items()
+        f"{name} {100 * error:.2f} %{printed.get(name, '')}" for name, error in row["error"].items()
     ]
     return f"{row['method']}: {', '.join(parts)}"

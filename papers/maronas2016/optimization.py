@@ -1,7 +1,7 @@
 """Gradient descent with and without momentum.  [Maronas 2016, sec. 3.3.1, Figs. 3, 4]
 
-The thesis prints learning rates and iterations; costs, momenta and starting points are chosen here.
-Its Algorithm 2 remembers the last gradient only; this is the classical momentum, which sums them.
+Maronas 2016 prints learning rates and iterations; costs, momenta and starts are chosen here. Its
+Algorithm 2 uses only the last gradient; this is classical momentum, which accumulates gradients.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from adv_jax.types import Array
 from papers.drawing import Drawing, canvas, rounded
 
 Cost = Callable[[Array], Array]  # f32[P] -> f32[]
-_STYLES = {"plain": "o-C0", "momentum": "s-C3"}  # The thesis has momentum in red.
+_STYLES = {"plain": "o-C0", "momentum": "s-C3"}  # Maronas 2016 has momentum in red.
 
 
 class Descent(NamedTuple):
@@ -43,12 +43,12 @@ def double_well(p: Array) -> Array:
 
 
 def descend(cost: Cost, settings: Descent, *, momentum: float) -> Array:
-    """Points of gradient descent, f32[iterations + 1, P], the start included.
+    """Runs gradient descent -> points f32[iterations + 1, P], with the start.
 
     Args:
-      cost: of the parameters f32[P].
-      settings: of which the start, the learning rate and the iterations.
-      momentum: what is left of the velocity after each iteration; 0: plain gradient descent.
+      cost: a function of the parameters f32[P].
+      settings: the start, the learning rate and the iterations.
+      momentum: decay of the velocity; 0 for plain gradient descent.
     """
     optimizer = optax.sgd(settings.learning_rate, momentum=momentum or None)
     start = jnp.array(settings.start)
@@ -113,7 +113,7 @@ def local_minimum() -> Drawing:
 
 
 def _compared(cost: Cost, settings: Descent) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Points f32[T + 1, P] and costs f32[T + 1] of both ways."""
+    """Returns the points f32[T + 1, P] and costs f32[T + 1] with and without momentum."""
     momenta = {"plain": 0.0, "momentum": settings.momentum}
     paths = {name: descend(cost, settings, momentum=m) for name, m in momenta.items()}
     return paths, {name: jax.vmap(cost)(path) for name, path in paths.items()}
