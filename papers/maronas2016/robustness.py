@@ -96,7 +96,7 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
         "seed": seed,
         "run": run.about,
         "test_error": errors,
-        "shallow_thesis": THESIS,
+        "thesis": THESIS,
         "warnings": audit_warnings,
         "digit": {"index": 0, "label": int(y[0]), "read_as": read},
     }

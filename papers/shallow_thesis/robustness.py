@@ -111,7 +111,7 @@ def _drawing(
             for kind, curves in measured.items()
         },
         "crossover": None if at is None else rounded(at),
-        "shallow_thesis": {"crossover": CROSSOVER if data == "mnist" else None},
+        "thesis": {"crossover": CROSSOVER if data == "mnist" else None},
         "runs": [run.about() for run in runs.values()],
     }
     return Drawing(drawn, document)

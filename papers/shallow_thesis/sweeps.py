@@ -58,7 +58,7 @@ def widths(workdirs: Sequence[str]) -> Drawing:
         axes.set_xticks(ticks, [str(width) for width in ticks])
         axes.minorticks_off()
     document = {
-        "shallow_thesis": {"gap": {"5": 0.17}, "plateau": {"clean": [50, 100], "adversarial": 400}},
+        "thesis": {"gap": {"5": 0.17}, "plateau": {"clean": [50, 100], "adversarial": 400}},
         "gap": {str(width): rounded(gap[width]) for width in sorted(gap)},
     }
     return Drawing(figure, _document(caption, runs, lines) | document)
@@ -90,7 +90,7 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
     for axes in figure.axes:
         axes.axvspan(0.05, 0.3, color="0.93", zorder=0)
         axes.axvline(0.1, color="0.4", linestyle=":")
-    document = {"shallow_thesis": {"good": [0.05, 0.3], "best": 0.1}, "best": rounded(best)}
+    document = {"thesis": {"good": [0.05, 0.3], "best": 0.1}, "best": rounded(best)}
     return Drawing(figure, _document(caption, runs, lines) | document)
 
 
