@@ -81,8 +81,8 @@ def dual(g: jax.Array, norm: str | float) -> jax.Array:
     hold. An infinite entry outweighs every finite one, which is the limit of the formulas. A
     NaN stays a NaN: a model that has diverged must be seen, not turned into a zero step.
 
-    Sources: Goodfellow et al. 2015, sec. 3; Huang et al. 2015, sec. 6.1.1 (there for the
-    gradient of the true class's probability, printed without the minus sign); Maronas 2016,
+    Sources: [goodfellow2015], sec. 3; [huang2015], sec. 6.1.1 (there for the
+    gradient of the true class's probability, printed without the minus sign); [maronas2016],
     eq. 56, 58, 59.
 
     >>> dual(jnp.array([[3., -4.], [0., 0.]]), "l2")
@@ -154,7 +154,7 @@ def sample(key: jax.Array, like: Any, eps: jax.typing.ArrayLike, norm: str | flo
     Raises:
       ValueError: as `project` and `row_keys`.
 
-    Source: Barthe, Guedon, Mendelson & Naor 2005, Theorem 1: for z_i of density ~ exp(-|z|^p)
+    Source: [barthe2005], Theorem 1: for z_i of density ~ exp(-|z|^p)
     and e exponential, z / (sum |z_i|^p + e)^(1/p) is uniform in the lp ball.
 
     >>> bool(norm(sample(jax.random.key(0), jnp.zeros((5, 3)), .1, "l1"), "l1").max() <= .1)

@@ -31,8 +31,8 @@ def sgd(
       convolution_scale: what the learning rate of convolutions is multiplied by.
       plateau: `optax.contrib.reduce_on_plateau`.
 
-    Sources: Srivastava et al. 2014, sec. 5.1 (max-norm), as Nokland 2015, sec. 4, has all of them
-    but the scale; that is of Goodfellow et al. 2013a, in Pylearn2's cifar10_no_aug_valid.yaml.
+    Sources: [srivastava2014], sec. 5.1 (max-norm), as [nokland2015], sec. 4, has all of them
+    but the scale; that is of [goodfellow2013], in Pylearn2's cifar10_no_aug_valid.yaml.
     """
     parts: list[optax.GradientTransformation] = []
     if weight_decay is not None:

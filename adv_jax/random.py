@@ -53,7 +53,7 @@ def _unit(key: Key, size: int) -> Array:
 
 
 def _bits(key: Key, size: int) -> Array:
-    """u32[size]: both words of Threefry-2x32 of each index, joined.  [Salmon et al. 2011]"""
+    """u32[size]: both words of Threefry-2x32 of each index, joined.  [salmon2011]"""
     words = jax.random.key_data(key)
     if words.shape != (2,):
         raise ValueError(f"key must be one threefry key, got {key.dtype}{list(key.shape)}")

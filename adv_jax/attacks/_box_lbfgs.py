@@ -64,7 +64,7 @@ def box_lbfgs(
     Returns:
       f32[B, *D], the last point accepted, which is each row's best.
 
-    Sources: Nocedal & Wright 2006, alg. 7.4 (two loops) and 3.1 (halving); Bertsekas 1982,
+    Sources: [nocedal2006], alg. 7.4 (two loops) and 3.1 (halving); [bertsekas1982],
     SIAM J. Control Optim. 20, for the entries that may move.
 
     >>> import jax.numpy as jnp

@@ -60,7 +60,7 @@ def search(
       initial_const: the first c, f32[] or f32[B], > 0.
       search_steps: values of c, >= 1.
 
-    Source: Carlini & Wagner 2017, sec. V-B and their public program.
+    Source: [carlini2017], sec. V-B and their public program.
     """
     first = norms.per_row("initial_const", initial_const, unmoved.length)
     failed = jnp.zeros_like(unmoved.length)

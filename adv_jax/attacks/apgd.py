@@ -109,7 +109,7 @@ def apgd(
       ValueError: unknown loss; too few classes for dlr; num_steps, restarts or rho out of
         range; restarts without a key; and as `fgsm`.
 
-    Source: Croce & Hein 2020 (Reliable evaluation), Algorithm 1, sec. 3 and 4, eq. 6 and 7.
+    Source: [croce2020], Algorithm 1, sec. 3 and 4, eq. 6 and 7.
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])
@@ -282,7 +282,7 @@ def dlr(logits: Array, y: Array) -> Array:
     Raises:
       ValueError: fewer than 3 classes.
 
-    Source: Croce & Hein 2020, eq. 6.
+    Source: [croce2020], eq. 6.
 
     >>> dlr(jnp.array([[4., 3., 2., 0.]]), jnp.array([0]))
     Array([-0.5], dtype=float32)
@@ -299,7 +299,7 @@ def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
     Raises:
       ValueError: fewer than 4 classes.
 
-    Source: Croce & Hein 2020, eq. 7.
+    Source: [croce2020], eq. 7.
 
     >>> targeted_dlr(jnp.array([[4., 3., 2., 0.]]), jnp.array([0]), jnp.array([2]))
     Array([-0.6666667], dtype=float32)

@@ -77,7 +77,7 @@ def auto_attack(
     Raises:
       ValueError: another norm; a count below 1; no key; and as `fgsm`.
 
-    Source: Croce & Hein 2020 (Reliable evaluation), sec. 6, with the targeted attacks of its
+    Source: [croce2020], sec. 6, with the targeted attacks of its
     public program's standard version.
 
     >>> import jax.numpy as jnp

@@ -58,7 +58,7 @@ def carlini_wagner(
       ValueError: bounds=None or infinite; num_steps, search_steps, confidence, learning_rate or
         initial_const out of range; and as `fgsm`.
 
-    Source: Carlini & Wagner 2017, sec. V-A, V-B and VI-A, loss f_6; the numbers of steps and the
+    Source: [carlini2017], sec. V-A, V-B and VI-A, loss f_6; the numbers of steps and the
     search from their public program, but without its early stop, which looks at a whole batch.
 
     >>> import jax.numpy as jnp

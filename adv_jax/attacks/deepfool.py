@@ -68,7 +68,7 @@ def deepfool(
     Raises:
       ValueError: num_steps or overshoot out of range; and as `fgsm`.
 
-    Source: Moosavi-Dezfooli, Fawzi & Frossard 2016, Algorithm 2 and sec. 3.3 (other norms).
+    Source: [moosavidezfooli2016], Algorithm 2 and sec. 3.3 (other norms).
 
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # The logits differ by 2 x_1 + 2 x_2.
     >>> deepfool(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), overshoot=.1)

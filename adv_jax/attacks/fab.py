@@ -93,8 +93,8 @@ def fab(
       ValueError: another norm; a count below 1, or alpha_max, eta or beta out of range; restarts
         without a key; and as `fgsm`.
 
-    Sources: Croce & Hein 2020 (Minimally distorted adversarial examples), Algorithm 1; FAB-T:
-    Croce & Hein 2020 (Reliable evaluation), appendix.
+    Sources: [croce2020fab], Algorithm 1; FAB-T:
+    [croce2020], appendix.
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # Logits draw level where x_1 + x_2 = 0.
@@ -226,8 +226,7 @@ def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds
     the exact answer (variable fixing). Where the plane lies outside the bounds, the answer leads
     to their corner next to it; where the slope is 0, it is 0.
 
-    Source of the method: Kiwiel 2008, Breakpoint searching algorithms for the continuous
-    quadratic knapsack problem, and the references there.
+    Source of the method: [kiwiel2008], and the references there.
     """
     x, w = (a.reshape(a.shape[0], -1) for a in (point, slope))
     # Only the ratio of gap and slope counts; in units of the largest slope no square underflows.

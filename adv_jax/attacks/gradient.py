@@ -55,8 +55,8 @@ def fgsm(
       ValueError: unknown norm or loss; x, y, eps or the logits of a wrong shape, dtype or range,
         see `adv_jax.attacks._arguments`; targeted without y.
 
-    Sources: Goodfellow, Shlens & Szegedy 2015, sec. 4; Huang et al. 2015, sec. 6.1.1; Maronas
-    2016, eq. 56, 58, 59 (printed without tau).
+    Sources: [goodfellow2015], sec. 4; [huang2015], sec. 6.1.1;
+    [maronas2016], eq. 56, 58, 59 (printed without tau).
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])
@@ -99,7 +99,7 @@ def raw_gradient(
     Raises:
       ValueError: x, y, tau or the logits of a wrong shape, dtype or range; targeted without y.
 
-    Source: Maronas 2016, eq. 57 (printed without tau).
+    Source: [maronas2016], eq. 57 (printed without tau).
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # Equal logits: the gradient is w @ [-.5, .5].

@@ -102,7 +102,7 @@ def adv_alpha(
     Raises:
       ValueError: as `fgsm`.
 
-    Source: Huang et al. 2015, Prop. 3 and 4, Algorithm 1, sec. 6.1.2. Printed with the
+    Source: [huang2015], Prop. 3 and 4, Algorithm 1, sec. 6.1.2. Printed with the
     inequality turned round, without the square under l2 and without the sign under l1.
 
     >>> w = jnp.array([[1., -1.], [2., 0.]])

@@ -66,7 +66,7 @@ def jsma(
     Raises:
       ValueError: unknown `of`; theta or gamma out of range; and as `fgsm`.
 
-    Sources: Papernot et al. 2016, eq. 8 and Algorithm 3; Carlini & Wagner 2017, sec. 3 (the two
+    Sources: [papernot2016], eq. 8 and Algorithm 3; [carlini2017], sec. 3 (the two
     forms of F).
 
     >>> w = jnp.array([[-1., 1.], [-2., 0.], [0., 3.], [2., 0.]])

@@ -72,8 +72,8 @@ def lbfgs(
       ValueError: bounds=None; num_steps, search_steps or initial_const out of range; and as
         `fgsm`.
 
-    Sources: Szegedy et al. 2014, sec. 4.1, where c stands at the norm; the square and the
-    search from Carlini & Wagner 2017, sec. III-A, and its public programs.
+    Sources: [szegedy2014], sec. 4.1, where c stands at the norm; the square and the
+    search from [carlini2017], sec. III-A, and its public programs.
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # Equal logits where 2 x_0 + 2 x_1 = 0.
@@ -170,7 +170,7 @@ def feature_adversary(
       ValueError: num_steps below 1; x, guide or eps of a wrong shape, dtype or range; features of
         a wrong shape or dtype.
 
-    Source: Sabour et al. 2016, eq. 1 and 2.
+    Source: [sabour2016], eq. 1 and 2.
 
     >>> import jax.numpy as jnp
     >>> x, guide = jnp.array([[.5, .5]]), jnp.array([[.6, .9]])

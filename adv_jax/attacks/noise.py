@@ -32,7 +32,7 @@ def gaussian_noise(
     Raises:
       ValueError: key=None; x, std or key of a wrong shape, dtype or range.
 
-    Source: the "noise" samples of the thesis, pp. 31 and 33; Maronas 2016, N(0, .3), where .3
+    Source: the "noise" samples of the thesis, pp. 31 and 33; [maronas2016], N(0, .3), where .3
     is the standard deviation.
 
     >>> import jax.numpy as jnp
@@ -63,7 +63,7 @@ def sign_noise(
     Raises:
       ValueError: key=None; x, eps or key of a wrong shape, dtype or range.
 
-    Source: the control of Maronas 2016, sec. 5.4 (tau * sign of a normal draw).
+    Source: the control of [maronas2016], sec. 5.4 (tau * sign of a normal draw).
 
     >>> import jax.numpy as jnp
     >>> x_adv = sign_noise(None, jnp.zeros((1, 8)), None, eps=.5, key=jax.random.key(0))

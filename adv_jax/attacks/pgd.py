@@ -62,8 +62,8 @@ def pgd(
       ValueError: num_steps or restarts below 1; a random start without a key; restarts without a
         random start; and as `fgsm`.
 
-    Sources: Madry et al. 2018, sec. 2.1; the step of 2.5 eps / num_steps from its public program;
-    Kurakin, Goodfellow & Bengio 2017, sec. 2.2 (BIM).
+    Sources: [madry2018], sec. 2.1; the step of 2.5 eps / num_steps from its public program;
+    [kurakin2017], sec. 2.2 (BIM).
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])

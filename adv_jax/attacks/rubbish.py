@@ -37,8 +37,8 @@ def rubbish(
     Raises:
       ValueError: key=None; x, std or key of a wrong shape, dtype or range.
 
-    Sources: Goodfellow, Shlens & Szegedy 2015, appendix on rubbish class examples, with std 1;
-    Warde-Farley & Goodfellow 2016, sec. 1.2.6.
+    Sources: [goodfellow2015], appendix on rubbish class examples, with std 1;
+    [wardefarley2016], sec. 1.2.6.
 
     >>> import jax
     >>> noise = rubbish(None, jnp.ones((1, 10_000)), None, key=jax.random.key(0))

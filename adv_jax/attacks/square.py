@@ -67,7 +67,7 @@ def square(
     Raises:
       ValueError: another norm; num_queries or p_init out of range; no key; and as `fgsm`.
 
-    Source: Andriushchenko et al. 2020, Algorithms 1 to 3, sec. 3; the schedule for another
+    Source: [andriushchenko2020], Algorithms 1 to 3, sec. 3; the schedule for another
     number of queries than 10,000 in proportion.
 
     >>> import jax.numpy as jnp

@@ -21,7 +21,7 @@ def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
     Raises:
       ValueError: x or the logits of a wrong shape or dtype.
 
-    Source: Kurakin, Goodfellow & Bengio 2017, sec. 2.3.
+    Source: [kurakin2017], sec. 2.3.
 
     >>> least_likely(lambda x: x, jnp.array([[3., 1., 2.]]))
     Array([1], dtype=int32)

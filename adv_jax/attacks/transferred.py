@@ -33,7 +33,7 @@ def transferred(
     Raises:
       ValueError: as `attack` does.
 
-    Sources: Szegedy et al. 2014, sec. 4.2; the fixed adversarial set of Huang et al. 2015, sec. 7.
+    Sources: [szegedy2014], sec. 4.2; the fixed adversarial set of [huang2015], sec. 7.
 
     >>> import jax.numpy as jnp
     >>> from adv_jax.attacks import fgsm

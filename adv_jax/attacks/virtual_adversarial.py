@@ -48,8 +48,8 @@ def virtual_adversarial(
     Raises:
       ValueError: key=None; num_steps or xi out of range; and as `fgsm`.
 
-    Sources: Miyato et al. 2018, sec. 3.3, eq. 12 and alg. 1; other norms by the same step of
-    Journee et al. 2010, alg. 1 (generalised power method).
+    Sources: [miyato2018], sec. 3.3, eq. 12 and alg. 1; other norms by the same step of
+    [journee2010], alg. 1 (generalised power method).
 
     >>> import jax, jax.numpy as jnp
     >>> w = jnp.array([[3., -3.], [4., -4.]])  # All that counts is x @ [.6, .8].

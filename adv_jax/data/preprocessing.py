@@ -140,7 +140,7 @@ def grey() -> Fit:
 def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
     """Bytes in other units: x' = (255 x - mean) / divisor, x = byte / 255. Nothing is fitted.
 
-    Source: Huang et al. 2015, sec. 7: MNIST / 256; CIFAR-10 less 117, / 256.
+    Source: [huang2015], sec. 7: MNIST / 256; CIFAR-10 less 117, / 256.
 
     Raises:
       DataError: `mean` is no number, or `divisor` none above 0.

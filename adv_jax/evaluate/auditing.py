@@ -1,8 +1,7 @@
 """The self-audit of an evaluation: signs that it says less about the model than it seems to.
 
-Sources: Carlini et al. 2019, On Evaluating Adversarial Robustness, sec. 3 and 5; Athalye, Carlini
-& Wagner 2018, Obfuscated Gradients, sec. 3.1 and 4; Kurakin, Goodfellow & Bengio 2017, Adversarial
-Machine Learning at Scale (label leaking). docs/reliability.md: which broken defences it finds.
+Sources: [carlini2019], sec. 3 and 5; [athalye2018], sec. 3.1 and 4; [kurakin2017scale] (label
+leaking). docs/reliability.md: which broken defenses it finds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

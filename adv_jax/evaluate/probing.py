@@ -51,7 +51,7 @@ def probe(
       steps: S of them.
 
     Sources: Athalye, Carlini & Wagner 2018, sec. 3 (shattered, stochastic, vanishing gradients);
-    Carlini & Wagner 2016, Defensive Distillation is Not Robust (saturation).
+    [carlini2016] (saturation).
     """
     dtype = norms.working_dtype(x.dtype)
     logits, pullback = jax.vjp(logits_fn, x)

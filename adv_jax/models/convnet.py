@@ -26,7 +26,7 @@ class ConvNet(Activated):
     Raises:
       ValueError: x is no batch of images f[B, H, W, C].
 
-    Sources: Huang et al. 2015, sec. 7; Srivastava et al. 2014, with the pooling of their program.
+    Sources: [huang2015], sec. 7; [srivastava2014], with the pooling of their program.
     """
 
     stages: Sequence[Sequence[int]] = ((128, 128, 128), (256, 256, 256))

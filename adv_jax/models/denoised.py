@@ -19,7 +19,7 @@ class Denoised(nn.Module):
     features: units of the autoencoder's hidden layers.
     activation: of these, a name of `activations.ACTIVATIONS`.
 
-    Source: Gu & Rigazio 2014, sec. 3.
+    Source: [gu2014], sec. 3.
     """
 
     classifier_fn: LogitsFn

@@ -10,7 +10,7 @@ __all__ = ["fan_in", "gaussian", "he", "sparse", "uniform", "zero"]
 def sparse(connections: int = 15) -> Initializer:
     """N(0, 1) on `connections` random inputs of each unit, 0 on the others (`sparse_init`).
 
-    Source: Martens 2010, as in Pylearn2; the thesis has 15.
+    Source: [martens2010], as in Pylearn2; the thesis has 15.
 
     Raises (when it draws):
       ValueError: a unit has fewer inputs than connections.
@@ -51,7 +51,7 @@ def fan_in() -> Initializer:
 def he() -> Initializer:
     """Uniform in +-sqrt(6 / number of inputs), which keeps the scale of ReLU layers.
 
-    Sources: He et al. 2015; Huang's authors' program for CIFAR-10.
+    Sources: [he2015]; Huang's authors' program for CIFAR-10.
     """
     return he_uniform(dtype=jnp.float32)
 

@@ -1,4 +1,4 @@
-"""The ladder network: fully connected or convolutional.  [Rasmus et al. 2015; Maronas 2016, 5.3]
+"""The ladder network: fully connected or convolutional.  [rasmus2015] [maronas2016, 5.3]
 
 Layers are counted 0..L, layer 0 being the input. z(l) is always the normalised pre-activation,
 before beta and gamma. Arrays are f32[*G, B, *S], S being (D,) or (H, W, C): one half of a batch, or

@@ -1,4 +1,4 @@
-"""Ladder networks as strings, in the words of the reference program.  [Rasmus et al. 2015]
+"""Ladder networks as strings, in the words of the reference program.  [rasmus2015]
 
 An encoder is its layers 1..L joined by "-", as "convf:32:5:1:1-maxpool:2:2-globalmeanpool-fc:10":
 

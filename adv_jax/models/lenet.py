@@ -20,7 +20,7 @@ class LeNet(Activated):
     Raises:
       ValueError: x is no batch of images of at least 16 x 16; not three features.
 
-    Source: LeCun et al. 1998, in the form that Caffe made the standard one.
+    Source: [lecun1998], in the form that Caffe made the standard one.
     """
 
     features: tuple[int, int, int] = (20, 50, 500)

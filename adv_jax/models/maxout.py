@@ -25,7 +25,7 @@ class Maxout(Maxed):
     pieces: linear functions j of each unit; their weights are neighbouring columns of the kernel.
     num_classes, dropout, hidden_init, output_init, dtype: as in `layered.Layered`.
 
-    Source: Goodfellow et al. 2013a, sec. 2 and 5.1: on MNIST 2 layers of 240 units with 5 pieces.
+    Source: [goodfellow2013], sec. 2 and 5.1: on MNIST 2 layers of 240 units with 5 pieces.
     """
 
     features: Sequence[int] = (240, 240)
@@ -50,7 +50,7 @@ class MaxoutConvNet(Maxed):
     Raises:
       ValueError: x is no batch of images; lists of different lengths.
 
-    Source: Goodfellow et al. 2013a, sec. 5.1 and 5.2, the numbers and the pooling being those of
+    Source: [goodfellow2013], sec. 5.1 and 5.2, the numbers and the pooling being those of
     their program for MNIST, Pylearn2's mnist.yaml and cuda-convnet.
     """
 

@@ -44,7 +44,7 @@ def nearest_neighbour(
       ValueError: no training examples, or of another shape than x; where they are known, classes
         that are none.
 
-    Source: Warde-Farley & Goodfellow 2016, sec. 1.2.1 (Table 1.1).
+    Source: [wardefarley2016], sec. 1.2.1 (Table 1.1).
 
     >>> x, y = jnp.array([[0.], [2.], [5.]]), jnp.array([0, 1, 1])
     >>> nearest_neighbour(jnp.array([[4.]]), x, y, num_classes=2)
@@ -80,7 +80,7 @@ def smoothed_nearest_neighbour(
     Raises:
       ValueError: as `nearest_neighbour`.
 
-    Source: Warde-Farley & Goodfellow 2016, sec. 1.2.1.
+    Source: [wardefarley2016], sec. 1.2.1.
 
     >>> x, y = jnp.array([[0.], [1.]]), jnp.array([0, 1])
     >>> jnp.exp(smoothed_nearest_neighbour(jnp.array([[.5]]), x, y, num_classes=2))

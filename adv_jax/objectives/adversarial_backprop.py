@@ -37,7 +37,7 @@ def adversarial_backprop(
     Raises:
       ValueError: an unknown loss.
 
-    Source: Nokland 2015, eq. 1 and 2, the algorithm of sec. 2.
+    Source: [nokland2015], eq. 1 and 2, the algorithm of sec. 2.
     """
     x, y = batch["x"], batch["y"]
     frozen = partial(apply, jax.lax.stop_gradient(variables), train=same_dropout, key=key)

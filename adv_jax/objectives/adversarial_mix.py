@@ -32,7 +32,7 @@ def adversarial_mix(
       loss f32[] in nats, and the model state of the clean pass (so that batch statistics see
       clean rows only) with {"accuracy", "adversarial_accuracy": f32[]} of this batch.
 
-    Source: Goodfellow, Shlens & Szegedy 2015, sec. 6; the shallow-net thesis, sec. 4.3, alpha .5.
+    Source: [goodfellow2015], sec. 6; the shallow-net thesis, sec. 4.3, alpha .5.
     """
     x, y = batch["x"], batch["y"]
     key_attack, key_clean, key_adv = jax.random.split(key, 3)

@@ -23,7 +23,7 @@ def denoising(
       loss f32[] in squared units of x, and the model state and {"adversarial_accuracy": f32[]},
       of the classifier behind the autoencoder.
 
-    Sources: Gu & Rigazio 2014, sec. 3; Warde-Farley & Goodfellow 2016, sec. 1.2.7.
+    Sources: [gu2014], sec. 3; [wardefarley2016], sec. 1.2.7.
     """
     x, y = batch["x"], batch["y"]
     key_attack, key_pass = jax.random.split(key)

@@ -34,7 +34,7 @@ def teaching(
     Raises:
       ValueError: a temperature that is not positive.
 
-    Source: Papernot et al. 2015; Warde-Farley & Goodfellow 2016, sec. 1.2.7 (without T).
+    Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
     _check_temperature(temperature)
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
@@ -70,7 +70,7 @@ def distillation(
     Raises:
       ValueError: a temperature that is not positive; a teacher of other classes.
 
-    Source: Papernot et al. 2015; Warde-Farley & Goodfellow 2016, sec. 1.2.7 (without T).
+    Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
     _check_temperature(temperature)
     taught = jax.lax.stop_gradient(teacher_fn(batch["x"]))

@@ -34,7 +34,7 @@ def label_smoothing(
     Raises:
       ValueError: an unknown form.
 
-    Source: Warde-Farley & Goodfellow 2016, sec. 1.2.7.
+    Source: [wardefarley2016], sec. 1.2.7.
     """
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     targets = smoothed_targets(batch["y"], logits.shape[1], smoothing=smoothing, form=form)

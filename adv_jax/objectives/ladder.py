@@ -60,7 +60,7 @@ def ladder(
       ValueError: as many weights as do not fit the model's layers; one of a layer that is not
         reconstructed; a word that is none of the above; a batch without unlabelled inputs.
 
-    Source: Rasmus et al. 2015; Maronas 2016, eq. 32, 33, 35 (corrected), 56-59.
+    Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59.
     """
     _check("gradient_pass", gradient_pass, ("corrupted", "clean"))
     _check("virtual_labels", virtual_labels, ("corrupted", "clean"))

@@ -24,7 +24,7 @@ def lwa(
     Returns:
       loss f32[] in nats, and the model state and {"adversarial_accuracy": f32[]} of this batch.
 
-    Source: Huang et al. 2015, Algorithm 2, Prop. 6.
+    Source: [huang2015], Algorithm 2, Prop. 6.
     """
     x, y = batch["x"], batch["y"]
     frozen = partial(apply, jax.lax.stop_gradient(variables))
@@ -61,7 +61,7 @@ def lwa_rep(
     Raises:
       ValueError: there is no such layer.
 
-    Source: Huang et al. 2015, Algorithm 3 (line 10 prints "update both N_cla"; lines 11 and 12
+    Source: [huang2015], Algorithm 3 (line 10 prints "update both N_cla"; lines 11 and 12
     mean the Jacobian of the lower half at its input).
     """
     x, y = batch["x"], batch["y"]

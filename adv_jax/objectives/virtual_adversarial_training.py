@@ -38,7 +38,7 @@ def virtual_adversarial_training(
     Raises:
       ValueError: the batch has no unlabelled inputs.
 
-    Source: Miyato et al. 2018, eq. 5 to 8; Warde-Farley & Goodfellow 2016, sec. 1.3.1.
+    Source: [miyato2018], eq. 5 to 8; [wardefarley2016], sec. 1.3.1.
     """
     u = unlabelled(batch)
     key_attack, key_labelled, key_unlabelled = jax.random.split(key, 3)
