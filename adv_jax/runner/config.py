@@ -342,10 +342,14 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def unknown(what: str, found: object, legal: Iterable[str]) -> str:
-    """`what`, a clause without its object, is not among the legal names: the sentence."""
+def unknown(field: str, found: object, legal: Iterable[str]) -> str:
+    """The message for a name that is not legal, with the nearest legal name.
+
+    >>> unknown("model.name", "mpl", ["mlp", "lenet"])
+    "model.name must be one of lenet, mlp, got 'mpl'; did you mean 'mlp'?"
+    """
     legal = sorted(legal)
-    return f"{what} {found!r}; allowed are {_listed(legal)}{suggestion(str(found), legal)}"
+    return f"{field} must be one of {_listed(legal)}, got {found!r}{suggestion(str(found), legal)}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,14 +1,14 @@
-"""What a folder of results holds, and what is refused there."""
+"""Reads and checks a folder of results."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adv_jax.runner.config import unknown
 from adv_jax.runner.workdir import read_json
 from adv_jax.types import UserError
-from papers import numbers
-from papers.book import documents
+from papers import documents, numbers
 from papers.budget import BUDGETS
 from papers.verdicts import judged
 
@@ -40,55 +40,57 @@ def read(folder: str | Path) -> Found:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise UserError(f"results is {root}; allowed is a folder of results")
+        raise UserError(f"results must be a folder of results, got {root}")
     found = Found({}, {}, {})
     for path in sorted(root.rglob("*.json"), key=_natural):
         document = read_json(path)
-        needed = (documents.Target, documents.Run, documents.Figure)
-        for of_kind, kind in zip(found[:3], needed, strict=True):
-            if documents.is_meant(document, kind):
-                documents.check(path, document, kind)
-                of_kind[path] = document
+        schemas = (documents.Target, documents.Result, documents.Figure)
+        for by_path, schema in zip(found[:3], schemas, strict=True):
+            if documents.is_meant(document, schema):
+                documents.check(path, document, schema)
+                by_path[path] = document
                 break
     for path, document in found.targets.items():
         _check_target(path, document)
         found.targets[path] = judged(document)
     _check_alike(found.targets)
-    files = (path for of_kind in found[:3] for path in of_kind)
+    files = (path for by_path in found[:3] for path in by_path)
     return found._replace(
         root=root, files=frozenset(path.relative_to(root).as_posix() for path in files)
     )
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
-    """Refuses a result of an unknown budget, or compared with other numbers than are packaged."""
-    if document["budget"] not in BUDGETS:
-        allowed = ", ".join(BUDGETS)
-        raise UserError(f"{path} is of the budget {document['budget']!r}; allowed are {allowed}")
-    if document["paper"] not in numbers.load():
-        allowed = ", ".join(numbers.load())
-        raise UserError(f"{path} is of the paper {document['paper']!r}; allowed are {allowed}")
-    labels = {row["label"] for row in document["rows"]}
-    named = {label for claim in document["claims"] for label in claim["rows"]}
-    trained = {row["training"] for row in document["rows"]}
-    if lacking := sorted(named - labels) + sorted(trained - document["trainings"].keys()):
-        raise UserError(f"{path} is damaged: it has no {lacking[0]}")
-    entries = numbers.load()[document["paper"]].entries
-    for row in document["rows"]:
-        if row["id"] is None:
-            continue
+    """Refuses a result of an unknown budget, or compared with other numbers than are packaged.
+
+    Raises:
+      UserError: names the file and the field.
+    """
+    papers = numbers.load()
+    _check_name(path, "budget", document["budget"], BUDGETS)
+    _check_name(path, "paper", document["paper"], papers)
+    labels = [row["label"] for row in document["rows"]]
+    for i, claim in enumerate(document["claims"]):
+        for label in claim["rows"]:
+            _check_name(path, f"claims.{i}.rows", label, labels)
+    entries = papers[document["paper"]].entries
+    again = "as in the numbers here (run python -m launch.reproduce for it again)"
+    for i, row in enumerate(document["rows"]):
+        _check_name(path, f"rows.{i}.training", row["training"], document["trainings"])
         printed = entries.get(row["id"], {}).get("value")
-        if printed != row["paper"]:
+        if row["id"] is not None and printed != row["paper"]:
+            raise UserError(f"{path}: {row['id']} must be {printed}, {again}, got {row['paper']}")
+    for i, claim in enumerate(document["claims"]):
+        if claim["id"] and claim["id"] not in entries:
             raise UserError(
-                f"{path} has {row['paper']} as {row['id']}, which is {printed} here: it is of "
-                "another version; run python -m launch.reproduce for it again"
+                f"{path}: claims.{i}.id must be a claim of {document['paper']}, {again}, got "
+                f"{claim['id']!r}"
             )
-    unknown = [c["id"] for c in document["claims"] if c["id"] and c["id"] not in entries]
-    if unknown:
-        raise UserError(
-            f"{path} has the claim {unknown[0]}, which the paper has not here: it is of another "
-            "version; run python -m launch.reproduce for it again"
-        )
+
+
+def _check_name(path: Path, field: str, name: str, legal: Iterable[str]) -> None:
+    if name not in legal:
+        raise UserError(f"{path}: {unknown(field, name, legal)}")
 
 
 def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
