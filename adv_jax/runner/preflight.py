@@ -1,4 +1,4 @@
-"""What is refused before anything is written: sizes, bounds, names and settings that do not fit."""
+"""Checks a config against its data before anything is written."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,58 +7,62 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
+from adv_jax.attacks._arguments import check_width
 from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
-from adv_jax.evaluate.checks import DISTANCES, check_distance
+from adv_jax.evaluate.checks import DISTANCES
 from adv_jax.runner.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment, attack_of
 from adv_jax.types import Attack, LogitsFn, UserError, Variables
 
-# What parts raise at settings that do not fit them, or each other.
+# Errors that models, objectives and attacks raise for invalid settings.
 _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
 
 
 def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Refuses sizes and bounds that do not fit the data.
+    """Checks the sizes and bounds of a config against the data.
 
     Raises:
-      ConfigError: names the field.
-      UserError: replicas that several processes cannot share evenly.
-      DataError: an image is outside the bounds that the data set declares.
+      ConfigError: a field does not fit the data or the devices.
+      UserError: the processes cannot share the replicas evenly.
+      DataError: an image is outside the declared bounds of the data set.
     """
     train = len(dataset.train.y) - config["data"]["num_valid"]
     batch_size, shards = config["batch_size"], config["replicas"]["shards"]
     if not batch_size <= train:
-        raise ConfigError(f"batch_size is {batch_size}; allowed are 1 to {train}, the training set")
+        raise ConfigError(
+            f"batch_size must be 1 to {train}, the size of the training set, got {batch_size}"
+        )
     if not 1 <= shards <= jax.device_count():
-        devices = f"allowed are 1 to {jax.device_count()}, the devices here"
-        raise ConfigError(f"replicas.shards is {shards}; {devices}")
+        devices = f"1 to {jax.device_count()}, the number of devices"
+        raise ConfigError(f"replicas.shards must be {devices}, got {shards}")
     layout(len(replicas(config)), shards=shards)
     if batch_size % shards:
-        raise ConfigError(f"replicas.shards is {shards}; it must divide batch_size, {batch_size}")
+        raise ConfigError(
+            f"replicas.shards must be a divisor of batch_size, {batch_size}, got {shards}"
+        )
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
-        raise ConfigError("evaluation.eps is (); allowed are one or more numbers of at least 0")
+        raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
     inputs = dataset.test.x.shape[1:]
     if config["data"].get("mirror") and len(inputs) != 3:
-        raise ConfigError(
-            f"data.mirror is True; allowed is False, the inputs of {dataset.name} being no "
-            f"images, {inputs}"
-        )
+        inputs_are = f"the inputs of {dataset.name}, {inputs}, are not images"
+        raise ConfigError(f"data.mirror must be False, as {inputs_are}, got True")
     low = min(dataset.train.x.min(), dataset.test.x.min())
     high = max(dataset.train.x.max(), dataset.test.x.max())
     if dataset.bounds and not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
         raise DataError(
-            f"{dataset.name} ({dataset.source}): values from {low:g} to {high:g} found, allowed "
-            f"are its bounds, {dataset.bounds}"
+            f"{dataset.name} ({dataset.source}) must be within its bounds, {dataset.bounds}, "
+            f"got values from {low:g} to {high:g}"
         )
     for path, bounds in leaves(config):
         if path.endswith(".bounds") and bounds is not None:
             pair = isinstance(bounds, tuple | list) and len(bounds) == 2
             if not pair or not all(isinstance(bound, int | float) for bound in bounds):
-                raise ConfigError(f"{path} is {bounds!r}; allowed are two numbers, or None")
+                raise ConfigError(f"{path} must be two numbers or None, got {bounds!r}")
             if not bounds[0] <= low <= high <= bounds[1]:
-                raise ConfigError(f"{path} is {bounds!r}; the inputs go from {low:g} to {high:g}")
+                values = f"the values of the inputs, {low:g} to {high:g}"
+                raise ConfigError(f"{path} must include {values}, got {bounds!r}")
 
 
 def check_parts(
@@ -68,13 +72,13 @@ def check_parts(
     replica: Replica,
     sources: Mapping[str, LogitsFn],
 ) -> set[str]:
-    """Traces all that a replica will run: what a part refuses shows before anything is written.
+    """Traces all functions of a replica, so that invalid settings fail before training.
 
     Returns:
-      The names of what is measured in an epoch.
+      The names of an epoch's metrics.
 
     Raises:
-      ConfigError: an unknown name or setting, or the part's own words.
+      ConfigError: an unknown name or setting, or an error that tracing raised.
     """
     try:
         return _traced(config, dataset, rows, replica, sources)
@@ -82,11 +86,11 @@ def check_parts(
         raise
     except _UNFIT as error:
         if replica.overrides:
-            # Where the config's own numbers do not fit either, that is what is wrong.
+            # Raise the config's own error first, if it fails without the overrides too.
             check_parts(config, dataset, rows, replica._replace(overrides={}), sources)
             raise ConfigError(
-                f"replicas.grid has {', '.join(replica.overrides)}; allowed are numbers that can "
-                "be traced, for which one program serves all replicas: launch.sweep varies others"
+                "replicas.grid must be fields that JAX can trace (launch.sweep varies the others), "
+                f"got {', '.join(replica.overrides)}"
             ) from error
         raise ConfigError(_reason(error)) from error
 
@@ -98,8 +102,8 @@ def _traced(
     replica: Replica,
     sources: Mapping[str, LogitsFn],
 ) -> set[str]:
-    """`check_parts`, with errors as the parts raise them."""
-    # A shard has to ask which one it is, and only knows on its device.
+    """Implements `check_parts` without converting errors."""
+    # A shard's index exists only on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
     _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
     arrays = dataset.arrays()
@@ -116,17 +120,18 @@ def _traced(
 def _check_attacks(
     config: Mapping[str, Any], experiment: Experiment, shape: tuple[int, ...]
 ) -> None:
-    """Refuses unknown norms, and sizes that nothing within an attack's bounds can have."""
+    """Raises ConfigError for unknown norms and for sizes that exceed an attack's bounds."""
     for field, spec in config["objective"].items():
         if isinstance(spec, Mapping):
             path = f"objective.{field}"
-            sizes = {f"{path}.{s} is": spec[s] for s in DISTANCES if spec.get(s) is not None}
+            sizes = {f"{path}.{s}": spec[s] for s in DISTANCES if spec.get(s) is not None}
             _check_attack(path, spec, attack_of(spec, path, {}), sizes, shape)
     eps = config["evaluation"]["eps"]
     for name, attack in experiment.attacks.items():
-        sizes = {"evaluation.eps has": max(eps, default=0)} if scale_of(attack) in DISTANCES else {}
-        spec = config["evaluation"]["attacks"][name]
-        _check_attack(f"evaluation.attacks.{name}", spec, attack, sizes, shape)
+        path, spec = f"evaluation.attacks.{name}", config["evaluation"]["attacks"][name]
+        limited = scale_of(attack) in DISTANCES
+        sizes = {f"evaluation.eps of {path}": max(eps, default=0)} if limited else {}
+        _check_attack(path, spec, attack, sizes, shape)
 
 
 def _check_attack(
@@ -136,19 +141,19 @@ def _check_attack(
     sizes: Mapping[str, float],
     shape: tuple[int, ...],
 ) -> None:
-    """sizes: {the words before it: size}."""
+    """Checks one attack; `sizes` is {name in the error message: size}."""
     try:
         norm = norm_of(attack) or "linf"
     except ValueError as error:
         raise ConfigError(f"{path}.{error}") from error
     bounds = spec.get("bounds")
     if bounds is not None:
-        for what, size in sizes.items():
-            check_distance(what, size, shape, norm=norm, bounds=bounds, attack=path)
+        for field, size in sizes.items():
+            check_width(field, size, shape, norm, bounds)
 
 
 def _reason(error: Exception) -> str:
-    """One line; what Python says of a missing key is the key alone."""
+    """Returns the error in one line, with its type where the message alone is unclear."""
     line = str(error).strip().partition("\n")[0]
     own = isinstance(error, FlaxError | TypeError | ValueError)
     return line if own and line else f"{type(error).__name__}: {line}"
@@ -161,14 +166,14 @@ def _check_model(
     x: np.ndarray,
     num_classes: int,
 ) -> None:
-    """Refuses a model with another number of classes, and shards of one that couples its rows."""
+    """Raises ConfigError for a wrong number of classes, or for shards with batch statistics."""
     logits = jax.eval_shape(experiment.apply, variables, x).logits
     if logits.shape[-1] != num_classes:
         raise ConfigError(
-            f"model has {logits.shape[-1]} classes; allowed are {num_classes}, those of data.name"
+            f"model must have {num_classes} classes, as data.name has, got {logits.shape[-1]}"
         )
     shards = config["replicas"]["shards"]
     if shards > 1 and "batch_stats" in variables:
         raise ConfigError(
-            f"replicas.shards is {shards}; a model that normalises by its batch allows 1"
+            f"replicas.shards must be 1 for a model with batch normalization, got {shards}"
         )
