@@ -257,8 +257,11 @@ def check_finite(finite: np.ndarray, where: str) -> None:
         )
 
 
-def checked_labels(y: Any, logits: Array | jax.ShapeDtypeStruct) -> Array:
+def checked_labels(y: Any, logits: Any) -> Array:
     """Returns y as a JAX array: i32[B], or f32[B, K] like the logits.
+
+    Args:
+      logits: f32[B, K], or a ShapeDtypeStruct.
 
     Raises:
       UserError: another shape or dtype; where values are known: not classes, or not weights.

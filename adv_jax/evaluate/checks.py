@@ -59,9 +59,14 @@ def check_named(name: str, parts: Any) -> None:
 
 
 def check_attacks(
-    attacks: Mapping[str, Attack], eps: Sequence[float], x: Array, *, bounds: Bounds | None
+    attacks: Mapping[str, Attack],
+    eps: Sequence[float],
+    x: Array,
+    *,
+    bounds: Bounds | None,
+    name: str = "eps",
 ) -> None:
-    """Checks that each attack is untargeted and can be run at each size.
+    """Checks that each attack is untargeted and can be run at each size; `name` is of the sizes.
 
     Raises:
       UserError: no attack or eps; eps negative, not finite in float32 or larger than the bounds
@@ -72,17 +77,17 @@ def check_attacks(
     if not attacks or not len(eps):
         raise UserError("evaluate needs at least one attack and one eps")
     for size in eps:
-        check_range("eps", size, "[0, inf)")
-        norms.per_row("eps", size, jax.ShapeDtypeStruct(x.shape, jnp.float32))
-    for name, attack in attacks.items():
+        check_range(name, size, "[0, inf)")
+        norms.per_row(name, size, jax.ShapeDtypeStruct(x.shape, jnp.float32))
+    for key, attack in attacks.items():
         if is_targeted(attack):
             raise UserError(
-                f"{name} must be an attack with targeted=False, as y are its labels, got "
+                f"{key} must be an attack with targeted=False, as y are its labels, got "
                 "targeted=True"
             )
         norm = distance_of(attack)
         if norm is not None and bounds is not None:
-            check_width(f"eps of {name}", max(eps), x.shape[1:], norm, bounds)
+            check_width(f"{name} of {key}", max(eps), x.shape[1:], norm, bounds)
 
 
 def distance_of(attack: Attack) -> str | None:

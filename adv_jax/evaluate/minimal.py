@@ -55,7 +55,7 @@ def minimal_eps(
     check_counts(num_steps=num_steps)
     check_range("high", high, "(0, inf)")
     x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
-    check_attacks({"attack": attack}, [high], x, bounds=None)
+    check_attacks({"attack": attack}, [high], x, bounds=None, name="high")
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
 
