@@ -147,7 +147,7 @@ def check_width(name: str, eps: float, shape: tuple[int, ...], norm: Norm, bound
         )
 
 
-def check_bounds(bounds: Bounds | None) -> None:
+def check_bounds(bounds: Any) -> None:
     """Raises UserError unless bounds are None or two known numbers, the first the lower."""
     if bounds is None:
         return
