@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from adv_jax import __version__, train
+from adv_jax import __version__
 from adv_jax.runner import processes
 from adv_jax.runner.catalogue import located
 from adv_jax.runner.command_line import explain_flags, refuse_words
@@ -23,6 +23,7 @@ from adv_jax.runner.config import check, replicas
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.signals import Interrupted
+from adv_jax.runner.training import run_checked
 from adv_jax.runner.workdir import default_path
 from adv_jax.types import UserError
 
@@ -61,7 +62,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  Only the first process prints.
         workdir = Path(workdir or default_path(config))
         print(f"workdir {workdir}", flush=True)
-        train.run(config, workdir)
+        run_checked(config, workdir)
     except processes.Lost as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # JAX's exit handler would wait for the lost process and then abort.

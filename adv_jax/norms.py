@@ -24,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adv_jax.types import UserError
+
 _NAMES = {"linf": "linf", "inf": "linf", "rms": "rms"}
 _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1"}
 
@@ -194,13 +196,13 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
     """
     dtype, one = working_dtype(like.dtype), f"one real number or f32[B], B = {like.shape[0]}"
     if not is_real(value):
-        raise ValueError(f"{name} must be {one}, got {described(value)}")
+        raise UserError(f"{name} must be {one}, got {described(value)}")
     check_known(name, value, lambda number: number >= 0, ">= 0")
     check_known(name, value, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
     scale = jnp.asarray(value, dtype)
     rows, *rest = scale.shape or (1,)
     if rows not in (1, like.shape[0]) or not set(rest) <= {1}:
-        raise ValueError(f"{name} must be {one}, got the shape {scale.shape}")
+        raise UserError(f"{name} must be {one}, got the shape {scale.shape}")
     return scale.reshape(-1, *(1,) * (len(like.shape) - 1))
 
 
@@ -255,7 +257,7 @@ def check_known(
     numbers = np.asarray(value)
     bad = numbers[~holds(numbers)]
     if bad.size:
-        raise ValueError(f"{name} must be {allowed}, got {bad[0]}")
+        raise UserError(f"{name} must be {allowed}, got {bad[0]}")
 
 
 def described(value: Any) -> str:

@@ -11,8 +11,7 @@ from adv_jax.runner.config import replicas
 from adv_jax.runner.log import print_table
 from adv_jax.runner.workdir import json_bytes, read_json, replace, writing
 from adv_jax.types import UserError
-from papers import charts
-from papers.book import documents
+from papers import charts, documents
 from papers.budget import BUDGETS, QUICK, Budget
 from papers.comparison import document, judged_again
 from papers.figures import drawing_of, write

@@ -11,7 +11,8 @@ from adv_jax.runner.result import provenance
 from adv_jax.runner.workdir import default_path, has_config, is_finished
 from adv_jax.types import UserError
 from papers.budget import Budget, changes, config_of, options
-from papers.records import VERSIONS, read_lines, read_result
+from papers.documents import VERSIONS
+from papers.records import read_lines, read_result
 from papers.target import Run, Target
 
 

@@ -39,7 +39,7 @@ RUNNER = [
 RUNNER = [f"adv_jax.runner.{name}" for name in RUNNER]
 PACKAGE = LIBRARY | {*RUNNER, "adv_jax.train"}
 # What all papers share, likewise from bottom to top.
-SHARED = ["drawing", "numbers", "statistics", "target"]
+SHARED = ["documents", "drawing", "numbers", "statistics", "target"]
 SHARED += ["budget", "records", "runs", "verdicts", "charts", "trainings", "comparison"]
 SHARED = [f"papers.{name}" for name in SHARED]
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]

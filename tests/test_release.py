@@ -125,7 +125,7 @@ def test_a_packaged_config_trains_beside_a_package_of_the_same_name(run, tmp_pat
 def test_an_unknown_config_is_one_line_with_the_nearest_name(run, tmp_path):
     done = run("adv_jax.main", "--config=quikstart:quick")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: --config is 'quikstart'; allowed are ")
+    assert done.stderr.startswith("error: --config must be one of ")
     assert done.stderr.endswith("did you mean 'quickstart'?\n")
     assert not list(tmp_path.iterdir())
 

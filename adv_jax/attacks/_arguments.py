@@ -1,12 +1,12 @@
-"""The arguments of attacks, checked before anything is computed.
+"""Checks of the arguments of attacks and of `adv_jax.evaluate`, one for each value.
 
-Arguments with known values are checked and refused in words. Inside jit, vmap or grad there are
-only shapes to check, and a checked call costs nothing there.
+They raise UserError, `{name} must be {what is allowed}, got {value}`. Inside jit, vmap or grad the
+values are unknown, and only shapes and dtypes are checked, at no cost.
 """
 
 import contextlib
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -27,37 +27,38 @@ _ASKS_FOR_VALUES = (
 
 
 def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Array:
-    """x as a JAX array f[B, *D], constant, so that nothing is differentiated twice for nothing.
+    """Returns x as a JAX array f[B, *D] without a gradient, so that no attack is differentiated.
 
     Raises:
-      ValueError: x is not floating point (integer pixels cannot take a small step), or no batch,
-        or an empty one; where values are known: not finite, or outside the bounds.
+      UserError: x is not a batch of floats (integer pixels cannot take a small step) or is empty;
+        where values are known: not finite, or outside the bounds.
     """
+    allowed = "a batch f32[B, *D] of floats"
     if not norms.is_real(x):
-        raise ValueError(f"{name} must be a batch f32[B, *D] of floats, got {norms.described(x)}")
+        raise UserError(f"{name} must be {allowed}, got {norms.described(x)}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name} must be a batch f32[B, *D] of floats, got {describe(x)}")
-    if x.shape[0] == 0:
-        raise ValueError(f"{name} must have at least one row, got {describe(x)}")
+        raise UserError(f"{name} must be {allowed}, got {describe(x)}")
     if x.size == 0:
-        raise ValueError(f"{name} must have at least one number a row, got {describe(x)}")
+        raise UserError(
+            f"{name} must be {allowed} with B and all of D at least 1, got {describe(x)}"
+        )
     check_bounds(bounds)
     if is_known(x):
-        _check_values(name, np.asarray(x, np.float64), x.dtype, bounds)
+        _check_values(name, np.asarray(x), bounds)
     return jax.lax.stop_gradient(x)
 
 
 def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | None = None) -> Array:
-    """`as_batch`, and a look at the model and the labels: one forward pass outside traced code.
+    """`as_batch`, with a check of the model and the labels: one forward pass outside traced code.
 
     Args:
-      y: i32[B], f32[B, K], or None: what the model predicts at x.
+      y: i32[B], f32[B, K], or None for the model's own predictions.
 
     Raises:
-      ValueError: as `as_batch`; a model that is no function of x, or not made of jax.numpy
-        operations; logits that are no f32[B, K]; labels of another shape or type; where values are
-        known: logits that are not finite or look like probabilities, labels that are no class.
+      UserError: as `as_batch`; the model is not a traceable function of x, or its logits are not
+        f32[B, K]; the labels have another shape or dtype; where values are known: logits are not
+        finite or look like probabilities, or a label is not a class.
     """
     check_function(logits_fn)
     x = as_batch(x, bounds)
@@ -65,18 +66,14 @@ def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | Non
         traced(logits_fn, x)
         logits = checked_logits(logits_fn(x), batch=x.shape[0])
         if is_known(logits):
-            _check_logits(np.asarray(logits))
+            check_flags(logit_flags(np.asarray(logits)), "x")
         if y is not None:
             checked_labels(y, logits)
     return x
 
 
 def check_function(fn: Any, *, name: str = "logits_fn") -> None:
-    """Refuses what is no function, and Flax modules without their variables.
-
-    Raises:
-      UserError: names it.
-    """
+    """Raises UserError for a value that is not a function, and for an unbound Flax module."""
     if not callable(fn) or _is_unbound(fn):
         raise UserError(
             f"{name} must be a function of x alone, got a {type(fn).__name__}: "
@@ -85,10 +82,10 @@ def check_function(fn: Any, *, name: str = "logits_fn") -> None:
 
 
 def traced(fn: Callable[[Array], Any], x: Any, *, name: str = "logits_fn") -> Any:
-    """What a function of x gives, as a tree of shapes and types; nothing is computed.
+    """Returns the shapes and dtypes of a function's result, without computing it.
 
     Args:
-      x: f[B, *D], or its shape and type alone.
+      x: f[B, *D], or a ShapeDtypeStruct.
 
     Raises:
       UserError: as `traceable`.
@@ -99,10 +96,10 @@ def traced(fn: Callable[[Array], Any], x: Any, *, name: str = "logits_fn") -> An
 
 @contextlib.contextmanager
 def traceable(name: str) -> Iterator[None]:
-    """Calls a function that asks for values, of which tracing has none, by its name.
+    """Names the function that fails in tracing, as NumPy's functions do, which need values.
 
     Raises:
-      UserError: it does, as NumPy's functions do.
+      UserError: a function called in this context needs the value of a traced array.
     """
     try:
         yield
@@ -119,59 +116,65 @@ def radius(
     """The radius of each row's ball, f32[1 or B, 1, ..., 1], to multiply f[B, *D].
 
     Raises:
-      ValueError: unknown norm; neither a real number nor f32[B]; where values are known:
-        negative, or larger than the bounds are wide, as of a pixel scale of 255 with bounds (0, 1).
+      UserError: neither a real number nor f32[B]; where values are known: negative, not finite, or
+        as `check_width`.
+      ValueError: the norm is unknown.
     """
-    per_row, ones = norms.per_row(name, eps, x), norms.norm_of_ones(x.shape[1:], norm)
+    per_row = norms.per_row(name, eps, x)
     if bounds is not None and is_known(eps):
-        widest, largest = ones * (bounds[1] - bounds[0]), np.max(np.asarray(eps))
-        if largest > widest * (1 + 1e-6):
-            raise ValueError(
-                f"{name} must be at most {widest:g}, the {norm} width of the bounds {bounds}, "
-                f"got {largest:g}"
-            )
+        check_width(name, np.max(np.asarray(eps)), x.shape[1:], norm, bounds)
+    else:
+        norms.canonical(norm)
     return per_row
 
 
-def check_bounds(bounds: Bounds | None) -> None:
-    """Refuses what is no interval.
+def check_width(name: str, eps: float, shape: tuple[int, ...], norm: Norm, bounds: Bounds) -> None:
+    """Checks that a perturbation of that size fits into the bounds.
+
+    It finds pixels in [0, 1] that are attacked as if they were in [0, 255].
+
+    Args:
+      shape: of one input, [*D].
 
     Raises:
-      ValueError: neither None nor two numbers, the first the lower.
+      UserError: eps is larger than the distance of the farthest points within the bounds.
     """
-    if bounds is not None and not is_interval(bounds):
-        raise ValueError(f"bounds must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
+    widest = norms.norm_of_ones(shape, norm) * (bounds[1] - bounds[0])
+    if eps > widest * (1 + 1e-6):
+        raise UserError(
+            f"{name} must be at most {widest:g}, the {norm} width of the bounds {bounds}, "
+            f"got {eps:g}"
+        )
 
 
-def is_interval(bounds: Any) -> bool:
-    """Whether they are two known numbers, the first the lower."""
+def check_bounds(bounds: Any) -> None:
+    """Raises UserError unless bounds are None or two known numbers, the first the lower."""
+    if bounds is None:
+        return
     pair = norms.is_real(bounds) and is_known(bounds) and np.shape(bounds) == (2,)
-    return pair and bool(bounds[0] < bounds[1])
+    if not pair or not bounds[0] < bounds[1]:
+        raise UserError(f"bounds must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
 
 
 def check_counts(**counts: int) -> None:
-    """Refuses a number of steps, restarts, rows, ... that is not whole or below 1.
-
-    Raises:
-      UserError: names it.
-    """
+    """Raises UserError for a count (of steps, restarts, rows) that is not a whole number >= 1."""
     for name, count in counts.items():
         if not is_whole(count) or count < 1:
             found = norms.described(count)
-            raise UserError(f"{name} is {found}; allowed are whole numbers of at least 1")
+            raise UserError(f"{name} must be a whole number of at least 1, got {found}")
 
 
 def check_range(name: str, value: Any, interval: str, *, per_row: bool = False) -> None:
-    """Refuses a setting that is not in an interval as "(0, 1]", which 0 is not in and 1 is.
+    """Checks that a setting is in an interval such as "(0, 1]", which excludes 0 and includes 1.
 
     Args:
-      per_row: f32[B] is allowed too; its shape is for `norms.per_row` to check.
+      per_row: allows f32[B]; `norms.per_row` checks its shape.
 
     Raises:
-      ValueError: names it; no real number, or where its value is known, one outside.
+      UserError: not a real number, or a known value outside the interval.
     """
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
-        raise ValueError(f"{name} must be a real number, got {norms.described(value)}")
+        raise UserError(f"{name} must be a real number, got {norms.described(value)}")
     low, high = map(float, interval[1:-1].split(","))
 
     def holds(number: np.ndarray) -> np.ndarray:
@@ -182,36 +185,86 @@ def check_range(name: str, value: Any, interval: str, *, per_row: bool = False) 
 
 
 def checked_logits(logits: Array, *, batch: int) -> Array:
-    """Logits f[B, K] as float32, or as float64 where they are.
+    """Returns logits f[B, K] as float32, or as float64 where they are.
 
     Raises:
-      ValueError: something else than one array f[B, K] of floats, or a single class.
+      UserError: as `check_logits`.
     """
-    if not isinstance(logits, jax.Array):
-        kind = type(logits).__name__
-        raise ValueError(f"logits_fn must return one array of logits f32[B, K], got a {kind}")
-    if logits.ndim != 2 or logits.shape[0] != batch:
-        raise ValueError(
-            f"logits_fn must return logits f32[B, K] with B = {batch}, got {describe(logits)}"
-        )
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise ValueError(
-            f"logits_fn must return logits of floating point, which have a gradient, got "
-            f"{describe(logits)}"
-        )
-    if logits.shape[1] < 2:
-        raise ValueError(
-            f"logits_fn must return logits of 2 classes or more, got {describe(logits)}; those of "
-            "one logistic output z are [0, z]"
-        )
+    check_logits(logits, batch=batch)
     return logits.astype(norms.working_dtype(logits.dtype))
 
 
-def checked_labels(y: Array, logits: Array) -> Array:
-    """y as a JAX array: i32[B], or f32[B, K] like the logits.
+def check_logits(logits: Any, *, batch: int) -> None:
+    """Checks the shape and dtype of logits, or of the result of `traced`.
 
     Raises:
-      ValueError: another shape or type; where values are known: no class, or no weights.
+      UserError: not one array f[B, K] of floats, or a single class.
+    """
+    allowed, found = f"logits f32[B, K] with B = {batch}", f"a {type(logits).__name__}"
+    if isinstance(logits, jax.Array | jax.ShapeDtypeStruct):
+        found = describe(logits)
+        if logits.ndim == 2 and logits.shape[0] == batch:
+            if not jnp.issubdtype(logits.dtype, jnp.floating):
+                allowed = "logits of floating point, which have a gradient"
+            elif logits.shape[1] < 2:
+                allowed = "logits of 2 classes or more ([0, z] for one logistic output z)"
+            else:
+                return
+    raise UserError(f"logits_fn must return {allowed}, got {found}")
+
+
+def logit_flags(logits: Any) -> dict[str, Any]:
+    """Flags of each row of NumPy or traced logits f[B, K]: {"finite", "probabilities": bool[B]}.
+
+    The sum of a row of probabilities may be 0.01 off, as in bfloat16.
+    """
+    # Clipped, as the sum of huge logits would overflow.
+    sums_to_one = abs(logits.astype("float32").clip(0, 2).sum(axis=1) - 1) < 1e-2
+    return {
+        "finite": (abs(logits) < float("inf")).all(axis=1),
+        "probabilities": (logits >= 0).all(axis=1) & sums_to_one,
+    }
+
+
+def check_flags(flags: Mapping[str, np.ndarray], where: str) -> None:
+    """Checks the flags that `logit_flags` gives for all rows.
+
+    Raises:
+      UserError: as `check_finite`, or all rows are probabilities.
+    """
+    check_finite(flags["finite"], where)
+    if flags["probabilities"].all():
+        raise UserError(
+            "logits_fn must return logits, the values before the softmax or the jnp.log of it, "
+            "got rows >= 0 that sum to 1, which look like probabilities: their gradients vanish"
+        )
+
+
+def check_finite(finite: np.ndarray, where: str) -> None:
+    """Checks that a model has not diverged.
+
+    Args:
+      finite: bool[..., N], whether the logits of a row are finite.
+      where: the inputs, in words.
+
+    Raises:
+      UserError: some are not.
+    """
+    if bad := int((~finite).reshape(-1, finite.shape[-1]).any(0).sum()):
+        raise UserError(
+            f"logits_fn must return finite logits, got NaN or infinity for {bad} of "
+            f"{finite.shape[-1]} rows of {where}"
+        )
+
+
+def checked_labels(y: Any, logits: Any) -> Array:
+    """Returns y as a JAX array: i32[B], or f32[B, K] like the logits.
+
+    Args:
+      logits: f32[B, K], or a ShapeDtypeStruct.
+
+    Raises:
+      UserError: another shape or dtype; where values are known: not classes, or not weights.
     """
     y, last = losses.checked_labels(y, logits, name="y"), logits.shape[1] - 1
     if is_known(y):
@@ -221,12 +274,12 @@ def checked_labels(y: Array, logits: Array) -> Array:
         if bad.size:
             allowed = f"classes from 0 to {last}"
             allowed = allowed if y.ndim == 1 else "finite weights of at least 0"
-            raise ValueError(f"y has {bad[0]:g}; allowed are {allowed}")
+            raise UserError(f"y must be {allowed}, got {bad[0]:g}")
     return y
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it may count something."""
+    """Whether a value is an integer of any type."""
     try:
         operator.index(value)
     except TypeError:
@@ -235,49 +288,38 @@ def is_whole(value: Any) -> bool:
 
 
 def is_known(value: ArrayLike) -> bool:
-    """Whether the numbers can be looked at: not inside jit, vmap or grad."""
+    """Whether the values are known, which they are not inside jit, vmap or grad."""
     return not isinstance(value, jax.core.Tracer)
 
 
 def describe(array: Array | jax.ShapeDtypeStruct) -> str:
-    """Type and shape of an array, as float32[6, 5]."""
+    """Returns the dtype and shape of an array, as float32[6, 5]."""
     return f"{array.dtype.name}{list(array.shape)}"
 
 
 def _is_unbound(logits_fn: LogitsFn) -> bool:
-    """Whether it is a Flax module without its variables, which Flax refuses in many lines."""
+    """Whether it is a Flax module without its variables, for which Flax raises many lines."""
     return isinstance(logits_fn, nn.Module) and logits_fn.scope is None
 
 
-def _check_values(name: str, x: np.ndarray, dtype: np.dtype, bounds: Bounds | None) -> None:
-    if not np.isfinite(x).all():
-        raise ValueError(f"{name} has {x[~np.isfinite(x)][0]}; allowed are finite numbers")
-    if bounds is None:
-        return
-    lo, hi = (float(np.asarray(bound, dtype)) for bound in bounds)
-    outside = x[(x < lo) | (x > hi)]
-    if outside.size:
-        raise ValueError(f"{name} has {outside[0]:g}, outside the bounds {bounds}")
-
-
-def _check_logits(logits: np.ndarray) -> None:
-    if not np.isfinite(logits).all():
-        bad = logits[~np.isfinite(logits)][0]
-        raise ValueError(f"logits_fn returns {bad} at x; allowed are finite logits")
-    if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(
-            "logits_fn returns rows >= 0 that sum to 1: these look like probabilities, whose "
-            "gradients vanish; return the logits before the softmax, or jnp.log of it"
-        )
-
-
 def linf_or_l2(norm: Norm) -> str:
-    """The canonical name of one of the two norms.
+    """Returns the canonical name of one of the two norms.
 
     Raises:
       ValueError: another norm.
     """
-    kind = norms.canonical(norm)
-    if kind not in ("linf", "l2"):
-        raise ValueError(f'norm must be "linf" or "l2" here, got {norm!r}')
-    return kind
+    name = norms.canonical(norm)
+    if name not in ("linf", "l2"):
+        raise UserError(f'norm must be "linf" or "l2" here, got {norm!r}')
+    return name
+
+
+def _check_values(name: str, x: np.ndarray, bounds: Bounds | None) -> None:
+    bad = x[~np.isfinite(x)]
+    if bad.size:
+        raise UserError(f"{name} must be finite numbers, got {float(bad[0])}")
+    if bounds is None:
+        return
+    outside = x[(x < x.dtype.type(bounds[0])) | (x > x.dtype.type(bounds[1]))]
+    if outside.size:
+        raise UserError(f"{name} must be within the bounds {bounds}, got {float(outside[0]):g}")

@@ -11,12 +11,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._arguments import check_finite
 from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, step_of, violations
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
-    check_finite,
     check_sizes,
     checked_data,
     checked_predictions,

@@ -5,12 +5,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts
+from adv_jax.attacks._arguments import check_counts, check_range
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
-    check_size,
     checked_data,
     checked_predictions,
 )
@@ -54,9 +53,9 @@ def minimal_eps(
     array([0.3, 0. , inf], dtype=float32)
     """
     check_counts(num_steps=num_steps)
-    check_size("high is", high, above=True)
+    check_range("high", high, "(0, inf)")
     x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
-    check_attacks({"attack": attack}, [high], x, bounds=None)
+    check_attacks({"attack": attack}, [high], x, bounds=None, name="high")
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
 

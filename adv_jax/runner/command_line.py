@@ -51,7 +51,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
     path, _, mode = given["config"].partition(":")
     if not Path(path).is_file():
         candidates = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
-        return unknown("--config is", path, candidates or catalogue.names())
+        return unknown("--config", path, candidates or catalogue.names())
     lines = str(error).strip().splitlines()
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]
@@ -66,7 +66,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         for flag in given:
             field = flag.removeprefix("config.")
             if field != flag and field not in [*legal, "replicas.grid"]:
-                return unknown("--config has no field", field, legal)
+                return unknown("a field of --config", field, legal)
     return lines[0]
 
 

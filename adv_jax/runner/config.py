@@ -1,4 +1,4 @@
-"""Configs as documents: names become functions, paths become values, mistakes become sentences.
+"""Reads configs: checks them, binds the functions that they name, and lists their replicas.
 
 A config is a nested dict of strings, numbers, booleans and tuples. `{name, **kwargs}` stands for
 the function of that name with those keywords bound.
@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 from adv_jax.runner import schema
 from adv_jax.types import UserError
 
-# What the program passes at run time; a config never sets it.
+# The parameters that the program passes at run time; a config cannot set them.
 _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
 
 
 class _Range(NamedTuple):
-    """Allowed values of a number; a bound that is infinite is none, and `above` excludes low."""
+    """The allowed values of a number, from low to high; `above` excludes low."""
 
     low: float
     high: float = math.inf
@@ -31,26 +31,26 @@ class _Range(NamedTuple):
     above: bool = False
 
     def allows(self, value: object) -> bool:
-        kind = int if self.whole else int | float
-        number = isinstance(value, kind) and not isinstance(value, bool)
-        finite = number and abs(value) <= sys.float_info.max  # Of 10**400 isfinite overflows.
+        expected = int if self.whole else int | float
+        number = isinstance(value, expected) and not isinstance(value, bool)
+        finite = number and abs(value) <= sys.float_info.max  # math.isfinite(10**400) raises.
         inside = finite and self.low <= value <= self.high
         return inside and not (self.above and value == self.low)
 
     def __str__(self) -> str:
-        kind = "whole numbers" if self.whole else "numbers"
+        number = "a whole number" if self.whole else "a number"
         if self.high < math.inf:
-            return f"{kind} from {self.low:.10g} to {self.high:.10g}"
+            return f"{number} from {self.low:.10g} to {self.high:.10g}"
         if self.above:
-            return f"{kind} above {self.low:g}"
-        return f"{kind} of at least {self.low:g}"
+            return f"{number} above {self.low:g}"
+        return f"{number} of at least {self.low:g}"
 
 
 _COUNT, _COUNT_OR_NONE, _SIZE = _Range(1, whole=True), _Range(0, whole=True), _Range(0)
 
-# By the last part of a field's path.
+# By the last part of the field's path.
 _RANGES = {
-    # Seeds count up from the first, and the last must fit an int32 too.
+    # The last seed must fit into an int32 too.
     "seed": _Range(0, 2**30, whole=True),
     "seeds": _Range(1, 10_000, whole=True),
     "shards": _COUNT,
@@ -91,7 +91,7 @@ _RANGES = {
     "train_error": _Range(0, 1),
     "rate_scale": _Range(0, 1),
 }
-# What every run reads, and what of it some configs leave out.
+# The fields that every run reads, and those that a config may omit.
 _FIELDS: dict[str, Any] = {
     "experiment": str,
     "seed": int,
@@ -134,11 +134,12 @@ WORDS: dict[Any, str] = {
     tuple: "a tuple",
     tuple | list: "a tuple",
 }
+_DOCUMENTS = "a text, a number of 32 bits, True, False, None, or a tuple or dict of them"
 _STOPS = ("train_error", "rate_scale")
 
 
 class ConfigError(UserError):
-    """A config that cannot be run."""
+    """The config is invalid."""
 
 
 class Replica(NamedTuple):
@@ -156,51 +157,51 @@ def bind(
     free: Iterable[str] = (),
     **parts: Any,
 ) -> partial:
-    """The function that `spec` names, with the spec's other entries bound as keywords.
+    """Returns the function that `spec` names, with its other entries bound as keywords.
 
     Args:
       spec: {"name": ..., **kwargs}.
-      registry: a module, or the like of one, whose `__all__` has the legal names.
+      registry: a module, or an object like one, whose `__all__` lists the legal names.
       field: the spec's path in the config, for messages.
       free: required keywords that the caller will pass later.
-      parts: what replaces the entries of the same names: functions bound from nested specs.
+      parts: functions bound from nested specs; they replace the entries of the same names.
 
     Raises:
-      ConfigError: no name, an unknown name or keyword (the nearest legal one is suggested), or a
-        required keyword missing.
+      ConfigError: the name or a required keyword is missing, a name or keyword is unknown (the
+        message suggests the nearest legal one), or a value does not fit its annotation.
     """
     if "name" not in spec:
-        raise ConfigError(f"{field}.name is missing; allowed are {_listed(registry.__all__)}")
+        raise ConfigError(f"{field}.name must be one of {_listed(registry.__all__)}, got none")
     name = spec["name"]
     if name not in registry.__all__:
-        raise ConfigError(unknown(f"{field}.name is", name, registry.__all__))
+        raise ConfigError(unknown(f"{field}.name", name, registry.__all__))
     function = getattr(registry, name)
     keywords = {key: value for key, value in spec.items() if key != "name"} | parts
     parameters = inspect.signature(function).parameters
     legal = [key for key in parameters if key not in _RUNTIME]
     for key in keywords:
         if key not in legal:
-            raise ConfigError(unknown(f"{field}.{name} has no setting", key, legal))
+            raise ConfigError(unknown(f"a setting of {field}.{name}", key, legal))
     for key in legal:
         required = parameters[key].default is inspect.Parameter.empty
         if required and key not in keywords and key not in free:
-            raise ConfigError(f"{field}.{key} is missing; {name} needs it")
+            raise ConfigError(f"{field}.{key} must be given, as {name} needs it, got none")
     for key, value in keywords.items():
         annotation = parameters[key].annotation
         if key not in parts and schema.is_document(value) and not schema.fits(value, annotation):
-            legal = schema.described(annotation)
-            raise ConfigError(f"{field}.{key} is {value!r}; allowed are {legal}")
+            allowed = schema.described(annotation)
+            raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
     return partial(function, **keywords)
 
 
 def replicas(config: Mapping[str, Any]) -> list[Replica]:
-    """The runs that a config asks for: every point of `replicas.grid` with every seed.
+    """Returns the runs of a config: every point of `replicas.grid` with every seed.
 
     Seeds count up from `config["seed"]`; the points of the grid vary slowest.
 
     Raises:
-      ConfigError: a path of the grid that is no number of the objective or the optimizer (what
-        else differs needs a program of its own), or whose values are no numbers.
+      ConfigError: a path of the grid is not a number of the objective or the optimizer (other
+        fields change the compiled program), or its values are not numbers.
     """
     grid = _grid(config)
     legal = {
@@ -210,19 +211,17 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     }
     for path, values in grid.items():
         if path not in legal:
-            raise ConfigError(unknown("replicas.grid has the path", path, legal))
+            raise ConfigError(unknown("a path of replicas.grid", path, legal))
         numbers = isinstance(values, tuple | list) and all(map(_is_number, values))
         if not numbers or not values:
-            raise ConfigError(
-                f"replicas.grid[{path!r}] is {values!r}; allowed is a tuple of numbers"
-            )
+            raise ConfigError(f"replicas.grid[{path!r}] must be a tuple of numbers, got {values!r}")
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
     seeds = range(config["seed"], config["seed"] + config["replicas"]["seeds"])
     return [Replica(seed, point) for point in points for seed in seeds]
 
 
 def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the config with the value at each dotted path replaced; values may be traced."""
+    """Returns a copy of the config with the values at dotted paths replaced; they may be traced."""
     config = copy.deepcopy(dict(config))
     for path, value in values.items():
         *parents, last = path.split(".")
@@ -234,61 +233,64 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Refuses a config that no run can have: `check_fields`, then `validate`.
+    """Checks that a run can have this config: `check_fields`, then `validate`.
 
     Raises:
-      ConfigError: names the field, the value and what is allowed.
+      ConfigError: names the field, what is allowed there and the value.
     """
     check_fields(config)
     validate(config)
 
 
 def check_fields(config: Mapping[str, Any]) -> None:
-    """Refuses a config without a field that every run reads, or with one of another kind.
+    """Checks that a config has every field that runs read, each of the right type.
 
     Raises:
-      ConfigError: names the field, the value and what is allowed.
+      ConfigError: names the field, what is allowed there and the value.
     """
     if not isinstance(config, Mapping):
-        raise ConfigError(f"config is {config!r}; allowed is a dict")
-    if not schema.is_document(config):
-        raise ConfigError(_odd(config))
-    for path, kind in (_FIELDS | _OPTIONAL).items():
+        raise ConfigError(f"config must be a dict, got {config!r}")
+    _check_document(config)
+    for path, expected in (_FIELDS | _OPTIONAL).items():
         *parents, last = path.split(".")
         node: Any = config
         for parent in parents:
             node = node[parent]
         if last in node:
-            _check_kind(path, node[last], kind)
+            _check_type(path, node[last], expected)
         elif path in _FIELDS:
-            raise ConfigError(f"{path} is missing; allowed is {WORDS.get(kind, 'a dict')}")
-    if not re.fullmatch(r"[\w-]+", config["experiment"]):  # It is part of a path.
-        found = f"experiment is {config['experiment']!r}"
-        raise ConfigError(f"{found}; allowed are letters, digits, _ and -")
+            raise ConfigError(f"{path} must be {WORDS.get(expected, 'a dict')}, got none")
+    experiment = config["experiment"]
+    if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.
+        raise ConfigError(f"experiment must be letters, digits, _ and -, got {experiment!r}")
     for name, spec in config["evaluation"]["attacks"].items():
-        _check_kind(f"evaluation.attacks.{name}", spec, Mapping)
+        _check_type(f"evaluation.attacks.{name}", spec, Mapping)
 
 
-def _odd(config: Mapping[str, Any]) -> str:
-    """What is wrong with a config that is no document."""
-    legal = "texts, numbers of 32 bits, True, False, None, tuples and dicts of them by name"
-    for path, value in leaves(config):
-        if not schema.is_document(value):
+def _check_document(config: Mapping[str, Any], prefix: str = "") -> None:
+    """Raises ConfigError for a key or a value that a config cannot hold."""
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if not schema.is_key(key):
+            raise ConfigError(f"a key must be a printable text, got {path!r}")
+        if isinstance(value, Mapping):
+            _check_document(value, f"{path}.")
+        elif not schema.is_document(value):
             rule = _RANGES.get(path.rpartition(".")[2])
-            return f"{path} is {value!r}; allowed are {f'{rule}, of 32 bits' if rule else legal}"
-    return f"a key is no printable text; allowed are {legal}"
+            allowed = f"{rule}, of 32 bits" if rule else _DOCUMENTS
+            raise ConfigError(f"{path} must be {allowed}, got {value!r}")
 
 
-def _check_kind(path: str, value: Any, kind: Any) -> None:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} is {value!r}; allowed is {WORDS.get(kind, 'a dict')}")
+def _check_type(path: str, value: Any, expected: Any) -> None:
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} must be {WORDS.get(expected, 'a dict')}, got {value!r}")
 
 
 def validate(config: Mapping[str, Any]) -> None:
-    """Refuses numbers out of range, wherever they stand, the grid's included.
+    """Checks the ranges of all numbers, including those of the grid.
 
     Raises:
-      ConfigError: names the field, the value and what is allowed.
+      ConfigError: names the field, what is allowed there and the value.
     """
     for path, value in itertools.chain(leaves(config), _grid(config).items()):
         rule = _RANGES.get(path.rpartition(".")[2])
@@ -296,36 +298,32 @@ def validate(config: Mapping[str, Any]) -> None:
             continue
         for number in value if isinstance(value, tuple | list) else (value,):
             if not rule.allows(number):
-                raise ConfigError(f"{path} is {number!r}; allowed are {rule}")
+                raise ConfigError(f"{path} must be {rule}, got {number!r}")
     _check_stop(config.get("stop"), config["optimizer"])
     if config["patience"] and not config["data"]["num_valid"]:
-        raise ConfigError(f"patience is {config['patience']}; without data.num_valid, allowed is 0")
+        raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
 
 
 def _check_stop(stop: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> None:
-    """`stop`, where there is one, has a train_error, and a rate_scale of a plateau if it wants.
-
-    Raises:
-      ConfigError: else.
-    """
+    """Checks that `stop` has a train_error, and a rate_scale only for a plateau."""
     if stop and ("train_error" not in stop or set(stop) - set(_STOPS)):
         example = "{'train_error': .0001, 'rate_scale': .004} or without rate_scale"
-        raise ConfigError(f"stop is {dict(stop)!r}; allowed is {example}")
+        raise ConfigError(f"stop must be a dict such as {example}, got {dict(stop)!r}")
     if stop and "rate_scale" in stop and optimizer.get("plateau") is None:
-        found = f"stop.rate_scale is {stop['rate_scale']!r}"
-        raise ConfigError(f"{found}; allowed is none without optimizer.plateau")
+        found = stop["rate_scale"]
+        raise ConfigError(f"stop.rate_scale must be unset without optimizer.plateau, got {found!r}")
 
 
 def _grid(config: Mapping[str, Any]) -> Mapping[str, Any]:
     grid = config["replicas"]["grid"] or {}
     if not isinstance(grid, Mapping) or not all(isinstance(path, str) for path in grid):
         example = "{'objective.attack.eps': (.1, .2)}"
-        raise ConfigError(f"replicas.grid is {grid!r}; allowed is a dict such as {example}")
+        raise ConfigError(f"replicas.grid must be a dict such as {example}, got {grid!r}")
     return grid
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of everything in a config but the grid, whose keys are paths."""
+    """Yields (dotted path, value) of a config, except for the grid, whose keys are paths."""
     for key, value in config.items():
         path = f"{prefix}{key}"
         if path == "replicas.grid":
@@ -337,15 +335,19 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def suggestion(found: str, legal: Iterable[str]) -> str:
-    """A question, "; did you mean 'x'?", if something legal is near what was found, else ""."""
+    """Returns "; did you mean 'x'?" for the nearest legal name, or "" if none is near."""
     near = difflib.get_close_matches(str(found), list(legal), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def unknown(what: str, found: object, legal: Iterable[str]) -> str:
-    """`what`, a clause without its object, is not among the legal names: the sentence."""
+def unknown(field: str, found: object, legal: Iterable[str]) -> str:
+    """Returns the message for an unknown name, with the nearest legal one.
+
+    >>> unknown("model.name", "mpl", ["mlp", "lenet"])
+    "model.name must be one of lenet, mlp, got 'mpl'; did you mean 'mlp'?"
+    """
     legal = sorted(legal)
-    return f"{what} {found!r}; allowed are {_listed(legal)}{suggestion(str(found), legal)}"
+    return f"{field} must be one of {_listed(legal)}, got {found!r}{suggestion(str(found), legal)}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
+from adv_jax.attacks._arguments import check_width
 from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
-from adv_jax.evaluate.checks import DISTANCES, check_distance
+from adv_jax.evaluate.checks import DISTANCES
 from adv_jax.runner.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment, attack_of
@@ -123,13 +124,14 @@ def _check_attacks(
     for field, spec in config["objective"].items():
         if isinstance(spec, Mapping):
             path = f"objective.{field}"
-            sizes = {f"{path}.{s} is": spec[s] for s in DISTANCES if spec.get(s) is not None}
+            sizes = {f"{path}.{s}": spec[s] for s in DISTANCES if spec.get(s) is not None}
             _check_attack(path, spec, attack_of(spec, path, {}), sizes, shape)
     eps = config["evaluation"]["eps"]
     for name, attack in experiment.attacks.items():
-        sizes = {"evaluation.eps has": max(eps, default=0)} if scale_of(attack) in DISTANCES else {}
-        spec = config["evaluation"]["attacks"][name]
-        _check_attack(f"evaluation.attacks.{name}", spec, attack, sizes, shape)
+        path, spec = f"evaluation.attacks.{name}", config["evaluation"]["attacks"][name]
+        limited = scale_of(attack) in DISTANCES
+        sizes = {f"evaluation.eps of {path}": max(eps, default=0)} if limited else {}
+        _check_attack(path, spec, attack, sizes, shape)
 
 
 def _check_attack(
@@ -139,15 +141,15 @@ def _check_attack(
     sizes: Mapping[str, float],
     shape: tuple[int, ...],
 ) -> None:
-    """Checks one attack; `sizes` is {start of the error message: size}."""
+    """Checks one attack; `sizes` is {name in the error message: size}."""
     try:
         norm = norm_of(attack) or "linf"
     except ValueError as error:
         raise ConfigError(f"{path}.{error}") from error
     bounds = spec.get("bounds")
     if bounds is not None:
-        for what, size in sizes.items():
-            check_distance(what, size, shape, norm=norm, bounds=bounds, attack=path)
+        for field, size in sizes.items():
+            check_width(field, size, shape, norm, bounds)
 
 
 def _reason(error: Exception) -> str:

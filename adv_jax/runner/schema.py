@@ -1,4 +1,4 @@
-"""Kinds of values: what a document holds, and what of it a parameter takes by its annotation."""
+"""The values that a config may hold, and those that a parameter's annotation accepts."""
 
 import inspect
 import types
@@ -8,27 +8,26 @@ from typing import Any, Literal, Union, get_args, get_origin
 import numpy as np
 
 _WORDS: dict[Any, str] = {
-    bool: "True, False",
-    int: "numbers",
-    float: "numbers",
-    str: "texts",
+    bool: "True or False",
+    int: "a number",
+    float: "a number",
+    str: "a text",
     types.NoneType: "None",
 }
-_UNTOLD = (Any, inspect.Parameter.empty)
-_LARGEST = {int: 2**31 - 1, float: float(np.finfo(np.float32).max)}  # that devices can hold
+_UNANNOTATED = (Any, inspect.Parameter.empty)
+_LARGEST = {int: 2**31 - 1, float: float(np.finfo(np.float32).max)}  # on devices
 
 
 def is_document(value: Any) -> bool:
-    """Whether JSON gives a value back, tuples as lists, and a device can hold its numbers.
+    """Whether a value survives JSON (tuples as lists) and its numbers fit into 32 bits.
 
-    NaN, which differs from itself, is none; infinity, the name of a norm, is.
+    NaN does not, as it differs from itself; infinity, the name of a norm, does.
 
     >>> is_document({"a": (1, None)}), is_document({1: 2}), is_document(print)
     (True, False, False)
     """
     if isinstance(value, Mapping):
-        names = all(isinstance(key, str) and key.isprintable() for key in value)
-        return names and all(map(is_document, value.values()))
+        return all(map(is_key, value)) and all(map(is_document, value.values()))
     if isinstance(value, tuple | list):
         return all(map(is_document, value))
     if type(value) in _LARGEST:
@@ -36,27 +35,32 @@ def is_document(value: Any) -> bool:
     return value is None or isinstance(value, str | bool)
 
 
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a parameter takes a value of a document; True where its annotation does not tell.
+def is_key(value: Any) -> bool:
+    """Whether a value can be a key of a config: a printable text."""
+    return isinstance(value, str) and value.isprintable()
 
-    Where int is annotated, other finite numbers pass: libraries call more whole than they need.
-    What only code can build, as functions, no value is.
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a parameter accepts a value of a config; True if its annotation is unknown.
+
+    An int parameter accepts all finite numbers, as some libraries annotate floats with int. A
+    parameter that takes a function accepts no value.
 
     >>> fits(3, float), fits("x", int | None), fits((1, "x"), Sequence[int])
     (True, False, False)
     """
-    kinds = _members(annotation)
-    return any(kind in _UNTOLD or _is_of(value, kind) for kind in kinds)
+    members = _members(annotation)
+    return any(member in _UNANNOTATED or _is_instance(value, member) for member in members)
 
 
 def described(annotation: Any) -> str:
-    """What a parameter takes, in words.
+    """The values that a parameter accepts, in words that complete "must be".
 
-    >>> described(Sequence[int] | None)
-    'tuples of numbers, None'
+    >>> described(Sequence[int] | None), described(Literal["fresh", "same"])
+    ('a tuple with each entry a number or None', 'fresh or same')
     """
-    names = [name for kind in _members(annotation) if (name := _name(kind))]
-    return ", ".join(dict.fromkeys(names)) or "a dict with a name"
+    names = [name for member in _members(annotation) if (name := _name(member))]
+    return " or ".join(dict.fromkeys(names)) or "a dict with a name"
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -64,21 +68,21 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if is_union else (annotation,)
 
 
-def _is_of(value: Any, kind: Any) -> bool:
-    if kind in (int, float):
+def _is_instance(value: Any, member: Any) -> bool:
+    if member in (int, float):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and (kind is float or abs(value) < float("inf"))
-    if kind in _WORDS:
-        return isinstance(value, kind)
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    is_tuple = get_origin(kind) in (tuple, Sequence) and isinstance(value, tuple | list)
-    return is_tuple and all(fits(entry, get_args(kind)[0]) for entry in value)
+        return number and (member is float or abs(value) < float("inf"))
+    if member in _WORDS:
+        return isinstance(value, member)
+    if get_origin(member) is Literal:
+        return value in get_args(member)
+    is_tuple = get_origin(member) in (tuple, Sequence) and isinstance(value, tuple | list)
+    return is_tuple and all(fits(entry, get_args(member)[0]) for entry in value)
 
 
-def _name(kind: Any) -> str:
-    if get_origin(kind) in (tuple, Sequence):
-        return f"tuples of {described(get_args(kind)[0])}"
-    if get_origin(kind) is Literal:
-        return ", ".join(get_args(kind))
-    return "a dict with a name" if get_origin(kind) is Callable else _WORDS.get(kind, "")
+def _name(member: Any) -> str:
+    if get_origin(member) in (tuple, Sequence):
+        return f"a tuple with each entry {described(get_args(member)[0])}"
+    if get_origin(member) is Literal:
+        return " or ".join(map(str, get_args(member)))
+    return "a dict with a name" if get_origin(member) is Callable else _WORDS.get(member, "")

@@ -59,6 +59,11 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
     """
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     check(config)
+    return run_checked(config, workdir)
+
+
+def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
+    """`run` for a config that `config.check` has passed."""
     runs = replicas(config)
     if config["tensorboard"]:
         require_tensorboard()

@@ -1,15 +1,15 @@
 """Reads and checks a folder of results."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from adv_jax.runner.config import unknown
 from adv_jax.runner.workdir import read_json
 from adv_jax.types import UserError
-from papers import numbers
-from papers.book import documents
+from papers import documents, numbers
 from papers.budget import BUDGETS
 from papers.verdicts import judged
 
@@ -45,11 +45,11 @@ def read(folder: str | Path) -> Found:
     found = Found({}, {}, {})
     for path in sorted(root.rglob("*.json"), key=_natural):
         document = read_json(path)
-        needed = (documents.Target, documents.Run, documents.Figure)
-        for of_kind, kind in zip(found[:3], needed, strict=True):
-            if documents.is_meant(document, kind):
-                documents.check(path, document, kind)
-                of_kind[path] = document
+        schemas = (documents.Target, documents.Result, documents.Figure)
+        for by_path, schema in zip(found[:3], schemas, strict=True):
+            if documents.is_meant(document, schema):
+                documents.check(path, document, schema)
+                by_path[path] = document
                 break
     for path, document in found.targets.items():
         _check_target(path, document)
@@ -57,39 +57,43 @@ def read(folder: str | Path) -> Found:
     _check_alike(found.targets)
     files = {
         path.relative_to(root).as_posix(): document
-        for of_kind in found[:3]
-        for path, document in of_kind.items()
+        for by_path in found[:3]
+        for path, document in by_path.items()
     }
     return found._replace(root=root, files=files)
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
-    """Raises UserError for an unknown budget or paper, or for other printed numbers than ours."""
-    for field, legal in (("budget", BUDGETS), ("paper", numbers.load())):
-        if document[field] not in legal:
-            found = f"{document[field]!r} in {path}"
-            raise UserError(f"{field} must be {', '.join(legal)}, got {found}")
-    labels = {row["label"] for row in document["rows"]}
-    named = {label for claim in document["claims"] for label in claim["rows"]}
-    trained = {row["training"] for row in document["rows"]}
-    if lacking := sorted(named - labels) + sorted(trained - document["trainings"].keys()):
-        raise UserError(f"{path} is damaged: it has no {lacking[0]}")
-    entries = numbers.load()[document["paper"]].entries
-    for row in document["rows"]:
-        if row["id"] is None:
-            continue
+    """Refuses a result of an unknown budget, or compared with other numbers than are packaged.
+
+    Raises:
+      UserError: names the file and the field.
+    """
+    papers = numbers.load()
+    _check_name(path, "budget", document["budget"], BUDGETS)
+    _check_name(path, "paper", document["paper"], papers)
+    labels = [row["label"] for row in document["rows"]]
+    for i, claim in enumerate(document["claims"]):
+        for label in claim["rows"]:
+            _check_name(path, f"claims.{i}.rows", label, labels)
+    entries = papers[document["paper"]].entries
+    again = "as in the numbers here (run python -m launch.reproduce for it again)"
+    for i, row in enumerate(document["rows"]):
+        _check_name(path, f"rows.{i}.training", row["training"], document["trainings"])
         printed = entries.get(row["id"], {}).get("value")
-        if printed != row["paper"]:
+        if row["id"] is not None and printed != row["paper"]:
+            raise UserError(f"{path}: {row['id']} must be {printed}, {again}, got {row['paper']}")
+    for i, claim in enumerate(document["claims"]):
+        if claim["id"] and claim["id"] not in entries:
             raise UserError(
-                f"{row['id']} must be {printed}, got {row['paper']} in {path}, which is of another "
-                "version; run python -m launch.reproduce again"
+                f"{path}: claims.{i}.id must be a claim of {document['paper']}, {again}, got "
+                f"{claim['id']!r}"
             )
-    unknown = [c["id"] for c in document["claims"] if c["id"] and c["id"] not in entries]
-    if unknown:
-        raise UserError(
-            f"claim must be one of the paper's, got {unknown[0]} in {path}, which is of another "
-            "version; run python -m launch.reproduce again"
-        )
+
+
+def _check_name(path: Path, field: str, name: str, legal: Iterable[str]) -> None:
+    if name not in legal:
+        raise UserError(f"{path}: {unknown(field, name, legal)}")
 
 
 def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:

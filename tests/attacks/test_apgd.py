@@ -178,8 +178,8 @@ def test_equal_logits_have_no_gradient_and_no_nan():
     ("options", "message"),
     [
         ({"loss": "hinge"}, 'loss must be "ce" or "dlr", got \'hinge\''),
-        ({"num_steps": 0}, "num_steps is 0; allowed are whole numbers of at least 1"),
-        ({"restarts": 0}, "restarts is 0; allowed are whole numbers of at least 1"),
+        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
+        ({"restarts": 0}, "restarts must be a whole number of at least 1, got 0"),
         ({"restarts": 2}, "restarts=2 needs a key"),
         ({"loss": "dlr", "targeted": True}, 'loss="dlr" needs at least 4 classes, got 3'),
     ],

@@ -164,8 +164,8 @@ def test_a_fooled_row_costs_nothing():
     ("options", "message"),
     [
         ({"norm": "rms"}, 'norm must be "linf" or "l2" here, got \'rms\''),
-        ({"num_targets": 0}, "num_targets is 0; allowed are whole numbers of at least 1"),
-        ({"block_size": 0}, "block_size is 0; allowed are whole numbers of at least 1"),
+        ({"num_targets": 0}, "num_targets must be a whole number of at least 1, got 0"),
+        ({"block_size": 0}, "block_size must be a whole number of at least 1, got 0"),
         ({"key": None}, "key is required"),
     ],
 )

@@ -162,5 +162,5 @@ def test_eps_projects_what_was_found(norm):
 
 
 def test_it_takes_at_least_one_step():
-    with pytest.raises(ValueError, match="num_steps is 0; allowed are whole numbers of at least 1"):
+    with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         deepfool(affine, jnp.zeros((1, D)), None, num_steps=0)

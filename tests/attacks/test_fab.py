@@ -178,8 +178,8 @@ def test_restarts_leave_a_plateau():
     ("options", "message"),
     [
         ({"norm": "l1"}, 'norm must be "linf" or "l2" here, got \'l1\''),
-        ({"num_steps": 0}, "num_steps is 0; allowed are whole numbers of at least 1"),
-        ({"num_targets": 0}, "num_targets is 0; allowed are whole numbers of at least 1"),
+        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
+        ({"num_targets": 0}, "num_targets must be a whole number of at least 1, got 0"),
         ({"restarts": 2}, "restarts=2 needs a key"),
     ],
 )

@@ -42,10 +42,13 @@ def test_no_attack_is_missing():
 # What is refused where its values are known: the argument that is changed, and the message.
 NAN, INF = float("nan"), float("inf")
 WRONG = {
-    "x is NaN": ({"x": X.at[1, 2].set(NAN)}, "x has nan; allowed are finite numbers"),
-    "x is infinite": ({"x": X.at[1, 2].set(-INF)}, "x has -inf; allowed are finite numbers"),
-    "no rows": ({"x": X[:0], "y": Y[:0], "keys": KEYS[:0]}, "x must have at least one row, got"),
-    "empty rows": ({"x": X[:, :0]}, "x must have at least one number a row, got float32[4, 0]"),
+    "x is NaN": ({"x": X.at[1, 2].set(NAN)}, "x must be finite numbers, got nan"),
+    "x is infinite": ({"x": X.at[1, 2].set(-INF)}, "x must be finite numbers, got -inf"),
+    "no rows": (
+        {"x": X[:0], "y": Y[:0], "keys": KEYS[:0]},
+        "with B and all of D at least 1, got float32[0, 5]",
+    ),
+    "empty rows": ({"x": X[:, :0]}, "with B and all of D at least 1, got float32[4, 0]"),
     "no batch": ({"x": X[0, 0]}, "x must be a batch f32[B, *D] of floats, got float32[]"),
     "the scale is NaN": ({"scale": NAN}, " must be >= 0, got nan"),
     "the scale is negative": ({"scale": -1e-30}, " must be >= 0, got -1e-30"),
@@ -53,10 +56,10 @@ WRONG = {
     "the scale overflows": ({"scale": 1e39}, " must be a finite float32, got 1e+39"),
     "a bound is NaN": ({"bounds": (0, NAN)}, "bounds must be (lo, hi) with lo < hi, got (0, nan)"),
     "the bounds are one": ({"bounds": (0.5, 0.5)}, "bounds must be (lo, hi) with lo < hi, got"),
-    "logits are NaN": ({"out": NAN}, "logits_fn returns nan at x; allowed are finite logits"),
-    "logits are infinite": ({"bias": INF}, "logits_fn returns inf at x; allowed are finite logits"),
-    "one class": ({"classes": 1}, "logits_fn must return logits of 2 classes or more, got float32"),
-    "no class": ({"classes": 0}, "logits_fn must return logits of 2 classes or more, got float32"),
+    "logits are NaN": ({"out": NAN}, "logits_fn must return finite logits, got NaN or "),
+    "logits are infinite": ({"bias": INF}, "logits_fn must return finite logits, got NaN or "),
+    "one class": ({"classes": 1}, "logits_fn must return logits of 2 classes or more ("),
+    "no class": ({"classes": 0}, "logits_fn must return logits of 2 classes or more ("),
 }
 
 
@@ -104,7 +107,7 @@ def test_other_settings_are_refused_by_name(attack, setting):
 
 def test_a_weight_of_a_class_is_finite():
     y = jnp.full((B, K), INF)
-    with pytest.raises(ValueError, match="y has inf; allowed are finite weights of at least 0"):
+    with pytest.raises(ValueError, match="y must be finite weights of at least 0, got inf"):
         attacks.fgsm(functools.partial(model, WEIGHTS), X, y, eps=0.1)
 
 

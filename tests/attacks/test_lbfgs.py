@@ -211,9 +211,9 @@ def test_the_features_of_the_input_itself_need_no_step(net):
 
 def test_what_no_solver_can_use_is_refused(net):
     logits, features, x = net
-    with pytest.raises(ValueError, match="num_steps is 0; allowed are whole numbers of at least 1"):
+    with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         lbfgs(logits, x, None, bounds=BOUNDS, num_steps=0)
-    with pytest.raises(ValueError, match="num_steps is 0; allowed are whole numbers of at least 1"):
+    with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         feature_adversary(features, x, x, eps=0.1, num_steps=0)
     with pytest.raises(ValueError, match=r"guide must have the shape of x, .*got float32\[2, 12\]"):
         feature_adversary(features, x, x[:2], eps=0.1)

@@ -181,7 +181,7 @@ def test_a_vector_is_an_image_of_one_row(norm):
     ("options", "message"),
     [
         ({"norm": "l1"}, 'norm must be "linf" or "l2" here, got \'l1\''),
-        ({"num_queries": 0}, "num_queries is 0; allowed are whole numbers of at least 1"),
+        ({"num_queries": 0}, "num_queries must be a whole number of at least 1, got 0"),
         ({"key": None}, "key is required"),
     ],
 )

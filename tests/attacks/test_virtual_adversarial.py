@@ -84,5 +84,5 @@ def test_labels_do_not_matter():
 
 
 def test_a_count_below_one_is_refused():
-    with pytest.raises(ValueError, match="num_steps is 0; allowed are whole numbers of at least 1"):
+    with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         virtual_adversarial(logits_fn, X, None, eps=0.1, num_steps=0, key=jax.random.key(0))

@@ -100,7 +100,9 @@ def test_sizes_of_attacks_that_have_no_other_norm_are_l2(problem, name):
     attack = partial(getattr(attacks, name), bounds=(-1.0, 1.0), num_steps=3, search_steps=2)
     # 6 numbers in (-1, 1): no two rows are further apart than 2 in linf, or 2 sqrt(6) = 4.9 in l2.
     assert audited(logits_fn, x, y, {name: attack}, eps=[4.0]).outside_ball == {name: 0}
-    with pytest.raises(UserError, match=r"eps has 5; allowed are 0 to 4.89898 .* largest l2"):
+    with pytest.raises(
+        UserError, match=r"eps of .* must be at most 4.89898, the l2 width .* got 5$"
+    ):
         audited(logits_fn, x, y, {name: attack}, eps=[5.0], bounds=(-1.0, 1.0))
 
     # It is a name and its norm that count: here one that leaves the l2 ball.

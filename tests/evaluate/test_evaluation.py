@@ -227,53 +227,57 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
     [
         ({"attacks": {}}, "evaluate needs at least one attack and one eps"),
         ({"eps": []}, "evaluate needs at least one attack and one eps"),
-        ({"eps": [0.1, -0.2]}, "eps has -0.2; allowed are numbers of at least 0"),
-        ({"eps": [0.1, float("nan")]}, "eps has nan; allowed are numbers of at least 0"),
-        ({"eps": [float("inf")]}, "eps has inf; allowed are numbers of at least 0"),
+        ({"eps": [0.1, -0.2]}, "eps must be in [0, inf), got -0.2"),
+        ({"eps": [0.1, float("nan")]}, "eps must be in [0, inf), got nan"),
+        ({"eps": [float("inf")]}, "eps must be in [0, inf), got inf"),
         (
             {"eps": [0.1, 1.5], "bounds": (0, 1)},
-            "eps has 1.5; allowed are 0 to 1 for sign, the largest linf distance within the bounds "
-            "(0, 1)",
+            "eps of sign must be at most 1, the linf width of the bounds (0, 1), got 1.5",
         ),
         (
             {"eps": [2.5], "bounds": (0, 1), "attacks": {"far": partial(attacks.fgsm, norm=2)}},
-            "eps has 2.5; allowed are 0 to 2.44949 for far, the largest l2 distance within the "
-            "bounds (0, 1)",
+            "eps of far must be at most 2.44949, the l2 width of the bounds (0, 1), got 2.5",
         ),
-        ({"y": np.zeros(4, np.int32)}, "x has 5 rows and y 4; allowed are equal numbers"),
+        ({"y": np.zeros(4, np.int32)}, "y must be classes i32[N] with N = 5, got int32[4]"),
         (
             {"y": np.zeros((5, CLASSES), np.float32)},
-            "y is float32[5, 4]; allowed are classes, i32[N]",
+            "y must be classes i32[N] with N = 5, got float32[5, 4]",
         ),
-        ({"y": np.zeros(5, np.float32)}, "y is float32[5]; allowed are classes, i32[N]"),
+        ({"y": np.zeros(5, np.float32)}, "y must be classes i32[N] with N = 5, got float32[5]"),
         (
             {"y": [0, 1, 2, 3, 4]},
-            "y has the label 4; allowed are 0 to 3, the classes of the logits",
+            "y must be classes from 0 to 3, got 4",
         ),
-        ({"y": [0, 1, -1, 2, 3]}, "y has the label -1; allowed are 0 to 3, the classes of the "),
-        ({"x": X[:0], "y": []}, "x is float32[0, 6]; allowed are one or more rows"),
-        ({"x": np.zeros((5, 6), np.int32)}, "x is int32[5, 6]; allowed are floats, f32[N, *D]"),
-        ({"x": holed}, "x has 1 values that are NaN or infinite; allowed are finite numbers"),
+        ({"y": [0, 1, -1, 2, 3]}, "y must be classes from 0 to 3, got -1"),
+        (
+            {"x": X[:0], "y": []},
+            "x must be a batch f32[B, *D] of floats with B and all of D at least 1, got floa",
+        ),
+        (
+            {"x": np.zeros((5, 6), np.int32)},
+            "x must be a batch f32[B, *D] of floats, got int32[5, 6]",
+        ),
+        ({"x": holed}, "x must be finite numbers, got nan"),
         (
             {"bounds": (0, 0.5)},
-            "x has values from 0 to 1; allowed are the bounds, (0, 0.5)",
+            "x must be within the bounds (0, 0.5), got ",
         ),
         (
             {"bounds": (1, 0)},
-            "bounds is (1, 0); allowed are two numbers (lo, hi), lo < hi, or None",
+            "bounds must be (lo, hi) with lo < hi, got (1, 0)",
         ),
-        ({"batch_size": 0}, "batch_size is 0; allowed are whole numbers of at least 1"),
-        ({"batch_size": 2.5}, "batch_size is 2.5; allowed are whole numbers of at least 1"),
-        ({"batch_size": "3"}, "batch_size is '3'; allowed are whole numbers of at least 1"),
-        ({"eps": 0.1}, "eps is 0.1; allowed are sequences of numbers, as [0, 0.1]"),
-        ({"eps": ".1"}, "eps is '.1'; allowed are sequences of numbers, as [0, 0.1]"),
-        ({"eps": [".1"]}, "eps is ('.1'); allowed are sequences of numbers"),
-        ({"eps": [True]}, "eps is (True); allowed are sequences of numbers"),
-        ({"eps": [[0.1]]}, "eps is ((0.1)); allowed are sequences of numbers"),
-        ({"eps": [1e39]}, "eps has 1e+39; allowed are numbers of at least 0, of 32 bits"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
+        ({"batch_size": "3"}, "batch_size must be a whole number of at least 1, got '3'"),
+        ({"eps": 0.1}, "eps must be a sequence of numbers such as [0, 0.1], got 0.1"),
+        ({"eps": ".1"}, "eps must be a sequence of numbers such as [0, 0.1], got '.1'"),
+        ({"eps": [".1"]}, "eps must be a sequence of numbers such as [0, 0.1], got ('.1')"),
+        ({"eps": [True]}, "eps must be a sequence of numbers such as [0, 0.1], got (True)"),
+        ({"eps": [[0.1]]}, "eps must be a sequence of numbers such as [0, 0.1], got ((0.1))"),
+        ({"eps": [1e39]}, "eps must be a finite float32, got 1e+39"),
         (
             {"attacks": [attacks.fgsm]},
-            "attacks is a list; allowed is a dict that gives each a name",
+            "attacks must be a dict that gives each a name, got a list",
         ),
         (
             {"attacks": {"f": "fgsm"}},
@@ -300,11 +304,14 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             {"logits_fn": lambda x: jnp.asarray(np.tanh(np.asarray(x)))},
             "logits_fn must be made of jax.numpy operations, which can be traced",
         ),
-        ({"bounds": (0, None)}, "bounds is (0, None); allowed are two numbers (lo, hi), lo < hi"),
-        ({"bounds": ("0", "1")}, "bounds is ('0', '1'); allowed are two numbers (lo, hi)"),
-        ({"x": "abc"}, "x is 'abc'; allowed are one or more rows of numbers"),
-        ({"x": [[1.0], [1.0, 2.0]]}, "x is ((1.0), (1.0, 2.0)); allowed are one or more rows of"),
-        ({"y": ["a", "b"]}, "y is ('a', 'b'); allowed are one or more rows of numbers"),
+        ({"bounds": (0, None)}, "bounds must be (lo, hi) with lo < hi, got (0, None)"),
+        ({"bounds": ("0", "1")}, "bounds must be (lo, hi) with lo < hi, got ('0', '1')"),
+        ({"x": "abc"}, "x must be a batch f32[B, *D] of floats, got 'abc'"),
+        (
+            {"x": [[1.0], [1.0, 2.0]]},
+            "x must be a batch f32[B, *D] of floats, got ((1.0), (1.0, 2.0))",
+        ),
+        ({"y": ["a", "b"]}, "y must be classes i32[N] with N = 5, got ('a', 'b')"),
         (
             {"attacks": {"a": partial(attacks.fgsm, eps=0.1)}},
             "fgsm has eps bound already; leave it free: the evaluation sets it",
@@ -315,8 +322,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, targeted=True)}},
-            "a is targeted, and takes the labels for the classes to reach; allowed is "
-            "targeted=False",
+            "a must be an attack with targeted=False, as y are its labels, got targeted=True",
         ),
         (
             {
@@ -328,7 +334,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
                     )
                 }
             },
-            "a is targeted, and takes the labels for the classes to reach; allowed is ",
+            "a must be an attack with targeted=False",
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, norm="l7")}},
@@ -336,20 +342,26 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"logits_fn": lambda x: jax.nn.softmax(x)},
-            "logits_fn gives probabilities: no number is negative and every row sums to 1; allowed "
-            "are logits, before the softmax",
+            "logits_fn must return logits, the values before the softmax or the jnp.log of it, got "
+            "rows >= 0 that sum to 1, which look like probabilities",
         ),
-        ({"logits_fn": lambda x: x[:, 0]}, "logits_fn gives float32[5]; allowed are logits "),
-        ({"logits_fn": lambda x: (x, {})}, "logits_fn gives tuple; allowed are logits "),
+        (
+            {"logits_fn": lambda x: x[:, 0]},
+            "logits_fn must return logits f32[B, K] with B = 5, got float32[5]",
+        ),
+        (
+            {"logits_fn": lambda x: (x, {})},
+            "logits_fn must return logits f32[B, K] with B = 5, got a tuple",
+        ),
         (
             {"logits_fn": lambda x: jnp.where(x > 0.9, jnp.nan, x)},
-            "logits_fn gives NaN or infinity for 1 of 5 rows of x; allowed are finite logits",
+            "logits_fn must return finite logits, got NaN or infinity for 1 of 5 rows of x",
         ),
         (
             # Only where the attack leads: no clean entry is below 0.
             {"logits_fn": lambda x: jnp.where(x < 0, jnp.nan, 30 * x)},
-            "logits_fn gives NaN or infinity for 1 of 5 rows of x under sign; allowed are finite "
-            "logits",
+            "logits_fn must return finite logits, got NaN or infinity for 1 of 5 rows of x under "
+            "sign",
         ),
     ],
 )

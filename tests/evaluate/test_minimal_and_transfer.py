@@ -96,11 +96,11 @@ def one_column(logits_fn, x, y, *, eps, key=None):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"eps": -1.0}, "eps has -1; allowed"),
-        ({"eps": ".1"}, "eps has '.1'; allowed are numbers of at least 0"),
-        ({"eps": [0.1]}, "eps has (0.1); allowed are numbers of at least 0"),
-        ({"models": [binary]}, "models is a list; allowed is a dict that gives each a name"),
-        ({"models": None}, "models is a NoneType; allowed is a dict that gives each a name"),
+        ({"eps": -1.0}, "eps must be in [0, inf), got -1"),
+        ({"eps": ".1"}, "eps must be a real number, got '.1'"),
+        ({"eps": [0.1]}, "eps must be a real number, got (0.1)"),
+        ({"models": [binary]}, "models must be a dict that gives each a name, got a list"),
+        ({"models": None}, "models must be a dict that gives each a name, got a NoneType"),
         ({"models": {"a": None}}, "logits_fn must be a function of x alone, got a NoneType"),
         ({"attack": "fgsm"}, "attack is 'fgsm'; allowed are functions such as attacks.fgsm"),
         (
@@ -108,8 +108,14 @@ def one_column(logits_fn, x, y, *, eps, key=None):
             "one_column gives float32[1, 1]; allowed is an array of the shape of x",
         ),
         ({"models": {}}, "models is empty; allowed are one or more"),
-        ({"x": np.zeros((2, 3), np.int32)}, "x is int32[2, 3]; allowed are floats"),
-        ({"models": {"a": jax.nn.softmax}}, "logits_fn gives probabilities"),
+        (
+            {"x": np.zeros((2, 3), np.int32)},
+            "x must be a batch f32[B, *D] of floats, got int32[2, 3]",
+        ),
+        (
+            {"models": {"a": jax.nn.softmax}},
+            "logits_fn must return logits, the values before the softmax",
+        ),
         ({"attack": attacks.sign_noise}, "key is required"),
     ],
 )
@@ -124,18 +130,18 @@ def test_mistakes_in_transfer_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"high": -1.0}, "high is -1; allowed are numbers above 0, of 32 bits"),
-        ({"high": 0}, "high is 0; allowed are numbers above 0, of 32 bits"),
-        ({"high": 1e39}, "high is 1e+39; allowed are numbers above 0, of 32 bits"),
-        ({"high": "1"}, "high is '1'; allowed are numbers above 0"),
-        ({"high": np.ones(2)}, "high is float64[2]; allowed are numbers above 0"),
-        ({"num_steps": 0}, "num_steps is 0; allowed are whole numbers of at least 1"),
-        ({"num_steps": 2.5}, "num_steps is 2.5; allowed are whole numbers of at least 1"),
+        ({"high": -1.0}, "high must be in (0, inf), got -1"),
+        ({"high": 0}, "high must be in (0, inf), got 0"),
+        ({"high": 1e39}, "high must be a finite float32, got 1e+39"),
+        ({"high": "1"}, "high must be a real number, got '1'"),
+        ({"high": np.ones(2)}, "high must be a real number, got float64[2]"),
+        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
+        ({"num_steps": 2.5}, "num_steps must be a whole number of at least 1, got 2.5"),
         (
             {"attack": one_column},
             "one_column gives float32[1, 1]; allowed is an array of the shape of x",
         ),
-        ({"y": np.array([0, 2])}, "y has the label 2; allowed are 0 to 1"),
+        ({"y": np.array([0, 2])}, "y must be classes from 0 to 1, got 2"),
         ({"attack": partial(attacks.fgsm, eps=0.1)}, "fgsm has eps bound already"),
     ],
 )

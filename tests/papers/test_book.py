@@ -16,8 +16,8 @@ from command_line import call
 from fabricated import finish
 
 from adv_jax.types import UserError
-from papers import book, charts, numbers, reproduction, verdicts
-from papers.book import chapters, documents, reading
+from papers import book, charts, documents, numbers, reproduction, verdicts
+from papers.book import chapters, reading
 from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.shallow_thesis import example
@@ -283,7 +283,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
 
     folder = copied("maronas2016/results/table26.json", value)
     with pytest.raises(
-        UserError, match=r"maronas2016.table26.row1 must be 0.796, got 0.8 in .*table26.json"
+        UserError, match=r"table26.json: maronas2016.table26.row1 must be 0.796, .*, got 0.8$"
     ):
         book.build(folder, tmp_path / "book")
 
@@ -308,13 +308,14 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     document["budget"] = "shrot"
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     with pytest.raises(
-        UserError, match="budget must be quick, short, paper, got 'shrot' in .*table25.json"
+        UserError,
+        match="table25.json: budget must be one of paper, quick, short, got 'shrot'; did",
     ):
         book.build(folder, tmp_path / "book")
     document["budget"], document["paper"] = "paper", "nobody"
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     with pytest.raises(
-        UserError, match="paper must be huang2015, .*, got 'nobody' in .*table25.json"
+        UserError, match="table25.json: paper must be one of huang2015, .*, got 'nobody'"
     ):
         book.build(folder, tmp_path / "book")
     assert not (tmp_path / "book").exists()
@@ -363,6 +364,7 @@ TARGET, RUN = (
     "shallow_thesis/results/runs/shallow_mnist_A.json",
 )
 SWEEP = "shallow_mnist:sweep=eps replicas.seeds=6"  # the training of TARGET
+IN_SWEEP = ("trainings", SWEEP)
 GONE = object()
 
 
@@ -384,48 +386,57 @@ def edited(folder, name, keys, value):
 @pytest.mark.parametrize(
     ("name", "keys", "value", "told"),
     [
-        (TARGET, ("rows",), 5, "rows is 5; allowed are lists of at least one entry"),
-        (TARGET, ("rows",), GONE, "rows is missing"),
-        (TARGET, ("rows", 1, "id"), GONE, "rows.1.id is missing"),
-        (TARGET, ("rows", 0, "mean"), GONE, "rows.0.mean is missing"),
-        (TARGET, ("rows", 0, "sd"), math.nan, "rows.0.sd is nan; allowed are numbers, None"),
-        (TARGET, ("rows", 0, "metric"), "bits", "rows.0.metric is 'bits'; allowed are error_perc"),
-        (TARGET, ("claims",), [{"text": "a"}], "claims.0.id is missing"),
-        (TARGET, ("claims",), [{"text": "a", "id": None}], "claims.0.form is missing"),
-        (TARGET, ("claims", 0, "rows"), ["a"], "it has no a"),
-        (TARGET, ("rows", 0, "training"), "b", "it has no b"),
-        (TARGET, ("trainings",), [], "trainings is []; allowed are objects of JSON"),
-        (TARGET, ("trainings", SWEEP, "versions"), GONE, f"trainings.{SWEEP}.versions is missing"),
-        (TARGET, ("trainings", SWEEP, "command"), GONE, f"trainings.{SWEEP}.command is missing"),
-        (TARGET, ("trainings", SWEEP, "config"), {}, f"trainings.{SWEEP}.config.data is missing"),
-        (RUN, ("replicas",), [], "replicas is []; allowed are lists of at least one entry"),
-        (RUN, ("replicas", 2, "test_error"), GONE, "replicas.2.test_error is missing"),
-        (RUN, ("seconds",), GONE, "seconds is missing"),
-        (RUN, ("device",), 5, "device is 5; allowed are texts, None"),
-        ("maronas2016/results/figures/fig10.json", ("caption",), GONE, "caption is missing"),
+        (TARGET, ("rows",), 5, "rows must be a list, got 5"),
+        (TARGET, ("rows",), [], "rows must be a list of at least one entry, got []"),
+        (TARGET, ("rows",), GONE, "rows must be given, got none"),
+        (TARGET, ("rows", 1, "id"), GONE, "rows.1.id must be given, got none"),
+        (TARGET, ("rows", 0, "mean"), GONE, "rows.0.mean must be given, got none"),
+        (TARGET, ("rows", 0, "sd"), math.nan, "rows.0.sd must be a finite number, got nan"),
+        (TARGET, ("rows", 0, "sd"), -1.0, "rows.0.sd must be greater than or equal to 0, got -1.0"),
+        (TARGET, ("rows", 0, "metric"), "bits", "rows.0.metric must be 'error_percent', 'error', "),
+        (TARGET, ("claims",), [{"text": "a"}], "claims.0.id must be given, got none"),
+        (TARGET, ("claims",), [{"text": "a", "id": None}], "claims.0.form must be given, got"),
+        (TARGET, ("claims", 0, "rows"), ["a"], "claims.0.rows must be one of "),
+        (TARGET, ("rows", 0, "training"), "b", "rows.0.training must be one of "),
+        (TARGET, ("trainings",), [], "trainings must be an object, got []"),
+        (TARGET, (*IN_SWEEP, "versions"), GONE, f"trainings.{SWEEP}.versions must be given, got"),
+        (TARGET, (*IN_SWEEP, "command"), GONE, f"trainings.{SWEEP}.command must be given, got"),
+        (TARGET, (*IN_SWEEP, "config"), {}, f"trainings.{SWEEP}.config.data must be given, got"),
+        (RUN, ("replicas",), [], "replicas must be a list of at least one entry, got []"),
+        (RUN, ("replicas", 2, "test_error"), GONE, "replicas.2.test_error must be given, got"),
+        (RUN, ("replicas", 2, "test_error"), 1.1, "replicas.2.test_error must be in [0, 1], got"),
+        (RUN, ("seconds",), GONE, "seconds must be given, got none"),
+        (RUN, ("device",), 5, "device must be a text, got 5"),
+        (
+            "maronas2016/results/figures/fig10.json",
+            ("caption",),
+            GONE,
+            "caption must be given, got",
+        ),
     ],
 )
 def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, keys, value, told):
-    with pytest.raises(UserError, match=re.escape(f"{name} is damaged: {told}")) as refused:
+    with pytest.raises(UserError, match=re.escape(f"{name}: {told}")) as refused:
         reading.read(edited(tmp_path, name, keys, value))
     assert "\n" not in str(refused.value)
 
 
 def test_every_metric_that_can_be_drawn_is_read():
-    assert set(get_args(documents.Row.__annotations__["metric"])) == charts.UNITS.keys()
+    assert set(get_args(documents.Row.model_fields["metric"].annotation)) == charts.UNITS.keys()
 
 
 def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
-    """Also numbers of the right kind that cannot be: a negative standard deviation."""
+    """Also a curve of fewer values than epochs, which passes the schema but cannot be drawn."""
     for name, keys, value in (
         (RUN, ("replicas", 0, "seed"), GONE),
-        (TARGET, ("rows", 0, "sd"), -1.0),
+        (TARGET, (*IN_SWEEP, "learning", "loss", "mean"), [0.1]),
     ):
         (folder := tmp_path / Path(name).stem).mkdir()
         where = f"--results={edited(folder, name, keys, value)}", f"--out={tmp_path / 'book'}"
         done = call("adv_jax.report", *where)
         assert (done.returncode, done.stdout) == (1, "")
-        assert re.fullmatch(r"error: results must .*|error: .* is damaged: .*", done.stderr.strip())
+        refused = r"error: results must .*|error: .*: .* must be .*, got .*"
+        assert re.fullmatch(refused, done.stderr.strip())
         assert str(folder) in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "book").exists()
 

@@ -40,32 +40,48 @@ def put(document, path, value):
         document[last] = value
 
 
-RATES = "2 lists of 2 numbers in [0, 1]"
+SHAPE = "2 lists of 2 numbers, got lists of"
 
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["data", "sizes", "test"], put, "data.sizes.test is missing"),
-        (["data", "sizes", "test"], "9", "data.sizes.test is '9'; allowed is a whole number of"),
-        (["data", "sha256"], {"train": 5}, "allowed is an object of SHA-256 sums"),
-        (["data", "name"], "mn\nist", r"data.name is 'mn\nist'; allowed is a line of text"),
-        (["device"], "\ud800", r"device is '\ud800'; allowed is a line of text"),
-        (["seconds"], None, "seconds is None; allowed is a finite number"),
-        (["seconds"], 10**400, "; allowed is a finite number"),
-        (["versions", "jax"], 0.1, "versions.jax is 0.1; allowed is a line of text"),
-        (["replicas"], 2, "replicas is 2; allowed is a list"),
-        (["replicas", 1], None, "seed is missing"),
-        (["replicas", 1, "test_error"], math.nan, "test_error is nan; allowed is a number in [0"),
-        (["replicas", 1, "confidence"], "1", "confidence is '1'; allowed is a number in [0, 1]"),
-        (["replicas", 1, "epochs"], 4.0, "epochs is 4.0; allowed is a whole number of at least 1"),
-        (["evaluation"], {}, "evaluation.fgsm.eps is missing"),
-        (["evaluation", "fgsm", "eps"], [0.0], "fgsm.eps is [0.0]; allowed is [0.0, 0.2], as"),
-        (["evaluation", "fgsm", "error"], put, "evaluation.fgsm.error is missing"),
-        (["evaluation", "fgsm", "error"], [[0.1, 0.1]], f"allowed is {RATES}"),
-        (["evaluation", "fgsm", "error", 1], [0.1], f"allowed is {RATES}"),
-        (["evaluation", "fgsm", "error", 1], 0.1, f"allowed is {RATES}"),
-        (["evaluation", "fgsm", "confidence", 1, 1], math.nan, f"allowed is {RATES}"),
+        (["data", "sizes", "test"], put, "data.sizes.test must be given, got none"),
+        (["data", "sizes", "test"], "9", "data.sizes.test must be a whole number, got '9'"),
+        (["data", "sizes", "test"], True, "data.sizes.test must be a whole number, got True"),
+        (["data", "sizes", "test"], 0, "data.sizes.test must be greater than or equal to 1, got 0"),
+        (["data", "sha256"], {"train": 5}, "data.sha256.train must be a text, got 5"),
+        (
+            ["data", "name"],
+            "mn\nist",
+            r"data.name must be one line of printable text, got 'mn\nist'",
+        ),
+        (["device"], "\ud800", r"device must be one line of printable text, got '\ud800'"),
+        (["device"], None, "device must be a text, got None"),
+        (["seconds"], None, "seconds must be a finite number, got None"),
+        (["seconds"], 10**400, "seconds must be a finite number, got 1000"),
+        (["seconds"], math.inf, "seconds must be a finite number, got inf"),
+        (["versions", "jax"], 0.1, "versions.jax must be a text, got 0.1"),
+        (["replicas"], 2, "replicas must be a list, got 2"),
+        (["replicas", 1], None, "replicas.1 must be an object, got None"),
+        (["replicas", 1, "seed"], put, "replicas.1.seed must be given, got none"),
+        (["replicas", 1, "seed"], 3, "replicas must be the 2 of quickstart, as in the config"),
+        (
+            ["replicas", 1, "test_error"],
+            math.nan,
+            "replicas.1.test_error must be in [0, 1], got nan",
+        ),
+        (["replicas", 1, "test_error"], 1.1, "replicas.1.test_error must be in [0, 1], got 1.1"),
+        (["replicas", 1, "confidence"], "1", "confidence must be a finite number, got '1'"),
+        (["replicas", 1, "epochs"], 4.0, "epochs must be a whole number, got 4.0"),
+        (["evaluation"], {}, "evaluation.fgsm must be given, got none"),
+        (["evaluation", "fgsm", "eps"], [0.0], "fgsm.eps must be [0.0, 0.2], as configured, got"),
+        (["evaluation", "fgsm", "error"], put, "evaluation.fgsm.error must be given, got none"),
+        (["evaluation", "fgsm", "confidence"], put, f"fgsm.confidence must be {SHAPE} []"),
+        (["evaluation", "fgsm", "error"], [[0.1, 0.1]], f"fgsm.error must be {SHAPE} [2]"),
+        (["evaluation", "fgsm", "error", 1], [0.1], f"fgsm.error must be {SHAPE} [2, 1]"),
+        (["evaluation", "fgsm", "error", 1], 0.1, "fgsm.error.1 must be a list, got 0.1"),
+        (["evaluation", "fgsm", "confidence", 1, 1], math.nan, "confidence.1.1 must be in [0, 1]"),
     ],
 )
 def test_a_damaged_result_is_named_with_the_field(training, path, value, message):
@@ -74,7 +90,7 @@ def test_a_damaged_result_is_named_with_the_field(training, path, value, message
     put(result, path, value)
     file.write_text(json.dumps(result))
     said = refusal(training)
-    assert said.startswith(f"{file} is ") and message in said and "\n" not in said
+    assert said.startswith(f"{file}: ") and message in said and "\n" not in said
 
 
 def test_each_replica_has_the_lines_that_the_result_says(training):
@@ -85,11 +101,10 @@ def test_each_replica_has_the_lines_that_the_result_says(training):
     for kept in (whole[:-1], [*whole[: at_epoch_2[1]], *whole[at_epoch_2[1] + 1 :]]):
         file.write_text("".join(kept))
         assert refusal(training) == (
-            f"{file} has 3 lines of replica 1; allowed are those of epochs 1 to 4, which "
-            "result.json says it has trained"
+            f"{file}: lines of replica 1 must be of epochs 1 to 4, as in result.json, got 3 lines"
         )
     file.write_text("".join([*whole, whole[-1]]))
-    assert "has 5 lines of replica 1" in refusal(training)
+    assert "lines of replica 1" in (said := refusal(training)) and said.endswith("got 5 lines")
     file.write_text("".join(whole))
     assert finished(training) is not None
 
@@ -97,12 +112,12 @@ def test_each_replica_has_the_lines_that_the_result_says(training):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("loss", put, "loss is missing"),
-        ("loss", math.inf, "loss is inf; allowed is a finite number"),
-        ("loss", "1", "loss is '1'; allowed is a finite number"),
-        ("test_error", math.nan, "test_error is nan; allowed is a number in [0, 1]"),
-        ("test_error", put, "test_error is missing"),
-        ("train_error", [], "train_error is []; allowed is a finite number"),
+        ("loss", put, "loss must be given, got none"),
+        ("loss", math.inf, "loss must be a finite number, got inf"),
+        ("loss", "1", "loss must be a finite number, got '1'"),
+        ("test_error", math.nan, "test_error must be in [0, 1], got nan"),
+        ("test_error", put, "test_error must be given, got none"),
+        ("train_error", [], "train_error must be a finite number, got []"),
     ],
 )
 def test_a_damaged_line_is_named_with_the_field(training, name, value, message):
@@ -112,4 +127,4 @@ def test_a_damaged_line_is_named_with_the_field(training, name, value, message):
     put(line, [name], value)
     file.write_text("".join([*others, json.dumps(line) + "\n"]))
     said = refusal(training)
-    assert said.startswith(f"{file} is ") and said.endswith(message)
+    assert said == f"{file}: {message}"

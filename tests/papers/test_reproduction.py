@@ -295,7 +295,7 @@ def test_judging_writes_verdicts_anew_and_nothing_else(tmp_path, never_train, ca
     with pytest.raises(UserError, match="training of .*table26 must be .*, got of_another:version"):
         reproduction.judge([target], results=tmp_path / "results")
     path.write_text('{"figure": 3}')
-    with pytest.raises(UserError, match="table26.json is damaged: target is missing"):
+    with pytest.raises(UserError, match="table26.json: target must be given, got none"):
         reproduction.judge([target], results=tmp_path / "results")
 
 
@@ -327,17 +327,17 @@ def test_results_of_other_versions_data_or_configs_are_refused_by_name(tmp_path,
     (without.workdir / "result.json").write_text(
         json.dumps(result | {"replicas": result["replicas"][:3]})
     )
-    with pytest.raises(UserError, match=f"{name} is of ladder_mnist with 3 replicas, not of the"):
+    with pytest.raises(UserError, match=f"{name}: replicas must be the .* got 3 of ladder_mnist"):
         reproduction.reproduce(target, PAPER, **settings)
     (without.workdir / "result.json").write_text("{}")
-    with pytest.raises(UserError, match=f"{name} is not the result of a run"):
+    with pytest.raises(UserError, match=f"{name}: experiment must be given, got none"):
         reproduction.reproduce(target, PAPER, **settings)
     for field in ("seconds", "data.sizes", "data.sha256", "versions", "versions.jaxlib"):
         lacking = json.loads(json.dumps(finish(without, error)))
         *parents, last = field.split(".")
         del (lacking[parents[0]] if parents else lacking)[last]
         (without.workdir / "result.json").write_text(json.dumps(lacking))
-        message = f"{name} is not the result of a run: {field}(.adv_jax|.train)? is missing"
+        message = f"{name}: {field}(.adv_jax|.train)? must be given, got none"
         with pytest.raises(UserError, match=f"^{message}$"):
             reproduction.reproduce(target, PAPER, **settings)
     finish(without, error)

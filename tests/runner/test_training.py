@@ -266,7 +266,7 @@ def ladder_of(layers="6-10", **changes):
         (ladder_of("6-ten"), "model.layers has 'ten' as layer 2; allowed are UNITS, fc:UNITS"),
         (
             ladder_of(objective={"name": "ladder", "weights": (1.0, 0.1, 0.1), "draw": "new"}),
-            "objective.draw is 'new'; allowed are fresh, same",
+            "objective.draw must be fresh or same, got 'new'",
         ),
     ],
 )
