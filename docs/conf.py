@@ -24,6 +24,7 @@ include_patterns = [
     "benchmarks/README.md",
     "launch/README.md",
     "docs/**.md",
+    "papers/README.md",
     "papers/**/README.md",
 ]
 exclude_patterns = ["**/.*", ".venv", "venv", "build", "dist", "runs", "results", "book"]
