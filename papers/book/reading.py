@@ -14,12 +14,13 @@ from papers.verdicts import judged
 
 
 class Found(NamedTuple):
-    """Documents by the path of their file.
+    """The documents of a folder by the path of their file.
 
-    targets: of `launch.reproduce`.
+    targets: comparisons of `launch.reproduce`.
     runs: result.json of single runs.
-    figures: of papers, drawn again.
-    root: the folder; files: all of them, as they lie in it.
+    figures: documents of figures.
+    root: the folder.
+    files: the paths of all documents, relative to the folder.
     """
 
     targets: dict[Path, dict[str, Any]]
@@ -30,13 +31,13 @@ class Found(NamedTuple):
 
 
 def read(folder: str | Path) -> Found:
-    """All results in a folder and in its folders; JSON of another kind (benchmarks) is left out.
+    """Reads all results below a folder and computes the verdicts of the targets again.
 
-    The verdicts that a target has are made anew of its values.
+    Other JSON files, as those of benchmarks, are ignored.
 
     Raises:
-      UserError: there is no such folder, a file is damaged (the field is named), or a result does
-        not fit to the papers' numbers or to the other results.
+      UserError: there is no such folder, a file does not fit its schema, or a result does not match
+        the papers' numbers or the other results; the message names the file and the field.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -61,7 +62,7 @@ def read(folder: str | Path) -> Found:
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
-    """Refuses a result of an unknown budget, or compared with other numbers than are packaged.
+    """Checks the names in a result, and that the paper's numbers are those of this package.
 
     Raises:
       UserError: names the file and the field.
@@ -94,12 +95,12 @@ def _check_name(path: Path, field: str, name: str, legal: Iterable[str]) -> None
 
 
 def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Refuses two results of one training that differ: one is of another config or version."""
+    """Raises UserError if two results have a training with different configs, data or versions."""
     seen: dict[tuple, tuple[Path, Any]] = {}
     for path, document in targets.items():
         for key, training in document["trainings"].items():
             made = {name: training[name] for name in ("config", "data", "versions")}
-            # Where the data lie is no part of a training: their SHA-256 sums are compared.
+            # The folder of the data may differ; their SHA-256 sums are compared.
             made["config"] = {
                 **made["config"],
                 "data": {k: v for k, v in made["config"]["data"].items() if k != "dir"},
@@ -110,8 +111,8 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
             differing = [name for name in made if made[name] != other[name]]
             if differing:
                 raise UserError(
-                    f"{path} and {first} have the training {key} with different "
-                    f"{' and '.join(differing)}; run python -m launch.reproduce for both again"
+                    f"{path}: {' and '.join(differing)} of trainings.{key} must be as in {first} "
+                    "(run python -m launch.reproduce for both again), got others"
                 )
 
 
