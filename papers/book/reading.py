@@ -33,11 +33,13 @@ class Found(NamedTuple):
 
 
 def read(folder: str | Path) -> Found:
-    """Reads all results below a folder and recomputes their verdicts; ignores other JSON files.
+    """Reads all results below a folder and computes the verdicts of the targets again.
+
+    Other JSON files, as those of benchmarks, are ignored.
 
     Raises:
-      UserError: the folder does not exist, a file is damaged, or a result contradicts the papers'
-        numbers or another result.
+      UserError: there is no such folder, a file does not fit its schema, or a result does not match
+        the papers' numbers or the other results; the message names the file and the field.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -64,7 +66,7 @@ def read(folder: str | Path) -> Found:
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
-    """Refuses a result of an unknown budget, or compared with other numbers than are packaged.
+    """Checks the names in a result, and that the paper's numbers are those of this package.
 
     Raises:
       UserError: names the file and the field.
@@ -113,8 +115,8 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
             differing = [name for name in made if made[name] != other[name]]
             if differing:
                 raise UserError(
-                    f"{' and '.join(differing)} of the training {key} must be the same, got {path} "
-                    f"and {first}; run python -m launch.reproduce for both again"
+                    f"{path}: {' and '.join(differing)} of trainings.{key} must be as in {first} "
+                    "(run python -m launch.reproduce for both again), got others"
                 )
 
 

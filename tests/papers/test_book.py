@@ -299,9 +299,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     document["rows"] = [row for row in document["rows"] if row["training"] == key]
     document["trainings"][key]["config"]["batch_size"] = 3
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
-    message = (
-        f"config of the training {key} must be the same, got .*table26.json and .*table25.json"
-    )
+    message = f"table26.json: config of trainings.{key} must be as in .*table25.json "
     with pytest.raises(UserError, match=message) as refused:
         book.build(folder, tmp_path / "book")
     assert "\n" not in str(refused.value)
@@ -331,7 +329,7 @@ def test_results_from_data_in_another_folder_are_alike_if_the_data_are(tmp_path)
     assert len(reading.read(folder).targets) == 2
     document["trainings"][key]["data"]["sha256"]["train"] = "1" * 64
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=f"data of the training {key} must be the same"):
+    with pytest.raises(UserError, match=f"data of trainings.{key} must be as in"):
         reading.read(folder)
 
 
