@@ -110,7 +110,7 @@ def one_column(logits_fn, x, y, *, eps, key=None):
         ({"models": {}}, "models is empty; allowed are one or more"),
         ({"x": np.zeros((2, 3), np.int32)}, "x is int32[2, 3]; allowed are floats"),
         ({"models": {"a": jax.nn.softmax}}, "logits_fn gives probabilities"),
-        ({"attack": attacks.sign_noise}, "key is required"),
+        ({"attack": attacks.sign_noise}, "key must be"),
     ],
 )
 def test_mistakes_in_transfer_are_refused(change, message):
