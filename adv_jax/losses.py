@@ -1,7 +1,7 @@
 """Classification losses by name: rows of logits and labels -> a loss for each row.
 
-Logits are f32[B, K], labels classes i32[B] or weights of the classes f32[B, K]; losses are f32[B],
-in nats. Other shapes and types, which might broadcast, are refused with a ValueError.
+Logits are f32[B, K]; labels are classes i32[B] or class weights f32[B, K]; losses are f32[B] in
+nats. Other shapes and dtypes raise a ValueError, because they might broadcast.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,15 @@ RowLoss = Callable[[Array, Array], Array]
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """-sum_k t_k log softmax(logits)_k.
+    """Returns -sum_k t_k log softmax(logits)_k.
 
-    Its gradient keeps its direction however sure the logits are of a label, a class or one-hot
-    weights alike: p_y - 1 would be 0 in float32 from a margin of 16.6 nats on, and the rounding of
-    the other terms may point the other way.
+    The gradient keeps its direction at any confidence, for classes and one-hot weights. Computed
+    as p_y - 1 it would round to 0 in float32 at margins above 16.6 nats.
     """
     labels = checked_labels(labels, logits)
     if labels.ndim == 1:
         return jax.nn.softplus(log_odds(logits, labels))
-    # The likeliest class alone has a p_k that rounds to 1.
+    # Only the most probable class can have a p_k that rounds to 1.
     top = jnp.argmax(logits, axis=1)
     is_top = jax.nn.one_hot(top, logits.shape[1], dtype=bool)
     sure = jax.nn.softplus(log_odds(logits, top))
@@ -36,10 +35,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def log_odds(logits: Array, labels: Array) -> Array:
-    """log((1 - p_y) / p_y) = logsumexp of the other logits - the label's, with classes i32[B].
+    """Returns log((1 - p_y) / p_y) = logsumexp of the other logits - logit_y, y classes i32[B].
 
-    Climbing it is climbing the cross-entropy, softplus(log odds), whose slope underflows from a
-    margin of 87 nats on; this one has a slope of 1 everywhere.
+    Its ascent direction is that of the cross-entropy, softplus(log odds), whose slope underflows
+    at margins above 87 nats; the slope of the log odds is 1 everywhere.
     """
     true = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=1)
@@ -47,7 +46,7 @@ def log_odds(logits: Array, labels: Array) -> Array:
 
 
 def binary_cross_entropy(logits: Array, labels: Array) -> Array:
-    """-sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits): K logistic outputs."""
+    """Returns -sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits)."""
     labels = checked_labels(labels, logits)
     if labels.ndim == 1:
         labels = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
@@ -55,13 +54,10 @@ def binary_cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def checked_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
-    """Labels as a JAX array, by shape and type alone, so that compiled code has nothing to check.
-
-    Args:
-      labels: i32[B], or f32[B, K] like the logits; called `name`.
+    """Returns labels i32[B] or f32[B, K] as a JAX array; checks only shape and dtype.
 
     Raises:
-      ValueError: another shape or type.
+      ValueError: another shape or dtype; the message calls the labels `name`.
     """
     if np.ndim(logits) != 2:
         raise ValueError(f"logits must be f32[B, K], got {norms.described(logits)}")
@@ -85,11 +81,11 @@ LOSSES: dict[str, RowLoss] = {
 
 
 def loss_fn(name: str) -> RowLoss:
-    """The loss of that name.
+    """Returns the loss of that name.
 
     Raises:
-      ValueError: the name is not one of LOSSES.
+      ValueError: the name is not in LOSSES.
     """
     if name not in LOSSES:
-        raise ValueError(f"loss is {name!r}; allowed are {', '.join(LOSSES)}")
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
     return LOSSES[name]

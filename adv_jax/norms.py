@@ -1,18 +1,17 @@
-"""The only place where a norm is interpreted.
+"""Norms, dual vectors, projections and samples, row by row.
 
-A norm is data: "linf" (also jnp.inf), "l2" (2), "l1" (1) or "rms", in any case of letters;
-rms = l2 / sqrt(d), so that a radius does not depend on the size of the input.
+A norm is "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1) or "rms", in any case. rms = l2 / sqrt(d)
+makes a radius independent of the input's size.
 
-Arrays are batches f[B, *D] of any rank >= 1. Every function treats a row, that is one input of
-d = prod(D) numbers, alone; a radius `eps` is a number or f32[B], in units of the row, and may be
-traced. Arithmetic and results are float32, or float64 for float64 arrays, so that a bfloat16
-model still gets an exact perturbation.
+Arrays are batches f[B, *D] of any rank >= 1; rows of d = prod(D) numbers are independent. A radius
+`eps` is a number or f32[B], in units of the row, and may be traced. Arithmetic and results are
+float32 (float64 for float64), so that a bfloat16 model gets an exact perturbation.
 
-    norm     the length of each row
-    dual     the point of the unit ball that a linear form likes best
-    rescaled the same direction at length 1
-    project  the nearest point of the ball
-    sample   a point drawn uniformly from the ball
+    norm      the length of each row
+    dual      argmax of <g, r> over the unit ball
+    rescaled  each row divided by its length
+    project   the nearest point of the ball
+    sample    a point drawn uniformly from the ball
 """
 
 import math
@@ -31,10 +30,10 @@ _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1
 
 
 def canonical(norm: str | float) -> str:
-    """The one name, "linf", "l2", "l1" or "rms", of a norm or of its alias.
+    """Returns the canonical name of a norm or its alias: "linf", "l2", "l1" or "rms".
 
     Raises:
-      ValueError: for anything else.
+      ValueError: unknown norm.
 
     >>> [canonical(alias) for alias in ("Linf", jnp.inf, 2, 1.0, "RMS")]
     ['linf', 'linf', 'l2', 'l1', 'rms']
@@ -48,12 +47,12 @@ def canonical(norm: str | float) -> str:
 
 
 def working_dtype(dtype: Any) -> Any:
-    """The dtype to compute a perturbation in: float64 for float64, else float32."""
+    """Returns the dtype to compute a perturbation in: float64 for float64, else float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def norm(r: jax.Array, norm: str | float) -> jax.Array:
-    """Length of each row: f[B, *D] -> f32[B]; no square of it under- or overflows.
+    """Returns the length of each row, f[B, *D] -> f32[B], without under- or overflow.
 
     >>> norm(jnp.array([[3., 4.], [3e-30, 4e-30]]), "l2")
     Array([5.e+00, 5.e-30], dtype=float32)
@@ -62,7 +61,7 @@ def norm(r: jax.Array, norm: str | float) -> jax.Array:
 
 
 def norm_of_ones(shape: tuple[int, ...], norm: str | float) -> float:
-    """Length of a row of ones, which is the longest where no entry exceeds 1.
+    """Returns the length of a row of ones, the longest row with entries in [-1, 1].
 
     >>> norm_of_ones((3, 3), "l2")
     3.0
@@ -72,16 +71,16 @@ def norm_of_ones(shape: tuple[int, ...], norm: str | float) -> float:
 
 
 def dual(g: jax.Array, norm: str | float) -> jax.Array:
-    """argmax of <g, r> over the unit ball ||r|| <= 1, row by row: f[B, *D] -> f32[B, *D].
+    """Returns argmax of <g, r> over the unit ball ||r|| <= 1: f[B, *D] -> f32[B, *D].
 
         linf  sign(g)                      fast gradient sign (FGSM; Maronas' SGN)
         l2    g / ||g||_2                  Huang's Adv_Loss; Maronas' 1N
         l1    sign(g_k) e_k, k = argmax_i |g_i|, the first of equals
         rms   sqrt(d) g / ||g||_2          Maronas' qN (28N on MNIST)
 
-    A zero row gives a zero row. The direction is exact for gradients as small as float32 can
-    hold. An infinite entry outweighs every finite one, which is the limit of the formulas. A
-    NaN stays a NaN: a model that has diverged must be seen, not turned into a zero step.
+    A zero row gives a zero row. The direction is exact down to the smallest float32. An infinite
+    entry outweighs every finite one, the limit of the formulas. NaN propagates, so that a
+    diverged model is not mistaken for a zero gradient.
 
     Sources: [goodfellow2015], sec. 3; [huang2015], sec. 6.1.1 (there for the
     gradient of the true class's probability, printed without the minus sign); [maronas2016],
@@ -102,32 +101,32 @@ def dual(g: jax.Array, norm: str | float) -> jax.Array:
         scaled, _ = _scaled(rows)
         squares = jnp.sum(scaled**2, axis=1, keepdims=True)
         radius = math.sqrt(d) if kind == "rms" else 1.0
-        # The root of 0 has no derivative, and a perturbation may be differentiated.
+        # sqrt has no derivative at 0, and a perturbation may be differentiated.
         unit = radius * scaled / jnp.sqrt(jnp.where(squares == 0, 1, squares))
     return unit.reshape(jnp.shape(g))
 
 
 def rescaled(r: jax.Array, norm: str | float) -> jax.Array:
-    """Each row divided by its length: f[B, *D] -> f32[B, *D]; a zero row stays zero.
+    """Divides each row by its length: f[B, *D] -> f32[B, *D]; a zero row stays zero.
 
     >>> rescaled(jnp.array([[1., -1., 1., 1.]]), "l2")
     Array([[ 0.5, -0.5,  0.5,  0.5]], dtype=float32)
     """
     kind, rows = canonical(norm), _rows(r)
     zero = (rows == 0).all(axis=1, keepdims=True)
-    # A length of 0 has no derivative, which would be a NaN even where it is not chosen.
+    # The derivative of a length is NaN at 0, even in the branch that `where` discards.
     some = jnp.where(zero, 1, rows)
     return jnp.where(zero, 0, some / _length(some, kind)).reshape(jnp.shape(r))
 
 
 def project(r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float) -> jax.Array:
-    """The point of the ball ||p|| <= eps nearest to r in l2, row by row: -> f32[B, *D].
+    """Projects each row onto the ball ||p|| <= eps, to the nearest point in l2: -> f32[B, *D].
 
-    A row inside the ball comes back bit for bit; eps = 0 gives exactly 0. Rounding may leave a
-    projected row outside by a few parts in 10^6 of eps under l2, rms and l1, never under linf.
+    A row inside the ball is returned unchanged; eps = 0 gives exactly 0. Rounding may leave a row
+    outside by a few parts in 10^6 of eps under l2, rms and l1, never under linf.
 
     Raises:
-      ValueError: unknown norm; eps neither a number nor f32[B], or a negative number.
+      ValueError: unknown norm; eps is negative or neither a number nor f32[B].
 
     >>> project(jnp.array([[3., 1.], [.2, .1]]), 1., "l1")
     Array([[1. , 0. ],
@@ -144,14 +143,14 @@ def project(r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float) -> jax.A
 
 
 def sample(key: jax.Array, like: Any, eps: jax.typing.ArrayLike, norm: str | float) -> jax.Array:
-    """Uniform in the ball ||r|| <= eps, one independent draw a row: -> f32[B, *D].
+    """Draws each row independently and uniformly from the ball ||r|| <= eps: -> f32[B, *D].
 
-    Uniform in volume, so in many dimensions nearly all draws lie near the sphere: the norm of a
-    draw is distributed as eps * u^(1/d), u uniform in [0, 1].
+    Uniform in volume: the norm is distributed as eps * u^(1/d), u uniform in [0, 1], so that in
+    many dimensions most draws lie near the sphere.
 
     Args:
-      key: one key, or one a row (see `row_keys`).
-      like: an array, or anything with `.shape` and `.dtype`, of the shape to draw, f[B, *D].
+      key: one key, or one per row (see `row_keys`).
+      like: f[B, *D], or anything with that `.shape` and `.dtype`.
 
     Raises:
       ValueError: as `project` and `row_keys`.
@@ -173,7 +172,7 @@ def sample(key: jax.Array, like: Any, eps: jax.typing.ArrayLike, norm: str | flo
         if kind == "l1":
             z = jax.random.laplace(key_direction, (d,), dtype)
             return z / (jnp.abs(z).sum() + depth)
-        # A normal z has the density ~ exp(-z^2 / 2), so it is e that carries the factor 2.
+        # A normal z has density ~ exp(-z^2 / 2), hence the factor 2.
         z = jax.random.normal(key_direction, (d,), dtype)
         radius = math.sqrt(d) if kind == "rms" else 1.0
         return radius * z / jnp.sqrt(jnp.sum(z**2) + 2 * depth)
@@ -183,13 +182,13 @@ def sample(key: jax.Array, like: Any, eps: jax.typing.ArrayLike, norm: str | flo
 
 
 def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
-    """A scale, one number or f32[B], in a shape f32[1 or B, 1, ..., 1] that multiplies f[B, *D].
+    """Reshapes a number or f32[B] to f32[1 or B, 1, ..., 1], which broadcasts with f[B, *D].
 
-    What is in such a shape already may be given again.
+    A value in that shape is accepted too.
 
     Raises:
-      ValueError: `value`, called `name`, is no real number, has another shape or, where its
-        numbers are known and not traced, is negative, NaN or more than the dtype holds.
+      ValueError: `value` is not real or has another shape; unless traced, it is negative, NaN or
+        out of the dtype's range. The message calls it `name`.
 
     >>> per_row("eps", [.1, .2], jnp.zeros((2, 28, 28))).shape
     (2, 1, 1)
@@ -207,23 +206,22 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
 
 
 def row_keys(key: jax.Array | None, batch: int) -> jax.Array:
-    """Keys, one a row: key[] or key[B] -> key[B]; old-style uint32 keys are accepted.
+    """Returns one key per row: key[] or key[B] -> key[B]; legacy uint32 keys are accepted.
 
-    With one key, the draws of row i depend on the key and on i. With a key per example they
-    travel with the example, so that a batch may be permuted, split or padded.
+    With one key, the draws of row i depend on the key and i. With one key per example, the draws
+    stay with the example when a batch is permuted, split or padded.
 
     Raises:
-      ValueError: no key, something else, or as many as do not fit the batch.
+      ValueError: key is None, no PRNG key, or of another shape.
     """
+    wanted = "key must be jax.random.key(seed) or one key per row"
     if key is None:
-        raise ValueError("key is required, as random numbers are drawn: key=jax.random.key(seed)")
+        raise ValueError(f"{wanted}, got None")
     if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         try:
             key = jax.random.wrap_key_data(key)
         except (AttributeError, TypeError, ValueError):
-            raise ValueError(
-                f"key is {described(key)}; allowed is jax.random.key(seed) or a key for each row"
-            ) from None
+            raise ValueError(f"{wanted}, got {described(key)}") from None
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
     if key.shape != (batch,):
@@ -232,14 +230,14 @@ def row_keys(key: jax.Array | None, batch: int) -> jax.Array:
 
 
 def is_real(value: Any) -> bool:
-    """Whether it is made of real numbers, by its dtype, which traced arrays have too.
+    """Returns whether the dtype of a value, traced or not, is integer or floating.
 
     >>> [is_real(value) for value in (1, [.1, .2], True, "1", None, 1j, [[1], [1, 2]])]
     [True, True, False, False, False, False, False]
     """
     try:
         dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-    except (TypeError, ValueError):  # A list that is ragged, or that has traced numbers.
+    except (TypeError, ValueError):  # A ragged list, or a list of traced numbers.
         return False
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
 
@@ -247,10 +245,10 @@ def is_real(value: Any) -> bool:
 def check_known(
     name: str, value: Any, holds: Callable[[np.ndarray], np.ndarray], allowed: str
 ) -> None:
-    """Refuses real numbers of which one does not hold, where they are known and not traced.
+    """Checks the numbers of `value` with `holds`, unless they are traced.
 
     Raises:
-      ValueError: names the first of them, and what is allowed.
+      ValueError: names `allowed` and the first number that fails.
     """
     if isinstance(value, jax.core.Tracer):
         return
@@ -261,7 +259,7 @@ def check_known(
 
 
 def described(value: Any) -> str:
-    """A value in one line: of an array only the type and the shape, of a list the beginning.
+    """Returns a value in one line: dtype and shape of an array, the first entries of a list.
 
     >>> described((0, np.ones((28, 28), np.float32)))
     '(0, float32[28, 28])'
@@ -283,7 +281,7 @@ def _rows(r: jax.Array) -> jax.Array:
 
 
 def _scaled(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """f[B, d] -> rows divided by their largest |entry|, and that f[B, 1]; 0 stays 0."""
+    """Returns rows f[B, d] divided by their largest |entry|, and it, f[B, 1]; 0 stays 0."""
     largest = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
     scaled = rows / jnp.where(largest == 0, 1, largest)
     return jnp.where(jnp.isinf(rows), jnp.sign(rows), scaled), largest
@@ -301,16 +299,15 @@ def _length(rows: jax.Array, kind: str) -> jax.Array:
 
 
 def _onto_l1_sphere(rows: jax.Array, radius: jax.Array) -> jax.Array:
-    """f[B, d] of ||r||_1 >= radius, radius f[1 or B, 1] -> nearest f[B, d] of ||p||_1 = radius.
+    """Projects f[B, d] with ||r||_1 >= radius f[1 or B, 1] onto ||p||_1 = radius.
 
-    A shift of all |r_i| does not change their projection onto the simplex, and what lies more
-    than a radius below the largest goes to 0. Shifted and cut, all numbers are in [-1, 0], so
-    that rows far larger than the ball lose no digits (optax.projections.projection_l1_ball
-    gives NaN for a radius of 0).
+    Shifting all |r_i| leaves their projection onto the simplex unchanged, and entries more than a
+    radius below the largest become 0. Shifted and clipped to [-1, 0], rows far larger than the
+    ball keep their precision (optax.projections.projection_l1_ball gives NaN for radius 0).
     """
     size = jnp.abs(rows)
     below = (size - size.max(axis=1, keepdims=True)) / jnp.where(radius == 0, 1, radius)
-    # With float64 enabled optax' projection turns float32 into float64, its derivative does not.
+    # With x64 enabled, optax's projection returns float64 but its derivative float32.
     below = jnp.maximum(below, -1).astype(float)
     weights = jax.vmap(optax.projections.projection_simplex)(below)
     return (radius * jnp.sign(rows) * weights).astype(rows.dtype)

@@ -1,4 +1,4 @@
-"""The papers' optimizers and schedules: optax's, with what those nets need besides."""
+"""The papers' optimizers and schedules, built on optax."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,14 +21,14 @@ def sgd(
     convolution_scale: float | None = None,
     plateau: optax.GradientTransformationExtraArgs | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """optax's sgd, with what the papers' nets are kept small with.
+    """Returns `optax.sgd` with weight decay, max-norm and a scaled learning rate of convolutions.
 
     Args:
-      learning_rate, momentum, nesterov: as of `optax.sgd`.
-      weight_decay: lambda of a term lambda / 2 |W|^2 in the loss, of all weights but the biases.
-      max_norm: the largest l2 norm of the weights into one unit, kept by projection after each
-        step; biases are free.
-      convolution_scale: what the learning rate of convolutions is multiplied by.
+      learning_rate, momentum, nesterov: as in `optax.sgd`.
+      weight_decay: lambda of a loss term lambda / 2 |W|^2, without the biases.
+      max_norm: largest l2 norm of the weights into one unit, enforced by projection after each
+        step, without the biases.
+      convolution_scale: factor of the learning rate of convolutions.
       plateau: `optax.contrib.reduce_on_plateau`.
 
     Sources: [srivastava2014], sec. 5.1 (max-norm), as [nokland2015], sec. 4, has all of them
@@ -48,17 +48,17 @@ def sgd(
 
 
 def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> optax.Schedule:
-    """values[i] from epoch boundaries[i - 1] on, counted from 0.
+    """Returns a schedule with values[i] from epoch boundaries[i - 1] on, counted from 0.
 
-    `optax.piecewise_constant_schedule` takes a dict by epochs, which a config cannot hold.
+    `optax.piecewise_constant_schedule` takes a dict with integer keys, which a config cannot hold.
 
     Raises:
-      UserError: not one value more than boundaries.
+      UserError: len(boundaries) != len(values) - 1.
     """
     if len(values) != len(boundaries) + 1:
         raise UserError(
-            f"boundaries of a schedule has {len(boundaries)} entries; allowed are "
-            f"{len(values) - 1}, one less than its values"
+            f"boundaries must have {len(values) - 1} entries, one less than values, "
+            f"got {len(boundaries)}"
         )
     return optax.join_schedules([optax.constant_schedule(v) for v in values], boundaries)
 
@@ -72,7 +72,7 @@ SCHEDULES = SimpleNamespace(
 
 
 def in_epochs(schedule: optax.Schedule, steps_per_epoch: int) -> optax.Schedule:
-    """A schedule over epochs as one over steps: within an epoch the value is constant."""
+    """Converts a schedule over epochs to one over steps, constant within an epoch."""
     return partial(_of_step, schedule, steps_per_epoch)
 
 
@@ -81,12 +81,12 @@ def _of_step(schedule: optax.Schedule, steps_per_epoch: int, step: Array) -> Arr
 
 
 def _are_weights(params: Any) -> Any:
-    """Which leaves of a tree are weights: those of two axes or more."""
+    """Returns a mask of the leaves that are weights: those with two axes or more."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _scaled_convolutions(scale: Array | float) -> optax.GradientTransformation:
-    """Multiplies the updates of layers whose kernel has the four axes of a convolution."""
+    """Scales the updates of convolutions, the layers whose kernel has four axes."""
 
     def is_convolution(node: Any) -> bool:
         return isinstance(node, Mapping) and "kernel" in node and node["kernel"].ndim == 4
@@ -98,7 +98,7 @@ def _scaled_convolutions(scale: Array | float) -> optax.GradientTransformation:
 
 
 def _inside_ball(max_norm: Array | float) -> optax.GradientTransformation:
-    """Changes an update so that after it each unit's weights are in the ball of that radius."""
+    """Projects each unit's updated weights onto the l2 ball of radius max_norm."""
 
     def moved(update: Array, weights: Array) -> Array:
         if weights.ndim < 2:

@@ -1,9 +1,9 @@
-"""A training step is a function, and scale is a wrapper around it.
+"""The training step and its wrappers over steps, replicas and devices.
 
 make_step      (objective, optimizer) -> step(state, batch) -> (state, metrics)
-over_steps     step -> the same over a leading axis of batches, by lax.scan
-over_replicas  fn -> the same over a leading axis of replicas (seeds, hyper-parameters)
-over_devices   fn -> the same over a leading axis of devices, by pmap: the only place of it
+over_steps     maps a step over a leading axis of batches, by lax.scan
+over_replicas  maps a function over a leading axis of replicas (seeds, hyper-parameters)
+over_devices   maps a function over a leading axis of devices, by pmap
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ Step = Callable[["TrainState", Batch], tuple["TrainState", Metrics]]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a run carries from step to step; nothing random is carried but the seed.
+    """The state that a run carries from step to step.
 
     step: i32[], steps done.
-    seed: i32[], of this replica.
+    seed: i32[], of this replica; all random draws derive from seed and step.
     params, model_state: the model's variables.
-    opt_state: the optimizer's.
+    opt_state: the optimizer's state.
     hyper: {config path: f32[]}, the real-valued settings that differ between replicas.
     """
 
@@ -43,7 +43,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def key(self) -> Key:
-        """The key of this step, a function of seed and step: a resumed run replays its draws."""
+        """The key of this step, a function of seed and step, so that runs can be resumed."""
         return jax.random.fold_in(jax.random.key(self.seed), self.step)
 
 
@@ -54,7 +54,7 @@ def init_state(
     seed: Array | int,
     hyper: dict[str, Array] | None = None,
 ) -> TrainState:
-    """The state before the first step, of fresh variables {"params": ..., **model_state}."""
+    """Returns the initial state for variables {"params": ..., **model_state}."""
     model_state = {name: value for name, value in variables.items() if name != "params"}
     return TrainState(
         step=jnp.int32(0),
@@ -72,17 +72,17 @@ def make_step(
     *,
     shards: int = 1,
 ) -> Step:
-    """One gradient step.
+    """Returns a function that does one gradient step.
 
     Args:
       objective: (variables, batch, *, key) -> (loss f32[], (model_state, metrics)), with the
-        model, the attack and the numbers bound.
-      optimizer: any optax transformation; one that takes the loss gets it, as `value`.
-      shards: devices that share each batch. With more than one, the step must run inside
-        `over_devices`, `shards` neighbours of which average gradients, model state and metrics.
+        model, the attack and all options bound.
+      optimizer: any optax transformation; it receives the loss as `value`.
+      shards: devices that share each batch. If > 1, the step must run inside `over_devices`;
+        groups of `shards` neighbors average gradients, model state and metrics.
 
     Returns:
-      step(state, batch) -> (state, metrics f32[] each), pure; the metrics have "loss".
+      step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
     """
     update = optax.with_extra_args_support(optimizer).update
 
@@ -115,7 +115,7 @@ def make_step(
 
 
 def over_steps(step: Step) -> Step:
-    """(state, batches with a leading axis S) -> (state, metrics f32[S] each): S steps in one."""
+    """Returns (state, batches with a leading axis S) -> (state, metrics f32[S] each)."""
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(step, state, batches)
@@ -124,10 +124,10 @@ def over_steps(step: Step) -> Step:
 
 
 def over_replicas(fn: Callable) -> Callable:
-    """fn over a leading axis of every argument: replica i as if it ran alone.
+    """Maps fn over a leading axis of every argument; replicas are independent.
 
-    On accelerators replicas are vectorised. A CPU runs them one after another: there a product
-    of stacked matrices is slower than as many single ones.
+    Replicas are vectorized on accelerators and run in sequence on CPUs, where a batched matrix
+    product is slower than single ones.
     """
     if jax.default_backend() != "cpu":
         return jax.vmap(fn)
@@ -141,23 +141,25 @@ def over_devices(
     in_axes: Any = 0,
     donate: tuple[int, ...] = (),
 ) -> Callable:
-    """fn over a leading axis of every argument, one entry for each device; compiled.
+    """Maps fn over a leading axis of every argument, one entry per device, by `jax.pmap`.
 
-    Without `devices` the first ones at hand are used. `in_axes`: as of jax.vmap, None for an
-    argument that all share. `donate`: arguments that are used up.
-    Replicas come first, as they need no communication; where devices are left over, neighbours
+    devices: default: the first local ones.
+    in_axes: as in jax.vmap; None for an argument shared by all devices.
+    donate: indices of donated arguments.
+
+    Replicas are spread first, as they need no communication; if devices are left over, neighbors
     share a replica's batches (`make_step`'s shards).
     """
     return jax.pmap(fn, axis_name=DEVICES, in_axes=in_axes, devices=devices, donate_argnums=donate)
 
 
 def shard_index(shards: int) -> Array:
-    """Which part of its replica's batches this device takes: i32[] in [0, shards)."""
+    """Returns the index of this device's part of its replica's batches: i32[] in [0, shards)."""
     return jax.lax.axis_index(DEVICES) % shards
 
 
 def mean_over_shards(tree: Any, shards: int) -> Any:
-    """The mean over the devices that share a replica."""
+    """Returns the mean over the devices that share a replica."""
     devices = jax.lax.axis_size(DEVICES)
     groups = [list(range(i, i + shards)) for i in range(0, devices, shards)]
     return jax.lax.pmean(tree, DEVICES, axis_index_groups=groups)

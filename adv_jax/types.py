@@ -1,4 +1,4 @@
-"""The aliases that every room shares, with their shapes.
+"""Type aliases shared by the package, with their shapes.
 
 Shapes are written `dtype[axes]`: B batch, K classes, *D the axes of one input, R replicas.
 """
@@ -12,18 +12,18 @@ Array = jax.Array
 Key = jax.Array  # a typed key of jax.random.key
 LogitsFn = Callable[[Array], Array]  # f32[B, *D] -> f32[B, K]
 Bounds = tuple[float, float]  # (lo, hi) of one input value
-Norm = str | float  # "linf", "l2", "l1", "rms" or an alias of one of them
+Norm = str | float  # "linf", "l2", "l1", "rms" or an alias
 Batch = Mapping[str, Array]  # {"x": f32[B, *D], "y": i32[B], ...}
 Variables = Mapping[str, Any]  # {"params": ..., **model_state}, as Flax keeps them
 Metrics = dict[str, Array]  # name -> f32[]
 
 
 class Output(NamedTuple):
-    """What `apply(variables, x, *, train, key)` gives.
+    """The output of `apply(variables, x, *, train, key)`.
 
     logits: f32[B, K], before any softmax.
-    extras: named intermediates, as each model's docstring lists them.
-    model_state: the collections other than "params" after this pass, `{}` when none changed.
+    extras: named intermediates, listed in each model's docstring.
+    model_state: the collections other than "params" after this pass, `{}` if unchanged.
     """
 
     logits: Array
@@ -38,7 +38,4 @@ Objective = Callable[..., tuple[Array, Aux]]  # (variables, batch, *, key) -> (l
 
 
 class UserError(ValueError):
-    """Something that the user gave cannot be used; the message is one line that says what to do.
-
-    It names the field or the file, the value found and what is allowed.
-    """
+    """Invalid user input; the one-line message names the field, the legal values and the value."""

@@ -126,7 +126,7 @@ def test_fgsm_steps_along_the_signs_of_its_numerical_gradient(targeted, sign):
 
 
 def test_an_unknown_name_is_refused_with_the_legal_ones():
-    with pytest.raises(ValueError, match="loss is 'mse'; allowed are binary_cross_entropy, cross"):
+    with pytest.raises(ValueError, match="loss must be one of binary_cross_entropy, cross"):
         losses.loss_fn("mse")
 
 

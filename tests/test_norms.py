@@ -285,7 +285,7 @@ def test_bad_scales_and_keys_are_refused_in_words():
     ]:
         with pytest.raises(ValueError, match=words):
             norms.project(r, eps, "l2")
-    with pytest.raises(ValueError, match="key is required"):
+    with pytest.raises(ValueError, match="key must be"):
         norms.sample(None, r, 0.1, "l2")
     with pytest.raises(ValueError, match=r"B = 3, got \(2,\)"):
         norms.sample(jax.random.split(jax.random.key(0), 2), r, 0.1, "l2")

@@ -1,8 +1,8 @@
 """Perturbations of inputs: `attack(logits_fn, x, y, *, ..., key=None) -> x_adv`.
 
-All are pure functions that work under jit, vmap and scan; they keep the promises of
-`adv_jax.attacks._contract`, and `adv_jax.attacks._arguments` checks what they are given. README.md
-beside this file has a page on them.
+All are pure functions that work under jit, vmap and scan. They share the operations of
+`adv_jax.attacks._contract` and the argument checks of `adv_jax.attacks._arguments`. README.md
+in this folder describes them.
 """
 
 from adv_jax.attacks import targets as targets
@@ -24,7 +24,7 @@ from adv_jax.attacks.square import square
 from adv_jax.attacks.transferred import transferred
 from adv_jax.attacks.virtual_adversarial import virtual_adversarial
 
-# What a config may name: functions of the common signature.
+# Names for configs: functions with the common signature.
 __all__ = [
     "adv_alpha",
     "apgd",

@@ -1,9 +1,9 @@
-"""A call outside `jit`, as one compiled program that the next call of its kind finds again.
+"""Caches the compiled programs of attacks that are called outside `jit`.
 
-JAX compiles a loop that is called bare anew each time, and keeps each program: a few thousand calls
-end the process. Here a program belongs to what it computes: the attack, its settings, the shapes,
-and the operations of the model, whose arrays are arguments. So other weights and another lambda of
-the same model need no other program, no program holds a model, and the oldest programs are dropped.
+JAX recompiles a loop in each call outside `jit` and keeps every program: a few thousand calls
+exhaust the process. Here the cache key is the attack, its settings, the shapes and the operations
+of the model, whose arrays are arguments. Other weights, or another lambda of the same model, reuse
+the program; no program holds a model, and the least recently used programs are dropped.
 """
 
 import contextlib
@@ -21,17 +21,18 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from adv_jax.types import Array, Bounds
 
-MOST_PROGRAMS = 64  # Of auto_attack, 750 memory maps each; a Linux process may have 65,530.
+MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
 
 Fn = Callable[[Array], Array]
 
 
 class Model(NamedTuple):
-    """A function f[B, *D] -> f[B, ...] by its operations at one shape, and the arrays it reads.
+    """A function f[B, *D] -> f[B, ...], traced at one shape.
 
-    like: shape and type of x; traced: the function there.
-    operations: all that it does, and its derivative.
-    own: filled where a program has read arrays that are no arguments: it is for this model alone.
+    like: shape and dtype of x; traced: the jaxpr of fn there.
+    operations: the jaxprs of fn and its derivative, as text.
+    own: arrays that a program holds because they are not among its arguments. If there are any,
+      the program is not reused.
     """
 
     fn: Fn
@@ -54,15 +55,15 @@ def compiled(
     bounds: Bounds | None,
     **settings: Any,
 ) -> Any:
-    """body(fn, x, *arrays, bounds, **settings), in one program unless one is being traced already.
+    """Returns body(fn, x, *arrays, bounds, **settings), compiled unless JAX is tracing already.
 
     Args:
-      body: a function of a module, which closes over nothing.
-      fn: f[B, *D] -> f[B, ...], differentiable; no gradient flows to what it closes over.
+      body: a module-level function, without closure.
+      fn: f[B, *D] -> f[B, ...]; no gradient flows to the arrays it closes over.
       x: f[B, *D].
       arrays: trees of arrays, or None.
-      bounds: as of an attack.
-      settings: hashable, or whole numbers of any type.
+      bounds: as in `fgsm`.
+      settings: hashable, or integers of any dtype.
     """
     for name, value in settings.items():
         if isinstance(value, np.ndarray | jax.Array):
@@ -86,12 +87,12 @@ def compiled(
 
 
 def is_tracing() -> bool:
-    """Whether what JAX computes now would be staged into a program."""
+    """Returns whether JAX is tracing."""
     return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _model(fn: Fn, x: Array) -> Model:
-    """What fn does at x and on the way back, by which two functions are equal or not."""
+    """Traces fn and its vjp at x; functions with equal jaxprs share a program."""
 
     def both(x: Array) -> tuple[Array, tuple[Array]]:
         y, pullback = jax.vjp(fn, x)
@@ -99,19 +100,19 @@ def _model(fn: Fn, x: Array) -> Model:
 
     traced = _traced(fn, x)
     operations = f"{traced.jaxpr}"
-    # Where fn has no derivative, a search by queries alone needs none.
+    # fn may lack a derivative: attacks by forward passes alone do not need one.
     with contextlib.suppress(Exception):
         operations += f"{jax.make_jaxpr(both)(x).jaxpr}"
     return Model(fn, jax.typeof(x), traced, operations, [])
 
 
 def _traced(fn: Fn, x: Any) -> ClosedJaxpr:
-    # A new function each time: what JAX remembers of fn is out of date once fn closes over others.
+    # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
     return jax.make_jaxpr(lambda x: fn(x))(x)
 
 
 def _program(key: Any, body: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
-    """The compiled body, from the last few programs or a new one."""
+    """Returns the compiled body, from the cache or new."""
 
     def run(consts: list[Array], x: Array, arrays: tuple[Any, ...]) -> Any:
         return body(_replayed(_called.get(), jax.lax.stop_gradient(consts)), x, *arrays, **settings)
@@ -119,13 +120,13 @@ def _program(key: Any, body: Callable[..., Any], settings: dict[str, Any]) -> Ca
     with _lock:
         program = _programs.setdefault(key, jax.jit(run))
         _programs.move_to_end(key)
-        while len(_programs) > MOST_PROGRAMS:
+        while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
     return program
 
 
 def _replayed(model: Model, consts: list[Array]) -> Fn:
-    """The model with these in place of the arrays that it reads, for inputs of any batch."""
+    """Returns the model's function with its arrays replaced by `consts`, for any batch size."""
 
     def fn(x: Array) -> Array:
         like = jax.typeof(x)
@@ -141,7 +142,7 @@ def _replayed(model: Model, consts: list[Array]) -> Fn:
 
 
 def _matched(model: Model, found: list[Array], consts: list[Array]) -> list[Array]:
-    """The arguments for the arrays that the model reads at another shape: the same, in order."""
+    """Returns `consts` if the model reads the same arrays at another shape, else `found`."""
     if len(found) == len(consts) and all(map(_equal, found, model.traced.consts)):
         return consts
     model.own.extend(found)

@@ -7,7 +7,7 @@ from adv_jax.types import Array
 
 
 class Best(NamedTuple):
-    """Each row's best perturbation so far: one that fools, and of equals that of higher loss.
+    """Each row's best perturbation: those that fool the model first, then by higher loss.
 
     r: f32[B, *D]; loss: f32[B]; fools: bool[B].
     """

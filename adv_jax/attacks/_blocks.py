@@ -1,4 +1,4 @@
-"""Work only for the rows that still need it, in programs whose shapes are fixed."""
+"""Runs an attack only on the rows that are not fooled yet, with fixed shapes."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -13,7 +13,7 @@ Rows = TypeVar("Rows")
 
 
 class Fooling(NamedTuple):
-    """Each row's perturbation that fools, f32[B, *D], 0 if none is known; and whether: bool[B]."""
+    """Each row's fooling perturbation, f32[B, *D], 0 until one is found; found: fools bool[B]."""
 
     r: Array
     fools: Array
@@ -22,15 +22,15 @@ class Fooling(NamedTuple):
 def on_survivors(
     attack: Callable[[Rows, Array], Fooling], rows: Rows, state: Fooling, size: int
 ) -> Fooling:
-    """The state after an attack on the rows that are not fooled yet, `size` rows at a time.
+    """Attacks the rows that are not fooled yet, `size` rows at a time; returns the new state.
 
-    These rows come first, so that only as many blocks are computed as they fill. What becomes of
-    a row does not depend on the block it is in, as long as the attack treats rows alone.
+    Sorted first, these rows fill the fewest blocks. The result does not depend on the blocks if
+    the attack treats rows independently.
 
     Args:
-      attack: (rows of a block, done bool[size]) -> Fooling; what it says of rows that are done
-        does not count.
-      rows: arrays, or trees of them, of B rows.
+      attack: (rows of a block, done bool[size]) -> Fooling; its result for rows that are done is
+        ignored.
+      rows: trees of arrays with B rows.
       size: rows of a block, at most B.
     """
     count = (~state.fools).sum()

@@ -1,4 +1,4 @@
-"""L-BFGS in a box for a batch of independent problems, one evaluation a turn for all of them."""
+"""Box-constrained L-BFGS for a batch of independent problems, one evaluation per iteration."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,16 +10,16 @@ from adv_jax import norms
 from adv_jax.attacks._contract import choose
 from adv_jax.types import Array
 
-MEMORY = 5  # turns remembered; 10 were no better on images and twice the work
-SUFFICIENT = 1e-4  # share of the predicted decrease that a step must reach
+MEMORY = 5  # curvature pairs kept; 10 were no better on images and twice the work
+SUFFICIENT = 1e-4  # Armijo: share of the predicted decrease that a step must reach
 
 ValueAndGrad = Callable[[Array], tuple[Array, Array]]  # f32[B, *D] -> f32[B], f32[B, *D]
 
 
 class Pair(NamedTuple):
-    """What one turn told of each row's curvature; zeros where it told nothing.
+    """A curvature pair of each row, from one iteration; zeros for rows without one.
 
-    move: f32[B, n], of the point; change: f32[B, n], of the gradient.
+    move: f32[B, n], change of the point; change: f32[B, n], of the gradient.
     weight: f32[B], 1 / <move, change>.
     """
 
@@ -31,9 +31,9 @@ class Pair(NamedTuple):
 class State(NamedTuple):
     """point, gradient: f32[B, n]; value: f32[B].
 
-    step: f32[B], the fraction of the next direction to try.
-    scale: f32[B], the inverse curvature to assume where no pair tells.
-    memory: the pairs of the last turns, newest first.
+    step: f32[B], the step size to try next.
+    scale: f32[B], the initial inverse Hessian of the two-loop recursion is scale * I.
+    memory: the pairs of the last iterations, newest first.
     """
 
     point: Array
@@ -47,13 +47,13 @@ class State(NamedTuple):
 def box_lbfgs(
     value_and_grad: ValueAndGrad, start: Array, lo: Array, hi: Array, *, num_steps: int
 ) -> Array:
-    """Minimise f_b(z_b) over lo <= z_b <= hi, row by row, by projected L-BFGS.
+    """Minimizes f_b(z_b) over lo <= z_b <= hi, row by row, by projected L-BFGS.
 
-        z <- clip(z - t H g, lo, hi),   H, g restricted to the entries that may move,
+        z <- clip(z - t H g, lo, hi),   H, g restricted to the free entries,
 
     with H of the two-loop recursion. Every row accepts or halves its own step t (Armijo's rule
-    along the projected path), so that no row waits for another one's line search, and no row's
-    value ever grows. A value that is not a number is refused like a larger one.
+    along the projected path), so that its value never grows and no row waits for another one's
+    line search. A step to NaN is rejected.
 
     Args:
       value_and_grad: f32[B, *D] -> values f32[B] and each row's gradient f32[B, *D].
@@ -62,10 +62,10 @@ def box_lbfgs(
       num_steps: evaluations after the one at the start, >= 0.
 
     Returns:
-      f32[B, *D], the last point accepted, which is each row's best.
+      f32[B, *D], each row's last accepted point, which is its best.
 
     Sources: [nocedal2006], alg. 7.4 (two loops) and 3.1 (halving); [bertsekas1982],
-    SIAM J. Control Optim. 20, for the entries that may move.
+    SIAM J. Control Optim. 20, for the free entries.
 
     >>> import jax.numpy as jnp
     >>> bowl = lambda z: (((z - 2) ** 2).sum(axis=1), 2 * (z - 2))
@@ -87,14 +87,14 @@ def box_lbfgs(
         predicted = _dot(state.gradient, trial - state.point)
         accepted = value <= state.value + SUFFICIENT * predicted
         pair = _pair(trial - state.point, gradient - state.gradient, accepted)
-        # A refused turn forgets too, so that a row whose memory misleads it starts afresh.
-        told = pair.weight > 0
-        scale = 1 / jnp.where(told, pair.weight * _dot(pair.change, pair.change), 1)
+        # A rejected step also drops the oldest pair, so that misleading pairs disappear.
+        curved = pair.weight > 0
+        scale = 1 / jnp.where(curved, pair.weight * _dot(pair.change, pair.change), 1)
         kept = choose(accepted, (trial, value, gradient), state[:3])
         return State(
             *kept,
             step=jnp.where(accepted, 1, state.step / 2),
-            scale=jnp.where(told, scale, state.scale),
+            scale=jnp.where(curved, scale, state.scale),
             memory=(pair, *state.memory[:-1]),
         )
 
@@ -113,7 +113,7 @@ def box_lbfgs(
 
 
 def _direction(state: State, gradient: Array) -> Array:
-    """-H g by the two-loop recursion."""
+    """Returns -H g by the two-loop recursion."""
     shares = []
     for move, change, weight in state.memory:
         share = weight * _dot(move, gradient)
@@ -126,22 +126,22 @@ def _direction(state: State, gradient: Array) -> Array:
 
 
 def _pair(move: Array, change: Array, accepted: Array) -> Pair:
-    """The pair of accepted rows with positive curvature.
+    """Returns the curvature pair of accepted rows with positive curvature, else zeros.
 
-    The gradient's change counts only in the entries that moved: those at a bound stay there, and
-    their curvature would distort the rest.
+    The gradient's change is taken only in entries that moved: the curvature of entries at a bound
+    would distort the others.
     """
     change = jnp.where(move == 0, 0, change)
     curvature = _dot(move, change)
     negligible = jnp.finfo(move.dtype).eps * _dot(change, change)
-    told = accepted & (curvature > negligible)
-    weight = jnp.where(told, 1 / jnp.where(told, curvature, 1), 0)
-    move, change = choose(told, (move, change), (jnp.zeros_like(move), jnp.zeros_like(change)))
+    curved = accepted & (curvature > negligible)
+    weight = jnp.where(curved, 1 / jnp.where(curved, curvature, 1), 0)
+    move, change = choose(curved, (move, change), (jnp.zeros_like(move), jnp.zeros_like(change)))
     return Pair(move, change, weight)
 
 
 def _may_move(point: Array, gradient: Array, lo: Array, hi: Array) -> Array:
-    """bool[B, n]: not at a bound that descent would cross."""
+    """Returns the free entries, bool[B, n]: not at a bound that descent would cross."""
     return ~((point <= lo) & (gradient > 0) | (point >= hi) & (gradient < 0))
 
 

@@ -1,6 +1,6 @@
-"""What every attack promises, written once: its gradient, what it climbs, its last operation.
+"""Operations shared by all attacks: labels, losses, gradients and the final perturbation.
 
-The promises are tested for all attacks from one table, tests/support/attack_table.py.
+The common properties are tested for all attacks from tests/support/attack_table.py.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,7 @@ Loss = Callable[[Array, Any], Array]  # (logits f32[B, K], y i32[B] or f32[B, K]
 
 
 class Ascent(NamedTuple):
-    """What one forward and one backward pass tell about a point.
-
-    loss: f32[B], what the attack climbs, row by row.
-    logits: f32[B, K].
-    gradient: f32[B, *D], of each row's own loss by that row.
-    """
+    """Loss f32[B], logits f32[B, K] and each row's gradient of its loss, f32[B, *D]."""
 
     loss: Array
     logits: Array
@@ -31,7 +26,7 @@ class Ascent(NamedTuple):
 
 
 def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool = False) -> Array:
-    """y, or where it is None what the model predicts at x (virtual labels): i32[B] or f32[B, K].
+    """Returns y, i32[B] or f32[B, K], or the prediction at x (virtual labels) if y is None.
 
     Raises:
       ValueError: targeted without y.
@@ -39,29 +34,29 @@ def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool 
     if y is not None:
         return jnp.asarray(y)
     if targeted:
-        raise ValueError("targeted=True needs y, the class to reach, got y=None")
+        raise ValueError("y must be the class to reach if targeted=True, got None")
     return jnp.argmax(checked_logits(logits_fn(x), batch=x.shape[0]), axis=1)
 
 
 def classes(y: Array) -> Array:
-    """The one class, i32[B], of labels i32[B] or f32[B, K]: the most probable."""
+    """Returns the most probable class, i32[B], of labels i32[B] or f32[B, K]."""
     return y if y.ndim == 1 else jnp.argmax(y, axis=1)
 
 
 def cross_entropy(logits: Array, y: Array) -> Array:
-    """Cross-entropy of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
+    """Returns the cross-entropy of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
     return losses.cross_entropy(logits, checked_labels(y, logits))
 
 
 def log_odds(logits: Array, y: Array) -> Array:
-    """`losses.log_odds` of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
+    """Returns `losses.log_odds` of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
     return losses.log_odds(logits, classes(checked_labels(y, logits)))
 
 
 def margin(logits: Array, y: Array) -> Array:
-    """Largest logit of another class minus the logit of the label, > 0 once fooled: f32[B].
+    """Returns the largest other logit minus the label's, > 0 if the model is fooled: f32[B].
 
-    y: i32[B] or f32[B, K], of which the most probable class counts.
+    y: i32[B], or f32[B, K], of which the most probable class is the label.
     """
     is_label = jax.nn.one_hot(classes(checked_labels(y, logits)), logits.shape[1], dtype=bool)
     others = jnp.where(is_label, -jnp.inf, logits).max(axis=1)
@@ -69,11 +64,10 @@ def margin(logits: Array, y: Array) -> Array:
 
 
 def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Ascent:
-    """Loss, logits and gradient at x f[B, *D]: one forward pass, one backward pass.
+    """Returns loss, logits and gradient at x f[B, *D], by one forward and one backward pass.
 
-    Rows are summed, not averaged, so that a row's gradient does not depend on the size of the
-    batch. Loss and gradient are what the attack computes in, whatever the model does: float32, or
-    float64 for such an x.
+    Rows are summed, not averaged: a row's gradient does not depend on the batch size. Loss and
+    gradient are float32, or float64 for a float64 x.
 
     Raises:
       ValueError: logits or labels of a wrong shape.
@@ -97,17 +91,17 @@ def loss_gradient(
     targeted: bool,
     loss: str = "cross_entropy",
 ) -> Array:
-    """Gradient, by x, of the loss of y, or of minus it if targeted: f32[B, *D].
+    """Returns the gradient by x of the loss of y, negated if targeted: f32[B, *D].
 
     Args:
-      y: i32[B], f32[B, K], or None: what the model predicts at x, in the same forward pass.
-      loss: a name of `losses.LOSSES`.
+      y: i32[B], f32[B, K], or None: the prediction at x, by the same forward pass.
+      loss: a name in `losses.LOSSES`.
 
     Raises:
-      ValueError: logits or labels of a wrong shape; an unknown loss; targeted without y.
+      ValueError: logits or labels of a wrong shape; unknown loss; targeted without y.
     """
     if targeted and y is None:
-        raise ValueError("targeted=True needs y, the class to reach, got y=None")
+        raise ValueError("y must be the class to reach if targeted=True, got None")
     sign, row_loss = -1 if targeted else 1, losses.loss_fn(loss)
 
     def climbed(logits, y):
@@ -118,12 +112,12 @@ def loss_gradient(
 
 
 def moved(x: Array, r: Array) -> Array:
-    """x + r in the dtype of x: where to look at the model on the way."""
+    """Returns x + r in the dtype of x, for intermediate evaluations of the model."""
     return (x.astype(r.dtype) + r).astype(x.dtype)
 
 
 def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
-    """r f32[B, *D] with x + r cut to the bounds; entries only shrink, so no norm of r grows."""
+    """Clips r f32[B, *D] so that x + r is within the bounds; no norm of r grows."""
     if bounds is None:
         return r
     lo, hi = (jnp.asarray(bound, x.dtype).astype(r.dtype) for bound in bounds)
@@ -132,7 +126,7 @@ def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
 
 
 def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
-    """Row by row one of two arrays, or trees of them: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
+    """Selects rows of two trees of arrays: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
 
     def one(a, b):
         return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
@@ -141,22 +135,22 @@ def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
 
 
 def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
-    """The last operation of every attack: x + r, clipped, in the shape and dtype of x, constant.
+    """Returns x + r, clipped, in the shape and dtype of x, without a gradient.
 
-    If r is in a ball and x inside the bounds, then the result is inside both: rounding is
-    towards x and so is clipping, coordinate by coordinate, and no norm grows when entries
-    shrink. Where r is 0, x comes back bit for bit, even a -0.
+    The last operation of every attack. If r is in a ball and x within the bounds, the result is
+    within both: rounding and clipping move each entry towards x. Where r is 0, x is returned bit
+    for bit, even a -0.
 
     Args:
       x: f[B, *D], inside the bounds.
       r: f32[B, *D], the perturbation, already in its ball.
-      bounds: (lo, hi) as the dtype of x rounds them, or None for no clipping.
+      bounds: (lo, hi), rounded to the dtype of x, or None for no clipping.
     """
-    # Stopped at the door: what follows has no derivative, and nextafter would raise.
+    # Detach here: the rounding below is not differentiable and `nextafter` would raise.
     x, r = jax.lax.stop_gradient((x, r))
     near = x.astype(r.dtype)
     dtype = jnp.finfo(x.dtype)
-    # Explicit, since XLA may drop a cast to bfloat16 and back.
+    # XLA may drop a cast to bfloat16 and back; reduce_precision is kept.
     far = jax.lax.reduce_precision(near + r, dtype.nexp, dtype.nmant)
     far = jnp.clip(far, float(dtype.min), float(dtype.max))  # The sum may overflow.
     overshoots = jnp.abs(far - near) > jnp.abs(r)

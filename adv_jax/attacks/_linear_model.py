@@ -1,4 +1,4 @@
-"""The linear model around x: the values of the classes, and the nearest boundary between two."""
+"""The linear model around x: the class values and the nearest decision boundary."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,10 +15,10 @@ Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)
 
 
 class Boundary(NamedTuple):
-    """Where the linear model stops preferring a class.
+    """A decision boundary of the linear model.
 
-    distance: f32[B, 1, ..., 1], in the norm; < 0: on the other side; inf: there is no boundary.
-    direction: f32[B, *D], the shortest way, of norm 1; 0 where there is no boundary.
+    distance: f32[B, 1, ..., 1], signed, in the norm; < 0: on the other side; inf: no boundary.
+    direction: f32[B, *D], the shortest path, of norm 1; 0 if there is no boundary.
     """
 
     distance: Array
@@ -26,17 +26,17 @@ class Boundary(NamedTuple):
 
 
 def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) -> Boundary:
-    """The boundary nearest to x between y and any other class of the linear model around x.
+    """Returns the boundary nearest to x between y and any other class of the linear model.
 
         distance_j = (value_y - value_j) / ||v||_*,   v = d(value_j - value_y) / dx
 
-    One backward pass for each j != y: vmapped on accelerators; in turn on a CPU, where only the
-    nearest is kept, so that the memory does not grow with the number of classes.
+    One backward pass for each j != y: vmapped on accelerators; in sequence on CPUs, with memory
+    independent of the number of classes.
 
     Args:
       values: f32[B, K] at x.
-      pullback: of `jax.vjp`, f32[B, K] -> (f[B, *D],).
-      y: i32[B] or f32[B, K], of which the most probable class counts.
+      pullback: from `jax.vjp`, f32[B, K] -> (f[B, *D],).
+      y: i32[B], or f32[B, K], of which the most probable class is the label.
     """
     count, y = values.shape[1], classes(checked_labels(y, values))
     is_label = jax.nn.one_hot(y, count, dtype=values.dtype)
@@ -70,21 +70,21 @@ def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) ->
 
 
 def values_fn(logits_fn: LogitsFn, of: str) -> LogitsFn:
-    """x f[B, *D] -> its "logits" or "probs", f32[B, K].
+    """Returns a function x f[B, *D] -> "logits" or "probs", f32[B, K].
 
     Raises:
-      ValueError: another `of`; logits that are no f32[B, K].
+      ValueError: unknown `of`; logits that are not f32[B, K].
     """
-    kinds = {"logits": lambda logits: logits, "probs": _softmax}
-    if of not in kinds:
+    outputs = {"logits": lambda logits: logits, "probs": _softmax}
+    if of not in outputs:
         raise ValueError(f'of must be "probs" or "logits", got {of!r}')
-    return lambda x: kinds[of](checked_logits(logits_fn(x), batch=x.shape[0]))
+    return lambda x: outputs[of](checked_logits(logits_fn(x), batch=x.shape[0]))
 
 
 def _softmax(logits: Array) -> Array:
-    """Softmax of f32[B, K], the largest probability as 1 minus the others.
+    """Returns the softmax of f32[B, K], with the largest probability as 1 minus the others.
 
-    Else its derivative, p (1 - p) by its own logit, would be 0 once float32 rounds p to 1.
+    Else the derivative p (1 - p) would be 0 once float32 rounds p to 1.
     """
     probs = jax.nn.softmax(logits)
     wins = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=bool)

@@ -1,6 +1,6 @@
-"""The smallest perturbation as the limit of penalties: minimise |r|_2^2 + c * loss(x + r).
+"""Penalty method for the smallest perturbation: minimize |r|_2^2 + c * loss(x + r).
 
-A small c keeps r small, a large one makes it fool the model; each row searches its own c.
+A binary search finds, for each row, the smallest c for which r fools the model.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from adv_jax.types import Array, Bounds
 class Shortest(NamedTuple):
     """Each row's shortest perturbation so far that fools the model.
 
-    r: f32[B, *D]; length: f32[B], its l2 norm, inf where none fools.
+    r: f32[B, *D]; length: f32[B], its l2 norm, inf until one is found.
     """
 
     r: Array
@@ -28,16 +28,16 @@ class Shortest(NamedTuple):
         return choose(other.length < self.length, other, self)
 
 
-BisectionState = tuple[Array, Array, Array, Shortest]  # c, its lower and upper bound, best
+Bracket = tuple[Array, Array, Array, Shortest]  # c, largest c that failed, least that fooled, best
 
 
 def squared(r: Array) -> Array:
-    """|r|_2^2 of each row: f32[B, *D] -> f32[B]."""
+    """Returns |r|_2^2 of each row: f32[B, *D] -> f32[B]."""
     return jnp.sum(r**2, axis=tuple(range(1, r.ndim)))
 
 
 def among(r: Array, fools: Array) -> Shortest:
-    """The perturbations of the rows that fool: f32[B, *D], bool[B]."""
+    """Returns the perturbations f32[B, *D] with length inf where `fools` bool[B] is False."""
     return Shortest(r, jnp.where(fools, norms.norm(r, "l2"), jnp.inf))
 
 
@@ -48,11 +48,11 @@ def search(
     initial_const: ArrayLike,
     search_steps: int,
 ) -> Array:
-    """The shortest r that `attempt(c)` finds over the values of c tried: f32[B, *D].
+    """Returns the shortest r found by `attempt(c)` over all c tried: f32[B, *D].
 
-    Binary search, row by row: ten times c until the row fools the model, then halfway between
-    the largest c that failed (0 at first) and the smallest that fooled. A row that fools already
-    where it is stays there, and so does one that never does.
+    Binary search, row by row: c grows tenfold until the row is fooled, then halves the interval
+    between the largest c that failed (0 at first) and the smallest that succeeded. Rows fooled at
+    r = 0, or never, keep r = 0.
 
     Args:
       attempt: f32[B] -> the best of each row with the penalty c.
@@ -65,7 +65,7 @@ def search(
     first = norms.per_row("initial_const", initial_const, unmoved.length)
     failed = jnp.zeros_like(unmoved.length)
 
-    def bisect(carry: BisectionState, _: None) -> tuple[BisectionState, None]:
+    def bisect(carry: Bracket, _: None) -> tuple[Bracket, None]:
         const, failed, fooled, best = carry
         found = attempt(const)
         fools = jnp.isfinite(found.length)
@@ -79,7 +79,7 @@ def search(
 
 
 def within(x: Array, r: Array, eps: ArrayLike | None, bounds: Bounds) -> Array:
-    """x + r, or where eps is a number, with r projected into the l2 ball of that radius."""
+    """Returns x + r, with r projected onto the l2 ball of radius eps unless eps is None."""
     if eps is not None:
         r = norms.project(r, eps, "l2")
     return perturbed(x, r, bounds)

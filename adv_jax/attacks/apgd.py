@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent that chooses its own step sizes."""
+"""Auto-PGD: projected gradient ascent with momentum and adaptive step size."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,7 +28,7 @@ Score = Callable[[Array], Array]  # logits f32[B, K] -> f32[B]
 
 
 class Point(NamedTuple):
-    """A perturbation and what the model says there: r f32[B, *D], loss f32[B], gradient of r."""
+    """A perturbation r f32[B, *D], its loss f32[B] and gradient f32[B, *D]."""
 
     r: Array
     loss: Array
@@ -36,12 +36,12 @@ class Point(NamedTuple):
 
 
 class Climb(NamedTuple):
-    """Where the ascent stands after `count` looks at the model.
+    """The state of the ascent after `count` evaluations.
 
-    r, point: the iterate to look at next: the perturbation f32[B, *D] and x plus it.
+    r, point: the next iterate: the perturbation f32[B, *D] and x + r.
     previous: the perturbation before; loss: f32[B], there.
     peak: the point of highest loss.
-    best: what to return, see `Best`.
+    best: the result so far, see `Best`.
     step: f32[B, 1, ..., 1], the step size.
     rises: i32[B], steps since the last checkpoint that raised the loss.
     halved: bool[B], whether the last checkpoint halved the step.
@@ -76,30 +76,29 @@ def apgd(
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
-    """Projected gradient ascent with momentum, whose step each row halves when it stops paying.
+    """Projected gradient ascent with momentum; each row adapts its step size.
 
         z_{t+1} = P(x_t + s dual(grad loss(x_t))),
         x_{t+1} = P(x_t + .75 (z_{t+1} - x_t) + .25 (x_t - x_{t-1})),
 
-    P onto the ball around x, then into the bounds; s starts at 2 eps. At each checkpoint a row
-    halves s and goes back to its best point, if fewer than the share rho of its steps since the
-    last one raised the loss, or if neither the best loss nor s has changed since then.
+    P projects onto the ball around x, then clips to the bounds; s starts at 2 eps. At each
+    checkpoint a row halves s and returns to its best point if fewer than a share rho of its steps
+    since the last checkpoint raised the loss, or if neither the best loss nor s has changed.
 
-    The loss is the cross-entropy, or the difference of logits ratio (`dlr`, `targeted_dlr`),
-    which does not vanish where the model is sure of itself. The answer is the point of highest
-    loss among those that fool the model, or if none does, among all, x included.
+    The loss is the cross-entropy, or the difference of logits ratio (`dlr`, `targeted_dlr`), whose
+    gradient does not vanish at high confidence. The result is the point of highest loss among
+    those that fool the model, else among all, including x.
 
     Args:
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
-      loss: "ce" or "dlr". dlr needs 3 classes, targeted 4; targeted, it leaves the class that
-        the model predicts at x.
+      loss: "ce" or "dlr". dlr needs 3 classes; targeted dlr needs 4 and starts from the class
+        predicted at x.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`). l1 steps change one entry;
-        they are not the sparse steps that a later paper proposes for l1.
-      num_steps: gradients to take for each restart after the one at its start, >= 1.
+        they are not the sparse steps of later papers on l1.
+      num_steps: gradients per restart after the one at its start, >= 1.
       restarts: runs from independent starts, >= 1; more than one needs a key.
-      rho: share of the steps that have to raise the loss, f32[], in [0, 1].
-      key: for the uniform starts: one key, or key[B], which then travel with their rows; None:
-        start at x.
+      rho: share of the steps that must raise the loss, f32[], in [0, 1].
+      key: for uniform random starts: one key, or key[B], one per row; None: start at x.
       logits_fn, x, y, bounds, targeted: as in `fgsm`.
 
     Returns:
@@ -119,7 +118,7 @@ def apgd(
     check_counts(num_steps=num_steps, restarts=restarts)
     check_range("rho", rho, "[0, 1]")
     if restarts > 1 and key is None:
-        raise ValueError(f"restarts={restarts} needs a key")
+        raise ValueError(f"restarts must be 1 without a key, got {restarts}")
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     keys = None
@@ -201,12 +200,12 @@ def ascend(
     bounds: Bounds | None,
     until_fooled: bool = False,
 ) -> Best:
-    """One run of Auto-PGD from x + start: the better, row by row, of `best` and what it sees.
+    """Runs Auto-PGD from x + start; returns the better, row by row, of `best` and its points.
 
     Args:
-      score: logits f32[B, K] -> f32[B], the loss to climb.
+      score: logits f32[B, K] -> f32[B], the loss to maximize.
       fooled: logits f32[B, K] -> bool[B].
-      eps: as `arguments.radius` gives it.
+      eps: from `_arguments.radius`.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
@@ -214,8 +213,8 @@ def ascend(
     def within(r: Array) -> Array:
         return inside(x, norms.project(r, eps, norm), bounds)
 
-    # The point is carried to the next turn: computed in this one, it would be fused into the
-    # model's first layer, and so be computed again for each use of a pixel.
+    # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
+    # layer and recompute it for each use of a pixel.
     def look(climb: Climb) -> Climb:
         at = ascent(lambda logits, _: score(logits), logits_fn, climb.point, climb.loss)
         now = Point(climb.r, at.loss, at.gradient)
@@ -268,16 +267,16 @@ def ascend(
 
 
 def random_start(keys: Key, x: Array, eps: Array, norm: Norm, bounds: Bounds | None) -> Array:
-    """A perturbation drawn uniformly from the ball, cut to the bounds: f32[B, *D]."""
+    """Draws a perturbation uniformly from the ball and clips it to the bounds: f32[B, *D]."""
     return inside(x, eps * norms.sample(keys, x, 1.0, norm), bounds)
 
 
 def dlr(logits: Array, y: Array) -> Array:
-    """Difference of logits ratio, f32[B]: the margin in units of the spread of the logits.
+    """Returns the difference of logits ratio, f32[B].
 
         (max_{i != y} z_i - z_y) / (z_(1) - z_(3)),  z_(1) >= z_(2) >= ... the sorted logits
 
-    Neither a shift nor a positive factor of the logits changes it.
+    It is invariant to shifts and positive scaling of the logits.
 
     Raises:
       ValueError: fewer than 3 classes.
@@ -292,7 +291,7 @@ def dlr(logits: Array, y: Array) -> Array:
 
 
 def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
-    """The difference of logits ratio on the way from the class y to the class target, f32[B].
+    """Returns the targeted difference of logits ratio, f32[B].
 
         (z_target - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)
 
@@ -309,13 +308,13 @@ def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
 
 
 def difference(logits: Array, y: Array, target: Array) -> Array:
-    """z_target - z_y, f32[B]."""
+    """Returns z_target - z_y, f32[B]."""
     pair = jnp.take_along_axis(logits, jnp.stack([target, y], axis=1), axis=1)
     return pair[:, 0] - pair[:, 1]
 
 
 def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool) -> Score:
-    """The loss of that name, of labels y or, targeted, of the classes y to reach."""
+    """Returns the loss of that name; y: labels, or the classes to reach if targeted."""
     if name not in ("ce", "dlr"):
         raise ValueError(f'loss must be "ce" or "dlr", got {name!r}')
     if name == "ce":
@@ -328,10 +327,10 @@ def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool
 
 
 def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """After 0, 1, ..., num_steps steps: is there a checkpoint, and how far back the last one is.
+    """Returns, for 0..num_steps steps: whether it is a checkpoint, and the steps since the last.
 
     Checkpoints are at ceil(p_j num_steps), p_1 = .22, p_{j+1} - p_j = max(p_j - p_{j-1} - .03,
-    .06): in percent, as whole numbers.
+    .06), computed in integer percent.
     """
     is_checkpoint, window = np.zeros(num_steps + 1, bool), np.zeros(num_steps + 1, np.int32)
     percent, gap, last = 22, 22, 0
@@ -344,9 +343,11 @@ def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _largest(logits: Array, count: int) -> Array:
-    """The largest logits in falling order, f32[B, count]."""
+    """Returns the largest logits in descending order, f32[B, count]."""
     if logits.shape[1] < count:
-        raise ValueError(f'loss="dlr" needs at least {count} classes, got {logits.shape[1]}')
+        raise ValueError(
+            f'logits must have at least {count} classes for loss="dlr", got {logits.shape[1]}'
+        )
     return jax.lax.top_k(logits, count)[0]
 
 

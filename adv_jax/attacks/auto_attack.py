@@ -1,4 +1,4 @@
-"""AutoAttack: four attacks, each on the rows that withstood the ones before."""
+"""AutoAttack: four attacks in sequence, each on the rows not fooled so far."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,7 @@ Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]
 
 
 class Rows(NamedTuple):
-    """What the attacks know of each row: x, y i32[B], eps f32[B, 1, ..., 1], key[B], rivals."""
+    """Inputs of the attacks, by row: x, y i32[B], eps f32[B, 1, ..., 1], keys[B], rivals."""
 
     x: Array
     y: Array
@@ -46,29 +46,26 @@ def auto_attack(
     bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
-    """The ensemble by which robust accuracy is reported, its standard version.
-
-    In this order, each on the rows that the former could not fool:
+    """AutoAttack, standard version: four attacks, each on the rows not fooled so far.
 
         apgd    on the cross-entropy, one random start
         apgd    on the targeted difference of logits ratio, for each target
         fab     to the boundary of one class, for each target (FAB-T)
-        square  by queries alone
+        square  by forward passes only
 
-    The targets are the num_targets most probable other classes at x. A row is done with the
-    first perturbation that fools. One that nothing fools, or that the model already
-    misclassifies, stays as it is. With 2 or 3 classes the targeted ratio has no denominator, and
-    its numerator takes its place.
+    The targets are the num_targets most probable other classes at x. A row keeps its first
+    fooling perturbation; a row that is misclassified at x, or never fooled, is returned
+    unchanged. With 2 or 3 classes the targeted ratio is undefined, and its numerator is used.
 
     Args:
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
       norm: "linf" or "l2", or an alias.
-      num_steps: steps of each run of apgd and of fab, >= 1.
-      num_targets: classes to aim at, >= 1; at most K - 1 are.
+      num_steps: steps of each run of apgd and fab, >= 1.
+      num_targets: target classes, >= 1; at most K - 1 are used.
       num_queries: forward passes of square, >= 1.
-      block_size: rows to attack at a time, >= 1. It changes memory and speed, not the answer: some
-        30 suit the cache of a CPU and waste little of the last block, an accelerator needs more.
-      key: one key, or key[B], which then travel with their rows.
+      block_size: rows to attack at a time, >= 1. Affects memory and speed, not the result: about
+        30 suit the cache of a CPU, an accelerator needs more.
+      key: one key, or key[B], one per row.
       logits_fn, x, y, bounds: as in `fgsm`.
 
     Returns:
@@ -135,7 +132,7 @@ def _auto_attack(
         (partial(_fab, **setting, num_steps=num_steps), rows.rivals.shape[1]),
         (partial(_square, **setting, num_queries=num_queries), 1),
     )
-    # Of a ball that is a point nothing is to be found.
+    # With eps = 0 there is nothing to search.
     done = (margin(logits, y) > 0) | (eps.reshape(-1) == 0)
     state = Fooling(jnp.zeros(x.shape, eps.dtype), done)
     for number, (member, runs) in enumerate(members):
@@ -145,7 +142,7 @@ def _auto_attack(
 
 
 def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int) -> Fooling:
-    """The state after so many runs of a member, one for each target."""
+    """Returns the state after `runs` runs of a member, one per target."""
 
     def run(rank: Array, state: Fooling) -> Fooling:
         def attack(rows: Rows, done: Array) -> Fooling:

@@ -1,4 +1,4 @@
-"""Carlini and Wagner's l2 attack: the smallest perturbation by Adam behind a tanh."""
+"""Carlini and Wagner's l2 attack: the smallest perturbation, by Adam on a tanh parametrization."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from adv_jax.attacks._contract import ascent, labels_at, margin, perturbed
 from adv_jax.attacks._penalty import Shortest, among, search, within
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
-INNERMOST = 1 - 1e-6  # largest |tanh| to start from: at 1 there is no gradient
+MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
 
 def carlini_wagner(
@@ -30,16 +30,16 @@ def carlini_wagner(
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
-    """The smallest l2 perturbation that Adam finds for a margin between the logits.
+    """Carlini and Wagner's l2 attack: the smallest perturbation that reaches a logit margin.
 
-        minimise |r|_2^2 + c * max(confidence - margin(x + r, y), 0),
-        x + r = (hi + lo) / 2 + (hi - lo) / 2 * tanh(w)   over w,
+        minimize |r|_2^2 + c * max(confidence - margin(x + r, y), 0)   over w,
+        x + r = (hi + lo) / 2 + (hi - lo) / 2 * tanh(w),
 
-    margin = largest logit of another class minus that of the class to leave, or minus that if it
-    is the class to reach. c is searched row by row for the shortest r with a margin above
-    `confidence`, over all points on the way. A row that has it at x, or never, stays as it is.
-    The defaults are the authors'; on a plainly trained MNIST net num_steps=200 with
-    learning_rate=.05 costs a fifth and finds perturbations .4 % longer (24 digits, untargeted).
+    margin = largest other logit - logit_y, negated if targeted. c is searched row by row for the
+    shortest r with a margin above `confidence`, over all iterates. A row that has this margin at
+    x, or never, is returned unchanged. The defaults are the authors'; on an MNIST net trained
+    without attacks, num_steps=200 with learning_rate=.05 costs a fifth and finds perturbations
+    .4 % longer (24 digits, untargeted).
 
     Args:
       bounds: (lo, hi) of an input value; required.
@@ -48,7 +48,7 @@ def carlini_wagner(
       num_steps: gradients for each c, >= 1.
       learning_rate: of Adam on w, f32[] or f32[B], > 0.
       initial_const: the first c, f32[] or f32[B], > 0.
-      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected into that l2 ball.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball.
       logits_fn, x, y, targeted, key: as in `fgsm`; key is not used.
 
     Returns:
@@ -70,7 +70,7 @@ def carlini_wagner(
     """
     del key
     if bounds is None:
-        raise ValueError("bounds=(lo, hi) are required by carlini_wagner, got None")
+        raise ValueError("bounds must be (lo, hi) for carlini_wagner, got None")
     check_counts(num_steps=num_steps, search_steps=search_steps)
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
@@ -112,7 +112,7 @@ def _carlini_wagner(
     sign = -1 if targeted else 1
     origin = x.astype(norms.working_dtype(x.dtype))
     middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
-    start = jnp.arctanh(jnp.clip((origin - middle) / half, -INNERMOST, INNERMOST))
+    start = jnp.arctanh(jnp.clip((origin - middle) / half, -MAX_TANH, MAX_TANH))
     adam = optax.adam(learning_rate)
 
     def reached(logits: Array, y: Array) -> Array:

@@ -1,4 +1,4 @@
-"""DeepFool: again and again to the nearest class of the linear model, until the class changes."""
+"""DeepFool: repeated steps to the nearest boundary of the linear model."""
 
 from typing import NamedTuple
 
@@ -13,17 +13,17 @@ from adv_jax.attacks._contract import choose, inside, labels_at, margin, perturb
 from adv_jax.attacks._linear_model import nearest_boundary, values_fn
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
-# In units of x and of the norm. Where the bounds cut a part of every step off, the steps would
-# shrink before the boundary without ever crossing it. The authors' program adds as much to each.
+# In units of x and of the norm, as in the authors' program. Steps clipped to the bounds could
+# otherwise shrink forever without crossing the boundary.
 MIN_STEP = 1e-4
 
 
 class Walk(NamedTuple):
-    """Where each row is.
+    """The state of the loop.
 
-    step: i32[], how many steps the longest walk has made.
+    step: i32[], steps done.
     r: f32[B, *D], the sum of the row's steps.
-    fools: bool[B], the row has arrived and moves no more.
+    fools: bool[B], the row has crossed the boundary and is frozen.
     """
 
     step: Array
@@ -43,27 +43,26 @@ def deepfool(
     bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
-    """DeepFool, a small perturbation that changes the class: steps to the nearest linear boundary.
+    """DeepFool: changes the class by steps to the nearest boundary of the linear model.
 
         x_t = x + (1 + overshoot) * (r_1 + ... + r_t),
         r_{t+1} = |f_j - f_y| / ||v||_* * argmax_{||u|| <= 1} <v, u>,   v = grad (f_j - f_y)(x_t),
 
     with the logits f at x_t and the class j != y of the shortest step, until x_t is no longer
-    classified as y. Each row stops by itself. Where the logits are affine, one step is exact; no
-    step is shorter than `MIN_STEP`.
+    classified as y. Each row stops independently. For affine logits one step is exact. No step is
+    shorter than `MIN_STEP`.
 
     Args:
-      norm: "l2" or "linf" as in the paper; "l1" (one feature a step), "rms" or an alias.
-      num_steps: most steps a row may take, >= 1.
-      overshoot: share by which the sum of the steps is lengthened to cross the boundary, f32[],
-        >= 0.
-      eps: None: the perturbation as found; f32[] or f32[B], >= 0, in units of x and of the norm:
+      norm: "l2" or "linf" as in the paper; "l1" (one feature per step), "rms" or an alias.
+      num_steps: largest number of steps, >= 1.
+      overshoot: relative lengthening of the sum of the steps, to cross the boundary, f32[], >= 0.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0, in units of x and of the norm:
         projected onto the ball of this radius.
       logits_fn, x, y, bounds, key: as in `fgsm`; there is no targeted form. Every x_t is clipped.
 
     Returns:
-      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that the model already
-      misclassifies stays as it is, and so does one that has not left y after num_steps.
+      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is misclassified at
+      x, or still classified as y after num_steps, is returned unchanged.
 
     Raises:
       ValueError: num_steps or overshoot out of range; and as `fgsm`.
@@ -117,7 +116,7 @@ def _deepfool(
             length = jnp.where(jnp.isinf(distance), 0, jnp.maximum(distance, MIN_STEP))
             return (walk.r + length * direction).astype(walk.r.dtype)
 
-        # The last look at the model, when all have arrived, needs no backward passes.
+        # The final evaluation needs no backward passes.
         moves = (walk.step < num_steps) & ~fools.all()
         r = jax.lax.stop_gradient(jax.lax.cond(moves, longer, lambda: walk.r))
         return Walk(walk.step + 1, choose(fools, walk.r, r), fools)

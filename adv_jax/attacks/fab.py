@@ -1,4 +1,4 @@
-"""Fast adaptive boundary attack: small perturbations by projection onto linearised boundaries."""
+"""Fast adaptive boundary attack: small perturbations by projection onto linearized boundaries."""
 
 from functools import partial
 from typing import NamedTuple
@@ -20,20 +20,20 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
-Turn = tuple[Array, Array, Array, "Found"]  # steps made, r, x + r, what is found
+Turn = tuple[Array, Array, Array, "Found"]  # steps done, r, x + r, the shortest so far
 
 
 class Found(NamedTuple):
-    """Each row's shortest perturbation that fools: r f32[B, *D], length f32[B], inf if none."""
+    """Each row's shortest fooling r f32[B, *D] and its length f32[B], inf until one is found."""
 
     r: Array
     length: Array
 
 
 class Plane(NamedTuple):
-    """Where a rival class draws level, linearised: gap + <slope, moved> = 0.
+    """The linearized boundary of a rival class, gap + <slope, moved> = 0.
 
-    gap: f32[B]; slope: f32[B, *D]; distance: f32[B], to it in the norm of the attack.
+    gap: f32[B]; slope: f32[B, *D]; distance: f32[B], to the plane, in the norm of the attack.
     """
 
     gap: Array
@@ -57,33 +57,32 @@ def fab(
     bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
-    """The shortest perturbation that fools the model, by steps onto its linearised boundaries.
+    """FAB: the smallest perturbation, by projections onto linearized decision boundaries.
 
         x_{t+1} = (1 - a) (x_t + eta d_t) + a (x + eta d),
         a = min(|d_t| / (|d_t| + |d|), alpha_max),
 
-    where d_t and d lead from x_t and from x to the nearest point inside the bounds of the plane
-    on which, as linearised at x_t, the nearest class draws level with y. A point that fools is a
-    candidate for the answer, and the next step starts at x + beta (x_t - x). At the end three
-    secant steps move the best candidate along its segment to x closer to the boundary.
+    where d_t and d lead from x_t and x to the nearest point, within the bounds, of the nearest
+    boundary linearized at x_t. A point that fools is a candidate, and the next step starts at
+    x + beta (x_t - x). Finally three secant steps move the best candidate along its segment to x,
+    closer to the boundary.
 
-    A row that the model already misclassifies stays as it is, and so does one for which nothing
-    is found.
+    A row that is misclassified at x, or never fooled, is returned unchanged.
 
     Args:
       norm: "linf" or "l2", or an alias.
-      num_steps: planes to take for each run, >= 1.
-      restarts: runs, >= 1; the first from x, the others, which need a key, from a random point
-        half as far as the best candidate (at most eps / 2).
-      num_targets: None: each step looks at the planes of all other classes, K - 1 backward
-        passes. A number (FAB-T): that many times the runs, the j-th for the plane of the class
-        that is j-th after y at x, one backward pass a step; >= 1, and at most K - 1 are made.
+      num_steps: steps of each run, >= 1.
+      restarts: runs, >= 1; the first starts at x, the others (which need a key) at a random point
+        half as far as the best candidate, at most eps / 2.
+      num_targets: None: each step considers the boundaries of all other classes, by K - 1 backward
+        passes. A number >= 1 (FAB-T): each run is repeated for each of the num_targets (at most
+        K - 1) most probable other classes at x, with one backward pass per step.
       alpha_max: largest weight of the step from x, f32[], in [0, 1].
       eta: overshoot of a step, f32[], >= 1.
-      beta: how much of the way from x is kept after success, f32[], in (0, 1).
-      eps: None: the shortest perturbation found. f32[] or f32[B], >= 0: that, projected into
-        the ball of this radius.
-      key: for restarts: one key, or key[B], which then travel with their rows.
+      beta: share of x_t - x that is kept after success, f32[], in (0, 1).
+      eps: None: the shortest perturbation found; f32[] or f32[B], >= 0: projected onto the ball of
+        this radius.
+      key: for restarts: one key, or key[B], one per row.
       logits_fn, x, y, bounds: as in `fgsm`.
 
     Returns:
@@ -97,7 +96,7 @@ def fab(
     [croce2020], appendix.
 
     >>> import jax.numpy as jnp
-    >>> w = jnp.array([[1., -1.], [2., 0.]])  # Logits draw level where x_1 + x_2 = 0.
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # Equal logits where x_1 + x_2 = 0.
     >>> jnp.round(fab(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 2)
     Array([[ 0.1, -0.1]], dtype=float32)
     """
@@ -107,7 +106,7 @@ def fab(
     check_range("eta", eta, "[1, inf)")
     check_range("beta", beta, "(0, 1)")
     if restarts > 1 and key is None:
-        raise ValueError(f"restarts={restarts} needs a key")
+        raise ValueError(f"restarts must be 1 without a key, got {restarts}")
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds)
     ball = None if eps is None else radius(eps, x, kind, bounds)
@@ -182,17 +181,17 @@ def approach(
     bounds: Bounds | None,
     enough: ArrayLike = 0.0,
 ) -> Found:
-    """One run of FAB from x + start: the shorter, row by row, of `found` and what it finds.
+    """Runs FAB from x + start; returns the shorter, row by row, of `found` and its candidates.
 
     Args:
-      rivals: i32[B, M], the classes whose planes are looked at.
-      enough: f32[] or f32[B]: a row with a perturbation that is not longer is left alone, and
-        the run ends when all have one.
+      rivals: i32[B, M], the classes whose boundaries are considered.
+      enough: f32[] or f32[B]: a row with a perturbation of this length or less is done, and the
+        run ends when all rows are.
     """
     origin = x.astype(start.dtype)
 
-    # The point is carried from turn to turn: computed where it is used, it would be fused into
-    # the model's first layer, and so be computed again for each use of a pixel.
+    # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
+    # layer and recompute it for each use of a pixel.
     def advance(turn: Turn) -> Turn:
         count, r, point, found = turn
         plane = _nearest_plane(logits_fn, point, y, rivals, norm)
@@ -219,17 +218,16 @@ def approach(
 
 
 def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds | None) -> Array:
-    """Shortest d with <slope, d> = gap and point + d inside the bounds: f32[B, *D].
+    """Returns the shortest d with <slope, d> = gap and point + d within the bounds: f32[B, *D].
 
-    Each entry goes towards the plane, by the same length (linf) or in proportion to its slope
-    (l2), and stops at the bound. Entries that must stop are found round by round, which ends at
-    the exact answer (variable fixing). Where the plane lies outside the bounds, the answer leads
-    to their corner next to it; where the slope is 0, it is 0.
+    Each entry moves towards the plane, by the same length (linf) or in proportion to its slope
+    (l2), and stops at its bound; variable fixing finds these entries exactly. If the plane is
+    outside the bounds, d leads to their nearest corner; if the slope is 0, d is 0.
 
     Source of the method: [kiwiel2008], and the references there.
     """
     x, w = (a.reshape(a.shape[0], -1) for a in (point, slope))
-    # Only the ratio of gap and slope counts; in units of the largest slope no square underflows.
+    # Only the ratio gap / slope matters; in units of the largest slope squares do not underflow.
     unit = _or_one(jnp.abs(w).max(axis=1, keepdims=True))
     w, gap = w / unit, gap[:, None] / unit
     toward, size = jnp.sign(w) * jnp.sign(gap), jnp.abs(w)
@@ -253,13 +251,13 @@ def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds
 
 
 def rivals(logits: Array, y: Array) -> Array:
-    """The classes other than y, the most probable first: i32[B, K - 1]."""
+    """Returns the classes other than y, the most probable first: i32[B, K - 1]."""
     is_label = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
     return jnp.argsort(jnp.where(is_label, jnp.inf, -logits), axis=1)[:, :-1]
 
 
 def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, norm: str) -> Plane:
-    """The plane of the rival, of rivals i32[B, M], that is nearest to the point."""
+    """Returns the plane nearest to the point among those of rivals i32[B, M]."""
     dtype = norms.working_dtype(point.dtype)
     logits, pull = jax.vjp(lambda z: checked_logits(logits_fn(z), batch=z.shape[0]), point)
     count, label = logits.shape[1], jax.nn.one_hot(y, logits.shape[1], dtype=logits.dtype)
@@ -283,9 +281,9 @@ def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, n
 def _away(
     keys: Key, x: Array, found: Found, ball: Array | None, norm: str, bounds: Bounds | None
 ) -> Array:
-    """A random start half as far as the best candidate, at most half the ball: f32[B, *D].
+    """Returns a random start f32[B, *D], half as far as the best candidate and at most eps / 2.
 
-    Where there is neither, it is x.
+    Without a candidate and eps it is 0.
     """
     limit = jnp.inf if ball is None else ball
     half = jnp.minimum(norms.per_row("length", found.length, x), limit) / 2
@@ -297,7 +295,7 @@ def _away(
 def _closer(
     logits_fn: LogitsFn, x: Array, y: Array, at_x: Array, r: Array, bounds: Bounds | None
 ) -> Array:
-    """Three secant steps for margin = 0 on the segments from x to x + r; r still fools.
+    """Takes three secant steps for margin = 0 on the segment from x to x + r; r still fools.
 
     at_x: f32[B], the margin at x.
     """
@@ -308,7 +306,7 @@ def _closer(
 
     def secant(_: Array, carry: tuple) -> tuple:
         (near, below), (far, above) = carry
-        # A thousandth of the way too far: on a straight way rounding would decide otherwise.
+        # Overshoot by 1e-3: on a linear margin rounding would decide otherwise.
         share = jnp.clip(below / _or_one(below - above) + 1e-3, 0, 1)
         share = norms.per_row("share", share, x)
         between = near + share * (far - near)
@@ -321,7 +319,7 @@ def _closer(
 
 
 def _dot(a: Array, b: Array) -> Array:
-    """<a, b> of each row: f32[B]."""
+    """Returns <a, b> of each row: f32[B]."""
     return (a * b).reshape(a.shape[0], -1).sum(axis=1)
 
 

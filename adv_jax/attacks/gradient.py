@@ -1,4 +1,4 @@
-"""One step along the gradient of the loss by the input: one forward and one backward pass."""
+"""Attacks by one step along the gradient of the loss by the input."""
 
 import jax
 import jax.numpy as jnp
@@ -24,28 +24,28 @@ def fgsm(
     constant: bool = True,
     key: Key | None = None,
 ) -> Array:
-    """One step of length eps up the loss, the best one if the loss were linear.
+    """Fast gradient method: one step of length eps that maximizes the linearized loss.
 
         x_adv = x + eps * u,   u = argmax_{||r|| <= 1} <grad_x loss(x, y), r>
 
     linf is the fast gradient sign method, x + eps * sign(grad). l2, linf and l1 are Huang's
     Adv_Loss, and linf with the length l2 is his Adv_Loss_Sign, x + eps * u / ||u||_2. linf, l2 and
-    rms are Maronas' SGN, 1N and qN (28N on MNIST) with eps = tau. Where the gradient is exactly
-    0, as from a margin of some 90 nats on, beyond float32, x stays as it is.
+    rms are Maronas' SGN, 1N and qN (28N on MNIST) with eps = tau. Where the gradient is exactly 0,
+    as at margins above 90 nats in float32, x is returned unchanged.
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K], logits, not probabilities; rows must not interact.
       x: f[B, *D], inside `bounds`.
-      y: i32[B] or f32[B, K], the label to leave (or to reach); None: the model's own prediction.
+      y: i32[B] or f32[B, K], the label to leave, or to reach if targeted; None: the prediction.
       eps: length of the step, f32[] or f32[B], >= 0, in units of x and of the norm.
       norm: of the unit ball: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       length: the norm in which eps is measured; None: `norm`.
-      loss: what is climbed: "cross_entropy" of a softmax, or "binary_cross_entropy" of K logistic
-        outputs (`adv_jax.losses`).
+      loss: "cross_entropy" of a softmax, or "binary_cross_entropy" of K logistic outputs
+        (`adv_jax.losses`).
       bounds: (lo, hi) of an input value; None: no clipping, as in the papers.
-      targeted: y is the class to reach: go down its loss.
-      constant: the result carries no gradient. Else it is differentiated by x, and by what
-        logits_fn closes over, as Theano did unless told otherwise; a sign has no derivative.
+      targeted: y is the class to reach: descend its loss.
+      constant: detach the result. Else it is differentiable by x and by what logits_fn closes
+        over, Theano's default; the derivative of sign is 0.
       key: not used; every attack accepts one.
 
     Returns:
@@ -84,10 +84,10 @@ def raw_gradient(
     constant: bool = True,
     key: Key | None = None,
 ) -> Array:
-    """Maronas' UDG, "using directly the gradient": x + tau * grad_x loss(x, y).
+    """Returns x + tau * grad_x loss(x, y), Maronas' UDG ("using directly the gradient").
 
-    The loss is the row's own cross-entropy; where a paper differentiates the mean over a batch,
-    its tau is B times as large. There is no ball: the step is as long as the gradient.
+    The loss is each row's cross-entropy; a paper that differentiates the batch mean has a tau B
+    times as large. The size of the perturbation is not bounded.
 
     Args:
       tau: factor of the gradient, f32[] or f32[B], >= 0, in squared units of x.
@@ -112,7 +112,7 @@ def raw_gradient(
     gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
     r = norms.per_row("tau", tau, x) * gradient
     limits = jnp.finfo(r.dtype)
-    r = jnp.clip(r, limits.min, limits.max)  # Infinite, it would have no difference from itself.
+    r = jnp.clip(r, limits.min, limits.max)  # inf - inf in _perturbed would be NaN.
     return _perturbed(x, r, bounds, constant=constant)
 
 
@@ -120,7 +120,7 @@ def _perturbed(x: Array, r: Array, bounds: Bounds | None, *, constant: bool) -> 
     x_adv = perturbed(x, r, bounds)
     if constant:
         return x_adv
-    # Less 0, which keeps even a -0, with the derivatives of x and of r where it is not clipped.
+    # Subtract 0 (which keeps -0) with the derivatives of x and of the clipped r.
     r = inside(x, r, bounds)
     x_adv = x_adv - (jax.lax.stop_gradient(r) - r).astype(x.dtype)
     return x_adv - (jax.lax.stop_gradient(x) - x)

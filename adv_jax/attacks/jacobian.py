@@ -1,4 +1,4 @@
-"""The derivative of every class by the input, and the boundaries of the linear model it gives."""
+"""The Jacobian of the classes by the input, and Huang's attack on the linear model it gives."""
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,11 @@ from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 
 def class_jacobian(logits_fn: LogitsFn, x: Array, of: str = "probs") -> tuple[Array, Array]:
-    """All classes and their derivatives by the input, J_k = d value_k / d x.
+    """Returns the class values and their Jacobian by the input, J_k = d value_k / d x.
 
-    One forward pass, then a backward pass for each class: vmapped on accelerators, and on a CPU in
-    turn, where the activations of all classes would leave the cache. Probabilities sum to 1, so
-    that the most probable class needs no pass of its own: its derivative is minus the sum of the
-    others'.
+    One forward pass, then one backward pass per class: vmapped on accelerators, in sequence on
+    CPUs, where the activations of all classes would exceed the cache. Probabilities sum to 1: the
+    derivative of the most probable class is minus the sum of the others, without a pass.
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K]; rows must not interact.
@@ -50,7 +49,7 @@ def _class_jacobian(
     passes = count - 1 if of == "probs" else count
 
     def derivative(i: Array) -> tuple[Array, Array]:
-        k = i + (i >= left_out)  # i32[B], each class but the one left out, in order
+        k = i + (i >= left_out)  # i32[B], each class but left_out, in order
         (of_k,) = pullback(jax.nn.one_hot(k, count, dtype=values.dtype))
         return k, of_k.astype(values.dtype)
 
@@ -79,31 +78,31 @@ def adv_alpha(
     bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
-    """Huang's Algorithm 1 (Adv_Alpha): to the nearest class, were the probabilities linear.
+    """Huang's Algorithm 1 (Adv_Alpha): a step to the nearest boundary of linearized probabilities.
 
         r_j = argmin ||r||  such that  a_j + <T_j, r> >= a_y + <T_y, r>,   a = softmax(logits),
             = (a_y - a_j) / ||v||_* * argmax_{||u|| <= 1} <v, u>,   v = T_j - T_y = d(a_j - a_y)/dx,
 
-    and of all classes j != y the one of the shortest r_j. That is (a_y - a_j) times v / ||v||_2^2
-    under l2, sign(v) / ||v||_1 under linf and sign(v_k) / |v_k| * e_k with the largest |v_k|
-    under l1. A class with v = 0 is left out; if all are, then x stays as it is.
+    with the class j != y of the shortest r_j. That is (a_y - a_j) times v / ||v||_2^2 under l2,
+    sign(v) / ||v||_1 under linf and sign(v_k) / |v_k| * e_k with the largest |v_k| under l1.
+    Classes with v = 0 are skipped; if all are, x is returned unchanged.
 
     Args:
       norm: "l2", "linf", "l1", "rms" or an alias (`norms.canonical`).
-      eps: None: r itself, which ends on the boundary of the linear model; f32[] or f32[B], >= 0,
-        in units of x and of the norm: r scaled to this length.
+      eps: None: r, which ends on the boundary of the linear model; f32[] or f32[B], >= 0, in units
+        of x and of the norm: r scaled to this length.
       logits_fn, x, y, bounds, key: as in `fgsm`; there is no targeted form.
 
     Returns:
-      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that the model already
-      misclassifies stays as it is without eps; with eps it is moved deeper into the wrong class,
-      where a_y - a_j < 0 makes r_j the most negative.
+      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is misclassified at
+      x is returned unchanged without eps; with eps it moves further into the wrong class, that of
+      the most negative (a_y - a_j) / ||v||_*.
 
     Raises:
       ValueError: as `fgsm`.
 
     Source: [huang2015], Prop. 3 and 4, Algorithm 1, sec. 6.1.2. Printed with the
-    inequality turned round, without the square under l2 and without the sign under l1.
+    inequality reversed, without the square under l2 and without the sign under l1.
 
     >>> w = jnp.array([[1., -1.], [2., 0.]])
     >>> logits_fn = lambda x: x @ w

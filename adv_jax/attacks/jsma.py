@@ -1,4 +1,4 @@
-"""The Jacobian-based saliency map attack: few features, changed in pairs, as far as they go."""
+"""The Jacobian-based saliency map attack: changes few features, in pairs."""
 
 from typing import NamedTuple
 
@@ -15,12 +15,12 @@ from adv_jax.attacks.targets import next_class
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
 
-class GreedyState(NamedTuple):
-    """Where each row is.
+class PairSearch(NamedTuple):
+    """The state of the loop.
 
-    step: i32[], how many pairs the longest search has changed.
+    step: i32[], iterations done, each of at most one pair per row.
     r: f32[B, *D], the changes so far.
-    active: bool[B], the row goes on.
+    active: bool[B], the row is not done.
     """
 
     step: Array
@@ -40,28 +40,28 @@ def jsma(
     targeted: bool = True,
     key: Key | None = None,
 ) -> Array:
-    """Papernot's saliency map attack (JSMA): changes the pair of features that helps a class most.
+    """Saliency map attack (JSMA): changes the most salient pair of features, repeatedly.
 
         a_i = d F_t / d x_i,   b_i = sum_{j != t} d F_j / d x_i,
         (p, q) = argmax_{p < q} -(a_p + a_q) (b_p + b_q)  where  a_p + a_q > 0 > b_p + b_q,
 
-    (all three signs of a and b turned round if theta < 0); then theta is added to x_p and x_q,
-    until the model says t, or gamma is used up, or no pair is left. A feature at its bound is no
-    longer a candidate. Each row stops by itself.
+    (the signs of a and b are reversed if theta < 0); then theta is added to x_p and x_q, until the
+    prediction is t, gamma is exhausted or no pair is left. Features at their bound are excluded.
+    Each row stops independently.
 
     Args:
-      y: i32[B] or f32[B, K], the class t to reach. If not targeted, the label (None: the model's
-        own prediction), and t is the class after it, (y + 1) mod K.
-      theta: change of one feature, f32[], in units of x; < 0: downwards.
+      y: i32[B] or f32[B, K], the class t to reach. If not targeted, the label (None: the
+        prediction), and t is the next class, (y + 1) mod K.
+      theta: change of one feature, f32[], in units of x; may be negative.
       gamma: largest share of the features to change, f32[] or f32[B], in [0, 1]: at most
         floor(gamma * d / 2) pairs of d features.
       of: F is the "logits", as in the paper (JSMA-Z), or the "probs" of the softmax (JSMA-F),
-        where b = -a and so the two features of the largest derivatives win.
-      logits_fn, x, bounds, key: as in `fgsm`. Without bounds a feature may be changed again.
+        where b = -a and the two features of the largest derivatives are chosen.
+      logits_fn, x, bounds, key: as in `fgsm`. Without bounds a feature may be changed repeatedly.
 
     Returns:
-      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is classified as t
-      stays as it is; one that does not reach t keeps its changes.
+      f[B, *D] in the dtype of x, constant: it carries no gradient. A row classified as t at x is
+      returned unchanged; one that does not reach t keeps its changes.
 
     Raises:
       ValueError: unknown `of`; theta or gamma out of range; and as `fgsm`.
@@ -81,7 +81,7 @@ def jsma(
     theta = jnp.asarray(theta, dtype)
     share = norms.per_row("gamma", gamma, x).reshape(-1)
     check_range("gamma", gamma, "[0, 1]", per_row=True)
-    # float32 holds a share such as .7 a little too small.
+    # float32 rounds shares such as .7 down.
     pairs = share * (x.size // batch) / 2 * (1 + 1e-6)
     return compiled(_jsma, logits_fn, x, y, theta, pairs, of=of, bounds=bounds, targeted=targeted)
 
@@ -101,7 +101,7 @@ def _jsma(
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
     batch, dtype = x.shape[0], theta.dtype
 
-    def change(search: GreedyState) -> GreedyState:
+    def change(search: PairSearch) -> PairSearch:
         values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))
         label = checked_labels(y, values)
         target = label if targeted else next_class(label, values.shape[1])
@@ -115,20 +115,20 @@ def _jsma(
         found = pair.reshape(batch, -1).any(axis=1)
         pair &= active.reshape(-1, *(1,) * (x.ndim - 1))
         r = jnp.where(pair, further, search.r)
-        return GreedyState(search.step + 1, r, active & found)
+        return PairSearch(search.step + 1, r, active & found)
 
-    start = GreedyState(jnp.int32(0), jnp.zeros(x.shape, dtype), jnp.ones(batch, bool))
+    start = PairSearch(jnp.int32(0), jnp.zeros(x.shape, dtype), jnp.ones(batch, bool))
     search = jax.lax.while_loop(lambda search: search.active.any(), change, start)
     return perturbed(x, search.r, bounds)
 
 
 def _best_pair(helps: Array, hinders: Array, domain: Array) -> Array:
-    """The two features of the highest score -(a_p + a_q) (b_p + b_q), or none: bool[B, *D].
+    """Returns a mask of the pair with the highest score -(a_p + a_q) (b_p + b_q): bool[B, *D].
 
     Args:
       helps: a, f32[B, *D].
       hinders: b, f32[B, *D].
-      domain: bool[B, *D], the features to choose from.
+      domain: bool[B, *D], the features to choose from. The mask is empty if no score is positive.
     """
     batch, size = domain.shape[0], domain[0].size
     a, c = (_unit(rows.reshape(batch, size)) for rows in (helps, -hinders))
@@ -142,8 +142,8 @@ def _best_pair(helps: Array, hinders: Array, domain: Array) -> Array:
         a_q, c_q = (jax.lax.dynamic_slice_in_dim(rows, shift, size, axis=1) for rows in twice)
         return jnp.maximum(best, score(a_q, c_q))
 
-    # Of each p, its best with q = p + 1, ..., p + d/2 (mod d), which are all pairs; then q again,
-    # of the winning p alone. So no array holds d x d scores, nor does an argmax run over them.
+    # The best score of each p over q = p + 1, ..., p + d/2 (mod d) covers all pairs; then q is
+    # found for the best p alone. This avoids an array of d x d scores.
     best = jax.lax.fori_loop(1, size // 2 + 1, with_shifted, jnp.zeros_like(a), unroll=8)
     p, index = jnp.argmax(best, axis=1)[:, None], jnp.arange(size)
     of_p = score(*(jnp.take_along_axis(rows, p, axis=1) for rows in (a, c)))
@@ -154,6 +154,6 @@ def _best_pair(helps: Array, hinders: Array, domain: Array) -> Array:
 
 
 def _unit(rows: Array) -> Array:
-    """f32[B, d], each row divided by its largest |entry|, lest a product of two underflow."""
+    """Divides each row f32[B, d] by its largest |entry|, so that products do not underflow."""
     largest = norms.norm(rows, "linf")[:, None]
     return rows / jnp.where(largest == 0, 1, largest)

@@ -1,4 +1,4 @@
-"""Attacks by bounded L-BFGS: the first adversarial examples, and those of features."""
+"""Attacks by box-constrained L-BFGS: on the class (Szegedy) and on features (Sabour)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,21 +48,20 @@ def lbfgs(
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
-    """The smallest perturbation that box-constrained L-BFGS finds.
+    """Box-constrained L-BFGS: the smallest perturbation that fools the model.
 
-        minimise |r|_2^2 + c * loss(x + r, y)   subject to   lo <= x + r <= hi,
+        minimize |r|_2^2 + c * loss(x + r, y)   subject to   lo <= x + r <= hi,
 
-    loss = -log p_y, y the class to reach, or -log(1 - p_y), y the class to leave (the paper only
-    reaches classes; log p_y has no minimum and leads far away). c is searched row by row for the
-    shortest r that fools the model; a row that no c fools, or that is fooled where it is, stays
-    as it is.
+    loss = -log p_y if targeted, else -log(1 - p_y) (the paper is always targeted; log p_y is
+    unbounded below and leads far away). c is searched row by row for the shortest r that fools the
+    model. A row that is fooled at x, or by no c, is returned unchanged.
 
     Args:
       bounds: (lo, hi) of an input value; required.
-      num_steps: gradients for each c, besides the one at x, >= 1.
+      num_steps: gradients per c, besides the one at x, >= 1.
       search_steps: values of c, >= 1.
       initial_const: the first c, f32[] or f32[B], > 0, in squared units of x.
-      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected into that l2 ball.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball.
       logits_fn, x, y, targeted, key: as in `fgsm`; key is not used.
 
     Returns:
@@ -84,7 +83,7 @@ def lbfgs(
     """
     del key
     if bounds is None:
-        raise ValueError("bounds=(lo, hi) are required by lbfgs, got None")
+        raise ValueError("bounds must be (lo, hi) for lbfgs, got None")
     check_counts(num_steps=num_steps, search_steps=search_steps)
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds)
@@ -148,16 +147,16 @@ def feature_adversary(
     num_steps: int = 100,
     key: Key | None = None,
 ) -> Array:
-    """The point near x whose features are those of another input.
+    """Feature adversary: a point near x whose features match those of another input.
 
-        minimise |features(x + r) - features(guide)|_2^2   subject to   |r|_inf <= eps, bounds,
+        minimize |features(x + r) - features(guide)|_2^2   subject to   |r|_inf <= eps, bounds,
 
     by box-constrained L-BFGS from r = 0.
 
     Args:
       features_fn: f32[B, *D] -> f32[B, *F], any layer of a network; rows must not interact.
       x: f[B, *D], inside `bounds`.
-      guide: f[B, *D], inside `bounds`, whose features to copy.
+      guide: f[B, *D], inside `bounds`, the input whose features to match.
       eps: radius of the linf ball, f32[] or f32[B], >= 0, in units of x.
       bounds: (lo, hi) of an input value; None: no clipping.
       num_steps: gradients besides the one at x, >= 1.
@@ -218,7 +217,7 @@ def _feature_adversary(
 
 
 def _check_features(features: Any, *, batch: int) -> None:
-    """Refuses, by shape and type, what cannot be compared row by row or has no gradient."""
+    """Raises ValueError unless features are floating point with a batch axis."""
     array = isinstance(features, jax.ShapeDtypeStruct)
     floats = array and jnp.issubdtype(features.dtype, jnp.floating)
     if not floats or features.shape[:1] != (batch,):
@@ -229,6 +228,6 @@ def _check_features(features: Any, *, batch: int) -> None:
 
 
 def _escape(logits: Array, y: Array) -> Array:
-    """-log(1 - p_y), the cross-entropy of all other classes together: f32[B]."""
+    """Returns -log(1 - p_y), the cross-entropy of all other classes together: f32[B]."""
     others = ~jax.nn.one_hot(classes(y), logits.shape[1], dtype=bool)
     return jax.nn.logsumexp(logits, axis=1) - jax.nn.logsumexp(logits, axis=1, where=others)

@@ -1,8 +1,7 @@
-"""The controls: perturbations that do not look at the model.
+"""Random perturbations, the controls of attacks.
 
-They have an attack's signature, so that they take its place anywhere; `logits_fn` and `y` are
-ignored. In all of them `key` is one key, or one a row, key[B], which then travels with its row
-(`norms.row_keys`), and the result is f[B, *D] in the dtype of x, constant.
+They have an attack's signature; `logits_fn` and `y` are ignored. `key` is one key, or key[B], one
+per row (`norms.row_keys`). The result is f[B, *D] in the dtype of x, constant.
 """
 
 import jax
@@ -23,7 +22,7 @@ def gaussian_noise(
     bounds: Bounds | None = None,
     key: Key,
 ) -> Array:
-    """x + std * n, n standard normal, independent in every entry.
+    """Returns x + std * n, n standard normal, independent in every entry.
 
     Args:
       std: standard deviation, f32[] or f32[B], >= 0, in units of x.
@@ -32,8 +31,8 @@ def gaussian_noise(
     Raises:
       ValueError: key=None; x, std or key of a wrong shape, dtype or range.
 
-    Source: the "noise" samples of the thesis, pp. 31 and 33; [maronas2016], N(0, .3), where .3
-    is the standard deviation.
+    Source: the "noise" samples of the shallow-net thesis, pp. 31, 33; [maronas2016], N(0, .3), .3
+    the standard deviation.
 
     >>> import jax.numpy as jnp
     >>> gaussian_noise(None, jnp.zeros((2, 3)), None, std=.3, key=jax.random.key(0)).shape
@@ -54,7 +53,7 @@ def sign_noise(
     bounds: Bounds | None = None,
     key: Key,
 ) -> Array:
-    """x + eps or x - eps with equal odds, independent in every entry: FGSM's size, no aim.
+    """Returns x + eps or x - eps with equal probability, independent in every entry.
 
     Args:
       eps: size of each change, f32[] or f32[B], >= 0, in units of x.
@@ -86,7 +85,7 @@ def uniform_noise(
     bounds: Bounds | None = None,
     key: Key,
 ) -> Array:
-    """x + a point drawn uniformly from the ball of radius eps; linf: each entry in [-eps, eps].
+    """Returns x + r, r uniform in the ball of radius eps; linf: each entry in [-eps, eps].
 
     Args:
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x.
@@ -108,7 +107,7 @@ def uniform_noise(
 
 
 def _draw(distribution, key: Key, x: Array) -> Array:
-    """f32[B, *D] of `distribution(key, shape, dtype)`, one key a row."""
+    """Draws f32[B, *D] from `distribution(key, shape, dtype)`, with one key per row."""
     dtype = norms.working_dtype(x.dtype)
     return jax.vmap(lambda key: distribution(key, x.shape[1:], dtype))(
         norms.row_keys(key, x.shape[0])

@@ -1,4 +1,4 @@
-"""Projected gradient ascent: many steps inside the ball."""
+"""Projected gradient ascent."""
 
 import jax
 import jax.numpy as jnp
@@ -35,24 +35,23 @@ def pgd(
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
-    """Projected gradient ascent on the cross-entropy, the best point seen by each row.
+    """Projected gradient ascent on the cross-entropy; returns each row's best point.
 
         x_{t+1} = P(x_t + step_size * argmax_{||r|| <= 1} <grad loss(x_t, y), r>),
 
-    P onto the ball around x, then into the bounds. Without a random start, and with step_size
-    and num_steps of the paper, it is the basic iterative method (BIM, I-FGSM). The best point
-    is the one of highest loss among those that fool the model, or if none does, among all, x
-    included.
+    P projects onto the ball around x, then clips to the bounds. Without a random start it is the
+    basic iterative method (BIM, I-FGSM). The best point is that of highest loss among those that
+    fool the model, else among all, including x.
 
     Args:
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
       step_size: length of one step, f32[] or f32[B], in the same units; None: 2.5 eps / num_steps.
-      num_steps: gradients to take for each restart, >= 1.
+      num_steps: gradients per restart, >= 1.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
-      restarts: runs from independent starts, >= 1; more than one needs a key.
-      random_start: start uniformly in the ball, which needs a key, or at x; None: if there is a
-        key.
-      key: for the starts: one key, or key[B], which then travel with their rows.
+      restarts: runs from independent starts, >= 1; more than one needs a random start.
+      random_start: start uniformly in the ball (needs a key) instead of at x; None: if key is
+        given.
+      key: for the starts: one key, or key[B], one per row.
       logits_fn, x, y, bounds, targeted: as in `fgsm`.
 
     Returns:
@@ -76,7 +75,7 @@ def pgd(
     elif random_start and key is None:
         raise ValueError("key must be a key of jax.random for random_start=True, got None")
     if restarts > 1 and not random_start:
-        raise ValueError(f"restarts={restarts} needs a key and random_start=True")
+        raise ValueError(f"restarts must be 1 without a random start, got {restarts}")
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     if step_size is None:
@@ -122,8 +121,8 @@ def _pgd(
         at = ascent(lambda z, y: sign * cross_entropy(z, y), logits_fn, point, y)
         return Best(r, at.loss, sign * margin(at.logits, y) > 0), at.gradient
 
-    # The point is carried to the next step: computed in this one, it would be fused into a
-    # convolution's patches, and so be computed again for each use of a pixel.
+    # Carry the point: computed in the same iteration, XLA would fuse it into a convolution's
+    # patches and recompute it for each use of a pixel.
     def climb(carry: tuple[Array, Array, Best], _: None) -> tuple[tuple[Array, Array, Best], None]:
         r, point, best = carry
         here, gradient = rated(r, point)

@@ -17,18 +17,15 @@ def rubbish(
     bounds: Bounds | None = None,
     key: Key,
 ) -> Array:
-    """Gaussian noise in place of x, on which a good model would be sure of no class.
+    """Returns Gaussian noise in place of x: std * n, n standard normal in every entry.
 
-        std * n,   n standard normal, independent in every entry
-
-    Only the shape and the dtype of x count, so that there is no ball around it and no scale that
-    gives it back. Goodfellow's fooling images are one step from here towards a class:
-    `fgsm(logits_fn, rubbish(...), y, eps=..., targeted=True)`.
+    Only the shape and dtype of x are used. Goodfellow's fooling images are one step from here
+    towards a class: `fgsm(logits_fn, rubbish(...), y, eps=..., targeted=True)`.
 
     Args:
       std: standard deviation, f32[] or f32[B], >= 0, in units of x.
       bounds: (lo, hi) to clip to, or None, as in the paper.
-      key: one key, or key[B], which then travels with its row (`norms.row_keys`).
+      key: one key, or key[B], one per row (`norms.row_keys`).
       logits_fn, y: not used; every attack accepts them.
 
     Returns:

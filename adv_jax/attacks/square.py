@@ -1,4 +1,4 @@
-"""Square attack: random search with windows of equal changes, by forward passes only."""
+"""Square attack: random search over square windows, by forward passes only."""
 
 import math
 
@@ -21,7 +21,7 @@ from adv_jax.attacks._best import Best
 from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
-Turn = tuple[Array, Best, tuple[Array, Array]]  # queries made, the best, (r, x + r) to try
+Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
 Window = tuple[Array | int, Array | int]  # height, width
 
 # The share p of the pixels in a window is halved after these of 10,000 queries.
@@ -40,25 +40,25 @@ def square(
     bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
-    """Random search for a positive margin: keep a change of one window if it raises the margin.
+    """Square attack: random search that keeps a change of one window if it raises the margin.
 
-        linf  start: each column and channel +-eps; then each channel of a window of p h w pixels
-              gets +-2 eps, cut to the ball
-        l2    start: 5 x 5 tiles; then a window gets a pattern with two peaks of opposite sign and
-              the norm that another window gives up, so that the change has the norm eps again
+        linf  start: +-eps for each column and channel; then +-2 eps for each channel of a window
+              of p h w pixels, projected onto the ball
+        l2    start: 5 x 5 tiles; then a pattern with two peaks of opposite sign in a window, with
+              the norm taken from another window, so that the norm stays eps
 
-    and both are cut to the bounds. The window is a square of a share p of the pixels, p_init at
-    first and down to p_init / 512 at the end. A row stops when it fools the model; one that does
-    from the start stays as it is. The answer is the point of largest margin, x included.
+    Both are clipped to the bounds. The window is a square with a share p of the pixels, from
+    p_init down to p_init / 512. A row stops when it fools the model; a row that is misclassified
+    at x is returned unchanged. The result is the point of largest margin, including x.
 
     Args:
-      x: f[B, h, w] or f[B, h, w, c] are images; a row of any other rank is an image of height 1,
-        whose windows are intervals.
+      x: images f[B, h, w] or f[B, h, w, c]; a row of another rank is treated as an image of
+        height 1, whose windows are intervals.
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
       norm: "linf" or "l2", or an alias.
       num_queries: forward passes after the start's, >= 1.
       p_init: share of the pixels in the first windows, f32[], in (0, 1].
-      key: one key, or key[B], which then travel with their rows.
+      key: one key, or key[B], one per row.
       logits_fn, y, bounds: as in `fgsm`.
 
     Returns:
@@ -67,8 +67,8 @@ def square(
     Raises:
       ValueError: another norm; num_queries or p_init out of range; no key; and as `fgsm`.
 
-    Source: [andriushchenko2020], Algorithms 1 to 3, sec. 3; the schedule for another
-    number of queries than 10,000 in proportion.
+    Source: [andriushchenko2020], Algorithms 1 to 3, sec. 3; the schedule for 10,000 queries
+    is scaled to num_queries.
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])
@@ -141,12 +141,12 @@ def search(
     p_init: ArrayLike = 0.8,
     bounds: Bounds | None,
 ) -> Best:
-    """One run of the Square attack: the better, row by row, of `unmoved` and what it finds.
+    """Runs the Square attack; returns the better, row by row, of `unmoved` and its points.
 
     Args:
-      unmoved: r = 0 and the margin there; rows that fool already are left alone.
+      unmoved: r = 0 and the margin there; rows that fool already are skipped.
       keys: key[B].
-      eps: as `arguments.radius` gives it.
+      eps: from `_arguments.radius`.
     """
     shape = _image_shape(x.shape[1:])
     start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)
@@ -159,8 +159,8 @@ def search(
         r = inside(x, norms.project(images.reshape(x.shape), eps, norm), bounds)
         return r, perturbed(x, r, bounds)
 
-    # The point is carried to the next turn: computed in this one, it would be fused into the
-    # model's first layer, and so be computed again for each use of a pixel.
+    # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
+    # layer and recompute it for each use of a pixel.
     def query(carry: Turn) -> Turn:
         count, best, (r, point) = carry
         value = margin(checked_logits(logits_fn(point), batch=x.shape[0]), y)
@@ -183,7 +183,7 @@ def search(
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels of a row of that shape."""
+    """Returns height, width and channels of a row of that shape."""
     if len(shape) in (2, 3):
         height, width, channels = (*shape, 1)[:3]
         return height, width, channels
@@ -191,10 +191,10 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _window(p: Array, shape: tuple[int, int, int], least: int) -> Window:
-    """Height and width, i32[], of a window with a share p of the pixels.
+    """Returns height and width, i32[], of a window with a share p of the pixels.
 
-    A square, or where the image is too small for it, all of the short side. At least `least`
-    long, and odd if that is more than 1, as the peaks of a pattern are.
+    It is a square, or spans the short side if the square does not fit. Sides are >= `least`, and
+    odd if least > 1, as the pattern has a central pixel.
     """
     height, width, _ = shape
     side = jnp.sqrt(p * height * width)
@@ -206,7 +206,7 @@ def _window(p: Array, shape: tuple[int, int, int], least: int) -> Window:
 
 
 def _place(draw: Array, window: Window, shape: tuple[int, ...]) -> list[Array]:
-    """Where a window lies, by two uniform draws: each row's, each column's index i32 within it."""
+    """Places a window by two uniform draws; returns each row's and column's index i32 within it."""
     indices = []
     for u, length, size in zip(draw, window, shape[:2], strict=True):
         places = size - length + 1
@@ -216,26 +216,26 @@ def _place(draw: Array, window: Window, shape: tuple[int, ...]) -> list[Array]:
 
 
 def _covered(indices: list[Array], window: Window) -> Array:
-    """The pixels of a window, bool[h, w, 1]."""
+    """Returns the mask of a window, bool[h, w, 1]."""
     i, j = ((at >= 0) & (at < length) for at, length in zip(indices, window, strict=True))
     return (i[:, None] & j)[:, :, None]
 
 
 def _stripes(key: Key, eps: Array, shape: tuple[int, int, int]) -> Array:
-    """+-eps for each column and channel: f32[h, w, c]."""
+    """Draws +-eps for each column and channel: f32[h, w, c]."""
     signs = jax.random.rademacher(key, (1, *shape[1:]), eps.dtype)
     return jnp.broadcast_to(eps * signs, shape)
 
 
 def _recolor(key: Key, r: Array, eps: Array, window: Window) -> Array:
-    """r, with +-2 eps added to each channel of a window: more than the ball holds."""
+    """Adds +-2 eps to each channel of a window of r, before the projection onto the ball."""
     draw = jax.random.uniform(key, (2 + r.shape[2],), r.dtype)
     covered = _covered(_place(draw[:2], window, r.shape), window)
     return r + jnp.where(covered, 2 * eps * _signs(draw[2:]), 0)
 
 
 def _tiles(key: Key, eps: Array, shape: tuple[int, int, int]) -> Array:
-    """A perturbation of l2 norm eps made of tiles, a fifth of the image high and wide."""
+    """Draws a perturbation of l2 norm eps from tiles, a fifth of the image in height and width."""
     height, width, channels = shape
     a, b = max(height // 5, 1), max(width // 5, 1)
     grid = height // a, width // b
@@ -249,7 +249,7 @@ def _tiles(key: Key, eps: Array, shape: tuple[int, int, int]) -> Array:
 
 
 def _regroup(key: Key, r: Array, eps: Array, window: Window) -> Array:
-    """r of l2 norm eps, with what one window had added to a pattern in another."""
+    """Moves the energy of one window of r to a pattern in another; the l2 norm stays eps."""
     channels = r.shape[2]
     draw = jax.random.uniform(key, (5 + channels,), r.dtype)
     here = _place(draw[:2], window, r.shape)
@@ -263,10 +263,10 @@ def _regroup(key: Key, r: Array, eps: Array, window: Window) -> Array:
 
 
 def _bump(indices: list[Array], window: Window, draw: Array) -> Array:
-    """Two peaks of opposite sign, one above the other or, if draw < .5, side by side; l2 norm 1.
+    """Returns two peaks of opposite sign, stacked or (draw < .5) side by side; l2 norm 1.
 
-    indices: as `_place` gives them for an image f[h, w].
-    draw: f32[] or f32[..., 1, 1], for an answer f32[h, w] or f32[..., h, w].
+    indices: from `_place`, for an image f[h, w].
+    draw: f32[] or f32[..., 1, 1], for a result f32[h, w] or f32[..., h, w].
     """
     (i, j), (a, b) = indices, window
     above = _unit(_peak([i, j], (a // 2, b)) - _peak([i - a // 2, j], (a - a // 2, b)))
@@ -275,9 +275,9 @@ def _bump(indices: list[Array], window: Window, draw: Array) -> Array:
 
 
 def _peak(indices: list[Array], window: Window) -> Array:
-    """Sum of 1 / n^2 over the n-th squares around the middle that hold a pixel: f32[h, w].
+    """Returns for each pixel the sum of 1 / n^2 over the n-th centered squares that contain it.
 
-    The squares grow by a pixel on each side until one fills the window; l2 norm 1.
+    The squares grow by a pixel on each side until one fills the window: f32[h, w], l2 norm 1.
     """
     count = max(at.size for at in indices) + 1
     sums = jnp.asarray([0.0, *np.cumsum(1 / np.arange(1, count + 1) ** 2)], jnp.float32)
@@ -290,16 +290,16 @@ def _peak(indices: list[Array], window: Window) -> Array:
 
 
 def _unit(r: Array) -> Array:
-    """f32[h, w] or each channel of f32[h, w, c], divided by its l2 norm; 0 stays 0."""
+    """Divides f32[h, w], or each channel of f32[h, w, c], by its l2 norm; 0 stays 0."""
     length = jnp.sqrt((r**2).sum((0, 1)))
     return r / jnp.where(length == 0, 1, length)
 
 
 def _onto_sphere(r: Array, eps: Array) -> Array:
-    """f32[h, w, c] of l2 norm eps; 0 stays 0."""
+    """Scales f32[h, w, c] to l2 norm eps; 0 stays 0."""
     return eps * norms.dual(r[None], "l2")[0]
 
 
 def _signs(draw: Array) -> Array:
-    """+-1, by uniform draws."""
+    """Returns +-1 by uniform draws."""
     return jnp.where(draw < 0.5, -1, 1)

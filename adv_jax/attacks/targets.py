@@ -1,4 +1,4 @@
-"""Which class a targeted attack is to reach, as i32[B]."""
+"""Target classes i32[B] for targeted attacks."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,14 @@ from adv_jax.types import Array, Key, LogitsFn
 
 
 def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
-    """The class that the model holds for least likely: argmin_k logits_fn(x)_k.
+    """Returns the least likely class, argmin_k logits_fn(x)_k.
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K].
       x: f[B, *D].
 
     Returns:
-      i32[B]; of equal classes the first.
+      i32[B]; the first of equal classes.
 
     Raises:
       ValueError: x or the logits of a wrong shape or dtype.
@@ -31,18 +31,18 @@ def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
 
 
 def random_other(y: Array, num_classes: int, key: Key) -> Array:
-    """One of the other num_classes - 1 classes, all as likely, for each label.
+    """Draws for each label one of the other num_classes - 1 classes, uniformly.
 
     Args:
       y: i32[B], in [0, num_classes).
-      num_classes: a whole number of at least 2.
-      key: one key, or key[B], which then travel with their rows.
+      num_classes: an integer >= 2.
+      key: one key, or key[B], one per row.
 
     Returns:
       i32[B].
 
     Raises:
-      ValueError: fewer than 2 classes; no key, or as many as do not fit the batch.
+      ValueError: num_classes < 2; key is None or of another shape.
 
     >>> random_other(jnp.array([0, 1]), 2, jax.random.key(0))
     Array([1, 0], dtype=int32)
@@ -54,17 +54,17 @@ def random_other(y: Array, num_classes: int, key: Key) -> Array:
 
 
 def next_class(y: Array, num_classes: int) -> Array:
-    """The class after the label, and 0 after the last: (y + 1) mod num_classes.
+    """Returns the next class, (y + 1) mod num_classes.
 
     Args:
       y: i32[B], in [0, num_classes).
-      num_classes: a whole number of at least 2.
+      num_classes: an integer >= 2.
 
     Returns:
       i32[B].
 
     Raises:
-      ValueError: fewer than 2 classes.
+      ValueError: num_classes < 2.
 
     >>> next_class(jnp.array([0, 9]), 10)
     Array([1, 0], dtype=int32)
@@ -75,4 +75,4 @@ def next_class(y: Array, num_classes: int) -> Array:
 
 def _check_classes(count: int) -> None:
     if not is_whole(count) or count < 2:
-        raise ValueError(f"num_classes must be at least 2, got {count}")
+        raise ValueError(f"num_classes must be an integer >= 2, got {count}")

@@ -1,4 +1,4 @@
-"""Perturbations that were found on another model."""
+"""Perturbations found on another model."""
 
 from jax.typing import ArrayLike
 
@@ -18,13 +18,13 @@ def transferred(
     bounds: Bounds | None = None,
     key: Key | None = None,
 ) -> Array:
-    """What `attack` finds on the model `source_fn`, to be shown to `logits_fn`.
+    """Runs `attack` on another model, `source_fn`.
 
     Args:
       source_fn: f32[B, *D] -> f32[B, K], the model that is attacked.
       attack: (logits_fn, x, y, *, eps, bounds, key) -> x_adv.
-      eps: its size, f32[] or f32[B].
-      logits_fn: the model that is shown the result: only asked for labels where y is None.
+      eps: size of the attack, f32[] or f32[B].
+      logits_fn: the model to evaluate; used only for virtual labels if y is None.
       x, y, bounds, key: as in `fgsm`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Virtual adversarial perturbations: where the model's own prediction changes most."""
+"""Virtual adversarial perturbations: the direction in which the prediction changes most."""
 
 import jax
 from jax.typing import ArrayLike
@@ -22,23 +22,22 @@ def virtual_adversarial(
     bounds: Bounds | None = None,
     key: Key,
 ) -> Array:
-    """The direction in which the prediction changes most, by power iteration; no labels.
+    """Virtual adversarial perturbation: maximizes the change of the prediction, without labels.
 
         d <- argmax_{||d'|| <= 1} <H d, d'>,   H d = grad_r KL(p(x) || p(x + r)) / xi at r = xi d,
         x_adv = x + eps * d
 
-    from a random d. H is the Hessian of the divergence at r = 0 if xi is small, where the
-    gradient itself is 0, and under l2 d tends to its first eigenvector, of either sign. Where
-    the gradient is exactly 0, as of a prediction that float32 holds to be certain, x stays as it
-    is.
+    from a random d, by power iteration. For small xi, H is the Hessian of the divergence at r = 0,
+    and under l2 d tends to its first eigenvector, of either sign. Where the gradient is exactly 0,
+    as for a prediction that float32 rounds to certainty, x is returned unchanged.
 
     Args:
       eps: length of the perturbation, f32[] or f32[B], >= 0, in units of x and of the norm.
-      xi: length of the probe, f32[] or f32[B], > 0, in the same units. The paper's 1e-6 is lost
-        in the rounding of float32; a bfloat16 x, to which x + xi d is rounded, needs more.
+      xi: finite-difference step, f32[] or f32[B], > 0, in the same units. The paper's 1e-6 is lost
+        to float32 rounding; a bfloat16 x needs a larger xi.
       num_steps: power iterations, each one gradient, >= 1.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
-      key: for the starts: one key, or key[B], which then travels with its row.
+      key: for the starts: one key, or key[B], one per row.
       y: not used.
       logits_fn, x, bounds: as in `fgsm`.
 
@@ -49,10 +48,10 @@ def virtual_adversarial(
       ValueError: key=None; num_steps or xi out of range; and as `fgsm`.
 
     Sources: [miyato2018], sec. 3.3, eq. 12 and alg. 1; other norms by the same step of
-    [journee2010], alg. 1 (generalised power method).
+    [journee2010], alg. 1 (generalized power method).
 
     >>> import jax, jax.numpy as jnp
-    >>> w = jnp.array([[3., -3.], [4., -4.]])  # All that counts is x @ [.6, .8].
+    >>> w = jnp.array([[3., -3.], [4., -4.]])  # The logits depend on x @ [.6, .8] only.
     >>> x, key = jnp.zeros((1, 2)), jax.random.key(0)
     >>> jnp.abs(virtual_adversarial(lambda x: x @ w, x, None, eps=1., key=key))
     Array([[0.6, 0.8]], dtype=float32)

@@ -1,7 +1,7 @@
 """Training methods: `objective(apply, variables, batch, *, key, attack, ...) -> (loss, aux)`.
 
-loss is f32[], aux is (model_state, metrics). An objective says which loss is taken at which
-perturbed points; what perturbs them is an argument.
+loss is f32[], aux is (model_state, metrics). An objective defines the loss and the perturbed
+points at which it is taken; the attack is an argument.
 """
 
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop

@@ -1,4 +1,4 @@
-"""Adversarial back-propagation: the gradient at the perturbed point, and nowhere else."""
+"""Adversarial back-propagation: training on perturbed examples alone."""
 
 from functools import partial
 
@@ -19,23 +19,23 @@ def adversarial_backprop(
     loss: str = "binary_cross_entropy",
     same_dropout: bool = True,
 ) -> tuple[Array, Aux]:
-    """J(x + mu, y), mu = eps sign(grad_x J(x, y)), a constant of the update.
+    """Returns J(x + mu, y), mu = eps sign(grad_x J(x, y)), a constant of the update.
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the attack and of the model's noise and dropout.
-      attack: (logits_fn, x, y, *, key) -> x_adv; Nokland's is fgsm with the same `loss`.
-      loss: J, a name of `losses.LOSSES`. The nets of the paper's MNIST tables have ten logistic
-        outputs: "binary_cross_entropy".
-      same_dropout: the pass that finds mu drops the same units as the one that is learnt from;
-        else it drops none. The paper does not say which.
+      key: for the attack and the model's noise and dropout.
+      attack: (logits_fn, x, y, *, key) -> x_adv; the paper uses fgsm with the same `loss`.
+      loss: J, a name in `losses.LOSSES`; "binary_cross_entropy" for the ten logistic outputs of
+        the paper's MNIST nets.
+      same_dropout: the attack's pass drops the same units as the training pass; else it drops no
+        units. The paper leaves this open.
 
     Returns:
-      loss f32[] in nats, and the model state and {"adversarial_accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: an unknown loss.
+      ValueError: unknown loss.
 
     Source: [nokland2015], eq. 1 and 2, the algorithm of sec. 2.
     """

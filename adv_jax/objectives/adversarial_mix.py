@@ -1,4 +1,4 @@
-"""Half clean, half adversarial."""
+"""Training on a weighted mix of clean and adversarial examples."""
 
 from functools import partial
 
@@ -17,20 +17,20 @@ def adversarial_mix(
     attack: Attack,
     alpha: float | Array = 0.5,
 ) -> tuple[Array, Aux]:
-    """alpha J(x, y) + (1 - alpha) J(x_adv, y), x_adv crafted on the present parameters.
+    """Returns alpha J(x, y) + (1 - alpha) J(x_adv, y), x_adv crafted on the current parameters.
 
-    The perturbation is a constant of the update: no gradient flows through it.
+    No gradient flows through the perturbation.
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the attack and of the model's noise and dropout in both terms.
+      key: for the attack and the model's noise and dropout in both terms.
       attack: (logits_fn, x, y, *, key) -> x_adv.
-      alpha: share of the clean term, in [0, 1].
+      alpha: weight of the clean term, in [0, 1].
 
     Returns:
-      loss f32[] in nats, and the model state of the clean pass (so that batch statistics see
-      clean rows only) with {"accuracy", "adversarial_accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"accuracy", "adversarial_accuracy": f32[]}) of this
+      batch. The model state is that of the clean pass: batch statistics see clean rows only.
 
     Source: [goodfellow2015], sec. 6; the shallow-net thesis, sec. 4.3, alpha .5.
     """

@@ -10,20 +10,20 @@ from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 def cross_entropy(
     apply: Apply, variables: Variables, batch: Batch, *, key: Key, loss: str = "cross_entropy"
 ) -> tuple[Array, Aux]:
-    """J(x, y) = mean of -log p(y | x) over the batch: plain back-propagation.
+    """Returns the mean loss over the batch, without an attack.
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the model's noise and dropout.
-      loss: -log p, a name of `losses.LOSSES`: "cross_entropy" of a softmax, or
-        "binary_cross_entropy" of K logistic outputs.
+      key: for the model's noise and dropout.
+      loss: a name in `losses.LOSSES`: "cross_entropy" of a softmax, or "binary_cross_entropy" of
+        K logistic outputs.
 
     Returns:
-      loss f32[] in nats, and the model state and {"accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: an unknown loss.
+      ValueError: unknown loss.
     """
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     value = loss_fn(loss)(logits, batch["y"]).mean()
@@ -31,29 +31,29 @@ def cross_entropy(
 
 
 def attack_key(key: Key) -> Key:
-    """Of an attack in the step with `key`, which itself stays that of the model.
+    """Returns the attack's key for a step with `key`.
 
-    So a perturbation of size 0 leaves plain training, with the same units dropped.
+    The model keeps `key`: with eps = 0 the same units are dropped as in plain training.
     """
     return jax.random.fold_in(key, 1)
 
 
 def unlabelled(batch: Batch) -> Array:
-    """The inputs without labels of a batch: f32[B, *D].
+    """Returns the unlabelled inputs of a batch: f32[B, *D].
 
     Raises:
-      ValueError: there are none.
+      ValueError: the batch has no unlabelled inputs.
     """
     if "unlabelled" not in batch:
-        raise ValueError(f"batch has {', '.join(batch)}; allowed is one that has unlabelled too")
+        raise ValueError(f"batch must have x, y and unlabelled, got {', '.join(batch)}")
     return batch["unlabelled"]
 
 
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:
-    """Logits f32[B, K], labels i32[B] -> f32[], in nats."""
+    """Returns the mean cross-entropy of logits f32[B, K] and labels i32[B]: f32[] in nats."""
     return loss_fn("cross_entropy")(logits, labels).mean()
 
 
 def accuracy(logits: Array, labels: Array) -> Array:
-    """Logits f32[B, K], labels i32[B] -> share of rows whose largest logit is the label's."""
+    """Returns the share of rows of logits f32[B, K] whose largest logit is at the label i32[B]."""
     return jnp.mean(jnp.argmax(jax.lax.stop_gradient(logits), axis=1) == labels)

@@ -10,18 +10,18 @@ from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 def denoising(
     apply: Apply, variables: Variables, batch: Batch, *, key: Key, attack: Attack
 ) -> tuple[Array, Aux]:
-    """|d(x_adv) - x|^2, the mean over rows and values: what was added is to be taken away.
+    """Returns |d(x_adv) - x|^2, the mean over rows and values.
 
     Args:
       apply: a `models.denoised`, the autoencoder d in front of a trained classifier.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the attack and of the model's dropout.
-      attack: (logits_fn, x, y, *, key) -> x_adv, logits_fn being both stacked. The source's is
-        `transferred` from the classifier alone, or Gaussian noise.
+      key: for the attack and the model's dropout.
+      attack: (logits_fn, x, y, *, key) -> x_adv; logits_fn is the classifier on d(x). The source
+        uses `transferred` from the classifier alone, or Gaussian noise.
 
     Returns:
-      loss f32[] in squared units of x, and the model state and {"adversarial_accuracy": f32[]},
-      of the classifier behind the autoencoder.
+      loss f32[] in squared units of x, and (model_state, {"adversarial_accuracy": f32[]}), the
+      accuracy of the classifier on d(x_adv).
 
     Sources: [gu2014], sec. 3; [wardefarley2016], sec. 1.2.7.
     """

@@ -1,6 +1,6 @@
-"""Defensive distillation: a student that learns a teacher's probabilities at a temperature.
+"""Defensive distillation: a student learns a teacher's probabilities at a temperature.
 
-The model is tested on its logits as they are, at temperature 1.
+Both are tested at temperature 1.
 """
 
 import jax
@@ -20,19 +20,19 @@ def teaching(
     key: Key,
     temperature: float | Array,
 ) -> tuple[Array, Aux]:
-    """How a teacher is trained: J at temperature T, -log softmax(logits / T)_y.
+    """Returns the teacher's loss, -log softmax(logits / T)_y.
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the model's noise and dropout.
+      key: for the model's noise and dropout.
       temperature: T > 0.
 
     Returns:
-      loss f32[] in nats, and the model state and {"accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: a temperature that is not positive.
+      ValueError: temperature <= 0.
 
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
@@ -51,24 +51,24 @@ def distillation(
     teacher_fn: LogitsFn,
     temperature: float | Array,
 ) -> tuple[Array, Aux]:
-    """KL(p_t || p_s), both at temperature T: p = softmax(logits / T).
+    """Returns KL(p_teacher || p_student), both p = softmax(logits / T).
 
-    The labels are not used but for the accuracy. The gradient by the student's logits is
-    (p_s - p_t) / T, as in the source: nothing makes up for the T.
+    The labels are used only for the accuracy. The gradient by the student's logits is
+    (p_student - p_teacher) / T; as in the source, it is not rescaled by T.
 
     Args:
       apply: the student.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the student's noise and dropout.
-      teacher_fn: f32[B, *D] -> f32[B, K], logits of a model that was trained by `teaching` at the
-        same temperature; a constant.
+      key: for the student's noise and dropout.
+      teacher_fn: f32[B, *D] -> logits f32[B, K] of a model trained by `teaching` at the same
+        temperature; detached.
       temperature: T > 0.
 
     Returns:
-      loss f32[] in nats, and the model state and {"accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: a temperature that is not positive; a teacher of other classes.
+      ValueError: temperature <= 0; the teacher has another number of classes.
 
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
@@ -77,8 +77,8 @@ def distillation(
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     if taught.shape != logits.shape:
         raise ValueError(
-            f"objective.teacher_fn has {taught.shape[1]} classes; allowed are {logits.shape[1]}, "
-            "those of the student"
+            f"objective.teacher_fn must have the student's {logits.shape[1]} classes, "
+            f"got {taught.shape[1]}"
         )
     log_teacher, log_student = (
         jax.nn.log_softmax(values / temperature) for values in (taught, logits)
@@ -89,4 +89,4 @@ def distillation(
 
 def _check_temperature(temperature: float | Array) -> None:
     if not isinstance(temperature, jax.core.Tracer) and not np.all(temperature > 0):
-        raise ValueError(f"temperature is {temperature}; allowed are numbers above 0")
+        raise ValueError(f"temperature must be > 0, got {temperature}")

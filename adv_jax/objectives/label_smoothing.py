@@ -1,4 +1,4 @@
-"""Soft targets made of the labels alone."""
+"""Label smoothing."""
 
 import jax
 import jax.numpy as jnp
@@ -19,20 +19,20 @@ def label_smoothing(
     smoothing: float | Array = 0.1,
     form: str = "printed",
 ) -> tuple[Array, Aux]:
-    """Cross-entropy with smoothed targets, -sum_k t_k log p(k | x).
+    """Returns the cross-entropy with smoothed targets, -sum_k t_k log p(k | x).
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the model's noise and dropout.
-      smoothing: what the correct class gives away, in [0, 1].
-      form: as of `smoothed_targets`.
+      key: for the model's noise and dropout.
+      smoothing: weight taken from the correct class, in [0, 1].
+      form: as in `smoothed_targets`.
 
     Returns:
-      loss f32[] in nats, and the model state and {"accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: an unknown form.
+      ValueError: unknown form.
 
     Source: [wardefarley2016], sec. 1.2.7.
     """
@@ -45,20 +45,21 @@ def label_smoothing(
 def smoothed_targets(
     labels: Array, num_classes: int, *, smoothing: float | Array, form: str
 ) -> Array:
-    """Labels i32[B] -> weights of the classes f32[B, K]; with s = smoothing,
+    """Returns class weights f32[B, K] of labels i32[B]; with s = smoothing, by form:
 
-        printed  1 - s,        the others s / K         as the source has it; the sum is 1 - s / K
-        uniform  1 - s + s/K,  the others s / K         a share s is spread over all classes
-        others   1 - s,        the others s / (K - 1)   a share s is spread over the others
+        form     correct       others
+        printed  1 - s         s / K         as printed in the source; the sum is 1 - s / K
+        uniform  1 - s + s/K   s / K         spreads s over all classes
+        others   1 - s         s / (K - 1)   spreads s over the other classes
 
     Raises:
-      ValueError: an unknown form.
+      ValueError: unknown form.
 
     >>> smoothed_targets(jnp.array([1]), 2, smoothing=.2, form="printed")
     Array([[0.1, 0.8]], dtype=float32)
     """
     if form not in FORMS:
-        raise ValueError(f"form is {form!r}; allowed are {', '.join(FORMS)}")
+        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)

@@ -1,4 +1,4 @@
-"""The ladder network's cost, with adversarial noise on either half of its input."""
+"""The ladder network's cost, with optional attacks on the labelled and unlabelled inputs."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -27,38 +27,37 @@ def ladder(
     draw: Literal["fresh", "same"] = "fresh",
     statistics: Literal["batch", "frozen"] = "batch",
 ) -> tuple[Array, Aux]:
-    """C_s + sum_l weights[l] C_l: cross-entropy of the corrupted labelled half, and denoising.
+    """Returns C_s + sum_l weights[l] C_l.
 
-    C_l is the mean over the rows and the units of layer l of (z_hat(l) - z(l))^2, on the
-    unlabelled half. Gradients flow into the clean targets z(l) too.
+    C_s is the cross-entropy of the corrupted labelled pass. C_l is the mean of
+    (z_hat(l) - z(l))^2 over the unlabelled rows and the units of layer l. Gradients flow into the
+    clean targets z(l) too.
 
-    An attack adds its perturbation to the corrupted pass's input, before the Gaussian noise; the
-    clean targets stay unperturbed. The thesis leaves open along which gradient: the defaults take
-    its C_s at its word, a cost of the corrupted pass. Whether the update runs through the
-    perturbation is the attack's `constant`.
+    An attack perturbs the corrupted pass's input, before the Gaussian noise; the clean targets
+    stay unperturbed. [maronas2016] does not name the pass whose gradient is taken; the default is
+    the corrupted one, as C_s is its cost. The update runs through the perturbation unless the
+    attack is `constant`.
 
     Args:
       apply: a `models.ladder`.
       batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
-      key: of the noise and of the attacks.
+      key: for the noise and the attacks.
       weights: of the layers 0..L; a layer of weight 0 costs no time if all below it are 0 too.
-      attack: on the labelled input; None for none.
-      unlabelled_attack: on the unlabelled input, which is given the model's own predictions as
-        labels (virtual labels); None for none.
-      gradient_pass: whose cost the attacks climb, "corrupted" or "clean".
-      virtual_labels: whose predictions are the labels of the unlabelled half, likewise.
-      draw: of the Gaussian noise in the attacks' corrupted passes, "fresh" or "same" as in the
-        update.
-      statistics: "batch", a row's gradient runs through the statistics of the batch, which all
-        rows share, or "frozen", they are constants.
+      attack: on the labelled input, or None.
+      unlabelled_attack: on the unlabelled input with virtual labels, or None.
+      gradient_pass: the pass whose cost the attacks climb, "corrupted" or "clean".
+      virtual_labels: the pass whose predictions are the virtual labels, "corrupted" or "clean".
+      draw: Gaussian noise of the attacks' corrupted passes: "fresh", or "same" as in the update.
+      statistics: "batch": gradients run through the batch statistics; "frozen": the statistics
+        are constants.
 
     Returns:
       loss f32[], and the unchanged model state with {"accuracy", "supervised": f32[] in nats,
       "denoising": f32[], the weighted sum}. The accuracy is that of the corrupted pass.
 
     Raises:
-      ValueError: as many weights as do not fit the model's layers; one of a layer that is not
-        reconstructed; a word that is none of the above; a batch without unlabelled inputs.
+      ValueError: weights do not match the model's layers, or weigh one that is not reconstructed;
+        an option is not as above; the batch has no unlabelled inputs.
 
     Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59.
     """
@@ -113,15 +112,15 @@ def ladder(
 def _denoising(z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[float]) -> Array:
     if len(weights) != len(z):
         raise ValueError(
-            f"objective.weights has {len(weights)} entries; allowed are {len(z)}: one for the "
-            "input and for each of model.layers"
+            f"objective.weights must have {len(z)} entries, one for the input and one for each of "
+            f"model.layers, got {len(weights)}"
         )
     costs = jnp.float32(0)
     for layer, weight in enumerate(weights):
         if weight and layer not in z_hat:
             raise ValueError(
-                f"objective.weights is {weights}; allowed for layer {layer}, which "
-                "model.denoising leaves out, is 0"
+                f"objective.weights must be 0 for layer {layer}, which model.denoising leaves "
+                f"out, got {weights}"
             )
         if weight:
             costs += weight * jnp.mean(jnp.square(z_hat[layer] - z[layer]))
@@ -130,4 +129,4 @@ def _denoising(z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[fl
 
 def _check(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ValueError(f"objective.{field} is {value!r}; allowed are {', '.join(allowed)}")
+        raise ValueError(f"objective.{field} must be one of {', '.join(allowed)}, got {value!r}")

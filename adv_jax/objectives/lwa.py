@@ -11,18 +11,18 @@ from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 def lwa(
     apply: Apply, variables: Variables, batch: Batch, *, key: Key, attack: Attack
 ) -> tuple[Array, Aux]:
-    """J(x + r, y), r the worst perturbation that the attack finds on the present parameters.
+    """Returns J(x + r, y), r the attack's perturbation on the current parameters.
 
     There is no clean term, and r is a constant of the update (Danskin's theorem).
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the attack and of the model's noise and dropout, which the attack does not see.
+      key: for the attack and the model's noise and dropout, which are off in the attack.
       attack: (logits_fn, x, y, *, key) -> x_adv.
 
     Returns:
-      loss f32[] in nats, and the model state and {"adversarial_accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
 
     Source: [huang2015], Algorithm 2, Prop. 6.
     """
@@ -43,23 +43,23 @@ def lwa_rep(
     attack: Attack,
     layer: int,
 ) -> tuple[Array, Aux]:
-    """J(h + r, y) of a net's upper half, h being what the lower half makes of x.
+    """Returns J(h + r, y), with h the activations of a hidden layer and r the attack's
+    perturbation of h.
 
-    The attack is given the upper half and h, as if h were an input. r is a constant of the update,
-    so that the lower half learns from the upper one's gradient at h + r.
+    r is a constant of the update: the layers below learn from the gradient at h + r.
 
     Args:
-      apply: a model with the passes `represent` and `classify`, as `models.mlp` has them.
+      apply: a model with the methods `represent` and `classify`, as `models.mlp`.
       batch: {"x": f32[B, *D], "y": i32[B]}.
-      key: of the attack and of the model's noise and dropout, which the attack does not see.
+      key: for the attack and the model's noise and dropout, which are off in the attack.
       attack: (logits_fn, h, y, *, key) -> h_adv, in units of h.
-      layer: the hidden layer whose activations are perturbed, counted from 1.
+      layer: the hidden layer to perturb, counted from 1.
 
     Returns:
-      loss f32[] in nats, and the model state and {"adversarial_accuracy": f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: there is no such layer.
+      ValueError: the model has no such layer.
 
     Source: [huang2015], Algorithm 3 (line 10 prints "update both N_cla"; lines 11 and 12
     mean the Jacobian of the lower half at its input).

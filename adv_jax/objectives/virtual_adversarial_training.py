@@ -1,4 +1,4 @@
-"""Virtual adversarial training: a prediction should not depend on small perturbations."""
+"""Virtual adversarial training: cross-entropy plus local smoothness of the prediction."""
 
 from functools import partial
 
@@ -18,22 +18,21 @@ def virtual_adversarial_training(
     attack: Attack,
     weight: float | Array = 1.0,
 ) -> tuple[Array, Aux]:
-    """J(x, y) + weight * mean KL(p(u) || p(u + r)) over unlabelled u.
+    """Returns J(x, y) + weight * mean KL(p(u) || p(u + r)) over unlabelled u.
 
-    p(u) is a constant, as is r, which the attack finds on the present parameters without labels.
-    Both passes drop the same units, so that they differ by r alone. With all images labelled the
-    u are the x, and the training is supervised.
+    p(u) and r are constants of the update; the attack finds r on the current parameters. Both
+    passes on u drop the same units. With all images labelled, u = x.
 
     Args:
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
-      key: of the attack and of the model's noise and dropout, which the attack does not see.
-      attack: (logits_fn, u, None, *, key) -> u_adv, Miyato's being `virtual_adversarial`.
+      key: for the attack and the model's noise and dropout, which are off in the attack.
+      attack: (logits_fn, u, None, *, key) -> u_adv; the paper uses `virtual_adversarial`.
       weight: of the divergence, >= 0.
 
     Returns:
-      loss f32[] in nats, and the model state of the labelled pass with {"accuracy", "divergence":
-      f32[]} of this batch.
+      loss f32[] in nats, and (model_state, {"accuracy", "divergence": f32[]}) of this batch. The
+      model state is that of the labelled pass.
 
     Raises:
       ValueError: the batch has no unlabelled inputs.

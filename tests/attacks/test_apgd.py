@@ -180,8 +180,11 @@ def test_equal_logits_have_no_gradient_and_no_nan():
         ({"loss": "hinge"}, 'loss must be "ce" or "dlr", got \'hinge\''),
         ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
         ({"restarts": 0}, "restarts must be a whole number of at least 1, got 0"),
-        ({"restarts": 2}, "restarts=2 needs a key"),
-        ({"loss": "dlr", "targeted": True}, 'loss="dlr" needs at least 4 classes, got 3'),
+        ({"restarts": 2}, "restarts must be 1 without a key, got 2"),
+        (
+            {"loss": "dlr", "targeted": True},
+            'logits must have at least 4 classes for loss="dlr", got 3',
+        ),
     ],
 )
 def test_bad_arguments_are_refused(options, message):

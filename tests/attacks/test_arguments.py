@@ -55,9 +55,9 @@ def test_logits_without_a_gradient_are_refused(dtype):
     ],
 )
 def test_what_is_no_key_is_refused(key, said):
-    allowed = "allowed is jax.random.key(seed) or a key for each row"
+    allowed = "key must be jax.random.key(seed) or one key per row"
     for attack in (attacks.pgd, attacks.uniform_noise):
-        assert refused(attack, model, X, Y, eps=0.1, key=key) == f"key is {said}; {allowed}"
+        assert refused(attack, model, X, Y, eps=0.1, key=key) == f"{allowed}, got {said}"
 
 
 def test_old_keys_are_the_new_ones():

@@ -180,7 +180,7 @@ def test_restarts_leave_a_plateau():
         ({"norm": "l1"}, 'norm must be "linf" or "l2" here, got \'l1\''),
         ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
         ({"num_targets": 0}, "num_targets must be a whole number of at least 1, got 0"),
-        ({"restarts": 2}, "restarts=2 needs a key"),
+        ({"restarts": 2}, "restarts must be 1 without a key, got 2"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):

@@ -128,7 +128,7 @@ def test_without_a_target_it_is_the_next_class():
     assert bool((towards != x).any())
     np.testing.assert_array_equal(attack(predicted, False), towards)
     np.testing.assert_array_equal(attack(None, False), towards)
-    with pytest.raises(ValueError, match="targeted=True needs y"):
+    with pytest.raises(ValueError, match="y must be the class to reach"):
         jsma(net, x, None)
 
 

@@ -113,7 +113,7 @@ def test_eps_projects_the_perturbation_into_its_ball(attack, x):
 
 @both
 def test_bounds_and_counts_are_required(attack, x):
-    with pytest.raises(ValueError, match=r"bounds=\(lo, hi\) are required by .*, got None"):
+    with pytest.raises(ValueError, match=r"bounds must be \(lo, hi\) for .*, got None"):
         attack(binary, x, None)
     with pytest.raises(ValueError, match="search_steps must be a whole number"):
         attack(binary, x, None, bounds=BOUNDS, search_steps=0)

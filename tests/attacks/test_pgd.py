@@ -105,7 +105,7 @@ def test_a_plainly_trained_net_has_no_digit_left_at_eps_point_3():
     [
         ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
         ({"restarts": 0}, "restarts must be a whole number of at least 1, got 0"),
-        ({"restarts": 2}, "restarts=2 needs a key and random_start=True"),
+        ({"restarts": 2}, "restarts must be 1 without a random start, got 2"),
         ({"random_start": True}, "key must be a key of jax.random for random_start=True, got None"),
         ({"step_size": -1.0}, "step_size must be >= 0, got -1.0"),
     ],

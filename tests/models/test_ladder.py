@@ -1161,7 +1161,9 @@ def test_a_noise_for_another_number_of_layers_is_refused_by_name(noise_std):
 def test_a_weight_of_a_layer_that_is_not_reconstructed_is_refused(denoising):
     net = FC._replace(denoising=denoising)
     run = lambda: cost(make_apply(net), (0, 1, 0, 0), random_variables(net), random_batch())
-    with pytest.raises(ValueError, match=r"objective.weights is \(0, 1, 0, 0\); .* layer 1"):
+    with pytest.raises(
+        ValueError, match=r"objective.weights must be 0 for layer 1, .*\(0, 1, 0, 0\)"
+    ):
         jax.eval_shape(run)
 
 

@@ -54,5 +54,5 @@ def test_loss_and_gradient_equal_the_numpy_version(form):
 
 
 def test_an_unknown_form_is_refused_with_the_legal_ones():
-    with pytest.raises(ValueError, match="form is 'hard'; allowed are printed, uniform, others"):
+    with pytest.raises(ValueError, match="form must be one of printed, uniform, others, got"):
         objectives.smoothed_targets(jnp.array([0]), 10, smoothing=0.1, form="hard")

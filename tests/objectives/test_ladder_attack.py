@@ -396,7 +396,7 @@ def test_tau_may_be_traced():
 )
 def test_a_wrong_word_is_refused_by_name(field, allowed):
     for wrong in ("none", "Clean", ""):
-        words = f"objective.{field} is {wrong!r}; allowed are {allowed}$"
+        words = f"objective.{field} must be one of {allowed}, got {wrong!r}$"
         with pytest.raises(ValueError, match=words):
             run(Stub(), **{field: wrong})
 
@@ -404,7 +404,7 @@ def test_a_wrong_word_is_refused_by_name(field, allowed):
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 1.0), ()])
 def test_weights_for_another_number_of_layers_are_refused_by_name(weights):
     batch = jax.tree.map(jnp.asarray, BATCH)
-    words = f"objective.weights has {len(weights)} entries; allowed are 2"
+    words = f"objective.weights must have 2 entries, .*, got {len(weights)}$"
     with pytest.raises(ValueError, match=words):
         objectives.ladder(Stub(), {"params": jnp.asarray(W)}, batch, key=KEY, weights=weights)
 

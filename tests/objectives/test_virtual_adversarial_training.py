@@ -86,4 +86,4 @@ def test_a_batch_without_unlabelled_inputs_is_refused(objective):
     batch = {name: BATCH[name] for name in ("x", "y")}
     with pytest.raises(ValueError) as error:
         objective(linear, {"params": W}, batch, key=KEY)
-    assert str(error.value) == "batch has x, y; allowed is one that has unlabelled too"
+    assert str(error.value) == "batch must have x, y and unlabelled, got x, y"

@@ -248,7 +248,7 @@ def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_
     assert found["bounds"] is None and found["preprocess"] == list(ZCA)
     expected = 1 - np.array(result["evaluation"]["fgsm"]["error"][0])
     np.testing.assert_allclose(found["attacks"]["fgsm"]["accuracy"], expected)
-    with pytest.raises(ValueError, match="bounds=.* are required by lbfgs, got None"):
+    with pytest.raises(ValueError, match="bounds must be .* for lbfgs, got None"):
         evaluation.run([str(workdir)], attack_names=["lbfgs"], eps=[0.1], out=str(tmp_path))
 
 
