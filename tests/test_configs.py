@@ -25,6 +25,7 @@ FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.glob("[!_]*.py") if path.stem != "common")
 MODES = {
     "quickstart": ["", "paper", "quick"],
+    "madry_mnist": ["", "quick", "method=natural", "quick,method=natural"],
     "shallow_mnist": [
         "",
         *(
@@ -264,6 +265,10 @@ def test_the_modes_differ_in_what_they_say():
         assert config_of(name, "") == config_of(name, "paper")
 
 
+# Functions of adv_jax that walk a whole document, whatever its fields.
+WALKERS = ("leaves", "_check_document")
+
+
 class Recorder(dict):
     """A nested dict that notes the dotted path of every value that the program asks for.
 
@@ -296,7 +301,7 @@ class Recorder(dict):
     def items(self):
         frame = sys._getframe(1)
         asked_by = frame.f_globals["__name__"]
-        if asked_by.startswith("adv_jax.") and frame.f_code.co_name != "leaves":
+        if asked_by.startswith("adv_jax.") and frame.f_code.co_name not in WALKERS:
             self._seen.update(f"{self._prefix}{key}" for key in self)
         return super().items()
 

@@ -59,9 +59,15 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
             [GRID, "--config.data.num_valid=0"],
             ["--metric must be", "test_error", "got 'valid_error'"],
         ),
-        ([GRID, "--config.model.name=mlpp"], ["model.name is 'mlpp'", "did you mean 'mlp'?"]),
-        ([GRID, "--config.epoch=3"], ["no field 'epoch'", "did you mean 'epochs'?"]),
-        ([GRID, "--address=somewhere"], ["--address is 'somewhere'; allowed is HOST:PORT"]),
+        (
+            [GRID, "--config.model.name=mlpp"],
+            ["model.name must be", "got 'mlpp'", "did you mean 'mlp'?"],
+        ),
+        (
+            [GRID, "--config.epoch=3"],
+            ["a field of --config must be", "got 'epoch'", "did you mean 'epochs'?"],
+        ),
+        ([GRID, "--address=somewhere"], ["--address must be HOST:PORT", "got 'somewhere'"]),
         ([GRID, "--num_trials=0"], ["num_trials"]),
         ([GRID, "num_trials=3"], ["must be flags, --..., got 'num_trials=3'"]),
         (

@@ -153,5 +153,7 @@ def test_what_is_no_batch_of_images_is_refused_in_words(shape):
 
 def test_a_config_can_name_it():
     assert bind({"name": "convnet", **SRIVASTAVA}, models, field="model")().kernel_size == 5
-    with pytest.raises(ConfigError, match=r"model.convnet has no setting 'stage'.*'stages'"):
+    with pytest.raises(
+        ConfigError, match=r"a setting of model.convnet must be .*, got 'stage'.*'stages'"
+    ):
         bind({"name": "convnet", "stage": ()}, models, field="model")

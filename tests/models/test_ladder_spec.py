@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adv_jax import models
-from adv_jax.models.ladder_spec import Layer, parse_denoising, parse_layers
+from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 
 # As in the reference's README, and what the layers leave of an image, settings_maronas.md 8.8:
 # string, shape of the input, heights and widths of the images, maps or units of the layers.
@@ -82,12 +82,12 @@ def test_conv_large_has_the_weights_that_its_layers_need():
 def test_a_spec_is_its_layers_in_order():
     spec = "convf:32:5:1:1-maxpool:2:2-convv:64:3:1:1-globalmeanpool:6:6-fc:10-7"
     assert parse_layers(spec) == (
-        Layer("convf", 32, 5),
-        Layer("maxpool"),
-        Layer("convv", 64, 3),
-        Layer("globalmeanpool", height=6, width=6),
-        Layer("fc", 10),
-        Layer("fc", 7),
+        LayerSpec("convf", 32, 5),
+        LayerSpec("maxpool"),
+        LayerSpec("convv", 64, 3),
+        LayerSpec("globalmeanpool", height=6, width=6),
+        LayerSpec("fc", 10),
+        LayerSpec("fc", 7),
     )
 
 

@@ -88,7 +88,9 @@ def test_a_config_can_name_it_with_its_initialisers():
         np.testing.assert_array_equal((weights != 0).sum(axis=0), 15)
         np.testing.assert_array_equal(params[name]["bias"], 0)
     assert params["hidden3"]["kernel"].shape == (800, 100)
-    with pytest.raises(ConfigError, match=r"model.lenet has no setting 'feature'.*'features'"):
+    with pytest.raises(
+        ConfigError, match=r"a setting of model.lenet must be .*, got 'feature'.*'features'"
+    ):
         bind({"name": "lenet", "feature": 3}, models, field="model")
 
 

@@ -456,7 +456,7 @@ def test_the_command_makes_the_book(tmp_path):
     (tmp_path / "papers").mkdir()
     done = call("adv_jax.report", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "book/index.html: 5 papers, 0 tables measured\n"
+    assert done.stdout == f"book/index.html: {len(numbers.load())} papers, 0 tables measured\n"
     assert (tmp_path / "book" / "nokland2015.html").is_file()
 
 

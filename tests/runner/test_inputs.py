@@ -253,7 +253,9 @@ def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_
 
 
 def test_models_of_different_inputs_are_not_evaluated_together(whitened, plain):
-    with pytest.raises(UserError, match=r"plain has another data\.preprocess than"):
+    with pytest.raises(
+        UserError, match=r"workdir must be runs with the same data\.preprocess, got .*plain"
+    ):
         evaluation.run([str(whitened[0]), str(plain)], attack_names=["fgsm"], eps=[0.1])
 
 
