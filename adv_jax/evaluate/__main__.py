@@ -1,6 +1,6 @@
 """The command line: `python -m adv_jax.evaluate --workdir=RUN --attacks=fgsm,pgd --eps=0,.1,.2`.
 
-Evaluates the model that a run has trained, and of several runs also how attacks transfer.
+Evaluates the model that a run has trained; with several runs, also how attacks transfer.
 """
 
 import sys
@@ -31,8 +31,8 @@ _OUT = flags.DEFINE_string("out", None, "where to write; default: WORKDIR/evalua
 
 
 def main(_: list[str]) -> None:
-    """Evaluates what the flags name; exits with 1 and one line on a mistake."""
-    logging.set_verbosity(logging.FATAL)  # What matters of JAX's and Orbax' errors is raised too.
+    """Evaluates the runs that the flags name; exits with 1 and one line on a user error."""
+    logging.set_verbosity(logging.FATAL)  # JAX and Orbax raise the errors that matter.
     use_cores()
     try:
         check_devices()
@@ -59,7 +59,7 @@ def _numbers(flag: str, values: list[str]) -> list[float]:
     try:
         return [float(value) for value in values]
     except ValueError as error:
-        raise UserError(f"{flag} is {','.join(values)}; allowed are numbers") from error
+        raise UserError(f"{flag} must be numbers, got {','.join(values)}") from error
 
 
 def _bounds(value: str) -> Bounds | str | None:
@@ -67,7 +67,7 @@ def _bounds(value: str) -> Bounds | str | None:
         return value if value == "data" else None
     numbers = _numbers("bounds", value.split(","))
     if len(numbers) != 2:
-        raise UserError(f"bounds is {value}; allowed are two numbers lo,hi, or data, or none")
+        raise UserError(f"bounds must be two numbers lo,hi, or data, or none, got {value}")
     return numbers[0], numbers[1]
 
 

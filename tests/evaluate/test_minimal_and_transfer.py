@@ -102,12 +102,12 @@ def one_column(logits_fn, x, y, *, eps, key=None):
         ({"models": [binary]}, "models is a list; allowed is a dict that gives each a name"),
         ({"models": None}, "models is a NoneType; allowed is a dict that gives each a name"),
         ({"models": {"a": None}}, "logits_fn must be a function of x alone, got a NoneType"),
-        ({"attack": "fgsm"}, "attack is 'fgsm'; allowed are functions such as attacks.fgsm"),
+        ({"attack": "fgsm"}, "attack must be a function such as attacks.fgsm, got 'fgsm'"),
         (
             {"attack": one_column},
-            "one_column gives float32[1, 1]; allowed is an array of the shape of x",
+            "one_column must return an array of the shape of x",
         ),
-        ({"models": {}}, "models is empty; allowed are one or more"),
+        ({"models": {}}, "models must have one or more entries, got none"),
         ({"x": np.zeros((2, 3), np.int32)}, "x is int32[2, 3]; allowed are floats"),
         ({"models": {"a": jax.nn.softmax}}, "logits_fn gives probabilities"),
         ({"attack": attacks.sign_noise}, "key must be"),
@@ -133,10 +133,10 @@ def test_mistakes_in_transfer_are_refused(change, message):
         ({"num_steps": 2.5}, "num_steps is 2.5; allowed are whole numbers of at least 1"),
         (
             {"attack": one_column},
-            "one_column gives float32[1, 1]; allowed is an array of the shape of x",
+            "one_column must return an array of the shape of x",
         ),
         ({"y": np.array([0, 2])}, "y has the label 2; allowed are 0 to 1"),
-        ({"attack": partial(attacks.fgsm, eps=0.1)}, "fgsm has eps bound already"),
+        ({"attack": partial(attacks.fgsm, eps=0.1)}, "fgsm must leave eps to the evaluation"),
     ],
 )
 def test_mistakes_in_minimal_eps_are_refused(change, message):

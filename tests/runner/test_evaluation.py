@@ -216,8 +216,8 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--eps=.1,x", "error: eps is .1,x; allowed are numbers\n"),
-        ("--bounds=1", "error: bounds is 1; allowed are two numbers lo,hi, or data, or none\n"),
+        ("--eps=.1,x", "error: eps must be numbers, got .1,x\n"),
+        ("--bounds=1", "error: bounds must be two numbers lo,hi, or data, or none, got 1\n"),
         (
             "--seed=99999999999999999999",
             "error: flag --seed=99999999999999999999: 99999999999999999999 is not an integer in "
