@@ -1,8 +1,8 @@
-"""The multilayer perceptron of the papers' shallow nets."""
+"""The multilayer perceptron."""
 
 from collections.abc import Sequence
 
-from adv_jax.models.layered import Activated, Layer
+from adv_jax.models.layered import Activated, LayerFn
 
 
 class MLP(Activated):
@@ -14,5 +14,5 @@ class MLP(Activated):
 
     features: Sequence[int] = (800,)
 
-    def _hidden_layers(self) -> list[Layer]:
+    def _hidden_layers(self) -> list[LayerFn]:
         return [self._full(number, units) for number, units in enumerate(self.features, start=1)]

@@ -261,7 +261,7 @@ def ladder_of(layers="6-10", **changes):
             },
             "replicas.grid has objective.layer; allowed are numbers that can be traced",
         ),
-        (ladder_of("6-ten"), "model.layers has 'ten' as layer 2; allowed are UNITS, fc:UNITS"),
+        (ladder_of("6-ten"), "layer 2 of model.layers must be UNITS, fc:UNITS"),
         (
             ladder_of(objective={"name": "ladder", "weights": (1.0, 0.1, 0.1), "draw": "new"}),
             "objective.draw is 'new'; allowed are fresh, same",
