@@ -72,10 +72,10 @@ def probe(
     size = norms.norm(logits, "linf")
     random = norms.norm(logits_fn(x) - logits, "linf") > _OTHER * size
     batch = norms.norm(again - logits, "linf") > _OTHER * size
-    promised = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
+    predicted = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
     visible = jnp.maximum(_VISIBLE, 16 * jnp.finfo(logits.dtype).eps) * size
-    told = promised > visible
-    misleading = told & (_dot(slope, far - near) < _FOLLOWED * promised)
+    measurable = predicted > visible
+    misleading = measurable & (_dot(slope, far - near) < _FOLLOWED * predicted)
     saturated = _vanishes((wrong.reshape(-1, 1) * slope).astype(logits.dtype))
     stepped = {"one_step": _one_step(logits_fn, x, gradient, eps, steps)} if steps else {}
     return {

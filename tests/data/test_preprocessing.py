@@ -192,5 +192,5 @@ def test_pixels_in_other_units_have_the_printed_range(mean, divisor):
 
 
 def test_grey_of_what_is_grey_is_refused():
-    with pytest.raises(DataError, match=r"grey: inputs of shape \(28, 28, 1\) found"):
+    with pytest.raises(DataError, match=r"inputs of grey must be .*got the shape \(28, 28, 1\)"):
         preprocessing.grey()(np.zeros((2, 28, 28, 1), np.float32))

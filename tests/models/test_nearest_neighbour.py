@@ -94,5 +94,5 @@ def test_a_class_that_is_none_is_refused_and_not_left_out(label):
         with pytest.raises(ValueError, match=f"train_y must be classes from 0 to ., got {label}"):
             classify(x, x, y, num_classes=3)
         # In a compiled program too, as long as the classes are none of its arguments.
-        with pytest.raises(ValueError, match="train_y has"):
+        with pytest.raises(ValueError, match="train_y must be"):
             jax.jit(partial(classify, train_x=x, train_y=y, num_classes=3))(x)
