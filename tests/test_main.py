@@ -435,7 +435,10 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ["evaluation.attacks.fgsm.name must be", "got 'pdg'"],
         ),
         ([QUICK, "--config.optimizer.name=adm"], ["optimizer.name must be", "got 'adm'", "'adam'"]),
-        ([QUICK, "--config.model.activation=rely"], ["activation is 'rely'", "relu"]),
+        (
+            [QUICK, "--config.model.activation=rely"],
+            ["activation must be", "'rely'", "relu"],
+        ),
         (
             [QUICK, "--config.objective.attack.norm=l7"],
             ["objective.attack.norm must be", "'l7'", "linf"],
@@ -485,8 +488,11 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         ([QUICK, "--config.data.num_valid=9000"], ["num_valid", "9000", "3999"]),
         ([QUICK, "--config.data.num_labels=101"], ["num_labels", "101", "multiples"]),
         ([QUICK, "--config.data.num_labels=5000"], ["num_labels", "5000", "3500"]),
-        ([LADDER, "--config.objective.weights=(1.0, 2.0)"], ["objective.weights has 2", "7"]),
-        ([LADDER, "--config.model.noise_std=(0.3,)"], ["model.noise_std has 1", "7"]),
+        (
+            [LADDER, "--config.objective.weights=(1.0, 2.0)"],
+            ["objective.weights must have 7", "got 2"],
+        ),
+        ([LADDER, "--config.model.noise_std=(0.3,)"], ["model.noise_std must have 7", "got 1"]),
         ([QUICK, "--config.replicas.shards=3"], ["replicas.shards must be 1 to", "got 3"]),
         ([QUICK, "--config.replicas.shards=0"], ["replicas.shards must be", "got 0"]),
         # Attacks that cannot be meant.

@@ -16,7 +16,7 @@ from adv_jax.attacks._blocks import Fooling, on_survivors
 from adv_jax.attacks._contract import classes, cross_entropy, labels_at, margin, perturbed
 from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
 from adv_jax.attacks.fab import Found, approach, rivals
-from adv_jax.attacks.square import search
+from adv_jax.attacks.square import random_search
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]) -> Fooling
@@ -219,7 +219,7 @@ def _square(
 ) -> Fooling:
     del target
     r = jnp.zeros(rows.x.shape, rows.eps.dtype)
-    best = search(
+    best = random_search(
         logits_fn,
         rows.x,
         rows.y,

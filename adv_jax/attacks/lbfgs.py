@@ -127,11 +127,11 @@ def _lbfgs(
     def attempt(const: Array) -> Shortest:
         const = norms.per_row("c", const, x)
 
-        def penalised(r: Array) -> tuple[Array, Array]:
+        def penalized(r: Array) -> tuple[Array, Array]:
             at = ascent(loss, logits_fn, moved(x, r), y)
             return squared(r) + const.ravel() * at.loss, 2 * r + const * at.gradient
 
-        return rated(box_lbfgs(penalised, unmoved, lo, hi, num_steps=num_steps))
+        return rated(box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
     r = search(attempt, rated(unmoved), initial_const=initial_const, search_steps=search_steps)
     return within(x, r, eps, bounds)

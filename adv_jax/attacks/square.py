@@ -113,7 +113,7 @@ def _square(
     at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)
     r = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
     unmoved = Best(r, at_x.astype(r.dtype), at_x > 0)
-    best = search(
+    best = random_search(
         logits_fn,
         x,
         y,
@@ -128,7 +128,7 @@ def _square(
     return perturbed(x, norms.project(best.r, eps, norm), bounds)
 
 
-def search(
+def random_search(
     logits_fn: LogitsFn,
     x: Array,
     y: Array,

@@ -8,7 +8,7 @@
 >>> data.epoch_order(0, 1, len(train)).shape
 (3500,)
 
-Whatever is wrong with a file or an argument is a `DataError`, whose message is one line.
+Invalid files and arguments raise a `DataError` with a one-line message.
 """
 
 from adv_jax.data.dataset import Arrays, DataError, Dataset

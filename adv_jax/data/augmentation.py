@@ -1,4 +1,4 @@
-"""Random crops and mirror images, drawn anew for each batch on the device."""
+"""Random crops and mirror images, drawn for each batch on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from adv_jax.types import Array, Key
 
 
 def center_crop(x: Array, shape: tuple[int, ...]) -> Array:
-    """The middle of each image: f[B, H, W, C] -> f[B, *shape]; an odd pixel more is cut at the end.
+    """Crops the center of each image: f[B, H, W, C] -> f[B, *shape]; odd pixels go at the end.
 
     >>> center_crop(jnp.arange(4.).reshape(1, 1, 4, 1), (1, 2, 1)).ravel()
     Array([1., 2.], dtype=float32)
@@ -17,7 +17,7 @@ def center_crop(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
-    """A part of each image, each as likely: f[B, H, W, C] -> f[B, *shape]."""
+    """Crops each image at a uniformly random position: f[B, H, W, C] -> f[B, *shape]."""
 
     def crop(key: Key, image: Array) -> Array:
         last = [old - new for old, new in zip(image.shape, shape, strict=True)]
@@ -28,6 +28,6 @@ def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def random_mirror(key: Key, x: Array) -> Array:
-    """Each image f[B, H, W, C] as it is or, as likely, with left and right changed over."""
+    """Flips each image f[B, H, W, C] horizontally with probability 1/2."""
     flips = jax.random.bernoulli(key, jnp.float32(0.5), (len(x), 1, 1, 1))
     return jnp.where(flips, x[:, :, ::-1], x)

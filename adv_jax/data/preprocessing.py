@@ -1,7 +1,7 @@
-"""What is done to the inputs before a model sees them; what is fitted, is on training data.
+"""Preprocessing of the inputs, fitted on training data.
 
-Each function binds its settings and gives a fit; the fit takes the inputs to train on and gives a
-`Transform`, whose `apply` is the same for all inputs:
+Each function binds its settings and returns a fit; the fit takes the training inputs and returns a
+`Transform`, whose `apply` is used for all inputs:
 
 >>> import numpy as np
 >>> from adv_jax.data import preprocessing
@@ -10,9 +10,9 @@ Each function binds its settings and gives a fit; the fit takes the inputs to tr
 >>> transform.apply(np.array([[3.0, 2.0]], np.float32))
 array([[0.5, 1. ]], dtype=float32)
 
-A config lists them, each fitted on what those before it give:
+A config lists them; each is fitted on the output of the one before:
 `data.preprocess = ({"name": "contrast_norm", "norm": 55.0}, {"name": "zca", "regularizer": 0.1})`.
-Sizes of perturbations are then in units of what the last one gives.
+Sizes of perturbations are then in units of the last output.
 """
 
 import math
@@ -26,20 +26,20 @@ from adv_jax.types import Bounds
 
 __all__ = ["contrast_norm", "grey", "pixel_scale", "standardize", "zca"]
 
-_BLOCK = 1000  # rows at a time where float64 would need too much memory for all
+_BLOCK = 1000  # rows at a time in float64, to save memory
 _SMALLEST_NORM = 1e-8
 _LUMA = (0.299, 0.587, 0.114)
 
 
 class Transform(Protocol):
-    """A fitted step: a NamedTuple of arrays, so that it can be stored, and pure methods."""
+    """A fitted transform: a NamedTuple of arrays, which can be stored, with pure methods."""
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """F32[N, *D] -> f32[N, *E], row by row."""
+        """Transforms f32[N, *D] -> f32[N, *E], row by row."""
         ...
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
-        """The bounds of what comes out for those of what goes in; None: there are none."""
+        """Returns the bounds of the output for those of the input; None: unbounded."""
         ...
 
     def _asdict(self) -> dict[str, np.ndarray]: ...
@@ -49,45 +49,42 @@ Fit = Callable[[np.ndarray], Transform]
 
 
 def contrast_norm(*, norm: float = 55.0) -> Fit:
-    """Each image minus its mean over all values, at the length `norm`.
+    """Subtracts from each image its mean over all values and scales it to the length `norm`.
 
         x' = (x - mean(x)) / s,   s = |x - mean(x)|_2 / norm, but 1 where that is below 1e-8
 
-    An image of one colour becomes 0. For all others the units of x do not matter: bytes and
-    byte / 255 give the same. Nothing is fitted.
+    A constant image becomes 0. For all others the result does not depend on the units of x.
+    Nothing is fitted.
 
     Source: the ladder's reference program, nn.py, `ContrastNorm`.
 
     Raises:
-      DataError: `norm` is not above 0.
+      DataError: norm <= 0.
     """
     if not _is_number(norm) or norm <= 0:
-        raise DataError(f"norm of contrast_norm: {norm!r} found, allowed are numbers above 0")
+        raise DataError(f"norm of contrast_norm must be a number > 0, got {norm!r}")
     return lambda x: _ContrastNorm(np.array(norm, np.float64))
 
 
 def zca(*, regularizer: float = 0.1) -> Fit:
-    """Whitening by a symmetric matrix, after which every value is still that of its own pixel.
+    """Whitens images by a symmetric matrix P (ZCA).
 
-        x' = (x - m) V diag(1 / sqrt(e)) V^T,   V diag(e) V^T = C + regularizer I
+        x' = (x - m) P,   P = V diag(1 / sqrt(e)) V^T,   V diag(e) V^T = C + regularizer I
 
-    m and C = mean((x - m)^T (x - m)) are those of the training set, the image being one row of D
-    values, and the covariance of its x' is C (C + regularizer I)^-1. All D components are kept.
+    m and C = mean((x - m)^T (x - m)) are those of the training set, with images as rows of D
+    values. The covariance of x' is C (C + regularizer I)^-1. All D components are kept.
 
-    Fitted in float64, applied in float32. With u = 2^-24, a value of x' differs from the exact one
-    by at most u sum_j ((D + 2) |x_j - m_j| + |m_j|) |P_ij|, where P is the matrix. Measured on a
-    JPEG copy of CIFAR-10 after `contrast_norm`, where x' has a standard deviation of .47: by 4.4e-7
-    (rms), and 1.0e-5 at most.
+    Fitted in float64, applied in float32: with u = 2^-24, the error of x'_i is at most
+    u sum_j ((D + 2) |x_j - m_j| + |m_j|) |P_ij|. Measured on a JPEG copy of CIFAR-10 after
+    `contrast_norm`, where x' has a standard deviation of .47: 4.4e-7 (rms), at most 1.0e-5.
 
     Source: the ladder's reference program, nn.py, `ZCA`.
 
     Raises:
-      DataError: `regularizer` is negative, or the covariance with it is singular to rounding.
+      DataError: `regularizer` is negative, or C + regularizer I is numerically singular.
     """
     if not _is_number(regularizer) or regularizer < 0:
-        raise DataError(
-            f"regularizer of zca: {regularizer!r} found, allowed are numbers of at least 0"
-        )
+        raise DataError(f"regularizer of zca must be a number >= 0, got {regularizer!r}")
 
     def fit(x: np.ndarray) -> Transform:
         mean = _mean(x)
@@ -95,10 +92,10 @@ def zca(*, regularizer: float = 0.1) -> Fit:
         values, vectors = np.linalg.eigh(covariance + regularizer * np.eye(len(mean)))
         if values[0] <= len(values) * np.finfo(np.float64).eps * values[-1]:
             raise DataError(
-                f"regularizer of zca: {regularizer!r} found, with which the covariance of the "
-                "training set is singular; allowed are larger numbers, such as 0.1"
+                "regularizer of zca must be larger, such as 0.1, as the covariance of the training "
+                f"set is singular, got {regularizer!r}"
             )
-        # Half of the power on either side: the product is symmetric to the last bit.
+        # The product of a matrix and its transpose is exactly symmetric.
         root = vectors * values**-0.25
         return _Whitening(mean.astype(np.float32), (root @ root.T).astype(np.float32))
 
@@ -106,10 +103,9 @@ def zca(*, regularizer: float = 0.1) -> Fit:
 
 
 def standardize() -> Fit:
-    """Each of the D values minus its mean over the training set, divided by its deviation.
+    """Subtracts each value's mean over the training set and divides by its standard deviation.
 
-    A value that is the same in all of the training set is only shifted. The deviation is that of
-    the N examples, not the estimate with N - 1.
+    Constant values are only shifted. The deviation is the biased one, with N.
     """
 
     def fit(x: np.ndarray) -> Transform:
@@ -121,16 +117,16 @@ def standardize() -> Fit:
 
 
 def grey() -> Fit:
-    """The luma .299 R + .587 G + .114 B of colour images: f32[N, ..., 3] -> f32[N, ..., 1].
+    """Returns the luma .299 R + .587 G + .114 B of RGB images: f32[N, ..., 3] -> f32[N, ..., 1].
 
-    The weights are those of ITU-R BT.601, which Pillow and MATLAB use; bounds stay as they are.
+    The weights are those of ITU-R BT.601, as in Pillow and MATLAB; bounds are unchanged.
     """
 
     def fit(x: np.ndarray) -> Transform:
         if x.shape[-1] != len(_LUMA):
             raise DataError(
-                f"grey: inputs of shape {x.shape[1:]} found, allowed are images whose last axis "
-                "is red, green, blue"
+                "inputs of grey must be images whose last axis is red, green, blue, got the shape "
+                f"{x.shape[1:]}"
             )
         return _Grey()
 
@@ -138,31 +134,31 @@ def grey() -> Fit:
 
 
 def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
-    """Bytes in other units: x' = (255 x - mean) / divisor, x = byte / 255. Nothing is fitted.
+    """Rescales pixels: x' = (255 x - mean) / divisor, x = byte / 255. Nothing is fitted.
 
     Source: [huang2015], sec. 7: MNIST / 256; CIFAR-10 less 117, / 256.
 
     Raises:
-      DataError: `mean` is no number, or `divisor` none above 0.
+      DataError: `mean` is not a number, or `divisor` is not a number > 0.
     """
     if not _is_number(mean) or not _is_number(divisor) or divisor <= 0:
         raise DataError(
-            f"mean and divisor of pixel_scale: {mean!r} and {divisor!r} found, allowed are a "
-            "number and a number above 0"
+            "mean and divisor of pixel_scale must be a number and a number > 0, got "
+            f"{mean!r} and {divisor!r}"
         )
     return lambda x: _PixelScale(np.array(mean, np.float64), np.array(divisor, np.float64))
 
 
 def restored(name: str, arrays: Mapping[str, np.ndarray]) -> Transform:
-    """The transform that the fit of `name` once gave, of its arrays; {} if it has none.
+    """Restores a fitted transform from its stored arrays.
 
     Raises:
-      DataError: these are not its arrays.
+      DataError: the arrays are not those of `name`.
     """
-    kind: Any = _KINDS[name]
-    if arrays.keys() != set(kind._fields):
-        raise DataError(f"arrays of {name}: {list(arrays)} found, allowed are {kind._fields}")
-    return kind(**arrays)
+    transform: Any = _TRANSFORMS[name]
+    if arrays.keys() != set(transform._fields):
+        raise DataError(f"arrays of {name} must be {transform._fields}, got {list(arrays)}")
+    return transform(**arrays)
 
 
 class _ContrastNorm(NamedTuple):
@@ -171,16 +167,16 @@ class _ContrastNorm(NamedTuple):
     norm: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        def normalised(rows: np.ndarray) -> np.ndarray:
-            # In float64 the mean of an image of one colour is exact, and nothing of it remains.
-            centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
-            scale = np.linalg.norm(centred, axis=1, keepdims=True) / self.norm
-            return centred / np.where(scale < _SMALLEST_NORM, 1.0, scale)
+        def normalized(rows: np.ndarray) -> np.ndarray:
+            # float64, in which the mean of a constant image is exact.
+            centered = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+            scale = np.linalg.norm(centered, axis=1, keepdims=True) / self.norm
+            return centered / np.where(scale < _SMALLEST_NORM, 1.0, scale)
 
-        return _by_blocks(normalised, x, x.shape[1:])
+        return _by_blocks(normalized, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
-        """None: how far a value may go depends on the others of its image."""
+        """Returns None: the range of a value depends on the others of its image."""
 
 
 class _Whitening(NamedTuple):
@@ -193,7 +189,7 @@ class _Whitening(NamedTuple):
         return _by_blocks(lambda rows: (rows - self.mean) @ self.matrix, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
-        """None: a box is a box no longer."""
+        """Returns None: the image of a box is not a box."""
 
 
 class _Standardization(NamedTuple):
@@ -206,12 +202,10 @@ class _Standardization(NamedTuple):
         return _by_blocks(lambda rows: (rows - self.mean) / self.std, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
-        """None: they would differ from value to value."""
+        """Returns None: the bounds would differ between values."""
 
 
 class _Grey(NamedTuple):
-    """Nothing is fitted."""
-
     def apply(self, x: np.ndarray) -> np.ndarray:
         def luma(rows: np.ndarray) -> np.ndarray:
             return rows.reshape(len(rows), -1, len(_LUMA)) @ np.array(_LUMA)
@@ -219,8 +213,7 @@ class _Grey(NamedTuple):
         return _by_blocks(luma, x, (*x.shape[1:-1], 1))
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
-        """The same: the weights sum to 1."""
-        return bounds
+        return bounds  # The weights sum to 1.
 
 
 class _PixelScale(NamedTuple):
@@ -239,7 +232,7 @@ class _PixelScale(NamedTuple):
         return lo, hi
 
 
-_KINDS = {
+_TRANSFORMS = {
     "contrast_norm": _ContrastNorm,
     "grey": _Grey,
     "pixel_scale": _PixelScale,
@@ -251,7 +244,7 @@ _KINDS = {
 def _by_blocks(
     fn: Callable[[np.ndarray], np.ndarray], x: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """fn, which takes rows f32[n, D] and gives as many, of x f32[N, *D]: f32[N, *shape]."""
+    """Applies fn, rows f32[n, D] -> n rows, to x f32[N, *D] in blocks: f32[N, *shape]."""
     out = np.empty((len(x), *shape), np.float32)
     done = 0
     for rows in _blocks(x):
@@ -261,14 +254,14 @@ def _by_blocks(
 
 
 def _blocks(x: np.ndarray) -> Iterator[np.ndarray]:
-    """f32[N, *D] -> f32[n, D] each, which have all rows in their order."""
+    """Yields the rows of f32[N, *D] in order, as blocks f32[n, D]."""
     for start in range(0, len(x), _BLOCK):
         rows = x[start : start + _BLOCK]
         yield rows.reshape(len(rows), -1)
 
 
 def _mean(x: np.ndarray) -> np.ndarray:
-    """f32[N, *D] -> f64[D]."""
+    """Returns the mean over the rows, f32[N, *D] -> f64[D]."""
     return x.mean(axis=0, dtype=np.float64).ravel()
 
 

@@ -1,9 +1,9 @@
 """MNIST and CIFAR-10 through TensorFlow Datasets, without TensorFlow.
 
-TFDS needs TensorFlow to prepare a data set, but neither to read one prepared as array_record nor to
-fetch the raw files. A set prepared as tfrecord, which only TensorFlow reads, is passed over for the
-raw files: the images are the same, and TFDS keeps those files in its cache, which is looked up here
-first. TensorFlow is never imported, as it would print, and claim the memory of the accelerator.
+TFDS needs TensorFlow to prepare a data set or read tfrecord, but not to read array_record or fetch
+the raw files. Without an array_record set, the raw files (with the same images) are read, from
+TFDS's cache or the network. TensorFlow is never imported: it would print and claim the memory of
+the accelerator.
 """
 
 import io
@@ -27,13 +27,13 @@ _PROBE_SECONDS = 10
 
 
 def mnist(dir: str = "") -> Dataset:
-    """MNIST from the TFDS data directory `dir` ("": TFDS's default, which heeds TFDS_DATA_DIR).
+    """Loads MNIST from the TFDS data directory `dir` ("": TFDS_DATA_DIR or TFDS's default).
 
-    A prepared set comes in TFDS's shuffled order, the raw files in their own.
+    A prepared set is in TFDS's shuffled order, the raw files in their original one.
 
     Raises:
-      DataError: nothing prepared and the download failed, or what lies there is corrupt; the line
-        names the other two sources.
+      DataError: no prepared set and the download failed, or the files are corrupt; the message
+        names the other sources.
     """
     return _load(
         mnist_files.MNIST,
@@ -47,10 +47,10 @@ def mnist(dir: str = "") -> Dataset:
 
 
 def cifar10(dir: str = "") -> Dataset:
-    """CIFAR-10 from the TFDS data directory `dir`, as `mnist`; the raw file is one archive.
+    """Loads CIFAR-10 from the TFDS data directory `dir`, as `mnist`; the raw file is one archive.
 
     Raises:
-      DataError: as `mnist`; the line names the other source.
+      DataError: as `mnist`.
     """
     return _load(
         cifar10_files.CIFAR10,
@@ -63,7 +63,7 @@ def cifar10(dir: str = "") -> Dataset:
 def _load(
     images: ImageSet, from_raw: Callable[[dict[str, Path]], Dataset], dir: str, *, others: str
 ) -> Dataset:
-    """The prepared set, else what `from_raw` makes of the raw files, name in the url -> path."""
+    """Returns the prepared set, else from_raw({name in the url: path}) of the raw files."""
     try:
         import tensorflow_datasets as tfds
 
@@ -77,7 +77,7 @@ def _load(
         ) from None
     except DataError:
         raise
-    except Exception as error:  # TFDS, array_record and Pillow each raise what they like
+    except Exception as error:  # TFDS, array_record and Pillow raise many types.
         raise DataError(
             f"{dir or 'data directory of TFDS'}: the prepared set cannot be read "
             f"({_first_line(error)}), delete it to fetch the raw files instead; {others}"
@@ -90,7 +90,7 @@ def _prepared(images: ImageSet, builder) -> Dataset:
     from tensorflow_datasets import decode
 
     def arrays(split: str) -> Arrays:
-        # Decoding here saves a third of the time, and TFDS's advice to install OpenCV.
+        # Decoding here saves a third of the time and TFDS's warning about OpenCV.
         records = builder.as_data_source(
             split, decoders={"image": decode.SkipDecoding()}, file_format="array_record"
         )
@@ -110,7 +110,7 @@ def _prepared(images: ImageSet, builder) -> Dataset:
 
 
 def _raw_files(builder, others: str) -> dict[str, Path]:
-    """The builder's raw files, from TFDS's cache or the network, and proved by their checksums."""
+    """Returns the builder's raw files, from TFDS's cache or the network, with checked checksums."""
     from tensorflow_datasets.core.download.resource import get_dl_fname
 
     cache = Path(os.fspath(builder.data_dir_root), "downloads")
@@ -125,15 +125,15 @@ def _raw_files(builder, others: str) -> dict[str, Path]:
     for url, path in cached.items():
         if (found := files.sha256(path)) != builder.url_infos[url].checksum:
             raise DataError(
-                f"{path}: SHA-256 {found} found, TFDS allows only "
-                f"{builder.url_infos[url].checksum}; delete the file to fetch it anew"
+                f"{path}: SHA-256 must be {builder.url_infos[url].checksum}, got {found}; delete "
+                "the file to fetch it again"
             )
         paths[url.rsplit("/", 1)[-1]] = path
     return paths
 
 
 def _download(builder, missing: dict[str, Path], cache: Path, others: str) -> None:
-    """Fetches each url to its path, or none of them half."""
+    """Fetches each url to its path, atomically."""
     from tensorflow_datasets.core.download.download_manager import (
         DownloadManager,
         NonMatchingChecksumError,
@@ -145,7 +145,7 @@ def _download(builder, missing: dict[str, Path], cache: Path, others: str) -> No
     try:
         _probe(url)
         cache.mkdir(parents=True, exist_ok=True)
-        # A failed download of TFDS leaves its remains; here they go with the scratch folder.
+        # TFDS leaves partial files after a failed download: use a scratch folder.
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             manager = DownloadManager(
                 download_dir=scratch,
@@ -156,7 +156,7 @@ def _download(builder, missing: dict[str, Path], cache: Path, others: str) -> No
             for url, path in missing.items():
                 fetched = manager.download(url)
                 path.parent.mkdir(exist_ok=True)
-                # The .INFO first: TFDS, too, takes the pair for cached when both are there.
+                # Move the .INFO first: TFDS, too, takes a file with its .INFO for cached.
                 info = get_info_path(fetched)
                 os.replace(info, path.with_name(info.name))
                 os.replace(fetched, path)
@@ -167,14 +167,14 @@ def _download(builder, missing: dict[str, Path], cache: Path, others: str) -> No
 
 
 def _probe(url: str) -> None:
-    """Raises OSError at once if nobody answers: TFDS alone would retry for three minutes."""
+    """Raises OSError if the server does not answer: TFDS would retry for three minutes."""
     try:
         request = urllib.request.Request(url, method="HEAD")
         urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
     except urllib.error.HTTPError as error:
         error.close()
     except urllib.error.URLError as error:
-        # TFDS has its own trusted certificates, so theirs is the last word.
+        # TFDS has its own trusted certificates and may still succeed.
         if not isinstance(error.reason, ssl.SSLError):
             raise
 

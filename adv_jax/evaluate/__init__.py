@@ -1,12 +1,12 @@
-"""How a classifier does under attack: curves, worst case, minimal sizes, transfer, self-audit.
+"""Evaluation of a classifier under attack: curves, worst case, minimal sizes, transfer, audit.
 
     evaluate     accuracy and confidence against the size of attacks, with an audit
-    minimal_eps  the smallest size that turns each row
+    minimal_eps  the smallest size at which an attack succeeds, for each row
     transfer     accuracy of every model on the adversarial examples of every other
     curves       `evaluate` inside a compiled program; `clean` without attacks
 
-Noise curves are those of `attacks.gaussian_noise` and `attacks.sign_noise`. The command line,
-`python -m adv_jax.evaluate --workdir=RUN`, does the same for the model that a run has trained.
+Noise curves use `attacks.gaussian_noise` and `attacks.sign_noise`. The command line,
+`python -m adv_jax.evaluate --workdir=RUN`, evaluates the model that a run has trained.
 """
 
 from adv_jax.evaluate.auditing import Audit, AuditWarning

@@ -1,7 +1,7 @@
-"""The self-audit of an evaluation: signs that it says less about the model than it seems to.
+"""The audit of an evaluation: signs of gradient masking, weak attacks and invalid inputs.
 
 Sources: [carlini2019], sec. 3 and 5; [athalye2018], sec. 3.1 and 4; [kurakin2017scale] (label
-leaking). docs/reliability.md: which broken defenses it finds.
+leaking). docs/reliability.md lists the broken defenses that it finds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,44 +16,42 @@ from adv_jax.evaluate.budget import ball_of, function_name, norm_of
 from adv_jax.evaluate.probing import Step
 from adv_jax.types import Array, Attack, Bounds
 
-# What an attack of the same norm and size should do at least as well as one of a lower rank.
+# An attack should succeed at least as often as one of lower rank, at the same norm and size.
 _RANKS = {"sign_noise": 0, "uniform_noise": 0, "fgsm": 1, "pgd": 2, "apgd": 2, "auto_attack": 3}
-_MASKED = 0.01  # share of the rows from which on a sign of the model is worth a warning, and ...
-_MISLED = 0.25  # ... of gradients that mislead, which random masks make two fifths of them
+_MASKED = 0.01  # share of rows from which a sign of masking is reported
+_MISLED = 0.25  # the same for misleading gradients; random masks mislead two fifths
 _NOISE = {"gaussian_noise", "rubbish", "sign_noise", "uniform_noise"}
 _NOT_AIMED = {*_NOISE, "transferred"}
-_SLACK = 0.01  # share of the rows by which a stronger attack may fall behind, and at least ...
-_SLACK_ROWS = 3
-_RISE = 0.05  # share of the rows by which accuracy may rise with eps: one long step overshoots
-_BEHIND = 0.05  # share of the rows that one step may turn and the attacks of its norm do not
+_SLACK, _SLACK_ROWS = 0.01, 3  # share (and number) of rows by which a stronger attack may lag
+_RISE = 0.05  # share of rows by which accuracy may rise with eps: one long step overshoots
+_BEHIND = 0.05  # share of rows that one step may fool and the attacks of its norm do not
 
 
 class AuditWarning(UserWarning):
-    """An evaluation that may not be trusted; the message says why and what to do."""
+    """An unreliable evaluation; the message says why and what to do."""
 
 
 class Audit(NamedTuple):
-    """Shares are fractions of the N rows, in [0, 1].
+    """Shares of the N rows, as fractions in [0, 1].
 
-    zero_gradients: whose gradient of the cross-entropy by the input is exactly 0, or below the
-      normal numbers of float32, which devices round to 0.
-    saturated: of these, whose cross-entropy has that slope by the logits already.
-    random: for which the model, asked twice, gives two answers.
-    batch: whose answer depends on the other rows of the batch, or on the place among them.
-    misleading: along whose gradient the logits do not change as it says.
-    outside_ball: attack -> those that are longer than eps, in the attack's norm, at some eps;
-      attacks that have a norm.
-    outside_bounds: attack -> those that leave the bounds at some eps; empty without bounds.
-    changed_at_zero: attack -> those that are classified otherwise at eps = 0; empty without 0.
+    zero_gradients: the gradient of the cross-entropy by the input is 0, or subnormal in float32,
+      which devices round to 0.
+    saturated: the gradient by the logits is 0 already; a subset of zero_gradients.
+    random: two evaluations of the model differ.
+    batch: the logits depend on the other rows of the batch, or on the position in it.
+    misleading: the logits do not change along the gradient as it predicts.
+    outside_ball: attack -> the perturbation is longer than eps at some eps; attacks with a norm.
+    outside_bounds: attack -> x_adv leaves the bounds at some eps; empty without bounds.
+    changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
-      be positive: random noise, one step and iterated steps of the same norm.
-    rises: attack -> by how much its accuracy rises with eps, from the clean one on; not of noise.
-    one_step: norm -> those that withstand all attacks at some eps, and not one step of that size up
-      the margin of the logits; the norms of the attacks that aim at this model.
-    at_grey: norm -> those that withstand its attacks although eps, half the width of the bounds or
-      more, lets every input become the same grey one, of which a model can only guess the class;
-      empty without bounds and so large an eps.
-    warnings: what is wrong, in words.
+      be positive; pairs of random noise, one step and iterated steps in the same norm.
+    rises: attack -> the rise of its accuracy with eps, from the clean accuracy on; without noise.
+    one_step: norm -> all attacks fail at some eps, but one step of that size up the logit margin
+      succeeds; norms of the attacks on this model.
+    at_grey: norm -> its attacks fail although eps, at least half the width of the bounds, allows
+      to turn every input into the same gray one, whose class a model can only guess; empty
+      without bounds or such an eps.
+    warnings: one sentence for each problem.
     """
 
     zero_gradients: float
@@ -74,9 +72,9 @@ class Audit(NamedTuple):
 def violations(
     attack: Attack, x: Array, x_adv: Array, eps: Array, *, bounds: Bounds | None
 ) -> dict[str, Array]:
-    """{"outside_ball", "outside_bounds": bool[B]}, the ones that apply.
+    """Returns {"outside_ball", "outside_bounds": bool[B]}, where they apply.
 
-    Adding a perturbation to x in its dtype rounds every entry, which is not counted.
+    The rounding of x + r to the dtype of x is tolerated.
     """
     found = {}
     if (norm := ball_of(attack)) is not None:
@@ -89,9 +87,9 @@ def violations(
 
 
 def step_of(attack: Attack, bounds: Bounds | None) -> Step | None:
-    """The step that an attack should do at least as well as; None: it aims at no model, or another.
+    """Returns the single step that the attack should be at least as strong as, with its bounds.
 
-    It keeps to the bounds that are bound to the attack, or else to these.
+    None for noise and transferred attacks. Bounds bound to the attack take precedence.
     """
     norm = ball_of(attack)
     if norm is None or function_name(attack) in _NOT_AIMED:
@@ -115,13 +113,13 @@ def audit(
     shape: tuple[int, ...],
     bounds: Bounds | None,
 ) -> Audit:
-    """The audit of N rows under attacks at E sizes.
+    """Returns the audit of N rows under attacks at E sizes.
 
     Args:
-      attacked: attack -> {"label": i32[E, N], and what `violations` gives, bool[E, N]}.
-      clean_labels, y: i32[N], what the model says of x, and the truth.
-      stepped: one step -> the classes after it, i32[E, N].
-      probed: what `probe` gives, bool[N] each.
+      attacked: attack -> {"label": i32[E, N], and the results of `violations`, bool[E, N]}.
+      clean_labels, y: i32[N], predictions at x and labels.
+      stepped: step -> predictions after it, i32[E, N].
+      probed: the results of `probe`, bool[N] each.
       shape: *D, of a row.
     """
     zero = np.flatnonzero(np.asarray(eps) == 0)
@@ -163,7 +161,7 @@ def audit(
 
 
 def _ordered(attacks: Mapping[str, Attack]) -> Iterator[tuple[str, str]]:
-    """(stronger, weaker): attacks of the same norm, of which one should beat the other."""
+    """Yields (stronger, weaker) pairs of attacks in the same norm."""
     ranked = {
         name: (norm_of(attack), _RANKS[function_name(attack)])
         for name, attack in attacks.items()
@@ -176,7 +174,7 @@ def _ordered(attacks: Mapping[str, Attack]) -> Iterator[tuple[str, str]]:
 
 
 def _rise(accuracies: Sequence[float]) -> float:
-    """The largest rise from one of a sequence to a later one.
+    """Returns the largest rise from an entry to a later one.
 
     >>> round(_rise([.9, .4, .6, .3]), 9)
     0.2
@@ -187,7 +185,7 @@ def _rise(accuracies: Sequence[float]) -> float:
 def _one_step(
     right: Mapping[str, np.ndarray], stepped: Mapping[Step, np.ndarray]
 ) -> dict[str, float]:
-    """`Audit.one_step`; right, stepped: bool[E, N], the rows that are left correct."""
+    """Returns `Audit.one_step`; right, stepped: bool[E, N], the rows still correct."""
     robust = np.all(list(right.values()), axis=0)
     shares = [(step.norm, float((robust & ~left).mean(-1).max())) for step, left in stepped.items()]
     return {norm: max(share for other, share in shares if other == norm) for norm, _ in shares}
@@ -201,7 +199,7 @@ def _at_grey(
     shape: tuple[int, ...],
     bounds: Bounds | None,
 ) -> dict[str, float]:
-    """`Audit.at_grey`; right: attack -> bool[E, N], the rows that it leaves correct."""
+    """Returns `Audit.at_grey`; right: attack -> bool[E, N], the rows still correct."""
     withstand: dict[str, Any] = {}  # norm -> bool[N]
     for name, attack in attacks.items():
         norm = ball_of(attack)
@@ -215,7 +213,7 @@ def _at_grey(
 def _warnings(
     found: Audit, attacks: Mapping[str, Attack], y: np.ndarray, bounds: Bounds | None
 ) -> Iterator[str]:
-    """One sentence for each thing that is wrong."""
+    """Yields one sentence for each problem."""
 
     def too_many(excess: float, slack: float = _SLACK) -> bool:
         return round(excess * len(y)) > max(slack * len(y), _SLACK_ROWS)
@@ -230,14 +228,14 @@ def _warnings(
     for name, share in found.outside_bounds.items():
         if share:
             yield (
-                f"{name} leaves the bounds {bounds} in {_percent(share)} of the rows, which are "
-                f"no valid inputs; give it bounds={bounds}"
+                f"{name} leaves the bounds {bounds} in {_percent(share)} of the rows: they are not "
+                f"valid inputs; pass bounds={bounds}"
             )
     for name, share in found.changed_at_zero.items():
         if share:
             yield (
-                f"{name} changes the class of {_percent(share)} of the rows at eps = 0, where it "
-                "may change nothing; it ignores eps, or the model draws random numbers"
+                f"{name} changes the class of {_percent(share)} of the rows at eps = 0: it ignores "
+                "eps, or the model draws random numbers"
             )
     for pair, excess in found.order.items():
         strong, weak = pair.split(" - ")
@@ -249,60 +247,59 @@ def _warnings(
     for name, excess in found.rises.items():
         if too_many(excess, _RISE):
             yield (
-                f"the accuracy under {name} rises by {_percent(excess)} with eps: its steps tell "
-                "the label to a model that was trained on them (label leaking), or lead the wrong "
-                "way; craft it for the model's own prediction (y=None), or in several steps"
+                f"the accuracy under {name} rises by {_percent(excess)} with eps: label leaking in "
+                "a model trained on such steps, or a wrong step direction; use the model's own "
+                "prediction (y=None), or several steps"
             )
     for norm, share in found.one_step.items():
         if too_many(share, _BEHIND):
             yield (
-                f"{_percent(share)} of the rows withstand all attacks and not one {norm} step of "
-                "the same size up the margin of the logits: the attacks are too weak, or their "
-                'loss is flat where the logits are large; try apgd with loss="dlr"'
+                f"{_percent(share)} of the rows withstand all attacks, but not one {norm} step of "
+                "the same size up the logit margin: the attacks are too weak, or their loss "
+                'saturates; try apgd with loss="dlr"'
             )
     guessed = np.unique(y, return_counts=True)[1].max() / len(y)
     for norm, share in found.at_grey.items():
         if too_many(share - guessed):
             yield (
-                f"{_percent(share)} of the rows withstand all {norm} attacks of an eps by which "
-                f"all inputs may become the same, where at most {_percent(guessed)} can: the "
-                "attacks are too weak, and their accuracies at smaller eps too high"
+                f"{_percent(share)} of the rows withstand all {norm} attacks at an eps that can "
+                f"make all inputs equal, where at most {_percent(guessed)} can: the attacks are "
+                "too weak, and the accuracies at smaller eps too high"
             )
 
 
 def _warnings_of_model(found: Audit) -> Iterator[str]:
-    """What is wrong whatever the attack."""
+    """Yields one sentence for each problem of the model, independent of the attacks."""
     if found.zero_gradients >= _MASKED:
         saturated = found.saturated > found.zero_gradients / 2
         yield (
-            f"{_percent(found.zero_gradients)} of the gradients are exactly 0: they are masked, "
-            "and attacks that follow them find little; "
+            f"{_percent(found.zero_gradients)} of the gradients are exactly 0 (gradient masking), "
+            "and gradient attacks fail; "
             + (
                 "the logits saturate the softmax: divide them by a constant, or attack their "
                 'margin (apgd with loss="dlr")'
                 if saturated
-                else "try one without gradients, or on another model and transferred; where a "
-                "step such as rounding has no derivative, put a smooth one in its place on the "
-                "way back (BPDA)"
+                else "try an attack without gradients, or a transferred one; replace operations "
+                "without derivative, such as rounding, by smooth ones in the backward pass (BPDA)"
             )
         )
     if found.random >= _MASKED:
         yield (
-            f"the model draws random numbers: asked twice, it answers otherwise for "
-            f"{_percent(found.random)} of the rows, and attacks follow one draw and are judged by "
-            "another; switch them off, or attack the mean of many draws (EOT)"
+            f"the model draws random numbers: two evaluations differ for {_percent(found.random)} "
+            "of the rows, and attacks see another draw than the evaluation; disable the "
+            "randomness, or attack the mean of many draws (EOT)"
         )
     if found.batch >= _MASKED:
         yield (
-            f"the answer for {_percent(found.batch)} of the rows depends on the others of the "
-            "batch, or on the place among them: batch normalisation or dropout is left in training "
-            "mode; set train=False"
+            f"the logits of {_percent(found.batch)} of the rows depend on the other rows of the "
+            "batch, or on the position in it: batch normalization or dropout is in training mode; "
+            "set train=False"
         )
     if found.misleading >= _MISLED:
         yield (
-            f"{_percent(found.misleading)} of the gradients mislead: along them the logits do not "
-            "change as they say; the model's derivative is not its own (a sign that is turned "
-            "round, a substitute for a step without derivative); try an attack without gradients"
+            f"{_percent(found.misleading)} of the gradients are misleading: the logits do not "
+            "change along them as predicted; the model has a custom derivative (a reversed sign, a "
+            "straight-through estimator); try an attack without gradients"
         )
 
 

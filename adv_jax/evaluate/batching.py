@@ -1,4 +1,4 @@
-"""Functions of rows over a whole data set, in batches: exactly N rows count whatever their size."""
+"""Maps functions of rows over a data set of N rows, in batches, on one or more devices."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,18 +11,18 @@ Progress = Callable[[Any, str], Iterable[Any]]  # (batches, description) -> batc
 
 
 def silent(batches: Any, _: str) -> Iterable[Any]:
-    """No progress is shown; `tqdm.tqdm` and `rich.progress.track` have the same signature."""
+    """Shows no progress; `tqdm.tqdm` and `rich.progress.track` have the same signature."""
     return batches
 
 
 def over_rows(fn: Callable[..., Any], arrays: Any, *, batch_size: int) -> Any:
-    """What fn computes for each of N rows, batch after batch on the device; traceable.
+    """Maps fn over N rows, in batches, by `lax.map`; traceable.
 
     Args:
       fn: (*batches f[b, ...]) -> a tree of f[..., b], rows last; rows must not interact.
-      arrays: a tuple of f[N, ...], N >= 1, or None, which is passed on as None.
-      batch_size: at most so many rows at a time. The batches are of one size, b, and the last is
-        filled up by repeating the first row; what fn gives for the filling is dropped.
+      arrays: a tuple of f[N, ...], N >= 1, or None, which is passed on.
+      batch_size: largest number of rows of a batch. All batches have the same size b; the last is
+        padded with copies of the first row, whose results are dropped.
 
     Returns:
       The tree of f[..., N].
@@ -48,12 +48,12 @@ def over_batches(
     progress: Progress = silent,
     description: str = "",
 ) -> Any:
-    """`over_rows` on all local devices, and as a loop on the host, which shows its progress.
+    """Maps fn over N rows on all local devices, in a loop on the host that shows its progress.
 
     Args:
-      fn: as of `over_rows`, over a leading axis of devices (`step.over_devices`).
-      batch_size: at most so many rows at a time on each device.
-      progress: wraps the list of batches; `description` says what they are for.
+      fn: as in `over_rows`, over a leading axis of devices (`step.over_devices`).
+      batch_size: largest number of rows of a batch on each device.
+      progress: wraps the list of batches, with `description`.
 
     Returns:
       A tree of NumPy f[..., N].
@@ -73,9 +73,9 @@ def over_batches(
 
 
 def _batches(arrays: Any, batch_size: int, *, multiple: int = 1) -> tuple[np.ndarray, int]:
-    """Which rows make up each batch, i32[batches, b], as equal as can be; and N.
+    """Returns the row indices of each batch, i32[batches, b], with the smallest padding, and N.
 
-    multiple: the number of batches is one of this.
+    multiple: the number of batches is a multiple of this.
     """
     size = len(jax.tree.leaves(arrays)[0])
     count = -(-size // (batch_size * multiple)) * multiple

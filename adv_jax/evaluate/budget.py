@@ -1,4 +1,4 @@
-"""What an attack's signature says: the keyword of its size, its norm, what it takes y for."""
+"""Properties read from an attack's signature: the keyword of its size, its norm, its target."""
 
 import inspect
 from collections.abc import Mapping
@@ -8,19 +8,20 @@ from adv_jax import norms
 from adv_jax.attacks._arguments import traceable
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
-# Keywords that say how large an attack is, the first that an attack has counts.
+# Keywords of an attack's size, by precedence.
 SCALES = ("eps", "std", "tau", "gamma")
-# The norms of the attacks that have but one.
+# Norms of the attacks without a norm keyword.
 _ONLY_NORMS = {"carlini_wagner": "l2", "lbfgs": "l2", "sign_noise": "linf"}
 
 
 def scale_of(attack: Attack) -> str:
-    """The keyword that sets the size of an attack, and which a curve varies.
+    """Returns the keyword that sets the size of an attack, which a curve varies.
 
-    It is the first of `SCALES` in the signature; an attack that takes any keyword takes eps.
+    It is the first of `SCALES` in the signature, or eps if the attack accepts any keyword.
 
     Raises:
-      UserError: there is none, or it is bound already, as in partial(fgsm, eps=.1); no function.
+      UserError: the attack is not a function, has no such keyword, or has it bound, as in
+        partial(fgsm, eps=.1).
 
     >>> from adv_jax import attacks
     >>> [scale_of(attack) for attack in (attacks.fgsm, attacks.gaussian_noise)]
@@ -31,22 +32,21 @@ def scale_of(attack: Attack) -> str:
     scale = next((name for name in SCALES if name in parameters), "eps" if takes_any else None)
     if scale is None:
         raise UserError(
-            f"{function_name(attack)} has no keyword for its size; allowed are {', '.join(SCALES)}"
+            f"{function_name(attack)} must have a keyword for its size ({', '.join(SCALES)}), got "
+            f"{', '.join(parameters)}"
         )
     if scale in getattr(attack, "keywords", {}):
         raise UserError(
-            f"{function_name(attack)} has {scale} bound already; leave it free: the evaluation "
-            "sets it"
+            f"{function_name(attack)} must leave {scale} to the evaluation, got it bound already"
         )
     return scale
 
 
 def norm_of(attack: Attack) -> str | None:
-    """The name of the norm in which an attack's size is measured; None: it has none, or its
-    signature does not say.
+    """Returns the name of the norm of an attack's size, None if its signature has none.
 
     Raises:
-      ValueError: unknown norm; no function.
+      ValueError: unknown norm; the attack is not a function.
 
     >>> from adv_jax import attacks
     >>> norm_of(partial(attacks.fgsm, norm=2)), norm_of(attacks.raw_gradient)
@@ -66,21 +66,21 @@ def norm_of(attack: Attack) -> str | None:
 
 
 def ball_of(attack: Attack) -> str | None:
-    """The norm of the ball whose radius is an attack's size; None: its size is no radius.
+    """Returns the norm of the ball whose radius is an attack's size, or None.
 
-    Sizes of other names than eps are none: a factor of the gradient, a share of the pixels.
+    Only eps is a radius; tau is a factor of the gradient, gamma a share of the pixels.
 
     Raises:
-      as `norm_of` and `scale_of`.
+      UserError, ValueError: as `norm_of` and `scale_of`.
     """
     return norm_of(attack) if scale_of(attack) == "eps" else None
 
 
 def is_targeted(attack: Attack) -> bool:
-    """Whether an attack, as bound or by default, takes y for the class to reach.
+    """Returns whether y is the class to reach, by the attack's bound or default arguments.
 
     Raises:
-      UserError: no function.
+      UserError: the attack is not a function.
 
     >>> from adv_jax import attacks
     >>> is_targeted(partial(attacks.fgsm, targeted=True)), is_targeted(attacks.fgsm)
@@ -93,10 +93,10 @@ def is_targeted(attack: Attack) -> bool:
 def at_size(
     attack: Attack, logits_fn: LogitsFn, x: Array, y: Array, size: Array | float, keys: Key | None
 ) -> Array:
-    """x_adv f[B, *D], what the attack makes of a batch at one size; traceable.
+    """Runs an attack on a batch at one size: x_adv f[B, *D]; traceable.
 
     Raises:
-      UserError: it cannot be traced, or gives something else than an array of the shape of x.
+      UserError: the attack cannot be traced, or does not return an array of the shape of x.
     """
     with traceable(f"{function_name(attack)} and logits_fn"):
         x_adv = attack(logits_fn, x, y, **{scale_of(attack): size}, key=keys)
@@ -104,8 +104,8 @@ def at_size(
         array = hasattr(x_adv, "shape")
         found = norms.described(x_adv) if array else f"a {type(x_adv).__name__}"
         raise UserError(
-            f"{function_name(attack)} gives {found}; allowed is an array of the shape of x, "
-            f"{norms.described(x)}"
+            f"{function_name(attack)} must return an array of the shape of x, "
+            f"{norms.described(x)}, got {found}"
         )
     return x_adv
 
@@ -115,17 +115,17 @@ def _parameters(attack: Attack) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(attack).parameters
     except (TypeError, ValueError):
         raise UserError(
-            f"attack is {norms.described(attack)}; allowed are functions such as attacks.fgsm"
+            f"attack must be a function such as attacks.fgsm, got {norms.described(attack)}"
         ) from None
 
 
 def _crafting(attack: Attack) -> Attack:
-    """The attack whose result another one shows, as `transferred` is bound to one; or itself."""
+    """Returns the inner attack of one such as `transferred`, else the attack."""
     return getattr(attack, "keywords", {}).get("attack", attack)
 
 
 def function_name(attack: Attack) -> str:
-    """The name of the function, whatever is bound to it."""
+    """Returns the name of the function inside `functools.partial`."""
     while isinstance(attack, partial):
         attack = attack.func
     return getattr(attack, "__name__", type(attack).__name__)

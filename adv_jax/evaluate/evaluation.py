@@ -1,4 +1,4 @@
-"""A classifier under attacks of growing size, and an audit of what was found."""
+"""Evaluation of a classifier under attacks of several sizes, with an audit of the result."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +28,14 @@ from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate` gives: NumPy arrays over E sizes and N rows.
+    """The result of `evaluate`: NumPy arrays over E sizes and N rows.
 
-    eps: f[E], the sizes as they were given.
+    eps: f[E], the sizes.
     clean: accuracy and confidence without an attack.
     attacks: name -> accuracy, confidence, success, l2 and linf, f[E] each.
     worst_case: f[E], the share of rows that no attack misclassifies.
-    correct: name -> bool[E, N], the rows that are classified as labelled under the attack.
-    audit: signs that the numbers above say less than they seem to.
+    correct: name -> bool[E, N], the rows classified correctly under the attack.
+    audit: signs that the evaluation is unreliable.
     """
 
     eps: np.ndarray
@@ -58,29 +58,28 @@ def evaluate(
     bounds: Bounds | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Curves of a classifier under each attack, the worst of them for each row, and an audit.
+    """Evaluates a classifier under each attack and the worst case over them, with an audit.
 
-    An attack is compiled once for all sizes and batches, and runs on all local devices. The sizes
-    come one after another, as an attack that ends early would have to wait for the longest. What
-    the audit finds wrong is also issued as warnings.
+    An attack is compiled once for all sizes and batches, and runs on all local devices. Sizes run
+    in sequence, so that attacks that end early save time. Problems found by the audit are also
+    issued as warnings.
 
     Args:
       logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact.
       x, y: f[N, *D] and classes i32[N].
-      attacks: name -> untargeted attack, its size left free: the keyword eps, or else std, tau
-        or gamma (`scale_of`). Other settings are bound to it, as by functools.partial.
+      attacks: name -> untargeted attack with its size (eps, std, tau or gamma, see `scale_of`)
+        free; bind other settings by functools.partial.
       eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy.
-      batch_size: at most so many rows at a time on each device: on CPUs about 50 for a
+      batch_size: largest number of rows of a batch on each device, on CPUs about 50 for a
         convolutional net. The result does not depend on it.
-      key: for attacks that draw random numbers; each row has its own, made of its index.
-      bounds: (lo, hi) that x and all perturbed rows have to keep to, which is checked; None: any.
-        An attack clips to the bounds bound to itself.
-      progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm do.
+      key: for random attacks; each row has its own key, derived from its index.
+      bounds: (lo, hi); x must be inside, and x_adv is checked. None: unbounded. They are not passed
+        to the attacks, which clip to the bounds bound to them.
+      progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
 
     Raises:
-      UserError: data, sizes, an attack, what it gives, the bounds or the model are not as said
-        above; a value or a logit is NaN.
-      ValueError: what an attack refuses, as an unknown norm or a missing key.
+      UserError: data, sizes, attacks, bounds or the model are invalid; an input or a logit is NaN.
+      ValueError: raised by an attack, such as for an unknown norm or a missing key.
 
     >>> from adv_jax import attacks
     >>> x, y = jnp.array([[1., 0.], [.2, 0.]]), jnp.array([0, 0])
@@ -138,7 +137,7 @@ def _attacked(
     y: Array,
     keys: Key | None,
 ) -> dict[str, Array]:
-    """Measures, violations and {"finite": bool} of a batch at one size: f[B] each."""
+    """Returns measures, violations and {"finite": bool} of a batch at one size: f[B] each."""
     x_adv = at_size(attack, logits_fn, x, y, size, keys)
     logits = logits_fn(x_adv)
     return {
@@ -149,6 +148,6 @@ def _attacked(
 
 
 def _at_all_sizes(of_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
-    """What of_size(eps, *batch) gives for each size: f[devices, B] -> NumPy f[devices, E, B]."""
+    """Stacks of_size(eps, *batch), f[devices, B], over all sizes: NumPy f[devices, E, B]."""
     found = jax.device_get([of_size(size, *batch) for size in eps])
     return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)

@@ -16,10 +16,10 @@ from adv_jax.types import Array, Attack, Key, LogitsFn
 
 
 class Clean(NamedTuple):
-    """Unperturbed rows.
+    """Accuracy and confidence on unperturbed rows.
 
-    accuracy: f[], the share that is classified as labelled.
-    confidence: f[], the mean of the largest probability, right or wrong.
+    accuracy: f[], the share of rows classified correctly.
+    confidence: f[], the mean of the largest probability over all rows.
     """
 
     accuracy: Array
@@ -27,10 +27,10 @@ class Clean(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One attack at E sizes; shares are fractions in [0, 1].
+    """Results of one attack at E sizes; shares are fractions in [0, 1].
 
     accuracy, confidence: f[E], as in `Clean`.
-    success: f[E], the share of the correctly classified that the attack turns; 0 without any.
+    success: f[E], the share of correctly classified rows that the attack fools; 0 without any.
     l2, linf: f[E], the mean norms of the perturbation.
     """
 
@@ -59,11 +59,11 @@ def curves(
     batch_size: int,
     key: Key | None,
 ) -> Curves:
-    """`evaluate` without its checks: traceable, for use inside a compiled program.
+    """Returns the curves of `evaluate`, without its checks and audit; traceable.
 
     Args:
       logits_fn, x, y, attacks, eps, batch_size, key: as in `evaluate`; `attacks` may be empty.
-        Where the keyword of an attack's size is eps, it is not run at 0.
+        An attack whose size is its eps is not run at 0.
     """
     keys = None if key is None else norms.row_keys(key, len(y))
     sizes = np.asarray(eps, np.float32)
@@ -77,7 +77,7 @@ def curves(
             return measures(logits_fn(x_adv), x, x_adv)
 
         def at_all_sizes(attack: Attack) -> dict[str, Array]:
-            # In a ball of radius 0 there is x alone, which would cost a whole attack to find.
+            # With eps = 0 the result is x: skip the attack.
             (run,) = np.nonzero((sizes > 0) | (scale_of(attack) != "eps"))
             found = jax.vmap(functools.partial(under, attack))(jnp.asarray(sizes[run]))
             return jax.tree.map(
@@ -94,7 +94,7 @@ def curves(
 
 
 def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> Clean:
-    """Accuracy and confidence on N unperturbed rows; traceable.
+    """Returns accuracy and confidence on N unperturbed rows; traceable.
 
     Args:
       logits_fn, x, y, batch_size: as in `evaluate`.
@@ -104,7 +104,7 @@ def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> 
 
 
 def predictions(logits: Array) -> dict[str, Array]:
-    """Logits f32[B, K] -> {"label": i32[B], "confidence": f32[B]}."""
+    """Returns {"label": i32[B], "confidence": f32[B]} of logits f32[B, K]."""
     return {
         "label": jnp.argmax(logits, axis=1),
         "confidence": jax.nn.softmax(logits.astype(jnp.float32)).max(axis=1),
@@ -112,7 +112,7 @@ def predictions(logits: Array) -> dict[str, Array]:
 
 
 def measures(logits: Array, x: Array, x_adv: Array) -> dict[str, Array]:
-    """`predictions` of the logits at x_adv f32[B, *D], and {"l2", "linf": f32[B]} of x_adv - x."""
+    """Returns `predictions` of the logits at x_adv, and {"l2", "linf": f32[B]} of x_adv - x."""
     lengths = {name: norms.norm(x_adv - x, name) for name in ("l2", "linf")}
     return predictions(logits) | lengths
 
@@ -124,21 +124,21 @@ def summary(
     *,
     num_sizes: int,
 ) -> Curves:
-    """Means over the rows, of NumPy or of traced arrays.
+    """Returns the means over the rows of NumPy or traced arrays.
 
     Args:
-      clean: what `predictions` gives, f[N] each.
-      attacked: attack -> what `measures` gives, f[E, N] each.
+      clean: from `predictions`, f[N] each.
+      attacked: attack -> the result of `measures`, f[E, N] each.
       num_sizes: E.
     """
     right_at_first = clean["label"] == y
 
     def curve(rows: Mapping[str, Any]) -> Curve:
-        turned = right_at_first & (rows["label"] != y)
+        fooled = right_at_first & (rows["label"] != y)
         return Curve(
             accuracy=(rows["label"] == y).mean(-1),
             confidence=rows["confidence"].mean(-1),
-            success=turned.sum(-1) / right_at_first.sum().clip(1),
+            success=fooled.sum(-1) / right_at_first.sum().clip(1),
             l2=rows["l2"].mean(-1),
             linf=rows["linf"].mean(-1),
         )

@@ -1,4 +1,4 @@
-"""The smallest size at which an attack turns each row."""
+"""The smallest size at which an attack succeeds, for each row."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,19 +29,19 @@ def minimal_eps(
     key: Key | None = None,
     progress: Progress = silent,
 ) -> np.ndarray:
-    """The smallest eps in (0, high] at which the attack misclassifies a row, by bisection.
+    """Returns the smallest eps in (0, high] at which an attack fools each row, by bisection.
 
-    Every row halves its own bracket. The attack succeeds at the eps returned, which is at most
-    high / 2^num_steps above one at which it fails; smaller eps between failures go unseen.
+    The attack succeeds at the eps returned and fails at an eps at most high / 2^num_steps below;
+    a smaller eps at which it also succeeds may be missed.
 
     Args:
       logits_fn, x, y, attack, batch_size, key: as in `evaluate`.
-      high: > 0, where the search begins.
-      num_steps: halvings, >= 1; the attack runs once more often.
-      progress: wraps the halvings.
+      high: > 0, the first eps.
+      num_steps: bisection steps, >= 1; the attack runs num_steps + 1 times.
+      progress: wraps the bisection steps.
 
     Returns:
-      f32[N]: 0 for rows misclassified without an attack, inf for those that withstand even high.
+      f32[N]: 0 for rows misclassified without an attack, inf for those not fooled at high.
 
     Raises:
       UserError, ValueError: as `evaluate`.
@@ -60,18 +60,18 @@ def minimal_eps(
     keys = None if key is None else norms.row_keys(key, len(x))
 
     @over_devices
-    def turned(x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
+    def fooled(x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
         x_adv = at_size(attack, logits_fn, x, y, eps, keys)
         return jnp.argmax(logits_fn(x_adv), axis=1) != y
 
-    def turned_at(eps: np.ndarray) -> np.ndarray:
-        return over_batches(turned, (x, y, keys, eps), batch_size=batch_size)
+    def fooled_at(eps: np.ndarray) -> np.ndarray:
+        return over_batches(fooled, (x, y, keys, eps), batch_size=batch_size)
 
     upper = np.full(len(x), high, np.float32)
-    lower, withstand = np.zeros_like(upper), ~turned_at(upper)
+    lower, withstand = np.zeros_like(upper), ~fooled_at(upper)
     for _ in progress(range(num_steps), "bisection"):
         middle = (lower + upper) / 2
-        hit = turned_at(middle)
+        hit = fooled_at(middle)
         lower, upper = np.where(hit, lower, middle), np.where(hit, middle, upper)
     upper[withstand] = np.inf
     upper[clean["label"] != y] = 0

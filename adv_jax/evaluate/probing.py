@@ -1,4 +1,4 @@
-"""Whether a model can be attacked along its gradients: a few looks at it, without an attack."""
+"""Probes for gradient masking, by a few forward passes and one backward pass."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,17 +11,17 @@ from adv_jax import norms
 from adv_jax.attacks._contract import inside, log_odds, moved
 from adv_jax.types import Array, Bounds, LogitsFn
 
-# Shares of a row's largest |logit|: what counts as another answer, which the rounding of bfloat16
-# does not reach, and the least change that tells a slope, which that of TensorFloat-32 does not.
+# Relative to a row's largest |logit|: a different output (above bfloat16 rounding), and the
+# smallest measurable change (above TensorFloat-32 rounding).
 _OTHER, _VISIBLE = 0.05, 1e-3
-# Share of the length of a row: small beside what changes its class, large beside the rounding of
-# pixels to 8 bits, through which a straight-through gradient is right on average only.
+# Length of the probing step, relative to the row: below changes of class, above the rounding of
+# pixels to 8 bits, across which a straight-through gradient is only correct on average.
 _STEP = 5e-3
-_FOLLOWED = 0.1  # of the change that a gradient promises, what has to come at least
+_FOLLOWED = 0.1  # smallest share of the predicted change of a gradient that is not misleading
 
 
 class Step(NamedTuple):
-    """One step up the log odds, of a size in this norm and cut to these bounds."""
+    """One step up the log odds, with its size in `norm`, clipped to `bounds`."""
 
     norm: str
     bounds: Bounds | None
@@ -30,20 +30,21 @@ class Step(NamedTuple):
 def probe(
     logits_fn: LogitsFn, x: Array, y: Array, eps: Array, *, steps: Sequence[Step] = ()
 ) -> dict[str, Array]:
-    """Signs that gradients do not lead an attack, row by row: bool[B] each.
+    """Returns signs of gradient masking, row by row: bool[B] each.
 
         zero_gradient  the gradient of the cross-entropy by x is 0, or rounds to 0 on most devices
-        saturated      so is already the one by the logits: a margin of 87 nats is beyond float32
-        random         asked twice, the model gives two answers
-        batch          it gives another answer for the row behind rows that are all the same
-        misleading     a small step along the gradient, there and back, does a tenth of what it
-                       promises, or less; not told of rows with one of the two signs above
+        saturated      the gradient by the logits is 0 already: a margin above 87 nats
+        random         two evaluations of the model differ
+        batch          the output differs in a batch with other rows
+        misleading     a small step along +-gradient changes the logits by a tenth of the
+                       prediction or less; False for rows that are random or depend on the batch
 
-    and, where there are steps,
+    and, if there are steps,
 
-        one_step       i32[S, E, B], the class after each of them: FGSM that no saturation stops
+        one_step       i32[S, E, B], the class after each step: FGSM on the log odds, which do not
+                       saturate
 
-    It takes a backward pass and forward passes of B, of 4 B and of S E B rows.
+    It takes one backward pass and forward passes of B, 4 B and S E B rows.
 
     Args:
       logits_fn, x, y: as in `evaluate`, for a batch f[B, *D] and i32[B].
@@ -57,8 +58,8 @@ def probe(
     logits, pullback = jax.vjp(logits_fn, x)
     values = logits.astype(dtype)
     odds, odds_pullback = jax.vjp(lambda logits: log_odds(logits, y), values)
-    # The gradient by the logits is that of the log odds, of size 1 however sure the model is, times
-    # 1 - p_y: as p - onehot, a compiled softmax would leave 1e-8 where 1 - p_y is 0.
+    # The gradient by the logits is that of the log odds times 1 - p_y. As p - onehot, a compiled
+    # softmax would leave 1e-8 where 1 - p_y is 0.
     (slope,) = odds_pullback(jnp.ones_like(odds))
     wrong = norms.per_row("1 - p_y", jax.nn.sigmoid(odds), x)
     gradient = pullback(slope.astype(logits.dtype))[0].astype(dtype)
@@ -71,10 +72,10 @@ def probe(
     size = norms.norm(logits, "linf")
     random = norms.norm(logits_fn(x) - logits, "linf") > _OTHER * size
     batch = norms.norm(again - logits, "linf") > _OTHER * size
-    promised = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
+    predicted = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
     visible = jnp.maximum(_VISIBLE, 16 * jnp.finfo(logits.dtype).eps) * size
-    told = promised > visible
-    misleading = told & (_dot(slope, far - near) < _FOLLOWED * promised)
+    measurable = predicted > visible
+    misleading = measurable & (_dot(slope, far - near) < _FOLLOWED * predicted)
     saturated = _vanishes((wrong.reshape(-1, 1) * slope).astype(logits.dtype))
     stepped = {"one_step": _one_step(logits_fn, x, gradient, eps, steps)} if steps else {}
     return {
@@ -90,7 +91,7 @@ def probe(
 def _one_step(
     logits_fn: LogitsFn, x: Array, gradient: Array, eps: Array, steps: Sequence[Step]
 ) -> Array:
-    """Classes after each step, at each size f[E]: i32[S, E, B]."""
+    """Returns the classes after each step, at each size f[E]: i32[S, E, B]."""
     units = jnp.stack([norms.dual(gradient, step.norm) for step in steps])
     boxes = jnp.stack([_box(x, step.bounds) for step in steps])
 
@@ -104,17 +105,17 @@ def _one_step(
 
 
 def _box(x: Array, bounds: Bounds | None) -> Array:
-    """The least and the largest r with x + r inside the bounds: f[2, B, *D]."""
+    """Returns the smallest and largest r with x + r inside the bounds: f[2, B, *D]."""
     far = jnp.full(x.shape, jnp.inf, norms.working_dtype(x.dtype))
     return jnp.stack([inside(x, -far, bounds), inside(x, far, bounds)])
 
 
 def _vanishes(gradient: Array) -> Array:
-    """Rows with no normal number, which is what devices keep: f[B, ...] -> bool[B]."""
+    """Returns the rows without a normal number; devices flush others to 0: f[B, ...] -> bool[B]."""
     tiny = jnp.finfo(norms.working_dtype(gradient.dtype)).tiny
     return norms.norm(gradient, "linf") < tiny
 
 
 def _dot(a: Array, b: Array) -> Array:
-    """<a, b> of each row: f[B, *D], f[B, *D] -> f[B]."""
+    """Returns <a, b> of each row: f[B, *D], f[B, *D] -> f[B]."""
     return (a * b).reshape(a.shape[0], -1).sum(axis=1)

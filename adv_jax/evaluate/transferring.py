@@ -1,4 +1,4 @@
-"""Adversarial examples of one model, seen by others."""
+"""Transfer of adversarial examples between models."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ def transfer(
     key: Key | None = None,
     progress: Progress = silent,
 ) -> np.ndarray:
-    """Accuracy of each model on the adversarial examples crafted on each.
+    """Returns the accuracy of each model on the adversarial examples crafted on each.
 
     Args:
       models: name -> logits_fn, M of them, as in `evaluate`.
@@ -38,8 +38,8 @@ def transfer(
       eps: >= 0, the size of the attack.
 
     Returns:
-      f[M, M]: row i, column j is the accuracy of model j where the attack had model i; the
-      diagonal is the usual white-box accuracy.
+      f[M, M]: row i, column j is the accuracy of model j on examples crafted on model i; the
+      diagonal is the white-box accuracy.
 
     Raises:
       UserError, ValueError: as `evaluate`.
@@ -54,7 +54,7 @@ def transfer(
     """
     check_named("models", models)
     if not models:
-        raise UserError("models is empty; allowed are one or more")
+        raise UserError("models must have one or more entries, got none")
     x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
     check_attacks({"attack": attack}, [eps], x, bounds=None)
     for logits_fn in models.values():
@@ -62,7 +62,7 @@ def transfer(
     keys = None if key is None else norms.row_keys(key, len(x))
 
     def accuracies(name: str) -> np.ndarray:
-        """Of all models f[M] on the examples crafted on the named one."""
+        """Returns the accuracies f[M] of all models on the examples crafted on the named one."""
 
         @over_devices
         def correct(x: Array, y: Array, keys: Key | None) -> Array:

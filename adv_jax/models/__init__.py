@@ -1,7 +1,7 @@
 """Linen modules `(x, *, train) -> (logits, extras)`, and the functions that run them.
 
-extras are named intermediates, as each module's docstring lists them. A config may name what
-`__all__` has. The nearest-neighbour classifiers are functions `(x, train_x, train_y) -> logits`.
+extras are named intermediates, listed in each module's docstring. A config may use the names in
+`__all__`. The nearest-neighbor classifiers are functions `(x, train_x, train_y) -> logits`.
 """
 
 from adv_jax.models.apply import apply_fn as apply_fn

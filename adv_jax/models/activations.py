@@ -17,11 +17,12 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def activation_fn(name: str) -> Callable[[Array], Array]:
-    """The element-wise function of that name.
+    """Returns the element-wise function of that name.
 
     Raises:
-      ValueError: the name is not one of ACTIVATIONS.
+      ValueError: the name is not in ACTIVATIONS.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation is {name!r}; allowed are {', '.join(sorted(ACTIVATIONS))}")
+        allowed = ", ".join(sorted(ACTIVATIONS))
+        raise ValueError(f"activation must be one of {allowed}, got {name!r}")
     return ACTIVATIONS[name]

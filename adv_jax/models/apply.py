@@ -1,4 +1,4 @@
-"""The one function that runs a Linen module, ours or the user's."""
+"""Functions that initialize and apply a Linen module, ours or the user's."""
 
 import inspect
 from collections.abc import Mapping
@@ -8,23 +8,23 @@ import flax.linen as nn
 
 from adv_jax.types import Apply, Array, Key, Output, UserError, Variables
 
-# Keyword by which a module is told the mode -> whether it is true in training.
+# Keyword of the mode -> its value in training.
 _MODES = {"train": True, "training": True, "deterministic": False}
 
 
 def apply_fn(model: nn.Module) -> Apply:
-    """`apply(variables, *inputs, train=False, key=None, method=None, ...) -> Output` of a module.
+    """Returns `apply(variables, *inputs, train=False, key=None, method=None, ...) -> Output`.
 
-    The module returns logits, or (logits, extras) with extras a mapping. It is told the mode by
-    the keyword train, training or deterministic, if it has one of these.
+    The module must return logits, or (logits, extras) with extras a mapping. The mode is passed by
+    the module's keyword train, training or deterministic, if it has one.
 
     variables: {"params": ..., **model_state}.
-    inputs: f32[B, *D], one for the usual pass; `method` names another pass of the module, and
-      further keywords are that pass's own.
-    key: of the pass's noise and dropout; a pass that draws none needs none.
+    inputs: f32[B, *D], one for `__call__`; `method` names another method of the module, which
+      receives all further keywords.
+    key: for noise and dropout; not needed without them.
 
     Raises:
-      UserError: by `apply`, if the module returns something else.
+      UserError: raised by `apply`, if the module returns something else.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -64,13 +64,13 @@ def apply_fn(model: nn.Module) -> Apply:
 
 
 def init(model: nn.Module, key: Key, x: Array) -> Variables:
-    """Fresh variables of a module for inputs like x f32[B, *D]."""
+    """Returns initial variables of a module for inputs like x f32[B, *D]."""
     return model.init(key, x, **_mode(model, None, train=True))
 
 
 def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, Any]:
-    """The keyword that tells a pass its mode; {}: it has none."""
+    """Returns the keyword of the mode with its value; {} if the method has none."""
     call = getattr(type(model), method or "__call__", None)
-    # Flax names the method that is missing.
+    # Flax raises for a missing method.
     accepted = inspect.signature(call).parameters if call else {}
     return {name: train is value for name, value in _MODES.items() if name in accepted}

@@ -1,4 +1,4 @@
-"""Stages of convolutions and poolings, and full layers: the CIFAR-10 nets of the papers."""
+"""Convolutional nets of the papers for CIFAR-10: stages of convolutions, then dense layers."""
 
 from collections.abc import Sequence
 
@@ -9,22 +9,19 @@ from adv_jax.types import Array
 
 
 class ConvNet(Activated):
-    """Convolutions that keep the size, a pooling after each stage of them, full layers.
+    """Stages of SAME convolutions with a max-pooling after each stage, then dense layers.
 
-    A pooling takes the largest of 3 x 3 pixels in steps of 2 and halves the size, rounded up. Of an
-    even size the last window lacks a row outside the image, so that 32 become 16; of an odd one the
-    first and the last do, so that 7 become 4. Takes f[B, H, W, C].
+    3x3 max-pooling, stride 2, SAME padding: 32 -> 16, 7 -> 4. Takes f[B, H, W, C].
 
     stages: the maps of each convolution, stage by stage. ((128, 128, 128), (256, 256, 256)) with
       kernel_size 3 is Huang's net, ((96,), (128,), (256,)) with 5 that of Srivastava et al.
-    kernel_size: a convolution's weights along each axis.
-    units: of the full layers.
+    kernel_size: height and width of the kernels.
+    units: of the dense layers.
     num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`;
-      dropout is of the input, of each convolution (after its pooling, if it has one) and of each
-      full layer.
+      dropout rates of the input, each convolution (after its pooling, if any) and each dense layer.
 
     Raises:
-      ValueError: x is no batch of images f[B, H, W, C].
+      ValueError: x is not f[B, H, W, C].
 
     Sources: [huang2015], sec. 7; [srivastava2014], with the pooling of their program.
     """

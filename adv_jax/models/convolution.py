@@ -2,13 +2,12 @@
 
 Images are batches f[B, H, W, C] and kernels f[kh, kw, C, O], as in Flax.
 
-On CPUs, XLA's convolution is slow in a loop unless its operands have one order of axes, which
-those of its gradients do not have. There a convolution is one of three, with explicit derivatives,
-by which axis is best the last in memory, so that long runs of it are copied:
+On CPUs, XLA's convolution is slow in a loop unless its operands have one memory layout, which its
+gradients do not have. There, one of three forms with explicit derivatives is used:
 
-- of few channels, a matrix product with the batch last, where XLA keeps it from layer to layer;
-- of an image into many maps, a matrix product with the maps last;
-- of many channels, XLA's convolution of a few images at a time, as patches would be too large.
+- few channels: a matrix product with the batch as the last axis, as XLA keeps it between layers;
+- an image to many maps: a matrix product with the maps as the last axis;
+- many channels: XLA's convolution of a few images at a time, as patches would be too large.
 """
 
 import itertools
@@ -28,10 +27,10 @@ from adv_jax.types import Array
 Padding = Literal["VALID", "SAME", "FULL"]
 Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in height and in width
 
-# Channels on both sides from which `_wide_conv` is the faster, forward and back, and the number of
-# images it takes at a time, so that they stay in a cache: measured with 3 x 3 and 5 x 5 kernels.
+# Channels (in and out) from which `_wide_conv` is faster, and its number of images at a time, which
+# fit the cache; measured with 3 x 3 and 5 x 5 kernels.
 _WIDE, _IMAGES = 32, 4
-_COLOURS = 4  # Channels up to which an image is cheap to have with its channels first.
+_COLORS = 4  # largest number of channels for which moving the channel axis first is cheap
 
 # Size of the kernel -> zeros before and after the image.
 _MARGINS = {
@@ -47,8 +46,8 @@ class Conv(nn.Module):
     features: O, the number of maps.
     kernel_size: (kh, kw).
     padding: as in `conv`.
-    kernel_init: of the kernel as a matrix of weights f32[kh * kw * C, O]; biases begin at 0.
-    dtype: of the arithmetic; None: that to which x and the weights promote.
+    kernel_init: of the kernel as a matrix f32[kh * kw * C, O]; biases start at 0.
+    dtype: of the arithmetic; None: the promoted dtype of x and the weights.
     """
 
     features: int
@@ -70,31 +69,31 @@ class Conv(nn.Module):
 
 
 def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
-    """Convolution of stride 1, as networks mean it: the kernel is not flipped.
+    """Returns the cross-correlation of stride 1 (the kernel is not flipped).
 
         y[b, i, j, o] = sum_{u, v, c} x[b, i + u, j + v, c] kernel[u, v, c, o],   x 0 outside
 
-    Equal to `lax.conv_general_dilated` up to rounding. It has gradients of any order by reverse
-    mode (`grad`, `vjp`), none by forward mode (`jvp`).
+    Equal to `lax.conv_general_dilated` up to rounding. It supports reverse mode (`grad`, `vjp`) of
+    any order, not forward mode (`jvp`).
 
     Args:
       x: f[B, H, W, C].
       kernel: f[kh, kw, C, O].
-      padding: "VALID", no zeros: H' = H - kh + 1; "SAME": H' = H, an odd zero comes last;
-        "FULL", wherever kernel and image overlap: H' = H + kh - 1. Likewise W'.
+      padding: "VALID": H' = H - kh + 1; "SAME": H' = H, an odd zero comes last; "FULL":
+        H' = H + kh - 1. Likewise W'.
 
     Returns:
-      f[B, H', W', O] of the dtype to which x and kernel promote.
+      f[B, H', W', O] of the promoted dtype of x and kernel.
 
     Raises:
-      ValueError: unknown padding; x or kernel of a wrong shape; no room for the kernel.
+      ValueError: unknown padding; x or kernel of a wrong shape; the kernel exceeds the image.
 
     >>> x, edge = jnp.array([[[[1.], [2.], [4.]]]]), jnp.array([[[[-1.]], [[1.]]]])
     >>> conv(x, edge, padding="SAME").ravel()
     Array([ 1.,  2., -4.], dtype=float32)
     """
     if padding not in _MARGINS:
-        raise ValueError(f"padding is {padding!r}; allowed are {', '.join(_MARGINS)}")
+        raise ValueError(f"padding must be one of {', '.join(_MARGINS)}, got {padding!r}")
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(
             "x and kernel must be f[B, H, W, C] and f[kh, kw, C, O], "
@@ -104,7 +103,7 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
     margins = (_MARGINS[padding](kh), _MARGINS[padding](kw))
     height, width = (n + sum(m) for n, m in zip(x.shape[1:3], margins, strict=True))
     if height < kh or width < kw:
-        raise ValueError(f"a kernel {kernel.shape[:2]} has no room in an image {x.shape[1:3]}")
+        raise ValueError(f"kernel must fit into images {x.shape[1:3]}, got {kernel.shape[:2]}")
     dtype = jnp.result_type(x, kernel)
     x, kernel = x.astype(dtype), kernel.astype(dtype)
 
@@ -114,7 +113,7 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
             return _product(x, kernel[0, 0]).astype(dtype)
         if min(channels, maps) >= _WIDE:
             return _wide_conv(margins, x, kernel)
-        if maps >= _WIDE and channels <= _COLOURS:
+        if maps >= _WIDE and channels <= _COLORS:
             return _widening_conv(_padded(x, margins), kernel)
         return _matrix_conv(_padded(x, margins), kernel)
 
@@ -123,10 +122,10 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
 
 
 def max_pool_2x2(x: Array) -> Array:
-    """Largest of each 2 x 2 pixels: f[B, H, W, C] -> f[B, H // 2, W // 2, C].
+    """Returns 2 x 2 max-pooling of stride 2: f[B, H, W, C] -> f[B, H // 2, W // 2, C].
 
-    An odd row or column at the end is left out. The gradient goes to one pixel of the four, the
-    first of equals in the order of reading, as in PyTorch. A NaN stays a NaN.
+    An odd last row or column is dropped. The gradient goes to one pixel of the four, the first of
+    equals in row-major order, as in PyTorch. NaN propagates.
 
     >>> x = jnp.array([[1., 2.], [3., 3.]]).reshape(1, 2, 2, 1)
     >>> max_pool_2x2(x).item(), jax.grad(lambda x: max_pool_2x2(x).sum())(x).ravel()
@@ -134,7 +133,7 @@ def max_pool_2x2(x: Array) -> Array:
     """
     _, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2]
-    # Whichever axis is last in memory around here.
+    # As in `conv`: the batch is the last axis in memory if there are few channels.
     return _pool(x) if channels >= _WIDE else _batch_last(_pool(_batch_last(x)))
 
 
@@ -149,7 +148,7 @@ def _lax_conv(x: Array, kernel: Array) -> Array:
 
 @jax.custom_vjp
 def _matrix_conv(x: Array, kernel: Array) -> Array:
-    """What `_lax_conv` computes, by one product of a matrix of weights and one of patches."""
+    """Computes `_lax_conv` as a matrix product of weights and patches."""
     return _matrix_conv_forward(x, kernel)[0]
 
 
@@ -162,7 +161,7 @@ def _matrix_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, A
 
 
 def _matrix_conv_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    # The patches are taken again, as they are kh * kw times as large as x.
+    # Recompute the patches: they are kh * kw times as large as x.
     x, kernel = saved
     g = _batch_last(g).reshape(kernel.shape[3], -1)
     by_patches = _product(_weights(kernel), g)
@@ -177,7 +176,7 @@ _matrix_conv.defvjp(_matrix_conv_forward, _matrix_conv_backward)
 
 @jax.custom_vjp
 def _widening_conv(x: Array, kernel: Array) -> Array:
-    """What `_lax_conv` computes of few channels, with the many maps last, as the next layer has."""
+    """Computes `_lax_conv` for few channels and many maps, with the maps as the last axis."""
     return _widening_conv_forward(x, kernel)[0]
 
 
@@ -204,7 +203,7 @@ _widening_conv.defvjp(_widening_conv_forward, _widening_conv_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _wide_conv(margins: Margins, x: Array, kernel: Array) -> Array:
-    """What `_lax_conv` computes of images with margins, a few images at a time."""
+    """Computes `_lax_conv` of padded images, a few images at a time."""
     return _wide_conv_forward(margins, x, kernel)[0]
 
 
@@ -223,8 +222,8 @@ def _wide_conv_backward(
     x, kernel = saved
     fine = jnp.promote_types(x.dtype, jnp.float32)
     kh, kw, channels, maps = kernel.shape
-    # The derivative by x is a convolution of g, whose margins leave that by the zeros out; with its
-    # kernel transposed here, the axes of that one have the fast order again.
+    # The derivative by x is a convolution of g, cropped to x by its margins. With the kernel
+    # transposed explicitly, its operands have the fast memory layout.
     (top, bottom), (left, right) = margins
     around = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3).astype(fine)
@@ -238,7 +237,7 @@ def _wide_conv_backward(
             for u, v in itertools.product(range(kh), range(kw))
         ]
         patches = jnp.concatenate(seen, axis=-1).reshape(-1, kh * kw * channels)
-        # Of the two orders of this product the faster one.
+        # Faster than the transposed product.
         by_weights = _product(g.reshape(-1, maps).T, patches)
         return by_kernel + by_weights, _lax_conv(_padded(g, around), turned)
 
@@ -252,7 +251,7 @@ _wide_conv.defvjp(_wide_conv_forward, _wide_conv_backward)
 
 
 def _few_at_a_time(x: Array) -> Array:
-    """f[B, ...] -> f[B / n, n, ...], n as large as divides B up to `_IMAGES`."""
+    """Reshapes f[B, ...] to f[B / n, n, ...], n the largest divisor of B up to `_IMAGES`."""
     count = next(n for n in range(_IMAGES, 0, -1) if len(x) % n == 0)
     return x.reshape(len(x) // count, count, *x.shape[1:])
 
@@ -268,21 +267,21 @@ def _weights(kernel: Array) -> Array:
 
 
 def _product(a: Array, b: Array) -> Array:
-    """The matrix product, in float32 at least."""
+    """Returns the matrix product, in float32 or wider."""
     return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
 def _patches(x: Array, size: tuple[int, ...], *, axis: int) -> Array:
-    """f[C, ...], height and width from `axis` -> f[kh * kw * C, all others], what a weight sees."""
-    # Row by row of the kernel, so that a program has kh + kw cuts to compile, not kh * kw.
-    of_row = _cuts(x, size[1], axis + 1)  # an axis more before height and width
+    """Returns patches f[kh * kw * C, ...] of f[C, ...], with height and width at `axis`."""
+    # Columns, then rows: kh + kw slices to compile instead of kh * kw.
+    of_row = _cuts(x, size[1], axis + 1)
     return _cuts(of_row, size[0], axis + 1).reshape(math.prod(size) * len(x), -1)
 
 
 def _sum_of_patches(
     patches: Array, shape: tuple[int, ...], size: tuple[int, ...], *, axis: int
 ) -> Array:
-    """The transpose of `_patches` -> f[C, ...] = shape."""
+    """Computes the transpose of `_patches`: f[C, ...] of that shape."""
     places = (n - k + 1 for n, k in zip(shape[axis : axis + 2], size, strict=True))
     cuts = patches.reshape(*size, *shape[:axis], *places, *shape[axis + 2 :])
     of_row = _sum_of_cuts(cuts, axis + 1)
@@ -290,13 +289,13 @@ def _sum_of_patches(
 
 
 def _cuts(x: Array, count: int, axis: int) -> Array:
-    """f[..., N, ...] -> f[k, ..., N - k + 1, ...], what each of k weights along `axis` sees."""
+    """Returns the k = count shifted slices along `axis`: f[k, ..., N - k + 1, ...]."""
     length = x.shape[axis] - count + 1
     return jnp.stack([jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(count)])
 
 
 def _sum_of_cuts(cuts: Array, axis: int) -> Array:
-    """The transpose of `_cuts`."""
+    """Computes the transpose of `_cuts`."""
     count, *shape = cuts.shape
     length = shape[axis]
     shape[axis] += count - 1
@@ -318,7 +317,7 @@ def _pool_forward(x: Array) -> tuple[Array, Array]:
 
 
 def _pool_backward(x: Array, g: Array) -> tuple[Array]:
-    # By comparing the four with each other: XLA may compute x anew here, an ulp off the largest.
+    # Compare the four with each other: XLA may recompute x, an ulp off the saved maximum.
     (a, b), (c, d) = _quarters(x)
     first = (a >= b) & (a >= c) & (a >= d)
     second = ~first & (b >= c) & (b >= d)
@@ -334,5 +333,5 @@ _pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _quarters(x: Array) -> list[list[Array]]:
-    """f[M, H, W, N] -> the pixels of each 2 x 2, 2 x 2 times f[M, H / 2, W / 2, N]."""
+    """Splits f[M, H, W, N] into 2 x 2 arrays f[M, H / 2, W / 2, N], one per pixel of a pool."""
     return [[x[:, i::2, j::2] for j in (0, 1)] for i in (0, 1)]

@@ -1,4 +1,4 @@
-"""A denoising autoencoder in front of a classifier that is trained already."""
+"""A denoising autoencoder in front of a trained classifier."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from adv_jax.types import Array, LogitsFn
 
 
 class Denoised(nn.Module):
-    """classifier_fn(d(x)), d an autoencoder with linear outputs; only d is learnt.
+    """classifier_fn(d(x)), d an autoencoder with linear outputs; only d is trained.
 
-    extras have "denoised", d(x) f32[B, *D].
+    extras: "denoised", d(x) f32[B, *D].
 
     classifier_fn: f32[B, *D] -> f32[B, K].
     features: units of the autoencoder's hidden layers.
-    activation: of these, a name of `activations.ACTIVATIONS`.
+    activation: of the hidden layers, a name in `activations.ACTIVATIONS`.
 
     Source: [gu2014], sec. 3.
     """

@@ -1,4 +1,4 @@
-"""Initialisers of weight matrices, as the papers name them: each returns a Flax initialiser."""
+"""The papers' initializers of weight matrices: each function returns a Flax initializer."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ __all__ = ["fan_in", "gaussian", "he", "sparse", "uniform", "zero"]
 
 
 def sparse(connections: int = 15) -> Initializer:
-    """N(0, 1) on `connections` random inputs of each unit, 0 on the others (`sparse_init`).
+    """Draws N(0, 1) for `connections` random inputs of each unit, 0 for the others.
 
-    Source: [martens2010], as in Pylearn2; the thesis has 15.
+    Source: [martens2010], as `sparse_init` in Pylearn2; 15 in the shallow-net thesis.
 
-    Raises (when it draws):
+    Raises (when called):
       ValueError: a unit has fewer inputs than connections.
     """
 
@@ -20,7 +20,7 @@ def sparse(connections: int = 15) -> Initializer:
         inputs = shape[0]
         if not 1 <= connections <= inputs:
             raise ValueError(
-                f"connections is {connections}; allowed are 1 to {inputs}, the number of inputs"
+                f"connections must be 1 to {inputs}, the number of inputs, got {connections}"
             )
         key_order, key_value = jax.random.split(key)
         rank = jnp.argsort(jax.random.uniform(key_order, shape, jnp.float32), axis=0)
@@ -30,12 +30,12 @@ def sparse(connections: int = 15) -> Initializer:
 
 
 def gaussian(std: float = 0.01) -> Initializer:
-    """N(0, std^2); Nokland has std .01."""
+    """Draws N(0, std^2); std is .01 in [nokland2015]."""
     return normal(std, jnp.float32)
 
 
 def uniform(scale: float) -> Initializer:
-    """Uniform in [-scale, scale]; Huang's authors have .07."""
+    """Draws uniformly from [-scale, scale]; scale is .07 in the program of [huang2015]."""
 
     def init(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -scale, scale)
@@ -44,12 +44,12 @@ def uniform(scale: float) -> Initializer:
 
 
 def fan_in() -> Initializer:
-    """N(0, 1 / number of inputs), as the ladder's reference code has it."""
+    """Draws N(0, 1 / number of inputs), as in the ladder's reference code."""
     return variance_scaling(1.0, "fan_in", "normal", dtype=jnp.float32)
 
 
 def he() -> Initializer:
-    """Uniform in +-sqrt(6 / number of inputs), which keeps the scale of ReLU layers.
+    """Draws uniformly from +-sqrt(6 / number of inputs), which keeps the scale of ReLU layers.
 
     Sources: [he2015]; Huang's authors' program for CIFAR-10.
     """
@@ -57,5 +57,5 @@ def he() -> Initializer:
 
 
 def zero() -> Initializer:
-    """All 0, as the thesis' softmax layer."""
+    """Returns zeros, as for the softmax layer of the shallow-net thesis."""
     return constant(0.0, jnp.float32)

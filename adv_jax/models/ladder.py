@@ -1,9 +1,9 @@
 """The ladder network: fully connected or convolutional.  [rasmus2015] [maronas2016, 5.3]
 
-Layers are counted 0..L, layer 0 being the input. z(l) is always the normalised pre-activation,
-before beta and gamma. Arrays are f32[*G, B, *S], S being (D,) or (H, W, C): one half of a batch, or
-with G = (2,) both, labelled and unlabelled, which share the weights but not the batch statistics.
-One half has no axis for it: XLA:CPU sums over a batch behind an axis of 1 ten times as slowly.
+Layers are counted 0..L; layer 0 is the input. z(l) is the normalized pre-activation, before beta
+and gamma. Arrays are f32[*G, B, *S], S = (D,) or (H, W, C). G = (2,) for both halves of a batch,
+labelled and unlabelled, which share the weights but not the batch statistics. G = () for one half,
+as XLA:CPU reduces over a batch behind an axis of 1 ten times as slowly.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
 from adv_jax.types import Array, Key
 
-BATCH_NORM_EPS = 1e-10  # A larger one changes constant pixels and dead units.
+BATCH_NORM_EPS = 1e-10  # A larger eps changes constant pixels and dead units.
 Moments = tuple[Array, Array]  # mean and biased variance of each channel, f32[*G, 1, C]
 
 
 class Encoding(NamedTuple):
     """One pass through the encoder.
 
-    z: L+1 arrays f32[*G, B, *S_l], normalised and, in the corrupted pass, noisy; z[0] the input.
-    moments: those of the pre-activations of layers 1..L that normalised them.
+    z: L+1 arrays f32[*G, B, *S_l], normalized and, in the corrupted pass, noisy; z[0] the input.
+    moments: of the pre-activations of layers 1..L, used to normalize them.
     logits: f32[*G, B, K], the input of the softmax.
     """
 
@@ -39,7 +39,7 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """z(l) = BN(W(l) h(l-1)) + noise(l), h(l) = act(gamma (z(l) + beta)); softmax on top.
 
-    Pooling layers are normalised and noisy like the others, but have neither beta nor activation.
+    Pooling layers are normalized and noisy like the others, but have no beta and no activation.
     """
 
     layers: Sequence[LayerSpec]
@@ -57,9 +57,9 @@ class Encoder(nn.Module):
         frozen: bool = False,
         moments: Sequence[Moments] | None = None,
     ) -> Encoding:
-        """x: f32[*G, B, *S], the halves from `first` on, which have each their own draw of noise.
+        """Encodes x f32[*G, B, *S], the halves from `first` on, each with its own noise.
 
-        `moments` of the layers 1..L replace those of the batch, `frozen` makes those constants.
+        `moments` of the layers 1..L replace those of the batch; `frozen` detaches those.
         """
         act, top = activation_fn(self.activation), len(self.layers)
         h = self._corrupted(x, 0, first) if noisy else x
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         for number, layer in enumerate(self.layers, start=1):
             a = Up(layer, number, name=f"W{number}")(h)
             used.append(moments[number - 1] if moments else _moments(a, frozen=frozen))
-            h = _normalise(a, used[-1])
+            h = _normalize(a, used[-1])
             h = self._corrupted(h, number, first) if noisy else h
             z.append(h)
             if number == top or not layer.pools:
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
                 h = _per_channel(jnp.add, h, beta)
             if number < top and not layer.pools:
                 h = act(h)
-        # Only the softmax is scaled: behind a ReLU the next layer's weights do what gamma would.
+        # Only the softmax has a gamma: after a ReLU it is redundant with the next layer's weights.
         if self.scale_softmax:
             h = h * self.param("gamma", nn.initializers.ones, h.shape[-1:], jnp.float32)
         return Encoding(tuple(z), tuple(used), h)
@@ -92,7 +92,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z_noisy: Sequence[Array], top: Array) -> dict[int, Array]:
-        """L+1 arrays f32[B, *S_l] and f32[B, K] -> {l: z_hat(l) f32[B, *S_l]}."""
+        """Decodes L+1 arrays f32[B, *S_l] and f32[B, K] to {l: z_hat(l) f32[B, *S_l]}."""
         z_hat: dict[int, Array] = {}
         u = top
         for number in reversed(range(len(z_noisy))):
@@ -102,21 +102,21 @@ class Decoder(nn.Module):
             if z_hat:
                 above = number + 1
                 u = Down(self.layers[number], z.shape[1:], name=f"V{above}")(z_hat[above])
-            u = _normalise(u, _moments(u))
+            u = _normalize(u, _moments(u))
             denoise = DENOISING[self.denoising[number]](name=f"g{number}")
             z_hat[number] = _per_channel(denoise, z, _by_channel(u))
         return z_hat
 
 
 class Ladder(nn.Module):
-    """Ladder network: a classifier whose layers are denoised from above while it trains.
+    """Ladder network: a classifier with a decoder that denoises its layers in training.
 
     layers: 1..L as a string (`ladder_spec`); the units or maps of the last are the classes.
-    activation: of the layers 1..L-1, a name of `activations.ACTIVATIONS`.
+    activation: of the layers 1..L-1, a name in `activations.ACTIVATIONS`.
     noise_std: of the Gaussian noise at layers 0..L of the corrupted pass, in units of the input
-      and of the normalised pre-activations.
+      and of the normalized pre-activations.
     denoising: functions of the layers 0..L (`ladder_spec`): "gauss" for the whole ladder,
-      "0-...-0-gauss" for the Gamma model, "0" for a net that learns from labels alone.
+      "0-...-0-gauss" for the Gamma model, "0" for supervised training.
     scale_softmax: whether the logits have a gamma.
     """
 
@@ -130,8 +130,8 @@ class Ladder(nn.Module):
         layers = parse_layers(self.layers)
         if len(self.noise_std) != len(layers) + 1:
             raise ValueError(
-                f"model.noise_std has {len(self.noise_std)} entries; allowed are "
-                f"{len(layers) + 1}: one for the input and for each layer of model.layers"
+                f"model.noise_std must have {len(layers) + 1} entries, one for the input and one "
+                f"for each layer of model.layers, got {len(self.noise_std)}"
             )
         denoising = parse_denoising(self.denoising, len(layers))
         self.encoder = Encoder(layers, self.activation, self.noise_std, self.scale_softmax)
@@ -146,25 +146,23 @@ class Ladder(nn.Module):
         ]
 
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, dict[str, tuple]]:
-        """The clean path, which classifies: f32[B, *D] -> logits f32[B, K], {"z": L+1 arrays}.
+        """Classifies by the clean path: f32[B, *D] -> logits f32[B, K], {"z": L+1 arrays}.
 
-        `train` normalises by this batch and stores its mean and unbiased variance as the model's
-        "batch_stats"; otherwise the stored ones are used, which are to be averaged over the
-        training set beforehand.
+        `train` normalizes by this batch and stores its mean and unbiased variance in
+        "batch_stats"; otherwise the stored ones are used, which should first be averaged over the
+        training set.
         """
         if not train:
             stored = [(mean.value, var.value) for mean, var in self.stored_moments]
             return _outputs(self.encoder(self._inputs(x), moments=stored))
         if x.shape[0] < 2:
-            raise ValueError(
-                "batch_size is 1; a model that normalises by its batch needs at least 2"
-            )
+            raise ValueError("batch_size must be >= 2 for a model with batch normalization, got 1")
         clean = self.encoder(self._inputs(x))
         if self.is_initializing():
             if self.reconstructs:
                 self.decoder(clean.z, clean.logits)
         elif self.is_mutable_collection("batch_stats"):
-            # Of images, not of pixels, in convolutional layers too: as in the reference.
+            # Counts images, not pixels, in convolutional layers too, as in the reference.
             unbiased = x.shape[0] / (x.shape[0] - 1)
             for (mean, var), moments in zip(self.stored_moments, clean.moments, strict=True):
                 mean.value, var.value = moments[0].ravel(), moments[1].ravel() * unbiased
@@ -173,24 +171,24 @@ class Ladder(nn.Module):
     def on_batch(
         self, x: Array, *, noisy: bool, half: int, frozen: bool, train: bool = True
     ) -> tuple[Array, dict[str, tuple]]:
-        """One half on its batch's statistics, as adversarial noise sees it, and nothing stored.
+        """Encodes one half with its batch's statistics, for attacks, without storing them.
 
         Args:
           x: f32[B, *D].
           noisy: the corrupted pass, else the clean one.
-          half: 0, labelled, or 1, unlabelled: with the key of `autoencode`, its draw of noise.
-          frozen: the statistics are constants; else a row's gradient runs through them too.
+          half: 0, labelled, or 1, unlabelled; given the key of `autoencode`, the noise is the same.
+          frozen: detach the statistics; else gradients run through them.
 
         Returns:
           logits f32[B, K], {"z": L+1 arrays}.
         """
-        del train  # There is no other form of this pass.
+        del train  # This pass always uses batch statistics.
         return _outputs(self.encoder(self._inputs(x), noisy=noisy, first=half, frozen=frozen))
 
     def autoencode(
         self, labelled: Array, unlabelled: Array, target: Array, *, train: bool = True
     ) -> tuple[Array, dict[str, Any]]:
-        """What the costs of training read, and nothing else.
+        """Computes the inputs of the training costs.
 
         Args:
           labelled: f32[B, *D], input of the corrupted pass of the labelled half.
@@ -198,36 +196,36 @@ class Ladder(nn.Module):
           target: f32[B, *D], input of the clean pass of the unlabelled half.
 
         Returns:
-          The corrupted logits of the labelled half, f32[B, K], and of the unlabelled half "z",
+          The corrupted logits of the labelled half, f32[B, K], and for the unlabelled half "z",
           the L+1 clean targets f32[B, *S_l], and "z_hat": {l: f32[B, *S_l]}, reconstructions
-          normalised by the clean pass's batch statistics (eq. 33; layer 0 has none).
+          normalized by the clean pass's batch statistics (eq. 33), except in layer 0.
         """
         del train
         clean = self.encoder(self._inputs(target))
-        if not self.reconstructs:  # Nothing is asked of the unlabelled half.
+        if not self.reconstructs:  # No cost reads the unlabelled half.
             noisy = self.encoder(self._inputs(labelled), noisy=True)
             return noisy.logits, {"z": clean.z, "z_hat": {}}
         halves = jnp.stack([self._inputs(labelled), self._inputs(unlabelled)])
         noisy = self.encoder(halves, noisy=True)
         z_hat = self.decoder([z[1] for z in noisy.z], jax.nn.softmax(noisy.logits[1]))
         for layer in z_hat.keys() - {0}:
-            z_hat[layer] = _normalise(z_hat[layer], clean.moments[layer - 1])
+            z_hat[layer] = _normalize(z_hat[layer], clean.moments[layer - 1])
         return noisy.logits[0], {"z": clean.z, "z_hat": z_hat}
 
     def _inputs(self, x: Array) -> Array:
-        """f32[B, *D] -> f32[B, D], or f32[B, H, W, C] below a convolution."""
+        """Reshapes f32[B, *D] to f32[B, D], or f32[B, H, W, C] if layer 1 is a convolution."""
         if self.encoder.layers[0].kind == "fc":
             return x.reshape(x.shape[0], -1)
         if x.ndim not in (3, 4):
             raise ValueError(
-                f"model.layers is {self.layers!r}; allowed for inputs that are no images are "
-                f"layers fc:UNITS, got inputs of the shape {x.shape[1:]}"
+                f"model.layers must be fc:UNITS for inputs of shape {x.shape[1:]}, which are not "
+                f"images, got {self.layers!r}"
             )
         return x.reshape(*x.shape, *(1,) * (4 - x.ndim))
 
 
 def draws(key: Key, shape: tuple[int, ...], *, first: int) -> Array:
-    """Standard normals f32[*G, B, *S]; half `first`, ... has its own, whoever is beside it."""
+    """Draws standard normals f32[*G, B, *S]; each half from `first` on has its own key."""
     if len(lead(shape)) == 1:
         return normal(jax.random.fold_in(key, first), shape)
     halves = range(first, first + shape[0])
@@ -239,7 +237,7 @@ def _outputs(encoding: Encoding) -> tuple[Array, dict[str, tuple]]:
 
 
 def _channels(layers: Sequence[LayerSpec]) -> list[int]:
-    """Units or maps of the layers 1..L; pooling has those below it."""
+    """Returns the units or maps of the layers 1..L; pooling keeps those below it."""
     channels: list[int] = []
     for layer in layers:
         channels.append(layer.units or channels[-1])
@@ -247,22 +245,22 @@ def _channels(layers: Sequence[LayerSpec]) -> list[int]:
 
 
 def _moments(a: Array, *, frozen: bool = False) -> Moments:
-    """Mean and biased variance of each channel over the batch and the pixels of f32[*G, B, *S]."""
+    """Returns mean and biased variance of each channel over batch and pixels of f32[*G, B, *S]."""
     a = _by_channel(jax.lax.stop_gradient(a) if frozen else a)
     return a.mean(-2, keepdims=True), a.var(-2, keepdims=True)
 
 
-def _normalise(a: Array, moments: Moments) -> Array:
-    """f32[*G, B, *S], by the moments of each channel."""
+def _normalize(a: Array, moments: Moments) -> Array:
+    """Normalizes f32[*G, B, *S] by the moments of each channel."""
     mean, var = moments
     return _per_channel(lambda a, mean: (a - mean) / jnp.sqrt(var + BATCH_NORM_EPS), a, mean)
 
 
 def _per_channel(fn: Callable[..., Array], a: Array, *others: Array) -> Array:
-    """fn(f32[*G, N, C], *others), which has the shape of its first, for an f32[*G, B, *S]."""
+    """Applies fn(f32[*G, N, C], *others), which keeps the shape, to f32[*G, B, *S]."""
     return fn(_by_channel(a), *others).reshape(a.shape)
 
 
 def _by_channel(a: Array) -> Array:
-    """f32[*G, B, *S] -> f32[*G, N, C]: XLA:CPU sums faster over one axis than over B, H and W."""
+    """Reshapes to f32[*G, N, C]: XLA:CPU reduces faster over one axis than over B, H and W."""
     return a.reshape(*lead(a.shape)[:-1], -1, a.shape[-1])

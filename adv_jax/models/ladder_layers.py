@@ -21,9 +21,9 @@ INVERSE_PADDING: dict[str, Padding] = {"convv": "FULL", "convf": "VALID"}
 
 
 class Up(nn.Module):
-    """What a layer does to the activations below it, before normalisation; without biases.
+    """A layer's linear map or pooling, before normalization, without biases.
 
-    The mean over all pixels comes times sqrt(3) W, W their width, as in the reference.
+    The mean over all pixels is scaled by sqrt(3) times their width, as in the reference.
     number: of the layer, from 1.
     """
 
@@ -35,8 +35,8 @@ class Up(nn.Module):
         """f32[*G, B, *S] -> f32[*G, B, *S'].
 
         Raises:
-          ValueError: a valid convolution of more weights than there are pixels, or a mean over
-            other pixels than there are.
+          ValueError: the kernel of a valid convolution exceeds the image, or globalmeanpool:H:W
+            does not match it.
         """
         kind = self.layer.kind
         if kind == "fc":
@@ -49,10 +49,10 @@ class Up(nn.Module):
         said, there = (self.layer.height, self.layer.width), h.shape[-3:-1]
         if said not in ((0, 0), there):
             raise ValueError(
-                "model.layers has 'globalmeanpool:{}:{}' as layer {}, above {} x {} pixels; "
-                "allowed is globalmeanpool".format(*said, self.number, *there)
+                "layer {} of model.layers must be globalmeanpool above {} x {} pixels, got "
+                "'globalmeanpool:{}:{}'".format(self.number, *there, *said)
             )
-        # The reference's factor: normalisation undoes it, but z_hat is compared on this scale.
+        # The reference's factor: normalization cancels it, but z_hat is compared on this scale.
         return h.mean((-3, -2)) * (math.sqrt(3) * h.shape[-2])
 
     def _convolved(self, images: Array) -> Array:
@@ -60,22 +60,22 @@ class Up(nn.Module):
         height, width = images.shape[1:3]
         if kind == "convv" and size > min(height, width):
             raise ValueError(
-                f"model.layers has 'convv:{units}:{size}:1:1' as layer {self.number}, above "
-                f"{height} x {width} pixels; allowed is a K of at most {min(height, width)}"
+                f"layer {self.number} of model.layers must have K <= {min(height, width)} above "
+                f"{height} x {width} pixels, got 'convv:{units}:{size}:1:1'"
             )
         return _conv(self, images, units, size, PADDING[kind])
 
     def _pooled(self, images: Array) -> Array:
         _, height, width, _ = images.shape
-        # Of an odd row or column the last pixels are a pool of their own, as in the reference.
+        # An odd last row or column is pooled alone, as in the reference.
         filling = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
         return max_pool_2x2(jnp.pad(images, filling, constant_values=-jnp.inf))
 
 
 class Down(nn.Module):
-    """The way back through a layer: its transpose in shape, with weights of its own.
+    """The decoder's map of a layer: shaped as its transpose, with separate weights.
 
-    shape: S, of what is below the layer.
+    shape: S, of the layer below.
     """
 
     layer: LayerSpec
@@ -100,10 +100,10 @@ class Down(nn.Module):
 
 
 class Gauss(nn.Module):
-    """z_hat = (z - mu(u)) v(u) + mu(u), the best of its kind for a Gaussian z.  [Eq. 38]
+    """z_hat = (z - mu(u)) v(u) + mu(u), optimal for a Gaussian z.  [Eq. 38]
 
     mu = a1 sigmoid(a2 u + a3) + a4 u + a5 and v = a6 sigmoid(a7 u + a8) + a9 u + a10, with ten
-    parameters for each channel, which begin so that z_hat = 0.
+    parameters per channel, initialized to z_hat = 0.
     """
 
     @nn.compact
@@ -116,9 +116,9 @@ class Gauss(nn.Module):
 
 
 class Sig(nn.Module):
-    """a1 + a2 z + a3 u + a4 z u + b1 sigmoid(c1 + c2 z + c3 u + c4 z u), the older function.
+    """z_hat = a1 + a2 z + a3 u + a4 z u + b1 sigmoid(c1 + c2 z + c3 u + c4 z u).
 
-    The reference program's until its final paper. a2 = c2 = b1 = 1 and 0 else at the start.
+    Used by the reference program before its final paper. Initialized to a2 = c2 = b1 = 1, else 0.
     """
 
     @nn.compact
@@ -135,12 +135,12 @@ DENOISING = {"gauss": Gauss, "sig": Sig}
 
 
 def lead(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(*G, B) of (*G, B, *S): a row has one axis or three, so an odd number of all has groups."""
+    """Returns (*G, B) of (*G, B, *S): rows have one or three axes, so odd ranks have groups."""
     return shape[: 1 + len(shape) % 2]
 
 
 def _channels(module: nn.Module, letter: str, u: Array, starts: tuple[float, ...]) -> list[Array]:
-    """Parameters letter1, letter2, ... f32[channels], which begin as said."""
+    """Returns parameters letter1, letter2, ... f32[channels], initialized to `starts`."""
     return [
         module.param(f"{letter}{i}", nn.initializers.constant(start, jnp.float32), u.shape[-1:])
         for i, start in enumerate(starts, start=1)
@@ -152,13 +152,13 @@ def _product(module: nn.Module, h: Array, units: int) -> Array:
 
 
 def _conv(module: nn.Module, images: Array, maps: int, size: int, padding: Padding) -> Array:
-    # Uniform where matrices are normal, with the same variance, as in the reference.
+    # Uniform, with the variance of the normal matrices, as in the reference.
     init = variance_scaling(1.0, "fan_in", "uniform")
     kernel = module.param("kernel", init, (size, size, images.shape[-1], maps))
     return conv(images, kernel, padding=padding)
 
 
 def _as_images(fn, h: Array) -> Array:
-    """fn of f32[B, H, W, C] for f32[*G, B, H, W, C]."""
+    """Applies fn of f32[B, H, W, C] to f32[*G, B, H, W, C]."""
     out = fn(h.reshape(-1, *h.shape[-3:]))
     return out.reshape(*lead(h.shape), *out.shape[1:])

@@ -1,15 +1,15 @@
-"""Ladder networks as strings, in the words of the reference program.  [rasmus2015]
+"""Ladder networks as strings, in the syntax of the reference program.  [rasmus2015]
 
 An encoder is its layers 1..L joined by "-", as "convf:32:5:1:1-maxpool:2:2-globalmeanpool-fc:10":
 
-    fc:UNITS, or UNITS        a matrix
-    convv:MAPS:K:1:1          K x K weights for each map, only where they fit ("valid"); stride 1
-    convf:MAPS:K:1:1          wherever they overlap the image ("full")
-    maxpool:2:2               the largest of 2 x 2 pixels; the last ones may be fewer
-    globalmeanpool            the mean over all pixels, or :0, or :0:0; with :H:W of H x W pixels
+    fc:UNITS, or UNITS        a dense layer
+    convv:MAPS:K:1:1          a convolution with K x K kernels, stride 1, VALID padding
+    convf:MAPS:K:1:1          the same with FULL padding
+    maxpool:2:2               2 x 2 max-pooling; an odd last row or column is pooled alone
+    globalmeanpool            the mean over all pixels; also :0, :0:0, or :H:W for H x W pixels
 
-A decoder is the denoising function of each of the layers 0..L, joined by "-": "gauss", "sig", or
-"0" for a layer that is not reconstructed; one word stands for all layers.
+A decoder is the denoising functions of the layers 0..L, joined by "-": "gauss", "sig", or "0" for a
+layer that is not reconstructed. A single word applies to all layers.
 """
 
 import re
@@ -21,9 +21,9 @@ class LayerSpec(NamedTuple):
     """One layer of an encoder.
 
     kind: "fc", "convv", "convf", "maxpool" or "globalmeanpool".
-    units: of a matrix, or maps of a convolution; 0 for pooling, which keeps the maps.
+    units: of a dense layer, or maps of a convolution; 0 for pooling, which keeps the maps.
     size: K of a convolution, else 0.
-    height, width: of the image that a globalmeanpool:H:W pools; 0 of all others.
+    height, width: of the image below globalmeanpool:H:W, else 0.
     """
 
     kind: str
@@ -44,34 +44,33 @@ _FORMS = {
     "maxpool": r"maxpool:2:2",
     "globalmeanpool": r"globalmeanpool(?::0|:(?P<height>\d+):(?P<width>\d+))?",
 }
-_ALLOWED = "UNITS, fc:UNITS, convv:MAPS:K:1:1, convf:MAPS:K:1:1, maxpool:2:2 and globalmeanpool"
+_ALLOWED = "UNITS, fc:UNITS, convv:MAPS:K:1:1, convf:MAPS:K:1:1, maxpool:2:2 or globalmeanpool"
 DENOISING = ("gauss", "sig")
 
 
 def parse_layers(spec: str) -> tuple[LayerSpec, ...]:
-    """The layers 1..L of an encoder.
+    """Parses the layers 1..L of an encoder.
 
     Raises:
-      ValueError: names the first layer that is none of the forms above, that pools the input,
-        that needs an image where a matrix or the mean over all pixels has left none, or that is
-        the last and leaves an image.
+      ValueError: a layer has another form, pools the input or needs an image above fc or
+        globalmeanpool; or the last layer leaves an image.
 
     >>> parse_layers("convv:8:3:1:1-globalmeanpool-10")[0]
     LayerSpec(kind='convv', units=8, size=3, height=0, width=0)
     """
     layers: list[LayerSpec] = []
     for number, word in enumerate(spec.split("-"), start=1):
-        where = f"model.layers has {word!r} as layer {number}"
+        field = f"layer {number} of model.layers"
         layer = _layer(word)
         if layer is None:
-            raise ValueError(f"{where}; allowed are {_ALLOWED}")
+            raise ValueError(f"{field} must be {_ALLOWED}, got {word!r}")
         if layer.pools and not layers:
-            raise ValueError(f"{where}; allowed as the first is one with weights")
+            raise ValueError(f"{field} must be a layer with weights, got {word!r}")
         if layer.kind != "fc" and layers and layers[-1].kind in ("fc", "globalmeanpool"):
-            raise ValueError(f"{where}, after {layers[-1].kind}; allowed is fc:UNITS")
+            raise ValueError(f"{field} must be fc:UNITS after {layers[-1].kind}, got {word!r}")
         layers.append(layer)
     if layers[-1].kind not in ("fc", "globalmeanpool"):
-        raise ValueError(f"{where}; allowed as the last are fc:UNITS and globalmeanpool")
+        raise ValueError(f"{field}, the last, must be fc:UNITS or globalmeanpool, got {word!r}")
     return tuple(layers)
 
 
@@ -83,11 +82,11 @@ def _layer(word: str) -> LayerSpec | None:
 
 
 def parse_denoising(spec: str, num_layers: int) -> tuple[str, ...]:
-    """The denoising functions of the layers 0..L = num_layers; "0" where there is none.
+    """Parses the denoising functions of the layers 0..L = num_layers; "0" for layers without one.
 
     Raises:
-      ValueError: an unknown word; another number of words than 1 or L + 1; "0" above a layer
-        that is reconstructed, which is done from above.
+      ValueError: an unknown word; a number of words other than 1 or L + 1; "0" above a layer that
+        is reconstructed.
 
     >>> parse_denoising("0-0-gauss", num_layers=2)
     ('0', '0', 'gauss')
@@ -96,20 +95,20 @@ def parse_denoising(spec: str, num_layers: int) -> tuple[str, ...]:
     for layer, word in enumerate(words):
         if word not in (*DENOISING, "0"):
             raise ValueError(
-                f"model.denoising has {word!r} for layer {layer}; allowed are "
-                f"{', '.join(DENOISING)} and 0"
+                f"model.denoising must be {', '.join(DENOISING)} or 0 for layer {layer}, "
+                f"got {word!r}"
             )
     if len(words) not in (1, num_layers + 1):
         raise ValueError(
-            f"model.denoising has {len(words)} words; allowed are 1, or {num_layers + 1}: one for "
-            "the input and for each layer of model.layers"
+            f"model.denoising must have 1 word, or {num_layers + 1}: one for the input and one for "
+            f"each layer of model.layers, got {len(words)}"
         )
     if len(words) == 1:
         words *= num_layers + 1
     for layer, (word, above) in enumerate(pairwise(words)):
         if word != "0" and above == "0":
             raise ValueError(
-                f"model.denoising has {word!r} for layer {layer} and '0' above it; a layer is "
-                "reconstructed from the one above"
+                f"model.denoising must be 0 for layer {layer}, as for the layer above, from which "
+                f"it is reconstructed, got {word!r}"
             )
     return tuple(words)

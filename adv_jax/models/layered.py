@@ -1,4 +1,4 @@
-"""Hidden layers in a row, and a layer of logits: what such nets have in common."""
+"""Base classes of sequential nets: hidden layers, then a dense layer of logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ LayerFn = Callable[[Array], Array]  # f[B, *D] -> f[B, *E]
 
 
 class Layered(nn.Module, ABC):
-    """A net that can be cut above any of its hidden layers, which a subclass says.
+    """A sequential net that can be split above any hidden layer; subclasses define the layers.
 
     num_classes: K.
-    dropout: the probability that a value is dropped in training, of the input and of each hidden
-      layer; () for none. Those kept are scaled up, so that testing needs no change.
-    hidden_init, output_init: of the weights; biases begin at 0.
-    dtype: of the arithmetic between the input and the logits; None: that of the input and the
-      weights. Weights, logits and extras stay float32, and so do losses and perturbations.
+    dropout: drop probabilities of the input and of each hidden layer, or (). Kept values are
+      scaled up in training.
+    hidden_init, output_init: of the weights; biases start at 0.
+    dtype: of the arithmetic between the input and the logits; None: the promoted dtype of input
+      and weights. Weights, logits and extras stay float32.
     """
 
     num_classes: int = 10
@@ -37,15 +37,15 @@ class Layered(nn.Module, ABC):
 
     @abstractmethod
     def _hidden_layers(self) -> list[LayerFn]:
-        """What each hidden layer does to the activations below it."""
+        """Returns the function of each hidden layer, from the activations below it."""
 
     def setup(self) -> None:
         self.hidden = self._hidden_layers()
         self.logits = Flat(self.num_classes, dtype=self.dtype, kernel_init=self.output_init)
         if len(self.dropout) not in (0, len(self.hidden) + 1):
             raise ValueError(
-                f"model.dropout has {len(self.dropout)} entries; allowed are 0 or "
-                f"{len(self.hidden) + 1}: one for the input and for each hidden layer"
+                f"model.dropout must have 0 or {len(self.hidden) + 1} entries, one for the input "
+                f"and one for each hidden layer, got {len(self.dropout)}"
             )
         self.drop = [Dropout(rate) for rate in self.dropout]
 
@@ -55,7 +55,7 @@ class Layered(nn.Module, ABC):
         return self._above(h, len(self.hidden), extras, train=train)
 
     def represent(self, x: Array, *, layer: int, train: bool = False) -> tuple[Array, Extras]:
-        """The activations of a hidden layer, before dropout: f[B, *D] -> f[B, *D_layer], extras.
+        """Returns a hidden layer's activations before dropout: f[B, *D] -> f[B, *D_layer], extras.
 
         Raises:
           ValueError: there is no such hidden layer.
@@ -64,7 +64,7 @@ class Layered(nn.Module, ABC):
         return self._fine(h), extras
 
     def classify(self, h: Array, *, layer: int, train: bool = False) -> tuple[Array, Extras]:
-        """What the net makes of a hidden layer's activations: f[B, *D_layer] -> logits, extras.
+        """Returns logits for a hidden layer's activations: f[B, *D_layer] -> f[B, K], extras.
 
         Raises:
           ValueError: there is no such hidden layer.
@@ -82,7 +82,7 @@ class Layered(nn.Module, ABC):
     def _through(
         self, h: Array, layers: Sequence[int], extras: Extras, *, train: bool
     ) -> tuple[Array, Extras]:
-        """What these hidden layers make of h, and `extras` with the activations of each."""
+        """Applies these hidden layers to h; returns it and `extras` with all activations."""
         h = h if self.dtype is None else h.astype(self.dtype)
         for layer in layers:
             h = self.hidden[layer - 1](self._dropped(h, layer - 1, train=train))
@@ -90,12 +90,12 @@ class Layered(nn.Module, ABC):
         return h, extras
 
     def _linear(self, number: int, units: int) -> "Flat":
-        """The weights of the hidden layer of that number, over all values of a row."""
+        """Returns the linear map of a dense hidden layer, over all values of a row."""
         init = self.hidden_init
         return Flat(units, dtype=self.dtype, kernel_init=init, name=f"hidden{number}")
 
     def _conv(self, number: int, maps: int, size: int, padding: Padding = "VALID") -> Conv:
-        """Those of a hidden layer of images f[B, H, W, C]: maps of size x size weights."""
+        """Returns the convolution of a hidden layer, with size x size kernels."""
         kernel, init = (size, size), self.hidden_init
         name = f"hidden{number}"
         return Conv(maps, kernel, padding, kernel_init=init, dtype=self.dtype, name=name)
@@ -108,44 +108,42 @@ class Layered(nn.Module, ABC):
 
     def _known(self, layer: int) -> int:
         if not isinstance(layer, int) or not 1 <= layer <= len(self.hidden):
-            raise ValueError(
-                f"layer is {layer}; allowed are 1 to {len(self.hidden)}, the hidden layers"
-            )
+            raise ValueError(f"layer must be a hidden layer, 1 to {len(self.hidden)}, got {layer}")
         return layer
 
 
 class Activated(Layered):
-    """A net whose hidden layers each end with an element-wise function.
+    """A sequential net whose hidden layers end with an element-wise activation.
 
-    activation: a name of `activations.ACTIVATIONS`.
+    activation: a name in `activations.ACTIVATIONS`.
     num_classes, dropout, hidden_init, output_init, dtype: as in `Layered`.
     """
 
     activation: str = "relu"
 
     def _full(self, number: int, units: int) -> LayerFn:
-        """The hidden layer of that number, over all values of a row."""
+        """Returns a dense hidden layer over all values of a row."""
         linear, act = self._linear(number, units), activation_fn(self.activation)
         return lambda h: act(linear(h))
 
     def _convolution(
         self, number: int, maps: int, size: int, padding: Padding, pool: LayerFn
     ) -> LayerFn:
-        """The hidden layer of that number, of images f[B, H, W, C]."""
+        """Returns a convolutional hidden layer of images f[B, H, W, C]."""
         conv, act = self._conv(number, maps, size, padding), activation_fn(self.activation)
-        # Activations grow with their input, so pooling may come first, and they have less work.
+        # Activations are monotonic, so max-pooling may come first, which is cheaper.
         return lambda h: act(pool(conv(h)))
 
 
 class Flat(nn.Dense):
-    """A full layer over all values of a row: f[B, *D] -> f[B, features]."""
+    """A dense layer over all values of a row: f[B, *D] -> f[B, features]."""
 
     def __call__(self, h: Array) -> Array:
         return super().__call__(h.reshape(h.shape[0], -1))
 
 
 class Dropout(nn.Dropout):
-    """Flax's, bit for bit; two passes with one key share a mask that is drawn once."""
+    """Flax's dropout, bit for bit; XLA draws the mask once for two passes with the same key."""
 
     def __call__(self, inputs: Array, *, deterministic: bool) -> Array:
         if deterministic or self.rate in (0, 1):

@@ -8,17 +8,17 @@ from adv_jax.types import Array
 
 
 class LeNet(Activated):
-    """Maps of 5 x 5 weights and 2 x 2 max-pooling, twice, a full layer, `num_classes` logits.
+    """Two 5 x 5 convolutions with 2 x 2 max-pooling, a dense layer, `num_classes` logits.
 
-    Takes f[B, H, W, C] or f[B, H, W]. extras are taken after the activation; those of MNIST are
+    Takes f[B, H, W, C] or f[B, H, W]. extras are taken after the activation; on MNIST they are
     f[B, 12, 12, 20], f[B, 4, 4, 50] and f[B, 500].
 
-    features: maps of both convolutions and units of the full layer; (20, 50, 500) is Caffe's.
+    features: maps of both convolutions and units of the dense layer; (20, 50, 500) is Caffe's.
     padding: of the convolutions; "SAME" keeps the size of the image.
     num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`.
 
     Raises:
-      ValueError: x is no batch of images of at least 16 x 16; not three features.
+      ValueError: x is not a batch of images of at least 16 x 16; not three features.
 
     Source: [lecun1998], in the form that Caffe made the standard one.
     """
@@ -28,7 +28,9 @@ class LeNet(Activated):
 
     def _hidden_layers(self) -> list[LayerFn]:
         if len(self.features) != 3:
-            raise ValueError(f"features is {self.features}; LeNet has two convolutions and a layer")
+            raise ValueError(
+                f"features must have 3 entries, two convolutions and a layer, got {self.features}"
+            )
         first, second = (
             self._convolution(number, maps, 5, self.padding, max_pool_2x2)
             for number, maps in enumerate(self.features[:2], start=1)

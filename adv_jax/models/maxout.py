@@ -1,4 +1,4 @@
-"""Maxout nets: a unit is the largest of a few linear functions of its input."""
+"""Maxout nets: a unit is the maximum of a few linear functions of its input."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from adv_jax.types import Array
 
 
 class Maxed(Layered):
-    """A net whose full layers are of maxout units."""
+    """A sequential net with dense layers of maxout units."""
 
     def _full(self, number: int, units: int, pieces: int) -> LayerFn:
-        """The hidden layer of that number, over all values of a row."""
+        """Returns a dense hidden layer over all values of a row."""
         linear = self._linear(number, units * pieces)
         return lambda h: _largest(linear(h), pieces)
 
 
 class Maxout(Maxed):
-    """Full hidden layers of maxout units, h'_i = max_j (W_ij . h + b_ij), then the logits.
+    """Dense hidden layers of maxout units, h'_i = max_j (W_ij . h + b_ij), then the logits.
 
     features: units of the hidden layers.
-    pieces: linear functions j of each unit; their weights are neighbouring columns of the kernel.
+    pieces: linear functions j of each unit; their weights are adjacent columns of the kernel.
     num_classes, dropout, hidden_init, output_init, dtype: as in `layered.Layered`.
 
     Source: [goodfellow2013], sec. 2 and 5.1: on MNIST 2 layers of 240 units with 5 pieces.
@@ -36,19 +36,19 @@ class Maxout(Maxed):
 
 
 class MaxoutConvNet(Maxed):
-    """Convolutions of maxout maps, each followed by overlapping max-pooling, and full layers.
+    """Convolutions of maxout maps, each followed by overlapping max-pooling, then dense layers.
 
-    A pooling goes from the first pixel in steps of 2 until it has met the last: with the numbers
-    below 28 x 28 pixels become 10 x 10, 4 x 4 and 3 x 3. Takes f[B, H, W, C].
+    Max-pooling has stride 2 and covers the last pixel: with the defaults 28 x 28 pixels become
+    10 x 10, 4 x 4 and 3 x 3. Takes f[B, H, W, C].
 
-    maps, kernel_sizes, pads, pieces, pools: of each layer, the maps, the convolution's weights
-      along an axis, the zeros on each side of what it takes, the linear functions of a unit, and
-      the pixels along an axis of which a pooling takes the largest, at least 2.
-    units, unit_pieces: maxout units of the full layers above them, and the linear functions of one.
+    maps, kernel_sizes, pads, pieces, pools: of each layer, the maps, the size of the kernel, the
+      zeros on each side of its input, the linear functions per unit, and the size of the pooling
+      window, at least 2.
+    units, unit_pieces: maxout units of the dense layers, and their linear functions.
     num_classes, dropout, hidden_init, output_init, dtype: as in `layered.Layered`.
 
     Raises:
-      ValueError: x is no batch of images; lists of different lengths.
+      ValueError: x is not a batch of images; lists of different lengths.
 
     Source: [goodfellow2013], sec. 5.1 and 5.2, the numbers and the pooling being those of
     their program for MNIST, Pylearn2's mnist.yaml and cuda-convnet.
@@ -71,8 +71,8 @@ class MaxoutConvNet(Maxed):
         if len({*map(len, lists)}) > 1:
             found = ", ".join(str(len(entries)) for entries in lists)
             raise ValueError(
-                f"model.maps, kernel_sizes, pads, pieces and pools have {found} entries; allowed "
-                "are as many of each, one for every layer"
+                "model.maps, kernel_sizes, pads, pieces and pools must have one entry per layer "
+                f"each, got {found}"
             )
         layers = zip(*lists, strict=True)
         return [
@@ -85,20 +85,20 @@ class MaxoutConvNet(Maxed):
 
 
 def _framed(h: Array, width: int) -> Array:
-    """With zeros around: f[B, H, W, C] -> f[B, H + 2 width, W + 2 width, C]."""
+    """Pads with zeros: f[B, H, W, C] -> f[B, H + 2 width, W + 2 width, C]."""
     margin = (width, width)
     return jnp.pad(h, ((0, 0), margin, margin, (0, 0))) if width else h
 
 
 def _pooled(h: Array, size: int) -> Array:
-    """The largest of size x size pixels in steps of 2, of those inside: f[B, H', W', C].
+    """Returns size x size max-pooling of stride 2: f[B, H', W', C].
 
-    H' = ceil((H - size) / 2) + 1, at least 1, likewise W'.
+    H' = ceil((H - size) / 2) + 1, at least 1, likewise W'; the last window may be cut.
     """
     outside = [(0, max(size - n, (n - size) % 2)) for n in h.shape[1:3]]
     return nn.max_pool(h, (size, size), strides=(2, 2), padding=outside)
 
 
 def _largest(h: Array, pieces: int) -> Array:
-    """The largest of each `pieces` neighbours: f[..., units * pieces] -> f[..., units]."""
+    """Returns the maximum of each `pieces` neighbors: f[..., units * pieces] -> f[..., units]."""
     return h.reshape(*h.shape[:-1], -1, pieces).max(axis=-1)

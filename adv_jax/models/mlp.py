@@ -1,4 +1,4 @@
-"""The multilayer perceptron of the papers' shallow nets."""
+"""The multilayer perceptron."""
 
 from collections.abc import Sequence
 

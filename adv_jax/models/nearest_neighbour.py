@@ -1,9 +1,9 @@
-"""Nearest-neighbour classifiers as functions of x and the training set; nothing is learnt.
+"""Nearest-neighbor classifiers as functions of x and the training set, without parameters.
 
     logits_fn = lambda x: smoothed_nearest_neighbour(x, train_x, train_y, num_classes=10)
 
-is attacked like any other model. A few training examples at a time are compared with x, forwards
-and backwards, so that memory does not grow with their number.
+is attacked like any other model. Training examples are processed in blocks, forward and backward,
+so that memory does not grow with their number.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.types import Array
 
-# The logarithm of a weight of 0: finite, for the derivative of an infinity is none.
+# The logarithm of a weight of 0: finite, as derivatives at -inf are NaN.
 _LOG_OF_0 = -1e30
 
 
@@ -27,22 +27,22 @@ def nearest_neighbour(
     num_classes: int,
     block_size: int = 1000,
 ) -> Array:
-    """Minus the squared distance to the nearest training example of each class.
+    """Returns minus the squared distance to the nearest training example of each class.
 
-    The largest logit is the nearest neighbour's class. These are no logarithms of probabilities.
+    The largest logit is the nearest neighbor's class. The logits are not log-probabilities.
 
     Args:
       x: f[B, *D].
       train_x, train_y: f[N, *D] and classes i[N].
       num_classes: K.
-      block_size: training examples that are compared at a time.
+      block_size: training examples per block.
 
     Returns:
       f32[B, K]; -1e30 for a class without an example.
 
     Raises:
-      ValueError: no training examples, or of another shape than x; where they are known, classes
-        that are none.
+      ValueError: no training examples, or of another shape than x; unless traced, a class outside
+        [0, K).
 
     Source: [wardefarley2016], sec. 1.2.1 (Table 1.1).
 
@@ -63,19 +63,19 @@ def smoothed_nearest_neighbour(
     num_classes: int,
     block_size: int = 1000,
 ) -> Array:
-    """The log-probabilities of a nearest neighbour that is drawn by its distance.
+    """Returns the log-probabilities of the classes, with neighbors weighted by distance.
 
         log y_i(x) = log sum_{n of class i} w_n,   w_n = exp(-|x - x_n|^2) / sum_m exp(-|x - x_m|^2)
 
-    by log-sum-exp: on MNIST the exponentials themselves underflow. The source prints a factor 1/N
-    before the sum over n, with which the y_i do not sum to 1; it is left out. It changes neither
-    the class nor the direction of the gradient.
+    by log-sum-exp, as the exponentials underflow on MNIST. The factor 1/N printed before the sum in
+    the source is omitted: with it the y_i do not sum to 1. It changes neither the class nor the
+    direction of the gradient.
 
     Args:
       x, train_x, train_y, num_classes, block_size: as in `nearest_neighbour`.
 
     Returns:
-      f32[B, K], the logits being normalised already; -1e30 for a class without an example.
+      f32[B, K], normalized; -1e30 for a class without an example.
 
     Raises:
       ValueError: as `nearest_neighbour`.
@@ -101,22 +101,22 @@ def _over_blocks(
     num_classes: int,
     block_size: int,
 ) -> Array:
-    """|x|^2 - |x - x_n|^2 of all n, reduced over each class: f32[B, K].
+    """Reduces |x|^2 - |x - x_n|^2 over the n of each class: f32[B, K].
 
-    |x|^2, which all n share, is left out so that nothing large cancels.
+    The common |x|^2 is omitted to avoid cancellation.
     """
     if not isinstance(train_y, jax.core.Tracer):
         _check_classes(np.asarray(train_y), num_classes)
     train_x, train_y = jnp.asarray(train_x), jnp.asarray(train_y)
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):
         raise ValueError(
-            f"train_x and train_y have the shapes {train_x.shape} and {train_y.shape}; allowed are "
-            f"one or more examples like those of x, {x.shape[1:]}, and as many classes"
+            f"train_x and train_y must be one or more examples of shape {x.shape[1:]} and as many "
+            f"classes, got the shapes {train_x.shape} and {train_y.shape}"
         )
     queries, examples = _rows(x), _rows(train_x)
     size = min(block_size, len(examples))
     missing = -len(examples) % size
-    # What fills the last block up is of no class.
+    # The padding of the last block has no class.
     classes = jnp.pad(train_y, (0, missing), constant_values=-1).reshape(-1, size)
     blocks = jnp.pad(examples, ((0, missing), (0, 0))).reshape(-1, size, examples.shape[1])
 
@@ -132,26 +132,26 @@ def _over_blocks(
 
 
 def _check_classes(train_y: np.ndarray, num_classes: int) -> None:
-    """Refuses a class that is none: its examples would count for nothing."""
+    """Raises ValueError for a class outside [0, K), whose examples would be ignored."""
     bad = train_y[(train_y < 0) | (train_y >= num_classes)]
     if bad.size:
-        raise ValueError(f"train_y has {bad[0]}; allowed are classes from 0 to {num_classes - 1}")
+        raise ValueError(f"train_y must be classes from 0 to {num_classes - 1}, got {bad[0]}")
 
 
 def _largest(closeness: Array, is_of: Array) -> Array:
-    """Of each class: f32[B, n], f32[n, K] of 0 and 1 -> f32[B, K]."""
+    """Returns the maximum over each class: f32[B, n], one-hot f32[n, K] -> f32[B, K]."""
     return jnp.where(is_of > 0, closeness[:, :, None], _LOG_OF_0).max(axis=1)
 
 
 def _log_sum_exp(closeness: Array, is_of: Array) -> Array:
-    """Of each class, with one exponential for each pair: f32[B, n], f32[n, K] -> f32[B, K]."""
+    """Returns the log-sum-exp over each class, with one exponential per pair: -> f32[B, K]."""
     largest = jax.lax.stop_gradient(_largest(closeness, is_of))
     sums = _product(jnp.exp(closeness - _product(largest, is_of.T)), is_of)
     return largest + jnp.log(jnp.where(is_of.any(axis=0), sums, 1))
 
 
 def _product(a: Array, b: Array) -> Array:
-    """Accelerators would round a distance to 10 bits or less."""
+    """Returns the matrix product in float32; accelerators default to 10 bits or fewer."""
     return jnp.matmul(a, b, precision="float32")
 
 

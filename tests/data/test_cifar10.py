@@ -69,9 +69,11 @@ def test_the_archive(archive, pictures, batches):
 
 
 def test_no_embedded_images_and_no_folder():
-    with pytest.raises(data.DataError, match="allowed for cifar10 are 'tfds', 'files'"):
+    with pytest.raises(
+        data.DataError, match="data.source must be one of 'tfds', 'files' for cifar10"
+    ):
         data.load("cifar10", source="embedded")
-    assert "data.dir: '' found" in _refusal("")
+    assert "data.dir must be the folder" in _refusal("")
 
 
 def test_missing_files(tmp_path, batches):
@@ -86,16 +88,16 @@ def test_missing_files(tmp_path, batches):
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda content: content[:-1], f"{4 * _RECORD - 1} bytes found"),
-        (lambda content: content + b"\0", f"{4 * _RECORD + 1} bytes found"),
-        (lambda content: b"", "0 bytes found"),
-        (lambda content: content[:_RECORD] * 10_001, "more than 30730000 bytes found"),
-        (lambda content: content[:-_RECORD], "3 images found, allowed are 4, as in"),
+        (lambda content: content[:-1], f"got {4 * _RECORD - 1}"),
+        (lambda content: content + b"\0", f"got {4 * _RECORD + 1}"),
+        (lambda content: b"", "bytes, got 0"),
+        (lambda content: content[:_RECORD] * 10_001, "got more than 30730000"),
+        (lambda content: content[:-_RECORD], "number of images must be 4, as in"),
         (lambda content: gzip.compress(content)[:-9], "truncated or corrupt gzip"),
         (lambda content: gzip.compress(content)[:-8] + bytes(8), "truncated or corrupt gzip"),
         (
             lambda content: content[: 2 * _RECORD] + b"\x0a" + content[2 * _RECORD + 1 :],
-            "label 10 found in row 2, allowed are 0 to 9",
+            "the label of row 2 must be 0 to 9, got 10",
         ),
     ],
 )
@@ -120,7 +122,10 @@ def test_damaged_files(tmp_path, batches, pack, name, harm, says):
         (lambda content: gzip.decompress(content)[:30_000], "truncated or corrupt tar"),
         (lambda content: b"<html>not found</html>", "truncated or corrupt tar"),
         (lambda content: b"", "truncated or corrupt tar"),
-        (lambda content: gzip.compress(bytes((1 << 28) + 1), 1), "more than 268435456 bytes found"),
+        (
+            lambda content: gzip.compress(bytes((1 << 28) + 1), 1),
+            "unzipped size must be at most 268435456 bytes, got more",
+        ),
     ],
 )
 def test_a_damaged_archive(archive, harm, says):

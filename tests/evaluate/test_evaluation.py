@@ -281,19 +281,19 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"attacks": {"f": "fgsm"}},
-            "attack is 'fgsm'; allowed are functions such as attacks.fgsm",
+            "attack must be a function such as attacks.fgsm, got 'fgsm'",
         ),
         (
             {"attacks": {"f": partial(attacks.transferred, attack="fgsm")}},
-            "attack is 'fgsm'; allowed are functions such as attacks.fgsm",
+            "attack must be a function such as attacks.fgsm, got 'fgsm'",
         ),
         (
             {"attacks": {"f": giving(lambda x: None)}},
-            "attack gives a NoneType; allowed is an array of the shape of x, float32[",
+            "attack must return an array of the shape of x, float32[",
         ),
         (
             {"attacks": {"f": giving(lambda x: x[:, :1])}},
-            "attack gives float32[2, 1]; allowed is an ",
+            "attack must return an array of the shape of x, ",
         ),
         (
             {"attacks": {"f": giving(lambda x: np.asarray(x))}},
@@ -314,11 +314,11 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ({"y": ["a", "b"]}, "y must be classes i32[N] with N = 5, got ('a', 'b')"),
         (
             {"attacks": {"a": partial(attacks.fgsm, eps=0.1)}},
-            "fgsm has eps bound already; leave it free: the evaluation sets it",
+            "fgsm must leave eps to the evaluation, got it bound already",
         ),
         (
             {"attacks": {"a": lambda logits_fn, x, y, *, key=None: x}},
-            "<lambda> has no keyword for its size; allowed are eps, std, tau, gamma",
+            "<lambda> must have a keyword for its size (eps, std, tau, gamma), got ",
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, targeted=True)}},

@@ -141,7 +141,7 @@ def test_each_layer_drops_at_its_own_rate():
     assert np.ptp(output.extras["hidden1"], axis=0).max() > 0
     np.testing.assert_array_equal(output.logits, np.repeat(output.logits[:1], 4, axis=0))
     assert np.ptp(apply({"params": params}, x).logits, axis=0).max() > 0
-    with pytest.raises(ValueError, match="model.dropout has 2 entries; allowed are 0 or 3"):
+    with pytest.raises(ValueError, match="model.dropout must have 0 or 3 entries, .* got 2"):
         random_params(models.convnet(stages=((2,),), units=(5,), dropout=(0.1, 0.1)), x.shape)
 
 

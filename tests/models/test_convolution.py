@@ -198,11 +198,21 @@ def test_bfloat16_is_kept_and_sums_are_finer():
 @pytest.mark.parametrize(
     ("x", "kernel", "padding", "words"),
     [
-        ((2, 8, 8, 3), (3, 3, 3, 4), "same", "padding is 'same'; allowed are VALID, SAME, FULL"),
+        (
+            (2, 8, 8, 3),
+            (3, 3, 3, 4),
+            "same",
+            "padding must be one of VALID, SAME, FULL, got",
+        ),
         ((8, 8, 3), (3, 3, 3, 4), "SAME", r"got the shapes \(8, 8, 3\) and \(3, 3, 3, 4\)"),
         ((2, 8, 8, 3), (3, 3, 4), "SAME", r"f\[kh, kw, C, O\], got the shapes"),
         ((2, 8, 8, 3), (3, 3, 1, 4), "SAME", r"got the shapes \(2, 8, 8, 3\) and \(3, 3, 1, 4\)"),
-        ((2, 8, 2, 3), (3, 3, 3, 4), "VALID", r"\(3, 3\) has no room in an image \(8, 2\)"),
+        (
+            (2, 8, 2, 3),
+            (3, 3, 3, 4),
+            "VALID",
+            r"kernel must fit into images \(8, 2\), got",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(x, kernel, padding, words):

@@ -38,7 +38,7 @@ def test_sparse_chooses_the_inputs_uniformly_and_for_each_unit_anew():
 def test_sparse_with_every_input_is_dense_and_one_more_is_refused():
     assert (draw(initializers.sparse(4), (4, 5)) != 0).all()
     for connections in (0, 5, -1):
-        words = f"connections is {connections}; allowed are 1 to 4, the number of inputs"
+        words = f"connections must be 1 to 4, the number of inputs, got {connections}"
         with pytest.raises(ValueError, match=words):
             draw(initializers.sparse(connections), (4, 5))
 

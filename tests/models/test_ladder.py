@@ -1152,7 +1152,7 @@ def test_test_statistics_are_plain_averages_over_the_labelled_batches(x64, label
 
 @pytest.mark.parametrize("noise_std", [(0.3,) * 3, (0.3,) * 5, ()])
 def test_a_noise_for_another_number_of_layers_is_refused_by_name(noise_std):
-    words = f"model.noise_std has {len(noise_std)} entries; allowed are 4"
+    words = f"model.noise_std must have 4 entries, .*got {len(noise_std)}"
     with pytest.raises(ValueError, match=words):
         initial(FC, noise_std=noise_std)
 
@@ -1169,7 +1169,7 @@ def test_a_weight_of_a_layer_that_is_not_reconstructed_is_refused(denoising):
 
 def test_more_weights_than_pixels_are_refused_by_name():
     net = Net("convf:3:1:1:1-convv:3:4:1:1-globalmeanpool", ((3, 6, 1), (), (), ()))
-    words = "'convv:3:4:1:1' as layer 2, above 3 x 6 pixels; allowed is a K of at most 3"
+    words = "layer 2 of model.layers must have K <= 3 above 3 x 6 pixels, got 'convv:3:4:1:1'"
     with pytest.raises(ValueError, match=words):
         initial(net)
 
@@ -1177,12 +1177,12 @@ def test_more_weights_than_pixels_are_refused_by_name():
 def test_a_mean_over_other_pixels_than_there_are_is_refused_by_name():
     net = Net("convf:3:1:1:1-globalmeanpool:6:3", ((3, 6, 1), (), ()))
     # Behind its line JAX may say that it shortened the traceback.
-    words = "(?m)'globalmeanpool:6:3' as layer 2, above 3 x 6 pixels; allowed is globalmeanpool$"
+    words = "(?m)must be globalmeanpool above 3 x 6 pixels, got 'globalmeanpool:6:3'$"
     with pytest.raises(ValueError, match=words):
         initial(net)
 
 
 def test_a_batch_of_one_row_is_refused():
     variables, batch = random_variables(), random_batch()
-    with pytest.raises(ValueError, match="batch_size is 1"):
+    with pytest.raises(ValueError, match="batch_size must be >= 2"):
         make_apply()(variables, batch["x"][:1], train=True)

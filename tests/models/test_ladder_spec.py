@@ -112,7 +112,7 @@ def test_a_spec_is_its_layers_in_order():
     ],
 )
 def test_a_word_that_is_no_layer_is_refused_with_its_position(spec, word, number):
-    words = f"model.layers has {word} as layer {number}; allowed are UNITS, fc:UNITS, convv:MAPS"
+    words = f"layer {number} of model.layers must be UNITS, fc:UNITS, convv:MAPS.*, got {word}"
     with pytest.raises(ValueError, match=words):
         parse_layers(spec)
 
@@ -120,23 +120,23 @@ def test_a_word_that_is_no_layer_is_refused_with_its_position(spec, word, number
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("maxpool:2:2-10", "'maxpool:2:2' as layer 1; allowed as the first is one with weights"),
-        ("globalmeanpool-10", "as layer 1; allowed as the first is one with weights"),
-        ("20-convv:8:3:1:1-10", "'convv:8:3:1:1' as layer 2, after fc; allowed is fc:UNITS"),
-        ("convv:8:3:1:1-20-maxpool:2:2-10", "'maxpool:2:2' as layer 3, after fc; allowed is fc"),
+        ("maxpool:2:2-10", "1 of model.layers must be a layer with weights, got 'maxpool:2:2'"),
+        ("globalmeanpool-10", "1 of model.layers must be a layer with weights"),
+        ("20-convv:8:3:1:1-10", "2 of model.layers must be fc:UNITS after fc, got 'convv:8:3:1:1'"),
+        ("convv:8:3:1:1-20-maxpool:2:2-10", "3 of model.layers must be fc:UNITS after fc, got"),
         (
             "convv:8:3:1:1-globalmeanpool-maxpool:2:2",
-            "'maxpool:2:2' as layer 3, after globalmeanpool; allowed is fc:UNITS",
+            "3 of model.layers must be fc:UNITS after globalmeanpool, got 'maxpool:2:2'",
         ),
         (
             "convv:8:3:1:1-convv:10:1:1:1",
-            "'convv:10:1:1:1' as layer 2; allowed as the last are fc:UNITS and globalmeanpool",
+            "2 of model.layers, the last, must be fc:UNITS or globalmeanpool, got 'convv:10:1:1:1'",
         ),
-        ("convv:8:3:1:1-maxpool:2:2", "'maxpool:2:2' as layer 2; allowed as the last are fc"),
+        ("convv:8:3:1:1-maxpool:2:2", "2 of model.layers, the last, must be fc:UNITS or"),
     ],
 )
 def test_layers_that_do_not_follow_one_another_are_refused_with_their_position(spec, words):
-    with pytest.raises(ValueError, match=f"model.layers has .*{words}"):
+    with pytest.raises(ValueError, match=f"layer {words}"):
         parse_layers(spec)
 
 
@@ -150,12 +150,12 @@ def test_one_denoising_word_stands_for_all_layers():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "model.denoising has '' for layer 0; allowed are gauss, sig and 0"),
-        ("0-0-Gauss", "model.denoising has 'Gauss' for layer 2; allowed are gauss, sig and 0"),
-        ("gauss-gauss", "has 2 words; allowed are 1, or 3: one for the input and for each layer"),
-        ("0-0-0-gauss", "has 4 words; allowed are 1, or 3"),
-        ("gauss-0-gauss", "'gauss' for layer 0 and '0' above it; a layer is reconstructed from"),
-        ("0-sig-0", "has 'sig' for layer 1 and '0' above it"),
+        ("", "model.denoising must be gauss, sig or 0 for layer 0, got ''"),
+        ("0-0-Gauss", "model.denoising must be gauss, sig or 0 for layer 2, got 'Gauss'"),
+        ("gauss-gauss", "must have 1 word, or 3: one for the input and one for each layer .*got 2"),
+        ("0-0-0-gauss", "must have 1 word, or 3: .*got 4"),
+        ("gauss-0-gauss", "must be 0 for layer 0, as for the layer above, .*got 'gauss'"),
+        ("0-sig-0", "must be 0 for layer 1, as for the layer above, .*got 'sig'"),
     ],
 )
 def test_denoising_that_does_not_fit_is_refused(spec, words):

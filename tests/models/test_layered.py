@@ -128,7 +128,7 @@ def test_a_net_without_a_word_on_its_hidden_layers_cannot_be_made():
 
 
 def test_a_number_of_rates_that_does_not_fit_the_layers_is_refused():
-    with pytest.raises(ValueError, match="dropout has 2 entries; allowed are 0 or 3: one for the"):
+    with pytest.raises(ValueError, match="dropout must have 0 or 3 entries, one for the"):
         models.init(
             models.mlp(features=(3, 3), dropout=(0.1, 0.1)), jax.random.key(0), batch_of((4,))
         )

@@ -99,7 +99,7 @@ def test_a_config_can_name_it_with_its_initialisers():
     [
         ((2, 784), (20, 50, 500), r"at least 16 x 16, got the shape \(2, 784\)"),
         ((2, 28, 15, 1), (20, 50, 500), r"at least 16 x 16, got the shape \(2, 28, 15, 1\)"),
-        ((2, 28, 28, 1), (20, 50), r"features is \(20, 50\); LeNet has two convolutions"),
+        ((2, 28, 28, 1), (20, 50), r"features must have 3 entries, .* got \(20, 50\)"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(shape, features, words):
@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused_in_words(shape, features, words):
 
 def test_an_unknown_activation_is_refused_with_the_legal_ones():
     with pytest.raises(
-        ValueError, match="activation is 'rleu'; allowed are leaky_relu, relu, sigmoid, tanh"
+        ValueError, match="activation must be one of leaky_relu, relu, sigmoid, tanh"
     ):
         random_params(models.lenet(activation="rleu"))
 

@@ -116,7 +116,7 @@ def test_so_have_those_of_cifar10():
 
 def test_lists_of_different_lengths_are_refused():
     model = models.maxout_conv(maps=(3, 4))
-    message = "model.maps, kernel_sizes, pads, pieces and pools have 2, 3, 3, 3, 3 entries; allowed"
+    message = "model.maps, kernel_sizes, pads, pieces and pools must have .* got 2, 3, 3, 3, 3"
     with pytest.raises(ValueError, match=message):
         models.init(model, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 

@@ -104,7 +104,7 @@ def test_the_thesis_net_begins_without_a_gradient_by_its_input():
 @pytest.mark.parametrize("model", [models.mlp(activation="rleu"), models.ladder(activation="rleu")])
 def test_an_unknown_activation_is_refused_with_the_legal_ones(model):
     with pytest.raises(
-        ValueError, match="activation is 'rleu'; allowed are leaky_relu, relu, sigmoid, tanh"
+        ValueError, match="activation must be one of leaky_relu, relu, sigmoid, tanh"
     ):
         models.init(model, jax.random.key(0), jnp.zeros((2, 6)))
 

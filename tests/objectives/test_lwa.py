@@ -138,7 +138,7 @@ def test_the_gradients_of_lwa_rep_are_those_of_the_printed_algorithm(net, layer,
 @pytest.mark.parametrize("layer", [0, 3])
 def test_a_layer_that_is_not_there_is_refused(net, layer):
     apply, variables, batch = net
-    with pytest.raises(ValueError, match=f"layer is {layer}; allowed are 1 to 2, the hidden layer"):
+    with pytest.raises(ValueError, match=f"layer must be a hidden layer, 1 to 2, got {layer}"):
         objectives.lwa_rep(
             apply, variables, batch, key=KEY, attack=partial(attacks.fgsm, eps=0.1), layer=layer
         )

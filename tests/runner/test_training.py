@@ -263,7 +263,7 @@ def ladder_of(layers="6-10", **changes):
             },
             "replicas.grid must be fields that JAX can trace",
         ),
-        (ladder_of("6-ten"), "model.layers has 'ten' as layer 2; allowed are UNITS, fc:UNITS"),
+        (ladder_of("6-ten"), "layer 2 of model.layers must be UNITS, fc:UNITS"),
         (
             ladder_of(objective={"name": "ladder", "weights": (1.0, 0.1, 0.1), "draw": "new"}),
             "objective.draw must be fresh or same, got 'new'",

@@ -136,7 +136,7 @@ class Broken(NamedTuple):
     eps: tuple[float, ...] = (0.0, 0.1)
 
 
-ZERO = "gradients are exactly 0: they are masked"
+ZERO = "gradients are exactly 0 (gradient masking)"
 
 BROKEN = {
     "logits times 1,000": Broken(scaled(1e3), "the logits saturate the softmax"),
@@ -152,16 +152,18 @@ BROKEN = {
     "mask drawn in every program": Broken(
         behind(masked_at_tracing), "the model draws random numbers"
     ),
-    "mask drawn from the input": Broken(behind(masked_by_the_input), "gradients mislead"),
-    "gradient with its sign turned": Broken(with_gradient_of(jnp.negative), "gradients mislead"),
+    "mask drawn from the input": Broken(behind(masked_by_the_input), "gradients are misleading"),
+    "gradient with its sign turned": Broken(
+        with_gradient_of(jnp.negative), "gradients are misleading"
+    ),
     "gradient of shuffled pixels": Broken(
-        with_gradient_of(lambda g: jnp.roll(g, 391, axis=1)), "gradients mislead"
+        with_gradient_of(lambda g: jnp.roll(g, 391, axis=1)), "gradients are misleading"
     ),
     "gradient under noise": Broken(
         with_gradient_of(lambda g: g + 9 * jnp.abs(g).max() * jnp.sin(1e6 * g)),
-        "gradients mislead",
+        "gradients are misleading",
     ),
-    "gradient shattered": Broken(behind(shattered), "gradients mislead"),
+    "gradient shattered": Broken(behind(shattered), "gradients are misleading"),
     "attack of timid steps": Broken(
         lambda f: f, "the attacks are too weak", {"pgd": TIMID}, eps=(0.5,)
     ),
@@ -170,11 +172,11 @@ BROKEN = {
 BROKEN_NETS = {
     "dropout in training mode": Broken(
         lambda: partial(honest("dropout"), train=True, key=jax.random.key(0)),
-        "batch normalisation or dropout is left in training mode",
+        "batch normalization or dropout is in training mode",
     ),
     "batch normalisation in training mode": Broken(
         lambda: partial(honest("batch norm"), train=True),
-        "batch normalisation or dropout is left in training mode",
+        "batch normalization or dropout is in training mode",
     ),
     "trained on single steps alone": Broken(leaking, "label leaking", eps=(0.5,)),
 }
