@@ -193,5 +193,5 @@ def test_bad_arguments_are_refused(options, message):
 
 
 def test_dlr_of_two_classes_is_refused():
-    with pytest.raises(ValueError, match="at least 3 classes, got 2"):
+    with pytest.raises(ValueError, match="at least 3 classes for loss=.dlr., got 2"):
         apgd(two, X, Y, eps=0.1, loss="dlr")
