@@ -486,7 +486,10 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
         ([QUICK, "--config.batch_size=3501"], ["batch_size must be 1 to 3500", "got 3501"]),
         ([QUICK, "--config.data.num_valid=4000"], ["num_valid", "4000", "3999"]),
         ([QUICK, "--config.data.num_valid=9000"], ["num_valid", "9000", "3999"]),
-        ([QUICK, "--config.data.num_labels=101"], ["num_labels must be a multiple of num_classes=10", "101"]),
+        (
+            [QUICK, "--config.data.num_labels=101"],
+            ["num_labels must be a multiple of num_classes=10", "101"],
+        ),
         ([QUICK, "--config.data.num_labels=5000"], ["num_labels", "5000", "3500"]),
         (
             [LADDER, "--config.objective.weights=(1.0, 2.0)"],

@@ -932,7 +932,9 @@ def test_below_a_convolution_grey_images_may_do_without_an_axis_of_channels():
     apply, x = make_apply(net), batch["x"]
     logits = compiled(lambda x: apply(variables, x).logits)
     np.testing.assert_array_equal(logits(x[..., 0]), logits(x))
-    with pytest.raises(ValueError, match=r"model.layers must be .* shape \(20,\), which are not images"):
+    with pytest.raises(
+        ValueError, match=r"model.layers must be .* shape \(20,\), which are not images"
+    ):
         logits(x.reshape(BATCH, 20))
 
 

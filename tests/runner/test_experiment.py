@@ -107,7 +107,10 @@ def test_without_a_number_all_training_rows_are_labelled(dataset):
     [
         ({"data__num_labels": 6}, "num_labels must be a multiple of num_classes=4 .*, got 6"),
         ({"data__num_labels": 52}, "num_labels must be .* or all 48, got 52"),
-        ({"data__num_valid": 12, "data__num_labels": 40}, "num_labels must be .* or all 36, got 40"),
+        (
+            {"data__num_valid": 12, "data__num_labels": 40},
+            "num_labels must be .* or all 36, got 40",
+        ),
         ({"data__num_valid": TRAIN}, "num_valid must be an integer from 0 to 47, got 48"),
     ],
 )

@@ -224,7 +224,11 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
             r"data.preprocess\[1\].name must be .*, got 'zac'; did you mean 'zca'",
         ),
         (({"name": "zca", "eps": 1},), ConfigError, "a setting of .* must be one of regularizer"),
-        (({"name": "zca", "regularizer": -1},), DataError, "regularizer of zca must be a number >= 0, got -1"),
+        (
+            ({"name": "zca", "regularizer": -1},),
+            DataError,
+            "regularizer of zca must be a number >= 0, got -1",
+        ),
         (({"name": "grey"},), DataError, r"grey must be images .* got the shape \(28, 28, 1\)"),
     ],
 )
