@@ -15,6 +15,7 @@ import numpy as np
 import optax
 import pytest
 from absl import flags
+from marks import slow_after
 from ml_collections import config_flags
 
 from adv_jax import data, train
@@ -207,11 +208,17 @@ def test_it_is_a_document_that_is_valid(name, mode):
         assert all(isinstance(part, str | int | float | bool) for part in parts), path
 
 
+# The first mode of each config.
+FIRST = {name: (name, mode) for name, mode in reversed(EVERY)}.values()
+
+
 # A ladder table's config has the steps of another one with other numbers.
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        pytest.param(*at, marks=pytest.mark.slow if re.fullmatch(r"table=\d+", at[1]) else ())
+        pytest.param(*at, marks=pytest.mark.exhaustive)
+        if re.fullmatch(r"table=\d+", at[1])
+        else pytest.param(*at, marks=() if at in FIRST else pytest.mark.slow)
         for at in EVERY
     ],
 )
@@ -226,7 +233,8 @@ def test_its_step_can_be_traced(name, mode, datasets):
 
 
 @pytest.mark.parametrize(
-    "name", ["backprop_cifar10", "goodfellow_mnist", "huang_lenet_mnist", "ladder_mnist"]
+    "name",
+    slow_after(1, ["goodfellow_mnist", "backprop_cifar10", "huang_lenet_mnist", "ladder_mnist"]),
 )
 def test_with_float64_all_of_a_run_stays_float32(name, datasets):
     config = shrunk(config_of(name, "quick"))
@@ -308,24 +316,27 @@ class Recorder(dict):
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [
-        ("quickstart", "quick"),
-        ("huang_mlp_mnist", "quick,method=dropout"),
-        ("huang_mlp_mnist", "quick,method=lwa_rep"),
-        ("huang_lenet_mnist", "quick"),
-        pytest.param("huang_vgg_cifar10", "quick,method=lwa_rep", marks=pytest.mark.slow),
-        ("shallow_mnist", "quick,model=A,width=5"),
-        ("shallow_mnist", "quick,model=C,width=5"),
-        ("shallow_mnist", "quick,sweep=eps,width=5"),
-        ("shallow_cifar10", "quick"),
-        ("shallow_covtype", "quick,width=60"),
-        ("ladder_mnist", "quick,labels=100,noise=sgn"),
-        pytest.param("ladder_conv_mnist", "quick,noise=sgn", marks=pytest.mark.slow),
-        ("backprop_mnist", "quick,method=adversarial"),
-        ("backprop_cifar10", "quick,net=fc,method=adversarial_dropout,preprocess=simple"),
-        ("goodfellow_cifar10", "quick"),
-        ("goodfellow_mnist", "quick,model=softmax,method=smoothing"),
-    ],
+    slow_after(
+        3,
+        [
+            ("quickstart", "quick"),
+            ("huang_mlp_mnist", "quick,method=lwa_rep"),
+            ("ladder_mnist", "quick,labels=100,noise=sgn"),
+            ("huang_mlp_mnist", "quick,method=dropout"),
+            ("huang_lenet_mnist", "quick"),
+            pytest.param("huang_vgg_cifar10", "quick,method=lwa_rep", marks=pytest.mark.exhaustive),
+            ("shallow_mnist", "quick,model=A,width=5"),
+            ("shallow_mnist", "quick,model=C,width=5"),
+            ("shallow_mnist", "quick,sweep=eps,width=5"),
+            ("shallow_cifar10", "quick"),
+            ("shallow_covtype", "quick,width=60"),
+            pytest.param("ladder_conv_mnist", "quick,noise=sgn", marks=pytest.mark.exhaustive),
+            ("backprop_mnist", "quick,method=adversarial"),
+            ("backprop_cifar10", "quick,net=fc,method=adversarial_dropout,preprocess=simple"),
+            ("goodfellow_cifar10", "quick"),
+            ("goodfellow_mnist", "quick,model=softmax,method=smoothing"),
+        ],
+    ),
 )
 def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: datasets[name])

@@ -19,6 +19,7 @@ def reference(key, shape):
         return jax.random.normal(key, shape, jnp.float32)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     shape=st.lists(st.integers(1, 9), max_size=3).map(tuple),

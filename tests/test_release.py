@@ -18,7 +18,7 @@ PACKAGES = ("adv_jax", "configs", "launch", "papers")
 TINY = ["--config.model.features=(8,)", "--config.epochs=1", "--config.evaluation.eps=(0.0, 0.1)"]
 
 # Two to four minutes in all, most of them pip's, which needs a package index.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 
 def call(*command, folder, **more):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_after
 
 from adv_jax.attacks._blocks import Fooling, on_survivors
 from adv_jax.attacks.auto_attack import auto_attack
@@ -62,7 +63,9 @@ def lead_at_worst(x, y, count, eps, norm):
 
 @pytest.mark.parametrize(
     ("norm", "eps", "bounds", "count"),
-    [("linf", 0.15, (0.0, 1.0), 5), ("l2", 0.3, None, 5), ("linf", 0.15, (0.0, 1.0), 2)],
+    slow_after(
+        1, [("linf", 0.15, (0.0, 1.0), 5), ("l2", 0.3, None, 5), ("linf", 0.15, (0.0, 1.0), 2)]
+    ),
 )
 def test_on_a_linear_model_the_robust_accuracy_is_exact(norm, eps, bounds, count):
     y = np.argmax(X @ W[:, :count], axis=1)
@@ -81,6 +84,7 @@ def curved(x):
     return jnp.tanh(3 * (x - 0.5) @ jnp.asarray(W)) @ jnp.asarray(W[:5])
 
 
+@pytest.mark.slow
 def test_neither_blocks_nor_order_change_the_answer():
     y, order = jnp.argmax(curved(X), axis=1), np.random.default_rng(2).permutation(ROWS)
     options = {"eps": 0.1, "bounds": (0, 1), **FEW}
@@ -124,6 +128,7 @@ def test_targets_break_what_the_cross_entropy_cannot(count):
     np.testing.assert_array_equal(fooled(logits_fn, x_adv, y), expected)
 
 
+@pytest.mark.slow
 def test_queries_break_what_gradients_cannot():
     y = np.asarray(jnp.argmax(steps(X), axis=1))
     options = {"eps": 0.15, "bounds": (0, 1), "num_steps": 3}
@@ -135,6 +140,7 @@ def test_queries_break_what_gradients_cannot():
     assert many > few
 
 
+@pytest.mark.slow
 def test_a_fooled_row_costs_nothing():
     seen = []
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks
 from adv_jax.attacks import _bare
@@ -60,7 +61,7 @@ def through_jit(attack, w, **options):
     return jax.jit(lambda x: attack(lambda x: jnp.tanh(x) @ w, x, Y, **options))(X)
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", slow_after(2, LOOPS))
 def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(name):
     LOOPS[name](lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=0.1)
     w = weights(1)
@@ -117,6 +118,7 @@ def test_a_numpy_matrix_that_is_changed_in_place_is_seen():
     np.testing.assert_allclose(after, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_array_that_depends_on_the_batch_is_never_that_of_another_call():
     # At blocks of 4 rows the model reads arrays that it does not read at 6.
     def of(w):
@@ -181,7 +183,7 @@ needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="n
 
 
 @needs_proc
-@pytest.mark.parametrize("calls", [100, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [100, pytest.param(5000, marks=pytest.mark.exhaustive)])
 def test_thousands_of_calls_with_changing_eps_are_one_program(calls):
     w = weights(0)
     attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=2)
@@ -194,7 +196,7 @@ def test_thousands_of_calls_with_changing_eps_are_one_program(calls):
 
 
 @needs_proc
-@pytest.mark.parametrize("shapes", [40, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shapes", [40, pytest.param(500, marks=pytest.mark.exhaustive)])
 def test_many_shapes_keep_no_more_programs_than_the_limit(monkeypatch, shapes):
     monkeypatch.setattr(_bare, "MAX_PROGRAMS", 16)
     monkeypatch.setattr(_bare, "_programs", OrderedDict())

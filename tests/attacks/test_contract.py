@@ -9,12 +9,17 @@ import numpy as np
 import optax
 import pytest
 from attack_table import BOUNDS, SHAPE, TABLE, B, K, norm_of
+from marks import slow_after
+
+# One of each way to search: a formula, a loop of steps, a loop that ends when it may.
+FEW = ("fgsm-linf", "pgd-linf", "deepfool-linf")
+KINDS = tuple(name for name, row in TABLE.items() if not row.variant)
 
 
-def rows_where(condition, variants=()):
-    """A test for each such row, of variants marked; the tests of a row follow one another."""
+def rows_where(condition, quick=KINDS):
+    """A test for each such row, slow unless in `quick`; the tests of a row follow one another."""
     rows = [
-        pytest.param(name, marks=variants if row.variant else ())
+        pytest.param(name, marks=() if name in quick else pytest.mark.slow)
         for name, row in TABLE.items()
         if condition(row)
     ]
@@ -30,12 +35,12 @@ def _forget(name):
 
 
 every_attack = rows_where(lambda row: True)
+few_attacks = rows_where(
+    lambda row: True, quick=FEW
+)  # for tests that compile programs of their own
 every_model_reader = rows_where(lambda row: row.reads_model)
 every_label_reader = rows_where(lambda row: row.reads_labels)
-# For tests whose many programs take most of the time, of what no norm changes.
-each_kind = rows_where(lambda row: True, variants=pytest.mark.slow)
-each_label_reader = rows_where(lambda row: row.reads_labels, variants=pytest.mark.slow)
-both_dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+both_dtypes = pytest.mark.parametrize("dtype", slow_after(1, [jnp.float32, jnp.bfloat16]))
 
 
 def weights(shape=SHAPE):
@@ -84,7 +89,8 @@ def assert_same_bits(a, b):
 
 
 settings = pytest.mark.parametrize(
-    ("dtype", "bounds"), [(jnp.float32, BOUNDS), (jnp.float32, None), (jnp.bfloat16, BOUNDS)]
+    ("dtype", "bounds"),
+    slow_after(1, [(jnp.float32, BOUNDS), (jnp.float32, None), (jnp.bfloat16, BOUNDS)]),
 )
 
 
@@ -121,14 +127,14 @@ def test_it_moves_and_keeps_shape_and_dtype(name, dtype):
         np.testing.assert_array_equal(moved, right if TABLE[name].minimal else True)
 
 
-@each_kind
+@few_attacks
 def test_called_without_jit_it_does_the_same(name):
     x, y = inputs()
     np.testing.assert_allclose(run(TABLE[name], x, y, 0.1), attacked(name, x, y, 0.1), atol=1e-5)
 
 
 @every_attack
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", slow_after(1, ["float64", "float32"]))
 def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_in(name, dtype):
     x, y = inputs()
     with jax.enable_x64(True):
@@ -136,8 +142,10 @@ def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_i
         assert jax.eval_shape(attack, x, y, 0.1).dtype == jnp.float32
 
 
-@each_kind
-@pytest.mark.parametrize(("shape", "other"), [((), (1,)), (SHAPE, (6,)), (SHAPE, (1, 2, 1, 3))])
+@few_attacks
+@pytest.mark.parametrize(
+    ("shape", "other"), slow_after(1, [(SHAPE, (1, 2, 1, 3)), (SHAPE, (6,)), ((), (1,))])
+)
 def test_inputs_may_have_any_rank(name, shape, other):
     x, y = inputs(shape)
     expected = attacked(name, x, y, 0.1).reshape(B, *other)
@@ -174,7 +182,7 @@ def partly_flat(x):
     return jnp.where(jnp.arange(x.shape[0])[:, None] == 0, jnp.ones((), x.dtype), logits_fn(x))
 
 
-@every_model_reader
+@rows_where(lambda row: row.reads_model, quick=FEW)
 def test_a_zero_gradient_is_a_zero_step(name):
     x, y = inputs()
     x_adv = attacked(name, x, y, 0.5, logits_fn=partly_flat)
@@ -182,7 +190,7 @@ def test_a_zero_gradient_is_a_zero_step(name):
     assert bool(jnp.isfinite(x_adv).all()) and bool((x_adv[1:] != x[1:]).any())
 
 
-@each_kind
+@few_attacks
 def test_vmap_and_scan_over_the_scale_are_the_single_calls(name):
     x, y = inputs()
     scales = jnp.array([[0.0, 0.1], [0.3, 0.5]])
@@ -203,7 +211,7 @@ def test_another_scale_does_not_recompile(name):
     assert compiled(name)._cache_size() == programs
 
 
-@rows_where(lambda row: row.constant, variants=pytest.mark.slow)
+@rows_where(lambda row: row.constant, quick=FEW)
 def test_no_gradient_flows_through_the_perturbation(name):
     # The gradient of a loss at the attacked points is the one with these points as data.
     x, y = inputs()
@@ -221,14 +229,14 @@ def test_no_gradient_flows_through_the_perturbation(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), by_w, as_data)
 
 
-@each_label_reader
+@rows_where(lambda row: row.reads_labels, quick=FEW)
 def test_soft_labels_that_are_one_hot_are_integer_labels(name):
     x, y = inputs()
     soft = attacked(name, x, jax.nn.one_hot(y, K), 0.1)
     np.testing.assert_allclose(soft, attacked(name, x, y, 0.1), atol=1e-5)
 
 
-@each_label_reader
+@rows_where(lambda row: row.reads_labels, quick=FEW)
 def test_no_labels_means_the_prediction(name):
     x, _ = inputs()
     predicted = jnp.argmax(logits_fn(x), axis=1)
@@ -242,7 +250,7 @@ def test_what_does_not_read_the_model_runs_without_one(name):
     assert_same_bits(run(TABLE[name], x, None, 0.1, logits_fn=None), run(TABLE[name], x, y, 0.1))
 
 
-@each_kind
+@every_attack
 def test_a_key_is_required_exactly_where_random_numbers_are_drawn(name):
     x, y = inputs()
     row = TABLE[name]

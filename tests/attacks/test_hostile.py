@@ -1,6 +1,6 @@
 """Hostile input: every attack keeps its promises, or refuses in one line that says what is wrong.
 
-docs/reliability.md has the counts; they are those of this file with `-m "slow or not slow"`.
+docs/reliability.md has the counts; they are those of this file with `-m ''`.
 """
 
 import functools
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attack_table import BOUNDS, TABLE, Row, norm_of
+from marks import slow_after
 
 from adv_jax import attacks
 
@@ -161,7 +162,7 @@ def assert_it_keeps_its_promises(name, *, bounds, rows=B):
             np.testing.assert_array_equal(after, before)
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", slow_after(6, ONE_EACH))
 def test_it_keeps_its_promises_at_the_extremes(name):
     assert_it_keeps_its_promises(name, bounds=None)
 
@@ -169,19 +170,19 @@ def test_it_keeps_its_promises_at_the_extremes(name):
 # A minute: every norm and loss, in bounds, and a single row.
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ROWS)
 def test_so_it_does_in_bounds(name):
     assert_it_keeps_its_promises(name, bounds=BOUNDS)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in ONE_EACH])
 def test_so_does_every_form_of_it(name):
     assert_it_keeps_its_promises(name, bounds=None)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_so_it_does_for_a_single_row(name):
     assert_it_keeps_its_promises(name, bounds=None, rows=1)

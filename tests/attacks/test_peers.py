@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the extra oracle")
 foolbox = pytest.importorskip("foolbox", reason="needs the extra oracle")
 torchattacks = pytest.importorskip("torchattacks", reason="needs the extra oracle")
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 POINTS = 0.0055  # five of 1,000 digits
 every_net = pytest.mark.parametrize("name", ["plain", "fgsm", "pgd"])
 EPS = 0.1

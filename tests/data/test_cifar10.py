@@ -180,7 +180,7 @@ def test_4000_labels_are_400_of_each_class():
     np.testing.assert_array_equal(np.bincount(labels[chosen]), 400)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_copy_of_the_whole(jpeg_cifar10):
     cifar = _load(jpeg_cifar10)
     for part, count in ((cifar.train, 5000), (cifar.test, 1000)):

@@ -105,6 +105,7 @@ def test_a_fifth_is_for_testing_in_the_proportions_of_the_classes(file, few):
     np.testing.assert_array_equal(load(file.parent).test.x, loaded.test.x)
 
 
+@pytest.mark.slow
 def test_as_many_rows_as_uci_has(tmp_path):
     lines = text_of(*cells(1000)).splitlines(keepends=True)
     whole = b"".join(lines) * 581 + b"".join(lines[:12])

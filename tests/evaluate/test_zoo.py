@@ -1,6 +1,6 @@
 """False robustness is caught: the audit warns of every defence in the zoo, and of no honest net.
 
-docs/reliability.md has the counts; they are those of this file with `-m "slow or not slow"`.
+docs/reliability.md has the counts; they are those of this file with `-m ''`.
 """
 
 import itertools
@@ -13,6 +13,7 @@ import nets
 import numpy as np
 import pytest
 import zoo
+from marks import slow_after
 
 from adv_jax import attacks, evaluate
 from adv_jax.evaluate.probing import probe
@@ -55,15 +56,15 @@ def assert_caught(logits_fn, broken, **settings):
 
 def quick(names, chosen):
     """The chosen ones, and those that take a minute more."""
-    return [n if n in chosen else pytest.param(n, marks=pytest.mark.slow) for n in names]
+    return [n if n in chosen else pytest.param(n, marks=pytest.mark.exhaustive) for n in names]
 
 
-@pytest.mark.parametrize("name", quick(zoo.BROKEN, QUICK_BROKEN))
+@pytest.mark.parametrize("name", slow_after(3, quick(zoo.BROKEN, QUICK_BROKEN)))
 def test_it_warns_of_a_broken_defence_and_says_why(name):
     assert_caught(zoo.BROKEN[name].defend(zoo.honest("relu")), zoo.BROKEN[name])
 
 
-@pytest.mark.parametrize("name", zoo.BROKEN_NETS)
+@pytest.mark.parametrize("name", slow_after(1, zoo.BROKEN_NETS))
 def test_it_warns_of_a_net_that_is_broken_by_its_training_or_its_mode(name):
     assert_caught(zoo.BROKEN_NETS[name].defend(), zoo.BROKEN_NETS[name])
 
@@ -81,7 +82,9 @@ def assert_honest(logits_fn, norm="linf", bounds=nets.BOUNDS, **settings):
     assert found.warnings == ()
 
 
-@pytest.mark.parametrize("net", quick(zoo.NETS, ["relu", "dropout", "batch norm", "fgsm"]))
+@pytest.mark.parametrize(
+    "net", slow_after(2, quick(zoo.NETS, ["relu", "dropout", "batch norm", "fgsm"]))
+)
 def test_it_does_not_warn_of_an_honest_net(net):
     assert_honest(zoo.honest(net))
 
@@ -117,21 +120,21 @@ def test_nor_of_one_in_another_guise(guise):
 # norms.
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("net", ["linear", "conv", "pgd"])
 @pytest.mark.parametrize("name", zoo.BROKEN)
 def test_it_warns_whatever_the_net_behind_the_defence(name, net):
     assert_caught(zoo.BROKEN[name].defend(zoo.honest(net)), zoo.BROKEN[name])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("norm", "bounds"), [("linf", None), ("l2", nets.BOUNDS), ("l2", None)])
 @pytest.mark.parametrize("net", ["linear", "tanh", "fgsm", "pgd"])
 def test_it_does_not_warn_whatever_the_norm_and_the_bounds(net, norm, bounds):
     assert_honest(zoo.honest(net), norm, bounds)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("net", ["linear", "conv", "pgd"])
 @pytest.mark.parametrize("guise", GUISES)
 def test_nor_of_other_nets_in_another_guise(guise, net):
@@ -148,7 +151,7 @@ QUICK_SATURATED = [(1e2, 64, 50), (1e3, 200, 500), (1e6, 64, 500)]
 @pytest.mark.parametrize(
     ("factor", "rows", "batch_size"),
     [
-        pytest.param(*case, marks=[] if case in QUICK_SATURATED else pytest.mark.slow)
+        pytest.param(*case, marks=[] if case in QUICK_SATURATED else pytest.mark.exhaustive)
         for case in itertools.product((1e2, 1e3, 1e4, 1e5, 1e6), (64, 200, 1000), (50, 100, 500))
     ],
 )
@@ -189,7 +192,7 @@ OTHERWISE = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", OTHERWISE)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", zoo.BROKEN)
@@ -201,7 +204,7 @@ def test_it_warns_whatever_the_seed_the_norm_and_the_attack(name, seed, how):
     assert_caught(broken.defend(zoo.honest("relu", seed)), broken, **settings)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", OTHERWISE)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("net", zoo.NETS)
@@ -227,7 +230,7 @@ ALONE = {
 LENGTHS = {"linf": (0.0, 0.05, 0.1), "l2": (0.0, 0.7, 1.5), "l1": (0.0, 5.0, 15.0)}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("net", ["relu", "pgd"])
 @pytest.mark.parametrize("attack", ALONE)
 def test_it_does_not_warn_of_one_honest_attack_alone(attack, net):

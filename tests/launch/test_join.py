@@ -65,6 +65,7 @@ def close(found, expected):
     )
 
 
+@pytest.mark.slow
 def test_what_is_joined_is_what_one_program_leaves(runs, joined):
     assert joined == runs / "joined" / default_path(config_of(3, 3)).name
     for name in ("config.json", "data.json"):
@@ -119,6 +120,7 @@ def test_a_join_that_was_killed_is_made_again(runs, joined, tmp_path):
         assert (begun / name).read_bytes() == (joined / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_table_is_made_of_them_without_training(tmp_path, monkeypatch):
     run = Run("quickstart", "", VALUES | {"replicas.grid": None})
     target = Target("maronas2016.small", "a small net", (Row("a", run),))
@@ -177,6 +179,7 @@ def test_what_cannot_be_joined_is_named(runs, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_and_one_line(tmp_path):
     done = call("launch.join", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")

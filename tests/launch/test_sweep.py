@@ -191,7 +191,7 @@ def _leave_none_running():
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_grid_runs_every_point_and_a_failing_trial_is_reported_while_the_rest_go_on(tmp_path):
     sizes = "--grid={'batch_size': (250, 9999), 'objective.attack.eps': (0.1, 0.2)}"
     sweep = Sweep(tmp_path / "sweep", sizes, "--config.epochs=3")
@@ -218,7 +218,7 @@ def test_a_grid_runs_every_point_and_a_failing_trial_is_reported_while_the_rest_
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_kills_of_driver_and_worker_lose_nothing_and_run_nothing_twice(tmp_path):
     """Checkpoints come at the end only: what goes on from there was saved at the kill.
 
@@ -248,7 +248,7 @@ def test_kills_of_driver_and_worker_lose_nothing_and_run_nothing_twice(tmp_path)
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_signal_ends_the_sweep_in_one_line_when_its_trials_have_saved_their_epoch(tmp_path):
     argv = [GRID, "--config.epochs=4000", "--config.checkpoint_every=9999", "--config.patience=0"]
     sweep = Sweep(tmp_path / "sweep", *argv)
@@ -277,7 +277,7 @@ def worker_of(trial: Path) -> int:
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_search_stops_the_worse_early_and_goes_on_where_it_was(tmp_path):
     space = "--search={'optimizer.learning_rate': ('loguniform', 1e-6, 1e-1)}"
     argv = [space, "--config.epochs=9", "--min_epochs=1"]
@@ -295,7 +295,7 @@ def test_a_search_stops_the_worse_early_and_goes_on_where_it_was(tmp_path):
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_disk_that_fills_is_named_and_the_sweep_goes_on_when_there_is_space(mounted):
     sweep = Sweep(mounted("20m") / "sweep", GRID, "--config.epochs=300", "--config.patience=0")
     process = sweep.start()
@@ -309,7 +309,7 @@ def test_a_disk_that_fills_is_named_and_the_sweep_goes_on_when_there_is_space(mo
 
 
 @needs_ray
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_answers_but_is_no_cluster_is_refused(commands, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_after
 
 from adv_jax import models
 from adv_jax.models.layered import Layered
@@ -54,7 +55,7 @@ def in_bfloat16(name):
     return models.apply_fn(model), jax.tree.map(draw, shapes), x
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", slow_after(1, NETS))
 def test_in_bfloat16_weights_logits_extras_and_gradients_stay_float32(name):
     apply, variables, x = in_bfloat16(name)
     logits, extras, _ = whole = apply(variables, x)

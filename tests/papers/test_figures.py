@@ -35,6 +35,7 @@ def trained_run(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_command_in_an_empty_folder(tmp_path):
     done = call("adv_jax.report", "maronas2016.fig26", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -82,6 +83,7 @@ def test_the_results_in_the_repository_are_what_is_drawn(name, drawn_toys):
     np.testing.assert_allclose(numbers(kept), numbers(new), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
     figures.run(["maronas2016.fig23_24"], workdirs=[str(trained_run)], out=str(tmp_path))
     found = json.loads((tmp_path / "maronas2016/results/figures/fig23_24.json").read_text())
@@ -95,6 +97,7 @@ def test_a_figure_of_a_run_has_its_errors(trained_run, tmp_path, capsys):
     assert percent in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_run_and_several_are_drawn_at_once(trained_run, tmp_path):
     names = ["wardefarley2016.fig1.2", "wardefarley2016.rubbish"]
     figures.run(names, workdirs=[str(trained_run)], out=str(tmp_path))
@@ -175,6 +178,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         figures.run(["maronas2016.fig3"], out=str(tmp_path / "file"))
 
 
+@pytest.mark.slow
 def test_mistakes_on_the_command_line_are_one_line_and_a_status(tmp_path):
     done = call("adv_jax.report", "maronas2016.fg26", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from short_run import EPOCHS, TINY, assert_same_run
 
+pytestmark = pytest.mark.slow
+
 # Where kills come, in this order: when a file is opened or renamed, of which half is on disk then,
 # while a checkpoint is being written, and anywhere.
 MOMENTS = (
@@ -69,7 +71,7 @@ FEW = ("anywhere", "checkpoint", "os.rename:result.json.part")
 
 # 5 x 10 kills: 4 minutes of one core.
 @pytest.mark.parametrize(
-    ("moments", "times"), [(FEW, 1), pytest.param(MOMENTS, 5, marks=pytest.mark.slow)]
+    ("moments", "times"), [(FEW, 1), pytest.param(MOMENTS, 5, marks=pytest.mark.exhaustive)]
 )
 def test_kills_change_nothing_of_what_a_run_ends_with(
     commands, uninterrupted, tmp_path, moments, times
@@ -89,7 +91,7 @@ def test_kills_change_nothing_of_what_a_run_ends_with(
 
 
 # A minute of one core; tests/test_main.py has a signal in training, and one before it.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_sigterm_at_random_moments_is_answered_and_the_run_goes_on(
     commands, uninterrupted, tmp_path
 ):
@@ -113,7 +115,7 @@ def test_sigterm_at_random_moments_is_answered_and_the_run_goes_on(
 
 
 # Seconds; tests/test_main.py has a second run beside one that trains.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_of_two_runs_started_at_once_in_one_workdir_one_is_refused(
     commands, uninterrupted, tmp_path
 ):
@@ -140,7 +142,7 @@ def test_a_workdir_that_can_no_longer_be_written_is_told_and_kept(commands, unin
     assert_same_run(disk / "run", uninterrupted)
 
 
-@pytest.mark.parametrize("replaced", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("replaced", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_a_workdir_that_is_deleted_under_way_is_told_and_nothing_written_in_its_place(
     commands, tmp_path, replaced
 ):

@@ -48,7 +48,7 @@ def files(workdir: Path) -> list[Path]:
 
 
 # 110 damages, 7 minutes of one core; tests/runner has some.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", [emptied, halved, flipped])
 @pytest.mark.parametrize("state", ["stopped", "finished"])
 def test_a_damaged_file_is_told_in_a_line_or_costs_nothing(

@@ -24,7 +24,7 @@ def load_digits(monkeypatch, digits):
 
 
 # Seconds; tests/test_main.py has fresh processes without a bar.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, uninterrupted, tmp_path):
     with terminal() as (tty, shown):
         process = commands.start(*TINY, f"--workdir={tmp_path / 'run'}", tty=tty)
@@ -36,7 +36,7 @@ def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, unint
 
 
 # Half a minute; tests/runner/test_training.py has the same of 4 replicas.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("load_digits")
 def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):
     """To 1e-5: XLA may fuse the program of several otherwise."""

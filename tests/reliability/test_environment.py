@@ -7,12 +7,14 @@ import pytest
 from command_line import MODULE, call
 from short_run import TINY, assert_same_run, result_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "env",
     [
         pytest.param({"HOME": "/proc/nowhere"}, id="home that cannot be written"),
-        pytest.param({"JAX_PLATFORMS": ""}, id="any platform", marks=pytest.mark.slow),
+        pytest.param({"JAX_PLATFORMS": ""}, id="any platform", marks=pytest.mark.exhaustive),
     ],
 )
 def test_the_run_is_the_same_with(env, uninterrupted, tmp_path, monkeypatch):
@@ -22,7 +24,7 @@ def test_the_run_is_the_same_with(env, uninterrupted, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_with_float64_enabled_the_training_is_the_same_and_only_means_are_finer(
     uninterrupted, tmp_path
 ):
@@ -49,11 +51,13 @@ def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
     "argv",
     [
         [MODULE, *TINY, "--workdir={}/run"],
-        pytest.param(["adv_jax.evaluate", "--workdir={}/run"], marks=pytest.mark.slow),
-        pytest.param(["adv_jax.report", "maronas2016.fig26", "--out={}"], marks=pytest.mark.slow),
+        pytest.param(["adv_jax.evaluate", "--workdir={}/run"], marks=pytest.mark.exhaustive),
+        pytest.param(
+            ["adv_jax.report", "maronas2016.fig26", "--out={}"], marks=pytest.mark.exhaustive
+        ),
         pytest.param(
             ["launch.reproduce", "maronas2016.table22", "--runs={}", "--results={}"],
-            marks=pytest.mark.slow,
+            marks=pytest.mark.exhaustive,
         ),
     ],
     ids=lambda argv: argv[0],

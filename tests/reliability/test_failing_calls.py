@@ -15,6 +15,8 @@ from command_line import ROOT, serving
 from failing_calls import Call
 from short_run import assert_same_run
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 2
 CONFIG = f"""
 import sys
@@ -152,13 +154,13 @@ def complaints(failing, runs, folder, calls, **options):
 
 
 # All calls: an hour and a half of one core; pytest -n 2 runs two parts at once.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(8))
 def test_whichever_call_fails(failing, runs, tmp_path, part):
     assert not complaints(failing, runs, tmp_path, list(enumerate(runs.calls))[part::8])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(8))
 def test_whichever_call_fails_after_a_run_was_stopped(failing, runs, tmp_path, part):
     calls = list(enumerate(runs.calls_after))[part::8]
@@ -166,7 +168,7 @@ def test_whichever_call_fails_after_a_run_was_stopped(failing, runs, tmp_path, p
 
 
 # A disk that stays full: all that follows a call fails, too.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(4))
 def test_whenever_all_calls_begin_to_fail(failing, runs, tmp_path, part):
     needing = [call for call in runs.calls if call.name in ("open", "write", "mkdir", "fsync")]

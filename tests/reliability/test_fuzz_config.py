@@ -143,13 +143,13 @@ def try_all(count, bases, seed, workdir):
 
 
 # 10,000: 3 minutes of one core.
-@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_a_config_with_hostile_values_is_traced_or_refused(count, tmp_path, not_trained):
     try_all(count, [base(*mode) for mode in TRACED], 0, tmp_path / "run")
 
 
 # 10,000: half a minute.
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_every_config_with_hostile_values_is_built_or_refused(
     count, tmp_path, not_trained, monkeypatch
 ):
@@ -170,7 +170,7 @@ preflight_check = training.check_parts
 
 
 # 10 minutes of one core: 25 of those accepted are trained.
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_is_accepted_trains_or_says_why_it_cannot(tmp_path, monkeypatch, capsys):
     draw, bases = random.Random(2), [base(*mode) for mode in TRACED[:-1]]
     trainings = 0
@@ -211,7 +211,7 @@ TEXTS = (
 
 
 # 10,000: a minute.
-@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_a_command_line_with_hostile_values_is_read_or_refused(count, tmp_path, monkeypatch):
     """What `main.parse_flags` does, of which only the reading of sys.argv is left out."""
     draw = random.Random(3)

@@ -65,7 +65,7 @@ def fuzz(file, read, count, *, seed=0):
 
 
 # 5,000 of each format: 5 minutes of one core for this file.
-counts = pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.mark.slow)])
+counts = pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.mark.exhaustive)])
 
 
 @counts
@@ -207,7 +207,7 @@ def test_files_that_a_comparison_reads(tmp_path, count, name):
 
 
 # 1,500: 5 minutes of one core.
-@pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.exhaustive)])
 def test_a_damaged_checkpoint_is_left_out_or_harmless(tmp_path, count):
     """Of the newest of two: what comes back is what was saved, of it or of the one before."""
     tree = {

@@ -23,6 +23,8 @@ from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.trainings import plan
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 6
 # Two replicas of two shards each: four devices.
 SHARED = [
@@ -49,7 +51,7 @@ def has_trained(process):
 
 
 # 30 kills: 4 minutes of one core.
-@pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.exhaustive)])
 def test_kills_change_nothing_of_replicas_and_shards(commands, shared, tmp_path, times):
     """Each process gets at least an epoch further; after the last one the nets are evaluated."""
     random = np.random.default_rng(0)
@@ -73,7 +75,7 @@ def test_kills_change_nothing_of_replicas_and_shards(commands, shared, tmp_path,
     assert_same_run(tmp_path / "run", shared, epochs=EPOCHS)
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_another_number_of_devices_is_told_when_a_run_goes_on(commands, tmp_path, devices):
     argv = [*TINY[:-2], "--config.epochs=4", "--config.replicas.seeds=4"]
     argv += ["--config.evaluation.eps=(0.0,)"]

@@ -13,6 +13,8 @@ from short_run import document, few_digits
 from adv_jax import data
 from adv_jax.runner import training
 
+pytestmark = pytest.mark.slow
+
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -48,8 +50,8 @@ def watched(monkeypatch):
     ("epochs", "every"),
     [
         (30, 1),
-        pytest.param(10_000, 1, marks=pytest.mark.slow),
-        pytest.param(10_000, 100, marks=pytest.mark.slow),
+        pytest.param(10_000, 1, marks=pytest.mark.exhaustive),
+        pytest.param(10_000, 100, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_long_run_needs_no_more_of_anything(

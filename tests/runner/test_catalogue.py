@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import slow_after
 
 import adv_jax
 from adv_jax.runner import catalogue
@@ -110,7 +111,7 @@ def test_an_installed_package_has_its_own_configs_and_no_others(installed, tmp_p
 
 
 @pytest.mark.parametrize("other", [nothing, a_folder, a_package, a_module])
-@pytest.mark.parametrize("config", ["quickstart", f"{ROOT}/configs/quickstart.py"])
+@pytest.mark.parametrize("config", slow_after(1, ["quickstart", f"{ROOT}/configs/quickstart.py"]))
 def test_a_config_is_read_in_a_folder_with_any_other_configs(other, config, tmp_path):
     other(tmp_path)
     # No epoch is trained: the error says that the config and its override were read.
@@ -120,6 +121,7 @@ def test_a_config_is_read_in_a_folder_with_any_other_configs(other, config, tmp_
     assert re.fullmatch(r"error: epochs .*0.*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_a_config_of_the_users_imports_the_package_of_the_users(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").touch()

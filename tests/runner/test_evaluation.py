@@ -64,6 +64,7 @@ def table(folder, name):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_it_finds_what_the_run_itself_has_found(runs, done):
     for name in "ab":
         result = json.loads((runs / name / "result.json").read_text())

@@ -95,6 +95,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(array, other.arrays()[name])
 
 
+@pytest.mark.slow
 def test_steps_follow_each_other_and_are_fitted_on_the_training_set(digits, whitened):
     dataset = whitened[2].dataset
     norm = preprocessing.contrast_norm(norm=10.0)(digits.train.x)
@@ -173,6 +174,7 @@ def test_a_flipped_byte_of_what_was_kept_is_found(whitened, tmp_path):
         trained.load(workdir)
 
 
+@pytest.mark.slow
 def test_without_preprocessing_all_is_as_it_was(digits, plain):
     for preprocess in (None, ()):
         found = load(document(preprocess), plain / "elsewhere")
@@ -245,6 +247,7 @@ def test_bounds_of_an_attack_must_hold_the_inputs_as_they_are_preprocessed(tmp_p
         train.run(document(({"name": "standardize"},), attack=attack), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_path, capsys):
     workdir, result, _ = whitened
     evaluation.run([str(workdir)], attack_names=["fgsm"], eps=[0.0, 0.2], out=str(tmp_path))
@@ -272,6 +275,7 @@ def cropped(size=20, **changes):
     return config | changes
 
 
+@pytest.mark.slow
 def test_a_crop_is_at_random_in_training_and_the_middle_in_tests(digits, tmp_path):
     loaded = load(cropped(), tmp_path)
     np.testing.assert_array_equal(loaded.dataset.test.x, digits.test.x[:, 4:24, 4:24])
@@ -284,6 +288,7 @@ def test_a_crop_is_at_random_in_training_and_the_middle_in_tests(digits, tmp_pat
     assert result["replicas"][0]["test_error"] == pytest.approx(float(wrong.mean()), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_training_on_crops_sees_other_inputs_than_their_middle(digits, tmp_path, monkeypatch):
     errors = train.run(cropped(epochs=4), tmp_path / "random")["replicas"]
     middle = digits._replace(train=data.Arrays(digits.train.x[:, 4:24, 4:24], digits.train.y))
@@ -293,6 +298,7 @@ def test_training_on_crops_sees_other_inputs_than_their_middle(digits, tmp_path,
     assert errors[0]["confidence"] != fixed[0]["confidence"]
 
 
+@pytest.mark.slow
 def test_shards_of_a_batch_are_cropped_apart(tmp_path, monkeypatch):
     drawn = []
 
@@ -324,6 +330,7 @@ def with_source(path, **changes):
     return config | {"evaluation": {"attacks": {"fixed": fixed, "own": own}, "eps": (0.0, 1.0)}}
 
 
+@pytest.mark.slow
 def test_the_fixed_set_is_that_of_its_source_for_every_run(plain, tmp_path):
     source = trained.load(plain)
     x, y = source.dataset.test

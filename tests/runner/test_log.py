@@ -187,6 +187,7 @@ def test_without_tensorboardx_the_line_says_what_to_install(monkeypatch):
         require_tensorboard()
 
 
+@pytest.mark.slow
 def test_nothing_imports_tensorboardx_unless_it_is_wanted():
     program = "import sys, adv_jax.runner.training; sys.exit('tensorboardX' in sys.modules)"
     root = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ import re
 import signal
 
 import pytest
+from marks import slow_after
 from short_run import TINY, assert_same_run
 
 FULL = "error: standard output cannot be written: No space left on device\n"
@@ -31,13 +32,13 @@ def pipe():
         os.close(writer)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", slow_after(2, COMMANDS))
 def test_a_full_disk_behind_the_output_of_a_command_is_told_in_one_line(commands, command):
     done = commands.run(COMMANDS[command], module=command, tty="/dev/full")
     assert (done.status, done.err) == (1, FULL)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", slow_after(2, COMMANDS))
 def test_a_closed_pipe_ends_a_command_as_sigpipe_would_and_without_words(commands, command):
     with pipe() as (path, reader):
         reader.close()
@@ -53,6 +54,7 @@ def test_a_mistake_is_told_though_the_output_is_a_closed_pipe(commands, tmp_path
     assert re.fullmatch(r"error: workdir must be [^\n]+: no config.json\n", done.err)
 
 
+@pytest.mark.slow
 def test_a_training_whose_output_breaks_saves_its_epoch_and_goes_on(
     commands, uninterrupted, tmp_path
 ):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from command_line import xla_flags
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 12
 TINY = [
     "--config=configs/quickstart.py:quick",

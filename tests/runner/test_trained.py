@@ -98,6 +98,7 @@ def test_each_replica_is_the_model_that_the_run_evaluated(replicas, replica):
     assert about["data"] == result["data"] and json.dumps(about)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_the_test(tmp_path):
     config = config_of(
         "ladder_mnist",
@@ -161,6 +162,7 @@ def of_chapter(mode, **changes):
     return with_values(make(f"quick,{mode}").to_dict(), common | changes)
 
 
+@pytest.mark.slow
 def test_a_student_is_loaded_without_its_teacher_and_a_stack_needs_its_classifier(
     replicas, tmp_path
 ):

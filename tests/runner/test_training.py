@@ -102,6 +102,7 @@ def test_each_replica_of_seeds_and_a_grid_is_the_run_of_its_own(tmp_path, capsys
     )
 
 
+@pytest.mark.slow
 def test_each_replica_stops_early_by_itself(tmp_path, capsys):
     """At rate 0 the first epoch is the best, and patience 2 ends the run after the third."""
     changes = {"patience": 2, "epochs": 6}
@@ -115,6 +116,7 @@ def test_each_replica_stops_early_by_itself(tmp_path, capsys):
     assert_same_replica(tmp_path, 0, alone, still, together["evaluation"])
 
 
+@pytest.mark.slow
 def test_where_all_have_stopped_the_run_ends_with_a_checkpoint(tmp_path, capsys):
     config = document(patience=2, optimizer__learning_rate=0.0)
     result = training.run(config, tmp_path / "run")
@@ -148,6 +150,7 @@ def test_each_checkpoint_is_begun_when_its_epochs_are_on_the_disk(tmp_path, monk
     assert found == [(2, [1, 2]), (3, [1, 2, 3])]
 
 
+@pytest.mark.slow
 def test_a_run_whose_metrics_are_shorter_than_its_checkpoint_is_refused(tmp_path, capsys):
     """A resumed run counts its epochs in metrics.jsonl."""
     config, workdir = document(epochs=6, checkpoint_every=5), tmp_path / "run"

@@ -26,8 +26,7 @@ class Row(NamedTuple):
     minimal: it leaves a row alone that is fooled at x.
     picky: it may leave any row alone, as one that knows no better point than x.
     constant: its result carries no gradient.
-    variant: it is made of what other rows have in another norm or order, so that promises which
-      depend on neither are tested on demand only.
+    variant: it is made of what other rows have in another norm or order: its tests are slow.
     """
 
     attack: Callable

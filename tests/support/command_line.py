@@ -5,6 +5,7 @@ them, but has started no backend, runs the same module from the same arguments t
 """
 
 import contextlib
+import gc
 import json
 import os
 import pty
@@ -146,6 +147,7 @@ def serve() -> dict | None:
     """Answers requests until the input ends; returns in each child, with what it shall run."""
     import adv_jax.runner.training  # noqa: F401
 
+    gc.freeze()  # else each child spends half a second of its end on what it has imported
     statuses: dict[int, int | None] = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -381,6 +381,7 @@ def linear_run():
     )
 
 
+@pytest.mark.slow
 def test_error_rates_of_a_linear_model_and_what_is_drawn():
     w, run = linear_run()
     x, y = run.dataset.test

@@ -65,6 +65,7 @@ def forward(layers, x):
     return h1, h2, h2 @ w3 + b3
 
 
+@pytest.mark.slow
 def test_table_2_is_the_mean_of_the_last_ten_epochs(workdirs):
     found = tables.mnist([workdirs["plain"], workdirs["adversarial"]])
     plain, adversarial = found.document["rows"]
@@ -158,6 +159,7 @@ def test_fig_3_has_the_activations_below_0_too(workdirs, monkeypatch):
         assert share.sum() / 2 == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_transfer_shows_the_first_plain_nets_examples_to_the_others(workdirs):
     found = transfer.transfer([workdirs["adversarial"], workdirs["plain"]]).document
     test = trained.load(workdirs["plain"]).dataset.test

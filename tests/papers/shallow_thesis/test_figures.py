@@ -165,6 +165,7 @@ def fgsm_sign(w, x, y):
     return np.sign((p / p.sum(1, keepdims=True) - np.eye(K)[y]) @ w.T)
 
 
+@pytest.mark.slow
 def test_accuracies_of_linear_models(linear_models):
     made, x, y = linear_models
     kinds = ("clean", "adversarial", "noisy")
@@ -371,6 +372,7 @@ def test_inputs_that_are_no_images_are_refused(linear_models, nets, monkeypatch)
         weights.class_images([workdir for workdir, _ in nets.values()])
 
 
+@pytest.mark.slow
 def test_runs_that_were_trained_are_drawn_by_the_command(tmp_path, monkeypatch, capsys):
     whole = data.load("mnist", source="embedded")
     few = whole._replace(

@@ -193,6 +193,7 @@ def test_the_table_of_transfer_equals_numpy(workdirs_of):
     assert document["caption"].count("printed") == 5
 
 
+@pytest.mark.slow
 def test_the_table_of_transfer_is_the_mean_over_seeds(workdirs_of):
     weights = {kind: RNG.normal(size=(2, *W.shape)).astype("f") for kind in MODELS}
     both = [[run_of(w, model=kind) for w in weights[kind]] for kind in MODELS]
