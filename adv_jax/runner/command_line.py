@@ -50,8 +50,8 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         return str(error)
     path, _, mode = given["config"].partition(":")
     if not Path(path).is_file():
-        candidates = sorted(map(str, Path(path).parent.glob("*.py"))) if "/" in path else []
-        return unknown("--config", path, candidates or catalogue.names())
+        beside = _configs(Path(path).parent) if "/" in path else []
+        return unknown("--config", path, beside or catalogue.names())
     lines = str(error).strip().splitlines()
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]
@@ -68,6 +68,12 @@ def explain_flags(argv: list[str], error: Exception) -> str:
             if field != flag and field not in [*legal, "replicas.grid"]:
                 return unknown("a field of --config", field, legal)
     return lines[0]
+
+
+def _configs(folder: Path) -> list[str]:
+    """Returns the Python files of a folder that make a config."""
+    files = sorted(folder.glob("*.py"))
+    return [str(file) for file in files if "def get_config(" in file.read_text(errors="replace")]
 
 
 def _given(argv: list[str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     for name in ("ladder_mnist", "quickstart"):
         (tmp_path / "configs" / f"{name}.py").write_text(CONFIG)
+    (tmp_path / "configs" / "common.py").write_text("SHARED = 1\n")  # which is no config
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
