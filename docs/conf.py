@@ -44,7 +44,7 @@ html_theme_options = {
 
 _FIELD = re.compile(r"^([a-z_]\w*(?:, \w+)*): ", re.MULTILINE)
 _ALIGNED = re.compile(r"\S+ {2,}\S")
-_CITED = re.compile(r"(?<![\w)\]])\[([a-z]+(?:19|20)\d\d[a-z]*)(?=[\],])")
+_CITED = re.compile(r"(?<![\w)])\[([a-z]+(?:19|20)\d\d[a-z]*)(?=[\],])")
 _ANCHOR = re.compile(r'<a id="(\w+)"></a>')
 
 
