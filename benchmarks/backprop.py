@@ -16,7 +16,7 @@ from benchmarks.timing import console, ratios, shown, write
 from benchmarks.training import OURS, compare, show
 
 PLAIN, ADVERSARIAL = "backprop", "adversarial"
-OVERHEAD = 1.7  # largest adversarial / plain time of a step; Nokland 2015: "roughly 70 %" more
+OVERHEAD = 1.7  # largest adversarial / plain time of a step; [nokland2015]: "roughly 70 %" more
 # smallest PyTorch time / our time
 GOALS = {PLAIN: 4.0, ADVERSARIAL: 3.0}
 

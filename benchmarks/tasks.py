@@ -11,8 +11,8 @@ PEAK_SIZE = 2048  # size of the square matrix product that measures peak speed
 PEAK_STEPS = 4  # such products per timed block
 EPS = 0.25  # eps of FGSM in the shallow-net thesis
 ALPHA = 0.5  # weight of the clean term in the adversarial mix
-BACKPROP_EPS = 0.08  # eps of adversarial back-propagation in Nokland 2015
-LWA_EPS = 1.2  # l2 eps of learning with a strong adversary, from the code of Huang 2015
+BACKPROP_EPS = 0.08  # eps of adversarial back-propagation in [nokland2015]
+LWA_EPS = 1.2  # l2 eps of learning with a strong adversary, from the code of [huang2015]
 LADDER_NOISE = 0.3  # std of the noise in each layer
 LADDER_EPS = 0.00045  # eps of the adversarial noise on a ladder's labeled half
 

@@ -1,4 +1,4 @@
-"""Adversarial back-propagation on CIFAR-10, without and with dropout (Nokland 2015, Table 3).
+"""Adversarial back-propagation on CIFAR-10, without and with dropout ([nokland2015], Table 3).
 
 Run:    python -m adv_jax.main --config=configs/backprop_cifar10.py
         python -m adv_jax.main --config=configs/backprop_cifar10.py:net=fc,preprocess=simple
@@ -23,7 +23,7 @@ The paper's test error in %, mean +- spread of five runs; fc with zca is missing
     adversarial_dropout     12.55 +- .20     16.00 +- .46     39.00 +- .35
 
 Deviations: the learning rate of conv is .05 and not .5, which counts (1 - momentum) of the
-gradient and diverges otherwise. What Nokland 2015 leaves open is listed in docs/experiments.md.
+gradient and diverges otherwise. What [nokland2015] leaves open is listed in docs/experiments.md.
 Results: docs/results.md.
 """
 
@@ -47,7 +47,7 @@ NETS: dict[str, dict] = {
         "narrow": {"stages": ((4,), (4,), (8,)), "units": (32, 32)},
         "dropout": (0.1, 0.25, 0.25, 0.25, 0.5, 0.5),
         "eps": 0.01,
-        # .5 of a gradient that counts (1 - momentum), as in Hinton et al. 2012.
+        # .5 of a gradient that counts (1 - momentum), as in [hinton2012].
         "optimizer": {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.001},
     },
     "fc": {

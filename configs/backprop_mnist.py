@@ -1,4 +1,4 @@
-"""Adversarial back-propagation on MNIST: nets trained on FGSM examples (Nokland 2015, Table 2).
+"""Adversarial back-propagation on MNIST: nets trained on FGSM examples ([nokland2015], Table 2).
 
 Run:    python -m adv_jax.main --config=configs/backprop_mnist.py
         python -m adv_jax.main --config=configs/backprop_mnist.py:activation=tanh,width=1200
@@ -20,7 +20,7 @@ The paper's test error in %, mean over the last ten epochs +- spread of five run
     800      1.00 +- .05    1.01 +- .02    .78 +- .03
     1200      .95 +- .03    1.07 +- .05    .78 +- .03
 
-Deviations: dropout, whose rates Nokland 2015 does not print, has those of Srivastava et al. 2014.
+Deviations: dropout, whose rates [nokland2015] does not print, has those of [srivastava2014].
 No validation set is taken, as the number of epochs is given and nothing is chosen.
 More: docs/experiments.md; results: docs/results.md.
 """

@@ -1,4 +1,4 @@
-"""Convolutional maxout net on CIFAR-10 for church windows (Warde-Farley & Goodfellow 2016).
+"""Convolutional maxout net on CIFAR-10 for church windows ([wardefarley2016]).
 
 Run:    python -m adv_jax.main --config=configs/goodfellow_cifar10.py
 Quick:  python -m adv_jax.main --config=configs/goodfellow_cifar10.py:quick   (narrow, one epoch)
@@ -10,10 +10,10 @@ epoch of training takes 175 TFLOP: an accelerator is advised.
 96, 192 and 192 maxout maps of 8 x 8, 8 x 8 and 5 x 5 weights, each followed by overlapping pooling,
 then 500 maxout units; 40,000 images to train, 10,000 to validate, contrast-normalized to length 55
 and whitened (sec. 1.2.3). The net, its preprocessing, its optimizer and its early stopping are
-those of Goodfellow et al. 2013a, from Pylearn2's cifar10_no_aug_valid.yaml.
+those of [goodfellow2013], from Pylearn2's cifar10_no_aug_valid.yaml.
 
-Warde-Farley & Goodfellow 2016 prints no number of this net. Goodfellow et al. 2013a has a test
-error of 11.68 % after training on the validation images too (Table 3).
+[wardefarley2016] prints no number of this net. [goodfellow2013], Table 3, has a test error of
+11.68 % after training on the validation images too.
 
 Deviations from Pylearn2's program:
 - It does not scale up the inputs that dropout keeps. Here they are, as in Flax.

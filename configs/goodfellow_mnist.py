@@ -1,4 +1,4 @@
-"""Nets and defenses on permutation-invariant MNIST (Warde-Farley & Goodfellow 2016, sec. 1.2, 1.3).
+"""Nets and defenses on permutation-invariant MNIST ([wardefarley2016], sec. 1.2, 1.3).
 
 Run:    python -m adv_jax.main --config=configs/goodfellow_mnist.py:method=smoothing
         python -m adv_jax.main --config=configs/goodfellow_mnist.py:model=relu
@@ -28,9 +28,9 @@ The paper's test error in %; the others are not printed:
     smoothing       1.17, under FGSM .25 33.0
     adversarial     under FGSM .25 18, under the iterated attack of .25 97, of .1 22
 
-Deviations: the maxout nets, their optimizer and their early stopping are those of Goodfellow et al.
-2013a, from Pylearn2's mnist_pi.yaml and mnist.yaml, with the three differences and the choices of
-our own that docs/experiments.md lists. Nothing is clipped to [0, 1], as in the papers.
+Deviations: the maxout nets, their optimizer and their early stopping are those of
+[goodfellow2013], from Pylearn2's mnist_pi.yaml and mnist.yaml, with the three differences and the
+choices of our own that docs/experiments.md lists. Nothing is clipped to [0, 1], as in the papers.
 Results: docs/results.md.
 """
 

@@ -1,4 +1,4 @@
-"""LeNet on MNIST, normal or with a strong adversary (Huang 2015, Table 2, Figures 1 and 2).
+"""LeNet on MNIST, normal or with a strong adversary ([huang2015], Table 2, Figures 1 and 2).
 
 Run:    python -m adv_jax.main --config=configs/huang_lenet_mnist.py:method=lwa
         python -m adv_jax.main --config=configs/huang_lenet_mnist.py:method=normal --config.seed=101
@@ -19,7 +19,7 @@ The paper's accuracies in %, l2 length 1.5 in units of (byte / 256):
     normal    99.16     63.42     69.40            39.98       37.92
     lwa       99.32     98.17     98.00            95.33       95.29
 
-Deviations: Huang 2015 says "standard LeNet". Units, dropout, rates, epochs and the r of training,
+Deviations: [huang2015] says "standard LeNet". Units, dropout, rates, epochs and the r of training,
 1.2, are those of the authors' program, whose results differ from the paper's. It trains on all
 60,000 images, as here; the paper says 50,000. The initial weights N(0, 1 / inputs) are ours.
 More: docs/experiments.md; results: docs/results.md.
@@ -68,7 +68,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.optimizer = {"name": "sgd", "learning_rate": rate}
     c.epochs = sum(net["epochs"])
     c.batch_size = 100
-    c.monitor_train = options.method == "normal"  # Huang 2015 prints it for Fig. 1: 100 %.
+    c.monitor_train = options.method == "normal"  # [huang2015] prints it for Fig. 1: 100 %.
     c.checkpoint_every = 2
     c.checkpoints_kept = 2
     c.evaluation = {

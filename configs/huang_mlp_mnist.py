@@ -1,4 +1,4 @@
-"""Multilayer perceptrons on MNIST, trained in five ways (Huang 2015, Table 1).
+"""Multilayer perceptrons on MNIST, trained in five ways ([huang2015], Table 1).
 
 Run:    python -m adv_jax.main --config=configs/huang_mlp_mnist.py:method=lwa
         python -m adv_jax.main --config=configs/huang_mlp_mnist.py:method=normal --config.seed=101

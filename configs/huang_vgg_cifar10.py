@@ -1,4 +1,4 @@
-"""A VGG-D-like net on CIFAR-10, trained in four ways (Huang 2015, Table 3).
+"""A VGG-D-like net on CIFAR-10, trained in four ways ([huang2015], Table 3).
 
 Run:    python -m adv_jax.main --config=configs/huang_vgg_cifar10.py:method=lwa
         python -m adv_jax.main --config=configs/huang_vgg_cifar10.py:method=normal --config.seed=101

@@ -1,4 +1,4 @@
-"""Conv-Large Gamma ladder on CIFAR-10 with 4,000 labels (Maronas 2016, Tables 16, 27 and 28).
+"""Conv-Large Gamma ladder on CIFAR-10 with 4,000 labels ([maronas2016], Tables 16, 27 and 28).
 
 Run:    python -m adv_jax.main --config=configs/ladder_cifar10.py
         python -m adv_jax.main --config=configs/ladder_cifar10.py:table=16
@@ -19,11 +19,11 @@ The paper's test error in %; ten seeds: mean (sd):
     16    with SGN and 28N, seed 1                 19.15 ... 48.15
     28    with SGN .00045 and 28N 4.5e-7           20.023 (.650)
 
-Rasmus et al. 2015: 20.40 (.47), supervised 23.33 (.61).
+[rasmus2015]: 20.40 (.47), supervised 23.33 (.61).
 
 Deviations: Table 28 prints taus of 4.5e-5, but its first seed equals the cell of Table 16 with the
 taus used here. The last block of Table 16 prints a tau of 4.5e-4 where the others have 4.5e-3; here
-all have 4.5e-3. Maronas 2016 prints 12 weights for 13 layers. "norm" is read as qN, here 55.43N.
+all have 4.5e-3. [maronas2016] prints 12 weights for 13 layers. "norm" is read as qN, here 55.43N.
 The last version of its program does not decay the learning rate;
 --config.optimizer.learning_rate.end_value=.002 takes the decay away here.
 More: docs/experiments.md; results: docs/results.md.
@@ -81,7 +81,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.objective = {
         "name": "ladder",
         "weights": weights,
-        # Maronas 2016 does not define the gradient of its noise; see docs/experiments.md.
+        # [maronas2016] does not define the gradient of its noise; see docs/experiments.md.
         "gradient_pass": "corrupted",
         "virtual_labels": "corrupted",
         "draw": "fresh",

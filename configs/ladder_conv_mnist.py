@@ -1,4 +1,4 @@
-"""Convolutional ladder networks on MNIST with 100 labels (Maronas 2016, Tables 15, 25 and 26).
+"""Convolutional ladder networks on MNIST with 100 labels ([maronas2016], Tables 15, 25 and 26).
 
 Run:    python -m adv_jax.main --config=configs/ladder_conv_mnist.py
         python -m adv_jax.main --config=configs/ladder_conv_mnist.py:table=15
@@ -20,12 +20,12 @@ The paper's test error in %; ten seeds: mean (sd):
     15    with SGN and 28N, seed 1                 .58 ... .74
     26    with SGN .00045 and 28N 4.5e-7           .796 (.461)
 
-Rasmus et al. 2015: Conv-Small Gamma .89 (.50), supervised 6.43 (.84), Conv-FC .99 (.15).
+[rasmus2015]: Conv-Small Gamma .89 (.50), supervised 6.43 (.84), Conv-FC .99 (.15).
 
 Deviations: the taus of Table 26 are not certain. Its caption is that of Table 24; the taus here are
 those of the cell of Table 15 that equals its first seed. The last block of Table 15 prints a tau of
 4.5e-4 where the others have 4.5e-3; here all have 4.5e-3.
-The last version of the program of Maronas 2016 does not decay the learning rate;
+The last version of the program of [maronas2016] does not decay the learning rate;
 --config.optimizer.learning_rate.end_value=.002 takes the decay away here.
 More: docs/experiments.md; results: docs/results.md.
 """
@@ -95,7 +95,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.objective = {
         "name": "ladder",
         "weights": weights,
-        # Maronas 2016 does not define the gradient of its noise; see docs/experiments.md.
+        # [maronas2016] does not define the gradient of its noise; see docs/experiments.md.
         "gradient_pass": "corrupted",
         "virtual_labels": "corrupted",
         "draw": "fresh",

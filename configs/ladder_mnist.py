@@ -1,4 +1,4 @@
-"""Fully connected ladder network on MNIST with adversarial noise (Maronas 2016, Tables 4 to 24).
+"""Fully connected ladder network on MNIST with adversarial noise ([maronas2016], Tables 4 to 24).
 
 Run:    python -m adv_jax.main --config=configs/ladder_mnist.py
         python -m adv_jax.main --config=configs/ladder_mnist.py:labels=100,noise=sgn
@@ -137,7 +137,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.objective = {
         "name": "ladder",
         "weights": WEIGHTS[labels][options.training],
-        # Maronas 2016 does not define the gradient of its noise; see docs/experiments.md.
+        # [maronas2016] does not define the gradient of its noise; see docs/experiments.md.
         "gradient_pass": "corrupted",
         "virtual_labels": "corrupted",
         "draw": "fresh",
@@ -179,7 +179,7 @@ def _parse_options(mode: str) -> ConfigDict:
         options.tau = (0.00025, 0.0025, 0.025)
     if options.unlabelled_noise is None:
         options.unlabelled_noise = "none" if options.unlabelled_tau is None else "qn"
-    # Maronas 2016 took these sizes without a search (Tables 10, 12, 24).
+    # [maronas2016] took these sizes without a search (Tables 10, 12, 24).
     if options.tau is None:
         options.tau = 0.000045 if options.labels == 1000 else 0.00045
     if options.unlabelled_tau is None:

@@ -1,4 +1,4 @@
-"""A convolutional net on MNIST, trained on the examples of PGD (Madry 2018, Table 1).
+"""A convolutional net on MNIST, trained on the examples of PGD ([madry2018], Table 1).
 
 Run:    python -m adv_jax.main --config=configs/madry_mnist.py
         python -m adv_jax.main --config=configs/madry_mnist.py:method=natural

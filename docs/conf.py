@@ -6,6 +6,7 @@ their links hold on the site as in the clone.
 
 import re
 import textwrap
+from pathlib import Path
 
 import adv_jax
 
@@ -43,13 +44,16 @@ html_theme_options = {
 
 _FIELD = re.compile(r"^([a-z_]\w*(?:, \w+)*): ", re.MULTILINE)
 _ALIGNED = re.compile(r"\S+ {2,}\S")
+_CITED = re.compile(r"(?<![\w)])\[([a-z]+(?:19|20)\d\d[a-z]*)(?=[\],])")
+_ANCHOR = re.compile(r'<a id="(\w+)"></a>')
 
 
 def restructured(docstring: str) -> str:
     r"""A docstring as reStructuredText, in which it looks as it does in the source.
 
-    Stars, bars and trailing underscores mean themselves, `x` is code, and a line for each field of
-    a class stays one. What is indented, or in columns, is shown as it is.
+    Stars, bars and trailing underscores mean themselves, `x` is code, a key of REFERENCES.md in
+    brackets is a link to its entry, and a line for each field of a class stays one. What is
+    indented, or in columns, is shown as it is.
 
     >>> docstring = "The `x`: f32[B, *D].\n\nlow: bound_ of |x|.\nhigh: the other.\n\n  a   table"
     >>> print(restructured(docstring + "\n\nReturns:\n  first: x\n  ** 2."))
@@ -90,7 +94,9 @@ def _block(block: str) -> str:
 
 def _inline(text: str) -> str:
     parts = re.split(r"(`[^`]+`)", text)
-    return "".join(f"`{part}`" if part.startswith("`") else _escaped(part) for part in parts)
+    return "".join(
+        f"`{part}`" if part.startswith("`") else _linked(_escaped(part)) for part in parts
+    )
 
 
 def _escaped(text: str) -> str:
@@ -98,8 +104,25 @@ def _escaped(text: str) -> str:
     return re.sub(r"\\|\||\*(?!\s)|(?<=\S)\*|(?<=\w)_(?!\w)", r"\\\g<0>", text)
 
 
+def _linked(text: str) -> str:
+    """The keys of works as links, which Sphinx reports if REFERENCES.md has no such entry.
+
+    >>> _linked("Sources: [madry2018], sec. 2.1; [maronas2016, 5.3]; f32[b2018].")
+    'Sources: [:ref:`madry2018`], sec. 2.1; [:ref:`maronas2016`, 5.3]; f32[b2018].'
+    """
+    return _CITED.sub(r"[:ref:`\1`", text)
+
+
 def setup(app):
     """Docstrings are rewritten before Napoleon reads their sections."""
+
+    def anchor(app, doctree):
+        """Tells Sphinx and MyST of the anchors in REFERENCES.md, which are HTML."""
+        if (name := app.env.docname) == "docs/REFERENCES":
+            slugs = app.env.metadata[name].setdefault("myst_slugs", {})
+            for key in _ANCHOR.findall(Path(app.env.doc2path(name)).read_text("utf-8")):
+                app.env.domains.standard_domain.note_hyperlink_target(key, name, key, key)
+                slugs[key] = (0, key, key)
 
     def rewrite(app, what, name, obj, options, lines):
         lines[:] = restructured("\n".join(lines)).split("\n")
@@ -115,6 +138,7 @@ def setup(app):
         """Fields of named tuples have docstrings that say nothing."""
         return str(getattr(obj, "__doc__", "")).startswith("Alias for field number") or None
 
+    app.connect("doctree-read", anchor)
     app.connect("autodoc-process-docstring", rewrite, priority=400)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", skip)

@@ -379,7 +379,7 @@ def test_the_recorder_finds_a_field_that_nothing_reads(digits, tmp_path, capsys,
     ],
 )
 def test_each_perturbed_column_of_huang_has_the_l2_norm_of_the_paper(name, norm, shape):
-    """Huang et al. 2015, Tables 1 to 3: an l2 norm of 1.5, and of .5 on CIFAR-10."""
+    """[huang2015], Tables 1 to 3: an l2 norm of 1.5, and of .5 on CIFAR-10."""
     config = config_of(name, "fixed=RUN")
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(20, *shape)), jnp.float32)

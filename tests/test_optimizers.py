@@ -19,7 +19,7 @@ def spec_of(config):
     return runpy.run_path(str(path))["get_config"]().to_dict()["optimizer"]
 
 
-# Sec. 8.6 of settings_maronas.md: 150 epochs, decay .67; 150 (1 - .67) = 49.5.
+# The program of [rasmus2015], run.py: 150 epochs, decay .67; 150 (1 - .67) = 49.5.
 LADDER_RATE = spec_of("ladder_mnist")["learning_rate"]
 # The shallow-net thesis, p. 42: momentum .5 in epoch 1, .99 from epoch 10 on.
 THESIS = spec_of("shallow_mnist")
@@ -80,7 +80,7 @@ def test_momentum_rises_over_ten_epochs_by_the_rule_of_pylearn2():
 
 
 def test_adam_has_the_papers_constants_and_the_scheduled_rate():
-    # Kingma & Ba 2015, algorithm 1: beta1 .9, beta2 .999, eps 1e-8.
+    # [kingma2015], Algorithm 1: beta1 .9, beta2 .999, eps 1e-8.
     schedule = LADDER_RATE | {"transition_begin": 1, "transition_steps": 2}
     optim = optimizer({"name": "adam", "learning_rate": schedule}, steps_per_epoch=2)
     gradients = np.random.default_rng(0).normal(size=(8, 3))

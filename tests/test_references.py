@@ -1,5 +1,6 @@
 """docs/REFERENCES.md: every cited key has an entry, and every entry is cited and complete."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -7,12 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KEY = r"[a-z]+(?:19|20)\d\d[a-z]*"
-CITED = re.compile(rf"\[({KEY})(?:\]|, )")
+# [madry2018] and [madry2018, sec. 2.1] in code; REFERENCES.md#madry2018 in a guide's link.
+CITED = re.compile(rf"(?<![\w)])\[({KEY})(?:\]|,\s)|REFERENCES\.md#([\w-]+)")
+# Madry 2018, Warde-Farley & Goodfellow (2016), Athalye, Carlini & Wagner 2018, Huang et al. 2015.
+NAMED = re.compile(
+    r"(?<![\"\w-])[A-Z][\w-]+(?:,? (?:&|and) [A-Z][\w-]+| et al\.)?,? \(?(?:19|20)\d\d"
+)
 ENTRY = re.compile(
     r'\| <a id="(?P<anchor>\w+)"></a>`(?P<key>\w+)` \| (?P<authors>[^(]+) \((?P<year>\d{4})\)\. '
     r"\[(?P<title>[^\]]+)\]\((?P<link>https://\S+)\)\. (?P<venue>.+)\. \|"
 )
-FOLDERS = ("adv_jax", "benchmarks", "configs", "docs", "launch", "papers")
+CODE = ("adv_jax", "benchmarks", "configs", "launch", "papers", "tests")
 
 
 def entries(text):
@@ -25,10 +31,25 @@ def entries(text):
 
 def cited():
     """{key: file} of all citations in code and guides."""
-    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
+    files = [path for folder in (*CODE, "docs") for path in (ROOT / folder).rglob("*.*")]
     files += [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    texts = [p for p in files if p.suffix in (".py", ".md") and p.name != "REFERENCES.md"]
-    return {key: path for path in texts for key in CITED.findall(path.read_text("utf-8"))}
+    here = ("REFERENCES.md", Path(__file__).name)
+    texts = [p for p in files if p.suffix in (".py", ".md") and p.name not in here]
+    return {key: path for path in texts for key in cited_in(path.read_text("utf-8"))}
+
+
+def cited_in(text):
+    return {code or link for code, link in CITED.findall(text)}
+
+
+def named_in(source):
+    """The works that docstrings name by author and year."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, DOCUMENTED)]
+    texts = [ast.get_docstring(node) or "" for node in nodes]
+    return [name for text in texts for name in NAMED.findall(" ".join(text.split()))]
+
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +68,26 @@ def test_entries_are_complete_and_sorted(table):
         assert entry["anchor"] == entry["key"] and entry["year"] in entry["key"]
         name = entry["authors"].split(",")[0].split()[-1].lower().translate(ACCENTS)
         assert entry["key"].startswith(re.sub(r"[^a-z]", "", name)) or name in COMPOUND
+
+
+def test_docstrings_cite_keys_instead_of_authors_and_years():
+    paths = [path for folder in CODE for path in (ROOT / folder).rglob("*.py")]
+    named = {path: named_in(path.read_text("utf-8")) for path in paths}
+    assert {path: names for path, names in named.items() if names} == {}
+
+
+def test_citations_are_found_in_code_and_in_links():
+    text = "[madry2018], [huang2015, Prop. 3] [maronas2016,\nsec. 3]; f32[b2018], x[i2018, j]"
+    assert cited_in(text) == {"madry2018", "huang2015", "maronas2016"}
+    assert cited_in("[Madry](docs/REFERENCES.md#madri2018).") == {"madri2018"}
+
+
+@pytest.mark.parametrize(
+    "name", ["Huang 2015", "Huang et\nal. 2015", "Warde-Farley & Goodfellow 2016", "Rasmus (2015"]
+)
+def test_a_work_that_is_named_by_author_and_year_is_found(name):
+    assert named_in(f'"""As in {name}, sec. 3."""') == [" ".join(name.split())]
+    assert named_in('def f():\n    """[huang2015], ITU-R BT.601; "Huang 2015"."""') == []
 
 
 ACCENTS = str.maketrans("éèáàøñíó", "eeaaonio")

@@ -51,7 +51,7 @@ def probe(
       eps: the sizes of the steps, f[E].
       steps: S of them.
 
-    Sources: Athalye, Carlini & Wagner 2018, sec. 3 (shattered, stochastic, vanishing gradients);
+    Sources: [athalye2018], sec. 3 (shattered, stochastic, vanishing gradients);
     [carlini2016] (saturation).
     """
     dtype = norms.working_dtype(x.dtype)

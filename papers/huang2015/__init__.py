@@ -1,4 +1,4 @@
-"""The figures of Huang et al. 2015, "Learning with a Strong Adversary", and its appendix A.
+"""The figures of [huang2015], "Learning with a Strong Adversary", and its appendix A.
 
     python -m adv_jax.report huang2015.fig1 --workdir=RUN_OF_NORMAL
     python -m adv_jax.report huang2015.fig2 --workdir=RUN_OF_NORMAL --workdir=RUN_OF_LWA

@@ -1,4 +1,4 @@
-"""Accuracy over the l2 norm of three perturbations.  [Huang et al. 2015, sec. 7.1, 7.2]"""
+"""Accuracy over the l2 norm of three perturbations.  [huang2015, sec. 7.1, 7.2]"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Logistic regression under an adversary, in closed form.  [Huang et al. 2015, appendix A]
+"""Logistic regression under an adversary, in closed form.  [huang2015, appendix A]
 
 For l(z) = log(1 + exp(-z)), which the paper prints with the opposite sign, the worst case over
 ||r|| <= c is

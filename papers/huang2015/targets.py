@@ -1,4 +1,4 @@
-"""Huang et al. 2015: Tables 1 to 3, accuracies under perturbations of one l2 norm.
+"""[huang2015], Tables 1 to 3: accuracies under perturbations of one l2 norm.
 
 The paper has one run of each method; ours are three seeds. The Fixed column's examples are crafted
 on a Normal net of seed 101. The paper prints no spread; the tolerances are chosen, .005 clean and

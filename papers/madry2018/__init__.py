@@ -1,4 +1,4 @@
-"""Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks": MNIST.
+"""[madry2018], "Towards Deep Learning Models Resistant to Adversarial Attacks": MNIST.
 
 Not drawn: Figs. 1 to 6.
 """

@@ -1,4 +1,4 @@
-"""Madry 2018: Table 1, accuracies of the adversarially trained net in the white box.
+"""[madry2018], Table 1: accuracies of the adversarially trained net in the white box.
 
 The paper prints one run and no spread. What counts as equal is chosen: .5 clean, 1.5 under attack.
 """

@@ -1,4 +1,4 @@
-"""The figures of Maronas 2016, "Adversarial Learning with Ladder Networks".
+"""The figures of [maronas2016], "Adversarial Learning with Ladder Networks".
 
 Not drawn: diagrams of networks (1, 2, 5-9, 14-17, 19-22, 25, 28) and samples of CIFAR-10 (12, 13),
 which is not packaged; `samples.grid` and `samples.close_up` can draw them.

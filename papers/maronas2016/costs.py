@@ -1,6 +1,6 @@
-"""Cost surfaces of one unit with one input, t = A(w x + b).  [Maronas 2016, app. 2, Figs. 29-32]
+"""Cost surfaces of one unit with one input, t = A(w x + b).  [maronas2016, app. 2, Figs. 29-32]
 
-Maronas 2016 prints the costs, the threshold .5, and that both classes are Gaussian; means, spread,
+[maronas2016] prints the costs, the threshold .5, and that both classes are Gaussian; means, spread,
 number of samples and grid are chosen here. Two misprints are corrected: the missing minus sign of
 the sigmoid, and the missing brackets after -1/N in the cross-entropy (eq. 60). The formula of the
 root mean square is not printed.

@@ -1,6 +1,6 @@
-"""The optimal denoising of a bimodal variable.  [Maronas 2016, sec. 5.3.1, Fig. 18]
+"""The optimal denoising of a bimodal variable.  [maronas2016, sec. 5.3.1, Fig. 18]
 
-The figure is from Rasmus et al. (2015, Fig. 2), who print no numbers; ours are chosen.
+The figure is that of [rasmus2015], Fig. 2, without numbers in print; ours are chosen.
 """
 
 from collections.abc import Callable

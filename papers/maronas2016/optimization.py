@@ -1,6 +1,6 @@
-"""Gradient descent with and without momentum.  [Maronas 2016, sec. 3.3.1, Figs. 3, 4]
+"""Gradient descent with and without momentum.  [maronas2016, sec. 3.3.1, Figs. 3, 4]
 
-Maronas 2016 prints learning rates and iterations; costs, momenta and starts are chosen here. Its
+[maronas2016] prints learning rates and iterations; costs, momenta and starts are chosen here. Its
 Algorithm 2 uses only the last gradient; this is classical momentum, which accumulates gradients.
 """
 
@@ -16,7 +16,7 @@ from adv_jax.types import Array
 from papers.drawing import Drawing, canvas, rounded
 
 Cost = Callable[[Array], Array]  # f32[P] -> f32[]
-_STYLES = {"plain": "o-C0", "momentum": "s-C3"}  # Maronas 2016 has momentum in red.
+_STYLES = {"plain": "o-C0", "momentum": "s-C3"}  # [maronas2016] has momentum in red.
 
 
 class Descent(NamedTuple):

@@ -1,6 +1,6 @@
-"""Adversarial noise on a linear model of the plane.  [Maronas 2016, sec. 6.2.1, Figs. 26, 27]
+"""Adversarial noise on a linear model of the plane.  [maronas2016, sec. 6.2.1, Figs. 26, 27]
 
-Maronas 2016 prints w0 = -20, w1 = -40 and b = -40 of t = w0 x0 + w1 x1 + b, the threshold t = .5
+[maronas2016] prints w0 = -20, w1 = -40 and b = -40 of t = w0 x0 + w1 x1 + b, the threshold t = .5
 and "minimum squared error", targets 1 and 0. It prints neither means nor spread; here the classes
 are symmetric about the threshold, with class 1 where t > .5.
 

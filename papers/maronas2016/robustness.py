@@ -1,6 +1,6 @@
-"""A trained net under FGSM and under random signs.  [Maronas 2016, sec. 5.4, Figs. 23, 24]
+"""A trained net under FGSM and under random signs.  [maronas2016, sec. 5.4, Figs. 23, 24]
 
-Maronas 2016 measures a ladder network with all labels. It does not mention clipping; following
+[maronas2016] measures a ladder network with all labels. It does not mention clipping; following
 eq. 42, this does not clip. It does not say which batch normalization the gradient goes through, so
 both are measured: batch statistics, as in training, give its number. The audit of adv_jax.evaluate
 warns of them, as the attack is then on another net.
@@ -20,7 +20,7 @@ from papers.drawing import Drawing, canvas, rounded
 from papers.maronas2016.samples import draw
 
 TAU = 0.25
-BATCH_SIZE = 100  # the training batch size of Maronas 2016
+BATCH_SIZE = 100  # the training batch size of [maronas2016]
 THESIS = {"fgsm": 0.0687, "sign_noise": 0.0061, "clean": 0.0051}  # test errors
 _NOISES = {"fgsm": attacks.fgsm, "sign_noise": attacks.sign_noise}
 _TITLES = {

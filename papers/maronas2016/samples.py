@@ -1,4 +1,4 @@
-"""Samples of image data sets.  [Maronas 2016, sec. 4.1, Figs. 10-13]"""
+"""Samples of image data sets.  [maronas2016, sec. 4.1, Figs. 10-13]"""
 
 import math
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from adv_jax import data
 from papers.drawing import Drawing
 
-SCREEN = (2880, 1800, 15.4)  # pixels and inches of the screen in Maronas 2016
+SCREEN = (2880, 1800, 15.4)  # pixels and inches of the screen in [maronas2016]
 _DPI = math.hypot(*SCREEN[:2]) / SCREEN[2]
 
 

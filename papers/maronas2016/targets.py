@@ -1,4 +1,4 @@
-"""Maronas 2016: Tables 4 to 28; Tables 1 to 3 cite other works.
+"""[maronas2016], Tables 4 to 28; Tables 1 to 3 cite other works.
 
 The tolerance is the repeatability limit (ISO 5725-6): two runs of one training differ by less than
 2.8 standard deviations in 95 of 100 cases. The standard deviations are those of the tables with ten
@@ -187,7 +187,7 @@ def _table11() -> Target:
 
 
 def _open_points() -> Target:
-    """Compares readings of the gradient that Maronas 2016 leaves open with the configs' own.
+    """Compares readings of the gradient that [maronas2016] leaves open with the configs' own.
 
     Uses the strongest noises of Table 13, where the reading matters most; that cell has one seed.
     """

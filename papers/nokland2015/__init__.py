@@ -1,5 +1,5 @@
-"""The tables and figures of Nokland 2015, "Improving back-propagation by adding an adversarial
-gradient".
+"""The tables and figures of [nokland2015], "Improving Back-Propagation by Adding an Adversarial
+Gradient".
 
     python -m adv_jax.report nokland2015.table2 --workdir=RUN,RUN,...
 

@@ -1,4 +1,4 @@
-"""Errors over epochs.  [Nokland 2015, Fig. 1]"""
+"""Errors over epochs.  [nokland2015, Fig. 1]"""
 
 from collections.abc import Sequence
 

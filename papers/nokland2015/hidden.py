@@ -1,4 +1,4 @@
-"""Features and sparsity of hidden units.  [Nokland 2015, Figs. 2, 3]"""
+"""Features and sparsity of hidden units.  [nokland2015, Figs. 2, 3]"""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Reads finished runs of the nets and methods of Nokland 2015."""
+"""Reads finished runs of the nets and methods of [nokland2015]."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

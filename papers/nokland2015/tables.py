@@ -1,4 +1,4 @@
-"""Test errors and the cost of the second pass.  [Nokland 2015, Tables 2, 3, sec. 5]"""
+"""Test errors and the cost of the second pass.  [nokland2015, Tables 2, 3, sec. 5]"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Nokland 2015: Tables 2 and 3, test errors of five runs.
+"""[nokland2015], Tables 2 and 3: test errors of five runs.
 
 The tolerance is the repeatability limit, 2.8 times the printed spread (ISO 5725-6: two runs of one
 training differ by less in 95 of 100 cases). For the shares of section 3 and Figure 3, which have no

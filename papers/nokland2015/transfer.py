@@ -1,4 +1,4 @@
-"""Transfer of a plain net's adversarial examples to other nets.  [Nokland 2015, sec. 3]"""
+"""Transfer of a plain net's adversarial examples to other nets.  [nokland2015, sec. 3]"""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,5 +1,5 @@
-"""The tables and figures of Warde-Farley & Goodfellow 2016, "Adversarial Perturbations of Deep
-Neural Networks".
+"""The tables and figures of [wardefarley2016], "Adversarial Perturbations of Deep Neural
+Networks".
 
 Not drawn: pictures from other papers (Figs. 1.1, 1.6, 1.7). Church windows can be drawn for any
 run; the printed ones are of CIFAR-10 (config goodfellow_cifar10).

@@ -1,5 +1,5 @@
-"""Church windows: the classes around test examples in a plane.  [Warde-Farley & Goodfellow 2016,
-sec. 1.2.3, Figs. 1.2-1.4]
+"""Church windows: the classes around test examples in a plane.  [wardefarley2016, sec. 1.2.3,
+Figs. 1.2-1.4]
 
 Pixel (h, v) of a window is the class of x + h u1 + v u2, with h and v from -eps to eps and
 orthogonal u1 and u2. The source calls them unit vectors and has eps = .25. With l2 norm 1 this

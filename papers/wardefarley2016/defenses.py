@@ -1,4 +1,4 @@
-"""Error rates of defended nets.  [Warde-Farley & Goodfellow 2016, sec. 1.2.7 and 1.3]
+"""Error rates of defended nets.  [wardefarley2016, sec. 1.2.7 and 1.3]
 
 The source does not print the number of steps of its iterative attack; here it is 40 steps of
 projected gradient ascent with step size 2.5 eps / 40. Nothing is clipped to [0, 1].

@@ -1,5 +1,5 @@
-"""Perturbations of one l2 norm with and without a max-norm bound.  [Warde-Farley & Goodfellow 2016,
-sec. 1.2.5, Fig. 1.5]
+"""Perturbations of one l2 norm with and without a max-norm bound.  [wardefarley2016, sec. 1.2.5,
+Fig. 1.5]
 
 The source does not name the digits, nor two of the perturbations. Here the 3 and the 7 are the
 nearest pair of the embedded digits. "No change" is Gaussian noise. "To rubbish" erases the 3 row by

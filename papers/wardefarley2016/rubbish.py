@@ -1,7 +1,7 @@
-"""Confidence of nets on Gaussian noise.  [Warde-Farley & Goodfellow 2016, sec. 1.2.6]
+"""Confidence of nets on Gaussian noise.  [wardefarley2016, sec. 1.2.6]
 
-The source prints no numbers. The threshold .5 and the standard deviation 1 are those of Goodfellow
-et al. 2014b, which it cites.
+The source prints no numbers. The threshold .5 and the standard deviation 1 are those of
+[goodfellow2015], which it cites.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Warde-Farley & Goodfellow 2016: transfer, and each defense under the attacks that break it.
+"""[wardefarley2016]: transfer, and each defense under the attacks that break it.
 
 The source has one net of each; ours are three seeds. It prints no spread; the tolerances are
 chosen, .2 points clean and 10 under attack or transfer. It prints no numbers for distillation,

@@ -1,8 +1,7 @@
-"""Transfer of adversarial examples between models.  [Warde-Farley & Goodfellow 2016, sec. 1.2.1,
-Table 1.1]
+"""Transfer of adversarial examples between models.  [wardefarley2016, sec. 1.2.1, Table 1.1]
 
-The source does not print eps; it uses "the same procedure" as Goodfellow et al. 2014b, with
-eps = .25 on MNIST. All test examples count.
+The source does not print eps; it uses "the same procedure" as [goodfellow2015], with eps = .25
+on MNIST. All test examples count.
 """
 
 from collections.abc import Mapping, Sequence

@@ -27,7 +27,7 @@ def two(x):
 
 
 def test_checkpoints_are_those_of_the_paper():
-    # Sec. 3: 22, 41, 57, 70, 80, 87, 93 and 99 of 100 steps.
+    # [croce2020], sec. 3: 22, 41, 57, 70, 80, 87, 93 and 99 of 100 steps.
     for num_steps in (1, 4, 5, 20, 100, 130):
         p, gap, expected = Fraction(22, 100), Fraction(22, 100), []
         while ceil(p * num_steps) <= num_steps:
@@ -57,7 +57,7 @@ def loss_and_gradient(x):
 
 
 def algorithm_1(x, eps, num_steps, norm, checkpoints):
-    """Croce & Hein 2020, Algorithm 1, for one row: (x_max, f_max, how often the step halved)."""
+    """[croce2020], Algorithm 1, for one row: (x_max, f_max, how often the step halved)."""
 
     def project(z):
         r = z - x

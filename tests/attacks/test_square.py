@@ -52,7 +52,7 @@ def test_a_window_lies_anywhere_in_the_image_and_only_there():
 
 
 def peak(height, width):
-    """Andriushchenko et al. 2020, eq. 1: sum of 1 / (n + 1 - k)^2 for k = 0 .. M(r, s)."""
+    """[andriushchenko2020], eq. 1: sum of 1 / (n + 1 - k)^2 for k = 0 .. M(r, s)."""
     n, value = max(height // 2, width // 2), np.zeros((height, width))
     for r in range(height):
         for s in range(width):

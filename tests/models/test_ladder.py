@@ -341,40 +341,40 @@ def test_a_layer_that_is_not_reconstructed_has_no_parameters_in_the_decoder():
         assert params.get("decoder", {}).keys() == set(decoder.split())
 
 
-# What reimplementations get wrong, by the numbers of settings_maronas.md, sec. 8.10. (Number 2 is
-# among the gradients below, 11 among the noises, 13 among the tests of the clean path; 17 has
-# other shapes than the passes above.)
+# What reimplementations of the program of [rasmus2015] get wrong. Targets without a gradient are
+# among the gradients below, noise on the input among the noises, and prediction by the corrupted
+# pass among the tests of the clean path.
 
 
-class JointStatistics(oracles.Ladder):  # 1
+class JointStatistics(oracles.Ladder):
     def statistics(self, halves):
         return super().statistics([np.concatenate(halves)]) * len(halves)
 
 
-class TargetAfterBeta(oracles.Ladder):  # 3
+class TargetAfterBeta(oracles.Ladder):
     def target(self, clean, layer):
         return clean.z[layer][1] + (self.params.beta[layer - 1] if layer else 0)
 
 
-class TargetAfterActivation(oracles.Ladder):  # 3
+class TargetAfterActivation(oracles.Ladder):
     def target(self, clean, layer):
         return clean.h[layer][1]
 
 
-class NoiseBeforeNormalisation(oracles.Ladder):  # 4
+class NoiseBeforeNormalisation(oracles.Ladder):
     def noisy(self, halves, noise, moments=None):
         noisy = [a + n for a, n in zip(halves, noise, strict=True)]
         return super().noisy(noisy, [0, 0], moments)
 
 
-class NoNoiseOnTop(oracles.Ladder):  # 4
+class NoNoiseOnTop(oracles.Ladder):
     def encode(self, halves, noise=None):
         if noise is not None:
             noise = [[*half[:-1], 0 * half[-1]] for half in noise]
         return super().encode(halves, noise)
 
 
-class NoNoiseOnPooling(oracles.Ladder):  # 4
+class NoNoiseOnPooling(oracles.Ladder):
     def encode(self, halves, noise=None):
         if noise is not None:
             noisy = [True, *("pool" not in kind for kind in self.params.kinds)]
@@ -382,7 +382,7 @@ class NoNoiseOnPooling(oracles.Ladder):  # 4
         return super().encode(halves, noise)
 
 
-class LogitsIntoTheDecoder(oracles.Ladder):  # 5
+class LogitsIntoTheDecoder(oracles.Ladder):
     def from_above(self, corrupted):
         return self.logits(corrupted.z[self.top][1])
 
@@ -396,43 +396,43 @@ class CleanSoftmaxIntoTheDecoder(oracles.Ladder):
         return self.clean_softmax
 
 
-class NormalisedDownwards(oracles.Ladder):  # 6
+class NormalisedDownwards(oracles.Ladder):
     def passed_down(self, z_hat, z_hat_normalised):
         return z_hat_normalised
 
 
-class NotRenormalised(oracles.Ladder):  # 7
+class NotRenormalised(oracles.Ladder):
     def renormalised(self, z_hat, clean_moments):
         return z_hat
 
 
-class RenormalisedByItself(oracles.Ladder):  # 7
+class RenormalisedByItself(oracles.Ladder):
     def renormalised(self, z_hat, clean_moments):
         return self.normalise(z_hat, self.statistics([z_hat])[0])
 
 
-class DividedByTheVariance(oracles.Ladder):  # sec. 8.4, until October 2015
+class DividedByTheVariance(oracles.Ladder):  # as that program until October 2015
     def renormalised(self, z_hat, clean_moments):
         mean, variance = clean_moments
         return (z_hat - mean) / variance
 
 
-class SummedOverTheUnits(oracles.Ladder):  # 8
+class SummedOverTheUnits(oracles.Ladder):
     def distance(self, difference):
         return (difference**2).sum(axis=tuple(range(1, difference.ndim))).mean()
 
 
-class DividedByTheMaps(oracles.Ladder):  # 8
+class DividedByTheMaps(oracles.Ladder):
     def distance(self, difference):
         return super().distance(difference) * difference[0].size / difference.shape[-1]
 
 
-class GammaBeforeBeta(oracles.Ladder):  # 9
+class GammaBeforeBeta(oracles.Ladder):
     def logits(self, z):
         return self.params.gamma * z + self.params.beta[-1]
 
 
-class NoGamma(oracles.Ladder):  # 9
+class NoGamma(oracles.Ladder):
     def logits(self, z):
         return z + self.params.beta[-1]
 
@@ -464,7 +464,7 @@ class UnpooledIntoOnePixel(oracles.Ladder):
         return super().unpooled(z_hat, shape) * (np.indices(shape)[1:3] % 2 == 0).all(axis=0)
 
 
-class LargeEpsilon(oracles.Ladder):  # 10
+class LargeEpsilon(oracles.Ladder):
     epsilon = 1e-5
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adv_jax import models
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 
-# As in the reference's README, and what the layers leave of an image, settings_maronas.md 8.8:
+# As in the README of the program of [rasmus2015], and what the layers leave of an image:
 # string, shape of the input, heights and widths of the images, maps or units of the layers.
 REFERENCE = {
     "fc": ("1000-500-250-250-250-10", (28, 28, 1), [], [1000, 500, 250, 250, 250, 10]),

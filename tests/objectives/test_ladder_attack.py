@@ -155,7 +155,8 @@ def test_an_unlabelled_attack_climbs_the_loss_of_the_models_own_labels_and_spare
 
 
 def test_both_attacks_work_on_their_own_half():
-    # Sign noise on the labelled and 28N, here sqrt(3)N, on the unlabelled half: sec. 6.2.1.
+    # Sign noise on the labelled and 28N, here sqrt(3)N, on the unlabelled half:
+    # [maronas2016], sec. 6.2.1.
     stub = Stub()
     run(
         stub,
@@ -170,7 +171,8 @@ def test_both_attacks_work_on_their_own_half():
     np.testing.assert_array_equal(target, U)
 
 
-# The open points of the thesis: settings_maronas.md, sec. 4, numbers 1 to 4 and 6.
+# What [maronas2016], eq. 35 and 56 to 59, leaves open: the pass whose gradient is taken, the labels
+# of the unlabelled half, whether the noise is constant, the statistics, a gradient of zero.
 
 
 @both_passes

@@ -59,9 +59,9 @@ def max_pool(images):
 
 
 class Ladder:
-    """The ladder's two passes, its decoder and its cost, from the notes on the reference program.
+    """The ladder's two passes, its decoder and its cost, as in the reference program.
 
-    Source: settings_maronas.md, sec. 8.1 to 8.4. A pass takes both halves of the batch, labelled
+    Source: the program of [rasmus2015], ladder.py. A pass takes both halves of the batch, labelled
     first, and normalises each by its own statistics. Every decision that reimplementations get
     wrong is a method or an attribute of its own, so that a test can get it wrong on purpose.
 

@@ -1,7 +1,7 @@
 """Broken defences around honest nets, each with the words by which an audit should give it away.
 
-Of all of them some attack finds the robustness to be false: they are what Athalye, Carlini & Wagner
-2018, Carlini et al. 2019 and Tramer et al. 2020 took apart, in small.
+Of all of them some attack finds the robustness to be false: they are what [athalye2018],
+[carlini2019] and [tramer2020] took apart, in small.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The figures of Huang et al. 2015: a closed form against a search, curves against results."""
+"""The figures of [huang2015]: a closed form against a search, curves against results."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""The figures of Maronas 2016: their numbers against NumPy, SciPy and formulas by hand."""
+"""The figures of [maronas2016]: their numbers against NumPy, SciPy and formulas by hand."""
 
 import io
 from types import SimpleNamespace
