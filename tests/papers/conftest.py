@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from reproduced import write_results
 
+from adv_jax import train
 from papers import figures
 from papers.registry import FIGURES
 
@@ -37,3 +38,8 @@ def results(tmp_path_factory):
     write_results(folder.parent)
     write_results(folder.parent, ("maronas2016.table17",), "quick")
     return folder
+
+
+@pytest.fixture
+def never_train(monkeypatch):
+    monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))

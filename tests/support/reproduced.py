@@ -2,7 +2,7 @@
 
 from fabricated import finish
 
-from papers import reproduction
+from papers import numbers, reproduction
 from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.trainings import plan
@@ -22,3 +22,21 @@ def write_results(folder, names=("maronas2016.table26", "shallow_thesis.fig3.4")
         settings = {"runs": folder / "runs", "results": folder / "results", "data": {}}
         reproduction.reproduce(TARGETS[name], BUDGETS[budget], **settings)
     return folder / "results"
+
+
+def printed(table):
+    """Seed -> error of a table of ten, a fraction."""
+    per_seed = numbers.entry(f"maronas2016.table{table}.row1")["per_seed"]
+    return {int(seed): value / 100 for seed, value in per_seed.items()}
+
+
+def as_printed(replica, eps, *, table):
+    return printed(table)[replica.seed]
+
+
+def fabricate(name, folder, *, error=None, budget=BUDGETS["paper"], **options):
+    """Finished runs of a target; by default with the paper's own numbers."""
+    for key, training in plan(TARGETS[name], budget, runs=folder, data={}).items():
+        table = key.rpartition("=")[2]
+        numbers = error or (lambda replica, eps, table=table: as_printed(replica, eps, table=table))
+        finish(training, numbers, **options)
