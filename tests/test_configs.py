@@ -4,7 +4,6 @@ import ast
 import json
 import math
 import re
-import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 from absl import flags
+from config_files import CONFIGS, FOLDER, config_of
 from marks import slow_after
 from ml_collections import config_flags
 
@@ -22,8 +22,6 @@ from adv_jax import data, train
 from adv_jax.runner.config import leaves, replicas, validate, with_values
 from adv_jax.runner.experiment import Experiment, attack_of, rows_of
 
-FOLDER = Path(__file__).parents[1] / "configs"
-CONFIGS = sorted(path for path in FOLDER.glob("[!_]*.py") if path.stem != "common")
 MODES = {
     "quickstart": ["", "paper", "quick"],
     "madry_mnist": ["", "quick", "method=natural", "quick,method=natural"],
@@ -116,12 +114,6 @@ NOT_EMBEDDED = {
 # The trained models that configs name.
 SOURCES = {"RUN": lambda x: x.reshape(len(x), -1)[:, :10]}
 EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
-
-
-def config_of(name: str, mode: str) -> dict:
-    path = next(path for path in CONFIGS if path.stem == name)
-    make = runpy.run_path(str(path))["get_config"]
-    return (make(mode) if mode else make()).to_dict()
 
 
 def noise(name: str, size: int, shape: tuple[int, ...], num_classes: int = 10) -> data.Dataset:
@@ -445,64 +437,3 @@ def test_an_override_on_the_command_line_changes_what_is_built(digits):
     assert steps == 24 and params["hidden1"]["kernel"] == (784, 7)
     overridden = parsed("--config.replicas.seeds=3", "--config.seed=9", "--config.patience=2")
     assert [replica.seed for replica in replicas(overridden)] == [9, 10, 11]
-
-
-@pytest.mark.parametrize("more", ["table=15", "training=supervised"])
-def test_what_only_conv_small_has_is_refused_with_conv_fc(more):
-    with pytest.raises(ValueError, match="^net must be small with table= or training=superv"):
-        config_of("ladder_conv_mnist", f"net=fc,{more}")
-
-
-@pytest.mark.parametrize(
-    ("mode", "says"),
-    [
-        ("method=distillation", "source must be the workdir of a run with method=distillation"),
-        ("source=RUN", "source must be left out without method=distillation or dae, got 'RUN'"),
-        ("method=dae", "source must be the workdir of a run with method=dae, got none"),
-        ("method=dae,source=RUN,model=maxout", "model must be left out with method=dae"),
-        ("method=vat,temperature=3", "temperature must be left out without method=teacher or dist"),
-        ("method=vat,form=uniform", "form must be left out without method=smoothing, got 'unif"),
-    ],
-)
-def test_options_of_goodfellow_mnist_that_do_not_fit_are_refused(mode, says):
-    with pytest.raises(ValueError, match=f"^{says}"):
-        config_of("goodfellow_mnist", mode)
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "says"),
-    [
-        ("quickstart", "quik", "mode must be paper or quick, got 'quik'; did you mean 'quick'?"),
-        ("quickstart", "net=fc", "option must be mode, got 'net'"),
-        ("quickstart", "quick,", "mode must be paper or quick, got ''"),
-        ("quickstart", "quick,paper", "mode must be given once, got 'quick,paper'"),
-        (
-            "backprop_cifar10",
-            "conv",
-            "mode must be paper or quick, got 'conv'; did you mean 'net=conv'?",
-        ),
-        ("backprop_cifar10", "net=", "net must be conv or fc, got ''"),
-        ("backprop_cifar10", "net=fc,net=fc", "net must be given once, got 'net=fc,net=fc'"),
-        (
-            "backprop_cifar10",
-            "quick,nett=fc",
-            "option must be mode, net, method or preprocess, got 'nett'; did you mean 'net'?",
-        ),
-        (
-            "goodfellow_mnist",
-            "method=teaching",
-            "method must be plain, adversarial, iterative, smoothing, teacher, distillation, vat "
-            "or dae, got 'teaching'; did you mean 'teacher'?",
-        ),
-        ("goodfellow_mnist", "temperature=hot", "temperature must be a number, got 'hot'"),
-        ("goodfellow_mnist", "temperature=²", "temperature must be a number, got '²'"),
-        ("huang_mlp_mnist", "fixed=", "fixed must be a path, got ''"),
-        ("ladder_mnist", "std=None", "std must be 0.3, 0.25, 0.2 or 0, got 'None'"),
-        ("ladder_cifar10", "table=4", "table must be 16, 27 or 28, got '4'"),
-        ("shallow_mnist", "width=0", "width must be a whole number from 1 on, got '0'"),
-    ],
-)
-def test_an_option_that_is_not_legal_is_refused_in_one_line(name, mode, says):
-    with pytest.raises(ValueError) as error:
-        config_of(name, mode)
-    assert str(error.value) == says

@@ -1,11 +1,17 @@
-"""The figures of papers that need no run, drawn once."""
+"""Made once: the figures of papers that need no run, and results that the book is made of."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+from reproduced import write_results
 
+from adv_jax import train
 from papers import figures
 from papers.registry import FIGURES
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +27,19 @@ def drawn_toys(tmp_path_factory):
 def document(drawn_toys):
     """Name of a figure -> what its JSON holds."""
     return lambda name: json.loads((drawn_toys / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """All that is in the repository, over it fabricated results of two targets and a quick one."""
+    folder = tmp_path_factory.mktemp("book") / "results"
+    for path in sorted((ROOT / "papers").glob("*/results")):
+        shutil.copytree(path, folder / path.relative_to(ROOT / "papers"))
+    write_results(folder.parent)
+    write_results(folder.parent, ("maronas2016.table17",), "quick")
+    return folder
+
+
+@pytest.fixture
+def never_train(monkeypatch):
+    monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))

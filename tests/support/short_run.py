@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from adv_jax import data
 
 QUICK = "--config=configs/quickstart.py:quick"
+LADDER = "--config=configs/ladder_mnist.py:quick"
 EPOCHS = 40
 TINY = [
     QUICK,

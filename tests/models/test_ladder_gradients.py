@@ -1,0 +1,95 @@
+"""Gradients of the cost of models.ladder, against differences of the NumPy version."""
+
+import numpy as np
+import oracles
+from ladders import (
+    cost_and_gradient,
+    fix_noise,
+    nets,
+    oracle_of,
+    random_batch,
+    random_variables,
+    total_cost,
+)
+
+
+class FrozenTargets(oracles.Ladder):
+    """What a stop-gradient on the clean pass would differentiate: z and moments are constants."""
+
+    frozen = None
+
+    def __call__(self, labelled, labels, unlabelled, noise, **kwargs):
+        self.frozen = self.frozen or self.encode([labelled, unlabelled])
+        return super().__call__(labelled, labels, unlabelled, noise, **kwargs)
+
+    def target(self, clean, layer):
+        return super().target(self.frozen, layer)
+
+
+class FrozenStatistics(FrozenTargets):
+    """Targets are differentiated, the statistics that renormalise z_hat are not."""
+
+    def target(self, clean, layer):
+        return oracles.Ladder.target(self, clean, layer)
+
+    def __call__(self, *args, **kwargs):
+        self.layer = self.top
+        return super().__call__(*args, **kwargs)
+
+    def renormalised(self, z_hat, clean_moments):
+        layer, self.layer = self.layer, self.layer - 1
+        return self.normalise(z_hat, self.frozen.moments[layer][1])
+
+
+def numerical_gradients(kind, variables, batch, net, only=""):
+    """d cost / d parameter, by central differences of the NumPy version: {name: f64[...]}.
+
+    only: what the parameters' names begin with.
+    """
+    oracle = oracle_of(variables, net, kind)
+    params = oracle.params
+    total_cost(oracle, batch, net)  # What is frozen is frozen here.
+    gradients = {}
+
+    def gradient(name, holder, index):
+        if not name.startswith(only):
+            return
+
+        def cost(value):
+            before, holder[index] = holder[index], value
+            result = total_cost(oracle, batch, net)
+            holder[index] = before
+            return result
+
+        gradients[name] = oracles.numerical_gradient(cost, holder[index])
+
+    for layer in range(1, net.top + 1):
+        for name in ("W", "V", "beta"):
+            if vars(params)[name][layer - 1] is not None:
+                gradient(f"{name}{layer}", vars(params)[name], layer - 1)
+    if net.scale_softmax:
+        gradient("gamma", vars(params), "gamma")
+    for layer, g in enumerate(params.g):
+        for name in g or ():
+            gradient(f"g{layer}.{name}", g, name)
+    return gradients
+
+
+@nets("fc", "small", "large-gamma")
+def test_gradients_flow_into_the_targets_and_their_statistics(x64, monkeypatch, net):
+    variables, batch = random_variables(net), random_batch(net)
+    fix_noise(monkeypatch, net)
+    _, gradient = cost_and_gradient(net, variables, batch)
+    found = {}
+    for name, value in (gradient["encoder"] | gradient["decoder"]).items():
+        if name.startswith("g") and isinstance(value, dict):
+            found |= {f"{name}.{a}": g for a, g in value.items()}
+        else:
+            found[name] = value["kernel"] if isinstance(value, dict) else value
+    expected = numerical_gradients(oracles.Ladder, variables, batch, net)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    for frozen in (FrozenTargets, FrozenStatistics):
+        for name, value in numerical_gradients(frozen, variables, batch, net, "W1").items():
+            assert np.abs(value - found[name]).max() > 0.01 * np.abs(found[name]).max()

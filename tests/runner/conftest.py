@@ -1,0 +1,10 @@
+"""What the experiments are trained on."""
+
+import pytest
+from points import points
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    """Noisy points around a centre for each class; x[:, 0] is the number of the row."""
+    return points()

@@ -1,0 +1,161 @@
+"""Experiments: which rows they train on, and in which order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from points import CLASSES, TRAIN, alone, arrays_of, document
+
+from adv_jax import objectives
+from adv_jax.data import DataError
+from adv_jax.runner.config import Replica
+from adv_jax.runner.experiment import Experiment, rows_of
+
+# Rows
+
+
+def test_rows_are_balanced_disjoint_and_labelled_within_training(dataset):
+    config = document(data__num_valid=12, data__num_labels=8)
+    rows = rows_of(config, dataset, [Replica(s, {}) for s in (1, 2, 5)])
+    sizes = {"train": TRAIN - 12, "valid": 12, "labelled": 8}
+    assert {name: chosen.shape for name, chosen in rows.items()} == {
+        name: (3, size) for name, size in sizes.items()
+    }
+    for train, valid, labelled in zip(*rows.values(), strict=True):
+        assert sorted([*train, *valid]) == list(range(TRAIN))
+        assert set(labelled) < set(train)
+        assert len(set(labelled)) == 8
+        for chosen in (train, valid, labelled):
+            counts = np.bincount(dataset.train.y[chosen], minlength=CLASSES)
+            assert set(counts) == {len(chosen) // CLASSES}
+
+
+def test_rows_are_functions_of_the_seed_alone(dataset):
+    config = document(data__num_valid=12, data__num_labels=8)
+    together = rows_of(config, dataset, [Replica(s, {"a": s}) for s in (1, 2, 1)])
+    single = rows_of(config, dataset, [Replica(2, {})])
+    for name, chosen in together.items():
+        np.testing.assert_array_equal(chosen[0], chosen[2])
+        np.testing.assert_array_equal(chosen[1], single[name][0])
+        assert set(chosen[0]) != set(chosen[1])
+
+
+def test_without_a_number_all_training_rows_are_labelled(dataset):
+    rows = rows_of(document(data__num_valid=6), dataset, [Replica(1, {})])
+    np.testing.assert_array_equal(rows["labelled"], rows["train"])
+    assert rows["train"].shape == (1, TRAIN - 6)
+    rows = rows_of(document(), dataset, [Replica(1, {})])
+    np.testing.assert_array_equal(rows["labelled"][0], np.arange(TRAIN))
+    assert rows["valid"].shape == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"data__num_labels": 6}, "num_labels must be a multiple of num_classes=4 .*, got 6"),
+        ({"data__num_labels": 52}, "num_labels must be .* or all 48, got 52"),
+        (
+            {"data__num_valid": 12, "data__num_labels": 40},
+            "num_labels must be .* or all 36, got 40",
+        ),
+        ({"data__num_valid": TRAIN}, "num_valid must be an integer from 0 to 47, got 48"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_data_are_refused_in_words(dataset, change, says):
+    with pytest.raises(DataError, match=f"^{says}$"):
+        rows_of(document(**change), dataset, [Replica(1, {})])
+
+
+# The order of an epoch
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """An objective that learns nothing; its metrics are the rows of each batch."""
+
+    def recorder(apply, variables, batch, *, key):
+        del apply, key
+        metrics = {"y": batch["y"], "labelled": batch["x"][:, 0]}
+        metrics["unlabelled"] = batch["unlabelled"][:, 0]
+        loss = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
+        return loss, ({}, metrics)
+
+    monkeypatch.setattr(objectives, "recorder", recorder, raising=False)
+    monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "recorder"])
+
+
+def visits(dataset, *, seeds=(1,), epochs=2, **changes):
+    """(rows of a replica, {metric: i[epochs, steps, B]}) for each seed."""
+    config = document(objective__name="recorder", **changes)
+    rows = rows_of(config, dataset, [Replica(s, {}) for s in seeds])
+    experiment, arrays = Experiment(config, dataset), arrays_of(dataset)
+    epoch = jax.jit(experiment.epoch)
+    found = []
+    for i, seed in enumerate(seeds):
+        run, metrics = experiment.init(jnp.int32(seed), {}), []
+        for _ in range(epochs):
+            run, measured = epoch(run, arrays, alone(rows, i))
+            metrics.append({name: np.asarray(v).astype(int) for name, v in measured.items()})
+        assert run.state.step == epochs * experiment.steps_per_epoch
+        found.append(
+            (
+                alone(rows, i),
+                {
+                    name: np.stack([m[name] for m in metrics])
+                    for name in ("y", "labelled", "unlabelled")
+                },
+            )
+        )
+    return found
+
+
+def test_an_epoch_visits_the_permutation_of_its_seed_and_number(dataset, recorder):
+    found = visits(dataset, seeds=(1, 3), data__num_valid=8)
+    orders = []
+    for seed, (rows, metrics) in zip((1, 3), found, strict=True):
+        assert metrics["unlabelled"].shape == (2, 5, 8)
+        for epoch in range(2):
+            key = jax.random.fold_in(jax.random.key(seed), epoch)
+            order = rows["train"][jax.random.permutation(key, 40)]
+            np.testing.assert_array_equal(metrics["unlabelled"][epoch].ravel(), order)
+            assert sorted(order) == sorted(rows["train"])
+            orders.append(tuple(order))
+    assert len(set(orders)) == 4
+
+
+def test_with_all_labels_both_halves_of_a_batch_are_the_same_images(dataset, recorder):
+    for num_labels in (0, 40):
+        [(_, metrics)] = visits(dataset, data__num_valid=8, data__num_labels=num_labels)
+        np.testing.assert_array_equal(metrics["labelled"], metrics["unlabelled"])
+        np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labelled"]])
+
+
+def test_few_labels_are_gone_through_equally_often_in_each_epoch(dataset, recorder):
+    [(rows, metrics)] = visits(dataset, data__num_labels=12)
+    np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labelled"]])
+    for epoch in range(2):
+        visited = metrics["labelled"][epoch].ravel()
+        row, times = np.unique(visited, return_counts=True)
+        np.testing.assert_array_equal(row, rows["labelled"])
+        assert set(times) == {48 // 12}
+        # A label comes back only after all others came.
+        for i in range(0, 48, 12):
+            assert len(set(visited[i : i + 12])) == 12
+        np.testing.assert_array_equal(np.sort(metrics["unlabelled"][epoch].ravel()), np.arange(48))
+    assert (metrics["labelled"][0] != metrics["labelled"][1]).any()
+
+
+def test_labels_that_do_not_divide_the_epoch_differ_by_one_visit_at_most(dataset, recorder):
+    [(rows, metrics)] = visits(dataset, data__num_labels=20)
+    for visited in metrics["labelled"]:
+        _, times = np.unique(visited, return_counts=True)
+        assert len(times) == len(rows["labelled"])
+        assert sorted(set(times)) == [2, 3]  # 48 visits of 20 rows.
+
+
+def test_rows_that_fill_no_batch_wait_for_another_epoch(dataset, recorder):
+    [(rows, metrics)] = visits(dataset, epochs=3, data__num_valid=5)
+    assert metrics["unlabelled"].shape == (3, 5, 8)
+    left = [set(rows["train"]) - set(visited.ravel()) for visited in metrics["unlabelled"]]
+    assert [len(rest) for rest in left] == [3, 3, 3]
+    assert len({frozenset(rest) for rest in left}) > 1
