@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from command_line import MODULE, ROOT, call, terminal
 from full_disk import filled
+from marks import slow_after
 from PIL import Image
 from short_run import EPOCHS, LADDER, TINY, assert_same_run, digest, result_of
 
@@ -144,6 +145,7 @@ def test_another_config_in_a_workdir_is_refused_with_the_fields_that_differ(
     assert contents(workdir) == before
 
 
+@pytest.mark.slow
 def test_without_a_workdir_the_run_goes_to_one_named_by_config_and_hash(commands, tmp_path):
     short = [f"--config={ROOT}/configs/quickstart.py:quick", *TINY[1:], "--config.epochs=1"]
     first = commands.run(*short, cwd=tmp_path)
@@ -177,7 +179,7 @@ def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
 # How a run stops and goes on.
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", slow_after(1, [signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
     commands, uninterrupted, tmp_path, signum
 ):
@@ -223,6 +225,7 @@ def test_a_signal_before_the_first_epoch_stops_at_once(commands, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -270,6 +273,7 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(commands, unint
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_with_every_checkpoint_damaged_the_run_starts_anew(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     stop_in_the_middle(commands, argv)
@@ -296,6 +300,7 @@ def test_a_second_process_in_the_workdir_is_refused(commands, uninterrupted, tmp
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
     commands, uninterrupted, mounted
 ):
@@ -318,6 +323,7 @@ def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
     assert_same_run(small_disk / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(commands, tmp_path):
     # Three epochs of 8 steps at the usual rate, then 1e20: the loss of step 25 is that of the
     # weights before it and still finite, that of step 26 is not.
@@ -348,6 +354,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(c
     assert digest(tmp_path / "run" / "metrics.jsonl") == before
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar_that_fits_80_columns_and_a_table(commands, tmp_path):
     argv = [*TINY, "--config.epochs=3", f"--workdir={tmp_path / 'run'}"]
     with terminal() as (tty, shown):

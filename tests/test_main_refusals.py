@@ -230,6 +230,7 @@ def from_files(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_files_are_read_and_their_digests_recorded(commands, idx_files, tmp_path):
     done = commands.run(*from_files(idx_files), f"--workdir={tmp_path / 'run'}")
     assert (done.status, done.err) == (0, "")

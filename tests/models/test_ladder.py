@@ -135,6 +135,7 @@ class Plain(nn.Module):
         return norm(x.mean((1, 2)), 6)
 
 
+@pytest.mark.slow
 def test_without_noise_and_costs_it_is_a_plain_batch_normalised_net(x64):
     net = LARGE._replace(denoising="0")
     variables, batch = random_variables(net), random_batch(net)

@@ -28,6 +28,7 @@ from ladders import (
     random_variables,
     run_of,
 )
+from marks import slow_after
 
 from adv_jax import attacks
 
@@ -130,7 +131,9 @@ def test_neither_half_sees_the_other():
 
 
 @pytest.mark.parametrize(
-    ("net", "noisy"), [(FC, True), (FC, False), (SMALL, True)], ids=["fc", "fc-clean", "small"]
+    ("net", "noisy"),
+    slow_after(2, [(FC, True), (FC, False), (SMALL, True)]),
+    ids=["fc", "fc-clean", "small"],
 )
 def test_frozen_statistics_are_constants_of_a_rows_gradient(x64, monkeypatch, net, noisy):
     variables, batch = random_variables(net), random_batch(net)
@@ -199,7 +202,7 @@ POOLED = Net("convv:3:2:1:1-maxpool:2:2-globalmeanpool", ((4, 3, 1), (3, 2, 3), 
 SHORT = Net("5-3", ((4,), (5,), (3,)))
 
 
-@pytest.mark.parametrize("net", [SHORT, POOLED], ids=["fc", "pooled"])
+@pytest.mark.parametrize("net", slow_after(1, [SHORT, POOLED]), ids=["fc", "pooled"])
 def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, monkeypatch, net):
     fix_noise(monkeypatch, net)
     variables, batch = random_variables(net), random_batch(net)

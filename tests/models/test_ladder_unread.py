@@ -75,6 +75,7 @@ def test_a_cost_on_top_alone_compiles_to_no_product_of_the_decoder(net):
     assert_same_products(gradient_products(weights, net), expected_products(lowest=net.top))
 
 
+@pytest.mark.slow
 def test_the_decoder_stops_at_the_lowest_layer_with_a_cost():
     assert_same_products(gradient_products((0, 0, 1.0, 1.0)), expected_products(lowest=2))
 

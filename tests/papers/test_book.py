@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call
+from marks import slow_after
 from reproduced import write_results
 
 from adv_jax.types import UserError
@@ -74,6 +75,7 @@ def pages(made):
     return {path: Page(path) for path in sorted(made.rglob("*.html"))}
 
 
+@pytest.mark.slow
 def test_there_is_a_page_for_all_each_paper_and_each_training(results, made, pages):
     names = {path.relative_to(made).as_posix() for path in pages}
     assert {"index.html", *(f"{paper}.html" for paper in numbers.load())} <= names
@@ -203,6 +205,7 @@ def test_charts_have_axes_units_and_legends_and_take_the_pages_colour(made):
         assert "currentColor" in chart and "#000000" not in chart and "viewBox" in chart
 
 
+@pytest.mark.slow
 def test_a_training_of_two_targets_is_told_once_with_each_budget(tmp_path):
     write_results(tmp_path, ("maronas2016.table17",), "quick")
     folder = write_results(tmp_path, ("maronas2016.table18", "maronas2016.table19"))
@@ -221,6 +224,7 @@ def few(tmp_path_factory):
     return write_results(tmp_path_factory.mktemp("few"), ["shallow_thesis.fig3.4"])
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_book(few, tmp_path):
     once, again = tmp_path / "once", tmp_path / "again"
     book.build(few, once)
@@ -296,7 +300,7 @@ def luminance(color):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="Chromium or Chrome is not installed")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", slow_after(0, ["light", "dark"]))
 def test_a_browser_shows_it_without_errors_or_overflow(made, tmp_path, scheme):
     pages = [path.as_uri() for path in sorted(made.rglob("*.html"))]
     harness = tmp_path / "harness.html"

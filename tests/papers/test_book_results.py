@@ -167,6 +167,7 @@ def test_every_metric_that_can_be_drawn_is_read():
     assert set(get_args(documents.Row.model_fields["metric"].annotation)) == charts.UNITS.keys()
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
     """Also a curve of fewer values than epochs, which passes the schema but cannot be drawn."""
     for name, keys, value in (

@@ -289,6 +289,7 @@ def test_a_paper_or_all_stand_for_their_targets():
     assert {target.paper for target in ladder} == {"maronas2016"}
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp_path):
     where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
     fabricate("maronas2016.table17", tmp_path / "runs", error=lambda replica, eps: 0.02)
@@ -303,6 +304,7 @@ def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp
     assert re.fullmatch(r"error: target must be .*, got 'maronas2016.tbale17'.*\n", wrong.stderr)
 
 
+@pytest.mark.slow
 def test_a_target_that_fails_is_told_at_the_end_and_keeps_no_other_back(tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
     (results / "maronas2016/results").mkdir(parents=True)
