@@ -13,7 +13,7 @@ from papers.budget import Budget, paper_epochs
 from papers.statistics import spread
 from papers.target import METRICS, Below, Claim, Drawn, Falling, Measure, Row, Target
 from papers.trainings import Training, same_point
-from papers.verdicts import NOT_REPRODUCED, judged
+from papers.verdicts import NOT_REPRODUCED, judge
 
 Values = dict[int, float]  # seed -> value
 
@@ -53,7 +53,7 @@ def document(
         },
         "written_by": provenance(),
     }
-    return judged(found)
+    return judge(found)
 
 
 def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(found["trainings"].keys() - runs.keys()):
         legal = ", ".join(runs)
         raise UserError(f"training of {target.name} must be {legal}, got {unknown[0]}")
-    return judged(
+    return judge(
         {
             **found,
             "rows": [_row(row, values[row.label]) for row in target.rows],
@@ -167,7 +167,7 @@ def _row(row: Row, values: Values) -> dict[str, Any]:
 
 
 def _claim(claim: Claim, target: Target) -> dict[str, Any]:
-    """Returns the definition of a claim for `judged`."""
+    """Returns the definition of a claim for `judge`."""
     said = {"text": claim.text, "id": claim.paper}
     if isinstance(claim, Below):
         size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}

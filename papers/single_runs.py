@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from papers import numbers
 from papers.numbers import Paper
 from papers.statistics import spread
-from papers.verdicts import judged
+from papers.verdicts import judge
 
 _UNITS = {"error_percent": lambda error: 100 * error}
 _UNITS["accuracy_percent"] = lambda error: 100 - 100 * error
@@ -38,7 +38,7 @@ def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[
         }
         rows = [row for row in rows if row["training"] in trainings]
         labels = {row["label"] for row in rows}
-        yield judged(
+        yield judge(
             {
                 **spec,
                 "paper": paper.name,

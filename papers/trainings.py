@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from adv_jax.runner.config import replicas
 from adv_jax.runner.result import provenance
-from adv_jax.runner.workdir import default_path, has_config, is_finished
+from adv_jax.runner.workdir import check_same_config, default_path, is_finished
 from adv_jax.types import UserError
 from papers.budget import Budget, changes, config_of, options
 from papers.documents import VERSIONS
@@ -60,7 +60,7 @@ def finished(training: Training) -> dict[str, Any] | None:
         from another run.
     """
     workdir, config = training.workdir, training.config
-    if not has_config(workdir, config) or not is_finished(workdir):
+    if not check_same_config(workdir, config) or not is_finished(workdir):
         return None
     result = read_result(workdir / "result.json", config)
     read_lines(workdir, config, result)

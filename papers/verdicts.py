@@ -7,25 +7,26 @@ interval has a confidence of 99.9 %.
 
 Number. The interval is Welch's, for the difference between our mean and the paper's. If one side is
 a single run, it gets the sd of the other. *Reproduced*: the interval lies within the row's
-tolerance. *Not reproduced*: it lies outside. A number without a tolerance, or that the paper does
-not print, has no verdict.
+tolerance. *Not reproduced*: it lies entirely outside. There is no verdict if the paper prints no
+number or the row has no tolerance.
 
-Gain: one row is below another. The differences are paired by seed. *Reproduced*: the paired t-test
-is significant in the claimed direction, whatever the size. *Not reproduced*: the interval lies
-below half of the paper's gain, or below 0 if the paper prints no gain.
+Gain. The claim: one row is below another. The differences are paired by seed. *Reproduced*: the
+paired t-test is significant in the claimed direction, whatever the size of the gain. *Not
+reproduced*: the interval lies below half of the paper's gain, or below 0 if it prints no gain.
 
-Size: a gain of `by` within `tolerance`. Judged as a number, with the interval of the paired
-differences.
+Size. The claim: a gain equals `by`, up to `tolerance`. It is judged like a number, with the
+interval of the paired differences.
 
 Order of rows. *Reproduced*: each claimed step is a significant gain. *Not reproduced*: the interval
 of a step lies below 0.
 
-Length. A run with the budget `short` has fewer epochs than the paper. It can reproduce the
-direction of a gain or an order, but no number, and it refutes nothing. A run with the budget
-`quick` has other data or a smaller net and decides nothing.
+Budget. A run with the budget `short` has fewer epochs than the paper. It can show that the
+direction of a gain or an order is reproduced; everything else is undecided. A run with the budget
+`quick` has other data or a smaller net: everything is undecided.
 
-Everything else is *undecided*. The reason has the length of the run and the detectable difference:
-half of the interval for a number, and for a gain the smallest that the test detects with power .8.
+Everything else is *undecided*. The reason then states the length of the run and the detectable
+difference: half the width of the interval for a number or a size, and for a gain the smallest one
+that the test detects with power .8.
 """
 
 import itertools
@@ -78,7 +79,7 @@ class Measured(NamedTuple):
     @property
     def interval(self) -> list[float | None]:
         """The interval for documents."""
-        return [_rounded(self.mean - self.half), _rounded(self.mean + self.half)]
+        return [_round(self.mean - self.half), _round(self.mean + self.half)]
 
     def __str__(self) -> str:
         text = f"difference {self.mean:.3g} of {self.n} seed{'s' if self.n > 1 else ''}"
@@ -90,11 +91,11 @@ class Measured(NamedTuple):
     def seen(self, what: str, size: float) -> str:
         """Describes the smallest difference that the test detects."""
         if size >= self.most:
-            return f"so few seeds show no {what} at all"
-        return f"a {what} of {size:.2g} would have been seen" if size else f"any {what} is seen"
+            return f"too few seeds to detect any {what}"
+        return f"detectable {what}: {size:.2g}" if size else f"any {what} is detectable"
 
 
-def judged(document: Mapping[str, Any]) -> Json:
+def judge(document: Mapping[str, Any]) -> Json:
     """Recomputes the verdicts of a target's document.
 
     A row gets `interval`, `verdict` and `why`; a claim gets `verdict`, `why` and its test. The
@@ -121,7 +122,7 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
     off = ours.mean - row["paper"]
     half = welch(ours, Spread(runs, row["paper"], row["paper_sd"] if runs > 1 else None))
     if half is None:
-        why = _joined(f"difference {off:.3g}; one run here and one in the paper", length.words)
+        why = _join(f"difference {off:.3g}; one run here and one in the paper", length.words)
         return {"interval": None, "verdict": UNDECIDED, "why": why}
     found = Measured(off, half, ours.n, _most(row))
     verdict, why = _within(found, 0.0, row["tolerance"], length)
@@ -131,19 +132,19 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
 def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: Length) -> Json:
     missing = sum(not row["values"] for row in rows)
     if missing:
-        why = _joined(f"{missing} of {len(rows)} rows are not run", length.words)
+        why = _join(f"{missing} of {len(rows)} rows are not run", length.words)
         return {"verdict": UNDECIDED, "why": why}
     if claim["form"] in ("lowest", "falling"):
         return _order(claim["form"], rows, length)
     lower, higher = rows
     tested = paired(_values(higher), _values(lower))
     if tested is None:
-        return {"verdict": UNDECIDED, "why": _joined("the two share no seed", length.words)}
-    found: Json = {"difference": _rounded(tested.mean), "test": _as_json(tested)}
+        return {"verdict": UNDECIDED, "why": _join("the two share no seed", length.words)}
+    found: Json = {"difference": _round(tested.mean), "test": _as_json(tested)}
     paper, own_text = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
     half = paired_interval(tested)
     if half is None:
-        why = _joined(f"difference {tested.mean:.3g} of one pair of runs", length.words, own_text)
+        why = _join(f"difference {tested.mean:.3g} of one pair of runs", length.words, own_text)
         return {**found, **paper, "verdict": UNDECIDED, "why": why}
     measured = Measured(tested.mean, half, tested.n, _most(lower))
     if claim["form"] == "size":
@@ -151,7 +152,7 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     else:
         by = paper.get("paper_difference", 0.0)
         verdict, why = _gain(tested, measured, by, length)
-    why = _joined(why, own_text)
+    why = _join(why, own_text)
     return {**found, **paper, "interval": measured.interval, "verdict": verdict, "why": why}
 
 
@@ -163,7 +164,7 @@ def _gain(tested: Paired, measured: Measured, by: float, length: Length) -> tupl
         words.append("the direction only")
     if verdict == UNDECIDED:
         words.append(measured.seen("gain", detectable(tested) or 0.0))
-    return verdict, _joined(*words, length.words)
+    return verdict, _join(*words, length.words)
 
 
 def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
@@ -185,7 +186,7 @@ def _within(found: Measured, by: float, tolerance: float, length: Length) -> tup
     if length.full and (low > tolerance or high < -tolerance):
         return NOT_REPRODUCED, f"{found}, not within {about}"
     seen = found.seen("difference", found.half)
-    return UNDECIDED, _joined(f"{found}, to be within {about}", seen, length.words)
+    return UNDECIDED, _join(f"{found}, to be within {about}", seen, length.words)
 
 
 def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json:
@@ -196,7 +197,8 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
         tested = paired(_values(higher), _values(lower))
         half = None if tested is None else paired_interval(tested)
         if tested is None or half is None:
-            why = _joined("one seed does not tell an order from chance", length.words)
+            reason = "the rows share fewer than two seeds: an order cannot be tested"
+            why = _join(reason, length.words)
             return {"verdict": UNDECIDED, "why": why}
         verdicts.append(_direction(tested, half, 0.0, length))
     held, against = verdicts.count(REPRODUCED), verdicts.count(NOT_REPRODUCED)
@@ -206,7 +208,7 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
     means = [spread(list(row["values"].values())).mean for row in rows]
     words = f"means from {min(means):.4g} to {max(means):.4g}; {held} of {len(pairs)} steps are "
     words += f"significant, {against} against the claim"
-    return {"verdict": verdict, "why": _joined(words, length.words)}
+    return {"verdict": verdict, "why": _join(words, length.words)}
 
 
 def _above_first(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, Any]]:
@@ -214,7 +216,10 @@ def _above_first(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, Any]]
 
 
 def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, str]:
-    """Returns the paper's difference with its test, if it prints its runs, and a description."""
+    """Returns the paper's difference as a document and as text; empty if it prints no numbers.
+
+    If the paper prints every seed's value, the document also has the paired test.
+    """
     if lower["paper"] is None or higher["paper"] is None:
         return {}, ""
     by = round(higher["paper"] - lower["paper"], 10)
@@ -245,7 +250,7 @@ def _most(row: Mapping[str, Any]) -> float:
     return 100.0 if "percent" in row["metric"] else 1.0
 
 
-def _joined(*words: str) -> str:
+def _join(*words: str) -> str:
     return "; ".join(filter(None, words))
 
 
@@ -254,9 +259,9 @@ def _values(row: Mapping[str, Any]) -> Values:
 
 
 def _as_json(tested: Paired) -> Json:
-    return {name: _rounded(value) for name, value in tested._asdict().items()}
+    return {name: _round(value) for name, value in tested._asdict().items()}
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     """Rounds to four digits, which all versions of SciPy agree on."""
     return value if value is None or isinstance(value, int) else float(f"{value:.4g}")

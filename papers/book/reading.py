@@ -11,7 +11,7 @@ from adv_jax.runner.workdir import read_json
 from adv_jax.types import UserError
 from papers import documents, numbers
 from papers.budget import BUDGETS
-from papers.verdicts import judged
+from papers.verdicts import judge
 
 
 class Found(NamedTuple):
@@ -55,7 +55,7 @@ def read(folder: str | Path) -> Found:
                 break
     for path, document in found.targets.items():
         _check_target(path, document)
-        found.targets[path] = judged(document)
+        found.targets[path] = judge(document)
     _check_alike(found.targets)
     files = {
         path.relative_to(root).as_posix(): document

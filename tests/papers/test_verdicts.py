@@ -8,7 +8,7 @@ from scipy import stats
 
 from papers import verdicts
 from papers.statistics import LEVEL
-from papers.verdicts import judged
+from papers.verdicts import judge
 
 FULL, SHORT, QUICK = "paper", "short", "quick"
 
@@ -43,14 +43,14 @@ def document(rows, claims=(), budget=FULL):
 
 def number(values, *paper, budget=FULL):
     """The judged row of these values beside value, sd, n and tolerance."""
-    return judged(document([row("a", seeds(*values), *paper)], budget=budget))["rows"][0]
+    return judge(document([row("a", seeds(*values), *paper)], budget=budget))["rows"][0]
 
 
 def claim(values, budget=FULL, papers=(), **fields):
     printed = dict(zip(values, papers, strict=False))
     rows = [row(label, seeds(*v), printed.get(label)) for label, v in values.items()]
     fields = {"form": "gain", "rows": list(values), **fields}
-    return judged(document(rows, [fields], budget))["claims"][0]
+    return judge(document(rows, [fields], budget))["claims"][0]
 
 
 def test_the_interval_of_a_number_is_welchs():
@@ -90,7 +90,7 @@ def test_a_number_is_decided_by_where_its_interval_lies(off, tolerance, verdict)
     found = number(ours.tolist(), 1.0, 0.1, 10, tolerance)
     assert found["interval"] == pytest.approx([off - 0.1754, off + 0.1754], abs=2e-3)
     assert found["verdict"] == verdict
-    assert ("a difference of 0.18 would have been seen" in found["why"]) == (verdict == "undecided")
+    assert ("detectable difference: 0.18" in found["why"]) == (verdict == "undecided")
 
 
 @pytest.mark.parametrize("off", [0.0, 0.4])
@@ -153,7 +153,7 @@ def test_a_gain_below_half_of_the_papers_is_not_reproduced():
 def test_an_undecided_gain_says_which_would_have_been_found():
     """The power of .8 by simulation, with the sd of the differences."""
     found = claim({"a": LOW, "b": [1.2, 1.9, 3.1, 3.9]})
-    said = float(found["why"].partition("a gain of ")[2].partition(" ")[0])
+    said = float(found["why"].partition("detectable gain: ")[2].partition(";")[0])
     sd = np.std([0.2, -0.1, 0.1, -0.1], ddof=1)
     draws = np.random.default_rng(0).normal(said, sd, (200_000, 4))
     assert np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < LEVEL) == pytest.approx(
@@ -164,7 +164,7 @@ def test_an_undecided_gain_says_which_would_have_been_found():
 def test_two_seeds_do_not_claim_to_see_more_than_there_can_be():
     found = claim({"a": [10.0, 30.0], "b": [20.0, 31.0]})
     assert found["verdict"] == "undecided" and "interval of" not in found["why"]
-    assert "so few seeds show no gain at all" in found["why"]
+    assert "too few seeds to detect any gain" in found["why"]
 
 
 def test_differences_that_are_all_equal_are_significant_unless_they_are_zero():
@@ -177,7 +177,7 @@ def test_one_pair_or_none_decides_nothing():
     assert found["verdict"] == "undecided" and "one pair of runs" in found["why"]
     rows = [row("a", {"1": 1.0}), row("b", {"2": 2.0}), row("c", {})]
     forms = [{"form": "gain", "rows": list(pair)} for pair in ("ab", "ac")]
-    found = judged(document(rows, forms))["claims"]
+    found = judge(document(rows, forms))["claims"]
     assert [one["verdict"] for one in found] == ["undecided"] * 2
     assert "share no seed" in found[0]["why"] and "1 of 2 rows are not run" in found[1]["why"]
 
@@ -216,10 +216,10 @@ def test_one_seed_does_not_tell_an_order():
 
 def test_judging_twice_changes_nothing():
     rows = [row("a", seeds(*LOW), 1.0, 0.1, 10, 0.2), row("b", seeds(*HIGH), 2.0)]
-    once = judged(document(rows, [{"form": "gain", "rows": ["a", "b"]}]))
-    assert judged(once) == once
+    once = judge(document(rows, [{"form": "gain", "rows": ["a", "b"]}]))
+    assert judge(once) == once
     once["claims"][0] |= {"verdict": "reproduced", "significant": True}
-    assert "significant" not in judged(once)["claims"][0]
+    assert "significant" not in judge(once)["claims"][0]
 
 
 def test_there_are_three_verdicts():
