@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax.types import UserError
+from adv_jax.types import UserError, working_dtype
 
 _NAMES = {"linf": "linf", "inf": "linf", "rms": "rms"}
 _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1"}
@@ -44,11 +44,6 @@ def canonical(norm: str | float) -> str:
         raise ValueError(
             f'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1) or "rms", got {norm!r}'
         ) from None
-
-
-def working_dtype(dtype: Any) -> Any:
-    """Returns the dtype to compute a perturbation in: float64 for float64, else float32."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def norm(r: jax.Array, norm: str | float) -> jax.Array:
@@ -96,7 +91,7 @@ def dual(g: jax.Array, norm: str | float) -> jax.Array:
         unit = jnp.sign(rows)
     elif kind == "l1":
         winner = jnp.argmax(jnp.abs(rows), axis=1, keepdims=True)
-        unit = jnp.where(jnp.arange(d) == winner, jnp.sign(rows), 0)
+        unit = jnp.where(jnp.arange(d)[None] == winner, jnp.sign(rows), 0)
     else:
         scaled, _ = _scaled(rows)
         squares = jnp.sum(scaled**2, axis=1, keepdims=True)
@@ -309,5 +304,6 @@ def _onto_l1_sphere(rows: jax.Array, radius: jax.Array) -> jax.Array:
     below = (size - size.max(axis=1, keepdims=True)) / jnp.where(radius == 0, 1, radius)
     # With x64 enabled, optax's projection returns float64 but its derivative float32.
     below = jnp.maximum(below, -1).astype(float)
-    weights = jax.vmap(optax.projections.projection_simplex)(below)
+    with jax.numpy_dtype_promotion("standard"):  # optax divides by integers
+        weights = jax.vmap(optax.projections.projection_simplex)(below)
     return (radius * jnp.sign(rows) * weights).astype(rows.dtype)

@@ -7,6 +7,7 @@ over_devices   maps a function over a leading axis of devices, by pmap
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -17,7 +18,9 @@ import optax
 from adv_jax.types import Array, Batch, Key, Metrics, Objective, Variables
 
 DEVICES = "devices"  # name of the pmapped axis
-Step = Callable[["TrainState", Batch], tuple["TrainState", Metrics]]
+# optax mixes floats and integers, which strict dtype promotion forbids.
+_optax_promotion = partial(jax.numpy_dtype_promotion, "standard")
+TrainStep = Callable[["TrainState", Batch], tuple["TrainState", Metrics]]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -43,7 +46,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def key(self) -> Key:
-        """The key of this step, a function of seed and step, so that runs can be resumed."""
+        """The key of this step, derived from seed and step only, so that runs can be resumed."""
         return jax.random.fold_in(jax.random.key(self.seed), self.step)
 
 
@@ -56,12 +59,14 @@ def init_state(
 ) -> TrainState:
     """Returns the initial state for variables {"params": ..., **model_state}."""
     model_state = {name: value for name, value in variables.items() if name != "params"}
+    with _optax_promotion():
+        opt_state = optimizer.init(variables["params"])
     return TrainState(
         step=jnp.int32(0),
         seed=jnp.int32(seed),
         params=variables["params"],
         model_state=model_state,
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=opt_state,
         hyper=hyper or {},
     )
 
@@ -71,7 +76,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     shards: int = 1,
-) -> Step:
+) -> TrainStep:
     """Returns a function that does one gradient step.
 
     Args:
@@ -100,7 +105,8 @@ def make_step(
         metrics = {"loss": value, **metrics}
         if shards > 1:
             grads, model_state, metrics = mean_over_shards((grads, model_state, metrics), shards)
-        updates, opt_state = update(grads, state.opt_state, state.params, value=metrics["loss"])
+        with _optax_promotion():
+            updates, opt_state = update(grads, state.opt_state, state.params, value=metrics["loss"])
         return (
             state.replace(
                 step=state.step + 1,
@@ -114,8 +120,11 @@ def make_step(
     return step
 
 
-def over_steps(step: Step) -> Step:
-    """Returns (state, batches with a leading axis S) -> (state, metrics f32[S] each)."""
+def over_steps(step: TrainStep) -> TrainStep:
+    """Returns a function that runs S steps, on batches with a leading axis S, by `lax.scan`.
+
+    Its metrics are f32[S] each.
+    """
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(step, state, batches)
@@ -147,8 +156,7 @@ def over_devices(
     in_axes: as in jax.vmap; None for an argument shared by all devices.
     donate: indices of donated arguments.
 
-    Replicas are spread first, as they need no communication; if devices are left over, neighbors
-    share a replica's batches (`make_step`'s shards).
+    The function only maps; `runner.devices.layout` assigns replicas and their shards to devices.
     """
     return jax.pmap(fn, axis_name=DEVICES, in_axes=in_axes, devices=devices, donate_argnums=donate)
 

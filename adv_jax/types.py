@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Key = jax.Array  # a typed key of jax.random.key
@@ -16,6 +17,12 @@ Norm = str | float  # "linf", "l2", "l1", "rms" or an alias
 Batch = Mapping[str, Array]  # {"x": f32[B, *D], "y": i32[B], ...}
 Variables = Mapping[str, Any]  # {"params": ..., **model_state}, as Flax keeps them
 Metrics = dict[str, Array]  # name -> f32[]
+
+
+def working_dtype(dtype: Any) -> Any:
+    """Returns the dtype to compute in, whatever the input's: float64 for float64, else float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(dtype, jnp.float32)
 
 
 class Output(NamedTuple):

@@ -25,7 +25,7 @@ Deviations: Table 28 prints taus of 4.5e-5, but its first seed equals the cell o
 taus used here. The last block of Table 16 prints a tau of 4.5e-4 where the others have 4.5e-3; here
 all have 4.5e-3. [maronas2016] prints 12 weights for 13 layers. "norm" is read as qN, here 55.43N.
 The last version of its program does not decay the learning rate;
---config.optimizer.learning_rate.end_value=.002 takes the decay away here.
+--config.optimizer.learning_rate.end_value=.002 disables the decay here.
 More: docs/experiments.md; results: docs/results.md.
 """
 

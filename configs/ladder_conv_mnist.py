@@ -26,7 +26,7 @@ Deviations: the taus of Table 26 are not certain. Its caption is that of Table 2
 those of the cell of Table 15 that equals its first seed. The last block of Table 15 prints a tau of
 4.5e-4 where the others have 4.5e-3; here all have 4.5e-3.
 The last version of the program of [maronas2016] does not decay the learning rate;
---config.optimizer.learning_rate.end_value=.002 takes the decay away here.
+--config.optimizer.learning_rate.end_value=.002 disables the decay here.
 More: docs/experiments.md; results: docs/results.md.
 """
 

@@ -5,22 +5,24 @@ Run:    python -m adv_jax.main --config=configs/ladder_mnist.py
         python -m adv_jax.main --config=configs/ladder_mnist.py:table=6,noise=udg
 Quick:  python -m adv_jax.main --config=configs/ladder_mnist.py:quick   (5,000 embedded digits)
 
-Options, joined by commas; the others change what table= sets:
+Options, joined by commas. table= sets defaults for the others, which an explicit option overrides:
 
     quick or paper
     labels=full|1000|100
-    training=ladder|bottom|gamma|supervised    all denoising costs, the input's, the top's, or none
-    noise=none|udg|sgn|1n|qn                   on the labeled input; tau from the table
-    unlabelled_noise=none|udg|sgn|1n|qn        on the unlabeled input, by virtual labels; likewise
+    training=ladder|bottom|gamma|supervised    denoising costs: all layers, input, top layer, none
+    noise=none|udg|sgn|1n|qn                   on labeled inputs: sgn is FGSM, 1n an l2 step, qn an
+                                               rms step (28N in the paper), udg the raw gradient
+    unlabelled_noise=none|udg|sgn|1n|qn        on unlabeled inputs, with virtual labels
     std=0.3|0.25|0.2|0                         Gaussian noise of the input and of all layers
     epochs=150|170|200|220
     table=4 ... 14, 17 ... 24                  one program: grids of tau, from 17 on ten seeds; more
                                                programs: docs/experiments.md
 
-The paper's test error in %; from 17 on (4, 10 and 12 are means of these) ten seeds: mean (sd):
+The paper's test error in %. Tables 5 to 14: lowest ... highest error (noise and tau).
+Tables 17 to 24: mean (sd) of ten seeds; Tables 4, 10 and 12 print means of these.
 
-    5     supervised                       .82; without any noise 1.10
-    6     the same, only adversarial       .77 (SGN .025) ... 1.45 (28N .25)
+    5     supervised, Gaussian noise       .82; without any noise 1.10
+    6     supervised, adversarial noise    .77 (SGN .025) ... 1.45 (28N .25)
     7     the same, with Gaussian noise    .76 (28N .025) ... 1.45 (28N .25)
     8     SGN on the labeled half          .49 (.00045) ... .64
     9     28N on the labeled half          .54 (.00025, std .3) ... .61
@@ -33,8 +35,8 @@ The paper's test error in %; from 17 on (4, 10 and 12 are means of these) ten se
     21    SGN .00045, 28N 4.5e-7           1.225 (.543)
     23    1,000 labels                     .952 (.061); 24: SGN and 28N 4.5e-5 .932 (.070)
 
-Deviations, with reasons: docs/experiments.md. The last version of its program does not decay the
-learning rate; --config.optimizer.learning_rate.end_value=.002 takes the decay away here.
+Deviations, with reasons: docs/experiments.md. The last version of the authors' program does not
+decay the learning rate; --config.optimizer.learning_rate.end_value=.002 disables the decay here.
 Results: docs/results.md.
 """
 
@@ -115,7 +117,7 @@ TABLES |= {4: TABLES[17], 10: TABLES[18], 12: TABLES[19]}
 def get_config(mode: str = "paper") -> ConfigDict:
     options = _parse_options(mode)
     labels, std = options.labels, options.std
-    # With 1,000 labels the reference has less noise in the layers; the input keeps its own.
+    # Rasmus 2015's program with 1,000 labels: std 0.2 in the layers, 0.3 on the input.
     input_std, layer_std = (0.3, 0.2 if labels == 1000 else 0.3) if std is None else (std, std)
     epochs = options.epochs
     decay_from = round(DECAY_FROM[epochs] * epochs, 1)
@@ -179,7 +181,7 @@ def _parse_options(mode: str) -> ConfigDict:
         options.tau = (0.00025, 0.0025, 0.025)
     if options.unlabelled_noise is None:
         options.unlabelled_noise = "none" if options.unlabelled_tau is None else "qn"
-    # [maronas2016] took these sizes without a search (Tables 10, 12, 24).
+    # Default sizes if the table sets none: those that [maronas2016] fixed in Tables 10, 12, 24.
     if options.tau is None:
         options.tau = 0.000045 if options.labels == 1000 else 0.00045
     if options.unlabelled_tau is None:
@@ -194,6 +196,7 @@ def _add_noise(c: ConfigDict, field: str, noise: str, tau: float | tuple[float, 
     taus = tau if isinstance(tau, tuple) else (tau,)
     size = "eps"
     if noise == "udg":
+        # Maronas' UDG uses the gradient of the batch mean; the attack, that of each row's cost.
         size, taus = "tau", tuple(value / BATCH_SIZE for value in taus)
     c.objective[field] = NOISES[noise] | {size: taus[0], "constant": True}
     if len(taus) > 1:

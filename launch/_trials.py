@@ -81,7 +81,7 @@ def end_with_parent() -> None:
 
 def prepare(path: Path, config: Mapping[str, Any]) -> None:
     """Makes the directory of a trial if there is none; raises WorkdirError if it cannot."""
-    if not workdir.has_config(path, config):
+    if not workdir.check_same_config(path, config):
         with workdir.writing(path):
             path.mkdir(parents=True, exist_ok=True)
         document = workdir.as_json(config)

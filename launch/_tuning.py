@@ -1,8 +1,8 @@
 """Ray's part of a sweep: the cluster, the trials' workers, the searcher and the scheduler.
 
 Ray owns the queue of trials, their resources, the retries after a kill, the search and early
-stopping. A trial is a child process of its worker, as Ray's own stops of a worker are too hard: the
-child saves its epoch first, and its errors and signals harm no worker.
+stopping. Ray kills a worker without letting it save. Each trial therefore runs in a child process:
+it can save its epoch before it ends, and its errors and signals do not affect the worker.
 """
 
 import logging
@@ -48,7 +48,7 @@ def cluster(address: str | None, *, cpus: int, gpus: float | None) -> Iterator[R
       UserError: no cluster is at the address, or none of its machines has room for a trial.
     """
     os.environ.update({**_ENVIRONMENT, **os.environ})
-    logging.disable(logging.CRITICAL)  # Of Ray and Optuna: the table says what went wrong.
+    logging.disable(logging.CRITICAL)  # The sweep's table reports errors; silence Ray and Optuna.
     where: dict[str, Any] = {"address": address}
     if address:
         _check_cluster(address)
@@ -67,7 +67,7 @@ def cluster(address: str | None, *, cpus: int, gpus: float | None) -> Iterator[R
 
 
 def _check_cluster(address: str) -> None:
-    """Refuses a server that is not Ray's: `ray.init` would end this process after minutes."""
+    """Raises UserError unless a Ray cluster answers; `ray.init` would hang, then exit."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
     try:
         subprocess.run(command, capture_output=True, timeout=30, check=True)
@@ -112,8 +112,8 @@ def search(
       domains: field -> range or choice.
       begun: the points of earlier commands, which come first, so that Optuna and ASHA get what
         these trials have logged.
-      num_trials: in all, those included.
-      min_epochs: before a trial may be stopped; None: a ninth of all.
+      num_trials: total number of trials, including `begun`.
+      min_epochs: epochs before ASHA may stop a trial; None: a ninth of the trial's epochs.
     """
     epochs = _space.most_epochs(config, domains)
     searcher = OptunaSearch(
@@ -140,9 +140,12 @@ def _domain(kind: str, *values: Any) -> Any:
 def run(
     settings: Settings, plan: Plan, resources: Resources, storage: Path, signals: list[int]
 ) -> None:
-    """Runs the trials of a plan until they end, or until `signals` has one.
+    """Runs the trials of a plan until all have ended or a signal number is in `signals`.
 
-    Ray's own files lie in `storage` meanwhile. Raises UserError if Ray gives up, as on a full disk.
+    Ray keeps its files in `storage`, which is deleted at the end.
+
+    Raises:
+      UserError: Ray has failed, for example because the disk is full.
     """
     choice, tuned = plan
     tuned.metric, tuned.mode, tuned.reuse_actors = "score", "min", True
@@ -182,7 +185,7 @@ class _OnSignal(tune.Stopper):
 
 
 class _Ends(tune.Callback):
-    """Prints a line when a trial ends, and notes in its directory what only Ray knows."""
+    """Prints a line per ended trial; records early stops and final failures in its directory."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._ended = settings, 0
@@ -245,23 +248,25 @@ class Worker(tune.Trainable):
 
 
 def reports(path: Path, metric: str, start: Any) -> Generator[dict[str, Any]]:
-    """Runs a trial by the process that `start` starts, unless it is settled; yields its reports.
+    """Yields a trial's reports, while the process started by `start` runs it.
+
+    A trial that has finished or was stopped early is not run again; only its last report follows.
 
     Raises:
-      RuntimeError: a signal ended the process, so that Ray tries the trial again.
+      RuntimeError: a signal ended the process; Ray then retries the trial.
     """
     if not _trials.is_settled(path):
         with start() as process:  # Closing it closes its input, which stops the trial.
             yield from _epochs(path, metric, process)
         status = process.returncode
-        # 128 + signal is the status of a shell, and of a run that has saved its epoch.
+        # Negative: killed by a signal. 128 + signal: saved its epoch first, then exited.
         signum = -status if status < 0 else status - 128
         if signum in signal.valid_signals():
             raise RuntimeError(f"ended by signal {signum}")
         if status and not _trials.failure(path):
             _trials.note_failure(path, f"ended with status {status}")
     epoch, best = _trials.progress(path, metric)
-    # A failed trial is no good, however good it was before.
+    # Score a failed trial as inf: its last metrics may be low and would attract the search.
     score = best.min() if _trials.is_settled(path) else float("inf")
     yield {"score": float(score), "epoch": epoch, "done": True}
 
@@ -282,9 +287,9 @@ def _epochs(path: Path, metric: str, process: subprocess.Popen) -> Iterator[dict
 def environment(resources: Resources, folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     """Returns the environment of a trial: its share of the cores and of the memory of its GPU.
 
-    JAX reserves nine tenths of a fraction of a GPU, so that trials on the same GPU never run out of
-    each other's memory. Ray has set CUDA_VISIBLE_DEVICES. The trials share compiled programs in
-    the sweep's folder.
+    On a shared GPU, JAX preallocates nine tenths of the trial's share, so trials cannot exhaust
+    each other's memory. Ray has set CUDA_VISIBLE_DEVICES. All trials share one compilation cache,
+    in the sweep's folder.
     """
     changed = {**inherited, "PYTHONUNBUFFERED": "1"}
     changed.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))

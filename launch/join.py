@@ -30,9 +30,9 @@ from adv_jax.runner.inputs import Inputs
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.workdir import (
     Workdir,
+    check_same_config,
+    check_same_data,
     default_path,
-    has_config,
-    has_data,
     is_finished,
     read_fitted,
 )
@@ -80,7 +80,7 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
     check_alike({part.path: part.result for part in parts}, more_to_come=True)
     seen = _inputs(config, parts)
     path = Path(into) / default_path(config).name
-    has_config(path, config)
+    check_same_config(path, config)
     taken = UserError(f"--into must not have the joined run already, got {path}")
     if is_finished(path):
         raise taken
@@ -94,7 +94,7 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
             there = checkpoints.restore(tree).tree
             if there is not None and digest(there) != digest(tree):
                 raise taken
-            files.take_data(seen.document, seen.rows, seen.fitted)
+            files.record_data(seen.document, seen.rows, seen.fitted)
             files.rewind_metrics(0)
             files.append_metrics(_joined_lines(parts, order))
             files.sync_metrics()
@@ -129,7 +129,7 @@ def _joined_config(parts: Sequence[Part]) -> dict[str, Any]:
     first = parts[0].config
     for part in parts:
         own = {"seed": part.config["seed"], "replicas.seeds": part.config["replicas"]["seeds"]}
-        has_config(part.path, with_values(first, own))
+        check_same_config(part.path, with_values(first, own))
     for one, other in itertools.pairwise(parts):
         following = one.config["seed"] + one.config["replicas"]["seeds"]
         if other.config["seed"] != following:
@@ -149,7 +149,7 @@ def _inputs(config: Mapping[str, Any], parts: Sequence[Part]) -> Inputs:
     """
     seen = inputs.load(config, replicas(config), parts[0].path)
     for part in parts:
-        has_data(part.path, seen.document)
+        check_same_data(part.path, seen.document)
         fitted = {} if seen.fitted is None else read_fitted(part.path)
         if not all(np.array_equal(fitted[name], own) for name, own in (seen.fitted or {}).items()):
             raise UserError(

@@ -9,6 +9,10 @@ from command_line import DEVICE_COUNT, serving
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
+# No implicit f32[B, D] + f32[D], nor f32 + i32: a scale of each row must not be taken for one of
+# each column, nor a batch of float32 become float64.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Most programs run once: what matters is how long they take to compile, in one piece, with LLVM
 # told to optimise less and with XLA's older emitters of fused loops, where it still has them: a
 # process ends at a flag that its XLA does not know.
@@ -66,13 +70,6 @@ def uninterrupted(commands, tmp_path_factory):
     done = commands.run(*TINY, f"--workdir={workdir}")
     assert (done.status, done.err) == (0, "")
     return workdir
-
-
-@pytest.fixture
-def strict_ranks():
-    """No implicit f32[B, D] + f32[D]: a scale per row must not be taken for one per column."""
-    with jax.numpy_rank_promotion("raise"):
-        yield
 
 
 @pytest.fixture

@@ -391,9 +391,9 @@ LADDERS = ("ladder_mnist", "ladder_conv_mnist", "ladder_cifar10")
 
 
 @pytest.mark.parametrize("name", LADDERS)
-def test_the_decay_of_a_ladder_is_taken_away_by_the_field_in_its_docstring(name):
+def test_the_decay_of_a_ladder_is_disabled_by_the_field_in_its_docstring(name):
     text = Path(f"configs/{name}.py").read_text()
-    path, value = re.search(r"--config\.(\S+)=(\S+) takes the decay away", text).groups()
+    path, value = re.search(r"--config\.(\S+)=(\S+) disables the decay", text).groups()
     config = with_values(config_of(name, "paper"), {path: float(value)})
     schedule = {k: v for k, v in config["optimizer"]["learning_rate"].items() if k != "name"}
     rates = optax.linear_schedule(**schedule)(np.arange(config["epochs"]))

@@ -14,6 +14,12 @@ from adv_jax.runner.config import ConfigError
 from adv_jax.runner.optimizer import optimizer
 
 
+@pytest.fixture(autouse=True)
+def _promotion_as_optax_needs():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def spec_of(config):
     path = Path(__file__).parents[1] / "configs" / f"{config}.py"
     return runpy.run_path(str(path))["get_config"]().to_dict()["optimizer"]

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import losses, norms
 from adv_jax.attacks._bare import is_tracing
-from adv_jax.types import Array, Bounds, LogitsFn, Norm, UserError
+from adv_jax.types import Array, Bounds, LogitsFn, Norm, UserError, working_dtype
 
 _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -191,7 +191,7 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
       UserError: as `check_logits`.
     """
     check_logits(logits, batch=batch)
-    return logits.astype(norms.working_dtype(logits.dtype))
+    return logits.astype(working_dtype(logits.dtype))
 
 
 def check_logits(logits: Any, *, batch: int) -> None:

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from adv_jax import losses, norms
+from adv_jax import losses
 from adv_jax.attacks._arguments import checked_labels, checked_logits
-from adv_jax.types import Array, Bounds, LogitsFn
+from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 Tree = TypeVar("Tree")
 Loss = Callable[[Array, Any], Array]  # (logits f32[B, K], y i32[B] or f32[B, K]) -> f32[B]
 
 
-class Ascent(NamedTuple):
-    """Loss f32[B], logits f32[B, K] and each row's gradient of its loss, f32[B, *D]."""
+class Evaluated(NamedTuple):
+    """The loss f32[B], the logits f32[B, K] and each row's gradient f32[B, *D]."""
 
     loss: Array
     logits: Array
@@ -54,19 +54,19 @@ def log_odds(logits: Array, y: Array) -> Array:
 
 
 def margin(logits: Array, y: Array) -> Array:
-    """Returns the largest other logit minus the label's, > 0 if the model is fooled: f32[B].
+    """Returns max_{i != y} z_i - z_y, f32[B], which is > 0 if y is not the predicted class.
 
-    y: i32[B], or f32[B, K], of which the most probable class is the label.
+    y: i32[B], or f32[B, K], whose most probable class is used.
     """
     is_label = jax.nn.one_hot(classes(checked_labels(y, logits)), logits.shape[1], dtype=bool)
     others = jnp.where(is_label, -jnp.inf, logits).max(axis=1)
     return others - jnp.where(is_label, logits, 0).sum(axis=1)
 
 
-def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Ascent:
-    """Returns loss, logits and gradient at x f[B, *D], by one forward and one backward pass.
+def evaluated(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Evaluated:
+    """Returns loss, logits and gradient at x f[B, *D] in one forward and one backward pass.
 
-    Rows are summed, not averaged: a row's gradient does not depend on the batch size. Loss and
+    Losses are summed, not averaged, so a row's gradient does not depend on the batch size. Loss and
     gradient are float32, or float64 for a float64 x.
 
     Raises:
@@ -79,8 +79,8 @@ def ascent(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Ascent
         return rows.sum(), (rows, logits)
 
     gradient, (rows, logits) = jax.grad(total, has_aux=True)(x)
-    dtype = norms.working_dtype(x.dtype)
-    return Ascent(rows.astype(dtype), logits, gradient.astype(dtype))
+    dtype = working_dtype(x.dtype)
+    return Evaluated(rows.astype(dtype), logits, gradient.astype(dtype))
 
 
 def loss_gradient(
@@ -91,7 +91,7 @@ def loss_gradient(
     targeted: bool,
     loss: str = "cross_entropy",
 ) -> Array:
-    """Returns the gradient by x of the loss of y, negated if targeted: f32[B, *D].
+    """Returns the gradient of the loss with respect to x, negated if targeted: f32[B, *D].
 
     Args:
       y: i32[B], f32[B, K], or None: the prediction at x, by the same forward pass.
@@ -108,7 +108,7 @@ def loss_gradient(
         labels = jnp.argmax(logits, axis=1) if y is None else checked_labels(y, logits)
         return sign * row_loss(logits, labels)
 
-    return ascent(climbed, logits_fn, x, y).gradient
+    return evaluated(climbed, logits_fn, x, y).gradient
 
 
 def moved(x: Array, r: Array) -> Array:
@@ -117,7 +117,7 @@ def moved(x: Array, r: Array) -> Array:
 
 
 def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
-    """Clips r f32[B, *D] so that x + r is within the bounds; no norm of r grows."""
+    """Clips r f32[B, *D] so that x + r is in the bounds. For x in the bounds, r only shrinks."""
     if bounds is None:
         return r
     lo, hi = (jnp.asarray(bound, x.dtype).astype(r.dtype) for bound in bounds)

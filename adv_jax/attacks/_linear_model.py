@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adv_jax import norms
 from adv_jax.attacks._arguments import checked_labels, checked_logits
 from adv_jax.attacks._contract import classes
-from adv_jax.types import Array, LogitsFn, Norm
+from adv_jax.types import Array, LogitsFn, Norm, working_dtype
 
 Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)
 
@@ -42,13 +42,13 @@ def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) ->
     is_label = jax.nn.one_hot(y, count, dtype=values.dtype)
 
     def boundary(i: Array) -> Boundary:
-        other = i + (i >= y)  # i32[B], each class but y, in order
+        other = i + (i >= y).astype(i.dtype)  # i32[B], each class but y, in order
         difference = jax.nn.one_hot(other, count, dtype=values.dtype) - is_label
         (slope,) = pullback(difference)
         direction = norms.dual(slope, norm)
         axes = tuple(range(1, slope.ndim))
         steepness = jnp.sum(slope * direction, axis=axes, keepdims=True)  # ||v||_*
-        lead = -jnp.sum(difference * values, axis=1).reshape(steepness.shape)
+        lead = -jnp.sum(difference * values, axis=1).reshape(steepness.shape).astype(slope.dtype)
         flat = steepness == 0
         return Boundary(jnp.where(flat, jnp.inf, lead / jnp.where(flat, 1, steepness)), direction)
 
@@ -59,9 +59,9 @@ def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) ->
 
     if jax.default_backend() == "cpu":
         (like,) = jax.eval_shape(pullback, values)
-        dtype = norms.working_dtype(like.dtype)
+        dtype = working_dtype(like.dtype)
         rows = like.shape[0], *(1,) * (like.ndim - 1)
-        far = jnp.full(rows, jnp.inf, jnp.promote_types(values.dtype, dtype))
+        far = jnp.full(rows, jnp.inf, dtype)
         start = Boundary(far, jnp.zeros(like.shape, dtype))
         return jax.lax.fori_loop(0, count - 1, nearer, start)
     every = jax.vmap(boundary)(jnp.arange(count - 1))

@@ -13,18 +13,18 @@ from adv_jax.attacks._arguments import check_counts, check_range, checked, check
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._contract import (
-    ascent,
     choose,
     classes,
     cross_entropy,
+    evaluated,
     inside,
     labels_at,
     margin,
     perturbed,
 )
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
-Score = Callable[[Array], Array]  # logits f32[B, K] -> f32[B]
+RowFn = Callable[[Array], Array]  # logits f32[B, K] -> f32[B] or bool[B]
 
 
 class Point(NamedTuple):
@@ -38,19 +38,21 @@ class Point(NamedTuple):
 class Climb(NamedTuple):
     """The state of the ascent after `count` evaluations.
 
-    r, point: the next iterate: the perturbation f32[B, *D] and x + r.
-    previous: the perturbation before; loss: f32[B], there.
-    peak: the point of highest loss.
+    r: f32[B, *D], the next perturbation to evaluate.
+    x_adv: x + r, clipped.
+    previous: f32[B, *D], the perturbation before r.
+    loss: f32[B], the loss at `previous`.
+    peak: the `Point` of highest loss so far in this restart.
     best: the result so far, see `Best`.
     step: f32[B, 1, ..., 1], the step size.
-    rises: i32[B], steps since the last checkpoint that raised the loss.
+    rises: f32[B], how many steps have raised the loss since the last checkpoint.
     halved: bool[B], whether the last checkpoint halved the step.
     peak_loss: f32[B], the highest loss at the last checkpoint.
     """
 
     count: Array
     r: Array
-    point: Array
+    x_adv: Array
     previous: Array
     loss: Array
     peak: Point
@@ -86,8 +88,8 @@ def apgd(
     since the last checkpoint raised the loss, or if neither the best loss nor s has changed.
 
     The loss is the cross-entropy, or the difference of logits ratio (`dlr`, `targeted_dlr`), whose
-    gradient does not vanish at high confidence. The result is the point of highest loss among
-    those that fool the model, else among all, including x.
+    gradient does not vanish at high confidence. Per row, the result is the iterate of highest loss
+    among those that fool the model, or among all iterates and x if none does.
 
     Args:
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
@@ -95,7 +97,7 @@ def apgd(
         predicted at x.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`). l1 steps change one entry;
         they are not the sparse steps of later papers on l1.
-      num_steps: gradients per restart after the one at its start, >= 1.
+      num_steps: iterations per restart, >= 1; each restart takes num_steps + 1 gradients.
       restarts: runs from independent starts, >= 1; more than one needs a key.
       rho: share of the steps that must raise the loss, f32[], in [0, 1].
       key: for uniform random starts: one key, or key[B], one per row; None: start at x.
@@ -160,7 +162,7 @@ def _apgd(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
     score = _score(loss, logits_fn, x, y, targeted=targeted)
-    unmoved = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    unmoved = jnp.zeros(x.shape, working_dtype(x.dtype))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     best = Best(unmoved, score(logits).astype(unmoved.dtype), sign * margin(logits, y) > 0)
 
@@ -191,8 +193,8 @@ def ascend(
     best: Best,
     start: Array,
     *,
-    score: Score,
-    fooled: Score,
+    score: RowFn,
+    fooled: RowFn,
     eps: Array,
     norm: Norm,
     num_steps: int,
@@ -200,7 +202,7 @@ def ascend(
     bounds: Bounds | None,
     until_fooled: bool = False,
 ) -> Best:
-    """Runs Auto-PGD from x + start; returns the better, row by row, of `best` and its points.
+    """Runs Auto-PGD from x + start; returns the best of `best` and all iterates, per row.
 
     Args:
       score: logits f32[B, K] -> f32[B], the loss to maximize.
@@ -213,15 +215,15 @@ def ascend(
     def within(r: Array) -> Array:
         return inside(x, norms.project(r, eps, norm), bounds)
 
-    # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
-    # layer and recompute it for each use of a pixel.
-    def look(climb: Climb) -> Climb:
-        at = ascent(lambda logits, _: score(logits), logits_fn, climb.point, climb.loss)
+    # Carry x + r in the loop state. If it were computed in the same iteration, XLA would fuse it
+    # into the model's first layer and recompute it for each use of a pixel.
+    def iterate(climb: Climb) -> Climb:
+        at = evaluated(lambda logits, _: score(logits), logits_fn, climb.x_adv, climb.loss)
         now = Point(climb.r, at.loss, at.gradient)
         best = climb.best.or_better(Best(climb.r, at.loss, fooled(at.logits)))
         best = choose(climb.best.fools & until_fooled, climb.best, best)
         peak = choose(now.loss > climb.peak.loss, now, climb.peak)
-        rises = climb.rises + (now.loss > climb.loss)
+        rises = climb.rises + (now.loss > climb.loss).astype(jnp.float32)
         stuck = (rises < rho * window[climb.count]) | (
             ~climb.halved & (peak.loss <= climb.peak_loss)
         )
@@ -234,7 +236,7 @@ def ascend(
         return Climb(
             climb.count + 1,
             r=r,
-            point=perturbed(x, r, bounds),
+            x_adv=perturbed(x, r, bounds),
             previous=here.r,
             loss=here.loss,
             peak=peak,
@@ -249,21 +251,22 @@ def ascend(
         left = climb.count <= num_steps
         return left & ~climb.best.fools.all() if until_fooled else left
 
-    rows, nowhere = x.shape[:1], jnp.full(x.shape[:1], -jnp.inf, start.dtype)
+    rows, lowest = x.shape[:1], jnp.full(x.shape[:1], -jnp.inf, start.dtype)
+    # loss = inf: the evaluation of the start does not count as a rise.
     first = Climb(
         jnp.int32(0),
         r=start,
-        point=perturbed(x, start, bounds),
+        x_adv=perturbed(x, start, bounds),
         previous=start,
-        loss=-nowhere,
-        peak=Point(start, nowhere, start),
+        loss=-lowest,
+        peak=Point(start, lowest, start),
         best=best,
         step=jnp.broadcast_to(2 * eps, (*rows, *eps.shape[1:])),
-        rises=jnp.zeros(rows, jnp.int32),
+        rises=jnp.zeros(rows, jnp.float32),
         halved=jnp.ones(rows, bool),
-        peak_loss=nowhere,
+        peak_loss=lowest,
     )
-    return jax.lax.while_loop(unfinished, look, first).best
+    return jax.lax.while_loop(unfinished, iterate, first).best
 
 
 def random_start(keys: Key, x: Array, eps: Array, norm: Norm, bounds: Bounds | None) -> Array:
@@ -313,7 +316,7 @@ def difference(logits: Array, y: Array, target: Array) -> Array:
     return pair[:, 0] - pair[:, 1]
 
 
-def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool) -> Score:
+def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool) -> RowFn:
     """Returns the loss of that name; y: labels, or the classes to reach if targeted."""
     if name not in ("ce", "dlr"):
         raise ValueError(f'loss must be "ce" or "dlr", got {name!r}')
@@ -327,12 +330,12 @@ def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool
 
 
 def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns, for 0..num_steps steps: whether it is a checkpoint, and the steps since the last.
+    """Returns is_checkpoint bool[num_steps + 1] and, at checkpoints, the steps since the last one.
 
     Checkpoints are at ceil(p_j num_steps), p_1 = .22, p_{j+1} - p_j = max(p_j - p_{j-1} - .03,
     .06), computed in integer percent.
     """
-    is_checkpoint, window = np.zeros(num_steps + 1, bool), np.zeros(num_steps + 1, np.int32)
+    is_checkpoint, window = np.zeros(num_steps + 1, bool), np.zeros(num_steps + 1, np.float32)
     percent, gap, last = 22, 22, 0
     while (at := -(-percent * num_steps // 100)) <= num_steps:
         if at > last:

@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import ascent, labels_at, margin, perturbed
+from adv_jax.attacks._contract import evaluated, labels_at, margin, perturbed
 from adv_jax.attacks._penalty import Shortest, among, search, within
-from adv_jax.types import Array, Bounds, Key, LogitsFn
+from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
@@ -110,13 +110,13 @@ def _carlini_wagner(
     """`carlini_wagner` of checked arguments."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
-    origin = x.astype(norms.working_dtype(x.dtype))
+    origin = x.astype(working_dtype(x.dtype))
     middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
     start = jnp.arctanh(jnp.clip((origin - middle) / half, -MAX_TANH, MAX_TANH))
     adam = optax.adam(learning_rate)
 
     def reached(logits: Array, y: Array) -> Array:
-        return sign * margin(logits, y) - confidence
+        return sign * margin(logits, y) - confidence.astype(logits.dtype)
 
     def attempt(const: Array) -> Shortest:
         const = norms.per_row("c", const, x)
@@ -125,10 +125,11 @@ def _carlini_wagner(
             w, state, best = carry
             r, pull = jax.vjp(lambda w: middle + half * jnp.tanh(w) - origin, w)
             point = perturbed(x, r, bounds)
-            at = ascent(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
+            at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
             best = best.or_shorter(among(r, reached(at.logits, y) > 0))
             (slope,) = pull(2 * r - const * at.gradient)
-            updates, state = adam.update(slope, state)
+            with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+                updates, state = adam.update(slope, state)
             return (optax.apply_updates(w, updates), state, best), None
 
         nothing = Shortest(jnp.zeros_like(origin), jnp.full(x.shape[:1], jnp.inf, origin.dtype))

@@ -11,7 +11,7 @@ from adv_jax.attacks._arguments import check_counts, check_range, checked, radiu
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._contract import choose, inside, labels_at, margin, perturbed
 from adv_jax.attacks._linear_model import nearest_boundary, values_fn
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 # In units of x and of the norm, as in the authors' program. Steps clipped to the bounds could
 # otherwise shrink forever without crossing the boundary.
@@ -78,7 +78,7 @@ def deepfool(
     check_range("overshoot", overshoot, "[0, inf)")
     x = checked(logits_fn, x, y, bounds)
     size = None if eps is None else radius(eps, x, norm, bounds)
-    stretch = 1 + jnp.asarray(overshoot, norms.working_dtype(x.dtype))
+    stretch = 1 + jnp.asarray(overshoot, working_dtype(x.dtype))
     return compiled(
         _deepfool,
         logits_fn,

@@ -18,7 +18,7 @@ from adv_jax.attacks._arguments import (
 )
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 Turn = tuple[Array, Array, Array, "Found"]  # steps done, r, x + r, the shortest so far
 
@@ -158,7 +158,7 @@ def _fab(
         opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
         return walk(opponents, found, start), None
 
-    r = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    r = jnp.zeros(x.shape, working_dtype(x.dtype))
     found = Found(r, jnp.where(margin(logits, y) > 0, 0, jnp.inf).astype(r.dtype))
     found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
     r = _closer(logits_fn, x, y, margin(logits, y), found.r, bounds)
@@ -258,7 +258,7 @@ def rivals(logits: Array, y: Array) -> Array:
 
 def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, norm: str) -> Plane:
     """Returns the plane nearest to the point among those of rivals i32[B, M]."""
-    dtype = norms.working_dtype(point.dtype)
+    dtype = working_dtype(point.dtype)
     logits, pull = jax.vjp(lambda z: checked_logits(logits_fn(z), batch=z.shape[0]), point)
     count, label = logits.shape[1], jax.nn.one_hot(y, logits.shape[1], dtype=logits.dtype)
 

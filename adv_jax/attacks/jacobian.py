@@ -49,7 +49,7 @@ def _class_jacobian(
     passes = count - 1 if of == "probs" else count
 
     def derivative(i: Array) -> tuple[Array, Array]:
-        k = i + (i >= left_out)  # i32[B], each class but left_out, in order
+        k = i + (i >= left_out).astype(i.dtype)  # i32[B], each class but left_out, in order
         (of_k,) = pullback(jax.nn.one_hot(k, count, dtype=values.dtype))
         return k, of_k.astype(values.dtype)
 

@@ -12,7 +12,7 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._contract import classes, inside, labels_at, moved, perturbed
 from adv_jax.attacks._linear_model import values_fn
 from adv_jax.attacks.targets import next_class
-from adv_jax.types import Array, Bounds, Key, LogitsFn
+from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 
 class PairSearch(NamedTuple):
@@ -77,12 +77,12 @@ def jsma(
     del key
     check_range("theta", theta, "(-inf, inf)")
     x = checked(logits_fn, x, y, bounds)
-    batch, dtype = x.shape[0], norms.working_dtype(x.dtype)
+    batch, dtype = x.shape[0], working_dtype(x.dtype)
     theta = jnp.asarray(theta, dtype)
     share = norms.per_row("gamma", gamma, x).reshape(-1)
     check_range("gamma", gamma, "[0, 1]", per_row=True)
     # float32 rounds shares such as .7 down.
-    pairs = share * (x.size // batch) / 2 * (1 + 1e-6)
+    pairs = jnp.floor(share * (x.size // batch) / 2 * (1 + 1e-6)).astype(jnp.int32)
     return compiled(_jsma, logits_fn, x, y, theta, pairs, of=of, bounds=bounds, targeted=targeted)
 
 
@@ -97,7 +97,7 @@ def _jsma(
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
-    """`jsma` of checked arguments; pairs: f32[B], the most that a row may change."""
+    """`jsma` of checked arguments; pairs: i32[B], the most that a row may change."""
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
     batch, dtype = x.shape[0], theta.dtype
 
@@ -105,7 +105,7 @@ def _jsma(
         values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))
         label = checked_labels(y, values)
         target = label if targeted else next_class(label, values.shape[1])
-        active = search.active & (jnp.argmax(values, axis=1) != target)
+        active = search.active & (jnp.argmax(values, axis=1).astype(target.dtype) != target)
         active &= search.step + 1 <= pairs
         is_target = jax.nn.one_hot(target, values.shape[1], dtype=values.dtype)
         (helps,), (hinders,) = pullback(is_target), pullback(1 - is_target)
@@ -145,7 +145,7 @@ def _best_pair(helps: Array, hinders: Array, domain: Array) -> Array:
     # The best score of each p over q = p + 1, ..., p + d/2 (mod d) covers all pairs; then q is
     # found for the best p alone. This avoids an array of d x d scores.
     best = jax.lax.fori_loop(1, size // 2 + 1, with_shifted, jnp.zeros_like(a), unroll=8)
-    p, index = jnp.argmax(best, axis=1)[:, None], jnp.arange(size)
+    p, index = jnp.argmax(best, axis=1)[:, None], jnp.arange(size)[None]
     of_p = score(*(jnp.take_along_axis(rows, p, axis=1) for rows in (a, c)))
     of_p = jnp.where(index == p, 0, of_p)
     q = jnp.argmax(of_p, axis=1)[:, None]

@@ -22,9 +22,9 @@ from adv_jax.attacks._arguments import (
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._box_lbfgs import box_lbfgs
 from adv_jax.attacks._contract import (
-    ascent,
     classes,
     cross_entropy,
+    evaluated,
     inside,
     labels_at,
     margin,
@@ -32,7 +32,7 @@ from adv_jax.attacks._contract import (
     perturbed,
 )
 from adv_jax.attacks._penalty import Shortest, among, search, squared, within
-from adv_jax.types import Array, Bounds, Key, LogitsFn
+from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 
 def lbfgs(
@@ -117,7 +117,7 @@ def _lbfgs(
     """`lbfgs` of checked arguments."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
-    unmoved = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    unmoved = jnp.zeros(x.shape, working_dtype(x.dtype))
     lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
 
     def rated(r: Array) -> Shortest:
@@ -128,7 +128,7 @@ def _lbfgs(
         const = norms.per_row("c", const, x)
 
         def penalized(r: Array) -> tuple[Array, Array]:
-            at = ascent(loss, logits_fn, moved(x, r), y)
+            at = evaluated(loss, logits_fn, moved(x, r), y)
             return squared(r) + const.ravel() * at.loss, 2 * r + const * at.gradient
 
         return rated(box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
@@ -199,7 +199,7 @@ def _feature_adversary(
     bounds: Bounds | None,
 ) -> Array:
     """`feature_adversary` of checked arguments."""
-    dtype = norms.working_dtype(x.dtype)
+    dtype = working_dtype(x.dtype)
     goal = features_fn(guide).astype(dtype)
     unmoved = jnp.zeros(x.shape, dtype)
     lo, hi = (inside(x, unmoved + side * eps, bounds) for side in (-1, 1))

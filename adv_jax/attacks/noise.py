@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._arguments import as_batch, radius
 from adv_jax.attacks._contract import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 
 def gaussian_noise(
@@ -108,7 +108,7 @@ def uniform_noise(
 
 def _draw(distribution, key: Key, x: Array) -> Array:
     """Draws f32[B, *D] from `distribution(key, shape, dtype)`, with one key per row."""
-    dtype = norms.working_dtype(x.dtype)
+    dtype = working_dtype(x.dtype)
     return jax.vmap(lambda key: distribution(key, x.shape[1:], dtype))(
         norms.row_keys(key, x.shape[0])
     )

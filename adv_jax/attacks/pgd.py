@@ -9,15 +9,15 @@ from adv_jax.attacks._arguments import check_counts, checked, radius
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._contract import (
-    ascent,
     cross_entropy,
+    evaluated,
     inside,
     labels_at,
     margin,
     moved,
     perturbed,
 )
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 
 def pgd(
@@ -79,7 +79,7 @@ def pgd(
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     if step_size is None:
-        step = 2.5 * eps / num_steps
+        step = 2.5 * eps / jnp.asarray(num_steps, eps.dtype)
     else:
         step = radius(step_size, x, norm, name="step_size")
     keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
@@ -118,7 +118,7 @@ def _pgd(
     sign = -1 if targeted else 1
 
     def rated(r: Array, point: Array) -> tuple[Best, Array]:
-        at = ascent(lambda z, y: sign * cross_entropy(z, y), logits_fn, point, y)
+        at = evaluated(lambda z, y: sign * cross_entropy(z, y), logits_fn, point, y)
         return Best(r, at.loss, sign * margin(at.logits, y) > 0), at.gradient
 
     # Carry the point: computed in the same iteration, XLA would fuse it into a convolution's
@@ -136,7 +136,7 @@ def _pgd(
         (r, point, best), _ = jax.lax.scan(climb, (start, moved(x, start), best), length=num_steps)
         return best.or_better(rated(r, point)[0]), None
 
-    unmoved, _ = rated(jnp.zeros(x.shape, norms.working_dtype(x.dtype)), x)
+    unmoved, _ = rated(jnp.zeros(x.shape, working_dtype(x.dtype)), x)
     best, _ = jax.lax.scan(restart, unmoved, keys, length=restarts)
     return perturbed(x, norms.project(best.r, eps, norm), bounds)
 

@@ -19,7 +19,7 @@ from adv_jax.attacks._arguments import (
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
 Window = tuple[Array | int, Array | int]  # height, width
@@ -111,7 +111,7 @@ def _square(
     """`square` of checked arguments; keys: key[B]."""
     y = classes(labels_at(logits_fn, x, y))
     at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)
-    r = jnp.zeros(x.shape, norms.working_dtype(x.dtype))
+    r = jnp.zeros(x.shape, working_dtype(x.dtype))
     unmoved = Best(r, at_x.astype(r.dtype), at_x > 0)
     best = random_search(
         logits_fn,
@@ -166,8 +166,9 @@ def random_search(
         value = margin(checked_logits(logits_fn(point), batch=x.shape[0]), y)
         here = Best(r, value.astype(r.dtype), value > 0)
         best = choose(best.fools, best, best.or_better(here))
-        halvings = (count > _HALVINGS * num_queries).sum()
-        window = _window(jnp.asarray(p_init) / 2.0**halvings, shape, least)
+        passed = count.astype(jnp.float32) > jnp.float32(_HALVINGS * num_queries)
+        share = jnp.asarray(p_init) * jnp.where(passed, 0.5, 1.0).prod()
+        window = _window(share, shape, least)
         images = best.r.reshape(-1, *shape)
         changed = jax.vmap(change, (0, 0, 0, None))(keys_of(count + 1), images, radii, window)
         return count + 1, best, shown(changed)
@@ -210,15 +211,15 @@ def _place(draw: Array, window: Window, shape: tuple[int, ...]) -> list[Array]:
     indices = []
     for u, length, size in zip(draw, window, shape[:2], strict=True):
         places = size - length + 1
-        offset = jnp.minimum((u * places).astype(jnp.int32), places - 1)
-        indices.append(jnp.arange(size) - offset)
+        offset = jnp.minimum((u * jnp.asarray(places, u.dtype)).astype(jnp.int32), places - 1)
+        indices.append(jnp.arange(size, dtype=jnp.int32) - offset)
     return indices
 
 
 def _covered(indices: list[Array], window: Window) -> Array:
     """Returns the mask of a window, bool[h, w, 1]."""
     i, j = ((at >= 0) & (at < length) for at, length in zip(indices, window, strict=True))
-    return (i[:, None] & j)[:, :, None]
+    return (i[:, None] & j[None])[:, :, None]
 
 
 def _stripes(key: Key, eps: Array, shape: tuple[int, int, int]) -> Array:
@@ -231,7 +232,7 @@ def _recolor(key: Key, r: Array, eps: Array, window: Window) -> Array:
     """Adds +-2 eps to each channel of a window of r, before the projection onto the ball."""
     draw = jax.random.uniform(key, (2 + r.shape[2],), r.dtype)
     covered = _covered(_place(draw[:2], window, r.shape), window)
-    return r + jnp.where(covered, 2 * eps * _signs(draw[2:]), 0)
+    return r + jnp.where(covered, 2 * eps * _signs(draw[None, None, 2:]), 0)
 
 
 def _tiles(key: Key, eps: Array, shape: tuple[int, int, int]) -> Array:
@@ -256,8 +257,8 @@ def _regroup(key: Key, r: Array, eps: Array, window: Window) -> Array:
     gains = _covered(here, window)
     gives = _covered(_place(draw[2:4], window, r.shape), window)
     unused = jnp.maximum(eps**2 - (r**2).sum(), 0) / channels
-    energy = jnp.where(gains | gives, r**2, 0).sum((0, 1)) + unused
-    pattern = _bump(here, window, draw[4])[:, :, None] * _signs(draw[5:])
+    energy = jnp.where(gains | gives, r**2, 0).sum((0, 1), keepdims=True) + unused
+    pattern = _bump(here, window, draw[4])[:, :, None] * _signs(draw[None, None, 5:])
     mixed = _unit(pattern + _unit(jnp.where(gains, r, 0)))
     return _onto_sphere(jnp.where(gains, jnp.sqrt(energy) * mixed, jnp.where(gives, 0, r)), eps)
 
@@ -271,7 +272,8 @@ def _bump(indices: list[Array], window: Window, draw: Array) -> Array:
     (i, j), (a, b) = indices, window
     above = _unit(_peak([i, j], (a // 2, b)) - _peak([i - a // 2, j], (a - a // 2, b)))
     beside = _unit(_peak([j, i], (b // 2, a)) - _peak([j - b // 2, i], (b - b // 2, a)))
-    return jnp.where(draw < 0.5, beside.T, above)
+    beside, above = (jnp.broadcast_to(r, draw.shape[:-2] + r.shape) for r in (beside.T, above))
+    return jnp.where(draw < 0.5, beside, above)
 
 
 def _peak(indices: list[Array], window: Window) -> Array:
@@ -285,13 +287,13 @@ def _peak(indices: list[Array], window: Window) -> Array:
         sums[jnp.minimum(jnp.abs(at - length // 2), count)]
         for at, length in zip(indices, window, strict=True)
     )
-    value = sums[jnp.maximum(*window) // 2 + 1] - jnp.maximum(down[:, None], right)
+    value = sums[jnp.maximum(*window) // 2 + 1] - jnp.maximum(down[:, None], right[None])
     return _unit(jnp.where(_covered(indices, window)[:, :, 0], value, 0))
 
 
 def _unit(r: Array) -> Array:
     """Divides f32[h, w], or each channel of f32[h, w, c], by its l2 norm; 0 stays 0."""
-    length = jnp.sqrt((r**2).sum((0, 1)))
+    length = jnp.sqrt((r**2).sum((0, 1), keepdims=True))
     return r / jnp.where(length == 0, 1, length)
 
 

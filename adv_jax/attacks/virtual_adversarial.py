@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import ascent, cross_entropy, moved, perturbed
+from adv_jax.attacks._contract import cross_entropy, evaluated, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 
@@ -91,7 +91,7 @@ def _virtual_adversarial(
 
     def iterate(d: Array, _: None) -> tuple[Array, None]:
         # The cross-entropy is the divergence plus a constant.
-        at = ascent(cross_entropy, logits_fn, moved(x, xi * d), prediction)
+        at = evaluated(cross_entropy, logits_fn, moved(x, xi * d), prediction)
         return norms.dual(at.gradient, norm), None
 
     d, _ = jax.lax.scan(iterate, start, length=num_steps)

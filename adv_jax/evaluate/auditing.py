@@ -18,13 +18,13 @@ from adv_jax.types import Array, Attack, Bounds
 
 # An attack should succeed at least as often as one of lower rank, at the same norm and size.
 _RANKS = {"sign_noise": 0, "uniform_noise": 0, "fgsm": 1, "pgd": 2, "apgd": 2, "auto_attack": 3}
-_MASKED = 0.01  # share of rows from which a sign of masking is reported
-_MISLED = 0.25  # the same for misleading gradients; random masks mislead two fifths
+_MASKED = 0.01  # report a sign of gradient masking at this share of the rows
+_MISLED = 0.25  # the same for misleading gradients; a defense by random masks reaches about 0.4
 _NOISE = {"gaussian_noise", "rubbish", "sign_noise", "uniform_noise"}
 _NOT_AIMED = {*_NOISE, "transferred"}
 _SLACK, _SLACK_ROWS = 0.01, 3  # share (and number) of rows by which a stronger attack may lag
 _RISE = 0.05  # share of rows by which accuracy may rise with eps: one long step overshoots
-_BEHIND = 0.05  # share of rows that one step may fool and the attacks of its norm do not
+_BEHIND = 0.05  # share of rows by which a single step may beat all attacks together
 
 
 class AuditWarning(UserWarning):
@@ -34,9 +34,9 @@ class AuditWarning(UserWarning):
 class Audit(NamedTuple):
     """Shares of the N rows, as fractions in [0, 1].
 
-    zero_gradients: the gradient of the cross-entropy by the input is 0, or subnormal in float32,
-      which devices round to 0.
-    saturated: the gradient by the logits is 0 already; a subset of zero_gradients.
+    zero_gradients: the gradient of the cross-entropy with respect to the input is 0, or subnormal
+      in float32, which devices flush to 0.
+    saturated: even the gradient with respect to the logits is 0; a subset of zero_gradients.
     random: two evaluations of the model differ.
     batch: the logits depend on the other rows of the batch, or on the position in it.
     misleading: the logits do not change along the gradient as it predicts.
@@ -45,12 +45,13 @@ class Audit(NamedTuple):
     changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
       be positive; pairs of random noise, one step and iterated steps in the same norm.
-    rises: attack -> the rise of its accuracy with eps, from the clean accuracy on; without noise.
-    one_step: norm -> all attacks fail at some eps, but one step of that size up the logit margin
-      succeeds; norms of the attacks on this model.
-    at_grey: norm -> its attacks fail although eps, at least half the width of the bounds, allows
-      to turn every input into the same gray one, whose class a model can only guess; empty
-      without bounds or such an eps.
+    rises: attack -> the largest rise of accuracy from the clean one or a smaller eps to a larger
+      eps; noise attacks are left out.
+    one_step: norm -> all attacks fail at some eps, but a single step of that size on the logit
+      margin succeeds. Keys: the norms of all attacks but noise and transferred ones.
+    at_gray: norm -> all attacks in this norm fail at every eps that suffices to turn each input
+      into the same mid-gray one, where a model can only guess. Such an eps is at least half the
+      width of the bounds; empty without bounds or without such an eps.
     warnings: one sentence for each problem.
     """
 
@@ -65,7 +66,7 @@ class Audit(NamedTuple):
     order: dict[str, float]
     rises: dict[str, float]
     one_step: dict[str, float]
-    at_grey: dict[str, float]
+    at_gray: dict[str, float]
     warnings: tuple[str, ...]
 
 
@@ -87,9 +88,10 @@ def violations(
 
 
 def step_of(attack: Attack, bounds: Bounds | None) -> Step | None:
-    """Returns the single step that the attack should be at least as strong as, with its bounds.
+    """Returns the single step that the attack must match in strength, clipped to the bounds.
 
-    None for noise and transferred attacks. Bounds bound to the attack take precedence.
+    The `bounds` keyword of the attack, if bound, takes precedence. Returns None for noise and
+    transferred attacks.
     """
     norm = ball_of(attack)
     if norm is None or function_name(attack) in _NOT_AIMED:
@@ -123,8 +125,8 @@ def audit(
       shape: *D, of a row.
     """
     zero = np.flatnonzero(np.asarray(eps) == 0)
-    right = {name: rows["label"] == y for name, rows in attacked.items()}
-    accuracies = {name: rows.mean(-1) for name, rows in right.items()}
+    correct = {name: rows["label"] == y for name, rows in attacked.items()}
+    accuracies = {name: rows.mean(-1) for name, rows in correct.items()}
     clean_accuracy = (clean_labels == y).mean()
 
     def at_some_eps(flag: str) -> dict[str, float]:
@@ -153,8 +155,8 @@ def audit(
             for name, attack in attacks.items()
             if function_name(attack) not in _NOISE
         },
-        one_step=_one_step(right, {step: labels == y for step, labels in stepped.items()}),
-        at_grey=_at_grey(attacks, right, eps=eps, shape=shape, bounds=bounds),
+        one_step=_one_step(correct, {step: labels == y for step, labels in stepped.items()}),
+        at_gray=_at_gray(attacks, correct, eps=eps, shape=shape, bounds=bounds),
         warnings=(),
     )
     return found._replace(warnings=tuple(_warnings(found, attacks, y, bounds)))
@@ -183,30 +185,33 @@ def _rise(accuracies: Sequence[float]) -> float:
 
 
 def _one_step(
-    right: Mapping[str, np.ndarray], stepped: Mapping[Step, np.ndarray]
+    correct: Mapping[str, np.ndarray], correct_after: Mapping[Step, np.ndarray]
 ) -> dict[str, float]:
-    """Returns `Audit.one_step`; right, stepped: bool[E, N], the rows still correct."""
-    robust = np.all(list(right.values()), axis=0)
-    shares = [(step.norm, float((robust & ~left).mean(-1).max())) for step, left in stepped.items()]
+    """Returns `Audit.one_step`; correct, correct_after: bool[E, N], the rows still correct."""
+    robust = np.all(list(correct.values()), axis=0)
+    shares = [
+        (step.norm, float((robust & ~after_step).mean(-1).max()))
+        for step, after_step in correct_after.items()
+    ]
     return {norm: max(share for other, share in shares if other == norm) for norm, _ in shares}
 
 
-def _at_grey(
+def _at_gray(
     attacks: Mapping[str, Attack],
-    right: Mapping[str, np.ndarray],
+    correct: Mapping[str, np.ndarray],
     *,
     eps: Sequence[float],
     shape: tuple[int, ...],
     bounds: Bounds | None,
 ) -> dict[str, float]:
-    """Returns `Audit.at_grey`; right: attack -> bool[E, N], the rows still correct."""
+    """Returns `Audit.at_gray`; correct: attack -> bool[E, N], the rows still correct."""
     withstand: dict[str, Any] = {}  # norm -> bool[N]
     for name, attack in attacks.items():
         norm = ball_of(attack)
         if norm is not None and bounds is not None:
             enough = norms.norm_of_ones(shape, norm) * (bounds[1] - bounds[0]) / 2
             if (large := np.asarray(eps) >= enough).any():
-                withstand[norm] = withstand.get(norm, True) & right[name][large].all(0)
+                withstand[norm] = withstand.get(norm, True) & correct[name][large].all(0)
     return {norm: float(rows.mean()) for norm, rows in withstand.items()}
 
 
@@ -247,24 +252,25 @@ def _warnings(
     for name, excess in found.rises.items():
         if too_many(excess, _RISE):
             yield (
-                f"the accuracy under {name} rises by {_percent(excess)} with eps: label leaking in "
-                "a model trained on such steps, or a wrong step direction; use the model's own "
-                "prediction (y=None), or several steps"
+                f"the accuracy under {name} rises by {_percent(excess)} as eps grows: the model "
+                "was trained on such steps (label leaking), or the step direction is wrong; attack "
+                "the model's own prediction (y=None), or take several steps"
             )
     for norm, share in found.one_step.items():
         if too_many(share, _BEHIND):
             yield (
-                f"{_percent(share)} of the rows withstand all attacks, but not one {norm} step of "
-                "the same size up the logit margin: the attacks are too weak, or their loss "
-                'saturates; try apgd with loss="dlr"'
+                f"{_percent(share)} of the rows are correct under all attacks but misclassified "
+                f"after a single {norm} step of the same size on the logit margin: the attacks are "
+                'too weak, or their loss saturates; try apgd with loss="dlr"'
             )
     guessed = np.unique(y, return_counts=True)[1].max() / len(y)
-    for norm, share in found.at_grey.items():
+    for norm, share in found.at_gray.items():
         if too_many(share - guessed):
             yield (
-                f"{_percent(share)} of the rows withstand all {norm} attacks at an eps that can "
-                f"make all inputs equal, where at most {_percent(guessed)} can: the attacks are "
-                "too weak, and the accuracies at smaller eps too high"
+                f"{_percent(share)} of the rows are correct under all {norm} attacks, although eps "
+                "suffices to make all inputs equal; a constant guess gets "
+                f"{_percent(guessed)}: the attacks are too weak, and accuracies at smaller eps are "
+                "overestimated"
             )
 
 
@@ -286,8 +292,8 @@ def _warnings_of_model(found: Audit) -> Iterator[str]:
     if found.random >= _MASKED:
         yield (
             f"the model draws random numbers: two evaluations differ for {_percent(found.random)} "
-            "of the rows, and attacks see another draw than the evaluation; disable the "
-            "randomness, or attack the mean of many draws (EOT)"
+            "of the rows, so attack and evaluation use different random draws; disable the "
+            "randomness, or attack the mean over many draws (expectation over transformation)"
         )
     if found.batch >= _MASKED:
         yield (

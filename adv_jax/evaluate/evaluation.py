@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
     eps: f[E], the sizes.
     clean: accuracy and confidence without an attack.
     attacks: name -> accuracy, confidence, success, l2 and linf, f[E] each.
-    worst_case: f[E], the share of rows that no attack misclassifies.
+    worst_case: f[E], the share of rows that stay correct under every attack.
     correct: name -> bool[E, N], the rows classified correctly under the attack.
     audit: signs that the evaluation is unreliable.
     """
@@ -60,21 +60,21 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates a classifier under each attack and the worst case over them, with an audit.
 
-    An attack is compiled once for all sizes and batches, and runs on all local devices. Sizes run
-    in sequence, so that attacks that end early save time. Problems found by the audit are also
-    issued as warnings.
+    Each attack is compiled once and runs on all local devices. The sizes (perturbation budgets) run
+    one after another, not vmapped, so early stopping saves time. Each problem that the audit finds
+    is also issued as an `AuditWarning`.
 
     Args:
       logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact.
       x, y: f[N, *D] and classes i32[N].
-      attacks: name -> untargeted attack with its size (eps, std, tau or gamma, see `scale_of`)
-        free; bind other settings by functools.partial.
+      attacks: name -> untargeted attack. Leave its size (eps, std, tau or gamma, see `scale_of`)
+        unbound; bind other settings with functools.partial.
       eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy.
-      batch_size: largest number of rows of a batch on each device, on CPUs about 50 for a
-        convolutional net. The result does not depend on it.
+      batch_size: maximum number of rows per batch and device. About 50 is fast for a convolutional
+        net on CPUs. The result does not depend on it.
       key: for random attacks; each row has its own key, derived from its index.
-      bounds: (lo, hi); x must be inside, and x_adv is checked. None: unbounded. They are not passed
-        to the attacks, which clip to the bounds bound to them.
+      bounds: (lo, hi) of valid inputs, or None. x must be inside; the audit reports any x_adv
+        outside. Attacks do not receive them: bind `bounds` to an attack to make it clip.
       progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
 
     Raises:
@@ -148,6 +148,6 @@ def _attacked(
 
 
 def _at_all_sizes(of_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
-    """Stacks of_size(eps, *batch), f[devices, B], over all sizes: NumPy f[devices, E, B]."""
+    """Calls attack_at(size, *batch) -> f[devices, B] for each size; returns f[devices, E, B]."""
     found = jax.device_get([of_size(size, *batch) for size in eps])
     return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)

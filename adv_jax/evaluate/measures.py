@@ -12,7 +12,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.budget import at_size, scale_of
-from adv_jax.types import Array, Attack, Key, LogitsFn
+from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
 
 
 class Clean(NamedTuple):
@@ -70,7 +70,8 @@ def curves(
 
     def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:
         clean = predictions(logits_fn(x))
-        unmoved = clean | {"l2": jnp.zeros(len(x)), "linf": jnp.zeros(len(x))}
+        zeros = jnp.zeros(len(x), working_dtype(x.dtype))
+        unmoved = clean | {"l2": zeros, "linf": zeros}
 
         def under(attack: Attack, eps: Array) -> dict[str, Array]:
             x_adv = at_size(attack, logits_fn, x, y, eps, keys)
@@ -106,7 +107,7 @@ def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> 
 def predictions(logits: Array) -> dict[str, Array]:
     """Returns {"label": i32[B], "confidence": f32[B]} of logits f32[B, K]."""
     return {
-        "label": jnp.argmax(logits, axis=1),
+        "label": jnp.argmax(logits, axis=1).astype(jnp.int32),
         "confidence": jax.nn.softmax(logits.astype(jnp.float32)).max(axis=1),
     }
 
@@ -131,10 +132,12 @@ def summary(
       attacked: attack -> the result of `measures`, f[E, N] each.
       num_sizes: E.
     """
+    y = y.astype(np.int32)
     right_at_first = clean["label"] == y
+    y = y[None]
 
     def curve(rows: Mapping[str, Any]) -> Curve:
-        fooled = right_at_first & (rows["label"] != y)
+        fooled = right_at_first[None] & (rows["label"] != y)
         return Curve(
             accuracy=(rows["label"] == y).mean(-1),
             confidence=rows["confidence"].mean(-1),
@@ -144,7 +147,9 @@ def summary(
         )
 
     right = (rows["label"] == y for rows in attacked.values())
-    always_right: Any = functools.reduce(operator.and_, right, np.ones((num_sizes, len(y)), bool))
+    always_right: Any = functools.reduce(
+        operator.and_, right, np.ones((num_sizes, y.shape[1]), bool)
+    )
     return Curves(
         clean=Clean(right_at_first.mean(), clean["confidence"].mean()),
         attacks={name: curve(rows) for name, rows in attacked.items()},

@@ -62,7 +62,7 @@ def minimal_eps(
     @over_devices
     def fooled(x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
         x_adv = at_size(attack, logits_fn, x, y, eps, keys)
-        return jnp.argmax(logits_fn(x_adv), axis=1) != y
+        return jnp.argmax(logits_fn(x_adv), axis=1).astype(y.dtype) != y
 
     def fooled_at(eps: np.ndarray) -> np.ndarray:
         return over_batches(fooled, (x, y, keys, eps), batch_size=batch_size)

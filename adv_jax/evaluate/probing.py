@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks._contract import inside, log_odds, moved
-from adv_jax.types import Array, Bounds, LogitsFn
+from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 # Relative to a row's largest |logit|: a different output (above bfloat16 rounding), and the
 # smallest measurable change (above TensorFloat-32 rounding).
@@ -54,7 +54,7 @@ def probe(
     Sources: [athalye2018], sec. 3 (shattered, stochastic, vanishing gradients);
     [carlini2016] (saturation).
     """
-    dtype = norms.working_dtype(x.dtype)
+    dtype = working_dtype(x.dtype)
     logits, pullback = jax.vjp(logits_fn, x)
     values = logits.astype(dtype)
     odds, odds_pullback = jax.vjp(lambda logits: log_odds(logits, y), values)
@@ -106,13 +106,13 @@ def _one_step(
 
 def _box(x: Array, bounds: Bounds | None) -> Array:
     """Returns the smallest and largest r with x + r inside the bounds: f[2, B, *D]."""
-    far = jnp.full(x.shape, jnp.inf, norms.working_dtype(x.dtype))
+    far = jnp.full(x.shape, jnp.inf, working_dtype(x.dtype))
     return jnp.stack([inside(x, -far, bounds), inside(x, far, bounds)])
 
 
 def _vanishes(gradient: Array) -> Array:
     """Returns the rows without a normal number; devices flush others to 0: f[B, ...] -> bool[B]."""
-    tiny = jnp.finfo(norms.working_dtype(gradient.dtype)).tiny
+    tiny = jnp.finfo(working_dtype(gradient.dtype)).tiny
     return norms.norm(gradient, "linf") < tiny
 
 

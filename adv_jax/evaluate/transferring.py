@@ -68,7 +68,7 @@ def transfer(
         def correct(x: Array, y: Array, keys: Key | None) -> Array:
             x_adv = at_size(attack, models[name], x, y, eps, keys)
             labels = [jnp.argmax(logits_fn(x_adv), axis=1) for logits_fn in models.values()]
-            return jnp.stack(labels) == y
+            return jnp.stack(labels).astype(y.dtype) == y[None]
 
         rows = (x, y, keys)
         return over_batches(

@@ -22,7 +22,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.linen.initializers import Initializer
 
 from adv_jax.models.initializers import fan_in
-from adv_jax.types import Array
+from adv_jax.types import Array, working_dtype
 
 Padding = Literal["VALID", "SAME", "FULL"]
 Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in height and in width
@@ -65,7 +65,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", init)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return conv(x, kernel, padding=self.padding) + bias
+        return conv(x, kernel, padding=self.padding) + bias[None, None, None]
 
 
 def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
@@ -104,7 +104,8 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
     height, width = (n + sum(m) for n, m in zip(x.shape[1:3], margins, strict=True))
     if height < kh or width < kw:
         raise ValueError(f"kernel must fit into images {x.shape[1:3]}, got {kernel.shape[:2]}")
-    dtype = jnp.result_type(x, kernel)
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(x, kernel)
     x, kernel = x.astype(dtype), kernel.astype(dtype)
 
     def on_cpu(x: Array, kernel: Array) -> Array:
@@ -210,7 +211,7 @@ def _wide_conv(margins: Margins, x: Array, kernel: Array) -> Array:
 def _wide_conv_forward(
     margins: Margins, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array]]:
-    fine = jnp.promote_types(x.dtype, jnp.float32)
+    fine = working_dtype(x.dtype)
     convolved = lambda images: _lax_conv(_padded(images, margins), kernel.astype(fine))
     y = jax.lax.map(convolved, _few_at_a_time(x.astype(fine)))
     return y.reshape(-1, *y.shape[2:]).astype(x.dtype), (x, kernel)
@@ -220,7 +221,7 @@ def _wide_conv_backward(
     margins: Margins, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    fine = jnp.promote_types(x.dtype, jnp.float32)
+    fine = working_dtype(x.dtype)
     kh, kw, channels, maps = kernel.shape
     # The derivative by x is a convolution of g, cropped to x by its margins. With the kernel
     # transposed explicitly, its operands have the fast memory layout.
@@ -268,7 +269,7 @@ def _weights(kernel: Array) -> Array:
 
 def _product(a: Array, b: Array) -> Array:
     """Returns the matrix product, in float32 or wider."""
-    return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+    return jnp.matmul(a, b, preferred_element_type=working_dtype(a.dtype))
 
 
 def _patches(x: Array, size: tuple[int, ...], *, axis: int) -> Array:

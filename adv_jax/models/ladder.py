@@ -77,11 +77,13 @@ class Encoder(nn.Module):
                 h = act(h)
         # Only the softmax has a gamma: after a ReLU it is redundant with the next layer's weights.
         if self.scale_softmax:
-            h = h * self.param("gamma", nn.initializers.ones, h.shape[-1:], jnp.float32)
+            gamma = self.param("gamma", nn.initializers.ones, h.shape[-1:], jnp.float32)
+            h = _per_channel(jnp.multiply, h, gamma)
         return Encoding(tuple(z), tuple(used), h)
 
     def _corrupted(self, z: Array, layer: int, first: int) -> Array:
-        return z + self.noise_std[layer] * draws(self.make_rng("noise"), z.shape, first=first)
+        noise = draws(self.make_rng("noise"), z.shape, first=first)
+        return z + (self.noise_std[layer] * noise).astype(z.dtype)
 
 
 class Decoder(nn.Module):
@@ -253,12 +255,18 @@ def _moments(a: Array, *, frozen: bool = False) -> Moments:
 def _normalize(a: Array, moments: Moments) -> Array:
     """Normalizes f32[*G, B, *S] by the moments of each channel."""
     mean, var = moments
-    return _per_channel(lambda a, mean: (a - mean) / jnp.sqrt(var + BATCH_NORM_EPS), a, mean)
+    standardize = lambda a, mean, var: (a - mean) / jnp.sqrt(var + BATCH_NORM_EPS)
+    return _per_channel(standardize, a, mean, var)
 
 
 def _per_channel(fn: Callable[..., Array], a: Array, *others: Array) -> Array:
-    """Applies fn(f32[*G, N, C], *others), which keeps the shape, to f32[*G, B, *S]."""
-    return fn(_by_channel(a), *others).reshape(a.shape)
+    """Applies fn(f32[*G, N, C], *others), which keeps the shape, to f32[*G, B, *S].
+
+    others: as `_by_channel(a)`, or one value for each channel: f32[C].
+    """
+    rows = _by_channel(a)
+    lift = lambda other: jnp.expand_dims(other, range(rows.ndim - other.ndim))
+    return fn(rows, *map(lift, others)).reshape(a.shape)
 
 
 def _by_channel(a: Array) -> Array:

@@ -140,11 +140,15 @@ def lead(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _channels(module: nn.Module, letter: str, u: Array, starts: tuple[float, ...]) -> list[Array]:
-    """Returns parameters letter1, letter2, ... f32[channels], initialized to `starts`."""
-    return [
+    """Returns parameters letter1, letter2, ... f32[channels], initialized to `starts`.
+
+    They have as many axes as u, to broadcast with it.
+    """
+    values = (
         module.param(f"{letter}{i}", nn.initializers.constant(start, jnp.float32), u.shape[-1:])
         for i, start in enumerate(starts, start=1)
-    ]
+    )
+    return [jnp.expand_dims(value, range(u.ndim - 1)) for value in values]
 
 
 def _product(module: nn.Module, h: Array, units: int) -> Array:

@@ -123,7 +123,7 @@ def _over_blocks(
     @jax.checkpoint
     def step(found: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
         examples, classes = block
-        closeness = 2 * _product(queries, examples.T) - jnp.square(examples).sum(axis=1)
+        closeness = 2 * _product(queries, examples.T) - jnp.square(examples).sum(axis=1)[None]
         is_of = jax.nn.one_hot(classes, num_classes, dtype=jnp.float32)
         return combine(found, reduce(closeness, is_of)), None
 
@@ -140,14 +140,14 @@ def _check_classes(train_y: np.ndarray, num_classes: int) -> None:
 
 def _largest(closeness: Array, is_of: Array) -> Array:
     """Returns the maximum over each class: f32[B, n], one-hot f32[n, K] -> f32[B, K]."""
-    return jnp.where(is_of > 0, closeness[:, :, None], _LOG_OF_0).max(axis=1)
+    return jnp.where(is_of[None] > 0, closeness[:, :, None], _LOG_OF_0).max(axis=1)
 
 
 def _log_sum_exp(closeness: Array, is_of: Array) -> Array:
     """Returns the log-sum-exp over each class, with one exponential per pair: -> f32[B, K]."""
     largest = jax.lax.stop_gradient(_largest(closeness, is_of))
     sums = _product(jnp.exp(closeness - _product(largest, is_of.T)), is_of)
-    return largest + jnp.log(jnp.where(is_of.any(axis=0), sums, 1))
+    return largest + jnp.log(jnp.where(is_of.any(axis=0, keepdims=True), sums, 1))
 
 
 def _product(a: Array, b: Array) -> Array:

@@ -56,4 +56,5 @@ def mean_cross_entropy(logits: Array, labels: Array) -> Array:
 
 def accuracy(logits: Array, labels: Array) -> Array:
     """Returns the share of rows of logits f32[B, K] whose largest logit is at the label i32[B]."""
-    return jnp.mean(jnp.argmax(jax.lax.stop_gradient(logits), axis=1) == labels)
+    found = jnp.argmax(jax.lax.stop_gradient(logits), axis=1)
+    return jnp.mean(found.astype(labels.dtype) == labels)

@@ -100,7 +100,8 @@ def ladder(
         method="autoencode",
     )
     supervised = mean_cross_entropy(logits, y)
-    denoising = _denoising(extras["z"], extras["z_hat"], weights)
+    costs = _denoising(extras["z"], extras["z_hat"], weights)
+    denoising = sum(costs, start=jnp.zeros_like(supervised))
     metrics = {
         "accuracy": accuracy(logits, y),
         "supervised": supervised,
@@ -109,13 +110,16 @@ def ladder(
     return supervised + denoising, (model_state, metrics)
 
 
-def _denoising(z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[float]) -> Array:
+def _denoising(
+    z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[float]
+) -> list[Array]:
+    """Returns the weighted costs C_l of the layers whose weight is not 0."""
     if len(weights) != len(z):
         raise ValueError(
             f"objective.weights must have {len(z)} entries, one for the input and one for each of "
             f"model.layers, got {len(weights)}"
         )
-    costs = jnp.float32(0)
+    costs = []
     for layer, weight in enumerate(weights):
         if weight and layer not in z_hat:
             raise ValueError(
@@ -123,7 +127,7 @@ def _denoising(z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[fl
                 f"out, got {weights}"
             )
         if weight:
-            costs += weight * jnp.mean(jnp.square(z_hat[layer] - z[layer]))
+            costs.append(weight * jnp.mean(jnp.square(z_hat[layer] - z[layer])))
     return costs
 
 

@@ -13,7 +13,7 @@ from adv_jax.data.preprocessing import Fit, Transform
 from adv_jax.runner.config import ConfigError, Replica, bind
 from adv_jax.runner.experiment import rows_of
 from adv_jax.runner.result import data_document
-from adv_jax.runner.workdir import has_data, read_fitted
+from adv_jax.runner.workdir import check_same_data, read_fitted
 
 
 class Inputs(NamedTuple):
@@ -53,7 +53,7 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     dataset = data.load(settings["name"], source=settings["source"], dir=settings["dir"])
     rows = rows_of(config, dataset, runs)
     document = data_document(dataset, rows)
-    begun = has_data(workdir, document)
+    begun = check_same_data(workdir, document)
     crop = settings.get("crop", 0)
     if not fits:
         return Inputs(_cropped(dataset, crop), rows, document, None)

@@ -29,7 +29,7 @@ from adv_jax.runner.processes import (
 from adv_jax.runner.program import Program
 from adv_jax.runner.result import document, environment, summary
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.runner.workdir import Workdir, has_config, is_finished, writing
+from adv_jax.runner.workdir import Workdir, check_same_config, is_finished, writing
 from adv_jax.types import LogitsFn, UserError
 
 EpochMetrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] if measured once an epoch
@@ -49,7 +49,8 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
       workdir: a new directory, or one that holds a run of the same config.
 
     Returns:
-      The contents of result.json. If the run had already finished, {} in all other processes.
+      The contents of result.json. If the run had already finished, only the first process returns
+      them; the others return {}.
 
     Raises:
       UserError: the config, the data or the workdir is invalid.
@@ -63,7 +64,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
 
 
 def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
-    """`run` for a config that `config.check` has passed."""
+    """Runs a config that has already been checked by `runner.config.check`; see `run`."""
     runs = replicas(config)
     if config["tensorboard"]:
         require_tensorboard()
@@ -76,7 +77,8 @@ def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any
         ExitStack() as opened,
     ):
         with raise_on_all():
-            has_config(Path(workdir), config)  # Fail before loading data, which may take minutes.
+            # Loading data may take minutes: fail first if the workdir holds another config.
+            check_same_config(Path(workdir), config)
             dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
             sources: Mapping[str, LogitsFn] = {}
             if not is_finished(Path(workdir)):
@@ -88,7 +90,7 @@ def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any
         if from_first(finished is not None):
             print(f"{files.path} holds the finished run")
             return finished or {}
-        files.take_data(about_data, rows, fitted)
+        files.record_data(about_data, rows, fitted)
         experiment = Experiment(config, dataset, sources)
         return _run(config, experiment, dataset, rows, runs, files)
 
@@ -128,7 +130,7 @@ def _run(
     """Trains and evaluates after all checks -> the contents of result.json."""
     program = Program(experiment, dataset, rows, runs, shards=config["replicas"]["shards"])
     state, seconds = _train(config, runs, program, files)
-    # The state's step count also grows after a replica has stopped early.
+    # Count logged epochs: the step count of a replica also grows after it has stopped early.
     epochs = Counter(line["replica"] for line in files.metrics())
     result = document(
         config,
@@ -228,7 +230,7 @@ def _resume_messages(restored: Restored, surroundings: Mapping[str, Any]) -> lis
 def _epoch(
     config: Mapping[str, Any], epoch: int, state: RunState, program: Program
 ) -> tuple[RunState, EpochMetrics]:
-    """Runs one epoch, then monitors if it is due -> (state, metrics f[R, steps or 1])."""
+    """Trains one epoch and, if due, measures clean errors -> (state, metrics f[R, steps or 1])."""
     state, metrics = program.epoch(state)
     if epoch % config["monitor_every"] == 0 or epoch == config["epochs"]:
         state, monitored = program.monitor(state)
@@ -247,7 +249,8 @@ def _check_finite(
 
     The message names the metric, the step, the replica and the last good checkpoint.
     """
-    for name in sorted(metrics, key=lambda name: name != "loss"):  # The loss is the usual cause.
+    # The loss comes first: the other metrics usually follow it.
+    for name in sorted(metrics, key=lambda name: name != "loss"):
         values = metrics[name]
         bad = np.argwhere(~np.isfinite(values.T) & running)
         if not len(bad):

@@ -47,7 +47,7 @@ class Workdir:
             self._lock = (self.path / "lock").open("a")
         try:
             self._acquire_lock()
-            if not has_config(self.path, config):
+            if not check_same_config(self.path, config):
                 _write_json(self.path / "config.json", as_json(config))
         except WorkdirError:
             self._lock.close()
@@ -79,14 +79,14 @@ class Workdir:
 
     def result(self) -> dict[str, Any] | None:
         """Returns the contents of result.json; None if the run is not finished."""
-        return _document(self._result) if is_finished(self.path) else None
+        return _read_object(self._result) if is_finished(self.path) else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json atomically, which marks the run as finished."""
         self._check_exists()
         _write_json(self._result, result)
 
-    def take_data(
+    def record_data(
         self,
         document: Mapping[str, Any],
         rows: Mapping[str, np.ndarray],
@@ -97,13 +97,13 @@ class Workdir:
         Args:
           document: written to data.json.
           rows: the rows of each replica and subset, written to rows.npz.
-          fitted: the arrays of the preprocessing, written to preprocess.npz; None for none.
+          fitted: the arrays of the preprocessing, written to preprocess.npz; None if it has none.
 
         Raises:
           WorkdirError: the run was started on other data.
         """
         file = self.path / "rows.npz"
-        if has_data(self.path, document):
+        if check_same_data(self.path, document):
             _check_rows(file, rows)
             return
         _write_arrays(file, rows)
@@ -126,7 +126,7 @@ class Workdir:
         """Deletes the lines after `epoch`, which the resumed run logs again."""
         lines = _content(self._metrics).splitlines(True) if self._metrics.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]
-        kept = [line for line in whole if _metrics(self._metrics, line)["epoch"] <= epoch]
+        kept = [line for line in whole if _parse_line(self._metrics, line)["epoch"] <= epoch]
         replace(self._metrics, b"".join(kept))
 
     def check_metrics(self, epoch: int, stopped: Sequence[bool]) -> None:
@@ -134,8 +134,8 @@ class Workdir:
 
         Args:
           epoch: the epoch of the checkpoint.
-          stopped: whether each replica stopped early; the others must have reached `epoch`. If all
-            stopped, the last one must have.
+          stopped: whether each replica stopped early. A replica that did not stop must have lines
+            up to `epoch`; if all stopped, so must the one that stopped last.
 
         Raises:
           WorkdirError: lines are missing, for example after a power cut.
@@ -147,9 +147,9 @@ class Workdir:
             needed = max(own, default=1) if stopped[i] and ends == epoch else epoch
             if own != list(range(1, needed + 1)):
                 raise WorkdirError(
-                    f"{self._metrics} must have one line of replica {i} per epoch up to {needed}, "
-                    f"that of the checkpoint, got {len(own)} up to {max(own, default=0)}; use a "
-                    "new workdir, or delete this one's checkpoints"
+                    f"{self._metrics} must have a line of replica {i} for each of the epochs 1 to "
+                    f"{needed}, got {len(own)} lines, the last for epoch {max(own, default=0)}; "
+                    "use a new workdir, or delete the checkpoints of this one"
                 )
 
     def sync_metrics(self) -> None:
@@ -167,7 +167,7 @@ def read_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not os.path.isfile(file):  # False for invalid names, too.
         raise WorkdirError(f"workdir must be the directory of a run, got {path}: no config.json")
-    return _with_tuples(_document(file))
+    return _with_tuples(_read_object(file))
 
 
 def is_finished(path: Path) -> bool:
@@ -182,11 +182,11 @@ def read_result(path: Path) -> dict[str, Any]:
       WorkdirError: the file cannot be read, or is not the result of a run.
     """
     file = path / _RESULT
-    result = _document(file)
+    result = _read_object(file)
     replicas = result.get("replicas")
     whole = isinstance(result.get("data"), dict) and isinstance(replicas, list)
     if not whole or not all(isinstance(r, dict) and "test_error" in r for r in replicas):
-        raise WorkdirError(f"{file} is damaged, it has no data or no replicas with their errors")
+        raise WorkdirError(f"{file} is damaged: it must have data, and a test_error per replica")
     return result
 
 
@@ -197,10 +197,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
       WorkdirError: the file is missing, or a line is damaged.
     """
     file = path / _METRICS
-    return [_metrics(file, line) for line in _content(file).splitlines()]
+    return [_parse_line(file, line) for line in _content(file).splitlines()]
 
 
-def has_config(path: Path, config: Mapping[str, Any]) -> bool:
+def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
     """Returns whether the directory holds a run of this config; False if it holds no run.
 
     Raises:
@@ -209,7 +209,7 @@ def has_config(path: Path, config: Mapping[str, Any]) -> bool:
     file = path / "config.json"
     if not os.path.exists(file):
         return False
-    old, new = dict(_flat(_document(file))), dict(_flat(as_json(config)))
+    old, new = dict(_flat(_read_object(file))), dict(_flat(as_json(config)))
     differing = [
         f"{field} is {new.get(field, 'absent')!r} but was {old.get(field, 'absent')!r}"
         for field in sorted(old.keys() | new.keys())
@@ -220,7 +220,7 @@ def has_config(path: Path, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def has_data(path: Path, document: Mapping[str, Any]) -> bool:
+def check_same_data(path: Path, document: Mapping[str, Any]) -> bool:
     """Returns whether the directory holds a run on this data; False if it has recorded no data.
 
     Raises:
@@ -229,7 +229,7 @@ def has_data(path: Path, document: Mapping[str, Any]) -> bool:
     file = path / "data.json"
     if not file.exists():
         return False
-    old, new = _document(file), as_json(document)
+    old, new = _read_object(file), as_json(document)
     differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if differing:
         raise WorkdirError(
@@ -248,7 +248,7 @@ def read_fitted(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
-    """Checks rows.npz against `rows`; rewrites a damaged or missing file, which only users read.
+    """Checks rows.npz against `rows`. A damaged or missing file is rewritten, as no run needs it.
 
     Raises:
       WorkdirError: it holds other rows, for example those of another version of adv_jax.
@@ -260,7 +260,8 @@ def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
         return
     same = old.keys() == rows.keys() and all(np.array_equal(old[k], rows[k]) for k in rows)
     if not same:
-        raise WorkdirError(f"{file} holds other rows than the config and its seeds give")
+        legal = "the rows that this version of adv_jax draws for the config and its seeds"
+        raise WorkdirError(f"{file} must hold {legal}, got others; use a new workdir")
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -296,7 +297,7 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Returns the contents of a JSON file."""
+    """Serializes a value as the bytes of a JSON file."""
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
@@ -333,7 +334,7 @@ def _parsed(path: Path, text: bytes) -> Any:
         raise WorkdirError(f"{path} is damaged, it is not JSON: {error}") from error
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     """Returns the object in a JSON file."""
     document = read_json(path)
     if not isinstance(document, dict):
@@ -341,7 +342,7 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _metrics(path: Path, line: bytes) -> dict[str, Any]:
+def _parse_line(path: Path, line: bytes) -> dict[str, Any]:
     """Parses a line of metrics.jsonl, which must have an epoch and a replica."""
     metrics = _parsed(path, line)
     known = isinstance(metrics, dict)

@@ -82,7 +82,7 @@ def surface(cost: Cost, x: np.ndarray, target: np.ndarray) -> Surface:
     """Returns the cost of a = w x + b over the grid."""
 
     def at(p: Array) -> Array:
-        return cost(p[0] * x + p[1], jnp.asarray(target, p.dtype))
+        return cost(p[0] * jnp.asarray(x, p.dtype) + p[1], jnp.asarray(target, p.dtype))
 
     with jax.enable_x64(True):
         points = jnp.stack(jnp.meshgrid(GRID, GRID), axis=-1)

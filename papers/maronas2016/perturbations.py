@@ -53,7 +53,7 @@ def squared_error_logits(x: Array) -> Array:
     The probabilities are exp(-1 - (t - k)^2 / 2), k = 0, 1, and the rest for an unused third class.
     Attacks on the cross-entropy thus ascend eq. 61.
     """
-    log_p = -1 - (output(x)[:, None] - jnp.arange(2.0)) ** 2 / 2
+    log_p = -1 - (output(x)[:, None] - jnp.arange(2.0)[None]) ** 2 / 2
     rest = jnp.log1p(-jnp.exp(log_p).sum(1, keepdims=True))
     return jnp.concatenate([log_p, rest], axis=1)
 

@@ -56,7 +56,7 @@ def _accuracy_of_batches(run: Trained) -> float:
     def correct(x: Array, y: Array) -> Array:
         in_training = lambda x: run.apply(run.variables, x, train=True).logits
         x_adv = attacks.fgsm(in_training, x, y, eps=TAU)
-        return (run.logits_fn(x_adv).argmax(-1) == y).sum()
+        return (run.logits_fn(x_adv).argmax(-1).astype(y.dtype) == y).sum()
 
     x, y = run.dataset.test
     batches = max(1, len(y) // BATCH_SIZE)

@@ -121,7 +121,7 @@ def rows() -> list[Row]:
 def _rows() -> list[Row]:
     params = jax.tree.map(jnp.asarray, PARAMS)
     x1 = jnp.asarray(X[:1])
-    z1 = x1 @ params["W1"] + params["b1"]
+    z1 = x1 @ params["W1"] + params["b1"][None]
     a1 = jax.nn.sigmoid(z1)
     z2 = _z2(params, x1)
     s = jax.nn.sigmoid(z2)
@@ -132,7 +132,7 @@ def _rows() -> list[Row]:
     by_x = jax.grad(lambda x: -jax.nn.log_softmax(_exact_logits(params, x))[0, 0])(x1)
     exact = jax.grad(partial(_cost, _exact_logits), argnums=0)(params, slice(0, 1))
     printed_sample, true_sample = (_adversarial(f, params) for f in (_thesis_logits, _exact_logits))
-    squared, entropy = ((np.array([1, 0, 0]) - s) ** 2).sum(), before
+    squared, entropy = ((np.array([[1.0, 0, 0]]) - s) ** 2).sum(), before
     direction = jnp.sign(params["W1"] @ jnp.array([0, 3.0, 3.0]))
     made = [
         Row(17, "z1 = W1' x1 + b1", "7 -3 -3", z1),
@@ -192,7 +192,7 @@ def _rows() -> list[Row]:
 
 
 def _z2(params: Params, x: Array) -> Array:
-    return jax.nn.sigmoid(x @ params["W1"] + params["b1"]) @ params["W2"] + params["b2"]
+    return jax.nn.sigmoid(x @ params["W1"] + params["b1"][None]) @ params["W2"] + params["b2"][None]
 
 
 def _exact_logits(params: Params, x: Array) -> Array:

@@ -89,7 +89,9 @@ def windows(logits_fn: LogitsFn, x: Array, u1: Array, u2: Array, *, eps: float) 
 
     def window(of_row: tuple[Array, Array, Array]) -> Array:
         x, u1, u2 = of_row
-        return jnp.argmax(logits_fn(x + h * u1 + v * u2), axis=1).reshape(len(steps), -1)
+        return jnp.argmax(logits_fn(x[None] + h * u1[None] + v * u2[None]), axis=1).reshape(
+            len(steps), -1
+        )
 
     return jax.lax.map(window, (x, u1, u2))
 

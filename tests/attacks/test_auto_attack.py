@@ -34,7 +34,7 @@ def test_blocks_hold_the_survivors_once_and_no_others():
         # Even rows are fooled by their own number.
         return Fooling(rows[:, None].astype(jnp.float32), rows % 2 == 0)
 
-    rows, r = jnp.arange(8), jnp.full((8, 1), 50.0) * fools[:, None]
+    rows, r = jnp.arange(8), jnp.where(fools[:, None], 50.0, 0.0)
     for size, blocks in [(2, 3), (3, 2), (8, 1)]:
         seen.clear()
         state = jax.jit(lambda: on_survivors(attack, rows, Fooling(r, fools), size))()  # noqa: B023

@@ -111,6 +111,7 @@ def test_a_number_in_the_model_is_no_argument():
 def test_a_numpy_matrix_that_is_changed_in_place_is_seen():
     w = np.array(weights(0))
     before = attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3)
+    before.block_until_ready()  # JAX may read w until then.
     w *= -1
     after = attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3)
     expected = attacks.pgd(lambda x: x @ jnp.asarray(w), X, Y, eps=0.1, num_steps=3)

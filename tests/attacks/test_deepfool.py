@@ -15,7 +15,7 @@ X = RNG.normal(size=(B, D))
 
 
 def affine(x):
-    return x @ jnp.asarray(W, x.dtype) + jnp.asarray(BIAS, x.dtype)
+    return x @ jnp.asarray(W, x.dtype) + jnp.asarray(BIAS, x.dtype)[None]
 
 
 def net(x):
@@ -138,7 +138,7 @@ def test_a_class_that_no_step_reaches_is_left_out():
 def test_rows_that_need_no_step_or_do_not_arrive_stay():
     x = jnp.asarray(X, jnp.float32)
     np.testing.assert_array_equal(deepfool(affine, x, (LABELS + 1) % K), x)
-    constant = lambda x: 0 * affine(x) + jnp.arange(4.0)
+    constant = lambda x: 0 * affine(x) + jnp.arange(4.0)[None]
     np.testing.assert_array_equal(deepfool(constant, x, jnp.full(B, 3), num_steps=2), x)
     # The bounds keep x_1 > 0, where class 0 wins.
     walled = lambda x: jnp.stack([x[:, 0] + 1, -x[:, 0] - 1], axis=1)

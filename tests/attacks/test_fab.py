@@ -18,7 +18,7 @@ both_norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 
 
 def linear(x):
-    return x @ jnp.asarray(W) + B
+    return x @ jnp.asarray(W) + B[None]
 
 
 def nearest(point, slope, gap, norm, bounds):

@@ -33,7 +33,7 @@ WEIGHTS = {
 
 
 def model(weights, x):
-    return jnp.tanh(x @ weights["in"]) @ weights["out"] + weights["bias"]
+    return jnp.tanh(x @ weights["in"]) @ weights["out"] + weights["bias"][None]
 
 
 def test_no_attack_is_missing():

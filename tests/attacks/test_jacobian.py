@@ -68,7 +68,7 @@ def test_the_jacobian_keeps_its_digits_where_one_class_is_almost_certain():
     p = softmax(w)
     expected = p * (w - p @ w)
     expected[0] = p[0] * p[1:] @ (w[0] - w[1:])
-    _, jacobian = class_jacobian(lambda x: x * jnp.float32(w), jnp.ones((1, 1)))
+    _, jacobian = class_jacobian(lambda x: x * jnp.float32(w)[None], jnp.ones((1, 1)))
     np.testing.assert_allclose(jacobian[0, :, 0], expected, rtol=1e-5)
 
 
@@ -172,7 +172,7 @@ def test_adv_alpha_of_a_misclassified_row_moves_only_with_eps():
 
 def test_adv_alpha_of_a_flat_model_stays():
     x = jnp.asarray(X, jnp.float32)
-    flat = lambda x: 0 * logits_fn(x) + jnp.array([2.0, 0.0, 0.0, 0.0])
+    flat = lambda x: 0 * logits_fn(x) + jnp.array([[2.0, 0.0, 0.0, 0.0]])
     for eps in (None, 0.3):
         np.testing.assert_array_equal(adv_alpha(flat, x, jnp.zeros(B, int), eps=eps), x)
 

@@ -160,7 +160,7 @@ def test_on_a_linear_model_of_a_vector_it_finds_the_corner():
 
     def logits_fn(x):
         form = (x - 0.5) @ jnp.asarray(w)
-        return jnp.stack([form + 9 * (y == 0), 9.0 * (y == 1)], axis=1)
+        return jnp.stack([form + 9.0 * jnp.float32(y == 0), 9.0 * jnp.float32(y == 1)], axis=1)
 
     options = {"eps": 0.1, "num_queries": 200, "bounds": (0.45, 1), "key": jax.random.key(0)}
     x_adv = jax.jit(lambda x: square(logits_fn, x, y, **options))(x)

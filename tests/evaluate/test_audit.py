@@ -29,7 +29,7 @@ def audited(logits_fn, x, y, chosen, *, eps=(0.0, 0.1), bounds=None):
 
 def linear(problem, rows=30):
     w, b, x, y = problem(rows)
-    return lambda x: x @ w + b, x, y
+    return lambda x: x @ w + b[None], x, y
 
 
 def test_attacks_that_do_as_they_promise_give_no_warning(problem):
@@ -127,7 +127,7 @@ def test_one_step_that_turns_what_the_attacks_leave_is_counted(problem):
     share = (right[0] & ~right[1]).mean()
     assert found.one_step == {"linf": pytest.approx(share)} and share > 0.1
     (warning,) = found.warnings
-    assert warning.startswith(f"{100 * share:.3g} % of the rows withstand all attacks, but not one")
+    assert warning.startswith(f"{100 * share:.3g} % of the rows are correct under all attacks but ")
     # A second attack that does what the step does leaves nothing to it.
     both = {"timid": timid, "fgsm": attacks.fgsm}
     assert audited(logits_fn, x, y, both, eps=[0.3]).one_step == {"linf": 0}
@@ -162,7 +162,7 @@ def test_leaving_the_bounds_is_counted_row_by_row(problem):
     outside = (np.abs(x_adv) > 1).any(1).mean()
     assert 0 < outside < 1
     chosen = {"free": attacks.fgsm, "clipped": partial(attacks.fgsm, bounds=(-1, 1))}
-    found = audited(lambda x: x @ w + b, x, y, chosen, bounds=(-1, 1))
+    found = audited(lambda x: x @ w + b[None], x, y, chosen, bounds=(-1, 1))
     assert found.outside_bounds == {"free": pytest.approx(outside), "clipped": 0}
     (warning,) = found.warnings
     assert warning == (
@@ -246,8 +246,8 @@ def test_at_half_the_width_of_the_bounds_no_more_than_one_class_can_withstand(
     attack = partial(attacks.fgsm, norm=norm)
     labels = [np.zeros(100, int), np.where(np.arange(100) < 90, y, 2)]
     found = of_labels(labels, y, attack=attack, eps=(0.1, eps), shape=(2, 2), bounds=(-1, 3))
-    assert found.at_grey == ({norm: 0.9} if reaches else {})
-    assert any("90 % of the rows withstand all" in w for w in found.warnings) == reaches
+    assert found.at_gray == ({norm: 0.9} if reaches else {})
+    assert any("90 % of the rows are correct under all" in w for w in found.warnings) == reaches
     # A guess of the largest class, 60 %, may withstand.
     found = of_labels(labels[:1], y, attack=attack, eps=(eps,), shape=(2, 2), bounds=(-1, 3))
     assert found.warnings == ()
@@ -259,5 +259,5 @@ def test_an_accuracy_that_rises_with_eps_is_found_in_whatever_order_the_sizes_ar
     found = of_labels(labels, y, eps=(0.2, 0.3, 0.1))
     assert found.rises == {"a": pytest.approx(0.2)}
     (warning,) = found.warnings
-    assert warning.startswith("the accuracy under a rises by 20 % with eps")
+    assert warning.startswith("the accuracy under a rises by 20 % as eps grows")
     assert of_labels(labels, y, attack=attacks.sign_noise, eps=(0.2, 0.3, 0.1)).rises == {}

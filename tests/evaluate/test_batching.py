@@ -33,7 +33,8 @@ def test_each_row_is_there_once_and_in_its_place_whatever_the_batch_size(over, s
 
     def fn(x, y, key):
         assert len(x) <= batch_size and key is None
-        return {"product": x.sum(axis=1) * y, "hit": y == 2, "curve": jnp.stack([x[:, 0], 2.0 * y])}
+        y_ = y.astype(x.dtype)
+        return {"product": x.sum(axis=1) * y_, "hit": y == 2, "curve": jnp.stack([x[:, 0], 2 * y_])}
 
     found = over(fn, (jnp.asarray(x), jnp.asarray(y), None), batch_size=batch_size)
     np.testing.assert_allclose(found["product"], np.float64(x).sum(axis=1) * y, atol=1e-5)

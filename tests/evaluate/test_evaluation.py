@@ -49,7 +49,7 @@ def reference(w, b, x, y, eps):
 
 def test_curves_are_those_of_a_loop_over_the_rows(problem):
     w, b, x, y = problem(53)
-    found = evaluate.evaluate(lambda x: x @ w + b, x, y, FGSM, eps=EPS, batch_size=20)
+    found = evaluate.evaluate(lambda x: x @ w + b[None], x, y, FGSM, eps=EPS, batch_size=20)
     curves, right, worst = reference(w, b, x, y, EPS)
     assert found.attacks.keys() == found.correct.keys() == FGSM.keys()
     np.testing.assert_array_equal(found.eps, EPS)
@@ -70,7 +70,7 @@ def test_curves_are_those_of_a_loop_over_the_rows(problem):
 def test_curves_inside_a_compiled_program_are_the_same(problem):
     w, b, x, y = problem(37)
     chosen = {"random": attacks.uniform_noise, **FGSM}
-    key, logits_fn = jax.random.key(2), lambda x: x @ w + b
+    key, logits_fn = jax.random.key(2), lambda x: x @ w + b[None]
 
     @jax.jit
     def compiled(x, y):
@@ -93,7 +93,7 @@ def test_in_a_compiled_program_no_attack_runs_at_an_eps_of_0_where_there_is_only
         return x + 1.0 + eps
 
     w, b, x, y = problem(7)
-    chosen, logits_fn = {"seen": seen, "rubbish": attacks.rubbish}, lambda x: x @ w + b
+    chosen, logits_fn = {"seen": seen, "rubbish": attacks.rubbish}, lambda x: x @ w + b[None]
     given = {"eps": eps, "batch_size": 3, "key": jax.random.key(0)}
     found = evaluate.curves(logits_fn, x, y, chosen, **given)
     largest = [size and 1 + size for size in eps]
@@ -111,7 +111,9 @@ def test_exactly_the_given_rows_count_whatever_the_batch_size(problem, rows, bat
     w, b, x, y = problem(rows, seed=rows)
     x[0] *= 50  # The row that fills the last batch up stands out in every measure.
     attack = {"sign": FGSM["sign"]}
-    found = evaluate.evaluate(lambda x: x @ w + b, x, y, attack, eps=[0.2], batch_size=batch_size)
+    found = evaluate.evaluate(
+        lambda x: x @ w + b[None], x, y, attack, eps=[0.2], batch_size=batch_size
+    )
     logits = np.asarray(x, float) @ w + b
     gradient = np.stack([softmax(row) for row in logits]) - np.eye(CLASSES)[y]
     adversarial = (x + 0.2 * np.sign(gradient @ w.T.astype(float))) @ w + b
@@ -130,7 +132,7 @@ def test_each_row_draws_from_its_own_key_whatever_the_batch_size(problem, batch_
     w, b, x, y = problem(6)
     key = jax.random.key(5)
     found = evaluate.evaluate(
-        lambda x: x @ w + b, x, y, {"shift": shift}, eps=[1.0], batch_size=batch_size, key=key
+        lambda x: x @ w + b[None], x, y, {"shift": shift}, eps=[1.0], batch_size=batch_size, key=key
     )
     moves = [float(jax.random.uniform(jax.random.fold_in(key, i))) for i in range(6)]
     np.testing.assert_allclose(found.attacks["shift"].linf, [np.mean(moves)], rtol=1e-5)
@@ -146,7 +148,7 @@ def test_a_curve_varies_the_one_scale_that_the_attack_has(problem):
     chosen = {"raw": attacks.raw_gradient, "noise": attacks.gaussian_noise}
     chosen["any"] = lambda *args, **settings: attacks.fgsm(*args, norm="rms", **settings)
     found = evaluate.evaluate(
-        lambda x: x @ w + b, x, y, chosen, eps=[0.5, 2.0], key=jax.random.key(1), batch_size=4
+        lambda x: x @ w + b[None], x, y, chosen, eps=[0.5, 2.0], key=jax.random.key(1), batch_size=4
     )
     for name, length in (
         ("raw", np.linalg.norm(gradient, axis=1).mean()),
@@ -164,7 +166,7 @@ def test_a_whole_curve_is_one_compilation_of_each_attack(problem):
 
         def logits_fn(x):
             calls.append(isinstance(x, jax.core.Tracer))
-            return x @ w + b
+            return x @ w + b[None]
 
         chosen = {name: FGSM[name] for name in names}
         evaluate.evaluate(logits_fn, x, y, chosen, eps=eps, batch_size=batch_size)
@@ -181,7 +183,7 @@ def test_a_whole_curve_is_one_compilation_of_each_attack(problem):
 def test_random_attacks_replay_their_key_and_need_one(problem):
     w, b, x, y = problem(30)
     noise = {"noise": attacks.uniform_noise}
-    run = partial(evaluate.evaluate, lambda x: x @ w + b, x, y, noise, eps=[0.5])
+    run = partial(evaluate.evaluate, lambda x: x @ w + b[None], x, y, noise, eps=[0.5])
     first, again, other = (run(key=jax.random.key(s)).attacks["noise"].l2[0] for s in (0, 0, 1))
     assert 0 < first <= 0.5 * np.sqrt(FEATURES)
     assert first == again != other

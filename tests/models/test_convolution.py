@@ -231,7 +231,7 @@ def test_the_module_is_the_function_with_a_bias_and_draws_a_matrix_of_weights():
     np.testing.assert_array_equal(params["bias"], np.zeros(MAPS))
     bias = jnp.arange(MAPS, dtype=jnp.float32)
     y = model.apply({"params": {"kernel": kernel, "bias": bias}}, x)
-    expected = xla_conv(x, kernel, "FULL") + np.arange(MAPS)
+    expected = xla_conv(x, kernel, "FULL") + bias[None, None, None]
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 

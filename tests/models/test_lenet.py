@@ -127,7 +127,8 @@ def test_it_learns_one_batch():
     def step(carry, _):
         params, state = carry
         value, gradient = jax.value_and_grad(loss)(params)
-        updates, state = optimizer.update(gradient, state)
+        with jax.numpy_dtype_promotion("standard"):  # as optax needs
+            updates, state = optimizer.update(gradient, state)
         return (optax.apply_updates(params, updates), state), value
 
     _, losses = jax.lax.scan(step, (params, optimizer.init(params)), length=150)

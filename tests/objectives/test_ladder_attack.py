@@ -56,7 +56,7 @@ class Stub:
         if method == "on_batch":
             (x,) = inputs
             a = (x + NOISE[options["half"]] if options["noisy"] else x) @ w
-            mean = a.mean(axis=0)
+            mean = a.mean(axis=0, keepdims=True)
             return Output(a - (jax.lax.stop_gradient(mean) if options["frozen"] else mean), {}, {})
         labelled, unlabelled, target = inputs
         z = (target, target @ w)

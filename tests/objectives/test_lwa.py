@@ -103,7 +103,7 @@ def test_the_gradients_of_lwa_rep_are_those_of_the_printed_algorithm(net, layer,
     apply, variables, batch = net
     x, y = batch["x"], batch["y"]
     h1, h2, top = (variables["params"][name] for name in ("hidden1", "hidden2", "logits"))
-    dense = lambda p, h: h @ p["kernel"] + p["bias"]
+    dense = lambda p, h: h @ p["kernel"] + p["bias"][None]
     lower = {
         1: lambda params, x: jnp.tanh(dense(params[0], x)),
         2: lambda params, x: jnp.tanh(dense(params[1], jnp.tanh(dense(params[0], x)))),

@@ -29,7 +29,7 @@ def vat(w, *, apply=linear, batch=BATCH, key=KEY, **settings):
 
 def by_r(logits_fn, x, y, *, key):
     assert y is None
-    return x + R
+    return x + R[None].astype(x.dtype)
 
 
 def expected(w, p, weight):

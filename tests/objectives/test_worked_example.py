@@ -39,12 +39,12 @@ def x64():
 
 
 def z1(params, x):
-    return x @ params["W1"] + params["b1"]
+    return x @ params["W1"] + params["b1"][None]
 
 
 def exact_logits(params, x):
     """ln sigmoid(z2): the cost is the printed one and so is its gradient."""
-    return jax.nn.log_sigmoid(jax.nn.sigmoid(z1(params, x)) @ params["W2"] + params["b2"])
+    return jax.nn.log_sigmoid(jax.nn.sigmoid(z1(params, x)) @ params["W2"] + params["b2"][None])
 
 
 def thesis_logits(params, x):
@@ -52,7 +52,7 @@ def thesis_logits(params, x):
 
     So delta2 = p - y: right for a softmax of z2, not for normalised sigmoids.
     """
-    z2 = jax.nn.sigmoid(z1(params, x)) @ params["W2"] + params["b2"]
+    z2 = jax.nn.sigmoid(z1(params, x)) @ params["W2"] + params["b2"][None]
     return z2 + jax.lax.stop_gradient(jax.nn.log_sigmoid(z2) - z2)
 
 
@@ -89,8 +89,8 @@ def sgd_step():
 
 
 def test_the_forward_pass_of_x1_has_the_numbers_of_page_17():
-    np.testing.assert_array_equal(z1(PARAMS, X[0]), [7, -3, -3])
-    a1 = jax.nn.sigmoid(z1(PARAMS, X[0]))
+    np.testing.assert_array_equal(z1(PARAMS, X[:1])[0], [7, -3, -3])
+    a1 = jax.nn.sigmoid(z1(PARAMS, X[:1])[0])
     printed([0.999, 0.047, 0.047], 3)(a1)
     s = jnp.exp(exact_logits(PARAMS, X[:1])[0])
     printed([0.989, 0.007, 0.007], 3)(s)

@@ -140,7 +140,7 @@ def workdir(tmp_path):
     """Of a run of three epochs that nobody trained."""
     fitted = {"0.mean": np.arange(40.0), "0.matrix": np.eye(40)}
     with Workdir(tmp_path / "run", CONFIG) as files:
-        files.take_data(DATA, ROWS, fitted)
+        files.record_data(DATA, ROWS, fitted)
         files.rewind_metrics(0)
         files.append_metrics({"epoch": e, "replica": 0, "seed": 0, "loss": 1 / e} for e in (1, 2))
         files.write_result(RESULT)
@@ -150,7 +150,7 @@ def workdir(tmp_path):
 def opened(workdir):
     """What a run does with the files that it finds."""
     with Workdir(workdir, CONFIG) as files:
-        files.take_data(DATA, ROWS)
+        files.record_data(DATA, ROWS)
         files.result()
         files.rewind_metrics(2)
         files.check_metrics(2, [False])

@@ -192,7 +192,7 @@ def test_a_step_without_arrays_is_kept_too(digits, tmp_path, monkeypatch):
     config = document(({"name": "grey"},), attack=bounded)
     fitted = load(config, tmp_path)
     with Workdir(tmp_path, config) as files:
-        files.take_data(fitted.document, fitted.rows, fitted.fitted)
+        files.record_data(fitted.document, fitted.rows, fitted.fitted)
     dataset = load(config, tmp_path).dataset
     assert_same(dataset, fitted.dataset)
     np.testing.assert_allclose(dataset.test.x, digits.test.x, atol=1e-7)

@@ -132,9 +132,9 @@ def test_a_checkpoint_that_knows_of_more_epochs_than_metrics_is_refused(
             files.check_metrics(3, stopped)
     count, i, last, needed = lacks
     assert str(caught.value) == (
-        f"{tmp_path / 'metrics.jsonl'} must have one line of replica {i} per epoch up to {needed}, "
-        f"that of the checkpoint, got {count} up to {last}; use a new workdir, or delete this "
-        "one's checkpoints"
+        f"{tmp_path / 'metrics.jsonl'} must have a line of replica {i} for each of the epochs 1 to "
+        f"{needed}, got {count} lines, the last for epoch {last}; use a new workdir, or delete the "
+        "checkpoints of this one"
     )
 
 
@@ -144,9 +144,9 @@ DATA = {"name": "mnist", "source": "files", "sha256": {"a": "1"}, "sizes": {"tra
 def test_rows_come_back_and_are_written_once(tmp_path):
     rows = {"train": np.arange(6, dtype=np.int32).reshape(2, 3), "valid": np.zeros((2, 0), int)}
     with Workdir(tmp_path, CONFIG) as files:
-        files.take_data(DATA, rows)
+        files.record_data(DATA, rows)
         first = (tmp_path / "rows.npz").stat().st_mtime_ns
-        files.take_data(DATA, rows)
+        files.record_data(DATA, rows)
     assert (tmp_path / "rows.npz").stat().st_mtime_ns == first
     assert json.loads((tmp_path / "data.json").read_text()) == DATA
     with np.load(tmp_path / "rows.npz") as loaded:
@@ -159,22 +159,22 @@ def test_rows_that_are_damaged_are_written_again_and_other_rows_refused(tmp_path
     rows = {"train": np.arange(6, dtype=np.int32).reshape(2, 3)}
     file = tmp_path / "rows.npz"
     with Workdir(tmp_path, CONFIG) as files:
-        files.take_data(DATA, rows)
+        files.record_data(DATA, rows)
         whole = file.read_bytes()
         file.unlink() if content is None else file.write_bytes(content)
-        files.take_data(DATA, rows)
+        files.record_data(DATA, rows)
         assert file.read_bytes() == whole
-        with pytest.raises(WorkdirError, match=r"rows.npz holds other rows than the config and"):
-            files.take_data(DATA, {"train": rows["train"][:, ::-1]})
+        with pytest.raises(WorkdirError, match=r"rows.npz must hold the rows that this"):
+            files.record_data(DATA, {"train": rows["train"][:, ::-1]})
     assert file.read_bytes() == whole
 
 
 def test_other_data_are_refused_and_what_differs_is_named(tmp_path):
     with Workdir(tmp_path, CONFIG) as files:
-        files.take_data(DATA, {})
+        files.record_data(DATA, {})
         other = DATA | {"sha256": {"a": "2"}, "sizes": {"train": 4}}
         with pytest.raises(WorkdirError) as error:
-            files.take_data(other, {})
+            files.record_data(other, {})
     assert str(error.value) == (
         f"workdir {tmp_path} holds a run on other data: sha256, sizes of {tmp_path / 'data.json'} "
         "differ"

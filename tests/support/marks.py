@@ -18,4 +18,4 @@ def slow_after(n: int, cases: Iterable[Any]) -> list:
 
 
 def as_param(case: Any):
-    return pytest.param(*case) if isinstance(case, tuple) else pytest.param(case)
+    return pytest.param(*case) if type(case) is tuple else pytest.param(case)

@@ -412,7 +412,7 @@ def test_fgsm_through_batch_statistics_is_judged_without_them():
 
     def apply(variables, x, *, train):
         assert train
-        return SimpleNamespace(logits=run.logits_fn(x - x.mean(0)))
+        return SimpleNamespace(logits=run.logits_fn(x - x.mean(0, keepdims=True)))
 
     run.apply = apply
     x, y = run.dataset.test
