@@ -303,7 +303,19 @@ def _onto_l1_sphere(rows: jax.Array, radius: jax.Array) -> jax.Array:
     size = jnp.abs(rows)
     below = (size - size.max(axis=1, keepdims=True)) / jnp.where(radius == 0, 1, radius)
     # With x64 enabled, optax's projection returns float64 but its derivative float32.
-    below = jnp.maximum(below, -1).astype(float)
-    with jax.numpy_dtype_promotion("standard"):  # optax divides by integers
-        weights = jax.vmap(optax.projections.projection_simplex)(below)
-    return (radius * jnp.sign(rows) * weights).astype(rows.dtype)
+    weights = _onto_simplex(jnp.maximum(below, -1).astype(float))
+    return ((radius * jnp.sign(rows)).astype(weights.dtype) * weights).astype(rows.dtype)
+
+
+# optax divides by integers, in the derivative too, which strict dtype promotion forbids.
+@jax.custom_jvp
+@jax.numpy_dtype_promotion("standard")
+def _onto_simplex(rows: jax.Array) -> jax.Array:
+    """Projects each row f[B, d] onto the unit simplex."""
+    return jax.vmap(optax.projections.projection_simplex)(rows)
+
+
+@_onto_simplex.defjvp
+@jax.numpy_dtype_promotion("standard")
+def _onto_simplex_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
+    return jax.jvp(jax.vmap(optax.projections.projection_simplex), primals, tangents)

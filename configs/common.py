@@ -90,6 +90,52 @@ def base(experiment: str, data: Mapping[str, Any], *, seeds: int = 1) -> ConfigD
     return c
 
 
+def ladder_objective(weights: tuple[float, ...]) -> dict[str, Any]:
+    """Returns the `objective` of a ladder without adversarial noise; weights: of its layers."""
+    return {
+        "name": "ladder",
+        "weights": weights,
+        # [maronas2016] does not define the gradient of its noise; see docs/experiments.md.
+        "gradient_pass": "corrupted",
+        "virtual_labels": "corrupted",
+        "draw": "fresh",
+        "statistics": "batch",
+    }
+
+
+def add_noise(
+    c: ConfigDict,
+    field: str,
+    attack: Mapping[str, Any],
+    tau: float | tuple[float, ...],
+    *,
+    size: str = "eps",
+) -> None:
+    """Sets the adversarial noise `objective.{field}` to the attack of size tau, or a grid of sizes.
+
+    Args:
+      size: the setting of the attack that tau is.
+    """
+    taus = tau if isinstance(tau, tuple) else (tau,)
+    c.objective[field] = {**attack, size: taus[0], "constant": True}
+    if len(taus) > 1:
+        c.replicas.grid = {**(c.replicas.grid or {}), f"objective.{field}.{size}": taus}
+
+
+def decaying_adam(epochs: int, decay_from: float) -> dict[str, Any]:
+    """Returns Adam with a rate of .002 that falls linearly to 0 from epoch `decay_from` on."""
+    return {
+        "name": "adam",
+        "learning_rate": {
+            "name": "linear_schedule",
+            "init_value": 0.002,
+            "end_value": 0.0,
+            "transition_begin": decay_from,
+            "transition_steps": epochs - decay_from,
+        },
+    }
+
+
 def _value(name: str, text: str, legal: Mapping[str, tuple]) -> Any:
     """The value of an option from its text."""
     kinds = [kind for kind in legal[name] if isinstance(kind, type)]

@@ -31,7 +31,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
 
 LAYERS = (
     "convv:{0}:3:1:1-convf:{0}:3:1:1-convf:{0}:3:1:1-maxpool:2:2-"
@@ -78,39 +78,14 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "denoising": denoising,
         "scale_softmax": False,
     }
-    c.objective = {
-        "name": "ladder",
-        "weights": weights,
-        # [maronas2016] does not define the gradient of its noise; see docs/experiments.md.
-        "gradient_pass": "corrupted",
-        "virtual_labels": "corrupted",
-        "draw": "fresh",
-        "statistics": "batch",
-    }
+    c.objective = ladder_objective(weights)
     if options.noise == "sgn":
-        _add_noise(c, "attack", "linf", options.tau)
+        add_noise(c, "attack", {"name": "fgsm", "norm": "linf"}, options.tau)
     if options.unlabelled_tau is not None:
-        _add_noise(c, "unlabelled_attack", "rms", options.unlabelled_tau)
-    c.optimizer = {
-        "name": "adam",
-        "learning_rate": {
-            "name": "linear_schedule",
-            "init_value": 0.002,
-            "end_value": 0.0,
-            "transition_begin": decay_from,
-            "transition_steps": epochs - decay_from,
-        },
-    }
+        add_noise(c, "unlabelled_attack", {"name": "fgsm", "norm": "rms"}, options.unlabelled_tau)
+    c.optimizer = decaying_adam(epochs, decay_from)
     c.epochs = epochs
     c.batch_size = 100
     c.monitor_every = 1 if options.quick else 5
     c.evaluation.eps = (0.0, 0.05, 0.1, 0.2, 0.3)
     return c
-
-
-def _add_noise(c: ConfigDict, field: str, norm: str, tau: float | tuple[float, ...]) -> None:
-    """Adversarial noise of size tau, or a grid of sizes."""
-    taus = tau if isinstance(tau, tuple) else (tau,)
-    c.objective[field] = {"name": "fgsm", "norm": norm, "eps": taus[0], "constant": True}
-    if len(taus) > 1:
-        c.replicas.grid = {**(c.replicas.grid or {}), f"objective.{field}.eps": taus}

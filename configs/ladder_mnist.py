@@ -42,7 +42,7 @@ Results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
 
 LAYERS = "1000-500-250-250-250-10"
 BATCH_SIZE = 100
@@ -136,27 +136,10 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "denoising": DENOISING[options.training],
         "scale_softmax": True,
     }
-    c.objective = {
-        "name": "ladder",
-        "weights": WEIGHTS[labels][options.training],
-        # [maronas2016] does not define the gradient of its noise; see docs/experiments.md.
-        "gradient_pass": "corrupted",
-        "virtual_labels": "corrupted",
-        "draw": "fresh",
-        "statistics": "batch",
-    }
+    c.objective = ladder_objective(WEIGHTS[labels][options.training])
     _add_noise(c, "attack", options.noise, options.tau)
     _add_noise(c, "unlabelled_attack", options.unlabelled_noise, options.unlabelled_tau)
-    c.optimizer = {
-        "name": "adam",
-        "learning_rate": {
-            "name": "linear_schedule",
-            "init_value": 0.002,
-            "end_value": 0.0,
-            "transition_begin": decay_from,
-            "transition_steps": epochs - decay_from,
-        },
-    }
+    c.optimizer = decaying_adam(epochs, decay_from)
     c.epochs = epochs
     c.batch_size = BATCH_SIZE
     c.monitor_every = 1 if options.quick else 10
@@ -191,13 +174,10 @@ def _parse_options(mode: str) -> ConfigDict:
 
 def _add_noise(c: ConfigDict, field: str, noise: str, tau: float | tuple[float, ...]) -> None:
     """Adversarial noise of size tau, or a grid of sizes."""
-    if noise == "none":
-        return
-    taus = tau if isinstance(tau, tuple) else (tau,)
-    size = "eps"
     if noise == "udg":
         # Maronas' UDG uses the gradient of the batch mean; the attack, that of each row's cost.
-        size, taus = "tau", tuple(value / BATCH_SIZE for value in taus)
-    c.objective[field] = NOISES[noise] | {size: taus[0], "constant": True}
-    if len(taus) > 1:
-        c.replicas.grid = {**(c.replicas.grid or {}), f"objective.{field}.{size}": taus}
+        taus = tau if isinstance(tau, tuple) else (tau,)
+        per_row = tuple(value / BATCH_SIZE for value in taus)
+        add_noise(c, field, NOISES[noise], per_row, size="tau")
+    elif noise != "none":
+        add_noise(c, field, NOISES[noise], tau)

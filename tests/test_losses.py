@@ -8,6 +8,7 @@ import nets
 import numpy as np
 import oracles
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks, losses
 
@@ -70,7 +71,8 @@ def test_the_gradient_of_a_softmax_with_weights_is_exact():
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(logits)), exact, atol=3e-7)
 
 
-@pytest.mark.parametrize("factor", [1.0, 10.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", slow_after(1, [1.0, 10.0]))
 def test_fgsm_makes_the_same_points_of_classes_and_of_one_hot_rows(factor):
     x, y = nets.digits()
     net = nets.trained("plain").logits_fn

@@ -46,12 +46,14 @@ def test_the_version_needs_no_config(commands):
     assert commands.run("--version") == (0, f"adv_jax {adv_jax.__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_config_json_holds_the_config_with_its_overrides(uninterrupted):
     config = json.loads((uninterrupted / "config.json").read_text())
     assert config["model"]["features"] == [8] and config["epochs"] == EPOCHS
     assert config["objective"]["attack"]["eps"] == 0.2  # as the file has it
 
 
+@pytest.mark.slow
 def test_metrics_jsonl_has_a_line_for_each_epoch(uninterrupted):
     text = (uninterrupted / "metrics.jsonl").read_text()
     assert text.endswith("\n")
@@ -63,6 +65,7 @@ def test_metrics_jsonl_has_a_line_for_each_epoch(uninterrupted):
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
+@pytest.mark.slow
 def test_result_json_has_every_key_of_the_contract_and_rates_are_fractions(uninterrupted):
     result = result_of(uninterrupted)
     assert result["experiment"] == "quickstart"
@@ -86,6 +89,7 @@ def test_result_json_has_every_key_of_the_contract_and_rates_are_fractions(unint
     assert result["git"] is None or re.fullmatch(r"\S+", result["git"])
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_the_first_with_the_lowest_validation_error(uninterrupted):
     workdir = uninterrupted
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
@@ -94,6 +98,7 @@ def test_the_best_epoch_is_the_first_with_the_lowest_validation_error(uninterrup
     assert best == 1 + errors.index(min(errors))
 
 
+@pytest.mark.slow
 def test_result_json_is_the_last_file_written(uninterrupted):
     workdir = uninterrupted
     last = (workdir / "result.json").stat().st_mtime_ns
@@ -101,11 +106,13 @@ def test_result_json_is_the_last_file_written(uninterrupted):
     assert not list(workdir.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_the_last_few_checkpoints_are_kept(uninterrupted):
     kept = {path.name for path in (uninterrupted / "checkpoints").iterdir()}
     assert kept == {str(EPOCHS - 2), str(EPOCHS - 1), str(EPOCHS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["learning.png", "evaluation.png"])
 def test_figures_are_pngs_of_a_sensible_size(uninterrupted, name):
     with Image.open(uninterrupted / "figures" / name) as image:
@@ -114,6 +121,7 @@ def test_figures_are_pngs_of_a_sensible_size(uninterrupted, name):
         assert len(np.unique(image.convert("L"))) > 10  # more than a white page
 
 
+@pytest.mark.slow
 def test_rows_npz_records_a_partition_of_the_training_set(uninterrupted):
     with np.load(uninterrupted / "rows.npz") as rows:
         train, valid, labelled = (rows[name][0] for name in ("train", "valid", "labelled"))
@@ -121,6 +129,7 @@ def test_rows_npz_records_a_partition_of_the_training_set(uninterrupted):
     np.testing.assert_array_equal(train, labelled)  # num_labels=0 stands for all
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_said_to_be_one_and_left_as_it_is(commands, uninterrupted):
     workdir = uninterrupted
     before = contents(workdir)
@@ -130,6 +139,7 @@ def test_a_finished_run_is_said_to_be_one_and_left_as_it_is(commands, uninterrup
     assert contents(workdir) == before
 
 
+@pytest.mark.slow
 def test_another_config_in_a_workdir_is_refused_with_the_fields_that_differ(
     commands, uninterrupted
 ):
@@ -161,6 +171,7 @@ def test_without_a_workdir_the_run_goes_to_one_named_by_config_and_hash(commands
     assert other.status == 0 and len(list((tmp_path / "runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
     grid = "--config.replicas.grid={'objective.attack.eps': (0.1, 0.2)}"
     argv = [*TINY, "--config.epochs=2", "--config.replicas.seeds=2", grid]
@@ -179,6 +190,7 @@ def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
 # How a run stops and goes on.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", slow_after(1, [signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
     commands, uninterrupted, tmp_path, signum
@@ -206,6 +218,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_signal_before_the_first_epoch_stops_at_once(commands, tmp_path):
     # Something that never answers, so that the run waits for its data for sure.
     fifo = tmp_path / "data" / "train-images-idx3-ubyte"
@@ -259,6 +272,7 @@ def stop_in_the_middle(commands, argv) -> int:
     return int(re.search(r"stopped after epoch (\d+)", process.finish().out)[1])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     epoch = stop_in_the_middle(commands, argv)
@@ -287,6 +301,7 @@ def test_with_every_checkpoint_damaged_the_run_starts_anew(commands, uninterrupt
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_second_process_in_the_workdir_is_refused(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     first = commands.start(*argv)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from marks import slow_after
 from short_run import LADDER, QUICK, TINY, digest, result_of
 
 
@@ -23,173 +24,189 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
 
 @pytest.mark.parametrize(
     ("argv", "says"),
-    [
-        # The file, its mode and its fields.
-        (["--config=configs/quickstar.py"], ["quickstar.py", "did you mean", "quickstart.py"]),
-        (["--config=configs"], ["--config must be one of", "got 'configs'"]),
-        (["--config=lader_mnist:quick"], ["'lader_mnist'", "did you mean 'ladder_mnist'?"]),
-        (["--config=quickstart:quik"], ["mode must be paper or quick, got 'quik'"]),
-        (["--config=quickstart:quick", "--config.epoch=3"], ["did you mean 'epochs'?"]),
-        (["--config=configs/quickstart.py:quik"], ["mode must be paper or quick, got 'quik'"]),
-        (
-            ["--config=configs/ladder_mnist.py:quick,labels=7"],
-            ["labels must be full, 1000 or 100, got '7'"],
-        ),
-        (["--config=configs/shallow_mnist.py:quick,wide=5"], ["'wide'; did you mean 'width'?"]),
-        (
-            [QUICK, "--config.epoch=3"],
-            ["a field of --config", "got 'epoch'", "did you mean 'epochs'?"],
-        ),
-        (
-            [QUICK, "--config.objective.attack.esp=.1"],
-            ["'objective.attack.esp'", "did you mean 'objective.attack.eps'?"],
-        ),
-        ([QUICK, "--confg=x"], ["confg", "Did you mean: config"]),
-        # Words without dashes.
-        (
-            [QUICK, "config.epochs=1", "--config.seed=2", "quick"],
-            ["must be flags, --..., got 'config.epochs=1', 'quick'"],
-        ),
-        # Names.
-        (
-            [QUICK, "--config.model.name=mlpp"],
-            ["model.name must be", "got 'mlpp'", "did you mean 'mlp'?"],
-        ),
-        (
-            [QUICK, "--config.objective.name=x"],
-            ["objective.name must be one of", "got 'x'", "ladder"],
-        ),
-        (
-            [QUICK, "--config.objective.attack.name=fgms"],
-            ["objective.attack.name must be", "got 'fgms'", "did you mean 'fgsm'?"],
-        ),
-        (
-            [QUICK, "--config.evaluation.attacks.fgsm.name=pdg"],
-            ["evaluation.attacks.fgsm.name must be", "got 'pdg'"],
-        ),
-        ([QUICK, "--config.optimizer.name=adm"], ["optimizer.name must be", "got 'adm'", "'adam'"]),
-        (
-            [QUICK, "--config.model.activation=rely"],
-            ["activation must be", "'rely'", "relu"],
-        ),
-        (
-            [QUICK, "--config.objective.attack.norm=l7"],
-            ["objective.attack.norm must be", "'l7'", "linf"],
-        ),
-        (
-            [QUICK, "--config.evaluation.attacks.fgsm.norm=l7"],
-            ["evaluation.attacks.fgsm.norm must be", "'l7'", "linf"],
-        ),
-        ([QUICK, "--config.data.name=mnits"], ["data.name", "'mnits'", "'mnist'"]),
-        ([QUICK, "--config.data.source=file"], ["data.source", "'file'", "'files'", "'tfds'"]),
-        # Types.
-        ([QUICK, "--config.batch_size=ten"], ["batch_size", "'ten'"]),
-        ([QUICK, "--config.epochs=1.5"], ["epochs", "'1.5'"]),
-        ([QUICK, "--config.tensorboard=perhaps"], ["tensorboard", "perhaps"]),
-        ([QUICK, "--config.model.features=wide"], ["model.features", "'wide'"]),
-        ([QUICK, "--config.model.features=(8, 'x')"], ["model.features", "'x'"]),
-        ([QUICK, "--config.objective.attack.eps=big"], ["objective.attack.eps", "big"]),
-        ([QUICK, "--config.model=mlp"], ["model"]),
-        # Ranges.
-        ([QUICK, "--config.batch_size=0"], ["batch_size must be", "at least 1", "got 0"]),
-        ([QUICK, "--config.epochs=0"], ["epochs must be", "at least 1", "got 0"]),
-        ([QUICK, "--config.seed=-1"], ["seed must be", "from 0", "got -1"]),
-        ([QUICK, "--config.replicas.seeds=0"], ["replicas.seeds must be", "from 1", "got 0"]),
-        ([QUICK, "--config.objective.attack.eps=-0.1"], ["eps must be", "at least 0", "got -0.1"]),
-        ([QUICK, "--config.objective.attack.eps=nan"], ["eps must be", "at least 0", "got nan"]),
-        ([QUICK, "--config.objective.attack.eps=inf"], ["eps must be", "got inf"]),
-        (
-            [QUICK, "--config.objective.alpha=2"],
-            ["objective.alpha must be", "from 0 to 1", "got 2"],
-        ),
-        (
-            [QUICK, "--config.evaluation.eps=(0.0, -1.0)"],
-            ["evaluation.eps must be", "at least 0", "got -1.0"],
-        ),
-        ([QUICK, "--config.evaluation.eps=()"], ["evaluation.eps"]),
-        (
-            [QUICK, "--config.checkpoints_kept=0"],
-            ["checkpoints_kept must be", "at least 1", "got 0"],
-        ),
-        (
-            [QUICK, "--config.optimizer.learning_rate=nan"],
-            ["optimizer.learning_rate must be", "got nan"],
-        ),
-        # Sizes that do not fit the 4,000 digits or each other.
-        ([QUICK, "--config.batch_size=3501"], ["batch_size must be 1 to 3500", "got 3501"]),
-        ([QUICK, "--config.data.num_valid=4000"], ["num_valid", "4000", "3999"]),
-        ([QUICK, "--config.data.num_valid=9000"], ["num_valid", "9000", "3999"]),
-        (
-            [QUICK, "--config.data.num_labels=101"],
-            ["num_labels must be a multiple of num_classes=10", "101"],
-        ),
-        ([QUICK, "--config.data.num_labels=5000"], ["num_labels", "5000", "3500"]),
-        (
-            [LADDER, "--config.objective.weights=(1.0, 2.0)"],
-            ["objective.weights must have 7", "got 2"],
-        ),
-        ([LADDER, "--config.model.noise_std=(0.3,)"], ["model.noise_std must have 7", "got 1"]),
-        ([QUICK, "--config.replicas.shards=3"], ["replicas.shards must be 1 to", "got 3"]),
-        ([QUICK, "--config.replicas.shards=0"], ["replicas.shards must be", "got 0"]),
-        # Attacks that cannot be meant.
-        (
-            [QUICK, "--config.objective.attack.bounds=(0.0, 0.5)"],
-            ["objective.attack.bounds must", "0 to 1, got (0.0, 0.5)"],
-        ),
-        (
-            [QUICK, "--config.objective.attack.bounds=(0.0,)"],
-            ["bounds must be two numbers", "got (0.0,)"],
-        ),
-        ([QUICK, "--config.objective.attack.bounds=('a','b')"], ["bounds must be two numbers"]),
-        # In 0..1 the farthest point is 1 away under linf, and under l2 28, the root of 784.
-        (
-            [QUICK, "--config.evaluation.eps=(0.0, 5.0)"],
-            ["evaluation.eps of evaluation.attacks.fgsm must be at most 1, the linf", "got 5"],
-        ),
-        (
-            [QUICK, "--config.evaluation.attacks.fgsm.norm=l2", "--config.evaluation.eps=(29.0,)"],
-            ["evaluation.eps of evaluation.attacks.fgsm must be at most 28, the l2", "got 29"],
-        ),
-        (
-            [QUICK, "--config.objective.attack.eps=8"],
-            ["objective.attack.eps must be at most 1, the linf width of the bounds", "got 8"],
-        ),
-        (
-            [QUICK, "--config.replicas.grid={'objective.attack.eps': (8.0,)}"],
-            ["objective.attack.eps must be at most 1", "got 8"],
-        ),
-        # Processes.
-        ([QUICK, "--num_processes=2"], ["--num_processes must be unset", "got 2"]),
-        ([QUICK, "--process_id=0"], ["--process_id must be unset", "got 0"]),
-        (
-            [QUICK, "--coordinator=foo", "--num_processes=1", "--process_id=0"],
-            ["--coordinator must be HOST:PORT of the first process, or auto, got 'foo'"],
-        ),
-        (
-            [QUICK, "--coordinator=localhost:65536", "--num_processes=1", "--process_id=0"],
-            ["--coordinator must be HOST:PORT", "got 'localhost:65536'"],
-        ),
-        # Grids.
-        (
-            [QUICK, "--config.replicas.grid={'objective.attack.esp': (.1,)}"],
-            ["replicas.grid", "objective.attack.esp", "did you mean 'objective.attack.eps'?"],
-        ),
-        (
-            [QUICK, "--config.replicas.grid={'objective.attack.eps': ('a',)}"],
-            ["objective.attack.eps", "'a'"],
-        ),
-        (
-            [QUICK, "--config.replicas.grid={'objective.attack.eps': ()}"],
-            ["replicas.grid", "()", "tuple of numbers"],
-        ),
-        (
-            [QUICK, "--config.replicas.grid={'objective.attack.eps': (-1.0,)}"],
-            ["objective.attack.eps", "-1.0"],
-        ),
-        ([QUICK, "--config.replicas.grid={'batch_size': (50, 100)}"], ["replicas.grid"]),
-        ([QUICK, "--config.replicas.grid=eps"], ["replicas.grid"]),
-        ([QUICK, "--config.replicas.grid=[1, 2]"], ["replicas.grid"]),
-    ],
+    slow_after(
+        24,
+        [
+            # The file, its mode and its fields.
+            (["--config=configs/quickstar.py"], ["quickstar.py", "did you mean", "quickstart.py"]),
+            (["--config=configs"], ["--config must be one of", "got 'configs'"]),
+            (["--config=lader_mnist:quick"], ["'lader_mnist'", "did you mean 'ladder_mnist'?"]),
+            (["--config=quickstart:quik"], ["mode must be paper or quick, got 'quik'"]),
+            (["--config=quickstart:quick", "--config.epoch=3"], ["did you mean 'epochs'?"]),
+            (["--config=configs/quickstart.py:quik"], ["mode must be paper or quick, got 'quik'"]),
+            (
+                ["--config=configs/ladder_mnist.py:quick,labels=7"],
+                ["labels must be full, 1000 or 100, got '7'"],
+            ),
+            (["--config=configs/shallow_mnist.py:quick,wide=5"], ["'wide'; did you mean 'width'?"]),
+            (
+                [QUICK, "--config.epoch=3"],
+                ["a field of --config", "got 'epoch'", "did you mean 'epochs'?"],
+            ),
+            (
+                [QUICK, "--config.objective.attack.esp=.1"],
+                ["'objective.attack.esp'", "did you mean 'objective.attack.eps'?"],
+            ),
+            ([QUICK, "--confg=x"], ["confg", "Did you mean: config"]),
+            # Words without dashes.
+            (
+                [QUICK, "config.epochs=1", "--config.seed=2", "quick"],
+                ["must be flags, --..., got 'config.epochs=1', 'quick'"],
+            ),
+            # Names.
+            (
+                [QUICK, "--config.model.name=mlpp"],
+                ["model.name must be", "got 'mlpp'", "did you mean 'mlp'?"],
+            ),
+            (
+                [QUICK, "--config.objective.name=x"],
+                ["objective.name must be one of", "got 'x'", "ladder"],
+            ),
+            (
+                [QUICK, "--config.objective.attack.name=fgms"],
+                ["objective.attack.name must be", "got 'fgms'", "did you mean 'fgsm'?"],
+            ),
+            (
+                [QUICK, "--config.evaluation.attacks.fgsm.name=pdg"],
+                ["evaluation.attacks.fgsm.name must be", "got 'pdg'"],
+            ),
+            (
+                [QUICK, "--config.optimizer.name=adm"],
+                ["optimizer.name must be", "got 'adm'", "'adam'"],
+            ),
+            (
+                [QUICK, "--config.model.activation=rely"],
+                ["activation must be", "'rely'", "relu"],
+            ),
+            (
+                [QUICK, "--config.objective.attack.norm=l7"],
+                ["objective.attack.norm must be", "'l7'", "linf"],
+            ),
+            (
+                [QUICK, "--config.evaluation.attacks.fgsm.norm=l7"],
+                ["evaluation.attacks.fgsm.norm must be", "'l7'", "linf"],
+            ),
+            ([QUICK, "--config.data.name=mnits"], ["data.name", "'mnits'", "'mnist'"]),
+            ([QUICK, "--config.data.source=file"], ["data.source", "'file'", "'files'", "'tfds'"]),
+            # Types.
+            ([QUICK, "--config.batch_size=ten"], ["batch_size", "'ten'"]),
+            ([QUICK, "--config.epochs=1.5"], ["epochs", "'1.5'"]),
+            ([QUICK, "--config.tensorboard=perhaps"], ["tensorboard", "perhaps"]),
+            ([QUICK, "--config.model.features=wide"], ["model.features", "'wide'"]),
+            ([QUICK, "--config.model.features=(8, 'x')"], ["model.features", "'x'"]),
+            ([QUICK, "--config.objective.attack.eps=big"], ["objective.attack.eps", "big"]),
+            ([QUICK, "--config.model=mlp"], ["model"]),
+            # Ranges.
+            ([QUICK, "--config.batch_size=0"], ["batch_size must be", "at least 1", "got 0"]),
+            ([QUICK, "--config.epochs=0"], ["epochs must be", "at least 1", "got 0"]),
+            ([QUICK, "--config.seed=-1"], ["seed must be", "from 0", "got -1"]),
+            ([QUICK, "--config.replicas.seeds=0"], ["replicas.seeds must be", "from 1", "got 0"]),
+            (
+                [QUICK, "--config.objective.attack.eps=-0.1"],
+                ["eps must be", "at least 0", "got -0.1"],
+            ),
+            (
+                [QUICK, "--config.objective.attack.eps=nan"],
+                ["eps must be", "at least 0", "got nan"],
+            ),
+            ([QUICK, "--config.objective.attack.eps=inf"], ["eps must be", "got inf"]),
+            (
+                [QUICK, "--config.objective.alpha=2"],
+                ["objective.alpha must be", "from 0 to 1", "got 2"],
+            ),
+            (
+                [QUICK, "--config.evaluation.eps=(0.0, -1.0)"],
+                ["evaluation.eps must be", "at least 0", "got -1.0"],
+            ),
+            ([QUICK, "--config.evaluation.eps=()"], ["evaluation.eps"]),
+            (
+                [QUICK, "--config.checkpoints_kept=0"],
+                ["checkpoints_kept must be", "at least 1", "got 0"],
+            ),
+            (
+                [QUICK, "--config.optimizer.learning_rate=nan"],
+                ["optimizer.learning_rate must be", "got nan"],
+            ),
+            # Sizes that do not fit the 4,000 digits or each other.
+            ([QUICK, "--config.batch_size=3501"], ["batch_size must be 1 to 3500", "got 3501"]),
+            ([QUICK, "--config.data.num_valid=4000"], ["num_valid", "4000", "3999"]),
+            ([QUICK, "--config.data.num_valid=9000"], ["num_valid", "9000", "3999"]),
+            (
+                [QUICK, "--config.data.num_labels=101"],
+                ["num_labels must be a multiple of num_classes=10", "101"],
+            ),
+            ([QUICK, "--config.data.num_labels=5000"], ["num_labels", "5000", "3500"]),
+            (
+                [LADDER, "--config.objective.weights=(1.0, 2.0)"],
+                ["objective.weights must have 7", "got 2"],
+            ),
+            ([LADDER, "--config.model.noise_std=(0.3,)"], ["model.noise_std must have 7", "got 1"]),
+            ([QUICK, "--config.replicas.shards=3"], ["replicas.shards must be 1 to", "got 3"]),
+            ([QUICK, "--config.replicas.shards=0"], ["replicas.shards must be", "got 0"]),
+            # Attacks that cannot be meant.
+            (
+                [QUICK, "--config.objective.attack.bounds=(0.0, 0.5)"],
+                ["objective.attack.bounds must", "0 to 1, got (0.0, 0.5)"],
+            ),
+            (
+                [QUICK, "--config.objective.attack.bounds=(0.0,)"],
+                ["bounds must be two numbers", "got (0.0,)"],
+            ),
+            ([QUICK, "--config.objective.attack.bounds=('a','b')"], ["bounds must be two numbers"]),
+            # In 0..1 the farthest point is 1 away under linf, and under l2 28, the root of 784.
+            (
+                [QUICK, "--config.evaluation.eps=(0.0, 5.0)"],
+                ["evaluation.eps of evaluation.attacks.fgsm must be at most 1, the linf", "got 5"],
+            ),
+            (
+                [
+                    QUICK,
+                    "--config.evaluation.attacks.fgsm.norm=l2",
+                    "--config.evaluation.eps=(29.0,)",
+                ],
+                ["evaluation.eps of evaluation.attacks.fgsm must be at most 28, the l2", "got 29"],
+            ),
+            (
+                [QUICK, "--config.objective.attack.eps=8"],
+                ["objective.attack.eps must be at most 1, the linf width of the bounds", "got 8"],
+            ),
+            (
+                [QUICK, "--config.replicas.grid={'objective.attack.eps': (8.0,)}"],
+                ["objective.attack.eps must be at most 1", "got 8"],
+            ),
+            # Processes.
+            ([QUICK, "--num_processes=2"], ["--num_processes must be unset", "got 2"]),
+            ([QUICK, "--process_id=0"], ["--process_id must be unset", "got 0"]),
+            (
+                [QUICK, "--coordinator=foo", "--num_processes=1", "--process_id=0"],
+                ["--coordinator must be HOST:PORT of the first process, or auto, got 'foo'"],
+            ),
+            (
+                [QUICK, "--coordinator=localhost:65536", "--num_processes=1", "--process_id=0"],
+                ["--coordinator must be HOST:PORT", "got 'localhost:65536'"],
+            ),
+            # Grids.
+            (
+                [QUICK, "--config.replicas.grid={'objective.attack.esp': (.1,)}"],
+                ["replicas.grid", "objective.attack.esp", "did you mean 'objective.attack.eps'?"],
+            ),
+            (
+                [QUICK, "--config.replicas.grid={'objective.attack.eps': ('a',)}"],
+                ["objective.attack.eps", "'a'"],
+            ),
+            (
+                [QUICK, "--config.replicas.grid={'objective.attack.eps': ()}"],
+                ["replicas.grid", "()", "tuple of numbers"],
+            ),
+            (
+                [QUICK, "--config.replicas.grid={'objective.attack.eps': (-1.0,)}"],
+                ["objective.attack.eps", "-1.0"],
+            ),
+            ([QUICK, "--config.replicas.grid={'batch_size': (50, 100)}"], ["replicas.grid"]),
+            ([QUICK, "--config.replicas.grid=eps"], ["replicas.grid"]),
+            ([QUICK, "--config.replicas.grid=[1, 2]"], ["replicas.grid"]),
+        ],
+    ),
     ids=lambda value: value[-1] if value[0].startswith("--") else "",
 )
 def test_bad_input_is_one_line_and_nothing_is_written(commands, tmp_path, argv, says):

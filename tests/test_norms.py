@@ -9,6 +9,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from marks import slow_after
 
 from adv_jax import norms
 
@@ -234,7 +235,7 @@ def test_one_coordinate_of_a_sample_has_the_marginal_distribution_of_the_ball(ki
     assert scipy.stats.chisquare(np.bincount(orthant, minlength=8)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("kind", slow_after(2, NORMS))
 def test_a_draw_belongs_to_its_key_and_row_not_to_the_batch(kind):
     like, key = jnp.zeros((4, 2, 3)), jax.random.key(1)
     r = norms.sample(key, like, 1.0, kind)
@@ -255,7 +256,7 @@ def test_old_style_keys_are_the_typed_keys_of_the_same_seed():
     )
 
 
-@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("kind", slow_after(2, NORMS))
 def test_bfloat16_rows_are_computed_in_float32_and_float64_rows_in_float64(kind):
     r = jnp.array([[0.1, -0.7, 0.2]], jnp.bfloat16)
     for result in (
@@ -291,7 +292,7 @@ def test_bad_scales_and_keys_are_refused_in_words():
         norms.sample(jax.random.split(jax.random.key(0), 2), r, 0.1, "l2")
 
 
-@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("kind", slow_after(2, NORMS))
 def test_a_zero_row_has_a_zero_derivative_and_spoils_no_other(kind):
     r = jnp.array([[0.0, 0.0], [3.0, -1.0], [0.0, 2.0]])
     weights = jnp.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])

@@ -50,7 +50,9 @@ def executed(committed, folder, tmp_path_factory):
     """The notebook after a run of all cells in a Jupyter kernel, in an empty folder."""
     settings = tmp_path_factory.mktemp("jupyter")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own, which shows figures
+        # The kernel has its own backend, which shows figures; the reader's JAX is not strict.
+        for name in ("MPLBACKEND", "JAX_NUMPY_RANK_PROMOTION", "JAX_NUMPY_DTYPE_PROMOTION"):
+            patch.delenv(name, raising=False)
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
             patch.setenv(name, str(settings))
         where = {"metadata": {"path": str(folder)}}

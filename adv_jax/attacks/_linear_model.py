@@ -46,6 +46,7 @@ def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) ->
         difference = jax.nn.one_hot(other, count, dtype=values.dtype) - is_label
         (slope,) = pullback(difference)
         direction = norms.dual(slope, norm)
+        slope = slope.astype(direction.dtype)
         axes = tuple(range(1, slope.ndim))
         steepness = jnp.sum(slope * direction, axis=axes, keepdims=True)  # ||v||_*
         lead = -jnp.sum(difference * values, axis=1).reshape(steepness.shape).astype(slope.dtype)

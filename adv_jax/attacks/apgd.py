@@ -312,7 +312,8 @@ def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
 
 def difference(logits: Array, y: Array, target: Array) -> Array:
     """Returns z_target - z_y, f32[B]."""
-    pair = jnp.take_along_axis(logits, jnp.stack([target, y], axis=1), axis=1)
+    columns = jnp.stack([target.astype(y.dtype), y], axis=1)
+    pair = jnp.take_along_axis(logits, columns, axis=1)
     return pair[:, 0] - pair[:, 1]
 
 

@@ -75,7 +75,7 @@ def pgd(
     elif random_start and key is None:
         raise ValueError("key must be a key of jax.random for random_start=True, got None")
     if restarts > 1 and not random_start:
-        raise ValueError(f"restarts must be 1 without a random start, got {restarts}")
+        raise ValueError(f"restarts must be 1 without key and random start, got {restarts}")
     x = checked(logits_fn, x, y, bounds)
     eps = radius(eps, x, norm, bounds)
     if step_size is None:

@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
     def _corrupted(self, z: Array, layer: int, first: int) -> Array:
         noise = draws(self.make_rng("noise"), z.shape, first=first)
-        return z + (self.noise_std[layer] * noise).astype(z.dtype)
+        return z + (self.noise_std[layer] * noise).astype(jnp.result_type(z))
 
 
 class Decoder(nn.Module):

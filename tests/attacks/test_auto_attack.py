@@ -61,6 +61,7 @@ def lead_at_worst(x, y, count, eps, norm):
     return np.array(leads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "eps", "bounds", "count"),
     slow_after(
@@ -117,7 +118,7 @@ def steps(x):
     return linear(3)(jnp.round(x * 8) / 8)
 
 
-@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("count", slow_after(1, [3, 5]))
 def test_targets_break_what_the_cross_entropy_cannot(count):
     # The logits are so far apart that the cross-entropy, and with it its gradient, is 0.
     logits_fn = lambda x: linear(count)(x) * 1e4

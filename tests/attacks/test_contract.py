@@ -35,9 +35,8 @@ def _forget(name):
 
 
 every_attack = rows_where(lambda row: True)
-few_attacks = rows_where(
-    lambda row: True, quick=FEW
-)  # for tests that compile programs of their own
+# For tests that compile programs of their own.
+few_attacks = rows_where(lambda row: True, quick=FEW)
 every_model_reader = rows_where(lambda row: row.reads_model)
 every_label_reader = rows_where(lambda row: row.reads_labels)
 both_dtypes = pytest.mark.parametrize("dtype", slow_after(1, [jnp.float32, jnp.bfloat16]))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks
 
@@ -197,7 +198,7 @@ def numpy_gradient(w):
     return (by_logits @ w.T) * (1 - np.tanh(X0) ** 2)
 
 
-@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("targeted", slow_after(2, [False, True]))
 @pytest.mark.parametrize(
     ("attack", "step"),
     [

@@ -122,6 +122,7 @@ def net():
     return logits, features, x
 
 
+@pytest.mark.slow
 def test_lbfgs_reaches_the_minimum_of_the_penalised_objective(net):
     logits, _, x = net
     target, const = (np.argmin(logits(jnp.asarray(x)), axis=1)), 30.0

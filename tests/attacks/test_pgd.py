@@ -70,6 +70,7 @@ def test_a_point_that_fools_is_better_than_one_of_higher_loss():
     assert int(jnp.argmax(valley(x_adv), axis=1)[0]) == 1
 
 
+@pytest.mark.slow
 def test_restarts_are_never_worse_than_their_first():
     x, y = digits()
     x, y, net = x[:64], y[:64], trained("plain").logits_fn
@@ -92,6 +93,7 @@ def test_without_a_random_start_the_key_does_not_matter():
     np.testing.assert_array_equal(at_x, attacks.pgd(linear, X, Y, eps=0.1, num_steps=2))
 
 
+@pytest.mark.slow
 def test_a_plainly_trained_net_has_no_digit_left_at_eps_point_3():
     x, y = digits()
     net = trained("plain").logits_fn
@@ -105,7 +107,7 @@ def test_a_plainly_trained_net_has_no_digit_left_at_eps_point_3():
     [
         ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
         ({"restarts": 0}, "restarts must be a whole number of at least 1, got 0"),
-        ({"restarts": 2}, "restarts must be 1 without a random start, got 2"),
+        ({"restarts": 2}, "restarts must be 1 without key and random start, got 2"),
         ({"random_start": True}, "key must be a key of jax.random for random_start=True, got None"),
         ({"step_size": -1.0}, "step_size must be >= 0, got -1.0"),
     ],

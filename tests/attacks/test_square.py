@@ -122,7 +122,7 @@ def margins(x, y):
 
 
 @both_norms
-@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), pytest.param(None, marks=pytest.mark.slow)])
 def test_it_asks_inside_the_ball_and_returns_the_best_answer(norm, bounds):
     (x, y), seen, eps = images(), [], {"linf": 0.001, "l2": 0.05}[norm]
     options = {"eps": eps, "norm": norm, "bounds": bounds, "num_queries": 30}

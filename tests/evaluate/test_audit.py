@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks, evaluate
 from adv_jax.evaluate.auditing import audit
@@ -65,7 +66,7 @@ def test_gradients_that_are_zero_behind_a_hard_softmax_are_counted():
     assert warning.startswith("40 % of the gradients are exactly 0 (gradient masking)")
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
+@pytest.mark.parametrize("norm", slow_after(1, ["linf", "l2", "l1", "rms"]))
 def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     logits_fn, x, y = linear(problem)
 
@@ -93,7 +94,7 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     ]
 
 
-@pytest.mark.parametrize("name", ["carlini_wagner", "lbfgs"])
+@pytest.mark.parametrize("name", slow_after(1, ["carlini_wagner", "lbfgs"]))
 def test_sizes_of_attacks_that_have_no_other_norm_are_l2(problem, name):
     logits_fn, x, y = linear(problem)
     x = jnp.clip(x, -1, 1)
@@ -113,6 +114,7 @@ def test_sizes_of_attacks_that_have_no_other_norm_are_l2(problem, name):
     assert audited(logits_fn, x, y, {"a": careless}, eps=[0.1]).outside_ball == {"a": 1}
 
 
+@pytest.mark.slow
 def test_one_step_that_turns_what_the_attacks_leave_is_counted(problem):
     logits_fn, x, y = linear(problem, 200)
 

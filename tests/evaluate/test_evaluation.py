@@ -67,6 +67,7 @@ def test_curves_are_those_of_a_loop_over_the_rows(problem):
     assert worst[2] < min(curves["sign"]["accuracy"][1], curves["direction"]["accuracy"][2])
 
 
+@pytest.mark.slow
 def test_curves_inside_a_compiled_program_are_the_same(problem):
     w, b, x, y = problem(37)
     chosen = {"random": attacks.uniform_noise, **FGSM}
@@ -158,6 +159,7 @@ def test_a_curve_varies_the_one_scale_that_the_attack_has(problem):
         np.testing.assert_allclose(found.attacks[name].l2, [0.5 * length, 2 * length], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_whole_curve_is_one_compilation_of_each_attack(problem):
     w, b, x, y = problem(40)
 

@@ -64,6 +64,7 @@ def test_it_warns_of_a_broken_defence_and_says_why(name):
     assert_caught(zoo.BROKEN[name].defend(zoo.honest("relu")), zoo.BROKEN[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, zoo.BROKEN_NETS))
 def test_it_warns_of_a_net_that_is_broken_by_its_training_or_its_mode(name):
     assert_caught(zoo.BROKEN_NETS[name].defend(), zoo.BROKEN_NETS[name])
@@ -161,7 +162,7 @@ def test_saturated_logits_are_seen_whatever_the_rows_and_the_batches(net, factor
     assert_caught(logits_fn, SATURATED, rows=rows, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("how", ["jit", "eager", "vmap of one row"])
+@pytest.mark.parametrize("how", slow_after(1, ["jit", "eager", "vmap of one row"]))
 @pytest.mark.parametrize("factor", [1e3, 1e6])
 def test_a_probe_sees_saturated_logits_however_it_is_run(factor, how):
     x, y = (array[:ROWS] for array in nets.digits())
@@ -180,7 +181,7 @@ def test_a_probe_sees_saturated_logits_however_it_is_run(factor, how):
 TIMID = zoo.BROKEN["attack of timid steps"]._replace(words="the attacks are too weak")
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 1.5)])
+@pytest.mark.parametrize(("norm", "eps"), slow_after(1, [("linf", 0.1), ("l2", 1.5)]))
 def test_timid_steps_are_seen_at_sizes_that_make_no_input_grey(norm, eps):
     timid = partial(TIMID.attacks["pgd"], norm=norm)
     assert_caught(zoo.honest("relu"), TIMID, attacks={"pgd": timid}, eps=(0.0, eps))

@@ -91,6 +91,7 @@ def test_what_is_joined_is_what_one_program_leaves(runs, joined):
     assert (joined / "figures" / "learning.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replica", [0, 4])
 def test_the_joined_models_are_those_of_the_parts(runs, joined, replica):
     point, seed = divmod(replica, 3)
@@ -101,6 +102,7 @@ def test_the_joined_models_are_those_of_the_parts(runs, joined, replica):
     jax.tree.map(np.testing.assert_array_equal, found.variables, expected.variables)
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_as_finished_and_can_not_be_joined_there_again(runs, joined, capsys):
     before = (joined / "result.json").read_bytes()
     train.run(config_of(3, 3), joined)
@@ -110,6 +112,7 @@ def test_the_run_goes_on_as_finished_and_can_not_be_joined_there_again(runs, joi
     assert (joined / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_join_that_was_killed_is_made_again(runs, joined, tmp_path):
     begun = tmp_path / joined.name
     begun.mkdir()
@@ -146,6 +149,7 @@ def made_up(folder, name, first, count, **options):
     return folder / name
 
 
+@pytest.mark.slow
 def test_what_cannot_be_joined_is_named(runs, tmp_path):
     one, two = made_up(tmp_path, "one", 3, 1), made_up(tmp_path, "two", 4, 2)
     other = made_up(tmp_path, "other", 4, 2, changes={"batch_size": 50})

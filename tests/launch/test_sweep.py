@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from command_line import MODULE, ROOT, call, environment, xla_flags
 from full_disk import filled
+from marks import slow_after
 
 import launch
 from launch import _trials as trials
@@ -39,42 +40,48 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
 
 @pytest.mark.parametrize(
     ("argv", "says"),
-    [
-        ([], ["one of --grid and --search, got neither"]),
-        (
-            [GRID, "--search={'epochs': ('randint', 1, 9)}"],
-            ["--grid and --search, got both"],
-        ),
-        (["--grid={'model.featurs': ((8,),)}"], ["'model.featurs'", "'model.features'?"]),
-        (["--search={'optimizer.learning_rate': ('uniform', .1, .1)}"], ["('uniform', 0.1, 0.1)"]),
-        (
-            ["--grid={'batch_size': ()}"],
-            ["--grid['batch_size'] must be a tuple", "got ()"],
-        ),
-        (
-            [GRID, "--metric=valid_eror"],
-            ["--metric must be", "valid_error", "got 'valid_eror'"],
-        ),
-        (
-            [GRID, "--config.data.num_valid=0"],
-            ["--metric must be", "test_error", "got 'valid_error'"],
-        ),
-        (
-            [GRID, "--config.model.name=mlpp"],
-            ["model.name must be", "got 'mlpp'", "did you mean 'mlp'?"],
-        ),
-        (
-            [GRID, "--config.epoch=3"],
-            ["a field of --config must be", "got 'epoch'", "did you mean 'epochs'?"],
-        ),
-        ([GRID, "--address=somewhere"], ["--address must be HOST:PORT", "got 'somewhere'"]),
-        ([GRID, "--num_trials=0"], ["num_trials"]),
-        ([GRID, "num_trials=3"], ["must be flags, --..., got 'num_trials=3'"]),
-        (
-            ["--search={'epochs': ('randint', 2, 9)}", "--min_epochs=10"],
-            ["--min_epochs must be 1 to 9, got 10"],
-        ),
-    ],
+    slow_after(
+        5,
+        [
+            ([], ["one of --grid and --search, got neither"]),
+            (
+                [GRID, "--search={'epochs': ('randint', 1, 9)}"],
+                ["--grid and --search, got both"],
+            ),
+            (["--grid={'model.featurs': ((8,),)}"], ["'model.featurs'", "'model.features'?"]),
+            (
+                ["--search={'optimizer.learning_rate': ('uniform', .1, .1)}"],
+                ["('uniform', 0.1, 0.1)"],
+            ),
+            (
+                ["--grid={'batch_size': ()}"],
+                ["--grid['batch_size'] must be a tuple", "got ()"],
+            ),
+            (
+                [GRID, "--metric=valid_eror"],
+                ["--metric must be", "valid_error", "got 'valid_eror'"],
+            ),
+            (
+                [GRID, "--config.data.num_valid=0"],
+                ["--metric must be", "test_error", "got 'valid_error'"],
+            ),
+            (
+                [GRID, "--config.model.name=mlpp"],
+                ["model.name must be", "got 'mlpp'", "did you mean 'mlp'?"],
+            ),
+            (
+                [GRID, "--config.epoch=3"],
+                ["a field of --config must be", "got 'epoch'", "did you mean 'epochs'?"],
+            ),
+            ([GRID, "--address=somewhere"], ["--address must be HOST:PORT", "got 'somewhere'"]),
+            ([GRID, "--num_trials=0"], ["num_trials"]),
+            ([GRID, "num_trials=3"], ["must be flags, --..., got 'num_trials=3'"]),
+            (
+                ["--search={'epochs': ('randint', 2, 9)}", "--min_epochs=10"],
+                ["--min_epochs must be 1 to 9, got 10"],
+            ),
+        ],
+    ),
     ids=lambda value: value[-1] if value and value[0].startswith("--") else "",
 )
 def test_bad_input_is_one_line(commands, tmp_path, argv, says):
@@ -86,7 +93,7 @@ def test_bad_input_is_one_line(commands, tmp_path, argv, says):
     assert not list(tmp_path.rglob("trials/*"))
 
 
-@pytest.mark.parametrize("extra", ["ray", "optuna"])
+@pytest.mark.parametrize("extra", slow_after(1, ["ray", "optuna"]))
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tmp_path, extra):
     argv = [*QUICK, GRID, f"--workdir={tmp_path / 'sweep'}"]
     done = commands.run(*argv, module="launch.sweep", BLOCKED=extra)

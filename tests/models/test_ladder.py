@@ -39,7 +39,7 @@ from adv_jax.runner.experiment import Experiment
 # The whole pass and its costs.
 
 
-@nets()
+@nets("fc", "fc-sig", "fc-upper", "small", slow=["fc-gamma", "small-gamma", "large", "large-gamma"])
 def test_every_layer_of_training_equals_the_numpy_version(net):
     run = run_of(net)
     (logits, extras, _), expected = run.output, run.expected
@@ -136,6 +136,8 @@ class Plain(nn.Module):
 
 
 @pytest.mark.slow
+@jax.numpy_rank_promotion("allow")
+@jax.numpy_dtype_promotion("standard")
 def test_without_noise_and_costs_it_is_a_plain_batch_normalised_net(x64):
     net = LARGE._replace(denoising="0")
     variables, batch = random_variables(net), random_batch(net)
@@ -162,7 +164,7 @@ def test_without_noise_and_costs_it_is_a_plain_batch_normalised_net(x64):
 # The clean path.
 
 
-@nets("fc", "small")
+@nets("fc", slow=["small"])
 def test_a_clean_training_pass_stores_the_mean_and_the_unbiased_variance(x64, net):
     variables, batch = random_variables(net), random_batch(net)
     oracle = oracle_of(variables, net)
@@ -186,7 +188,7 @@ def test_the_training_passes_leave_the_stored_statistics_alone():
     jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], variables["batch_stats"])
 
 
-@nets("fc", "large")
+@nets("fc", slow=["large"])
 def test_a_test_image_is_classified_by_the_clean_path_on_stored_statistics(x64, net):
     variables, batch = random_variables(net), random_batch(net)
     stats, layers = variables["batch_stats"], range(1, net.top + 1)

@@ -75,7 +75,7 @@ def numerical_gradients(kind, variables, batch, net, only=""):
     return gradients
 
 
-@nets("fc", "small", "large-gamma")
+@nets("fc", slow=["small", "large-gamma"])
 def test_gradients_flow_into_the_targets_and_their_statistics(x64, monkeypatch, net):
     variables, batch = random_variables(net), random_batch(net)
     fix_noise(monkeypatch, net)

@@ -64,6 +64,7 @@ def test_every_layer_and_half_draws_its_own_standard_normal_noise(drawn):
     assert np.abs(correlation).max() < 0.25
 
 
+@pytest.mark.slow
 def test_a_half_draws_the_same_noise_whoever_is_beside_it(drawn):
     variables, batch = in_float32(random_variables(), random_batch())
     apply, x = make_apply(), batch["x"]
@@ -81,7 +82,7 @@ def test_a_half_draws_the_same_noise_whoever_is_beside_it(drawn):
     assert drawn(lambda: on_batch(apply, variables, x, noisy=False, half=0, frozen=False)) == ()
 
 
-@nets("fc", "small")
+@nets("fc", slow=["small"])
 def test_on_batch_is_either_half_of_the_passes_of_training(x64, monkeypatch, net):
     variables, batch, expected = random_variables(net), random_batch(net), run_of(net).expected
     fix_noise(monkeypatch, net)
@@ -176,6 +177,7 @@ def adversarial(oracle, x, labels, half, radius):
     return x + radius * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_with_adversarial_noise_on_both_halves_the_cost_is_that_of_the_numpy_version(
     x64, monkeypatch
 ):

@@ -23,7 +23,7 @@ def batch_of(shape, size=4):
     return np.random.default_rng(0).normal(size=(size, *shape)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=NETS)
+@pytest.fixture(scope="module", params=slow_after(1, NETS))
 def net(request):
     """(apply, variables, x, number of hidden layers) of a net with random biases too."""
     model, shape = NETS[request.param]

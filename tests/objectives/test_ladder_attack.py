@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks, objectives
 from adv_jax.types import Output
@@ -298,7 +299,7 @@ def test_the_same_draw_is_that_of_the_update():
 
 
 @both_statistics
-@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("constant", slow_after(1, [True, False]))
 def test_attacks_of_size_zero_give_the_loss_of_no_attack_bit_for_bit(constant, statistics):
     # The keys of the training pass do not depend on the attacks, nor does a zero step move x.
     none = loss_and_gradient()

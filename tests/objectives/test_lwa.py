@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks, losses, models, objectives
 from adv_jax.types import Output
@@ -68,19 +69,22 @@ def net():
     return net_with(())
 
 
-@pytest.mark.parametrize("dropout", [(), (0.0, 0.0, 0.5)])
+@pytest.mark.parametrize("dropout", [pytest.param((), marks=pytest.mark.slow), (0.0, 0.0, 0.5)])
 @pytest.mark.parametrize(
     "make",
-    [
-        partial(objectives.lwa, attack=partial(attacks.fgsm, norm="l2", eps=0.0)),
-        partial(objectives.lwa_rep, layer=1, attack=partial(attacks.fgsm, norm="l2", eps=0.0)),
-        partial(objectives.lwa_rep, layer=2, attack=partial(attacks.adv_alpha, eps=0.0)),
-        partial(
-            objectives.adversarial_backprop,
-            attack=partial(attacks.fgsm, eps=0.0),
-            loss="cross_entropy",
-        ),
-    ],
+    slow_after(
+        2,
+        [
+            partial(objectives.lwa, attack=partial(attacks.fgsm, norm="l2", eps=0.0)),
+            partial(objectives.lwa_rep, layer=1, attack=partial(attacks.fgsm, norm="l2", eps=0.0)),
+            partial(objectives.lwa_rep, layer=2, attack=partial(attacks.adv_alpha, eps=0.0)),
+            partial(
+                objectives.adversarial_backprop,
+                attack=partial(attacks.fgsm, eps=0.0),
+                loss="cross_entropy",
+            ),
+        ],
+    ),
 )
 def test_without_an_adversary_it_is_plain_training_bit_for_bit(make, dropout):
     apply, variables, batch = net_with(dropout)
@@ -93,10 +97,13 @@ def test_without_an_adversary_it_is_plain_training_bit_for_bit(make, dropout):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("layer", slow_after(1, [1, 2]))
 @pytest.mark.parametrize(
     "attack",
-    [partial(attacks.fgsm, norm="l2", eps=0.6), partial(attacks.adv_alpha, norm="l2", eps=0.6)],
+    slow_after(
+        1,
+        [partial(attacks.fgsm, norm="l2", eps=0.6), partial(attacks.adv_alpha, norm="l2", eps=0.6)],
+    ),
     ids=["adv_loss", "adv_alpha"],
 )
 def test_the_gradients_of_lwa_rep_are_those_of_the_printed_algorithm(net, layer, attack):

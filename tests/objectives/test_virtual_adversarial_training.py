@@ -52,6 +52,7 @@ def test_loss_and_gradient_equal_the_numpy_version(weight):
     assert float(state["seen"]) == pytest.approx(X.sum(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_attack_is_given_the_present_model_without_its_dropout():
     model = models.mlp(features=(6,), num_classes=3, dropout=(0.5, 0.5))
     variables = models.init(model, jax.random.key(1), BATCH["x"])

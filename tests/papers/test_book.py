@@ -85,6 +85,7 @@ def test_there_is_a_page_for_all_each_paper_and_each_training(results, made, pag
     assert sum(name.startswith("trainings/") for name in names) == len(commands) > 5
 
 
+@pytest.mark.slow
 def test_all_links_lead_somewhere_in_the_book(made, pages):
     for path, page in pages.items():
         for link in page.links:
@@ -96,12 +97,14 @@ def test_all_links_lead_somewhere_in_the_book(made, pages):
             assert not place or target.suffix != ".html" or place in pages[target].ids, link
 
 
+@pytest.mark.slow
 def test_every_number_and_claim_of_every_paper_has_a_row(made):
     for name, paper in numbers.load().items():
         text = (made / f"{name}.html").read_text()
         assert text.count("<tr>") >= len(paper.entries)
 
 
+@pytest.mark.slow
 def test_measured_numbers_stand_beside_the_papers(pages, made):
     text = pages[made / "maronas2016.html"].text
     # Ten seeds of .90 + .03 (seed mod 3): 4 of .93, 3 of .96 and 3 of .90
@@ -117,6 +120,7 @@ def test_measured_numbers_stand_beside_the_papers(pages, made):
     assert "adversarial noise lowers the error" in index and "○ undecided" in index
 
 
+@pytest.mark.slow
 def test_the_three_verdicts_are_the_only_ones(pages):
     """What is not run has that state; what has no test has a reason alone."""
     text = "".join(path.read_text() for path in pages)
@@ -125,6 +129,7 @@ def test_the_three_verdicts_are_the_only_ones(pages):
     assert set(re.findall(r"<li><b>([^<]*)</b>: ", text)) <= set(verdicts.WORDS)
 
 
+@pytest.mark.slow
 def test_what_the_repository_has_measured_is_there(pages, made):
     shallow_thesis, ladder = (
         pages[made / f"{name}.html"] for name in ("shallow_thesis", "maronas2016")
@@ -153,6 +158,7 @@ def test_numbers_of_other_authors_are_not_told_as_missing():
     }
 
 
+@pytest.mark.slow
 def test_the_book_and_the_figure_count_the_same_slips_of_the_worked_example():
     """By the words of the packaged entries, and by the digits computed again."""
     found = chapters.chapter(numbers.load()["shallow_thesis"], reading.Found({}, {}, {}))
@@ -161,6 +167,7 @@ def test_the_book_and_the_figure_count_the_same_slips_of_the_worked_example():
     assert "the true order is the reverse" in wrong[-1].verdict.why  # "both WRONG ..."
 
 
+@pytest.mark.slow
 def test_a_training_has_its_command_config_and_versions(pages, made):
     command = "python -m adv_jax.main --config=configs/ladder_mnist.py:quick,table=17"
     (text,) = [
@@ -184,6 +191,7 @@ def words_of(chart):
     return set(re.findall(r"<text[^>]*>([^<]*)", chart))
 
 
+@pytest.mark.slow
 def test_charts_have_axes_units_and_legends_and_take_the_pages_colour(made):
     compared = charts_of(made / "maronas2016.html")
     here = [
@@ -247,6 +255,7 @@ def test_no_file_but_a_config_is_copied_into_the_book(tmp_path):
     assert pages and not any("a word that no page" in page.read_text() for page in pages)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named(mounted, few):
     disk = mounted("64k")
     with pytest.raises(UserError, match="disk/.* cannot be written: No space left"):
@@ -299,6 +308,7 @@ def luminance(color):
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="Chromium or Chrome is not installed")
 @pytest.mark.parametrize("scheme", slow_after(0, ["light", "dark"]))
 def test_a_browser_shows_it_without_errors_or_overflow(made, tmp_path, scheme):

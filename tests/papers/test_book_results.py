@@ -34,6 +34,7 @@ def copied(results, tmp_path):
     return change
 
 
+@pytest.mark.slow
 def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_path):
     def value(document):
         document["rows"][0]["paper"] = 0.8

@@ -51,6 +51,7 @@ def test_the_command_in_an_empty_folder(tmp_path):
     assert found["versions"]["jax"] and "device" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_every_toy_is_a_png_and_a_json_of_numbers(name, drawn_toys):
     with Image.open(drawn_toys / f"{name.partition('.')[2]}.png") as image:
@@ -72,6 +73,7 @@ def numbers(document):
     return [document] if isinstance(document, int | float) else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_the_results_in_the_repository_are_what_is_drawn(name, drawn_toys):
     kept, new = (

@@ -110,7 +110,8 @@ def test_an_installed_package_has_its_own_configs_and_no_others(installed, tmp_p
     assert done.stdout == command().stdout
 
 
-@pytest.mark.parametrize("other", [nothing, a_folder, a_package, a_module])
+@pytest.mark.slow
+@pytest.mark.parametrize("other", slow_after(1, [nothing, a_folder, a_package, a_module]))
 @pytest.mark.parametrize("config", slow_after(1, ["quickstart", f"{ROOT}/configs/quickstart.py"]))
 def test_a_config_is_read_in_a_folder_with_any_other_configs(other, config, tmp_path):
     other(tmp_path)

@@ -9,6 +9,7 @@ import runpy
 import numpy as np
 import pytest
 from command_line import ROOT, call
+from marks import slow_after
 from PIL import Image
 
 from adv_jax import attacks, evaluate, train
@@ -79,6 +80,7 @@ def test_it_finds_what_the_run_itself_has_found(runs, done):
         assert (np.array(found["worst_case"]) <= worst).all()
 
 
+@pytest.mark.slow
 def test_the_document_says_what_was_measured_on_what(runs, done):
     found, result = document(runs / "b"), json.loads((runs / "b" / "result.json").read_text())
     assert (found["experiment"], found["seed"], found["replica"]) == ("quickstart", 1, 0)
@@ -91,6 +93,7 @@ def test_the_document_says_what_was_measured_on_what(runs, done):
     assert isinstance(found["audit"]["warnings"], list)
 
 
+@pytest.mark.slow
 def test_the_tables_hold_the_numbers_of_the_document(runs, done):
     found = document(runs / "a")
     rows = table(runs / "a", "evaluation.csv")
@@ -102,6 +105,7 @@ def test_the_tables_hold_the_numbers_of_the_document(runs, done):
         assert [float(row[measure]) for row in rows] == expected
 
 
+@pytest.mark.slow
 def test_the_smallest_eps_of_each_example_agree_with_the_curve(runs, done):
     found, rows = document(runs / "a"), table(runs / "a", "minimal_eps.csv")
     smallest = np.array([float(row["fgsm"]) for row in rows])
@@ -116,6 +120,7 @@ def test_the_smallest_eps_of_each_example_agree_with_the_curve(runs, done):
     assert found["minimal_eps"]["fgsm"]["median"] == pytest.approx(np.median(smallest))
 
 
+@pytest.mark.slow
 def test_the_transfer_matrix_has_the_white_box_accuracy_on_its_diagonal(runs, done):
     found = document(runs / "a", "transfer.json")
     matrix = np.array(found["accuracy"]["fgsm"])
@@ -130,6 +135,7 @@ def test_the_transfer_matrix_has_the_white_box_accuracy_on_its_diagonal(runs, do
     assert cell == matrix[1, 0] != matrix[0, 1]
 
 
+@pytest.mark.slow
 def test_figures_are_pngs_and_nothing_else_is_written_or_changed(runs, done):
     names = {path.name for path in (runs / "a" / "evaluation").iterdir()}
     assert names == {*ALL, *TRANSFER}
@@ -141,6 +147,7 @@ def test_figures_are_pngs_and_nothing_else_is_written_or_changed(runs, done):
     assert contents(runs) == done[1]
 
 
+@pytest.mark.slow
 def test_it_prints_progress_as_lines_and_accuracies_in_percent(runs, done):
     out, _ = done
     assert re.search(r"^a fgsm  \d+\.\d s$", out, re.MULTILINE)
@@ -148,6 +155,7 @@ def test_it_prints_progress_as_lines_and_accuracies_in_percent(runs, done):
     assert re.search(rf"│ 0\.1 │ +{100 * accuracy:.2f} │", out)
 
 
+@pytest.mark.slow
 def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys):
     evaluation.run(
         [str(runs / "a"), str(runs / "b")],
@@ -166,6 +174,7 @@ def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys)
     assert (tmp_path / "out" / "transfer.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -190,6 +199,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(runs, tmp_path, change, me
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_runs_are_given_once_and_named_by_what_tells_them_apart(runs):
     with pytest.raises(UserError, match="workdir must be different runs"):
         evaluation.run([str(runs / "a")] * 2, attack_names=["fgsm"], eps=[0.1])
@@ -197,6 +207,7 @@ def test_runs_are_given_once_and_named_by_what_tells_them_apart(runs):
         evaluation.run([str(runs)], attack_names=["fgsm"], eps=[0.1])
 
 
+@pytest.mark.slow
 def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, monkeypatch):
     def deaf(logits_fn, x, y, *, eps, key=None):
         return 1 - x
@@ -214,19 +225,26 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
     assert f"warning: {warning}\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "message"),
-    [
-        ("--eps=.1,x", "error: eps must be numbers, got .1,x\n"),
-        ("--bounds=1", "error: bounds must be two numbers lo,hi, or data, or none, got 1\n"),
-        (
-            "--seed=99999999999999999999",
-            "error: flag --seed=99999999999999999999: 99999999999999999999 is not an integer in "
-            "the range [0, 1073741824]\n",
-        ),
-        ("eps=.1", "error: the arguments must be flags, --..., got 'eps=.1'\n"),
-        ("--atacks=fgsm", "error: Unknown command line flag 'atacks'. Did you mean: attacks ?\n"),
-    ],
+    slow_after(
+        2,
+        [
+            ("--eps=.1,x", "error: eps must be numbers, got .1,x\n"),
+            ("--bounds=1", "error: bounds must be two numbers lo,hi, or data, or none, got 1\n"),
+            (
+                "--seed=99999999999999999999",
+                "error: flag --seed=99999999999999999999: 99999999999999999999 is not an integer "
+                "in the range [0, 1073741824]\n",
+            ),
+            ("eps=.1", "error: the arguments must be flags, --..., got 'eps=.1'\n"),
+            (
+                "--atacks=fgsm",
+                "error: Unknown command line flag 'atacks'. Did you mean: attacks ?\n",
+            ),
+        ],
+    ),
 )
 def test_mistakes_in_flags_are_one_line_and_a_status(runs, flag, message):
     finished = call("adv_jax.evaluate", f"--workdir={runs / 'a'}", flag)

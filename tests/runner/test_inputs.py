@@ -106,6 +106,7 @@ def test_steps_follow_each_other_and_are_fitted_on_the_training_set(digits, whit
     assert dataset.bounds is None and digits.bounds == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_was_fitted_and_no_reader_fits_it_again(whitened, no_fit):
     workdir, result, fitted = whitened
     with np.load(workdir / "preprocess.npz") as stored:
@@ -347,6 +348,7 @@ def test_the_fixed_set_is_that_of_its_source_for_every_run(plain, tmp_path):
         assert curves["fixed"]["l2"][0][1] == pytest.approx(lengths.mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_source_of_its_evaluation(plain, tmp_path, capsys):
     source = tmp_path / "source"
     shutil.copytree(plain, source)

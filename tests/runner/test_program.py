@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from marks import slow_after
 from points import PLATEAU, TRAIN, alone, document, same
 
 from adv_jax import objectives
@@ -116,7 +117,7 @@ def test_a_restart_compiles_an_epoch_once(counted):
     assert len(traces) == once
 
 
-@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("shards", slow_after(1, [1, 2]))
 def test_a_stopped_replica_stands_still_while_another_goes_on(dataset, shards):
     if jax.local_device_count() < 2 * shards:
         pytest.skip(f"XLA_FLAGS gives fewer than {2 * shards} devices")

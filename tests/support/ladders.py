@@ -92,8 +92,11 @@ NETS = {
 }
 
 
-def nets(*names):
-    return pytest.mark.parametrize("net", [NETS[name] for name in names or NETS], ids=names or NETS)
+def nets(*names, slow=()):
+    """A test for each of these nets; those in `slow` run on demand."""
+    params = [pytest.param(NETS[name], id=name) for name in names]
+    params += [pytest.param(NETS[name], id=name, marks=pytest.mark.slow) for name in slow]
+    return pytest.mark.parametrize("net", params)
 
 
 def random_variables(net=FC, seed=0):

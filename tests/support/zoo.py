@@ -85,7 +85,7 @@ def masked_on_the_host(x):
 
 def masked_at_tracing(x):
     """Half of the pixels, drawn when the model is compiled: another half for every attack."""
-    return x * (coins.uniform(size=x.shape[1:]) < 0.5)
+    return x * (coins.uniform(size=(1, *x.shape[1:])) < 0.5).astype(x.dtype)
 
 
 def masked_by_the_input(x):
@@ -95,7 +95,7 @@ def masked_by_the_input(x):
         bits = jax.lax.bitcast_convert_type(row.sum(), jnp.uint32)
         return jax.random.bernoulli(jax.random.fold_in(jax.random.key(0), bits), 0.5, row.shape)
 
-    return x * jax.vmap(mask)(jax.lax.stop_gradient(x))
+    return x * jax.vmap(mask)(jax.lax.stop_gradient(x)).astype(x.dtype)
 
 
 def with_gradient_of(substitute):

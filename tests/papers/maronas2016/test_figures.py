@@ -35,6 +35,7 @@ def gradient_of_double_well(p):
     return 4 * p**3 - 4 * p + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("figure", "rates", "gradient", "start", "momentum"),
     [
@@ -53,12 +54,14 @@ def test_paths_are_those_of_classical_momentum(document, figure, rates, gradient
     assert found["settings"]["momentum"] == momentum
 
 
+@pytest.mark.slow
 def test_plain_descent_in_the_bowl_is_a_power_of_the_step_count(document):
     paths = document("fig3")["paths"]
     powers = np.arange(16)[:, None]
     np.testing.assert_allclose(paths["plain"], [4, 1] * np.array([0.9, -0.8]) ** powers, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_momentum_leaves_the_local_minimum_and_plain_descent_stays(document):
     paths = document("fig4")["paths"]
     lowest, barrier, local = sorted(np.roots([4, 0, -4, 0.3]).real)
@@ -109,6 +112,7 @@ def test_gauss_is_the_ladders_own_function_with_constant_parameters():
     np.testing.assert_allclose(gauss.apply({"params": params}, z, 7 * z), ours, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_squared_errors_of_denoising(document):
     # Over z and the noise, the best function by Bayes' rule for the modes.
     z, noise = np.linspace(-3, 3, 301)[:, None], np.linspace(-4, 4, 301)
@@ -132,6 +136,7 @@ def noises(document):
     return SimpleNamespace(document=found, x=x, y=y, t=x @ [-20.0, -40.0] - 40)
 
 
+@pytest.mark.slow
 def test_the_line_separates_the_classes(noises):
     assert ((noises.t > 0.5) == (noises.y == 1)).all()
     assert np.unique(noises.y, return_counts=True)[1].tolist() == [60, 60]
@@ -151,6 +156,7 @@ def test_cross_entropy_of_the_three_classes_is_the_squared_error():
         np.testing.assert_allclose(found, 1 + (t - target) ** 2 / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", ["squared error", "cross-entropy"])
 def test_corrupted_samples_by_hand(noises, cost):
     x, y, t = noises.x, noises.y, noises.t
@@ -165,6 +171,7 @@ def test_corrupted_samples_by_hand(noises, cost):
     np.testing.assert_allclose(found["1N"], x + 0.25 * direction, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_what_was_measured_of_the_noises(noises):
     measured = noises.document["measured"]
     assert {n: m["towards"] for n, m in measured["squared error"].items()} == {
@@ -187,6 +194,7 @@ def test_what_was_measured_of_the_noises(noises):
     assert measured["cross-entropy"]["UDG"]["longest_step"] < 1e-6
 
 
+@pytest.mark.slow
 def test_each_panel_of_fig_27_shows_what_its_title_says(noises):
     axes = perturbations.noises().figure.axes
     assert [panel.get_title()[:3] for panel in axes] == [f"({letter})" for letter in "abcdefgh"]
@@ -252,6 +260,7 @@ def surfaces(document):
 NAMES = ["squared, sigmoid", "squared, linear", "normalised", "rms, sigmoid", "rms, linear"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "cross-entropy"])
 def test_surfaces(surfaces, name):
     x, target, entry = surfaces[name]
@@ -273,6 +282,7 @@ def hessian(cost, p, step=1e-3):
     return np.array([[second(u, v) for v in basis] for u in basis]) / (4 * step**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "cross-entropy"])
 def test_curvature_is_that_of_finite_differences(surfaces, name):
     x, target, entry = surfaces[name]
@@ -282,6 +292,7 @@ def test_curvature_is_that_of_finite_differences(surfaces, name):
     assert where["value"] == pytest.approx(smallest, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_cross_entropy_is_convex_against_the_thesis(surfaces):
     x, _, entry = surfaces["cross-entropy"]
     assert entry["convex"] and entry["negative_curvature_share"] == 0
@@ -297,6 +308,7 @@ def test_cross_entropy_is_convex_against_the_thesis(surfaces):
     assert entry["smallest_curvature"]["value"] == pytest.approx(smallest, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "convex"), [(name, "linear" in name) for name in NAMES] + [("cross-entropy", True)]
 )
@@ -310,6 +322,7 @@ def test_convexity_by_chords(surfaces, name, convex):
     assert any(below) is not convex
 
 
+@pytest.mark.slow
 def test_the_optimum_stays_where_it_is_but_for_the_cross_entropy(surfaces):
     lowest = {name: entry["lowest"] for name, (_, _, entry) in surfaces.items()}
     place = {name: (found["w"], found["b"]) for name, found in lowest.items()}
@@ -357,6 +370,7 @@ def test_close_up_has_the_image_pixel_by_pixel(channels):
     np.testing.assert_array_equal(document["bytes"], image)
 
 
+@pytest.mark.slow
 def test_fig_10_and_11_are_real_digits(document):
     examples = document("fig10")["examples"]
     assert list(examples) == [str(digit) for digit in range(10)]
@@ -406,6 +420,7 @@ def test_error_rates_of_a_linear_model_and_what_is_drawn():
     assert "10.00 % clean; Maronas 2016 has 6.87 % under FGSM" in document["caption"]
 
 
+@pytest.mark.slow
 def test_fgsm_through_batch_statistics_is_judged_without_them():
     w, run = linear_run()
     run.variables = {"batch_stats": {}}

@@ -1,4 +1,4 @@
-"""report.nokland: its numbers recomputed from the files of small runs and their weights."""
+"""papers.nokland2015: its numbers recomputed from the files of small runs and their weights."""
 
 import json
 import runpy
@@ -81,6 +81,7 @@ def test_table_2_is_the_mean_of_the_last_ten_epochs(workdirs):
     assert told[0] == "2x400 ReLU" and told[-1] == "0.83 +- 0.04"
 
 
+@pytest.mark.slow
 def test_fig_1_has_both_errors_of_each_epoch(workdirs):
     found = curves.errors([workdirs["plain"]])
     (curve,) = found.document["curves"]
@@ -94,6 +95,7 @@ def test_fig_1_has_both_errors_of_each_epoch(workdirs):
     np.testing.assert_allclose(plain.get_ydata() / 100, curve["test_error"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_fig_2_draws_the_first_units_of_each_net(workdirs):
     found = hidden.features(list(workdirs.values()))
     for axes, method in zip(found.figure.axes, ("plain", "adversarial", "dropout"), strict=True):
@@ -125,6 +127,7 @@ def test_mosaic_by_hand():
     np.testing.assert_array_equal(hidden.mosaic(images, 2), expected)
 
 
+@pytest.mark.slow
 def test_fig_3_counts_exact_zeros(workdirs):
     found = hidden.activations([workdirs["adversarial"], workdirs["plain"]])
     for method in ("plain", "adversarial"):
@@ -147,6 +150,7 @@ def test_fig_3_counts_exact_zeros(workdirs):
     ]
 
 
+@pytest.mark.slow
 def test_fig_3_has_the_activations_below_0_too(workdirs, monkeypatch):
     values = np.tanh(np.random.default_rng(0).normal(size=(50, 8)))
     monkeypatch.setattr(hidden, "hidden_layers", lambda model: {"hidden1": values})
@@ -192,6 +196,7 @@ def test_transfer_shows_the_first_plain_nets_examples_to_the_others(workdirs):
     assert found["settings"]["loss"] == "binary_cross_entropy"
 
 
+@pytest.mark.slow
 def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
     found = tables.overhead([workdirs["plain"], workdirs["adversarial"]]).document
     seconds = {}
@@ -204,6 +209,7 @@ def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
     assert found["overhead_in_paper"] == 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw", [hidden.activations, tables.overhead, tables.mnist, transfer.transfer]
 )
@@ -216,6 +222,7 @@ def test_what_is_written_names_the_paper_and_the_book_can_read_it(workdirs, tmp_
     assert (tmp_path / "book" / "nokland2015.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "field", "value", "told"),
     [
@@ -233,6 +240,7 @@ def test_overhead_is_not_that_of_another_machine_or_batch(
         tables.overhead([workdirs["plain"], str(other)])
 
 
+@pytest.mark.slow
 def test_table_2_needs_ten_epochs(workdirs, tmp_path):
     other = shutil.copytree(workdirs["dropout"], tmp_path / "other")
     lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -275,6 +283,7 @@ def test_table_3_finds_the_cell_of_a_run(cifar10, mode, cell, paper):
     assert (row["paper"] and row["paper"]["error"]) == paper
 
 
+@pytest.mark.slow
 def test_the_command_writes_them_and_prints_the_table(workdirs, tmp_path, capsys):
     names = ["nokland2015.table2", "nokland2015.fig1"]
     figures.run(names, workdirs=[workdirs["plain"]], out=str(tmp_path))
@@ -284,6 +293,7 @@ def test_the_command_writes_them_and_prints_the_table(workdirs, tmp_path, capsys
     assert "2x400 ReLU" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_other_runs_are_refused_in_one_line(workdirs, cifar10, tmp_path):
     plain, adversarial, dropout = (workdirs[m] for m in ("plain", "adversarial", "dropout"))
     drawn = cifar10("net=fc", [0.1])
@@ -317,6 +327,7 @@ def test_other_runs_are_refused_in_one_line(workdirs, cifar10, tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_replicas_that_stop_early_count_as_long_as_they_train(workdirs, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -339,6 +350,7 @@ def test_replicas_that_stop_early_count_as_long_as_they_train(workdirs, tmp_path
     np.testing.assert_allclose(row["errors"], [first[-10:].mean(), second.mean()], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_epoch_without_its_error_is_named(workdirs, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

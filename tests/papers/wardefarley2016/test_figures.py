@@ -161,6 +161,7 @@ def workdirs_of(monkeypatch):
     return named
 
 
+@pytest.mark.slow
 def test_the_table_of_transfer_equals_numpy(workdirs_of):
     weights = {kind: RNG.normal(size=W.shape).astype("f") for kind in MODELS}
     runs = [[run_of(weights[kind], model=kind)] for kind in reversed(MODELS)]
@@ -288,6 +289,7 @@ def test_erased_is_taken_from_the_last_rows():
     np.testing.assert_allclose(found[..., 0], [[0, 0], [0, -1.5], [-2, 0]])
 
 
+@pytest.mark.slow
 def test_the_share_of_sure_predictions_of_noise_is_the_normal_distribution_s():
     # Logits (2 n, 0, 0) with a standard normal n: the first class has a probability above .5 where
     # 2 n > ln 2, the others never. 1 - Phi(ln 2 / 2) = .36446; the sd of 10,000 draws is .005.
