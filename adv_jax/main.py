@@ -19,6 +19,7 @@ from adv_jax import __version__
 from adv_jax.runner import processes
 from adv_jax.runner.catalogue import located
 from adv_jax.runner.command_line import explain_flags, refuse_words
+from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.config import check, replicas
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
@@ -56,6 +57,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
     try:
         check(config)
         use_cores((len(replicas(config)), config["replicas"]["shards"]))
+        keep_programs()
         processes.connect(*process)
         check_devices()
         if not processes.is_first():

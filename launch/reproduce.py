@@ -26,6 +26,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from adv_jax.runner.command_line import read_flags
+from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.signals import Interrupted
@@ -68,6 +69,7 @@ def main(argv: list[str]) -> None:
             judge(wanted, results=_RESULTS.value)
             return
         use_cores(*programs(wanted, budget, **settings))
+        keep_programs()
         check_devices()
         found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
     except UserError as error:

@@ -32,7 +32,7 @@ RUNNER = [
     *("config", "devices", "optimizer"),
     *("checkpoint", "command_line", "experiment", "workdir"),
     *("figures", "learning", "log", "program", "result"),
-    *("inputs", "preflight"),
+    *("compilation", "inputs", "preflight"),
     "trained",
     *("evaluation", "training"),
 ]

@@ -9,6 +9,7 @@ from absl import app, flags, logging
 
 from adv_jax.runner import evaluation
 from adv_jax.runner.command_line import read_flags_alone
+from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
 from adv_jax.types import Bounds, UserError
@@ -32,6 +33,7 @@ def main(_: list[str]) -> None:
     """Evaluates the runs; exits with 1 and one line if a flag is invalid."""
     logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     use_cores()
+    keep_programs()
     try:
         check_devices()
         evaluation.run(

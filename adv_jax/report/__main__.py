@@ -14,6 +14,7 @@ import sys
 from absl import app, flags, logging
 
 from adv_jax.runner.command_line import read_flags
+from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
 from papers import book, figures
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> None:
     try:
         if names or workdirs:
             use_cores()
+            keep_programs()
             check_devices()
             figures.run(names, workdirs=workdirs, out=_OUT.value or "papers")
         else:

@@ -125,12 +125,12 @@ def environment(devices: int) -> dict[str, Any]:
         **_versions(),
         "device": jax.devices()[0].device_kind,
         "devices": devices,
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "XLA_FLAGS": " ".join(sorted(flag for flag in flags if "device_count" not in flag)),
     }
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """Returns the CPU's model and its widest vector extension, which XLA compiles for."""
     try:
         about = Path("/proc/cpuinfo").read_text()

@@ -1,0 +1,87 @@
+"""Programs are kept from one command to the next, and no damage to their files is felt."""
+
+import os
+
+import pytest
+from short_run import TINY
+
+from adv_jax.runner import compilation
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Five programs of 100 bytes with their digests, the first the oldest."""
+    for number in range(5):
+        path = tmp_path / f"jit_{number}-cache"
+        path.write_bytes(bytes([number]) * 100)
+        os.utime(path, (number, number))
+    compilation.seal(tmp_path)
+    return tmp_path
+
+
+def kept(folder):
+    return sorted(int(path.name[4]) for path in folder.glob("*-cache"))
+
+
+def test_programs_as_they_were_written_stay(programs):
+    compilation.tidy(programs, 500)
+    assert kept(programs) == [0, 1, 2, 3, 4]
+    assert len(list(programs.iterdir())) == 10
+
+
+def test_the_oldest_go_first_with_their_digests(programs):
+    compilation.tidy(programs, 250)
+    assert kept(programs) == [3, 4]
+    assert len(list(programs.iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut off", "one bit", "no digest", "torn digest"])
+def test_a_damaged_program_goes(programs, damage):
+    program, digest = programs / "jit_2-cache", programs / "jit_2-cache.sha256"
+    if damage == "cut off":
+        program.write_bytes(program.read_bytes()[:50])
+    elif damage == "one bit":
+        program.write_bytes(bytes([3]) + program.read_bytes()[1:])
+    elif damage == "no digest":
+        digest.unlink()
+    else:
+        digest.write_text(digest.read_text()[:30])
+    compilation.tidy(programs, 500)
+    assert kept(programs) == [0, 1, 3, 4] and not digest.exists()
+
+
+def test_an_old_digest_is_not_written_again(programs):
+    (programs / "jit_2-cache").write_bytes(b"changed")
+    compilation.seal(programs)
+    compilation.tidy(programs, 500)
+    assert kept(programs) == [0, 1, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_second_command_compiles_nothing_anew_and_heals_what_is_damaged(commands, tmp_path):
+    env = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def trained(name, *argv):
+        done = commands.run(*TINY, f"--workdir={tmp_path / name}", *argv, **env)
+        assert (done.status, done.err) == (0, "")
+        found = sorted(tmp_path.glob("cache/adv_jax/compiled/*/*-cache"))
+        return (tmp_path / name / "metrics.jsonl").read_text(), {p: p.read_bytes() for p in found}
+
+    assert trained("off", "--nocompilation_cache")[1] == {}
+    metrics, programs = trained("first")
+    assert programs and trained("second") == (metrics, programs)
+    cut, removed, *_ = programs
+    damaged = programs[cut][:-10]
+    cut.write_bytes(damaged)
+    removed.unlink()
+    found, again = trained("third")
+    assert found == metrics and again.keys() == programs.keys()
+    assert again[cut] != damaged
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_used_stops_no_command(commands, tmp_path):
+    (tmp_path / "cache").write_text("a file in the folder's place")
+    env = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = commands.run(*TINY, f"--workdir={tmp_path / 'run'}", **env)
+    assert (done.status, done.err) == (0, "")
