@@ -1,11 +1,14 @@
 """Attacks by one step along the gradient of the loss by the input."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._arguments import checked, radius
+from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._contract import inside, loss_gradient, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
@@ -67,6 +70,36 @@ def fgsm(
     frozen = checked(logits_fn, x, y, bounds)
     x = frozen if constant else jnp.asarray(x)
     eps = radius(eps, x, norm if length is None else length, bounds)
+    # Compiled, no gradient reaches the arrays of logits_fn.
+    run = partial(compiled, _fgsm) if constant else _fgsm
+    return run(
+        logits_fn,
+        x,
+        y,
+        eps,
+        norm=norm,
+        length=length,
+        loss=loss,
+        bounds=bounds,
+        targeted=targeted,
+        constant=constant,
+    )
+
+
+def _fgsm(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array,
+    *,
+    norm: Norm,
+    length: Norm | None,
+    loss: str,
+    bounds: Bounds | None,
+    targeted: bool,
+    constant: bool,
+) -> Array:
+    """`fgsm` of checked arguments."""
     unit = norms.dual(loss_gradient(logits_fn, x, y, targeted=targeted, loss=loss), norm)
     if length is not None:
         unit = norms.rescaled(unit, length)
@@ -109,8 +142,23 @@ def raw_gradient(
     del key
     frozen = checked(logits_fn, x, y, bounds)
     x = frozen if constant else jnp.asarray(x)
-    gradient = loss_gradient(logits_fn, x, y, targeted=targeted)
-    r = norms.per_row("tau", tau, x) * gradient
+    tau = norms.per_row("tau", tau, x)
+    run = partial(compiled, _raw_gradient) if constant else _raw_gradient
+    return run(logits_fn, x, y, tau, bounds=bounds, targeted=targeted, constant=constant)
+
+
+def _raw_gradient(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    tau: Array,
+    *,
+    bounds: Bounds | None,
+    targeted: bool,
+    constant: bool,
+) -> Array:
+    """`raw_gradient` of checked arguments."""
+    r = tau * loss_gradient(logits_fn, x, y, targeted=targeted)
     limits = jnp.finfo(r.dtype)
     r = jnp.clip(r, limits.min, limits.max)  # inf - inf in _perturbed would be NaN.
     return _perturbed(x, r, bounds, constant=constant)

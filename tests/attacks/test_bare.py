@@ -22,8 +22,8 @@ RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.uniform(0.2, 0.8, (6, 5)), jnp.float32)
 Y = jnp.asarray(RNG.integers(0, 4, 6))
 KEY = jax.random.key(0)
-# Those with a loop, which JAX compiles anew in each call of its own.
-LOOPS = {
+# Those with a loop, which JAX compiles anew in each call of its own, or with many operations.
+COMPILED = {
     "adv_alpha": attacks.adv_alpha,
     "apgd": partial(attacks.apgd, num_steps=3, key=KEY),
     "auto_attack": partial(attacks.auto_attack, num_steps=3, num_queries=5, key=KEY),
@@ -32,8 +32,10 @@ LOOPS = {
     ),
     "deepfool": partial(attacks.deepfool, num_steps=3),
     "fab": partial(attacks.fab, num_steps=3),
+    "fgsm": attacks.fgsm,
     "lbfgs": partial(attacks.lbfgs, num_steps=3, search_steps=2, bounds=(0.0, 1.0)),
     "pgd": partial(attacks.pgd, num_steps=3),
+    "raw_gradient": lambda *args, eps: attacks.raw_gradient(*args, tau=eps),
     "square": partial(attacks.square, num_queries=5, key=KEY),
     "virtual_adversarial": partial(attacks.virtual_adversarial, key=KEY),
 }
@@ -61,15 +63,15 @@ def through_jit(attack, w, **options):
     return jax.jit(lambda x: attack(lambda x: jnp.tanh(x) @ w, x, Y, **options))(X)
 
 
-@pytest.mark.parametrize("name", slow_after(2, LOOPS))
+@pytest.mark.parametrize("name", slow_after(2, COMPILED))
 def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(name):
-    LOOPS[name](lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=0.1)
+    COMPILED[name](lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=0.1)
     w = weights(1)
     with counted() as compiled:
-        found = LOOPS[name](lambda x: jnp.tanh(x) @ w, X, Y, eps=0.2)
+        found = COMPILED[name](lambda x: jnp.tanh(x) @ w, X, Y, eps=0.2)
     assert compiled == []
     # And is the answer for these weights, as a program of its own gives it.
-    np.testing.assert_allclose(found, through_jit(LOOPS[name], w, eps=0.2), atol=2e-6)
+    np.testing.assert_allclose(found, through_jit(COMPILED[name], w, eps=0.2), atol=2e-6)
 
 
 def test_weights_that_change_under_the_same_function_are_seen():
@@ -164,15 +166,15 @@ def test_a_bad_call_is_refused_as_before_and_the_next_one_runs():
     assert attacks.apgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3).shape == X.shape
 
 
-def test_every_attack_with_a_loop_is_in_the_table():
+def test_every_attack_that_is_compiled_is_in_the_table():
     source = Path(attacks.__file__).parent
     callers = {
         name
         for path in source.glob("*.py")
-        for name in re.findall(r"return compiled\(\s*_(\w+),", path.read_text())
+        for name in re.findall(r"\bcompiled[(,]\s*_(\w+)[,)]", path.read_text())
     }
     elsewhere = {"class_jacobian", "feature_adversary", "jsma"}  # No eps, or another signature.
-    assert callers == LOOPS.keys() | elsewhere
+    assert callers == COMPILED.keys() | elsewhere
 
 
 def memory_maps():

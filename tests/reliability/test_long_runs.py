@@ -64,14 +64,14 @@ def test_a_long_run_needs_no_more_of_anything(
     compiled, resident, files, threads = np.array(watched).T
     begun = max(3, epochs // 10)  # By then all is compiled, and buffers have their size.
     growth = resident[-1] - resident[begun]
-    # The checkpoint that is being written holds some files, of more epochs when the disk is slow.
-    early, late = (np.median(files[part]) for part in (slice(begun, epochs // 2), slice(-5, None)))
-    report = f"{growth:.1f} MB more of {resident[-1]:.0f}, files {early:.0f} to {late:.0f}"
-    print(f"{epochs} epochs: {report}, {compiled[-1]} compilations, {threads.max()} threads")
+    # Checkpoints that are being written hold some files and threads, more when the disk is slow.
+    early, late = slice(begun, epochs // 2), slice(-5, None)
+    more_files, more_threads = (np.median(n[late]) - np.median(n[early]) for n in (files, threads))
+    report = f"{growth:.1f} MB, {more_files} files, {more_threads} threads more"
+    print(f"{epochs} epochs: {report} after {compiled[-1]} compilations")
     assert compiled[0] > 0 and compiled[-1] == compiled[2]
     # TensorStore 0.1.86 keeps 220 bytes of each KvStore.Spec.to_json(), some 7 kB a checkpoint.
-    assert growth < 20 + 0.01 * epochs / every and late <= early + 5, report
-    assert threads[begun:].max() <= threads[begun] + 3
+    assert growth < 20 + 0.01 * epochs / every and more_files <= 5 and more_threads <= 3, report
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epochs + 1))
     kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
