@@ -64,19 +64,21 @@ def test_a_second_command_compiles_nothing_anew_and_heals_what_is_damaged(comman
     def trained(name, *argv):
         done = commands.run(*TINY, f"--workdir={tmp_path / name}", *argv, **env)
         assert (done.status, done.err) == (0, "")
-        found = sorted(tmp_path.glob("cache/adv_jax/compiled/*/*-cache"))
+        found = tmp_path.glob("cache/adv_jax/compiled/*/*-cache")
         return (tmp_path / name / "metrics.jsonl").read_text(), {p: p.read_bytes() for p in found}
 
     assert trained("off", "--nocompilation_cache")[1] == {}
     metrics, programs = trained("first")
-    assert programs and trained("second") == (metrics, programs)
-    cut, removed, *_ = programs
+    again, kept_again = trained("second")
+    assert programs and again == metrics and kept_again.items() >= programs.items()
+    # Whether a program that compiles in about 0.1 s is kept is chance: take the largest ones.
+    cut, removed = sorted(programs, key=lambda path: len(programs[path]))[-2:]
     damaged = programs[cut][:-10]
     cut.write_bytes(damaged)
     removed.unlink()
-    found, again = trained("third")
-    assert found == metrics and again.keys() == programs.keys()
-    assert again[cut] != damaged
+    again, kept_again = trained("third")
+    assert again == metrics and {cut, removed} <= kept_again.keys()
+    assert kept_again[cut] != damaged
 
 
 @pytest.mark.slow
