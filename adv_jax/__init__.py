@@ -5,10 +5,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adv_jax import attacks, data, evaluate, losses, models, norms, objectives, step
+    from adv_jax import (
+        attacks,
+        convolution,
+        data,
+        evaluate,
+        losses,
+        models,
+        norms,
+        objectives,
+        step,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["attacks", "data", "evaluate", "losses", "models", "norms", "objectives", "step"]
+__all__ = ["attacks", "convolution", "data", "evaluate", "losses", "models", "norms"]
+__all__ += ["objectives", "step"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -22,8 +22,8 @@ BELOW = {"adv_jax", "adv_jax.random", "adv_jax.types"}
 LIBRARY = {
     f"adv_jax.{name}"
     for name in (
-        *("attacks", "data", "evaluate", "losses", "models", "norms", "objectives", "optimizers"),
-        "step",
+        *("attacks", "convolution", "data", "evaluate", "losses", "models", "norms", "objectives"),
+        *("optimizers", "step"),
     )
 }
 # The runner's modules from bottom to top: each may import those before it, and the library.
@@ -45,12 +45,13 @@ SHARED = [f"papers.{name}" for name in SHARED]
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]
 ABOVE = ["registry", "figures", "single_runs", "book", "pages", "reproduction"]
 ABOVE = [f"papers.{name}" for name in ABOVE]
-BOTTOM = ("data", "models", "norms", "optimizers", "random", "step", "types")
+BOTTOM = ("convolution", "data", "norms", "optimizers", "random", "step", "types")
 MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
     "adv_jax.losses": {"adv_jax.norms"},
-    "adv_jax.attacks": {"adv_jax.losses", "adv_jax.norms"},
+    "adv_jax.models": {"adv_jax.convolution"},
+    "adv_jax.attacks": {"adv_jax.convolution", "adv_jax.losses", "adv_jax.norms"},
     "adv_jax.objectives": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.norms", "adv_jax.step"},
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py

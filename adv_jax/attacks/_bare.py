@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from adv_jax.convolution import fast_in_loops
 from adv_jax.types import Array, Bounds
 
 MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
@@ -58,6 +59,8 @@ def compiled(
 ) -> Any:
     """Returns body(fn, x, *arrays, bounds, **settings), compiled unless JAX is tracing already.
 
+    Convolutions and poolings of fn are made fast in the loops of attacks (`fast_in_loops`).
+
     Args:
       body: a module-level function, without closure.
       fn: f[B, *D] -> f[B, ...]; no gradient flows to the arrays it closes over.
@@ -71,7 +74,7 @@ def compiled(
             settings[name] = operator.index(value)
     settings["bounds"] = None if bounds is None else (float(bounds[0]), float(bounds[1]))
     if is_tracing():
-        return body(fn, x, *arrays, **settings)
+        return body(fast_in_loops(fn), x, *arrays, **settings)
     model = _model(fn, x)
     inputs = model.traced.consts, x, arrays
     leaves, tree = jax.tree.flatten(inputs)
@@ -136,8 +139,7 @@ def _replayed(model: Model, consts: list[Array]) -> Fn:
         else:
             traced = _traced(model.fn, like)
             given = _matched(model, traced.consts, consts)
-        (y,) = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, given))(x)
-        return y
+        return fast_in_loops(lambda x: jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, given))(x)[0])(x)
 
     return fn
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
-from adv_jax.models.convolution import Padding, conv, max_pool_2x2
+from adv_jax.convolution import Padding, conv, max_pool_2x2
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.ladder_spec import LayerSpec
 from adv_jax.types import Array

@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer
 
+from adv_jax.convolution import Padding
 from adv_jax.models.activations import activation_fn
-from adv_jax.models.convolution import Conv, Padding
+from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.random import bernoulli
 from adv_jax.types import Array

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from adv_jax.models.convolution import max_pool_2x2
+from adv_jax.convolution import max_pool_2x2
 from adv_jax.models.layered import Activated, LayerFn
 from adv_jax.types import Array
 

@@ -1,0 +1,190 @@
+"""Replaces the convolutions of any JAX function by ones that are fast inside `lax` loops.
+
+On CPUs, XLA runs a convolution in a loop some 16 times slower than outside unless its images are
+NHWC and its kernel HWIO (JAX issue 12868), and no derivative is: the transposed kernel is HWOI. An
+attack on a plain convolutional net is such a loop.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.lax import ConvDimensionNumbers
+
+from adv_jax.convolution._conv import conv_on_cpu
+from adv_jax.convolution._pooling import max_pool_2x2
+from adv_jax.types import Array
+
+Operation = Callable[..., list[Array]]
+
+# Operations whose author has given the derivatives, as for `conv`.
+_OWN_DERIVATIVES = ("custom_jvp_call", "custom_vjp_call")
+
+
+def fast_in_loops(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns fn with convolutions and poolings whose derivatives are fast inside `lax` loops.
+
+    The result and its derivatives equal fn's up to rounding. On CPUs, two-dimensional convolutions
+    of stride 1 become `conv`, other ones and all derivatives get the memory layout that XLA runs
+    fast in loops, and max-pooling over 2 x 2 pixels becomes `max_pool_2x2`. On other platforms
+    nothing changes. Convolutions inside `jit`, `scan`, `while_loop`, `cond` and `checkpoint` are
+    replaced too, not those of functions with derivatives of their own (`custom_vjp`).
+
+    Attacks do this to `logits_fn` by themselves; use it for a plain model that is trained in a
+    loop, for example.
+
+    Args:
+      fn: (*trees of arrays) -> tree of arrays, pure. It is traced at each call.
+
+    Returns:
+      A function like fn that supports reverse mode (`grad`, `vjp`) of any order; forward mode
+      (`jvp`) only if nothing was replaced.
+
+    >>> import flax.linen as nn
+    >>> net, x = nn.Conv(4, (3, 3)), jnp.ones((2, 8, 8, 1))
+    >>> params = net.init(jax.random.key(0), x)
+    >>> fast = fast_in_loops(net.apply)
+    >>> bool(jnp.allclose(fast(params, x), net.apply(params, x), atol=1e-6))
+    True
+    """
+
+    @functools.wraps(fn)
+    def fast(*args: Any) -> Any:
+        # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
+        traced, out = jax.make_jaxpr(lambda *args: fn(*args), return_shape=True)(*args)
+        return jax.tree.unflatten(jax.tree.structure(out), _run(traced, jax.tree.leaves(args)))
+
+    return fast
+
+
+def _run(traced: ClosedJaxpr, args: list[Array]) -> list[Array]:
+    """Evaluates a jaxpr with its slow operations replaced."""
+    jaxpr = traced.jaxpr
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*traced.consts, *args], strict=True))
+    read = lambda atom: atom.val if isinstance(atom, Literal) else values[atom]
+    for eqn in jaxpr.eqns:
+        found = _operation(eqn)(*map(read, eqn.invars))
+        values.update(zip(eqn.outvars, found, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _operation(eqn: JaxprEqn) -> Operation:
+    """Returns the operation that takes the place of an equation."""
+    name, params = eqn.primitive.name, eqn.params
+    if name == "conv_general_dilated":
+        return _on_cpu(_fast_conv(eqn), _bound(eqn, params))
+    if name == "reduce_window_max" and (pool := _fast_pool(eqn)):
+        return _on_cpu(pool, _bound(eqn, params))
+    if name not in _OWN_DERIVATIVES and params.get("branches_platforms") is None:
+        params = {key: _rewritten(value) for key, value in params.items()}
+    return _bound(eqn, params)
+
+
+def _bound(eqn: JaxprEqn, params: dict[str, Any]) -> Operation:
+    """Returns the operation of an equation, with other parameters."""
+
+    def operation(*args: Array) -> list[Array]:
+        with eqn.ctx.manager:
+            found = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(params))
+        return found if eqn.primitive.multiple_results else [found]
+
+    return operation
+
+
+def _rewritten(param: Any) -> Any:
+    """Rewrites a parameter that is a jaxpr or a tuple of jaxprs."""
+    if isinstance(param, tuple):
+        return tuple(map(_rewritten, param))
+    if isinstance(param, ClosedJaxpr):
+        return jax.make_jaxpr(lambda *args: _run(param, list(args)))(*param.in_avals)
+    if isinstance(param, Jaxpr) and not param.constvars:
+        return _rewritten(ClosedJaxpr(param, ())).jaxpr
+    return param
+
+
+def _on_cpu(fast: Callable[..., Array], slow: Operation) -> Operation:
+    """Returns an operation that is `fast` on CPUs and else `slow`."""
+    return lambda *args: [
+        jax.lax.platform_dependent(*args, cpu=fast, default=lambda *args: slow(*args)[0])
+    ]
+
+
+def _fast_conv(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
+    """Returns a convolution that is fast in loops: `conv` if it can compute it."""
+    names = eqn.params["dimension_numbers"]
+    images, maps = (_channels_last(spec) for spec in (names.lhs_spec, names.out_spec))
+    outputs, inputs, *space = names.rhs_spec
+    if _is_plain(eqn):
+        convolved = functools.partial(conv_on_cpu, tuple(eqn.params["padding"]))
+    else:
+        convolved = _conv_in_layout(eqn)
+
+    def fast(x: Array, kernel: Array) -> Array:
+        y = convolved(x.transpose(images), kernel.transpose(*space, inputs, outputs))
+        return y.transpose(np.argsort(maps))
+
+    return fast
+
+
+def _is_plain(eqn: JaxprEqn) -> bool:
+    """Returns whether `conv_on_cpu` can compute a convolution."""
+    params = eqn.params
+    avals: list[Any] = [var.aval for var in (*eqn.invars, *eqn.outvars)]
+    dtypes = {aval.dtype for aval in avals}
+    return (
+        len(params["padding"]) == 2
+        and min(map(min, params["padding"])) >= 0
+        and {*params["window_strides"], *params["lhs_dilation"], *params["rhs_dilation"]} == {1}
+        and params["feature_group_count"] == params["batch_group_count"] == 1
+        and len(dtypes) == 1
+        and jnp.issubdtype(dtypes.pop(), jnp.floating)
+    )
+
+
+def _conv_in_layout(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
+    """Returns any convolution of channels-last operands whose derivatives have this layout too."""
+    last = len(eqn.params["dimension_numbers"].lhs_spec) - 1
+    space = range(last - 1)
+    channels_last = (0, last, *(axis + 1 for axis in space))
+    layout = ConvDimensionNumbers(channels_last, (last, last - 1, *space), channels_last)
+    bound = _bound(eqn, eqn.params | {"dimension_numbers": layout})
+
+    @jax.custom_vjp
+    def convolved(x: Array, kernel: Array) -> Array:
+        return bound(x, kernel)[0]
+
+    def pull_back(operands: tuple[Array, Array], g: Array) -> Any:
+        by_operands = lambda x, kernel, g: jax.vjp(lambda *a: bound(*a)[0], x, kernel)[1](g)
+        return fast_in_loops(by_operands)(*operands, g)
+
+    convolved.defvjp(lambda *operands: (convolved(*operands), operands), pull_back)
+    return convolved
+
+
+def _channels_last(spec: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the permutation of axes to batch, space, channels."""
+    batch, channels, *space = spec
+    return batch, *space, channels
+
+
+def _fast_pool(eqn: JaxprEqn) -> Callable[[Array], Array] | None:
+    """Returns `max_pool_2x2` over the axes of a pooling, None if it is another kind of pooling."""
+    params = eqn.params
+    window = params["window_dimensions"]
+    axes = [axis for axis, size in enumerate(window) if size == 2]
+    ones = {*params["base_dilation"], *params["window_dilation"]}
+    if (
+        sorted(window) != [1] * (len(window) - 2) + [2, 2]
+        or params["window_strides"] != window
+        or ones != {1}
+        or any(map(any, params["padding"]))
+        or len(window) != 4
+    ):
+        return None
+    others = [axis for axis in range(4) if axis not in axes]
+    order = (others[0], *axes, others[1])
+    return lambda x: max_pool_2x2(x.transpose(order)).transpose(np.argsort(order))
