@@ -7,24 +7,21 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.table import Table
-
+from benchmarks.tables import Table, console, show, shown, shown_peak, three_digits, yes
 from benchmarks.tasks import CLASSES, INPUTS, PEAK_SIZE, PEAK_STEPS, Product
 from benchmarks.timing import (
     Block,
     Worker,
     alternate,
-    console,
     machine,
     ratios,
-    shown,
     spread,
     unlock_library,
     use_cpus,
@@ -33,6 +30,7 @@ from benchmarks.timing import (
 )
 
 OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
+_UNLOCKED = " unlocked"  # suffix of a peer that runs on the unlocked PyTorch
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "torchattacks", "foolbox")
 PACKAGES += ("adversarial-robustness-toolbox", "advertorch")
 LOGITS_TOLERANCE = 1e-4
@@ -272,7 +270,7 @@ def main() -> None:
             "workers": _start(workers, folder, threads, tuned=not args.untuned),
         }
         report |= _measured(workers, works, rounds=args.rounds)
-    _show(report)
+    show(tables(report))
     write(args.out, report)
 
 
@@ -347,7 +345,7 @@ def _field(workers: Mapping[str, Worker], work: Work) -> Field:
     for name, peer in work.peers.items():
         rows = min(peer.rows or work.rows, work.rows)
         tolerance = peer.tolerance or TOLERANCE[work.measure]
-        hosts = {"": OURS} if peer.local else {"": PLAIN, " unlocked": UNLOCKED}
+        hosts = {"": OURS} if peer.local else {"": PLAIN, _UNLOCKED: UNLOCKED}
         for suffix, host in hosts.items():
             if host in workers:
                 fields = workers[host], name, rows, peer.target, tolerance
@@ -399,7 +397,7 @@ def _first(name: str, work: Work, field: Field) -> dict[str, list[float]]:
     return {
         side: [contender.call("run", name, calls=1)]
         for side, contender in field.items()
-        if not work.rounds or f"{side} unlocked" not in field
+        if not work.rounds or side + _UNLOCKED not in field
     }
 
 
@@ -484,38 +482,43 @@ def _summary(
     }
 
 
-def _show(report: Mapping[str, Any]) -> None:
-    peak = report["peak"]["gflops"]
-    table = Table(title=f"Attacks; peak {peak:.0f} GFLOP/s", title_justify="left")
-    columns = (
-        "digits/s",
-        "best",
-        "adv_jax is x times as fast",
-        "at best",
-        "goal",
-        "GFLOP/s",
-        "of peak",
-    )
-    for column in ("side (digits)", *columns):
-        table.add_column(column, justify="left" if column == "side (digits)" else "right")
-    for work in report["works"].values():
-        table.add_row(f"[bold]{work['title']}, {work['net']}")
-        for side, values in work["sides"].items():
-            ratio = work["adv_jax_times_as_fast"].get(side)
-            table.add_row(
-                f"  {side} ({values['rows']})",
-                f"{values['digits_per_second']['median']:.4g}",
-                f"{values['digits_per_second']['best']:.4g}",
-                shown(ratio, 2) if ratio else "",
-                f"{ratio['of_least']:.2f}" if ratio else "",
-                f"{ratio['target']:.2f}" if ratio else "",
-                f"{values['gflops']:.0f}" if values["gflops"] else "",
-                f"{values['share_of_peak']:.0%}" if values["gflops"] else "",
-            )
-        table.add_section()
-    console.print(table)
-    if report["jsma_bytes"]:
-        console.print(f"JSMA's program needs {report['jsma_bytes'] / 2**20:.0f} MiB")
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """Returns the table of the works, with a row for each peer."""
+    rows = [
+        row
+        for name, work in report["works"].items()
+        for row in _rows(work, report["prepared"][name][OURS]["layout"])
+    ]
+    columns = ("work", "peer", "adv_jax, digits/s", "of peak", "cores x rows")
+    columns += ("as installed", "unlocked", "goal, at least", "met")
+    nets = "tuned" if report["workers"][PLAIN]["tuned"] else "as PyTorch makes them"
+    title = f"Digits per second of adv_jax over the peer's, PyTorch's nets {nets}; "
+    size = report["jsma_bytes"]
+    note = f"JSMA's program needs {size / 2**20:.0f} MiB." if size else ""
+    return [Table(title + shown_peak(report["peak"]), columns, rows, words=2, note=note)]
+
+
+def _rows(work: Mapping[str, Any], layout: str) -> Iterator[list[str]]:
+    ours, times = work["sides"][OURS], work["adv_jax_times_as_fast"]
+    share = ours["share_of_peak"]
+    title = f"{work['title']}, {work['net']}, {ours['rows']:,} digits"
+    speed = [
+        three_digits(ours["digits_per_second"]["median"]),
+        f"{share:.0%}" if share else "",
+        layout,
+    ]
+    for peer in (side for side in times if not side.endswith(_UNLOCKED)):
+        digits = work["sides"][peer]["rows"]
+        both = times[peer], times.get(peer + _UNLOCKED)
+        yield [
+            title,
+            peer if digits == ours["rows"] else f"{peer}, {digits:,} digits",
+            *speed,
+            *(shown(values) if values else "" for values in both),
+            f"{times[peer]['target']:.2f}",
+            " / ".join(yes(v["median"] >= v["target"]) for v in both if v),
+        ]
+        title, speed = "", [""] * len(speed)
 
 
 if __name__ == "__main__":

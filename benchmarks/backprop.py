@@ -6,14 +6,13 @@ See benchmarks/README.md for the method.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from benchmarks.timing import console, ratios, shown, write
-from benchmarks.training import OURS, compare, show
+from benchmarks import training
+from benchmarks.tables import Goal, Table, goals, show
+from benchmarks.timing import ratios, write
 
 PLAIN, ADVERSARIAL = "backprop", "adversarial"
 OVERHEAD = 1.7  # largest adversarial / plain time of a step; [nokland2015]: "roughly 70 %" more
@@ -27,12 +26,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2, help="of each side")
     args = parser.parse_args()
-    report = compare([PLAIN, ADVERSARIAL], rounds=args.rounds, threads=args.threads)
+    report = training.compare([PLAIN, ADVERSARIAL], rounds=args.rounds, threads=args.threads)
     report["adversarial_over_plain"] = _over_plain(report["tasks"])
     report["times_as_fast"] = {name: _times_as_fast(report["tasks"][name]) for name in GOALS}
     report["goals"] = {"times_as_fast": GOALS, "adversarial_over_plain": OVERHEAD}
-    show(report)
-    _show_goals(report)
+    show(tables(report))
     write(args.out, {"benchmark": "backprop", **report})
 
 
@@ -45,21 +43,26 @@ def _over_plain(tasks: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 def _times_as_fast(task: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Returns {side: its time / our time in the same round}."""
     rounds = {side: values["rounds"] for side, values in task["ms_per_step"].items()}
-    return {side: ratios(values, rounds[OURS]) for side, values in rounds.items() if side != OURS}
+    ours = rounds.pop(training.OURS)
+    return {side: ratios(values, ours) for side, values in rounds.items()}
 
 
-def _show_goals(report: Mapping[str, Any]) -> None:
-    table = Table(title="Goals", title_justify="left")
-    for column in ("what", "side", "measured", "goal"):
-        table.add_column(column, justify="right" if column == "measured" else "left")
-    for name, goal in GOALS.items():
-        for side, values in report["times_as_fast"][name].items():
-            what = f"{name}: times as fast as"
-            table.add_row(what, side, shown(values, 2), f"at least {goal:g}")
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """Returns the tables of the steps and of the goals."""
+    return [*training.tables(report), goals(_goals(report))]
+
+
+def _goals(report: Mapping[str, Any]) -> Iterator[Goal]:
+    bounds = report["goals"]
+    for name, sides in report["times_as_fast"].items():
+        for side, values in sides.items():
+            bound = bounds["times_as_fast"][name]
+            title = report["tasks"][name]["title"]
+            yield Goal(title, f"{side} / {training.OURS}", values, bound, at_least=True)
+    title = report["tasks"][ADVERSARIAL]["title"]
     for side, values in report["adversarial_over_plain"].items():
-        goal = f"at most {OVERHEAD:g}" if side == OURS else ""
-        table.add_row("adversarial / plain step of", side, shown(values, 2), goal)
-    console.print(table)
+        bound = bounds["adversarial_over_plain"] if side == training.OURS else None
+        yield Goal(title, f"adversarial / plain, {side}", values, bound)
 
 
 if __name__ == "__main__":

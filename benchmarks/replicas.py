@@ -10,16 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.table import Table
-
+from benchmarks.tables import Table, show, shown, three_digits
 from benchmarks.tasks import TASKS
 from benchmarks.timing import (
     Worker,
     alternate,
-    console,
     machine,
     ratios,
-    shown,
     spread,
     use_cpus,
     versions,
@@ -81,7 +78,7 @@ def main() -> None:
         name: {**_summary(name, ways, seconds[name]), "start_seconds": starts[name]}
         for name in args.tasks
     }
-    _show(report["tasks"])
+    show(tables(report))
     write(args.out, report)
 
 
@@ -122,25 +119,26 @@ def _summary(
     }
 
 
-def _show(tasks: Mapping[str, Any]) -> None:
-    table = Table(title="Seed-steps per second", title_justify="left")
-    for column in ("step", "way", "median", "most", "over one replica", "GFLOP/s", "start, s"):
-        table.add_column(column, justify="left" if column in {"step", "way"} else "right")
-    for task in tasks.values():
-        title = task["title"]
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """Returns the table of the ways to train."""
+    rows = []
+    for task in report["tasks"].values():
+        title, starts = task["title"], task.get("start_seconds", {})
         for way, rate in task["seed_steps_per_second"].items():
-            table.add_row(
-                title,
-                way,
-                f"{rate['median']:.0f}",
-                f"{rate['max']:.0f}",
-                shown(rate["over_one"], 2),
-                f"{rate['median'] * task['flops_per_step'] / 1e9:.0f}",
-                f"{task['start_seconds'][way]:.1f}",
+            rows.append(
+                [
+                    title,
+                    way,
+                    three_digits(rate["median"]),
+                    three_digits(rate["max"]),
+                    shown(rate["over_one"]),
+                    f"{rate['median'] * task['flops_per_step'] / 1e9:.0f}",
+                    f"{starts[way]:.1f}" if way in starts else "",
+                ]
             )
             title = ""
-        table.add_section()
-    console.print(table)
+    columns = ("step", "way", "median", "most", "over one replica", "GFLOP/s", "start, s")
+    return [Table("Seed-steps per second", columns, rows, words=2)]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from rich.table import Table
 
 from adv_jax.data import Arrays, Dataset, split
 from adv_jax.runner import inputs
@@ -24,7 +23,8 @@ from adv_jax.runner.devices import use_cores
 from adv_jax.runner.experiment import Experiment, initial, rows_of
 from adv_jax.runner.program import Program
 from adv_jax.types import LogitsFn, UserError
-from benchmarks.timing import console, machine, use_cpus, versions, write
+from benchmarks.tables import Table, console, show
+from benchmarks.timing import machine, use_cpus, versions, write
 from papers.budget import BUDGETS, PAPER
 from papers.reproduction import chosen
 from papers.target import Target
@@ -75,7 +75,7 @@ def main() -> None:
         # Save after each target, as all of them take an hour.
         report["programs"] = [seconds._asdict() for seconds in programs.values()]
         write(args.out, report)
-    _show(report["targets"])
+    show(tables(report))
     if failures:
         sys.exit("\n".join(f"not timed: {line}" for line in failures))
 
@@ -212,13 +212,14 @@ def _images(config: Mapping[str, Any], dataset: Dataset, has_statistics: bool) -
     return images + (config["data"]["num_labels"] or train if has_statistics else 0)
 
 
-def _show(found: Mapping[str, Mapping[str, float]]) -> None:
-    table = Table(title="The paper's budget, on these CPUs", title_justify="left")
-    for column in ("target", "total epochs", "hours"):
-        table.add_column(column, justify="left" if column == "target" else "right")
-    for name, row in found.items():
-        table.add_row(name, f"{row['epochs']}", f"{row['hours']:.1f}")
-    console.print(table)
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """Returns the table of the targets' hours."""
+    rows = [
+        (name, f"{found['epochs']:,}", f"{found['hours']:,.1f}")
+        for name, found in report["targets"].items()
+    ]
+    title = f"Hours with the paper's budget, on {report['cpus_used']} CPUs"
+    return [Table(title, ("target", "total epochs", "hours"), rows)]
 
 
 if __name__ == "__main__":

@@ -18,14 +18,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from benchmarks.tables import console
 
 # Thread pools spin for some milliseconds after their last work. Wait until they sleep.
 SETTLE_SECONDS = 0.05
 UNLOCKED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 Block = Callable[[], float]  # runs some steps and returns seconds
-console = Console(width=None if sys.stdout.isatty() else 110)  # The default is 80.
 
 
 class WorkerError(RuntimeError):
@@ -127,11 +126,6 @@ def spread(values: list[float]) -> dict[str, float]:
 def ratios(values: list[float], base: list[float]) -> dict[str, float]:
     """Returns the spread of the ratios of values from equal rounds."""
     return spread([a / b for a, b in zip(values, base, strict=True)])
-
-
-def shown(values: Mapping[str, float], digits: int) -> str:
-    """Formats "median (min-max)"."""
-    return "{median:.{d}f} ({min:.{d}f}-{max:.{d}f})".format(d=digits, **values)
 
 
 def machine() -> dict[str, Any]:

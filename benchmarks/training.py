@@ -6,24 +6,22 @@ See benchmarks/README.md for the method.
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
+from benchmarks.tables import Goal, Table, console, goals, show, shown, shown_peak, three_digits
 from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Product
 from benchmarks.timing import (
     Block,
     Worker,
     alternate,
-    console,
     machine,
     ratios,
-    shown,
     spread,
     unlock_library,
     use_cpus,
@@ -33,6 +31,13 @@ from benchmarks.timing import (
 
 OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
 NO_ATTACK = "adv_jax, no attack"  # the side of a task's plain step
+# task -> side -> largest adv_jax time / time of the side
+GOALS = {
+    "ladder": {PLAIN: 0.28, UNLOCKED: 0.42},
+    "conv_small": {PLAIN: 0.8, UNLOCKED: 0.8},
+    "ladder_sgn": {NO_ATTACK: 1.5},
+    "conv_small_sgn": {NO_ATTACK: 1.5},
+}
 PARTS_OF = "ladder"  # the task that --parts times by parts
 # In float64: gradients that the next batch norm cancels are only rounding errors in float32.
 LOSS_TOLERANCE = 1e-9  # relative
@@ -44,7 +49,7 @@ Sides = Mapping[str, Worker]
 def main() -> None:
     args = _arguments()
     report = compare(args.tasks, rounds=args.rounds, threads=args.threads, parts=args.parts)
-    show(report)
+    show(tables(report))
     write(args.out, {"benchmark": "training", **report})
 
 
@@ -215,42 +220,67 @@ def _per_step(seconds: list[float], steps: int) -> dict[str, Any]:
     return {**spread(values), "rounds": values}
 
 
-def show(report: Mapping[str, Any]) -> None:
-    """Prints the tables of a report."""
-    peak = report["peak"]["gflops"]
-    table = Table(title=f"One training step; peak {peak:.0f} GFLOP/s", title_justify="left")
-    for column in ("step", "side", "ms", "least", "adv_jax / it", "GFLOP/s", "of peak"):
-        table.add_column(column, justify="left" if column in {"step", "side"} else "right")
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """Returns the tables of a report: the steps by the sides that they are compared with."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for task in report["tasks"].values():
-        title = f"{task['title']}\n{task['flops_per_step'] / 1e6:.0f} MFLOP"
-        for side, values in task["ms_per_step"].items():
-            ratio = task["adv_jax_over"].get(side)
-            table.add_row(
-                title,
-                side,
-                f"{values['median']:.3f}",
-                f"{values['min']:.3f}",
-                shown(ratio, 2) if ratio else "",
-                f"{values['gflops']:.0f}",
-                f"{values['share_of_peak']:.0%}",
-            )
-            title = ""
-        table.add_row("", "at the peak", f"{task['limit_ms']:.3f}", end_section=True)
-    console.print(table)
+        groups.setdefault(tuple(task["ms_per_step"]), []).append(task)
+    found = [_steps(sides[1:], tasks, report["peak"]) for sides, tasks in groups.items()]
+    met = list(_goals(report["tasks"]))
+    if met:
+        found.append(goals(met))
     if "parts" in report:
-        console.print(_parts_table(report["parts"]))
+        found.append(_parts(report["parts"]))
+    return found
 
 
-def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
+def _steps(
+    others: Sequence[str], tasks: Iterable[Mapping[str, Any]], peak: Mapping[str, Any]
+) -> Table:
+    """Returns the table of tasks that adv_jax is timed with beside the same other sides."""
+    short = {side: side.removeprefix(f"{OURS}, ") for side in others}
+    columns = ["step", "MFLOP", f"{OURS}, ms"]
+    columns += [f"{short[side]}, ms" for side in others]
+    columns += [f"{OURS} / {short[side]}" for side in others]
+    columns += ["at the peak, ms", "of peak"]
+    rows = []
+    for task in tasks:
+        ms = task["ms_per_step"]
+        rows.append(
+            [
+                task["title"],
+                three_digits(task["flops_per_step"] / 1e6),
+                *(three_digits(ms[side]["median"]) for side in (OURS, *others)),
+                *(shown(task["adv_jax_over"][side]) for side in others),
+                three_digits(task["limit_ms"]),
+                f"{ms[OURS]['share_of_peak']:.0%}",
+            ]
+        )
+    than = "the same step without the attack" if NO_ATTACK in others else "PyTorch's"
+    return Table(f"One training step beside {than}; {shown_peak(peak)}", columns, rows)
+
+
+def _goals(tasks: Mapping[str, Any]) -> Iterator[Goal]:
+    for name in filter(tasks.__contains__, GOALS):
+        for side, values in tasks[name]["adv_jax_over"].items():
+            ratio = f"{OURS} / {side.removeprefix(f'{OURS}, ')}"
+            yield Goal(tasks[name]["title"], ratio, values, GOALS[name].get(side))
+
+
+def _parts(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Returns the table of parts, which overlap and do not add up to the whole."""
-    table = Table(title=f"Parts of the step: {TASKS[PARTS_OF].title}", title_justify="left")
-    for column in ("part", "ms", "least", "of the whole"):
-        table.add_column(column, justify="left" if column == "part" else "right")
     whole = next(iter(parts.values()))["median"]
-    for part, values in parts.items():
-        share = f"{values['median'] / whole:.0%}"
-        table.add_row(part, f"{values['median']:.3f}", f"{values['min']:.3f}", share)
-    return table
+    rows = [
+        (
+            part,
+            three_digits(values["median"]),
+            three_digits(values["min"]),
+            f"{values['median'] / whole:.0%}",
+        )
+        for part, values in parts.items()
+    ]
+    title = f"Parts of one step, {TASKS[PARTS_OF].title}"
+    return Table(title, ("part", "ms", "least", "of the whole"), rows)
 
 
 if __name__ == "__main__":
