@@ -5,6 +5,7 @@ works at a time; the others sleep until a line arrives on their standard input.
 """
 
 import contextlib
+import datetime
 import json
 import os
 import platform
@@ -149,6 +150,8 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def write(path: Path, report: Mapping[str, Any]) -> None:
+    """Writes the report with today's date."""
+    dated = {**report, "date": datetime.date.today().isoformat()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(dated, indent=1) + "\n")
     console.print(f"written to {path}")
