@@ -23,6 +23,7 @@ include_patterns = [
     "CONTRIBUTING.md",
     "adv_jax/attacks/README.md",
     "benchmarks/README.md",
+    "benchmarks/RESULTS.md",
     "launch/README.md",
     "docs/**.md",
     "papers/README.md",

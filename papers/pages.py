@@ -89,7 +89,7 @@ def _overview(told: Sequence[Chapter]) -> str:
         for what, lines in (("numbers", one.lines), ("claims", one.claims)):
             found = [line.verdict.word for line in lines]
             rows.append([one.paper.short, what, *(str(found.count(word)) for word in words)])
-    return _markdown(["work", "printed", *words], rows)
+    return markdown(["work", "printed", *words], rows)
 
 
 def _headlines(told: Sequence[Chapter]) -> str:
@@ -100,7 +100,7 @@ def _headlines(told: Sequence[Chapter]) -> str:
         for headline in one.paper.headlines:
             line = lines[headline["of"]]
             rows.append([headline["text"], line.paper, _ours(line), _short(line)])
-    return _markdown(["claim", "paper", "ours", "verdict"], rows)
+    return markdown(["claim", "paper", "ours", "verdict"], rows)
 
 
 def _measured(lines: Iterable[Line]) -> list[Line]:
@@ -109,7 +109,7 @@ def _measured(lines: Iterable[Line]) -> list[Line]:
 
 def _table(first: str, lines: Sequence[Line]) -> str:
     rows = [[f"{line.label} ({line.where})", line.paper, _ours(line), _why(line)] for line in lines]
-    return _markdown([first, "paper", "ours", "verdict"], rows)
+    return markdown([first, "paper", "ours", "verdict"], rows)
 
 
 def _ours(line: Line) -> str:
@@ -124,7 +124,8 @@ def _short(line: Line) -> str:
     return line.verdict.word + (" (short run)" if "a short run" in line.verdict.why else "")
 
 
-def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns the table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
 

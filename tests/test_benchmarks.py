@@ -1,9 +1,17 @@
-"""What the benchmarks count is what a step needs; timings themselves are no test."""
+"""What the benchmarks count is what a step needs, and the page shows what the files hold.
+
+Timings themselves are no test.
+"""
+
+import json
+import re
 
 import numpy as np
 import pytest
 
 from adv_jax import data
+from adv_jax.types import UserError
+from benchmarks import backprop, pages, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
 from papers.budget import BUDGETS
@@ -72,3 +80,124 @@ def test_few_images_have_the_labels_of_every_class():
     cut = few(digits._replace(train=train), 205)
     assert np.bincount(cut.train.y).min() == 20
     assert len(cut.train.x) == len(cut.train.y) == 205
+
+
+def training_report(seconds):
+    """The report of blocks of ten ladder steps, which take these seconds in each round."""
+    return {
+        "benchmark": "training",
+        "date": "2026-01-31",
+        "machine": {"cpu": "Abacus", "cpus": 3, "python": "3.11.0"},
+        "versions": {"jax": "0.10.2"},
+        "rounds": 3,
+        "workers": {side: {"threads": 2} for side in seconds},
+        "peak": {"gflops": 100.0, "sides": {side: [50.0, 100.0] for side in seconds}},
+        "tasks": {"ladder": training._summary("ladder", seconds, 100.0)},
+    }
+
+
+def page_of(folder, report):
+    (folder / "mine.json").write_text(json.dumps(report))
+    return pages.page(folder)
+
+
+def test_the_page_of_results_is_not_stale():
+    """If it is: python -m benchmarks.pages"""
+    assert pages.PAGE.read_text("utf-8") == pages.page()
+
+
+def test_every_result_file_has_its_section_and_the_guide_the_same_headings():
+    page = pages.PAGE.read_text("utf-8")
+    guide = (pages.ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    files = sorted(path.stem for path in pages.RESULTS.glob("*.json"))
+    assert sorted(re.findall("^### (.+)$", page, re.MULTILINE)) == files
+    for heading in re.findall("^## (.+)$", page, re.MULTILINE):
+        assert f"\n## {heading}\n" in guide
+
+
+def test_the_guide_has_no_measured_number():
+    guide = (pages.ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    assert re.findall(r"[\d.]+ (?:ms|s|GFLOP/s|MFLOP|MiB|/ s|hours)\b", guide) == []
+
+
+def test_a_ratio_on_the_page_is_that_of_the_rounds(tmp_path):
+    ours, theirs = [0.02, 0.03, 0.05], [0.04, 0.05, 0.04]
+    page = page_of(tmp_path, training_report({"adv_jax": ours, "torch": theirs}))
+    # Blocks of ten steps: medians 3 and 4 ms. Ratios .5, .6 and 1.25. 3,217.2 MFLOP take 32.2 ms
+    # at 100 GFLOP/s, which is more than the 3 ms here.
+    assert "| 3,217 | 3.00 | 4.00 | 0.60 (0.50-1.25) | 32.2 | 1072% |" in page
+    assert "| adv_jax / torch | 0.60 (0.50-1.25) | at most 0.28 | no |" in page
+    facts = "2026-01-31, Abacus, 3 CPUs, 2 threads, 3 rounds. Python 3.11.0, jax 0.10.2."
+    assert f"[mine.json](results/mine.json): {facts}" in page
+
+
+def test_a_step_beside_one_without_the_attack_has_a_table_of_its_own(tmp_path):
+    report = training_report({"adv_jax": [0.02], "torch": [0.01]})
+    sides = {"adv_jax": [0.03], training.NO_ATTACK: [0.02]}
+    report["tasks"]["ladder_sgn"] = training._summary("ladder_sgn", sides, 100.0)
+    page = page_of(tmp_path, report)
+    assert "| adv_jax, ms | no attack, ms | adv_jax / no attack |" in page
+    assert "| FC ladder, SGN | adv_jax / no attack | 1.50 (1.50-1.50) | at most 1.5 | yes |" in page
+
+
+def test_the_page_of_backprop_has_its_goals_and_the_cost_of_the_attack(tmp_path):
+    report = training_report({"adv_jax": [0.02], "torch": [0.01]}) | {"benchmark": "backprop"}
+    plain = {"adv_jax": [0.1, 0.1], "torch": [0.5, 0.6]}  # five hundred steps
+    adversarial = {"adv_jax": [0.1, 0.2], "torch": [0.3, 0.3]}  # half as many
+    tasks = {"backprop": plain, "adversarial": adversarial}
+    tasks = {name: training._summary(name, seconds, 100.0) for name, seconds in tasks.items()}
+    report |= {
+        "tasks": tasks,
+        "times_as_fast": {name: backprop._times_as_fast(task) for name, task in tasks.items()},
+        "adversarial_over_plain": backprop._over_plain(tasks),
+        "goals": {
+            "times_as_fast": {"backprop": 4, "adversarial": 3},
+            "adversarial_over_plain": 1.7,
+        },
+    }
+    page = page_of(tmp_path, report)
+    assert "batch 10 | torch / adv_jax | 5.50 (5.00-6.00) | at least 4 | yes |" in page
+    assert "back-propagation | torch / adv_jax | 2.25 (1.50-3.00) | at least 3 | no |" in page
+    assert "|  | adversarial / plain, adv_jax | 3.00 (2.00-4.00) | at most 1.7 | no |" in page
+    assert "|  | adversarial / plain, torch | 1.10 (1.00-1.20) |  |  |" in page
+
+
+def test_an_attack_is_beside_each_peer_as_installed_and_unlocked(tmp_path):
+    def times(median):
+        return {"median": median, "min": 1.0, "max": 4.0, "target": 2.0}
+
+    work = {
+        "title": "FGSM",
+        "net": "mlp",
+        "sides": {
+            "adv_jax": {
+                "rows": 1000,
+                "digits_per_second": {"median": 12345.6},
+                "share_of_peak": 0.9,
+            },
+            **{side: {"rows": 50} for side in ("foolbox", "foolbox unlocked", "ten calls")},
+        },
+        "adv_jax_times_as_fast": {
+            "foolbox": times(3.0),
+            "foolbox unlocked": times(1.5),
+            "ten calls": times(2.0),
+        },
+    }
+    report = training_report({"adv_jax": [0.02], "torch": [0.01]}) | {
+        "benchmark": "attacks",
+        "workers": {"torch": {"threads": 2, "tuned": True}},
+        "works": {"fgsm": work},
+        "prepared": {"fgsm": {"adv_jax": {"layout": "2 x 500"}}},
+        "jsma_bytes": 3 * 2**20,
+    }
+    page = page_of(tmp_path, report)
+    first = "| FGSM, mlp, 1,000 digits | foolbox, 50 digits | 12,346 | 90% | 2 x 500 "
+    assert first + "| 3.00 (1.00-4.00) | 1.50 (1.00-4.00) | 2.00 | yes / no |" in page
+    assert "|  | ten calls, 50 digits |  |  |  | 2.00 (1.00-4.00) |  | 2.00 | yes |" in page
+    assert "JSMA's program needs 3 MiB." in page
+
+
+def test_a_file_of_an_unknown_benchmark_is_refused(tmp_path):
+    report = training_report({"adv_jax": [0.02], "torch": [0.01]}) | {"benchmark": "trainign"}
+    with pytest.raises(UserError, match=r"benchmark of mine.json must be one of training, .*, got"):
+        page_of(tmp_path, report)
