@@ -8,6 +8,7 @@ the digest of each file is written beside it, and `keep_programs` deletes what d
 import contextlib
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ _CACHE = flags.DEFINE_bool(
     "compilation_cache", True, "keep compiled programs in the user's cache folder"
 )
 MAX_BYTES = 512 * 2**20
-_COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's event after each program
+# JAX's events before a program is compiled or read, and after it is written.
+_STARTED = "/jax/compilation_cache/compile_requests_use_cache"
+_COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def keep_programs() -> None:
@@ -46,12 +49,21 @@ def keep_programs() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-    def seal_after(event: str, duration_secs: float, **_: Any) -> None:
-        if event == _COMPILED:
-            with contextlib.suppress(OSError):
-                seal(folder)
+    compiling: set[int] = set()
 
-    jax.monitoring.register_event_duration_secs_listener(seal_after)
+    def note_start(event: str, **_: Any) -> None:
+        if event == _STARTED:
+            compiling.add(threading.get_ident())
+
+    def seal_when_idle(event: str, duration_secs: float, **_: Any) -> None:
+        if event == _COMPILED:
+            compiling.discard(threading.get_ident())
+            if not compiling:  # Else another thread may be writing its program.
+                with contextlib.suppress(OSError):
+                    seal(folder)
+
+    jax.monitoring.register_event_listener(note_start)
+    jax.monitoring.register_event_duration_secs_listener(seal_when_idle)
 
 
 def seal(folder: Path) -> None:

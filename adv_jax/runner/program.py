@@ -1,6 +1,8 @@
-"""Compiles an experiment for the available devices and keeps its data on them."""
+"""Compiles the functions of an experiment for its replicas and devices."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,36 +30,53 @@ class Program:
         *,
         shards: int,
     ) -> None:
-        """Compiles the functions; `rows` is the output of `experiment.rows_of`."""
+        """Places the data on the devices.
+
+        Args:
+          rows: the output of `experiment.rows_of`.
+        """
         self.steps_per_epoch = experiment.steps_per_epoch
-        self._replicas = replicas
         self._layout = layout(len(replicas), shards=shards)
-        self._arrays = self._layout.copies(dataset.arrays())
-        self._rows = self._layout.place(rows)
         devices = self._layout.devices
         self.num_devices = len(devices)
+        self._seeds = self._layout.place(initial(replicas))
+        self._data = self._layout.copies(dataset.arrays()), self._layout.place(rows)
         self._init = over_devices(over_replicas(experiment.init), devices)
         self._epoch = over_devices(_with_data(experiment.epoch), devices, donate=(0,))
         self._monitor = over_devices(_with_data(experiment.monitor), devices, donate=(0,))
         self._evaluate = over_devices(_with_data(experiment.evaluate), devices)
 
+    def compile(self) -> None:
+        """Starts to compile all functions; without it, each is compiled at its first call.
+
+        XLA compiles a program mostly in one thread. Here each program has a thread, and training
+        begins before the last one is ready.
+        """
+        # The order of need. Tracing holds Python's lock, so lower in this thread.
+        threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
+        self._init, state = _started(threads, self._init, *self._seeds)
+        self._epoch, _ = _started(threads, self._epoch, state, *self._data)
+        self._monitor, _ = _started(threads, self._monitor, state, *self._data)
+        self._evaluate, _ = _started(threads, self._evaluate, state, *self._data)
+        threads.shutdown(wait=False)
+
     def init(self) -> RunState:
         """Initializes all replicas."""
-        return self._init(*self._layout.place(initial(self._replicas)))
+        return self._init(*self._seeds)
 
     def epoch(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """Trains for one epoch -> (state, metrics f32[R, steps] each); donates `state`."""
-        state, metrics = self._epoch(state, self._arrays, self._rows)
+        state, metrics = self._epoch(state, *self._data)
         return state, self.fetch(metrics)
 
     def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """Measures clean errors -> (state, metrics f32[R] each); donates `state`."""
-        state, metrics = self._monitor(state, self._arrays, self._rows)
+        state, metrics = self._monitor(state, *self._data)
         return state, self.fetch(metrics)
 
     def evaluate(self, state: RunState) -> Curves:
         """Runs `Experiment.evaluate` for each replica: f32[R] and f32[R, E]."""
-        return self.fetch(self._evaluate(state, self._arrays, self._rows))
+        return self.fetch(self._evaluate(state, *self._data))
 
     def fetch(self, tree: Any) -> Any:
         """Copies a tree from the devices to NumPy arrays [R, ...]."""
@@ -66,6 +85,16 @@ class Program:
     def place(self, tree: Any) -> Any:
         """Inverts `fetch`: NumPy arrays [R, ...] -> the devices."""
         return self._layout.place(tree)
+
+
+def _started(threads: Executor, fn: Any, *args: Any) -> tuple[Callable[..., Any], Any]:
+    """Starts to compile fn -> (fn, which waits for its program; shapes and dtypes of its result).
+
+    args: trees of arrays, or of their shapes and dtypes.
+    """
+    lowered = fn.lower(*args)
+    program = threads.submit(lowered.compile)
+    return lambda *args: program.result()(*args), lowered.out_info
 
 
 def _with_data(fn: Callable) -> Callable:

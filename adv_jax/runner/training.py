@@ -129,6 +129,7 @@ def _run(
 ) -> dict[str, Any]:
     """Trains and evaluates after all checks -> the contents of result.json."""
     program = Program(experiment, dataset, rows, runs, shards=config["replicas"]["shards"])
+    program.compile()
     state, seconds = _train(config, runs, program, files)
     # Count logged epochs: the step count of a replica also grows after it has stopped early.
     epochs = Counter(line["replica"] for line in files.metrics())

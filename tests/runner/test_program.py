@@ -91,6 +91,24 @@ def test_after_the_first_epoch_nothing_is_compiled(counted, caplog):
     assert "Compiling" not in caplog.text
 
 
+def test_programs_compiled_ahead_in_threads_train_bit_for_bit_as_others(counted, caplog):
+    program, traces = counted
+    expected = program.epoch(program.init())
+    expected = program.fetch(program.monitor(expected[0])[0]), expected[1]
+    program.compile()
+    once = len(traces)
+    with jax.log_compiles():
+        state, metrics = program.epoch(program.init())
+        state, _ = program.monitor(state)
+        program.evaluate(state)
+        # And from what a checkpoint holds.
+        state, _ = program.epoch(program.place(program.fetch(state)))
+    assert len(traces) == once
+    assert not [line for line in caplog.messages if "epoch" in line or "evaluate" in line]
+    saved = program.fetch(program.monitor(program.epoch(program.init())[0])[0])
+    jax.tree.map(np.testing.assert_array_equal, (saved, metrics), expected)
+
+
 def test_all_epochs_are_one_compilation_and_a_restart_repeats_them_bit_for_bit(counted):
     program, traces = counted
     state, _ = program.epoch(program.init())
