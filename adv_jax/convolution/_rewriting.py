@@ -97,7 +97,7 @@ def _bound(eqn: JaxprEqn, params: dict[str, Any]) -> Operation:
 
 def _rewritten(param: Any) -> Any:
     """Rewrites a parameter that is a jaxpr or a tuple of jaxprs."""
-    if isinstance(param, tuple):
+    if type(param) is tuple:  # not a NamedTuple, as the implementation of a key is
         return tuple(map(_rewritten, param))
     if isinstance(param, ClosedJaxpr):
         return jax.make_jaxpr(lambda *args: _run(param, list(args)))(*param.in_avals)
@@ -176,15 +176,22 @@ def _fast_pool(eqn: JaxprEqn) -> Callable[[Array], Array] | None:
     params = eqn.params
     window = params["window_dimensions"]
     axes = [axis for axis, size in enumerate(window) if size == 2]
+    others = [axis for axis, size in enumerate(window) if size == 1]
     ones = {*params["base_dilation"], *params["window_dilation"]}
     if (
-        sorted(window) != [1] * (len(window) - 2) + [2, 2]
+        len(axes) != 2
+        or not others
+        or len(others) + 2 != len(window)
         or params["window_strides"] != window
         or ones != {1}
         or any(map(any, params["padding"]))
-        or len(window) != 4
     ):
         return None
-    others = [axis for axis in range(4) if axis not in axes]
-    order = (others[0], *axes, others[1])
-    return lambda x: max_pool_2x2(x.transpose(order)).transpose(np.argsort(order))
+    order = (*others[:-1], *axes, others[-1])
+
+    def pool(x: Array) -> Array:
+        x = x.transpose(order)
+        y = max_pool_2x2(x.reshape(-1, *x.shape[-3:]))
+        return y.reshape(*x.shape[:-3], *y.shape[1:]).transpose(np.argsort(order))
+
+    return pool
