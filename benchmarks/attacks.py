@@ -155,7 +155,11 @@ WORKS = {
         attack="pgd",
         net="lenet",
         rows=100,
-        peers={"torchattacks": Peer(1.6), "foolbox": Peer(2.2), "ART": Peer(2.4)},
+        peers={"torchattacks": Peer(1.6), "foolbox": Peer(2.2), "ART": Peer(2.4)}
+        | {
+            "plain Flax": Peer(1.0, local=True),
+            "plain Flax, not rewritten": Peer(10.0, local=True),
+        },
         measure="accuracy",
         passes=(40, 40),
         options=_PGD_LINF,

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,11 @@ from benchmarks.timing import seconds_of, serve
 
 BOUNDS = (0.0, 1.0)
 NETS = {"mlp": models.mlp(features=(1200, 1200)), "lenet": models.lenet()}
+# net -> function of parameters and digits
+LOGITS: dict[str, Callable[[Any, Array], Array]] = {
+    name: lambda params, x, net=net: models.apply_fn(net)({"params": params}, x).logits
+    for name, net in NETS.items()
+}
 EPOCHS, BATCH, LEARNING_RATE = 4, 100, 1e-3
 WHITE = 0.99  # torchattacks' JSMA treats pixels >= .99 as white, adv_jax only 1
 TRIALS = 2  # calls per chunk size; the best counts
@@ -42,6 +49,19 @@ def _fgsm_accuracy(logits_fn: LogitsFn, x: Array, y: Array, *, eps: Array) -> Ar
 
 def _fgsm_curve(logits_fn: LogitsFn, x: Array, y: Array, *, eps: Array) -> Array:
     return jax.vmap(lambda one: _fgsm_accuracy(logits_fn, x, y, eps=one))(eps)
+
+
+class PlainLeNet(nn.Module):
+    """`models.lenet` as a Flax user writes it, with the same parameters."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x[..., None]
+        for name, maps in (("hidden1", 20), ("hidden2", 50)):
+            x = nn.relu(nn.Conv(maps, (5, 5), padding="VALID", name=name)(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
+        x = nn.relu(nn.Dense(500, name="hidden3")(x.reshape(len(x), -1)))
+        return nn.Dense(10, name="logits")(x)
 
 
 ATTACKS: dict[str, Callable[..., Array]] = {
@@ -173,9 +193,12 @@ class Side:
 
     def prepare(self, name: str, peer: str, work: Work, rows: int) -> dict[str, Any]:
         """Compiles the attack and chooses the fastest devices and chunk size."""
-        prepare = {"ten calls": self._ten_calls, "jit + SciPy": self._scipy}.get(
-            peer, self._fastest
-        )
+        prepare = {
+            "ten calls": self._ten_calls,
+            "jit + SciPy": self._scipy,
+            "plain Flax": self._plain,
+            "plain Flax, not rewritten": self._not_rewritten,
+        }.get(peer, self._fastest)
         self._runs[name, peer], facts = prepare(work, rows)
         return facts
 
@@ -253,6 +276,16 @@ class Side:
         singles = [program._replace(traced={"eps": eps}) for eps in program.traced["eps"]]
         return lambda: jnp.concatenate([single() for single in singles]), {}
 
+    def _plain(self, work: Work, rows: int) -> tuple[AttackCall, dict[str, Any]]:
+        """Attacks a net of Flax's own layers, as `_fastest` attacks ours."""
+        with mock.patch.dict(LOGITS, lenet=_plain_logits):
+            return self._fastest(work, rows)
+
+    def _not_rewritten(self, work: Work, rows: int) -> tuple[AttackCall, dict[str, Any]]:
+        """Attacks that net as XLA compiles it."""
+        with mock.patch("adv_jax.attacks._bare.fast_in_loops", lambda fn: fn):
+            return self._plain(work, rows)
+
     def _scipy(self, work: Work, rows: int) -> tuple[AttackCall, dict[str, Any]]:
         """Uses jitted values and gradients."""
         logits_fn, (x, y) = self._logits_fn(work["net"]), self._rows(work, rows)
@@ -303,7 +336,11 @@ def _trained(name: str, x: np.ndarray, y: np.ndarray) -> Any:
 
 
 def _logits(name: str, params: Any, x: Array) -> Array:
-    return models.apply_fn(NETS[name])({"params": params}, x).logits
+    return LOGITS[name](params, x)
+
+
+def _plain_logits(params: Any, x: Array) -> Array:
+    return PlainLeNet().apply({"params": params}, x)
 
 
 def _lengths(r: np.ndarray, norm: str) -> np.ndarray:

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "backprop": "Adversarial back-propagation at batch 10",
     "replicas": "Several seeds at once",
     "attacks": "Attacks beside torchattacks, foolbox, ART and SciPy",
+    "compile": "What compiling costs",
     "targets": "What the targets cost",
 }
 INTRODUCTION = """\

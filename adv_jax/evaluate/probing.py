@@ -73,7 +73,7 @@ def probe(
     random = norms.norm(logits_fn(x) - logits, "linf") > _OTHER * size
     batch = norms.norm(again - logits, "linf") > _OTHER * size
     predicted = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
-    visible = jnp.maximum(_VISIBLE, 16 * jnp.finfo(logits.dtype).eps) * size
+    visible = jnp.maximum(_VISIBLE, 16 * float(jnp.finfo(logits.dtype).eps)) * size
     measurable = predicted > visible
     misleading = measurable & (_dot(slope, far - near) < _FOLLOWED * predicted)
     saturated = _vanishes((wrong.reshape(-1, 1) * slope).astype(logits.dtype))

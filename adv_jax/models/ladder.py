@@ -14,13 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.models.activations import activation_fn
+from adv_jax.models.batch_norm import Moments, batch_moments, batch_norm, normalize
 from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
 from adv_jax.types import Array, Key
-
-BATCH_NORM_EPS = 1e-10  # A larger eps changes constant pixels and dead units.
-Moments = tuple[Array, Array]  # mean and biased variance of each channel, f32[*G, 1, C]
 
 
 class Encoding(NamedTuple):
@@ -66,8 +64,12 @@ class Encoder(nn.Module):
         z, used = [h], []
         for number, layer in enumerate(self.layers, start=1):
             a = Up(layer, number, name=f"W{number}")(h)
-            used.append(moments[number - 1] if moments else _moments(a, frozen=frozen))
-            h = _normalize(a, used[-1])
+            if moments or frozen:
+                used.append(moments[number - 1] if moments else _frozen_moments(a))
+                h = _normalize(a, used[-1])
+            else:
+                h, own = _batch_norm(a)
+                used.append(own)
             h = self._corrupted(h, number, first) if noisy else h
             z.append(h)
             if number == top or not layer.pools:
@@ -104,7 +106,7 @@ class Decoder(nn.Module):
             if z_hat:
                 above = number + 1
                 u = Down(self.layers[number], z.shape[1:], name=f"V{above}")(z_hat[above])
-            u = _normalize(u, _moments(u))
+            u, _ = _batch_norm(u)
             denoise = DENOISING[self.denoising[number]](name=f"g{number}")
             z_hat[number] = _per_channel(denoise, z, _by_channel(u))
         return z_hat
@@ -246,17 +248,20 @@ def _channels(layers: Sequence[LayerSpec]) -> list[int]:
     return channels
 
 
-def _moments(a: Array, *, frozen: bool = False) -> Moments:
-    """Returns mean and biased variance of each channel over batch and pixels of f32[*G, B, *S]."""
-    a = _by_channel(jax.lax.stop_gradient(a) if frozen else a)
-    return a.mean(-2, keepdims=True), a.var(-2, keepdims=True)
+def _batch_norm(a: Array) -> tuple[Array, Moments]:
+    """`batch_norm` of f32[*G, B, *S] over batch and pixels."""
+    z, moments = batch_norm(_by_channel(a))
+    return z.reshape(a.shape), moments
+
+
+def _frozen_moments(a: Array) -> Moments:
+    """Returns the moments of f32[*G, B, *S] over batch and pixels, as constants."""
+    return batch_moments(_by_channel(jax.lax.stop_gradient(a)))
 
 
 def _normalize(a: Array, moments: Moments) -> Array:
     """Normalizes f32[*G, B, *S] by the moments of each channel."""
-    mean, var = moments
-    standardize = lambda a, mean, var: (a - mean) / jnp.sqrt(var + BATCH_NORM_EPS)
-    return _per_channel(standardize, a, mean, var)
+    return _per_channel(lambda a, *moments: normalize(a, moments), a, *moments)
 
 
 def _per_channel(fn: Callable[..., Array], a: Array, *others: Array) -> Array:
