@@ -127,7 +127,6 @@ def test_a_packaged_config_trains_beside_a_package_of_the_same_name(run, tmp_pat
     [
         (("launch.reproduce", "--list"), "huang2015.table1 "),
         (("adv_jax.report", "--list"), "huang2015.fig1 "),
-        (("adv_jax.report", "--help"), "python -m adv_jax.report "),
     ],
 )
 def test_targets_and_figures_of_the_papers_are_listed(command, line, run):
