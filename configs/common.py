@@ -37,7 +37,7 @@ def parse_options(mode: str, **allowed: tuple | Mapping[Any, Mapping[str, Any]])
       **allowed: for each option a tuple of its legal values, the default first. None as a default
         is not legal itself; `int`, `float` and `str` allow every value of that type. A mapping
         holds presets, {value: {name: value}}: the chosen one replaces the defaults of other
-        options and of names of its own, whose defaults are the preset None.
+        options and adds names, whose defaults are in the preset None.
 
     Returns:
       {option: value} and `quick`, a bool.
