@@ -1,1 +1,1 @@
-"""The configs that come with adv_jax: one file per experiment, and `common`, which they share."""
+"""The configs that come with adv_jax: one file per experiment, and `common`."""

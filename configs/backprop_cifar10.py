@@ -22,8 +22,9 @@ The paper's test error in %, mean +- spread of five runs; fc with zca is missing
     adversarial             13.62 +- .14     17.09 +- .30     38.87 +- .18
     adversarial_dropout     12.55 +- .20     16.00 +- .46     39.00 +- .35
 
-Deviations: the learning rate of conv is .05 and not .5, which counts (1 - momentum) of the
-gradient and diverges otherwise. What [nokland2015] leaves open is listed in docs/experiments.md.
+Deviations: the learning rate of conv is .05. The paper prints .5, at which the loss diverges; it is
+read as in [hinton2012], where a step counts (1 - momentum) of the gradient. docs/experiments.md
+lists the choices that [nokland2015] leaves open.
 Results: docs/results.md.
 """
 
@@ -35,7 +36,7 @@ PREPROCESS = {
     "zca": ({"name": "contrast_norm", "norm": 55.0}, {"name": "zca", "regularizer": 0.1}),
     "simple": ({"name": "standardize"},),
 }
-# What differs between the nets; "narrow" replaces fields of the model in the mode quick.
+# Fields that differ between the nets; "narrow" replaces those of the model in the mode quick.
 NETS: dict[str, dict] = {
     "conv": {
         "model": {
@@ -47,7 +48,7 @@ NETS: dict[str, dict] = {
         "narrow": {"stages": ((4,), (4,), (8,)), "units": (32, 32)},
         "dropout": (0.1, 0.25, 0.25, 0.25, 0.5, 0.5),
         "eps": 0.01,
-        # .5 of a gradient that counts (1 - momentum), as in [hinton2012].
+        # .5 (1 - momentum), as in [hinton2012].
         "optimizer": {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.001},
     },
     "fc": {

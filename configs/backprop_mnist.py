@@ -20,8 +20,8 @@ The paper's test error in %, mean over the last ten epochs +- spread of five run
     800      1.00 +- .05    1.01 +- .02    .78 +- .03
     1200      .95 +- .03    1.07 +- .05    .78 +- .03
 
-Deviations: dropout, whose rates [nokland2015] does not print, has those of [srivastava2014].
-No validation set is taken, as the number of epochs is given and nothing is chosen.
+Deviations: [nokland2015] does not print its rates of dropout; here they are those of
+[srivastava2014]. There is no validation set, as the number of epochs is given.
 More: docs/experiments.md; results: docs/results.md.
 """
 

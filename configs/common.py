@@ -1,4 +1,4 @@
-"""What the configs share: their options and the fields of every experiment."""
+"""Options and fields that all configs share."""
 
 import difflib
 import re
@@ -37,7 +37,7 @@ def parse_options(mode: str, **allowed: tuple | Mapping[Any, Mapping[str, Any]])
       **allowed: for each option a tuple of its legal values, the default first. None as a default
         is not legal itself; `int`, `float` and `str` allow every value of that type. A mapping
         holds presets, {value: {name: value}}: the chosen one replaces the defaults of other
-        options and of names of its own, whose defaults are the preset None.
+        options and adds names, whose defaults are in the preset None.
 
     Returns:
       {option: value} and `quick`, a bool.
@@ -136,8 +136,22 @@ def decaying_adam(epochs: int, decay_from: float) -> dict[str, Any]:
     }
 
 
+def rising_momentum_sgd() -> dict[str, Any]:
+    """Returns SGD at .01, with a momentum that rises linearly from .5 to .99 in nine epochs."""
+    return {
+        "name": "sgd",
+        "learning_rate": 0.01,
+        "momentum": {
+            "name": "linear_schedule",
+            "init_value": 0.5,
+            "end_value": 0.99,
+            "transition_steps": 9,
+        },
+    }
+
+
 def _value(name: str, text: str, legal: Mapping[str, tuple]) -> Any:
-    """The value of an option from its text."""
+    """Returns the value of an option from its text."""
     kinds = [kind for kind in legal[name] if isinstance(kind, type)]
     for kind in kinds:
         if re.fullmatch(_KINDS[kind][1], text, re.ASCII):
@@ -152,13 +166,13 @@ def _value(name: str, text: str, legal: Mapping[str, tuple]) -> Any:
 
 
 def _texts(values: tuple) -> dict[str, Any]:
-    """{text on the command line: value} of an option's legal values."""
+    """Returns {text on the command line: value} of an option's legal values."""
     named = [value for value in values if value is not None and not isinstance(value, type)]
     return {f"{value:g}" if isinstance(value, float) else str(value): value for value in named}
 
 
 def _error(field: str, legal: Iterable[str], found: str, near: Iterable[str]) -> ValueError:
-    """The error for an unknown name, with the nearest legal one."""
+    """Returns the error for an unknown name, with the nearest legal one."""
     *others, last = legal
     allowed = f"{', '.join(others)} or {last}" if others else last
     close = difflib.get_close_matches(found, list(near), n=1)

@@ -16,11 +16,12 @@ those of [goodfellow2013], from Pylearn2's cifar10_no_aug_valid.yaml.
 11.68 % after training on the validation images too.
 
 Deviations from Pylearn2's program:
-- It does not scale up the inputs that dropout keeps. Here they are, as in Flax.
+- It does not scale up the inputs that dropout keeps. Here they are scaled, as in Flax.
 - Its validation set is the last 10,000 images. Here it is drawn by the seed, balanced by class.
 - It bounds the norm of weights by .9 in the first convolution and 1.9 in the full layer. Here one
   bound, 1.9365, holds for all layers.
-- It ends after 100 epochs without a better one. Here also after 500, where the rate is a hundredth.
+- It ends after 100 epochs without a lower validation error. Here a run also ends after 500 epochs,
+  at which the rate has reached a hundredth.
 Results: docs/results.md.
 """
 

@@ -29,8 +29,8 @@ The paper's test error in %; the others are not printed:
     adversarial     under FGSM .25 18, under the iterated attack of .25 97, of .1 22
 
 Deviations: the maxout nets, their optimizer and their early stopping are those of
-[goodfellow2013], from Pylearn2's mnist_pi.yaml and mnist.yaml, with the three differences and the
-choices of our own that docs/experiments.md lists. Nothing is clipped to [0, 1], as in the papers.
+[goodfellow2013], from Pylearn2's mnist_pi.yaml and mnist.yaml. docs/experiments.md lists three
+differences, and the settings that no paper prints. As in the papers, inputs are not clipped.
 Results: docs/results.md.
 """
 
@@ -137,7 +137,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     }
     if method in ("teacher", "distillation", "dae"):
         # At a temperature T the logits must grow and the gradients shrink by the factor T. A
-        # max-norm hinders the first; Adam does not depend on the second.
+        # max-norm bounds the logits; Adam does not depend on the scale of the gradients.
         c.optimizer = {"name": "adam", "learning_rate": 0.001}
     c.epochs = 500
     c.batch_size = 128 if net == "conv" else 100
@@ -167,7 +167,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
 
 
 def _parse_options(mode: str) -> ConfigDict:
-    """The options; None for the ones that are not given and belong to some methods only."""
+    """Returns the options; None for those that are not given and belong to some methods only."""
     options = parse_options(
         mode,
         model=(None, *NETS),

@@ -22,11 +22,12 @@ The paper's accuracies in %, l2 length 1.5 in units of (byte / 256):
     lwa_rep       98.6     79.7     81.9             67.3        64.6
 
 Deviations: optimizer, epochs, initial weights and the r of training, 1.7, are those of the authors'
-program, whose results differ from the paper's. So are the r of goodfellow, the sign at l2 length
-1.5, and its sum of both gradients, here their mean at twice the rate. The program has no lwa_rep:
-its layer is ours, its epochs and r are those of lwa. The program trains on all 60,000 images, as
-here; the paper says 50,000. `launch.reproduce huang2015.training_c` varies r, which the
-paper does not print. More: docs/experiments.md; results: docs/results.md.
+program, whose results differ from the paper's. Its goodfellow has r as the sign at l2 length 1.5,
+as here, and sums both gradients; here is their mean, at twice the rate. It has no lwa_rep: here
+lwa_rep has the epochs and r of lwa and perturbs the first layer. The program trains on all 60,000
+images, as here; the paper says 50,000. The paper does not print r;
+`launch.reproduce huang2015.training_c` varies it.
+More: docs/experiments.md; results: docs/results.md.
 """
 
 from ml_collections import ConfigDict

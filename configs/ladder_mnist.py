@@ -117,7 +117,7 @@ TABLES |= {4: TABLES[17], 10: TABLES[18], 12: TABLES[19]}
 def get_config(mode: str = "paper") -> ConfigDict:
     options = _parse_options(mode)
     labels, std = options.labels, options.std
-    # Rasmus 2015's program with 1,000 labels: std 0.2 in the layers, 0.3 on the input.
+    # The program of [rasmus2015] with 1,000 labels: std 0.2 in the layers, 0.3 on the input.
     input_std, layer_std = (0.3, 0.2 if labels == 1000 else 0.3) if std is None else (std, std)
     epochs = options.epochs
     decay_from = round(DECAY_FROM[epochs] * epochs, 1)
@@ -147,7 +147,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
 
 
 def _parse_options(mode: str) -> ConfigDict:
-    """The options, with the sizes of the noises."""
+    """Returns the options, with the sizes of the noises."""
     options = parse_options(
         mode,
         labels=tuple(WEIGHTS),
@@ -173,9 +173,9 @@ def _parse_options(mode: str) -> ConfigDict:
 
 
 def _add_noise(c: ConfigDict, field: str, noise: str, tau: float | tuple[float, ...]) -> None:
-    """Adversarial noise of size tau, or a grid of sizes."""
+    """Sets adversarial noise of size tau, or a grid of sizes."""
     if noise == "udg":
-        # Maronas' UDG uses the gradient of the batch mean; the attack, that of each row's cost.
+        # UDG takes the gradient of the batch's mean cost; `raw_gradient` that of each row's cost.
         taus = tau if isinstance(tau, tuple) else (tau,)
         per_row = tuple(value / BATCH_SIZE for value in taus)
         add_noise(c, field, NOISES[noise], per_row, size="tau")

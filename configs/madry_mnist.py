@@ -15,9 +15,9 @@ steps of .01 inside linf .3, from a random start.
 The paper, accuracy in % under linf .3: clean 98.8, FGSM 95.6, PGD of 40 steps 93.2, of 100 steps
 91.8, with 20 restarts 90.4 and 89.3.
 
-Not as in the paper: 100,000 steps of 50 images are 83 epochs and a third; here are 84. The authors'
-program draws initial weights from a truncated normal of std .1 and sets biases to .1; here weights
-are N(0, 1 / inputs) and biases 0.
+Deviations: 84 epochs instead of 100,000 steps of 50 images, which are 83 epochs and a third: a run
+has whole epochs. Initial weights are N(0, 1 / inputs) and biases 0; the authors' program draws
+weights from a truncated normal of std .1 and sets biases to .1.
 
 Results: docs/results.md
 """

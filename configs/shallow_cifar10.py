@@ -22,7 +22,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import base, parse_options, rising_momentum_sgd
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -42,16 +42,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     if options.model == "B":
         attack = {"name": "fgsm", "norm": "linf", "eps": 0.25}
         c.objective = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
-    c.optimizer = {
-        "name": "sgd",
-        "learning_rate": 0.01,
-        "momentum": {
-            "name": "linear_schedule",
-            "init_value": 0.5,
-            "end_value": 0.99,
-            "transition_steps": 9,
-        },
-    }
+    c.optimizer = rising_momentum_sgd()
     c.epochs = 2 if options.quick else 1500
     c.batch_size = 200
     c.patience = 100

@@ -23,14 +23,14 @@ The accuracies of the shallow-net thesis (Table 3.1):
 
 Deviations: the shallow-net thesis (sec. 3.6) does not name its division of the data. Here a fifth
 of all cells is for testing, drawn once, and an eighth of the others for validation, drawn by the
-seed, both in the proportions of the classes. It does not name its scaling; `raw` has none. It does
-not name the eps of B: here .25, the one it prints for MNIST, in units of the inputs.
-More, as the reason for `standardized`: docs/experiments.md; results: docs/results.md.
+seed, both in the proportions of the classes. It does not name its scaling; `raw` does
+not scale. It does not name the eps of B: here .25, as it prints for MNIST, in units of the inputs.
+docs/experiments.md has the reason for `standardized`; results: docs/results.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import base, parse_options, rising_momentum_sgd
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -57,16 +57,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     if options.model == "B":
         attack = {"name": "fgsm", "norm": "linf", "eps": 0.25}
         c.objective = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
-    c.optimizer = {
-        "name": "sgd",
-        "learning_rate": 0.01,
-        "momentum": {
-            "name": "linear_schedule",
-            "init_value": 0.5,
-            "end_value": 0.99,
-            "transition_steps": 9,
-        },
-    }
+    c.optimizer = rising_momentum_sgd()
     c.epochs = 5 if options.quick else 1500
     c.batch_size = 200
     c.patience = 100

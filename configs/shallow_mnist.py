@@ -28,7 +28,7 @@ seed, balanced by class. More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import base, parse_options, rising_momentum_sgd
 
 MIXED = {
     "B": {"name": "fgsm", "norm": "linf", "eps": 0.25},
@@ -54,16 +54,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.objective = {"name": "adversarial_mix", "alpha": 0.5, "attack": MIXED[options.model]}
     if options.sweep == "eps":
         c.replicas.grid = {"objective.attack.eps": SWEPT_EPS}
-    c.optimizer = {
-        "name": "sgd",
-        "learning_rate": 0.01,
-        "momentum": {
-            "name": "linear_schedule",
-            "init_value": 0.5,
-            "end_value": 0.99,
-            "transition_steps": 9,
-        },
-    }
+    c.optimizer = rising_momentum_sgd()
     c.epochs = 1500
     c.batch_size = 200
     c.patience = 100

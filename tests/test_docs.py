@@ -1,19 +1,33 @@
 """The pages under docs/: complete, and in step with the code."""
 
+import ast
 import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
 
+import pytest
+from config_files import CONFIGS
+
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"\| `([\w.-]+)` \| ([\w, ]+) \| [^|]+ \| ([^|]+) \| [^|]+ \|")
-# How a package says it that does not use the name of the licence in the table.
+# How a package says it that does not use the name of the license in the table.
 IN_WORDS = {"PSF": "Python Software Foundation"}
 COMMANDS = {"__init__", "__main__", "main", "report"}
+GUIDES = (
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "papers").rglob("README.md"),
+    *(ROOT / name / "README.md" for name in ("adv_jax/attacks", "benchmarks", "launch")),
+)
+FOLDERS = "adv_jax|benchmarks|configs|docs|launch|papers|results|tests"
+# Placeholders are globs, <author>, PAPER, and `results/`, a folder that each work has.
+PATH = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./<>*{{}}-]*")
+PLACEHOLDER = re.compile(r"[<*{]|^results/([\w.-]+/)*$|(?<![A-Za-z])[A-Z]{2,}(?![A-Za-z]|\.md)")
 
 
 def page():
-    """(dependency, where, licence) of every row of docs/dependencies.md."""
+    """(dependency, where, license) of every row of docs/dependencies.md."""
     rows = (ROOT / "docs" / "dependencies.md").read_text().splitlines()
     return [(m[1], m[2].split(", "), m[3]) for m in map(ROW.fullmatch, rows) if m]
 
@@ -31,7 +45,7 @@ def declared():
 
 
 def said(name):
-    """All that an installed package says of its licence."""
+    """All that an installed package says of its license."""
     metadata = importlib.metadata.metadata(name)
     fields = [metadata.get("License-Expression", ""), metadata.get("License", "")]
     classifiers = metadata.get_all("Classifier", [])
@@ -48,14 +62,14 @@ def test_every_dependency_has_its_row_and_no_other_has():
     }
 
 
-def test_licences_are_those_that_the_installed_packages_name():
+def test_licenses_are_those_that_the_installed_packages_name():
     wrong = {}
-    for name, _, licence in page():
+    for name, _, license in page():
         try:
             text = said(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        family = re.match("[A-Z]+", licence, re.IGNORECASE)[0]
+        family = re.match("[A-Z]+", license, re.IGNORECASE)[0]
         if IN_WORDS.get(family, family) not in text:
             wrong[name] = text
     assert wrong == {}
@@ -66,3 +80,38 @@ def test_every_room_is_in_the_reference():
     shown = set(re.findall(r"automodule:: (?:adv_jax\.)?(\w+)", pages))
     rooms = {path.stem for path in (ROOT / "adv_jax").iterdir() if path.suffix in (".py", "")}
     assert shown == (rooms | {"papers"}) - COMMANDS - {"__pycache__"}
+
+
+def paths(text):
+    """The paths of the repository in a text, without those that have globs or placeholders."""
+    found = (match.rstrip(".") for match in PATH.findall(text))
+    return [path for path in found if not PLACEHOLDER.search(path)]
+
+
+def quoted(page):
+    """The text in single backquotes of a page, outside of blocks of code."""
+    prose = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    return " ".join(re.findall(r"`([^`\n]+)`", prose))
+
+
+def missing(names, folder):
+    """The paths that exist neither in the repository nor in the folder of their page."""
+    return [name for name in names if not any((at / name).exists() for at in (ROOT, folder))]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_in_backquotes_of_a_guide_exists(guide):
+    assert missing(paths(quoted(guide.read_text("utf-8"))), guide.parent) == []
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_path_in_the_docstring_of_a_config_exists(config):
+    document = ast.get_docstring(ast.parse(config.read_text("utf-8")))
+    assert missing(paths(document), config.parent) == []
+
+
+def test_a_path_that_does_not_exist_is_found():
+    page = "`results/a.json`, `configs/PAPER.py`, `papers/<a>/b`\n```sh\nlaunch/c\n```\n`docs/*`"
+    assert missing(paths(quoted(page)), ROOT / "docs") == ["results/a.json"]
+    document = "--config=configs/no.py:quick; docs/REFERENCES.md."
+    assert missing(paths(document), ROOT) == ["configs/no.py"]

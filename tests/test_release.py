@@ -122,6 +122,25 @@ def test_a_packaged_config_trains_beside_a_package_of_the_same_name(run, tmp_pat
     assert (workdir / "evaluation").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (("launch.reproduce", "--list"), "huang2015.table1 "),
+        (("adv_jax.report", "--list"), "huang2015.fig1 "),
+    ],
+)
+def test_targets_and_figures_of_the_papers_are_listed(command, line, run):
+    done = run(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert any(shown.strip(" │").startswith(line) for shown in done.stdout.splitlines())
+
+
+def test_join_refuses_too_few_runs_in_one_line(run):
+    done = run("launch.join", "alone")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: runs must be two or more, got ['alone']\n"
+
+
 def test_an_unknown_config_is_one_line_with_the_nearest_name(run, tmp_path):
     done = run("adv_jax.main", "--config=quikstart:quick")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
