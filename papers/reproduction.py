@@ -13,7 +13,7 @@ from adv_jax.runner.workdir import json_bytes, read_json, replace, writing
 from adv_jax.types import UserError
 from papers import charts, documents
 from papers.budget import BUDGETS, QUICK, Budget
-from papers.comparison import document, judged_again
+from papers.comparison import compare, judged_again
 from papers.figures import drawing_of, write
 from papers.records import read_lines
 from papers.registry import TARGETS, full_name
@@ -111,7 +111,7 @@ def reproduce(
     if target.is_drawn:
         drawing = drawing_of(target.name, [str(t.workdir) for t in trainings.values()])
     by_seed = drawing.document["by_seed"] if drawing else {}
-    found = document(target, budget, trainings, measured, lines, by_seed)
+    found = compare(target, budget, trainings, measured, lines, by_seed)
     print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
     for claim in found["claims"]:
         print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
@@ -124,7 +124,7 @@ def reproduce(
     return found
 
 
-def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
+def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
     """Recomputes and writes the verdicts of existing results.
 
     Raises:
@@ -134,7 +134,7 @@ def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
         path = target.file(results)
         if path.exists():
             found = read_json(path)
-            documents.check(path, found, documents.Stored)
+            documents.check_schema(path, found, documents.Stored)
             if found["target"] != target.name:
                 raise UserError(f"{path} is not a result of {target.name}; move it away")
             _write(path, judged_again(target, found))
@@ -230,9 +230,9 @@ def _written(path: Path) -> dict[str, Any] | None:
       UserError: the result is damaged.
     """
     found = read_json(path)
-    if not documents.is_meant(found, documents.Target):
+    if not documents.is_meant(found, documents.TargetDocument):
         return None
-    documents.check(path, found, documents.Target)
+    documents.check_schema(path, found, documents.TargetDocument)
     return found
 
 

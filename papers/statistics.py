@@ -15,6 +15,8 @@ from scipy import optimize, stats
 LEVEL = 0.05 / 50
 POWER = 0.8
 
+BySeed = dict[int, float]  # seed -> value
+
 
 class Spread(NamedTuple):
     """Mean and sample standard deviation (n - 1) of n values; sd is None for n = 1."""

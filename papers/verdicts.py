@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 from papers import numbers
 from papers.statistics import (
     LEVEL,
+    BySeed,
     Paired,
     Spread,
     detectable,
@@ -46,12 +47,11 @@ from papers.statistics import (
     welch,
 )
 
-REPRODUCED, NOT_REPRODUCED, UNDECIDED = WORDS = "reproduced", "not reproduced", "undecided"
+REPRODUCED, NOT_REPRODUCED, UNDECIDED = VERDICTS = "reproduced", "not reproduced", "undecided"
 # The fields of a claim before it is judged.
 DEFINITION = ("text", "id", "form", "rows", "by", "tolerance")
 
 Json = dict[str, Any]
-Values = dict[int, float]  # seed -> value
 
 
 class Length(NamedTuple):
@@ -68,7 +68,7 @@ class Length(NamedTuple):
     words: str
 
 
-class Measured(NamedTuple):
+class Difference(NamedTuple):
     """A difference over n seeds: its mean, half its interval, and the largest possible value."""
 
     mean: float
@@ -124,7 +124,7 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
     if half is None:
         why = _join(f"difference {off:.3g}; one run here and one in the paper", length.words)
         return {"interval": None, "verdict": UNDECIDED, "why": why}
-    found = Measured(off, half, ours.n, _most(row))
+    found = Difference(off, half, ours.n, _most(row))
     verdict, why = _within(found, 0.0, row["tolerance"], length)
     return {"interval": found.interval, "verdict": verdict, "why": why}
 
@@ -146,7 +146,7 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     if half is None:
         why = _join(f"difference {tested.mean:.3g} of one pair of runs", length.words, own_text)
         return {**found, **paper, "verdict": UNDECIDED, "why": why}
-    measured = Measured(tested.mean, half, tested.n, _most(lower))
+    measured = Difference(tested.mean, half, tested.n, _most(lower))
     if claim["form"] == "size":
         verdict, why = _within(measured, claim["by"], claim["tolerance"], length)
     else:
@@ -156,7 +156,7 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     return {**found, **paper, "interval": measured.interval, "verdict": verdict, "why": why}
 
 
-def _gain(tested: Paired, measured: Measured, by: float, length: Length) -> tuple[str, str]:
+def _gain(tested: Paired, measured: Difference, by: float, length: Length) -> tuple[str, str]:
     verdict = _direction(tested, measured.half, by, length)
     p = "all are equal" if tested.t_p is None else f"p = {tested.t_p:.2g}"
     words = [f"{measured}, {p}"]
@@ -177,7 +177,7 @@ def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
     return UNDECIDED
 
 
-def _within(found: Measured, by: float, tolerance: float, length: Length) -> tuple[str, str]:
+def _within(found: Difference, by: float, tolerance: float, length: Length) -> tuple[str, str]:
     """Judges a difference that should be `by` within the tolerance."""
     low, high = found.mean - found.half - by, found.mean + found.half - by
     about = f"{tolerance:g} of {by:g}" if by else f"{tolerance:g}"
@@ -254,7 +254,7 @@ def _join(*words: str) -> str:
     return "; ".join(filter(None, words))
 
 
-def _values(row: Mapping[str, Any]) -> Values:
+def _values(row: Mapping[str, Any]) -> BySeed:
     return {int(seed): value for seed, value in row["values"].items()}
 
 

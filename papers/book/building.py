@@ -138,7 +138,7 @@ def _training(environment: Any, training: Mapping[str, Any], book: list[chapters
     )
 
 
-def _pictures(found: reading.Found, results: Path) -> dict[str, Path]:
+def _pictures(found: reading.Results, results: Path) -> dict[str, Path]:
     """Returns name in the book -> file."""
     return {
         f"pictures/{picture.relative_to(results).as_posix()}": picture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from papers import single_runs
-from papers.book.reading import Found
+from papers.book.reading import Results
 from papers.budget import BUDGETS
 from papers.charts import UNITS
 from papers.numbers import Entry, Paper
@@ -30,8 +30,8 @@ MARKS = {
 
 
 Files = Mapping[str, Mapping[str, Any]]  # JSON by the path of its file in the results
-Measured = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
-Ours = dict[str, Measured]  # by the id of the paper's number
+MeasuredRow = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
+Ours = dict[str, MeasuredRow]  # by the id of the paper's number
 
 
 class Verdict(NamedTuple):
@@ -103,7 +103,7 @@ class Chapter(NamedTuple):
         return [line for _, lines in self.tables for line in lines]
 
 
-def chapter(paper: Paper, found: Found) -> Chapter:
+def chapter(paper: Paper, found: Results) -> Chapter:
     """All that is known of a paper."""
     targets = _largest([t for t in found.targets.values() if t["paper"] == paper.name])
     of_paper = {
@@ -338,7 +338,7 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
     yield from tables.items()
 
 
-def _cell(entry: Entry, measured: Measured | None, unmeasured: Unmeasured) -> Line:
+def _cell(entry: Entry, measured: MeasuredRow | None, unmeasured: Unmeasured) -> Line:
     value = entry.get("value")
     numeric = isinstance(value, int | float)
     unit = _unit(str(entry.get("metric")))

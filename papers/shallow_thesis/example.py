@@ -34,7 +34,7 @@ PARAMS = {
 LEARNING_RATE, EPS = 0.5, 0.07
 
 
-class Row(NamedTuple):
+class Quantity(NamedTuple):
     """One quantity of the example.
 
     Attributes:
@@ -112,13 +112,13 @@ def walk_through() -> Drawing:
     return Drawing(None, document, table)
 
 
-def rows() -> list[Row]:
+def rows() -> list[Quantity]:
     """Returns every printed number of the example, in order, with its correct value."""
     with jax.enable_x64(True):
         return _rows()
 
 
-def _rows() -> list[Row]:
+def _rows() -> list[Quantity]:
     params = jax.tree.map(jnp.asarray, PARAMS)
     x1 = jnp.asarray(X[:1])
     z1 = x1 @ params["W1"] + params["b1"][None]
@@ -135,58 +135,70 @@ def _rows() -> list[Row]:
     squared, entropy = ((np.array([[1.0, 0, 0]]) - s) ** 2).sum(), before
     direction = jnp.sign(params["W1"] @ jnp.array([0, 3.0, 3.0]))
     made = [
-        Row(17, "z1 = W1' x1 + b1", "7 -3 -3", z1),
-        Row(17, "a1 = sigmoid(z1)", ".999 .047 .047", a1),
-        Row(17, "z2 = W2' a1 + b2", "9.042 -9.991 -9.991", z2, "printed: twice the right values"),
-        Row(17, "s = sigmoid(z2)", ".989 .007 .007", s, "of the right z2, not of the printed one"),
-        Row(17, "p = s / sum(s), in percent", "98.6 .7 .7", 100 * p),
-        Row(
+        Quantity(17, "z1 = W1' x1 + b1", "7 -3 -3", z1),
+        Quantity(17, "a1 = sigmoid(z1)", ".999 .047 .047", a1),
+        Quantity(
+            17, "z2 = W2' a1 + b2", "9.042 -9.991 -9.991", z2, "printed: twice the right values"
+        ),
+        Quantity(
+            17, "s = sigmoid(z2)", ".989 .007 .007", s, "of the right z2, not of the printed one"
+        ),
+        Quantity(17, "p = s / sum(s), in percent", "98.6 .7 .7", 100 * p),
+        Quantity(
             18,
             "squared error",
             ".021",
             squared,
             "printed: 100 times .011^2 + .007^2 + .007^2, cut off",
         ),
-        Row(18, "p, in the cross-entropy", ".986 .007 .007", p),
-        Row(18, "cross-entropy -ln p_1", ".011", entropy, "printed: -ln .989, before the division"),
-        Row(
+        Quantity(18, "p, in the cross-entropy", ".986 .007 .007", p),
+        Quantity(
+            18, "cross-entropy -ln p_1", ".011", entropy, "printed: -ln .989, before the division"
+        ),
+        Quantity(
             18,
             '".011 being lower than .021"',
             ".011 .021",
             jnp.stack([entropy, squared]),
             "it is the other way round",
         ),
-        Row(24, "dC/dW1", "-0.0 0.0 0.0 / -0.0 0.0 0.0 / -0.0 0.003 0.003", gradient["W1"]),
-        Row(24, "W1 new", "-10.0 -10.0 10.0 / -10.0 10.0 -10.0 / 20.0 9.998 9.998", after["W1"]),
-        Row(24, "dC/dW2", "-0.013 0.007 0.007 / -0.001 0.0 0.0 / -0.001 0.0 0.0", gradient["W2"]),
-        Row(24, "W2 new", "5.007 -5.003 -5.003 / -5.0 5.0 -5.0 / -5.0 -5.0 5.0", after["W2"]),
-        Row(24, "dC/db1 = delta1", "-0.0 0.003 0.003", gradient["b1"]),
-        Row(24, "b1 new", "-13.0 -13.002 -13.002", after["b1"]),
-        Row(24, "dC/db2 = delta2 = p - y", "-0.013 0.007 0.007", gradient["b2"]),
-        Row(24, "b2 new", "0.007 -0.003 -0.003", after["b2"]),
-        Row(24, "C of x1 before the step", ".0135", before),
-        Row(24, "C of x1 after it", ".0134", _cost(_thesis_logits, after, slice(0, 1))),
-        Row(
+        Quantity(24, "dC/dW1", "-0.0 0.0 0.0 / -0.0 0.0 0.0 / -0.0 0.003 0.003", gradient["W1"]),
+        Quantity(
+            24, "W1 new", "-10.0 -10.0 10.0 / -10.0 10.0 -10.0 / 20.0 9.998 9.998", after["W1"]
+        ),
+        Quantity(
+            24, "dC/dW2", "-0.013 0.007 0.007 / -0.001 0.0 0.0 / -0.001 0.0 0.0", gradient["W2"]
+        ),
+        Quantity(24, "W2 new", "5.007 -5.003 -5.003 / -5.0 5.0 -5.0 / -5.0 -5.0 5.0", after["W2"]),
+        Quantity(24, "dC/db1 = delta1", "-0.0 0.003 0.003", gradient["b1"]),
+        Quantity(24, "b1 new", "-13.0 -13.002 -13.002", after["b1"]),
+        Quantity(24, "dC/db2 = delta2 = p - y", "-0.013 0.007 0.007", gradient["b2"]),
+        Quantity(24, "b2 new", "0.007 -0.003 -0.003", after["b2"]),
+        Quantity(24, "C of x1 before the step", ".0135", before),
+        Quantity(24, "C of x1 after it", ".0134", _cost(_thesis_logits, after, slice(0, 1))),
+        Quantity(
             24,
             "C of all six before",
             ".014240",
             _cost(_thesis_logits, params, slice(6)),
             "the mean",
         ),
-        Row(
+        Quantity(
             24, "C of all six after", "0.014233", _cost(_thesis_logits, after, slice(6)), "the mean"
         ),
-        Row(27, "delta1 in eq. 3.3", "0 0.003 0.003", gradient["b1"]),
-        Row(
+        Quantity(27, "delta1 in eq. 3.3", "0 0.003 0.003", gradient["b1"]),
+        Quantity(
             27, "sign(W1 (0, .003, .003))", "", direction, "eq. 3.3 needs the first entry, -.000122"
         ),
-        Row(27, "x1 adversarial", "0.07 0.07 1.07", printed_sample, "with delta2 = p - y"),
-        Row(27, "C of x1", ".013501", before),
-        Row(27, "C of x1 adversarial", ".013580", _cost_at(params, printed_sample)),
-        Row(27, "dC/db2, exact", "", exact["b2"], "of the printed cost"),
-        Row(27, "dC/dx, exact", "", by_x, "of the printed cost"),
-        Row(27, "x1 adversarial, exact", "", true_sample, "by the gradient of the printed cost"),
-        Row(27, "C of it", "", _cost_at(params, true_sample), "more than the printed .013580"),
+        Quantity(27, "x1 adversarial", "0.07 0.07 1.07", printed_sample, "with delta2 = p - y"),
+        Quantity(27, "C of x1", ".013501", before),
+        Quantity(27, "C of x1 adversarial", ".013580", _cost_at(params, printed_sample)),
+        Quantity(27, "dC/db2, exact", "", exact["b2"], "of the printed cost"),
+        Quantity(27, "dC/dx, exact", "", by_x, "of the printed cost"),
+        Quantity(
+            27, "x1 adversarial, exact", "", true_sample, "by the gradient of the printed cost"
+        ),
+        Quantity(27, "C of it", "", _cost_at(params, true_sample), "more than the printed .013580"),
     ]
     return [row._replace(recomputed=np.asarray(row.recomputed)) for row in made]
 

@@ -125,8 +125,8 @@ def test_the_three_verdicts_are_the_only_ones(pages):
     """What is not run has that state; what has no test has a reason alone."""
     text = "".join(path.read_text() for path in pages)
     told = set(re.findall(r'class="verdict \w+">\S ([^<]*)</span>', text))
-    assert told == {*verdicts.WORDS, "not run"}
-    assert set(re.findall(r"<li><b>([^<]*)</b>: ", text)) <= set(verdicts.WORDS)
+    assert told == {*verdicts.VERDICTS, "not run"}
+    assert set(re.findall(r"<li><b>([^<]*)</b>: ", text)) <= set(verdicts.VERDICTS)
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_what_the_repository_has_measured_is_there(pages, made):
 
 
 def test_numbers_of_other_authors_are_not_told_as_missing():
-    found = chapters.chapter(numbers.load()["nokland2015"], reading.Found({}, {}, {}))
+    found = chapters.chapter(numbers.load()["nokland2015"], reading.Results({}, {}, {}))
     lines = dict(found.tables)["Table 1"]
     assert len(lines) == 11
     assert {line.verdict for line in lines} == {chapters.Verdict("", "cited from other authors")}
@@ -161,7 +161,7 @@ def test_numbers_of_other_authors_are_not_told_as_missing():
 @pytest.mark.slow
 def test_the_book_and_the_figure_count_the_same_slips_of_the_worked_example():
     """By the words of the packaged entries, and by the digits computed again."""
-    found = chapters.chapter(numbers.load()["shallow_thesis"], reading.Found({}, {}, {}))
+    found = chapters.chapter(numbers.load()["shallow_thesis"], reading.Results({}, {}, {}))
     wrong = [line for line in found.lines if line.verdict.word == "not reproduced"]
     assert len(wrong) == [row.verdict for row in example.rows()].count("wrong") == 4
     assert "the true order is the reverse" in wrong[-1].verdict.why  # "both WRONG ..."

@@ -165,7 +165,10 @@ def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, key
 
 
 def test_every_metric_that_can_be_drawn_is_read():
-    assert set(get_args(documents.Row.model_fields["metric"].annotation)) == charts.UNITS.keys()
+    assert (
+        set(get_args(documents.RowDocument.model_fields["metric"].annotation))
+        == charts.UNITS.keys()
+    )
 
 
 @pytest.mark.slow

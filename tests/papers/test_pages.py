@@ -9,7 +9,7 @@ from command_line import ROOT
 
 from papers import numbers, pages
 from papers.book import chapters, reading
-from papers.verdicts import WORDS
+from papers.verdicts import VERDICTS
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def test_a_changed_result_changes_the_pages(tmp_path, made):
 
 def test_every_verdict_is_one_of_three_words(made):
     cells = re.findall(r"\| \*\*([^*]+)\*\*", made[ROOT / "docs" / "results.md"])
-    assert len(cells) > 100 and set(cells) <= set(WORDS)
+    assert len(cells) > 100 and set(cells) <= set(VERDICTS)
     table = made[ROOT / "README.md"].partition(pages.BEGIN)[2].partition(pages.END)[0]
     last = [
         line.split(" | ")[-1].rstrip(" |") for line in table.splitlines() if line.startswith("|")
     ]
-    assert {word.removesuffix(" (short run)") for word in last[2:]} <= set(WORDS)
+    assert {word.removesuffix(" (short run)") for word in last[2:]} <= set(VERDICTS)
 
 
 def test_the_pages_and_the_book_say_the_same_of_a_number(made):
@@ -61,7 +61,7 @@ def test_the_pages_and_the_book_say_the_same_of_a_number(made):
     for paper in numbers.load().values():
         chapter = chapters.chapter(paper, found)
         for line in (*chapter.lines, *chapter.claims):
-            if line.verdict.word in WORDS and "|" not in line.label + line.ours:
+            if line.verdict.word in VERDICTS and "|" not in line.label + line.ours:
                 assert (
                     f"| {line.paper} | {'; '.join(filter(None, (line.ours, line.runs)))} |" in text
                 )
@@ -71,7 +71,7 @@ def test_decided_claims_stand_first(made):
     for paper in numbers.load():
         text = made[ROOT / "papers" / paper / "README.md"].partition("| claim |")[2]
         words = re.findall(r"\| \*\*([^*]+)\*\*", text.partition("| number |")[0])
-        assert words == sorted(words, key=WORDS.index)
+        assert words == sorted(words, key=VERDICTS.index)
 
 
 def test_a_page_without_its_marks_is_named(tmp_path):

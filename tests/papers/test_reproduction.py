@@ -19,12 +19,12 @@ from adv_jax.runner.signals import Interrupted
 from adv_jax.types import UserError
 from papers import reproduction
 from papers.budget import BUDGETS
-from papers.comparison import document, misses
+from papers.comparison import compare, misses
 from papers.drawing import Drawing
 from papers.registry import FIGURES, TARGETS
 from papers.target import Below, Falling, Lowest, Measure, Row, Run, Target
 from papers.trainings import plan, state
-from papers.verdicts import WORDS
+from papers.verdicts import VERDICTS
 
 PAPER, QUICK = BUDGETS["paper"], BUDGETS["quick"]
 TINY = {
@@ -215,11 +215,11 @@ def test_a_document_says_what_its_claims_compare(claim, form, rows):
         for label, errors in values.items()
     }
     trainings = plan(target, PAPER, runs="r", data={})
-    found = document(target, PAPER, trainings, results, dict.fromkeys(results, ()))
+    found = compare(target, PAPER, trainings, results, dict.fromkeys(results, ()))
     (told,) = found["claims"]
     assert (told["form"], told["rows"]) == (form, rows)
     assert (told.get("by"), told.get("tolerance")) == ((15, 2) if form == "size" else (None, None))
-    assert told["verdict"] in WORDS
+    assert told["verdict"] in VERDICTS
     assert (
         found["trainings"][runs["a"].key]["paper_epochs"]
         == trainings[runs["a"].key].config["epochs"]
@@ -262,16 +262,16 @@ def test_judging_writes_verdicts_anew_and_nothing_else(tmp_path, never_train, ca
     stale["claims"] = [{"text": "of an earlier version", "verdict": "not testable"}]
     del stale["trainings"]["ladder_conv_mnist:table=25"]["paper_epochs"]
     path.write_text(json.dumps(stale))
-    reproduction.judge([target, TARGETS["maronas2016.table17"]], results=tmp_path / "results")
+    reproduction.rejudge([target, TARGETS["maronas2016.table17"]], results=tmp_path / "results")
     assert files() == before
     assert "maronas2016/results/table26.json, .csv, .md" in capsys.readouterr().out
     stale["trainings"]["of_another:version"] = {"epochs": [1]}
     path.write_text(json.dumps(stale))
     with pytest.raises(UserError, match="training of .*table26 must be .*, got of_another:version"):
-        reproduction.judge([target], results=tmp_path / "results")
+        reproduction.rejudge([target], results=tmp_path / "results")
     path.write_text('{"figure": 3}')
     with pytest.raises(UserError, match="table26.json: target must be given, got none"):
-        reproduction.judge([target], results=tmp_path / "results")
+        reproduction.rejudge([target], results=tmp_path / "results")
 
 
 def test_points_that_a_small_budget_has_not_are_not_run(tmp_path, never_train):

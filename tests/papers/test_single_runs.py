@@ -89,7 +89,7 @@ def test_an_error_under_attack_is_read_at_its_eps_and_marked(rows):
 def test_without_the_files_nothing_is_told(found):
     paper = numbers.load()["maronas2016"]
     assert list(single_runs.documents(paper, {})) == []
-    empty = chapters.chapter(paper, reading.Found({}, {}, {}))
+    empty = chapters.chapter(paper, reading.Results({}, {}, {}))
     assert {line.verdict.word for line in empty.claims} == {"not run", ""}
 
 

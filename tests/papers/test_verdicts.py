@@ -223,4 +223,4 @@ def test_judging_twice_changes_nothing():
 
 
 def test_there_are_three_verdicts():
-    assert verdicts.WORDS == ("reproduced", "not reproduced", "undecided")
+    assert verdicts.VERDICTS == ("reproduced", "not reproduced", "undecided")
