@@ -55,7 +55,7 @@ def compare(
 
 
 def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Updates the tolerances, claims and verdicts of a document; keeps its values.
+    """Updates the title, tolerances, claims and verdicts of a document; keeps its values.
 
     Raises:
       UserError: the document has a training that the target lacks.
@@ -72,6 +72,7 @@ def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
     return judge(
         {
             **found,
+            "title": target.title,
             "rows": [_row(row, values[row.label]) for row in target.rows],
             "claims": [_claim(claim, target) for claim in target.claims],
             "trainings": {

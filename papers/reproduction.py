@@ -18,7 +18,7 @@ from papers.figures import drawing_of, write
 from papers.records import read_lines
 from papers.registry import TARGETS, full_name
 from papers.statistics import span
-from papers.target import Target
+from papers.target import Target, in_percent
 from papers.trainings import Training, check_alike, cost, finished, plan, state
 
 _COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "verdict"]
@@ -117,15 +117,12 @@ def reproduce(
         print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
     if drawing:
         write(target.name, drawing, results)
-    png = io.BytesIO()
-    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
-    replace(path.with_suffix(".png"), png.getvalue())
     _write(path, found)
     return found
 
 
 def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
-    """Recomputes and writes the verdicts of existing results.
+    """Recomputes the verdicts of existing results and writes all of their files.
 
     Raises:
       UserError: a file is damaged, or is not a result of its target.
@@ -237,13 +234,15 @@ def _written(path: Path) -> dict[str, Any] | None:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
+    """Returns the cells of a row of a document, in percent."""
+    row = in_percent(row)
     paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
     tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
     off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
     mean = _number(row["mean"], row["sd"], row["n"])
     seeds = str(row["n"] or "not run")
     interval = " to ".join(f"{end:+.3g}" for end in row["interval"] or ()) or "-"
-    label, verdict = f"{row['label']} [{row['metric']}]", row["verdict"] or "-"
+    label, verdict = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
     return [label, paper, mean, seeds, off, interval, tolerance, verdict]
 
 
@@ -258,10 +257,13 @@ def _number(value: float | None, sd: float | None, n: int | None) -> str:
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:
     """Writes the files; the JSON last, which marks the others as complete."""
+    png = io.BytesIO()
+    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
+    replace(path.with_suffix(".png"), png.getvalue())
     replace(path.with_suffix(".csv"), _csv(found).encode())
     replace(path.with_suffix(".md"), _markdown(found).encode())
     replace(path, json_bytes(found))
-    print(f"  {path.with_suffix('')}.json, .csv, .md")
+    print(f"  {path.with_suffix('')}.json, .csv, .md, .png")
 
 
 def _csv(found: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ from papers.statistics import (
     spread,
     welch,
 )
+from papers.target import percent_factor
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = VERDICTS = "reproduced", "not reproduced", "undecided"
 # The fields of a claim before it is judged.
@@ -69,12 +70,18 @@ class Length(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference over n seeds: its mean, half its interval, and the largest possible value."""
+    """A difference over seeds, in the unit of its metric.
+
+    Attributes:
+      mean, half: its mean and half the width of its interval.
+      n: number of seeds.
+      metric: key of `papers.target.METRICS`.
+    """
 
     mean: float
     half: float
     n: int
-    most: float
+    metric: str
 
     @property
     def interval(self) -> list[float | None]:
@@ -82,17 +89,28 @@ class Difference(NamedTuple):
         return [_round(self.mean - self.half), _round(self.mean + self.half)]
 
     def __str__(self) -> str:
-        text = f"difference {self.mean:.3g} of {self.n} seed{'s' if self.n > 1 else ''}"
-        if self.half >= self.most:  # An interval wider than all possible differences.
-            return text
-        low, high = self.mean - self.half, self.mean + self.half
-        return f"{text}, {100 * (1 - LEVEL):g} % interval {low:.3g} to {high:.3g}"
+        points = self.in_points(self.mean)
+        text = f"difference {points} points over {self.n} seed{'s' if self.n > 1 else ''}"
+        if self._is_possible(self.half):
+            low, high = (self.in_points(self.mean + sign * self.half) for sign in (-1, 1))
+            text += f", {100 * (1 - LEVEL):g} % interval {low} to {high}"
+        return text
+
+    def in_points(self, value: float) -> str:
+        """Formats a difference in percentage points."""
+        return _in_points(value, self.metric)
 
     def seen(self, what: str, size: float) -> str:
         """Describes the smallest difference that the test detects."""
-        if size >= self.most:
+        if not self._is_possible(size):
             return f"too few seeds to detect any {what}"
-        return f"detectable {what}: {size:.2g}" if size else f"any {what} is detectable"
+        if not size:
+            return f"any {what} is detectable"
+        return f"detectable {what}: {_in_points(size, self.metric, digits=2)}"
+
+    def _is_possible(self, size: float) -> bool:
+        """Returns whether two rates can differ by so much."""
+        return percent_factor(self.metric) * size < 100
 
 
 def judge(document: Mapping[str, Any]) -> Json:
@@ -122,9 +140,11 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
     off = ours.mean - row["paper"]
     half = welch(ours, Spread(runs, row["paper"], row["paper_sd"] if runs > 1 else None))
     if half is None:
-        why = _join(f"difference {off:.3g}; one run here and one in the paper", length.words)
+        points = _in_points(off, row["metric"])
+        words = f"difference {points} points; one run here and one in the paper"
+        why = _join(words, length.words)
         return {"interval": None, "verdict": UNDECIDED, "why": why}
-    found = Difference(off, half, ours.n, _most(row))
+    found = Difference(off, half, ours.n, row["metric"])
     verdict, why = _within(found, 0.0, row["tolerance"], length)
     return {"interval": found.interval, "verdict": verdict, "why": why}
 
@@ -144,9 +164,10 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     paper, own_text = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
     half = paired_interval(tested)
     if half is None:
-        why = _join(f"difference {tested.mean:.3g} of one pair of runs", length.words, own_text)
+        points = _in_points(tested.mean, lower["metric"])
+        why = _join(f"difference {points} points of one pair of runs", length.words, own_text)
         return {**found, **paper, "verdict": UNDECIDED, "why": why}
-    measured = Difference(tested.mean, half, tested.n, _most(lower))
+    measured = Difference(tested.mean, half, tested.n, lower["metric"])
     if claim["form"] == "size":
         verdict, why = _within(measured, claim["by"], claim["tolerance"], length)
     else:
@@ -180,7 +201,7 @@ def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
 def _within(found: Difference, by: float, tolerance: float, length: Length) -> tuple[str, str]:
     """Judges a difference that should be `by` within the tolerance."""
     low, high = found.mean - found.half - by, found.mean + found.half - by
-    about = f"{tolerance:g} of {by:g}" if by else f"{tolerance:g}"
+    about = found.in_points(tolerance) + (f" of {found.in_points(by)}" if by else "")
     if length.full and -tolerance <= low and high <= tolerance:
         return REPRODUCED, f"{found}, within {about}"
     if length.full and (low > tolerance or high < -tolerance):
@@ -205,8 +226,9 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
     verdict = UNDECIDED
     if against or held == len(pairs):
         verdict = NOT_REPRODUCED if against else REPRODUCED
-    means = [spread(list(row["values"].values())).mean for row in rows]
-    words = f"means from {min(means):.4g} to {max(means):.4g}; {held} of {len(pairs)} steps are "
+    factor = percent_factor(rows[0]["metric"])
+    means = [factor * spread(list(row["values"].values())).mean for row in rows]
+    words = f"means from {min(means):.4g} to {max(means):.4g} %; {held} of {len(pairs)} steps are "
     words += f"significant, {against} against the claim"
     return {"verdict": verdict, "why": _join(words, length.words)}
 
@@ -224,7 +246,7 @@ def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, s
         return {}, ""
     by = round(higher["paper"] - lower["paper"], 10)
     found: Json = {"paper_difference": by}
-    own_text = f"the paper has {by:.3g}"
+    own_text = f"the paper has {_in_points(by, lower['metric'])}"
     first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
     tested = paired(_values({"values": first}), _values({"values": second}))
     if tested is not None and tested.t_p is not None:
@@ -245,9 +267,9 @@ def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> L
     return Length(budget == "paper", budget != "quick", words.get(budget, ""))
 
 
-def _most(row: Mapping[str, Any]) -> float:
-    """Returns the largest possible difference in the unit of a row."""
-    return 100.0 if "percent" in row["metric"] else 1.0
+def _in_points(value: float, metric: str, *, digits: int = 3) -> str:
+    """Formats a difference of a metric in percentage points."""
+    return f"{percent_factor(metric) * value:.{digits}g}"
 
 
 def _join(*words: str) -> str:

@@ -13,7 +13,7 @@ from papers.charts import UNITS
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
 from papers.statistics import span, spread
-from papers.target import METRICS
+from papers.target import METRICS, in_percent, percent_factor
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 
 NOT_RUN = "not run"  # a state, not a verdict
@@ -135,7 +135,7 @@ def anchor(name: str) -> str:
 
 
 def number(
-    value: float | None, sd: float | None = None, n: int | None = None, unit: str = ""
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
 ) -> str:
     """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
     if value is None:
@@ -145,15 +145,11 @@ def number(
 
 
 def printed(
-    value: float | None, sd: float | None = None, n: int | None = None, unit: str = ""
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
 ) -> str:
     """Returns a number of a paper, with the digits that it has there."""
     spread = _spread(None if sd is None else f"{sd:g}", n)
     return "–" if value is None else f"{value:g}{unit}{spread}"
-
-
-def _unit(metric: str) -> str:
-    return " %" if "percent" in metric else ""
 
 
 def _spread(sd: str | None, n: int | None) -> str:
@@ -174,14 +170,15 @@ def in_words(value: Any) -> str:
 
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
-    """A measured row."""
+    """Returns the line of a measured row, in percent."""
+    row = in_percent(row)
     off = row["difference"]
     compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
     return Line(
         row["label"],
         UNITS[row["metric"]],
-        printed(row["paper"], row["paper_sd"], row["paper_n"], _unit(row["metric"])),
-        number(row["mean"], row["sd"], row["n"], _unit(row["metric"])),
+        printed(row["paper"], row["paper_sd"], row["paper_n"]),
+        number(row["mean"], row["sd"], row["n"]),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(row),
         "; ".join(filter(None, (runs_in_words(target, [row]), row.get("mark") and _EARLIER))),
@@ -240,10 +237,10 @@ def words_of_key(key: str) -> str:
 
 
 def errors(run: Mapping[str, Any]) -> str:
-    """The test error of a single run, in percent."""
+    """Returns the test error of a single run."""
     values = [100 * replica["test_error"] for replica in run["replicas"]]
     n, mean, sd = spread(values)
-    return f"{number(mean, sd, n)} % test error"
+    return f"{number(mean, sd, n)} test error"
 
 
 def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -304,25 +301,29 @@ def _claims(
 
 
 def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the means of the rows that a claim compares."""
-    by_label = {row["label"]: row for row in rows}
+    """Returns the means of the rows that a claim compares, in percent."""
+    by_label = {row["label"]: in_percent(row) for row in rows}
     named = [by_label[label] for label in claim["rows"]]
     if any(row["mean"] is None for row in named):
         return ""
     joint = " against " if len(named) == 2 else ", "
-    return joint.join(f"{row['mean']:.3g}{_unit(row['metric'])}" for row in named)
+    return joint.join(f"{row['mean']:.3g} %" for row in named)
 
 
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
     """What is known where no test measures: one seed, a reason why not, or nothing."""
     if found := single_runs.one_seed(paper, name, files):
-        metric = str(paper.entries[name].get("metric", "error_percent"))
-        unit = METRICS.get(metric, METRICS["error_percent"])
-        ours = "" if found.value is None else f"{unit(found.value):.4g}{_unit(metric)}"
+        metric = paper.entries[name].get("metric", "error_percent")
+        ours = "" if found.value is None else _in_percent(metric, found.value)
         return Unmeasured(Verdict(UNDECIDED, "one seed decides nothing"), ours, found)
     if name in paper.untestable:
         return Unmeasured(Verdict("", paper.untestable[name]))
     return Unmeasured(Verdict(NOT_RUN))
+
+
+def _in_percent(metric: str, fraction: float) -> str:
+    """Formats a measured fraction as a paper's metric, in percent."""
+    return number(percent_factor(metric) * METRICS[metric](fraction))
 
 
 def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:
@@ -339,11 +340,7 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
 
 
 def _cell(entry: Entry, measured: MeasuredRow | None, unmeasured: Unmeasured) -> Line:
-    value = entry.get("value")
-    numeric = isinstance(value, int | float)
-    unit = _unit(str(entry.get("metric")))
-    spread_n = (entry.get("spread"), entry.get("n_runs"))
-    said = printed(value, *spread_n, unit) if numeric else _said(entry)
+    said = _said(entry)
     note = entry.get("note", "")
     if entry["confidence"] == "ambiguous":
         note = f"Reading not certain. {note}"
@@ -393,10 +390,16 @@ def _noise(entry: Entry) -> str:
 
 def _said(entry: Entry) -> str:
     """What a claim states in numbers, with their metric."""
+    value = entry.get("value")
+    factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
+    if isinstance(value, int | float):
+        if factor is None:
+            return printed(value, unit="")
+        sd = entry.get("spread")
+        sd = None if sd is None else round(factor * sd, 10)
+        return printed(round(factor * value, 10), sd, entry.get("n_runs"))
     if "value" in entry:
-        value = in_words(entry["value"])
-        unit = {"percent": " %"}.get(entry.get("unit") or "", "")
-        return value if isinstance(entry["value"], str) else f"{value}{unit}"
+        return in_words(value) + (" %" if factor == 1 and not isinstance(value, str) else "")
     if "error_percent" in entry:
         return f"{in_words(entry['error_percent'])} %"
     if "errors_removed" in entry:

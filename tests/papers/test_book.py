@@ -135,9 +135,9 @@ def test_what_the_repository_has_measured_is_there(pages, made):
         pages[made / f"{name}.html"] for name in ("shallow_thesis", "maronas2016")
     )
     assert (
-        "1.875 (sd 0.052, n = 4) % test error" in shallow_thesis.text
+        "1.875 % (sd 0.052, n = 4) test error" in shallow_thesis.text
     )  # .0185, .0182, .0194, .0189
-    assert "0.595 (sd 0.049, n = 2) % test error" in ladder.text
+    assert "0.595 % (sd 0.049, n = 2) test error" in ladder.text
     assert (
         "pictures/shallow_thesis/results/runs/shallow_mnist_A_learning.png" in shallow_thesis.links
     )

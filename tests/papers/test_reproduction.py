@@ -147,7 +147,7 @@ def test_a_gain_is_told_beside_the_papers_own(tmp_path, never_train):
     claim, missed = gained(0.003)
     assert (claim["verdict"], missed) == ("reproduced", [])
     assert claim["paper_difference"] == pytest.approx(0.101)
-    assert "difference 0.3 of 10 seeds" in claim["why"]
+    assert "difference 0.3 points over 10 seeds" in claim["why"]
     assert claim["why"].endswith("the paper has 0.101, p = 0.28 of its 10 seeds")
     claim, missed = gained(-0.003)
     assert claim["verdict"] == "not reproduced"
@@ -297,7 +297,7 @@ def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp
     assert done.returncode == 1 and "budget paper; mnist" in done.stdout
     assert done.stderr == (
         "missed:\nmaronas2016.table17, Table 17: all labels, no adversarial noise: difference "
-        "1.44 of 10 seeds, 99.9 % interval 1.39 to 1.48, not within 0.09\n"
+        "1.44 points over 10 seeds, 99.9 % interval 1.39 to 1.48, not within 0.09\n"
     )
     wrong = call("launch.reproduce", "maronas2016.tbale17", *where)
     assert (wrong.returncode, wrong.stdout) == (1, "")

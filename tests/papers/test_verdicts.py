@@ -119,6 +119,18 @@ LOW = [1.0, 2.0, 3.0, 4.0]
 HIGH = [2.0, 3.1, 4.0, 4.9]
 
 
+def test_reasons_give_fractions_in_percentage_points():
+    """Differences of .1, .11, .1 and .09; the interval is 10 +- 12.92 * .816 / 2 points."""
+    rows = [row(label, seeds(*values)) for label, values in {"a": LOW, "b": HIGH}.items()]
+    of_tenths = [
+        {**one, "metric": "accuracy", "values": {s: v / 10 for s, v in one["values"].items()}}
+        for one in rows
+    ]
+    (found,) = judge(document(of_tenths, [{"form": "gain", "rows": ["a", "b"]}]))["claims"]
+    assert found["why"].startswith("difference 10 points over 4 seeds, 99.9 % interval 4.72 to 15.")
+    assert found["interval"] == pytest.approx([0.047, 0.153], abs=1e-3)
+
+
 def test_a_gain_is_reproduced_by_a_paired_test_at_the_corrected_level():
     found = claim({"a": LOW, "b": HIGH})
     assert found["verdict"] == "reproduced"
