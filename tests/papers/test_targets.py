@@ -44,6 +44,9 @@ def flaws(target, configs):
     labels = [row.label for row in target.rows]
     if len(set(labels)) < len(labels):
         yield "a label occurs twice"
+    for label in labels:
+        if re.search(r"=|[a-z0-9]_[a-z0-9]", label):
+            yield f"{label} is a key, not words"
     for row in target.rows:
         config = configs[row.run.key]
         if row.paper is not None and row.paper not in paper.entries:
@@ -90,6 +93,8 @@ def test_a_target_fits_to_the_paper_and_to_its_configs(target, configs):
             "no figure maronas2016.table0 of runs",
         ),
         (Row("a", Run("quickstart")), (Below("", "a", "b"),), "there is no row b"),
+        (Row("pgd_40", Run("quickstart")), (), "pgd_40 is a key, not words"),
+        (Row("noise=udg, tau .25", Run("quickstart")), (), "is a key, not words"),
         (Row("a", Run("quickstart")), (Lowest("", "a", paper="maronas2016.x"),), "no claim of the"),
     ],
 )
