@@ -24,6 +24,9 @@ Budget. A run with the budget `short` has fewer epochs than the paper. It can sh
 direction of a gain or an order is reproduced; everything else is undecided. A run with the budget
 `quick` has other data or a smaller net: everything is undecided.
 
+Worked example. *Reproduced*: each printed number is the recomputed one, rounded or cut off to its
+decimals. *Not reproduced*: one of them is another number.
+
 Everything else is *undecided*. The reason then states the length of the run and the detectable
 difference: half the width of the interval for a number or a size, and for a gain the smallest one
 that the test detects with power .8.
@@ -32,6 +35,9 @@ that the test detects with power .8.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from papers import numbers
 from papers.statistics import (
@@ -147,6 +153,48 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
     found = Difference(off, half, ours.n, row["metric"])
     verdict, why = _within(found, 0.0, row["tolerance"], length)
     return {"interval": found.interval, "verdict": verdict, "why": why}
+
+
+def worked_example(entry: Mapping[str, Any]) -> Json:
+    """Returns the verdict and reason of a worked example's number, recomputed in numbers.json."""
+    found = agreement(_digits(entry["value"]), entry["recomputed"])
+    verdict = NOT_REPRODUCED if found == "wrong" else REPRODUCED
+    why = {
+        "right": "all digits are right",
+        "truncated": "cut off instead of rounded",
+        "wrong": "another number",
+    }
+    return {"verdict": verdict, "why": why[found]}
+
+
+def agreement(printed: str, recomputed: ArrayLike) -> str:
+    """Compares printed numbers, each to its own number of decimals, with exact ones.
+
+    Args:
+      printed: numbers with spaces between them, and "/" between rows of a matrix.
+      recomputed: as many exact numbers.
+
+    Returns:
+      "right" if all are rounded, "truncated" if some are truncated instead, else "wrong".
+
+    >>> agreement(".986 .007", [.98659, .0067]), agreement("9.042", 4.521)
+    ('truncated', 'wrong')
+    """
+    texts = printed.replace("/", " ").split()
+    values = np.asarray(recomputed, float).ravel()
+    decimals = np.array([len(text.partition(".")[2]) for text in texts])
+    # In units of the last decimal.
+    shown, exact = np.array(texts, float) * 10.0**decimals, values * 10.0**decimals
+    is_rounded = np.abs(shown - exact) <= 0.5 + 1e-9
+    is_cut = np.abs(shown - np.trunc(exact)) <= 1e-6
+    if is_rounded.all():
+        return "right"
+    return "truncated" if (is_rounded | is_cut).all() else "wrong"
+
+
+def _digits(value: Any) -> str:
+    """Returns the numbers of a number, row or matrix as text."""
+    return " ".join(map(_digits, value)) if isinstance(value, list) else str(value)
 
 
 def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: Length) -> Json:

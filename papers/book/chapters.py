@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
 from papers.statistics import span, spread
 from papers.target import METRICS, in_percent, percent_factor
-from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, worked_example
 
 NOT_RUN = "not run"  # a state, not a verdict
 _EARLIER = "attacked through an earlier loss"
@@ -327,19 +328,31 @@ def _in_percent(metric: str, fraction: float) -> str:
 
 
 def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:
-    """Each table with its cells; ours where they are measured."""
-    tables: dict[str, list[Line]] = {}
+    """Yields the title and the lines of each table; rows of one label get their data set too."""
+    tables: dict[str, list[Entry]] = {}
     for name, entry in paper.entries.items():
         # A claim that a target compares as a number is a line of its place too.
         if entry["kind"] == "claim" and name not in ours:
             continue
         place = re.split(r"[,(]", entry["where"])[0].strip()
-        unmeasured = _unmeasured(paper, name, files)
-        tables.setdefault(place, []).append(_cell(entry, ours.get(name), unmeasured))
-    yield from tables.items()
+        tables.setdefault(place, []).append(entry)
+    for place, entries in tables.items():
+        labels = Counter(map(_label, entries))
+        yield (
+            place,
+            [
+                _cell(
+                    entry,
+                    _label(entry) + (f", {entry['dataset']}" if labels[_label(entry)] > 1 else ""),
+                    ours.get(entry["id"]),
+                    _unmeasured(paper, entry["id"], files),
+                )
+                for entry in entries
+            ],
+        )
 
 
-def _cell(entry: Entry, measured: MeasuredRow | None, unmeasured: Unmeasured) -> Line:
+def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Unmeasured) -> Line:
     said = _said(entry)
     note = entry.get("note", "")
     if entry["confidence"] == "ambiguous":
@@ -347,15 +360,14 @@ def _cell(entry: Entry, measured: MeasuredRow | None, unmeasured: Unmeasured) ->
     if measured:
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
-        return line._replace(label=_label(entry), where=entry["where"], note=note)
+        return line._replace(label=label, where=entry["where"], note=note)
     line = Line(
-        _label(entry), entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
+        label, entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
     )
-    if entry["kind"] == "worked_example":
-        # A slip of the thesis, or exact: an example by hand, computed again.
-        wrong = "WRONG" in entry.get("verdict", "")
-        verdict = Verdict(NOT_REPRODUCED if wrong else REPRODUCED, entry.get("verdict", ""))
-        return line._replace(ours=in_words(entry.get("recomputed")), verdict=verdict)
+    if entry["kind"] == "worked_example" and not unmeasured.verdict.why:
+        judged = worked_example(entry)
+        verdict = Verdict(judged["verdict"], judged["why"])
+        return line._replace(ours=in_words(entry["recomputed"]), verdict=verdict)
     if entry["kind"] == "cited":
         return line._replace(verdict=Verdict("", "cited from other authors"))
     return unmeasured.added_to(line)
@@ -365,6 +377,8 @@ def _label(entry: Entry) -> str:
     """What was measured, on what; of a claim its words, where the entry has them."""
     if "claim" in entry:
         return entry["claim"]
+    if entry["kind"] == "worked_example":
+        return entry["metric"]
     if "labels" in entry and entry["kind"] != "claim":  # a cell of Maronas
         place = entry["where"].partition("), ")[2]
         if place:

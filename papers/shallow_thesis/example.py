@@ -5,7 +5,6 @@ p = s / sum(s), the cost C = -ln p_y. The shallow-net thesis uses dC/dz2 = p - y
 softmax of z2, not for its p.
 """
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike
 from adv_jax import attacks
 from adv_jax.types import Array
 from papers.drawing import Drawing, Table, rounded
+from papers.verdicts import agreement
 
 Params = dict[str, Array]
 Logits = Callable[[Params, Array], Array]  # params, f[B, 3] -> f[B, 3]
@@ -53,29 +53,8 @@ class Quantity(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The output of `verdict`, or "-" if nothing is printed."""
-        return verdict(self.printed, self.recomputed) if self.printed else "-"
-
-
-def verdict(printed: str, recomputed: ArrayLike) -> str:
-    """Compares printed numbers, each to its own number of decimals, with exact ones.
-
-    Returns:
-      "right" if all are rounded, "truncated" if some are truncated instead, else "wrong".
-
-    >>> verdict(".986 .007", [.98659, .0067]), verdict("9.042", 4.521)
-    ('truncated', 'wrong')
-    """
-    texts = re.sub("/", " ", printed).split()
-    values = np.asarray(recomputed, float).ravel()
-    decimals = np.array([len(text.partition(".")[2]) for text in texts])
-    # In units of the last decimal.
-    shown, exact = np.array(texts, float) * 10.0**decimals, values * 10.0**decimals
-    is_rounded = np.abs(shown - exact) <= 0.5 + 1e-9
-    is_cut = np.abs(shown - np.trunc(exact)) <= 1e-6
-    if is_rounded.all():
-        return "right"
-    return "truncated" if (is_rounded | is_cut).all() else "wrong"
+        """The output of `agreement`, or "-" if nothing is printed."""
+        return agreement(self.printed, self.recomputed) if self.printed else "-"
 
 
 def walk_through() -> Drawing:

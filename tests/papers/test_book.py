@@ -158,13 +158,22 @@ def test_numbers_of_other_authors_are_not_told_as_missing():
     }
 
 
+@pytest.mark.parametrize("paper", numbers.load().values(), ids=lambda paper: paper.name)
+def test_no_two_rows_of_a_table_have_the_same_label(paper):
+    for title, lines in chapters.chapter(paper, reading.Results({}, {}, {})).tables:
+        labels = [(line.label, line.where) for line in lines]
+        assert len(set(labels)) == len(labels), title
+
+
 @pytest.mark.slow
 def test_the_book_and_the_figure_count_the_same_slips_of_the_worked_example():
-    """By the words of the packaged entries, and by the digits computed again."""
+    """By the packaged values of the entries, and by the digits computed again."""
     found = chapters.chapter(numbers.load()["shallow_thesis"], reading.Results({}, {}, {}))
     wrong = [line for line in found.lines if line.verdict.word == "not reproduced"]
     assert len(wrong) == [row.verdict for row in example.rows()].count("wrong") == 4
-    assert "the true order is the reverse" in wrong[-1].verdict.why  # "both WRONG ..."
+    assert "the true order is the reverse" in wrong[-1].note
+    settings = [line.label for line in found.lines if line.verdict.why == "a setting"]
+    assert settings == ["learning rate of the SGD step", "eps of the adversarial sample"]
 
 
 @pytest.mark.slow
