@@ -8,6 +8,7 @@
     where       the place in the paper: table or section, page, row and column
     table, row, column    the parts of the id that address a cell
     metric, unit          what is measured; "percent", "fraction" or neither
+    claim       the statement in one sentence of ours
     value       a number, several, or words; null if the cell is lost in the available text
     spread      the printed sample standard deviation over runs
     n_runs, seeds, per_seed    the number of runs, their seeds, and the value of each

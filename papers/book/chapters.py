@@ -374,22 +374,19 @@ def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Un
 
 
 def _label(entry: Entry) -> str:
-    """What was measured, on what; of a claim its words, where the entry has them."""
-    if "claim" in entry:
+    """Returns the sentence of a claim, or what a number measures."""
+    if entry["kind"] == "claim":
         return entry["claim"]
     if entry["kind"] == "worked_example":
         return entry["metric"]
-    if "labels" in entry and entry["kind"] != "claim":  # a cell of Maronas
+    if "labels" in entry:  # a cell of Maronas
         place = entry["where"].partition("), ")[2]
         if place:
             return place.removeprefix("row ").replace("u_", "")
         labels = "all" if entry["labels"] == "full" else entry["labels"]
         return f"{entry['model'].replace('_', ' ')}, {labels} labels, {_noise(entry)}"
     parts = [entry.get(name) for name in ("model", "training", "evaluation")]
-    settings = ", ".join(str(part) for part in parts if part)
-    if entry["kind"] != "claim":
-        return settings or entry["metric"]
-    return f"{entry['metric']}: {settings}" if settings else entry["metric"]
+    return ", ".join(str(part) for part in parts if part)
 
 
 def _noise(entry: Entry) -> str:

@@ -51,6 +51,8 @@ def flaws(entry):
     # Words of ours about a paper, not the paper's: no quotation of five words or more.
     if any(len(words.split()) >= 5 for words in re.findall(r'"([^"]+)"', note)):
         yield "words of our own"
+    if entry["kind"] == "claim" and len(entry.get("claim", "").split()) < 3:
+        yield "claim"
     if entry["kind"] == "worked_example" and "recomputed" not in entry:
         yield "recomputed"
     if entry["kind"] in ("result", "search", "cited"):

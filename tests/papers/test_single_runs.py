@@ -104,8 +104,8 @@ def test_a_number_of_one_seed_is_undecided(found):
 
 def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(found):
     chapter = chapters.chapter(numbers.load()["shallow_thesis"], found)
-    (claim,) = [line for line in chapter.claims if "B: ReLU 800, adversarial" in line.label]
-    (cell,) = [line for line in chapter.lines if "B: ReLU 800, adversarial" in line.label]
+    (claim,) = [line for line in chapter.claims if line.key == "shallow_thesis.fig3_6.B.clean"]
+    (cell,) = [line for line in chapter.lines if line.key == "shallow_thesis.fig3_6.B.clean"]
     assert claim.verdict == cell.verdict and claim.verdict.word == "undecided"
 
 
