@@ -1,7 +1,7 @@
 """Writes the pages that show measured numbers: `python -m papers.pages`.
 
-docs/results.md, and the marked parts of README.md and of each papers/PAPER/README.md, are made from
-the JSON files in papers/*/results. A test fails if one of them is stale.
+docs/results.md, and the marked parts of README.md, papers/README.md and papers/PAPER/README.md, are
+made from the JSON files in papers/*/results. A test fails if one of them is stale.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +30,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     made = {root / "docs" / "results.md": _results(told)}
     for path, text in {
         root / "README.md": _headlines(told),
+        root / "papers" / "README.md": f"{chapters.level_in_words(told)}\n",
         **{root / "papers" / one.paper.name / "README.md": _work(one) for one in told},
     }.items():
         made[path] = _with_generated(path, text)

@@ -2,8 +2,8 @@
 
 All verdicts follow from the stored values of the seeds; no training is needed.
 
-Level. The results hold about 50 tests. Each has level .05 / 50 = .001 (Bonferroni), and each
-interval has a confidence of 99.9 %.
+Level. All tests of the results together have a level of .05 (Bonferroni). Each interval and each
+test has `statistics.LEVEL`.
 
 Number. The interval is Welch's, for the difference between our mean and the paper's. If one side is
 a single run, it gets the sd of the other. *Reproduced*: the interval lies within the row's
@@ -133,6 +133,15 @@ def judge(document: Mapping[str, Any]) -> Json:
         definition = {name: claim[name] for name in DEFINITION if name in claim}
         claims.append(definition | _claim(definition, of_claim, _length(document, of_claim)))
     return {**document, "rows": rows, "claims": claims}
+
+
+def num_tests(document: Mapping[str, Any]) -> int:
+    """Counts the tests in a judged document: intervals, gains and the steps of orders."""
+    intervals = sum(one.get("interval") is not None for one in document["rows"])
+    for claim in document["claims"]:
+        is_order = claim["form"] in ("lowest", "falling")
+        intervals += len(claim["rows"]) - 1 if is_order else claim.get("interval") is not None
+    return intervals
 
 
 def number(row: Mapping[str, Any], length: Length) -> Json:

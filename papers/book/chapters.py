@@ -13,9 +13,9 @@ from papers.budget import BUDGETS
 from papers.charts import UNITS
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
-from papers.statistics import span, spread
+from papers.statistics import FAMILY_LEVEL, LEVEL, MOST_TESTS, span, spread
 from papers.target import METRICS, in_percent, percent_factor
-from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, worked_example
+from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
 
 NOT_RUN = "not run"  # a state, not a verdict
 _EARLIER = "attacked through an earlier loss"
@@ -89,6 +89,7 @@ class Chapter(NamedTuple):
     tables: (title, lines) of each table or figure of which the paper prints numbers.
     targets: what `launch.reproduce` has measured, those of the largest budget only.
     runs: (name, document) of single runs; figures: (name, document) of figures drawn again.
+    num_tests: number of tests in the targets and single runs.
     """
 
     paper: Paper
@@ -97,6 +98,7 @@ class Chapter(NamedTuple):
     targets: list[dict[str, Any]]
     runs: list[tuple[Path, dict[str, Any]]]
     figures: list[tuple[Path, dict[str, Any]]]
+    num_tests: int
 
     @property
     def lines(self) -> list[Line]:
@@ -122,7 +124,24 @@ def chapter(paper: Paper, found: Results) -> Chapter:
         targets,
         list(of_paper.items()),
         figures,
+        sum(map(num_tests, measured)),
     )
+
+
+def level_in_words(book: Sequence[Chapter]) -> str:
+    """Returns the number of tests in the results and the level of each in a sentence."""
+    tests = sum(chapter.num_tests for chapter in book)
+    return (
+        f"The results hold {tests} tests: an interval for each number, and a test for each gain "
+        "and each step of an order. Each has the level "
+        f"{FAMILY_LEVEL:g} / {MOST_TESTS} = {LEVEL:g} (Bonferroni, for up to {MOST_TESTS} "
+        f"tests), and each interval a confidence of {confidence()}."
+    )
+
+
+def confidence() -> str:
+    """Returns the confidence of each interval in percent."""
+    return f"{100 * (1 - LEVEL):g} %"
 
 
 def _order(line: Line) -> int:

@@ -116,6 +116,8 @@ def test_measured_numbers_stand_beside_the_papers(pages, made):
     assert f"0.796 % (sd 0.4605, n = 10) {ours}" in text
     assert "Budget quick: fewer epochs or seeds than the paper, or other data. It decides" in text
     index = pages[made / "index.html"].text
+    assert f"Every number and claim of {len(numbers.load())} works" in index
+    assert index.count(" not run ") >= 2  # of the numbers and of the claims
     assert "FGSM of eps .1 fools A" in index and "✓ reproduced" in index
     assert "adversarial noise lowers the error" in index and "○ undecided" in index
 

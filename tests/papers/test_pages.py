@@ -9,6 +9,7 @@ from command_line import ROOT
 
 from papers import numbers, pages
 from papers.book import chapters, reading
+from papers.statistics import LEVEL, MOST_TESTS
 from papers.verdicts import VERDICTS
 
 
@@ -25,7 +26,15 @@ def test_no_generated_page_is_stale(made):
 
 def test_there_is_a_page_for_the_results_the_readme_and_each_work(made):
     folders = {ROOT / "papers" / name / "README.md" for name in numbers.load()}
-    assert made.keys() == {ROOT / "README.md", ROOT / "docs" / "results.md"} | folders
+    assert (
+        made.keys()
+        == {
+            ROOT / "README.md",
+            ROOT / "docs" / "results.md",
+            ROOT / "papers" / "README.md",
+        }
+        | folders
+    )
 
 
 def test_a_changed_result_changes_the_pages(tmp_path, made):
@@ -65,6 +74,15 @@ def test_the_pages_and_the_book_say_the_same_of_a_number(made):
                 assert (
                     f"| {line.paper} | {'; '.join(filter(None, (line.ours, line.runs)))} |" in text
                 )
+
+
+def test_the_level_allows_for_as_many_tests_as_the_results_hold(made):
+    """If they hold more: raise MOST_TESTS, then launch.reproduce all --judge and papers.pages."""
+    found = reading.read(ROOT / "papers")
+    tests = sum(chapters.chapter(p, found).num_tests for p in numbers.load().values())
+    assert 0.9 * MOST_TESTS <= tests <= MOST_TESTS
+    text = made[ROOT / "papers" / "README.md"]
+    assert f"The results hold {tests} tests" in text and f"= {LEVEL:g} (Bonferroni" in text
 
 
 def test_decided_claims_stand_first(made):
