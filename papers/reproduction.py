@@ -133,7 +133,7 @@ def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
             found = read_json(path)
             documents.check_schema(path, found, documents.Stored)
             if found["target"] != target.name:
-                raise UserError(f"{path} is not a result of {target.name}; move it away")
+                raise UserError(f"{path}: target must be {target.name}, got {found['target']!r}")
             _write(path, judged_again(target, found))
 
 
@@ -186,7 +186,7 @@ def _check_replaceable(
         return
     there, order = _written(path), list(BUDGETS)
     if there is None or there["budget"] not in order or there["target"] != target.name:
-        raise UserError(f"{path} is not a result of {target.name}; move it away")
+        raise UserError(f"{path} must be a result of {target.name}, got another file; move it away")
     there_trained = there["trainings"].values()
     old = _Size(
         order.index(there["budget"]),

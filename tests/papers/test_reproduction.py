@@ -269,6 +269,10 @@ def test_judging_writes_verdicts_anew_and_nothing_else(tmp_path, never_train, ca
     path.write_text(json.dumps(stale))
     with pytest.raises(UserError, match="training of .*table26 must be .*, got of_another:version"):
         reproduction.rejudge([target], results=tmp_path / "results")
+    path.write_text(json.dumps(stale | {"target": "maronas2016.table25"}))
+    message = "table26.json: target must be maronas2016.table26, got 'maronas2016.table25'"
+    with pytest.raises(UserError, match=message):
+        reproduction.rejudge([target], results=tmp_path / "results")
     path.write_text('{"figure": 3}')
     with pytest.raises(UserError, match="table26.json: target must be given, got none"):
         reproduction.rejudge([target], results=tmp_path / "results")
@@ -318,7 +322,8 @@ def test_a_target_that_fails_is_told_at_the_end_and_keeps_no_other_back(tmp_path
     assert (results / "maronas2016/results/table17.json").exists()
     *failures, missed, miss = done.stderr.splitlines()
     assert failures == [
-        f"error: {name}: {TARGETS[name].file(results)} is not a result of {name}; move it away"
+        f"error: {name}: {TARGETS[name].file(results)} must be a result of {name}, "
+        "got another file; move it away"
         for name in bad
     ]
     assert missed == "missed:" and miss.startswith("maronas2016.table17, ")
