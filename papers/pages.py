@@ -26,12 +26,12 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
       ValueError: a page lacks the marks of its generated part.
     """
     found = reading.read(root / "papers")
-    told = [chapters.chapter(paper, found) for paper in numbers.load().values()]
-    made = {root / "docs" / "results.md": _results(told)}
+    book = [chapters.chapter(paper, found) for paper in numbers.load().values()]
+    made = {root / "docs" / "results.md": _results(book)}
     for path, text in {
-        root / "README.md": _headlines(told),
-        root / "papers" / "README.md": f"{chapters.level_in_words(told)}\n",
-        **{root / "papers" / one.paper.name / "README.md": _work(one) for one in told},
+        root / "README.md": _headlines(book),
+        root / "papers" / "README.md": f"{chapters.level_in_words(book)}\n",
+        **{root / "papers" / one.paper.name / "README.md": _work(one) for one in book},
     }.items():
         made[path] = _with_generated(path, text)
     return made
@@ -47,16 +47,16 @@ def _with_generated(path: Path, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
-def _results(told: Sequence[Chapter]) -> str:
+def _results(book: Sequence[Chapter]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
         "Every number and claim that was measured, beside the paper's number. Verdicts follow from "
         "the values of the seeds by the [rules](../papers/README.md). Each number names the seeds, "
         "the epochs and the data that it is of. Errors are of the test set.\n",
-        _overview(told),
+        _overview(book),
     ]
-    for one in told:
+    for one in book:
         parts += [
             f"## {one.paper.short[:1].upper()}{one.paper.short[1:]}: {one.paper.title}\n",
             f"[Settings, configs and figures](../papers/{one.paper.name}/README.md).\n",
@@ -70,7 +70,7 @@ def _work(one: Chapter) -> str:
 
 
 def _tables(one: Chapter) -> str:
-    """The measured claims and numbers, and how many are left."""
+    """Returns the tables of measured claims and numbers, and the claims that no run can decide."""
     claims, lines = (_measured(lines) for lines in (one.claims, one.lines))
     parts = [_table("claim", claims)] if claims else []
     parts += [_table("number", lines)] if lines else []
@@ -82,21 +82,21 @@ def _tables(one: Chapter) -> str:
     return "\n".join(parts)
 
 
-def _overview(told: Sequence[Chapter]) -> str:
-    """A row for each work: its numbers and claims by verdict."""
+def _overview(book: Sequence[Chapter]) -> str:
+    """Returns the table of each work's numbers and claims by verdict."""
     words = [*VERDICTS, NOT_RUN]
     rows = []
-    for one in told:
+    for one in book:
         for what, lines in (("numbers", one.lines), ("claims", one.claims)):
             found = [line.verdict.word for line in lines]
             rows.append([one.paper.short, what, *(str(found.count(word)) for word in words)])
     return _markdown(["work", "printed", *words], rows)
 
 
-def _headlines(told: Sequence[Chapter]) -> str:
-    """The rows that `headlines` of about.toml names."""
+def _headlines(book: Sequence[Chapter]) -> str:
+    """Returns the table of the rows that `headlines` of about.toml name."""
     rows = []
-    for one in told:
+    for one in book:
         lines = {line.key: line for line in (*one.lines, *reversed(one.claims))}
         for headline in one.paper.headlines:
             line = lines[headline["of"]]
@@ -131,7 +131,7 @@ def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """The text inside a Markdown table."""
+    """Escapes a text for a Markdown table."""
     return text.replace("|", r"\|").replace("*", r"\*") if "**" not in text else text
 
 

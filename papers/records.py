@@ -1,4 +1,4 @@
-"""The files of a finished training, checked field by field before a comparison reads them."""
+"""Reads the files of a finished training and checks them field by field."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ Config = Mapping[str, Any]
 
 
 def read_training_result(path: Path, config: Config) -> dict[str, Any]:
-    """A result.json, with all that a row of a target may read from a run of the config.
+    """Returns a result.json that has every field a row of a target may read.
 
     Raises:
       UserError: it is damaged, or belongs to another run.
@@ -50,7 +50,7 @@ def read_training_result(path: Path, config: Config) -> dict[str, Any]:
 
 
 def read_lines(workdir: Path, config: Config, result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl: every epoch that each replica has trained, by the result.
+    """Returns the lines of metrics.jsonl, one for each epoch of each replica.
 
     Raises:
       UserError: it is missing or damaged, or a line is.

@@ -1,4 +1,4 @@
-"""What the pages say, as plain values for the templates: numbers become words here."""
+"""Converts results to the words of the pages, as plain values for the templates."""
 
 import math
 import re
@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
     label: what it is; where: its place in the paper; paper, ours, difference: in words.
     runs: the seeds, epochs and data of ours, in words.
-    href: where in the book it is told at length; key: the id, or the text of a claim without one.
+    href: its section in the book; key: the id, or the text of a claim without one.
     """
 
     label: str
@@ -102,12 +102,12 @@ class Chapter(NamedTuple):
 
     @property
     def lines(self) -> list[Line]:
-        """Of all tables."""
+        """The lines of all tables."""
         return [line for _, lines in self.tables for line in lines]
 
 
 def chapter(paper: Paper, found: Results) -> Chapter:
-    """All that is known of a paper."""
+    """Returns the page of a paper."""
     targets = _largest([t for t in found.targets.values() if t["paper"] == paper.name])
     of_paper = {
         path: run
@@ -150,7 +150,7 @@ def _order(line: Line) -> int:
 
 
 def anchor(name: str) -> str:
-    """The id of a section."""
+    """Returns the id of a section."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -178,7 +178,7 @@ def _spread(sd: str | None, n: int | None) -> str:
 
 
 def in_words(value: Any) -> str:
-    """What a paper prints: a number, several, or words."""
+    """Formats what a paper prints: a number, several, or words."""
     if value is None:
         return "–"
     if isinstance(value, Mapping):
@@ -264,7 +264,7 @@ def errors(run: Mapping[str, Any]) -> str:
 
 
 def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each target, the one of the largest budget."""
+    """Returns the result of the largest budget of each target."""
     by_name: dict[str, dict[str, Any]] = {}
     for target in targets:
         other = by_name.get(target["target"])
@@ -274,12 +274,12 @@ def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rank(target: Mapping[str, Any]) -> int:
-    """Of its budget: the higher decides."""
+    """Returns the rank of a target's budget; the largest decides."""
     return list(BUDGETS).index(target["budget"])
 
 
 def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
-    """The rows that measure a number of the paper, those of the largest budget."""
+    """Returns the rows that measure a number of the paper, of the largest budget each."""
     order = sorted(measured, key=_rank)
     return {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
 
@@ -287,12 +287,12 @@ def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
 def _claims(
     paper: Paper, measured: Sequence[Mapping[str, Any]], ours: Ours, files: Files
 ) -> Iterator[Line]:
-    """Those that are tested, then the others that the paper states."""
-    told = set()
+    """Yields the claims that are tested, then the others that the paper states."""
+    tested = set()
     for target in measured:
         for claim in target["claims"]:
             entry = paper.entries[claim["id"]] if claim["id"] else {}
-            told.add(claim["id"])
+            tested.add(claim["id"])
             yield Line(
                 claim["text"],
                 target["title"],
@@ -307,7 +307,7 @@ def _claims(
                 key=claim["id"] or claim["text"],
             )
     for name, entry in paper.entries.items():
-        if entry["kind"] != "claim" or name in told:
+        if entry["kind"] != "claim" or name in tested:
             continue
         text = _label(entry)
         line = Line(text, entry["where"], _said(entry), "", "", Verdict(NOT_RUN), key=name)
@@ -331,7 +331,7 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
 
 
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
-    """What is known where no test measures: one seed, a reason why not, or nothing."""
+    """Returns the verdict without a test: of one seed, with a reason why not, or "not run"."""
     if found := single_runs.one_seed(paper, name, files):
         metric = paper.entries[name].get("metric", "error_percent")
         ours = "" if found.value is None else _in_percent(metric, found.value)
@@ -419,7 +419,7 @@ def _noise(entry: Entry) -> str:
 
 
 def _said(entry: Entry) -> str:
-    """What a claim states in numbers, with their metric."""
+    """Formats the printed value of an entry."""
     value = entry.get("value")
     factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
     if isinstance(value, int | float):

@@ -62,7 +62,7 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
         legal = f"runs of {' and '.join(objectives)} for {figure}"
         raise UserError(f"workdir must be {legal}, got {', '.join(found)}")
     require_same_data(runs)
-    title = f"Huang et al. 2015, {figure}: {trained_on(runs)}"
+    title = f"Huang 2015, {figure}: {trained_on(runs)}"
     drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
     for axes, run in zip(panels, runs, strict=True):
         for attack, style in _STYLES.items():

@@ -58,7 +58,7 @@ class Quantity(NamedTuple):
 
 
 def walk_through() -> Drawing:
-    """The 3-3-3 example of chapters 2 and 3: printed and recomputed numbers."""
+    """The 3-3-3 example of chapters 2 and 3 of the shallow-net thesis, recomputed."""
     found = rows()
     columns = ("p.", "quantity", "printed", "recomputed", "verdict", "note")
     table = Table(
