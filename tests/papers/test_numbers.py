@@ -67,7 +67,7 @@ def flaws(entry):
             yield "fractions"
 
 
-def test_an_entry_says_what_where_and_how_sure():
+def test_every_entry_has_a_place_a_value_and_a_confidence():
     assert {entry["id"]: list(flaws(entry)) for entry in ENTRIES if list(flaws(entry))} == {}
 
 

@@ -86,7 +86,7 @@ def test_an_error_under_attack_is_read_at_its_eps_and_marked(rows):
     assert rows["B, clean"]["mark"] == ""
 
 
-def test_without_the_files_nothing_is_told(found):
+def test_a_folder_without_results_gives_no_verdicts(found):
     paper = numbers.load()["maronas2016"]
     assert list(single_runs.documents(paper, {})) == []
     empty = chapters.chapter(paper, reading.Results({}, {}, {}))

@@ -99,7 +99,7 @@ def test_a_short_run_decides_no_number(off):
     assert found["verdict"] == "undecided" and "a short run, 5 to 7 of 50 epochs" in found["why"]
 
 
-def test_what_is_not_compared_has_no_verdict():
+def test_a_number_without_a_paper_value_a_tolerance_or_seeds_has_no_verdict():
     assert number([1.0, 1.1])["verdict"] is None
     assert number([1.0, 1.1], 1.0, 0.1, 10, None)["verdict"] is None
     found = number([], 1.0, 0.1, 10, 0.2)

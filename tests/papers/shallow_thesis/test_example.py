@@ -44,7 +44,7 @@ def stepped():
     return slopes, {name: before[name] - 0.5 * slopes[name] for name in slopes}
 
 
-def test_the_forward_pass_and_the_costs(rows):
+def test_the_forward_pass_and_the_costs_are_those_of_numpy(rows):
     a1, z2, s, p = forward(X1)
     squared, entropy = ((TARGET - s) ** 2).sum(), -np.log(p[0])
     for what, expected in {
@@ -62,7 +62,7 @@ def test_the_forward_pass_and_the_costs(rows):
         np.testing.assert_allclose(np.ravel(rows[what].recomputed), np.ravel(expected), rtol=1e-12)
 
 
-def test_the_step(rows, stepped):
+def test_the_sgd_step_is_that_of_back_propagation_by_hand(rows, stepped):
     slopes, after = stepped
     names = {"W1": "w1", "W2": "w2", "b1": "b1", "b2": "b2"}
     suffix = {"b1": " = delta1", "b2": " = delta2 = p - y"}
@@ -81,7 +81,7 @@ def test_the_step(rows, stepped):
         assert rows[what].recomputed == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_adversarial_samples(rows, stepped):
+def test_the_adversarial_samples_follow_the_sign_of_the_gradients(rows, stepped):
     delta1 = stepped[0]["b1"]
     sample = X1 + 0.07 * np.sign(W1 @ delta1)
     np.testing.assert_allclose(rows["x1 adversarial"].recomputed[0], sample)
@@ -98,7 +98,7 @@ def test_the_adversarial_samples(rows, stepped):
     assert rows["C of it"].recomputed > rows["C of x1 adversarial"].recomputed
 
 
-def test_the_verdicts_and_what_is_behind_the_wrong_numbers(rows):
+def test_four_printed_numbers_are_wrong_and_four_are_cut_off(rows):
     by_verdict = lambda word: [what for what, row in rows.items() if row.verdict == word]
     assert by_verdict("wrong") == [
         "z2 = W2' a1 + b2",
