@@ -37,7 +37,7 @@ from adv_jax.runner.workdir import (
     read_fitted,
 )
 from adv_jax.types import UserError
-from papers.records import read_lines, read_result
+from papers.records import read_lines, read_training_result
 from papers.trainings import check_alike
 
 _INTO = flags.DEFINE_string("into", "runs/reproduce", "folder of the joined run")
@@ -116,7 +116,7 @@ def _part(path: Path) -> Part:
     config = trained.checked_config(path)
     if not is_finished(path):
         raise UserError(f"workdir must be a finished run, got {path}: no result.json")
-    result = read_result(path / "result.json", config)
+    result = read_training_result(path / "result.json", config)
     return Part(path, config, result, read_lines(path, config, result))
 
 

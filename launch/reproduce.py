@@ -33,7 +33,7 @@ from adv_jax.runner.signals import Interrupted
 from adv_jax.types import UserError
 from papers.budget import BUDGETS, PAPER
 from papers.comparison import misses
-from papers.reproduction import chosen, judge, print_list, programs, reproduce_all
+from papers.reproduction import chosen, print_list, programs, rejudge, reproduce_all
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much to train")
 _SEEDS = flags.DEFINE_integer("seeds", None, "most seeds per training", lower_bound=1)
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
             return
         wanted = chosen(argv[1:])
         if _JUDGE.value:
-            judge(wanted, results=_RESULTS.value)
+            rejudge(wanted, results=_RESULTS.value)
             return
         use_cores(*programs(wanted, budget, **settings))
         keep_programs()

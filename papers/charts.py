@@ -11,19 +11,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from papers.target import in_percent
+
 OURS, PAPER = "#2a86d1", "#d9700a"
+# metric -> its name and unit in print
 UNITS = {
     "error_percent": "test error (%)",
-    "error": "test error (fraction)",
+    "error": "test error (%)",
     "accuracy_percent": "test accuracy (%)",
-    "accuracy": "test accuracy (fraction)",
-    "confidence": "mean confidence (fraction)",
+    "accuracy": "test accuracy (%)",
+    "confidence": "mean confidence (%)",
     "sparsity_percent (fraction of exact zeros)": "hidden units at 0 (%)",
 }
 
 
 def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -> Figure:
-    """Draws each seed, our mean and the paper's number with their sd; one panel per metric.
+    """Draws each seed, our mean and the paper's number with their sd in percent, by metric.
 
     Args:
       found: the contents of results/TARGET.json.
@@ -32,7 +35,7 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
     """
     by_metric: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
-        by_metric.setdefault(row["metric"], []).append(row)
+        by_metric.setdefault(row["metric"], []).append(in_percent(row))
     # Labels take at most half of the width, at about .1 inch per letter.
     letters = round(width * 5.5)
     labels = {

@@ -10,21 +10,19 @@ from adv_jax.runner.workdir import as_json
 from adv_jax.types import UserError
 from papers import numbers
 from papers.budget import Budget, paper_epochs
-from papers.statistics import spread
+from papers.statistics import BySeed, spread
 from papers.target import METRICS, Below, Claim, Drawn, Falling, Measure, Row, Target
 from papers.trainings import Training, same_point
 from papers.verdicts import NOT_REPRODUCED, judge
 
-Values = dict[int, float]  # seed -> value
 
-
-def document(
+def compare(
     target: Target,
     budget: Budget,
     trainings: Mapping[str, Training],
     results: Mapping[str, Mapping[str, Any]],
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
-    by_seed: Mapping[str, Values] = MappingProxyType({}),
+    by_seed: Mapping[str, BySeed] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Returns the contents of results/TARGET.json.
 
@@ -57,7 +55,7 @@ def document(
 
 
 def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Updates the tolerances, claims and verdicts of a document; keeps its values.
+    """Updates the title, tolerances, claims and verdicts of a document; keeps its values.
 
     Raises:
       UserError: the document has a training that the target lacks.
@@ -74,6 +72,7 @@ def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
     return judge(
         {
             **found,
+            "title": target.title,
             "rows": [_row(row, values[row.label]) for row in target.rows],
             "claims": [_claim(claim, target) for claim in target.claims],
             "trainings": {
@@ -89,7 +88,7 @@ def ours(
     measure: Measure,
     result: Mapping[str, Any],
     lines: Sequence[Mapping[str, Any]],
-) -> Values:
+) -> BySeed:
     """Returns the row's number by seed, in its metric; {} if the budget lacks the grid point.
 
     Args:
@@ -106,7 +105,7 @@ def ours(
     return _in_metric(row, found)
 
 
-def _in_metric(row: Row, fractions: Values) -> Values:
+def _in_metric(row: Row, fractions: BySeed) -> BySeed:
     convert = METRICS[metric(row)]
     # 100 * .0107 != 1.07
     return {seed: round(convert(value), 10) for seed, value in fractions.items()}
@@ -142,7 +141,7 @@ def misses(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _row(row: Row, values: Values) -> dict[str, Any]:
+def _row(row: Row, values: BySeed) -> dict[str, Any]:
     entry = numbers.entry(row.paper) if row.paper else {}
     n, mean, sd = spread(list(values.values())) if values else (0, None, None)
     if mean is not None:

@@ -83,7 +83,7 @@ class Provenance(Schema):
     git: Line | None
 
 
-class Replica(Schema):
+class ReplicaDocument(Schema):
     """One replica of a run."""
 
     seed: int
@@ -101,15 +101,15 @@ class Attacked(Schema):
     confidence: list[list[Rate]] = []  # Without it is only the worst case over the attacks.
 
 
-class Result(Provenance):
+class ResultDocument(Provenance):
     """result.json."""
 
     device: Line
-    replicas: NonEmpty[Replica]
+    replicas: NonEmpty[ReplicaDocument]
     evaluation: dict[str, Attacked]
 
 
-class Metrics(Schema, extra="allow"):
+class MetricsLine(Schema, extra="allow"):
     """A line of metrics.jsonl; its other fields are numbers too."""
 
     __pydantic_extra__: dict[str, Number]  # pyrefly: ignore
@@ -119,13 +119,13 @@ class Metrics(Schema, extra="allow"):
     test_error: Rate = 0.0
 
 
-class MeasuredMetrics(Metrics):
+class MeasuredMetricsLine(MetricsLine):
     """A line of metrics.jsonl of an epoch that ends with a measurement."""
 
     test_error: Rate
 
 
-class Row(Schema):
+class RowDocument(Schema):
     """A row of a target."""
 
     label: Line
@@ -150,7 +150,7 @@ class Row(Schema):
     training: Line
 
 
-class Claim(Schema):
+class ClaimDocument(Schema):
     """A claim of a target; its verdict is computed from the rows whenever it is read.
 
     rows: labels; in a gain or a size the lower and the higher.
@@ -164,14 +164,14 @@ class Claim(Schema):
     tolerance: Number = 0
 
 
-class Config(Schema):
+class ConfigDocument(Schema):
     """The config of a training."""
 
     data: dict[str, Any]
     epochs: Number
 
 
-class Curve(Schema):
+class CurveDocument(Schema):
     """A measure of a training over its epochs; that of a run that diverged has NaN."""
 
     epoch: NonEmpty[Number]
@@ -180,30 +180,30 @@ class Curve(Schema):
     high: NonEmpty[float]
 
 
-class Training(Provenance):
+class TrainingDocument(Provenance):
     """A training of a target."""
 
     device: Line | None
     file: Line
     command: Line
-    config: Config
+    config: ConfigDocument
     seeds: NonEmpty[Number]
     replicas: Number
     epochs: NonEmpty[Number]
     paper_epochs: Number
-    learning: dict[str, Curve]
+    learning: dict[str, CurveDocument]
 
 
-class Target(Schema):
+class TargetDocument(Schema):
     """The comparison that `launch.reproduce` writes."""
 
     target: Line
     paper: Line
     title: Line
     budget: Line
-    rows: NonEmpty[Row]
-    claims: list[Claim]
-    trainings: dict[str, Training]
+    rows: NonEmpty[RowDocument]
+    claims: list[ClaimDocument]
+    trainings: dict[str, TrainingDocument]
 
 
 class StoredRow(Schema):
@@ -228,7 +228,7 @@ class Stored(Schema):
     trainings: dict[str, StoredTraining]
 
 
-class Figure(Schema):
+class FigureDocument(Schema):
     """The document that `python -m adv_jax.report PAPER.FIGURE` writes."""
 
     paper: Line
@@ -237,14 +237,14 @@ class Figure(Schema):
 
 
 def is_meant(document: Any, schema: type[Schema]) -> bool:
-    """Whether a document has the fields of a schema; one may be missing or misspelt."""
+    """Returns whether a document has the fields of a schema; one may be missing or misspelt."""
     if not isinstance(document, Mapping):
         return False
     required = {name for name, field in schema.model_fields.items() if field.is_required()}
     return len(required - document.keys()) <= 1
 
 
-def check(path: Path, document: Any, schema: type[Schema]) -> None:
+def check_schema(path: Path, document: Any, schema: type[Schema]) -> None:
     """Refuses a document that does not fit a schema.
 
     Raises:

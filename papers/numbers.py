@@ -8,11 +8,13 @@
     where       the place in the paper: table or section, page, row and column
     table, row, column    the parts of the id that address a cell
     metric, unit          what is measured; "percent", "fraction" or neither
+    claim       the statement in one sentence of ours
     value       a number, several, or words; null if the cell is lost in the available text
     spread      the printed sample standard deviation over runs
     n_runs, seeds, per_seed    the number of runs, their seeds, and the value of each
     confidence  whether our reading is "certain" or "ambiguous" (see note)
-    note        a comment on our reading
+    note        a comment on our reading, or on a slip of the paper
+    recomputed  the exact value of a worked example
 
 and the printed settings. `about.toml` has the title, and reasons why claims cannot be tested.
 `single_runs.toml` names the files of results/runs that measure numbers outside the targets.
@@ -36,7 +38,7 @@ class Paper(NamedTuple):
       title, authors, year, link: citation; year may be None and link "".
       entries: id -> entry, in the order of the paper.
       notes: name -> note; `global_notes` of an entry lists names.
-      untestable: id of a claim -> why no run can decide it.
+      untestable: id of a claim or of a setting -> why nothing can decide it.
       headlines: {"text": ..., "of": key of a line} for the README.
       single_runs: the input of `papers.single_runs`.
     """

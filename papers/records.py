@@ -1,4 +1,4 @@
-"""The files of a finished training, checked field by field before a comparison reads them."""
+"""Reads the files of a finished training and checks them field by field."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +12,14 @@ from papers import documents
 Config = Mapping[str, Any]
 
 
-def read_result(path: Path, config: Config) -> dict[str, Any]:
-    """A result.json, with all that a row of a target may read from a run of the config.
+def read_training_result(path: Path, config: Config) -> dict[str, Any]:
+    """Returns a result.json that has every field a row of a target may read.
 
     Raises:
       UserError: it is damaged, or belongs to another run.
     """
     result = read_json(path)
-    documents.check(path, result, documents.Result)
+    documents.check_schema(path, result, documents.ResultDocument)
     expected = [(replica.seed, replica.overrides) for replica in replicas(config)]
     found = [(replica["seed"], replica["overrides"]) for replica in result["replicas"]]
     named = result["experiment"]
@@ -50,7 +50,7 @@ def read_result(path: Path, config: Config) -> dict[str, Any]:
 
 
 def read_lines(workdir: Path, config: Config, result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl: every epoch that each replica has trained, by the result.
+    """Returns the lines of metrics.jsonl, one for each epoch of each replica.
 
     Raises:
       UserError: it is missing or damaged, or a line is.
@@ -59,7 +59,9 @@ def read_lines(workdir: Path, config: Config, result: Mapping[str, Any]) -> list
     for line in lines:
         last = line["epoch"] == config["epochs"]
         measured = last or line["epoch"] % config["monitor_every"] == 0
-        documents.check(path, line, documents.MeasuredMetrics if measured else documents.Metrics)
+        documents.check_schema(
+            path, line, documents.MeasuredMetricsLine if measured else documents.MetricsLine
+        )
     for i, replica in enumerate(result["replicas"]):
         own = [line["epoch"] for line in lines if line["replica"] == i]
         if own != list(range(1, replica["epochs"] + 1)):

@@ -13,12 +13,12 @@ from adv_jax.runner.workdir import json_bytes, read_json, replace, writing
 from adv_jax.types import UserError
 from papers import charts, documents
 from papers.budget import BUDGETS, QUICK, Budget
-from papers.comparison import document, judged_again
+from papers.comparison import compare, judged_again
 from papers.figures import drawing_of, write
 from papers.records import read_lines
 from papers.registry import TARGETS, full_name
 from papers.statistics import span
-from papers.target import Target
+from papers.target import Target, in_percent
 from papers.trainings import Training, check_alike, cost, finished, plan, state
 
 _COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "verdict"]
@@ -111,21 +111,18 @@ def reproduce(
     if target.is_drawn:
         drawing = drawing_of(target.name, [str(t.workdir) for t in trainings.values()])
     by_seed = drawing.document["by_seed"] if drawing else {}
-    found = document(target, budget, trainings, measured, lines, by_seed)
+    found = compare(target, budget, trainings, measured, lines, by_seed)
     print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
     for claim in found["claims"]:
         print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
     if drawing:
         write(target.name, drawing, results)
-    png = io.BytesIO()
-    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
-    replace(path.with_suffix(".png"), png.getvalue())
     _write(path, found)
     return found
 
 
-def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
-    """Recomputes and writes the verdicts of existing results.
+def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
+    """Recomputes the verdicts of existing results and writes all of their files.
 
     Raises:
       UserError: a file is damaged, or is not a result of its target.
@@ -134,9 +131,9 @@ def judge(wanted: Sequence[Target], *, results: str | Path) -> None:
         path = target.file(results)
         if path.exists():
             found = read_json(path)
-            documents.check(path, found, documents.Stored)
+            documents.check_schema(path, found, documents.Stored)
             if found["target"] != target.name:
-                raise UserError(f"{path} is not a result of {target.name}; move it away")
+                raise UserError(f"{path}: target must be {target.name}, got {found['target']!r}")
             _write(path, judged_again(target, found))
 
 
@@ -189,7 +186,7 @@ def _check_replaceable(
         return
     there, order = _written(path), list(BUDGETS)
     if there is None or there["budget"] not in order or there["target"] != target.name:
-        raise UserError(f"{path} is not a result of {target.name}; move it away")
+        raise UserError(f"{path} must be a result of {target.name}, got another file; move it away")
     there_trained = there["trainings"].values()
     old = _Size(
         order.index(there["budget"]),
@@ -230,20 +227,22 @@ def _written(path: Path) -> dict[str, Any] | None:
       UserError: the result is damaged.
     """
     found = read_json(path)
-    if not documents.is_meant(found, documents.Target):
+    if not documents.is_meant(found, documents.TargetDocument):
         return None
-    documents.check(path, found, documents.Target)
+    documents.check_schema(path, found, documents.TargetDocument)
     return found
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
+    """Returns the cells of a row of a document, in percent."""
+    row = in_percent(row)
     paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
     tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
     off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
     mean = _number(row["mean"], row["sd"], row["n"])
     seeds = str(row["n"] or "not run")
     interval = " to ".join(f"{end:+.3g}" for end in row["interval"] or ()) or "-"
-    label, verdict = f"{row['label']} [{row['metric']}]", row["verdict"] or "-"
+    label, verdict = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
     return [label, paper, mean, seeds, off, interval, tolerance, verdict]
 
 
@@ -258,10 +257,13 @@ def _number(value: float | None, sd: float | None, n: int | None) -> str:
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:
     """Writes the files; the JSON last, which marks the others as complete."""
+    png = io.BytesIO()
+    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
+    replace(path.with_suffix(".png"), png.getvalue())
     replace(path.with_suffix(".csv"), _csv(found).encode())
     replace(path.with_suffix(".md"), _markdown(found).encode())
     replace(path, json_bytes(found))
-    print(f"  {path.with_suffix('')}.json, .csv, .md")
+    print(f"  {path.with_suffix('')}.json, .csv, .md, .png")
 
 
 def _csv(found: Mapping[str, Any]) -> str:

@@ -75,13 +75,13 @@ def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
     )
 
 
-def check_same_inputs(runs: Sequence[Trained]) -> None:
+def require_same_inputs(runs: Sequence[Trained]) -> None:
     """Raises UserError if the models' data or preprocessing differ."""
     if len({str((run.about["data"]["sha256"], run.about["preprocess"])) for run in runs}) > 1:
         raise UserError("workdir must be runs on the same data, got different data")
 
 
-def check_same_data(runs: Sequence[Finished]) -> None:
+def require_same_data(runs: Sequence[Finished]) -> None:
     """Raises UserError if the data of two runs differ."""
     for run in runs:
         if run.result["data"] != runs[0].result["data"]:

@@ -51,6 +51,29 @@ METRICS = {
     "sparsity_percent (fraction of exact zeros)": lambda zeros: 100 * zeros,
 }
 
+# Fields of a row of a document that are in the unit of its metric.
+_IN_METRIC = ("paper", "paper_sd", "mean", "sd", "difference", "tolerance")
+
+
+def percent_factor(metric: str) -> int:
+    """Returns the factor from the unit of a metric to percent: 100 for fractions, else 1."""
+    return 1 if "percent" in metric else 100
+
+
+def in_percent(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a judged row of a document with all of its numbers in percent, for printing."""
+    factor = percent_factor(row["metric"])
+
+    def scaled(value: float | None) -> float | None:
+        return None if value is None else round(factor * value, 10)
+
+    return {
+        **row,
+        **{name: scaled(row[name]) for name in _IN_METRIC},
+        "interval": row["interval"] and [scaled(end) for end in row["interval"]],
+        "values": {seed: scaled(value) for seed, value in row["values"].items()},
+    }
+
 
 class Run(NamedTuple):
     """A training.

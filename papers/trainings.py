@@ -12,7 +12,7 @@ from adv_jax.runner.workdir import check_same_config, default_path, is_finished
 from adv_jax.types import UserError
 from papers.budget import Budget, changes, config_of, options
 from papers.documents import VERSIONS
-from papers.records import read_lines, read_result
+from papers.records import read_lines, read_training_result
 from papers.target import Run, Target
 
 
@@ -62,7 +62,7 @@ def finished(training: Training) -> dict[str, Any] | None:
     workdir, config = training.workdir, training.config
     if not check_same_config(workdir, config) or not is_finished(workdir):
         return None
-    result = read_result(workdir / "result.json", config)
+    result = read_training_result(workdir / "result.json", config)
     read_lines(workdir, config, result)
     return result
 

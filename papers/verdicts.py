@@ -2,8 +2,8 @@
 
 All verdicts follow from the stored values of the seeds; no training is needed.
 
-Level. The results hold about 50 tests. Each has level .05 / 50 = .001 (Bonferroni), and each
-interval has a confidence of 99.9 %.
+Level. All tests of the results together have a level of .05 (Bonferroni). Each interval and each
+test has `statistics.LEVEL`.
 
 Number. The interval is Welch's, for the difference between our mean and the paper's. If one side is
 a single run, it gets the sd of the other. *Reproduced*: the interval lies within the row's
@@ -24,6 +24,9 @@ Budget. A run with the budget `short` has fewer epochs than the paper. It can sh
 direction of a gain or an order is reproduced; everything else is undecided. A run with the budget
 `quick` has other data or a smaller net: everything is undecided.
 
+Worked example. *Reproduced*: each printed number is the recomputed one, rounded or cut off to its
+decimals. *Not reproduced*: one of them is another number.
+
 Everything else is *undecided*. The reason then states the length of the run and the detectable
 difference: half the width of the interval for a number or a size, and for a gain the smallest one
 that the test detects with power .8.
@@ -33,9 +36,13 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from papers import numbers
 from papers.statistics import (
     LEVEL,
+    BySeed,
     Paired,
     Spread,
     detectable,
@@ -45,13 +52,13 @@ from papers.statistics import (
     spread,
     welch,
 )
+from papers.target import percent_factor
 
-REPRODUCED, NOT_REPRODUCED, UNDECIDED = WORDS = "reproduced", "not reproduced", "undecided"
+REPRODUCED, NOT_REPRODUCED, UNDECIDED = VERDICTS = "reproduced", "not reproduced", "undecided"
 # The fields of a claim before it is judged.
 DEFINITION = ("text", "id", "form", "rows", "by", "tolerance")
 
 Json = dict[str, Any]
-Values = dict[int, float]  # seed -> value
 
 
 class Length(NamedTuple):
@@ -68,13 +75,19 @@ class Length(NamedTuple):
     words: str
 
 
-class Measured(NamedTuple):
-    """A difference over n seeds: its mean, half its interval, and the largest possible value."""
+class Difference(NamedTuple):
+    """A difference over seeds, in the unit of its metric.
+
+    Attributes:
+      mean, half: its mean and half the width of its interval.
+      n: number of seeds.
+      metric: key of `papers.target.METRICS`.
+    """
 
     mean: float
     half: float
     n: int
-    most: float
+    metric: str
 
     @property
     def interval(self) -> list[float | None]:
@@ -82,17 +95,28 @@ class Measured(NamedTuple):
         return [_round(self.mean - self.half), _round(self.mean + self.half)]
 
     def __str__(self) -> str:
-        text = f"difference {self.mean:.3g} of {self.n} seed{'s' if self.n > 1 else ''}"
-        if self.half >= self.most:  # An interval wider than all possible differences.
-            return text
-        low, high = self.mean - self.half, self.mean + self.half
-        return f"{text}, {100 * (1 - LEVEL):g} % interval {low:.3g} to {high:.3g}"
+        points = self.in_points(self.mean)
+        text = f"difference {points} points over {self.n} seed{'s' if self.n > 1 else ''}"
+        if self._is_possible(self.half):
+            low, high = (self.in_points(self.mean + sign * self.half) for sign in (-1, 1))
+            text += f", {100 * (1 - LEVEL):g} % interval {low} to {high}"
+        return text
+
+    def in_points(self, value: float) -> str:
+        """Formats a difference in percentage points."""
+        return _in_points(value, self.metric)
 
     def seen(self, what: str, size: float) -> str:
         """Describes the smallest difference that the test detects."""
-        if size >= self.most:
+        if not self._is_possible(size):
             return f"too few seeds to detect any {what}"
-        return f"detectable {what}: {size:.2g}" if size else f"any {what} is detectable"
+        if not size:
+            return f"any {what} is detectable"
+        return f"detectable {what}: {_in_points(size, self.metric, digits=2)}"
+
+    def _is_possible(self, size: float) -> bool:
+        """Returns whether two rates can differ by so much."""
+        return percent_factor(self.metric) * size < 100
 
 
 def judge(document: Mapping[str, Any]) -> Json:
@@ -111,6 +135,15 @@ def judge(document: Mapping[str, Any]) -> Json:
     return {**document, "rows": rows, "claims": claims}
 
 
+def num_tests(document: Mapping[str, Any]) -> int:
+    """Counts the tests in a judged document: intervals, gains and the steps of orders."""
+    intervals = sum(one.get("interval") is not None for one in document["rows"])
+    for claim in document["claims"]:
+        is_order = claim["form"] in ("lowest", "falling")
+        intervals += len(claim["rows"]) - 1 if is_order else claim.get("interval") is not None
+    return intervals
+
+
 def number(row: Mapping[str, Any], length: Length) -> Json:
     """Returns the interval, verdict and reason of a row."""
     values = list(row["values"].values())
@@ -122,11 +155,55 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
     off = ours.mean - row["paper"]
     half = welch(ours, Spread(runs, row["paper"], row["paper_sd"] if runs > 1 else None))
     if half is None:
-        why = _join(f"difference {off:.3g}; one run here and one in the paper", length.words)
+        points = _in_points(off, row["metric"])
+        words = f"difference {points} points; one run here and one in the paper"
+        why = _join(words, length.words)
         return {"interval": None, "verdict": UNDECIDED, "why": why}
-    found = Measured(off, half, ours.n, _most(row))
+    found = Difference(off, half, ours.n, row["metric"])
     verdict, why = _within(found, 0.0, row["tolerance"], length)
     return {"interval": found.interval, "verdict": verdict, "why": why}
+
+
+def worked_example(entry: Mapping[str, Any]) -> Json:
+    """Returns the verdict and reason of a worked example's number, recomputed in numbers.json."""
+    found = agreement(_digits(entry["value"]), entry["recomputed"])
+    verdict = NOT_REPRODUCED if found == "wrong" else REPRODUCED
+    why = {
+        "right": "all digits are right",
+        "truncated": "cut off instead of rounded",
+        "wrong": "another number",
+    }
+    return {"verdict": verdict, "why": why[found]}
+
+
+def agreement(printed: str, recomputed: ArrayLike) -> str:
+    """Compares printed numbers, each to its own number of decimals, with exact ones.
+
+    Args:
+      printed: numbers with spaces between them, and "/" between rows of a matrix.
+      recomputed: as many exact numbers.
+
+    Returns:
+      "right" if all are rounded, "truncated" if some are truncated instead, else "wrong".
+
+    >>> agreement(".986 .007", [.98659, .0067]), agreement("9.042", 4.521)
+    ('truncated', 'wrong')
+    """
+    texts = printed.replace("/", " ").split()
+    values = np.asarray(recomputed, float).ravel()
+    decimals = np.array([len(text.partition(".")[2]) for text in texts])
+    # In units of the last decimal.
+    shown, exact = np.array(texts, float) * 10.0**decimals, values * 10.0**decimals
+    is_rounded = np.abs(shown - exact) <= 0.5 + 1e-9
+    is_cut = np.abs(shown - np.trunc(exact)) <= 1e-6
+    if is_rounded.all():
+        return "right"
+    return "truncated" if (is_rounded | is_cut).all() else "wrong"
+
+
+def _digits(value: Any) -> str:
+    """Returns the numbers of a number, row or matrix as text."""
+    return " ".join(map(_digits, value)) if isinstance(value, list) else str(value)
 
 
 def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: Length) -> Json:
@@ -144,9 +221,10 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     paper, own_text = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
     half = paired_interval(tested)
     if half is None:
-        why = _join(f"difference {tested.mean:.3g} of one pair of runs", length.words, own_text)
+        points = _in_points(tested.mean, lower["metric"])
+        why = _join(f"difference {points} points of one pair of runs", length.words, own_text)
         return {**found, **paper, "verdict": UNDECIDED, "why": why}
-    measured = Measured(tested.mean, half, tested.n, _most(lower))
+    measured = Difference(tested.mean, half, tested.n, lower["metric"])
     if claim["form"] == "size":
         verdict, why = _within(measured, claim["by"], claim["tolerance"], length)
     else:
@@ -156,7 +234,7 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     return {**found, **paper, "interval": measured.interval, "verdict": verdict, "why": why}
 
 
-def _gain(tested: Paired, measured: Measured, by: float, length: Length) -> tuple[str, str]:
+def _gain(tested: Paired, measured: Difference, by: float, length: Length) -> tuple[str, str]:
     verdict = _direction(tested, measured.half, by, length)
     p = "all are equal" if tested.t_p is None else f"p = {tested.t_p:.2g}"
     words = [f"{measured}, {p}"]
@@ -177,10 +255,10 @@ def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
     return UNDECIDED
 
 
-def _within(found: Measured, by: float, tolerance: float, length: Length) -> tuple[str, str]:
+def _within(found: Difference, by: float, tolerance: float, length: Length) -> tuple[str, str]:
     """Judges a difference that should be `by` within the tolerance."""
     low, high = found.mean - found.half - by, found.mean + found.half - by
-    about = f"{tolerance:g} of {by:g}" if by else f"{tolerance:g}"
+    about = found.in_points(tolerance) + (f" of {found.in_points(by)}" if by else "")
     if length.full and -tolerance <= low and high <= tolerance:
         return REPRODUCED, f"{found}, within {about}"
     if length.full and (low > tolerance or high < -tolerance):
@@ -205,8 +283,9 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
     verdict = UNDECIDED
     if against or held == len(pairs):
         verdict = NOT_REPRODUCED if against else REPRODUCED
-    means = [spread(list(row["values"].values())).mean for row in rows]
-    words = f"means from {min(means):.4g} to {max(means):.4g}; {held} of {len(pairs)} steps are "
+    factor = percent_factor(rows[0]["metric"])
+    means = [factor * spread(list(row["values"].values())).mean for row in rows]
+    words = f"means from {min(means):.4g} to {max(means):.4g} %; {held} of {len(pairs)} steps are "
     words += f"significant, {against} against the claim"
     return {"verdict": verdict, "why": _join(words, length.words)}
 
@@ -224,7 +303,7 @@ def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, s
         return {}, ""
     by = round(higher["paper"] - lower["paper"], 10)
     found: Json = {"paper_difference": by}
-    own_text = f"the paper has {by:.3g}"
+    own_text = f"the paper has {_in_points(by, lower['metric'])}"
     first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
     tested = paired(_values({"values": first}), _values({"values": second}))
     if tested is not None and tested.t_p is not None:
@@ -245,16 +324,16 @@ def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> L
     return Length(budget == "paper", budget != "quick", words.get(budget, ""))
 
 
-def _most(row: Mapping[str, Any]) -> float:
-    """Returns the largest possible difference in the unit of a row."""
-    return 100.0 if "percent" in row["metric"] else 1.0
+def _in_points(value: float, metric: str, *, digits: int = 3) -> str:
+    """Formats a difference of a metric in percentage points."""
+    return f"{percent_factor(metric) * value:.{digits}g}"
 
 
 def _join(*words: str) -> str:
     return "; ".join(filter(None, words))
 
 
-def _values(row: Mapping[str, Any]) -> Values:
+def _values(row: Mapping[str, Any]) -> BySeed:
     return {int(seed): value for seed, value in row["values"].items()}
 
 

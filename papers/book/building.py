@@ -15,7 +15,6 @@ from adv_jax.runner.workdir import replace, writing
 from adv_jax.types import UserError
 from papers import charts, numbers, single_runs
 from papers.book import chapters, reading
-from papers.statistics import LEVEL
 
 
 def build(results: str | Path, out: str | Path) -> None:
@@ -92,7 +91,10 @@ def _pages(environment: Any, book: list[chapters.Chapter], results: Path) -> dic
                 )
         pages[f"{chapter.paper.name}.html"] = _paper(environment, chapter, book, results)
     index = environment.get_template("index.html").render(
-        root="", chapters=book, level=f"{LEVEL:g}", confidence=f"{100 * (1 - LEVEL):g} %"
+        root="",
+        chapters=book,
+        level=chapters.level_in_words(book),
+        confidence=chapters.confidence(),
     )
     return pages | {"index.html": index.encode()}
 
@@ -138,7 +140,7 @@ def _training(environment: Any, training: Mapping[str, Any], book: list[chapters
     )
 
 
-def _pictures(found: reading.Found, results: Path) -> dict[str, Path]:
+def _pictures(found: reading.Results, results: Path) -> dict[str, Path]:
     """Returns name in the book -> file."""
     return {
         f"pictures/{picture.relative_to(results).as_posix()}": picture

@@ -1,20 +1,21 @@
-"""What the pages say, as plain values for the templates: numbers become words here."""
+"""Converts results to the words of the pages, as plain values for the templates."""
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from papers import single_runs
-from papers.book.reading import Found
+from papers.book.reading import Results
 from papers.budget import BUDGETS
 from papers.charts import UNITS
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
-from papers.statistics import span, spread
-from papers.target import METRICS
-from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from papers.statistics import FAMILY_LEVEL, LEVEL, MOST_TESTS, span, spread
+from papers.target import METRICS, in_percent, percent_factor
+from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
 
 NOT_RUN = "not run"  # a state, not a verdict
 _EARLIER = "attacked through an earlier loss"
@@ -30,8 +31,8 @@ MARKS = {
 
 
 Files = Mapping[str, Mapping[str, Any]]  # JSON by the path of its file in the results
-Measured = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
-Ours = dict[str, Measured]  # by the id of the paper's number
+MeasuredRow = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
+Ours = dict[str, MeasuredRow]  # by the id of the paper's number
 
 
 class Verdict(NamedTuple):
@@ -51,7 +52,7 @@ class Line(NamedTuple):
 
     label: what it is; where: its place in the paper; paper, ours, difference: in words.
     runs: the seeds, epochs and data of ours, in words.
-    href: where in the book it is told at length; key: the id, or the text of a claim without one.
+    href: its section in the book; key: the id, or the text of a claim without one.
     """
 
     label: str
@@ -88,6 +89,7 @@ class Chapter(NamedTuple):
     tables: (title, lines) of each table or figure of which the paper prints numbers.
     targets: what `launch.reproduce` has measured, those of the largest budget only.
     runs: (name, document) of single runs; figures: (name, document) of figures drawn again.
+    num_tests: number of tests in the targets and single runs.
     """
 
     paper: Paper
@@ -96,15 +98,16 @@ class Chapter(NamedTuple):
     targets: list[dict[str, Any]]
     runs: list[tuple[Path, dict[str, Any]]]
     figures: list[tuple[Path, dict[str, Any]]]
+    num_tests: int
 
     @property
     def lines(self) -> list[Line]:
-        """Of all tables."""
+        """The lines of all tables."""
         return [line for _, lines in self.tables for line in lines]
 
 
-def chapter(paper: Paper, found: Found) -> Chapter:
-    """All that is known of a paper."""
+def chapter(paper: Paper, found: Results) -> Chapter:
+    """Returns the page of a paper."""
     targets = _largest([t for t in found.targets.values() if t["paper"] == paper.name])
     of_paper = {
         path: run
@@ -121,7 +124,24 @@ def chapter(paper: Paper, found: Found) -> Chapter:
         targets,
         list(of_paper.items()),
         figures,
+        sum(map(num_tests, measured)),
     )
+
+
+def level_in_words(book: Sequence[Chapter]) -> str:
+    """Returns the number of tests in the results and the level of each in a sentence."""
+    tests = sum(chapter.num_tests for chapter in book)
+    return (
+        f"The results hold {tests} tests: an interval for each number, and a test for each gain "
+        "and each step of an order. Each has the level "
+        f"{FAMILY_LEVEL:g} / {MOST_TESTS} = {LEVEL:g} (Bonferroni, for up to {MOST_TESTS} "
+        f"tests), and each interval a confidence of {confidence()}."
+    )
+
+
+def confidence() -> str:
+    """Returns the confidence of each interval in percent."""
+    return f"{100 * (1 - LEVEL):g} %"
 
 
 def _order(line: Line) -> int:
@@ -130,12 +150,12 @@ def _order(line: Line) -> int:
 
 
 def anchor(name: str) -> str:
-    """The id of a section."""
+    """Returns the id of a section."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def number(
-    value: float | None, sd: float | None = None, n: int | None = None, unit: str = ""
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
 ) -> str:
     """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
     if value is None:
@@ -145,15 +165,11 @@ def number(
 
 
 def printed(
-    value: float | None, sd: float | None = None, n: int | None = None, unit: str = ""
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
 ) -> str:
     """Returns a number of a paper, with the digits that it has there."""
     spread = _spread(None if sd is None else f"{sd:g}", n)
     return "–" if value is None else f"{value:g}{unit}{spread}"
-
-
-def _unit(metric: str) -> str:
-    return " %" if "percent" in metric else ""
 
 
 def _spread(sd: str | None, n: int | None) -> str:
@@ -162,7 +178,7 @@ def _spread(sd: str | None, n: int | None) -> str:
 
 
 def in_words(value: Any) -> str:
-    """What a paper prints: a number, several, or words."""
+    """Formats what a paper prints: a number, several, or words."""
     if value is None:
         return "–"
     if isinstance(value, Mapping):
@@ -174,14 +190,15 @@ def in_words(value: Any) -> str:
 
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
-    """A measured row."""
+    """Returns the line of a measured row, in percent."""
+    row = in_percent(row)
     off = row["difference"]
     compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
     return Line(
         row["label"],
         UNITS[row["metric"]],
-        printed(row["paper"], row["paper_sd"], row["paper_n"], _unit(row["metric"])),
-        number(row["mean"], row["sd"], row["n"], _unit(row["metric"])),
+        printed(row["paper"], row["paper_sd"], row["paper_n"]),
+        number(row["mean"], row["sd"], row["n"]),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(row),
         "; ".join(filter(None, (runs_in_words(target, [row]), row.get("mark") and _EARLIER))),
@@ -240,14 +257,14 @@ def words_of_key(key: str) -> str:
 
 
 def errors(run: Mapping[str, Any]) -> str:
-    """The test error of a single run, in percent."""
+    """Returns the test error of a single run."""
     values = [100 * replica["test_error"] for replica in run["replicas"]]
     n, mean, sd = spread(values)
-    return f"{number(mean, sd, n)} % test error"
+    return f"{number(mean, sd, n)} test error"
 
 
 def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each target, the one of the largest budget."""
+    """Returns the result of the largest budget of each target."""
     by_name: dict[str, dict[str, Any]] = {}
     for target in targets:
         other = by_name.get(target["target"])
@@ -257,12 +274,12 @@ def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rank(target: Mapping[str, Any]) -> int:
-    """Of its budget: the higher decides."""
+    """Returns the rank of a target's budget; the largest decides."""
     return list(BUDGETS).index(target["budget"])
 
 
 def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
-    """The rows that measure a number of the paper, those of the largest budget."""
+    """Returns the rows that measure a number of the paper, of the largest budget each."""
     order = sorted(measured, key=_rank)
     return {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
 
@@ -270,12 +287,12 @@ def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
 def _claims(
     paper: Paper, measured: Sequence[Mapping[str, Any]], ours: Ours, files: Files
 ) -> Iterator[Line]:
-    """Those that are tested, then the others that the paper states."""
-    told = set()
+    """Yields the claims that are tested, then the others that the paper states."""
+    tested = set()
     for target in measured:
         for claim in target["claims"]:
             entry = paper.entries[claim["id"]] if claim["id"] else {}
-            told.add(claim["id"])
+            tested.add(claim["id"])
             yield Line(
                 claim["text"],
                 target["title"],
@@ -290,7 +307,7 @@ def _claims(
                 key=claim["id"] or claim["text"],
             )
     for name, entry in paper.entries.items():
-        if entry["kind"] != "claim" or name in told:
+        if entry["kind"] != "claim" or name in tested:
             continue
         text = _label(entry)
         line = Line(text, entry["where"], _said(entry), "", "", Verdict(NOT_RUN), key=name)
@@ -304,81 +321,91 @@ def _claims(
 
 
 def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the means of the rows that a claim compares."""
-    by_label = {row["label"]: row for row in rows}
+    """Returns the means of the rows that a claim compares, in percent."""
+    by_label = {row["label"]: in_percent(row) for row in rows}
     named = [by_label[label] for label in claim["rows"]]
     if any(row["mean"] is None for row in named):
         return ""
     joint = " against " if len(named) == 2 else ", "
-    return joint.join(f"{row['mean']:.3g}{_unit(row['metric'])}" for row in named)
+    return joint.join(f"{row['mean']:.3g} %" for row in named)
 
 
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
-    """What is known where no test measures: one seed, a reason why not, or nothing."""
+    """Returns the verdict without a test: of one seed, with a reason why not, or "not run"."""
     if found := single_runs.one_seed(paper, name, files):
-        metric = str(paper.entries[name].get("metric", "error_percent"))
-        unit = METRICS.get(metric, METRICS["error_percent"])
-        ours = "" if found.value is None else f"{unit(found.value):.4g}{_unit(metric)}"
+        metric = paper.entries[name].get("metric", "error_percent")
+        ours = "" if found.value is None else _in_percent(metric, found.value)
         return Unmeasured(Verdict(UNDECIDED, "one seed decides nothing"), ours, found)
     if name in paper.untestable:
         return Unmeasured(Verdict("", paper.untestable[name]))
     return Unmeasured(Verdict(NOT_RUN))
 
 
+def _in_percent(metric: str, fraction: float) -> str:
+    """Formats a measured fraction as a paper's metric, in percent."""
+    return number(percent_factor(metric) * METRICS[metric](fraction))
+
+
 def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:
-    """Each table with its cells; ours where they are measured."""
-    tables: dict[str, list[Line]] = {}
+    """Yields the title and the lines of each table; rows of one label get their data set too."""
+    tables: dict[str, list[Entry]] = {}
     for name, entry in paper.entries.items():
         # A claim that a target compares as a number is a line of its place too.
         if entry["kind"] == "claim" and name not in ours:
             continue
         place = re.split(r"[,(]", entry["where"])[0].strip()
-        unmeasured = _unmeasured(paper, name, files)
-        tables.setdefault(place, []).append(_cell(entry, ours.get(name), unmeasured))
-    yield from tables.items()
+        tables.setdefault(place, []).append(entry)
+    for place, entries in tables.items():
+        labels = Counter(map(_label, entries))
+        yield (
+            place,
+            [
+                _cell(
+                    entry,
+                    _label(entry) + (f", {entry['dataset']}" if labels[_label(entry)] > 1 else ""),
+                    ours.get(entry["id"]),
+                    _unmeasured(paper, entry["id"], files),
+                )
+                for entry in entries
+            ],
+        )
 
 
-def _cell(entry: Entry, measured: Measured | None, unmeasured: Unmeasured) -> Line:
-    value = entry.get("value")
-    numeric = isinstance(value, int | float)
-    unit = _unit(str(entry.get("metric")))
-    spread_n = (entry.get("spread"), entry.get("n_runs"))
-    said = printed(value, *spread_n, unit) if numeric else _said(entry)
+def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Unmeasured) -> Line:
+    said = _said(entry)
     note = entry.get("note", "")
     if entry["confidence"] == "ambiguous":
         note = f"Reading not certain. {note}"
     if measured:
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
-        return line._replace(label=_label(entry), where=entry["where"], note=note)
+        return line._replace(label=label, where=entry["where"], note=note)
     line = Line(
-        _label(entry), entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
+        label, entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
     )
-    if entry["kind"] == "worked_example":
-        # A slip of the thesis, or exact: an example by hand, computed again.
-        wrong = "WRONG" in entry.get("verdict", "")
-        verdict = Verdict(NOT_REPRODUCED if wrong else REPRODUCED, entry.get("verdict", ""))
-        return line._replace(ours=in_words(entry.get("recomputed")), verdict=verdict)
+    if entry["kind"] == "worked_example" and not unmeasured.verdict.why:
+        judged = worked_example(entry)
+        verdict = Verdict(judged["verdict"], judged["why"])
+        return line._replace(ours=in_words(entry["recomputed"]), verdict=verdict)
     if entry["kind"] == "cited":
         return line._replace(verdict=Verdict("", "cited from other authors"))
     return unmeasured.added_to(line)
 
 
 def _label(entry: Entry) -> str:
-    """What was measured, on what; of a claim its words, where the entry has them."""
-    if "claim" in entry:
+    """Returns the sentence of a claim, or what a number measures."""
+    if entry["kind"] == "claim":
         return entry["claim"]
-    if "labels" in entry and entry["kind"] != "claim":  # a cell of Maronas
+    if entry["kind"] == "worked_example":
+        return entry["metric"]
+    if "labels" in entry:  # a cell of Maronas
         place = entry["where"].partition("), ")[2]
         if place:
             return place.removeprefix("row ").replace("u_", "")
         labels = "all" if entry["labels"] == "full" else entry["labels"]
         return f"{entry['model'].replace('_', ' ')}, {labels} labels, {_noise(entry)}"
     parts = [entry.get(name) for name in ("model", "training", "evaluation")]
-    settings = ", ".join(str(part) for part in parts if part)
-    if entry["kind"] != "claim":
-        return settings or entry["metric"]
-    return f"{entry['metric']}: {settings}" if settings else entry["metric"]
+    return ", ".join(str(part) for part in parts if part)
 
 
 def _noise(entry: Entry) -> str:
@@ -392,11 +419,17 @@ def _noise(entry: Entry) -> str:
 
 
 def _said(entry: Entry) -> str:
-    """What a claim states in numbers, with their metric."""
+    """Formats the printed value of an entry."""
+    value = entry.get("value")
+    factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
+    if isinstance(value, int | float):
+        if factor is None:
+            return printed(value, unit="")
+        sd = entry.get("spread")
+        sd = None if sd is None else round(factor * sd, 10)
+        return printed(round(factor * value, 10), sd, entry.get("n_runs"))
     if "value" in entry:
-        value = in_words(entry["value"])
-        unit = {"percent": " %"}.get(entry.get("unit") or "", "")
-        return value if isinstance(entry["value"], str) else f"{value}{unit}"
+        return in_words(value) + (" %" if factor == 1 and not isinstance(value, str) else "")
     if "error_percent" in entry:
         return f"{in_words(entry['error_percent'])} %"
     if "errors_removed" in entry:

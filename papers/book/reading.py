@@ -14,7 +14,7 @@ from papers.budget import BUDGETS
 from papers.verdicts import judge
 
 
-class Found(NamedTuple):
+class Results(NamedTuple):
     """The documents of a folder by path.
 
     Attributes:
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     files: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
 
-def read(folder: str | Path) -> Found:
+def read(folder: str | Path) -> Results:
     """Reads all results below a folder and computes the verdicts of the targets again.
 
     Other JSON files, as those of benchmarks, are ignored.
@@ -44,13 +44,13 @@ def read(folder: str | Path) -> Found:
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f"results must be a folder of results, got {root}")
-    found = Found({}, {}, {})
+    found = Results({}, {}, {})
     for path in sorted(root.rglob("*.json"), key=_natural):
         document = read_json(path)
-        schemas = (documents.Target, documents.Result, documents.Figure)
+        schemas = (documents.TargetDocument, documents.ResultDocument, documents.FigureDocument)
         for by_path, schema in zip(found[:3], schemas, strict=True):
             if documents.is_meant(document, schema):
-                documents.check(path, document, schema)
+                documents.check_schema(path, document, schema)
                 by_path[path] = document
                 break
     for path, document in found.targets.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from adv_jax.types import UserError
 from papers.drawing import COLORS, Drawing, canvas, rounded
-from papers.runs import Finished, check_same_data, finished, trained_on
+from papers.runs import Finished, finished, require_same_data, trained_on
 
 _STYLES = {
     "adv_alpha": {"label": "Adv_Alpha", "color": COLORS[0], "linestyle": "-", "marker": "o"},
@@ -61,8 +61,8 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
     if found != list(objectives):
         legal = f"runs of {' and '.join(objectives)} for {figure}"
         raise UserError(f"workdir must be {legal}, got {', '.join(found)}")
-    check_same_data(runs)
-    title = f"Huang et al. 2015, {figure}: {trained_on(runs)}"
+    require_same_data(runs)
+    title = f"Huang 2015, {figure}: {trained_on(runs)}"
     drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
     for axes, run in zip(panels, runs, strict=True):
         for attack, style in _STYLES.items():

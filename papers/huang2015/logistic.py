@@ -45,7 +45,7 @@ def printed_regularizer(w: np.ndarray, c: float = C) -> np.ndarray:
 
 def regularization() -> Drawing:
     """Appendix A: R_z(w) is not convex; minima of the adversarial loss on separable points."""
-    figure, ((left, right),) = canvas(1, 2, title="Huang et al. 2015, appendix A")
+    figure, ((left, right),) = canvas(1, 2, title="Huang 2015, appendix A")
     w = np.linspace(-4, 12, 801)
     left.plot(w, regularizer(w), label="corrected")
     left.plot(w, printed_regularizer(w), "--", label="as printed")

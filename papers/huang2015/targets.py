@@ -9,12 +9,27 @@ from papers.target import Below, Measure, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
 TRAINING_C = (0.5, 1.0, 1.7, 2.5, 3.5)  # The authors' code has 1.7 for lwa, 1.5 for goodfellow.
+# method of the config -> its name in the paper
+METHODS = {
+    "normal": "Normal",
+    "dropout": "Dropout",
+    "goodfellow": "Goodfellow",
+    "lwa": "LWA",
+    "lwa_rep": "LWA_Rep",
+}
 # column of the paper -> attack of the evaluation
 COLUMNS = {
     "fixed": "fixed",
     "loss_sign": "adv_loss_sign",
     "loss": "adv_loss",
     "alpha": "adv_alpha",
+}
+# attack of the evaluation -> its name in the paper
+ATTACKS = {
+    "fixed": "Fixed",
+    "adv_loss_sign": "Adv_Loss_Sign",
+    "adv_loss": "Adv_Loss",
+    "adv_alpha": "Adv_Alpha",
 }
 
 
@@ -24,10 +39,10 @@ def _rows(table: int, config: str, methods: tuple[str, ...], eps: float) -> tupl
     for method in methods:
         run = Run(config, f"method={method},fixed={{source}}", SEEDS, source)
         paper = f"huang2015.table{table}.{method}"
-        rows.append(Row(f"{method}, clean", run, f"{paper}.validation", tolerance=0.005))
+        rows.append(Row(f"{METHODS[method]}, clean", run, f"{paper}.validation", tolerance=0.005))
         rows += [
             Row(
-                f"{method}, {attack}",
+                f"{METHODS[method]}, {ATTACKS[attack]}",
                 run,
                 f"{paper}.{column}",
                 tolerance=0.05,
@@ -41,8 +56,8 @@ def _rows(table: int, config: str, methods: tuple[str, ...], eps: float) -> tupl
 def _gain(attack: str, paper: str | None = None) -> Below:
     return Below(
         f"LWA is more accurate than Goodfellow's method under {attack}",
-        lower=f"goodfellow, {attack}",
-        higher=f"lwa, {attack}",
+        lower=f"Goodfellow, {attack}",
+        higher=f"LWA, {attack}",
         paper=paper,
     )
 
@@ -58,16 +73,16 @@ def _training_c() -> Target:
         run = Run("huang_mlp_mnist", f"method={method}", SEEDS | grid)
         for c in TRAINING_C:
             at = {"objective.attack.eps": c}
-            rows.append(Row(f"{method}, c {c:g}, clean", run, at=at, metric="accuracy"))
+            rows.append(Row(f"{METHODS[method]}, c {c:g}, clean", run, at=at, metric="accuracy"))
             for attack in ("adv_loss_sign", "adv_loss"):
                 measure = Measure("error", attack, 1.5)
-                label = f"{method}, c {c:g}, {attack}"
+                label = f"{METHODS[method]}, c {c:g}, {ATTACKS[attack]}"
                 rows.append(Row(label, run, measure=measure, at=at, metric="accuracy"))
     claims = [
         Below(
-            f"trained with c {c:g}, LWA is more accurate than Goodfellow's method under adv_loss",
-            lower=f"goodfellow, c {c:g}, adv_loss",
-            higher=f"lwa, c {c:g}, adv_loss",
+            f"trained with c {c:g}, LWA is more accurate than Goodfellow's method under Adv_Loss",
+            lower=f"Goodfellow, c {c:g}, Adv_Loss",
+            higher=f"LWA, c {c:g}, Adv_Loss",
         )
         for c in TRAINING_C
     ]
@@ -81,12 +96,12 @@ TARGETS = (
         "Multilayer perceptrons on MNIST, perturbed by l2 length 1.5",
         _rows(1, "huang_mlp_mnist", ("normal", "dropout", "goodfellow", "lwa", "lwa_rep"), eps=1.5),
         claims=(
-            _gain("adv_loss", "huang2015.table1.claim_loss_gain"),
-            _gain("adv_alpha", "huang2015.table1.claim_alpha_gain"),
+            _gain("Adv_Loss", "huang2015.table1.claim_loss_gain"),
+            _gain("Adv_Alpha", "huang2015.table1.claim_alpha_gain"),
             Below(
                 "Dropout falls to the attack Adv_Loss too",
-                lower="dropout, adv_loss",
-                higher="dropout, clean",
+                lower="Dropout, Adv_Loss",
+                higher="Dropout, clean",
             ),
         ),
     ),
@@ -97,8 +112,8 @@ TARGETS = (
         claims=(
             Below(
                 "LWA is no less accurate on clean digits",
-                lower="normal, clean",
-                higher="lwa, clean",
+                lower="Normal, clean",
+                higher="LWA, clean",
                 paper="huang2015.lenet.no_tradeoff",
                 by=0,
                 tolerance=0.005,
@@ -112,8 +127,8 @@ TARGETS = (
         claims=(
             Below(
                 "LWA is more accurate than Normal under Adv_Loss",
-                lower="normal, adv_loss",
-                higher="lwa, adv_loss",
+                lower="Normal, Adv_Loss",
+                higher="LWA, Adv_Loss",
             ),
         ),
     ),

@@ -6,6 +6,8 @@ runs, without outliers: .031 for all labels, .08 for 100 and 1,000 labels, .1 fo
 for CIFAR-10.
 """
 
+from collections.abc import Sequence
+
 from papers.target import Below, Lowest, Row, Run, Target
 
 ATTACK, UNLABELLED = "objective.attack.eps", "objective.unlabelled_attack.eps"
@@ -14,6 +16,9 @@ SUPERVISED_TAUS = (0.25, 0.025, 0.0025, 0.00025)
 GRID = (0.000045, 0.00045, 0.0045, 0.045)
 FC_UNLABELLED = (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1)
 CONV_UNLABELLED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1)
+
+# noise of the config -> its name in [maronas2016]
+NOISES = {"udg": "UDG", "sgn": "SGN", "1n": "1N", "qn": "28N"}
 
 # task -> tolerance
 LIMITS = {
@@ -85,12 +90,28 @@ def _ten_seeds(table: int) -> Target:
     return Target(name, title, rows, (gain,))
 
 
-def _cells(table: int, run: Run, path: str, taus: tuple[float, ...], first: str) -> list[Row]:
-    """Returns the rows of a one-axis search; `first` is its first cell, such as "row1.col5"."""
+def _power(tau: float) -> str:
+    """Formats the power of a noise as the titles do: .00045, 4.5e-7."""
+    return f"{tau:g}".removeprefix("0").replace("e-0", "e-")
+
+
+def _cells(
+    table: int, run: Run, noise: str, path: str, taus: tuple[float, ...], first: str
+) -> list[Row]:
+    """Returns the rows of a one-axis search.
+
+    Args:
+      table: number of the table.
+      run: the training with a grid of `path`.
+      noise: the noise and the run's other settings in words.
+      path: field of the noise's power.
+      taus: its values.
+      first: the first cell, such as "row1.col5".
+    """
     row, column = first.split(".col")
     return [
         Row(
-            f"{run.options}, tau {tau:g}",
+            f"{noise}, tau {_power(tau)}",
             run,
             f"maronas2016.table{table}.{row}.col{int(column) + i}",
             tolerance=LIMITS["all labels"],
@@ -101,13 +122,14 @@ def _cells(table: int, run: Run, path: str, taus: tuple[float, ...], first: str)
     ]
 
 
-def _supervised(table: int, noises: tuple[str, ...], title: str) -> Target:
+def _supervised(table: int, noises: Sequence[str], title: str) -> Target:
     rows = [
         row
         for i, noise in enumerate(noises, 1)
         for row in _cells(
             table,
             Run("ladder_mnist", f"table={table},noise={noise}"),
+            NOISES[noise],
             "objective.attack.tau" if noise == "udg" else ATTACK,
             SUPERVISED_TAUS,
             f"row{i}.col1",
@@ -121,7 +143,7 @@ def _grid(table: int, config: str, unlabelled: tuple[float, ...], tolerance: flo
     points = [(tau, other) for tau in GRID for other in unlabelled]
     rows = [
         Row(
-            f"SGN {tau:g}, norm {other:g}",
+            f"SGN {_power(tau)}, norm {_power(other)}",
             run,
             f"maronas2016.table{table}.row{i}",
             tolerance,
@@ -156,12 +178,13 @@ def _table5() -> Target:
 
 def _table8() -> Target:
     first, second = (Run("ladder_mnist", f"table=8{more}") for more in ("", ",epochs=170"))
-    rows = _cells(8, first, ATTACK, LADDER_TAUS, "row1.col1")
-    rows += _cells(8, second, ATTACK, LADDER_TAUS, "row1.col5")
+    rows = _cells(8, first, "SGN, 150 epochs", ATTACK, LADDER_TAUS, "row1.col1")
+    rows += _cells(8, second, "SGN, 170 epochs", ATTACK, LADDER_TAUS, "row1.col5")
     for epochs, column in ((200, 9), (220, 10)):
         run = Run("ladder_mnist", f"table=8,epochs={epochs}")
         place = f"maronas2016.table8.row1.col{column}"
-        rows.append(Row(f"{run.options}, tau 0.00045", run, place, LIMITS["all labels"]))
+        label = f"SGN, {epochs} epochs, tau .00045"
+        rows.append(Row(label, run, place, LIMITS["all labels"]))
     best = Lowest(
         "SGN .00045 with 150 epochs is best",
         row=rows[3].label,
@@ -171,14 +194,16 @@ def _table8() -> Target:
 
 def _table9() -> Target:
     narrow, wide = (Run("ladder_mnist", f"table=9{more}") for more in ("", ",std=0.3"))
-    rows = _cells(9, narrow, ATTACK, LADDER_TAUS, "row1.col1")
-    rows += _cells(9, wide, ATTACK, (0.00025, 0.0025, 0.025), "row1.col5")
+    rows = _cells(9, narrow, "28N, Gaussian std .25", ATTACK, LADDER_TAUS, "row1.col1")
+    taus = (0.00025, 0.0025, 0.025)
+    rows += _cells(9, wide, "28N, Gaussian std .3", ATTACK, taus, "row1.col5")
     return Target("maronas2016.table9", "28N on the labelled half, seed 1", tuple(rows))
 
 
 def _table11() -> Target:
     taus = (4.5e-9, 4.5e-8, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2, 4.5e-1)
-    rows = tuple(_cells(11, Run("ladder_mnist", "table=11"), UNLABELLED, taus, "row1.col1"))
+    run = Run("ladder_mnist", "table=11")
+    rows = tuple(_cells(11, run, "norm noise", UNLABELLED, taus, "row1.col1"))
     best = Lowest(
         "norm 4.5e-8 on the unlabelled half is best",
         row=rows[1].label,
@@ -215,14 +240,14 @@ def _open_points() -> Target:
         for reading in readings
         if reading != default
     ]
-    title = "What the thesis leaves open, 100 labels, SGN .045 and norm .45"
+    title = "What Maronas 2016 leaves open, 100 labels, SGN .045 and norm .45"
     return Target("maronas2016.open_points", title, tuple(rows), tuple(claims))
 
 
 TARGETS = (
     _ten_seeds(4),
     _table5(),
-    _supervised(6, ("udg", "sgn", "1n", "qn"), "Supervised, only adversarial noise, seed 1"),
+    _supervised(6, tuple(NOISES), "Supervised, only adversarial noise, seed 1"),
     _supervised(7, ("sgn", "1n", "qn"), "Supervised, adversarial and Gaussian noise, seed 1"),
     _table8(),
     _table9(),

@@ -9,7 +9,7 @@ import numpy as np
 
 from adv_jax.runner.workdir import read_metrics
 from adv_jax.types import UserError
-from papers.runs import Finished, check_same_data, finished
+from papers.runs import Finished, finished, require_same_data
 from papers.statistics import spread
 
 LABELS = {
@@ -74,7 +74,7 @@ def read(
       UserError: a run is unfinished, has a grid or another experiment, or the data differ.
     """
     runs = [_read(Path(workdir), figure, experiment) for workdir in workdirs]
-    check_same_data(runs)
+    require_same_data(runs)
     return runs
 
 

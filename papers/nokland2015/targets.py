@@ -9,8 +9,12 @@ from papers import numbers
 from papers.target import Below, Drawn, Falling, Measure, Row, Run, Target
 
 WIDTHS = (400, 800, 1200)
-# activation of the paper -> of the config
-ACTIVATIONS = {"logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
+# activation in the ids -> of the config, in words
+ACTIVATIONS = {
+    "logistic": ("sigmoid", "logistic"),
+    "tanh": ("tanh", "tanh"),
+    "relu": ("relu", "ReLU"),
+}
 LAST = Measure("error", last=10)
 # cell of Table 3 -> method of the config
 METHODS = {
@@ -19,11 +23,21 @@ METHODS = {
     "adversarial": "adversarial",
     "adversarial_dropout": "adversarial_dropout",
 }
+# Table 3, part of an id -> words
+NETS = {"fc": "2x3000", "conv": "convolutional"}
+PREPROCESSING = {"simple": "simple", "zca": "ZCA"}
+WORDS = {
+    "backprop": "plain",
+    "backprop_dropout": "dropout",
+    "adversarial": "adversarial",
+    "adversarial_dropout": "adversarial and dropout",
+}
 
 
 def _mnist(activation: str, width: int, method: str = "adversarial") -> Row:
-    options = f"method={method},activation={ACTIVATIONS[activation]},width={width}"
-    run, label = Run("backprop_mnist", options), f"{method}, 2x{width} {activation}"
+    in_config, words = ACTIVATIONS[activation]
+    options = f"method={method},activation={in_config},width={width}"
+    run, label = Run("backprop_mnist", options), f"{method}, 2x{width} {words}"
     if method != "adversarial":
         return Row(label, run, measure=LAST)
     paper = f"nokland2015.table2.{activation}.2x{width}"
@@ -39,7 +53,7 @@ def _of_400(label: str, cell: str, method: str, name: str, tolerance: float) -> 
 def _cifar(net: str, preprocess: str, cell: str) -> Row:
     options = f"net={net},method={METHODS[cell]},preprocess={preprocess}"
     run = Run("backprop_cifar10", options, {"replicas.seeds": 5})
-    label = f"{net}, {preprocess}, {METHODS[cell]}"
+    label = f"{NETS[net]}, {PREPROCESSING[preprocess]}, {WORDS[cell]}"
     # The available text of the paper lacks the cells of the full net with ZCA.
     if (net, preprocess) == ("fc", "zca"):
         return Row(label, run)
@@ -49,6 +63,7 @@ def _cifar(net: str, preprocess: str, cell: str) -> Row:
 
 def _table2(name: str, widths: tuple[int, ...]) -> Target:
     nets = tuple((activation, width) for activation in ACTIVATIONS for width in widths)
+    names = (f"2x{width} {ACTIVATIONS[activation][1]}" for activation, width in nets)
     which = "on MNIST" if widths == WIDTHS else f"of 2x{widths[0]} alone"
     return Target(
         name,
@@ -56,11 +71,11 @@ def _table2(name: str, widths: tuple[int, ...]) -> Target:
         (*(_mnist(*net) for net in nets), *(_mnist(*net, "plain") for net in nets)),
         claims=tuple(
             Below(
-                f"adversarial back-propagation lowers the error of 2x{width} {activation}",
-                lower=f"adversarial, 2x{width} {activation}",
-                higher=f"plain, 2x{width} {activation}",
+                f"adversarial back-propagation lowers the error of {net}",
+                lower=f"adversarial, {net}",
+                higher=f"plain, {net}",
             )
-            for activation, width in nets
+            for net in names
         ),
     )
 
@@ -119,15 +134,15 @@ TARGETS = (
             Falling(
                 "with ZCA the convolutional net's error falls: plain, adversarial, dropout, both",
                 rows=tuple(
-                    f"conv, zca, {method}"
-                    for method in ("plain", "adversarial", "dropout", "adversarial_dropout")
+                    f"convolutional, ZCA, {method}"
+                    for method in ("plain", "adversarial", "dropout", "adversarial and dropout")
                 ),
                 paper="nokland2015.table3.conv_zca",
             ),
             Below(
                 "with ZCA adversarial back-propagation lowers the convolutional net's error",
-                lower="conv, zca, adversarial",
-                higher="conv, zca, plain",
+                lower="convolutional, ZCA, adversarial",
+                higher="convolutional, ZCA, plain",
             ),
         ),
     ),

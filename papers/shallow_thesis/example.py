@@ -5,7 +5,6 @@ p = s / sum(s), the cost C = -ln p_y. The shallow-net thesis uses dC/dz2 = p - y
 softmax of z2, not for its p.
 """
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike
 from adv_jax import attacks
 from adv_jax.types import Array
 from papers.drawing import Drawing, Table, rounded
+from papers.verdicts import agreement
 
 Params = dict[str, Array]
 Logits = Callable[[Params, Array], Array]  # params, f[B, 3] -> f[B, 3]
@@ -34,7 +34,7 @@ PARAMS = {
 LEARNING_RATE, EPS = 0.5, 0.07
 
 
-class Row(NamedTuple):
+class Quantity(NamedTuple):
     """One quantity of the example.
 
     Attributes:
@@ -53,33 +53,12 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The output of `verdict`, or "-" if nothing is printed."""
-        return verdict(self.printed, self.recomputed) if self.printed else "-"
-
-
-def verdict(printed: str, recomputed: ArrayLike) -> str:
-    """Compares printed numbers, each to its own number of decimals, with exact ones.
-
-    Returns:
-      "right" if all are rounded, "truncated" if some are truncated instead, else "wrong".
-
-    >>> verdict(".986 .007", [.98659, .0067]), verdict("9.042", 4.521)
-    ('truncated', 'wrong')
-    """
-    texts = re.sub("/", " ", printed).split()
-    values = np.asarray(recomputed, float).ravel()
-    decimals = np.array([len(text.partition(".")[2]) for text in texts])
-    # In units of the last decimal.
-    shown, exact = np.array(texts, float) * 10.0**decimals, values * 10.0**decimals
-    is_rounded = np.abs(shown - exact) <= 0.5 + 1e-9
-    is_cut = np.abs(shown - np.trunc(exact)) <= 1e-6
-    if is_rounded.all():
-        return "right"
-    return "truncated" if (is_rounded | is_cut).all() else "wrong"
+        """The output of `agreement`, or "-" if nothing is printed."""
+        return agreement(self.printed, self.recomputed) if self.printed else "-"
 
 
 def walk_through() -> Drawing:
-    """The 3-3-3 example of chapters 2 and 3: printed and recomputed numbers."""
+    """The 3-3-3 example of chapters 2 and 3 of the shallow-net thesis, recomputed."""
     found = rows()
     columns = ("p.", "quantity", "printed", "recomputed", "verdict", "note")
     table = Table(
@@ -112,13 +91,13 @@ def walk_through() -> Drawing:
     return Drawing(None, document, table)
 
 
-def rows() -> list[Row]:
+def rows() -> list[Quantity]:
     """Returns every printed number of the example, in order, with its correct value."""
     with jax.enable_x64(True):
         return _rows()
 
 
-def _rows() -> list[Row]:
+def _rows() -> list[Quantity]:
     params = jax.tree.map(jnp.asarray, PARAMS)
     x1 = jnp.asarray(X[:1])
     z1 = x1 @ params["W1"] + params["b1"][None]
@@ -135,58 +114,70 @@ def _rows() -> list[Row]:
     squared, entropy = ((np.array([[1.0, 0, 0]]) - s) ** 2).sum(), before
     direction = jnp.sign(params["W1"] @ jnp.array([0, 3.0, 3.0]))
     made = [
-        Row(17, "z1 = W1' x1 + b1", "7 -3 -3", z1),
-        Row(17, "a1 = sigmoid(z1)", ".999 .047 .047", a1),
-        Row(17, "z2 = W2' a1 + b2", "9.042 -9.991 -9.991", z2, "printed: twice the right values"),
-        Row(17, "s = sigmoid(z2)", ".989 .007 .007", s, "of the right z2, not of the printed one"),
-        Row(17, "p = s / sum(s), in percent", "98.6 .7 .7", 100 * p),
-        Row(
+        Quantity(17, "z1 = W1' x1 + b1", "7 -3 -3", z1),
+        Quantity(17, "a1 = sigmoid(z1)", ".999 .047 .047", a1),
+        Quantity(
+            17, "z2 = W2' a1 + b2", "9.042 -9.991 -9.991", z2, "printed: twice the right values"
+        ),
+        Quantity(
+            17, "s = sigmoid(z2)", ".989 .007 .007", s, "of the right z2, not of the printed one"
+        ),
+        Quantity(17, "p = s / sum(s), in percent", "98.6 .7 .7", 100 * p),
+        Quantity(
             18,
             "squared error",
             ".021",
             squared,
             "printed: 100 times .011^2 + .007^2 + .007^2, cut off",
         ),
-        Row(18, "p, in the cross-entropy", ".986 .007 .007", p),
-        Row(18, "cross-entropy -ln p_1", ".011", entropy, "printed: -ln .989, before the division"),
-        Row(
+        Quantity(18, "p, in the cross-entropy", ".986 .007 .007", p),
+        Quantity(
+            18, "cross-entropy -ln p_1", ".011", entropy, "printed: -ln .989, before the division"
+        ),
+        Quantity(
             18,
             '".011 being lower than .021"',
             ".011 .021",
             jnp.stack([entropy, squared]),
             "it is the other way round",
         ),
-        Row(24, "dC/dW1", "-0.0 0.0 0.0 / -0.0 0.0 0.0 / -0.0 0.003 0.003", gradient["W1"]),
-        Row(24, "W1 new", "-10.0 -10.0 10.0 / -10.0 10.0 -10.0 / 20.0 9.998 9.998", after["W1"]),
-        Row(24, "dC/dW2", "-0.013 0.007 0.007 / -0.001 0.0 0.0 / -0.001 0.0 0.0", gradient["W2"]),
-        Row(24, "W2 new", "5.007 -5.003 -5.003 / -5.0 5.0 -5.0 / -5.0 -5.0 5.0", after["W2"]),
-        Row(24, "dC/db1 = delta1", "-0.0 0.003 0.003", gradient["b1"]),
-        Row(24, "b1 new", "-13.0 -13.002 -13.002", after["b1"]),
-        Row(24, "dC/db2 = delta2 = p - y", "-0.013 0.007 0.007", gradient["b2"]),
-        Row(24, "b2 new", "0.007 -0.003 -0.003", after["b2"]),
-        Row(24, "C of x1 before the step", ".0135", before),
-        Row(24, "C of x1 after it", ".0134", _cost(_thesis_logits, after, slice(0, 1))),
-        Row(
+        Quantity(24, "dC/dW1", "-0.0 0.0 0.0 / -0.0 0.0 0.0 / -0.0 0.003 0.003", gradient["W1"]),
+        Quantity(
+            24, "W1 new", "-10.0 -10.0 10.0 / -10.0 10.0 -10.0 / 20.0 9.998 9.998", after["W1"]
+        ),
+        Quantity(
+            24, "dC/dW2", "-0.013 0.007 0.007 / -0.001 0.0 0.0 / -0.001 0.0 0.0", gradient["W2"]
+        ),
+        Quantity(24, "W2 new", "5.007 -5.003 -5.003 / -5.0 5.0 -5.0 / -5.0 -5.0 5.0", after["W2"]),
+        Quantity(24, "dC/db1 = delta1", "-0.0 0.003 0.003", gradient["b1"]),
+        Quantity(24, "b1 new", "-13.0 -13.002 -13.002", after["b1"]),
+        Quantity(24, "dC/db2 = delta2 = p - y", "-0.013 0.007 0.007", gradient["b2"]),
+        Quantity(24, "b2 new", "0.007 -0.003 -0.003", after["b2"]),
+        Quantity(24, "C of x1 before the step", ".0135", before),
+        Quantity(24, "C of x1 after it", ".0134", _cost(_thesis_logits, after, slice(0, 1))),
+        Quantity(
             24,
             "C of all six before",
             ".014240",
             _cost(_thesis_logits, params, slice(6)),
             "the mean",
         ),
-        Row(
+        Quantity(
             24, "C of all six after", "0.014233", _cost(_thesis_logits, after, slice(6)), "the mean"
         ),
-        Row(27, "delta1 in eq. 3.3", "0 0.003 0.003", gradient["b1"]),
-        Row(
+        Quantity(27, "delta1 in eq. 3.3", "0 0.003 0.003", gradient["b1"]),
+        Quantity(
             27, "sign(W1 (0, .003, .003))", "", direction, "eq. 3.3 needs the first entry, -.000122"
         ),
-        Row(27, "x1 adversarial", "0.07 0.07 1.07", printed_sample, "with delta2 = p - y"),
-        Row(27, "C of x1", ".013501", before),
-        Row(27, "C of x1 adversarial", ".013580", _cost_at(params, printed_sample)),
-        Row(27, "dC/db2, exact", "", exact["b2"], "of the printed cost"),
-        Row(27, "dC/dx, exact", "", by_x, "of the printed cost"),
-        Row(27, "x1 adversarial, exact", "", true_sample, "by the gradient of the printed cost"),
-        Row(27, "C of it", "", _cost_at(params, true_sample), "more than the printed .013580"),
+        Quantity(27, "x1 adversarial", "0.07 0.07 1.07", printed_sample, "with delta2 = p - y"),
+        Quantity(27, "C of x1", ".013501", before),
+        Quantity(27, "C of x1 adversarial", ".013580", _cost_at(params, printed_sample)),
+        Quantity(27, "dC/db2, exact", "", exact["b2"], "of the printed cost"),
+        Quantity(27, "dC/dx, exact", "", by_x, "of the printed cost"),
+        Quantity(
+            27, "x1 adversarial, exact", "", true_sample, "by the gradient of the printed cost"
+        ),
+        Quantity(27, "C of it", "", _cost_at(params, true_sample), "more than the printed .013580"),
     ]
     return [row._replace(recomputed=np.asarray(row.recomputed)) for row in made]
 

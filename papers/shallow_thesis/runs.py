@@ -7,7 +7,7 @@ from typing import Any
 
 from adv_jax.types import UserError
 from papers.drawing import COLORS
-from papers.runs import Finished, check_same_data, finished
+from papers.runs import Finished, finished, require_same_data
 
 LABELS = {"clean": "A: clean", "adversarial": "B: half adversarial", "noisy": "C: half noisy"}
 # A's line is dashed and B's solid, as in the shallow-net thesis.
@@ -78,7 +78,7 @@ def read(
         if run.result["data"]["name"] != data:
             found = f"{run.path} on {run.result['data']['name']}"
             raise UserError(f"workdir must be a run on {data} for {figure}, got {found}")
-    check_same_data(runs)
+    require_same_data(runs)
     return runs
 
 

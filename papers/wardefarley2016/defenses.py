@@ -15,7 +15,7 @@ from adv_jax import attacks, evaluate
 from adv_jax.runner.trained import Trained
 from papers import numbers
 from papers.drawing import Drawing, canvas, rounded
-from papers.runs import check_same_inputs
+from papers.runs import require_same_inputs
 
 NUM_STEPS = 40
 _ATTACKS = {"FGSM": attacks.fgsm, "iterative": partial(attacks.pgd, num_steps=NUM_STEPS)}
@@ -117,7 +117,7 @@ def _drawn(
     what: str,
 ) -> Drawing:
     """Draws bars of the errors, grouped by measure, with the printed errors as black lines."""
-    check_same_inputs(runs)
+    require_same_inputs(runs)
     rows = [_row(run, measures, printed) for run in runs]
     dataset = runs[0].dataset
     title = f"{what}; {dataset.name} ({dataset.source}), {len(dataset.test.y)} test examples"

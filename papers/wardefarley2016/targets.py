@@ -20,6 +20,15 @@ NETS = {
 
 TEACHER = Run("goodfellow_mnist", "method=teacher", SEEDS)
 STUDENT = Run("goodfellow_mnist", "method=distillation,source={source}", SEEDS, TEACHER)
+# attack of the evaluation -> words
+ATTACKS = {
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "adv_alpha": "Adv_Alpha",
+    "apgd_dlr": "APGD on DLR",
+    "apgd_dlr_on_the_teacher": "APGD on the teacher's DLR",
+    "fgsm_on_the_classifier_alone": "FGSM on the classifier alone",
+}
 AGAINST_STUDENTS = ("fgsm", "pgd", "adv_alpha", "apgd_dlr", "apgd_dlr_on_the_teacher")
 DENOISED = Run("goodfellow_mnist", "method=dae,source={source}", SEEDS, PLAIN)
 # Only clean errors are compared; size 0 runs no attack.
@@ -43,7 +52,7 @@ def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tupl
     return (
         Row(f"{name}, clean", run),
         *(
-            Row(f"{name}, {attack} {eps:g}", run, measure=Measure("error", attack, eps))
+            Row(f"{name}, {ATTACKS[attack]} {eps:g}", run, measure=Measure("error", attack, eps))
             for attack in attacks
         ),
     )
@@ -111,8 +120,8 @@ TARGETS = (
         claims=tuple(
             Below(
                 f"the form {form} is as strong under FGSM as the printed one",
-                lower=f"{form}, fgsm 0.25",
-                higher="as printed, fgsm 0.25",
+                lower=f"{form}, FGSM 0.25",
+                higher="as printed, FGSM 0.25",
                 by=0,
                 tolerance=10.0,
             )
@@ -130,8 +139,8 @@ TARGETS = (
         claims=(
             Below(
                 "training on ten steps helps against forty",
-                lower="ten steps, pgd 0.25",
-                higher="one step, pgd 0.25",
+                lower="ten steps, PGD 0.25",
+                higher="one step, PGD 0.25",
             ),
         ),
     ),
@@ -145,13 +154,13 @@ TARGETS = (
         claims=(
             Below(
                 "distillation holds against FGSM and not against logits of any scale",
-                lower="student, fgsm 0.1",
-                higher="student, apgd_dlr 0.1",
+                lower="student, FGSM 0.1",
+                higher="student, APGD on DLR 0.1",
             ),
             Below(
                 "distillation holds against FGSM and not against the teacher's examples",
-                lower="student, fgsm 0.1",
-                higher="student, apgd_dlr_on_the_teacher 0.1",
+                lower="student, FGSM 0.1",
+                higher="student, APGD on the teacher's DLR 0.1",
             ),
         ),
     ),
@@ -162,8 +171,8 @@ TARGETS = (
         claims=(
             Below(
                 "the stack is as easily attacked as its classifier was",
-                lower="stack, fgsm_on_the_classifier_alone 0.25",
-                higher="stack, fgsm 0.25",
+                lower="stack, FGSM on the classifier alone 0.25",
+                higher="stack, FGSM 0.25",
             ),
         ),
     ),

@@ -15,7 +15,7 @@ from adv_jax.runner.trained import Trained
 from adv_jax.types import LogitsFn, UserError
 from papers import numbers
 from papers.drawing import Drawing, canvas, rounded
-from papers.runs import check_same_inputs, finished
+from papers.runs import finished, require_same_inputs
 
 EPS = 0.25
 SMOOTHED, NEAREST = "smoothed nearest neighbour", "nearest neighbour"
@@ -125,7 +125,7 @@ def _by_kind(runs: Sequence[Trained]) -> dict[str, Trained]:
     if sorted(kinds) != sorted(_TRAINED):
         legal = f"one run each of {', '.join(_TRAINED)}"
         raise UserError(f"workdir must be {legal}, got {', '.join(kinds)}")
-    check_same_inputs(runs)
+    require_same_inputs(runs)
     return {kind: runs[kinds.index(kind)] for kind in _TRAINED}
 
 

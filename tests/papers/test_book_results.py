@@ -127,7 +127,7 @@ def edited(folder, name, keys, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "keys", "value", "told"),
+    ("name", "keys", "value", "message"),
     [
         (TARGET, ("rows",), 5, "rows must be a list, got 5"),
         (TARGET, ("rows",), [], "rows must be a list of at least one entry, got []"),
@@ -158,14 +158,17 @@ def edited(folder, name, keys, value):
         ),
     ],
 )
-def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, keys, value, told):
-    with pytest.raises(UserError, match=re.escape(f"{name}: {told}")) as refused:
+def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, keys, value, message):
+    with pytest.raises(UserError, match=re.escape(f"{name}: {message}")) as refused:
         reading.read(edited(tmp_path, name, keys, value))
     assert "\n" not in str(refused.value)
 
 
 def test_every_metric_that_can_be_drawn_is_read():
-    assert set(get_args(documents.Row.model_fields["metric"].annotation)) == charts.UNITS.keys()
+    assert (
+        set(get_args(documents.RowDocument.model_fields["metric"].annotation))
+        == charts.UNITS.keys()
+    )
 
 
 @pytest.mark.slow

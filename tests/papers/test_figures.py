@@ -75,7 +75,7 @@ def numbers(document):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
-def test_the_results_in_the_repository_are_what_is_drawn(name, drawn_toys):
+def test_stored_figures_are_those_that_the_code_draws(name, drawn_toys):
     kept, new = (
         json.loads((folder / f"{name.partition('.')[2]}.json").read_text())
         for folder in (ROOT / "papers/maronas2016/results/figures", drawn_toys)

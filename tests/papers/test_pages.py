@@ -9,7 +9,8 @@ from command_line import ROOT
 
 from papers import numbers, pages
 from papers.book import chapters, reading
-from papers.verdicts import WORDS
+from papers.statistics import LEVEL, MOST_TESTS
+from papers.verdicts import VERDICTS
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,15 @@ def test_no_generated_page_is_stale(made):
 
 def test_there_is_a_page_for_the_results_the_readme_and_each_work(made):
     folders = {ROOT / "papers" / name / "README.md" for name in numbers.load()}
-    assert made.keys() == {ROOT / "README.md", ROOT / "docs" / "results.md"} | folders
+    assert (
+        made.keys()
+        == {
+            ROOT / "README.md",
+            ROOT / "docs" / "results.md",
+            ROOT / "papers" / "README.md",
+        }
+        | folders
+    )
 
 
 def test_a_changed_result_changes_the_pages(tmp_path, made):
@@ -47,12 +56,12 @@ def test_a_changed_result_changes_the_pages(tmp_path, made):
 
 def test_every_verdict_is_one_of_three_words(made):
     cells = re.findall(r"\| \*\*([^*]+)\*\*", made[ROOT / "docs" / "results.md"])
-    assert len(cells) > 100 and set(cells) <= set(WORDS)
+    assert len(cells) > 100 and set(cells) <= set(VERDICTS)
     table = made[ROOT / "README.md"].partition(pages.BEGIN)[2].partition(pages.END)[0]
     last = [
         line.split(" | ")[-1].rstrip(" |") for line in table.splitlines() if line.startswith("|")
     ]
-    assert {word.removesuffix(" (short run)") for word in last[2:]} <= set(WORDS)
+    assert {word.removesuffix(" (short run)") for word in last[2:]} <= set(VERDICTS)
 
 
 def test_the_pages_and_the_book_say_the_same_of_a_number(made):
@@ -61,17 +70,26 @@ def test_the_pages_and_the_book_say_the_same_of_a_number(made):
     for paper in numbers.load().values():
         chapter = chapters.chapter(paper, found)
         for line in (*chapter.lines, *chapter.claims):
-            if line.verdict.word in WORDS and "|" not in line.label + line.ours:
+            if line.verdict.word in VERDICTS and "|" not in line.label + line.ours:
                 assert (
                     f"| {line.paper} | {'; '.join(filter(None, (line.ours, line.runs)))} |" in text
                 )
+
+
+def test_the_level_allows_for_as_many_tests_as_the_results_hold(made):
+    """If they hold more: raise MOST_TESTS, then launch.reproduce all --judge and papers.pages."""
+    found = reading.read(ROOT / "papers")
+    tests = sum(chapters.chapter(p, found).num_tests for p in numbers.load().values())
+    assert 0.9 * MOST_TESTS <= tests <= MOST_TESTS
+    text = made[ROOT / "papers" / "README.md"]
+    assert f"The results hold {tests} tests" in text and f"= {LEVEL:g} (Bonferroni" in text
 
 
 def test_decided_claims_stand_first(made):
     for paper in numbers.load():
         text = made[ROOT / "papers" / paper / "README.md"].partition("| claim |")[2]
         words = re.findall(r"\| \*\*([^*]+)\*\*", text.partition("| number |")[0])
-        assert words == sorted(words, key=WORDS.index)
+        assert words == sorted(words, key=VERDICTS.index)
 
 
 def test_a_page_without_its_marks_is_named(tmp_path):

@@ -103,7 +103,7 @@ def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
     ):
         reproduction.reproduce(target, shorter, **settings | {"results": tmp_path / "short"})
     path.write_text('{"figure": 3}')
-    with pytest.raises(UserError, match="is not a result of maronas2016.table17"):
+    with pytest.raises(UserError, match="must be a result of maronas2016.table17, got another"):
         reproduction.reproduce(target, PAPER, **settings)
 
 

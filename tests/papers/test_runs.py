@@ -9,9 +9,9 @@ from papers.runs import Finished, trained_on
 
 def run(*replicas):
     """Of (seed, epochs) each."""
-    told = [{"seed": seed, "epochs": epochs} for seed, epochs in replicas]
+    listed = [{"seed": seed, "epochs": epochs} for seed, epochs in replicas]
     data = {"name": "mnist", "source": "files"}
-    return Finished(Path("run"), {}, {"data": data, "replicas": told})
+    return Finished(Path("run"), {}, {"data": data, "replicas": listed})
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,10 @@ def test_an_error_under_attack_is_read_at_its_eps_and_marked(rows):
     assert rows["B, clean"]["mark"] == ""
 
 
-def test_without_the_files_nothing_is_told(found):
+def test_a_folder_without_results_gives_no_verdicts(found):
     paper = numbers.load()["maronas2016"]
     assert list(single_runs.documents(paper, {})) == []
-    empty = chapters.chapter(paper, reading.Found({}, {}, {}))
+    empty = chapters.chapter(paper, reading.Results({}, {}, {}))
     assert {line.verdict.word for line in empty.claims} == {"not run", ""}
 
 
@@ -104,8 +104,8 @@ def test_a_number_of_one_seed_is_undecided(found):
 
 def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(found):
     chapter = chapters.chapter(numbers.load()["shallow_thesis"], found)
-    (claim,) = [line for line in chapter.claims if "B: ReLU 800, adversarial" in line.label]
-    (cell,) = [line for line in chapter.lines if "B: ReLU 800, adversarial" in line.label]
+    (claim,) = [line for line in chapter.claims if line.key == "shallow_thesis.fig3_6.B.clean"]
+    (cell,) = [line for line in chapter.lines if line.key == "shallow_thesis.fig3_6.B.clean"]
     assert claim.verdict == cell.verdict and claim.verdict.word == "undecided"
 
 

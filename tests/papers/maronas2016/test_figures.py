@@ -172,7 +172,7 @@ def test_corrupted_samples_by_hand(noises, cost):
 
 
 @pytest.mark.slow
-def test_what_was_measured_of_the_noises(noises):
+def test_measured_steps_of_the_noises_are_those_of_arithmetic(noises):
     measured = noises.document["measured"]
     assert {n: m["towards"] for n, m in measured["squared error"].items()} == {
         "UDG": 0,
@@ -195,7 +195,7 @@ def test_what_was_measured_of_the_noises(noises):
 
 
 @pytest.mark.slow
-def test_each_panel_of_fig_27_shows_what_its_title_says(noises):
+def test_each_panel_of_fig_27_shows_the_noise_of_its_title(noises):
     axes = perturbations.noises().figure.axes
     assert [panel.get_title()[:3] for panel in axes] == [f"({letter})" for letter in "abcdefgh"]
     for panel in [*axes[:3], *axes[4:7]]:
@@ -293,7 +293,7 @@ def test_curvature_is_that_of_finite_differences(surfaces, name):
 
 
 @pytest.mark.slow
-def test_cross_entropy_is_convex_against_the_thesis(surfaces):
+def test_cross_entropy_is_convex_contrary_to_maronas_2016(surfaces):
     x, _, entry = surfaces["cross-entropy"]
     assert entry["convex"] and entry["negative_curvature_share"] == 0
     # Mean of p (1 - p) (x, 1)(x, 1)': no direction has a negative curvature.
@@ -323,7 +323,7 @@ def test_convexity_by_chords(surfaces, name, convex):
 
 
 @pytest.mark.slow
-def test_the_optimum_stays_where_it_is_but_for_the_cross_entropy(surfaces):
+def test_only_the_cross_entropy_moves_the_optimum(surfaces):
     lowest = {name: entry["lowest"] for name, (_, _, entry) in surfaces.items()}
     place = {name: (found["w"], found["b"]) for name, found in lowest.items()}
     assert place["squared, sigmoid"] == place["normalised"] == place["rms, sigmoid"]
@@ -396,7 +396,7 @@ def linear_run():
 
 
 @pytest.mark.slow
-def test_error_rates_of_a_linear_model_and_what_is_drawn():
+def test_error_rates_and_drawn_digits_of_a_linear_model():
     w, run = linear_run()
     x, y = run.dataset.test
     flat = x.reshape(50, 9).astype(float)

@@ -77,8 +77,8 @@ def test_table_2_is_the_mean_of_the_last_ten_epochs(workdirs):
     assert (plain["method"], plain["paper"]) == ("plain", None)
     assert adversarial["epochs"] == [EPOCHS] * 2
     assert adversarial["paper"] == {"error": 0.0083, "spread": 0.0004}
-    told = found.table.rows[1]
-    assert told[0] == "2x400 ReLU" and told[-1] == "0.83 +- 0.04"
+    cells = found.table.rows[1]
+    assert cells[0] == "2x400 ReLU" and cells[-1] == "0.83 +- 0.04"
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
 @pytest.mark.parametrize(
     "draw", [hidden.activations, tables.overhead, tables.mnist, transfer.transfer]
 )
-def test_what_is_written_names_the_paper_and_the_book_can_read_it(workdirs, tmp_path, draw):
+def test_written_documents_name_the_paper_and_the_book_reads_them(workdirs, tmp_path, draw):
     runs = [workdirs["plain"], workdirs["adversarial"]]
     figures.write("nokland2015.some", draw(runs), tmp_path)
     file = tmp_path / "nokland2015/results/figures/some.json"
@@ -224,19 +224,19 @@ def test_what_is_written_names_the_paper_and_the_book_can_read_it(workdirs, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "field", "value", "told"),
+    ("file", "field", "value", "message"),
     [
         ("result.json", "device", "a faster one", "the device must .* got 'cpu', 'a faster one'"),
         ("config.json", "batch_size", 1000, "batch_size must .* got 10, 1000"),
     ],
 )
 def test_overhead_is_not_that_of_another_machine_or_batch(
-    workdirs, tmp_path, file, field, value, told
+    workdirs, tmp_path, file, field, value, message
 ):
     other = shutil.copytree(workdirs["adversarial"], tmp_path / "other")
     document = json.loads((other / file).read_text()) | {field: value}
     (other / file).write_text(json.dumps(document))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         tables.overhead([workdirs["plain"], str(other)])
 
 

@@ -193,14 +193,14 @@ def test_accuracies_of_linear_models(linear_models):
     assert document["caption"].endswith("(the shallow-net thesis: 0.22).")
 
 
-def test_kinds_are_told_apart_without_colours():
+def test_kinds_of_perturbation_differ_without_colors():
     for field in ("color", "linestyle", "marker"):
         assert len({style[field] for style in runs.STYLES.values()}) == 3
     assert runs.STYLES["clean"]["linestyle"] == "--"  # as in the shallow-net thesis
     assert runs.STYLES["adversarial"]["linestyle"] == "-"
 
 
-def test_the_strip_has_the_noise_that_it_says(linear_models):
+def test_the_strip_of_samples_has_the_noise_of_its_labels(linear_models):
     made, x, y = linear_models
     workdir, w = made["clean"]
     figure, document, _ = samples.strip(trained.load(workdir))

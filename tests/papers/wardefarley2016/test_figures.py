@@ -1,4 +1,4 @@
-"""The chapter's figures and tables: on linear models, against NumPy in float64."""
+"""Figures and tables of [wardefarley2016]: on linear models, against NumPy in float64."""
 
 import math
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_directions_are_unit_vectors_and_orthogonal(plane):
 
 
 @pytest.mark.parametrize("make", [church_window.fgsm_and_random, church_window.fgsm_and_gradient])
-def test_a_pixel_moves_as_fgsm_moves_it_or_not_at_all(make):
+def test_the_fgsm_direction_moves_each_pixel_as_fgsm_or_not_at_all(make):
     sparse = np.where(np.arange(12)[:, None] < 3, W, 0)
     u1, u2 = make(linear(sparse), jnp.asarray(X), jnp.asarray(Y), jax.random.key(1))
     moved = math.sqrt(12) * np.asarray(u1).reshape(len(X), -1)
@@ -140,7 +140,7 @@ def test_a_misclassified_example_is_drawn_and_said():
         assert (pixel == 1).all() == (i != 2)  # white is the correct class
 
 
-def test_without_a_gradient_it_is_said():
+def test_images_without_a_gradient_are_listed_in_the_document():
     # Logits 1000 apart: float32 holds the prediction for certain.
     _, document, _ = church_window.two_adversarial(run_of(1000 * W))
     assert document["without_gradient"]
@@ -230,7 +230,7 @@ def test_errors_of_a_linear_model_equal_numpy():
     assert warnings == []
 
 
-def test_what_the_audit_finds_stands_in_the_document():
+def test_warnings_of_the_audit_stand_in_the_document():
     _, warnings = defenses.errors(run_of(1000 * W), ["FGSM .25"])
     assert any("gradient" in warning for warning in warnings)
 
@@ -275,7 +275,7 @@ def test_six_perturbations_have_one_length_and_three_a_max_norm():
     assert 3.5 < lengths[0] < 4.5  # "roughly 4"
 
 
-def test_the_signs_are_those_of_the_perturbation_where_it_has_one():
+def test_signed_noise_keeps_the_nonzero_signs_of_the_perturbation():
     r = np.array([0.0, 3.0, -4.0, 0.0])
     found = max_norm.signed(r, np.random.default_rng(0))
     np.testing.assert_allclose(np.abs(found), 2.5)  # 5 / sqrt(4)
