@@ -38,10 +38,10 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
         raise UserError(f"{name} must be {allowed}, got {norms.described(x)}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise UserError(f"{name} must be {allowed}, got {describe(x)}")
+        raise UserError(f"{name} must be {allowed}, got {dtype_and_shape(x)}")
     if x.size == 0:
         raise UserError(
-            f"{name} must be {allowed} with B and all of D at least 1, got {describe(x)}"
+            f"{name} must be {allowed} with B and all of D at least 1, got {dtype_and_shape(x)}"
         )
     check_bounds(bounds)
     if is_known(x):
@@ -202,7 +202,7 @@ def check_logits(logits: Any, *, batch: int) -> None:
     """
     allowed, found = f"logits f32[B, K] with B = {batch}", f"a {type(logits).__name__}"
     if isinstance(logits, jax.Array | jax.ShapeDtypeStruct):
-        found = describe(logits)
+        found = dtype_and_shape(logits)
         if logits.ndim == 2 and logits.shape[0] == batch:
             if not jnp.issubdtype(logits.dtype, jnp.floating):
                 allowed = "logits of floating point, which have a gradient"
@@ -266,7 +266,7 @@ def checked_labels(y: Any, logits: Any) -> Array:
     Raises:
       UserError: another shape or dtype; where values are known: not classes, or not weights.
     """
-    y, last = losses.checked_labels(y, logits, name="y"), logits.shape[1] - 1
+    y, last = losses.as_labels(y, logits, name="y"), logits.shape[1] - 1
     if is_known(y):
         highest = last if y.ndim == 1 else np.finfo(np.float64).max
         values = np.asarray(y, np.float64)
@@ -292,7 +292,7 @@ def is_known(value: ArrayLike) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def describe(array: Array | jax.ShapeDtypeStruct) -> str:
+def dtype_and_shape(array: Array | jax.ShapeDtypeStruct) -> str:
     """Returns the dtype and shape of an array, as float32[6, 5]."""
     return f"{array.dtype.name}{list(array.shape)}"
 
