@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from adv_jax.attacks._contract import choose
+from adv_jax.perturbations import choose
 from adv_jax.types import Array
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from adv_jax.attacks._contract import choose
+from adv_jax.perturbations import choose
 from adv_jax.types import Array
 
 Rows = TypeVar("Rows")

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._contract import perturbed
+from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds
 
 Bracket = tuple[Array, Array, Array, Shortest]  # c, largest c that failed, least that fooled, best

@@ -9,19 +9,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._contract import (
-    choose,
-    classes,
-    cross_entropy,
-    evaluated,
-    inside,
-    labels_at,
-    margin,
-    perturbed,
-)
+from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
+from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 RowFn = Callable[[Array], Array]  # logits f32[B, K] -> f32[B] or bool[B]
@@ -207,7 +199,7 @@ def ascend(
     Args:
       score: logits f32[B, K] -> f32[B], the loss to maximize.
       fooled: logits f32[B, K] -> bool[B].
-      eps: from `_arguments.radius`.
+      eps: from `checks.radius`.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))

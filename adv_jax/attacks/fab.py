@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import (
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Shortest
+from adv_jax.checks import (
     check_counts,
     check_range,
     checked,
@@ -16,9 +18,8 @@ from adv_jax.attacks._arguments import (
     linf_or_l2,
     radius,
 )
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
+from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 Turn = tuple[Array, Array, Array, Shortest]  # steps done, r, x + r, the shortest so far

@@ -8,7 +8,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import (
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._box_lbfgs import box_lbfgs
+from adv_jax.attacks._penalty import among, search, squared, within
+from adv_jax.checks import (
     as_batch,
     check_counts,
     check_function,
@@ -19,20 +23,8 @@ from adv_jax.attacks._arguments import (
     radius,
     traced,
 )
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._box_lbfgs import box_lbfgs
-from adv_jax.attacks._contract import (
-    classes,
-    cross_entropy,
-    evaluated,
-    inside,
-    labels_at,
-    margin,
-    moved,
-    perturbed,
-)
-from adv_jax.attacks._penalty import among, search, squared, within
+from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
+from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 

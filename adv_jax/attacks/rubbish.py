@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax.attacks._arguments import check_bounds
 from adv_jax.attacks.noise import gaussian_noise
+from adv_jax.checks import check_bounds
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import (
+from adv_jax.checks import (
     as_batch,
     check_counts,
     check_flags,

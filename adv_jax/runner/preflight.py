@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
-from adv_jax.attacks._arguments import check_width
+from adv_jax.checks import check_width
 from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
 from adv_jax.evaluate.checks import DISTANCES
