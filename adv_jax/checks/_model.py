@@ -76,8 +76,8 @@ def traceable(name: str) -> Iterator[None]:
         yield
     except _ASKS_FOR_VALUES as error:
         raise UserError(
-            f"{name} must be made of jax.numpy operations, which can be traced; NumPy's, float() "
-            "and if ask for values"
+            f"{name} must be made of jax.numpy operations, which can be traced, got some that ask "
+            "for values, as NumPy's, float() and if do"
         ) from error
 
 

@@ -244,6 +244,7 @@ def test_a_model_that_asks_for_values_is_refused(asking):
     for attack in (attacks.fgsm, attacks.pgd):
         said = refused(attack, asking, X, Y, eps=0.1)
         assert said.startswith("logits_fn must be made of jax.numpy operations")
+        assert "got some that ask for values" in said
     said = refused(attacks.feature_adversary, asking, X, X, eps=0.1)
     assert said.startswith("features_fn must be made of jax.numpy operations")
 
