@@ -72,13 +72,14 @@ def check_width(name: str, eps: float, shape: tuple[int, ...], norm: Norm, bound
         )
 
 
-def check_bounds(bounds: Any) -> None:
+def check_bounds(bounds: Any, *, name: str = "bounds") -> None:
     """Raises UserError unless bounds are None or two known numbers, the first the lower."""
     if bounds is None:
         return
     pair = norms.is_real(bounds) and is_known(bounds) and np.shape(bounds) == (2,)
-    if not pair or not bounds[0] < bounds[1]:
-        raise UserError(f"bounds must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
+    # NumPy takes True beside a number for a number.
+    if not pair or not all(map(norms.is_real, bounds)) or not bounds[0] < bounds[1]:
+        raise UserError(f"{name} must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
 
 
 def linf_or_l2(norm: Norm) -> str:

@@ -144,6 +144,7 @@ def test_a_traced_size_that_is_no_real_number_is_refused(size):
         ((0, [1, 2]), "(0, (1, 2))"),
         ((np.zeros(2, np.float32), np.ones(2, np.float32)), "(float32[2], float32[2])"),
         (np.array([0, None]), "object[2]"),
+        ((False, 2), "(False, 2)"),
         (1.0, "1.0"),
     ],
 )
