@@ -1,7 +1,4 @@
-"""Perturbations of batches, moved, clipped and chosen row by row, shared by all attacks.
-
-The common properties of attacks are tested from tests/support/attack_table.py.
-"""
+"""Operations on perturbations of batches, row by row, shared by all attacks."""
 
 from typing import TypeVar
 
@@ -40,7 +37,7 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     """Returns x + r, clipped, in the shape and dtype of x, without a gradient.
 
     The last operation of every attack. If r is in a ball and x within the bounds, the result is
-    within both: rounding and clipping move each entry towards x. Where r is 0, x is returned bit
+    within both: rounding and clipping move each entry toward x. Where r is 0, x is returned bit
     for bit, even a -0.
 
     Args:

@@ -13,7 +13,10 @@ Rows = TypeVar("Rows")
 
 
 class Fooling(NamedTuple):
-    """Each row's fooling perturbation, f32[B, *D], 0 until one is found; found: fools bool[B]."""
+    """Each row's perturbation that fools the model.
+
+    r: f32[B, *D], 0 until one is found; fools: bool[B], whether one is found.
+    """
 
     r: Array
     fools: Array

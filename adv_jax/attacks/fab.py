@@ -215,7 +215,7 @@ def approach(
 def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds | None) -> Array:
     """Returns the shortest d with <slope, d> = gap and point + d within the bounds: f32[B, *D].
 
-    Each entry moves towards the plane, by the same length (linf) or in proportion to its slope
+    Each entry moves toward the plane, by the same length (linf) or in proportion to its slope
     (l2), and stops at its bound; variable fixing finds these entries exactly. If the plane is
     outside the bounds, d leads to their nearest corner; if the slope is 0, d is 0.
 

@@ -67,7 +67,7 @@ def traced(fn: Callable[[Array], Any], x: Any, *, name: str = "logits_fn") -> An
 
 @contextlib.contextmanager
 def traceable(name: str) -> Iterator[None]:
-    """Names the function that fails in tracing, as NumPy's functions do, which need values.
+    """Converts JAX's error for a function that needs values, as NumPy's do, to one that names it.
 
     Raises:
       UserError: a function called in this context needs the value of a traced array.
@@ -111,7 +111,7 @@ def check_logits(logits: Any, *, batch: int) -> None:
 
 
 def logit_flags(logits: Any) -> dict[str, Any]:
-    """Flags of each row of NumPy or traced logits f[B, K]: {"finite", "probabilities": bool[B]}.
+    """Returns {"finite", "probabilities": bool[B]} for the rows of logits f[B, K], NumPy or traced.
 
     The sum of a row of probabilities may be 0.01 off, as in bfloat16.
     """

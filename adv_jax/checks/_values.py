@@ -38,7 +38,7 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
 def radius(
     eps: ArrayLike, x: Array, norm: Norm, bounds: Bounds | None = None, *, name: str = "eps"
 ) -> Array:
-    """The radius of each row's ball, f32[1 or B, 1, ..., 1], to multiply f[B, *D].
+    """Returns the radius of each row's ball, f32[1 or B, 1, ..., 1], to multiply f[B, *D].
 
     Raises:
       UserError: neither a real number nor f32[B]; where values are known: negative, not finite, or
@@ -123,7 +123,7 @@ def check_range(name: str, value: Any, interval: str, *, per_row: bool = False) 
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is an integer of any type."""
+    """Returns whether a value is an integer of any type."""
     try:
         operator.index(value)
     except TypeError:
@@ -132,7 +132,7 @@ def is_whole(value: Any) -> bool:
 
 
 def is_known(value: ArrayLike) -> bool:
-    """Whether the values are known, which they are not inside jit, vmap or grad."""
+    """Returns whether the values are known. Inside jit, vmap or grad they are not."""
     return not isinstance(value, jax.core.Tracer)
 
 

@@ -104,7 +104,7 @@ def _table(stream: files.Stream, path: Path) -> np.ndarray:
 
 
 def _fault(line: bytes) -> str:
-    """Returns what a line that `_ROW` does not match must be, and what it has."""
+    """Returns the end of the message for a line that does not match `_ROW`, after "must be"."""
     *features, label = line.split(b",")
     if len(features) != NUM_FEATURES:
         return f"{NUM_FEATURES} values and the class, got {len(features) + 1} values"
