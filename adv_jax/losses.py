@@ -23,7 +23,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     The gradient keeps its direction at any confidence, for classes and one-hot weights. Computed
     as p_y - 1 it would round to 0 in float32 at margins above 16.6 nats.
     """
-    labels = checked_labels(labels, logits)
+    labels = as_labels(labels, logits)
     if labels.ndim == 1:
         return jax.nn.softplus(log_odds(logits, labels))
     # Only the most probable class can have a p_k that rounds to 1.
@@ -47,13 +47,13 @@ def log_odds(logits: Array, labels: Array) -> Array:
 
 def binary_cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns -sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits)."""
-    labels = checked_labels(labels, logits)
+    labels = as_labels(labels, logits)
     if labels.ndim == 1:
         labels = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
     return optax.sigmoid_binary_cross_entropy(logits, labels).sum(axis=1)
 
 
-def checked_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
+def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     """Returns labels i32[B] or f32[B, K] as a JAX array; checks only shape and dtype.
 
     Raises:

@@ -100,7 +100,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
             "smoothing": 0.1,
             "form": options.form or "printed",
         },
-        "teacher": {"name": "teaching", "temperature": temperature},
+        "teacher": {"name": "tempered_cross_entropy", "temperature": temperature},
         "distillation": {
             "name": "distillation",
             "teacher_fn": source,

@@ -79,7 +79,7 @@ def sweep(config: dict[str, Any]) -> bool:
         traced = _traced(config, tried, path)
         for name in ("ray", "optuna"):  # Mistakes come first: they are told without these, too.
             if not importlib.util.find_spec(name):
-                raise UserError(f"launch.sweep needs {name}: pip install 'adv_jax[sweep]'")
+                raise UserError(f"launch.sweep needs {name}: pip install 'adv-jax[sweep]'")
         if not _SEARCH.value:
             config = _space.with_grid(config, {f: fields[f] for f in fields if f in traced})
         settings = Settings(config, traced, path / "trials", _METRIC.value, os.getcwd())

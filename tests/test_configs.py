@@ -255,7 +255,7 @@ def test_the_modes_differ_in_what_they_say():
     swept = replicas(config_of("shallow_mnist", "sweep=eps"))
     assert [r.overrides["objective.attack.eps"] for r in swept][:3] == [0.0, 0.05, 0.1]
     assert config_of("goodfellow_mnist", "temperature=7,method=teacher")["objective"] == {
-        "name": "teaching",
+        "name": "tempered_cross_entropy",
         "temperature": 7.0,
     }
     # Nokland prints .5, of a gradient that counts (1 - momentum).

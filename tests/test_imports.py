@@ -22,8 +22,8 @@ BELOW = {"adv_jax", "adv_jax.random", "adv_jax.types"}
 LIBRARY = {
     f"adv_jax.{name}"
     for name in (
-        *("attacks", "convolution", "data", "evaluate", "losses", "models", "norms", "objectives"),
-        *("optimizers", "step"),
+        *("attacks", "checks", "convolution", "data", "evaluate", "loss_gradients", "losses"),
+        *("models", "norms", "objectives", "optimizers", "perturbations", "step"),
     )
 }
 # The runner's modules from bottom to top: each may import those before it, and the library.
@@ -45,15 +45,20 @@ SHARED = [f"papers.{name}" for name in SHARED]
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]
 ABOVE = ["registry", "figures", "single_runs", "book", "pages", "reproduction"]
 ABOVE = [f"papers.{name}" for name in ABOVE]
-BOTTOM = ("convolution", "data", "norms", "optimizers", "random", "step", "types")
+BOTTOM = ("convolution", "data", "norms", "optimizers", "perturbations", "random", "step", "types")
+# What attacks and evaluations share.
+SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", "perturbations")}
 MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
     "adv_jax.losses": {"adv_jax.norms"},
     "adv_jax.models": {"adv_jax.convolution"},
-    "adv_jax.attacks": {"adv_jax.convolution", "adv_jax.losses", "adv_jax.norms"},
+    "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
+    "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses"},
+    "adv_jax.attacks": {"adv_jax.convolution", "adv_jax.losses", "adv_jax.norms"}
+    | SHARED_BY_ATTACKS,
     "adv_jax.objectives": {"adv_jax.losses", "adv_jax.norms"},
-    "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.norms", "adv_jax.step"},
+    "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.norms", "adv_jax.step"} | SHARED_BY_ATTACKS,
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
     **{room: LIBRARY | set(RUNNER[:i]) for i, room in enumerate(RUNNER)},
     "adv_jax.train": set(RUNNER),
@@ -148,6 +153,15 @@ def upwards(room: str, source: str) -> list[str]:
     ]
 
 
+def trespasses(room: str, source: str) -> list[str]:
+    """The imports of a file in `room` that name a private part of another room."""
+    return [
+        f"line {i.line}: {i.name} is private to {i.room}"
+        for i in imports(source)
+        if i.room != room and re.search(r"(^|\.)_(?!_)", i.name)
+    ]
+
+
 def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
@@ -212,9 +226,31 @@ def test_forbidden_import_is_found(source):
     assert len(upwards("adv_jax.attacks", source)) == 1
 
 
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_room_imports_no_private_module_of_another(room):
+    paths = [path for path in modules() if room_of(path) == room]
+    assert [f"{path.name} {t}" for path in paths for t in trespasses(room, path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from adv_jax.attacks._bare import compiled",
+        "from adv_jax.attacks import _bare",
+        "import adv_jax.attacks._bare as bare",
+        "from adv_jax.attacks.apgd import _schedule",
+        "def f():\n    from adv_jax.attacks import _bare",
+    ],
+)
+def test_private_import_is_found(source):
+    assert len(trespasses("adv_jax.evaluate", source)) == 1
+    assert trespasses("adv_jax.attacks", source) == []
+
+
 def test_allowed_imports_pass():
     source = "from adv_jax import __version__, norms\nfrom adv_jax.types import Array\nimport jax"
     assert upwards("adv_jax.attacks", source) == []
+    assert trespasses("adv_jax.attacks", source) == []
 
 
 @pytest.mark.parametrize("path", files("configs"), ids=lambda path: path.name)

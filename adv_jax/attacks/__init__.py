@@ -1,8 +1,8 @@
 """Perturbations of inputs: `attack(logits_fn, x, y, *, ..., key=None) -> x_adv`.
 
-All are pure functions that work under jit, vmap and scan. They share the operations of
-`adv_jax.attacks._contract` and the argument checks of `adv_jax.attacks._arguments`. README.md
-in this folder describes them.
+Attacks are pure functions that work under jit, vmap and scan. They share `adv_jax.checks` of their
+arguments, `adv_jax.loss_gradients` and `adv_jax.perturbations`. README.md in this folder describes
+them; their common properties are tested from tests/support/attack_table.py.
 """
 
 from adv_jax.attacks import targets as targets

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from adv_jax.checks import is_tracing
 from adv_jax.convolution import fast_in_loops
 from adv_jax.types import Array, Bounds
 
@@ -88,11 +89,6 @@ def compiled(
         if model.own:
             with _lock:
                 _programs.pop(key, None)
-
-
-def is_tracing() -> bool:
-    """Returns whether JAX is tracing."""
-    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _model(fn: Fn, x: Array) -> Model:

@@ -1,8 +1,8 @@
-"""Each row's best perturbation so far, kept by the iterative attacks."""
+"""Each row's best or shortest perturbation so far, kept by the iterative attacks."""
 
 from typing import NamedTuple
 
-from adv_jax.attacks._contract import choose
+from adv_jax.perturbations import choose
 from adv_jax.types import Array
 
 
@@ -21,3 +21,16 @@ class Best(NamedTuple):
             (other.fools == self.fools) & (other.loss > self.loss)
         )
         return choose(better, other, self)
+
+
+class Shortest(NamedTuple):
+    """Each row's shortest perturbation so far that fools the model.
+
+    r: f32[B, *D]; length: f32[B], in the attack's norm, inf until one is found.
+    """
+
+    r: Array
+    length: Array
+
+    def or_shorter(self, other: "Shortest") -> "Shortest":
+        return choose(other.length < self.length, other, self)

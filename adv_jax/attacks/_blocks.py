@@ -6,14 +6,17 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from adv_jax.attacks._contract import choose
+from adv_jax.perturbations import choose
 from adv_jax.types import Array
 
 Rows = TypeVar("Rows")
 
 
 class Fooling(NamedTuple):
-    """Each row's fooling perturbation, f32[B, *D], 0 until one is found; found: fools bool[B]."""
+    """Each row's perturbation that fools the model.
+
+    r: f32[B, *D], 0 until one is found; fools: bool[B], whether one is found.
+    """
 
     r: Array
     fools: Array

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks._contract import choose
+from adv_jax.perturbations import choose
 from adv_jax.types import Array
 
 MEMORY = 5  # curvature pairs kept; 10 were no better on images and twice the work

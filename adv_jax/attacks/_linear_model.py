@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import checked_labels, checked_logits
-from adv_jax.attacks._contract import classes
+from adv_jax.checks import checked_labels, checked_logits
+from adv_jax.loss_gradients import classes
 from adv_jax.types import Array, LogitsFn, Norm, working_dtype
 
 Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)

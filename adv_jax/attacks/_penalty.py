@@ -4,29 +4,15 @@ A binary search finds, for each row, the smallest c for which r fools the model.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._contract import choose, perturbed
+from adv_jax.attacks._best import Shortest
+from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds
-
-
-class Shortest(NamedTuple):
-    """Each row's shortest perturbation so far that fools the model.
-
-    r: f32[B, *D]; length: f32[B], its l2 norm, inf until one is found.
-    """
-
-    r: Array
-    length: Array
-
-    def or_shorter(self, other: "Shortest") -> "Shortest":
-        return choose(other.length < self.length, other, self)
-
 
 Bracket = tuple[Array, Array, Array, Shortest]  # c, largest c that failed, least that fooled, best
 

@@ -9,25 +9,17 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._contract import (
-    choose,
-    classes,
-    cross_entropy,
-    evaluated,
-    inside,
-    labels_at,
-    margin,
-    perturbed,
-)
+from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
+from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 RowFn = Callable[[Array], Array]  # logits f32[B, K] -> f32[B] or bool[B]
 
 
-class Point(NamedTuple):
+class Iterate(NamedTuple):
     """A perturbation r f32[B, *D], its loss f32[B] and gradient f32[B, *D]."""
 
     r: Array
@@ -42,7 +34,7 @@ class Climb(NamedTuple):
     x_adv: x + r, clipped.
     previous: f32[B, *D], the perturbation before r.
     loss: f32[B], the loss at `previous`.
-    peak: the `Point` of highest loss so far in this restart.
+    peak: the `Iterate` of highest loss so far in this restart.
     best: the result so far, see `Best`.
     step: f32[B, 1, ..., 1], the step size.
     rises: f32[B], how many steps have raised the loss since the last checkpoint.
@@ -55,7 +47,7 @@ class Climb(NamedTuple):
     x_adv: Array
     previous: Array
     loss: Array
-    peak: Point
+    peak: Iterate
     best: Best
     step: Array
     rises: Array
@@ -207,7 +199,7 @@ def ascend(
     Args:
       score: logits f32[B, K] -> f32[B], the loss to maximize.
       fooled: logits f32[B, K] -> bool[B].
-      eps: from `_arguments.radius`.
+      eps: from `checks.radius`.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
@@ -219,7 +211,7 @@ def ascend(
     # into the model's first layer and recompute it for each use of a pixel.
     def iterate(climb: Climb) -> Climb:
         at = evaluated(lambda logits, _: score(logits), logits_fn, climb.x_adv, climb.loss)
-        now = Point(climb.r, at.loss, at.gradient)
+        now = Iterate(climb.r, at.loss, at.gradient)
         best = climb.best.or_better(Best(climb.r, at.loss, fooled(at.logits)))
         best = choose(climb.best.fools & until_fooled, climb.best, best)
         peak = choose(now.loss > climb.peak.loss, now, climb.peak)
@@ -259,7 +251,7 @@ def ascend(
         x_adv=perturbed(x, start, bounds),
         previous=start,
         loss=-lowest,
-        peak=Point(start, lowest, start),
+        peak=Iterate(start, lowest, start),
         best=best,
         step=jnp.broadcast_to(2 * eps, (*rows, *eps.shape[1:])),
         rises=jnp.zeros(rows, jnp.float32),

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, checked, checked_logits, linf_or_l2, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._best import Best
+from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Fooling, on_survivors
-from adv_jax.attacks._contract import classes, cross_entropy, labels_at, margin, perturbed
 from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
-from adv_jax.attacks.fab import Found, approach, rivals
+from adv_jax.attacks.fab import approach, rivals
 from adv_jax.attacks.square import random_search
+from adv_jax.checks import check_counts, checked, checked_logits, linf_or_l2, radius
+from adv_jax.loss_gradients import classes, cross_entropy, labels_at, margin
+from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]) -> Fooling
@@ -197,7 +198,7 @@ def _fab(
         rows.x,
         rows.y,
         target[:, None],
-        Found(start, jnp.where(done, 0, jnp.inf).astype(eps.dtype)),
+        Shortest(start, jnp.where(done, 0, jnp.inf).astype(eps.dtype)),
         start,
         norm=norm,
         num_steps=num_steps,

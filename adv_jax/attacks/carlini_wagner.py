@@ -6,10 +6,12 @@ import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import evaluated, labels_at, margin, perturbed
-from adv_jax.attacks._penalty import Shortest, among, search, within
+from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._penalty import among, search, within
+from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.loss_gradients import evaluated, labels_at, margin
+from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0

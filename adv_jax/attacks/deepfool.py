@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, check_range, checked, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import choose, inside, labels_at, margin, perturbed
 from adv_jax.attacks._linear_model import nearest_boundary, values_fn
+from adv_jax.checks import check_counts, check_range, checked, radius
+from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 # In units of x and of the norm, as in the authors' program. Steps clipped to the bounds could

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import (
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Shortest
+from adv_jax.checks import (
     check_counts,
     check_range,
     checked,
@@ -16,18 +18,11 @@ from adv_jax.attacks._arguments import (
     linf_or_l2,
     radius,
 )
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
+from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
-Turn = tuple[Array, Array, Array, "Found"]  # steps done, r, x + r, the shortest so far
-
-
-class Found(NamedTuple):
-    """Each row's shortest fooling r f32[B, *D] and its length f32[B], inf until one is found."""
-
-    r: Array
-    length: Array
+Turn = tuple[Array, Array, Array, Shortest]  # steps done, r, x + r, the shortest so far
 
 
 class Plane(NamedTuple):
@@ -149,7 +144,7 @@ def _fab(
     steps = {"num_steps": num_steps, **weights}
     walk = partial(approach, logits_fn, x, y, norm=norm, bounds=bounds, **steps)
 
-    def run(found: Found, number: Array) -> tuple[Found, None]:
+    def run(found: Shortest, number: Array) -> tuple[Shortest, None]:
         start = jnp.zeros_like(found.r)
         if keys is not None:
             drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
@@ -159,7 +154,7 @@ def _fab(
         return walk(opponents, found, start), None
 
     r = jnp.zeros(x.shape, working_dtype(x.dtype))
-    found = Found(r, jnp.where(margin(logits, y) > 0, 0, jnp.inf).astype(r.dtype))
+    found = Shortest(r, jnp.where(margin(logits, y) > 0, 0, jnp.inf).astype(r.dtype))
     found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
     r = _closer(logits_fn, x, y, margin(logits, y), found.r, bounds)
     return perturbed(x, r if ball is None else norms.project(r, ball, norm), bounds)
@@ -170,7 +165,7 @@ def approach(
     x: Array,
     y: Array,
     rivals: Array,
-    found: Found,
+    found: Shortest,
     start: Array,
     *,
     norm: str,
@@ -180,7 +175,7 @@ def approach(
     beta: ArrayLike = 0.9,
     bounds: Bounds | None,
     enough: ArrayLike = 0.0,
-) -> Found:
+) -> Shortest:
     """Runs FAB from x + start; returns the shorter, row by row, of `found` and its candidates.
 
     Args:
@@ -205,7 +200,7 @@ def approach(
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
         fools, length = margin(logits, y) > 0, norms.norm(r, norm)
         shorter = fools & (length < found.length) & (found.length > enough)
-        found = choose(shorter, Found(r, length), found)
+        found = choose(shorter, Shortest(r, length), found)
         r = choose(fools, jnp.multiply(beta, r), r)
         return count + 1, r, perturbed(x, r, bounds), found
 
@@ -220,7 +215,7 @@ def approach(
 def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds | None) -> Array:
     """Returns the shortest d with <slope, d> = gap and point + d within the bounds: f32[B, *D].
 
-    Each entry moves towards the plane, by the same length (linf) or in proportion to its slope
+    Each entry moves toward the plane, by the same length (linf) or in proportion to its slope
     (l2), and stops at its bound; variable fixing finds these entries exactly. If the plane is
     outside the bounds, d leads to their nearest corner; if the slope is 0, d is 0.
 
@@ -279,7 +274,7 @@ def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, n
 
 
 def _away(
-    keys: Key, x: Array, found: Found, ball: Array | None, norm: str, bounds: Bounds | None
+    keys: Key, x: Array, found: Shortest, ball: Array | None, norm: str, bounds: Bounds | None
 ) -> Array:
     """Returns a random start f32[B, *D], half as far as the best candidate and at most eps / 2.
 

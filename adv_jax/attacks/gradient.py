@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import checked, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import inside, loss_gradient, perturbed
+from adv_jax.checks import checked, radius
+from adv_jax.loss_gradients import loss_gradient
+from adv_jax.perturbations import inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 
@@ -56,7 +57,7 @@ def fgsm(
 
     Raises:
       ValueError: unknown norm or loss; x, y, eps or the logits of a wrong shape, dtype or range,
-        see `adv_jax.attacks._arguments`; targeted without y.
+        see `adv_jax.checks`; targeted without y.
 
     Sources: [goodfellow2015], sec. 4; [huang2015], sec. 6.1.1;
     [maronas2016], eq. 56, 58, 59 (printed without tau).

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax.attacks._arguments import as_batch, checked, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import labels_at, margin, perturbed
 from adv_jax.attacks._linear_model import nearest_boundary, values_fn
+from adv_jax.checks import as_batch, checked, radius
+from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 

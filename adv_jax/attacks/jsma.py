@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_range, checked, checked_labels
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import classes, inside, labels_at, moved, perturbed
 from adv_jax.attacks._linear_model import values_fn
 from adv_jax.attacks.targets import next_class
+from adv_jax.checks import check_range, checked, checked_labels
+from adv_jax.loss_gradients import classes, labels_at
+from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 

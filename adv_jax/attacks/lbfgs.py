@@ -8,30 +8,23 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import (
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._box_lbfgs import box_lbfgs
+from adv_jax.attacks._penalty import among, search, squared, within
+from adv_jax.checks import (
     as_batch,
     check_counts,
     check_function,
     check_range,
     checked,
     checked_logits,
-    describe,
+    dtype_and_shape,
     radius,
     traced,
 )
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._box_lbfgs import box_lbfgs
-from adv_jax.attacks._contract import (
-    classes,
-    cross_entropy,
-    evaluated,
-    inside,
-    labels_at,
-    margin,
-    moved,
-    perturbed,
-)
-from adv_jax.attacks._penalty import Shortest, among, search, squared, within
+from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
+from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 
@@ -181,7 +174,9 @@ def feature_adversary(
     check_function(features_fn, name="features_fn")
     x, guide = as_batch(x, bounds), as_batch(guide, bounds, name="guide")
     if guide.shape != x.shape:
-        raise ValueError(f"guide must have the shape of x, {describe(x)}, got {describe(guide)}")
+        raise ValueError(
+            f"guide must have the shape of x, {dtype_and_shape(x)}, got {dtype_and_shape(guide)}"
+        )
     eps = radius(eps, x, "linf", bounds)
     _check_features(traced(features_fn, x, name="features_fn"), batch=x.shape[0])
     return compiled(
@@ -221,7 +216,7 @@ def _check_features(features: Any, *, batch: int) -> None:
     array = isinstance(features, jax.ShapeDtypeStruct)
     floats = array and jnp.issubdtype(features.dtype, jnp.floating)
     if not floats or features.shape[:1] != (batch,):
-        found = describe(features) if array else f"a {type(features).__name__}"
+        found = dtype_and_shape(features) if array else f"a {type(features).__name__}"
         raise ValueError(
             f"features_fn must return features f32[B, *F] with B = {batch}, got {found}"
         )

@@ -8,8 +8,8 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import as_batch, radius
-from adv_jax.attacks._contract import perturbed
+from adv_jax.checks import as_batch, radius
+from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 

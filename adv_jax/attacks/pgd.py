@@ -5,18 +5,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, checked, radius
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._contract import (
-    cross_entropy,
-    evaluated,
-    inside,
-    labels_at,
-    margin,
-    moved,
-    perturbed,
-)
+from adv_jax.checks import check_counts, checked, radius
+from adv_jax.loss_gradients import cross_entropy, evaluated, labels_at, margin
+from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 

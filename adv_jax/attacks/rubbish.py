@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax.attacks._arguments import check_bounds
 from adv_jax.attacks.noise import gaussian_noise
+from adv_jax.checks import check_bounds
 from adv_jax.types import Array, Bounds, Key, LogitsFn
 
 
@@ -20,7 +20,7 @@ def rubbish(
     """Returns Gaussian noise in place of x: std * n, n standard normal in every entry.
 
     Only the shape and dtype of x are used. Goodfellow's fooling images are one step from here
-    towards a class: `fgsm(logits_fn, rubbish(...), y, eps=..., targeted=True)`.
+    toward a class: `fgsm(logits_fn, rubbish(...), y, eps=..., targeted=True)`.
 
     Args:
       std: standard deviation, f32[] or f32[B], >= 0, in units of x.

@@ -8,7 +8,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import (
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Best
+from adv_jax.checks import (
     check_counts,
     check_range,
     checked,
@@ -16,9 +18,8 @@ from adv_jax.attacks._arguments import (
     linf_or_l2,
     radius,
 )
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._best import Best
-from adv_jax.attacks._contract import choose, classes, inside, labels_at, margin, perturbed
+from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
@@ -146,7 +147,7 @@ def random_search(
     Args:
       unmoved: r = 0 and the margin there; rows that fool already are skipped.
       keys: key[B].
-      eps: from `_arguments.radius`.
+      eps: from `checks.radius`.
     """
     shape = _image_shape(x.shape[1:])
     start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import as_batch, checked_logits, is_whole
+from adv_jax.checks import as_batch, checked_logits, is_whole
 from adv_jax.types import Array, Key, LogitsFn
 
 

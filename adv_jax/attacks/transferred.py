@@ -2,8 +2,8 @@
 
 from jax.typing import ArrayLike
 
-from adv_jax.attacks._arguments import checked
-from adv_jax.attacks._contract import labels_at
+from adv_jax.checks import checked
+from adv_jax.loss_gradients import labels_at
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 

@@ -4,9 +4,10 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._contract import cross_entropy, evaluated, moved, perturbed
+from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.loss_gradients import cross_entropy, evaluated
+from adv_jax.perturbations import moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
 

@@ -23,6 +23,7 @@ FOLDER = "cifar-10-batches-bin"
 TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILE = "test_batch.bin"
 
+_OTHERS = "the other source is 'tfds'"
 _RECORD = 1 + math.prod(CIFAR10.shape)
 _MAX_RECORDS = 10_000
 _MAX_ARCHIVE = 1 << 28  # The files and their headers have 184,386,560 bytes.
@@ -44,14 +45,13 @@ def from_files(dir: str) -> Dataset:
         )
     root = files.folder_of(dir)
     for folder in (root, root / FOLDER):
-        paths = {name: files.find(folder, name) for name in (*TRAIN_FILES, TEST_FILE)}
-        if any(paths.values()):
-            return _from_batches(folder, paths)
+        if any(files.find(folder, name) for name in (*TRAIN_FILES, TEST_FILE)):
+            return _from_batches(folder)
     if os.path.exists(root / ARCHIVE):
         return from_archive(root / ARCHIVE)
     raise DataError(
-        f"{root}: neither {TRAIN_FILES[0]} (plain or .gz) nor {ARCHIVE} found, source 'files' "
-        "needs one of them; the other source is 'tfds'"
+        f"data.dir must be a folder with {TRAIN_FILES[0]}, plain or .gz, or {ARCHIVE}, for source "
+        f"'files', got {root}; {_OTHERS}"
     )
 
 
@@ -66,15 +66,11 @@ def from_archive(path: Path, *, source: str = "files") -> Dataset:
     return _dataset(source, {ARCHIVE: sha256}, batches)
 
 
-def _from_batches(folder: Path, paths: Mapping[str, Path | None]) -> Dataset:
-    """Reads the files of a folder; a path of None is a missing file."""
+def _from_batches(folder: Path) -> Dataset:
+    """Reads the six files of a folder."""
     batches, sha256 = {}, {}
-    for name, path in paths.items():
-        if path is None:
-            raise DataError(
-                f"{folder / name}: missing, source 'files' needs it (plain or .gz); the other "
-                "source is 'tfds'"
-            )
+    for name in (*TRAIN_FILES, TEST_FILE):
+        path = files.required(folder, name, others=_OTHERS)
         records, sha256[path.name] = files.read(path, partial(_records, origin=str(path)))
         batches[str(path)] = records
     return _dataset("files", sha256, batches)
@@ -94,7 +90,7 @@ def _members(stream: files.Stream, path: Path) -> dict[str, np.ndarray]:
             members = {member.name: tar.extractfile(member) for member in tar if member.isreg()}
             for name in (f"{FOLDER}/{name}" for name in (*TRAIN_FILES, TEST_FILE)):
                 if (member := members.get(name)) is None:
-                    raise DataError(f"{path}: {name} is missing in the archive")
+                    raise DataError(f"{path}: archive must hold {name}, got none")
                 batches[f"{path}/{name}"] = _records(member, f"{path}/{name}")
     except tarfile.TarError as error:
         raise DataError(f"{path}: truncated or corrupt tar ({error})") from None

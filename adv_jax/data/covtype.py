@@ -36,12 +36,7 @@ def from_files(dir: str) -> Dataset:
     """
     if not dir:
         raise DataError(f"data.dir must be the folder of {FILE} for source 'files', got ''")
-    folder = files.folder_of(dir)
-    if (path := files.find(folder, FILE)) is None:
-        raise DataError(
-            f"{folder / FILE}: missing, source 'files' needs it (plain or .gz); the other source "
-            "is 'sklearn'"
-        )
+    path = files.required(files.folder_of(dir), FILE, others="the other source is 'sklearn'")
     table, sha256 = files.read(path, partial(_table, path=path))
     return _dataset("files", {path.name: sha256}, table[:, :-1], table[:, -1])
 
@@ -64,7 +59,7 @@ def from_sklearn(dir: str = "") -> Dataset:
         fetched = datasets.fetch_covtype(data_home=str(home), return_X_y=True)
     except _FETCHING as error:
         raise DataError(
-            f"data.source 'sklearn': covtype in {dir or 'its cache'} cannot be fetched or read "
+            f"covtype in {dir or 'the cache of scikit-learn'} cannot be fetched or read "
             f"({' '.join(str(error).split())}); the other source is 'files'"
         ) from None
     folder, (x, labels) = home / "covertype", map(np.asarray, fetched)
@@ -109,7 +104,7 @@ def _table(stream: files.Stream, path: Path) -> np.ndarray:
 
 
 def _fault(line: bytes) -> str:
-    """Returns what a line that `_ROW` does not match must be, and what it has."""
+    """Returns the end of the message for a line that does not match `_ROW`, after "must be"."""
     *features, label = line.split(b",")
     if len(features) != NUM_FEATURES:
         return f"{NUM_FEATURES} values and the class, got {len(features) + 1} values"

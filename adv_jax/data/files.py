@@ -36,6 +36,23 @@ def find(folder: Path, name: str) -> Path | None:
     return next((p for p in both if os.path.exists(p)), None)
 
 
+def required(folder: Path, name: str, *, others: str) -> Path:
+    """Returns the file `name` in `folder`, as `find`.
+
+    Args:
+      others: the other sources of the data, for the message.
+
+    Raises:
+      DataError: there is none.
+    """
+    if (path := find(folder, name)) is None:
+        raise DataError(
+            f"data.dir must be a folder with {name}, plain or .gz, for source 'files', got "
+            f"{folder}; {others}"
+        )
+    return path
+
+
 def read(path: Path, parse: Callable[[Stream], Parsed]) -> tuple[Parsed, str]:
     """Parses a file.
 

@@ -47,9 +47,11 @@ def _parse(stream: files.Stream, path: Path, shape: tuple[int, ...]) -> np.ndarr
             f"{path}: magic number must be {allowed.hex()} (idx, unsigned bytes, "
             f"{1 + len(shape)} axes), got {magic.hex() or 'none'}"
         )
-    header = stream.read(4 * (1 + len(shape)))
-    if len(header) < 4 * (1 + len(shape)):
-        raise DataError(f"{path}: truncated in its header, got {4 + len(header)} bytes")
+    size = 4 * (1 + len(shape))
+    header = stream.read(size)
+    if len(header) < size:
+        found = len(magic + header)
+        raise DataError(f"{path}: header must be {len(magic) + size} bytes, got {found}")
     count, *axes = (int(axis) for axis in np.frombuffer(header, dtype=">u4"))
     if tuple(axes) != shape:
         raise DataError(f"{path}: shape of an item must be {shape}, got {tuple(axes)}")

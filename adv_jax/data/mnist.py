@@ -46,7 +46,9 @@ def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
             "data.dir must be the folder of the four idx files for source 'files', got ''"
         )
     folder = files.folder_of(dir)
-    paths = {part: _find(folder, part) for pair in SPLITS.values() for part in pair}
+    others = "the other sources are 'tfds' and 'embedded'"
+    parts = (part for pair in SPLITS.values() for part in pair)
+    paths = {part: files.required(folder, part, others=others) for part in parts}
     found, contents = _read(paths, source="files")
     if contents == _KNOWN:
         return found
@@ -126,15 +128,6 @@ def _read(paths: Mapping[str, Path], *, source: str) -> tuple[Dataset, dict[str,
         contents |= {image_name: idx.sha256(images), label_name: idx.sha256(labels)}
         arrays[split] = MNIST.arrays(images, labels, origin=label_file)
     return MNIST.dataset(source, sha256, **arrays), contents
-
-
-def _find(folder: Path, name: str) -> Path:
-    if path := files.find(folder, name):
-        return path
-    raise DataError(
-        f"{folder / name}: missing, source 'files' needs it (plain or .gz); "
-        f"the other sources are 'tfds' and 'embedded'"
-    )
 
 
 def _one_line(error: Exception) -> str:

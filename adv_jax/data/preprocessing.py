@@ -61,7 +61,7 @@ def contrast_norm(*, norm: float = 55.0) -> Fit:
     Raises:
       DataError: norm <= 0.
     """
-    if not _is_number(norm) or norm <= 0:
+    if not _is_finite_number(norm) or norm <= 0:
         raise DataError(f"norm of contrast_norm must be a number > 0, got {norm!r}")
     return lambda x: _ContrastNorm(np.array(norm, np.float64))
 
@@ -83,7 +83,7 @@ def zca(*, regularizer: float = 0.1) -> Fit:
     Raises:
       DataError: `regularizer` is negative, or C + regularizer I is numerically singular.
     """
-    if not _is_number(regularizer) or regularizer < 0:
+    if not _is_finite_number(regularizer) or regularizer < 0:
         raise DataError(f"regularizer of zca must be a number >= 0, got {regularizer!r}")
 
     def fit(x: np.ndarray) -> Transform:
@@ -141,7 +141,7 @@ def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
     Raises:
       DataError: `mean` is not a number, or `divisor` is not a number > 0.
     """
-    if not _is_number(mean) or not _is_number(divisor) or divisor <= 0:
+    if not _is_finite_number(mean) or not _is_finite_number(divisor) or divisor <= 0:
         raise DataError(
             "mean and divisor of pixel_scale must be a number and a number > 0, got "
             f"{mean!r} and {divisor!r}"
@@ -265,6 +265,6 @@ def _mean(x: np.ndarray) -> np.ndarray:
     return x.mean(axis=0, dtype=np.float64).ravel()
 
 
-def _is_number(value: object) -> bool:
+def _is_finite_number(value: object) -> bool:
     is_real = isinstance(value, int | float) and not isinstance(value, bool)
     return is_real and math.isfinite(value)

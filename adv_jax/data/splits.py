@@ -1,4 +1,4 @@
-"""Splits, labelled subsets and epoch orders, as pure functions of labels and a seed."""
+"""Splits, labeled subsets and epoch orders, as pure functions of labels and a seed."""
 
 import operator
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import traceable
+from adv_jax.checks import traceable
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 # Keywords of an attack's size, by precedence.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import (
+from adv_jax.checks import (
     as_batch,
     check_counts,
     check_flags,
@@ -74,8 +74,10 @@ def check_attacks(
       ValueError: an attack's norm is unknown.
     """
     check_named("attacks", attacks)
-    if not attacks or not len(eps):
-        raise UserError("evaluate needs at least one attack and one eps")
+    if not attacks:
+        raise UserError("attacks must have one or more entries, got none")
+    if not len(eps):
+        raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
     for size in eps:
         check_range(name, size, "[0, inf)")
         norms.per_row(name, size, jax.ShapeDtypeStruct(x.shape, jnp.float32))

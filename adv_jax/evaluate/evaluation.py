@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_finite
+from adv_jax.checks import check_finite
 from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, step_of, violations
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size

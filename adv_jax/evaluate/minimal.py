@@ -5,7 +5,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._arguments import check_counts, check_range
+from adv_jax.checks import check_counts, check_range
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (

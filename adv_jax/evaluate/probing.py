@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks._contract import inside, log_odds, moved
+from adv_jax.loss_gradients import log_odds
+from adv_jax.perturbations import inside, moved
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 # Relative to a row's largest |logit|: a different output (above bfloat16 rounding), and the

@@ -14,7 +14,8 @@ class ConvNet(Activated):
     3x3 max-pooling, stride 2, SAME padding: 32 -> 16, 7 -> 4. Takes f[B, H, W, C].
 
     stages: the maps of each convolution, stage by stage. ((128, 128, 128), (256, 256, 256)) with
-      kernel_size 3 is Huang's net, ((96,), (128,), (256,)) with 5 that of Srivastava et al.
+      kernel_size 3 is the net of [huang2015], ((96,), (128,), (256,)) with 5 that of
+      [srivastava2014].
     kernel_size: height and width of the kernels.
     units: of the dense layers.
     num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`;

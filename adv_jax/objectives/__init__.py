@@ -8,7 +8,7 @@ from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
-from adv_jax.objectives.distillation import distillation, teaching
+from adv_jax.objectives.distillation import distillation, tempered_cross_entropy
 from adv_jax.objectives.label_smoothing import label_smoothing
 from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targets
 from adv_jax.objectives.ladder import ladder
@@ -25,6 +25,6 @@ __all__ = [
     "ladder",
     "lwa",
     "lwa_rep",
-    "teaching",
+    "tempered_cross_entropy",
     "virtual_adversarial_training",
 ]

@@ -39,10 +39,10 @@ def attack_key(key: Key) -> Key:
 
 
 def unlabelled(batch: Batch) -> Array:
-    """Returns the unlabelled inputs of a batch: f32[B, *D].
+    """Returns the unlabeled inputs of a batch: f32[B, *D].
 
     Raises:
-      ValueError: the batch has no unlabelled inputs.
+      ValueError: the batch has no unlabeled inputs.
     """
     if "unlabelled" not in batch:
         raise ValueError(f"batch must have x, y and unlabelled, got {', '.join(batch)}")

@@ -12,7 +12,7 @@ from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.types import Apply, Array, Aux, Batch, Key, LogitsFn, Variables
 
 
-def teaching(
+def tempered_cross_entropy(
     apply: Apply,
     variables: Variables,
     batch: Batch,
@@ -20,7 +20,7 @@ def teaching(
     key: Key,
     temperature: float | Array,
 ) -> tuple[Array, Aux]:
-    """Returns the teacher's loss, -log softmax(logits / T)_y.
+    """Returns the teacher's loss, the cross-entropy -log softmax(logits / T)_y.
 
     Args:
       apply: the model.
@@ -60,8 +60,8 @@ def distillation(
       apply: the student.
       batch: {"x": f32[B, *D], "y": i32[B]}.
       key: for the student's noise and dropout.
-      teacher_fn: f32[B, *D] -> logits f32[B, K] of a model trained by `teaching` at the same
-        temperature; detached.
+      teacher_fn: f32[B, *D] -> logits f32[B, K] of a model trained by `tempered_cross_entropy` at
+        the same temperature; detached.
       temperature: T > 0.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The ladder network's cost, with optional attacks on the labelled and unlabelled inputs."""
+"""The ladder network's cost, with optional attacks on the labeled and unlabeled inputs."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -29,8 +29,8 @@ def ladder(
 ) -> tuple[Array, Aux]:
     """Returns C_s + sum_l weights[l] C_l.
 
-    C_s is the cross-entropy of the corrupted labelled pass. C_l is the mean of
-    (z_hat(l) - z(l))^2 over the unlabelled rows and the units of layer l. Gradients flow into the
+    C_s is the cross-entropy of the corrupted labeled pass. C_l is the mean of
+    (z_hat(l) - z(l))^2 over the unlabeled rows and the units of layer l. Gradients flow into the
     clean targets z(l) too.
 
     An attack perturbs the corrupted pass's input, before the Gaussian noise; the clean targets
@@ -43,8 +43,8 @@ def ladder(
       batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
       key: for the noise and the attacks.
       weights: of the layers 0..L; a layer of weight 0 costs no time if all below it are 0 too.
-      attack: on the labelled input, or None.
-      unlabelled_attack: on the unlabelled input with virtual labels, or None.
+      attack: on the labeled input, or None.
+      unlabelled_attack: on the unlabeled input with virtual labels, or None.
       gradient_pass: the pass whose cost the attacks climb, "corrupted" or "clean".
       virtual_labels: the pass whose predictions are the virtual labels, "corrupted" or "clean".
       draw: Gaussian noise of the attacks' corrupted passes: "fresh", or "same" as in the update.
@@ -57,7 +57,7 @@ def ladder(
 
     Raises:
       ValueError: weights do not match the model's layers, or weigh one that is not reconstructed;
-        an option is not as above; the batch has no unlabelled inputs.
+        an option is not as above; the batch has no unlabeled inputs.
 
     Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59.
     """

@@ -18,10 +18,10 @@ def virtual_adversarial_training(
     attack: Attack,
     weight: float | Array = 1.0,
 ) -> tuple[Array, Aux]:
-    """Returns J(x, y) + weight * mean KL(p(u) || p(u + r)) over unlabelled u.
+    """Returns J(x, y) + weight * mean KL(p(u) || p(u + r)) over unlabeled u.
 
     p(u) and r are constants of the update; the attack finds r on the current parameters. Both
-    passes on u drop the same units. With all images labelled, u = x.
+    passes on u drop the same units. With all images labeled, u = x.
 
     Args:
       apply: the model.
@@ -32,10 +32,10 @@ def virtual_adversarial_training(
 
     Returns:
       loss f32[] in nats, and (model_state, {"accuracy", "divergence": f32[]}) of this batch. The
-      model state is that of the labelled pass.
+      model state is that of the labeled pass.
 
     Raises:
-      ValueError: the batch has no unlabelled inputs.
+      ValueError: the batch has no unlabeled inputs.
 
     Source: [miyato2018], eq. 5 to 8; [wardefarley2016], sec. 1.3.1.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from adv_jax.runner import catalogue
-from adv_jax.runner.config import WORDS, leaves, unknown
+from adv_jax.runner.config import TYPE_NAMES, leaves, unknown
 from adv_jax.types import UserError
 
 
@@ -61,7 +61,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         legal = dict(leaves((make(mode) if mode else make()).to_dict()))
         if unread:
             field, value = unread.groups()
-            kind = WORDS.get(type(legal.get(field)), "a dict")
+            kind = TYPE_NAMES.get(type(legal.get(field)), "a dict")
             return f"--config.{field} must be {kind}, got {value!r}"
         for flag in given:
             field = flag.removeprefix("config.")

@@ -126,7 +126,7 @@ _OPTIONAL: dict[str, Any] = {
     "monitor_train": bool,
     "stop": Mapping | None,
 }
-WORDS: dict[Any, str] = {
+TYPE_NAMES: dict[Any, str] = {
     str: "a text",
     int: "a whole number",
     float: "a number",
@@ -189,7 +189,7 @@ def bind(
     for key, value in keywords.items():
         annotation = parameters[key].annotation
         if key not in parts and schema.is_document(value) and not schema.fits(value, annotation):
-            allowed = schema.described(annotation)
+            allowed = schema.allowed_values(annotation)
             raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
     return partial(function, **keywords)
 
@@ -207,12 +207,12 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     legal = {
         path
         for path, value in leaves(config)
-        if _is_number(value) and path.startswith(("objective.", "optimizer."))
+        if schema.is_number(value) and path.startswith(("objective.", "optimizer."))
     }
     for path, values in grid.items():
         if path not in legal:
             raise ConfigError(unknown("a path of replicas.grid", path, legal))
-        numbers = isinstance(values, tuple | list) and all(map(_is_number, values))
+        numbers = isinstance(values, tuple | list) and all(map(schema.is_number, values))
         if not numbers or not values:
             raise ConfigError(f"replicas.grid[{path!r}] must be a tuple of numbers, got {values!r}")
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
@@ -259,7 +259,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
         if last in node:
             _check_type(path, node[last], expected)
         elif path in _FIELDS:
-            raise ConfigError(f"{path} must be {WORDS.get(expected, 'a dict')}, got none")
+            raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got none")
     experiment = config["experiment"]
     if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.
         raise ConfigError(f"experiment must be letters, digits, _ and -, got {experiment!r}")
@@ -283,7 +283,7 @@ def _check_document(config: Mapping[str, Any], prefix: str = "") -> None:
 
 def _check_type(path: str, value: Any, expected: Any) -> None:
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} must be {WORDS.get(expected, 'a dict')}, got {value!r}")
+        raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got {value!r}")
 
 
 def validate(config: Mapping[str, Any]) -> None:
@@ -352,7 +352,3 @@ def unknown(field: str, found: object, legal: Iterable[str]) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value

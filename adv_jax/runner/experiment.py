@@ -57,7 +57,7 @@ class RunState(NamedTuple):
 class Experiment:
     """The functions of one replica: init, epoch, monitor and evaluate.
 
-    All are pure. `arrays` are the arrays of the data set, `rows` the rows of the replica.
+    They are pure. `arrays` are the arrays of the data set, `rows` the rows of the replica.
     """
 
     def __init__(

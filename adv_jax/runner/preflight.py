@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
-from adv_jax.attacks._arguments import check_width
+from adv_jax.checks import check_bounds, check_width
 from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
 from adv_jax.evaluate.checks import DISTANCES
@@ -25,7 +25,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
 
     Raises:
       ConfigError: a field does not fit the data or the devices.
-      UserError: the processes cannot share the replicas evenly.
+      UserError: bounds are not (lo, hi); the processes cannot share the replicas evenly.
       DataError: an image is outside the declared bounds of the data set.
     """
     train = len(dataset.train.y) - config["data"]["num_valid"]
@@ -57,9 +57,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
         )
     for path, bounds in leaves(config):
         if path.endswith(".bounds") and bounds is not None:
-            pair = isinstance(bounds, tuple | list) and len(bounds) == 2
-            if not pair or not all(isinstance(bound, int | float) for bound in bounds):
-                raise ConfigError(f"{path} must be two numbers or None, got {bounds!r}")
+            check_bounds(bounds, name=path)
             if not bounds[0] <= low <= high <= bounds[1]:
                 values = f"the values of the inputs, {low:g} to {high:g}"
                 raise ConfigError(f"{path} must include {values}, got {bounds!r}")

@@ -115,7 +115,7 @@ def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]
 
 
 def environment(devices: int) -> dict[str, Any]:
-    """Returns all that the rounding of a training depends on besides the config.
+    """Returns the versions, devices and flags that change the rounding of a training.
 
     Args:
       devices: number of devices that the training uses.

@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
-_WORDS: dict[Any, str] = {
+_MEMBER_NAMES: dict[Any, str] = {
     bool: "True or False",
     int: "a number",
     float: "a number",
@@ -40,6 +40,15 @@ def is_key(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable()
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, infinite or not: no boolean, no NaN.
+
+    >>> is_number(1), is_number(True), is_number("1"), is_number(float("nan"))
+    (True, False, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a parameter accepts a value of a config; True if its annotation is unknown.
 
@@ -53,10 +62,10 @@ def fits(value: Any, annotation: Any) -> bool:
     return any(member in _UNANNOTATED or _is_instance(value, member) for member in members)
 
 
-def described(annotation: Any) -> str:
-    """The values that a parameter accepts, in words that complete "must be".
+def allowed_values(annotation: Any) -> str:
+    """Returns the values that a parameter accepts, in words that complete "must be".
 
-    >>> described(Sequence[int] | None), described(Literal["fresh", "same"])
+    >>> allowed_values(Sequence[int] | None), allowed_values(Literal["fresh", "same"])
     ('a tuple with each entry a number or None', 'fresh or same')
     """
     names = [name for member in _members(annotation) if (name := _name(member))]
@@ -70,9 +79,8 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 def _is_instance(value: Any, member: Any) -> bool:
     if member in (int, float):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and (member is float or abs(value) < float("inf"))
-    if member in _WORDS:
+        return is_number(value) and (member is float or abs(value) < float("inf"))
+    if member in _MEMBER_NAMES:
         return isinstance(value, member)
     if get_origin(member) is Literal:
         return value in get_args(member)
@@ -82,7 +90,7 @@ def _is_instance(value: Any, member: Any) -> bool:
 
 def _name(member: Any) -> str:
     if get_origin(member) in (tuple, Sequence):
-        return f"a tuple with each entry {described(get_args(member)[0])}"
+        return f"a tuple with each entry {allowed_values(get_args(member)[0])}"
     if get_origin(member) is Literal:
         return " or ".join(map(str, get_args(member)))
-    return "a dict with a name" if get_origin(member) is Callable else _WORDS.get(member, "")
+    return "a dict with a name" if get_origin(member) is Callable else _MEMBER_NAMES.get(member, "")

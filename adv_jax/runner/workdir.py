@@ -183,10 +183,13 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     file = path / _RESULT
     result = _read_object(file)
-    replicas = result.get("replicas")
-    whole = isinstance(result.get("data"), dict) and isinstance(replicas, list)
-    if not whole or not all(isinstance(r, dict) and "test_error" in r for r in replicas):
-        raise WorkdirError(f"{file} is damaged: it must have data, and a test_error per replica")
+    data, replicas = result.get("data"), result.get("replicas")
+    if not isinstance(data, dict):
+        raise WorkdirError(f"{file}: data must be a dict, got {_shortened(data)}")
+    found = replicas if isinstance(replicas, list) else [replicas]
+    if not all(isinstance(r, dict) and "test_error" in r for r in found):
+        allowed = "a list of dicts with a test_error each"
+        raise WorkdirError(f"{file}: replicas must be {allowed}, got {_shortened(replicas)}")
     return result
 
 
@@ -338,7 +341,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     """Returns the object in a JSON file."""
     document = read_json(path)
     if not isinstance(document, dict):
-        raise WorkdirError(f"{path} is damaged, it is not a JSON object")
+        raise WorkdirError(f"{path} must be a JSON object, got {_shortened(document)}")
     return document
 
 
@@ -347,8 +350,15 @@ def _parse_line(path: Path, line: bytes) -> dict[str, Any]:
     metrics = _parsed(path, line)
     known = isinstance(metrics, dict)
     if not known or not all(isinstance(metrics.get(name), int) for name in ("epoch", "replica")):
-        raise WorkdirError(f"{path} is damaged, it has a line without epoch and replica")
+        found = _shortened(metrics)
+        raise WorkdirError(f"{path} must have an epoch and a replica in each line, got {found}")
     return metrics
+
+
+def _shortened(value: Any) -> str:
+    """Returns a value in one line of at most 60 characters."""
+    line = repr(value)
+    return line if len(line) <= 60 else f"{line[:57]}..."
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from adv_jax import norms
-from adv_jax.attacks._contract import loss_gradient
+from adv_jax.loss_gradients import loss_gradient
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, Key, LogitsFn
 from papers.drawing import Drawing, canvas, rounded

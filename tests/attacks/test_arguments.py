@@ -144,6 +144,7 @@ def test_a_traced_size_that_is_no_real_number_is_refused(size):
         ((0, [1, 2]), "(0, (1, 2))"),
         ((np.zeros(2, np.float32), np.ones(2, np.float32)), "(float32[2], float32[2])"),
         (np.array([0, None]), "object[2]"),
+        ((False, 2), "(False, 2)"),
         (1.0, "1.0"),
     ],
 )
@@ -244,6 +245,7 @@ def test_a_model_that_asks_for_values_is_refused(asking):
     for attack in (attacks.fgsm, attacks.pgd):
         said = refused(attack, asking, X, Y, eps=0.1)
         assert said.startswith("logits_fn must be made of jax.numpy operations")
+        assert "got some that ask for values" in said
     said = refused(attacks.feature_adversary, asking, X, X, eps=0.1)
     assert said.startswith("features_fn must be made of jax.numpy operations")
 

@@ -76,6 +76,7 @@ def test_refusals_say_what_was_found_and_allowed(encode_idx):
     message = _refusal(b"\0\0\x09" + good[3:])
     assert "magic number must be 00000803" in message and "got 00000903" in message
     assert "got 00000801" in _refusal(encode_idx(_IMAGES.ravel()))
+    assert "header must be 16 bytes, got 9" in _refusal(good[:9])
     assert "shape of an item must be (28, 28), got (4, 5)" in _refusal(good, (28, 28))
     assert "data must be 60 bytes as in the header, got 59" in _refusal(good[:-1])
     assert "data must be 60 bytes as in the header, got more" in _refusal(good + b"\0")

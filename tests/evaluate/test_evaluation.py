@@ -229,8 +229,8 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attacks": {}}, "evaluate needs at least one attack and one eps"),
-        ({"eps": []}, "evaluate needs at least one attack and one eps"),
+        ({"attacks": {}}, "attacks must have one or more entries, got none"),
+        ({"eps": []}, "eps must be one or more numbers of at least 0, got ()"),
         ({"eps": [0.1, -0.2]}, "eps must be in [0, inf), got -0.2"),
         ({"eps": [0.1, float("nan")]}, "eps must be in [0, inf), got nan"),
         ({"eps": [float("inf")]}, "eps must be in [0, inf), got inf"),

@@ -99,7 +99,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tm
     done = commands.run(*argv, module="launch.sweep", BLOCKED=extra)
     # Where this is tested, the other may be missing too.
     names = f"(ray|{extra})"
-    line = f"error: launch.sweep needs {names}: pip install 'adv_jax\\[sweep\\]'\n"
+    line = f"error: launch.sweep needs {names}: pip install 'adv-jax\\[sweep\\]'\n"
     assert done.status == 1 and re.fullmatch(line, done.err), done.err
     assert not (tmp_path / "sweep").exists()
 

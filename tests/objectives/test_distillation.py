@@ -1,4 +1,4 @@
-"""objectives.distillation and teaching: losses and gradients at a temperature, by NumPy."""
+"""objectives.distillation: losses and gradients at a temperature, by NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,9 @@ def test_the_teacher_is_a_constant():
 @pytest.mark.parametrize("temperature", [1.0, 20.0])
 def test_a_teacher_learns_the_labels_at_the_temperature(temperature):
     def loss(w):
-        return objectives.teaching(linear, {"params": w}, BATCH, key=KEY, temperature=temperature)
+        return objectives.tempered_cross_entropy(
+            linear, {"params": w}, BATCH, key=KEY, temperature=temperature
+        )
 
     (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(W))
     logits = np.float64(X) @ W / temperature
@@ -72,7 +74,9 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match=message):
         distilled(jnp.asarray(W), temperature)
     with pytest.raises(ValueError, match=message):
-        objectives.teaching(linear, {"params": W}, BATCH, key=KEY, temperature=temperature)
+        objectives.tempered_cross_entropy(
+            linear, {"params": W}, BATCH, key=KEY, temperature=temperature
+        )
 
 
 def test_a_teacher_of_other_classes_is_refused():

@@ -179,7 +179,7 @@ def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys)
     ("change", "message"),
     [
         ({"attack_names": ["fgms"]}, "attacks must be among .*, got 'fgms'; did you mean 'fgsm'"),
-        ({"attack_names": []}, "evaluate needs at least one attack and one eps"),
+        ({"attack_names": []}, "attacks must have one or more entries, got none"),
         ({"norm": "l7"}, "norm must be .* got 'l7'"),
         ({"eps": [-0.1]}, "eps must be in \\[0, inf\\), got -0.1"),
         ({"eps": [255.0]}, "eps of fgsm must be at most 1, .* got 255"),

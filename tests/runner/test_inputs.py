@@ -248,6 +248,15 @@ def test_bounds_of_an_attack_must_hold_the_inputs_as_they_are_preprocessed(tmp_p
         train.run(document(({"name": "standardize"},), attack=attack), tmp_path / "run")
 
 
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (False, 2.0), (0.0,), "01"])
+def test_bounds_that_are_no_interval_are_refused_as_by_the_attacks(tmp_path, bounds):
+    attack = {"name": "fgsm", "eps": 0.1, "bounds": bounds}
+    says = r"objective.attack.bounds must be \(lo, hi\) with lo < hi, got "
+    with pytest.raises(UserError, match=says):
+        train.run(document((), attack=attack), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_path, capsys):
     workdir, result, _ = whitened

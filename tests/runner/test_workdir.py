@@ -1,13 +1,21 @@
 """The workdir: one directory, one config, one process; files whole or not at all."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from adv_jax.runner.workdir import Workdir, WorkdirError, default_path, writing
+from adv_jax.runner.workdir import (
+    Workdir,
+    WorkdirError,
+    default_path,
+    read_metrics,
+    read_result,
+    writing,
+)
 
 CONFIG = {
     "experiment": "test",
@@ -81,6 +89,36 @@ def test_a_damaged_file_is_named(tmp_path, name, read):
         with pytest.raises(WorkdirError, match="is damaged, it is not JSON") as caught:
             getattr(files, read)() if read else files.__exit__() or Workdir(tmp_path, CONFIG)
         assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("result.json", "[1]", "result.json must be a JSON object, got [1]"),
+        ("result.json", "{}", "result.json: data must be a dict, got None"),
+        (
+            "result.json",
+            '{"data": {}, "replicas": 3}',
+            "result.json: replicas must be a list of dicts with a test_error each, got 3",
+        ),
+        (
+            "result.json",
+            '{"data": {}, "replicas": [{"seed": 1}]}',
+            "replicas must be a list of dicts with a test_error each, got [{'seed': 1}]",
+        ),
+        (
+            "metrics.jsonl",
+            '{"epoch": 1, "loss": "%s"}\n' % ("x" * 99),
+            "must have an epoch and a replica in each line, got {'epoch': 1, 'loss': 'xxx",
+        ),
+    ],
+)
+def test_a_file_with_wrong_content_names_the_field_and_the_value(tmp_path, name, content, says):
+    (tmp_path / name).write_text(content)
+    read = {"result.json": read_result, "metrics.jsonl": read_metrics}[name]
+    with pytest.raises(WorkdirError, match=re.escape(says)) as caught:
+        read(tmp_path)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 150
 
 
 def test_metrics_are_rewound_to_an_epoch_and_a_torn_line_is_dropped(tmp_path):

@@ -1,0 +1,55 @@
+"""Checks of arguments, one for each value, shared by the attacks, `evaluate` and the commands.
+
+They raise UserError, `{name} must be {what is allowed}, got {value}`. Inside jit, vmap or grad the
+values are unknown, and only shapes and dtypes are checked, at no cost.
+"""
+
+from adv_jax.checks._model import (
+    check_finite,
+    check_flags,
+    check_function,
+    check_logits,
+    checked,
+    checked_labels,
+    checked_logits,
+    is_tracing,
+    logit_flags,
+    traceable,
+    traced,
+)
+from adv_jax.checks._values import (
+    as_batch,
+    check_bounds,
+    check_counts,
+    check_range,
+    check_width,
+    dtype_and_shape,
+    is_known,
+    is_whole,
+    linf_or_l2,
+    radius,
+)
+
+__all__ = [
+    "as_batch",
+    "check_bounds",
+    "check_counts",
+    "check_finite",
+    "check_flags",
+    "check_function",
+    "check_logits",
+    "check_range",
+    "check_width",
+    "checked",
+    "checked_labels",
+    "checked_logits",
+    "dtype_and_shape",
+    "is_known",
+    "is_tracing",
+    "is_whole",
+    "linf_or_l2",
+    "logit_flags",
+    "radius",
+    "traceable",
+    "traced",
+]

@@ -1,0 +1,185 @@
+"""Checks of a model, its logits and the labels."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from adv_jax import losses
+from adv_jax.checks._values import as_batch, dtype_and_shape, is_known
+from adv_jax.types import Array, Bounds, LogitsFn, UserError, working_dtype
+
+_ASKS_FOR_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | None = None) -> Array:
+    """`as_batch`, with a check of the model and the labels: one forward pass outside traced code.
+
+    Args:
+      y: i32[B], f32[B, K], or None for the model's own predictions.
+
+    Raises:
+      UserError: as `as_batch`; the model is not a traceable function of x, or its logits are not
+        f32[B, K]; the labels have another shape or dtype; where values are known: logits are not
+        finite or look like probabilities, or a label is not a class.
+    """
+    check_function(logits_fn)
+    x = as_batch(x, bounds)
+    if is_known(x) and not is_tracing():
+        traced(logits_fn, x)
+        logits = checked_logits(logits_fn(x), batch=x.shape[0])
+        if is_known(logits):
+            check_flags(logit_flags(np.asarray(logits)), "x")
+        if y is not None:
+            checked_labels(y, logits)
+    return x
+
+
+def check_function(fn: Any, *, name: str = "logits_fn") -> None:
+    """Raises UserError for a value that is not a function, and for an unbound Flax module."""
+    if not callable(fn) or _is_unbound(fn):
+        raise UserError(
+            f"{name} must be a function of x alone, got a {type(fn).__name__}: "
+            "pass lambda x: model.apply(variables, x)"
+        )
+
+
+def traced(fn: Callable[[Array], Any], x: Any, *, name: str = "logits_fn") -> Any:
+    """Returns the shapes and dtypes of a function's result, without computing it.
+
+    Args:
+      x: f[B, *D], or a ShapeDtypeStruct.
+
+    Raises:
+      UserError: as `traceable`.
+    """
+    with traceable(name):
+        return jax.eval_shape(fn, x)
+
+
+@contextlib.contextmanager
+def traceable(name: str) -> Iterator[None]:
+    """Converts JAX's error for a function that needs values, as NumPy's do, to one that names it.
+
+    Raises:
+      UserError: a function called in this context needs the value of a traced array.
+    """
+    try:
+        yield
+    except _ASKS_FOR_VALUES as error:
+        raise UserError(
+            f"{name} must be made of jax.numpy operations, which can be traced, got some that ask "
+            "for values, as NumPy's, float() and if do"
+        ) from error
+
+
+def checked_logits(logits: Array, *, batch: int) -> Array:
+    """Returns logits f[B, K] as float32, or as float64 where they are.
+
+    Raises:
+      UserError: as `check_logits`.
+    """
+    check_logits(logits, batch=batch)
+    return logits.astype(working_dtype(logits.dtype))
+
+
+def check_logits(logits: Any, *, batch: int) -> None:
+    """Checks the shape and dtype of logits, or of the result of `traced`.
+
+    Raises:
+      UserError: not one array f[B, K] of floats, or a single class.
+    """
+    allowed, found = f"logits f32[B, K] with B = {batch}", f"a {type(logits).__name__}"
+    if isinstance(logits, jax.Array | jax.ShapeDtypeStruct):
+        found = dtype_and_shape(logits)
+        if logits.ndim == 2 and logits.shape[0] == batch:
+            if not jnp.issubdtype(logits.dtype, jnp.floating):
+                allowed = "logits of floating point, which have a gradient"
+            elif logits.shape[1] < 2:
+                allowed = "logits of 2 classes or more ([0, z] for one logistic output z)"
+            else:
+                return
+    raise UserError(f"logits_fn must return {allowed}, got {found}")
+
+
+def logit_flags(logits: Any) -> dict[str, Any]:
+    """Returns {"finite", "probabilities": bool[B]} for the rows of logits f[B, K], NumPy or traced.
+
+    The sum of a row of probabilities may be 0.01 off, as in bfloat16.
+    """
+    # Clipped, as the sum of huge logits would overflow.
+    sums_to_one = abs(logits.astype("float32").clip(0, 2).sum(axis=1) - 1) < 1e-2
+    return {
+        "finite": (abs(logits) < float("inf")).all(axis=1),
+        "probabilities": (logits >= 0).all(axis=1) & sums_to_one,
+    }
+
+
+def check_flags(flags: Mapping[str, np.ndarray], where: str) -> None:
+    """Checks the flags that `logit_flags` gives for all rows.
+
+    Raises:
+      UserError: as `check_finite`, or all rows are probabilities.
+    """
+    check_finite(flags["finite"], where)
+    if flags["probabilities"].all():
+        raise UserError(
+            "logits_fn must return logits, the values before the softmax or the jnp.log of it, "
+            "got rows >= 0 that sum to 1, which look like probabilities: their gradients vanish"
+        )
+
+
+def check_finite(finite: np.ndarray, where: str) -> None:
+    """Checks that a model has not diverged.
+
+    Args:
+      finite: bool[..., N], whether the logits of a row are finite.
+      where: the inputs, in words.
+
+    Raises:
+      UserError: some are not.
+    """
+    if bad := int((~finite).reshape(-1, finite.shape[-1]).any(0).sum()):
+        raise UserError(
+            f"logits_fn must return finite logits, got NaN or infinity for {bad} of "
+            f"{finite.shape[-1]} rows of {where}"
+        )
+
+
+def checked_labels(y: Any, logits: Any) -> Array:
+    """Returns y as a JAX array: i32[B], or f32[B, K] like the logits.
+
+    Args:
+      logits: f32[B, K], or a ShapeDtypeStruct.
+
+    Raises:
+      UserError: another shape or dtype; where values are known: not classes, or not weights.
+    """
+    y, last = losses.as_labels(y, logits, name="y"), logits.shape[1] - 1
+    if is_known(y):
+        highest = last if y.ndim == 1 else np.finfo(np.float64).max
+        values = np.asarray(y, np.float64)
+        bad = values[~((values >= 0) & (values <= highest))]
+        if bad.size:
+            allowed = f"classes from 0 to {last}"
+            allowed = allowed if y.ndim == 1 else "finite weights of at least 0"
+            raise UserError(f"y must be {allowed}, got {bad[0]:g}")
+    return y
+
+
+def is_tracing() -> bool:
+    """Returns whether JAX is tracing."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def _is_unbound(logits_fn: LogitsFn) -> bool:
+    """Whether it is a Flax module without its variables, for which Flax raises many lines."""
+    return isinstance(logits_fn, nn.Module) and logits_fn.scope is None

@@ -1,0 +1,60 @@
+"""Operations on perturbations of batches, row by row, shared by all attacks."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.types import Array, Bounds
+
+Tree = TypeVar("Tree")
+
+
+def moved(x: Array, r: Array) -> Array:
+    """Returns x + r in the dtype of x, for intermediate evaluations of the model."""
+    return (x.astype(r.dtype) + r).astype(x.dtype)
+
+
+def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
+    """Clips r f32[B, *D] so that x + r is in the bounds. For x in the bounds, r only shrinks."""
+    if bounds is None:
+        return r
+    lo, hi = (jnp.asarray(bound, x.dtype).astype(r.dtype) for bound in bounds)
+    x = x.astype(r.dtype)
+    return jnp.clip(r, lo - x, hi - x)
+
+
+def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
+    """Selects rows of two trees of arrays: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
+
+    def one(a, b):
+        return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(one, on_true, on_false)
+
+
+def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
+    """Returns x + r, clipped, in the shape and dtype of x, without a gradient.
+
+    The last operation of every attack. If r is in a ball and x within the bounds, the result is
+    within both: rounding and clipping move each entry toward x. Where r is 0, x is returned bit
+    for bit, even a -0.
+
+    Args:
+      x: f[B, *D], inside the bounds.
+      r: f32[B, *D], the perturbation, already in its ball.
+      bounds: (lo, hi), rounded to the dtype of x, or None for no clipping.
+    """
+    # Detach here: the rounding below is not differentiable and `nextafter` would raise.
+    x, r = jax.lax.stop_gradient((x, r))
+    near = x.astype(r.dtype)
+    dtype = jnp.finfo(x.dtype)
+    # XLA may drop a cast to bfloat16 and back; reduce_precision is kept.
+    far = jax.lax.reduce_precision(near + r, dtype.nexp, dtype.nmant)
+    far = jnp.clip(far, float(dtype.min), float(dtype.max))  # The sum may overflow.
+    overshoots = jnp.abs(far - near) > jnp.abs(r)
+    x_adv = far.astype(x.dtype)
+    x_adv = jnp.where(overshoots, jnp.nextafter(x_adv, x), x_adv)
+    if bounds is not None:
+        x_adv = jnp.clip(x_adv, *(jnp.asarray(bound, x.dtype) for bound in bounds))
+    return jnp.where(r == 0, x, x_adv)
