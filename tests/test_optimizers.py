@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-from adv_jax.runner.config import ConfigError
 from adv_jax.runner.optimizer import optimizer
 
 
@@ -256,41 +255,3 @@ def test_eight_halvings_are_exact_and_found_in_the_state_of_the_optimizer():
         state = update(state)
         scales.append(float(optax.tree.get(state, "scale")))
     assert scales == [0.5**n for n in range(9)]
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        (
-            {"name": "adagrad", "learning_rate": 0.1},
-            "optimizer.name must be one of adam, sgd, got 'adagrad'",
-        ),
-        ({"learning_rate": 0.1}, "optimizer.name must be one of adam, sgd, got none"),
-        (
-            {"name": "adam", "learning_rat": 0.1},
-            "a setting of optimizer.adam must be .* got 'learning_rat'",
-        ),
-        ({"name": "sgd"}, "optimizer.learning_rate must be given, as sgd needs it"),
-        ({"name": "adam", "learning_rate": 0.1, "momentum": 0.9}, "'momentum'"),
-        (
-            {"name": "sgd", "learning_rate": {"name": "linear", "init_value": 1}},
-            "optimizer.learning_rate.name must be .*linear_schedule",
-        ),
-        (
-            {"name": "sgd", "learning_rate": LADDER_RATE | {"begin": 3}},
-            "setting of optimizer.learning_rate.linear_schedule .* got 'begin'",
-        ),
-        (
-            {"name": "sgd", "learning_rate": 0.1, "plateau": {"name": "plateau"}},
-            "optimizer.plateau.name must be one of reduce_on_plateau, got 'plateau'",
-        ),
-        (
-            {"name": "sgd", "learning_rate": 0.1, "momentun": LADDER_RATE},
-            "a setting of optimizer.sgd must be .*, got 'momentun'; did you mean 'momentum'",
-        ),
-    ],
-)
-def test_an_unknown_name_or_keyword_is_refused_by_its_field(spec, words):
-    with pytest.raises(ConfigError, match=words) as caught:
-        optimizer(spec, steps_per_epoch=10)
-    assert "\n" not in str(caught.value)

@@ -95,17 +95,6 @@ def test_the_loss_of_logistic_outputs_is_climbed_by_name():
         attacks.fgsm(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), eps=0.1, loss="mse")
 
 
-def test_transferred_examples_are_those_of_the_source_whoever_is_shown_them():
-    rng = np.random.default_rng(1)
-    x, y = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 1, 0, 1])
-    other = lambda x: x @ jnp.float32(rng.normal(size=(3, 2)))
-    attack = partial(attacks.fgsm, norm="l2")
-    expected = attack(linear, x, y, eps=0.7)
-    for shown in (linear, other):
-        found = attacks.transferred(shown, x, y, source_fn=linear, attack=attack, eps=0.7)
-        np.testing.assert_array_equal(found, expected)
-
-
 def test_bounds_clip_last():
     # x + .3 * [-1, -1, 1] = [-.2, .6, 1.1], clipped to [0, 1].
     x = jnp.array([[0.1, 0.9, 0.8]])
