@@ -1,6 +1,7 @@
 import gzip
 import http.server
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -11,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-FULL_MNIST = SHARED / "mnist"
 CIFAR10_FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
 
 
@@ -48,11 +47,21 @@ def folder(tmp_path, digits, encode_idx) -> Path:
     return path
 
 
+def whole_set(name: str) -> Path:
+    """Returns a path in the folder ADV_JAX_DATA; skips the test without it."""
+    folder = os.environ.get("ADV_JAX_DATA")
+    if not folder:
+        pytest.skip(f"ADV_JAX_DATA, the folder with {name}, is not set")
+    path = Path(folder) / name
+    if not path.exists():
+        pytest.skip(f"{path} is missing")
+    return path
+
+
 @pytest.fixture
 def full_mnist() -> Path:
-    if not FULL_MNIST.is_dir():
-        pytest.skip(f"the full MNIST is not at {FULL_MNIST}")
-    return FULL_MNIST
+    """The folder with the four files of MNIST."""
+    return whole_set("mnist")
 
 
 @pytest.fixture(scope="session")
@@ -114,10 +123,8 @@ def archive(tmp_path, batches, pack) -> Path:
 
 @pytest.fixture(scope="session")
 def jpeg_cifar10(tmp_path_factory) -> Path:
-    """All of CIFAR-10, though of a copy that went through JPEG."""
-    script = SHARED / "unpack_cifar10"
-    if not script.is_file():
-        pytest.skip(f"no copy of CIFAR-10 is at {SHARED}")
+    """All of CIFAR-10, from a copy that was compressed as JPEG."""
+    script = whole_set("unpack_cifar10")
     folder = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
     return folder
