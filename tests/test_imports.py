@@ -179,7 +179,7 @@ def third_party(folder: str) -> list[tuple[str, Import]]:
     ]
 
 
-def test_table_has_no_cycle():
+def test_the_table_of_imports_has_no_cycle():
     list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
 
 
@@ -254,7 +254,7 @@ def test_every_core_dependency_is_needed():
 
 
 @pytest.mark.parametrize("statement", ["import adv_jax", "from adv_jax import attacks, evaluate"])
-def test_attacks_and_evaluation_come_without_the_machinery_of_experiments(statement):
+def test_importing_attacks_and_evaluation_loads_no_matplotlib_or_tensorflow(statement):
     heavy = "{'matplotlib', 'tensorflow', 'tensorflow_datasets'}"
     code = f"import sys; {statement}; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -209,7 +209,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
     ),
     ids=lambda value: value[-1] if value[0].startswith("--") else "",
 )
-def test_bad_input_is_one_line_and_nothing_is_written(commands, tmp_path, argv, says):
+def test_bad_input_is_refused_in_one_line_and_nothing_is_written(commands, tmp_path, argv, says):
     line = refused(commands, tmp_path, *argv)
     for words in says:
         assert words in line
@@ -272,7 +272,7 @@ def test_bad_data_files_are_named(commands, idx_files, tmp_path, damage):
     assert "t10k-images-idx3-ubyte" in refused(commands, tmp_path, *from_files(idx_files))
 
 
-def test_files_without_a_folder_and_tfds_without_a_network_name_what_to_do(commands, tmp_path):
+def test_a_missing_data_folder_and_a_missing_network_name_the_remedy(commands, tmp_path):
     line = refused(commands, tmp_path, QUICK, "--config.data.source=files")
     assert "data.dir" in line
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")

@@ -73,7 +73,7 @@ def test_every_alias_has_one_name_and_others_are_refused_with_the_legal_ones():
 @pytest.mark.parametrize("kind", NORMS)
 @few
 @given(r=batches())
-def test_norm_is_its_definition(kind, r):
+def test_norm_equals_the_definition_in_numpy(kind, r):
     np.testing.assert_allclose(norms.norm(r, kind), norm_of(r, kind), rtol=ROUNDING, atol=1e-37)
 
 
@@ -101,7 +101,7 @@ def test_dual_is_in_the_unit_ball_and_nothing_there_has_a_larger_product(kind, g
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_dual_of_a_zero_row_is_zero_and_leaves_its_neighbours_alone(kind):
+def test_dual_of_a_zero_row_is_zero_and_leaves_other_rows(kind):
     r = norms.dual(jnp.array([[0.0, 0.0], [3.0, 4.0]]), kind)
     np.testing.assert_array_equal(r[0], 0)
     assert norm_of(r, kind)[1] == pytest.approx(1)
@@ -134,7 +134,7 @@ def test_projection_is_the_nearest_point(kind, r, eps):
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_projection_agrees_with_a_constrained_minimiser(kind):
+def test_projection_agrees_with_a_constrained_minimizer(kind):
     rng = np.random.default_rng(0)
     r, eps = rng.normal(size=(3, 4)).astype(np.float32), 0.7
     # With p = a - b, a, b >= 0, all four balls are smooth constraints.
@@ -192,7 +192,7 @@ def test_a_radius_of_zero_projects_to_exactly_zero(kind):
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_a_radius_per_row_is_each_row_with_its_radius_at_any_rank(kind):
+def test_projection_with_a_radius_per_row_equals_single_rows_at_any_rank(kind):
     r = jax.random.normal(jax.random.key(0), (3, 2, 2, 2))
     eps = jnp.array([0.0, 0.5, 100.0])
     together = jax.jit(lambda eps: norms.project(r, eps, kind))(eps)
@@ -236,7 +236,7 @@ def test_one_coordinate_of_a_sample_has_the_marginal_distribution_of_the_ball(ki
 
 
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
-def test_a_draw_belongs_to_its_key_and_row_not_to_the_batch(kind):
+def test_a_sample_depends_on_key_and_row_not_on_the_batch(kind):
     like, key = jnp.zeros((4, 2, 3)), jax.random.key(1)
     r = norms.sample(key, like, 1.0, kind)
     np.testing.assert_array_equal(norms.sample(key, like[:2], 1.0, kind), r[:2])

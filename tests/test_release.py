@@ -70,7 +70,7 @@ def sources(folder):
     return {str(path.relative_to(ROOT)) for path in paths if "__pycache__" not in path.parts}
 
 
-def test_the_wheel_has_the_package_its_configs_and_nothing_else(release):
+def test_the_wheel_has_only_the_packages_and_configs(release):
     wheel, _ = release
     assert wheel.name == f"adv_jax-{VERSION}-py3-none-any.whl"
     about = f"adv_jax-{VERSION}.dist-info/"
@@ -80,7 +80,7 @@ def test_the_wheel_has_the_package_its_configs_and_nothing_else(release):
     assert "adv_jax/py.typed" in files and "configs/quickstart.py" in files
 
 
-def test_the_sdist_has_what_is_needed_to_test_and_to_document_it(release):
+def test_the_sdist_has_the_tests_and_the_documentation(release):
     _, sdist = release
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -89,7 +89,7 @@ def test_the_sdist_has_what_is_needed_to_test_and_to_document_it(release):
     assert wanted | {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
-def test_the_package_that_is_installed_is_the_wheels_and_no_other_name_comes_with_it(python):
+def test_an_installed_wheel_imports_from_the_environment_without_tests(python):
     names = ("tests", "benchmarks")
     code = "import adv_jax, importlib.util as u; print(adv_jax.__file__, *map(u.find_spec, {}))"
     done = call(python, "-c", code.format(names), folder=python.parent)
@@ -97,7 +97,7 @@ def test_the_package_that_is_installed_is_the_wheels_and_no_other_name_comes_wit
     assert Path(path).is_relative_to(python.parents[1]) and others == ["None"] * len(names)
 
 
-def test_help_and_version(run):
+def test_the_installed_package_prints_help_and_version(run):
     done = run("adv_jax")
     assert done.returncode == 0
     configs = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "common"}
@@ -108,7 +108,7 @@ def test_help_and_version(run):
         assert (done.returncode, done.stdout) == (0, f"adv_jax {VERSION}\n")
 
 
-def test_a_packaged_config_trains_beside_a_package_of_the_same_name(run, tmp_path):
+def test_a_packaged_config_trains_beside_another_configs_package(run, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").write_text("raise RuntimeError('foreign')")
     done = run("adv_jax.main", "--config=quickstart:quick", *TINY)
@@ -122,7 +122,7 @@ def test_a_packaged_config_trains_beside_a_package_of_the_same_name(run, tmp_pat
     assert (workdir / "evaluation").is_dir()
 
 
-def test_an_unknown_config_is_one_line_with_the_nearest_name(run, tmp_path):
+def test_an_unknown_config_is_refused_in_one_line_with_the_nearest_name(run, tmp_path):
     done = run("adv_jax.main", "--config=quikstart:quick")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: --config must be one of ")

@@ -78,7 +78,7 @@ def start(seed, hyper=None, optimizer=MOMENTUM):
     return init_state(variables, optimizer, seed=seed, hyper=hyper)
 
 
-def test_one_sgd_step_does_the_arithmetic_of_the_text_book():
+def test_one_sgd_step_equals_the_arithmetic_by_hand():
     def objective(variables, batch, *, key):
         del key
         loss = (variables["params"] * batch["x"] - batch["y"]) ** 2
@@ -100,7 +100,7 @@ def test_one_sgd_step_does_the_arithmetic_of_the_text_book():
     assert state.variables["fixed"] == 7
 
 
-def test_momentum_and_weights_go_on_from_the_last_step():
+def test_momentum_and_weights_continue_from_the_last_step():
     def objective(variables, batch, *, key):
         del batch, key
         return 3 * variables["params"], ({}, {})
@@ -113,7 +113,7 @@ def test_momentum_and_weights_go_on_from_the_last_step():
     np.testing.assert_allclose(state.params, -0.275, rtol=1e-5)
 
 
-def test_k_steps_one_by_one_are_one_scan_of_k(batches):
+def test_k_single_steps_equal_one_scan_of_k(batches):
     step = make_step(noisy_regression, MOMENTUM)
     single, metrics = start(1), []
     for i in range(STEPS):
@@ -138,7 +138,7 @@ def test_the_key_of_a_step_is_a_function_of_seed_and_step():
     assert not set(other["draw"].tolist()) & set(expected)
 
 
-def test_a_resumed_run_replays_the_draws_of_a_whole_one_bit_for_bit(batches):
+def test_a_resumed_run_repeats_the_draws_of_a_whole_run_bit_for_bit(batches):
     steps = jax.jit(over_steps(make_step(noisy_regression, MOMENTUM)))
     one_step = lambda state, i: steps(state, cut(batches, slice(i, i + 1)))
     whole = start(5)
@@ -159,7 +159,7 @@ def with_hyper(state, batches):
     return over_steps(make_step(objective, optax.sgd(state.hyper["rate"])))(state, batches)
 
 
-def test_a_replica_is_the_run_with_its_seed_alone(batches, monkeypatch):
+def test_a_replica_equals_a_single_run_with_the_same_seed(batches, monkeypatch):
     steps = over_steps(make_step(noisy_regression, MOMENTUM))
     states, repeated = stack([start(s) for s in (3, 4, 9)]), stack([batches] * 3)
     alone = stack([jax.jit(steps)(start(s), batches) for s in (3, 4, 9)])
@@ -171,7 +171,7 @@ def test_a_replica_is_the_run_with_its_seed_alone(batches, monkeypatch):
         assert_same(jax.jit(together)(states, repeated), alone)
 
 
-def test_a_grid_value_is_that_value_bound_as_a_constant(batches, monkeypatch):
+def test_a_traced_grid_value_equals_the_same_constant(batches, monkeypatch):
     grid = [{"rate": r, "noise": n} for r in (0.01, 0.1) for n in (0.0, 0.7)]
     initial = partial(start, optimizer=optax.sgd(0.0))
     states = stack(
@@ -192,7 +192,7 @@ def test_a_grid_value_is_that_value_bound_as_a_constant(batches, monkeypatch):
         assert_same(metrics, stack([metrics for _, metrics in expected]))
 
 
-def test_other_hyper_parameters_and_seeds_are_the_same_program(batches):
+def test_other_hyper_parameters_and_seeds_do_not_recompile(batches):
     traces = []
 
     def counted(state, batches):
@@ -211,7 +211,7 @@ def test_other_hyper_parameters_and_seeds_are_the_same_program(batches):
 
 
 @pytest.mark.parametrize("used", [2, 4])
-def test_replicas_spread_over_devices_are_each_alone(used, batches, devices):
+def test_replicas_spread_over_devices_equal_single_runs(used, batches, devices):
     steps = over_steps(make_step(noisy_regression, MOMENTUM))
     seeds = [3, 1, 4, 8]
     place = Layout(devices[:used], 1)
@@ -235,7 +235,7 @@ def shards_of(batches, shards):
 
 
 @pytest.mark.parametrize("shards", [2, 4])
-def test_shards_of_a_batch_are_one_device_with_all_of_it(shards, batches, devices):
+def test_shards_of_a_batch_equal_one_device_with_the_whole_batch(shards, batches, devices):
     place = Layout(devices[:shards], shards)
     steps = over_steps(make_step(regression, MOMENTUM, shards=shards))
     states = place.spread(stack([start(6)]))
@@ -275,7 +275,7 @@ def test_shards_of_a_replica_draw_different_numbers(devices):
             same(found[t], np.mean(draws))
 
 
-def test_over_devices_uses_up_what_is_donated(devices):
+def test_over_devices_deletes_donated_buffers(devices):
     add = over_devices(lambda a, b: a + b, devices[:2], donate=(0,))
     a, b = (jax.pmap(lambda x: 2 * x, devices=devices[:2])(jnp.ones((2, 3))) for _ in range(2))
     np.testing.assert_array_equal(add(a, b), 4 * np.ones((2, 3)))

@@ -102,7 +102,7 @@ def test_neither_blocks_nor_order_change_the_answer():
     np.testing.assert_allclose(permuted, expected[order], atol=1e-6)
 
 
-def test_it_breaks_what_its_members_break():
+def test_auto_attack_breaks_all_rows_that_fab_breaks():
     # fab is the member without random numbers, so that the same run is part of the ensemble.
     y = jnp.argmax(curved(X), axis=1)
     options = {"eps": 0.12, "norm": "l2", "bounds": (0, 1), "num_steps": 10}
@@ -119,7 +119,7 @@ def steps(x):
 
 
 @pytest.mark.parametrize("count", slow_after(1, [3, 5]))
-def test_targets_break_what_the_cross_entropy_cannot(count):
+def test_targeted_members_break_rows_that_the_cross_entropy_cannot(count):
     # The logits are so far apart that the cross-entropy, and with it its gradient, is 0.
     logits_fn = lambda x: linear(count)(x) * 1e4
     y = np.argmax(X @ W[:, :count], axis=1)
@@ -130,7 +130,7 @@ def test_targets_break_what_the_cross_entropy_cannot(count):
 
 
 @pytest.mark.slow
-def test_queries_break_what_gradients_cannot():
+def test_square_breaks_a_model_whose_gradient_is_zero():
     y = np.asarray(jnp.argmax(steps(X), axis=1))
     options = {"eps": 0.15, "bounds": (0, 1), "num_steps": 3}
     runs = [
@@ -176,7 +176,7 @@ def test_a_fooled_row_costs_nothing():
         ({"key": None}, "key must be"),
     ],
 )
-def test_bad_arguments_are_refused(options, message):
+def test_auto_attack_refuses_bad_arguments(options, message):
     y = np.argmax(X @ W, axis=1)
     with pytest.raises(ValueError, match=message):
         auto_attack(linear(5), X, y, **{"eps": 0.1, "key": jax.random.key(0)} | options)

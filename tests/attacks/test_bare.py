@@ -74,7 +74,7 @@ def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(nam
     np.testing.assert_allclose(found, through_jit(COMPILED[name], w, eps=0.2), atol=2e-6)
 
 
-def test_weights_that_change_under_the_same_function_are_seen():
+def test_an_attack_sees_weights_that_change_under_the_same_function():
     holder = {"w": weights(0)}
 
     def logits_fn(x):
@@ -110,7 +110,7 @@ def test_a_number_in_the_model_is_no_argument():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_numpy_matrix_that_is_changed_in_place_is_seen():
+def test_an_attack_sees_a_numpy_matrix_that_is_changed_in_place():
     w = np.array(weights(0))
     before = attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3)
     before.block_until_ready()  # JAX may read w until then.

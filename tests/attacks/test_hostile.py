@@ -36,7 +36,7 @@ def model(weights, x):
     return jnp.tanh(x @ weights["in"]) @ weights["out"] + weights["bias"][None]
 
 
-def test_no_attack_is_missing():
+def test_the_table_has_every_exported_attack():
     assert {name.partition("-")[0] for name in ROWS} == set(attacks.__all__)
 
 
@@ -74,7 +74,7 @@ def call(name, *, x=X, y=Y, scale=0.1, bounds=None, keys=KEYS, classes=K, **weig
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
-def test_what_it_cannot_use_is_refused_in_one_line(name):
+def test_an_attack_refuses_unusable_values_in_one_line(name):
     for what, (change, message) in WRONG.items():
         of_model = change.keys() & {"out", "bias", "classes"}
         if of_model and not ROWS[name].reads_model:
@@ -106,7 +106,7 @@ def test_other_settings_are_refused_by_name(attack, setting):
         attack(functools.partial(model, WEIGHTS), X, Y, key=jax.random.key(0), **setting)
 
 
-def test_a_weight_of_a_class_is_finite():
+def test_an_infinite_weight_of_a_class_is_refused():
     y = jnp.full((B, K), INF)
     with pytest.raises(ValueError, match="y must be finite weights of at least 0, got inf"):
         attacks.fgsm(functools.partial(model, WEIGHTS), X, y, eps=0.1)
@@ -163,7 +163,7 @@ def assert_it_keeps_its_promises(name, *, bounds, rows=B):
 
 
 @pytest.mark.parametrize("name", slow_after(6, ONE_EACH))
-def test_it_keeps_its_promises_at_the_extremes(name):
+def test_an_attack_keeps_its_promises_at_extreme_values(name):
     assert_it_keeps_its_promises(name, bounds=None)
 
 
@@ -172,17 +172,17 @@ def test_it_keeps_its_promises_at_the_extremes(name):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ROWS)
-def test_so_it_does_in_bounds(name):
+def test_an_attack_keeps_its_promises_at_extreme_values_in_bounds(name):
     assert_it_keeps_its_promises(name, bounds=BOUNDS)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in ONE_EACH])
-def test_so_does_every_form_of_it(name):
+def test_every_variant_of_an_attack_keeps_its_promises_at_extreme_values(name):
     assert_it_keeps_its_promises(name, bounds=None)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ONE_EACH)
-def test_so_it_does_for_a_single_row(name):
+def test_an_attack_keeps_its_promises_for_a_single_row(name):
     assert_it_keeps_its_promises(name, bounds=None, rows=1)

@@ -14,7 +14,7 @@ def linear(x):
     return x @ jnp.asarray(W, x.dtype)
 
 
-def test_transferred_examples_are_those_of_the_source_whoever_is_shown_them():
+def test_transferred_examples_depend_on_the_source_model_alone():
     rng = np.random.default_rng(1)
     x, y = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 1, 0, 1])
     other = lambda x: x @ jnp.float32(rng.normal(size=(3, 2)))

@@ -12,7 +12,7 @@ def _refusal(*args, **kwargs) -> str:
     return str(error.value)
 
 
-def test_unknown_names_are_refused_with_the_nearest():
+def test_unknown_names_and_sources_are_refused_with_the_nearest_legal_one():
     assert "got 'mnits'; did you mean 'mnist'?" in _refusal("mnits", source="files")
     message = _refusal("mnist", source="file")
     assert "data.source must be one of 'tfds', 'files', 'embedded' for mnist" in message

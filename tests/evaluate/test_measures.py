@@ -14,7 +14,7 @@ FGSM = {"sign": partial(attacks.fgsm, norm="linf"), "direction": partial(attacks
 
 
 @pytest.mark.slow
-def test_curves_inside_a_compiled_program_are_the_same(problem):
+def test_curves_inside_a_compiled_program_equal_evaluate(problem):
     w, b, x, y = problem(37)
     chosen = {"random": attacks.uniform_noise, **FGSM}
     key, logits_fn = jax.random.key(2), lambda x: x @ w + b[None]
@@ -35,7 +35,7 @@ def test_curves_inside_a_compiled_program_are_the_same(problem):
 
 
 @pytest.mark.parametrize("eps", [(0.0,), (0.5, 0.0), (0.0, 0.5, 0.2)])
-def test_in_a_compiled_program_no_attack_runs_at_an_eps_of_0_where_there_is_only_x(problem, eps):
+def test_curves_at_eps_0_measure_x_without_running_the_attack(problem, eps):
     def seen(logits_fn, x, y, *, eps, key):
         return x + 1.0 + eps
 

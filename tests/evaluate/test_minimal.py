@@ -20,7 +20,7 @@ def binary(x):
 
 @pytest.mark.parametrize(("norm", "order"), [("linf", 1), ("l2", 2), ("l1", np.inf)])
 @pytest.mark.parametrize("batch_size", [500, 9])
-def test_bisection_finds_the_distance_to_the_boundary(norm, order, batch_size):
+def test_minimal_eps_finds_the_distance_to_the_boundary(norm, order, batch_size):
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     score = np.float64(x) @ W + B
     y = (score < 0).astype(np.int32)
@@ -40,7 +40,7 @@ def test_bisection_finds_the_distance_to_the_boundary(norm, order, batch_size):
     assert (found[finite] >= distance[finite] * (1 - 1e-5)).all()
 
 
-def test_the_scale_of_a_random_attack_is_searched_with_each_rows_own_noise():
+def test_minimal_eps_of_a_random_attack_keeps_the_noise_of_each_row():
     x = np.full((6, 3), 0.5, np.float32)  # score -.25 - .5 + ... = .05: the noise is decisive.
     y = np.asarray(np.argmax(binary(x), 1))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(6))
@@ -54,7 +54,7 @@ def test_the_scale_of_a_random_attack_is_searched_with_each_rows_own_noise():
     np.testing.assert_allclose(found, expected, atol=2 / 2**12 + 1e-5)
 
 
-def test_more_steps_are_finer_and_progress_counts_them():
+def test_minimal_eps_is_finer_with_more_steps_and_reports_each_step():
     x, y = np.array([[1.0, 0, 0]], np.float32), np.array([0])
     counted = []
 
@@ -93,7 +93,7 @@ def one_column(logits_fn, x, y, *, eps, key=None):
         ({"attack": partial(attacks.fgsm, eps=0.1)}, "fgsm must leave eps to the evaluation"),
     ],
 )
-def test_mistakes_in_minimal_eps_are_refused(change, message):
+def test_minimal_eps_refuses_bad_arguments(change, message):
     arguments = {"logits_fn": binary, "x": np.ones((2, 3), np.float32), "y": np.array([0, 1])}
     with pytest.raises(UserError) as error:
         evaluate.minimal_eps(**arguments | {"attack": attacks.fgsm, "high": 1.0, **change})

@@ -17,7 +17,7 @@ ROWS = 200
 
 @pytest.mark.parametrize("how", slow_after(1, ["jit", "eager", "vmap of one row"]))
 @pytest.mark.parametrize("factor", [1e3, 1e6])
-def test_a_probe_sees_saturated_logits_however_it_is_run(factor, how):
+def test_probe_detects_saturated_logits_eagerly_compiled_and_vmapped(factor, how):
     x, y = (array[:ROWS] for array in nets.digits())
     logits_fn = zoo.scaled(factor)(zoo.honest("relu"))
     look = partial(probe, logits_fn, eps=jnp.array([0.1]))

@@ -11,7 +11,7 @@ def two_classes(x):
     return x[:, :2]
 
 
-def test_transfer_is_the_accuracy_of_the_column_on_what_the_row_crafted():
+def test_transfer_is_the_accuracy_of_the_column_on_examples_of_the_row():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(31, 5)).astype(np.float32)
     weights = rng.normal(size=(3, 5, 4)).astype(np.float32)
@@ -53,7 +53,7 @@ def one_column(logits_fn, x, y, *, eps, key=None):
         ({"attack": attacks.sign_noise}, "key must be"),
     ],
 )
-def test_mistakes_in_transfer_are_refused(change, message):
+def test_transfer_refuses_bad_arguments(change, message):
     arguments = {
         "models": {"a": two_classes},
         "x": np.ones((2, 3), np.float32),

@@ -58,13 +58,13 @@ def quick(names, chosen):
 
 
 @pytest.mark.parametrize("name", slow_after(3, quick(zoo.BROKEN, QUICK_BROKEN)))
-def test_it_warns_of_a_broken_defence_and_says_why(name):
+def test_the_audit_warns_of_a_broken_defense_and_names_the_fault(name):
     assert_caught(zoo.BROKEN[name].defend(zoo.honest("relu")), zoo.BROKEN[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, zoo.BROKEN_NETS))
-def test_it_warns_of_a_net_that_is_broken_by_its_training_or_its_mode(name):
+def test_the_audit_warns_of_a_net_broken_by_training_or_mode(name):
     assert_caught(zoo.BROKEN_NETS[name].defend(), zoo.BROKEN_NETS[name])
 
 
@@ -84,7 +84,7 @@ def assert_honest(logits_fn, norm="linf", bounds=nets.BOUNDS, **settings):
 @pytest.mark.parametrize(
     "net", slow_after(2, quick(zoo.NETS, ["relu", "dropout", "batch norm", "fgsm"]))
 )
-def test_it_does_not_warn_of_an_honest_net(net):
+def test_the_audit_does_not_warn_of_an_honest_net(net):
     assert_honest(zoo.honest(net))
 
 
@@ -110,7 +110,7 @@ GUISES = {
 
 
 @pytest.mark.parametrize("guise", quick(GUISES, ["tiny logits", "large logits", "8-bit inputs"]))
-def test_nor_of_one_in_another_guise(guise):
+def test_the_audit_does_not_warn_of_an_honest_net_in_disguise(guise):
     logits_fn = GUISES[guise](zoo.honest("relu"))
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
@@ -122,21 +122,21 @@ def test_nor_of_one_in_another_guise(guise):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("net", ["linear", "conv", "pgd"])
 @pytest.mark.parametrize("name", zoo.BROKEN)
-def test_it_warns_whatever_the_net_behind_the_defence(name, net):
+def test_the_audit_warns_of_a_broken_defense_of_any_net(name, net):
     assert_caught(zoo.BROKEN[name].defend(zoo.honest(net)), zoo.BROKEN[name])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("norm", "bounds"), [("linf", None), ("l2", nets.BOUNDS), ("l2", None)])
 @pytest.mark.parametrize("net", ["linear", "tanh", "fgsm", "pgd"])
-def test_it_does_not_warn_whatever_the_norm_and_the_bounds(net, norm, bounds):
+def test_the_audit_does_not_warn_of_honest_nets_in_any_norm_and_bounds(net, norm, bounds):
     assert_honest(zoo.honest(net), norm, bounds)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("net", ["linear", "conv", "pgd"])
 @pytest.mark.parametrize("guise", GUISES)
-def test_nor_of_other_nets_in_another_guise(guise, net):
+def test_the_audit_does_not_warn_of_other_honest_nets_in_disguise(guise, net):
     logits_fn = GUISES[guise](zoo.honest(net))
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
@@ -155,7 +155,9 @@ QUICK_SATURATED = [(1e2, 64, 50), (1e3, 200, 500), (1e6, 64, 500)]
     ],
 )
 @pytest.mark.parametrize("net", quick(["relu", "conv"], ["relu"]))
-def test_saturated_logits_are_seen_whatever_the_rows_and_the_batches(net, factor, rows, batch_size):
+def test_the_audit_warns_of_saturated_logits_for_any_rows_and_batches(
+    net, factor, rows, batch_size
+):
     logits_fn = zoo.scaled(factor)(zoo.honest(net))
     assert_caught(logits_fn, SATURATED, rows=rows, batch_size=batch_size)
 
@@ -164,7 +166,7 @@ TIMID = zoo.BROKEN["attack of timid steps"]._replace(words="the attacks are too 
 
 
 @pytest.mark.parametrize(("norm", "eps"), slow_after(1, [("linf", 0.1), ("l2", 1.5)]))
-def test_timid_steps_are_seen_at_sizes_that_make_no_input_grey(norm, eps):
+def test_the_audit_warns_of_timid_steps_at_sizes_that_make_no_input_gray(norm, eps):
     timid = partial(TIMID.attacks["pgd"], norm=norm)
     assert_caught(zoo.honest("relu"), TIMID, attacks={"pgd": timid}, eps=(0.0, eps))
 
@@ -179,7 +181,7 @@ OTHERWISE = {
 @pytest.mark.parametrize("how", OTHERWISE)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", zoo.BROKEN)
-def test_it_warns_whatever_the_seed_the_norm_and_the_attack(name, seed, how):
+def test_the_audit_warns_of_a_broken_defense_for_any_seed_norm_and_attack(name, seed, how):
     broken, settings = zoo.BROKEN[name], OTHERWISE[how]
     if "fgsm" in broken.attacks and "l2" in how:
         apgd = partial(attacks.apgd, norm="l2", num_steps=10, bounds=nets.BOUNDS)
@@ -191,7 +193,7 @@ def test_it_warns_whatever_the_seed_the_norm_and_the_attack(name, seed, how):
 @pytest.mark.parametrize("how", OTHERWISE)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("net", zoo.NETS)
-def test_it_does_not_warn_whatever_the_seed_and_the_rows(net, seed, how):
+def test_the_audit_does_not_warn_of_honest_nets_for_any_seed_and_rows(net, seed, how):
     norm = "l2" if "l2" in how else "linf"
     assert_honest(zoo.honest(net, seed), norm, **OTHERWISE[how])
 
@@ -216,7 +218,7 @@ LENGTHS = {"linf": (0.0, 0.05, 0.1), "l2": (0.0, 0.7, 1.5), "l1": (0.0, 5.0, 15.
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("net", ["relu", "pgd"])
 @pytest.mark.parametrize("attack", ALONE)
-def test_it_does_not_warn_of_one_honest_attack_alone(attack, net):
+def test_the_audit_does_not_warn_of_one_honest_attack_alone(attack, net):
     chosen = {attack: ALONE[attack]}
     eps = LENGTHS[evaluate.norm_of(ALONE[attack])]
     assert audited(zoo.honest(net), chosen, eps=eps).warnings == ()

@@ -72,7 +72,7 @@ def numpy_convnet(params, image, stages, units):
         (((3,),), 2, (2, 5, 6, 1)),
     ],
 )
-def test_logits_and_hidden_layers_equal_the_numpy_version(stages, kernel_size, shape):
+def test_convnet_equals_the_numpy_version_layer_by_layer(stages, kernel_size, shape):
     units = (6, 5)
     model = models.convnet(stages=stages, kernel_size=kernel_size, units=units, num_classes=3)
     params = random_params(model, shape)
@@ -87,7 +87,7 @@ def test_logits_and_hidden_layers_equal_the_numpy_version(stages, kernel_size, s
             np.testing.assert_allclose(found[row], layer, rtol=1e-4, atol=1e-5)
 
 
-def test_a_pooling_by_hand_reaches_over_the_border():
+def test_pooling_windows_reach_over_the_border():
     # A kernel of 1 x 1 that copies: what is left is the pooling of 4 x 4 pixels to 2 x 2.
     model = models.convnet(stages=((1,),), kernel_size=1, units=(), num_classes=4)
     x = jnp.array([[1, 5, 2, 0], [3, 4, 9, 8], [0, 1, 7, 6], [2, 0, 1, 3]], jnp.float32)
@@ -129,7 +129,7 @@ def test_the_net_of_srivastava_et_al_on_cifar10():
     ]
 
 
-def test_each_layer_drops_at_its_own_rate():
+def test_each_layer_of_convnet_has_a_dropout_rate():
     model = models.convnet(
         stages=((2,),), kernel_size=1, units=(50,), num_classes=3, dropout=(0.0, 1.0, 0.0)
     )
@@ -146,12 +146,12 @@ def test_each_layer_drops_at_its_own_rate():
 
 
 @pytest.mark.parametrize("shape", [(2, 784), (2, 28, 28)])
-def test_what_is_no_batch_of_images_is_refused_in_words(shape):
+def test_convnet_refuses_inputs_that_are_not_images(shape):
     with pytest.raises(ValueError, match=r"f\[B, H, W, C\]"):
         models.init(models.convnet(), jax.random.key(0), jnp.zeros(shape))
 
 
-def test_a_config_can_name_it():
+def test_a_config_names_convnet_and_its_settings():
     assert bind({"name": "convnet", **SRIVASTAVA}, models, field="model")().kernel_size == 5
     with pytest.raises(
         ConfigError, match=r"a setting of model.convnet must be .*, got 'stage'.*'stages'"

@@ -178,7 +178,7 @@ OF_IMAGES = [
 @pytest.mark.parametrize(
     ("net", "mistakes"), [(FC, [*ANYWHERE, TargetAfterBeta]), (SMALL, ANYWHERE + OF_IMAGES)]
 )
-def test_each_classical_mistake_would_change_the_cost(net, mistakes):
+def test_each_known_mistake_of_reimplementations_changes_the_cost(net, mistakes):
     variables, batch, loss = random_variables(net), random_batch(net), run_of(net).loss
     cost_of = lambda kind: total_cost(oracle_of(variables, net, kind), batch, net)
     changes = {mistake.__name__: abs(cost_of(mistake) - loss) for mistake in mistakes}
@@ -186,7 +186,7 @@ def test_each_classical_mistake_would_change_the_cost(net, mistakes):
     assert {name: change for name, change in changes.items() if change < 1e-4 * loss} == {}
 
 
-def test_an_almost_dead_unit_is_normalised_like_any_other(x64):
+def test_an_almost_dead_unit_is_normalized_like_any_other(x64):
     # Pre-activations of variance 1e-6 of the usual: beside it 1e-5 is large, 1e-10 is not.
     variables, batch = random_variables(), random_batch()
     variables["params"]["encoder"]["W1"]["kernel"][:, 0] *= 1e-3

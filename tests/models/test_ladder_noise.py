@@ -53,7 +53,7 @@ def drawn(monkeypatch):
     return record
 
 
-def test_every_layer_and_half_draws_its_own_standard_normal_noise(drawn):
+def test_every_layer_and_half_draws_independent_standard_normal_noise(drawn):
     variables, x = jax.tree.map(jnp.float32, random_variables()), jnp.ones((300, 6))
     recorded = drawn(lambda: autoencode(make_apply(), variables, {"x": x, "unlabelled": x}))
     assert [noise.shape for noise in recorded] == [(2, 300, *shape) for shape in FC.shapes]
@@ -65,7 +65,7 @@ def test_every_layer_and_half_draws_its_own_standard_normal_noise(drawn):
 
 
 @pytest.mark.slow
-def test_a_half_draws_the_same_noise_whoever_is_beside_it(drawn):
+def test_the_noise_of_a_half_does_not_depend_on_the_other_half(drawn):
     variables, batch = in_float32(random_variables(), random_batch())
     apply, x = make_apply(), batch["x"]
     both = drawn(lambda: autoencode(apply, variables, batch))
@@ -83,7 +83,7 @@ def test_a_half_draws_the_same_noise_whoever_is_beside_it(drawn):
 
 
 @nets("fc", slow=["small"])
-def test_on_batch_is_either_half_of_the_passes_of_training(x64, monkeypatch, net):
+def test_on_batch_equals_either_half_of_the_training_passes(x64, monkeypatch, net):
     variables, batch, expected = random_variables(net), random_batch(net), run_of(net).expected
     fix_noise(monkeypatch, net)
 
@@ -105,7 +105,7 @@ def test_on_batch_is_either_half_of_the_passes_of_training(x64, monkeypatch, net
             jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], stats)
 
 
-def test_with_the_key_of_training_on_batch_has_its_labelled_logits():
+def test_on_batch_with_the_training_key_has_the_labeled_logits_of_training():
     variables, batch = in_float32(random_variables(), random_batch())
     apply, keys = make_apply(), [jax.random.key(5), jax.random.key(6)]
 
@@ -120,7 +120,7 @@ def test_with_the_key_of_training_on_batch_has_its_labelled_logits():
     assert np.abs(other - expected).min() > 1e-3
 
 
-def test_neither_half_sees_the_other():
+def test_neither_half_of_the_batch_depends_on_the_other():
     variables, batch = in_float32(random_variables(), random_batch())
     run = compiled(partial(autoencode, make_apply()))
     logits, extras, _ = run(variables, batch)
@@ -136,7 +136,7 @@ def test_neither_half_sees_the_other():
     slow_after(2, [(FC, True), (FC, False), (SMALL, True)]),
     ids=["fc", "fc-clean", "small"],
 )
-def test_frozen_statistics_are_constants_of_a_rows_gradient(x64, monkeypatch, net, noisy):
+def test_frozen_statistics_are_constants_of_the_input_gradient(x64, monkeypatch, net, noisy):
     variables, batch = random_variables(net), random_batch(net)
     oracle, x, y = oracle_of(variables, net), batch["x"], batch["y"]
     noise = noise_of(net) if noisy else None

@@ -45,7 +45,7 @@ every_reference = pytest.mark.parametrize(
 
 
 @every_reference
-def test_the_references_strings_have_the_shapes_of_the_document(spec, image, sides, channels):
+def test_the_layer_strings_of_the_reference_give_its_shapes(spec, image, sides, channels):
     # What is no image any more has 1 x 1 pixels there, and none here.
     shapes = [(side, side, maps) for side, maps in zip(sides, channels, strict=False)]
     shapes += [(units,) for units in channels[len(sides) :]]
@@ -66,7 +66,7 @@ def test_the_references_strings_have_the_shapes_of_the_document(spec, image, sid
     assert [stats[f"mean{i}"].shape for i in range(1, top + 1)] == [(n,) for n in channels]
 
 
-def test_conv_large_has_the_weights_that_its_layers_need():
+def test_conv_large_has_the_expected_number_of_weights():
     # 9 * 3 * 96 + 2 * 9 * 96^2 + 9 * 96 * 192 + 3 * 9 * 192^2 + 192^2 + 192 * 10 = 1,368,480, up
     # only, in the Gamma model; beta of all but the two max-pools: 3 * 96 + 5 * 192 + 2 * 10; ten
     # numbers for each class in its one denoising function.
@@ -80,7 +80,7 @@ def test_conv_large_has_the_weights_that_its_layers_need():
     assert size == kernels + 3 * 96 + 5 * 192 + 2 * 10 + 10 * 10
 
 
-def test_a_spec_is_its_layers_in_order():
+def test_parse_layers_returns_the_layers_in_order():
     spec = "convf:32:5:1:1-maxpool:2:2-convv:64:3:1:1-globalmeanpool:6:6-fc:10-7"
     assert parse_layers(spec) == (
         LayerSpec("convf", 32, 5),
@@ -112,7 +112,7 @@ def test_a_spec_is_its_layers_in_order():
         ("10\n-10", r"'10\\n'", 1),
     ],
 )
-def test_a_word_that_is_no_layer_is_refused_with_its_position(spec, word, number):
+def test_an_unknown_layer_is_refused_with_the_position(spec, word, number):
     words = f"layer {number} of model.layers must be UNITS, fc:UNITS, convv:MAPS.*, got {word}"
     with pytest.raises(ValueError, match=words):
         parse_layers(spec)
@@ -136,7 +136,7 @@ def test_a_word_that_is_no_layer_is_refused_with_its_position(spec, word, number
         ("convv:8:3:1:1-maxpool:2:2", "2 of model.layers, the last, must be fc:UNITS or"),
     ],
 )
-def test_layers_that_do_not_follow_one_another_are_refused_with_their_position(spec, words):
+def test_layers_that_do_not_fit_together_are_refused_with_the_position(spec, words):
     with pytest.raises(ValueError, match=f"layer {words}"):
         parse_layers(spec)
 

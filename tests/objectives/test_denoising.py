@@ -35,7 +35,7 @@ def autoencoded(params, x):
     return (h @ layers["logits"]["kernel"] + layers["logits"]["bias"]).reshape(x.shape)
 
 
-def test_the_classifier_sees_what_the_autoencoder_makes_of_x(stacked):
+def test_the_classifier_gets_the_output_of_the_autoencoder(stacked):
     apply, variables = stacked
     logits, extras, _ = apply(variables, BATCH["x"])
     expected = autoencoded(variables["params"], X)
@@ -58,7 +58,7 @@ def test_the_loss_is_the_squared_distance_to_the_clean_input(stacked):
     assert float(metrics["adversarial_accuracy"]) == pytest.approx(accuracy)
 
 
-def test_an_attack_on_both_is_given_both(stacked):
+def test_an_attack_on_the_stack_gets_autoencoder_and_classifier(stacked):
     apply, variables = stacked
 
     def attack(logits_fn, x, y, *, key):

@@ -51,7 +51,7 @@ def files(workdir: Path) -> list[Path]:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", [emptied, halved, flipped])
 @pytest.mark.parametrize("state", ["stopped", "finished"])
-def test_a_damaged_file_is_told_in_a_line_or_costs_nothing(
+def test_a_damaged_file_is_reported_in_one_line_or_changes_no_result(
     commands, workdirs, tmp_path, state, damage
 ):
     refused = same = 0

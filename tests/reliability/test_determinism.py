@@ -38,7 +38,7 @@ def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, unint
 # Half a minute; tests/runner/test_training.py has the same of 4 replicas.
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("load_digits")
-def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):
+def test_each_of_8_replicas_equals_a_single_run_with_the_same_seed(tmp_path, capsys):
     """To 1e-5: XLA may fuse the program of several otherwise."""
     train.run(document(seed=3, seeds=8), tmp_path / "eight")
     train.run(document(seed=10), tmp_path / "one")

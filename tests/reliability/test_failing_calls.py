@@ -125,16 +125,14 @@ def complaint(failing, runs, folder, call, error, *, begun=None, lasting=False):
 
 
 @pytest.mark.parametrize(("name", "pattern", "error"), FEW)
-def test_a_call_that_fails_is_told_in_a_line_and_the_run_goes_on_from_what_is_saved(
+def test_a_failing_call_is_reported_in_one_line_and_the_run_resumes(
     failing, runs, tmp_path, name, pattern, error
 ):
     assert complaint(failing, runs, tmp_path, Call(name, pattern, 1), error) is None
 
 
 @pytest.mark.parametrize(("name", "pattern", "error"), FEW_AFTER)
-def test_a_checkpoint_that_the_system_cannot_read_is_not_given_up(
-    failing, runs, tmp_path, name, pattern, error
-):
+def test_a_checkpoint_with_a_read_error_is_kept(failing, runs, tmp_path, name, pattern, error):
     call = Call(name, pattern, 1)
     assert complaint(failing, runs, tmp_path, call, error, begun=runs.stopped) is None
 
@@ -156,13 +154,13 @@ def complaints(failing, runs, folder, calls, **options):
 # All calls: an hour and a half of one core; pytest -n 2 runs two parts at once.
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(8))
-def test_whichever_call_fails(failing, runs, tmp_path, part):
+def test_a_run_survives_a_failure_of_any_single_call(failing, runs, tmp_path, part):
     assert not complaints(failing, runs, tmp_path, list(enumerate(runs.calls))[part::8])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(8))
-def test_whichever_call_fails_after_a_run_was_stopped(failing, runs, tmp_path, part):
+def test_a_resumed_run_survives_a_failure_of_any_single_call(failing, runs, tmp_path, part):
     calls = list(enumerate(runs.calls_after))[part::8]
     assert not complaints(failing, runs, tmp_path, calls, begun=runs.stopped)
 
@@ -170,7 +168,7 @@ def test_whichever_call_fails_after_a_run_was_stopped(failing, runs, tmp_path, p
 # A disk that stays full: all that follows a call fails, too.
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(4))
-def test_whenever_all_calls_begin_to_fail(failing, runs, tmp_path, part):
+def test_a_run_survives_a_disk_that_fails_from_some_call_on(failing, runs, tmp_path, part):
     needing = [call for call in runs.calls if call.name in ("open", "write", "mkdir", "fsync")]
     calls = list(enumerate(needing[::5]))[part::4]
     assert not complaints(failing, runs, tmp_path, calls, lasting=True)

@@ -171,7 +171,7 @@ preflight_check = training.check_parts
 
 # 10 minutes of one core: 25 of those accepted are trained.
 @pytest.mark.exhaustive
-def test_what_is_accepted_trains_or_says_why_it_cannot(tmp_path, monkeypatch, capsys):
+def test_an_accepted_config_trains_or_fails_in_one_line(tmp_path, monkeypatch, capsys):
     draw, bases = random.Random(2), [base(*mode) for mode in TRACED[:-1]]
     trainings = 0
     while trainings < 25:

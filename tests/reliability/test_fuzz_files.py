@@ -70,7 +70,7 @@ counts = pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.
 
 @counts
 @pytest.mark.parametrize("zipped", [False, True])
-def test_idx_files(tmp_path, count, zipped):
+def test_damaged_idx_files_are_read_or_refused(tmp_path, count, zipped):
     content = struct.pack(">BBBBIII", 0, 0, 8, 3, 9, 4, 5) + random.Random(0).randbytes(180)
     (tmp_path / "images").write_bytes(gzip.compress(content) if zipped else content)
 
@@ -83,7 +83,7 @@ def test_idx_files(tmp_path, count, zipped):
 
 @counts
 @pytest.mark.parametrize("packed", [False, True])
-def test_cifar10_files(tmp_path, count, packed):
+def test_damaged_cifar10_files_are_read_or_refused(tmp_path, count, packed):
     record = bytes([3]) + random.Random(0).randbytes(3072)
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
@@ -104,7 +104,7 @@ def test_cifar10_files(tmp_path, count, packed):
 
 
 @counts
-def test_covertype_file(tmp_path, count, monkeypatch):
+def test_a_damaged_covertype_file_is_read_or_refused(tmp_path, count, monkeypatch):
     monkeypatch.setattr(covtype, "NUM_ROWS", 20)
     line = b"2596,51,3,258,0,510,221,232,148,6279,1," + b"0," * 43
     content = b"".join(line + b"%d\n" % (i % 7 + 1) for i in range(20))
@@ -170,7 +170,7 @@ def opened(workdir):
         ("result.json", opened),
     ],
 )
-def test_files_of_a_workdir(workdir, count, name, read):
+def test_damaged_files_of_a_workdir_are_read_or_refused(workdir, count, name, read):
     seen = fuzz(workdir / name, lambda: read(workdir), count)
     assert seen["refused"] > count / 20
 
@@ -189,7 +189,7 @@ TARGET = Target(
 
 @counts
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
-def test_files_that_a_comparison_reads(tmp_path, count, name):
+def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name):
     """What `launch.reproduce` makes of a finished run, up to the chart."""
     trainings = plan(TARGET, BUDGETS["paper"], runs=tmp_path, data={})
     (training,) = trainings.values()
@@ -208,7 +208,7 @@ def test_files_that_a_comparison_reads(tmp_path, count, name):
 
 # 1,500: 5 minutes of one core.
 @pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.exhaustive)])
-def test_a_damaged_checkpoint_is_left_out_or_harmless(tmp_path, count):
+def test_a_damaged_checkpoint_is_skipped_or_restored_intact(tmp_path, count):
     """Of the newest of two: what comes back is what was saved, of it or of the one before."""
     tree = {
         epoch: {"w": np.random.default_rng(epoch).random((20, 3), np.float32), "step": np.int32(9)}
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_is_left_out_or_harmless(tmp_path, count):
 
 @counts
 @pytest.mark.parametrize("name", ["fig3.3.json", "runs/shallow_mnist_A.json"])
-def test_results_of_the_book(tmp_path, count, name):
+def test_damaged_results_of_the_book_are_read_or_refused(tmp_path, count, name):
     folder = tmp_path / "shallow_thesis/results"
     (folder / "runs").mkdir(parents=True)
     shutil.copy(RESULTS / "shallow_thesis/results" / name, folder / name)

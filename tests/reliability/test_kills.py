@@ -52,7 +52,9 @@ def has_trained(process):
 
 # 30 kills: 4 minutes of one core.
 @pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.exhaustive)])
-def test_kills_change_nothing_of_replicas_and_shards(commands, shared, tmp_path, times):
+def test_killed_runs_with_replicas_and_shards_end_with_the_same_results(
+    commands, shared, tmp_path, times
+):
     """Each process gets at least an epoch further; after the last one the nets are evaluated."""
     random = np.random.default_rng(0)
     argv = [*SHARED, f"--workdir={tmp_path / 'run'}"]
@@ -76,7 +78,7 @@ def test_kills_change_nothing_of_replicas_and_shards(commands, shared, tmp_path,
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
-def test_another_number_of_devices_is_told_when_a_run_goes_on(commands, tmp_path, devices):
+def test_a_resumed_run_reports_another_number_of_devices(commands, tmp_path, devices):
     argv = [*TINY[:-2], "--config.epochs=4", "--config.replicas.seeds=4"]
     argv += ["--config.evaluation.eps=(0.0,)"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -98,9 +100,7 @@ def test_another_number_of_devices_is_told_when_a_run_goes_on(commands, tmp_path
     np.testing.assert_allclose(*numbers, rtol=1e-5)
 
 
-def test_another_version_and_another_processor_are_told_when_a_run_goes_on(
-    commands, uninterrupted, tmp_path
-):
+def test_a_resumed_run_reports_another_version_and_processor(commands, uninterrupted, tmp_path):
     workdir = shutil.copytree(uninterrupted, tmp_path / "run")
     (workdir / "result.json").unlink()
     for notes in (workdir / "checkpoints").glob("*/notes/metadata"):
@@ -141,7 +141,7 @@ def seeds(commands, tmp_path_factory):
         "os.rename:result.json.part",
     ],
 )
-def test_a_join_that_was_killed_goes_on_by_the_same_command(commands, seeds, tmp_path, moment):
+def test_a_killed_join_resumes_with_the_same_command(commands, seeds, tmp_path, moment):
     argv, joined = seeds
     argv = [*argv, f"--into={tmp_path}"]
     killed = commands.run(*argv, module="launch.join", KILLED_AT=moment)
@@ -157,7 +157,7 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_comparison_and_the_book_that_were_killed_are_made_again(commands, tmp_path, monkeypatch):
+def test_a_killed_comparison_and_a_killed_book_are_made_again(commands, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
     name, runs = "maronas2016.table17", tmp_path / "runs"
     for training in plan(TARGETS[name], BUDGETS["paper"], runs=runs, data={}).values():

@@ -54,7 +54,7 @@ def watched(monkeypatch):
         pytest.param(10_000, 100, marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_long_run_needs_no_more_of_anything(
+def test_memory_files_threads_and_compilations_do_not_grow_with_epochs(
     epochs, every, tmp_path, capsys, monkeypatch, watched
 ):
     few = few_digits(80, 80)

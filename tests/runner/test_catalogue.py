@@ -62,7 +62,7 @@ def test_the_configs_of_a_clone_are_found_by_name():
     assert {name: catalogue.path(name).resolve() for name in CONFIGS} == CONFIGS
 
 
-def test_a_config_is_described_by_the_first_line_of_its_docstring():
+def test_the_first_line_of_the_docstring_describes_a_config():
     expected = (
         "A multilayer perceptron trained on clean and FGSM examples: the place to start from."
     )
@@ -84,7 +84,7 @@ def test_a_config_is_described_by_the_first_line_of_its_docstring():
         (["--config"], ["--config"]),
     ],
 )
-def test_a_name_on_a_command_line_becomes_a_file(argv, expected):
+def test_a_config_name_on_a_command_line_becomes_a_file(argv, expected):
     folder = catalogue.path("quickstart").parent
     assert catalogue.located(argv) == [arg.format(folder) for arg in expected]
 
@@ -103,7 +103,7 @@ def test_help_names_the_commands_and_every_config(arguments):
     assert listed == sorted(CONFIGS)
 
 
-def test_an_installed_package_has_its_own_configs_and_no_others(installed, tmp_path):
+def test_an_installed_package_lists_the_packaged_configs_only(installed, tmp_path):
     a_package(tmp_path)
     done = command(site=installed, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -123,7 +123,7 @@ def test_a_config_is_read_in_a_folder_with_any_other_configs(other, config, tmp_
 
 
 @pytest.mark.slow
-def test_a_config_of_the_users_imports_the_package_of_the_users(tmp_path):
+def test_a_config_of_the_user_imports_the_configs_package_of_the_user(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").touch()
     (tmp_path / "configs" / "common.py").write_text("raise ValueError('the common of the user')")
@@ -132,12 +132,12 @@ def test_a_config_of_the_users_imports_the_package_of_the_users(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: the common of the user\n")
 
 
-def test_the_version_is_printed():
+def test_adv_jax_prints_the_version():
     done = command("--version")
     assert (done.returncode, done.stdout) == (0, f"adv_jax {adv_jax.__version__}\n")
 
 
-def test_another_argument_is_refused_in_one_line():
+def test_an_unknown_argument_of_adv_jax_is_refused_in_one_line():
     done = command("train", "--quick")
     assert (done.returncode, done.stdout) == (1, "")
     legal = "--help, --version or none"

@@ -24,7 +24,7 @@ def devices():
         *[(12, 1, 4), (1, 2, 2), (2, 2, 4), (3, 2, 2), (10, 2, 4), (1, 3, 3), (2, 3, 3), (9, 4, 4)],
     ],
 )
-def test_of_four_devices_as_many_are_used_as_divide_the_replicas(
+def test_layout_uses_as_many_of_four_devices_as_divide_the_replicas(
     replicas, shards, used, devices, monkeypatch
 ):
     monkeypatch.setattr(jax, "devices", lambda: devices[:4])
@@ -41,7 +41,9 @@ def test_of_four_devices_as_many_are_used_as_divide_the_replicas(
         *[([(3, 1), (10, 1)], 2, 3), ([(1, 1), (2, 2)], 8, 4)],
     ],
 )
-def test_a_cpu_offers_devices_that_share_the_work_evenly(programs, cores, offered, monkeypatch):
+def test_use_cores_asks_for_devices_that_share_the_work_evenly(
+    programs, cores, offered, monkeypatch
+):
     asked = {}
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
@@ -50,7 +52,7 @@ def test_a_cpu_offers_devices_that_share_the_work_evenly(programs, cores, offere
     assert asked == {"jax_num_cpu_devices": offered}
 
 
-def test_a_number_of_devices_in_the_environment_stands(monkeypatch):
+def test_use_cores_keeps_the_number_of_devices_in_xla_flags(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
     monkeypatch.setattr(jax.config, "update", None)
     use_cores((5, 1))
@@ -83,7 +85,7 @@ def test_gather_is_the_inverse_of_spread(replicas, shards, devices):
     jax.tree.map(np.testing.assert_array_equal, back, tree)
 
 
-def test_copies_put_the_whole_on_every_device_of_the_layout(devices):
+def test_copies_put_the_whole_tree_on_every_device_of_the_layout(devices):
     place = Layout(devices[1:3], 1)
     copies = place.copies({"x": np.arange(6.0, dtype=np.float32).reshape(2, 3)})["x"]
     assert copies.shape == (2, 2, 3)

@@ -40,7 +40,7 @@ LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "tra
         ),
     ],
 )
-def test_an_unknown_name_or_keyword_is_refused_by_its_field(spec, words):
+def test_an_unknown_optimizer_or_keyword_is_refused_with_the_field(spec, words):
     with pytest.raises(ConfigError, match=words) as caught:
         optimizer(spec, steps_per_epoch=10)
     assert "\n" not in str(caught.value)

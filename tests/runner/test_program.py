@@ -30,7 +30,7 @@ def trained(config, dataset, *, measured=True):
     return params, np.concatenate(losses, axis=1), errors, evaluation
 
 
-def test_a_program_of_seeds_and_a_grid_is_each_run_alone(dataset):
+def test_a_program_of_seeds_and_a_grid_equals_single_runs(dataset):
     config = document(seed=3, data__num_valid=8, data__num_labels=20)
     attack = {"name": "fgsm", "norm": "l2", "eps": 0.1}
     config["objective"] = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
@@ -46,7 +46,7 @@ def test_a_program_of_seeds_and_a_grid_is_each_run_alone(dataset):
     assert len(np.unique(together[1][:, -1])) == 8
 
 
-def test_shards_of_the_batches_are_one_device_with_all_of_them(dataset):
+def test_a_program_with_two_shards_equals_one_device(dataset):
     if jax.local_device_count() < 4:
         pytest.skip("XLA_FLAGS gives fewer than four devices")
     config = document(replicas__seeds=2, data__num_labels=12)
@@ -91,7 +91,7 @@ def test_after_the_first_epoch_nothing_is_compiled(counted, caplog):
     assert "Compiling" not in caplog.text
 
 
-def test_all_epochs_are_one_compilation_and_a_restart_repeats_them_bit_for_bit(counted):
+def test_all_epochs_compile_once_and_a_restart_repeats_each_bit_for_bit(counted):
     program, traces = counted
     state, _ = program.epoch(program.init())
     saved, once = program.fetch(state), len(traces)

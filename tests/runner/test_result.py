@@ -31,7 +31,7 @@ def test_the_commit_is_that_of_the_packages_own_checkout(checkout, monkeypatch):
     assert result.provenance()["git"] is None
 
 
-def test_a_changed_program_is_told_and_a_result_that_was_written_is_not(checkout):
+def test_provenance_marks_changed_code_as_dirty_but_not_changed_results(checkout):
     folder, commit = checkout
     (folder / "papers/a/results/table.json").write_text("second")
     assert result.provenance()["git"] == commit

@@ -21,7 +21,7 @@ def wait():
         time.sleep(0.01)
 
 
-def test_a_signal_stops_at_once():
+def test_a_signal_raises_interrupted_at_once():
     with pytest.raises(Interrupted, match="^stopped by SIGTERM; "), on_signals(stop_at_once):
         interrupted()
 
@@ -49,7 +49,7 @@ def finalise():
     wait()
 
 
-def test_a_signal_in_a_finaliser_is_not_lost(capfd):
+def test_a_signal_in_a_finalizer_is_not_lost(capfd):
     """Python prints and drops what __del__ raises."""
     with pytest.raises(Interrupted), on_signals(stop_at_once):
         finalise()
@@ -79,7 +79,7 @@ def test_a_signal_in_the_garbage_collection_is_not_lost(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_signal_is_held_though_its_words_cannot_be_written(capfd):
+def test_a_signal_is_held_although_its_message_cannot_be_written(capfd):
     output, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, 1)
     try:
