@@ -144,7 +144,7 @@ def shrunk(config: dict) -> dict:
     return with_values(config, changes)
 
 
-def test_every_config_is_in_the_table_above():
+def test_every_config_is_in_the_table_of_modes():
     assert {path.stem for path in CONFIGS} == set(MODES)
 
 

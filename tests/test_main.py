@@ -156,7 +156,7 @@ def test_another_config_in_a_workdir_is_refused_with_the_fields_that_differ(
 
 
 @pytest.mark.slow
-def test_without_a_workdir_the_run_goes_to_one_named_by_config_and_hash(commands, tmp_path):
+def test_the_default_workdir_is_named_by_config_and_hash(commands, tmp_path):
     short = [f"--config={ROOT}/configs/quickstart.py:quick", *TINY[1:], "--config.epochs=1"]
     first = commands.run(*short, cwd=tmp_path)
     (path,) = (tmp_path / "runs").iterdir()

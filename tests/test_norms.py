@@ -160,7 +160,7 @@ def test_projection_agrees_with_a_constrained_minimizer(kind):
 
 
 @pytest.mark.parametrize("spread", [1, 1e4, 1e8])
-def test_l1_projection_is_soft_thresholding_however_far_the_row(spread):
+def test_l1_projection_is_soft_thresholding_at_any_distance(spread):
     # The projection is sign(r) max(|r| - t, 0) with the t that gives the sum eps. Near ties at a
     # great distance are where float32 loses the digits that decide.
     rng = np.random.default_rng(1)
@@ -248,7 +248,7 @@ def test_a_sample_depends_on_key_and_row_not_on_the_batch(kind):
     assert len(np.unique(np.asarray(norms.norm(r, "l2")))) == 4
 
 
-def test_old_style_keys_are_the_typed_keys_of_the_same_seed():
+def test_samples_of_old_style_keys_equal_those_of_typed_keys():
     like = jnp.zeros((2, 3))
     np.testing.assert_array_equal(
         norms.sample(jax.random.PRNGKey(3), like, 1.0, "l2"),
@@ -293,7 +293,7 @@ def test_bad_scales_and_keys_are_refused_in_words():
 
 
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
-def test_a_zero_row_has_a_zero_derivative_and_spoils_no_other(kind):
+def test_a_zero_row_has_a_zero_derivative_and_leaves_the_derivatives_of_other_rows(kind):
     r = jnp.array([[0.0, 0.0], [3.0, -1.0], [0.0, 2.0]])
     weights = jnp.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
 

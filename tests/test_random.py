@@ -68,7 +68,7 @@ def test_normal_vmapped_over_keys_equals_single_draws(shape):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_old_style_keys_are_the_typed_keys_of_the_same_seed():
+def test_normal_of_old_style_keys_equals_that_of_typed_keys():
     np.testing.assert_array_equal(
         normal(jax.random.PRNGKey(3), (7,)), normal(jax.random.key(3), (7,))
     )

@@ -77,7 +77,7 @@ def test_the_notebook_is_valid_and_small_and_names_no_local_path(committed):
 
 
 @pytest.mark.slow
-def test_the_notebook_prints_the_outputs_it_shows(committed, executed):
+def test_the_notebook_prints_the_outputs_that_are_shown(committed, executed):
     for shown, found in zip(cells(committed), cells(executed), strict=True):
         assert [o.text for o in found.outputs if o.get("name") == "stderr"] == []
         assert agree(printed(found), printed(shown)), f"{found.source}\n\n{printed(found)}"

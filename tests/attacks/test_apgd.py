@@ -140,7 +140,7 @@ def test_targeted_apgd_reaches_the_target_class(loss):
     np.testing.assert_array_equal(jnp.argmax(four(x_adv), axis=1), 1 - Y)
 
 
-def test_restarts_find_the_higher_of_two_peaks():
+def test_restarts_of_apgd_find_the_higher_of_two_peaks():
     # From x = 0 the slope leads left to a peak of .3; right of .2 there is one of 1 at x = .6.
     def peaks(x):
         z = 0.3 * jnp.exp(-((x + 0.3) ** 2) / 0.05) + jnp.exp(-((x - 0.6) ** 2) / 0.01)

@@ -25,7 +25,7 @@ def fooled(logits_fn, x, y):
     return np.asarray(jnp.argmax(logits_fn(x), axis=1) != y)
 
 
-def test_blocks_hold_the_survivors_once_and_no_others():
+def test_blocks_hold_exactly_the_survivors():
     fools = jnp.array([True, False, True, False, False, False, True, False])
     seen = []
 
@@ -68,7 +68,7 @@ def lead_at_worst(x, y, count, eps, norm):
         1, [("linf", 0.15, (0.0, 1.0), 5), ("l2", 0.3, None, 5), ("linf", 0.15, (0.0, 1.0), 2)]
     ),
 )
-def test_on_a_linear_model_the_robust_accuracy_is_exact(norm, eps, bounds, count):
+def test_auto_attack_finds_the_exact_robust_accuracy_of_a_linear_model(norm, eps, bounds, count):
     y = np.argmax(X @ W[:, :count], axis=1)
     y[0] = (y[0] + 1) % count  # Misclassified from the start.
     options = {"eps": eps, "norm": norm, "bounds": bounds, "block_size": 8}
@@ -86,7 +86,7 @@ def curved(x):
 
 
 @pytest.mark.slow
-def test_neither_blocks_nor_order_change_the_answer():
+def test_the_result_of_auto_attack_does_not_depend_on_blocks_and_order():
     y, order = jnp.argmax(curved(X), axis=1), np.random.default_rng(2).permutation(ROWS)
     options = {"eps": 0.1, "bounds": (0, 1), **FEW}
 
@@ -142,7 +142,7 @@ def test_square_breaks_a_model_whose_gradient_is_zero():
 
 
 @pytest.mark.slow
-def test_a_fooled_row_costs_nothing():
+def test_auto_attack_spends_no_pass_on_fooled_rows():
     seen = []
 
     def logits_fn(x):

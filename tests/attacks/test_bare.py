@@ -87,7 +87,7 @@ def test_an_attack_sees_weights_that_change_under_the_same_function():
         np.testing.assert_array_equal(found, expected)
 
 
-def test_functions_that_differ_in_their_derivative_alone_have_programs_of_their_own():
+def test_functions_that_differ_only_in_the_derivative_have_separate_programs():
     w = weights(0)
 
     def defended(sign):
@@ -102,7 +102,7 @@ def test_functions_that_differ_in_their_derivative_alone_have_programs_of_their_
     assert float(jnp.abs(up - down).max()) > 0.1
 
 
-def test_a_number_in_the_model_is_no_argument():
+def test_a_number_in_the_model_is_a_constant_of_the_program():
     w = weights(0)
     for factor in (1.0, -1.0):
         found = attacks.pgd(lambda x, f=factor: f * (x @ w), X, Y, eps=0.1, num_steps=3)
@@ -122,7 +122,7 @@ def test_an_attack_sees_a_numpy_matrix_that_is_changed_in_place():
 
 
 @pytest.mark.slow
-def test_an_array_that_depends_on_the_batch_is_never_that_of_another_call():
+def test_an_array_that_depends_on_the_batch_is_not_reused_in_another_call():
     # At blocks of 4 rows the model reads arrays that it does not read at 6.
     def of(w):
         return lambda x: x @ w + jnp.asarray(np.full((x.shape[0], 4), w[0, 0]))

@@ -100,7 +100,7 @@ def test_an_attack_refuses_unusable_values_in_one_line(name):
         (attacks.lbfgs, {"bounds": BOUNDS, "initial_const": INF}),
     ],
 )
-def test_other_settings_are_refused_by_name(attack, setting):
+def test_settings_that_are_not_finite_are_refused_by_name(attack, setting):
     name = next(k for k, v in setting.items() if not np.all(np.isfinite(v)))
     with pytest.raises(ValueError, match=f"^{name} must be "):
         attack(functools.partial(model, WEIGHTS), X, Y, key=jax.random.key(0), **setting)

@@ -85,7 +85,7 @@ def test_the_solver_backs_out_of_nan_and_needs_no_bounds():
     np.testing.assert_allclose(z, [[1], [1]], atol=1e-3)
 
 
-def test_no_row_of_the_solver_gets_worse_or_looks_at_another(quadratics):
+def test_rows_of_the_solver_never_get_worse_and_are_independent(quadratics):
     matrices, slopes = map(jnp.float32, quadratics)
     start, lo, hi = (jnp.full((B, N), z) for z in (0.0, -0.5, 0.7))
 

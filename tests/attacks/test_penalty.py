@@ -119,7 +119,7 @@ def test_penalty_attacks_need_bounds_and_positive_counts(attack, x):
         attack(binary, x, None, bounds=BOUNDS, search_steps=0)
 
 
-def test_the_search_tries_ten_times_more_and_then_the_middle():
+def test_the_search_multiplies_the_constant_by_ten_and_then_bisects():
     # Rows that fool the model from c = 5 on, from c = .02 on, and never, with |r| = c. Row 0
     # tries .1, 1, 10, (1 + 10) / 2 = 5.5, (1 + 5.5) / 2 = 3.25; row 1 .1, .05, .025, .0125,
     # (.0125 + .025) / 2 = .01875; row 2 .1, 1, 10, 100, 1000.

@@ -177,7 +177,7 @@ def cache(tmp_path, few):
     return folder
 
 
-def test_scikit_learns_cache_has_the_same_rows(cache, file):
+def test_the_cache_of_scikit_learn_gives_the_rows_of_the_file(cache, file):
     fetched, read = load(cache.parent, "sklearn"), load(file.parent)
     assert fetched.source == "sklearn"
     assert fetched.sha256 == {

@@ -36,7 +36,7 @@ def test_idx_files_of_mnist_load_as_written(folder, digits):
     }
 
 
-def test_plain_and_zipped_files_hold_the_same(folder, digits, encode_idx):
+def test_plain_and_zipped_files_of_mnist_load_equally(folder, digits, encode_idx):
     zipped = data.load("drawn", source="files", dir=str(folder))
     for name, values in digits.items():
         (folder / f"{name}.gz").unlink()

@@ -127,7 +127,7 @@ def test_standardize_equals_scikit_learn_fitted_on_the_training_set(parts):
     assert not transform.apply(train)[:, 0, 0, 0].any()
 
 
-def test_grey_is_the_luma_of_pillow(images):
+def test_grey_equals_the_luma_of_pillow(images):
     x = images[1] / np.float32(255)
     transform = preprocessing.grey()(x)
     found = transform.apply(x)

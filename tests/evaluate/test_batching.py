@@ -46,7 +46,7 @@ def test_each_row_is_returned_once_and_in_order_for_any_batch_size(over, sizes, 
 @pytest.mark.parametrize(
     ("over", "parts"), [(over_rows, 1), (over_rows_on_devices, DEVICES)], ids=["rows", "devices"]
 )
-def test_batches_are_of_one_size_and_as_equal_as_can_be(over, parts, size, batch_size, rows):
+def test_batches_have_one_size_and_the_least_padding(over, parts, size, batch_size, rows):
     shapes = set()
 
     def fn(x):

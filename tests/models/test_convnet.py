@@ -102,7 +102,7 @@ def test_pooling_windows_reach_over_the_border():
     )
 
 
-def test_the_net_of_srivastava_et_al_on_cifar10():
+def test_convnet_with_the_settings_of_srivastava_has_its_layer_sizes():
     shape = (2, 32, 32, 3)
     model = models.convnet(**SRIVASTAVA)
     variables = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.zeros(shape)))

@@ -267,7 +267,7 @@ def test_images_of_any_rank_are_flattened_in_every_pass(monkeypatch):
     np.testing.assert_array_equal(images[0].extras["z_hat"][0], flat[0].extras["z_hat"][0])
 
 
-def test_below_a_convolution_grey_images_may_do_without_an_axis_of_channels():
+def test_images_without_a_channel_axis_are_accepted_below_a_convolution():
     net = Net("convv:3:2:1:1-globalmeanpool", ((4, 5, 1), (3, 4, 3), (3,)))
     variables, batch = in_float32(random_variables(net), random_batch(net))
     apply, x = make_apply(net), batch["x"]

@@ -178,9 +178,7 @@ def adversarial(oracle, x, labels, half, radius):
 
 
 @pytest.mark.slow
-def test_with_adversarial_noise_on_both_halves_the_cost_is_that_of_the_numpy_version(
-    x64, monkeypatch
-):
+def test_the_cost_with_adversarial_noise_on_both_halves_equals_the_numpy_version(x64, monkeypatch):
     fix_noise(monkeypatch)
     variables, batch, oracle = random_variables(), random_batch(), oracle_of(random_variables())
     x, y, u = batch["x"], batch["y"], batch["unlabelled"]
@@ -231,7 +229,7 @@ def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, mon
     assert dot == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-6)
 
 
-def test_attacks_of_size_zero_are_the_baseline_bit_for_bit(monkeypatch):
+def test_attacks_of_size_zero_equal_the_ladder_without_attacks(monkeypatch):
     fix_noise(monkeypatch, SHORT)
     variables, batch = in_float32(random_variables(SHORT), random_batch(SHORT))
 

@@ -141,7 +141,7 @@ def test_layers_that_do_not_fit_together_are_refused_with_the_position(spec, wor
         parse_layers(spec)
 
 
-def test_one_denoising_word_stands_for_all_layers():
+def test_one_denoising_word_applies_to_all_layers():
     assert parse_denoising("gauss", 2) == ("gauss",) * 3
     assert parse_denoising("sig", 1) == ("sig",) * 2
     assert parse_denoising("0", 3) == ("0",) * 4
@@ -202,7 +202,7 @@ def refusal(parse, *args):
 
 @given(spec=layers | st.text())
 @example(spec="convv:8:3:1:1-maxpool:2:2-globalmeanpool:7:7-fc:10-10")
-def test_any_string_is_layers_or_one_line_that_names_the_field(spec):
+def test_any_string_parses_as_layers_or_is_refused_with_the_field(spec):
     if message := refusal(parse_layers, spec):
         assert re.fullmatch(r"(layer \d+ of )?model\.layers.* must be .*, got .*", message)
         return
@@ -216,7 +216,7 @@ def test_any_string_is_layers_or_one_line_that_names_the_field(spec):
 
 @given(spec=denoisings | st.text(), num_layers=st.integers(1, 4))
 @example(spec="0-sig-gauss", num_layers=2)
-def test_any_string_is_denoising_functions_or_one_line_that_names_the_field(spec, num_layers):
+def test_any_string_parses_as_denoising_functions_or_is_refused_with_the_field(spec, num_layers):
     if message := refusal(parse_denoising, spec, num_layers):
         assert re.fullmatch(r"model\.denoising must (be|have) .*, got .*", message)
         return

@@ -82,7 +82,7 @@ def test_a_second_command_reuses_programs_and_replaces_damaged_ones(commands, tm
 
 
 @pytest.mark.slow
-def test_a_cache_that_cannot_be_used_stops_no_command(commands, tmp_path):
+def test_a_command_works_without_a_usable_cache(commands, tmp_path):
     (tmp_path / "cache").write_text("a file in the folder's place")
     env = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = commands.run(*TINY, f"--workdir={tmp_path / 'run'}", **env)

@@ -145,7 +145,7 @@ def test_replicas_are_the_points_of_the_grid_each_with_every_seed():
 
 
 @pytest.mark.parametrize("grid", [None, {}])
-def test_without_a_grid_the_seeds_count_up(grid):
+def test_seeds_of_replicas_count_up_without_a_grid(grid):
     config = document(seed=3, replicas__seeds=4, replicas__grid=grid)
     assert replicas(config) == [Replica(seed, {}) for seed in (3, 4, 5, 6)]
 

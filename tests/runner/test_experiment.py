@@ -103,7 +103,7 @@ def test_evaluation_uses_the_best_model_or_else_the_last(dataset, num_valid):
     same(result.attacks["n"].accuracy[0], expected[0])
 
 
-def test_without_attacks_only_clean_measures_are_taken(dataset):
+def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
     experiment = Experiment(document(), dataset)
     rows = alone(rows_of(document(), dataset, [Replica(1, {})]))
     run = experiment.init(jnp.int32(1), {})

@@ -68,7 +68,7 @@ def test_metrics_have_a_json_line_for_each_epoch_and_replica(tmp_path, capsys):
     ]
 
 
-def test_a_replica_that_has_stopped_is_neither_logged_nor_averaged(tmp_path, capsys):
+def test_a_stopped_replica_is_not_logged_and_not_averaged(tmp_path, capsys):
     lines = log_two_epochs(tmp_path, running=(False, True))
     assert [line["replica"] for line in lines] == [1, 1]
     shown = capsys.readouterr().out

@@ -74,7 +74,7 @@ def counted(dataset, monkeypatch):
     return Program(Experiment(config, dataset), dataset, rows, runs, shards=1), traces
 
 
-def test_after_the_first_epoch_nothing_is_compiled(counted, caplog):
+def test_nothing_is_compiled_after_the_first_epoch(counted, caplog):
     program, _ = counted
 
     def epoch(state):
@@ -118,7 +118,7 @@ def test_a_restart_compiles_an_epoch_once(counted):
 
 
 @pytest.mark.parametrize("shards", slow_after(1, [1, 2]))
-def test_a_stopped_replica_stands_still_while_another_goes_on(dataset, shards):
+def test_a_stopped_replica_stays_constant_while_another_trains(dataset, shards):
     if jax.local_device_count() < 2 * shards:
         pytest.skip(f"XLA_FLAGS gives fewer than {2 * shards} devices")
     config = document(
