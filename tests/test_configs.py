@@ -1,4 +1,4 @@
-"""Every config in every mode: a document that builds, of which each field is read."""
+"""Every config in every mode is valid, builds, and has no unread field."""
 
 import ast
 import json
@@ -117,7 +117,7 @@ EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
 
 
 def noise(name: str, size: int, shape: tuple[int, ...], num_classes: int = 10) -> data.Dataset:
-    """Inputs of noise, as many of each class, for training; the first 20 are for the test."""
+    """Returns noise with balanced classes for training; the first 20 rows are the test set."""
     x = np.random.default_rng(0).random((size, *shape), np.float32)
     y = (np.arange(size) % num_classes).astype(np.int32)
     parts = data.Arrays(x, y), data.Arrays(x[:20], y[:20])
@@ -139,7 +139,7 @@ def digits(datasets):
 
 
 def shrunk(config: dict) -> dict:
-    """The same for a few images: what depends on their number is made to fit."""
+    """Returns the config for few images: one epoch and a small validation set."""
     changes = {"data.num_valid": min(config["data"]["num_valid"], 20), "epochs": 1}
     return with_values(config, changes)
 
@@ -168,7 +168,7 @@ def test_the_guide_has_a_section_for_each_config(path):
 
 
 def trace(config, dataset):
-    """Shapes of the state after an epoch, and of what that and its evaluation measure."""
+    """Returns the shapes of the state after an epoch, its metrics and its evaluation."""
     runs = replicas(config)
     rows = {key: values[0] for key, values in rows_of(config, dataset, runs).items()}
     experiment = Experiment(config, dataset, SOURCES)
@@ -271,10 +271,9 @@ WALKERS = ("leaves", "_check_document")
 
 
 class Recorder(dict):
-    """A nested dict that notes the dotted path of every value that the program asks for.
+    """A nested dict that records the dotted path of every value that is read.
 
-    `leaves`, which checks ranges, and JSON, which writes config.json, go through all values
-    whatever they mean: they do not count.
+    Reads by `leaves` (range checks) and JSON (config.json) do not count, as they visit all values.
     """
 
     def __init__(self, values: dict, seen: set[str], prefix: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What the configs refuse of their options, each in one line."""
+"""Configs refuse bad options in one line."""
 
 import pytest
 from config_files import config_of

@@ -1,4 +1,4 @@
-"""The pages under docs/: complete, and in step with the code."""
+"""The pages under docs/ are complete and agree with the code."""
 
 import importlib.metadata
 import re
@@ -31,7 +31,7 @@ def declared():
 
 
 def said(name):
-    """All that an installed package says of its licence."""
+    """Returns all metadata of an installed package about its license."""
     metadata = importlib.metadata.metadata(name)
     fields = [metadata.get("License-Expression", ""), metadata.get("License", "")]
     classifiers = metadata.get_all("Classifier", [])

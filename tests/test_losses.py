@@ -1,4 +1,4 @@
-"""losses: by hand, against finite differences, and what an attack makes of them."""
+"""losses: by hand, against finite differences, and under FGSM."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The command line: what a run leaves behind, how it stops and goes on."""
+"""The command line: files of a run, stopping and resuming."""
 
 import json
 import os
@@ -20,7 +20,7 @@ import adv_jax
 
 
 def contents(folder: Path) -> dict[str, tuple[int, str]]:
-    """File -> (time of its last change, digest)."""
+    """Returns {file: (time of the last change, digest)}."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, digest(path))
         for path in sorted(folder.rglob("*"))
@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-# What a run leaves behind.
+# Files of a finished run.
 
 
 def test_a_real_shell_command_trains_and_a_missing_config_is_one_line(tmp_path):

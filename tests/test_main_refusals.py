@@ -1,4 +1,4 @@
-"""What the command line refuses: one line, nothing written; and the files that it reads."""
+"""The command line refuses bad input in one line and writes no file; data from files."""
 
 import gzip
 import re
@@ -13,7 +13,7 @@ from short_run import LADDER, QUICK, TINY, digest, result_of
 
 
 def refused(commands, tmp_path, *argv: str, **env: str) -> str:
-    """Runs a bad command -> its one line, after "error: "."""
+    """Runs a bad command, and returns its one line of error."""
     workdir = tmp_path / "refused"
     done = commands.run(*argv, f"--workdir={workdir}", **env)
     assert done.status == 1
@@ -222,7 +222,7 @@ def idx(values: np.ndarray) -> bytes:
 
 @pytest.fixture
 def idx_files(tmp_path) -> Path:
-    """40 + 20 images of noise, gzipped as they are published."""
+    """Writes 40 + 20 images of noise as gzipped idx files."""
     folder = tmp_path / "idx"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28))

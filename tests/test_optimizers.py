@@ -31,7 +31,7 @@ THESIS = spec_of("shallow_mnist")
 
 
 def rates(spec, *, steps_per_epoch, steps):
-    """The step sizes of plain SGD in each step: the update of a gradient of -1."""
+    """Returns the step sizes of plain SGD: the updates for a gradient of -1."""
     optim = optimizer(spec, steps_per_epoch=steps_per_epoch)
 
     def step(state, _):
@@ -131,7 +131,7 @@ def test_the_learning_rate_may_be_traced():
 
 
 def many_steps(spec, params, gradients, values=None, *, steps_per_epoch=1):
-    """What the weights are after each step: a list of trees."""
+    """Returns the weights after each step, a list of trees."""
     optim = optimizer({"name": "sgd", **spec}, steps_per_epoch=steps_per_epoch)
 
     @jax.jit
@@ -244,7 +244,7 @@ def test_the_rate_is_halved_after_three_epochs_without_a_new_minimum():
 
 
 def test_eight_halvings_of_the_rate_are_exact_in_the_optimizer_state():
-    # What the rule to stop compares with: .5^8 has no rounding.
+    # The stopping rule compares this scale: powers of .5 are exact.
     spec = {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "max_norm": 4.0}
     optim = optimizer(spec | {"plateau": PLATEAU | {"patience": 1}}, steps_per_epoch=1)
     params = jnp.ones((2, 2))

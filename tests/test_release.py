@@ -1,4 +1,4 @@
-"""What others install: wheel and sdist, in an environment that has nothing else, and the site."""
+"""Wheel and sdist, installed in a new environment, and the site."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.exhaustive
 
 
 def call(*command, folder, **more):
-    """Runs a command where nothing of this environment or clone is seen."""
+    """Runs a command without this environment and clone."""
     hidden = {"PYTHONPATH", "VIRTUAL_ENV", "XLA_FLAGS"}
     env = {key: value for key, value in os.environ.items() if key not in hidden} | more
     line = [str(part) for part in command]
@@ -43,7 +43,7 @@ def environment(folder, *packages):
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    """(wheel, sdist), the wheel being built from the sdist."""
+    """Builds (wheel, sdist), the wheel from the sdist."""
     folder = tmp_path_factory.mktemp("release")
     python = environment(folder, "build")
     done = call(python, "-m", "build", "--outdir", folder / "dist", ROOT, folder=folder)
@@ -54,18 +54,18 @@ def release(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python(release, tmp_path_factory):
-    """The python of an environment in which the wheel is installed, with the extra docs."""
+    """Returns the python of an environment with the wheel and its extra docs."""
     return environment(tmp_path_factory.mktemp("installed"), f"{release[0]}[docs]")
 
 
 @pytest.fixture
 def run(python, tmp_path):
-    """Calls `python -m` with arguments in an empty folder."""
+    """Returns a function that calls `python -m` in an empty folder."""
     return lambda *arguments: call(python, "-m", *arguments, folder=tmp_path)
 
 
 def sources(folder):
-    """The files of a folder of the clone, as in the wheel."""
+    """Returns the names of the files in a folder of the clone."""
     paths = (path for path in (ROOT / folder).rglob("*") if path.is_file())
     return {str(path.relative_to(ROOT)) for path in paths if "__pycache__" not in path.parts}
 

@@ -1,4 +1,4 @@
-"""The identities of a step: scan, replicas and devices change how it runs, never what it gives."""
+"""Identities of a step: scan, replicas and devices do not change the result."""
 
 from functools import partial
 
@@ -41,7 +41,7 @@ def batches():
 
 @pytest.fixture
 def devices():
-    """Four of them; conftest.py asks for them."""
+    """Returns four devices, which conftest.py requests."""
     if jax.local_device_count() < 4:
         pytest.skip("XLA_FLAGS gives fewer than four devices")
     return jax.local_devices()[:4]
@@ -56,13 +56,13 @@ def regression(variables, batch, *, key):
 
 
 def noisy_regression(variables, batch, *, key, noise=0.5):
-    """The same under noise of the step's key."""
+    """Squared error on inputs with noise of the step's key."""
     x = batch["x"] + noise * jax.random.normal(key, batch["x"].shape, jnp.float32)
     return regression(variables, {**batch, "x": x}, key=key)
 
 
 def draw(variables, batch, *, key):
-    """No learning; its metric is what the key draws."""
+    """An objective without a gradient; its metric is a random number of the key."""
     del batch
     return jnp.sum(variables["params"]["w"]), ({}, {"draw": jax.random.uniform(key)})
 
@@ -95,7 +95,7 @@ def test_one_sgd_step_equals_the_arithmetic_by_hand():
     np.testing.assert_allclose(state.params, 1.4, rtol=1e-6)
     assert state.step == 1
     assert state.seed == 3
-    # What the objective returns is updated, the rest of the model state kept.
+    # The returned model state is updated, the rest is kept.
     assert state.variables["count"] == 1
     assert state.variables["fixed"] == 7
 
@@ -154,7 +154,7 @@ def test_a_resumed_run_repeats_the_draws_of_a_whole_run_bit_for_bit(batches):
 
 
 def with_hyper(state, batches):
-    """Steps whose learning rate and noise are the replica's own."""
+    """Returns steps with the learning rate and noise of the replica."""
     objective = partial(noisy_regression, noise=state.hyper["noise"])
     return over_steps(make_step(objective, optax.sgd(state.hyper["rate"])))(state, batches)
 

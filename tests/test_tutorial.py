@@ -27,7 +27,7 @@ def printed(cell):
 
 
 def agree(found, shown):
-    """Whether two texts have the same words and nearly the same numbers."""
+    """Returns whether two texts have the same words and nearly the same numbers."""
     words = [NUMBER.sub("#", text).split() for text in (found, shown)]
     numbers = [[float(number) for number in NUMBER.findall(text)] for text in (found, shown)]
     return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], **TOLERANCE)
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(committed, folder, tmp_path_factory):
-    """The notebook after a run of all cells in a Jupyter kernel, in an empty folder."""
+    """Runs all cells of the notebook in a Jupyter kernel, in an empty folder."""
     settings = tmp_path_factory.mktemp("jupyter")
     with pytest.MonkeyPatch.context() as patch:
         # The kernel has its own backend, which shows figures; the reader's JAX is not strict.

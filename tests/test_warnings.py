@@ -1,4 +1,4 @@
-"""A warning of our own code, wherever it lies, is an error in the tests; that of others is not."""
+"""A warning of our own code is an error in the tests, a warning of other code is not."""
 
 import runpy
 import warnings

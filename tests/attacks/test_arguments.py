@@ -1,4 +1,4 @@
-"""Arguments that are none: refused in one line that names the argument and what is allowed."""
+"""Attacks refuse bad arguments in one line with the argument's name and the allowed values."""
 
 import re
 
@@ -19,7 +19,7 @@ def model(x):
 
 
 def refused(call, *args, error=ValueError, **options):
-    """The one line in which it is refused."""
+    """Returns the message of the error, which must be one line."""
     with pytest.raises(error) as caught:
         call(*args, **options)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 200

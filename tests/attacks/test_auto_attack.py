@@ -47,7 +47,7 @@ def test_blocks_hold_exactly_the_survivors():
 
 
 def lead_at_worst(x, y, count, eps, norm):
-    """The smallest lead of y over another class that the ball allows (linf: inside [0, 1])."""
+    """Returns the minimum over the ball of y's lead over any other class (linf: in [0, 1])."""
     x, w = np.float64(x), np.float64(W[:, :count])
     leads = []
     for i, label in enumerate(y):

@@ -1,4 +1,4 @@
-"""Calls outside jit: one program for each kind of call, however often and with whatever weights."""
+"""Calls outside jit: equal calls share one program, also with other sizes and weights."""
 
 import contextlib
 import gc
@@ -47,7 +47,7 @@ def weights(seed):
 
 @contextlib.contextmanager
 def counted():
-    """A list that grows by one with each program that XLA compiles."""
+    """Returns a list that grows by one with each program that XLA compiles."""
     compiled = []
 
     def listen(event, _, **__):

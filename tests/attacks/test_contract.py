@@ -1,4 +1,4 @@
-"""What every attack promises, from one table: a new attack adds a row and inherits the tests."""
+"""The contract of all attacks. Each row of `attack_table.TABLE` runs through all tests."""
 
 import functools
 
@@ -11,13 +11,13 @@ import pytest
 from attack_table import BOUNDS, SHAPE, TABLE, B, K, norm_of
 from marks import slow_after
 
-# One of each way to search: a formula, a loop of steps, a loop that ends when it may.
+# One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
 FEW = ("fgsm-linf", "pgd-linf", "deepfool-linf")
 KINDS = tuple(name for name, row in TABLE.items() if not row.variant)
 
 
 def rows_where(condition, quick=KINDS):
-    """A test for each such row, slow unless in `quick`; the tests of a row follow one another."""
+    """Parametrizes over the rows with a property; rows outside `quick` are slow."""
     rows = [
         pytest.param(name, marks=() if name in quick else pytest.mark.slow)
         for name, row in TABLE.items()
@@ -28,7 +28,7 @@ def rows_where(condition, quick=KINDS):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget(name):
-    """The programs of a row go with it: XLA's take up more memory mappings than a process has."""
+    """Drops the programs of each row, as memory mappings per process are limited."""
     yield
     compiled.cache_clear()
     jax.clear_caches()
@@ -73,7 +73,7 @@ run = functools.partial(attack_table.run, keys=KEYS, logits_fn=logits_fn)
 
 @functools.cache
 def compiled(name, bounds=BOUNDS, logits_fn=logits_fn):
-    """(x, y, scale, keys) -> x_adv, one program for all tests that call a row's attack alike."""
+    """Returns the compiled attack of a row: (x, y, scale, keys) -> x_adv."""
     fixed = {"bounds": bounds, "logits_fn": logits_fn}
     return jax.jit(lambda x, y, scale, keys: run(TABLE[name], x, y, scale, keys=keys, **fixed))
 

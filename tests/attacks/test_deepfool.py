@@ -84,7 +84,7 @@ def test_deepfool_equals_algorithm_2_in_numpy_with_a_stop_for_each_row():
 
 
 def passes_of(attack):
-    """How many forward and backward passes of an affine model an attack makes."""
+    """Counts the forward and backward passes of an affine model in an attack."""
     count = {"forward": 0, "backward": 0}
 
     def tick(name):

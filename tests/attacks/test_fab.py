@@ -93,7 +93,7 @@ def samples():
 
 
 def exact_distance(x, y, norm, bounds):
-    """From each row to the nearest point of the box where another class draws level."""
+    """Returns the distance of each row to the nearest point of the box on a class boundary."""
     logits = np.float64(x) @ W + B
     return np.array(
         [

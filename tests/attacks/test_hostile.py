@@ -1,6 +1,6 @@
-"""Hostile input: every attack keeps its promises, or refuses in one line that says what is wrong.
+"""Hostile input: every attack keeps its contract or raises an error of one line.
 
-docs/reliability.md has the counts; they are those of this file with `-m ''`.
+docs/reliability.md shows the counts of this file with `-m ''`.
 """
 
 import functools
@@ -40,7 +40,7 @@ def test_the_table_has_every_exported_attack():
     assert {name.partition("-")[0] for name in ROWS} == set(attacks.__all__)
 
 
-# What is refused where its values are known: the argument that is changed, and the message.
+# Changes of arguments that raise outside jit, and the messages.
 NAN, INF = float("nan"), float("inf")
 WRONG = {
     "x is NaN": ({"x": X.at[1, 2].set(NAN)}, "x must be finite numbers, got nan"),
@@ -65,7 +65,7 @@ WRONG = {
 
 
 def call(name, *, x=X, y=Y, scale=0.1, bounds=None, keys=KEYS, classes=K, **weights):
-    """The attack, called as it is: all values are known."""
+    """Calls the attack outside jit, where values are checked."""
     changed = {k: jnp.full_like(WEIGHTS[k], v) for k, v in weights.items()}
     used = functools.partial(model, WEIGHTS | changed)
     given = {"bounds": bounds, "keys": keys, "logits_fn": lambda x: used(x)[:, :classes]}
@@ -135,7 +135,7 @@ SCALES, LARGE_SCALES = (0.0, 1e-30, 0.1, 0.9), (1e10, 1e30, 1e38)
 
 
 def assert_it_keeps_its_promises(name, *, bounds, rows=B):
-    """One program for all models, inputs and scales."""
+    """Runs one compiled attack on all models, inputs and scales."""
     row, keys = ROWS[name], KEYS[:rows]
 
     @jax.jit

@@ -32,7 +32,7 @@ def numpy_jacobian(values, x, h=1e-6):
 
 @pytest.fixture(params=["cpu", "gpu"])
 def platform(request, monkeypatch):
-    """Both ways to go through the classes: in turn, and vmapped as on accelerators."""
+    """Runs a test with a loop over the classes and with vmap, as on accelerators."""
     monkeypatch.setattr(jax, "default_backend", lambda: request.param)
 
 

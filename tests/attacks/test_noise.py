@@ -1,4 +1,4 @@
-"""The controls: their distributions."""
+"""Noise attacks: their distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ N = 20_000
 
 @pytest.fixture
 def draw():
-    """The perturbations of N independent rows of one number, and of one row of N."""
+    """Returns a function: the noise on N rows of one entry, and on one row of N entries."""
 
     def draw(attack, **scale):
         rows, entries = jnp.zeros((N, 1)), jnp.zeros((1, N))

@@ -23,7 +23,7 @@ EPS = 0.1
 
 
 def torch_net(name):
-    """The same net for images f[B, 1, 28, 28]."""
+    """Returns the PyTorch version of a trained net, for images f[B, 1, 28, 28]."""
     params = trained(name).params
     layers = []
     for layer in ("hidden1", "logits"):
@@ -83,7 +83,7 @@ def test_fgsm_agrees_with_torchattacks_and_foolbox(name, eps):
     ):
         robust_there, x_there = theirs(name, attack)
         assert abs(robust - robust_there) <= POINTS
-        # Of a net that is sure of itself, float32 does not hold the sign of every gradient.
+        # For confident nets some gradients round to another sign in float32.
         assert float(jnp.mean(jnp.abs(x_adv - x_there) > 1e-6)) < 5e-3
 
 

@@ -106,7 +106,7 @@ def test_regrouping_moves_energy_and_keeps_the_norm_and_the_rest():
 
 
 def logged(seen):
-    """The linear model that keeps what it is asked."""
+    """Returns the linear model; it appends its inputs to `seen`."""
 
     def logits_fn(x):
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), x, ordered=True)

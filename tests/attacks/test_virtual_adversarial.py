@@ -19,7 +19,7 @@ def logits_fn(x):
 
 @pytest.fixture(scope="module")
 def hessians():
-    """f64[B, N, N] of KL(p(x) || p(x + r)) by r, at r = 0."""
+    """Returns the Hessians f64[B, N, N] of KL(p(x) || p(x + r)) by r, at r = 0."""
     with jax.enable_x64(True):
 
         def divergence(r, x):

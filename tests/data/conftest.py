@@ -17,7 +17,7 @@ CIFAR10_FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"
 
 @pytest.fixture(scope="session")
 def encode_idx():
-    """A writer of idx files that shares nothing with the parser under test."""
+    """Returns a writer of idx files that shares no code with the parser under test."""
 
     def encode(values: np.ndarray) -> bytes:
         header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
@@ -66,7 +66,7 @@ def full_mnist() -> Path:
 
 @pytest.fixture(scope="session")
 def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """CIFAR-10's file names -> images u8[4, 32, 32, 3], no axis like another, and labels u8[4]."""
+    """CIFAR-10's file names -> asymmetric images u8[4, 32, 32, 3] and labels u8[4]."""
     n, row, column, colour = np.ogrid[:24, :32, :32, :3]
     images = ((37 * n + 3 * row + 5 * column + 80 * colour) % 256).astype(np.uint8)
     labels = (np.arange(24, dtype=np.uint8) * 7) % 10
@@ -78,7 +78,7 @@ def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def encode_cifar10():
-    """A writer of CIFAR-10's records that shares nothing with the parser under test."""
+    """Returns a writer of CIFAR-10's records that shares no code with the parser under test."""
 
     def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
         return b"".join(
@@ -115,7 +115,7 @@ def pack():
 
 @pytest.fixture
 def archive(tmp_path, batches, pack) -> Path:
-    """`batches` as they are distributed: in another order, beside files of other kinds."""
+    """`batches` in an archive like the distributed one: another order, and other files."""
     contents = {f"cifar-10-batches-bin/{name}": batches[name] for name in reversed(batches)}
     contents["cifar-10-batches-bin/batches.meta.txt"] = b"\n".join(b"%d" % k for k in range(10))
     return pack(tmp_path / "archive", {"cifar-10-batches-bin": None} | contents)
@@ -182,7 +182,7 @@ def server(serve, folder) -> Server:
 
 @pytest.fixture
 def builder_of(monkeypatch):
-    """Lets a builder of TFDS point at a server, with the checksums of the files in a folder."""
+    """Returns a function that points a TFDS builder at a server with given files."""
     from tensorflow_datasets.core.download.checksums import compute_url_info
     from tensorflow_datasets.image_classification.cifar import Cifar10
     from tensorflow_datasets.image_classification.mnist import MNIST

@@ -1,4 +1,4 @@
-"""data.augmentation: crops and mirror images, each as likely as it should be."""
+"""data.augmentation: crops and mirror images, and their frequencies."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ N = 4000
 
 
 def numbered(height, width):
-    """N equal images f32[N, height, width, 2] whose values say where they stand."""
+    """N equal images f32[N, height, width, 2] whose values encode row and column."""
     image = np.arange(height * width * 2, dtype=np.float32).reshape(height, width, 2)
     return jnp.asarray(np.repeat(image[None], N, axis=0))
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 from files and from its archive: what was written comes back, the rest is refused."""
+"""CIFAR-10 from files and from the archive: intact ones load as written, others are refused."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Covertype from its file and from scikit-learn: what was written comes back, the rest is refused.
+"""Covertype from its file and from scikit-learn: intact data load, damaged ones are refused.
 
 The files have UCI's format: a line for a cell, 54 integers and the class, separated by commas.
 """
@@ -40,7 +40,7 @@ def text_of(features, labels):
 
 @pytest.fixture
 def few(monkeypatch):
-    """The set is taken to have 400 rows: these."""
+    """Returns 400 rows, and lowers the expected number of rows to 400."""
     monkeypatch.setattr(covtype, "NUM_ROWS", 400)
     return cells(400)
 
@@ -64,7 +64,7 @@ def refusal(folder, source="files"):
 
 
 def assert_holds(loaded, features, labels):
-    """Train and test together have every row once, as it was, with its class from 0."""
+    """Asserts that train and test together have every row once, with classes from 0."""
     parts = [np.column_stack([part.x, part.y]) for part in (loaded.train, loaded.test)]
     both = np.concatenate(parts)
     expected = np.column_stack([features, labels - 1])
@@ -169,7 +169,7 @@ def test_a_damaged_file_of_covtype_is_refused_by_name(file, harm, says):
 
 @pytest.fixture
 def cache(tmp_path, few):
-    """What scikit-learn's fetcher leaves behind: two pickles."""
+    """Returns a folder with the two pickles of scikit-learn's fetcher."""
     folder = tmp_path / "covertype"
     folder.mkdir()
     joblib.dump(few[0].astype(float), folder / "samples_py3", compress=9)

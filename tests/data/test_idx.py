@@ -1,4 +1,4 @@
-"""The idx parser gives back what was written, and refuses everything else in one line."""
+"""The idx parser: intact files load as written, others are refused in one line."""
 
 import gzip
 import os

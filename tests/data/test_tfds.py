@@ -185,7 +185,7 @@ def test_a_damaged_prepared_set_is_refused_by_name(tmp_path, file):
 
 
 def _pictures(pictures, *, test: bool) -> data.Arrays:
-    """Those of the training files, or those of the test file."""
+    """Returns the pictures of the training files or of the test file."""
     parts = [part for name, part in pictures.items() if name.startswith("test") == test]
     images, labels = map(np.concatenate, zip(*parts, strict=True))
     return data.Arrays(images / np.float32(255), labels.astype(np.int32))

@@ -1,4 +1,4 @@
-"""The self-audit: each warning provoked by an attack or a model made for it, and counted."""
+"""The self-audit: attacks and models that provoke each warning."""
 
 import warnings
 from functools import partial
@@ -17,7 +17,7 @@ PROBED = ("zero_gradient", "saturated", "random", "batch", "misleading")
 
 
 def audited(logits_fn, x, y, chosen, *, eps=(0.0, 0.1), bounds=None):
-    """The audit, once its warnings are found to have been issued, from here."""
+    """Returns the audit; asserts that its warnings were issued with this file as the caller."""
     with warnings.catch_warnings(record=True) as issued:
         warnings.simplefilter("always")
         found = evaluate.evaluate(
@@ -224,7 +224,7 @@ def test_a_stronger_attack_may_fall_behind_by_a_few_rows(rows, behind, warned):
 
 
 def of_labels(labels, y, *, attack=attacks.fgsm, eps, shape=(1,), bounds=None):
-    """The audit of labels i32[E, N] under one attack, all clean rows being right."""
+    """Returns the audit of labels i32[E, N] under one attack if all clean rows are right."""
     return audit(
         {"a": attack},
         {"a": {"label": np.asarray(labels)}},

@@ -15,7 +15,7 @@ FGSM = {"sign": partial(attacks.fgsm, norm="linf"), "direction": partial(attacks
 
 
 def giving(answer):
-    """An attack that answers x with this."""
+    """Returns an attack with the result answer(x)."""
 
     def attack(logits_fn, x, y, *, eps, key=None):
         return answer(x)

@@ -25,7 +25,7 @@ def softmax(logits):
 
 
 def reference(w, b, x, y, eps):
-    """What `evaluate` documents for FGSM, row by row in float64: (measures, right, worst case)."""
+    """Evaluates FGSM row by row in float64: (measures, right, worst case)."""
     w, b, n = w.astype(float), b.astype(float), len(x)
     curves = {name: {measure: np.zeros(len(eps)) for measure in MEASURES} for name in FGSM}
     right = {name: np.zeros((len(eps), n), bool) for name in FGSM}

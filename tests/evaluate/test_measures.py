@@ -47,5 +47,5 @@ def test_curves_at_eps_0_measure_x_without_running_the_attack(problem, eps):
     np.testing.assert_allclose(found.attacks["seen"].linf, largest, rtol=1e-5)
     of_size_0 = eps.index(0)
     assert found.attacks["seen"].accuracy[of_size_0] == found.clean.accuracy
-    # What has no ball is not x at size 0: its noise stands in place of x.
+    # rubbish has no ball: its result at size 0 is noise, not x.
     assert found.attacks["rubbish"].linf[of_size_0] == pytest.approx(np.abs(x).max(1).mean())

@@ -1,6 +1,6 @@
-"""False robustness is caught: the audit warns of every defence in the zoo, and of no honest net.
+"""The audit warns of every broken defense in the zoo, and never of an honest net.
 
-docs/reliability.md has the counts; they are those of this file with `-m ''`.
+docs/reliability.md shows the counts of this file with `-m ''`.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from marks import slow_after
 from adv_jax import attacks, evaluate
 
 ROWS = 200
-# One or two for each way of going wrong.
+# One or two for each kind of fault.
 QUICK_BROKEN = (
     "logits times 1,000",
     "input rounded to 5 levels",
@@ -53,7 +53,7 @@ def assert_caught(logits_fn, broken, **settings):
 
 
 def quick(names, chosen):
-    """The chosen ones, and those that take a minute more."""
+    """Returns the names; those that are not chosen are exhaustive."""
     return [n if n in chosen else pytest.param(n, marks=pytest.mark.exhaustive) for n in names]
 
 
@@ -68,7 +68,7 @@ def test_the_audit_warns_of_a_net_broken_by_training_or_mode(name):
     assert_caught(zoo.BROKEN_NETS[name].defend(), zoo.BROKEN_NETS[name])
 
 
-# What FGSM turns: nothing, about half, nearly all of the rows of a plain net.
+# At these sizes FGSM fools no, about half and nearly all rows of a plain net.
 SIZES = {"linf": (0.0, 0.05, 0.5), "l2": (0.0, 0.7, 14.0)}
 
 
@@ -89,7 +89,7 @@ def test_the_audit_does_not_warn_of_an_honest_net(net):
 
 
 def in_bfloat16(logits_fn):
-    """All weights, and with the input all values."""
+    """Returns the model with weights, inputs and activations in bfloat16."""
     apply, variables = logits_fn.args
     variables = jax.tree.map(lambda a: a.astype(jnp.bfloat16), variables)
     return lambda x: nets.logits_of(apply, variables, x.astype(jnp.bfloat16))
@@ -99,7 +99,7 @@ def rounded_to_8_bits(logits_fn):
     return lambda x: logits_fn(x + jax.lax.stop_gradient(jnp.round(255 * x) / 255 - x))
 
 
-# What an honest net may look like besides.
+# Changes that leave a net honest.
 GUISES = {
     "tiny logits": zoo.scaled(1e-3),
     "large logits": zoo.scaled(3.0),
@@ -141,7 +141,7 @@ def test_the_audit_does_not_warn_of_other_honest_nets_in_disguise(guise, net):
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
 
-# What the audit was first set up on are 200 rows of nets of one seed, in one batch, with FGSM.
+# The thresholds were set on 200 rows of nets of one seed, in one batch, with FGSM.
 
 SATURATED = zoo.BROKEN["logits times 1,000"]
 QUICK_SATURATED = [(1e2, 64, 50), (1e3, 200, 500), (1e6, 64, 500)]

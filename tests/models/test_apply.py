@@ -14,7 +14,7 @@ KEY = jax.random.key(1)
 
 
 class Plain(nn.Module):
-    """Logits, and no mode."""
+    """Returns logits and has no mode."""
 
     @nn.compact
     def __call__(self, x):
@@ -22,7 +22,7 @@ class Plain(nn.Module):
 
 
 class Training(nn.Module):
-    """Batch normalization, told by `training`."""
+    """Batch normalization; `training` is the mode."""
 
     @nn.compact
     def __call__(self, x, training):
@@ -30,7 +30,7 @@ class Training(nn.Module):
 
 
 class Deterministic(nn.Module):
-    """Dropout, told by `deterministic`."""
+    """Dropout; `deterministic` is the mode."""
 
     @nn.compact
     def __call__(self, x, *, deterministic):

@@ -22,7 +22,7 @@ def random_params(model, shape, seed=0):
 
 
 def convolved(h, kernel, bias):
-    """One image f[H, W, C] at the same size, map by map; of an even kernel the odd zero is last."""
+    """Convolves one image f[H, W, C] map by map, SAME padding; an even kernel pads at the end."""
     before = (kernel.shape[0] - 1) // 2
     after = kernel.shape[0] - 1 - before
     padded = np.pad(h, ((before, after), (before, after), (0, 0)))
@@ -34,9 +34,9 @@ def convolved(h, kernel, bias):
 
 
 def pooled(h):
-    """The largest of 3 x 3 pixels in steps of 2; H / 2 of them, rounded up, share the missing rows.
+    """3x3 max-pooling, stride 2, SAME padding: H -> ceil(H / 2).
 
-    An even H lacks one row, after the image; an odd one lacks two, one on either side.
+    An even H is padded by one row after the image, an odd one by a row on either side.
     """
     lacking = [(0, 1) if n % 2 == 0 else (1, 1) for n in h.shape[:2]]
     padded = np.pad(h, (*lacking, (0, 0)), constant_values=-np.inf)
@@ -45,7 +45,7 @@ def pooled(h):
 
 
 def numpy_convnet(params, image, stages, units):
-    """One image -> (logits, hidden layers), the activation before the pooling, in float64."""
+    """Returns (logits, hidden layers) of one image in float64; pooling follows the activation."""
     h, hidden, number = np.float64(image), [], 0
     for stage in stages:
         for i in range(len(stage)):
@@ -137,7 +137,7 @@ def test_each_layer_of_convnet_has_a_dropout_rate():
     params = random_params(model, x.shape)
     apply = jax.jit(models.apply_fn(model), static_argnames="train")
     output = apply({"params": params}, x, train=True, key=jax.random.key(0))
-    # All that the convolution says is dropped, so that the rows are equal and it is not.
+    # The outputs of the convolution are dropped: the logits of all rows are equal.
     assert np.ptp(output.extras["hidden1"], axis=0).max() > 0
     np.testing.assert_array_equal(output.logits, np.repeat(output.logits[:1], 4, axis=0))
     assert np.ptp(apply({"params": params}, x).logits, axis=0).max() > 0

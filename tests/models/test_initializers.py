@@ -1,4 +1,4 @@
-"""models.initializers: the distributions that their names promise."""
+"""models.initializers: the distributions of the weights."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What reimplementations of models.ladder get wrong: each mistake would show in the cost."""
+"""Known mistakes of reimplementations of the ladder change its cost."""
 
 from functools import partial
 

@@ -37,7 +37,7 @@ from adv_jax import attacks
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """run -> the noise, as it is, that the model draws in it: a tuple of f32[*G, B, *S_l]."""
+    """Returns a function: run -> the noise that the model draws, a tuple of f32[*G, B, *S_l]."""
     draws = MODULE.draws
 
     def record(run):

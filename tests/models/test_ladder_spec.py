@@ -1,4 +1,4 @@
-"""models.ladder_spec: the reference program's strings, and what it refuses."""
+"""models.ladder_spec: strings of the reference program, and strings that are refused."""
 
 import re
 from functools import partial
@@ -46,7 +46,7 @@ every_reference = pytest.mark.parametrize(
 
 @every_reference
 def test_the_layer_strings_of_the_reference_give_its_shapes(spec, image, sides, channels):
-    # What is no image any more has 1 x 1 pixels there, and none here.
+    # After the mean over all pixels the reference has 1 x 1 pixels, this library no axes for them.
     shapes = [(side, side, maps) for side, maps in zip(sides, channels, strict=False)]
     shapes += [(units,) for units in channels[len(sides) :]]
     top = len(shapes)
@@ -192,7 +192,7 @@ def written(layer):
 
 
 def refusal(parse, *args):
-    """The message, None where it parses."""
+    """Returns the error message, None if the string parses."""
     try:
         parse(*args)
     except ValueError as error:
@@ -222,6 +222,6 @@ def test_any_string_parses_as_denoising_functions_or_is_refused_with_the_field(s
         return
     found = parse_denoising(spec, num_layers)
     assert len(found) == num_layers + 1 and set(found) <= {"gauss", "sig", "0"}
-    # All that is reconstructed is on top of what is not.
+    # Reconstructed layers lie above all others.
     assert sorted(found, key=lambda word: word != "0") == list(found)
     assert spec in (found[0], "-".join(found))

@@ -1,4 +1,4 @@
-"""What no cost reads models.ladder does not compute."""
+"""models.ladder does not compute values that no cost reads."""
 
 import re
 
@@ -46,8 +46,8 @@ def expected_products(*, lowest):
 
     Forward: W h in the corrupted pass of both halves and in the clean pass of one, V z_hat down
     to `lowest`. Backward: for each of them the gradient by the matrix and, except at the input,
-    by the vector. The clean pass of the labelled half is not among them. With `lowest` above the
-    top nothing is reconstructed, and nothing of the unlabelled half is among them.
+    by the vector. The clean pass of the labeled half is not needed. With `lowest` above the top
+    no layer is reconstructed, and the unlabeled half is not needed either.
     """
     needed = []
     passes = [(2, BATCH), (BATCH,)] if lowest <= FC.top else [(BATCH,)]

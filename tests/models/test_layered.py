@@ -25,7 +25,7 @@ def batch_of(shape, size=4):
 
 @pytest.fixture(scope="module", params=slow_after(1, NETS))
 def net(request):
-    """(apply, variables, x, number of hidden layers) of a net with random biases too."""
+    """(apply, variables, x, number of hidden layers) of a net; biases are random."""
     model, shape = NETS[request.param]
     x = batch_of(shape)
     shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0), x))

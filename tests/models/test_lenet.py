@@ -1,4 +1,4 @@
-"""models.lenet: against SciPy in float64, and its promises in loops."""
+"""models.lenet: against SciPy in float64, and its convolutions in loops."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def images(*shape, seed=1):
 
 
 def numpy_lenet(params, image, activation):
-    """One image f[H, W, C] -> (logits, hidden layers), convolution by convolution, in float64."""
+    """Returns (logits, hidden layers) of one image f[H, W, C] in float64."""
     h, hidden = np.float64(image), []
     for name in ("hidden1", "hidden2"):
         kernel, bias = (np.float64(params[name][part]) for part in ("kernel", "bias"))

@@ -51,9 +51,9 @@ def test_the_default_maxout_has_the_parameters_of_the_paper():
 
 
 def pooled(image, size):
-    """f64[H, W, C] in steps of 2 from the first pixel, until a window has the last.
+    """Max-pooling of f64[H, W, C] with stride 2, as in Pylearn2's pool.py.
 
-    Pylearn2's pool.py: as many windows as it takes to cover the image, ceil((n - size) / 2) + 1.
+    ceil((n - size) / 2) + 1 windows cover n pixels.
     """
     starts = [range(0, 2 * (math.ceil((n - size) / 2) + 1), 2) for n in image.shape[:2]]
     return np.array(
@@ -93,7 +93,7 @@ def test_maxout_conv_equals_the_numpy_version():
 
 
 def sizes_of(model, shape):
-    """Of the hidden layers' activations."""
+    """Returns the shapes of the hidden layers' activations."""
     x = jnp.zeros((1, *shape))
     variables = jax.eval_shape(lambda: models.init(model, jax.random.key(0), x))
     _, extras, _ = jax.eval_shape(models.apply_fn(model), variables, x)

@@ -1,4 +1,4 @@
-"""models.mlp: against NumPy, and the thesis' beginning."""
+"""models.mlp: against NumPy, and the initial net of the shallow-net thesis."""
 
 import flax.linen as nn
 import jax
@@ -129,7 +129,7 @@ def test_dropout_drops_the_rate_of_each_layer_in_training_only():
     }
     apply, x = models.apply_fn(model), jnp.ones((50, 400))
     hidden = apply({"params": params}, x, train=True, key=jax.random.key(0)).extras["hidden1"]
-    # Those of the input that are kept are scaled by 1 / .8; before the layer's own dropout.
+    # Inputs that are kept are scaled by 1 / .8, before the dropout of the hidden layer.
     assert set(np.unique(hidden)) == {0.0, 1.25}
     assert np.mean(hidden == 0) == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 20_000))
     np.testing.assert_array_equal(apply({"params": params}, x).logits, 401)

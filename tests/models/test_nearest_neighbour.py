@@ -23,7 +23,7 @@ def squared_distances(x):
 
 
 def smoothed(x):
-    """The formula as it stands, without 1/N: probabilities f64[B, K]."""
+    """Returns the probabilities f64[B, K] by the formula, without 1/N."""
     powers = np.exp(-squared_distances(x))
     weights = powers / powers.sum(axis=1, keepdims=True)
     return np.stack([weights[:, i == TRAIN_Y].sum(axis=1) for i in range(3)], axis=1)
@@ -93,6 +93,6 @@ def test_training_labels_outside_the_classes_are_refused(label):
     for classify in (models.nearest_neighbour, models.smoothed_nearest_neighbour):
         with pytest.raises(ValueError, match=f"train_y must be classes from 0 to ., got {label}"):
             classify(x, x, y, num_classes=3)
-        # In a compiled program too, as long as the classes are none of its arguments.
+        # Also in a compiled program, if the classes are constants of it.
         with pytest.raises(ValueError, match="train_y must be"):
             jax.jit(partial(classify, train_x=x, train_y=y, num_classes=3))(x)

@@ -37,7 +37,7 @@ def problem(seed=0):
 
 
 def propagate(params, x, unit):
-    """Activations of all layers, the input first; the last is that of ten logistic outputs."""
+    """Returns the activations of all layers, from the input to the logistic outputs."""
     h = [x]
     for name in ("hidden1", "hidden2", "logits"):
         a = h[-1] @ params[name]["kernel"] + params[name]["bias"]
@@ -46,7 +46,7 @@ def propagate(params, x, unit):
 
 
 def back_propagate(params, h, y, derivative):
-    """Gradients of the mean error by the weights, and of each row's own by the input."""
+    """Returns the gradients of the mean error by the weights, and of each row's error by x."""
     delta, gradients = h[-1] - np.eye(3)[y], {}  # Of logistic outputs and cross-entropy: y - t.
     for below, name in zip(h[-2::-1], ("logits", "hidden2", "hidden1"), strict=True):
         gradients[name] = {"kernel": below.T @ delta / len(y), "bias": delta.mean(axis=0)}
@@ -94,7 +94,7 @@ def linear(variables, x, *, train=False, key=None):
 
 
 def both_objectives(eps, loss):
-    """Adversarial and plain: (loss, gradient) of a linear model each."""
+    """Returns (loss, gradient) of a linear model for the adversarial and the plain objective."""
     rng = np.random.default_rng(1)
     w, x = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((4, 3), (6, 4)))
     batch = {"x": x, "y": jnp.asarray(rng.integers(0, 3, size=6))}
@@ -199,7 +199,7 @@ def test_same_dropout_shares_the_mask_and_otherwise_the_first_pass_has_no_dropou
         same_dropout=same_dropout,
     )
     attacked, learnt = logits
-    # All rows are equal, so that only dropout tells them apart.
+    # All rows are equal, so that only dropout makes them differ.
     assert len(np.unique(learnt, axis=0)) == 5
     if same_dropout:
         np.testing.assert_array_equal(attacked, learnt)

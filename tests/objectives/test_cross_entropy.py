@@ -1,4 +1,4 @@
-"""objectives.cross_entropy: against NumPy, on any function that takes the place of a model."""
+"""objectives.cross_entropy: against NumPy, for any function as the model."""
 
 import jax
 import jax.numpy as jnp

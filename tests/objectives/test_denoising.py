@@ -1,4 +1,4 @@
-"""objectives.denoising and models.denoised: by NumPy, with a classifier that does not change."""
+"""objectives.denoising and models.denoised: against NumPy, with a fixed classifier."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def stacked():
 
 
 def autoencoded(params, x):
-    """One hidden layer of rectified units and linear outputs, in float64."""
+    """Returns the output of an autoencoder with one hidden ReLU layer, in float64."""
     layers = jax.tree.map(np.float64, params["autoencoder"])
     h = np.float64(x).reshape(len(x), -1)
     h = np.maximum(h @ layers["hidden1"]["kernel"] + layers["hidden1"]["bias"], 0)

@@ -9,7 +9,7 @@ import pytest
 from adv_jax import objectives
 from adv_jax.types import Output
 
-# Of the correct class and of each of the others, with K = 10: the printed .9 and 1 / (10 * 10).
+# Targets of the correct class and of each other class, with K = 10: printed are .9 and 1 / 100.
 TARGETS = {"printed": (0.9, 0.01), "uniform": (0.91, 0.01), "others": (0.9, 0.1 / 9)}
 
 

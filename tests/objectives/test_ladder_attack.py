@@ -1,4 +1,4 @@
-"""objectives.ladder with attacks on its inputs: what is perturbed, along which gradient."""
+"""objectives.ladder with attacks: the perturbed inputs and the gradients that attacks follow."""
 
 from functools import partial
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class Call(NamedTuple):
 class Stub:
     """A net of one linear layer with the ladder's passes, which records how it is called.
 
-    `on_batch` adds a fixed noise and centres each unit over the batch, so that a row's gradient
+    `on_batch` adds a fixed noise and centers each unit over the batch, so that a row's gradient
     depends on the others, as behind a batch norm.
     """
 
@@ -66,7 +66,7 @@ class Stub:
 
     @property
     def autoencoded(self):
-        """The inputs of the one pass of training."""
+        """Returns the inputs of the only training pass."""
         ((*_, inputs, options),) = [call for call in self.calls if call.method == "autoencode"]
         assert options == {}
         return inputs
@@ -88,9 +88,9 @@ def centre(x, half, which):
 
 
 def numpy_gradient(x, labels, half, *, which="corrupted", statistics="batch", w=W):
-    """By x, of the cross-entropies of the stub's pass, summed over the rows.
+    """Returns the gradient by x of the stub's cross-entropies, summed over the rows.
 
-    Frozen statistics are those of W, whatever w is.
+    Frozen statistics are computed with W, for any w.
     """
     a = activations(x, half, which, w)
     mean = centre(x, half, which) if statistics == "frozen" else a.mean(axis=0)

@@ -4,8 +4,8 @@ Secs. 1.5, 2.3 to 2.6, 3.3; Table 2.1; pp. 11 to 27. The net has sigmoids in bot
 divides the output by its sum: p = s / sum(s), s = sigmoid(z2), with the cost C = -ln p_y. In the
 words of this library its logits are ln s, as softmax(ln s) = s / sum(s).
 
-A printed number holds to half a unit of its last digit. Those that the thesis printed wrongly
-(z2, the squared error .021, the cross-entropy .011 of p. 18) are not asserted.
+A printed number is correct to half a unit of its last digit. Wrongly printed numbers (z2, the
+squared error .021, the cross-entropy .011 of p. 18) are not asserted.
 """
 
 from functools import partial
@@ -48,9 +48,9 @@ def exact_logits(params, x):
 
 
 def thesis_logits(params, x):
-    """The same values, differentiated as the thesis does (eq. 2.13), as if they were z2.
+    """`exact_logits` with the gradient of the shallow-net thesis (eq. 2.13), as if they were z2.
 
-    So delta2 = p - y: right for a softmax of z2, not for normalised sigmoids.
+    So delta2 = p - y, which is right for a softmax of z2, but not for normalized sigmoids.
     """
     z2 = jax.nn.sigmoid(z1(params, x)) @ params["W2"] + params["b2"][None]
     return z2 + jax.lax.stop_gradient(jax.nn.log_sigmoid(z2) - z2)
@@ -75,12 +75,12 @@ def loss_at(x):
 
 
 def printed(values, digits):
-    """What a table with so many decimals shows equals these values."""
+    """Asserts that values round to the numbers of a table with this many decimals."""
     return partial(np.testing.assert_allclose, desired=values, rtol=0, atol=0.5001 * 10.0**-digits)
 
 
 def sgd_step():
-    """One step on sample x1 -> (gradient, new parameters)."""
+    """Makes one SGD step on sample x1 -> (gradient, new parameters)."""
     params = jax.tree.map(jnp.asarray, PARAMS)
     gradient = jax.grad(loss)(params, slice(0, 1))
     optimizer = optax.sgd(EPS_SGD)

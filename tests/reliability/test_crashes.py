@@ -1,7 +1,7 @@
-"""Kills, signals and lost files at any moment: nothing saved is lost, nothing torn is believed.
+"""Kills, signals and lost files at any moment: a run loses no saved epoch and trusts no torn file.
 
-`tests/test_main.py` and `tests/runner/test_checkpoint.py` have the other faults: a checkpoint with
-flipped or missing bytes, a disk that fills, a second process beside one that trains.
+`tests/test_main.py` and `tests/runner/test_checkpoint.py` test the other faults: a checkpoint with
+flipped or missing bytes, a full disk, a second process in the same workdir.
 """
 
 import json
@@ -17,8 +17,8 @@ from short_run import EPOCHS, TINY, assert_same_run
 
 pytestmark = pytest.mark.slow
 
-# Where kills come, in this order: when a file is opened or renamed, of which half is on disk then,
-# while a checkpoint is being written, and anywhere.
+# The moments of the kills, in this order: when a file is opened or renamed and half of it is on
+# disk, during the write of a checkpoint, and at a random moment.
 MOMENTS = (
     "os.rename:config.json.part",
     "os.rename:rows.npz.part",
@@ -34,7 +34,7 @@ MOMENTS = (
 
 
 def assert_whole(workdir):
-    """Every file that the run has named is whole, but for a last line of metrics.jsonl."""
+    """Asserts that each file is complete, except the last line of metrics.jsonl."""
     for name in ("config.json", "data.json", "result.json"):
         if (workdir / name).exists():
             assert isinstance(json.loads((workdir / name).read_text()), dict)
@@ -44,12 +44,12 @@ def assert_whole(workdir):
 
 
 def under_way(workdir):
-    """Whether a checkpoint is being written."""
+    """Returns whether a checkpoint is being written."""
     return any((workdir / "checkpoints").glob("*.part*"))
 
 
 def kill(commands, argv, workdir, moment, random):
-    """Starts the run, and kills it at that moment -> what it had printed."""
+    """Starts the run, kills it at that moment, and returns its output."""
     process = commands.start(*argv, **({"KILLED_AT": moment} if ":" in moment else {}))
     epochs = int(random.integers(0, 10))
     if moment == "anywhere":

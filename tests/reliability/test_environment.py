@@ -1,4 +1,4 @@
-"""What surrounds a run, and must not change it: the home, the network, JAX's own variables."""
+"""The environment of a run must not change it: the home, the network, JAX's variables."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""One system call of a run fails: the run says so in one line, and loses nothing.
+"""A system call of a run fails: the run reports it in one line and loses no saved epoch.
 
 Every open, read, write, fsync, mkdir, rename, unlink and rmdir below the workdir of a whole run of
 two replicas fails once, with ENOSPC or EIO, or from some call on; then the same command runs again.
@@ -30,7 +30,7 @@ def get_config():
     config["evaluation"] = {{"attacks": {{}}, "eps": (0.0,)}}
     return ConfigDict(config | {{"epochs": {EPOCHS}, "batch_size": 500, "checkpoints_kept": 1}})
 """
-# What fails in the default suite.
+# The failing calls of the default suite.
 FEW = [
     ("mkdir", "checkpoints/2.*", "ENOSPC"),
     ("write", "metrics.jsonl", "ENOSPC"),
@@ -43,16 +43,16 @@ SECONDS = 60  # A run takes 3; what hangs in Orbax, minutes.
 
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory):
-    """What starts commands whose calls can fail."""
+    """Returns a server that starts commands whose calls can fail."""
     folder = tmp_path_factory.mktemp("failing")
     with serving(folder, LD_PRELOAD=str(failing_calls.library(folder))) as server:
         yield server
 
 
 class Runs(NamedTuple):
-    """A run that nothing disturbed.
+    """A run without a failing call.
 
-    command: its flags, but for --workdir.
+    command: its flags without --workdir.
     whole, calls: its workdir, and the calls in it.
     stopped, calls_after: the workdir stopped after the first epoch, and the calls that end it.
     """
@@ -86,9 +86,9 @@ def runs(failing, tmp_path_factory):
 
 
 def complaint(failing, runs, folder, call, error, *, begun=None, lasting=False):
-    """Runs with a call that fails, and again without -> what is wrong with that, or None.
+    """Runs with a failing call, then without -> a description of the fault, or None.
 
-    begun: a workdir to go on from.
+    begun: a workdir to resume.
     """
     workdir, log, whole = folder / "run", folder / "log", runs.whole
     if begun:
@@ -138,7 +138,7 @@ def test_a_checkpoint_with_a_read_error_is_kept(failing, runs, tmp_path, name, p
 
 
 def complaints(failing, runs, folder, calls, **options):
-    """`complaint` of each (index, call), with the errors in turn; prints how many there were."""
+    """Returns the `complaint` of each (index, call), errors alternating; prints their number."""
     found, reached = {}, 0
     for i, call in calls:
         error = "EIO" if call.name == "read" else ("ENOSPC", "EIO")[i % 2]

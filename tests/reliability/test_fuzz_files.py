@@ -1,4 +1,4 @@
-"""Files with random damage are read as they are or refused in one line: never a traceback."""
+"""Files with random damage are read or refused in one line, never with a traceback."""
 
 import collections
 import gzip
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parents[2] / "papers"
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
-    """One to three bytes changed, or the end cut off, or bytes put in."""
+    """Changes one to three bytes, truncates, or inserts bytes."""
     changed = bytearray(content)
     kind = draw.choice(("change", "change", "change", "cut", "insert"))
     if kind == "change":
@@ -45,7 +45,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def fuzz(file, read, count, *, seed=0):
-    """Reads a file with `count` kinds of damage, and as it was at last -> how often what."""
+    """Reads a file `count` times with damage, then intact -> counts of "read" and "refused"."""
     content, draw, seen = file.read_bytes(), random.Random(seed), collections.Counter()
     for _ in range(count):
         file.write_bytes(harmed := damaged(content, draw))
@@ -137,7 +137,7 @@ ROWS = {"train": np.arange(6, dtype=np.int32).reshape(2, 3)}
 
 @pytest.fixture
 def workdir(tmp_path):
-    """Of a run of three epochs that nobody trained."""
+    """Returns the workdir of a made-up run of three epochs."""
     fitted = {"0.mean": np.arange(40.0), "0.matrix": np.eye(40)}
     with Workdir(tmp_path / "run", CONFIG) as files:
         files.record_data(DATA, ROWS, fitted)
@@ -148,7 +148,7 @@ def workdir(tmp_path):
 
 
 def opened(workdir):
-    """What a run does with the files that it finds."""
+    """Reads the files of a workdir as a run does."""
     with Workdir(workdir, CONFIG) as files:
         files.record_data(DATA, ROWS)
         files.result()
@@ -190,7 +190,7 @@ TARGET = Target(
 @counts
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
 def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name):
-    """What `launch.reproduce` makes of a finished run, up to the chart."""
+    """Reads the files of a finished run as `launch.reproduce` does, up to the chart."""
     trainings = plan(TARGET, BUDGETS["paper"], runs=tmp_path, data={})
     (training,) = trainings.values()
     finish(training, lambda replica, eps: 0.1)
@@ -209,7 +209,7 @@ def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name
 # 1,500: 5 minutes of one core.
 @pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.exhaustive)])
 def test_a_damaged_checkpoint_is_skipped_or_restored_intact(tmp_path, count):
-    """Of the newest of two: what comes back is what was saved, of it or of the one before."""
+    """Damages the newest of two checkpoints: one of both is restored as saved."""
     tree = {
         epoch: {"w": np.random.default_rng(epoch).random((20, 3), np.float32), "step": np.int32(9)}
         for epoch in (1, 2)

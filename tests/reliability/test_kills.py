@@ -1,6 +1,6 @@
-"""Kills of what `test_crashes.py` leaves alone: several replicas and shards, and other commands.
+"""Kills of runs with several replicas and shards, and of other commands; see `test_crashes.py`.
 
-Also what is not the same when a run goes on: the number of devices, the versions, the processor.
+Also runs that resume with another number of devices, other versions or another processor.
 """
 
 import json
@@ -38,7 +38,7 @@ SHARED = [
 
 @pytest.fixture(scope="module")
 def shared(commands, tmp_path_factory):
-    """The workdir of the undisturbed run."""
+    """Returns the workdir of the run without a kill."""
     workdir = tmp_path_factory.mktemp("shared") / "run"
     done = commands.run(*SHARED, f"--workdir={workdir}", XLA_FLAGS=xla_flags(4))
     assert (done.status, done.err) == (0, "")
@@ -46,7 +46,7 @@ def shared(commands, tmp_path_factory):
 
 
 def has_trained(process):
-    """Whether it has trained an epoch, or has none to train."""
+    """Returns whether the process has trained an epoch, or has no epoch left to train."""
     return re.search(r"\nepoch |after epoch 6\n", process.printed())
 
 
@@ -117,7 +117,7 @@ def test_a_resumed_run_reports_another_version_and_processor(commands, uninterru
 
 @pytest.fixture(scope="module")
 def seeds(commands, tmp_path_factory):
-    """Finished runs of a seed each, and their joined run."""
+    """Returns the arguments of a join of finished runs, and the joined run."""
     folder = tmp_path_factory.mktemp("seeds")
     for seed in (3, 4):
         argv = [QUICK, *TINY[1:3], "--config.epochs=2", f"--config.seed={seed}"]
@@ -164,7 +164,7 @@ def test_a_killed_comparison_and_a_killed_book_are_made_again(commands, tmp_path
         finish(training, lambda replica, eps: 0.005)
 
     def made(folder, *moments):
-        """The results, and the book of them, after kills at those moments."""
+        """Returns the results and the book after kills at those moments."""
         compare = [name, f"--runs={runs}", f"--results={folder / 'results'}"]
         bind = [f"--results={folder / 'results'}", f"--out={folder / 'book'}"]
         for module, argv in (("launch.reproduce", compare), ("adv_jax.report", bind)):

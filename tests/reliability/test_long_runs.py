@@ -1,4 +1,4 @@
-"""Memory, open files and compilations stay what they are, however many epochs a run has."""
+"""Memory, open files and compilations do not grow with the number of epochs."""
 
 import json
 import os
@@ -19,14 +19,14 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def memory() -> float:
-    """Resident, in MB."""
+    """Returns the resident memory in MB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 1e6
 
 
 @pytest.fixture
 def watched(monkeypatch):
-    """(compilations, MB, open files, threads) after each epoch, of the runs of this test."""
+    """Returns a list of (compilations, MB, open files, threads) after each epoch."""
     compiled, seen = [], []
 
     def count(event, duration, **_):

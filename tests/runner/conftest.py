@@ -1,4 +1,4 @@
-"""What the experiments are trained on."""
+"""The data set of the experiments."""
 
 import pytest
 from points import points

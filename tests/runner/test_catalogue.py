@@ -1,4 +1,4 @@
-"""The configs by name, and what `python -m adv_jax` prints, in a clone and installed."""
+"""The list of configs, and the output of `python -m adv_jax`, in a clone and installed."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ del CONFIGS["common"]
 
 
 def command(*arguments, module="adv_jax", site=ROOT, folder=ROOT):
-    """`python -m adv_jax` in a folder, with the package that lies in `site`."""
+    """Runs `python -m adv_jax` in a folder, with the package in `site`."""
     line = [sys.executable, "-m", module, *arguments]
     env = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
@@ -36,24 +36,24 @@ def installed(tmp_path):
 
 
 def nothing(folder):
-    """An empty folder."""
+    """Leaves the folder empty."""
 
 
 def a_folder(folder):
-    """One with a folder `configs`, which is no package."""
+    """Makes a folder `configs` that is not a package."""
     (folder / "configs").mkdir()
     (folder / "configs" / "common.py").write_text("raise RuntimeError('foreign')")
     (folder / "configs" / "foreign.py").touch()
 
 
 def a_package(folder):
-    """One with a package `configs`."""
+    """Makes a package `configs`."""
     a_folder(folder)
     (folder / "configs" / "__init__.py").write_text("raise RuntimeError('foreign')")
 
 
 def a_module(folder):
-    """One with a module `configs`."""
+    """Makes a module `configs`."""
     (folder / "configs.py").write_text("raise RuntimeError('foreign')")
 
 
@@ -76,7 +76,7 @@ def test_the_first_line_of_the_docstring_describes_a_config():
         (["--config=quickstart"], ["--config={}/quickstart.py"]),
         (["--config=ladder_mnist:a,b=1"], ["--config={}/ladder_mnist.py:a,b=1"]),
         (["--x=1", "--config", "quickstart:a"], ["--x=1", "--config", "{}/quickstart.py:a"]),
-        # What is no name, or no --config, stays as it is.
+        # Paths and other flags are not changed.
         (["--config=configs/quickstart.py:a"], ["--config=configs/quickstart.py:a"]),
         (["--config=nothing:a"], ["--config=nothing:a"]),
         (["--config.experiment=quickstart"], ["--config.experiment=quickstart"]),

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was saved, bit for bit, or is not trusted."""
+"""Checkpoints are restored bit for bit or, if damaged, not at all."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from adv_jax.types import UserError
 
 
 def tree(epoch: int, size: int = 1000) -> dict:
-    """Arrays of several types and ranks, and in them what is easily lost: -0., NaN, a subnormal."""
+    """Returns arrays of several types and ranks, with -0., NaN and a subnormal."""
     random = np.random.default_rng(epoch)
     return {
         "w": random.normal(size=(size, 3)).astype(np.float32),
@@ -85,7 +85,7 @@ def truncate(file):
 
 @pytest.mark.parametrize("damage", [flip, truncate, lambda file: file.unlink()])
 def test_damage_to_any_file_restores_an_intact_checkpoint(tmp_path, damage):
-    """Damages each file of the newest checkpoint in turn; some of them nothing depends on."""
+    """Damages each file of the newest checkpoint in turn; some files do not matter."""
     saved(tmp_path / "0", 1, 2)
     names = [f.relative_to(tmp_path / "0") for f in (tmp_path / "0" / "2").rglob("*")]
     names = [name for name in names if (tmp_path / "0" / name).is_file()]
@@ -141,7 +141,7 @@ def test_damage_to_the_metadata_of_orbax_is_harmless(tmp_path, changed):
 
 
 def failure(checkpoints):
-    """What `check` says."""
+    """Returns the error message of `check`."""
     try:
         checkpoints.check()
     except UserError as error:
@@ -169,7 +169,7 @@ def test_an_error_names_each_checkpoint_if_all_are_damaged(tmp_path):
 
 
 def test_a_kill_during_a_save_leaves_the_previous_checkpoint(tmp_path):
-    """Kills a process that saves without a pause, at ten moments."""
+    """Kills a process that saves continuously, at ten moments."""
     program = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/runner")!r}, {str(ROOT / "tests/support")!r}]

@@ -1,4 +1,4 @@
-"""Command lines that cannot be read: their mistake, in one line."""
+"""Bad command lines are refused in one line."""
 
 import sys
 
@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def explained(monkeypatch, *argv):
-    """What a command line gives: the explanation of its mistake, which must be one line."""
+    """Returns the error message of a command line, which must be one line."""
     argv = ["prog", *argv]
     monkeypatch.setattr(sys, "argv", argv)  # ml_collections reads it, too.
     values = flags.FlagValues()

@@ -1,4 +1,4 @@
-"""Programs are kept from one command to the next, and no damage to their files is felt."""
+"""Compiled programs are kept between commands; damaged files are replaced."""
 
 import os
 

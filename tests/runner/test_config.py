@@ -1,4 +1,4 @@
-"""Configs: names become functions, paths become values, mistakes become one line."""
+"""Configs: binding of names, values by path, and error messages of one line."""
 
 import copy
 import itertools
@@ -63,7 +63,7 @@ def document(**changes):
 
 
 def refusal(function, *args, **kwargs):
-    """The message, which is one line."""
+    """Returns the error message, which must be one line."""
     with pytest.raises(ConfigError) as error:
         function(*args, **kwargs)
     message = str(error.value)
@@ -104,14 +104,14 @@ def test_bind_replaces_nested_specs_by_given_parts():
             "a.b.name must be one of mixed, noise, step, got 'stpe'; did you mean 'step'?",
         ),
         ({"name": "qqq"}, "a.b.name must be one of mixed, noise, step, got 'qqq'"),
-        # What the registry does not export is no legal name.
+        # Names must be in the registry's `__all__`.
         ({"name": "hidden"}, "a.b.name must be one of mixed, noise, step, got 'hidden'"),
         (
             {"name": "step", "epz": 0.1},
             "a setting of a.b.step must be one of bounds, eps, norm, got 'epz'; "
             "did you mean 'eps'?",
         ),
-        # What the program passes is not for a config to set.
+        # A config must not set arguments that the program passes.
         (
             {"name": "noise", "key": 3},
             "a setting of a.b.noise must be one of std, got 'key'",
@@ -259,7 +259,7 @@ NUMBERS_FROM_0 = [
     "optimizer.learning_rate",
 ]
 FRACTIONS = ["objective.alpha", "optimizer.momentum"]
-# Those that replicas can differ in.
+# Fields that may differ between replicas.
 GRID = ["objective.attack.eps", "optimizer.learning_rate", *FRACTIONS]
 WORDS = {
     "replicas.seeds": "a whole number from 1 to 10000",

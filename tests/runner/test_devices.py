@@ -11,7 +11,7 @@ from adv_jax.runner.devices import Layout, layout, use_cores
 
 @pytest.fixture
 def devices():
-    """Four of them; conftest.py asks for them."""
+    """Returns four devices, which conftest.py requests."""
     if jax.local_device_count() < 4:
         pytest.skip("XLA_FLAGS gives fewer than four devices")
     return jax.local_devices()[:4]

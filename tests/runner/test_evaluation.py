@@ -1,4 +1,4 @@
-"""The command line: what it says of two trained models, what it writes, what it refuses."""
+"""`adv_jax.evaluate` on two trained models: output, files and errors."""
 
 import csv
 import hashlib
@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(runs):
-    """What the whole command printed, and the files of the runs before it."""
+    """Returns the output of the command, and the files of the runs before it."""
     before = contents(runs)
     finished = call(
         "adv_jax.evaluate",
@@ -112,7 +112,7 @@ def test_minimal_eps_of_the_examples_agrees_with_the_curve(runs, done):
     assert [int(row["example"]) for row in rows] == list(range(1000))
     curve = found["attacks"]["fgsm"]
     assert (smallest > 0).mean() == pytest.approx(curve["accuracy"][0])
-    # Those that the attack of size .2 does not turn; the first halving is at .1.
+    # The share of rows that the attack of size .2 does not fool; the first bisection is at .1.
     withstand = (1 - curve["success"][2]) * curve["accuracy"][0]
     assert found["minimal_eps"]["fgsm"]["withstand"] == pytest.approx(withstand)
     assert np.isinf(smallest).mean() == pytest.approx(withstand)

@@ -1,4 +1,4 @@
-"""Experiments: how they are built, and on which statistics and models they are tested."""
+"""Experiments: construction, test statistics, and evaluated models."""
 
 import jax
 import jax.numpy as jnp

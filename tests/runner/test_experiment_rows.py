@@ -1,4 +1,4 @@
-"""Experiments: which rows they train on, and in which order."""
+"""Experiments: training rows and their order."""
 
 import jax
 import jax.numpy as jnp

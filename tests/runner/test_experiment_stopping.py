@@ -1,4 +1,4 @@
-"""Experiments: what is kept, and when a replica stops."""
+"""Experiments: best models and early stopping."""
 
 from functools import cache
 
@@ -39,7 +39,7 @@ def monitored(patience):
 
 
 def saying(run, classes, epoch):
-    """Two replicas whose models always say classes[r]; the kernel marks the epoch."""
+    """Returns two replicas that always predict classes[r]; the kernel encodes the epoch."""
     bias = jnp.stack([jnp.eye(5)[c] for c in classes])
     kernel = jnp.full((2, FEATURES, 5), float(epoch))
     params = {"logits": {"bias": bias, "kernel": kernel}}

@@ -42,7 +42,7 @@ def lines_of(axes) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def replicate(evaluation, other):
-    """The same with a second replica, whose values are `other` times those of the first."""
+    """Adds a second replica, whose values are `other` times those of the first."""
     return {
         attack: {
             k: v if k == "eps" else [v[0], list(np.multiply(v[0], other))] for k, v in c.items()

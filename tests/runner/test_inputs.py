@@ -1,4 +1,4 @@
-"""Preprocessing in a run: what was fitted is kept with it, and is what every reader of it sees."""
+"""Preprocessing in a run: fitted arrays are stored in the workdir, and all readers use them."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def load_digits(monkeypatch, digits):
 
 
 def document(preprocess=None, *, attack=None, epochs=2):
-    """A small legal config, without the field if it is None."""
+    """A small legal config; without `preprocess` if it is None."""
     attack = attack or {"name": "fgsm", "eps": 0.1}
     config = {
         "experiment": "small",
@@ -79,7 +79,7 @@ def plain(digits, tmp_path_factory):
 
 @pytest.fixture
 def no_fit(monkeypatch):
-    """From here on the whitening can be restored, but not fitted."""
+    """Makes fitting of the whitening fail; restoring still works."""
 
     def zca(*, regularizer):
         def fit(x):
@@ -341,7 +341,7 @@ def test_the_fixed_adversarial_set_comes_from_the_source_for_every_run(plain, tm
     x, y = source.dataset.test
     x_adv = attacks.fgsm(source.logits_fn, x, y, eps=1.0, norm="l2")
     lengths = np.linalg.norm((np.asarray(x_adv) - x).reshape(len(x), -1), axis=1)
-    # Of so small a net some rows have no living unit, and no gradient.
+    # In so small a net some rows have no active unit, and no gradient.
     assert np.all((lengths == 0) | (np.abs(lengths - 1) < 1e-4)) and lengths.any()
     for epochs in (2, 3):
         workdir = tmp_path / f"run{epochs}"

@@ -1,4 +1,4 @@
-"""Learning curves: means over replicas within their range, as numbers and as lines."""
+"""Learning curves: means over replicas with their range, as numbers and as lines."""
 
 import numpy as np
 

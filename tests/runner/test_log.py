@@ -1,4 +1,4 @@
-"""The log: plain lines in a file, a bar on a terminal, JSON lines and TensorBoard events always."""
+"""The log: lines in a file, a bar on a terminal, JSON lines and TensorBoard events."""
 
 import contextlib
 import os
@@ -77,7 +77,7 @@ def test_a_stopped_replica_is_not_logged_and_not_averaged(tmp_path, capsys):
 
 @contextlib.contextmanager
 def terminal(monkeypatch, columns: int):
-    """Standard output as a terminal; yields a function that ends it and gives what it showed."""
+    """Makes standard output a terminal; yields a function that ends it and returns its content."""
     here, there = pty.openpty()
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
@@ -119,7 +119,7 @@ def test_a_table_breaks_no_cell_in_a_file_and_fits_a_terminal(monkeypatch, capsy
 
 
 def events(folder: Path) -> list[tuple[str, int, float]]:
-    """(tag, step, value) of the event files in a folder, by the format: no library of ours.
+    """Returns (tag, step, value) of the event files in a folder, parsed by hand.
 
     A record is u64 length, u32 CRC, the bytes of a protobuf Event, u32 CRC. In Event, field 2 is
     the step and 5 the summary; in a Summary, 1 is a Value with 1 the tag and 2 a float.

@@ -1,4 +1,4 @@
-"""Standard output that cannot be written: no traceback, and nothing that was saved is lost."""
+"""Standard output that cannot be written: no traceback, and no saved epoch is lost."""
 
 import contextlib
 import os

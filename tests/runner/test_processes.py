@@ -1,4 +1,4 @@
-"""Two processes on this machine that share a run, over the collectives of the CPU."""
+"""Two processes on one machine that share a run, with CPU collectives."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def start(commands, *argv, devices=1, count=2):
-    """As many processes as `count`, each with as many devices."""
+    """Starts `count` processes of one run, each with its devices."""
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
     return [
         commands.start(
@@ -48,7 +48,7 @@ def start(commands, *argv, devices=1, count=2):
 
 
 def finished(processes):
-    """Of all of them: each waits for the slowest."""
+    """Returns the `Finished` of all processes; each waits for the slowest."""
     return [process.finish(seconds=500) for process in processes]
 
 
@@ -120,7 +120,7 @@ def test_a_signal_to_one_process_stops_both_at_the_same_epoch_and_the_run_resume
 
 
 def test_an_error_in_one_process_ends_the_other(commands, alone, tmp_path):
-    """The first alone opens the workdir."""
+    """Only the first process opens the workdir."""
     shutil.copytree(alone(SEEDS), tmp_path / "run")
     os.truncate(tmp_path / "run" / "result.json", 100)
     first, second = finished(start(commands, SEEDS, f"--workdir={tmp_path / 'run'}"))

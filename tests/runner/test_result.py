@@ -1,4 +1,4 @@
-"""What a result says of the programs that made it."""
+"""Provenance: the commit and the versions in a result."""
 
 import subprocess
 

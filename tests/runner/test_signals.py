@@ -1,4 +1,4 @@
-"""Signals where nothing has to be finished: the run stops, whatever they interrupt."""
+"""Signals stop a program at any interrupted call."""
 
 import gc
 import os
@@ -27,7 +27,7 @@ def test_a_signal_raises_interrupted_at_once():
 
 
 def swallow():
-    """As JAX's cache of compiled programs does with what meets it while it reads."""
+    """Drops exceptions, like JAX's cache of compiled programs during a read."""
     try:
         interrupted()
     except Exception:

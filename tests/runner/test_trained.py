@@ -1,4 +1,4 @@
-"""The model of a workdir is the one that the run itself evaluated, and nothing there changes."""
+"""The loaded model equals the evaluated model of the run; loading changes no file."""
 
 import hashlib
 import json

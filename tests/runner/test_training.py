@@ -66,7 +66,7 @@ def metrics_of(workdir, replica):
 
 
 def assert_same_replica(workdir, i, alone, replica, evaluation):
-    """Replica i of a run, and the only one of another: lines, listing and curves."""
+    """Asserts that replica i of a run equals the only replica of another run."""
     (own,) = alone["replicas"]
     numbers = ("test_error", "confidence", "epochs", "best_epoch")
     assert replica["seed"] == own["seed"]
@@ -131,7 +131,7 @@ def test_a_run_ends_with_a_checkpoint_when_all_replicas_have_stopped(tmp_path, c
 
 
 def test_a_checkpoint_starts_after_its_epochs_are_on_the_disk(tmp_path, monkeypatch, capsys):
-    """What a power cut leaves of metrics.jsonl is what was synchronised."""
+    """After a power cut metrics.jsonl has only the synchronized lines."""
     metrics, on_disk, found = tmp_path / "run" / "metrics.jsonl", {}, []
     fsync, save = os.fsync, Checkpoints.save
 

@@ -105,7 +105,7 @@ def test_metrics_are_rewound_to_an_epoch_and_a_torn_line_is_dropped(tmp_path):
         ({0: [1, 2, 3], 1: [1, 2, 3]}, [False, False], None),
         ({0: [1], 1: [1, 2, 3]}, [True, False], None),
         ({0: [1, 2, 3], 1: [1, 2]}, [True, True], None),
-        # What a power cut took from the end, or from within.
+        # Lines that a power cut removed at the end or in the middle.
         ({0: [1, 2, 3], 1: [1, 2]}, [False, False], (2, 1, 2, 3)),
         ({0: [1, 3], 1: [1, 2, 3]}, [False, False], (2, 0, 3, 3)),
         ({}, [False], (0, 0, 0, 3)),

@@ -16,7 +16,7 @@ PLATEAU = {"name": "reduce_on_plateau", "factor": 0.5, "patience": 1}
 
 
 def points():
-    """Noisy points around a centre for each class; x[:, 0] is the number of the row."""
+    """Returns noisy points around a center for each class; x[:, 0] is the row number."""
     rng = np.random.default_rng(0)
     centres = 2 * rng.normal(size=(CLASSES, FEATURES))
 
