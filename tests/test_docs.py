@@ -7,13 +7,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"\| `([\w.-]+)` \| ([\w, ]+) \| [^|]+ \| ([^|]+) \| [^|]+ \|")
-# How a package says it that does not use the name of the licence in the table.
+# How a package says it that does not use the name of the license in the table.
 IN_WORDS = {"PSF": "Python Software Foundation"}
 COMMANDS = {"__init__", "__main__", "main", "report"}
 
 
 def page():
-    """(dependency, where, licence) of every row of docs/dependencies.md."""
+    """(dependency, where, license) of every row of docs/dependencies.md."""
     rows = (ROOT / "docs" / "dependencies.md").read_text().splitlines()
     return [(m[1], m[2].split(", "), m[3]) for m in map(ROW.fullmatch, rows) if m]
 
@@ -50,12 +50,12 @@ def test_the_table_of_dependencies_equals_pyproject_toml():
 
 def test_licenses_equal_those_of_the_installed_packages():
     wrong = {}
-    for name, _, licence in page():
+    for name, _, license in page():
         try:
             text = said(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        family = re.match("[A-Z]+", licence, re.IGNORECASE)[0]
+        family = re.match("[A-Z]+", license, re.IGNORECASE)[0]
         if IN_WORDS.get(family, family) not in text:
             wrong[name] = text
     assert wrong == {}

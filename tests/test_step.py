@@ -164,7 +164,7 @@ def test_a_replica_equals_a_single_run_with_the_same_seed(batches, monkeypatch):
     states, repeated = stack([start(s) for s in (3, 4, 9)]), stack([batches] * 3)
     alone = stack([jax.jit(steps)(start(s), batches) for s in (3, 4, 9)])
     assert len(np.unique(alone[0].params["w"][:, 0])) == 3
-    for platform in ("cpu", "gpu"):  # One after another, or vectorised.
+    for platform in ("cpu", "gpu"):  # One after another, or vectorized.
         with monkeypatch.context() as patch:
             patch.setattr(step_module.jax, "default_backend", lambda name=platform: name)
             together = over_replicas(steps)
@@ -225,7 +225,7 @@ def test_replicas_spread_over_devices_equal_single_runs(used, batches, devices):
 
 
 def shards_of(batches, shards):
-    """[S, B, ...] -> [shards, S, B / shards, ...]: neighbouring rows stay together."""
+    """[S, B, ...] -> [shards, S, B / shards, ...]: neighboring rows stay together."""
 
     def cut_rows(leaf):
         parts = leaf.reshape(leaf.shape[0], shards, -1, *leaf.shape[2:])

@@ -155,7 +155,7 @@ def test_restarts_of_apgd_find_the_higher_of_two_peaks():
 
 
 def test_dlr_equals_values_computed_by_hand():
-    # Of 4, 3, 2, 0, -1: (3 - 4) / (4 - 2) for the first, (4 - 2) / 2 for the third.
+    # Logits 4, 3, 2, 0, -1: (3 - 4) / (4 - 2) for the first class, (4 - 2) / 2 for the third.
     for label, expected in [(0, -0.5), (1, 0.5), (2, 1.0), (4, 2.5)]:
         for logits in (LOGITS, 7 * LOGITS - 3):
             np.testing.assert_allclose(dlr(logits, jnp.array([label])), [expected], rtol=1e-6)

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.uniform(0.2, 0.8, (6, 5)), jnp.float32)
 Y = jnp.asarray(RNG.integers(0, 4, 6))
 KEY = jax.random.key(0)
-# Those with a loop, which JAX compiles anew in each call of its own, or with many operations.
+# Attacks with a loop, which JAX would compile again in each call, or with many operations.
 COMPILED = {
     "adv_alpha": attacks.adv_alpha,
     "apgd": partial(attacks.apgd, num_steps=3, key=KEY),

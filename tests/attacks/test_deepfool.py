@@ -112,7 +112,7 @@ LABELS = jnp.asarray((X @ W + BIAS).argmax(axis=1))
 
 
 def test_deepfool_makes_no_pass_after_all_rows_are_fooled():
-    # One step for all rows: a look before it and a look after it, and K - 1 differences.
+    # One step for all rows: a forward pass before and after, and K - 1 backward passes.
     assert passes_of(deepfool) == {"forward": 2, "backward": K - 1}
     done = lambda model, x, y: deepfool(model, x, (y + 1) % K)
     assert passes_of(done) == {"forward": 1, "backward": 0}
@@ -120,7 +120,7 @@ def test_deepfool_makes_no_pass_after_all_rows_are_fooled():
 
 def test_deepfool_crosses_a_boundary_although_bounds_cut_each_step():
     # f_0 - f_1 = 2 (x_1 + x_2 - .5), at first .3 too large. Every step goes half along x_1,
-    # which is soon at 0, and so closes half of what is left: towards (0, .5), from above.
+    # which is soon at 0, and so closes half of what is left: toward (0, .5), from above.
     logits_fn = lambda x: jnp.stack([x.sum(axis=1) - 0.5, 0.5 - x.sum(axis=1)], axis=1)
     x, y = jnp.array([[0.05, 0.75]]), jnp.array([0])
     x_adv = deepfool(logits_fn, x, y, bounds=(0.0, 1.0))

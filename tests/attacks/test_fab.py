@@ -27,7 +27,7 @@ def nearest(point, slope, gap, norm, bounds):
     lo, hi = (-np.inf, np.inf) if bounds is None else bounds
     d = len(point)
     box = [(lo - p, hi - p) for p in point]
-    if norm == "linf":  # Minimise t over (d, t) with |d_i| <= t.
+    if norm == "linf":  # Minimize t over (d, t) with |d_i| <= t.
         upper = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
         solved = optimize.linprog(
             [0] * d + [1],

@@ -93,7 +93,7 @@ def shortest(v, gap, norm):
     d = len(v)
     if norm in ("l2", "rms"):
         return np.linalg.pinv(v[None])[:, 0] * gap
-    if norm == "linf":  # Over (r, t): minimise t with |r_i| <= t.
+    if norm == "linf":  # Over (r, t): minimize t with |r_i| <= t.
         cost, split = np.eye(d + 1)[d], np.eye(d)
         inside = np.block([[split, -np.ones((d, 1))], [-split, -np.ones((d, 1))]])
         rows, bounds = np.vstack([inside, [*-v, 0]]), [*[(None, None)] * d, (0, None)]

@@ -124,10 +124,10 @@ def test_untargeted_jsma_aims_at_the_next_class():
         lambda y, targeted: jsma(net, x, y, gamma=0.6, bounds=BOUNDS, targeted=targeted),
         static_argnums=1,
     )
-    towards = attack((predicted + 1) % K, True)
-    assert bool((towards != x).any())
-    np.testing.assert_array_equal(attack(predicted, False), towards)
-    np.testing.assert_array_equal(attack(None, False), towards)
+    toward = attack((predicted + 1) % K, True)
+    assert bool((toward != x).any())
+    np.testing.assert_array_equal(attack(predicted, False), toward)
+    np.testing.assert_array_equal(attack(None, False), toward)
     with pytest.raises(ValueError, match="y must be the class to reach"):
         jsma(net, x, None)
 

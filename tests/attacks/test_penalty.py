@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 
 
 def binary(x):
-    """Two classes, told apart by the sign of x @ W."""
+    """Returns logits of two classes, separated by the sign of x @ W."""
     z = (x - 0.5) @ jnp.asarray(W, x.dtype)
     return jnp.stack([z, -z], axis=1)
 

@@ -1,4 +1,4 @@
-"""pgd against what is known exactly: linear models, curved losses, a net that has no defence."""
+"""pgd against what is known exactly: linear models, curved losses, a net that has no defense."""
 
 import jax
 import jax.numpy as jnp

@@ -33,7 +33,7 @@ def images(rows=4):
         ((28, 28, 1), 0.8 / 512, 1, (1, 1)),
         ((28, 28, 1), 0.4, 3, (19, 19)),
         ((28, 28, 1), 0.8 / 512, 3, (3, 3)),
-        # All of the short side, and the same share of the pixels.
+        # The whole short side, and the same share of the pixels.
         ((1, 100, 1), 0.2, 1, (1, 20)),
         ((100, 4, 1), 0.5, 1, (50, 4)),
         ((2, 2, 1), 0.8, 3, (2, 2)),
@@ -98,7 +98,7 @@ def test_regrouping_moves_energy_and_keeps_the_norm_and_the_rest():
         np.testing.assert_allclose(np.sqrt((changed**2).sum()), 2, rtol=1e-5)
         differs = (np.abs(changed - r) > 1e-5).any(axis=2)
         cleared = (changed == 0).all(axis=2)
-        # One full window has changed, and of the other what the first does not cover is 0.
+        # One full window has changed; the part of the other outside of it is 0.
         gains = differs & ~cleared
         rows, columns = np.flatnonzero(gains.any(axis=1)), np.flatnonzero(gains.any(axis=0))
         assert np.ptp(rows) == np.ptp(columns) == 2 and gains.sum() == 9

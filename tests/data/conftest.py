@@ -67,8 +67,8 @@ def full_mnist() -> Path:
 @pytest.fixture(scope="session")
 def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """CIFAR-10's file names -> asymmetric images u8[4, 32, 32, 3] and labels u8[4]."""
-    n, row, column, colour = np.ogrid[:24, :32, :32, :3]
-    images = ((37 * n + 3 * row + 5 * column + 80 * colour) % 256).astype(np.uint8)
+    n, row, column, color = np.ogrid[:24, :32, :32, :3]
+    images = ((37 * n + 3 * row + 5 * column + 80 * color) % 256).astype(np.uint8)
     labels = (np.arange(24, dtype=np.uint8) * 7) % 10
     return {
         name: (images[4 * i : 4 * i + 4], labels[4 * i : 4 * i + 4])
@@ -82,7 +82,7 @@ def encode_cifar10():
 
     def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
         return b"".join(
-            bytes([label]) + b"".join(image[:, :, colour].tobytes() for colour in range(3))
+            bytes([label]) + b"".join(image[:, :, color].tobytes() for color in range(3))
             for image, label in zip(images, labels, strict=True)
         )
 
@@ -123,7 +123,7 @@ def archive(tmp_path, batches, pack) -> Path:
 
 @pytest.fixture(scope="session")
 def jpeg_cifar10(tmp_path_factory) -> Path:
-    """All of CIFAR-10, from a copy that was compressed as JPEG."""
+    """Unpacks the whole CIFAR-10 from a copy that was compressed as JPEG."""
     script = whole_set("unpack_cifar10")
     folder = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)

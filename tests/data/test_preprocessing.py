@@ -22,7 +22,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def parts(images):
-    """`images` as f32 in [0, 1] and with a spread near 1, as after contrast normalisation."""
+    """`images` as f32 in [0, 1] and with a spread near 1, as after contrast normalization."""
     return [part.astype(np.float32) / 50 - 2 for part in images]
 
 
@@ -54,7 +54,7 @@ def test_the_covariance_after_zca_follows_from_the_regularizer(parts):
     expected = before @ np.linalg.inv(before + REGULARIZER * np.eye(60))
     np.testing.assert_allclose(np.cov(white, rowvar=False, bias=True), expected, atol=1e-5)
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-6)
-    # Where the data vary far more than by the regularizer, that is 1.
+    # With a small regularizer the covariance is nearly the identity.
     nearly_white = rows(preprocessing.zca(regularizer=1e-6)(train).apply(train))
     np.testing.assert_allclose(np.cov(nearly_white, rowvar=False, bias=True), np.eye(60), atol=2e-3)
 
@@ -62,11 +62,11 @@ def test_the_covariance_after_zca_follows_from_the_regularizer(parts):
 def test_zca_in_float32_is_as_accurate_as_documented(parts):
     train, test = parts
     mean, matrix = exact_zca(train)
-    centred = rows(test) - mean
+    centered = rows(test) - mean
     u = 2.0**-24
-    bound = u * ((60 + 2) * np.abs(centred) + np.abs(mean)) @ np.abs(matrix)
+    bound = u * ((60 + 2) * np.abs(centered) + np.abs(mean)) @ np.abs(matrix)
     found = preprocessing.zca(regularizer=REGULARIZER)(train).apply(test)
-    error = np.abs(rows(found) - centred @ matrix)
+    error = np.abs(rows(found) - centered @ matrix)
     assert (error <= bound).all()
     assert 0 < error.max() < 1e-5
 
@@ -95,17 +95,17 @@ def test_contrast_norm_equals_the_formula_in_any_unit(images, norm):
     found = fit(pixels).apply(pixels)
     assert (found.dtype, found.shape) == (np.float32, test.shape)
     for image, one in zip(test.astype(float), found, strict=True):
-        centred = image - image.mean()
-        expected = centred / (np.sqrt((centred**2).sum()) / norm)
+        centered = image - image.mean()
+        expected = centered / (np.sqrt((centered**2).sum()) / norm)
         np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-6 * norm)
     np.testing.assert_allclose(np.linalg.norm(rows(found), axis=1), norm, rtol=1e-6)
     np.testing.assert_allclose(rows(found).mean(1), 0, atol=1e-7 * norm)
     np.testing.assert_allclose(fit(bytes_).apply(bytes_), found, atol=1e-6 * norm)
 
 
-@pytest.mark.parametrize("colour", range(0, 256, 15))
-def test_contrast_norm_maps_an_image_of_one_color_to_zero(colour):
-    x = np.full((2, 32, 32, 3), colour, np.uint8) / np.float32(255)
+@pytest.mark.parametrize("color", range(0, 256, 15))
+def test_contrast_norm_maps_an_image_of_one_color_to_zero(color):
+    x = np.full((2, 32, 32, 3), color, np.uint8) / np.float32(255)
     assert not preprocessing.contrast_norm()(x).apply(x).any()
 
 

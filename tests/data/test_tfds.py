@@ -202,7 +202,7 @@ def test_the_archive_of_cifar10_is_downloaded_then_cached(
         for found, expected in zip(part, _pictures(pictures, test=test), strict=True):
             np.testing.assert_array_equal(found, expected)
     assert first.sha256 == data.load("cifar10", source="files", dir=str(archive.parent)).sha256
-    # Nothing of it is unpacked: there are the archive and TFDS's note about it.
+    # It is not unpacked: only the archive and TFDS's note are there.
     assert sorted(path.suffix for path in _left_over(tmp_path / "tfds")) == [".INFO", ".gz"]
 
     server.close()

@@ -237,7 +237,7 @@ def of_labels(labels, y, *, attack=attacks.fgsm, eps, shape=(1,), bounds=None):
     )
 
 
-# Of 4 numbers in (-1, 3) the middle, 1, is at most 2 away: 4 in l2, 8 in l1, 2 in rms.
+# A row of 4 numbers in (-1, 3) is at most 2 from the middle, 1, in linf: 4 in l2, 8 in l1.
 @pytest.mark.parametrize(("norm", "enough"), [("linf", 2), ("l2", 4), ("l1", 8), ("rms", 2)])
 @pytest.mark.parametrize("reaches", [True, False])
 def test_accuracy_above_one_class_at_half_the_width_of_the_bounds_is_reported(

@@ -115,7 +115,7 @@ def test_the_audit_does_not_warn_of_an_honest_net_in_disguise(guise):
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
 
-# 4 minutes, with those that are not quick: more nets behind the defences and the guises, and other
+# 4 minutes, with those that are not quick: more nets behind the defenses and the guises, and other
 # norms.
 
 
@@ -198,7 +198,7 @@ def test_the_audit_does_not_warn_of_honest_nets_for_any_seed_and_rows(net, seed,
     assert_honest(zoo.honest(net, seed), norm, **OTHERWISE[how])
 
 
-# Each with the settings that its authors give it, or fewer steps; noise alone aims at nothing.
+# Attacks with the settings of their authors, or with fewer steps.
 ALONE = {
     "apgd": partial(attacks.apgd, num_steps=20, bounds=nets.BOUNDS),
     "apgd, dlr": partial(attacks.apgd, loss="dlr", num_steps=20, bounds=nets.BOUNDS),

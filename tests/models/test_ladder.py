@@ -231,7 +231,7 @@ def test_test_statistics_are_plain_averages_over_the_labeled_batches(x64, labell
     found = small_experiment(dataset, batch_size=batch_size).test_variables(
         variables, {"x": jnp.asarray(x), "y": jnp.asarray(y)}, {"labelled": jnp.array(labelled)}
     )
-    # The first 4 and the next 4 labelled rows; or all 5, as there are fewer than a batch.
+    # The first 4 and the next 4 labeled rows; or all 5, as there are fewer than a batch.
     batches = [labelled[:4], labelled[4:]] if batch_size == 4 else [labelled]
     oracle = oracle_of(variables)
     moments = [oracle.encode([x[list(rows)]] * 2).moments for rows in batches]

@@ -36,9 +36,9 @@ class FrozenStatistics(FrozenTargets):
         self.layer = self.top
         return super().__call__(*args, **kwargs)
 
-    def renormalised(self, z_hat, clean_moments):
+    def renormalized(self, z_hat, clean_moments):
         layer, self.layer = self.layer, self.layer - 1
-        return self.normalise(z_hat, self.frozen.moments[layer][1])
+        return self.normalize(z_hat, self.frozen.moments[layer][1])
 
 
 def numerical_gradients(kind, variables, batch, net, only=""):

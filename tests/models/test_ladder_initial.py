@@ -49,7 +49,7 @@ def test_the_gauss_reconstruction_is_initially_zero(monkeypatch):
     _, batch = in_float32({}, random_batch())
     _, extras, _ = compiled(partial(autoencode, make_apply()))(variables, batch)
     np.testing.assert_array_equal(extras["z_hat"][0], 0)
-    # Above the input, 0 is renormalised by the mean and variance of the clean pre-activations,
+    # Above the input, 0 is renormalized by the mean and variance of the clean pre-activations,
     # which the oracle knows.
     clean = oracle_of(variables).encode([np.float64(batch[x]) for x in ("x", "unlabelled")])
     for layer in range(1, FC.top + 1):

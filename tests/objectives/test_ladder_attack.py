@@ -18,7 +18,7 @@ WEIGHTS = (0.5, 2.0)
 RNG = np.random.default_rng(0)
 BATCH = {"x": RNG.normal(size=(4, 3)), "y": RNG.integers(0, 3, size=4)}
 BATCH["unlabelled"] = RNG.normal(size=(4, 3))
-# Noise of the labelled and of the unlabelled half, large enough to change a prediction.
+# Noise of the labeled and of the unlabeled half, large enough to change a prediction.
 W, NOISE = RNG.normal(size=(3, 3)), RNG.normal(size=(2, 4, 3))
 X, U, Y = BATCH["x"], BATCH["unlabelled"], BATCH["y"]
 LABELLED, UNLABELLED = 0, 1
@@ -83,7 +83,7 @@ def activations(x, half, which, w=W):
     return (x + NOISE[half] if which == "corrupted" else x) @ w
 
 
-def centre(x, half, which):
+def center(x, half, which):
     return activations(x, half, which).mean(axis=0)
 
 
@@ -93,7 +93,7 @@ def numpy_gradient(x, labels, half, *, which="corrupted", statistics="batch", w=
     Frozen statistics are computed with W, for any w.
     """
     a = activations(x, half, which, w)
-    mean = centre(x, half, which) if statistics == "frozen" else a.mean(axis=0)
+    mean = center(x, half, which) if statistics == "frozen" else a.mean(axis=0)
     by_logits = oracles.softmax(a - mean) - np.eye(3)[labels]
     if statistics == "batch":
         by_logits = by_logits - by_logits.mean(axis=0)
@@ -156,7 +156,7 @@ def test_an_unlabelled_attack_uses_predicted_labels_and_leaves_the_target():
 
 
 def test_each_attack_moves_one_half():
-    # Sign noise on the labelled and 28N, here sqrt(3)N, on the unlabelled half:
+    # Sign noise on the labeled and 28N, here sqrt(3)N, on the unlabeled half:
     # [maronas2016], sec. 6.2.1.
     stub = Stub()
     run(
@@ -172,15 +172,15 @@ def test_each_attack_moves_one_half():
     np.testing.assert_array_equal(target, U)
 
 
-# What [maronas2016], eq. 35 and 56 to 59, leaves open: the pass whose gradient is taken, the labels
-# of the unlabelled half, whether the noise is constant, the statistics, a gradient of zero.
+# [maronas2016], eq. 35 and 56 to 59, leaves open: the pass whose gradient is taken, the labels
+# of the unlabeled half, whether the noise is constant, the statistics, a gradient of zero.
 
 
 @both_passes
 @both_statistics
 def test_the_numpy_gradient_of_the_stub_is_the_finite_difference(which, statistics):
     for half, x in enumerate((X, U)):
-        at_x = centre(x, half, which)
+        at_x = center(x, half, which)
 
         def loss(x, half=half, at_x=at_x):
             a = activations(x, half, which)

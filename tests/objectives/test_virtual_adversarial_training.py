@@ -33,7 +33,7 @@ def by_r(logits_fn, x, y, *, key):
 
 
 def expected(w, p, weight):
-    """The cost with the constant p of the unlabelled rows."""
+    """The cost with the constant p of the unlabeled rows."""
     log_q = np.log(oracles.softmax((np.float64(U) + R) @ w))
     divergence = (p * (np.log(p) - log_q)).sum(axis=1).mean()
     return oracles.cross_entropies(np.float64(X) @ w, Y).mean() + weight * divergence, divergence

@@ -213,7 +213,7 @@ TEXTS = (
 # 10,000: a minute.
 @pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_a_command_line_with_hostile_values_is_read_or_refused(count, tmp_path, monkeypatch):
-    """What `main.parse_flags` does, of which only the reading of sys.argv is left out."""
+    """Parses flags as `main.parse_flags` does, but without sys.argv."""
     draw = random.Random(3)
     seen = collections.Counter()
     files = {path: runpy.run_path(str(path))["get_config"]("quick").to_dict() for path in CONFIGS}

@@ -76,7 +76,7 @@ def test_gather_is_the_inverse_of_spread(replicas, shards, devices):
     groups = len(place.devices) // shards
     each = replicas // groups
     for d in range(len(place.devices)):
-        group = d // shards  # Neighbours share a group's replicas.
+        group = d // shards  # Neighbors share a group's replicas.
         np.testing.assert_array_equal(
             spread["b"][0][d], np.arange(group * each, (group + 1) * each)
         )

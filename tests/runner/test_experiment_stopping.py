@@ -145,5 +145,5 @@ def test_a_rate_that_was_halved_often_enough_stops_the_training(dataset):
         run, _ = epoch(run, arrays, rows)
         run, _ = monitor(run, arrays, rows)
         stopped.append(bool(run.stopped))
-    # Nothing is learnt at the rate 0: the first epoch is the best, the next three halve.
+    # At rate 0 the first epoch is the best, and the next three halve the rate.
     assert stopped == [False, False, False, True, True]

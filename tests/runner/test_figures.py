@@ -1,4 +1,4 @@
-"""Figures: PNGs whose lines are the means over replicas, with labelled axes."""
+"""Figures: PNGs whose lines are the means over replicas, with labeled axes."""
 
 import io
 

@@ -187,10 +187,10 @@ def test_a_config_without_preprocessing_leaves_the_data(digits, plain):
 
 def test_a_preprocessing_step_without_arrays_is_restored(digits, tmp_path, monkeypatch):
     train_x, test_x = (np.repeat(part.x, 3, axis=-1) for part in (digits.train, digits.test))
-    coloured = digits._replace(
+    colored = digits._replace(
         train=digits.train._replace(x=train_x), test=digits.test._replace(x=test_x)
     )
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: coloured)
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: colored)
     bounded = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
     config = document(({"name": "grey"},), attack=bounded)
     fitted = load(config, tmp_path)

@@ -40,7 +40,7 @@ def test_a_program_of_seeds_and_a_grid_equals_single_runs(dataset):
     together = trained(several, dataset)
     runs = replicas(several)
     assert len(runs) == 8
-    # One of them, as each is a program of its own; a grid of eight differs in every loss below.
+    # Only one is compared, as each takes a compilation; the eight losses below all differ.
     bound = with_values(config, runs[5].overrides | {"seed": runs[5].seed})
     jax.tree.map(same, alone(together, 5), alone(trained(bound, dataset)))
     assert len(np.unique(together[1][:, -1])) == 8
@@ -144,7 +144,7 @@ def test_a_stopped_replica_stays_constant_while_another_trains(dataset, shards):
         assert not metrics["loss"][0].any() and metrics["loss"][1].all()  # it takes no steps
         state, _ = program.monitor(state)
     later = program.fetch(state)
-    # What a checkpoint holds of it, the optimizer's state included, is the same bit for bit.
+    # Its part of a checkpoint, with the optimizer's state, stays equal bit for bit.
     jax.tree.map(np.testing.assert_array_equal, alone(later), alone(saved))
     assert later.state.step[1] == (epochs + 2) * program.steps_per_epoch
     moved = later.state.params["logits"]["kernel"][1] != saved.state.params["logits"]["kernel"][1]

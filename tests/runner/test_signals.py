@@ -39,20 +39,20 @@ def test_a_signal_in_code_that_drops_exceptions_is_not_lost():
         swallow()
 
 
-class Finalised:
+class Finalized:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def finalise():
-    Finalised()
+def finalize():
+    Finalized()
     wait()
 
 
 def test_a_signal_in_a_finalizer_is_not_lost(capfd):
     """Python prints and drops what __del__ raises."""
     with pytest.raises(Interrupted), on_signals(stop_at_once):
-        finalise()
+        finalize()
     assert capfd.readouterr().err == ""
 
 

@@ -86,14 +86,14 @@ class Ladder:
         axes = tuple(range(halves[0].ndim - 1))
         return [(a.mean(axis=axes), a.var(axis=axes)) for a in halves]
 
-    def normalise(self, a, moments):
+    def normalize(self, a, moments):
         mean, variance = moments
         return (a - mean) / np.sqrt(variance + self.epsilon)
 
     def noisy(self, halves, noise, moments=None):
         """Returns normalized pre-activations plus scaled noise."""
         moments = moments or self.statistics(halves)
-        z = [self.normalise(a, m) for a, m in zip(halves, moments, strict=True)]
+        z = [self.normalize(a, m) for a, m in zip(halves, moments, strict=True)]
         return [z + n for z, n in zip(z, noise, strict=True)], moments
 
     def pooled(self, images):
@@ -176,11 +176,11 @@ class Ladder:
         """Returns the input of the decoder: the corrupted softmax of the unlabeled half."""
         return corrupted.h[self.top][1]
 
-    def passed_down(self, z_hat, z_hat_normalised):
+    def passed_down(self, z_hat, z_hat_normalized):
         return z_hat
 
-    def renormalised(self, z_hat, clean_moments):
-        return self.normalise(z_hat, clean_moments)
+    def renormalized(self, z_hat, clean_moments):
+        return self.normalize(z_hat, clean_moments)
 
     def target(self, clean, layer):
         return clean.z[layer][1]
@@ -214,10 +214,10 @@ class Ladder:
                 above = self.passed_down(z_hat[layer + 1], compared[layer + 1])
                 u = self.down(above, layer + 1, z.shape)
             axes = tuple(range(u.ndim - 1))
-            u = self.normalise(u, (u.mean(axis=axes), u.var(axis=axes)))
+            u = self.normalize(u, (u.mean(axis=axes), u.var(axis=axes)))
             z_hat[layer] = compared[layer] = self.denoised(z, u, layer)
             if layer > 0:
-                compared[layer] = self.renormalised(z_hat[layer], clean.moments[layer][1])
+                compared[layer] = self.renormalized(z_hat[layer], clean.moments[layer][1])
             costs[layer] = self.distance(compared[layer] - self.target(clean, layer))
         return SimpleNamespace(
             z=[self.target(clean, layer) for layer in range(self.top + 1)],
@@ -234,6 +234,6 @@ class Ladder:
         h = x
         for layer in range(1, self.top + 1):
             a = self.up(h, layer)
-            z = self.normalise(a, (means[layer - 1], variances[layer - 1]))
+            z = self.normalize(a, (means[layer - 1], variances[layer - 1]))
             h = self.activation(z, layer)
         return self.logits(z)

@@ -174,7 +174,7 @@ BROKEN_NETS = {
         lambda: partial(honest("dropout"), train=True, key=jax.random.key(0)),
         "batch normalization or dropout is in training mode",
     ),
-    "batch normalisation in training mode": Broken(
+    "batch normalization in training mode": Broken(
         lambda: partial(honest("batch norm"), train=True),
         "batch normalization or dropout is in training mode",
     ),
