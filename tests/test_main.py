@@ -243,7 +243,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_results(commands, uninter
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     checkpoints = tmp_path / "run" / "checkpoints"
     random = np.random.default_rng(0)
-    # Epoch 4 is told when the checkpoint of epoch 2 is on disk, though perhaps not yet that of 3.
+    # Epoch 4 is printed after the checkpoint of epoch 2 is on disk, perhaps before that of 3.
     for begun in ("epoch 4/", "resumed after epoch"):
         process = commands.start(*argv)
         process.wait_for(begun)
@@ -265,7 +265,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_results(commands, uninter
 
 
 def stop_in_the_middle(commands, argv) -> int:
-    """Interrupts a new run after a few epochs -> the last epoch that was saved."""
+    """Interrupts a new run after a few epochs, and returns the last saved epoch."""
     process = commands.start(*argv)
     process.wait_for("epoch 5/")
     process.signal(signal.SIGTERM)

@@ -27,7 +27,7 @@ def spec_of(config):
 # The program of [rasmus2015], run.py: 150 epochs, decay .67; 150 (1 - .67) = 49.5.
 LADDER_RATE = spec_of("ladder_mnist")["learning_rate"]
 # The shallow-net thesis, p. 42: momentum .5 in epoch 1, .99 from epoch 10 on.
-THESIS = spec_of("shallow_mnist")
+SHALLOW = spec_of("shallow_mnist")
 
 
 def rates(spec, *, steps_per_epoch, steps):
@@ -71,7 +71,7 @@ def test_momentum_rises_over_ten_epochs_as_in_pylearn2():
         p = p + v
         expected.append(p)
 
-    optim = optimizer(THESIS, steps_per_epoch=steps_per_epoch)
+    optim = optimizer(SHALLOW, steps_per_epoch=steps_per_epoch)
 
     def step(carry, g):
         p, state = carry

@@ -1,4 +1,4 @@
-"""auto_attack: exact robust accuracies, models that only one member breaks, and what it costs."""
+"""auto_attack: exact robust accuracies, models that only one member breaks, and its cost."""
 
 import jax
 import jax.numpy as jnp

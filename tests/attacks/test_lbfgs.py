@@ -38,7 +38,7 @@ def batched(row_fn):
 
 @pytest.fixture(scope="module")
 def quadratics():
-    """Convex, of condition 100, with about half of the minimum's entries at a bound."""
+    """Convex quadratics of condition 100; about half of the minimum's entries are at a bound."""
     rng = np.random.default_rng(0)
     bases = np.linalg.qr(rng.normal(size=(B, N, N)))[0]
     matrices = np.einsum("bij,j,bkj->bik", bases, np.logspace(0, 2, N), bases)

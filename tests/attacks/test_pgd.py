@@ -1,4 +1,4 @@
-"""pgd against what is known exactly: linear models, curved losses, a net that has no defense."""
+"""pgd on linear models, curved losses and an undefended net."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_targeted_pgd_descends_the_loss_of_the_target():
 
 
 def hill(x):
-    """Two logits whose loss for label 0 peaks at x = .3 and is 0-gradient nowhere else near."""
+    """Two logits; the loss of label 0 has one stationary point nearby, the maximum at x = .3."""
     return jnp.stack([(x - 0.3) ** 2, 0.05 * jnp.ones_like(x)], axis=1)
 
 

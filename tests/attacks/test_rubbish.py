@@ -1,4 +1,4 @@
-"""rubbish: its distribution, and that nothing of x is left."""
+"""rubbish: its distribution, which does not depend on x."""
 
 import jax
 import jax.numpy as jnp

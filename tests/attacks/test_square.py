@@ -1,4 +1,4 @@
-"""square: its windows and patterns against the paper's formulas, its search against its own log."""
+"""square: its windows and patterns against the paper's formulas, and its logged queries."""
 
 import jax
 import jax.numpy as jnp

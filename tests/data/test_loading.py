@@ -1,4 +1,4 @@
-"""`load`: names and sources that it refuses."""
+"""`load` refuses unknown names and sources."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The arguments of `evaluate` that are refused, each in one line and before anything runs."""
+"""`evaluate` refuses bad arguments in one line, before it calls the model."""
 
 from functools import partial
 

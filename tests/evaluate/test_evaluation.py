@@ -164,11 +164,11 @@ def test_success_of_a_model_that_is_never_right_is_zero_not_nan(problem):
 
 def test_progress_counts_the_batches_of_every_pass(problem):
     w, _, x, y = problem(10 * jax.local_device_count())
-    told = []
+    reported = []
 
     def progress(batches, description):
-        told.append(f"{description} {len(batches)}")
+        reported.append(f"{description} {len(batches)}")
         yield from batches
 
     evaluate.evaluate(lambda x: x @ w, x, y, FGSM, eps=[0.1], batch_size=5, progress=progress)
-    assert told == ["clean 2", "gradients 2", "sign 2", "direction 2"]
+    assert reported == ["clean 2", "gradients 2", "sign 2", "direction 2"]

@@ -1,4 +1,4 @@
-"""probe: what it finds at rows whose logits saturate the softmax."""
+"""probe on rows whose logits saturate the softmax."""
 
 from functools import partial
 

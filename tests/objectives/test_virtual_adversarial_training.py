@@ -1,4 +1,4 @@
-"""objectives.virtual_adversarial_training: the divergence by NumPy, and what is a constant."""
+"""objectives.virtual_adversarial_training: the divergence in NumPy, and its constants."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ def by_r(logits_fn, x, y, *, key):
 
 
 def expected(w, p, weight):
-    """The cost with the constant p of the unlabeled rows."""
+    """Returns the cost with p of the unlabeled rows as a constant."""
     log_q = np.log(oracles.softmax((np.float64(U) + R) @ w))
     divergence = (p * (np.log(p) - log_q)).sum(axis=1).mean()
     return oracles.cross_entropies(np.float64(X) @ w, Y).mean() + weight * divergence, divergence

@@ -72,15 +72,15 @@ def runs(failing, tmp_path_factory):
 
     def run(workdir):
         log = folder / f"{workdir.name}.log"
-        told = failing_calls.request(workdir, log)
-        done = failing.run(*command, f"--workdir={workdir}", **told)
+        env = failing_calls.request(workdir, log)
+        done = failing.run(*command, f"--workdir={workdir}", **env)
         assert (done.status, done.err) == (0, "")
         return failing_calls.calls(log)
 
     calls = run(folder / "whole")
     second = Call("mkdir", f"checkpoints/{EPOCHS}.*", 1)
-    told = failing_calls.request(folder / "stopped", folder / "log", second)
-    failing.run(*command, f"--workdir={folder / 'stopped'}", **told)
+    env = failing_calls.request(folder / "stopped", folder / "log", second)
+    failing.run(*command, f"--workdir={folder / 'stopped'}", **env)
     shutil.copytree(folder / "stopped", folder / "again")
     return Runs(command, folder / "whole", calls, folder / "stopped", run(folder / "again"))
 
@@ -94,8 +94,8 @@ def complaint(failing, runs, folder, call, error, *, begun=None, lasting=False):
     if begun:
         shutil.copytree(begun, workdir)
     argv = [*runs.command, f"--workdir={workdir}"]
-    told = failing_calls.request(workdir, log, call, error, lasting=lasting)
-    process = failing.start(*argv, **told)
+    env = failing_calls.request(workdir, log, call, error, lasting=lasting)
+    process = failing.start(*argv, **env)
     try:
         broken = process.finish(seconds=SECONDS)
     except AssertionError:

@@ -55,7 +55,7 @@ def has_trained(process):
 def test_killed_runs_with_replicas_and_shards_end_with_the_same_results(
     commands, shared, tmp_path, times
 ):
-    """Each process gets at least an epoch further; after the last one the nets are evaluated."""
+    """Each process trains at least one more epoch; the last one evaluates."""
     random = np.random.default_rng(0)
     argv = [*SHARED, f"--workdir={tmp_path / 'run'}"]
     ended = Counter()
@@ -89,8 +89,8 @@ def test_a_resumed_run_reports_another_number_of_devices(commands, tmp_path, dev
     assert process.finish().status == 128 + signal.SIGTERM
     done = commands.run(*argv, f"--workdir={stopped}", XLA_FLAGS=xla_flags(devices))
     assert (done.status, done.err) == (0, "")
-    told = f"rounding may differ from now on: devices was 4 and is {devices}\n"
-    assert told in done.out
+    line = f"rounding may differ from now on: devices was 4 and is {devices}\n"
+    assert line in done.out
     # Measured: the same bits but for the last one of a confidence. Asserted: rounding.
     numbers = [
         [line[name] for line in read_metrics(path) for name in ("loss", "test_confidence")]

@@ -212,7 +212,7 @@ def small_disk(mounted):
 def test_a_full_disk_is_reported_in_one_line_and_the_last_checkpoint_stays(
     small_disk, capfd, surfaces
 ):
-    """Orbax writes in the background: the error surfaces at whatever is called next."""
+    """Orbax writes in the background, so that the error surfaces in the next call."""
     like = tree(0, 40_000)  # 480 kB, and random numbers cannot be compressed
 
     def fill_the_disk():

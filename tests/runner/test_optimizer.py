@@ -1,4 +1,4 @@
-"""optimizer: specifications that it refuses."""
+"""optimizer refuses bad specifications."""
 
 import pytest
 

@@ -23,7 +23,7 @@ COMMANDS = {
 
 @contextlib.contextmanager
 def pipe():
-    """A path by which another process writes to a pipe, and the end from which one reads."""
+    """Yields the path of a pipe for another process to write to, and its reading end."""
     reader, writer = os.pipe()
     try:
         with open(reader) as stream:

@@ -9,7 +9,7 @@ from adv_jax.runner import result
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """(Its folder, the commit) of a repository where the package seems to lie."""
+    """Returns (folder, commit) of a repository that appears to contain the package."""
     for path in ("adv_jax/runner/result.py", "papers/a/results/table.json"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text("first")

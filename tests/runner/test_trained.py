@@ -155,7 +155,7 @@ def test_a_folder_without_a_run_is_refused(replicas, tmp_path, monkeypatch, digi
         trained.load(tmp_path)
 
 
-def of_chapter(mode, **changes):
+def goodfellow(mode, **changes):
     make = runpy.run_path("configs/goodfellow_mnist.py")["get_config"]
     changes = {path.replace("__", "."): value for path, value in changes.items()}
     common = {"epochs": 1, "data.num_valid": 100, "evaluation.attacks": {}}
@@ -166,8 +166,8 @@ def of_chapter(mode, **changes):
 def test_a_student_loads_without_the_teacher_but_a_stack_needs_the_classifier(replicas, tmp_path):
     teacher = tmp_path / "teacher"
     shutil.copytree(replicas[0], teacher)
-    student = of_chapter(f"model=softmax,method=distillation,source={teacher}")
-    stack = of_chapter(f"method=dae,source={teacher}", model__features=(8,))
+    student = goodfellow(f"model=softmax,method=distillation,source={teacher}")
+    stack = goodfellow(f"method=dae,source={teacher}", model__features=(8,))
     found = {
         name: train.run(config, tmp_path / name)["replicas"][0]["test_error"]
         for name, config in (("student", student), ("stack", stack))
@@ -189,6 +189,6 @@ def test_a_source_on_other_inputs_is_refused_with_the_field(replicas, digits):
 
 def test_a_temperature_that_is_not_positive_is_refused(replicas, tmp_path):
     for temperature in (0.0, -2.0):
-        config = of_chapter("model=softmax,method=teacher", objective__temperature=temperature)
+        config = goodfellow("model=softmax,method=teacher", objective__temperature=temperature)
         with pytest.raises(UserError, match="objective.temperature must be a number above 0, got"):
             train.run(config, tmp_path / "run")

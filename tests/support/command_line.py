@@ -183,8 +183,8 @@ def become(request: dict) -> None:
     os.environ.update(request["env"])
     if blocked := request["env"].get("BLOCKED"):
         sys.modules[blocked] = None  # as if it were not installed
-    if told := request["env"].get("FAILING_CALL"):
-        failing_calls.arm(told)
+    if settings := request["env"].get("FAILING_CALL"):
+        failing_calls.arm(settings)
     if moment := request["env"].get("KILLED_AT"):
         sys.addaudithook(killer(*moment.split(":")))
     sys.argv = [request["module"], *request["argv"]]

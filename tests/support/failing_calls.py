@@ -45,13 +45,13 @@ def request(
 ) -> dict[str, str]:
     """Returns the environment of a process whose `call` fails; lasting: later calls fail too."""
     name, pattern, nth = call or Call("", "", 0)
-    told = [str(workdir), str(log), name, pattern, nth, getattr(errno, error), lasting]
-    return {"FAILING_CALL": json.dumps(told)}
+    settings = [str(workdir), str(log), name, pattern, nth, getattr(errno, error), lasting]
+    return {"FAILING_CALL": json.dumps(settings)}
 
 
-def arm(told: str) -> None:
+def arm(settings: str) -> None:
     """Applies a `request` to this process, which has loaded the library."""
-    arguments = [os.fsencode(a) if isinstance(a, str) else int(a) for a in json.loads(told)]
+    arguments = [os.fsencode(a) if isinstance(a, str) else int(a) for a in json.loads(settings)]
     ctypes.CDLL(None).arm(*arguments)
 
 
