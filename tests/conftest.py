@@ -1,4 +1,4 @@
-"""Settings of the whole suite; JAX reads them when it starts, hence the order below."""
+"""Settings of the whole suite. JAX reads the environment when it is imported, after this."""
 
 import importlib.metadata
 import importlib.util
@@ -13,9 +13,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 # each column, nor a batch of float32 become float64.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-# Most programs run once: what matters is how long they take to compile, in one piece, with LLVM
-# told to optimise less and with XLA's older emitters of fused loops, where it still has them: a
-# process ends at a flag that its XLA does not know.
+# Most programs run once, so that compilation should be fast: no parallel code generation, little
+# optimization by LLVM, and XLA's older emitters of fused loops. XLA aborts at an unknown flag, and
+# only jaxlib 0.10 still has the last one.
 FLAGS = {
     DEVICE_COUNT: 4,
     "--xla_backend_optimization_level": 0,
@@ -44,7 +44,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True, scope="session")
 def _compile_once(tmp_path_factory):
-    """Each program of the process and of its children, however many tests ask for it."""
+    """Compiles each program once for all tests, also those of child processes."""
     folder = str(tmp_path_factory.mktemp("compiled"))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -54,21 +54,21 @@ def _compile_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Of each module: a process has not memory mappings enough for all of them."""
+    """Drops compiled programs after each module, as memory mappings per process are limited."""
     yield
     jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory):
-    """What starts `python -m adv_jax.main`, as `command_line` says."""
+    """Returns a `command_line.Server`, which starts `python -m adv_jax.main`."""
     with serving(tmp_path_factory.mktemp("commands")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(commands, tmp_path_factory):
-    """The workdir of a run that nothing has disturbed."""
+    """Returns the workdir of a run without an interruption."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     done = commands.run(*TINY, f"--workdir={workdir}")
     assert (done.status, done.err) == (0, "")
@@ -77,7 +77,7 @@ def uninterrupted(commands, tmp_path_factory):
 
 @pytest.fixture
 def mounted(tmp_path):
-    """size, as "2m" -> the folder of a file system of its own of that size."""
+    """Returns a function that mounts a file system of a size such as "2m" and returns its path."""
     path = tmp_path / "disk"
 
     def mount(size):

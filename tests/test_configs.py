@@ -1,4 +1,4 @@
-"""Every config in every mode: a document that builds, of which each field is read."""
+"""Every config in every mode is valid, builds, and has no unread field."""
 
 import ast
 import json
@@ -117,7 +117,7 @@ EVERY = [(name, mode) for name, modes in MODES.items() for mode in modes]
 
 
 def noise(name: str, size: int, shape: tuple[int, ...], num_classes: int = 10) -> data.Dataset:
-    """Inputs of noise, as many of each class, for training; the first 20 are for the test."""
+    """Returns noise with balanced classes for training; the first 20 rows are the test set."""
     x = np.random.default_rng(0).random((size, *shape), np.float32)
     y = (np.arange(size) % num_classes).astype(np.int32)
     parts = data.Arrays(x, y), data.Arrays(x[:20], y[:20])
@@ -139,17 +139,17 @@ def digits(datasets):
 
 
 def shrunk(config: dict) -> dict:
-    """The same for a few images: what depends on their number is made to fit."""
+    """Returns the config for few images: one epoch and a small validation set."""
     changes = {"data.num_valid": min(config["data"]["num_valid"], 20), "epochs": 1}
     return with_values(config, changes)
 
 
-def test_every_config_is_in_the_table_above():
+def test_every_config_is_in_the_table_of_modes():
     assert {path.stem for path in CONFIGS} == set(MODES)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_docstring_has_the_commands_and_where_the_results_are(path):
+def test_the_docstring_of_a_config_has_the_commands_and_links_the_results(path):
     document = ast.get_docstring(ast.parse(path.read_text()))
     command = f"python -m adv_jax.main --config=configs/{path.name}"
     assert f"Run:    {command}" in document and f"Quick:  {command}:quick" in document
@@ -157,7 +157,7 @@ def test_the_docstring_has_the_commands_and_where_the_results_are(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_docstring_has_at_most_40_lines(path):
+def test_the_docstring_of_a_config_has_at_most_40_lines(path):
     assert len(ast.get_docstring(ast.parse(path.read_text())).splitlines()) <= 40
 
 
@@ -168,7 +168,7 @@ def test_the_guide_has_a_section_for_each_config(path):
 
 
 def trace(config, dataset):
-    """Shapes of the state after an epoch, and of what that and its evaluation measure."""
+    """Returns the shapes of the state after an epoch, its metrics and its evaluation."""
     runs = replicas(config)
     rows = {key: values[0] for key, values in rows_of(config, dataset, runs).items()}
     experiment = Experiment(config, dataset, SOURCES)
@@ -188,7 +188,7 @@ def trace(config, dataset):
 
 
 @pytest.mark.parametrize(("name", "mode"), EVERY)
-def test_it_is_a_document_that_is_valid(name, mode):
+def test_every_config_is_valid_and_plain_json(name, mode):
     config = config_of(name, mode)
     validate(config)
     assert config["experiment"] == name
@@ -215,7 +215,7 @@ FIRST = [next(at for at in EVERY if at[0] == name) for name in KINDS]
         for at in EVERY
     ],
 )
-def test_its_step_can_be_traced(name, mode, datasets):
+def test_every_config_traces_an_epoch_and_its_evaluation(name, mode, datasets):
     config = shrunk(config_of(name, mode))
     traced = trace(config, datasets[config["data"]["name"]])
     assert traced.metrics["loss"].shape == (traced.num_train // config["batch_size"],)
@@ -229,7 +229,7 @@ def test_its_step_can_be_traced(name, mode, datasets):
     "name",
     slow_after(1, ["goodfellow_mnist", "backprop_cifar10", "huang_lenet_mnist", "ladder_mnist"]),
 )
-def test_with_float64_all_of_a_run_stays_float32(name, datasets):
+def test_the_state_of_a_run_stays_float32_with_float64_enabled(name, datasets):
     config = shrunk(config_of(name, "quick"))
     with jax.enable_x64(True):
         state = trace(config, datasets[config["data"]["name"]]).run
@@ -237,7 +237,7 @@ def test_with_float64_all_of_a_run_stays_float32(name, datasets):
     assert np.dtype(np.float32) in dtypes and np.dtype(np.float64) not in dtypes
 
 
-def test_the_modes_differ_in_what_they_say():
+def test_modes_and_options_of_the_configs_set_the_documented_fields():
     assert config_of("ladder_mnist", "labels=100")["data"]["num_labels"] == 100
     assert "attack" not in config_of("ladder_mnist", "noise=none")["objective"]
     assert config_of("ladder_mnist", "noise=sgn")["objective"]["attack"]["eps"] == 0.00045
@@ -271,10 +271,9 @@ WALKERS = ("leaves", "_check_document")
 
 
 class Recorder(dict):
-    """A nested dict that notes the dotted path of every value that the program asks for.
+    """A nested dict that records the dotted path of every value that is read.
 
-    `leaves`, which checks ranges, and JSON, which writes config.json, go through all values
-    whatever they mean: they do not count.
+    Reads by `leaves` (range checks) and JSON (config.json) do not count, as they visit all values.
     """
 
     def __init__(self, values: dict, seen: set[str], prefix: str = "") -> None:
@@ -354,7 +353,7 @@ def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, caps
     assert len(result["replicas"]) == len(replicas(config))
 
 
-def test_the_recorder_finds_a_field_that_nothing_reads(digits, tmp_path, capsys, monkeypatch):
+def test_the_recorder_finds_an_unread_field(digits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
     config = shrunk(config_of("shallow_mnist", "quick,model=A,width=5")) | {"unread": 1}
     config["data"]["unread"] = 2
@@ -371,7 +370,7 @@ def test_the_recorder_finds_a_field_that_nothing_reads(digits, tmp_path, capsys,
         ("huang_vgg_cifar10", 0.5, (28, 28, 3)),
     ],
 )
-def test_each_perturbed_column_of_huang_has_the_l2_norm_of_the_paper(name, norm, shape):
+def test_each_attack_of_huang_2015_has_the_l2_norm_of_the_paper(name, norm, shape):
     """[huang2015], Tables 1 to 3: an l2 norm of 1.5, and of .5 on CIFAR-10."""
     config = config_of(name, "fixed=RUN")
     rng = np.random.default_rng(0)
@@ -392,7 +391,7 @@ LADDERS = ("ladder_mnist", "ladder_conv_mnist", "ladder_cifar10")
 
 
 @pytest.mark.parametrize("name", LADDERS)
-def test_the_decay_of_a_ladder_is_disabled_by_the_field_in_its_docstring(name):
+def test_the_field_in_the_docstring_of_a_ladder_disables_the_decay(name):
     text = Path(f"configs/{name}.py").read_text()
     path, value = re.search(r"--config\.(\S+)=(\S+) disables the decay", text).groups()
     config = with_values(config_of(name, "paper"), {path: float(value)})
@@ -412,13 +411,13 @@ def test_the_decay_of_a_ladder_is_disabled_by_the_field_in_its_docstring(name):
         ("attack.constant", False),
     ],
 )
-def test_what_the_thesis_leaves_open_is_a_field_of_each_ladder(name, path, value):
+def test_choices_that_maronas_2016_leaves_open_are_fields_of_each_ladder(name, path, value):
     config = config_of(name, "quick,noise=sgn")
     assert f"objective.{path}" in dict(leaves(config))
     validate(with_values(config, {f"objective.{path}": value}))
 
 
-def test_an_override_on_the_command_line_changes_what_is_built(digits):
+def test_an_override_on_the_command_line_changes_the_experiment(digits):
     def parsed(*argv):
         values = flags.FlagValues()
         line = ["main", f"--config={CONFIGS[0].with_stem('quickstart')}:quick", *argv]

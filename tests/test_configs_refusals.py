@@ -1,11 +1,11 @@
-"""What the configs refuse of their options, each in one line."""
+"""Configs refuse bad options in one line."""
 
 import pytest
 from config_files import config_of
 
 
 @pytest.mark.parametrize("more", ["table=15", "training=supervised"])
-def test_what_only_conv_small_has_is_refused_with_conv_fc(more):
+def test_options_of_conv_small_are_refused_with_conv_fc(more):
     with pytest.raises(ValueError, match="^net must be small with table= or training=superv"):
         config_of("ladder_conv_mnist", f"net=fc,{more}")
 

@@ -1,4 +1,4 @@
-"""The pages under docs/: complete, and in step with the code."""
+"""The pages under docs/ are complete and agree with the code."""
 
 import ast
 import importlib.metadata
@@ -45,14 +45,14 @@ def declared():
 
 
 def said(name):
-    """All that an installed package says of its license."""
+    """Returns all metadata of an installed package about its license."""
     metadata = importlib.metadata.metadata(name)
     fields = [metadata.get("License-Expression", ""), metadata.get("License", "")]
     classifiers = metadata.get_all("Classifier", [])
     return " ".join(fields + [c for c in classifiers if c.startswith("License")])
 
 
-def test_every_dependency_has_its_row_and_no_other_has():
+def test_the_table_of_dependencies_equals_pyproject_toml():
     found = {}
     for name, where, _ in page():
         for place in where:
@@ -62,7 +62,7 @@ def test_every_dependency_has_its_row_and_no_other_has():
     }
 
 
-def test_licenses_are_those_that_the_installed_packages_name():
+def test_licenses_equal_those_of_the_installed_packages():
     wrong = {}
     for name, _, license in page():
         try:
@@ -75,7 +75,7 @@ def test_licenses_are_those_that_the_installed_packages_name():
     assert wrong == {}
 
 
-def test_every_room_is_in_the_reference():
+def test_every_module_is_in_the_api_reference():
     pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
     shown = set(re.findall(r"automodule:: (?:adv_jax\.)?(\w+)", pages))
     rooms = {path.stem for path in (ROOT / "adv_jax").iterdir() if path.suffix in (".py", "")}

@@ -38,7 +38,7 @@ RUNNER = [
 ]
 RUNNER = [f"adv_jax.runner.{name}" for name in RUNNER]
 PACKAGE = LIBRARY | {*RUNNER, "adv_jax.train"}
-# What all papers share, likewise from bottom to top.
+# Modules that all papers share, also from bottom to top.
 SHARED = ["documents", "drawing", "numbers", "statistics", "target"]
 SHARED += ["budget", "records", "runs", "verdicts", "charts", "trainings", "comparison"]
 SHARED = [f"papers.{name}" for name in SHARED]
@@ -97,14 +97,14 @@ class Import(NamedTuple):
 
 
 def room_named(name: str) -> str:
-    """The room of a module, or of what it defines: the longest part of the name that is one."""
+    """Returns the room of a name: the longest prefix of it that is a room."""
     parts = name.split(".")
     prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next((prefix for prefix in prefixes if prefix in MAY_IMPORT), parts[0])
 
 
 def imports(source: str) -> Iterator[Import]:
-    """Every import of a file, wherever it stands."""
+    """Returns all imports of a file, also those inside functions."""
 
     def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
@@ -125,7 +125,7 @@ def files(folder: str) -> list[Path]:
 
 @functools.cache
 def modules() -> dict[Path, str]:
-    """Each file of the packages, and the name of its module."""
+    """Returns each file of the packages, and the name of its module."""
     return {
         path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for folder in ("adv_jax", "launch", "papers")
@@ -134,7 +134,7 @@ def modules() -> dict[Path, str]:
 
 
 def room_of(path: Path) -> str:
-    """Raises an error for a module that lies in no room of the table."""
+    """Returns the room of a module; raises if the table has no room for it."""
     name = modules()[path]
     room = room_named(name)
     # The files of a package without a row of their own are no rooms.
@@ -143,7 +143,7 @@ def room_of(path: Path) -> str:
 
 
 def upwards(room: str, source: str) -> list[str]:
-    """The imports of a file in `room` that the table does not allow."""
+    """Returns the imports of a file in `room` that the table does not allow."""
     allowed = MAY_IMPORT[room] | {room} | (set() if room in BELOW else BELOW) | {"adv_jax.types"}
     ours = ("adv_jax", "benchmarks", "configs", "launch", "papers")
     return [
@@ -178,7 +178,7 @@ installed = functools.cache(importlib.metadata.packages_distributions)
 
 
 def distributions(module: str) -> set[str]:
-    """What may provide a module; one that is not installed is taken for a distribution."""
+    """Returns the distributions of a module, or its own name if it is not installed."""
     found = installed().get(module, [module])
     return {canonical(name) for name in found}
 
@@ -193,7 +193,7 @@ def third_party(folder: str) -> list[tuple[str, Import]]:
     ]
 
 
-def test_table_has_no_cycle():
+def test_the_table_of_imports_has_no_cycle():
     list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
 
 
@@ -290,7 +290,7 @@ def test_every_core_dependency_is_needed():
 
 
 @pytest.mark.parametrize("statement", ["import adv_jax", "from adv_jax import attacks, evaluate"])
-def test_attacks_and_evaluation_come_without_the_machinery_of_experiments(statement):
+def test_importing_attacks_and_evaluation_loads_no_matplotlib_or_tensorflow(statement):
     heavy = "{'matplotlib', 'tensorflow', 'tensorflow_datasets'}"
     code = f"import sys; {statement}; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

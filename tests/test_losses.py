@@ -1,4 +1,4 @@
-"""losses: by hand, against finite differences, and what an attack makes of them."""
+"""losses: by hand, against finite differences, and under FGSM."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ def random_rows(seed=0):
     return rng.normal(0, 3, size=(6, 4)).astype(np.float32), rng.integers(0, 4, size=6)
 
 
-def test_of_logistic_outputs_as_written_out_for_classes_and_for_weights():
+def test_binary_cross_entropy_of_classes_and_weights_equals_numpy():
     logits, y = random_rows()
     targets = np.random.default_rng(1).uniform(size=logits.shape).astype(np.float32)
     loss = losses.loss_fn("binary_cross_entropy")
@@ -36,7 +36,7 @@ def test_of_logistic_outputs_as_written_out_for_classes_and_for_weights():
     )
 
 
-def test_of_a_softmax_for_classes_and_for_weights():
+def test_cross_entropy_of_classes_and_weights_equals_numpy():
     logits, y = random_rows()
     loss, expected = losses.loss_fn("cross_entropy"), oracles.cross_entropies(logits, y)
     for labels in (y, np.eye(4, dtype=np.float32)[y]):
@@ -45,7 +45,7 @@ def test_of_a_softmax_for_classes_and_for_weights():
 
 
 @pytest.mark.parametrize("margin", [0.0, 5.0, 16.0, 17.0, 30.0, 80.0])
-def test_the_gradient_of_a_softmax_keeps_its_direction_however_sure_it_is(margin):
+def test_the_gradient_of_cross_entropy_is_exact_at_any_margin(margin):
     logits, y = random_rows(3)
     logits[np.arange(6), y] += margin - (logits[np.arange(6), y] - logits.max(axis=1))
     p = oracles.softmax(np.float64(logits))
@@ -57,7 +57,7 @@ def test_the_gradient_of_a_softmax_keeps_its_direction_however_sure_it_is(margin
         np.testing.assert_allclose(found, exact, rtol=2e-5, atol=2e-38)  # XLA drops subnormals
 
 
-def test_the_gradient_of_a_softmax_with_weights_is_exact():
+def test_the_gradient_of_cross_entropy_with_weights_is_exact():
     rng = np.random.default_rng(7)
     logits = rng.normal(0, 8, size=(50, 4)).astype(np.float32)
     weights = rng.dirichlet(np.full(4, 0.3), size=50).astype(np.float32)
@@ -73,7 +73,7 @@ def test_the_gradient_of_a_softmax_with_weights_is_exact():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", slow_after(1, [1.0, 10.0]))
-def test_fgsm_makes_the_same_points_of_classes_and_of_one_hot_rows(factor):
+def test_fgsm_gives_the_same_points_for_classes_and_one_hot_rows(factor):
     x, y = nets.digits()
     net = nets.trained("plain").logits_fn
     craft = jax.jit(partial(attacks.fgsm, lambda x: factor * net(x), eps=0.05))
@@ -85,7 +85,7 @@ def test_fgsm_makes_the_same_points_of_classes_and_of_one_hot_rows(factor):
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.002)
 
 
-def test_a_sure_linear_model_is_attacked_along_its_weights():
+def test_fgsm_follows_the_weights_of_a_linear_model_with_a_large_margin():
     # From a margin of 17 nats on float32 has p_y = 1. Of the gradient, (p - onehot) W^T, the part
     # of the label is gone then, and the rest turns x[0] the wrong way.
     weights = jnp.array([[30.0, 10.0, 0.0], [-5.0, -4.0, 0.0]])
@@ -95,7 +95,7 @@ def test_a_sure_linear_model_is_attacked_along_its_weights():
         np.testing.assert_allclose(x_adv, [[0.9, 1.1]], rtol=1e-6)
 
 
-def test_by_hand():
+def test_binary_cross_entropy_equals_values_computed_by_hand():
     # s = (.75, .25) of the logits (ln 3, -ln 3); class 0: -2 ln .75 = .575364, class 1:
     # -2 ln .25 = 2.772589.
     logits = jnp.array([[1.0986123, -1.0986123]] * 2)
@@ -103,7 +103,7 @@ def test_by_hand():
     np.testing.assert_allclose(found, [0.575364, 2.772589], rtol=1e-6)
 
 
-def test_the_gradient_is_output_minus_target_even_where_outputs_saturate():
+def test_the_gradient_of_binary_cross_entropy_is_exact_at_saturation():
     logits, y = random_rows(2)
     gradient = jax.grad(lambda a: losses.binary_cross_entropy(a, jnp.asarray(y)).sum())
     numerical = oracles.numerical_gradient(lambda a: written_out(a, np.eye(4)[y]).sum(), logits)
@@ -114,7 +114,7 @@ def test_the_gradient_is_output_minus_target_even_where_outputs_saturate():
 
 
 @pytest.mark.parametrize(("targeted", "sign"), [(False, 1), (True, -1)])
-def test_fgsm_steps_along_the_signs_of_its_numerical_gradient(targeted, sign):
+def test_fgsm_of_binary_cross_entropy_follows_the_numerical_gradient(targeted, sign):
     rng = np.random.default_rng(3)
     w, x, y = rng.normal(size=(5, 4)), rng.normal(size=(6, 5)), rng.integers(0, 4, size=6)
     attack = partial(attacks.fgsm, eps=0.1, loss="binary_cross_entropy", targeted=targeted)
@@ -127,7 +127,7 @@ def test_fgsm_steps_along_the_signs_of_its_numerical_gradient(targeted, sign):
     assert np.abs(found - other).max() > 0.1
 
 
-def test_an_unknown_name_is_refused_with_the_legal_ones():
+def test_an_unknown_loss_is_refused_with_the_legal_ones():
     with pytest.raises(ValueError, match="loss must be one of binary_cross_entropy, cross"):
         losses.loss_fn("mse")
 

@@ -1,4 +1,4 @@
-"""The command line: what a run leaves behind, how it stops and goes on."""
+"""The command line: files of a run, stopping and resuming."""
 
 import json
 import os
@@ -20,7 +20,7 @@ import adv_jax
 
 
 def contents(folder: Path) -> dict[str, tuple[int, str]]:
-    """File -> (time of its last change, digest)."""
+    """Returns {file: (time of the last change, digest)}."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, digest(path))
         for path in sorted(folder.rglob("*"))
@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-# What a run leaves behind.
+# Files of a finished run.
 
 
 def test_a_real_shell_command_trains_and_a_missing_config_is_one_line(tmp_path):
@@ -47,7 +47,7 @@ def test_the_version_needs_no_config(commands):
 
 
 @pytest.mark.slow
-def test_config_json_holds_the_config_with_its_overrides(uninterrupted):
+def test_config_json_holds_the_config_with_the_overrides(uninterrupted):
     config = json.loads((uninterrupted / "config.json").read_text())
     assert config["model"]["features"] == [8] and config["epochs"] == EPOCHS
     assert config["objective"]["attack"]["eps"] == 0.2  # as the file has it
@@ -107,7 +107,7 @@ def test_result_json_is_the_last_file_written(uninterrupted):
 
 
 @pytest.mark.slow
-def test_the_last_few_checkpoints_are_kept(uninterrupted):
+def test_only_the_last_few_checkpoints_are_kept(uninterrupted):
     kept = {path.name for path in (uninterrupted / "checkpoints").iterdir()}
     assert kept == {str(EPOCHS - 2), str(EPOCHS - 1), str(EPOCHS)}
 
@@ -130,7 +130,7 @@ def test_rows_npz_records_a_partition_of_the_training_set(uninterrupted):
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_said_to_be_one_and_left_as_it_is(commands, uninterrupted):
+def test_a_finished_run_is_reported_and_left_unchanged(commands, uninterrupted):
     workdir = uninterrupted
     before = contents(workdir)
     again = commands.run(*TINY, f"--workdir={workdir}")
@@ -156,7 +156,7 @@ def test_another_config_in_a_workdir_is_refused_with_the_fields_that_differ(
 
 
 @pytest.mark.slow
-def test_without_a_workdir_the_run_goes_to_one_named_by_config_and_hash(commands, tmp_path):
+def test_the_default_workdir_is_named_by_config_and_hash(commands, tmp_path):
     short = [f"--config={ROOT}/configs/quickstart.py:quick", *TINY[1:], "--config.epochs=1"]
     first = commands.run(*short, cwd=tmp_path)
     (path,) = (tmp_path / "runs").iterdir()
@@ -192,7 +192,7 @@ def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", slow_after(1, [signal.SIGTERM, signal.SIGINT]))
-def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
+def test_a_signal_saves_the_run_and_the_same_command_resumes_bit_for_bit(
     commands, uninterrupted, tmp_path, signum
 ):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
@@ -239,11 +239,11 @@ def test_a_signal_before_the_first_epoch_stops_at_once(commands, tmp_path):
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_change_nothing(commands, uninterrupted, tmp_path):
+def test_a_run_killed_at_any_moment_ends_with_the_same_results(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     checkpoints = tmp_path / "run" / "checkpoints"
     random = np.random.default_rng(0)
-    # Epoch 4 is told when the checkpoint of epoch 2 is on disk, though perhaps not yet that of 3.
+    # Epoch 4 is printed after the checkpoint of epoch 2 is on disk, perhaps before that of 3.
     for begun in ("epoch 4/", "resumed after epoch"):
         process = commands.start(*argv)
         process.wait_for(begun)
@@ -265,7 +265,7 @@ def test_kills_at_any_moment_change_nothing(commands, uninterrupted, tmp_path):
 
 
 def stop_in_the_middle(commands, argv) -> int:
-    """Interrupts a new run after a few epochs -> the last epoch that was saved."""
+    """Interrupts a new run after a few epochs, and returns the last saved epoch."""
     process = commands.start(*argv)
     process.wait_for("epoch 5/")
     process.signal(signal.SIGTERM)
@@ -273,7 +273,7 @@ def stop_in_the_middle(commands, argv) -> int:
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(commands, uninterrupted, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_for_an_older_one(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     epoch = stop_in_the_middle(commands, argv)
     for file in (tmp_path / "run" / "checkpoints" / str(epoch)).rglob("d/*"):
@@ -288,7 +288,7 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(commands, unint
 
 
 @pytest.mark.slow
-def test_with_every_checkpoint_damaged_the_run_starts_anew(commands, uninterrupted, tmp_path):
+def test_a_run_with_every_checkpoint_damaged_starts_anew(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
     stop_in_the_middle(commands, argv)
     for file in (tmp_path / "run" / "checkpoints").rglob("d/*"):
@@ -316,7 +316,7 @@ def test_a_second_process_in_the_workdir_is_refused(commands, uninterrupted, tmp
 
 
 @pytest.mark.slow
-def test_on_a_full_disk_the_run_says_so_and_goes_on_when_there_is_space(
+def test_a_full_disk_is_reported_and_the_run_resumes_when_there_is_space(
     commands, uninterrupted, mounted
 ):
     small_disk = mounted("3m")
@@ -370,7 +370,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(c
 
 
 @pytest.mark.slow
-def test_on_a_terminal_there_is_a_bar_that_fits_80_columns_and_a_table(commands, tmp_path):
+def test_a_terminal_shows_a_bar_within_80_columns_and_a_table(commands, tmp_path):
     argv = [*TINY, "--config.epochs=3", f"--workdir={tmp_path / 'run'}"]
     with terminal() as (tty, shown):
         process = commands.start(*argv, tty=tty, COLUMNS="80", TERM="xterm")

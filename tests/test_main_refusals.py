@@ -1,4 +1,4 @@
-"""What the command line refuses: one line, nothing written; and the files that it reads."""
+"""The command line refuses bad input in one line and writes no file; data from files."""
 
 import gzip
 import re
@@ -13,7 +13,7 @@ from short_run import LADDER, QUICK, TINY, digest, result_of
 
 
 def refused(commands, tmp_path, *argv: str, **env: str) -> str:
-    """Runs a bad command -> its one line, after "error: "."""
+    """Runs a bad command, and returns its one line of error."""
     workdir = tmp_path / "refused"
     done = commands.run(*argv, f"--workdir={workdir}", **env)
     assert done.status == 1
@@ -209,7 +209,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
     ),
     ids=lambda value: value[-1] if value[0].startswith("--") else "",
 )
-def test_bad_input_is_one_line_and_nothing_is_written(commands, tmp_path, argv, says):
+def test_bad_input_is_refused_in_one_line_and_nothing_is_written(commands, tmp_path, argv, says):
     line = refused(commands, tmp_path, *argv)
     for words in says:
         assert words in line
@@ -222,7 +222,7 @@ def idx(values: np.ndarray) -> bytes:
 
 @pytest.fixture
 def idx_files(tmp_path) -> Path:
-    """40 + 20 images of noise, gzipped as they are published."""
+    """Writes 40 + 20 images of noise as gzipped idx files."""
     folder = tmp_path / "idx"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28))
@@ -272,7 +272,7 @@ def test_bad_data_files_are_named(commands, idx_files, tmp_path, damage):
     assert "t10k-images-idx3-ubyte" in refused(commands, tmp_path, *from_files(idx_files))
 
 
-def test_files_without_a_folder_and_tfds_without_a_network_name_what_to_do(commands, tmp_path):
+def test_a_missing_data_folder_and_a_missing_network_name_the_remedy(commands, tmp_path):
     line = refused(commands, tmp_path, QUICK, "--config.data.source=files")
     assert "data.dir" in line
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")

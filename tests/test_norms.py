@@ -73,7 +73,7 @@ def test_every_alias_has_one_name_and_others_are_refused_with_the_legal_ones():
 @pytest.mark.parametrize("kind", NORMS)
 @few
 @given(r=batches())
-def test_norm_is_its_definition(kind, r):
+def test_norm_equals_the_definition_in_numpy(kind, r):
     np.testing.assert_allclose(norms.norm(r, kind), norm_of(r, kind), rtol=ROUNDING, atol=1e-37)
 
 
@@ -101,7 +101,7 @@ def test_dual_is_in_the_unit_ball_and_nothing_there_has_a_larger_product(kind, g
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_dual_of_a_zero_row_is_zero_and_leaves_its_neighbours_alone(kind):
+def test_dual_of_a_zero_row_is_zero_and_leaves_other_rows(kind):
     r = norms.dual(jnp.array([[0.0, 0.0], [3.0, 4.0]]), kind)
     np.testing.assert_array_equal(r[0], 0)
     assert norm_of(r, kind)[1] == pytest.approx(1)
@@ -134,7 +134,7 @@ def test_projection_is_the_nearest_point(kind, r, eps):
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_projection_agrees_with_a_constrained_minimiser(kind):
+def test_projection_agrees_with_a_constrained_minimizer(kind):
     rng = np.random.default_rng(0)
     r, eps = rng.normal(size=(3, 4)).astype(np.float32), 0.7
     # With p = a - b, a, b >= 0, all four balls are smooth constraints.
@@ -160,7 +160,7 @@ def test_projection_agrees_with_a_constrained_minimiser(kind):
 
 
 @pytest.mark.parametrize("spread", [1, 1e4, 1e8])
-def test_l1_projection_is_soft_thresholding_however_far_the_row(spread):
+def test_l1_projection_is_soft_thresholding_at_any_distance(spread):
     # The projection is sign(r) max(|r| - t, 0) with the t that gives the sum eps. Near ties at a
     # great distance are where float32 loses the digits that decide.
     rng = np.random.default_rng(1)
@@ -192,7 +192,7 @@ def test_a_radius_of_zero_projects_to_exactly_zero(kind):
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_a_radius_per_row_is_each_row_with_its_radius_at_any_rank(kind):
+def test_projection_with_a_radius_per_row_equals_single_rows_at_any_rank(kind):
     r = jax.random.normal(jax.random.key(0), (3, 2, 2, 2))
     eps = jnp.array([0.0, 0.5, 100.0])
     together = jax.jit(lambda eps: norms.project(r, eps, kind))(eps)
@@ -236,7 +236,7 @@ def test_one_coordinate_of_a_sample_has_the_marginal_distribution_of_the_ball(ki
 
 
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
-def test_a_draw_belongs_to_its_key_and_row_not_to_the_batch(kind):
+def test_a_sample_depends_on_key_and_row_not_on_the_batch(kind):
     like, key = jnp.zeros((4, 2, 3)), jax.random.key(1)
     r = norms.sample(key, like, 1.0, kind)
     np.testing.assert_array_equal(norms.sample(key, like[:2], 1.0, kind), r[:2])
@@ -248,7 +248,7 @@ def test_a_draw_belongs_to_its_key_and_row_not_to_the_batch(kind):
     assert len(np.unique(np.asarray(norms.norm(r, "l2")))) == 4
 
 
-def test_old_style_keys_are_the_typed_keys_of_the_same_seed():
+def test_samples_of_old_style_keys_equal_those_of_typed_keys():
     like = jnp.zeros((2, 3))
     np.testing.assert_array_equal(
         norms.sample(jax.random.PRNGKey(3), like, 1.0, "l2"),
@@ -293,7 +293,7 @@ def test_bad_scales_and_keys_are_refused_in_words():
 
 
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
-def test_a_zero_row_has_a_zero_derivative_and_spoils_no_other(kind):
+def test_a_zero_row_has_a_zero_derivative_and_leaves_the_derivatives_of_other_rows(kind):
     r = jnp.array([[0.0, 0.0], [3.0, -1.0], [0.0, 2.0]])
     weights = jnp.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
 

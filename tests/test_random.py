@@ -25,7 +25,7 @@ def reference(key, shape):
     shape=st.lists(st.integers(1, 9), max_size=3).map(tuple),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_every_shape_equals_jax_bit_for_bit(shape, seed):
+def test_normal_of_every_shape_equals_jax_bit_for_bit(shape, seed):
     key = jax.random.key(seed)
     found = normal(key, shape)
     assert found.shape == shape and found.dtype == jnp.float32
@@ -35,13 +35,13 @@ def test_every_shape_equals_jax_bit_for_bit(shape, seed):
 @pytest.mark.parametrize(
     "shape", [(), (1,), (2,), (3,), (0, 3), (2, 100, 784), (60_001, 10), (99_999, 3)]
 )
-def test_scalars_empty_odd_and_large_arrays_equal_jax_bit_for_bit(shape):
+def test_normal_scalars_empty_odd_and_large_arrays_equal_jax_bit_for_bit(shape):
     key = jax.random.fold_in(jax.random.key(7), math.prod(shape))
     np.testing.assert_array_equal(normal(key, shape), reference(key, shape))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.75, 1.0])
-def test_masks_equal_jax_bit_for_bit(p):
+def test_bernoulli_masks_equal_jax_bit_for_bit(p):
     key, shape = jax.random.key(2), (40, 51)
     with jax.threefry_partitionable(True):
         expected = jax.random.bernoulli(key, jnp.float32(p), shape)
@@ -50,7 +50,7 @@ def test_masks_equal_jax_bit_for_bit(p):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_compiled_alone_or_inside_a_scan_it_draws_the_same_numbers():
+def test_normal_draws_the_same_numbers_compiled_and_inside_a_scan():
     key, shape = jax.random.key(3), (5, 201)
     expected = reference(key, shape)
     np.testing.assert_array_equal(jax.jit(partial(normal, shape=shape))(key), expected)
@@ -61,14 +61,14 @@ def test_compiled_alone_or_inside_a_scan_it_draws_the_same_numbers():
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (3, 5)])
-def test_vmapped_over_keys_each_draw_is_that_of_its_key(shape):
+def test_normal_vmapped_over_keys_equals_single_draws(shape):
     keys = jax.random.split(jax.random.key(11), 6)
     found = jax.vmap(partial(normal, shape=shape))(keys)
     expected = np.stack([reference(key, shape) for key in keys])
     np.testing.assert_array_equal(found, expected)
 
 
-def test_old_style_keys_are_the_typed_keys_of_the_same_seed():
+def test_normal_of_old_style_keys_equals_that_of_typed_keys():
     np.testing.assert_array_equal(
         normal(jax.random.PRNGKey(3), (7,)), normal(jax.random.key(3), (7,))
     )
@@ -86,7 +86,7 @@ def test_a_large_draw_is_standard_normal(seed):
     assert np.isfinite(z).all()
 
 
-def test_neighbours_and_the_two_halves_of_a_draw_are_uncorrelated():
+def test_neighboring_numbers_and_both_halves_of_a_draw_are_uncorrelated():
     z = np.float64(normal(jax.random.key(5), (100_000,)))
     for distance in (1, 2, 50_000):
         assert abs(np.mean(z[:-distance] * z[distance:])) < 4 / np.sqrt(50_000)

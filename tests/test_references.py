@@ -61,7 +61,7 @@ def test_every_cited_key_has_an_entry_and_every_entry_is_cited(table):
     assert {entry["key"] for entry in table} == set(cited())
 
 
-def test_entries_are_complete_and_sorted(table):
+def test_entries_of_the_references_are_complete_and_sorted(table):
     keys = [entry["key"] for entry in table]
     assert keys == sorted(set(keys))
     for entry in table:

@@ -1,4 +1,4 @@
-"""What others install: wheel and sdist, in an environment that has nothing else, and the site."""
+"""Wheel and sdist, installed in a new environment, and the site."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.exhaustive
 
 
 def call(*command, folder, **more):
-    """Runs a command where nothing of this environment or clone is seen."""
+    """Runs a command without this environment and clone."""
     hidden = {"PYTHONPATH", "VIRTUAL_ENV", "XLA_FLAGS"}
     env = {key: value for key, value in os.environ.items() if key not in hidden} | more
     line = [str(part) for part in command]
@@ -43,7 +43,7 @@ def environment(folder, *packages):
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    """(wheel, sdist), the wheel being built from the sdist."""
+    """Builds (wheel, sdist), the wheel from the sdist."""
     folder = tmp_path_factory.mktemp("release")
     python = environment(folder, "build")
     done = call(python, "-m", "build", "--outdir", folder / "dist", ROOT, folder=folder)
@@ -54,23 +54,23 @@ def release(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python(release, tmp_path_factory):
-    """The python of an environment in which the wheel is installed, with the extra docs."""
+    """Returns the python of an environment with the wheel and its extra docs."""
     return environment(tmp_path_factory.mktemp("installed"), f"{release[0]}[docs]")
 
 
 @pytest.fixture
 def run(python, tmp_path):
-    """Calls `python -m` with arguments in an empty folder."""
+    """Returns a function that calls `python -m` in an empty folder."""
     return lambda *arguments: call(python, "-m", *arguments, folder=tmp_path)
 
 
 def sources(folder):
-    """The files of a folder of the clone, as in the wheel."""
+    """Returns the names of the files in a folder of the clone."""
     paths = (path for path in (ROOT / folder).rglob("*") if path.is_file())
     return {str(path.relative_to(ROOT)) for path in paths if "__pycache__" not in path.parts}
 
 
-def test_the_wheel_has_the_package_its_configs_and_nothing_else(release):
+def test_the_wheel_has_only_the_packages_and_configs(release):
     wheel, _ = release
     assert wheel.name == f"adv_jax-{VERSION}-py3-none-any.whl"
     about = f"adv_jax-{VERSION}.dist-info/"
@@ -80,7 +80,7 @@ def test_the_wheel_has_the_package_its_configs_and_nothing_else(release):
     assert "adv_jax/py.typed" in files and "configs/quickstart.py" in files
 
 
-def test_the_sdist_has_what_is_needed_to_test_and_to_document_it(release):
+def test_the_sdist_has_the_tests_and_the_documentation(release):
     _, sdist = release
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -89,7 +89,7 @@ def test_the_sdist_has_what_is_needed_to_test_and_to_document_it(release):
     assert wanted | {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
-def test_the_package_that_is_installed_is_the_wheels_and_no_other_name_comes_with_it(python):
+def test_an_installed_wheel_imports_from_the_environment_without_tests(python):
     names = ("tests", "benchmarks")
     code = "import adv_jax, importlib.util as u; print(adv_jax.__file__, *map(u.find_spec, {}))"
     done = call(python, "-c", code.format(names), folder=python.parent)
@@ -97,7 +97,7 @@ def test_the_package_that_is_installed_is_the_wheels_and_no_other_name_comes_wit
     assert Path(path).is_relative_to(python.parents[1]) and others == ["None"] * len(names)
 
 
-def test_help_and_version(run):
+def test_the_installed_package_prints_help_and_version(run):
     done = run("adv_jax")
     assert done.returncode == 0
     configs = {path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "common"}
@@ -108,7 +108,7 @@ def test_help_and_version(run):
         assert (done.returncode, done.stdout) == (0, f"adv_jax {VERSION}\n")
 
 
-def test_a_packaged_config_trains_beside_a_package_of_the_same_name(run, tmp_path):
+def test_a_packaged_config_trains_beside_another_configs_package(run, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").write_text("raise RuntimeError('foreign')")
     done = run("adv_jax.main", "--config=quickstart:quick", *TINY)
@@ -141,7 +141,7 @@ def test_join_refuses_too_few_runs_in_one_line(run):
     assert done.stderr == "error: runs must be two or more, got ['alone']\n"
 
 
-def test_an_unknown_config_is_one_line_with_the_nearest_name(run, tmp_path):
+def test_an_unknown_config_is_refused_in_one_line_with_the_nearest_name(run, tmp_path):
     done = run("adv_jax.main", "--config=quikstart:quick")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: --config must be one of ")

@@ -1,6 +1,5 @@
-"""The identities of a step: scan, replicas and devices change how it runs, never what it gives."""
+"""Identities of a step: scan, replicas and devices do not change the result."""
 
-import os
 from functools import partial
 
 import jax
@@ -10,7 +9,7 @@ import optax
 import pytest
 
 from adv_jax import step as step_module
-from adv_jax.runner.devices import Layout, layout, use_cores
+from adv_jax.runner.devices import Layout
 from adv_jax.step import TrainState, init_state, make_step, over_devices, over_replicas, over_steps
 
 FEATURES, STEPS, BATCH = 3, 5, 8
@@ -42,7 +41,7 @@ def batches():
 
 @pytest.fixture
 def devices():
-    """Four of them; conftest.py asks for them."""
+    """Returns four devices, which conftest.py requests."""
     if jax.local_device_count() < 4:
         pytest.skip("XLA_FLAGS gives fewer than four devices")
     return jax.local_devices()[:4]
@@ -57,13 +56,13 @@ def regression(variables, batch, *, key):
 
 
 def noisy_regression(variables, batch, *, key, noise=0.5):
-    """The same under noise of the step's key."""
+    """Squared error on inputs with noise of the step's key."""
     x = batch["x"] + noise * jax.random.normal(key, batch["x"].shape, jnp.float32)
     return regression(variables, {**batch, "x": x}, key=key)
 
 
 def draw(variables, batch, *, key):
-    """No learning; its metric is what the key draws."""
+    """An objective without a gradient; its metric is a random number of the key."""
     del batch
     return jnp.sum(variables["params"]["w"]), ({}, {"draw": jax.random.uniform(key)})
 
@@ -79,7 +78,7 @@ def start(seed, hyper=None, optimizer=MOMENTUM):
     return init_state(variables, optimizer, seed=seed, hyper=hyper)
 
 
-def test_one_sgd_step_does_the_arithmetic_of_the_text_book():
+def test_one_sgd_step_equals_the_arithmetic_by_hand():
     def objective(variables, batch, *, key):
         del key
         loss = (variables["params"] * batch["x"] - batch["y"]) ** 2
@@ -96,12 +95,12 @@ def test_one_sgd_step_does_the_arithmetic_of_the_text_book():
     np.testing.assert_allclose(state.params, 1.4, rtol=1e-6)
     assert state.step == 1
     assert state.seed == 3
-    # What the objective returns is updated, the rest of the model state kept.
+    # The returned model state is updated, the rest is kept.
     assert state.variables["count"] == 1
     assert state.variables["fixed"] == 7
 
 
-def test_momentum_and_weights_go_on_from_the_last_step():
+def test_momentum_and_weights_continue_from_the_last_step():
     def objective(variables, batch, *, key):
         del batch, key
         return 3 * variables["params"], ({}, {})
@@ -114,7 +113,7 @@ def test_momentum_and_weights_go_on_from_the_last_step():
     np.testing.assert_allclose(state.params, -0.275, rtol=1e-5)
 
 
-def test_k_steps_one_by_one_are_one_scan_of_k(batches):
+def test_k_single_steps_equal_one_scan_of_k(batches):
     step = make_step(noisy_regression, MOMENTUM)
     single, metrics = start(1), []
     for i in range(STEPS):
@@ -139,7 +138,7 @@ def test_the_key_of_a_step_is_a_function_of_seed_and_step():
     assert not set(other["draw"].tolist()) & set(expected)
 
 
-def test_a_resumed_run_replays_the_draws_of_a_whole_one_bit_for_bit(batches):
+def test_a_resumed_run_repeats_the_draws_of_a_whole_run_bit_for_bit(batches):
     steps = jax.jit(over_steps(make_step(noisy_regression, MOMENTUM)))
     one_step = lambda state, i: steps(state, cut(batches, slice(i, i + 1)))
     whole = start(5)
@@ -155,24 +154,24 @@ def test_a_resumed_run_replays_the_draws_of_a_whole_one_bit_for_bit(batches):
 
 
 def with_hyper(state, batches):
-    """Steps whose learning rate and noise are the replica's own."""
+    """Returns steps with the learning rate and noise of the replica."""
     objective = partial(noisy_regression, noise=state.hyper["noise"])
     return over_steps(make_step(objective, optax.sgd(state.hyper["rate"])))(state, batches)
 
 
-def test_a_replica_is_the_run_with_its_seed_alone(batches, monkeypatch):
+def test_a_replica_equals_a_single_run_with_the_same_seed(batches, monkeypatch):
     steps = over_steps(make_step(noisy_regression, MOMENTUM))
     states, repeated = stack([start(s) for s in (3, 4, 9)]), stack([batches] * 3)
     alone = stack([jax.jit(steps)(start(s), batches) for s in (3, 4, 9)])
     assert len(np.unique(alone[0].params["w"][:, 0])) == 3
-    for platform in ("cpu", "gpu"):  # One after another, or vectorised.
+    for platform in ("cpu", "gpu"):  # One after another, or vectorized.
         with monkeypatch.context() as patch:
             patch.setattr(step_module.jax, "default_backend", lambda name=platform: name)
             together = over_replicas(steps)
         assert_same(jax.jit(together)(states, repeated), alone)
 
 
-def test_a_grid_value_is_that_value_bound_as_a_constant(batches, monkeypatch):
+def test_a_traced_grid_value_equals_the_same_constant(batches, monkeypatch):
     grid = [{"rate": r, "noise": n} for r in (0.01, 0.1) for n in (0.0, 0.7)]
     initial = partial(start, optimizer=optax.sgd(0.0))
     states = stack(
@@ -193,7 +192,7 @@ def test_a_grid_value_is_that_value_bound_as_a_constant(batches, monkeypatch):
         assert_same(metrics, stack([metrics for _, metrics in expected]))
 
 
-def test_other_hyper_parameters_and_seeds_are_the_same_program(batches):
+def test_other_hyper_parameters_and_seeds_do_not_recompile(batches):
     traces = []
 
     def counted(state, batches):
@@ -212,7 +211,7 @@ def test_other_hyper_parameters_and_seeds_are_the_same_program(batches):
 
 
 @pytest.mark.parametrize("used", [2, 4])
-def test_replicas_spread_over_devices_are_each_alone(used, batches, devices):
+def test_replicas_spread_over_devices_equal_single_runs(used, batches, devices):
     steps = over_steps(make_step(noisy_regression, MOMENTUM))
     seeds = [3, 1, 4, 8]
     place = Layout(devices[:used], 1)
@@ -226,7 +225,7 @@ def test_replicas_spread_over_devices_are_each_alone(used, batches, devices):
 
 
 def shards_of(batches, shards):
-    """[S, B, ...] -> [shards, S, B / shards, ...]: neighbouring rows stay together."""
+    """[S, B, ...] -> [shards, S, B / shards, ...]: neighboring rows stay together."""
 
     def cut_rows(leaf):
         parts = leaf.reshape(leaf.shape[0], shards, -1, *leaf.shape[2:])
@@ -236,7 +235,7 @@ def shards_of(batches, shards):
 
 
 @pytest.mark.parametrize("shards", [2, 4])
-def test_shards_of_a_batch_are_one_device_with_all_of_it(shards, batches, devices):
+def test_shards_of_a_batch_equal_one_device_with_the_whole_batch(shards, batches, devices):
     place = Layout(devices[:shards], shards)
     steps = over_steps(make_step(regression, MOMENTUM, shards=shards))
     states = place.spread(stack([start(6)]))
@@ -276,84 +275,9 @@ def test_shards_of_a_replica_draw_different_numbers(devices):
             same(found[t], np.mean(draws))
 
 
-def test_over_devices_uses_up_what_is_donated(devices):
+def test_over_devices_deletes_donated_buffers(devices):
     add = over_devices(lambda a, b: a + b, devices[:2], donate=(0,))
     a, b = (jax.pmap(lambda x: 2 * x, devices=devices[:2])(jnp.ones((2, 3))) for _ in range(2))
     np.testing.assert_array_equal(add(a, b), 4 * np.ones((2, 3)))
     assert a.is_deleted()
     assert not b.is_deleted()
-
-
-@pytest.mark.parametrize(
-    ("replicas", "shards", "used"),
-    [
-        *[(1, 1, 1), (2, 1, 2), (3, 1, 3), (4, 1, 4), (5, 1, 1), (6, 1, 3), (7, 1, 1), (10, 1, 2)],
-        *[(12, 1, 4), (1, 2, 2), (2, 2, 4), (3, 2, 2), (10, 2, 4), (1, 3, 3), (2, 3, 3), (9, 4, 4)],
-    ],
-)
-def test_of_four_devices_as_many_are_used_as_divide_the_replicas(
-    replicas, shards, used, devices, monkeypatch
-):
-    monkeypatch.setattr(jax, "devices", lambda: devices[:4])
-    assert layout(replicas, shards=shards) == (devices[:used], shards)
-
-
-@pytest.mark.parametrize(
-    ("programs", "cores", "offered"),
-    [
-        *[([], 2, 2), ([], 64, 64), ([(1, 1)], 2, 1), ([(2, 1)], 2, 2), ([(3, 1)], 64, 3)],
-        *[([(10, 1)], 2, 2), ([(3, 1)], 2, 3), ([(5, 1)], 2, 5), ([(9, 1)], 2, 3)],
-        *[([(6, 1)], 4, 6), ([(65, 1)], 64, 65), ([(11, 1)], 2, 2), ([(0, 1)], 2, 1)],
-        *[([(1, 3)], 2, 2), ([(3, 2)], 2, 2), ([(1, 2)], 8, 2), ([(5, 2)], 64, 10)],
-        *[([(3, 1), (10, 1)], 2, 3), ([(1, 1), (2, 2)], 8, 4)],
-    ],
-)
-def test_a_cpu_offers_devices_that_share_the_work_evenly(programs, cores, offered, monkeypatch):
-    asked = {}
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    monkeypatch.setattr(jax.config, "update", asked.__setitem__)
-    use_cores(*programs)
-    assert asked == {"jax_num_cpu_devices": offered}
-
-
-def test_a_number_of_devices_in_the_environment_stands(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
-    monkeypatch.setattr(jax.config, "update", None)
-    use_cores((5, 1))
-
-
-def test_layout_of_more_shards_than_devices_is_refused_in_words():
-    here = jax.local_device_count()
-    message = f"shards must be 1 to {here}, the number of devices, got {here + 1}"
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        layout(2, shards=here + 1)
-
-
-@pytest.mark.parametrize(("replicas", "shards"), [(1, 1), (4, 1), (6, 1), (1, 2), (6, 2), (5, 4)])
-def test_gather_is_the_inverse_of_spread(replicas, shards, devices):
-    place = layout(replicas, shards=shards)
-    tree = {
-        "a": np.arange(replicas * 6, dtype=np.float32).reshape(replicas, 2, 3),
-        "b": (np.arange(replicas, dtype=np.int32),),
-    }
-    spread = place.spread(tree)
-    groups = len(place.devices) // shards
-    each = replicas // groups
-    for d in range(len(place.devices)):
-        group = d // shards  # Neighbours share a group's replicas.
-        np.testing.assert_array_equal(
-            spread["b"][0][d], np.arange(group * each, (group + 1) * each)
-        )
-    back = place.gather(spread)
-    assert back["b"][0].dtype == np.int32
-    jax.tree.map(np.testing.assert_array_equal, back, tree)
-
-
-def test_copies_put_the_whole_on_every_device_of_the_layout(devices):
-    place = Layout(devices[1:3], 1)
-    copies = place.copies({"x": np.arange(6.0, dtype=np.float32).reshape(2, 3)})["x"]
-    assert copies.shape == (2, 2, 3)
-    assert copies.devices() == set(devices[1:3])
-    for copy in copies:
-        np.testing.assert_array_equal(copy, np.arange(6.0).reshape(2, 3))

@@ -1,4 +1,4 @@
-"""The tutorial: page and notebook agree, and show what their code prints."""
+"""The tutorial: page and notebook are equal, and show the outputs of their code."""
 
 import re
 import runpy
@@ -9,8 +9,6 @@ import nbformat
 import numpy as np
 import pytest
 from matplotlib import image
-
-pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "tutorial.md"
@@ -29,7 +27,7 @@ def printed(cell):
 
 
 def agree(found, shown):
-    """Whether two texts have the same words and nearly the same numbers."""
+    """Returns whether two texts have the same words and nearly the same numbers."""
     words = [NUMBER.sub("#", text).split() for text in (found, shown)]
     numbers = [[float(number) for number in NUMBER.findall(text)] for text in (found, shown)]
     return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], **TOLERANCE)
@@ -47,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(committed, folder, tmp_path_factory):
-    """The notebook after a run of all cells in a Jupyter kernel, in an empty folder."""
+    """Runs all cells of the notebook in a Jupyter kernel, in an empty folder."""
     settings = tmp_path_factory.mktemp("jupyter")
     with pytest.MonkeyPatch.context() as patch:
         # The kernel has its own backend, which shows figures; the reader's JAX is not strict.
@@ -62,12 +60,12 @@ def executed(committed, folder, tmp_path_factory):
         return client.execute()
 
 
-def test_the_notebook_is_the_one_that_the_page_makes():
+def test_the_notebook_equals_the_one_generated_from_the_page():
     written = runpy.run_path(str(DOCS / "notebook.py"))["written"]
     assert NOTEBOOK.read_text() == written(PAGE.read_text()), "run `python docs/notebook.py`"
 
 
-def test_the_notebook_is_valid_and_small_and_has_no_trace_of_a_machine(committed):
+def test_the_notebook_is_valid_and_small_and_names_no_local_path(committed):
     nbformat.validate(committed)
     assert NOTEBOOK.stat().st_size < 100_000
     assert set(committed.metadata) == {"kernelspec", "language_info"}
@@ -78,7 +76,8 @@ def test_the_notebook_is_valid_and_small_and_has_no_trace_of_a_machine(committed
     assert not re.search(r"(?<![\w.])/(home|root|tmp|usr|Users)/|site-packages", text)
 
 
-def test_the_notebook_runs_and_prints_what_it_shows(committed, executed):
+@pytest.mark.slow
+def test_the_notebook_prints_the_outputs_that_are_shown(committed, executed):
     for shown, found in zip(cells(committed), cells(executed), strict=True):
         assert [o.text for o in found.outputs if o.get("name") == "stderr"] == []
         assert agree(printed(found), printed(shown)), f"{found.source}\n\n{printed(found)}"
@@ -86,7 +85,8 @@ def test_the_notebook_runs_and_prints_what_it_shows(committed, executed):
         assert kinds[0] == kinds[1], found.source
 
 
-def test_the_figure_is_the_one_that_the_notebook_saves(executed, folder):
+@pytest.mark.slow
+def test_the_committed_figure_equals_the_one_that_the_notebook_saves(executed, folder):
     (drawn,) = folder.iterdir()
     pixels = [image.imread(path) for path in (drawn, DOCS / drawn.name)]
     assert pixels[0].shape == pixels[1].shape
@@ -94,5 +94,5 @@ def test_the_figure_is_the_one_that_the_notebook_saves(executed, folder):
 
 
 @pytest.mark.parametrize("found", ["pgd: 0.16", "fgsm: 0.06", "pgd: 0.06 0.06", ""])
-def test_another_number_word_or_length_does_not_agree(found):
+def test_agree_rejects_another_number_word_or_length(found):
     assert agree("pgd: 0.07", "pgd: 0.06") and not agree(found, "pgd: 0.06")

@@ -1,4 +1,4 @@
-"""A warning of our own code, wherever it lies, is an error in the tests; that of others is not."""
+"""A warning of our own code is an error in the tests, a warning of other code is not."""
 
 import runpy
 import warnings
@@ -13,7 +13,7 @@ def warn_in(module):
 @pytest.mark.parametrize(
     "module", ["adv_jax", "adv_jax.step", "launch._space", "benchmarks.tasks", "configs.quickstart"]
 )
-def test_a_warning_of_ours_is_an_error(module):
+def test_a_warning_of_our_own_code_is_an_error(module):
     with pytest.raises(DeprecationWarning, match="old"):
         warn_in(module)
 
@@ -26,6 +26,6 @@ def test_a_warning_of_a_config_that_is_run_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["jax", "launcher", "my.launch"])
-def test_a_warning_of_others_is_none(module):
+def test_a_warning_of_other_code_is_not_an_error(module):
     with pytest.warns(DeprecationWarning, match="old"):
         warn_in(module)

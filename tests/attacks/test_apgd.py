@@ -26,7 +26,7 @@ def two(x):
     return linear(x)[:, :2]
 
 
-def test_checkpoints_are_those_of_the_paper():
+def test_apgd_checks_its_step_size_at_the_steps_of_the_paper():
     # [croce2020], sec. 3: 22, 41, 57, 70, 80, 87, 93 and 99 of 100 steps.
     for num_steps in (1, 4, 5, 20, 100, 130):
         p, gap, expected = Fraction(22, 100), Fraction(22, 100), []
@@ -92,7 +92,7 @@ def algorithm_1(x, eps, num_steps, norm, checkpoints):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_it_is_algorithm_1(norm):
+def test_apgd_equals_algorithm_1_in_numpy(norm):
     x = np.array([[0.1, 0.2], [0.1, 0.6], [1.0, -0.4]], np.float32)
     run = lambda x: apgd(rough, x, jnp.zeros(3, int), eps=0.7, norm=norm, num_steps=50)
     x_adv = jax.jit(run)(x)
@@ -103,14 +103,14 @@ def test_it_is_algorithm_1(norm):
     assert any(halvings < len(checkpoints) for _, _, halvings in runs)
 
 
-def test_on_a_linear_model_it_reaches_the_corner_of_ball_and_box():
+def test_apgd_reaches_the_corner_of_ball_and_box_on_a_linear_model():
     # Label 0: up along W[:, 1] - W[:, 0] = (-3, .5, 3); label 1: the opposite.
     direction = np.sign([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]])
     x_adv = jax.jit(lambda x: apgd(two, x, Y, eps=0.1, num_steps=10, bounds=(0, 1)))(X)
     np.testing.assert_allclose(x_adv, np.clip(X + 0.1 * direction, 0, 1), atol=1e-6)
 
 
-def test_dlr_on_a_linear_model_is_the_best_of_all_corners():
+def test_apgd_reaches_the_best_dlr_of_all_corners_on_a_linear_model():
     # A ratio of linear forms is largest in a corner, as long as the order of the logits stays.
     x_adv = jax.jit(lambda x: apgd(linear, x, Y, eps=0.1, loss="dlr", num_steps=30))(X)
     logits = (X + 0.1 * np.array(list(product([-1, 1], repeat=3)))[:, None]) @ W
@@ -122,7 +122,7 @@ def test_dlr_on_a_linear_model_is_the_best_of_all_corners():
 
 
 @pytest.mark.parametrize("norm", ["l2", "rms"])
-def test_on_a_linear_model_it_reaches_the_best_point_of_the_ball(norm):
+def test_apgd_reaches_the_best_point_of_the_ball_on_a_linear_model(norm):
     gradient = np.array([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]]) / np.sqrt(18.25)
     length = 0.1 * (np.sqrt(3) if norm == "rms" else 1)
     x_adv = jax.jit(lambda x: apgd(two, x, Y, eps=0.1, norm=norm, num_steps=30))(X)
@@ -130,7 +130,7 @@ def test_on_a_linear_model_it_reaches_the_best_point_of_the_ball(norm):
 
 
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
-def test_a_targeted_attack_reaches_its_class(loss):
+def test_targeted_apgd_reaches_the_target_class(loss):
     def four(x):
         return jnp.concatenate([linear(x), jnp.full((x.shape[0], 1), -20.0)], axis=1)
 
@@ -140,7 +140,7 @@ def test_a_targeted_attack_reaches_its_class(loss):
     np.testing.assert_array_equal(jnp.argmax(four(x_adv), axis=1), 1 - Y)
 
 
-def test_restarts_find_the_higher_of_two_peaks():
+def test_restarts_of_apgd_find_the_higher_of_two_peaks():
     # From x = 0 the slope leads left to a peak of .3; right of .2 there is one of 1 at x = .6.
     def peaks(x):
         z = 0.3 * jnp.exp(-((x + 0.3) ** 2) / 0.05) + jnp.exp(-((x - 0.6) ** 2) / 0.01)
@@ -154,14 +154,14 @@ def test_restarts_find_the_higher_of_two_peaks():
     np.testing.assert_allclose(often, 0.6, atol=0.05)
 
 
-def test_dlr_by_hand():
-    # Of 4, 3, 2, 0, -1: (3 - 4) / (4 - 2) for the first, (4 - 2) / 2 for the third.
+def test_dlr_equals_values_computed_by_hand():
+    # Logits 4, 3, 2, 0, -1: (3 - 4) / (4 - 2) for the first class, (4 - 2) / 2 for the third.
     for label, expected in [(0, -0.5), (1, 0.5), (2, 1.0), (4, 2.5)]:
         for logits in (LOGITS, 7 * LOGITS - 3):
             np.testing.assert_allclose(dlr(logits, jnp.array([label])), [expected], rtol=1e-6)
 
 
-def test_targeted_dlr_by_hand():
+def test_targeted_dlr_equals_values_computed_by_hand():
     # The denominator is 4 - (2 + 0) / 2 = 3.
     for label, target, expected in [(0, 2, -2 / 3), (0, 4, -5 / 3), (3, 0, 4 / 3)]:
         for logits in (LOGITS, 7 * LOGITS - 3):
@@ -169,7 +169,7 @@ def test_targeted_dlr_by_hand():
             np.testing.assert_allclose(value, [expected], rtol=1e-6)
 
 
-def test_equal_logits_have_no_gradient_and_no_nan():
+def test_dlr_of_equal_logits_has_a_finite_gradient():
     gradient = jax.grad(lambda z: dlr(z, jnp.array([0])).sum())(jnp.ones((1, 4)))
     assert bool(jnp.isfinite(gradient).all())
 
@@ -187,7 +187,7 @@ def test_equal_logits_have_no_gradient_and_no_nan():
         ),
     ],
 )
-def test_bad_arguments_are_refused(options, message):
+def test_apgd_refuses_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         apgd(linear, X, Y, eps=0.1, **options)
 

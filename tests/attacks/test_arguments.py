@@ -1,4 +1,4 @@
-"""Arguments that are none: refused in one line that names the argument and what is allowed."""
+"""Attacks refuse bad arguments in one line with the argument's name and the allowed values."""
 
 import re
 
@@ -19,7 +19,7 @@ def model(x):
 
 
 def refused(call, *args, error=ValueError, **options):
-    """The one line in which it is refused."""
+    """Returns the message of the error, which must be one line."""
     with pytest.raises(error) as caught:
         call(*args, **options)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
@@ -54,27 +54,27 @@ def test_logits_without_a_gradient_are_refused(dtype):
         (np.zeros(3, np.uint32), "uint32[3]"),
     ],
 )
-def test_what_is_no_key_is_refused(key, said):
+def test_a_key_of_another_type_is_refused(key, said):
     allowed = "key must be jax.random.key(seed) or one key per row"
     for attack in (attacks.pgd, attacks.uniform_noise):
         assert refused(attack, model, X, Y, eps=0.1, key=key) == f"{allowed}, got {said}"
 
 
-def test_old_keys_are_the_new_ones():
+def test_old_style_keys_draw_the_numbers_of_typed_keys():
     new = attacks.uniform_noise(model, X, Y, eps=0.1, key=jax.random.key(3))
     for old in (jax.random.PRNGKey(3), np.asarray(jax.random.PRNGKey(3))):
         np.testing.assert_array_equal(attacks.uniform_noise(model, X, Y, eps=0.1, key=old), new)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, nn.Dense(2)])
-def test_a_model_that_is_no_function_of_x_is_refused(wrong):
+def test_a_model_that_is_not_a_function_of_x_is_refused(wrong):
     said = refused(attacks.fgsm, wrong, X, Y, eps=0.1)
     kind = type(wrong).__name__
     assert said.startswith(f"logits_fn must be a function of x alone, got a {kind}: ")
     assert said.endswith("pass lambda x: model.apply(variables, x)")
 
 
-def test_a_flax_module_with_its_variables_is_a_model():
+def test_a_bound_flax_module_is_a_model():
     net = nn.Dense(2)
     variables = net.init(jax.random.key(0), X)
     np.testing.assert_array_equal(
@@ -120,13 +120,13 @@ NO_NUMBERS = {
     ("attack", "name"),
     [(attacks.fgsm, "eps"), (attacks.raw_gradient, "tau"), (attacks.uniform_noise, "eps")],
 )
-def test_a_size_that_is_no_number_is_refused(attack, name, size, said):
+def test_a_size_that_is_not_a_number_is_refused(attack, name, size, said):
     found = refused(attack, model, X, Y, key=jax.random.key(0), **{name: size})
     assert found == f"{name} must be one real number or f32[B], B = 2, got {said}"
 
 
 @pytest.mark.parametrize("size", [True, 1j])
-def test_a_traced_size_that_is_no_real_number_is_refused(size):
+def test_a_traced_size_that_is_not_a_real_number_is_refused(size):
     said = refused(jax.jit(lambda eps: attacks.fgsm(model, X, Y, eps=eps)), size)
     assert said.startswith("eps must be one real number or f32[B], B = 2, got ")
 
@@ -148,7 +148,7 @@ def test_a_traced_size_that_is_no_real_number_is_refused(size):
         (1.0, "1.0"),
     ],
 )
-def test_bounds_that_are_no_interval_are_refused(bounds, said):
+def test_bounds_that_are_not_an_interval_are_refused(bounds, said):
     for attack in (attacks.fgsm, attacks.carlini_wagner, attacks.sign_noise, attacks.rubbish):
         scale = {"std": 0.1} if attack is attacks.rubbish else {"eps": 0.1}
         found = refused(attack, model, X, Y, **scale, bounds=bounds, key=jax.random.key(0))
@@ -175,7 +175,7 @@ def test_bounds_may_be_of_any_real_type():
         ([1, [2]], "(1, (2))"),
     ],
 )
-def test_inputs_and_labels_that_are_no_numbers_are_refused(wrong, said):
+def test_inputs_and_labels_that_are_not_numbers_are_refused(wrong, said):
     found = refused(attacks.fgsm, model, wrong, Y, eps=0.1)
     assert found == f"x must be a batch f32[B, *D] of floats, got {said}"
     if wrong is not None:  # That is the model's own prediction.
@@ -203,7 +203,7 @@ RANGES = [
 
 
 @pytest.mark.parametrize(("attack", "given", "name", "interval", "values"), RANGES)
-def test_a_setting_out_of_its_range_is_refused(attack, given, name, interval, values):
+def test_a_setting_outside_its_range_is_refused(attack, given, name, interval, values):
     for value in values:
         said = refused(attack, model, X, Y, **given, **{name: value})
         assert said == f"{name} must be in {interval}, got {value}"
@@ -221,7 +221,7 @@ def test_a_setting_that_all_rows_share_is_one_number(attack, given, name):
     assert said == f"{name} must be a real number, got float64[2]"
 
 
-def test_the_ends_of_a_range_belong_to_it_where_the_bracket_says_so():
+def test_the_ends_of_a_closed_range_are_accepted():
     for rho in (0, 1):
         attacks.apgd(model, X, Y, eps=0.1, num_steps=1, rho=rho)
     attacks.square(model, X, Y, num_queries=1, p_init=1, **DRAWN)
@@ -259,12 +259,12 @@ def test_a_model_that_asks_for_values_is_refused(asking):
         (lambda x: x.astype(jnp.int32), "int32[2, 2]"),
     ],
 )
-def test_features_that_are_not_of_each_row_are_refused(features_fn, got):
+def test_features_that_are_not_one_vector_per_row_are_refused(features_fn, got):
     said = refused(attacks.feature_adversary, features_fn, X, X, eps=0.1)
     assert said == f"features_fn must return features f32[B, *F] with B = 2, got {got}"
 
 
-def test_a_guide_is_named_where_it_is_wrong():
+def test_a_guide_of_integers_and_missing_features_are_refused_by_name():
     said = refused(attacks.feature_adversary, lambda x: x, X, jnp.ones((2, 2), jnp.int32), eps=0.1)
     assert said == "guide must be a batch f32[B, *D] of floats, got int32[2, 2]"
     said = refused(attacks.feature_adversary, None, X, X, eps=0.1)

@@ -1,4 +1,4 @@
-"""auto_attack: exact robust accuracies, models that only one member breaks, and what it costs."""
+"""auto_attack: exact robust accuracies, models that only one member breaks, and its cost."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def fooled(logits_fn, x, y):
     return np.asarray(jnp.argmax(logits_fn(x), axis=1) != y)
 
 
-def test_blocks_hold_the_survivors_once_and_no_others():
+def test_blocks_hold_exactly_the_survivors():
     fools = jnp.array([True, False, True, False, False, False, True, False])
     seen = []
 
@@ -47,7 +47,7 @@ def test_blocks_hold_the_survivors_once_and_no_others():
 
 
 def lead_at_worst(x, y, count, eps, norm):
-    """The smallest lead of y over another class that the ball allows (linf: inside [0, 1])."""
+    """Returns the minimum over the ball of y's lead over any other class (linf: in [0, 1])."""
     x, w = np.float64(x), np.float64(W[:, :count])
     leads = []
     for i, label in enumerate(y):
@@ -68,7 +68,7 @@ def lead_at_worst(x, y, count, eps, norm):
         1, [("linf", 0.15, (0.0, 1.0), 5), ("l2", 0.3, None, 5), ("linf", 0.15, (0.0, 1.0), 2)]
     ),
 )
-def test_on_a_linear_model_the_robust_accuracy_is_exact(norm, eps, bounds, count):
+def test_auto_attack_finds_the_exact_robust_accuracy_of_a_linear_model(norm, eps, bounds, count):
     y = np.argmax(X @ W[:, :count], axis=1)
     y[0] = (y[0] + 1) % count  # Misclassified from the start.
     options = {"eps": eps, "norm": norm, "bounds": bounds, "block_size": 8}
@@ -86,7 +86,7 @@ def curved(x):
 
 
 @pytest.mark.slow
-def test_neither_blocks_nor_order_change_the_answer():
+def test_the_result_of_auto_attack_does_not_depend_on_blocks_and_order():
     y, order = jnp.argmax(curved(X), axis=1), np.random.default_rng(2).permutation(ROWS)
     options = {"eps": 0.1, "bounds": (0, 1), **FEW}
 
@@ -102,7 +102,7 @@ def test_neither_blocks_nor_order_change_the_answer():
     np.testing.assert_allclose(permuted, expected[order], atol=1e-6)
 
 
-def test_it_breaks_what_its_members_break():
+def test_auto_attack_breaks_all_rows_that_fab_breaks():
     # fab is the member without random numbers, so that the same run is part of the ensemble.
     y = jnp.argmax(curved(X), axis=1)
     options = {"eps": 0.12, "norm": "l2", "bounds": (0, 1), "num_steps": 10}
@@ -119,7 +119,7 @@ def steps(x):
 
 
 @pytest.mark.parametrize("count", slow_after(1, [3, 5]))
-def test_targets_break_what_the_cross_entropy_cannot(count):
+def test_targeted_members_break_rows_that_the_cross_entropy_cannot(count):
     # The logits are so far apart that the cross-entropy, and with it its gradient, is 0.
     logits_fn = lambda x: linear(count)(x) * 1e4
     y = np.argmax(X @ W[:, :count], axis=1)
@@ -130,7 +130,7 @@ def test_targets_break_what_the_cross_entropy_cannot(count):
 
 
 @pytest.mark.slow
-def test_queries_break_what_gradients_cannot():
+def test_square_breaks_a_model_whose_gradient_is_zero():
     y = np.asarray(jnp.argmax(steps(X), axis=1))
     options = {"eps": 0.15, "bounds": (0, 1), "num_steps": 3}
     runs = [
@@ -142,7 +142,7 @@ def test_queries_break_what_gradients_cannot():
 
 
 @pytest.mark.slow
-def test_a_fooled_row_costs_nothing():
+def test_auto_attack_spends_no_pass_on_fooled_rows():
     seen = []
 
     def logits_fn(x):
@@ -176,7 +176,7 @@ def test_a_fooled_row_costs_nothing():
         ({"key": None}, "key must be"),
     ],
 )
-def test_bad_arguments_are_refused(options, message):
+def test_auto_attack_refuses_bad_arguments(options, message):
     y = np.argmax(X @ W, axis=1)
     with pytest.raises(ValueError, match=message):
         auto_attack(linear(5), X, y, **{"eps": 0.1, "key": jax.random.key(0)} | options)

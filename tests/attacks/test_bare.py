@@ -1,4 +1,4 @@
-"""Calls outside jit: one program for each kind of call, however often and with whatever weights."""
+"""Calls outside jit: equal calls share one program, also with other sizes and weights."""
 
 import contextlib
 import gc
@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.uniform(0.2, 0.8, (6, 5)), jnp.float32)
 Y = jnp.asarray(RNG.integers(0, 4, 6))
 KEY = jax.random.key(0)
-# Those with a loop, which JAX compiles anew in each call of its own, or with many operations.
+# Attacks with a loop, which JAX would compile again in each call, or with many operations.
 COMPILED = {
     "adv_alpha": attacks.adv_alpha,
     "apgd": partial(attacks.apgd, num_steps=3, key=KEY),
@@ -47,7 +47,7 @@ def weights(seed):
 
 @contextlib.contextmanager
 def counted():
-    """A list that grows by one with each program that XLA compiles."""
+    """Returns a list that grows by one with each program that XLA compiles."""
     compiled = []
 
     def listen(event, _, **__):
@@ -74,7 +74,7 @@ def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(nam
     np.testing.assert_allclose(found, through_jit(COMPILED[name], w, eps=0.2), atol=2e-6)
 
 
-def test_weights_that_change_under_the_same_function_are_seen():
+def test_an_attack_sees_weights_that_change_under_the_same_function():
     holder = {"w": weights(0)}
 
     def logits_fn(x):
@@ -87,7 +87,7 @@ def test_weights_that_change_under_the_same_function_are_seen():
         np.testing.assert_array_equal(found, expected)
 
 
-def test_functions_that_differ_in_their_derivative_alone_have_programs_of_their_own():
+def test_functions_that_differ_only_in_the_derivative_have_separate_programs():
     w = weights(0)
 
     def defended(sign):
@@ -102,7 +102,7 @@ def test_functions_that_differ_in_their_derivative_alone_have_programs_of_their_
     assert float(jnp.abs(up - down).max()) > 0.1
 
 
-def test_a_number_in_the_model_is_no_argument():
+def test_a_number_in_the_model_is_a_constant_of_the_program():
     w = weights(0)
     for factor in (1.0, -1.0):
         found = attacks.pgd(lambda x, f=factor: f * (x @ w), X, Y, eps=0.1, num_steps=3)
@@ -110,7 +110,7 @@ def test_a_number_in_the_model_is_no_argument():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_numpy_matrix_that_is_changed_in_place_is_seen():
+def test_an_attack_sees_a_numpy_matrix_that_is_changed_in_place():
     w = np.array(weights(0))
     before = attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3)
     before.block_until_ready()  # JAX may read w until then.
@@ -122,7 +122,7 @@ def test_a_numpy_matrix_that_is_changed_in_place_is_seen():
 
 
 @pytest.mark.slow
-def test_an_array_that_depends_on_the_batch_is_never_that_of_another_call():
+def test_an_array_that_depends_on_the_batch_is_not_reused_in_another_call():
     # At blocks of 4 rows the model reads arrays that it does not read at 6.
     def of(w):
         return lambda x: x @ w + jnp.asarray(np.full((x.shape[0], 4), w[0, 0]))

@@ -15,7 +15,7 @@ def linear(x):
     return x @ jnp.asarray(W, x.dtype)
 
 
-def test_the_margin_exceeds_the_confidence_by_little():
+def test_carlini_wagner_exceeds_the_asked_confidence_by_little():
     # The logits differ by x @ [2, 2, -2], so that r must cross x @ [2, 2, -2] = -confidence, at
     # the distance (x @ [2, 2, -2] + confidence) / |[2, 2, -2]|.
     x = np.array([[0.3, 0.1, -0.1], [0.2, 0.2, 0.0], [0.1, 0.0, 0.2]], np.float32)
@@ -36,7 +36,7 @@ def test_the_margin_exceeds_the_confidence_by_little():
 
 
 @pytest.mark.parametrize(("const", "moves"), [(10.0, True), (0.0, False)])
-def test_one_step_of_adam_behind_the_tanh(const, moves):
+def test_one_step_of_carlini_wagner_equals_adam_behind_tanh_by_hand(const, moves):
     # With one gradient the only point looked at is x itself, with two also the one after Adam's
     # first step, which moves every w by the learning rate against the sign of its gradient.
     # There r = 0, so that only c * (the slope of the logits' difference) counts. A c of 0, which is
@@ -54,7 +54,7 @@ def test_one_step_of_adam_behind_the_tanh(const, moves):
     np.testing.assert_allclose(looks[1], stepped if moves else x, atol=1e-5)
 
 
-def test_inputs_on_the_bounds_can_leave_them():
+def test_carlini_wagner_moves_inputs_that_lie_on_the_bounds():
     x = jnp.array([[1.0, 1.0, -1.0]])
     x_adv = jax.jit(lambda x: carlini_wagner(linear, x, jnp.array([0]), bounds=BOUNDS))(x)
     # From the corner the way to x @ [2, 2, -2] = 0 is (1, 1, 1), of length sqrt(3).

@@ -1,4 +1,4 @@
-"""What every attack promises, from one table: a new attack adds a row and inherits the tests."""
+"""The contract of all attacks. Each row of `attack_table.TABLE` runs through all tests."""
 
 import functools
 
@@ -11,13 +11,13 @@ import pytest
 from attack_table import BOUNDS, SHAPE, TABLE, B, K, norm_of
 from marks import slow_after
 
-# One of each way to search: a formula, a loop of steps, a loop that ends when it may.
+# One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
 FEW = ("fgsm-linf", "pgd-linf", "deepfool-linf")
 KINDS = tuple(name for name, row in TABLE.items() if not row.variant)
 
 
 def rows_where(condition, quick=KINDS):
-    """A test for each such row, slow unless in `quick`; the tests of a row follow one another."""
+    """Parametrizes over the rows with a property; rows outside `quick` are slow."""
     rows = [
         pytest.param(name, marks=() if name in quick else pytest.mark.slow)
         for name, row in TABLE.items()
@@ -28,7 +28,7 @@ def rows_where(condition, quick=KINDS):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget(name):
-    """The programs of a row go with it: XLA's take up more memory mappings than a process has."""
+    """Drops the programs of each row, as memory mappings per process are limited."""
     yield
     compiled.cache_clear()
     jax.clear_caches()
@@ -73,7 +73,7 @@ run = functools.partial(attack_table.run, keys=KEYS, logits_fn=logits_fn)
 
 @functools.cache
 def compiled(name, bounds=BOUNDS, logits_fn=logits_fn):
-    """(x, y, scale, keys) -> x_adv, one program for all tests that call a row's attack alike."""
+    """Returns the compiled attack of a row: (x, y, scale, keys) -> x_adv."""
     fixed = {"bounds": bounds, "logits_fn": logits_fn}
     return jax.jit(lambda x, y, scale, keys: run(TABLE[name], x, y, scale, keys=keys, **fixed))
 
@@ -95,7 +95,7 @@ settings = pytest.mark.parametrize(
 
 @every_attack
 @settings
-def test_it_stays_inside_the_ball_and_the_bounds(name, dtype, bounds):
+def test_an_attack_stays_inside_the_ball_and_the_bounds(name, dtype, bounds):
     x, y = inputs(dtype=dtype)
     for scale in (1e-3, 0.1, 0.9):
         x_adv = attacked(name, x, y, scale, bounds=bounds)
@@ -115,7 +115,7 @@ def test_a_scale_of_zero_is_the_identity_bit_for_bit(name, dtype, bounds):
 
 @every_attack
 @both_dtypes
-def test_it_moves_and_keeps_shape_and_dtype(name, dtype):
+def test_an_attack_moves_rows_and_keeps_shape_and_dtype(name, dtype):
     x, y = inputs(dtype=dtype)
     x_adv = attacked(name, x, y, 0.5)
     assert (x_adv.shape, x_adv.dtype) == (x.shape, x.dtype)
@@ -127,14 +127,14 @@ def test_it_moves_and_keeps_shape_and_dtype(name, dtype):
 
 
 @few_attacks
-def test_called_without_jit_it_does_the_same(name):
+def test_an_attack_without_jit_equals_the_compiled_one(name):
     x, y = inputs()
     np.testing.assert_allclose(run(TABLE[name], x, y, 0.1), attacked(name, x, y, 0.1), atol=1e-5)
 
 
 @every_attack
 @pytest.mark.parametrize("dtype", slow_after(1, ["float64", "float32"]))
-def test_with_float64_a_batch_of_float32_stays_one_whatever_the_model_computes_in(name, dtype):
+def test_a_float32_batch_stays_float32_with_float64_enabled(name, dtype):
     x, y = inputs()
     with jax.enable_x64(True):
         attack = functools.partial(run, TABLE[name], logits_fn=lambda z: logits_fn(z.astype(dtype)))
@@ -190,7 +190,7 @@ def test_a_zero_gradient_is_a_zero_step(name):
 
 
 @few_attacks
-def test_vmap_and_scan_over_the_scale_are_the_single_calls(name):
+def test_vmap_and_scan_over_the_scale_equal_single_calls(name):
     x, y = inputs()
     scales = jnp.array([[0.0, 0.1], [0.3, 0.5]])
     singly = [[attacked(name, x, y, scale) for scale in pair] for pair in scales]
@@ -229,14 +229,14 @@ def test_no_gradient_flows_through_the_perturbation(name):
 
 
 @rows_where(lambda row: row.reads_labels, quick=FEW)
-def test_soft_labels_that_are_one_hot_are_integer_labels(name):
+def test_one_hot_labels_equal_integer_labels(name):
     x, y = inputs()
     soft = attacked(name, x, jax.nn.one_hot(y, K), 0.1)
     np.testing.assert_allclose(soft, attacked(name, x, y, 0.1), atol=1e-5)
 
 
 @rows_where(lambda row: row.reads_labels, quick=FEW)
-def test_no_labels_means_the_prediction(name):
+def test_without_labels_an_attack_uses_the_predictions(name):
     x, _ = inputs()
     predicted = jnp.argmax(logits_fn(x), axis=1)
     expected = attacked(name, x, predicted, 0.1)
@@ -244,7 +244,7 @@ def test_no_labels_means_the_prediction(name):
 
 
 @rows_where(lambda row: not row.reads_model)
-def test_what_does_not_read_the_model_runs_without_one(name):
+def test_noise_attacks_run_without_a_model(name):
     x, y = inputs()
     assert_same_bits(run(TABLE[name], x, None, 0.1, logits_fn=None), run(TABLE[name], x, y, 0.1))
 

@@ -43,7 +43,7 @@ def length(r, norm):
         ("rms", lambda w: np.sqrt(D) * np.linalg.norm(w, axis=0)),
     ],
 )
-def test_one_step_is_exact_on_an_affine_model(norm, dual):
+def test_one_step_of_deepfool_is_exact_on_an_affine_model(norm, dual):
     # The distance to the plane f_j = f_y is |f_j - f_y| / ||w_j - w_y||_*; the nearest wins.
     logits = X @ W + BIAS
     y = logits.argmax(axis=1)
@@ -64,7 +64,7 @@ def test_one_step_is_exact_on_an_affine_model(norm, dual):
     assert np.all((x_adv @ W + BIAS).argmax(axis=1) != y)
 
 
-def test_it_is_algorithm_2_and_each_row_stops_by_itself():
+def test_deepfool_equals_algorithm_2_in_numpy_with_a_stop_for_each_row():
     def by_the_book(x):
         y, r, steps = numpy_net(x)[0].argmax(), np.zeros(D), 0
         while (at := numpy_net(x + 1.02 * r))[0].argmax() == y:
@@ -84,7 +84,7 @@ def test_it_is_algorithm_2_and_each_row_stops_by_itself():
 
 
 def passes_of(attack):
-    """How many forward and backward passes of an affine model an attack makes."""
+    """Counts the forward and backward passes of an affine model in an attack."""
     count = {"forward": 0, "backward": 0}
 
     def tick(name):
@@ -111,16 +111,16 @@ def passes_of(attack):
 LABELS = jnp.asarray((X @ W + BIAS).argmax(axis=1))
 
 
-def test_it_makes_as_many_passes_as_it_needs():
-    # One step for all rows: a look before it and a look after it, and K - 1 differences.
+def test_deepfool_makes_no_pass_after_all_rows_are_fooled():
+    # One step for all rows: a forward pass before and after, and K - 1 backward passes.
     assert passes_of(deepfool) == {"forward": 2, "backward": K - 1}
     done = lambda model, x, y: deepfool(model, x, (y + 1) % K)
     assert passes_of(done) == {"forward": 1, "backward": 0}
 
 
-def test_it_crosses_a_boundary_to_which_bounds_cut_every_step():
+def test_deepfool_crosses_a_boundary_although_bounds_cut_each_step():
     # f_0 - f_1 = 2 (x_1 + x_2 - .5), at first .3 too large. Every step goes half along x_1,
-    # which is soon at 0, and so closes half of what is left: towards (0, .5), from above.
+    # which is soon at 0, and so closes half of what is left: toward (0, .5), from above.
     logits_fn = lambda x: jnp.stack([x.sum(axis=1) - 0.5, 0.5 - x.sum(axis=1)], axis=1)
     x, y = jnp.array([[0.05, 0.75]]), jnp.array([0])
     x_adv = deepfool(logits_fn, x, y, bounds=(0.0, 1.0))
@@ -128,14 +128,14 @@ def test_it_crosses_a_boundary_to_which_bounds_cut_every_step():
     assert float(logits_fn(x_adv)[0, 0]) < 0
 
 
-def test_a_class_that_no_step_reaches_is_left_out():
+def test_deepfool_leaves_out_a_class_that_no_step_reaches():
     # f_2 - f_0 is constant, f_1 - f_0 = x_2 - x_1: the plane is at sqrt(2) / 2 along (-1, 1).
     logits_fn = lambda x: jnp.stack([x[:, 0], x[:, 1], x[:, 0] - 0.1], axis=1)
     x_adv = deepfool(logits_fn, jnp.array([[1.0, 0.0]]), jnp.array([0]), overshoot=0.0)
     np.testing.assert_allclose(x_adv, [[0.5, 0.5]], atol=2e-4)
 
 
-def test_rows_that_need_no_step_or_do_not_arrive_stay():
+def test_deepfool_leaves_rows_that_are_fooled_or_cannot_be():
     x = jnp.asarray(X, jnp.float32)
     np.testing.assert_array_equal(deepfool(affine, x, (LABELS + 1) % K), x)
     constant = lambda x: 0 * affine(x) + jnp.arange(4.0)[None]
@@ -147,7 +147,7 @@ def test_rows_that_need_no_step_or_do_not_arrive_stay():
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_eps_projects_what_was_found(norm):
+def test_eps_projects_the_perturbation_of_deepfool(norm):
     x = jnp.asarray(X, jnp.float32)
     attack = jax.jit(lambda x, eps: deepfool(affine, x, None, norm=norm, eps=eps))
     found = np.asarray(attack(x, 1e3) - x)
@@ -161,6 +161,6 @@ def test_eps_projects_what_was_found(norm):
     assert (length(r, norm) < length(found, norm)).any()
 
 
-def test_it_takes_at_least_one_step():
+def test_deepfool_refuses_zero_steps():
     with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         deepfool(affine, jnp.zeros((1, D)), None, num_steps=0)

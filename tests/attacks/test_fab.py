@@ -27,7 +27,7 @@ def nearest(point, slope, gap, norm, bounds):
     lo, hi = (-np.inf, np.inf) if bounds is None else bounds
     d = len(point)
     box = [(lo - p, hi - p) for p in point]
-    if norm == "linf":  # Minimise t over (d, t) with |d_i| <= t.
+    if norm == "linf":  # Minimize t over (d, t) with |d_i| <= t.
         upper = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
         solved = optimize.linprog(
             [0] * d + [1],
@@ -80,7 +80,7 @@ def test_the_projection_onto_a_plane_in_a_box_is_the_nearest_point(norm, bounds)
     assert length[5] == 0
 
 
-def test_a_plane_without_a_slope_or_with_a_tiny_one():
+def test_the_projection_onto_a_plane_is_right_for_a_zero_and_a_tiny_slope():
     # Squares of 1e-30 are 0 in float32; the answer, 2 for each of the entries that move, is not.
     slope = jnp.array([[0.0, 0.0], [1e-30, 1e-30]])
     d = onto_plane(jnp.zeros((2, 2)), slope, jnp.array([1.0, 4e-30]), "l2", None)
@@ -93,7 +93,7 @@ def samples():
 
 
 def exact_distance(x, y, norm, bounds):
-    """From each row to the nearest point of the box where another class draws level."""
+    """Returns the distance of each row to the nearest point of the box on a class boundary."""
     logits = np.float64(x) @ W + B
     return np.array(
         [
@@ -112,7 +112,7 @@ def exact_distance(x, y, norm, bounds):
     ("num_targets", "bounds"),
     slow_after(1, [(None, None), (CLASSES - 1, None), (CLASSES - 1, (0.0, 1.0))]),
 )
-def test_on_a_linear_model_it_finds_the_exact_distance(norm, num_targets, bounds):
+def test_fab_finds_the_exact_distance_on_a_linear_model(norm, num_targets, bounds):
     # In a box only with targets: which plane is nearest is decided without the box.
     x, y = samples()
     options = {"norm": norm, "bounds": bounds, "num_steps": 40, "num_targets": num_targets}
@@ -127,7 +127,7 @@ def test_on_a_linear_model_it_finds_the_exact_distance(norm, num_targets, bounds
     np.testing.assert_array_equal(x_adv[~reachable], x[~reachable])
 
 
-def test_one_target_is_the_most_probable_other_class():
+def test_fab_with_one_target_takes_the_most_probable_other_class():
     # Class 1 is second and 2 / |1| away, class 2 is third and 3 / |6| away.
     def three(x):
         return jnp.stack([jnp.zeros_like(x), x - 2, -6 * x - 3], axis=1)
@@ -145,7 +145,7 @@ def circle(x):
     return jnp.stack([jnp.ones(x.shape[0]), (x**2).sum(axis=1)], axis=1)
 
 
-def test_a_curved_boundary_is_met_closely_from_outside():
+def test_fab_meets_a_curved_boundary_closely_from_outside():
     x, y = jnp.array([[0.3, 0.0], [0.3, -0.4], [2.0, 0.0]]), jnp.array([0, 0, 0])
     x_adv = np.asarray(jax.jit(lambda x: fab(circle, x, y, norm="l2", num_steps=30))(x))
     radius = np.linalg.norm(x_adv[:2], axis=1)
@@ -155,14 +155,14 @@ def test_a_curved_boundary_is_met_closely_from_outside():
 
 
 @both_norms
-def test_eps_projects_the_shortest_perturbation(norm):
+def test_eps_projects_the_shortest_perturbation_of_fab(norm):
     x, y = samples()
     x_min = jax.jit(lambda x: fab(linear, x, y, norm=norm, num_steps=5))(x)
     x_adv = jax.jit(lambda x: fab(linear, x, y, norm=norm, num_steps=5, eps=0.05))(x)
     np.testing.assert_allclose(x_adv - x, norms.project(x_min - x, 0.05, norm), atol=1e-6)
 
 
-def test_restarts_leave_a_plateau():
+def test_restarts_of_fab_leave_a_plateau():
     # Without a slope up to |x| = .1, and class 1 wins from .35; starts lie at |x| = .45.
     def plateau(x):
         return jnp.stack([jnp.ones_like(x), 4 * jnp.maximum(jnp.abs(x) - 0.1, 0)], axis=1)
@@ -185,6 +185,6 @@ def test_restarts_leave_a_plateau():
         ({"restarts": 2}, "restarts must be 1 without a key, got 2"),
     ],
 )
-def test_bad_arguments_are_refused(options, message):
+def test_fab_refuses_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         fab(circle, jnp.zeros((1, 2)), jnp.array([0]), **options)

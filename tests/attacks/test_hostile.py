@@ -1,6 +1,6 @@
-"""Hostile input: every attack keeps its promises, or refuses in one line that says what is wrong.
+"""Hostile input: every attack keeps its contract or raises an error of one line.
 
-docs/reliability.md has the counts; they are those of this file with `-m ''`.
+docs/reliability.md shows the counts of this file with `-m ''`.
 """
 
 import functools
@@ -36,11 +36,11 @@ def model(weights, x):
     return jnp.tanh(x @ weights["in"]) @ weights["out"] + weights["bias"][None]
 
 
-def test_no_attack_is_missing():
+def test_the_table_has_every_exported_attack():
     assert {name.partition("-")[0] for name in ROWS} == set(attacks.__all__)
 
 
-# What is refused where its values are known: the argument that is changed, and the message.
+# Changes of arguments that raise outside jit, and the messages.
 NAN, INF = float("nan"), float("inf")
 WRONG = {
     "x is NaN": ({"x": X.at[1, 2].set(NAN)}, "x must be finite numbers, got nan"),
@@ -65,7 +65,7 @@ WRONG = {
 
 
 def call(name, *, x=X, y=Y, scale=0.1, bounds=None, keys=KEYS, classes=K, **weights):
-    """The attack, called as it is: all values are known."""
+    """Calls the attack outside jit, where values are checked."""
     changed = {k: jnp.full_like(WEIGHTS[k], v) for k, v in weights.items()}
     used = functools.partial(model, WEIGHTS | changed)
     given = {"bounds": bounds, "keys": keys, "logits_fn": lambda x: used(x)[:, :classes]}
@@ -74,7 +74,7 @@ def call(name, *, x=X, y=Y, scale=0.1, bounds=None, keys=KEYS, classes=K, **weig
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
-def test_what_it_cannot_use_is_refused_in_one_line(name):
+def test_an_attack_refuses_unusable_values_in_one_line(name):
     for what, (change, message) in WRONG.items():
         of_model = change.keys() & {"out", "bias", "classes"}
         if of_model and not ROWS[name].reads_model:
@@ -100,13 +100,13 @@ def test_what_it_cannot_use_is_refused_in_one_line(name):
         (attacks.lbfgs, {"bounds": BOUNDS, "initial_const": INF}),
     ],
 )
-def test_other_settings_are_refused_by_name(attack, setting):
+def test_settings_that_are_not_finite_are_refused_by_name(attack, setting):
     name = next(k for k, v in setting.items() if not np.all(np.isfinite(v)))
     with pytest.raises(ValueError, match=f"^{name} must be "):
         attack(functools.partial(model, WEIGHTS), X, Y, key=jax.random.key(0), **setting)
 
 
-def test_a_weight_of_a_class_is_finite():
+def test_an_infinite_weight_of_a_class_is_refused():
     y = jnp.full((B, K), INF)
     with pytest.raises(ValueError, match="y must be finite weights of at least 0, got inf"):
         attacks.fgsm(functools.partial(model, WEIGHTS), X, y, eps=0.1)
@@ -135,7 +135,7 @@ SCALES, LARGE_SCALES = (0.0, 1e-30, 0.1, 0.9), (1e10, 1e30, 1e38)
 
 
 def assert_it_keeps_its_promises(name, *, bounds, rows=B):
-    """One program for all models, inputs and scales."""
+    """Runs one compiled attack on all models, inputs and scales."""
     row, keys = ROWS[name], KEYS[:rows]
 
     @jax.jit
@@ -163,7 +163,7 @@ def assert_it_keeps_its_promises(name, *, bounds, rows=B):
 
 
 @pytest.mark.parametrize("name", slow_after(6, ONE_EACH))
-def test_it_keeps_its_promises_at_the_extremes(name):
+def test_an_attack_keeps_its_promises_at_extreme_values(name):
     assert_it_keeps_its_promises(name, bounds=None)
 
 
@@ -172,17 +172,17 @@ def test_it_keeps_its_promises_at_the_extremes(name):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ROWS)
-def test_so_it_does_in_bounds(name):
+def test_an_attack_keeps_its_promises_at_extreme_values_in_bounds(name):
     assert_it_keeps_its_promises(name, bounds=BOUNDS)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in ONE_EACH])
-def test_so_does_every_form_of_it(name):
+def test_every_variant_of_an_attack_keeps_its_promises_at_extreme_values(name):
     assert_it_keeps_its_promises(name, bounds=None)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ONE_EACH)
-def test_so_it_does_for_a_single_row(name):
+def test_an_attack_keeps_its_promises_for_a_single_row(name):
     assert_it_keeps_its_promises(name, bounds=None, rows=1)

@@ -32,7 +32,7 @@ def numpy_jacobian(values, x, h=1e-6):
 
 @pytest.fixture(params=["cpu", "gpu"])
 def platform(request, monkeypatch):
-    """Both ways to go through the classes: in turn, and vmapped as on accelerators."""
+    """Runs a test with a loop over the classes and with vmap, as on accelerators."""
     monkeypatch.setattr(jax, "default_backend", lambda: request.param)
 
 
@@ -61,7 +61,7 @@ def test_the_jacobian_is_that_of_jax_in_float32_for_inputs_of_any_rank(of):
     np.testing.assert_allclose(jacobian, jax.vmap(jax.jacrev(one))(x), atol=1e-6)
 
 
-def test_the_jacobian_keeps_its_digits_where_one_class_is_almost_certain():
+def test_the_jacobian_is_accurate_where_one_class_is_almost_certain():
     # Logits [24, 0, 2, -3] times x = 1: float32 rounds the first probability to 1, yet its slope
     # is p_0 sum_k p_k (w_0 - w_k), about 24 e^-24 = 9e-10.
     w = np.array([24.0, 0.0, 2.0, -3.0])
@@ -93,7 +93,7 @@ def shortest(v, gap, norm):
     d = len(v)
     if norm in ("l2", "rms"):
         return np.linalg.pinv(v[None])[:, 0] * gap
-    if norm == "linf":  # Over (r, t): minimise t with |r_i| <= t.
+    if norm == "linf":  # Over (r, t): minimize t with |r_i| <= t.
         cost, split = np.eye(d + 1)[d], np.eye(d)
         inside = np.block([[split, -np.ones((d, 1))], [-split, -np.ones((d, 1))]])
         rows, bounds = np.vstack([inside, [*-v, 0]]), [*[(None, None)] * d, (0, None)]
@@ -140,7 +140,7 @@ def test_adv_alpha_is_the_shortest_step_to_equal_linear_probabilities(norm):
     np.testing.assert_allclose(scaled, 0.3 * direction, atol=1e-5)
 
 
-def test_adv_alpha_keeps_its_digits_where_one_class_is_almost_certain():
+def test_adv_alpha_is_accurate_where_one_class_is_almost_certain():
     # Logits 24 and more ahead: float32 rounds the probability of class 0 to 1.
     w = np.array([[24.0, 0.0, 1.0, -3.0], [0.0, 2.0, -5.0, 1.0], [0.0, -3.0, 4.0, 2.0]])
     p = softmax(w[0])
@@ -170,7 +170,7 @@ def test_adv_alpha_of_a_misclassified_row_moves_only_with_eps():
     np.testing.assert_allclose(moved, 0.1 * expected, atol=1e-7)
 
 
-def test_adv_alpha_of_a_flat_model_stays():
+def test_adv_alpha_leaves_the_inputs_of_a_flat_model():
     x = jnp.asarray(X, jnp.float32)
     flat = lambda x: 0 * logits_fn(x) + jnp.array([[2.0, 0.0, 0.0, 0.0]])
     for eps in (None, 0.3):

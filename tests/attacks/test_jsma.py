@@ -56,7 +56,7 @@ def brute_force(x, target, theta, gamma, of):
 
 @pytest.mark.parametrize("of", ["logits", "probs"])
 @pytest.mark.parametrize("theta", [1.0, 0.3, -1.0])
-def test_it_is_brute_force_over_all_pairs(theta, of):
+def test_jsma_equals_brute_force_over_all_pairs(theta, of):
     target = (np.array([numpy_net(x, of)[0].argmax() for x in X]) + 1) % K
     expected = [brute_force(x, t, theta, 0.6, of) for x, t in zip(X, target, strict=True)]
     assert (np.asarray(expected) != X).any(axis=1).sum() > B / 2
@@ -78,7 +78,7 @@ def linear(x):
     return x @ jnp.asarray(W, x.dtype)
 
 
-def test_four_features_by_hand():
+def test_jsma_on_four_features_equals_the_steps_by_hand():
     # To class 1: a = [1, 0, 3, 0], b = [-1, -2, 0, 2]. Scores -(a_p + a_q) (b_p + b_q) of the
     # pairs without the last feature: {0, 1} 1 * 3, {0, 2} 4 * 1, {1, 2} 3 * 2, the highest.
     # It turns the logits [2, 0] into [0, 3]. A quarter of the step turns them into [1.5, .75] and
@@ -91,7 +91,7 @@ def test_four_features_by_hand():
     np.testing.assert_array_equal(quarter, [[[0, 0.25, 0.25, 1]], [[0, 0.5, 0.5, 1]]])
 
 
-def test_downwards_it_is_the_mirror_image():
+def test_jsma_with_negative_theta_is_the_mirror_image():
     x, y = jnp.array([[1.0, 1.0, 1.0, 0.0]]), jnp.array([1])
     x_adv = jsma(lambda x: linear(1 - x), x, y, theta=-1.0, gamma=0.5, bounds=BOUNDS)
     np.testing.assert_array_equal(x_adv, [[1.0, 0.0, 0.0, 0.0]])
@@ -109,7 +109,7 @@ def test_gamma_limits_the_share_of_features_row_by_row():
     np.testing.assert_array_equal((attack(gamma) != 0.5).sum(axis=1), changed)
 
 
-def test_a_row_without_a_pair_or_at_its_target_stays():
+def test_jsma_leaves_a_row_without_a_pair_or_at_the_target():
     # Row 0 is far from class 1, but only its second feature may still rise. Row 1 is there.
     x = jnp.array([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]])
     logits_fn = lambda x: linear(x) + jnp.array([[10.0, 0.0], [0.0, 0.0]])
@@ -117,29 +117,29 @@ def test_a_row_without_a_pair_or_at_its_target_stays():
     np.testing.assert_array_equal(x_adv, x)
 
 
-def test_without_a_target_it_is_the_next_class():
+def test_untargeted_jsma_aims_at_the_next_class():
     x = jnp.asarray(X, jnp.float32)
     predicted = net(x).argmax(axis=1)
     attack = jax.jit(
         lambda y, targeted: jsma(net, x, y, gamma=0.6, bounds=BOUNDS, targeted=targeted),
         static_argnums=1,
     )
-    towards = attack((predicted + 1) % K, True)
-    assert bool((towards != x).any())
-    np.testing.assert_array_equal(attack(predicted, False), towards)
-    np.testing.assert_array_equal(attack(None, False), towards)
+    toward = attack((predicted + 1) % K, True)
+    assert bool((toward != x).any())
+    np.testing.assert_array_equal(attack(predicted, False), toward)
+    np.testing.assert_array_equal(attack(None, False), toward)
     with pytest.raises(ValueError, match="y must be the class to reach"):
         jsma(net, x, None)
 
 
-def test_small_slopes_do_not_underflow():
+def test_small_slopes_do_not_underflow_in_jsma():
     # At logits [0, -60], softmax' = 9e-27 w, of which a product would be 0 in float32.
     far = lambda x: jnp.stack([jnp.zeros(len(x)), x @ jnp.array([1.0, 2.0, 3.0, 0.5]) - 60], axis=1)
     x_adv = jsma(far, jnp.zeros((1, 4)), jnp.array([1]), gamma=0.5, of="probs", bounds=BOUNDS)
     np.testing.assert_array_equal(x_adv, [[0.0, 1.0, 1.0, 0.0]])
 
 
-def test_memory_grows_with_the_features_not_with_their_pairs():
+def test_memory_of_jsma_grows_with_the_features_not_with_pairs():
     x = jnp.zeros((50, 784))
     w = jnp.ones((784, 10))
     compiled = (

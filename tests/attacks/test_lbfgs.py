@@ -38,7 +38,7 @@ def batched(row_fn):
 
 @pytest.fixture(scope="module")
 def quadratics():
-    """Convex, of condition 100, with about half of the minimum's entries at a bound."""
+    """Convex quadratics of condition 100; about half of the minimum's entries are at a bound."""
     rng = np.random.default_rng(0)
     bases = np.linalg.qr(rng.normal(size=(B, N, N)))[0]
     matrices = np.einsum("bij,j,bkj->bik", bases, np.logspace(0, 2, N), bases)
@@ -77,7 +77,7 @@ def test_the_solver_follows_a_curved_valley(highest):
     np.testing.assert_allclose(scipy.optimize.rosen(np.float64(z).T), expected, atol=1e-4)
 
 
-def test_the_solver_backs_out_of_what_is_no_number_and_needs_no_bounds():
+def test_the_solver_backs_out_of_nan_and_needs_no_bounds():
     # z - log z has its minimum at 1. From 3 the second step is beyond 0, where log is NaN.
     everywhere = jnp.full((2, 1), jnp.inf)
     value_and_grad = batched(lambda z, _: (z - jnp.log(z)).sum())
@@ -85,7 +85,7 @@ def test_the_solver_backs_out_of_what_is_no_number_and_needs_no_bounds():
     np.testing.assert_allclose(z, [[1], [1]], atol=1e-3)
 
 
-def test_no_row_of_the_solver_gets_worse_or_looks_at_another(quadratics):
+def test_rows_of_the_solver_never_get_worse_and_are_independent(quadratics):
     matrices, slopes = map(jnp.float32, quadratics)
     start, lo, hi = (jnp.full((B, N), z) for z in (0.0, -0.5, 0.7))
 
@@ -123,7 +123,7 @@ def net():
 
 
 @pytest.mark.slow
-def test_lbfgs_reaches_the_minimum_of_the_penalised_objective(net):
+def test_lbfgs_reaches_the_minimum_of_the_penalized_objective(net):
     logits, _, x = net
     target, const = (np.argmin(logits(jnp.asarray(x)), axis=1)), 30.0
     attack = jax.jit(
@@ -204,13 +204,13 @@ def test_feature_adversary_treats_rows_alone_and_may_be_mapped_over_eps(net):
     np.testing.assert_allclose(mapped, [x, x_adv], atol=1e-5)
 
 
-def test_the_features_of_the_input_itself_need_no_step(net):
+def test_feature_adversary_of_the_input_itself_takes_no_step(net):
     _, features, x = net
     attack = jax.jit(lambda x: feature_adversary(features, x, x, eps=0.3, num_steps=2))
     np.testing.assert_array_equal(attack(x), x)
 
 
-def test_what_no_solver_can_use_is_refused(net):
+def test_lbfgs_and_feature_adversary_refuse_bad_arguments(net):
     logits, features, x = net
     with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         lbfgs(logits, x, None, bounds=BOUNDS, num_steps=0)

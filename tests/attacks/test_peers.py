@@ -23,7 +23,7 @@ EPS = 0.1
 
 
 def torch_net(name):
-    """The same net for images f[B, 1, 28, 28]."""
+    """Returns the PyTorch version of a trained net, for images f[B, 1, 28, 28]."""
     params = trained(name).params
     layers = []
     for layer in ("hidden1", "logits"):
@@ -68,14 +68,14 @@ def _seed():
 
 
 @every_net
-def test_the_nets_are_the_same(name):
+def test_torch_and_flax_nets_give_the_same_logits(name):
     net, (x, _) = torch_net(name), images()
     np.testing.assert_allclose(net(x).numpy(), trained(name).logits_fn(digits()[0]), atol=1e-4)
 
 
 @every_net
 @pytest.mark.parametrize("eps", [0.05, 0.1, 0.3])
-def test_fgsm(name, eps):
+def test_fgsm_agrees_with_torchattacks_and_foolbox(name, eps):
     robust, x_adv = ours(name, attacks.fgsm, eps=eps)
     for attack in (
         lambda net, x, y: torchattacks.FGSM(net, eps=eps)(x, y),
@@ -83,12 +83,12 @@ def test_fgsm(name, eps):
     ):
         robust_there, x_there = theirs(name, attack)
         assert abs(robust - robust_there) <= POINTS
-        # Of a net that is sure of itself, float32 does not hold the sign of every gradient.
+        # For confident nets some gradients round to another sign in float32.
         assert float(jnp.mean(jnp.abs(x_adv - x_there) > 1e-6)) < 5e-3
 
 
 @every_net
-def test_pgd_linf(name):
+def test_pgd_in_linf_agrees_with_torchattacks_and_foolbox(name):
     robust, _ = ours(name, attacks.pgd, eps=EPS, step_size=0.01, num_steps=40)
     for attack in (
         lambda net, x, y: torchattacks.PGD(net, EPS, 0.01, 40, random_start=False)(x, y),
@@ -98,7 +98,7 @@ def test_pgd_linf(name):
 
 
 @every_net
-def test_pgd_l2(name):
+def test_pgd_in_l2_agrees_with_torchattacks_and_foolbox(name):
     robust, _ = ours(name, attacks.pgd, eps=1.5, step_size=0.1, num_steps=40, norm="l2")
     for attack in (
         lambda net, x, y: torchattacks.PGDL2(net, 1.5, 0.1, 40, random_start=False)(x, y),
@@ -110,7 +110,7 @@ def test_pgd_l2(name):
 
 
 @every_net
-def test_deepfool(name):
+def test_deepfool_agrees_with_foolbox(name):
     x, y = digits()
     _, x_adv = ours(name, attacks.deepfool, num_steps=50, overshoot=0.02)
     attack = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
@@ -123,7 +123,7 @@ def test_deepfool(name):
 
 
 @every_net
-def test_carlini_wagner(name):
+def test_carlini_wagner_agrees_with_foolbox(name):
     options = {"search_steps": 5, "num_steps": 200, "learning_rate": 0.02}
     x, _ = digits()
     _, x_adv = ours(name, attacks.carlini_wagner, initial_const=0.1, **options)
@@ -140,7 +140,7 @@ def test_carlini_wagner(name):
 @every_net
 @pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), ("l2", 1.5)])
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
-def test_apgd(name, norm, eps, loss):
+def test_apgd_agrees_with_torchattacks(name, norm, eps, loss):
     # Both start at random, and one seed differs from another by half a point.
     def robust(seed):
         key = jax.random.key(seed)
@@ -157,7 +157,7 @@ def test_apgd(name, norm, eps, loss):
 
 @every_net
 @pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), ("l2", 1.5)])
-def test_auto_attack(name, norm, eps):
+def test_auto_attack_agrees_with_torchattacks(name, norm, eps):
     robust, _ = ours(name, attacks.auto_attack, eps=eps, norm=norm, key=jax.random.key(0))
     there = {"norm": norm.capitalize(), "eps": eps, "n_classes": 10}
     robust_there, _ = theirs(name, lambda net, x, y: torchattacks.AutoAttack(net, **there)(x, y))

@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 
 
 def binary(x):
-    """Two classes, told apart by the sign of x @ W."""
+    """Returns logits of two classes, separated by the sign of x @ W."""
     z = (x - 0.5) @ jnp.asarray(W, x.dtype)
     return jnp.stack([z, -z], axis=1)
 
@@ -49,7 +49,7 @@ def distance_in_the_box(x):
 
 @both
 @pytest.mark.parametrize("targeted", [False, True])
-def test_the_smallest_perturbation_of_a_linear_model_in_a_box(attack, targeted, x):
+def test_penalty_attacks_find_the_smallest_perturbation_of_a_linear_model(attack, targeted, x):
     predicted = np.argmax(binary(x), axis=1)
     y = 1 - predicted if targeted else predicted
     x_adv = jax.jit(lambda x, y: attack(binary, x, y, bounds=BOUNDS, targeted=targeted))(x, y)
@@ -64,7 +64,7 @@ def test_the_smallest_perturbation_of_a_linear_model_in_a_box(attack, targeted, 
 
 
 @both
-def test_among_several_classes_it_reaches_one_on_the_shortest_way(attack, x):
+def test_penalty_attacks_reach_a_class_among_several_on_the_shortest_way(attack, x):
     # The distance to class k's half-space is (z_y - z_k) / |w_y - w_k|_2, far from the bounds.
     # The hinge of carlini_wagner pulls to the runner-up, which need not be the nearest class.
     w = np.random.default_rng(2).normal(size=(N, 4))
@@ -83,7 +83,7 @@ def test_among_several_classes_it_reaches_one_on_the_shortest_way(attack, x):
 
 
 @both
-def test_a_row_that_is_fooled_already_or_never_stays(attack, x):
+def test_penalty_attacks_leave_rows_that_are_fooled_or_cannot_be(attack, x):
     # Row 0 carries a wrong label; row 1 has logits that do not depend on it.
     y = np.array(jnp.argmax(binary(x), axis=1))
     y[0] = 1 - y[0]
@@ -98,7 +98,7 @@ def test_a_row_that_is_fooled_already_or_never_stays(attack, x):
 
 
 @both
-def test_eps_projects_the_perturbation_into_its_ball(attack, x):
+def test_eps_projects_the_perturbation_of_penalty_attacks(attack, x):
     y = np.argmax(binary(x), axis=1)
 
     @jax.jit
@@ -112,14 +112,14 @@ def test_eps_projects_the_perturbation_into_its_ball(attack, x):
 
 
 @both
-def test_bounds_and_counts_are_required(attack, x):
+def test_penalty_attacks_need_bounds_and_positive_counts(attack, x):
     with pytest.raises(ValueError, match=r"bounds must be \(lo, hi\) for .*, got None"):
         attack(binary, x, None)
     with pytest.raises(ValueError, match="search_steps must be a whole number"):
         attack(binary, x, None, bounds=BOUNDS, search_steps=0)
 
 
-def test_the_search_tries_ten_times_more_and_then_the_middle():
+def test_the_search_multiplies_the_constant_by_ten_and_then_bisects():
     # Rows that fool the model from c = 5 on, from c = .02 on, and never, with |r| = c. Row 0
     # tries .1, 1, 10, (1 + 10) / 2 = 5.5, (1 + 5.5) / 2 = 3.25; row 1 .1, .05, .025, .0125,
     # (.0125 + .025) / 2 = .01875; row 2 .1, 1, 10, 100, 1000.

@@ -1,4 +1,4 @@
-"""pgd against what is known exactly: linear models, curved losses, a net that has no defence."""
+"""pgd on linear models, curved losses and an undefended net."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def linear(x):
     return x @ jnp.asarray(W)
 
 
-def test_on_a_linear_model_it_reaches_the_corner_of_ball_and_box():
+def test_pgd_reaches_the_corner_of_ball_and_box_on_a_linear_model():
     # Label 0: up along W[:, 1] - W[:, 0] = (-3, .5, 3); label 1: the opposite.
     direction = np.sign([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]])
     expected = np.clip(X + 0.1 * direction, 0, 1)
@@ -26,7 +26,7 @@ def test_on_a_linear_model_it_reaches_the_corner_of_ball_and_box():
 
 
 @pytest.mark.parametrize("norm", ["l2", "rms", "l1"])
-def test_on_a_linear_model_it_reaches_the_best_point_of_the_ball(norm):
+def test_pgd_reaches_the_best_point_of_the_ball_on_a_linear_model(norm):
     gradient = np.array([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]]) / np.sqrt(18.25)
     radius = 0.1 * {"l2": 1, "rms": np.sqrt(3)}.get(norm, 0)
     # Under l1 both steepest entries are equally good, and their sum counts.
@@ -38,17 +38,17 @@ def test_on_a_linear_model_it_reaches_the_best_point_of_the_ball(norm):
         np.testing.assert_allclose(x_adv, X + radius * gradient, atol=1e-5)
 
 
-def test_a_targeted_attack_goes_down_the_loss_of_its_target():
+def test_targeted_pgd_descends_the_loss_of_the_target():
     x_adv = attacks.pgd(linear, X, 1 - Y, eps=0.1, num_steps=5, targeted=True)
     np.testing.assert_allclose(x_adv, attacks.pgd(linear, X, Y, eps=0.1, num_steps=5), atol=1e-6)
 
 
 def hill(x):
-    """Two logits whose loss for label 0 peaks at x = .3 and is 0-gradient nowhere else near."""
+    """Two logits; the loss of label 0 has one stationary point nearby, the maximum at x = .3."""
     return jnp.stack([(x - 0.3) ** 2, 0.05 * jnp.ones_like(x)], axis=1)
 
 
-def test_it_returns_the_best_point_of_its_path_not_the_last():
+def test_pgd_returns_the_best_point_of_the_path_not_the_last():
     # Steps of .25 from 0: .25, then over the peak at .3 to .5, back to .25, over again, ...
     x = jnp.zeros(1)
     for num_steps in (1, 2, 3, 4):
@@ -62,7 +62,7 @@ def valley(x):
     return jnp.stack([x * 0, 4 * (x - 0.5), left, left], axis=1)
 
 
-def test_a_point_that_fools_is_better_than_one_of_higher_loss():
+def test_pgd_prefers_a_point_that_fools_to_one_of_higher_loss():
     # In [-.44, .51] only the right end fools, with a loss of log(1 + e^.04) = .71; at the left
     # end three classes are level, log(1 + 2 e^-.08 + e^-3.76) = 1.05.
     key, x = jax.random.key(0), jnp.full((1,), 0.035)
@@ -71,7 +71,7 @@ def test_a_point_that_fools_is_better_than_one_of_higher_loss():
 
 
 @pytest.mark.slow
-def test_restarts_are_never_worse_than_their_first():
+def test_restarts_of_pgd_are_never_worse_than_the_first_run():
     x, y = digits()
     x, y, net = x[:64], y[:64], trained("plain").logits_fn
     key = jax.random.key(5)
@@ -87,14 +87,14 @@ def test_restarts_are_never_worse_than_their_first():
     assert bool((many != one).any())
 
 
-def test_without_a_random_start_the_key_does_not_matter():
+def test_pgd_without_a_random_start_ignores_the_key():
     key = jax.random.key(1)
     at_x = attacks.pgd(linear, X, Y, eps=0.1, num_steps=2, key=key, random_start=False)
     np.testing.assert_array_equal(at_x, attacks.pgd(linear, X, Y, eps=0.1, num_steps=2))
 
 
 @pytest.mark.slow
-def test_a_plainly_trained_net_has_no_digit_left_at_eps_point_3():
+def test_pgd_fools_a_plainly_trained_net_on_every_digit_at_eps_0_3():
     x, y = digits()
     net = trained("plain").logits_fn
     assert accuracy(net, x, y) > 0.9
@@ -112,6 +112,6 @@ def test_a_plainly_trained_net_has_no_digit_left_at_eps_point_3():
         ({"step_size": -1.0}, "step_size must be >= 0, got -1.0"),
     ],
 )
-def test_bad_settings_are_refused(options, message):
+def test_pgd_refuses_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
         attacks.pgd(linear, X, Y, eps=0.1, **options)

@@ -1,4 +1,4 @@
-"""rubbish: its distribution, and that nothing of x is left."""
+"""rubbish: its distribution, which does not depend on x."""
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,14 @@ N = 20_000
 
 
 @pytest.mark.parametrize("shape", [(N,), (N, 1), (1, N)])
-def test_it_is_normal_around_zero_wherever_x_is(shape):
+def test_rubbish_is_normal_around_zero_for_every_x(shape):
     x = jnp.full(shape, 5.0)
     noise = np.ravel(rubbish(None, x, None, std=0.3, key=jax.random.key(0)))
     assert scipy.stats.kstest(noise / 0.3, "norm").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_bounds_clip_it(dtype):
+def test_bounds_clip_rubbish(dtype):
     x = jnp.ones((2, N // 2), dtype)
     noise = rubbish(None, x, None, bounds=(0.0, 1.0), key=jax.random.key(0))
     assert (noise.shape, noise.dtype) == (x.shape, dtype)
@@ -30,7 +30,7 @@ def test_the_bounds_clip_it(dtype):
     assert abs(jnp.mean(noise == 1) - above) < 4 * np.sqrt(above * (1 - above) / N)
 
 
-def test_a_key_and_a_scale_may_belong_to_a_row():
+def test_rubbish_takes_a_key_and_a_scale_for_each_row():
     x, keys = jnp.zeros((4, 3)), jax.random.split(jax.random.key(0), 4)
     std = jnp.array([0.0, 1.0, 2.0, 3.0])
     together = jax.jit(lambda std, keys: rubbish(None, x, None, std=std, key=keys))(std, keys)
@@ -42,7 +42,7 @@ def test_a_key_and_a_scale_may_belong_to_a_row():
         rubbish(None, x, None, key=None)
 
 
-def test_no_gradient_flows_to_it():
+def test_no_gradient_flows_through_rubbish():
     def total(x, std):
         return rubbish(None, x, None, std=std, key=jax.random.key(0)).sum()
 

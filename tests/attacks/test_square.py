@@ -1,4 +1,4 @@
-"""square: its windows and patterns against the paper's formulas, its search against its own log."""
+"""square: its windows and patterns against the paper's formulas, and its logged queries."""
 
 import jax
 import jax.numpy as jnp
@@ -33,18 +33,18 @@ def images(rows=4):
         ((28, 28, 1), 0.8 / 512, 1, (1, 1)),
         ((28, 28, 1), 0.4, 3, (19, 19)),
         ((28, 28, 1), 0.8 / 512, 3, (3, 3)),
-        # All of the short side, and the same share of the pixels.
+        # The whole short side, and the same share of the pixels.
         ((1, 100, 1), 0.2, 1, (1, 20)),
         ((100, 4, 1), 0.5, 1, (50, 4)),
         ((2, 2, 1), 0.8, 3, (2, 2)),
         ((1, 1, 1), 0.01, 1, (1, 1)),
     ],
 )
-def test_the_window_has_a_share_of_the_pixels(shape, p, least, expected):
+def test_the_window_of_square_has_the_scheduled_share_of_the_pixels(shape, p, least, expected):
     assert tuple(int(length) for length in _window(jnp.float32(p), shape, least)) == expected
 
 
-def test_a_window_lies_anywhere_in_the_image_and_only_there():
+def test_a_window_lies_anywhere_inside_the_image():
     draws = jnp.array([[u, v] for u in (0, 0.5, 1 - 2**-24) for v in (0, 1 - 2**-24)])
     places = jax.vmap(lambda draw: jnp.stack([at[0] for at in _place(draw, (3, 8), (8, 8))]))
     # -offset of the first row and column; 6 offsets of a window of 3 in 8 rows, 1 of one of 8.
@@ -62,7 +62,7 @@ def peak(height, width):
 
 
 @pytest.mark.parametrize(("a", "b"), [(5, 5), (7, 7), (3, 6)])
-def test_the_pattern_is_the_one_of_the_paper(a, b):
+def test_the_l2_pattern_equals_the_formula_of_the_paper(a, b):
     above = np.concatenate([peak(a // 2, b), -peak(a - a // 2, b)]) / np.sqrt(2)
     beside = np.concatenate([peak(a, b // 2), -peak(a, b - b // 2)], axis=1) / np.sqrt(2)
     # In a 9 x 9 image, 2 from the top, 1 from the left.
@@ -98,7 +98,7 @@ def test_regrouping_moves_energy_and_keeps_the_norm_and_the_rest():
         np.testing.assert_allclose(np.sqrt((changed**2).sum()), 2, rtol=1e-5)
         differs = (np.abs(changed - r) > 1e-5).any(axis=2)
         cleared = (changed == 0).all(axis=2)
-        # One full window has changed, and of the other what the first does not cover is 0.
+        # One full window has changed; the part of the other outside of it is 0.
         gains = differs & ~cleared
         rows, columns = np.flatnonzero(gains.any(axis=1)), np.flatnonzero(gains.any(axis=0))
         assert np.ptp(rows) == np.ptp(columns) == 2 and gains.sum() == 9
@@ -106,7 +106,7 @@ def test_regrouping_moves_energy_and_keeps_the_norm_and_the_rest():
 
 
 def logged(seen):
-    """The linear model that keeps what it is asked."""
+    """Returns the linear model; it appends its inputs to `seen`."""
 
     def logits_fn(x):
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), x, ordered=True)
@@ -123,7 +123,7 @@ def margins(x, y):
 
 @both_norms
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), pytest.param(None, marks=pytest.mark.slow)])
-def test_it_asks_inside_the_ball_and_returns_the_best_answer(norm, bounds):
+def test_square_queries_inside_the_ball_and_returns_the_best_answer(norm, bounds):
     (x, y), seen, eps = images(), [], {"linf": 0.001, "l2": 0.05}[norm]
     options = {"eps": eps, "norm": norm, "bounds": bounds, "num_queries": 30}
     x_adv = jax.jit(lambda x: square(logged(seen), x, y, key=jax.random.key(0), **options))(x)
@@ -143,7 +143,7 @@ def test_it_asks_inside_the_ball_and_returns_the_best_answer(norm, bounds):
     assert np.all((np.diff(gains, axis=0) > 0).sum(axis=0) >= 3)
 
 
-def test_a_fooled_row_is_left_alone_and_the_search_ends():
+def test_square_leaves_fooled_rows_and_ends_the_search():
     (x, y), seen = images(), []
     y = y.at[0].set((y[0] + 1) % 3)  # Misclassified from the start.
     options = {"eps": 0.5, "num_queries": 1000}
@@ -153,7 +153,7 @@ def test_a_fooled_row_is_left_alone_and_the_search_ends():
     assert np.all(margins(x_adv, y) > 0) and len(seen) < 200
 
 
-def test_on_a_linear_model_of_a_vector_it_finds_the_corner():
+def test_square_finds_the_corner_on_a_linear_model_of_a_vector():
     # The label's lead, 9 + or - <w, x - 1/2>, falls by .1 |w| = .65 at most.
     w = np.array([3.0, 1.0, -2.0, 0.5], np.float32)
     x, y = np.full((2, 4), 0.5, np.float32), jnp.array([0, 1])
@@ -169,7 +169,7 @@ def test_on_a_linear_model_of_a_vector_it_finds_the_corner():
 
 
 @both_norms
-def test_a_vector_is_an_image_of_one_row(norm):
+def test_square_treats_a_vector_as_an_image_of_one_row(norm):
     x, y = images()
     flat, options = x.reshape(4, -1), {"eps": 0.1, "norm": norm, "num_queries": 9}
     attack = jax.jit(lambda x: square(linear, x, y, key=jax.random.key(0), **options))
@@ -185,7 +185,7 @@ def test_a_vector_is_an_image_of_one_row(norm):
         ({"key": None}, "key must be"),
     ],
 )
-def test_bad_arguments_are_refused(options, message):
+def test_square_refuses_bad_arguments(options, message):
     x, y = images()
     with pytest.raises(ValueError, match=message):
         square(linear, x, y, **{"eps": 0.1, "key": jax.random.key(0)} | options)

@@ -18,7 +18,7 @@ def test_the_next_class_wraps_around():
     np.testing.assert_array_equal(next_class(jnp.array([0, 2, 3]), 4), [1, 3, 0])
 
 
-def test_a_random_other_class_is_each_other_class_equally_often():
+def test_random_other_draws_each_other_class_equally_often():
     y = jnp.repeat(jnp.arange(4), 3000)
     drawn = np.asarray(random_other(y, 4, jax.random.key(0)))
     for label in range(4):
@@ -28,14 +28,14 @@ def test_a_random_other_class_is_each_other_class_equally_often():
         assert np.all(np.abs(np.delete(counts, label) - 1000) < 4 * 25.8)
 
 
-def test_a_random_other_class_travels_with_the_key_of_its_row():
+def test_random_other_depends_on_the_key_of_the_row():
     y, keys = jnp.arange(20) % 5, jax.random.split(jax.random.key(1), 20)
     order = np.random.default_rng(0).permutation(20)
     drawn = random_other(y, 5, keys)
     np.testing.assert_array_equal(random_other(y[order], 5, keys[order]), drawn[order])
 
 
-def test_what_cannot_be_is_refused():
+def test_targets_refuse_bad_arguments():
     with pytest.raises(ValueError, match="num_classes must be an integer >= 2, got 1"):
         random_other(jnp.zeros(3, int), 1, jax.random.key(0))
     with pytest.raises(ValueError, match="num_classes must be an integer >= 2, got 0"):

@@ -19,7 +19,7 @@ def logits_fn(x):
 
 @pytest.fixture(scope="module")
 def hessians():
-    """f64[B, N, N] of KL(p(x) || p(x + r)) by r, at r = 0."""
+    """Returns the Hessians f64[B, N, N] of KL(p(x) || p(x + r)) by r, at r = 0."""
     with jax.enable_x64(True):
 
         def divergence(r, x):
@@ -48,7 +48,7 @@ def test_power_iteration_finds_the_first_eigenvector(hessians):
     np.testing.assert_allclose(cosine, 1, atol=1e-3)
 
 
-def test_one_step_is_the_hessian_times_the_start(hessians):
+def test_one_step_of_power_iteration_is_the_hessian_times_the_start(hessians):
     # The start is unknown, but one step more multiplies by the Hessian once more.
     d, after = direction("l2", 1), direction("l2", 2)
     product = np.einsum("bij,bj->bi", hessians, d)
@@ -56,13 +56,13 @@ def test_one_step_is_the_hessian_times_the_start(hessians):
     np.testing.assert_allclose(after, product, atol=0.02)
 
 
-def test_rms_is_l2_and_sqrt_d_times_longer():
+def test_the_rms_perturbation_is_sqrt_d_times_the_l2_perturbation():
     rms = direction("rms", 3, xi=0.01 / np.sqrt(N))
     np.testing.assert_allclose(rms, np.sqrt(N) * direction("l2", 3), atol=1e-3)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
-def test_under_other_norms_no_neighbouring_corner_is_better(norm, hessians):
+def test_no_neighboring_corner_is_better_under_linf_and_l1(norm, hessians):
     # The divergence, nearly convex, is largest at a corner of the ball: signs, or +- one entry.
     # A corner d at rest is the ball's own maximum of <H d, d'>.
     for d, hessian in zip(direction(norm), hessians, strict=True):
@@ -74,7 +74,7 @@ def test_under_other_norms_no_neighbouring_corner_is_better(norm, hessians):
             np.testing.assert_allclose(np.abs(d).sum(), 1, atol=1e-5)
 
 
-def test_labels_do_not_matter():
+def test_virtual_adversarial_ignores_labels():
     @jax.jit
     def attack(y):
         return virtual_adversarial(logits_fn, X, y, eps=0.5, key=jax.random.key(0))
@@ -83,6 +83,6 @@ def test_labels_do_not_matter():
     np.testing.assert_array_equal(attack(np.zeros(B, int)), attack(None))
 
 
-def test_a_count_below_one_is_refused():
+def test_virtual_adversarial_refuses_a_count_below_one():
     with pytest.raises(ValueError, match="num_steps must be a whole number of at least 1, got 0"):
         virtual_adversarial(logits_fn, X, None, eps=0.1, num_steps=0, key=jax.random.key(0))

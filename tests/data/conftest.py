@@ -1,6 +1,7 @@
 import gzip
 import http.server
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -11,14 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-FULL_MNIST = SHARED / "mnist"
 CIFAR10_FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
 
 
 @pytest.fixture(scope="session")
 def encode_idx():
-    """A writer of idx files that shares nothing with the parser under test."""
+    """Returns a writer of idx files that shares no code with the parser under test."""
 
     def encode(values: np.ndarray) -> bytes:
         header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
@@ -48,18 +47,28 @@ def folder(tmp_path, digits, encode_idx) -> Path:
     return path
 
 
+def whole_set(name: str) -> Path:
+    """Returns a path in the folder ADV_JAX_DATA; skips the test without it."""
+    folder = os.environ.get("ADV_JAX_DATA")
+    if not folder:
+        pytest.skip(f"ADV_JAX_DATA, the folder with {name}, is not set")
+    path = Path(folder) / name
+    if not path.exists():
+        pytest.skip(f"{path} is missing")
+    return path
+
+
 @pytest.fixture
 def full_mnist() -> Path:
-    if not FULL_MNIST.is_dir():
-        pytest.skip(f"the full MNIST is not at {FULL_MNIST}")
-    return FULL_MNIST
+    """The folder with the four files of MNIST."""
+    return whole_set("mnist")
 
 
 @pytest.fixture(scope="session")
 def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """CIFAR-10's file names -> images u8[4, 32, 32, 3], no axis like another, and labels u8[4]."""
-    n, row, column, colour = np.ogrid[:24, :32, :32, :3]
-    images = ((37 * n + 3 * row + 5 * column + 80 * colour) % 256).astype(np.uint8)
+    """CIFAR-10's file names -> asymmetric images u8[4, 32, 32, 3] and labels u8[4]."""
+    n, row, column, color = np.ogrid[:24, :32, :32, :3]
+    images = ((37 * n + 3 * row + 5 * column + 80 * color) % 256).astype(np.uint8)
     labels = (np.arange(24, dtype=np.uint8) * 7) % 10
     return {
         name: (images[4 * i : 4 * i + 4], labels[4 * i : 4 * i + 4])
@@ -69,11 +78,11 @@ def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def encode_cifar10():
-    """A writer of CIFAR-10's records that shares nothing with the parser under test."""
+    """Returns a writer of CIFAR-10's records that shares no code with the parser under test."""
 
     def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
         return b"".join(
-            bytes([label]) + b"".join(image[:, :, colour].tobytes() for colour in range(3))
+            bytes([label]) + b"".join(image[:, :, color].tobytes() for color in range(3))
             for image, label in zip(images, labels, strict=True)
         )
 
@@ -106,7 +115,7 @@ def pack():
 
 @pytest.fixture
 def archive(tmp_path, batches, pack) -> Path:
-    """`batches` as they are distributed: in another order, beside files of other kinds."""
+    """`batches` in an archive like the distributed one: another order, and other files."""
     contents = {f"cifar-10-batches-bin/{name}": batches[name] for name in reversed(batches)}
     contents["cifar-10-batches-bin/batches.meta.txt"] = b"\n".join(b"%d" % k for k in range(10))
     return pack(tmp_path / "archive", {"cifar-10-batches-bin": None} | contents)
@@ -114,10 +123,8 @@ def archive(tmp_path, batches, pack) -> Path:
 
 @pytest.fixture(scope="session")
 def jpeg_cifar10(tmp_path_factory) -> Path:
-    """All of CIFAR-10, though of a copy that went through JPEG."""
-    script = SHARED / "unpack_cifar10"
-    if not script.is_file():
-        pytest.skip(f"no copy of CIFAR-10 is at {SHARED}")
+    """Unpacks the whole CIFAR-10 from a copy that was compressed as JPEG."""
+    script = whole_set("unpack_cifar10")
     folder = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
     return folder
@@ -175,7 +182,7 @@ def server(serve, folder) -> Server:
 
 @pytest.fixture
 def builder_of(monkeypatch):
-    """Lets a builder of TFDS point at a server, with the checksums of the files in a folder."""
+    """Returns a function that points a TFDS builder at a server with given files."""
     from tensorflow_datasets.core.download.checksums import compute_url_info
     from tensorflow_datasets.image_classification.cifar import Cifar10
     from tensorflow_datasets.image_classification.mnist import MNIST

@@ -2,8 +2,8 @@
 
     python tests/data/prepare.py NAME FOLDER_OF_THE_RAW_FILES URL DATA_DIR FORMAT
 
-`tests/data/prepared` was written so: MNIST from 30 + 20 of the embedded digits, CIFAR-10 from the
-20 + 4 `pictures` of conftest.py.
+It wrote `tests/data/prepared`: MNIST from 30 + 20 of the embedded digits, CIFAR-10 from the 20 + 4
+`pictures` of conftest.py.
 """
 
 import sys

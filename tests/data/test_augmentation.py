@@ -1,4 +1,4 @@
-"""data.augmentation: crops and mirror images, each as likely as it should be."""
+"""data.augmentation: crops and mirror images, and their frequencies."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ N = 4000
 
 
 def numbered(height, width):
-    """N equal images f32[N, height, width, 2] whose values say where they stand."""
+    """N equal images f32[N, height, width, 2] whose values encode row and column."""
     image = np.arange(height * width * 2, dtype=np.float32).reshape(height, width, 2)
     return jnp.asarray(np.repeat(image[None], N, axis=0))
 
 
-def test_a_random_crop_is_a_part_of_its_image_and_every_part_as_likely():
+def test_a_random_crop_takes_every_part_of_the_image_equally_often():
     x = numbered(5, 4)
     found = np.asarray(
         jax.jit(augmentation.random_crop, static_argnums=2)(jax.random.key(0), x, (3, 3, 2))
@@ -28,13 +28,13 @@ def test_a_random_crop_is_a_part_of_its_image_and_every_part_as_likely():
     assert np.all(np.abs(counts - N / 6) < 5 * 24)
 
 
-def test_the_middle_is_cut_with_the_odd_pixel_at_the_end():
+def test_a_center_crop_drops_the_odd_pixel_at_the_end():
     x = numbered(6, 5)
     np.testing.assert_array_equal(augmentation.center_crop(x, (3, 3, 2)), x[:, 1:4, 1:4])
     np.testing.assert_array_equal(augmentation.center_crop(x, (6, 5, 2)), x)
 
 
-def test_a_mirror_image_is_as_likely_as_the_image():
+def test_images_are_mirrored_half_of_the_time():
     x = numbered(2, 3)
     found = np.asarray(augmentation.random_mirror(jax.random.key(1), x))
     same, turned = (

@@ -1,4 +1,4 @@
-"""CIFAR-10 from files and from its archive: what was written comes back, the rest is refused."""
+"""CIFAR-10 from files and from the archive: intact ones load as written, others are refused."""
 
 import gzip
 import hashlib
@@ -45,7 +45,7 @@ def _assert_holds(cifar, pictures):
 
 @pytest.mark.parametrize("inside", ["", "cifar-10-batches-bin"])
 @pytest.mark.parametrize("zipped", [False, True])
-def test_files(tmp_path, pictures, batches, inside, zipped):
+def test_binary_files_load_as_written(tmp_path, pictures, batches, inside, zipped):
     if zipped:
         batches = {f"{name}.gz": gzip.compress(content) for name, content in batches.items()}
     _write(tmp_path / inside, batches)
@@ -58,7 +58,7 @@ def test_files(tmp_path, pictures, batches, inside, zipped):
     }
 
 
-def test_the_archive(archive, pictures, batches):
+def test_the_archive_loads_as_written_unless_files_are_beside_it(archive, pictures, batches):
     cifar = _load(archive.parent)
     _assert_holds(cifar, pictures)
     assert cifar.sha256 == {archive.name: hashlib.sha256(archive.read_bytes()).hexdigest()}
@@ -68,7 +68,7 @@ def test_the_archive(archive, pictures, batches):
     assert set(_load(archive.parent).sha256) == set(batches)
 
 
-def test_no_embedded_images_and_no_folder():
+def test_an_embedded_cifar10_and_an_empty_folder_name_are_refused():
     with pytest.raises(
         data.DataError, match="data.source must be one of 'tfds', 'files' for cifar10"
     ):
@@ -76,7 +76,7 @@ def test_no_embedded_images_and_no_folder():
     assert "data.dir must be the folder" in _refusal("")
 
 
-def test_missing_files(tmp_path, batches):
+def test_missing_files_of_cifar10_are_named(tmp_path, batches):
     message = _refusal(tmp_path / "nowhere")
     assert message == (
         "data.dir must be a folder with data_batch_1.bin, plain or .gz, or cifar-10-binary.tar.gz, "
@@ -104,7 +104,7 @@ def test_missing_files(tmp_path, batches):
     ],
 )
 @pytest.mark.parametrize("name", ["data_batch_3.bin", "test_batch.bin"])
-def test_damaged_files(tmp_path, batches, pack, name, harm, says):
+def test_a_damaged_file_of_cifar10_is_refused_by_name(tmp_path, batches, pack, name, harm, says):
     harmed = batches | {name: harm(batches[name])}
     message = _refusal(_write(tmp_path / "files", harmed))
     assert message.startswith(f"{tmp_path / 'files' / name}: ") and says in message
@@ -130,13 +130,13 @@ def test_damaged_files(tmp_path, batches, pack, name, harm, says):
         ),
     ],
 )
-def test_a_damaged_archive(archive, harm, says):
+def test_a_damaged_archive_is_refused_by_name(archive, harm, says):
     archive.write_bytes(harm(archive.read_bytes()))
     message = _refusal(archive.parent)
     assert message.startswith(f"{archive}: {says}")
 
 
-def test_an_archive_writes_nothing_and_its_links_are_not_followed(tmp_path, batches, pack):
+def test_reading_an_archive_writes_no_file_and_follows_no_link(tmp_path, batches, pack):
     secret = _write(tmp_path, {"secret": batches["test_batch.bin"]}) / "secret"
     members = {f"cifar-10-batches-bin/{name}": content for name, content in batches.items()}
     test = members.pop("cifar-10-batches-bin/test_batch.bin")
@@ -159,7 +159,7 @@ def test_an_archive_writes_nothing_and_its_links_are_not_followed(tmp_path, batc
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_a_damaged_header_is_refused_or_harmless(archive, draw):
+def test_a_damaged_tar_header_is_refused_or_harmless(archive, draw):
     content = bytearray(gzip.decompress(archive.read_bytes()))
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         headers = [member.offset for member in tar]
@@ -175,7 +175,7 @@ def test_a_damaged_header_is_refused_or_harmless(archive, draw):
     assert cifar.train.x.shape == (20, 32, 32, 3)
 
 
-def test_4000_labels_are_400_of_each_class():
+def test_a_subset_of_4000_labels_has_400_of_each_class():
     labels = np.repeat(np.arange(10), 5000)[np.random.default_rng(0).permutation(50_000)]
     chosen = data.labelled_subset(labels, num_labels=4000, num_classes=10, seed=1)
     assert len(np.unique(chosen)) == 4000
@@ -183,7 +183,7 @@ def test_4000_labels_are_400_of_each_class():
 
 
 @pytest.mark.exhaustive
-def test_a_copy_of_the_whole(jpeg_cifar10):
+def test_the_whole_cifar10_has_the_known_counts_and_means(jpeg_cifar10):
     cifar = _load(jpeg_cifar10)
     for part, count in ((cifar.train, 5000), (cifar.test, 1000)):
         assert part.x.shape == (10 * count, 32, 32, 3)

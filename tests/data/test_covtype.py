@@ -1,4 +1,4 @@
-"""Covertype from its file and from scikit-learn: what was written comes back, the rest is refused.
+"""Covertype from its file and from scikit-learn: intact data load, damaged ones are refused.
 
 The files have UCI's format: a line for a cell, 54 integers and the class, separated by commas.
 """
@@ -40,7 +40,7 @@ def text_of(features, labels):
 
 @pytest.fixture
 def few(monkeypatch):
-    """The set is taken to have 400 rows: these."""
+    """Returns 400 rows, and lowers the expected number of rows to 400."""
     monkeypatch.setattr(covtype, "NUM_ROWS", 400)
     return cells(400)
 
@@ -64,7 +64,7 @@ def refusal(folder, source="files"):
 
 
 def assert_holds(loaded, features, labels):
-    """Train and test together have every row once, as it was, with its class from 0."""
+    """Asserts that train and test together have every row once, with classes from 0."""
     parts = [np.column_stack([part.x, part.y]) for part in (loaded.train, loaded.test)]
     both = np.concatenate(parts)
     expected = np.column_stack([features, labels - 1])
@@ -76,7 +76,7 @@ def assert_holds(loaded, features, labels):
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_file_in_the_real_format(file, few, zipped):
+def test_a_file_in_the_format_of_uci_loads_as_written(file, few, zipped):
     if zipped:
         content = gzip.compress(file.read_bytes())
         file.unlink()
@@ -89,7 +89,7 @@ def test_a_file_in_the_real_format(file, few, zipped):
     assert_holds(loaded, *few)
 
 
-def test_the_first_line_of_the_original(tmp_path, monkeypatch):
+def test_the_first_line_of_the_original_file_is_parsed(tmp_path, monkeypatch):
     monkeypatch.setattr(covtype, "NUM_ROWS", 1)
     (tmp_path / "covtype.data").write_text(FIRST + "\n")
     (x,), (y,) = load(tmp_path).train
@@ -97,7 +97,7 @@ def test_the_first_line_of_the_original(tmp_path, monkeypatch):
     assert np.flatnonzero(x[10:]).tolist() == [0, 32] and x.shape == (54,)
 
 
-def test_a_fifth_is_for_testing_in_the_proportions_of_the_classes(file, few):
+def test_the_test_set_is_a_stratified_fifth(file, few):
     loaded = load(file.parent)
     assert (len(loaded.train.y), len(loaded.test.y)) == (320, 80)
     counts = np.bincount(few[1], minlength=8)[1:]
@@ -106,7 +106,7 @@ def test_a_fifth_is_for_testing_in_the_proportions_of_the_classes(file, few):
 
 
 @pytest.mark.slow
-def test_as_many_rows_as_uci_has(tmp_path):
+def test_a_file_must_have_the_581012_rows_of_uci(tmp_path):
     lines = text_of(*cells(1000)).splitlines(keepends=True)
     whole = b"".join(lines) * 581 + b"".join(lines[:12])
     (tmp_path / "covtype.data").write_bytes(whole)
@@ -116,7 +116,7 @@ def test_as_many_rows_as_uci_has(tmp_path):
     assert "number of lines must be 581012, got 581011" in refusal(tmp_path)
 
 
-def test_missing_files(tmp_path):
+def test_a_missing_file_of_covtype_is_named(tmp_path):
     assert "data.dir must be the folder" in refusal("")
     message = refusal(tmp_path)
     assert message == (
@@ -163,7 +163,7 @@ def in_line_3(old, new):
         (lambda c: gzip.compress(bytes((1 << 27) + 1), 1), "at most 134217728 bytes, got more"),
     ],
 )
-def test_damaged_files(file, harm, says):
+def test_a_damaged_file_of_covtype_is_refused_by_name(file, harm, says):
     file.write_bytes(harm(file.read_bytes()))
     message = refusal(file.parent)
     assert message.startswith(f"{file}: ") and says in message
@@ -171,7 +171,7 @@ def test_damaged_files(file, harm, says):
 
 @pytest.fixture
 def cache(tmp_path, few):
-    """What scikit-learn's fetcher leaves behind: two pickles."""
+    """Returns a folder with the two pickles of scikit-learn's fetcher."""
     folder = tmp_path / "covertype"
     folder.mkdir()
     joblib.dump(few[0].astype(float), folder / "samples_py3", compress=9)
@@ -179,7 +179,7 @@ def cache(tmp_path, few):
     return folder
 
 
-def test_scikit_learns_cache_has_the_same_rows(cache, file):
+def test_the_cache_of_scikit_learn_gives_the_rows_of_the_file(cache, file):
     fetched, read = load(cache.parent, "sklearn"), load(file.parent)
     assert fetched.source == "sklearn"
     assert fetched.sha256 == {
@@ -192,7 +192,7 @@ def test_scikit_learns_cache_has_the_same_rows(cache, file):
             assert ours.dtype == theirs.dtype
 
 
-def test_a_damaged_cache(cache, few):
+def test_a_damaged_cache_of_scikit_learn_is_refused(cache, few):
     for labels, says in (
         (few[1][:-1], "shapes must be (400, 54) and (400,), got (400, 54) and (399,)"),
         (np.where(np.arange(400) == 7, 8, few[1]), "the class of row 7 must be 1 to 7, got 8"),
@@ -205,7 +205,7 @@ def test_a_damaged_cache(cache, few):
         assert f"covtype in {cache.parent} cannot be fetched or read" in message
 
 
-def test_neither_scikit_learn_nor_its_server(tmp_path, monkeypatch):
+def test_a_missing_scikit_learn_and_a_missing_network_are_reported(tmp_path, monkeypatch):
     def no_network(**_):
         raise urllib.error.URLError("no route to host")
 

@@ -1,4 +1,4 @@
-"""The idx parser gives back what was written, and refuses everything else in one line."""
+"""The idx parser: intact files load as written, others are refused in one line."""
 
 import gzip
 import os
@@ -35,7 +35,7 @@ def _refusal(stored: bytes, shape=(4, 5)) -> str:
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)), st.booleans())
-def test_round_trip(encode_idx, values, zipped):
+def test_idx_arrays_load_as_written(encode_idx, values, zipped):
     stored = encode_idx(values)
     if zipped:
         stored = gzip.compress(stored)
@@ -47,7 +47,7 @@ def test_round_trip(encode_idx, values, zipped):
 
 @settings(max_examples=150)
 @given(st.data(), st.booleans())
-def test_damage_is_refused_or_harmless(encode_idx, data, zipped):
+def test_a_damaged_idx_file_is_refused_or_harmless(encode_idx, data, zipped):
     stored = encode_idx(_IMAGES)
     stored = bytearray(gzip.compress(stored) if zipped else stored)
     for _ in range(data.draw(st.integers(0, 3))):
@@ -64,14 +64,14 @@ def test_damage_is_refused_or_harmless(encode_idx, data, zipped):
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_every_truncation_is_refused(encode_idx, zipped):
+def test_every_truncated_idx_file_is_refused(encode_idx, zipped):
     stored = encode_idx(_IMAGES)
     stored = gzip.compress(stored) if zipped else stored
     for length in range(len(stored)):
         _refusal(stored[:length])
 
 
-def test_refusals_say_what_was_found_and_allowed(encode_idx):
+def test_idx_errors_name_what_is_allowed_and_what_was_found(encode_idx):
     good = encode_idx(_IMAGES)
     message = _refusal(b"\0\0\x09" + good[3:])
     assert "magic number must be 00000803" in message and "got 00000903" in message
@@ -86,12 +86,12 @@ def test_refusals_say_what_was_found_and_allowed(encode_idx):
     assert "gzip" in _refusal(gzip.compress(good)[:-8] + bytes(8))
 
 
-def test_a_promise_of_terabytes_costs_no_memory():
+def test_a_header_of_terabytes_is_refused():
     header = struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 28, 28)
     assert "got 4294967295" in _refusal(gzip.compress(header), (28, 28))
 
 
-def test_a_gzip_bomb_is_read_no_further_than_promised(encode_idx):
+def test_a_gzip_bomb_is_read_only_up_to_the_size_in_the_header(encode_idx):
     bomb = gzip.compress(encode_idx(_IMAGES) + bytes(30 << 20))
     tracemalloc.start()
     _refusal(bomb)
@@ -100,7 +100,7 @@ def test_a_gzip_bomb_is_read_no_further_than_promised(encode_idx):
     assert peak < 2 << 20
 
 
-def test_what_is_no_readable_file(tmp_path):
+def test_a_folder_a_missing_and_a_huge_file_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(DataError, match=str(path)):
             idx.read(path, shape=())

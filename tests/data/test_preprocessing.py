@@ -22,7 +22,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def parts(images):
-    """`images` as f32 in [0, 1] and with a spread near 1, as after contrast normalisation."""
+    """`images` as f32 in [0, 1] and with a spread near 1, as after contrast normalization."""
     return [part.astype(np.float32) / 50 - 2 for part in images]
 
 
@@ -38,7 +38,7 @@ def exact_zca(train):
     return pca.mean_, (pca.components_.T * scale) @ pca.components_
 
 
-def test_zca_is_pca_whitening_turned_back_and_the_same_for_training_and_test(parts):
+def test_zca_equals_pca_whitening_turned_back_for_training_and_test(parts):
     transform = preprocessing.zca(regularizer=REGULARIZER)(parts[0])
     mean, matrix = exact_zca(parts[0])
     for part in parts:
@@ -47,32 +47,32 @@ def test_zca_is_pca_whitening_turned_back_and_the_same_for_training_and_test(par
         np.testing.assert_allclose(rows(found), (rows(part) - mean) @ matrix, atol=1e-5)
 
 
-def test_zca_leaves_the_covariance_that_its_regularizer_allows(parts):
+def test_the_covariance_after_zca_follows_from_the_regularizer(parts):
     train = parts[0]
     white = rows(preprocessing.zca(regularizer=REGULARIZER)(train).apply(train))
     before = np.cov(rows(train), rowvar=False, bias=True)
     expected = before @ np.linalg.inv(before + REGULARIZER * np.eye(60))
     np.testing.assert_allclose(np.cov(white, rowvar=False, bias=True), expected, atol=1e-5)
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-6)
-    # Where the data vary far more than by the regularizer, that is 1.
+    # With a small regularizer the covariance is nearly the identity.
     nearly_white = rows(preprocessing.zca(regularizer=1e-6)(train).apply(train))
     np.testing.assert_allclose(np.cov(nearly_white, rowvar=False, bias=True), np.eye(60), atol=2e-3)
 
 
-def test_zca_in_float32_is_as_near_as_documented(parts):
+def test_zca_in_float32_is_as_accurate_as_documented(parts):
     train, test = parts
     mean, matrix = exact_zca(train)
-    centred = rows(test) - mean
+    centered = rows(test) - mean
     u = 2.0**-24
-    bound = u * ((60 + 2) * np.abs(centred) + np.abs(mean)) @ np.abs(matrix)
+    bound = u * ((60 + 2) * np.abs(centered) + np.abs(mean)) @ np.abs(matrix)
     found = preprocessing.zca(regularizer=REGULARIZER)(train).apply(test)
-    error = np.abs(rows(found) - centred @ matrix)
+    error = np.abs(rows(found) - centered @ matrix)
     assert (error <= bound).all()
     assert 0 < error.max() < 1e-5
 
 
-def test_zca_fits_in_float64_what_float32_could_not(parts):
-    """Far from 0 the products of float32 have no digits left for the covariance."""
+def test_zca_fits_in_float64_data_that_float32_cannot_resolve(parts):
+    """Data far from 0: float32 products lose all digits of the covariance."""
     train = parts[0] + np.float32(1000)
     transform = preprocessing.zca(regularizer=REGULARIZER)(train)
     np.testing.assert_allclose(transform.matrix, exact_zca(train)[1], atol=1e-5)
@@ -88,34 +88,34 @@ def test_a_covariance_that_is_singular_to_rounding_is_refused(parts, regularizer
 
 
 @pytest.mark.parametrize("norm", [1.0, 55.0])
-def test_contrast_norm_is_its_formula_in_any_unit(images, norm):
+def test_contrast_norm_equals_the_formula_in_any_unit(images, norm):
     test = images[1]
     fit = preprocessing.contrast_norm(norm=norm)
     bytes_, pixels = test.astype(np.float32), test / np.float32(255)
     found = fit(pixels).apply(pixels)
     assert (found.dtype, found.shape) == (np.float32, test.shape)
     for image, one in zip(test.astype(float), found, strict=True):
-        centred = image - image.mean()
-        expected = centred / (np.sqrt((centred**2).sum()) / norm)
+        centered = image - image.mean()
+        expected = centered / (np.sqrt((centered**2).sum()) / norm)
         np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-6 * norm)
     np.testing.assert_allclose(np.linalg.norm(rows(found), axis=1), norm, rtol=1e-6)
     np.testing.assert_allclose(rows(found).mean(1), 0, atol=1e-7 * norm)
     np.testing.assert_allclose(fit(bytes_).apply(bytes_), found, atol=1e-6 * norm)
 
 
-@pytest.mark.parametrize("colour", range(0, 256, 15))
-def test_an_image_of_one_colour_becomes_nothing_rather_than_noise(colour):
-    x = np.full((2, 32, 32, 3), colour, np.uint8) / np.float32(255)
+@pytest.mark.parametrize("color", range(0, 256, 15))
+def test_contrast_norm_maps_an_image_of_one_color_to_zero(color):
+    x = np.full((2, 32, 32, 3), color, np.uint8) / np.float32(255)
     assert not preprocessing.contrast_norm()(x).apply(x).any()
 
 
-def test_contrast_norm_divides_by_1_where_there_is_no_contrast_to_speak_of():
+def test_contrast_norm_divides_by_1_without_contrast():
     x = np.array([[-4e-8, 4e-8], [-4e-7, 4e-7]])  # of norm 5.7e-8 and 5.7e-7; 1e-8 * 55 is 5.5e-7
     expected = [[-4e-8, 4e-8], [-55 / 2**0.5, 55 / 2**0.5]]
     np.testing.assert_allclose(preprocessing.contrast_norm()(x).apply(x), expected, rtol=1e-6)
 
 
-def test_standardize_is_that_of_scikit_learn_by_the_training_set(parts):
+def test_standardize_equals_scikit_learn_fitted_on_the_training_set(parts):
     train, test = (part.copy() for part in parts)
     train[:, 0, 0, 0] = 0.7  # A border that is always black, say.
     reference = StandardScaler().fit(rows(train))
@@ -127,7 +127,7 @@ def test_standardize_is_that_of_scikit_learn_by_the_training_set(parts):
     assert not transform.apply(train)[:, 0, 0, 0].any()
 
 
-def test_grey_is_the_luma_of_pillow(images):
+def test_grey_equals_the_luma_of_pillow(images):
     x = images[1] / np.float32(255)
     transform = preprocessing.grey()(x)
     found = transform.apply(x)
@@ -139,13 +139,13 @@ def test_grey_is_the_luma_of_pillow(images):
 
 
 @pytest.mark.parametrize("name", ["contrast_norm", "standardize", "zca"])
-def test_where_values_are_mixed_or_scaled_apart_no_bounds_are_left(parts, name):
+def test_a_step_that_mixes_or_scales_values_apart_removes_the_bounds(parts, name):
     transform = getattr(preprocessing, name)()(parts[0])
     assert transform.bounds((0.0, 1.0)) is None and transform.bounds(None) is None
 
 
 @pytest.mark.parametrize("name", preprocessing.__all__)
-def test_rows_are_independent_and_the_input_stays_as_it_is(parts, name):
+def test_a_transform_treats_rows_alone_and_leaves_the_input(parts, name):
     train = parts[0]
     before = train.copy()
     transform = getattr(preprocessing, name)()(train)
@@ -156,7 +156,7 @@ def test_rows_are_independent_and_the_input_stays_as_it_is(parts, name):
 
 
 @pytest.mark.parametrize("name", preprocessing.__all__)
-def test_a_transform_comes_back_from_its_arrays(parts, name):
+def test_a_transform_is_restored_from_its_arrays(parts, name):
     transform = getattr(preprocessing, name)()(parts[0])
     arrays = transform._asdict()
     again = preprocessing.restored(name, arrays)
@@ -175,7 +175,7 @@ def test_a_transform_comes_back_from_its_arrays(parts, name):
         ("zca", {"regularizer": True}, "regularizer of zca must be .* got True"),
     ],
 )
-def test_settings_that_are_none_are_refused_before_any_data_are_seen(name, settings, says):
+def test_bad_settings_are_refused_before_any_data_are_seen(name, settings, says):
     with pytest.raises(DataError, match=says):
         getattr(preprocessing, name)(**settings)
 
@@ -191,6 +191,6 @@ def test_pixels_in_other_units_have_the_printed_range(mean, divisor):
     assert transform.bounds(None) is None
 
 
-def test_grey_of_what_is_grey_is_refused():
+def test_grey_refuses_images_of_one_channel():
     with pytest.raises(DataError, match=r"inputs of grey must be .*got the shape \(28, 28, 1\)"):
         preprocessing.grey()(np.zeros((2, 28, 28, 1), np.float32))

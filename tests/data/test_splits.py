@@ -13,7 +13,7 @@ _labels = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
 
 
 @given(_labels, st.data(), _seeds)
-def test_split(labels, draw, seed):
+def test_split_is_disjoint_balanced_and_a_function_of_the_seed(labels, draw, seed):
     num_valid = draw.draw(st.integers(0, len(labels) - 1))
     train, valid = data.split(labels, num_valid=num_valid, seed=seed)
     assert train.dtype == valid.dtype == np.int32
@@ -27,7 +27,7 @@ def test_split(labels, draw, seed):
 
 
 @given(st.lists(st.integers(1, 8), min_size=5, max_size=5), st.data(), _seeds)
-def test_labelled_subset(counts, draw, seed):
+def test_labelled_subset_is_balanced_and_grows_with_the_number(counts, draw, seed):
     labels = np.array(draw.draw(st.permutations(np.repeat(np.arange(5), counts).tolist())))
     per_class = draw.draw(st.integers(1, min(counts)))
     assume(5 * per_class < len(labels))
@@ -46,7 +46,7 @@ def test_all_labels_may_be_unbalanced():
     np.testing.assert_array_equal(chosen, np.arange(7))
 
 
-def test_seeds_and_uses_choose_differently():
+def test_seeds_and_purposes_choose_different_examples():
     labels = np.arange(1000) % 10
     chosen = [data.labelled_subset(labels, num_labels=100, num_classes=10, seed=s) for s in (0, 1)]
     valid = data.split(labels, num_valid=100, seed=0)[1]
@@ -54,7 +54,7 @@ def test_seeds_and_uses_choose_differently():
         assert len(set(chosen[0]) & set(other)) < 30  # 10 expected of independent draws
 
 
-def test_a_seed_means_the_same_for_ever():
+def test_stored_choices_of_a_seed_stay_reproducible():
     labels = np.arange(40) % 4
     # Frozen: stored indices of old runs must stay reproducible.
     assert data.split(labels, num_valid=4, seed=7)[1].tolist() == [6, 23, 32, 37]
@@ -62,7 +62,7 @@ def test_a_seed_means_the_same_for_ever():
     assert chosen.tolist() == [11, 22, 25, 36]
 
 
-def test_each_example_is_as_likely_as_another():
+def test_labelled_subset_chooses_each_example_equally_often():
     labels = np.arange(20) % 2
     counts = np.zeros(20)
     for seed in range(400):
@@ -91,7 +91,7 @@ def test_each_example_is_as_likely_as_another():
         ({"labels": np.array([0, -1])}, "labels must be integers >= 0, got -1"),
     ],
 )
-def test_bad_arguments_of_labelled_subset(change, message):
+def test_labelled_subset_refuses_bad_arguments(change, message):
     labels = np.concatenate([np.arange(40) % 10, np.arange(20) % 9])  # four nines, more of the rest
     good = {"labels": labels, "num_labels": 20, "num_classes": 10, "seed": 0}
     arguments = good | change
@@ -102,12 +102,12 @@ def test_bad_arguments_of_labelled_subset(change, message):
 
 
 @pytest.mark.parametrize("num_valid", [-1, 10, 2.5, "3"])
-def test_bad_num_valid(num_valid):
+def test_split_refuses_a_bad_num_valid(num_valid):
     with pytest.raises(data.DataError, match="num_valid must be an integer from 0 to 9, got"):
         data.split(np.arange(10), num_valid=num_valid, seed=0)
 
 
-def test_epoch_order():
+def test_epoch_order_is_a_permutation_of_seed_and_epoch():
     order = data.epoch_order(3, 5, 100)
     assert order.dtype == np.int32
     np.testing.assert_array_equal(np.sort(order), np.arange(100))
@@ -136,7 +136,7 @@ def test_epoch_order_is_traceable_in_seed_and_epoch():
         (0, 2.5, "n must be an integer >= 0, got 2.5"),
     ],
 )
-def test_an_epoch_or_a_number_that_counts_nothing_is_refused(epoch, n, message):
+def test_epoch_order_refuses_a_bad_epoch_and_a_bad_number(epoch, n, message):
     with pytest.raises(data.DataError) as error:
         data.epoch_order(0, epoch, n)
     assert str(error.value) == message

@@ -30,7 +30,7 @@ def _left_over(dir: Path) -> list[Path]:
     return [path for path in dir.rglob("*") if path.is_file()]
 
 
-def test_download_then_cache(server, folder, digits, builder_of, tmp_path):
+def test_a_download_is_cached_for_the_next_load(server, folder, digits, builder_of, tmp_path):
     builder_of(server.url, folder)
     first = data.load("mnist", source="tfds", dir=str(tmp_path / "tfds"))
     assert first.source == "tfds"
@@ -46,7 +46,7 @@ def test_download_then_cache(server, folder, digits, builder_of, tmp_path):
     np.testing.assert_array_equal(again.train.x, first.train.x)
 
 
-def test_tfds_finds_what_was_cached_here(server, folder, builder_of, tmp_path):
+def test_tfds_finds_the_files_that_load_has_cached(server, folder, builder_of, tmp_path):
     import tensorflow_datasets as tfds
 
     builder_of(server.url, folder)
@@ -80,7 +80,9 @@ def _stop(server):
 
 
 @pytest.mark.parametrize("harm", [_corrupt, _truncate, _remove, _stop])
-def test_a_failed_download(server, folder, builder_of, tmp_path, harm):
+def test_a_failed_download_is_refused_with_the_other_sources(
+    server, folder, builder_of, tmp_path, harm
+):
     builder_of(server.url, folder)
     good = dict(server.files)
     reason = harm(server)
@@ -104,7 +106,7 @@ def test_a_truncated_download_leaves_nothing(server, folder, builder_of, tmp_pat
     assert not _left_over(tmp_path / "downloads")
 
 
-def test_a_good_checksum_of_bad_idx(server, folder, builder_of, tmp_path):
+def test_a_downloaded_file_that_is_not_idx_is_refused(server, folder, builder_of, tmp_path):
     bad = folder / "t10k-labels-idx1-ubyte.gz"
     bad.write_bytes(gzip.compress(b"<html>"))
     server.files[bad.name] = bad.read_bytes()
@@ -112,7 +114,7 @@ def test_a_good_checksum_of_bad_idx(server, folder, builder_of, tmp_path):
     assert "magic number" in _refusal(tmp_path)
 
 
-def test_a_cache_gone_bad(server, folder, builder_of, tmp_path):
+def test_a_damaged_file_in_the_cache_is_refused_by_name(server, folder, builder_of, tmp_path):
     builder_of(server.url, folder)
     data.load("mnist", source="tfds", dir=str(tmp_path))
     (path,) = (tmp_path / "downloads" / "mnist").glob("*train-labels*.gz")
@@ -125,7 +127,7 @@ def test_a_cache_gone_bad(server, folder, builder_of, tmp_path):
     data.load("mnist", source="tfds", dir=str(tmp_path))
 
 
-def test_a_data_directory_that_cannot_be_written(server, folder, builder_of, tmp_path):
+def test_a_data_directory_that_cannot_be_written_is_refused(server, folder, builder_of, tmp_path):
     builder_of(server.url, folder)
     (tmp_path / "file").touch()
     assert "Not a directory" in _refusal(tmp_path / "file")
@@ -138,7 +140,7 @@ def _same_images(part: data.Arrays, other: data.Arrays) -> bool:
     return rows(part) == rows(other)
 
 
-def test_a_prepared_set():
+def test_a_prepared_mnist_loads_as_written():
     mnist = data.load("mnist", source="tfds", dir=str(_PREPARED))
     embedded = data.load("mnist", source="embedded")
     assert mnist.source == "tfds"
@@ -151,7 +153,7 @@ def test_a_prepared_set():
     }
 
 
-def test_the_default_directory_is_that_of_tfds():
+def test_the_default_directory_is_the_one_of_tfds():
     script = """
 import sys
 from adv_jax import data
@@ -169,7 +171,7 @@ assert "tensorflow" not in sys.modules
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "mnist-train.array_record-00000-of-00001"])
-def test_a_damaged_prepared_set(tmp_path, file):
+def test_a_damaged_prepared_set_is_refused_by_name(tmp_path, file):
     shutil.copytree(_PREPARED, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "mnist" / "3.0.1" / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
@@ -183,13 +185,13 @@ def test_a_damaged_prepared_set(tmp_path, file):
 
 
 def _pictures(pictures, *, test: bool) -> data.Arrays:
-    """Those of the training files, or those of the test file."""
+    """Returns the pictures of the training files or of the test file."""
     parts = [part for name, part in pictures.items() if name.startswith("test") == test]
     images, labels = map(np.concatenate, zip(*parts, strict=True))
     return data.Arrays(images / np.float32(255), labels.astype(np.int32))
 
 
-def test_cifar10_is_fetched_as_its_archive_then_cached(
+def test_the_archive_of_cifar10_is_downloaded_then_cached(
     serve, archive, builder_of, tmp_path, pictures
 ):
     server = serve(archive.parent)
@@ -200,7 +202,7 @@ def test_cifar10_is_fetched_as_its_archive_then_cached(
         for found, expected in zip(part, _pictures(pictures, test=test), strict=True):
             np.testing.assert_array_equal(found, expected)
     assert first.sha256 == data.load("cifar10", source="files", dir=str(archive.parent)).sha256
-    # Nothing of it is unpacked: there are the archive and TFDS's note about it.
+    # It is not unpacked: only the archive and TFDS's note are there.
     assert sorted(path.suffix for path in _left_over(tmp_path / "tfds")) == [".INFO", ".gz"]
 
     server.close()
@@ -220,7 +222,7 @@ def test_a_failed_download_of_cifar10_names_the_other_source(serve, archive, bui
     assert not _left_over(tmp_path / "downloads")
 
 
-def test_a_prepared_cifar10(pictures):
+def test_a_prepared_cifar10_loads_as_written(pictures):
     cifar = data.load("cifar10", source="tfds", dir=str(_PREPARED))
     assert cifar.train.x.shape == (20, 32, 32, 3)
     assert _same_images(cifar.train, _pictures(pictures, test=False))
@@ -231,7 +233,7 @@ def test_a_prepared_cifar10(pictures):
 @pytest.mark.tfds
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_what_the_real_builder_prepares(
+def test_a_set_prepared_by_the_real_builder_equals_the_raw_files(
     serve, folder, archive, builder_of, tmp_path, name, file_format
 ):
     dir, raw = tmp_path / "tfds", folder if name == "mnist" else archive.parent

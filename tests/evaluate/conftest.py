@@ -1,4 +1,4 @@
-"""A linear model and labels of which about a quarter contradict it."""
+"""A linear model and labels; about a quarter of them contradict the model."""
 
 import numpy as np
 import pytest

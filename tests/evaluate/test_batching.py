@@ -25,7 +25,7 @@ both = pytest.mark.parametrize("over", [over_rows, over_rows_on_devices])
 @both
 @settings(max_examples=8)
 @given(sizes=sizes, seed=st.integers(0, 1000))
-def test_each_row_is_there_once_and_in_its_place_whatever_the_batch_size(over, sizes, seed):
+def test_each_row_is_returned_once_and_in_order_for_any_batch_size(over, sizes, seed):
     size, batch_size = sizes
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(size, 3)).astype(np.float32)
@@ -46,7 +46,7 @@ def test_each_row_is_there_once_and_in_its_place_whatever_the_batch_size(over, s
 @pytest.mark.parametrize(
     ("over", "parts"), [(over_rows, 1), (over_rows_on_devices, DEVICES)], ids=["rows", "devices"]
 )
-def test_batches_are_of_one_size_and_as_equal_as_can_be(over, parts, size, batch_size, rows):
+def test_batches_have_one_size_and_the_least_padding(over, parts, size, batch_size, rows):
     shapes = set()
 
     def fn(x):
@@ -58,7 +58,7 @@ def test_batches_are_of_one_size_and_as_equal_as_can_be(over, parts, size, batch
 
 
 @both
-def test_what_fn_gives_for_the_filling_does_not_leak(over):
+def test_results_of_the_padding_rows_do_not_leak(over):
     def fn(x):
         # The filling repeats row 0, which otherwise stands first in the first batch.
         filling = (x == 0) & (jnp.arange(len(x)) > 0)
@@ -69,13 +69,13 @@ def test_what_fn_gives_for_the_filling_does_not_leak(over):
 
 
 @both
-def test_a_key_travels_with_its_row(over):
+def test_each_row_keeps_the_key_given_for_the_row(over):
     keys = jax.random.split(jax.random.key(4), 5)
     found = over(jax.vmap(jax.random.normal), (keys,), batch_size=2)
     np.testing.assert_array_equal(found, [jax.random.normal(key) for key in keys])
 
 
-def test_compiled_and_vmapped_the_rows_are_the_same():
+def test_over_rows_compiled_and_vmapped_equals_a_plain_call():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32))
     scales = jnp.array([1.0, 2.0, -3.0])
 

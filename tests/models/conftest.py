@@ -1,4 +1,4 @@
-"""Float64 where a test asks for it."""
+"""A fixture that enables float64."""
 
 import jax
 import pytest

@@ -14,7 +14,7 @@ KEY = jax.random.key(1)
 
 
 class Plain(nn.Module):
-    """Logits, and no mode."""
+    """Returns logits and has no mode."""
 
     @nn.compact
     def __call__(self, x):
@@ -22,7 +22,7 @@ class Plain(nn.Module):
 
 
 class Training(nn.Module):
-    """Batch normalization, told by `training`."""
+    """Batch normalization; `training` is the mode."""
 
     @nn.compact
     def __call__(self, x, training):
@@ -30,7 +30,7 @@ class Training(nn.Module):
 
 
 class Deterministic(nn.Module):
-    """Dropout, told by `deterministic`."""
+    """Dropout; `deterministic` is the mode."""
 
     @nn.compact
     def __call__(self, x, *, deterministic):
@@ -43,7 +43,7 @@ class Wordy(nn.Module):
         return {"logits": nn.Dense(3)(x)}
 
 
-def test_a_module_that_returns_logits_alone_is_run_as_flax_runs_it():
+def test_a_module_that_returns_only_logits_runs_as_in_flax():
     for model in (Plain(), nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(3)])):
         variables = models.init(model, KEY, X)
         logits, extras, state = models.apply_fn(model)(variables, X)
@@ -51,7 +51,7 @@ def test_a_module_that_returns_logits_alone_is_run_as_flax_runs_it():
         assert extras == {} and state == {}
 
 
-def test_training_updates_the_statistics_and_testing_uses_them():
+def test_training_updates_batch_statistics_and_testing_uses_stored_ones():
     model = Training()
     variables = models.init(model, KEY, X)
     apply = models.apply_fn(model)
@@ -67,7 +67,7 @@ def test_training_updates_the_statistics_and_testing_uses_them():
     np.testing.assert_array_equal(logits, expected)
 
 
-def test_deterministic_is_the_opposite_of_train():
+def test_a_module_with_deterministic_gets_the_opposite_of_train():
     model = Deterministic()
     variables = models.init(model, KEY, X)
     apply = models.apply_fn(model)
@@ -88,7 +88,7 @@ def test_an_attack_takes_a_module_of_the_user():
     assert float(jnp.abs(x_adv - X).max()) == pytest.approx(0.1, rel=1e-5)
 
 
-def test_another_output_is_refused_in_one_line():
+def test_a_module_with_another_output_is_refused_in_one_line():
     model = Wordy()
     message = r"Wordy must return logits f32\[B, K\] or \(logits, extras\), got a dict"
     with pytest.raises(UserError, match=message):

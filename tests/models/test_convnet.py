@@ -22,7 +22,7 @@ def random_params(model, shape, seed=0):
 
 
 def convolved(h, kernel, bias):
-    """One image f[H, W, C] at the same size, map by map; of an even kernel the odd zero is last."""
+    """Convolves one image f[H, W, C] map by map, SAME padding; an even kernel pads at the end."""
     before = (kernel.shape[0] - 1) // 2
     after = kernel.shape[0] - 1 - before
     padded = np.pad(h, ((before, after), (before, after), (0, 0)))
@@ -34,9 +34,9 @@ def convolved(h, kernel, bias):
 
 
 def pooled(h):
-    """The largest of 3 x 3 pixels in steps of 2; H / 2 of them, rounded up, share the missing rows.
+    """3x3 max-pooling, stride 2, SAME padding: H -> ceil(H / 2).
 
-    An even H lacks one row, after the image; an odd one lacks two, one on either side.
+    An even H is padded by one row after the image, an odd one by a row on either side.
     """
     lacking = [(0, 1) if n % 2 == 0 else (1, 1) for n in h.shape[:2]]
     padded = np.pad(h, (*lacking, (0, 0)), constant_values=-np.inf)
@@ -45,7 +45,7 @@ def pooled(h):
 
 
 def numpy_convnet(params, image, stages, units):
-    """One image -> (logits, hidden layers), the activation before the pooling, in float64."""
+    """Returns (logits, hidden layers) of one image in float64; pooling follows the activation."""
     h, hidden, number = np.float64(image), [], 0
     for stage in stages:
         for i in range(len(stage)):
@@ -72,7 +72,7 @@ def numpy_convnet(params, image, stages, units):
         (((3,),), 2, (2, 5, 6, 1)),
     ],
 )
-def test_logits_and_hidden_layers_equal_the_numpy_version(stages, kernel_size, shape):
+def test_convnet_equals_the_numpy_version_layer_by_layer(stages, kernel_size, shape):
     units = (6, 5)
     model = models.convnet(stages=stages, kernel_size=kernel_size, units=units, num_classes=3)
     params = random_params(model, shape)
@@ -87,7 +87,7 @@ def test_logits_and_hidden_layers_equal_the_numpy_version(stages, kernel_size, s
             np.testing.assert_allclose(found[row], layer, rtol=1e-4, atol=1e-5)
 
 
-def test_a_pooling_by_hand_reaches_over_the_border():
+def test_pooling_windows_reach_over_the_border():
     # A kernel of 1 x 1 that copies: what is left is the pooling of 4 x 4 pixels to 2 x 2.
     model = models.convnet(stages=((1,),), kernel_size=1, units=(), num_classes=4)
     x = jnp.array([[1, 5, 2, 0], [3, 4, 9, 8], [0, 1, 7, 6], [2, 0, 1, 3]], jnp.float32)
@@ -102,7 +102,7 @@ def test_a_pooling_by_hand_reaches_over_the_border():
     )
 
 
-def test_the_net_of_srivastava_et_al_on_cifar10():
+def test_convnet_with_the_settings_of_srivastava_has_its_layer_sizes():
     shape = (2, 32, 32, 3)
     model = models.convnet(**SRIVASTAVA)
     variables = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.zeros(shape)))
@@ -129,7 +129,7 @@ def test_the_net_of_srivastava_et_al_on_cifar10():
     ]
 
 
-def test_each_layer_drops_at_its_own_rate():
+def test_each_layer_of_convnet_has_a_dropout_rate():
     model = models.convnet(
         stages=((2,),), kernel_size=1, units=(50,), num_classes=3, dropout=(0.0, 1.0, 0.0)
     )
@@ -137,7 +137,7 @@ def test_each_layer_drops_at_its_own_rate():
     params = random_params(model, x.shape)
     apply = jax.jit(models.apply_fn(model), static_argnames="train")
     output = apply({"params": params}, x, train=True, key=jax.random.key(0))
-    # All that the convolution says is dropped, so that the rows are equal and it is not.
+    # The outputs of the convolution are dropped: the logits of all rows are equal.
     assert np.ptp(output.extras["hidden1"], axis=0).max() > 0
     np.testing.assert_array_equal(output.logits, np.repeat(output.logits[:1], 4, axis=0))
     assert np.ptp(apply({"params": params}, x).logits, axis=0).max() > 0
@@ -146,12 +146,12 @@ def test_each_layer_drops_at_its_own_rate():
 
 
 @pytest.mark.parametrize("shape", [(2, 784), (2, 28, 28)])
-def test_what_is_no_batch_of_images_is_refused_in_words(shape):
+def test_convnet_refuses_inputs_that_are_not_images(shape):
     with pytest.raises(ValueError, match=r"f\[B, H, W, C\]"):
         models.init(models.convnet(), jax.random.key(0), jnp.zeros(shape))
 
 
-def test_a_config_can_name_it():
+def test_a_config_names_convnet_and_its_settings():
     assert bind({"name": "convnet", **SRIVASTAVA}, models, field="model")().kernel_size == 5
     with pytest.raises(
         ConfigError, match=r"a setting of model.convnet must be .*, got 'stage'.*'stages'"

@@ -1,4 +1,4 @@
-"""models.initializers: the distributions that their names promise."""
+"""models.initializers: the distributions of the weights."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def test_sparse_gives_each_unit_exactly_fifteen_standard_normal_weights():
     assert scipy.stats.kstest(weights[weights != 0], "norm").pvalue > 1e-3
 
 
-def test_sparse_chooses_the_inputs_uniformly_and_for_each_unit_anew():
+def test_sparse_chooses_inputs_uniformly_and_independently_for_each_unit():
     chosen = draw(initializers.sparse(15), (20, 4000)) != 0
     # Each input is taken by a share 15/20 of the units, each pair by 15/20 * 14/19. Given the
     # row sums, an input's count has variance 4000 * .75 * .25.
@@ -58,7 +58,7 @@ def test_dense_weights_have_the_named_distribution(init, cdf):
     assert scipy.stats.kstest(weights.ravel(), cdf).pvalue > 1e-3
 
 
-def test_uniform_stays_within_its_scale_and_zero_is_zero():
+def test_uniform_stays_within_the_scale_and_zero_is_zero():
     weights = draw(initializers.uniform(0.07))
     assert np.abs(weights).max() <= np.float32(0.07)
     np.testing.assert_array_equal(draw(initializers.zero()), 0)
@@ -66,7 +66,7 @@ def test_uniform_stays_within_its_scale_and_zero_is_zero():
 
 @pytest.mark.parametrize("name", initializers.__all__)
 @pytest.mark.parametrize("with_float64", [False, True])
-def test_every_initialiser_is_a_function_of_its_key_in_float32(name, with_float64):
+def test_every_initializer_is_a_float32_function_of_the_key(name, with_float64):
     arguments = {"uniform": (0.07,)}.get(name, ())
     init = getattr(initializers, name)(*arguments)
     with jax.enable_x64(with_float64):

@@ -57,7 +57,7 @@ def test_every_layer_of_training_equals_the_numpy_version(net):
 
 
 @pytest.mark.parametrize("noise_std", [(0.3, 0.0, 0.0, 0.0), (0.0, 0.5, 0.5, 0.5)])
-def test_the_input_and_the_layers_have_each_their_own_noise(x64, monkeypatch, noise_std):
+def test_the_input_and_each_layer_have_a_noise_level(x64, monkeypatch, noise_std):
     variables, batch = random_variables(), random_batch()
     oracle = oracles.Ladder(oracle_params(variables), noise_std)
     expected = oracle(batch["x"], batch["y"], batch["unlabelled"], noise_of())
@@ -69,7 +69,7 @@ def test_the_input_and_the_layers_have_each_their_own_noise(x64, monkeypatch, no
         np.testing.assert_allclose(z_hat, expected.z_hat[layer], rtol=1e-8)
 
 
-def test_each_layer_has_its_own_cost_as_in_the_numpy_version(x64, monkeypatch):
+def test_the_cost_of_each_layer_equals_the_numpy_version(x64, monkeypatch):
     fix_noise(monkeypatch)
     costs = run_of().expected.C
     one_hot = 2 * np.eye(FC.top + 1)
@@ -82,14 +82,14 @@ def test_each_layer_has_its_own_cost_as_in_the_numpy_version(x64, monkeypatch):
         assert float(loss) == pytest.approx(expected, rel=1e-8)
 
 
-def test_the_accuracy_is_that_of_the_corrupted_labelled_half():
+def test_the_accuracy_is_measured_on_the_corrupted_labeled_half():
     run = run_of()
     hits = run.expected.corrupted_logits.argmax(axis=1) == random_batch()["y"]
     assert 0 < hits.mean() < 1
     assert run.metrics["accuracy"] == pytest.approx(hits.mean())
 
 
-def test_float32_agrees_with_float64(monkeypatch):
+def test_the_ladder_in_float32_agrees_with_float64(monkeypatch):
     fix_noise(monkeypatch)
     variables, batch = in_float32(random_variables(), random_batch())
     with jax.enable_x64(False):
@@ -138,7 +138,7 @@ class Plain(nn.Module):
 @pytest.mark.slow
 @jax.numpy_rank_promotion("allow")
 @jax.numpy_dtype_promotion("standard")
-def test_without_noise_and_costs_it_is_a_plain_batch_normalised_net(x64):
+def test_a_ladder_without_noise_and_costs_is_a_batch_normalized_net(x64):
     net = LARGE._replace(denoising="0")
     variables, batch = random_variables(net), random_batch(net)
     encoder = variables["params"]["encoder"]
@@ -189,7 +189,7 @@ def test_the_training_passes_leave_the_stored_statistics_alone():
 
 
 @nets("fc", slow=["large"])
-def test_a_test_image_is_classified_by_the_clean_path_on_stored_statistics(x64, net):
+def test_test_images_use_the_clean_path_and_stored_statistics(x64, net):
     variables, batch = random_variables(net), random_batch(net)
     stats, layers = variables["batch_stats"], range(1, net.top + 1)
     expected = oracle_of(variables, net).classify(
@@ -222,7 +222,7 @@ def small_experiment(dataset, *, batch_size):
 @pytest.mark.parametrize(
     ("labelled", "batch_size"), [((3, 1, 4, 15, 9, 2, 6, 5), 4), ((8, 7, 0, 12, 11), 8)]
 )
-def test_test_statistics_are_plain_averages_over_the_labelled_batches(x64, labelled, batch_size):
+def test_test_statistics_are_plain_averages_over_the_labeled_batches(x64, labelled, batch_size):
     rng = np.random.default_rng(5)
     x = rng.uniform(size=(16, *FC.shapes[0]))
     y = np.arange(16, dtype=np.int32) % 3
@@ -231,7 +231,7 @@ def test_test_statistics_are_plain_averages_over_the_labelled_batches(x64, label
     found = small_experiment(dataset, batch_size=batch_size).test_variables(
         variables, {"x": jnp.asarray(x), "y": jnp.asarray(y)}, {"labelled": jnp.array(labelled)}
     )
-    # The first 4 and the next 4 labelled rows; or all 5, as there are fewer than a batch.
+    # The first 4 and the next 4 labeled rows; or all 5, as there are fewer than a batch.
     batches = [labelled[:4], labelled[4:]] if batch_size == 4 else [labelled]
     oracle = oracle_of(variables)
     moments = [oracle.encode([x[list(rows)]] * 2).moments for rows in batches]
@@ -267,7 +267,7 @@ def test_images_of_any_rank_are_flattened_in_every_pass(monkeypatch):
     np.testing.assert_array_equal(images[0].extras["z_hat"][0], flat[0].extras["z_hat"][0])
 
 
-def test_below_a_convolution_grey_images_may_do_without_an_axis_of_channels():
+def test_images_without_a_channel_axis_are_accepted_below_a_convolution():
     net = Net("convv:3:2:1:1-globalmeanpool", ((4, 5, 1), (3, 4, 3), (3,)))
     variables, batch = in_float32(random_variables(net), random_batch(net))
     apply, x = make_apply(net), batch["x"]
@@ -280,7 +280,7 @@ def test_below_a_convolution_grey_images_may_do_without_an_axis_of_channels():
 
 
 @pytest.mark.parametrize("noise_std", [(0.3,) * 3, (0.3,) * 5, ()])
-def test_a_noise_for_another_number_of_layers_is_refused_by_name(noise_std):
+def test_noise_for_another_number_of_layers_is_refused_by_name(noise_std):
     words = f"model.noise_std must have 4 entries, .*got {len(noise_std)}"
     with pytest.raises(ValueError, match=words):
         initial(FC, noise_std=noise_std)
@@ -311,7 +311,7 @@ def test_a_mean_over_other_pixels_than_there_are_is_refused_by_name():
         initial(net)
 
 
-def test_a_batch_of_one_row_is_refused():
+def test_the_ladder_refuses_a_batch_of_one_row():
     variables, batch = random_variables(), random_batch()
     with pytest.raises(ValueError, match="batch_size must be >= 2"):
         make_apply()(variables, batch["x"][:1], train=True)

@@ -14,7 +14,7 @@ from ladders import (
 
 
 class FrozenTargets(oracles.Ladder):
-    """What a stop-gradient on the clean pass would differentiate: z and moments are constants."""
+    """A ladder with a stop-gradient on the clean pass: its z and moments are constants."""
 
     frozen = None
 
@@ -27,7 +27,7 @@ class FrozenTargets(oracles.Ladder):
 
 
 class FrozenStatistics(FrozenTargets):
-    """Targets are differentiated, the statistics that renormalise z_hat are not."""
+    """A ladder that differentiates the targets, but not the statistics that renormalize z_hat."""
 
     def target(self, clean, layer):
         return oracles.Ladder.target(self, clean, layer)
@@ -36,15 +36,15 @@ class FrozenStatistics(FrozenTargets):
         self.layer = self.top
         return super().__call__(*args, **kwargs)
 
-    def renormalised(self, z_hat, clean_moments):
+    def renormalized(self, z_hat, clean_moments):
         layer, self.layer = self.layer, self.layer - 1
-        return self.normalise(z_hat, self.frozen.moments[layer][1])
+        return self.normalize(z_hat, self.frozen.moments[layer][1])
 
 
 def numerical_gradients(kind, variables, batch, net, only=""):
     """d cost / d parameter, by central differences of the NumPy version: {name: f64[...]}.
 
-    only: what the parameters' names begin with.
+    only: prefix of the parameters' names.
     """
     oracle = oracle_of(variables, net, kind)
     params = oracle.params

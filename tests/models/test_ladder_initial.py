@@ -27,7 +27,7 @@ from ladders import (
 from adv_jax import models
 
 
-def test_the_full_network_has_the_parameters_of_the_document():
+def test_the_full_ladder_has_the_parameters_of_the_reference():
     shapes = jax.eval_shape(
         lambda key: models.init(models.ladder(), key, jnp.zeros((2, 28, 28, 1))),
         jax.random.key(0),
@@ -43,13 +43,13 @@ def test_the_full_network_has_the_parameters_of_the_document():
     assert sum(size(decoder[f"g{layer}"]) for layer in range(7)) == 30_440
 
 
-def test_with_gauss_every_reconstruction_is_zero_at_the_beginning(monkeypatch):
+def test_the_gauss_reconstruction_is_initially_zero(monkeypatch):
     fix_noise(monkeypatch)
     variables = initial(FC)
     _, batch = in_float32({}, random_batch())
     _, extras, _ = compiled(partial(autoencode, make_apply()))(variables, batch)
     np.testing.assert_array_equal(extras["z_hat"][0], 0)
-    # Above the input, 0 is renormalised by the mean and variance of the clean pre-activations,
+    # Above the input, 0 is renormalized by the mean and variance of the clean pre-activations,
     # which the oracle knows.
     clean = oracle_of(variables).encode([np.float64(batch[x]) for x in ("x", "unlabelled")])
     for layer in range(1, FC.top + 1):
@@ -58,7 +58,7 @@ def test_with_gauss_every_reconstruction_is_zero_at_the_beginning(monkeypatch):
         np.testing.assert_allclose(extras["z_hat"][layer], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_with_sig_the_reconstruction_begins_as_the_noisy_value_and_its_sigmoid():
+def test_the_sig_reconstruction_is_initially_the_noisy_value_and_its_sigmoid():
     # Without noise, of layer 0: x + sigmoid(x).
     net = FC._replace(denoising="sig")
     _, batch = in_float32({}, random_batch(net))
@@ -68,7 +68,7 @@ def test_with_sig_the_reconstruction_begins_as_the_noisy_value_and_its_sigmoid()
     np.testing.assert_allclose(extras["z_hat"][0], u + oracles.sigmoid(u), rtol=1e-5)
 
 
-def test_matrices_begin_with_variance_one_over_their_inputs_and_beta_gamma_with_zero_one():
+def test_ladder_matrices_have_variance_one_over_fan_in_and_scales_are_identity():
     net = Net("400-300-10", ((200,), (400,), (300,), (10,)), denoising="sig-gauss-sig-gauss")
     params = initial(net)["params"]
     encoder, decoder = params["encoder"], params["decoder"]
@@ -87,7 +87,7 @@ def test_matrices_begin_with_variance_one_over_their_inputs_and_beta_gamma_with_
     assert np.abs(encoder["W2"]["kernel"].T - decoder["V2"]["kernel"]).max() > 0.1
 
 
-def test_convolutions_begin_uniform_with_variance_one_over_their_inputs():
+def test_ladder_convolutions_are_initially_uniform_with_variance_one_over_fan_in():
     net = Net("convv:30:5:1:1-convf:40:3:1:1-globalmeanpool", ((9, 9, 8), (), (), ()))
     params = initial(net)["params"]
     # 3 / fan_in is the square of the bound; the way down begins from the maps above.
@@ -103,6 +103,6 @@ def test_convolutions_begin_uniform_with_variance_one_over_their_inputs():
 
 
 @pytest.mark.parametrize("denoising", ["gauss", "0"])
-def test_stored_statistics_begin_with_mean_0_and_variance_1(denoising):
+def test_stored_statistics_are_initially_mean_0_and_variance_1(denoising):
     for name, values in initial(FC, denoising=denoising)["batch_stats"].items():
         np.testing.assert_array_equal(values, 1 if name.startswith("var") else 0)

@@ -1,4 +1,4 @@
-"""What reimplementations of models.ladder get wrong: each mistake would show in the cost."""
+"""Known mistakes of reimplementations of the ladder change its cost."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ from ladders import (
     total_cost,
 )
 
-# What reimplementations of the program of [rasmus2015] get wrong. Targets without a gradient are
+# Known mistakes of reimplementations of [rasmus2015]. Targets without a gradient are
 # among the gradients, noise on the input among the noises, and prediction by the corrupted pass
 # among the tests of the clean path in test_ladder.py.
 
@@ -42,7 +42,7 @@ class TargetAfterActivation(oracles.Ladder):
         return clean.h[layer][1]
 
 
-class NoiseBeforeNormalisation(oracles.Ladder):
+class NoiseBeforeNormalization(oracles.Ladder):
     def noisy(self, halves, noise, moments=None):
         noisy = [a + n for a, n in zip(halves, noise, strict=True)]
         return super().noisy(noisy, [0, 0], moments)
@@ -78,22 +78,22 @@ class CleanSoftmaxIntoTheDecoder(oracles.Ladder):
 
 
 class NormalisedDownwards(oracles.Ladder):
-    def passed_down(self, z_hat, z_hat_normalised):
-        return z_hat_normalised
+    def passed_down(self, z_hat, z_hat_normalized):
+        return z_hat_normalized
 
 
-class NotRenormalised(oracles.Ladder):
-    def renormalised(self, z_hat, clean_moments):
+class NotRenormalized(oracles.Ladder):
+    def renormalized(self, z_hat, clean_moments):
         return z_hat
 
 
-class RenormalisedByItself(oracles.Ladder):
-    def renormalised(self, z_hat, clean_moments):
-        return self.normalise(z_hat, self.statistics([z_hat])[0])
+class RenormalizedByItself(oracles.Ladder):
+    def renormalized(self, z_hat, clean_moments):
+        return self.normalize(z_hat, self.statistics([z_hat])[0])
 
 
 class DividedByTheVariance(oracles.Ladder):  # as that program until October 2015
-    def renormalised(self, z_hat, clean_moments):
+    def renormalized(self, z_hat, clean_moments):
         mean, variance = clean_moments
         return (z_hat - mean) / variance
 
@@ -152,13 +152,13 @@ class LargeEpsilon(oracles.Ladder):
 ANYWHERE = [
     JointStatistics,
     TargetAfterActivation,
-    NoiseBeforeNormalisation,
+    NoiseBeforeNormalization,
     NoNoiseOnTop,
     LogitsIntoTheDecoder,
     CleanSoftmaxIntoTheDecoder,
     NormalisedDownwards,
-    NotRenormalised,
-    RenormalisedByItself,
+    NotRenormalized,
+    RenormalizedByItself,
     DividedByTheVariance,
     SummedOverTheUnits,
     GammaBeforeBeta,
@@ -178,7 +178,7 @@ OF_IMAGES = [
 @pytest.mark.parametrize(
     ("net", "mistakes"), [(FC, [*ANYWHERE, TargetAfterBeta]), (SMALL, ANYWHERE + OF_IMAGES)]
 )
-def test_each_classical_mistake_would_change_the_cost(net, mistakes):
+def test_each_known_mistake_of_reimplementations_changes_the_cost(net, mistakes):
     variables, batch, loss = random_variables(net), random_batch(net), run_of(net).loss
     cost_of = lambda kind: total_cost(oracle_of(variables, net, kind), batch, net)
     changes = {mistake.__name__: abs(cost_of(mistake) - loss) for mistake in mistakes}
@@ -186,7 +186,7 @@ def test_each_classical_mistake_would_change_the_cost(net, mistakes):
     assert {name: change for name, change in changes.items() if change < 1e-4 * loss} == {}
 
 
-def test_an_almost_dead_unit_is_normalised_like_any_other(x64):
+def test_an_almost_dead_unit_is_normalized_like_any_other(x64):
     # Pre-activations of variance 1e-6 of the usual: beside it 1e-5 is large, 1e-10 is not.
     variables, batch = random_variables(), random_batch()
     variables["params"]["encoder"]["W1"]["kernel"][:, 0] *= 1e-3

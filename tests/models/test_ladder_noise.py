@@ -37,7 +37,7 @@ from adv_jax import attacks
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """run -> the noise, as it is, that the model draws in it: a tuple of f32[*G, B, *S_l]."""
+    """Returns a function: run -> the noise that the model draws, a tuple of f32[*G, B, *S_l]."""
     draws = MODULE.draws
 
     def record(run):
@@ -53,7 +53,7 @@ def drawn(monkeypatch):
     return record
 
 
-def test_every_layer_and_half_draws_its_own_standard_normal_noise(drawn):
+def test_every_layer_and_half_draws_independent_standard_normal_noise(drawn):
     variables, x = jax.tree.map(jnp.float32, random_variables()), jnp.ones((300, 6))
     recorded = drawn(lambda: autoencode(make_apply(), variables, {"x": x, "unlabelled": x}))
     assert [noise.shape for noise in recorded] == [(2, 300, *shape) for shape in FC.shapes]
@@ -65,7 +65,7 @@ def test_every_layer_and_half_draws_its_own_standard_normal_noise(drawn):
 
 
 @pytest.mark.slow
-def test_a_half_draws_the_same_noise_whoever_is_beside_it(drawn):
+def test_the_noise_of_a_half_does_not_depend_on_the_other_half(drawn):
     variables, batch = in_float32(random_variables(), random_batch())
     apply, x = make_apply(), batch["x"]
     both = drawn(lambda: autoencode(apply, variables, batch))
@@ -83,7 +83,7 @@ def test_a_half_draws_the_same_noise_whoever_is_beside_it(drawn):
 
 
 @nets("fc", slow=["small"])
-def test_on_batch_is_either_half_of_the_passes_of_training(x64, monkeypatch, net):
+def test_on_batch_equals_either_half_of_the_training_passes(x64, monkeypatch, net):
     variables, batch, expected = random_variables(net), random_batch(net), run_of(net).expected
     fix_noise(monkeypatch, net)
 
@@ -105,7 +105,7 @@ def test_on_batch_is_either_half_of_the_passes_of_training(x64, monkeypatch, net
             jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], stats)
 
 
-def test_with_the_key_of_training_on_batch_has_its_labelled_logits():
+def test_on_batch_with_the_training_key_has_the_labeled_logits_of_training():
     variables, batch = in_float32(random_variables(), random_batch())
     apply, keys = make_apply(), [jax.random.key(5), jax.random.key(6)]
 
@@ -120,7 +120,7 @@ def test_with_the_key_of_training_on_batch_has_its_labelled_logits():
     assert np.abs(other - expected).min() > 1e-3
 
 
-def test_neither_half_sees_the_other():
+def test_neither_half_of_the_batch_depends_on_the_other():
     variables, batch = in_float32(random_variables(), random_batch())
     run = compiled(partial(autoencode, make_apply()))
     logits, extras, _ = run(variables, batch)
@@ -136,7 +136,7 @@ def test_neither_half_sees_the_other():
     slow_after(2, [(FC, True), (FC, False), (SMALL, True)]),
     ids=["fc", "fc-clean", "small"],
 )
-def test_frozen_statistics_are_constants_of_a_rows_gradient(x64, monkeypatch, net, noisy):
+def test_frozen_statistics_are_constants_of_the_input_gradient(x64, monkeypatch, net, noisy):
     variables, batch = random_variables(net), random_batch(net)
     oracle, x, y = oracle_of(variables, net), batch["x"], batch["y"]
     noise = noise_of(net) if noisy else None
@@ -178,9 +178,7 @@ def adversarial(oracle, x, labels, half, radius):
 
 
 @pytest.mark.slow
-def test_with_adversarial_noise_on_both_halves_the_cost_is_that_of_the_numpy_version(
-    x64, monkeypatch
-):
+def test_the_cost_with_adversarial_noise_on_both_halves_equals_the_numpy_version(x64, monkeypatch):
     fix_noise(monkeypatch)
     variables, batch, oracle = random_variables(), random_batch(), oracle_of(random_variables())
     x, y, u = batch["x"], batch["y"], batch["unlabelled"]
@@ -231,7 +229,7 @@ def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, mon
     assert dot == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-6)
 
 
-def test_attacks_of_size_zero_are_the_baseline_bit_for_bit(monkeypatch):
+def test_attacks_of_size_zero_equal_the_ladder_without_attacks(monkeypatch):
     fix_noise(monkeypatch, SHORT)
     variables, batch = in_float32(random_variables(SHORT), random_batch(SHORT))
 

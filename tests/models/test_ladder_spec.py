@@ -1,4 +1,4 @@
-"""models.ladder_spec: the reference program's strings, and what it refuses."""
+"""models.ladder_spec: strings of the reference program, and strings that are refused."""
 
 import re
 from functools import partial
@@ -45,8 +45,8 @@ every_reference = pytest.mark.parametrize(
 
 
 @every_reference
-def test_the_references_strings_have_the_shapes_of_the_document(spec, image, sides, channels):
-    # What is no image any more has 1 x 1 pixels there, and none here.
+def test_the_layer_strings_of_the_reference_give_its_shapes(spec, image, sides, channels):
+    # After the mean over all pixels the reference has 1 x 1 pixels, this library no axes for them.
     shapes = [(side, side, maps) for side, maps in zip(sides, channels, strict=False)]
     shapes += [(units,) for units in channels[len(sides) :]]
     top = len(shapes)
@@ -66,7 +66,7 @@ def test_the_references_strings_have_the_shapes_of_the_document(spec, image, sid
     assert [stats[f"mean{i}"].shape for i in range(1, top + 1)] == [(n,) for n in channels]
 
 
-def test_conv_large_has_the_weights_that_its_layers_need():
+def test_conv_large_has_the_expected_number_of_weights():
     # 9 * 3 * 96 + 2 * 9 * 96^2 + 9 * 96 * 192 + 3 * 9 * 192^2 + 192^2 + 192 * 10 = 1,368,480, up
     # only, in the Gamma model; beta of all but the two max-pools: 3 * 96 + 5 * 192 + 2 * 10; ten
     # numbers for each class in its one denoising function.
@@ -80,7 +80,7 @@ def test_conv_large_has_the_weights_that_its_layers_need():
     assert size == kernels + 3 * 96 + 5 * 192 + 2 * 10 + 10 * 10
 
 
-def test_a_spec_is_its_layers_in_order():
+def test_parse_layers_returns_the_layers_in_order():
     spec = "convf:32:5:1:1-maxpool:2:2-convv:64:3:1:1-globalmeanpool:6:6-fc:10-7"
     assert parse_layers(spec) == (
         LayerSpec("convf", 32, 5),
@@ -112,7 +112,7 @@ def test_a_spec_is_its_layers_in_order():
         ("10\n-10", r"'10\\n'", 1),
     ],
 )
-def test_a_word_that_is_no_layer_is_refused_with_its_position(spec, word, number):
+def test_an_unknown_layer_is_refused_with_the_position(spec, word, number):
     words = f"layer {number} of model.layers must be UNITS, fc:UNITS, convv:MAPS.*, got {word}"
     with pytest.raises(ValueError, match=words):
         parse_layers(spec)
@@ -136,12 +136,12 @@ def test_a_word_that_is_no_layer_is_refused_with_its_position(spec, word, number
         ("convv:8:3:1:1-maxpool:2:2", "2 of model.layers, the last, must be fc:UNITS or"),
     ],
 )
-def test_layers_that_do_not_follow_one_another_are_refused_with_their_position(spec, words):
+def test_layers_that_do_not_fit_together_are_refused_with_the_position(spec, words):
     with pytest.raises(ValueError, match=f"layer {words}"):
         parse_layers(spec)
 
 
-def test_one_denoising_word_stands_for_all_layers():
+def test_one_denoising_word_applies_to_all_layers():
     assert parse_denoising("gauss", 2) == ("gauss",) * 3
     assert parse_denoising("sig", 1) == ("sig",) * 2
     assert parse_denoising("0", 3) == ("0",) * 4
@@ -192,7 +192,7 @@ def written(layer):
 
 
 def refusal(parse, *args):
-    """The message, None where it parses."""
+    """Returns the error message, None if the string parses."""
     try:
         parse(*args)
     except ValueError as error:
@@ -202,7 +202,7 @@ def refusal(parse, *args):
 
 @given(spec=layers | st.text())
 @example(spec="convv:8:3:1:1-maxpool:2:2-globalmeanpool:7:7-fc:10-10")
-def test_any_string_is_layers_or_one_line_that_names_the_field(spec):
+def test_any_string_parses_as_layers_or_is_refused_with_the_field(spec):
     if message := refusal(parse_layers, spec):
         assert re.fullmatch(r"(layer \d+ of )?model\.layers.* must be .*, got .*", message)
         return
@@ -216,12 +216,12 @@ def test_any_string_is_layers_or_one_line_that_names_the_field(spec):
 
 @given(spec=denoisings | st.text(), num_layers=st.integers(1, 4))
 @example(spec="0-sig-gauss", num_layers=2)
-def test_any_string_is_denoising_functions_or_one_line_that_names_the_field(spec, num_layers):
+def test_any_string_parses_as_denoising_functions_or_is_refused_with_the_field(spec, num_layers):
     if message := refusal(parse_denoising, spec, num_layers):
         assert re.fullmatch(r"model\.denoising must (be|have) .*, got .*", message)
         return
     found = parse_denoising(spec, num_layers)
     assert len(found) == num_layers + 1 and set(found) <= {"gauss", "sig", "0"}
-    # All that is reconstructed is on top of what is not.
+    # Reconstructed layers lie above all others.
     assert sorted(found, key=lambda word: word != "0") == list(found)
     assert spec in (found[0], "-".join(found))

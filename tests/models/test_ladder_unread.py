@@ -1,4 +1,4 @@
-"""What no cost reads models.ladder does not compute."""
+"""models.ladder does not compute values that no cost reads."""
 
 import re
 
@@ -46,8 +46,8 @@ def expected_products(*, lowest):
 
     Forward: W h in the corrupted pass of both halves and in the clean pass of one, V z_hat down
     to `lowest`. Backward: for each of them the gradient by the matrix and, except at the input,
-    by the vector. The clean pass of the labelled half is not among them. With `lowest` above the
-    top nothing is reconstructed, and nothing of the unlabelled half is among them.
+    by the vector. The clean pass of the labeled half is not needed. With `lowest` above the top
+    no layer is reconstructed, and the unlabeled half is not needed either.
     """
     needed = []
     passes = [(2, BATCH), (BATCH,)] if lowest <= FC.top else [(BATCH,)]
@@ -80,20 +80,20 @@ def test_the_decoder_stops_at_the_lowest_layer_with_a_cost():
     assert_same_products(gradient_products((0, 0, 1.0, 1.0)), expected_products(lowest=2))
 
 
-def test_the_full_cost_compiles_to_no_product_of_the_labelled_clean_pass():
+def test_the_full_cost_compiles_to_no_product_of_the_labeled_clean_pass():
     found = gradient_products(FC.weights)
     assert_same_products(found, expected_products(lowest=0))
     assert len(found) == 9 * FC.top - 2
 
 
-def test_where_nothing_is_reconstructed_no_product_of_the_unlabelled_half_is_compiled():
+def test_a_ladder_without_a_decoder_compiles_to_no_product_of_the_unlabeled_half():
     net = FC._replace(denoising="0")
     found = gradient_products((0.0,) * 4, net)
     assert_same_products(found, expected_products(lowest=net.top + 1))
     assert len(found) == 3 * net.top - 1
 
 
-def test_where_nothing_is_reconstructed_the_cost_is_that_of_the_labels():
+def test_the_cost_of_a_ladder_without_a_decoder_is_the_supervised_cost():
     run = run_of(FC._replace(denoising="0"))
     assert run.output.extras["z_hat"] == {} and run.metrics["denoising"] == 0
     assert run.loss == pytest.approx(run_of(FC).expected.supervised, rel=1e-8)

@@ -25,7 +25,7 @@ def batch_of(shape, size=4):
 
 @pytest.fixture(scope="module", params=slow_after(1, NETS))
 def net(request):
-    """(apply, variables, x, number of hidden layers) of a net with random biases too."""
+    """(apply, variables, x, number of hidden layers) of a net; biases are random."""
     model, shape = NETS[request.param]
     x = batch_of(shape)
     shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0), x))
@@ -34,7 +34,7 @@ def net(request):
     return models.apply_fn(model), variables, x, len(variables["params"]) - 1
 
 
-def test_both_halves_make_the_whole_at_every_layer(net):
+def test_lower_and_upper_half_compose_to_the_net_at_every_layer(net):
     apply, variables, x, layers = net
     whole = apply(variables, x)
     for layer in range(1, layers + 1):
@@ -72,7 +72,7 @@ def test_in_bfloat16_weights_logits_extras_and_gradients_stay_float32(name):
         np.testing.assert_array_equal(upper, logits)
 
 
-def test_bfloat16_is_that_of_numpy_layer_by_layer():
+def test_bfloat16_layers_equal_the_numpy_version():
     apply, variables, x = in_bfloat16("mlp")
     rounded = lambda values: np.float64(np.asarray(values).astype(jnp.bfloat16))
     h = rounded(x)
@@ -123,7 +123,7 @@ def test_dropout_leaves_the_mean_and_drops_the_stated_share_in_training_only(tra
     assert np.all(np.abs(logits - size) < 5 * np.sqrt(1.5 * size))
 
 
-def test_a_net_without_a_word_on_its_hidden_layers_cannot_be_made():
+def test_a_layered_net_without_hidden_layers_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Layered()
 
@@ -135,7 +135,7 @@ def test_a_number_of_rates_that_does_not_fit_the_layers_is_refused():
         )
 
 
-def test_the_papers_nets_have_the_printed_sizes():
+def test_the_nets_of_the_papers_have_the_printed_sizes():
     def sizes(model, shape):
         made = jax.eval_shape(lambda: models.init(model, jax.random.key(0), jnp.zeros((2, *shape))))
         return {name: layer["kernel"].shape for name, layer in made["params"].items()}

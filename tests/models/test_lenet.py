@@ -1,4 +1,4 @@
-"""models.lenet: against SciPy in float64, and its promises in loops."""
+"""models.lenet: against SciPy in float64, and its convolutions in loops."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def images(*shape, seed=1):
 
 
 def numpy_lenet(params, image, activation):
-    """One image f[H, W, C] -> (logits, hidden layers), convolution by convolution, in float64."""
+    """Returns (logits, hidden layers) of one image f[H, W, C] in float64."""
     h, hidden = np.float64(image), []
     for name in ("hidden1", "hidden2"):
         kernel, bias = (np.float64(params[name][part]) for part in ("kernel", "bias"))
@@ -48,7 +48,7 @@ def numpy_lenet(params, image, activation):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_logits_and_hidden_layers_equal_the_numpy_version(activation):
+def test_lenet_equals_the_numpy_version_layer_by_layer(activation):
     # The activation comes before the pooling there, and after it in the model.
     model = models.lenet(**SMALL, activation=activation)
     params, x = random_params(model), images(2, 16, 18, 2)
@@ -61,7 +61,7 @@ def test_logits_and_hidden_layers_equal_the_numpy_version(activation):
             np.testing.assert_allclose(found[row], layer, rtol=1e-4, atol=1e-5)
 
 
-def test_the_default_is_the_standard_net_of_mnist():
+def test_the_default_lenet_is_the_standard_net_of_mnist():
     # 20 * 25 + 20, 50 * 20 * 25 + 50, 800 * 500 + 500, 500 * 10 + 10.
     params = random_params(models.lenet(), (2, 28, 28, 1))
     sizes = {name: sum(leaf.size for leaf in layer.values()) for name, layer in params.items()}
@@ -78,7 +78,7 @@ def test_images_may_come_without_their_one_channel_and_training_is_the_same_pass
     np.testing.assert_array_equal(run(x, True), run(x, False))
 
 
-def test_a_config_can_name_it_with_its_initialisers():
+def test_a_config_names_lenet_and_its_initializers():
     spec = {"name": "lenet", "features": (20, 50, 100), "activation": "tanh"}
     model = bind(spec, models, field="model", hidden_init=initializers.sparse(15))()
     init = jax.jit(lambda key: models.init(model, key, jnp.zeros((2, 28, 28, 1))))
@@ -102,7 +102,7 @@ def test_a_config_can_name_it_with_its_initialisers():
         ((2, 28, 28, 1), (20, 50), r"features must have 3 entries, .* got \(20, 50\)"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(shape, features, words):
+def test_lenet_refuses_settings_and_inputs_that_do_not_fit(shape, features, words):
     with pytest.raises(ValueError, match=words):
         models.init(models.lenet(features=features), jax.random.key(0), jnp.zeros(shape))
 
@@ -114,7 +114,7 @@ def test_an_unknown_activation_is_refused_with_the_legal_ones():
         random_params(models.lenet(activation="rleu"))
 
 
-def test_it_learns_one_batch():
+def test_lenet_learns_one_batch():
     model = models.lenet(features=(4, 6, 20))
     x, y = images(20, 16, 16), np.arange(20) % 10
     apply, optimizer = models.apply_fn(model), optax.adam(1e-2)
@@ -137,7 +137,7 @@ def test_it_learns_one_batch():
 
 
 @pytest.mark.parametrize(("platform", "convolutions"), [("cpu", False), ("cuda", True)])
-def test_only_off_the_cpu_its_gradients_in_a_loop_are_xlas_convolutions(platform, convolutions):
+def test_gradients_of_lenet_in_a_loop_use_xla_convolutions_off_the_cpu_only(platform, convolutions):
     model = models.lenet(**SMALL)
     x = images(2, 16, 16, 1)
     variables, apply = {"params": random_params(model, x.shape)}, models.apply_fn(model)

@@ -20,7 +20,7 @@ def random_params(model, shape, seed=0):
     return jax.tree.map(lambda leaf: rng.normal(0, 0.3, size=leaf.shape).astype("f"), shapes)
 
 
-def test_units_are_the_largest_of_their_pieces():
+def test_maxout_units_are_the_maximum_of_their_pieces():
     model = models.maxout(features=(3, 2), pieces=4, num_classes=3)
     params = random_params(model, (5, 2, 3))
     x = np.random.default_rng(1).normal(size=(5, 2, 3)).astype(np.float32)
@@ -42,7 +42,7 @@ def test_units_are_the_largest_of_their_pieces():
     assert list(extras) == ["hidden1", "hidden2"] and not state
 
 
-def test_the_default_is_the_paper_s_net():
+def test_the_default_maxout_has_the_parameters_of_the_paper():
     # (784 + 1) 1200 + (240 + 1) 1200 + (240 + 1) 10 = 1,233,610 parameters.
     shapes = jax.eval_shape(
         lambda: models.init(models.maxout(), jax.random.key(0), jnp.zeros((1, 784)))
@@ -51,9 +51,9 @@ def test_the_default_is_the_paper_s_net():
 
 
 def pooled(image, size):
-    """f64[H, W, C] in steps of 2 from the first pixel, until a window has the last.
+    """Max-pooling of f64[H, W, C] with stride 2, as in Pylearn2's pool.py.
 
-    Pylearn2's pool.py: as many windows as it takes to cover the image, ceil((n - size) / 2) + 1.
+    ceil((n - size) / 2) + 1 windows cover n pixels.
     """
     starts = [range(0, 2 * (math.ceil((n - size) / 2) + 1), 2) for n in image.shape[:2]]
     return np.array(
@@ -61,7 +61,7 @@ def pooled(image, size):
     )
 
 
-def test_the_convolutional_net_equals_the_numpy_version():
+def test_maxout_conv_equals_the_numpy_version():
     settings = {"maps": (3, 2), "kernel_sizes": (4, 3), "pieces": (2, 3), "pools": (4, 2)}
     settings |= {"pads": (0, 2), "units": (3,), "unit_pieces": 2}
     model = models.maxout_conv(**settings, num_classes=3)
@@ -93,21 +93,21 @@ def test_the_convolutional_net_equals_the_numpy_version():
 
 
 def sizes_of(model, shape):
-    """Of the hidden layers' activations."""
+    """Returns the shapes of the hidden layers' activations."""
     x = jnp.zeros((1, *shape))
     variables = jax.eval_shape(lambda: models.init(model, jax.random.key(0), x))
     _, extras, _ = jax.eval_shape(models.apply_fn(model), variables, x)
     return [extra.shape[1:] for extra in extras.values()]
 
 
-def test_images_of_mnist_have_the_sizes_of_pylearn2():
+def test_maxout_conv_on_mnist_has_the_layer_sizes_of_pylearn2():
     # 28 - 8 + 1 = 21 -> ceil(17 / 2) + 1 = 10; 10 + 6 - 8 + 1 = 9 -> ceil(5 / 2) + 1 = 4;
     # 4 + 6 - 5 + 1 = 6 -> 4 / 2 + 1 = 3.
     sizes = sizes_of(models.maxout_conv(), (28, 28, 1))
     assert sizes == [(10, 10, 48), (4, 4, 48), (3, 3, 24)]
 
 
-def test_so_have_those_of_cifar10():
+def test_maxout_conv_on_cifar10_has_the_layer_sizes_of_pylearn2():
     # 32 + 8 - 8 + 1 = 33 -> ceil(29 / 2) + 1 = 16; 16 + 6 - 8 + 1 = 15 -> ceil(11 / 2) + 1 = 7;
     # 7 + 6 - 5 + 1 = 9 -> ceil(7 / 2) + 1 = 5.
     net = models.maxout_conv(maps=(6, 7, 8), pads=(4, 3, 3), pieces=(2, 2, 2), units=(9,))
@@ -122,6 +122,6 @@ def test_lists_of_different_lengths_are_refused():
 
 
 @pytest.mark.parametrize("name", ["maxout", "maxout_conv"])
-def test_there_is_no_activation_to_choose(name):
+def test_maxout_has_no_activation_argument(name):
     with pytest.raises(TypeError, match="activation"):
         getattr(models, name)(activation="relu")

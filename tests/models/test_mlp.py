@@ -1,4 +1,4 @@
-"""models.mlp: against NumPy, and the thesis' beginning."""
+"""models.mlp: against NumPy, and the initial net of the shallow-net thesis."""
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,7 @@ def random_params(model, inputs, seed=0):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_logits_and_hidden_layers_equal_the_numpy_version(activation):
+def test_mlp_equals_the_numpy_version_layer_by_layer(activation):
     model = models.mlp(features=(5, 4), num_classes=3, activation=activation)
     params = random_params(model, 6)
     x = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
@@ -42,7 +42,7 @@ def test_logits_and_hidden_layers_equal_the_numpy_version(activation):
     assert not state
 
 
-def test_without_hidden_layers_it_is_softmax_regression():
+def test_an_mlp_without_hidden_layers_is_softmax_regression():
     model = models.mlp(features=(), num_classes=3)
     params = random_params(model, 4)
     assert params.keys() == {"logits"}
@@ -63,13 +63,13 @@ def test_images_are_flattened_and_training_is_the_same_pass():
     np.testing.assert_array_equal(apply(variables, x, train=True).logits, expected)
 
 
-def test_the_default_is_the_thesis_800_units_with_biases():
+def test_the_default_mlp_has_800_units_and_biases_as_the_shallow_net_thesis():
     # (784 + 1) 800 + (800 + 1) 10 = 636,010 parameters.
     params = random_params(models.mlp(), 784)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 636_010
 
 
-def test_biases_begin_at_zero_whatever_the_weights():
+def test_biases_are_initially_zero_for_any_initializer():
     model = models.mlp(
         features=(20,), hidden_init=initializers.gaussian(1.0), output_init=initializers.zero()
     )
@@ -80,7 +80,7 @@ def test_biases_begin_at_zero_whatever_the_weights():
     np.testing.assert_array_equal(params["logits"]["kernel"], 0)
 
 
-def test_the_thesis_net_begins_without_a_gradient_by_its_input():
+def test_the_net_of_the_shallow_net_thesis_has_initially_no_input_gradient():
     # Its output weights are 0: every class has probability 1/10, the loss is ln 10 = 2.302585,
     # and the first adversarial batch is the clean one.
     model = models.mlp(
@@ -110,7 +110,7 @@ def test_an_unknown_activation_is_refused_with_the_legal_ones(model):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 1.0])
-def test_dropout_is_flaxs_bit_for_bit(rate):
+def test_dropout_of_mlp_equals_flax_bit_for_bit(rate):
     x = jax.random.normal(jax.random.key(0), (30, 7), jnp.float32)
     rngs = {"dropout": jax.random.key(1)}
     ours = layered.Dropout(rate).apply({}, x, deterministic=False, rngs=rngs)
@@ -120,7 +120,7 @@ def test_dropout_is_flaxs_bit_for_bit(rate):
     np.testing.assert_array_equal(layered.Dropout(rate).apply({}, x, deterministic=True), x)
 
 
-def test_each_layer_drops_its_own_share_and_testing_drops_none():
+def test_dropout_drops_the_rate_of_each_layer_in_training_only():
     # Weights of 1 and no negative value: what arrives at a layer is a sum over those kept.
     model = models.mlp(features=(400,), num_classes=1, dropout=(0.2, 0.5))
     params = {
@@ -129,7 +129,7 @@ def test_each_layer_drops_its_own_share_and_testing_drops_none():
     }
     apply, x = models.apply_fn(model), jnp.ones((50, 400))
     hidden = apply({"params": params}, x, train=True, key=jax.random.key(0)).extras["hidden1"]
-    # Those of the input that are kept are scaled by 1 / .8; before the layer's own dropout.
+    # Inputs that are kept are scaled by 1 / .8, before the dropout of the hidden layer.
     assert set(np.unique(hidden)) == {0.0, 1.25}
     assert np.mean(hidden == 0) == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 20_000))
     np.testing.assert_array_equal(apply({"params": params}, x).logits, 401)

@@ -23,7 +23,7 @@ def squared_distances(x):
 
 
 def smoothed(x):
-    """The formula as it stands, without 1/N: probabilities f64[B, K]."""
+    """Returns the probabilities f64[B, K] by the formula, without 1/N."""
     powers = np.exp(-squared_distances(x))
     weights = powers / powers.sum(axis=1, keepdims=True)
     return np.stack([weights[:, i == TRAIN_Y].sum(axis=1) for i in range(3)], axis=1)
@@ -31,7 +31,7 @@ def smoothed(x):
 
 # 23 examples in blocks of which the last is full, is not, or is the only one.
 @pytest.mark.parametrize("block_size", [1, 5, 23, 1000])
-def test_both_equal_all_pairs_in_float64(block_size):
+def test_both_classifiers_equal_all_pairs_in_float64(block_size):
     found = models.smoothed_nearest_neighbour(X, **SETTINGS, block_size=block_size)
     np.testing.assert_allclose(found, np.log(smoothed(X)), rtol=1e-5, atol=1e-5)
     found = models.nearest_neighbour(X, **SETTINGS, block_size=block_size)
@@ -41,14 +41,14 @@ def test_both_equal_all_pairs_in_float64(block_size):
     np.testing.assert_array_equal(found.argmax(axis=1), TRAIN_Y[nearest.argmin(axis=1)])
 
 
-def test_the_gradient_is_that_of_finite_differences():
+def test_the_gradient_of_the_smoothed_classifier_is_the_finite_difference():
     logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS, block_size=5)
     loss = lambda x: -logits_fn(x)[:, 1].sum()
     expected = oracles.numerical_gradient(lambda x: -np.log(smoothed(x)[:, 1]).sum(), X)
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(X)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_far_away_where_the_exponentials_are_0_it_is_finite_and_still_right():
+def test_the_smoothed_classifier_is_exact_where_the_exponentials_underflow():
     # exp(-d^2) of all is 0 even in float64. Between d^2 and d'^2 the log-odds are d'^2 - d^2.
     x = X + np.float32(30)
     assert np.exp(-squared_distances(x)).max() == 0
@@ -71,7 +71,7 @@ def test_a_class_without_examples_has_no_probability_and_no_gradient():
 
 
 @pytest.mark.parametrize("attack", [attacks.fgsm, partial(attacks.pgd, num_steps=5)])
-def test_attacks_climb_the_loss(attack):
+def test_attacks_climb_the_loss_of_the_smoothed_classifier(attack):
     logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS)
     y = jnp.asarray(smoothed(X).argmax(axis=1))
     x_adv = jax.jit(lambda x: attack(logits_fn, x, y, eps=0.3))(X)
@@ -82,17 +82,17 @@ def test_attacks_climb_the_loss(attack):
 @pytest.mark.parametrize(
     ("train_x", "train_y"), [(TRAIN_X[:, :1], TRAIN_Y), (TRAIN_X, TRAIN_Y[:5]), (TRAIN_X[:0], [])]
 )
-def test_another_training_set_is_refused(train_x, train_y):
+def test_a_training_set_of_other_shapes_is_refused(train_x, train_y):
     with pytest.raises(ValueError, match=r"train_x and train_y must be .*, got the shapes"):
         models.nearest_neighbour(X, train_x, np.array(train_y, int), num_classes=3)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
-def test_a_class_that_is_none_is_refused_and_not_left_out(label):
+def test_training_labels_outside_the_classes_are_refused(label):
     x, y = jnp.eye(4), np.array([0, 1, label, 2])
     for classify in (models.nearest_neighbour, models.smoothed_nearest_neighbour):
         with pytest.raises(ValueError, match=f"train_y must be classes from 0 to ., got {label}"):
             classify(x, x, y, num_classes=3)
-        # In a compiled program too, as long as the classes are none of its arguments.
+        # Also in a compiled program, if the classes are constants of it.
         with pytest.raises(ValueError, match="train_y must be"):
             jax.jit(partial(classify, train_x=x, train_y=y, num_classes=3))(x)

@@ -37,7 +37,7 @@ def problem(seed=0):
 
 
 def propagate(params, x, unit):
-    """Activations of all layers, the input first; the last is that of ten logistic outputs."""
+    """Returns the activations of all layers, from the input to the logistic outputs."""
     h = [x]
     for name in ("hidden1", "hidden2", "logits"):
         a = h[-1] @ params[name]["kernel"] + params[name]["bias"]
@@ -46,7 +46,7 @@ def propagate(params, x, unit):
 
 
 def back_propagate(params, h, y, derivative):
-    """Gradients of the mean error by the weights, and of each row's own by the input."""
+    """Returns the gradients of the mean error by the weights, and of each row's error by x."""
     delta, gradients = h[-1] - np.eye(3)[y], {}  # Of logistic outputs and cross-entropy: y - t.
     for below, name in zip(h[-2::-1], ("logits", "hidden2", "hidden1"), strict=True):
         gradients[name] = {"kernel": below.T @ delta / len(y), "bias": delta.mean(axis=0)}
@@ -69,7 +69,7 @@ def five_steps(params, x, y, activation):
 
 
 @pytest.mark.parametrize("activation", UNITS)
-def test_a_step_is_the_papers_algorithm(activation):
+def test_a_training_step_equals_the_algorithm_of_the_paper(activation):
     params, x, y = problem()
     model = models.mlp(features=(5, 4), num_classes=3, activation=activation)
     objective = partial(
@@ -94,7 +94,7 @@ def linear(variables, x, *, train=False, key=None):
 
 
 def both_objectives(eps, loss):
-    """Adversarial and plain: (loss, gradient) of a linear model each."""
+    """Returns (loss, gradient) of a linear model for the adversarial and the plain objective."""
     rng = np.random.default_rng(1)
     w, x = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((4, 3), (6, 4)))
     batch = {"x": x, "y": jnp.asarray(rng.integers(0, 3, size=6))}
@@ -111,14 +111,14 @@ def both_objectives(eps, loss):
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
-def test_without_a_perturbation_it_is_back_propagation(loss):
+def test_adversarial_backprop_without_a_perturbation_is_back_propagation(loss):
     adversarial, plain = both_objectives(0.0, loss)
     jax.tree.map(np.testing.assert_array_equal, adversarial, plain)
     adversarial, plain = both_objectives(0.1, loss)
     assert adversarial[0] > plain[0] + 0.01
 
 
-def test_by_hand_on_one_row():
+def test_adversarial_backprop_of_one_row_equals_the_loss_by_hand():
     # Logits (1.5, -.5) of class 0: y - t = (-.182426, .377541), by the input W (y - t) =
     # (-.559966, -.364851): the signs are (-, -). eps .1 gives (.4, .4) with the logits (1.2, -.4),
     # and ln(1 + e^-1.2) + ln(1 + e^-.4) = .263282 + .513015.
@@ -132,7 +132,7 @@ def test_by_hand_on_one_row():
     assert float(metrics["adversarial_accuracy"]) == 1
 
 
-def test_where_the_gradient_is_exactly_zero_the_input_stays():
+def test_adversarial_backprop_leaves_entries_of_zero_gradient():
     w = jnp.array([[0.0, 0.0], [2.0, -1.0]])  # The first value has no weight.
     seen = []
 
@@ -175,7 +175,7 @@ def test_the_update_takes_the_perturbation_as_a_constant():
 
 
 @pytest.mark.parametrize("same_dropout", [True, False])
-def test_both_passes_drop_the_same_units_or_the_first_drops_none(same_dropout):
+def test_same_dropout_shares_the_mask_and_otherwise_the_first_pass_has_no_dropout(same_dropout):
     model = models.mlp(features=(30,), num_classes=3, dropout=(0.2, 0.5))
     apply, x = models.apply_fn(model), jnp.ones((5, 8))
     variables = models.init(model, jax.random.key(1), x)
@@ -199,7 +199,7 @@ def test_both_passes_drop_the_same_units_or_the_first_drops_none(same_dropout):
         same_dropout=same_dropout,
     )
     attacked, learnt = logits
-    # All rows are equal, so that only dropout tells them apart.
+    # All rows are equal, so that only dropout makes them differ.
     assert len(np.unique(learnt, axis=0)) == 5
     if same_dropout:
         np.testing.assert_array_equal(attacked, learnt)
@@ -207,7 +207,7 @@ def test_both_passes_drop_the_same_units_or_the_first_drops_none(same_dropout):
         np.testing.assert_allclose(attacked, apply(variables, x).logits, rtol=1e-6)
 
 
-def test_the_model_state_is_that_of_the_perturbed_pass():
+def test_the_model_state_comes_from_the_perturbed_pass():
     def apply(variables, x, *, train=False, key=None):
         return Output(x @ variables["params"], {}, {"mean": x.mean()} if train else {})
 

@@ -30,7 +30,7 @@ def mix(w=W, x=X, y=Y, *, apply=linear, **kwargs):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
-def test_the_loss_is_the_mix_of_both_by_hand(alpha):
+def test_adversarial_mix_equals_the_mix_of_both_losses_by_hand(alpha):
     # FGSM of eps .1 gives (.4, .4) with the logits (1.2, -.4). The losses are
     # ln(1 + e^-2) = .126928 and ln(1 + e^-1.6) = .183901.
     loss, (_, metrics) = mix(attack=partial(attacks.fgsm, eps=0.1), alpha=alpha)
@@ -38,7 +38,7 @@ def test_the_loss_is_the_mix_of_both_by_hand(alpha):
     assert float(metrics["accuracy"]) == float(metrics["adversarial_accuracy"]) == 1
 
 
-def test_both_accuracies_are_counted_on_their_own_inputs():
+def test_clean_and_adversarial_accuracy_are_counted_on_their_inputs():
     # eps 1.1 gives (-.6, -.6) with the logits (-1.8, .6): wrong, where the clean row was right.
     # ln(1 + e^2.4) = 2.486836, and half of .126928 + 2.486836 is 1.306882.
     loss, (_, metrics) = mix(attack=partial(attacks.fgsm, eps=1.1))
@@ -59,7 +59,7 @@ def test_alpha_is_a_half_by_default_and_may_be_traced():
     assert float(slope) == pytest.approx(0.126928 - 0.183901, abs=1e-6)
 
 
-def test_eps_may_be_traced():
+def test_the_eps_of_adversarial_mix_may_be_traced():
     losses = jax.jit(jax.vmap(lambda eps: mix(attack=partial(attacks.fgsm, eps=eps))[0]))(
         jnp.array([0.0, 0.1])
     )
@@ -102,7 +102,7 @@ def test_the_update_takes_the_perturbation_as_a_constant():
     assert np.abs(through - constant).max() > 0.01
 
 
-def test_the_attack_sees_the_present_parameters_without_noise_and_cannot_be_differentiated():
+def test_the_attack_of_adversarial_mix_gets_the_detached_current_model_without_dropout():
     w, x, y = random_problem()
     calls = []
 
@@ -124,7 +124,7 @@ def test_the_attack_sees_the_present_parameters_without_noise_and_cannot_be_diff
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_model_state_is_that_of_the_clean_pass():
+def test_the_model_state_comes_from_the_clean_pass():
     def apply(variables, x, *, train=False, key=None):
         state = {"batch_stats": x.mean(axis=0)} if train else {}
         return Output(x @ variables["params"], {}, state)

@@ -1,4 +1,4 @@
-"""objectives.cross_entropy: against NumPy, on any function that takes the place of a model."""
+"""objectives.cross_entropy: against NumPy, for any function as the model."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def test_loss_accuracy_and_gradient_equal_the_numpy_version(seed):
     assert metrics.keys() == {"accuracy"}
 
 
-def test_by_hand_two_rows_of_equal_and_of_unequal_logits():
+def test_cross_entropy_of_two_rows_equals_the_loss_by_hand():
     # Logits (0, 0) give ln 2 = .693147, logits (0, ln 3) of class 1 give -ln(3/4) = .287682;
     # their mean is .490415. The first row's largest logit is the first: 0, which is not its label.
     batch = {"x": jnp.array([[0.0, 0.0], [0.0, np.log(3)]]), "y": jnp.array([1, 1])}
@@ -56,7 +56,7 @@ def test_large_logits_give_a_finite_loss():
     assert float(loss) == 1e4
 
 
-def test_the_model_runs_once_in_training_mode_with_the_key_and_its_state_comes_back():
+def test_cross_entropy_runs_the_model_once_in_training_mode_and_returns_the_state():
     key, calls = jax.random.key(9), []
 
     def apply(variables, x, *, train=False, key=None):

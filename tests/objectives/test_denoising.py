@@ -1,4 +1,4 @@
-"""objectives.denoising and models.denoised: by NumPy, with a classifier that does not change."""
+"""objectives.denoising and models.denoised: against NumPy, with a fixed classifier."""
 
 from functools import partial
 
@@ -28,14 +28,14 @@ def stacked():
 
 
 def autoencoded(params, x):
-    """One hidden layer of rectified units and linear outputs, in float64."""
+    """Returns the output of an autoencoder with one hidden ReLU layer, in float64."""
     layers = jax.tree.map(np.float64, params["autoencoder"])
     h = np.float64(x).reshape(len(x), -1)
     h = np.maximum(h @ layers["hidden1"]["kernel"] + layers["hidden1"]["bias"], 0)
     return (h @ layers["logits"]["kernel"] + layers["logits"]["bias"]).reshape(x.shape)
 
 
-def test_the_classifier_sees_what_the_autoencoder_makes_of_x(stacked):
+def test_the_classifier_gets_the_output_of_the_autoencoder(stacked):
     apply, variables = stacked
     logits, extras, _ = apply(variables, BATCH["x"])
     expected = autoencoded(variables["params"], X)
@@ -58,7 +58,7 @@ def test_the_loss_is_the_squared_distance_to_the_clean_input(stacked):
     assert float(metrics["adversarial_accuracy"]) == pytest.approx(accuracy)
 
 
-def test_an_attack_on_both_is_given_both(stacked):
+def test_an_attack_on_the_stack_gets_autoencoder_and_classifier(stacked):
     apply, variables = stacked
 
     def attack(logits_fn, x, y, *, key):

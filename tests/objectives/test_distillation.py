@@ -30,7 +30,7 @@ def distilled(w, temperature, teacher=teacher_fn):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 20.0])
-def test_the_divergence_and_its_gradient_at_a_temperature(temperature):
+def test_distillation_equals_the_numpy_divergence_and_its_gradient(temperature):
     (value, (_, metrics)), gradient = jax.value_and_grad(distilled, has_aux=True)(
         jnp.asarray(W), temperature
     )
@@ -43,13 +43,13 @@ def test_the_divergence_and_its_gradient_at_a_temperature(temperature):
     assert float(metrics["accuracy"]) == pytest.approx(((X @ W).argmax(axis=1) == Y).mean())
 
 
-def test_a_student_like_its_teacher_has_nothing_to_learn():
+def test_distillation_is_zero_for_a_student_equal_to_the_teacher():
     value, gradient = jax.value_and_grad(lambda w: distilled(w, 5.0)[0])(jnp.asarray(TEACHER))
     assert float(value) == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(gradient, 0, atol=1e-7)
 
 
-def test_the_teacher_is_a_constant():
+def test_distillation_has_no_gradient_by_the_teacher():
     slope = jax.grad(lambda t: distilled(jnp.asarray(W), 2.0, lambda x: x @ t)[0])(TEACHER)
     np.testing.assert_array_equal(slope, 0)
 

@@ -9,7 +9,7 @@ import pytest
 from adv_jax import objectives
 from adv_jax.types import Output
 
-# Of the correct class and of each of the others, with K = 10: the printed .9 and 1 / (10 * 10).
+# Targets of the correct class and of each other class, with K = 10: printed are .9 and 1 / 100.
 TARGETS = {"printed": (0.9, 0.01), "uniform": (0.91, 0.01), "others": (0.9, 0.1 / 9)}
 
 
@@ -23,7 +23,7 @@ def targets(labels, form):
 
 
 @pytest.mark.parametrize("form", TARGETS)
-def test_the_targets_are_those_of_the_three_forms(form):
+def test_smoothed_targets_equal_the_three_forms_by_hand(form):
     y = np.array([3, 0, 9])
     found = objectives.smoothed_targets(jnp.asarray(y), 10, smoothing=0.1, form=form)
     np.testing.assert_allclose(found, targets(y, form), rtol=1e-6)
@@ -32,7 +32,7 @@ def test_the_targets_are_those_of_the_three_forms(form):
 
 
 @pytest.mark.parametrize("form", TARGETS)
-def test_loss_and_gradient_equal_the_numpy_version(form):
+def test_label_smoothing_and_its_gradient_equal_the_numpy_version(form):
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(6, 4)).astype("f"), rng.normal(size=(4, 10)).astype("f")
     y = rng.integers(0, 10, size=6)
@@ -53,6 +53,6 @@ def test_loss_and_gradient_equal_the_numpy_version(form):
     assert float(metrics["accuracy"]) == pytest.approx(((x @ w).argmax(axis=1) == y).mean())
 
 
-def test_an_unknown_form_is_refused_with_the_legal_ones():
+def test_an_unknown_form_of_label_smoothing_is_refused_with_the_legal_ones():
     with pytest.raises(ValueError, match="form must be one of printed, uniform, others, got"):
         objectives.smoothed_targets(jnp.array([0]), 10, smoothing=0.1, form="hard")

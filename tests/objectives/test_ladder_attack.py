@@ -1,4 +1,4 @@
-"""objectives.ladder with attacks on its inputs: what is perturbed, along which gradient."""
+"""objectives.ladder with attacks: the perturbed inputs and the gradients that attacks follow."""
 
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +18,7 @@ WEIGHTS = (0.5, 2.0)
 RNG = np.random.default_rng(0)
 BATCH = {"x": RNG.normal(size=(4, 3)), "y": RNG.integers(0, 3, size=4)}
 BATCH["unlabelled"] = RNG.normal(size=(4, 3))
-# Noise of the labelled and of the unlabelled half, large enough to change a prediction.
+# Noise of the labeled and of the unlabeled half, large enough to change a prediction.
 W, NOISE = RNG.normal(size=(3, 3)), RNG.normal(size=(2, 4, 3))
 X, U, Y = BATCH["x"], BATCH["unlabelled"], BATCH["y"]
 LABELLED, UNLABELLED = 0, 1
@@ -44,7 +44,7 @@ class Call(NamedTuple):
 class Stub:
     """A net of one linear layer with the ladder's passes, which records how it is called.
 
-    `on_batch` adds a fixed noise and centres each unit over the batch, so that a row's gradient
+    `on_batch` adds a fixed noise and centers each unit over the batch, so that a row's gradient
     depends on the others, as behind a batch norm.
     """
 
@@ -66,7 +66,7 @@ class Stub:
 
     @property
     def autoencoded(self):
-        """The inputs of the one pass of training."""
+        """Returns the inputs of the only training pass."""
         ((*_, inputs, options),) = [call for call in self.calls if call.method == "autoencode"]
         assert options == {}
         return inputs
@@ -83,17 +83,17 @@ def activations(x, half, which, w=W):
     return (x + NOISE[half] if which == "corrupted" else x) @ w
 
 
-def centre(x, half, which):
+def center(x, half, which):
     return activations(x, half, which).mean(axis=0)
 
 
 def numpy_gradient(x, labels, half, *, which="corrupted", statistics="batch", w=W):
-    """By x, of the cross-entropies of the stub's pass, summed over the rows.
+    """Returns the gradient by x of the stub's cross-entropies, summed over the rows.
 
-    Frozen statistics are those of W, whatever w is.
+    Frozen statistics are computed with W, for any w.
     """
     a = activations(x, half, which, w)
-    mean = centre(x, half, which) if statistics == "frozen" else a.mean(axis=0)
+    mean = center(x, half, which) if statistics == "frozen" else a.mean(axis=0)
     by_logits = oracles.softmax(a - mean) - np.eye(3)[labels]
     if statistics == "batch":
         by_logits = by_logits - by_logits.mean(axis=0)
@@ -119,7 +119,7 @@ def loss_and_gradient(w=W, **kwargs):
     return jax.value_and_grad(lambda w: run(Stub(), w, **kwargs)[0])(jnp.asarray(w))
 
 
-def test_without_an_attack_one_pass_gets_the_inputs_as_they_are():
+def test_the_ladder_without_an_attack_makes_one_pass_of_the_clean_inputs():
     stub = Stub()
     loss, (state, metrics) = run(stub)
     (call,) = stub.calls
@@ -133,7 +133,7 @@ def test_without_an_attack_one_pass_gets_the_inputs_as_they_are():
     assert state == {"batch_stats": 7.0}
 
 
-def test_an_attack_moves_the_labelled_half_along_the_sign_and_nothing_else():
+def test_an_attack_moves_only_the_labeled_half_along_the_sign():
     stub, tau = Stub(), 0.05
     loss, _ = run(stub, attack=partial(attacks.fgsm, eps=tau))
     moved = X + tau * np.sign(numpy_gradient(X, Y, LABELLED))
@@ -144,7 +144,7 @@ def test_an_attack_moves_the_labelled_half_along_the_sign_and_nothing_else():
     assert float(loss) == pytest.approx(numpy_loss(W, moved, U), rel=1e-12)
 
 
-def test_an_unlabelled_attack_climbs_the_loss_of_the_models_own_labels_and_spares_the_target():
+def test_an_unlabelled_attack_uses_predicted_labels_and_leaves_the_target():
     stub, tau = Stub(), 0.05
     loss, _ = run(stub, unlabelled_attack=partial(attacks.raw_gradient, tau=tau))
     moved = U + tau * numpy_gradient(U, predicted(U), UNLABELLED)
@@ -155,8 +155,8 @@ def test_an_unlabelled_attack_climbs_the_loss_of_the_models_own_labels_and_spare
     assert float(loss) == pytest.approx(numpy_loss(W, X, moved), rel=1e-12)
 
 
-def test_both_attacks_work_on_their_own_half():
-    # Sign noise on the labelled and 28N, here sqrt(3)N, on the unlabelled half:
+def test_each_attack_moves_one_half():
+    # Sign noise on the labeled and 28N, here sqrt(3)N, on the unlabeled half:
     # [maronas2016], sec. 6.2.1.
     stub = Stub()
     run(
@@ -172,15 +172,15 @@ def test_both_attacks_work_on_their_own_half():
     np.testing.assert_array_equal(target, U)
 
 
-# What [maronas2016], eq. 35 and 56 to 59, leaves open: the pass whose gradient is taken, the labels
-# of the unlabelled half, whether the noise is constant, the statistics, a gradient of zero.
+# [maronas2016], eq. 35 and 56 to 59, leaves open: the pass whose gradient is taken, the labels
+# of the unlabeled half, whether the noise is constant, the statistics, a gradient of zero.
 
 
 @both_passes
 @both_statistics
-def test_the_numpy_gradient_is_the_finite_difference(which, statistics):
+def test_the_numpy_gradient_of_the_stub_is_the_finite_difference(which, statistics):
     for half, x in enumerate((X, U)):
-        at_x = centre(x, half, which)
+        at_x = center(x, half, which)
 
         def loss(x, half=half, at_x=at_x):
             a = activations(x, half, which)
@@ -193,7 +193,7 @@ def test_the_numpy_gradient_is_the_finite_difference(which, statistics):
 
 @both_passes
 @both_statistics
-def test_the_gradient_is_that_of_the_pass_and_of_the_statistics_asked_for(which, statistics):
+def test_an_attack_uses_the_configured_pass_and_statistics(which, statistics):
     stub, options = Stub(), {"which": which, "statistics": statistics}
     attack = partial(attacks.raw_gradient, tau=0.3)
     run(
@@ -213,7 +213,7 @@ def test_the_gradient_is_that_of_the_pass_and_of_the_statistics_asked_for(which,
 
 
 @both_passes
-def test_virtual_labels_are_predictions_of_the_pass_asked_for(which):
+def test_virtual_labels_are_predictions_of_the_configured_pass(which):
     stub = Stub()
     attack = partial(attacks.raw_gradient, tau=0.3)
     run(stub, unlabelled_attack=attack, virtual_labels=which)
@@ -222,7 +222,7 @@ def test_virtual_labels_are_predictions_of_the_pass_asked_for(which):
     np.testing.assert_allclose(stub.autoencoded[1], u_adv, rtol=1e-12)
 
 
-def test_a_virtual_label_never_sees_the_true_one():
+def test_virtual_labels_do_not_depend_on_true_labels():
     # The same images in both halves, as with all labels; then with other labels.
     same = BATCH | {"x": U}
     assert (predicted(U) != Y).any()
@@ -253,7 +253,7 @@ def bits(key):
 
 @both_statistics
 @both_passes
-def test_an_attack_sees_its_half_as_it_is_trained_and_labels_come_first(which, statistics):
+def test_each_attack_queries_its_half_after_the_virtual_labels(which, statistics):
     stub = Stub()
     other = {"clean": "corrupted", "corrupted": "clean"}[which]
     run(
@@ -279,7 +279,7 @@ def test_an_attack_sees_its_half_as_it_is_trained_and_labels_come_first(which, s
     assert all(call.train for call in stub.calls)
 
 
-def test_a_fresh_draw_is_each_halfs_own_and_stays_through_an_attack():
+def test_fresh_noise_differs_between_halves_and_is_fixed_during_an_attack():
     stub, keys = Stub(), []
     run(stub, attack=recording(keys), unlabelled_attack=recording(keys), draw="fresh")
     first, second, *third, training = (bits(call.key) for call in stub.calls)
@@ -287,7 +287,7 @@ def test_a_fresh_draw_is_each_halfs_own_and_stays_through_an_attack():
     assert len({first, third[0], training, *map(bits, keys)}) == 5
 
 
-def test_the_same_draw_is_that_of_the_update():
+def test_same_noise_in_attacks_equals_the_noise_of_the_update():
     stub, keys = Stub(), []
     run(stub, attack=recording(keys), unlabelled_attack=recording(keys), draw="same")
     assert len({bits(call.key) for call in stub.calls}) == 1
@@ -300,7 +300,7 @@ def test_the_same_draw_is_that_of_the_update():
 
 @both_statistics
 @pytest.mark.parametrize("constant", slow_after(1, [True, False]))
-def test_attacks_of_size_zero_give_the_loss_of_no_attack_bit_for_bit(constant, statistics):
+def test_attacks_of_size_zero_equal_the_ladder_without_attacks_bit_for_bit(constant, statistics):
     # The keys of the training pass do not depend on the attacks, nor does a zero step move x.
     none = loss_and_gradient()
     options = {"constant": constant, "norm": "l2"}
@@ -330,7 +330,7 @@ def perturbed_inputs(step, w=W, **options):
 
 
 @pytest.mark.parametrize(("attack", "step"), STEPS.values(), ids=STEPS)
-def test_the_perturbations_are_constants_of_the_update(attack, step):
+def test_constant_perturbations_have_no_derivative_in_the_update(attack, step):
     value, gradient = loss_and_gradient(attack=attack, unlabelled_attack=attack)
     inputs = perturbed_inputs(step)
     assert float(value) == pytest.approx(numpy_loss(W, *inputs), rel=1e-12)
@@ -340,7 +340,7 @@ def test_the_perturbations_are_constants_of_the_update(attack, step):
 
 @pytest.mark.parametrize(("attack", "step"), STEPS.values(), ids=STEPS)
 @both_statistics
-def test_or_the_update_runs_through_them(attack, step, statistics):
+def test_the_update_differentiates_perturbations_that_are_not_constant(attack, step, statistics):
     attack = partial(attack, constant=False)
     value, gradient = loss_and_gradient(
         attack=attack, unlabelled_attack=attack, statistics=statistics
@@ -354,7 +354,7 @@ def test_or_the_update_runs_through_them(attack, step, statistics):
     assert np.abs(through - as_data).max() > 0.01
 
 
-def test_a_sign_has_no_derivative():
+def test_the_update_through_a_sign_equals_the_update_with_constants():
     attack = partial(attacks.fgsm, eps=0.1)
     gradients = [
         loss_and_gradient(attack=partial(attack, constant=constant))[1]
@@ -365,7 +365,7 @@ def test_a_sign_has_no_derivative():
 
 @both_statistics
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
-def test_a_zero_gradient_moves_nothing_and_stays_finite(norm, statistics):
+def test_a_zero_gradient_moves_no_input_of_the_ladder_and_stays_finite(norm, statistics):
     # A softmax of logits that are thousands apart is exactly 0 and 1.
     stub, w = Stub(), 1e5 * W
     attack = partial(attacks.fgsm, eps=0.3, norm=norm, constant=False)
@@ -375,7 +375,7 @@ def test_a_zero_gradient_moves_nothing_and_stays_finite(norm, statistics):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-def test_tau_may_be_traced():
+def test_the_size_of_a_ladder_attack_may_be_traced():
     tau = jnp.array([0.0, 0.05])
     losses = jax.jit(jax.vmap(lambda tau: run(Stub(), attack=partial(attacks.fgsm, eps=tau))[0]))(
         tau
@@ -397,7 +397,7 @@ def test_tau_may_be_traced():
         ("statistics", "batch, frozen"),
     ],
 )
-def test_a_wrong_word_is_refused_by_name(field, allowed):
+def test_unknown_settings_of_the_ladder_are_refused_by_name(field, allowed):
     for wrong in ("none", "Clean", ""):
         words = f"objective.{field} must be one of {allowed}, got {wrong!r}$"
         with pytest.raises(ValueError, match=words):
@@ -412,7 +412,7 @@ def test_weights_for_another_number_of_layers_are_refused_by_name(weights):
         objectives.ladder(Stub(), {"params": jnp.asarray(W)}, batch, key=KEY, weights=weights)
 
 
-def test_without_any_weight_the_loss_is_the_supervised_cost():
+def test_the_ladder_without_weights_is_the_supervised_cost():
     batch = jax.tree.map(jnp.asarray, BATCH)
     loss, (_, metrics) = objectives.ladder(
         Stub(), {"params": jnp.asarray(W)}, batch, key=KEY, weights=(0.0, 0.0)

@@ -24,7 +24,7 @@ def batch_of(x, y):
 
 
 @pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("linf", 1), ("l1", np.inf)])
-def test_on_a_linear_model_of_two_classes_it_is_the_closed_form(norm, order):
+def test_lwa_on_a_linear_model_of_two_classes_is_the_closed_form(norm, order):
     # With u = w_1 - w_0 and z = +1 for class 1: log(1 + exp(-(z u.x - c |u|_*))), appendix A.
     rng = np.random.default_rng(0)
     w, x, y, c = rng.normal(size=(5, 2)), rng.normal(size=(20, 5)), rng.integers(0, 2, 20), 0.4
@@ -38,7 +38,7 @@ def test_on_a_linear_model_of_two_classes_it_is_the_closed_form(norm, order):
     assert float(loss) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_update_is_that_of_the_pseudo_samples_alone_r_a_constant():
+def test_lwa_updates_on_adversarial_samples_alone_as_constants():
     rng = np.random.default_rng(1)
     w, x, y, c = rng.normal(size=(4, 3)), rng.normal(size=(6, 4)), rng.integers(0, 3, 6), 0.7
     gradient = (oracles.softmax(x @ w) - np.eye(3)[y]) @ w.T
@@ -86,7 +86,7 @@ def net():
         ],
     ),
 )
-def test_without_an_adversary_it_is_plain_training_bit_for_bit(make, dropout):
+def test_lwa_without_an_adversary_is_plain_training_bit_for_bit(make, dropout):
     apply, variables, batch = net_with(dropout)
 
     def updates(objective):
@@ -106,7 +106,7 @@ def test_without_an_adversary_it_is_plain_training_bit_for_bit(make, dropout):
     ),
     ids=["adv_loss", "adv_alpha"],
 )
-def test_the_gradients_of_lwa_rep_are_those_of_the_printed_algorithm(net, layer, attack):
+def test_the_gradients_of_lwa_rep_equal_the_printed_algorithm(net, layer, attack):
     apply, variables, batch = net
     x, y = batch["x"], batch["y"]
     h1, h2, top = (variables["params"][name] for name in ("hidden1", "hidden2", "logits"))
@@ -143,7 +143,7 @@ def test_the_gradients_of_lwa_rep_are_those_of_the_printed_algorithm(net, layer,
 
 
 @pytest.mark.parametrize("layer", [0, 3])
-def test_a_layer_that_is_not_there_is_refused(net, layer):
+def test_lwa_rep_refuses_a_layer_that_does_not_exist(net, layer):
     apply, variables, batch = net
     with pytest.raises(ValueError, match=f"layer must be a hidden layer, 1 to 2, got {layer}"):
         objectives.lwa_rep(

@@ -1,4 +1,4 @@
-"""objectives.virtual_adversarial_training: the divergence by NumPy, and what is a constant."""
+"""objectives.virtual_adversarial_training: the divergence in NumPy, and its constants."""
 
 from functools import partial
 
@@ -33,14 +33,14 @@ def by_r(logits_fn, x, y, *, key):
 
 
 def expected(w, p, weight):
-    """The cost with the constant p of the unlabelled rows."""
+    """Returns the cost with p of the unlabeled rows as a constant."""
     log_q = np.log(oracles.softmax((np.float64(U) + R) @ w))
     divergence = (p * (np.log(p) - log_q)).sum(axis=1).mean()
     return oracles.cross_entropies(np.float64(X) @ w, Y).mean() + weight * divergence, divergence
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_loss_and_gradient_equal_the_numpy_version(weight):
+def test_vat_and_its_gradient_equal_the_numpy_version(weight):
     loss = partial(vat, attack=by_r, weight=weight)
     (value, (state, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(W))
     p = oracles.softmax(np.float64(U) @ W)
@@ -53,7 +53,7 @@ def test_loss_and_gradient_equal_the_numpy_version(weight):
 
 
 @pytest.mark.slow
-def test_the_attack_is_given_the_present_model_without_its_dropout():
+def test_the_attack_of_vat_gets_the_current_model_without_dropout():
     model = models.mlp(features=(6,), num_classes=3, dropout=(0.5, 0.5))
     variables = models.init(model, jax.random.key(1), BATCH["x"])
     apply = models.apply_fn(model)
@@ -67,7 +67,7 @@ def test_the_attack_is_given_the_present_model_without_its_dropout():
     assert float(metrics["divergence"]) == 0
 
 
-def test_miyato_s_perturbation_has_more_divergence_than_a_random_one_of_its_length():
+def test_a_virtual_adversarial_perturbation_has_more_divergence_than_noise():
     attack = partial(attacks.virtual_adversarial, eps=0.5, num_steps=2)
     noise = partial(attacks.uniform_noise, eps=0.5, norm="l2")
     divergences = [
@@ -83,7 +83,7 @@ def test_miyato_s_perturbation_has_more_divergence_than_a_random_one_of_its_leng
         partial(objectives.ladder, weights=(1.0,)),
     ],
 )
-def test_a_batch_without_unlabelled_inputs_is_refused(objective):
+def test_vat_refuses_a_batch_without_unlabelled_inputs(objective):
     batch = {name: BATCH[name] for name in ("x", "y")}
     with pytest.raises(ValueError) as error:
         objective(linear, {"params": W}, batch, key=KEY)

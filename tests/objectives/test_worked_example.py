@@ -4,8 +4,8 @@ Secs. 1.5, 2.3 to 2.6, 3.3; Table 2.1; pp. 11 to 27. The net has sigmoids in bot
 divides the output by its sum: p = s / sum(s), s = sigmoid(z2), with the cost C = -ln p_y. In the
 words of this library its logits are ln s, as softmax(ln s) = s / sum(s).
 
-A printed number holds to half a unit of its last digit. Those that the thesis printed wrongly
-(z2, the squared error .021, the cross-entropy .011 of p. 18) are not asserted.
+A printed number is correct to half a unit of its last digit. Wrongly printed numbers (z2, the
+squared error .021, the cross-entropy .011 of p. 18) are not asserted.
 """
 
 from functools import partial
@@ -48,9 +48,9 @@ def exact_logits(params, x):
 
 
 def thesis_logits(params, x):
-    """The same values, differentiated as the thesis does (eq. 2.13), as if they were z2.
+    """`exact_logits` with the gradient of the shallow-net thesis (eq. 2.13), as if they were z2.
 
-    So delta2 = p - y: right for a softmax of z2, not for normalised sigmoids.
+    So delta2 = p - y, which is right for a softmax of z2, but not for normalized sigmoids.
     """
     z2 = jax.nn.sigmoid(z1(params, x)) @ params["W2"] + params["b2"][None]
     return z2 + jax.lax.stop_gradient(jax.nn.log_sigmoid(z2) - z2)
@@ -75,12 +75,12 @@ def loss_at(x):
 
 
 def printed(values, digits):
-    """What a table with so many decimals shows equals these values."""
+    """Asserts that values round to the numbers of a table with this many decimals."""
     return partial(np.testing.assert_allclose, desired=values, rtol=0, atol=0.5001 * 10.0**-digits)
 
 
 def sgd_step():
-    """One step on sample x1 -> (gradient, new parameters)."""
+    """Makes one SGD step on sample x1 -> (gradient, new parameters)."""
     params = jax.tree.map(jnp.asarray, PARAMS)
     gradient = jax.grad(loss)(params, slice(0, 1))
     optimizer = optax.sgd(EPS_SGD)
@@ -111,7 +111,7 @@ def test_all_six_samples_are_classified_correctly_with_the_mean_loss_of_page_24(
     )
 
 
-def test_the_gradients_are_those_of_page_24():
+def test_the_gradients_equal_those_of_page_24():
     gradient, _ = sgd_step()
     printed([[0, 0, 0], [0, 0, 0], [0, 0.003, 0.003]], 3)(gradient["W1"])
     printed([[-0.013, 0.007, 0.007], [-0.001, 0, 0], [-0.001, 0, 0]], 3)(gradient["W2"])
@@ -121,7 +121,7 @@ def test_the_gradients_are_those_of_page_24():
     assert gradient["b1"][0] < 0 and gradient["W1"][2, 0] < 0
 
 
-def test_the_updated_parameters_are_those_of_page_24():
+def test_the_updated_parameters_equal_those_of_page_24():
     _, params = sgd_step()
     printed([[-10, -10, 10], [-10, 10, -10], [20, 9.998, 9.998]], 3)(params["W1"])
     printed([[5.007, -5.003, -5.003], [-5, 5, -5], [-5, -5, 5]], 3)(params["W2"])
@@ -137,7 +137,7 @@ def test_the_step_lowers_the_losses_as_on_page_24():
     assert np.floor(1e6 * float(loss(params, slice(0, 6)))) == 14233
 
 
-def test_the_adversarial_sample_of_page_27_follows_from_the_thesis_gradient():
+def test_the_adversarial_sample_of_page_27_follows_from_the_printed_gradient():
     x_adv = adversarial(thesis_logits)
     printed([0.07, 0.07, 1.07], 2)(x_adv)  # Not clipped: 1.07 is outside [0, 1].
     printed(0.013501, 6)(loss(PARAMS, slice(0, 1)))
@@ -154,7 +154,7 @@ def test_the_sample_of_page_27_needs_the_unrounded_delta1():
     np.testing.assert_array_equal(np.sign(PARAMS["W1"] @ delta1), [1, 1, 1])
 
 
-def test_the_exact_gradient_of_the_printed_cost_gives_another_and_a_stronger_sample():
+def test_the_exact_gradient_of_the_printed_cost_gives_a_stronger_sample():
     numerical = oracles.numerical_gradient(loss_at, X[0])
     exact = jax.grad(lambda x: loss_of(exact_logits, x))(jnp.asarray(X[0]))
     np.testing.assert_allclose(exact, numerical, rtol=1e-5)
@@ -169,7 +169,7 @@ def loss_of(logits, x):
     return -jax.nn.log_softmax(logits(PARAMS, x[None]))[0, 0]
 
 
-def test_the_two_gradients_differ_by_the_derivative_of_the_normalised_sigmoid():
+def test_exact_and_printed_gradient_differ_by_the_derivative_of_the_normalized_sigmoid():
     # Exact: delta2_j = -(1 - s_j) y_j + s_j (1 - s_j) / sum(s) = (-.000144, .006660, .006660).
     by_bias = lambda logits: jax.grad(
         lambda b2: loss_of(partial(with_bias, logits, b2), jnp.asarray(X[0]))
@@ -183,7 +183,7 @@ def test_the_two_gradients_differ_by_the_derivative_of_the_normalised_sigmoid():
     np.testing.assert_allclose(by_bias(thesis_logits), s / s.sum() - y, rtol=1e-9)
 
 
-def test_a_true_softmax_of_z2_has_none_of_the_printed_losses():
+def test_a_softmax_of_z2_does_not_give_the_printed_losses():
     z2 = oracles.sigmoid(X[:1] @ PARAMS["W1"] + PARAMS["b1"]) @ PARAMS["W2"]
     np.testing.assert_allclose(oracles.softmax(z2)[0], [0.999853, 0.000074, 0.000074], atol=5e-7)
     assert oracles.cross_entropies(z2, [0])[0] == pytest.approx(0.000147, abs=5e-7)

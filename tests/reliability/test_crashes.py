@@ -1,7 +1,7 @@
-"""Kills, signals and lost files at any moment: nothing saved is lost, nothing torn is believed.
+"""Kills, signals and lost files at any moment: a run loses no saved epoch and trusts no torn file.
 
-`tests/test_main.py` and `tests/runner/test_checkpoint.py` have the other faults: a checkpoint with
-flipped or missing bytes, a disk that fills, a second process beside one that trains.
+`tests/test_main.py` and `tests/runner/test_checkpoint.py` test the other faults: a checkpoint with
+flipped or missing bytes, a full disk, a second process in the same workdir.
 """
 
 import json
@@ -17,8 +17,8 @@ from short_run import EPOCHS, TINY, assert_same_run
 
 pytestmark = pytest.mark.slow
 
-# Where kills come, in this order: when a file is opened or renamed, of which half is on disk then,
-# while a checkpoint is being written, and anywhere.
+# The moments of the kills, in this order: when a file is opened or renamed and half of it is on
+# disk, during the write of a checkpoint, and at a random moment.
 MOMENTS = (
     "os.rename:config.json.part",
     "os.rename:rows.npz.part",
@@ -34,7 +34,7 @@ MOMENTS = (
 
 
 def assert_whole(workdir):
-    """Every file that the run has named is whole, but for a last line of metrics.jsonl."""
+    """Asserts that each file is complete, except the last line of metrics.jsonl."""
     for name in ("config.json", "data.json", "result.json"):
         if (workdir / name).exists():
             assert isinstance(json.loads((workdir / name).read_text()), dict)
@@ -44,12 +44,12 @@ def assert_whole(workdir):
 
 
 def under_way(workdir):
-    """Whether a checkpoint is being written."""
+    """Returns whether a checkpoint is being written."""
     return any((workdir / "checkpoints").glob("*.part*"))
 
 
 def kill(commands, argv, workdir, moment, random):
-    """Starts the run, and kills it at that moment -> what it had printed."""
+    """Starts the run, kills it at that moment, and returns its output."""
     process = commands.start(*argv, **({"KILLED_AT": moment} if ":" in moment else {}))
     epochs = int(random.integers(0, 10))
     if moment == "anywhere":
@@ -73,7 +73,7 @@ FEW = ("anywhere", "checkpoint", "os.rename:result.json.part")
 @pytest.mark.parametrize(
     ("moments", "times"), [(FEW, 1), pytest.param(MOMENTS, 5, marks=pytest.mark.exhaustive)]
 )
-def test_kills_change_nothing_of_what_a_run_ends_with(
+def test_a_run_that_is_killed_and_restarted_ends_with_the_same_results(
     commands, uninterrupted, tmp_path, moments, times
 ):
     random = np.random.default_rng(0)
@@ -92,9 +92,7 @@ def test_kills_change_nothing_of_what_a_run_ends_with(
 
 # A minute of one core; tests/test_main.py has a signal in training, and one before it.
 @pytest.mark.exhaustive
-def test_sigterm_at_random_moments_is_answered_and_the_run_goes_on(
-    commands, uninterrupted, tmp_path
-):
+def test_a_run_stops_on_sigterm_at_random_moments_and_resumes(commands, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
     argv = [*TINY, f"--workdir={workdir}"]
     random = np.random.default_rng(1)
@@ -116,9 +114,7 @@ def test_sigterm_at_random_moments_is_answered_and_the_run_goes_on(
 
 # Seconds; tests/test_main.py has a second run beside one that trains.
 @pytest.mark.exhaustive
-def test_of_two_runs_started_at_once_in_one_workdir_one_is_refused(
-    commands, uninterrupted, tmp_path
-):
+def test_the_second_of_two_runs_in_one_workdir_is_refused(commands, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
     both = [commands.start(*TINY, f"--workdir={workdir}") for _ in range(2)]
     refused, done = sorted((process.finish() for process in both), key=lambda ended: -ended.status)
@@ -127,7 +123,7 @@ def test_of_two_runs_started_at_once_in_one_workdir_one_is_refused(
     assert_same_run(workdir, uninterrupted)
 
 
-def test_a_workdir_that_can_no_longer_be_written_is_told_and_kept(commands, uninterrupted, mounted):
+def test_a_read_only_workdir_is_reported_and_kept(commands, uninterrupted, mounted):
     disk = mounted("8m")
     shutil.copytree(uninterrupted, disk / "run")
     (disk / "run" / "result.json").unlink()
@@ -143,9 +139,7 @@ def test_a_workdir_that_can_no_longer_be_written_is_told_and_kept(commands, unin
 
 
 @pytest.mark.parametrize("replaced", [pytest.param(False, marks=pytest.mark.exhaustive), True])
-def test_a_workdir_that_is_deleted_under_way_is_told_and_nothing_written_in_its_place(
-    commands, tmp_path, replaced
-):
+def test_a_workdir_deleted_during_a_run_is_reported_and_not_replaced(commands, tmp_path, replaced):
     workdir = tmp_path / "run"
     process = commands.start(*TINY, f"--workdir={workdir}")
     process.wait_for("epoch 3/")

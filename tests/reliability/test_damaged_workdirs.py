@@ -1,4 +1,4 @@
-"""Each file of a workdir emptied, halved or with a bit flipped: one line, or the same numbers."""
+"""A file of a workdir emptied, halved or with a flipped bit: one error line or equal results."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ def flipped(content: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def workdirs(commands, tmp_path_factory):
-    """A finished run, and one that was stopped."""
+    """Returns the folder of a finished and a stopped run."""
     folder = tmp_path_factory.mktemp("workdirs")
     assert commands.run(*ARGV, f"--workdir={folder / 'finished'}").status == 0
     process = commands.start(*ARGV, f"--workdir={folder / 'stopped'}")
@@ -40,7 +40,7 @@ def workdirs(commands, tmp_path_factory):
 
 
 def files(workdir: Path) -> list[Path]:
-    """Their names: those that hold something, and of the checkpoints those of the newest."""
+    """Returns the names of the files with content; of checkpoints only those of the newest."""
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     found = [path for path in workdir.rglob("*") if path.is_file() and path.stat().st_size]
     kept = [p for p in found if newest in p.parents or "checkpoints" not in str(p.parent)]
@@ -51,7 +51,7 @@ def files(workdir: Path) -> list[Path]:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", [emptied, halved, flipped])
 @pytest.mark.parametrize("state", ["stopped", "finished"])
-def test_a_damaged_file_is_told_in_a_line_or_costs_nothing(
+def test_a_damaged_file_is_reported_in_one_line_or_changes_no_result(
     commands, workdirs, tmp_path, state, damage
 ):
     refused = same = 0

@@ -1,4 +1,4 @@
-"""The same seed gives the same bits, and what is recorded is enough to train the model again."""
+"""A seed gives the same bits again, and a workdir records enough to train the model again."""
 
 import json
 
@@ -38,8 +38,8 @@ def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, unint
 # Half a minute; tests/runner/test_training.py has the same of 4 replicas.
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("load_digits")
-def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):
-    """To 1e-5: XLA may fuse the program of several otherwise."""
+def test_each_of_8_replicas_equals_a_single_run_with_the_same_seed(tmp_path, capsys):
+    """Equal to 1e-5, as XLA may fuse the program of several replicas differently."""
     train.run(document(seed=3, seeds=8), tmp_path / "eight")
     train.run(document(seed=10), tmp_path / "one")
     ours = trained.load(tmp_path / "eight", replica=7).variables
@@ -52,7 +52,7 @@ def test_each_of_8_replicas_is_the_run_of_its_seed_alone(tmp_path, capsys):
 
 @pytest.mark.usefixtures("load_digits")
 def test_the_weights_follow_from_the_recorded_rows_and_the_seed(tmp_path, capsys, digits):
-    """Softmax regression in NumPy, on the batches that the workdir tells."""
+    """Trains softmax regression in NumPy on the batches recorded in the workdir."""
     workdir = tmp_path / "run"
     train.run(document(num_labels=50, features=(), init="zero"), workdir)
     seed = json.loads((workdir / "config.json").read_text())["seed"]
@@ -61,7 +61,7 @@ def test_the_weights_follow_from_the_recorded_rows_and_the_seed(tmp_path, capsys
     assert len(labelled) == 50
     w, b = np.zeros((784, 10)), np.zeros(10)
     for epoch in (0, 1):
-        # Fewer labelled rows than an epoch visits are gone through again in the same order.
+        # Fewer labeled rows than an epoch visits are gone through again in the same order.
         order = np.tile(labelled[np.asarray(epoch_order(seed, epoch, 50))], 8)
         for batch in order.reshape(10, 40):
             x, y = digits.train.x[batch].reshape(40, 784), np.eye(10)[digits.train.y[batch]]

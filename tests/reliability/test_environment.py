@@ -1,4 +1,4 @@
-"""What surrounds a run, and must not change it: the home, the network, JAX's own variables."""
+"""The environment of a run must not change it: the home, the network, JAX's variables."""
 
 import subprocess
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
         pytest.param({"JAX_PLATFORMS": ""}, id="any platform", marks=pytest.mark.exhaustive),
     ],
 )
-def test_the_run_is_the_same_with(env, uninterrupted, tmp_path, monkeypatch):
+def test_environment_variables_do_not_change_a_run(env, uninterrupted, tmp_path, monkeypatch):
     monkeypatch.delenv("MPLCONFIGDIR", raising=False)
     done = call(MODULE, *TINY, f"--workdir={tmp_path / 'run'}", **env)
     assert done.returncode == 0, done.stderr
@@ -25,9 +25,7 @@ def test_the_run_is_the_same_with(env, uninterrupted, tmp_path, monkeypatch):
 
 
 @pytest.mark.exhaustive
-def test_with_float64_enabled_the_training_is_the_same_and_only_means_are_finer(
-    uninterrupted, tmp_path
-):
+def test_float64_does_not_change_the_training_of_a_run(uninterrupted, tmp_path):
     done = call(MODULE, *TINY, f"--workdir={tmp_path / 'run'}", JAX_ENABLE_X64="1")
     assert done.returncode == 0, done.stderr
     ours, theirs = tmp_path / "run", uninterrupted
@@ -37,7 +35,7 @@ def test_with_float64_enabled_the_training_is_the_same_and_only_means_are_finer(
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6)
 
 
-def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
+def test_a_run_without_a_network_gives_the_same_results(uninterrupted, tmp_path):
     alone = ["unshare", "--user", "--map-root-user", "--net"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("this machine does not let a process give up its network")
@@ -62,7 +60,7 @@ def test_the_run_is_the_same_without_a_network(uninterrupted, tmp_path):
     ],
     ids=lambda argv: argv[0],
 )
-def test_a_platform_that_is_not_here_is_refused_in_one_line(platform, argv, tmp_path):
+def test_a_missing_platform_is_refused_in_one_line(platform, argv, tmp_path):
     argv = [part.format(tmp_path) for part in argv]
     done = call(*argv, JAX_PLATFORMS=platform)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""One system call of a run fails: the run says so in one line, and loses nothing.
+"""A system call of a run fails: the run reports it in one line and loses no saved epoch.
 
 Every open, read, write, fsync, mkdir, rename, unlink and rmdir below the workdir of a whole run of
 two replicas fails once, with ENOSPC or EIO, or from some call on; then the same command runs again.
@@ -30,7 +30,7 @@ def get_config():
     config["evaluation"] = {{"attacks": {{}}, "eps": (0.0,)}}
     return ConfigDict(config | {{"epochs": {EPOCHS}, "batch_size": 500, "checkpoints_kept": 1}})
 """
-# What fails in the default suite.
+# The failing calls of the default suite.
 FEW = [
     ("mkdir", "checkpoints/2.*", "ENOSPC"),
     ("write", "metrics.jsonl", "ENOSPC"),
@@ -43,16 +43,16 @@ SECONDS = 60  # A run takes 3; what hangs in Orbax, minutes.
 
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory):
-    """What starts commands whose calls can fail."""
+    """Returns a server that starts commands whose calls can fail."""
     folder = tmp_path_factory.mktemp("failing")
     with serving(folder, LD_PRELOAD=str(failing_calls.library(folder))) as server:
         yield server
 
 
 class Runs(NamedTuple):
-    """A run that nothing disturbed.
+    """A run without a failing call.
 
-    command: its flags, but for --workdir.
+    command: its flags without --workdir.
     whole, calls: its workdir, and the calls in it.
     stopped, calls_after: the workdir stopped after the first epoch, and the calls that end it.
     """
@@ -72,30 +72,30 @@ def runs(failing, tmp_path_factory):
 
     def run(workdir):
         log = folder / f"{workdir.name}.log"
-        told = failing_calls.request(workdir, log)
-        done = failing.run(*command, f"--workdir={workdir}", **told)
+        env = failing_calls.request(workdir, log)
+        done = failing.run(*command, f"--workdir={workdir}", **env)
         assert (done.status, done.err) == (0, "")
         return failing_calls.calls(log)
 
     calls = run(folder / "whole")
     second = Call("mkdir", f"checkpoints/{EPOCHS}.*", 1)
-    told = failing_calls.request(folder / "stopped", folder / "log", second)
-    failing.run(*command, f"--workdir={folder / 'stopped'}", **told)
+    env = failing_calls.request(folder / "stopped", folder / "log", second)
+    failing.run(*command, f"--workdir={folder / 'stopped'}", **env)
     shutil.copytree(folder / "stopped", folder / "again")
     return Runs(command, folder / "whole", calls, folder / "stopped", run(folder / "again"))
 
 
 def complaint(failing, runs, folder, call, error, *, begun=None, lasting=False):
-    """Runs with a call that fails, and again without -> what is wrong with that, or None.
+    """Runs with a failing call, then without -> a description of the fault, or None.
 
-    begun: a workdir to go on from.
+    begun: a workdir to resume.
     """
     workdir, log, whole = folder / "run", folder / "log", runs.whole
     if begun:
         shutil.copytree(begun, workdir)
     argv = [*runs.command, f"--workdir={workdir}"]
-    told = failing_calls.request(workdir, log, call, error, lasting=lasting)
-    process = failing.start(*argv, **told)
+    env = failing_calls.request(workdir, log, call, error, lasting=lasting)
+    process = failing.start(*argv, **env)
     try:
         broken = process.finish(seconds=SECONDS)
     except AssertionError:
@@ -125,22 +125,20 @@ def complaint(failing, runs, folder, call, error, *, begun=None, lasting=False):
 
 
 @pytest.mark.parametrize(("name", "pattern", "error"), FEW)
-def test_a_call_that_fails_is_told_in_a_line_and_the_run_goes_on_from_what_is_saved(
+def test_a_failing_call_is_reported_in_one_line_and_the_run_resumes(
     failing, runs, tmp_path, name, pattern, error
 ):
     assert complaint(failing, runs, tmp_path, Call(name, pattern, 1), error) is None
 
 
 @pytest.mark.parametrize(("name", "pattern", "error"), FEW_AFTER)
-def test_a_checkpoint_that_the_system_cannot_read_is_not_given_up(
-    failing, runs, tmp_path, name, pattern, error
-):
+def test_a_checkpoint_with_a_read_error_is_kept(failing, runs, tmp_path, name, pattern, error):
     call = Call(name, pattern, 1)
     assert complaint(failing, runs, tmp_path, call, error, begun=runs.stopped) is None
 
 
 def complaints(failing, runs, folder, calls, **options):
-    """`complaint` of each (index, call), with the errors in turn; prints how many there were."""
+    """Returns the `complaint` of each (index, call), errors alternating; prints their number."""
     found, reached = {}, 0
     for i, call in calls:
         error = "EIO" if call.name == "read" else ("ENOSPC", "EIO")[i % 2]
@@ -156,13 +154,13 @@ def complaints(failing, runs, folder, calls, **options):
 # All calls: an hour and a half of one core; pytest -n 2 runs two parts at once.
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(8))
-def test_whichever_call_fails(failing, runs, tmp_path, part):
+def test_a_run_survives_a_failure_of_any_single_call(failing, runs, tmp_path, part):
     assert not complaints(failing, runs, tmp_path, list(enumerate(runs.calls))[part::8])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(8))
-def test_whichever_call_fails_after_a_run_was_stopped(failing, runs, tmp_path, part):
+def test_a_resumed_run_survives_a_failure_of_any_single_call(failing, runs, tmp_path, part):
     calls = list(enumerate(runs.calls_after))[part::8]
     assert not complaints(failing, runs, tmp_path, calls, begun=runs.stopped)
 
@@ -170,7 +168,7 @@ def test_whichever_call_fails_after_a_run_was_stopped(failing, runs, tmp_path, p
 # A disk that stays full: all that follows a call fails, too.
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(4))
-def test_whenever_all_calls_begin_to_fail(failing, runs, tmp_path, part):
+def test_a_run_survives_a_disk_that_fails_from_some_call_on(failing, runs, tmp_path, part):
     needing = [call for call in runs.calls if call.name in ("open", "write", "mkdir", "fsync")]
     calls = list(enumerate(needing[::5]))[part::4]
     assert not complaints(failing, runs, tmp_path, calls, lasting=True)

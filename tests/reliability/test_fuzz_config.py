@@ -45,12 +45,12 @@ TRACED = (
 
 
 class Accepted(Exception):
-    """The config was found in order; what follows would write files and train."""
+    """Raised instead of training, after the config passed all checks."""
 
 
 @pytest.fixture(autouse=True)
 def made_up_data(monkeypatch):
-    """Small sets of noise in the place of all sources but files."""
+    """Replaces all sources except files by small sets of noise."""
     sets = {
         "mnist": noise("mnist", 300, (28, 28, 1)),
         "cifar10": noise("cifar10", 300, (32, 32, 3)),
@@ -63,7 +63,7 @@ def made_up_data(monkeypatch):
 
 @pytest.fixture
 def not_trained(monkeypatch):
-    """`training.run` stops where it would begin to write."""
+    """Makes `training.run` raise `Accepted` before it writes."""
 
     def accept(*_):
         raise Accepted
@@ -73,7 +73,7 @@ def not_trained(monkeypatch):
 
 
 def base(name, mode):
-    """A config for the sets above, with steps for the preprocessing that cost little."""
+    """Returns a config for the sets above, with cheap preprocessing."""
     config = shrunk(config_of(name, mode)) | {"batch_size": 20}
     config["data"]["num_labels"] = min(config["data"]["num_labels"], 100)
     if name in ("backprop_cifar10", "goodfellow_cifar10", "ladder_cifar10"):
@@ -92,7 +92,7 @@ def sections(config, prefix=""):
 
 
 def hostile(old, draw):
-    """A value for a field: often of its own kind, which gets furthest."""
+    """Returns a value for a field, often of the right type, as it passes more checks."""
     number = int | float
     kind = number if isinstance(old, number) and not isinstance(old, bool) else type(old)
     alike = [value for value in HOSTILE if isinstance(value, kind)]
@@ -100,7 +100,7 @@ def hostile(old, draw):
 
 
 def overridden(config, draw):
-    """One or two fields, a whole section now and then, at hostile values -> (config, changes)."""
+    """Sets one or two fields, or a whole section, to hostile values -> (config, changes)."""
     paths = dict(leaves(config)) | {"replicas.grid": {}}
     if draw.random() < 0.1:
         paths = dict(sections(config))
@@ -113,7 +113,7 @@ def overridden(config, draw):
 
 
 def outcome(config, changes, workdir) -> str:
-    """What the code says that stands before each run, "" for yes."""
+    """Returns the error message of the checks before a run, "" if the config is accepted."""
     try:
         training.run(config, workdir)
     except Accepted:
@@ -132,7 +132,7 @@ def one_line(error, given) -> str:
 
 
 def try_all(count, bases, seed, workdir):
-    """Prints how many of so many configs are accepted."""
+    """Checks `count` configs, and prints how many are accepted."""
     draw = random.Random(seed)
     accepted = 0
     for _ in range(count):
@@ -160,7 +160,7 @@ def test_every_config_with_hostile_values_is_built_or_refused(
 
 
 def check_built(config, dataset, rows, replica, sources):
-    """`check_parts` without the tracing, which takes the time."""
+    """Runs `check_parts` without the tracing, which is slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jax.eval_shape", lambda *_: (_ for _ in ()).throw(Accepted))
         preflight_check(config, dataset, rows, replica, sources)
@@ -171,7 +171,7 @@ preflight_check = training.check_parts
 
 # 10 minutes of one core: 25 of those accepted are trained.
 @pytest.mark.exhaustive
-def test_what_is_accepted_trains_or_says_why_it_cannot(tmp_path, monkeypatch, capsys):
+def test_an_accepted_config_trains_or_fails_in_one_line(tmp_path, monkeypatch, capsys):
     draw, bases = random.Random(2), [base(*mode) for mode in TRACED[:-1]]
     trainings = 0
     while trainings < 25:
@@ -213,7 +213,7 @@ TEXTS = (
 # 10,000: a minute.
 @pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_a_command_line_with_hostile_values_is_read_or_refused(count, tmp_path, monkeypatch):
-    """What `main.parse_flags` does, of which only the reading of sys.argv is left out."""
+    """Parses flags as `main.parse_flags` does, but without sys.argv."""
     draw = random.Random(3)
     seen = collections.Counter()
     files = {path: runpy.run_path(str(path))["get_config"]("quick").to_dict() for path in CONFIGS}

@@ -1,4 +1,4 @@
-"""Files with random damage are read as they are or refused in one line: never a traceback."""
+"""Files with random damage are read or refused in one line, never with a traceback."""
 
 import collections
 import gzip
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parents[2] / "papers"
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
-    """One to three bytes changed, or the end cut off, or bytes put in."""
+    """Changes one to three bytes, truncates, or inserts bytes."""
     changed = bytearray(content)
     kind = draw.choice(("change", "change", "change", "cut", "insert"))
     if kind == "change":
@@ -45,7 +45,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def fuzz(file, read, count, *, seed=0):
-    """Reads a file with `count` kinds of damage, and as it was at last -> how often what."""
+    """Reads a file `count` times with damage, then intact -> counts of "read" and "refused"."""
     content, draw, seen = file.read_bytes(), random.Random(seed), collections.Counter()
     for _ in range(count):
         file.write_bytes(harmed := damaged(content, draw))
@@ -70,7 +70,7 @@ counts = pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.
 
 @counts
 @pytest.mark.parametrize("zipped", [False, True])
-def test_idx_files(tmp_path, count, zipped):
+def test_damaged_idx_files_are_read_or_refused(tmp_path, count, zipped):
     content = struct.pack(">BBBBIII", 0, 0, 8, 3, 9, 4, 5) + random.Random(0).randbytes(180)
     (tmp_path / "images").write_bytes(gzip.compress(content) if zipped else content)
 
@@ -83,7 +83,7 @@ def test_idx_files(tmp_path, count, zipped):
 
 @counts
 @pytest.mark.parametrize("packed", [False, True])
-def test_cifar10_files(tmp_path, count, packed):
+def test_damaged_cifar10_files_are_read_or_refused(tmp_path, count, packed):
     record = bytes([3]) + random.Random(0).randbytes(3072)
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
@@ -104,7 +104,7 @@ def test_cifar10_files(tmp_path, count, packed):
 
 
 @counts
-def test_covertype_file(tmp_path, count, monkeypatch):
+def test_a_damaged_covertype_file_is_read_or_refused(tmp_path, count, monkeypatch):
     monkeypatch.setattr(covtype, "NUM_ROWS", 20)
     line = b"2596,51,3,258,0,510,221,232,148,6279,1," + b"0," * 43
     content = b"".join(line + b"%d\n" % (i % 7 + 1) for i in range(20))
@@ -137,7 +137,7 @@ ROWS = {"train": np.arange(6, dtype=np.int32).reshape(2, 3)}
 
 @pytest.fixture
 def workdir(tmp_path):
-    """Of a run of three epochs that nobody trained."""
+    """Returns the workdir of a made-up run of three epochs."""
     fitted = {"0.mean": np.arange(40.0), "0.matrix": np.eye(40)}
     with Workdir(tmp_path / "run", CONFIG) as files:
         files.record_data(DATA, ROWS, fitted)
@@ -148,7 +148,7 @@ def workdir(tmp_path):
 
 
 def opened(workdir):
-    """What a run does with the files that it finds."""
+    """Reads the files of a workdir as a run does."""
     with Workdir(workdir, CONFIG) as files:
         files.record_data(DATA, ROWS)
         files.result()
@@ -170,7 +170,7 @@ def opened(workdir):
         ("result.json", opened),
     ],
 )
-def test_files_of_a_workdir(workdir, count, name, read):
+def test_damaged_files_of_a_workdir_are_read_or_refused(workdir, count, name, read):
     seen = fuzz(workdir / name, lambda: read(workdir), count)
     assert seen["refused"] > count / 20
 
@@ -189,8 +189,8 @@ TARGET = Target(
 
 @counts
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
-def test_files_that_a_comparison_reads(tmp_path, count, name):
-    """What `launch.reproduce` makes of a finished run, up to the chart."""
+def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name):
+    """Reads the files of a finished run as `launch.reproduce` does, up to the chart."""
     trainings = plan(TARGET, BUDGETS["paper"], runs=tmp_path, data={})
     (training,) = trainings.values()
     finish(training, lambda replica, eps: 0.1)
@@ -208,8 +208,8 @@ def test_files_that_a_comparison_reads(tmp_path, count, name):
 
 # 1,500: 5 minutes of one core.
 @pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.exhaustive)])
-def test_a_damaged_checkpoint_is_left_out_or_harmless(tmp_path, count):
-    """Of the newest of two: what comes back is what was saved, of it or of the one before."""
+def test_a_damaged_checkpoint_is_skipped_or_restored_intact(tmp_path, count):
+    """Damages the newest of two checkpoints: one of both is restored as saved."""
     tree = {
         epoch: {"w": np.random.default_rng(epoch).random((20, 3), np.float32), "step": np.int32(9)}
         for epoch in (1, 2)
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_is_left_out_or_harmless(tmp_path, count):
 
 @counts
 @pytest.mark.parametrize("name", ["fig3.3.json", "runs/shallow_mnist_A.json"])
-def test_results_of_the_book(tmp_path, count, name):
+def test_damaged_results_of_the_book_are_read_or_refused(tmp_path, count, name):
     folder = tmp_path / "shallow_thesis/results"
     (folder / "runs").mkdir(parents=True)
     shutil.copy(RESULTS / "shallow_thesis/results" / name, folder / name)

@@ -1,6 +1,6 @@
-"""Kills of what `test_crashes.py` leaves alone: several replicas and shards, and other commands.
+"""Kills of runs with several replicas and shards, and of other commands; see `test_crashes.py`.
 
-Also what is not the same when a run goes on: the number of devices, the versions, the processor.
+Also runs that resume with another number of devices, other versions or another processor.
 """
 
 import json
@@ -38,7 +38,7 @@ SHARED = [
 
 @pytest.fixture(scope="module")
 def shared(commands, tmp_path_factory):
-    """The workdir of the undisturbed run."""
+    """Returns the workdir of the run without a kill."""
     workdir = tmp_path_factory.mktemp("shared") / "run"
     done = commands.run(*SHARED, f"--workdir={workdir}", XLA_FLAGS=xla_flags(4))
     assert (done.status, done.err) == (0, "")
@@ -46,14 +46,16 @@ def shared(commands, tmp_path_factory):
 
 
 def has_trained(process):
-    """Whether it has trained an epoch, or has none to train."""
+    """Returns whether the process has trained an epoch, or has no epoch left to train."""
     return re.search(r"\nepoch |after epoch 6\n", process.printed())
 
 
 # 30 kills: 4 minutes of one core.
 @pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.exhaustive)])
-def test_kills_change_nothing_of_replicas_and_shards(commands, shared, tmp_path, times):
-    """Each process gets at least an epoch further; after the last one the nets are evaluated."""
+def test_killed_runs_with_replicas_and_shards_end_with_the_same_results(
+    commands, shared, tmp_path, times
+):
+    """Each process trains at least one more epoch; the last one evaluates."""
     random = np.random.default_rng(0)
     argv = [*SHARED, f"--workdir={tmp_path / 'run'}"]
     ended = Counter()
@@ -76,7 +78,7 @@ def test_kills_change_nothing_of_replicas_and_shards(commands, shared, tmp_path,
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
-def test_another_number_of_devices_is_told_when_a_run_goes_on(commands, tmp_path, devices):
+def test_a_resumed_run_reports_another_number_of_devices(commands, tmp_path, devices):
     argv = [*TINY[:-2], "--config.epochs=4", "--config.replicas.seeds=4"]
     argv += ["--config.evaluation.eps=(0.0,)"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -87,8 +89,8 @@ def test_another_number_of_devices_is_told_when_a_run_goes_on(commands, tmp_path
     assert process.finish().status == 128 + signal.SIGTERM
     done = commands.run(*argv, f"--workdir={stopped}", XLA_FLAGS=xla_flags(devices))
     assert (done.status, done.err) == (0, "")
-    told = f"rounding may differ from now on: devices was 4 and is {devices}\n"
-    assert told in done.out
+    line = f"rounding may differ from now on: devices was 4 and is {devices}\n"
+    assert line in done.out
     # Measured: the same bits but for the last one of a confidence. Asserted: rounding.
     numbers = [
         [line[name] for line in read_metrics(path) for name in ("loss", "test_confidence")]
@@ -98,9 +100,7 @@ def test_another_number_of_devices_is_told_when_a_run_goes_on(commands, tmp_path
     np.testing.assert_allclose(*numbers, rtol=1e-5)
 
 
-def test_another_version_and_another_processor_are_told_when_a_run_goes_on(
-    commands, uninterrupted, tmp_path
-):
+def test_a_resumed_run_reports_another_version_and_processor(commands, uninterrupted, tmp_path):
     workdir = shutil.copytree(uninterrupted, tmp_path / "run")
     (workdir / "result.json").unlink()
     for notes in (workdir / "checkpoints").glob("*/notes/metadata"):
@@ -117,7 +117,7 @@ def test_another_version_and_another_processor_are_told_when_a_run_goes_on(
 
 @pytest.fixture(scope="module")
 def seeds(commands, tmp_path_factory):
-    """Finished runs of a seed each, and their joined run."""
+    """Returns the arguments of a join of finished runs, and the joined run."""
     folder = tmp_path_factory.mktemp("seeds")
     for seed in (3, 4):
         argv = [QUICK, *TINY[1:3], "--config.epochs=2", f"--config.seed={seed}"]
@@ -141,7 +141,7 @@ def seeds(commands, tmp_path_factory):
         "os.rename:result.json.part",
     ],
 )
-def test_a_join_that_was_killed_goes_on_by_the_same_command(commands, seeds, tmp_path, moment):
+def test_a_killed_join_resumes_with_the_same_command(commands, seeds, tmp_path, moment):
     argv, joined = seeds
     argv = [*argv, f"--into={tmp_path}"]
     killed = commands.run(*argv, module="launch.join", KILLED_AT=moment)
@@ -157,14 +157,14 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_comparison_and_the_book_that_were_killed_are_made_again(commands, tmp_path, monkeypatch):
+def test_a_killed_comparison_and_a_killed_book_are_made_again(commands, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
     name, runs = "maronas2016.table17", tmp_path / "runs"
     for training in plan(TARGETS[name], BUDGETS["paper"], runs=runs, data={}).values():
         finish(training, lambda replica, eps: 0.005)
 
     def made(folder, *moments):
-        """The results, and the book of them, after kills at those moments."""
+        """Returns the results and the book after kills at those moments."""
         compare = [name, f"--runs={runs}", f"--results={folder / 'results'}"]
         bind = [f"--results={folder / 'results'}", f"--out={folder / 'book'}"]
         for module, argv in (("launch.reproduce", compare), ("adv_jax.report", bind)):

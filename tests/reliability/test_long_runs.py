@@ -1,4 +1,4 @@
-"""Memory, open files and compilations stay what they are, however many epochs a run has."""
+"""Memory, open files and compilations do not grow with the number of epochs."""
 
 import json
 import os
@@ -19,14 +19,14 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def memory() -> float:
-    """Resident, in MB."""
+    """Returns the resident memory in MB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 1e6
 
 
 @pytest.fixture
 def watched(monkeypatch):
-    """(compilations, MB, open files, threads) after each epoch, of the runs of this test."""
+    """Returns a list of (compilations, MB, open files, threads) after each epoch."""
     compiled, seen = [], []
 
     def count(event, duration, **_):
@@ -54,7 +54,7 @@ def watched(monkeypatch):
         pytest.param(10_000, 100, marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_long_run_needs_no_more_of_anything(
+def test_memory_files_threads_and_compilations_do_not_grow_with_epochs(
     epochs, every, tmp_path, capsys, monkeypatch, watched
 ):
     few = few_digits(80, 80)

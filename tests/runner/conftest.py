@@ -1,4 +1,4 @@
-"""What the experiments are trained on."""
+"""The data set of the experiments."""
 
 import pytest
 from points import points
@@ -6,5 +6,5 @@ from points import points
 
 @pytest.fixture(scope="session")
 def dataset():
-    """Noisy points around a centre for each class; x[:, 0] is the number of the row."""
+    """Noisy points around a center for each class; x[:, 0] is the number of the row."""
     return points()

@@ -1,4 +1,4 @@
-"""The configs by name, and what `python -m adv_jax` prints, in a clone and installed."""
+"""The list of configs, and the output of `python -m adv_jax`, in a clone and installed."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ del CONFIGS["common"]
 
 
 def command(*arguments, module="adv_jax", site=ROOT, folder=ROOT):
-    """`python -m adv_jax` in a folder, with the package that lies in `site`."""
+    """Runs `python -m adv_jax` in a folder, with the package in `site`."""
     line = [sys.executable, "-m", module, *arguments]
     env = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
@@ -36,24 +36,24 @@ def installed(tmp_path):
 
 
 def nothing(folder):
-    """An empty folder."""
+    """Leaves the folder empty."""
 
 
 def a_folder(folder):
-    """One with a folder `configs`, which is no package."""
+    """Makes a folder `configs` that is not a package."""
     (folder / "configs").mkdir()
     (folder / "configs" / "common.py").write_text("raise RuntimeError('foreign')")
     (folder / "configs" / "foreign.py").touch()
 
 
 def a_package(folder):
-    """One with a package `configs`."""
+    """Makes a package `configs`."""
     a_folder(folder)
     (folder / "configs" / "__init__.py").write_text("raise RuntimeError('foreign')")
 
 
 def a_module(folder):
-    """One with a module `configs`."""
+    """Makes a module `configs`."""
     (folder / "configs.py").write_text("raise RuntimeError('foreign')")
 
 
@@ -62,7 +62,7 @@ def test_the_configs_of_a_clone_are_found_by_name():
     assert {name: catalogue.path(name).resolve() for name in CONFIGS} == CONFIGS
 
 
-def test_a_config_is_described_by_the_first_line_of_its_docstring():
+def test_the_first_line_of_the_docstring_describes_a_config():
     expected = (
         "A multilayer perceptron trained on clean and FGSM examples: the place to start from."
     )
@@ -76,7 +76,7 @@ def test_a_config_is_described_by_the_first_line_of_its_docstring():
         (["--config=quickstart"], ["--config={}/quickstart.py"]),
         (["--config=ladder_mnist:a,b=1"], ["--config={}/ladder_mnist.py:a,b=1"]),
         (["--x=1", "--config", "quickstart:a"], ["--x=1", "--config", "{}/quickstart.py:a"]),
-        # What is no name, or no --config, stays as it is.
+        # Paths and other flags are not changed.
         (["--config=configs/quickstart.py:a"], ["--config=configs/quickstart.py:a"]),
         (["--config=nothing:a"], ["--config=nothing:a"]),
         (["--config.experiment=quickstart"], ["--config.experiment=quickstart"]),
@@ -84,7 +84,7 @@ def test_a_config_is_described_by_the_first_line_of_its_docstring():
         (["--config"], ["--config"]),
     ],
 )
-def test_a_name_on_a_command_line_becomes_a_file(argv, expected):
+def test_a_config_name_on_a_command_line_becomes_a_file(argv, expected):
     folder = catalogue.path("quickstart").parent
     assert catalogue.located(argv) == [arg.format(folder) for arg in expected]
 
@@ -103,7 +103,7 @@ def test_help_names_the_commands_and_every_config(arguments):
     assert listed == sorted(CONFIGS)
 
 
-def test_an_installed_package_has_its_own_configs_and_no_others(installed, tmp_path):
+def test_an_installed_package_lists_the_packaged_configs_only(installed, tmp_path):
     a_package(tmp_path)
     done = command(site=installed, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -123,7 +123,7 @@ def test_a_config_is_read_in_a_folder_with_any_other_configs(other, config, tmp_
 
 
 @pytest.mark.slow
-def test_a_config_of_the_users_imports_the_package_of_the_users(tmp_path):
+def test_a_config_of_the_user_imports_the_configs_package_of_the_user(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").touch()
     (tmp_path / "configs" / "common.py").write_text("raise ValueError('the common of the user')")
@@ -132,12 +132,12 @@ def test_a_config_of_the_users_imports_the_package_of_the_users(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: the common of the user\n")
 
 
-def test_the_version_is_printed():
+def test_adv_jax_prints_the_version():
     done = command("--version")
     assert (done.returncode, done.stdout) == (0, f"adv_jax {adv_jax.__version__}\n")
 
 
-def test_another_argument_is_refused_in_one_line():
+def test_an_unknown_argument_of_adv_jax_is_refused_in_one_line():
     done = command("train", "--quick")
     assert (done.returncode, done.stdout) == (1, "")
     legal = "--help, --version or none"

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was saved, bit for bit, or is not trusted."""
+"""Checkpoints are restored bit for bit or, if damaged, not at all."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from adv_jax.types import UserError
 
 
 def tree(epoch: int, size: int = 1000) -> dict:
-    """Arrays of several types and ranks, and in them what is easily lost: -0., NaN, a subnormal."""
+    """Returns arrays of several types and ranks, with -0., NaN and a subnormal."""
     random = np.random.default_rng(epoch)
     return {
         "w": random.normal(size=(size, 3)).astype(np.float32),
@@ -42,18 +42,18 @@ def restored(folder):
         return checkpoints.restore(tree(0))
 
 
-def test_the_newest_comes_back_bit_for_bit(tmp_path):
+def test_the_newest_checkpoint_is_restored_bit_for_bit(tmp_path):
     found = restored(saved(tmp_path, 1, 2))
     assert (found.epoch, found.notes, found.warnings) == (2, {"seconds": 2 / 7}, [])
     assert digest(found.tree) == digest(tree(2)) != digest(tree(1))
     assert found.tree["odd"].tobytes() == tree(2)["odd"].tobytes()
 
 
-def test_without_any_there_is_no_tree(tmp_path):
+def test_an_empty_folder_restores_no_tree(tmp_path):
     assert restored(tmp_path / "new") == (0, None, {}, [])
 
 
-def test_the_oldest_go(tmp_path):
+def test_the_oldest_checkpoints_are_deleted(tmp_path):
     saved(tmp_path, 1, 2, 3, 4, 5, kept=2)
     assert {path.name for path in tmp_path.iterdir()} == {"4", "5"}
 
@@ -84,8 +84,8 @@ def truncate(file):
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, lambda file: file.unlink()])
-def test_whichever_file_is_damaged_what_comes_back_is_intact(tmp_path, damage):
-    """Damages each file of the newest checkpoint in turn; some of them nothing depends on."""
+def test_damage_to_any_file_restores_an_intact_checkpoint(tmp_path, damage):
+    """Damages each file of the newest checkpoint in turn; some files do not matter."""
     saved(tmp_path / "0", 1, 2)
     names = [f.relative_to(tmp_path / "0") for f in (tmp_path / "0" / "2").rglob("*")]
     names = [name for name in names if (tmp_path / "0" / name).is_file()]
@@ -111,7 +111,7 @@ def test_whichever_file_is_damaged_what_comes_back_is_intact(tmp_path, damage):
     assert any("notes" in str(name) for name in fallen_back)
 
 
-def test_after_a_fall_back_the_same_epoch_can_be_saved_again(tmp_path):
+def test_an_epoch_can_be_saved_again_after_a_damaged_checkpoint(tmp_path):
     saved(tmp_path, 1, 2)
     for file in (tmp_path / "2").rglob("d/*"):
         flip(file)
@@ -132,7 +132,7 @@ def test_after_a_fall_back_the_same_epoch_can_be_saved_again(tmp_path):
     ],
     ids=["unknown names", "a time beyond all", "a time that is none", "no object"],
 )
-def test_damage_to_the_metadata_of_orbax_costs_nothing(tmp_path, changed):
+def test_damage_to_the_metadata_of_orbax_is_harmless(tmp_path, changed):
     note = saved(tmp_path, 1, 2) / "2" / "_CHECKPOINT_METADATA"
     note.write_text(json.dumps(changed(json.loads(note.read_text()))))
     found = restored(tmp_path)
@@ -141,14 +141,14 @@ def test_damage_to_the_metadata_of_orbax_costs_nothing(tmp_path, changed):
 
 
 def failure(checkpoints):
-    """What `check` says."""
+    """Returns the error message of `check`."""
     try:
         checkpoints.check()
     except UserError as error:
         return str(error)
 
 
-def test_a_write_that_failed_is_told_without_waiting_for_the_next(small_disk):
+def test_a_failed_write_is_reported_before_the_next_save(small_disk):
     with Checkpoints(small_disk, kept=5) as checkpoints:
         checkpoints.save(1, tree(1, 300_000), {})
         end = time.monotonic() + 60
@@ -159,7 +159,7 @@ def test_a_write_that_failed_is_told_without_waiting_for_the_next(small_disk):
         assert list(small_disk.iterdir()) == []  # What was written of it does not fill the disk.
 
 
-def test_with_all_damaged_each_is_named(tmp_path):
+def test_an_error_names_each_checkpoint_if_all_are_damaged(tmp_path):
     saved(tmp_path, 1, 2, 3)
     for file in tmp_path.rglob("d/*"):
         truncate(file)
@@ -168,8 +168,8 @@ def test_with_all_damaged_each_is_named(tmp_path):
     assert [warning.split()[3] for warning in found.warnings] == ["3", "2", "1"]
 
 
-def test_a_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path):
-    """Kills a process that saves without a pause, at ten moments."""
+def test_a_kill_during_a_save_leaves_the_previous_checkpoint(tmp_path):
+    """Kills a process that saves continuously, at ten moments."""
     program = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/runner")!r}, {str(ROOT / "tests/support")!r}]
@@ -209,8 +209,10 @@ def small_disk(mounted):
 
 
 @pytest.mark.parametrize("surfaces", ["save", "finish", "close"])
-def test_a_full_disk_is_told_in_one_line_and_the_last_checkpoint_stays(small_disk, capfd, surfaces):
-    """Orbax writes in the background: the error surfaces at whatever is called next."""
+def test_a_full_disk_is_reported_in_one_line_and_the_last_checkpoint_stays(
+    small_disk, capfd, surfaces
+):
+    """Orbax writes in the background, so that the error surfaces in the next call."""
     like = tree(0, 40_000)  # 480 kB, and random numbers cannot be compressed
 
     def fill_the_disk():
@@ -259,7 +261,7 @@ def test_a_tree_of_another_version_is_refused_and_kept(tmp_path):
     assert restored(tmp_path).epoch == 2
 
 
-def test_the_programs_own_handlers_come_back(tmp_path):
+def test_saving_restores_the_unraisable_hook_and_the_log_level(tmp_path):
     before = sys.unraisablehook, logging.getLogger("absl").level
     saved(tmp_path, 1)
     assert (sys.unraisablehook, logging.getLogger("absl").level) == before

@@ -1,4 +1,4 @@
-"""Command lines that cannot be read: their mistake, in one line."""
+"""Bad command lines are refused in one line."""
 
 import sys
 
@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def explained(monkeypatch, *argv):
-    """What a command line gives: the explanation of its mistake, which must be one line."""
+    """Returns the error message of a command line, which must be one line."""
     argv = ["prog", *argv]
     monkeypatch.setattr(sys, "argv", argv)  # ml_collections reads it, too.
     values = flags.FlagValues()
@@ -49,7 +49,7 @@ def explained(monkeypatch, *argv):
     return message
 
 
-def test_an_unknown_config_file_is_explained_by_those_there_are(folder, monkeypatch):
+def test_an_unknown_config_file_is_refused_with_the_existing_ones(folder, monkeypatch):
     assert explained(monkeypatch, "--config=configs/lader_mnist.py:quick") == (
         "--config must be one of configs/ladder_mnist.py, configs/quickstart.py, got "
         "'configs/lader_mnist.py'; did you mean 'configs/ladder_mnist.py'?"
@@ -59,7 +59,7 @@ def test_an_unknown_config_file_is_explained_by_those_there_are(folder, monkeypa
     )
 
 
-def test_a_name_that_no_config_has_is_explained_by_the_nearest(folder, monkeypatch):
+def test_an_unknown_config_name_is_refused_with_the_nearest_one(folder, monkeypatch):
     for wrong in ("lader_mnist:quick", "ladder_mnist.py", "/nowhere/ladder_mnist.py"):
         found = wrong.partition(":")[0]
         assert explained(monkeypatch, f"--config={wrong}").endswith(
@@ -75,7 +75,9 @@ def test_a_name_that_no_config_has_is_explained_by_the_nearest(folder, monkeypat
         ("--config.modle.features=(1,)", "modle.features", "model.features"),
     ],
 )
-def test_an_unknown_field_is_explained_by_the_nearest(folder, monkeypatch, override, field, meant):
+def test_an_unknown_field_is_refused_with_the_nearest_one(
+    folder, monkeypatch, override, field, meant
+):
     message = explained(
         monkeypatch, "--config=configs/ladder_mnist.py", "--config.rate=.2", override
     )
@@ -85,7 +87,7 @@ def test_an_unknown_field_is_explained_by_the_nearest(folder, monkeypatch, overr
     )
 
 
-def test_the_fields_are_those_of_the_chosen_mode(folder, monkeypatch):
+def test_suggested_fields_depend_on_the_chosen_mode(folder, monkeypatch):
     wrong = "--config.only_quik=3"
     quick = explained(monkeypatch, "--config=configs/ladder_mnist.py:quick", wrong)
     assert quick.endswith("; did you mean 'only_quick'?")
@@ -93,7 +95,7 @@ def test_the_fields_are_those_of_the_chosen_mode(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["three", "1.5"])
-def test_a_value_of_the_wrong_type_is_explained_by_its_field(folder, monkeypatch, value):
+def test_a_value_that_is_not_a_whole_number_is_refused_with_the_field(folder, monkeypatch, value):
     message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.epochs={value}")
     assert message == f"--config.epochs must be a whole number, got {value!r}"
 
@@ -105,12 +107,12 @@ def test_a_value_of_the_wrong_type_is_explained_by_its_field(folder, monkeypatch
         ("model=mlp", "--config.model must be a dict, got 'mlp'"),
     ],
 )
-def test_so_is_one_of_every_type(folder, monkeypatch, override, said):
+def test_a_value_of_another_type_is_refused_with_the_field(folder, monkeypatch, override, said):
     message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.{override}")
     assert message == said
 
 
-def test_without_a_config_the_error_speaks_for_itself(folder, monkeypatch):
+def test_an_error_without_a_config_keeps_its_message(folder, monkeypatch):
     missing = UserError("--config must be a name")
     assert explain_flags(["prog", "--workdir=x"], missing) == str(missing)
     message = explained(monkeypatch, "--confg=configs/ladder_mnist.py")
@@ -118,17 +120,17 @@ def test_without_a_config_the_error_speaks_for_itself(folder, monkeypatch):
     assert "Did you mean: config" in message
 
 
-def test_an_unknown_mode_is_explained_by_the_config_itself(folder, monkeypatch):
+def test_an_unknown_mode_is_refused_by_the_config(folder, monkeypatch):
     message = explained(monkeypatch, "--config=configs/ladder_mnist.py:quik")
     assert "mode must be paper or quick, got 'quik'" in message
 
 
-def test_a_config_after_a_space_is_explained_alike(folder, monkeypatch):
+def test_an_unknown_field_is_refused_with_a_config_after_a_space(folder, monkeypatch):
     message = explained(monkeypatch, "--config", "configs/ladder_mnist.py", "--config.epoch", "3")
     assert message.startswith("a field of --config must be one of ") and "got 'epoch'; " in message
 
 
-def test_a_field_below_a_number_is_explained_by_its_name(folder, monkeypatch):
+def test_a_field_below_a_number_is_refused_by_name(folder, monkeypatch):
     message = explained(
         monkeypatch, "--config=configs/ladder_mnist.py", "--config.model.features.x=1"
     )

@@ -1,4 +1,4 @@
-"""Programs are kept from one command to the next, and no damage to their files is felt."""
+"""Compiled programs are kept between commands; damaged files are replaced."""
 
 import os
 
@@ -23,20 +23,20 @@ def kept(folder):
     return sorted(int(path.name[4]) for path in folder.glob("*-cache"))
 
 
-def test_programs_as_they_were_written_stay(programs):
+def test_tidy_keeps_intact_programs(programs):
     compilation.tidy(programs, 500)
     assert kept(programs) == [0, 1, 2, 3, 4]
     assert len(list(programs.iterdir())) == 10
 
 
-def test_the_oldest_go_first_with_their_digests(programs):
+def test_tidy_deletes_the_oldest_programs_with_their_digests(programs):
     compilation.tidy(programs, 250)
     assert kept(programs) == [3, 4]
     assert len(list(programs.iterdir())) == 4
 
 
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "no digest", "torn digest"])
-def test_a_damaged_program_goes(programs, damage):
+def test_tidy_deletes_a_damaged_program(programs, damage):
     program, digest = programs / "jit_2-cache", programs / "jit_2-cache.sha256"
     if damage == "cut off":
         program.write_bytes(program.read_bytes()[:50])
@@ -50,7 +50,7 @@ def test_a_damaged_program_goes(programs, damage):
     assert kept(programs) == [0, 1, 3, 4] and not digest.exists()
 
 
-def test_an_old_digest_is_not_written_again(programs):
+def test_seal_does_not_replace_an_existing_digest(programs):
     (programs / "jit_2-cache").write_bytes(b"changed")
     compilation.seal(programs)
     compilation.tidy(programs, 500)
@@ -58,7 +58,7 @@ def test_an_old_digest_is_not_written_again(programs):
 
 
 @pytest.mark.slow
-def test_a_second_command_compiles_nothing_anew_and_heals_what_is_damaged(commands, tmp_path):
+def test_a_second_command_reuses_programs_and_replaces_damaged_ones(commands, tmp_path):
     env = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     def trained(name, *argv):
@@ -82,7 +82,7 @@ def test_a_second_command_compiles_nothing_anew_and_heals_what_is_damaged(comman
 
 
 @pytest.mark.slow
-def test_a_cache_that_cannot_be_used_stops_no_command(commands, tmp_path):
+def test_a_command_works_without_a_usable_cache(commands, tmp_path):
     (tmp_path / "cache").write_text("a file in the folder's place")
     env = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = commands.run(*TINY, f"--workdir={tmp_path / 'run'}", **env)

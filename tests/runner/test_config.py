@@ -1,4 +1,4 @@
-"""Configs: names become functions, paths become values, mistakes become one line."""
+"""Configs: binding of names, values by path, and error messages of one line."""
 
 import copy
 import itertools
@@ -63,7 +63,7 @@ def document(**changes):
 
 
 def refusal(function, *args, **kwargs):
-    """The message, which is one line."""
+    """Returns the error message, which must be one line."""
     with pytest.raises(ConfigError) as error:
         function(*args, **kwargs)
     message = str(error.value)
@@ -72,7 +72,7 @@ def refusal(function, *args, **kwargs):
     return message
 
 
-def test_bind_gives_the_named_function_with_its_keywords():
+def test_bind_returns_the_named_function_with_the_keywords():
     spec = {"name": "step", "eps": 0.1, "norm": "l2"}
     attack = bind(spec, registry, field="objective.attack")
     assert attack("f", "x", "y") == ("step", "f", "x", "y", 0.1, "l2", None, None)
@@ -87,7 +87,7 @@ def test_bind_leaves_free_keywords_to_the_caller():
     assert attack("f", "x", "y", eps=0.7, norm="l1")[5] == "l1"
 
 
-def test_bind_puts_parts_in_the_place_of_nested_specs():
+def test_bind_replaces_nested_specs_by_given_parts():
     spec = {"name": "mixed", "attack": {"name": "step", "eps": 0.2}, "alpha": 0.25}
     attack = bind(spec["attack"], registry, field="objective.attack")
     objective = bind(spec, registry, field="objective", attack=attack)
@@ -104,14 +104,14 @@ def test_bind_puts_parts_in_the_place_of_nested_specs():
             "a.b.name must be one of mixed, noise, step, got 'stpe'; did you mean 'step'?",
         ),
         ({"name": "qqq"}, "a.b.name must be one of mixed, noise, step, got 'qqq'"),
-        # What the registry does not export is no legal name.
+        # Names must be in the registry's `__all__`.
         ({"name": "hidden"}, "a.b.name must be one of mixed, noise, step, got 'hidden'"),
         (
             {"name": "step", "epz": 0.1},
             "a setting of a.b.step must be one of bounds, eps, norm, got 'epz'; "
             "did you mean 'eps'?",
         ),
-        # What the program passes is not for a config to set.
+        # A config must not set arguments that the program passes.
         (
             {"name": "noise", "key": 3},
             "a setting of a.b.noise must be one of std, got 'key'",
@@ -125,11 +125,11 @@ def test_bind_refuses_in_one_line_with_the_field_and_what_is_allowed(spec, messa
     assert refusal(bind, spec, registry, field="a.b") == message
 
 
-def test_a_config_error_is_the_users():
+def test_a_config_error_is_a_user_error():
     assert issubclass(ConfigError, UserError)
 
 
-def test_suggestion_is_the_nearest_or_nothing():
+def test_suggestion_is_the_nearest_name_or_empty():
     assert suggestion("epoch", ["epochs", "eps"]) == "; did you mean 'epochs'?"
     assert suggestion("zzz", ["epochs", "eps"]) == ""
 
@@ -145,7 +145,7 @@ def test_replicas_are_the_points_of_the_grid_each_with_every_seed():
 
 
 @pytest.mark.parametrize("grid", [None, {}])
-def test_without_a_grid_the_seeds_count_up(grid):
+def test_seeds_of_replicas_count_up_without_a_grid(grid):
     config = document(seed=3, replicas__seeds=4, replicas__grid=grid)
     assert replicas(config) == [Replica(seed, {}) for seed in (3, 4, 5, 6)]
 
@@ -160,7 +160,7 @@ def test_without_a_grid_the_seeds_count_up(grid):
         ("replicas.grid", None),
     ],
 )
-def test_a_grid_over_what_is_no_number_of_the_config_is_refused(path, suggested):
+def test_a_grid_over_a_field_that_is_not_a_number_is_refused(path, suggested):
     message = refusal(replicas, document(replicas__grid={path: (0.1, 0.2)}))
     assert message.startswith("a path of replicas.grid must be one of ")
     assert "objective.attack.eps, " in message and f", got {path!r}" in message
@@ -177,7 +177,7 @@ def test_a_grid_without_a_tuple_of_values_is_refused(values):
 
 
 @pytest.mark.parametrize("values", [("a", "b"), (0.1, None), (True,), ((0.1,), (0.2,))])
-def test_a_grid_of_what_is_no_number_is_refused(values):
+def test_a_grid_of_values_that_are_not_numbers_is_refused(values):
     config = document(replicas__grid={"optimizer.b1": values})
     config["optimizer"]["b1"] = 0.9  # It has no range, so only its kind can be wrong.
 
@@ -189,7 +189,7 @@ def test_a_grid_of_what_is_no_number_is_refused(values):
 
 
 @pytest.mark.parametrize("path", ["batch_size", "seed", "epochs", "data.num_labels", "patience"])
-def test_a_grid_over_what_replicas_cannot_differ_in_is_refused(path):
+def test_a_grid_over_a_field_shared_by_all_replicas_is_refused(path):
     message = refusal(replicas, document(replicas__grid={path: (10, 20)}))
     assert path in message
 
@@ -231,7 +231,7 @@ def test_leaves_are_the_values_by_their_dotted_paths(config):
     assert all(look(path) is value for path, value in found)
 
 
-def test_the_grid_is_no_leaf_as_its_keys_are_paths_themselves():
+def test_leaves_skip_the_grid():
     config = document(replicas__grid={"objective.alpha": (0.1,)})
     paths = dict(leaves(config))
     assert {"seed", "replicas.seeds", "objective.attack.eps", "model.features"} <= paths.keys()
@@ -259,7 +259,7 @@ NUMBERS_FROM_0 = [
     "optimizer.learning_rate",
 ]
 FRACTIONS = ["objective.alpha", "optimizer.momentum"]
-# Those that replicas can differ in.
+# Fields that may differ between replicas.
 GRID = ["objective.attack.eps", "optimizer.learning_rate", *FRACTIONS]
 WORDS = {
     "replicas.seeds": "a whole number from 1 to 10000",
@@ -284,7 +284,7 @@ _good = {
 }
 
 
-def test_the_small_config_is_legal():
+def test_validate_accepts_the_small_config():
     validate(document())
 
 
@@ -308,7 +308,7 @@ def test_numbers_in_range_pass(path):
 
 
 @given(st.floats(allow_nan=True, allow_infinity=False), st.sampled_from(sorted(FRACTIONS)))
-def test_a_fraction_passes_if_and_only_if_it_is_one(value, path):
+def test_a_fraction_is_accepted_if_and_only_if_it_lies_in_0_to_1(value, path):
     config = with_values(document(), {path: value})
     if 0 <= value <= 1:
         validate(config)
@@ -321,7 +321,7 @@ def test_patience_needs_a_validation_set():
     assert message == "patience must be 0 without data.num_valid, got 3"
 
 
-def test_a_rule_for_the_scale_of_the_rate_needs_a_plateau():
+def test_stop_rate_scale_needs_a_plateau():
     stop = {"train_error": 0.1, "rate_scale": 0.5}
     assert refusal(validate, document(stop=stop)) == (
         "stop.rate_scale must be unset without optimizer.plateau, got 0.5"
@@ -332,7 +332,7 @@ def test_a_rule_for_the_scale_of_the_rate_needs_a_plateau():
 
 
 @pytest.mark.parametrize("path", ["epochs", "model", "replicas.shards", "evaluation.attacks"])
-def test_a_field_that_every_run_reads_is_missed_by_name(path):
+def test_a_missing_required_field_is_refused_by_name(path):
     config = quickstart()
     *parents, last = path.split(".")
     node = config
@@ -414,13 +414,13 @@ def test_bind_refuses_a_value_that_is_not_of_the_kind_annotated(field, value, al
     assert message == f"a.{field} must be {allowed}, got {value!r}"
 
 
-def test_the_largest_seed_is_what_the_devices_can_hold():
+def test_the_largest_seed_is_2_to_the_30():
     validate(document(seed=2**30))
     message = refusal(validate, document(seed=2**30 + 1))
     assert message == f"seed must be {WORDS['seed']}, got 1073741825"
 
 
-def test_a_range_holds_wherever_the_name_stands_and_for_no_other_name():
+def test_a_range_holds_for_a_field_name_at_any_depth():
     config = document()
     config["evaluation"]["attacks"] = {"noise": {"std": -1.0}}
     assert refusal(validate, config).startswith("evaluation.attacks.noise.std must be a number ")
@@ -447,5 +447,5 @@ def test_a_string_in_the_place_of_a_number_is_refused(path):
 
 
 @pytest.mark.parametrize("config", [None, "quickstart", [1]])
-def test_what_is_no_config_at_all_is_refused(config):
+def test_a_config_that_is_not_a_dict_is_refused(config):
     assert refusal(check, config) == f"config must be a dict, got {config!r}"

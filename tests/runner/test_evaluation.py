@@ -1,4 +1,4 @@
-"""The command line: what it says of two trained models, what it writes, what it refuses."""
+"""`adv_jax.evaluate` on two trained models: output, files and errors."""
 
 import csv
 import hashlib
@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(runs):
-    """What the whole command printed, and the files of the runs before it."""
+    """Returns the output of the command, and the files of the runs before it."""
     before = contents(runs)
     finished = call(
         "adv_jax.evaluate",
@@ -66,7 +66,7 @@ def table(folder, name):
 
 
 @pytest.mark.slow
-def test_it_finds_what_the_run_itself_has_found(runs, done):
+def test_the_command_reproduces_the_evaluation_of_the_run(runs, done):
     for name in "ab":
         result = json.loads((runs / name / "result.json").read_text())
         found = document(runs / name)
@@ -81,7 +81,7 @@ def test_it_finds_what_the_run_itself_has_found(runs, done):
 
 
 @pytest.mark.slow
-def test_the_document_says_what_was_measured_on_what(runs, done):
+def test_evaluation_json_records_run_data_and_settings(runs, done):
     found, result = document(runs / "b"), json.loads((runs / "b" / "result.json").read_text())
     assert (found["experiment"], found["seed"], found["replica"]) == ("quickstart", 1, 0)
     assert (found["epochs"], found["examples"], found["bounds"]) == (2, 1000, [0, 1])
@@ -106,13 +106,13 @@ def test_the_tables_hold_the_numbers_of_the_document(runs, done):
 
 
 @pytest.mark.slow
-def test_the_smallest_eps_of_each_example_agree_with_the_curve(runs, done):
+def test_minimal_eps_of_the_examples_agrees_with_the_curve(runs, done):
     found, rows = document(runs / "a"), table(runs / "a", "minimal_eps.csv")
     smallest = np.array([float(row["fgsm"]) for row in rows])
     assert [int(row["example"]) for row in rows] == list(range(1000))
     curve = found["attacks"]["fgsm"]
     assert (smallest > 0).mean() == pytest.approx(curve["accuracy"][0])
-    # Those that the attack of size .2 does not turn; the first halving is at .1.
+    # The share of rows that the attack of size .2 does not fool; the first bisection is at .1.
     withstand = (1 - curve["success"][2]) * curve["accuracy"][0]
     assert found["minimal_eps"]["fgsm"]["withstand"] == pytest.approx(withstand)
     assert np.isinf(smallest).mean() == pytest.approx(withstand)
@@ -148,7 +148,7 @@ def test_figures_are_pngs_and_nothing_else_is_written_or_changed(runs, done):
 
 
 @pytest.mark.slow
-def test_it_prints_progress_as_lines_and_accuracies_in_percent(runs, done):
+def test_the_command_prints_progress_lines_and_accuracies_in_percent(runs, done):
     out, _ = done
     assert re.search(r"^a fgsm  \d+\.\d s$", out, re.MULTILINE)
     accuracy = document(runs / "a")["attacks"]["fgsm"]["accuracy"][1]
@@ -156,7 +156,7 @@ def test_it_prints_progress_as_lines_and_accuracies_in_percent(runs, done):
 
 
 @pytest.mark.slow
-def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys):
+def test_the_command_applies_out_examples_norm_and_bounds(runs, tmp_path, capsys):
     evaluation.run(
         [str(runs / "a"), str(runs / "b")],
         attack_names=["fgsm"],
@@ -191,7 +191,9 @@ def test_out_and_the_choices_of_examples_norm_and_bounds(runs, tmp_path, capsys)
         ({"workdirs": []}, "workdir must be .*, got none"),
     ],
 )
-def test_mistakes_are_one_line_and_nothing_is_written(runs, tmp_path, change, message):
+def test_bad_arguments_are_refused_in_one_line_and_nothing_is_written(
+    runs, tmp_path, change, message
+):
     arguments = {"workdirs": [str(runs / "a")], "attack_names": ["fgsm"], "eps": [0.1]}
     with pytest.raises(ValueError, match=message) as error:
         evaluation.run(**arguments | {"out": str(tmp_path / "out")} | change)
@@ -200,7 +202,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(runs, tmp_path, change, me
 
 
 @pytest.mark.slow
-def test_runs_are_given_once_and_named_by_what_tells_them_apart(runs):
+def test_the_same_run_twice_and_a_folder_without_a_run_are_refused(runs):
     with pytest.raises(UserError, match="workdir must be different runs"):
         evaluation.run([str(runs / "a")] * 2, attack_names=["fgsm"], eps=[0.1])
     with pytest.raises(UserError, match=r"no config\.json"):
@@ -208,7 +210,7 @@ def test_runs_are_given_once_and_named_by_what_tells_them_apart(runs):
 
 
 @pytest.mark.slow
-def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, monkeypatch):
+def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypatch):
     def deaf(logits_fn, x, y, *, eps, key=None):
         return 1 - x
 
@@ -246,6 +248,6 @@ def test_a_warning_of_the_audit_is_printed_and_stored(runs, tmp_path, capsys, mo
         ],
     ),
 )
-def test_mistakes_in_flags_are_one_line_and_a_status(runs, flag, message):
+def test_bad_flags_are_refused_in_one_line_with_status_1(runs, flag, message):
     finished = call("adv_jax.evaluate", f"--workdir={runs / 'a'}", flag)
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", message)

@@ -1,4 +1,4 @@
-"""Experiments: how they are built, and on which statistics and models they are tested."""
+"""Experiments: construction, test statistics, and evaluated models."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def ladder_document(**changes):
     return config
 
 
-def test_test_variables_average_means_and_unbiased_variances_of_labelled_batches(dataset):
+def test_test_variables_average_means_and_unbiased_variances_of_labeled_batches(dataset):
     config = ladder_document(data__num_labels=24, data__num_valid=4)
     experiment = Experiment(config, dataset)
     rows = alone(rows_of(config, dataset, [Replica(4, {})]))
@@ -58,7 +58,7 @@ def test_fewer_labels_than_a_batch_are_one_batch(dataset):
     same(found["batch_stats"]["var1"], a.var(0, ddof=1))
 
 
-def test_a_model_without_batch_statistics_is_tested_as_it_is(dataset):
+def test_test_variables_of_a_model_without_batch_statistics_are_unchanged(dataset):
     experiment = Experiment(document(), dataset)
     variables = experiment.init(jnp.int32(0), {}).state.variables
     assert experiment.test_variables(variables, {}, {}) is variables
@@ -77,7 +77,7 @@ def linear_reference(params, x, y, eps):
 
 
 @pytest.mark.parametrize("num_valid", [0, 8])
-def test_evaluation_is_of_the_best_model_if_there_is_one_else_of_the_last(dataset, num_valid):
+def test_evaluation_uses_the_best_model_or_else_the_last(dataset, num_valid):
     config = document(data__num_valid=num_valid)
     config["evaluation"]["attacks"] = {"fgsm": {"name": "fgsm"}, "n": {"name": "uniform_noise"}}
     experiment = Experiment(config, dataset)
@@ -103,7 +103,7 @@ def test_evaluation_is_of_the_best_model_if_there_is_one_else_of_the_last(datase
     same(result.attacks["n"].accuracy[0], expected[0])
 
 
-def test_without_attacks_only_clean_measures_are_taken(dataset):
+def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
     experiment = Experiment(document(), dataset)
     rows = alone(rows_of(document(), dataset, [Replica(1, {})]))
     run = experiment.init(jnp.int32(1), {})
@@ -145,7 +145,7 @@ def test_without_attacks_only_clean_measures_are_taken(dataset):
         ("model.hidden_init", {"name": "spars"}, "model.hidden_init.name must be one of"),
     ],
 )
-def test_mistakes_show_when_the_parts_are_built(dataset, path, value, message):
+def test_bad_settings_are_refused_when_the_parts_are_built(dataset, path, value, message):
     with pytest.raises(ConfigError) as error:
         Experiment(with_values(document(), {path: value}), dataset)
     assert str(error.value).startswith(message)

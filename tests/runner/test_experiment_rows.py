@@ -1,4 +1,4 @@
-"""Experiments: which rows they train on, and in which order."""
+"""Experiments: training rows and their order."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from adv_jax.runner.experiment import Experiment, rows_of
 # Rows
 
 
-def test_rows_are_balanced_disjoint_and_labelled_within_training(dataset):
+def test_rows_are_balanced_disjoint_and_labeled_within_training(dataset):
     config = document(data__num_valid=12, data__num_labels=8)
     rows = rows_of(config, dataset, [Replica(s, {}) for s in (1, 2, 5)])
     sizes = {"train": TRAIN - 12, "valid": 12, "labelled": 8}
@@ -40,7 +40,7 @@ def test_rows_are_functions_of_the_seed_alone(dataset):
         assert set(chosen[0]) != set(chosen[1])
 
 
-def test_without_a_number_all_training_rows_are_labelled(dataset):
+def test_all_training_rows_are_labeled_without_a_number(dataset):
     rows = rows_of(document(data__num_valid=6), dataset, [Replica(1, {})])
     np.testing.assert_array_equal(rows["labelled"], rows["train"])
     assert rows["train"].shape == (1, TRAIN - 6)
@@ -109,7 +109,7 @@ def visits(dataset, *, seeds=(1,), epochs=2, **changes):
     return found
 
 
-def test_an_epoch_visits_the_permutation_of_its_seed_and_number(dataset, recorder):
+def test_an_epoch_visits_a_permutation_that_depends_on_seed_and_epoch(dataset, recorder):
     found = visits(dataset, seeds=(1, 3), data__num_valid=8)
     orders = []
     for seed, (rows, metrics) in zip((1, 3), found, strict=True):
@@ -130,7 +130,7 @@ def test_with_all_labels_both_halves_of_a_batch_are_the_same_images(dataset, rec
         np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labelled"]])
 
 
-def test_few_labels_are_gone_through_equally_often_in_each_epoch(dataset, recorder):
+def test_few_labeled_rows_are_visited_equally_often_in_each_epoch(dataset, recorder):
     [(rows, metrics)] = visits(dataset, data__num_labels=12)
     np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labelled"]])
     for epoch in range(2):
@@ -153,7 +153,7 @@ def test_labels_that_do_not_divide_the_epoch_differ_by_one_visit_at_most(dataset
         assert sorted(set(times)) == [2, 3]  # 48 visits of 20 rows.
 
 
-def test_rows_that_fill_no_batch_wait_for_another_epoch(dataset, recorder):
+def test_rows_that_do_not_fill_a_batch_are_left_for_another_epoch(dataset, recorder):
     [(rows, metrics)] = visits(dataset, epochs=3, data__num_valid=5)
     assert metrics["unlabelled"].shape == (3, 5, 8)
     left = [set(rows["train"]) - set(visited.ravel()) for visited in metrics["unlabelled"]]

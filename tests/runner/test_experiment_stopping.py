@@ -1,4 +1,4 @@
-"""Experiments: what is kept, and when a replica stops."""
+"""Experiments: best models and early stopping."""
 
 from functools import cache
 
@@ -39,7 +39,7 @@ def monitored(patience):
 
 
 def saying(run, classes, epoch):
-    """Two replicas whose models always say classes[r]; the kernel marks the epoch."""
+    """Returns two replicas that always predict classes[r]; the kernel encodes the epoch."""
     bias = jnp.stack([jnp.eye(5)[c] for c in classes])
     kernel = jnp.full((2, FEATURES, 5), float(epoch))
     params = {"logits": {"bias": bias, "kernel": kernel}}
@@ -51,7 +51,7 @@ def saying(run, classes, epoch):
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9),
     st.sampled_from([0, 1, 3]),
 )
-def test_each_replica_keeps_its_best_model_and_stops_when_patience_is_over(said, patience):
+def test_each_replica_keeps_the_best_model_and_stops_after_patience(said, patience):
     experiment, monitor, test_labels = monitored(patience)
     run = stack([experiment.init(jnp.int32(seed), {}) for seed in (1, 2)])
     best, best_epoch, stopped = [np.inf, np.inf], [0, 0], [False, False]
@@ -78,7 +78,7 @@ def test_each_replica_keeps_its_best_model_and_stops_when_patience_is_over(said,
         assert run.state.params["logits"]["kernel"][0, 0, 0] == epoch
 
 
-def test_without_a_validation_set_nothing_is_kept_and_nothing_stops(dataset):
+def test_no_model_is_kept_and_no_replica_stops_without_a_validation_set(dataset):
     config = document() | {"patience": 1}
     experiment = Experiment(config, dataset)
     rows = alone(rows_of(config, dataset, [Replica(1, {})]))
@@ -102,7 +102,7 @@ def linear_errors(params, x, y):
     return np.mean(logits.argmax(axis=1) != y)
 
 
-def test_the_training_error_is_that_of_the_clean_rows_to_train_on(dataset):
+def test_the_training_error_is_measured_on_the_clean_training_rows(dataset):
     config = document(data__num_valid=12) | {"monitor_train": True}
     experiment = Experiment(config, dataset)
     rows = alone(rows_of(config, dataset, [Replica(1, {})]))
@@ -118,7 +118,7 @@ def test_the_training_error_is_that_of_the_clean_rows_to_train_on(dataset):
 
 
 @pytest.mark.parametrize(("wrong", "stops"), [(0, True), (1, True), (2, False)])
-def test_a_training_error_of_one_in_ten_thousand_is_one_image_of_as_many(wrong, stops):
+def test_a_stop_at_a_training_error_of_1e_4_is_one_image_in_ten_thousand(wrong, stops):
     x, y = np.zeros((10_000, 1), np.float32), np.zeros(10_000, np.int32)
     y[:wrong] = 1
     dataset = Dataset("zeros", "", {}, Arrays(x, y), Arrays(x[:2], y[:2]), 2, (0.0, 1.0))
@@ -145,5 +145,5 @@ def test_a_rate_that_was_halved_often_enough_stops_the_training(dataset):
         run, _ = epoch(run, arrays, rows)
         run, _ = monitor(run, arrays, rows)
         stopped.append(bool(run.stopped))
-    # Nothing is learnt at the rate 0: the first epoch is the best, the next three halve.
+    # At rate 0 the first epoch is the best, and the next three halve the rate.
     assert stopped == [False, False, False, True, True]

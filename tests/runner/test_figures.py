@@ -1,4 +1,4 @@
-"""Figures: PNGs whose lines are the means over replicas, with labelled axes."""
+"""Figures: PNGs whose lines are the means over replicas, with labeled axes."""
 
 import io
 
@@ -42,7 +42,7 @@ def lines_of(axes) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def replicate(evaluation, other):
-    """The same with a second replica, whose values are `other` times those of the first."""
+    """Adds a second replica, whose values are `other` times those of the first."""
     return {
         attack: {
             k: v if k == "eps" else [v[0], list(np.multiply(v[0], other))] for k, v in c.items()
@@ -51,7 +51,7 @@ def replicate(evaluation, other):
     }
 
 
-def test_attack_curves_of_one_replica(tmp_path, drawn):
+def test_attack_curves_of_one_replica_are_drawn_as_lines(tmp_path, drawn):
     figures.attack_curves(tmp_path / "e.png", EVALUATION, title="a net, mnist (embedded)")
     assert_png(tmp_path / "e.png")
     (figure,) = drawn
@@ -80,7 +80,7 @@ def test_attack_curves_of_replicas_are_means_within_their_range(tmp_path, drawn)
     assert (heights.min(), heights.max()) == (0.05, 0.9)
 
 
-def test_the_measures_may_be_others_and_the_target_a_buffer(drawn):
+def test_attack_curves_take_other_measures_and_a_buffer(drawn):
     buffer, eps = io.BytesIO(), [0.0, 0.1]
     curves = {"pgd": {"eps": eps, "accuracy": [[0.9, 0.2]], "confidence": [[0.8, 0.7]]}}
     figures.attack_curves(buffer, curves, title="t", measures=("accuracy", "confidence"))

@@ -1,4 +1,4 @@
-"""Preprocessing in a run: what was fitted is kept with it, and is what every reader of it sees."""
+"""Preprocessing in a run: fitted arrays are stored in the workdir, and all readers use them."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def load_digits(monkeypatch, digits):
 
 
 def document(preprocess=None, *, attack=None, epochs=2):
-    """A small legal config, without the field if it is None."""
+    """A small legal config; without `preprocess` if it is None."""
     attack = attack or {"name": "fgsm", "eps": 0.1}
     config = {
         "experiment": "small",
@@ -79,7 +79,7 @@ def plain(digits, tmp_path_factory):
 
 @pytest.fixture
 def no_fit(monkeypatch):
-    """From here on the whitening can be restored, but not fitted."""
+    """Makes fitting of the whitening fail; restoring still works."""
 
     def zca(*, regularizer):
         def fit(x):
@@ -96,7 +96,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.slow
-def test_steps_follow_each_other_and_are_fitted_on_the_training_set(digits, whitened):
+def test_preprocessing_steps_apply_in_order_and_fit_on_the_training_set(digits, whitened):
     dataset = whitened[2].dataset
     norm = preprocessing.contrast_norm(norm=10.0)(digits.train.x)
     zca = preprocessing.zca(regularizer=0.1)(norm.apply(digits.train.x))
@@ -107,7 +107,7 @@ def test_steps_follow_each_other_and_are_fitted_on_the_training_set(digits, whit
 
 
 @pytest.mark.slow
-def test_a_run_keeps_what_was_fitted_and_no_reader_fits_it_again(whitened, no_fit):
+def test_fitted_arrays_are_stored_and_no_reader_fits_again(whitened, no_fit):
     workdir, result, fitted = whitened
     with np.load(workdir / "preprocess.npz") as stored:
         assert set(stored) == {"0.norm", "1.mean", "1.matrix"}
@@ -131,7 +131,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(whitened, tmp_pat
     assert again["replicas"] == result["replicas"] and again["evaluation"] == result["evaluation"]
 
 
-def test_what_is_kept_is_what_counts(whitened, tmp_path, digits):
+def test_a_loaded_model_uses_the_stored_arrays(whitened, tmp_path, digits):
     workdir, _, fitted = whitened
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
@@ -154,7 +154,9 @@ def test_what_is_kept_is_what_counts(whitened, tmp_path, digits):
         (lambda file: np.savez(file, other=1), r"arrays of contrast_norm must be .*got \[\]"),
     ],
 )
-def test_what_was_kept_and_is_lost_is_not_fitted_in_silence(whitened, tmp_path, harm, says):
+def test_missing_or_wrong_stored_arrays_are_refused_and_not_fitted_again(
+    whitened, tmp_path, harm, says
+):
     workdir = tmp_path / "copy"
     shutil.copytree(whitened[0], workdir)
     harm(workdir / "preprocess.npz")
@@ -164,7 +166,7 @@ def test_what_was_kept_and_is_lost_is_not_fitted_in_silence(whitened, tmp_path, 
         assert "\n" not in str(error.value)
 
 
-def test_a_flipped_byte_of_what_was_kept_is_found(whitened, tmp_path):
+def test_a_flipped_byte_of_the_stored_arrays_is_refused(whitened, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(whitened[0], workdir)
     file = workdir / "preprocess.npz"
@@ -176,19 +178,19 @@ def test_a_flipped_byte_of_what_was_kept_is_found(whitened, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_preprocessing_all_is_as_it_was(digits, plain):
+def test_a_config_without_preprocessing_leaves_the_data(digits, plain):
     for preprocess in (None, ()):
         found = load(document(preprocess), plain / "elsewhere")
         assert found.dataset is digits and found.fitted is None
     assert not (plain / "preprocess.npz").exists()
 
 
-def test_a_step_without_arrays_is_kept_too(digits, tmp_path, monkeypatch):
+def test_a_preprocessing_step_without_arrays_is_restored(digits, tmp_path, monkeypatch):
     train_x, test_x = (np.repeat(part.x, 3, axis=-1) for part in (digits.train, digits.test))
-    coloured = digits._replace(
+    colored = digits._replace(
         train=digits.train._replace(x=train_x), test=digits.test._replace(x=test_x)
     )
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: coloured)
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: colored)
     bounded = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
     config = document(({"name": "grey"},), attack=bounded)
     fitted = load(config, tmp_path)
@@ -202,7 +204,7 @@ def test_a_step_without_arrays_is_kept_too(digits, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("first", [{"name": "standardize"}, ZCA[0] | {"norm": 2.0}])
-def test_another_preprocessing_is_another_config(whitened, no_fit, first):
+def test_another_preprocessing_is_refused_as_another_config(whitened, no_fit, first):
     with pytest.raises(WorkdirError, match=r"holds a run of another config: data\.preprocess is "):
         train.run(document((first, ZCA[1])), whitened[0])
 
@@ -235,14 +237,14 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
         (({"name": "grey"},), DataError, r"grey must be images .* got the shape \(28, 28, 1\)"),
     ],
 )
-def test_mistakes_are_refused_before_anything_is_written(tmp_path, preprocess, error, says):
+def test_bad_preprocessing_is_refused_before_anything_is_written(tmp_path, preprocess, error, says):
     with pytest.raises(error, match=says) as caught:
         train.run(document(preprocess), tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_bounds_of_an_attack_must_hold_the_inputs_as_they_are_preprocessed(tmp_path):
+def test_bounds_of_an_attack_must_include_the_preprocessed_inputs(tmp_path):
     attack = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
     with pytest.raises(ConfigError, match=r"objective.attack.bounds must include .* inputs, -"):
         train.run(document(({"name": "standardize"},), attack=attack), tmp_path / "run")
@@ -258,7 +260,9 @@ def test_bounds_that_are_no_interval_are_refused_as_by_the_attacks(tmp_path, bou
 
 
 @pytest.mark.slow
-def test_the_evaluation_of_a_run_has_no_bounds_and_its_own_inputs(whitened, tmp_path, capsys):
+def test_evaluation_of_a_whitened_run_uses_whitened_inputs_without_bounds(
+    whitened, tmp_path, capsys
+):
     workdir, result, _ = whitened
     evaluation.run([str(workdir)], attack_names=["fgsm"], eps=[0.0, 0.2], out=str(tmp_path))
     found = json.loads((tmp_path / "evaluation.json").read_text())
@@ -286,7 +290,7 @@ def cropped(size=20, **changes):
 
 
 @pytest.mark.slow
-def test_a_crop_is_at_random_in_training_and_the_middle_in_tests(digits, tmp_path):
+def test_crops_are_random_in_training_and_centered_in_tests(digits, tmp_path):
     loaded = load(cropped(), tmp_path)
     np.testing.assert_array_equal(loaded.dataset.test.x, digits.test.x[:, 4:24, 4:24])
     assert loaded.dataset.train.x.shape == digits.train.x.shape
@@ -299,7 +303,7 @@ def test_a_crop_is_at_random_in_training_and_the_middle_in_tests(digits, tmp_pat
 
 
 @pytest.mark.slow
-def test_training_on_crops_sees_other_inputs_than_their_middle(digits, tmp_path, monkeypatch):
+def test_training_on_random_crops_differs_from_center_crops(digits, tmp_path, monkeypatch):
     errors = train.run(cropped(epochs=4), tmp_path / "random")["replicas"]
     middle = digits._replace(train=data.Arrays(digits.train.x[:, 4:24, 4:24], digits.train.y))
     middle = middle._replace(test=data.Arrays(digits.test.x[:, 4:24, 4:24], digits.test.y))
@@ -309,7 +313,7 @@ def test_training_on_crops_sees_other_inputs_than_their_middle(digits, tmp_path,
 
 
 @pytest.mark.slow
-def test_shards_of_a_batch_are_cropped_apart(tmp_path, monkeypatch):
+def test_shards_of_a_batch_are_cropped_independently(tmp_path, monkeypatch):
     drawn = []
 
     def random_crop(key, x, shape):
@@ -341,12 +345,12 @@ def with_source(path, **changes):
 
 
 @pytest.mark.slow
-def test_the_fixed_set_is_that_of_its_source_for_every_run(plain, tmp_path):
+def test_the_fixed_adversarial_set_comes_from_the_source_for_every_run(plain, tmp_path):
     source = trained.load(plain)
     x, y = source.dataset.test
     x_adv = attacks.fgsm(source.logits_fn, x, y, eps=1.0, norm="l2")
     lengths = np.linalg.norm((np.asarray(x_adv) - x).reshape(len(x), -1), axis=1)
-    # Of so small a net some rows have no living unit, and no gradient.
+    # In so small a net some rows have no active unit, and no gradient.
     assert np.all((lengths == 0) | (np.abs(lengths - 1) < 1e-4)) and lengths.any()
     for epochs in (2, 3):
         workdir = tmp_path / f"run{epochs}"
@@ -358,7 +362,7 @@ def test_the_fixed_set_is_that_of_its_source_for_every_run(plain, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_outlives_the_source_of_its_evaluation(plain, tmp_path, capsys):
+def test_a_finished_run_loads_without_the_source_of_its_evaluation(plain, tmp_path, capsys):
     source = tmp_path / "source"
     shutil.copytree(plain, source)
     train.run(with_source(source, epochs=1), tmp_path / "run")
@@ -389,7 +393,7 @@ def whitened_with(tmp_path, step):
     return tmp_path / "source"
 
 
-def test_mirror_images_of_what_is_no_image_are_refused(tmp_path, digits, monkeypatch):
+def test_mirroring_inputs_that_are_not_images_is_refused(tmp_path, digits, monkeypatch):
     flat = [data.Arrays(part.x.reshape(-1, 784), part.y) for part in (digits.train, digits.test)]
     flat = digits._replace(train=flat[0], test=flat[1])
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: flat)
@@ -400,7 +404,7 @@ def test_mirror_images_of_what_is_no_image_are_refused(tmp_path, digits, monkeyp
     assert not (tmp_path / "run").exists()
 
 
-def test_a_source_that_is_not_there_or_takes_other_inputs_is_refused(plain, whitened, tmp_path):
+def test_a_missing_source_and_one_with_other_inputs_are_refused(plain, whitened, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         train.run(with_source(tmp_path / "nowhere"), tmp_path / "run")
     with pytest.raises(

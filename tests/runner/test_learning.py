@@ -1,4 +1,4 @@
-"""Learning curves: means over replicas within their range, as numbers and as lines."""
+"""Learning curves: means over replicas with their range, as numbers and as lines."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def lines_of(axes) -> dict[str, tuple[list[float], list[float]]]:
     }
 
 
-def test_curves_are_means_and_ranges_of_few_points():
+def test_learning_curves_are_means_and_ranges_of_few_points():
     lines = [
         line(epoch, i, float(epoch + i), accuracy=1.0) for epoch in range(1, 1002) for i in (0, 2)
     ]
@@ -27,7 +27,7 @@ def test_curves_are_means_and_ranges_of_few_points():
     assert (loss["low"][0], loss["high"][0]) == (1, 3)
 
 
-def test_replicas_that_stop_early_and_errors_measured_now_and_then():
+def test_learning_curves_handle_early_stops_and_sparse_errors():
     lines = [
         line(1, 0, 2.0),
         line(1, 1, 4.0),
@@ -52,14 +52,14 @@ def test_replicas_that_stop_early_and_errors_measured_now_and_then():
     np.testing.assert_allclose(curves["test error"][1], [0.3, 0.3])
 
 
-def test_each_of_many_errors_has_its_line():
+def test_each_error_has_a_line_in_the_chart():
     names = [f"{kind}_error" for kind in ("train", "valid", "test", "clean", "attack")]
     lines = [line(epoch, 0, 1.0, **dict.fromkeys(names, 0.5)) for epoch in (1, 2)]
     _, error = learning.chart(learning.curves(lines)).axes
     assert set(lines_of(error)) == {name.replace("_", " ") for name in names}
 
 
-def test_a_single_epoch_without_an_error_can_be_seen():
+def test_a_single_epoch_without_an_error_is_drawn():
     figure = learning.chart(learning.curves([line(1, 0, 2.0, test_error=0.0)]))
     loss, error = figure.axes
     assert all(curve.get_marker() != "None" for axes in (loss, error) for curve in axes.lines)

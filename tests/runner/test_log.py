@@ -1,4 +1,4 @@
-"""The log: plain lines in a file, a bar on a terminal, JSON lines and TensorBoard events always."""
+"""The log: lines in a file, a bar on a terminal, JSON lines and TensorBoard events."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ def log_two_epochs(folder, *, running=(True, True), tensorboard=False, done=0):
         return files.metrics()
 
 
-def test_in_a_file_there_is_a_plain_line_an_epoch_with_the_means_over_replicas(tmp_path, capsys):
+def test_a_log_file_has_a_line_per_epoch_with_means_over_replicas(tmp_path, capsys):
     log_two_epochs(tmp_path)
     said, *lines = capsys.readouterr().out.splitlines()
     assert (
@@ -49,7 +49,9 @@ def test_in_a_file_there_is_a_plain_line_an_epoch_with_the_means_over_replicas(t
     ]
 
 
-def test_steps_slower_than_a_second_are_told_in_seconds_a_step(monkeypatch, tmp_path, capsys):
+def test_speeds_below_one_step_per_second_are_logged_in_seconds_per_step(
+    monkeypatch, tmp_path, capsys
+):
     seconds = iter([0.0, 25.0, 26.0])
     monkeypatch.setattr("adv_jax.runner.log.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     log_two_epochs(tmp_path)
@@ -57,7 +59,7 @@ def test_steps_slower_than_a_second_are_told_in_seconds_a_step(monkeypatch, tmp_
     assert speeds == ["2.5 s/step", "10 steps/s"]
 
 
-def test_there_is_a_json_line_for_each_epoch_and_replica(tmp_path, capsys):
+def test_metrics_have_a_json_line_for_each_epoch_and_replica(tmp_path, capsys):
     assert log_two_epochs(tmp_path) == [
         {"epoch": 1, "replica": 0, "seed": 4, "accuracy": 0.25, "loss": 2.0},
         {"epoch": 1, "replica": 1, "seed": 5, "accuracy": 0.75, "loss": 1.0},
@@ -66,7 +68,7 @@ def test_there_is_a_json_line_for_each_epoch_and_replica(tmp_path, capsys):
     ]
 
 
-def test_a_replica_that_has_stopped_is_neither_logged_nor_averaged(tmp_path, capsys):
+def test_a_stopped_replica_is_not_logged_and_not_averaged(tmp_path, capsys):
     lines = log_two_epochs(tmp_path, running=(False, True))
     assert [line["replica"] for line in lines] == [1, 1]
     shown = capsys.readouterr().out
@@ -75,7 +77,7 @@ def test_a_replica_that_has_stopped_is_neither_logged_nor_averaged(tmp_path, cap
 
 @contextlib.contextmanager
 def terminal(monkeypatch, columns: int):
-    """Standard output as a terminal; yields a function that ends it and gives what it showed."""
+    """Makes standard output a terminal; yields a function that ends it and returns its content."""
     here, there = pty.openpty()
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
@@ -94,9 +96,7 @@ def terminal(monkeypatch, columns: int):
     os.close(here)
 
 
-def test_on_a_terminal_there_is_a_bar_with_epoch_loss_rate_and_time_left(
-    tmp_path, monkeypatch, capsys
-):
+def test_a_terminal_shows_a_bar_with_epoch_loss_rate_and_time_left(tmp_path, monkeypatch, capsys):
     with terminal(monkeypatch, 80) as shown:
         log_two_epochs(tmp_path)
         text = shown()
@@ -107,7 +107,7 @@ def test_on_a_terminal_there_is_a_bar_with_epoch_loss_rate_and_time_left(
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_table_in_a_file_breaks_no_cell_and_on_a_terminal_fits(monkeypatch, capsys):
+def test_a_table_breaks_no_cell_in_a_file_and_fits_a_terminal(monkeypatch, capsys):
     cell = "objective.attack.eps=0.1, optimizer.learning_rate=0.001, objective.alpha=0.5"
     print_table("a title [of] " + "many words " * 20, ["settings", "error %"], [[cell, 1.5]])
     title, *table = capsys.readouterr().out.splitlines()
@@ -119,7 +119,7 @@ def test_a_table_in_a_file_breaks_no_cell_and_on_a_terminal_fits(monkeypatch, ca
 
 
 def events(folder: Path) -> list[tuple[str, int, float]]:
-    """(tag, step, value) of the event files in a folder, by the format: no library of ours.
+    """Returns (tag, step, value) of the event files in a folder, parsed by hand.
 
     A record is u64 length, u32 CRC, the bytes of a protobuf Event, u32 CRC. In Event, field 2 is
     the step and 5 the summary; in a Summary, 1 is a Value with 1 the tag and 2 a float.
@@ -172,7 +172,7 @@ def test_tensorboard_gets_every_number_of_each_replica(tmp_path, capsys):
         )
 
 
-def test_tensorboard_is_told_where_a_resumed_run_goes_on(tmp_path, capsys):
+def test_tensorboard_events_mark_the_step_of_a_resumed_run(tmp_path, capsys):
     log_two_epochs(tmp_path, tensorboard=True)
     log_two_epochs(tmp_path, tensorboard=True, done=1)
     content = b"".join(f.read_bytes() for f in (tmp_path / "tensorboard" / "0").iterdir())
@@ -181,14 +181,14 @@ def test_tensorboard_is_told_where_a_resumed_run_goes_on(tmp_path, capsys):
     assert re.search(rb"\x10\x02\x3a\x02\x08\x01", content)
 
 
-def test_without_tensorboardx_the_line_says_what_to_install(monkeypatch):
+def test_the_error_for_a_missing_tensorboardx_names_the_installation(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(UserError, match=re.escape("pip install 'adv-jax[tensorboard]'")):
         require_tensorboard()
 
 
 @pytest.mark.slow
-def test_nothing_imports_tensorboardx_unless_it_is_wanted():
+def test_importing_training_does_not_import_tensorboardx():
     program = "import sys, adv_jax.runner.training; sys.exit('tensorboardX' in sys.modules)"
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True)

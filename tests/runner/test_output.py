@@ -1,4 +1,4 @@
-"""Standard output that cannot be written: no traceback, and nothing that was saved is lost."""
+"""Standard output that cannot be written: no traceback, and no saved epoch is lost."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ COMMANDS = {
 
 @contextlib.contextmanager
 def pipe():
-    """A path by which another process writes to a pipe, and the end from which one reads."""
+    """Yields the path of a pipe for another process to write to, and its reading end."""
     reader, writer = os.pipe()
     try:
         with open(reader) as stream:
@@ -33,20 +33,20 @@ def pipe():
 
 
 @pytest.mark.parametrize("command", slow_after(2, COMMANDS))
-def test_a_full_disk_behind_the_output_of_a_command_is_told_in_one_line(commands, command):
+def test_a_full_disk_behind_standard_output_is_reported_in_one_line(commands, command):
     done = commands.run(COMMANDS[command], module=command, tty="/dev/full")
     assert (done.status, done.err) == (1, FULL)
 
 
 @pytest.mark.parametrize("command", slow_after(2, COMMANDS))
-def test_a_closed_pipe_ends_a_command_as_sigpipe_would_and_without_words(commands, command):
+def test_a_closed_pipe_ends_a_command_silently_with_the_status_of_sigpipe(commands, command):
     with pipe() as (path, reader):
         reader.close()
         done = commands.run(COMMANDS[command], module=command, tty=path)
     assert (done.status, done.err) == (128 + signal.SIGPIPE, "")
 
 
-def test_a_mistake_is_told_though_the_output_is_a_closed_pipe(commands, tmp_path):
+def test_an_error_is_reported_although_the_output_is_a_closed_pipe(commands, tmp_path):
     with pipe() as (path, reader):
         reader.close()
         done = commands.run("--workdir=" + str(tmp_path), module="adv_jax.evaluate", tty=path)
@@ -55,7 +55,7 @@ def test_a_mistake_is_told_though_the_output_is_a_closed_pipe(commands, tmp_path
 
 
 @pytest.mark.slow
-def test_a_training_whose_output_breaks_saves_its_epoch_and_goes_on(
+def test_a_training_whose_output_breaks_saves_the_epoch_and_resumes(
     commands, uninterrupted, tmp_path
 ):
     argv = [*TINY, "--config.checkpoint_every=50", f"--workdir={tmp_path / 'run'}"]

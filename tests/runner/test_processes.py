@@ -1,4 +1,4 @@
-"""Two processes on this machine that share a run, over the collectives of the CPU."""
+"""Two processes on one machine that share a run, with CPU collectives."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def start(commands, *argv, devices=1, count=2):
-    """As many processes as `count`, each with as many devices."""
+    """Starts `count` processes of one run, each with its devices."""
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
     return [
         commands.start(
@@ -48,7 +48,7 @@ def start(commands, *argv, devices=1, count=2):
 
 
 def finished(processes):
-    """Of all of them: each waits for the slowest."""
+    """Returns the `Finished` of all processes; each waits for the slowest."""
     return [process.finish(seconds=500) for process in processes]
 
 
@@ -91,7 +91,7 @@ SEEDS, SHARDS = "--config.replicas.seeds=2", "--config.replicas.shards=2"
 
 
 @pytest.mark.parametrize("argv", [(SEEDS,), (SHARDS,)], ids=["replicas", "shards"])
-def test_two_processes_give_what_one_with_two_devices_gives(commands, alone, tmp_path, argv):
+def test_two_processes_equal_one_process_with_two_devices(commands, alone, tmp_path, argv):
     processes = start(commands, *argv, f"--workdir={tmp_path / 'run'}")
     first, second = finished(processes)
     assert (first.status, second.status) == (0, 0), first.err + second.err
@@ -102,7 +102,9 @@ def test_two_processes_give_what_one_with_two_devices_gives(commands, alone, tmp
     assert kept == {str(epoch) for epoch in (EPOCHS - 2, EPOCHS - 1, EPOCHS)}
 
 
-def test_a_signal_to_one_stops_both_at_the_same_epoch_and_they_go_on(commands, alone, tmp_path):
+def test_a_signal_to_one_process_stops_both_at_the_same_epoch_and_the_run_resumes(
+    commands, alone, tmp_path
+):
     argv = [SEEDS, f"--workdir={tmp_path / 'run'}", "--config.checkpoint_every=1000"]
     processes = start(commands, *argv)
     processes[0].wait_for("epoch 3/")
@@ -117,8 +119,8 @@ def test_a_signal_to_one_stops_both_at_the_same_epoch_and_they_go_on(commands, a
     assert_same_run(tmp_path / "run", alone(SEEDS))
 
 
-def test_what_one_refuses_the_other_does_not_wait_for(commands, alone, tmp_path):
-    """The first alone opens the workdir."""
+def test_an_error_in_one_process_ends_the_other(commands, alone, tmp_path):
+    """Only the first process opens the workdir."""
     shutil.copytree(alone(SEEDS), tmp_path / "run")
     os.truncate(tmp_path / "run" / "result.json", 100)
     first, second = finished(start(commands, SEEDS, f"--workdir={tmp_path / 'run'}"))
@@ -127,7 +129,7 @@ def test_what_one_refuses_the_other_does_not_wait_for(commands, alone, tmp_path)
     assert second.err.endswith("error: another process failed; see its error message\n")
 
 
-def test_when_one_is_killed_the_other_says_so_and_they_go_on(commands, alone, tmp_path):
+def test_a_killed_process_is_reported_by_the_other_and_the_run_resumes(commands, alone, tmp_path):
     argv = [SEEDS, f"--workdir={tmp_path / 'run'}"]
     processes = start(commands, *argv)
     processes[0].wait_for("epoch 3/")
@@ -142,7 +144,7 @@ def test_when_one_is_killed_the_other_says_so_and_they_go_on(commands, alone, tm
     assert_same_run(tmp_path / "run", alone(SEEDS))
 
 
-def test_what_processes_cannot_share_evenly_is_refused_in_one_line(commands, tmp_path):
+def test_replicas_that_processes_cannot_share_evenly_are_refused_in_one_line(commands, tmp_path):
     argv = ["--config.replicas.seeds=3", f"--workdir={tmp_path / 'run'}"]
     for process in start(commands, *argv):
         done = process.finish()

@@ -30,7 +30,7 @@ def trained(config, dataset, *, measured=True):
     return params, np.concatenate(losses, axis=1), errors, evaluation
 
 
-def test_a_program_of_seeds_and_a_grid_is_each_run_alone(dataset):
+def test_a_program_of_seeds_and_a_grid_equals_single_runs(dataset):
     config = document(seed=3, data__num_valid=8, data__num_labels=20)
     attack = {"name": "fgsm", "norm": "l2", "eps": 0.1}
     config["objective"] = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
@@ -40,13 +40,13 @@ def test_a_program_of_seeds_and_a_grid_is_each_run_alone(dataset):
     together = trained(several, dataset)
     runs = replicas(several)
     assert len(runs) == 8
-    # One of them, as each is a program of its own; a grid of eight differs in every loss below.
+    # Only one is compared, as each takes a compilation; the eight losses below all differ.
     bound = with_values(config, runs[5].overrides | {"seed": runs[5].seed})
     jax.tree.map(same, alone(together, 5), alone(trained(bound, dataset)))
     assert len(np.unique(together[1][:, -1])) == 8
 
 
-def test_shards_of_the_batches_are_one_device_with_all_of_them(dataset):
+def test_a_program_with_two_shards_equals_one_device(dataset):
     if jax.local_device_count() < 4:
         pytest.skip("XLA_FLAGS gives fewer than four devices")
     config = document(replicas__seeds=2, data__num_labels=12)
@@ -74,7 +74,7 @@ def counted(dataset, monkeypatch):
     return Program(Experiment(config, dataset), dataset, rows, runs, shards=1), traces
 
 
-def test_after_the_first_epoch_nothing_is_compiled(counted, caplog):
+def test_nothing_is_compiled_after_the_first_epoch(counted, caplog):
     program, _ = counted
 
     def epoch(state):
@@ -109,7 +109,7 @@ def test_programs_compiled_ahead_in_threads_train_bit_for_bit_as_others(counted,
     jax.tree.map(np.testing.assert_array_equal, (saved, metrics), expected)
 
 
-def test_all_epochs_are_one_compilation_and_a_restart_repeats_them_bit_for_bit(counted):
+def test_all_epochs_compile_once_and_a_restart_repeats_each_bit_for_bit(counted):
     program, traces = counted
     state, _ = program.epoch(program.init())
     saved, once = program.fetch(state), len(traces)
@@ -136,7 +136,7 @@ def test_a_restart_compiles_an_epoch_once(counted):
 
 
 @pytest.mark.parametrize("shards", slow_after(1, [1, 2]))
-def test_a_stopped_replica_stands_still_while_another_goes_on(dataset, shards):
+def test_a_stopped_replica_stays_constant_while_another_trains(dataset, shards):
     if jax.local_device_count() < 2 * shards:
         pytest.skip(f"XLA_FLAGS gives fewer than {2 * shards} devices")
     config = document(
@@ -162,7 +162,7 @@ def test_a_stopped_replica_stands_still_while_another_goes_on(dataset, shards):
         assert not metrics["loss"][0].any() and metrics["loss"][1].all()  # it takes no steps
         state, _ = program.monitor(state)
     later = program.fetch(state)
-    # What a checkpoint holds of it, the optimizer's state included, is the same bit for bit.
+    # Its part of a checkpoint, with the optimizer's state, stays equal bit for bit.
     jax.tree.map(np.testing.assert_array_equal, alone(later), alone(saved))
     assert later.state.step[1] == (epochs + 2) * program.steps_per_epoch
     moved = later.state.params["logits"]["kernel"][1] != saved.state.params["logits"]["kernel"][1]

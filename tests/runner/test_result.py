@@ -1,4 +1,4 @@
-"""What a result says of the programs that made it."""
+"""Provenance: the commit and the versions in a result."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from adv_jax.runner import result
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """(Its folder, the commit) of a repository where the package seems to lie."""
+    """Returns (folder, commit) of a repository that appears to contain the package."""
     for path in ("adv_jax/runner/result.py", "papers/a/results/table.json"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text("first")
@@ -31,7 +31,7 @@ def test_the_commit_is_that_of_the_packages_own_checkout(checkout, monkeypatch):
     assert result.provenance()["git"] is None
 
 
-def test_a_changed_program_is_told_and_a_result_that_was_written_is_not(checkout):
+def test_provenance_marks_changed_code_as_dirty_but_not_changed_results(checkout):
     folder, commit = checkout
     (folder / "papers/a/results/table.json").write_text("second")
     assert result.provenance()["git"] == commit

@@ -1,4 +1,4 @@
-"""Signals where nothing has to be finished: the run stops, whatever they interrupt."""
+"""Signals stop a program at any interrupted call."""
 
 import gc
 import os
@@ -21,13 +21,13 @@ def wait():
         time.sleep(0.01)
 
 
-def test_a_signal_stops_at_once():
+def test_a_signal_raises_interrupted_at_once():
     with pytest.raises(Interrupted, match="^stopped by SIGTERM; "), on_signals(stop_at_once):
         interrupted()
 
 
 def swallow():
-    """As JAX's cache of compiled programs does with what meets it while it reads."""
+    """Drops exceptions, like JAX's cache of compiled programs during a read."""
     try:
         interrupted()
     except Exception:
@@ -39,20 +39,20 @@ def test_a_signal_in_code_that_drops_exceptions_is_not_lost():
         swallow()
 
 
-class Finalised:
+class Finalized:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def finalise():
-    Finalised()
+def finalize():
+    Finalized()
     wait()
 
 
-def test_a_signal_in_a_finaliser_is_not_lost(capfd):
+def test_a_signal_in_a_finalizer_is_not_lost(capfd):
     """Python prints and drops what __del__ raises."""
     with pytest.raises(Interrupted), on_signals(stop_at_once):
-        finalise()
+        finalize()
     assert capfd.readouterr().err == ""
 
 
@@ -79,7 +79,7 @@ def test_a_signal_in_the_garbage_collection_is_not_lost(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_signal_is_held_though_its_words_cannot_be_written(capfd):
+def test_a_signal_is_held_although_its_message_cannot_be_written(capfd):
     output, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, 1)
     try:

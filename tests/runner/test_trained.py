@@ -1,4 +1,4 @@
-"""The model of a workdir is the one that the run itself evaluated, and nothing there changes."""
+"""The loaded model equals the evaluated model of the run; loading changes no file."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ def error_of(model):
     return 1 - float(found.accuracy)
 
 
-def test_the_variables_are_those_of_the_model(replicas):
+def test_loaded_variables_reproduce_the_logits_of_the_model(replicas):
     model = trained.load(replicas[0], replica=1)
     x = model.dataset.test.x[:7]
     params = jax.tree.map(np.asarray, model.variables["params"])
@@ -66,7 +66,7 @@ def test_the_variables_are_those_of_the_model(replicas):
     np.testing.assert_allclose(model.logits_fn(x), logits, rtol=1e-5, atol=1e-5)
 
 
-def test_all_replicas_are_those_that_are_loaded_one_by_one(replicas, monkeypatch):
+def test_load_all_equals_loading_the_replicas_one_by_one(replicas, monkeypatch):
     workdir, result = replicas
     one_by_one = [trained.load(workdir, replica=i) for i in range(len(result["replicas"]))]
     reads, read = [], trained.inputs.load
@@ -99,7 +99,7 @@ def test_each_replica_is_the_model_that_the_run_evaluated(replicas, replica):
 
 
 @pytest.mark.slow
-def test_batch_statistics_are_those_of_the_test(tmp_path):
+def test_a_loaded_model_has_the_batch_statistics_of_the_test(tmp_path):
     config = config_of(
         "ladder_mnist",
         epochs=1,
@@ -116,7 +116,7 @@ def test_batch_statistics_are_those_of_the_test(tmp_path):
     assert model.about["best_epoch"] is None
 
 
-def test_a_damaged_checkpoint_is_passed_over_only_where_the_run_is_not_finished(replicas, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_only_in_an_unfinished_run(replicas, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(replicas[0], workdir)
     for path in (workdir / "checkpoints" / "4" / "tree").rglob("*"):
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_passed_over_only_where_the_run_is_not_finished(
         trained.load(workdir)
 
 
-def test_what_is_no_run_is_refused_in_words(replicas, tmp_path, monkeypatch, digits):
+def test_a_folder_without_a_run_is_refused(replicas, tmp_path, monkeypatch, digits):
     workdir, _ = replicas
     with pytest.raises(
         UserError, match="workdir must be the directory of a run, got .* no config.json"
@@ -155,7 +155,7 @@ def test_what_is_no_run_is_refused_in_words(replicas, tmp_path, monkeypatch, dig
         trained.load(tmp_path)
 
 
-def of_chapter(mode, **changes):
+def goodfellow(mode, **changes):
     make = runpy.run_path("configs/goodfellow_mnist.py")["get_config"]
     changes = {path.replace("__", "."): value for path, value in changes.items()}
     common = {"epochs": 1, "data.num_valid": 100, "evaluation.attacks": {}}
@@ -163,13 +163,11 @@ def of_chapter(mode, **changes):
 
 
 @pytest.mark.slow
-def test_a_student_is_loaded_without_its_teacher_and_a_stack_needs_its_classifier(
-    replicas, tmp_path
-):
+def test_a_student_loads_without_the_teacher_but_a_stack_needs_the_classifier(replicas, tmp_path):
     teacher = tmp_path / "teacher"
     shutil.copytree(replicas[0], teacher)
-    student = of_chapter(f"model=softmax,method=distillation,source={teacher}")
-    stack = of_chapter(f"method=dae,source={teacher}", model__features=(8,))
+    student = goodfellow(f"model=softmax,method=distillation,source={teacher}")
+    stack = goodfellow(f"method=dae,source={teacher}", model__features=(8,))
     found = {
         name: train.run(config, tmp_path / name)["replicas"][0]["test_error"]
         for name, config in (("student", student), ("stack", stack))
@@ -181,7 +179,7 @@ def test_a_student_is_loaded_without_its_teacher_and_a_stack_needs_its_classifie
         trained.load(tmp_path / "stack")
 
 
-def test_a_source_on_other_inputs_is_refused_with_its_field(replicas, digits):
+def test_a_source_on_other_inputs_is_refused_with_the_field(replicas, digits):
     part = {"objective": {"name": "distillation", "teacher_fn": str(replicas[0])}}
     assert list(trained.sources(part, digits)) == [str(replicas[0])]
     other = digits._replace(bounds=None)
@@ -191,6 +189,6 @@ def test_a_source_on_other_inputs_is_refused_with_its_field(replicas, digits):
 
 def test_a_temperature_that_is_not_positive_is_refused(replicas, tmp_path):
     for temperature in (0.0, -2.0):
-        config = of_chapter("model=softmax,method=teacher", objective__temperature=temperature)
+        config = goodfellow("model=softmax,method=teacher", objective__temperature=temperature)
         with pytest.raises(UserError, match="objective.temperature must be a number above 0, got"):
             train.run(config, tmp_path / "run")

@@ -25,7 +25,7 @@ CONFIG = {
 }
 
 
-def test_the_same_config_is_taken_again_though_json_knows_no_tuples(tmp_path):
+def test_a_config_with_tuples_is_accepted_again(tmp_path):
     for _ in range(2):
         with Workdir(tmp_path / "a" / "b", CONFIG) as files:
             assert files.result() is None
@@ -46,7 +46,7 @@ def test_the_same_config_is_taken_again_though_json_knows_no_tuples(tmp_path):
         ),
     ],
 )
-def test_another_config_is_refused_and_what_differs_is_named(tmp_path, change, says):
+def test_another_config_is_refused_with_the_fields_that_differ(tmp_path, change, says):
     Workdir(tmp_path, CONFIG).__exit__()
     with pytest.raises(WorkdirError, match="holds a run of another config") as caught:
         Workdir(tmp_path, CONFIG | change)
@@ -55,7 +55,7 @@ def test_another_config_is_refused_and_what_differs_is_named(tmp_path, change, s
         pass
 
 
-def test_two_at_once_are_refused_until_the_first_is_closed(tmp_path):
+def test_a_second_open_of_a_workdir_is_refused_until_the_first_is_closed(tmp_path):
     with (
         Workdir(tmp_path, CONFIG),
         pytest.raises(WorkdirError, match="in use by another") as caught,
@@ -83,7 +83,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     ("name", "read"),
     [("config.json", None), ("result.json", "result"), ("metrics.jsonl", "metrics")],
 )
-def test_a_damaged_file_is_named(tmp_path, name, read):
+def test_a_damaged_file_of_a_workdir_is_named(tmp_path, name, read):
     with Workdir(tmp_path, CONFIG) as files:
         (tmp_path / name).write_bytes(b'\xff{"half": \n')
         with pytest.raises(WorkdirError, match="is damaged, it is not JSON") as caught:
@@ -143,7 +143,7 @@ def test_metrics_are_rewound_to_an_epoch_and_a_torn_line_is_dropped(tmp_path):
         ({0: [1, 2, 3], 1: [1, 2, 3]}, [False, False], None),
         ({0: [1], 1: [1, 2, 3]}, [True, False], None),
         ({0: [1, 2, 3], 1: [1, 2]}, [True, True], None),
-        # What a power cut took from the end, or from within.
+        # Lines that a power cut removed at the end or in the middle.
         ({0: [1, 2, 3], 1: [1, 2]}, [False, False], (2, 1, 2, 3)),
         ({0: [1, 3], 1: [1, 2, 3]}, [False, False], (2, 0, 3, 3)),
         ({}, [False], (0, 0, 0, 3)),
@@ -155,7 +155,7 @@ def test_metrics_are_rewound_to_an_epoch_and_a_torn_line_is_dropped(tmp_path):
         ({0: [1, 2]}, [True], (2, 0, 2, 3)),
     ],
 )
-def test_a_checkpoint_that_knows_of_more_epochs_than_metrics_is_refused(
+def test_metrics_with_fewer_epochs_than_the_checkpoint_are_refused(
     tmp_path, logged, stopped, lacks
 ):
     with Workdir(tmp_path, CONFIG) as files:
@@ -179,7 +179,7 @@ def test_a_checkpoint_that_knows_of_more_epochs_than_metrics_is_refused(
 DATA = {"name": "mnist", "source": "files", "sha256": {"a": "1"}, "sizes": {"train": 3}}
 
 
-def test_rows_come_back_and_are_written_once(tmp_path):
+def test_rows_are_restored_and_written_once(tmp_path):
     rows = {"train": np.arange(6, dtype=np.int32).reshape(2, 3), "valid": np.zeros((2, 0), int)}
     with Workdir(tmp_path, CONFIG) as files:
         files.record_data(DATA, rows)
@@ -207,7 +207,7 @@ def test_rows_that_are_damaged_are_written_again_and_other_rows_refused(tmp_path
     assert file.read_bytes() == whole
 
 
-def test_other_data_are_refused_and_what_differs_is_named(tmp_path):
+def test_other_data_are_refused_with_the_fields_that_differ(tmp_path):
     with Workdir(tmp_path, CONFIG) as files:
         files.record_data(DATA, {})
         other = DATA | {"sha256": {"a": "2"}, "sizes": {"train": 4}}
@@ -234,7 +234,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_writing_names_the_path_and_lets_other_errors_through(tmp_path):
+def test_writing_names_the_path_of_os_errors_and_passes_others_on(tmp_path):
     says = f"^{tmp_path} cannot be written: Is a directory$"
     with pytest.raises(WorkdirError, match=says), writing(tmp_path):
         tmp_path.open("w")
@@ -242,7 +242,7 @@ def test_writing_names_the_path_and_lets_other_errors_through(tmp_path):
         raise ZeroDivisionError
 
 
-def test_the_default_path_depends_on_every_field_and_on_nothing_else():
+def test_the_default_path_depends_on_every_field_of_the_config_only():
     path = default_path(CONFIG)
     assert path.parent.name == "runs" and path.name.startswith("test-")
     assert default_path(dict(reversed(CONFIG.items()))) == path

@@ -1,4 +1,4 @@
-"""Every attack with settings that are cheap, for the tests of what all of them promise."""
+"""Every attack with cheap settings, for the tests of the contract of all attacks."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,17 +16,17 @@ NORMS = ["linf", "l2", "l1", "rms"]
 class Row(NamedTuple):
     """attack: called as attack(logits_fn, x, y, *, <scale>, bounds, key, **options).
 
-    scale: the name of its budget, a real number of which 0 means no perturbation.
-    norm: the ball of radius `scale` that it stays in, None if there is none.
+    scale: the keyword of its size, a real number; 0 means no perturbation.
+    norm: it stays in the ball of radius `scale` in this norm, if not None.
     draws: it draws random numbers when it gets a key.
-    needs_key: it cannot do without one.
-    reads_model: it looks at the model.
-    reads_labels: it looks at the labels.
-    sees_axes: it looks at where an entry of a row stands, so that reshaping matters.
-    minimal: it leaves a row alone that is fooled at x.
-    picky: it may leave any row alone, as one that knows no better point than x.
-    constant: its result carries no gradient.
-    variant: it is made of what other rows have in another norm or order: its tests are slow.
+    needs_key: it raises without a key.
+    reads_model: it calls the model.
+    reads_labels: it uses the labels.
+    sees_axes: the result depends on the position of an entry, so that reshaping matters.
+    minimal: it leaves rows that are fooled at x.
+    picky: it may leave any row, if it finds no better point than x.
+    constant: its result has no gradient.
+    variant: it combines parts that other rows test: its tests are slow.
     """
 
     attack: Callable
@@ -49,22 +49,22 @@ def noise(attack: Callable, **fields) -> Row:
 
 
 def needing_bounds(attack: Callable) -> Callable:
-    """The attack with bounds also where a test asks for none."""
+    """Returns the attack with `BOUNDS` as the default of bounds=None."""
     return lambda *args, bounds, **options: attack(*args, bounds=bounds or BOUNDS, **options)
 
 
 def of_the_prediction(attack: Callable) -> Callable:
-    """The attack without labels: where y is the third class or lower, dlr is 1 and knows no way."""
+    """Returns the attack without labels: dlr is constant if y ranks third or lower."""
     return lambda logits_fn, x, y, **options: attack(logits_fn, x, None, **options)
 
 
 def on_itself(logits_fn, x, y, **options) -> jax.Array:
-    """FGSM transferred from the model to itself."""
+    """Transfers FGSM from the model to itself."""
     return attacks.transferred(logits_fn, x, y, source_fn=logits_fn, attack=attacks.fgsm, **options)
 
 
 def by_norm(name: str, norms: list[str], make: Callable = Row, **fields) -> dict[str, Row]:
-    """A row for each norm, all but the first are variants; more `options` may be given."""
+    """Returns a row for each norm; all but the first are variants."""
     attack, options = getattr(attacks, name), fields.pop("options", {})
     return {
         f"{name}-{norm}": make(
@@ -162,7 +162,7 @@ TABLE = {
 
 
 def run(row, x, y, scale, *, logits_fn, bounds=BOUNDS, keys):
-    """The attack as it is called."""
+    """Calls the attack of a row."""
     options = row.options | {row.scale: scale, "bounds": bounds, "key": keys}
     return row.attack(logits_fn, x, y, **options)
 

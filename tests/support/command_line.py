@@ -1,7 +1,7 @@
-"""The command line in processes of its own, each forked from one that has already imported JAX.
+"""Runs the command line in processes that are forked after the import of JAX.
 
-`python -m adv_jax.main` spends most of its seconds on imports; a fork of a process that has done
-them, but has started no backend, runs the same module from the same arguments to the same exit.
+Most of the time of a short `python -m adv_jax.main` is imports. The server imports JAX once, starts
+no backend, and forks a process for each command.
 """
 
 import contextlib
@@ -27,30 +27,30 @@ DEVICE_COUNT = "--xla_force_host_platform_device_count"
 
 
 def xla_flags(devices: int | None = None) -> str:
-    """Those of the tests, which compile quickly, for a process with as many devices of its own.
+    """Returns the XLA_FLAGS of the tests with another number of devices.
 
-    devices: None leaves them to the process.
+    devices: None removes the flag.
     """
     flags = re.sub(rf"{DEVICE_COUNT}=\d+", "", os.environ["XLA_FLAGS"])
     return f"{flags} {DEVICE_COUNT}={devices}" if devices else flags
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Of a process in any folder that shall find this project."""
+    """Returns the environment of a process that finds this project from any folder."""
     return os.environ | {"XLA_FLAGS": xla_flags(), "PYTHONPATH": str(ROOT)} | changes
 
 
 def call(
     module: str, *argv: str, cwd: Path = ROOT, prefix: Sequence[str] = (), **env: str
 ) -> subprocess.CompletedProcess:
-    """`python -m MODULE` in a fresh process with env from its start; prefix goes before it."""
+    """Runs `python -m MODULE` in a new process with `env`; `prefix` precedes the command."""
     command = [*prefix, sys.executable, "-m", module, *argv]
     env = environment(**env)
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 class Finished(NamedTuple):
-    """status: the exit status, negative for the signal that ended it."""
+    """A finished command; status: the exit status, or minus the signal that ended it."""
 
     status: int
     out: str
@@ -64,7 +64,7 @@ class Process:
         self._server, self.pid, self._out, self._err = server, pid, out, err
 
     def wait_for(self, text: str, *, seconds: float = 120) -> None:
-        """Until the output contains text."""
+        """Waits until the output contains text."""
         self.wait_until(lambda: text in self._out.read_text(), seconds=seconds)
 
     def wait_until(self, condition, *, seconds: float = 120) -> None:
@@ -93,15 +93,15 @@ class Process:
         os.kill(self.pid, signum)
 
     def pause(self) -> None:
-        """Until SIGCONT; returns when none of its threads writes any more."""
+        """Stops the process until SIGCONT; returns when all threads have stopped."""
         assert self._server.status(self.pid, pause=True) is None, self._err.read_text()
 
 
 class Server:
-    """What forks; tests use `start` and `run`, with what follows `python -m adv_jax.main`."""
+    """Starts commands; `start` and `run` take the arguments after `python -m adv_jax.main`."""
 
     def __init__(self, scratch: Path, **env: str) -> None:
-        """scratch: a folder for its files.  env: of all its processes from their start."""
+        """scratch: a folder for its files. env: environment of all its processes."""
         self._scratch, self._count = scratch, 0
         cache = {
             "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
@@ -130,7 +130,7 @@ class Server:
         return self.start(*argv, **options).finish()
 
     def status(self, pid: int, *, pause: bool = False) -> int | None:
-        """The exit status; None: still running, or, after `pause`, stopped until SIGCONT."""
+        """Returns the exit status, None if the process is running or stopped by `pause`."""
         return self._ask({"pid": pid, "pause": pause})
 
     def close(self) -> None:
@@ -144,10 +144,10 @@ class Server:
 
 
 def serve() -> dict | None:
-    """Answers requests until the input ends; returns in each child, with what it shall run."""
+    """Answers requests until the input ends; returns the request in each forked child."""
     import adv_jax.runner.training  # noqa: F401
 
-    gc.freeze()  # else each child spends half a second of its end on what it has imported
+    gc.freeze()  # else each child collects all imported objects when it exits, for .5 s
     statuses: dict[int, int | None] = {}
     for line in sys.stdin:
         request = json.loads(line)
@@ -174,7 +174,7 @@ def serve() -> dict | None:
 
 
 def become(request: dict) -> None:
-    """Turns this process into `python -m MODULE` with the request's arguments."""
+    """Runs the request in this process, as `python -m MODULE` would."""
     flags = os.O_WRONLY | os.O_APPEND
     files = {0: os.devnull, 1: request["out"], 2: request["err"]}
     for number, path in files.items():
@@ -183,8 +183,8 @@ def become(request: dict) -> None:
     os.environ.update(request["env"])
     if blocked := request["env"].get("BLOCKED"):
         sys.modules[blocked] = None  # as if it were not installed
-    if told := request["env"].get("FAILING_CALL"):
-        failing_calls.arm(told)
+    if settings := request["env"].get("FAILING_CALL"):
+        failing_calls.arm(settings)
     if moment := request["env"].get("KILLED_AT"):
         sys.addaudithook(killer(*moment.split(":")))
     sys.argv = [request["module"], *request["argv"]]
@@ -192,7 +192,7 @@ def become(request: dict) -> None:
 
 
 def killer(event: str, name: str):
-    """An audit hook: SIGKILL at an event of the file of that name, of which half is on disk."""
+    """Returns an audit hook that truncates the named file to half and kills the process."""
 
     def hook(found: str, args: tuple) -> None:
         if found == event and str(args[0]).endswith(name):
@@ -214,9 +214,9 @@ def serving(scratch: Path, **env: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def terminal() -> Iterator[tuple[str, Callable[[], str]]]:
-    """A terminal's name, and what it shows until the process that got it ends.
+    """Yields the name of a terminal, and a function that returns its content at the end.
 
-    That process must hold it before it is asked what it shows.
+    Call the function only after the process has opened the terminal.
     """
     ours, theirs = pty.openpty()
 

@@ -1,4 +1,4 @@
-"""The files of configs/, and the configs they make."""
+"""The files of configs/ and their configs."""
 
 import runpy
 from pathlib import Path

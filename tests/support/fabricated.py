@@ -1,4 +1,4 @@
-"""Runs that nobody trained: workdirs with the files of a finished run and chosen numbers."""
+"""Made-up runs: workdirs with the files of a finished run and chosen numbers."""
 
 import json
 from pathlib import Path

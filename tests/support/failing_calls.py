@@ -1,4 +1,4 @@
-"""File operations that fail: which there are in a run, and the same run with one of them failing.
+"""Lists the file operations of a run, and makes one of them fail.
 
 `failing_calls.c` is preloaded into the processes of a `command_line.Server`.
 """
@@ -18,7 +18,7 @@ import pytest
 
 
 class Call(NamedTuple):
-    """The nth call `name` of those whose path below the workdir fits the pattern."""
+    """The nth call of a function with a path below the workdir that matches the pattern."""
 
     name: str
     pattern: str
@@ -29,7 +29,7 @@ class Call(NamedTuple):
 
 
 def library(folder: Path) -> Path:
-    """The C library, compiled; skips the test where no compiler is."""
+    """Compiles the C library; skips the test without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs a C compiler")
@@ -43,20 +43,20 @@ def library(folder: Path) -> Path:
 def request(
     workdir: Path, log: Path, call: Call | None = None, error: str = "EIO", *, lasting: bool = False
 ) -> dict[str, str]:
-    """The environment of a process whose `call` fails; lasting: and each one that follows."""
+    """Returns the environment of a process whose `call` fails; lasting: later calls fail too."""
     name, pattern, nth = call or Call("", "", 0)
-    told = [str(workdir), str(log), name, pattern, nth, getattr(errno, error), lasting]
-    return {"FAILING_CALL": json.dumps(told)}
+    settings = [str(workdir), str(log), name, pattern, nth, getattr(errno, error), lasting]
+    return {"FAILING_CALL": json.dumps(settings)}
 
 
-def arm(told: str) -> None:
-    """Makes this process, into which the library is loaded, one of a `request`."""
-    arguments = [os.fsencode(a) if isinstance(a, str) else int(a) for a in json.loads(told)]
+def arm(settings: str) -> None:
+    """Applies a `request` to this process, which has loaded the library."""
+    arguments = [os.fsencode(a) if isinstance(a, str) else int(a) for a in json.loads(settings)]
     ctypes.CDLL(None).arm(*arguments)
 
 
 def calls(log: Path) -> list[Call]:
-    """The calls of a log; names that differ from run to run are replaced by an asterisk."""
+    """Returns the calls of a log; hashes in names are replaced by an asterisk."""
     counts: Counter[tuple[str, str]] = Counter()
     found = []
     for line in log.read_text().splitlines():
@@ -68,12 +68,12 @@ def calls(log: Path) -> list[Call]:
 
 
 def has_failed(log: Path) -> bool:
-    """Whether the call was reached."""
+    """Returns whether the failing call was reached."""
     return " FAILS\n" in log.read_text()
 
 
 def names(folder: Path) -> set[str]:
-    """Of all files below a folder."""
+    """Returns the names of all files below a folder."""
     return {_without_hashes(str(path.relative_to(folder))) for path in folder.rglob("*")}
 
 

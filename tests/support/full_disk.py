@@ -1,4 +1,4 @@
-"""A file system without space."""
+"""A full file system."""
 
 import contextlib
 import subprocess
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """Takes what is left of the file system of a folder, and gives it back.
+    """Fills the file system of a folder until exit.
 
-    Page by page until the system refuses: how much is free may change while it is asked for.
+    Writes pages until the system refuses, as the free space may change meanwhile.
     """
     ballast = folder / "ballast"
     command = ["dd", "if=/dev/zero", f"of={ballast}", "bs=4096"]

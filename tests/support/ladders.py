@@ -1,4 +1,4 @@
-"""Ladders of a few units: their variables and batches, and their passes beside NumPy's."""
+"""Small ladders: variables, batches, and passes in JAX and NumPy."""
 
 import functools
 import importlib
@@ -21,9 +21,9 @@ SIG = ["a1", "a2", "a3", "a4", "b1", "c1", "c2", "c3", "c4"]
 
 
 class Net(NamedTuple):
-    """A ladder: its settings, and the shapes of the layers 0..L.
+    """Settings of a ladder, and the shapes of the layers 0..L.
 
-    No two shapes are equal, so that the shape of a noise tells its layer.
+    All shapes differ, so that the shape of a noise array identifies its layer.
     """
 
     layers: str
@@ -42,7 +42,7 @@ class Net(NamedTuple):
 
     @property
     def weights(self):
-        """Of the costs: those of a whole ladder, or of what is reconstructed."""
+        """Weights of the costs of the layers 0..L; 0 for layers that are not reconstructed."""
         return tuple(1.5 / (2 * i + 1) if word else 0.0 for i, word in enumerate(self.words))
 
     @property
@@ -93,14 +93,14 @@ NETS = {
 
 
 def nets(*names, slow=()):
-    """A test for each of these nets; those in `slow` run on demand."""
+    """Parametrizes a test over these nets; those in `slow` are marked slow."""
     params = [pytest.param(NETS[name], id=name) for name in names]
     params += [pytest.param(NETS[name], id=name, marks=pytest.mark.slow) for name in slow]
     return pytest.mark.parametrize("net", params)
 
 
 def random_variables(net=FC, seed=0):
-    """Variables f64 of which none has its initial value."""
+    """Returns random variables f64; all differ from the initial values."""
     rng = np.random.default_rng(seed)
 
     def kernel(*shape):
@@ -164,7 +164,7 @@ def oracle_params(variables, net=FC):
 
 
 def noise_of(net=FC):
-    """What `fix_noise` makes a net draw: of each half the L+1 arrays f64[B, *S_l]."""
+    """Returns the noise of `fix_noise`: for each half the L+1 arrays f64[B, *S_l]."""
     rng = np.random.default_rng(2)
     return [[rng.normal(size=(BATCH, *shape)) for shape in net.shapes] for _ in range(2)]
 
@@ -191,7 +191,7 @@ def module(net, **settings):
 
 
 def compiled(fn):
-    """In half the time: these programs run once."""
+    """Compiles with fewer optimizations, in half of the time, as these programs run once."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return jax.jit(fn, compiler_options=options)
 
@@ -216,7 +216,7 @@ def cost(apply, weights, variables, batch, **options):
 
 
 def cost_and_gradient(net, variables, batch):
-    """Loss and its gradient by the parameters."""
+    """Returns the loss and its gradient by the parameters."""
 
     def loss(params):
         return cost(make_apply(net), net.weights, {**variables, "params": params}, batch)[0]

@@ -1,4 +1,4 @@
-"""Which cases of a test run always, and which with `-m slow`."""
+"""Marks the later cases of a parametrized test as slow."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Three small nets trained on the 4,000 embedded digits, and the 1,000 others to attack."""
+"""Three small nets trained on the 4,000 embedded digits, and the 1,000 test digits."""
 
 import functools
 from functools import partial
@@ -29,7 +29,7 @@ class Net(NamedTuple):
 
 @functools.cache
 def digits():
-    """x f32[1000, 784] in [0, 1], y i32[1000]: what no net was trained on."""
+    """Returns the test digits: x f32[1000, 784] in [0, 1], y i32[1000]."""
     x, y = data.load("mnist", source="embedded", dir="").test
     return jnp.asarray(x).reshape(len(y), -1), jnp.asarray(y)
 
@@ -40,10 +40,10 @@ def trained(name):
 
 
 def fit(model, *, attack=None, alpha=0.5, epochs=EPOCHS, seed=0):
-    """A Net of any module (x f32[B, 784], *, train) -> (logits, extras).
+    """Trains a module (x f32[B, 784], *, train) -> (logits, extras), and returns a Net.
 
-    attack: trained on alpha of the clean loss and the rest of that under attack; None: clean.
-    seed: of the weights.
+    attack: the loss is alpha of the clean and 1 - alpha of the adversarial loss; None: clean.
+    seed: seed of the weights.
     """
     x, y = data.load("mnist", source="embedded", dir="").train
     x, y = jnp.asarray(x).reshape(len(y), -1), jnp.asarray(y)
@@ -62,7 +62,7 @@ def fit(model, *, attack=None, alpha=0.5, epochs=EPOCHS, seed=0):
 
 
 def logits_of(apply, variables, x, **options):
-    """Of a model as `models.apply_fn` gives it; options: `train` and `key`."""
+    """Returns the logits of a `models.apply_fn`; options: `train` and `key`."""
     return apply(variables, x, **options).logits
 
 

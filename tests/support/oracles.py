@@ -1,4 +1,4 @@
-"""Independent versions of what adv_jax computes: NumPy in float64, written from the papers."""
+"""Independent NumPy versions of models and losses in float64, written from the papers."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def softmax(logits):
-    """f64[B, K] -> f64[B, K]."""
+    """Softmax of each row: f64[B, K] -> f64[B, K]."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -36,7 +36,7 @@ def numerical_gradient(fn, x, *, step=1e-6):
 
 
 def convolution(images, kernel, padding):
-    """f64[B, H, W, C], f64[k, k, C, O] -> f64[B, H', W', O], one weight's position at a time."""
+    """f64[B, H, W, C], f64[k, k, C, O] -> f64[B, H', W', O], a sum over kernel positions."""
     k = len(kernel)
     if padding == "full":
         images = np.pad(images, ((0, 0), (k - 1, k - 1), (k - 1, k - 1), (0, 0)))
@@ -49,7 +49,7 @@ def convolution(images, kernel, padding):
 
 
 def max_pool(images):
-    """f64[B, H, W, C] -> the largest of each 2 x 2, and of what is left at the borders."""
+    """2x2 max-pooling, stride 2, of f64[B, H, W, C]; windows at the border may be smaller."""
     _, height, width, _ = images.shape
     rows = [
         np.stack([images[:, i : i + 2, j : j + 2].max(axis=(1, 2)) for j in range(0, width, 2)], 1)
@@ -61,16 +61,17 @@ def max_pool(images):
 class Ladder:
     """The ladder's two passes, its decoder and its cost, as in the reference program.
 
-    Source: the program of [rasmus2015], ladder.py. A pass takes both halves of the batch, labelled
-    first, and normalises each by its own statistics. Every decision that reimplementations get
-    wrong is a method or an attribute of its own, so that a test can get it wrong on purpose.
+    Source: the program of [rasmus2015], ladder.py. A pass takes both halves of the batch, the
+    labeled one first, and normalizes each by its own statistics. Each detail that reimplementations
+    get wrong is a method or an attribute, so that a test can override it.
 
     params: lists over the layers l = 1..L: kinds, "fc", "convv", "convf", "maxpool" or
       "globalmeanpool"; W and V, f64[D_(l-1), D_l] and f64[D_l, D_(l-1)], or of convolutions
       f64[k, k, C_(l-1), C_l] and f64[k, k, C_l, C_(l-1)], None of pooling; beta f64[C_l], None of
       pooling below the top. gamma: f64[K], or 1. g: list over l = 0..L of the denoising
-      function's {name: f64[C_l]}, None where there is none. slope: of the rectifier below 0.
-    noise_std: of the layers 0..L.
+      function's {name: f64[C_l]}, None for layers without one. slope: slope of the rectifier
+      below 0.
+    noise_std: noise levels of the layers 0..L.
     """
 
     epsilon = 1e-10
@@ -81,18 +82,18 @@ class Ladder:
         self.top = len(params.W)
 
     def statistics(self, halves):
-        """(mean, biased variance) of each channel, for each half by itself."""
+        """Returns (mean, biased variance) of each channel for each half."""
         axes = tuple(range(halves[0].ndim - 1))
         return [(a.mean(axis=axes), a.var(axis=axes)) for a in halves]
 
-    def normalise(self, a, moments):
+    def normalize(self, a, moments):
         mean, variance = moments
         return (a - mean) / np.sqrt(variance + self.epsilon)
 
     def noisy(self, halves, noise, moments=None):
-        """Normalised pre-activations, then noise (already scaled)."""
+        """Returns normalized pre-activations plus scaled noise."""
         moments = moments or self.statistics(halves)
-        z = [self.normalise(a, m) for a, m in zip(halves, moments, strict=True)]
+        z = [self.normalize(a, m) for a, m in zip(halves, moments, strict=True)]
         return [z + n for z, n in zip(z, noise, strict=True)], moments
 
     def pooled(self, images):
@@ -103,7 +104,7 @@ class Ladder:
         return images.mean(axis=(1, 2)) * images.shape[2] * np.sqrt(3)
 
     def up(self, h, layer):
-        """Pre-activations of a layer."""
+        """Returns the pre-activations of a layer."""
         kind, W = self.params.kinds[layer - 1], self.params.W[layer - 1]
         if kind == "fc":
             return h.reshape(len(h), -1) @ W
@@ -118,7 +119,7 @@ class Ladder:
         return spread[:, : shape[1], : shape[2]]
 
     def down(self, z_hat, layer, shape):
-        """What a layer's reconstruction says about the layer below, which has that shape."""
+        """Maps a layer's reconstruction down to the shape of the layer below."""
         kind, V = self.params.kinds[layer - 1], self.params.V[layer - 1]
         if kind == "fc":
             return (z_hat @ V).reshape(shape)
@@ -140,10 +141,11 @@ class Ladder:
         return np.where(a > 0, a, self.params.slope * a)
 
     def encode(self, halves, noise=None, moments=None):
-        """halves: the two f64[B, *S_0]; noise: of each half the L+1 standard normals, or None.
+        """Runs the encoder on both halves.
 
-        moments: as returned; replace those of the batch.
-        Returns z (before beta and gamma), h, moments, each [layer][half], moments[0] None.
+        halves: two arrays f64[B, *S_0]. noise: for each half L+1 standard normal arrays, or None.
+        moments: as returned; replace the statistics of the batch.
+        Returns z (before beta and gamma), h and moments, each [layer][half]; moments[0] is None.
         """
         draws = [
             [0 if noise is None else self.noise_std[layer] * n[layer] for n in noise or (0, 0)]
@@ -160,7 +162,7 @@ class Ladder:
         return SimpleNamespace(z=z, h=h, moments=used)
 
     def denoised(self, z, u, layer):
-        """z_hat: "gauss", which has the parameters a1 to a10, or "sig", which has b1."""
+        """Returns z_hat by "sig" if there is a parameter b1, else by "gauss" (a1 to a10)."""
         p = self.params.g[layer]
         if "b1" in p:
             inner = p["c1"] + p["c2"] * z + p["c3"] * u + p["c4"] * z * u
@@ -171,31 +173,32 @@ class Ladder:
         return (z - mu) * v + mu
 
     def from_above(self, corrupted):
-        """What enters the decoder: the corrupted softmax of the unlabelled half."""
+        """Returns the input of the decoder: the corrupted softmax of the unlabeled half."""
         return corrupted.h[self.top][1]
 
-    def passed_down(self, z_hat, z_hat_normalised):
+    def passed_down(self, z_hat, z_hat_normalized):
         return z_hat
 
-    def renormalised(self, z_hat, clean_moments):
-        return self.normalise(z_hat, clean_moments)
+    def renormalized(self, z_hat, clean_moments):
+        return self.normalize(z_hat, clean_moments)
 
     def target(self, clean, layer):
         return clean.z[layer][1]
 
     def distance(self, difference):
-        """Mean over the rows of the sum of squares over the units, divided by their number."""
+        """Returns the mean over rows and units of the squared difference."""
         rows = difference.reshape(len(difference), -1)
         return (rows**2).sum(axis=1).mean() / rows.shape[1]
 
     def __call__(self, labelled, labels, unlabelled, noise, *, corrupted_inputs=None):
-        """All that the cost is made of; noise: of the labelled and of the unlabelled half.
+        """Returns the parts of the cost.
 
-        corrupted_inputs: replace the two inputs in the corrupted pass (adversarial noise).
+        noise: noise of the labeled and of the unlabeled half.
+        corrupted_inputs: replace both inputs in the corrupted pass (adversarial noise).
 
         Returns z, a list over the layers 0..L; z_hat (as the costs compare them) and C, {layer:
-        ...} of those reconstructed; corrupted_logits of the labelled half; supervised; corrupted
-        and clean: the passes.
+        ...} of the reconstructed layers; corrupted_logits of the labeled half; supervised;
+        corrupted and clean: both passes.
         """
         clean = self.encode([labelled, unlabelled])
         corrupted = self.encode(list(corrupted_inputs or (labelled, unlabelled)), noise)
@@ -211,10 +214,10 @@ class Ladder:
                 above = self.passed_down(z_hat[layer + 1], compared[layer + 1])
                 u = self.down(above, layer + 1, z.shape)
             axes = tuple(range(u.ndim - 1))
-            u = self.normalise(u, (u.mean(axis=axes), u.var(axis=axes)))
+            u = self.normalize(u, (u.mean(axis=axes), u.var(axis=axes)))
             z_hat[layer] = compared[layer] = self.denoised(z, u, layer)
             if layer > 0:
-                compared[layer] = self.renormalised(z_hat[layer], clean.moments[layer][1])
+                compared[layer] = self.renormalized(z_hat[layer], clean.moments[layer][1])
             costs[layer] = self.distance(compared[layer] - self.target(clean, layer))
         return SimpleNamespace(
             z=[self.target(clean, layer) for layer in range(self.top + 1)],
@@ -231,6 +234,6 @@ class Ladder:
         h = x
         for layer in range(1, self.top + 1):
             a = self.up(h, layer)
-            z = self.normalise(a, (means[layer - 1], variances[layer - 1]))
+            z = self.normalize(a, (means[layer - 1], variances[layer - 1]))
             h = self.activation(z, layer)
         return self.logits(z)

@@ -16,13 +16,13 @@ PLATEAU = {"name": "reduce_on_plateau", "factor": 0.5, "patience": 1}
 
 
 def points():
-    """Noisy points around a centre for each class; x[:, 0] is the number of the row."""
+    """Returns noisy points around a center for each class; x[:, 0] is the row number."""
     rng = np.random.default_rng(0)
-    centres = 2 * rng.normal(size=(CLASSES, FEATURES))
+    centers = 2 * rng.normal(size=(CLASSES, FEATURES))
 
     def arrays(n):
         y = (np.arange(n) * 7 % CLASSES).astype(np.int32)
-        x = (centres[y] + rng.normal(size=(n, FEATURES))).astype(np.float32)
+        x = (centers[y] + rng.normal(size=(n, FEATURES))).astype(np.float32)
         x[:, 0] = np.arange(n)
         return Arrays(x, y)
 

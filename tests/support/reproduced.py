@@ -1,4 +1,4 @@
-"""Results of targets, made of runs that nobody trained."""
+"""Results of targets from made-up runs."""
 
 from fabricated import finish
 
@@ -9,7 +9,7 @@ from papers.trainings import plan
 
 
 def ladder_error(replica, eps):
-    """Of the ladder tables: .9 % more or less; more under attack."""
+    """Returns an error like those of the ladder tables: about .9 %, more under attack."""
     return round(0.009 + 0.0003 * (replica.seed % 3) + 2 * (eps or 0), 4)
 
 
@@ -25,7 +25,7 @@ def write_results(folder, names=("maronas2016.table26", "shallow_thesis.fig3.4")
 
 
 def printed(table):
-    """Seed -> error of a table of ten, a fraction."""
+    """Returns {seed: error, a fraction} of a table with ten seeds."""
     per_seed = numbers.entry(f"maronas2016.table{table}.row1")["per_seed"]
     return {int(seed): value / 100 for seed, value in per_seed.items()}
 
@@ -35,7 +35,7 @@ def as_printed(replica, eps, *, table):
 
 
 def fabricate(name, folder, *, error=None, budget=BUDGETS["paper"], **options):
-    """Finished runs of a target; by default with the paper's own numbers."""
+    """Writes finished runs of a target, by default with the numbers of the paper."""
     for key, training in plan(TARGETS[name], budget, runs=folder, data={}).items():
         table = key.rpartition("=")[2]
         numbers = error or (lambda replica, eps, table=table: as_printed(replica, eps, table=table))

@@ -1,4 +1,4 @@
-"""Trainings of seconds, what they train on, and whether two of them are the same bit for bit."""
+"""Trainings that take seconds: flags, configs, data, and the comparison of two runs."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ TINY = [
 
 
 def few_digits(num_train: int, num_test: int) -> data.Dataset:
-    """The first ones of the embedded digits."""
+    """Returns the first embedded digits."""
     whole = data.load("mnist", source="embedded")
     train, test = whole.train, whole.test
     return whole._replace(
@@ -33,7 +33,7 @@ def few_digits(num_train: int, num_test: int) -> data.Dataset:
 
 
 def document(*, seeds=1, seed=3, num_labels=0, features=(8,), init="fan_in"):
-    """A config of two epochs."""
+    """Returns a config of two epochs."""
     attack = {"name": "fgsm", "norm": "linf", "eps": 0.1}
     mixed = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
     return {
@@ -66,9 +66,9 @@ def digest(path: Path) -> str:
 
 
 def assert_same_run(workdir: Path, other: Path, *, epochs: int = EPOCHS) -> None:
-    """Metrics, result and the parameters after the last of the epochs are equal bit for bit.
+    """Asserts that metrics, result and final parameters are equal bit for bit.
 
-    But for the seconds, and the commit, which may move on while the tests run.
+    Ignores the seconds, and the commit, which may change while the tests run.
     """
     mask = {"seconds": 0, "git": None}
     assert (workdir / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()

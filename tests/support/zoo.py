@@ -1,7 +1,7 @@
-"""Broken defences around honest nets, each with the words by which an audit should give it away.
+"""Broken defenses around honest nets, each with the expected words of the audit's warning.
 
-Of all of them some attack finds the robustness to be false: they are what [athalye2018],
-[carlini2019] and [tramer2020] took apart, in small.
+Some attack breaks each of them. They are small versions of the defenses in [athalye2018],
+[carlini2019] and [tramer2020].
 """
 
 import functools
@@ -20,7 +20,7 @@ from adv_jax import attacks, models
 
 
 class BatchNorm(nn.Module):
-    """784-64-10 with batch normalisation."""
+    """A 784-64-10 net with batch normalization."""
 
     @nn.compact
     def __call__(self, x, *, train=False):
@@ -29,7 +29,7 @@ class BatchNorm(nn.Module):
 
 
 class Conv(nn.Module):
-    """Two convolutions with poolings, of flat rows."""
+    """Two convolutions with pooling, for flat rows."""
 
     @nn.compact
     def __call__(self, x, *, train=False):
@@ -53,14 +53,14 @@ NETS = {
 
 @functools.cache
 def honest(name, seed=0):
-    """The logits_fn of a net that is trained for a few epochs."""
+    """Returns the logits_fn of a net trained for a few epochs."""
     module, attack = NETS[name]
     return nets.fit(module, attack=nets.TRAINING_ATTACKS[attack], epochs=4, seed=seed).logits_fn
 
 
 @functools.cache
 def leaking():
-    """Trained on nothing but single steps of half the range, which tell it the label."""
+    """Returns a net trained only on FGSM with eps .5, whose steps leak the label."""
     attack = partial(attacks.fgsm, eps=0.5, bounds=nets.BOUNDS)
     return nets.fit(MLP, attack=attack, alpha=0.0, epochs=10).logits_fn
 
@@ -70,7 +70,7 @@ def scaled(factor):
 
 
 def behind(prepare):
-    """A defence that does something to the input."""
+    """Returns a defense that changes the input."""
     return lambda logits_fn: lambda x: logits_fn(prepare(x))
 
 
@@ -78,18 +78,18 @@ coins = np.random.default_rng(0)
 
 
 def masked_on_the_host(x):
-    """Half of the pixels, drawn anew in every pass."""
+    """Keeps half of the pixels, drawn in every pass."""
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     return x * io_callback(lambda: (coins.uniform(size=x.shape) < 0.5).astype(x.dtype), shape)
 
 
 def masked_at_tracing(x):
-    """Half of the pixels, drawn when the model is compiled: another half for every attack."""
+    """Keeps half of the pixels, drawn at tracing: another half for every attack."""
     return x * (coins.uniform(size=(1, *x.shape[1:])) < 0.5).astype(x.dtype)
 
 
 def masked_by_the_input(x):
-    """Half of the pixels, by a key made of the row itself: always the same, and yet no function."""
+    """Keeps half of the pixels, drawn with a key made of the row."""
 
     def mask(row):
         bits = jax.lax.bitcast_convert_type(row.sum(), jnp.uint32)
@@ -99,7 +99,7 @@ def masked_by_the_input(x):
 
 
 def with_gradient_of(substitute):
-    """The values of the net, and substitute(its gradient f32[B, 784]) in place of that."""
+    """Returns a defense with the values of the net and the gradient substitute(gradient)."""
 
     def defend(logits_fn):
         @jax.custom_vjp
@@ -119,7 +119,7 @@ def with_gradient_of(substitute):
 
 
 def shattered(x):
-    """A ripple too small to see and steep enough to point the gradient anywhere."""
+    """Adds a small, steep ripple, which makes the direction of the gradient useless."""
     return x + 0.01 * jnp.sin(1e4 * x)
 
 
@@ -128,7 +128,7 @@ TIMID = partial(attacks.pgd, bounds=nets.BOUNDS, num_steps=2, step_size=1e-3, ra
 
 
 class Broken(NamedTuple):
-    """defend: logits_fn -> logits_fn; words: of the warning; attacks, eps: of the evaluation."""
+    """A broken defense: logits_fn -> logits_fn, words of the warning, attacks and eps to use."""
 
     defend: Callable
     words: str
@@ -168,13 +168,13 @@ BROKEN = {
         lambda f: f, "the attacks are too weak", {"pgd": TIMID}, eps=(0.5,)
     ),
 }
-# What is broken in its training or by its mode, whatever net it is made of.
+# Nets that are broken by their training or mode.
 BROKEN_NETS = {
     "dropout in training mode": Broken(
         lambda: partial(honest("dropout"), train=True, key=jax.random.key(0)),
         "batch normalization or dropout is in training mode",
     ),
-    "batch normalisation in training mode": Broken(
+    "batch normalization in training mode": Broken(
         lambda: partial(honest("batch norm"), train=True),
         "batch normalization or dropout is in training mode",
     ),

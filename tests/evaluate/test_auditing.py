@@ -1,4 +1,4 @@
-"""The self-audit: each warning provoked by an attack or a model made for it, and counted."""
+"""The self-audit: attacks and models that provoke each warning."""
 
 import warnings
 from functools import partial
@@ -17,7 +17,7 @@ PROBED = ("zero_gradient", "saturated", "random", "batch", "misleading")
 
 
 def audited(logits_fn, x, y, chosen, *, eps=(0.0, 0.1), bounds=None):
-    """The audit, once its warnings are found to have been issued, from here."""
+    """Returns the audit; asserts that its warnings were issued with this file as the caller."""
     with warnings.catch_warnings(record=True) as issued:
         warnings.simplefilter("always")
         found = evaluate.evaluate(
@@ -33,7 +33,7 @@ def linear(problem, rows=30):
     return lambda x: x @ w + b[None], x, y
 
 
-def test_attacks_that_do_as_they_promise_give_no_warning(problem):
+def test_honest_attacks_give_no_warning(problem):
     logits_fn, x, y = linear(problem, 60)
     bounds = (float(x.min()), float(x.max()))
     chosen = {
@@ -95,7 +95,7 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
 
 
 @pytest.mark.parametrize("name", slow_after(1, ["carlini_wagner", "lbfgs"]))
-def test_sizes_of_attacks_that_have_no_other_norm_are_l2(problem, name):
+def test_the_audit_measures_carlini_wagner_and_lbfgs_in_l2(problem, name):
     logits_fn, x, y = linear(problem)
     x = jnp.clip(x, -1, 1)
     attack = partial(getattr(attacks, name), bounds=(-1.0, 1.0), num_steps=3, search_steps=2)
@@ -115,7 +115,7 @@ def test_sizes_of_attacks_that_have_no_other_norm_are_l2(problem, name):
 
 
 @pytest.mark.slow
-def test_one_step_that_turns_what_the_attacks_leave_is_counted(problem):
+def test_rows_that_one_step_fools_but_no_attack_does_are_counted(problem):
     logits_fn, x, y = linear(problem, 200)
 
     def timid(logits_fn, x, y, *, eps, norm="linf", key=None):
@@ -187,7 +187,7 @@ def test_an_attack_that_ignores_eps_is_found_at_zero(problem):
     assert audited(logits_fn, x, y, {"deaf": deaf}, eps=[0.1]).changed_at_zero == {}
 
 
-def test_iterated_steps_that_do_less_than_one_are_found(problem):
+def test_iterated_attacks_weaker_than_one_step_are_found(problem):
     logits_fn, x, y = linear(problem, 200)
 
     def pgd(logits_fn, x, y, *, eps, norm="linf", key=None):
@@ -224,7 +224,7 @@ def test_a_stronger_attack_may_fall_behind_by_a_few_rows(rows, behind, warned):
 
 
 def of_labels(labels, y, *, attack=attacks.fgsm, eps, shape=(1,), bounds=None):
-    """The audit of labels i32[E, N] under one attack, all clean rows being right."""
+    """Returns the audit of labels i32[E, N] under one attack if all clean rows are right."""
     return audit(
         {"a": attack},
         {"a": {"label": np.asarray(labels)}},
@@ -237,10 +237,10 @@ def of_labels(labels, y, *, attack=attacks.fgsm, eps, shape=(1,), bounds=None):
     )
 
 
-# Of 4 numbers in (-1, 3) the middle, 1, is at most 2 away: 4 in l2, 8 in l1, 2 in rms.
+# A row of 4 numbers in (-1, 3) is at most 2 from the middle, 1, in linf: 4 in l2, 8 in l1.
 @pytest.mark.parametrize(("norm", "enough"), [("linf", 2), ("l2", 4), ("l1", 8), ("rms", 2)])
 @pytest.mark.parametrize("reaches", [True, False])
-def test_at_half_the_width_of_the_bounds_no_more_than_one_class_can_withstand(
+def test_accuracy_above_one_class_at_half_the_width_of_the_bounds_is_reported(
     norm, enough, reaches
 ):
     eps = enough if reaches else 0.99 * enough
@@ -255,7 +255,7 @@ def test_at_half_the_width_of_the_bounds_no_more_than_one_class_can_withstand(
     assert found.warnings == ()
 
 
-def test_an_accuracy_that_rises_with_eps_is_found_in_whatever_order_the_sizes_are():
+def test_an_accuracy_that_rises_with_eps_is_found_for_any_order_of_sizes():
     y = np.zeros(100, int)
     labels = [(np.arange(100) < wrong) for wrong in (60, 40, 53)]  # eps = .2, .3, .1
     found = of_labels(labels, y, eps=(0.2, 0.3, 0.1))

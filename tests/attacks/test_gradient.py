@@ -30,14 +30,14 @@ def linear(x):
         ("rms", np.sqrt(3) * np.array([-2 / 3, -2 / 3, 1 / 3])),
     ],
 )
-def test_fgsm_on_a_linear_model(norm, direction, targeted):
+def test_fgsm_equals_steps_by_hand_on_a_linear_model(norm, direction, targeted):
     x, y = jnp.zeros((2, 3)), jnp.array([0, 1])
     away = np.stack([direction, -np.array(direction)])
     x_adv = attacks.fgsm(linear, x, y, eps=0.3, norm=norm, targeted=targeted)
     np.testing.assert_allclose(x_adv, (-0.3 if targeted else 0.3) * away, atol=1e-6)
 
 
-def test_raw_gradient_on_a_linear_model():
+def test_raw_gradient_equals_steps_by_hand_on_a_linear_model():
     # As above, [-1, -1, .5] for y = 0; the label [.25, .75] gives W [.25, -.25] = [.5, .5, -.25].
     x, y = jnp.zeros((2, 3)), jnp.array([[1.0, 0.0], [0.25, 0.75]])
     x_adv = attacks.raw_gradient(linear, x, y, tau=2.0)
@@ -48,7 +48,7 @@ def test_raw_gradient_on_a_linear_model():
 
 @pytest.mark.parametrize("length", ["l2", "l1", "rms", "linf"])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_the_direction_of_one_norm_at_the_length_of_another(norm, length):
+def test_fgsm_combines_the_direction_of_one_norm_with_the_length_of_another(norm, length):
     x, y = jnp.zeros((2, 3)), jnp.array([0, 1])
     own = np.asarray(attacks.fgsm(linear, x, y, eps=1.0, norm=norm), np.float64)
     x_adv = attacks.fgsm(linear, x, y, eps=1.5, norm=norm, length=length)
@@ -61,14 +61,14 @@ def test_the_direction_of_one_norm_at_the_length_of_another(norm, length):
     np.testing.assert_allclose(x_adv, 1.5 * own / sizes[:, None], rtol=1e-6)
 
 
-def test_the_length_counts_only_pixels_that_move():
+def test_the_length_of_fgsm_counts_only_pixels_that_move():
     # The third input has no weight: Adv_Loss_Sign of l2 length 1.5 moves two by 1.5 / sqrt(2).
     still = lambda x: x @ jnp.float32([[1.0, -1.0], [2.0, 0.0], [0.0, 0.0]])
     x_adv = attacks.fgsm(still, jnp.zeros((1, 3)), jnp.array([0]), eps=1.5, length="l2")
     np.testing.assert_allclose(x_adv, [[-1.06066, -1.06066, 0.0]], atol=1e-5)
 
 
-def test_the_loss_of_logistic_outputs_is_climbed_by_name():
+def test_fgsm_climbs_the_binary_cross_entropy_by_name():
     # sum_k of binary cross-entropies: grad = W (sigmoid(x W) - onehot(y)), by finite differences.
     rng = np.random.default_rng(0)
     x, y, tau = rng.normal(size=(4, 3)), np.array([0, 1, 1, 0]), 0.3
@@ -95,18 +95,7 @@ def test_the_loss_of_logistic_outputs_is_climbed_by_name():
         attacks.fgsm(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), eps=0.1, loss="mse")
 
 
-def test_transferred_examples_are_those_of_the_source_whoever_is_shown_them():
-    rng = np.random.default_rng(1)
-    x, y = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 1, 0, 1])
-    other = lambda x: x @ jnp.float32(rng.normal(size=(3, 2)))
-    attack = partial(attacks.fgsm, norm="l2")
-    expected = attack(linear, x, y, eps=0.7)
-    for shown in (linear, other):
-        found = attacks.transferred(shown, x, y, source_fn=linear, attack=attack, eps=0.7)
-        np.testing.assert_array_equal(found, expected)
-
-
-def test_bounds_clip_last():
+def test_bounds_clip_the_result_of_fgsm():
     # x + .3 * [-1, -1, 1] = [-.2, .6, 1.1], clipped to [0, 1].
     x = jnp.array([[0.1, 0.9, 0.8]])
     x_adv = attacks.fgsm(linear, x, jnp.array([0]), eps=0.3, bounds=(0.0, 1.0))
@@ -153,7 +142,7 @@ def test_fgsm_is_one_forward_and_one_backward_pass(y):
     assert str(program).count("dot_general[") == 2
 
 
-def test_a_bfloat16_model_has_its_loss_in_float32():
+def test_the_loss_of_a_bfloat16_model_is_computed_in_float32():
     # Logits of [8, 0]: in bfloat16 softmax(z)_0 rounds to 1 and its gradient to 0; in float32
     # softmax(z)_1 = 1 / (1 + e^8) = 3.35e-4 is left, times W = [-1, 1] -> tau * [-3.35e-4 * 2].
     def logits_fn(x):
@@ -165,12 +154,12 @@ def test_a_bfloat16_model_has_its_loss_in_float32():
     np.testing.assert_allclose(4 - np.float32(x_adv[0, 0]), tau * 2 / (1 + np.e**8), rtol=2**-7)
 
 
-def test_a_target_is_required_to_be_targeted():
+def test_targeted_fgsm_needs_a_target():
     with pytest.raises(ValueError, match="y must be the class to reach"):
         attacks.fgsm(linear, jnp.zeros((2, 3)), None, eps=0.1, targeted=True)
 
 
-def test_a_nan_of_the_model_is_seen():
+def test_a_compiled_attack_shows_nan_of_the_model():
     # In traced code; called with known values, the attack refuses such a model.
     x, y = jnp.zeros((1, 3)), jnp.array([0])
     x_adv = jax.jit(lambda x: attacks.fgsm(lambda x: linear(x) / 0, x, y, eps=0.1))(x)
@@ -215,7 +204,9 @@ def numpy_gradient(w):
     ],
     ids=["udg", "1n", "qn", "sgn"],
 )
-def test_a_perturbation_that_is_no_constant_has_its_finite_difference(attack, step, targeted):
+def test_the_derivative_of_an_attack_by_the_weights_is_the_finite_difference(
+    attack, step, targeted
+):
     sign = -1 if targeted else 1
     expected = oracles.numerical_gradient(
         lambda w: np.vdot(SIDE, X0 + step(sign * numpy_gradient(w))), W
@@ -225,7 +216,7 @@ def test_a_perturbation_that_is_no_constant_has_its_finite_difference(attack, st
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_it_has_none_where_it_is_clipped():
+def test_the_derivative_of_an_attack_is_zero_at_clipped_entries():
     # Logits [1.9, .85] of x W; softmax(z)_1 = 1 / (1 + e^1.05) = .259, and the gradient of y = 0 is
     # .259 [-2, -2, 1]. With tau = .4 the step is [-.207, -.207, .104], of which the middle fits.
     def moved(w, bounds):
@@ -243,7 +234,7 @@ def test_it_has_none_where_it_is_clipped():
 
 @pytest.mark.parametrize("length", [None, "l2"])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
-def test_the_derivative_at_a_zero_gradient_is_finite(norm, length):
+def test_the_derivative_of_fgsm_at_a_zero_gradient_is_finite(norm, length):
     # Equal columns of w: the logits are equal, and the gradient w (p - onehot) is 0.
     w = np.ones((3, 2))
     with jax.enable_x64(True):
@@ -264,7 +255,7 @@ def test_the_derivative_at_a_zero_gradient_is_finite(norm, length):
     ],
     ids=["udg", "1n", "sgn"],
 )
-def test_a_result_that_is_no_constant_has_its_finite_difference_by_x(attack, step, bounds):
+def test_the_derivative_of_an_attack_by_x_is_the_finite_difference(attack, step, bounds):
     lo, hi = bounds or (-np.inf, np.inf)
 
     def numpy_side(x):
@@ -281,6 +272,6 @@ def test_a_result_that_is_no_constant_has_its_finite_difference_by_x(attack, ste
     np.testing.assert_allclose(found, oracles.numerical_gradient(numpy_side, x), atol=1e-7)
 
 
-def test_a_constant_result_has_no_derivative_by_x():
+def test_a_constant_attack_has_no_derivative_by_x():
     by_x = jax.jacobian(lambda x: attacks.fgsm(lambda x: x @ jnp.float32(W), x, Y0, eps=0.1))
     np.testing.assert_array_equal(by_x(jnp.float32(X0)), 0)

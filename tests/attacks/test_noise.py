@@ -1,4 +1,4 @@
-"""The controls: their distributions."""
+"""Noise attacks: their distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ N = 20_000
 
 @pytest.fixture
 def draw():
-    """The perturbations of N independent rows of one number, and of one row of N."""
+    """Returns a function: the noise on N rows of one entry, and on one row of N entries."""
 
     def draw(attack, **scale):
         rows, entries = jnp.zeros((N, 1)), jnp.zeros((1, N))
@@ -24,17 +24,17 @@ def draw():
     return draw
 
 
-def test_gaussian_noise_is_normal_of_the_given_deviation(draw):
+def test_gaussian_noise_is_normal_with_the_given_standard_deviation(draw):
     for noise in draw(attacks.gaussian_noise, std=0.3):
         assert scipy.stats.kstest(noise / 0.3, "norm").pvalue > 1e-3
 
 
-def test_sign_noise_takes_its_two_values_with_equal_odds(draw):
+def test_sign_noise_is_plus_or_minus_eps_with_equal_odds(draw):
     for noise in draw(attacks.sign_noise, eps=0.5):
         assert set(noise) == {-0.5, 0.5}
         assert abs((noise > 0).mean() - 0.5) < 4 * 0.5 / np.sqrt(N)
 
 
-def test_uniform_noise_is_uniform_between_its_ends(draw):
+def test_uniform_noise_is_uniform_from_minus_eps_to_eps(draw):
     for noise in draw(attacks.uniform_noise, eps=0.5):
         assert scipy.stats.kstest(noise + 0.5, "uniform").pvalue > 1e-3

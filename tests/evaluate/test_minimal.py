@@ -1,4 +1,4 @@
-"""minimal_eps against the exact distance to a linear boundary; transfer against NumPy."""
+"""minimal_eps against the exact distance to a linear boundary."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ def binary(x):
 
 @pytest.mark.parametrize(("norm", "order"), [("linf", 1), ("l2", 2), ("l1", np.inf)])
 @pytest.mark.parametrize("batch_size", [500, 9])
-def test_bisection_finds_the_distance_to_the_boundary(norm, order, batch_size):
+def test_minimal_eps_finds_the_distance_to_the_boundary(norm, order, batch_size):
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     score = np.float64(x) @ W + B
     y = (score < 0).astype(np.int32)
@@ -40,7 +40,7 @@ def test_bisection_finds_the_distance_to_the_boundary(norm, order, batch_size):
     assert (found[finite] >= distance[finite] * (1 - 1e-5)).all()
 
 
-def test_the_scale_of_a_random_attack_is_searched_with_each_rows_own_noise():
+def test_minimal_eps_of_a_random_attack_keeps_the_noise_of_each_row():
     x = np.full((6, 3), 0.5, np.float32)  # score -.25 - .5 + ... = .05: the noise is decisive.
     y = np.asarray(np.argmax(binary(x), 1))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(6))
@@ -54,7 +54,7 @@ def test_the_scale_of_a_random_attack_is_searched_with_each_rows_own_noise():
     np.testing.assert_allclose(found, expected, atol=2 / 2**12 + 1e-5)
 
 
-def test_more_steps_are_finer_and_progress_counts_them():
+def test_minimal_eps_is_finer_with_more_steps_and_reports_each_step():
     x, y = np.array([[1.0, 0, 0]], np.float32), np.array([0])
     counted = []
 
@@ -71,54 +71,8 @@ def test_more_steps_are_finer_and_progress_counts_them():
     assert counted == [(steps, "bisection") for steps in (1, 4, 16)]
 
 
-def test_transfer_is_the_accuracy_of_the_column_on_what_the_row_crafted():
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(31, 5)).astype(np.float32)
-    weights = rng.normal(size=(3, 5, 4)).astype(np.float32)
-    y = np.argmax(x @ weights[0] + x @ weights[1], axis=1)
-    expected = np.zeros((3, 3))
-    for i, crafted in enumerate(np.float64(weights)):
-        logits = np.exp(x @ crafted)
-        gradient = (logits / logits.sum(1, keepdims=True) - np.eye(4)[y]) @ crafted.T
-        for j, tested in enumerate(weights):
-            x_adv = x + 0.3 * np.sign(gradient)
-            expected[i, j] = (np.argmax(x_adv @ tested, axis=1) == y).mean()
-    models = {str(i): lambda x, w=w: x @ w for i, w in enumerate(weights)}
-    found = evaluate.transfer(models, x, y, attacks.fgsm, eps=0.3, batch_size=8)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert (np.diag(found) < found.mean(0)).all() and found[0, 1] != found[1, 0]
-
-
 def one_column(logits_fn, x, y, *, eps, key=None):
     return x[:, :1]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"eps": -1.0}, "eps must be in [0, inf), got -1"),
-        ({"eps": ".1"}, "eps must be a real number, got '.1'"),
-        ({"eps": [0.1]}, "eps must be a real number, got (0.1)"),
-        ({"models": [binary]}, "models must be a dict that gives each a name, got a list"),
-        ({"models": None}, "models must be a dict that gives each a name, got a NoneType"),
-        ({"models": {"a": None}}, "logits_fn must be a function of x alone, got a NoneType"),
-        ({"attack": "fgsm"}, "attack must be a function such as attacks.fgsm, got 'fgsm'"),
-        (
-            {"attack": one_column},
-            "one_column must return an array of the shape of x",
-        ),
-        ({"models": {}}, "models must have one or more entries, got none"),
-        ({"x": np.zeros((2, 3), np.int32)}, "x must be a batch f32[B, *D] of floats, got"),
-        ({"models": {"a": jax.nn.softmax}}, "logits_fn must return logits, the values before"),
-        ({"attack": attacks.sign_noise}, "key must be"),
-    ],
-)
-def test_mistakes_in_transfer_are_refused(change, message):
-    arguments = {"models": {"a": binary}, "x": np.ones((2, 3), np.float32), "y": np.array([0, 1])}
-    arguments |= {"attack": attacks.fgsm, "eps": 0.1, **change}
-    with pytest.raises(ValueError) as error:
-        evaluate.transfer(**arguments)
-    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +93,7 @@ def test_mistakes_in_transfer_are_refused(change, message):
         ({"attack": partial(attacks.fgsm, eps=0.1)}, "fgsm must leave eps to the evaluation"),
     ],
 )
-def test_mistakes_in_minimal_eps_are_refused(change, message):
+def test_minimal_eps_refuses_bad_arguments(change, message):
     arguments = {"logits_fn": binary, "x": np.ones((2, 3), np.float32), "y": np.array([0, 1])}
     with pytest.raises(UserError) as error:
         evaluate.minimal_eps(**arguments | {"attack": attacks.fgsm, "high": 1.0, **change})

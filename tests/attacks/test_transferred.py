@@ -1,0 +1,25 @@
+"""transferred: the examples of the source model."""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax import attacks
+
+W = np.array([[1.0, -1.0], [2.0, 0.0], [0.0, 1.0]])
+
+
+def linear(x):
+    return x @ jnp.asarray(W, x.dtype)
+
+
+def test_transferred_examples_depend_on_the_source_model_alone():
+    rng = np.random.default_rng(1)
+    x, y = jnp.float32(rng.normal(size=(5, 3))), jnp.array([0, 1, 1, 0, 1])
+    other = lambda x: x @ jnp.float32(rng.normal(size=(3, 2)))
+    attack = partial(attacks.fgsm, norm="l2")
+    expected = attack(linear, x, y, eps=0.7)
+    for shown in (linear, other):
+        found = attacks.transferred(shown, x, y, source_fn=linear, attack=attack, eps=0.7)
+        np.testing.assert_array_equal(found, expected)
