@@ -24,13 +24,11 @@ def parse_grid(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
     grid = _parsed("--grid", text, config, example=_GRID)
     for field, values in grid.items():
         where = f"--grid[{field!r}]"
-        if not isinstance(values, tuple | list) or not values:
-            raise ConfigError(f"{where} must be a tuple of one or more values, got {values!r}")
         _check_values(where, field, values, config)
         repeated = [value for i, value in enumerate(values) if value in values[:i]]
         if repeated:
             raise ConfigError(f"{where} must have each value once, got {repeated[0]!r} twice")
-    return {field: tuple(values) for field, values in grid.items()}
+    return grid
 
 
 def parse_search(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
@@ -44,7 +42,7 @@ def parse_search(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
             legal += " and low < high, whole for randint and above 0 for log"
             raise ConfigError(f"{where} must be {legal}, got {domain!r}")
         _check_values(where, field, domain[1:], config)
-    return {field: tuple(domain) for field, domain in search.items()}
+    return search
 
 
 def most_epochs(config: Mapping[str, Any], search: Mapping[str, tuple]) -> int:
@@ -52,7 +50,7 @@ def most_epochs(config: Mapping[str, Any], search: Mapping[str, tuple]) -> int:
     return max(search.get("epochs", ("choice", config["epochs"]))[1:])
 
 
-def traceable(
+def traced_fields(
     config: Mapping[str, Any], tried: Mapping[str, tuple], check: Callable[[dict[str, Any]], Any]
 ) -> frozenset[str]:
     """Returns the real-valued fields of `tried` in whose grid `check` raises no ConfigError."""
@@ -104,8 +102,8 @@ def decode(value: Any) -> Any:
     return ast.literal_eval(value) if isinstance(value, str) else value
 
 
-def _parsed(flag: str, text: str, config: Mapping[str, Any], *, example: str) -> dict[str, Any]:
-    """Parses the dict of a flag, and checks its keys."""
+def _parsed(flag: str, text: str, config: Mapping[str, Any], *, example: str) -> dict[str, tuple]:
+    """Parses the dict of a flag, and checks that it has fields and tuples."""
     try:
         fields = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -113,13 +111,16 @@ def _parsed(flag: str, text: str, config: Mapping[str, Any], *, example: str) ->
     if not isinstance(fields, dict) or not fields:
         raise ConfigError(f"{flag} must be a dict such as {example}, got {reprlib.repr(text)}")
     legal = dict(leaves(config))
-    for field in fields:
+    for field, values in fields.items():
         if field not in legal:
             near = suggestion(field, legal) or f"; the fields are {', '.join(sorted(legal))}"
             raise ConfigError(f"{flag} must have fields of the config, got {field!r}{near}")
         if field in (config["replicas"]["grid"] or {}):
             raise ConfigError(f"{flag} must have no field of replicas.grid, got {field!r}")
-    return fields
+        if not isinstance(values, tuple | list) or not values:
+            where = f"{flag}[{field!r}]"
+            raise ConfigError(f"{where} must be a tuple of one or more values, got {values!r}")
+    return {field: tuple(values) for field, values in fields.items()}
 
 
 def _is_domain(domain: Any, kinds: tuple[str, ...]) -> bool:

@@ -118,7 +118,7 @@ def values_of(path: Path, fields: Iterable[str]) -> str:
     return ", ".join(f"{field}={values[field]!r}" for field in fields)
 
 
-def rows(paths: Iterable[Path], fields: list[str], metric: str) -> list[dict[str, Any]]:
+def table_rows(paths: Iterable[Path], fields: list[str], metric: str) -> list[dict[str, Any]]:
     """Returns a row of the table for each point of each trial's own grid, the best first.
 
     A row has the fields, the best value of the metric and the test error, None if not measured.

@@ -30,6 +30,7 @@ _RETRIES = 3  # of a trial whose process or worker was killed
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_kill_child_processes_on_worker_exit": "0",  # Else a trial could not save its epoch.
+    "RAY_enable_output_error_log_if_still_retry": "0",
     "RAY_task_oom_retries": str(_RETRIES),  # By default Ray retries forever.
 }
 Resources = dict[str, float]  # {"CPU": cores, "GPU": GPUs} of a trial
@@ -63,7 +64,9 @@ def cluster(address: str | None, *, cpus: int, gpus: float | None) -> Iterator[R
         ray.shutdown()
 
 
-def study(points: Iterable[Mapping[str, Any]], *, seed: int, min_epochs: int) -> optuna.Study:
+def create_study(
+    points: Iterable[Mapping[str, Any]], *, seed: int, min_epochs: int
+) -> optuna.Study:
     """Returns a study by TPE whose first trials are at `points`.
 
     ASHA stops the worse two thirds of its trials after `min_epochs`, and again after each three
@@ -76,7 +79,7 @@ def study(points: Iterable[Mapping[str, Any]], *, seed: int, min_epochs: int) ->
     return created
 
 
-def run(
+def run_trials(
     settings: Settings,
     study: optuna.Study,
     domains: Mapping[str, tuple],
@@ -171,7 +174,7 @@ def run_process(path: Path, settings: Settings, resources: Resources) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "launch._process", str(path)],
             cwd=settings.cwd,
-            env=environment(resources, settings.folder.parent, os.environ),
+            env=trial_environment(resources, settings.folder.parent, os.environ),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -191,7 +194,9 @@ def run_process(path: Path, settings: Settings, resources: Resources) -> None:
         _trials.note_failure(path, f"ended with status {status}")
 
 
-def environment(resources: Resources, folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+def trial_environment(
+    resources: Resources, folder: Path, inherited: Mapping[str, str]
+) -> dict[str, str]:
     """Returns the environment of a trial: its share of the cores and of the memory of its GPU.
 
     On a shared GPU, JAX preallocates nine tenths of the trial's share, so trials cannot exhaust
@@ -230,9 +235,9 @@ def _most(name: str) -> float:
 
 
 def _room(resources: Resources) -> int:
-    """Returns the number of trials that the machines can run at once."""
+    """Returns the number of trials that the machines can run at once, at least 1."""
     needed = {name: amount for name, amount in resources.items() if amount}
-    return sum(int(min(m.get(k, 0.0) // needed[k] for k in needed)) for m in _machines())
+    return max(1, sum(int(min(m.get(k, 0.0) // needed[k] for k in needed)) for m in _machines()))
 
 
 def _line(error: Exception, index: int) -> str:

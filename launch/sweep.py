@@ -125,7 +125,7 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
     metrics = measured(config)
     if _METRIC.value not in metrics:
         raise ConfigError(unknown("--metric", _METRIC.value, metrics))
-    return _space.traceable(config, tried, measured)
+    return _space.traced_fields(config, tried, measured)
 
 
 def _run(settings: Settings, fields: Mapping[str, tuple]) -> None:
@@ -149,8 +149,8 @@ def _run(settings: Settings, fields: Mapping[str, tuple]) -> None:
     with held_signals() as signals, joined as resources:
         # The same seed would draw the same points again.
         seed = config["seed"] + len(points)
-        study = _tuning.study(points, seed=seed, min_epochs=min_epochs)
-        _tuning.run(settings, study, fields, num_trials, resources, signals)
+        study = _tuning.create_study(points, seed=seed, min_epochs=min_epochs)
+        _tuning.run_trials(settings, study, fields, num_trials, resources, signals)
     if signals:
         stop_at_once(signals[0], None)
 
@@ -158,7 +158,7 @@ def _run(settings: Settings, fields: Mapping[str, tuple]) -> None:
 def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:
     """Makes the table, the figure and result.json; returns whether a trial has failed."""
     metric = _METRIC.value
-    rows = _trials.rows(paths, fields, metric)
+    rows = _trials.table_rows(paths, fields, metric)
     columns = list(dict.fromkeys([*fields, metric, "test_error", "epoch", "status", "trial"]))
     cells = [
         [

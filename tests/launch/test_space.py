@@ -142,7 +142,7 @@ def test_real_numbers_of_objective_and_optimizer_are_traced_if_the_program_allow
         if "objective.alpha" in config["replicas"]["grid"]:
             raise ConfigError("not this one")
 
-    found = space.traceable(config, tried, check)
+    found = space.traced_fields(config, tried, check)
     assert found == {"objective.attack.eps", "optimizer.learning_rate"}
 
 

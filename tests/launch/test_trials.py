@@ -83,7 +83,7 @@ def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(
     failed = tmp_path / "worse"
     trials.prepare(failed, CONFIG | {"batch_size": 70})
     trials.note_failure(failed, "no space")
-    rows = trials.rows([failed, path], ["batch_size", "objective.eps"], "valid_error")
+    rows = trials.table_rows([failed, path], ["batch_size", "objective.eps"], "valid_error")
     found = [(row["batch_size"], row["objective.eps"], row["valid_error"]) for row in rows]
     expected = [(50, 0.2, 0.3), (50, 0.1, 0.4), (70, 0.1, None), (70, 0.2, None)]
     assert found == [(b, e, v and pytest.approx(v)) for b, e, v in expected]
@@ -98,5 +98,7 @@ def test_a_trial_that_was_stopped_early_has_a_test_error_if_that_is_the_metric(p
     ]
     write_lines(path, lines)
     trials.note_stop(path, 1)
-    found = [row["test_error"] for row in trials.rows([path], ["objective.eps"], "test_error")]
+    found = [
+        row["test_error"] for row in trials.table_rows([path], ["objective.eps"], "test_error")
+    ]
     assert found == pytest.approx([0.3, 0.4])

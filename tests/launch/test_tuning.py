@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 def test_a_trial_gets_its_share_of_cores_and_memory(resources, inherited, expected):
     from launch import _tuning
 
-    found = _tuning.environment(resources, Path("/sweep"), inherited)
+    found = _tuning.trial_environment(resources, Path("/sweep"), inherited)
     count = "--xla_force_host_platform_device_count=2"
     flags = f"--a {count}" if "XLA_FLAGS" in inherited else count
     common = {
@@ -66,7 +66,7 @@ def asked(settings, min_epochs=0):
     """Returns the only trial of a study, and the study."""
     from launch import _tuning
 
-    study = _tuning.study([{}], seed=0, min_epochs=min_epochs)
+    study = _tuning.create_study([{}], seed=0, min_epochs=min_epochs)
     return _tuning.Trial(settings, study.ask({})), study
 
 
@@ -113,7 +113,7 @@ def test_a_search_stops_a_trial_that_is_worse_than_earlier_ones_but_not_at_its_e
 
     config = document() | {"epochs": 9}
     settings = trials.Settings(config, frozenset(), tmp_path, "valid_error", ".")
-    study = _tuning.study([{"seed": i} for i in range(5)], seed=0, min_epochs=1)
+    study = _tuning.create_study([{"seed": i} for i in range(5)], seed=0, min_epochs=1)
     found = []
     for error in (0.3, 0.2, 0.1, 0.4, 0.05):
         domain = _tuning.distribution("randint", 0, 5)
@@ -136,8 +136,8 @@ def test_a_settled_trial_is_reported_without_a_process(settings, monkeypatch):
     monkeypatch.setattr(_tuning.ray, "remote", lambda _: SimpleNamespace(options=no_process))
     monkeypatch.setattr(_tuning.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
     trials.note_stop(trial.path, 7)
-    study = _tuning.study([{}], seed=0, min_epochs=1)
-    _tuning.run(settings, study, {}, 1, {"CPU": 1, "GPU": 0}, [])
+    study = _tuning.create_study([{}], seed=0, min_epochs=1)
+    _tuning.run_trials(settings, study, {}, 1, {"CPU": 1, "GPU": 0}, [])
     assert [t.value for t in study.trials] == [0.2]
 
 
@@ -156,7 +156,7 @@ def no_process(**_):
 def test_a_search_draws_each_value_of_a_domain(domain, values):
     from launch import _tuning
 
-    study = _tuning.study([], seed=0, min_epochs=0)
+    study = _tuning.create_study([], seed=0, min_epochs=0)
     distributions = {"x": _tuning.distribution(*domain)}
     assert {study.ask(distributions).params["x"] for _ in range(40)} == values
 
@@ -165,6 +165,6 @@ def test_a_search_begins_with_the_points_of_earlier_commands():
     from launch import _tuning
 
     points = [{"x": 0.25}, {"x": 0.5}]
-    study = _tuning.study(points, seed=0, min_epochs=1)
+    study = _tuning.create_study(points, seed=0, min_epochs=1)
     distributions = {"x": _tuning.distribution("loguniform", 0.1, 1.0)}
     assert [study.ask(distributions).params for _ in points] == points
