@@ -1,51 +1,48 @@
-"""The fields that a sweep varies: what --grid and --search say, and the configs that follow.
+"""The fields that a sweep varies: --grid, --search, and the config at each point.
 
-A point is {field: value}. Optuna holds numbers and text only, so a point has other values as text.
+A point is {field: value}. Ray and Optuna hold only numbers and text, so a point has the `repr` of
+any other value.
 """
 
 import ast
 import itertools
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from adv_jax.runner.config import ConfigError, leaves, replicas, suggestion, validate, with_values
+from adv_jax.runner.config import ConfigError, leaves, suggestion, validate, with_values
 
-Point = Mapping[str, Any]
-
-_WHOLE_RANGES = ("randint", "lograndint")
-_RANGES = ("uniform", "loguniform", *_WHOLE_RANGES)
+_RANGES = ("uniform", "loguniform", "randint", "lograndint")
 _GRID = "{'batch_size': (50, 100), 'optimizer.learning_rate': (.1, .2)}"
 _SEARCH = "{'optimizer.learning_rate': ('loguniform', 1e-4, 1e-1)}"
 
 
 def parse_grid(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
     """Returns {field: values} of --grid; raises ConfigError if the config cannot have them."""
-    grid = _fields("--grid", text, config, example=_GRID)
+    grid = _parsed("--grid", text, config, example=_GRID)
     for field, values in grid.items():
         where = f"--grid[{field!r}]"
-        if not isinstance(values, tuple | list) or not values:
-            raise ConfigError(f"{where} must be a tuple of one or more values, got {values!r}")
         _check_values(where, field, values, config)
         repeated = [value for i, value in enumerate(values) if value in values[:i]]
         if repeated:
             raise ConfigError(f"{where} must have each value once, got {repeated[0]!r} twice")
-    return {field: tuple(values) for field, values in grid.items()}
+    return grid
 
 
 def parse_search(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
     """Returns {field: (kind, low, high) or ("choice", *values)} of --search; as `parse_grid`."""
-    search = _fields("--search", text, config, example=_SEARCH)
+    search = _parsed("--search", text, config, example=_SEARCH)
     for field, domain in search.items():
         where = f"--search[{field!r}]"
-        kinds = _WHOLE_RANGES if type(_own(config, field)) is int else _RANGES
-        if not isinstance(domain, tuple | list) or not _is_domain(*domain, kinds=kinds):
+        kinds = _RANGES[2:] if type(_own(config, field)) is int else _RANGES
+        if not _is_domain(domain, kinds):
             legal = f"('choice', *values) or (kind, low, high) with kind one of {', '.join(kinds)}"
             legal += " and low < high, whole for randint and above 0 for log"
             raise ConfigError(f"{where} must be {legal}, got {domain!r}")
         _check_values(where, field, domain[1:], config)
-    return {field: tuple(domain) for field, domain in search.items()}
+    return search
 
 
 def most_epochs(config: Mapping[str, Any], search: Mapping[str, tuple]) -> int:
@@ -53,20 +50,13 @@ def most_epochs(config: Mapping[str, Any], search: Mapping[str, tuple]) -> int:
     return max(search.get("epochs", ("choice", config["epochs"]))[1:])
 
 
-def traceable(
+def traced_fields(
     config: Mapping[str, Any], tried: Mapping[str, tuple], check: Callable[[dict[str, Any]], Any]
 ) -> frozenset[str]:
-    """Returns the fields that can be traced, so that one program serves all their values.
-
-    Args:
-      config: the base.
-      tried: field -> values of it.
-      check: raises ConfigError for a config that cannot be traced.
-    """
+    """Returns the real-valued fields of `tried` in whose grid `check` raises no ConfigError."""
     found = set()
     for field, values in tried.items():
-        real = isinstance(_own(config, field), float) and all(map(_is_number, values))
-        if real and field.startswith(("objective.", "optimizer.")):
+        if isinstance(_own(config, field), float):
             with suppress(ConfigError):
                 check(with_grid(config, {field: values}))
                 found.add(field)
@@ -76,18 +66,22 @@ def traceable(
 def product(grid: Mapping[str, tuple]) -> list[dict[str, Any]]:
     """Returns the points of a grid; the first field varies slowest."""
     combinations = itertools.product(*(map(encode, values) for values in grid.values()))
-    return [dict(zip(grid, point, strict=True)) for point in combinations]
+    return [dict(zip(grid, values, strict=True)) for values in combinations]
 
 
-def at(config: Mapping[str, Any], point: Point, *, traced: Iterable[str]) -> dict[str, Any]:
-    """Returns the config of a point, whose traced fields join `replicas.grid`."""
+def at(
+    config: Mapping[str, Any], point: Mapping[str, Any], *, traced: Iterable[str]
+) -> dict[str, Any]:
+    """Returns the config at a point, whose traced fields join `replicas.grid`."""
     values = {field: decode(value) for field, value in point.items()}
     changed = with_values(config, {f: v for f, v in values.items() if f not in traced})
     return with_grid(changed, {f: (v,) for f, v in values.items() if f in traced})
 
 
-def point_of(config: Mapping[str, Any], fields: Iterable[str], *, traced: Iterable[str]) -> Point:
-    """The inverse of `at`."""
+def point_of(
+    config: Mapping[str, Any], fields: Iterable[str], *, traced: Iterable[str]
+) -> dict[str, Any]:
+    """Inverts `at`."""
     grid = config["replicas"]["grid"] or {}
     return {f: encode(grid[f][0] if f in traced else _own(config, f)) for f in fields}
 
@@ -99,17 +93,17 @@ def with_grid(config: Mapping[str, Any], grid: Mapping[str, tuple]) -> dict[str,
 
 
 def encode(value: Any) -> Any:
-    """Returns a number as it is, and text for any other value."""
+    """Returns a number as it is, and the `repr` of any other value."""
     return value if _is_number(value) else repr(value)
 
 
 def decode(value: Any) -> Any:
-    """The inverse of `encode`."""
+    """Inverts `encode`."""
     return ast.literal_eval(value) if isinstance(value, str) else value
 
 
-def _fields(flag: str, text: str, config: Mapping[str, Any], *, example: str) -> dict[str, Any]:
-    """Parses the dict of a flag, and checks its keys."""
+def _parsed(flag: str, text: str, config: Mapping[str, Any], *, example: str) -> dict[str, tuple]:
+    """Parses the dict of a flag, and checks that it has fields and tuples."""
     try:
         fields = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -117,40 +111,38 @@ def _fields(flag: str, text: str, config: Mapping[str, Any], *, example: str) ->
     if not isinstance(fields, dict) or not fields:
         raise ConfigError(f"{flag} must be a dict such as {example}, got {reprlib.repr(text)}")
     legal = dict(leaves(config))
-    for field in fields:
+    for field, values in fields.items():
         if field not in legal:
             near = suggestion(field, legal) or f"; the fields are {', '.join(sorted(legal))}"
             raise ConfigError(f"{flag} must have fields of the config, got {field!r}{near}")
         if field in (config["replicas"]["grid"] or {}):
             raise ConfigError(f"{flag} must have no field of replicas.grid, got {field!r}")
-    return fields
+        if not isinstance(values, tuple | list) or not values:
+            where = f"{flag}[{field!r}]"
+            raise ConfigError(f"{where} must be a tuple of one or more values, got {values!r}")
+    return {field: tuple(values) for field, values in fields.items()}
 
 
-def _is_domain(kind: Any = None, *values: Any, kinds: tuple[str, ...]) -> bool:
-    if kind == "choice":
-        return bool(values)
-    if kind not in kinds or len(values) != 2 or not all(map(_is_number, values)):
-        return False
-    if kind in _WHOLE_RANGES and not all(isinstance(value, int) for value in values):
-        return False
-    infinity = float("inf")
-    return (0 if kind.startswith("log") else -infinity) < values[0] < values[1] < infinity
+def _is_domain(domain: Any, kinds: tuple[str, ...]) -> bool:
+    match domain:
+        case ["choice", _, *_]:
+            return True
+        case [kind, int() | float() as low, int() | float() as high] if kind in kinds:
+            whole = isinstance(low, int) and isinstance(high, int)
+            least = 0 if kind.startswith("log") else -math.inf
+            return (whole or kind in _RANGES[:2]) and least < low < high < math.inf
+    return False
 
 
 def _check_values(where: str, field: str, values: Iterable[Any], config: Mapping[str, Any]) -> None:
-    """Refuses a value of another type than the config's own, and a number out of range."""
+    """Raises ConfigError for a value of another type than the config's own, or out of range."""
     own = _own(config, field)
     for value in values:
         widened = isinstance(own, float) and _is_number(value)
         if own is not None and type(value) is not type(own) and not widened:
             legal = f"{type(own).__name__}, as {own!r}"
             raise ConfigError(f"{where} must have values of type {legal}, got {value!r}")
-        try:
-            changed = with_values(config, {field: value})
-            validate(changed)
-            replicas(changed)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
+        validate(with_values(config, {field: value}))
 
 
 def _own(config: Mapping[str, Any], field: str) -> Any:

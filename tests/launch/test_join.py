@@ -66,7 +66,7 @@ def close(found, expected):
 
 
 @pytest.mark.slow
-def test_what_is_joined_is_what_one_program_leaves(runs, joined):
+def test_a_joined_run_equals_the_run_of_all_seeds_in_one_program(runs, joined):
     assert joined == runs / "joined" / default_path(config_of(3, 3)).name
     for name in ("config.json", "data.json"):
         assert document(joined, name) == document(runs / "all", name)
@@ -93,7 +93,7 @@ def test_what_is_joined_is_what_one_program_leaves(runs, joined):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("replica", [0, 4])
-def test_the_joined_models_are_those_of_the_parts(runs, joined, replica):
+def test_a_joined_run_has_the_models_of_its_parts(runs, joined, replica):
     point, seed = divmod(replica, 3)
     found = trained.load(joined, replica=replica)
     part, there = ("one", point) if seed == 0 else ("two", 2 * point + seed - 1)
@@ -103,7 +103,7 @@ def test_the_joined_models_are_those_of_the_parts(runs, joined, replica):
 
 
 @pytest.mark.slow
-def test_the_run_goes_on_as_finished_and_can_not_be_joined_there_again(runs, joined, capsys):
+def test_a_joined_run_is_finished_and_cannot_be_joined_there_again(runs, joined, capsys):
     before = (joined / "result.json").read_bytes()
     train.run(config_of(3, 3), joined)
     assert "holds the finished run" in capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_the_run_goes_on_as_finished_and_can_not_be_joined_there_again(runs, joi
 
 
 @pytest.mark.slow
-def test_a_join_that_was_killed_is_made_again(runs, joined, tmp_path):
+def test_a_killed_join_is_completed_by_the_next_one(runs, joined, tmp_path):
     begun = tmp_path / joined.name
     begun.mkdir()
     for name in ("config.json", "metrics.jsonl"):
@@ -124,7 +124,7 @@ def test_a_join_that_was_killed_is_made_again(runs, joined, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_table_is_made_of_them_without_training(tmp_path, monkeypatch):
+def test_a_table_is_made_of_joined_runs_without_training(tmp_path, monkeypatch):
     run = Run("quickstart", "", VALUES | {"replicas.grid": None})
     target = Target("maronas2016.small", "a small net", (Row("a", run),))
     (whole,) = plan(target, BUDGETS["quick"], runs=tmp_path / "runs", data={}).values()
@@ -150,7 +150,7 @@ def made_up(folder, name, first, count, **options):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_joined_is_named(runs, tmp_path):
+def test_runs_that_cannot_be_joined_are_refused_in_one_line(runs, tmp_path):
     one, two = made_up(tmp_path, "one", 3, 1), made_up(tmp_path, "two", 4, 2)
     other = made_up(tmp_path, "other", 4, 2, changes={"batch_size": 50})
     far, again = made_up(tmp_path, "far", 5, 1), made_up(tmp_path, "again", 3, 2)
@@ -184,7 +184,7 @@ def test_what_cannot_be_joined_is_named(runs, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_exits_with_1_and_one_line(tmp_path):
+def test_joining_a_single_run_exits_with_1_and_one_line(tmp_path):
     done = call("launch.join", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: runs must be two or more, got ['{tmp_path}']\n"

@@ -1,4 +1,4 @@
-"""What a sweep varies: parsing, points, and the configs of trials."""
+"""The fields that a sweep varies: --grid, --search, points and the configs of trials."""
 
 import itertools
 import runpy
@@ -30,7 +30,7 @@ def test_a_grid_is_read_and_its_points_are_all_combinations(config):
     assert {type(value) for point in points for value in point.values()} == {int, str}
 
 
-def test_without_fields_there_is_one_point():
+def test_a_grid_without_fields_has_one_point():
     assert space.product({}) == [{}]
 
 
@@ -58,7 +58,7 @@ def test_without_fields_there_is_one_point():
         ("{'replicas.seeds': (0,)}", "replicas.seeds must be a whole number from 1"),
     ],
 )
-def test_a_bad_grid_is_one_line(config, text, says):
+def test_a_bad_grid_is_refused_in_one_line(config, text, says):
     with pytest.raises(ConfigError) as error:
         space.parse_grid(text, config)
     assert says in str(error.value) and "\n" not in str(error.value)
@@ -98,7 +98,7 @@ def test_a_bad_grid_is_one_line(config, text, says):
         ("{'epochs': ('choice',)}", "must be ('choice', *values) or"),
     ],
 )
-def test_a_bad_search_is_one_line(config, text, says):
+def test_a_bad_search_is_refused_in_one_line(config, text, says):
     with pytest.raises(ConfigError) as error:
         space.parse_search(text, config)
     assert says in str(error.value) and "\n" not in str(error.value)
@@ -113,7 +113,7 @@ def test_a_bad_search_is_one_line(config, text, says):
     ],
     ids=["list", "dict", "deep"],
 )
-def test_what_python_cannot_read_is_one_short_line(config, text, shown):
+def test_a_flag_that_python_cannot_read_is_refused_in_one_short_line(config, text, shown):
     for flag, parse in (("--grid", space.parse_grid), ("--search", space.parse_search)):
         with pytest.raises(ConfigError) as error:
             parse(text, config)
@@ -142,7 +142,7 @@ def test_real_numbers_of_objective_and_optimizer_are_traced_if_the_program_allow
         if "objective.alpha" in config["replicas"]["grid"]:
             raise ConfigError("not this one")
 
-    found = space.traceable(config, tried, check)
+    found = space.traced_fields(config, tried, check)
     assert found == {"objective.attack.eps", "optimizer.learning_rate"}
 
 

@@ -1,14 +1,9 @@
-"""The directories of a sweep's trials, and the process of a trial."""
+"""The directories of a sweep's trials."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from command_line import environment
 
 from launch import _trials as trials
 
@@ -52,7 +47,7 @@ def test_the_value_of_a_point_is_the_mean_over_seeds_of_the_lowest_error(path):
     np.testing.assert_allclose(best, [0.3, 0.35])
 
 
-def test_before_the_metric_is_measured_the_value_is_infinite(path):
+def test_the_value_of_a_point_is_infinite_before_the_metric_is_measured(path):
     np.testing.assert_array_equal(trials.progress(path, "valid_error")[1], [np.inf, np.inf])
     write_lines(path, [{"epoch": 1, "replica": 0, "loss": 2.0}])
     last, best = trials.progress(path, "valid_error")
@@ -60,20 +55,20 @@ def test_before_the_metric_is_measured_the_value_is_infinite(path):
     np.testing.assert_array_equal(best, [np.inf, np.inf])
 
 
-def test_the_status_is_what_the_files_say(path):
+def test_the_status_of_a_trial_follows_from_its_files(path):
     assert trials.status(path) == trials.INTERRUPTED
     (path / "trial.log").write_text("epoch 1\nerror: batch_size is 0\n")
     assert (trials.status(path), trials.failure(path)) == (trials.FAILED, "batch_size is 0")
     assert not trials.is_settled(path)
     (path / "trial.log").write_text("error: batch_size is 0\nepoch 1\n")
-    assert trials.status(path) == trials.INTERRUPTED  # It was tried again.
+    assert trials.status(path) == trials.INTERRUPTED  # It runs again.
     trials.note_stop(path, 3)
     assert trials.status(path) == trials.STOPPED and trials.is_settled(path)
     (path / "result.json").write_text("{}")
     assert trials.status(path) == trials.FINISHED and trials.is_settled(path)
 
 
-def test_preparing_twice_changes_nothing(path):
+def test_preparing_a_trial_twice_changes_nothing(path):
     before = (path / "config.json").stat().st_mtime_ns
     trials.prepare(path, CONFIG)
     assert (path / "config.json").stat().st_mtime_ns == before
@@ -88,7 +83,7 @@ def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(
     failed = tmp_path / "worse"
     trials.prepare(failed, CONFIG | {"batch_size": 70})
     trials.note_failure(failed, "no space")
-    rows = trials.rows([failed, path], ["batch_size", "objective.eps"], "valid_error")
+    rows = trials.table_rows([failed, path], ["batch_size", "objective.eps"], "valid_error")
     found = [(row["batch_size"], row["objective.eps"], row["valid_error"]) for row in rows]
     expected = [(50, 0.2, 0.3), (50, 0.1, 0.4), (70, 0.1, None), (70, 0.2, None)]
     assert found == [(b, e, v and pytest.approx(v)) for b, e, v in expected]
@@ -97,69 +92,13 @@ def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(
     assert trials.counts([failed, path]) == "1 finished, 1 failed"
 
 
-def test_a_test_error_that_counts_is_known_of_a_trial_that_was_stopped_too(path):
+def test_a_trial_that_was_stopped_early_has_a_test_error_if_that_is_the_metric(path):
     lines = [
         {"epoch": 1, "replica": i, "test_error": e} for i, e in enumerate((0.5, 0.3, 0.2, 0.4))
     ]
     write_lines(path, lines)
     trials.note_stop(path, 1)
-    found = [row["test_error"] for row in trials.rows([path], ["objective.eps"], "test_error")]
+    found = [
+        row["test_error"] for row in trials.table_rows([path], ["objective.eps"], "test_error")
+    ]
     assert found == pytest.approx([0.3, 0.4])
-
-
-# The process of a trial, here one that prints the signals it gets.
-
-TRIAL = """
-import os, signal, time
-from launch._trials import end_with_parent
-
-told = lambda signum, _: os.write(1, signal.Signals(signum).name.encode() + b" ")
-signal.signal(signal.SIGTERM, told)
-parent, end = os.getppid(), time.monotonic() + 60
-end_with_parent()
-os.write(1, f"{os.getpid()} ".encode())
-while os.getppid() == parent and time.monotonic() < end:
-    time.sleep(0.01)
-time.sleep(0.5)
-"""
-PARENT = f"""
-import signal, subprocess, sys, threading, time
-
-signal.signal(signal.SIGUSR1, lambda *_: trial.stdin.close())
-trial = subprocess.Popen([sys.executable, "-c", {TRIAL!r}], stdin=subprocess.PIPE)
-threads = [threading.Thread(target=time.sleep, args=(0.3 * i,), daemon=True) for i in range(9)]
-for thread in threads:
-    thread.start()
-time.sleep(60)
-"""
-
-
-def started() -> subprocess.Popen:
-    """A process with threads, whose trial has begun."""
-    command = [sys.executable, "-c", PARENT]
-    parent = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
-    assert word(parent).strip().isdigit()
-    return parent
-
-
-def word(parent: subprocess.Popen) -> bytes:
-    """The next one that the trial prints."""
-    found = os.read(parent.stdout.fileno(), 1)
-    while not found.endswith(b" "):
-        found += os.read(parent.stdout.fileno(), 1)
-    return found
-
-
-def test_a_trial_whose_parent_is_killed_gets_one_signal():
-    parent = started()
-    parent.kill()
-    assert parent.communicate(timeout=60)[0] == b"SIGTERM "
-
-
-def test_a_trial_that_was_stopped_gets_no_second_signal_when_its_parent_is_killed():
-    """A run saves its epoch at the first signal, and stops at once at the second."""
-    parent = started()
-    parent.send_signal(signal.SIGUSR1)
-    assert word(parent) == b"SIGTERM "
-    parent.kill()
-    assert parent.communicate(timeout=60)[0] == b""
