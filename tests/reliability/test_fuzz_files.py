@@ -19,7 +19,7 @@ from adv_jax.runner.workdir import Workdir, read_config, read_fitted, read_metri
 from adv_jax.types import UserError
 from papers.book import reading
 from papers.budget import BUDGETS
-from papers.comparison import document
+from papers.comparison import compare
 from papers.records import read_lines
 from papers.reproduction import heading
 from papers.runs import finished
@@ -199,7 +199,7 @@ def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name
         result = papers.trainings.finished(training)
         check_alike({training.workdir: result}, more_to_come=False)
         lines = read_lines(training.workdir, training.config, result)
-        found = document(TARGET, BUDGETS["paper"], trainings, {RUN.key: result}, {RUN.key: lines})
+        found = compare(TARGET, BUDGETS["paper"], trainings, {RUN.key: result}, {RUN.key: lines})
         assert heading(found) and np.isfinite([row["mean"] for row in found["rows"]]).all()
 
     seen = fuzz(training.workdir / name, read, count)
