@@ -150,9 +150,12 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ),
             (
                 [QUICK, "--config.objective.attack.bounds=(0.0,)"],
-                ["bounds must be two numbers", "got (0.0,)"],
+                ["bounds must be (lo, hi) with lo < hi, got (0.0)"],
             ),
-            ([QUICK, "--config.objective.attack.bounds=('a','b')"], ["bounds must be two numbers"]),
+            (
+                [QUICK, "--config.objective.attack.bounds=('a','b')"],
+                ["bounds must be (lo, hi) with lo < hi, got ('a', 'b')"],
+            ),
             # In 0..1 the farthest point is 1 away under linf, and under l2 28, the root of 784.
             (
                 [QUICK, "--config.evaluation.eps=(0.0, 5.0)"],

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
+import jax
 import numpy as np
 
 from adv_jax.data import Dataset
@@ -50,8 +51,11 @@ class Program:
         """Starts to compile all functions; without it, each is compiled at its first call.
 
         XLA compiles a program mostly in one thread. Here each program has a thread, and training
-        begins before the last one is ready.
+        begins before the last one is ready. Does nothing in a run of several processes, whose
+        arrays only a call of pmap can join.
         """
+        if jax.process_count() > 1:
+            return
         # The order of need. Tracing holds Python's lock, so lower in this thread.
         threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
         self._init, state = _started(threads, self._init, *self._seeds)

@@ -69,7 +69,8 @@ def test_memory_files_threads_and_compilations_do_not_grow_with_epochs(
     more_files, more_threads = (np.median(n[late]) - np.median(n[early]) for n in (files, threads))
     report = f"{growth:.1f} MB, {more_files} files, {more_threads} threads more"
     print(f"{epochs} epochs: {report} after {compiled[-1]} compilations")
-    assert compiled[0] > 0 and compiled[-1] == compiled[2]
+    # Only the evaluation may still be compiling beside the first epochs.
+    assert compiled[0] > 0 and compiled[-1] - compiled[2] <= 1
     # TensorStore 0.1.86 keeps 220 bytes of each KvStore.Spec.to_json(), some 7 kB a checkpoint.
     assert growth < 20 + 0.01 * epochs / every and more_files <= 5 and more_threads <= 3, report
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
