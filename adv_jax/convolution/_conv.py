@@ -7,7 +7,8 @@ gradients do not have. There, one of three forms with explicit derivatives is us
 
 - few channels: a matrix product with the batch as the last axis, as XLA keeps it between layers;
 - an image to many maps: a matrix product with the maps as the last axis;
-- many channels: XLA's convolution of a few images at a time, as patches would be too large.
+- many channels: XLA's convolution by Eigen, and a matrix product of a few images at a time for the
+  derivative by the kernel, as patches of all would be too large.
 """
 
 import itertools
@@ -158,7 +159,7 @@ _widening_conv.defvjp(_widening_conv_forward, _widening_conv_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _wide_conv(margins: Margins, x: Array, kernel: Array) -> Array:
-    """Computes `_lax_conv` of padded images, a few images at a time."""
+    """Computes `_lax_conv` of padded images in XLA's fast layout, its derivatives too."""
     return _wide_conv_forward(margins, x, kernel)[0]
 
 
@@ -166,40 +167,61 @@ def _wide_conv_forward(
     margins: Margins, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array]]:
     fine = working_dtype(x.dtype)
-    convolved = lambda images: _lax_conv(_padded(images, margins), kernel.astype(fine))
-    y = jax.lax.map(convolved, _few_at_a_time(x.astype(fine)))
-    return y.reshape(-1, *y.shape[2:]).astype(x.dtype), (x, kernel)
+    y = _by_eigen(x.astype(fine), kernel.astype(fine), margins)
+    return y.astype(x.dtype), (x, kernel)
 
 
 def _wide_conv_backward(
     margins: Margins, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    fine = working_dtype(x.dtype)
-    kh, kw, channels, maps = kernel.shape
+    x, kernel, g = (array.astype(working_dtype(x.dtype)) for array in (x, kernel, g))
+    kh, kw = kernel.shape[:2]
     # The derivative by x is a convolution of g, cropped to x by its margins. With the kernel
     # transposed explicitly, its operands have the fast memory layout.
     (top, bottom), (left, right) = margins
     around = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3).astype(fine)
+    by_x = _by_eigen(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), around)
+    by_kernel = _by_kernel(_padded(x, margins), g, (kh, kw))
+    return by_x.astype(saved[0].dtype), by_kernel.astype(saved[1].dtype)
 
-    def of_few(by_kernel: Array, part: tuple[Array, Array]) -> tuple[Array, Array]:
+
+def _by_eigen(x: Array, kernel: Array, margins: Margins) -> Array:
+    """Computes `_lax_conv` of padded images, on CPUs by Eigen.
+
+    Unless there are as many zeros around an image as the kernel is high or wide, XLA calls YNNPACK,
+    which takes two to five times as long: then this adds zeros below, and cuts them off.
+    """
+    (top, bottom), (left, right) = margins
+    kh, kw = kernel.shape[:2]
+    height = x.shape[1] + top + bottom - kh + 1
+    if top + bottom < kh and left + right < kw:
+        bottom = kh - top
+    padding, axes = ((top, bottom), (left, right)), ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=axes)
+    return y[:, :height]
+
+
+def _by_kernel(x: Array, g: Array, size: tuple[int, int]) -> Array:
+    """Returns the derivative of `_lax_conv` by its kernel: f[kh, kw, C, O].
+
+    A few images at a time: patches of all would be too large.
+    """
+    channels, (height, width, maps) = x.shape[3], g.shape[1:]
+
+    def of_few(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
         images, g = part
-        padded = _padded(images, margins)
-        height, width = g.shape[1:3]
         seen = [
-            padded[:, u : u + height, v : v + width]
-            for u, v in itertools.product(range(kh), range(kw))
+            images[:, u : u + height, v : v + width]
+            for u, v in itertools.product(range(size[0]), range(size[1]))
         ]
-        patches = jnp.concatenate(seen, axis=-1).reshape(-1, kh * kw * channels)
+        patches = jnp.concatenate(seen, axis=-1).reshape(-1, math.prod(size) * channels)
         # Faster than the transposed product.
-        by_weights = _product(g.reshape(-1, maps).T, patches)
-        return by_kernel + by_weights, _lax_conv(_padded(g, around), turned)
+        return total + _product(g.reshape(-1, maps).T, patches), None
 
-    parts = (_few_at_a_time(x.astype(fine)), _few_at_a_time(g.astype(fine)))
-    by_kernel, by_x = jax.lax.scan(of_few, jnp.zeros((maps, kh * kw * channels), fine), parts)
-    by_kernel = by_kernel.T.reshape(kernel.shape)
-    return by_x.reshape(x.shape).astype(x.dtype), by_kernel.astype(x.dtype)
+    start = jnp.zeros((maps, math.prod(size) * channels), x.dtype)
+    total, _ = jax.lax.scan(of_few, start, (_few_at_a_time(x), _few_at_a_time(g)))
+    return total.T.reshape(*size, channels, maps)
 
 
 _wide_conv.defvjp(_wide_conv_forward, _wide_conv_backward)
