@@ -56,7 +56,6 @@ class PlainLeNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = x[..., None]
         for name, maps in (("hidden1", 20), ("hidden2", 50)):
             x = nn.relu(nn.Conv(maps, (5, 5), padding="VALID", name=name)(x))
             x = nn.max_pool(x, (2, 2), (2, 2))

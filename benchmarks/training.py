@@ -33,8 +33,10 @@ OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
 NO_ATTACK = "adv_jax, no attack"  # the side of a task's plain step
 # task -> side -> largest adv_jax time / time of the side
 GOALS = {
-    "ladder": {PLAIN: 0.28, UNLOCKED: 0.42},
-    "conv_small": {PLAIN: 0.8, UNLOCKED: 0.8},
+    "ladder": {PLAIN: 0.32, UNLOCKED: 0.5},
+    "conv_small": {PLAIN: 0.8, UNLOCKED: 1.0},
+    "lenet": {PLAIN: 0.7, UNLOCKED: 0.8},
+    "lwa": {PLAIN: 0.7, UNLOCKED: 0.8},
     "ladder_sgn": {NO_ATTACK: 1.5},
     "conv_small_sgn": {NO_ATTACK: 1.5},
 }
