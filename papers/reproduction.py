@@ -200,7 +200,8 @@ def _check_replaceable(
     )
     if old > new:
         raise UserError(
-            f"--results must not have a larger result, got {path} of {old}; the new one is of {new}"
+            f"--results must not have a larger result, got {path} of {old}; the new one is of "
+            f"{new}: name another folder by --results"
         )
 
 

@@ -1,6 +1,7 @@
 """Convolution of images that is fast inside `lax` loops, on every platform.
 
-Images are batches f[B, H, W, C] and kernels f[kh, kw, C, O], as in Flax.
+Images are batches f[B, H, W, C] and kernels f[kh, kw, C, O], as in Flax; maps are the O channels of
+the result.
 
 On CPUs, XLA's convolution is slow in a loop unless its operands have one memory layout, which its
 gradients do not have. There, one of three forms with explicit derivatives is used:
@@ -167,7 +168,7 @@ def _wide_conv_forward(
     margins: Margins, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array]]:
     fine = working_dtype(x.dtype)
-    y = _by_eigen(x.astype(fine), kernel.astype(fine), margins)
+    y = _eigen_conv(x.astype(fine), kernel.astype(fine), margins)
     return y.astype(x.dtype), (x, kernel)
 
 
@@ -181,16 +182,17 @@ def _wide_conv_backward(
     # transposed explicitly, its operands have the fast memory layout.
     (top, bottom), (left, right) = margins
     around = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
-    by_x = _by_eigen(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), around)
-    by_kernel = _by_kernel(_padded(x, margins), g, (kh, kw))
+    by_x = _eigen_conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), around)
+    by_kernel = _kernel_gradient(_padded(x, margins), g, (kh, kw))
     return by_x.astype(saved[0].dtype), by_kernel.astype(saved[1].dtype)
 
 
-def _by_eigen(x: Array, kernel: Array, margins: Margins) -> Array:
+def _eigen_conv(x: Array, kernel: Array, margins: Margins) -> Array:
     """Computes `_lax_conv` of padded images, on CPUs by Eigen.
 
-    Unless there are as many zeros around an image as the kernel is high or wide, XLA calls YNNPACK,
-    which takes two to five times as long: then this adds zeros below, and cuts them off.
+    XLA calls YNNPACK, which takes two to five times as long, unless the zeros above and below an
+    image, or left and right of it, are at least as many as the kernel is high or wide. Zeros below
+    are enough; what they add to the result is cut off.
     """
     (top, bottom), (left, right) = margins
     kh, kw = kernel.shape[:2]
@@ -202,7 +204,7 @@ def _by_eigen(x: Array, kernel: Array, margins: Margins) -> Array:
     return y[:, :height]
 
 
-def _by_kernel(x: Array, g: Array, size: tuple[int, int]) -> Array:
+def _kernel_gradient(x: Array, g: Array, size: tuple[int, int]) -> Array:
     """Returns the derivative of `_lax_conv` by its kernel: f[kh, kw, C, O].
 
     A few images at a time: patches of all would be too large.

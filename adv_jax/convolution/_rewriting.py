@@ -1,8 +1,8 @@
 """Replaces the convolutions of any JAX function by ones that are fast inside `lax` loops.
 
 On CPUs, XLA runs a convolution in a loop some 16 times slower than outside unless its images are
-NHWC and its kernel HWIO (JAX issue 12868), and no derivative is: the transposed kernel is HWOI. An
-attack on a plain convolutional net is such a loop.
+NHWC and its kernel HWIO (JAX issue 12868). Derivatives never are: their kernel is transposed to
+HWOI. An attack on a plain convolutional net is such a loop.
 """
 
 import functools
@@ -38,7 +38,7 @@ def fast_in_loops(fn: Callable[..., Any]) -> Callable[..., Any]:
     loop, for example.
 
     Args:
-      fn: (*trees of arrays) -> tree of arrays, pure. It is traced at each call.
+      fn: (*trees of arrays, **options) -> tree of arrays, pure. It is traced at each call.
 
     Returns:
       A function like fn that supports reverse mode (`grad`, `vjp`) of any order; forward mode
@@ -53,9 +53,9 @@ def fast_in_loops(fn: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(fn)
-    def fast(*args: Any) -> Any:
+    def fast(*args: Any, **options: Any) -> Any:
         # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
-        traced, out = jax.make_jaxpr(lambda *args: fn(*args), return_shape=True)(*args)
+        traced, out = jax.make_jaxpr(lambda *args: fn(*args, **options), return_shape=True)(*args)
         return jax.tree.unflatten(jax.tree.structure(out), _run(traced, jax.tree.leaves(args)))
 
     return fast
@@ -116,7 +116,7 @@ def _on_cpu(fast: Callable[..., Array], slow: Operation) -> Operation:
 def _fast_conv(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
     """Returns a convolution that is fast in loops: `conv` if it can compute it."""
     names = eqn.params["dimension_numbers"]
-    images, maps = (_channels_last(spec) for spec in (names.lhs_spec, names.out_spec))
+    to_images, to_maps = (_channels_last(spec) for spec in (names.lhs_spec, names.out_spec))
     outputs, inputs, *space = names.rhs_spec
     if _is_plain(eqn):
         convolved = functools.partial(conv_on_cpu, tuple(eqn.params["padding"]))
@@ -124,8 +124,8 @@ def _fast_conv(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
         convolved = _conv_in_layout(eqn)
 
     def fast(x: Array, kernel: Array) -> Array:
-        y = convolved(x.transpose(images), kernel.transpose(*space, inputs, outputs))
-        return y.transpose(np.argsort(maps))
+        y = convolved(x.transpose(to_images), kernel.transpose(*space, inputs, outputs))
+        return y.transpose(np.argsort(to_maps))
 
     return fast
 
@@ -137,7 +137,7 @@ def _is_plain(eqn: JaxprEqn) -> bool:
     dtypes = {aval.dtype for aval in avals}
     return (
         len(params["padding"]) == 2
-        and min(map(min, params["padding"])) >= 0
+        and min(map(min, params["padding"])) >= 0  # A negative one crops.
         and {*params["window_strides"], *params["lhs_dilation"], *params["rhs_dilation"]} == {1}
         and params["feature_group_count"] == params["batch_group_count"] == 1
         and len(dtypes) == 1
@@ -158,8 +158,8 @@ def _conv_in_layout(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
         return bound(x, kernel)[0]
 
     def pull_back(operands: tuple[Array, Array], g: Array) -> Any:
-        by_operands = lambda x, kernel, g: jax.vjp(lambda *a: bound(*a)[0], x, kernel)[1](g)
-        return fast_in_loops(by_operands)(*operands, g)
+        gradients = lambda x, kernel, g: jax.vjp(lambda *a: bound(*a)[0], x, kernel)[1](g)
+        return fast_in_loops(gradients)(*operands, g)
 
     convolved.defvjp(lambda *operands: (convolved(*operands), operands), pull_back)
     return convolved

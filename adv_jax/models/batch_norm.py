@@ -44,7 +44,7 @@ def _backward(saved: tuple[Array, Array], cotangents: tuple[Array, Moments]) -> 
     z, var = saved
     g, (by_mean, by_var) = cotangents
     rows, std = z.shape[-2], jnp.sqrt(var + EPS)
-    # The derivatives of z by the moments, times g, and those of the moments themselves.
+    # Through z and through the moments themselves: d mean / da = 1 / N, d var / da = 2 std z / N.
     through_mean = by_mean - g.sum(-2, keepdims=True) / std
     through_var = 2 * std * by_var - (g * z).sum(-2, keepdims=True) / std
     return (g / std + (through_mean + through_var * z) / rows,)

@@ -67,7 +67,7 @@ def keep_programs() -> None:
 
 
 def seal(folder: Path) -> None:
-    """Writes the digest of each program that has none.
+    """Seals each program: writes its digest, unless it has one.
 
     A program that another process is just writing gets the digest of a part, and is deleted later.
     """

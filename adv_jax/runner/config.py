@@ -122,6 +122,7 @@ _FIELDS: dict[str, Any] = {
 _OPTIONAL: dict[str, Any] = {
     "data.crop": int,
     "data.mirror": bool,
+    "data.preprocess": tuple | list,
     "data.stratified": bool,
     "monitor_train": bool,
     "stop": Mapping | None,
@@ -243,7 +244,9 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def check_fields(config: Mapping[str, Any]) -> None:
-    """Checks that a config has every field that runs read, each of the right type.
+    """Checks that a config has every field that runs read, each of the right type, and no other.
+
+    The fields of `model`, `objective`, `optimizer` and of attacks belong to what they name.
 
     Raises:
       ConfigError: names the field, what is allowed there and the value.
@@ -251,7 +254,14 @@ def check_fields(config: Mapping[str, Any]) -> None:
     if not isinstance(config, Mapping):
         raise ConfigError(f"config must be a dict, got {config!r}")
     _check_document(config)
-    for path, expected in (_FIELDS | _OPTIONAL).items():
+    known = _FIELDS | _OPTIONAL
+    for group in ("", "data", "replicas", "evaluation"):
+        legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
+        node = config.get(group, {}) if group else config
+        for name in node if isinstance(node, Mapping) else ():
+            if name not in legal:
+                raise ConfigError(unknown(f"a field of {group or 'the config'}", name, legal))
+    for path, expected in known.items():
         *parents, last = path.split(".")
         node: Any = config
         for parent in parents:

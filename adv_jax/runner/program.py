@@ -51,8 +51,8 @@ class Program:
         """Starts to compile all functions; without it, each is compiled at its first call.
 
         XLA compiles a program mostly in one thread. Here each program has a thread, and training
-        begins before the last one is ready. Does nothing in a run of several processes, whose
-        arrays only a call of pmap can join.
+        begins before the last one is ready. Does nothing in a run of several processes: there
+        pmap itself must make global arrays of those of each process, when it is called.
         """
         if jax.process_count() > 1:
             return

@@ -213,9 +213,9 @@ def test_random_draws_stay_the_same():
     np.testing.assert_array_equal(fast_in_loops(dropped)(X), dropped(X))
 
 
-def test_trees_go_in_and_come_out():
-    fn = fast_in_loops(lambda tree, factor: {"sum": tree["a"] + factor * tree["b"][0]})
-    assert fn({"a": jnp.ones(2), "b": [jnp.ones(2)]}, 2.0)["sum"].tolist() == [3, 3]
+def test_trees_and_options_go_in_and_trees_come_out():
+    fn = fast_in_loops(lambda tree, *, train: {"sum": tree["a"] + (2 if train else 0)})
+    assert fn({"a": jnp.ones(2)}, train=True)["sum"].tolist() == [3, 3]
 
 
 def layouts(compiled):

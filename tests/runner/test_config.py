@@ -331,6 +331,27 @@ def test_stop_rate_scale_needs_a_plateau():
     validate(config)
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "says"),
+    [
+        ("", "patiense", "a field of the config must be one of batch_size, "),
+        ("data", "num_vaild", "a field of data must be one of crop, "),
+        ("replicas", "seed", "a field of replicas must be one of grid, seeds, shards, got 'seed'"),
+        ("evaluation", "epsilons", "a field of evaluation must be one of attacks, eps, "),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_legal_ones(group, name, says):
+    config = quickstart()
+    (config[group] if group else config)[name] = 3
+    message = refusal(check, config)
+    assert message.startswith(says) and f"got '{name}'" in message and "\n" not in message
+
+
+def test_a_misspelled_field_is_refused_with_the_nearest_one():
+    config = quickstart() | {"epoch": 3}
+    assert refusal(check, config).endswith("got 'epoch'; did you mean 'epochs'?")
+
+
 @pytest.mark.parametrize("path", ["epochs", "model", "replicas.shards", "evaluation.attacks"])
 def test_a_missing_required_field_is_refused_by_name(path):
     config = quickstart()
