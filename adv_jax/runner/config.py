@@ -122,7 +122,7 @@ _FIELDS: dict[str, Any] = {
 _OPTIONAL: dict[str, Any] = {
     "data.crop": int,
     "data.mirror": bool,
-    "data.preprocess": tuple | list,
+    "data.preprocess": object,  # Checked where it is bound.
     "data.stratified": bool,
     "monitor_train": bool,
     "stop": Mapping | None,
