@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from adv_jax.checks import is_tracing
+from adv_jax.checks import check_flags, is_known, is_tracing, logit_flags
 from adv_jax.convolution import fast_in_loops
 from adv_jax.types import Array, Bounds
 
@@ -56,6 +56,7 @@ def compiled(
     x: Array,
     *arrays: Any,
     bounds: Bounds | None,
+    logits: bool = True,
     **settings: Any,
 ) -> Any:
     """Returns body(fn, x, *arrays, bounds, **settings), compiled unless JAX is tracing already.
@@ -68,7 +69,11 @@ def compiled(
       x: f[B, *D].
       arrays: trees of arrays, or None.
       bounds: as in `fgsm`.
+      logits: fn returns logits. Outside tracing those at x are checked, in the same program.
       settings: hashable, or integers of any dtype.
+
+    Raises:
+      UserError: logits are not finite or look like probabilities.
     """
     for name, value in settings.items():
         if isinstance(value, np.ndarray | jax.Array):
@@ -80,15 +85,27 @@ def compiled(
     inputs = model.traced.consts, x, arrays
     leaves, tree = jax.tree.flatten(inputs)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    key = body, model.operations, tuple(sorted(settings.items())), tree, shapes
+    key = body, model.operations, logits, tuple(sorted(settings.items())), tree, shapes
     token = _called.set(model)
     try:
-        return _program(key, body, settings)(*inputs)
+        found, flags = _program(key, body, logits, settings)(*inputs)
     finally:
         _called.reset(token)
         if model.own:
             with _lock:
                 _programs.pop(key, None)
+    if logits and is_known(flags["finite"]):
+        check_flags(jax.device_get(flags), "x")
+    return found
+
+
+def check_logits_at(fn: Fn, x: Array, bounds: Bounds | None) -> None:
+    """Checks the logits at x as `compiled` does, for an attack that is not compiled."""
+    compiled(_nothing, fn, x, bounds=bounds)
+
+
+def _nothing(fn: Fn, x: Array, *, bounds: Bounds | None) -> None:
+    del fn, x, bounds
 
 
 def _model(fn: Fn, x: Array) -> Model:
@@ -111,11 +128,15 @@ def _traced(fn: Fn, x: Any) -> ClosedJaxpr:
     return jax.make_jaxpr(lambda x: fn(x))(x)
 
 
-def _program(key: Any, body: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
-    """Returns the compiled body, from the cache or new."""
+def _program(
+    key: Any, body: Callable[..., Any], logits: bool, settings: dict[str, Any]
+) -> Callable[..., Any]:
+    """Returns the compiled body and the flags of the logits at x, from the cache or new."""
 
-    def run(consts: list[Array], x: Array, arrays: tuple[Any, ...]) -> Any:
-        return body(_replayed(_called.get(), jax.lax.stop_gradient(consts)), x, *arrays, **settings)
+    def run(consts: list[Array], x: Array, arrays: tuple[Any, ...]) -> tuple[Any, dict[str, Array]]:
+        fn = _replayed(_called.get(), jax.lax.stop_gradient(consts))
+        flags = logit_flags(fn(x)) if logits else {}
+        return body(fn, x, *arrays, **settings), flags
 
     with _lock:
         program = _programs.setdefault(key, jax.jit(run))

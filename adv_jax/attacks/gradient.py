@@ -1,5 +1,6 @@
 """Attacks by one step along the gradient of the loss by the input."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._bare import check_logits_at, compiled
 from adv_jax.checks import checked, radius
 from adv_jax.loss_gradients import loss_gradient
 from adv_jax.perturbations import inside, perturbed
@@ -71,8 +72,7 @@ def fgsm(
     frozen = checked(logits_fn, x, y, bounds)
     x = frozen if constant else jnp.asarray(x)
     eps = radius(eps, x, norm if length is None else length, bounds)
-    # Compiled, no gradient reaches the arrays of logits_fn.
-    run = partial(compiled, _fgsm) if constant else _fgsm
+    run = _runner(_fgsm, logits_fn, frozen, bounds, constant=constant)
     return run(
         logits_fn,
         x,
@@ -144,7 +144,7 @@ def raw_gradient(
     frozen = checked(logits_fn, x, y, bounds)
     x = frozen if constant else jnp.asarray(x)
     tau = norms.per_row("tau", tau, x)
-    run = partial(compiled, _raw_gradient) if constant else _raw_gradient
+    run = _runner(_raw_gradient, logits_fn, frozen, bounds, constant=constant)
     return run(logits_fn, x, y, tau, bounds=bounds, targeted=targeted, constant=constant)
 
 
@@ -163,6 +163,22 @@ def _raw_gradient(
     limits = jnp.finfo(r.dtype)
     r = jnp.clip(r, limits.min, limits.max)  # inf - inf in _perturbed would be NaN.
     return _perturbed(x, r, bounds, constant=constant)
+
+
+def _runner(
+    body: Callable[..., Array],
+    logits_fn: LogitsFn,
+    x: Array,
+    bounds: Bounds | None,
+    *,
+    constant: bool,
+) -> Callable[..., Array]:
+    """Returns the body compiled, or as it is for a result that carries gradients."""
+    if constant:
+        return partial(compiled, body)
+    # Compiled, no gradient would reach the arrays of logits_fn.
+    check_logits_at(logits_fn, x, bounds)
+    return body
 
 
 def _perturbed(x: Array, r: Array, bounds: Bounds | None, *, constant: bool) -> Array:

@@ -36,7 +36,7 @@ def class_jacobian(logits_fn: LogitsFn, x: Array, of: str = "probs") -> tuple[Ar
             [-0.5, -0.5]]], dtype=float32)
     """
     x = as_batch(x)
-    return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None)
+    return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None, logits=False)
 
 
 def _class_jacobian(

@@ -180,7 +180,14 @@ def feature_adversary(
     eps = radius(eps, x, "linf", bounds)
     _check_features(traced(features_fn, x, name="features_fn"), batch=x.shape[0])
     return compiled(
-        _feature_adversary, features_fn, x, guide, eps, num_steps=num_steps, bounds=bounds
+        _feature_adversary,
+        features_fn,
+        x,
+        guide,
+        eps,
+        num_steps=num_steps,
+        bounds=bounds,
+        logits=False,
     )
 
 

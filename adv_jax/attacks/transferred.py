@@ -2,6 +2,7 @@
 
 from jax.typing import ArrayLike
 
+from adv_jax.attacks._bare import check_logits_at
 from adv_jax.checks import checked
 from adv_jax.loss_gradients import labels_at
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
@@ -43,5 +44,6 @@ def transferred(
     Array([[0.4, 0.4]], dtype=float32)
     """
     x = checked(logits_fn, x, y, bounds)
+    check_logits_at(logits_fn, x, bounds)
     y = labels_at(logits_fn, x, y)
     return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key)

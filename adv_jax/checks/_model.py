@@ -21,23 +21,23 @@ _ASKS_FOR_VALUES = (
 
 
 def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | None = None) -> Array:
-    """`as_batch`, with a check of the model and the labels: one forward pass outside traced code.
+    """`as_batch`, with a check of the model and the labels outside traced code.
+
+    The values of the logits are checked by the program of the attack.
 
     Args:
       y: i32[B], f32[B, K], or None for the model's own predictions.
 
     Raises:
       UserError: as `as_batch`; the model is not a traceable function of x, or its logits are not
-        f32[B, K]; the labels have another shape or dtype; where values are known: logits are not
-        finite or look like probabilities, or a label is not a class.
+        f32[B, K]; the labels have another shape or dtype; where values are known: a label is not
+        a class.
     """
     check_function(logits_fn)
     x = as_batch(x, bounds)
     if is_known(x) and not is_tracing():
-        traced(logits_fn, x)
-        logits = checked_logits(logits_fn(x), batch=x.shape[0])
-        if is_known(logits):
-            check_flags(logit_flags(np.asarray(logits)), "x")
+        logits = traced(logits_fn, x)
+        check_logits(logits, batch=x.shape[0])
         if y is not None:
             checked_labels(y, logits)
     return x

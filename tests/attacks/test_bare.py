@@ -159,6 +159,23 @@ def test_a_model_without_a_derivative_is_searched_by_queries():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_first_call_compiles_one_program_for_the_model():
+    names = []
+
+    def listen(event, _, fun_name=None, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
+
+    def logits_fn(x):  # Operations that no other test compiles.
+        return jnp.cos(jnp.arctan(x) @ weights(0))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    attacks.pgd(logits_fn, X, Y, eps=0.1, num_steps=3)
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert names.count("jit(run)") == 1
+    assert not any(word in str(names) for word in ("cos", "atan", "matmul", "dot_general"))
+
+
 def test_a_bad_call_is_refused_as_before_and_the_next_one_runs():
     w = weights(0)
     with pytest.raises(ValueError, match='loss must be "ce" or "dlr"'):
@@ -171,9 +188,10 @@ def test_every_attack_that_is_compiled_is_in_the_table():
     callers = {
         name
         for path in source.glob("*.py")
-        for name in re.findall(r"\bcompiled[(,]\s*_(\w+)[,)]", path.read_text())
+        for name in re.findall(r"\b(?:compiled|_runner)[(,]\s*_(\w+)[,)]", path.read_text())
     }
-    elsewhere = {"class_jacobian", "feature_adversary", "jsma"}  # No eps, or another signature.
+    # No eps, another signature, or no attack.
+    elsewhere = {"class_jacobian", "feature_adversary", "jsma", "nothing"}
     assert callers == COMPILED.keys() | elsewhere
 
 
