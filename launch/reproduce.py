@@ -12,12 +12,15 @@ command resumes. If a number takes several runs, the command also draws the targ
     python -m launch.reproduce maronas2016.table6 --budget=short --epochs=10
     python -m launch.reproduce maronas --check
     python -m launch.reproduce all --judge
+    python -m launch.reproduce all --power
 
 Budgets: paper, the default, trains as the paper does. short trains a fifth of the epochs and three
 seeds. quick uses the configs' quick mode (embedded digits if possible), two seeds and two points
 per axis of a grid. --seeds limits the seeds, --epochs the epochs of short and quick. A result
 records its budget, seeds and epochs, and never replaces a larger one. `papers.verdicts` has the
-rules of the verdicts. --judge trains nothing and recomputes the verdicts of stored results.
+rules of the verdicts. --judge trains nothing and recomputes the verdicts of stored results. --power
+trains nothing and prints how many seeds would decide each undecided number and claim, and the hours
+that the missing runs would take.
 """
 
 import sys
@@ -33,13 +36,15 @@ from adv_jax.runner.signals import Interrupted
 from adv_jax.types import UserError
 from papers.budget import BUDGETS, PAPER
 from papers.comparison import misses
-from papers.reproduction import chosen, print_list, programs, rejudge, reproduce_all
+from papers.power import print_plans
+from papers.reproduction import chosen, print_list, programs, rejudge, reproduce_all, stored
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much to train")
 _SEEDS = flags.DEFINE_integer("seeds", None, "most seeds per training", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", None, "most epochs per training", lower_bound=1)
 _CHECK = flags.DEFINE_bool("check", False, "exit with 1 if something is not reproduced")
 _JUDGE = flags.DEFINE_bool("judge", False, "only recompute the verdicts in RESULTS")
+_POWER = flags.DEFINE_bool("power", False, "only print what would decide the undecided")
 _LIST = flags.DEFINE_bool("list", False, "list the targets with their cost and state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
 _RESULTS = flags.DEFINE_string("results", "papers", "folder of the results")
@@ -67,6 +72,9 @@ def main(argv: list[str]) -> None:
         wanted = chosen(argv[1:])
         if _JUDGE.value:
             rejudge(wanted, results=_RESULTS.value)
+            return
+        if _POWER.value:
+            print_plans(stored(wanted, results=_RESULTS.value))
             return
         use_cores(*programs(wanted, budget, **settings))
         keep_programs()

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,6 +125,16 @@ def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
     """Recomputes the verdicts of existing results and writes all of their files.
 
     Raises:
+      UserError: see `stored`.
+    """
+    for found in stored(wanted, results=results):
+        _write(TARGETS[found["target"]].file(results), found)
+
+
+def stored(wanted: Sequence[Target], *, results: str | Path) -> Iterator[dict[str, Any]]:
+    """Yields existing results with their verdicts recomputed.
+
+    Raises:
       UserError: a file is damaged, or is not a result of its target.
     """
     for target in wanted:
@@ -134,7 +144,7 @@ def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
             documents.check_schema(path, found, documents.Stored)
             if found["target"] != target.name:
                 raise UserError(f"{path}: target must be {target.name}, got {found['target']!r}")
-            _write(path, judged_again(target, found))
+            yield judged_again(target, found)
 
 
 def print_list(

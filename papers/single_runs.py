@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from papers import numbers
 from papers.numbers import Paper
+from papers.power import planned
 from papers.statistics import spread
 from papers.verdicts import judge
 
@@ -38,7 +39,7 @@ def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[
         }
         rows = [row for row in rows if row["training"] in trainings]
         labels = {row["label"] for row in rows}
-        yield judge(
+        judged = judge(
             {
                 **spec,
                 "paper": paper.name,
@@ -52,6 +53,7 @@ def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[
                 "trainings": trainings,
             }
         )
+        yield planned(judged)
 
 
 class OneSeed(NamedTuple):

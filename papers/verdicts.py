@@ -33,7 +33,7 @@ that the test detects with power .8.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,9 +151,9 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
         return {"interval": None, "verdict": None, "why": "not run"}
     if row["paper"] is None or row["tolerance"] is None:
         return {"interval": None, "verdict": None, "why": ""}
-    ours, runs = spread(values), row["paper_n"] or 1
+    ours = spread(values)
     off = ours.mean - row["paper"]
-    half = welch(ours, Spread(runs, row["paper"], row["paper_sd"] if runs > 1 else None))
+    half = welch(ours, of_paper(row))
     if half is None:
         points = _in_points(off, row["metric"])
         words = f"difference {points} points; one run here and one in the paper"
@@ -162,6 +162,24 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
     found = Difference(off, half, ours.n, row["metric"])
     verdict, why = _within(found, 0.0, row["tolerance"], length)
     return {"interval": found.interval, "verdict": verdict, "why": why}
+
+
+def of_paper(row: Mapping[str, Any]) -> Spread:
+    """Returns the spread of the paper's number."""
+    runs = row["paper_n"] or 1
+    return Spread(runs, row["paper"], row["paper_sd"] if runs > 1 else None)
+
+
+def within(mean: float, half: float, tolerance: float) -> str:
+    """Returns the verdict of full runs on mean +- half, an interval around a difference."""
+    if abs(mean) + half <= tolerance:
+        return REPRODUCED
+    return NOT_REPRODUCED if abs(mean) - half > tolerance else UNDECIDED
+
+
+def refuted(mean: float, half: float, by: float) -> bool:
+    """Returns whether full runs with a gain of mean +- half refute a gain of `by`, or any for 0."""
+    return mean + half < max(by, 0.0) / 2
 
 
 def worked_example(entry: Mapping[str, Any]) -> Json:
@@ -214,7 +232,7 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     if claim["form"] in ("lowest", "falling"):
         return _order(claim["form"], rows, length)
     lower, higher = rows
-    tested = paired(_values(higher), _values(lower))
+    tested = paired(by_seed(higher), by_seed(lower))
     if tested is None:
         return {"verdict": UNDECIDED, "why": _join("the two share no seed", length.words)}
     found: Json = {"difference": _round(tested.mean), "test": _as_json(tested)}
@@ -250,29 +268,29 @@ def _direction(tested: Paired, half: float, by: float, length: Length) -> str:
     significant = tested.t_p is None or tested.t_p < LEVEL
     if length.decides and significant and tested.mean > 0:
         return REPRODUCED
-    if length.full and tested.mean + half < max(by, 0.0) / 2:
+    if length.full and refuted(tested.mean, half, by):
         return NOT_REPRODUCED
     return UNDECIDED
 
 
 def _within(found: Difference, by: float, tolerance: float, length: Length) -> tuple[str, str]:
     """Judges a difference that should be `by` within the tolerance."""
-    low, high = found.mean - found.half - by, found.mean + found.half - by
+    verdict = within(found.mean - by, found.half, tolerance) if length.full else UNDECIDED
     about = found.in_points(tolerance) + (f" of {found.in_points(by)}" if by else "")
-    if length.full and -tolerance <= low and high <= tolerance:
-        return REPRODUCED, f"{found}, within {about}"
-    if length.full and (low > tolerance or high < -tolerance):
-        return NOT_REPRODUCED, f"{found}, not within {about}"
+    if verdict == REPRODUCED:
+        return verdict, f"{found}, within {about}"
+    if verdict == NOT_REPRODUCED:
+        return verdict, f"{found}, not within {about}"
     seen = found.seen("difference", found.half)
     return UNDECIDED, _join(f"{found}, to be within {about}", seen, length.words)
 
 
 def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json:
     """Judges that the first row is the lowest, or that each row is above the next."""
-    pairs = list(itertools.pairwise(rows) if form == "falling" else _above_first(rows))
+    pairs = steps(form, rows)
     verdicts = []
     for higher, lower in pairs:
-        tested = paired(_values(higher), _values(lower))
+        tested = paired(by_seed(higher), by_seed(lower))
         half = None if tested is None else paired_interval(tested)
         if tested is None or half is None:
             reason = "the rows share fewer than two seeds: an order cannot be tested"
@@ -290,8 +308,11 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
     return {"verdict": verdict, "why": _join(words, length.words)}
 
 
-def _above_first(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, Any]]:
-    return ((other, rows[0]) for other in rows[1:])
+def steps(form: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
+    """Returns the pairs of a higher and a lower row that an order claims."""
+    return list(
+        itertools.pairwise(rows) if form == "falling" else ((row, rows[0]) for row in rows[1:])
+    )
 
 
 def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, str]:
@@ -305,7 +326,7 @@ def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, s
     found: Json = {"paper_difference": by}
     own_text = f"the paper has {_in_points(by, lower['metric'])}"
     first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
-    tested = paired(_values({"values": first}), _values({"values": second}))
+    tested = paired(by_seed({"values": first}), by_seed({"values": second}))
     if tested is not None and tested.t_p is not None:
         found["paper_test"] = _as_json(tested)
         own_text += f", p = {tested.t_p:.2g} of its {tested.n} seeds"
@@ -333,7 +354,8 @@ def _join(*words: str) -> str:
     return "; ".join(filter(None, words))
 
 
-def _values(row: Mapping[str, Any]) -> BySeed:
+def by_seed(row: Mapping[str, Any]) -> BySeed:
+    """Returns a row's values."""
     return {int(seed): value for seed, value in row["values"].items()}
 
 

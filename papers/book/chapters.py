@@ -299,7 +299,7 @@ def _claims(
                 _said(entry) if entry else "–",
                 _compared(claim, target["rows"]),
                 "",
-                Verdict(claim["verdict"], claim["why"]),
+                _verdict_of(claim),
                 runs_in_words(
                     target, [row for row in target["rows"] if row["label"] in claim["rows"]]
                 ),
@@ -437,7 +437,9 @@ def _said(entry: Entry) -> str:
     return "–"
 
 
-def _verdict_of(row: Mapping[str, Any]) -> Verdict:
-    if row["mean"] is None:
+def _verdict_of(judged: Mapping[str, Any]) -> Verdict:
+    """Returns the verdict of a row or a claim; with what would decide it, if it is undecided."""
+    if judged.get("values") == {}:
         return Verdict(NOT_RUN)
-    return Verdict(row["verdict"] or "", row["why"])
+    why = "; ".join(filter(None, (judged["why"], judged.get("plan"))))
+    return Verdict(judged["verdict"] or "", why)

@@ -11,6 +11,7 @@ from adv_jax.runner.workdir import read_json
 from adv_jax.types import UserError
 from papers import documents, numbers
 from papers.budget import BUDGETS
+from papers.power import planned
 from papers.verdicts import judge
 
 
@@ -55,7 +56,7 @@ def read(folder: str | Path) -> Results:
                 break
     for path, document in found.targets.items():
         _check_target(path, document)
-        found.targets[path] = judge(document)
+        found.targets[path] = planned(judge(document))
     _check_alike(found.targets)
     files = {
         path.relative_to(root).as_posix(): document

@@ -22,6 +22,7 @@ from papers.budget import BUDGETS
 from papers.comparison import misses
 from papers.drawing import Drawing
 from papers.registry import FIGURES, TARGETS
+from papers.statistics import LEVEL
 from papers.target import Below, Measure, Row, Run, Target
 from papers.trainings import plan, state
 
@@ -234,6 +235,20 @@ def test_rejudging_rewrites_verdicts_and_keeps_values(tmp_path, never_train, cap
     path.write_text('{"figure": 3}')
     with pytest.raises(UserError, match="table26.json: target must be given, got none"):
         reproduction.rejudge([target], results=tmp_path / "results")
+
+
+def test_the_power_of_stored_results_is_printed_by_target(tmp_path, never_train):
+    fabricate("maronas2016.table26", tmp_path)
+    settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}
+    found = reproduction.reproduce(TARGETS["maronas2016.table26"], PAPER, **settings)
+    done = call("launch.reproduce", "all", "--power", f"--results={tmp_path / 'results'}")
+    lines = [line.strip("│ ").split(" │ ") for line in done.stdout.splitlines()]
+    shown = {line[1].strip(): line[2:] for line in lines if line[0] == "maronas2016.table26"}
+    assert shown.keys() == {row["label"] for row in found["rows"]} | {found["claims"][0]["text"]}
+    # A gain of .101 with an sd of .2757, at a level of .0004 and a power of .8.
+    seeds = int(shown[found["claims"][0]["text"]][0])
+    error = 0.2757 / seeds**0.5
+    assert stats.nct.sf(stats.t.isf(LEVEL / 2, seeds - 1), seeds - 1, 0.101 / error) > 0.8
 
 
 def test_grid_points_beyond_a_small_budget_are_not_run(tmp_path, never_train):
