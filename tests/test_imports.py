@@ -40,7 +40,7 @@ RUNNER = [f"adv_jax.runner.{name}" for name in RUNNER]
 PACKAGE = LIBRARY | {*RUNNER, "adv_jax.train"}
 # Modules that all papers share, also from bottom to top.
 SHARED = ["documents", "drawing", "numbers", "statistics", "target"]
-SHARED += ["budget", "records", "runs", "verdicts", "charts", "trainings", "comparison"]
+SHARED += ["budget", "records", "runs", "verdicts", "power", "charts", "trainings", "comparison"]
 SHARED = [f"papers.{name}" for name in SHARED]
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]
 ABOVE = ["registry", "figures", "single_runs", "book", "pages", "reproduction"]
