@@ -5,12 +5,20 @@ Not drawn: pictures from other papers (Figs. 1.1, 1.6, 1.7). Church windows can 
 run; the printed ones are of CIFAR-10 (config goodfellow_cifar10).
 """
 
-from papers.wardefarley2016 import church_window, defenses, max_norm, rubbish, transfer
+from papers.wardefarley2016 import (
+    church_window,
+    defenses,
+    max_norm,
+    neighbors,
+    rubbish,
+    transfer,
+)
 from papers.wardefarley2016.targets import TARGETS
 
 # name -> function, see papers.figures
 FIGURES = {
     "table1.1": transfer.table,
+    "table1.1_gradients": neighbors.gradients,
     "label_smoothing": defenses.label_smoothing,
     "adversarial_training": defenses.adversarial_training,
     "fig1.2": church_window.adversarial_and_random,
