@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import attacks, models
+from adv_jax.data.dataset import Arrays
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array
@@ -34,8 +35,9 @@ def gradients(run: Trained) -> Drawing:
     dataset = run.dataset
     measured = partial(_measured, train=dataset.train, num_classes=dataset.num_classes)
     of_rows = jax.jit(lambda x, y: over_rows(measured, (x, y), batch_size=BATCH_SIZE))
-    found = {what: rounded(rows.mean()) for what, rows in of_rows(*dataset.test).items()}
-    share, count = found.pop("rounds to 1"), len(dataset.test.y)
+    fooled, is_sure = of_rows(*dataset.test)
+    found = {way: rounded(rows.mean()) for way, rows in fooled.items()}
+    share, count = rounded(is_sure.mean()), len(dataset.test.y)
     printed = rounded(numbers.entry(PRINTED)["value"] / 100)
     caption = (
         f"Error of the nearest neighbor on FGSM's examples of size {EPS} of smoothed nearest "
@@ -57,24 +59,24 @@ def gradients(run: Trained) -> Drawing:
 
 
 def _measured(
-    x: Array, y: Array, *, train: tuple[Array, Array], num_classes: int
-) -> dict[str, Array]:
-    """Returns bool[B]: by the way, whether the nearest neighbor is fooled; whether p_y is 1."""
-    of_data = {"train_x": train[0], "train_y": train[1], "num_classes": num_classes}
+    x: Array, y: Array, *, train: Arrays, num_classes: int
+) -> tuple[dict[str, Array], Array]:
+    """Returns way -> bool[B], whether the nearest neighbor is fooled, and bool[B], if p_y is 1."""
+    of_data = {"train_x": train.x, "train_y": train.y, "num_classes": num_classes}
     exact = attacks.fgsm(partial(models.smoothed_nearest_neighbour, **of_data), x, y, eps=EPS)
-    probability, step = step_by_weights(x, y, *train)
+    probability, step = step_by_weights(x, y, train)
     is_sure = probability == 1
     stays = is_sure.reshape(-1, *(1,) * (x.ndim - 1))
     moved = x + EPS * step
     shown = {"log-sum-exp": exact, "weights": moved, "zero at 1": jnp.where(stays, x, moved)}
     nearest = partial(models.nearest_neighbour, **of_data)
     fooled = {way: nearest(example).argmax(axis=1) != y for way, example in shown.items()}
-    return fooled | {"rounds to 1": is_sure}
+    return fooled, is_sure
 
 
-def step_by_weights(x: Array, y: Array, train_x: Array, train_y: Array) -> tuple[Array, Array]:
+def step_by_weights(x: Array, y: Array, train: Arrays) -> tuple[Array, Array]:
     """Returns p_y f32[B] and the sign of -grad log p_y, f32[B, *D], both by the weights."""
-    examples, classes = jnp.asarray(train_x), jnp.asarray(train_y)
+    examples, classes = map(jnp.asarray, train)
     flat = examples.reshape(len(examples), -1)
 
     def loss(x: Array) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
+from adv_jax.data.dataset import Arrays
 from papers.wardefarley2016.neighbors import step_by_weights
 
 
@@ -15,7 +16,9 @@ def test_the_step_by_the_weights_is_the_derivative_of_p_y():
     own = np.where(train_y == y[:, None], weights, 0)
     p = own.sum(1, keepdims=True)
     gradient = 2 * (weights @ train_x - own @ train_x / p)
-    found, step = step_by_weights(jnp.float32(x), jnp.array(y), np.float32(train_x), train_y)
+    found, step = step_by_weights(
+        jnp.float32(x), jnp.array(y), Arrays(np.float32(train_x), train_y)
+    )
     np.testing.assert_allclose(found, p[:, 0], rtol=1e-4)
     clear = np.abs(gradient) > 1e-5
     assert clear.mean() > 0.9
