@@ -15,7 +15,12 @@ author = "The adv_jax authors"
 copyright = author
 release = version = adv_jax.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
 root_doc = "docs/index"
 include_patterns = [
     "README.md",
@@ -26,6 +31,7 @@ include_patterns = [
     "benchmarks/RESULTS.md",
     "launch/README.md",
     "docs/**.md",
+    "docs/api/generated/*.rst",
     "papers/README.md",
     "papers/**/README.md",
 ]
@@ -36,13 +42,11 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 myst_heading_anchors = 3
 
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "Adversarial perturbations and adversarial training as pure JAX functions",
-    "page_width": "70rem",
-    "sidebar_width": "16rem",
-}
+html_theme = "furo"
+html_title = "adv_jax"
 
+# What autodoc shows for jax.typing.ArrayLike, which is no class.
+_ARRAY_LIKE = "Array | ndarray | bool | number | bool | int | float | complex"
 _FIELD = re.compile(r"^([a-z_]\w*(?:, \w+)*): ", re.MULTILINE)
 _ALIGNED = re.compile(r"\S+ {2,}\S")
 _CITED = re.compile(r"(?<![\w)])\[([a-z]+(?:19|20)\d\d[a-z]*)(?=[\],])")
@@ -131,6 +135,7 @@ def setup(app):
     def shorten(app, what, name, obj, options, signature, returned):
         """Without what Flax adds to each module, and without the addresses of functions."""
         if signature:
+            signature = signature.replace(_ARRAY_LIKE, "ArrayLike")
             signature = re.sub(r", parent: .*", ")", signature)
             signature = re.sub(r"<function .+?>(?=[,)])", "...", signature)
         return signature, returned
@@ -139,6 +144,13 @@ def setup(app):
         """Fields of named tuples have docstrings that say nothing."""
         return str(getattr(obj, "__doc__", "")).startswith("Alias for field number") or None
 
+    def redirect(app, exception):
+        """Writes the index.html at which a browser begins; the pages lie as in the clone."""
+        if exception is None and app.builder.name == "html":
+            page = f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
+            (Path(app.outdir) / "index.html").write_text(page)
+
+    app.connect("build-finished", redirect)
     app.connect("doctree-read", anchor)
     app.connect("autodoc-process-docstring", rewrite, priority=400)
     app.connect("autodoc-process-signature", shorten)

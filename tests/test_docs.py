@@ -2,12 +2,15 @@
 
 import ast
 import importlib.metadata
+import inspect
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 from config_files import CONFIGS
+
+from adv_jax import attacks
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"\| `([\w.-]+)` \| ([\w, ]+) \| [^|]+ \| ([^|]+) \| [^|]+ \|")
@@ -80,6 +83,13 @@ def test_every_module_is_in_the_api_reference():
     shown = set(re.findall(r"automodule:: (?:adv_jax\.)?(\w+)", pages))
     rooms = {path.stem for path in (ROOT / "adv_jax").iterdir() if path.suffix in (".py", "")}
     assert shown == (rooms | {"papers"}) - COMMANDS - {"__pycache__"}
+
+
+def test_every_attack_has_a_page_of_the_api_reference():
+    page = (ROOT / "docs" / "api" / "attacks.md").read_text()
+    listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)
+    public = [name for name in vars(attacks) if inspect.isfunction(getattr(attacks, name))]
+    assert sorted(listed) == sorted(public)
 
 
 def paths(text):

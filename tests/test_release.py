@@ -154,7 +154,9 @@ def test_the_site_is_built_without_a_warning_and_without_a_network(python, tmp_p
     command = ["-m", "sphinx", "-W", "--keep-going", "-c", "docs", ".", tmp_path / "site"]
     done = call(python, *command, folder=ROOT, **nowhere)
     assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    assert 'url=docs/index.html"' in (site / "index.html").read_text()
     for page in ("docs/index", "docs/tutorial", "docs/api/attacks", "README", "launch/README"):
-        assert (tmp_path / "site" / f"{page}.html").exists()
-    attacks = (tmp_path / "site" / "docs" / "api" / "attacks.html").read_text()
-    assert "adv_jax.attacks.pgd" in attacks and "f32[B, *D]" in attacks
+        assert (site / f"{page}.html").exists()
+    pgd = (site / "docs" / "api" / "generated" / "adv_jax.attacks.pgd.html").read_text()
+    assert "f[B, *D]" in pgd and "ArrayLike" in pgd
