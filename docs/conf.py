@@ -46,7 +46,7 @@ html_theme = "furo"
 html_title = "adv_jax"
 
 # What autodoc shows for jax.typing.ArrayLike, which is no class.
-_ARRAY_LIKE = "Array | ndarray | bool | number | bool | int | float | complex"
+_ARRAY_LIKE = re.compile(r"~?[\w.]+\.Array \| ~?numpy\.ndarray \| .+? \| complex")
 _FIELD = re.compile(r"^([a-z_]\w*(?:, \w+)*): ", re.MULTILINE)
 _ALIGNED = re.compile(r"\S+ {2,}\S")
 _CITED = re.compile(r"(?<![\w)])\[([a-z]+(?:19|20)\d\d[a-z]*)(?=[\],])")
@@ -135,7 +135,7 @@ def setup(app):
     def shorten(app, what, name, obj, options, signature, returned):
         """Without what Flax adds to each module, and without the addresses of functions."""
         if signature:
-            signature = signature.replace(_ARRAY_LIKE, "ArrayLike")
+            signature = _ARRAY_LIKE.sub("~jax.typing.ArrayLike", signature)
             signature = re.sub(r", parent: .*", ")", signature)
             signature = re.sub(r"<function .+?>(?=[,)])", "...", signature)
         return signature, returned
