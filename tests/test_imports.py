@@ -23,7 +23,7 @@ LIBRARY = {
     f"adv_jax.{name}"
     for name in (
         *("attacks", "checks", "convolution", "data", "evaluate", "loss_gradients", "losses"),
-        *("models", "norms", "objectives", "optimizers", "perturbations", "step"),
+        *("meshes", "models", "norms", "objectives", "optimizers", "perturbations", "step"),
     )
 }
 # The runner's modules from bottom to top: each may import those before it, and the library.
@@ -45,20 +45,22 @@ SHARED = [f"papers.{name}" for name in SHARED]
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]
 ABOVE = ["registry", "figures", "single_runs", "book", "pages", "reproduction"]
 ABOVE = [f"papers.{name}" for name in ABOVE]
-BOTTOM = ("convolution", "data", "norms", "optimizers", "perturbations", "random", "step", "types")
+BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "random", "step", "types")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", "perturbations")}
 MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
+    "adv_jax.convolution": {"adv_jax.meshes"},
     "adv_jax.losses": {"adv_jax.norms"},
     "adv_jax.models": {"adv_jax.convolution"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses"},
-    "adv_jax.attacks": {"adv_jax.convolution", "adv_jax.losses", "adv_jax.norms"}
+    "adv_jax.attacks": {f"adv_jax.{name}" for name in ("convolution", "losses", "meshes", "norms")}
     | SHARED_BY_ATTACKS,
     "adv_jax.objectives": {"adv_jax.losses", "adv_jax.norms"},
-    "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.norms", "adv_jax.step"} | SHARED_BY_ATTACKS,
+    "adv_jax.evaluate": {f"adv_jax.{name}" for name in ("attacks", "meshes", "norms", "step")}
+    | SHARED_BY_ATTACKS,
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
     **{room: LIBRARY | set(RUNNER[:i]) for i, room in enumerate(RUNNER)},
     "adv_jax.train": set(RUNNER),

@@ -22,6 +22,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from adv_jax.checks import check_flags, is_known, is_tracing, logit_flags
 from adv_jax.convolution import fast_in_loops
+from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds
 
 MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
@@ -80,7 +81,7 @@ def compiled(
             settings[name] = operator.index(value)
     settings["bounds"] = None if bounds is None else (float(bounds[0]), float(bounds[1]))
     if is_tracing():
-        return body(fast_in_loops(fn), x, *arrays, **settings)
+        return on_mesh(body, fast_in_loops(fn), x, *arrays, **settings)
     model = _model(fn, x)
     inputs = model.traced.consts, x, arrays
     leaves, tree = jax.tree.flatten(inputs)
@@ -136,7 +137,7 @@ def _program(
     def run(consts: list[Array], x: Array, arrays: tuple[Any, ...]) -> tuple[Any, dict[str, Array]]:
         fn = _replayed(_called.get(), jax.lax.stop_gradient(consts))
         flags = logit_flags(fn(x)) if logits else {}
-        return body(fn, x, *arrays, **settings), flags
+        return on_mesh(body, fn, x, *arrays, **settings), flags
 
     with _lock:
         program = _programs.setdefault(key, jax.jit(run))

@@ -154,7 +154,7 @@ def _apgd(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
     score = _score(loss, logits_fn, x, y, targeted=targeted)
-    unmoved = jnp.zeros(x.shape, working_dtype(x.dtype))
+    unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     best = Best(unmoved, score(logits).astype(unmoved.dtype), sign * margin(logits, y) > 0)
 
@@ -243,7 +243,7 @@ def ascend(
         left = climb.count <= num_steps
         return left & ~climb.best.fools.all() if until_fooled else left
 
-    rows, lowest = x.shape[:1], jnp.full(x.shape[:1], -jnp.inf, start.dtype)
+    rows, lowest = x.shape[:1], jnp.full_like(best.loss, -jnp.inf)
     # loss = inf: the evaluation of the start does not count as a rise.
     first = Climb(
         jnp.int32(0),
@@ -254,8 +254,8 @@ def ascend(
         peak=Iterate(start, lowest, start),
         best=best,
         step=jnp.broadcast_to(2 * eps, (*rows, *eps.shape[1:])),
-        rises=jnp.zeros(rows, jnp.float32),
-        halved=jnp.ones(rows, bool),
+        rises=jnp.zeros_like(lowest, jnp.float32),
+        halved=jnp.ones_like(best.fools),
         peak_loss=lowest,
     )
     return jax.lax.while_loop(unfinished, iterate, first).best

@@ -135,7 +135,7 @@ def _auto_attack(
     )
     # With eps = 0 there is nothing to search.
     done = (margin(logits, y) > 0) | (eps.reshape(-1) == 0)
-    state = Fooling(jnp.zeros(x.shape, eps.dtype), done)
+    state = Fooling(jnp.zeros_like(x, eps.dtype), done)
     for number, (member, runs) in enumerate(members):
         keyed = rows._replace(keys=_folded(keys, number))
         state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
@@ -169,7 +169,7 @@ def _apgd(
     best = ascend(
         logits_fn,
         rows.x,
-        Best(jnp.zeros_like(start), jnp.full(done.shape, -jnp.inf, start.dtype), done),
+        Best(jnp.zeros_like(start), jnp.full_like(done, -jnp.inf, start.dtype), done),
         start,
         score=lambda logits: loss(logits, rows.y, target),
         fooled=lambda logits: margin(logits, rows.y) > 0,
@@ -192,7 +192,7 @@ def _fab(
     bounds: Bounds | None,
     num_steps: int,
 ) -> Fooling:
-    start, eps = jnp.zeros(rows.x.shape, rows.eps.dtype), rows.eps.reshape(-1)
+    start, eps = jnp.zeros_like(rows.x, rows.eps.dtype), rows.eps.reshape(-1)
     found = approach(
         logits_fn,
         rows.x,
@@ -219,12 +219,12 @@ def _square(
     num_queries: int,
 ) -> Fooling:
     del target
-    r = jnp.zeros(rows.x.shape, rows.eps.dtype)
+    r = jnp.zeros_like(rows.x, rows.eps.dtype)
     best = random_search(
         logits_fn,
         rows.x,
         rows.y,
-        Best(r, jnp.full(done.shape, -jnp.inf, r.dtype), done),
+        Best(r, jnp.full_like(done, -jnp.inf, r.dtype), done),
         rows.keys,
         eps=rows.eps,
         norm=norm,

@@ -134,7 +134,8 @@ def _carlini_wagner(
                 updates, state = adam.update(slope, state)
             return (optax.apply_updates(w, updates), state, best), None
 
-        nothing = Shortest(jnp.zeros_like(origin), jnp.full(x.shape[:1], jnp.inf, origin.dtype))
+        far = jnp.full_like(origin, jnp.inf, shape=x.shape[:1])
+        nothing = Shortest(jnp.zeros_like(origin), far)
         carry = start, adam.init(start), nothing
         (_, _, best), _ = jax.lax.scan(step, carry, length=num_steps)
         return best

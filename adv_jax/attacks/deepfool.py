@@ -125,7 +125,8 @@ def _deepfool(
     def unfinished(walk: Walk) -> Array:
         return (walk.step <= num_steps) & ~walk.fools.all()
 
-    start = Walk(jnp.int32(0), jnp.zeros(x.shape, stretch.dtype), jnp.zeros(x.shape[0], bool))
+    nobody = jnp.zeros_like(x, bool, shape=x.shape[:1])
+    start = Walk(jnp.int32(0), jnp.zeros_like(x, stretch.dtype), nobody)
     walk = jax.lax.while_loop(unfinished, advance, start)
     r = inside(x, stretch * choose(walk.fools, walk.r, jnp.zeros_like(walk.r)), bounds)
     return perturbed(x, r if size is None else norms.project(r, size, norm), bounds)

@@ -153,7 +153,7 @@ def _fab(
         opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
         return walk(opponents, found, start), None
 
-    r = jnp.zeros(x.shape, working_dtype(x.dtype))
+    r = jnp.zeros_like(x, working_dtype(x.dtype))
     found = Shortest(r, jnp.where(margin(logits, y) > 0, 0, jnp.inf).astype(r.dtype))
     found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
     r = _closer(logits_fn, x, y, margin(logits, y), found.r, bounds)
@@ -240,7 +240,8 @@ def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds
         now = stopped | (room <= jnp.where(stopped, 0, level(stopped) * reach))
         return now, (now & ~stopped).any()
 
-    stopped, _ = jax.lax.while_loop(lambda carry: carry[1], fix, (size == 0, jnp.array(True)))
+    first = size == 0, jnp.ones_like(size, bool, shape=())
+    stopped, _ = jax.lax.while_loop(lambda carry: carry[1], fix, first)
     moved = jnp.where(stopped, room, level(stopped) * reach)
     return (toward * moved).reshape(slope.shape)
 
@@ -266,9 +267,9 @@ def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, n
         return choose(distance < nearest.distance, Plane(gap, slope, distance), nearest)
 
     none = Plane(
-        gap=jnp.zeros(y.shape, dtype),
-        slope=jnp.zeros(point.shape, dtype),
-        distance=jnp.full(y.shape, jnp.inf, dtype),
+        gap=jnp.zeros_like(y, dtype),
+        slope=jnp.zeros_like(point, dtype),
+        distance=jnp.full_like(y, jnp.inf, dtype),
     )
     return jax.lax.fori_loop(0, rivals.shape[1], consider, none)
 

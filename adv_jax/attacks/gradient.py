@@ -11,6 +11,7 @@ from adv_jax import norms
 from adv_jax.attacks._bare import check_logits_at, compiled
 from adv_jax.checks import checked, radius
 from adv_jax.loss_gradients import loss_gradient
+from adv_jax.meshes import on_mesh
 from adv_jax.perturbations import inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
 
@@ -178,7 +179,7 @@ def _runner(
         return partial(compiled, body)
     # Compiled, no gradient would reach the arrays of logits_fn.
     check_logits_at(logits_fn, x, bounds)
-    return body
+    return partial(on_mesh, body)
 
 
 def _perturbed(x: Array, r: Array, bounds: Bounds | None, *, constant: bool) -> Array:

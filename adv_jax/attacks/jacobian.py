@@ -58,7 +58,7 @@ def _class_jacobian(
         k, of_k = derivative(i)
         return jacobian.at[rows, k].set(of_k)
 
-    jacobian = jnp.zeros((batch, count, *x.shape[1:]), values.dtype)
+    jacobian = jnp.zeros_like(values, shape=(batch, count, *x.shape[1:]))
     if jax.default_backend() == "cpu":
         jacobian = jax.lax.fori_loop(0, passes, fill, jacobian)
     else:

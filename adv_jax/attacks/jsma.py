@@ -118,7 +118,8 @@ def _jsma(
         r = jnp.where(pair, further, search.r)
         return PairSearch(search.step + 1, r, active & found)
 
-    start = PairSearch(jnp.int32(0), jnp.zeros(x.shape, dtype), jnp.ones(batch, bool))
+    everybody = jnp.ones_like(x, bool, shape=x.shape[:1])
+    start = PairSearch(jnp.int32(0), jnp.zeros_like(x, dtype), everybody)
     search = jax.lax.while_loop(lambda search: search.active.any(), change, start)
     return perturbed(x, search.r, bounds)
 

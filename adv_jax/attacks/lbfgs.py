@@ -110,7 +110,7 @@ def _lbfgs(
     """`lbfgs` of checked arguments."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
-    unmoved = jnp.zeros(x.shape, working_dtype(x.dtype))
+    unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
     lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
 
     def rated(r: Array) -> Shortest:
@@ -203,7 +203,7 @@ def _feature_adversary(
     """`feature_adversary` of checked arguments."""
     dtype = working_dtype(x.dtype)
     goal = features_fn(guide).astype(dtype)
-    unmoved = jnp.zeros(x.shape, dtype)
+    unmoved = jnp.zeros_like(x, dtype)
     lo, hi = (inside(x, unmoved + side * eps, bounds) for side in (-1, 1))
 
     def distance(r: Array) -> tuple[Array, Array]:

@@ -129,7 +129,7 @@ def _pgd(
         (r, point, best), _ = jax.lax.scan(climb, (start, moved(x, start), best), length=num_steps)
         return best.or_better(rated(r, point)[0]), None
 
-    unmoved, _ = rated(jnp.zeros(x.shape, working_dtype(x.dtype)), x)
+    unmoved, _ = rated(jnp.zeros_like(x, working_dtype(x.dtype)), x)
     best, _ = jax.lax.scan(restart, unmoved, keys, length=restarts)
     return perturbed(x, norms.project(best.r, eps, norm), bounds)
 

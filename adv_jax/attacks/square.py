@@ -112,7 +112,7 @@ def _square(
     """`square` of checked arguments; keys: key[B]."""
     y = classes(labels_at(logits_fn, x, y))
     at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)
-    r = jnp.zeros(x.shape, working_dtype(x.dtype))
+    r = jnp.zeros_like(x, working_dtype(x.dtype))
     unmoved = Best(r, at_x.astype(r.dtype), at_x > 0)
     best = random_search(
         logits_fn,

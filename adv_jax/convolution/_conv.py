@@ -20,6 +20,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from adv_jax.meshes import automatic, by_rows, vary_alike
 from adv_jax.types import Array, working_dtype
 
 Padding = Literal["VALID", "SAME", "FULL"]
@@ -76,10 +77,11 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
         raise ValueError(f"kernel must fit into images {x.shape[1:3]}, got {kernel.shape[:2]}")
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(x, kernel)
-    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    x, kernel = vary_alike((x.astype(dtype), kernel.astype(dtype)))
 
     default = lambda x, kernel: _lax_conv(_padded(x, margins), kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=partial(conv_on_cpu, margins), default=default)
+    branches = {"cpu": partial(conv_on_cpu, margins), "default": default}
+    return automatic(partial(jax.lax.platform_dependent, **branches), by_rows(x))(x, kernel)
 
 
 def conv_on_cpu(margins: Margins, x: Array, kernel: Array) -> Array:
@@ -221,7 +223,7 @@ def _kernel_gradient(x: Array, g: Array, size: tuple[int, int]) -> Array:
         # Faster than the transposed product.
         return total + _product(g.reshape(-1, maps).T, patches), None
 
-    start = jnp.zeros((maps, math.prod(size) * channels), x.dtype)
+    start = jnp.zeros_like(x, shape=(maps, math.prod(size) * channels))
     total, _ = jax.lax.scan(of_few, start, (_few_at_a_time(x), _few_at_a_time(g)))
     return total.T.reshape(*size, channels, maps)
 

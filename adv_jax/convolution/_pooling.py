@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.convolution._conv import WIDE, batch_last
+from adv_jax.meshes import automatic, by_rows
 from adv_jax.types import Array
 
 
@@ -20,7 +21,8 @@ def max_pool_2x2(x: Array) -> Array:
     _, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2]
     # As in `conv`: the batch is the last axis in memory if there are few channels.
-    return _pool(x) if channels >= WIDE else batch_last(_pool(batch_last(x)))
+    pool = _pool if channels >= WIDE else lambda x: batch_last(_pool(batch_last(x)))
+    return automatic(pool, by_rows(x))(x)
 
 
 @jax.custom_vjp

@@ -17,6 +17,7 @@ from jax.lax import ConvDimensionNumbers
 
 from adv_jax.convolution._conv import conv_on_cpu
 from adv_jax.convolution._pooling import max_pool_2x2
+from adv_jax.meshes import automatic
 from adv_jax.types import Array
 
 Operation = Callable[..., list[Array]]
@@ -76,9 +77,9 @@ def _operation(eqn: JaxprEqn) -> Operation:
     """Returns the operation that takes the place of an equation."""
     name, params = eqn.primitive.name, eqn.params
     if name == "conv_general_dilated":
-        return _on_cpu(_fast_conv(eqn), _bound(eqn, params))
+        return _on_cpu(_fast_conv(eqn), eqn)
     if name == "reduce_window_max" and (pool := _fast_pool(eqn)):
-        return _on_cpu(pool, _bound(eqn, params))
+        return _on_cpu(pool, eqn)
     if name not in _OWN_DERIVATIVES and params.get("branches_platforms") is None:
         params = {key: _rewritten(value) for key, value in params.items()}
     return _bound(eqn, params)
@@ -106,11 +107,12 @@ def _rewritten(param: Any) -> Any:
     return param
 
 
-def _on_cpu(fast: Callable[..., Array], slow: Operation) -> Operation:
-    """Returns an operation that is `fast` on CPUs and else `slow`."""
-    return lambda *args: [
-        jax.lax.platform_dependent(*args, cpu=fast, default=lambda *args: slow(*args)[0])
-    ]
+def _on_cpu(fast: Callable[..., Array], eqn: JaxprEqn) -> Operation:
+    """Returns an operation that is `fast` on CPUs and else that of the equation."""
+    aval: Any = eqn.outvars[0].aval
+    slow, sharding = _bound(eqn, eqn.params), aval.sharding
+    branches = {"cpu": automatic(fast, sharding), "default": lambda *args: slow(*args)[0]}
+    return lambda *args: [jax.lax.platform_dependent(*args, **branches)]
 
 
 def _fast_conv(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
@@ -151,14 +153,15 @@ def _conv_in_layout(eqn: JaxprEqn) -> Callable[[Array, Array], Array]:
     space = range(last - 1)
     channels_last = (0, last, *(axis + 1 for axis in space))
     layout = ConvDimensionNumbers(channels_last, (last, last - 1, *space), channels_last)
-    bound = _bound(eqn, eqn.params | {"dimension_numbers": layout})
+    # Not in the context of the equation, whose mesh may have Explicit axes.
+    bound = functools.partial(eqn.primitive.bind, **eqn.params | {"dimension_numbers": layout})
 
     @jax.custom_vjp
     def convolved(x: Array, kernel: Array) -> Array:
-        return bound(x, kernel)[0]
+        return bound(x, kernel)
 
     def pull_back(operands: tuple[Array, Array], g: Array) -> Any:
-        gradients = lambda x, kernel, g: jax.vjp(lambda *a: bound(*a)[0], x, kernel)[1](g)
+        gradients = lambda x, kernel, g: jax.vjp(bound, x, kernel)[1](g)
         return fast_in_loops(gradients)(*operands, g)
 
     convolved.defvjp(lambda *operands: (convolved(*operands), operands), pull_back)
