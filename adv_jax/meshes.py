@@ -33,7 +33,9 @@ def on_mesh(body: Callable[..., Any], fns: Any, x: Array, *arrays: Any, **settin
       x: f[B, *D].
       arrays: trees of arrays, or None.
     """
-    if jax.sharding.get_abstract_mesh().manual_axes:
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    # An index varies, unless types do not tell, as in `pmap` and with check_vma=False.
+    if axes and jax.typeof(jax.lax.axis_index(axes)).manual_axis_type.varying:
         at_x = [jax.make_jaxpr(fn)(x).out_avals for fn in jax.tree.leaves(fns)]
         x, arrays = vary_alike((x, arrays), *itertools.chain(*at_x))
     sharding = jax.typeof(x).sharding

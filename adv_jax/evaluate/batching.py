@@ -1,11 +1,20 @@
-"""Maps functions of rows over a data set of N rows, in batches, on one or more devices."""
+"""Maps functions of rows over a data set of N rows, in batches, on one or more devices.
+
+The devices are all local ones, or those of the mesh on which x lies.
+"""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from adv_jax.meshes import automatic, on_mesh
+from adv_jax.step import over_devices
+from adv_jax.types import Array
 
 Progress = Callable[[Any, str], Iterable[Any]]  # (batches, description) -> batches
 
@@ -40,6 +49,46 @@ def over_rows(fn: Callable[..., Any], arrays: Any, *, batch_size: int) -> Any:
     return jax.tree.map(joined, values)
 
 
+def over_parts(body: Callable[..., Any], fns: Any, x: Array, *, in_axes: Any = 0) -> Any:
+    """Returns (x, *arrays) -> body(fns, x, *arrays), compiled, over a leading axis of parts.
+
+    Each device gets a part. If x lies on a mesh, the only part lies on it too.
+
+    Args:
+      body: its results are f[..., B], rows last; rows must not interact.
+      fns: a tree of models, as in `on_mesh`.
+      x: f[N, *D], all rows.
+      in_axes: as in jax.vmap, of x and the arrays; None for one that all parts share.
+    """
+    if mesh_sharding(x) is None:
+        return over_devices(partial(body, fns), in_axes=in_axes)
+
+    def rows_first(fns: Any, *part: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), body(fns, *part))
+
+    def run(*parts: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(parts)
+        only = lambda a, axis: a if axis is None else jax.tree.map(lambda leaf: leaf[0], a)
+        found = on_mesh(rows_first, fns, *map(only, parts, axes))
+        return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1)[None], found)
+
+    return jax.jit(run)
+
+
+def mesh_sharding(x: Any) -> NamedSharding | None:
+    """Returns the sharding of x if it lies on a mesh of several devices, else None."""
+    sharding = getattr(x, "sharding", None)
+    on_mesh = isinstance(sharding, NamedSharding) and sharding.mesh.size > 1
+    return sharding if on_mesh else None
+
+
+def row_shards(x: Any) -> int:
+    """Returns over how many devices the rows of x are split: all local ones, or by its mesh."""
+    if (sharding := mesh_sharding(x)) is None:
+        return jax.local_device_count()
+    return len(x) // sharding.shard_shape(x.shape)[0]
+
+
 def over_batches(
     fn: Callable[..., Any],
     arrays: Any,
@@ -48,10 +97,11 @@ def over_batches(
     progress: Progress = silent,
     description: str = "",
 ) -> Any:
-    """Maps fn over N rows on all local devices, in a loop on the host that shows its progress.
+    """Maps fn over N rows on several devices, in a loop on the host that shows its progress.
 
     Args:
-      fn: as in `over_rows`, over a leading axis of devices (`step.over_devices`).
+      fn: as in `over_rows`, over a leading axis of parts (`over_parts`).
+      arrays: as in `over_rows`; the first one's sharding is that of each batch.
       batch_size: largest number of rows of a batch on each device.
       progress: wraps the list of batches, with `description`.
 
@@ -61,12 +111,17 @@ def over_batches(
     >>> over_batches(jax.pmap(lambda x: 2 * x), (jnp.arange(5),), batch_size=2)
     array([0, 2, 4, 6, 8], dtype=int32)
     """
-    devices = jax.local_device_count()
-    index, size = _batches(arrays, batch_size, multiple=devices)
-    index = index.reshape(-1, devices, index.shape[1])
-    values = [jax.device_get(fn(*_take(arrays, rows))) for rows in progress(index, description)]
+    sharding, shards = mesh_sharding(arrays[0]), row_shards(arrays[0])
+    index, size = _batches(arrays, batch_size, multiple=shards)
+    if sharding is None:
+        index = index.reshape(-1, shards, index.shape[1])
+        taken = partial(_take, arrays)
+    else:
+        index = index.reshape(-1, 1, shards * index.shape[1])
+        taken = partial(_placed, sharding, arrays)
+    values = [jax.device_get(fn(*taken(rows))) for rows in progress(index, description)]
 
-    def joined(*parts):  # Each f[devices, ..., b].
+    def joined(*parts):  # Each f[parts, ..., b].
         return np.concatenate([batch for part in parts for batch in part], axis=-1)[..., :size]
 
     return jax.tree.map(joined, *values)
@@ -81,6 +136,20 @@ def _batches(arrays: Any, batch_size: int, *, multiple: int = 1) -> tuple[np.nda
     count = -(-size // (batch_size * multiple)) * multiple
     rows = np.arange(count * -(-size // count), dtype=np.int32)
     return np.where(rows < size, rows, 0).reshape(count, -1), size
+
+
+def _placed(sharding: NamedSharding, arrays: tuple[Any, ...], rows: np.ndarray) -> tuple[Any, ...]:
+    """Returns rows i32[1, b] of the arrays, sharded as x, the first of them."""
+    by_rows = (*sharding.spec, None)[:1]
+    specs = [sharding.spec, *[by_rows] * (len(arrays) - 1)]
+
+    def placed(array: Array, spec: Any) -> Array:
+        target = NamedSharding(sharding.mesh, PartitionSpec(None, *spec))
+        take = automatic(lambda array, rows: array[rows], target)
+        return jax.jit(take, out_shardings=target)(array, rows)
+
+    parts = zip(arrays, specs, strict=True)
+    return tuple(jax.tree.map(partial(placed, spec=spec), array) for array, spec in parts)
 
 
 def _take(arrays: Any, rows: Any) -> Any:

@@ -20,10 +20,16 @@ from adv_jax.checks import (
     logit_flags,
     traced,
 )
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import (
+    Progress,
+    mesh_sharding,
+    over_batches,
+    over_parts,
+    row_shards,
+    silent,
+)
 from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of
 from adv_jax.evaluate.measures import predictions
-from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
 
 # The sizes that are distances, which bounds limit.
@@ -111,17 +117,23 @@ def checked_predictions(
         floats; y has a class outside them; a logit is NaN or infinite, or all are probabilities.
     """
     check_function(logits_fn)
-    rows = min(batch_size, len(x))
-    logits = traced(logits_fn, jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype))
+    placed = mesh_sharding(x)
+    rows = min(batch_size, len(x)) if placed is None else row_shards(x)
+    like = jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=placed)
+    logits = traced(logits_fn, like)
     check_logits(logits, batch=rows)
     checked_labels(y, jax.ShapeDtypeStruct((len(y), logits.shape[1]), logits.dtype))
 
-    def predicted(x: Array) -> dict[str, Array]:
+    def predicted(logits_fn: LogitsFn, x: Array) -> dict[str, Array]:
         logits = logits_fn(x)
         return predictions(logits) | logit_flags(logits)
 
     found = over_batches(
-        over_devices(predicted), (x,), batch_size=batch_size, progress=progress, description="clean"
+        over_parts(predicted, logits_fn, x),
+        (x,),
+        batch_size=batch_size,
+        progress=progress,
+        description="clean",
     )
     check_flags(found, "x")
     return found

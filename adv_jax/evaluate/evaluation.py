@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.checks import check_finite
 from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, step_of, violations
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import Progress, over_batches, over_parts, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -23,7 +23,6 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.measures import Clean, Curve, measures, summary
 from adv_jax.evaluate.probing import probe
-from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 
@@ -60,9 +59,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates a classifier under each attack and the worst case over them, with an audit.
 
-    Each attack is compiled once and runs on all local devices. The sizes (perturbation budgets) run
-    one after another, not vmapped, so early stopping saves time. Each problem that the audit finds
-    is also issued as an `AuditWarning`.
+    Each attack is compiled once and runs on all local devices, or on the mesh on which x lies. The
+    sizes (perturbation budgets) run one after another, not vmapped, so early stopping saves time.
+    Each problem that the audit finds is also issued as an `AuditWarning`.
 
     Args:
       logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact.
@@ -96,14 +95,13 @@ def evaluate(
     sizes = np.asarray(eps, np.float32)
     wanted = (step_of(attack, bounds) for attack in attacks.values())
     steps = [step for step in dict.fromkeys(wanted) if step is not None]
-    look = over_devices(partial(probe, logits_fn, steps=steps), in_axes=(0, 0, None))
+    look = over_parts(partial(probe, steps=steps), logits_fn, x, in_axes=(0, 0, None))
     probed = over(lambda x, y: look(x, y, sizes), (x, y), description="gradients")
     keys = None if key is None else norms.row_keys(key, len(x))
     attacked = {}
     for name, attack in attacks.items():
-        of_size = over_devices(
-            partial(_attacked, logits_fn, attack, bounds), in_axes=(None, 0, 0, 0)
-        )
+        run = partial(_attacked, attack=attack, bounds=bounds)
+        of_size = over_parts(run, logits_fn, x, in_axes=(0, 0, 0, None))
         rows = partial(_at_all_sizes, of_size, sizes)
         attacked[name] = over(rows, (x, y, keys), description=name)
         check_finite(attacked[name]["finite"], f"x under {name}")
@@ -130,12 +128,13 @@ def evaluate(
 
 def _attacked(
     logits_fn: LogitsFn,
-    attack: Attack,
-    bounds: Bounds | None,
-    size: Array,
     x: Array,
     y: Array,
     keys: Key | None,
+    size: Array,
+    *,
+    attack: Attack,
+    bounds: Bounds | None,
 ) -> dict[str, Array]:
     """Returns measures, violations and {"finite": bool} of a batch at one size: f[B] each."""
     x_adv = at_size(attack, logits_fn, x, y, size, keys)
@@ -148,6 +147,6 @@ def _attacked(
 
 
 def _at_all_sizes(of_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
-    """Calls attack_at(size, *batch) -> f[devices, B] for each size; returns f[devices, E, B]."""
-    found = jax.device_get([of_size(size, *batch) for size in eps])
+    """Calls of_size(*batch, size) -> f[parts, B] for each size; returns f[parts, E, B]."""
+    found = jax.device_get([of_size(*batch, size) for size in eps])
     return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)

@@ -6,14 +6,13 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.checks import check_counts, check_range
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import Progress, over_batches, over_parts, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
     checked_data,
     checked_predictions,
 )
-from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn
 
 
@@ -59,13 +58,14 @@ def minimal_eps(
     clean = checked_predictions(logits_fn, x, y, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
 
-    @over_devices
-    def fooled(x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
+    def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
         x_adv = at_size(attack, logits_fn, x, y, eps, keys)
         return jnp.argmax(logits_fn(x_adv), axis=1).astype(y.dtype) != y
 
+    run = over_parts(fooled, logits_fn, x)
+
     def fooled_at(eps: np.ndarray) -> np.ndarray:
-        return over_batches(fooled, (x, y, keys, eps), batch_size=batch_size)
+        return over_batches(run, (x, y, keys, eps), batch_size=batch_size)
 
     upper = np.full(len(x), high, np.float32)
     lower, withstand = np.zeros_like(upper), ~fooled_at(upper)

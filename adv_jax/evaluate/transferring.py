@@ -1,13 +1,14 @@
 """Transfer of adversarial examples between models."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import Progress, over_batches, over_parts, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -15,7 +16,6 @@ from adv_jax.evaluate.checks import (
     checked_data,
     checked_predictions,
 )
-from adv_jax.step import over_devices
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 
@@ -64,15 +64,18 @@ def transfer(
     def accuracies(name: str) -> np.ndarray:
         """Returns the accuracies f[M] of all models on the examples crafted on the named one."""
 
-        @over_devices
-        def correct(x: Array, y: Array, keys: Key | None) -> Array:
+        def correct(models: Any, x: Array, y: Array, keys: Key | None) -> Array:
             x_adv = at_size(attack, models[name], x, y, eps, keys)
             labels = [jnp.argmax(logits_fn(x_adv), axis=1) for logits_fn in models.values()]
             return jnp.stack(labels).astype(y.dtype) == y[None]
 
         rows = (x, y, keys)
         return over_batches(
-            correct, rows, batch_size=batch_size, progress=progress, description=name
+            over_parts(correct, dict(models), x),
+            rows,
+            batch_size=batch_size,
+            progress=progress,
+            description=name,
         ).mean(-1)
 
     return np.stack([accuracies(name) for name in models])
