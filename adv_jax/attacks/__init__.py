@@ -10,6 +10,8 @@ from adv_jax.attacks.apgd import apgd
 from adv_jax.attacks.auto_attack import auto_attack
 from adv_jax.attacks.carlini_wagner import carlini_wagner
 from adv_jax.attacks.deepfool import deepfool
+from adv_jax.attacks.defenses import expectation as expectation
+from adv_jax.attacks.defenses import straight_through as straight_through
 from adv_jax.attacks.fab import fab
 from adv_jax.attacks.gradient import fgsm, raw_gradient
 from adv_jax.attacks.jacobian import adv_alpha

@@ -286,26 +286,30 @@ def _warnings_of_model(found: Audit) -> Iterator[str]:
                 'margin (apgd with loss="dlr")'
                 if saturated
                 else "try an attack without gradients, or a transferred one; replace operations "
-                "without derivative, such as rounding, by smooth ones in the backward pass (BPDA)"
+                "without derivative, such as rounding, by smooth ones in the backward pass (BPDA, "
+                "attacks.straight_through)"
             )
         )
     if found.random >= _MASKED:
         yield (
             f"the model draws random numbers: two evaluations differ for {_percent(found.random)} "
             "of the rows, so attack and evaluation use different random draws; disable the "
-            "randomness, or attack the mean over many draws (expectation over transformation)"
+            "randomness, or attack the mean over many draws (expectation over transformation, "
+            "attacks.expectation)"
         )
     if found.batch >= _MASKED:
         yield (
             f"the logits of {_percent(found.batch)} of the rows depend on the other rows of the "
-            "batch, or on the position in it: batch normalization or dropout is in training mode; "
-            "set train=False"
+            "batch, or on the position in it: batch normalization or dropout is in training mode "
+            "(set train=False), or random numbers are drawn by the batch (draw them by the row, as "
+            "attacks.expectation does)"
         )
     if found.misleading >= _MISLED:
         yield (
             f"{_percent(found.misleading)} of the gradients are misleading: the logits do not "
             "change along them as predicted; the model has a custom derivative (a reversed sign, a "
-            "straight-through estimator); try an attack without gradients"
+            "straight-through estimator without attacks.straight_through) or random numbers drawn "
+            "from its input (attacks.expectation); try an attack without gradients"
         )
 
 

@@ -1,4 +1,4 @@
-"""Probes for gradient masking, by a few forward passes and one backward pass."""
+"""Probes for gradient masking, by a few forward passes and two backward passes."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
+from adv_jax.attacks.defenses import declared
 from adv_jax.loss_gradients import log_odds
 from adv_jax.perturbations import inside, moved
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
@@ -38,14 +39,16 @@ def probe(
         random         two evaluations of the model differ
         batch          the output differs in a batch with other rows
         misleading     a small step along +-gradient changes the logits by a tenth of the
-                       prediction or less; False for rows that are random or depend on the batch
+                       prediction or less; False for rows that are random or depend on the batch.
+                       `attacks.straight_through` is replaced by its backward, which must give the
+                       same class, and `attacks.expectation` draws the same numbers everywhere
 
     and, if there are steps,
 
         one_step       i32[S, E, B], the class after each step: FGSM on the log odds, which do not
                        saturate
 
-    It takes one backward pass and forward passes of B, 4 B and S E B rows.
+    It takes two backward passes and forward passes of B, 2 B, 2 B and S E B rows.
 
     Args:
       logits_fn, x, y: as in `evaluate`, for a batch f[B, *D] and i32[B].
@@ -56,37 +59,51 @@ def probe(
     [carlini2016] (saturation).
     """
     dtype = working_dtype(x.dtype)
-    logits, pullback = jax.vjp(logits_fn, x)
-    values = logits.astype(dtype)
-    odds, odds_pullback = jax.vjp(lambda logits: log_odds(logits, y), values)
+    logits, slope, gradient = _climb(logits_fn, x, y)
     # The gradient by the logits is that of the log odds times 1 - p_y. As p - onehot, a compiled
     # softmax would leave 1e-8 where 1 - p_y is 0.
-    (slope,) = odds_pullback(jnp.ones_like(odds))
-    wrong = norms.per_row("1 - p_y", jax.nn.sigmoid(odds), x)
-    gradient = pullback(slope.astype(logits.dtype))[0].astype(dtype)
-    length = norms.per_row("length", _STEP * norms.norm(x, "l2"), x)
-    step = length * norms.dual(gradient, "l2")
-    ahead, behind = moved(x, step), moved(x, -step)
+    wrong = jax.nn.sigmoid(log_odds(logits.astype(dtype), y))
     same = jnp.broadcast_to(x[:1], x.shape)
-    _, again, far, near = jnp.split(logits_fn(jnp.concatenate([same, x, ahead, behind])), 4)
-
+    _, again = jnp.split(logits_fn(jnp.concatenate([same, x])), 2)
     size = norms.norm(logits, "linf")
     random = norms.norm(logits_fn(x) - logits, "linf") > _OTHER * size
     batch = norms.norm(again - logits, "linf") > _OTHER * size
-    predicted = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
-    visible = jnp.maximum(_VISIBLE, 16 * float(jnp.finfo(logits.dtype).eps)) * size
-    measurable = predicted > visible
-    misleading = measurable & (_dot(slope, far - near) < _FOLLOWED * predicted)
-    saturated = _vanishes((wrong.reshape(-1, 1) * slope).astype(logits.dtype))
+    saturated = _vanishes((wrong[:, None] * slope).astype(logits.dtype))
     stepped = {"one_step": _one_step(logits_fn, x, gradient, eps, steps)} if steps else {}
     return {
-        "zero_gradient": saturated | _vanishes(wrong * gradient),
+        "zero_gradient": saturated | _vanishes(norms.per_row("1 - p_y", wrong, x) * gradient),
         "saturated": saturated,
         "random": random,
         "batch": batch & ~random,
-        "misleading": misleading & ~batch & ~random,
+        "misleading": _misleads(logits_fn, x, y, logits) & ~batch & ~random,
         **stepped,
     }
+
+
+def _climb(logits_fn: LogitsFn, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Returns the logits, and the gradients of the log odds by the logits and by x."""
+    dtype = working_dtype(x.dtype)
+    logits, pullback = jax.vjp(logits_fn, x)
+    odds, odds_pullback = jax.vjp(lambda logits: log_odds(logits, y), logits.astype(dtype))
+    (slope,) = odds_pullback(jnp.ones_like(odds))
+    return logits, slope, pullback(slope.astype(logits.dtype))[0].astype(dtype)
+
+
+def _misleads(logits_fn: LogitsFn, x: Array, y: Array, logits: Array) -> Array:
+    """Returns `probe`'s misleading, bool[B], of the model with its declared derivatives."""
+    dtype = working_dtype(x.dtype)
+    with declared(True):
+        at_x, slope, gradient = _climb(logits_fn, x, y)
+        length = norms.per_row("length", _STEP * norms.norm(x, "l2"), x)
+        step = length * norms.dual(gradient, "l2")
+        ahead, behind = moved(x, step), moved(x, -step)
+        far, near = jnp.split(logits_fn(jnp.concatenate([ahead, behind])), 2)
+    predicted = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
+    visible = jnp.maximum(_VISIBLE, 16 * float(jnp.finfo(logits.dtype).eps))
+    measurable = predicted > visible * norms.norm(at_x, "linf")
+    # A declared derivative is that of another function, which must answer as the model does.
+    differs = jnp.argmax(at_x, axis=1) != jnp.argmax(logits, axis=1)
+    return differs | measurable & (_dot(slope, far - near) < _FOLLOWED * predicted)
 
 
 def _one_step(

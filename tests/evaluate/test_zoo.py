@@ -115,6 +115,30 @@ def test_the_audit_does_not_warn_of_an_honest_net_in_disguise(guise):
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
 
+@pytest.mark.parametrize("name", slow_after(1, zoo.DECLARED))
+def test_the_audit_does_not_warn_of_a_declared_gradient(name):
+    logits_fn = zoo.DECLARED[name](zoo.honest("relu"))
+    assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
+
+
+@pytest.mark.parametrize("name", slow_after(1, zoo.MISDECLARED))
+def test_the_audit_warns_of_a_declared_gradient_that_misleads(name):
+    broken = zoo.Broken(zoo.MISDECLARED[name], "gradients are misleading")
+    assert_caught(broken.defend(zoo.honest("relu")), broken)
+
+
+def test_the_audit_does_not_call_a_mask_keyed_on_the_batch_random():
+    def masked_by_the_batch(x):
+        bits = jax.lax.bitcast_convert_type(x.sum(), jnp.uint32)
+        key = jax.random.fold_in(jax.random.key(0), bits)
+        return x * jax.random.bernoulli(key, 0.5, x.shape).astype(x.dtype)
+
+    logits_fn = zoo.behind(masked_by_the_batch)(zoo.honest("relu"))
+    found = audited(logits_fn, {"fgsm": zoo.FGSM}, eps=(0.1,))
+    assert found.random == 0
+    assert any("random numbers are drawn by the batch" in warning for warning in found.warnings)
+
+
 # 4 minutes, with those that are not quick: more nets behind the defenses and the guises, and other
 # norms.
 

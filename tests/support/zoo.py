@@ -180,3 +180,35 @@ BROKEN_NETS = {
     ),
     "trained on single steps alone": Broken(leaking, "label leaking", eps=(0.5,)),
 }
+
+
+def noisy(logits_fn):
+    return lambda x, key: logits_fn(x + 0.3 * jax.random.normal(key, x.shape, x.dtype))
+
+
+def masked(logits_fn):
+    return lambda x, key: logits_fn(x * jax.random.bernoulli(key, 0.5, x.shape).astype(x.dtype))
+
+
+def in_levels(count):
+    return lambda x: jnp.round((count - 1) * x) / (count - 1)
+
+
+# Defenses whose gradient is declared, by EOT and BPDA.
+DECLARED = {
+    "8 levels under BPDA": behind(attacks.straight_through(in_levels(8))),
+    "noise under EOT": lambda f: attacks.expectation(noisy(f), 10),
+    "masks under EOT": lambda f: attacks.expectation(masked(f), 10),
+    "threshold under BPDA": behind(
+        attacks.straight_through(
+            lambda x: (x > 0.5).astype(x.dtype), lambda x: jax.nn.sigmoid(10 * (x - 0.5))
+        )
+    ),
+}
+_turned = with_gradient_of(jnp.negative)
+# Declared gradients that are wrong.
+MISDECLARED = {
+    "turned gradient under BPDA": lambda f: DECLARED["8 levels under BPDA"](_turned(f)),
+    "turned gradient under EOT": lambda f: attacks.expectation(noisy(_turned(f)), 10),
+    "BPDA by the negative": behind(attacks.straight_through(in_levels(8), jnp.negative)),
+}

@@ -1,0 +1,125 @@
+"""Models that draw random numbers or have no useful derivative, prepared for any attack.
+
+Both wrappers declare how the gradient differs from that of the model. The audit of
+`adv_jax.evaluate` therefore does not take it for gradient masking.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.checks import check_counts, dtype_and_shape
+from adv_jax.convolution import fast_in_loops
+from adv_jax.types import Array, Key, LogitsFn, UserError
+
+StochasticFn = Callable[[Array, Key], Array]  # (x f[B, *D], key) -> logits f[B, K]
+Fn = Callable[[Array], Array]
+
+# In this context a wrapped model has the derivative that its wrapper declares: `straight_through`
+# is its `backward`, and `expectation` draws the same numbers for all x. It is part of JAX's cache
+# keys, so that no compiled function confuses the two.
+declared = jax.make_user_context(False)
+
+
+def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0) -> LogitsFn:
+    """Expectation over transformation (EOT): a random model's logits, averaged over its draws.
+
+        logits(x) = 1/S sum_s f(x, k_s(x)),   S = num_samples
+
+    The gradient is the mean of the gradients of the draws. In the mean of the logits, the log ratio
+    log p_j / p_y of any two classes is the mean over the draws. [athalye2018eot] averages log p_y,
+    which differs by the normalization.
+
+    The key k_s(x) of a row derives from the bits of its numbers, so each step of an attack has
+    fresh draws, and the model is a pure function of x whose rows are independent. An attack that
+    keeps the best of many points also keeps lucky draws: measure the accuracy of `stochastic_fn`
+    with other keys.
+
+    Args:
+      stochastic_fn: (x f[1, *D], key) -> logits f[1, K]. It is mapped over the rows by `vmap` and
+        over the draws in sequence.
+      num_samples: draws per row, >= 1; 10 to 30 are usual.
+      seed: of the draws.
+
+    Returns:
+      f[B, *D] -> f[B, K], a logits_fn for every attack and for `evaluate`.
+
+    Raises:
+      ValueError: num_samples below 1.
+
+    Sources: [athalye2018eot], eq. 1; [athalye2018], sec. 4.2 (randomized defenses).
+
+    >>> noisy = lambda x, key: x + jax.random.normal(key, x.shape)
+    >>> logits_fn = expectation(noisy, num_samples=1000)
+    >>> jnp.round(logits_fn(jnp.array([[5., 0.], [0., 5.]])), 0) + 0
+    Array([[5., 0.],
+           [0., 5.]], dtype=float32)
+    """
+    check_counts(num_samples=num_samples)
+
+    def logits_fn(x: Array) -> Array:
+        keys = _keys_of_rows(jnp.zeros_like(x) if declared.value else x, seed)
+
+        # Recompute each draw in the backward pass: the activations of all would be S times as many.
+        @jax.checkpoint
+        def draw(sample: Array) -> Array:
+            of_row = lambda row, key: stochastic_fn(row[None], jax.random.fold_in(key, sample))[0]
+            return jax.vmap(of_row)(x, keys)
+
+        return jax.lax.map(draw, jnp.arange(num_samples)).mean(axis=0)
+
+    return logits_fn
+
+
+def straight_through(preprocess: Fn, backward: Fn = lambda x: x) -> Fn:
+    """Backward pass differentiable approximation (BPDA): another function's derivative.
+
+        y = preprocess(x),   dy/dx := d backward(x) / dx
+
+    For steps without a useful derivative, such as rounding, JPEG or a denoiser.
+
+    Args:
+      preprocess: f[B, *D] -> f[B, *E], any JAX function.
+      backward: a differentiable function close to it, f[B, *D] -> f[B, *E]; the default is the
+        identity.
+
+    Returns:
+      f[B, *D] -> f[B, *E], to compose with a model: `lambda x: net(defended(x))`.
+
+    Raises:
+      UserError: backward(x) has another shape than preprocess(x).
+
+    Source: [athalye2018], sec. 4.1.
+
+    >>> rounded, x = straight_through(jnp.round), jnp.array([.3, .8])
+    >>> rounded(x), jax.grad(lambda x: (3 * rounded(x)).sum())(x)
+    (Array([0., 1.], dtype=float32), Array([3., 3.], dtype=float32))
+    """
+
+    @jax.custom_vjp
+    def passed(x: Array) -> Array:
+        return preprocess(x)
+
+    def forward(x: Array) -> tuple[Array, Callable[[Array], tuple[Array]]]:
+        y = fast_in_loops(preprocess)(x)
+        like, pullback = jax.vjp(lambda x: fast_in_loops(backward)(x).astype(y.dtype), x)
+        if y.shape != like.shape:
+            raise UserError(
+                f"backward must return the shape of preprocess, {dtype_and_shape(y)}, got "
+                f"{dtype_and_shape(like)}"
+            )
+        return y, pullback
+
+    passed.defvjp(forward, lambda pullback, g: pullback(g))
+    return lambda x: backward(x) if declared.value else passed(x)
+
+
+def _keys_of_rows(x: Array, seed: int) -> Key:
+    """Returns key[B] by the bits of each row f[B, *D], with the hash sum_i a_i bits_i, a_i odd."""
+    width = min(x.dtype.itemsize, 4)
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x), jnp.dtype(f"uint{8 * width}"))
+    words = bits.reshape(len(x), -1).astype(jnp.uint32)
+    key = jax.random.key(seed)
+    factors = jax.random.bits(key, (1, words.shape[1]), jnp.uint32) | jnp.uint32(1)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, (words * factors).sum(axis=1))
