@@ -158,3 +158,23 @@ def test_the_jacobian_by_classes_and_features_work_with_explicit_axes():
     with jax.set_mesh(explicit):
         found = jax.jit(run)(*placed(explicit))
     jax.tree.map(same, found, jax.jit(run)(*problem()))
+
+
+@pytest.mark.parametrize("how", slow_after(1, ["shard_map", "explicit"]))
+def test_expectations_and_straight_through_gradients_work_on_a_mesh(how):
+    rounded = attacks.straight_through(lambda x: jnp.round(8 * x) / 8)
+
+    def run(weights, x, y, keys):
+        def noisy(x, key):
+            return logits_of(weights, rounded(x) + 0.1 * jax.random.normal(key, x.shape))
+
+        return attacks.pgd(attacks.expectation(noisy, 3), x, y, eps=0.1, num_steps=3, key=keys)
+
+    there = mesh(AxisType.Explicit if how == "explicit" else AxisType.Auto)
+    spread = run
+    if how == "shard_map":
+        specs = P(), P("data"), P("data"), P("data")
+        spread = jax.shard_map(run, mesh=there, in_specs=specs, out_specs=P("data"))
+    with jax.set_mesh(there):
+        found = jax.jit(spread)(*placed(there))
+    same(found, jax.jit(run)(*problem()))
