@@ -72,7 +72,12 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
     return logits_fn
 
 
-def straight_through(preprocess: Fn, backward: Fn = lambda x: x) -> Fn:
+def identity(x: Array) -> Array:
+    """Returns x."""
+    return x
+
+
+def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
     """Backward pass differentiable approximation (BPDA): another function's derivative.
 
         y = preprocess(x),   dy/dx := d backward(x) / dx
