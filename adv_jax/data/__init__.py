@@ -11,8 +11,18 @@
 Invalid files and arguments raise a `DataError` with a one-line message.
 """
 
+from adv_jax.data.arrays import from_arrays
 from adv_jax.data.dataset import Arrays, DataError, Dataset
 from adv_jax.data.loading import load
 from adv_jax.data.splits import epoch_order, labelled_subset, split
 
-__all__ = ["Arrays", "DataError", "Dataset", "epoch_order", "labelled_subset", "load", "split"]
+__all__ = [
+    "Arrays",
+    "DataError",
+    "Dataset",
+    "epoch_order",
+    "from_arrays",
+    "labelled_subset",
+    "load",
+    "split",
+]

@@ -70,7 +70,7 @@ def _from_batches(folder: Path) -> Dataset:
     """Reads the six files of a folder."""
     batches, sha256 = {}, {}
     for name in (*TRAIN_FILES, TEST_FILE):
-        path = files.required(folder, name, others=_OTHERS)
+        path = files.required(folder, name, others=f"; {_OTHERS}")
         records, sha256[path.name] = files.read(path, partial(_records, origin=str(path)))
         batches[str(path)] = records
     return _dataset("files", sha256, batches)

@@ -36,7 +36,7 @@ def from_files(dir: str) -> Dataset:
     """
     if not dir:
         raise DataError(f"data.dir must be the folder of {FILE} for source 'files', got ''")
-    path = files.required(files.folder_of(dir), FILE, others="the other source is 'sklearn'")
+    path = files.required(files.folder_of(dir), FILE, others="; the other source is 'sklearn'")
     table, sha256 = files.read(path, partial(_table, path=path))
     return _dataset("files", {path.name: sha256}, table[:, :-1], table[:, -1])
 

@@ -54,29 +54,37 @@ class ImageSet(NamedTuple):
     name: as given to `load`.
     shape: (height, width, channels) of an image.
     num_classes: K.
+    first_label: the label of the first class in the files.
     """
 
     name: str
     shape: tuple[int, int, int]
     num_classes: int
+    first_label: int = 0
 
     def arrays(self, images: np.ndarray, labels: np.ndarray, *, origin: str | Path) -> Arrays:
         """Converts bytes u8[N, ...] and integers [N] to natural units f32[N, *shape] and i32[N].
 
         Raises:
-          DataError: a label outside [0, num_classes), in `origin`.
+          DataError: a label outside the `num_classes` from `first_label` on, in `origin`.
         """
-        bad = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
+        y = labels.astype(np.int32) - self.first_label
+        bad = np.flatnonzero((y < 0) | (y >= self.num_classes))
         if bad.size:
+            first, last = self.first_label, self.first_label + self.num_classes - 1
             raise DataError(
-                f"{origin}: the label of row {bad[0]} must be 0 to {self.num_classes - 1}, got "
+                f"{origin}: the label of row {bad[0]} must be {first} to {last}, got "
                 f"{labels[bad[0]]}"
             )
-        x = np.divide(images.reshape(-1, *self.shape), np.float32(255), order="C")
-        return Arrays(x, labels.astype(np.int32))
+        return Arrays(from_bytes(images.reshape(-1, *self.shape)), y)
 
     def dataset(
         self, source: str, sha256: dict[str, str], *, train: Arrays, test: Arrays
     ) -> Dataset:
         """Returns the data set of these arrays."""
         return Dataset(self.name, source, sha256, train, test, self.num_classes, (0.0, 1.0))
+
+
+def from_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Converts bytes u8[...] to natural units: f32[...] in [0, 1], byte / 255."""
+    return np.divide(pixels, np.float32(255), order="C")

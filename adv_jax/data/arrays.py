@@ -1,0 +1,206 @@
+"""Data sets from arrays: the user's own, or those of an npz file."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adv_jax.data import files
+from adv_jax.data.dataset import Arrays, DataError, Dataset, from_bytes
+from adv_jax.types import Bounds
+
+NAMES = ("x_train", "y_train", "x_test", "y_test")  # of the arrays in an npz file
+
+
+def from_arrays(
+    name: str,
+    *,
+    train: tuple[Any, Any],
+    test: tuple[Any, Any],
+    num_classes: int | None = None,
+    bounds: Bounds | None = None,
+) -> Dataset:
+    """Returns the data set of your own arrays, checked and converted.
+
+    Args:
+      name: your name for it.
+      train, test: (x, y). x: bytes u8[N, *D], which become byte / 255 as of the image files, with
+        bounds (0, 1) and, if u8[N, H, W], an axis of one channel; or floats f[N, *D], which keep
+        their units. y: integers [N] or [N, 1], in [0, num_classes).
+      num_classes: K; None: the largest label + 1.
+      bounds: (lo, hi) of floats, the smallest and largest value that an input can have; None: they
+        are unbounded.
+
+    Raises:
+      DataError: another dtype or shape; a value that is not finite; a label out of range; bounds
+        that are not (lo, hi).
+
+    >>> import numpy as np
+    >>> x, y = np.zeros((6, 8, 8), np.uint8), np.arange(6) % 3
+    >>> digits = from_arrays("black", train=(x, y), test=(x, y))
+    >>> digits.train.x.shape, digits.num_classes, digits.bounds
+    ((6, 8, 8, 1), 3, (0.0, 1.0))
+    """
+    arrays = dict(zip(NAMES, (*_pair(train, name), *_pair(test, name)), strict=True))
+    sha256 = {"arrays": _sha256(arrays)}
+    return _dataset(
+        arrays, name=name, origin=name, num_classes=num_classes, bounds=bounds
+    )._replace(sha256=sha256)
+
+
+def checked(dataset: Any, *, origin: str) -> Dataset:
+    """Returns the result of a user's function, checked and converted as by `from_arrays`.
+
+    Args:
+      origin: the function, for the message.
+
+    Raises:
+      DataError: it is no Dataset, or as `from_arrays`.
+    """
+    if not isinstance(dataset, Dataset):
+        found = f"a {type(dataset).__name__}"
+        raise DataError(f"{origin} must return an adv_jax.data.Dataset, got {found}")
+    own = dataset._asdict()
+    made = from_arrays(**{k: own[k] for k in ("name", "train", "test", "num_classes", "bounds")})
+    return made._replace(sha256=dict(dataset.sha256) or made.sha256)
+
+
+def from_npz(dir: str, *, name: str) -> Dataset:
+    """Reads the arrays x_train, y_train, x_test and y_test of `dir`/`name`.npz, as `from_arrays`.
+
+    Args:
+      dir: the folder of the file, "" for the current one; or the file itself, *.npz.
+      name: the name of the data set.
+
+    Raises:
+      DataError: the file or an array is missing or damaged, an array holds Python objects, or as
+        `from_arrays`.
+    """
+    folder = files.folder_of(dir)
+    path = folder if folder.suffix == ".npz" else folder / f"{name}.npz"
+    if not path.is_file():
+        raise DataError(
+            f"data.dir must be a folder with {name}.npz, or an npz file, for source 'npz', got "
+            f"{dir!r}"
+        )
+    dataset = _dataset(_read(path), name=name, origin=path, num_classes=None, bounds=None)
+    return dataset._replace(source="npz", sha256={path.name: files.sha256(path)})
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # NumPy does not close a damaged file that it opened itself.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            there = list(stored)
+            if not set(NAMES) <= set(there):
+                legal, found = ", ".join(NAMES), ", ".join(there) or "none"
+                raise DataError(f"{path} must have the arrays {legal}, got {found}")
+            return {name: stored[name] for name in NAMES}
+    except DataError:
+        raise
+    # NumPy raises errors of many types for damaged files, and a ValueError for Python objects.
+    except Exception as error:
+        line = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{path} must be an npz file of numbers, got {line}") from error
+
+
+def _pair(part: Any, origin: str) -> tuple[Any, Any]:
+    try:
+        x, y = part
+        return np.asarray(x), np.asarray(y)
+    except (TypeError, ValueError):
+        found = type(part).__name__
+        raise DataError(f"{origin}: train and test must be (x, y), got a {found}") from None
+
+
+def _dataset(
+    arrays: Mapping[str, np.ndarray],
+    *,
+    name: str,
+    origin: str | Path,
+    num_classes: int | None,
+    bounds: Bounds | None,
+) -> Dataset:
+    """Checks and converts the arrays of `NAMES`; `origin` begins the messages."""
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise DataError(f"the name of a data set must be a printable text, got {name!r}")
+    for key in NAMES:
+        (_check_x if key[0] == "x" else _check_y)(f"{origin}: {key}", arrays[key])
+    x_train, y_train, x_test, y_test = (arrays[key] for key in NAMES)
+    kinds = x_train.dtype.kind, x_test.dtype.kind
+    if x_test.shape[1:] != x_train.shape[1:] or kinds[0] != kinds[1]:
+        rows, found = (f"{x.dtype}{list(x.shape[1:])}" for x in (x_train, x_test))
+        raise DataError(f"{origin}: x_test must have rows {rows}, as x_train, got {found}")
+    largest = max(int(y_train.max()), int(y_test.max()))
+    if num_classes is None:
+        num_classes = largest + 1
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+        raise DataError(f"{origin}: num_classes must be a whole number from 1, got {num_classes!r}")
+    parts = []
+    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        labels = y.reshape(-1)
+        if len(x) != len(labels):
+            raise DataError(
+                f"{origin}: y_{split} must have {len(x)} labels, one for each row of x_{split}, "
+                f"got {len(labels)}"
+            )
+        bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+        if bad.size:
+            raise DataError(
+                f"{origin}: the label of row {bad[0]} of y_{split} must be 0 to {num_classes - 1}, "
+                f"got {labels[bad[0]]}"
+            )
+        parts.append(Arrays(_natural(f"{origin}: x_{split}", x), labels.astype(np.int32)))
+    limits = (0.0, 1.0) if x_train.dtype == np.uint8 else _checked_bounds(origin, bounds)
+    return Dataset(name, "arrays", {}, parts[0], parts[1], num_classes, limits)
+
+
+def _check_x(field: str, x: np.ndarray) -> None:
+    if (x.dtype != np.uint8 and x.dtype.kind != "f") or x.ndim < 2 or not x.size:
+        found = f"{x.dtype}{list(x.shape)}"
+        raise DataError(f"{field} must be bytes uint8[N, ...] or floats [N, ...], got {found}")
+
+
+def _check_y(field: str, y: np.ndarray) -> None:
+    if y.dtype.kind not in "iu" or y.shape[1:] not in ((), (1,)) or not y.size:
+        found = f"{y.dtype}{list(y.shape)}"
+        raise DataError(f"{field} must be classes, integers [N] or [N, 1], got {found}")
+
+
+def _natural(field: str, x: np.ndarray) -> np.ndarray:
+    """Returns f32[N, *D] in natural units."""
+    if x.dtype == np.uint8:
+        return from_bytes(x[..., None] if x.ndim == 3 else x)
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(x, np.float32)
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        raise DataError(
+            f"{field} must be finite in float32, got {x[tuple(bad[0])]} in row {bad[0][0]}"
+        )
+    return x
+
+
+def _checked_bounds(origin: str | Path, bounds: Any) -> Bounds | None:
+    if bounds is None:
+        return None
+    try:
+        lo, hi = map(float, bounds)
+    except (TypeError, ValueError):
+        lo = hi = 0.0
+    if not -np.inf < lo < hi < np.inf:
+        raise DataError(f"{origin}: bounds must be (lo, hi) with lo < hi or None, got {bounds!r}")
+    return lo, hi
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the SHA-256 (hex) of the dtypes, shapes and values of arrays."""
+    hashed = hashlib.sha256()
+    for array in arrays.values():
+        hashed.update(f"{array.dtype.str}{array.shape}".encode())
+        if array.dtype.hasobject:
+            continue  # refused
+        hashed.update(np.ascontiguousarray(array).tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,166 @@
+"""Data sets from arrays and from npz files."""
+
+import hashlib
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from adv_jax import data
+from adv_jax.data import arrays
+
+
+def bytes_of(count: int, *, seed: int = 0, shape=(5, 4)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, *shape), dtype=np.uint8), np.arange(count) % 3
+
+
+def stored(**changes) -> dict[str, np.ndarray]:
+    """Returns arrays of an npz file; None removes one."""
+    (x_train, y_train), (x_test, y_test) = bytes_of(7), bytes_of(4, seed=1)
+    found = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    return {name: value for name, value in (found | changes).items() if value is not None}
+
+
+def refusal(function, *args, **kwargs) -> str:
+    with pytest.raises(data.DataError) as error:
+        function(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_bytes_of_an_npz_file_are_scaled_as_those_of_idx_files(tmp_path):
+    values = stored(hint=np.zeros(3))
+    np.savez_compressed(tmp_path / "mine.npz", **values)
+    found = data.load("mine", source="npz", dir=str(tmp_path))
+    assert found[:2] == ("mine", "npz") and (found.num_classes, found.bounds) == (3, (0, 1))
+    assert found.train.x.dtype == np.float32 and found.test.y.dtype == np.int32
+    np.testing.assert_array_equal(found.train.x[..., 0], values["x_train"] / np.float32(255))
+    np.testing.assert_array_equal(found.test.y, values["y_test"])
+    digest = hashlib.sha256((tmp_path / "mine.npz").read_bytes()).hexdigest()
+    assert found.sha256 == {"mine.npz": digest}
+    by_file = data.load("own", source="npz", dir=str(tmp_path / "mine.npz"))
+    np.testing.assert_array_equal(by_file.train.x, found.train.x)
+    assert by_file.name == "own"
+
+
+def test_an_npz_file_lies_in_the_current_directory_by_default(tmp_path, monkeypatch):
+    np.savez(tmp_path / "mine.npz", **stored())
+    monkeypatch.chdir(tmp_path)
+    assert data.load("mine", source="npz").train.x.shape == (7, 5, 4, 1)
+
+
+def test_floats_keep_their_units_and_labels_may_be_a_column(tmp_path):
+    x = np.linspace(-3, 300, 14).reshape(7, 2)
+    columns = {"x_train": x, "x_test": x[:4], "y_train": np.arange(7)[:, None] % 3}
+    np.savez(tmp_path / "mine.npz", **stored(**columns))
+    found = data.load("mine", source="npz", dir=str(tmp_path))
+    np.testing.assert_array_equal(found.train.x, x.astype(np.float32))
+    np.testing.assert_array_equal(found.train.y, np.arange(7) % 3)
+    assert found.bounds is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"y_test": None, "labels": np.zeros(4)},
+            " must have the arrays x_train, y_train, x_test, y_test, got x_train, y_train, x_test, "
+            "labels",
+        ),
+        ({"x_train": np.zeros((7, 5, 4), int)}, ": x_train must be bytes uint8[N, ...] or floats"),
+        ({"x_train": np.zeros(7)}, "floats [N, ...], got float64[7]"),
+        ({"x_test": np.zeros((0, 5, 4), np.uint8)}, "floats [N, ...], got uint8[0, 5, 4]"),
+        ({"x_test": np.zeros((4, 4, 5), np.uint8)}, "x_test must have rows uint8[5, 4], as x_tr"),
+        ({"x_test": np.zeros((4, 5, 4))}, "as x_train, got float64[5, 4]"),
+        ({"y_train": np.zeros(6, int)}, "y_train must have 7 labels, one for each row of x_train"),
+        ({"y_train": np.zeros(7)}, "y_train must be classes, integers [N] or [N, 1], got float64"),
+        ({"y_train": np.eye(7, dtype=int)}, "integers [N] or [N, 1], got int64[7, 7]"),
+        ({"y_test": np.array([0, 1, -1, 0])}, "label of row 2 of y_test must be 0 to 2, got -1"),
+        (
+            {"x_train": np.array([[{}]])},
+            " must be an npz file of numbers, got Object arrays cannot",
+        ),
+    ],
+)
+def test_invalid_arrays_of_an_npz_file_are_refused(tmp_path, changes, says):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **stored(**changes))
+    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    assert message.startswith(str(path)) and says in message
+
+
+@pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (-np.inf, "-inf"), (1e39, "inf")])
+def test_a_value_that_is_not_finite_in_float32_is_refused(tmp_path, value, shown):
+    x = np.zeros((7, 5))
+    x[3, 2] = value
+    np.savez(tmp_path / "mine.npz", **stored(x_train=x, x_test=x[:4]))
+    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    assert f"x_train must be finite in float32, got {shown} in row 3" in message
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("an array was unpickled",)
+
+
+def test_python_objects_in_an_npz_file_are_never_unpickled(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **stored(x_train=np.zeros((7, 5)), x_test=np.zeros((4, 5))))
+    header = "{'descr': '|O', 'fortran_order': False, 'shape': (7,), }".ljust(117) + "\n"
+    trap = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(path) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w") as new:
+        for name, value in content.items():
+            new.writestr(name, trap + pickle.dumps(Trap()) if name == "x_train.npy" else value)
+    assert "Object arrays" in refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", pickle.dumps(Trap())])
+def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
+    (tmp_path / "mine.npz").write_bytes(content)
+    assert "npz" in refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+
+
+def test_a_missing_npz_file_is_refused_and_the_name_of_ours_is_not_taken(tmp_path):
+    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    assert message.startswith("data.dir must be a folder with mine.npz, or an npz file")
+    assert "for mnist, got 'npz'" in refusal(data.load, "mnist", source="npz", dir=str(tmp_path))
+
+
+def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
+    x, y = np.zeros((4, 2)), np.array([0, 1, 1, 0])
+    make = lambda x: data.from_arrays("a", train=(x, y), test=(x, y), num_classes=5, bounds=(-1, 1))
+    assert (make(x).num_classes, make(x).bounds) == (5, (-1, 1))
+    assert make(x).sha256 == make(x.copy()).sha256 != make(x + 0.5).sha256
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_classes": 2}, "the label of row 2 of y_train must be 0 to 1, got 2"),
+        ({"num_classes": 3.0}, "num_classes must be a whole number from 1, got 3.0"),
+        ({"bounds": (1, 0)}, "bounds must be (lo, hi) with lo < hi or None, got (1, 0)"),
+        ({"bounds": "no"}, "bounds must be (lo, hi) with lo < hi or None, got 'no'"),
+        ({"train": np.zeros((3, 2))}, "train and test must be (x, y), got a ndarray"),
+        ({"name": "two\nlines"}, "the name of a data set must be a printable text"),
+    ],
+)
+def test_invalid_arguments_of_from_arrays_are_refused(changes, says):
+    x = np.zeros((3, 2))
+    settings = {"name": "a", "train": (x, np.arange(3)), "test": (x, np.arange(3))} | changes
+    assert says in refusal(data.from_arrays, **settings)
+
+
+def test_the_result_of_a_users_function_is_checked_as_arrays_are():
+    x, y = np.zeros((4, 2)), np.array([0, 1, 1, 0])
+    own = data.Dataset("a", "", {}, data.Arrays(x, y), data.Arrays(x, y), 2, None)
+    found = arrays.checked(own, origin="mine:load")
+    assert found.train.x.dtype == np.float32 and found.sha256.keys() == {"arrays"}
+    assert arrays.checked(own._replace(sha256={"f": "0"}), origin="").sha256 == {"f": "0"}
+    message = refusal(arrays.checked, {"x": x}, origin="mine:load")
+    assert message == "mine:load must return an adv_jax.data.Dataset, got a dict"
+    message = refusal(arrays.checked, own._replace(num_classes=1), origin="mine:load")
+    assert message == "a: the label of row 1 of y_train must be 0 to 0, got 1"
