@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.runner import workdir
+from adv_jax.runner import plugins, workdir
 from adv_jax.runner.config import leaves, replicas
 from adv_jax.runner.workdir import is_finished, read_config
 from adv_jax.types import UserError
@@ -32,7 +32,7 @@ class Settings(NamedTuple):
     cwd: str  # where relative paths begin
 
     def config_at(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        return _space.at(self.config, point, traced=self.traced)
+        return dict(plugins.recorded(_space.at(self.config, point, traced=self.traced)))
 
     def path_of(self, point: Mapping[str, Any]) -> Path:
         return self.folder / workdir.default_path(self.config_at(point)).name

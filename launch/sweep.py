@@ -20,7 +20,7 @@ import jax
 from absl import app, flags
 
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
-from adv_jax.runner import inputs, trained
+from adv_jax.runner import inputs, plugins, trained
 from adv_jax.runner.config import ConfigError, check, replicas, unknown
 from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
@@ -69,6 +69,8 @@ def sweep(config: dict[str, Any]) -> bool:
     path = Path(WORKDIR.value or default_path(document)).absolute()
     print(f"workdir {path}", flush=True)
     with on_signals(stop_at_once):
+        config = dict(plugins.recorded(config))
+        document["config"] = config
         tried = {f: values[1:] for f, values in fields.items()} if is_search else fields
         traced = _traced(config, tried, path)
         for name in ("ray", "optuna"):  # After all other checks, which do not need the extra.

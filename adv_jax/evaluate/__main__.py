@@ -15,7 +15,7 @@ from adv_jax.runner.output import standard_output
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
-_ATTACKS = flags.DEFINE_list("attacks", ["fgsm"], "names of adv_jax.attacks")
+_ATTACKS = flags.DEFINE_list("attacks", ["fgsm"], "names of adv_jax.attacks, or module:name")
 _EPS = flags.DEFINE_list("eps", ["0", ".1", ".2", ".3"], "sizes of the attacks, in input units")
 _NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's default")
 _BOUNDS = flags.DEFINE_string("bounds", "data", "lo,hi to clip to; none; data: the data set's")

@@ -1,4 +1,4 @@
-"""Reads configs: checks them, binds the functions that they name, and lists their replicas.
+"""Reads configs: checks them, and lists their replicas.
 
 A config is a nested dict of strings, numbers, booleans and tuples. `{name, **kwargs}` stands for
 the function of that name with those keywords bound.
@@ -6,20 +6,15 @@ the function of that name with those keywords bound.
 
 import copy
 import difflib
-import inspect
 import itertools
 import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from adv_jax.runner import schema
 from adv_jax.types import UserError
-
-# The parameters that the program passes at run time; a config cannot set them.
-_RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
 
 
 class _Range(NamedTuple):
@@ -124,9 +119,11 @@ _OPTIONAL: dict[str, Any] = {
     "data.mirror": bool,
     "data.preprocess": object,  # Checked where it is bound.
     "data.stratified": bool,
+    "modules": Mapping,
     "monitor_train": bool,
     "stop": Mapping | None,
 }
+FIELDS = frozenset({*_FIELDS, *_OPTIONAL})
 TYPE_NAMES: dict[Any, str] = {
     str: "a text",
     int: "a whole number",
@@ -148,51 +145,6 @@ class Replica(NamedTuple):
 
     seed: int
     overrides: dict[str, float]
-
-
-def bind(
-    spec: Mapping[str, Any],
-    registry: Any,
-    *,
-    field: str,
-    free: Iterable[str] = (),
-    **parts: Any,
-) -> partial:
-    """Returns the function that `spec` names, with its other entries bound as keywords.
-
-    Args:
-      spec: {"name": ..., **kwargs}.
-      registry: a module, or an object like one, whose `__all__` lists the legal names.
-      field: the spec's path in the config, for messages.
-      free: required keywords that the caller will pass later.
-      parts: functions bound from nested specs; they replace the entries of the same names.
-
-    Raises:
-      ConfigError: the name or a required keyword is missing, a name or keyword is unknown (the
-        message suggests the nearest legal one), or a value does not fit its annotation.
-    """
-    if "name" not in spec:
-        raise ConfigError(f"{field}.name must be one of {_listed(registry.__all__)}, got none")
-    name = spec["name"]
-    if name not in registry.__all__:
-        raise ConfigError(unknown(f"{field}.name", name, registry.__all__))
-    function = getattr(registry, name)
-    keywords = {key: value for key, value in spec.items() if key != "name"} | parts
-    parameters = inspect.signature(function).parameters
-    legal = [key for key in parameters if key not in _RUNTIME]
-    for key in keywords:
-        if key not in legal:
-            raise ConfigError(unknown(f"a setting of {field}.{name}", key, legal))
-    for key in legal:
-        required = parameters[key].default is inspect.Parameter.empty
-        if required and key not in keywords and key not in free:
-            raise ConfigError(f"{field}.{key} must be given, as {name} needs it, got none")
-    for key, value in keywords.items():
-        annotation = parameters[key].annotation
-        if key not in parts and schema.is_document(value) and not schema.fits(value, annotation):
-            allowed = schema.allowed_values(annotation)
-            raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
-    return partial(function, **keywords)
 
 
 def replicas(config: Mapping[str, Any]) -> list[Replica]:
@@ -246,7 +198,8 @@ def check(config: Mapping[str, Any]) -> None:
 def check_fields(config: Mapping[str, Any]) -> None:
     """Checks that a config has every field that runs read, each of the right type, and no other.
 
-    The fields of `model`, `objective`, `optimizer` and of attacks belong to what they name.
+    The fields of `model`, `objective`, `optimizer` and of attacks belong to what they name, as do
+    those of `data` if its source is "import". `modules` is added when a run starts: see `plugins`.
 
     Raises:
       ConfigError: names the field, what is allowed there and the value.
@@ -259,7 +212,8 @@ def check_fields(config: Mapping[str, Any]) -> None:
         legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
         node = config.get(group, {}) if group else config
         for name in node if isinstance(node, Mapping) else ():
-            if name not in legal:
+            own = group == "data" and schema.is_import_path(node.get("name"))
+            if name not in legal and not own:
                 raise ConfigError(unknown(f"a field of {group or 'the config'}", name, legal))
     for path, expected in known.items():
         *parents, last = path.split(".")
@@ -299,11 +253,15 @@ def _check_type(path: str, value: Any, expected: Any) -> None:
 def validate(config: Mapping[str, Any]) -> None:
     """Checks the ranges of all numbers, including those of the grid.
 
+    The settings of a function that an import path names may have any values.
+
     Raises:
       ConfigError: names the field, what is allowed there and the value.
     """
+    own = {"modules", *(path.rpartition(".")[0] for path in import_paths(config))}
     for path, value in itertools.chain(leaves(config), _grid(config).items()):
-        rule = _RANGES.get(path.rpartition(".")[2])
+        part, _, name = path.rpartition(".")
+        rule = None if part in own and path not in FIELDS else _RANGES.get(name)
         if rule is None or value is None:
             continue
         for number in value if isinstance(value, tuple | list) else (value,):
@@ -312,6 +270,12 @@ def validate(config: Mapping[str, Any]) -> None:
     _check_stop(config.get("stop"), config["optimizer"])
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
+
+
+def import_paths(config: Mapping[str, Any]) -> dict[str, str]:
+    """Returns {field: name} of all names of a config that are import paths."""
+    names = {path: value for path, value in leaves(config) if path.rpartition(".")[2] == "name"}
+    return {path: name for path, name in names.items() if schema.is_import_path(name)}
 
 
 def _check_stop(stop: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Selects the devices of a run and distributes its replicas over them."""
 
 import os
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,9 @@ def use_cores(*programs: tuple[int, int]) -> None:
         affinity = getattr(os, "sched_getaffinity", None)  # Linux only.
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
         devices = max((_devices(*program, cores) for program in programs), default=cores)
-        jax.config.update("jax_num_cpu_devices", devices)
+        # A user's module may have computed already when a config imports it: keep its devices.
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", devices)
 
 
 def _devices(replicas: int, shards: int, cores: int) -> int:

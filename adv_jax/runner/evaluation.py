@@ -19,9 +19,11 @@ from adv_jax import attacks, evaluate
 from adv_jax.data import Dataset
 from adv_jax.evaluate.batching import Progress
 from adv_jax.runner import figures, trained
-from adv_jax.runner.config import bind, suggestion
+from adv_jax.runner.binding import ATTACK, bind, named
+from adv_jax.runner.config import suggestion
 from adv_jax.runner.log import print_table
 from adv_jax.runner.result import provenance
+from adv_jax.runner.schema import is_import_path
 from adv_jax.runner.trained import Trained
 from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import Attack, Bounds, UserError
@@ -73,7 +75,7 @@ def run(
 
     Args:
       workdirs: runs on the same data.
-      attack_names: names in `adv_jax.attacks`.
+      attack_names: names in `adv_jax.attacks`, or import paths, "package.module:attribute".
       eps: sizes of the attacks, in units of the preprocessed input.
       norm: norm of the attacks that have one; None for each attack's default.
       bounds: (lo, hi) to clip to; None for no clipping; "data" for the bounds of the data set,
@@ -160,14 +162,16 @@ def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
     """
     chosen: dict[str, Attack] = {}
     for name in names:
-        if name not in attacks.__all__:
+        if name not in attacks.__all__ and not is_import_path(name):
             legal = f"attacks must be among {', '.join(attacks.__all__)}"
             raise UserError(f"{legal}, got {name!r}{suggestion(name, attacks.__all__)}")
-        parameters = inspect.signature(getattr(attacks, name)).parameters
+        function = named({"name": name}, attacks, field="attacks", call=ATTACK)
+        parameters = inspect.signature(function).parameters
         settings = {"norm": norm, "bounds": bounds}
-        settings |= {"targeted": False} if evaluate.is_targeted(getattr(attacks, name)) else {}
+        settings |= {"targeted": False} if evaluate.is_targeted(function) else {}
         given = {k: v for k, v in settings.items() if v is not None and k in parameters}
-        chosen[name] = bind({"name": name, **given}, attacks, field=name, free=evaluate.SCALES)
+        spec = {"name": name, **given}
+        chosen[name] = bind(spec, attacks, field=name, free=evaluate.SCALES, call=ATTACK)
     return chosen
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +18,16 @@ import optax
 from adv_jax import attacks, evaluate, models, objectives
 from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
 from adv_jax.models import initializers
-from adv_jax.runner.config import Replica, bind, with_values
+from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, bind
+from adv_jax.runner.config import ConfigError, Replica, with_values
 from adv_jax.runner.optimizer import optimizer
+from adv_jax.runner.schema import is_import_path
 from adv_jax.step import TrainState, init_state, make_step, over_steps, shard_index
 from adv_jax.types import (
     Apply,
     Array,
     Attack,
+    Aux,
     Batch,
     Key,
     LogitsFn,
@@ -104,8 +108,11 @@ class Experiment:
             if isinstance(value, Mapping)
         }
         bound |= _trained(spec, self._sources)
-        objective = partial(bind(spec, objectives, field="objective", **bound), self.apply)
-        return objective, optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
+        objective = bind(spec, objectives, field="objective", call=OBJECTIVE, **bound)
+        if is_import_path(spec["name"]):
+            objective = partial(_checked_objective, objective)
+        optim = optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
+        return partial(objective, self.apply), optim
 
     def init(self, seed: Array, hyper: dict[str, Array]) -> RunState:
         """Initializes a replica from its seed i32[] and its settings {path: f32[]}."""
@@ -288,6 +295,18 @@ def initial(replicas: Sequence[Replica]) -> tuple[np.ndarray, dict[str, np.ndarr
     }
 
 
+def _checked_objective(objective: partial, *args: Any, **keywords: Any) -> tuple[Array, Aux]:
+    """Calls a user's objective and raises ConfigError if it returns something else."""
+    found = objective(*args, **keywords)
+    match found:
+        case (loss, (Mapping(), Mapping() as metrics)):
+            if all(jnp.shape(value) == () for value in (loss, *metrics.values())):
+                return found
+    returned = jax.tree.map(lambda leaf: f"{jnp.asarray(leaf).dtype}{[*jnp.shape(leaf)]}", found)
+    allowed = "return (loss f32[], (model_state, {name: metric f32[]}))"
+    raise ConfigError(f"objective must {allowed}, got {objective.func.__name__}: {returned}")
+
+
 def _model(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> Any:
     """Builds the module of a spec; nested specs are initializers."""
     inits = {
@@ -295,7 +314,14 @@ def _model(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> Any:
         for field, value in spec.items()
         if isinstance(value, Mapping)
     }
-    return bind(spec, models, field="model", **inits, **_trained(spec, sources))()
+    trained = _trained(spec, sources)
+    made = bind(spec, models, field="model", call=MAKER, **inits, **trained)()
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"model.name must make a Flax Linen module, got {spec['name']!r}, which made a "
+            f"{type(made).__name__}"
+        )
+    return made
 
 
 def attack_of(
@@ -307,11 +333,12 @@ def attack_of(
 ) -> Attack:
     """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
     parts: dict[str, Any] = {
-        key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES)
+        key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES, call=ATTACK)
         for key, value in spec.items()
         if isinstance(value, Mapping)
     }
-    return bind(spec, attacks, field=field, free=free, **parts, **_trained(spec, sources))
+    trained = _trained(spec, sources)
+    return bind(spec, attacks, field=field, free=free, call=ATTACK, **parts, **trained)
 
 
 def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:

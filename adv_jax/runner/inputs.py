@@ -2,18 +2,25 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import data
-from adv_jax.data import Dataset, augmentation, preprocessing
+from adv_jax.data import DataError, Dataset, arrays, augmentation, preprocessing
 from adv_jax.data.preprocessing import Fit, Transform
-from adv_jax.runner.config import ConfigError, Replica, bind
+from adv_jax.runner.binding import MAKER, bind, named, settings
+from adv_jax.runner.config import FIELDS, ConfigError, Replica
 from adv_jax.runner.experiment import rows_of
+from adv_jax.runner.plugins import described
 from adv_jax.runner.result import data_document
+from adv_jax.runner.schema import is_import_path
 from adv_jax.runner.workdir import check_same_data, read_fitted
+from adv_jax.types import UserError
+
+_OURS = SimpleNamespace(__all__=[])  # `data.load` knows the names of our data sets.
 
 
 class Inputs(NamedTuple):
@@ -48,13 +55,13 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
       UserError: `data` is invalid; the data cannot be loaded; the workdir holds a run on other
         data, or its recorded arrays are damaged.
     """
-    settings = config["data"]
-    fits = _fits(settings.get("preprocess", ()))
-    dataset = data.load(settings["name"], source=settings["source"], dir=settings["dir"])
+    spec = config["data"]
+    fits = _fits(spec.get("preprocess", ()))
+    dataset = _dataset(spec)
     rows = rows_of(config, dataset, runs)
     document = data_document(dataset, rows)
     begun = check_same_data(workdir, document)
-    crop = settings.get("crop", 0)
+    crop = spec.get("crop", 0)
     if not fits:
         return Inputs(_cropped(dataset, crop), rows, document, None)
     recorded = read_fitted(workdir) if begun else None
@@ -67,6 +74,32 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
         dataset = _transformed(dataset, transform)
         fitted |= {f"{i}.{field}": value for field, value in transform._asdict().items()}
     return Inputs(_cropped(dataset, crop), rows, document, fitted)
+
+
+def _dataset(spec: Mapping[str, Any]) -> Dataset:
+    """Loads the data set of the config's field `data`, by name or by import path."""
+    name, source = spec["name"], spec["source"]
+    if source == "import" and not is_import_path(name):
+        allowed = "package.module:function for data.source 'import'"
+        raise ConfigError(f"data.name must be {allowed}, got {name!r}")
+    if source != "import" and is_import_path(name):
+        raise ConfigError(f"data.source must be 'import' for data.name {name!r}, got {source!r}")
+    if source != "import":
+        return data.load(name, source=source, dir=spec["dir"])
+    taken, takes_any = settings(named(spec, _OURS, field="data", call=MAKER), MAKER)
+    given = {key: value for key, value in spec.items() if f"data.{key}" not in FIELDS}
+    if spec["dir"] or takes_any or "dir" in taken:
+        given["dir"] = spec["dir"]
+    load = bind({"name": name, **given}, _OURS, field="data", call=MAKER)
+    try:
+        found = load()
+    except UserError:
+        raise
+    except Exception as error:  # It is the user's program.
+        raise DataError(
+            f"data.name must load a data set, got {name!r} ({described(error)})"
+        ) from error
+    return arrays.checked(found, origin=name)._replace(source="import")
 
 
 def _cropped(dataset: Dataset, size: int) -> Dataset:

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from adv_jax import optimizers
-from adv_jax.runner.config import ConfigError, bind
+from adv_jax.runner.binding import MAKER, bind
+from adv_jax.runner.config import ConfigError
+from adv_jax.runner.schema import is_import_path, parameters_of
 
-_OPTIMIZERS = SimpleNamespace(__all__=["adam", "sgd"], adam=optax.adam, sgd=optimizers.sgd)
+OPTIMIZERS = SimpleNamespace(__all__=["adam", "sgd"], adam=optax.adam, sgd=optimizers.sgd)
 # The settings of schedules and of plateau that count epochs.
 IN_EPOCHS = ("transition_begin", "transition_steps", "boundaries", "patience", "cooldown")
-_PLATEAUS = SimpleNamespace(
+PLATEAUS = SimpleNamespace(
     __all__=["reduce_on_plateau"], reduce_on_plateau=optax.contrib.reduce_on_plateau
 )
 
@@ -28,7 +30,7 @@ def optimizer(
     {"name": "reduce_on_plateau", **kwargs} and monitors the mean loss of each epoch.
 
     Raises:
-      ConfigError: an unknown name or keyword.
+      ConfigError: an unknown name or keyword, or a function that makes no optimizer.
     """
     parts: dict[str, Any] = {}
     for key, value in spec.items():
@@ -39,10 +41,21 @@ def optimizer(
                     size = f"{field}.accumulation_size"
                     found = value["accumulation_size"]
                     raise ConfigError(f"{size} must be unset (it is one epoch), got {found!r}")
-                make = bind(value, _PLATEAUS, field=field)
+                make = bind(value, PLATEAUS, field=field)
                 parts[key] = make(accumulation_size=steps_per_epoch)
             else:
                 schedule = bind(value, optimizers.SCHEDULES, field=field)()
                 parts[key] = optimizers.in_epochs(schedule, steps_per_epoch)
-    make = bind(spec, _OPTIMIZERS, field="optimizer", **parts)
-    return optax.inject_hyperparams(make.func, hyperparam_dtype=jnp.float32)(**make.keywords)
+    make = bind(spec, OPTIMIZERS, field="optimizer", call=MAKER, **parts)
+    if is_import_path(spec["name"]) and not isinstance(
+        found := make(), optax.GradientTransformation
+    ):
+        raise ConfigError(
+            "optimizer.name must make an optax.GradientTransformation, got "
+            f"{spec['name']!r}, which made a {type(found).__name__}"
+        )
+    # As float32 arrays, counts such as a schedule's steps could not be branched on.
+    taken = parameters_of(make.func).items()
+    counts = [name for name, p in taken if p.annotation is int or type(p.default) is int]
+    inject = optax.inject_hyperparams(make.func, counts, hyperparam_dtype=jnp.float32)
+    return inject(**make.keywords)

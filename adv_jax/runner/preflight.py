@@ -14,6 +14,7 @@ from adv_jax.evaluate.checks import DISTANCES
 from adv_jax.runner.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment, attack_of
+from adv_jax.runner.plugins import location
 from adv_jax.types import Attack, LogitsFn, UserError, Variables
 
 # Errors that models, objectives and attacks raise for invalid settings.
@@ -76,13 +77,16 @@ def check_parts(
       The names of an epoch's metrics.
 
     Raises:
-      ConfigError: an unknown name or setting, or an error that tracing raised.
+      ConfigError: an unknown name or setting, or an error that tracing raised; of a user's module,
+        any error.
     """
     try:
         return _traced(config, dataset, rows, replica, sources)
     except UserError:
         raise
-    except _UNFIT as error:
+    except Exception as error:
+        if not isinstance(error, _UNFIT) and not location(error):
+            raise
         if replica.overrides:
             # Raise the config's own error first, if it fails without the overrides too.
             check_parts(config, dataset, rows, replica._replace(overrides={}), sources)
@@ -90,7 +94,7 @@ def check_parts(
                 "replicas.grid must be fields that JAX can trace (launch.sweep varies the others), "
                 f"got {', '.join(replica.overrides)}"
             ) from error
-        raise ConfigError(_reason(error)) from error
+        raise ConfigError(f"{_reason(error)}{location(error)}") from error
 
 
 def _traced(

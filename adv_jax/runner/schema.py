@@ -15,6 +15,7 @@ _MEMBER_NAMES: dict[Any, str] = {
     types.NoneType: "None",
 }
 _UNANNOTATED = (Any, inspect.Parameter.empty)
+_SEQUENCES = (tuple, list, Sequence)
 _LARGEST = {int: 2**31 - 1, float: float(np.finfo(np.float32).max)}  # on devices
 
 
@@ -40,6 +41,27 @@ def is_key(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable()
 
 
+def is_import_path(name: Any) -> bool:
+    """Whether a name of a config is an import path, "package.module:attribute".
+
+    >>> is_import_path("mine:Net"), is_import_path("mlp")
+    (True, False)
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of a function, with annotations evaluated if they are text.
+
+    Raises:
+      ValueError: the function, a builtin, has no signature.
+    """
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except Exception:  # An annotation may name what only type checkers import.
+        return inspect.signature(function).parameters
+
+
 def is_number(value: Any) -> bool:
     """Whether a value is a real number, infinite or not: no boolean, no NaN.
 
@@ -59,7 +81,19 @@ def fits(value: Any, annotation: Any) -> bool:
     (True, False, False)
     """
     members = _members(annotation)
-    return any(member in _UNANNOTATED or _is_instance(value, member) for member in members)
+    return any(_is_unknown(member) or _is_instance(value, member) for member in members)
+
+
+def typed(value: Any, parameter: inspect.Parameter) -> Any:
+    """Returns a whole number as a float if a parameter is one, by its default or annotation.
+
+    >>> parameters = parameters_of(lambda rate=0.1, steps=1: None)
+    >>> typed(1, parameters["rate"]), typed(1, parameters["steps"])
+    (1.0, 1)
+    """
+    members = _members(parameter.annotation)
+    widens = isinstance(parameter.default, float) or (float in members and int not in members)
+    return float(value) if widens and type(value) is int else value
 
 
 def allowed_values(annotation: Any) -> str:
@@ -72,7 +106,14 @@ def allowed_values(annotation: Any) -> str:
     return " or ".join(dict.fromkeys(names)) or "a dict with a name"
 
 
+def _is_unknown(member: Any) -> bool:
+    return member in _UNANNOTATED or isinstance(member, str)
+
+
 def _members(annotation: Any) -> tuple[Any, ...]:
+    if isinstance(annotation, str):  # One that could not be evaluated, as those of Flax modules.
+        named = {member.__name__: member for member in _MEMBER_NAMES} | {"None": types.NoneType}
+        return tuple(named.get(name.strip(), name) for name in annotation.split("|"))
     is_union = get_origin(annotation) in (Union, types.UnionType)
     return get_args(annotation) if is_union else (annotation,)
 
@@ -84,13 +125,24 @@ def _is_instance(value: Any, member: Any) -> bool:
         return isinstance(value, member)
     if get_origin(member) is Literal:
         return value in get_args(member)
-    is_tuple = get_origin(member) in (tuple, Sequence) and isinstance(value, tuple | list)
-    return is_tuple and all(fits(entry, get_args(member)[0]) for entry in value)
+    if not _is_sequence(member) or not isinstance(value, tuple | list):
+        return False
+    return all(fits(entry, _entry(member)) for entry in value)
+
+
+def _is_sequence(member: Any) -> bool:
+    return member in _SEQUENCES or get_origin(member) in _SEQUENCES
+
+
+def _entry(member: Any) -> Any:
+    """Returns the annotation of the entries of a sequence."""
+    return (*get_args(member), Any)[0]
 
 
 def _name(member: Any) -> str:
-    if get_origin(member) in (tuple, Sequence):
-        return f"a tuple with each entry {allowed_values(get_args(member)[0])}"
+    if _is_sequence(member):
+        entry = _entry(member)
+        return "a tuple" if entry is Any else f"a tuple with each entry {allowed_values(entry)}"
     if get_origin(member) is Literal:
         return " or ".join(map(str, get_args(member)))
     return "a dict with a name" if get_origin(member) is Callable else _MEMBER_NAMES.get(member, "")

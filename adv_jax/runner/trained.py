@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from adv_jax.data import Dataset
-from adv_jax.runner import inputs
+from adv_jax.runner import inputs, plugins
 from adv_jax.runner.checkpoint import Checkpoints, Restored
 from adv_jax.runner.config import ConfigError, Replica, check, leaves, replicas, with_values
 from adv_jax.runner.experiment import Experiment, initial
@@ -103,14 +103,15 @@ def checked_config(workdir: Path) -> dict[str, Any]:
     """Returns the config of a run after checking it.
 
     Raises:
-      UserError: the directory holds no run, or its config is invalid.
+      UserError: the directory holds no run, or its config is invalid, or names a module that is not
+        found from the current directory or whose file has changed since.
     """
     config = read_config(workdir)
     try:
         check(config)
+        return dict(plugins.recorded(config))
     except ConfigError as error:
         raise ConfigError(f"{workdir / 'config.json'}: {error}") from error
-    return config
 
 
 def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:

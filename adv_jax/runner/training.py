@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from adv_jax.data import Dataset
-from adv_jax.runner import figures, inputs, learning, trained
+from adv_jax.runner import figures, inputs, learning, plugins, trained
 from adv_jax.runner.checkpoint import Checkpoints, Restored
 from adv_jax.runner.config import Replica, check, replicas
 from adv_jax.runner.experiment import Experiment, RunState
@@ -77,6 +77,7 @@ def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any
         ExitStack() as opened,
     ):
         with raise_on_all():
+            config = plugins.recorded(config)
             # Loading data may take minutes: fail first if the workdir holds another config.
             check_same_config(Path(workdir), config)
             dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))

@@ -214,13 +214,20 @@ def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
         return False
     old, new = dict(_flat(_read_object(file))), dict(_flat(as_json(config)))
     differing = [
-        f"{field} is {new.get(field, 'absent')!r} but was {old.get(field, 'absent')!r}"
+        _difference(field, new.get(field, "absent"), old.get(field, "absent"))
         for field in sorted(old.keys() | new.keys())
         if old.get(field, ()) != new.get(field, ())
     ]
     if differing:
         raise WorkdirError(f"workdir {path} holds a run of another config: {'; '.join(differing)}")
     return True
+
+
+def _difference(field: str, new: Any, old: Any) -> str:
+    _, is_module, name = f".{field}".partition(".modules.")
+    if is_module and "absent" not in (new, old):
+        return f"the file of module {name} has changed (SHA-256 {new[:12]} but was {old[:12]})"
+    return f"{field} is {new!r} but was {old!r}"
 
 
 def check_same_data(path: Path, document: Mapping[str, Any]) -> bool:
@@ -289,8 +296,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def default_path(config: Mapping[str, Any]) -> Path:
-    """Returns runs/<experiment>-<hash of the config>."""
-    text = json.dumps(as_json(config), sort_keys=True)
+    """Returns runs/<experiment>-<hash of the config>, whatever the files of its modules hold."""
+    text = json.dumps({k: v for k, v in as_json(config).items() if k != "modules"}, sort_keys=True)
     return Path("runs") / f"{config['experiment']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

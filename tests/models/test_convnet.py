@@ -7,7 +7,8 @@ import pytest
 import scipy.signal
 
 from adv_jax import models
-from adv_jax.runner.config import ConfigError, bind
+from adv_jax.runner.binding import bind
+from adv_jax.runner.config import ConfigError
 
 SRIVASTAVA = {"stages": ((96,), (128,), (256,)), "kernel_size": 5, "units": (2048, 2048)}
 

@@ -1,11 +1,9 @@
-"""Configs: binding of names, values by path, and error messages of one line."""
+"""Configs: their checks, values by path, and error messages of one line."""
 
 import copy
 import itertools
 import math
 import runpy
-from collections.abc import Sequence
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 from adv_jax.runner.config import (
     ConfigError,
     Replica,
-    bind,
     check,
     leaves,
     replicas,
@@ -25,23 +22,6 @@ from adv_jax.runner.config import (
     with_values,
 )
 from adv_jax.types import UserError
-
-
-def step(logits_fn, x, y, *, eps, norm="linf", bounds=None, key=None):
-    return ("step", logits_fn, x, y, eps, norm, bounds, key)
-
-
-def noise(logits_fn, x, y, *, std=1.0, key):
-    return ("noise", std, key)
-
-
-def mixed(apply, variables, batch, *, key, attack, alpha=0.5):
-    return ("mixed", attack("f", batch, None), alpha)
-
-
-registry = SimpleNamespace(
-    __all__=["step", "noise", "mixed"], step=step, noise=noise, mixed=mixed, hidden=print
-)
 
 
 def document(**changes):
@@ -70,59 +50,6 @@ def refusal(function, *args, **kwargs):
     assert message
     assert "\n" not in message
     return message
-
-
-def test_bind_returns_the_named_function_with_the_keywords():
-    spec = {"name": "step", "eps": 0.1, "norm": "l2"}
-    attack = bind(spec, registry, field="objective.attack")
-    assert attack("f", "x", "y") == ("step", "f", "x", "y", 0.1, "l2", None, None)
-    assert attack.func is step
-    assert spec == {"name": "step", "eps": 0.1, "norm": "l2"}
-
-
-def test_bind_leaves_free_keywords_to_the_caller():
-    attack = bind({"name": "step"}, registry, field="attack", free=("eps",))
-    assert attack("f", "x", "y", eps=0.7)[4] == 0.7
-    # A default may be overridden later, too.
-    assert attack("f", "x", "y", eps=0.7, norm="l1")[5] == "l1"
-
-
-def test_bind_replaces_nested_specs_by_given_parts():
-    spec = {"name": "mixed", "attack": {"name": "step", "eps": 0.2}, "alpha": 0.25}
-    attack = bind(spec["attack"], registry, field="objective.attack")
-    objective = bind(spec, registry, field="objective", attack=attack)
-    value = objective("apply", {}, "x", key=0)
-    assert value == ("mixed", ("step", "f", "x", None, 0.2, "linf", None, None), 0.25)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ({"eps": 1}, "a.b.name must be one of step, noise, mixed, got none"),
-        (
-            {"name": "stpe"},
-            "a.b.name must be one of mixed, noise, step, got 'stpe'; did you mean 'step'?",
-        ),
-        ({"name": "qqq"}, "a.b.name must be one of mixed, noise, step, got 'qqq'"),
-        # Names must be in the registry's `__all__`.
-        ({"name": "hidden"}, "a.b.name must be one of mixed, noise, step, got 'hidden'"),
-        (
-            {"name": "step", "epz": 0.1},
-            "a setting of a.b.step must be one of bounds, eps, norm, got 'epz'; "
-            "did you mean 'eps'?",
-        ),
-        # A config must not set arguments that the program passes.
-        (
-            {"name": "noise", "key": 3},
-            "a setting of a.b.noise must be one of std, got 'key'",
-        ),
-        ({"name": "noise", "x": 3}, "a setting of a.b.noise must be one of std, got 'x'"),
-        ({"name": "step"}, "a.b.eps must be given, as step needs it, got none"),
-        ({"name": "mixed"}, "a.b.attack must be given, as mixed needs it, got none"),
-    ],
-)
-def test_bind_refuses_in_one_line_with_the_field_and_what_is_allowed(spec, message):
-    assert refusal(bind, spec, registry, field="a.b") == message
 
 
 def test_a_config_error_is_a_user_error():
@@ -413,28 +340,6 @@ def quickstart():
     return config
 
 
-def tuned(apply, variables, batch, *, rate: float, steps: int = 1, sizes: Sequence[int] = ()):
-    return rate, steps, sizes
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "allowed"),
-    [
-        ("rate", "fast", "a number"),
-        ("rate", None, "a number"),
-        ("steps", math.inf, "a number"),
-        ("steps", True, "a number"),
-        ("sizes", 3, "a tuple with each entry a number"),
-        ("sizes", (3, "x"), "a tuple with each entry a number"),
-    ],
-)
-def test_bind_refuses_a_value_that_is_not_of_the_kind_annotated(field, value, allowed):
-    spec = {"name": "tuned", "rate": 0.1} | {field: value}
-    typed = SimpleNamespace(__all__=["tuned"], tuned=tuned)
-    message = refusal(bind, spec, typed, field="a")
-    assert message == f"a.{field} must be {allowed}, got {value!r}"
-
-
 def test_the_largest_seed_is_2_to_the_30():
     validate(document(seed=2**30))
     message = refusal(validate, document(seed=2**30 + 1))
@@ -470,3 +375,25 @@ def test_a_string_in_the_place_of_a_number_is_refused(path):
 @pytest.mark.parametrize("config", [None, "quickstart", [1]])
 def test_a_config_that_is_not_a_dict_is_refused(config):
     assert refusal(check, config) == f"config must be a dict, got {config!r}"
+
+
+@pytest.mark.parametrize("path", ["objective.alpha", "objective.attack.eps"])
+def test_settings_of_a_users_function_may_have_any_values(path):
+    config = with_values(document(), {path: -1.0})
+    assert refusal(validate, config).startswith(f"{path} must be ")
+    part = path.rpartition(".")[0]
+    validate(with_values(config, {f"{part}.name": "mine:own"}))
+    config = with_values(document(), {f"{part}.name": "mine:own", "replicas.grid": {path: (-1.0,)}})
+    validate(config)
+    validate(config | {"modules": {"alpha": "0f"}})
+
+
+def test_fields_of_data_belong_to_a_users_function():
+    own = with_values(quickstart(), {"data.name": "mine:load", "data.noise": 0.1})
+    check(own)
+    assert refusal(check, with_values(own, {"data.name": "mnist"})).startswith(
+        "a field of data must"
+    )
+    assert refusal(check, with_values(own, {"data.num_valid": -1})).startswith(
+        "data.num_valid must"
+    )
