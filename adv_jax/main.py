@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from adv_jax import __version__
 from adv_jax.runner import processes
 from adv_jax.runner.catalogue import located
-from adv_jax.runner.command_line import explain_flags, refuse_words
+from adv_jax.runner.command_line import check_overrides, explain_flags, refuse_words
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.config import check, replicas
 from adv_jax.runner.devices import check_devices, use_cores
@@ -28,7 +28,12 @@ from adv_jax.runner.training import run_checked
 from adv_jax.runner.workdir import default_path
 from adv_jax.types import UserError
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="a name or a file, and its mode")
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    help_string="a name or a file, and its mode",
+    lock_config=False,  # `check_overrides` finds unknown fields, and knows the optional ones.
+    accept_new_attributes=True,
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _VERSION = flags.DEFINE_bool("version", False, "print the version, do nothing else")
 _COORDINATOR = flags.DEFINE_string(
@@ -86,7 +91,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         refuse_words(rest[1:])
         if CONFIG.value is None:
             raise UserError("--config must be a name (see python -m adv_jax) or a file, got none")
-        CONFIG.value.to_dict()  # ml_collections raises for an unreadable file only here.
+        check_overrides(argv, CONFIG.value)
         return rest
     # A config is a program, which may raise anything.
     except Exception as error:

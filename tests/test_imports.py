@@ -29,7 +29,7 @@ LIBRARY = {
 # The runner's modules from bottom to top: each may import those before it, and the library.
 RUNNER = [
     *("catalogue", "output", "processes", "schema", "signals"),
-    *("config", "devices", "optimizer"),
+    *("config", "devices", "plugins", "binding", "optimizer", "parts"),
     *("checkpoint", "command_line", "experiment", "workdir"),
     *("figures", "learning", "log", "program", "result"),
     *("compilation", "inputs", "preflight"),

@@ -4,13 +4,26 @@ import itertools
 import re
 import runpy
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from inspect import Parameter
 from pathlib import Path
+from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from adv_jax.runner import catalogue
-from adv_jax.runner.config import TYPE_NAMES, leaves, unknown
+from adv_jax.runner.config import (
+    FIELDS,
+    TYPE_NAMES,
+    ConfigError,
+    leaves,
+    unknown,
+    with_values,
+)
+from adv_jax.runner.parts import parts
+from adv_jax.runner.schema import typed
 from adv_jax.types import UserError
 
 
@@ -38,6 +51,28 @@ def refuse_words(words: Iterable[str]) -> None:
         raise UserError(f"the arguments must be flags, --..., got {found}")
 
 
+def check_overrides(argv: list[str], config: ConfigDict) -> None:
+    """Checks the fields that a command line has set in a config, and converts their values.
+
+    A field may be one that every run reads, or any setting of the function that its part of the
+    config names. A whole number becomes a float where the function takes floats only.
+
+    Raises:
+      UserError: a field is unknown; the message suggests the nearest legal one.
+    """
+    document = config.to_dict()
+    overridden, values = _overridden(argv), dict(leaves(document))
+    legal = _legal(document, strict=bool(overridden))
+    for field in overridden:
+        if not _is_legal(field, legal):
+            group = field.rpartition(".")[0]
+            beside = [name for name in {*legal, *FIELDS} if name.rpartition(".")[0] == group]
+            raise UserError(unknown("a field of --config", field, beside))
+        if field in values and (parameter := legal.get(field)):
+            with config.ignore_type():
+                config.update_from_flattened_dict({field: typed(values[field], parameter)})
+
+
 def explain_flags(argv: list[str], error: Exception) -> str:
     """Explains in one line why a command line with --config=FILE[:mode] is invalid.
 
@@ -58,16 +93,52 @@ def explain_flags(argv: list[str], error: Exception) -> str:
     unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])
     if unread or isinstance(error, AttributeError | KeyError | TypeError):
         make = runpy.run_path(path)["get_config"]
-        legal = dict(leaves((make(mode) if mode else make()).to_dict()))
+        document = (make(mode) if mode else make()).to_dict()
+        values = dict(leaves(document))
         if unread:
             field, value = unread.groups()
-            kind = TYPE_NAMES.get(type(legal.get(field)), "a dict")
+            kind = TYPE_NAMES.get(type(values.get(field)), "a dict")
             return f"--config.{field} must be {kind}, got {value!r}"
-        for flag in given:
-            field = flag.removeprefix("config.")
-            if field != flag and field not in [*legal, "replicas.grid"]:
-                return unknown("a field of --config", field, legal)
+        overridden = _overridden(argv)
+        with suppress(KeyError, TypeError):  # A part may not exist.
+            names = {field: name for field, name in overridden.items() if field.endswith(".name")}
+            document = with_values(document, names)
+        legal = {**_legal(document, strict=False), **values}
+        for field in overridden:
+            if not _is_legal(field, legal):
+                return unknown("a field of --config", field, values)
     return lines[0]
+
+
+def _legal(config: Mapping[str, Any], *, strict: bool) -> dict[str, Parameter | None]:
+    """Returns {path: parameter} of the settings of all parts; "PART.*" if it takes any other.
+
+    strict: whether to raise ConfigError for an unknown name of a part, or to skip the part.
+    """
+    legal: dict[str, Parameter | None] = {}
+    for part in parts(config):
+        try:
+            settings, takes_any = part.settings()
+        except ConfigError:
+            if strict:
+                raise
+            continue
+        others = ["name", *(["*"] if takes_any else [])]
+        legal |= {f"{part.field}.{key}": value for key, value in settings.items()}
+        legal |= dict.fromkeys([part.field, *(f"{part.field}.{key}" for key in others)])
+    return legal
+
+
+def _is_legal(field: str, legal: Iterable[str]) -> bool:
+    field = field.partition("[")[0]  # An entry of a tuple.
+    return field in FIELDS or field in legal or f"{field.rpartition('.')[0]}.*" in legal
+
+
+def _overridden(argv: list[str]) -> dict[str, str]:
+    """Returns {field: text} of the overrides --config.FIELD=VALUE."""
+    prefix = "config."
+    given = {k.removeprefix("no") if f"no{prefix}" in k else k: v for k, v in _given(argv).items()}
+    return {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
 
 
 def _configs(folder: Path) -> list[str]:

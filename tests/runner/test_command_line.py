@@ -1,5 +1,6 @@
 """Bad command lines are refused in one line."""
 
+import runpy
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from adv_jax.runner import catalogue
-from adv_jax.runner.command_line import explain_flags
+from adv_jax.runner.command_line import check_overrides, explain_flags
 from adv_jax.types import UserError
 
 CONFIG = """
@@ -136,3 +137,82 @@ def test_a_field_below_a_number_is_refused_by_name(folder, monkeypatch):
     )
     assert message.startswith("a field of --config must be one of ")
     assert "got 'model.features.x'; " in message
+
+
+# Optional fields
+
+
+def overridden(monkeypatch, *argv):
+    """Returns the config of the quickstart with overrides, as the commands parse it."""
+    argv = ["prog", "--config=configs/quickstart.py:quick", *argv]
+    monkeypatch.setattr(sys, "argv", argv)
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config", flag_values=values, lock_config=False, accept_new_attributes=True
+    )
+    values(argv)
+    check_overrides(argv, config.value)
+    return config.value.to_dict()
+
+
+def quickstart():
+    return runpy.run_path("configs/quickstart.py")["get_config"]("quick").to_dict()
+
+
+def test_a_config_without_overrides_stays_as_it_is(monkeypatch):
+    assert overridden(monkeypatch) == quickstart()
+
+
+def test_optional_fields_of_the_named_functions_can_be_set(monkeypatch):
+    config = overridden(
+        monkeypatch,
+        "--config.objective.attack.name=pgd",
+        "--config.objective.attack.num_steps=5",
+        "--config.model.dtype=bfloat16",
+        "--config.evaluation.attacks.fgsm.loss=margin",
+        "--config.evaluation.attacks.own={'name': 'pgd', 'num_steps': 3}",
+        "--config.optimizer.b1=1",
+        "--config.stop={'train_error': 0.1}",
+        "--config.monitor_train",
+        "--config.data.crop=20",
+    )
+    expected = quickstart()
+    expected["objective"]["attack"] |= {"name": "pgd", "num_steps": 5}
+    expected["model"]["dtype"] = "bfloat16"
+    expected["evaluation"]["attacks"]["fgsm"]["loss"] = "margin"
+    expected["evaluation"]["attacks"]["own"] = {"name": "pgd", "num_steps": 3}
+    expected["optimizer"]["b1"] = 1.0
+    expected |= {"stop": {"train_error": 0.1}, "monitor_train": True}
+    expected["data"]["crop"] = 20
+    assert config == expected
+    assert isinstance(config["optimizer"]["b1"], float)  # as its default is
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "objective.attack.num_steps=5",
+            "objective.attack.targeted, got 'objective.attack.num_step",
+        ),
+        ("objective.attack.bound=5", "did you mean 'objective.attack.bounds'?"),
+        ("model.dtyp=bfloat16", "got 'model.dtyp'; did you mean 'model.dtype'?"),
+        (
+            "evaluation.epsilon=1",
+            "must be one of evaluation.attacks, evaluation.eps, got 'evaluation.",
+        ),
+        ("data.mirorr=True", "got 'data.mirorr'; did you mean 'data.mirror'?"),
+        ("monitor_trian=True", "got 'monitor_trian'; did you mean 'monitor_train'?"),
+        ("model.name=mpl", "model.name must be one of convnet, "),
+    ],
+)
+def test_a_misspelled_optional_field_is_refused_with_the_nearest(monkeypatch, override, message):
+    with pytest.raises(UserError) as error:
+        overridden(monkeypatch, f"--config.{override}")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_optional_field_is_not_blamed_for_a_missing_part(monkeypatch):
+    config = ["prog", "--config=configs/quickstart.py:quick", "--config.model.dtype=bfloat16"]
+    message = explain_flags([*config, "--config.modle.features=(1,)"], KeyError("modle"))
+    assert message.endswith("got 'modle.features'; did you mean 'model.features'?")
