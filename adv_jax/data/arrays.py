@@ -138,23 +138,12 @@ def _dataset(
         num_classes = largest + 1
     if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise DataError(f"{origin}: num_classes must be a whole number from 1, got {num_classes!r}")
-    parts = []
-    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        labels = y.reshape(-1)
-        if len(x) != len(labels):
-            raise DataError(
-                f"{origin}: y_{split} must have {len(x)} labels, one for each row of x_{split}, "
-                f"got {len(labels)}"
-            )
-        bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
-        if bad.size:
-            raise DataError(
-                f"{origin}: the label of row {bad[0]} of y_{split} must be 0 to {num_classes - 1}, "
-                f"got {labels[bad[0]]}"
-            )
-        parts.append(Arrays(_natural(f"{origin}: x_{split}", x), labels.astype(np.int32)))
+    train, test = (
+        Arrays(_natural(f"{origin}: x_{split}", x), _labels(origin, split, y, len(x), num_classes))
+        for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test))
+    )
     limits = (0.0, 1.0) if x_train.dtype == np.uint8 else _checked_bounds(origin, bounds)
-    return Dataset(name, "arrays", {}, parts[0], parts[1], num_classes, limits)
+    return Dataset(name, "arrays", {}, train, test, num_classes, limits)
 
 
 def _check_x(field: str, x: np.ndarray) -> None:
@@ -167,6 +156,25 @@ def _check_y(field: str, y: np.ndarray) -> None:
     if y.dtype.kind not in "iu" or y.shape[1:] not in ((), (1,)) or not y.size:
         found = f"{y.dtype}{list(y.shape)}"
         raise DataError(f"{field} must be classes, integers [N] or [N, 1], got {found}")
+
+
+def _labels(
+    origin: str | Path, split: str, y: np.ndarray, count: int, num_classes: int
+) -> np.ndarray:
+    """Returns i32[N] after checking that there are `count` labels in [0, num_classes)."""
+    labels = y.reshape(-1)
+    if count != len(labels):
+        raise DataError(
+            f"{origin}: y_{split} must have {count} labels, one for each row of x_{split}, "
+            f"got {len(labels)}"
+        )
+    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if bad.size:
+        raise DataError(
+            f"{origin}: the label of row {bad[0]} of y_{split} must be 0 to {num_classes - 1}, "
+            f"got {labels[bad[0]]}"
+        )
+    return labels.astype(np.int32)
 
 
 def _natural(field: str, x: np.ndarray) -> np.ndarray:
