@@ -12,6 +12,8 @@ import jax.numpy as jnp
 Array = jax.Array
 Key = jax.Array  # a typed key of jax.random.key
 LogitsFn = Callable[[Array], Array]  # f32[B, *D] -> f32[B, K]
+RowTree = Any  # a pytree of arrays f[B, ...]: labels of any form, side inputs
+RowFn = Callable[[Any, Any], Array]  # (outputs of a model, y) -> f[B], or bool[B]
 Bounds = tuple[float, float]  # (lo, hi) of one input value
 Norm = str | float  # "linf", "l2", "l1", "rms" or an alias
 Batch = Mapping[str, Array]  # {"x": f32[B, *D], "y": i32[B], ...}

@@ -20,20 +20,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from adv_jax.checks import check_flags, is_known, is_tracing, logit_flags
+from adv_jax.checks import check_flags, is_known, is_tracing, logit_flags, with_aux
 from adv_jax.convolution import fast_in_loops
 from adv_jax.meshes import on_mesh
-from adv_jax.types import Array, Bounds
+from adv_jax.types import Array, Bounds, RowTree
 
 MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
 
-Fn = Callable[[Array], Array]
+Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
 
 
 class Model(NamedTuple):
-    """A function f[B, *D] -> f[B, ...], traced at one shape.
+    """A function of x, or of x and aux, traced at one shape.
 
-    like: shape and dtype of x; traced: the jaxpr of fn there.
+    like: shapes and dtypes of the arguments; traced: the jaxpr of fn there.
+    outputs: the structure of fn's result.
     operations: the jaxprs of fn and its derivative, as text.
     own: arrays that a program holds because they are not among its arguments. If there are any,
       the program is not reused.
@@ -42,6 +43,7 @@ class Model(NamedTuple):
     fn: Fn
     like: Any
     traced: ClosedJaxpr
+    outputs: Any
     operations: str
     own: list[Array]
 
@@ -57,19 +59,22 @@ def compiled(
     x: Array,
     *arrays: Any,
     bounds: Bounds | None,
+    aux: RowTree | None = None,
     logits: bool = True,
     **settings: Any,
 ) -> Any:
     """Returns body(fn, x, *arrays, bounds, **settings), compiled unless JAX is tracing already.
 
+    The body calls fn with x alone: with side inputs it gets `with_aux(fn, aux)`.
     Convolutions and poolings of fn are made fast in the loops of attacks (`fast_in_loops`).
 
     Args:
       body: a module-level function, without closure.
-      fn: f[B, *D] -> f[B, ...]; no gradient flows to the arrays it closes over.
+      fn: f[B, *D] -> a tree of f[B, ...], or with side inputs (f[B, *D], aux) -> tree; no gradient
+        flows to aux and to the arrays it closes over.
       x: f[B, *D].
       arrays: trees of arrays, or None.
-      bounds: as in `fgsm`.
+      bounds, aux: as in `fgsm`.
       logits: fn returns logits. Outside tracing those at x are checked, in the same program.
       settings: hashable, or integers of any dtype.
 
@@ -80,13 +85,15 @@ def compiled(
         if isinstance(value, np.ndarray | jax.Array):
             settings[name] = operator.index(value)
     settings["bounds"] = None if bounds is None else (float(bounds[0]), float(bounds[1]))
+    aux = jax.lax.stop_gradient(aux)
     if is_tracing():
-        return on_mesh(body, fast_in_loops(fn), x, *arrays, **settings)
-    model = _model(fn, x)
-    inputs = model.traced.consts, x, arrays
+        return on_mesh(body, with_aux(fast_in_loops(fn), aux), x, *arrays, **settings)
+    model = _model(fn, (x,) if aux is None else (x, aux))
+    inputs = model.traced.consts, x, aux, arrays
     leaves, tree = jax.tree.flatten(inputs)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    key = body, model.operations, logits, tuple(sorted(settings.items())), tree, shapes
+    options = tuple(sorted(settings.items()))
+    key = body, model.operations, model.outputs, logits, options, tree, shapes
     token = _called.set(model)
     try:
         found, flags = _program(key, body, logits, settings)(*inputs)
@@ -100,33 +107,39 @@ def compiled(
     return found
 
 
-def check_logits_at(fn: Fn, x: Array, bounds: Bounds | None) -> None:
+def check_logits_at(fn: Fn, x: Array, bounds: Bounds | None, aux: RowTree | None = None) -> None:
     """Checks the logits at x as `compiled` does, for an attack that is not compiled."""
-    compiled(_nothing, fn, x, bounds=bounds)
+    compiled(_nothing, fn, x, bounds=bounds, aux=aux)
 
 
 def _nothing(fn: Fn, x: Array, *, bounds: Bounds | None) -> None:
     del fn, x, bounds
 
 
-def _model(fn: Fn, x: Array) -> Model:
-    """Traces fn and its vjp at x; functions with equal jaxprs share a program."""
+def _model(fn: Fn, inputs: tuple[Any, ...]) -> Model:
+    """Traces fn and its vjp by x; functions with equal jaxprs share a program."""
 
-    def both(x: Array) -> tuple[Array, tuple[Array]]:
-        y, pullback = jax.vjp(fn, x)
+    def both(x: Array, *aux: RowTree) -> tuple[list[Array], tuple[Array]]:
+        y, pullback = jax.vjp(lambda x: _floats(fn(x, *aux)), x)
         return y, pullback(y)
 
-    traced = _traced(fn, x)
+    traced, outputs = _traced(fn, inputs)
     operations = f"{traced.jaxpr}"
     # fn may lack a derivative: attacks by forward passes alone do not need one.
     with contextlib.suppress(Exception):
-        operations += f"{jax.make_jaxpr(both)(x).jaxpr}"
-    return Model(fn, jax.typeof(x), traced, operations, [])
+        operations += f"{jax.make_jaxpr(both)(*inputs).jaxpr}"
+    return Model(fn, jax.tree.map(jax.typeof, inputs), traced, outputs, operations, [])
 
 
-def _traced(fn: Fn, x: Any) -> ClosedJaxpr:
+def _floats(outputs: Any) -> list[Array]:
+    return [leaf for leaf in jax.tree.leaves(outputs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def _traced(fn: Fn, inputs: tuple[Any, ...]) -> tuple[ClosedJaxpr, Any]:
+    """Returns the jaxpr of fn and the structure of its result."""
     # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
-    return jax.make_jaxpr(lambda x: fn(x))(x)
+    traced, outputs = jax.make_jaxpr(lambda *inputs: fn(*inputs), return_shape=True)(*inputs)
+    return traced, jax.tree.structure(outputs)
 
 
 def _program(
@@ -134,8 +147,10 @@ def _program(
 ) -> Callable[..., Any]:
     """Returns the compiled body and the flags of the logits at x, from the cache or new."""
 
-    def run(consts: list[Array], x: Array, arrays: tuple[Any, ...]) -> tuple[Any, dict[str, Array]]:
-        fn = _replayed(_called.get(), jax.lax.stop_gradient(consts))
+    def run(
+        consts: list[Array], x: Array, aux: RowTree | None, arrays: tuple[Any, ...]
+    ) -> tuple[Any, dict[str, Array]]:
+        fn = with_aux(_replayed(_called.get(), jax.lax.stop_gradient(consts)), aux)
         flags = logit_flags(fn(x)) if logits else {}
         return on_mesh(body, fn, x, *arrays, **settings), flags
 
@@ -150,16 +165,22 @@ def _program(
 def _replayed(model: Model, consts: list[Array]) -> Fn:
     """Returns the model's function with its arrays replaced by `consts`, for any batch size."""
 
-    def fn(x: Array) -> Array:
-        like = jax.typeof(x)
-        if (like.shape, like.dtype) == (model.like.shape, model.like.dtype):
+    def fn(*inputs: Any) -> Any:
+        like = jax.tree.map(jax.typeof, inputs)
+        if _shapes(like) == _shapes(model.like):
             traced, given = model.traced, consts
         else:
-            traced = _traced(model.fn, like)
+            traced, _ = _traced(model.fn, like)
             given = _matched(model, traced.consts, consts)
-        return fast_in_loops(lambda x: jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, given))(x)[0])(x)
+        replay = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, given))
+        outputs = fast_in_loops(replay)(*jax.tree.leaves(inputs))
+        return jax.tree.unflatten(model.outputs, outputs)
 
     return fn
+
+
+def _shapes(tree: Any) -> list[tuple[Any, Any]]:
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
 def _matched(model: Model, found: list[Array], consts: list[Array]) -> list[Array]:

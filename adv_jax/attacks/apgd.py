@@ -1,6 +1,5 @@
 """Auto-PGD: projected gradient ascent with momentum and adaptive step size."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,12 +10,22 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
-from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
+from adv_jax.attacks._climbing import RateFn, checked_climb, rate_fn, with_gradient
+from adv_jax.checks import check_counts, check_range, radius
+from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
-
-RowFn = Callable[[Array], Array]  # logits f32[B, K] -> f32[B] or bool[B]
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Norm,
+    RowFn,
+    RowTree,
+    UserError,
+    working_dtype,
+)
 
 
 class Iterate(NamedTuple):
@@ -58,15 +67,17 @@ class Climb(NamedTuple):
 def apgd(
     logits_fn: LogitsFn,
     x: Array,
-    y: Array | None,
+    y: RowTree | None,
     *,
     eps: ArrayLike,
-    loss: str = "ce",
+    loss: str | RowFn = "ce",
+    fooled: RowFn | None = None,
     norm: Norm = "linf",
     num_steps: int = 100,
     restarts: int = 1,
     rho: ArrayLike = 0.75,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
@@ -85,15 +96,16 @@ def apgd(
 
     Args:
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
-      loss: "ce" or "dlr". dlr needs 3 classes; targeted dlr needs 4 and starts from the class
-        predicted at x.
+      loss: "ce", "dlr" or a function (outputs, y) -> f[B], as in `pgd`. dlr needs 3 classes;
+        targeted dlr needs 4 and starts from the class predicted at x.
+      fooled: (outputs, y) -> bool[B] or None, as in `pgd`; None for the targeted dlr.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`). l1 steps change one entry;
         they are not the sparse steps of later papers on l1.
       num_steps: iterations per restart, >= 1; each restart takes num_steps + 1 gradients.
       restarts: runs from independent starts, >= 1; more than one needs a key.
       rho: share of the steps that must raise the loss, f32[], in [0, 1].
       key: for uniform random starts: one key, or key[B], one per row; None: start at x.
-      logits_fn, x, y, bounds, targeted: as in `fgsm`.
+      logits_fn, x, y, bounds, aux, targeted: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -113,24 +125,31 @@ def apgd(
     check_range("rho", rho, "[0, 1]")
     if restarts > 1 and key is None:
         raise ValueError(f"restarts must be 1 without a key, got {restarts}")
-    x = checked(logits_fn, x, y, bounds)
+    if fooled is not None and loss == "dlr" and targeted:
+        raise UserError("fooled must be None for the targeted dlr, got a function")
+    climb = checked_climb(
+        logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES, targeted=targeted
+    )
+    x = climb.x
     eps = radius(eps, x, norm, bounds)
     keys = None
     if key is not None:
         keys = jax.vmap(jax.random.split, (0, None), 1)(norms.row_keys(key, x.shape[0]), restarts)
     return compiled(
         _apgd,
-        logits_fn,
+        climb.fn,
         x,
-        y,
+        climb.y,
         eps,
         rho,
         keys,
-        loss=loss,
+        loss=climb.loss,
         norm=norm,
         num_steps=num_steps,
         restarts=restarts,
         bounds=bounds,
+        aux=climb.aux,
+        logits=climb.loss is not None,
         targeted=targeted,
     )
 
@@ -143,7 +162,7 @@ def _apgd(
     rho: ArrayLike,
     keys: Key | None,
     *,
-    loss: str,
+    loss: str | None,
     norm: Norm,
     num_steps: int,
     restarts: int,
@@ -151,22 +170,21 @@ def _apgd(
     targeted: bool,
 ) -> Array:
     """`apgd` of checked arguments; keys: key[restarts, B]."""
-    y = labels_at(logits_fn, x, y, targeted=targeted)
-    sign = -1 if targeted else 1
-    score = _score(loss, logits_fn, x, y, targeted=targeted)
+    row_loss = None if loss is None else _LOSSES[loss]
+    if loss == "dlr" and targeted:
+        row_loss = _dlr_from(labels_at(logits_fn, x, None))
+    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
-    logits = checked_logits(logits_fn(x), batch=x.shape[0])
-    best = Best(unmoved, score(logits).astype(unmoved.dtype), sign * margin(logits, y) > 0)
+    at_x = rate(x)
+    best = Best(unmoved, at_x.loss.astype(unmoved.dtype), at_x.fools)
 
     def restart(best: Best, keys: Key | None) -> tuple[Best, None]:
         start = unmoved if keys is None else random_start(keys, x, eps, norm, bounds)
         climbed = ascend(
-            logits_fn,
+            rate,
             x,
             best,
             start,
-            score=score,
-            fooled=lambda logits: sign * margin(logits, y) > 0,
             eps=eps,
             norm=norm,
             num_steps=num_steps,
@@ -180,13 +198,11 @@ def _apgd(
 
 
 def ascend(
-    logits_fn: LogitsFn,
+    rate: RateFn,
     x: Array,
     best: Best,
     start: Array,
     *,
-    score: RowFn,
-    fooled: RowFn,
     eps: Array,
     norm: Norm,
     num_steps: int,
@@ -197,8 +213,6 @@ def ascend(
     """Runs Auto-PGD from x + start; returns the best of `best` and all iterates, per row.
 
     Args:
-      score: logits f32[B, K] -> f32[B], the loss to maximize.
-      fooled: logits f32[B, K] -> bool[B].
       eps: from `checks.radius`.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
@@ -210,9 +224,9 @@ def ascend(
     # Carry x + r in the loop state. If it were computed in the same iteration, XLA would fuse it
     # into the model's first layer and recompute it for each use of a pixel.
     def iterate(climb: Climb) -> Climb:
-        at = evaluated(lambda logits, _: score(logits), logits_fn, climb.x_adv, climb.loss)
-        now = Iterate(climb.r, at.loss, at.gradient)
-        best = climb.best.or_better(Best(climb.r, at.loss, fooled(at.logits)))
+        at, gradient = with_gradient(rate, climb.x_adv)
+        now = Iterate(climb.r, at.loss, gradient)
+        best = climb.best.or_better(Best(climb.r, at.loss, at.fools))
         best = choose(climb.best.fools & until_fooled, climb.best, best)
         peak = choose(now.loss > climb.peak.loss, now, climb.peak)
         rises = climb.rises + (now.loss > climb.loss).astype(jnp.float32)
@@ -309,17 +323,12 @@ def difference(logits: Array, y: Array, target: Array) -> Array:
     return pair[:, 0] - pair[:, 1]
 
 
-def _score(name: str, logits_fn: LogitsFn, x: Array, y: Array, *, targeted: bool) -> RowFn:
-    """Returns the loss of that name; y: labels, or the classes to reach if targeted."""
-    if name not in ("ce", "dlr"):
-        raise ValueError(f'loss must be "ce" or "dlr", got {name!r}')
-    if name == "ce":
-        sign = -1 if targeted else 1
-        return lambda logits: sign * cross_entropy(logits, y)
-    if not targeted:
-        return lambda logits: dlr(logits, y)
-    predicted = labels_at(logits_fn, x, None)
-    return lambda logits: targeted_dlr(logits, predicted, classes(y))
+_LOSSES: dict[str, RowFn] = {"ce": cross_entropy, "dlr": dlr}
+
+
+def _dlr_from(predicted: Array) -> RowFn:
+    """Returns the targeted dlr as a loss of the target, to descend."""
+    return lambda logits, target: -targeted_dlr(logits, predicted, classes(target))
 
 
 def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,20 +12,25 @@ from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Fooling, on_survivors
+from adv_jax.attacks._climbing import rate_fn
 from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
 from adv_jax.attacks.fab import approach, rivals
 from adv_jax.attacks.square import random_search
 from adv_jax.checks import check_counts, checked, checked_logits, linf_or_l2, radius
-from adv_jax.loss_gradients import classes, cross_entropy, labels_at, margin
+from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree
 
 Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]) -> Fooling
 
 
 class Rows(NamedTuple):
-    """Inputs of the attacks, by row: x, y i32[B], eps f32[B, 1, ..., 1], keys[B], rivals."""
+    """Inputs of the attacks, by row: the model with its side inputs (`with_aux`), x, y i32[B],
+    eps f32[B, 1, ..., 1], keys[B], rivals.
+    """
 
+    logits_fn: LogitsFn
     x: Array
     y: Array
     eps: Array
@@ -45,6 +50,7 @@ def auto_attack(
     num_queries: int = 5000,
     block_size: int = 32,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
     """AutoAttack, standard version: four attacks, each on the rows not fooled so far.
@@ -67,7 +73,7 @@ def auto_attack(
       block_size: rows to attack at a time, >= 1. Affects memory and speed, not the result: about
         30 suit the cache of a CPU, an accelerator needs more.
       key: one key, or key[B], one per row.
-      logits_fn, x, y, bounds: as in `fgsm`.
+      logits_fn, x, y, bounds, aux: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -88,7 +94,7 @@ def auto_attack(
     check_counts(num_steps=num_steps, num_targets=num_targets)
     check_counts(num_queries=num_queries, block_size=block_size)
     kind = linf_or_l2(norm)
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     keys = norms.row_keys(key, x.shape[0])
     eps = radius(eps, x, kind, bounds)
     return compiled(
@@ -104,6 +110,7 @@ def auto_attack(
         num_queries=num_queries,
         block_size=block_size,
         bounds=bounds,
+        aux=aux,
     )
 
 
@@ -124,8 +131,8 @@ def _auto_attack(
     """`auto_attack` of checked arguments; eps: f32[B, 1, ..., 1]; keys: key[B]."""
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
-    rows = Rows(x, y, eps, keys, rivals(logits, y)[:, :num_targets])
-    setting = {"logits_fn": logits_fn, "norm": norm, "bounds": bounds}
+    rows = Rows(logits_fn, x, y, eps, keys, rivals(logits, y)[:, :num_targets])
+    setting = {"norm": norm, "bounds": bounds}
     climb = partial(_apgd, **setting, num_steps=num_steps)
     members = (
         (partial(climb, loss=_cross_entropy), 1),
@@ -160,19 +167,17 @@ def _apgd(
     done: Array,
     *,
     loss: Callable[[Array, Array, Array], Array],
-    logits_fn: LogitsFn,
     norm: str,
     bounds: Bounds | None,
     num_steps: int,
 ) -> Fooling:
     start = random_start(rows.keys, rows.x, rows.eps, norm, bounds)
+    row_loss = lambda logits, y: loss(logits, y, target)
     best = ascend(
-        logits_fn,
+        rate_fn(row_loss, rows.logits_fn, rows.x, rows.y),
         rows.x,
         Best(jnp.zeros_like(start), jnp.full_like(done, -jnp.inf, start.dtype), done),
         start,
-        score=lambda logits: loss(logits, rows.y, target),
-        fooled=lambda logits: margin(logits, rows.y) > 0,
         eps=rows.eps,
         norm=norm,
         num_steps=num_steps,
@@ -187,14 +192,13 @@ def _fab(
     target: Array,
     done: Array,
     *,
-    logits_fn: LogitsFn,
     norm: str,
     bounds: Bounds | None,
     num_steps: int,
 ) -> Fooling:
     start, eps = jnp.zeros_like(rows.x, rows.eps.dtype), rows.eps.reshape(-1)
     found = approach(
-        logits_fn,
+        rows.logits_fn,
         rows.x,
         rows.y,
         target[:, None],
@@ -213,7 +217,6 @@ def _square(
     target: Array,
     done: Array,
     *,
-    logits_fn: LogitsFn,
     norm: str,
     bounds: Bounds | None,
     num_queries: int,
@@ -221,9 +224,8 @@ def _square(
     del target
     r = jnp.zeros_like(rows.x, rows.eps.dtype)
     best = random_search(
-        logits_fn,
+        rate_fn(margin, rows.logits_fn, rows.x, rows.y),
         rows.x,
-        rows.y,
         Best(r, jnp.full_like(done, -jnp.inf, r.dtype), done),
         rows.keys,
         eps=rows.eps,

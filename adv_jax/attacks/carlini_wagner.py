@@ -12,7 +12,7 @@ from adv_jax.attacks._penalty import among, search, within
 from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.loss_gradients import evaluated, labels_at, margin
 from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree, working_dtype
 
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
@@ -29,6 +29,7 @@ def carlini_wagner(
     learning_rate: ArrayLike = 1e-2,
     initial_const: ArrayLike = 1e-3,
     eps: ArrayLike | None = None,
+    aux: RowTree | None = None,
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
@@ -51,7 +52,7 @@ def carlini_wagner(
       learning_rate: of Adam on w, f32[] or f32[B], > 0.
       initial_const: the first c, f32[] or f32[B], > 0.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball.
-      logits_fn, x, y, targeted, key: as in `fgsm`; key is not used.
+      logits_fn, x, y, aux, targeted, key: as in `fgsm`; key is not used.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -76,7 +77,7 @@ def carlini_wagner(
     check_counts(num_steps=num_steps, search_steps=search_steps)
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     check_range("bounds", bounds, "(-inf, inf)", per_row=True)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
     return compiled(
@@ -91,6 +92,7 @@ def carlini_wagner(
         search_steps=search_steps,
         num_steps=num_steps,
         bounds=bounds,
+        aux=aux,
         targeted=targeted,
     )
 

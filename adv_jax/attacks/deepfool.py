@@ -12,7 +12,7 @@ from adv_jax.attacks._linear_model import nearest_boundary, values_fn
 from adv_jax.checks import check_counts, check_range, checked, radius
 from adv_jax.loss_gradients import labels_at, margin
 from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree, working_dtype
 
 # In units of x and of the norm, as in the authors' program. Steps clipped to the bounds could
 # otherwise shrink forever without crossing the boundary.
@@ -42,6 +42,7 @@ def deepfool(
     overshoot: ArrayLike = 0.02,
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
     """DeepFool: changes the class by steps to the nearest boundary of the linear model.
@@ -59,7 +60,8 @@ def deepfool(
       overshoot: relative lengthening of the sum of the steps, to cross the boundary, f32[], >= 0.
       eps: None: the perturbation found; f32[] or f32[B], >= 0, in units of x and of the norm:
         projected onto the ball of this radius.
-      logits_fn, x, y, bounds, key: as in `fgsm`; there is no targeted form. Every x_t is clipped.
+      logits_fn, x, y, bounds, aux, key: as in `fgsm`; there is no targeted form. Every x_t is
+        clipped.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is misclassified at
@@ -77,7 +79,7 @@ def deepfool(
     del key
     check_counts(num_steps=num_steps)
     check_range("overshoot", overshoot, "[0, inf)")
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     size = None if eps is None else radius(eps, x, norm, bounds)
     stretch = 1 + jnp.asarray(overshoot, working_dtype(x.dtype))
     return compiled(
@@ -90,6 +92,7 @@ def deepfool(
         norm=norm,
         num_steps=num_steps,
         bounds=bounds,
+        aux=aux,
     )
 
 

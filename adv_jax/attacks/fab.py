@@ -20,7 +20,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree, working_dtype
 
 Turn = tuple[Array, Array, Array, Shortest]  # steps done, r, x + r, the shortest so far
 
@@ -50,6 +50,7 @@ def fab(
     beta: ArrayLike = 0.9,
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
     """FAB: the smallest perturbation, by projections onto linearized decision boundaries.
@@ -78,7 +79,7 @@ def fab(
       eps: None: the shortest perturbation found; f32[] or f32[B], >= 0: projected onto the ball of
         this radius.
       key: for restarts: one key, or key[B], one per row.
-      logits_fn, x, y, bounds: as in `fgsm`.
+      logits_fn, x, y, bounds, aux: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -103,7 +104,7 @@ def fab(
     if restarts > 1 and key is None:
         raise ValueError(f"restarts must be 1 without a key, got {restarts}")
     kind = linf_or_l2(norm)
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     ball = None if eps is None else radius(eps, x, kind, bounds)
     keys = norms.row_keys(key, x.shape[0]) if restarts > 1 else None
     return compiled(
@@ -119,6 +120,7 @@ def fab(
         restarts=restarts,
         num_targets=num_targets,
         bounds=bounds,
+        aux=aux,
     )
 
 

@@ -1,7 +1,7 @@
 """Attacks by one step along the gradient of the loss by the input."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +9,26 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._bare import check_logits_at, compiled
-from adv_jax.checks import checked, radius
+from adv_jax.attacks._climbing import Climb, checked_climb, with_gradient
+from adv_jax.checks import radius, with_aux
 from adv_jax.loss_gradients import loss_gradient
+from adv_jax.losses import LOSSES
 from adv_jax.meshes import on_mesh
 from adv_jax.perturbations import inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowFn, RowTree
 
 
 def fgsm(
     logits_fn: LogitsFn,
     x: Array,
-    y: Array | None,
+    y: RowTree | None,
     *,
     eps: ArrayLike,
     norm: Norm = "linf",
     length: Norm | None = None,
-    loss: str = "cross_entropy",
+    loss: str | RowFn = "cross_entropy",
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     targeted: bool = False,
     constant: bool = True,
     key: Key | None = None,
@@ -47,8 +50,11 @@ def fgsm(
       norm: of the unit ball: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       length: the norm in which eps is measured; None: `norm`.
       loss: "cross_entropy" of a softmax, or "binary_cross_entropy" of K logistic outputs
-        (`adv_jax.losses`).
+        (`adv_jax.losses`); or a function (outputs, y) -> f[B], where outputs are what logits_fn
+        returns, any tree of arrays, and y is None or any tree of arrays f[B, ...].
       bounds: (lo, hi) of an input value; None: no clipping, as in the papers.
+      aux: side inputs of the rows, a tree of arrays f[B, ...], for a model that is called as
+        logits_fn(x, aux); None: logits_fn(x).
       targeted: y is the class to reach: descend its loss.
       constant: detach the result. Else it is differentiable by x and by what logits_fn closes
         over, Theano's default; the derivative of sign is 0.
@@ -70,18 +76,16 @@ def fgsm(
     Array([[0.4, 0.4]], dtype=float32)
     """
     del key
-    frozen = checked(logits_fn, x, y, bounds)
-    x = frozen if constant else jnp.asarray(x)
+    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
+    x = climb.x if constant else jnp.asarray(x)
     eps = radius(eps, x, norm if length is None else length, bounds)
-    run = _runner(_fgsm, logits_fn, frozen, bounds, constant=constant)
-    return run(
-        logits_fn,
+    return _run(
+        _fgsm,
+        climb,
         x,
-        y,
         eps,
         norm=norm,
         length=length,
-        loss=loss,
         bounds=bounds,
         targeted=targeted,
         constant=constant,
@@ -96,13 +100,13 @@ def _fgsm(
     *,
     norm: Norm,
     length: Norm | None,
-    loss: str,
+    loss: str | None,
     bounds: Bounds | None,
     targeted: bool,
     constant: bool,
 ) -> Array:
     """`fgsm` of checked arguments."""
-    unit = norms.dual(loss_gradient(logits_fn, x, y, targeted=targeted, loss=loss), norm)
+    unit = norms.dual(_gradient(logits_fn, x, y, targeted=targeted, loss=loss), norm)
     if length is not None:
         unit = norms.rescaled(unit, length)
     return _perturbed(x, eps * unit, bounds, constant=constant)
@@ -111,22 +115,24 @@ def _fgsm(
 def raw_gradient(
     logits_fn: LogitsFn,
     x: Array,
-    y: Array | None,
+    y: RowTree | None,
     *,
     tau: ArrayLike,
+    loss: str | RowFn = "cross_entropy",
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     targeted: bool = False,
     constant: bool = True,
     key: Key | None = None,
 ) -> Array:
     """Returns x + tau * grad_x loss(x, y), Maronas' UDG ("using directly the gradient").
 
-    The loss is each row's cross-entropy; a paper that differentiates the batch mean has a tau B
-    times as large. The size of the perturbation is not bounded.
+    The loss is of each row; a paper that differentiates the batch mean has a tau B times as large.
+    The size of the perturbation is not bounded.
 
     Args:
       tau: factor of the gradient, f32[] or f32[B], >= 0, in squared units of x.
-      logits_fn, x, y, bounds, targeted, constant, key: as in `fgsm`.
+      logits_fn, x, y, loss, bounds, aux, targeted, constant, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x.
@@ -142,11 +148,10 @@ def raw_gradient(
     Array([[-0.5, -0.5]], dtype=float32)
     """
     del key
-    frozen = checked(logits_fn, x, y, bounds)
-    x = frozen if constant else jnp.asarray(x)
+    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
+    x = climb.x if constant else jnp.asarray(x)
     tau = norms.per_row("tau", tau, x)
-    run = _runner(_raw_gradient, logits_fn, frozen, bounds, constant=constant)
-    return run(logits_fn, x, y, tau, bounds=bounds, targeted=targeted, constant=constant)
+    return _run(_raw_gradient, climb, x, tau, bounds=bounds, targeted=targeted, constant=constant)
 
 
 def _raw_gradient(
@@ -155,31 +160,46 @@ def _raw_gradient(
     y: Array | None,
     tau: Array,
     *,
+    loss: str | None,
     bounds: Bounds | None,
     targeted: bool,
     constant: bool,
 ) -> Array:
     """`raw_gradient` of checked arguments."""
-    r = tau * loss_gradient(logits_fn, x, y, targeted=targeted)
+    r = tau * _gradient(logits_fn, x, y, targeted=targeted, loss=loss)
     limits = jnp.finfo(r.dtype)
     r = jnp.clip(r, limits.min, limits.max)  # inf - inf in _perturbed would be NaN.
     return _perturbed(x, r, bounds, constant=constant)
 
 
-def _runner(
+def _run(
     body: Callable[..., Array],
-    logits_fn: LogitsFn,
+    climb: Climb,
     x: Array,
-    bounds: Bounds | None,
+    size: Array,
     *,
+    bounds: Bounds | None,
     constant: bool,
-) -> Callable[..., Array]:
-    """Returns the body compiled, or as it is for a result that carries gradients."""
+    **settings: Any,
+) -> Array:
+    """Runs the body compiled, or as it is for a result that carries gradients."""
+    settings |= {"loss": climb.loss, "bounds": bounds, "constant": constant}
+    logits = climb.loss is not None
     if constant:
-        return partial(compiled, body)
+        return compiled(body, climb.fn, x, climb.y, size, aux=climb.aux, logits=logits, **settings)
     # Compiled, no gradient would reach the arrays of logits_fn.
-    check_logits_at(logits_fn, x, bounds)
-    return partial(on_mesh, body)
+    if logits:
+        check_logits_at(climb.fn, climb.x, bounds, climb.aux)
+    return on_mesh(body, with_aux(climb.fn, climb.aux), x, climb.y, size, **settings)
+
+
+def _gradient(
+    fn: Callable[..., Any], x: Array, y: Array | None, *, targeted: bool, loss: str | None
+) -> Array:
+    """Returns the gradient to climb, f[B, *D]; without loss, fn rates (`Climb`)."""
+    if loss is None:
+        return with_gradient(fn, x)[1]
+    return loss_gradient(fn, x, y, targeted=targeted, loss=loss)
 
 
 def _perturbed(x: Array, r: Array, bounds: Bounds | None, *, constant: bool) -> Array:

@@ -6,13 +6,15 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import nearest_boundary, values_fn
-from adv_jax.checks import as_batch, checked, radius
+from adv_jax.checks import as_batch, check_rows, checked, radius
 from adv_jax.loss_gradients import labels_at, margin
 from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree
 
 
-def class_jacobian(logits_fn: LogitsFn, x: Array, of: str = "probs") -> tuple[Array, Array]:
+def class_jacobian(
+    logits_fn: LogitsFn, x: Array, of: str = "probs", *, aux: RowTree | None = None
+) -> tuple[Array, Array]:
     """Returns the class values and their Jacobian by the input, J_k = d value_k / d x.
 
     One forward pass, then one backward pass per class: vmapped on accelerators, in sequence on
@@ -23,12 +25,13 @@ def class_jacobian(logits_fn: LogitsFn, x: Array, of: str = "probs") -> tuple[Ar
       logits_fn: f32[B, *D] -> f32[B, K]; rows must not interact.
       x: f[B, *D].
       of: "probs", the softmax of the logits, or "logits".
+      aux: side inputs of the rows, as in `fgsm`.
 
     Returns:
       The values f32[B, K] and the Jacobian f32[B, K, *D].
 
     Raises:
-      ValueError: unknown `of`; x or the logits of a wrong shape or dtype.
+      ValueError: unknown `of`; x, aux or the logits of a wrong shape or dtype.
 
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # At x = 0 both probabilities are 1/2.
     >>> class_jacobian(lambda x: x @ w, jnp.zeros((1, 2)))[1]
@@ -36,7 +39,8 @@ def class_jacobian(logits_fn: LogitsFn, x: Array, of: str = "probs") -> tuple[Ar
             [-0.5, -0.5]]], dtype=float32)
     """
     x = as_batch(x)
-    return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None, logits=False)
+    check_rows("aux", aux, batch=x.shape[0])
+    return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None, aux=aux, logits=False)
 
 
 def _class_jacobian(
@@ -77,6 +81,7 @@ def adv_alpha(
     norm: Norm = "l2",
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
     """Huang's Algorithm 1 (Adv_Alpha): a step to the nearest boundary of linearized probabilities.
@@ -92,7 +97,7 @@ def adv_alpha(
       norm: "l2", "linf", "l1", "rms" or an alias (`norms.canonical`).
       eps: None: r, which ends on the boundary of the linear model; f32[] or f32[B], >= 0, in units
         of x and of the norm: r scaled to this length.
-      logits_fn, x, y, bounds, key: as in `fgsm`; there is no targeted form.
+      logits_fn, x, y, bounds, aux, key: as in `fgsm`; there is no targeted form.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is misclassified at
@@ -111,9 +116,9 @@ def adv_alpha(
     Array([[-0.5, -0.5]], dtype=float32)
     """
     del key
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     length = None if eps is None else radius(eps, x, norm, bounds)
-    return compiled(_adv_alpha, logits_fn, x, y, length, norm=norm, bounds=bounds)
+    return compiled(_adv_alpha, logits_fn, x, y, length, norm=norm, bounds=bounds, aux=aux)
 
 
 def _adv_alpha(

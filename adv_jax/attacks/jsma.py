@@ -13,7 +13,7 @@ from adv_jax.attacks.targets import next_class
 from adv_jax.checks import check_range, checked, checked_labels
 from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.perturbations import inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree, working_dtype
 
 
 class PairSearch(NamedTuple):
@@ -38,6 +38,7 @@ def jsma(
     gamma: ArrayLike = 0.1,
     of: str = "logits",
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     targeted: bool = True,
     key: Key | None = None,
 ) -> Array:
@@ -58,7 +59,8 @@ def jsma(
         floor(gamma * d / 2) pairs of d features.
       of: F is the "logits", as in the paper (JSMA-Z), or the "probs" of the softmax (JSMA-F),
         where b = -a and the two features of the largest derivatives are chosen.
-      logits_fn, x, bounds, key: as in `fgsm`. Without bounds a feature may be changed repeatedly.
+      logits_fn, x, bounds, aux, key: as in `fgsm`. Without bounds a feature may be changed
+        repeatedly.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient. A row classified as t at x is
@@ -77,14 +79,25 @@ def jsma(
     """
     del key
     check_range("theta", theta, "(-inf, inf)")
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     batch, dtype = x.shape[0], working_dtype(x.dtype)
     theta = jnp.asarray(theta, dtype)
     share = norms.per_row("gamma", gamma, x).reshape(-1)
     check_range("gamma", gamma, "[0, 1]", per_row=True)
     # float32 rounds shares such as .7 down.
     pairs = jnp.floor(share * (x.size // batch) / 2 * (1 + 1e-6)).astype(jnp.int32)
-    return compiled(_jsma, logits_fn, x, y, theta, pairs, of=of, bounds=bounds, targeted=targeted)
+    return compiled(
+        _jsma,
+        logits_fn,
+        x,
+        y,
+        theta,
+        pairs,
+        of=of,
+        bounds=bounds,
+        aux=aux,
+        targeted=targeted,
+    )
 
 
 def _jsma(

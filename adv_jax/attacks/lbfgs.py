@@ -17,15 +17,17 @@ from adv_jax.checks import (
     check_counts,
     check_function,
     check_range,
+    check_rows,
     checked,
     checked_logits,
     dtype_and_shape,
     radius,
     traced,
+    with_aux,
 )
 from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
 from adv_jax.perturbations import inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree, working_dtype
 
 
 def lbfgs(
@@ -38,6 +40,7 @@ def lbfgs(
     search_steps: int = 5,
     initial_const: ArrayLike = 1e-2,
     eps: ArrayLike | None = None,
+    aux: RowTree | None = None,
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
@@ -55,7 +58,7 @@ def lbfgs(
       search_steps: values of c, >= 1.
       initial_const: the first c, f32[] or f32[B], > 0, in squared units of x.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball.
-      logits_fn, x, y, targeted, key: as in `fgsm`; key is not used.
+      logits_fn, x, y, aux, targeted, key: as in `fgsm`; key is not used.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -79,7 +82,7 @@ def lbfgs(
         raise ValueError("bounds must be (lo, hi) for lbfgs, got None")
     check_counts(num_steps=num_steps, search_steps=search_steps)
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     eps = None if eps is None else radius(eps, x, "l2", bounds)
     return compiled(
         _lbfgs,
@@ -91,6 +94,7 @@ def lbfgs(
         num_steps=num_steps,
         search_steps=search_steps,
         bounds=bounds,
+        aux=aux,
         targeted=targeted,
     )
 
@@ -138,6 +142,7 @@ def feature_adversary(
     eps: ArrayLike,
     bounds: Bounds | None = None,
     num_steps: int = 100,
+    aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
     """Feature adversary: a point near x whose features match those of another input.
@@ -153,6 +158,7 @@ def feature_adversary(
       eps: radius of the linf ball, f32[] or f32[B], >= 0, in units of x.
       bounds: (lo, hi) of an input value; None: no clipping.
       num_steps: gradients besides the one at x, >= 1.
+      aux: side inputs of the rows, as in `fgsm`, for x and for guide.
       key: not used; every attack accepts one.
 
     Returns:
@@ -178,7 +184,9 @@ def feature_adversary(
             f"guide must have the shape of x, {dtype_and_shape(x)}, got {dtype_and_shape(guide)}"
         )
     eps = radius(eps, x, "linf", bounds)
-    _check_features(traced(features_fn, x, name="features_fn"), batch=x.shape[0])
+    check_rows("aux", aux, batch=x.shape[0])
+    features = traced(with_aux(features_fn, aux), x, name="features_fn")
+    _check_features(features, batch=x.shape[0])
     return compiled(
         _feature_adversary,
         features_fn,
@@ -187,6 +195,7 @@ def feature_adversary(
         eps,
         num_steps=num_steps,
         bounds=bounds,
+        aux=aux,
         logits=False,
     )
 

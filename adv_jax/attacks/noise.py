@@ -1,7 +1,7 @@
 """Random perturbations, the controls of attacks.
 
-They have an attack's signature; `logits_fn` and `y` are ignored. `key` is one key, or key[B], one
-per row (`norms.row_keys`). The result is f[B, *D] in the dtype of x, constant.
+They have an attack's signature; `logits_fn`, `y` and `aux` are ignored. `key` is one key, or
+key[B], one per row (`norms.row_keys`). The result is f[B, *D] in the dtype of x, constant.
 """
 
 import jax
@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.checks import as_batch, radius
 from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree, working_dtype
 
 
 def gaussian_noise(
@@ -20,6 +20,7 @@ def gaussian_noise(
     *,
     std: ArrayLike,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns x + std * n, n standard normal, independent in every entry.
@@ -38,7 +39,7 @@ def gaussian_noise(
     >>> gaussian_noise(None, jnp.zeros((2, 3)), None, std=.3, key=jax.random.key(0)).shape
     (2, 3)
     """
-    del logits_fn, y
+    del logits_fn, y, aux
     x = as_batch(x, bounds)
     noise = _draw(jax.random.normal, key, x)
     return perturbed(x, norms.per_row("std", std, x) * noise, bounds)
@@ -51,6 +52,7 @@ def sign_noise(
     *,
     eps: ArrayLike,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns x + eps or x - eps with equal probability, independent in every entry.
@@ -69,7 +71,7 @@ def sign_noise(
     >>> jnp.unique(x_adv)
     Array([-0.5,  0.5], dtype=float32)
     """
-    del logits_fn, y
+    del logits_fn, y, aux
     x = as_batch(x, bounds)
     signs = _draw(jax.random.rademacher, key, x)
     return perturbed(x, radius(eps, x, "linf", bounds) * signs, bounds)
@@ -83,6 +85,7 @@ def uniform_noise(
     eps: ArrayLike,
     norm: Norm = "linf",
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns x + r, r uniform in the ball of radius eps; linf: each entry in [-eps, eps].
@@ -100,7 +103,7 @@ def uniform_noise(
     >>> bool(jnp.abs(x_adv).max() <= .5)
     True
     """
-    del logits_fn, y
+    del logits_fn, y, aux
     x = as_batch(x, bounds)
     eps = radius(eps, x, norm, bounds)
     return perturbed(x, eps * norms.sample(key, x, 1.0, norm), bounds)

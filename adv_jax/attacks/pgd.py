@@ -7,28 +7,32 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.checks import check_counts, checked, radius
-from adv_jax.loss_gradients import cross_entropy, evaluated, labels_at, margin
+from adv_jax.attacks._climbing import checked_climb, rate_fn, with_gradient
+from adv_jax.checks import check_counts, radius
+from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowFn, RowTree, working_dtype
 
 
 def pgd(
     logits_fn: LogitsFn,
     x: Array,
-    y: Array | None,
+    y: RowTree | None,
     *,
     eps: ArrayLike,
     step_size: ArrayLike | None = None,
     num_steps: int = 40,
     norm: Norm = "linf",
+    loss: str | RowFn = "cross_entropy",
+    fooled: RowFn | None = None,
     restarts: int = 1,
     random_start: bool | None = None,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
-    """Projected gradient ascent on the cross-entropy; returns each row's best point.
+    """Projected gradient ascent on a loss; returns each row's best point.
 
         x_{t+1} = P(x_t + step_size * argmax_{||r|| <= 1} <grad loss(x_t, y), r>),
 
@@ -41,11 +45,16 @@ def pgd(
       step_size: length of one step, f32[] or f32[B], in the same units; None: 2.5 eps / num_steps.
       num_steps: gradients per restart, >= 1.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      loss: "cross_entropy" or "binary_cross_entropy" of logits and labels, as in `fgsm`; or a
+        function (outputs, y) -> f[B], where outputs are what logits_fn returns, any tree of arrays,
+        and y is None or any tree of arrays f[B, ...]. Targeted, it is descended.
+      fooled: (outputs, y) -> bool[B], whether a point fools the model; None: it does if its class
+        is not y, or is y if targeted. With a function for loss, None: only the loss counts.
       restarts: runs from independent starts, >= 1; more than one needs a random start.
       random_start: start uniformly in the ball (needs a key) instead of at x; None: if key is
         given.
       key: for the starts: one key, or key[B], one per row.
-      logits_fn, x, y, bounds, targeted: as in `fgsm`.
+      logits_fn, x, y, bounds, aux, targeted: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -69,7 +78,10 @@ def pgd(
         raise ValueError("key must be a key of jax.random for random_start=True, got None")
     if restarts > 1 and not random_start:
         raise ValueError(f"restarts must be 1 without key and random start, got {restarts}")
-    x = checked(logits_fn, x, y, bounds)
+    climb = checked_climb(
+        logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=LOSSES, targeted=targeted
+    )
+    x = climb.x
     eps = radius(eps, x, norm, bounds)
     if step_size is None:
         step = 2.5 * eps / jnp.asarray(num_steps, eps.dtype)
@@ -78,16 +90,19 @@ def pgd(
     keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
     return compiled(
         _pgd,
-        logits_fn,
+        climb.fn,
         x,
-        y,
+        climb.y,
         eps,
         step,
         keys,
         num_steps=num_steps,
         norm=norm,
         restarts=restarts,
+        loss=climb.loss,
         bounds=bounds,
+        aux=climb.aux,
+        logits=climb.loss is not None,
         targeted=targeted,
     )
 
@@ -103,16 +118,17 @@ def _pgd(
     num_steps: int,
     norm: Norm,
     restarts: int,
+    loss: str | None,
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
     """`pgd` of checked arguments; keys: key[restarts, B]."""
-    y = labels_at(logits_fn, x, y, targeted=targeted)
-    sign = -1 if targeted else 1
+    row_loss = None if loss is None else LOSSES[loss]
+    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
 
     def rated(r: Array, point: Array) -> tuple[Best, Array]:
-        at = evaluated(lambda z, y: sign * cross_entropy(z, y), logits_fn, point, y)
-        return Best(r, at.loss, sign * margin(at.logits, y) > 0), at.gradient
+        at, gradient = with_gradient(rate, point)
+        return Best(r, at.loss, at.fools), gradient
 
     # Carry the point: computed in the same iteration, XLA would fuse it into a convolution's
     # patches and recompute it for each use of a pixel.

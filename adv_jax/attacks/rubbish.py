@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks.noise import gaussian_noise
 from adv_jax.checks import check_bounds
-from adv_jax.types import Array, Bounds, Key, LogitsFn
+from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree
 
 
 def rubbish(
@@ -15,6 +15,7 @@ def rubbish(
     *,
     std: ArrayLike = 1.0,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns Gaussian noise in place of x: std * n, n standard normal in every entry.
@@ -26,7 +27,7 @@ def rubbish(
       std: standard deviation, f32[] or f32[B], >= 0, in units of x.
       bounds: (lo, hi) to clip to, or None, as in the paper.
       key: one key, or key[B], one per row (`norms.row_keys`).
-      logits_fn, y: not used; every attack accepts them.
+      logits_fn, y, aux: not used; every attack accepts them.
 
     Returns:
       f[B, *D] in the dtype of x, constant.
@@ -42,6 +43,7 @@ def rubbish(
     >>> round(float(noise.mean()), 1), round(float(noise.std()), 1)
     (0.0, 1.0)
     """
+    del aux
     check_bounds(bounds)
     noise = gaussian_noise(logits_fn, jnp.zeros_like(x), y, std=std, key=key)
     return noise if bounds is None else jnp.clip(noise, *bounds)

@@ -10,17 +10,11 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.checks import (
-    check_counts,
-    check_range,
-    checked,
-    checked_logits,
-    linf_or_l2,
-    radius,
-)
-from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.attacks._climbing import RateFn, checked_climb, rate_fn
+from adv_jax.checks import check_counts, check_range, linf_or_l2, radius
+from adv_jax.loss_gradients import margin
 from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowFn, RowTree, working_dtype
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
 Window = tuple[Array | int, Array | int]  # height, width
@@ -29,19 +23,25 @@ Window = tuple[Array | int, Array | int]  # height, width
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
 
 
+_LOSSES: dict[str, RowFn] = {"margin": margin}
+
+
 def square(
     logits_fn: LogitsFn,
     x: Array,
-    y: Array | None,
+    y: RowTree | None,
     *,
     eps: ArrayLike,
+    loss: str | RowFn = "margin",
+    fooled: RowFn | None = None,
     norm: Norm = "linf",
     num_queries: int = 5000,
     p_init: ArrayLike = 0.8,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
-    """Square attack: random search that keeps a change of one window if it raises the margin.
+    """Square attack: random search that keeps a change of one window if it raises the loss.
 
         linf  start: +-eps for each column and channel; then +-2 eps for each channel of a window
               of p h w pixels, projected onto the ball
@@ -50,17 +50,21 @@ def square(
 
     Both are clipped to the bounds. The window is a square with a share p of the pixels, from
     p_init down to p_init / 512. A row stops when it fools the model; a row that is misclassified
-    at x is returned unchanged. The result is the point of largest margin, including x.
+    at x is returned unchanged. The result is the point of largest loss, including x.
 
     Args:
       x: images f[B, h, w] or f[B, h, w, c]; a row of another rank is treated as an image of
         height 1, whose windows are intervals.
       eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      loss: "margin", the largest other logit minus that of y, or a function (outputs, y) -> f[B] of
+        any outputs, as in `pgd`.
+      fooled: (outputs, y) -> bool[B] or None, as in `pgd`. With a function for loss, None: no row
+        stops early.
       norm: "linf" or "l2", or an alias.
       num_queries: forward passes after the start's, >= 1.
       p_init: share of the pixels in the first windows, f32[], in (0, 1].
       key: one key, or key[B], one per row.
-      logits_fn, y, bounds: as in `fgsm`.
+      logits_fn, y, bounds, aux: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -80,20 +84,24 @@ def square(
     check_counts(num_queries=num_queries)
     check_range("p_init", p_init, "(0, 1]")
     kind = linf_or_l2(norm)
-    x = checked(logits_fn, x, y, bounds)
+    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES)
+    x = climb.x
     keys = norms.row_keys(key, x.shape[0])
     eps = radius(eps, x, kind, bounds)
     return compiled(
         _square,
-        logits_fn,
+        climb.fn,
         x,
-        y,
+        climb.y,
         eps,
         p_init,
         keys,
+        loss=climb.loss,
         norm=kind,
         num_queries=num_queries,
         bounds=bounds,
+        aux=climb.aux,
+        logits=climb.loss is not None,
     )
 
 
@@ -105,19 +113,19 @@ def _square(
     p_init: ArrayLike,
     keys: Key,
     *,
+    loss: str | None,
     norm: str,
     num_queries: int,
     bounds: Bounds | None,
 ) -> Array:
     """`square` of checked arguments; keys: key[B]."""
-    y = classes(labels_at(logits_fn, x, y))
-    at_x = margin(checked_logits(logits_fn(x), batch=x.shape[0]), y)
+    rate = rate_fn(None if loss is None else _LOSSES[loss], logits_fn, x, y)
+    at_x = rate(x)
     r = jnp.zeros_like(x, working_dtype(x.dtype))
-    unmoved = Best(r, at_x.astype(r.dtype), at_x > 0)
+    unmoved = Best(r, at_x.loss.astype(r.dtype), at_x.fools)
     best = random_search(
-        logits_fn,
+        rate,
         x,
-        y,
         unmoved,
         keys,
         eps=eps,
@@ -130,9 +138,8 @@ def _square(
 
 
 def random_search(
-    logits_fn: LogitsFn,
+    rate: RateFn,
     x: Array,
-    y: Array,
     unmoved: Best,
     keys: Key,
     *,
@@ -145,7 +152,7 @@ def random_search(
     """Runs the Square attack; returns the better, row by row, of `unmoved` and its points.
 
     Args:
-      unmoved: r = 0 and the margin there; rows that fool already are skipped.
+      unmoved: r = 0 and the loss there; rows that fool already are skipped.
       keys: key[B].
       eps: from `checks.radius`.
     """
@@ -164,8 +171,8 @@ def random_search(
     # layer and recompute it for each use of a pixel.
     def query(carry: Turn) -> Turn:
         count, best, (r, point) = carry
-        value = margin(checked_logits(logits_fn(point), batch=x.shape[0]), y)
-        here = Best(r, value.astype(r.dtype), value > 0)
+        at = rate(point)
+        here = Best(r, at.loss.astype(r.dtype), at.fools)
         best = choose(best.fools, best, best.or_better(here))
         passed = count.astype(jnp.float32) > jnp.float32(_HALVINGS * num_queries)
         share = jnp.asarray(p_init) * jnp.where(passed, 0.5, 1.0).prod()

@@ -3,9 +3,9 @@
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._bare import check_logits_at
-from adv_jax.checks import checked
+from adv_jax.checks import checked, with_aux
 from adv_jax.loss_gradients import labels_at
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, RowTree
 
 
 def transferred(
@@ -17,15 +17,17 @@ def transferred(
     attack: Attack,
     eps: ArrayLike,
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
     """Runs `attack` on another model, `source_fn`.
 
     Args:
       source_fn: f32[B, *D] -> f32[B, K], the model that is attacked.
-      attack: (logits_fn, x, y, *, eps, bounds, key) -> x_adv.
+      attack: (logits_fn, x, y, *, eps, bounds, key) -> x_adv; it gets aux too, if given.
       eps: size of the attack, f32[] or f32[B].
       logits_fn: the model to evaluate; used only for virtual labels if y is None.
+      aux: side inputs of the rows for both models, as in `fgsm`.
       x, y, bounds, key: as in `fgsm`.
 
     Returns:
@@ -43,7 +45,8 @@ def transferred(
     ...             source_fn=lambda x: x @ source, attack=fgsm, eps=.1)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    x = checked(logits_fn, x, y, bounds)
-    check_logits_at(logits_fn, x, bounds)
-    y = labels_at(logits_fn, x, y)
-    return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key)
+    x = checked(logits_fn, x, y, bounds, aux)
+    check_logits_at(logits_fn, x, bounds, aux)
+    y = labels_at(with_aux(logits_fn, aux), x, y)
+    side = {} if aux is None else {"aux": aux}
+    return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **side)

@@ -8,7 +8,7 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
 from adv_jax.loss_gradients import cross_entropy, evaluated
 from adv_jax.perturbations import moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree
 
 
 def virtual_adversarial(
@@ -21,6 +21,7 @@ def virtual_adversarial(
     num_steps: int = 1,
     norm: Norm = "l2",
     bounds: Bounds | None = None,
+    aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Virtual adversarial perturbation: maximizes the change of the prediction, without labels.
@@ -40,7 +41,7 @@ def virtual_adversarial(
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       key: for the starts: one key, or key[B], one per row.
       y: not used.
-      logits_fn, x, bounds: as in `fgsm`.
+      logits_fn, x, bounds, aux: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -59,7 +60,7 @@ def virtual_adversarial(
     """
     check_counts(num_steps=num_steps)
     check_range("xi", xi, "(0, inf)", per_row=True)
-    x = checked(logits_fn, x, y, bounds)
+    x = checked(logits_fn, x, y, bounds, aux)
     eps = radius(eps, x, norm, bounds)
     xi = radius(xi, x, norm, name="xi")
     start = norms.sample(key, x, 1.0, norm)
@@ -73,6 +74,7 @@ def virtual_adversarial(
         num_steps=num_steps,
         norm=norm,
         bounds=bounds,
+        aux=aux,
     )
 
 

@@ -16,12 +16,14 @@ from adv_jax.checks._model import (
     logit_flags,
     traceable,
     traced,
+    with_aux,
 )
 from adv_jax.checks._values import (
     as_batch,
     check_bounds,
     check_counts,
     check_range,
+    check_rows,
     check_width,
     dtype_and_shape,
     is_known,
@@ -39,6 +41,7 @@ __all__ = [
     "check_function",
     "check_logits",
     "check_range",
+    "check_rows",
     "check_width",
     "checked",
     "checked_labels",
@@ -52,4 +55,5 @@ __all__ = [
     "radius",
     "traceable",
     "traced",
+    "with_aux",
 ]

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.tree_util import Partial
 
 from adv_jax import losses
-from adv_jax.checks._values import as_batch, dtype_and_shape, is_known
-from adv_jax.types import Array, Bounds, LogitsFn, UserError, working_dtype
+from adv_jax.checks._values import as_batch, check_rows, dtype_and_shape, is_known
+from adv_jax.types import Array, Bounds, LogitsFn, RowTree, UserError, working_dtype
 
 _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -20,23 +21,31 @@ _ASKS_FOR_VALUES = (
 )
 
 
-def checked(logits_fn: LogitsFn, x: Array, y: Array | None, bounds: Bounds | None = None) -> Array:
+def checked(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    bounds: Bounds | None = None,
+    aux: RowTree | None = None,
+) -> Array:
     """`as_batch`, with a check of the model and the labels outside traced code.
 
     The values of the logits are checked by the program of the attack.
 
     Args:
       y: i32[B], f32[B, K], or None for the model's own predictions.
+      aux: side inputs of the model, or None.
 
     Raises:
       UserError: as `as_batch`; the model is not a traceable function of x, or its logits are not
-        f32[B, K]; the labels have another shape or dtype; where values are known: a label is not
-        a class.
+        f32[B, K]; the labels have another shape or dtype; aux has other rows than x; where values
+        are known: a label is not a class.
     """
     check_function(logits_fn)
     x = as_batch(x, bounds)
+    check_rows("aux", aux, batch=x.shape[0])
     if is_known(x) and not is_tracing():
-        logits = traced(logits_fn, x)
+        logits = traced(with_aux(logits_fn, aux), x)
         check_logits(logits, batch=x.shape[0])
         if y is not None:
             checked_labels(y, logits)
@@ -50,6 +59,15 @@ def check_function(fn: Any, *, name: str = "logits_fn") -> None:
             f"{name} must be a function of x alone, got a {type(fn).__name__}: "
             "pass lambda x: model.apply(variables, x)"
         )
+
+
+def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], Any]:
+    """Returns x -> fn(x, aux), or fn(x) without side inputs.
+
+    The function is a pytree with the leaves of aux: rows that are taken from it are the function
+    of these rows.
+    """
+    return Partial(fn) if aux is None else Partial(lambda aux, x: fn(x, aux), aux)
 
 
 def traced(fn: Callable[[Array], Any], x: Any, *, name: str = "logits_fn") -> Any:

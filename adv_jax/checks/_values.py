@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.types import Array, Bounds, Norm, UserError
+from adv_jax.types import Array, Bounds, Norm, RowTree, UserError
 
 
 def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Array:
@@ -92,6 +92,19 @@ def linf_or_l2(norm: Norm) -> str:
     if name not in ("linf", "l2"):
         raise UserError(f'norm must be "linf" or "l2" here, got {norm!r}')
     return name
+
+
+def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
+    """Raises UserError unless all leaves of a tree are arrays f[B, ...] of any dtype."""
+    for leaf in jax.tree.leaves(tree):
+        array = isinstance(leaf, jax.Array) or (
+            isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSU"
+        )
+        if not array or leaf.shape[:1] != (batch,):
+            raise UserError(
+                f"{name} must be a tree of arrays with B = {batch} rows, "
+                f"got {norms.described(leaf)}"
+            )
 
 
 def check_counts(**counts: int) -> None:

@@ -1,0 +1,187 @@
+"""The loss that an attack climbs: by name, or a function of the user."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax import norms
+from adv_jax.attacks._bare import check_logits_at
+from adv_jax.checks import (
+    as_batch,
+    check_function,
+    check_rows,
+    checked,
+    checked_labels,
+    checked_logits,
+    dtype_and_shape,
+    is_known,
+    is_tracing,
+    traceable,
+    traced,
+    with_aux,
+)
+from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.types import Array, Bounds, LogitsFn, RowFn, RowTree, UserError, working_dtype
+
+
+class Rated(NamedTuple):
+    """The loss of points, f[B], to maximize, and whether they fool the model, bool[B]."""
+
+    loss: Array
+    fools: Array
+
+
+RateFn = Callable[[Array], Rated]  # f[B, *D] -> Rated
+
+
+class Climb(NamedTuple):
+    """The checked arguments of an attack that climbs a loss.
+
+    fn: logits_fn; if loss or fooled is a function, (x, aux) -> Rated, where aux holds y too.
+    loss: a name, or None if fn rates.
+    """
+
+    fn: Callable[..., Any]
+    x: Array
+    y: Array | None
+    aux: RowTree | None
+    loss: str | None
+
+
+def checked_climb(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: RowTree | None,
+    bounds: Bounds | None,
+    aux: RowTree | None,
+    *,
+    loss: str | RowFn,
+    fooled: RowFn | None = None,
+    named: Mapping[str, RowFn],
+    targeted: bool = False,
+) -> Climb:
+    """Checks the arguments of an attack that climbs a loss; see `pgd` for loss and fooled.
+
+    Functions of the user become part of the model. Their operations are then in its jaxpr, by which
+    programs are cached, and the arrays that they close over are arguments of the program.
+
+    Args:
+      named: the losses by name, (logits f32[B, K], labels) -> f[B].
+
+    Raises:
+      UserError: as `checked`; loss is neither a function nor in `named`; fooled is not a function;
+        they do not return f[B] and bool[B]; without tracing: they are not traceable.
+    """
+    _check_kinds(loss, fooled, named)
+    if isinstance(loss, str):
+        x = checked(logits_fn, x, y, bounds, aux)
+        if fooled is None:
+            return Climb(logits_fn, x, y, aux, loss)
+        check_logits_at(logits_fn, x, bounds, aux)
+        y = labels_at(with_aux(logits_fn, aux), x, y, targeted=targeted)
+        loss = _of_logits(named[loss])
+    check_function(logits_fn)
+    x = as_batch(x, bounds)
+    check_rows("aux", aux, batch=x.shape[0])
+    check_rows("y", y, batch=x.shape[0])
+    fn, rows = _rating(logits_fn, loss, fooled, targeted=targeted), (aux, y)
+    if is_known(x) and not is_tracing():
+        traced(with_aux(fn, rows), x)
+    return Climb(fn, x, None, rows, None)
+
+
+def rate_fn(
+    loss: RowFn | None,
+    fn: Callable[..., Any],
+    x: Array,
+    y: Array | None,
+    *,
+    targeted: bool = False,
+) -> RateFn:
+    """Returns the function to climb: fn itself if loss is None, else that of its logits.
+
+    A point fools the model if its class is not y, or is y if targeted.
+
+    Args:
+      loss: (logits f32[B, K], labels) -> f[B], descended if targeted.
+    """
+    if loss is None:
+        return fn
+    y, sign = labels_at(fn, x, y, targeted=targeted), -1 if targeted else 1
+
+    def rate(point: Array) -> Rated:
+        logits = checked_logits(fn(point), batch=x.shape[0])
+        rows = sign * loss(logits, checked_labels(y, logits))
+        return Rated(rows, sign * margin(jax.lax.stop_gradient(logits), y) > 0)
+
+    return rate
+
+
+def with_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
+    """Returns rate(x) and each row's gradient f[B, *D] of the loss, in one pass each way.
+
+    Losses are summed, not averaged, so a row's gradient does not depend on the batch size. Loss and
+    gradient are float32, or float64 for a float64 x.
+    """
+
+    def total(x: Array) -> tuple[Array, Rated]:
+        rated = rate(x)
+        return rated.loss.sum(), rated
+
+    gradient, rated = jax.grad(total, has_aux=True)(x)
+    dtype = working_dtype(x.dtype)
+    return rated._replace(loss=rated.loss.astype(dtype)), gradient.astype(dtype)
+
+
+def _rating(
+    logits_fn: LogitsFn, loss: RowFn, fooled: RowFn | None, *, targeted: bool
+) -> Callable[[Array, RowTree], Rated]:
+    """Returns (x, (aux, y)) -> Rated; without `fooled` no point fools and only the loss counts."""
+
+    def rate(x: Array, rows: RowTree) -> Rated:
+        aux, y = rows
+        outputs, batch = with_aux(logits_fn, aux)(x), x.shape[:1]
+        with traceable("loss"):
+            value = _checked_result("loss", loss(outputs, y), batch, jnp.floating)
+        value = value.astype(working_dtype(value.dtype))
+        if fooled is None:
+            return Rated(-value if targeted else value, jnp.zeros(batch, bool))
+        with traceable("fooled"):
+            fools = fooled(jax.lax.stop_gradient(outputs), y)
+        fools = _checked_result("fooled", fools, batch, jnp.bool_)
+        return Rated(-value if targeted else value, fools)
+
+    return rate
+
+
+def _of_logits(loss: RowFn) -> RowFn:
+    def checked_loss(outputs: Array, y: Array) -> Array:
+        logits = checked_logits(outputs, batch=y.shape[0])
+        return loss(logits, checked_labels(y, logits))
+
+    return checked_loss
+
+
+def _check_kinds(loss: Any, fooled: Any, named: Mapping[str, RowFn]) -> None:
+    if not callable(loss) and (not isinstance(loss, str) or loss not in named):
+        raise UserError(
+            f"loss must be one of {', '.join(named)} or a function (outputs, y) -> f[B], "
+            f"got {norms.described(loss)}"
+        )
+    if fooled is not None and not callable(fooled):
+        raise UserError(
+            "fooled must be None or a function (outputs, y) -> bool[B], "
+            f"got {norms.described(fooled)}"
+        )
+
+
+def _checked_result(name: str, rows: Any, batch: tuple[int, ...], kind: Any) -> Array:
+    """Returns the result of a function of the user, if it is an array of that kind, [B]."""
+    array = hasattr(rows, "dtype")
+    if not array or rows.shape != batch or not jnp.issubdtype(rows.dtype, kind):
+        allowed = "f[B]" if kind is jnp.floating else "bool[B]"
+        found = dtype_and_shape(rows) if array else f"a {type(rows).__name__}"
+        raise UserError(f"{name} must return {allowed} with B = {batch[0]}, got {found}")
+    return jnp.asarray(rows)
