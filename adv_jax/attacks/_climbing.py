@@ -92,6 +92,22 @@ def checked_climb(
     return Climb(fn, x, None, rows, None)
 
 
+def checked_start(start: Array | None, x: Array) -> Array | None:
+    """Returns the perturbation to begin with as f32[B, *D], or None.
+
+    Raises:
+      UserError: not a batch of finite floats, or not of the shape of x.
+    """
+    if start is None:
+        return None
+    start = as_batch(start, name="start")
+    if start.shape != x.shape:
+        raise UserError(
+            f"start must have the shape of x, {dtype_and_shape(x)}, got {dtype_and_shape(start)}"
+        )
+    return start.astype(working_dtype(x.dtype))
+
+
 def rate_fn(
     loss: RowFn | None,
     fn: Callable[..., Any],

@@ -10,7 +10,13 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import RateFn, checked_climb, rate_fn, with_gradient
+from adv_jax.attacks._climbing import (
+    RateFn,
+    checked_climb,
+    checked_start,
+    rate_fn,
+    with_gradient,
+)
 from adv_jax.checks import check_counts, check_range, radius
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.losses import cross_entropy
@@ -76,6 +82,7 @@ def apgd(
     num_steps: int = 100,
     restarts: int = 1,
     rho: ArrayLike = 0.75,
+    start: Array | None = None,
     bounds: Bounds | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
@@ -102,8 +109,10 @@ def apgd(
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`). l1 steps change one entry;
         they are not the sparse steps of later papers on l1.
       num_steps: iterations per restart, >= 1; each restart takes num_steps + 1 gradients.
-      restarts: runs from independent starts, >= 1; more than one needs a key.
+      restarts: runs from independent starts, >= 1; more than one needs a key and no `start`.
       rho: share of the steps that must raise the loss, f32[], in [0, 1].
+      start: f[B, *D], the perturbation to begin with, projected first (warm start); no random
+        numbers are drawn then.
       key: for uniform random starts: one key, or key[B], one per row; None: start at x.
       logits_fn, x, y, bounds, aux, targeted: as in `fgsm`.
 
@@ -125,6 +134,8 @@ def apgd(
     check_range("rho", rho, "[0, 1]")
     if restarts > 1 and key is None:
         raise ValueError(f"restarts must be 1 without a key, got {restarts}")
+    if restarts > 1 and start is not None:
+        raise UserError(f"restarts must be 1 with a start, got {restarts}")
     if fooled is not None and loss == "dlr" and targeted:
         raise UserError("fooled must be None for the targeted dlr, got a function")
     climb = checked_climb(
@@ -133,7 +144,7 @@ def apgd(
     x = climb.x
     eps = radius(eps, x, norm, bounds)
     keys = None
-    if key is not None:
+    if key is not None and start is None:
         keys = jax.vmap(jax.random.split, (0, None), 1)(norms.row_keys(key, x.shape[0]), restarts)
     return compiled(
         _apgd,
@@ -143,6 +154,7 @@ def apgd(
         eps,
         rho,
         keys,
+        checked_start(start, x),
         loss=climb.loss,
         norm=norm,
         num_steps=num_steps,
@@ -161,6 +173,7 @@ def _apgd(
     eps: Array,
     rho: ArrayLike,
     keys: Key | None,
+    start: Array | None,
     *,
     loss: str | None,
     norm: Norm,
@@ -176,15 +189,15 @@ def _apgd(
     rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
     at_x = rate(x)
+    first = unmoved if start is None else inside(x, norms.project(start, eps, norm), bounds)
     best = Best(unmoved, at_x.loss.astype(unmoved.dtype), at_x.fools)
 
     def restart(best: Best, keys: Key | None) -> tuple[Best, None]:
-        start = unmoved if keys is None else random_start(keys, x, eps, norm, bounds)
         climbed = ascend(
             rate,
             x,
             best,
-            start,
+            first if keys is None else random_start(keys, x, eps, norm, bounds),
             eps=eps,
             norm=norm,
             num_steps=num_steps,

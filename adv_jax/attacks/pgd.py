@@ -1,5 +1,7 @@
 """Projected gradient ascent."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -7,11 +9,23 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import checked_climb, rate_fn, with_gradient
+from adv_jax.attacks._climbing import checked_climb, checked_start, rate_fn, with_gradient
 from adv_jax.checks import check_counts, radius
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowFn, RowTree, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Norm,
+    RowFn,
+    RowTree,
+    UserError,
+    working_dtype,
+)
+
+Carry = tuple[Array, Array, Any]  # r, x + r, the `Best` so far or None
 
 
 def pgd(
@@ -27,12 +41,14 @@ def pgd(
     fooled: RowFn | None = None,
     restarts: int = 1,
     random_start: bool | None = None,
+    start: Array | None = None,
+    returns: str = "best",
     bounds: Bounds | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
-    """Projected gradient ascent on a loss; returns each row's best point.
+    """Projected gradient ascent on a loss; returns each row's best or last point.
 
         x_{t+1} = P(x_t + step_size * argmax_{||r|| <= 1} <grad loss(x_t, y), r>),
 
@@ -52,7 +68,10 @@ def pgd(
         is not y, or is y if targeted. With a function for loss, None: only the loss counts.
       restarts: runs from independent starts, >= 1; more than one needs a random start.
       random_start: start uniformly in the ball (needs a key) instead of at x; None: if key is
-        given.
+        given and `start` is not.
+      start: f[B, *D], the perturbation to begin with, projected first (warm start).
+      returns: "best", or "last" for adversarial training: the last point, after exactly num_steps
+        gradients. The best costs two more forward passes; "last" allows no restarts.
       key: for the starts: one key, or key[B], one per row.
       logits_fn, x, y, bounds, aux, targeted: as in `fgsm`.
 
@@ -60,8 +79,8 @@ def pgd(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps or restarts below 1; a random start without a key; restarts without a
-        random start; and as `fgsm`.
+      ValueError: num_steps or restarts below 1; a random start without a key or with `start`;
+        restarts without a random start or with "last"; and as `fgsm`.
 
     Sources: [madry2018], sec. 2.1; the step of 2.5 eps / num_steps from its public program;
     [kurakin2017], sec. 2.2 (BIM).
@@ -73,11 +92,17 @@ def pgd(
     """
     check_counts(num_steps=num_steps, restarts=restarts)
     if random_start is None:
-        random_start = key is not None
+        random_start = key is not None and start is None
+    elif random_start and start is not None:
+        raise UserError("start must be None for random_start=True, got an array")
     elif random_start and key is None:
         raise ValueError("key must be a key of jax.random for random_start=True, got None")
     if restarts > 1 and not random_start:
         raise ValueError(f"restarts must be 1 without key and random start, got {restarts}")
+    if returns not in ("best", "last"):
+        raise UserError(f'returns must be "best" or "last", got {returns!r}')
+    if restarts > 1 and returns == "last":
+        raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
     climb = checked_climb(
         logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=LOSSES, targeted=targeted
     )
@@ -96,9 +121,11 @@ def pgd(
         eps,
         step,
         keys,
+        checked_start(start, x),
         num_steps=num_steps,
         norm=norm,
         restarts=restarts,
+        returns=returns,
         loss=climb.loss,
         bounds=bounds,
         aux=climb.aux,
@@ -114,10 +141,12 @@ def _pgd(
     eps: Array,
     step: Array,
     keys: Key | None,
+    start: Array | None,
     *,
     num_steps: int,
     norm: Norm,
     restarts: int,
+    returns: str,
     loss: str | None,
     bounds: Bounds | None,
     targeted: bool,
@@ -125,29 +154,44 @@ def _pgd(
     """`pgd` of checked arguments; keys: key[restarts, B]."""
     row_loss = None if loss is None else LOSSES[loss]
     rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
+    zero = jnp.zeros(x.shape, working_dtype(x.dtype))
 
-    def rated(r: Array, point: Array) -> tuple[Best, Array]:
-        at, gradient = with_gradient(rate, point)
-        return Best(r, at.loss, at.fools), gradient
+    def begun(key: Key | None) -> tuple[Array, Array]:
+        if key is not None:
+            r = eps * norms.sample(key, x, 1.0, norm)
+        else:
+            r = zero if start is None else norms.project(start, eps, norm)
+        r = inside(x, r, bounds)
+        return r, moved(x, r)
 
     # Carry the point: computed in the same iteration, XLA would fuse it into a convolution's
     # patches and recompute it for each use of a pixel.
-    def climb(carry: tuple[Array, Array, Best], _: None) -> tuple[tuple[Array, Array, Best], None]:
+    def climb(carry: Carry, _: None) -> tuple[Carry, None]:
         r, point, best = carry
-        here, gradient = rated(r, point)
+        at, gradient = with_gradient(rate, point)
+        if best is not None:
+            best = best.or_better(Best(r, at.loss, at.fools))
         r = norms.project(r + step * norms.dual(gradient, norm), eps, norm)
         r = inside(x, r, bounds)
-        return (r, moved(x, r), best.or_better(here)), None
+        return (r, moved(x, r), best), None
+
+    def run(best: Best | None, key: Key | None) -> Carry:
+        return jax.lax.scan(climb, (*begun(key), best), length=num_steps)[0]
 
     def restart(best: Best, key: Key | None) -> tuple[Best, None]:
-        start = unmoved.r if key is None else eps * norms.sample(key, x, 1.0, norm)
-        start = inside(x, start, bounds)
-        (r, point, best), _ = jax.lax.scan(climb, (start, moved(x, start), best), length=num_steps)
-        return best.or_better(rated(r, point)[0]), None
+        r, point, best = run(best, key)
+        return best.or_better(rated(r, point)), None
 
-    unmoved, _ = rated(jnp.zeros_like(x, working_dtype(x.dtype)), x)
-    best, _ = jax.lax.scan(restart, unmoved, keys, length=restarts)
-    return perturbed(x, norms.project(best.r, eps, norm), bounds)
+    def rated(r: Array, point: Array) -> Best:
+        at = rate(point)
+        return Best(r, at.loss.astype(r.dtype), at.fools)
+
+    if returns == "last":
+        r, _, _ = run(None, None if keys is None else keys[0])
+    else:
+        best, _ = jax.lax.scan(restart, rated(zero, x), keys, length=restarts)
+        r = best.r
+    return perturbed(x, norms.project(r, eps, norm), bounds)
 
 
 def _restart_keys(key: Key | None, batch: int, restarts: int) -> Key:

@@ -1,5 +1,7 @@
 """pgd on linear models, curved losses and an undefended net."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,3 +117,109 @@ def test_pgd_fools_a_plainly_trained_net_on_every_digit_at_eps_0_3():
 def test_pgd_refuses_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
         attacks.pgd(linear, X, Y, eps=0.1, **options)
+
+
+def one_step(x, gradient, *, eps, step):
+    """A step of linf PGD in NumPy, back into the ball around X and [0, 1]."""
+    return np.clip(np.clip(x + step * np.sign(gradient), X - eps, X + eps), 0, 1)
+
+
+def test_the_last_point_of_pgd_is_that_of_a_loop_by_hand():
+    # Away from .45, until a bound or the ball stops a number.
+    loss = lambda z, y: ((z - y) ** 2).sum(axis=1)
+    expected = X
+    for steps in (1, 2, 3, 4):
+        expected = one_step(expected, 2 * (expected - 0.45), eps=0.2, step=0.15)
+        last = attacks.pgd(
+            lambda x: x,
+            X,
+            jnp.full(X.shape, 0.45),
+            eps=0.2,
+            step_size=0.15,
+            num_steps=steps,
+            loss=loss,
+            bounds=(0, 1),
+            returns="last",
+        )
+        np.testing.assert_allclose(last, expected, atol=1e-6)
+
+
+def test_the_last_point_may_lie_beyond_the_best_one():
+    x = jnp.zeros(1)
+    path = [
+        attacks.pgd(
+            hill, x, jnp.array([0]), eps=1.0, step_size=0.25, num_steps=steps, returns="last"
+        )
+        for steps in (1, 2, 3)
+    ]
+    np.testing.assert_allclose(np.ravel(path), [0.25, 0.5, 0.25], atol=1e-6)
+
+
+@pytest.mark.parametrize(("returns", "evaluations"), [("best", 5), ("last", 3)])
+def test_the_last_point_of_pgd_costs_one_evaluation_per_step(returns, evaluations):
+    seen = []
+
+    def counting(x):
+        jax.debug.callback(lambda: seen.append(1), ordered=True)
+        return linear(x)
+
+    attack = partial(attacks.pgd, counting, eps=0.1, num_steps=3, returns=returns)
+    jax.jit(attack)(X, Y).block_until_ready()
+    jax.effects_barrier()
+    assert len(seen) == evaluations
+
+
+@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd])
+def test_a_warm_start_is_projected_onto_the_ball_and_the_bounds(attack):
+    # The loss is flat: no step leaves the start, and no point is better than x but by its goal.
+    run = partial(
+        attack,
+        lambda x: x,
+        jnp.asarray(X),
+        jnp.asarray(X),
+        eps=0.2,
+        num_steps=2,
+        bounds=(0, 1),
+        loss=lambda z, x: 0 * z.sum(axis=1),
+        fooled=lambda z, x: (z != x).any(axis=1),
+    )
+    start = np.array([[0.3, -0.1, -0.3], [0.05, 0.0, 0.9]], np.float32)
+    expected = np.clip(X + np.clip(start, -0.2, 0.2), 0, 1)
+    for key in (None, jax.random.key(0)):
+        np.testing.assert_allclose(run(start=start, key=key), expected, atol=1e-6)
+
+
+def test_steps_from_warm_starts_are_the_iterates_of_one_run():
+    # So a history of the loss, or of anything else, needs no attack of its own.
+    run = partial(attacks.pgd, valley, eps=0.4, step_size=0.05, returns="last")
+    x, y = jnp.full((1,), 0.035), jnp.array([0])
+    point = x
+    for steps in (1, 2, 3):
+        point = run(x, y, num_steps=1, start=point - x)
+        np.testing.assert_allclose(point, run(x, y, num_steps=steps), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"returns": "all"}, 'returns must be "best" or "last", got \'all\''),
+        (
+            {"returns": "last", "restarts": 2, "key": 1},
+            'restarts must be 1 for returns="last", got 2',
+        ),
+        ({"start": X, "random_start": True, "key": 1}, "start must be None for random_start=True"),
+        ({"start": X, "restarts": 2, "key": 1}, "restarts must be 1 without key and random start"),
+        ({"start": X[:1]}, r"start must have the shape of x, float32\[2, 3\], got float32\[1, 3\]"),
+        ({"start": X * np.nan}, "start must be finite numbers, got nan"),
+    ],
+)
+def test_pgd_refuses_starts_and_results_that_contradict(options, said):
+    if "key" in options:
+        options = options | {"key": jax.random.key(options["key"])}
+    with pytest.raises(ValueError, match=said):
+        attacks.pgd(linear, X, Y, eps=0.1, **options)
+
+
+def test_apgd_refuses_restarts_from_one_start():
+    with pytest.raises(ValueError, match="restarts must be 1 with a start, got 2"):
+        attacks.apgd(linear, X, Y, eps=0.1, restarts=2, start=X, key=jax.random.key(0))
