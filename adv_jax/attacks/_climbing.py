@@ -163,7 +163,7 @@ def _rating(
             value = _checked_result("loss", loss(outputs, y), batch, jnp.floating)
         value = value.astype(working_dtype(value.dtype))
         if fooled is None:
-            return Rated(-value if targeted else value, jnp.zeros(batch, bool))
+            return Rated(-value if targeted else value, jnp.zeros_like(value, bool))
         with traceable("fooled"):
             fools = fooled(jax.lax.stop_gradient(outputs), y)
         fools = _checked_result("fooled", fools, batch, jnp.bool_)

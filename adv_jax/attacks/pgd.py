@@ -154,7 +154,7 @@ def _pgd(
     """`pgd` of checked arguments; keys: key[restarts, B]."""
     row_loss = None if loss is None else LOSSES[loss]
     rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
-    zero = jnp.zeros(x.shape, working_dtype(x.dtype))
+    zero = jnp.zeros_like(x, working_dtype(x.dtype))
 
     def begun(key: Key | None) -> tuple[Array, Array]:
         if key is not None:
