@@ -1,11 +1,15 @@
 """Norms, dual vectors, projections and samples, row by row.
 
-A norm is "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1) or "rms", in any case. rms = l2 / sqrt(d)
-makes a radius independent of the input's size.
+A norm is "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1), "rms" or "l0", in any case. rms =
+l2 / sqrt(d) makes a radius independent of the input's size. l0 counts the entries that are not 0.
 
 Arrays are batches f[B, *D] of any rank >= 1; rows of d = prod(D) numbers are independent. A radius
 `eps` is a number or f32[B], in units of the row, and may be traced. Arithmetic and results are
 float32 (float64 for float64), so that a bfloat16 model gets an exact perturbation.
+
+A `scale` f32[1 or B, ...], of the rank of the batch and broadcast to it, is the unit of each entry:
+lengths are those of r / scale, so that the ball is ||r / scale|| <= eps, and an entry of scale 0
+is 0. It is in [0, 1] and None for 1 everywhere.
 
     norm      the length of each row
     dual      argmax of <g, r> over the unit ball
@@ -25,34 +29,39 @@ import optax
 
 from adv_jax.types import UserError, working_dtype
 
-_NAMES = {"linf": "linf", "inf": "linf", "rms": "rms"}
+Scale = jax.Array | None
+
+_NAMES = {"linf": "linf", "inf": "linf", "rms": "rms", "l0": "l0"}
 _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1"}
 
 
 def canonical(norm: str | float) -> str:
-    """Returns the canonical name of a norm or its alias: "linf", "l2", "l1" or "rms".
+    """Returns the canonical name of a norm or its alias: "linf", "l2", "l1", "rms" or "l0".
 
     Raises:
       ValueError: unknown norm.
 
-    >>> [canonical(alias) for alias in ("Linf", jnp.inf, 2, 1.0, "RMS")]
-    ['linf', 'linf', 'l2', 'l1', 'rms']
+    >>> [canonical(alias) for alias in ("Linf", jnp.inf, 2, 1.0, "RMS", "L0")]
+    ['linf', 'linf', 'l2', 'l1', 'rms', 'l0']
     """
     try:
         return _NAMES[str(norm).lower()]
     except KeyError:
         raise ValueError(
-            f'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1) or "rms", got {norm!r}'
+            'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1), "rms" or "l0", '
+            f"got {norm!r}"
         ) from None
 
 
-def norm(r: jax.Array, norm: str | float) -> jax.Array:
+def norm(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     """Returns the length of each row, f[B, *D] -> f32[B], without under- or overflow.
+
+    It is infinite if an entry of scale 0 is not 0.
 
     >>> norm(jnp.array([[3., 4.], [3e-30, 4e-30]]), "l2")
     Array([5.e+00, 5.e-30], dtype=float32)
     """
-    return _length(_rows(r), canonical(norm))[:, 0]
+    return _length(_in_units(_rows(r), _units(scale, r)), canonical(norm))[:, 0]
 
 
 def norm_of_ones(shape: tuple[int, ...], norm: str | float) -> float:
@@ -61,34 +70,42 @@ def norm_of_ones(shape: tuple[int, ...], norm: str | float) -> float:
     >>> norm_of_ones((3, 3), "l2")
     3.0
     """
-    d = math.prod(shape)
-    return {"linf": 1.0, "rms": 1.0, "l2": math.sqrt(d), "l1": float(d)}[canonical(norm)]
+    d = float(math.prod(shape))
+    return {"linf": 1.0, "rms": 1.0, "l2": math.sqrt(d), "l1": d, "l0": d}[canonical(norm)]
 
 
-def dual(g: jax.Array, norm: str | float) -> jax.Array:
+def dual(g: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     """Returns argmax of <g, r> over the unit ball ||r|| <= 1: f[B, *D] -> f32[B, *D].
 
         linf  sign(g)                      fast gradient sign (FGSM; Maronas' SGN)
         l2    g / ||g||_2                  Huang's Adv_Loss; Maronas' 1N
         l1    sign(g_k) e_k, k = argmax_i |g_i|, the first of equals
         rms   sqrt(d) g / ||g||_2          Maronas' qN (28N on MNIST)
+        l0    g / ||g||_1                  PGD_0; not the argmax, as the ball is unbounded
 
-    A zero row gives a zero row. The direction is exact down to the smallest float32. An infinite
-    entry outweighs every finite one, the limit of the formulas. NaN propagates, so that a
-    diverged model is not mistaken for a zero gradient.
+    With a scale it is scale * dual(scale * g). A zero row gives a zero row. The direction is exact
+    down to the smallest float32. An infinite entry outweighs every finite one, the limit of the
+    formulas. NaN propagates, so that a diverged model is not mistaken for a zero gradient.
 
     Sources: [goodfellow2015], sec. 3; [huang2015], sec. 6.1.1 (there for the
     gradient of the true class's probability, printed without the minus sign); [maronas2016],
-    eq. 56, 58, 59.
+    eq. 56, 58, 59; l0: [croce2019sparse] (PGD_0).
 
     >>> dual(jnp.array([[3., -4.], [0., 0.]]), "l2")
     Array([[ 0.6, -0.8],
            [ 0. ,  0. ]], dtype=float32)
     """
-    kind, rows = canonical(norm), _rows(g)
+    kind, rows, units = canonical(norm), _rows(g), _units(scale, g)
     d = rows.shape[1]
+    if units is not None:
+        # In units of the largest entry, the product does not underflow.
+        rows = jnp.where(units == 0, 0, units * _scaled(jnp.where(units == 0, 0, rows))[0])
     if kind == "linf":
         unit = jnp.sign(rows)
+    elif kind == "l0":
+        scaled, _ = _scaled(rows)
+        total = jnp.sum(jnp.abs(scaled), axis=1, keepdims=True)
+        unit = scaled / jnp.where(total == 0, 1, total)
     elif kind == "l1":
         winner = jnp.argmax(jnp.abs(rows), axis=1, keepdims=True)
         unit = jnp.where(jnp.arange(d)[None] == winner, jnp.sign(rows), 0)
@@ -98,10 +115,10 @@ def dual(g: jax.Array, norm: str | float) -> jax.Array:
         radius = math.sqrt(d) if kind == "rms" else 1.0
         # sqrt has no derivative at 0, and a perturbation may be differentiated.
         unit = radius * scaled / jnp.sqrt(jnp.where(squares == 0, 1, squares))
-    return unit.reshape(jnp.shape(g))
+    return (unit if units is None else units * unit).reshape(jnp.shape(g))
 
 
-def rescaled(r: jax.Array, norm: str | float) -> jax.Array:
+def rescaled(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     """Divides each row by its length: f[B, *D] -> f32[B, *D]; a zero row stays zero.
 
     >>> rescaled(jnp.array([[1., -1., 1., 1.]]), "l2")
@@ -111,14 +128,19 @@ def rescaled(r: jax.Array, norm: str | float) -> jax.Array:
     zero = (rows == 0).all(axis=1, keepdims=True)
     # The derivative of a length is NaN at 0, even in the branch that `where` discards.
     some = jnp.where(zero, 1, rows)
-    return jnp.where(zero, 0, some / _length(some, kind)).reshape(jnp.shape(r))
+    length = _length(_in_units(some, _units(scale, r)), kind)
+    return jnp.where(zero, 0, some / length).reshape(jnp.shape(r))
 
 
-def project(r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float) -> jax.Array:
+def project(
+    r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float, scale: Scale = None
+) -> jax.Array:
     """Projects each row onto the ball ||p|| <= eps, to the nearest point in l2: -> f32[B, *D].
 
-    A row inside the ball is returned unchanged; eps = 0 gives exactly 0. Rounding may leave a row
-    outside by a few parts in 10^6 of eps under l2, rms and l1, never under linf.
+    With a scale it is the nearest in l2 of r / scale. Under l0 the floor(eps) largest entries of
+    a row stay, the first of equals. A row inside the ball is returned unchanged; eps = 0 gives
+    exactly 0. Rounding may leave a row outside by a few parts in 10^6 of eps under l2, rms and l1,
+    never under linf.
 
     Raises:
       ValueError: unknown norm; eps is negative or neither a number nor f32[B].
@@ -127,28 +149,54 @@ def project(r: jax.Array, eps: jax.typing.ArrayLike, norm: str | float) -> jax.A
     Array([[1. , 0. ],
            [0.2, 0.1]], dtype=float32)
     """
-    kind, rows = canonical(norm), _rows(r)
+    kind, rows, units = canonical(norm), _rows(r), _units(scale, r)
     radius = per_row("eps", eps, rows)
     if kind == "linf":
-        nearest = optax.projections.projection_box(rows, -radius, radius)
+        most = radius if units is None else radius * units
+        return optax.projections.projection_box(rows, -most, most).reshape(jnp.shape(r))
+    if units is not None:
+        rows = jnp.where(units == 0, 0, rows)
+    inner = _in_units(rows, units)
+    if kind == "l0":
+        nearest = jnp.where(largest(jnp.abs(inner), radius), rows, 0)
     else:
-        sphere = _onto_l1_sphere(rows, radius) if kind == "l1" else radius * dual(rows, kind)
-        nearest = jnp.where(_length(rows, kind) <= radius, rows, sphere)
+        sphere = _onto_l1_sphere(inner, radius) if kind == "l1" else radius * dual(inner, kind)
+        sphere = sphere if units is None else units * sphere
+        nearest = jnp.where(_length(inner, kind) <= radius, rows, sphere)
     return nearest.reshape(jnp.shape(r))
 
 
-def sample(key: jax.Array, like: Any, eps: jax.typing.ArrayLike, norm: str | float) -> jax.Array:
+def largest(rows: jax.Array, count: jax.Array) -> jax.Array:
+    """Returns where the floor(count) largest entries of each row are: f[B, d] -> bool[B, d].
+
+    Of equal entries the first come first. count: f32[1 or B, 1].
+
+    >>> largest(jnp.array([[3., 1., 3., 3.]]), jnp.array([[2.]]))
+    Array([[ True, False,  True, False]], dtype=bool)
+    """
+    rank = jnp.argsort(jnp.argsort(-rows, axis=1, stable=True), axis=1, stable=True)
+    return (rank + 1).astype(count.dtype) <= count
+
+
+def sample(
+    key: jax.Array,
+    like: Any,
+    eps: jax.typing.ArrayLike,
+    norm: str | float,
+    scale: Scale = None,
+) -> jax.Array:
     """Draws each row independently and uniformly from the ball ||r|| <= eps: -> f32[B, *D].
 
-    Uniform in volume: the norm is distributed as eps * u^(1/d), u uniform in [0, 1], so that in
-    many dimensions most draws lie near the sphere.
+    With a scale, uniformly from the ball of the entries whose scale is not 0. Uniform in volume:
+    the norm is distributed as eps * u^(1/d), u uniform in [0, 1], so that in many dimensions most
+    draws lie near the sphere.
 
     Args:
       key: one key, or one per row (see `row_keys`).
       like: f[B, *D], or anything with that `.shape` and `.dtype`.
 
     Raises:
-      ValueError: as `project` and `row_keys`.
+      ValueError: as `project` and `row_keys`; the norm is l0, whose ball is unbounded.
 
     Source: [barthe2005], Theorem 1: for z_i of density ~ exp(-|z|^p)
     and e exponential, z / (sum |z_i|^p + e)^(1/p) is uniform in the lp ball.
@@ -157,23 +205,28 @@ def sample(key: jax.Array, like: Any, eps: jax.typing.ArrayLike, norm: str | flo
     True
     """
     kind, d = canonical(norm), math.prod(like.shape[1:])
-    dtype = working_dtype(like.dtype)
+    dtype, units = working_dtype(like.dtype), _units(scale, like)
+    if kind == "l0":
+        raise UserError('norm must have a bounded ball to draw from, got "l0"')
 
-    def unit(key):
+    def unit(key, units):
         if kind == "linf":
             return jax.random.uniform(key, (d,), dtype, -1, 1)
         key_direction, key_depth = jax.random.split(key)
         depth = jax.random.exponential(key_depth, dtype=dtype)
         if kind == "l1":
-            z = jax.random.laplace(key_direction, (d,), dtype)
+            z = _allowed(jax.random.laplace(key_direction, (d,), dtype), units)
             return z / (jnp.abs(z).sum() + depth)
         # A normal z has density ~ exp(-z^2 / 2), hence the factor 2.
-        z = jax.random.normal(key_direction, (d,), dtype)
+        z = _allowed(jax.random.normal(key_direction, (d,), dtype), units)
         radius = math.sqrt(d) if kind == "rms" else 1.0
         return radius * z / jnp.sqrt(jnp.sum(z**2) + 2 * depth)
 
-    units = jax.vmap(unit)(row_keys(key, like.shape[0])).reshape(like.shape)
-    return per_row("eps", eps, like) * units
+    if units is not None:
+        units = jnp.broadcast_to(units, (like.shape[0], d))
+    drawn = jax.vmap(unit)(row_keys(key, like.shape[0]), units)
+    drawn = drawn if units is None else units * drawn
+    return per_row("eps", eps, like) * drawn.reshape(like.shape)
 
 
 def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
@@ -275,6 +328,26 @@ def _rows(r: jax.Array) -> jax.Array:
     return flat.astype(working_dtype(r.dtype))
 
 
+def _units(scale: Scale, like: Any) -> Scale:
+    """Returns the scale of a batch like f[B, *D] as f32[1 or B, d], or None."""
+    if scale is None:
+        return None
+    rows, shape = scale.shape[0], like.shape[1:]
+    return jnp.broadcast_to(scale, (rows, *shape)).reshape(rows, math.prod(shape))
+
+
+def _in_units(rows: jax.Array, units: Scale) -> jax.Array:
+    """Returns f[B, d] / units, where 0 / 0 is 0."""
+    if units is None:
+        return rows
+    return jnp.where(rows == 0, 0, rows / jnp.where((units == 0) & (rows == 0), 1, units))
+
+
+def _allowed(row: jax.Array, units: Scale) -> jax.Array:
+    """Returns f[d] with 0 where the units f[d] are."""
+    return row if units is None else jnp.where(units == 0, 0, row)
+
+
 def _scaled(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns rows f[B, d] divided by their largest |entry|, and it, f[B, 1]; 0 stays 0."""
     largest = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
@@ -284,6 +357,8 @@ def _scaled(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _length(rows: jax.Array, kind: str) -> jax.Array:
     """f[B, d] -> f[B, 1]."""
+    if kind == "l0":
+        return jnp.sum(rows != 0, axis=1, keepdims=True).astype(rows.dtype)
     if kind == "l1":
         return jnp.sum(jnp.abs(rows), axis=1, keepdims=True)
     scaled, largest = _scaled(rows)

@@ -15,11 +15,22 @@ def moved(x: Array, r: Array) -> Array:
     return (x.astype(r.dtype) + r).astype(x.dtype)
 
 
+def limits(x: Array, bounds: Bounds) -> tuple[Array, Array]:
+    """Returns the bounds in the dtype and rank of x, which they broadcast to by NumPy's rules."""
+
+    def aligned(bound) -> Array:
+        bound = jnp.asarray(bound).astype(x.dtype)
+        return bound.reshape(*(1,) * (x.ndim - bound.ndim), *bound.shape)
+
+    lo, hi = bounds
+    return aligned(lo), aligned(hi)
+
+
 def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
     """Clips r f32[B, *D] so that x + r is in the bounds. For x in the bounds, r only shrinks."""
     if bounds is None:
         return r
-    lo, hi = (jnp.asarray(bound, x.dtype).astype(r.dtype) for bound in bounds)
+    lo, hi = (bound.astype(r.dtype) for bound in limits(x, bounds))
     x = x.astype(r.dtype)
     return jnp.clip(r, lo - x, hi - x)
 
@@ -43,7 +54,7 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     Args:
       x: f[B, *D], inside the bounds.
       r: f32[B, *D], the perturbation, already in its ball.
-      bounds: (lo, hi), rounded to the dtype of x, or None for no clipping.
+      bounds: (lo, hi), each broadcast to x and rounded to its dtype, or None for no clipping.
     """
     # Detach here: the rounding below is not differentiable and `nextafter` would raise.
     x, r = jax.lax.stop_gradient((x, r))
@@ -56,5 +67,5 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     x_adv = far.astype(x.dtype)
     x_adv = jnp.where(overshoots, jnp.nextafter(x_adv, x), x_adv)
     if bounds is not None:
-        x_adv = jnp.clip(x_adv, *(jnp.asarray(bound, x.dtype) for bound in bounds))
+        x_adv = jnp.clip(x_adv, *limits(x, bounds))
     return jnp.where(r == 0, x, x_adv)

@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 Key = jax.Array  # a typed key of jax.random.key
 LogitsFn = Callable[[Array], Array]  # f32[B, *D] -> f32[B, K]
 RowTree = Any  # a pytree of arrays f[B, ...]: labels of any form, side inputs
 RowFn = Callable[[Any, Any], Array]  # (outputs of a model, y) -> f[B], or bool[B]
-Bounds = tuple[float, float]  # (lo, hi) of one input value
-Norm = str | float  # "linf", "l2", "l1", "rms" or an alias
+Limit = float | Array | np.ndarray  # a number, f[*D] or f[B, *D]
+Bounds = tuple[Limit, Limit]  # (lo, hi) of the input values
+Mask = Array | np.ndarray  # bool or 0 and 1, broadcast to x: what may be changed
+Norm = str | float  # "linf", "l2", "l1", "rms", "l0" or an alias
 Batch = Mapping[str, Array]  # {"x": f32[B, *D], "y": i32[B], ...}
 Variables = Mapping[str, Any]  # {"params": ..., **model_state}, as Flax keeps them
 Metrics = dict[str, Array]  # name -> f32[]

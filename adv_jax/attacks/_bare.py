@@ -23,7 +23,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from adv_jax.checks import check_flags, is_known, is_tracing, logit_flags, with_aux
 from adv_jax.convolution import fast_in_loops
 from adv_jax.meshes import on_mesh
-from adv_jax.types import Array, Bounds, RowTree
+from adv_jax.types import Array, Bounds, RowTree, working_dtype
 
 MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
 
@@ -74,7 +74,8 @@ def compiled(
         flows to aux and to the arrays it closes over.
       x: f[B, *D].
       arrays: trees of arrays, or None.
-      bounds, aux: as in `fgsm`.
+      bounds: as in `fgsm`; arguments of the program, also where they are numbers.
+      aux: as in `fgsm`.
       logits: fn returns logits. Outside tracing those at x are checked, in the same program.
       settings: hashable, or integers of any dtype.
 
@@ -84,12 +85,12 @@ def compiled(
     for name, value in settings.items():
         if isinstance(value, np.ndarray | jax.Array):
             settings[name] = operator.index(value)
-    settings["bounds"] = None if bounds is None else (float(bounds[0]), float(bounds[1]))
+    bounds = as_arrays(bounds, x)
     aux = jax.lax.stop_gradient(aux)
     if is_tracing():
-        return on_mesh(body, with_aux(fast_in_loops(fn), aux), x, *arrays, **settings)
+        return run(body, with_aux(fast_in_loops(fn), aux), x, *arrays, bounds=bounds, **settings)
     model = _model(fn, (x,) if aux is None else (x, aux))
-    inputs = model.traced.consts, x, aux, arrays
+    inputs = model.traced.consts, x, aux, arrays, bounds
     leaves, tree = jax.tree.flatten(inputs)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     options = tuple(sorted(settings.items()))
@@ -105,6 +106,31 @@ def compiled(
     if logits and is_known(flags["finite"]):
         check_flags(jax.device_get(flags), "x")
     return found
+
+
+def run(
+    body: Callable[..., Any],
+    fn: Fn,
+    x: Array,
+    *arrays: Any,
+    bounds: Bounds | None,
+    **settings: Any,
+) -> Any:
+    """Returns body(fn, x, *arrays, bounds, **settings) on the mesh of x (`on_mesh`)."""
+
+    def of_arrays(fn: Fn, x: Array, bounds: Any, *arrays: Any) -> Any:
+        return body(fn, x, *arrays, bounds=bounds, **settings)
+
+    return on_mesh(of_arrays, fn, x, bounds, *arrays)
+
+
+def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
+    """Returns the bounds as arrays of the dtype in which x is attacked."""
+    if bounds is None:
+        return None
+    dtype = working_dtype(x.dtype)
+    lo, hi = (b if isinstance(b, jax.Array) else np.asarray(b, dtype) for b in bounds)
+    return lo, hi
 
 
 def check_logits_at(fn: Fn, x: Array, bounds: Bounds | None, aux: RowTree | None = None) -> None:
@@ -147,19 +173,23 @@ def _program(
 ) -> Callable[..., Any]:
     """Returns the compiled body and the flags of the logits at x, from the cache or new."""
 
-    def run(
-        consts: list[Array], x: Array, aux: RowTree | None, arrays: tuple[Any, ...]
+    def program(
+        consts: list[Array],
+        x: Array,
+        aux: RowTree | None,
+        arrays: tuple[Any, ...],
+        bounds: Bounds | None,
     ) -> tuple[Any, dict[str, Array]]:
         fn = with_aux(_replayed(_called.get(), jax.lax.stop_gradient(consts)), aux)
         flags = logit_flags(fn(x)) if logits else {}
-        return on_mesh(body, fn, x, *arrays, **settings), flags
+        return run(body, fn, x, *arrays, bounds=bounds, **settings), flags
 
     with _lock:
-        program = _programs.setdefault(key, jax.jit(run))
+        kept = _programs.setdefault(key, jax.jit(program))
         _programs.move_to_end(key)
         while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
-    return program
+    return kept
 
 
 def _replayed(model: Model, consts: list[Array]) -> Fn:

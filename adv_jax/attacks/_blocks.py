@@ -33,17 +33,17 @@ def on_survivors(
     Args:
       attack: (rows of a block, done bool[size]) -> Fooling; its result for rows that are done is
         ignored.
-      rows: trees of arrays with B rows.
+      rows: trees of arrays with B rows, or with one row for all.
       size: rows of a block, at most B.
     """
-    count = (~state.fools).sum()
+    batch, count = len(state.fools), (~state.fools).sum()
     order = jnp.argsort(state.fools, stable=True)
     order = jnp.pad(order, (0, -len(order) % size), mode="edge")
 
     def block(carry: tuple[Array, Fooling]) -> tuple[Array, Fooling]:
         start, state = carry
         which = jax.lax.dynamic_slice_in_dim(order, start, size)
-        here, before = jax.tree.map(lambda a: a[which], (rows, state))
+        here, before = jax.tree.map(lambda a: a[which] if len(a) == batch else a, (rows, state))
         after = attack(here, before.fools)
         fresh = after.fools & ~before.fools
         after = Fooling(choose(fresh, after.r, before.r), before.fools | fresh)

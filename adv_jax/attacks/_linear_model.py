@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.checks import checked_labels, checked_logits
-from adv_jax.loss_gradients import classes
-from adv_jax.types import Array, LogitsFn, Norm, working_dtype
+from adv_jax.checks import checked_logits, is_whole
+from adv_jax.types import Array, LogitsFn, Norm, UserError, working_dtype
 
 Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)
 
@@ -25,27 +24,36 @@ class Boundary(NamedTuple):
     direction: Array
 
 
-def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) -> Boundary:
-    """Returns the boundary nearest to x between y and any other class of the linear model.
+def nearest_boundary(
+    values: Array,
+    pullback: Pullback,
+    y: Array,
+    rivals: Array,
+    norm: Norm,
+    scale: Array | None = None,
+) -> Boundary:
+    """Returns the boundary nearest to x between y and any of the rivals in the linear model.
 
         distance_j = (value_y - value_j) / ||v||_*,   v = d(value_j - value_y) / dx
 
-    One backward pass for each j != y: vmapped on accelerators; in sequence on CPUs, with memory
+    One backward pass for each rival j: vmapped on accelerators; in sequence on CPUs, with memory
     independent of the number of classes.
 
     Args:
       values: f32[B, K] at x.
       pullback: from `jax.vjp`, f32[B, K] -> (f[B, *D],).
-      y: i32[B], or f32[B, K], of which the most probable class is the label.
+      y: i32[B], the class to leave.
+      rivals: i32[B, M], the classes to reach, each other than y; of equals the first is taken.
+      scale: the units of each feature (`norms`).
     """
-    count, y = values.shape[1], classes(checked_labels(y, values))
+    count, passes = values.shape[1], rivals.shape[1]
     is_label = jax.nn.one_hot(y, count, dtype=values.dtype)
 
     def boundary(i: Array) -> Boundary:
-        other = i + (i >= y).astype(i.dtype)  # i32[B], each class but y, in order
-        difference = jax.nn.one_hot(other, count, dtype=values.dtype) - is_label
+        rival = jax.lax.dynamic_index_in_dim(rivals, i, axis=1, keepdims=False)
+        difference = jax.nn.one_hot(rival, count, dtype=values.dtype) - is_label
         (slope,) = pullback(difference)
-        direction = norms.dual(slope, norm)
+        direction = norms.dual(slope, norm, scale)
         slope = slope.astype(direction.dtype)
         axes = tuple(range(1, slope.ndim))
         steepness = jnp.sum(slope * direction, axis=axes, keepdims=True)  # ||v||_*
@@ -64,10 +72,42 @@ def nearest_boundary(values: Array, pullback: Pullback, y: Array, norm: Norm) ->
         rows = like.shape[0], *(1,) * (like.ndim - 1)
         far = jnp.full_like(values, jnp.inf, dtype, shape=rows)
         start = Boundary(far, jnp.zeros_like(values, dtype, shape=like.shape))
-        return jax.lax.fori_loop(0, count - 1, nearer, start)
-    every = jax.vmap(boundary)(jnp.arange(count - 1))
+        return jax.lax.fori_loop(0, passes, nearer, start)
+    every = jax.vmap(boundary)(jnp.arange(passes))
     first = jnp.argmin(every.distance, axis=0, keepdims=True)
     return jax.tree.map(lambda a: jnp.take_along_axis(a, first, axis=0)[0], every)
+
+
+def others(count: int, y: Array) -> Array:
+    """Returns all of `count` classes but y, in order: i32[B] -> i32[B, count - 1]."""
+    index = jnp.arange(count - 1, dtype=y.dtype)[None]
+    return index + (index >= y[:, None]).astype(y.dtype)
+
+
+def most_probable_others(logits: Array, y: Array) -> Array:
+    """Returns the classes other than y, the most probable first: i32[B, K - 1]."""
+    is_label = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
+    return jnp.argsort(jnp.where(is_label, jnp.inf, -logits), axis=1)[:, :-1]
+
+
+def considered(logits: Array, y: Array, candidates: int | None) -> Array:
+    """Returns the classes that an attack considers besides y, i32[B, candidates - 1] or all."""
+    if candidates is None or logits.shape[1] <= candidates:
+        return others(logits.shape[1], y)
+    return most_probable_others(logits, y)[:, : candidates - 1].astype(y.dtype)
+
+
+def check_candidates(candidates: int | None) -> None:
+    """Raises UserError unless candidates are None or a whole number >= 2."""
+    if candidates is not None and not (is_whole(candidates) and candidates >= 2):
+        found = norms.described(candidates)
+        raise UserError(f"candidates must be a whole number of at least 2, or None, got {found}")
+
+
+def strongest_other(logits: Array, y: Array) -> Array:
+    """Returns the most probable class other than y: f32[B, K], i32[B] -> i32[B]."""
+    is_label = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
+    return jnp.argmax(jnp.where(is_label, -jnp.inf, logits), axis=1).astype(y.dtype)
 
 
 def values_fn(logits_fn: LogitsFn, of: str) -> LogitsFn:

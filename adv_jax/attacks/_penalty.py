@@ -22,9 +22,9 @@ def squared(r: Array) -> Array:
     return jnp.sum(r**2, axis=tuple(range(1, r.ndim)))
 
 
-def among(r: Array, fools: Array) -> Shortest:
+def among(r: Array, fools: Array, scale: Array | None = None) -> Shortest:
     """Returns the perturbations f32[B, *D] with length inf where `fools` bool[B] is False."""
-    return Shortest(r, jnp.where(fools, norms.norm(r, "l2"), jnp.inf))
+    return Shortest(r, jnp.where(fools, norms.norm(r, "l2", scale), jnp.inf))
 
 
 def search(
@@ -64,8 +64,8 @@ def search(
     return best.r
 
 
-def within(x: Array, r: Array, eps: ArrayLike | None, bounds: Bounds) -> Array:
+def within(x: Array, r: Array, eps: ArrayLike | None, bounds: Bounds, scale: Array | None) -> Array:
     """Returns x + r, with r projected onto the l2 ball of radius eps unless eps is None."""
     if eps is not None:
-        r = norms.project(r, eps, "l2")
+        r = norms.project(r, eps, "l2", scale)
     return perturbed(x, r, bounds)

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._climbing import (
@@ -17,15 +18,16 @@ from adv_jax.attacks._climbing import (
     rate_fn,
     with_gradient,
 )
-from adv_jax.checks import check_counts, check_range, radius
+from adv_jax.checks import ball, check_counts, check_range
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.losses import cross_entropy
-from adv_jax.perturbations import choose, inside, perturbed
+from adv_jax.perturbations import choose, perturbed
 from adv_jax.types import (
     Array,
     Bounds,
     Key,
     LogitsFn,
+    Mask,
     Norm,
     RowFn,
     RowTree,
@@ -83,7 +85,9 @@ def apgd(
     restarts: int = 1,
     rho: ArrayLike = 0.75,
     start: Array | None = None,
+    early_stop: bool = False,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
     key: Key | None = None,
@@ -102,7 +106,7 @@ def apgd(
     among those that fool the model, or among all iterates and x if none does.
 
     Args:
-      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      eps: radius of the ball, as in `fgsm`.
       loss: "ce", "dlr" or a function (outputs, y) -> f[B], as in `pgd`. dlr needs 3 classes;
         targeted dlr needs 4 and starts from the class predicted at x.
       fooled: (outputs, y) -> bool[B] or None, as in `pgd`; None for the targeted dlr.
@@ -113,8 +117,10 @@ def apgd(
       rho: share of the steps that must raise the loss, f32[], in [0, 1].
       start: f[B, *D], the perturbation to begin with, projected first (warm start); no random
         numbers are drawn then.
+      early_stop: a row keeps its first point that fools, and the attack ends when all rows have
+        one.
       key: for uniform random starts: one key, or key[B], one per row; None: start at x.
-      logits_fn, x, y, bounds, aux, targeted: as in `fgsm`.
+      logits_fn, x, y, bounds, mask, aux, targeted: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -142,7 +148,7 @@ def apgd(
         logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES, targeted=targeted
     )
     x = climb.x
-    eps = radius(eps, x, norm, bounds)
+    eps, scale = ball(eps, x, norm, bounds, mask)
     keys = None
     if key is not None and start is None:
         keys = jax.vmap(jax.random.split, (0, None), 1)(norms.row_keys(key, x.shape[0]), restarts)
@@ -153,12 +159,14 @@ def apgd(
         climb.y,
         eps,
         rho,
+        scale,
         keys,
         checked_start(start, x),
         loss=climb.loss,
         norm=norm,
         num_steps=num_steps,
         restarts=restarts,
+        early_stop=early_stop,
         bounds=bounds,
         aux=climb.aux,
         logits=climb.loss is not None,
@@ -172,6 +180,7 @@ def _apgd(
     y: Array | None,
     eps: Array,
     rho: ArrayLike,
+    scale: Array | None,
     keys: Key | None,
     start: Array | None,
     *,
@@ -179,6 +188,7 @@ def _apgd(
     norm: Norm,
     num_steps: int,
     restarts: int,
+    early_stop: bool,
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
@@ -189,7 +199,7 @@ def _apgd(
     rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
     at_x = rate(x)
-    first = unmoved if start is None else inside(x, norms.project(start, eps, norm), bounds)
+    first = unmoved if start is None else feasible(x, start, eps, norm, bounds, scale)
     best = Best(unmoved, at_x.loss.astype(unmoved.dtype), at_x.fools)
 
     def restart(best: Best, keys: Key | None) -> tuple[Best, None]:
@@ -197,17 +207,19 @@ def _apgd(
             rate,
             x,
             best,
-            first if keys is None else random_start(keys, x, eps, norm, bounds),
+            first if keys is None else random_start(keys, x, eps, norm, bounds, scale),
             eps=eps,
             norm=norm,
             num_steps=num_steps,
             rho=rho,
             bounds=bounds,
+            scale=scale,
+            until_fooled=early_stop,
         )
         return climbed, None
 
     best, _ = jax.lax.scan(restart, best, keys, length=restarts)
-    return perturbed(x, norms.project(best.r, eps, norm), bounds)
+    return perturbed(x, norms.project(best.r, eps, norm, scale), bounds)
 
 
 def ascend(
@@ -221,18 +233,19 @@ def ascend(
     num_steps: int,
     rho: ArrayLike = 0.75,
     bounds: Bounds | None,
+    scale: Array | None,
     until_fooled: bool = False,
 ) -> Best:
     """Runs Auto-PGD from x + start; returns the best of `best` and all iterates, per row.
 
     Args:
-      eps: from `checks.radius`.
+      eps, scale: from `checks.ball`.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
 
     def within(r: Array) -> Array:
-        return inside(x, norms.project(r, eps, norm), bounds)
+        return feasible(x, r, eps, norm, bounds, scale)
 
     # Carry x + r in the loop state. If it were computed in the same iteration, XLA would fuse it
     # into the model's first layer and recompute it for each use of a pixel.
@@ -249,7 +262,7 @@ def ascend(
         checks = is_checkpoint[climb.count]
         halves = checks & stuck
         step, here = choose(halves, (climb.step / 2, peak), (climb.step, now))
-        ahead = within(here.r + step * norms.dual(here.gradient, norm)) - here.r
+        ahead = within(here.r + step * norms.dual(here.gradient, norm, scale)) - here.r
         momentum = jnp.where(climb.count == 0, 0, 0.25)
         r = within(here.r + (1 - momentum) * ahead + momentum * (here.r - climb.previous))
         return Climb(
@@ -286,11 +299,6 @@ def ascend(
         peak_loss=lowest,
     )
     return jax.lax.while_loop(unfinished, iterate, first).best
-
-
-def random_start(keys: Key, x: Array, eps: Array, norm: Norm, bounds: Bounds | None) -> Array:
-    """Draws a perturbation uniformly from the ball and clips it to the bounds: f32[B, *D]."""
-    return inside(x, eps * norms.sample(keys, x, 1.0, norm), bounds)
 
 
 def dlr(logits: Array, y: Array) -> Array:

@@ -9,18 +9,20 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._ball import random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Fooling, on_survivors
 from adv_jax.attacks._climbing import rate_fn
-from adv_jax.attacks.apgd import ascend, difference, random_start, targeted_dlr
-from adv_jax.attacks.fab import approach, rivals
+from adv_jax.attacks._linear_model import most_probable_others
+from adv_jax.attacks.apgd import ascend, difference, targeted_dlr
+from adv_jax.attacks.fab import approach
 from adv_jax.attacks.square import random_search
-from adv_jax.checks import check_counts, checked, checked_logits, linf_or_l2, radius
+from adv_jax.checks import ball, check_counts, checked, checked_logits, linf_or_l2
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.losses import cross_entropy
-from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree
+from adv_jax.perturbations import limits, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]) -> Fooling
 
@@ -28,6 +30,8 @@ Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]
 class Rows(NamedTuple):
     """Inputs of the attacks, by row: the model with its side inputs (`with_aux`), x, y i32[B],
     eps f32[B, 1, ..., 1], keys[B], rivals.
+
+    bounds, scale: of one row for all, or of B rows.
     """
 
     logits_fn: LogitsFn
@@ -36,6 +40,8 @@ class Rows(NamedTuple):
     eps: Array
     keys: Key
     rivals: Array
+    bounds: Bounds | None
+    scale: Array | None
 
 
 def auto_attack(
@@ -50,6 +56,7 @@ def auto_attack(
     num_queries: int = 5000,
     block_size: int = 32,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
@@ -65,7 +72,7 @@ def auto_attack(
     unchanged. With 2 or 3 classes the targeted ratio is undefined, and its numerator is used.
 
     Args:
-      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      eps: radius of the ball, as in `fgsm`.
       norm: "linf" or "l2", or an alias.
       num_steps: steps of each run of apgd and fab, >= 1.
       num_targets: target classes, >= 1; at most K - 1 are used.
@@ -73,7 +80,7 @@ def auto_attack(
       block_size: rows to attack at a time, >= 1. Affects memory and speed, not the result: about
         30 suit the cache of a CPU, an accelerator needs more.
       key: one key, or key[B], one per row.
-      logits_fn, x, y, bounds, aux: as in `fgsm`.
+      logits_fn, x, y, bounds, mask, aux: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -96,7 +103,7 @@ def auto_attack(
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds, aux)
     keys = norms.row_keys(key, x.shape[0])
-    eps = radius(eps, x, kind, bounds)
+    eps, scale = ball(eps, x, kind, bounds, mask)
     return compiled(
         _auto_attack,
         logits_fn,
@@ -104,6 +111,7 @@ def auto_attack(
         y,
         jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:])),
         keys,
+        scale,
         norm=kind,
         num_steps=num_steps,
         num_targets=num_targets,
@@ -120,6 +128,7 @@ def _auto_attack(
     y: Array | None,
     eps: Array,
     keys: Key,
+    scale: Array | None,
     *,
     norm: str,
     num_steps: int,
@@ -131,8 +140,10 @@ def _auto_attack(
     """`auto_attack` of checked arguments; eps: f32[B, 1, ..., 1]; keys: key[B]."""
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
-    rows = Rows(logits_fn, x, y, eps, keys, rivals(logits, y)[:, :num_targets])
-    setting = {"norm": norm, "bounds": bounds}
+    box = None if bounds is None else limits(x.astype(eps.dtype), bounds)
+    targets = most_probable_others(logits, y)[:, :num_targets]
+    rows = Rows(logits_fn, x, y, eps, keys, targets, box, scale)
+    setting = {"norm": norm}
     climb = partial(_apgd, **setting, num_steps=num_steps)
     members = (
         (partial(climb, loss=_cross_entropy), 1),
@@ -146,7 +157,7 @@ def _auto_attack(
     for number, (member, runs) in enumerate(members):
         keyed = rows._replace(keys=_folded(keys, number))
         state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
-    return perturbed(x, norms.project(state.r, eps, norm), bounds)
+    return perturbed(x, norms.project(state.r, eps, norm, scale), bounds)
 
 
 def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int) -> Fooling:
@@ -168,10 +179,9 @@ def _apgd(
     *,
     loss: Callable[[Array, Array, Array], Array],
     norm: str,
-    bounds: Bounds | None,
     num_steps: int,
 ) -> Fooling:
-    start = random_start(rows.keys, rows.x, rows.eps, norm, bounds)
+    start = random_start(rows.keys, rows.x, rows.eps, norm, rows.bounds, rows.scale)
     row_loss = lambda logits, y: loss(logits, y, target)
     best = ascend(
         rate_fn(row_loss, rows.logits_fn, rows.x, rows.y),
@@ -181,7 +191,8 @@ def _apgd(
         eps=rows.eps,
         norm=norm,
         num_steps=num_steps,
-        bounds=bounds,
+        bounds=rows.bounds,
+        scale=rows.scale,
         until_fooled=True,
     )
     return Fooling(best.r, best.fools)
@@ -193,7 +204,6 @@ def _fab(
     done: Array,
     *,
     norm: str,
-    bounds: Bounds | None,
     num_steps: int,
 ) -> Fooling:
     start, eps = jnp.zeros_like(rows.x, rows.eps.dtype), rows.eps.reshape(-1)
@@ -206,7 +216,8 @@ def _fab(
         start,
         norm=norm,
         num_steps=num_steps,
-        bounds=bounds,
+        bounds=rows.bounds,
+        scale=rows.scale,
         enough=eps,
     )
     return Fooling(found.r, found.length <= eps)
@@ -218,7 +229,6 @@ def _square(
     done: Array,
     *,
     norm: str,
-    bounds: Bounds | None,
     num_queries: int,
 ) -> Fooling:
     del target
@@ -231,7 +241,8 @@ def _square(
         eps=rows.eps,
         norm=norm,
         num_queries=num_queries,
-        bounds=bounds,
+        bounds=rows.bounds,
+        scale=rows.scale,
     )
     return Fooling(best.r, best.fools)
 

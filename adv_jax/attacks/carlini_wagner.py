@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -9,10 +10,10 @@ from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._penalty import among, search, within
-from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits
 from adv_jax.loss_gradients import evaluated, labels_at, margin
-from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree, working_dtype
+from adv_jax.perturbations import limits, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
@@ -23,6 +24,7 @@ def carlini_wagner(
     y: Array | None,
     *,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     confidence: ArrayLike = 0.0,
     search_steps: int = 9,
     num_steps: int = 1000,
@@ -45,14 +47,15 @@ def carlini_wagner(
     .4 % longer (24 digits, untargeted).
 
     Args:
-      bounds: (lo, hi) of an input value; required.
+      bounds: (lo, hi), as in `fgsm`, finite; required.
       confidence: the margin to exceed, f32[] or f32[B], >= 0, in units of the logits.
       search_steps: values of c, >= 1.
       num_steps: gradients for each c, >= 1.
       learning_rate: of Adam on w, f32[] or f32[B], > 0.
       initial_const: the first c, f32[] or f32[B], > 0.
-      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball.
-      logits_fn, x, y, aux, targeted, key: as in `fgsm`; key is not used.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
+        radius of each feature, as in `fgsm`, in units of which |r|_2 is smallest.
+      logits_fn, x, y, mask, aux, targeted, key: as in `fgsm`; key is not used.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -78,14 +81,17 @@ def carlini_wagner(
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds, aux)
-    check_range("bounds", bounds, "(-inf, inf)", per_row=True)
-    eps = None if eps is None else radius(eps, x, "l2", bounds)
+    for bound in bounds:
+        check_range("bounds", bound, "(-inf, inf)", per_row=True)
+    eps, scale = ball(eps, x, "l2", bounds, mask, optional=True)
     return compiled(
         _carlini_wagner,
         logits_fn,
         x,
         y,
         eps,
+        scale,
+        _middle_and_half(x, bounds),
         norms.per_row("confidence", confidence, x).ravel(),
         norms.per_row("learning_rate", learning_rate, x),
         initial_const,
@@ -102,6 +108,8 @@ def _carlini_wagner(
     x: Array,
     y: Array | None,
     eps: Array | None,
+    scale: Array | None,
+    box: tuple[Array, Array],
     confidence: Array,
     learning_rate: Array,
     initial_const: ArrayLike,
@@ -115,9 +123,15 @@ def _carlini_wagner(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
     origin = x.astype(working_dtype(x.dtype))
-    middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
-    start = jnp.arctanh(jnp.clip((origin - middle) / half, -MAX_TANH, MAX_TANH))
+    middle, half = box
+    if scale is not None:
+        middle, half = jnp.where(scale == 0, origin, middle), jnp.where(scale == 0, 0, half)
+    share = (origin - middle) / jnp.where(half == 0, 1, half)
+    start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
     adam = optax.adam(learning_rate)
+
+    def in_units(r: Array) -> Array:
+        return r if scale is None else r / jnp.where(scale == 0, 1, scale)
 
     def reached(logits: Array, y: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
@@ -130,8 +144,8 @@ def _carlini_wagner(
             r, pull = jax.vjp(lambda w: middle + half * jnp.tanh(w) - origin, w)
             point = perturbed(x, r, bounds)
             at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
-            best = best.or_shorter(among(r, reached(at.logits, y) > 0))
-            (slope,) = pull(2 * r - const * at.gradient)
+            best = best.or_shorter(among(r, reached(at.logits, y) > 0, scale))
+            (slope,) = pull(2 * in_units(in_units(r)) - const * at.gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
                 updates, state = adam.update(slope, state)
             return (optax.apply_updates(w, updates), state, best), None
@@ -143,7 +157,19 @@ def _carlini_wagner(
         return best
 
     unmoved = among(
-        jnp.zeros_like(origin), reached(checked_logits(logits_fn(x), batch=x.shape[0]), y) > 0
+        jnp.zeros_like(origin),
+        reached(checked_logits(logits_fn(x), batch=x.shape[0]), y) > 0,
+        scale,
     )
     r = search(attempt, unmoved, initial_const=initial_const, search_steps=search_steps)
-    return within(x, r, eps, bounds)
+    return within(x, r, eps, bounds, scale)
+
+
+def _middle_and_half(x: Array, bounds: Bounds) -> tuple[Array, Array]:
+    """Returns (hi + lo) / 2 and (hi - lo) / 2, which broadcast to x, in float64 where known."""
+    if not any(isinstance(bound, jax.Array) for bound in bounds):
+        lo, hi = (np.asarray(bound, np.float64) for bound in bounds)
+    else:
+        lo, hi = (jnp.asarray(bound, working_dtype(x.dtype)) for bound in bounds)
+    near = x.astype(working_dtype(x.dtype))
+    return limits(near, ((hi + lo) / 2, (hi - lo) / 2))

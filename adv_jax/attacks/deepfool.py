@@ -8,11 +8,24 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._linear_model import nearest_boundary, values_fn
-from adv_jax.checks import check_counts, check_range, checked, radius
-from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.attacks._linear_model import (
+    check_candidates,
+    considered,
+    nearest_boundary,
+    strongest_other,
+    values_fn,
+)
+from adv_jax.checks import (
+    ball,
+    check_counts,
+    check_range,
+    checked,
+    checked_labels,
+    checked_logits,
+)
+from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 # In units of x and of the norm, as in the authors' program. Steps clipped to the bounds could
 # otherwise shrink forever without crossing the boundary.
@@ -40,9 +53,12 @@ def deepfool(
     norm: Norm = "l2",
     num_steps: int = 50,
     overshoot: ArrayLike = 0.02,
+    candidates: int | None = 10,
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
+    targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
     """DeepFool: changes the class by steps to the nearest boundary of the linear model.
@@ -58,17 +74,21 @@ def deepfool(
       norm: "l2" or "linf" as in the paper; "l1" (one feature per step), "rms" or an alias.
       num_steps: largest number of steps, >= 1.
       overshoot: relative lengthening of the sum of the steps, to cross the boundary, f32[], >= 0.
+      candidates: classes considered, >= 2: y and the most probable others at x, as in the authors'
+        program and foolbox, each by one backward pass per step; None: all.
       eps: None: the perturbation found; f32[] or f32[B], >= 0, in units of x and of the norm:
-        projected onto the ball of this radius.
-      logits_fn, x, y, bounds, aux, key: as in `fgsm`; there is no targeted form. Every x_t is
-        clipped.
+        projected onto the ball of this radius; or the radius of each feature, as in `fgsm`, in
+        units of which the perturbation is short.
+      targeted: y is the class to reach: each step leads to its boundary with the most probable
+        other class at x_t, and `candidates` is not used.
+      logits_fn, x, y, bounds, mask, aux, key: as in `fgsm`. Every x_t is clipped.
 
     Returns:
-      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is misclassified at
-      x, or still classified as y after num_steps, is returned unchanged.
+      f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is fooled at x, or by
+      no step, is returned unchanged.
 
     Raises:
-      ValueError: num_steps or overshoot out of range; and as `fgsm`.
+      ValueError: num_steps, overshoot or candidates out of range; and as `fgsm`.
 
     Source: [moosavidezfooli2016], Algorithm 2 and sec. 3.3 (other norms).
 
@@ -78,9 +98,10 @@ def deepfool(
     """
     del key
     check_counts(num_steps=num_steps)
+    check_candidates(candidates)
     check_range("overshoot", overshoot, "[0, inf)")
     x = checked(logits_fn, x, y, bounds, aux)
-    size = None if eps is None else radius(eps, x, norm, bounds)
+    size, scale = ball(eps, x, norm, bounds, mask, optional=True)
     stretch = 1 + jnp.asarray(overshoot, working_dtype(x.dtype))
     return compiled(
         _deepfool,
@@ -89,10 +110,13 @@ def deepfool(
         y,
         stretch,
         size,
+        scale,
         norm=norm,
         num_steps=num_steps,
+        candidates=candidates,
         bounds=bounds,
         aux=aux,
+        targeted=targeted,
     )
 
 
@@ -102,21 +126,28 @@ def _deepfool(
     y: Array | None,
     stretch: Array,
     size: Array | None,
+    scale: Array | None,
     *,
     norm: Norm,
     num_steps: int,
+    candidates: int | None,
     bounds: Bounds | None,
+    targeted: bool,
 ) -> Array:
     """`deepfool` of checked arguments; stretch: 1 + overshoot; size: eps."""
-    y = labels_at(logits_fn, x, y)
+    at_x = checked_logits(logits_fn(x), batch=x.shape[0])
+    y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), at_x))
+    rivals = considered(at_x, y, candidates)
+    sign = -1 if targeted else 1
 
     def advance(walk: Walk) -> Walk:
         point = perturbed(x, stretch * walk.r, bounds)
         logits, pullback = jax.vjp(values_fn(logits_fn, "logits"), point)
-        fools = walk.fools | (margin(logits, y) > 0)
+        fools = walk.fools | (sign * margin(logits, y) > 0)
 
         def longer() -> Array:
-            distance, direction = nearest_boundary(logits, pullback, y, norm)
+            pair = (strongest_other(logits, y), y[:, None]) if targeted else (y, rivals)
+            distance, direction = nearest_boundary(logits, pullback, *pair, norm, scale)
             length = jnp.where(jnp.isinf(distance), 0, jnp.maximum(distance, MIN_STEP))
             return (walk.r + length * direction).astype(walk.r.dtype)
 
@@ -132,4 +163,4 @@ def _deepfool(
     start = Walk(jnp.int32(0), jnp.zeros_like(x, stretch.dtype), nobody)
     walk = jax.lax.while_loop(unfinished, advance, start)
     r = inside(x, stretch * choose(walk.fools, walk.r, jnp.zeros_like(walk.r)), bounds)
-    return perturbed(x, r if size is None else norms.project(r, size, norm), bounds)
+    return perturbed(x, r if size is None else norms.project(r, size, norm, scale), bounds)

@@ -10,17 +10,23 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._linear_model import (
+    check_candidates,
+    most_probable_others,
+    strongest_other,
+)
 from adv_jax.checks import (
+    ball,
     check_counts,
     check_range,
     checked,
+    checked_labels,
     checked_logits,
     linf_or_l2,
-    radius,
 )
 from adv_jax.loss_gradients import classes, labels_at, margin
-from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree, working_dtype
+from adv_jax.perturbations import choose, inside, limits, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 Turn = tuple[Array, Array, Array, Shortest]  # steps done, r, x + r, the shortest so far
 
@@ -45,12 +51,15 @@ def fab(
     num_steps: int = 100,
     restarts: int = 1,
     num_targets: int | None = None,
+    candidates: int | None = 10,
     alpha_max: ArrayLike = 0.1,
     eta: ArrayLike = 1.05,
     beta: ArrayLike = 0.9,
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
+    targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
     """FAB: the smallest perturbation, by projections onto linearized decision boundaries.
@@ -70,16 +79,22 @@ def fab(
       num_steps: steps of each run, >= 1.
       restarts: runs, >= 1; the first starts at x, the others (which need a key) at a random point
         half as far as the best candidate, at most eps / 2.
-      num_targets: None: each step considers the boundaries of all other classes, by K - 1 backward
-        passes. A number >= 1 (FAB-T): each run is repeated for each of the num_targets (at most
+      num_targets: None: each step considers the boundaries of the candidates, each by one backward
+        pass. A number >= 1 (FAB-T): each run is repeated for each of the num_targets (at most
         K - 1) most probable other classes at x, with one backward pass per step.
+      candidates: classes considered without num_targets, >= 2: y and the most probable others at
+        x; None: all.
       alpha_max: largest weight of the step from x, f32[], in [0, 1].
       eta: overshoot of a step, f32[], >= 1.
       beta: share of x_t - x that is kept after success, f32[], in (0, 1).
       eps: None: the shortest perturbation found; f32[] or f32[B], >= 0: projected onto the ball of
-        this radius.
+        this radius; or the radius of each feature, as in `fgsm`, in units of which the perturbation
+        is shortest.
       key: for restarts: one key, or key[B], one per row.
-      logits_fn, x, y, bounds, aux: as in `fgsm`.
+      targeted: y is the class to reach: each step considers its boundary with the most probable
+        other class at x_t, shifted by eta - 1 times the margin at x, with a = 0 until the row is
+        there; num_targets and candidates are not used.
+      logits_fn, x, y, bounds, mask, aux: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -98,6 +113,7 @@ def fab(
     """
     targets = 1 if num_targets is None else num_targets
     check_counts(num_steps=num_steps, restarts=restarts, num_targets=targets)
+    check_candidates(candidates)
     check_range("alpha_max", alpha_max, "[0, 1]")
     check_range("eta", eta, "[1, inf)")
     check_range("beta", beta, "(0, 1)")
@@ -105,22 +121,25 @@ def fab(
         raise ValueError(f"restarts must be 1 without a key, got {restarts}")
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds, aux)
-    ball = None if eps is None else radius(eps, x, kind, bounds)
+    size, scale = ball(eps, x, kind, bounds, mask, optional=True)
     keys = norms.row_keys(key, x.shape[0]) if restarts > 1 else None
     return compiled(
         _fab,
         logits_fn,
         x,
         y,
-        ball,
+        size,
+        scale,
         {"alpha_max": alpha_max, "eta": eta, "beta": beta},
         keys,
         norm=kind,
         num_steps=num_steps,
         restarts=restarts,
         num_targets=num_targets,
+        candidates=candidates,
         bounds=bounds,
         aux=aux,
+        targeted=targeted,
     )
 
 
@@ -128,7 +147,8 @@ def _fab(
     logits_fn: LogitsFn,
     x: Array,
     y: Array | None,
-    ball: Array | None,
+    size: Array | None,
+    scale: Array | None,
     weights: dict[str, ArrayLike],
     keys: Key | None,
     *,
@@ -136,30 +156,40 @@ def _fab(
     num_steps: int,
     restarts: int,
     num_targets: int | None,
+    candidates: int | None,
     bounds: Bounds | None,
+    targeted: bool,
 ) -> Array:
-    """`fab` of checked arguments; ball: eps; weights: alpha_max, eta and beta."""
-    y = classes(labels_at(logits_fn, x, y))
+    """`fab` of checked arguments; size: eps; weights: alpha_max, eta and beta."""
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
-    others = rivals(logits, y)
-    runs = others[:, None] if num_targets is None else others[:, :num_targets, None]
+    y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), logits))
+    others = most_probable_others(logits, y)
+    runs = others[:, :num_targets, None]
+    if num_targets is None:
+        runs = others[:, None, : None if candidates is None else candidates - 1]
+    if targeted:
+        runs = y[:, None, None]
+    sign = -1 if targeted else 1
     steps = {"num_steps": num_steps, **weights}
-    walk = partial(approach, logits_fn, x, y, norm=norm, bounds=bounds, **steps)
 
     def run(found: Shortest, number: Array) -> tuple[Shortest, None]:
         start = jnp.zeros_like(found.r)
         if keys is not None:
             drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            away = _away(drawn, x, found, ball, norm, bounds)
+            away = _away(drawn, x, found, size, norm, bounds, scale)
             start = jnp.where(number % restarts == 0, start, away)
         opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
         return walk(opponents, found, start), None
 
     r = jnp.zeros_like(x, working_dtype(x.dtype))
-    found = Shortest(r, jnp.where(margin(logits, y) > 0, 0, jnp.inf).astype(r.dtype))
+    at_x = sign * margin(logits, y)
+    lead = (jnp.asarray(weights["eta"], r.dtype) - 1) * jnp.abs(at_x) if targeted else None
+    setting = {"norm": norm, "bounds": bounds, "scale": scale, "lead": lead}
+    walk = partial(approach, logits_fn, x, y, **setting, **steps)
+    found = Shortest(r, jnp.where(at_x > 0, 0, jnp.inf).astype(r.dtype))
     found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
-    r = _closer(logits_fn, x, y, margin(logits, y), found.r, bounds)
-    return perturbed(x, r if ball is None else norms.project(r, ball, norm), bounds)
+    r = _closer(logits_fn, x, y, at_x, found.r, bounds, sign)
+    return perturbed(x, r if size is None else norms.project(r, size, norm, scale), bounds)
 
 
 def approach(
@@ -176,31 +206,39 @@ def approach(
     eta: ArrayLike = 1.05,
     beta: ArrayLike = 0.9,
     bounds: Bounds | None,
+    scale: Array | None,
+    lead: Array | None = None,
     enough: ArrayLike = 0.0,
 ) -> Shortest:
     """Runs FAB from x + start; returns the shorter, row by row, of `found` and its candidates.
 
     Args:
-      rivals: i32[B, M], the classes whose boundaries are considered.
+      rivals: i32[B, M], the classes whose boundaries with y are considered; if targeted, y alone.
+      lead: f32[B], how far the logit of y shall lead, if targeted; None: y is the class to leave.
+      scale: the units of each feature (`norms`).
       enough: f32[] or f32[B]: a row with a perturbation of this length or less is done, and the
         run ends when all rows are.
     """
-    origin = x.astype(start.dtype)
+    origin, targeted = x.astype(start.dtype), lead is not None
+    sign = -1 if targeted else 1
 
     # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
     # layer and recompute it for each use of a pixel.
     def advance(turn: Turn) -> Turn:
         count, r, point, found = turn
-        plane = _nearest_plane(logits_fn, point, y, rivals, norm)
-        back = _dot(plane.slope, r) - plane.gap
-        here = onto_plane(origin + r, plane.slope, -plane.gap, norm, bounds)
-        home = onto_plane(origin, plane.slope, back, norm, bounds)
-        to_here, to_home = norms.norm(here, norm), norms.norm(home, norm)
+        plane = _nearest_plane(logits_fn, point, y, rivals, norm, scale, targeted)
+        gap = plane.gap if lead is None else plane.gap - lead
+        back = _dot(plane.slope, r) - gap
+        here = onto_plane(origin + r, plane.slope, -gap, norm, bounds, scale)
+        home = onto_plane(origin, plane.slope, back, norm, bounds, scale)
+        to_here, to_home = norms.norm(here, norm, scale), norms.norm(home, norm, scale)
         alpha = jnp.minimum(to_here / _or_one(to_here + to_home), alpha_max)
+        if targeted:  # The way back leads out of where several planes meet: first reach the class.
+            alpha = jnp.where(jnp.isinf(found.length), 0, alpha)
         alpha = norms.per_row("alpha", alpha, r)
         r = inside(x, (1 - alpha) * (r + eta * here) + alpha * eta * home, bounds)
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
-        fools, length = margin(logits, y) > 0, norms.norm(r, norm)
+        fools, length = sign * margin(logits, y) > 0, norms.norm(r, norm, scale)
         shorter = fools & (length < found.length) & (found.length > enough)
         found = choose(shorter, Shortest(r, length), found)
         r = choose(fools, jnp.multiply(beta, r), r)
@@ -214,8 +252,17 @@ def approach(
     return jax.lax.while_loop(unfinished, advance, first)[-1]
 
 
-def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds | None) -> Array:
+def onto_plane(
+    point: Array,
+    slope: Array,
+    gap: Array,
+    norm: str,
+    bounds: Bounds | None,
+    scale: Array | None = None,
+) -> Array:
     """Returns the shortest d with <slope, d> = gap and point + d within the bounds: f32[B, *D].
+
+    With a scale, the one of shortest d / scale.
 
     Each entry moves toward the plane, by the same length (linf) or in proportion to its slope
     (l2), and stops at its bound; variable fixing finds these entries exactly. If the plane is
@@ -223,13 +270,17 @@ def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds
 
     Source of the method: [kiwiel2008], and the references there.
     """
-    x, w = (a.reshape(a.shape[0], -1) for a in (point, slope))
+    lo, hi = (-jnp.inf, jnp.inf) if bounds is None else limits(point, bounds)
+    below, above = point - lo, hi - point
+    if scale is not None:  # In coordinates d / scale.
+        slope = scale * slope
+        below, above = (jnp.where(scale == 0, 0, a / _or_one(scale)) for a in (below, above))
+    below, above, w = (a.reshape(a.shape[0], -1) for a in (below, above, slope))
     # Only the ratio gap / slope matters; in units of the largest slope squares do not underflow.
     unit = _or_one(jnp.abs(w).max(axis=1, keepdims=True))
     w, gap = w / unit, gap[:, None] / unit
     toward, size = jnp.sign(w) * jnp.sign(gap), jnp.abs(w)
-    lo, hi = (-jnp.inf, jnp.inf) if bounds is None else bounds
-    room = jnp.where(toward == 0, 0, jnp.where(toward > 0, hi - x, x - lo))
+    room = jnp.where(toward == 0, 0, jnp.where(toward > 0, above, below))
     reach = jnp.sign(size) if norm == "linf" else size
 
     def level(stopped: Array) -> Array:
@@ -245,26 +296,34 @@ def onto_plane(point: Array, slope: Array, gap: Array, norm: str, bounds: Bounds
     first = size == 0, jnp.ones_like(size, bool, shape=())
     stopped, _ = jax.lax.while_loop(lambda carry: carry[1], fix, first)
     moved = jnp.where(stopped, room, level(stopped) * reach)
-    return (toward * moved).reshape(slope.shape)
+    d = (toward * moved).reshape(slope.shape)
+    return d if scale is None else scale * d
 
 
-def rivals(logits: Array, y: Array) -> Array:
-    """Returns the classes other than y, the most probable first: i32[B, K - 1]."""
-    is_label = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
-    return jnp.argsort(jnp.where(is_label, jnp.inf, -logits), axis=1)[:, :-1]
+def _nearest_plane(
+    logits_fn: LogitsFn,
+    point: Array,
+    y: Array,
+    rivals: Array,
+    norm: str,
+    scale: Array | None,
+    targeted: bool,
+) -> Plane:
+    """Returns the plane nearest to the point among those of rivals i32[B, M].
 
-
-def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, norm: str) -> Plane:
-    """Returns the plane nearest to the point among those of rivals i32[B, M]."""
+    They are boundaries with y or, if targeted, with the most probable class other than y.
+    """
     dtype = working_dtype(point.dtype)
     logits, pull = jax.vjp(lambda z: checked_logits(logits_fn(z), batch=z.shape[0]), point)
-    count, label = logits.shape[1], jax.nn.one_hot(y, logits.shape[1], dtype=logits.dtype)
+    count, left = logits.shape[1], strongest_other(logits, y) if targeted else y
+    label = jax.nn.one_hot(left, count, dtype=logits.dtype)
 
     def consider(m: Array, nearest: Plane) -> Plane:
         ahead = jax.nn.one_hot(rivals[:, m], count, dtype=logits.dtype) - label
         gap = (logits * ahead).sum(axis=1).astype(dtype)
         slope = pull(ahead)[0].astype(dtype)
-        steepness = norms.norm(slope, "l1" if norm == "linf" else "l2")
+        along = slope if scale is None else scale * slope
+        steepness = norms.norm(along, "l1" if norm == "linf" else "l2")
         distance = jnp.where(steepness > 0, jnp.abs(gap) / _or_one(steepness), jnp.inf)
         return choose(distance < nearest.distance, Plane(gap, slope, distance), nearest)
 
@@ -277,30 +336,43 @@ def _nearest_plane(logits_fn: LogitsFn, point: Array, y: Array, rivals: Array, n
 
 
 def _away(
-    keys: Key, x: Array, found: Shortest, ball: Array | None, norm: str, bounds: Bounds | None
+    keys: Key,
+    x: Array,
+    found: Shortest,
+    size: Array | None,
+    norm: str,
+    bounds: Bounds | None,
+    scale: Array | None,
 ) -> Array:
     """Returns a random start f32[B, *D], half as far as the best candidate and at most eps / 2.
 
     Without a candidate and eps it is 0.
     """
-    limit = jnp.inf if ball is None else ball
+    limit = jnp.inf if size is None else size
     half = jnp.minimum(norms.per_row("length", found.length, x), limit) / 2
-    direction = norms.sample(keys, x, 1.0, norm)
-    sphere = direction / norms.per_row("length", _or_one(norms.norm(direction, norm)), x)
+    direction = norms.sample(keys, x, 1.0, norm, scale)
+    length = norms.norm(direction, norm, scale)
+    sphere = direction / norms.per_row("length", _or_one(length), x)
     return inside(x, jnp.where(jnp.isfinite(half), half, 0) * sphere, bounds)
 
 
 def _closer(
-    logits_fn: LogitsFn, x: Array, y: Array, at_x: Array, r: Array, bounds: Bounds | None
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    at_x: Array,
+    r: Array,
+    bounds: Bounds | None,
+    sign: int,
 ) -> Array:
     """Takes three secant steps for margin = 0 on the segment from x to x + r; r still fools.
 
-    at_x: f32[B], the margin at x.
+    at_x: f32[B], the margin at x; sign: -1 if targeted, else 1, the factor of the margin.
     """
 
     def margin_at(r: Array) -> Array:
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
-        return margin(logits, y)
+        return sign * margin(logits, y)
 
     def secant(_: Array, carry: tuple) -> tuple:
         (near, below), (far, above) = carry

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import check_logits_at, compiled
+from adv_jax.attacks._bare import as_arrays, check_logits_at, compiled, run
 from adv_jax.attacks._climbing import Climb, checked_climb, with_gradient
-from adv_jax.checks import radius, with_aux
+from adv_jax.checks import ball, with_aux
 from adv_jax.loss_gradients import loss_gradient
 from adv_jax.losses import LOSSES
-from adv_jax.meshes import on_mesh
 from adv_jax.perturbations import inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowFn, RowTree
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree
 
 
 def fgsm(
@@ -28,6 +27,7 @@ def fgsm(
     length: Norm | None = None,
     loss: str | RowFn = "cross_entropy",
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
     constant: bool = True,
@@ -46,13 +46,18 @@ def fgsm(
       logits_fn: f32[B, *D] -> f32[B, K], logits, not probabilities; rows must not interact.
       x: f[B, *D], inside `bounds`.
       y: i32[B] or f32[B, K], the label to leave, or to reach if targeted; None: the prediction.
-      eps: length of the step, f32[] or f32[B], >= 0, in units of x and of the norm.
+      eps: length of the step, f32[] or f32[B], >= 0, in units of x and of the norm. An array of the
+        rank of x that broadcasts to it is the radius of each feature: the ball is ||r / eps|| <= 1,
+        and the step eps * argmax_{||u|| <= 1} <eps * grad, u>. A feature of eps 0 does not move.
       norm: of the unit ball: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       length: the norm in which eps is measured; None: `norm`.
       loss: "cross_entropy" of a softmax, or "binary_cross_entropy" of K logistic outputs
         (`adv_jax.losses`); or a function (outputs, y) -> f[B], where outputs are what logits_fn
         returns, any tree of arrays, and y is None or any tree of arrays f[B, ...].
-      bounds: (lo, hi) of an input value; None: no clipping, as in the papers.
+      bounds: (lo, hi) of the input, numbers or arrays that broadcast to x by NumPy's rules; None:
+        no clipping, as in the papers.
+      mask: bool or 0 and 1, broadcast to x by NumPy's rules: the features that may change, within
+        the ball of these features; elsewhere x is returned bit for bit. None: all.
       aux: side inputs of the rows, a tree of arrays f[B, ...], for a model that is called as
         logits_fn(x, aux); None: logits_fn(x).
       targeted: y is the class to reach: descend its loss.
@@ -78,12 +83,13 @@ def fgsm(
     del key
     climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
     x = climb.x if constant else jnp.asarray(x)
-    eps = radius(eps, x, norm if length is None else length, bounds)
+    eps, scale = ball(eps, x, norm if length is None else length, bounds, mask)
     return _run(
         _fgsm,
         climb,
         x,
         eps,
+        scale,
         norm=norm,
         length=length,
         bounds=bounds,
@@ -97,6 +103,7 @@ def _fgsm(
     x: Array,
     y: Array | None,
     eps: Array,
+    scale: Array | None,
     *,
     norm: Norm,
     length: Norm | None,
@@ -106,9 +113,10 @@ def _fgsm(
     constant: bool,
 ) -> Array:
     """`fgsm` of checked arguments."""
-    unit = norms.dual(_gradient(logits_fn, x, y, targeted=targeted, loss=loss), norm)
+    gradient = _gradient(logits_fn, x, y, targeted=targeted, loss=loss)
+    unit = norms.dual(gradient, norm, scale)
     if length is not None:
-        unit = norms.rescaled(unit, length)
+        unit = norms.rescaled(unit, length, scale)
     return _perturbed(x, eps * unit, bounds, constant=constant)
 
 
@@ -120,6 +128,7 @@ def raw_gradient(
     tau: ArrayLike,
     loss: str | RowFn = "cross_entropy",
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
     constant: bool = True,
@@ -131,8 +140,8 @@ def raw_gradient(
     The size of the perturbation is not bounded.
 
     Args:
-      tau: factor of the gradient, f32[] or f32[B], >= 0, in squared units of x.
-      logits_fn, x, y, loss, bounds, aux, targeted, constant, key: as in `fgsm`.
+      tau: factor of the gradient, f32[] or f32[B], >= 0, in squared units of x, or of each feature.
+      logits_fn, x, y, loss, bounds, mask, aux, targeted, constant, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x.
@@ -150,8 +159,9 @@ def raw_gradient(
     del key
     climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
     x = climb.x if constant else jnp.asarray(x)
-    tau = norms.per_row("tau", tau, x)
-    return _run(_raw_gradient, climb, x, tau, bounds=bounds, targeted=targeted, constant=constant)
+    tau, scale = ball(tau, x, "linf", mask=mask, name="tau")
+    settings = {"bounds": bounds, "targeted": targeted, "constant": constant}
+    return _run(_raw_gradient, climb, x, tau, scale, **settings)
 
 
 def _raw_gradient(
@@ -159,6 +169,7 @@ def _raw_gradient(
     x: Array,
     y: Array | None,
     tau: Array,
+    scale: Array | None,
     *,
     loss: str | None,
     bounds: Bounds | None,
@@ -166,7 +177,8 @@ def _raw_gradient(
     constant: bool,
 ) -> Array:
     """`raw_gradient` of checked arguments."""
-    r = tau * _gradient(logits_fn, x, y, targeted=targeted, loss=loss)
+    gradient = _gradient(logits_fn, x, y, targeted=targeted, loss=loss)
+    r = tau * (gradient if scale is None else jnp.where(scale == 0, 0, scale * gradient))
     limits = jnp.finfo(r.dtype)
     r = jnp.clip(r, limits.min, limits.max)  # inf - inf in _perturbed would be NaN.
     return _perturbed(x, r, bounds, constant=constant)
@@ -177,20 +189,22 @@ def _run(
     climb: Climb,
     x: Array,
     size: Array,
+    scale: Array | None,
     *,
     bounds: Bounds | None,
     constant: bool,
     **settings: Any,
 ) -> Array:
     """Runs the body compiled, or as it is for a result that carries gradients."""
-    settings |= {"loss": climb.loss, "bounds": bounds, "constant": constant}
+    settings |= {"loss": climb.loss, "bounds": as_arrays(bounds, x), "constant": constant}
     logits = climb.loss is not None
     if constant:
-        return compiled(body, climb.fn, x, climb.y, size, aux=climb.aux, logits=logits, **settings)
+        settings |= {"aux": climb.aux, "logits": logits}
+        return compiled(body, climb.fn, x, climb.y, size, scale, **settings)
     # Compiled, no gradient would reach the arrays of logits_fn.
     if logits:
         check_logits_at(climb.fn, climb.x, bounds, climb.aux)
-    return on_mesh(body, with_aux(climb.fn, climb.aux), x, climb.y, size, **settings)
+    return run(body, with_aux(climb.fn, climb.aux), x, climb.y, size, scale, **settings)
 
 
 def _gradient(

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._linear_model import nearest_boundary, values_fn
-from adv_jax.checks import as_batch, check_rows, checked, radius
-from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.attacks._linear_model import nearest_boundary, others, values_fn
+from adv_jax.checks import as_batch, ball, check_rows, checked
+from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 
 def class_jacobian(
@@ -81,6 +81,7 @@ def adv_alpha(
     norm: Norm = "l2",
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
@@ -96,8 +97,9 @@ def adv_alpha(
     Args:
       norm: "l2", "linf", "l1", "rms" or an alias (`norms.canonical`).
       eps: None: r, which ends on the boundary of the linear model; f32[] or f32[B], >= 0, in units
-        of x and of the norm: r scaled to this length.
-      logits_fn, x, y, bounds, aux, key: as in `fgsm`; there is no targeted form.
+        of x and of the norm: r scaled to this length; or the radius of each feature, as in `fgsm`,
+        in units of which r is shortest.
+      logits_fn, x, y, bounds, mask, aux, key: as in `fgsm`; there is no targeted form.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is misclassified at
@@ -117,8 +119,8 @@ def adv_alpha(
     """
     del key
     x = checked(logits_fn, x, y, bounds, aux)
-    length = None if eps is None else radius(eps, x, norm, bounds)
-    return compiled(_adv_alpha, logits_fn, x, y, length, norm=norm, bounds=bounds, aux=aux)
+    length, scale = ball(eps, x, norm, bounds, mask, optional=True)
+    return compiled(_adv_alpha, logits_fn, x, y, length, scale, norm=norm, bounds=bounds, aux=aux)
 
 
 def _adv_alpha(
@@ -126,14 +128,16 @@ def _adv_alpha(
     x: Array,
     y: Array | None,
     length: Array | None,
+    scale: Array | None,
     *,
     norm: Norm,
     bounds: Bounds | None,
 ) -> Array:
     """`adv_alpha` of checked arguments; length: eps."""
-    y = labels_at(logits_fn, x, y)
+    y = classes(labels_at(logits_fn, x, y))
     probs, pullback = jax.vjp(values_fn(logits_fn, "probs"), x)
-    distance, direction = nearest_boundary(probs, pullback, y, norm)
+    rivals = others(probs.shape[1], y)
+    distance, direction = nearest_boundary(probs, pullback, y, rivals, norm, scale)
     if length is None:
         stays = (margin(probs, y) > 0).reshape(distance.shape) | jnp.isinf(distance)
         length = jnp.where(stays, 0, distance)

@@ -4,16 +4,23 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import values_fn
 from adv_jax.attacks.targets import next_class
-from adv_jax.checks import check_range, checked, checked_labels
+from adv_jax.checks import (
+    broadcasts,
+    check_range,
+    checked,
+    checked_labels,
+    checked_mask,
+)
 from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.perturbations import inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 
 
 class PairSearch(NamedTuple):
@@ -38,6 +45,7 @@ def jsma(
     gamma: ArrayLike = 0.1,
     of: str = "logits",
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     targeted: bool = True,
     key: Key | None = None,
@@ -54,13 +62,14 @@ def jsma(
     Args:
       y: i32[B] or f32[B, K], the class t to reach. If not targeted, the label (None: the
         prediction), and t is the next class, (y + 1) mod K.
-      theta: change of one feature, f32[], in units of x; may be negative.
+      theta: change of one feature, f32[], in units of x; may be negative; or an array of the rank
+        of x that broadcasts to it, the change of each feature, by which a and b are multiplied.
       gamma: largest share of the features to change, f32[] or f32[B], in [0, 1]: at most
         floor(gamma * d / 2) pairs of d features.
       of: F is the "logits", as in the paper (JSMA-Z), or the "probs" of the softmax (JSMA-F),
         where b = -a and the two features of the largest derivatives are chosen.
-      logits_fn, x, bounds, aux, key: as in `fgsm`. Without bounds a feature may be changed
-        repeatedly.
+      logits_fn, x, bounds, mask, aux, key: as in `fgsm`. Without bounds a feature may be
+        changed repeatedly.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient. A row classified as t at x is
@@ -78,10 +87,13 @@ def jsma(
     Array([[0., 1., 1., 1.]], dtype=float32)
     """
     del key
-    check_range("theta", theta, "(-inf, inf)")
+    check_range("theta", theta, "(-inf, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds, aux)
     batch, dtype = x.shape[0], working_dtype(x.dtype)
+    if np.ndim(theta) and not (np.ndim(theta) == x.ndim and broadcasts(theta, x.shape)):
+        raise UserError(f"theta must be a real number, got {norms.described(theta)}")
     theta = jnp.asarray(theta, dtype)
+    theta = theta if mask is None else jnp.where(checked_mask(mask, x), theta, 0)
     share = norms.per_row("gamma", gamma, x).reshape(-1)
     check_range("gamma", gamma, "[0, 1]", per_row=True)
     # float32 rounds shares such as .7 down.
@@ -114,6 +126,8 @@ def _jsma(
     """`jsma` of checked arguments; pairs: i32[B], the most that a row may change."""
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
     batch, dtype = x.shape[0], theta.dtype
+    largest = jnp.abs(theta).max()
+    unit = theta / jnp.where(largest == 0, 1, largest)
 
     def change(search: PairSearch) -> PairSearch:
         values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))
@@ -124,7 +138,7 @@ def _jsma(
         is_target = jax.nn.one_hot(target, values.shape[1], dtype=values.dtype)
         (helps,), (hinders,) = pullback(is_target), pullback(1 - is_target)
         further = inside(x, search.r + theta, bounds)
-        helps, hinders = (jnp.sign(theta) * slope.astype(dtype) for slope in (helps, hinders))
+        helps, hinders = (unit * slope.astype(dtype) for slope in (helps, hinders))
         pair = _best_pair(helps, hinders, further != search.r)
         found = pair.reshape(batch, -1).any(axis=1)
         pair &= active.reshape(-1, *(1,) * (x.ndim - 1))

@@ -14,6 +14,7 @@ from adv_jax.attacks._box_lbfgs import box_lbfgs
 from adv_jax.attacks._penalty import among, search, squared, within
 from adv_jax.checks import (
     as_batch,
+    ball,
     check_counts,
     check_function,
     check_range,
@@ -21,13 +22,12 @@ from adv_jax.checks import (
     checked,
     checked_logits,
     dtype_and_shape,
-    radius,
     traced,
     with_aux,
 )
 from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
 from adv_jax.perturbations import inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
 
 def lbfgs(
@@ -36,6 +36,7 @@ def lbfgs(
     y: Array | None,
     *,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     num_steps: int = 50,
     search_steps: int = 5,
     initial_const: ArrayLike = 1e-2,
@@ -53,12 +54,13 @@ def lbfgs(
     model. A row that is fooled at x, or by no c, is returned unchanged.
 
     Args:
-      bounds: (lo, hi) of an input value; required.
+      bounds: (lo, hi), as in `fgsm`; required.
       num_steps: gradients per c, besides the one at x, >= 1.
       search_steps: values of c, >= 1.
       initial_const: the first c, f32[] or f32[B], > 0, in squared units of x.
-      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball.
-      logits_fn, x, y, aux, targeted, key: as in `fgsm`; key is not used.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
+        radius of each feature, as in `fgsm`, in units of which |r|_2 is smallest.
+      logits_fn, x, y, mask, aux, targeted, key: as in `fgsm`; key is not used.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -83,13 +85,14 @@ def lbfgs(
     check_counts(num_steps=num_steps, search_steps=search_steps)
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds, aux)
-    eps = None if eps is None else radius(eps, x, "l2", bounds)
+    eps, scale = ball(eps, x, "l2", bounds, mask, optional=True)
     return compiled(
         _lbfgs,
         logits_fn,
         x,
         y,
         eps,
+        scale,
         initial_const,
         num_steps=num_steps,
         search_steps=search_steps,
@@ -104,6 +107,7 @@ def _lbfgs(
     x: Array,
     y: Array | None,
     eps: Array | None,
+    scale: Array | None,
     initial_const: ArrayLike,
     *,
     num_steps: int,
@@ -115,23 +119,27 @@ def _lbfgs(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
+    unit = 1.0 if scale is None else scale
     lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
+    if scale is not None:
+        lo, hi = (jnp.where(scale == 0, 0, a / jnp.where(scale == 0, 1, scale)) for a in (lo, hi))
 
     def rated(r: Array) -> Shortest:
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
-        return among(r, sign * margin(logits, y) > 0)
+        return among(r, sign * margin(logits, y) > 0, scale)
 
     def attempt(const: Array) -> Shortest:
         const = norms.per_row("c", const, x)
 
-        def penalized(r: Array) -> tuple[Array, Array]:
-            at = evaluated(loss, logits_fn, moved(x, r), y)
-            return squared(r) + const.ravel() * at.loss, 2 * r + const * at.gradient
+        # In coordinates u = r / scale.
+        def penalized(u: Array) -> tuple[Array, Array]:
+            at = evaluated(loss, logits_fn, moved(x, unit * u), y)
+            return squared(u) + const.ravel() * at.loss, 2 * u + const * (unit * at.gradient)
 
-        return rated(box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
+        return rated(unit * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
     r = search(attempt, rated(unmoved), initial_const=initial_const, search_steps=search_steps)
-    return within(x, r, eps, bounds)
+    return within(x, r, eps, bounds, scale)
 
 
 def feature_adversary(
@@ -141,6 +149,7 @@ def feature_adversary(
     *,
     eps: ArrayLike,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     num_steps: int = 100,
     aux: RowTree | None = None,
     key: Key | None = None,
@@ -155,8 +164,8 @@ def feature_adversary(
       features_fn: f32[B, *D] -> f32[B, *F], any layer of a network; rows must not interact.
       x: f[B, *D], inside `bounds`.
       guide: f[B, *D], inside `bounds`, the input whose features to match.
-      eps: radius of the linf ball, f32[] or f32[B], >= 0, in units of x.
-      bounds: (lo, hi) of an input value; None: no clipping.
+      eps: radius of the linf ball, as in `fgsm`.
+      bounds, mask: as in `fgsm`.
       num_steps: gradients besides the one at x, >= 1.
       aux: side inputs of the rows, as in `fgsm`, for x and for guide.
       key: not used; every attack accepts one.
@@ -183,7 +192,7 @@ def feature_adversary(
         raise ValueError(
             f"guide must have the shape of x, {dtype_and_shape(x)}, got {dtype_and_shape(guide)}"
         )
-    eps = radius(eps, x, "linf", bounds)
+    eps, scale = ball(eps, x, "linf", bounds, mask)
     check_rows("aux", aux, batch=x.shape[0])
     features = traced(with_aux(features_fn, aux), x, name="features_fn")
     _check_features(features, batch=x.shape[0])
@@ -192,7 +201,7 @@ def feature_adversary(
         features_fn,
         x,
         guide,
-        eps,
+        eps if scale is None else eps * scale,
         num_steps=num_steps,
         bounds=bounds,
         aux=aux,
@@ -209,7 +218,7 @@ def _feature_adversary(
     num_steps: int,
     bounds: Bounds | None,
 ) -> Array:
-    """`feature_adversary` of checked arguments."""
+    """`feature_adversary` of checked arguments; eps: f32[1 or B, ...], of each feature."""
     dtype = working_dtype(x.dtype)
     goal = features_fn(guide).astype(dtype)
     unmoved = jnp.zeros_like(x, dtype)
@@ -224,7 +233,7 @@ def _feature_adversary(
         return rows, gradient
 
     r = box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
-    return perturbed(x, norms.project(r, eps, "linf"), bounds)
+    return perturbed(x, jnp.clip(r, -eps, eps), bounds)
 
 
 def _check_features(features: Any, *, batch: int) -> None:

@@ -8,9 +8,9 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.checks import as_batch, radius
+from adv_jax.checks import as_batch, ball
 from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 
 def gaussian_noise(
@@ -20,14 +20,15 @@ def gaussian_noise(
     *,
     std: ArrayLike,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns x + std * n, n standard normal, independent in every entry.
 
     Args:
-      std: standard deviation, f32[] or f32[B], >= 0, in units of x.
-      bounds: (lo, hi) to clip to, or None.
+      std: standard deviation, f32[] or f32[B], >= 0, in units of x, or of each feature.
+      bounds, mask: as in `fgsm`.
 
     Raises:
       ValueError: key=None; x, std or key of a wrong shape, dtype or range.
@@ -42,7 +43,8 @@ def gaussian_noise(
     del logits_fn, y, aux
     x = as_batch(x, bounds)
     noise = _draw(jax.random.normal, key, x)
-    return perturbed(x, norms.per_row("std", std, x) * noise, bounds)
+    std, scale = ball(std, x, "linf", mask=mask, name="std")
+    return perturbed(x, std * (noise if scale is None else scale * noise), bounds)
 
 
 def sign_noise(
@@ -52,14 +54,15 @@ def sign_noise(
     *,
     eps: ArrayLike,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns x + eps or x - eps with equal probability, independent in every entry.
 
     Args:
-      eps: size of each change, f32[] or f32[B], >= 0, in units of x.
-      bounds: (lo, hi) to clip to, or None.
+      eps: size of each change, f32[] or f32[B], >= 0, in units of x, or of each feature.
+      bounds, mask: as in `fgsm`.
 
     Raises:
       ValueError: key=None; x, eps or key of a wrong shape, dtype or range.
@@ -74,7 +77,8 @@ def sign_noise(
     del logits_fn, y, aux
     x = as_batch(x, bounds)
     signs = _draw(jax.random.rademacher, key, x)
-    return perturbed(x, radius(eps, x, "linf", bounds) * signs, bounds)
+    eps, scale = ball(eps, x, "linf", bounds, mask)
+    return perturbed(x, eps * (signs if scale is None else scale * signs), bounds)
 
 
 def uniform_noise(
@@ -85,15 +89,16 @@ def uniform_noise(
     eps: ArrayLike,
     norm: Norm = "linf",
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns x + r, r uniform in the ball of radius eps; linf: each entry in [-eps, eps].
 
     Args:
-      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x.
+      eps: radius of the ball, as in `fgsm`.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
-      bounds: (lo, hi) to clip to, or None.
+      bounds, mask: as in `fgsm`.
 
     Raises:
       ValueError: key=None; unknown norm; x, eps or key of a wrong shape, dtype or range.
@@ -105,8 +110,8 @@ def uniform_noise(
     """
     del logits_fn, y, aux
     x = as_batch(x, bounds)
-    eps = radius(eps, x, norm, bounds)
-    return perturbed(x, eps * norms.sample(key, x, 1.0, norm), bounds)
+    eps, scale = ball(eps, x, norm, bounds, mask)
+    return perturbed(x, eps * norms.sample(key, x, 1.0, norm, scale), bounds)
 
 
 def _draw(distribution, key: Key, x: Array) -> Array:

@@ -1,5 +1,6 @@
 """Projected gradient ascent."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,17 +8,19 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._climbing import checked_climb, checked_start, rate_fn, with_gradient
-from adv_jax.checks import check_counts, radius
+from adv_jax.checks import ball, check_counts, radius
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import inside, moved, perturbed
+from adv_jax.perturbations import choose, inside, limits, moved, perturbed
 from adv_jax.types import (
     Array,
     Bounds,
     Key,
     LogitsFn,
+    Mask,
     Norm,
     RowFn,
     RowTree,
@@ -43,7 +46,9 @@ def pgd(
     random_start: bool | None = None,
     start: Array | None = None,
     returns: str = "best",
+    early_stop: bool = False,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
     key: Key | None = None,
@@ -57,10 +62,13 @@ def pgd(
     fool the model, else among all, including x.
 
     Args:
-      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
-      step_size: length of one step, f32[] or f32[B], in the same units; None: 2.5 eps / num_steps.
+      eps: radius of the ball, as in `fgsm`. Under l0, PGD_0, it is the number of features that may
+        change, within the bounds.
+      step_size: length of one step, f32[] or f32[B], in the same units, those of the feature of
+        largest eps; None: 2.5 eps / num_steps. Under l0 it is the l1 norm of a step, and None is
+        2.5 times the l1 width of the bounds / num_steps.
       num_steps: gradients per restart, >= 1.
-      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      norm: "linf", "l2", "l1", "rms", "l0" or an alias (`norms.canonical`).
       loss: "cross_entropy" or "binary_cross_entropy" of logits and labels, as in `fgsm`; or a
         function (outputs, y) -> f[B], where outputs are what logits_fn returns, any tree of arrays,
         and y is None or any tree of arrays f[B, ...]. Targeted, it is descended.
@@ -69,21 +77,24 @@ def pgd(
       restarts: runs from independent starts, >= 1; more than one needs a random start.
       random_start: start uniformly in the ball (needs a key) instead of at x; None: if key is
         given and `start` is not.
+      early_stop: a row keeps its first point that fools, and the attack ends when all rows have
+        one. False: all steps are taken, and the point that fools has the highest loss.
       start: f[B, *D], the perturbation to begin with, projected first (warm start).
       returns: "best", or "last" for adversarial training: the last point, after exactly num_steps
         gradients. The best costs two more forward passes; "last" allows no restarts.
       key: for the starts: one key, or key[B], one per row.
-      logits_fn, x, y, bounds, aux, targeted: as in `fgsm`.
+      logits_fn, x, y, bounds, mask, aux, targeted: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
       ValueError: num_steps or restarts below 1; a random start without a key or with `start`;
-        restarts without a random start or with "last"; and as `fgsm`.
+        restarts without a random start or with "last"; "last" with an early stop; l0 without bounds
+        and step_size, or with a random start; and as `fgsm`.
 
     Sources: [madry2018], sec. 2.1; the step of 2.5 eps / num_steps from its public program;
-    [kurakin2017], sec. 2.2 (BIM).
+    [kurakin2017], sec. 2.2 (BIM); [croce2019sparse] (PGD_0).
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])
@@ -103,13 +114,15 @@ def pgd(
         raise UserError(f'returns must be "best" or "last", got {returns!r}')
     if restarts > 1 and returns == "last":
         raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
+    if early_stop and returns == "last":
+        raise UserError('early_stop must be False for returns="last", got True')
     climb = checked_climb(
         logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=LOSSES, targeted=targeted
     )
     x = climb.x
-    eps = radius(eps, x, norm, bounds)
+    eps, scale = ball(eps, x, norm, bounds, mask, sparse=True)
     if step_size is None:
-        step = 2.5 * eps / jnp.asarray(num_steps, eps.dtype)
+        step = 2.5 * _reach(eps, x, norm, bounds) / jnp.asarray(num_steps, eps.dtype)
     else:
         step = radius(step_size, x, norm, name="step_size")
     keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
@@ -120,6 +133,7 @@ def pgd(
         climb.y,
         eps,
         step,
+        scale,
         keys,
         checked_start(start, x),
         num_steps=num_steps,
@@ -127,6 +141,7 @@ def pgd(
         restarts=restarts,
         returns=returns,
         loss=climb.loss,
+        early_stop=early_stop,
         bounds=bounds,
         aux=climb.aux,
         logits=climb.loss is not None,
@@ -140,6 +155,7 @@ def _pgd(
     y: Array | None,
     eps: Array,
     step: Array,
+    scale: Array | None,
     keys: Key | None,
     start: Array | None,
     *,
@@ -148,6 +164,7 @@ def _pgd(
     restarts: int,
     returns: str,
     loss: str | None,
+    early_stop: bool,
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
@@ -158,29 +175,37 @@ def _pgd(
 
     def begun(key: Key | None) -> tuple[Array, Array]:
         if key is not None:
-            r = eps * norms.sample(key, x, 1.0, norm)
+            r = random_start(key, x, eps, norm, bounds, scale)
+        elif start is not None:
+            r = feasible(x, start, eps, norm, bounds, scale)
         else:
-            r = zero if start is None else norms.project(start, eps, norm)
-        r = inside(x, r, bounds)
+            r = inside(x, zero, bounds)
         return r, moved(x, r)
 
     # Carry the point: computed in the same iteration, XLA would fuse it into a convolution's
     # patches and recompute it for each use of a pixel.
-    def climb(carry: Carry, _: None) -> tuple[Carry, None]:
+    def climb(carry: Carry, _: None = None) -> tuple[Carry, None]:
         r, point, best = carry
         at, gradient = with_gradient(rate, point)
         if best is not None:
-            best = best.or_better(Best(r, at.loss, at.fools))
-        r = norms.project(r + step * norms.dual(gradient, norm), eps, norm)
-        r = inside(x, r, bounds)
+            best = better(best, Best(r, at.loss, at.fools))
+        ahead = r + step * norms.dual(gradient, norm, scale)
+        r = feasible(x, ahead, eps, norm, bounds, scale)
         return (r, moved(x, r), best), None
 
+    def better(best: Best, here: Best) -> Best:
+        found = best.or_better(here)
+        return choose(best.fools, best, found) if early_stop else found
+
     def run(best: Best | None, key: Key | None) -> Carry:
-        return jax.lax.scan(climb, (*begun(key), best), length=num_steps)[0]
+        first = (*begun(key), best)
+        if early_stop:
+            return _until_fooled(climb, first, num_steps)
+        return jax.lax.scan(climb, first, length=num_steps)[0]
 
     def restart(best: Best, key: Key | None) -> tuple[Best, None]:
         r, point, best = run(best, key)
-        return best.or_better(rated(r, point)), None
+        return better(best, rated(r, point)), None
 
     def rated(r: Array, point: Array) -> Best:
         at = rate(point)
@@ -191,7 +216,37 @@ def _pgd(
     else:
         best, _ = jax.lax.scan(restart, rated(zero, x), keys, length=restarts)
         r = best.r
-    return perturbed(x, norms.project(r, eps, norm), bounds)
+    return perturbed(x, norms.project(r, eps, norm, scale), bounds)
+
+
+def _until_fooled(
+    climb: Callable[[Carry], tuple[Carry, None]], first: Carry, num_steps: int
+) -> Carry:
+    """Climbs until all rows are fooled, at most num_steps times."""
+
+    def unfinished(carry: tuple[Array, Carry]) -> Array:
+        count, (_, _, best) = carry
+        return (count < num_steps) & ~best.fools.all()
+
+    def step(carry: tuple[Array, Carry]) -> tuple[Array, Carry]:
+        count, point = carry
+        return count + 1, climb(point)[0]
+
+    return jax.lax.while_loop(unfinished, step, (jnp.int32(0), first))[1]
+
+
+def _reach(eps: Array, x: Array, norm: Norm, bounds: Bounds | None) -> Array:
+    """Returns how far a sequence of steps goes: eps, or under l0 the l1 width of the bounds.
+
+    Raises:
+      UserError: l0 without bounds, whose ball does not limit the size of a change.
+    """
+    if norms.canonical(norm) != "l0":
+        return eps
+    if bounds is None:
+        raise UserError("step_size must be given for l0 without bounds, got None")
+    lo, hi = limits(x, bounds)
+    return norms.norm(jnp.broadcast_to(hi - lo, x.shape), "l1").reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _restart_keys(key: Key | None, batch: int, restarts: int) -> Key:

@@ -1,11 +1,13 @@
 """Rubbish class examples: inputs that belong to no class."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks.noise import gaussian_noise
-from adv_jax.checks import check_bounds
-from adv_jax.types import Array, Bounds, Key, LogitsFn, RowTree
+from adv_jax.checks import check_bounds, checked_mask
+from adv_jax.perturbations import limits
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
 
 
 def rubbish(
@@ -15,17 +17,19 @@ def rubbish(
     *,
     std: ArrayLike = 1.0,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key,
 ) -> Array:
     """Returns Gaussian noise in place of x: std * n, n standard normal in every entry.
 
-    Only the shape and dtype of x are used. Goodfellow's fooling images are one step from here
-    toward a class: `fgsm(logits_fn, rubbish(...), y, eps=..., targeted=True)`.
+    Without a mask only the shape and dtype of x are used. Goodfellow's fooling images are one step
+    from here toward a class: `fgsm(logits_fn, rubbish(...), y, eps=..., targeted=True)`.
 
     Args:
-      std: standard deviation, f32[] or f32[B], >= 0, in units of x.
-      bounds: (lo, hi) to clip to, or None, as in the paper.
+      std: standard deviation, as in `gaussian_noise`.
+      bounds: as in `fgsm`; None, as in the paper.
+      mask: as in `fgsm`: x stays elsewhere.
       key: one key, or key[B], one per row (`norms.row_keys`).
       logits_fn, y, aux: not used; every attack accepts them.
 
@@ -44,6 +48,7 @@ def rubbish(
     (0.0, 1.0)
     """
     del aux
-    check_bounds(bounds)
+    check_bounds(bounds, np.shape(x))
     noise = gaussian_noise(logits_fn, jnp.zeros_like(x), y, std=std, key=key)
-    return noise if bounds is None else jnp.clip(noise, *bounds)
+    noise = noise if bounds is None else jnp.clip(noise, *limits(noise, bounds))
+    return noise if mask is None else jnp.where(checked_mask(mask, noise), noise, x)

@@ -8,13 +8,19 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._climbing import RateFn, checked_climb, rate_fn
-from adv_jax.checks import check_counts, check_range, linf_or_l2, radius
+from adv_jax.checks import (
+    ball,
+    check_counts,
+    check_range,
+    linf_or_l2,
+)
 from adv_jax.loss_gradients import margin
-from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowFn, RowTree, working_dtype
+from adv_jax.perturbations import choose, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
 Window = tuple[Array | int, Array | int]  # height, width
@@ -38,7 +44,9 @@ def square(
     num_queries: int = 5000,
     p_init: ArrayLike = 0.8,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
+    targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
     """Square attack: random search that keeps a change of one window if it raises the loss.
@@ -49,13 +57,14 @@ def square(
               the norm taken from another window, so that the norm stays eps
 
     Both are clipped to the bounds. The window is a square with a share p of the pixels, from
-    p_init down to p_init / 512. A row stops when it fools the model; a row that is misclassified
-    at x is returned unchanged. The result is the point of largest loss, including x.
+    p_init down to p_init / 512. A row stops when it fools the model; a row that is fooled at x is
+    returned unchanged. The result is the point of largest loss, including x; if targeted, of
+    the most negative one.
 
     Args:
       x: images f[B, h, w] or f[B, h, w, c]; a row of another rank is treated as an image of
         height 1, whose windows are intervals.
-      eps: radius of the ball, f32[] or f32[B], >= 0, in units of x and of the norm.
+      eps: radius of the ball, as in `fgsm`.
       loss: "margin", the largest other logit minus that of y, or a function (outputs, y) -> f[B] of
         any outputs, as in `pgd`.
       fooled: (outputs, y) -> bool[B] or None, as in `pgd`. With a function for loss, None: no row
@@ -64,7 +73,7 @@ def square(
       num_queries: forward passes after the start's, >= 1.
       p_init: share of the pixels in the first windows, f32[], in (0, 1].
       key: one key, or key[B], one per row.
-      logits_fn, y, bounds, aux: as in `fgsm`.
+      logits_fn, y, bounds, mask, aux, targeted: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -84,10 +93,12 @@ def square(
     check_counts(num_queries=num_queries)
     check_range("p_init", p_init, "(0, 1]")
     kind = linf_or_l2(norm)
-    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES)
+    climb = checked_climb(
+        logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES, targeted=targeted
+    )
     x = climb.x
     keys = norms.row_keys(key, x.shape[0])
-    eps = radius(eps, x, kind, bounds)
+    eps, scale = ball(eps, x, kind, bounds, mask)
     return compiled(
         _square,
         climb.fn,
@@ -95,6 +106,7 @@ def square(
         climb.y,
         eps,
         p_init,
+        scale,
         keys,
         loss=climb.loss,
         norm=kind,
@@ -102,6 +114,7 @@ def square(
         bounds=bounds,
         aux=climb.aux,
         logits=climb.loss is not None,
+        targeted=targeted,
     )
 
 
@@ -111,15 +124,18 @@ def _square(
     y: Array | None,
     eps: Array,
     p_init: ArrayLike,
+    scale: Array | None,
     keys: Key,
     *,
     loss: str | None,
     norm: str,
     num_queries: int,
     bounds: Bounds | None,
+    targeted: bool,
 ) -> Array:
     """`square` of checked arguments; keys: key[B]."""
-    rate = rate_fn(None if loss is None else _LOSSES[loss], logits_fn, x, y)
+    row_loss = None if loss is None else _LOSSES[loss]
+    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
     at_x = rate(x)
     r = jnp.zeros_like(x, working_dtype(x.dtype))
     unmoved = Best(r, at_x.loss.astype(r.dtype), at_x.fools)
@@ -133,8 +149,9 @@ def _square(
         num_queries=num_queries,
         p_init=p_init,
         bounds=bounds,
+        scale=scale,
     )
-    return perturbed(x, norms.project(best.r, eps, norm), bounds)
+    return perturbed(x, norms.project(best.r, eps, norm, scale), bounds)
 
 
 def random_search(
@@ -148,13 +165,14 @@ def random_search(
     num_queries: int,
     p_init: ArrayLike = 0.8,
     bounds: Bounds | None,
+    scale: Array | None,
 ) -> Best:
     """Runs the Square attack; returns the better, row by row, of `unmoved` and its points.
 
     Args:
       unmoved: r = 0 and the loss there; rows that fool already are skipped.
       keys: key[B].
-      eps: from `checks.radius`.
+      eps, scale: from `checks.ball`.
     """
     shape = _image_shape(x.shape[1:])
     start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)
@@ -163,9 +181,15 @@ def random_search(
     def keys_of(query: Array | int) -> Key:
         return jax.vmap(jax.random.fold_in, (0, None))(keys, query)
 
+    # Windows have the same size in each feature in coordinates r / scale.
     def shown(images: Array) -> tuple[Array, Array]:
-        r = inside(x, norms.project(images.reshape(x.shape), eps, norm), bounds)
+        r = images.reshape(x.shape) if scale is None else scale * images.reshape(x.shape)
+        r = feasible(x, r, eps, norm, bounds, scale)
         return r, perturbed(x, r, bounds)
+
+    def drawn(r: Array) -> Array:
+        u = r if scale is None else r / jnp.where(scale == 0, 1, scale)
+        return u.reshape(-1, *shape)
 
     # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
     # layer and recompute it for each use of a pixel.
@@ -177,8 +201,8 @@ def random_search(
         passed = count.astype(jnp.float32) > jnp.float32(_HALVINGS * num_queries)
         share = jnp.asarray(p_init) * jnp.where(passed, 0.5, 1.0).prod()
         window = _window(share, shape, least)
-        images = best.r.reshape(-1, *shape)
-        changed = jax.vmap(change, (0, 0, 0, None))(keys_of(count + 1), images, radii, window)
+        images = jax.vmap(change, (0, 0, 0, None))
+        changed = images(keys_of(count + 1), drawn(best.r), radii, window)
         return count + 1, best, shown(changed)
 
     def unfinished(carry: Turn) -> Array:

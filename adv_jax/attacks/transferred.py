@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from adv_jax.attacks._bare import check_logits_at
 from adv_jax.checks import checked, with_aux
 from adv_jax.loss_gradients import labels_at
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, RowTree
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree
 
 
 def transferred(
@@ -17,6 +17,7 @@ def transferred(
     attack: Attack,
     eps: ArrayLike,
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
@@ -24,11 +25,11 @@ def transferred(
 
     Args:
       source_fn: f32[B, *D] -> f32[B, K], the model that is attacked.
-      attack: (logits_fn, x, y, *, eps, bounds, key) -> x_adv; it gets aux too, if given.
-      eps: size of the attack, f32[] or f32[B].
+      attack: (logits_fn, x, y, *, eps, bounds, key) -> x_adv; it gets mask and aux too, if given.
+      eps: size of the attack, f32[] or f32[B], or of each feature.
       logits_fn: the model to evaluate; used only for virtual labels if y is None.
       aux: side inputs of the rows for both models, as in `fgsm`.
-      x, y, bounds, key: as in `fgsm`.
+      x, y, bounds, mask, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x.
@@ -48,5 +49,5 @@ def transferred(
     x = checked(logits_fn, x, y, bounds, aux)
     check_logits_at(logits_fn, x, bounds, aux)
     y = labels_at(with_aux(logits_fn, aux), x, y)
-    side = {} if aux is None else {"aux": aux}
-    return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **side)
+    given = {name: value for name, value in (("mask", mask), ("aux", aux)) if value is not None}
+    return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **given)

@@ -5,10 +5,10 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
-from adv_jax.checks import check_counts, check_range, checked, checked_logits, radius
+from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, radius
 from adv_jax.loss_gradients import cross_entropy, evaluated
 from adv_jax.perturbations import moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Norm, RowTree
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 
 def virtual_adversarial(
@@ -21,6 +21,7 @@ def virtual_adversarial(
     num_steps: int = 1,
     norm: Norm = "l2",
     bounds: Bounds | None = None,
+    mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key,
 ) -> Array:
@@ -34,14 +35,15 @@ def virtual_adversarial(
     as for a prediction that float32 rounds to certainty, x is returned unchanged.
 
     Args:
-      eps: length of the perturbation, f32[] or f32[B], >= 0, in units of x and of the norm.
-      xi: finite-difference step, f32[] or f32[B], > 0, in the same units. The paper's 1e-6 is lost
+      eps: length of the perturbation, as in `fgsm`.
+      xi: finite-difference step, f32[] or f32[B], > 0, in the same units, those of the feature of
+        largest eps. The paper's 1e-6 is lost
         to float32 rounding; a bfloat16 x needs a larger xi.
       num_steps: power iterations, each one gradient, >= 1.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       key: for the starts: one key, or key[B], one per row.
       y: not used.
-      logits_fn, x, bounds, aux: as in `fgsm`.
+      logits_fn, x, bounds, mask, aux: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -61,9 +63,9 @@ def virtual_adversarial(
     check_counts(num_steps=num_steps)
     check_range("xi", xi, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds, aux)
-    eps = radius(eps, x, norm, bounds)
+    eps, scale = ball(eps, x, norm, bounds, mask)
     xi = radius(xi, x, norm, name="xi")
-    start = norms.sample(key, x, 1.0, norm)
+    start = norms.sample(key, x, 1.0, norm, scale)
     return compiled(
         _virtual_adversarial,
         logits_fn,
@@ -71,6 +73,7 @@ def virtual_adversarial(
         start,
         eps,
         xi,
+        scale,
         num_steps=num_steps,
         norm=norm,
         bounds=bounds,
@@ -84,6 +87,7 @@ def _virtual_adversarial(
     start: Array,
     eps: Array,
     xi: Array,
+    scale: Array | None,
     *,
     num_steps: int,
     norm: Norm,
@@ -95,7 +99,7 @@ def _virtual_adversarial(
     def iterate(d: Array, _: None) -> tuple[Array, None]:
         # The cross-entropy is the divergence plus a constant.
         at = evaluated(cross_entropy, logits_fn, moved(x, xi * d), prediction)
-        return norms.dual(at.gradient, norm), None
+        return norms.dual(at.gradient, norm, scale), None
 
     d, _ = jax.lax.scan(iterate, start, length=num_steps)
     return perturbed(x, eps * d, bounds)

@@ -4,6 +4,7 @@ They raise UserError, `{name} must be {what is allowed}, got {value}`. Inside ji
 values are unknown, and only shapes and dtypes are checked, at no cost.
 """
 
+from adv_jax.checks._ball import ball, checked_mask
 from adv_jax.checks._model import (
     check_finite,
     check_flags,
@@ -20,6 +21,7 @@ from adv_jax.checks._model import (
 )
 from adv_jax.checks._values import (
     as_batch,
+    broadcasts,
     check_bounds,
     check_counts,
     check_range,
@@ -30,10 +32,13 @@ from adv_jax.checks._values import (
     is_whole,
     linf_or_l2,
     radius,
+    width,
 )
 
 __all__ = [
     "as_batch",
+    "ball",
+    "broadcasts",
     "check_bounds",
     "check_counts",
     "check_finite",
@@ -46,6 +51,7 @@ __all__ = [
     "checked",
     "checked_labels",
     "checked_logits",
+    "checked_mask",
     "dtype_and_shape",
     "is_known",
     "is_tracing",
@@ -55,5 +61,6 @@ __all__ = [
     "radius",
     "traceable",
     "traced",
+    "width",
     "with_aux",
 ]

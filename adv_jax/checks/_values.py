@@ -1,5 +1,6 @@
 """Checks of inputs, sizes, bounds and settings."""
 
+import math
 import operator
 from typing import Any
 
@@ -29,7 +30,7 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
         raise UserError(
             f"{name} must be {allowed} with B and all of D at least 1, got {dtype_and_shape(x)}"
         )
-    check_bounds(bounds)
+    check_bounds(bounds, x.shape)
     if is_known(x):
         _check_values(name, np.asarray(x), bounds)
     return jax.lax.stop_gradient(x)
@@ -46,7 +47,7 @@ def radius(
       ValueError: the norm is unknown.
     """
     per_row = norms.per_row(name, eps, x)
-    if bounds is not None and is_known(eps):
+    if bounds is not None and all(map(is_known, (eps, *bounds))):
         check_width(name, np.max(np.asarray(eps)), x.shape[1:], norm, bounds)
     else:
         norms.canonical(norm)
@@ -56,7 +57,8 @@ def radius(
 def check_width(name: str, eps: float, shape: tuple[int, ...], norm: Norm, bounds: Bounds) -> None:
     """Checks that a perturbation of that size fits into the bounds.
 
-    It finds pixels in [0, 1] that are attacked as if they were in [0, 255].
+    It finds pixels in [0, 1] that are attacked as if they were in [0, 255], and under l0 more
+    features to change than there are.
 
     Args:
       shape: of one input, [*D].
@@ -64,22 +66,75 @@ def check_width(name: str, eps: float, shape: tuple[int, ...], norm: Norm, bound
     Raises:
       UserError: eps is larger than the distance of the farthest points within the bounds.
     """
-    widest = norms.norm_of_ones(shape, norm) * (bounds[1] - bounds[0])
+    widest = width(bounds, shape, norm)
     if eps > widest * (1 + 1e-6):
         raise UserError(
-            f"{name} must be at most {widest:g}, the {norm} width of the bounds {bounds}, "
-            f"got {eps:g}"
+            f"{name} must be at most {widest:g}, the {norm} width of the bounds "
+            f"{norms.described(bounds)}, got {eps:g}"
         )
 
 
-def check_bounds(bounds: Any, *, name: str = "bounds") -> None:
-    """Raises UserError unless bounds are None or two known numbers, the first the lower."""
+def width(bounds: Bounds, shape: tuple[int, ...], norm: Norm) -> float:
+    """Returns the distance of the farthest points f[*D] within known bounds; l0: the size of *D.
+
+    >>> width((-1.0, [0.0, 3.0]), (2,), "l1")
+    5.0
+    """
+    kind = norms.canonical(norm)
+    side = np.asarray(bounds[1], float) - np.asarray(bounds[0], float)
+    if side.ndim == 0 or kind == "l0":
+        return norms.norm_of_ones(shape, kind) * (1.0 if kind == "l0" else float(side))
+    rows = side.shape[0] if side.ndim > len(shape) else 1
+    rows = np.broadcast_to(side, (rows, *shape)).reshape(rows, -1)
+    order = {"linf": np.inf, "l1": 1, "l2": 2, "rms": 2}[kind]
+    longest = np.linalg.norm(rows, order, axis=1).max()
+    return float(longest) / (math.sqrt(rows.shape[1]) if kind == "rms" else 1)
+
+
+def check_bounds(
+    bounds: Any, shape: tuple[int, ...] | None = None, *, name: str = "bounds"
+) -> None:
+    """Raises UserError unless bounds are None or (lo, hi), each a number or an array.
+
+    Arrays broadcast to the shape [B, *D]; without a shape the bounds are two known numbers. Where
+    values are known, lo < hi for numbers and lo <= hi for arrays, whose constant features are kept.
+    """
     if bounds is None:
         return
-    pair = norms.is_real(bounds) and is_known(bounds) and np.shape(bounds) == (2,)
+    sized = isinstance(bounds, tuple | list) or getattr(bounds, "ndim", 0) > 0
     # NumPy takes True beside a number for a number.
-    if not pair or not all(map(norms.is_real, bounds)) or not bounds[0] < bounds[1]:
+    pair = sized and len(bounds) == 2 and all(map(norms.is_real, bounds))
+    numbers = pair and not any(map(np.ndim, bounds))
+    known = pair and all(map(is_known, bounds))
+    if not pair or (shape is None and not (numbers and known)):
         raise UserError(f"{name} must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
+    if numbers and known and not bounds[0] < bounds[1]:
+        raise UserError(f"{name} must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
+    if not numbers and not all(broadcasts(bound, shape) for bound in bounds):
+        raise UserError(
+            f"{name} must be (lo, hi) that broadcast to x, {list(shape or ())}, got "
+            f"{norms.described(bounds)}"
+        )
+    if not numbers and known:
+        lo, hi = np.broadcast_arrays(*map(np.asarray, bounds))
+        if (bad := np.argwhere(~(lo <= hi))).size:
+            first = tuple(bad[0])
+            raise UserError(
+                f"{name} must be (lo, hi) with lo <= hi for each feature, got {lo[first]:g} and "
+                f"{hi[first]:g}"
+            )
+
+
+def broadcasts(value: Any, shape: tuple[int, ...] | None) -> bool:
+    """Returns whether a value broadcasts to a shape by NumPy's rules.
+
+    >>> broadcasts([1, 2], (5, 2)), broadcasts([1, 2], (2, 5))
+    (True, False)
+    """
+    try:
+        return np.broadcast_shapes(np.shape(value), shape or ()) == shape
+    except ValueError:
+        return False
 
 
 def linf_or_l2(norm: Norm) -> str:
@@ -158,8 +213,11 @@ def _check_values(name: str, x: np.ndarray, bounds: Bounds | None) -> None:
     bad = x[~np.isfinite(x)]
     if bad.size:
         raise UserError(f"{name} must be finite numbers, got {float(bad[0])}")
-    if bounds is None:
+    if bounds is None or not all(map(is_known, bounds)):
         return
-    outside = x[(x < x.dtype.type(bounds[0])) | (x > x.dtype.type(bounds[1]))]
+    lo, hi = (np.asarray(bound).astype(x.dtype) for bound in bounds)
+    outside = x[(x < lo) | (x > hi)]
     if outside.size:
-        raise UserError(f"{name} must be within the bounds {bounds}, got {float(outside[0]):g}")
+        raise UserError(
+            f"{name} must be within the bounds {norms.described(bounds)}, got {float(outside[0]):g}"
+        )

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
+from adv_jax.checks import width
 from adv_jax.evaluate.budget import ball_of, function_name, norm_of
 from adv_jax.evaluate.probing import Step
+from adv_jax.perturbations import limits
 from adv_jax.types import Array, Attack, Bounds
 
 # An attack should succeed at least as often as one of lower rank, at the same norm and size.
@@ -79,10 +81,10 @@ def violations(
     """
     found = {}
     if (norm := ball_of(attack)) is not None:
-        rounding = norms.norm(jnp.finfo(x.dtype).eps * x_adv, norm)
+        rounding = 0 if norm == "l0" else norms.norm(jnp.finfo(x.dtype).eps * x_adv, norm)
         found["outside_ball"] = norms.norm(x_adv - x, norm) > eps * (1 + 1e-5) + rounding
     if bounds is not None:
-        low, high = jnp.asarray(bounds, x.dtype)
+        low, high = limits(x, bounds)
         found["outside_bounds"] = ((x_adv < low) | (x_adv > high)).reshape(len(x), -1).any(axis=1)
     return found
 
@@ -90,17 +92,26 @@ def violations(
 def step_of(attack: Attack, bounds: Bounds | None) -> Step | None:
     """Returns the single step that the attack must match in strength, clipped to the bounds.
 
-    The `bounds` keyword of the attack, if bound, takes precedence. Returns None for noise and
-    transferred attacks.
+    The `bounds` keyword of the attack, if bound, takes precedence. Returns None for noise,
+    transferred and masked attacks, and for l0, whose ball has no longest step.
     """
     norm = ball_of(attack)
-    if norm is None or function_name(attack) in _NOT_AIMED:
+    if norm in (None, "l0") or function_name(attack) in _NOT_AIMED or _is_masked(attack):
         return None
     own = getattr(attack, "keywords", {}).get("bounds")
     if (box := bounds if own is None else own) is None:
         return Step(norm, None)
-    low, high = map(float, box)
+    low, high = (_nested(np.asarray(bound, float).tolist()) for bound in box)
     return Step(norm, (low, high))
+
+
+def _is_masked(attack: Attack) -> bool:
+    return getattr(attack, "keywords", {}).get("mask") is not None
+
+
+def _nested(bound: Any) -> Any:
+    """Returns lists as tuples, which are hashable."""
+    return tuple(map(_nested, bound)) if isinstance(bound, list) else bound
 
 
 def audit(
@@ -208,8 +219,8 @@ def _at_gray(
     withstand: dict[str, Any] = {}  # norm -> bool[N]
     for name, attack in attacks.items():
         norm = ball_of(attack)
-        if norm is not None and bounds is not None:
-            enough = norms.norm_of_ones(shape, norm) * (bounds[1] - bounds[0]) / 2
+        if norm is not None and bounds is not None and not _is_masked(attack):
+            enough = width(bounds, shape, norm) / (1 if norm == "l0" else 2)
             if (large := np.asarray(eps) >= enough).any():
                 withstand[norm] = withstand.get(norm, True) & correct[name][large].all(0)
     return {norm: float(rows.mean()) for norm, rows in withstand.items()}
@@ -233,8 +244,8 @@ def _warnings(
     for name, share in found.outside_bounds.items():
         if share:
             yield (
-                f"{name} leaves the bounds {bounds} in {_percent(share)} of the rows: they are not "
-                f"valid inputs; pass bounds={bounds}"
+                f"{name} leaves the bounds {norms.described(bounds)} in {_percent(share)} of the "
+                f"rows: they are not valid inputs; pass bounds={norms.described(bounds)}"
             )
     for name, share in found.changed_at_zero.items():
         if share:

@@ -10,6 +10,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.checks import (
     as_batch,
+    check_bounds,
     check_counts,
     check_flags,
     check_function,
@@ -44,6 +45,7 @@ def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> t
     """
     check_counts(batch_size=batch_size)
     x = as_batch(x, bounds)
+    check_bounds(bounds, (1, *x.shape[1:]))
     labels = jnp.asarray(y) if norms.is_real(y) else None
     if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
         raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {norms.described(y)}")

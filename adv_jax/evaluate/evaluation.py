@@ -72,8 +72,9 @@ def evaluate(
       batch_size: maximum number of rows per batch and device. About 50 is fast for a convolutional
         net on CPUs. The result does not depend on it.
       key: for random attacks; each row has its own key, derived from its index.
-      bounds: (lo, hi) of valid inputs, or None. x must be inside; the audit reports any x_adv
-        outside. Attacks do not receive them: bind `bounds` to an attack to make it clip.
+      bounds: (lo, hi) of valid inputs, numbers or arrays f[*D], or None. x must be inside; the
+        audit reports any x_adv outside. Attacks do not receive them: bind `bounds` to an attack to
+        make it clip.
       progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
 
     Raises:

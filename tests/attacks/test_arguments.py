@@ -1,5 +1,6 @@
 """Attacks refuse bad arguments in one line with the argument's name and the allowed values."""
 
+import functools
 import re
 
 import jax
@@ -141,8 +142,6 @@ def test_a_traced_size_that_is_not_a_real_number_is_refused(size):
         ((0, 1, 2), "(0, 1, 2)"),
         ((0, 1j), "(0, 1j)"),
         ((float("nan"), 1), "(nan, 1)"),
-        ((0, [1, 2]), "(0, (1, 2))"),
-        ((np.zeros(2, np.float32), np.ones(2, np.float32)), "(float32[2], float32[2])"),
         (np.array([0, None]), "object[2]"),
         ((False, 2), "(False, 2)"),
         (1.0, "1.0"),
@@ -155,9 +154,53 @@ def test_bounds_that_are_not_an_interval_are_refused(bounds, said):
         assert found == f"bounds must be (lo, hi) with lo < hi, got {said}"
 
 
-def test_traced_bounds_are_refused():
-    said = refused(jax.jit(lambda hi: attacks.fgsm(model, X, Y, eps=0.1, bounds=(0, hi))), 1.0)
-    assert said.startswith("bounds must be (lo, hi) with lo < hi, got (0, ")
+def test_bounds_of_features_are_refused_in_words():
+    for bounds, said in [
+        ((0, [1, 2, 3]), "that broadcast to x, [2, 2], got (0, (1, 2, 3))"),
+        ((np.zeros((3, 2)), 1), "that broadcast to x, [2, 2], got (float64[3, 2], 1)"),
+        (([0, 2], [1, 1.5]), "with lo <= hi for each feature, got 2 and 1.5"),
+        (([0, 0], [1, float("nan")]), "with lo <= hi for each feature, got 0 and nan"),
+    ]:
+        for attack in (attacks.fgsm, attacks.carlini_wagner, attacks.sign_noise):
+            found = refused(attack, model, X, Y, eps=0.1, bounds=bounds, key=jax.random.key(0))
+            assert found == f"bounds must be (lo, hi) {said}"
+    found = refused(attacks.fgsm, model, X, Y, eps=0.1, bounds=([0, 0.5], [1, 1]))
+    assert found == "x must be within the bounds ((0, 0.5), (1, 1)), got 0.4"
+
+
+def test_radii_of_features_and_masks_are_refused_in_words():
+    key = jax.random.key(0)
+    for eps, said in [
+        (np.ones((1, 3)), "eps must broadcast to x, float32[2, 2], got the shape (1, 3)"),
+        (np.array([[0.1, -1]]), "eps must be >= 0, got -1.0"),
+        (np.array([[0.1, np.inf]]), "eps must be a finite float32, got inf"),
+    ]:
+        for attack in (attacks.fgsm, attacks.deepfool, attacks.sign_noise):
+            assert refused(attack, model, X, Y, eps=eps, key=key) == said
+    for mask, got in [
+        (np.ones(3, bool), "bool[3]"),
+        ("yes", "'yes'"),
+        (np.ones((2, 2), complex), "complex128[2, 2]"),
+    ]:
+        said = refused(attacks.fgsm, model, X, Y, eps=0.1, mask=mask)
+        allowed = "mask must be bool or 0 and 1, broadcast to x, float32[2, 2]"
+        assert said == f"{allowed}, got {got}"
+    said = refused(attacks.jsma, model, X, Y, mask=[0, 2])
+    assert said == "mask must be 0 or 1, got 2"
+
+
+def test_l0_is_refused_where_it_is_not_known():
+    for attack in (attacks.fgsm, attacks.apgd, attacks.deepfool, attacks.uniform_noise):
+        said = refused(attack, model, X, Y, eps=1, norm="l0", key=jax.random.key(0))
+        assert said.startswith('norm must be "linf", "l2", "l1" or "rms" here, got "l0"')
+    pgd = functools.partial(attacks.pgd, model, X, Y, norm="l0")
+    said = refused(pgd, eps=3, bounds=(0, 1))
+    assert said == "eps must be at most 2, the l0 width of the bounds (0, 1), got 3"
+    assert refused(pgd, eps=1) == "step_size must be given for l0 without bounds, got None"
+    said = refused(pgd, eps=1, step_size=1, key=jax.random.key(0))
+    assert said == "bounds must be (lo, hi) for a random start under l0, got None"
+    said = refused(pgd, eps=np.ones((1, 2)), bounds=(0, 1))
+    assert said == "eps must be a number or f32[B] under l0, got float64[1, 2]"
 
 
 def test_bounds_may_be_of_any_real_type():

@@ -74,6 +74,19 @@ def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(nam
     np.testing.assert_allclose(found, through_jit(COMPILED[name], w, eps=0.2), atol=2e-6)
 
 
+def test_other_bounds_and_radii_of_features_compile_nothing():
+    def pgd(hi, eps):
+        given = {"num_steps": 2, "bounds": (np.zeros(5), hi)}
+        return attacks.pgd(lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=eps, **given)
+
+    pgd(np.full(5, 0.9), np.full((1, 5), 0.1))
+    eps = np.array([[0.1, 0.2, 0.3, 0.0, 0.1]])
+    with counted() as compiled:
+        x_adv = pgd(np.full(5, 0.8), eps)
+    assert compiled == []
+    assert float(x_adv.max()) == np.float32(0.8)
+
+
 def test_an_attack_sees_weights_that_change_under_the_same_function():
     holder = {"w": weights(0)}
 

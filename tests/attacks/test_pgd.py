@@ -223,3 +223,44 @@ def test_pgd_refuses_starts_and_results_that_contradict(options, said):
 def test_apgd_refuses_restarts_from_one_start():
     with pytest.raises(ValueError, match="restarts must be 1 with a start, got 2"):
         attacks.apgd(linear, X, Y, eps=0.1, restarts=2, start=X, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd])
+def test_early_stop_fools_the_same_rows_with_fewer_evaluations(attack):
+    calls = []
+
+    def counted(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return linear(x)
+
+    def evaluations(early_stop):
+        calls.clear()
+        x_adv = attack(counted, X, Y, eps=0.5, num_steps=30, early_stop=early_stop)
+        np.testing.assert_array_equal(jnp.argmax(linear(x_adv), axis=1), 1 - Y)
+        jax.effects_barrier()
+        return len(calls)
+
+    assert evaluations(True) < evaluations(False) / 2
+
+
+@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd])
+def test_early_stop_treats_rows_as_if_they_were_alone(attack):
+    x, y, eps = jnp.asarray(X)[jnp.array([0, 0, 1])], jnp.array([0, 1, 1]), jnp.array([0.5, 1, 0.1])
+    attack = partial(attack, linear, num_steps=9, early_stop=True)
+    together = attack(x, y, eps=eps)
+    for i in range(3):
+        row = slice(i, i + 1)
+        alone = attack(x[row], y[row], eps=eps[row])
+        np.testing.assert_allclose(alone, together[row], atol=1e-6)
+
+
+def test_early_stop_keeps_the_first_point_that_fools():
+    given = {"eps": 0.5, "step_size": 0.05}
+    stopped = attacks.pgd(linear, X, Y, num_steps=20, early_stop=True, **given)
+    for i in range(len(X)):
+        x, y = X[i : i + 1], Y[i : i + 1]
+        for steps in range(1, 20):
+            first = attacks.pgd(linear, x, y, num_steps=steps, **given)
+            if jnp.argmax(linear(first), axis=1)[0] != y[0]:
+                break
+        np.testing.assert_allclose(stopped[i], first[0], atol=1e-6)

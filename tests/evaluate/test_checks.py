@@ -143,7 +143,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, norm="l7")}},
-            'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1) or "rms", got \'l7\'',
+            'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1), "rms" or "l0", got \'l7\'',
         ),
         (
             {"logits_fn": lambda x: jax.nn.softmax(x)},

@@ -1,0 +1,126 @@
+"""Bounds, radii and a mask of each feature, in every attack of the table."""
+
+import functools
+import itertools
+
+import attack_table
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from attack_table import SHAPE, TABLE, B, K, norm_of
+
+from adv_jax import attacks
+
+RNG = np.random.default_rng(0)
+W_IN, W_OUT = (jnp.float32(RNG.normal(size=shape)) for shape in [(6, 7), (7, K)])
+KEYS = jax.random.split(jax.random.key(7), B)
+Y = jnp.array([0, 3, 1, 1, 2, 0])
+# Powers of two, so that scaling a feature is exact; the largest is 1.
+RADII = np.float32([[[1.0, 0.5, 0.125], [0.25, 0.5, 1.0]]])
+LO, HI = -RADII[0], np.float32([[2.0, 0.75, 0.25], [0.5, 1.0, 1.0]])
+MASK = np.array([[True, False, True], [True, True, False]])
+X = jnp.float32(LO + RNG.uniform(size=(B, *SHAPE)) * (HI - LO))
+
+
+def logits_fn(x):
+    return 2 * jnp.tanh(x.reshape(len(x), -1) @ W_IN) @ W_OUT
+
+
+def each_attack(condition=lambda row: True):
+    rows = [
+        pytest.param(name, marks=pytest.mark.slow if row.variant else ())
+        for name, row in TABLE.items()
+        if condition(row)
+    ]
+    return pytest.mark.parametrize("name", rows)
+
+
+@each_attack()
+def test_masked_features_stay_and_the_others_keep_their_radii_and_bounds(name):
+    row = TABLE[name]
+    per_feature = row.scale != "gamma"
+
+    @jax.jit
+    def attacked(x, eps, bounds, mask):
+        masked = row._replace(options=row.options | {"mask": mask})
+        given = {"logits_fn": logits_fn, "bounds": bounds, "keys": KEYS}
+        return attack_table.run(masked, x, Y, eps, **given)
+
+    # All are traced, and the second call has others.
+    for size, mask in [(1.0, MASK), (0.25, ~MASK)]:
+        eps = size * RADII if per_feature else 1.0
+        bounds = (size * LO, size * HI)
+        x_adv = np.asarray(attacked(size * X, eps, bounds, mask))
+        before = np.asarray(size * X)
+        assert x_adv[:, ~mask].tobytes() == before[:, ~mask].tobytes()
+        assert (x_adv[:, mask] != before[:, mask]).any()
+        assert np.all((x_adv >= bounds[0]) & (x_adv <= bounds[1]))
+        if row.norm is not None:
+            length = norm_of((np.float64(x_adv) - before) / eps, row.norm)
+            assert np.all(length <= 1 + 1e-6)
+    assert attacked._cache_size() == 1
+
+
+@each_attack(lambda row: row.scale != "tau")  # tau is a factor of the gradient.
+def test_radii_of_features_are_a_ball_of_scaled_features(name):
+    row, s = TABLE[name], jnp.asarray(RADII)
+    run = functools.partial(attack_table.run, keys=KEYS)
+    if row.scale == "gamma":
+        scaled, other = ({"theta": theta} for theta in (s, 1.0))
+        scaled, other = (row._replace(options=row.options | o) for o in (scaled, other))
+        eps, one = 0.5, 0.5
+    else:
+        scaled, other, eps, one = row, row, s, 1.0
+    if row.options.get("length"):
+        pytest.skip("the sign's length depends on the units")
+    x_adv = run(scaled, X, Y, eps, logits_fn=logits_fn, bounds=(LO, HI))
+    # The bounds of u = x / s, where a number is a radius of all features.
+    bounds = (LO / RADII[0], HI / RADII[0])
+    u_adv = run(other, X / s, Y, one, logits_fn=lambda u: logits_fn(s * u), bounds=bounds)
+    np.testing.assert_allclose(x_adv / s, u_adv, atol=2e-5)
+
+
+@each_attack(lambda row: row.norm is not None and not row.variant)
+def test_equal_radii_of_features_are_one_radius(name):
+    row = TABLE[name]
+    run = functools.partial(attack_table.run, logits_fn=logits_fn, bounds=(LO, HI), keys=KEYS)
+    each = run(row, X, Y, jnp.full((1, *SHAPE), 0.2))
+    np.testing.assert_allclose(each, run(row, X, Y, 0.2), atol=1e-5)
+
+
+@pytest.mark.parametrize("l1_width", [None, 3.0])
+def test_pgd_under_l0_is_pgd_0(l1_width):
+    # The reference: steps of the gradient divided by its l1 norm, then the nearest point of the
+    # bounds with two changed features, by all subsets.
+    bounds, count, steps = (LO, HI), 2, 3
+    step = (HI - LO).sum() * 2.5 / steps if l1_width is None else l1_width
+    loss = lambda x: optax.softmax_cross_entropy_with_integer_labels(logits_fn(x), Y)
+    slope = jax.jit(jax.grad(lambda x: loss(x).sum()))
+    low, high = (np.float64(bound - np.asarray(X)).reshape(B, 6) for bound in bounds)
+    r, best = np.zeros((B, 6)), (np.zeros((B, 6)), np.full(B, -np.inf))
+    allowed = np.where(MASK, 1, 0).reshape(1, 6)
+    for _ in range(steps + 1):
+        point = X + np.float32(r).reshape(X.shape)
+        fools = np.asarray(jnp.argmax(logits_fn(point), axis=1) != Y)
+        rank = np.asarray(loss(point)) + 1e3 * fools
+        best = np.where((rank > best[1])[:, None], r, best[0]), np.maximum(rank, best[1])
+        g = np.float64(slope(point)).reshape(B, 6) * allowed
+        ahead = r + step * g / np.abs(g).sum(axis=1, keepdims=True)
+        clipped = np.clip(ahead, low, high)
+        subsets = [np.isin(np.arange(6), s) for s in itertools.combinations(range(6), count)]
+        near = np.stack([np.where(s, clipped, 0) for s in subsets])
+        r = near[((near - ahead) ** 2).sum(axis=2).argmin(axis=0), np.arange(B)]
+    x_adv = attacks.pgd(
+        logits_fn, X, Y, eps=count, norm="l0", step_size=l1_width, num_steps=steps,
+        bounds=bounds, mask=MASK,
+    )  # fmt: skip
+    np.testing.assert_allclose((x_adv - X).reshape(B, 6), best[0], atol=1e-5)
+    assert np.all((x_adv != X).reshape(B, 6).sum(axis=1) <= count)
+    drawn = attacks.pgd(
+        logits_fn, X, Y, eps=count, norm="l0", num_steps=1, bounds=bounds, key=jax.random.key(0)
+    )
+    drawn = np.asarray(drawn)
+    assert np.all((drawn != X).reshape(B, 6).sum(axis=1) <= count)
+    assert np.all((drawn >= LO) & (drawn <= HI))
