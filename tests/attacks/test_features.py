@@ -124,3 +124,20 @@ def test_pgd_under_l0_is_pgd_0(l1_width):
     drawn = np.asarray(drawn)
     assert np.all((drawn != X).reshape(B, 6).sum(axis=1) <= count)
     assert np.all((drawn >= LO) & (drawn <= HI))
+
+
+def test_bounds_radii_and_masks_of_rows_stay_with_their_rows_in_the_blocks_of_auto_attack():
+    rows = np.arange(1, B + 1, dtype=np.float32).reshape(B, 1, 1) / B
+    mask = RNG.uniform(size=X.shape) < 0.7
+    given = {"bounds": (LO * rows, HI * rows), "mask": mask, "eps": RADII * rows}
+    x = X * rows
+
+    def attacked(block_size):
+        run = functools.partial(attacks.auto_attack, num_steps=3, num_queries=9, num_targets=2)
+        return np.asarray(run(logits_fn, x, Y, key=KEYS, block_size=block_size, **given))
+
+    x_adv = attacked(4)
+    np.testing.assert_allclose(x_adv, attacked(B), atol=1e-6)
+    assert (x_adv != x).any() and np.all((x_adv == x) | mask)
+    assert np.all(np.abs(x_adv - x) <= given["eps"] * (1 + 1e-6))
+    assert np.all((x_adv >= given["bounds"][0]) & (x_adv <= given["bounds"][1]))
