@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.tree_util import Partial
 
 from adv_jax.types import Array
 
@@ -36,13 +37,13 @@ def on_mesh(body: Callable[..., Any], fns: Any, x: Array, *arrays: Any, **settin
     axes = jax.sharding.get_abstract_mesh().manual_axes
     # An index varies, unless types do not tell, as in `pmap` and with check_vma=False.
     if axes and jax.typeof(jax.lax.axis_index(axes)).manual_axis_type.varying:
-        at_x = [jax.make_jaxpr(fn)(x).out_avals for fn in jax.tree.leaves(fns)]
+        at_x = [jax.make_jaxpr(fn)(x).out_avals for fn in jax.tree.leaves(fns, is_leaf=callable)]
         x, arrays = vary_alike((x, arrays), *itertools.chain(*at_x))
     sharding = jax.typeof(x).sharding
     if not sharding.mesh.explicit_axes:
         return body(fns, x, *arrays, **settings)
-    fns = jax.tree.map(partial(_explicit, sharding), fns)
-    found = automatic(partial(body, fns, **settings), by_rows(x))(x, *arrays)
+    fns = jax.tree.map(partial(_explicit, sharding), fns, is_leaf=callable)
+    found = automatic(partial(body, **settings), by_rows(x))(fns, x, *arrays)
     like_x = lambda a: jax.sharding.reshard(a, sharding) if a.shape == x.shape else a
     return jax.tree.map(like_x, found)
 
@@ -74,17 +75,21 @@ def vary_alike(tree: Tree, *others: Any) -> Tree:
     return jax.tree.map(cast, tree)
 
 
-def _explicit(sharding: NamedSharding, fn: Fn) -> Fn:
+def _explicit(sharding: NamedSharding, fn: Fn) -> Partial:
     """Returns fn with Explicit axes, to be called where they are automatic.
 
     sharding: of x. A batch that it does not divide is replicated.
+    fn: arrays that a `Partial` holds have the rows of x, and stay its leaves.
     """
     mesh, (rows, *rest) = sharding.mesh, sharding.spec
     split = rows if isinstance(rows, tuple) else (rows,)
     shards = math.prod(mesh.shape[axis] for axis in split if axis is not None)
+    fn, held = (fn.func, fn.args) if isinstance(fn, Partial) else (fn, ())
 
-    def called(x: Array) -> Any:
-        spec = PartitionSpec(None if len(x) % shards else rows, *rest)
-        return jax.sharding.explicit_axes(fn, axes=mesh.explicit_axes, in_sharding=spec)(x)
+    def called(*inputs: Any) -> Any:
+        *held, x = inputs
+        first = None if len(x) % shards else rows
+        specs = (*jax.tree.map(lambda _: PartitionSpec(first), held), PartitionSpec(first, *rest))
+        return jax.sharding.explicit_axes(fn, axes=mesh.explicit_axes, in_sharding=specs)(*inputs)
 
-    return called
+    return Partial(called, *held)

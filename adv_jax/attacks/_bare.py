@@ -88,7 +88,9 @@ def compiled(
     bounds = as_arrays(bounds, x)
     aux = jax.lax.stop_gradient(aux)
     if is_tracing():
-        return run(body, with_aux(fast_in_loops(fn), aux), x, *arrays, bounds=bounds, **settings)
+        return run_on_mesh(
+            body, with_aux(fast_in_loops(fn), aux), x, *arrays, bounds=bounds, **settings
+        )
     model = _model(fn, (x,) if aux is None else (x, aux))
     inputs = model.traced.consts, x, aux, arrays, bounds
     leaves, tree = jax.tree.flatten(inputs)
@@ -108,7 +110,7 @@ def compiled(
     return found
 
 
-def run(
+def run_on_mesh(
     body: Callable[..., Any],
     fn: Fn,
     x: Array,
@@ -173,7 +175,7 @@ def _program(
 ) -> Callable[..., Any]:
     """Returns the compiled body and the flags of the logits at x, from the cache or new."""
 
-    def program(
+    def run(
         consts: list[Array],
         x: Array,
         aux: RowTree | None,
@@ -182,14 +184,14 @@ def _program(
     ) -> tuple[Any, dict[str, Array]]:
         fn = with_aux(_replayed(_called.get(), jax.lax.stop_gradient(consts)), aux)
         flags = logit_flags(fn(x)) if logits else {}
-        return run(body, fn, x, *arrays, bounds=bounds, **settings), flags
+        return run_on_mesh(body, fn, x, *arrays, bounds=bounds, **settings), flags
 
     with _lock:
-        kept = _programs.setdefault(key, jax.jit(program))
+        program = _programs.setdefault(key, jax.jit(run))
         _programs.move_to_end(key)
         while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
-    return kept
+    return program
 
 
 def _replayed(model: Model, consts: list[Array]) -> Fn:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import as_arrays, check_logits_at, compiled, run
+from adv_jax.attacks._bare import as_arrays, check_logits_at, compiled, run_on_mesh
 from adv_jax.attacks._climbing import Climb, checked_climb, with_gradient
 from adv_jax.checks import ball, with_aux
 from adv_jax.loss_gradients import loss_gradient
@@ -204,7 +204,7 @@ def _run(
     # Compiled, no gradient would reach the arrays of logits_fn.
     if logits:
         check_logits_at(climb.fn, climb.x, bounds, climb.aux)
-    return run(body, with_aux(climb.fn, climb.aux), x, climb.y, size, scale, **settings)
+    return run_on_mesh(body, with_aux(climb.fn, climb.aux), x, climb.y, size, scale, **settings)
 
 
 def _gradient(

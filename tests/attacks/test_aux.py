@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attack_table import SHAPE, TABLE, B, K
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from adv_jax import attacks
 
@@ -142,3 +144,36 @@ def test_side_inputs_of_other_rows_are_refused_in_one_line(wrong, said):
             call(model, X, Y, aux=wrong)
     with pytest.raises(ValueError, match=said):
         attacks.class_jacobian(model, X, aux=wrong)
+
+
+def with_side_inputs(name):
+    """Returns an attack with side inputs, a function of x, y, aux and keys."""
+    settings = (
+        {"num_queries": 5, "num_targets": 2, "block_size": 2} if name == "auto_attack" else {}
+    )
+    attack = partial(getattr(attacks, name), model, eps=0.2, num_steps=2, **settings)
+    return lambda x, y, aux, keys: attack(x, y, aux=aux, key=keys)
+
+
+AUX_ROWS = X, Y, jax.tree.map(jnp.asarray, AUX), KEYS
+two_attacks = pytest.mark.parametrize(
+    "name", ["pgd", pytest.param("auto_attack", marks=pytest.mark.slow)]
+)
+
+
+@two_attacks
+def test_side_inputs_travel_with_their_rows_in_shard_map(name):
+    attacked = with_side_inputs(name)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    found = jax.jit(jax.shard_map(attacked, mesh=mesh, in_specs=P("data"), out_specs=P("data")))
+    np.testing.assert_allclose(found(*AUX_ROWS), attacked(*AUX_ROWS), atol=1e-5)
+
+
+@two_attacks
+def test_side_inputs_travel_with_their_rows_on_explicit_axes(name):
+    attacked = with_side_inputs(name)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+    rows = jax.device_put(AUX_ROWS, NamedSharding(mesh, P("data")))
+    with jax.set_mesh(mesh):
+        found = jax.jit(attacked)(*rows)
+    np.testing.assert_allclose(found, attacked(*AUX_ROWS), atol=1e-5)
