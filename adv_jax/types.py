@@ -12,7 +12,7 @@ import numpy as np
 
 Array = jax.Array
 Key = jax.Array  # a typed key of jax.random.key
-LogitsFn = Callable[[Array], Array]  # f32[B, *D] -> f32[B, K]
+LogitsFn = Callable[..., Array]  # f32[B, *D] -> f32[B, K]; (x, aux) -> f32[B, K] with aux
 RowTree = Any  # a pytree of arrays f[B, ...]: labels of any form, side inputs
 RowFn = Callable[[Any, Any], Array]  # (outputs of a model, y) -> f[B], or bool[B]
 Limit = float | Array | np.ndarray  # a number, f[*D] or f[B, *D]

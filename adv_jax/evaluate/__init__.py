@@ -1,9 +1,10 @@
 """Evaluation of a classifier under attack: curves, worst case, minimal sizes, transfer, audit.
 
-    evaluate     accuracy and confidence against the size of attacks, with an audit
-    minimal_eps  the smallest size at which an attack succeeds, for each row
-    transfer     accuracy of every model on the adversarial examples of every other
-    curves       `evaluate` inside a compiled program; `clean` without attacks
+    evaluate          accuracy and confidence against the size of attacks, with an audit
+    evaluate_batches  the same for a stream of batches; resumes from a folder
+    minimal_eps       the smallest size at which an attack succeeds, for each row
+    transfer          accuracy of every model on the adversarial examples of every other
+    curves            `evaluate` inside a compiled program; `clean` without attacks
 
 Noise curves use `attacks.gaussian_noise` and `attacks.sign_noise`. The command line,
 `python -m adv_jax.evaluate --workdir=RUN`, evaluates the model that a run has trained.
@@ -14,6 +15,7 @@ from adv_jax.evaluate.budget import SCALES, is_targeted, norm_of, scale_of
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
 from adv_jax.evaluate.minimal import minimal_eps
+from adv_jax.evaluate.streaming import evaluate_batches
 from adv_jax.evaluate.transferring import transfer
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "clean",
     "curves",
     "evaluate",
+    "evaluate_batches",
     "is_targeted",
     "minimal_eps",
     "norm_of",

@@ -4,6 +4,7 @@ Sources: [carlini2019], sec. 3 and 5; [athalye2018], sec. 3.1 and 4; [kurakin201
 leaking). docs/reliability.md lists the broken defenses that it finds.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.checks import width
-from adv_jax.evaluate.budget import ball_of, function_name, norm_of
+from adv_jax.evaluate.budget import ball_of, function_name, norm_of, sizes_of
 from adv_jax.evaluate.probing import Step
 from adv_jax.perturbations import limits
 from adv_jax.types import Array, Attack, Bounds
@@ -41,7 +42,8 @@ class Audit(NamedTuple):
     saturated: even the gradient with respect to the logits is 0; a subset of zero_gradients.
     random: two evaluations of the model differ.
     batch: the logits depend on the other rows of the batch, or on the position in it.
-    misleading: the logits do not change along the gradient as it predicts.
+    misleading: the logits do not change along the gradient as it predicts. zero_gradients,
+      saturated and misleading are NaN, and one_step is empty, if logits_fn has no derivative.
     outside_ball: attack -> the perturbation is longer than eps at some eps; attacks with a norm.
     outside_bounds: attack -> x_adv leaves the bounds at some eps; empty without bounds.
     changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
@@ -89,7 +91,7 @@ def violations(
     return found
 
 
-def step_of(attack: Attack, bounds: Bounds | None) -> Step | None:
+def step_of(attack: Attack, eps: Sequence[float], bounds: Bounds | None) -> Step | None:
     """Returns the single step that the attack must match in strength, clipped to the bounds.
 
     The `bounds` keyword of the attack, if bound, takes precedence. Returns None for noise,
@@ -99,10 +101,11 @@ def step_of(attack: Attack, bounds: Bounds | None) -> Step | None:
     if norm in (None, "l0") or function_name(attack) in _NOT_AIMED or _is_masked(attack):
         return None
     own = getattr(attack, "keywords", {}).get("bounds")
+    sizes = tuple(map(float, eps))
     if (box := bounds if own is None else own) is None:
-        return Step(norm, None)
+        return Step(norm, None, sizes)
     low, high = (_nested(np.asarray(bound, float).tolist()) for bound in box)
-    return Step(norm, (low, high))
+    return Step(norm, (low, high), sizes)
 
 
 def _is_masked(attack: Attack) -> bool:
@@ -121,7 +124,7 @@ def audit(
     y: np.ndarray,
     *,
     stepped: Mapping[Step, np.ndarray] = MappingProxyType({}),
-    eps: Sequence[float],
+    eps: Sequence[float] | Mapping[str, Sequence[float]],
     probed: Mapping[str, np.ndarray],
     shape: tuple[int, ...],
     bounds: Bounds | None,
@@ -132,10 +135,11 @@ def audit(
       attacked: attack -> {"label": i32[E, N], and the results of `violations`, bool[E, N]}.
       clean_labels, y: i32[N], predictions at x and labels.
       stepped: step -> predictions after it, i32[E, N].
-      probed: the results of `probe`, bool[N] each.
+      eps: as in `evaluate`.
+      probed: the results of `probe` or `probe_values`, bool[N] each.
       shape: *D, of a row.
     """
-    zero = np.flatnonzero(np.asarray(eps) == 0)
+    sizes = {name: np.asarray(eps) for name, eps in sizes_of(attacks, eps).items()}
     correct = {name: rows["label"] == y for name, rows in attacked.items()}
     accuracies = {name: rows.mean(-1) for name, rows in correct.items()}
     clean_accuracy = (clean_labels == y).mean()
@@ -144,45 +148,50 @@ def audit(
         flagged = {name: rows[flag] for name, rows in attacked.items() if flag in rows}
         return {name: float(rows.any(0).mean()) for name, rows in flagged.items()}
 
+    def share(sign: str) -> float:
+        return float(probed[sign].mean()) if sign in probed else math.nan
+
     found = Audit(
-        zero_gradients=float(probed["zero_gradient"].mean()),
-        saturated=float(probed["saturated"].mean()),
-        random=float(probed["random"].mean()),
-        batch=float(probed["batch"].mean()),
-        misleading=float(probed["misleading"].mean()),
+        zero_gradients=share("zero_gradient"),
+        saturated=share("saturated"),
+        random=share("random"),
+        batch=share("batch"),
+        misleading=share("misleading"),
         outside_ball=at_some_eps("outside_ball"),
         outside_bounds=at_some_eps("outside_bounds"),
         changed_at_zero={
-            name: float((rows["label"][zero] != clean_labels).any(0).mean())
+            name: float((rows["label"][sizes[name] == 0] != clean_labels).any(0).mean())
             for name, rows in attacked.items()
-            if len(zero)
+            if (sizes[name] == 0).any()
         },
         order={
             f"{strong} - {weak}": float((accuracies[strong] - accuracies[weak]).max())
-            for strong, weak in _ordered(attacks)
+            for strong, weak in _ordered(attacks, sizes)
         },
         rises={
-            name: _rise([clean_accuracy, *accuracies[name][np.argsort(eps)]])
+            name: _rise([clean_accuracy, *accuracies[name][np.argsort(sizes[name])]])
             for name, attack in attacks.items()
             if function_name(attack) not in _NOISE
         },
         one_step=_one_step(correct, {step: labels == y for step, labels in stepped.items()}),
-        at_gray=_at_gray(attacks, correct, eps=eps, shape=shape, bounds=bounds),
+        at_gray=_at_gray(attacks, correct, sizes, shape=shape, bounds=bounds),
         warnings=(),
     )
     return found._replace(warnings=tuple(_warnings(found, attacks, y, bounds)))
 
 
-def _ordered(attacks: Mapping[str, Attack]) -> Iterator[tuple[str, str]]:
-    """Yields (stronger, weaker) pairs of attacks in the same norm."""
+def _ordered(
+    attacks: Mapping[str, Attack], sizes: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, str]]:
+    """Yields (stronger, weaker) pairs of attacks in the same norm and of the same sizes."""
     ranked = {
-        name: (norm_of(attack), _RANKS[function_name(attack)])
+        name: ((norm_of(attack), *sizes[name]), _RANKS[function_name(attack)])
         for name, attack in attacks.items()
         if function_name(attack) in _RANKS
     }
-    for strong, (norm, rank) in ranked.items():
+    for strong, (ball, rank) in ranked.items():
         for weak, (other, lower) in ranked.items():
-            if norm == other and rank > lower:
+            if ball == other and rank > lower:
                 yield strong, weak
 
 
@@ -210,8 +219,8 @@ def _one_step(
 def _at_gray(
     attacks: Mapping[str, Attack],
     correct: Mapping[str, np.ndarray],
+    sizes: Mapping[str, np.ndarray],
     *,
-    eps: Sequence[float],
     shape: tuple[int, ...],
     bounds: Bounds | None,
 ) -> dict[str, float]:
@@ -221,7 +230,7 @@ def _at_gray(
         norm = ball_of(attack)
         if norm is not None and bounds is not None and not _is_masked(attack):
             enough = width(bounds, shape, norm) / (1 if norm == "l0" else 2)
-            if (large := np.asarray(eps) >= enough).any():
+            if (large := sizes[name] >= enough).any():
                 withstand[norm] = withstand.get(norm, True) & correct[name][large].all(0)
     return {norm: float(rows.mean()) for norm, rows in withstand.items()}
 
@@ -287,6 +296,12 @@ def _warnings(
 
 def _warnings_of_model(found: Audit) -> Iterator[str]:
     """Yields one sentence for each problem of the model, independent of the attacks."""
+    if math.isnan(found.zero_gradients):
+        yield (
+            "logits_fn has no derivative, so gradient masking was not examined, and only attacks "
+            "by forward passes were possible: robustness is overestimated; also attack a "
+            "differentiable substitute (transferred)"
+        )
     if found.zero_gradients >= _MASKED:
         saturated = found.saturated > found.zero_gradients / 2
         yield (

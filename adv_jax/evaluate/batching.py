@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from adv_jax.meshes import automatic, on_mesh
-from adv_jax.step import over_devices
+from adv_jax.meshes import automatic
 from adv_jax.types import Array
 
 Progress = Callable[[Any, str], Iterable[Any]]  # (batches, description) -> batches
@@ -49,32 +48,6 @@ def over_rows(fn: Callable[..., Any], arrays: Any, *, batch_size: int) -> Any:
     return jax.tree.map(joined, values)
 
 
-def over_parts(body: Callable[..., Any], fns: Any, x: Array, *, in_axes: Any = 0) -> Any:
-    """Returns (x, *arrays) -> body(fns, x, *arrays), compiled, over a leading axis of parts.
-
-    Each device gets a part. If x lies on a mesh, the only part lies on it too.
-
-    Args:
-      body: its results are f[..., B], rows last; rows must not interact.
-      fns: a tree of models, as in `on_mesh`.
-      x: f[N, *D], all rows.
-      in_axes: as in jax.vmap, of x and the arrays; None for one that all parts share.
-    """
-    if mesh_sharding(x) is None:
-        return over_devices(partial(body, fns), in_axes=in_axes)
-
-    def rows_first(fns: Any, *part: Any) -> Any:
-        return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), body(fns, *part))
-
-    def run(*parts: Any) -> Any:
-        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(parts)
-        only = lambda a, axis: a if axis is None else jax.tree.map(lambda leaf: leaf[0], a)
-        found = on_mesh(rows_first, fns, *map(only, parts, axes))
-        return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1)[None], found)
-
-    return jax.jit(run)
-
-
 def mesh_sharding(x: Any) -> NamedSharding | None:
     """Returns the sharding of x if it lies on a mesh of several devices, else None."""
     sharding = getattr(x, "sharding", None)
@@ -94,15 +67,17 @@ def over_batches(
     arrays: Any,
     *,
     batch_size: int,
+    full: bool = False,
     progress: Progress = silent,
     description: str = "",
 ) -> Any:
     """Maps fn over N rows on several devices, in a loop on the host that shows its progress.
 
     Args:
-      fn: as in `over_rows`, over a leading axis of parts (`over_parts`).
+      fn: as in `over_rows`, over a leading axis of parts (`programs.Program`).
       arrays: as in `over_rows`; the first one's sharding is that of each batch.
       batch_size: largest number of rows of a batch on each device.
+      full: pads each batch to batch_size rows, so that data of any size share one program.
       progress: wraps the list of batches, with `description`.
 
     Returns:
@@ -112,7 +87,7 @@ def over_batches(
     array([0, 2, 4, 6, 8], dtype=int32)
     """
     sharding, shards = mesh_sharding(arrays[0]), row_shards(arrays[0])
-    index, size = _batches(arrays, batch_size, multiple=shards)
+    index, size = _batches(arrays, batch_size, multiple=shards, full=full)
     if sharding is None:
         index = index.reshape(-1, shards, index.shape[1])
         taken = partial(_take, arrays)
@@ -127,14 +102,17 @@ def over_batches(
     return jax.tree.map(joined, *values)
 
 
-def _batches(arrays: Any, batch_size: int, *, multiple: int = 1) -> tuple[np.ndarray, int]:
-    """Returns the row indices of each batch, i32[batches, b], with the smallest padding, and N.
+def _batches(
+    arrays: Any, batch_size: int, *, multiple: int = 1, full: bool = False
+) -> tuple[np.ndarray, int]:
+    """Returns the row indices of each batch, i32[batches, b], and N.
 
     multiple: the number of batches is a multiple of this.
+    full: b is batch_size; else the padding is the smallest.
     """
     size = len(jax.tree.leaves(arrays)[0])
     count = -(-size // (batch_size * multiple)) * multiple
-    rows = np.arange(count * -(-size // count), dtype=np.int32)
+    rows = np.arange(count * (batch_size if full else -(-size // count)), dtype=np.int32)
     return np.where(rows < size, rows, 0).reshape(count, -1), size
 
 

@@ -1,11 +1,13 @@
 """Properties read from an attack's signature: the keyword of its size, its norm, its target."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from adv_jax import norms
 from adv_jax.checks import traceable
+from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 # Keywords of an attack's size, by precedence.
@@ -91,15 +93,28 @@ def is_targeted(attack: Attack) -> bool:
 
 
 def at_size(
-    attack: Attack, logits_fn: LogitsFn, x: Array, y: Array, size: Array | float, keys: Key | None
+    attack: Attack,
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    size: Array | float,
+    keys: Key | None,
+    aux: Any = None,
 ) -> Array:
     """Runs an attack on a batch at one size: x_adv f[B, *D]; traceable.
+
+    aux: passed to an attack that takes it, so that it can split the batch; else bound.
 
     Raises:
       UserError: the attack cannot be traced, or does not return an array of the shape of x.
     """
+    settings: dict[str, Any] = {scale_of(attack): size, "key": keys}
+    if aux is not None and "aux" in _parameters(attack):
+        settings["aux"] = aux
+    else:
+        logits_fn = with_aux(logits_fn, aux)
     with traceable(f"{function_name(attack)} and logits_fn"):
-        x_adv = attack(logits_fn, x, y, **{scale_of(attack): size}, key=keys)
+        x_adv = attack(logits_fn, x, y, **settings)
     if getattr(x_adv, "shape", None) != x.shape:
         array = hasattr(x_adv, "shape")
         found = norms.described(x_adv) if array else f"a {type(x_adv).__name__}"
@@ -108,6 +123,13 @@ def at_size(
             f"{norms.described(x)}, got {found}"
         )
     return x_adv
+
+
+def sizes_of(
+    attacks: Mapping[str, Attack], eps: Sequence[float] | Mapping[str, Sequence[float]]
+) -> dict[str, Sequence[float]]:
+    """Returns the E sizes of each attack; eps: those of all attacks, or name -> those of one."""
+    return dict(eps) if isinstance(eps, Mapping) else dict.fromkeys(attacks, eps)
 
 
 def _parameters(attack: Attack) -> Mapping[str, inspect.Parameter]:

@@ -21,27 +21,25 @@ from adv_jax.checks import (
     logit_flags,
     traced,
 )
-from adv_jax.evaluate.batching import (
-    Progress,
-    mesh_sharding,
-    over_batches,
-    over_parts,
-    row_shards,
-    silent,
-)
-from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of
+from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.evaluate.measures import predictions
+from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.side_inputs import checked_aux, with_aux
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
 
 # The sizes that are distances, which bounds limit.
 DISTANCES = ("eps", "std")
 
 
-def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> tuple[Array, Array]:
-    """Returns x f32[N, *D] and y i32[N] as JAX arrays.
+def checked_data(
+    x: Any, y: Any, aux: Any = None, *, bounds: Bounds | None, batch_size: int
+) -> tuple[Array, Array, Any]:
+    """Returns x f32[N, *D], y i32[N] and aux, a tree of f[N, ...], as JAX arrays.
 
     Raises:
-      UserError: x as in `attacks`; y are not N integers; bounds are not (lo, hi); batch_size < 1.
+      UserError: x as in `attacks`; y are not N integers; aux has not N rows; bounds are not
+        (lo, hi); batch_size < 1.
     """
     check_counts(batch_size=batch_size)
     x = as_batch(x, bounds)
@@ -49,14 +47,35 @@ def checked_data(x: Any, y: Any, *, bounds: Bounds | None, batch_size: int) -> t
     labels = jnp.asarray(y) if norms.is_real(y) else None
     if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
         raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {norms.described(y)}")
-    return x, labels
+    return x, labels, checked_aux(aux, len(x))
 
 
-def check_sizes(eps: Any) -> None:
-    """Raises UserError for a single size, and for anything but a sequence of numbers."""
-    if not norms.is_real(eps) or np.ndim(eps) != 1:
-        found = norms.described(eps)
-        raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
+def checked_sizes(
+    attacks: Mapping[str, Attack], eps: Any, x: Array, *, bounds: Bounds | None
+) -> dict[str, Sequence[float]]:
+    """Returns the sizes of each attack, after `check_attacks`.
+
+    Raises:
+      UserError: eps is a single size, or anything but a sequence of numbers or a dict of such
+        sequences, one of the same length for each attack; and as `check_attacks`.
+    """
+    check_named("attacks", attacks)
+    if not attacks:
+        raise UserError("attacks must have one or more entries, got none")
+    sizes = sizes_of(attacks, eps)
+    if sizes.keys() != attacks.keys():
+        raise UserError(
+            f"eps must have the names of the attacks, {', '.join(attacks)}, got {', '.join(sizes)}"
+        )
+    for values in sizes.values():
+        if not norms.is_real(values) or np.ndim(values) != 1:
+            found = norms.described(values)
+            raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
+    if len(lengths := {len(values) for values in sizes.values()}) > 1:
+        found = ", ".join(map(str, sorted(lengths)))
+        raise UserError(f"eps must be as many sizes for each attack, got {found}")
+    check_attacks(attacks, sizes, x, bounds=bounds)
+    return sizes
 
 
 def check_named(name: str, parts: Any) -> None:
@@ -68,28 +87,25 @@ def check_named(name: str, parts: Any) -> None:
 
 def check_attacks(
     attacks: Mapping[str, Attack],
-    eps: Sequence[float],
+    sizes: Mapping[str, Sequence[float]],
     x: Array,
     *,
     bounds: Bounds | None,
     name: str = "eps",
 ) -> None:
-    """Checks that each attack is untargeted and can be run at each size; `name` is of the sizes.
+    """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: no attack or eps; eps negative, not finite in float32 or larger than the bounds
-        allow; an attack that is not a function, or targeted, or whose size cannot be set.
+      UserError: no size; a size is negative, not finite in float32 or larger than the bounds allow;
+        an attack that is not a function, or targeted, or whose size cannot be set.
       ValueError: an attack's norm is unknown.
     """
-    check_named("attacks", attacks)
-    if not attacks:
-        raise UserError("attacks must have one or more entries, got none")
-    if not len(eps):
-        raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
-    for size in eps:
-        check_range(name, size, "[0, inf)")
-        norms.per_row(name, size, jax.ShapeDtypeStruct(x.shape, jnp.float32))
     for key, attack in attacks.items():
+        if not len(sizes[key]):
+            raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
+        for size in sizes[key]:
+            check_range(name, size, "[0, inf)")
+            norms.per_row(name, size, jax.ShapeDtypeStruct(x.shape, jnp.float32))
         if is_targeted(attack):
             raise UserError(
                 f"{key} must be an attack with targeted=False, as y are its labels, got "
@@ -97,7 +113,7 @@ def check_attacks(
             )
         norm = distance_of(attack)
         if norm is not None and bounds is not None:
-            check_width(f"{name} of {key}", max(eps), x.shape[1:], norm, bounds)
+            check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)
 
 
 def distance_of(attack: Attack) -> str | None:
@@ -110,32 +126,68 @@ def distance_of(attack: Attack) -> str | None:
 
 
 def checked_predictions(
-    logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int, progress: Progress = silent
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    aux: Any = None,
+    *,
+    batch_size: int,
+    progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
     """Returns `predictions` for all clean rows, f[N] each, after checking the model.
 
     Raises:
-      UserError: the model is not a traceable function; it does not return logits f32[N, K] of
-        floats; y has a class outside them; a logit is NaN or infinite, or all are probabilities.
+      UserError: as `check_model`; a logit is NaN or infinite, or all are probabilities.
     """
-    check_function(logits_fn)
-    placed = mesh_sharding(x)
-    rows = min(batch_size, len(x)) if placed is None else row_shards(x)
-    like = jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=placed)
-    logits = traced(logits_fn, like)
-    check_logits(logits, batch=rows)
-    checked_labels(y, jax.ShapeDtypeStruct((len(y), logits.shape[1]), logits.dtype))
+    batch = jax.tree.map(lambda leaf: like_rows(leaf, batch_size), (x, aux))
+    check_model(logits_fn, *batch, y=y)
 
-    def predicted(logits_fn: LogitsFn, x: Array) -> dict[str, Array]:
-        logits = logits_fn(x)
+    def predicted(x: Array, aux: Any) -> dict[str, Array]:
+        logits = with_aux(logits_fn, aux)(x)
         return predictions(logits) | logit_flags(logits)
 
     found = over_batches(
-        over_parts(predicted, logits_fn, x),
-        (x,),
-        batch_size=batch_size,
-        progress=progress,
-        description="clean",
+        Program(predicted), (x, aux), batch_size=batch_size, progress=progress, description="clean"
     )
     check_flags(found, "x")
     return found
+
+
+def check_model(logits_fn: LogitsFn, x: Any, aux: Any, *, y: Array) -> Any:
+    """Returns the shape of the logits, after checks; x, aux: the shapes of a batch.
+
+    Raises:
+      UserError: the model is not a traceable function; it does not return logits f32[B, K] of
+        floats; y has a class outside them.
+    """
+    check_function(logits_fn)
+    logits = traced(_of_aux(logits_fn, aux), x)
+    check_logits(logits, batch=x.shape[0])
+    checked_labels(y, jax.ShapeDtypeStruct((len(y), logits.shape[1]), logits.dtype))
+    return logits
+
+
+def has_derivative(logits_fn: LogitsFn, x: Any, aux: Any) -> bool:
+    """Returns whether JAX can pull a gradient back through a model that it can trace."""
+
+    def derivative(x: Array) -> Any:
+        logits, pullback = jax.vjp(_of_aux(logits_fn, aux), x)
+        return pullback(logits)
+
+    try:
+        jax.eval_shape(derivative, x)
+    except Exception:  # Any: each operation raises its own.
+        return False
+    return True
+
+
+def like_rows(leaf: Any, batch_size: int) -> jax.ShapeDtypeStruct:
+    """Returns the shape of a batch of at most batch_size rows of an array f[N, ...]."""
+    return jax.ShapeDtypeStruct((min(batch_size, leaf.shape[0]), *leaf.shape[1:]), leaf.dtype)
+
+
+def _of_aux(logits_fn: LogitsFn, aux: Any) -> LogitsFn:
+    """Returns x -> logits_fn(x, aux) for the shapes of aux, to be traced only."""
+    if aux is None:
+        return logits_fn
+    return lambda x: logits_fn(x, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux))

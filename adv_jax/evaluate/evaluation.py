@@ -1,43 +1,43 @@
 """Evaluation of a classifier under attacks of several sizes, with an audit of the result."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.checks import check_finite
-from adv_jax.evaluate.auditing import Audit, AuditWarning, audit, step_of, violations
-from adv_jax.evaluate.batching import Progress, over_batches, over_parts, silent
-from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.auditing import Audit, AuditWarning, audit
+from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.checks import (
-    check_attacks,
-    check_sizes,
+    check_model,
     checked_data,
-    checked_predictions,
+    checked_sizes,
+    has_derivative,
+    like_rows,
 )
-from adv_jax.evaluate.measures import Clean, Curve, measures, summary
-from adv_jax.evaluate.probing import probe
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
+from adv_jax.evaluate.measures import Clean, Curve, summary
+from adv_jax.evaluate.rounding import check_bits
+from adv_jax.evaluate.suite import Measured, Rows, Suite
+from adv_jax.types import Attack, Bounds, Key, LogitsFn
+
+Sizes = Sequence[float] | Mapping[str, Sequence[float]]  # of all attacks, or of each
 
 
 class Evaluation(NamedTuple):
     """The result of `evaluate`: NumPy arrays over E sizes and N rows.
 
-    eps: f[E], the sizes.
+    eps: f[E], the sizes, or attack -> f[E].
     clean: accuracy and confidence without an attack.
     attacks: name -> accuracy, confidence, success, l2 and linf, f[E] each.
-    worst_case: f[E], the share of rows that stay correct under every attack.
+    worst_case: f[E], the share of rows that stay correct under every attack, each at its e-th size.
     correct: name -> bool[E, N], the rows classified correctly under the attack.
     audit: signs that the evaluation is unreliable.
     """
 
-    eps: np.ndarray
+    eps: np.ndarray | dict[str, np.ndarray]
     clean: Clean
     attacks: dict[str, Curve]
     worst_case: np.ndarray
@@ -51,30 +51,39 @@ def evaluate(
     y: ArrayLike,
     attacks: Mapping[str, Attack],
     *,
-    eps: Sequence[float],
+    eps: Sizes,
     batch_size: int = 500,
     key: Key | None = None,
     bounds: Bounds | None = None,
+    aux: Any = None,
+    bits: int | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluates a classifier under each attack and the worst case over them, with an audit.
 
-    Each attack is compiled once and runs on all local devices, or on the mesh on which x lies. The
-    sizes (perturbation budgets) run one after another, not vmapped, so early stopping saves time.
-    Each problem that the audit finds is also issued as an `AuditWarning`.
+    Each attack is compiled once and runs on all local devices; a later call with an equal model and
+    equal shapes compiles nothing. The sizes (perturbation budgets) run
+    one after another, not vmapped, so early stopping saves time. Each problem that the audit finds
+    is also issued as an `AuditWarning`.
 
     Args:
-      logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact.
+      logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact. With
+        aux: (x, aux) -> logits.
       x, y: f[N, *D] and classes i32[N].
       attacks: name -> untargeted attack. Leave its size (eps, std, tau or gamma, see `scale_of`)
         unbound; bind other settings with functools.partial.
-      eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy.
+      eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy. Or a dict: the E sizes
+        of each attack, as linf and l2 attacks need.
       batch_size: maximum number of rows per batch and device. About 50 is fast for a convolutional
         net on CPUs. The result does not depend on it.
       key: for random attacks; each row has its own key, derived from its index.
       bounds: (lo, hi) of valid inputs, numbers or arrays f[*D], or None. x must be inside; the
         audit reports any x_adv outside. Attacks do not receive them: bind `bounds` to an attack to
         make it clip.
+      aux: tree of f[N, ...], which a model takes beside x, such as an attention mask. Each row
+        keeps its own in every batch.
+      bits: rounds x_adv to images of that many bits, lo + k (hi - lo) / (2^bits - 1), inside ball
+        and bounds, before it is classified. x must be such images.
       progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
 
     Raises:
@@ -88,66 +97,76 @@ def evaluate(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
-    x, y = checked_data(x, y, bounds=bounds, batch_size=batch_size)
-    check_sizes(eps)
-    check_attacks(attacks, eps, x, bounds=bounds)
-    over = partial(over_batches, batch_size=batch_size, progress=progress)
-    clean = checked_predictions(logits_fn, x, y, batch_size=batch_size, progress=progress)
-    sizes = np.asarray(eps, np.float32)
-    wanted = (step_of(attack, bounds) for attack in attacks.values())
-    steps = [step for step in dict.fromkeys(wanted) if step is not None]
-    look = over_parts(partial(probe, steps=steps), logits_fn, x, in_axes=(0, 0, None))
-    probed = over(lambda x, y: look(x, y, sizes), (x, y), description="gradients")
+    x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
-    attacked = {}
-    for name, attack in attacks.items():
-        run = partial(_attacked, attack=attack, bounds=bounds)
-        of_size = over_parts(run, logits_fn, x, in_axes=(0, 0, 0, None))
-        rows = partial(_at_all_sizes, of_size, sizes)
-        attacked[name] = over(rows, (x, y, keys), description=name)
-        check_finite(attacked[name]["finite"], f"x under {name}")
-    labels = np.asarray(y)
-    found: Any = summary(clean, attacked, labels, num_sizes=len(eps))
-    audited = audit(
+    rows = Rows(x, y, keys, aux)
+    suite = checked_suite(
+        logits_fn, rows, attacks, eps, batch_size=batch_size, bounds=bounds, bits=bits
+    )
+    measured = suite.measure(rows, batch_size=batch_size, progress=progress)
+    found = concluded(suite, measured, eps, shape=x.shape[1:])
+    for warning in found.audit.warnings:
+        warnings.warn(warning, AuditWarning, stacklevel=2)
+    return found
+
+
+def checked_suite(
+    logits_fn: LogitsFn,
+    rows: Rows,
+    attacks: Mapping[str, Attack],
+    eps: Sizes,
+    *,
+    batch_size: int,
+    bounds: Bounds | None,
+    bits: int | None,
+    examples: bool = False,
+) -> Suite:
+    """Returns the programs of `evaluate`, after checks of its arguments on these rows.
+
+    Raises:
+      UserError, ValueError: as `evaluate`.
+    """
+    sizes = checked_sizes(attacks, eps, rows.x, bounds=bounds)
+    check_bits(bits, rows.x, bounds)
+    batch = jax.tree.map(lambda leaf: like_rows(leaf, batch_size), (rows.x, rows.aux))
+    logits = check_model(logits_fn, *batch, y=rows.y)
+    return Suite(
+        logits_fn,
         attacks,
+        sizes,
+        bounds=bounds,
+        bits=bits,
+        num_classes=logits.shape[1],
+        differentiable=has_derivative(logits_fn, *batch),
+        examples=examples,
+    )
+
+
+def concluded(
+    suite: Suite, measured: Measured, eps: Sizes, *, shape: tuple[int, ...]
+) -> Evaluation:
+    """Returns means and audit of what was measured; shape: *D, of a row."""
+    labels, clean, probed, attacked, _ = measured
+    num_sizes = len(next(iter(suite.eps.values())))
+    found: Any = summary(clean, attacked, labels, num_sizes=num_sizes)
+    audited = audit(
+        suite.attacks,
         attacked,
         clean["label"],
         labels,
-        stepped=dict(zip(steps, probed.get("one_step", ()), strict=True)),
-        eps=eps,
+        stepped=dict(zip(suite.steps, probed.get("one_step", ()), strict=True)),
+        eps=suite.eps,
         probed=probed,
-        shape=x.shape[1:],
-        bounds=bounds,
+        shape=shape,
+        bounds=suite.bounds,
     )
-    for warning in audited.warnings:
-        warnings.warn(warning, AuditWarning, stacklevel=2)
     correct = {name: rows["label"] == labels for name, rows in attacked.items()}
+    sizes = {name: np.asarray(values, float) for name, values in suite.eps.items()}
     return Evaluation(
-        np.asarray(eps, float), found.clean, found.attacks, found.worst_case, correct, audited
+        sizes if isinstance(eps, Mapping) else np.asarray(eps, float),
+        found.clean,
+        found.attacks,
+        found.worst_case,
+        correct,
+        audited,
     )
-
-
-def _attacked(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array,
-    keys: Key | None,
-    size: Array,
-    *,
-    attack: Attack,
-    bounds: Bounds | None,
-) -> dict[str, Array]:
-    """Returns measures, violations and {"finite": bool} of a batch at one size: f[B] each."""
-    x_adv = at_size(attack, logits_fn, x, y, size, keys)
-    logits = logits_fn(x_adv)
-    return {
-        "finite": jnp.isfinite(logits).all(axis=1),
-        **measures(logits, x, x_adv),
-        **violations(attack, x, x_adv, size, bounds=bounds),
-    }
-
-
-def _at_all_sizes(of_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
-    """Calls of_size(*batch, size) -> f[parts, B] for each size; returns f[parts, E, B]."""
-    found = jax.device_get([of_size(*batch, size) for size in eps])
-    return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)

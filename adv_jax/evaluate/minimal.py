@@ -1,18 +1,22 @@
 """The smallest size at which an attack succeeds, for each row."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.checks import check_counts, check_range
-from adv_jax.evaluate.batching import Progress, over_batches, over_parts, silent
+from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
     checked_data,
     checked_predictions,
 )
+from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn
 
 
@@ -26,6 +30,7 @@ def minimal_eps(
     num_steps: int = 12,
     batch_size: int = 500,
     key: Key | None = None,
+    aux: Any = None,
     progress: Progress = silent,
 ) -> np.ndarray:
     """Returns the smallest eps in (0, high] at which an attack fools each row, by bisection.
@@ -34,7 +39,7 @@ def minimal_eps(
     a smaller eps at which it also succeeds may be missed.
 
     Args:
-      logits_fn, x, y, attack, batch_size, key: as in `evaluate`.
+      logits_fn, x, y, attack, batch_size, key, aux: as in `evaluate`.
       high: > 0, the first eps.
       num_steps: bisection steps, >= 1; the attack runs num_steps + 1 times.
       progress: wraps the bisection steps.
@@ -53,19 +58,18 @@ def minimal_eps(
     """
     check_counts(num_steps=num_steps)
     check_range("high", high, "(0, inf)")
-    x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
-    check_attacks({"attack": attack}, [high], x, bounds=None, name="high")
-    clean = checked_predictions(logits_fn, x, y, batch_size=batch_size)
+    x, y, aux = checked_data(x, y, aux, bounds=None, batch_size=batch_size)
+    check_attacks({"attack": attack}, {"attack": [high]}, x, bounds=None, name="high")
+    clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
 
-    def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Key | None, eps: Array) -> Array:
-        x_adv = at_size(attack, logits_fn, x, y, eps, keys)
-        return jnp.argmax(logits_fn(x_adv), axis=1).astype(y.dtype) != y
-
-    run = over_parts(fooled, logits_fn, x)
+    @Program
+    def fooled(x: Array, y: Array, keys: Key | None, aux: Any, eps: Array) -> Array:
+        x_adv = at_size(attack, logits_fn, x, y, eps, keys, aux)
+        return jnp.argmax(with_aux(logits_fn, aux)(x_adv), axis=1).astype(y.dtype) != y
 
     def fooled_at(eps: np.ndarray) -> np.ndarray:
-        return over_batches(run, (x, y, keys, eps), batch_size=batch_size)
+        return over_batches(fooled, (x, y, keys, aux, eps), batch_size=batch_size)
 
     upper = np.full(len(x), high, np.float32)
     lower, withstand = np.zeros_like(upper), ~fooled_at(upper)

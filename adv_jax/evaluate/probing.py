@@ -23,14 +23,15 @@ _FOLLOWED = 0.1  # smallest share of the predicted change of a gradient that is 
 
 
 class Step(NamedTuple):
-    """One step up the log odds, with its size in `norm`, clipped to `bounds`."""
+    """One step up the log odds, of each size `eps` in `norm`, clipped to `bounds`."""
 
     norm: str
     bounds: Bounds | None
+    eps: tuple[float, ...]
 
 
 def probe(
-    logits_fn: LogitsFn, x: Array, y: Array, eps: Array, *, steps: Sequence[Step] = ()
+    logits_fn: LogitsFn, x: Array, y: Array, *, steps: Sequence[Step] = ()
 ) -> dict[str, Array]:
     """Returns signs of gradient masking, row by row: bool[B] each.
 
@@ -52,8 +53,7 @@ def probe(
 
     Args:
       logits_fn, x, y: as in `evaluate`, for a batch f[B, *D] and i32[B].
-      eps: the sizes of the steps, f[E].
-      steps: S of them.
+      steps: S of them, of E sizes each.
 
     Sources: [athalye2018], sec. 3 (shattered, stochastic, vanishing gradients);
     [carlini2016] (saturation).
@@ -63,21 +63,30 @@ def probe(
     # The gradient by the logits is that of the log odds times 1 - p_y. As p - onehot, a compiled
     # softmax would leave 1e-8 where 1 - p_y is 0.
     wrong = jax.nn.sigmoid(log_odds(logits.astype(dtype), y))
-    same = jnp.broadcast_to(x[:1], x.shape)
-    _, again = jnp.split(logits_fn(jnp.concatenate([same, x])), 2)
-    size = norms.norm(logits, "linf")
-    random = norms.norm(logits_fn(x) - logits, "linf") > _OTHER * size
-    batch = norms.norm(again - logits, "linf") > _OTHER * size
+    values = _changes(logits_fn, x, logits)
+    misleading = _misleads(logits_fn, x, y, logits)
     saturated = _vanishes((wrong[:, None] * slope).astype(logits.dtype))
-    stepped = {"one_step": _one_step(logits_fn, x, gradient, eps, steps)} if steps else {}
+    stepped = {"one_step": _one_step(logits_fn, x, gradient, steps)} if steps else {}
     return {
         "zero_gradient": saturated | _vanishes(norms.per_row("1 - p_y", wrong, x) * gradient),
         "saturated": saturated,
-        "random": random,
-        "batch": batch & ~random,
-        "misleading": _misleads(logits_fn, x, y, logits) & ~batch & ~random,
+        **values,
+        "misleading": misleading & ~values["batch"] & ~values["random"],
         **stepped,
     }
+
+
+def probe_values(logits_fn: LogitsFn, x: Array) -> dict[str, Array]:
+    """Returns "random" and "batch" of `probe`, by forward passes alone: bool[B] each."""
+    return _changes(logits_fn, x, logits_fn(x))
+
+
+def _changes(logits_fn: LogitsFn, x: Array, logits: Array) -> dict[str, Array]:
+    same = jnp.broadcast_to(x[:1], x.shape)
+    _, again = jnp.split(logits_fn(jnp.concatenate([same, x])), 2)
+    limit = _OTHER * norms.norm(logits, "linf")
+    random = norms.norm(logits_fn(x) - logits, "linf") > limit
+    return {"random": random, "batch": (norms.norm(again - logits, "linf") > limit) & ~random}
 
 
 def _climb(logits_fn: LogitsFn, x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -106,20 +115,20 @@ def _misleads(logits_fn: LogitsFn, x: Array, y: Array, logits: Array) -> Array:
     return differs | measurable & (_dot(slope, far - near) < _FOLLOWED * predicted)
 
 
-def _one_step(
-    logits_fn: LogitsFn, x: Array, gradient: Array, eps: Array, steps: Sequence[Step]
-) -> Array:
-    """Returns the classes after each step, at each size f[E]: i32[S, E, B]."""
+def _one_step(logits_fn: LogitsFn, x: Array, gradient: Array, steps: Sequence[Step]) -> Array:
+    """Returns the classes after each step, at each of its sizes: i32[S, E, B]."""
     units = jnp.stack([norms.dual(gradient, step.norm) for step in steps])
     boxes = jnp.stack([_box(x, step.bounds) for step in steps])
 
     def label(unit: Array, box: Array, size: Array) -> Array:
         return jnp.argmax(logits_fn(moved(x, jnp.clip(size * unit, *box))), axis=1)
 
-    def at_sizes(step: tuple[Array, Array]) -> Array:
-        return jax.lax.map(partial(label, *step), eps)
+    def at_sizes(step: tuple[Array, Array, Array]) -> Array:
+        unit, box, eps = step
+        return jax.lax.map(partial(label, unit, box), eps)
 
-    return jax.lax.map(at_sizes, (units, boxes))
+    eps = jnp.asarray([step.eps for step in steps], jnp.float32)
+    return jax.lax.map(at_sizes, (units, boxes, eps))
 
 
 def _box(x: Array, bounds: Bounds | None) -> Array:

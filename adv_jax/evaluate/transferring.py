@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.evaluate.batching import Progress, over_batches, over_parts, silent
+from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -16,6 +16,8 @@ from adv_jax.evaluate.checks import (
     checked_data,
     checked_predictions,
 )
+from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 
@@ -28,13 +30,14 @@ def transfer(
     eps: float,
     batch_size: int = 500,
     key: Key | None = None,
+    aux: Any = None,
     progress: Progress = silent,
 ) -> np.ndarray:
     """Returns the accuracy of each model on the adversarial examples crafted on each.
 
     Args:
       models: name -> logits_fn, M of them, as in `evaluate`.
-      x, y, attack, batch_size, key, progress: as in `evaluate`.
+      x, y, attack, batch_size, key, aux, progress: as in `evaluate`.
       eps: >= 0, the size of the attack.
 
     Returns:
@@ -55,27 +58,25 @@ def transfer(
     check_named("models", models)
     if not models:
         raise UserError("models must have one or more entries, got none")
-    x, y = checked_data(x, y, bounds=None, batch_size=batch_size)
-    check_attacks({"attack": attack}, [eps], x, bounds=None)
+    x, y, aux = checked_data(x, y, aux, bounds=None, batch_size=batch_size)
+    check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=None)
     for logits_fn in models.values():
-        checked_predictions(logits_fn, x, y, batch_size=batch_size)
+        checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
 
     def accuracies(name: str) -> np.ndarray:
         """Returns the accuracies f[M] of all models on the examples crafted on the named one."""
 
-        def correct(models: Any, x: Array, y: Array, keys: Key | None) -> Array:
-            x_adv = at_size(attack, models[name], x, y, eps, keys)
-            labels = [jnp.argmax(logits_fn(x_adv), axis=1) for logits_fn in models.values()]
+        @Program
+        def correct(x: Array, y: Array, keys: Key | None, aux: Any) -> Array:
+            x_adv = at_size(attack, models[name], x, y, eps, keys, aux)
+            logits = [with_aux(logits_fn, aux)(x_adv) for logits_fn in models.values()]
+            labels = [jnp.argmax(of_model, axis=1) for of_model in logits]
             return jnp.stack(labels).astype(y.dtype) == y[None]
 
-        rows = (x, y, keys)
+        rows = (x, y, keys, aux)
         return over_batches(
-            over_parts(correct, dict(models), x),
-            rows,
-            batch_size=batch_size,
-            progress=progress,
-            description=name,
+            correct, rows, batch_size=batch_size, progress=progress, description=name
         ).mean(-1)
 
     return np.stack([accuracies(name) for name in models])

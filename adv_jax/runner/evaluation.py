@@ -231,7 +231,7 @@ def _document(found: evaluate.Evaluation, chosen: Mapping[str, Attack]) -> Docum
         return {"scale": evaluate.scale_of(attack), "settings": attack.keywords, **values}
 
     return {
-        "eps": found.eps.tolist(),
+        "eps": np.asarray(found.eps).tolist(),
         "clean": {name: float(value) for name, value in found.clean._asdict().items()},
         "attacks": {name: curve(name, measured) for name, measured in found.attacks.items()},
         "worst_case": found.worst_case.tolist(),

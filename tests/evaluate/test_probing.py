@@ -20,7 +20,7 @@ ROWS = 200
 def test_probe_detects_saturated_logits_eagerly_compiled_and_vmapped(factor, how):
     x, y = (array[:ROWS] for array in nets.digits())
     logits_fn = zoo.scaled(factor)(zoo.honest("relu"))
-    look = partial(probe, logits_fn, eps=jnp.array([0.1]))
+    look = partial(probe, logits_fn)
     if how == "vmap of one row":
         found = jax.vmap(lambda x, y: look(x[None], y[None]))(x, y)
     else:

@@ -1,0 +1,101 @@
+"""The finished blocks of an evaluation, in a folder: settings.json, 00000.npz, 00001.npz, ..."""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from adv_jax.evaluate.suite import Measured
+from adv_jax.types import UserError
+
+
+class Folder:
+    """Blocks of rows that are measured already; a file is complete as soon as it has its name.
+
+    settings: JSON values that determine the result, apart from the rows.
+
+    Raises:
+      UserError: the folder holds blocks of other settings.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]):
+        self._path = Path(path)
+        self._path.mkdir(parents=True, exist_ok=True)
+        file = self._path / "settings.json"
+        wanted = json.loads(json.dumps(settings))
+        if not file.exists():
+            self._write("settings.json", json.dumps(wanted, indent=1).encode())
+            return
+        found = json.loads(file.read_text())
+        other = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+        if other:
+            raise UserError(
+                f"folder must be new or hold the same evaluation, got {path} with another "
+                f"{', '.join(other)}"
+            )
+
+    def load(self, index: int, rows: Any) -> Measured | None:
+        """Returns what was measured of a block, without its examples; None if it is not finished.
+
+        Args:
+          rows: the tree of arrays of the block.
+
+        Raises:
+          UserError: other rows were measured, or the file is damaged.
+        """
+        file = self._path / _name(index)
+        if not file.exists():
+            return None
+        try:
+            with np.load(file) as stored:
+                flat = {name: stored[name] for name in stored if not name.startswith("examples/")}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{file} must be a whole npz file, got a damaged one") from error
+        if str(flat.pop("rows")) != _digest(rows):
+            raise UserError(
+                f"batches must have the rows of {file} in block {index}, got others: order them as "
+                "before, or take a new folder"
+            )
+        found = Measured(flat.pop("y"), {}, {}, {}, {})
+        for name, array in flat.items():
+            part, _, rest = name.partition("/")
+            attack, _, field = rest.rpartition("/")
+            group = getattr(found, part)
+            (group.setdefault(attack, {}) if attack else group)[field] = array
+        return found
+
+    def save(self, index: int, rows: Any, measured: Measured) -> None:
+        """Writes a block; examples as f[E, B, *D]."""
+        flat: dict[str, Any] = {"rows": np.asarray(_digest(rows)), "y": measured.y}
+        flat |= {f"clean/{name}": array for name, array in measured.clean.items()}
+        flat |= {f"probed/{name}": array for name, array in measured.probed.items()}
+        for attack, found in measured.attacked.items():
+            flat |= {f"attacked/{attack}/{name}": array for name, array in found.items()}
+        for attack, x_adv in measured.examples.items():
+            flat[f"examples/{attack}"] = np.moveaxis(x_adv, -1, 1)
+        part = self._path / f".{_name(index)}"
+        np.savez(part, **flat)
+        os.replace(part, self._path / _name(index))
+
+    def _write(self, name: str, content: bytes) -> None:
+        part = self._path / f".{name}"
+        part.write_bytes(content)
+        os.replace(part, self._path / name)
+
+
+def _name(index: int) -> str:
+    return f"{index:05d}.npz"
+
+
+def _digest(rows: Any) -> str:
+    """Returns the SHA-256 of a tree of arrays, with their shapes and dtypes."""
+    found = hashlib.sha256()
+    for array in map(np.asarray, jax.tree.leaves(rows)):
+        found.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return found.hexdigest()

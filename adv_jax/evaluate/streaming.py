@@ -1,0 +1,167 @@
+"""Evaluation of data that arrive in batches and need not fit into memory."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from adv_jax import __version__, norms
+from adv_jax.checks import check_counts, checked_labels
+from adv_jax.evaluate.auditing import AuditWarning
+from adv_jax.evaluate.batching import Progress, silent
+from adv_jax.evaluate.checks import checked_data
+from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, concluded
+from adv_jax.evaluate.finished import Folder
+from adv_jax.evaluate.rounding import check_bits
+from adv_jax.evaluate.suite import Rows, Suite, joined
+from adv_jax.types import Attack, Bounds, Key, LogitsFn, UserError
+
+
+def evaluate_batches(
+    logits_fn: LogitsFn,
+    batches: Iterable[Any],
+    attacks: Mapping[str, Attack],
+    *,
+    eps: Sizes,
+    batch_size: int = 500,
+    key: Key | None = None,
+    bounds: Bounds | None = None,
+    bits: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    examples: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Evaluates a classifier as `evaluate` does, on rows that arrive in batches.
+
+    The result equals that of `evaluate` on all rows. Memory holds one block of rows, and a few
+    numbers of each row.
+
+    Args:
+      batches: yields (x, y) or (x, y, aux), arrays or tensors of any number of rows on the CPU: a
+        torch DataLoader, a Grain loader, a TFDS iterator.
+      logits_fn, attacks, eps, bounds, bits: as in `evaluate`.
+      batch_size: rows at a time on each device. The rows of the batches are arranged in blocks of
+        batch_size rows for each device; the last block is padded.
+      key: one key; a row's key is derived from its index in the stream.
+      folder: where each finished block is written, in a file 00000.npz, 00001.npz, ... The same
+        call with the same folder skips these blocks; `batches` must yield the same rows.
+      examples: also writes the adversarial examples, `examples/ATTACK` f[E, B, *D], to the files.
+      progress: wraps the iterable of blocks.
+
+    Raises:
+      UserError: as `evaluate`; no batch; a batch of another form or other shapes; the folder is of
+        an evaluation with another model, attack, setting or other rows.
+      ValueError: as `evaluate`.
+
+    >>> from adv_jax import attacks
+    >>> batches = [(np.array([[1., 0.]]), [0]), (np.array([[.2, 0.]]), [0])]
+    >>> w = np.array([[1., -1.], [0., 0.]])
+    >>> found = evaluate_batches(lambda x: x @ w, batches, {"fgsm": attacks.fgsm}, eps=[0, .5, 1.5])
+    >>> found.attacks["fgsm"].accuracy
+    array([1. , 0.5, 0. ])
+    """
+    check_counts(batch_size=batch_size)
+    _check_key(key)
+    if examples and folder is None:
+        raise UserError("folder must be a path with examples=True, got None")
+    suite, kept, parts, count, shape = None, None, [], 0, ()
+    size = batch_size * jax.local_device_count()
+    for index, block in enumerate(progress(blocks(batches, size), "blocks")):
+        x, y, aux = checked_data(*block, bounds=bounds, batch_size=batch_size)
+        rows = Rows(x, y, _keys(key, count, len(x)), aux)
+        if suite is None:
+            options = {"bounds": bounds, "bits": bits, "examples": examples}
+            suite = checked_suite(logits_fn, rows, attacks, eps, batch_size=batch_size, **options)
+            shape = x.shape[1:]
+            if folder is not None:
+                kept = Folder(folder, _settings(suite, rows, key, size, options))
+        check_bits(bits, x, bounds)
+        checked_labels(y, jax.ShapeDtypeStruct((len(y), suite.num_classes), x.dtype))
+        measured = kept.load(index, block) if kept else None
+        if measured is None:
+            measured = suite.measure(rows, batch_size=batch_size, full=index > 0)
+            if kept:
+                kept.save(index, block, measured)
+        parts.append(measured._replace(examples={}))
+        count += len(x)
+    if suite is None:
+        raise UserError("batches must yield one or more rows, got none")
+    found = concluded(suite, joined(parts), eps, shape=shape)
+    for warning in found.audit.warnings:
+        warnings.warn(warning, AuditWarning, stacklevel=2)
+    return found
+
+
+def blocks(batches: Iterable[Any], size: int) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields the rows of (x, y) or (x, y, aux) as NumPy arrays, in blocks of `size` rows.
+
+    >>> [x.tolist() for x, y, aux in blocks([([1, 2, 3], [0, 0, 0]), ([4, 5], [0, 0])], 2)]
+    [[1, 2], [3, 4], [5]]
+    """
+    waiting, count = [], 0
+    for batch in batches:
+        rows = _rows(batch)
+        waiting.append(rows)
+        count += len(rows[0])
+        while count >= size:
+            whole = _concatenated(waiting)
+            yield jax.tree.map(lambda array: array[:size], whole)
+            waiting = [jax.tree.map(lambda array: array[size:], whole)]
+            count -= size
+    if count:
+        yield _concatenated(waiting)
+
+
+def _rows(batch: Any) -> tuple[Any, Any, Any]:
+    """Returns (x, y, aux) of a batch as NumPy arrays."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        kind = type(batch).__name__
+        found = f"a {kind} of {len(batch)}" if isinstance(batch, tuple | list) else f"a {kind}"
+        raise UserError(f"batches must yield (x, y) or (x, y, aux), got {found}")
+    x, y = (np.asarray(array) for array in batch[:2])
+    aux = jax.tree.map(np.asarray, batch[2]) if len(batch) == 3 else None
+    lengths = {array.shape[:1] for array in (x, y, *jax.tree.leaves(aux))}
+    if len(lengths) > 1 or () in lengths:
+        found = ", ".join(norms.described(array) for array in (x, y, *jax.tree.leaves(aux)))
+        raise UserError(f"batches must yield arrays of the same number of rows, got {found}")
+    return x, y, aux
+
+
+def _concatenated(parts: list[Any]) -> Any:
+    try:
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    except ValueError as error:
+        found = ", ".join(norms.described(array) for array, *_ in parts)
+        raise UserError(f"batches must yield rows of one shape, got {found}") from error
+
+
+def _keys(key: Key | None, first: int, count: int) -> Key | None:
+    """Returns the keys of the rows from index `first` on, as `norms.row_keys` for all rows."""
+    if key is None:
+        return None
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(first, first + count))
+
+
+def _check_key(key: Any) -> None:
+    """Raises UserError unless key is None or one typed key."""
+    typed = hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if key is not None and not (typed and key.ndim == 0):
+        raise UserError(f"key must be one jax.random.key(seed), got {norms.described(key)}")
+
+
+def _settings(
+    suite: Suite, rows: Rows, key: Key | None, size: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what determines the result of a block beside its rows, as JSON values."""
+    prints = suite.fingerprints(rows, batch_size=size // jax.local_device_count())
+    return {
+        **prints,
+        "eps": {name: [float(value) for value in sizes] for name, sizes in suite.eps.items()},
+        "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
+        "rows of a block": size,
+        **options,
+        "versions": {"adv_jax": __version__, "jax": jax.__version__},
+    }

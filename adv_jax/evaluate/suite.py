@@ -1,0 +1,186 @@
+"""The programs of an evaluation, and what they measure of a block of rows."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax.checks import check_finite, check_flags, logit_flags
+from adv_jax.evaluate.auditing import step_of, violations
+from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.budget import at_size, function_name
+from adv_jax.evaluate.measures import measures, predictions
+from adv_jax.evaluate.probing import Step, probe, probe_values
+from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.rounding import rounded
+from adv_jax.evaluate.side_inputs import with_aux
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError
+
+
+class Rows(NamedTuple):
+    """N rows: x f[N, *D], y i32[N], keys key[N] or None, aux a tree of f[N, ...] or None."""
+
+    x: Array
+    y: Array
+    keys: Key | None
+    aux: Any
+
+
+class Measured(NamedTuple):
+    """What an evaluation keeps of N rows, as NumPy arrays f[..., N].
+
+    y: i32[N]. clean: of `predictions`. probed: of `probe` or `probe_values`.
+    attacked: attack -> `measures` and `violations`, f[E, N] each.
+    examples: attack -> x_adv f[E, *D, N], if they are wanted.
+    """
+
+    y: np.ndarray
+    clean: dict[str, np.ndarray]
+    probed: dict[str, np.ndarray]
+    attacked: dict[str, dict[str, np.ndarray]]
+    examples: dict[str, np.ndarray]
+
+
+class Suite:
+    """A model, attacks and their sizes, with a program for each pass over the data.
+
+    eps: attack -> its E sizes. bits, bounds: as in `evaluate`.
+    differentiable: whether logits_fn has a derivative; else gradients are not probed.
+    examples: whether `measure` returns them.
+    """
+
+    def __init__(
+        self,
+        logits_fn: LogitsFn,
+        attacks: Mapping[str, Attack],
+        eps: Mapping[str, Sequence[float]],
+        *,
+        bounds: Bounds | None,
+        bits: int | None,
+        num_classes: int,
+        differentiable: bool,
+        examples: bool = False,
+    ):
+        self.attacks, self.eps, self.bounds = attacks, eps, bounds
+        self.num_classes, self.differentiable = num_classes, differentiable
+        wanted = (step_of(attack, eps[name], bounds) for name, attack in attacks.items())
+        steps = [step for step in dict.fromkeys(wanted) if step is not None]
+        self.steps: list[Step] = steps if differentiable else []
+
+        def clean(x: Array, aux: Any) -> dict[str, Array]:
+            logits = with_aux(logits_fn, aux)(x)
+            return predictions(logits) | logit_flags(logits)
+
+        def look(x: Array, y: Array, aux: Any) -> dict[str, Array]:
+            fn = with_aux(logits_fn, aux)
+            return probe(fn, x, y, steps=self.steps) if differentiable else probe_values(fn, x)
+
+        self._clean, self._look = Program(clean), Program(look)
+        self._attacked = {
+            name: Program(
+                partial(_attacked, logits_fn, attack, bounds, bits, examples),
+                in_axes=(None, 0, 0, 0, 0),
+            )
+            for name, attack in attacks.items()
+        }
+
+    def measure(
+        self,
+        rows: Rows,
+        *,
+        batch_size: int,
+        full: bool = False,
+        progress: Progress = silent,
+    ) -> Measured:
+        """Runs each pass over the rows.
+
+        Args:
+          batch_size, full, progress: as in `over_batches`.
+
+        Raises:
+          UserError: a logit is NaN or infinite, all are probabilities, or an attack needs a
+            derivative that logits_fn lacks.
+        """
+        over = partial(over_batches, batch_size=batch_size, full=full, progress=progress)
+        clean = over(self._clean, (rows.x, rows.aux), description="clean")
+        check_flags(clean, "x")
+        probed = over(self._look, (rows.x, rows.y, rows.aux), description="gradients")
+        attacked = {}
+        for name, program in self._attacked.items():
+            sizes = np.asarray(self.eps[name], np.float32)
+            with self._by_forward_passes(name):
+                attacked[name] = over(
+                    partial(_at_all_sizes, program, sizes), rows, description=name
+                )
+            check_finite(attacked[name]["finite"], f"x under {name}")
+        examples = {
+            name: found.pop("x_adv") for name, found in attacked.items() if "x_adv" in found
+        }
+        return Measured(np.asarray(rows.y), clean, probed, attacked, examples)
+
+    def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:
+        """Returns pass -> SHA-256 of its operations and arrays, for batches of batch_size rows."""
+        devices = jax.local_device_count()
+
+        def batched(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((devices, batch_size, *leaf.shape[1:]), leaf.dtype)
+
+        like, size = jax.tree.map(batched, rows), np.float32(0)
+        found = {"logits_fn": self._clean.fingerprint(like.x, like.aux)}
+        for name, program in self._attacked.items():
+            with self._by_forward_passes(name):
+                found[f"attacks[{name!r}]"] = program.fingerprint(size, *like)
+        return found
+
+    @contextlib.contextmanager
+    def _by_forward_passes(self, name: str) -> Iterator[None]:
+        """Raises UserError for an attack that fails because logits_fn has no derivative."""
+        try:
+            yield
+        except ValueError as error:
+            if self.differentiable or isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{name} must work by forward passes alone, as square does, because logits_fn has "
+                f"no derivative, got {function_name(self.attacks[name])}"
+            ) from error
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """Returns the measurements of consecutive rows as those of all of them."""
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=-1), *parts)
+
+
+def _attacked(
+    logits_fn: LogitsFn,
+    attack: Attack,
+    bounds: Bounds | None,
+    bits: int | None,
+    examples: bool,
+    size: Array,
+    x: Array,
+    y: Array,
+    keys: Key | None,
+    aux: Any,
+) -> dict[str, Array]:
+    """Returns measures, violations and {"finite": bool} of a batch at one size: f[..., B] each."""
+    x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
+    if bits is not None and bounds is not None:
+        x_adv = rounded(attack, x, x_adv, size, bits=bits, bounds=bounds)
+    logits = with_aux(logits_fn, aux)(x_adv)
+    return {
+        "finite": jnp.isfinite(logits).all(axis=1),
+        **measures(logits, x, x_adv),
+        **violations(attack, x, x_adv, size, bounds=bounds),
+        **({"x_adv": jnp.moveaxis(x_adv, 0, -1)} if examples else {}),
+    }
+
+
+def _at_all_sizes(of_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
+    """Calls of_size(size, *batch) -> f[devices, ..., B] for each size; f[devices, E, ..., B]."""
+    found = jax.device_get([of_size(size, *batch) for size in eps])
+    return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)

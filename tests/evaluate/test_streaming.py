@@ -1,0 +1,198 @@
+"""evaluate_batches against evaluate on the same rows, and the files of its blocks."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, evaluate
+from adv_jax.evaluate.suite import Suite
+from adv_jax.types import UserError
+
+SUITE = {
+    "fgsm": attacks.fgsm,
+    "pgd": partial(attacks.pgd, norm="l2", num_steps=3),
+    "noise": attacks.uniform_noise,
+}
+EPS = [0.0, 0.3]
+KEY = jax.random.key(1)
+
+
+class Tensor:
+    """An array of another library, which NumPy can read."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._values, dtype)
+
+
+def cut(x, y, *sizes, wrap=lambda array: array):
+    """Yields (x, y) in batches of these sizes, the last as large as needed."""
+    start = 0
+    for size in [*sizes, len(x)]:
+        if start < len(x):
+            yield wrap(x[start : start + size]), wrap(y[start : start + size])
+        start += size
+
+
+def model(w, b):
+    return lambda x: jnp.tanh(x) @ w + b[None]
+
+
+def assert_equal(found, expected):
+    """Asserts that two evaluations are equal but for the rounding of another batch size."""
+    for name, correct in expected.correct.items():
+        np.testing.assert_array_equal(found.correct[name], correct)
+    for a, b in zip(jax.tree.leaves(found[:4]), jax.tree.leaves(expected[:4]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    assert found.audit == expected.audit
+
+
+@pytest.mark.parametrize("wrap", [lambda array: array, Tensor], ids=["numpy", "tensor"])
+def test_a_stream_of_uneven_batches_gives_the_result_of_the_arrays(problem, wrap):
+    w, b, x, y = problem(53)
+    found = evaluate.evaluate_batches(
+        model(w, b), cut(x, y, 5, 1, 20, wrap=wrap), SUITE, eps=EPS, batch_size=3, key=KEY
+    )
+    expected = evaluate.evaluate(model(w, b), x, y, SUITE, eps=EPS, batch_size=53, key=KEY)
+    assert_equal(found, expected)
+    assert 0 < found.worst_case[1] < found.worst_case[0] < 1
+
+
+def test_a_stream_takes_no_more_than_a_block_ahead(problem):
+    w, b, x, y = problem(80)
+    read, blocks = [0], []
+
+    def counted():
+        for batch in cut(x, y, *[4] * 20):
+            read[0] += 1
+            yield batch
+
+    def progress(items, _):
+        for item in items:
+            blocks.append(read[0])
+            yield item
+
+    evaluate.evaluate_batches(
+        model(w, b), counted(), SUITE, eps=EPS, batch_size=2, key=KEY, progress=progress
+    )
+    rows = 2 * jax.local_device_count()
+    assert blocks == [-(-rows * (i + 1) // 4) for i in range(80 // rows)]
+
+
+def test_a_stopped_stream_continues_from_its_folder(problem, tmp_path, monkeypatch):
+    w, b, x, y = problem(53)
+    run = partial(evaluate.evaluate_batches, model(w, b), attacks=SUITE, eps=EPS, key=KEY)
+    run = partial(run, batch_size=4, folder=tmp_path)
+
+    def stops(sizes):
+        yield from list(cut(x, y, *sizes))[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(batches=stops([20, 20]))
+    finished = sorted(path.name for path in tmp_path.glob("*.npz"))
+    assert len(finished) == 40 // (4 * jax.local_device_count())
+    written = [(tmp_path / name).stat().st_mtime_ns for name in finished]
+    # Cut in another way, they are the same rows.
+    found = run(batches=cut(x, y, 7, 30))
+    assert [(tmp_path / name).stat().st_mtime_ns for name in finished] == written
+    assert_equal(found, evaluate.evaluate(model(w, b), x, y, SUITE, eps=EPS, key=KEY))
+    # All is finished: nothing is computed again.
+    monkeypatch.setattr(Suite, "measure", None)
+    assert_equal(run(batches=cut(x, y)), found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": [0.0, 0.2]}, "another eps"),
+        ({"key": jax.random.key(2)}, "another key"),
+        (
+            {"attacks": {**SUITE, "fgsm": partial(attacks.fgsm, norm="l1")}},
+            "another attacks['fgsm']",
+        ),
+        ({"factor": 2.0}, "another logits_fn, attacks['fgsm'], attacks['pgd'], attacks['noise']"),
+        ({"bounds": (-9.0, 9.0)}, "another attacks['fgsm'], attacks['pgd'], attacks['noise'], bou"),
+        ({"rows": slice(None, None, -1)}, "00000.npz in block 0, got others"),
+    ],
+)
+def test_a_folder_of_another_evaluation_is_refused(problem, tmp_path, change, message):
+    w, b, x, y = problem(9)
+
+    def run(*, attacks=SUITE, eps=EPS, key=KEY, factor=1.0, rows=slice(None), bounds=None):
+        batches = [(x[rows], y[rows])]
+        return evaluate.evaluate_batches(
+            model(factor * w, b),
+            batches,
+            attacks,
+            eps=eps,
+            key=key,
+            bounds=bounds,
+            folder=tmp_path,
+        )
+
+    run()
+    with pytest.raises(UserError) as error:
+        run(**change)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_damaged_file_of_the_folder_is_refused_in_one_line(problem, tmp_path):
+    w, b, x, y = problem(9)
+    run = partial(evaluate.evaluate_batches, model(w, b), attacks=SUITE, eps=EPS, key=KEY)
+    run(batches=[(x, y)], folder=tmp_path)
+    file = tmp_path / "00000.npz"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(UserError, match="00000.npz must be a whole npz file, got a damaged one"):
+        run(batches=[(x, y)], folder=tmp_path)
+
+
+def test_the_examples_in_the_files_are_those_that_were_classified(problem, tmp_path):
+    w, b, x, y = problem(53)
+    found = evaluate.evaluate_batches(
+        model(w, b),
+        cut(x, y),
+        SUITE,
+        eps=EPS,
+        batch_size=5,
+        key=KEY,
+        folder=tmp_path,
+        examples=True,
+    )
+    files = [np.load(path) for path in sorted(tmp_path.glob("*.npz"))]
+    assert len(files) > 1
+    for name in SUITE:
+        x_adv = np.concatenate([file[f"examples/{name}"] for file in files], axis=1)
+        assert x_adv.shape == (len(EPS), *x.shape)
+        labels = np.argmax(np.tanh(x_adv) @ w + b, axis=-1)
+        np.testing.assert_array_equal(found.correct[name], labels == y)
+        np.testing.assert_allclose(
+            found.attacks[name].linf, np.abs(x_adv - x).max(-1).mean(-1), rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "batches must yield one or more rows, got none"),
+        ([{"image": 1}], "batches must yield (x, y) or (x, y, aux), got a dict"),
+        ([(np.zeros((2, 3)),)], "batches must yield (x, y) or (x, y, aux), got a tuple of 1"),
+        (
+            [(np.zeros((2, 3)), np.zeros(3, int))],
+            "batches must yield arrays of the same number of rows, got float64[2, 3], int64[3]",
+        ),
+        (
+            [(np.zeros((2, 3)), [0, 1]), (np.zeros((2, 4)), [0, 1])],
+            "batches must yield rows of one shape, got float64[2, 3], float64[2, 4]",
+        ),
+    ],
+)
+def test_batches_of_another_form_are_refused(batches, message):
+    with pytest.raises(UserError) as error:
+        evaluate.evaluate_batches(lambda x: x, batches, {"fgsm": attacks.fgsm}, eps=EPS)
+    assert str(error.value) == message
