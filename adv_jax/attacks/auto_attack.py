@@ -1,6 +1,6 @@
 """AutoAttack: four attacks in sequence, each on the rows not fooled so far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,8 +22,9 @@ from adv_jax.checks import ball, check_counts, checked, checked_logits, linf_or_
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import limits, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, UserError
 
+MEMBERS = ("apgd-ce", "apgd-t", "fab-t", "square")
 Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]) -> Fooling
 
 
@@ -54,6 +55,7 @@ def auto_attack(
     num_steps: int = 100,
     num_targets: int = 9,
     num_queries: int = 5000,
+    members: Sequence[str] = MEMBERS,
     block_size: int = 32,
     bounds: Bounds | None = None,
     mask: Mask | None = None,
@@ -77,6 +79,8 @@ def auto_attack(
       num_steps: steps of each run of apgd and fab, >= 1.
       num_targets: target classes, >= 1; at most K - 1 are used.
       num_queries: forward passes of square, >= 1.
+      members: names of the attacks to run: "apgd-ce", "apgd-t", "fab-t", "square", in this order.
+        One call for each of them, each on the result of the one before, equals one for all.
       block_size: rows to attack at a time, >= 1. Affects memory and speed, not the result: about
         30 suit the cache of a CPU, an accelerator needs more.
       key: one key, or key[B], one per row.
@@ -86,7 +90,7 @@ def auto_attack(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: another norm; a count below 1; no key; and as `fgsm`.
+      ValueError: another norm or member; a count below 1; no key; and as `fgsm`.
 
     Source: [croce2020], sec. 6, with the targeted attacks of its
     public program's standard version.
@@ -100,6 +104,8 @@ def auto_attack(
     """
     check_counts(num_steps=num_steps, num_targets=num_targets)
     check_counts(num_queries=num_queries, block_size=block_size)
+    if isinstance(members, str) or not members or not set(members) <= set(MEMBERS):
+        raise UserError(f"members must be among {', '.join(MEMBERS)}, got {members!r}")
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds, aux)
     keys = norms.row_keys(key, x.shape[0])
@@ -116,6 +122,7 @@ def auto_attack(
         num_steps=num_steps,
         num_targets=num_targets,
         num_queries=num_queries,
+        names=frozenset(members),
         block_size=block_size,
         bounds=bounds,
         aux=aux,
@@ -134,6 +141,7 @@ def _auto_attack(
     num_steps: int,
     num_targets: int,
     num_queries: int,
+    names: frozenset[str],
     block_size: int,
     bounds: Bounds | None,
 ) -> Array:
@@ -154,9 +162,10 @@ def _auto_attack(
     # With eps = 0 there is nothing to search.
     done = (margin(logits, y) > 0) | (eps.reshape(-1) == 0)
     state = Fooling(jnp.zeros_like(x, eps.dtype), done)
-    for number, (member, runs) in enumerate(members):
-        keyed = rows._replace(keys=_folded(keys, number))
-        state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
+    for number, (name, (member, runs)) in enumerate(zip(MEMBERS, members, strict=True)):
+        if name in names:
+            keyed = rows._replace(keys=_folded(keys, number))
+            state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
     return perturbed(x, norms.project(state.r, eps, norm, scale), bounds)
 
 

@@ -2,6 +2,7 @@
 
     evaluate          accuracy and confidence against the size of attacks, with an audit
     evaluate_batches  the same for a stream of batches; resumes from a folder
+    benchmark         clean and robust accuracy by AutoAttack, as a record for a leaderboard
     minimal_eps       the smallest size at which an attack succeeds, for each row
     transfer          accuracy of every model on the adversarial examples of every other
     curves            `evaluate` inside a compiled program; `clean` without attacks
@@ -11,6 +12,7 @@ Noise curves use `attacks.gaussian_noise` and `attacks.sign_noise`. The command 
 """
 
 from adv_jax.evaluate.auditing import Audit, AuditWarning
+from adv_jax.evaluate.benchmarking import benchmark
 from adv_jax.evaluate.budget import SCALES, is_targeted, norm_of, scale_of
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
@@ -26,6 +28,7 @@ __all__ = [
     "Curve",
     "Curves",
     "Evaluation",
+    "benchmark",
     "clean",
     "curves",
     "evaluate",

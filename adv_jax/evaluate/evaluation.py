@@ -120,6 +120,7 @@ def checked_suite(
     bounds: Bounds | None,
     bits: int | None,
     examples: bool = False,
+    in_sequence: bool = False,
 ) -> Suite:
     """Returns the programs of `evaluate`, after checks of its arguments on these rows.
 
@@ -139,6 +140,7 @@ def checked_suite(
         num_classes=logits.shape[1],
         differentiable=has_derivative(logits_fn, *batch),
         examples=examples,
+        in_sequence=in_sequence,
     )
 
 

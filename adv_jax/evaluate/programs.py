@@ -84,11 +84,11 @@ def _program(traced: _Traced, axes: list[int | None], shapes: Any) -> Callable[.
     """Returns the compiled function (*consts, *leaves) -> leaves, from the cache or new."""
     jaxpr, consts = traced.jaxpr.jaxpr, traced.jaxpr.consts
     # An axis for each leaf: as a prefix, pmap takes them for one of each leaf if there are as many.
-    axes = [None] * len(consts) + axes
+    axes = [None] * (count := len(consts)) + axes
 
     def build() -> Callable[..., Any]:
         def run(*leaves: Any) -> list[Any]:
-            return jaxpr_as_fun(ClosedJaxpr(jaxpr, leaves[: len(consts)]))(*leaves[len(consts) :])
+            return jaxpr_as_fun(ClosedJaxpr(jaxpr, leaves[:count]))(*leaves[count:])
 
         return over_devices(run, in_axes=tuple(axes))
 

@@ -63,22 +63,51 @@ def evaluate_batches(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
+    options = {"bounds": bounds, "bits": bits, "examples": examples}
+    found = streamed(
+        logits_fn,
+        batches,
+        attacks,
+        eps=eps,
+        batch_size=batch_size,
+        key=key,
+        folder=folder,
+        progress=progress,
+        options=options,
+    )
+    for warning in found.audit.warnings:
+        warnings.warn(warning, AuditWarning, stacklevel=2)
+    return found
+
+
+def streamed(
+    logits_fn: LogitsFn,
+    batches: Iterable[Any],
+    attacks: Mapping[str, Attack],
+    *,
+    eps: Sizes,
+    batch_size: int,
+    key: Key | None,
+    folder: str | os.PathLike[str] | None,
+    progress: Progress,
+    options: dict[str, Any],
+) -> Evaluation:
+    """`evaluate_batches` without its warnings; options: of `checked_suite`."""
     check_counts(batch_size=batch_size)
     _check_key(key)
-    if examples and folder is None:
+    if options["examples"] and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()
     size = batch_size * jax.local_device_count()
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
-        x, y, aux = checked_data(*block, bounds=bounds, batch_size=batch_size)
+        x, y, aux = checked_data(*block, bounds=options["bounds"], batch_size=batch_size)
         rows = Rows(x, y, _keys(key, count, len(x)), aux)
         if suite is None:
-            options = {"bounds": bounds, "bits": bits, "examples": examples}
             suite = checked_suite(logits_fn, rows, attacks, eps, batch_size=batch_size, **options)
             shape = x.shape[1:]
             if folder is not None:
                 kept = Folder(folder, _settings(suite, rows, key, size, options))
-        check_bits(bits, x, bounds)
+        check_bits(options["bits"], x, options["bounds"])
         checked_labels(y, jax.ShapeDtypeStruct((len(y), suite.num_classes), x.dtype))
         measured = kept.load(index, block) if kept else None
         if measured is None:
@@ -89,10 +118,7 @@ def evaluate_batches(
         count += len(x)
     if suite is None:
         raise UserError("batches must yield one or more rows, got none")
-    found = concluded(suite, joined(parts), eps, shape=shape)
-    for warning in found.audit.warnings:
-        warnings.warn(warning, AuditWarning, stacklevel=2)
-    return found
+    return concluded(suite, joined(parts), eps, shape=shape)
 
 
 def blocks(batches: Iterable[Any], size: int) -> Iterator[tuple[Any, Any, Any]]:

@@ -51,6 +51,8 @@ class Suite:
     eps: attack -> its E sizes. bits, bounds: as in `evaluate`.
     differentiable: whether logits_fn has a derivative; else gradients are not probed.
     examples: whether `measure` returns them.
+    in_sequence: each attack starts from the results of the one before. For attacks that return
+      misclassified rows unchanged, at one size.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Suite:
         num_classes: int,
         differentiable: bool,
         examples: bool = False,
+        in_sequence: bool = False,
     ):
         self.attacks, self.eps, self.bounds = attacks, eps, bounds
+        self._examples, self._in_sequence = examples, in_sequence
         self.num_classes, self.differentiable = num_classes, differentiable
         wanted = (step_of(attack, eps[name], bounds) for name, attack in attacks.items())
         steps = [step for step in dict.fromkeys(wanted) if step is not None]
@@ -82,7 +86,7 @@ class Suite:
         self._clean, self._look = Program(clean), Program(look)
         self._attacked = {
             name: Program(
-                partial(_attacked, logits_fn, attack, bounds, bits, examples),
+                partial(_attacked, logits_fn, attack, bounds, bits, examples or in_sequence),
                 in_axes=(None, 0, 0, 0, 0),
             )
             for name, attack in attacks.items()
@@ -109,7 +113,7 @@ class Suite:
         clean = over(self._clean, (rows.x, rows.aux), description="clean")
         check_flags(clean, "x")
         probed = over(self._look, (rows.x, rows.y, rows.aux), description="gradients")
-        attacked = {}
+        attacked, examples = {}, {}
         for name, program in self._attacked.items():
             sizes = np.asarray(self.eps[name], np.float32)
             with self._by_forward_passes(name):
@@ -117,9 +121,10 @@ class Suite:
                     partial(_at_all_sizes, program, sizes), rows, description=name
                 )
             check_finite(attacked[name]["finite"], f"x under {name}")
-        examples = {
-            name: found.pop("x_adv") for name, found in attacked.items() if "x_adv" in found
-        }
+            if (x_adv := attacked[name].pop("x_adv", None)) is not None and self._examples:
+                examples[name] = x_adv
+            if x_adv is not None and self._in_sequence:
+                rows = rows._replace(x=np.moveaxis(x_adv[0], -1, 0))
         return Measured(np.asarray(rows.y), clean, probed, attacked, examples)
 
     def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:

@@ -1,0 +1,105 @@
+"""A row of a leaderboard: clean and robust accuracy under the standard AutoAttack."""
+
+import os
+import time
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import jax
+
+from adv_jax import __version__, norms
+from adv_jax.attacks.auto_attack import MEMBERS, auto_attack
+from adv_jax.evaluate.auditing import AuditWarning
+from adv_jax.evaluate.batching import Progress, silent
+from adv_jax.evaluate.streaming import streamed
+from adv_jax.types import Bounds, Key, LogitsFn, UserError
+
+
+def benchmark(
+    logits_fn: LogitsFn,
+    data: Any,
+    *,
+    threat_model: str = "Linf",
+    eps: float = 8 / 255,
+    bounds: Bounds | None = None,
+    name: str = "",
+    batch_size: int = 500,
+    key: Key | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Returns clean and robust accuracy by the standard AutoAttack, as RobustBench's `benchmark`.
+
+    Each problem that the audit finds is listed, and issued as an `AuditWarning`.
+
+    Args:
+      logits_fn, batch_size, folder, progress: as in `evaluate_batches`.
+      data: arrays (x, y) or (x, y, aux), an iterable of such batches, or a `data.Dataset`, whose
+        test rows are used.
+      threat_model: "Linf" or "L2", the norm of the ball.
+      eps: radius of the ball, >= 0; 8/255 and "Linf", or 0.5 and "L2", are usual on CIFAR-10.
+      bounds: (lo, hi) of valid inputs. Default: those of a Dataset, else (0, 1).
+      name: of the model, for the record.
+      key: default: jax.random.key(0).
+
+    Returns:
+      A record that `json.dumps` takes: name, threat_model, eps, bounds, n (rows), clean and robust
+      (accuracies in [0, 1]), attacks (accuracy after each of AutoAttack's attacks, in their order),
+      warnings, seconds (with compilation), device, versions.
+
+    Raises:
+      UserError: another threat model; and as `evaluate_batches`.
+
+    Source: [croce2020]; [croce2021], sec. 3.
+
+    >>> import jax.numpy as jnp
+    >>> x, y = jnp.array([[.5, .1], [.1, .1]]), jnp.array([0, 0])
+    >>> found = benchmark(lambda x: x @ jnp.array([[1., -1.], [0., 0.]]), (x, y), eps=.2)
+    >>> found["clean"], found["robust"], found["n"]
+    (1.0, 0.5, 2)
+    """
+    started = time.perf_counter()
+    norm = {"linf": "linf", "l2": "l2"}.get(str(threat_model).lower())
+    if norm is None:
+        raise UserError(f'threat_model must be "Linf" or "L2", got {norms.described(threat_model)}')
+    bounds = bounds or getattr(data, "bounds", None) or (0.0, 1.0)
+    # A small block fits the cache of a CPU; an accelerator needs many rows.
+    block_size = 32 if jax.default_backend() == "cpu" else batch_size
+    attack = partial(auto_attack, norm=norm, bounds=bounds, block_size=block_size)
+    found = streamed(
+        logits_fn,
+        _batches(data),
+        {member: partial(attack, members=(member,)) for member in MEMBERS},
+        eps=[eps],
+        batch_size=batch_size,
+        key=jax.random.key(0) if key is None else key,
+        folder=folder,
+        progress=progress,
+        options={"bounds": bounds, "bits": None, "examples": False, "in_sequence": True},
+    )
+    for warning in found.audit.warnings:
+        warnings.warn(warning, AuditWarning, stacklevel=2)
+    correct = found.correct[MEMBERS[-1]]
+    return {
+        "name": name,
+        "threat_model": threat_model,
+        "eps": float(eps),
+        "bounds": [float(bound) for bound in bounds],
+        "n": correct.shape[1],
+        "clean": float(found.clean.accuracy),
+        "robust": float(found.worst_case[0]),
+        "attacks": {member: float(found.attacks[member].accuracy[0]) for member in MEMBERS},
+        "warnings": list(found.audit.warnings),
+        "seconds": time.perf_counter() - started,
+        "device": jax.devices()[0].device_kind,
+        "versions": {"adv_jax": __version__, "jax": jax.__version__},
+    }
+
+
+def _batches(data: Any) -> Iterable[Any]:
+    """Returns the batches of arrays, of a Dataset's test rows, or of an iterable of batches."""
+    if hasattr(data, "test"):
+        return [tuple(data.test)]
+    return [data] if isinstance(data, tuple) else data

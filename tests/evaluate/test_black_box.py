@@ -1,0 +1,82 @@
+"""Models that JAX cannot differentiate are evaluated by attacks of forward passes alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, evaluate
+from adv_jax.types import UserError
+
+W = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+X = np.random.default_rng(1).uniform(size=(40, 6)).astype(np.float32)
+Y = np.argmax(X @ W, axis=1).astype(np.int32)
+KEY = jax.random.key(0)
+SUITE = {
+    "square": lambda *args, **settings: attacks.square(*args, num_queries=50, **settings),
+    "noise": attacks.uniform_noise,
+}
+
+
+def callback(x):
+    """The linear model W in NumPy."""
+    like = jax.ShapeDtypeStruct((x.shape[0], 4), jnp.float32)
+    return jax.pure_callback(lambda x: np.asarray(x) @ W, like, x)
+
+
+def test_a_numpy_model_is_evaluated_as_the_same_model_in_jax():
+    with pytest.warns(evaluate.AuditWarning, match="logits_fn has no derivative, so gradient mask"):
+        found = evaluate.evaluate(callback, X, Y, SUITE, eps=[0.0, 0.1], key=KEY, batch_size=7)
+    expected = evaluate.evaluate(lambda x: x @ W, X, Y, SUITE, eps=[0.0, 0.1], key=KEY)
+    for name in SUITE:
+        np.testing.assert_array_equal(found.correct[name], expected.correct[name])
+    assert found.worst_case[1] < 0.7
+    audit = found.audit
+    assert np.isnan([audit.zero_gradients, audit.saturated, audit.misleading]).all()
+    assert (audit.random, audit.batch, audit.one_step, len(audit.warnings)) == (0, 0, {}, 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*(no derivative|depend on the other rows)")
+def test_a_model_without_a_derivative_is_still_probed_by_its_values():
+    # On each device the first row gets the last one, or the first of the copies before it.
+    mixing = lambda x: callback(x + jnp.roll(x, 1, axis=0))
+    found = evaluate.evaluate(mixing, X, Y, {"noise": attacks.uniform_noise}, eps=[0.1], key=KEY)
+    assert found.audit.batch == jax.local_device_count() / len(X)
+
+
+def test_an_attack_that_needs_the_derivative_is_refused_in_one_line():
+    with pytest.raises(UserError) as error:
+        evaluate.evaluate(callback, X, Y, {"steps": attacks.pgd}, eps=[0.1], key=KEY)
+    assert str(error.value) == (
+        "steps must work by forward passes alone, as square does, because logits_fn has no "
+        "derivative, got pgd"
+    )
+
+
+def test_sizes_of_each_attack_are_its_own():
+    suite = {"far": attacks.fgsm, "near": attacks.fgsm}
+    sizes = {"far": [0.1, 0.3], "near": [0.02, 0.1]}
+    fn = lambda x: x @ W
+    found = evaluate.evaluate(fn, X, Y, suite, eps=sizes)
+    alone = evaluate.evaluate(fn, X, Y, {"fgsm": attacks.fgsm}, eps=[0.02, 0.1, 0.3]).correct[
+        "fgsm"
+    ]
+    np.testing.assert_array_equal(found.correct["far"], alone[1:])
+    np.testing.assert_array_equal(found.correct["near"], alone[:2])
+    np.testing.assert_array_equal(found.eps["near"], [0.02, 0.1])
+    np.testing.assert_allclose(found.worst_case, (alone[1:] & alone[:2]).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("eps", "message"),
+    [
+        ({"a": [0.1]}, "eps must have the names of the attacks, a, b, got a"),
+        ({"a": [0.1], "b": [0.1, 0.2]}, "eps must be as many sizes for each attack, got 1, 2"),
+        ({"a": [0.1], "b": 0.1}, "eps must be a sequence of numbers such as [0, 0.1], got 0.1"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_attacks_are_refused(eps, message):
+    suite = {"a": attacks.fgsm, "b": attacks.fgsm}
+    with pytest.raises(UserError) as error:
+        evaluate.evaluate(lambda x: x @ W, X, Y, suite, eps=eps)
+    assert str(error.value) == message

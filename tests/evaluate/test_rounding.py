@@ -1,0 +1,87 @@
+"""bits: adversarial images on the grid of 8-bit pixels, in ball and bounds, scored as rounded."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from adv_jax import attacks, evaluate
+from adv_jax.evaluate.rounding import rounded
+from adv_jax.types import UserError
+
+ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
+
+
+@given(
+    arrays.arrays(np.uint8, (3, 5)),
+    arrays.arrays(np.float32, (3, 5), elements=st.floats(-1, 1, width=32)),
+    st.sampled_from(sorted(ORDERS)),
+    st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-0.5, 2.0)]),
+)
+def test_rounded_images_lie_on_the_grid_in_the_ball_and_the_bounds(pixels, r, norm, bounds):
+    low, high = bounds
+    x = (low + pixels * (high - low) / 255).astype(np.float32)
+    x_adv = np.clip(x + 0.1 * r, low, high).astype(np.float32)
+    eps = np.linalg.norm(x_adv - x, ORDERS[norm], axis=1).max()
+    attack = partial(attacks.fgsm, norm=norm)
+    found = np.float64(rounded(attack, x, x_adv, jnp.float32(eps), bits=8, bounds=bounds))
+    levels = (found - low) / (high - low) * 255
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+    assert (found >= low - 1e-6).all() and (found <= high + 1e-6).all()
+    assert (np.linalg.norm(found - x, ORDERS[norm], axis=1) <= eps * (1 + 1e-5) + 2e-6).all()
+    assert np.abs(found - x_adv).max() <= (high - low) / 255 * (1 + 1e-4)
+
+
+def test_a_step_of_whole_levels_is_kept():
+    x = (np.arange(30, dtype=np.float32).reshape(3, 10) * 8) / 255
+    x_adv = x + np.float32(8 / 255) * np.sign(np.arange(-5, 25).reshape(3, 10))
+    x_adv = np.clip(x_adv, 0, 1).astype(np.float32)
+    found = rounded(attacks.fgsm, x, x_adv, jnp.float32(8 / 255), bits=8, bounds=(0, 1))
+    np.testing.assert_allclose(found, x_adv, atol=2e-7)
+
+
+def test_what_is_scored_is_the_rounded_image_in_the_file(tmp_path):
+    # 100 x - 50: class 1 above .5. The step from 125/255 by .0115 crosses .5, at 127.9/255; it is
+    # rounded back to 127/255, which does not.
+    x = np.array([[125 / 255]], np.float32)
+    logits_fn = lambda x: jnp.hstack([50 - 100 * x, 100 * x - 50])
+    run = partial(
+        evaluate.evaluate_batches,
+        logits_fn,
+        [(x, [0])],
+        {"fgsm": attacks.fgsm},
+        eps=[0.0115],
+        bounds=(0, 1),
+        examples=True,
+    )
+    assert run(folder=tmp_path / "exact").worst_case == 0
+    assert run(folder=tmp_path / "8 bits", bits=8).worst_case == 1
+    written = np.load(tmp_path / "8 bits" / "00000.npz")["examples/fgsm"]
+    np.testing.assert_allclose(written, [[[127 / 255]]], atol=1e-7)
+    assert jax.tree.leaves(logits_fn(written[0]).argmax(1)) == [0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bounds": None}, "bounds must be (lo, hi) with bits=8, got None"),
+        ({"bits": 0}, "bits must be a whole number of at least 1, got 0"),
+        (
+            {"x": [[0.5]]},
+            "x must be lo + k (hi - lo) / 255 with bits=8 and the bounds (0, 1), got 0.5",
+        ),
+    ],
+)
+def test_images_that_are_not_of_these_bits_are_refused(change, message):
+    settings = {"bits": 8, "bounds": (0, 1), "x": [[0.2]]} | change
+    x = np.array(settings.pop("x"), np.float32)
+    with pytest.raises(UserError) as error:
+        evaluate.evaluate(
+            lambda x: jnp.hstack([x, 1 - x]), x, [0], {"a": attacks.fgsm}, eps=[0.1], **settings
+        )
+    assert str(error.value) == message
