@@ -313,12 +313,18 @@ def described(value: Any) -> str:
     '(0, float32[28, 28])'
     >>> described(["a"] * 9)
     "('a', 'a', 'a', 'a', ...)"
+    >>> described({"a": np.ones((2, 3)), "b": 1})
+    '{a: float64[2, 3], b: 1}'
     """
+    if isinstance(value, dict):
+        parts = [f"{name}: {described(part)}" for name, part in list(value.items())[:4]]
+        return "{" + ", ".join(parts + ["..."] * (len(value) > 4)) + "}"
     if isinstance(value, tuple | list):
         parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)
         return f"({', '.join(parts)})"
     shape = list(np.shape(value))
-    return f"{value.dtype.name}{shape}" if shape else " ".join(repr(value).split())
+    text = f"{value.dtype.name}{shape}" if shape else " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"a {type(value).__name__}"
 
 
 def _rows(r: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,12 @@ _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
+)
+# Flax's errors for a dropout without a key, and for statistics that are updated while JAX traces.
+_TRAINING = (
+    flax.errors.InvalidRngError,
+    flax.errors.ModifyScopeVariableError,
+    flax.errors.TraceContextError,
 )
 
 
@@ -54,6 +61,11 @@ def checked(
 
 def check_function(fn: Any, *, name: str = "logits_fn") -> None:
     """Raises UserError for a value that is not a function, and for an unbound Flax module."""
+    if any(kind.__module__.split(".")[0] == "torch" for kind in type(fn).__mro__):
+        raise UserError(
+            f"{name} must be made of JAX operations, got the torch module {type(fn).__name__}: "
+            "convert it, or call it by jax.pure_callback, for attacks by forward passes alone"
+        )
     if not callable(fn) or _is_unbound(fn):
         raise UserError(
             f"{name} must be a function of x alone, got a {type(fn).__name__}: "
@@ -79,16 +91,25 @@ def traced(fn: Callable[[Array], Any], x: Any, *, name: str = "logits_fn") -> An
     Raises:
       UserError: as `traceable`.
     """
-    with traceable(name):
-        return jax.eval_shape(fn, x)
+    try:
+        with traceable(name):
+            return jax.eval_shape(lambda x: _array(fn(x), name), x)
+    except Exception as error:
+        if not isinstance(error, UserError) and _takes_one(fn, x):
+            raise UserError(
+                f"{name} must take a batch, {dtype_and_shape(x)}, got a model of one example: "
+                "pass jax.vmap(model)"
+            ) from error
+        raise
 
 
 @contextlib.contextmanager
 def traceable(name: str) -> Iterator[None]:
-    """Converts JAX's error for a function that needs values, as NumPy's do, to one that names it.
+    """Converts errors of JAX and Flax for common mistakes to one line that names the function.
 
     Raises:
-      UserError: a function called in this context needs the value of a traced array.
+      UserError: a function called in this context needs the value of a traced array, or is a model
+        in training mode, which draws random numbers or updates its statistics.
     """
     try:
         yield
@@ -96,6 +117,12 @@ def traceable(name: str) -> Iterator[None]:
         raise UserError(
             f"{name} must be made of jax.numpy operations, which can be traced, got some that ask "
             "for values, as NumPy's, float() and if do"
+        ) from error
+    except _TRAINING as error:
+        raise UserError(
+            f"{name} must be a model in evaluation mode, got one that draws random numbers or "
+            "updates its state, as dropout and batch normalization do in training: call "
+            "model.eval() in Flax NNX, or pass train=False in Linen, as the model names it"
         ) from error
 
 
@@ -181,7 +208,7 @@ def checked_labels(y: Any, logits: Any) -> Array:
     Raises:
       UserError: another shape or dtype; where values are known: not classes, or not weights.
     """
-    y, last = losses.as_labels(y, logits, name="y"), logits.shape[1] - 1
+    given, y, last = y, losses.as_labels(y, logits, name="y"), logits.shape[1] - 1
     if is_known(y):
         highest = last if y.ndim == 1 else np.finfo(np.float64).max
         values = np.asarray(y, np.float64)
@@ -190,12 +217,37 @@ def checked_labels(y: Any, logits: Any) -> Array:
             allowed = f"classes from 0 to {last}"
             allowed = allowed if y.ndim == 1 else "finite weights of at least 0"
             raise UserError(f"y must be {allowed}, got {bad[0]:g}")
+        if y.ndim == 2 and np.asarray(given).dtype.kind in "iu":
+            other = values[values.sum(axis=1) != 1]
+            if other.size:
+                raise UserError(
+                    f"y must be classes i32[B], or one-hot i32[B, K], got the row {other[0]}"
+                )
     return y
 
 
 def is_tracing() -> bool:
     """Returns whether JAX is tracing."""
     return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def _array(output: Any, name: str) -> Any:
+    """Returns the output of a model; raises UserError if the logits are a field of it."""
+    if not hasattr(output, "shape") and hasattr(output, "logits"):
+        raise UserError(
+            f"{name} must return the array of logits, got a {type(output).__name__}: "
+            "return output.logits"
+        )
+    return output
+
+
+def _takes_one(fn: Callable[[Array], Any], x: Any) -> bool:
+    """Whether fn maps one example f[*D] to a vector."""
+    try:
+        found = jax.eval_shape(fn, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    except Exception:  # Any: the model's own.
+        return False
+    return len(getattr(found, "shape", ())) == 1
 
 
 def _is_unbound(logits_fn: LogitsFn) -> bool:

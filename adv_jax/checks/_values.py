@@ -21,6 +21,11 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
         where values are known: not finite, or outside the bounds.
     """
     allowed = "a batch f32[B, *D] of floats"
+    if isinstance(x, dict):
+        raise UserError(
+            f"{name} must be one array, {allowed}, got {norms.described(x)}: perturb one of its "
+            "arrays, and close over the others"
+        )
     if not norms.is_real(x):
         raise UserError(f"{name} must be {allowed}, got {norms.described(x)}")
     x = jnp.asarray(x)

@@ -44,10 +44,21 @@ def checked_data(
     check_counts(batch_size=batch_size)
     x = as_batch(x, bounds)
     check_bounds(bounds, (1, *x.shape[1:]))
-    labels = jnp.asarray(y) if norms.is_real(y) else None
+    labels = jnp.asarray(_classes(y, len(x))) if norms.is_real(y) else None
     if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
         raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {norms.described(y)}")
     return x, labels, checked_aux(aux, len(x))
+
+
+def _classes(y: Any, rows: int) -> Any:
+    """Returns the classes of integers [N, 1], and of one-hot rows [N, K]; else y."""
+    values = np.asarray(y)
+    if values.shape == (rows, 1) and values.dtype.kind in "iu":
+        return values[:, 0]
+    if values.ndim == 2 and values.shape[1] > 1:
+        one_hot = ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all()
+        return values.argmax(axis=1) if one_hot else y
+    return y
 
 
 def checked_sizes(
