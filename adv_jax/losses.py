@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from adv_jax import norms
-from adv_jax.types import Array, working_dtype
+from adv_jax.types import Array
 
 RowLoss = Callable[[Array, Array], Array]
 
@@ -56,8 +56,6 @@ def binary_cross_entropy(logits: Array, labels: Array) -> Array:
 def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     """Returns labels i32[B] or f32[B, K] as a JAX array; checks only shape and dtype.
 
-    Integers i32[B, 1] become i32[B]; a one-hot i32[B, K] becomes f32[B, K].
-
     Raises:
       ValueError: another shape or dtype; the message calls the labels `name`.
     """
@@ -66,11 +64,10 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     batch, count = logits.shape
     if norms.is_real(labels):
         array = jnp.asarray(labels)
-        integers = jnp.issubdtype(array.dtype, jnp.integer)
-        if integers and array.shape in ((batch,), (batch, 1)):
-            return array.reshape(batch)
-        if array.shape == (batch, count):
-            return array.astype(working_dtype(logits.dtype)) if integers else array
+        integers = array.shape == (batch,) and jnp.issubdtype(array.dtype, jnp.integer)
+        weights = array.shape == (batch, count) and jnp.issubdtype(array.dtype, jnp.floating)
+        if integers or weights:
+            return array
     raise ValueError(
         f"{name} must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {count}, "
         f"got {norms.described(labels)}"

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from adv_jax import losses
+from adv_jax import losses, norms
 from adv_jax.checks._values import as_batch, check_rows, dtype_and_shape, is_known
 from adv_jax.types import Array, Bounds, LogitsFn, RowTree, UserError, working_dtype
 
@@ -202,13 +202,16 @@ def check_finite(finite: np.ndarray, where: str) -> None:
 def checked_labels(y: Any, logits: Any) -> Array:
     """Returns y as a JAX array: i32[B], or f32[B, K] like the logits.
 
+    Integers i32[B, 1] become i32[B]; a one-hot i32[B, K] becomes f32[B, K].
+
     Args:
       logits: f32[B, K], or a ShapeDtypeStruct.
 
     Raises:
       UserError: another shape or dtype; where values are known: not classes, or not weights.
     """
-    given, y, last = y, losses.as_labels(y, logits, name="y"), logits.shape[1] - 1
+    given, last = y, logits.shape[1] - 1
+    y = losses.as_labels(_flat(y, logits), logits, name="y")
     if is_known(y):
         highest = last if y.ndim == 1 else np.finfo(np.float64).max
         values = np.asarray(y, np.float64)
@@ -229,6 +232,16 @@ def checked_labels(y: Any, logits: Any) -> Array:
 def is_tracing() -> bool:
     """Returns whether JAX is tracing."""
     return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def _flat(y: Any, logits: Any) -> Any:
+    """Returns integers [B, 1] as [B], and [B, K] as weights; else y."""
+    if norms.is_real(y) and np.ndim(y) == 2 and jnp.issubdtype(jnp.result_type(y), jnp.integer):
+        if np.shape(y) == (logits.shape[0], 1):
+            return jnp.asarray(y).reshape(-1)
+        if np.shape(y) == logits.shape:
+            return jnp.asarray(y).astype(working_dtype(logits.dtype))
+    return y
 
 
 def _array(output: Any, name: str) -> Any:
