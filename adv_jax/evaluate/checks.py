@@ -18,14 +18,19 @@ from adv_jax.checks import (
     check_range,
     check_width,
     checked_labels,
-    logit_flags,
     traced,
 )
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import (
+    Progress,
+    mesh_sharding,
+    over_batches,
+    row_shards,
+    silent,
+)
 from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of, sizes_of
-from adv_jax.evaluate.measures import predictions
+from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.programs import Program
-from adv_jax.evaluate.side_inputs import checked_aux, with_aux
+from adv_jax.evaluate.side_inputs import checked_aux
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
 
 # The sizes that are distances, which bounds limit.
@@ -150,15 +155,14 @@ def checked_predictions(
     Raises:
       UserError: as `check_model`; a logit is NaN or infinite, or all are probabilities.
     """
-    batch = jax.tree.map(lambda leaf: like_rows(leaf, batch_size), (x, aux))
-    check_model(logits_fn, *batch, y=y)
-
-    def predicted(x: Array, aux: Any) -> dict[str, Array]:
-        logits = with_aux(logits_fn, aux)(x)
-        return predictions(logits) | logit_flags(logits)
+    check_model(logits_fn, *like_batch(x, aux, batch_size), y=y)
 
     found = over_batches(
-        Program(predicted), (x, aux), batch_size=batch_size, progress=progress, description="clean"
+        Program(predicted, logits_fn),
+        (x, aux),
+        batch_size=batch_size,
+        progress=progress,
+        description="clean",
     )
     check_flags(found, "x")
     return found
@@ -192,9 +196,15 @@ def has_derivative(logits_fn: LogitsFn, x: Any, aux: Any) -> bool:
     return True
 
 
-def like_rows(leaf: Any, batch_size: int) -> jax.ShapeDtypeStruct:
-    """Returns the shape of a batch of at most batch_size rows of an array f[N, ...]."""
-    return jax.ShapeDtypeStruct((min(batch_size, leaf.shape[0]), *leaf.shape[1:]), leaf.dtype)
+def like_batch(x: Array, aux: Any, batch_size: int) -> tuple[Any, Any]:
+    """Returns the shapes of a batch, on the mesh of x if it lies on one."""
+    placed = mesh_sharding(x)
+    rows = min(batch_size, len(x)) if placed is None else row_shards(x)
+
+    def like(leaf: Any, sharding: Any = None) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype, sharding=sharding)
+
+    return like(x, placed), jax.tree.map(like, aux)
 
 
 def _of_aux(logits_fn: LogitsFn, aux: Any) -> LogitsFn:

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -16,7 +15,7 @@ from adv_jax.evaluate.checks import (
     checked_data,
     checked_sizes,
     has_derivative,
-    like_rows,
+    like_batch,
 )
 from adv_jax.evaluate.measures import Clean, Curve, summary
 from adv_jax.evaluate.rounding import check_bits
@@ -61,10 +60,10 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates a classifier under each attack and the worst case over them, with an audit.
 
-    Each attack is compiled once and runs on all local devices; a later call with an equal model and
-    equal shapes compiles nothing. The sizes (perturbation budgets) run
-    one after another, not vmapped, so early stopping saves time. Each problem that the audit finds
-    is also issued as an `AuditWarning`.
+    Each attack is compiled once and runs on all local devices, or on the mesh on which x lies. A
+    later call with an equal model and equal shapes compiles nothing. The sizes (perturbation
+    budgets) run one after another, not vmapped, so early stopping saves time. Each problem that the
+    audit finds is also issued as an `AuditWarning`.
 
     Args:
       logits_fn: f32[B, *D] -> logits f32[B, K], before any softmax; rows must not interact. With
@@ -129,7 +128,7 @@ def checked_suite(
     """
     sizes = checked_sizes(attacks, eps, rows.x, bounds=bounds)
     check_bits(bits, rows.x, bounds)
-    batch = jax.tree.map(lambda leaf: like_rows(leaf, batch_size), (rows.x, rows.aux))
+    batch = like_batch(rows.x, rows.aux, batch_size)
     logits = check_model(logits_fn, *batch, y=rows.y)
     return Suite(
         logits_fn,

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
+from adv_jax.checks import logit_flags
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.budget import at_size, scale_of
+from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
 
 
@@ -110,6 +112,12 @@ def predictions(logits: Array) -> dict[str, Array]:
         "label": jnp.argmax(logits, axis=1).astype(jnp.int32),
         "confidence": jax.nn.softmax(logits.astype(jnp.float32)).max(axis=1),
     }
+
+
+def predicted(logits_fn: LogitsFn, x: Array, aux: Any) -> dict[str, Array]:
+    """Returns `predictions` and `logit_flags` of a clean batch: f[B] each."""
+    logits = with_aux(logits_fn, aux)(x)
+    return predictions(logits) | logit_flags(logits)
 
 
 def measures(logits: Array, x: Array, x_adv: Array) -> dict[str, Array]:

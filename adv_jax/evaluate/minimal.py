@@ -63,13 +63,14 @@ def minimal_eps(
     clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
 
-    @Program
-    def fooled(x: Array, y: Array, keys: Key | None, aux: Any, eps: Array) -> Array:
+    def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Array:
         x_adv = at_size(attack, logits_fn, x, y, eps, keys, aux)
         return jnp.argmax(with_aux(logits_fn, aux)(x_adv), axis=1).astype(y.dtype) != y
 
+    program = Program(fooled, logits_fn)
+
     def fooled_at(eps: np.ndarray) -> np.ndarray:
-        return over_batches(fooled, (x, y, keys, aux, eps), batch_size=batch_size)
+        return over_batches(program, (x, y, keys, aux, eps), batch_size=batch_size)
 
     upper = np.full(len(x), high, np.float32)
     lower, withstand = np.zeros_like(upper), ~fooled_at(upper)

@@ -8,14 +8,19 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
+from adv_jax.evaluate.batching import mesh_sharding
+from adv_jax.meshes import on_mesh
 from adv_jax.step import over_devices
+from adv_jax.types import Array
 
 MAX_PROGRAMS = 16  # Each takes up to 750 of the 65,530 memory maps of a process on Linux.
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
@@ -36,42 +41,72 @@ class _Traced(NamedTuple):
 
 
 class Program:
-    """Maps fn over a leading axis of devices, as `over_devices`; compiled once for equal jaxprs.
+    """(x, *arrays) -> body(fns, x, *arrays) over a leading axis of parts, one for each device.
+
+    It is compiled once for equal jaxprs. If x lies on a mesh, its only part lies on it too.
+
+    Args:
+      body: its results are f[..., B], rows last; rows must not interact.
+      fns: a tree of models.
+      in_axes: as in jax.vmap, of x and the arrays; None for one that all parts share.
 
     >>> import jax.numpy as jnp
-    >>> Program(lambda x, c: c * x, in_axes=(0, None))(jnp.ones((1, 2)), 3.)
-    Array([[3., 3.]], dtype=float32)
+    >>> double = Program(lambda fn, x, c: c * fn(x), jnp.abs, in_axes=(0, None))
+    >>> double(-jnp.ones((1, 2)), 2.)
+    Array([[2., 2.]], dtype=float32)
     """
 
-    def __init__(self, fn: Callable[..., Any], *, in_axes: tuple[int | None, ...] | int = 0):
-        self._fn, self._in_axes = fn, in_axes  # One axis is that of every argument.
+    def __init__(
+        self, body: Callable[..., Any], fns: Any, *, in_axes: tuple[int | None, ...] | int = 0
+    ):
+        self._body, self._fns, self._in_axes = body, fns, in_axes  # One axis is that of all.
         self._at: dict[Any, tuple[_Traced, Callable[..., Any]]] = {}  # by shapes
+        self._there = jax.jit(self._on_mesh)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, x: Array, *arrays: Any) -> Any:
+        if mesh_sharding(x) is not None:
+            return self._there(x, *arrays)
+        args = x, *arrays
         traced, mapped = self._prepared(args)
         leaves = mapped(*traced.jaxpr.consts, *jax.tree.leaves(args))
         return jax.tree.unflatten(traced.tree, leaves)
 
     def fingerprint(self, *args: Any) -> str:
-        """Returns the SHA-256 of the operations and the arrays of fn at the shapes of `args`."""
+        """Returns the SHA-256 of the operations and the arrays of the body at the shapes of args.
+
+        It does not depend on the process.
+        """
         traced, _ = self._prepared(args)
         found = hashlib.sha256(_ADDRESS.sub("", traced.text).encode())
         for array in traced.jaxpr.consts:
             found.update(_values(array).tobytes())
         return found.hexdigest()
 
+    def _on_mesh(self, *args: Any) -> Any:
+        def rows_first(fns: Any, *part: Any) -> Any:
+            return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), self._body(fns, *part))
+
+        only = [
+            arg if axis is None else jax.tree.map(lambda leaf: leaf[0], arg)
+            for arg, axis in zip(args, self._axes(args), strict=True)
+        ]
+        found = on_mesh(rows_first, self._fns, *only)
+        return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1)[None], found)
+
     def _prepared(self, args: tuple[Any, ...]) -> tuple[_Traced, Callable[..., Any]]:
         leaves, tree = jax.tree.flatten(args)
         shapes = tree, tuple((_shape(leaf), _dtype(leaf)) for leaf in leaves)
         if shapes not in self._at:
-            given = (
-                self._in_axes if isinstance(self._in_axes, tuple) else [self._in_axes] * len(args)
-            )
-            axes = [a for arg, a in zip(args, given, strict=True) for _ in jax.tree.leaves(arg)]
+            given = zip(args, self._axes(args), strict=True)
+            axes = [axis for arg, axis in given for _ in jax.tree.leaves(arg)]
             like = [_of_one_device(leaf, axis) for leaf, axis in zip(leaves, axes, strict=True)]
-            traced = _traced(self._fn, jax.tree.unflatten(tree, like))
+            traced = _traced(partial(self._body, self._fns), jax.tree.unflatten(tree, like))
             self._at[shapes] = traced, _program(traced, axes, shapes)
         return self._at[shapes]
+
+    def _axes(self, args: tuple[Any, ...]) -> Sequence[int | None]:
+        axes = self._in_axes
+        return axes if isinstance(axes, tuple) else [axes] * len(args)
 
 
 def _traced(fn: Callable[..., Any], like: tuple[Any, ...]) -> _Traced:

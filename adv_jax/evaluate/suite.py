@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_finite, check_flags, logit_flags
+from adv_jax.checks import check_finite, check_flags
 from adv_jax.evaluate.auditing import step_of, violations
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size, function_name
-from adv_jax.evaluate.measures import measures, predictions
+from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.rounding import rounded
@@ -75,19 +75,15 @@ class Suite:
         steps = [step for step in dict.fromkeys(wanted) if step is not None]
         self.steps: list[Step] = steps if differentiable else []
 
-        def clean(x: Array, aux: Any) -> dict[str, Array]:
-            logits = with_aux(logits_fn, aux)(x)
-            return predictions(logits) | logit_flags(logits)
-
-        def look(x: Array, y: Array, aux: Any) -> dict[str, Array]:
-            fn = with_aux(logits_fn, aux)
-            return probe(fn, x, y, steps=self.steps) if differentiable else probe_values(fn, x)
-
-        self._clean, self._look = Program(clean), Program(look)
+        self._clean = Program(predicted, logits_fn)
+        look = partial(probe, steps=self.steps) if differentiable else _values
+        self._look = Program(partial(_probed, look), logits_fn)
+        keep = examples or in_sequence
         self._attacked = {
             name: Program(
-                partial(_attacked, logits_fn, attack, bounds, bits, examples or in_sequence),
-                in_axes=(None, 0, 0, 0, 0),
+                partial(_attacked, attack=attack, bounds=bounds, bits=bits, keep=keep),
+                logits_fn,
+                in_axes=(0, 0, 0, 0, None),
             )
             for name, attack in attacks.items()
         }
@@ -138,7 +134,7 @@ class Suite:
         found = {"logits_fn": self._clean.fingerprint(like.x, like.aux)}
         for name, program in self._attacked.items():
             with self._by_forward_passes(name):
-                found[f"attacks[{name!r}]"] = program.fingerprint(size, *like)
+                found[f"attacks[{name!r}]"] = program.fingerprint(*like, size)
         return found
 
     @contextlib.contextmanager
@@ -160,17 +156,28 @@ def joined(parts: Sequence[Measured]) -> Measured:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=-1), *parts)
 
 
+def _probed(
+    look: Callable[..., dict[str, Array]], logits_fn: LogitsFn, x: Array, y: Array, aux: Any
+) -> dict[str, Array]:
+    return look(with_aux(logits_fn, aux), x, y)
+
+
+def _values(logits_fn: LogitsFn, x: Array, _: Array) -> dict[str, Array]:
+    return probe_values(logits_fn, x)
+
+
 def _attacked(
     logits_fn: LogitsFn,
-    attack: Attack,
-    bounds: Bounds | None,
-    bits: int | None,
-    examples: bool,
-    size: Array,
     x: Array,
     y: Array,
     keys: Key | None,
     aux: Any,
+    size: Array,
+    *,
+    attack: Attack,
+    bounds: Bounds | None,
+    bits: int | None,
+    keep: bool,
 ) -> dict[str, Array]:
     """Returns measures, violations and {"finite": bool} of a batch at one size: f[..., B] each."""
     x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
@@ -181,11 +188,11 @@ def _attacked(
         "finite": jnp.isfinite(logits).all(axis=1),
         **measures(logits, x, x_adv),
         **violations(attack, x, x_adv, size, bounds=bounds),
-        **({"x_adv": jnp.moveaxis(x_adv, 0, -1)} if examples else {}),
+        **({"x_adv": jnp.moveaxis(x_adv, 0, -1)} if keep else {}),
     }
 
 
 def _at_all_sizes(of_size: Callable[..., Any], eps: np.ndarray, *batch: Any) -> Any:
-    """Calls of_size(size, *batch) -> f[devices, ..., B] for each size; f[devices, E, ..., B]."""
-    found = jax.device_get([of_size(size, *batch) for size in eps])
+    """Calls of_size(*batch, size) -> f[parts, ..., B] for each size; f[parts, E, ..., B]."""
+    found = jax.device_get([of_size(*batch, size) for size in eps])
     return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *found)

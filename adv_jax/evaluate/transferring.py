@@ -67,8 +67,7 @@ def transfer(
     def accuracies(name: str) -> np.ndarray:
         """Returns the accuracies f[M] of all models on the examples crafted on the named one."""
 
-        @Program
-        def correct(x: Array, y: Array, keys: Key | None, aux: Any) -> Array:
+        def correct(models: Any, x: Array, y: Array, keys: Key | None, aux: Any) -> Array:
             x_adv = at_size(attack, models[name], x, y, eps, keys, aux)
             logits = [with_aux(logits_fn, aux)(x_adv) for logits_fn in models.values()]
             labels = [jnp.argmax(of_model, axis=1) for of_model in logits]
@@ -76,7 +75,11 @@ def transfer(
 
         rows = (x, y, keys, aux)
         return over_batches(
-            correct, rows, batch_size=batch_size, progress=progress, description=name
+            Program(correct, dict(models)),
+            rows,
+            batch_size=batch_size,
+            progress=progress,
+            description=name,
         ).mean(-1)
 
     return np.stack([accuracies(name) for name in models])
