@@ -55,8 +55,8 @@ def benchmark(
     Source: [croce2020]; [croce2021], sec. 3.
 
     >>> import jax.numpy as jnp
-    >>> x, y = jnp.array([[.5, .1], [.1, .1]]), jnp.array([0, 0])
-    >>> found = benchmark(lambda x: x @ jnp.array([[1., -1.], [0., 0.]]), (x, y), eps=.2)
+    >>> x, y = jnp.array([[.9], [.4]]), jnp.array([0, 0])
+    >>> found = benchmark(lambda x: jnp.hstack([x - .3, .3 - x]), (x, y), eps=.2)
     >>> found["clean"], found["robust"], found["n"]
     (1.0, 0.5, 2)
     """

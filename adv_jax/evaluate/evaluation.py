@@ -89,6 +89,7 @@ def evaluate(
       UserError: data, sizes, attacks, bounds or the model are invalid; an input or a logit is NaN.
       ValueError: raised by an attack, such as for an unknown norm or a missing key.
 
+    >>> import jax.numpy as jnp
     >>> from adv_jax import attacks
     >>> x, y = jnp.array([[1., 0.], [.2, 0.]]), jnp.array([0, 0])
     >>> w = jnp.array([[1., -1.], [0., 0.]])  # Class 0 where the first entry is positive.

@@ -25,6 +25,8 @@ from adv_jax.types import Array
 MAX_PROGRAMS = 16  # Each takes up to 750 of the 65,530 memory maps of a process on Linux.
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
 
+_CALLBACK = re.compile(r"\b(pure|io)_callback\[")
+
 _programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
 _lock = threading.Lock()
 
@@ -125,6 +127,8 @@ def _program(traced: _Traced, axes: list[int | None], shapes: Any) -> Callable[.
         def run(*leaves: Any) -> list[Any]:
             return jaxpr_as_fun(ClosedJaxpr(jaxpr, leaves[:count]))(*leaves[count:])
 
+        if _CALLBACK.search(traced.text):
+            return _one_by_one(jax.jit(run), axes)
         return over_devices(run, in_axes=tuple(axes))
 
     # A Python function or an array inside the jaxpr: the program would keep it alive.
@@ -137,6 +141,23 @@ def _program(traced: _Traced, axes: list[int | None], shapes: Any) -> Callable[.
         while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
     return program
+
+
+def _one_by_one(run: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
+    """Runs the parts one after another on one device.
+
+    Python calls back one thread at a time, and callbacks from several CPU devices deadlock.
+    """
+    first = next(i for i, axis in enumerate(axes) if axis is not None)
+
+    def part(leaves: tuple[Any, ...], i: int) -> list[Any]:
+        return [a if axis is None else a[i] for a, axis in zip(leaves, axes, strict=True)]
+
+    def every(*leaves: Any) -> list[Any]:
+        found = [jax.device_get(run(*part(leaves, i))) for i in range(len(leaves[first]))]
+        return [np.stack(parts) for parts in zip(*found, strict=True)]
+
+    return every
 
 
 def _of_one_device(leaf: Any, axis: int | None) -> jax.ShapeDtypeStruct:
