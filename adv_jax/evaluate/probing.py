@@ -82,6 +82,7 @@ def probe_values(logits_fn: LogitsFn, x: Array) -> dict[str, Array]:
 
 
 def _changes(logits_fn: LogitsFn, x: Array, logits: Array) -> dict[str, Array]:
+    """`probe_values`, given the logits at x."""
     same = jnp.broadcast_to(x[:1], x.shape)
     _, again = jnp.split(logits_fn(jnp.concatenate([same, x])), 2)
     limit = _OTHER * norms.norm(logits, "linf")
