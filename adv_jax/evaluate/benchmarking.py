@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from adv_jax import __version__, norms
 from adv_jax.attacks.auto_attack import MEMBERS, auto_attack
@@ -64,10 +65,12 @@ def benchmark(
     norm = {"linf": "linf", "l2": "l2"}.get(str(threat_model).lower())
     if norm is None:
         raise UserError(f'threat_model must be "Linf" or "L2", got {norms.described(threat_model)}')
-    bounds = bounds or getattr(data, "bounds", None) or (0.0, 1.0)
+    if bounds is None:
+        bounds = getattr(data, "bounds", None)
+    lo, hi = (0.0, 1.0) if bounds is None else bounds
     # A small block fits the cache of a CPU; an accelerator needs many rows.
     block_size = 32 if jax.default_backend() == "cpu" else batch_size
-    attack = partial(auto_attack, norm=norm, bounds=bounds, block_size=block_size)
+    attack = partial(auto_attack, norm=norm, bounds=(lo, hi), block_size=block_size)
     found = streamed(
         logits_fn,
         _batches(data),
@@ -77,7 +80,7 @@ def benchmark(
         key=jax.random.key(0) if key is None else key,
         folder=folder,
         progress=progress,
-        options={"bounds": bounds, "bits": None, "examples": False, "in_sequence": True},
+        options={"bounds": (lo, hi), "bits": None, "examples": False, "in_sequence": True},
     )
     for warning in found.audit.warnings:
         warnings.warn(warning, AuditWarning, stacklevel=2)
@@ -86,7 +89,7 @@ def benchmark(
         "name": name,
         "threat_model": threat_model,
         "eps": float(eps),
-        "bounds": [float(bound) for bound in bounds],
+        "bounds": [np.asarray(bound, float).tolist() for bound in (lo, hi)],
         "n": correct.shape[1],
         "clean": float(found.clean.accuracy),
         "robust": float(found.worst_case[0]),

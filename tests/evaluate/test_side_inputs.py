@@ -81,6 +81,16 @@ def test_streams_minimal_sizes_and_transfer_take_side_inputs(masked):
     assert crossed[0, 0] == pytest.approx(first.mean()) and crossed[0, 1] != crossed[0, 0]
 
 
+def test_auto_attack_takes_side_inputs_along_when_it_splits_a_batch(masked):
+    x, y, aux, logits_fn = masked
+    attack = partial(attacks.auto_attack, num_steps=3, num_targets=2, num_queries=10, block_size=4)
+    run = partial(evaluate.evaluate, logits_fn, x, y, eps=[0.2], aux=aux, key=jax.random.key(0))
+    whole = run({"whole": partial(attack, block_size=29)}).correct["whole"]
+    split = run({"split": attack}).correct["split"]
+    np.testing.assert_array_equal(split, whole)
+    assert not whole.all()
+
+
 def test_an_attack_with_the_keyword_aux_is_given_it(masked):
     x, y, aux, logits_fn = masked
 
