@@ -53,7 +53,7 @@ class Folder:
         if not file.exists():
             return None
         try:
-            with np.load(file) as stored:
+            with np.load(file, allow_pickle=False) as stored:
                 flat = {name: stored[name] for name in stored if not name.startswith("examples/")}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(f"{file} must be a whole npz file, got a damaged one") from error
@@ -80,7 +80,7 @@ class Folder:
         for attack, x_adv in measured.examples.items():
             flat[f"examples/{attack}"] = np.moveaxis(x_adv, -1, 1)
         part = self._path / f".{_name(index)}"
-        np.savez(part, **flat)
+        np.savez(part, allow_pickle=False, **flat)
         os.replace(part, self._path / _name(index))
 
     def _write(self, name: str, content: bytes) -> None:

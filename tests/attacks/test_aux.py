@@ -24,8 +24,7 @@ AUX = {
 }
 KEYS = jax.random.split(jax.random.key(7), B)
 ORDER = np.array([3, 0, 4, 2, 5, 1])
-# The first of them takes rows in blocks.
-QUICK = ("auto_attack", "fgsm-linf", "pgd-linf", "deepfool-linf", "transferred")
+QUICK = ("fgsm-linf", "pgd-linf", "deepfool-linf", "transferred")
 
 
 def model(x, aux):

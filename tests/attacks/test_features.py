@@ -126,6 +126,7 @@ def test_pgd_under_l0_is_pgd_0(l1_width):
     assert np.all((drawn >= LO) & (drawn <= HI))
 
 
+@pytest.mark.slow
 def test_bounds_radii_and_masks_of_rows_stay_with_their_rows_in_the_blocks_of_auto_attack():
     rows = np.arange(1, B + 1, dtype=np.float32).reshape(B, 1, 1) / B
     mask = RNG.uniform(size=X.shape) < 0.7

@@ -81,6 +81,7 @@ def test_streams_minimal_sizes_and_transfer_take_side_inputs(masked):
     assert crossed[0, 0] == pytest.approx(first.mean()) and crossed[0, 1] != crossed[0, 0]
 
 
+@pytest.mark.slow
 def test_auto_attack_takes_side_inputs_along_when_it_splits_a_batch(masked):
     x, y, aux, logits_fn = masked
     attack = partial(attacks.auto_attack, num_steps=3, num_targets=2, num_queries=10, block_size=4)
