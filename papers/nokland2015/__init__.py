@@ -7,7 +7,7 @@ The runs are of the configs backprop_mnist and backprop_cifar10. A number is the
 the spread their sample standard deviation. Table 1 has only numbers of other papers.
 """
 
-from papers.nokland2015 import curves, hidden, tables, transfer
+from papers.nokland2015 import curves, hidden, readings, tables, transfer
 from papers.nokland2015.targets import TARGETS
 
 # name -> function, see papers.figures
@@ -19,6 +19,8 @@ FIGURES = {
     "fig2": hidden.features,
     "fig3": hidden.activations,
     "transfer": transfer.transfer,
+    "transfer_readings": readings.transfer,
+    "fig3_readings": readings.zeros,
 }
 
 __all__ = ["FIGURES", "TARGETS"]

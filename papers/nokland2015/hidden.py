@@ -72,7 +72,8 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     runs = by_method(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
     models = {method: run.models() for method, run in runs.items()}
     layers_of = {
-        method: list(map(hidden_layers, of_method)) for method, of_method in models.items()
+        method: [hidden_layers(model, model.dataset.test.x) for model in of_method]
+        for method, of_method in models.items()
     }
     hidden = {method: layers[0] for method, layers in layers_of.items()}
     zeros = {method: shares_of_zeros(layers) for method, layers in hidden.items()}
@@ -128,9 +129,9 @@ def extent(images: ArrayLike) -> float:
     return float(np.median(ratios))
 
 
-def hidden_layers(model: Trained) -> dict[str, np.ndarray]:
-    """Returns the activations on the test set: {"hidden1": f32[N, units], ...}."""
-    extras = model.apply(model.variables, jnp.asarray(model.dataset.test.x)).extras
+def hidden_layers(model: Trained, x: ArrayLike) -> dict[str, np.ndarray]:
+    """Returns the activations on x f32[N, *D]: {"hidden1": f32[N, units], ...}."""
+    extras = model.apply(model.variables, jnp.asarray(x)).extras
     return {name: np.asarray(values) for name, values in extras.items()}
 
 

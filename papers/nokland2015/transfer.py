@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from adv_jax import attacks, evaluate
+from adv_jax.runner.trained import Trained
 from adv_jax.types import UserError
 from papers import numbers
 from papers.drawing import Drawing, Table, rounded
-from papers.nokland2015.runs import LABELS, percent, read
+from papers.nokland2015.runs import LABELS, BackpropRun, percent, read
 
 SIZES = {0.25: "eps25", 0.5: "eps50"}  # eps -> its name in the ids of the paper's numbers
-_CELLS = {"plain": "backprop", "adversarial": "adversarial"}
+CELLS = {"plain": "backprop", "adversarial": "adversarial"}
 
 
 def transfer(workdirs: Sequence[str]) -> Drawing:
@@ -21,16 +22,10 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
         the first plain run and tested on all other nets.
 
     Raises:
-      UserError: `runs.read` raises, there are fewer than two plain nets or no adversarial one, or
-        the nets differ.
+      UserError: `nets_of` raises.
     """
-    runs = sorted(read(workdirs, figure="transfer"), key=lambda run: run.method != "plain")
-    nets = [(run, model) for run in runs for model in run.models()]
+    runs, nets = nets_of(workdirs, figure="transfer")
     methods = [run.method for run, _ in nets]
-    if methods.count("plain") < 2 or "adversarial" not in methods or len({r.net for r in runs}) > 1:
-        found = ", ".join(f"{run.net} by {LABELS[run.method]}" for run, _ in nets)
-        legal = "two plain and one adversarial of the same net"
-        raise UserError(f"workdir must be {legal} for transfer, got {found}")
     loss = runs[0].config["objective"]["loss"]
     models = {str(i): model.logits_fn for i, (_, model) in enumerate(nets)}
     x, y = nets[0][1].dataset.test
@@ -39,8 +34,8 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
         craft = partial(attacks.fgsm, loss=loss)
         shown = 1 - evaluate.transfer(models, x, y, craft, eps=eps)[0]
         for (run, model), error in zip(nets[1:], shown[1:], strict=True):
-            if run.method in _CELLS:  # The first run of a method counts.
-                of_cell = by_seed.setdefault(f"{SIZES[eps]}.{_CELLS[run.method]}", {})
+            if run.method in CELLS:  # The first run of a method counts.
+                of_cell = by_seed.setdefault(f"{SIZES[eps]}.{CELLS[run.method]}", {})
                 of_cell.setdefault(model.about["seed"], rounded(error))
         for method in dict.fromkeys(methods):
             errors = [e for e, m in zip(shown[1:], methods[1:], strict=True) if m == method]
@@ -65,10 +60,29 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
     return Drawing(None, document, Table(f"Nokland 2015, sec. 3; {runs[0].data}", columns, cells))
 
 
+def nets_of(
+    workdirs: Sequence[str], *, figure: str
+) -> tuple[list[BackpropRun], list[tuple[BackpropRun, Trained]]]:
+    """Returns the runs, plain ones first, and each replica with its run.
+
+    Raises:
+      UserError: `runs.read` raises, there are fewer than two plain nets or no adversarial one, or
+        the nets differ.
+    """
+    runs = sorted(read(workdirs, figure=figure), key=lambda run: run.method != "plain")
+    nets = [(run, model) for run in runs for model in run.models()]
+    methods = [run.method for run, _ in nets]
+    if methods.count("plain") < 2 or "adversarial" not in methods or len({r.net for r in runs}) > 1:
+        found = ", ".join(f"{run.net} by {LABELS[run.method]}" for run, _ in nets)
+        legal = "two plain and one adversarial of the same net"
+        raise UserError(f"workdir must be {legal} for {figure}, got {found}")
+    return runs, nets
+
+
 def _printed(eps: float, method: str) -> float | None:
     """Returns the paper's error as a fraction; None if it prints none for this method."""
-    if method not in _CELLS:
+    if method not in CELLS:
         return None
     return rounded(
-        numbers.entry(f"nokland2015.transfer.{SIZES[eps]}.{_CELLS[method]}")["value"] / 100
+        numbers.entry(f"nokland2015.transfer.{SIZES[eps]}.{CELLS[method]}")["value"] / 100
     )

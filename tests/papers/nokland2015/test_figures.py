@@ -14,7 +14,7 @@ from adv_jax.runner import trained
 from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 from papers import book, figures
-from papers.nokland2015 import curves, hidden, tables, transfer
+from papers.nokland2015 import curves, hidden, readings, tables, transfer
 
 EPOCHS, TRAIN, TEST = 12, 150, 60
 SEEDS = {"plain": 2, "adversarial": 2, "dropout": 1}
@@ -153,7 +153,7 @@ def test_fig_3_counts_exact_zeros(workdirs):
 @pytest.mark.slow
 def test_fig_3_has_the_activations_below_0_too(workdirs, monkeypatch):
     values = np.tanh(np.random.default_rng(0).normal(size=(50, 8)))
-    monkeypatch.setattr(hidden, "hidden_layers", lambda model: {"hidden1": values})
+    monkeypatch.setattr(hidden, "hidden_layers", lambda model, x: {"hidden1": values})
     found = hidden.activations([workdirs["plain"], workdirs["adversarial"]])
     for axes in found.figure.axes:
         (outline,) = axes.patches
@@ -197,6 +197,41 @@ def test_transfer_shows_the_first_plain_nets_examples_to_the_others(workdirs):
 
 
 @pytest.mark.slow
+def test_the_reading_as_printed_is_the_transfer(workdirs):
+    runs = [workdirs["adversarial"], workdirs["plain"], workdirs["dropout"]]
+    drawn = readings.transfer(runs)
+    first = drawn.document["rows"][0]
+    assert first["by_seed"] == transfer.transfer(runs).document["by_seed"]
+    means = [np.mean([*by_seed.values()]) for by_seed in first["by_seed"].values()]
+    assert sorted(first["mean"].values()) == pytest.approx(sorted(means), rel=1e-5)
+    assert not first["fits"]
+    assert drawn.table.rows[-1] == ["the paper", "22.0", "47.0", "4.0", "18.0", ""]
+
+
+@pytest.mark.slow
+def test_readings_of_zeros_count_by_images_layers_and_units(workdirs):
+    rows = readings.zeros([workdirs["plain"], workdirs["adversarial"]]).document["rows"]
+    found = {row["reading"]: row["by_seed"] for row in rows}
+    data = trained.load(workdirs["plain"]).dataset
+    for method, cell in (("plain", "backprop"), ("adversarial", "adversarial")):
+        for images, x in (("test", data.test.x), ("training", data.train.x)):
+            h1, h2, _ = forward(of_layers(workdirs[method], 1), np.float64(x).reshape(len(x), -1))
+            both = np.concatenate([(h1 == 0).mean(0), (h2 == 0).mean(0)])
+            expected = {
+                f"both layers, {images} set": both.mean(),
+                f"both layers, {images} set, units that are active there": both[both < 1].mean(),
+                f"hidden1, {images} set": both[:400].mean(),
+                f"hidden2, {images} set": both[400:].mean(),
+            }
+            assert {name: found[name][cell][2] for name in expected} == pytest.approx(
+                expected, abs=2e-3
+            )
+    complement = found["nonzero and zero units of the plain net"]
+    assert complement["adversarial"] == found["both layers, test set"]["backprop"]
+    assert sum(by_seed[1] for by_seed in complement.values()) == pytest.approx(1)
+
+
+@pytest.mark.slow
 def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
     found = tables.overhead([workdirs["plain"], workdirs["adversarial"]]).document
     seconds = {}
@@ -211,7 +246,15 @@ def test_overhead_is_of_an_epoch_of_one_replica(workdirs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "draw", [hidden.activations, tables.overhead, tables.mnist, transfer.transfer]
+    "draw",
+    [
+        hidden.activations,
+        tables.overhead,
+        tables.mnist,
+        transfer.transfer,
+        readings.transfer,
+        readings.zeros,
+    ],
 )
 def test_written_documents_name_the_paper_and_the_book_reads_them(workdirs, tmp_path, draw):
     runs = [workdirs["plain"], workdirs["adversarial"]]
