@@ -11,6 +11,7 @@ from papers.wardefarley2016 import (
     max_norm,
     neighbors,
     rubbish,
+    smoothing,
     transfer,
 )
 from papers.wardefarley2016.targets import TARGETS
@@ -20,6 +21,7 @@ FIGURES = {
     "table1.1": transfer.table,
     "table1.1_gradients": neighbors.gradients,
     "label_smoothing": defenses.label_smoothing,
+    "label_smoothing_costs": smoothing.costs,
     "adversarial_training": defenses.adversarial_training,
     "fig1.2": church_window.adversarial_and_random,
     "fig1.3": church_window.two_random,

@@ -1,0 +1,95 @@
+"""FGSM on the cost of hard and of smoothed targets.  [wardefarley2016, sec. 1.2.7]
+
+The source attacks J, "the cost used to train the model". After training with label smoothing this
+is the cost of the smoothed targets. Where the net is more certain than its targets, p_y > .9, FGSM
+on this cost makes the correct class more probable.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax import attacks
+from adv_jax.objectives import smoothed_targets
+from adv_jax.runner.trained import Trained
+from adv_jax.types import UserError
+from papers import numbers
+from papers.drawing import Drawing, Table, rounded
+from papers.runs import finished, require_same_data, trained_on
+from papers.statistics import BySeed, spread
+from papers.wardefarley2016.defenses import MEASURES, SMOOTHING, method_of
+
+MEASURE = "FGSM .25"
+# name of the targets whose cost is attacked -> weight taken from the correct class
+TARGETS = {"hard": 0.0, "smoothed": 0.1}
+
+
+def costs(workdirs: Sequence[str]) -> Drawing:
+    """Sec. 1.2.7: errors of nets under FGSM on the cost of hard and of smoothed targets.
+
+    Args:
+      workdirs: runs of goodfellow_mnist, plain and with label smoothing as printed.
+
+    Raises:
+      UserError: a run is unfinished, has a grid or another objective, or the data differ.
+    """
+    runs = [finished(Path(workdir)) for workdir in workdirs]
+    require_same_data(runs)
+    rows, cells = [], []
+    for run in runs:
+        method = method_of(run.config["objective"])
+        by_seed: dict[str, BySeed] = {name: {} for name in ("clean", *TARGETS)}
+        for model in run.models():
+            for name, value in errors(model).items():
+                by_seed[name][model.about["seed"]] = value
+        error = {name: rounded(spread([*values.values()]).mean) for name, values in by_seed.items()}
+        printed = rounded(numbers.entry(_id(method))["value"] / 100)
+        about = {"objective": run.config["objective"], "replicas": run.result["replicas"]}
+        rows.append(
+            {"method": method, "error": error, "by_seed": by_seed, "printed": printed, **about}
+        )
+        cells.append([method, *(f"{100 * e:.1f}" for e in (*error.values(), printed))])
+    eps = MEASURES[MEASURE][1]
+    caption = (
+        f"Test error under FGSM of size {eps} that raises the cost of hard targets or of smoothed "
+        "ones, as in training: "
+        + "; ".join(
+            f"{row['method']} {100 * row['error']['hard']:.1f} % and "
+            f"{100 * row['error']['smoothed']:.1f} %, printed {100 * row['printed']:.2f} %"
+            for row in rows
+        )
+        + "."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"attack": "fgsm", "eps": eps, "bounds": None, "chosen": ["targets"]},
+        "data": runs[0].result["data"],
+        "rows": rows,
+    }
+    title = f"Label smoothing, FGSM {eps}, error in %; {trained_on(runs)}"
+    columns = ["training", "clean", *(f"{name} targets" for name in TARGETS), "printed"]
+    return Drawing(None, document, Table(title, columns, cells))
+
+
+def errors(model: Trained) -> dict[str, float]:
+    """Returns test errors: "clean", and under FGSM on the cost of each kind of targets."""
+    x, y = map(jnp.asarray, model.dataset.test)
+    classes, eps = model.dataset.num_classes, MEASURES[MEASURE][1]
+
+    def error(x: jax.Array) -> float:
+        return rounded(jnp.mean(model.logits_fn(x).argmax(axis=1) != y))
+
+    found = {"clean": error(x)}
+    for name, weight in TARGETS.items():
+        targets = smoothed_targets(y, classes, smoothing=weight, form="printed")
+        found[name] = error(attacks.fgsm(model.logits_fn, x, targets, eps=eps))
+    return found
+
+
+def _id(method: str) -> str:
+    """Returns the id of the printed error of a training method."""
+    if method not in SMOOTHING:
+        raise UserError(f"objective must be {' or '.join(SMOOTHING)}, got {method}")
+    return f"wardefarley2016.{SMOOTHING[method][MEASURE]}"
