@@ -6,6 +6,7 @@ run; the printed ones are of CIFAR-10 (config goodfellow_cifar10).
 """
 
 from papers.wardefarley2016 import (
+    agreement,
     church_window,
     defenses,
     max_norm,
@@ -20,6 +21,7 @@ from papers.wardefarley2016.targets import TARGETS
 FIGURES = {
     "table1.1": transfer.table,
     "table1.1_gradients": neighbors.gradients,
+    "same_class": agreement.same_class,
     "label_smoothing": defenses.label_smoothing,
     "label_smoothing_costs": smoothing.costs,
     "adversarial_training": defenses.adversarial_training,
