@@ -130,5 +130,6 @@ def _files(name: str, drawing: Drawing, out: Path) -> dict[Path, bytes]:
         png = io.BytesIO()
         drawing.figure.savefig(png)
         files[folder / f"{figure}.png"] = png.getvalue()
-    document = {"paper": paper, "figure": figure, **drawing.document, **provenance()}
+    table = {} if drawing.table is None else {"table": drawing.table._asdict()}
+    document = {"paper": paper, "figure": figure, **drawing.document, **table, **provenance()}
     return files | {folder / f"{figure}.json": json_bytes(document)}

@@ -40,6 +40,7 @@ class Paper(NamedTuple):
       notes: name -> note; `global_notes` of an entry lists names.
       untestable: id of a claim or of a setting -> why nothing can decide it.
       headlines: {"text": ..., "of": key of a line} for the README.
+      readings: names of figures that show other readings of numbers, for the pages.
       single_runs: the input of `papers.single_runs`.
     """
 
@@ -53,6 +54,7 @@ class Paper(NamedTuple):
     notes: dict[str, str]
     untestable: dict[str, str]
     headlines: list[dict[str, str]]
+    readings: list[str]
     single_runs: dict[str, Any]
 
     @property
@@ -88,6 +90,7 @@ def _read(folder: Path) -> Paper:
         notes=about.get("notes", {}),
         untestable=about["untestable"],
         headlines=about.get("headlines", []),
+        readings=about.get("readings", []),
         single_runs=_toml(single_runs) if single_runs.exists() else {},
     )
 

@@ -70,10 +70,15 @@ def _work(one: Chapter) -> str:
 
 
 def _tables(one: Chapter) -> str:
-    """Returns the tables of measured claims and numbers, and the claims that no run can decide."""
+    """Returns tables of measured claims and numbers, other readings, and claims left undecided."""
     claims, lines = (_measured(lines) for lines in (one.claims, one.lines))
     parts = [_table("claim", claims)] if claims else []
     parts += [_table("number", lines)] if lines else []
+    figures = {path.stem: document for path, document in one.figures}
+    for name in filter(figures.get, one.paper.readings):
+        parts.append(f"Figure `{name}`, other readings of a number. {figures[name]['caption']}\n")
+        if table := figures[name].get("table"):
+            parts.append(markdown(table["columns"], table["rows"]))
     untested = [line for line in one.claims if line.verdict.word == ""]
     if untested:
         parts.append(f"No run can decide {len(untested)} claims:\n")

@@ -87,9 +87,9 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
     cells = [f"{size}.{cell}" for cell in CELLS.values() for size in SIZES.values()]
     what = (
         f"Error in % of {runs[0].net} nets on examples that are crafted on another plain net, of "
-        f"{len(y)} test images, by readings of what is added to them."
+        f"{len(y)} test images, by readings of what is added to them"
     )
-    columns = [f"{method}, {eps:g}" for method in CELLS for eps in SIZES]
+    columns = [f"{method} {eps:g}" for method in CELLS for eps in SIZES]
     drawing = _drawn("transfer", cells, found, what, columns, runs)
     settings = {"bounds": None, "within": WITHIN, "chosen": ["test set"]}
     return drawing._replace(document=drawing.document | {"settings": settings, "seed": SEED})
@@ -123,7 +123,7 @@ def zeros(workdirs: Sequence[str]) -> Drawing:
     epochs = {m: [r["best_epoch"] for r in run.result["replicas"]] for m, run in runs.items()}
     validated = any(map(any, epochs.values()))
     which = "of the lowest validation error" if validated else "after the last epoch"
-    what = f"Share of zeros in % of the hidden units of {runs['plain'].net} nets {which}."
+    what = f"Share of zeros in % of the hidden units of {runs['plain'].net} nets {which}"
     drawing = _drawn("sparsity", list(ZEROS.values()), found, what, list(ZEROS), [*runs.values()])
     settings = {"within": WITHIN, "best_epochs": epochs if validated else None, "chosen": []}
     return drawing._replace(document=drawing.document | {"settings": settings})
@@ -177,9 +177,10 @@ def _drawn(
     shown.append(["the paper", *_percents(paper), ""])
     nearest = min(rows, key=lambda row: row["off"])
     caption = (
-        f"{what} A reading fits if all means over the seeds are within {100 * WITHIN:.0f} points "
-        f"of the paper's numbers. {sum(row['fits'] for row in rows)} of {len(rows)} readings fit. "
-        f"The nearest: {nearest['reading']}, off by {100 * nearest['off']:.1f} points at most."
+        f"{what}; {trained_on(runs)}. A reading fits if all means over the seeds are within "
+        f"{100 * WITHIN:.0f} points of the paper's numbers; {sum(row['fits'] for row in rows)} of "
+        f"{len(rows)} fit. The nearest: {nearest['reading']}, off by {100 * nearest['off']:.1f} "
+        "points at most."
     )
     document = {
         "caption": caption,
@@ -187,7 +188,7 @@ def _drawn(
         "printed": paper,
         "runs": [run.about() for run in runs],
     }
-    title = f"Nokland 2015, sec. 3; {trained_on(runs)}"
+    title = f"Nokland 2015, sec. 3, in %; {trained_on(runs)}"
     return Drawing(None, document, Table(title, ["reading", *columns, "fits"], shown))
 
 

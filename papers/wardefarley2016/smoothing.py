@@ -54,7 +54,7 @@ def costs(workdirs: Sequence[str]) -> Drawing:
     eps = MEASURES[MEASURE][1]
     caption = (
         f"Test error under FGSM of size {eps} that raises the cost of hard targets or of smoothed "
-        "ones, as in training: "
+        f"ones, as in training; {trained_on(runs)}. "
         + "; ".join(
             f"{row['method']} {100 * row['error']['hard']:.1f} % and "
             f"{100 * row['error']['smoothed']:.1f} %, printed {100 * row['printed']:.2f} %"
