@@ -1,4 +1,4 @@
-"""FGSM on the cost of hard and of smoothed targets.  [wardefarley2016, sec. 1.2.7]
+"""FGSM on the cost of hard and of smoothed targets.  [wardefarley2016, sec. 1.2.4, 1.2.7]
 
 The source attacks J, "the cost used to train the model". After training with label smoothing this
 is the cost of the smoothed targets. Where the net is more certain than its targets, p_y > .9, FGSM
