@@ -50,17 +50,16 @@ def costs(workdirs: Sequence[str]) -> Drawing:
         rows.append(
             {"method": method, "error": error, "by_seed": by_seed, "printed": printed, **about}
         )
-        cells.append([method, *(f"{100 * e:.1f}" for e in (*error.values(), printed))])
+        trained = "hard" if method == "cross_entropy" else "smoothed"
+        name = f"{trained} targets, {trained_on([run])}"
+        cells.append([name, *(f"{100 * e:.4g}" for e in (*error.values(), printed))])
     eps = MEASURES[MEASURE][1]
     caption = (
-        f"Test error under FGSM of size {eps} that raises the cost of hard targets or of smoothed "
-        f"ones, as in training; {trained_on(runs)}. "
-        + "; ".join(
-            f"{row['method']} {100 * row['error']['hard']:.1f} % and "
-            f"{100 * row['error']['smoothed']:.1f} %, printed {100 * row['printed']:.2f} %"
-            for row in rows
+        f"Test error under FGSM of size {eps} that raises the cost of hard or of smoothed targets. "
+        + " ".join(
+            f"Trained on {name}: {hard} and {smoothed} %, the paper has {paper}."
+            for name, _, hard, smoothed, paper in cells
         )
-        + "."
     )
     document = {
         "caption": caption,
@@ -68,8 +67,8 @@ def costs(workdirs: Sequence[str]) -> Drawing:
         "data": runs[0].result["data"],
         "rows": rows,
     }
-    title = f"Label smoothing, FGSM {eps}, error in %; {trained_on(runs)}"
-    columns = ["training", "clean", *(f"{name} targets" for name in TARGETS), "printed"]
+    title = f"Label smoothing, error in % under FGSM {eps} on the cost of two kinds of targets"
+    columns = ["trained on", "clean", *(f"{name} targets" for name in TARGETS), "the paper"]
     return Drawing(None, document, Table(title, columns, cells))
 
 
