@@ -3,16 +3,17 @@
     python -m adv_jax.report huang2015.fig1 --workdir=RUN_OF_NORMAL
     python -m adv_jax.report huang2015.fig2 --workdir=RUN_OF_NORMAL --workdir=RUN_OF_LWA
 
-The runs are of the config huang_lenet_mnist. launch.reproduce reproduces the tables.
+The runs of both are of the config huang_lenet_mnist. launch.reproduce reproduces the tables.
 """
 
-from papers.huang2015 import curves, logistic
+from papers.huang2015 import curves, dropout, logistic
 from papers.huang2015.targets import TARGETS
 
 # name -> function, see papers.figures
 FIGURES = {
     "fig1": curves.normal,
     "fig2": curves.normal_and_lwa,
+    "table1_dropout": dropout.layers,
     "appendixA": logistic.regularization,
 }
 

@@ -1,10 +1,7 @@
-"""Readings of printed numbers that their plain reading does not give.  [nokland2015, sec. 3]
-
-A reading fits if none of its means over the seeds is more than 5 points from the paper's number.
-"""
+"""Readings of printed numbers that their plain reading does not give.  [nokland2015, sec. 3]"""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +11,15 @@ from adv_jax.losses import loss_fn
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, Key
 from papers import numbers
-from papers.drawing import Drawing, Table, rounded
+from papers.drawing import Drawing, rounded
 from papers.nokland2015.hidden import ZEROS, hidden_layers
 from papers.nokland2015.runs import BackpropRun, by_method, read
 from papers.nokland2015.transfer import CELLS, SIZES, nets_of
+from papers.readings import Cell, Reading, compared
 from papers.runs import trained_on
-from papers.statistics import BySeed, spread
+from papers.statistics import BySeed
 
-WITHIN = 0.05
+WITHIN = 0.05  # as in the targets
 SEED = 0  # of the directions that draw
 FLIPPED = 0.45  # share of the signs
 
@@ -60,13 +58,6 @@ DIRECTIONS: dict[str, Direction] = {
 }
 
 
-class Reading(NamedTuple):
-    """A reading: its name, and cell of the paper -> the fractions that it gives, by seed."""
-
-    name: str
-    by_seed: dict[str, BySeed]
-
-
 def transfer(workdirs: Sequence[str]) -> Drawing:
     """Sec. 3: errors of nets on another net's examples, by readings of what is added.
 
@@ -84,15 +75,17 @@ def transfer(workdirs: Sequence[str]) -> Drawing:
         Reading(name, _errors(others, x, y, direction(g, x, jax.random.key(SEED))))
         for name, direction in DIRECTIONS.items()
     ]
-    cells = [f"{size}.{cell}" for cell in CELLS.values() for size in SIZES.values()]
+    cells = {
+        f"{size}.{cell}": _cell(f"transfer.{size}.{cell}", f"{method} {eps:g}")
+        for method, cell in CELLS.items()
+        for eps, size in SIZES.items()
+    }
     what = (
         f"Error in % of {runs[0].net} nets on examples that are crafted on another plain net, of "
-        f"{len(y)} test images, by readings of what is added to them"
+        f"{len(y)} test images, by readings of what is added to them; {trained_on(runs)}."
     )
-    columns = [f"{method} {eps:g}" for method in CELLS for eps in SIZES]
-    drawing = _drawn("transfer", cells, found, what, columns, runs)
-    settings = {"bounds": None, "within": WITHIN, "chosen": ["test set"]}
-    return drawing._replace(document=drawing.document | {"settings": settings, "seed": SEED})
+    settings = {"bounds": None, "chosen": ["test set"]}
+    return _drawn(found, cells, what, runs, {"settings": settings, "seed": SEED})
 
 
 def zeros(workdirs: Sequence[str]) -> Drawing:
@@ -123,10 +116,29 @@ def zeros(workdirs: Sequence[str]) -> Drawing:
     epochs = {m: [r["best_epoch"] for r in run.result["replicas"]] for m, run in runs.items()}
     validated = any(map(any, epochs.values()))
     which = "of the lowest validation error" if validated else "after the last epoch"
-    what = f"Share of zeros in % of the hidden units of {runs['plain'].net} nets {which}"
-    drawing = _drawn("sparsity", list(ZEROS.values()), found, what, list(ZEROS), [*runs.values()])
-    settings = {"within": WITHIN, "best_epochs": epochs if validated else None, "chosen": []}
-    return drawing._replace(document=drawing.document | {"settings": settings})
+    what = f"Share of zeros in % of the hidden units of {runs['plain'].net} nets {which}; "
+    what += f"{trained_on([*runs.values()])}."
+    cells = {cell: _cell(f"sparsity.{cell}", method) for method, cell in ZEROS.items()}
+    settings = {"best_epochs": epochs if validated else None, "chosen": []}
+    return _drawn(found, cells, what, [*runs.values()], {"settings": settings})
+
+
+def _cell(name: str, column: str) -> Cell:
+    """Returns the printed number nokland2015.NAME, a percentage."""
+    return Cell(column, rounded(numbers.entry(f"nokland2015.{name}")["value"] / 100), WITHIN)
+
+
+def _drawn(
+    found: Sequence[Reading],
+    cells: Mapping[str, Cell],
+    what: str,
+    runs: Sequence[BackpropRun],
+    about: Mapping[str, Any],
+) -> Drawing:
+    title = f"Nokland 2015, sec. 3, in %; {trained_on(runs)}"
+    drawing = compared(found, cells, what=what, title=title)
+    of_runs = {"runs": [run.about() for run in runs]}
+    return drawing._replace(document={**drawing.document, **about, **of_runs})
 
 
 def _errors(
@@ -154,43 +166,3 @@ def _shares(model: Trained) -> dict[str, float]:
         ].mean()
         found |= {f"{name}, {images} set": units.mean() for name, units in layers.items()}
     return found
-
-
-def _drawn(
-    table: str,
-    cells: Sequence[str],
-    readings: Sequence[Reading],
-    what: str,
-    columns: Sequence[str],
-    runs: Sequence[BackpropRun],
-) -> Drawing:
-    """Draws the table of the readings beside the paper's numbers nokland2015.TABLE.CELL."""
-    entries = {cell: numbers.entry(f"nokland2015.{table}.{cell}") for cell in cells}
-    paper = {cell: rounded(entry["value"] / 100) for cell, entry in entries.items()}
-    rows: list[dict[str, Any]] = []
-    for name, by_seed in readings:
-        mean = {cell: rounded(spread([*by_seed[cell].values()]).mean) for cell in cells}
-        off = rounded(max(abs(mean[cell] - paper[cell]) for cell in cells))
-        fits = off <= WITHIN
-        rows.append({"reading": name, "mean": mean, "by_seed": by_seed, "off": off, "fits": fits})
-    shown = [[r["reading"], *_percents(r["mean"]), "yes" if r["fits"] else "no"] for r in rows]
-    shown.append(["the paper", *_percents(paper), ""])
-    nearest = min(rows, key=lambda row: row["off"])
-    caption = (
-        f"{what}; {trained_on(runs)}. A reading fits if all means over the seeds are within "
-        f"{100 * WITHIN:.0f} points of the paper's numbers; {sum(row['fits'] for row in rows)} of "
-        f"{len(rows)} fit. The nearest: {nearest['reading']}, off by {100 * nearest['off']:.1f} "
-        "points at most."
-    )
-    document = {
-        "caption": caption,
-        "rows": rows,
-        "printed": paper,
-        "runs": [run.about() for run in runs],
-    }
-    title = f"Nokland 2015, sec. 3, in %; {trained_on(runs)}"
-    return Drawing(None, document, Table(title, ["reading", *columns, "fits"], shown))
-
-
-def _percents(fractions: Mapping[str, float]) -> list[str]:
-    return [f"{100 * value:.1f}" for value in fractions.values()]
