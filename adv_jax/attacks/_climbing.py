@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax import norms
 from adv_jax.attacks._bare import check_logits_at
@@ -77,7 +78,9 @@ def checked_climb(
     _check_kinds(loss, fooled, named)
     if isinstance(loss, str):
         x = checked(logits_fn, x, y, bounds, aux)
-        if fooled is None:
+        # K targets of K logistic outputs are no class.
+        many = loss == "binary_cross_entropy" and y is not None and np.ndim(y) == 2
+        if fooled is None and not many:
             return Climb(logits_fn, x, y, aux, loss)
         check_logits_at(logits_fn, x, bounds, aux)
         y = labels_at(with_aux(logits_fn, aux), x, y, targeted=targeted)

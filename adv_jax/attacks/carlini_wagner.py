@@ -10,7 +10,14 @@ from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._penalty import among, search, within
-from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits
+from adv_jax.checks import (
+    ball,
+    check_counts,
+    check_range,
+    checked,
+    checked_logits,
+    is_per_feature,
+)
 from adv_jax.loss_gradients import evaluated, labels_at, margin
 from adv_jax.perturbations import limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
@@ -83,13 +90,16 @@ def carlini_wagner(
     x = checked(logits_fn, x, y, bounds, aux)
     for bound in bounds:
         check_range("bounds", bound, "(-inf, inf)", per_row=True)
-    eps, scale = ball(eps, x, "l2", bounds, mask, optional=True)
+    size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
+    if is_per_feature(eps, x):
+        # The same problem in units of the radii, |r / eps|^2 + c loss.
+        initial_const = initial_const * (size**2).ravel()
     return compiled(
         _carlini_wagner,
         logits_fn,
         x,
         y,
-        eps,
+        size,
         scale,
         _middle_and_half(x, bounds),
         norms.per_row("confidence", confidence, x).ravel(),

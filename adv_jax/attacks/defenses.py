@@ -5,6 +5,7 @@ Both wrappers declare how the gradient differs from that of the model. The audit
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,12 @@ from adv_jax.checks import check_counts, dtype_and_shape
 from adv_jax.convolution import fast_in_loops
 from adv_jax.types import Array, Key, LogitsFn, UserError
 
-StochasticFn = Callable[[Array, Key], Array]  # (x f[B, *D], key) -> logits f[B, K]
+StochasticFn = Callable[..., Array]  # (x f[B, *D], key) or (x, aux, key) -> logits f[B, K]
 Fn = Callable[[Array], Array]
 
-# In this context a wrapped model has the derivative that its wrapper declares: `straight_through`
-# is its `backward`, and `expectation` draws the same numbers for all x. It is part of JAX's cache
-# keys, so that no compiled function confuses the two.
+# Contexts of the audit, part of JAX's cache keys, so that no compiled function confuses them:
+# `expectation` draws the same numbers for all x; and `straight_through` is its `backward`.
+fixed_draws = jax.make_user_context(False)
 declared = jax.make_user_context(False)
 
 
@@ -33,17 +34,17 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
 
     The key k_s(x) of a row derives from the bits of its numbers, so each step of an attack has
     fresh draws, and the model is a pure function of x whose rows are independent. An attack that
-    keeps the best of many points also keeps lucky draws: measure the accuracy of `stochastic_fn`
-    with other keys.
+    keeps the best of many points also keeps lucky draws, and where it rounds its result into the
+    ball, the result has others: measure the accuracy of `stochastic_fn` with keys of your own.
 
     Args:
-      stochastic_fn: (x f[1, *D], key) -> logits f[1, K]. It is mapped over the rows by `vmap` and
-        over the draws in sequence.
+      stochastic_fn: (x f[1, *D], key) -> logits f[1, K], or (x, aux, key) for side inputs of the
+        row. It is mapped over the rows by `vmap` and over the draws in sequence.
       num_samples: draws per row, >= 1; 10 to 30 are usual.
       seed: of the draws.
 
     Returns:
-      f[B, *D] -> f[B, K], a logits_fn for every attack and for `evaluate`.
+      f[B, *D] -> f[B, K], or (x, aux) -> f[B, K]: a logits_fn for every attack and for `evaluate`.
 
     Raises:
       ValueError: num_samples below 1.
@@ -58,14 +59,17 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
     """
     check_counts(num_samples=num_samples)
 
-    def logits_fn(x: Array) -> Array:
-        keys = _keys_of_rows(jnp.zeros_like(x) if declared.value else x, seed)
+    def logits_fn(x: Array, *aux: Any) -> Array:
+        keys = _keys_of_rows(jnp.zeros_like(x) if fixed_draws.value else x, seed)
 
         # Recompute each draw in the backward pass: the activations of all would be S times as many.
         @jax.checkpoint
         def draw(sample: Array) -> Array:
-            of_row = lambda row, key: stochastic_fn(row[None], jax.random.fold_in(key, sample))[0]
-            return jax.vmap(of_row)(x, keys)
+            def of_row(key: Key, *row: Any) -> Array:
+                one = jax.tree.map(lambda a: a[None], row)
+                return stochastic_fn(*one, jax.random.fold_in(key, sample))[0]
+
+            return jax.vmap(of_row)(keys, x, *aux)
 
         return jax.lax.map(draw, jnp.arange(num_samples)).mean(axis=0)
 

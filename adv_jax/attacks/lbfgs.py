@@ -22,6 +22,7 @@ from adv_jax.checks import (
     checked,
     checked_logits,
     dtype_and_shape,
+    is_per_feature,
     traced,
     with_aux,
 )
@@ -85,14 +86,17 @@ def lbfgs(
     check_counts(num_steps=num_steps, search_steps=search_steps)
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds, aux)
-    eps, scale = ball(eps, x, "l2", bounds, mask, optional=True)
+    size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
+    # Radii of the features are the units in which r is short.
+    unit = size * scale if is_per_feature(eps, x) else scale
     return compiled(
         _lbfgs,
         logits_fn,
         x,
         y,
-        eps,
+        size,
         scale,
+        unit,
         initial_const,
         num_steps=num_steps,
         search_steps=search_steps,
@@ -108,6 +112,7 @@ def _lbfgs(
     y: Array | None,
     eps: Array | None,
     scale: Array | None,
+    unit: Array | None,
     initial_const: ArrayLike,
     *,
     num_steps: int,
@@ -119,10 +124,10 @@ def _lbfgs(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
-    unit = 1.0 if scale is None else scale
     lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
-    if scale is not None:
-        lo, hi = (jnp.where(scale == 0, 0, a / jnp.where(scale == 0, 1, scale)) for a in (lo, hi))
+    if unit is not None:
+        lo, hi = (jnp.where(unit == 0, 0, a / jnp.where(unit == 0, 1, unit)) for a in (lo, hi))
+    factor = 1.0 if unit is None else unit
 
     def rated(r: Array) -> Shortest:
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
@@ -131,12 +136,12 @@ def _lbfgs(
     def attempt(const: Array) -> Shortest:
         const = norms.per_row("c", const, x)
 
-        # In coordinates u = r / scale.
+        # In coordinates u = r / unit.
         def penalized(u: Array) -> tuple[Array, Array]:
-            at = evaluated(loss, logits_fn, moved(x, unit * u), y)
-            return squared(u) + const.ravel() * at.loss, 2 * u + const * (unit * at.gradient)
+            at = evaluated(loss, logits_fn, moved(x, factor * u), y)
+            return squared(u) + const.ravel() * at.loss, 2 * u + const * (factor * at.gradient)
 
-        return rated(unit * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
+        return rated(factor * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
     r = search(attempt, rated(unmoved), initial_const=initial_const, search_steps=search_steps)
     return within(x, r, eps, bounds, scale)

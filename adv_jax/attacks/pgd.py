@@ -73,7 +73,8 @@ def pgd(
         function (outputs, y) -> f[B], where outputs are what logits_fn returns, any tree of arrays,
         and y is None or any tree of arrays f[B, ...]. Targeted, it is descended.
       fooled: (outputs, y) -> bool[B], whether a point fools the model; None: it does if its class
-        is not y, or is y if targeted. With a function for loss, None: only the loss counts.
+        is not y, or is y if targeted. With a function for loss, or y f32[B, K] of K logistic
+        outputs, None: only the loss counts.
       restarts: runs from independent starts, >= 1; more than one needs a random start.
       random_start: start uniformly in the ball (needs a key) instead of at x; None: if key is
         given and `start` is not.

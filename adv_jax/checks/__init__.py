@@ -4,7 +4,7 @@ They raise UserError, `{name} must be {what is allowed}, got {value}`. Inside ji
 values are unknown, and only shapes and dtypes are checked, at no cost.
 """
 
-from adv_jax.checks._ball import ball, checked_mask
+from adv_jax.checks._ball import ball, checked_mask, is_per_feature
 from adv_jax.checks._model import (
     check_finite,
     check_flags,
@@ -54,6 +54,7 @@ __all__ = [
     "checked_mask",
     "dtype_and_shape",
     "is_known",
+    "is_per_feature",
     "is_tracing",
     "is_whole",
     "linf_or_l2",

@@ -53,7 +53,7 @@ def ball(
     if kind == "l0" and not sparse:
         raise UserError('norm must be "linf", "l2", "l1" or "rms" here, got "l0", which pgd takes')
     allowed = None if mask is None else checked_mask(mask, x)
-    if not _is_per_feature(eps, x):
+    if not is_per_feature(eps, x):
         free = optional and eps is None
         size = None if free else radius(eps, x, norm, bounds, name=name)
         return Ball(size, None if allowed is None else allowed.astype(dtype))
@@ -98,7 +98,7 @@ def _is_bool(value: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.bool_)
 
 
-def _is_per_feature(eps: Any, x: Array) -> bool:
+def is_per_feature(eps: Any, x: Array) -> bool:
     """Returns whether eps has the rank of x and an axis of features; f32[B, 1, ..., 1] has none."""
     shape = np.shape(eps) if norms.is_real(eps) else ()
     return len(shape) == x.ndim and any(size != 1 for size in shape[1:])

@@ -220,9 +220,12 @@ def _check_values(name: str, x: np.ndarray, bounds: Bounds | None) -> None:
         raise UserError(f"{name} must be finite numbers, got {float(bad[0])}")
     if bounds is None or not all(map(is_known, bounds)):
         return
-    lo, hi = (np.asarray(bound).astype(x.dtype) for bound in bounds)
-    outside = x[(x < lo) | (x > hi)]
-    if outside.size:
-        raise UserError(
-            f"{name} must be within the bounds {norms.described(bounds)}, got {float(outside[0]):g}"
-        )
+    lo, hi = (np.broadcast_to(np.asarray(bound).astype(x.dtype), x.shape) for bound in bounds)
+    outside = np.argwhere((x < lo) | (x > hi))
+    if len(outside):
+        first = tuple(outside[0])
+        if any(map(np.ndim, bounds)):
+            where = f"[{float(lo[first]):g}, {float(hi[first]):g}] at {list(map(int, first[1:]))}"
+        else:
+            where = norms.described(bounds)
+        raise UserError(f"{name} must be within the bounds {where}, got {float(x[first]):g}")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks.defenses import declared
+from adv_jax.attacks.defenses import declared, fixed_draws
 from adv_jax.loss_gradients import log_odds
 from adv_jax.perturbations import inside, moved
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
@@ -19,6 +19,9 @@ _OTHER, _VISIBLE = 0.05, 1e-3
 # Length of the probing step, relative to the row: below changes of class, above the rounding of
 # pixels to 8 bits, across which a straight-through gradient is only correct on average.
 _STEP = 5e-3
+# Largest change of the log odds along that step, relative to the row's largest |logit|: beyond, a
+# smooth model of features in different units is not linear.
+_CHANGE = 0.25
 _FOLLOWED = 0.1  # smallest share of the predicted change of a gradient that is not misleading
 
 
@@ -64,7 +67,7 @@ def probe(
     # softmax would leave 1e-8 where 1 - p_y is 0.
     wrong = jax.nn.sigmoid(log_odds(logits.astype(dtype), y))
     values = _changes(logits_fn, x, logits)
-    misleading = _misleads(logits_fn, x, y, logits)
+    misleading = _misleads(logits_fn, x, y)
     saturated = _vanishes((wrong[:, None] * slope).astype(logits.dtype))
     stepped = {"one_step": _one_step(logits_fn, x, gradient, steps)} if steps else {}
     return {
@@ -99,13 +102,18 @@ def _climb(logits_fn: LogitsFn, x: Array, y: Array) -> tuple[Array, Array, Array
     return logits, slope, pullback(slope.astype(logits.dtype))[0].astype(dtype)
 
 
-def _misleads(logits_fn: LogitsFn, x: Array, y: Array, logits: Array) -> Array:
+def _misleads(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
     """Returns `probe`'s misleading, bool[B], of the model with its declared derivatives."""
     dtype = working_dtype(x.dtype)
-    with declared(True):
+    with fixed_draws(True):
+        logits = logits_fn(x)
+    with fixed_draws(True), declared(True):
         at_x, slope, gradient = _climb(logits_fn, x, y)
-        length = norms.per_row("length", _STEP * norms.norm(x, "l2"), x)
-        step = length * norms.dual(gradient, "l2")
+        length = jnp.minimum(
+            _STEP * norms.norm(x, "l2"),
+            _CHANGE * norms.norm(at_x, "linf") / jnp.maximum(norms.norm(gradient, "l2"), 1e-30),
+        )
+        step = norms.per_row("length", length, x) * norms.dual(gradient, "l2")
         ahead, behind = moved(x, step), moved(x, -step)
         far, near = jnp.split(logits_fn(jnp.concatenate([ahead, behind])), 2)
     predicted = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))

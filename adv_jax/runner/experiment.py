@@ -199,7 +199,10 @@ class Experiment:
             return jnp.round(count * (1 - found.accuracy)) / count
 
         test = measure(logits_fn, arrays["test_x"], arrays["test_y"])
-        metrics = {"test_error": 1 - test.accuracy, "test_confidence": test.confidence}
+        metrics = {
+            "test_error": jnp.maximum(1 - test.accuracy, 0),
+            "test_confidence": test.confidence,
+        }
         stopped = run.stopped
         if len(rows["valid"]):
             metrics["valid_error"] = error = error_on("valid")

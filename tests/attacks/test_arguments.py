@@ -165,7 +165,7 @@ def test_bounds_of_features_are_refused_in_words():
             found = refused(attack, model, X, Y, eps=0.1, bounds=bounds, key=jax.random.key(0))
             assert found == f"bounds must be (lo, hi) {said}"
     found = refused(attacks.fgsm, model, X, Y, eps=0.1, bounds=([0, 0.5], [1, 1]))
-    assert found == "x must be within the bounds ((0, 0.5), (1, 1)), got 0.4"
+    assert found == "x must be within the bounds [0.5, 1] at [1], got 0.4"
 
 
 def test_radii_of_features_and_masks_are_refused_in_words():

@@ -145,3 +145,11 @@ def test_bpda_finds_more_on_a_net_behind_8_levels_than_pgd_without():
         nets.accuracy(model, run(fn, x, y, key=key), y) for fn in (model, declared_model)
     )
     assert bpda < plain - 0.3
+
+
+def test_an_expectation_takes_side_inputs_of_the_rows():
+    x, aux = jnp.arange(6.0).reshape(3, 2), jnp.array([[1.0], [10.0], [100.0]])
+    logits_fn = attacks.expectation(lambda x, aux, key: aux * x, num_samples=2)
+    np.testing.assert_array_equal(logits_fn(x, aux), aux * x)
+    found = attacks.fgsm(logits_fn, x, jnp.array([0, 0, 0]), eps=0.5, aux=aux)
+    np.testing.assert_array_equal(found, x + jnp.array([[-0.5, 0.5]]))

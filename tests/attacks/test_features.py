@@ -82,7 +82,13 @@ def test_radii_of_features_are_a_ball_of_scaled_features(name):
     np.testing.assert_allclose(x_adv / s, u_adv, atol=2e-5)
 
 
-@each_attack(lambda row: row.norm is not None and not row.variant)
+# The penalties of these are in units of the radii of features.
+PENALIZED = [TABLE["carlini_wagner"], TABLE["lbfgs"]]
+
+
+@each_attack(
+    lambda row: row.norm and not row.variant and not any(row is other for other in PENALIZED)
+)
 def test_equal_radii_of_features_are_one_radius(name):
     row = TABLE[name]
     run = functools.partial(attack_table.run, logits_fn=logits_fn, bounds=(LO, HI), keys=KEYS)
@@ -142,3 +148,15 @@ def test_bounds_radii_and_masks_of_rows_stay_with_their_rows_in_the_blocks_of_au
     assert (x_adv != x).any() and np.all((x_adv == x) | mask)
     assert np.all(np.abs(x_adv - x) <= given["eps"] * (1 + 1e-6))
     assert np.all((x_adv >= given["bounds"][0]) & (x_adv <= given["bounds"][1]))
+
+
+@pytest.mark.parametrize("attack", [attacks.lbfgs, attacks.carlini_wagner])
+def test_radii_are_the_units_in_which_a_perturbation_is_short(attack):
+    rng = np.random.default_rng(0)
+    w = jnp.float32(rng.normal(size=(3, 3)))
+    z, std = jnp.float32(rng.uniform(-1, 1, (4, 3))), jnp.float32([[600.0, 0.5, 20.0]])
+    y = jnp.argmax(z @ w, axis=1)
+    found = attack(lambda x: x / std @ w, z * std, y, eps=3 * std, bounds=(-2 * std, 2 * std))
+    expected = attack(lambda u: 3 * u @ w, z / 3, y, eps=1.0, bounds=(-2 / 3, 2 / 3))
+    assert bool((jnp.argmax(found / std @ w, axis=1) != y).all())
+    np.testing.assert_allclose(found / (3 * std), expected, atol=2e-3)
