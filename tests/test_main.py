@@ -352,6 +352,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(c
         f"{rate}.transition_begin=2.0",
         f"{rate}.transition_steps=1.0",
         f"{rate}.end_value=1e20",
+        "--config.checkpoint_every=1",
         "--config.epochs=6",
         f"--workdir={tmp_path / 'run'}",
     ]
