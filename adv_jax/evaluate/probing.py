@@ -115,7 +115,8 @@ def _misleads(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
     measurable = predicted > visible * norms.norm(at_x, "linf")
     # A declared derivative is that of another function, which must answer as the model does.
     differs = jnp.argmax(at_x, axis=1) != jnp.argmax(logits, axis=1)
-    return differs | measurable & (_dot(slope, far - near) < _FOLLOWED * predicted)
+    changed = _dot(slope, (far - near).astype(slope.dtype))
+    return differs | measurable & (changed < _FOLLOWED * predicted)
 
 
 def _size(x: Array) -> Array:

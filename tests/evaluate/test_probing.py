@@ -58,3 +58,10 @@ def test_rounding_inside_an_expectation_does_not_mislead_where_it_is_declared():
     assert probe(declared, x, y)["misleading"].mean() < 0.05
     reversed_sign = model(attacks.straight_through(levels, backward=lambda x: -x))
     assert probe(reversed_sign, x, y)["misleading"].mean() > 0.5
+
+
+def test_the_probe_takes_logits_of_bfloat16():
+    w = jax.random.normal(jax.random.key(0), (6, 3), jnp.bfloat16)
+    x = jax.random.normal(jax.random.key(1), (8, 6))
+    found = probe(lambda x: x.astype(jnp.bfloat16) @ w, x, jnp.zeros(8, jnp.int32))
+    assert not found["zero_gradient"].any() and not found["random"].any()
