@@ -91,9 +91,8 @@ def carlini_wagner(
     for bound in bounds:
         check_range("bounds", bound, "(-inf, inf)", per_row=True)
     size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
-    if is_per_feature(eps, x):
-        # The same problem in units of the radii, |r / eps|^2 + c loss.
-        initial_const = initial_const * (size**2).ravel()
+    # Radii of the features are the units in which r is short.
+    unit = size * scale if is_per_feature(eps, x) else scale
     return compiled(
         _carlini_wagner,
         logits_fn,
@@ -101,6 +100,7 @@ def carlini_wagner(
         y,
         size,
         scale,
+        unit,
         _middle_and_half(x, bounds),
         norms.per_row("confidence", confidence, x).ravel(),
         norms.per_row("learning_rate", learning_rate, x),
@@ -119,6 +119,7 @@ def _carlini_wagner(
     y: Array | None,
     eps: Array | None,
     scale: Array | None,
+    unit: Array | None,
     box: tuple[Array, Array],
     confidence: Array,
     learning_rate: Array,
@@ -141,7 +142,7 @@ def _carlini_wagner(
     adam = optax.adam(learning_rate)
 
     def in_units(r: Array) -> Array:
-        return r if scale is None else r / jnp.where(scale == 0, 1, scale)
+        return r if unit is None else r / jnp.where(unit == 0, 1, unit)
 
     def reached(logits: Array, y: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)

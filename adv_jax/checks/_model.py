@@ -52,8 +52,7 @@ def checked(
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
     if is_known(x) and not is_tracing():
-        # JAX keeps the trace of the same function, not of a new one.
-        logits = traced(logits_fn if aux is None else with_aux(logits_fn, aux), x)
+        logits = traced(with_aux(logits_fn, aux), x)
         check_logits(logits, batch=x.shape[0])
         if y is not None:
             checked_labels(y, logits)

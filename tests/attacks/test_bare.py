@@ -1,6 +1,5 @@
 """Calls outside jit: equal calls share one program, also with other sizes and weights."""
 
-import contextlib
 import gc
 import os
 import re
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import counted
 from marks import slow_after
 
 from adv_jax import attacks
@@ -43,20 +43,6 @@ COMPILED = {
 
 def weights(seed):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(5, 4)), jnp.float32)
-
-
-@contextlib.contextmanager
-def counted():
-    """Returns a list that grows by one with each program that XLA compiles."""
-    compiled = []
-
-    def listen(event, _, **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield compiled
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def through_jit(attack, w, **options):

@@ -1,6 +1,5 @@
 """A second evaluation with an equal model compiles nothing, and no program holds a model."""
 
-import contextlib
 import gc
 import weakref
 from functools import partial
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import counted
 
 from adv_jax import attacks, evaluate
 from adv_jax.evaluate import programs
@@ -21,20 +21,6 @@ Y = np.arange(20) % 4
 
 def weights(seed):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(6, 4)), jnp.float32)
-
-
-@contextlib.contextmanager
-def counted():
-    """Returns a list that grows by one with each program that XLA compiles."""
-    compiled = []
-
-    def listen(event, _, **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield compiled
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def run(w, eps=(0.0, 0.2), factor=1.0):

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
+from refusals import refusal
 
 from adv_jax.runner.binding import ATTACK, bind, settings
-from adv_jax.runner.config import ConfigError
 
 
 def step(logits_fn, x, y, *, eps, norm="linf", bounds=None, key=None):
@@ -25,16 +25,6 @@ def mixed(apply, variables, batch, *, key, attack, alpha=0.5):
 registry = SimpleNamespace(
     __all__=["step", "noise", "mixed"], step=step, noise=noise, mixed=mixed, hidden=print
 )
-
-
-def refusal(function, *args, **kwargs):
-    """Returns the error message, which must be one line."""
-    with pytest.raises(ConfigError) as error:
-        function(*args, **kwargs)
-    message = str(error.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 def test_bind_returns_the_named_function_with_the_keywords():

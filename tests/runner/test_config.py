@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refusal
 
 from adv_jax.runner.config import (
     ConfigError,
@@ -40,16 +41,6 @@ def document(**changes):
         "evaluation": {"eps": (0.0, 0.1)},
     }
     return with_values(config, {path.replace("__", "."): v for path, v in changes.items()})
-
-
-def refusal(function, *args, **kwargs):
-    """Returns the error message, which must be one line."""
-    with pytest.raises(ConfigError) as error:
-        function(*args, **kwargs)
-    message = str(error.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 def test_a_config_error_is_a_user_error():
