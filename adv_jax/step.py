@@ -132,15 +132,20 @@ def over_steps(step: TrainStep) -> TrainStep:
     return steps
 
 
-def over_replicas(fn: Callable) -> Callable:
+def over_replicas(fn: Callable, *, platform: str | None = None) -> Callable:
     """Maps fn over a leading axis of every argument; replicas are independent.
 
     Replicas are vectorized on accelerators and run in sequence on CPUs, where a batched matrix
     product is slower than single ones.
+
+    platform: of the devices, such as "cpu"; None: that for which the program is lowered, which
+      traces fn in both forms.
     """
-    if jax.default_backend() != "cpu":
-        return jax.vmap(fn)
-    return lambda *args: jax.lax.map(lambda args: fn(*args), args)
+    vectorized = jax.vmap(fn)
+    in_sequence = lambda *args: jax.lax.map(lambda args: fn(*args), args)
+    if platform is None:
+        return partial(jax.lax.platform_dependent, cpu=in_sequence, default=vectorized)
+    return in_sequence if platform == "cpu" else vectorized
 
 
 def over_devices(

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from adv_jax import step as step_module
 from adv_jax.runner.devices import Layout
 from adv_jax.step import TrainState, init_state, make_step, over_devices, over_replicas, over_steps
 
@@ -159,19 +158,17 @@ def with_hyper(state, batches):
     return over_steps(make_step(objective, optax.sgd(state.hyper["rate"])))(state, batches)
 
 
-def test_a_replica_equals_a_single_run_with_the_same_seed(batches, monkeypatch):
+def test_a_replica_equals_a_single_run_with_the_same_seed(batches):
     steps = over_steps(make_step(noisy_regression, MOMENTUM))
     states, repeated = stack([start(s) for s in (3, 4, 9)]), stack([batches] * 3)
     alone = stack([jax.jit(steps)(start(s), batches) for s in (3, 4, 9)])
     assert len(np.unique(alone[0].params["w"][:, 0])) == 3
-    for platform in ("cpu", "gpu"):  # One after another, or vectorized.
-        with monkeypatch.context() as patch:
-            patch.setattr(step_module.jax, "default_backend", lambda name=platform: name)
-            together = over_replicas(steps)
+    for platform in ("cpu", "gpu", None):  # One after another, vectorized, that of the program.
+        together = over_replicas(steps, platform=platform)
         assert_same(jax.jit(together)(states, repeated), alone)
 
 
-def test_a_traced_grid_value_equals_the_same_constant(batches, monkeypatch):
+def test_a_traced_grid_value_equals_the_same_constant(batches):
     grid = [{"rate": r, "noise": n} for r in (0.01, 0.1) for n in (0.0, 0.7)]
     initial = partial(start, optimizer=optax.sgd(0.0))
     states = stack(
@@ -183,13 +180,18 @@ def test_a_traced_grid_value_equals_the_same_constant(batches, monkeypatch):
         steps = over_steps(make_step(objective, optax.sgd(point["rate"])))
         expected.append(jax.jit(steps)(initial(2), batches))
     assert len({float(state.params["w"][0]) for state, _ in expected}) == 4
-    for platform in ("cpu", "gpu"):
-        with monkeypatch.context() as patch:
-            patch.setattr(step_module.jax, "default_backend", lambda name=platform: name)
-            together = over_replicas(with_hyper)
+    for platform in ("cpu", "gpu", None):
+        together = over_replicas(with_hyper, platform=platform)
         found, metrics = jax.jit(together)(states, stack([batches] * 4))
         assert_same(found.params, stack([state.params for state, _ in expected]))
         assert_same(metrics, stack([metrics for _, metrics in expected]))
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", 1), ("cuda", 0), ("tpu", 0)])
+def test_replicas_form_a_loop_in_programs_for_cpus_only(platform, loops):
+    traced = jax.jit(over_replicas(jnp.sin)).trace(jnp.zeros(3))
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("stablehlo.while") == loops
 
 
 def test_other_hyper_parameters_and_seeds_do_not_recompile(batches):
@@ -205,7 +207,7 @@ def test_other_hyper_parameters_and_seeds_do_not_recompile(batches):
         hyper = {"rate": jnp.float32(rate), "noise": jnp.float32(0.1)}
         state, _ = run(stack([start(seed, hyper, optax.sgd(0.0))]), stack([batches]))
         results.append(float(state.params["w"][0, 0]))
-    assert len(traces) == 1
+    assert len(traces) == 2  # The forms of both platforms, in one program.
     assert run._cache_size() == 1
     assert len(set(results)) == 3
 

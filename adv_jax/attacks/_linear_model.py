@@ -66,16 +66,20 @@ def nearest_boundary(
         closer = here.distance < nearest.distance
         return jax.tree.map(lambda a, b: jnp.where(closer, a, b), here, nearest)
 
-    if jax.default_backend() == "cpu":
-        (like,) = jax.eval_shape(pullback, values)
-        dtype = working_dtype(like.dtype)
-        rows = like.shape[0], *(1,) * (like.ndim - 1)
-        far = jnp.full_like(values, jnp.inf, dtype, shape=rows)
-        start = Boundary(far, jnp.zeros_like(values, dtype, shape=like.shape))
+    def in_sequence(start: Boundary) -> Boundary:
         return jax.lax.fori_loop(0, passes, nearer, start)
-    every = jax.vmap(boundary)(jnp.arange(passes))
-    first = jnp.argmin(every.distance, axis=0, keepdims=True)
-    return jax.tree.map(lambda a: jnp.take_along_axis(a, first, axis=0)[0], every)
+
+    def vectorized(_: Boundary) -> Boundary:
+        every = jax.vmap(boundary)(jnp.arange(passes))
+        first = jnp.argmin(every.distance, axis=0, keepdims=True)
+        return jax.tree.map(lambda a: jnp.take_along_axis(a, first, axis=0)[0], every)
+
+    (like,) = jax.eval_shape(pullback, values)
+    dtype = working_dtype(like.dtype)
+    rows = like.shape[0], *(1,) * (like.ndim - 1)
+    far = jnp.full_like(values, jnp.inf, dtype, shape=rows)
+    start = Boundary(far, jnp.zeros_like(values, dtype, shape=like.shape))
+    return jax.lax.platform_dependent(start, cpu=in_sequence, default=vectorized)
 
 
 def others(count: int, y: Array) -> Array:

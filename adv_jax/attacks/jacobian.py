@@ -62,12 +62,15 @@ def _class_jacobian(
         k, of_k = derivative(i)
         return jacobian.at[rows, k].set(of_k)
 
-    jacobian = jnp.zeros_like(values, shape=(batch, count, *x.shape[1:]))
-    if jax.default_backend() == "cpu":
-        jacobian = jax.lax.fori_loop(0, passes, fill, jacobian)
-    else:
+    def in_sequence(jacobian: Array) -> Array:
+        return jax.lax.fori_loop(0, passes, fill, jacobian)
+
+    def vectorized(jacobian: Array) -> Array:
         k, of_k = jax.vmap(derivative)(jnp.arange(passes))
-        jacobian = jacobian.at[rows, k].set(of_k)
+        return jacobian.at[rows, k].set(of_k)
+
+    empty = jnp.zeros_like(values, shape=(batch, count, *x.shape[1:]))
+    jacobian = jax.lax.platform_dependent(empty, cpu=in_sequence, default=vectorized)
     if of == "probs":
         jacobian = jacobian.at[rows, left_out].set(-jacobian.sum(axis=1))
     return values, jacobian

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import __version__, norms
@@ -71,7 +72,8 @@ def benchmark(
         bounds = getattr(data, "bounds", None)
     lo, hi = (0.0, 1.0) if bounds is None else bounds
     # A small block fits the cache of a CPU; an accelerator needs many rows.
-    block_size = 32 if jax.default_backend() == "cpu" else batch_size
+    (device,) = jnp.zeros(()).devices()  # where the attacks will run
+    block_size = 32 if device.platform == "cpu" else batch_size
     attack = partial(auto_attack, norm=norm, bounds=(lo, hi), block_size=block_size)
     found = streamed(
         logits_fn,

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,13 +40,14 @@ class Program:
         self.steps_per_epoch = experiment.steps_per_epoch
         self._layout = layout(len(replicas), shards=shards)
         devices = self._layout.devices
+        mapped = partial(over_replicas, platform=devices[0].platform)
         self.num_devices = len(devices)
         self._seeds = self._layout.place(initial(replicas))
         self._data = self._layout.copies(dataset.arrays()), self._layout.place(rows)
-        self._init = over_devices(over_replicas(experiment.init), devices)
-        self._epoch = over_devices(_with_data(experiment.epoch), devices, donate=(0,))
-        self._monitor = over_devices(_with_data(experiment.monitor), devices, donate=(0,))
-        self._evaluate = over_devices(_with_data(experiment.evaluate), devices)
+        self._init = over_devices(mapped(experiment.init), devices)
+        self._epoch = over_devices(_with_data(mapped, experiment.epoch), devices, donate=(0,))
+        self._monitor = over_devices(_with_data(mapped, experiment.monitor), devices, donate=(0,))
+        self._evaluate = over_devices(_with_data(mapped, experiment.evaluate), devices)
 
     def compile(self) -> None:
         """Starts to compile all functions; without it, each is compiled at its first call.
@@ -101,10 +103,13 @@ def _started(threads: Executor, fn: Any, *args: Any) -> tuple[Callable[..., Any]
     return lambda *args: program.result()(*args), lowered.out_info
 
 
-def _with_data(fn: Callable) -> Callable:
-    """Maps fn(run, arrays, rows) over the replicas of a device, which share the arrays."""
+def _with_data(mapped: Callable, fn: Callable) -> Callable:
+    """Maps fn(run, arrays, rows) over the replicas of a device, which share the arrays.
+
+    mapped: maps a function over replicas.
+    """
 
     def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
-        return over_replicas(lambda run, rows: fn(run, arrays, rows))(runs, rows)
+        return mapped(lambda run, rows: fn(run, arrays, rows))(runs, rows)
 
     return on_device

@@ -30,10 +30,18 @@ def numpy_jacobian(values, x, h=1e-6):
     return np.stack([(values(x + e) - values(x - e)) / (2 * h) for e in steps], axis=-1)
 
 
-@pytest.fixture(params=["cpu", "gpu"])
+@pytest.fixture(params=["cpu", "default"])
 def platform(request, monkeypatch):
     """Runs a test with a loop over the classes and with vmap, as on accelerators."""
-    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+    chosen = lambda *args, **forms: forms[request.param](*args)
+    monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", 1), ("cuda", 0), ("tpu", 0)])
+def test_the_classes_form_a_loop_in_programs_for_cpus_only(platform, loops):
+    traced = jax.jit(lambda x: class_jacobian(logits_fn, x)).trace(jnp.asarray(X, jnp.float32))
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("stablehlo.while") == loops
 
 
 VALUES = {"probs": lambda x: softmax(numpy_logits(x), axis=1), "logits": numpy_logits}
