@@ -154,16 +154,48 @@ def over_devices(
     *,
     in_axes: Any = 0,
     donate: tuple[int, ...] = (),
+    by: str = "pmap",
 ) -> Callable:
     """Maps fn over a leading axis of every argument, one entry per device, by `jax.pmap`.
 
     devices: default: the first local ones.
-    in_axes: as in jax.vmap; None for an argument shared by all devices.
+    in_axes: as in jax.vmap, one number or None for each argument; None for an argument shared by
+      all devices.
     donate: indices of donated arguments.
+    by: "pmap", or "shard_map", JAX's successor, which gives the same numbers in one process.
 
     The function only maps; `runner.devices.layout` assigns replicas and their shards to devices.
     """
+    if by == "shard_map":
+        return _by_shard_map(fn, devices or jax.local_devices(), in_axes, donate)
     return jax.pmap(fn, axis_name=DEVICES, in_axes=in_axes, devices=devices, donate_argnums=donate)
+
+
+def _by_shard_map(
+    fn: Callable, devices: Sequence[jax.Device], in_axes: Any, donate: tuple[int, ...]
+) -> Callable:
+    """Maps fn as `over_devices` does, over all of the devices, by `jax.shard_map`."""
+    automatic = jax.sharding.AxisType.Auto
+    mesh = jax.make_mesh((len(devices),), (DEVICES,), (automatic,), devices=tuple(devices))
+    mapped, shared = jax.sharding.PartitionSpec(DEVICES), jax.sharding.PartitionSpec()
+
+    def on_mesh(*args: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+
+        # The part of a device keeps the leading axis, of length 1.
+        def on_device(*parts: Any) -> Any:
+            own = (
+                part if axis is None else jax.tree.map(lambda leaf: leaf[0], part)
+                for part, axis in zip(parts, axes, strict=True)
+            )
+            return jax.tree.map(lambda leaf: leaf[None], fn(*own))
+
+        specs = tuple(shared if axis is None else mapped for axis in axes)
+        # False: groups of shards differ, which the types of arrays cannot tell.
+        mapping = {"in_specs": specs, "out_specs": mapped, "check_vma": False}
+        return jax.shard_map(on_device, mesh=mesh, **mapping)(*args)
+
+    return jax.jit(on_mesh, donate_argnums=donate)
 
 
 def shard_index(shards: int) -> Array:

@@ -283,3 +283,29 @@ def test_over_devices_deletes_donated_buffers(devices):
     np.testing.assert_array_equal(add(a, b), 4 * np.ones((2, 3)))
     assert a.is_deleted()
     assert not b.is_deleted()
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_shard_map_gives_the_numbers_of_pmap(shards, batches, devices):
+    place = Layout(devices, shards)
+    steps = over_steps(make_step(noisy_regression, MOMENTUM, shards=shards))
+    states = place.spread(stack([start(seed) for seed in range(4 // shards)]))
+    train = over_replicas(steps, platform="cpu")
+
+    def on_device(state, data):
+        return train(state, jax.tree.map(lambda leaf: leaf[None], data))
+
+    forms = [
+        over_devices(on_device, devices, in_axes=(0, None), by=by)(states, batches)
+        for by in ("pmap", "shard_map")
+    ]
+    assert_same(*forms)
+    assert len(np.unique(forms[0][0].params["w"][:, 0, 0])) == 4 // shards
+
+
+def test_shard_map_deletes_donated_buffers(devices):
+    add = over_devices(lambda a, b: a + b, devices[:2], donate=(0,), by="shard_map")
+    a, b = (jax.pmap(lambda x: 2 * x, devices=devices[:2])(jnp.ones((2, 3))) for _ in range(2))
+    np.testing.assert_array_equal(add(a, b), 4 * np.ones((2, 3)))
+    assert a.is_deleted()
+    assert not b.is_deleted()

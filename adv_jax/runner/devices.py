@@ -1,6 +1,7 @@
 """Selects the devices of a run and distributes its replicas over them."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -114,16 +115,21 @@ class Layout(NamedTuple):
         return each * jax.process_index(), each * (jax.process_index() + 1)
 
 
-def layout(num_replicas: int, *, shards: int = 1) -> Layout:
+def layout(
+    num_replicas: int, *, shards: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Layout:
     """Returns the largest layout that divides the replicas evenly.
 
     All processes contribute the same number of devices.
 
+    devices: of all processes; None: `jax.devices()`.
+
     Raises:
       UserError: there are fewer devices than shards, or the processes cannot share the work evenly.
     """
-    processes = jax.process_count()
-    hosts = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
+    devices = jax.devices() if devices is None else devices
+    processes = len({device.process_index for device in devices})
+    hosts = [[d for d in devices if d.process_index == p] for p in range(processes)]
     most = min(map(len, hosts)) * processes // shards
     if not most:
         raise UserError(

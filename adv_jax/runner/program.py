@@ -1,10 +1,10 @@
 """Compiles the functions of an experiment for its replicas and devices."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,37 @@ from adv_jax.runner.config import Replica
 from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment, RunState, initial
 from adv_jax.step import over_devices, over_replicas
+
+
+class Functions(NamedTuple):
+    """The functions of an experiment, mapped over devices and the replicas of each device."""
+
+    init: Any
+    epoch: Any
+    monitor: Any
+    evaluate: Any
+
+
+def functions(experiment: Experiment, devices: Sequence[jax.Device]) -> Functions:
+    """Maps the functions of an experiment over devices, by `over_devices`.
+
+    Arguments get a leading axis of devices, and then one of replicas, except for the arrays of the
+    data, which the replicas of a device share.
+    """
+    mapped = partial(over_replicas, platform=devices[0].platform)
+
+    def with_data(fn: Callable) -> Callable:
+        def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
+            return mapped(lambda run, rows: fn(run, arrays, rows))(runs, rows)
+
+        return on_device
+
+    return Functions(
+        init=over_devices(mapped(experiment.init), devices),
+        epoch=over_devices(with_data(experiment.epoch), devices, donate=(0,)),
+        monitor=over_devices(with_data(experiment.monitor), devices, donate=(0,)),
+        evaluate=over_devices(with_data(experiment.evaluate), devices),
+    )
 
 
 class Program:
@@ -40,14 +71,10 @@ class Program:
         self.steps_per_epoch = experiment.steps_per_epoch
         self._layout = layout(len(replicas), shards=shards)
         devices = self._layout.devices
-        mapped = partial(over_replicas, platform=devices[0].platform)
         self.num_devices = len(devices)
         self._seeds = self._layout.place(initial(replicas))
         self._data = self._layout.copies(dataset.arrays()), self._layout.place(rows)
-        self._init = over_devices(mapped(experiment.init), devices)
-        self._epoch = over_devices(_with_data(mapped, experiment.epoch), devices, donate=(0,))
-        self._monitor = over_devices(_with_data(mapped, experiment.monitor), devices, donate=(0,))
-        self._evaluate = over_devices(_with_data(mapped, experiment.evaluate), devices)
+        self._functions = functions(experiment, devices)
 
     def compile(self) -> None:
         """Starts to compile all functions; without it, each is compiled at its first call.
@@ -60,29 +87,28 @@ class Program:
             return
         # The order of need. Tracing holds Python's lock, so lower in this thread.
         threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
-        self._init, state = _started(threads, self._init, *self._seeds)
-        self._epoch, _ = _started(threads, self._epoch, state, *self._data)
-        self._monitor, _ = _started(threads, self._monitor, state, *self._data)
-        self._evaluate, _ = _started(threads, self._evaluate, state, *self._data)
+        init, state = _started(threads, self._functions.init, *self._seeds)
+        others = [_started(threads, fn, state, *self._data)[0] for fn in self._functions[1:]]
+        self._functions = Functions(init, *others)
         threads.shutdown(wait=False)
 
     def init(self) -> RunState:
         """Initializes all replicas."""
-        return self._init(*self._seeds)
+        return self._functions.init(*self._seeds)
 
     def epoch(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """Trains for one epoch -> (state, metrics f32[R, steps] each); donates `state`."""
-        state, metrics = self._epoch(state, *self._data)
+        state, metrics = self._functions.epoch(state, *self._data)
         return state, self.fetch(metrics)
 
     def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """Measures clean errors -> (state, metrics f32[R] each); donates `state`."""
-        state, metrics = self._monitor(state, *self._data)
+        state, metrics = self._functions.monitor(state, *self._data)
         return state, self.fetch(metrics)
 
     def evaluate(self, state: RunState) -> Curves:
         """Runs `Experiment.evaluate` for each replica: f32[R] and f32[R, E]."""
-        return self.fetch(self._evaluate(state, *self._data))
+        return self.fetch(self._functions.evaluate(state, *self._data))
 
     def fetch(self, tree: Any) -> Any:
         """Copies a tree from the devices to NumPy arrays [R, ...]."""
@@ -101,15 +127,3 @@ def _started(threads: Executor, fn: Any, *args: Any) -> tuple[Callable[..., Any]
     lowered = fn.lower(*args)
     program = threads.submit(lowered.compile)
     return lambda *args: program.result()(*args), lowered.out_info
-
-
-def _with_data(mapped: Callable, fn: Callable) -> Callable:
-    """Maps fn(run, arrays, rows) over the replicas of a device, which share the arrays.
-
-    mapped: maps a function over replicas.
-    """
-
-    def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
-        return mapped(lambda run, rows: fn(run, arrays, rows))(runs, rows)
-
-    return on_device

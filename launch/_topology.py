@@ -1,0 +1,80 @@
+"""TPU topologies that exist, and the public figures of their chips."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from adv_jax.runner.config import unknown
+from adv_jax.types import UserError
+
+# libtpu reads these where there is no TPU.
+_NO_HARDWARE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5e-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+# float32 products as six products of bfloat16, the precision with which runs are trained.
+PASSES = 6
+
+
+class Chip(NamedTuple):
+    """A TPU chip, by the data sheets of Google Cloud.
+
+    Attributes:
+      memory: bytes of HBM.
+      bandwidth: bytes a second between HBM and the chip.
+      flops: operations a second in products of bfloat16.
+    """
+
+    memory: float
+    bandwidth: float
+    flops: float
+
+
+CHIPS = {
+    "v5e": Chip(16e9, 819e9, 197e12),
+    "v5p": Chip(95e9, 2765e9, 459e12),
+    "v6e": Chip(32e9, 1640e9, 918e12),
+}
+_FLAT = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")
+_SHAPES = {"v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT}
+TOPOLOGIES = tuple(f"{chip}:{shape}" for chip, shapes in _SHAPES.items() for shape in shapes)
+
+
+def chip_of(topology: str) -> Chip:
+    """Returns the chip of a topology.
+
+    Raises:
+      UserError: an unknown topology.
+    """
+    if topology not in TOPOLOGIES:
+        raise UserError(unknown("--topology", topology, TOPOLOGIES))
+    return CHIPS[topology.partition(":")[0]]
+
+
+def devices(topology: str) -> Sequence[jax.Device]:
+    """Returns the devices of a topology, for which XLA can compile without hardware.
+
+    Raises:
+      UserError: libtpu is not installed.
+    """
+    from jax.experimental import topologies
+
+    os.environ |= _NO_HARDWARE
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        line = str(error).partition("\n")[0]
+        raise UserError(
+            f"--topology must have libtpu (pip install 'adv_jax[tpu]'), got none: {line}"
+        ) from error
+
+
+def needed(error: Exception) -> str | None:
+    """Returns the bytes that a program needs from XLA's error, such as "20.1G"; else None."""
+    found = re.search(r"(?:Used|required for [\w ]+ \()\s*([\d.]+[KMGT]?)", str(error))
+    return found[1] if "RESOURCE_EXHAUSTED" in str(error) and found else None
