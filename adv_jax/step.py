@@ -76,6 +76,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     shards: int = 1,
+    microbatches: int = 1,
 ) -> TrainStep:
     """Returns a function that does one gradient step.
 
@@ -85,6 +86,9 @@ def make_step(
       optimizer: any optax transformation; it receives the loss as `value`.
       shards: devices that share each batch. If > 1, the step must run inside `over_devices`;
         groups of `shards` neighbors average gradients, model state and metrics.
+      microbatches: equal parts of each batch (or shard) that are computed one after another, for
+        batches whose activations exceed the memory. Their mean gradient is that of the batch if
+        the loss is a mean over rows; each part draws its own noise.
 
     Returns:
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
@@ -96,12 +100,13 @@ def make_step(
         if shards > 1:
             key = jax.random.fold_in(key, shard_index(shards))
 
-        def loss(params):
+        def loss(params, batch, key):
             return objective({"params": params, **state.model_state}, batch, key=key)
 
-        (value, (model_state, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params
-        )
+        gradient = partial(jax.value_and_grad(loss, has_aux=True), state.params)
+        if microbatches > 1:
+            gradient = partial(_mean_over_parts, gradient, microbatches)
+        (value, (model_state, metrics)), grads = gradient(batch, key)
         metrics = {"loss": value, **metrics}
         if shards > 1:
             grads, model_state, metrics = mean_over_shards((grads, model_state, metrics), shards)
@@ -118,6 +123,19 @@ def make_step(
         )
 
     return step
+
+
+def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
+    """Returns the mean of fn(part, key) over equal parts of the rows, computed one by one."""
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+    found = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts), key)
+
+    def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, fn(*part)), None
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
+    total, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, count)))
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def over_steps(step: TrainStep) -> TrainStep:

@@ -251,6 +251,27 @@ def test_shards_of_a_batch_equal_one_device_with_the_whole_batch(shards, batches
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_microbatches_equal_the_whole_batch(parts, batches):
+    whole, accumulated = (
+        jax.jit(over_steps(make_step(regression, MOMENTUM, microbatches=count)))(start(6), batches)
+        for count in (1, parts)
+    )
+    assert_same(accumulated, whole)
+
+
+def test_microbatches_draw_different_numbers():
+    def drawn(variables, batch, *, key):
+        del batch
+        first = jax.random.uniform(key)
+        return jnp.sum(variables["params"]["w"]), ({}, {"draw": first, "square": first**2})
+
+    step = make_step(drawn, MOMENTUM, microbatches=2)
+    _, metrics = jax.jit(step)(start(6), {"x": jnp.zeros((2, 1))})
+    # The mean of squares exceeds the square of the mean unless both numbers are equal.
+    assert metrics["square"] > metrics["draw"] ** 2 + 1e-6
+
+
 def test_two_replicas_of_two_shards_do_not_mix(batches, devices):
     place = Layout(devices, 2)
     steps = over_steps(make_step(regression, MOMENTUM, shards=2))

@@ -49,6 +49,7 @@ _RANGES = {
     "seed": _Range(0, 2**30, whole=True),
     "seeds": _Range(1, 10_000, whole=True),
     "shards": _COUNT,
+    "microbatches": _COUNT,
     "epochs": _COUNT,
     "batch_size": _COUNT,
     "num_valid": _COUNT_OR_NONE,
@@ -119,6 +120,7 @@ _OPTIONAL: dict[str, Any] = {
     "data.mirror": bool,
     "data.preprocess": object,  # Checked where it is bound.
     "data.stratified": bool,
+    "microbatches": int,
     "modules": Mapping,
     "monitor_train": bool,
     "stop": Mapping | None,

@@ -135,7 +135,8 @@ class Experiment:
         A stopped replica does not change, and its metrics are 0.
         """
         objective, optim = self._parts(run.state.hyper)
-        step = make_step(objective, optim, shards=self._shards)
+        parts = self._config.get("microbatches", 1)
+        step = make_step(objective, optim, shards=self._shards, microbatches=parts)
 
         def step_on(state, rows):
             x, y = arrays["x"], arrays["y"]

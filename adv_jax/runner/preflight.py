@@ -43,6 +43,12 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
         raise ConfigError(
             f"replicas.shards must be a divisor of batch_size, {batch_size}, got {shards}"
         )
+    own = batch_size // shards
+    if own % config.get("microbatches", 1):
+        raise ConfigError(
+            f"microbatches must be a divisor of batch_size / replicas.shards, {own}, "
+            f"got {config['microbatches']}"
+        )
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
         raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
     inputs = dataset.test.x.shape[1:]
@@ -168,14 +174,18 @@ def _check_model(
     x: np.ndarray,
     num_classes: int,
 ) -> None:
-    """Raises ConfigError for a wrong number of classes, or for shards with batch statistics."""
+    """Raises ConfigError for a wrong number of classes, or if parts of a batch have statistics."""
     logits = jax.eval_shape(experiment.apply, variables, x).logits
     if logits.shape[-1] != num_classes:
         raise ConfigError(
             f"model must have {num_classes} classes, as data.name has, got {logits.shape[-1]}"
         )
-    shards = config["replicas"]["shards"]
-    if shards > 1 and "batch_stats" in variables:
-        raise ConfigError(
-            f"replicas.shards must be 1 for a model with batch normalization, got {shards}"
-        )
+    parts = {
+        "replicas.shards": config["replicas"]["shards"],
+        "microbatches": config.get("microbatches", 1),
+    }
+    for field, count in parts.items():
+        if count > 1 and "batch_stats" in variables:
+            raise ConfigError(
+                f"{field} must be 1 for a model with batch normalization, got {count}"
+            )

@@ -40,6 +40,14 @@ def ladder_of(layers="6-10", **changes):
             ladder_of(replicas__shards=2),
             "replicas.shards must be 1 for a model with batch normalization, got 2",
         ),
+        (
+            ladder_of(microbatches=2),
+            "microbatches must be 1 for a model with batch normalization, got 2",
+        ),
+        (
+            {"batch_size": 50, "microbatches": 3},
+            "microbatches must be a divisor of batch_size / replicas.shards, 50, got 3",
+        ),
         (ladder_of(model=document()["model"]), '"MLP" object has no attribute "autoencode"'),
         (
             {
