@@ -1,6 +1,6 @@
 """The papers' optimizers and schedules, built on optax."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +45,43 @@ def sgd(
     if max_norm is not None:
         parts.append(_inside_ball(max_norm))
     return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else parts[0])
+
+
+def players(
+    every: Mapping[str, int] | None = None, **optimizers: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Returns an optimizer for a game: each part of the parameters has an optimizer of its own.
+
+    Args:
+      every: {part: k}, the parts that move in every k-th step only, from the first on.
+      optimizers: {part: optimizer}, for each key of the parameters.
+
+    Raises:
+      UserError: `every` names another part; and, by `init`, a part without an optimizer or an
+        optimizer without a part.
+    """
+    every = every or {}
+    for part in every:
+        if part not in optimizers:
+            raise UserError(f"every must name a player, {', '.join(optimizers)}, got {part!r}")
+    moved: dict[Hashable, optax.GradientTransformation] = {
+        part: optax.conditionally_mask(one, partial(_is_due, every[part])) if part in every else one
+        for part, one in optimizers.items()
+    }
+
+    def labels(params: Mapping[str, Any]) -> dict[str, str]:
+        if params.keys() != optimizers.keys():
+            raise UserError(
+                f"the players of the optimizer must be the parts of the model, "
+                f"{', '.join(params)}, got {', '.join(optimizers)}"
+            )
+        return {part: part for part in params}
+
+    return optax.with_extra_args_support(optax.partition(moved, labels))
+
+
+def _is_due(every: int, step: Array) -> Array:
+    return step % every == 0
 
 
 def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> optax.Schedule:

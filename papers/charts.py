@@ -22,6 +22,7 @@ UNITS = {
     "accuracy": "test accuracy (%)",
     "confidence": "mean confidence (%)",
     "sparsity_percent (fraction of exact zeros)": "hidden units at 0 (%)",
+    "log_likelihood_nats": "log-likelihood (nats)",
 }
 
 

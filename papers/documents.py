@@ -137,6 +137,7 @@ class RowDocument(Schema):
         "accuracy",
         "confidence",
         "sparsity_percent (fraction of exact zeros)",
+        "log_likelihood_nats",
     ]
     paper: Number | None
     paper_sd: Size | None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from adv_jax.runner.config import suggestion
 from adv_jax.types import UserError
 from papers import (
+    goodfellow2014,
     huang2015,
     madry2018,
     maronas2016,
@@ -16,6 +17,7 @@ from papers.drawing import Drawing
 from papers.target import Target
 
 _PAPERS = {
+    "goodfellow2014": goodfellow2014,
     "huang2015": huang2015,
     "madry2018": madry2018,
     "maronas2016": maronas2016,

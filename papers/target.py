@@ -49,6 +49,7 @@ METRICS = {
     "accuracy": lambda error: 1 - error,
     "confidence": lambda confidence: confidence,
     "sparsity_percent (fraction of exact zeros)": lambda zeros: 100 * zeros,
+    "log_likelihood_nats": lambda nats: nats,
 }
 
 # Fields of a row of a document that are in the unit of its metric.
@@ -56,8 +57,8 @@ _IN_METRIC = ("paper", "paper_sd", "mean", "sd", "difference", "tolerance")
 
 
 def percent_factor(metric: str) -> int:
-    """Returns the factor from the unit of a metric to percent: 100 for fractions, else 1."""
-    return 1 if "percent" in metric else 100
+    """Returns the factor from the unit of a metric to that of print: 100 for fractions, else 1."""
+    return 1 if "percent" in metric or "nats" in metric else 100
 
 
 def in_percent(row: Mapping[str, Any]) -> dict[str, Any]:

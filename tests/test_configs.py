@@ -25,6 +25,7 @@ from adv_jax.runner.experiment import Experiment, attack_of, rows_of
 
 MODES = {
     "quickstart": ["", "paper", "quick"],
+    "gan_mnist": ["", "quick", "loss=minimax"],
     "madry_mnist": ["", "quick", "method=natural", "quick,method=natural"],
     "shallow_mnist": [
         "",

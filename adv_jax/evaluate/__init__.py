@@ -14,6 +14,7 @@ Noise curves use `attacks.gaussian_noise` and `attacks.sign_noise`. The command 
 from adv_jax.evaluate.auditing import Audit, AuditWarning
 from adv_jax.evaluate.benchmarking import benchmark
 from adv_jax.evaluate.budget import SCALES, is_targeted, norm_of, scale_of
+from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
 from adv_jax.evaluate.minimal import minimal_eps
@@ -36,6 +37,8 @@ __all__ = [
     "is_targeted",
     "minimal_eps",
     "norm_of",
+    "parzen",
+    "parzen_bandwidth",
     "scale_of",
     "transfer",
 ]

@@ -8,6 +8,7 @@ from adv_jax.models.apply import apply_fn as apply_fn
 from adv_jax.models.apply import init as init
 from adv_jax.models.convnet import ConvNet as convnet
 from adv_jax.models.denoised import Denoised as denoised
+from adv_jax.models.gan import GAN as gan
 from adv_jax.models.ladder import Ladder as ladder
 from adv_jax.models.lenet import LeNet as lenet
 from adv_jax.models.maxout import Maxout as maxout
@@ -18,4 +19,4 @@ from adv_jax.models.nearest_neighbour import (
     smoothed_nearest_neighbour as smoothed_nearest_neighbour,
 )
 
-__all__ = ["convnet", "denoised", "ladder", "lenet", "maxout", "maxout_conv", "mlp"]
+__all__ = ["convnet", "denoised", "gan", "ladder", "lenet", "maxout", "maxout_conv", "mlp"]

@@ -9,6 +9,7 @@ from adv_jax.objectives.adversarial_mix import adversarial_mix
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
 from adv_jax.objectives.distillation import distillation, tempered_cross_entropy
+from adv_jax.objectives.gan import gan
 from adv_jax.objectives.label_smoothing import label_smoothing
 from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targets
 from adv_jax.objectives.ladder import ladder
@@ -21,6 +22,7 @@ __all__ = [
     "cross_entropy",
     "denoising",
     "distillation",
+    "gan",
     "label_smoothing",
     "ladder",
     "lwa",

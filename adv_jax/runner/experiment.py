@@ -93,6 +93,8 @@ class Experiment:
         self._sources = sources
         self._model = _model(config["model"], sources)
         self.apply = models.apply_fn(self._model)
+        # A model that generates tells generated images, class 0, from real ones, class 1.
+        self.generates = hasattr(self._model, "sample")
         self._parts({})
         self.attacks = {
             name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
@@ -194,12 +196,12 @@ class Experiment:
         def error_on(name: str) -> Array:
             """Returns the error on a subset, gathering its images batch by batch."""
             seen = lambda rows: logits_fn(self._whole(arrays, rows))
-            found = measure(seen, rows[name], arrays["y"][rows[name]])
+            found = measure(seen, rows[name], self._classes(arrays["y"][rows[name]]))
             # Round to whole images, so that comparisons do not depend on the compiled program.
             count = len(rows[name])
             return jnp.round(count * (1 - found.accuracy)) / count
 
-        test = measure(logits_fn, arrays["test_x"], arrays["test_y"])
+        test = measure(logits_fn, arrays["test_x"], self._classes(arrays["test_y"]))
         metrics = {
             "test_error": jnp.maximum(1 - test.accuracy, 0),
             "test_confidence": test.confidence,
@@ -222,6 +224,10 @@ class Experiment:
         if stop:
             stopped |= _is_done(stop, run.state, metrics)
         return run._replace(stopped=stopped), metrics
+
+    def _classes(self, labels: Array) -> Array:
+        """Returns the classes that the model is to find: the labels, or real of a generator's."""
+        return jnp.ones_like(labels) if self.generates else labels
 
     def test_variables(
         self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
@@ -255,7 +261,7 @@ class Experiment:
         return evaluate.curves(
             self.logits_fn(run, arrays, rows),
             arrays["test_x"],
-            arrays["test_y"],
+            self._classes(arrays["test_y"]),
             self.attacks,
             eps=self._config["evaluation"]["eps"],
             batch_size=EVALUATION_BATCH,

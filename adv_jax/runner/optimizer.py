@@ -12,7 +12,12 @@ from adv_jax.runner.binding import MAKER, bind
 from adv_jax.runner.config import ConfigError
 from adv_jax.runner.schema import is_import_path, parameters_of
 
-OPTIMIZERS = SimpleNamespace(__all__=["adam", "sgd"], adam=optax.adam, sgd=optimizers.sgd)
+OPTIMIZERS = SimpleNamespace(
+    __all__=["adam", "players", "sgd"],
+    adam=optax.adam,
+    players=optimizers.players,
+    sgd=optimizers.sgd,
+)
 # The settings of schedules and of plateau that count epochs.
 IN_EPOCHS = ("transition_begin", "transition_steps", "boundaries", "patience", "cooldown")
 PLATEAUS = SimpleNamespace(
@@ -21,10 +26,11 @@ PLATEAUS = SimpleNamespace(
 
 
 def optimizer(
-    spec: Mapping[str, Any], *, steps_per_epoch: int
+    spec: Mapping[str, Any], *, steps_per_epoch: int, field: str = "optimizer"
 ) -> optax.GradientTransformationExtraArgs:
     """Builds the optax optimizer of a spec {"name": ..., **kwargs}.
 
+    The spec {"name": "players", PART: spec, ...} has an optimizer for each part of the parameters.
     A keyword is a number or an optax schedule {"name": ..., **kwargs}. A schedule's argument is the
     epoch, from 0: its value is constant within an epoch, as in the papers' code. `plateau` is
     {"name": "reduce_on_plateau", **kwargs} and monitors the mean loss of each epoch.
@@ -32,26 +38,28 @@ def optimizer(
     Raises:
       ConfigError: an unknown name or keyword, or a function that makes no optimizer.
     """
+    if spec.get("name") == "players":
+        return _players(spec, steps_per_epoch, field)
     parts: dict[str, Any] = {}
     for key, value in spec.items():
         if isinstance(value, Mapping):
-            field = f"optimizer.{key}"
+            inner = f"{field}.{key}"
             if key == "plateau":
                 if "accumulation_size" in value:
-                    size = f"{field}.accumulation_size"
+                    size = f"{inner}.accumulation_size"
                     found = value["accumulation_size"]
                     raise ConfigError(f"{size} must be unset (it is one epoch), got {found!r}")
-                make = bind(value, PLATEAUS, field=field)
+                make = bind(value, PLATEAUS, field=inner)
                 parts[key] = make(accumulation_size=steps_per_epoch)
             else:
-                schedule = bind(value, optimizers.SCHEDULES, field=field)()
+                schedule = bind(value, optimizers.SCHEDULES, field=inner)()
                 parts[key] = optimizers.in_epochs(schedule, steps_per_epoch)
-    make = bind(spec, OPTIMIZERS, field="optimizer", call=MAKER, **parts)
+    make = bind(spec, OPTIMIZERS, field=field, call=MAKER, **parts)
     if is_import_path(spec["name"]) and not isinstance(
         found := make(), optax.GradientTransformation
     ):
         raise ConfigError(
-            "optimizer.name must make an optax.GradientTransformation, got "
+            f"{field}.name must make an optax.GradientTransformation, got "
             f"{spec['name']!r}, which made a {type(found).__name__}"
         )
     # As float32 arrays, counts such as a schedule's steps could not be branched on.
@@ -59,3 +67,28 @@ def optimizer(
     counts = [name for name, p in taken if p.annotation is int or type(p.default) is int]
     inject = optax.inject_hyperparams(make.func, counts, hyperparam_dtype=jnp.float32)
     return inject(**make.keywords)
+
+
+def _players(
+    spec: Mapping[str, Any], steps_per_epoch: int, field: str
+) -> optax.GradientTransformationExtraArgs:
+    """Builds the optimizer of a game; `optimizers.players` has its settings.
+
+    Raises:
+      ConfigError: as `optimizer`; a player without an optimizer or with steps below 1.
+    """
+    every = spec.get("every") or {}
+    for player, steps in every.items():
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            allowed = "a whole number of at least 1"
+            raise ConfigError(f"{field}.every.{player} must be {allowed}, got {steps!r}")
+    built = {}
+    for player, own in spec.items():
+        if player in ("name", "every"):
+            continue
+        if not isinstance(own, Mapping):
+            allowed = "an optimizer, a dict with a name"
+            raise ConfigError(f"{field}.{player} must be {allowed}, got {own!r}")
+        path = f"{field}.{player}"
+        built[player] = optimizer(own, steps_per_epoch=steps_per_epoch, field=path)
+    return optimizers.players(every=every, **built)

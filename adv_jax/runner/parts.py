@@ -42,11 +42,9 @@ class Part(NamedTuple):
 def parts(config: Mapping[str, Any]) -> Iterator[Part]:
     """Yields the parts of a config, which need not be complete."""
     initializer, attack = (initializers, None), (attacks, ATTACK)
-    schedule, plateau = (optimizers.SCHEDULES, None), (PLATEAUS, None)
-    in_optimizer = lambda key: plateau if key == "plateau" else schedule
     yield from _tree("model", config.get("model"), models, MAKER, lambda _: initializer)
     yield from _tree("objective", config.get("objective"), objectives, OBJECTIVE, lambda _: attack)
-    yield from _tree("optimizer", config.get("optimizer"), OPTIMIZERS, MAKER, in_optimizer)
+    yield from _optimizers("optimizer", config.get("optimizer"))
     for name, spec in config.get("evaluation", {}).get("attacks", {}).items():
         yield from _tree(f"evaluation.attacks.{name}", spec, *attack, lambda _: attack)
     data = config.get("data", {})
@@ -60,3 +58,16 @@ def _tree(field: str, spec: Any, registry: Any, call: Call | None, inner: Inner)
         yield Part(field, spec, registry, call)
         for key, value in spec.items():
             yield from _tree(f"{field}.{key}", value, *inner(key), inner)
+
+
+def _optimizers(field: str, spec: Any) -> Iterator[Part]:
+    """Yields an optimizer with its schedules, or those of the players of a game."""
+    schedule, plateau = (optimizers.SCHEDULES, None), (PLATEAUS, None)
+    inner = lambda key: plateau if key == "plateau" else schedule
+    if not isinstance(spec, Mapping) or spec.get("name") != "players":
+        yield from _tree(field, spec, OPTIMIZERS, MAKER, inner)
+        return
+    yield Part(field, spec, OPTIMIZERS, MAKER)
+    for player, own in spec.items():
+        if player != "every":
+            yield from _tree(f"{field}.{player}", own, OPTIMIZERS, MAKER, inner)

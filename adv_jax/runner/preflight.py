@@ -176,7 +176,7 @@ def _check_model(
 ) -> None:
     """Raises ConfigError for a wrong number of classes, or if parts of a batch have statistics."""
     logits = jax.eval_shape(experiment.apply, variables, x).logits
-    if logits.shape[-1] != num_classes:
+    if logits.shape[-1] != num_classes and not experiment.generates:
         raise ConfigError(
             f"model must have {num_classes} classes, as data.name has, got {logits.shape[-1]}"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from adv_jax.data import Dataset
 from adv_jax.runner import inputs, plugins
@@ -26,7 +27,7 @@ class Trained(NamedTuple):
         without a validation set; computes in float32.
       apply: the apply function of the model.
       variables: the variables of the model.
-      dataset: its preprocessed data set.
+      dataset: its preprocessed data set; the images of a discriminator have class 1, real.
       about: for documents: the experiment, the model and objective, the data and preprocessing, the
         seed, the overrides and the epochs.
     """
@@ -94,9 +95,16 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
             "epochs": saved.epoch,
             "best_epoch": int(run.best_epoch) or None,
         }
-        return Trained(logits_fn, program.apply, variables, dataset, about)
+        return Trained(logits_fn, program.apply, variables, labeled, about)
 
+    labeled = _real(dataset) if program.generates else dataset
     return [of_replica(replica) for replica in wanted]
+
+
+def _real(dataset: Dataset) -> Dataset:
+    """Returns the data of a discriminator: all images have class 1, real."""
+    train, test = (part._replace(y=np.ones_like(part.y)) for part in (dataset.train, dataset.test))
+    return dataset._replace(train=train, test=test, num_classes=2)
 
 
 def checked_config(workdir: Path) -> dict[str, Any]:

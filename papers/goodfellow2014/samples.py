@@ -1,0 +1,91 @@
+"""Samples of generators on MNIST, and their Parzen windows.  [goodfellow2014, Table 1, Fig. 2 a]
+
+Table 1's row is the mean log-likelihood of the test set under a Gaussian Parzen window at samples.
+The source chooses the bandwidth on a validation set; here it is chosen on training images, as the
+net of the lowest validation error is not the best generator. Fig. 2's last column has the training
+images nearest to the samples beside them, to show whether the generator repeats them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from adv_jax.evaluate.density import parzen, parzen_bandwidth
+from adv_jax.runner.trained import Trained
+from adv_jax.types import Array, UserError
+from papers.drawing import Drawing, canvas, rounded
+from papers.runs import finished, require_same_data, trained_on
+from papers.statistics import spread
+
+SAMPLES, HELD_OUT = 10_000, 1000
+BANDWIDTHS = (0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4)
+LIKELIHOOD = "log-likelihood"
+ROWS, COLUMNS = 6, 10
+
+
+def generated(workdirs: Sequence[str]) -> Drawing:
+    """Table 1, MNIST: the log-likelihood of the test set; Fig. 2 a: samples of the first seed.
+
+    Args:
+      workdirs: runs of gan_mnist.
+
+    Raises:
+      UserError: a run is unfinished, has a grid or no generator, or the data differ.
+    """
+    runs = [finished(Path(workdir)) for workdir in workdirs]
+    require_same_data(runs)
+    for run in runs:
+        if run.config["objective"]["name"] != "gan":
+            raise UserError(f"workdir must be a run of a gan, got {run.path}")
+    models = [model for run in runs for model in run.models()]
+    found = {model.about["seed"]: likelihood(model) for model in models}
+    values = {seed: rounded(value) for seed, (value, _) in found.items()}
+    widths = sorted({width for _, width in found.values()})
+    title = f"Samples of a generator; {trained_on(runs)}"
+    caption = (
+        f"Samples of the first seed; the last column has the training images nearest to those "
+        f"beside it. The mean log-likelihood of the test set under a Parzen window at {SAMPLES} "
+        f"samples is {spread([*values.values()]).mean:.4g} nats, with the bandwidth "
+        f"{', '.join(f'{width:g}' for width in widths)}; {trained_on(runs)}."
+    )
+    settings = {"samples": SAMPLES, "held_out": HELD_OUT, "chosen": ["net", "bandwidths"]}
+    document = {
+        "caption": caption,
+        "settings": settings,
+        "by_seed": {LIKELIHOOD: values},
+        "data": runs[0].result["data"],
+    }
+    return Drawing(_drawn(models[0], title), document)
+
+
+def samples_of(model: Trained, count: int) -> Array:
+    """Returns samples of a trained generator: f32[count, *D]."""
+    like = jnp.zeros((count, *model.dataset.test.x.shape[1:]))
+    key = jax.random.key(model.about["seed"])
+    return model.apply(model.variables, like, key=key, method="sample").logits
+
+
+def likelihood(model: Trained) -> tuple[float, float]:
+    """Returns the mean log-likelihood of the test set in nats, and the bandwidth."""
+    samples = samples_of(model, SAMPLES)
+    held_out = jnp.asarray(model.dataset.train.x[:HELD_OUT])
+    width = parzen_bandwidth(samples, held_out, jnp.asarray(BANDWIDTHS))
+    test = jnp.asarray(model.dataset.test.x)
+    return float(jnp.mean(parzen(samples, test, bandwidth=width))), rounded(width)
+
+
+def _drawn(model: Trained, title: str) -> Figure:
+    images = np.asarray(samples_of(model, ROWS * COLUMNS))
+    train = model.dataset.train.x
+    figure, panels = canvas(ROWS, COLUMNS + 1, title=title, width=0.8, height=0.85)
+    for i, row in enumerate(panels):
+        shown = images[i * COLUMNS : (i + 1) * COLUMNS]
+        distances = ((train - shown[-1]) ** 2).reshape(len(train), -1).sum(axis=1)
+        for axes, image in zip(row, [*shown, train[distances.argmin()]], strict=True):
+            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+            axes.set_axis_off()
+    return figure

@@ -1,0 +1,78 @@
+"""Optimizers of games: each part of the parameters moves by its own rule."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from adv_jax.optimizers import players, sgd
+from adv_jax.runner.config import ConfigError
+from adv_jax.runner.optimizer import optimizer
+from adv_jax.types import UserError
+
+PARAMS = {"a": {"w": jnp.float32(1)}, "b": jnp.float32(2)}
+GRADIENTS = {"a": {"w": jnp.float32(3)}, "b": jnp.float32(5)}
+
+
+def moves(optim, count):
+    """Returns the updates of `count` steps with GRADIENTS, [(a, b), ...]."""
+    state, found = optim.init(PARAMS), []
+    for _ in range(count):
+        updates, state = jax.jit(optim.update)(GRADIENTS, state, PARAMS)
+        found.append((float(updates["a"]["w"]), float(updates["b"])))
+    return found
+
+
+def test_each_player_moves_by_its_own_rate():
+    assert moves(players(a=sgd(0.1), b=sgd(0.01)), 1) == [
+        (pytest.approx(-0.3), pytest.approx(-0.05))
+    ]
+
+
+def test_a_player_that_is_not_due_keeps_still_and_gathers_no_momentum():
+    found = moves(players(every={"b": 3}, a=sgd(1.0), b=sgd(1.0, momentum=0.5)), 7)
+    assert [a for a, _ in found] == [-3] * 7
+    # Steps 0, 3 and 6, with velocities 5, 5 + 2.5 and 5 + 3.75.
+    assert [b for _, b in found] == [-5, 0, 0, -7.5, 0, 0, -8.75]
+
+
+def test_the_optimizer_of_a_config_has_the_settings_of_each_player():
+    one = {"name": "sgd", "learning_rate": 0.1}
+    other = one | {
+        "learning_rate": {
+            "name": "linear_schedule",
+            "init_value": 1.0,
+            "end_value": 0.0,
+            "transition_steps": 2,
+        }
+    }
+    optim = optimizer({"name": "players", "a": one, "b": other}, steps_per_epoch=1)
+    found = moves(optim, 3)
+    assert [a for a, _ in found] == [pytest.approx(-0.3)] * 3
+    assert [b for _, b in found] == [-5, -2.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"a": {"name": "sdg"}}, "optimizer.a.name must be one of .* did you mean 'sgd'"),
+        ({"a": 0.1}, "optimizer.a must be an optimizer, a dict with a name, got 0.1"),
+        (
+            {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"a": 0}},
+            "optimizer.every.a must be a whole number of at least 1, got 0",
+        ),
+        (
+            {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"c": 2}},
+            "every must name a player, a, got 'c'",
+        ),
+    ],
+)
+def test_a_game_without_rules_is_refused(spec, message):
+    with pytest.raises((ConfigError, UserError), match=message):
+        optimizer({"name": "players", **spec}, steps_per_epoch=1)
+
+
+@pytest.mark.parametrize("owners", ["a", "abc"])
+def test_a_part_without_an_owner_and_an_owner_without_a_part_are_refused(owners):
+    optim = players(**{owner: sgd(0.1) for owner in owners})
+    with pytest.raises(UserError, match=f"the parts of the model, a, b, got {', '.join(owners)}"):
+        optim.init(PARAMS)
