@@ -27,6 +27,7 @@ MODES = {
     "quickstart": ["", "paper", "quick"],
     "gan_mnist": ["", "quick", "loss=minimax"],
     "madry_mnist": ["", "quick", "method=natural", "quick,method=natural"],
+    "fast_mnist": ["", "quick", "start=zero"],
     "shallow_mnist": [
         "",
         *(
@@ -318,6 +319,7 @@ class Recorder(dict):
             ("ladder_mnist", "quick,labels=100,noise=sgn"),
             ("huang_mlp_mnist", "quick,method=dropout"),
             ("huang_lenet_mnist", "quick"),
+            ("fast_mnist", "quick"),
             pytest.param("huang_vgg_cifar10", "quick,method=lwa_rep", marks=pytest.mark.exhaustive),
             ("shallow_mnist", "quick,model=A,width=5"),
             ("shallow_mnist", "quick,model=C,width=5"),

@@ -56,6 +56,7 @@ _RANGES = {
     "num_labels": _COUNT_OR_NONE,
     "patience": _COUNT_OR_NONE,
     "monitor_every": _COUNT,
+    "rows": _COUNT,
     "checkpoint_every": _COUNT,
     "checkpoints_kept": _COUNT,
     "features": _COUNT,
@@ -122,6 +123,10 @@ _OPTIONAL: dict[str, Any] = {
     "data.stratified": bool,
     "microbatches": int,
     "modules": Mapping,
+    "monitor_attacks": Mapping | None,
+    "monitor_attacks.eps": object,
+    "monitor_attacks.names": tuple | list,
+    "monitor_attacks.rows": int,
     "monitor_train": bool,
     "stop": Mapping | None,
 }
@@ -210,7 +215,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"config must be a dict, got {config!r}")
     _check_document(config)
     known = _FIELDS | _OPTIONAL
-    for group in ("", "data", "replicas", "evaluation"):
+    for group in ("", "data", "replicas", "evaluation", "monitor_attacks"):
         legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
         node = config.get(group, {}) if group else config
         for name in node if isinstance(node, Mapping) else ():
@@ -221,7 +226,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
         *parents, last = path.split(".")
         node: Any = config
         for parent in parents:
-            node = node[parent]
+            node = node.get(parent) or {}
         if last in node:
             _check_type(path, node[last], expected)
         elif path in _FIELDS:
@@ -270,6 +275,8 @@ def validate(config: Mapping[str, Any]) -> None:
             if not rule.allows(number):
                 raise ConfigError(f"{path} must be {rule}, got {number!r}")
     _check_stop(config.get("stop"), config["optimizer"])
+    if watched := config.get("monitor_attacks"):
+        _check_monitored(watched, config["evaluation"]["attacks"])
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
 
@@ -288,6 +295,16 @@ def _check_stop(stop: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) ->
     if stop and "rate_scale" in stop and optimizer.get("plateau") is None:
         found = stop["rate_scale"]
         raise ConfigError(f"stop.rate_scale must be unset without optimizer.plateau, got {found!r}")
+
+
+def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> None:
+    """Checks that `monitor_attacks` has its three fields and names attacks of the evaluation."""
+    for field in ("names", "eps", "rows"):
+        if field not in watched:
+            raise ConfigError(f"monitor_attacks.{field} must be given, got none")
+    for name in watched["names"]:
+        if name not in attacks:
+            raise ConfigError(unknown("an entry of monitor_attacks.names", name, attacks))
 
 
 def _grid(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -187,7 +187,10 @@ class Experiment:
     def monitor(
         self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
     ) -> tuple[RunState, Metrics]:
-        """Measures clean errors after an epoch, and updates the best model and `stopped`."""
+        """Measures errors after an epoch, and updates the best model and `stopped`.
+
+        The errors are clean, and those under the attacks that the config's `monitor_attacks` names.
+        """
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
         variables = self.test_variables(run.state.variables, arrays, rows)
         logits_fn = _logits_fn(self.apply, variables)
@@ -206,6 +209,8 @@ class Experiment:
             "test_error": jnp.maximum(1 - test.accuracy, 0),
             "test_confidence": test.confidence,
         }
+        if watched := self._config.get("monitor_attacks"):
+            metrics |= self._errors_under(watched, logits_fn, arrays, run.state.key)
         stopped = run.stopped
         if len(rows["valid"]):
             metrics["valid_error"] = error = error_on("valid")
@@ -228,6 +233,21 @@ class Experiment:
     def _classes(self, labels: Array) -> Array:
         """Returns the classes that the model is to find: the labels, or real of a generator's."""
         return jnp.ones_like(labels) if self.generates else labels
+
+    def _errors_under(
+        self, watched: Mapping[str, Any], logits_fn: LogitsFn, arrays: Batch, key: Key
+    ) -> Metrics:
+        """Returns {"NAME_error": f32[]} under the attacks of `monitor_attacks`.
+
+        The attacks have the size `eps` and perturb the first `rows` test images.
+        """
+        x, y = (arrays[name][: watched["rows"]] for name in ("test_x", "test_y"))
+        attacks = {name: self.attacks[name] for name in watched["names"]}
+        found = evaluate.curves(
+            logits_fn, x, y, attacks, eps=[watched["eps"]], batch_size=EVALUATION_BATCH, key=key
+        )
+        errors = {name: 1 - curve.accuracy[0] for name, curve in found.attacks.items()}
+        return {f"{name}_error": jnp.maximum(error, 0) for name, error in errors.items()}
 
     def test_variables(
         self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]

@@ -388,3 +388,24 @@ def test_fields_of_data_belong_to_a_users_function():
     assert refusal(check, with_values(own, {"data.num_valid": -1})).startswith(
         "data.num_valid must"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"names": ("fgms",)}, "an entry of monitor_attacks.names must be one of fgsm, got 'fgms'"),
+        ({"names": "fgsm"}, "monitor_attacks.names must be a tuple, got 'fgsm'"),
+        ({"rows": 0}, "monitor_attacks.rows must be a whole number of at least 1, got 0"),
+        ({"eps": -0.1}, "monitor_attacks.eps must be a number of at least 0, got -0.1"),
+        ({"row": 5}, "a field of monitor_attacks must be one of eps, names, rows, got 'row'"),
+    ],
+)
+def test_the_monitored_attacks_are_some_of_the_evaluation(changes, message):
+    watched = {"names": ("fgsm",), "eps": 0.1, "rows": 5}
+    check(quickstart() | {"monitor_attacks": watched})
+    found = refusal(check, quickstart() | {"monitor_attacks": watched | changes})
+    assert found.startswith(message)
+    for field in watched:
+        rest = {name: value for name, value in watched.items() if name != field}
+        found = refusal(check, quickstart() | {"monitor_attacks": rest})
+        assert found == f"monitor_attacks.{field} must be given, got none"

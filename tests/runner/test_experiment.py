@@ -103,6 +103,24 @@ def test_evaluation_uses_the_best_model_or_else_the_last(dataset, num_valid):
     same(result.attacks["n"].accuracy[0], expected[0])
 
 
+def test_monitored_attacks_perturb_the_first_test_rows_after_each_epoch(dataset):
+    config = document() | {"monitor_attacks": {"names": ("fgsm",), "eps": 0.5, "rows": 12}}
+    config["evaluation"]["attacks"] = {"fgsm": {"name": "fgsm"}, "n": {"name": "uniform_noise"}}
+    experiment = Experiment(config, dataset)
+    rows = alone(rows_of(config, dataset, [Replica(1, {})]))
+    run = experiment.init(jnp.int32(1), {})
+    kernel = np.random.default_rng(3).normal(size=(FEATURES, CLASSES)).astype(np.float32)
+    kernel[0] = 0  # The number of the row tells nothing.
+    params = {"logits": {"kernel": kernel, "bias": np.zeros(CLASSES, np.float32)}}
+    run = run._replace(state=run.state.replace(params=params))
+    _, metrics = jax.jit(experiment.monitor)(run, arrays_of(dataset), rows)
+    assert metrics.keys() == {"test_error", "test_confidence", "fgsm_error"}
+    x, y = dataset.test.x[:12], dataset.test.y[:12]
+    (expected,) = linear_reference(params, x, y, (0.5,))
+    assert 0 < expected < 1
+    same(metrics["fgsm_error"], 1 - expected)
+
+
 def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
     experiment = Experiment(document(), dataset)
     rows = alone(rows_of(document(), dataset, [Replica(1, {})]))
