@@ -27,6 +27,11 @@ MODES = {
     "quickstart": ["", "paper", "quick"],
     "gan_mnist": ["", "quick", "loss=minimax"],
     "madry_mnist": ["", "quick", "method=natural", "quick,method=natural"],
+    "wrn_cifar10": [
+        "",
+        *(f"quick,method={method}" for method in ("pgd", "fast", "consistency", "natural")),
+        "model=wrn28_10,method=natural",
+    ],
     "fast_mnist": ["", "quick", "start=zero"],
     "shallow_mnist": [
         "",
@@ -113,6 +118,7 @@ NOT_EMBEDDED = {
     "ladder_cifar10": "tfds",
     "shallow_cifar10": "tfds",
     "shallow_covtype": "sklearn",
+    "wrn_cifar10": "tfds",
 }
 # The trained models that configs name.
 SOURCES = {"RUN": lambda x: x.reshape(len(x), -1)[:, :10]}
@@ -320,6 +326,7 @@ class Recorder(dict):
             ("huang_mlp_mnist", "quick,method=dropout"),
             ("huang_lenet_mnist", "quick"),
             ("fast_mnist", "quick"),
+            ("wrn_cifar10", "quick"),
             pytest.param("huang_vgg_cifar10", "quick,method=lwa_rep", marks=pytest.mark.exhaustive),
             ("shallow_mnist", "quick,model=A,width=5"),
             ("shallow_mnist", "quick,model=C,width=5"),
@@ -346,6 +353,8 @@ def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, caps
         config["model"]["features"] = (2, 2, 8)
     if name == "huang_vgg_cifar10":
         config["model"] |= {"stages": ((2,) * 3,) * 2, "units": (4, 4)}
+    if name == "wrn_cifar10":
+        config["objective"]["attack"]["num_steps"], config["batch_size"] = 1, 500
     if name == "goodfellow_cifar10":  # ZCA of 3,072 components takes a minute.
         config["data"]["preprocess"] = config["data"]["preprocess"][:1]
         config["model"] |= {"maps": (2, 2, 2), "kernel_sizes": (2, 2, 2), "units": (4,)}

@@ -1,5 +1,6 @@
 """Convolution and max-pooling that are fast inside `lax` loops, and a rewrite that puts them in."""
 
+from adv_jax.convolution._conv import MARGINS as MARGINS
 from adv_jax.convolution._conv import Padding as Padding
 from adv_jax.convolution._conv import conv as conv
 from adv_jax.convolution._pooling import max_pool_2x2 as max_pool_2x2

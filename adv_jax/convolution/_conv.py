@@ -32,7 +32,7 @@ WIDE, _IMAGES = 32, 4
 _COLORS = 4  # largest number of channels for which moving the channel axis first is cheap
 
 # Size of the kernel -> zeros before and after the image.
-_MARGINS = {
+MARGINS = {
     "VALID": lambda k: (0, 0),
     "SAME": lambda k: ((k - 1) // 2, k // 2),
     "FULL": lambda k: (k - 1, k - 1),
@@ -63,15 +63,15 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
     >>> conv(x, edge, padding="SAME").ravel()
     Array([ 1.,  2., -4.], dtype=float32)
     """
-    if padding not in _MARGINS:
-        raise ValueError(f"padding must be one of {', '.join(_MARGINS)}, got {padding!r}")
+    if padding not in MARGINS:
+        raise ValueError(f"padding must be one of {', '.join(MARGINS)}, got {padding!r}")
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(
             "x and kernel must be f[B, H, W, C] and f[kh, kw, C, O], "
             f"got the shapes {x.shape} and {kernel.shape}"
         )
     kh, kw = kernel.shape[:2]
-    margins = (_MARGINS[padding](kh), _MARGINS[padding](kw))
+    margins = (MARGINS[padding](kh), MARGINS[padding](kw))
     height, width = (n + sum(m) for n, m in zip(x.shape[1:3], margins, strict=True))
     if height < kh or width < kw:
         raise ValueError(f"kernel must fit into images {x.shape[1:3]}, got {kernel.shape[:2]}")

@@ -18,5 +18,16 @@ from adv_jax.models.nearest_neighbour import nearest_neighbour as nearest_neighb
 from adv_jax.models.nearest_neighbour import (
     smoothed_nearest_neighbour as smoothed_nearest_neighbour,
 )
+from adv_jax.models.residual import PreActResNet as preact_resnet
 
-__all__ = ["convnet", "denoised", "gan", "ladder", "lenet", "maxout", "maxout_conv", "mlp"]
+__all__ = [
+    "convnet",
+    "denoised",
+    "gan",
+    "ladder",
+    "lenet",
+    "maxout",
+    "maxout_conv",
+    "mlp",
+    "preact_resnet",
+]

@@ -16,7 +16,7 @@ from adv_jax.random import bernoulli
 from adv_jax.types import Array
 
 Extras = dict[str, Array]
-LayerFn = Callable[[Array], Array]  # f[B, *D] -> f[B, *E]
+LayerFn = Callable[..., Array]  # f[B, *D] -> f[B, *E]
 
 
 class Layered(nn.Module, ABC):
@@ -86,9 +86,13 @@ class Layered(nn.Module, ABC):
         """Applies these hidden layers to h; returns it and `extras` with all activations."""
         h = h if self.dtype is None else h.astype(self.dtype)
         for layer in layers:
-            h = self.hidden[layer - 1](self._dropped(h, layer - 1, train=train))
+            h = self._applied(layer, self._dropped(h, layer - 1, train=train), train=train)
             extras = extras | {f"hidden{layer}": self._fine(h)}
         return h, extras
+
+    def _applied(self, layer: int, h: Array, *, train: bool) -> Array:
+        """Applies a hidden layer; a net whose layers depend on the mode overrides this."""
+        return self.hidden[layer - 1](h)
 
     def _linear(self, number: int, units: int) -> "Flat":
         """Returns the linear map of a dense hidden layer, over all values of a row."""

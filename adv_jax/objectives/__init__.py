@@ -6,6 +6,7 @@ points at which it is taken; the attack is an argument.
 
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
+from adv_jax.objectives.consistency import consistency
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
 from adv_jax.objectives.distillation import distillation, tempered_cross_entropy
@@ -19,6 +20,7 @@ from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_
 __all__ = [
     "adversarial_backprop",
     "adversarial_mix",
+    "consistency",
     "cross_entropy",
     "denoising",
     "distillation",

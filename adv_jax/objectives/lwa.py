@@ -69,6 +69,10 @@ def lwa_rep(
     h = apply(variables, x, train=True, key=key, method="represent", layer=layer)
     h_adv = attack(lambda h: frozen(h, method="classify").logits, h.logits, y, key=attack_key(key))
     r = jax.lax.stop_gradient(h_adv - h.logits)
-    output = apply(variables, h.logits + r, train=True, key=key, method="classify", layer=layer)
-    metrics = {"adversarial_accuracy": accuracy(output.logits, y)}
-    return mean_cross_entropy(output.logits, y), ({**h.model_state, **output.model_state}, metrics)
+    # The upper half's model state includes the lower half's.
+    variables = {**variables, **h.model_state}
+    logits, _, model_state = apply(
+        variables, h.logits + r, train=True, key=key, method="classify", layer=layer
+    )
+    metrics = {"adversarial_accuracy": accuracy(logits, y)}
+    return mean_cross_entropy(logits, y), (model_state, metrics)

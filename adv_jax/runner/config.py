@@ -85,6 +85,7 @@ _RANGES = {
     "convolution_scale": _SIZE,
     "dropout": _Range(0, 1),
     "crop": _COUNT_OR_NONE,
+    "pad": _COUNT_OR_NONE,
     "train_error": _Range(0, 1),
     "rate_scale": _Range(0, 1),
 }
@@ -119,6 +120,7 @@ _FIELDS: dict[str, Any] = {
 _OPTIONAL: dict[str, Any] = {
     "data.crop": int,
     "data.mirror": bool,
+    "data.pad": int,
     "data.preprocess": object,  # Checked where it is bound.
     "data.stratified": bool,
     "microbatches": int,

@@ -144,6 +144,7 @@ class Experiment:
             x, y = arrays["x"], arrays["y"]
             labelled, unlabelled = rows["labelled"], rows["train"]
             batch = {"x": x[labelled], "y": y[labelled], "unlabelled": x[unlabelled]}
+            batch["second"] = batch["x"]
             return step(state, self._augmented(state.key, batch))
 
         epoch = run.state.step // self.steps_per_epoch
@@ -155,14 +156,15 @@ class Experiment:
         return run._replace(state=state), metrics
 
     def _augmented(self, key: Key, batch: Batch) -> Batch:
-        """Applies the config's random crops and mirroring to a batch."""
-        batch = dict(batch)
+        """Pads, crops and mirrors a batch at random, as the config says."""
+        batch, pad = dict(batch), self._config["data"].get("pad", 0)
         if self._shards > 1:
             key = jax.random.fold_in(key, shard_index(self._shards))
-        for i, name in enumerate(("x", "unlabelled")):
+        for i, name in enumerate(("x", "unlabelled", "second")):
             key_crop, key_mirror = jax.random.split(jax.random.fold_in(key, _AUGMENTED + i))
-            if self._crops:
-                batch[name] = augmentation.random_crop(key_crop, batch[name], self._inputs)
+            if self._crops or pad:
+                padded = jnp.pad(batch[name], ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+                batch[name] = augmentation.random_crop(key_crop, padded, self._inputs)
             if self._config["data"].get("mirror", False):
                 batch[name] = augmentation.random_mirror(key_mirror, batch[name])
         return batch

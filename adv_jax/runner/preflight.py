@@ -52,9 +52,10 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
         raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
     inputs = dataset.test.x.shape[1:]
-    if config["data"].get("mirror") and len(inputs) != 3:
-        inputs_are = f"the inputs of {dataset.name}, {inputs}, are not images"
-        raise ConfigError(f"data.mirror must be False, as {inputs_are}, got True")
+    for field, off in (("mirror", False), ("pad", 0)):
+        if (found := config["data"].get(field, off)) and len(inputs) != 3:
+            inputs_are = f"the inputs of {dataset.name}, {inputs}, are not images"
+            raise ConfigError(f"data.{field} must be {off}, as {inputs_are}, got {found}")
     low = min(dataset.train.x.min(), dataset.test.x.min())
     high = max(dataset.train.x.max(), dataset.test.x.max())
     if dataset.bounds and not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adv_jax.models import initializers
 from adv_jax.models.convolution import Conv
@@ -25,3 +26,21 @@ def test_conv_is_the_convolution_with_a_bias_and_initializes_a_matrix():
     )
     expected += bias[None, None, None]
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", "FULL"])
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_a_stride_keeps_some_rows_and_columns_and_their_gradients(padding, size):
+    x = jax.random.normal(jax.random.key(1), (3, 7, 6, 2))
+    whole = Conv(4, (size, size), padding, use_bias=False)
+    params = whole.init(jax.random.key(0), x)
+    assert params["params"].keys() == {"kernel"}
+    strided = whole.clone(stride=2)
+    outputs = lambda model, *cut: lambda params, x: model.apply(params, x)[(slice(None), *cut)]
+    every = slice(None, None, 2)
+    found, pull_back = jax.vjp(outputs(strided), params, x)
+    expected, expected_pull_back = jax.vjp(outputs(whole, every, every), params, x)
+    same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    same(found, expected)
+    g = jax.random.normal(jax.random.key(2), found.shape)
+    jax.tree.map(same, pull_back(g), expected_pull_back(g))

@@ -7,7 +7,7 @@ import pytest
 from points import CLASSES, TRAIN, alone, arrays_of, document
 
 from adv_jax import objectives
-from adv_jax.data import DataError
+from adv_jax.data import Arrays, DataError, Dataset
 from adv_jax.runner.config import Replica
 from adv_jax.runner.experiment import Experiment, rows_of
 
@@ -159,3 +159,63 @@ def test_rows_that_do_not_fill_a_batch_are_left_for_another_epoch(dataset, recor
     left = [set(rows["train"]) - set(visited.ravel()) for visited in metrics["unlabelled"]]
     assert [len(rest) for rest in left] == [3, 3, 3]
     assert len({frozenset(rest) for rest in left}) > 1
+
+
+# Augmentation
+
+
+@pytest.fixture
+def keeper(monkeypatch):
+    """An objective that learns nothing; its metrics are the images of each batch."""
+
+    def keeper(apply, variables, batch, *, key):
+        del apply, key
+        loss = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
+        return loss, ({}, {name: batch[name] for name in ("x", "second", "unlabelled")})
+
+    monkeypatch.setattr(objectives, "keeper", keeper, raising=False)
+    monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "keeper"])
+
+
+def seen(pad, mirror=False):
+    """The images of an epoch, f[48, 3, 3, 1] each, and those of the data set in that order."""
+    x = 1 + np.arange(TRAIN * 9, dtype=np.float32).reshape(TRAIN, 3, 3, 1)
+    y = (np.arange(TRAIN) % CLASSES).astype(np.int32)
+    images = Dataset("images", "made up", {}, Arrays(x, y), Arrays(x[:4], y[:4]), CLASSES, None)
+    config = document(objective__name="keeper", data__pad=pad, data__mirror=mirror)
+    rows = alone(rows_of(config, images, [Replica(1, {})]))
+    experiment = Experiment(config, images)
+    run = experiment.init(jnp.int32(1), {})
+    _, metrics = jax.jit(experiment.epoch)(run, arrays_of(images), rows)
+    found = {
+        name: np.asarray(metrics[name]).reshape(-1, 3, 3, 1) for name in metrics.keys() - {"loss"}
+    }
+    order = jax.random.permutation(jax.random.fold_in(jax.random.key(1), 0), TRAIN)
+    return found, x[rows["train"][order]]
+
+
+def test_padded_images_are_shifted_with_zeros_outside(keeper):
+    found, images = seen(pad=2)
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    shifts = [(i, j) for i in range(5) for j in range(5)]
+    for name in found:
+        at = [
+            [shift for shift in shifts if (whole[shift[0] :, shift[1] :][:3, :3] == part).all()]
+            for whole, part in zip(padded, found[name], strict=True)
+        ]
+        assert all(at) and len({shift for (shift, *_) in at}) > 10
+
+
+def test_the_second_augmentation_is_another_one_of_the_same_images(keeper):
+    found, images = seen(pad=0)
+    np.testing.assert_array_equal(found["x"], images)
+    np.testing.assert_array_equal(found["second"], images)
+    found, images = seen(pad=0, mirror=True)
+    turned = {name: (found[name] != images).any((1, 2, 3)) for name in found}
+    for name in found:
+        np.testing.assert_array_equal(
+            np.where(turned[name][:, None, None, None], images[:, :, ::-1], images), found[name]
+        )
+    # Each pair of draws occurs: 48 times 1/4, with a standard deviation of 3.
+    pairs = turned["x"].astype(int) + 2 * turned["second"]
+    assert np.bincount(pairs, minlength=4).min() >= 3

@@ -323,7 +323,7 @@ def test_shards_of_a_batch_are_cropped_independently(tmp_path, monkeypatch):
     monkeypatch.setattr(augmentation, "random_crop", random_crop)
     shards = {"seeds": 1, "grid": None, "shards": 2}
     train.run(cropped(epochs=1, replicas=shards), tmp_path / "run")
-    assert len(drawn) == len(set(drawn)) == 2 * 2 * 300 // 50  # shards, "x" and "unlabelled", steps
+    assert len(drawn) == len(set(drawn)) == 2 * 3 * 300 // 50  # shards, augmentations, steps
 
 
 @pytest.mark.parametrize("size", [29, 1000])
@@ -393,13 +393,16 @@ def whitened_with(tmp_path, step):
     return tmp_path / "source"
 
 
-def test_mirroring_inputs_that_are_not_images_is_refused(tmp_path, digits, monkeypatch):
+@pytest.mark.parametrize(("field", "value"), [("mirror", True), ("pad", 2)])
+def test_augmenting_inputs_that_are_not_images_is_refused(
+    tmp_path, digits, monkeypatch, field, value
+):
     flat = [data.Arrays(part.x.reshape(-1, 784), part.y) for part in (digits.train, digits.test)]
     flat = digits._replace(train=flat[0], test=flat[1])
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: flat)
     config = document()
-    config["data"]["mirror"] = True
-    with pytest.raises(ConfigError, match=r"data.mirror must be False, .* are not images"):
+    config["data"][field] = value
+    with pytest.raises(ConfigError, match=rf"data.{field} must be (False|0), .* are not images"):
         train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
