@@ -19,8 +19,8 @@ attacked by FGSM and by PGD of 20 steps. In catastrophic overfitting the accurac
 from zero, or with longer steps, the accuracy under PGD falls to 0 within an epoch or two.
 
 Deviations: the net is LeNet with 16 and 32 maps of 5 x 5 and 100 units; the authors' has 4 x 4
-convolutions of stride 2 in place of pooling. Adam has the constant rate .001 for 10 epochs, while theirs
-rises and falls.
+convolutions of stride 2 in place of pooling. Adam has the constant rate .001 for 10 epochs, while
+theirs rises and falls.
 Results: docs/results.md
 """
 
