@@ -1,6 +1,7 @@
 """The training step and its wrappers over steps, replicas and devices.
 
 make_step      (objective, optimizer) -> step(state, batch) -> (state, metrics)
+over_replays   repeats a step on one batch
 over_steps     maps a step over a leading axis of batches, by lax.scan
 over_replicas  maps a function over a leading axis of replicas (seeds, hyper-parameters)
 over_devices   maps a function over a leading axis of devices, by pmap
@@ -136,6 +137,18 @@ def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
     total, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, count)))
     return jax.tree.map(lambda leaf: leaf / count, total)
+
+
+def over_replays(step: TrainStep, times: int) -> TrainStep:
+    """Returns a function that takes `times` steps on one batch; its metrics are their means."""
+    if times == 1:
+        return step
+
+    def steps(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        state, metrics = jax.lax.scan(lambda state, _: step(state, batch), state, length=times)
+        return state, jax.tree.map(lambda values: values.mean(0), metrics)
+
+    return steps
 
 
 def over_steps(step: TrainStep) -> TrainStep:

@@ -29,7 +29,7 @@ MODES = {
     "madry_mnist": ["", "quick", "method=natural", "quick,method=natural"],
     "wrn_cifar10": [
         "",
-        *(f"quick,method={method}" for method in ("pgd", "fast", "consistency", "natural")),
+        *(f"quick,method={method}" for method in ("pgd", "fast", "free", "consistency")),
         "model=wrn28_10,method=natural",
     ],
     "fast_mnist": ["", "quick", "start=zero"],

@@ -6,6 +6,21 @@ import jax.numpy as jnp
 from adv_jax.types import Array, Key
 
 
+def augmented(
+    key: Key, x: Array, shape: tuple[int, ...], *, pad: int = 0, mirror: bool = False
+) -> Array:
+    """Crops images to `shape` and mirrors them, at random: f[B, H, W, C] -> f[B, *shape].
+
+    pad: zeros added around the images before the crop.
+    """
+    key_crop, key_mirror = jax.random.split(key)
+    if pad:
+        x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    if x.shape[1:] != shape:
+        x = random_crop(key_crop, x, shape)
+    return random_mirror(key_mirror, x) if mirror else x
+
+
 def center_crop(x: Array, shape: tuple[int, ...]) -> Array:
     """Crops the center of each image: f[B, H, W, C] -> f[B, *shape]; odd pixels go at the end.
 

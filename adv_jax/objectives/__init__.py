@@ -2,7 +2,12 @@
 
 loss is f32[], aux is (model_state, metrics). An objective defines the loss and the perturbed
 points at which it is taken; the attack is an argument.
+
+An objective in `STATES` carries a state in the variables from step to step: its function makes the
+first one, {collection: tree}, for batches like x.
 """
+
+from collections.abc import Callable
 
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
@@ -10,12 +15,14 @@ from adv_jax.objectives.consistency import consistency
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
 from adv_jax.objectives.distillation import distillation, tempered_cross_entropy
+from adv_jax.objectives.free import free, still
 from adv_jax.objectives.gan import gan
 from adv_jax.objectives.label_smoothing import label_smoothing
 from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targets
 from adv_jax.objectives.ladder import ladder
 from adv_jax.objectives.lwa import lwa, lwa_rep
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
+from adv_jax.types import Array, Variables
 
 __all__ = [
     "adversarial_backprop",
@@ -24,6 +31,7 @@ __all__ = [
     "cross_entropy",
     "denoising",
     "distillation",
+    "free",
     "gan",
     "label_smoothing",
     "ladder",
@@ -32,3 +40,5 @@ __all__ = [
     "tempered_cross_entropy",
     "virtual_adversarial_training",
 ]
+
+STATES: dict[str, Callable[[Array], Variables]] = {"free": still}

@@ -56,6 +56,7 @@ _RANGES = {
     "num_labels": _COUNT_OR_NONE,
     "patience": _COUNT_OR_NONE,
     "monitor_every": _COUNT,
+    "replays": _COUNT,
     "rows": _COUNT,
     "checkpoint_every": _COUNT,
     "checkpoints_kept": _COUNT,
@@ -130,6 +131,7 @@ _OPTIONAL: dict[str, Any] = {
     "monitor_attacks.names": tuple | list,
     "monitor_attacks.rows": int,
     "monitor_train": bool,
+    "replays": int,
     "stop": Mapping | None,
 }
 FIELDS = frozenset({*_FIELDS, *_OPTIONAL})

@@ -22,7 +22,7 @@ from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, bind
 from adv_jax.runner.config import ConfigError, Replica, with_values
 from adv_jax.runner.optimizer import optimizer
 from adv_jax.runner.schema import is_import_path
-from adv_jax.step import TrainState, init_state, make_step, over_steps, shard_index
+from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps, shard_index
 from adv_jax.types import (
     Apply,
     Array,
@@ -89,7 +89,9 @@ class Experiment:
         self._batch_size = config["batch_size"]
         self._shards = config["replicas"]["shards"]
         self._may_stop = bool(config["patience"] or config.get("stop"))
-        self.steps_per_epoch = self._train_rows // self._batch_size
+        self._replays = config.get("replays", 1)
+        self._batches_per_epoch = self._train_rows // self._batch_size
+        self.steps_per_epoch = self._batches_per_epoch * self._replays
         self._sources = sources
         self._model = _model(config["model"], sources)
         self.apply = models.apply_fn(self._model)
@@ -120,6 +122,9 @@ class Experiment:
         """Initializes a replica from its seed i32[] and its settings {path: f32[]}."""
         x = jnp.zeros((2, *self._inputs), jnp.float32)
         variables = models.init(self._model, jax.random.key(seed), x)
+        if first := objectives.STATES.get(self._config["objective"]["name"]):
+            batch = jnp.zeros((self._batch_size, *self._inputs), jnp.float32)
+            variables = {**variables, **first(batch)}
         state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)
         return RunState(
             state=state,
@@ -132,13 +137,14 @@ class Experiment:
     def epoch(
         self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
     ) -> tuple[RunState, Metrics]:
-        """Trains for one epoch -> (run, metrics f32[steps] each).
+        """Trains for one epoch -> (run, metrics f32[batches] each).
 
         A stopped replica does not change, and its metrics are 0.
         """
         objective, optim = self._parts(run.state.hyper)
         parts = self._config.get("microbatches", 1)
         step = make_step(objective, optim, shards=self._shards, microbatches=parts)
+        step = over_replays(step, self._replays)
 
         def step_on(state, rows):
             x, y = arrays["x"], arrays["y"]
@@ -157,17 +163,15 @@ class Experiment:
 
     def _augmented(self, key: Key, batch: Batch) -> Batch:
         """Pads, crops and mirrors a batch at random, as the config says."""
-        batch, pad = dict(batch), self._config["data"].get("pad", 0)
+        settings = {k: v for k, v in self._config["data"].items() if k in ("pad", "mirror")}
         if self._shards > 1:
             key = jax.random.fold_in(key, shard_index(self._shards))
-        for i, name in enumerate(("x", "unlabelled", "second")):
-            key_crop, key_mirror = jax.random.split(jax.random.fold_in(key, _AUGMENTED + i))
-            if self._crops or pad:
-                padded = jnp.pad(batch[name], ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-                batch[name] = augmentation.random_crop(key_crop, padded, self._inputs)
-            if self._config["data"].get("mirror", False):
-                batch[name] = augmentation.random_mirror(key_mirror, batch[name])
-        return batch
+        return {**batch} | {
+            name: augmentation.augmented(
+                jax.random.fold_in(key, _AUGMENTED + i), batch[name], self._inputs, **settings
+            )
+            for i, name in enumerate(("x", "unlabelled", "second"))
+        }
 
     def _whole(self, arrays: Batch, rows: Array) -> Array:
         """Returns training images with the center crop of the test images: f32[n, *D]."""
@@ -175,15 +179,15 @@ class Experiment:
         return augmentation.center_crop(x, self._inputs) if self._crops else x
 
     def _batches(self, rows: Array, seed: Array, epoch: Array) -> Array:
-        """Shuffles rows for an epoch: i32[N] -> i32[steps, B of this shard].
+        """Shuffles rows for an epoch: i32[N] -> i32[batches, B of this shard].
 
         If there are fewer rows than the epoch needs, they repeat in the same order. If all rows are
         labeled, both halves of a batch are the same images, as in the ladder's reference code.
         """
         order = rows[epoch_order(seed, epoch, len(rows))]
-        visited = self.steps_per_epoch * self._batch_size
+        visited = self._batches_per_epoch * self._batch_size
         order = jnp.tile(order, -(-visited // len(rows)))[:visited]
-        batches = order.reshape(self.steps_per_epoch, self._shards, -1)
+        batches = order.reshape(self._batches_per_epoch, self._shards, -1)
         return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
 
     def monitor(
@@ -265,10 +269,12 @@ class Experiment:
         count = len(rows["labelled"]) // size
         batches = rows["labelled"][: count * size].reshape(count, size)
         stats = jax.lax.map(
-            lambda rows: self.apply(variables, self._whole(arrays, rows), train=True).model_state,
+            lambda rows: self.apply(variables, self._whole(arrays, rows), train=True).model_state[
+                "batch_stats"
+            ],
             batches,
         )
-        return {**variables, **jax.tree.map(lambda s: s.mean(0), stats)}
+        return {**variables, "batch_stats": jax.tree.map(lambda s: s.mean(0), stats)}
 
     def final_variables(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
         """Returns the variables of the final (or best) model for testing."""

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
+from adv_jax import objectives
 from adv_jax.checks import check_bounds, check_width
 from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
@@ -175,7 +176,7 @@ def _check_model(
     x: np.ndarray,
     num_classes: int,
 ) -> None:
-    """Raises ConfigError for a wrong number of classes, or if parts of a batch have statistics."""
+    """Raises ConfigError for a wrong number of classes, or for parts of a batch that has a state."""
     logits = jax.eval_shape(experiment.apply, variables, x).logits
     if logits.shape[-1] != num_classes and not experiment.generates:
         raise ConfigError(
@@ -185,8 +186,12 @@ def _check_model(
         "replicas.shards": config["replicas"]["shards"],
         "microbatches": config.get("microbatches", 1),
     }
+    name = config["objective"]["name"]
+    whole = {
+        "a model with batch normalization": "batch_stats" in variables,
+        f"objective.{name}": name in objectives.STATES,
+    }
     for field, count in parts.items():
-        if count > 1 and "batch_stats" in variables:
-            raise ConfigError(
-                f"{field} must be 1 for a model with batch normalization, got {count}"
-            )
+        for what, needs_all_rows in whole.items():
+            if count > 1 and needs_all_rows:
+                raise ConfigError(f"{field} must be 1 for {what}, got {count}")

@@ -219,3 +219,37 @@ def test_the_second_augmentation_is_another_one_of_the_same_images(keeper):
     # Each pair of draws occurs: 48 times 1/4, with a standard deviation of 3.
     pairs = turned["x"].astype(int) + 2 * turned["second"]
     assert np.bincount(pairs, minlength=4).min() >= 3
+
+
+# Replays
+
+
+def test_replays_repeat_each_batch_and_count_as_steps(dataset):
+    config = document(
+        objective__name="free",
+        objective__eps=0.5,
+        optimizer__momentum=0.0,
+        optimizer__learning_rate={
+            "name": "piecewise_constant",
+            "values": (0.0, 1.0),
+            "boundaries": (1,),
+        },
+    ) | {"replays": 3}
+    rows = alone(rows_of(config, dataset, [Replica(1, {})]))
+    experiment = Experiment(config, dataset)
+    assert experiment.steps_per_epoch == 3 * TRAIN // 8
+    first = experiment.init(jnp.int32(1), {})
+    assert first.state.variables["perturbation"]["r"].shape == (8, 5)
+    epoch = jax.jit(experiment.epoch)
+    run, metrics = epoch(first, arrays_of(dataset), rows)
+    assert run.state.step == experiment.steps_per_epoch and metrics["loss"].shape == (TRAIN // 8,)
+    # The rate of the first epoch is 0, for all its replays.
+    jax.tree.map(np.testing.assert_array_equal, run.state.params, first.state.params)
+    assert np.abs(run.state.variables["perturbation"]["r"]).max() == 0.5
+    later, _ = epoch(run, arrays_of(dataset), rows)
+    assert (
+        np.abs(
+            later.state.params["logits"]["kernel"] - first.state.params["logits"]["kernel"]
+        ).max()
+        > 0
+    )

@@ -48,6 +48,10 @@ def ladder_of(layers="6-10", **changes):
             {"batch_size": 50, "microbatches": 3},
             "microbatches must be a divisor of batch_size / replicas.shards, 50, got 3",
         ),
+        (
+            {"objective": {"name": "free", "eps": 0.1}, "replicas__shards": 2},
+            "replicas.shards must be 1 for objective.free, got 2",
+        ),
         (ladder_of(model=document()["model"]), '"MLP" object has no attribute "autoencode"'),
         (
             {
