@@ -15,8 +15,9 @@ random start, or of eps from the digit, which is FGSM. After each epoch 1,000 te
 attacked by FGSM and by PGD of 20 steps. In catastrophic overfitting the accuracy under PGD falls to
 0 while that under FGSM rises.
 
-[wong2020], sec. 4 and 5.4: a step of 1.25 eps from a random start trains nets as robust as PGD's;
-from zero, or with longer steps, the accuracy under PGD falls to 0 within an epoch or two.
+[wong2020]: a step of 1.25 eps from a random start trains nets as robust as PGD's; with longer
+steps, or starts that leave out a part of the ball, the accuracy under PGD falls to 0 within two
+epochs.
 
 Deviations: the net is LeNet with 16 and 32 maps of 5 x 5 and 100 units; the authors' has 4 x 4
 convolutions of stride 2 in place of pooling. Adam has the constant rate .001 for 10 epochs, while

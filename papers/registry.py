@@ -12,6 +12,7 @@ from papers import (
     nokland2015,
     shallow_thesis,
     wardefarley2016,
+    wong2020,
 )
 from papers.drawing import Drawing
 from papers.target import Target
@@ -24,6 +25,7 @@ _PAPERS = {
     "nokland2015": nokland2015,
     "shallow_thesis": shallow_thesis,
     "wardefarley2016": wardefarley2016,
+    "wong2020": wong2020,
 }
 TARGETS: dict[str, Target] = {
     target.name: target for paper in _PAPERS.values() for target in paper.TARGETS

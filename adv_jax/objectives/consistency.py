@@ -41,7 +41,7 @@ def consistency(
     Raises:
       ValueError: the batch has no second augmentation.
 
-    Source: [tack2022], eq. 4 and 5.
+    Source: [tack2022], and the settings of their program.
     """
     if "second" not in batch:
         raise ValueError(f"batch must have x, y and second, got {', '.join(batch)}")

@@ -176,7 +176,7 @@ def _check_model(
     x: np.ndarray,
     num_classes: int,
 ) -> None:
-    """Raises ConfigError for a wrong number of classes, or for parts of a batch that has a state."""
+    """Raises ConfigError for a wrong number of classes, or for parts of a batch with a state."""
     logits = jax.eval_shape(experiment.apply, variables, x).logits
     if logits.shape[-1] != num_classes and not experiment.generates:
         raise ConfigError(

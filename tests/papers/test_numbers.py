@@ -34,6 +34,7 @@ def test_the_papers_have_all_their_entries():
         "goodfellow2014": 4,
         "madry2018": 18,
         "wardefarley2016": 32,
+        "wong2020": 7,
         "nokland2015": 57,
     }
 

@@ -1,0 +1,104 @@
+"""Accuracy under FGSM and PGD over the epochs of one-step training.  [wong2020]"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adv_jax.runner.workdir import read_metrics
+from adv_jax.types import UserError
+from papers.drawing import COLORS, Drawing, canvas, rounded
+from papers.runs import Finished, finished, require_same_data, trained_on
+
+_LINES = {
+    "test_error": ("clean", ":", COLORS[2]),
+    "fgsm_error": ("FGSM", "--", COLORS[1]),
+    "pgd_20_error": ("PGD of 20 steps", "-", COLORS[0]),
+}
+
+
+def curves(workdirs: Sequence[str]) -> Drawing:
+    """Catastrophic overfitting: accuracy under FGSM and under PGD, epoch by epoch.
+
+    Args:
+      workdirs: finished runs of fast_mnist, start=random and then start=zero.
+
+    Raises:
+      UserError: they are not two such runs on one data set.
+    """
+    runs = [_read(Path(workdir)) for workdir in workdirs]
+    starts = [run.config["objective"]["attack"]["random_start"] for run in runs]
+    if starts != [True, False]:
+        found = ", ".join("start=random" if start else "start=zero" for start in starts)
+        raise UserError(f"workdir must be runs of start=random and start=zero, got {found}")
+    require_same_data(runs)
+    title = f"Wong 2020, catastrophic overfitting: {trained_on(runs)}"
+    figure, (panels,) = canvas(1, 2, title=title, sharey=True)
+    found = []
+    for axes, run in zip(panels, runs, strict=True):
+        attack, watched = run.config["objective"]["attack"], run.config["monitor_attacks"]
+        accuracy = {name: 1 - _by_epoch(run, name) for name in _LINES}
+        for name, (label, style, color) in _LINES.items():
+            values = accuracy[name]
+            epochs = np.arange(1, values.shape[1] + 1)
+            axes.plot(epochs, values.mean(0), style, color=color, marker="o", ms=3, label=label)
+            axes.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.2)
+        start = "a random start" if attack["random_start"] else "the digit"
+        step = f"a step of {attack['step_size'] / attack['eps']:g} eps from {start}"
+        axes.set(title=f"trained on {step}", xlabel="epoch", ylim=(0, 1))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        of_run = {name.removesuffix("_error"): rounded(v) for name, v in accuracy.items()}
+        found.append({"step": step, "eps": watched["eps"], "accuracy": of_run})
+    eps, rows = watched["eps"], watched["rows"]
+    panels[0].set(ylabel=f"accuracy (fraction), linf {eps:g}")
+    panels[0].legend(fontsize="small")
+    document = {
+        "caption": f"Accuracy after each epoch on all test digits, and of {rows:,} under attacks "
+        f"inside linf {eps:g}. " + " ".join(map(_summary, found)),
+        "settings": {"chosen": ["net", "optimizer", "epochs", "digits under attack"]},
+        "curves": found,
+        "runs": [
+            {
+                "objective": run.config["objective"],
+                "model": run.config["model"],
+                "data": run.result["data"],
+                "replicas": run.result["replicas"],
+            }
+            for run in runs
+        ],
+    }
+    return Drawing(figure, document)
+
+
+def _read(path: Path) -> Finished:
+    run = finished(path)
+    if run.config["experiment"] != "fast_mnist":
+        found = f"{path} of {run.config['experiment']}"
+        raise UserError(f"workdir must be a run of fast_mnist, got {found}")
+    return run
+
+
+def _by_epoch(run: Finished, metric: str) -> np.ndarray:
+    """Returns a metric of metrics.jsonl: f[R, epochs].
+
+    Raises:
+      UserError: it was not measured after each epoch.
+    """
+    values: list[list[float]] = [[] for _ in run.result["replicas"]]
+    for line in read_metrics(run.path):
+        if metric not in line:
+            raise UserError(f"workdir must be a run with {metric}, got {run.path} without")
+        values[line["replica"]].append(line[metric])
+    return np.array(values)
+
+
+def _summary(curve: dict[str, Any]) -> str:
+    fgsm, pgd = (np.mean(curve["accuracy"][name], axis=0) for name in ("fgsm", "pgd_20"))
+    best = pgd.argmax()
+    return (
+        f"Trained on {curve['step']}, the net is right under PGD on {pgd[best]:.1%} of the digits "
+        f"after epoch {best + 1}, and at the end on {pgd[-1]:.1%} under PGD and {fgsm[-1]:.1%} "
+        "under FGSM."
+    )

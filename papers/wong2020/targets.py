@@ -1,0 +1,27 @@
+"""[wong2020] on MNIST: one-step training from a random start and from the digit, under PGD."""
+
+from papers.target import Below, Measure, Row, Run, Target
+
+PGD = Measure("error", "pgd_20", 0.3)
+STARTS = {
+    label: Run("fast_mnist", f"start={start}", {"replicas.seeds": 3})
+    for label, start in (("random start", "random"), ("start at the digit", "zero"))
+}
+
+TARGETS = (
+    Target(
+        "wong2020.mnist",
+        "Nets trained on one step inside linf .3, attacked by 20 steps of PGD",
+        rows=tuple(
+            Row(label, run, metric="accuracy_percent", measure=PGD) for label, run in STARTS.items()
+        ),
+        claims=(
+            Below(
+                "a random start resists PGD better",
+                lower="start at the digit",
+                higher="random start",
+                paper="wong2020.claim.random_start",
+            ),
+        ),
+    ),
+)
