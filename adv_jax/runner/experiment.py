@@ -193,10 +193,7 @@ class Experiment:
     def monitor(
         self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
     ) -> tuple[RunState, Metrics]:
-        """Measures errors after an epoch, and updates the best model and `stopped`.
-
-        The errors are clean, and those under the attacks that the config's `monitor_attacks` names.
-        """
+        """Measures errors after an epoch, and updates the best model and `stopped`."""
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
         variables = self.test_variables(run.state.variables, arrays, rows)
         logits_fn = _logits_fn(self.apply, variables)
@@ -243,17 +240,12 @@ class Experiment:
     def _errors_under(
         self, watched: Mapping[str, Any], logits_fn: LogitsFn, arrays: Batch, key: Key
     ) -> Metrics:
-        """Returns {"NAME_error": f32[]} under the attacks of `monitor_attacks`.
-
-        The attacks have the size `eps` and perturb the first `rows` test images.
-        """
+        """Returns {"NAME_error": f32[]} under `monitor_attacks`, of the first test images."""
         x, y = (arrays[name][: watched["rows"]] for name in ("test_x", "test_y"))
         attacks = {name: self.attacks[name] for name in watched["names"]}
-        found = evaluate.curves(
-            logits_fn, x, y, attacks, eps=[watched["eps"]], batch_size=EVALUATION_BATCH, key=key
-        )
-        errors = {name: 1 - curve.accuracy[0] for name, curve in found.attacks.items()}
-        return {f"{name}_error": jnp.maximum(error, 0) for name, error in errors.items()}
+        measure = partial(evaluate.curves, eps=[watched["eps"]], batch_size=EVALUATION_BATCH)
+        curves = measure(logits_fn, x, self._classes(y), attacks, key=key).attacks
+        return {f"{name}_error": jnp.maximum(1 - c.accuracy[0], 0) for name, c in curves.items()}
 
     def test_variables(
         self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
