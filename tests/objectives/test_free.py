@@ -10,10 +10,11 @@ import oracles
 import pytest
 
 from adv_jax import models, objectives
-from adv_jax.step import init_state, make_step, over_replays, over_steps
+from adv_jax.step import init_state, make_step, over_replays, over_replicas, over_steps
 from adv_jax.types import Output
 
 KEY, EPS, BOUNDS = jax.random.key(0), 0.3, (-1.0, 1.0)
+MOMENTUM = optax.sgd(0.1, momentum=0.9)
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, size=(2, 6, 5)).astype("f")
 Y, W = RNG.integers(0, 3, size=(2, 6)), RNG.normal(size=(5, 3)).astype("f")
@@ -82,6 +83,22 @@ def test_weights_get_the_gradient_of_plain_training_on_the_perturbed_batch(norm)
     order = {"linf": np.inf, "l2": 2}[norm]
     lengths = np.linalg.norm(state["perturbation"]["r"], ord=order, axis=1)
     assert lengths.max() == pytest.approx(EPS, rel=1e-5)
+
+
+def test_replicas_and_a_resumed_run_equal_a_single_run():
+    step = over_replays(make_step(partial(objectives.free, linear, eps=EPS), MOMENTUM), 2)
+    steps = jax.jit(over_steps(step))
+    batches = {"x": jnp.asarray(X), "y": jnp.asarray(Y)}
+    state = init_state(state_of(W, np.zeros_like(X[0])), MOMENTUM, seed=0)
+    whole, _ = steps(state, batches)
+    first, last = (jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], batches) for i in (0, 1))
+    saved = jax.tree.map(np.array, steps(state, first)[0])
+    resumed, _ = steps(jax.tree.map(jnp.asarray, saved), last)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, resumed, whole)
+    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (state, batches))
+    replicas, _ = jax.jit(over_replicas(over_steps(step)))(*twice)
+    jax.tree.map(lambda found, one: close(found[1], one), replicas, whole)
 
 
 def test_a_step_costs_one_pass_through_the_net_forwards_and_backwards():
