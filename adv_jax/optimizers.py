@@ -1,15 +1,19 @@
-"""The papers' optimizers and schedules, built on optax."""
+"""The papers' optimizers, schedules and averages of weights, built on optax."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
 from adv_jax.types import Array, UserError
+
+Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
 
 
 def sgd(
@@ -115,6 +119,81 @@ def in_epochs(schedule: optax.Schedule, steps_per_epoch: int) -> optax.Schedule:
 
 def _of_step(schedule: optax.Schedule, steps_per_epoch: int, step: Array) -> ArrayLike:
     return schedule(step // steps_per_epoch)
+
+
+class Averaged(NamedTuple):
+    """The state of `averaged`.
+
+    count: i32[], updates done.
+    average: the average of the parameters; before the first update, their initial values.
+    optimizer: the state of the optimizer.
+    """
+
+    count: Array
+    average: Any
+    optimizer: Any
+
+
+def averaged(
+    optimizer: optax.GradientTransformation, weight: Weights
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the optimizer with an average a of the parameters in its state, `Averaged`.
+
+        a_t = a_{t-1} + w_t (params_t - a_{t-1})
+
+    The updates do not depend on the average.
+
+    Args:
+      weight: t -> w_t in [0, 1], t = 1, 2, ... the number of updates; `ema` or `swa`.
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params: Any) -> Averaged:
+        return Averaged(jnp.int32(0), params, inner.init(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Averaged]:
+        updates, optimizer_state = inner.update(updates, state.optimizer, params, **extra)
+        count = state.count + 1
+        moved = optax.apply_updates(params, updates)
+        average = optax.incremental_update(moved, state.average, weight(count))
+        return updates, Averaged(count, average, optimizer_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def ema(decay: float) -> Weights:
+    """Returns the weights of `optax.ema` with debiasing, (1 - decay) / (1 - decay^t).
+
+    Args:
+      decay: in (0, 1).
+
+    Raises:
+      UserError: decay is not in (0, 1).
+    """
+    if not 0 < decay < 1:
+        raise UserError(f"averaging.decay must be above 0 and below 1, got {decay:g}")
+    return lambda count: (decay - 1) / jnp.expm1(math.log(decay) * count)
+
+
+def swa(first: int, every: int) -> Weights:
+    """Returns the weights of stochastic weight averaging, the plain mean of some iterates.
+
+    These are the iterates first, first + every, first + 2 every, ...; before the first of them, the
+    average is the last iterate.
+
+    Args:
+      first: >= 1.
+      every: >= 1; the updates of one epoch in the source.
+
+    Source: [izmailov2018], Algorithm 1 with a constant learning rate.
+    """
+
+    def weight(count: Array) -> Array:
+        since = count - first
+        index = jnp.maximum(since, 0) // every + 1
+        return jnp.where(since < 0, 1.0, jnp.where(since % every == 0, 1 / index, 0.0))
+
+    return weight
 
 
 def _are_weights(params: Any) -> Any:

@@ -89,6 +89,7 @@ _RANGES = {
     "pad": _COUNT_OR_NONE,
     "train_error": _Range(0, 1),
     "rate_scale": _Range(0, 1),
+    "first_epoch": _COUNT,
 }
 # The fields that every run reads, and those that a config may omit.
 _FIELDS: dict[str, Any] = {
@@ -119,6 +120,7 @@ _FIELDS: dict[str, Any] = {
     "evaluation.eps": tuple | list,
 }
 _OPTIONAL: dict[str, Any] = {
+    "averaging": Mapping | None,
     "data.crop": int,
     "data.mirror": bool,
     "data.pad": int,

@@ -18,9 +18,10 @@ import optax
 from adv_jax import attacks, evaluate, models, objectives
 from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
 from adv_jax.models import initializers
+from adv_jax.optimizers import averaged
 from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, bind
 from adv_jax.runner.config import ConfigError, Replica, with_values
-from adv_jax.runner.optimizer import optimizer
+from adv_jax.runner.optimizer import averaging, optimizer
 from adv_jax.runner.schema import is_import_path
 from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps, shard_index
 from adv_jax.types import (
@@ -116,6 +117,8 @@ class Experiment:
         if is_import_path(spec["name"]):
             objective = partial(_checked_objective, objective)
         optim = optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
+        if average := config.get("averaging"):
+            optim = averaged(optim, averaging(average, steps_per_epoch=self.steps_per_epoch))
         return partial(objective, self.apply), optim
 
     def init(self, seed: Array, hyper: dict[str, Array]) -> RunState:
@@ -195,7 +198,8 @@ class Experiment:
     ) -> tuple[RunState, Metrics]:
         """Measures errors after an epoch, and updates the best model and `stopped`."""
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
-        variables = self.test_variables(run.state.variables, arrays, rows)
+        weights = self._weights(run.state)
+        variables = self.test_variables(weights, arrays, rows)
         logits_fn = _logits_fn(self.apply, variables)
         measure = partial(evaluate.clean, batch_size=EVALUATION_BATCH)
 
@@ -220,7 +224,7 @@ class Experiment:
             better = (error < run.best_error) & ~run.stopped
             keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
             run = run._replace(
-                best=keep(run.state.variables, run.best),
+                best=keep(weights, run.best),
                 best_error=keep(error, run.best_error),
                 best_epoch=keep(epoch, run.best_epoch),
             )
@@ -247,6 +251,12 @@ class Experiment:
         curves = measure(logits_fn, x, self._classes(y), attacks, key=key).attacks
         return {f"{name}_error": jnp.maximum(1 - c.accuracy[0], 0) for name, c in curves.items()}
 
+    def _weights(self, state: TrainState) -> Variables:
+        """Returns the variables to test: with `averaging`, those of the averaged weights."""
+        if not self._config.get("averaging"):
+            return state.variables
+        return {**state.variables, "params": state.opt_state.average}
+
     def test_variables(
         self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
     ) -> Variables:
@@ -270,7 +280,7 @@ class Experiment:
 
     def final_variables(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
         """Returns the variables of the final (or best) model for testing."""
-        return self.test_variables(run.best or run.state.variables, arrays, rows)
+        return self.test_variables(run.best or self._weights(run.state), arrays, rows)
 
     def logits_fn(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
         """Returns the final (or best) model for testing."""

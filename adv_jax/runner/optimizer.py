@@ -1,4 +1,4 @@
-"""Builds the optimizer of a config."""
+"""Builds the optimizer of a config, and its average of the weights."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -92,3 +92,22 @@ def _players(
         path = f"{field}.{player}"
         built[player] = optimizer(own, steps_per_epoch=steps_per_epoch, field=path)
     return optimizers.players(every=every, **built)
+
+
+def averaging(spec: Mapping[str, Any], *, steps_per_epoch: int) -> optimizers.Weights:
+    """Builds the weights of `optimizers.averaged` of a spec {"name": ..., **kwargs}.
+
+    Raises:
+      ConfigError: an unknown name or keyword.
+      UserError: a value is not legal.
+    """
+    return bind(spec, averages(steps_per_epoch), field="averaging")()
+
+
+def averages(steps_per_epoch: int) -> SimpleNamespace:
+    """Returns the averages that a config may name, with epochs in place of updates."""
+
+    def swa(first_epoch: int) -> optimizers.Weights:
+        return optimizers.swa(first_epoch * steps_per_epoch, steps_per_epoch)
+
+    return SimpleNamespace(__all__=["ema", "swa"], ema=optimizers.ema, swa=swa)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from adv_jax import attacks, models, objectives, optimizers
 from adv_jax.models import initializers
 from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, Call, named, settings
-from adv_jax.runner.optimizer import OPTIMIZERS, PLATEAUS
+from adv_jax.runner.optimizer import OPTIMIZERS, PLATEAUS, averages
 from adv_jax.runner.schema import is_import_path
 
 Inner = Callable[[str], tuple[Any, Call | None]]
@@ -42,9 +42,12 @@ class Part(NamedTuple):
 def parts(config: Mapping[str, Any]) -> Iterator[Part]:
     """Yields the parts of a config, which need not be complete."""
     initializer, attack = (initializers, None), (attacks, ATTACK)
+    objective = (objectives, OBJECTIVE)
+    in_objective = lambda key: objective if key == "objective" else attack
     yield from _tree("model", config.get("model"), models, MAKER, lambda _: initializer)
-    yield from _tree("objective", config.get("objective"), objectives, OBJECTIVE, lambda _: attack)
+    yield from _tree("objective", config.get("objective"), *objective, in_objective)
     yield from _optimizers("optimizer", config.get("optimizer"))
+    yield from _tree("averaging", config.get("averaging"), averages(1), None, lambda _: attack)
     for name, spec in config.get("evaluation", {}).get("attacks", {}).items():
         yield from _tree(f"evaluation.attacks.{name}", spec, *attack, lambda _: attack)
     data = config.get("data", {})

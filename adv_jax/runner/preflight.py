@@ -115,6 +115,7 @@ def _traced(
     """Implements `check_parts` without converting errors."""
     # A shard's index exists only on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
+    _check_averaging(config)
     _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
     arrays = dataset.arrays()
     mine = {name: values[0] for name, values in rows.items()}
@@ -125,6 +126,14 @@ def _traced(
     run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
     jax.eval_shape(experiment.evaluate, run, arrays, mine)
     return {*trained, *monitored}
+
+
+def _check_averaging(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError if the average begins after the run."""
+    first, epochs = (config.get("averaging") or {}).get("first_epoch", 1), config["epochs"]
+    if first > epochs:
+        allowed = f"1 to {epochs}, the number of epochs"
+        raise ConfigError(f"averaging.first_epoch must be {allowed}, got {first}")
 
 
 def _check_attacks(

@@ -252,7 +252,7 @@ def test_stop_rate_scale_needs_a_plateau():
 @pytest.mark.parametrize(
     ("group", "name", "says"),
     [
-        ("", "patiense", "a field of the config must be one of batch_size, "),
+        ("", "patiense", "a field of the config must be one of averaging, "),
         ("data", "num_vaild", "a field of data must be one of crop, "),
         ("replicas", "seed", "a field of replicas must be one of grid, seeds, shards, got 'seed'"),
         ("evaluation", "epsilons", "a field of evaluation must be one of attacks, eps, "),
