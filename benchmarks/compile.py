@@ -22,7 +22,7 @@ from benchmarks.timing import Worker, machine, seconds_of, use_cpus, versions, w
 TURNS = ("first", "second")
 CONFIGS = (
     *("quickstart", "shallow_mnist", "ladder_mnist", "ladder_conv_mnist", "huang_mlp_mnist"),
-    *("huang_lenet_mnist", "backprop_mnist", "goodfellow_mnist", "madry_mnist"),
+    *("huang_lenet_mnist", "backprop_mnist", "goodfellow_mnist", "pgd_mnist"),
 )
 
 

@@ -26,13 +26,18 @@ from adv_jax.runner.experiment import Experiment, attack_of, rows_of
 MODES = {
     "quickstart": ["", "paper", "quick"],
     "gan_mnist": ["", "quick", "loss=minimax"],
-    "madry_mnist": ["", "quick", "method=natural", "quick,method=natural"],
     "wrn_cifar10": [
         "",
         *(f"quick,method={method}" for method in ("pgd", "fast", "free", "consistency")),
         "model=wrn28_10,method=natural",
     ],
     "fast_mnist": ["", "quick", "start=zero"],
+    "pgd_mnist": ["", "quick", "method=natural", "quick,method=natural"],
+    "trades_mnist": [
+        "",
+        "quick",
+        *(f"quick,method={method}" for method in ("trades_awp", "mart", "natural")),
+    ],
     "shallow_mnist": [
         "",
         *(
@@ -210,7 +215,7 @@ def test_every_config_is_valid_and_plain_json(name, mode):
 
 
 # The first mode of one config of each kind of net and step.
-KINDS = ("quickstart", "huang_mlp_mnist", "madry_mnist", "ladder_mnist", "goodfellow_mnist")
+KINDS = ("quickstart", "huang_mlp_mnist", "pgd_mnist", "ladder_mnist", "goodfellow_mnist")
 FIRST = [next(at for at in EVERY if at[0] == name) for name in KINDS]
 
 
@@ -337,6 +342,7 @@ class Recorder(dict):
             ("backprop_mnist", "quick,method=adversarial"),
             ("backprop_cifar10", "quick,net=fc,method=adversarial_dropout,preprocess=simple"),
             ("goodfellow_cifar10", "quick"),
+            ("trades_mnist", "quick,method=trades_awp"),
             ("goodfellow_mnist", "quick,model=softmax,method=smoothing"),
         ],
     ),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
+from adv_jax.objectives.awp import awp
 from adv_jax.objectives.consistency import consistency
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
@@ -21,12 +22,15 @@ from adv_jax.objectives.label_smoothing import label_smoothing
 from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targets
 from adv_jax.objectives.ladder import ladder
 from adv_jax.objectives.lwa import lwa, lwa_rep
+from adv_jax.objectives.mart import mart
+from adv_jax.objectives.trades import trades
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
 from adv_jax.types import Array, Variables
 
 __all__ = [
     "adversarial_backprop",
     "adversarial_mix",
+    "awp",
     "consistency",
     "cross_entropy",
     "denoising",
@@ -37,7 +41,9 @@ __all__ = [
     "ladder",
     "lwa",
     "lwa_rep",
+    "mart",
     "tempered_cross_entropy",
+    "trades",
     "virtual_adversarial_training",
 ]
 

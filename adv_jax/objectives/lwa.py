@@ -13,7 +13,8 @@ def lwa(
 ) -> tuple[Array, Aux]:
     """Returns J(x + r, y), r the attack's perturbation on the current parameters.
 
-    There is no clean term, and r is a constant of the update (Danskin's theorem).
+    There is no clean term, and r is a constant of the update (Danskin's theorem). With `pgd` as the
+    attack it is PGD adversarial training.
 
     Args:
       apply: the model.
@@ -24,7 +25,7 @@ def lwa(
     Returns:
       loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
 
-    Source: [huang2015], Algorithm 2, Prop. 6.
+    Sources: [huang2015], Algorithm 2, Prop. 6; [madry2018], sec. 2.1.
     """
     x, y = batch["x"], batch["y"]
     frozen = partial(apply, jax.lax.stop_gradient(variables))

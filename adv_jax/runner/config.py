@@ -69,6 +69,7 @@ _RANGES = {
     "tau": _SIZE,
     "std": _SIZE,
     "alpha": _Range(0, 1),
+    "beta": _SIZE,
     "smoothing": _Range(0, 1),
     "weight": _SIZE,
     "temperature": _Range(0, above=True),

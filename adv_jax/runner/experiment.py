@@ -107,13 +107,7 @@ class Experiment:
     def _parts(self, hyper: Mapping[str, Any]) -> tuple[Objective, optax.GradientTransformation]:
         config = with_values(self._config, hyper)
         spec = config["objective"]
-        bound: dict[str, Any] = {
-            field: attack_of(value, f"objective.{field}", self._sources)
-            for field, value in spec.items()
-            if isinstance(value, Mapping)
-        }
-        bound |= _trained(spec, self._sources)
-        objective = bind(spec, objectives, field="objective", call=OBJECTIVE, **bound)
+        objective = objective_of(spec, "objective", self._sources)
         if is_import_path(spec["name"]):
             objective = partial(_checked_objective, objective)
         optim = optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
@@ -362,6 +356,25 @@ def _model(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> Any:
             f"{type(made).__name__}"
         )
     return made
+
+
+def objective_of(
+    spec: Mapping[str, Any],
+    field: str,
+    sources: Mapping[str, LogitsFn],
+    *,
+    free: Sequence[str] = (),
+) -> partial:
+    """Builds the objective of a spec; a nested `objective` gets its attack from the outer one."""
+    parts: dict[str, Any] = {
+        key: objective_of(value, f"{field}.{key}", sources, free=("attack",))
+        if key == "objective"
+        else attack_of(value, f"{field}.{key}", sources)
+        for key, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    trained = _trained(spec, sources)
+    return bind(spec, objectives, field=field, free=free, call=OBJECTIVE, **parts, **trained)
 
 
 def attack_of(

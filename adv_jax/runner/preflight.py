@@ -141,7 +141,7 @@ def _check_attacks(
 ) -> None:
     """Raises ConfigError for unknown norms and for sizes that exceed an attack's bounds."""
     for field, spec in config["objective"].items():
-        if isinstance(spec, Mapping):
+        if isinstance(spec, Mapping) and field != "objective":
             path = f"objective.{field}"
             sizes = {f"{path}.{s}": spec[s] for s in DISTANCES if spec.get(s) is not None}
             _check_attack(path, spec, attack_of(spec, path, {}), sizes, shape)

@@ -5,7 +5,7 @@ The paper prints one run and no spread. What counts as equal is chosen: .5 clean
 
 from papers.target import Falling, Measure, Row, Run, Target
 
-RUN = Run("madry_mnist", "method=adversarial", {"replicas.seeds": 3})
+RUN = Run("pgd_mnist", "method=adversarial", {"replicas.seeds": 3})
 # row of the paper -> label, attack of the evaluation
 WHITE_BOX = {
     "fgsm": ("FGSM", "fgsm"),
@@ -16,9 +16,9 @@ WHITE_BOX = {
 }
 
 
-def _row(cell: str, label: str, attack: str) -> Row:
+def _row(paper: str, label: str, attack: str) -> Row:
     measure = Measure("error", attack, 0.3)
-    return Row(label, RUN, f"madry2018.table1.A.{cell}", tolerance=1.5, measure=measure)
+    return Row(label, RUN, paper, tolerance=1.5, measure=measure)
 
 
 TARGETS = (
@@ -27,7 +27,8 @@ TARGETS = (
         "A net trained on PGD of eps .3, attacked in the white box",
         rows=(
             Row("clean", RUN, "madry2018.table1.A.natural", tolerance=0.5),
-            *(_row(cell, *attack) for cell, attack in WHITE_BOX.items()),
+            *(_row(f"madry2018.table1.A.{cell}", *found) for cell, found in WHITE_BOX.items()),
+            _row("madry2018.auto_attack.A", "AutoAttack", "auto_attack"),
         ),
         claims=(
             Falling(

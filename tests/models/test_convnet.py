@@ -22,10 +22,10 @@ def random_params(model, shape, seed=0):
     return jax.tree.map(lambda leaf: rng.normal(0, 0.3, size=leaf.shape).astype("f"), shapes)
 
 
-def convolved(h, kernel, bias):
-    """Convolves one image f[H, W, C] map by map, SAME padding; an even kernel pads at the end."""
-    before = (kernel.shape[0] - 1) // 2
-    after = kernel.shape[0] - 1 - before
+def convolved(h, kernel, bias, padding="SAME"):
+    """Convolves one image f[H, W, C] map by map; with SAME an even kernel pads at the end."""
+    before = (kernel.shape[0] - 1) // 2 if padding == "SAME" else 0
+    after = kernel.shape[0] - 1 - before if padding == "SAME" else 0
     padded = np.pad(h, ((before, after), (before, after), (0, 0)))
     maps = [
         scipy.signal.correlate(padded, kernel[..., o], mode="valid")[..., 0] + bias[o]
@@ -86,6 +86,32 @@ def test_convnet_equals_the_numpy_version_layer_by_layer(stages, kernel_size, sh
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
         for found, layer in zip(extras.values(), hidden, strict=True):
             np.testing.assert_allclose(found[row], layer, rtol=1e-4, atol=1e-5)
+
+
+def test_the_net_of_zhang_2019_equals_the_numpy_version():
+    model = models.convnet(
+        stages=((2, 3), (4,)), units=(5,), padding="VALID", pool=2, num_classes=3
+    )
+    shape = (2, 13, 14, 1)  # 13 -> 11 -> 9 -> 4 -> 2 -> 1 and 14 -> 12 -> 10 -> 5 -> 3 -> 1
+    params = random_params(model, shape)
+    x = np.random.default_rng(1).uniform(-1, 1, size=shape).astype(np.float32)
+    logits = jax.jit(models.apply_fn(model))({"params": params}, x).logits
+    for row, image in enumerate(x):
+        h = np.float64(image)
+        for name, pooling in (("hidden1", False), ("hidden2", True), ("hidden3", True)):
+            h = np.maximum(convolved(h, *layer_of(params, name), padding="VALID"), 0)
+            rows, columns = (n // 2 * 2 for n in h.shape[:2])
+            if pooling:
+                h = h[:rows, :columns].reshape(rows // 2, 2, columns // 2, 2, -1).max(axis=(1, 3))
+        for name in ("hidden4", "logits"):
+            kernel, bias = layer_of(params, name)
+            h = h.ravel() @ kernel + bias
+            h = np.maximum(h, 0) if name == "hidden4" else h
+        np.testing.assert_allclose(logits[row], h, rtol=1e-4, atol=1e-5)
+
+
+def layer_of(params, name):
+    return np.float64(params[name]["kernel"]), np.float64(params[name]["bias"])
 
 
 def test_pooling_windows_reach_over_the_border():

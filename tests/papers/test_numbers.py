@@ -32,7 +32,7 @@ def test_the_papers_have_all_their_entries():
         "maronas2016": 244,
         "huang2015": 74,
         "goodfellow2014": 4,
-        "madry2018": 18,
+        "madry2018": 19,
         "wardefarley2016": 32,
         "wong2020": 7,
         "nokland2015": 57,
