@@ -13,6 +13,7 @@ from papers import (
     shallow_thesis,
     wardefarley2016,
     wong2020,
+    zhang2019,
 )
 from papers.drawing import Drawing
 from papers.target import Target
@@ -26,6 +27,7 @@ _PAPERS = {
     "shallow_thesis": shallow_thesis,
     "wardefarley2016": wardefarley2016,
     "wong2020": wong2020,
+    "zhang2019": zhang2019,
 }
 TARGETS: dict[str, Target] = {
     target.name: target for paper in _PAPERS.values() for target in paper.TARGETS

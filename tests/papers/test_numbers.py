@@ -35,6 +35,7 @@ def test_the_papers_have_all_their_entries():
         "madry2018": 19,
         "wardefarley2016": 32,
         "wong2020": 7,
+        "zhang2019": 5,
         "nokland2015": 57,
     }
 
