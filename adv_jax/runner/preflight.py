@@ -12,9 +12,11 @@ from adv_jax.checks import check_bounds, check_width
 from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
 from adv_jax.evaluate.checks import DISTANCES
+from adv_jax.runner.binding import OBJECTIVE
 from adv_jax.runner.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment, attack_of
+from adv_jax.runner.parts import Part
 from adv_jax.runner.plugins import location
 from adv_jax.types import Attack, LogitsFn, UserError, Variables
 
@@ -116,6 +118,7 @@ def _traced(
     # A shard's index exists only on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
     _check_averaging(config)
+    _check_inner_objective(config["objective"].get("objective"))
     _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
     arrays = dataset.arrays()
     mine = {name: values[0] for name, values in rows.items()}
@@ -134,6 +137,16 @@ def _check_averaging(config: Mapping[str, Any]) -> None:
     if first > epochs:
         allowed = f"1 to {epochs}, the number of epochs"
         raise ConfigError(f"averaging.first_epoch must be {allowed}, got {first}")
+
+
+def _check_inner_objective(spec: Mapping[str, Any] | None) -> None:
+    """Raises ConfigError if an objective gives its attack to one that takes none."""
+    if spec is None:
+        return
+    legal, takes_any = Part("objective.objective", spec, objectives, OBJECTIVE).settings()
+    if "attack" not in legal and not takes_any:
+        takes = "an objective that takes an attack"
+        raise ConfigError(f"objective.objective.name must be {takes}, got {spec['name']!r}")
 
 
 def _check_attacks(

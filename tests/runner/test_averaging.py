@@ -20,6 +20,12 @@ from adv_jax.runner.experiment import Experiment, rows_of
 from adv_jax.types import UserError
 
 EMA = {"name": "ema", "decay": 0.9}
+AWP = {
+    "name": "awp",
+    "gamma": 0.01,
+    "objective": {"name": "trades", "beta": 6.0},
+    "attack": {"name": "pgd", "eps": 0.1, "num_steps": 3, "returns": "last"},
+}
 
 
 def iterates(weight, *, steps=12):
@@ -94,12 +100,12 @@ def test_the_best_model_is_one_of_the_averages(dataset):
 
 
 @pytest.mark.slow
-def test_a_run_with_averaging_resumes_bit_for_bit_and_each_replica_has_its_average(
+def test_a_run_of_awp_with_averaging_resumes_bit_for_bit_and_its_replicas_are_independent(
     tmp_path, monkeypatch, capsys
 ):
     digits = few_digits(400, 200)
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
-    config = run_document(seeds=2) | {"averaging": EMA}
+    config = run_document(seeds=2) | {"averaging": EMA, "objective": AWP}
     whole, begun = tmp_path / "whole", tmp_path / "begun"
     train.run(config, whole)
     shutil.copytree(whole, begun)

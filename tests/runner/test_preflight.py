@@ -56,6 +56,17 @@ def ladder_of(layers="6-10", **changes):
         (
             {
                 "objective": {
+                    "name": "awp",
+                    "objective": {"name": "cross_entropy"},
+                    "attack": {"name": "fgsm", "eps": 0.1},
+                }
+            },
+            "objective.objective.name must be an objective that takes an attack, "
+            "got 'cross_entropy'",
+        ),
+        (
+            {
+                "objective": {
                     "name": "lwa_rep",
                     "layer": 1,
                     "attack": {"name": "fgsm", "eps": 0.1},
