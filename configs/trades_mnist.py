@@ -78,7 +78,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.model.stages, c.model.units = ((8, 8), (16, 16)), (64, 64)
         if options.method != "natural":
             c.objective.attack.eps, c.objective.attack.num_steps = 0.1, 5
-        c.optimizer.learning_rate.values, c.batch_size = (0.05, 0.05, 0.05, 0.05), 50
-        c.epochs = 3
-        c.evaluation.attacks = {"pgd_40": c.evaluation.attacks.pgd_40}
+        c.optimizer = {"name": "adam", "learning_rate": 0.002}
+        c.epochs, c.batch_size = 5, 50
+        c.evaluation.attacks, c.evaluation.eps = {"pgd_40": c.evaluation.attacks.pgd_40}, (0.0, 0.1)
     return c
