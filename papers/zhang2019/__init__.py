@@ -1,7 +1,12 @@
-"""[zhang2019], "Theoretically Principled Trade-off between Robustness and Accuracy": MNIST."""
+"""[zhang2019], "Theoretically Principled Trade-off between Robustness and Accuracy": MNIST.
 
+Not drawn: the figures of the paper.
+"""
+
+from papers.zhang2019 import robustness
 from papers.zhang2019.targets import TARGETS
 
-FIGURES: dict = {}
+# name -> function, see papers.figures
+FIGURES = {"auto_attack": robustness.auto_attack}
 
 __all__ = ["FIGURES", "TARGETS"]
