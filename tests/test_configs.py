@@ -20,8 +20,9 @@ from ml_collections import config_flags
 
 from adv_jax import data, train
 from adv_jax.runner import config as runner_config
+from adv_jax.runner.building import attack_of
 from adv_jax.runner.config import leaves, replicas, validate, with_values
-from adv_jax.runner.experiment import Experiment, attack_of, rows_of
+from adv_jax.runner.experiment import Experiment, rows_of
 
 MODES = {
     "quickstart": ["", "paper", "quick"],

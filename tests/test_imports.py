@@ -30,7 +30,7 @@ LIBRARY = {
 RUNNER = [
     *("catalogue", "output", "processes", "schema", "signals"),
     *("config", "devices", "plugins", "binding", "optimizer", "parts"),
-    *("checkpoint", "command_line", "experiment", "workdir"),
+    *("building", "checkpoint", "command_line", "experiment", "workdir"),
     *("figures", "learning", "log", "program", "result"),
     *("compilation", "inputs", "preflight"),
     "trained",

@@ -9,26 +9,21 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax import attacks, evaluate, models, objectives
+from adv_jax import evaluate, models
 from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
-from adv_jax.models import initializers
 from adv_jax.optimizers import averaged
-from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, bind
-from adv_jax.runner.config import ConfigError, Replica, with_values
+from adv_jax.runner.building import attack_of, model_of, objective_of
+from adv_jax.runner.config import Replica, with_values
 from adv_jax.runner.optimizer import averaging, optimizer
-from adv_jax.runner.schema import is_import_path
 from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps, shard_index
 from adv_jax.types import (
     Apply,
     Array,
-    Attack,
-    Aux,
     Batch,
     Key,
     LogitsFn,
@@ -94,7 +89,7 @@ class Experiment:
         self._batches_per_epoch = self._train_rows // self._batch_size
         self.steps_per_epoch = self._batches_per_epoch * self._replays
         self._sources = sources
-        self._model = _model(config["model"], sources)
+        self._model = model_of(config["model"], sources)
         self.apply = models.apply_fn(self._model)
         # A model that generates tells generated images, class 0, from real ones, class 1.
         self.generates = hasattr(self._model, "sample")
@@ -106,10 +101,7 @@ class Experiment:
 
     def _parts(self, hyper: Mapping[str, Any]) -> tuple[Objective, optax.GradientTransformation]:
         config = with_values(self._config, hyper)
-        spec = config["objective"]
-        objective = objective_of(spec, "objective", self._sources)
-        if is_import_path(spec["name"]):
-            objective = partial(_checked_objective, objective)
+        objective = objective_of(config["objective"], "objective", self._sources)
         optim = optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
         if average := config.get("averaging"):
             optim = averaged(optim, averaging(average, steps_per_epoch=self.steps_per_epoch))
@@ -327,76 +319,6 @@ def initial(replicas: Sequence[Replica]) -> tuple[np.ndarray, dict[str, np.ndarr
         path: np.array([replica.overrides[path] for replica in replicas], np.float32)
         for path in paths
     }
-
-
-def _checked_objective(objective: partial, *args: Any, **keywords: Any) -> tuple[Array, Aux]:
-    """Calls a user's objective and raises ConfigError if it returns something else."""
-    found = objective(*args, **keywords)
-    match found:
-        case (loss, (Mapping(), Mapping() as metrics)):
-            if all(jnp.shape(value) == () for value in (loss, *metrics.values())):
-                return found
-    returned = jax.tree.map(lambda leaf: f"{jnp.asarray(leaf).dtype}{[*jnp.shape(leaf)]}", found)
-    allowed = "return (loss f32[], (model_state, {name: metric f32[]}))"
-    raise ConfigError(f"objective must {allowed}, got {objective.func.__name__}: {returned}")
-
-
-def _model(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> Any:
-    """Builds the module of a spec; nested specs are initializers."""
-    inits = {
-        field: bind(value, initializers, field=f"model.{field}")()
-        for field, value in spec.items()
-        if isinstance(value, Mapping)
-    }
-    trained = _trained(spec, sources)
-    made = bind(spec, models, field="model", call=MAKER, **inits, **trained)()
-    if not isinstance(made, nn.Module):
-        raise ConfigError(
-            f"model.name must make a Flax Linen module, got {spec['name']!r}, which made a "
-            f"{type(made).__name__}"
-        )
-    return made
-
-
-def objective_of(
-    spec: Mapping[str, Any],
-    field: str,
-    sources: Mapping[str, LogitsFn],
-    *,
-    free: Sequence[str] = (),
-) -> partial:
-    """Builds the objective of a spec; a nested `objective` gets its attack from the outer one."""
-    parts: dict[str, Any] = {
-        key: objective_of(value, f"{field}.{key}", sources, free=("attack",))
-        if key == "objective"
-        else attack_of(value, f"{field}.{key}", sources)
-        for key, value in spec.items()
-        if isinstance(value, Mapping)
-    }
-    trained = _trained(spec, sources)
-    return bind(spec, objectives, field=field, free=free, call=OBJECTIVE, **parts, **trained)
-
-
-def attack_of(
-    spec: Mapping[str, Any],
-    field: str,
-    sources: Mapping[str, LogitsFn],
-    *,
-    free: Sequence[str] = (),
-) -> Attack:
-    """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
-    parts: dict[str, Any] = {
-        key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES, call=ATTACK)
-        for key, value in spec.items()
-        if isinstance(value, Mapping)
-    }
-    trained = _trained(spec, sources)
-    return bind(spec, attacks, field=field, free=free, call=ATTACK, **parts, **trained)
-
-
-def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
-    """Returns {field: trained model} for the fields `..._fn`, which hold workdirs."""
-    return {field: sources.get(value) for field, value in spec.items() if field.endswith("_fn")}
 
 
 def _unless_stopped(

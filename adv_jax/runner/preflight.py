@@ -13,9 +13,10 @@ from adv_jax.data import DataError, Dataset
 from adv_jax.evaluate import norm_of, scale_of
 from adv_jax.evaluate.checks import DISTANCES
 from adv_jax.runner.binding import OBJECTIVE
+from adv_jax.runner.building import attack_of
 from adv_jax.runner.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.runner.devices import layout
-from adv_jax.runner.experiment import Experiment, attack_of
+from adv_jax.runner.experiment import Experiment
 from adv_jax.runner.parts import Part
 from adv_jax.runner.plugins import location
 from adv_jax.types import Attack, LogitsFn, UserError, Variables

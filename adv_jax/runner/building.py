@@ -1,0 +1,87 @@
+"""Builds the model, the objective and the attacks of a config."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from adv_jax import attacks, evaluate, models, objectives
+from adv_jax.models import initializers
+from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, bind
+from adv_jax.runner.config import ConfigError
+from adv_jax.runner.schema import is_import_path
+from adv_jax.types import Array, Attack, Aux, LogitsFn
+
+
+def model_of(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> nn.Module:
+    """Builds the module of a spec; nested specs are initializers."""
+    inits = {
+        field: bind(value, initializers, field=f"model.{field}")()
+        for field, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    trained = _trained(spec, sources)
+    made = bind(spec, models, field="model", call=MAKER, **inits, **trained)()
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"model.name must make a Flax Linen module, got {spec['name']!r}, which made a "
+            f"{type(made).__name__}"
+        )
+    return made
+
+
+def objective_of(
+    spec: Mapping[str, Any],
+    field: str,
+    sources: Mapping[str, LogitsFn],
+    *,
+    free: Sequence[str] = (),
+) -> partial:
+    """Builds the objective of a spec; a nested `objective` gets its attack from the outer one."""
+    parts: dict[str, Any] = {
+        key: objective_of(value, f"{field}.{key}", sources, free=("attack",))
+        if key == "objective"
+        else attack_of(value, f"{field}.{key}", sources)
+        for key, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    trained = _trained(spec, sources)
+    made = bind(spec, objectives, field=field, free=free, call=OBJECTIVE, **parts, **trained)
+    return partial(_checked, made) if is_import_path(spec["name"]) else made
+
+
+def attack_of(
+    spec: Mapping[str, Any],
+    field: str,
+    sources: Mapping[str, LogitsFn],
+    *,
+    free: Sequence[str] = (),
+) -> Attack:
+    """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
+    parts: dict[str, Any] = {
+        key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES, call=ATTACK)
+        for key, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    trained = _trained(spec, sources)
+    return bind(spec, attacks, field=field, free=free, call=ATTACK, **parts, **trained)
+
+
+def _checked(objective: partial, *args: Any, **keywords: Any) -> tuple[Array, Aux]:
+    """Calls a user's objective and raises ConfigError if it returns something else."""
+    found = objective(*args, **keywords)
+    match found:
+        case (loss, (Mapping(), Mapping() as metrics)):
+            if all(jnp.shape(value) == () for value in (loss, *metrics.values())):
+                return found
+    returned = jax.tree.map(lambda leaf: f"{jnp.asarray(leaf).dtype}{[*jnp.shape(leaf)]}", found)
+    allowed = "return (loss f32[], (model_state, {name: metric f32[]}))"
+    raise ConfigError(f"objective must {allowed}, got {objective.func.__name__}: {returned}")
+
+
+def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
+    """Returns {field: trained model} for the fields `..._fn`, which hold workdirs."""
+    return {field: sources.get(value) for field, value in spec.items() if field.endswith("_fn")}
