@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax import evaluate, models
+from adv_jax import evaluate, models, objectives
 from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
 from adv_jax.optimizers import averaged
 from adv_jax.runner.building import attack_of, model_of, objective_of
