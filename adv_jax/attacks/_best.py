@@ -6,6 +6,14 @@ from adv_jax.perturbations import choose
 from adv_jax.types import Array
 
 
+class Iterate(NamedTuple):
+    """A perturbation r f32[B, *D], its loss f32[B] and gradient f32[B, *D]."""
+
+    r: Array
+    loss: Array
+    gradient: Array
+
+
 class Best(NamedTuple):
     """Each row's best perturbation: those that fool the model first, then by higher loss.
 

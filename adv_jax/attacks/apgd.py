@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._best import Best
+from adv_jax.attacks._best import Best, Iterate
 from adv_jax.attacks._climbing import (
     RateFn,
     checked_climb,
@@ -18,8 +18,11 @@ from adv_jax.attacks._climbing import (
     rate_fn,
     with_gradient,
 )
-from adv_jax.checks import ball, check_counts, check_range
-from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.attacks._dlr import aimed, dlr, toward
+from adv_jax.attacks._linear_model import most_probable_others
+from adv_jax.attacks._sparse_ascent import ascend_sparsely
+from adv_jax.checks import ball, check_counts, check_range, checked_logits
+from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import choose, perturbed
 from adv_jax.types import (
@@ -34,14 +37,6 @@ from adv_jax.types import (
     UserError,
     working_dtype,
 )
-
-
-class Iterate(NamedTuple):
-    """A perturbation r f32[B, *D], its loss f32[B] and gradient f32[B, *D]."""
-
-    r: Array
-    loss: Array
-    gradient: Array
 
 
 class Climb(NamedTuple):
@@ -83,6 +78,7 @@ def apgd(
     norm: Norm = "linf",
     num_steps: int = 100,
     restarts: int = 1,
+    num_targets: int | None = None,
     rho: ArrayLike = 0.75,
     start: Array | None = None,
     early_stop: bool = False,
@@ -105,16 +101,23 @@ def apgd(
     gradient does not vanish at high confidence. Per row, the result is the iterate of highest loss
     among those that fool the model, or among all iterates and x if none does.
 
+    Under l1 a step changes the k entries of steepest slope alike, P projects onto the intersection
+    of ball and bounds, and there is no momentum. k starts at a fifth of the features and adapts
+    to the sparsity of the best point, as does s. The first 30 % of the steps are in a ball of 3 eps
+    and the next 30 % in one of 2 eps.
+
     Args:
       eps: radius of the ball, as in `fgsm`.
       loss: "ce", "dlr" or a function (outputs, y) -> f[B], as in `pgd`. dlr needs 3 classes;
         targeted dlr needs 4 and starts from the class predicted at x.
       fooled: (outputs, y) -> bool[B] or None, as in `pgd`; None for the targeted dlr.
-      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`). l1 steps change one entry;
-        they are not the sparse steps of later papers on l1.
+      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       num_steps: iterations per restart, >= 1; each restart takes num_steps + 1 gradients.
       restarts: runs from independent starts, >= 1; more than one needs a key and no `start`.
-      rho: share of the steps that must raise the loss, f32[], in [0, 1].
+      num_targets: None, or a number >= 1 (APGD-T): each run is repeated for each of the num_targets
+        (at most K - 1) most probable other classes at x, up the dlr targeted at that class. loss
+        must be "dlr"; with 2 or 3 classes the numerator of the ratio is climbed.
+      rho: share of the steps that must raise the loss, f32[], in [0, 1]; not used under l1.
       start: f[B, *D], the perturbation to begin with, projected first (warm start); no random
         numbers are drawn then.
       early_stop: a row keeps its first point that fools, and the attack ends when all rows have
@@ -126,18 +129,25 @@ def apgd(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: unknown loss; too few classes for dlr; num_steps, restarts or rho out of
-        range; restarts without a key; and as `fgsm`.
+      ValueError: unknown loss; too few classes for dlr; num_steps, restarts, num_targets or rho out
+        of range; restarts without a key; num_targets with another loss or targeted; and as `fgsm`.
 
-    Source: [croce2020], Algorithm 1, sec. 3 and 4, eq. 6 and 7.
+    Sources: [croce2020], Algorithm 1, sec. 3 and 4, eq. 6 and 7; l1: [croce2021box], Algorithm 1
+    and sec. 3.
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])
     >>> apgd(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1, num_steps=5)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    check_counts(num_steps=num_steps, restarts=restarts)
+    aims = 1 if num_targets is None else num_targets
+    check_counts(num_steps=num_steps, restarts=restarts, num_targets=aims)
     check_range("rho", rho, "[0, 1]")
+    if num_targets is not None and (loss != "dlr" or targeted or fooled is not None):
+        raise UserError(
+            'num_targets must be None unless loss is "dlr", targeted is False and fooled is None, '
+            f"got {num_targets}"
+        )
     if restarts > 1 and key is None:
         raise ValueError(f"restarts must be 1 without a key, got {restarts}")
     if restarts > 1 and start is not None:
@@ -151,7 +161,8 @@ def apgd(
     eps, scale = ball(eps, x, norm, bounds, mask)
     keys = None
     if key is not None and start is None:
-        keys = jax.vmap(jax.random.split, (0, None), 1)(norms.row_keys(key, x.shape[0]), restarts)
+        row_keys = norms.row_keys(key, x.shape[0])
+        keys = jax.vmap(jax.random.split, (0, None), 1)(row_keys, restarts * aims)
     return compiled(
         _apgd,
         climb.fn,
@@ -166,6 +177,7 @@ def apgd(
         norm=norm,
         num_steps=num_steps,
         restarts=restarts,
+        num_targets=num_targets,
         early_stop=early_stop,
         bounds=bounds,
         aux=climb.aux,
@@ -188,23 +200,35 @@ def _apgd(
     norm: Norm,
     num_steps: int,
     restarts: int,
+    num_targets: int | None,
     early_stop: bool,
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
-    """`apgd` of checked arguments; keys: key[restarts, B]."""
+    """`apgd` of checked arguments; keys: key[restarts, B], or more with targets."""
     row_loss = None if loss is None else _LOSSES[loss]
+    targets = None
     if loss == "dlr" and targeted:
-        row_loss = _dlr_from(labels_at(logits_fn, x, None))
-    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
+        row_loss = toward(labels_at(logits_fn, x, None))
+    if num_targets is not None:
+        y = classes(labels_at(logits_fn, x, y))
+        others = most_probable_others(checked_logits(logits_fn(x), batch=x.shape[0]), y)
+        targets = jnp.repeat(others[:, :num_targets].T, restarts, axis=0)
+        keys = None if keys is None else keys[: len(targets)]
+
+    def rate_toward(target: Array | None) -> RateFn:
+        aim = row_loss if target is None else lambda logits, y: aimed(logits, y, target)
+        return rate_fn(aim, logits_fn, x, y, targeted=targeted)
+
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
-    at_x = rate(x)
+    at_x = rate_toward(None if targets is None else targets[0])(x)
     first = unmoved if start is None else feasible(x, start, eps, norm, bounds, scale)
     best = Best(unmoved, at_x.loss.astype(unmoved.dtype), at_x.fools)
 
-    def restart(best: Best, keys: Key | None) -> tuple[Best, None]:
+    def run(best: Best, turn: tuple[Key | None, Array | None]) -> tuple[Best, None]:
+        keys, target = turn
         climbed = ascend(
-            rate,
+            rate_toward(target),
             x,
             best,
             first if keys is None else random_start(keys, x, eps, norm, bounds, scale),
@@ -218,7 +242,8 @@ def _apgd(
         )
         return climbed, None
 
-    best, _ = jax.lax.scan(restart, best, keys, length=restarts)
+    runs = restarts if targets is None else len(targets)
+    best, _ = jax.lax.scan(run, best, (keys, targets), length=runs)
     return perturbed(x, norms.project(best.r, eps, norm, scale), bounds)
 
 
@@ -242,6 +267,9 @@ def ascend(
       eps, scale: from `checks.ball`.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
+    if norms.canonical(norm) == "l1":
+        options = {"bounds": bounds, "scale": scale, "until_fooled": until_fooled}
+        return ascend_sparsely(rate, x, best, start, eps=eps, num_steps=num_steps, **options)
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
 
     def within(r: Array) -> Array:
@@ -301,55 +329,7 @@ def ascend(
     return jax.lax.while_loop(unfinished, iterate, first).best
 
 
-def dlr(logits: Array, y: Array) -> Array:
-    """Returns the difference of logits ratio, f32[B].
-
-        (max_{i != y} z_i - z_y) / (z_(1) - z_(3)),  z_(1) >= z_(2) >= ... the sorted logits
-
-    It is invariant to shifts and positive scaling of the logits.
-
-    Raises:
-      ValueError: fewer than 3 classes.
-
-    Source: [croce2020], eq. 6.
-
-    >>> dlr(jnp.array([[4., 3., 2., 0.]]), jnp.array([0]))
-    Array([-0.5], dtype=float32)
-    """
-    top = _largest(logits, 3)
-    return margin(logits, y) / _or_one(top[:, 0] - top[:, 2])
-
-
-def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
-    """Returns the targeted difference of logits ratio, f32[B].
-
-        (z_target - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)
-
-    Raises:
-      ValueError: fewer than 4 classes.
-
-    Source: [croce2020], eq. 7.
-
-    >>> targeted_dlr(jnp.array([[4., 3., 2., 0.]]), jnp.array([0]), jnp.array([2]))
-    Array([-0.6666667], dtype=float32)
-    """
-    top = _largest(logits, 4)
-    return difference(logits, y, target) / _or_one(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
-
-
-def difference(logits: Array, y: Array, target: Array) -> Array:
-    """Returns z_target - z_y, f32[B]."""
-    columns = jnp.stack([target.astype(y.dtype), y], axis=1)
-    pair = jnp.take_along_axis(logits, columns, axis=1)
-    return pair[:, 0] - pair[:, 1]
-
-
 _LOSSES: dict[str, RowFn] = {"ce": cross_entropy, "dlr": dlr}
-
-
-def _dlr_from(predicted: Array) -> RowFn:
-    """Returns the targeted dlr as a loss of the target, to descend."""
-    return lambda logits, target: -targeted_dlr(logits, predicted, classes(target))
 
 
 def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -366,16 +346,3 @@ def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
         gap = max(gap - 3, 6)
         percent += gap
     return is_checkpoint, window
-
-
-def _largest(logits: Array, count: int) -> Array:
-    """Returns the largest logits in descending order, f32[B, count]."""
-    if logits.shape[1] < count:
-        raise ValueError(
-            f'logits must have at least {count} classes for loss="dlr", got {logits.shape[1]}'
-        )
-    return jax.lax.top_k(logits, count)[0]
-
-
-def _or_one(scale: Array) -> Array:
-    return jnp.where(scale == 0, 1, scale)

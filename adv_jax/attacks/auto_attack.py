@@ -1,4 +1,4 @@
-"""AutoAttack: four attacks in sequence, each on the rows not fooled so far."""
+"""AutoAttack: several attacks in sequence, each on the rows not fooled so far."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,18 +14,25 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Fooling, on_survivors
 from adv_jax.attacks._climbing import rate_fn
+from adv_jax.attacks._dlr import aimed, dlr
 from adv_jax.attacks._linear_model import most_probable_others
-from adv_jax.attacks.apgd import ascend, difference, targeted_dlr
-from adv_jax.attacks.fab import approach
+from adv_jax.attacks.apgd import ascend
+from adv_jax.attacks.fab import approach, away
 from adv_jax.attacks.square import random_search
 from adv_jax.checks import ball, check_counts, checked, checked_logits, linf_or_l2
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import limits, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, UserError
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, UserError
 
-MEMBERS = ("apgd-ce", "apgd-t", "fab-t", "square")
-Member = Callable[..., Fooling]  # (rows of a block, target i32[b], done bool[b]) -> Fooling
+VERSIONS = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+MEMBERS = VERSIONS["standard"]
+RESTARTS = {"standard": 1, "plus": 5, "rand": 1}  # of the members without targets but square
+Member = Callable[..., Fooling]  # (rows of a block, number of the run, done bool[b]) -> Fooling
 
 
 class Rows(NamedTuple):
@@ -55,23 +62,26 @@ def auto_attack(
     num_steps: int = 100,
     num_targets: int = 9,
     num_queries: int = 5000,
-    members: Sequence[str] = MEMBERS,
+    version: str = "standard",
+    members: Sequence[str] | None = None,
     block_size: int = 32,
     bounds: Bounds | None = None,
     mask: Mask | None = None,
     aux: RowTree | None = None,
     key: Key | None = None,
 ) -> Array:
-    """AutoAttack, standard version: four attacks, each on the rows not fooled so far.
+    """AutoAttack: several attacks, each on the rows not fooled so far.
 
-        apgd    on the cross-entropy, one random start
-        apgd    on the targeted difference of logits ratio, for each target
-        fab     to the boundary of one class, for each target (FAB-T)
-        square  by forward passes only
+        apgd-ce   apgd on the cross-entropy, from random starts
+        apgd-dlr  apgd on the difference of logits ratio, from random starts
+        apgd-t    apgd on the targeted ratio, for each target
+        fab       to the nearest of the boundaries of all targets, from x, then from random starts
+        fab-t     to the boundary of one class, for each target
+        square    by forward passes only
 
     The targets are the num_targets most probable other classes at x. A row keeps its first
     fooling perturbation; a row that is misclassified at x, or never fooled, is returned
-    unchanged. With 2 or 3 classes the targeted ratio is undefined, and its numerator is used.
+    unchanged. With too few classes for a ratio (2, or 3 with a target) its numerator is used.
 
     Args:
       eps: radius of the ball, as in `fgsm`.
@@ -79,8 +89,11 @@ def auto_attack(
       num_steps: steps of each run of apgd and fab, >= 1.
       num_targets: target classes, >= 1; at most K - 1 are used.
       num_queries: forward passes of square, >= 1.
-      members: names of the attacks to run: "apgd-ce", "apgd-t", "fab-t", "square", in this order.
-        One call for each of them, each on the result of the one before, equals one for all.
+      version: "standard": apgd-ce, apgd-t, fab-t and square, one start each; "plus": apgd-ce,
+        apgd-dlr, fab (five starts each), square, apgd-t and fab-t; "rand", for random models:
+        apgd-ce and apgd-dlr, one start each, with `expectation(stochastic_fn, 20)` as logits_fn.
+      members: names of attacks of the version, which run in its order; None: all. One call for each
+        of them, each on the result of the one before, equals one for all.
       block_size: rows to attack at a time, >= 1. Affects memory and speed, not the result: about
         30 suit the cache of a CPU, an accelerator needs more.
       key: one key, or key[B], one per row.
@@ -90,10 +103,9 @@ def auto_attack(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: another norm or member; a count below 1; no key; and as `fgsm`.
+      ValueError: another norm, version or member; a count below 1; no key; and as `fgsm`.
 
-    Source: [croce2020], sec. 6, with the targeted attacks of its
-    public program's standard version.
+    Source: [croce2020], sec. 6; members, starts and targets of the versions: its public program.
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])
@@ -104,8 +116,12 @@ def auto_attack(
     """
     check_counts(num_steps=num_steps, num_targets=num_targets)
     check_counts(num_queries=num_queries, block_size=block_size)
-    if isinstance(members, str) or not members or not set(members) <= set(MEMBERS):
-        raise UserError(f"members must be among {', '.join(MEMBERS)}, got {members!r}")
+    if version not in VERSIONS:
+        allowed = ", ".join(VERSIONS)
+        raise UserError(f"version must be one of {allowed}, got {norms.described(version)}")
+    names = VERSIONS[version] if members is None else members
+    if isinstance(names, str) or not names or not set(names) <= set(VERSIONS[version]):
+        raise UserError(f"members must be among {', '.join(VERSIONS[version])}, got {members!r}")
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds, aux)
     keys = norms.row_keys(key, x.shape[0])
@@ -122,7 +138,8 @@ def auto_attack(
         num_steps=num_steps,
         num_targets=num_targets,
         num_queries=num_queries,
-        names=frozenset(members),
+        version=version,
+        names=frozenset(names),
         block_size=block_size,
         bounds=bounds,
         aux=aux,
@@ -141,6 +158,7 @@ def _auto_attack(
     num_steps: int,
     num_targets: int,
     num_queries: int,
+    version: str,
     names: frozenset[str],
     block_size: int,
     bounds: Bounds | None,
@@ -153,28 +171,33 @@ def _auto_attack(
     rows = Rows(logits_fn, x, y, eps, keys, targets, box, scale)
     setting = {"norm": norm}
     climb = partial(_apgd, **setting, num_steps=num_steps)
-    members = (
-        (partial(climb, loss=_cross_entropy), 1),
-        (partial(climb, loss=_aimed), rows.rivals.shape[1]),
-        (partial(_fab, **setting, num_steps=num_steps), rows.rivals.shape[1]),
-        (partial(_square, **setting, num_queries=num_queries), 1),
-    )
+    to_boundary = partial(_fab, **setting, num_steps=num_steps)
+    restarts = RESTARTS[version]
+    members = {
+        "apgd-ce": (partial(climb, loss=cross_entropy), restarts),
+        "apgd-dlr": (partial(climb, loss=_ratio), restarts),
+        "apgd-t": (partial(climb, loss=None), targets.shape[1]),
+        "fab": (partial(to_boundary, targeted=False), restarts),
+        "fab-t": (partial(to_boundary, targeted=True), targets.shape[1]),
+        "square": (partial(_square, **setting, num_queries=num_queries), 1),
+    }
     # With eps = 0 there is nothing to search.
     done = (margin(logits, y) > 0) | (eps.reshape(-1) == 0)
     state = Fooling(jnp.zeros_like(x, eps.dtype), done)
-    for number, (name, (member, runs)) in enumerate(zip(MEMBERS, members, strict=True)):
+    for number, name in enumerate(VERSIONS[version]):
         if name in names:
+            member, runs = members[name]
             keyed = rows._replace(keys=_folded(keys, number))
             state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
     return perturbed(x, norms.project(state.r, eps, norm, scale), bounds)
 
 
 def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int) -> Fooling:
-    """Returns the state after `runs` runs of a member, one per target."""
+    """Returns the state after `runs` runs of a member, one per target or start."""
 
-    def run(rank: Array, state: Fooling) -> Fooling:
+    def run(number: Array, state: Fooling) -> Fooling:
         def attack(rows: Rows, done: Array) -> Fooling:
-            return member(rows._replace(keys=_folded(rows.keys, rank)), rows.rivals[:, rank], done)
+            return member(rows._replace(keys=_folded(rows.keys, number)), number, done)
 
         return on_survivors(attack, rows, state, block_size)
 
@@ -183,15 +206,19 @@ def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int)
 
 def _apgd(
     rows: Rows,
-    target: Array,
+    number: Array,
     done: Array,
     *,
-    loss: Callable[[Array, Array, Array], Array],
+    loss: RowFn | None,
     norm: str,
     num_steps: int,
 ) -> Fooling:
+    """Climbs the loss or, if it is None, the ratio targeted at the class of that number."""
     start = random_start(rows.keys, rows.x, rows.eps, norm, rows.bounds, rows.scale)
-    row_loss = lambda logits, y: loss(logits, y, target)
+    row_loss = loss
+    if row_loss is None:
+        target = rows.rivals[:, number]
+        row_loss = lambda logits, y: aimed(logits, y, target)
     best = ascend(
         rate_fn(row_loss, rows.logits_fn, rows.x, rows.y),
         rows.x,
@@ -209,19 +236,26 @@ def _apgd(
 
 def _fab(
     rows: Rows,
-    target: Array,
+    number: Array,
     done: Array,
     *,
+    targeted: bool,
     norm: str,
     num_steps: int,
 ) -> Fooling:
+    """Goes to the class of that number or, untargeted, to all rivals from the start of it."""
     start, eps = jnp.zeros_like(rows.x, rows.eps.dtype), rows.eps.reshape(-1)
+    found = Shortest(start, jnp.where(done, 0, jnp.inf).astype(eps.dtype))
+    rivals = rows.rivals[:, number, None] if targeted else rows.rivals
+    if not targeted:
+        drawn = away(rows.keys, rows.x, found, rows.eps, norm, rows.bounds, rows.scale)
+        start = jnp.where(number == 0, start, drawn)
     found = approach(
         rows.logits_fn,
         rows.x,
         rows.y,
-        target[:, None],
-        Shortest(start, jnp.where(done, 0, jnp.inf).astype(eps.dtype)),
+        rivals,
+        found,
         start,
         norm=norm,
         num_steps=num_steps,
@@ -234,13 +268,13 @@ def _fab(
 
 def _square(
     rows: Rows,
-    target: Array,
+    number: Array,
     done: Array,
     *,
     norm: str,
     num_queries: int,
 ) -> Fooling:
-    del target
+    del number
     r = jnp.zeros_like(rows.x, rows.eps.dtype)
     best = random_search(
         rate_fn(margin, rows.logits_fn, rows.x, rows.y),
@@ -256,14 +290,10 @@ def _square(
     return Fooling(best.r, best.fools)
 
 
-def _cross_entropy(logits: Array, y: Array, target: Array) -> Array:
-    del target
-    return cross_entropy(logits, y)
-
-
-def _aimed(logits: Array, y: Array, target: Array) -> Array:
-    score = targeted_dlr if logits.shape[1] >= 4 else difference
-    return score(logits, y, target)
+def _ratio(logits: Array, y: Array) -> Array:
+    """Returns the difference of logits ratio f32[B]; with 2 classes its numerator."""
+    score = dlr if logits.shape[1] >= 3 else margin
+    return score(logits, y)
 
 
 def _folded(keys: Key, number: Array | int) -> Key:

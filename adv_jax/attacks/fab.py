@@ -176,8 +176,8 @@ def _fab(
         start = jnp.zeros_like(found.r)
         if keys is not None:
             drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            away = _away(drawn, x, found, size, norm, bounds, scale)
-            start = jnp.where(number % restarts == 0, start, away)
+            drawn = away(drawn, x, found, size, norm, bounds, scale)
+            start = jnp.where(number % restarts == 0, start, drawn)
         opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
         return walk(opponents, found, start), None
 
@@ -335,7 +335,7 @@ def _nearest_plane(
     return jax.lax.fori_loop(0, rivals.shape[1], consider, none)
 
 
-def _away(
+def away(
     keys: Key,
     x: Array,
     found: Shortest,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax.attacks.apgd import _schedule, apgd, dlr, targeted_dlr
+from adv_jax.attacks._dlr import dlr, targeted_dlr
+from adv_jax.attacks.apgd import _schedule, apgd
 
 W = np.array([[2.0, -1.0, 0.0], [0.5, 1.0, -9.0], [-3.0, 0.0, -9.0]], np.float32)
 X = np.array([[0.9, 0.5, 0.05], [0.2, 0.3, 0.6]], np.float32)
@@ -138,6 +139,29 @@ def test_targeted_apgd_reaches_the_target_class(loss):
     x_adv = jax.jit(lambda x: apgd(four, x, 1 - Y, **options))(X)
     np.testing.assert_array_equal(jnp.argmax(four(X), axis=1), Y)
     np.testing.assert_array_equal(jnp.argmax(four(x_adv), axis=1), 1 - Y)
+
+
+def four(x):
+    """Logits of classes 0 to 3: class 1 is most probable beside 0, and only class 2 can win."""
+    near, far = 1 - 0.1 * x[:, 0] ** 2, 3 * x[:, 1] - 0.5
+    return jnp.stack([2 + 0 * near, near, far, 0 * near - 3], axis=1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_apgd_toward_each_of_several_targets_finds_the_one_that_wins(norm):
+    x, y = jnp.zeros((1, 2)) + 0.01, jnp.array([0])
+    options = {"eps": 0.9, "norm": norm, "loss": "dlr", "num_steps": 20}
+    reached = [
+        jnp.argmax(four(jax.jit(lambda x, n=n: apgd(four, x, y, num_targets=n, **options))(x)))
+        for n in (1, 2, 9)
+    ]
+    assert reached == [0, 2, 2]
+
+
+def test_apgd_toward_targets_needs_the_dlr():
+    for options in ({"loss": "ce"}, {"loss": "dlr", "targeted": True}):
+        with pytest.raises(ValueError, match=r"num_targets must be None unless loss .*, got 2"):
+            apgd(four, jnp.zeros((1, 2)), jnp.array([0]), eps=0.1, num_targets=2, **options)
 
 
 def test_restarts_of_apgd_find_the_higher_of_two_peaks():

@@ -141,21 +141,22 @@ def test_square_breaks_a_model_whose_gradient_is_zero():
     assert many > few
 
 
-@pytest.mark.slow
-def test_auto_attack_spends_no_pass_on_fooled_rows():
+def cost(x, y, **options):
+    """Returns how many rows the model sees after the look at all rows."""
     seen = []
 
     def logits_fn(x):
         jax.debug.callback(lambda x: seen.append(len(x)), x, ordered=True)
         return linear(5)(x)
 
-    def cost(x, y):
-        seen.clear()
-        options = {"eps": 0.05, "block_size": 4, "num_steps": 5, "num_queries": 7}
-        jax.jit(lambda x: auto_attack(logits_fn, x, y, key=jax.random.key(0), **options))(x)
-        jax.effects_barrier()
-        return sum(seen[1:])  # Without the look at all rows.
+    options |= {"eps": 0.05, "block_size": 4, "num_steps": 5, "num_queries": 7}
+    jax.jit(lambda x: auto_attack(logits_fn, x, y, key=jax.random.key(0), **options))(x)
+    jax.effects_barrier()
+    return sum(seen[1:])
 
+
+@pytest.mark.slow
+def test_auto_attack_spends_no_pass_on_fooled_rows():
     right = np.argmax(X @ W, axis=1)
     safe = np.flatnonzero(lead_at_worst(X, right, 5, 0.05, "linf") > 0)[:4]
     wrong = (right + 1) % 5
@@ -167,9 +168,51 @@ def test_auto_attack_spends_no_pass_on_fooled_rows():
     assert cost(X, only) == 4 * (6 + 4 * 6 + 4 * 10 + 8)
 
 
+@pytest.mark.slow
+def test_the_versions_run_the_members_of_the_public_program():
+    # Of rows that cannot be fooled, a run of apgd asks 6 times, one of fab 2 x 5 times, and square
+    # 1 + 7 times. There are 4 targets.
+    y = np.argmax(X @ W, axis=1)
+    safe = np.flatnonzero(lead_at_worst(X, y, 5, 0.05, "linf") > 0)[:4]
+    expected = {
+        "standard": 6 + 4 * 6 + 4 * 10 + 8,
+        "plus": 5 * 6 + 5 * 6 + 5 * 10 + 8 + 4 * 6 + 4 * 10,
+        "rand": 6 + 6,
+    }
+    for version, count in expected.items():
+        assert cost(X[safe], y[safe], version=version) == 4 * count
+    only = {"version": "plus", "members": ("fab", "square")}
+    assert cost(X[safe], y[safe], **only) == 4 * (5 * 10 + 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["plus", "rand"])
+@pytest.mark.parametrize("count", slow_after(1, [5, 2]))
+def test_the_other_versions_find_the_exact_robust_accuracy_of_a_linear_model(version, count):
+    y = np.argmax(X @ W[:, :count], axis=1)
+    options = {"eps": 0.15, "bounds": (0.0, 1.0), "version": version, **FEW}
+    x_adv = jax.jit(lambda x: auto_attack(linear(count), x, y, key=KEYS, **options))(X)
+    leads = lead_at_worst(X, y, count, 0.15, "linf")
+    np.testing.assert_array_equal(fooled(linear(count), x_adv, y), leads < 0)
+
+
+@pytest.mark.slow
+def test_later_starts_of_fab_leave_a_plateau():
+    # Without a slope up to |x| = .1, and class 1 wins from .35; starts lie at |x| = .45.
+    def plateau(x):
+        z = 4 * jnp.maximum(jnp.abs(x[:, 0]) - 0.1, 0)
+        return jnp.stack([jnp.ones_like(z), z], axis=1)
+
+    options = {"eps": 0.9, "num_steps": 5, "key": jax.random.key(0), "version": "plus"}
+    run = lambda x: auto_attack(plateau, x, jnp.array([0]), members=("fab",), **options)
+    assert fooled(plateau, jax.jit(run)(jnp.zeros((1, 1))), jnp.array([0])).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"version": "fast"}, "version must be one of standard, plus, rand, got 'fast'"),
+        ({"version": "rand", "members": ("square",)}, "members must be among apgd-ce, apgd-dlr, g"),
         ({"norm": "rms"}, 'norm must be "linf" or "l2" here, got \'rms\''),
         ({"num_targets": 0}, "num_targets must be a whole number of at least 1, got 0"),
         ({"block_size": 0}, "block_size must be a whole number of at least 1, got 0"),

@@ -107,7 +107,7 @@ TABLE = {
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
     ),
-    **by_norm("apgd", ["linf", "l2"], options={"num_steps": 4}, draws=True, picky=True),
+    **by_norm("apgd", ["linf", "l2", "l1"], options={"num_steps": 4}, draws=True, picky=True),
     "apgd-dlr": Row(
         of_the_prediction(attacks.apgd),
         options={"loss": "dlr", "num_steps": 2, "restarts": 2},
@@ -116,6 +116,14 @@ TABLE = {
         picky=True,
         reads_labels=False,
         **DRAWS,
+    ),
+    "apgd-targets": Row(
+        attacks.apgd,
+        options={"loss": "dlr", "num_targets": 2, "num_steps": 2},
+        norm="linf",
+        variant=True,
+        picky=True,
+        draws=True,
     ),
     **by_norm(
         "square",
@@ -128,6 +136,18 @@ TABLE = {
     "auto_attack": Row(
         attacks.auto_attack,
         options={"num_steps": 3, "num_queries": 9, "num_targets": 2, "block_size": 4},
+        norm="linf",
+        sees_axes=True,
+        minimal=True,
+        variant=True,
+        **DRAWS,
+    ),
+    "auto_attack-plus": Row(
+        attacks.auto_attack,
+        options={
+            **{"version": "plus", "num_steps": 2, "num_queries": 4, "num_targets": 2},
+            "block_size": 4,
+        },
         norm="linf",
         sees_axes=True,
         minimal=True,

@@ -1,0 +1,169 @@
+"""Auto-PGD under l1: sparse steps and projections onto the ball within the bounds."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax.attacks._ball import feasible
+from adv_jax.attacks._best import Best, Iterate
+from adv_jax.attacks._climbing import RateFn, with_gradient
+from adv_jax.perturbations import choose, perturbed
+from adv_jax.types import Array, Bounds
+
+FIRST_SHARE = 0.2  # of the features, in the first step
+THINNING = 1.5  # a step changes this times fewer features than the best point does
+SHRINKS = 0.95  # the step size is reset if the count of changed features falls below this times it
+SMALLEST_STEP = 0.1  # in units of the radius
+
+
+class Schedule(NamedTuple):
+    """The phases of a run, for the points 0 to num_steps, as arrays of that length and one more.
+
+    radius: of each point's ball, 3, 2 or 1 times eps. first: whether it is the first of a later
+    phase. checks: whether step size and sparsity change after it.
+    """
+
+    radius: np.ndarray
+    first: np.ndarray
+    checks: np.ndarray
+
+
+class Climb(NamedTuple):
+    """The state of the ascent after `count` evaluations.
+
+    r: f32[B, *D], the next perturbation to evaluate.
+    x_adv: x + r, clipped.
+    peak: the `Iterate` of highest loss so far in this phase.
+    best: the result so far, see `Best`.
+    step: f32[B], the step size over the radius.
+    share: f32[B], the share of the features that a step changes.
+    changed: f32[B], how many features the peak changed at the last checkpoint.
+    """
+
+    count: Array
+    r: Array
+    x_adv: Array
+    peak: Iterate
+    best: Best
+    step: Array
+    share: Array
+    changed: Array
+
+
+def ascend_sparsely(
+    rate: RateFn,
+    x: Array,
+    best: Best,
+    start: Array,
+    *,
+    eps: Array,
+    num_steps: int,
+    bounds: Bounds | None,
+    scale: Array | None,
+    until_fooled: bool = False,
+) -> Best:
+    """Runs Auto-PGD under l1 from x + start; arguments and result as of `apgd.ascend`.
+
+    A step of length s changes the k entries of steepest slope alike, by s / k each. It runs in
+    balls of 3, 2 and 1 eps, each from the projected best point of the one before; only points of
+    the last count.
+
+    Source: [croce2021box], Algorithm 1 and sec. 3; the checkpoints are those of the public program
+    of [croce2020].
+    """
+    radius, first, checks = (jnp.asarray(column) for column in _schedule(num_steps))
+    radius = radius.astype(eps.dtype)
+    width = jnp.asarray(max(x[0].size, 1), start.dtype)
+
+    def changed(r: Array) -> Array:
+        return (r != 0).reshape(len(r), -1).sum(axis=1).astype(r.dtype)
+
+    # Carry x + r in the loop state. If it were computed in the same iteration, XLA would fuse it
+    # into the model's first layer and recompute it for each use of a pixel.
+    def iterate(climb: Climb) -> Climb:
+        at, gradient = with_gradient(rate, climb.x_adv)
+        now = Iterate(climb.r, at.loss, gradient)
+        counts = (radius[climb.count] == 1) & ~(climb.best.fools & until_fooled)
+        better = climb.best.or_better(Best(climb.r, at.loss, at.fools))
+        best = choose(counts, better, climb.best)
+        peak = choose(now.loss > climb.peak.loss, now, climb.peak)
+
+        checked, begins = checks[climb.count], first[climb.count + 1]
+        sparser = changed(peak.r) < SHRINKS * climb.changed
+        shorter = jnp.where(sparser, 1, jnp.maximum(climb.step / THINNING, SMALLEST_STEP))
+        step = jnp.where(checked, shorter, climb.step)
+        share = jnp.where(checked, changed(peak.r) / (THINNING * width), climb.share)
+        here = choose(checked & sparser, peak, now)
+        length = (step * radius[climb.count]).reshape(-1, *(1,) * (x.ndim - 1)) * eps
+        ahead = here.r + length * sparse_direction(here.gradient, share, scale)
+
+        ball = radius[climb.count + 1] * eps
+        r = feasible(x, jnp.where(begins, peak.r, ahead), ball, "l1", bounds, scale)
+        before = jnp.where(checked, changed(peak.r), climb.changed)
+        return Climb(
+            climb.count + 1,
+            r=r,
+            x_adv=perturbed(x, r, bounds),
+            peak=peak._replace(loss=jnp.where(begins, -jnp.inf, peak.loss)),
+            best=best,
+            step=jnp.where(begins, 1, step),
+            share=jnp.where(begins, changed(r) / (THINNING * width), share),
+            changed=jnp.where(begins, changed(r), before),
+        )
+
+    def unfinished(climb: Climb) -> Array:
+        left = climb.count <= num_steps
+        return left & ~climb.best.fools.all() if until_fooled else left
+
+    ones = jnp.ones_like(best.loss)
+    begun = Climb(
+        jnp.int32(0),
+        r=start,
+        x_adv=perturbed(x, start, bounds),
+        peak=Iterate(start, -jnp.inf * ones, start),
+        best=best,
+        step=ones,
+        share=FIRST_SHARE * ones,
+        changed=width * ones,
+    )
+    return jax.lax.while_loop(unfinished, iterate, begun).best
+
+
+def sparse_direction(gradient: Array, share: Array, scale: Array | None) -> Array:
+    """Returns the direction of l1 norm 1 that changes the steepest entries alike: f32[B, *D].
+
+    The steepest are a `share` f32[B] of the entries, at least one, and those as steep as the last
+    of them; entries of slope 0 stay.
+    """
+    slope = gradient if scale is None else scale * gradient
+    slope = slope.reshape(len(slope), -1)
+    size, width = jnp.abs(slope), slope.shape[1]
+    rank = jnp.floor((1 - share) * jnp.asarray(width, share.dtype)).astype(jnp.int32)
+    least = jnp.clip(rank, 0, width - 1)[:, None]
+    threshold = jnp.take_along_axis(jnp.sort(size, axis=1), least, axis=1)
+    unit = jnp.where(size >= threshold, jnp.sign(slope), 0)
+    unit = unit / jnp.maximum(jnp.abs(unit).sum(axis=1, keepdims=True), 1)
+    unit = unit.reshape(gradient.shape)
+    return unit if scale is None else scale * unit
+
+
+def _schedule(num_steps: int) -> Schedule:
+    """Returns the schedule: 30 %, 30 % and 40 % of the steps, in balls of 3, 2 and 1 eps.
+
+    Below 4 steps the first two phases are empty. The checkpoints of a phase of n points are
+    max(floor(.04 n), 1) apart.
+    """
+    early = 3 * num_steps // 10
+    ends = [early, 2 * early, num_steps] if early else [num_steps]
+    radius = np.zeros(num_steps + 2, np.float32)
+    first, checks = np.zeros(num_steps + 2, bool), np.zeros(num_steps + 2, bool)
+    begin = 0
+    for factor, end in zip(range(len(ends), 0, -1), ends, strict=True):
+        radius[begin : end + 1], first[begin] = factor, begin > 0
+        apart = max((end + 1 - begin) // 25, 1)
+        checks[begin + apart : end + 1 : apart] = True
+        begin = end + 1
+    radius[num_steps + 1] = 1
+    return Schedule(radius, first, checks)
