@@ -35,7 +35,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "torchattacks", 
 PACKAGES += ("adversarial-robustness-toolbox", "advertorch")
 LOGITS_TOLERANCE = 1e-4
 # Largest difference of two sides: absolute for robust accuracy, relative for the other measures.
-TOLERANCE = {"accuracy": 0.005, "l2": 0.02, "l0": 0.02, "values": 1e-3}
+TOLERANCE = {"accuracy": 0.005, "linf": 0.02, "l2": 0.02, "l0": 0.02, "values": 1e-3}
 
 
 class Peer(NamedTuple):
@@ -209,6 +209,26 @@ WORKS = {
         options=_DEEPFOOL,
         checked_with=_CONVERGED,
         chunks=(100, 50, 20),
+    ),
+    "fmn_linf": Work(
+        title="FMN-100 linf",
+        attack="fmn",
+        net="mlp",
+        rows=1000,
+        peers={"foolbox": Peer(1.0)},
+        measure="linf",
+        passes=(100, 100),
+        options={"norm": "linf", "num_steps": 100},
+    ),
+    "fmn_l2": Work(
+        title="FMN-100 l2",
+        attack="fmn",
+        net="mlp",
+        rows=1000,
+        peers={"foolbox": Peer(1.0)},
+        measure="l2",
+        passes=(100, 100),
+        options={"norm": "l2", "num_steps": 100},
     ),
     "jsma": Work(
         title="JSMA",

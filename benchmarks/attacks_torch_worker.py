@@ -76,6 +76,9 @@ def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
         case "deepfool":
             steps = {"steps": options["num_steps"], "overshoot": options["overshoot"]}
             attack = foolbox.attacks.L2DeepFoolAttack(**steps, candidates=CLASSES)
+        case "fmn":
+            kinds = {"linf": foolbox.attacks.LInfFMNAttack, "l2": foolbox.attacks.L2FMNAttack}
+            attack = kinds[options["norm"]](steps=options["num_steps"])
         case _:
             raise ValueError(name)
     return lambda x, y: attack(model, x, y, epsilons=options.get("eps"))[1]

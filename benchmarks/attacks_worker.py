@@ -68,6 +68,7 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "pgd": partial(attacks.pgd, bounds=BOUNDS),
     "jacobian": _jacobian,
     "deepfool": partial(attacks.deepfool, bounds=BOUNDS),
+    "fmn": partial(attacks.fmn, bounds=BOUNDS),
     "jsma": partial(attacks.jsma, bounds=BOUNDS),
     "lbfgs": partial(attacks.lbfgs, bounds=BOUNDS, targeted=True),
     "curve": _fgsm_curve,
@@ -225,8 +226,8 @@ class Side:
     def compare(self, name: str, peer: str, work: Work) -> dict[str, float]:
         """Returns the measure of both sides on the peer's rows, and their difference.
 
-        "accuracy" differs absolutely; the mean "l2" or "l0" norm of successful perturbations
-        relatively; "values" relative to the largest.
+        "accuracy" differs absolutely; the mean "linf", "l2" or "l0" norm of successful
+        perturbations relatively; "values" relative to the largest.
         """
         ours = self._outputs[name, "adv_jax"]
         ours = ours.reshape(-1, *ours.shape[2:])
@@ -343,7 +344,7 @@ def _plain_logits(params: Any, x: Array) -> Array:
 
 
 def _lengths(r: np.ndarray, norm: str) -> np.ndarray:
-    orders = {"l0": 0, "l2": 2}
+    orders = {"l0": 0, "l2": 2, "linf": np.inf}
     return np.linalg.norm(r.reshape(len(r), -1), ord=orders[norm], axis=1)
 
 

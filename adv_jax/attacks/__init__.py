@@ -12,6 +12,7 @@ from adv_jax.attacks.carlini_wagner import carlini_wagner
 from adv_jax.attacks.deepfool import deepfool
 from adv_jax.attacks.defenses import expectation as expectation
 from adv_jax.attacks.defenses import straight_through as straight_through
+from adv_jax.attacks.ead import ead
 from adv_jax.attacks.fab import fab
 from adv_jax.attacks.gradient import fgsm, raw_gradient
 from adv_jax.attacks.jacobian import adv_alpha
@@ -19,6 +20,7 @@ from adv_jax.attacks.jacobian import class_jacobian as class_jacobian
 from adv_jax.attacks.jsma import jsma
 from adv_jax.attacks.lbfgs import feature_adversary as feature_adversary
 from adv_jax.attacks.lbfgs import lbfgs
+from adv_jax.attacks.minimum_norm import ddn, fmn
 from adv_jax.attacks.noise import gaussian_noise, sign_noise, uniform_noise
 from adv_jax.attacks.pgd import pgd
 from adv_jax.attacks.rubbish import rubbish
@@ -32,9 +34,12 @@ __all__ = [
     "apgd",
     "auto_attack",
     "carlini_wagner",
+    "ddn",
     "deepfool",
+    "ead",
     "fab",
     "fgsm",
+    "fmn",
     "gaussian_noise",
     "jsma",
     "lbfgs",

@@ -51,7 +51,9 @@ def ball(
     """
     kind, dtype = norms.canonical(norm), working_dtype(x.dtype)
     if kind == "l0" and not sparse:
-        raise UserError('norm must be "linf", "l2", "l1" or "rms" here, got "l0", which pgd takes')
+        raise UserError(
+            'norm must be "linf", "l2", "l1" or "rms" here, got "l0", which pgd and fmn take'
+        )
     allowed = None if mask is None else checked_mask(mask, x)
     if not is_per_feature(eps, x):
         free = optional and eps is None

@@ -13,7 +13,13 @@ from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 # Keywords of an attack's size, by precedence.
 SCALES = ("eps", "std", "tau", "gamma")
 # Norms of the attacks without a norm keyword.
-_ONLY_NORMS = {"carlini_wagner": "l2", "lbfgs": "l2", "sign_noise": "linf"}
+_ONLY_NORMS = {
+    "carlini_wagner": "l2",
+    "ddn": "l2",
+    "ead": "l1",
+    "lbfgs": "l2",
+    "sign_noise": "linf",
+}
 
 
 def scale_of(attack: Attack) -> str:
@@ -53,8 +59,8 @@ def norm_of(attack: Attack) -> str | None:
     >>> from adv_jax import attacks
     >>> norm_of(partial(attacks.fgsm, norm=2)), norm_of(attacks.raw_gradient)
     ('l2', None)
-    >>> norm_of(attacks.carlini_wagner)
-    'l2'
+    >>> [norm_of(attack) for attack in (attacks.carlini_wagner, attacks.ddn, attacks.ead)]
+    ['l2', 'l2', 'l1']
     >>> norm_of(partial(attacks.transferred, attack=partial(attacks.fgsm, norm="l1")))
     'l1'
     """

@@ -82,7 +82,7 @@ def test_radii_of_features_are_a_ball_of_scaled_features(name):
 
 
 # The penalties of these are in units of the radii of features.
-PENALIZED = [TABLE["carlini_wagner"], TABLE["lbfgs"]]
+PENALIZED = [TABLE["carlini_wagner"], TABLE["lbfgs"], TABLE["ead"]]
 
 
 @each_attack(

@@ -137,6 +137,60 @@ def test_carlini_wagner_agrees_with_foolbox(name):
         assert abs(robust - float(jnp.mean(length_there > eps))) <= POINTS
 
 
+def lengths(name, norm, attack, there, **options):
+    """The lengths f32[1000] of the perturbations of both sides."""
+    x, _ = digits()
+    _, x_adv = ours(name, attack, **options)
+    _, x_there = theirs(name, foolbox_attack(there, epsilons=None))
+    return norms.norm(x_adv - x, norm), norms.norm(x_there - x, norm)
+
+
+FMN = {
+    "linf": (foolbox.attacks.LInfFMNAttack, (0.03, 0.06, 0.1)),
+    "l2": (foolbox.attacks.L2FMNAttack, (0.5, 1.0, 1.5)),
+    "l1": (foolbox.attacks.L1FMNAttack, (4.0, 8.0, 12.0)),
+}
+
+
+@every_net
+@pytest.mark.parametrize("norm", FMN)
+def test_fmn_is_as_strong_as_that_of_foolbox(name, norm):
+    # Under l1 foolbox clips after the projection, which leaves part of the ball unused.
+    attack, sizes = FMN[norm]
+    length, there = lengths(name, norm, attacks.fmn, attack(steps=100), norm=norm)
+    for eps in sizes:
+        robust, robust_there = (float(jnp.mean(found > eps)) for found in (length, there))
+        assert robust <= robust_there + POINTS
+        assert norm == "l1" or robust >= robust_there - POINTS
+
+
+@every_net
+def test_ddn_agrees_with_foolbox(name):
+    length, there = lengths(name, "l2", attacks.ddn, foolbox.attacks.DDNAttack(steps=100))
+    for eps in (0.5, 1.0, 1.5):
+        assert abs(float(jnp.mean(length > eps) - jnp.mean(there > eps))) <= POINTS
+
+
+@every_net
+def test_ead_agrees_with_foolbox(name):
+    options = {"initial_const": 0.1, "confidence": 0.0}
+    attack = foolbox.attacks.EADAttack(
+        binary_search_steps=5, steps=100, decision_rule="L1", abort_early=False, **options
+    )
+    options |= {"search_steps": 5, "num_steps": 100, "rule": "l1"}
+    length, there = lengths(name, "l1", attacks.ead, attack, **options)
+    for eps in (4.0, 8.0, 12.0):
+        assert abs(float(jnp.mean(length > eps) - jnp.mean(there > eps))) <= POINTS
+
+
+@every_net
+@pytest.mark.parametrize("eps", [5.0, 10.0])
+def test_apgd_under_l1_is_at_least_as_strong_as_sparse_descent_of_foolbox(name, eps):
+    robust, _ = ours(name, attacks.apgd, eps=eps, norm="l1", num_steps=50)
+    attack = foolbox.attacks.SparseL1DescentAttack(steps=50, random_start=False)
+    assert robust <= theirs(name, foolbox_attack(attack, epsilons=eps))[0] + POINTS
+
+
 @every_net
 @pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), ("l2", 1.5)])
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
@@ -157,8 +211,10 @@ def test_apgd_agrees_with_torchattacks(name, norm, eps, loss):
 
 @every_net
 @pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), ("l2", 1.5)])
-def test_auto_attack_agrees_with_torchattacks(name, norm, eps):
-    robust, _ = ours(name, attacks.auto_attack, eps=eps, norm=norm, key=jax.random.key(0))
-    there = {"norm": norm.capitalize(), "eps": eps, "n_classes": 10}
+@pytest.mark.parametrize("version", ["standard", "plus"])
+def test_auto_attack_agrees_with_torchattacks(name, norm, eps, version):
+    options = {"eps": eps, "norm": norm, "version": version}
+    robust, _ = ours(name, attacks.auto_attack, **options, key=jax.random.key(0))
+    there = {"norm": norm.capitalize(), "eps": eps, "n_classes": 10, "version": version}
     robust_there, _ = theirs(name, lambda net, x, y: torchattacks.AutoAttack(net, **there)(x, y))
     assert abs(robust - robust_there) <= POINTS

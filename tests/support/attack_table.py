@@ -164,6 +164,14 @@ TABLE = {
         variant=True,
         **DRAWS,
     ),
+    "ddn": Row(attacks.ddn, options={"num_steps": 30}, norm="l2", minimal=True, variant=True),
+    **by_norm("fmn", ["linf", "l2", "l1"], options={"num_steps": 20}, minimal=True),
+    "ead": Row(
+        attacks.ead,
+        options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},
+        norm="l1",
+        minimal=True,
+    ),
     "carlini_wagner": Row(
         needing_bounds(attacks.carlini_wagner),
         options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},

@@ -1,0 +1,168 @@
+"""Elastic-net attack (EAD): sparse perturbations, by FISTA on the l1 and l2 norm and a penalty."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._penalty import search, squared
+from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, is_per_feature
+from adv_jax.loss_gradients import evaluated, labels_at, margin
+from adv_jax.perturbations import inside, moved, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
+
+RULES = ("en", "l1")
+
+
+def ead(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    *,
+    beta: ArrayLike = 1e-2,
+    rule: str = "en",
+    confidence: ArrayLike = 0.0,
+    search_steps: int = 9,
+    num_steps: int = 1000,
+    learning_rate: ArrayLike = 1e-2,
+    initial_const: ArrayLike = 1e-3,
+    eps: ArrayLike | None = None,
+    bounds: Bounds | None = None,
+    mask: Mask | None = None,
+    aux: RowTree | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """EAD: the smallest perturbation in the elastic net of l1 and l2 that reaches a logit margin.
+
+        minimize beta |r|_1 + |r|_2^2 + c max(confidence - margin(x + r, y), 0)
+        r_{t+1} = clip(S_beta(q_t - a_t grad g(q_t))),   r_0 = q_0 = 0,
+        q_{t+1} = r_{t+1} + t / (t + 3) (r_{t+1} - r_t),   a_t = a_0 sqrt(1 - t / num_steps)
+
+    g is the objective without beta |r|_1; S_beta(z)_i = sign(z_i) max(|z_i| - beta, 0) sets small
+    entries to 0 (FISTA). margin = largest other logit - logit_y, negated if targeted. c is searched
+    row by row, as in `carlini_wagner`. Per row, the result is the shortest r_t with a margin above
+    `confidence`, over all c. A row that has this margin at x, or never, is returned unchanged.
+
+    Args:
+      beta: weight of |r|_1 and threshold of a step, f32[], >= 0, in units of x.
+      rule: "en": the shortest in beta |r|_1 + |r|_2^2; "l1": in |r|_1.
+      confidence: the margin to exceed, f32[] or f32[B], >= 0, in units of the logits.
+      search_steps: values of c, >= 1.
+      num_steps: gradients for each c, >= 1; each step also takes a forward pass at x + r_t.
+      learning_rate: a_0, f32[] or f32[B], > 0.
+      initial_const: the first c, f32[] or f32[B], > 0.
+      eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l1 ball; or the
+        radius of each feature, as in `fgsm`, in units of which the perturbation is short.
+      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`; key is not used.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: unknown rule; beta, num_steps, search_steps, confidence, learning_rate or
+        initial_const out of range; and as `fgsm`.
+
+    Source: [chen2018], eq. 7 and Algorithm 1; the settings are those of sec. 4.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])  # Equal logits where 2 x_0 + 2 x_1 = 0.
+    >>> x = jnp.array([[.5, .3]])
+    >>> x_adv = ead(lambda x: x @ w, x, jnp.array([0]), num_steps=100)
+    >>> bool(jnp.argmax(x_adv @ w) == 1), round(float(jnp.abs(x_adv - x).sum()), 1)
+    (True, 0.8)
+    """
+    del key
+    if rule not in RULES:
+        raise UserError(f"rule must be one of {', '.join(RULES)}, got {norms.described(rule)}")
+    check_counts(num_steps=num_steps, search_steps=search_steps)
+    check_range("beta", beta, "[0, inf)")
+    check_range("initial_const", initial_const, "(0, inf)", per_row=True)
+    check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
+    x = checked(logits_fn, x, y, bounds, aux)
+    size, scale = ball(eps, x, "l1", bounds, mask, optional=True)
+    # Radii of the features are the units in which r is short.
+    unit = size * scale if is_per_feature(eps, x) else scale
+    return compiled(
+        _ead,
+        logits_fn,
+        x,
+        y,
+        size,
+        scale,
+        unit,
+        jnp.asarray(beta, working_dtype(x.dtype)),
+        norms.per_row("confidence", confidence, x).ravel(),
+        norms.per_row("learning_rate", learning_rate, x),
+        initial_const,
+        rule=rule,
+        search_steps=search_steps,
+        num_steps=num_steps,
+        bounds=bounds,
+        aux=aux,
+        targeted=targeted,
+    )
+
+
+def _ead(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array | None,
+    scale: Array | None,
+    unit: Array | None,
+    beta: Array,
+    confidence: Array,
+    learning_rate: Array,
+    initial_const: ArrayLike,
+    *,
+    rule: str,
+    search_steps: int,
+    num_steps: int,
+    bounds: Bounds | None,
+    targeted: bool,
+) -> Array:
+    """`ead` of checked arguments."""
+    y = labels_at(logits_fn, x, y, targeted=targeted)
+    sign = -1 if targeted else 1
+    zero = jnp.zeros_like(x, working_dtype(x.dtype))
+
+    def in_units(r: Array) -> Array:
+        return r if unit is None else jnp.where(unit == 0, 0, r / jnp.where(unit == 0, 1, unit))
+
+    def of_units(u: Array) -> Array:
+        return u if unit is None else unit * u
+
+    def reached(logits: Array, y: Array) -> Array:
+        return sign * margin(logits, y) - confidence.astype(logits.dtype)
+
+    def among(r: Array, point: Array) -> Shortest:
+        logits, u = checked_logits(logits_fn(point), batch=x.shape[0]), in_units(r)
+        length = jnp.abs(u).reshape(len(u), -1).sum(axis=1)
+        if rule == "en":
+            length = beta * length + squared(u)
+        return Shortest(r, jnp.where(reached(logits, y) > 0, length, jnp.inf))
+
+    def attempt(const: Array) -> Shortest:
+        const = norms.per_row("c", const, x)
+
+        def step(carry: tuple, count: Array) -> tuple[tuple, None]:
+            r, ahead, point, best = carry
+            at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
+            left = 1 - count.astype(r.dtype) / num_steps
+            u = in_units(ahead)
+            u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(at.gradient))
+            u = jnp.sign(u) * jnp.maximum(jnp.abs(u) - beta, 0)
+            now = inside(x, of_units(u), bounds)
+            best = best.or_shorter(among(now, perturbed(x, now, bounds)))
+            ahead = now + (count / (count + 3)).astype(r.dtype) * (now - r)
+            return (now, ahead, moved(x, ahead), best), None
+
+        nothing = Shortest(zero, jnp.full_like(zero, jnp.inf, shape=x.shape[:1]))
+        (*_, best), _ = jax.lax.scan(step, (zero, zero, x, nothing), jnp.arange(num_steps))
+        return best
+
+    r = search(attempt, among(zero, x), initial_const=initial_const, search_steps=search_steps)
+    return perturbed(x, r if eps is None else norms.project(r, eps, "l1", scale), bounds)
