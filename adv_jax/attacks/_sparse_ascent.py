@@ -9,7 +9,7 @@ import numpy as np
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._best import Best, Iterate
 from adv_jax.attacks._climbing import RateFn, with_gradient
-from adv_jax.perturbations import choose, perturbed
+from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds
 
 FIRST_SHARE = 0.2  # of the features, in the first step
@@ -66,16 +66,18 @@ def ascend_sparsely(
 ) -> Best:
     """Runs Auto-PGD under l1 from x + start; arguments and result as of `apgd.ascend`.
 
-    A step of length s changes the k entries of steepest slope alike, by s / k each. It runs in
-    balls of 3, 2 and 1 eps, each from the projected best point of the one before; only points of
-    the last count.
+    A step of length s changes the k entries of steepest slope alike, by s / k each. Entries at
+    their bound, which cannot follow the slope, are passed over. The public program lets them take
+    places among the k; then a linear model stops it far from the best point if many features must
+    reach their bounds. It runs in balls of 3, 2 and 1 eps, each from the projected best point of
+    the one before; only points of the last count.
 
     Source: [croce2021box], Algorithm 1 and sec. 3; the checkpoints are those of the public program
     of [croce2020].
     """
     radius, first, checks = (jnp.asarray(column) for column in _schedule(num_steps))
     radius = radius.astype(eps.dtype)
-    width = jnp.asarray(max(x[0].size, 1), start.dtype)
+    width = jnp.asarray(x[0].size, start.dtype)
 
     def changed(r: Array) -> Array:
         return (r != 0).reshape(len(r), -1).sum(axis=1).astype(r.dtype)
@@ -97,7 +99,10 @@ def ascend_sparsely(
         share = jnp.where(checked, changed(peak.r) / (THINNING * width), climb.share)
         here = choose(checked & sparser, peak, now)
         length = (step * radius[climb.count]).reshape(-1, *(1,) * (x.ndim - 1)) * eps
-        ahead = here.r + length * sparse_direction(here.gradient, share, scale)
+        ends = jnp.where(here.gradient > 0, jnp.inf, -jnp.inf).astype(here.r.dtype)
+        farthest = inside(x, ends, bounds)
+        slope = jnp.where(here.r == farthest, 0, here.gradient)
+        ahead = here.r + length * sparse_direction(slope, share, scale)
 
         ball = radius[climb.count + 1] * eps
         r = feasible(x, jnp.where(begins, peak.r, ahead), ball, "l1", bounds, scale)

@@ -101,10 +101,10 @@ def apgd(
     gradient does not vanish at high confidence. Per row, the result is the iterate of highest loss
     among those that fool the model, or among all iterates and x if none does.
 
-    Under l1 a step changes the k entries of steepest slope alike, P projects onto the intersection
-    of ball and bounds, and there is no momentum. k starts at a fifth of the features and adapts
-    to the sparsity of the best point, as does s. The first 30 % of the steps are in a ball of 3 eps
-    and the next 30 % in one of 2 eps.
+    Under l1 a step changes the k entries of steepest slope alike, of those that are not at their
+    bound; P projects onto the intersection of ball and bounds, and there is no momentum. k starts
+    at a fifth of the features and adapts to the sparsity of the best point, as does s. The first
+    30 % of the steps are in a ball of 3 eps and the next 30 % in one of 2 eps.
 
     Args:
       eps: radius of the ball, as in `fgsm`.

@@ -149,12 +149,16 @@ def fmn(
         r_{t+1} = P(r_t + a_t grad m / |grad m|_2; e_{t+1}),
         e_{t+1} = min((1 - g_t) e_t, |best|)   if x + r_t fools the model,
                   (1 + g_t) e_t                else, if any point before did,
-                  |r_t| + |m| / ||grad m||_*   else: the linearized boundary, passed by .1 %,
+                  |r_t| + |m| / ||grad m||_*   else: the linearized boundary,
 
     with the margin m, the largest other logit minus that of y, at x + r_t, and r_0 = 0. P projects
-    onto the ball of radius e and the bounds. Under l0, e_0 = 1 and e changes by at least one
-    feature. Per row, the result is the shortest r_t that fools; a row that is misclassified at x,
-    or never fooled, is returned unchanged.
+    onto the ball of radius e and the bounds. e_0 = 0; under l0 it is 1, and e changes by at least
+    one feature. Per row, the result is the shortest r_t that fools; a row that is misclassified at
+    x, or never fooled, is returned unchanged.
+
+    Until a point fools, e passes the linearized boundary by .1 % and grows by a share g_t or more.
+    Without that, as in the paper, a row can stop short of the boundary: at the bounds, on curved
+    ways, or by rounding.
 
     Args:
       norm: "linf", "l2", "l1", "l0", "rms" or an alias.
@@ -235,7 +239,7 @@ def _fmn(
         r = feasible(x, ahead, norms.per_row("radius", radius, x), norm, bounds, scale)
         return (r, perturbed(x, r, bounds), radius, found), None
 
-    begun = _begun(x, jnp.ones_like(longest))
+    begun = _begun(x, jnp.full_like(longest, 1 if norm == "l0" else 0))
     (*_, found), _ = jax.lax.scan(advance, begun, jnp.arange(num_steps))
     r = found.r if size is None else norms.project(found.r, size, norm, scale)
     return perturbed(x, r, bounds)
@@ -243,7 +247,8 @@ def _fmn(
 
 def _scaled(radius: Array, change: Array, fools: Array, shortest: Array, boundary: Array) -> Array:
     """Returns the next radius f32[B]: smaller, larger, or as far as the linearized boundary."""
-    larger = jnp.where(jnp.isinf(shortest), boundary, (1 + change) * radius)
+    larger = (1 + change) * radius
+    larger = jnp.where(jnp.isinf(shortest), jnp.maximum(larger, boundary), larger)
     return jnp.where(fools, jnp.minimum((1 - change) * radius, shortest), larger)
 
 

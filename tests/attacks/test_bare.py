@@ -30,9 +30,12 @@ COMPILED = {
     "carlini_wagner": partial(
         attacks.carlini_wagner, num_steps=3, search_steps=2, bounds=(0.0, 1.0)
     ),
+    "ddn": partial(attacks.ddn, num_steps=3),
     "deepfool": partial(attacks.deepfool, num_steps=3),
+    "ead": partial(attacks.ead, num_steps=3, search_steps=2),
     "fab": partial(attacks.fab, num_steps=3),
     "fgsm": attacks.fgsm,
+    "fmn": partial(attacks.fmn, num_steps=3),
     "lbfgs": partial(attacks.lbfgs, num_steps=3, search_steps=2, bounds=(0.0, 1.0)),
     "pgd": partial(attacks.pgd, num_steps=3),
     "raw_gradient": lambda *args, eps: attacks.raw_gradient(*args, tau=eps),

@@ -63,8 +63,8 @@ def project(r, eps, norm):
 
 
 def fmn_in_numpy(x, norm, steps):
-    """[pintor2021], Algorithm 1, without bounds, but .1 % beyond the linearized boundary."""
-    r, eps, best = np.zeros(D), np.inf, (np.inf, np.zeros(D))
+    """[pintor2021], Algorithm 1, without bounds, with the least growth of `fmn`."""
+    r, eps, best = np.zeros(D), 0.0, (np.inf, np.zeros(D))
     for t in range(steps):
         z, gradient = height_and_gradient(x + r)
         length, gamma = np.linalg.norm(r, ORDER[norm]), annealed(t, steps, 0.05, 0.001)
@@ -75,7 +75,8 @@ def fmn_in_numpy(x, norm, steps):
         elif np.isfinite(best[0]):
             eps *= 1 + gamma
         else:
-            eps = 1.001 * (length + abs(z) / np.linalg.norm(gradient, DUAL[norm]))
+            boundary = length + abs(z) / np.linalg.norm(gradient, DUAL[norm])
+            eps = max(1.001 * boundary, eps * (1 + gamma))
         step = annealed(t, steps, 0.5, 0.005)
         r = project(r + step * gradient / np.linalg.norm(gradient), eps, norm)
     return best[1]

@@ -155,13 +155,14 @@ FMN = {
 @every_net
 @pytest.mark.parametrize("norm", FMN)
 def test_fmn_is_as_strong_as_that_of_foolbox(name, norm):
-    # Under l1 foolbox clips after the projection, which leaves part of the ball unused.
+    # foolbox 3.3.4 does not project onto the l2 ball, and under l1 it clips after the projection,
+    # which leaves part of the ball unused: only under linf it is as strong.
     attack, sizes = FMN[norm]
     length, there = lengths(name, norm, attacks.fmn, attack(steps=100), norm=norm)
     for eps in sizes:
         robust, robust_there = (float(jnp.mean(found > eps)) for found in (length, there))
         assert robust <= robust_there + POINTS
-        assert norm == "l1" or robust >= robust_there - POINTS
+        assert norm != "linf" or robust >= robust_there - POINTS
 
 
 @every_net

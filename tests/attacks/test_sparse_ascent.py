@@ -40,10 +40,12 @@ def project(x, r, eps):
     return np.sign(r) * np.clip(np.abs(r) - high, 0, room)
 
 
-def sparse_step(gradient, share):
+def sparse_step(x, gradient, share):
+    """The steepest share of the features, of those that are not at their bound."""
+    gradient = np.where(np.where(gradient > 0, x > 1 - 1e-9, x < 1e-9), 0, gradient)
     kept = np.sort(np.abs(gradient))[::-1][: max(D - int((1 - share) * D), 1)].min()
     unit = np.sign(gradient) * (np.abs(gradient) >= kept)
-    return unit / np.abs(unit).sum()
+    return unit / max(np.abs(unit).sum(), 1)
 
 
 def algorithm(x, eps, num_steps):
@@ -72,7 +74,7 @@ def algorithm(x, eps, num_steps):
                 counts.append(now)
                 if sparser:
                     r, gradient = peak[1:]
-            r = project(x, r + step * radius * sparse_step(gradient, share), radius)
+            r = project(x, r + step * radius * sparse_step(x + r, gradient, share), radius)
     return *best, counts
 
 
@@ -86,10 +88,10 @@ def test_apgd_under_l1_equals_the_published_algorithm_in_numpy():
     assert all(len(set(counts)) > 2 for *_, counts in runs)
 
 
-@pytest.mark.parametrize("eps", [1.0, 3.0])
+@pytest.mark.parametrize("eps", [1.0, 6.0])
 def test_apgd_under_l1_comes_close_to_the_best_point_of_a_linear_model(eps):
     # The best point moves the steepest feature to its bound, then the next.
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(7)
     w, x = rng.normal(size=40), np.float32(rng.uniform(size=(1, 40)) * rng.choice([0, 1], 40))
 
     def linear(x):
@@ -102,7 +104,7 @@ def test_apgd_under_l1_comes_close_to_the_best_point_of_a_linear_model(eps):
     for i in np.argsort(-np.abs(w)):
         move = min(left, 1 - x[0, i] if w[i] > 0 else x[0, i])
         best, left = best + abs(w[i]) * move, left - move
-    assert 0.95 * best <= gain <= best * (1 + 1e-5)
+    assert 0.99 * best <= gain <= best * (1 + 1e-5)
 
 
 def test_the_steepest_share_of_the_features_moves_alike():
