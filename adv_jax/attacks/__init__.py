@@ -21,11 +21,14 @@ from adv_jax.attacks.jsma import jsma
 from adv_jax.attacks.lbfgs import feature_adversary as feature_adversary
 from adv_jax.attacks.lbfgs import lbfgs
 from adv_jax.attacks.minimum_norm import ddn, fmn
+from adv_jax.attacks.momentum import mi_fgsm
 from adv_jax.attacks.noise import gaussian_noise, sign_noise, uniform_noise
-from adv_jax.attacks.pgd import pgd
+from adv_jax.attacks.pgd import bim, pgd
 from adv_jax.attacks.rubbish import rubbish
 from adv_jax.attacks.square import square
 from adv_jax.attacks.transferred import transferred
+from adv_jax.attacks.transforms import input_diversity as input_diversity
+from adv_jax.attacks.transforms import translation_invariance as translation_invariance
 from adv_jax.attacks.virtual_adversarial import virtual_adversarial
 
 # Names for configs: functions with the common signature.
@@ -33,6 +36,7 @@ __all__ = [
     "adv_alpha",
     "apgd",
     "auto_attack",
+    "bim",
     "carlini_wagner",
     "ddn",
     "deepfool",
@@ -43,6 +47,7 @@ __all__ = [
     "gaussian_noise",
     "jsma",
     "lbfgs",
+    "mi_fgsm",
     "pgd",
     "raw_gradient",
     "rubbish",

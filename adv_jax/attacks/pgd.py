@@ -57,8 +57,8 @@ def pgd(
 
         x_{t+1} = P(x_t + step_size * argmax_{||r|| <= 1} <grad loss(x_t, y), r>),
 
-    P projects onto the ball around x, then clips to the bounds. Without a random start it is the
-    basic iterative method (BIM, I-FGSM). The best point is that of highest loss among those that
+    P projects onto the ball around x, then clips to the bounds. `bim` is the same without
+    a random start. The best point is that of highest loss among those that
     fool the model, else among all, including x.
 
     Args:
@@ -146,6 +146,60 @@ def pgd(
         bounds=bounds,
         aux=climb.aux,
         logits=climb.loss is not None,
+        targeted=targeted,
+    )
+
+
+def bim(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: RowTree | None,
+    *,
+    eps: ArrayLike,
+    step_size: ArrayLike | None = None,
+    num_steps: int = 10,
+    norm: Norm = "linf",
+    loss: str | RowFn = "cross_entropy",
+    bounds: Bounds | None = None,
+    mask: Mask | None = None,
+    aux: RowTree | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """Basic iterative method (BIM, I-FGSM): `pgd` from x, without a random start; the last point.
+
+    Args:
+      eps, step_size, num_steps, norm, loss: as in `pgd`.
+      logits_fn, x, y, bounds, mask, aux, targeted: as in `fgsm`.
+      key: not used; every attack accepts one.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: as `pgd`.
+
+    Source: [kurakin2017], sec. 2.2.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> bim(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1)
+    Array([[0.4, 0.4]], dtype=float32)
+    """
+    del key
+    return pgd(
+        logits_fn,
+        x,
+        y,
+        eps=eps,
+        step_size=step_size,
+        num_steps=num_steps,
+        norm=norm,
+        loss=loss,
+        returns="last",
+        bounds=bounds,
+        mask=mask,
+        aux=aux,
         targeted=targeted,
     )
 

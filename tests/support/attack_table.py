@@ -103,6 +103,8 @@ TABLE = {
     "pgd-restarts": Row(
         attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", variant=True, **DRAWS
     ),
+    "bim": Row(attacks.bim, options={"num_steps": 3}, norm="linf"),
+    **by_norm("mi_fgsm", ["linf", "l2"], options={"num_steps": 3}),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS

@@ -1,0 +1,135 @@
+"""Gradient ascent with momentum, for examples that transfer to other models."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks._ball import feasible
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._climbing import checked_climb, rate_fn, with_gradient
+from adv_jax.checks import ball, check_counts, check_range, radius
+from adv_jax.losses import LOSSES
+from adv_jax.perturbations import moved, perturbed
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
+
+Carry = tuple[Array, Array, Array]  # r, the momentum, x + r
+
+
+def mi_fgsm(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: RowTree | None,
+    *,
+    eps: ArrayLike,
+    step_size: ArrayLike | None = None,
+    num_steps: int = 10,
+    decay: ArrayLike = 1.0,
+    norm: Norm = "linf",
+    loss: str | RowFn = "cross_entropy",
+    bounds: Bounds | None = None,
+    mask: Mask | None = None,
+    aux: RowTree | None = None,
+    targeted: bool = False,
+    key: Key | None = None,
+) -> Array:
+    """Momentum iterative method (MI-FGSM): steps along a decaying sum of normalized gradients.
+
+        g_{t+1} = decay * g_t + grad loss(x_t, y) / ||grad loss(x_t, y)||_1,
+        x_{t+1} = P(x_t + step_size * argmax_{||r|| <= 1} <g_{t+1}, r>),
+
+    P projects onto the ball around x, then clips to the bounds. The result is the last point: the
+    attack is for examples that transfer, and the point of highest loss on the source transfers
+    less. With a decay of 0 it is `bim` with steps of eps / num_steps.
+
+    DI-FGSM is this attack on `input_diversity(logits_fn)`, TI-FGSM on
+    `translation_invariance(logits_fn)`; both wrappers compose.
+
+    Args:
+      eps: radius of the ball, as in `fgsm`.
+      step_size: length of one step, f32[] or f32[B], in the same units, those of the feature of
+        largest eps; None: eps / num_steps.
+      num_steps: gradients, >= 1.
+      decay: factor of the momentum, f32[], >= 0.
+      norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
+      loss: as in `pgd`.
+      logits_fn, x, y, bounds, mask, aux, targeted: as in `fgsm`.
+      key: not used; every attack accepts one.
+
+    Returns:
+      f[B, *D] in the dtype of x, constant: it carries no gradient.
+
+    Raises:
+      ValueError: num_steps or decay out of range; and as `fgsm`.
+
+    Source: [dong2018], Algorithm 1; l2: eq. 9.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([[1., -1.], [2., 0.]])
+    >>> mi_fgsm(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1)
+    Array([[0.4, 0.4]], dtype=float32)
+    """
+    del key
+    check_counts(num_steps=num_steps)
+    check_range("decay", decay, "[0, inf)")
+    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
+    x = climb.x
+    eps, scale = ball(eps, x, norm, bounds, mask)
+    if step_size is None:
+        step = eps / jnp.asarray(num_steps, eps.dtype)
+    else:
+        step = radius(step_size, x, norm, name="step_size")
+    return compiled(
+        _mi_fgsm,
+        climb.fn,
+        x,
+        climb.y,
+        eps,
+        step,
+        jnp.asarray(decay, eps.dtype),
+        scale,
+        num_steps=num_steps,
+        norm=norm,
+        loss=climb.loss,
+        bounds=bounds,
+        aux=climb.aux,
+        logits=climb.loss is not None,
+        targeted=targeted,
+    )
+
+
+def _mi_fgsm(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    eps: Array,
+    step: Array,
+    decay: Array,
+    scale: Array | None,
+    *,
+    num_steps: int,
+    norm: Norm,
+    loss: str | None,
+    bounds: Bounds | None,
+    targeted: bool,
+) -> Array:
+    """`mi_fgsm` of checked arguments."""
+    row_loss = None if loss is None else LOSSES[loss]
+    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
+
+    # The momentum is that of the coordinates r / scale.
+    def in_units(vector: Array) -> Array:
+        return vector if scale is None else jnp.where(scale == 0, 0, scale * vector)
+
+    def climb(carry: Carry, _: None = None) -> tuple[Carry, None]:
+        r, momentum, point = carry
+        gradient = with_gradient(rate, point)[1]
+        # Divided by its l1 norm, which is the step under l0.
+        momentum = decay * momentum + norms.dual(in_units(gradient), "l0")
+        ahead = r + step * in_units(norms.dual(momentum, norm))
+        r = feasible(x, ahead, eps, norm, bounds, scale)
+        return (r, momentum, moved(x, r)), None
+
+    zero = jnp.zeros_like(x, working_dtype(x.dtype))
+    (r, _, _), _ = jax.lax.scan(climb, (zero, zero, x), length=num_steps)
+    return perturbed(x, norms.project(r, eps, norm, scale), bounds)
