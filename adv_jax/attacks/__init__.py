@@ -8,6 +8,7 @@ them; their common properties are tested from tests/support/attack_table.py.
 from adv_jax.attacks import targets as targets
 from adv_jax.attacks.apgd import apgd
 from adv_jax.attacks.auto_attack import auto_attack
+from adv_jax.attacks.boundary import boundary
 from adv_jax.attacks.carlini_wagner import carlini_wagner
 from adv_jax.attacks.deepfool import deepfool
 from adv_jax.attacks.defenses import expectation as expectation
@@ -15,6 +16,7 @@ from adv_jax.attacks.defenses import straight_through as straight_through
 from adv_jax.attacks.ead import ead
 from adv_jax.attacks.fab import fab
 from adv_jax.attacks.gradient import fgsm, raw_gradient
+from adv_jax.attacks.hop_skip_jump import hop_skip_jump
 from adv_jax.attacks.jacobian import adv_alpha
 from adv_jax.attacks.jacobian import class_jacobian as class_jacobian
 from adv_jax.attacks.jsma import jsma
@@ -37,6 +39,7 @@ __all__ = [
     "apgd",
     "auto_attack",
     "bim",
+    "boundary",
     "carlini_wagner",
     "ddn",
     "deepfool",
@@ -45,6 +48,7 @@ __all__ = [
     "fgsm",
     "fmn",
     "gaussian_noise",
+    "hop_skip_jump",
     "jsma",
     "lbfgs",
     "mi_fgsm",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from adv_jax.checks import check_flags, is_known, is_tracing, logit_flags, with_aux
+from adv_jax.checks import check_finite, check_flags, is_known, is_tracing, logit_flags, with_aux
 from adv_jax.convolution import fast_in_loops
 from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds, RowTree, working_dtype
@@ -61,6 +61,7 @@ def compiled(
     bounds: Bounds | None,
     aux: RowTree | None = None,
     logits: bool = True,
+    decisions: bool = False,
     **settings: Any,
 ) -> Any:
     """Returns body(fn, x, *arrays, bounds, **settings), compiled unless JAX is tracing already.
@@ -77,6 +78,7 @@ def compiled(
       bounds: as in `fgsm`; arguments of the program, also where they are numbers.
       aux: as in `fgsm`.
       logits: fn returns logits. Outside tracing those at x are checked, in the same program.
+      decisions: the body uses the argmax of the logits alone; these may be probabilities.
       settings: hashable, or integers of any dtype.
 
     Raises:
@@ -106,7 +108,8 @@ def compiled(
             with _lock:
                 _programs.pop(key, None)
     if logits and is_known(flags["finite"]):
-        check_flags(jax.device_get(flags), "x")
+        flags = jax.device_get(flags)
+        check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
     return found
 
 

@@ -62,7 +62,7 @@ def mi_fgsm(
     Raises:
       ValueError: num_steps or decay out of range; and as `fgsm`.
 
-    Source: [dong2018], Algorithm 1; l2: eq. 9.
+    Source: [dong2018], Algorithm 1; sec. 3.3 (l2).
 
     >>> import jax.numpy as jnp
     >>> w = jnp.array([[1., -1.], [2., 0.]])

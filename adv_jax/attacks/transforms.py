@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from adv_jax.attacks._images import check_images
 from adv_jax.attacks.defenses import expectation, identity, straight_through
-from adv_jax.checks import check_range, dtype_and_shape, is_whole
+from adv_jax.checks import check_range, is_whole
 from adv_jax.types import Array, Key, LogitsFn, UserError, working_dtype
 
 
@@ -36,7 +37,7 @@ def input_diversity(
     Raises:
       ValueError: prob or smallest out of range; when called: x is not a batch of images.
 
-    Source: [xie2019], sec. 3.2, which pads to a larger image; the size is kept as in torchattacks.
+    Source: [xie2019], which pads to a larger image; the size is kept as in torchattacks.
 
     >>> total = input_diversity(lambda x: x.sum((1, 2))[:, None], prob=1., smallest=.5)
     >>> bool((total(jnp.ones((3, 8, 8))) < 64).any())  # Some of the image is padding.
@@ -54,7 +55,7 @@ def input_diversity(
     fn = expectation(drawn, num_samples=1, seed=seed)
 
     def diverse(x: Array, *aux: Any) -> Array:
-        _check_images(x, "input_diversity")
+        check_images(x, "input_diversity")
         return fn(x, *aux)
 
     return diverse
@@ -98,7 +99,7 @@ def translation_invariance(
     smoothed = straight_through(identity, lambda x: _blurred(x, reach, width))
 
     def invariant(x: Array, *aux: Any) -> Array:
-        _check_images(x, "translation_invariance")
+        check_images(x, "translation_invariance")
         return logits_fn(smoothed(x), *aux)
 
     return invariant
@@ -138,11 +139,3 @@ def _blurred(x: Array, reach: int, sigma: float) -> Array:
         moved = jnp.moveaxis(blurred, axis, -1) @ jnp.asarray(band, dtype)
         blurred = jnp.moveaxis(moved, -1, axis)
     return blurred.astype(x.dtype)
-
-
-def _check_images(x: Array, name: str) -> None:
-    """Raises UserError unless x is f[B, h, w] or f[B, h, w, c]."""
-    if x.ndim not in (3, 4):
-        raise UserError(
-            f"x must be images f[B, h, w] or f[B, h, w, c] for {name}, got {dtype_and_shape(x)}"
-        )

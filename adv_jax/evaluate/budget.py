@@ -14,6 +14,7 @@ from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 SCALES = ("eps", "std", "tau", "gamma")
 # Norms of the attacks without a norm keyword.
 _ONLY_NORMS = {
+    "boundary": "l2",
     "carlini_wagner": "l2",
     "ddn": "l2",
     "ead": "l1",

@@ -29,7 +29,7 @@ def gradient(x):
 
 
 def published(norm, decay, sign=1):
-    """[dong2018], Algorithm 1 (linf) and eq. 9 (l2)."""
+    """[dong2018], Algorithm 1 (linf) and sec. 3.3 (l2)."""
     x, g = X.copy(), np.zeros_like(X)
     for _ in range(STEPS):
         slope = sign * gradient(x)

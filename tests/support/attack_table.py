@@ -24,6 +24,7 @@ class Row(NamedTuple):
     reads_labels: it uses the labels.
     sees_axes: the result depends on the position of an entry, so that reshaping matters.
     minimal: it leaves rows that are fooled at x.
+    decisions: it uses the predicted class alone, so that probabilities are no mistake.
     picky: it may leave any row, if it finds no better point than x.
     constant: its result has no gradient.
     variant: it combines parts that other rows test: its tests are slow.
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     reads_labels: bool = True
     sees_axes: bool = False
     minimal: bool = False
+    decisions: bool = False
     picky: bool = False
     constant: bool = True
     variant: bool = False
@@ -186,6 +188,22 @@ TABLE = {
         options=SHORT_SEARCH | {"num_steps": 5},
         norm="l2",
         minimal=True,
+    ),
+    **by_norm(
+        "hop_skip_jump",
+        ["l2", "linf"],
+        options={"num_steps": 2, "initial_evals": 10},
+        minimal=True,
+        decisions=True,
+        **DRAWS,
+    ),
+    "boundary": Row(
+        attacks.boundary,
+        options={"num_steps": 20},
+        norm="l2",
+        minimal=True,
+        decisions=True,
+        **DRAWS,
     ),
     "jsma": Row(attacks.jsma, scale="gamma", options={"targeted": False}, picky=True),
 }
