@@ -25,12 +25,15 @@ from adv_jax.attacks.lbfgs import lbfgs
 from adv_jax.attacks.minimum_norm import ddn, fmn
 from adv_jax.attacks.momentum import mi_fgsm
 from adv_jax.attacks.noise import gaussian_noise, sign_noise, uniform_noise
+from adv_jax.attacks.patch import adversarial_patch as adversarial_patch
+from adv_jax.attacks.patch import place_patch as place_patch
 from adv_jax.attacks.pgd import bim, pgd
 from adv_jax.attacks.rubbish import rubbish
 from adv_jax.attacks.square import square
 from adv_jax.attacks.transferred import transferred
 from adv_jax.attacks.transforms import input_diversity as input_diversity
 from adv_jax.attacks.transforms import translation_invariance as translation_invariance
+from adv_jax.attacks.universal import universal_perturbation as universal_perturbation
 from adv_jax.attacks.virtual_adversarial import virtual_adversarial
 
 # Names for configs: functions with the common signature.

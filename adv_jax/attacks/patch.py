@@ -1,0 +1,216 @@
+"""A patch that fools a model wherever it lies in an image."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.scipy.ndimage import map_coordinates
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._climbing import checked_climb, rate_fn
+from adv_jax.attacks._images import check_images
+from adv_jax.checks import as_batch, check_bounds, check_counts, check_range, dtype_and_shape
+from adv_jax.loss_gradients import labels_at
+from adv_jax.losses import LOSSES
+from adv_jax.perturbations import limits
+from adv_jax.types import Array, Bounds, Key, LogitsFn, RowFn, RowTree, UserError, working_dtype
+
+Sizes = tuple[ArrayLike, ArrayLike]  # smallest and largest diameter, as shares of the sides
+
+
+def adversarial_patch(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: RowTree | None,
+    *,
+    bounds: Bounds,
+    sizes: Sizes = (0.2, 0.5),
+    max_angle: ArrayLike = 0.4,
+    num_steps: int = 500,
+    learning_rate: ArrayLike = 0.05,
+    loss: str | RowFn = "cross_entropy",
+    aux: RowTree | None = None,
+    targeted: bool = False,
+    key: Key,
+) -> Array:
+    """Adversarial patch: a disc that fools the model at random places, sizes and angles.
+
+        maximize mean_i E_t loss(A(patch, x_i, t), y_i)   over patches within the bounds,
+
+    A(patch, x, t) = `place_patch`, by Adam; each step draws one t for each row. A batch learns
+    together, so rows are not independent, and the result is the patch: place it in other images.
+
+    Args:
+      x: images f[B, h, w] or f[B, h, w, c], inside `bounds`.
+      y: the labels to leave, or those to reach if targeted, as in the paper.
+      bounds: (lo, hi), as in `fgsm`, finite, the same for all rows; required.
+      sizes, max_angle: as in `place_patch`.
+      num_steps: gradients of all rows, >= 1.
+      learning_rate: of Adam, f32[], > 0, in units of x.
+      loss: as in `pgd`.
+      key: one key.
+      logits_fn, aux, targeted: as in `fgsm`.
+
+    Returns:
+      f32[1, h, w] or f32[1, h, w, c], the patch, of which `place_patch` shows the disc.
+
+    Raises:
+      ValueError: bounds, sizes, max_angle, num_steps or learning_rate out of range; x is not a
+        batch of images; no key; and as `pgd`.
+
+    Source: [brown2017], sec. 2 (there targeted).
+
+    >>> x, y = jnp.zeros((2, 8, 8)), jnp.array([0, 0])
+    >>> darkness = lambda x: jnp.stack([-x.sum((1, 2)), x.sum((1, 2))], axis=1)
+    >>> patch = adversarial_patch(darkness, x, y, bounds=(0., 1.), key=jax.random.key(0))
+    >>> float(patch[0, 4, 4])
+    1.0
+    """
+    check_counts(num_steps=num_steps)
+    check_range("learning_rate", learning_rate, "(0, inf)")
+    _check_places(sizes, max_angle)
+    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
+    check_images(climb.x, "adversarial_patch")
+    if bounds is None:
+        raise UserError("bounds must be (lo, hi) for adversarial_patch, got None")
+    check_bounds(bounds, (1, *climb.x.shape[1:]))
+    for bound in bounds:
+        check_range("bounds", bound, "(-inf, inf)", per_row=True)
+    dtype = working_dtype(climb.x.dtype)
+    return compiled(
+        _adversarial_patch,
+        climb.fn,
+        climb.x,
+        climb.y,
+        sizes,
+        jnp.asarray(max_angle, dtype),
+        jnp.asarray(learning_rate, dtype),
+        norms.row_keys(key, climb.x.shape[0]),
+        num_steps=num_steps,
+        loss=climb.loss,
+        bounds=bounds,
+        aux=climb.aux,
+        logits=climb.loss is not None,
+        targeted=targeted,
+    )
+
+
+def _adversarial_patch(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    sizes: Sizes,
+    max_angle: Array,
+    learning_rate: Array,
+    keys: Key,
+    *,
+    num_steps: int,
+    loss: str | None,
+    bounds: Bounds,
+    targeted: bool,
+) -> Array:
+    """`adversarial_patch` of checked arguments; keys: key[B]."""
+    row_loss, dtype = None if loss is None else LOSSES[loss], working_dtype(x.dtype)
+    if row_loss is not None:
+        y = labels_at(logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
+    lo, hi = (bound.astype(dtype) for bound in limits(x[:1], bounds))
+    adam = optax.adam(learning_rate)
+
+    def mean_loss(patch: Array, count: Array) -> Array:
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+        return -rate(_placed(x, patch, now, sizes, max_angle)).loss.mean()
+
+    def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:
+        patch, state = carry
+        gradient = jax.grad(mean_loss)(patch, count)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+            updates, state = adam.update(gradient, state)
+        ahead = jnp.asarray(optax.apply_updates(patch, updates))
+        return (jnp.clip(ahead, lo, hi), state), None
+
+    patch = jnp.broadcast_to((lo + hi) / 2, (1, *x.shape[1:]))
+    (patch, _), _ = jax.lax.scan(descend, (patch, adam.init(patch)), jnp.arange(num_steps))
+    return jax.lax.stop_gradient(patch)
+
+
+def place_patch(
+    x: Array,
+    patch: Array,
+    *,
+    sizes: Sizes = (0.2, 0.5),
+    max_angle: ArrayLike = 0.4,
+    key: Key,
+) -> Array:
+    """Places the disc of a patch in each image, at a random place, size and angle.
+
+    The largest disc, or ellipse, in the patch is scaled to a share of the sides, rotated, shifted
+    to a place inside the image, and replaces the pixels there, by bilinear interpolation.
+
+    Args:
+      x: images f[B, h, w] or f[B, h, w, c].
+      patch: f32[1, h, w] or f32[1, h, w, c], as from `adversarial_patch`.
+      sizes: (smallest, largest) diameter as a share of the sides, in (0, 1], drawn uniformly.
+      max_angle: largest rotation either way, f32[], >= 0, in radians, drawn uniformly.
+      key: one key, or key[B], one per row.
+
+    Returns:
+      f[B, h, w] or f[B, h, w, c] in the dtype of x, differentiable by the patch.
+
+    Raises:
+      ValueError: sizes or max_angle out of range; x is not a batch of images; a patch of another
+        shape; no key.
+
+    Source: [brown2017], sec. 2, the operator A.
+
+    >>> placed = place_patch(jnp.zeros((1, 8, 8)), jnp.ones((1, 8, 8)), key=jax.random.key(0))
+    >>> 0 < float(placed.mean()) < 0.25  # A disc of at most half the side.
+    True
+    """
+    _check_places(sizes, max_angle)
+    x = as_batch(x)
+    check_images(x, "place_patch")
+    if patch.shape != (1, *x.shape[1:]):
+        raise UserError(
+            f"patch must have the shape of one image, {[1, *x.shape[1:]]}, got "
+            f"{dtype_and_shape(patch)}"
+        )
+    angle = jnp.asarray(max_angle, working_dtype(x.dtype))
+    return _placed(x, patch, norms.row_keys(key, x.shape[0]), sizes, angle)
+
+
+def _placed(x: Array, patch: Array, keys: Key, sizes: Sizes, max_angle: Array) -> Array:
+    """`place_patch` of checked arguments; keys: key[B]."""
+    dtype, sides = working_dtype(x.dtype), x.shape[1:3]
+    smallest, largest = (jnp.asarray(size, dtype) for size in sizes)
+    pixels = patch[0].reshape(*sides, -1)
+    center = jnp.asarray([(side - 1) / 2 for side in sides], dtype).reshape(2, 1, 1)
+    half = jnp.asarray(sides, dtype).reshape(2, 1, 1) / 2
+    grid = jnp.stack(jnp.meshgrid(*map(jnp.arange, sides), indexing="ij")).astype(dtype) - center
+
+    def place(image: Array, key: Key) -> Array:
+        draw = jax.random.uniform(key, (4,), dtype)
+        size = smallest + draw[0] * (largest - smallest)
+        angle = (2 * draw[1] - 1) * max_angle
+        shift = (2 * draw[2:] - 1).reshape(2, 1, 1) * (1 - size) * half
+        down, right = grid - shift
+        cos, sin = jnp.cos(angle) / size, jnp.sin(angle) / size
+        at = jnp.stack([cos * down + sin * right, cos * right - sin * down])
+        shown = ((at / half) ** 2).sum(axis=0) <= 1
+        channels = [
+            map_coordinates(pixels[:, :, c], list(at + center), order=1, mode="nearest")
+            for c in range(pixels.shape[2])
+        ]
+        disc = jnp.stack(channels, axis=-1).reshape(image.shape)
+        return jnp.where(shown.reshape(*sides, *(1,) * (image.ndim - 2)), disc, image)
+
+    return jax.vmap(place)(x.astype(dtype), keys).astype(x.dtype)
+
+
+def _check_places(sizes: Sizes, max_angle: ArrayLike) -> None:
+    for size in sizes:
+        check_range("sizes", size, "(0, 1]")
+    check_range("max_angle", max_angle, "[0, inf)")
