@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
 
 from adv_jax import attacks
 from adv_jax.types import UserError
@@ -59,7 +58,6 @@ def test_nothing_but_the_predicted_class_is_used(name):
     x_adv = run(linear)
     assert bool((x_adv != X).any(axis=1).all())
     np.testing.assert_array_equal(run(labels), x_adv)
-    np.testing.assert_array_equal(run(lambda x: 64 * linear(x)), x_adv)
 
 
 def asked(name, bounds):
@@ -103,7 +101,8 @@ def test_a_start_leads_to_a_target_and_a_useless_one_nowhere(name):
     assert bool((length[:-1] < jnp.linalg.norm(start, axis=1)[:-1] / 2).all())
 
 
-@pytest.mark.parametrize("name", slow_after(1, ATTACKS))
+@pytest.mark.slow
+@every_attack
 def test_more_steps_find_shorter_perturbations(name):
     longer = {
         "hop_skip_jump": {"num_steps": 12, "initial_evals": 40},

@@ -4,6 +4,8 @@ Needs the extra `oracle`. Robust accuracies may differ by half a point: the peer
 round in their own ways.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -202,3 +204,92 @@ def test_auto_attack_agrees_with_torchattacks(name, norm, eps, version):
     there = {"norm": norm.capitalize(), "eps": eps, "n_classes": 10, "version": version}
     robust_there, _ = theirs(name, lambda net, x, y: torchattacks.AutoAttack(net, **there)(x, y))
     assert abs(robust - robust_there) <= POINTS
+
+
+@every_net
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_mi_fgsm_agrees_with_torchattacks(name, decay):
+    options = {"eps": EPS, "decay": decay}
+    robust, x_adv = ours(name, attacks.mi_fgsm, step_size=0.02, num_steps=10, **options)
+    robust_there, x_there = theirs(
+        name, lambda net, x, y: torchattacks.MIFGSM(net, alpha=0.02, steps=10, **options)(x, y)
+    )
+    assert abs(robust - robust_there) <= POINTS
+    assert float(jnp.mean(jnp.abs(x_adv - x_there) > 1e-3)) < 0.01
+
+
+@every_net
+def test_ti_fgsm_agrees_with_torchattacks(name):
+    # torchattacks smooths three channels; the net sees their mean.
+    x, y = digits()
+    colored = jnp.repeat(x.reshape(-1, 28, 28, 1), 3, axis=3)
+    smooth = attacks.translation_invariance(
+        lambda x: trained(name).logits_fn(x.mean(axis=3).reshape(len(x), -1))
+    )
+    run = partial(attacks.mi_fgsm, smooth, eps=EPS, step_size=0.02, num_steps=10, bounds=BOUNDS)
+    x_adv = jax.jit(run)(colored, y)
+
+    def smoothed(net, x, y):
+        model = torch.nn.Sequential(Gray(), net)
+        options = {"eps": EPS, "alpha": 0.02, "steps": 10, "decay": 1.0, "diversity_prob": 0.0}
+        return torchattacks.TIFGSM(model, **options)(x.repeat(1, 3, 1, 1), y)[:, 0]
+
+    _, x_there = theirs(name, smoothed)
+    x_adv = x_adv[..., 0].reshape(len(y), -1)
+    logits_fn = trained(name).logits_fn
+    assert abs(accuracy(logits_fn, x_adv, y) - accuracy(logits_fn, x_there, y)) <= POINTS
+    assert float(jnp.mean(jnp.abs(x_adv - x_there) > 1e-3)) < 0.02
+
+
+class Gray(torch.nn.Module):
+    def forward(self, x):
+        return x.mean(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("name", ["plain", "pgd"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_hop_skip_jump_agrees_with_foolbox(name, norm):
+    x, y = (rows[:300] for rows in digits())
+    other = jnp.argmax(y != y[0])
+    start = jnp.where((y != y[0])[:, None], x[:1], x[other][None])
+    run = partial(attacks.hop_skip_jump, trained(name).logits_fn, norm=norm, num_steps=8)
+    x_adv = jax.jit(partial(run, bounds=BOUNDS, key=jax.random.key(0)))(x, y, start=start - x)
+    assert accuracy(trained(name).logits_fn, x_adv, y) == 0
+
+    there = foolbox.attacks.HopSkipJumpAttack(steps=8, constraint=norm)
+    model = foolbox.PyTorchModel(torch_net(name), bounds=BOUNDS, device="cpu")
+    images_there, labels, points = (
+        torch.tensor(np.asarray(rows)) for rows in (x.reshape(-1, 1, 28, 28), y, start)
+    )
+    points = points.reshape(images_there.shape)
+    _, x_there, _ = there(model, images_there, labels.long(), epsilons=None, starting_points=points)
+    x_there = jnp.asarray(x_there.numpy()).reshape(x.shape)
+    length, length_there = (np.asarray(norms.norm(z - x, norm)) for z in (x_adv, x_there))
+    right = np.asarray(jnp.argmax(trained(name).logits_fn(x), axis=1) == y)
+    # Both draw random directions. Under l2 foolbox divides them by their norm over the batch, so
+    # that its jumps are short and its perturbations longer.
+    ratio = length[right] / length_there[right]
+    print(name, norm, *np.quantile(ratio, [0.05, 0.25, 0.5, 0.75, 0.95]).round(3))
+    assert np.median(ratio) < 1.05 and np.mean(ratio < 1.2) > 0.9
+
+
+def test_boundary_agrees_with_foolbox():
+    x, y = (rows[:50] for rows in digits())
+    other = jnp.argmax(y != y[0])
+    start = jnp.where((y != y[0])[:, None], x[:1], x[other][None])
+    net = trained("plain").logits_fn
+    run = partial(attacks.boundary, net, num_steps=2000, bounds=BOUNDS, key=jax.random.key(0))
+    x_adv = jax.jit(run)(x, y, start=start - x)
+    there = foolbox.attacks.BoundaryAttack(steps=2000)
+    model = foolbox.PyTorchModel(torch_net("plain"), bounds=BOUNDS, device="cpu")
+    images_there, labels, points = (
+        torch.tensor(np.asarray(rows)) for rows in (x.reshape(-1, 1, 28, 28), y, start)
+    )
+    points = points.reshape(images_there.shape)
+    _, x_there, _ = there(model, images_there, labels.long(), epsilons=None, starting_points=points)
+    x_there = jnp.asarray(x_there.numpy()).reshape(x.shape)
+    length, length_there = (np.asarray(norms.norm(z - x, 2)) for z in (x_adv, x_there))
+    right = np.asarray(jnp.argmax(net(x), axis=1) == y)
+    ratio = length[right] / length_there[right]
+    print(*np.quantile(ratio, [0.05, 0.25, 0.5, 0.75, 0.95]).round(3))
+    assert np.median(ratio) < 1.05

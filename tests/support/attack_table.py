@@ -105,7 +105,7 @@ TABLE = {
     "pgd-restarts": Row(
         attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", variant=True, **DRAWS
     ),
-    "bim": Row(attacks.bim, options={"num_steps": 3}, norm="linf"),
+    "bim": Row(attacks.bim, options={"num_steps": 3}, norm="linf", variant=True),
     **by_norm("mi_fgsm", ["linf", "l2"], options={"num_steps": 3}),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
