@@ -152,6 +152,16 @@ WORKS = {
         passes=(40, 40),
         options={"norm": "l2", "eps": 1.5, "step_size": 0.1, "num_steps": 40},
     ),
+    "mi_fgsm": Work(
+        title="MI-FGSM-10",
+        attack="mi_fgsm",
+        net="mlp",
+        rows=1000,
+        peers={"torchattacks": Peer(1.0)},
+        measure="accuracy",
+        passes=(10, 10),
+        options={"eps": 0.1, "step_size": 0.01, "num_steps": 10, "decay": 1.0},
+    ),
     "pgd_lenet": Work(
         title="PGD-40 linf",
         attack="pgd",
@@ -231,6 +241,16 @@ WORKS = {
         measure="l2",
         passes=(100, 100),
         options={"norm": "l2", "num_steps": 100},
+    ),
+    "hop_skip_jump": Work(
+        title="HopSkipJump l2, 5 steps",
+        attack="hop_skip_jump",
+        net="mlp",
+        rows=50,
+        # foolbox divides a direction by its norm over the batch, so that its jumps are short.
+        peers={"foolbox": Peer(1.0, tolerance=0.5)},
+        measure="l2",
+        options={"num_steps": 5, "initial_evals": 100},
     ),
     "jsma": Work(
         title="JSMA",

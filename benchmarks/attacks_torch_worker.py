@@ -39,6 +39,9 @@ def of_torchattacks(name: str, net: nn.Module, options: Options) -> Attack:
             kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[options["norm"]]
             steps = {"alpha": options["step_size"], "steps": options["num_steps"]}
             return kind(net, eps=options["eps"], **steps, random_start=False)
+        case "mi_fgsm":
+            steps = {"alpha": options["step_size"], "steps": options["num_steps"]}
+            return torchattacks.MIFGSM(net, eps=options["eps"], **steps, decay=options["decay"])
         case "deepfool":
             overshoot = options["overshoot"]
             return torchattacks.DeepFool(net, steps=options["num_steps"], overshoot=overshoot)
@@ -79,9 +82,23 @@ def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
         case "fmn":
             kinds = {"linf": foolbox.attacks.LInfFMNAttack, "l2": foolbox.attacks.L2FMNAttack}
             attack = kinds[options["norm"]](steps=options["num_steps"])
+        case "hop_skip_jump":
+            evals = options["initial_evals"]
+            attack = foolbox.attacks.HopSkipJumpAttack(
+                steps=options["num_steps"], initial_gradient_eval_steps=evals
+            )
+            return lambda x, y: attack(
+                model, x, y, epsilons=None, starting_points=another_class(x, y)
+            )[1]
         case _:
             raise ValueError(name)
     return lambda x, y: attack(model, x, y, epsilons=options.get("eps"))[1]
+
+
+def another_class(x: Tensor, y: Tensor) -> Tensor:
+    """Returns for each row the first digit, or the first of another class than it."""
+    other = y != y[0]
+    return torch.where(other.view(-1, 1, 1, 1), x[:1], x[other][:1])
 
 
 def of_art(name: str, net: nn.Module, options: Options) -> Attack:

@@ -51,6 +51,14 @@ def _fgsm_curve(logits_fn: LogitsFn, x: Array, y: Array, *, eps: Array) -> Array
     return jax.vmap(lambda one: _fgsm_accuracy(logits_fn, x, y, eps=one))(eps)
 
 
+def _hop_skip_jump(logits_fn: LogitsFn, x: Array, y: Array, **options: Any) -> Array:
+    """Starts at the first digit, or at the first of another class than it, as the peer does."""
+    other = (y != y[0]).reshape(-1, *(1,) * (x.ndim - 1))
+    point = jnp.where(other, x[:1], x[jnp.argmax(y != y[0])][None])
+    options |= {"bounds": BOUNDS, "key": jax.random.key(0)}
+    return attacks.hop_skip_jump(logits_fn, x, y, start=point - x, **options)
+
+
 class PlainLeNet(nn.Module):
     """`models.lenet` as a Flax user writes it, with the same parameters."""
 
@@ -67,6 +75,8 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "fgsm": partial(attacks.fgsm, bounds=BOUNDS),
     "pgd": partial(attacks.pgd, bounds=BOUNDS),
     "jacobian": _jacobian,
+    "mi_fgsm": partial(attacks.mi_fgsm, bounds=BOUNDS),
+    "hop_skip_jump": _hop_skip_jump,
     "deepfool": partial(attacks.deepfool, bounds=BOUNDS),
     "fmn": partial(attacks.fmn, bounds=BOUNDS),
     "jsma": partial(attacks.jsma, bounds=BOUNDS),
