@@ -16,6 +16,7 @@ def adversarial_mix(
     key: Key,
     attack: Attack,
     alpha: float | Array = 0.5,
+    same_dropout: bool = False,
 ) -> tuple[Array, Aux]:
     """Returns alpha J(x, y) + (1 - alpha) J(x_adv, y), x_adv crafted on the current parameters.
 
@@ -27,6 +28,8 @@ def adversarial_mix(
       key: for the attack and the model's noise and dropout in both terms.
       attack: (logits_fn, x, y, *, key) -> x_adv.
       alpha: weight of the clean term, in [0, 1].
+      same_dropout: the attack's pass drops the same units as the adversarial term; else it drops
+        no units.
 
     Returns:
       loss f32[] in nats, and (model_state, {"accuracy", "adversarial_accuracy": f32[]}) of this
@@ -37,6 +40,8 @@ def adversarial_mix(
     x, y = batch["x"], batch["y"]
     key_attack, key_clean, key_adv = jax.random.split(key, 3)
     frozen = partial(apply, jax.lax.stop_gradient(variables))
+    if same_dropout:
+        frozen = partial(frozen, train=True, key=key_adv)
     x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
     clean, _, model_state = apply(variables, x, train=True, key=key_clean)
     adversarial = apply(variables, x_adv, train=True, key=key_adv).logits

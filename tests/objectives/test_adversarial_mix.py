@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 
-from adv_jax import attacks, objectives
+from adv_jax import attacks, models, objectives
 from adv_jax.types import Output
 
 KEY = jax.random.key(0)
@@ -122,6 +122,31 @@ def test_the_attack_of_adversarial_mix_gets_the_detached_current_model_without_d
     x_adv = x + (x @ w).sum()
     expected = oracles.numerical_gradient(lambda w: numpy_mix(w, x, x_adv, y, 0), w)
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_same_dropout_shares_the_mask_of_the_adversarial_term_alone():
+    model = models.mlp(features=(30,), num_classes=3, dropout=(0.2, 0.5))
+    apply, x = models.apply_fn(model), jnp.ones((5, 8))
+    variables = models.init(model, jax.random.key(1), x)
+    logits = []
+
+    def recorded(*args, **kwargs):
+        output = apply(*args, **kwargs)
+        logits.append(np.asarray(output.logits))
+        return output
+
+    def look(logits_fn, x, y, *, key):
+        logits_fn(x)
+        return x
+
+    batch = {"x": x, "y": jnp.zeros(5, int)}
+    options = {"key": KEY, "attack": look, "same_dropout": True}
+    objectives.adversarial_mix(recorded, variables, batch, **options)
+    attacked, clean, adversarial = logits
+    # All rows are equal, so that only dropout makes them differ.
+    assert len(np.unique(attacked, axis=0)) == 5
+    np.testing.assert_array_equal(attacked, adversarial)
+    assert not np.array_equal(clean, adversarial)
 
 
 def test_the_model_state_comes_from_the_clean_pass():
