@@ -1,8 +1,9 @@
 """[wardefarley2016]: transfer, and each defense under the attacks that break it.
 
-The source has one net of each; ours are three seeds. It prints no spread; the tolerances are
-chosen, .2 points clean and 10 under attack or transfer. It prints no numbers for distillation,
-autoencoders, VAT and two forms of label smoothing.
+The source has one net of each; ours are three seeds or more. It prints no spread; the tolerances
+are chosen, .2 points clean and 10 under attack or transfer. It prints no numbers for distillation,
+autoencoders, VAT, two forms of label smoothing, weight decay, ensembles and the attack of
+[huang2015].
 """
 
 from papers.target import Below, Drawn, Measure, Row, Run, Target
@@ -45,6 +46,32 @@ FORMS = {
         (".9 and .1 / 9", ",form=others"),
     )
 }
+# The net of huang2015.table1, for what the source claims of all nets.
+MEMBERS, DECAYS = 3, (0.0001, 0.001, 0.01)
+SINGLE, ENSEMBLE = "single nets", "ensembles"
+SIZES = {"clean": 0.0, "FGSM .1": 0.1, "FGSM .25": 0.25}
+
+
+def decayed(rate: float) -> str:
+    """Returns the name of nets with a weight decay."""
+    return f"weight decay {rate:g}" if rate else SINGLE
+
+
+SMALL = Run(
+    "huang_mlp_mnist",
+    "method=normal",
+    {"replicas.seeds": 5 * MEMBERS, "evaluation.eps": (0.0, 0.5, 1.0, 1.5)},
+)
+REGULARIZED = {SINGLE: SMALL, ENSEMBLE: SMALL} | {
+    decayed(rate): Run(
+        "huang_mlp_mnist",
+        "method=normal",
+        {"replicas.seeds": 5, "evaluation.eps": (0.0,), "optimizer.weight_decay": rate},
+    )
+    for rate in DECAYS
+}
+# attack of the evaluation -> words
+LENGTHS = {"adv_loss_sign": "FGSM", "adv_loss": "the gradient", "adv_alpha": "Huang's attack"}
 
 
 def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tuple[Row, ...]:
@@ -186,6 +213,43 @@ TARGETS = (
                 lower="VAT, clean",
                 higher="labels alone, clean",
             ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.huang_smaller",
+        "FGSM and the attack of Huang 2015 at equal l2 norms, on Huang's net without a defense",
+        tuple(
+            Row(f"{words}, l2 norm {eps:g}", SMALL, measure=Measure("error", attack, eps))
+            for attack, words in LENGTHS.items()
+            for eps in (0.5, 1.0, 1.5)
+        ),
+        claims=(
+            Below(
+                "at the l2 norm 1.5 the attack of Huang 2015 changes more classes than FGSM",
+                lower="FGSM, l2 norm 1.5",
+                higher="Huang's attack, l2 norm 1.5",
+                paper="wardefarley2016.huang_smaller",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.regularizers",
+        "Weight decay and ensembles of three under FGSM, on Huang's net without a defense",
+        tuple(
+            Row(f"{name}, {size}", run, measure=Drawn(f"{name}, {size}"))
+            for name, run in REGULARIZED.items()
+            for size in SIZES
+        ),
+        claims=tuple(
+            Below(
+                f"the error under FGSM of .25 stays the same: {name}",
+                lower=f"{name}, FGSM .25",
+                higher=f"{SINGLE}, FGSM .25",
+                paper="wardefarley2016.regularizers_fail",
+                by=0,
+                tolerance=10.0,
+            )
+            for name in (ENSEMBLE, decayed(DECAYS[0]))
         ),
     ),
 )
