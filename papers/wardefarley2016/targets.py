@@ -137,6 +137,7 @@ TARGETS = (
                 "training with FGSM of .25 helps against the iterated attack of .1",
                 lower="trained, iterated .1",
                 higher="plain, iterated .1",
+                paper="wardefarley2016.advtrain.confers",
             ),
         ),
     ),
