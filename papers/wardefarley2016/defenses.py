@@ -39,13 +39,15 @@ SMOOTHING: dict[str, Cells] = {
         "FGSM .25": "label_smoothing.smooth.fgsm",
     },
 }
+_TRAINED: Cells = {
+    "FGSM .25": "advtrain.fgsm_25",
+    "iterative .25": "advtrain.iter_25",
+    "iterative .1": "advtrain.iter_10",
+}
 TRAINING: dict[str, Cells] = {
     "cross_entropy": {"iterative .1": "advtrain.clean_iter_10"},
-    "adversarial_mix, fgsm": {
-        "FGSM .25": "advtrain.fgsm_25",
-        "iterative .25": "advtrain.iter_25",
-        "iterative .1": "advtrain.iter_10",
-    },
+    "adversarial_mix, fgsm": _TRAINED,
+    "adversarial_mix, fgsm, same_dropout": _TRAINED,
 }
 
 
@@ -77,16 +79,18 @@ def adversarial_training(runs: Sequence[Trained]) -> Drawing:
 
 
 def method_of(objective: Mapping[str, Any]) -> str:
-    """Returns the name of a config's objective with its attack or form."""
+    """Returns the name of a config's objective with its attack, form and dropout of the attack."""
     attack = objective.get("attack", {}).get("name")
-    return ", ".join(filter(None, [objective["name"], attack, objective.get("form")]))
+    dropout = "same_dropout" if objective.get("same_dropout") else ""
+    return ", ".join(filter(None, [objective["name"], attack, objective.get("form"), dropout]))
 
 
 def net_of(run: Trained) -> str:
-    """Describes a net for titles: "maxout (cross_entropy), seed 1, 25 epochs"."""
-    about = run.about
+    """Describes a net for titles: "maxout 240-240 (cross_entropy), seed 1, 25 epochs"."""
+    about, model = run.about, run.about["model"]
+    net = " ".join([model["name"], "-".join(map(str, model.get("features", ())))]).strip()
     trained = f"seed {about['seed']}, {about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
-    return f"{about['model']['name']} ({method_of(about['objective'])}), {trained}"
+    return f"{net} ({method_of(about['objective'])}), {trained}"
 
 
 def errors(run: Trained, measures: Sequence[str]) -> tuple[Errors, list[str]]:
@@ -135,7 +139,8 @@ def _drawn(
     axes.set(ylabel="error, % (black lines: printed)", ylim=(0, 110))
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     settings = {"num_steps": NUM_STEPS, "bounds": None, "chosen": ["num_steps", "step size"]}
-    caption = f"Test errors, printed ones in brackets. {'; '.join(map(_summary, rows))}."
+    named = [f"{net_of(run)}: {_summary(row)}" for run, row in zip(runs, rows, strict=True)]
+    caption = f"Test errors, printed ones in brackets. {'; '.join(named)}."
     return Drawing(figure, {"caption": caption, "settings": settings, "rows": rows})
 
 
@@ -169,9 +174,9 @@ def _of_attack(overrides: Mapping[str, float]) -> dict[str, float]:
 
 
 def _summary(row: Mapping[str, Any]) -> str:
-    """Describes a row in percent."""
+    """Returns the errors of a row in percent."""
     printed = {name: f" ({100 * error:.4g} %)" for name, error in row["chapter"].items()}
     parts = [
         f"{name} {100 * error:.2f} %{printed.get(name, '')}" for name, error in row["error"].items()
     ]
-    return f"{row['method']}: {', '.join(parts)}"
+    return ", ".join(parts)

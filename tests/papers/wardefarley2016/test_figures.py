@@ -243,7 +243,8 @@ def test_bars_stand_beside_the_chapter_s_numbers():
         "label_smoothing, printed",
     ]
     assert document["rows"][1]["chapter"] == {"clean": 0.0117, "FGSM .25": 0.33}
-    assert "clean 0.00 % (1.28 %)" in document["caption"]
+    caption = document["caption"]
+    assert "maxout 2 (cross_entropy), seed 0, 3 epochs: clean 0.00 % (1.28 %)" in caption
     assert len(figure.axes[0].patches) == 4
 
 
@@ -262,6 +263,9 @@ def test_errors_on_different_data_are_not_drawn_together():
 def test_methods_have_names():
     attack = {"name": "fgsm", "eps": 0.25}
     assert defenses.method_of({"name": "adversarial_mix", "attack": attack}) in defenses.TRAINING
+    dropped = {"name": "adversarial_mix", "attack": attack, "same_dropout": True}
+    assert defenses.method_of(dropped) == "adversarial_mix, fgsm, same_dropout"
+    assert defenses.method_of(dropped) in defenses.TRAINING
     assert defenses.method_of({"name": "cross_entropy"}) == "cross_entropy"
 
 
