@@ -80,6 +80,8 @@ MODES = {
         "",
         "quick",
         *(f"method={name}" for name in ("normal", "dropout", "goodfellow", "lwa", "lwa_rep")),
+        "method=lwa_rep_relative",
+        "method=lwa_alpha",
     ],
     "huang_lenet_mnist": ["", "quick", "method=normal", "method=lwa"],
     "huang_vgg_cifar10": [
@@ -329,6 +331,7 @@ class Recorder(dict):
             ("quickstart", "quick"),
             ("huang_mlp_mnist", "quick,method=lwa_rep"),
             ("ladder_mnist", "quick,labels=100,noise=sgn"),
+            ("huang_mlp_mnist", "quick,method=lwa_rep_relative"),
             ("huang_mlp_mnist", "quick,method=dropout"),
             ("huang_lenet_mnist", "quick"),
             ("fast_mnist", "quick"),

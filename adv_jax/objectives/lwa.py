@@ -3,7 +3,9 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
+from adv_jax import norms
 from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
@@ -43,6 +45,7 @@ def lwa_rep(
     key: Key,
     attack: Attack,
     layer: int,
+    relative: bool = False,
 ) -> tuple[Array, Aux]:
     """Returns J(h + r, y), with h the activations of a hidden layer and r the attack's
     perturbation of h.
@@ -55,6 +58,8 @@ def lwa_rep(
       key: for the attack and the model's noise and dropout, which are off in the attack.
       attack: (logits_fn, h, y, *, key) -> h_adv, in units of h.
       layer: the hidden layer to perturb, counted from 1.
+      relative: attack h / ||h||_2 instead, so that eps is in units of each row's ||h||_2. Training
+        can make a fixed radius ineffective by larger activations.
 
     Returns:
       loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
@@ -63,13 +68,18 @@ def lwa_rep(
       ValueError: the model has no such layer.
 
     Source: [huang2015], Algorithm 3 (line 10 prints "update both N_cla"; lines 11 and 12
-    mean the Jacobian of the lower half at its input).
+    mean the Jacobian of the lower half at its input). `relative` is from the authors' program for
+    CIFAR-10.
     """
     x, y = batch["x"], batch["y"]
     frozen = partial(apply, jax.lax.stop_gradient(variables), layer=layer)
     h = apply(variables, x, train=True, key=key, method="represent", layer=layer)
-    h_adv = attack(lambda h: frozen(h, method="classify").logits, h.logits, y, key=attack_key(key))
-    r = jax.lax.stop_gradient(h_adv - h.logits)
+    fixed = jax.lax.stop_gradient(h.logits)
+    unit = norms.norm(fixed, "l2") if relative else 1.0
+    unit = norms.per_row("unit", unit, fixed).astype(fixed.dtype)
+    point = fixed / jnp.where(unit > 0, unit, 1)
+    classify = lambda point: frozen(unit * point, method="classify").logits
+    r = unit * (attack(classify, point, y, key=attack_key(key)) - point)
     # The upper half's model state includes the lower half's.
     variables = {**variables, **h.model_state}
     logits, _, model_state = apply(

@@ -142,6 +142,43 @@ def test_the_gradients_of_lwa_rep_equal_the_printed_algorithm(net, layer, attack
     assert all(difference > 1e-3 for difference in jax.tree.leaves(apart))
 
 
+def test_the_radius_of_relative_lwa_rep_is_a_share_of_the_length_of_the_representation(net):
+    apply, variables, batch = net
+    # The rows' lengths differ; the last one, tanh(0), has length 0 and stays.
+    x = jnp.concatenate([batch["x"] * jnp.arange(8.0)[:, None], jnp.zeros((1, 4))])
+    y, c = jnp.append(batch["y"], 1), 0.25
+    params = jax.tree.map(np.float64, variables["params"])
+    dense = lambda name, h: h @ params[name]["kernel"] + params[name]["bias"]
+    h = np.tanh(dense("hidden2", np.tanh(dense("hidden1", np.float64(x)))))
+    residual = oracles.softmax(dense("logits", h)) - np.eye(3)[y]
+    g = residual @ params["logits"]["kernel"].T
+    length = lambda rows: np.linalg.norm(rows, axis=1, keepdims=True)
+    r = c * length(h) * g / length(g)
+    assert length(r)[-1] == 0 < 1.4 * length(r)[3] < length(r)[5]
+
+    def objective(params):
+        return objectives.lwa_rep(
+            apply,
+            {"params": params},
+            {"x": x, "y": y},
+            key=KEY,
+            attack=partial(attacks.fgsm, norm="l2", eps=c),
+            layer=2,
+            relative=True,
+        )[0]
+
+    def of_constant_r(params):
+        points = apply({"params": params}, x, method="represent", layer=2).logits + jnp.float32(r)
+        logits = apply({"params": params}, points, method="classify", layer=2).logits
+        return losses.cross_entropy(logits, y).mean()
+
+    value, found = jax.value_and_grad(objective)(variables["params"])
+    expected = oracles.cross_entropies(dense("logits", h + r), np.asarray(y)).mean()
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+    same = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(same, found, jax.grad(of_constant_r)(variables["params"]))
+
+
 @pytest.mark.parametrize("layer", [0, 3])
 def test_lwa_rep_refuses_a_layer_that_does_not_exist(net, layer):
     apply, variables, batch = net
