@@ -6,14 +6,16 @@
 The runs of both are of the config huang_lenet_mnist. launch.reproduce reproduces the tables.
 """
 
-from papers.huang2015 import curves, dropout, logistic
+from papers.huang2015 import curves, logistic, readings, transfer
 from papers.huang2015.targets import TARGETS
 
 # name -> function, see papers.figures
 FIGURES = {
     "fig1": curves.normal,
     "fig2": curves.normal_and_lwa,
-    "table1_dropout": dropout.layers,
+    "table1_dropout": readings.dropout,
+    "table1_lwa_rep": readings.representation,
+    "transfer": transfer.models_without_a_net,
     "appendixA": logistic.regularization,
 }
 

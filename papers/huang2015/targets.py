@@ -5,9 +5,12 @@ on a Normal net of seed 101. The paper prints no spread; the tolerances are chos
 .05 under attack.
 """
 
-from papers.target import Below, Measure, Row, Run, Target
+from papers.target import Below, Drawn, Falling, Measure, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
+LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of Fig. 1, which goes from 0 to 4
+# Ten seeds of Table 1's Normal net: the steps of Fig. 1 are small.
+NORMAL = Run("huang_mlp_mnist", "method=normal", {"replicas.seeds": 10})
 TRAINING_C = (0.5, 1.0, 1.7, 2.5, 3.5)  # The authors' code has 1.7 for lwa, 1.5 for goodfellow.
 # method of the config -> its name in the paper
 METHODS = {
@@ -90,6 +93,83 @@ def _training_c() -> Target:
     return Target("huang2015.training_c", title, tuple(rows), tuple(claims))
 
 
+def _fig1() -> Target:
+    """Fig. 1 of Table 1's Normal net; the paper's is a LeNet, of which ten seeds take hours."""
+    clean = "clean"
+    attacks = ("adv_loss_sign", "adv_loss", "adv_alpha")  # from the weakest
+    label = lambda attack, eps: f"{ATTACKS[attack]} {eps:g}"
+    rows = [Row(clean, NORMAL, metric="accuracy")]
+    rows += [
+        Row(label(attack, eps), NORMAL, measure=Measure("error", attack, eps), metric="accuracy")
+        for attack in attacks
+        for eps in LENGTHS
+    ]
+    claims = [
+        Falling(
+            f"at l2 length {eps:g}, Adv_Alpha is stronger than Adv_Loss, and that than "
+            "Adv_Loss_Sign",
+            tuple(label(attack, eps) for attack in attacks),
+            paper="huang2015.fig1.order",
+        )
+        for eps in LENGTHS
+    ]
+    claims += [
+        Falling(
+            f"the accuracy falls as the l2 length of {ATTACKS[attack]} grows",
+            (clean, *(label(attack, eps) for eps in LENGTHS)),
+            paper="huang2015.fig1.monotone",
+        )
+        for attack in attacks
+    ]
+    title = "Fig. 1 on the perceptron 100x100: accuracy over the l2 length of the perturbation"
+    return Target("huang2015.fig1_mlp", title, tuple(rows), tuple(claims))
+
+
+def _training_alpha() -> Target:
+    """LWA on the perturbations of Adv_Alpha, sec. 6.1.2, beside Adv_Loss."""
+    rows = []
+    for method, words in (("lwa", "on Adv_Loss"), ("lwa_alpha", "on Adv_Alpha")):
+        run = Run("huang_mlp_mnist", f"method={method}", SEEDS)
+        rows.append(Row(f"LWA {words}, clean", run, metric="accuracy"))
+        rows += [
+            Row(
+                f"LWA {words}, {ATTACKS[attack]}",
+                run,
+                measure=Measure("error", attack, 1.5),
+                metric="accuracy",
+            )
+            for attack in ("adv_loss_sign", "adv_loss", "adv_alpha")
+        ]
+    claim = Below(
+        "trained on Adv_Alpha, LWA is more accurate under Adv_Alpha than trained on Adv_Loss",
+        lower="LWA on Adv_Loss, Adv_Alpha",
+        higher="LWA on Adv_Alpha, Adv_Alpha",
+    )
+    title = "LWA trained on Adv_Loss or on Adv_Alpha, perturbed by l2 length 1.5"
+    return Target("huang2015.training_alpha", title, tuple(rows), (claim,))
+
+
+def _transfer() -> Target:
+    """Examples of a net on the models that sec. 1 names, nearest neighbors and boosted trees."""
+    shown = {"noise": "noise of that length", "adversarial": "examples of the net"}
+    label = lambda model, name: f"{model}, {shown[name]}"
+    rows = [
+        Row(label(model, name), NORMAL, measure=Drawn(f"{model}.{name}"), metric="accuracy")
+        for model in ("nearest neighbor", "boosted trees")
+        for name in shown
+    ]
+    claims = [
+        Below(
+            f"examples of a net are misclassified by {model} more often than noise",
+            lower=label(model, "adversarial"),
+            higher=label(model, "noise"),
+        )
+        for model in ("nearest neighbor", "boosted trees")
+    ]
+    title = "Adv_Loss of l2 length 1.5 of the perceptron 100x100 on models that are no nets"
+    return Target("huang2015.transfer", title, tuple(rows), tuple(claims))
+
+
 TARGETS = (
     Target(
         "huang2015.table1",
@@ -102,6 +182,12 @@ TARGETS = (
                 "Dropout falls to the attack Adv_Loss too",
                 lower="Dropout, Adv_Loss",
                 higher="Dropout, clean",
+            ),
+            Below(
+                "Adv_Loss lowers the accuracy of Normal more than Adv_Loss_Sign of equal l2 length",
+                lower="Normal, Adv_Loss",
+                higher="Normal, Adv_Loss_Sign",
+                paper="huang2015.sec6_1.stronger",
             ),
         ),
     ),
@@ -118,6 +204,11 @@ TARGETS = (
                 by=0,
                 tolerance=0.005,
             ),
+            Falling(
+                "on LeNet, Adv_Alpha is stronger than Adv_Loss, and that than Adv_Loss_Sign",
+                ("Normal, Adv_Loss_Sign", "Normal, Adv_Loss", "Normal, Adv_Alpha"),
+                paper="huang2015.fig1.order",
+            ),
         ),
     ),
     Target(
@@ -133,4 +224,7 @@ TARGETS = (
         ),
     ),
     _training_c(),
+    _fig1(),
+    _training_alpha(),
+    _transfer(),
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 from papers import figures
-from papers.huang2015 import curves, dropout, logistic
+from papers.huang2015 import curves, logistic
 
 SMALL = st.floats(-3, 3)
 POINT = st.tuples(SMALL, SMALL).map(np.array)
@@ -156,37 +156,3 @@ def test_the_length_of_training_is_in_the_panel(tmp_path):
     workdirs = [run_of(tmp_path / name, name, [[0.02, 0.9]]) for name in ("normal", "lwa")]
     drawn = curves.normal_and_lwa(workdirs)
     assert [a.get_title() for a in drawn.figure.axes] == ["cross_entropy", "lwa, length 1.2"]
-
-
-def dropout_run(path, rates, errors):
-    """A workdir as a finished run of huang_mlp_mnist:method=dropout leaves it, of one replica."""
-    path.mkdir()
-    config = runpy.run_path("configs/huang_mlp_mnist.py")["get_config"]("method=dropout").to_dict()
-    (path / "config.json").write_text(json.dumps(with_values(config, {"model.dropout": rates})))
-    attacks = ("fixed", "adv_loss_sign", "adv_loss", "adv_alpha")
-    result = {
-        "data": {"name": "mnist", "source": "embedded"},
-        "replicas": [{"seed": 1, "epochs": 80, "test_error": errors[0]}],
-        "evaluation": {
-            attack: {"eps": [0.0, 1.5], "error": [[errors[0], error]]}
-            for attack, error in zip(attacks, errors[1:], strict=True)
-        },
-    }
-    (path / "result.json").write_text(json.dumps(result))
-    return str(path)
-
-
-def test_rows_of_dropout_are_named_by_its_layers_and_rates(tmp_path):
-    # The paper has .983, .337, .233, .115 and .088.
-    as_printed = dropout_run(tmp_path / "a", (0.0, 0.5, 0.2), (0.017, 0.663, 0.767, 0.885, 0.912))
-    other = dropout_run(tmp_path / "b", (0.0, 0.0, 0.5), (0.017, 0.663, 0.667, 0.885, 0.912))
-    rows = dropout.layers([as_printed, other]).document["rows"]
-    assert [row["reading"] for row in rows] == [
-        "first layer 0.5, second layer 0.2",
-        "second layer 0.5",
-    ]
-    assert [row["fits"] for row in rows] == [True, False]
-    assert rows[1]["mean"]["loss_sign"] == pytest.approx(0.333)
-    plain = dropout_run(tmp_path / "c", (), (0.0,) * 5)
-    with pytest.raises(UserError, match=r"model.dropout must be \(0, first, second\)"):
-        dropout.layers([plain])
