@@ -54,10 +54,12 @@ class Encoder(nn.Module):
         first: int = 0,
         frozen: bool = False,
         moments: Sequence[Moments] | None = None,
+        offsets: Sequence[Array] = (),
     ) -> Encoding:
         """Encodes x f32[*G, B, *S], the halves from `first` on, each with its own noise.
 
-        `moments` of the layers 1..L replace those of the batch; `frozen` detaches those.
+        `moments` of the layers 1..L replace those of the batch; `frozen` detaches those. `offsets`
+        of the layers 1..L, f32[*G, B, *S_l], are added to z(l), as noise is.
         """
         act, top = activation_fn(self.activation), len(self.layers)
         h = self._corrupted(x, 0, first) if noisy else x
@@ -71,6 +73,7 @@ class Encoder(nn.Module):
                 h, own = _batch_norm(a)
                 used.append(own)
             h = self._corrupted(h, number, first) if noisy else h
+            h = h + offsets[number - 1] if offsets else h
             z.append(h)
             if number == top or not layer.pools:
                 beta = self.param(f"beta{number}", nn.initializers.zeros, h.shape[-1:], jnp.float32)
@@ -173,7 +176,14 @@ class Ladder(nn.Module):
         return _outputs(clean)
 
     def on_batch(
-        self, x: Array, *, noisy: bool, half: int, frozen: bool, train: bool = True
+        self,
+        x: Array,
+        *,
+        noisy: bool,
+        half: int,
+        frozen: bool,
+        offsets: Sequence[Array] = (),
+        train: bool = True,
     ) -> tuple[Array, dict[str, tuple]]:
         """Encodes one half with its batch's statistics, for attacks, without storing them.
 
@@ -182,15 +192,23 @@ class Ladder(nn.Module):
           noisy: the corrupted pass, else the clean one.
           half: 0, labelled, or 1, unlabelled; given the key of `autoencode`, the noise is the same.
           frozen: detach the statistics; else gradients run through them.
+          offsets: f32[B, *S_l], added to z(l) of the layers 1..L; () for none.
 
         Returns:
           logits f32[B, K], {"z": L+1 arrays}.
         """
         del train  # This pass always uses batch statistics.
-        return _outputs(self.encoder(self._inputs(x), noisy=noisy, first=half, frozen=frozen))
+        x = self._inputs(x)
+        return _outputs(self.encoder(x, noisy=noisy, first=half, frozen=frozen, offsets=offsets))
 
     def autoencode(
-        self, labelled: Array, unlabelled: Array, target: Array, *, train: bool = True
+        self,
+        labelled: Array,
+        unlabelled: Array,
+        target: Array,
+        *,
+        offsets: Sequence[Array] = (),
+        train: bool = True,
     ) -> tuple[Array, dict[str, Any]]:
         """Computes the inputs of the training costs.
 
@@ -198,6 +216,8 @@ class Ladder(nn.Module):
           labelled: f32[B, *D], input of the corrupted pass of the labelled half.
           unlabelled: f32[B, *D], input of the corrupted pass of the unlabelled half.
           target: f32[B, *D], input of the clean pass of the unlabelled half.
+          offsets: f32[2, B, *S_l], added to z(l) of the layers 1..L in the corrupted passes of both
+            halves; () for none.
 
         Returns:
           The corrupted logits of the labelled half, f32[B, K], and for the unlabelled half "z",
@@ -207,10 +227,11 @@ class Ladder(nn.Module):
         del train
         clean = self.encoder(self._inputs(target))
         if not self.reconstructs:  # No cost reads the unlabelled half.
-            noisy = self.encoder(self._inputs(labelled), noisy=True)
+            of_labelled = [offset[0] for offset in offsets]
+            noisy = self.encoder(self._inputs(labelled), noisy=True, offsets=of_labelled)
             return noisy.logits, {"z": clean.z, "z_hat": {}}
         halves = jnp.stack([self._inputs(labelled), self._inputs(unlabelled)])
-        noisy = self.encoder(halves, noisy=True)
+        noisy = self.encoder(halves, noisy=True, offsets=offsets)
         z_hat = self.decoder([z[1] for z in noisy.z], jax.nn.softmax(noisy.logits[1]))
         for layer in z_hat.keys() - {0}:
             z_hat[layer] = _normalize(z_hat[layer], clean.moments[layer - 1])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
-from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, LogitsFn, Variables
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, LogitsFn, Output, Variables
 
 Pass = Literal["corrupted", "clean"]
 LABELLED, UNLABELLED = 0, 1
@@ -26,6 +26,7 @@ def ladder(
     virtual_labels: Pass = "corrupted",
     draw: Literal["fresh", "same"] = "fresh",
     statistics: Literal["batch", "frozen"] = "batch",
+    attacked_layers: Literal["input", "all"] = "input",
 ) -> tuple[Array, Aux]:
     """Returns C_s + sum_l weights[l] C_l.
 
@@ -37,6 +38,10 @@ def ladder(
     stay unperturbed. [maronas2016] does not name the pass whose gradient is taken; the default is
     the corrupted one, as C_s is its cost. The update runs through the perturbation unless the
     attack is `constant`.
+
+    With attacked_layers="all" a noise of the same attack is added to z(l) of each layer too. The
+    attack perturbs each layer alone, starting from 0, so its norm is taken over one layer: eps is
+    the power per unit of "linf" and "rms".
 
     Args:
       apply: a `models.ladder`.
@@ -50,6 +55,7 @@ def ladder(
       draw: Gaussian noise of the attacks' corrupted passes: "fresh", or "same" as in the update.
       statistics: "batch": gradients run through the batch statistics; "frozen": the statistics
         are constants.
+      attacked_layers: "input" or "all", where the attacks perturb; with "all" they have no bounds.
 
     Returns:
       loss f32[], and the unchanged model state with {"accuracy", "supervised": f32[] in nats,
@@ -59,45 +65,59 @@ def ladder(
       ValueError: weights do not match the model's layers, or weigh one that is not reconstructed;
         an option is not as above; the batch has no unlabeled inputs.
 
-    Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59.
+    Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59; "all" layers: sec. 7.
     """
     _check("gradient_pass", gradient_pass, ("corrupted", "clean"))
     _check("virtual_labels", virtual_labels, ("corrupted", "clean"))
     _check("draw", draw, ("fresh", "same"))
     _check("statistics", statistics, ("batch", "frozen"))
+    _check("attacked_layers", attacked_layers, ("input", "all"))
     key_pass, *keys = jax.random.split(key, 3)
 
-    def perturbed(attack: Attack | None, x: Array, y: Array | None, half: int) -> Array:
-        if attack is None:
-            return x
+    def perturbed(attack: Attack | None, x: Array, y: Array | None, half: int) -> list[Array]:
+        """Returns the input and, for "all" layers, what is added to the layers 1..L."""
         key_noise, key_attack = jax.random.split(keys[half])
 
-        def logits_of(which: Pass) -> LogitsFn:
-            return lambda x: (
-                apply(
-                    variables,
-                    x,
-                    train=True,
-                    key=key_pass if draw == "same" else key_noise,
-                    method="on_batch",
-                    noisy=which == "corrupted",
-                    half=half,
-                    frozen=statistics == "frozen",
-                ).logits
+        def encoded(which: Pass, points: Sequence[Array]) -> Output:
+            return apply(
+                variables,
+                points[0],
+                train=True,
+                key=key_pass if draw == "same" else key_noise,
+                method="on_batch",
+                noisy=which == "corrupted",
+                half=half,
+                frozen=statistics == "frozen",
+                **_offsets(points[1:]),
             )
 
-        labels = jnp.argmax(logits_of(virtual_labels)(x), axis=1) if y is None else y
-        return attack(logits_of(gradient_pass), x, labels, key=key_attack)
+        def logits_of(i: int) -> LogitsFn:
+            moved = lambda point: [*points[:i], point, *points[i + 1 :]]
+            return lambda point: encoded(gradient_pass, moved(point)).logits
+
+        points = [x]
+        if attacked_layers == "all":
+            points += [jnp.zeros_like(z) for z in encoded("clean", points).extras["z"][1:]]
+        if attack is None:
+            return points
+        labels = jnp.argmax(encoded(virtual_labels, points).logits, axis=1) if y is None else y
+        return [
+            attack(logits_of(i), point, labels, key=jax.random.fold_in(key_attack, i))
+            for i, point in enumerate(points)
+        ]
 
     x, y, u = batch["x"], batch["y"], unlabelled(batch)
+    x_adv, *of_x = perturbed(attack, x, y, LABELLED)
+    u_adv, *of_u = perturbed(unlabelled_attack, u, None, UNLABELLED)
     logits, extras, model_state = apply(
         variables,
-        perturbed(attack, x, y, LABELLED),
-        perturbed(unlabelled_attack, u, None, UNLABELLED),
+        x_adv,
+        u_adv,
         u,
         train=True,
         key=key_pass,
         method="autoencode",
+        **_offsets([jnp.stack(halves) for halves in zip(of_x, of_u, strict=True)]),
     )
     supervised = mean_cross_entropy(logits, y)
     costs = _denoising(extras["z"], extras["z_hat"], weights)
@@ -108,6 +128,11 @@ def ladder(
         "denoising": denoising,
     }
     return supervised + denoising, (model_state, metrics)
+
+
+def _offsets(offsets: Sequence[Array]) -> dict[str, Sequence[Array]]:
+    """Returns the keyword of a pass that adds to the layers 1..L; {} if nothing is added."""
+    return {"offsets": offsets} if offsets else {}
 
 
 def _denoising(

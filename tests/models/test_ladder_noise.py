@@ -229,6 +229,40 @@ def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, mon
     assert dot == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-6)
 
 
+@pytest.mark.parametrize("net", [SHORT, SHORT._replace(denoising="0")], ids=["ladder", "alone"])
+def test_noise_in_all_layers_follows_the_gradient_of_each_layer(x64, monkeypatch, net):
+    fix_noise(monkeypatch, net)
+    variables, batch = random_variables(net), random_batch(net)
+    oracle, noise, std = oracle_of(variables, net), noise_of(net), net.noise_std
+    inputs, eps = (batch["x"], batch["unlabelled"]), 0.2
+    virtual = oracle.logits(oracle.encode(inputs, noise).z[-1][1]).argmax(axis=1)
+
+    def moved(half, layer, step):
+        added = [list(of_half) for of_half in noise]
+        added[half][layer] = added[half][layer] + step / std[layer]
+        return added
+
+    def step(half, layer, labels):
+        def loss(step):
+            z = oracle.encode(inputs, moved(half, layer, step)).z[-1][half]
+            return oracles.cross_entropies(oracle.logits(z), labels).sum()
+
+        gradient = oracles.numerical_gradient(loss, np.zeros_like(noise[half][layer]))
+        rms = np.sqrt(np.mean(gradient**2, axis=1, keepdims=True))
+        return eps * gradient / rms
+
+    perturbed = [
+        [n + step(half, layer, labels) / std[layer] for layer, n in enumerate(noise[half])]
+        for half, labels in enumerate((batch["y"], virtual))
+    ]
+    expected = oracle(batch["x"], batch["y"], batch["unlabelled"], perturbed)
+    total = expected.supervised + sum(net.weights[layer] * c for layer, c in expected.C.items())
+    attack = partial(attacks.fgsm, eps=eps, norm="rms")
+    options = {"attack": attack, "unlabelled_attack": attack, "attacked_layers": "all"}
+    loss, _ = compiled(partial(cost, make_apply(net), net.weights, **options))(variables, batch)
+    assert float(loss) == pytest.approx(total, rel=1e-7)
+
+
 def test_attacks_of_size_zero_equal_the_ladder_without_attacks(monkeypatch):
     fix_noise(monkeypatch, SHORT)
     variables, batch = in_float32(random_variables(SHORT), random_batch(SHORT))

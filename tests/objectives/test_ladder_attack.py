@@ -395,6 +395,7 @@ def test_the_size_of_a_ladder_attack_may_be_traced():
         ("virtual_labels", "corrupted, clean"),
         ("draw", "fresh, same"),
         ("statistics", "batch, frozen"),
+        ("attacked_layers", "input, all"),
     ],
 )
 def test_unknown_settings_of_the_ladder_are_refused_by_name(field, allowed):
