@@ -72,10 +72,17 @@ MODES = {
         *(f"table=6,noise={noise}" for noise in ("udg", "1n", "qn")),
         *(f"table=8,epochs={epochs}" for epochs in (170, 200, 220)),
         *("table=5,std=0", "table=9,std=0.3", "training=bottom", "labels=100,training=gamma"),
+        *("labels=1000,training=bottom", "noise=sgn,std=0,attacked=all"),
         "quick,unlabelled_noise=udg",
     ],
-    "ladder_conv_mnist": ["", "quick", "net=fc", "training=supervised", "table=15", "table=26"],
-    "ladder_cifar10": ["", "quick", "training=supervised", "table=16", "table=28"],
+    "ladder_conv_mnist": [
+        *("", "quick", "net=fc", "training=supervised", "table=15", "table=26"),
+        "training=supervised,labels=full",
+    ],
+    "ladder_cifar10": [
+        *("", "quick", "training=supervised", "table=16", "table=28"),
+        "training=supervised,labels=full",
+    ],
     "huang_mlp_mnist": [
         "",
         "quick",

@@ -10,6 +10,13 @@ def test_options_of_conv_small_are_refused_with_conv_fc(more):
         config_of("ladder_conv_mnist", f"net=fc,{more}")
 
 
+@pytest.mark.parametrize(("name", "few"), [("ladder_conv_mnist", 100), ("ladder_cifar10", 4000)])
+def test_all_labels_are_refused_without_supervised_training(name, few):
+    words = f"^labels must be {few} without training=supervised, got 'full'$"
+    with pytest.raises(ValueError, match=words):
+        config_of(name, "labels=full")
+
+
 @pytest.mark.parametrize(
     ("mode", "says"),
     [
