@@ -1,4 +1,4 @@
-"""Schemas of the documents that results are kept in, and the one check against them.
+"""Schemas of the documents that results are kept in, the one check against them, and their data.
 
 Fields besides those named here are allowed. A check leaves the document as it is.
 """
@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from adv_jax.types import UserError
 
 Entry = TypeVar("Entry")
+# SHA-256 of test_batch.bin in the copy of CIFAR-10 whose images went through JPEG.
+_JPEG = "04f67814"
 
 
 def _check_line(text: str) -> str:
@@ -278,3 +280,15 @@ _WORDS = {
 
 def _printable(part: str | int) -> str:
     return str(part) if str(part).isprintable() else ascii(part)
+
+
+def data_in_words(data: Mapping[str, Any]) -> str:
+    """Returns the name of a data set that tells copies and samples apart."""
+    if data["source"] == "embedded":
+        return "the 5,000-digit sample"
+    if data["sha256"].get("test_batch.bin", "").startswith(_JPEG):
+        return "the JPEG copy of CIFAR-10"
+    sizes = data["sizes"]
+    if data["name"] == "mnist" and sizes["train"] + sizes.get("valid", 0) == 60_000:
+        return "full MNIST"
+    return f"{data['name']} ({sizes['train']:,} to train)"

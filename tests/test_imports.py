@@ -39,7 +39,7 @@ RUNNER = [
 RUNNER = [f"adv_jax.runner.{name}" for name in RUNNER]
 PACKAGE = LIBRARY | {*RUNNER, "adv_jax.train"}
 # Modules that all papers share, also from bottom to top.
-SHARED = ["documents", "drawing", "numbers", "statistics", "target", "readings"]
+SHARED = ["documents", "drawing", "images", "numbers", "statistics", "target", "readings"]
 SHARED += ["budget", "records", "runs", "verdicts", "power", "charts", "trainings", "comparison"]
 SHARED = [f"papers.{name}" for name in SHARED]
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]

@@ -11,6 +11,7 @@ from papers import single_runs
 from papers.book.reading import Results
 from papers.budget import BUDGETS
 from papers.charts import UNITS
+from papers.documents import data_in_words
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
 from papers.statistics import FAMILY_LEVEL, LEVEL, MOST_TESTS, span, spread
@@ -19,8 +20,6 @@ from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, wo
 
 NOT_RUN = "not run"  # a state, not a verdict
 _EARLIER = "attacked through an earlier loss"
-# SHA-256 of test_batch.bin in the copy of CIFAR-10 whose images went through JPEG.
-_JPEG = "04f67814"
 MARKS = {
     REPRODUCED: "yes",
     NOT_REPRODUCED: "no",
@@ -230,18 +229,6 @@ def _seeds_in_words(seeds: Sequence[int]) -> str:
     if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
         return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-
-
-def data_in_words(data: Mapping[str, Any]) -> str:
-    """Returns the name of a data set that tells copies and samples apart."""
-    if data["source"] == "embedded":
-        return "the 5,000-digit sample"
-    if data["sha256"].get("test_batch.bin", "").startswith(_JPEG):
-        return "the JPEG copy of CIFAR-10"
-    sizes = data["sizes"]
-    if data["name"] == "mnist" and sizes["train"] + sizes.get("valid", 0) == 60_000:
-        return "full MNIST"
-    return f"{data['name']} ({sizes['train']:,} to train)"
 
 
 def words_of_key(key: str) -> str:

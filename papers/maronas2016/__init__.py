@@ -1,10 +1,19 @@
 """The figures of [maronas2016], "Adversarial Learning with Ladder Networks".
 
-Not drawn: diagrams of networks (1, 2, 5-9, 14-17, 19-22, 25, 28) and samples of CIFAR-10 (12, 13),
-which is not packaged; `samples.grid` and `samples.close_up` can draw them.
+Not drawn: diagrams of networks (1, 2, 5-9, 14-17, 19, 20, 25, 28). Figs. 12 and 13 need a run on
+CIFAR-10, `fgsm_readings` runs of ladder_mnist.
 """
 
-from papers.maronas2016 import costs, denoising, optimization, perturbations, robustness, samples
+from papers.maronas2016 import (
+    costs,
+    denoising,
+    optimization,
+    perturbations,
+    readings,
+    regression,
+    robustness,
+    samples,
+)
 from papers.maronas2016.targets import TARGETS
 
 # name -> function, see papers.figures
@@ -13,8 +22,13 @@ FIGURES = {
     "fig4": optimization.local_minimum,
     "fig10": samples.digits,
     "fig11": samples.digit,
+    "fig12": samples.color_images,
+    "fig13": samples.color_image,
     "fig18": denoising.bimodal,
+    "fig21": regression.sample,
+    "fig22": regression.costs,
     "fig23_24": robustness.noisy_digit,
+    "fgsm_readings": readings.fgsm,
     "fig26": perturbations.threshold,
     "fig27": perturbations.noises,
     "fig29": costs.squared_errors,

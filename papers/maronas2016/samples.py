@@ -1,12 +1,14 @@
 """Samples of image data sets.  [maronas2016, sec. 4.1, Figs. 10-13]"""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from adv_jax import data
 from papers.drawing import Drawing
+from papers.images import draw, grid, in_words, of_run, with_source
 
 SCREEN = (2880, 1800, 15.4)  # pixels and inches of the screen in [maronas2016]
 _DPI = math.hypot(*SCREEN[:2]) / SCREEN[2]
@@ -16,7 +18,7 @@ def digits() -> Drawing:
     """Fig. 10: ten examples of each digit of MNIST."""
     mnist = data.load("mnist", source="embedded")
     title = "Maronas 2016, Fig. 10: samples of MNIST (embedded digits)"
-    return _with_source(grid(*mnist.test, title=title), mnist)
+    return with_source(grid(*mnist.test, title=title), mnist)
 
 
 def digit() -> Drawing:
@@ -24,38 +26,35 @@ def digit() -> Drawing:
     mnist = data.load("mnist", source="embedded")
     images, labels = mnist.test
     title = f"Maronas 2016, Fig. 11: a {labels[0]} of MNIST (embedded digits)"
-    return _with_source(close_up(images[0], title=title), mnist)
+    return with_source(close_up(images[0], title=title), mnist)
 
 
-def grid(images: np.ndarray, labels: np.ndarray, *, title: str, columns: int = 10) -> Drawing:
-    """Draws the first examples of each class, one row per class.  [Figs. 10, 12]
+def color_images(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 12: ten examples of each class of CIFAR-10.
 
     Args:
-      images: f32[N, H, W, C] in [0, 1], with C = 1 (gray) or 3 (RGB).
-      labels: i32[N].
-      title: title above the images.
-      columns: most examples per class.
+      workdirs: one run on CIFAR-10, whose images are drawn without its preprocessing.
+
+    Raises:
+      UserError: see `images.of_run`.
     """
-    classes = np.unique(labels)
-    shown = [np.flatnonzero(labels == label)[:columns] for label in classes]
-    _, height, width, channels = images.shape
-    # One pixel between the images.
-    sheet = np.ones((len(classes), height + 1, columns, width + 1, channels))
-    for row, indices in enumerate(shown):
-        for column, index in enumerate(indices):
-            sheet[row, :height, column, :width] = images[index]
-    sheet = sheet.reshape(len(classes) * (height + 1), columns * (width + 1), channels)[:-1, :-1]
-    figure = Figure(figsize=(0.55 * columns + 0.6, 0.55 * len(classes) + 0.5), dpi=120)
-    figure.set_layout_engine("constrained")
-    figure.suptitle(title, fontsize="medium")
-    axes = figure.subplots()
-    draw(axes, sheet)
-    axes.set_yticks([(height + 1) * (row + 0.5) for row in range(len(classes))], classes)
-    axes.tick_params(length=0)
-    axes.set_ylabel("class")
-    caption = f"The first {columns} examples of each class, in the order of the source."
-    examples = {str(label): rows.tolist() for label, rows in zip(classes, shown, strict=True)}
-    return Drawing(figure, {"caption": caption, "examples": examples})
+    cifar10 = of_run(workdirs, name="cifar10")
+    title = f"Maronas 2016, Fig. 12: samples of {in_words(cifar10)}"
+    return with_source(grid(*cifar10.test, title=title), cifar10)
+
+
+def color_image(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 13: one image of CIFAR-10, its pixels and its size on a screen.
+
+    Args:
+      workdirs: one run on CIFAR-10, whose images are drawn without its preprocessing.
+
+    Raises:
+      UserError: see `images.of_run`.
+    """
+    cifar10 = of_run(workdirs, name="cifar10")
+    title = f"Maronas 2016, Fig. 13: an image of {in_words(cifar10)}"
+    return with_source(close_up(cifar10.test.x[0], title=title), cifar10)
 
 
 def close_up(image: np.ndarray, *, title: str) -> Drawing:
@@ -87,17 +86,3 @@ def close_up(image: np.ndarray, *, title: str) -> Drawing:
     caption = f"{width} pixels are {size} wide where a screen has {_DPI:.1f} pixels in an inch."
     pixels = np.round(255 * image).astype(int).tolist()
     return Drawing(figure, {"caption": caption, "bytes": pixels})
-
-
-def draw(axes, image: np.ndarray, *, low: float = 0, high: float = 1) -> None:
-    """Draws an image f32[H, W, C], gray or RGB, with `low` as black and `high` as white."""
-    scaled = np.clip((image - low) / (high - low), 0, 1)
-    pixels = scaled.squeeze(-1) if image.shape[-1] == 1 else scaled
-    axes.imshow(pixels, "gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def _with_source(drawing: Drawing, dataset: data.Dataset) -> Drawing:
-    source = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
-    return drawing._replace(document={**drawing.document, "data": source})

@@ -4,8 +4,8 @@
     python -m adv_jax.report shallow_thesis.fig3.4 --workdir=RUN_OF_A --workdir=RUN_OF_B
 
 The runs are of the configs shallow_mnist and shallow_cifar10. Figures show the mean over replicas
-and shade their range. Not drawn: diagrams of networks (1.1, 2.1 to 2.3, 3.1, 4.1, A.1) and the
-excerpt of CIFAR-10 (3.9). Runs of shallow_covtype measure Table 3.1.
+and shade their range. Not drawn: diagrams of networks (1.1, 2.1 to 2.3, 3.1, 4.1, A.1). Runs of
+shallow_covtype measure Table 3.1.
 """
 
 from papers.shallow_thesis import example, robustness, samples, sweeps, weights
@@ -21,6 +21,7 @@ FIGURES = {
     "fig3.6": robustness.with_noisy,
     "fig3.7": weights.class_images,
     "fig3.8": weights.unit_images,
+    "fig3.9": samples.extract,
     "fig3.10": robustness.cifar10,
 }
 

@@ -1,4 +1,6 @@
-"""A test image with adversarial and Gaussian noise.  [shallow-net thesis, sec. 3.4.3, Fig. 3.5]"""
+"""Images of data sets, clean and with noise.  [shallow-net thesis, Figs. 3.5, 3.9]"""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from adv_jax import attacks, evaluate
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Attack, UserError
 from papers.drawing import Drawing, canvas
+from papers.images import grid, in_words, of_run, with_source
 
 SIZES = (0.0, 0.1, 0.2, 0.3)
 _NOISES: dict[str, Attack] = {
@@ -57,3 +60,17 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
         "image": {"index": 0, "label": int(y[0]), "read_as": read},
     }
     return Drawing(figure, document)
+
+
+def extract(workdirs: Sequence[str]) -> Drawing:
+    """Fig. 3.9: ten examples of each class of CIFAR-10, in color.
+
+    Args:
+      workdirs: one run on CIFAR-10, whose images are drawn without its preprocessing.
+
+    Raises:
+      UserError: see `images.of_run`.
+    """
+    cifar10 = of_run(workdirs, name="cifar10")
+    title = f"Shallow-net thesis, Fig. 3.9: extract of {in_words(cifar10)}"
+    return with_source(grid(*cifar10.test, title=title), cifar10)

@@ -1,0 +1,122 @@
+"""Readings of the errors under noise that the ladder has in print.  [maronas2016, sec. 5.4]
+
+[maronas2016] attacks with the gradient of "C" and tests with the program of [rasmus2015]. It does
+not say whether batch normalization takes the running statistics or those of the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import jax
+import numpy as np
+
+from adv_jax import attacks
+from adv_jax.runner.trained import Trained, load_all
+from adv_jax.types import Array, LogitsFn, UserError
+from papers.documents import data_in_words
+from papers.drawing import Drawing, rounded
+from papers.maronas2016.robustness import BATCH_SIZE, TAU, THESIS
+from papers.readings import Cell, Reading, compared
+from papers.statistics import BySeed, span
+
+SEED = 0  # of the random signs and of the corrupted pass
+CELLS = {
+    "fgsm": Cell("FGSM .25", THESIS["fgsm"], 0.01),
+    "sign_noise": Cell("random signs .25", THESIS["sign_noise"], 0.0009),
+    "clean": Cell("clean", THESIS["clean"], 0.0009),
+}
+RUNNING, BATCH = "running statistics", "batch statistics"
+CONSTANT, CORRUPTED = "batch statistics as constants", "the corrupted pass"
+# (pass whose cost FGSM climbs, pass that is tested)
+READINGS = (
+    (RUNNING, RUNNING),
+    (BATCH, RUNNING),
+    (RUNNING, BATCH),
+    (BATCH, BATCH),
+    (CONSTANT, RUNNING),
+    (CONSTANT, BATCH),
+    (CORRUPTED, RUNNING),
+    (CORRUPTED, BATCH),
+)
+
+
+def fgsm(workdirs: Sequence[str]) -> Drawing:
+    """Sec. 5.4: errors of ladders under FGSM and random signs, by the batch statistics used.
+
+    Args:
+      workdirs: runs of fully labeled ladders without adversarial noise, of different seeds.
+
+    Raises:
+      UserError: `trained.load_all` raises, a run is of another model, or two have one seed.
+    """
+    models = [model for workdir in workdirs for model in load_all(workdir)]
+    seeds = [model.about["seed"] for model in models]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"workdir must be runs of different seeds, got seeds {seeds}")
+    found: dict[str, dict[str, BySeed]] = {}  # name of the reading -> cell -> by seed
+    for model, seed in zip(models, seeds, strict=True):
+        if model.about["model"]["name"] != "ladder":
+            raise UserError(f"workdir must be runs of ladders, got {model.about['experiment']}")
+        for name, errors in errors_of(model).items():
+            for cell, error in errors.items():
+                found.setdefault(name, {}).setdefault(cell, {})[seed] = rounded(error)
+    about = [model.about for model in models]
+    trained = f"{data_in_words(about[0]['data'])}; seed{'s' if len(seeds) > 1 else ''} "
+    trained += f"{', '.join(map(str, seeds))}; {span([a['epochs'] for a in about])} epochs"
+    what = (
+        f"Error in % of ladder networks on {len(models[0].dataset.test.y):,} test images, by the "
+        f"pass that FGSM climbs and the pass that is tested, in batches of {BATCH_SIZE}; {trained}."
+    )
+    drawing = compared(
+        [Reading(name, by_seed) for name, by_seed in found.items()],
+        CELLS,
+        what=what,
+        title=f"Maronas 2016, sec. 5.4, in %; {trained}",
+    )
+    settings = {"tau": TAU, "bounds": None, "batch_size": BATCH_SIZE, "chosen": ["bounds"]}
+    more = {"settings": settings, "seed": SEED, "runs": about}
+    return drawing._replace(document={**drawing.document, **more})
+
+
+def errors_of(model: Trained) -> dict[str, dict[str, float]]:
+    """Returns name of a reading -> cell -> error of a ladder on the test set."""
+    passes = _passes(model)
+
+    @jax.jit
+    def wrong(x: Array, y: Array) -> dict[str, dict[str, Array]]:
+        key = jax.random.key(SEED)
+        noisy = attacks.sign_noise(model.logits_fn, x, y, eps=TAU, key=key)
+        crafted = {
+            name: attacks.fgsm(logits_fn, x, y, eps=TAU) for name, logits_fn in passes.items()
+        }
+
+        def errors(climbed: str, tested: str) -> dict[str, Array]:
+            inputs = {"fgsm": crafted[climbed], "sign_noise": noisy, "clean": x}
+            logits = {cell: passes[tested](inputs[cell]) for cell in CELLS}
+            return {cell: (logits[cell].argmax(-1) != y).sum() for cell in CELLS}
+
+        return {f"{a} in the attack, {t} in the test": errors(a, t) for a, t in READINGS}
+
+    x, y = model.dataset.test
+    batches = max(1, len(y) // BATCH_SIZE)
+    parts = zip(np.array_split(x, batches), np.array_split(y, batches), strict=True)
+    counts = [wrong(*part) for part in parts]
+    return jax.tree.map(lambda *of_batches: float(sum(of_batches)) / len(y), *counts)
+
+
+def _passes(model: Trained) -> Mapping[str, LogitsFn]:
+    """Returns the passes of a ladder by name; the corrupted one is that of training."""
+
+    def on_batch(x: Array, *, noisy: bool, frozen: bool) -> Array:
+        key = jax.random.key(SEED)
+        options = {"noisy": noisy, "half": 0, "frozen": frozen}
+        return model.apply(
+            model.variables, x, train=True, key=key, method="on_batch", **options
+        ).logits
+
+    return {
+        RUNNING: model.logits_fn,
+        BATCH: partial(on_batch, noisy=False, frozen=False),
+        CONSTANT: partial(on_batch, noisy=False, frozen=True),
+        CORRUPTED: partial(on_batch, noisy=True, frozen=False),
+    }
