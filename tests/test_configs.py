@@ -286,6 +286,10 @@ def test_modes_and_options_of_the_configs_set_the_documented_fields():
     conv = config_of("backprop_cifar10", "net=conv")["optimizer"]
     assert conv["learning_rate"] == pytest.approx(0.5 * (1 - conv["momentum"]))
     assert config_of("goodfellow_mnist", "model=tanh")["model"]["activation"] == "tanh"
+    # The program of [rasmus2015] lowers the layers' noise for the whole ladder only.
+    for training, std in (("ladder", 0.2), ("gamma", 0.3), ("bottom", 0.3)):
+        noise = config_of("ladder_mnist", f"labels=1000,training={training}")["model"]["noise_std"]
+        assert noise == (0.3,) + (std,) * 6
     for name in MODES:
         assert config_of(name, "") == config_of(name, "paper")
 
