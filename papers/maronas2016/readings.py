@@ -95,13 +95,18 @@ def errors_of(model: Trained) -> dict[str, dict[str, float]]:
             logits = {cell: passes[tested](inputs[cell]) for cell in CELLS}
             return {cell: (logits[cell].argmax(-1) != y).sum() for cell in CELLS}
 
-        return {f"{a} in the attack, {t} in the test": errors(a, t) for a, t in READINGS}
+        return {_name(*reading): errors(*reading) for reading in READINGS}
 
     x, y = model.dataset.test
     batches = max(1, len(y) // BATCH_SIZE)
     parts = zip(np.array_split(x, batches), np.array_split(y, batches), strict=True)
     counts = [wrong(*part) for part in parts]
-    return jax.tree.map(lambda *of_batches: float(sum(of_batches)) / len(y), *counts)
+    found = jax.tree.map(lambda *of_batches: float(sum(of_batches)) / len(y), *counts)
+    return {_name(*reading): found[_name(*reading)] for reading in READINGS}  # jit sorts the names.
+
+
+def _name(climbed: str, tested: str) -> str:
+    return f"{climbed} in the attack, {tested} in the test"
 
 
 def _passes(model: Trained) -> Mapping[str, LogitsFn]:
