@@ -138,7 +138,11 @@ def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
     [
         ("model.name", "mpl", "model.name must be one of "),
         ("objective.name", "cross", "objective.name must be one of "),
-        ("optimizer.name", "adm", "optimizer.name must be one of adam, sgd, got 'adm'; did you"),
+        (
+            "optimizer.name",
+            "adm",
+            "optimizer.name must be one of adam, players, sgd, got 'adm'; did you",
+        ),
         ("model.feature", 3, "a setting of model.mlp must be one of "),
         (
             "evaluation.attacks",

@@ -13,9 +13,9 @@ LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "tra
     [
         (
             {"name": "adagrad", "learning_rate": 0.1},
-            "optimizer.name must be one of adam, sgd, got 'adagrad'",
+            "optimizer.name must be one of adam, players, sgd, got 'adagrad'",
         ),
-        ({"learning_rate": 0.1}, "optimizer.name must be one of adam, sgd, got none"),
+        ({"learning_rate": 0.1}, "optimizer.name must be one of adam, players, sgd, got none"),
         (
             {"name": "adam", "learning_rat": 0.1},
             "a setting of optimizer.adam must be .* got 'learning_rat'",
