@@ -23,7 +23,16 @@ LIBRARY = {
     f"adv_jax.{name}"
     for name in (
         *("attacks", "checks", "convolution", "data", "evaluate", "loss_gradients", "losses"),
-        *("meshes", "models", "norms", "objectives", "optimizers", "perturbations", "step"),
+        *(
+            "linear_bounds",
+            "meshes",
+            "models",
+            "norms",
+            "objectives",
+            "optimizers",
+            "perturbations",
+            "step",
+        ),
     )
 }
 # The runner's modules from bottom to top: each may import those before it, and the library.
@@ -52,14 +61,16 @@ MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
     "adv_jax.convolution": {"adv_jax.meshes"},
+    "adv_jax.linear_bounds": {"adv_jax.norms", "adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
     "adv_jax.models": {"adv_jax.convolution"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses"},
     "adv_jax.attacks": {f"adv_jax.{name}" for name in ("convolution", "losses", "meshes", "norms")}
     | SHARED_BY_ATTACKS,
-    "adv_jax.objectives": {"adv_jax.losses", "adv_jax.norms"},
-    "adv_jax.evaluate": {f"adv_jax.{name}" for name in ("attacks", "meshes", "norms", "step")}
+    "adv_jax.objectives": {f"adv_jax.{name}" for name in ("linear_bounds", "losses", "norms")},
+    "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
+    | {"adv_jax.norms", "adv_jax.step"}
     | SHARED_BY_ATTACKS,
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
     **{room: LIBRARY | set(RUNNER[:i]) for i, room in enumerate(RUNNER)},

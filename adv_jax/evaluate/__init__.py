@@ -2,6 +2,8 @@
 
     evaluate          accuracy and confidence against the size of attacks, with an audit
     evaluate_batches  the same for a stream of batches; resumes from a folder
+    certify           a lower bound of the accuracy under any attack, from bounds of the margins
+    certify_smoothed  randomized smoothing: a radius under l2 for each row, by sampling
     benchmark         clean and robust accuracy by AutoAttack, as a record for a leaderboard
     minimal_eps       the smallest size at which an attack succeeds, for each row
     transfer          accuracy of every model on the adversarial examples of every other
@@ -14,10 +16,12 @@ Noise curves use `attacks.gaussian_noise` and `attacks.sign_noise`. The command 
 from adv_jax.evaluate.auditing import Audit, AuditWarning
 from adv_jax.evaluate.benchmarking import benchmark
 from adv_jax.evaluate.budget import SCALES, is_targeted, norm_of, scale_of
+from adv_jax.evaluate.certifying import Certificate, certify
 from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
 from adv_jax.evaluate.minimal import minimal_eps
+from adv_jax.evaluate.smoothing import Smoothed, certify_smoothed
 from adv_jax.evaluate.streaming import evaluate_batches
 from adv_jax.evaluate.transferring import transfer
 
@@ -25,11 +29,15 @@ __all__ = [
     "SCALES",
     "Audit",
     "AuditWarning",
+    "Certificate",
     "Clean",
     "Curve",
     "Curves",
     "Evaluation",
+    "Smoothed",
     "benchmark",
+    "certify",
+    "certify_smoothed",
     "clean",
     "curves",
     "evaluate",

@@ -117,7 +117,10 @@ def test_one_run_and_several_are_drawn_at_once(trained_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"names": []}, "figure must be goodfellow2014.table1.mnist, .* maronas2016.fig3, .*, got none"),
+        (
+            {"names": []},
+            "figure must be goodfellow2014.table1.mnist, .* maronas2016.fig3, .*, got none",
+        ),
         (
             {"names": ["maronas2016.fig62"]},
             "figure must be .*, got 'maronas2016.fig62'; did you mean",

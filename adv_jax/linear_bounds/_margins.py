@@ -1,0 +1,72 @@
+"""Lower bounds of the margins of a classifier over a ball."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adv_jax.linear_bounds._rules import run
+from adv_jax.linear_bounds._tape import Ball, Tape, Value
+from adv_jax.types import Array, Bounds, LogitsFn, RowTree
+
+METHODS = ("ibp", "crown_ibp", "crown")
+
+
+def margin_bounds(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    eps: ArrayLike,
+    *,
+    method: str,
+    norm: str = "linf",
+    bounds: Bounds | None = None,
+    aux: RowTree | None = None,
+) -> Array:
+    """Returns lower bounds of logit_y - logit_j over the ball around each row; differentiable.
+
+    Args:
+      logits_fn: f32[B, *D] -> f32[B, K], as in `evaluate.certify`.
+      x, y: f32[B, *D] and classes i32[B].
+      eps: the radius, a number that may be traced.
+      method: of `METHODS`, as in `evaluate.certify`.
+      norm: a canonical name, "linf", "l2", "l1" or "rms".
+      bounds: (lo, hi), numbers or f[*D], or None.
+      aux: side inputs of the rows, or None.
+
+    Returns:
+      f32[B, K]: inf for j = y, -inf where the bound is not finite.
+
+    Raises:
+      UserError: logits_fn has a primitive without a rule.
+
+    >>> w = jnp.array([[1., -1.], [0., 0.]])
+    >>> x, y = jnp.array([[2., 0.]]), jnp.array([0])
+    >>> margin_bounds(lambda x: x @ w, x, y, .5, method="ibp")  # 2 * 2 - .5 * 2
+    Array([[inf,  3.]], dtype=float32)
+    """
+
+    def of_row(x: Array, y: Array, aux: Any) -> Array:
+        x, aux = jax.tree.map(lambda a: a[None], (x, aux))
+        fn = logits_fn if aux is None else lambda x: logits_fn(x, aux)
+        tape = Tape(Ball(x, jnp.asarray(eps, x.dtype), norm, bounds), method)
+        # Accelerators round the factors of products otherwise, beyond what bounds can ignore.
+        with jax.default_matmul_precision("highest"):
+            traced = jax.make_jaxpr(lambda x: fn(x))(x)
+        (logits,) = run(tape, traced, [tape.x])
+        if not isinstance(logits, Value):  # They do not depend on x.
+            return logits[0, y] - logits[0]
+
+        def margin(j: Array) -> Array:
+            classes = logits.lower.shape[1]
+            c = (jax.nn.one_hot(i, classes, dtype=x.dtype)[None] for i in (y, j))
+            c = next(c) - next(c)
+            found = tape.lower(logits, c, linear=False)
+            return found if method == "ibp" else jnp.fmax(found, tape.lower(logits, c, linear=True))
+
+        return jax.vmap(margin)(jnp.arange(logits.lower.shape[1]))
+
+    found = jax.vmap(of_row)(x, y, aux)
+    found = jnp.where(jnp.isnan(found), -jnp.inf, found)
+    return jnp.where(jnp.arange(found.shape[1])[None] == y[:, None], jnp.inf, found)
