@@ -14,6 +14,7 @@ from collections.abc import Callable
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
 from adv_jax.objectives.awp import awp
+from adv_jax.objectives.certified import certified
 from adv_jax.objectives.consistency import consistency
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
@@ -33,6 +34,7 @@ __all__ = [
     "adversarial_backprop",
     "adversarial_mix",
     "awp",
+    "certified",
     "consistency",
     "cross_entropy",
     "denoising",
