@@ -44,7 +44,7 @@ FIRST = [("lenet", "crown_ibp"), ("relu", "crown"), ("residual", "crown")]
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), slow_after(3, FIRST + [case for case in CASES if case not in FIRST])
+    ("name", "method"), slow_after(2, FIRST + [case for case in CASES if case not in FIRST])
 )
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 100), size=st.sampled_from([0.01, 0.1, 0.5, 3.0]))
@@ -83,8 +83,10 @@ def test_no_attack_finds_a_margin_below_the_bound(name):
             assert_below(found, bounded_nets.margins(logits_fn(x_adv), y))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
-@pytest.mark.parametrize("method", METHODS)
+BALLS = [(norm, method) for norm in ("linf", "l2", "l1", "rms") for method in METHODS]
+
+
+@pytest.mark.parametrize(("norm", "method"), slow_after(4, BALLS))
 def test_margins_of_an_affine_model_are_the_minima(norm, method):
     rng = np.random.default_rng(0)
     w, b, x = rng.normal(size=(6, 3)), rng.normal(size=3), rng.normal(size=(4, 6))

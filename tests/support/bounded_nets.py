@@ -41,6 +41,11 @@ def _pools(x):
     return jnp.concatenate([part.reshape(len(part), -1) for part in kept], axis=1)
 
 
+def _averages(x):
+    # Flax's avg_pool divides by an integer, which strict promotion forbids.
+    return nn.pool(x, 0.0, jax.lax.add, (2, 2), (1, 1), "VALID") / 4
+
+
 NETS = {
     "relu": lambda: models.mlp(features=(8, 6), num_classes=3),
     "lenet": lambda: models.lenet(features=(2, 3, 4), num_classes=3),
@@ -49,7 +54,7 @@ NETS = {
     "sigmoid": lambda: models.mlp(features=(8, 6), num_classes=3, activation="sigmoid"),
     "leaky_relu": lambda: models.mlp(features=(8, 6), num_classes=3, activation="leaky_relu"),
     "residual": Residual,
-    "avg_pool": lambda: Stack((nn.softplus, lambda x: nn.avg_pool(x, (2, 2)))),
+    "avg_pool": lambda: Stack((nn.softplus, _averages)),
     "batch_norm": lambda: Stack((nn.BatchNorm(use_running_average=True), nn.elu)),
     "clipped": lambda: Stack((lambda x: jnp.clip(x, -0.5, 0.8), nn.relu6, jax.checkpoint(jnp.exp))),
     "maxout": lambda: models.maxout(features=(4, 3), pieces=3, num_classes=3),
