@@ -5,6 +5,7 @@ points at which it is taken; the attack is an argument.
 
 An objective in `STATES` carries a state in the variables from step to step: its function makes the
 first one, {collection: tree}, for batches like x.
+
 PGD adversarial training (PGD-AT) is `lwa` with `pgd` as the attack; pgd(returns="last") saves two
 passes. TRADES is `trades`, MART is `mart`; `awp` perturbs the weights under any of them.
 """
