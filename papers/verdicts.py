@@ -99,7 +99,7 @@ class Difference(NamedTuple):
         text = f"difference {points} points over {self.n} seed{'s' if self.n > 1 else ''}"
         if self._is_possible(self.half):
             low, high = (self.in_points(self.mean + sign * self.half) for sign in (-1, 1))
-            text += f", {100 * (1 - LEVEL):g} % interval {low} to {high}"
+            text += f", {100 * (1 - LEVEL):.4g} % interval {low} to {high}"
         return text
 
     def in_points(self, value: float) -> str:

@@ -152,7 +152,8 @@ class Experiment:
 
     def _augmented(self, key: Key, batch: Batch) -> Batch:
         """Pads, crops and mirrors a batch at random, as the config says."""
-        settings = {k: v for k, v in self._config["data"].items() if k in ("pad", "mirror")}
+        data = self._config["data"]
+        settings = {name: data[name] for name in ("pad", "mirror") if name in data}
         if self._shards > 1:
             key = jax.random.fold_in(key, shard_index(self._shards))
         return {**batch} | {

@@ -140,7 +140,7 @@ def level_in_words(book: Sequence[Chapter]) -> str:
 
 def confidence() -> str:
     """Returns the confidence of each interval in percent."""
-    return f"{100 * (1 - LEVEL):g} %"
+    return f"{100 * (1 - LEVEL):.4g} %"
 
 
 def _order(line: Line) -> int:

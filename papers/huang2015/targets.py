@@ -154,15 +154,15 @@ def _transfer() -> Target:
     shown = {"noise": "noise of that length", "adversarial": "examples of the net"}
     label = lambda model, name: f"{model}, {shown[name]}"
     rows = [
-        Row(label(model, name), NORMAL, measure=Drawn(f"{model}.{name}"), metric="accuracy")
+        Row(label(model, name), NORMAL, measure=Drawn(f"{model}.{name}"))
         for model in ("nearest neighbor", "boosted trees")
         for name in shown
     ]
     claims = [
         Below(
             f"examples of a net are misclassified by {model} more often than noise",
-            lower=label(model, "adversarial"),
-            higher=label(model, "noise"),
+            lower=label(model, "noise"),
+            higher=label(model, "adversarial"),
         )
         for model in ("nearest neighbor", "boosted trees")
     ]

@@ -53,10 +53,10 @@ def models_without_a_net(workdirs: Sequence[str]) -> Drawing:
         }
         for net in nets
     }
-    clean = {name: _accuracy(classify, x, y) for name, classify in models.items()}
+    clean = {name: _error(classify, x, y) for name, classify in models.items()}
     by_seed = {
         f"{name}.{what}": {
-            seed: _accuracy(classify, examples[what], y) for seed, examples in shown.items()
+            seed: _error(classify, examples[what], y) for seed, examples in shown.items()
         }
         for name, classify in models.items()
         for what in ("noise", "adversarial")
@@ -65,10 +65,10 @@ def models_without_a_net(workdirs: Sequence[str]) -> Drawing:
     rows = [
         (name, clean[name], mean[f"{name}.noise"], mean[f"{name}.adversarial"]) for name in models
     ]
-    cells = [[name, *(f"{100 * accuracy:.1f}" for accuracy in found)] for name, *found in rows]
+    cells = [[name, *(f"{100 * error:.1f}" for error in found)] for name, *found in rows]
     net = "x".join(map(str, run.config["model"]["features"]))
     caption = (
-        f"Accuracy in % on {len(y)} test images, on them with uniform noise of l2 norm {EPS}, and "
+        f"Error in % on {len(y)} test images, on them with uniform noise of l2 norm {EPS}, and "
         f"on Adv_Loss examples of that norm, crafted on nets of {net} units; {trained_on([run])}. "
         f"The trees learn from {GROWN_ON} images."
     )
@@ -113,5 +113,5 @@ def fitted(train: Arrays) -> dict[str, Classify]:
     }
 
 
-def _accuracy(classify: Classify, x: Array, y: Array) -> float:
-    return rounded((classify(np.asarray(x.reshape(len(y), -1))) == np.asarray(y)).mean())
+def _error(classify: Classify, x: Array, y: Array) -> float:
+    return rounded((classify(np.asarray(x.reshape(len(y), -1))) != np.asarray(y)).mean())

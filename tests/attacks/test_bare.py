@@ -27,6 +27,7 @@ COMPILED = {
     "adv_alpha": attacks.adv_alpha,
     "apgd": partial(attacks.apgd, num_steps=3, key=KEY),
     "auto_attack": partial(attacks.auto_attack, num_steps=3, num_queries=5, key=KEY),
+    "boundary": partial(attacks.boundary, num_steps=5, key=KEY),
     "carlini_wagner": partial(
         attacks.carlini_wagner, num_steps=3, search_steps=2, bounds=(0.0, 1.0)
     ),
@@ -36,7 +37,11 @@ COMPILED = {
     "fab": partial(attacks.fab, num_steps=3),
     "fgsm": attacks.fgsm,
     "fmn": partial(attacks.fmn, num_steps=3),
+    "hop_skip_jump": partial(
+        attacks.hop_skip_jump, num_steps=2, initial_evals=5, max_evals=10, key=KEY
+    ),
     "lbfgs": partial(attacks.lbfgs, num_steps=3, search_steps=2, bounds=(0.0, 1.0)),
+    "mi_fgsm": partial(attacks.mi_fgsm, num_steps=3),
     "pgd": partial(attacks.pgd, num_steps=3),
     "raw_gradient": lambda *args, eps: attacks.raw_gradient(*args, tau=eps),
     "square": partial(attacks.square, num_queries=5, key=KEY),
@@ -283,6 +288,7 @@ def test_every_attack_that_is_compiled_is_in_the_table():
     }
     # No eps, another signature, or no attack.
     elsewhere = {"class_jacobian", "feature_adversary", "jsma", "nothing"}
+    elsewhere |= {"adversarial_patch", "universal"}
     assert callers == COMPILED.keys() | elsewhere
 
 

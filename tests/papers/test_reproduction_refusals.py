@@ -123,7 +123,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_of_a_result(mounted, tmp_path, 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "target must be all, huang2015, madry2018, .*, got none"),
+        ([], "target must be all, goodfellow2014, huang2015, .*, got none"),
         (
             ["maronas2016.tabel20"],
             "target must be .*, got 'maronas2016.tabel20'; did you mean 'maronas2016.table20'",

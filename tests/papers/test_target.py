@@ -44,6 +44,10 @@ def test_a_row_that_is_not_run_has_no_interval_in_percent():
     assert in_percent(ROW | empty) == PERCENT | empty
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"log_likelihood_nats"}))
 def test_a_rate_of_one_half_is_50_percent_in_every_metric(metric):
     assert percent_factor(metric) * METRICS[metric](0.5) == 50
+
+
+def test_nats_stay_nats():
+    assert percent_factor("log_likelihood_nats") * METRICS["log_likelihood_nats"](225) == 225

@@ -128,7 +128,7 @@ def test_reasons_give_fractions_in_percentage_points():
     ]
     (found,) = judge(document(of_tenths, [{"form": "gain", "rows": ["a", "b"]}]))["claims"]
     assert found["why"].startswith(
-        "difference 10 points over 4 seeds, 99.9688 % interval 2.19 to 17.8"
+        "difference 10 points over 4 seeds, 99.97 % interval 2.19 to 17.8"
     )
     assert found["interval"] == pytest.approx([0.0219, 0.1781], abs=1e-4)
 

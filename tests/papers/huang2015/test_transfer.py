@@ -38,12 +38,12 @@ def test_all_models_lose_to_steps_across_the_border_and_not_to_noise(monkeypatch
     )
     monkeypatch.setattr(transfer, "finished", lambda path: run)
     document = transfer.models_without_a_net(["run"]).document
-    assert document["clean"] == {"nearest neighbor": 1.0, "boosted trees": 1.0}
+    assert document["clean"] == {"nearest neighbor": 0.0, "boosted trees": 0.0}
     assert document["by_seed"] == {
-        "nearest neighbor.noise": {1: 1.0, 2: 1.0},
-        "nearest neighbor.adversarial": {1: 0.0, 2: 0.0},
-        "boosted trees.noise": {1: 1.0, 2: 1.0},
-        "boosted trees.adversarial": {1: 0.0, 2: 0.0},
+        "nearest neighbor.noise": {1: 0.0, 2: 0.0},
+        "nearest neighbor.adversarial": {1: 1.0, 2: 1.0},
+        "boosted trees.noise": {1: 0.0, 2: 0.0},
+        "boosted trees.adversarial": {1: 1.0, 2: 1.0},
     }
 
 
