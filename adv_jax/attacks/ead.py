@@ -50,7 +50,7 @@ def ead(
       beta: weight of |r|_1 and threshold of a step, f32[], >= 0, in units of x.
       rule: "en": the shortest in beta |r|_1 + |r|_2^2; "l1": in |r|_1.
       confidence: the margin to exceed, f32[] or f32[B], >= 0, in units of the logits.
-      search_steps: values of c, >= 1.
+      search_steps: values of c, >= 1; c grows tenfold until a row is fooled.
       num_steps: gradients for each c, >= 1; each step also takes a forward pass at x + r_t.
       learning_rate: a_0, f32[] or f32[B], > 0.
       initial_const: the first c, f32[] or f32[B], > 0.

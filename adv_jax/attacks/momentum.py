@@ -42,7 +42,7 @@ def mi_fgsm(
     attack is for examples that transfer, and the point of highest loss on the source transfers
     less. With a decay of 0 it is `bim` with steps of eps / num_steps.
 
-    DI-FGSM is this attack on `input_diversity(logits_fn)`, TI-FGSM on
+    M-DI-FGSM is this attack on `input_diversity(logits_fn)`, TI-MI-FGSM on
     `translation_invariance(logits_fn)`; both wrappers compose.
 
     Args:

@@ -211,6 +211,10 @@ def _placed(x: Array, patch: Array, keys: Key, sizes: Sizes, max_angle: Array) -
 
 
 def _check_places(sizes: Sizes, max_angle: ArrayLike) -> None:
+    if not isinstance(sizes, tuple | list) or len(sizes) != 2:
+        raise UserError(f"sizes must be (smallest, largest), got {norms.described(sizes)}")
     for size in sizes:
         check_range("sizes", size, "(0, 1]")
+    if not any(isinstance(size, jax.core.Tracer) for size in sizes) and sizes[0] > sizes[1]:
+        raise UserError(f"sizes must be (smallest, largest), got {sizes}")
     check_range("max_angle", max_angle, "[0, inf)")

@@ -68,7 +68,8 @@ def pgd(
         largest eps; None: 2.5 eps / num_steps. Under l0 it is the l1 norm of a step, and None is
         2.5 times the l1 width of the bounds / num_steps.
       num_steps: gradients per restart, >= 1.
-      norm: "linf", "l2", "l1", "rms", "l0" or an alias (`norms.canonical`).
+      norm: "linf", "l2", "l1", "rms", "l0" or an alias (`norms.canonical`). An l1 step changes one
+        feature, which stays at its bound: within bounds `apgd` is the attack for l1.
       loss: "cross_entropy" or "binary_cross_entropy" of logits and labels, as in `fgsm`; or a
         function (outputs, y) -> f[B], where outputs are what logits_fn returns, any tree of arrays,
         and y is None or any tree of arrays f[B, ...]. Targeted, it is descended.

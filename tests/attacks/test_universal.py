@@ -132,6 +132,8 @@ def test_the_patch_of_a_model_of_brightness_is_bright_or_dark():
     ("options", "message"),
     [
         ({"bounds": None}, r"bounds must be \(lo, hi\) for adversarial_patch, got None"),
+        ({"sizes": (0.5, 0.2)}, r"sizes must be \(smallest, largest\), got \(0.5, 0.2\)"),
+        ({"sizes": 0.3}, r"sizes must be \(smallest, largest\), got 0.3"),
         ({"sizes": (0.0, 0.5)}, r"sizes must be in \(0, 1\], got 0.0"),
         ({"max_angle": -1.0}, r"max_angle must be in \[0, inf\), got -1.0"),
         ({"x": IMAGES.reshape(6, -1)}, r"x must be images f\[B, h, w\]"),
