@@ -55,6 +55,7 @@ def test_a_game_logs_both_players_and_tests_the_discriminator_on_real_images(tmp
     assert errors[1] >= errors[0]
 
 
+@pytest.mark.slow
 def test_a_replica_of_a_game_equals_a_single_run(tmp_path):
     training.run(game(replicas__seeds=2, seed=4), tmp_path / "both")
     training.run(game(seed=5), tmp_path / "alone")
