@@ -106,8 +106,7 @@ TABLE = {
         attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", variant=True, **DRAWS
     ),
     "bim": Row(attacks.bim, options={"num_steps": 3}, norm="linf", variant=True),
-    **by_norm("mi_fgsm", ["linf"], options={"num_steps": 3}),
-    **by_norm("mi_fgsm", ["l2"], options={"num_steps": 3}, variant=True),
+    **by_norm("mi_fgsm", ["linf", "l2"], options={"num_steps": 3}),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
@@ -170,8 +169,7 @@ TABLE = {
         **DRAWS,
     ),
     "ddn": Row(attacks.ddn, options={"num_steps": 30}, norm="l2", minimal=True, variant=True),
-    **by_norm("fmn", ["l2"], options={"num_steps": 20}, minimal=True),
-    **by_norm("fmn", ["linf", "l1"], options={"num_steps": 20}, minimal=True, variant=True),
+    **by_norm("fmn", ["linf", "l2", "l1"], options={"num_steps": 20}, minimal=True),
     "ead": Row(
         attacks.ead,
         options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},
@@ -196,7 +194,6 @@ TABLE = {
         ["l2", "linf"],
         options={"num_steps": 2, "initial_evals": 10},
         minimal=True,
-        variant=True,
         decisions=True,
         **DRAWS,
     ),
