@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
@@ -215,6 +216,8 @@ def _check_places(sizes: Sizes, max_angle: ArrayLike) -> None:
         raise UserError(f"sizes must be (smallest, largest), got {norms.described(sizes)}")
     for size in sizes:
         check_range("sizes", size, "(0, 1]")
-    if not any(isinstance(size, jax.core.Tracer) for size in sizes) and sizes[0] > sizes[1]:
-        raise UserError(f"sizes must be (smallest, largest), got {sizes}")
+    if not any(isinstance(size, jax.core.Tracer) for size in sizes):
+        smallest, largest = np.asarray(sizes, float)
+        if smallest > largest:
+            raise UserError(f"sizes must be (smallest, largest), got {sizes}")
     check_range("max_angle", max_angle, "[0, inf)")
