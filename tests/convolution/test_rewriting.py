@@ -85,6 +85,7 @@ def convolutions(draw):
     )
 
 
+@pytest.mark.slow
 @given(convolutions())
 def test_any_convolution_keeps_its_value_and_derivatives(drawn):
     x_shape, kernel_shape, params = drawn

@@ -32,6 +32,7 @@ def two_classes():
     return x, y, logits_fn, distance
 
 
+@pytest.mark.slow
 def test_the_record_has_the_exact_accuracies_of_a_linear_model_and_is_json(two_classes):
     x, y, logits_fn, distance = two_classes
     eps = float(np.quantile(distance, 0.6))

@@ -32,6 +32,7 @@ def test_probe_detects_saturated_logits_eagerly_compiled_and_vmapped(factor, how
     np.testing.assert_array_equal(found["zero_gradient"].ravel(), right)
 
 
+@pytest.mark.slow
 def test_a_smooth_model_of_features_in_different_units_does_not_mislead():
     rng = np.random.default_rng(0)
     flags = np.eye(3)[rng.integers(3, size=100)]

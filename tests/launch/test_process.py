@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from command_line import environment
 from short_run import document
 
@@ -70,6 +71,7 @@ def test_a_trial_whose_parent_is_killed_gets_one_signal():
     assert parent.communicate(timeout=60)[0] == b"SIGTERM "
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_stopped_gets_no_second_signal_when_its_parent_is_killed():
     """A run saves its epoch at the first signal, and stops at once at the second."""
     parent = started()

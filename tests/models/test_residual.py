@@ -184,7 +184,7 @@ def state_and_steps(objective, optimizer):
     return state, batches, over_steps(step)
 
 
-@pytest.mark.parametrize("name", slow_after(1, OBJECTIVES))
+@pytest.mark.parametrize("name", slow_after(0, OBJECTIVES))
 def test_every_objective_trains_the_net_and_updates_all_statistics(name):
     state, batches, steps = state_and_steps(OBJECTIVES[name], optax.sgd(0.1))
     after, metrics = jax.jit(steps)(state, batches)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks, models, objectives
 from adv_jax.types import Output
@@ -71,7 +72,9 @@ def test_awp_crafts_once_at_the_unperturbed_weights():
     assert float(loss) == pytest.approx(loss_at(perturbed(W, x_adv), x_adv), rel=1e-5)
 
 
-@pytest.mark.parametrize("objective", [objectives.lwa, objectives.trades, objectives.mart])
+@pytest.mark.parametrize(
+    "objective", slow_after(1, [objectives.lwa, objectives.trades, objectives.mart])
+)
 def test_awp_with_gamma_0_is_the_objective(objective):
     model = models.mlp(features=(6,), num_classes=3, dropout=(0.0, 0.5))
     apply, variables = models.apply_fn(model), models.init(model, jax.random.key(1), BATCH["x"])

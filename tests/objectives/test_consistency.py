@@ -55,6 +55,7 @@ def test_consistency_and_its_gradient_equal_the_numpy_version(weight, temperatur
     assert float(state["seen"]) == pytest.approx(X.sum() + SECOND.sum() + 12 * R.sum())
 
 
+@pytest.mark.slow
 def test_equal_augmentations_are_lwa():
     batch = {"x": jnp.asarray(X, "f"), "y": jnp.asarray(Y)}
     attack = partial(attacks.fgsm, eps=0.3)

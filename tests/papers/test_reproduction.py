@@ -237,6 +237,7 @@ def test_rejudging_rewrites_verdicts_and_keeps_values(tmp_path, never_train, cap
         reproduction.rejudge([target], results=tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_the_power_of_stored_results_is_printed_by_target(tmp_path, never_train):
     fabricate("maronas2016.table26", tmp_path)
     settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}

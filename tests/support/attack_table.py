@@ -66,14 +66,15 @@ def on_itself(logits_fn, x, y, **options) -> jax.Array:
 
 
 def by_norm(name: str, norms: list[str], make: Callable = Row, **fields) -> dict[str, Row]:
-    """Returns a row for each norm; all but the first are variants."""
+    """Returns a row for each norm; all but the first are variants, and it too if `variant`."""
     attack, options = getattr(attacks, name), fields.pop("options", {})
+    variant = fields.pop("variant", False)
     return {
         f"{name}-{norm}": make(
             attack,
             options=options | {"norm": norm},
             norm=norm,
-            variant=norm != norms[0],
+            variant=variant or norm != norms[0],
             **fields,
         )
         for norm in norms
@@ -106,7 +107,7 @@ TABLE = {
         attacks.pgd, options={"num_steps": 2, "restarts": 3}, norm="linf", variant=True, **DRAWS
     ),
     "bim": Row(attacks.bim, options={"num_steps": 3}, norm="linf", variant=True),
-    **by_norm("mi_fgsm", ["linf", "l2"], options={"num_steps": 3}),
+    **by_norm("mi_fgsm", ["linf", "l2"], options={"num_steps": 3}, variant=True),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
@@ -175,6 +176,7 @@ TABLE = {
         options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},
         norm="l1",
         minimal=True,
+        variant=True,
     ),
     "carlini_wagner": Row(
         needing_bounds(attacks.carlini_wagner),
@@ -194,6 +196,7 @@ TABLE = {
         ["l2", "linf"],
         options={"num_steps": 2, "initial_evals": 10},
         minimal=True,
+        variant=True,
         decisions=True,
         **DRAWS,
     ),
