@@ -88,7 +88,9 @@ def method_of(objective: Mapping[str, Any]) -> str:
 def net_of(run: Trained) -> str:
     """Describes a net for titles: "maxout 240-240 (cross_entropy), seed 1, 25 epochs"."""
     about, model = run.about, run.about["model"]
-    net = " ".join([model["name"], "-".join(map(str, model.get("features", ())))]).strip()
+    units = model.get("features", ())
+    units = units if isinstance(units, tuple | list) else (units,)  # of a model of the user's
+    net = " ".join([model["name"], "-".join(map(str, units))]).strip()
     trained = f"seed {about['seed']}, {about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
     return f"{net} ({method_of(about['objective'])}), {trained}"
 
