@@ -71,7 +71,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     document["budget"], document["paper"] = "paper", "nobody"
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     with pytest.raises(
-        UserError, match="table25.json: paper must be one of huang2015, .*, got 'nobody'"
+        UserError, match="table25.json: paper must be one of goodfellow2014, .*, got 'nobody'"
     ):
         book.build(folder, tmp_path / "book")
     assert not (tmp_path / "book").exists()
