@@ -35,6 +35,18 @@ def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
     return jnp.clip(r, lo - x, hi - x)
 
 
+def in_units(r: Array, scale: Array | None) -> Array:
+    """Returns r / scale, the units of each feature, and 0 where the scale is; None: r."""
+    if scale is None:
+        return r
+    return jnp.where(scale == 0, 0, r / jnp.where(scale == 0, 1, scale))
+
+
+def of_units(u: Array, scale: Array | None) -> Array:
+    """Returns scale * u, and 0 where the scale is, whatever u; None: u. Inverts `in_units`."""
+    return u if scale is None else jnp.where(scale == 0, 0, scale * u)
+
+
 def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
     """Selects rows of two trees of arrays: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.perturbations import choose, inside, limits
+from adv_jax.perturbations import choose, in_units, inside, limits, of_units
 from adv_jax.types import Array, Bounds, Key, Norm, UserError, working_dtype
 
 
@@ -59,9 +59,7 @@ def _onto_l1_sphere(x: Array, r: Array, eps: Array, bounds: Bounds, scale: Array
     lo, hi = limits(x.astype(r.dtype), bounds)
     room = jnp.where(r > 0, hi - x.astype(r.dtype), x.astype(r.dtype) - lo)
     size = jnp.abs(r)
-    if scale is not None:
-        unit = jnp.where(scale == 0, 1, scale)
-        size, room = (jnp.where(scale == 0, 0, a / unit) for a in (size, room))
+    size, room = (in_units(a, scale) for a in (size, room))
     size, room, eps = (a.reshape(a.shape[0], -1) for a in (size, room, eps))
     room = jnp.minimum(room, eps)  # No entry is longer than the whole row.
     # A shift of all sizes shifts t; near 0 the differences of large sizes are exact.
@@ -84,7 +82,7 @@ def _onto_l1_sphere(x: Array, r: Array, eps: Array, bounds: Bounds, scale: Array
     free, full, _ = jax.lax.while_loop(lambda carry: carry[2], fix, start)
     length = jnp.clip(size - threshold(free, full), 0, room)
     length = jnp.where(free, length, jnp.where(full, room, 0)).reshape(r.shape)
-    return jnp.sign(r) * (length if scale is None else scale * length)
+    return jnp.sign(r) * of_units(length, scale)
 
 
 def _sum(values: Array, where: Array) -> Array:

@@ -11,7 +11,7 @@ from adv_jax import norms
 from adv_jax.attacks._best import Shortest
 from adv_jax.checks import check_range, checked_labels, checked_logits
 from adv_jax.loss_gradients import classes, labels_at
-from adv_jax.perturbations import choose, inside, limits, perturbed
+from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 FoolsFn = Callable[[Array], Array]  # r f32[B, *D] -> bool[B], whether x + r fools the model
@@ -34,7 +34,7 @@ class Space(NamedTuple):
 
     def of_scale(self, u: Array) -> Array:
         """Returns scale * u."""
-        return u if self.scale is None else self.scale * u
+        return of_units(u, self.scale)
 
     def of_units(self, u: Array) -> Array:
         """Returns r = scale * u, clipped to the bounds: f32[B, *D] -> f32[B, *D]."""
@@ -42,9 +42,7 @@ class Space(NamedTuple):
 
     def in_units(self, r: Array) -> Array:
         """Returns u = r / scale, 0 where the scale is."""
-        if self.scale is None:
-            return r
-        return jnp.where(self.scale == 0, 0, r / jnp.where(self.scale == 0, 1, self.scale))
+        return in_units(r, self.scale)
 
     def normal(self, keys: Key) -> Array:
         """Draws u from a standard normal distribution, 0 where the scale is: f32[B, *D]."""

@@ -19,7 +19,7 @@ from adv_jax.checks import (
     is_per_feature,
 )
 from adv_jax.loss_gradients import evaluated, labels_at, margin
-from adv_jax.perturbations import limits, perturbed
+from adv_jax.perturbations import in_units, limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
@@ -141,9 +141,6 @@ def _carlini_wagner(
     start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
     adam = optax.adam(learning_rate)
 
-    def in_units(r: Array) -> Array:
-        return r if unit is None else r / jnp.where(unit == 0, 1, unit)
-
     def reached(logits: Array, y: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
 
@@ -156,7 +153,7 @@ def _carlini_wagner(
             point = perturbed(x, r, bounds)
             at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
             best = best.or_shorter(among(r, reached(at.logits, y) > 0, scale))
-            (slope,) = pull(2 * in_units(in_units(r)) - const * at.gradient)
+            (slope,) = pull(2 * in_units(in_units(r, unit), unit) - const * at.gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
                 updates, state = adam.update(slope, state)
             return (optax.apply_updates(w, updates), state, best), None

@@ -10,7 +10,7 @@ from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._penalty import search, squared
 from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, is_per_feature
 from adv_jax.loss_gradients import evaluated, labels_at, margin
-from adv_jax.perturbations import inside, moved, perturbed
+from adv_jax.perturbations import in_units, inside, moved, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 
 RULES = ("en", "l1")
@@ -129,17 +129,11 @@ def _ead(
     sign = -1 if targeted else 1
     zero = jnp.zeros_like(x, working_dtype(x.dtype))
 
-    def in_units(r: Array) -> Array:
-        return r if unit is None else jnp.where(unit == 0, 0, r / jnp.where(unit == 0, 1, unit))
-
-    def of_units(u: Array) -> Array:
-        return u if unit is None else unit * u
-
     def reached(logits: Array, y: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
 
     def among(r: Array, point: Array) -> Shortest:
-        logits, u = checked_logits(logits_fn(point), batch=x.shape[0]), in_units(r)
+        logits, u = checked_logits(logits_fn(point), batch=x.shape[0]), in_units(r, unit)
         length = jnp.abs(u).reshape(len(u), -1).sum(axis=1)
         if rule == "en":
             length = beta * length + squared(u)
@@ -152,10 +146,10 @@ def _ead(
             r, ahead, point, best = carry
             at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
             left = 1 - count.astype(r.dtype) / num_steps
-            u = in_units(ahead)
-            u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(at.gradient))
+            u = in_units(ahead, unit)
+            u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(at.gradient, unit))
             u = jnp.sign(u) * jnp.maximum(jnp.abs(u) - beta, 0)
-            now = inside(x, of_units(u), bounds)
+            now = inside(x, of_units(u, unit), bounds)
             best = best.or_shorter(among(now, perturbed(x, now, bounds)))
             ahead = now + (count / (count + 3)).astype(r.dtype) * (now - r)
             return (now, ahead, moved(x, ahead), best), None

@@ -25,7 +25,7 @@ from adv_jax.checks import (
     linf_or_l2,
 )
 from adv_jax.loss_gradients import classes, labels_at, margin
-from adv_jax.perturbations import choose, inside, limits, perturbed
+from adv_jax.perturbations import choose, in_units, inside, limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 Turn = tuple[Array, Array, Array, Shortest]  # steps done, r, x + r, the shortest so far
@@ -274,7 +274,7 @@ def onto_plane(
     below, above = point - lo, hi - point
     if scale is not None:  # In coordinates d / scale.
         slope = scale * slope
-        below, above = (jnp.where(scale == 0, 0, a / _or_one(scale)) for a in (below, above))
+        below, above = (in_units(a, scale) for a in (below, above))
     below, above, w = (a.reshape(a.shape[0], -1) for a in (below, above, slope))
     # Only the ratio gap / slope matters; in units of the largest slope squares do not underflow.
     unit = _or_one(jnp.abs(w).max(axis=1, keepdims=True))

@@ -13,7 +13,7 @@ from adv_jax.attacks._climbing import Climb, checked_climb, with_gradient
 from adv_jax.checks import ball, with_aux
 from adv_jax.loss_gradients import loss_gradient
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import inside, perturbed
+from adv_jax.perturbations import inside, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree
 
 
@@ -178,7 +178,7 @@ def _raw_gradient(
 ) -> Array:
     """`raw_gradient` of checked arguments."""
     gradient = _gradient(logits_fn, x, y, targeted=targeted, loss=loss)
-    r = tau * (gradient if scale is None else jnp.where(scale == 0, 0, scale * gradient))
+    r = tau * of_units(gradient, scale)
     limits = jnp.finfo(r.dtype)
     r = jnp.clip(r, limits.min, limits.max)  # inf - inf in _perturbed would be NaN.
     return _perturbed(x, r, bounds, constant=constant)

@@ -10,7 +10,7 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import checked_climb, rate_fn, with_gradient
 from adv_jax.checks import ball, check_counts, check_range, radius
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import moved, perturbed
+from adv_jax.perturbations import moved, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Carry = tuple[Array, Array, Array]  # r, the momentum, x + r
@@ -117,16 +117,12 @@ def _mi_fgsm(
     row_loss = None if loss is None else LOSSES[loss]
     rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
 
-    # The momentum is that of the coordinates r / scale.
-    def in_units(vector: Array) -> Array:
-        return vector if scale is None else jnp.where(scale == 0, 0, scale * vector)
-
     def climb(carry: Carry, _: None = None) -> tuple[Carry, None]:
         r, momentum, point = carry
         gradient = with_gradient(rate, point)[1]
-        # Divided by its l1 norm, which is the step under l0.
-        momentum = decay * momentum + norms.dual(in_units(gradient), "l0")
-        ahead = r + step * in_units(norms.dual(momentum, norm))
+        # The gradient by r / scale, divided by its l1 norm, which is the step under l0.
+        momentum = decay * momentum + norms.dual(of_units(gradient, scale), "l0")
+        ahead = r + step * of_units(norms.dual(momentum, norm), scale)
         r = feasible(x, ahead, eps, norm, bounds, scale)
         return (r, momentum, moved(x, r)), None
 

@@ -19,7 +19,7 @@ from adv_jax.checks import (
     linf_or_l2,
 )
 from adv_jax.loss_gradients import margin
-from adv_jax.perturbations import choose, perturbed
+from adv_jax.perturbations import choose, in_units, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
@@ -183,13 +183,12 @@ def random_search(
 
     # Windows have the same size in each feature in coordinates r / scale.
     def shown(images: Array) -> tuple[Array, Array]:
-        r = images.reshape(x.shape) if scale is None else scale * images.reshape(x.shape)
+        r = of_units(images.reshape(x.shape), scale)
         r = feasible(x, r, eps, norm, bounds, scale)
         return r, perturbed(x, r, bounds)
 
     def drawn(r: Array) -> Array:
-        u = r if scale is None else r / jnp.where(scale == 0, 1, scale)
-        return u.reshape(-1, *shape)
+        return in_units(r, scale).reshape(-1, *shape)
 
     # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
     # layer and recompute it for each use of a pixel.
