@@ -15,7 +15,6 @@ from adv_jax.runner.checkpoint import Checkpoints, Restored
 from adv_jax.runner.config import ConfigError, Replica, check, leaves, replicas, with_values
 from adv_jax.runner.experiment import Experiment, initial
 from adv_jax.runner.workdir import is_finished, read_config, read_result
-from adv_jax.step import over_replicas
 from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
 
 
@@ -151,7 +150,7 @@ def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Res
       UserError: there is no intact checkpoint, it is from another version, or the run is finished
         and the last checkpoint is missing or damaged.
     """
-    like = jax.eval_shape(over_replicas(program.init), *initial(runs))
+    like = jax.eval_shape(jax.vmap(program.init), *initial(runs))
     checkpoints = workdir / "checkpoints"
     with tempfile.TemporaryDirectory() as links:
         for epoch in checkpoints.glob("[0-9]*"):
