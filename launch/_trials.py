@@ -121,21 +121,29 @@ def values_of(path: Path, fields: Iterable[str]) -> str:
 def table_rows(paths: Iterable[Path], fields: list[str], metric: str) -> list[dict[str, Any]]:
     """Returns a row of the table for each point of each trial's own grid, the best first.
 
-    A row has the fields, the best value of the metric and the test error, None if not measured.
+    A row has the fields, the best value of the metric and the test error (or loss, see
+    `test_measure`), None if not measured.
     """
     found = [row for path in paths for row in _rows_of(path, fields, metric)]
     return sorted(found, key=lambda row: (row[metric] is None, row[metric] or 0, row["trial"]))
 
 
+def test_measure(metric: str) -> str:
+    """Returns the name of the test measure of models whose trials are compared by a metric."""
+    return "test_loss" if metric.endswith("_loss") else "test_error"
+
+
 def _rows_of(path: Path, fields: list[str], metric: str) -> Iterable[dict[str, Any]]:
     config, (epoch, best) = read_config(path), progress(path, metric)
     seeds, errors = config["replicas"]["seeds"], [None] * len(best)
+    test = test_measure(metric)
     if is_finished(path):
-        measured = [replica["test_error"] for replica in workdir.read_result(path)["replicas"]]
-        errors = np.reshape(measured, (-1, seeds)).mean(1).tolist()
+        measured = [replica.get(test) for replica in workdir.read_result(path)["replicas"]]
+        if None not in measured:
+            errors = np.reshape(measured, (-1, seeds)).mean(1).tolist()
     for replica, error, score in zip(replicas(config)[::seeds], errors, best, strict=True):
         values = dict(leaves(config)) | replica.overrides
         row = {"trial": path.name, "status": status(path), "epoch": epoch}
-        row |= {field: values[field] for field in fields} | {"test_error": error}
-        # Last, as it may be test_error: a trial that was stopped early has it in its log only.
+        row |= {field: values[field] for field in fields} | {test: error}
+        # Last, as it may be the same: a trial that was stopped early has it in its log only.
         yield row | {metric: float(score) if np.isfinite(score) else None}

@@ -161,7 +161,8 @@ def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:
     """Makes the table, the figure and result.json; returns whether a trial has failed."""
     metric = _METRIC.value
     rows = _trials.table_rows(paths, fields, metric)
-    columns = list(dict.fromkeys([*fields, metric, "test_error", "epoch", "status", "trial"]))
+    test = _trials.test_measure(metric)
+    columns = list(dict.fromkeys([*fields, metric, test, "epoch", "status", "trial"]))
     cells = [
         [
             "-" if (v := row[c]) is None else f"{v:.5g}" if isinstance(v, float) else v

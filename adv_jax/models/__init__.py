@@ -2,6 +2,12 @@
 
 extras are named intermediates, listed in each module's docstring. A config may use the names in
 `__all__`. The nearest-neighbor classifiers are functions `(x, train_x, train_y) -> logits`.
+
+The class variable `predicts` of a module names its task:
+
+    "labels"  the default: logits f[B, K] of the K classes
+    "real"    logits f[B, 2] of a generated (0) and a real image (1)
+    "loss"    no classes; its method `row_loss(x) -> f[B]` measures how badly it models each row
 """
 
 from adv_jax.models.apply import apply_fn as apply_fn

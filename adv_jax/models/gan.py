@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -26,6 +27,8 @@ class GAN(nn.Module):
 
     Source: [goodfellow2014], sec. 5.
     """
+
+    predicts: ClassVar[str] = "real"
 
     shape: Sequence[int] = (28, 28, 1)
     latent: int = 100

@@ -33,6 +33,18 @@ def model_of(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> nn.Mod
     return made
 
 
+def predicted_by(model: nn.Module) -> str:
+    """Returns what a module predicts: "labels", "real" or "loss"; see `adv_jax.models`.
+
+    Raises:
+      ConfigError: its class variable `predicts` is something else.
+    """
+    found, legal = getattr(model, "predicts", "labels"), ("labels", "real", "loss")
+    if found not in legal:
+        raise ConfigError(f"predicts of the model must be {', '.join(legal)}, got {found!r}")
+    return found
+
+
 def objective_of(
     spec: Mapping[str, Any],
     field: str,

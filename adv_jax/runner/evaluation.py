@@ -141,8 +141,11 @@ def _common_data(models: Mapping[str, Trained]) -> Dataset:
     """Returns the data set that all models share.
 
     Raises:
-      UserError: the models' data sets or their preprocessing differ.
+      UserError: a model has no classes, or the data sets or their preprocessing differ.
     """
+    for name, its in models.items():
+        if its.predicts == "loss":
+            raise UserError(f"workdir must be runs of models with classes, got {name}")
     (first, model), *others = models.items()
     for name, other in others:
         if other.dataset.sha256 != model.dataset.sha256:

@@ -16,8 +16,9 @@ import optax
 
 from adv_jax import evaluate, models, objectives
 from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
+from adv_jax.evaluate.batching import over_rows
 from adv_jax.optimizers import averaged
-from adv_jax.runner.building import attack_of, model_of, objective_of
+from adv_jax.runner.building import attack_of, model_of, objective_of, predicted_by
 from adv_jax.runner.config import Replica, with_values
 from adv_jax.runner.optimizer import averaging, optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps, shard_index
@@ -42,7 +43,8 @@ class RunState(NamedTuple):
     Attributes:
       state: parameters, optimizer state and step.
       best: variables of the lowest validation error; {} without a validation set.
-      best_error: f32[], the lowest validation error, a fraction; inf before the first epoch.
+      best_error: f32[], the lowest validation error, a fraction, or the lowest validation loss of a
+        model without classes; inf before the first epoch.
       best_epoch: i32[], its epoch, from 1; 0 before the first epoch.
       stopped: bool[], whether early stopping has ended the training.
     """
@@ -52,6 +54,12 @@ class RunState(NamedTuple):
     best_error: Array
     best_epoch: Array
     stopped: Array
+
+
+class Loss(NamedTuple):
+    """The result of a model without classes on the test set: the mean of its loss, f32[]."""
+
+    mean: Array
 
 
 class Experiment:
@@ -91,8 +99,7 @@ class Experiment:
         self._sources = sources
         self._model = model_of(config["model"], sources)
         self.apply = models.apply_fn(self._model)
-        # A model that generates tells generated images, class 0, from real ones, class 1.
-        self.generates = hasattr(self._model, "sample")
+        self.predicts = predicted_by(self._model)
         self._parts({})
         self.attacks = {
             name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
@@ -183,50 +190,78 @@ class Experiment:
     def monitor(
         self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
     ) -> tuple[RunState, Metrics]:
-        """Measures errors after an epoch, and updates the best model and `stopped`."""
+        """Measures errors or losses after an epoch; updates the best model and `stopped`."""
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
         weights = self._weights(run.state)
         variables = self.test_variables(weights, arrays, rows)
         logits_fn = _logits_fn(self.apply, variables)
-        measure = partial(evaluate.clean, batch_size=EVALUATION_BATCH)
+        measure = "loss" if self.predicts == "loss" else "error"
 
-        def error_on(name: str) -> Array:
-            """Returns the error on a subset, gathering its images batch by batch."""
-            seen = lambda rows: logits_fn(self._whole(arrays, rows))
-            found = measure(seen, rows[name], self._classes(arrays["y"][rows[name]]))
+        def found_on(name: str) -> Array:
+            """Returns the error or loss on a subset, gathering its images batch by batch."""
+            seen = partial(self._whole, arrays)
+            if measure == "loss":
+                return self._loss(variables, rows[name], run.state.key, seen).mean
+            labels = self._classes(arrays["y"][rows[name]])
+            found = _clean(lambda rows: logits_fn(seen(rows)), rows[name], labels)
             # Round to whole images, so that comparisons do not depend on the compiled program.
             count = len(rows[name])
             return jnp.round(count * (1 - found.accuracy)) / count
 
-        test = measure(logits_fn, arrays["test_x"], self._classes(arrays["test_y"]))
-        metrics = {
-            "test_error": jnp.maximum(1 - test.accuracy, 0),
-            "test_confidence": test.confidence,
-        }
+        metrics = self._tested(variables, arrays, run.state.key)
         if watched := self._config.get("monitor_attacks"):
             metrics |= self._errors_under(watched, logits_fn, arrays, run.state.key)
         stopped = run.stopped
         if len(rows["valid"]):
-            metrics["valid_error"] = error = error_on("valid")
-            better = (error < run.best_error) & ~run.stopped
+            metrics[f"valid_{measure}"] = found = found_on("valid")
+            better = (found < run.best_error) & ~run.stopped
             keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
             run = run._replace(
                 best=keep(weights, run.best),
-                best_error=keep(error, run.best_error),
+                best_error=keep(found, run.best_error),
                 best_epoch=keep(epoch, run.best_epoch),
             )
             if patience := self._config["patience"]:
                 stopped |= epoch - run.best_epoch >= patience
         stop = self._config.get("stop")
         if stop or self._config.get("monitor_train"):
-            metrics["train_error"] = error_on("train")
+            metrics[f"train_{measure}"] = found_on("train")
         if stop:
             stopped |= _is_done(stop, run.state, metrics)
         return run._replace(stopped=stopped), metrics
 
+    def _tested(self, variables: Variables, arrays: Batch, key: Key) -> Metrics:
+        """Returns the error and the confidence on the test set, or the loss."""
+        if self.predicts == "loss":
+            return {"test_loss": self._loss(variables, arrays["test_x"], key).mean}
+        labels = self._classes(arrays["test_y"])
+        test = _clean(_logits_fn(self.apply, variables), arrays["test_x"], labels)
+        return {"test_error": jnp.maximum(1 - test.accuracy, 0), "test_confidence": test.confidence}
+
+    def _loss(
+        self,
+        variables: Variables,
+        rows: Array,
+        key: Key,
+        images: Callable[[Array], Array] = lambda rows: rows,
+    ) -> Loss:
+        """Returns the mean loss of a model without classes.
+
+        Args:
+          rows: f32[N, *D], or i32[N], of which `images` makes the inputs batch by batch.
+          key: for the model's noise.
+        """
+
+        def losses(rows: Array, index: Array) -> Array:
+            own = jax.random.fold_in(key, index[0])
+            return self.apply(variables, images(rows), key=own, method="row_loss").logits
+
+        found = over_rows(losses, (rows, jnp.arange(len(rows))), batch_size=EVALUATION_BATCH)
+        return Loss(found.mean())
+
     def _classes(self, labels: Array) -> Array:
-        """Returns the classes that the model is to find: the labels, or real of a generator's."""
-        return jnp.ones_like(labels) if self.generates else labels
+        """Returns the classes that the model is to find: the labels, or 1 for real images."""
+        return jnp.ones_like(labels) if self.predicts == "real" else labels
 
     def _errors_under(
         self, watched: Mapping[str, Any], logits_fn: LogitsFn, arrays: Batch, key: Key
@@ -273,8 +308,13 @@ class Experiment:
         """Returns the final (or best) model for testing."""
         return _logits_fn(self.apply, self.final_variables(run, arrays, rows))
 
-    def evaluate(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> evaluate.Curves:
+    def evaluate(
+        self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
+    ) -> evaluate.Curves | Loss:
         """Evaluates the final (or best) model on the test set, clean and under each attack."""
+        if self.predicts == "loss":
+            variables = self.final_variables(run, arrays, rows)
+            return self._loss(variables, arrays["test_x"], jax.random.key(run.state.seed))
         return evaluate.curves(
             self.logits_fn(run, arrays, rows),
             arrays["test_x"],
@@ -338,6 +378,10 @@ def _is_done(stop: Mapping[str, float], state: TrainState, metrics: Metrics) -> 
         scale = optax.tree.get(state.opt_state, "scale")
         done |= scale <= stop["rate_scale"]
     return done
+
+
+def _clean(logits_fn: LogitsFn, x: Array, y: Array) -> evaluate.Clean:
+    return evaluate.clean(logits_fn, x, y, batch_size=EVALUATION_BATCH)
 
 
 def _logits_fn(apply: Apply, variables: Variables) -> LogitsFn:

@@ -1,4 +1,4 @@
-"""Computes and draws learning curves: loss and errors over the epochs of a run."""
+"""Computes and draws learning curves: losses and errors over the epochs of a run."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ _LINES = (("#2a86d1", "-"), ("#d9700a", "--"), ("#8f7fd4", "-."), ("#7d8590", ":
 
 
 def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
-    """Returns the mean, lowest and highest loss and errors over all replicas, by epoch.
+    """Returns the mean, lowest and highest losses and errors over all replicas, by epoch.
 
     Replicas that stopped early do not count in later epochs.
 
@@ -44,7 +44,7 @@ def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str
 def chart(
     curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "", width: float = 7
 ) -> Figure:
-    """Draws the loss and the errors in two panels: a line for the mean, the range shaded.
+    """Draws the losses and the errors in two panels: a line for the mean, the range shaded.
 
     Args:
       curves: the output of `curves`.
@@ -56,8 +56,8 @@ def chart(
     if title:
         figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    errors = [name for name in curves if name != "loss"]
-    names = {"loss": ["loss"] if "loss" in curves else [], "error (fraction)": errors}
+    losses = [name for name in curves if name.endswith("loss")]
+    names = {"loss": losses, "error (fraction)": [name for name in curves if name not in losses]}
     for axes, (label, shown) in zip(panels, names.items(), strict=True):
         for (color, style), name in zip(itertools.cycle(_LINES), shown, strict=False):
             curve = curves[name]
@@ -76,7 +76,7 @@ def chart(
 
 
 def _is_curve(name: str) -> bool:
-    return name == "loss" or name.endswith("error")
+    return name.endswith(("loss", "error"))
 
 
 def _rounded(value: float) -> float:

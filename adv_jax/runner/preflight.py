@@ -200,11 +200,14 @@ def _check_model(
     num_classes: int,
 ) -> None:
     """Raises ConfigError for a wrong number of classes, or for parts of a batch with a state."""
-    logits = jax.eval_shape(experiment.apply, variables, x).logits
-    if logits.shape[-1] != num_classes and not experiment.generates:
-        raise ConfigError(
-            f"model must have {num_classes} classes, as data.name has, got {logits.shape[-1]}"
-        )
+    if experiment.predicts == "labels":
+        logits = jax.eval_shape(experiment.apply, variables, x).logits
+        if logits.shape[-1] != num_classes:
+            raise ConfigError(
+                f"model must have {num_classes} classes, as data.name has, got {logits.shape[-1]}"
+            )
+    elif experiment.predicts == "loss":
+        _check_without_classes(config)
     parts = {
         "replicas.shards": config["replicas"]["shards"],
         "microbatches": config.get("microbatches", 1),
@@ -218,3 +221,13 @@ def _check_model(
         for what, needs_all_rows in whole.items():
             if count > 1 and needs_all_rows:
                 raise ConfigError(f"{field} must be 1 for {what}, got {count}")
+
+
+def _check_without_classes(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for settings that need a model with classes."""
+    settings = {"evaluation.attacks": config["evaluation"]["attacks"], "stop": config.get("stop")}
+    for field, value in settings.items():
+        if value:
+            raise ConfigError(
+                f"{field} must be empty, as the model has no classes, got {dict(value)}"
+            )

@@ -17,6 +17,7 @@ from adv_jax import __version__
 from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
 from adv_jax.runner.config import Replica
+from adv_jax.runner.experiment import Loss
 
 
 def document(
@@ -24,7 +25,7 @@ def document(
     dataset: Dataset,
     rows: Mapping[str, np.ndarray],
     replicas: Sequence[Replica],
-    measured: Curves,
+    measured: Curves | Loss,
     *,
     epochs: Sequence[int],
     best_epochs: Sequence[int],
@@ -37,24 +38,16 @@ def document(
       dataset: the run's data.
       rows: the rows of each replica, i32[R, n].
       replicas: the R replicas.
-      measured: the output of `Program.evaluate`, f32[R] and f32[R, E].
+      measured: the output of `Program.evaluate`, f32[R] and f32[R, E]; a loss replaces the error
+        and the confidence of a model without classes.
       epochs: number of epochs that each replica trained.
       best_epochs: epoch of the lowest validation error of each replica, 0 without validation.
       seconds: training time, summed over resumptions.
     """
-    num_test = len(dataset.test.y)
-
-    def error(accuracy: ArrayLike) -> np.ndarray:
-        """Returns a float64 error rounded to a multiple of 1 / num_test."""
-        return np.round((1 - np.asarray(accuracy, float)) * num_test) / num_test
-
-    errors, eps = error(measured.clean.accuracy), list(config["evaluation"]["eps"])
-    evaluation = {}
-    for attack, curve in measured.attacks.items():
-        others = {name: v.tolist() for name, v in curve._asdict().items() if name != "accuracy"}
-        evaluation[attack] = {"eps": eps, "error": error(curve.accuracy).tolist(), **others}
-    if len(evaluation) > 1:  # With one attack the worst case is that attack.
-        evaluation["worst_case"] = {"eps": eps, "error": error(measured.worst_case).tolist()}
+    if isinstance(measured, Loss):
+        tested, evaluation = {"test_loss": np.asarray(measured.mean, float)}, {}
+    else:
+        tested, evaluation = _errors(measured, config["evaluation"]["eps"], len(dataset.test.y))
     return {
         "experiment": config["experiment"],
         "data": data_document(dataset, rows),
@@ -62,8 +55,7 @@ def document(
             {
                 "seed": replica.seed,
                 "overrides": replica.overrides,
-                "test_error": errors[i],
-                "confidence": float(measured.clean.confidence[i]),
+                **{name: float(values[i]) for name, values in tested.items()},
                 "epochs": int(epochs[i]),
                 "best_epoch": int(best_epochs[i]) or None,
             }
@@ -73,6 +65,26 @@ def document(
         "seconds": round(seconds, 1),
         **provenance(),
     }
+
+
+def _errors(
+    measured: Curves, eps: Sequence[float], num_test: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the clean measures by replica, f[R] each, and the entry "evaluation"."""
+
+    def error(accuracy: ArrayLike) -> np.ndarray:
+        """Returns a float64 error rounded to a multiple of 1 / num_test."""
+        return np.round((1 - np.asarray(accuracy, float)) * num_test) / num_test
+
+    sizes = list(eps)
+    evaluation = {}
+    for attack, curve in measured.attacks.items():
+        others = {name: v.tolist() for name, v in curve._asdict().items() if name != "accuracy"}
+        evaluation[attack] = {"eps": sizes, "error": error(curve.accuracy).tolist(), **others}
+    if len(evaluation) > 1:  # With one attack the worst case is that attack.
+        evaluation["worst_case"] = {"eps": sizes, "error": error(measured.worst_case).tolist()}
+    clean = {"test_error": error(measured.clean.accuracy), "confidence": measured.clean.confidence}
+    return clean, evaluation
 
 
 def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -89,28 +101,37 @@ def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str,
 def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Returns the final table: a title, the columns, and one row per replica.
 
-    The title has the mean test error and, for several replicas, the sample standard deviation.
+    The title has the mean test error or loss and, for several replicas, the sample standard
+    deviation.
     """
+    replicas = result["replicas"]
+    if "test_loss" in replicas[0]:
+        measures = {"loss": [f"{replica['test_loss']:.5g}" for replica in replicas]}
+        values, tested, unit = [replica["test_loss"] for replica in replicas], "test loss", ""
+    else:
+        values, tested, unit = [100 * r["test_error"] for r in replicas], "test error", " %"
+        measures = {
+            "error %": [f"{value:.2f}" for value in values],
+            "confidence": [f"{replica['confidence']:.4f}" for replica in replicas],
+        }
     rows = [
         [
             str(i),
             str(replica["seed"]),
             ", ".join(f"{path}={value:g}" for path, value in replica["overrides"].items()) or "-",
-            f"{100 * replica['test_error']:.2f}",
-            f"{replica['confidence']:.4f}",
+            *(values[i] for values in measures.values()),
             str(replica["epochs"]),
             str(replica["best_epoch"] or "-"),
         ]
-        for i, replica in enumerate(result["replicas"])
+        for i, replica in enumerate(replicas)
     ]
-    errors = [100 * replica["test_error"] for replica in result["replicas"]]
-    spread = f" (sd {np.std(errors, ddof=1):.3f})" if len(errors) > 1 else ""
+    spread = f" (sd {np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
     data = result["data"]
     title = (
-        f"{result['experiment']}: test error {np.mean(errors):.3f} %{spread} on "
+        f"{result['experiment']}: {tested} {np.mean(values):.3f}{unit}{spread} on "
         f"{data['sizes']['test']} examples of {data['name']} ({data['source']})"
     )
-    columns = ["replica", "seed", "settings", "error %", "confidence", "epochs", "best epoch"]
+    columns = ["replica", "seed", "settings", *measures, "epochs", "best epoch"]
     return title, columns, rows
 
 

@@ -23,9 +23,10 @@ class Trained(NamedTuple):
 
     Attributes:
       logits_fn: f32[B, *D] -> f32[B, K], the model of the lowest validation error, or the last one
-        without a validation set; computes in float32.
+        without a validation set; computes in float32. Without classes, what the model returns.
       apply: the apply function of the model.
       variables: the variables of the model.
+      predicts: "labels", "real" or "loss"; see `adv_jax.models`.
       dataset: its preprocessed data set; the images of a discriminator have class 1, real.
       about: for documents: the experiment, the model and objective, the data and preprocessing, the
         seed, the overrides and the epochs.
@@ -34,6 +35,7 @@ class Trained(NamedTuple):
     logits_fn: LogitsFn
     apply: Apply
     variables: Variables
+    predicts: str
     dataset: Dataset
     about: dict[str, Any]
 
@@ -94,9 +96,9 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
             "epochs": saved.epoch,
             "best_epoch": int(run.best_epoch) or None,
         }
-        return Trained(logits_fn, program.apply, variables, labeled, about)
+        return Trained(logits_fn, program.apply, variables, program.predicts, labeled, about)
 
-    labeled = _real(dataset) if program.generates else dataset
+    labeled = _real(dataset) if program.predicts == "real" else dataset
     return [of_replica(replica) for replica in wanted]
 
 

@@ -187,8 +187,8 @@ def read_result(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise WorkdirError(f"{file}: data must be a dict, got {_shortened(data)}")
     found = replicas if isinstance(replicas, list) else [replicas]
-    if not all(isinstance(r, dict) and "test_error" in r for r in found):
-        allowed = "a list of dicts with a test_error each"
+    if not all(isinstance(r, dict) and r.keys() & {"test_error", "test_loss"} for r in found):
+        allowed = "a list of dicts with a test_error or test_loss each"
         raise WorkdirError(f"{file}: replicas must be {allowed}, got {_shortened(replicas)}")
     return result
 
