@@ -37,7 +37,7 @@ def _mapped(trainer: Trainer) -> Block:
 def _on_devices(trainer: Trainer) -> Block:
     """Trains as adv_jax does: an equal share of the replicas on each device, in turn."""
     devices = jax.local_devices()
-    arrays = Layout(devices, shards=1).copies(trainer.arrays)
+    arrays = Layout(devices, shards=1).copies()(trainer.arrays)
     block = over_devices(_in_turn(trainer), devices, donate=(0,))
     return lambda states, rows: block(states, rows, arrays)
 

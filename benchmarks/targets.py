@@ -173,7 +173,7 @@ def _short_epochs(
     state, epochs, errors = program.init(), [], []
     while len(epochs) <= ROUNDS and not (len(epochs) > 1 and epochs[-1] > LONG):
         began = time.perf_counter()
-        state, _ = program.epoch(state)
+        state, _ = program.epoch(state, 0)
         epochs.append(time.perf_counter() - began)
         state, _ = program.monitor(state)
         errors.append(time.perf_counter() - began - epochs[-1])

@@ -15,6 +15,7 @@ from adv_jax.data.arrays import from_arrays
 from adv_jax.data.dataset import Arrays, DataError, Dataset
 from adv_jax.data.loading import load
 from adv_jax.data.splits import epoch_order, labelled_subset, split
+from adv_jax.data.streams import from_batches
 
 __all__ = [
     "Arrays",
@@ -22,6 +23,7 @@ __all__ = [
     "Dataset",
     "epoch_order",
     "from_arrays",
+    "from_batches",
     "labelled_subset",
     "load",
     "split",

@@ -64,7 +64,7 @@ def checked(dataset: Any, *, origin: str) -> Dataset:
         raise DataError(f"{origin} must return an adv_jax.data.Dataset, got {found}")
     own = dataset._asdict()
     made = from_arrays(**{k: own[k] for k in ("name", "train", "test", "num_classes", "bounds")})
-    return made._replace(sha256=dict(dataset.sha256) or made.sha256)
+    return made._replace(sha256=dict(dataset.sha256) or made.sha256, stream=dataset.stream)
 
 
 def from_npz(dir: str, *, name: str) -> Dataset:
@@ -139,7 +139,10 @@ def _dataset(
     if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise DataError(f"{origin}: num_classes must be a whole number from 1, got {num_classes!r}")
     train, test = (
-        Arrays(_natural(f"{origin}: x_{split}", x), _labels(origin, split, y, len(x), num_classes))
+        Arrays(
+            natural(f"{origin}: x_{split}", x),
+            labels_of(origin, f"y_{split}", y, len(x), num_classes),
+        )
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test))
     )
     limits = (0.0, 1.0) if x_train.dtype == np.uint8 else _checked_bounds(origin, bounds)
@@ -158,27 +161,40 @@ def _check_y(field: str, y: np.ndarray) -> None:
         raise DataError(f"{field} must be classes, integers [N] or [N, 1], got {found}")
 
 
-def _labels(
-    origin: str | Path, split: str, y: np.ndarray, count: int, num_classes: int
+def labels_of(
+    origin: str | Path, name: str, y: np.ndarray, count: int, num_classes: int
 ) -> np.ndarray:
-    """Returns i32[N] after checking that there are `count` labels in [0, num_classes)."""
+    """Returns i32[N] after checking that there are `count` labels in [0, num_classes).
+
+    Args:
+      origin, name: of the labels, "y..." beside "x...", for messages.
+
+    Raises:
+      DataError: there are others.
+    """
+    _check_y(f"{origin}: {name}", y)
     labels = y.reshape(-1)
     if count != len(labels):
         raise DataError(
-            f"{origin}: y_{split} must have {count} labels, one for each row of x_{split}, "
-            f"got {len(labels)}"
+            f"{origin}: {name} must have {count} labels, one for each row of "
+            f"{name.replace('y', 'x', 1)}, got {len(labels)}"
         )
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
         raise DataError(
-            f"{origin}: the label of row {bad[0]} of y_{split} must be 0 to {num_classes - 1}, "
+            f"{origin}: the label of row {bad[0]} of {name} must be 0 to {num_classes - 1}, "
             f"got {labels[bad[0]]}"
         )
     return labels.astype(np.int32)
 
 
-def _natural(field: str, x: np.ndarray) -> np.ndarray:
-    """Returns f32[N, *D] in natural units."""
+def natural(field: str, x: np.ndarray) -> np.ndarray:
+    """Returns f32[N, *D] in natural units.
+
+    Raises:
+      DataError: another dtype, no rows or a value that is not finite.
+    """
+    _check_x(field, x)
     if x.dtype == np.uint8:
         return from_bytes(x[..., None] if x.ndim == 3 else x)
     with np.errstate(over="ignore"):

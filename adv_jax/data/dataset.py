@@ -1,7 +1,8 @@
 """The types of a loaded data set."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +24,21 @@ class Arrays(NamedTuple):
     y: np.ndarray
 
 
+class Stream(NamedTuple):
+    """A training set in batches, from `from_batches`.
+
+    batches: epoch, from 0, -> an iterable of (x, y).
+    num_batches: of an epoch.
+    batch_size: rows of a batch.
+    """
+
+    batches: Callable[[int], Iterable[tuple[Any, Any]]]
+    num_batches: int
+    batch_size: int
+
+
 class Dataset(NamedTuple):
-    """A data set in memory and where it came from.
+    """A data set and where it came from.
 
     name, source: as given to `load`.
     sha256: file name -> hex digest of the file as stored (a .gz is not unpacked).
@@ -32,6 +46,7 @@ class Dataset(NamedTuple):
     num_classes: K.
     bounds: (lo, hi), the smallest and largest value of an input, in the units of `x`; None if
       unbounded, as after whitening.
+    stream: the training set, if it does not fit into memory; then `train` is a sample of it.
     """
 
     name: str
@@ -41,6 +56,7 @@ class Dataset(NamedTuple):
     test: Arrays
     num_classes: int
     bounds: Bounds | None
+    stream: Stream | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns {"x", "y"} for training and {"test_x", "test_y"} for testing."""

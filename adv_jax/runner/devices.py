@@ -1,8 +1,9 @@
 """Selects the devices of a run and distributes its replicas over them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -104,10 +105,13 @@ class Layout(NamedTuple):
         # block_until_ready raises if memory ran out, where NumPy's copy would abort the process.
         return self.gather(jax.tree.map(np.array, jax.block_until_ready(tree)))
 
-    def copies(self, tree: Any) -> Any:
-        """Copies each leaf to each device: [...] -> [devices of this process, ...]."""
+    def copies(self) -> Callable[[Any], Any]:
+        """Returns a function that copies each leaf to each device.
+
+        [...] -> [devices of this process, ...]; it compiles one program for trees of equal shapes.
+        """
         copy = over_devices(lambda _, tree: tree, self.devices, in_axes=(0, None))
-        return copy(jnp.arange(*self._own()), tree)
+        return partial(copy, jnp.arange(*self._own()))
 
     def _own(self) -> tuple[int, int]:
         """Returns the range of this process's devices."""

@@ -89,12 +89,16 @@ class Experiment:
         self._config = config
         self._inputs = dataset.test.x.shape[1:]
         self._crops = dataset.train.x.shape[1:] != self._inputs
-        self._train_rows = len(dataset.train.y) - config["data"]["num_valid"]
         self._batch_size = config["batch_size"]
+        self._streamed = dataset.stream is not None
+        self._batches_per_epoch = (
+            dataset.stream.num_batches
+            if dataset.stream
+            else (len(dataset.train.y) - config["data"]["num_valid"]) // self._batch_size
+        )
         self._shards = config["replicas"]["shards"]
         self._may_stop = bool(config["patience"] or config.get("stop"))
         self._replays = config.get("replays", 1)
-        self._batches_per_epoch = self._train_rows // self._batch_size
         self.steps_per_epoch = self._batches_per_epoch * self._replays
         self._sources = sources
         self._model = model_of(config["model"], sources)
@@ -135,7 +139,8 @@ class Experiment:
     ) -> tuple[RunState, Metrics]:
         """Trains for one epoch -> (run, metrics f32[batches] each).
 
-        A stopped replica does not change, and its metrics are 0.
+        A stopped replica does not change, and its metrics are 0. If the training set is a stream,
+        `arrays` are a chunk of its batches, {"x", "y"}, which are trained on in their order.
         """
         objective, optim = self._parts(run.state.hyper)
         parts = self._config.get("microbatches", 1)
@@ -150,6 +155,8 @@ class Experiment:
             return step(state, self._augmented(state.key, batch))
 
         epoch = run.state.step // self.steps_per_epoch
+        if self._streamed:
+            rows = dict.fromkeys(rows, jnp.arange(len(arrays["y"])))
         order = {
             name: self._batches(rows[name], run.state.seed, epoch) for name in ("labelled", "train")
         }
@@ -179,12 +186,15 @@ class Experiment:
         """Shuffles rows for an epoch: i32[N] -> i32[batches, B of this shard].
 
         If there are fewer rows than the epoch needs, they repeat in the same order. If all rows are
-        labeled, both halves of a batch are the same images, as in the ladder's reference code.
+        labeled, both halves of a batch are the same images, as in the ladder's reference code. The
+        rows of a stream keep their order.
         """
-        order = rows[epoch_order(seed, epoch, len(rows))]
-        visited = self._batches_per_epoch * self._batch_size
-        order = jnp.tile(order, -(-visited // len(rows)))[:visited]
-        batches = order.reshape(self._batches_per_epoch, self._shards, -1)
+        order = rows
+        if not self._streamed:
+            visited = self._batches_per_epoch * self._batch_size
+            order = rows[epoch_order(seed, epoch, len(rows))]
+            order = jnp.tile(order, -(-visited // len(rows)))[:visited]
+        batches = order.reshape(-1, self._shards, self._batch_size // self._shards)
         return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
 
     def monitor(

@@ -58,6 +58,7 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     spec = config["data"]
     fits = _fits(spec.get("preprocess", ()))
     dataset = _dataset(spec)
+    _check_stream(config, dataset)
     rows = rows_of(config, dataset, runs)
     document = data_document(dataset, rows)
     begun = check_same_data(workdir, document)
@@ -100,6 +101,20 @@ def _dataset(spec: Mapping[str, Any]) -> Dataset:
             f"data.name must load a data set, got {name!r} ({described(error)})"
         ) from error
     return arrays.checked(found, origin=name)._replace(source="import")
+
+
+def _check_stream(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Raises ConfigError for settings that need the whole training set in memory."""
+    if dataset.stream is None:
+        return
+    spec, of = config["data"], f"for the batches of {dataset.name}"
+    off = {"num_valid": 0, "num_labels": 0, "preprocess": ()}
+    for field, value in off.items():
+        if found := spec.get(field):
+            raise ConfigError(f"data.{field} must be {value} {of}, got {found!r}")
+    if config["batch_size"] != dataset.stream.batch_size:
+        found = config["batch_size"]
+        raise ConfigError(f"batch_size must be {dataset.stream.batch_size} {of}, got {found}")
 
 
 def _cropped(dataset: Dataset, size: int) -> Dataset:

@@ -1,7 +1,7 @@
 """Compiles the functions of an experiment for its replicas and devices."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from adv_jax.data import Dataset
+from adv_jax.data.streams import chunks
 from adv_jax.evaluate import Curves
 from adv_jax.runner.config import Replica
 from adv_jax.runner.devices import layout
@@ -73,7 +74,11 @@ class Program:
         devices = self._layout.devices
         self.num_devices = len(devices)
         self._seeds = self._layout.place(initial(replicas))
-        self._data = self._layout.copies(dataset.arrays()), self._layout.place(rows)
+        self._copies = self._layout.copies()
+        self._data = self._copies(dataset.arrays()), self._layout.place(rows)
+        self._streamed = dataset if dataset.stream else None
+        # One thread for all epochs: memory that another thread has freed is not used again.
+        self._reader = ThreadPoolExecutor(1, "stream")
         self._functions = functions(experiment, devices)
 
     def compile(self) -> None:
@@ -88,18 +93,48 @@ class Program:
         # The order of need. Tracing holds Python's lock, so lower in this thread.
         threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
         init, state = _started(threads, self._functions.init, *self._seeds)
-        others = [_started(threads, fn, state, *self._data)[0] for fn in self._functions[1:]]
-        self._functions = Functions(init, *others)
+        # The chunks of a stream may have two sizes: pmap compiles a program for each.
+        whole = ["monitor", "evaluate"] if self._streamed else ["epoch", "monitor", "evaluate"]
+        others = {
+            name: _started(threads, getattr(self._functions, name), state, *self._data)[0]
+            for name in whole
+        }
+        self._functions = self._functions._replace(init=init, **others)
         threads.shutdown(wait=False)
 
     def init(self) -> RunState:
         """Initializes all replicas."""
         return self._functions.init(*self._seeds)
 
-    def epoch(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
-        """Trains for one epoch -> (state, metrics f32[R, steps] each); donates `state`."""
-        state, metrics = self._functions.epoch(state, *self._data)
-        return state, self.fetch(metrics)
+    def epoch(self, state: RunState, epoch: int) -> tuple[RunState, dict[str, np.ndarray]]:
+        """Trains for one epoch -> (state, metrics f32[R, steps] each); donates `state`.
+
+        epoch: its number, from 0; only the batches of a stream depend on it.
+
+        Raises:
+          UserError: the stream of the training set fails.
+        """
+        if self._streamed is None:
+            state, metrics = self._functions.epoch(state, *self._data)
+            return state, self.fetch(metrics)
+        found, running = [], None
+        for chunk in self._ahead(self._streamed, epoch):
+            state, metrics = self._functions.epoch(state, chunk, self._data[1])
+            if running:
+                # Waits, so that no more than two chunks are on the device.
+                found.append(self.fetch(running))
+            running = metrics
+        found.append(self.fetch(running))
+        return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *found)
+
+    def _ahead(self, dataset: Dataset, epoch: int) -> Iterator[Any]:
+        """Yields the chunks of an epoch on the devices; a thread makes each one beforehand."""
+        parts = ({"x": x, "y": y} for x, y in chunks(dataset, epoch))
+        made = lambda: None if (part := next(parts, None)) is None else self._copies(part)
+        following = self._reader.submit(made)
+        while (chunk := following.result()) is not None:
+            following = self._reader.submit(made)
+            yield chunk
 
     def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """Measures clean errors -> (state, metrics f32[R] each); donates `state`."""

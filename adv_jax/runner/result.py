@@ -90,6 +90,9 @@ def _errors(
 def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns the entry "data": the source and its hash, and the size of each subset."""
     sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
+    if dataset.stream:
+        whole = dataset.stream.num_batches * dataset.stream.batch_size
+        sizes |= {"train": whole, "labelled": whole}
     return {
         "name": dataset.name,
         "source": dataset.source,

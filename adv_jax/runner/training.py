@@ -233,7 +233,7 @@ def _epoch(
     config: Mapping[str, Any], epoch: int, state: RunState, program: Program
 ) -> tuple[RunState, EpochMetrics]:
     """Trains one epoch and, if due, measures clean errors -> (state, metrics f[R, steps or 1])."""
-    state, metrics = program.epoch(state)
+    state, metrics = program.epoch(state, epoch - 1)
     if epoch % config["monitor_every"] == 0 or epoch == config["epochs"]:
         state, monitored = program.monitor(state)
         metrics |= {name: values[:, None] for name, values in monitored.items()}

@@ -87,7 +87,7 @@ def test_gather_is_the_inverse_of_spread(replicas, shards, devices):
 
 def test_copies_put_the_whole_tree_on_every_device_of_the_layout(devices):
     place = Layout(devices[1:3], 1)
-    copies = place.copies({"x": np.arange(6.0, dtype=np.float32).reshape(2, 3)})["x"]
+    copies = place.copies()({"x": np.arange(6.0, dtype=np.float32).reshape(2, 3)})["x"]
     assert copies.shape == (2, 2, 3)
     assert copies.devices() == set(devices[1:3])
     for copy in copies:
