@@ -55,7 +55,9 @@ def test_the_guide_runs_from_an_empty_folder_to_the_table_of_a_sweep(tmp_path):
     ]
     assert "stripes (2, 3)" in "".join(printed)
     results = {p.parent.name: json.loads(p.read_text()) for p in tmp_path.glob("*/result.json")}
-    assert results.keys() == {"run", "run8", "run_npz", "run_large"} | ({"sweep"} if has_ray else set())
+    assert results.keys() == {"run", "run8", "run_npz", "run_large"} | (
+        {"sweep"} if has_ray else set()
+    )
     assert results["run"]["replicas"][0]["test_error"] < 0.2
     assert results["run_npz"]["data"]["source"] == "npz"
     assert results["run_large"]["data"]["sizes"]["train"] == 600
