@@ -20,7 +20,8 @@ from adv_jax.data import Arrays, Dataset, split
 from adv_jax.runner import inputs
 from adv_jax.runner.config import Replica, replicas, with_values
 from adv_jax.runner.devices import use_cores
-from adv_jax.runner.experiment import Experiment, initial, rows_of
+from adv_jax.runner.experiment import Experiment, initial
+from adv_jax.runner.inputs import rows_of
 from adv_jax.runner.program import Program
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.tables import Table, console, show
@@ -141,7 +142,7 @@ def _sources(
         return {}
     source = trainings[training.run.source.key]
     experiment = Experiment(source.config, dataset)
-    seeds, hyper = initial(replicas(source.config)[:1])
+    seeds, hyper, _ = initial(replicas(source.config)[:1])
     run = experiment.init(seeds[0], {path: value[0] for path, value in hyper.items()})
     return {str(source.workdir): lambda x: experiment.apply(run.state.variables, x).logits}
 

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 
 from adv_jax.main import CONFIG, parse_flags
-from adv_jax.runner import inputs, trained
+from adv_jax.runner import inputs, pretrained, trained
 from adv_jax.runner.config import check, replicas
 from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment, initial
@@ -93,8 +93,8 @@ def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
     devices = _topology.devices(topology)
     shards = config["replicas"]["shards"]
     dataset, rows, _, _ = inputs.load(config, runs, _NO_WORKDIR)
-    sources = trained.sources(config, dataset)
-    check_parts(config, dataset, rows, runs[0], sources)
+    sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
+    check_parts(config, dataset, rows, runs[0], sources, starts)
     experiment = Experiment(config, dataset, sources)
     place = layout(len(runs), shards=shards, devices=devices)
     count = len(place.devices)
@@ -102,7 +102,7 @@ def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
     data = jax.eval_shape(partial(_copies, count), dataset.arrays()), spread(rows)
     fns = functions(experiment, place.devices)
     with jax.default_matmul_precision("float32"):
-        init, state = _compiled("init", fns.init, *spread(initial(runs)))
+        init, state = _compiled("init", fns.init, *spread(initial(runs, starts)))
         about = {"init": init}
         for name in ("epoch", "monitor", "evaluate"):
             about[name], _ = _compiled(name, getattr(fns, name), state, *data)

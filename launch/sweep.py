@@ -20,7 +20,7 @@ import jax
 from absl import app, flags
 
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
-from adv_jax.runner import inputs, plugins, trained
+from adv_jax.runner import inputs, plugins, pretrained, trained
 from adv_jax.runner.config import ConfigError, check, replicas, unknown
 from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
@@ -122,7 +122,8 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
 
     def measured(config: dict[str, Any]) -> set[str]:
         sources = trained.sources(config, dataset)
-        return check_parts(config, dataset, rows, replicas(config)[0], sources)
+        starts = pretrained.starts(config, replicas(config))
+        return check_parts(config, dataset, rows, replicas(config)[0], sources, starts)
 
     metrics = measured(config)
     if _METRIC.value not in metrics:

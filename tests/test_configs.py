@@ -22,7 +22,8 @@ from adv_jax import data, train
 from adv_jax.runner import config as runner_config
 from adv_jax.runner.building import attack_of
 from adv_jax.runner.config import leaves, replicas, validate, with_values
-from adv_jax.runner.experiment import Experiment, rows_of
+from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.inputs import rows_of
 
 MODES = {
     "quickstart": ["", "paper", "quick"],

@@ -42,7 +42,7 @@ RUNNER = [
     *("building", "checkpoint", "command_line", "experiment", "workdir"),
     *("figures", "learning", "log", "program", "result"),
     *("compilation", "inputs", "preflight"),
-    "trained",
+    *("trained", "pretrained"),
     *("evaluation", "training"),
 ]
 RUNNER = [f"adv_jax.runner.{name}" for name in RUNNER]

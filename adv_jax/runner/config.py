@@ -134,6 +134,9 @@ _OPTIONAL: dict[str, Any] = {
     "monitor_attacks.names": tuple | list,
     "monitor_attacks.rows": int,
     "monitor_train": bool,
+    "pretrained": Mapping | None,
+    "pretrained.part": str,
+    "pretrained.workdir": str,
     "replays": int,
     "stop": Mapping | None,
 }
@@ -222,7 +225,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"config must be a dict, got {config!r}")
     _check_document(config)
     known = _FIELDS | _OPTIONAL
-    for group in ("", "data", "replicas", "evaluation", "monitor_attacks"):
+    for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained"):
         legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
         node = config.get(group, {}) if group else config
         for name in node if isinstance(node, Mapping) else ():
@@ -284,6 +287,8 @@ def validate(config: Mapping[str, Any]) -> None:
     _check_stop(config.get("stop"), config["optimizer"])
     if watched := config.get("monitor_attacks"):
         _check_monitored(watched, config["evaluation"]["attacks"])
+    if start := config.get("pretrained"):
+        _check_given("pretrained", start, ("workdir", "part"))
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
 
@@ -306,12 +311,17 @@ def _check_stop(stop: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) ->
 
 def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> None:
     """Checks that `monitor_attacks` has its three fields and names attacks of the evaluation."""
-    for field in ("names", "eps", "rows"):
-        if field not in watched:
-            raise ConfigError(f"monitor_attacks.{field} must be given, got none")
+    _check_given("monitor_attacks", watched, ("names", "eps", "rows"))
     for name in watched["names"]:
         if name not in attacks:
             raise ConfigError(unknown("an entry of monitor_attacks.names", name, attacks))
+
+
+def _check_given(field: str, group: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises ConfigError if a group of fields lacks one."""
+    for name in names:
+        if name not in group:
+            raise ConfigError(f"{field}.{name} must be given, got none")
 
 
 def _grid(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,10 +15,10 @@ import numpy as np
 import optax
 
 from adv_jax import evaluate, models, objectives
-from adv_jax.data import Dataset, augmentation, epoch_order, labelled_subset, split
+from adv_jax.data import Dataset, augmentation, epoch_order
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.optimizers import averaged
-from adv_jax.runner.building import attack_of, model_of, objective_of, predicted_by
+from adv_jax.runner.building import attack_of, model_of, objective_of, predicted_by, replaced
 from adv_jax.runner.config import Replica, with_values
 from adv_jax.runner.optimizer import averaging, optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps, shard_index
@@ -118,10 +118,15 @@ class Experiment:
             optim = averaged(optim, averaging(average, steps_per_epoch=self.steps_per_epoch))
         return partial(objective, self.apply), optim
 
-    def init(self, seed: Array, hyper: dict[str, Array]) -> RunState:
-        """Initializes a replica from its seed i32[] and its settings {path: f32[]}."""
+    def init(self, seed: Array, hyper: dict[str, Array], start: Any = None) -> RunState:
+        """Initializes a replica from its seed i32[] and its settings {path: f32[]}.
+
+        start: pre-trained parameters, which replace those of equal names; None or {} for none.
+        """
         x = jnp.zeros((2, *self._inputs), jnp.float32)
         variables = models.init(self._model, jax.random.key(seed), x)
+        if start:
+            variables = {**variables, "params": replaced(variables["params"], start)}
         if first := objectives.STATES.get(self._config["objective"]["name"]):
             batch = jnp.zeros((self._batch_size, *self._inputs), jnp.float32)
             variables = {**variables, **first(batch)}
@@ -336,40 +341,19 @@ class Experiment:
         )
 
 
-def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
-    """Returns the training rows of each replica: {"train", "valid", "labelled"}, i32[R, n].
+def initial(
+    replicas: Sequence[Replica], starts: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the arguments of `Experiment.init` for all replicas: i32[R], {path: f32[R]}, starts.
 
-    Raises:
-      DataError: the sizes do not fit the data.
+    starts: the output of `pretrained.starts`.
     """
-    settings, labels = config["data"], dataset.train.y
-    rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labelled": []}
-    for replica in replicas:
-        train, valid = split(
-            labels,
-            num_valid=settings["num_valid"],
-            seed=replica.seed,
-            stratified=settings.get("stratified", False),
-        )
-        subset = labelled_subset(
-            labels[train],
-            num_labels=settings["num_labels"] or len(train),
-            num_classes=dataset.num_classes,
-            seed=replica.seed,
-        )
-        for name, chosen in (("train", train), ("valid", valid), ("labelled", train[subset])):
-            rows[name].append(chosen)
-    return {name: np.stack(chosen) for name, chosen in rows.items()}
-
-
-def initial(replicas: Sequence[Replica]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Returns the arguments of `Experiment.init` for all replicas: i32[R], {path: f32[R]}."""
     seeds = np.array([replica.seed for replica in replicas], np.int32)
-    paths = replicas[0].overrides
-    return seeds, {
+    hyper = {
         path: np.array([replica.overrides[path] for replica in replicas], np.float32)
-        for path in paths
+        for path in replicas[0].overrides
     }
+    return seeds, hyper, dict(starts)
 
 
 def _unless_stopped(

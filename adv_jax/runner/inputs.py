@@ -9,11 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import data
-from adv_jax.data import DataError, Dataset, arrays, augmentation, preprocessing
+from adv_jax.data import (
+    DataError,
+    Dataset,
+    arrays,
+    augmentation,
+    labelled_subset,
+    preprocessing,
+    split,
+)
 from adv_jax.data.preprocessing import Fit, Transform
 from adv_jax.runner.binding import MAKER, bind, named, settings
 from adv_jax.runner.config import FIELDS, ConfigError, Replica
-from adv_jax.runner.experiment import rows_of
 from adv_jax.runner.plugins import described
 from adv_jax.runner.result import data_document
 from adv_jax.runner.schema import is_import_path
@@ -28,7 +35,7 @@ class Inputs(NamedTuple):
 
     Attributes:
       dataset: the preprocessed data set.
-      rows: the output of `experiment.rows_of`.
+      rows: the output of `rows_of`.
       document: the output of `result.data_document`.
       fitted: the arrays of the preprocessing, named "step.name"; None without preprocessing.
     """
@@ -75,6 +82,32 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
         dataset = _transformed(dataset, transform)
         fitted |= {f"{i}.{field}": value for field, value in transform._asdict().items()}
     return Inputs(_cropped(dataset, crop), rows, document, fitted)
+
+
+def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
+    """Returns the training rows of each replica: {"train", "valid", "labelled"}, i32[R, n].
+
+    Raises:
+      DataError: the sizes do not fit the data.
+    """
+    settings, labels = config["data"], dataset.train.y
+    rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labelled": []}
+    for replica in replicas:
+        train, valid = split(
+            labels,
+            num_valid=settings["num_valid"],
+            seed=replica.seed,
+            stratified=settings.get("stratified", False),
+        )
+        subset = labelled_subset(
+            labels[train],
+            num_labels=settings["num_labels"] or len(train),
+            num_classes=dataset.num_classes,
+            seed=replica.seed,
+        )
+        for name, chosen in (("train", train), ("valid", valid), ("labelled", train[subset])):
+            rows[name].append(chosen)
+    return {name: np.stack(chosen) for name, chosen in rows.items()}
 
 
 def _dataset(spec: Mapping[str, Any]) -> Dataset:

@@ -1,6 +1,7 @@
 """Checks a config against its data before anything is written."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -81,8 +82,13 @@ def check_parts(
     rows: Mapping[str, np.ndarray],
     replica: Replica,
     sources: Mapping[str, LogitsFn],
+    starts: Mapping[str, Any] = MappingProxyType({}),
 ) -> set[str]:
     """Traces all functions of a replica, so that invalid settings fail before training.
+
+    Args:
+      replica: the first one.
+      starts: the output of `pretrained.starts`.
 
     Returns:
       The names of an epoch's metrics.
@@ -92,7 +98,7 @@ def check_parts(
         any error.
     """
     try:
-        return _traced(config, dataset, rows, replica, sources)
+        return _traced(config, dataset, rows, replica, sources, starts)
     except UserError:
         raise
     except Exception as error:
@@ -100,7 +106,8 @@ def check_parts(
             raise
         if replica.overrides:
             # Raise the config's own error first, if it fails without the overrides too.
-            check_parts(config, dataset, rows, replica._replace(overrides={}), sources)
+            bare = replica._replace(overrides={})
+            check_parts(config, dataset, rows, bare, sources, starts)
             raise ConfigError(
                 "replicas.grid must be fields that JAX can trace (launch.sweep varies the others), "
                 f"got {', '.join(replica.overrides)}"
@@ -114,6 +121,7 @@ def _traced(
     rows: Mapping[str, np.ndarray],
     replica: Replica,
     sources: Mapping[str, LogitsFn],
+    starts: Mapping[str, Any],
 ) -> set[str]:
     """Implements `check_parts` without converting errors."""
     # A shard's index exists only on its device.
@@ -124,7 +132,8 @@ def _traced(
     arrays = dataset.arrays()
     mine = {name: values[0] for name, values in rows.items()}
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
-    run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper)
+    start = jax.tree.map(lambda leaf: leaf[0], dict(starts))
+    run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper, start)
     _check_model(config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes)
     run, trained = jax.eval_shape(experiment.epoch, run, arrays, mine)
     run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)

@@ -1,9 +1,10 @@
 """Compiles the functions of an experiment for its replicas and devices."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -63,17 +64,19 @@ class Program:
         replicas: list[Replica],
         *,
         shards: int,
+        starts: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Places the data on the devices.
 
         Args:
-          rows: the output of `experiment.rows_of`.
+          rows: the output of `inputs.rows_of`.
+          starts: the output of `pretrained.starts`.
         """
         self.steps_per_epoch = experiment.steps_per_epoch
         self._layout = layout(len(replicas), shards=shards)
         devices = self._layout.devices
         self.num_devices = len(devices)
-        self._seeds = self._layout.place(initial(replicas))
+        self._seeds = self._layout.place(initial(replicas, starts))
         self._copies = self._layout.copies()
         self._data = self._copies(dataset.arrays()), self._layout.place(rows)
         self._streamed = dataset if dataset.stream else None

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from adv_jax.data import Dataset
-from adv_jax.runner import figures, inputs, learning, plugins, trained
+from adv_jax.runner import figures, inputs, learning, plugins, pretrained, trained
 from adv_jax.runner.checkpoint import Checkpoints, Restored
 from adv_jax.runner.config import Replica, check, replicas
 from adv_jax.runner.experiment import Experiment, RunState
@@ -82,18 +82,22 @@ def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any
             check_same_config(Path(workdir), config)
             dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
             sources: Mapping[str, LogitsFn] = {}
+            starts, start_sha256 = {}, ""
             if not is_finished(Path(workdir)):
                 check_fit(config, dataset)
                 sources = trained.sources(config, dataset)
-                check_parts(config, dataset, rows, runs[0], sources)
+                start_sha256 = pretrained.checked_sha256(config, Path(workdir))
+                starts = pretrained.starts(config, runs)
+                check_parts(config, dataset, rows, runs[0], sources, starts)
             files = opened.enter_context(_files(workdir, config))
             finished = files.result()
         if from_first(finished is not None):
             print(f"{files.path} holds the finished run")
             return finished or {}
         files.record_data(about_data, rows, fitted)
+        pretrained.record(files.path, start_sha256)
         experiment = Experiment(config, dataset, sources)
-        return _run(config, experiment, dataset, rows, runs, files)
+        return _run(config, experiment, dataset, rows, runs, starts, files)
 
 
 @contextmanager
@@ -126,10 +130,12 @@ def _run(
     dataset: Dataset,
     rows: dict[str, np.ndarray],
     runs: list[Replica],
+    starts: Mapping[str, Any],
     files: Workdir,
 ) -> dict[str, Any]:
     """Trains and evaluates after all checks -> the contents of result.json."""
-    program = Program(experiment, dataset, rows, runs, shards=config["replicas"]["shards"])
+    shards = config["replicas"]["shards"]
+    program = Program(experiment, dataset, rows, runs, shards=shards, starts=starts)
     program.compile()
     state, seconds = _train(config, runs, program, files)
     # Count logged epochs: the step count of a replica also grows after it has stopped early.

@@ -16,7 +16,8 @@ from adv_jax import data, evaluate, train
 from adv_jax.optimizers import averaged, ema, swa
 from adv_jax.runner import trained
 from adv_jax.runner.config import Replica
-from adv_jax.runner.experiment import Experiment, rows_of
+from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.inputs import rows_of
 from adv_jax.types import UserError
 
 EMA = {"name": "ema", "decay": 0.9}

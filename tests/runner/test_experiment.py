@@ -8,7 +8,8 @@ from points import CLASSES, FEATURES, alone, arrays_of, document, jnp_tree, same
 
 from adv_jax import evaluate
 from adv_jax.runner.config import ConfigError, Replica, with_values
-from adv_jax.runner.experiment import Experiment, rows_of
+from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.inputs import rows_of
 
 # Test statistics and evaluation
 

@@ -9,7 +9,8 @@ from points import CLASSES, TRAIN, alone, arrays_of, document
 from adv_jax import objectives
 from adv_jax.data import Arrays, DataError, Dataset
 from adv_jax.runner.config import Replica
-from adv_jax.runner.experiment import Experiment, rows_of
+from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.inputs import rows_of
 
 # Rows
 

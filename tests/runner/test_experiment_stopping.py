@@ -12,7 +12,8 @@ from points import FEATURES, PLATEAU, alone, arrays_of, document, jnp_tree, same
 
 from adv_jax.data import Arrays, Dataset
 from adv_jax.runner.config import Replica
-from adv_jax.runner.experiment import Experiment, rows_of
+from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.inputs import rows_of
 from adv_jax.step import over_replicas
 
 # Early stopping

@@ -8,7 +8,8 @@ from points import PLATEAU, TRAIN, alone, document, same
 
 from adv_jax import objectives
 from adv_jax.runner.config import replicas, with_values
-from adv_jax.runner.experiment import Experiment, rows_of
+from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.inputs import rows_of
 from adv_jax.runner.program import Program
 
 
