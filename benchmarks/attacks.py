@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from benchmarks.tables import Table, console, show, shown, shown_peak, three_digits, yes
 from benchmarks.tasks import CLASSES, INPUTS, PEAK_SIZE, PEAK_STEPS, Product
 from benchmarks.timing import (
+    ON_ACCELERATOR,
     Block,
     Worker,
     alternate,
@@ -301,23 +302,41 @@ WORKS = {
 
 def main() -> None:
     args = _arguments()
-    threads = use_cpus(args.threads)
-    works = {name: _with_rows(WORKS[name], args.digits) for name in args.works}
+    works = {name: with_rows(WORKS[name], args.digits) for name in args.works}
+    report = compare(works, rounds=args.rounds, threads=args.threads, tuned=not args.untuned)
+    show(tables(report))
+    write(args.out, report)
+
+
+def compare(
+    works: Mapping[str, Work],
+    *,
+    rounds: int,
+    threads: int,
+    tuned: bool = True,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Checks that the sides find alike examples, then times them -> the report.
+
+    Args:
+      tuned: whether PyTorch's nets are channels last and need no gradients of their weights.
+      device: PyTorch's; except for "cpu", adv_jax uses JAX's first device.
+    """
+    threads = use_cpus(threads)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         workers = {
             side: stack.enter_context(worker)
-            for side, worker in _workers(Path(folder), threads).items()
+            for side, worker in _workers(Path(folder), threads, device).items()
         }
         report = {
             "benchmark": "attacks",
+            "device": device,
             "machine": machine(),
             "versions": versions(*PACKAGES),
-            "rounds": args.rounds,
-            "workers": _start(workers, folder, threads, tuned=not args.untuned),
+            "rounds": rounds,
+            "workers": _start(workers, folder, threads, tuned=tuned, device=device),
         }
-        report |= _measured(workers, works, rounds=args.rounds)
-    show(tables(report))
-    write(args.out, report)
+        return report | _measured(workers, works, rounds=rounds)
 
 
 def _arguments() -> argparse.Namespace:
@@ -332,18 +351,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _with_rows(work: Work, most: int | None) -> Work:
+def with_rows(work: Work, most: int | None) -> Work:
     return work if most is None else work._replace(rows=min(work.rows, most))
 
 
-def _workers(folder: Path, threads: int) -> dict[str, Worker]:
-    """Starts the workers; the unlocked one needs a compiler."""
-    theirs = "benchmarks.attacks_torch_worker"
+def _workers(folder: Path, threads: int, device: str) -> dict[str, Worker]:
+    """Starts the workers; the unlocked one needs a CPU and a compiler."""
+    ours, theirs = "benchmarks.attacks_worker", "benchmarks.attacks_torch_worker"
+    if device != "cpu":
+        return {OURS: Worker(ours, env=ON_ACCELERATOR), PLAIN: Worker(theirs)}
     # Set the number of threads before the libraries load; the worker sets it again.
     count = {"OMP_NUM_THREADS": str(threads)}
     cores = f"--xla_force_host_platform_device_count={threads}"
     workers = {
-        OURS: Worker("benchmarks.attacks_worker", env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": cores}),
+        OURS: Worker(ours, env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": cores}),
         PLAIN: Worker(theirs, env=count),
     }
     library = unlock_library(folder)
@@ -355,12 +376,12 @@ def _workers(folder: Path, threads: int) -> dict[str, Worker]:
 
 
 def _start(
-    workers: Mapping[str, Worker], exchange: str, threads: int, *, tuned: bool
+    workers: Mapping[str, Worker], exchange: str, threads: int, *, tuned: bool, device: str
 ) -> dict[str, Any]:
     """Exits if the nets differ between sides."""
     described = {OURS: workers[OURS].call("start", exchange=exchange)}
     for side in workers.keys() - {OURS}:
-        options = {"exchange": exchange, "threads": threads, "tuned": tuned}
+        options = {"exchange": exchange, "threads": threads, "tuned": tuned, "device": device}
         described[side] = workers[side].call("start", **options)
         for net, apart in described[side]["logits_apart"].items():
             console.print(f"{net}, {side}: logits apart by {apart:.1e}")

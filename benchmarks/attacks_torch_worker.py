@@ -68,7 +68,7 @@ def auto_attack(net: nn.Module, eps: float) -> Attack:
 
 
 def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
-    model = foolbox.PyTorchModel(net, bounds=BOUNDS, device="cpu")
+    model = foolbox.PyTorchModel(net, bounds=BOUNDS, device=next(net.parameters()).device)
     match name:
         case "fgsm":
             attack = foolbox.attacks.LinfFastGradientAttack()
@@ -141,7 +141,7 @@ def backward_passes(net: nn.Module, x: Tensor, chunk: int) -> Tensor:
 
     As probabilities sum to 1, the last class's derivative is minus the sum of the others.
     """
-    jacobian = torch.empty(len(x), CLASSES, *x.shape[1:])
+    jacobian = torch.empty(len(x), CLASSES, *x.shape[1:], device=x.device)
     for rows, filled in zip(x.split(chunk), jacobian.split(chunk), strict=True):
         rows = rows.detach().requires_grad_()
         probs = net(rows).softmax(1)
@@ -195,20 +195,20 @@ class Side:
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], Callable[[], Tensor]] = {}
         self._outputs: dict[tuple[str, str], np.ndarray] = {}
-        self._peak = partial(torch_worker.Side().run, "peak")
 
-    def start(self, exchange: str, threads: int, tuned: bool) -> dict[str, Any]:
+    def start(self, exchange: str, threads: int, tuned: bool, device: str) -> dict[str, Any]:
         """Loads the nets; returns the largest differences of logits from adv_jax's."""
         torch.set_num_threads(threads)
-        self._exchange = Path(exchange)
+        self._exchange, self._device = Path(exchange), device
+        self._peak = partial(torch_worker.Side(device).run, "peak")
         with np.load(self._exchange / "data.npz") as arrays:
-            self._x = torch.from_numpy(arrays["x"]).reshape(-1, *IMAGE)
-            self._y = torch.from_numpy(arrays["y"]).long()
+            self._x = torch.from_numpy(arrays["x"]).reshape(-1, *IMAGE).to(device)
+            self._y = torch.from_numpy(arrays["y"]).long().to(device)
         self._nets, apart = {}, {}
         for name, make in NETS.items():
             with np.load(self._exchange / f"{name}.npz") as arrays:
-                params = {key: torch.from_numpy(arrays[key]) for key in arrays}
-            self._nets[name] = make(params).eval()
+                params = {key: torch.from_numpy(arrays[key]).to(device) for key in arrays}
+            self._nets[name] = make(params).eval().to(device)
             if tuned:
                 self._nets[name].requires_grad_(False).to(memory_format=torch.channels_last)
             with torch.no_grad():
@@ -241,8 +241,13 @@ class Side:
         if name == "peak":
             return self._peak()
         run, found = self._runs[name, peer], []
-        seconds = seconds_of(lambda: found.extend(run() for _ in range(calls)))
-        self._outputs[name, peer] = found[-1].detach().numpy()
+
+        def block() -> None:
+            found.extend(run() for _ in range(calls))
+            torch_worker.synchronize(self._device)
+
+        seconds = seconds_of(block)
+        self._outputs[name, peer] = found[-1].detach().cpu().numpy()
         return seconds / calls
 
     def save(self, name: str, peer: str) -> None:

@@ -191,7 +191,7 @@ class Side:
         """Trains the nets on the embedded digits and writes the shared files."""
         self._exchange = Path(exchange)
         dataset = data.load("mnist", source="embedded", dir="")
-        self._params = {name: _trained(name, *dataset.train) for name in NETS}
+        self._params = {name: trained_params(name, *dataset.train) for name in NETS}
         x, y = (jnp.asarray(array) for array in dataset.test)
         self._x, self._y = jnp.where(x >= WHITE, 1, x), y
         np.savez(self._exchange / "data.npz", x=self._x, y=self._y)
@@ -333,7 +333,7 @@ class Side:
         return jax.jit(partial(_logits, net, self._params[net]))
 
 
-def _trained(name: str, x: np.ndarray, y: np.ndarray) -> Any:
+def trained_params(name: str, x: np.ndarray, y: np.ndarray) -> Any:
     """Trains a net on digits for EPOCHS epochs and returns its parameters."""
     apply, optimizer = models.apply_fn(NETS[name]), optax.adam(LEARNING_RATE)
     variables = models.init(NETS[name], jax.random.key(0), jnp.asarray(x[:2]))

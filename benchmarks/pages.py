@@ -23,6 +23,7 @@ BENCHMARKS = {
     "replicas": "Several seeds at once",
     "attacks": "Attacks beside torchattacks, foolbox, ART and SciPy",
     "compile": "What compiling costs",
+    "accelerator": "On an accelerator",
     "memory": "Memory of an evaluation",
     "targets": "What the targets cost",
 }

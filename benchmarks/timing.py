@@ -23,6 +23,11 @@ from benchmarks.tables import console
 
 # Thread pools spin for some milliseconds after their last work. Wait until they sleep.
 SETTLE_SECONDS = 0.05
+# JAX's worker on an accelerator: float32 products, as PyTorch's, and memory left for the others.
+ON_ACCELERATOR = {
+    "JAX_DEFAULT_MATMUL_PRECISION": "float32",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
 UNLOCKED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 Block = Callable[[], float]  # runs some steps and returns seconds

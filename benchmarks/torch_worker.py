@@ -247,17 +247,19 @@ OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
 class Side:
     """The handlers of this worker; adv_jax's worker writes to the exchange folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         self._running: dict[str, Iterator[None]] = {}
+        self._device = device
 
-    def describe(self, threads: int, exchange: str) -> dict[str, Any]:
+    def describe(self, threads: int, exchange: str, device: str) -> dict[str, Any]:
         torch.set_num_threads(threads)
-        self._exchange = Path(exchange)
+        self._exchange, self._device = Path(exchange), device
         with np.load(self._exchange / "data.npz") as data:
-            self._x = torch.from_numpy(data["x"]).flatten(1)
-            self._y = torch.from_numpy(data["y"]).long()
+            self._x = torch.from_numpy(data["x"]).flatten(1).to(device)
+            self._y = torch.from_numpy(data["y"]).long().to(device)
         self._targets = F.one_hot(self._y, CLASSES).float()
-        return {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        threads = torch.get_num_threads()
+        return {"threads": threads, "torch": torch.__version__, "device": name_of(device)}
 
     def check(self, name: str) -> dict[str, float]:
         """Returns {variant: loss of the first batch in float64 with shared noise}.
@@ -270,11 +272,11 @@ class Side:
         task, params = TASKS[name], self._params(name, torch.float64)
         rows = torch.from_numpy(batch_rows(task, len(self._y), seed=0)[0])
         with np.load(self._exchange / f"{name}_noise.npz") as noise:
-            layers = [torch.from_numpy(noise[key]).double() for key in noise]
+            layers = [torch.from_numpy(noise[key]).double().to(self._device) for key in noise]
         drawn = iter(_in_order(task, layers))
         loss = way(task, params, self._batch(task, rows, torch.float64), lambda _: next(drawn))
         loss.backward(inputs=list(params.values()))
-        gradients = {key: param.grad.numpy() for key, param in params.items()}
+        gradients = {key: param.grad.cpu().numpy() for key, param in params.items()}
         np.savez(self._exchange / f"{name}_{way.__name__}.npz", **gradients)
         return loss.item()
 
@@ -295,7 +297,7 @@ class Side:
     def run(self, name: str) -> float:
         """Returns the seconds of one block; tasks need `choose` first."""
         if name == "peak":
-            self._running.setdefault(name, _peak())
+            self._running.setdefault(name, _peak(self._device))
         return seconds_of(lambda: next(self._running[name]))
 
     def _training(self, name: str, way: Callable[..., Tensor], form: str) -> Iterator[None]:
@@ -305,14 +307,16 @@ class Side:
         settings["lr"] = settings.pop("learning_rate")
         leaves = list(params.values())
         optimizer = OPTIMIZERS[task.optimizer["name"]](leaves, **settings, **FORMS[form])
-        order = torch.from_numpy(batch_rows(task, len(self._y), seed=0))
+        order = torch.from_numpy(batch_rows(task, len(self._y), seed=0)).to(self._device)
+        draw = partial(torch.randn, device=self._device)
         while True:
             for rows in order:
                 optimizer.zero_grad(set_to_none=True)
-                loss = way(task, params, self._batch(task, rows), torch.randn)
+                loss = way(task, params, self._batch(task, rows), draw)
                 # Without `inputs` the mix would also compute the gradient by x.
                 loss.backward(inputs=leaves)
                 optimizer.step()
+            synchronize(self._device)
             yield
 
     def _batch(
@@ -328,7 +332,10 @@ class Side:
 
     def _params(self, name: str, dtype: torch.dtype = torch.float32) -> Params:
         with np.load(self._exchange / f"{name}_params.npz") as params:
-            return {key: torch.from_numpy(params[key]).to(dtype).requires_grad_() for key in params}
+            arrays = {key: torch.from_numpy(params[key]) for key in params}
+        return {
+            key: array.to(self._device, dtype).requires_grad_() for key, array in arrays.items()
+        }
 
 
 def _in_order(task: Task, noise: list[Tensor]) -> list[Tensor]:
@@ -338,12 +345,23 @@ def _in_order(task: Task, noise: list[Tensor]) -> list[Tensor]:
     return [layer.transpose(0, 1) for layer in noise]
 
 
-def _peak() -> Iterator[None]:
-    a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE)
+def _peak(device: str) -> Iterator[None]:
+    a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE, device=device)
     while True:
         for _ in range(PEAK_STEPS):
             a @ b
+        synchronize(device)
         yield
+
+
+def synchronize(device: str) -> None:
+    """Waits for a device that computes in the background."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def name_of(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 if __name__ == "__main__":

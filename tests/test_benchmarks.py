@@ -11,9 +11,10 @@ import pytest
 
 from adv_jax import data
 from adv_jax.types import UserError
-from benchmarks import backprop, pages, training
+from benchmarks import accelerator, backprop, pages, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
+from benchmarks.timing import Worker
 from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.trainings import plan
@@ -201,3 +202,43 @@ def test_a_file_of_an_unknown_benchmark_is_refused(tmp_path):
     report = training_report({"adv_jax": [0.02], "torch": [0.01]}) | {"benchmark": "trainign"}
     with pytest.raises(UserError, match=r"benchmark of mine.json must be one of training, .*, got"):
         page_of(tmp_path, report)
+
+
+class Answers:
+    """A worker whose device is off in one number."""
+
+    def __init__(self, **wrong):
+        self.wrong = wrong
+
+    def call(self, request, **arguments):
+        right = {
+            "attacked": {"device": 0.5, "cpu": 0.5},
+            "trained": {"device": [2.0], "cpu": [2.0]},
+        }
+        return (right | {"replicas": 1e-6} | self.wrong)[request]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"attacked": {"device": 0.47, "cpu": 0.5}}, "fgsm: accuracy 0.470 on the device, 0.500"),
+        ({"trained": {"device": [2.01], "cpu": [2.0]}}, "ladder: losses [2.01] on the device"),
+        ({"trained": {"device": [np.nan], "cpu": [2.0]}}, "ladder: losses [nan] on the device"),
+        ({"replicas": 0.1}, "vmapped replicas differ from single ones by 1.0e-01"),
+    ],
+)
+def test_nothing_is_timed_on_a_device_that_computes_other_numbers(wrong, sentence, capsys):
+    assert accelerator.checks(Answers(), digits=None)["replicas"] == 1e-6
+    with pytest.raises(SystemExit, match="nothing is timed"):
+        accelerator.checks(Answers(**wrong), digits=None)
+    assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_first_device_is_compared_with_the_cpu_and_times_ten_seeds():
+    with Worker("benchmarks.accelerator_worker", env={"JAX_PLATFORMS": "cpu"}) as worker:
+        found = accelerator.checks(worker, digits=10)
+        timed = accelerator.seeds(worker, rounds=1)
+    assert all(both["device"] == both["cpu"] for both in found["attacks"].values())
+    assert len(found["trainings"]["ladder"]["cpu"]) == 3
+    assert timed["times_as_fast"]["median"] > 0
