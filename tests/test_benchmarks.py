@@ -235,10 +235,12 @@ def test_nothing_is_timed_on_a_device_that_computes_other_numbers(wrong, sentenc
 
 
 @pytest.mark.slow
-def test_the_first_device_is_compared_with_the_cpu_and_times_ten_seeds():
+def test_the_first_device_is_compared_with_the_cpu_and_times_ten_seeds(monkeypatch):
+    monkeypatch.setattr(accelerator, "ATTACKS", ("fgsm", "square"))
+    monkeypatch.setattr(accelerator, "COMPARED", ("lwa",))
     with Worker("benchmarks.accelerator_worker", env={"JAX_PLATFORMS": "cpu"}) as worker:
         found = accelerator.checks(worker, digits=10)
         timed = accelerator.seeds(worker, rounds=1)
     assert all(both["device"] == both["cpu"] for both in found["attacks"].values())
-    assert len(found["trainings"]["ladder"]["cpu"]) == 3
+    assert len(found["trainings"]["lwa"]["cpu"]) == 3
     assert timed["times_as_fast"]["median"] > 0
