@@ -23,6 +23,8 @@ class PreActResNet(Activated):
     stem: maps of the first convolution.
     stages: maps of each stage's blocks.
     blocks: blocks in each stage.
+    recompute: whether the backward pass computes the values inside each block again instead of
+      storing them, by `jax.checkpoint`: for batches that do not fit into memory.
     num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`.
 
     The defaults are PreAct-ResNet-18 for CIFAR-10, with 11.17 million parameters. WRN-28-10 is
@@ -37,6 +39,7 @@ class PreActResNet(Activated):
     stem: int = 64
     stages: Sequence[int] = (64, 128, 256, 512)
     blocks: int = 2
+    recompute: bool = False
     hidden_init: Initializer = he()
 
     def _hidden_layers(self) -> list[LayerFn]:
@@ -54,12 +57,15 @@ class PreActResNet(Activated):
             for stage, maps in enumerate(self.stages)
             for block in range(self.blocks)
         ]
-        blocks = (
-            Block(*shape, self.activation, self.hidden_init, self.dtype, name=f"hidden{number}")
+        # The second argument of __call__ beside self, `train`, is no array.
+        block = nn.remat(Block, static_argnums=2) if self.recompute else Block
+        blocks = [
+            block(*shape, self.activation, self.hidden_init, self.dtype, name=f"hidden{number}")
             for number, shape in enumerate(shapes, start=2)
-        )
+        ]
         mean = _Mean(self.activation, name=f"hidden{len(shapes) + 2}")
-        return [lambda x, *, train: stem(x), *blocks, mean]
+        layers = [lambda h, *, train, block=block: block(h, train) for block in blocks]
+        return [lambda x, *, train: stem(x), *layers, mean]
 
     def _applied(self, layer: int, h: Array, *, train: bool) -> Array:
         return self.hidden[layer - 1](h, train=train)
@@ -82,7 +88,7 @@ class Block(nn.Module):
     dtype: Literal["bfloat16"] | None = None
 
     @nn.compact
-    def __call__(self, h: Array, *, train: bool) -> Array:
+    def __call__(self, h: Array, train: bool) -> Array:
         """f[B, H, W, C] -> f[B, H / stride, W / stride, maps], rounded up."""
 
         def conv(name: str, size: int, stride: int) -> Conv:
