@@ -53,6 +53,7 @@ def main() -> None:
             "benchmark": "accelerator",
             "machine": machine() | described,
             "versions": versions(*attacks.PACKAGES, "optax"),
+            "threads": threads,
             "rounds": args.rounds,
             "checks": checks(worker, digits=args.digits),
             "seeds": seeds(worker, rounds=args.rounds),

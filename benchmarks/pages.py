@@ -25,6 +25,7 @@ BENCHMARKS = {
     "compile": "What compiling costs",
     "accelerator": "On an accelerator",
     "memory": "Memory of an evaluation",
+    "streams": "Training from an iterator",
     "targets": "What the targets cost",
 }
 INTRODUCTION = """\
