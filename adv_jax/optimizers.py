@@ -21,26 +21,31 @@ def sgd(
     momentum: float | None = None,
     nesterov: bool = False,
     weight_decay: float | None = None,
+    l1: float | None = None,
     max_norm: float | None = None,
     convolution_scale: float | None = None,
     plateau: optax.GradientTransformationExtraArgs | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns `optax.sgd` with weight decay, max-norm and a scaled learning rate of convolutions.
+    """Returns `optax.sgd` with penalties, max-norm and a scaled learning rate of convolutions.
 
     Args:
       learning_rate, momentum, nesterov: as in `optax.sgd`.
       weight_decay: lambda of a loss term lambda / 2 |W|^2, without the biases.
+      l1: lambda of a loss term lambda |W|_1, without the biases; its slope at 0 is 0.
       max_norm: largest l2 norm of the weights into one unit, enforced by projection after each
         step, without the biases.
       convolution_scale: factor of the learning rate of convolutions.
-      plateau: `optax.contrib.reduce_on_plateau`.
+      plateau: `optax.contrib.reduce_on_plateau` or `bold_driver`.
 
     Sources: [srivastava2014], sec. 5.1 (max-norm), as [nokland2015], sec. 4, has all of them
-    but the scale; that is of [goodfellow2013], in Pylearn2's cifar10_no_aug_valid.yaml.
+    but the scale, that is of [goodfellow2013], in Pylearn2's cifar10_no_aug_valid.yaml, and l1,
+    that is of [maronas2016], eq. 7.
     """
     parts: list[optax.GradientTransformation] = []
     if weight_decay is not None:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_are_weights))
+    if l1 is not None:
+        parts.append(optax.masked(_add_signs(l1), _are_weights))
     parts.append(optax.sgd(learning_rate, momentum, nesterov))
     if convolution_scale is not None:
         parts.append(_scaled_convolutions(convolution_scale))
@@ -49,6 +54,77 @@ def sgd(
     if max_norm is not None:
         parts.append(_inside_ball(max_norm))
     return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else parts[0])
+
+
+def adadelta(
+    learning_rate: optax.ScalarOrSchedule = 1.0, rho: float = 0.95, eps: float = 1e-6
+) -> optax.GradientTransformationExtraArgs:
+    """Returns `optax.adadelta` with the rate of the source, 1; optax's default climbs the loss.
+
+    Args:
+      learning_rate: a factor of the update, which has its units without it.
+      rho: decay of both averages of squares, in [0, 1).
+      eps: added to both.
+
+    Source: [zeiler2012], Algorithm 1; sec. 4.1 has rho .95 and eps 1e-6.
+    """
+    return optax.adadelta(learning_rate, rho=rho, eps=eps)
+
+
+class BoldDriver(NamedTuple):
+    """The state of `bold_driver`.
+
+    scale: f32[], the factor of the updates.
+    before: f32[], the mean loss of the last whole epoch; inf before there is one.
+    total: f32[], the sum of the losses of this epoch so far.
+    count: i32[], its steps so far.
+    """
+
+    scale: Array
+    before: Array
+    total: Array
+    count: Array
+
+
+def bold_driver(
+    increase: float = 1.05, decrease: float = 0.5, accumulation_size: int = 1
+) -> optax.GradientTransformationExtraArgs:
+    """Scales updates by a factor that grows while the loss falls, and shrinks when it rises.
+
+        s <- s * increase if the mean loss of an epoch is at most that of the epoch before,
+        s <- s * decrease if not
+
+    The first epoch leaves the factor at 1. Unlike the source's, it does not take back the steps of
+    an epoch whose loss has risen.
+
+    Args:
+      increase: at least 1.
+      decrease: in [0, 1].
+      accumulation_size: steps of an epoch.
+
+    Source: [battiti1989], as [maronas2016], sec. 3.3.1, has it.
+    """
+
+    def init(params: Any) -> BoldDriver:
+        return BoldDriver(jnp.float32(1), jnp.float32(jnp.inf), jnp.float32(0), jnp.int32(0))
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, BoldDriver]:
+        total, count = state.total + extra["value"], state.count + 1
+        mean, is_whole = total / accumulation_size, count == accumulation_size
+        risen = jnp.where(mean <= state.before, increase, decrease)
+        # The first epoch has nothing to compare with.
+        factor = jnp.where(is_whole & jnp.isfinite(state.before), risen, 1.0)
+        scale = state.scale * factor
+        return optax.tree.scale(scale, updates), BoldDriver(
+            scale=scale,
+            before=jnp.where(is_whole, mean, state.before),
+            total=jnp.where(is_whole, 0.0, total),
+            count=jnp.where(is_whole, 0, count),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def players(
@@ -105,10 +181,18 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
 
 
 SCHEDULES = SimpleNamespace(
-    __all__=["exponential_decay", "linear_schedule", "piecewise_constant"],
+    __all__=[
+        "cosine_decay_schedule",
+        "exponential_decay",
+        "linear_schedule",
+        "piecewise_constant",
+        "polynomial_schedule",
+    ],
+    cosine_decay_schedule=optax.cosine_decay_schedule,
     exponential_decay=optax.exponential_decay,
     linear_schedule=optax.linear_schedule,
     piecewise_constant=piecewise_constant,
+    polynomial_schedule=optax.polynomial_schedule,
 )
 
 
@@ -199,6 +283,15 @@ def swa(first: int, every: int) -> Weights:
 def _are_weights(params: Any) -> Any:
     """Returns a mask of the leaves that are weights: those with two axes or more."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _add_signs(l1: Array | float) -> optax.GradientTransformation:
+    """Adds the slope of l1 |W|_1 to the gradients."""
+
+    def added(gradient: Array, weights: Array) -> Array:
+        return gradient + l1 * jnp.sign(weights)
+
+    return optax.stateless(lambda updates, params: jax.tree.map(added, updates, params))
 
 
 def _scaled_convolutions(scale: Array | float) -> optax.GradientTransformation:

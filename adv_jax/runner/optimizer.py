@@ -13,15 +13,23 @@ from adv_jax.runner.config import ConfigError
 from adv_jax.runner.schema import is_import_path, parameters_of
 
 OPTIMIZERS = SimpleNamespace(
-    __all__=["adam", "players", "sgd"],
+    __all__=["adadelta", "adagrad", "adam", "players", "rmsprop", "sgd"],
+    adadelta=optimizers.adadelta,
+    adagrad=optax.adagrad,
     adam=optax.adam,
     players=optimizers.players,
+    rmsprop=optax.rmsprop,
     sgd=optimizers.sgd,
 )
 # The settings of schedules and of plateau that count epochs.
-IN_EPOCHS = ("transition_begin", "transition_steps", "boundaries", "patience", "cooldown")
+IN_EPOCHS = (
+    *("transition_begin", "transition_steps", "decay_steps", "boundaries"),
+    *("patience", "cooldown"),
+)
 PLATEAUS = SimpleNamespace(
-    __all__=["reduce_on_plateau"], reduce_on_plateau=optax.contrib.reduce_on_plateau
+    __all__=["bold_driver", "reduce_on_plateau"],
+    bold_driver=optimizers.bold_driver,
+    reduce_on_plateau=optax.contrib.reduce_on_plateau,
 )
 
 
@@ -33,7 +41,8 @@ def optimizer(
     The spec {"name": "players", PART: spec, ...} has an optimizer for each part of the parameters.
     A keyword is a number or an optax schedule {"name": ..., **kwargs}. A schedule's argument is the
     epoch, from 0: its value is constant within an epoch, as in the papers' code. `plateau` is
-    {"name": "reduce_on_plateau", **kwargs} and monitors the mean loss of each epoch.
+    {"name": "reduce_on_plateau" or "bold_driver", **kwargs} and monitors the mean loss of each
+    epoch.
 
     Raises:
       ConfigError: an unknown name or keyword, or a function that makes no optimizer.

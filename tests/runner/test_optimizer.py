@@ -5,6 +5,7 @@ import pytest
 from adv_jax.runner.config import ConfigError
 from adv_jax.runner.optimizer import optimizer
 
+NAMES = "adadelta, adagrad, adam, players, rmsprop, sgd"
 LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "transition_steps": 100}
 
 
@@ -12,10 +13,15 @@ LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "tra
     ("spec", "words"),
     [
         (
-            {"name": "adagrad", "learning_rate": 0.1},
-            "optimizer.name must be one of adam, players, sgd, got 'adagrad'",
+            {"name": "adagard", "learning_rate": 0.1},
+            f"optimizer.name must be one of {NAMES}, got 'adagard'; did you mean 'adagrad'",
         ),
-        ({"learning_rate": 0.1}, "optimizer.name must be one of adam, players, sgd, got none"),
+        ({"learning_rate": 0.1}, f"optimizer.name must be one of {NAMES}, got none"),
+        ({"name": "adagrad"}, "optimizer.learning_rate must be given, as adagrad needs it"),
+        (
+            {"name": "rmsprop", "learning_rate": 0.1, "centred": True},
+            "a setting of optimizer.rmsprop must be .* got 'centred'; did you mean 'centered'",
+        ),
         (
             {"name": "adam", "learning_rat": 0.1},
             "a setting of optimizer.adam must be .* got 'learning_rat'",
@@ -32,7 +38,19 @@ LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "tra
         ),
         (
             {"name": "sgd", "learning_rate": 0.1, "plateau": {"name": "plateau"}},
-            "optimizer.plateau.name must be one of reduce_on_plateau, got 'plateau'",
+            "optimizer.plateau.name must be one of bold_driver, reduce_on_plateau, got 'plateau'",
+        ),
+        (
+            {"name": "sgd", "learning_rate": 0.1, "plateau": {"name": "bold_driver", "rise": 2}},
+            "a setting of optimizer.plateau.bold_driver must be one of .*increase.*, got 'rise'",
+        ),
+        (
+            {
+                "name": "sgd",
+                "learning_rate": 0.1,
+                "plateau": {"name": "bold_driver", "accumulation_size": 2},
+            },
+            r"optimizer.plateau.accumulation_size must be unset \(it is one epoch\), got 2",
         ),
         (
             {"name": "sgd", "learning_rate": 0.1, "momentun": LINEAR},
