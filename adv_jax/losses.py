@@ -1,7 +1,8 @@
 """Classification losses by name: rows of logits and labels -> a loss for each row.
 
-Logits are f32[B, K]; labels are classes i32[B] or class weights f32[B, K]; losses are f32[B] in
-nats. Other shapes and dtypes raise a ValueError, because they might broadcast.
+Logits are f32[B, K]; labels are classes i32[B] or class weights f32[B, K]; losses are f32[B],
+in nats but for the squared error. Other shapes and dtypes raise a ValueError, because they might
+broadcast.
 """
 
 from collections.abc import Callable
@@ -47,10 +48,25 @@ def log_odds(logits: Array, labels: Array) -> Array:
 
 def binary_cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns -sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits)."""
+    return optax.sigmoid_binary_cross_entropy(logits, _class_weights(labels, logits)).sum(axis=1)
+
+
+def squared_error(logits: Array, labels: Array) -> Array:
+    """Returns sum_k (t_k - s_k)^2, s = sigmoid(logits), a number without unit.
+
+    Its gradient, 2 (s_k - t_k) s_k (1 - s_k), vanishes for logits far from 0, right or wrong.
+
+    Source: the shallow-net thesis, sec. 2.4.
+    """
+    return jnp.square(jax.nn.sigmoid(logits) - _class_weights(labels, logits)).sum(axis=1)
+
+
+def _class_weights(labels: Array, logits: Array) -> Array:
+    """Returns labels i32[B] or f32[B, K] as class weights f32[B, K]."""
     labels = as_labels(labels, logits)
-    if labels.ndim == 1:
-        labels = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
-    return optax.sigmoid_binary_cross_entropy(logits, labels).sum(axis=1)
+    if labels.ndim > 1:
+        return labels
+    return jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
 
 
 def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
@@ -77,6 +93,7 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
 LOSSES: dict[str, RowLoss] = {
     "binary_cross_entropy": binary_cross_entropy,
     "cross_entropy": cross_entropy,
+    "squared_error": squared_error,
 }
 
 

@@ -127,6 +127,26 @@ def test_fgsm_of_binary_cross_entropy_follows_the_numerical_gradient(targeted, s
     assert np.abs(found - other).max() > 0.1
 
 
+def test_squared_error_has_the_values_and_the_gradient_of_the_shallow_net_thesis():
+    # Sec. 2.4: outputs .989, .007 and .007 of a row of the first class; .011^2 + 2 * .007^2.
+    outputs = np.array([[0.989, 0.007, 0.007]])
+    logits = jnp.float32(np.log(outputs / (1 - outputs)))
+    loss, y = losses.loss_fn("squared_error"), jnp.array([0])
+    np.testing.assert_allclose(loss(logits, y), [2.19e-4], rtol=1e-4)
+    slope = jax.grad(lambda z: loss(z, y).sum())(logits)
+    error = outputs - [[1, 0, 0]]
+    np.testing.assert_allclose(slope, 2 * error * outputs * (1 - outputs), rtol=1e-3)
+
+
+def test_squared_error_of_classes_and_weights_equals_numpy():
+    logits, y = random_rows()
+    targets = np.random.default_rng(1).uniform(size=logits.shape).astype(np.float32)
+    for labels, weights in ((y, np.eye(4)[y]), (targets, targets)):
+        found = losses.squared_error(jnp.asarray(logits), jnp.asarray(labels))
+        expected = np.square(oracles.sigmoid(np.float64(logits)) - weights).sum(axis=1)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_an_unknown_loss_is_refused_with_the_legal_ones():
     with pytest.raises(ValueError, match="loss must be one of binary_cross_entropy, cross"):
         losses.loss_fn("mse")

@@ -79,7 +79,8 @@ def checked_climb(
     if isinstance(loss, str):
         x = checked(logits_fn, x, y, bounds, aux)
         # K targets of K logistic outputs are no class.
-        many = loss == "binary_cross_entropy" and y is not None and np.ndim(y) == 2
+        logistic = loss in ("binary_cross_entropy", "squared_error")
+        many = logistic and y is not None and np.ndim(y) == 2
         if fooled is None and not many:
             return Climb(logits_fn, x, y, aux, loss)
         check_logits_at(logits_fn, x, bounds, aux)

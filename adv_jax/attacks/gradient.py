@@ -51,9 +51,9 @@ def fgsm(
         and the step eps * argmax_{||u|| <= 1} <eps * grad, u>. A feature of eps 0 does not move.
       norm: of the unit ball: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       length: the norm in which eps is measured; None: `norm`.
-      loss: "cross_entropy" of a softmax, or "binary_cross_entropy" of K logistic outputs
-        (`adv_jax.losses`); or a function (outputs, y) -> f[B], where outputs are what logits_fn
-        returns, any tree of arrays, and y is None or any tree of arrays f[B, ...].
+      loss: "cross_entropy" of a softmax, or "binary_cross_entropy" or "squared_error" of K logistic
+        outputs (`adv_jax.losses`); or a function (outputs, y) -> f[B], where outputs are what
+        logits_fn returns, any tree of arrays, and y is None or any tree of arrays f[B, ...].
       bounds: (lo, hi) of the input, numbers or arrays that broadcast to x by NumPy's rules; None:
         no clipping, as in the papers.
       mask: bool or 0 and 1, broadcast to x by NumPy's rules: the features that may change, within

@@ -27,6 +27,7 @@ from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targ
 from adv_jax.objectives.ladder import ladder
 from adv_jax.objectives.lwa import lwa, lwa_rep
 from adv_jax.objectives.mart import mart
+from adv_jax.objectives.online import least_mean_squares, passive_aggressive, perceptron
 from adv_jax.objectives.trades import trades
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
 from adv_jax.types import Array, Variables
@@ -44,9 +45,12 @@ __all__ = [
     "gan",
     "label_smoothing",
     "ladder",
+    "least_mean_squares",
     "lwa",
     "lwa_rep",
     "mart",
+    "passive_aggressive",
+    "perceptron",
     "tempered_cross_entropy",
     "trades",
     "virtual_adversarial_training",

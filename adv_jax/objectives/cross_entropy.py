@@ -16,11 +16,11 @@ def cross_entropy(
       apply: the model.
       batch: {"x": f32[B, *D], "y": i32[B]}.
       key: for the model's noise and dropout.
-      loss: a name in `losses.LOSSES`: "cross_entropy" of a softmax, or "binary_cross_entropy" of
-        K logistic outputs.
+      loss: a name in `losses.LOSSES`: "cross_entropy" of a softmax, or "binary_cross_entropy" or
+        "squared_error" of K logistic outputs.
 
     Returns:
-      loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
+      loss f32[], and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
       ValueError: unknown loss.

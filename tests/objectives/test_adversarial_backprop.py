@@ -224,6 +224,8 @@ def test_an_unknown_loss_is_refused_with_the_legal_ones():
         partial(objectives.adversarial_backprop, attack=lambda f, x, y, *, key: x),
     ):
         batch = {"x": jnp.eye(2), "y": jnp.array([0, 1])}
-        words = "loss must be one of binary_cross_entropy, cross_entropy, got 'squared'"
+        words = (
+            "loss must be one of binary_cross_entropy, cross_entropy, squared_error, got 'squared'"
+        )
         with pytest.raises(ValueError, match=words):
             objective(linear, {"params": jnp.eye(2)}, batch, key=KEY, loss="squared")
