@@ -1,19 +1,53 @@
-"""Random crops and mirror images, drawn for each batch on the device."""
+"""Random crops, affine maps, morphology and mirror images, drawn for each batch on the device."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
 
 from adv_jax.types import Array, Key
 
+# The settings of `augmented` and their values that change nothing.
+OFF: dict[str, Any] = {
+    "pad": 0,
+    "mirror": False,
+    "rotation": 0.0,
+    "zoom": 0.0,
+    "shear": 0.0,
+    "morphology": 0,
+}
+
 
 def augmented(
-    key: Key, x: Array, shape: tuple[int, ...], *, pad: int = 0, mirror: bool = False
+    key: Key,
+    x: Array,
+    shape: tuple[int, ...],
+    *,
+    pad: int = 0,
+    mirror: bool = False,
+    rotation: float = 0.0,
+    zoom: float = 0.0,
+    shear: float = 0.0,
+    morphology: int = 0,
 ) -> Array:
-    """Crops images to `shape` and mirrors them, at random: f[B, H, W, C] -> f[B, *shape].
+    """Distorts images, crops them to `shape` and mirrors them, at random.
 
-    pad: zeros added around the images before the crop.
+    Args:
+      x: f[B, H, W, C].
+      shape: (H', W', C) of the result f[B, H', W', C].
+      pad: zeros added around the images before the crop.
+      mirror: whether half of the images are mirrored.
+      rotation, zoom, shear: as in `random_affine`; all 0: none.
+      morphology: size of the window in `random_morphology`; 0: none.
     """
     key_crop, key_mirror = jax.random.split(key)
+    # Split keys may equal the folded keys 0 and 1.
+    key_affine, key_morphology = (jax.random.fold_in(key, i) for i in (2, 3))
+    if morphology:
+        x = random_morphology(key_morphology, x, morphology)
+    if rotation or zoom or shear:
+        x = random_affine(key_affine, x, rotation=rotation, zoom=zoom, shear=shear)
     if pad:
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     if x.shape[1:] != shape:
@@ -46,3 +80,79 @@ def random_mirror(key: Key, x: Array) -> Array:
     """Flips each image f[B, H, W, C] horizontally with probability 1/2."""
     flips = jax.random.bernoulli(key, jnp.float32(0.5), (len(x), 1, 1, 1))
     return jnp.where(flips, x[:, :, ::-1], x)
+
+
+def random_affine(key: Key, x: Array, *, rotation: float, zoom: float, shear: float) -> Array:
+    """Turns, shears and scales each image f[B, H, W, C] about its center, by uniform draws.
+
+    Args:
+      rotation: largest angle either way, in degrees.
+      zoom: largest change of the size, a fraction below 1: sizes are 1 - zoom to 1 + zoom.
+      shear: largest shift of a row either way, in pixels per row above or below the center.
+    """
+    limits = jnp.array([jnp.deg2rad(rotation), zoom, shear], jnp.float32)
+    draws = jax.random.uniform(key, (len(x), 3), jnp.float32, -1, 1) * limits[None]
+
+    def matrix(draw: Array) -> Array:
+        angle, change, slope = draw
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        turn = jnp.array([[cos, -sin], [sin, cos]])
+        return turn @ jnp.array([[1, 0], [slope, 1]]) / (1 + change)
+
+    return affine(x, jax.vmap(matrix)(draws))
+
+
+def affine(x: Array, matrix: Array) -> Array:
+    """Returns images whose pixel p is that of x at c + A (p - c), with c the center of the image.
+
+    Interpolates linearly, with zeros outside.
+
+    Args:
+      x: f[B, H, W, C].
+      matrix: A, f32[B, 2, 2], for (row, column).
+    """
+    center = [(size - 1) / 2 for size in x.shape[1:3]]
+    axes = (jnp.arange(size, dtype=jnp.float32) for size in x.shape[1:3])
+    away = jnp.stack(
+        [p - c for p, c in zip(jnp.meshgrid(*axes, indexing="ij"), center, strict=True)]
+    )
+
+    def mapped(image: Array, matrix: Array) -> Array:
+        at = [p + c for p, c in zip(jnp.tensordot(matrix, away, 1), center, strict=True)]
+        return jax.vmap(lambda channel: map_coordinates(channel, at, order=1), -1, -1)(image)
+
+    return jax.vmap(mapped)(x, matrix)
+
+
+def random_morphology(key: Key, x: Array, size: int) -> Array:
+    """Leaves, dilates, erodes, opens or closes each image f[B, H, W, C], each with probability 1/5.
+
+    Opening is the dilation of the erosion, closing the erosion of the dilation.
+
+    Args:
+      size: height and width of the window.
+    """
+    wide, thin = dilated(x, size), eroded(x, size)
+    forms = [x, wide, thin, dilated(thin, size), eroded(wide, size)]
+    chosen = jax.random.randint(key, (len(x), 1, 1, 1), 0, len(forms))
+    return jnp.select([chosen == i for i in range(len(forms))], forms)
+
+
+def dilated(x: Array, size: int) -> Array:
+    """Returns the largest value in a size x size window around each pixel: f[B, H, W, C].
+
+    A window of even size reaches one pixel further down and right, and that of `eroded` one pixel
+    further up and left, as in SciPy.
+    """
+    return _largest(x, (size - 1) // 2, size // 2)
+
+
+def eroded(x: Array, size: int) -> Array:
+    """Returns the smallest value in a size x size window around each pixel; see `dilated`."""
+    return -_largest(-x, size // 2, (size - 1) // 2)
+
+
+def _largest(x: Array, before: int, after: int) -> Array:
+    size, margin = before + 1 + after, (before, after)
+    window, padding = (1, size, size, 1), ((0, 0), margin, margin, (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), padding)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from flax.linen.initializers import Initializer
 
 from adv_jax.convolution import Padding
@@ -16,7 +17,8 @@ from adv_jax.random import bernoulli
 from adv_jax.types import Array
 
 Extras = dict[str, Array]
-LayerFn = Callable[..., Array]  # f[B, *D] -> f[B, *E]
+Pool = Callable[[Array], Array]  # f[B, H, W, C] -> f[B, H', W', C]
+LayerFn = Callable[..., Array]  # (f[B, *D], *, train) -> f[B, *E]
 
 
 class Layered(nn.Module, ABC):
@@ -86,18 +88,14 @@ class Layered(nn.Module, ABC):
         """Applies these hidden layers to h; returns it and `extras` with all activations."""
         h = h if self.dtype is None else h.astype(self.dtype)
         for layer in layers:
-            h = self._applied(layer, self._dropped(h, layer - 1, train=train), train=train)
+            h = self.hidden[layer - 1](self._dropped(h, layer - 1, train=train), train=train)
             extras = extras | {f"hidden{layer}": self._fine(h)}
         return h, extras
 
-    def _applied(self, layer: int, h: Array, *, train: bool) -> Array:
-        """Applies a hidden layer; a net whose layers depend on the mode overrides this."""
-        return self.hidden[layer - 1](h)
-
-    def _linear(self, number: int, units: int) -> "Flat":
+    def _linear(self, number: int, units: int, dropconnect: float = 0.0) -> "Flat":
         """Returns the linear map of a dense hidden layer, over all values of a row."""
-        init = self.hidden_init
-        return Flat(units, dtype=self.dtype, kernel_init=init, name=f"hidden{number}")
+        init, name = self.hidden_init, f"hidden{number}"
+        return Flat(units, dropconnect, dtype=self.dtype, kernel_init=init, name=name)
 
     def _conv(self, number: int, maps: int, size: int, padding: Padding = "VALID") -> Conv:
         """Returns the convolution of a hidden layer, with size x size kernels."""
@@ -121,30 +119,53 @@ class Activated(Layered):
     """A sequential net whose hidden layers end with an element-wise activation.
 
     activation: a name in `activations.ACTIVATIONS`.
+    dropconnect: drop probability of each weight of the dense hidden layers, without the biases, as
+      in `Flat`.
     num_classes, dropout, hidden_init, output_init, dtype: as in `Layered`.
     """
 
     activation: str = "relu"
+    dropconnect: float = 0.0
 
     def _full(self, number: int, units: int) -> LayerFn:
         """Returns a dense hidden layer over all values of a row."""
-        linear, act = self._linear(number, units), activation_fn(self.activation)
-        return lambda h: act(linear(h))
+        linear = self._linear(number, units, self.dropconnect)
+        act = activation_fn(self.activation)
+        return lambda h, *, train: act(linear(h, train=train))
 
     def _convolution(
-        self, number: int, maps: int, size: int, padding: Padding, pool: LayerFn
+        self, number: int, maps: int, size: int, padding: Padding, pool: Pool
     ) -> LayerFn:
-        """Returns a convolutional hidden layer of images f[B, H, W, C]."""
+        """Returns a convolutional hidden layer of images f[B, H, W, C]; pool: a max-pooling."""
         conv, act = self._conv(number, maps, size, padding), activation_fn(self.activation)
         # Activations are monotonic, so max-pooling may come first, which is cheaper.
-        return lambda h: act(pool(conv(h)))
+        return lambda h, *, train: act(pool(conv(h)))
 
 
-class Flat(nn.Dense):
-    """A dense layer over all values of a row: f[B, *D] -> f[B, features]."""
+class Flat(nn.Module):
+    """A dense layer over all values of a row: f[B, *D] -> f[B, features].
 
-    def __call__(self, h: Array) -> Array:
-        return super().__call__(h.reshape(h.shape[0], -1))
+    dropconnect: drop probability of each weight in training; kept ones are scaled up. A mask holds
+      for all rows of a call. [wan2013] draws one for each row, and one for the biases;
+      `microbatches` of a config gives each part of a batch a mask of its own.
+    kernel_init, dtype: as in `Layered`.
+    """
+
+    features: int
+    dropconnect: float = 0.0
+    kernel_init: Initializer = fan_in()
+    dtype: Literal["bfloat16"] | None = None
+
+    @nn.compact
+    def __call__(self, h: Array, *, train: bool = False) -> Array:
+        rows = h.reshape(h.shape[0], -1)
+        shape = (rows.shape[1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        if train and self.dropconnect:
+            kernel = Dropout(self.dropconnect)(kernel, deterministic=False)
+        rows, kernel, bias = promote_dtype(rows, kernel, bias, dtype=self.dtype)
+        return rows @ kernel + bias[None]
 
 
 class Dropout(nn.Dropout):

@@ -15,7 +15,8 @@ class LeNet(Activated):
 
     features: maps of both convolutions and units of the dense layer; (20, 50, 500) is Caffe's.
     padding: of the convolutions; "SAME" keeps the size of the image.
-    num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`.
+    num_classes, activation, dropout, dropconnect, hidden_init, output_init, dtype: as in
+      `layered.Activated`.
 
     Raises:
       ValueError: x is not a batch of images of at least 16 x 16; not three features.
@@ -35,7 +36,8 @@ class LeNet(Activated):
             self._convolution(number, maps, 5, self.padding, max_pool_2x2)
             for number, maps in enumerate(self.features[:2], start=1)
         )
-        return [lambda x: first(_images(x)), second, self._full(3, self.features[2])]
+        images_first = lambda x, *, train: first(_images(x), train=train)
+        return [images_first, second, self._full(3, self.features[2])]
 
 
 def _images(x: Array) -> Array:

@@ -15,7 +15,7 @@ class Maxed(Layered):
     def _full(self, number: int, units: int, pieces: int) -> LayerFn:
         """Returns a dense hidden layer over all values of a row."""
         linear = self._linear(number, units * pieces)
-        return lambda h: _largest(linear(h), pieces)
+        return lambda h, *, train: _largest(linear(h), pieces)
 
 
 class Maxout(Maxed):
@@ -65,7 +65,7 @@ class MaxoutConvNet(Maxed):
     def _hidden_layers(self) -> list[LayerFn]:
         def layer(number: int, maps: int, size: int, pad: int, pieces: int, pool: int) -> LayerFn:
             conv = self._conv(number, maps * pieces, size)
-            return lambda h: _pooled(_largest(conv(_framed(h, pad)), pieces), pool)
+            return lambda h, *, train: _pooled(_largest(conv(_framed(h, pad)), pieces), pool)
 
         lists = (self.maps, self.kernel_sizes, self.pads, self.pieces, self.pools)
         if len({*map(len, lists)}) > 1:

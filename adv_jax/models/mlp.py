@@ -9,7 +9,8 @@ class MLP(Activated):
     """Any number of hidden layers `h' = act(W h + b)`, then `num_classes` logits.
 
     features: units of the hidden layers; () is softmax regression.
-    num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`.
+    num_classes, activation, dropout, dropconnect, hidden_init, output_init, dtype: as in
+      `layered.Activated`.
     """
 
     features: Sequence[int] = (800,)

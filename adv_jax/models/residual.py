@@ -10,11 +10,11 @@ from adv_jax.models.activations import activation_fn
 from adv_jax.models.batch_norm import BatchNorm
 from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import he
-from adv_jax.models.layered import Activated, LayerFn
+from adv_jax.models.layered import Layered, LayerFn
 from adv_jax.types import Array
 
 
-class PreActResNet(Activated):
+class PreActResNet(Layered):
     """A 3x3 convolution, stages of residual blocks, and the mean over all pixels.
 
     Each stage after the first halves height and width. Takes f[B, H, W, C]. Hidden layers are the
@@ -25,7 +25,8 @@ class PreActResNet(Activated):
     blocks: blocks in each stage.
     recompute: whether the backward pass computes the values inside each block again instead of
       storing them, by `jax.checkpoint`: for batches that do not fit into memory.
-    num_classes, activation, dropout, hidden_init, output_init, dtype: as in `layered.Activated`.
+    activation: a name in `activations.ACTIVATIONS`.
+    num_classes, dropout, hidden_init, output_init, dtype: as in `layered.Layered`.
 
     The defaults are PreAct-ResNet-18 for CIFAR-10, with 11.17 million parameters. WRN-28-10 is
     stem=16, stages=(160, 320, 640), blocks=4, with 36.48 million: 28 = 3 * 2 blocks + 4, and
@@ -40,6 +41,7 @@ class PreActResNet(Activated):
     stages: Sequence[int] = (64, 128, 256, 512)
     blocks: int = 2
     recompute: bool = False
+    activation: str = "relu"
     hidden_init: Initializer = he()
 
     def _hidden_layers(self) -> list[LayerFn]:
@@ -66,9 +68,6 @@ class PreActResNet(Activated):
         mean = _Mean(self.activation, name=f"hidden{len(shapes) + 2}")
         layers = [lambda h, *, train, block=block: block(h, train) for block in blocks]
         return [lambda x, *, train: stem(x), *layers, mean]
-
-    def _applied(self, layer: int, h: Array, *, train: bool) -> Array:
-        return self.hidden[layer - 1](h, train=train)
 
 
 class Block(nn.Module):

@@ -170,9 +170,9 @@ class Experiment:
         return run._replace(state=state), metrics
 
     def _augmented(self, key: Key, batch: Batch) -> Batch:
-        """Pads, crops and mirrors a batch at random, as the config says."""
+        """Distorts, crops and mirrors a batch at random, as the config says."""
         data = self._config["data"]
-        settings = {name: data[name] for name in ("pad", "mirror") if name in data}
+        settings = {name: data[name] for name in augmentation.OFF if name in data}
         if self._shards > 1:
             key = jax.random.fold_in(key, shard_index(self._shards))
         return {**batch} | {

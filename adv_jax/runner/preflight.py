@@ -10,7 +10,7 @@ from flax.errors import FlaxError
 
 from adv_jax import objectives
 from adv_jax.checks import check_bounds, check_width
-from adv_jax.data import DataError, Dataset
+from adv_jax.data import DataError, Dataset, augmentation
 from adv_jax.evaluate import norm_of, scale_of
 from adv_jax.evaluate.checks import DISTANCES
 from adv_jax.runner.binding import OBJECTIVE
@@ -57,7 +57,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
         raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
     inputs = dataset.test.x.shape[1:]
-    for field, off in (("mirror", False), ("pad", 0)):
+    for field, off in augmentation.OFF.items():
         if (found := config["data"].get(field, off)) and len(inputs) != 3:
             inputs_are = f"the inputs of {dataset.name}, {inputs}, are not images"
             raise ConfigError(f"data.{field} must be {off}, as {inputs_are}, got {found}")

@@ -1,8 +1,12 @@
-"""data.augmentation: crops and mirror images, and their frequencies."""
+"""data.augmentation: crops, mirror images, affine maps and morphology, against SciPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adv_jax.data import augmentation
 
@@ -41,3 +45,119 @@ def test_images_are_mirrored_half_of_the_time():
         (found == np.asarray(image)).all(axis=(1, 2, 3)).sum() for image in (x[0], x[0, :, ::-1])
     )
     assert same + turned == N and abs(same - N / 2) < 5 * 32  # sd sqrt(N) / 2
+
+
+def random_images(size=2, shape=(7, 6, 2), seed=0):
+    return np.random.default_rng(seed).uniform(size=(size, *shape)).astype(np.float32)
+
+
+affine, dilated, eroded = (
+    jax.jit(fn, static_argnums=static)
+    for fn, static in (
+        (augmentation.affine, None),
+        (augmentation.dilated, 1),
+        (augmentation.eroded, 1),
+    )
+)
+
+
+def test_an_affine_map_is_that_of_scipy():
+    x, rng = random_images(), np.random.default_rng(1)
+    matrices = np.eye(2) + rng.normal(0, 0.4, size=(2, 2, 2))
+    found = affine(x, jnp.float32(matrices))
+    center = (np.array([7, 6]) - 1) / 2
+    for image, matrix, mapped in zip(x, matrices, found, strict=True):
+        for channel in range(2):
+            expected = scipy.ndimage.affine_transform(
+                np.float64(image[..., channel]),
+                matrix,
+                center - matrix @ center,
+                order=1,
+                mode="grid-constant",
+            )
+            np.testing.assert_allclose(mapped[..., channel], expected, atol=1e-5)
+
+
+def test_affine_maps_of_the_grid_are_exact_and_compose():
+    x = random_images(shape=(6, 6, 2))
+    quarter = jnp.float32([[[0, -1], [1, 0]]] * 2)
+    once = affine(x, quarter)
+    np.testing.assert_allclose(once, np.rot90(x, 1, (2, 1)), atol=1e-6)
+    np.testing.assert_allclose(affine(once, quarter), x[:, ::-1, ::-1], atol=1e-6)
+    np.testing.assert_allclose(affine(x, jnp.float32([np.eye(2)] * 2)), x, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_random_affine_maps_stay_inside_their_limits_and_reach_them():
+    # A single pixel right of the center turns with the image and moves with its size.
+    x = np.zeros((2000, 41, 41, 1), np.float32)
+    x[:, 20, 30] = 1
+
+    def moments(settings):
+        off = {"rotation": 0.0, "zoom": 0.0, "shear": 0.0}
+        found = augmentation.random_affine(jax.random.key(0), jnp.asarray(x), **off | settings)
+        weights = np.asarray(found)[..., 0]
+        grid = np.mgrid[:41, :41] - 20.0
+        return np.einsum("bij,kij->kb", weights, grid) / weights.sum((1, 2))
+
+    down, right = moments({"rotation": 30.0})
+    angles = np.rad2deg(np.arctan2(down, right))
+    assert np.abs(angles).max() == pytest.approx(30, abs=1)
+    assert abs(angles.mean()) < 5 * 30 / np.sqrt(3 * 2000)
+    _, right = moments({"zoom": 0.2})
+    assert right.min() == pytest.approx(8, abs=0.3) and right.max() == pytest.approx(12, abs=0.3)
+    x = np.swapaxes(x, 1, 2)  # below the center: a row moves sideways by slope times its distance
+    _, right = moments({"shear": 0.3})
+    assert np.abs(right).max() == pytest.approx(3, abs=0.3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_dilation_and_erosion_are_those_of_scipy(size):
+    x = random_images()
+    for ours, scipys in (
+        (dilated, scipy.ndimage.grey_dilation),
+        (eroded, scipy.ndimage.grey_erosion),
+    ):
+        np.testing.assert_array_equal(ours(x, size), scipys(x, (1, size, size, 1)))
+
+
+@given(st.integers(0, 1000), st.sampled_from([2, 3]))
+def test_opening_and_closing_bracket_the_image_and_are_idempotent(seed, size):
+    x = np.round(random_images(seed=seed), 1)
+    opened = lambda x: np.asarray(dilated(eroded(x, size), size))
+    closed = lambda x: np.asarray(eroded(dilated(x, size), size))
+    assert (opened(x) <= x).all() and (x <= closed(x)).all()
+    np.testing.assert_array_equal(opened(opened(x)), opened(x))
+    np.testing.assert_array_equal(closed(closed(x)), closed(x))
+    # Erosion of an image is dilation of its negative, turned by 180 degrees.
+    turned = (1 - x)[:, ::-1, ::-1]
+    np.testing.assert_allclose(
+        1 - np.asarray(dilated(turned, size))[:, ::-1, ::-1], eroded(x, size), atol=1e-6
+    )
+
+
+@given(st.integers(0, 1000))
+def test_morphology_commutes_with_shifts_away_from_the_border(seed):
+    x = np.pad(random_images(seed=seed, shape=(4, 4, 1)), ((0, 0), (3, 3), (3, 3), (0, 0)))
+    moved = np.roll(x, (1, -1), (1, 2))
+    for form in (dilated, eroded):
+        expected = np.roll(form(x, 3), (1, -1), (1, 2))
+        np.testing.assert_array_equal(form(moved, 3), expected)
+
+
+def test_random_morphology_takes_each_form_equally_often():
+    image = random_images(1, (5, 5, 1))
+    x = np.repeat(image, N, axis=0)
+    found = np.asarray(augmentation.random_morphology(jax.random.key(0), jnp.asarray(x), 2))
+    pair, forms = (1, 2, 2, 1), scipy.ndimage
+    wide, thin = forms.grey_dilation(image, pair), forms.grey_erosion(image, pair)
+    opened, closed = forms.grey_opening(image, pair), forms.grey_closing(image, pair)
+    counts = [(found == form).all((1, 2, 3)).sum() for form in (image, wide, thin, opened, closed)]
+    assert sum(counts) == N
+    assert np.abs(np.array(counts) - N / 5).max() < 5 * 25.3  # Binomial(N, 1/5): sd 25.3
+
+
+def test_settings_that_are_off_change_nothing():
+    x = random_images()
+    found = augmentation.augmented(jax.random.key(0), x, x.shape[1:], **augmentation.OFF)
+    np.testing.assert_array_equal(found, x)

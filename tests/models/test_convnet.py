@@ -114,6 +114,66 @@ def layer_of(params, name):
     return np.float64(params[name]["kernel"]), np.float64(params[name]["bias"])
 
 
+def averaged(h, size):
+    """Mean of the pixels of the image in each size x size window of stride 2."""
+    outside = [(n % 2, 1) if size == 3 else (0, 0) for n in h.shape[:2]]
+    padded = np.pad(h, (*outside, (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(0, 1))
+    return np.nanmean(windows[::2, ::2], axis=(-2, -1))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_average_pooling_follows_the_activation_and_leaves_out_pixels_beyond_the_border(size):
+    model = models.convnet(
+        stages=((2, 3),), units=(), pool=size, pooling="average", num_classes=3, activation="tanh"
+    )
+    params = random_params(model, shape := (2, 7, 6, 2))
+    x = np.random.default_rng(1).uniform(-1, 1, size=shape).astype(np.float32)
+    output = jax.jit(models.apply_fn(model))({"params": params}, x)
+    for row, image in enumerate(x):
+        h = np.tanh(convolved(np.float64(image), *layer_of(params, "hidden1")))
+        h = averaged(np.tanh(convolved(h, *layer_of(params, "hidden2"))), size)
+        np.testing.assert_allclose(output.extras["hidden2"][row], h, rtol=1e-4, atol=1e-5)
+
+
+def test_an_inception_block_is_its_four_branches_side_by_side():
+    model = models.convnet(stages=(((2, 3, 4, 2, 3, 1),),), units=(), num_classes=3)
+    params = random_params(model, shape := (2, 6, 5, 2))
+    x = np.random.default_rng(1).uniform(-1, 1, size=shape).astype(np.float32)
+    output = jax.jit(models.apply_fn(model))({"params": params}, x)
+    block = params["hidden1"]
+    layer = lambda h, name: np.maximum(convolved(h, *layer_of(block, name)), 0)
+    for row, image in enumerate(np.float64(x)):
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+        branches = [
+            layer(image, "one"),
+            layer(layer(image, "reduce3"), "three"),
+            layer(layer(image, "reduce5"), "five"),
+            layer(windows.max(axis=(-2, -1)), "pooled"),
+        ]
+        expected = pooled(np.concatenate(branches, axis=-1))
+        np.testing.assert_allclose(output.extras["hidden1"][row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_inception_block_of_szegedy_2015_has_its_number_of_weights():
+    # Table 1, row 3a: 28 x 28 x 192 -> 28 x 28 x 256 by 159K weights.
+    model = models.convnet(stages=(((64, 96, 128, 16, 32, 32),),), units=())
+    made = jax.eval_shape(
+        lambda: models.init(model, jax.random.key(0), jnp.zeros((2, 28, 28, 192)))
+    )
+    layers = made["params"]["hidden1"].values()
+    kernels = sum(layer["kernel"].size for layer in layers)
+    assert kernels == 192 * (64 + 96 + 16 + 32) + 9 * 96 * 128 + 25 * 16 * 32 == 163_328
+
+
+def test_a_block_without_six_numbers_is_refused_in_one_line():
+    with pytest.raises(
+        ValueError, match=r"a block in model.stages must have 6 numbers .* got \(1, 2"
+    ):
+        random_params(models.convnet(stages=(((1, 2),),)), (2, 6, 6, 1))
+
+
 def test_pooling_windows_reach_over_the_border():
     # A kernel of 1 x 1 that copies: what is left is the pooling of 4 x 4 pixels to 2 x 2.
     model = models.convnet(stages=((1,),), kernel_size=1, units=(), num_classes=4)

@@ -3,17 +3,23 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from marks import slow_after
 
 from adv_jax import models
 from adv_jax.models.layered import Layered
+from adv_jax.step import init_state, make_step
 
 NETS = {
     "mlp": (models.mlp(features=(5, 4), num_classes=3), (6,)),
     "lenet": (models.lenet(features=(2, 3, 4), num_classes=3, activation="tanh"), (16, 16, 1)),
     "convnet": (
         models.convnet(stages=((2, 3), (4,)), kernel_size=3, units=(5, 4), num_classes=3),
+        (9, 8, 2),
+    ),
+    "inception": (
+        models.convnet(stages=((2, (1, 2, 3, 2, 1, 2)), (3,)), units=(4,), num_classes=3),
         (9, 8, 2),
     ),
 }
@@ -121,6 +127,58 @@ def test_dropout_leaves_the_mean_and_drops_the_stated_share_in_training_only(tra
     assert not np.array_equal(h[0], h[1])
     # A value is 2.5 with probability .4, else 0: variance 1.5.
     assert np.all(np.abs(logits - size) < 5 * np.sqrt(1.5 * size))
+
+
+def dropconnected(train, rate=0.2, size=200):
+    """Hidden activations f[3, size] of a row of ones, twice, and of zeros, under weights of 1."""
+    model = models.mlp(features=(size,), num_classes=1, dropconnect=rate)
+    params = {
+        "hidden1": {"kernel": np.eye(size, dtype="f"), "bias": np.full(size, 7, np.float32)},
+        "logits": {"kernel": np.ones((size, 1), np.float32), "bias": np.zeros(1, np.float32)},
+    }
+    x = np.ones((3, size), np.float32)
+    x[2] = 0
+    apply = models.apply_fn(model)
+    output = apply({"params": params}, x, train=train, key=jax.random.key(3))
+    h = np.asarray(output.extras["hidden1"])
+    np.testing.assert_allclose(output.logits[:, 0], h.sum(axis=1), rtol=1e-6)  # No weight dropped.
+    return h
+
+
+def test_dropconnect_drops_weights_in_training_for_all_rows_alike_and_no_bias():
+    h = dropconnected(train=True)
+    np.testing.assert_array_equal(h[0], h[1])
+    np.testing.assert_array_equal(h[2], 7)
+    assert {*np.unique(h[0])} == {np.float32(7), np.float32(7 + 1 / 0.8)}
+    sd = np.sqrt(200 * 0.2 * 0.8)
+    assert abs((h[0] == 7).sum() - 0.2 * 200) < 5 * sd
+
+
+def test_dropconnect_keeps_the_weights_in_a_test():
+    h = dropconnected(train=False)
+    np.testing.assert_array_equal(h, [[8.0] * 200, [8.0] * 200, [7.0] * 200])
+
+
+@pytest.mark.slow
+def test_dropconnect_in_microbatches_draws_a_mask_for_each_part():
+    # The gradient of the mean output by the weights into one unit is its inputs' mean mask.
+    model = models.mlp(features=(1,), num_classes=1, dropconnect=0.5)
+    params = {
+        "hidden1": {"kernel": np.ones((400, 1), np.float32), "bias": np.zeros(1, np.float32)},
+        "logits": {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)},
+    }
+    apply = models.apply_fn(model)
+
+    def objective(variables, batch, *, key):
+        return apply(variables, batch["x"], train=True, key=key).logits.mean(), ({}, {})
+
+    def masks(parts):
+        step = make_step(objective, optax.sgd(1.0), microbatches=parts)
+        state = init_state({"params": params}, optax.sgd(1.0), seed=0)
+        state, _ = step(state, {"x": jnp.ones((4, 400))})
+        return {*np.unique(1 - np.asarray(state.params["hidden1"]["kernel"]))}
+
+    assert masks(1) == {0, 2} and masks(4) == {0, 0.5, 1, 1.5, 2}
 
 
 def test_a_layered_net_without_hidden_layers_is_abstract():

@@ -393,7 +393,7 @@ def whitened_with(tmp_path, step):
     return tmp_path / "source"
 
 
-@pytest.mark.parametrize(("field", "value"), [("mirror", True), ("pad", 2)])
+@pytest.mark.parametrize(("field", "value"), [("mirror", True), ("pad", 2), ("zoom", 0.1)])
 def test_augmenting_inputs_that_are_not_images_is_refused(
     tmp_path, digits, monkeypatch, field, value
 ):
@@ -402,7 +402,9 @@ def test_augmenting_inputs_that_are_not_images_is_refused(
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: flat)
     config = document()
     config["data"][field] = value
-    with pytest.raises(ConfigError, match=rf"data.{field} must be (False|0), .* are not images"):
+    with pytest.raises(
+        ConfigError, match=rf"data.{field} must be (False|0|0\.0), .* are not images"
+    ):
         train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
