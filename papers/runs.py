@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from adv_jax.runner import trained
 from adv_jax.runner.trained import Trained
-from adv_jax.runner.workdir import is_finished, read_config, read_result
+from adv_jax.runner.workdir import is_finished, read_config, read_metrics, read_result
 from adv_jax.types import UserError
 from papers.statistics import span
 
@@ -57,6 +59,20 @@ def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
         legal = f"a run with a grid of {', '.join(over)} only" if over else "a run without a grid"
         raise UserError(f"workdir must be {legal}, got {path} with {grid}")
     return Finished(path, config, read_result(path))
+
+
+def by_epoch(run: Finished, metric: str) -> np.ndarray:
+    """Returns a metric of metrics.jsonl: f[R, epochs].
+
+    Raises:
+      UserError: it was not measured after each epoch.
+    """
+    values: list[list[float]] = [[] for _ in run.result["replicas"]]
+    for line in read_metrics(run.path):
+        if metric not in line:
+            raise UserError(f"workdir must be a run with {metric}, got {run.path} without")
+        values[line["replica"]].append(line[metric])
+    return np.array(values)
 
 
 def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:

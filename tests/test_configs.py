@@ -25,6 +25,15 @@ from adv_jax.runner.config import leaves, replicas, validate, with_values
 from adv_jax.runner.experiment import Experiment
 from adv_jax.runner.inputs import rows_of
 
+RESNET_METHODS = (
+    *("natural", "label_smoothing", "adversarial_mix", "adversarial_backprop"),
+    *("lwa", "lwa_rep", "trades", "vat"),
+)
+RULES = (
+    *("momentum", "annealed", "plateau", "bold_driver"),
+    *("adagrad", "adadelta", "rmsprop", "adam"),
+)
+ONLINE_RULES = ("pa", "pa1", "pa2", "least_mean_squares", "softmax")
 MODES = {
     "quickstart": ["", "paper", "quick"],
     "gan_mnist": ["", "quick", "loss=minimax"],
@@ -33,6 +42,15 @@ MODES = {
         *(f"quick,method={method}" for method in ("pgd", "fast", "free", "consistency")),
         "model=wrn28_10,method=natural",
     ],
+    "resnet_cifar10": ["", "depth=110", *(f"quick,method={name}" for name in RESNET_METHODS)],
+    "rules_mnist": [
+        *("", "quick", "quick,net=residual,regularizer=affine"),
+        *(f"quick,optimizer={name}" for name in RULES),
+        *(f"quick,regularizer={name}" for name in ("l1", "max_norm", "dropconnect")),
+        "quick,regularizer=morphology,loss=squared_error",
+        *(f"quick,net={net},regularizer=dropout" for net in ("mlp", "average", "inception")),
+    ],
+    "online_mnist": ["", "quick", *(f"quick,rule={name}" for name in ONLINE_RULES)],
     "fast_mnist": ["", "quick", "start=zero"],
     "pgd_mnist": ["", "quick", "method=natural", "quick,method=natural"],
     "trades_mnist": [
@@ -134,6 +152,7 @@ NOT_EMBEDDED = {
     "ladder_cifar10": "tfds",
     "shallow_cifar10": "tfds",
     "shallow_covtype": "sklearn",
+    "resnet_cifar10": "tfds",
     "wrn_cifar10": "tfds",
 }
 # The trained models that configs name.
@@ -348,6 +367,12 @@ class Recorder(dict):
             ("huang_lenet_mnist", "quick"),
             ("fast_mnist", "quick"),
             ("wrn_cifar10", "quick"),
+            ("resnet_cifar10", "quick,method=adversarial_mix"),
+            ("online_mnist", "quick,rule=pa1"),
+            ("rules_mnist", "quick,optimizer=bold_driver,regularizer=affine"),
+            ("rules_mnist", "quick,optimizer=adadelta,regularizer=dropconnect"),
+            ("rules_mnist", "quick,net=inception,regularizer=morphology"),
+            ("rules_mnist", "quick,net=average,regularizer=l1,loss=squared_error"),
             pytest.param("huang_vgg_cifar10", "quick,method=lwa_rep", marks=pytest.mark.exhaustive),
             ("shallow_mnist", "quick,model=A,width=5"),
             ("shallow_mnist", "quick,model=C,width=5"),

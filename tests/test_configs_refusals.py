@@ -34,6 +34,24 @@ def test_options_of_goodfellow_mnist_that_do_not_fit_are_refused(mode, says):
 
 
 @pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (
+            "optimizer=adam,regularizer=l1",
+            "optimizer must be a form of SGD with regularizer=l1, got 'adam'",
+        ),
+        (
+            "net=residual,regularizer=dropconnect",
+            "net must be mlp, average or inception with regularizer=dropconnect, got 'residual'",
+        ),
+    ],
+)
+def test_regularizers_that_a_net_or_an_optimizer_lacks_are_refused(mode, says):
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        config_of("rules_mnist", mode)
+
+
+@pytest.mark.parametrize(
     ("name", "mode", "says"),
     [
         ("quickstart", "quik", "mode must be paper or quick, got 'quik'; did you mean 'quick'?"),

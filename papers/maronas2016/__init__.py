@@ -7,7 +7,9 @@ CIFAR-10, `fgsm_readings` runs of ladder_mnist.
 from papers.maronas2016 import (
     costs,
     denoising,
+    online,
     optimization,
+    optimizers,
     perturbations,
     readings,
     regression,
@@ -20,6 +22,8 @@ from papers.maronas2016.targets import TARGETS
 FIGURES = {
     "fig3": optimization.poor_conditioning,
     "fig4": optimization.local_minimum,
+    "optimizers": optimizers.all_rules,
+    "online": online.curves,
     "fig10": samples.digits,
     "fig11": samples.digit,
     "fig12": samples.color_images,

@@ -4,7 +4,7 @@
 Algorithm 2 uses only the last gradient; this is classical momentum, which accumulates gradients.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -42,25 +42,28 @@ def double_well(p: Array) -> Array:
     return (p[0] ** 2 - 1) ** 2 + 0.3 * p[0]
 
 
-def descend(cost: Cost, settings: Descent, *, momentum: float) -> Array:
-    """Runs gradient descent -> points f32[iterations + 1, P], with the start.
+def descend(
+    cost: Cost, start: Sequence[float], optimizer: optax.GradientTransformation, iterations: int
+) -> Array:
+    """Runs an optimizer on exact gradients -> points f32[iterations + 1, P], with the start.
 
     Args:
       cost: a function of the parameters f32[P].
-      settings: the start, the learning rate and the iterations.
-      momentum: decay of the velocity; 0 for plain gradient descent.
+      start: P numbers.
+      optimizer: it gets the cost as `value`.
     """
-    optimizer = optax.sgd(settings.learning_rate, momentum=momentum or None)
-    start = jnp.array(settings.start)
+    update = optax.with_extra_args_support(optimizer).update
+    first = jnp.array(start)
 
     def step(state, _):
         p, memory = state
-        updates, memory = optimizer.update(jax.grad(cost)(p), memory)
+        value, gradient = jax.value_and_grad(cost)(p)
+        updates, memory = update(gradient, memory, p, value=value)
         p = optax.apply_updates(p, updates)
         return (p, memory), p
 
-    _, points = jax.lax.scan(step, (start, optimizer.init(start)), length=settings.iterations)
-    return jnp.concatenate([start[None], points])
+    _, points = jax.lax.scan(step, (first, optimizer.init(first)), length=iterations)
+    return jnp.concatenate([first[None], points])
 
 
 def poor_conditioning() -> Drawing:
@@ -114,8 +117,16 @@ def local_minimum() -> Drawing:
 
 def _compared(cost: Cost, settings: Descent) -> tuple[dict[str, Array], dict[str, Array]]:
     """Returns the points f32[T + 1, P] and costs f32[T + 1] with and without momentum."""
-    momenta = {"plain": 0.0, "momentum": settings.momentum}
-    paths = {name: descend(cost, settings, momentum=m) for name, m in momenta.items()}
+    momenta = {"plain": None, "momentum": settings.momentum}
+    paths = {
+        name: descend(
+            cost,
+            settings.start,
+            optax.sgd(settings.learning_rate, momentum),
+            settings.iterations,
+        )
+        for name, momentum in momenta.items()
+    }
     return paths, {name: jax.vmap(cost)(path) for name, path in paths.items()}
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.runner.workdir import read_metrics
 from adv_jax.types import UserError
 from papers.drawing import COLORS, Drawing, canvas, rounded
-from papers.runs import Finished, finished, require_same_data, trained_on
+from papers.runs import Finished, by_epoch, finished, require_same_data, trained_on
 
 _LINES = {
     "test_error": ("clean", ":", COLORS[2]),
@@ -38,7 +37,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     found = []
     for axes, run in zip(panels, runs, strict=True):
         attack, watched = run.config["objective"]["attack"], run.config["monitor_attacks"]
-        accuracy = {name: 1 - _by_epoch(run, name) for name in _LINES}
+        accuracy = {name: 1 - by_epoch(run, name) for name in _LINES}
         for name, (label, style, color) in _LINES.items():
             values = accuracy[name]
             epochs = np.arange(1, values.shape[1] + 1)
@@ -78,20 +77,6 @@ def _read(path: Path) -> Finished:
         found = f"{path} of {run.config['experiment']}"
         raise UserError(f"workdir must be a run of fast_mnist, got {found}")
     return run
-
-
-def _by_epoch(run: Finished, metric: str) -> np.ndarray:
-    """Returns a metric of metrics.jsonl: f[R, epochs].
-
-    Raises:
-      UserError: it was not measured after each epoch.
-    """
-    values: list[list[float]] = [[] for _ in run.result["replicas"]]
-    for line in read_metrics(run.path):
-        if metric not in line:
-            raise UserError(f"workdir must be a run with {metric}, got {run.path} without")
-        values[line["replica"]].append(line[metric])
-    return np.array(values)
 
 
 def _summary(curve: dict[str, Any]) -> str:

@@ -234,6 +234,26 @@ def test_a_fraction_is_accepted_if_and_only_if_it_lies_in_0_to_1(value, path):
         assert refusal(validate, config) == f"{path} must be {WORDS[path]}, got {value!r}"
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "allowed"),
+    [
+        ("optimizer.l1", -0.1, "a number of at least 0"),
+        ("optimizer.plateau.increase", 0.9, "a number of at least 1"),
+        ("optimizer.plateau.decrease", 1.5, "a number from 0 to 1"),
+        ("objective.aggressiveness", 0, "a number above 0"),
+        ("model.dropconnect", 2.0, "a number from 0 to 1"),
+        ("data.rotation", 181, "a number from 0 to 180"),
+        ("data.zoom", 1.0, "a number from 0 to 0.9"),
+        ("data.shear", True, "a number of at least 0"),
+        ("data.morphology", -1, "a whole number of at least 0"),
+    ],
+)
+def test_settings_of_training_rules_out_of_range_are_refused(path, value, allowed):
+    config = document(optimizer__plateau={"name": "bold_driver"})
+    message = refusal(validate, with_values(config, {path: value}))
+    assert message == f"{path} must be {allowed}, got {value!r}"
+
+
 def test_patience_needs_a_validation_set():
     message = refusal(validate, document(patience=3, data__num_valid=0))
     assert message == "patience must be 0 without data.num_valid, got 3"

@@ -1,0 +1,82 @@
+"""Rules for linear units, digit by digit.
+
+Sources: [maronas2016], sec. 3.3.2; the shallow-net thesis, sec. 2.1.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from adv_jax.types import UserError
+from papers.drawing import COLORS, Drawing, Table, canvas, rounded
+from papers.runs import Finished, by_epoch, finished, require_same_data, trained_on
+
+_NAMES = {
+    "perceptron": "perceptron (step units)",
+    "pa": "passive-aggressive, PA",
+    "pa1": "passive-aggressive, PA-I",
+    "pa2": "passive-aggressive, PA-II",
+    "least_mean_squares": "least mean squares (linear units)",
+    "cross_entropy": "softmax, cross-entropy",
+}
+
+
+def curves(workdirs: Sequence[str]) -> Drawing:
+    """Sec. 3.3.2: the test errors of rules for linear units, epoch by epoch.
+
+    Args:
+      workdirs: finished runs of online_mnist, each of another rule.
+
+    Raises:
+      UserError: they are not such runs on one data set.
+    """
+    runs = [_read(Path(workdir)) for workdir in workdirs]
+    require_same_data(runs)
+    rules = [_rule(run) for run in runs]
+    if len(set(rules)) < len(rules):
+        raise UserError(f"workdir must be runs of different rules, got {', '.join(rules)}")
+    title = f"Maronas 2016, sec. 3.3.2: ten units, one digit at a time; {trained_on(runs)}"
+    figure, ((axes,),) = canvas(1, 1, title=title, width=7, height=4.2)
+    errors = {rule: by_epoch(run, "test_error") for rule, run in zip(rules, runs, strict=True)}
+    styles = itertools.cycle(zip(COLORS, "o^vsDx", strict=True))
+    for (rule, error), (color, marker) in zip(errors.items(), styles, strict=False):
+        epochs = np.arange(1, error.shape[1] + 1)
+        line = {"color": color, "marker": marker, "markersize": 4, "label": _NAMES[rule]}
+        axes.plot(epochs, 100 * error.mean(0), **line)
+        axes.fill_between(epochs, 100 * error.min(0), 100 * error.max(0), color=color, alpha=0.15)
+    axes.set(xlabel="epoch", ylabel="test error in %, mean and range over seeds")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    last = {rule: 100 * error[:, -1] for rule, error in errors.items()}
+    rows = [
+        [_NAMES[rule], *map("{:.2f}".format, (e.mean(), e.min(), e.max()))]
+        for rule, e in last.items()
+    ]
+    lowest = min(last, key=lambda rule: last[rule].mean())
+    document = {
+        "caption": f"After {errors[lowest].shape[1]} epochs {_NAMES[lowest]} has the lowest mean "
+        f"test error, {last[lowest].mean():.2f} %.",
+        "settings": {"chosen": ["aggressiveness", "rates", "epochs"]},
+        "errors": {rule: rounded(error) for rule, error in errors.items()},
+        "objectives": {r: run.config["objective"] for r, run in zip(rules, runs, strict=True)},
+        "data": runs[0].result["data"],
+        "replicas": {r: run.result["replicas"] for r, run in zip(rules, runs, strict=True)},
+    }
+    columns = ["rule", "test error in %", "lowest", "highest"]
+    return Drawing(figure, document, Table(f"online_mnist; {trained_on(runs)}", columns, rows))
+
+
+def _read(path: Path) -> Finished:
+    run = finished(path)
+    if run.config["experiment"] != "online_mnist":
+        found = f"{path} of {run.config['experiment']}"
+        raise UserError(f"workdir must be a run of online_mnist, got {found}")
+    return run
+
+
+def _rule(run: Finished) -> str:
+    objective = run.config["objective"]
+    return objective.get("form", objective["name"])

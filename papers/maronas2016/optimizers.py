@@ -1,0 +1,122 @@
+"""All optimizers in the valley of Fig. 3.  [maronas2016, sec. 3.3, 3.3.1]
+
+[maronas2016] names them without an experiment. Here each takes as many steps as in Fig. 3, with the
+learning rate of a grid that ends at the lowest cost, among those that never rise above the start.
+Without this limit AdaGrad and RMSProp win by a leap out of the valley: the squares of one huge
+gradient then make the rate that solves a quadratic cost.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax.runner.optimizer import optimizer
+from adv_jax.types import Array
+from papers.drawing import COLORS, Drawing, canvas, rounded
+from papers.maronas2016.optimization import POOR_CONDITIONING, bowl, descend
+
+ITERATIONS = POOR_CONDITIONING.iterations
+RATES = np.geomspace(1e-3, 1e3, 121)
+_SHOWN = (1e-8, 1e4)  # of the costs
+_RATE = "rate"  # in place of a learning rate, which is put there
+SGD = {"name": "sgd", "learning_rate": _RATE}
+ANNEALED = {"name": "cosine_decay_schedule", "init_value": _RATE, "decay_steps": ITERATIONS}
+RULES: dict[str, dict[str, Any]] = {  # specs as a config has them
+    "SGD": SGD,
+    "momentum .5": SGD | {"momentum": POOR_CONDITIONING.momentum},
+    "Nesterov .5": SGD | {"momentum": POOR_CONDITIONING.momentum, "nesterov": True},
+    "annealed": SGD | {"learning_rate": ANNEALED},
+    "Bold Driver": SGD | {"plateau": {"name": "bold_driver", "increase": 1.1, "decrease": 0.5}},
+    "AdaGrad": {"name": "adagrad", "learning_rate": _RATE},
+    "AdaDelta": {"name": "adadelta", "learning_rate": _RATE},
+    "RMSProp": {"name": "rmsprop", "learning_rate": _RATE},
+    "Adam": {"name": "adam", "learning_rate": _RATE},
+}
+
+
+def all_rules() -> Drawing:
+    """Sec. 3.3.1: all optimizers in the valley of Fig. 3, each at its best learning rate."""
+    paths = {name: np.asarray(paths_of(spec, RATES)) for name, spec in RULES.items()}
+    costs = {name: _costs(np.moveaxis(path, -1, 0)) for name, path in paths.items()}
+    last = {name: cost[:, -1] for name, cost in costs.items()}
+    best = {name: _best(cost) for name, cost in costs.items()}
+    title = "Maronas 2016, sec. 3.3.1: optimizers on the cost of Fig. 3, $(p_0^2 + 18\\,p_1^2)/2$"
+    figure, ((left, middle, right),) = canvas(1, 3, title=title)
+    p0, p1 = np.meshgrid(np.linspace(-1.5, 4.5, 121), np.linspace(-1.2, 1.3, 101))
+    left.contour(p0, p1, _costs(np.stack([p0, p1])), levels=12, colors="0.8", linewidths=0.8)
+    styles = itertools.product(("-", "--"), COLORS)
+    for (name, i), (style, color) in zip(best.items(), styles, strict=False):
+        line = {"linestyle": style, "color": color, "linewidth": 1, "label": name}
+        left.plot(*paths[name][i].T, marker="o", markersize=3, **line)
+        middle.plot(costs[name][i], marker="o", markersize=3, **line)
+        right.plot(RATES, np.clip(last[name], *_SHOWN), **line)
+        right.plot(RATES[i], last[name][i], "o", color=color, markersize=5)
+    left.plot(0, 0, "k*", markersize=10)
+    left.set(xlabel="parameter $p_0$", ylabel="parameter $p_1$", xlim=(-1.5, 4.5), ylim=(-1.2, 1.3))
+    middle.set(xlabel="iteration", ylabel="cost (log scale)", yscale="log")
+    middle.set_ylim(bottom=_SHOWN[0])
+    after = f"cost after {ITERATIONS} iterations"
+    right.set(xlabel="learning rate", ylabel=after, xscale="log", yscale="log")
+    for axes in (middle, right):
+        axes.grid(alpha=0.3)
+    middle.legend(fontsize="small")
+    order = sorted(best, key=lambda name: last[name][best[name]])
+    ends = ", ".join(f"{name} {last[name][best[name]]:.2g}" for name in order)
+    caption = (
+        f"The cost after {ITERATIONS} iterations, each rule at the best of {len(RATES)} rates from "
+        f"{RATES[0]:g} to {RATES[-1]:g} with which it never rises above the start: {ends}. The "
+        "valley lies along an axis, which favors rules with a rate for each parameter."
+    )
+    return Drawing(figure, _document(caption, best, paths, costs, last))
+
+
+def paths_of(spec: Mapping[str, Any], rates: np.ndarray) -> Array:
+    """Returns the points of a rule with each rate: f32[R, iterations + 1, 2]."""
+
+    def path(rate: Array) -> Array:
+        built = optimizer(_with_rate(spec, rate), steps_per_epoch=1)
+        return descend(bowl, POOR_CONDITIONING.start, built, ITERATIONS)
+
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes floats and integers
+        return jax.jit(jax.vmap(path))(jnp.asarray(rates, jnp.float32))
+
+
+def _costs(p: np.ndarray) -> np.ndarray:
+    """Returns the costs of points f[2, ...]; infinity where a rule has diverged."""
+    values = np.asarray(bowl(jnp.asarray(p, jnp.float32)))
+    return np.where(np.isnan(values), np.inf, values)
+
+
+def _best(costs: np.ndarray) -> int:
+    """Returns the index of the best rate, of costs f[R, iterations + 1]."""
+    inside = costs.max(axis=1) <= costs[:, 0]
+    return int(np.where(inside, costs[:, -1], np.inf).argmin())
+
+
+def _with_rate(spec: Mapping[str, Any], rate: Array) -> dict[str, Any]:
+    """Puts the rate into its place in a spec."""
+    put = lambda value: _with_rate(value, rate) if isinstance(value, Mapping) else value
+    return {key: rate if value == _RATE else put(value) for key, value in spec.items()}
+
+
+def _document(
+    caption: str,
+    best: Mapping[str, int],
+    paths: Mapping[str, np.ndarray],
+    costs: Mapping[str, np.ndarray],
+    last: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    chosen = ["cost", "start", "settings of the rules", "rates"]
+    settings = {"start": POOR_CONDITIONING.start, "iterations": ITERATIONS, "chosen": chosen}
+    return {
+        "caption": caption,
+        "settings": settings | {"rules": RULES},
+        "rates": {name: rounded(RATES[i]) for name, i in best.items()},
+        "paths": {name: rounded(paths[name][i]) for name, i in best.items()},
+        "costs": {name: rounded(costs[name][i]) for name, i in best.items()},
+        "ends": {name: rounded(np.clip(values, *_SHOWN)) for name, values in last.items()},
+    }
