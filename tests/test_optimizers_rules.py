@@ -86,6 +86,7 @@ def test_an_adaptive_rule_equals_the_loop_of_its_source(name):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_an_adaptive_rule_descends_without_further_settings(name):
     _, settings = RULES[name]
@@ -170,6 +171,7 @@ def test_l1_adds_the_signs_of_weights_and_leaves_biases_alone():
     np.testing.assert_allclose(updates["bias"], [-0.05, 0.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_l1_and_weight_decay_have_the_gradient_of_their_loss_terms():
     rng = np.random.default_rng(3)
     w = jnp.float32(rng.normal(size=(4, 3)))

@@ -38,7 +38,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     if len(set(rules)) < len(rules):
         raise UserError(f"workdir must be runs of different rules, got {', '.join(rules)}")
     title = f"Maronas 2016, sec. 3.3.2: ten units, one digit at a time; {trained_on(runs)}"
-    figure, ((axes,),) = canvas(1, 1, title=title, width=7, height=4.2)
+    figure, ((axes,),) = canvas(1, 1, title=title, width=7, height=4.6)
     errors = {rule: by_epoch(run, "test_error") for rule, run in zip(rules, runs, strict=True)}
     styles = itertools.cycle(zip(COLORS, "o^vsDx", strict=True))
     for (rule, error), (color, marker) in zip(errors.items(), styles, strict=False):
@@ -49,7 +49,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     axes.set(xlabel="epoch", ylabel="test error in %, mean and range over seeds")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     last = {rule: 100 * error[:, -1] for rule, error in errors.items()}
     rows = [
         [_NAMES[rule], *map("{:.2f}".format, (e.mean(), e.min(), e.max()))]

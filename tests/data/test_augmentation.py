@@ -7,6 +7,7 @@ import pytest
 import scipy.ndimage
 from hypothesis import given
 from hypothesis import strategies as st
+from marks import slow_after
 
 from adv_jax.data import augmentation
 
@@ -111,7 +112,7 @@ def test_random_affine_maps_stay_inside_their_limits_and_reach_them():
     assert np.abs(right).max() == pytest.approx(3, abs=0.3)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", slow_after(2, [2, 3, 1, 4]))
 def test_dilation_and_erosion_are_those_of_scipy(size):
     x = random_images()
     for ours, scipys in (
@@ -136,6 +137,7 @@ def test_opening_and_closing_bracket_the_image_and_are_idempotent(seed, size):
     )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000))
 def test_morphology_commutes_with_shifts_away_from_the_border(seed):
     x = np.pad(random_images(seed=seed, shape=(4, 4, 1)), ((0, 0), (3, 3), (3, 3), (0, 0)))
@@ -145,6 +147,7 @@ def test_morphology_commutes_with_shifts_away_from_the_border(seed):
         np.testing.assert_array_equal(form(moved, 3), expected)
 
 
+@pytest.mark.slow
 def test_random_morphology_takes_each_form_equally_often():
     image = random_images(1, (5, 5, 1))
     x = np.repeat(image, N, axis=0)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from marks import slow_after
 
 from adv_jax import models
 from adv_jax.runner.binding import bind
@@ -122,7 +123,7 @@ def averaged(h, size):
     return np.nanmean(windows[::2, ::2], axis=(-2, -1))
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", slow_after(1, [3, 2]))
 def test_average_pooling_follows_the_activation_and_leaves_out_pixels_beyond_the_border(size):
     model = models.convnet(
         stages=((2, 3),), units=(), pool=size, pooling="average", num_classes=3, activation="tanh"

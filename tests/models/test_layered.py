@@ -1,4 +1,4 @@
-"""models.layered: nets cut at any layer, and dropout."""
+"""models.layered: nets cut at any layer, dropout and DropConnect."""
 
 import jax
 import jax.numpy as jnp
@@ -154,6 +154,7 @@ def test_dropconnect_drops_weights_in_training_for_all_rows_alike_and_no_bias():
     assert abs((h[0] == 7).sum() - 0.2 * 200) < 5 * sd
 
 
+@pytest.mark.slow
 def test_dropconnect_keeps_the_weights_in_a_test():
     h = dropconnected(train=False)
     np.testing.assert_array_equal(h, [[8.0] * 200, [8.0] * 200, [7.0] * 200])
