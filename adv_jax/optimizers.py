@@ -128,36 +128,54 @@ def bold_driver(
 
 
 def players(
-    every: Mapping[str, int] | None = None, **optimizers: optax.GradientTransformation
+    every: Mapping[str, int] | None = None, **optimizers: Any
 ) -> optax.GradientTransformationExtraArgs:
     """Returns an optimizer for a game: each part of the parameters has an optimizer of its own.
 
     Args:
       every: {part: k}, the parts that move in every k-th step only, from the first on.
-      optimizers: {part: optimizer}, for each key of the parameters.
+      optimizers: {part: optimizer}, for each key of the parameters. {part: {inner: optimizer}} has
+        one for each part of a part, which `every` calls "part.inner".
 
     Raises:
       UserError: `every` names another part; and, by `init`, a part without an optimizer or an
         optimizer without a part.
     """
     every = every or {}
+    owners = _owners(optimizers)
     for part in every:
-        if part not in optimizers:
-            raise UserError(f"every must name a player, {', '.join(optimizers)}, got {part!r}")
+        if part not in owners:
+            raise UserError(f"every must name a player, {', '.join(owners)}, got {part!r}")
     moved: dict[Hashable, optax.GradientTransformation] = {
         part: optax.conditionally_mask(one, partial(_is_due, every[part])) if part in every else one
-        for part, one in optimizers.items()
+        for part, one in owners.items()
     }
+    return optax.with_extra_args_support(
+        optax.partition(moved, lambda params: _labels(params, optimizers))
+    )
 
-    def labels(params: Mapping[str, Any]) -> dict[str, str]:
-        if params.keys() != optimizers.keys():
-            raise UserError(
-                f"the players of the optimizer must be the parts of the model, "
-                f"{', '.join(params)}, got {', '.join(optimizers)}"
-            )
-        return {part: part for part in params}
 
-    return optax.with_extra_args_support(optax.partition(moved, labels))
+def _owners(optimizers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns {path: optimizer} of all parts that have one."""
+    found = {}
+    for part, own in optimizers.items():
+        path = f"{prefix}{part}"
+        found |= _owners(own, f"{path}.") if isinstance(own, Mapping) else {path: own}
+    return found
+
+
+def _labels(params: Any, optimizers: Any, path: str = "") -> Any:
+    """Returns the path of the owner of each part of the parameters."""
+    if not isinstance(optimizers, Mapping):
+        return path
+    parts = params.keys() if isinstance(params, Mapping) else ()
+    if parts != optimizers.keys():
+        raise UserError(
+            f"the players of the optimizer must be the parts of {path or 'the model'}, "
+            f"{', '.join(parts)}, got {', '.join(optimizers)}"
+        )
+    inner = f"{path}." if path else ""
+    return {part: _labels(params[part], optimizers[part], f"{inner}{part}") for part in optimizers}
 
 
 def _is_due(every: int, step: Array) -> Array:

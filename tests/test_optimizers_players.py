@@ -51,6 +51,30 @@ def test_the_optimizer_of_a_config_has_the_settings_of_each_player():
     assert [b for _, b in found] == [-5, -2.5, 0]
 
 
+def test_a_part_may_have_players_of_its_own():
+    params = {"a": {"v": jnp.float32(1), "w": {"x": jnp.float32(1)}}, "b": jnp.float32(2)}
+    gradients = jax.tree.map(jnp.ones_like, params)
+    one = lambda rate: {"name": "sgd", "learning_rate": rate}
+    spec = {"name": "players", "a": {"name": "players", "v": one(1.0), "w": one(2.0)}}
+    optim = optimizer({**spec, "b": one(3.0), "every": {"a.w": 2}}, steps_per_epoch=1)
+    state = optim.init(params)
+    moves = []
+    for _ in range(2):
+        updates, state = optim.update(gradients, state, params)
+        moves.append(jax.tree.map(float, updates))
+    assert moves == [
+        {"a": {"v": -1, "w": {"x": -2}}, "b": -3},
+        {"a": {"v": -1, "w": {"x": 0}}, "b": -3},
+    ]
+
+
+@pytest.mark.parametrize("inner", ["v", "vwx"])
+def test_a_part_whose_players_are_not_its_parts_is_refused(inner):
+    optim = players(a={part: sgd(0.1) for part in inner}, b=sgd(0.1))
+    with pytest.raises(UserError, match=f"the parts of a, v, w, got {', '.join(inner)}"):
+        optim.init({"a": {"v": jnp.ones(1), "w": jnp.ones(1)}, "b": jnp.ones(1)})
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -63,6 +87,10 @@ def test_the_optimizer_of_a_config_has_the_settings_of_each_player():
         (
             {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"c": 2}},
             "every must name a player, a, got 'c'",
+        ),
+        (
+            {"a": {"name": "players", "v": {"name": "sgd", "learning_rate": 0.1}, "every": 2}},
+            "optimizer.a.every must be an optimizer, a dict with a name, got 2",
         ),
     ],
 )

@@ -91,16 +91,24 @@ def _players(
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             allowed = "a whole number of at least 1"
             raise ConfigError(f"{field}.every.{player} must be {allowed}, got {steps!r}")
-    built = {}
+    return optimizers.players(every=every, **_built(spec, steps_per_epoch, field))
+
+
+def _built(spec: Mapping[str, Any], steps_per_epoch: int, field: str) -> dict[str, Any]:
+    """Builds the optimizers of players; a player may have players of its own, without `every`."""
+    built: dict[str, Any] = {}
     for player, own in spec.items():
-        if player in ("name", "every"):
+        path = f"{field}.{player}"
+        if player == "name" or (player == "every" and field == "optimizer"):
             continue
         if not isinstance(own, Mapping):
             allowed = "an optimizer, a dict with a name"
-            raise ConfigError(f"{field}.{player} must be {allowed}, got {own!r}")
-        path = f"{field}.{player}"
-        built[player] = optimizer(own, steps_per_epoch=steps_per_epoch, field=path)
-    return optimizers.players(every=every, **built)
+            raise ConfigError(f"{path} must be {allowed}, got {own!r}")
+        if own.get("name") == "players":
+            built[player] = _built(own, steps_per_epoch, path)
+        else:
+            built[player] = optimizer(own, steps_per_epoch=steps_per_epoch, field=path)
+    return built
 
 
 def averaging(spec: Mapping[str, Any], *, steps_per_epoch: int) -> optimizers.Weights:

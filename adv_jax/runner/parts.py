@@ -73,4 +73,4 @@ def _optimizers(field: str, spec: Any) -> Iterator[Part]:
     yield Part(field, spec, OPTIMIZERS, MAKER)
     for player, own in spec.items():
         if player != "every":
-            yield from _tree(f"{field}.{player}", own, OPTIMIZERS, MAKER, inner)
+            yield from _optimizers(f"{field}.{player}", own)
