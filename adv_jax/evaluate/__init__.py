@@ -9,6 +9,9 @@
     transfer          accuracy of every model on the adversarial examples of every other
     curves            `evaluate` inside a compiled program; `clean` without attacks
 
+A model without classes has a likelihood: `parzen` at samples; `log_partition`, exact for a small
+Boltzmann machine, and `annealed_log_partition` for a large one.
+
 Noise curves use `attacks.gaussian_noise` and `attacks.sign_noise`. The command line,
 `python -m adv_jax.evaluate --workdir=RUN`, evaluates the model that a run has trained.
 """
@@ -21,6 +24,7 @@ from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
 from adv_jax.evaluate.minimal import minimal_eps
+from adv_jax.evaluate.partition import LogPartition, annealed_log_partition, log_partition
 from adv_jax.evaluate.smoothing import Smoothed, certify_smoothed
 from adv_jax.evaluate.streaming import evaluate_batches
 from adv_jax.evaluate.transferring import transfer
@@ -34,7 +38,9 @@ __all__ = [
     "Curve",
     "Curves",
     "Evaluation",
+    "LogPartition",
     "Smoothed",
+    "annealed_log_partition",
     "benchmark",
     "certify",
     "certify_smoothed",
@@ -43,6 +49,7 @@ __all__ = [
     "evaluate",
     "evaluate_batches",
     "is_targeted",
+    "log_partition",
     "minimal_eps",
     "norm_of",
     "parzen",

@@ -4,7 +4,7 @@ loss is f32[], aux is (model_state, metrics). An objective defines the loss and 
 points at which it is taken; the attack is an argument.
 
 An objective in `STATES` carries a state in the variables from step to step: its function makes the
-first one, {collection: tree}, for batches like x.
+first one, {collection: tree}, from the model, its variables and a batch x.
 
 PGD adversarial training (PGD-AT) is `lwa` with `pgd` as the attack; pgd(returns="last") saves two
 passes. TRADES is `trades`, MART is `mart`; `awp` perturbs the weights under any of them.
@@ -17,6 +17,11 @@ from adv_jax.objectives.adversarial_mix import adversarial_mix
 from adv_jax.objectives.awp import awp
 from adv_jax.objectives.certified import certified
 from adv_jax.objectives.consistency import consistency
+from adv_jax.objectives.contrastive_divergence import (
+    chains,
+    contrastive_divergence,
+    persistent_contrastive_divergence,
+)
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
 from adv_jax.objectives.distillation import distillation, tempered_cross_entropy
@@ -30,7 +35,7 @@ from adv_jax.objectives.mart import mart
 from adv_jax.objectives.online import least_mean_squares, passive_aggressive, perceptron
 from adv_jax.objectives.trades import trades
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
-from adv_jax.types import Array, Variables
+from adv_jax.types import Apply, Array, Variables
 
 __all__ = [
     "adversarial_backprop",
@@ -38,6 +43,7 @@ __all__ = [
     "awp",
     "certified",
     "consistency",
+    "contrastive_divergence",
     "cross_entropy",
     "denoising",
     "distillation",
@@ -51,9 +57,13 @@ __all__ = [
     "mart",
     "passive_aggressive",
     "perceptron",
+    "persistent_contrastive_divergence",
     "tempered_cross_entropy",
     "trades",
     "virtual_adversarial_training",
 ]
 
-STATES: dict[str, Callable[[Array], Variables]] = {"free": still}
+STATES: dict[str, Callable[[Apply, Variables, Array], Variables]] = {
+    "free": still,
+    "persistent_contrastive_divergence": chains,
+}

@@ -60,8 +60,9 @@ def free(
     return value, ({**model_state, "perturbation": {"r": r}}, metrics)
 
 
-def still(x: Array) -> Variables:
+def still(apply: Apply, variables: Variables, x: Array) -> Variables:
     """Returns the perturbation of the first step, 0, for batches like x f32[B, *D]."""
+    del apply, variables
     return {"perturbation": {"r": jnp.zeros_like(x)}}
 
 

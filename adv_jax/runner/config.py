@@ -61,6 +61,8 @@ _RANGES = {
     "checkpoint_every": _COUNT,
     "checkpoints_kept": _COUNT,
     "features": _COUNT,
+    "steps": _COUNT,
+    "mean_field_steps": _COUNT,
     "connections": _COUNT,
     "num_classes": _COUNT,
     "weights": _SIZE,

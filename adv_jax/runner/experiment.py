@@ -129,7 +129,7 @@ class Experiment:
             variables = {**variables, "params": replaced(variables["params"], start)}
         if first := objectives.STATES.get(self._config["objective"]["name"]):
             batch = jnp.zeros((self._batch_size, *self._inputs), jnp.float32)
-            variables = {**variables, **first(batch)}
+            variables = {**variables, **first(self.apply, variables, batch)}
         state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)
         return RunState(
             state=state,

@@ -1,0 +1,182 @@
+"""Boltzmann machines of layers v, h1, ..., hL, each connected to its neighbors only.
+
+    p(v, h) = exp(-E(v, h)) / Z
+    E = E_0(v) - sum_l b_l h_l - sum_l h_{l-1} W_l h_l,     h_0 = v
+    E_0 = -b_0 v for binary visible units, |v - b_0|^2 / 2 for Gaussian ones of unit variance
+
+One hidden layer makes a restricted Boltzmann machine (RBM), several make a deep one (DBM). Given
+the even layers (v, h2, ...) the units of the odd ones (h1, h3, ...) are independent, and the other
+way around. So a side of the machine is a tuple of its layers, and `given` names the known side.
+
+Sources: [salakhutdinov2008], eq. 1 to 5; [salakhutdinov2009], sec. 2 and 3; [maronas2016],
+sec. 3.6.1 and Appendix 3.
+"""
+
+from typing import Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from adv_jax.types import Array, Key
+
+Visible = Literal["binary", "gaussian"]
+Side = tuple[Array, ...]  # f[B, D_l] of each layer of a side, from the bottom up
+EVEN, ODD = 0, 1  # of layers: v, h2, ... and h1, h3, ...
+
+
+class Machine(flax.struct.PyTreeNode):
+    """The parameters of a Boltzmann machine.
+
+    visible_bias: b_0, f[D].
+    kernels: W_l, f[D_{l-1}, D_l] for l = 1, ..., L.
+    biases: b_l, f[D_l] for l = 1, ..., L.
+    visible: the kind of the visible units.
+    """
+
+    visible_bias: Array
+    kernels: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    visible: Visible = flax.struct.field(pytree_node=False, default="binary")
+
+    def units(self, side: int) -> tuple[int, ...]:
+        """Returns the number of units of each layer of a side."""
+        return tuple(len(bias) for bias in (self.visible_bias, *self.biases)[side::2])
+
+
+def energy(machine: Machine, even: Side, odd: Side) -> Array:
+    """Returns E(v, h): f[B]; hidden units may be means in [0, 1], of which E is linear."""
+    linear = _unary(machine, even, EVEN) + _unary(machine, odd, ODD)
+    layers = in_order(even, odd)
+    pairs = zip(layers[:-1], machine.kernels, layers[1:], strict=True)
+    return linear - sum(jnp.sum(below @ kernel * above, axis=1) for below, kernel, above in pairs)
+
+
+def free_energy(machine: Machine, known: Side, given: int = EVEN) -> Array:
+    """Returns F(known) = -log sum_other exp(-E), over all states of the other side: f[B].
+
+    For an RBM and given=EVEN this is F(v) = E_0(v) - sum_j log(1 + exp(b_j + v W_j)), and
+    log p(v) = -F(v) - log Z. Gaussian units are integrated.
+    """
+    found = _unary(machine, known, given)
+    for layer, total in _inputs(machine, known, given).items():
+        if _is_gaussian(machine, layer):
+            squares = jnp.sum(total**2, axis=1) - jnp.sum(machine.visible_bias**2)
+            found -= (squares + total.shape[1] * jnp.log(2 * jnp.pi)) / 2
+        else:
+            found -= jnp.sum(jax.nn.softplus(total), axis=1)
+    return found
+
+
+def means(machine: Machine, known: Side, given: int = EVEN) -> Side:
+    """Returns the expectation of each unit of the other side; of binary units, p(1 | known)."""
+    return tuple(
+        total if _is_gaussian(machine, layer) else jax.nn.sigmoid(total)
+        for layer, total in _inputs(machine, known, given).items()
+    )
+
+
+def sample(machine: Machine, known: Side, key: Key, given: int = EVEN) -> Side:
+    """Draws the other side given the known one."""
+    found = means(machine, known, given)
+    keys = jax.random.split(key, len(found))
+    first = 1 - given  # the lowest layer of the other side
+    return tuple(
+        mean + jax.random.normal(key, mean.shape, mean.dtype)
+        if _is_gaussian(machine, first + 2 * index)
+        else draw(mean, key)
+        for index, (mean, key) in enumerate(zip(found, keys, strict=True))
+    )
+
+
+def draw(probabilities: Array, key: Key) -> Array:
+    """Draws binary units: 1 with these probabilities, else 0."""
+    uniform = jax.random.uniform(key, probabilities.shape, probabilities.dtype)
+    return (uniform < probabilities).astype(probabilities.dtype)
+
+
+def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
+    """Takes Gibbs steps: each draws the odd layers given the even ones, then the even ones."""
+
+    def step(even: Side, key: Key) -> tuple[Side, None]:
+        key_odd, key_even = jax.random.split(key)
+        odd = sample(machine, even, key_odd, EVEN)
+        return sample(machine, odd, key_even, ODD), None
+
+    return jax.lax.scan(step, even, jax.random.split(key, steps))[0]
+
+
+def mean_field(machine: Machine, v: Array, steps: int) -> Side:
+    """Returns the means of the even layers (v, h2, ...) of the best factorial posterior of v.
+
+        mu_l <- sigmoid(b_l + mu_{l-1} W_l + W_{l+1} mu_{l+1}),   mu_0 = v
+
+    in turns for the odd and the even layers, which never increases `bound`. The start is a pass
+    upwards without feedback. An RBM needs no step: its posterior is factorial.
+
+    Source: [salakhutdinov2009], eq. 7.
+    """
+    mu = [v]
+    for bias, kernel in zip(machine.biases, machine.kernels, strict=True):
+        mu.append(jax.nn.sigmoid(bias[None] + mu[-1] @ kernel))
+    start = tuple(mu[::2])
+    if len(start) == 1:
+        return start
+
+    def step(even: Side, _: None) -> tuple[Side, None]:
+        odd = means(machine, even, EVEN)
+        return (v, *means(machine, odd, ODD)[1:]), None
+
+    return jax.lax.scan(step, start, length=steps)[0]
+
+
+def bound(machine: Machine, even: Side) -> Array:
+    """Returns an upper bound of the free energy of v, that of a factorial posterior: f[B].
+
+        E_q E(v, h) - H(q)  >=  F(v),    equal for an RBM
+
+    q has the means `even` of h2, h4, ... and the best ones of the odd layers, whose sum is exact.
+    Its derivative by the parameters at the fixed point of `mean_field` is E_q dE: detach `even`.
+
+    Source: [salakhutdinov2009], eq. 5 and 6.
+    """
+    entropies = (
+        jnp.sum(jax.scipy.special.entr(mu) + jax.scipy.special.entr(1 - mu), axis=1)
+        for mu in even[1:]
+    )
+    return free_energy(machine, even) - sum(entropies)
+
+
+def in_order(even: Side, odd: Side) -> list[Array]:
+    """Returns the layers v, h1, h2, ... of both sides."""
+    return [(even, odd)[layer % 2][layer // 2] for layer in range(len(even) + len(odd))]
+
+
+def _is_gaussian(machine: Machine, layer: int) -> bool:
+    return layer == 0 and machine.visible == "gaussian"
+
+
+def _unary(machine: Machine, known: Side, side: int) -> Array:
+    """Returns the part of the energy without connections: f[B]."""
+    own = (machine.visible_bias, *machine.biases)[side::2]
+    found = jnp.zeros(len(known[0]), known[0].dtype)
+    for index, (states, bias) in enumerate(zip(known, own, strict=True)):
+        if _is_gaussian(machine, side + 2 * index):
+            found += jnp.sum((states - bias[None]) ** 2, axis=1) / 2
+        else:
+            found -= states @ bias
+    return found
+
+
+def _inputs(machine: Machine, known: Side, given: int) -> dict[int, Array]:
+    """Returns the total input of each layer of the other side, {layer: f[B, D_l]}."""
+    biases, kernels = (machine.visible_bias, *machine.biases), machine.kernels
+    found = {}
+    for layer in range(1 - given, len(biases), 2):
+        total = jnp.broadcast_to(biases[layer], (len(known[0]), len(biases[layer])))
+        if layer > 0:
+            total += known[(layer - 1) // 2] @ kernels[layer - 1]
+        if layer < len(kernels):
+            total += known[(layer + 1) // 2] @ kernels[layer].T
+        found[layer] = total
+    return found

@@ -1,0 +1,114 @@
+"""log Z: exact sums against NumPy and integrals, and annealed importance sampling against them."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from marks import slow_after
+from scipy.special import logsumexp
+
+from adv_jax import boltzmann, evaluate
+from adv_jax.boltzmann import ODD, Machine
+from adv_jax.types import UserError
+
+KEY = jax.random.key(3)
+BETAS = jnp.linspace(0, 1, 201)
+
+
+def machine_of(sizes, visible="binary", scale=1.0):
+    rng = np.random.default_rng(1)
+    normal = lambda *shape: jnp.asarray(scale * rng.normal(size=shape), jnp.float32)
+    kernels = tuple(normal(a, b) for a, b in itertools.pairwise(sizes))
+    return Machine(normal(sizes[0]), kernels, tuple(map(normal, sizes[1:])), visible=visible)
+
+
+def states(count):
+    return np.array(list(itertools.product([0, 1], repeat=count)), np.float32)
+
+
+def exact(machine):
+    """log Z by the energy of every state of a binary machine."""
+    sizes = [len(machine.visible_bias), *map(len, machine.biases)]
+    layers = np.split(states(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+    energies = boltzmann.energy(machine, tuple(layers[::2]), tuple(layers[1::2]))
+    return logsumexp(-np.float64(energies))
+
+
+@pytest.mark.parametrize(
+    "sizes", [(4, 3), *(pytest.param(more, marks=pytest.mark.slow) for more in ((3, 5), (2, 4, 3)))]
+)
+def test_the_exact_sum_over_one_side_is_that_over_all_states(sizes):
+    machine = machine_of(sizes)
+    np.testing.assert_allclose(evaluate.log_partition(machine), exact(machine), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_sum_over_blocks_of_states_is_that_over_all():
+    machine = machine_of((20, 14), scale=0.3)
+    energies = boltzmann.free_energy(machine, (jnp.asarray(states(14)),), ODD)
+    np.testing.assert_allclose(
+        evaluate.log_partition(machine), logsumexp(-np.float64(energies)), rtol=1e-6
+    )
+
+
+def test_a_gaussian_machine_without_connections_has_a_known_partition_function():
+    machine = machine_of((3, 2), visible="gaussian")
+    machine = machine.replace(kernels=(jnp.zeros((3, 2)),))
+    expected = 1.5 * np.log(2 * np.pi) + np.logaddexp(0, np.float64(machine.biases[0])).sum()
+    np.testing.assert_allclose(evaluate.log_partition(machine), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "visible"),
+    slow_after(1, [((6, 4), "binary"), ((5, 4, 3), "binary"), ((3, 4), "gaussian")]),
+)
+def test_annealed_importance_sampling_finds_the_exact_value_within_its_error(sizes, visible):
+    machine = machine_of(sizes, visible)
+    found = evaluate.annealed_log_partition(machine, BETAS, key=KEY, num_chains=500)
+    assert 0 < found.standard_error < 0.2
+    assert abs(found.value - evaluate.log_partition(machine)) < 3 * found.standard_error
+
+
+@pytest.mark.slow
+def test_the_standard_error_is_the_spread_of_repeated_estimates():
+    machine, keys = machine_of((6, 4)), jax.random.split(KEY, 60)
+    betas = jnp.linspace(0, 1, 21)
+    of_key = lambda key: evaluate.annealed_log_partition(machine, betas, key=key, num_chains=200)
+    found = jax.jit(jax.vmap(of_key))(keys)
+    # The spread of 60 estimates has a relative error of 1 / sqrt(118).
+    spread = float(np.std(found.value, ddof=1))
+    assert spread == pytest.approx(float(np.mean(found.standard_error)), rel=0.3)
+
+
+@pytest.mark.slow
+def test_a_machine_without_connections_needs_no_annealing():
+    machine = machine_of((4, 3))
+    machine = machine.replace(kernels=(jnp.zeros((4, 3)),), biases=(jnp.zeros(3),))
+    found = evaluate.annealed_log_partition(machine, jnp.array([0.0, 1.0]), key=KEY)
+    np.testing.assert_allclose(found.value, exact(machine), rtol=1e-6)
+    assert found.standard_error < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"betas": jnp.array([0.0, 0.5])}, "betas must rise from 0 to 1, got 0 to 0.5"),
+        ({"betas": jnp.array([0.0, 0.7, 0.3, 1.0])}, "betas must rise from 0 to 1"),
+        ({"betas": jnp.zeros(1)}, r"betas must be f\[T \+ 1\] with T at least 1, got \[1\]"),
+        ({"num_chains": 1}, "num_chains must be at least 2 for a standard error, got 1"),
+        ({"base_bias": jnp.zeros(3)}, r"base_bias must be f\[4\], got \[3\]"),
+    ],
+)
+def test_a_wrong_argument_is_refused(arguments, message):
+    arguments = {"betas": BETAS, **arguments}
+    with pytest.raises(UserError, match=message):
+        evaluate.annealed_log_partition(machine_of((4, 3)), key=KEY, **arguments)
+
+
+def test_a_machine_with_too_many_units_is_refused():
+    with pytest.raises(UserError, match="a side of at most 25 binary units .* got 30; annealed"):
+        evaluate.log_partition(machine_of((40, 30)))
+    with pytest.raises(UserError, match="got 30"):
+        evaluate.log_partition(machine_of((3, 30), visible="gaussian"))

@@ -1,0 +1,137 @@
+"""Boltzmann machines and deep belief networks as models: parts, means, samples."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from marks import slow_after
+from scipy.special import expit
+
+from adv_jax import boltzmann, models
+from adv_jax.boltzmann import EVEN
+
+KEY = jax.random.key(0)
+X = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 2, 2, 1)), jnp.float32)
+
+
+def built(model):
+    """The apply function, and variables with other biases than 0."""
+    variables = models.init(model, jax.random.key(1), X)
+    rng = np.random.default_rng(2)
+    draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
+    return models.apply_fn(model), {"params": jax.tree.map(draw, variables["params"])}
+
+
+@pytest.mark.parametrize("build", slow_after(1, [models.dbn, models.boltzmann]))
+def test_the_encoder_has_the_layers_of_a_multilayer_perceptron(build):
+    _, stack = built(build(shape=(2, 2, 1), features=(3, 5)))
+    net = models.init(models.mlp(features=(3, 5)), KEY, X)["params"]
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    hidden = {name: layer for name, layer in net.items() if name != "logits"}
+    assert shapes(stack["params"]["encoder"]) == shapes(hidden)
+
+
+def test_a_sigmoid_perceptron_with_the_encoder_s_weights_has_its_hidden_units():
+    model = models.dbn(shape=(2, 2, 1), features=(3, 5))
+    apply, variables = built(model)
+    net = models.mlp(features=(3, 5), activation="sigmoid")
+    params = models.init(net, KEY, X)["params"] | variables["params"]["encoder"]
+    _, extras, _ = models.apply_fn(net)({"params": params}, X)
+    top, found, _ = apply(variables, X)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, dict(extras))
+    np.testing.assert_array_equal(top, found["hidden2"])
+
+
+def numpy_unrolled(params, x):
+    """The means of a stack's units, up and down."""
+    layers = [params["encoder"][f"hidden{n}"] for n in (1, 2)]
+    h = np.float64(x).reshape(len(x), -1)
+    for layer in layers:
+        h = expit(h @ np.float64(layer["kernel"]) + np.float64(layer["bias"]))
+    for n, layer in zip((2, 1), reversed(layers), strict=True):
+        below = h @ np.float64(layer["kernel"]).T + np.float64(params["decoder"][f"hidden{n}"])
+        h = expit(below)
+    return h, below
+
+
+def test_the_loss_of_a_stack_is_the_cross_entropy_of_the_unrolled_autoencoder():
+    apply, variables = built(models.dbn(shape=(2, 2, 1), features=(3, 5)))
+    p, logits = numpy_unrolled(variables["params"], X)
+    found = apply(variables, X, method="reconstruct").logits
+    np.testing.assert_allclose(found, p.reshape(X.shape), rtol=1e-5)
+    x = np.float64(X).reshape(3, -1)
+    expected = (np.logaddexp(0, logits) - x * logits).sum(axis=1)
+    losses = apply(variables, X, method="row_loss").logits
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
+def test_the_loss_of_gaussian_units_is_half_the_squared_error():
+    apply, variables = built(models.dbn(shape=(2, 2, 1), features=(3, 5), visible="gaussian"))
+    _, means = numpy_unrolled(variables["params"], X)
+    expected = ((means - np.float64(X).reshape(3, -1)) ** 2).sum(axis=1) / 2
+    found = apply(variables, X, method="row_loss").logits
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_hidden_units_of_a_deep_machine_are_a_fixed_point_of_mean_field():
+    apply, variables = built(
+        models.boltzmann(shape=(2, 2, 1), features=(3, 5), mean_field_steps=200)
+    )
+    _, extras, _ = apply(variables, X)
+    encoder = jax.tree.map(np.float64, variables["params"]["encoder"])
+    up = np.float64(X).reshape(3, -1) @ encoder["hidden1"]["kernel"] + encoder["hidden1"]["bias"]
+    down = np.float64(extras["hidden2"]) @ encoder["hidden2"]["kernel"].T
+    np.testing.assert_allclose(extras["hidden1"], expit(up + down), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("visible", ["binary", "gaussian"])
+def test_each_machine_of_a_stack_has_data_drawn_from_the_means_below_it(visible):
+    apply, variables = built(models.dbn(shape=(2, 2, 1), features=(3, 5), visible=visible))
+    x = jnp.tile(X[:1], (5000, 1, 1, 1))
+    ((v,), (h,)) = apply(variables, x, key=KEY, method="machines").extras["data"]
+    means = apply(variables, X[:1]).extras["hidden1"][0]
+    assert set(np.unique(h)) == {0, 1}
+    np.testing.assert_allclose(h.mean(axis=0), means, atol=0.03)
+    if visible == "gaussian":
+        np.testing.assert_array_equal(v, x.reshape(5000, 4))
+    else:
+        assert set(np.unique(v)) == {0, 1}
+        np.testing.assert_allclose(v.mean(axis=0), X[0].reshape(4), atol=0.03)
+
+
+def states(count):
+    return np.array(list(itertools.product([0, 1], repeat=count)), np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "features"),
+    [(models.boltzmann, (2,)), (models.boltzmann, (2, 2)), (models.dbn, (2,))],
+)
+def test_samples_have_the_mean_of_the_distribution(build, features):
+    apply, variables = built(build(shape=(2, 2, 1), features=features))
+    like = jnp.zeros((20_000, 2, 2, 1))
+    found = apply(variables, like, key=KEY, method="sample", steps=30).logits
+    machine = apply(variables, X, key=KEY, method="machines").extras["machines"][0]
+    values = states(sum(machine.units(EVEN)))
+    even = tuple(map(jnp.asarray, np.split(values, np.cumsum(machine.units(EVEN))[:-1], axis=1)))
+    p = np.exp(-np.float64(boltzmann.free_energy(machine, even)))
+    expected = (p / p.sum()) @ values[:, :4]
+    assert np.all(np.abs(found.reshape(len(like), -1).mean(axis=0) - expected) < 0.02)
+
+
+@pytest.mark.slow
+def test_samples_of_a_belief_network_come_from_its_top_and_pass_down():
+    # Strong biases make the lower hidden layer all 1 whatever the top; then v has known means.
+    model = models.dbn(shape=(2, 2, 1), features=(3, 2))
+    apply, variables = built(model)
+    decoder = variables["params"]["decoder"] | {"hidden2": jnp.full(3, 100.0)}
+    params = variables["params"] | {"decoder": decoder}
+    found = apply({"params": params}, X, key=KEY, method="sample", steps=2).logits
+    kernel = np.float64(params["encoder"]["hidden1"]["kernel"])
+    expected = expit(kernel.sum(axis=1) + np.float64(decoder["hidden1"]))
+    np.testing.assert_allclose(found.reshape(3, -1), np.tile(expected, (3, 1)), rtol=1e-5)
