@@ -150,6 +150,37 @@ def rising_momentum_sgd() -> dict[str, Any]:
     }
 
 
+def sigmoid_classifier(c: ConfigDict, features: tuple[int, ...], options: ConfigDict) -> None:
+    """Makes a perceptron of sigmoid units of the config, to fine-tune a stack of that size.
+
+    Args:
+      options: `labels`, "full" or their number, and `pretrained`, the workdir of a run whose part
+        "encoder" has the hidden layers, or None.
+    """
+    c.model = {
+        "name": "mlp",
+        "features": features,
+        "num_classes": 10,
+        "activation": "sigmoid",
+        "hidden_init": {"name": "fan_in"},
+        "output_init": {"name": "fan_in"},
+    }
+    c.objective = {"name": "cross_entropy"}
+    c.optimizer = {"name": "adam", "learning_rate": 0.001}
+    c.epochs = 20 if options.labels == "full" else 10
+    c.data.num_labels = 0 if options.labels == "full" else options.labels
+    c.evaluation.attacks.fgsm.bounds = (0.0, 1.0)
+    if options.pretrained:
+        c.pretrained = {"workdir": options.pretrained, "part": "encoder"}
+
+
+def require_default(options: ConfigDict, without: str, **defaults: Any) -> None:
+    """Raises ValueError for an option that is not left out although another one is missing."""
+    for name, default in defaults.items():
+        if options[name] != default:
+            raise ValueError(f"{name} must be left out without {without}, got {options[name]!r}")
+
+
 def _value(name: str, text: str, legal: Mapping[str, tuple]) -> Any:
     """Returns the value of an option from its text."""
     kinds = [kind for kind in legal[name] if isinstance(kind, type)]

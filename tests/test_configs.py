@@ -22,7 +22,7 @@ from adv_jax import data, train
 from adv_jax.runner import config as runner_config
 from adv_jax.runner.building import attack_of
 from adv_jax.runner.config import leaves, replicas, validate, with_values
-from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.experiment import Experiment, Loss
 from adv_jax.runner.inputs import rows_of
 
 RESNET_METHODS = (
@@ -37,6 +37,9 @@ ONLINE_RULES = ("pa", "pa1", "pa2", "least_mean_squares", "softmax")
 MODES = {
     "quickstart": ["", "paper", "quick"],
     "gan_mnist": ["", "quick", "loss=minimax"],
+    "rbm_mnist": ["", "quick", "chains=data,steps=25", "quick,visible=gaussian"],
+    "dbn_mnist": ["", "quick", "training=classifier", "quick,training=classifier,labels=100"],
+    "dbm_mnist": ["", "quick", "training=classifier,labels=100"],
     "wrn_cifar10": [
         "",
         *(f"quick,method={method}" for method in ("pgd", "fast", "free", "consistency")),
@@ -263,6 +266,9 @@ def test_every_config_traces_an_epoch_and_its_evaluation(name, mode, datasets):
     config = shrunk(config_of(name, mode))
     traced = trace(config, datasets[config["data"]["name"]])
     assert traced.metrics["loss"].shape == (traced.num_train // config["batch_size"],)
+    if isinstance(traced.evaluation, Loss):  # a model without classes
+        assert "test_loss" in traced.measured and not config["evaluation"]["attacks"]
+        return
     assert "test_error" in traced.measured
     sizes = (len(config["evaluation"]["eps"]),)
     assert traced.evaluation.attacks.keys() == config["evaluation"]["attacks"].keys()

@@ -1,10 +1,12 @@
 """The figures of [maronas2016], "Adversarial Learning with Ladder Networks".
 
-Not drawn: diagrams of networks (1, 2, 5-9, 14-17, 19, 20, 25, 28). Figs. 12 and 13 need a run on
-CIFAR-10, `fgsm_readings` runs of ladder_mnist.
+Not drawn: diagrams of networks (1, 2, 5-9, 14-17, 19, 20, 25, 28); `boltzmann` has pictures of the
+nets of Figs. 8 and 9. Figs. 12 and 13 need a run on CIFAR-10, `fgsm_readings` runs of ladder_mnist,
+`boltzmann` runs of rbm_mnist, dbn_mnist or dbm_mnist.
 """
 
 from papers.maronas2016 import (
+    boltzmann,
     costs,
     denoising,
     online,
@@ -24,6 +26,7 @@ FIGURES = {
     "fig4": optimization.local_minimum,
     "optimizers": optimizers.all_rules,
     "online": online.curves,
+    "boltzmann": boltzmann.machines,
     "fig10": samples.digits,
     "fig11": samples.digit,
     "fig12": samples.color_images,

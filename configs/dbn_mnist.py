@@ -1,0 +1,79 @@
+"""A deep belief network on MNIST, and a classifier that starts from it ([hinton2006]).
+
+Run:    python -m adv_jax.main --config=configs/dbn_mnist.py --workdir=RUN
+        python -m adv_jax.main --config=configs/dbn_mnist.py:training=classifier,pretrained=RUN
+        python -m adv_jax.main --config=configs/dbn_mnist.py:training=classifier,labels=100
+Quick:  python -m adv_jax.main --config=configs/dbn_mnist.py:quick   (5,000 embedded digits)
+Figure: python -m adv_jax.report maronas2016.boltzmann --workdir=RUN
+
+Options, joined by commas:
+
+    quick or paper
+    training=stack|classifier   RBMs, one after another; or a perceptron of sigmoid units
+    pretrained=RUN              a finished run of the stack, from which the classifier starts
+    labels=full|100|1000        labels of the classifier, balanced by class
+
+The RBMs train in one run, each by CD-1 on the means of the layer below it and in its own third of
+the epochs; then the rate of its player is 0 ([maronas2016], sec. 3.6.2, Fig. 9). Unrolled, the
+stack is an autoencoder with tied weights, and the test loss is its reconstruction's cross-entropy.
+The classifier has the same layers, called the part "encoder" of the stack. Without `pretrained` it
+starts at random, to compare.
+
+[salakhutdinov2009] cites a test error of 1.2 % of a deep belief network, fine-tuned in another way,
+and of 1.6 % of back-propagation from random weights.
+
+Deviations: rates, momentum, weight decay and epochs are chosen here; Adam fine-tunes.
+
+Results: docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base, parse_options, require_default, sigmoid_classifier
+
+
+def get_config(mode: str = "paper") -> ConfigDict:
+    options = parse_options(
+        mode,
+        training=("stack", "classifier"),
+        pretrained=(None, str),
+        labels=("full", 100, 1000),
+    )
+
+    c = base("dbn_mnist", {"name": "mnist"})
+    features = (256, 256, 512) if options.quick else (500, 500, 2000)
+    c.batch_size = 100
+    if options.quick:
+        c.data.source = "embedded"
+    if options.training == "classifier":
+        sigmoid_classifier(c, features, options)
+        return c
+    require_default(options, "training=classifier", pretrained=None, labels="full")
+    c.model = {
+        "name": "dbn",
+        "shape": (28, 28, 1),
+        "features": features,
+        "visible": "binary",
+        "hidden_init": {"name": "gaussian", "std": 0.01},
+    }
+    c.objective = {"name": "contrastive_divergence", "steps": 1}
+    epochs = 30 if options.quick else 50
+    owners = {f"hidden{i + 1}": _owner(i * epochs, epochs) for i in range(len(features))}
+    layers = {"name": "players", **owners}
+    c.optimizer = {"name": "players", "encoder": layers, "decoder": layers}
+    c.epochs = len(features) * epochs
+    c.checkpoint_every = 10
+    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    return c
+
+
+def _owner(first: int, epochs: int) -> dict:
+    """Returns the optimizer of an RBM, which moves from epoch `first` on, and its momentum."""
+    step = {"name": "piecewise_constant"}
+    moves = {"values": (0.0, 0.1, 0.0), "boundaries": (first, first + epochs)}
+    return {
+        "name": "sgd",
+        "learning_rate": step | moves,
+        "momentum": step | {"values": (0.5, 0.9), "boundaries": (first + 5,)},
+        "weight_decay": 2e-4,
+    }

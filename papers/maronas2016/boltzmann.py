@@ -1,0 +1,131 @@
+"""Filters, reconstructions and samples of Boltzmann machines.  [maronas2016, sec. 3.6, Figs. 8, 9]
+
+[maronas2016] draws the nets as diagrams; here are pictures of trained ones. Samples are means of
+the visible units after 1,000 Gibbs steps from random units.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax import boltzmann, evaluate
+from adv_jax.runner.trained import Trained
+from adv_jax.types import Array, UserError
+from papers.drawing import Drawing, canvas, mosaic, rounded
+from papers.runs import Finished, finished, require_same_data, trained_on
+
+COLUMNS, SHOWN = 10, 60
+CHAINS = 100
+# More steps near 1, as [salakhutdinov2008] has them, and fewer of all.
+BETAS = np.concatenate(
+    [np.linspace(0, 0.5, 250, False), np.linspace(0.5, 0.9, 1000, False), np.linspace(0.9, 1, 2500)]
+)
+
+
+def machines(workdirs: Sequence[str]) -> Drawing:
+    """Figs. 8, 9: filters, reconstructions and samples of RBMs, belief networks and deep machines.
+
+    Args:
+      workdirs: runs of rbm_mnist, dbn_mnist and dbm_mnist; the first seed of each is drawn.
+
+    Raises:
+      UserError: a run is unfinished, has a grid or no machine, or the data differ.
+    """
+    runs = [finished(Path(workdir)) for workdir in workdirs]
+    require_same_data(runs)
+    for run in runs:
+        if run.config["model"]["name"] not in ("boltzmann", "dbn"):
+            raise UserError(f"workdir must be a run of a boltzmann or a dbn, got {run.path}")
+    title = f"Filters, reconstructions and samples; {trained_on(runs, first=True)}"
+    figure, rows = canvas(len(runs), 3, title=title, width=3.2, height=2.2)
+    found = []
+    for panels, run in zip(rows, runs, strict=True):
+        model = run.models()[0]
+        for axes, (name, images) in zip(panels, _pictures(model).items(), strict=True):
+            limit = np.quantile(np.abs(images), 0.99) if name == "filters" else None
+            low = -limit if limit else 0
+            sheet = mosaic(images, COLUMNS)
+            axes.imshow(sheet, "gray", vmin=low, vmax=limit or 1, interpolation="nearest")
+            axes.set_title(f"{_named(run)}: {name}", fontsize="small")
+            axes.set_axis_off()
+        loss = run.result["replicas"][0]["test_loss"]
+        about = {"config": run.config["experiment"], "machine": _named(run), "reconstruction": loss}
+        found.append(about | (_likelihood(model) if _has_likelihood(run) else {}))
+    document = {
+        "caption": _caption(found, runs),
+        "settings": {
+            "steps": 1000,
+            "betas": len(BETAS),
+            "chains": CHAINS,
+            "chosen": ["nets", "steps", "betas", "chains"],
+        },
+        "runs": found,
+        "data": runs[0].result["data"],
+    }
+    return Drawing(figure, document)
+
+
+def _pictures(model: Trained) -> dict[str, np.ndarray]:
+    """Returns filters, test digits above their reconstructions, and samples: f[n, H, W]."""
+    x = jnp.asarray(model.dataset.test.x[: SHOWN // 2])
+    shape = x.shape[1:3]
+    call = lambda like, method: np.asarray(
+        model.apply(model.variables, like, key=jax.random.key(1), method=method).logits
+    )
+    kernel = np.asarray(model.variables["params"]["encoder"]["hidden1"]["kernel"])
+    pairs = np.stack([np.asarray(x), call(x, "reconstruct")]).reshape(2, -1, COLUMNS, *shape)
+    return {
+        "filters": kernel.T[:SHOWN].reshape(-1, *shape),
+        "digits and reconstructions": pairs.swapaxes(0, 1).reshape(-1, *shape),
+        "samples": call(jnp.tile(x, (2, 1, 1, 1)), "sample").reshape(-1, *shape),
+    }
+
+
+def _likelihood(model: Trained) -> dict[str, float]:
+    """Returns log Z with its standard error, and the mean log-likelihood of binary test digits."""
+    train, test = (jnp.asarray(part.x) for part in (model.dataset.train, model.dataset.test))
+    key_data, key_chains = jax.random.split(jax.random.key(model.about["seed"]))
+    extras = model.apply(model.variables, test, key=key_data, method="machines").extras
+    (machine,), (even,) = extras["machines"], extras["data"]
+    estimate = jax.jit(evaluate.annealed_log_partition, static_argnames="num_chains")
+    start = _log_odds(train.reshape(len(train), -1))
+    settings = {"key": key_chains, "num_chains": CHAINS, "base_bias": start}
+    log_z, error = estimate(machine, jnp.asarray(BETAS, jnp.float32), **settings)
+    free = jnp.mean(boltzmann.bound(machine, even))
+    values = {"log Z": log_z, "standard error": error, "log-likelihood": -free - log_z}
+    return {name: rounded(value) for name, value in values.items()}
+
+
+def _log_odds(x: Array) -> Array:
+    """Returns the log-odds of the mean of each value, with one more 0 and one more 1."""
+    ones = jnp.sum(x, axis=0)
+    return jnp.log(ones + 1) - jnp.log(len(x) - ones + 1)
+
+
+def _has_likelihood(run: Finished) -> bool:
+    return run.config["model"]["name"] == "boltzmann" and run.config["model"]["visible"] == "binary"
+
+
+def _named(run: Finished) -> str:
+    features = run.config["model"]["features"]
+    if run.config["model"]["name"] == "dbn":
+        return f"DBN {'-'.join(map(str, features))}"
+    return f"{'RBM' if len(features) == 1 else 'DBM'} {'-'.join(map(str, features))}"
+
+
+def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
+    losses = ", ".join(f"{one['machine']}: {one['reconstruction']:.4g}" for one in found)
+    parts = [f"Cross-entropy of the reconstruction of a test digit in nats: {losses}"]
+    estimates = [
+        f"{one['machine']}: {one['log-likelihood']:.4g} (log Z {one['log Z']:.5g} +- "
+        f"{one['standard error']:.2g})"
+        for one in found
+        if "log Z" in one
+    ]
+    if estimates:
+        words = "Mean log-likelihood of digits drawn from the test pixels, of a DBM its bound"
+        parts.append(f"{words}, by annealed importance sampling: {', '.join(estimates)}")
+    return f"{'. '.join(parts)}; {trained_on(runs, first=True)}."

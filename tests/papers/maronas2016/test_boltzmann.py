@@ -1,0 +1,60 @@
+"""The figure of Boltzmann machines: its likelihood, and the runs that it refuses."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import boltzmann, evaluate, models
+from adv_jax.data.dataset import Arrays, Dataset
+from adv_jax.runner.trained import Trained
+from adv_jax.types import UserError
+from papers.maronas2016 import boltzmann as figure
+
+
+def small_machine():
+    """A trained machine of 3 x 3 pixels, whose images are all 0 or 1."""
+    rng = np.random.default_rng(0)
+    images = lambda count: rng.integers(0, 2, (count, 3, 3, 1)).astype(np.float32)
+    parts = Arrays(images(50), np.zeros(50, np.int32)), Arrays(images(30), np.zeros(30, np.int32))
+    dataset = Dataset("drawn", "drawn", {}, *parts, 2, (0.0, 1.0))
+    model = models.boltzmann(shape=(3, 3, 1), features=(4,))
+    variables = models.init(model, jax.random.key(0), dataset.test.x)
+    variables = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape).astype("f"), variables)
+    return Trained(lambda x: x, models.apply_fn(model), variables, "loss", dataset, {"seed": 1})
+
+
+@pytest.mark.slow
+def test_the_likelihood_of_a_small_machine_is_the_exact_one_within_its_error():
+    model = small_machine()
+    found = figure._likelihood(model)
+    x = jnp.asarray(model.dataset.test.x)
+    apply = model.apply(model.variables, x, key=jax.random.key(0), method="machines")
+    (machine,) = apply.extras["machines"]
+    log_z = float(evaluate.log_partition(machine))
+    assert abs(found["log Z"] - log_z) < 4 * found["standard error"]
+    free = float(jnp.mean(boltzmann.free_energy(machine, (x.reshape(30, -1),))))
+    assert found["log-likelihood"] == pytest.approx(-free - found["log Z"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_each_digit_lies_above_its_reconstruction():
+    model = small_machine()
+    pictures = figure._pictures(model)
+    pairs = pictures["digits and reconstructions"].reshape(-1, 2, 10, 3, 3)
+    x = model.dataset.test.x
+    np.testing.assert_array_equal(pairs[:, 0].reshape(30, 3, 3), x[..., 0])
+    expected = model.apply(model.variables, x, method="reconstruct").logits
+    np.testing.assert_allclose(pairs[:, 1].reshape(30, 3, 3), expected[..., 0], rtol=1e-6)
+    assert len(pictures["filters"]) == 4 and len(pictures["samples"]) == 60
+
+
+def test_a_run_without_a_machine_is_refused(monkeypatch):
+    plain = SimpleNamespace(path="runs/plain", config={"model": {"name": "mlp"}}, result={})
+    monkeypatch.setattr(figure, "finished", lambda path: plain)
+    monkeypatch.setattr(figure, "require_same_data", lambda runs: None)
+    message = "workdir must be a run of a boltzmann or a dbn, got runs/plain"
+    with pytest.raises(UserError, match=message):
+        figure.machines(["runs/plain"])
