@@ -8,6 +8,11 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+# {mode: {net: units of the encoder's layers}} of autoencoder_mnist; mlp_mnist starts from them.
+AUTOENCODED = {
+    "paper": {"deep": (1000, 500, 250, 30), "wide": (1000, 1000, 1000)},
+    "quick": {"deep": (256, 128, 64, 16), "wide": (256, 256, 256)},
+}
 _KINDS = {
     str: ("a path", r".+"),
     int: ("a whole number from 1 on", r"[1-9]\d*"),

@@ -14,6 +14,7 @@ from adv_jax.models.apply import apply_fn as apply_fn
 from adv_jax.models.apply import init as init
 from adv_jax.models.boltzmann import DBN as dbn
 from adv_jax.models.boltzmann import Boltzmann as boltzmann
+from adv_jax.models.autoencoder import Autoencoder as autoencoder
 from adv_jax.models.convnet import ConvNet as convnet
 from adv_jax.models.denoised import Denoised as denoised
 from adv_jax.models.gan import GAN as gan
@@ -30,6 +31,7 @@ from adv_jax.models.residual import PreActResNet as preact_resnet
 
 __all__ = [
     "boltzmann",
+    "autoencoder",
     "convnet",
     "dbn",
     "denoised",

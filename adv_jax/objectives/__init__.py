@@ -33,6 +33,7 @@ from adv_jax.objectives.ladder import ladder
 from adv_jax.objectives.lwa import lwa, lwa_rep
 from adv_jax.objectives.mart import mart
 from adv_jax.objectives.online import least_mean_squares, passive_aggressive, perceptron
+from adv_jax.objectives.reconstruction import reconstruction
 from adv_jax.objectives.trades import trades
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
 from adv_jax.types import Apply, Array, Variables
@@ -58,6 +59,7 @@ __all__ = [
     "passive_aggressive",
     "perceptron",
     "persistent_contrastive_divergence",
+    "reconstruction",
     "tempered_cross_entropy",
     "trades",
     "virtual_adversarial_training",

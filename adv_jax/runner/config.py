@@ -67,6 +67,7 @@ _RANGES = {
     "num_classes": _COUNT,
     "weights": _SIZE,
     "noise_std": _SIZE,
+    "masking": _Range(0, 1),
     "eps": _SIZE,
     "tau": _SIZE,
     "std": _SIZE,
