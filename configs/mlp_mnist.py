@@ -10,7 +10,7 @@ Options, joined by commas:
     quick or paper
     net=wide|deep           784-1000-1000-1000-10 of sigmoid units, or 784-1000-500-250-10 of ReLU
     pretrained=RUN          a finished run of autoencoder_mnist with this net, and of the same mode
-    labels=full|N           labels, balanced by class
+    labels=full|100|1000    balanced by class
 
 Two commands pre-train a net, on all images, and fine-tune it:
 
@@ -34,7 +34,7 @@ from configs.common import AUTOENCODED, base, parse_options
 
 def get_config(mode: str = "paper") -> ConfigDict:
     options = parse_options(
-        mode, net=("wide", "deep"), pretrained=(None, str), labels=("full", int)
+        mode, net=("wide", "deep"), pretrained=(None, str), labels=("full", 100, 1000)
     )
     c = base("mlp_mnist", {"name": "mnist"})
     features = AUTOENCODED["quick" if options.quick else "paper"][options.net]

@@ -1,5 +1,6 @@
 """Autoencoders: the loss of reconstructing an image from itself, or from a corrupted copy."""
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -34,8 +35,7 @@ def reconstruction(
       batch: {"unlabelled": f32[B, *D]}; labels are not used.
       key: for the noise and the model.
       level: what is reconstructed.
-      masking: probability that a value is set to 0; None without.
-      noise_std: standard deviation of Gaussian noise on all values; None without.
+      masking, noise_std: as in `corrupted`.
 
     Returns:
       loss f32[] in the units of the model's loss, and (model_state, metrics): for the level
@@ -44,26 +44,34 @@ def reconstruction(
     Sources: [vincent2010]; [maronas2016], sec. 3.6.3.
     """
     x = unlabelled(batch)
-
-    def corrupted(x: Array, key: Key) -> Array:
-        key_noise, key_mask = jax.random.split(key)
-        if noise_std is not None:
-            x = x + noise_std * normal(key_noise, x.shape)
-        if masking is not None:
-            x = jnp.where(bernoulli(key_mask, masking, x.shape), 0, x)
-        return x
-
+    noisy_copy = partial(corrupted, masking=masking, noise_std=noise_std)
     if level == "input":
-        noisy = corrupted(x, key)
+        noisy = noisy_copy(x, key)
         losses, _, model_state = apply(variables, noisy, x, train=True, key=key, method="row_loss")
         return losses.mean(), (model_state, {})
     hidden = jax.lax.stop_gradient(apply(variables, x).extras)
     clean = [x, *(hidden[f"hidden{layer}"] for layer in range(1, len(hidden)))]
     metrics, model_state = {}, {}
     for layer, h in enumerate(clean, start=1):
-        noisy = corrupted(h, jax.random.fold_in(key, layer))
+        noisy = noisy_copy(h, jax.random.fold_in(key, layer))
         losses, _, model_state = apply(
             variables, noisy, h, layer=layer, train=True, key=key, method="layer_loss"
         )
         metrics[f"layer{layer}_loss"] = losses.mean()
     return sum(metrics.values(), jnp.float32(0)), (model_state, metrics)
+
+
+def corrupted(
+    x: Array, key: Key, *, masking: float | None = None, noise_std: float | None = None
+) -> Array:
+    """Returns a noisy copy of x.
+
+    masking: probability that a value is set to 0; None without.
+    noise_std: standard deviation of Gaussian noise on all values; None without.
+    """
+    key_noise, key_mask = jax.random.split(key)
+    if noise_std is not None:
+        x = x + noise_std * normal(key_noise, x.shape)
+    if masking is not None:
+        x = jnp.where(bernoulli(key_mask, masking, x.shape), 0, x)
+    return x

@@ -7,6 +7,12 @@ nets of Figs. 8 and 9. Figs. 12 and 13 need a run on CIFAR-10, `fgsm_readings` r
 
 from papers.maronas2016 import (
     boltzmann,
+Not drawn: diagrams of networks (1, 2, 5-8, 14-17, 19, 20, 25, 28). Figs. 12 and 13 need a run on
+CIFAR-10, `fgsm_readings` runs of ladder_mnist.
+"""
+
+from papers.maronas2016 import (
+    autoencoders,
     costs,
     denoising,
     online,
@@ -27,6 +33,8 @@ FIGURES = {
     "optimizers": optimizers.all_rules,
     "online": online.curves,
     "boltzmann": boltzmann.machines,
+    "autoencoder": autoencoders.filters,
+    "fig9": autoencoders.steps,
     "fig10": samples.digits,
     "fig11": samples.digit,
     "fig12": samples.color_images,
