@@ -95,6 +95,15 @@ class ReplicaDocument(Schema):
     epochs: Count
 
 
+class LossReplicaDocument(Schema):
+    """One replica of a run of a model without classes."""
+
+    seed: int
+    overrides: dict[str, Any]
+    test_loss: Number
+    epochs: Count
+
+
 class Attacked(Schema):
     """One attack of a run, by replica and eps."""
 
@@ -111,6 +120,13 @@ class ResultDocument(Provenance):
     evaluation: dict[str, Attacked]
 
 
+class LossResultDocument(Provenance):
+    """result.json of a model without classes."""
+
+    device: Line
+    replicas: NonEmpty[LossReplicaDocument]
+
+
 class MetricsLine(Schema, extra="allow"):
     """A line of metrics.jsonl; its other fields are numbers too."""
 
@@ -125,6 +141,12 @@ class MeasuredMetricsLine(MetricsLine):
     """A line of metrics.jsonl of an epoch that ends with a measurement."""
 
     test_error: Rate
+
+
+class MeasuredLossLine(MetricsLine):
+    """A line of metrics.jsonl of a model without classes, of an epoch with a measurement."""
+
+    test_loss: Number
 
 
 class RowDocument(Schema):

@@ -19,7 +19,12 @@ def read_training_result(path: Path, config: Config) -> dict[str, Any]:
       UserError: it is damaged, or belongs to another run.
     """
     result = read_json(path)
-    documents.check_schema(path, result, documents.ResultDocument)
+    match result:
+        case {"replicas": [{"test_loss": _}, *_]}:
+            schema = documents.LossResultDocument
+        case _:
+            schema = documents.ResultDocument
+    documents.check_schema(path, result, schema)
     expected = [(replica.seed, replica.overrides) for replica in replicas(config)]
     found = [(replica["seed"], replica["overrides"]) for replica in result["replicas"]]
     named = result["experiment"]
@@ -56,12 +61,12 @@ def read_lines(workdir: Path, config: Config, result: Mapping[str, Any]) -> list
       UserError: it is missing or damaged, or a line is.
     """
     path, lines = workdir / "metrics.jsonl", read_metrics(workdir)
+    has_classes = "test_error" in result["replicas"][0]
+    tested = documents.MeasuredMetricsLine if has_classes else documents.MeasuredLossLine
     for line in lines:
         last = line["epoch"] == config["epochs"]
         measured = last or line["epoch"] % config["monitor_every"] == 0
-        documents.check_schema(
-            path, line, documents.MeasuredMetricsLine if measured else documents.MetricsLine
-        )
+        documents.check_schema(path, line, tested if measured else documents.MetricsLine)
     for i, replica in enumerate(result["replicas"]):
         own = [line["epoch"] for line in lines if line["replica"] == i]
         if own != list(range(1, replica["epochs"] + 1)):

@@ -128,3 +128,22 @@ def test_a_damaged_line_is_named_with_the_field(training, name, value, message):
     file.write_text("".join([*others, json.dumps(line) + "\n"]))
     said = refusal(training)
     assert said == f"{file}: {message}"
+
+
+def test_a_model_without_classes_has_losses_in_place_of_errors(training):
+    result = json.loads((training.workdir / "result.json").read_text())
+    for replica in result["replicas"]:
+        del replica["test_error"], replica["confidence"]
+        replica["test_loss"] = 90.5
+    (training.workdir / "result.json").write_text(json.dumps(result | {"evaluation": {}}))
+    loss = training._replace(
+        config=training.config | {"evaluation": {"attacks": {}, "eps": (0.0,)}}
+    )
+    path = training.workdir / "metrics.jsonl"
+    (training.workdir / "config.json").write_text(json.dumps(loss.config))
+    assert "metrics.jsonl: test_loss must be given, got none" in refusal(loss)
+    path.write_text(path.read_text().replace('"test_error"', '"test_loss"'))
+    assert finished(loss)["replicas"][1]["test_loss"] == 90.5
+    result["replicas"][1]["test_loss"] = None
+    (training.workdir / "result.json").write_text(json.dumps(result | {"evaluation": {}}))
+    assert "replicas.1.test_loss must be a finite number, got None" in refusal(loss)
