@@ -12,9 +12,9 @@ The class variable `predicts` of a module names its task:
 
 from adv_jax.models.apply import apply_fn as apply_fn
 from adv_jax.models.apply import init as init
+from adv_jax.models.autoencoder import Autoencoder as autoencoder
 from adv_jax.models.boltzmann import DBN as dbn
 from adv_jax.models.boltzmann import Boltzmann as boltzmann
-from adv_jax.models.autoencoder import Autoencoder as autoencoder
 from adv_jax.models.convnet import ConvNet as convnet
 from adv_jax.models.denoised import Denoised as denoised
 from adv_jax.models.gan import GAN as gan
@@ -30,8 +30,8 @@ from adv_jax.models.nearest_neighbour import (
 from adv_jax.models.residual import PreActResNet as preact_resnet
 
 __all__ = [
-    "boltzmann",
     "autoencoder",
+    "boltzmann",
     "convnet",
     "dbn",
     "denoised",
