@@ -18,6 +18,9 @@ from adv_jax.models.boltzmann import Boltzmann as boltzmann
 from adv_jax.models.convnet import ConvNet as convnet
 from adv_jax.models.denoised import Denoised as denoised
 from adv_jax.models.gan import GAN as gan
+from adv_jax.models.gan import CatGAN as catgan
+from adv_jax.models.judged import Censored as censored
+from adv_jax.models.judged import Judged as judged
 from adv_jax.models.ladder import Ladder as ladder
 from adv_jax.models.lenet import LeNet as lenet
 from adv_jax.models.maxout import Maxout as maxout
@@ -32,10 +35,13 @@ from adv_jax.models.residual import PreActResNet as preact_resnet
 __all__ = [
     "autoencoder",
     "boltzmann",
+    "catgan",
+    "censored",
     "convnet",
     "dbn",
     "denoised",
     "gan",
+    "judged",
     "ladder",
     "lenet",
     "maxout",

@@ -45,18 +45,26 @@ class GAN(nn.Module):
         )
         self.discriminator = MLP(
             features=self.discriminator_features,
-            num_classes=1,
+            num_classes=self._outputs(),
             activation=self.activation,
             dropout=self.dropout,
         )
 
+    def _outputs(self) -> int:
+        """Returns the number of outputs of the discriminator."""
+        return 1
+
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> logits f[B, 2] of a generated (0) and a real image (1), and extras."""
+        logit, extras = self._judge(x, train=train)
+        return jnp.concatenate([jnp.zeros_like(logit), logit], axis=1), extras
+
+    def _judge(self, x: Array, *, train: bool) -> tuple[Array, Extras]:
+        """Returns the outputs of the discriminator for images."""
         if self.is_initializing():
             self.generate(jnp.zeros((len(x), self.latent), x.dtype), train=train)
         # Centered: with dark pixels at 0 the generator collapses to one or two digits.
-        logit, extras = self.discriminator(2 * x - 1, train=train)
-        return jnp.concatenate([jnp.zeros_like(logit), logit], axis=1), extras
+        return self.discriminator(2 * x - 1, train=train)
 
     def generate(self, z: Array, *, train: bool = False) -> Array:
         """f[B, latent] -> images f[B, *shape] in [0, 1]."""
@@ -68,3 +76,26 @@ class GAN(nn.Module):
         key = self.make_rng("noise")
         z = jax.random.uniform(key, (len(like), self.latent), like.dtype, -1, 1)
         return self.generate(z, train=train)
+
+
+class CatGAN(GAN):
+    """A generator and a classifier of images, both of dense layers.
+
+    The classifier is the discriminator of the game: it is sure about real images only.
+
+    num_classes: K.
+    shape, latent, generator_features, discriminator_features, activation, dropout: as in `GAN`.
+
+    Source: [springenberg2016].
+    """
+
+    predicts: ClassVar[str] = "labels"
+
+    num_classes: int = 10
+
+    def _outputs(self) -> int:
+        return self.num_classes
+
+    def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
+        """f[B, *D] -> logits f[B, K], and extras."""
+        return self._judge(x, train=train)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
 from adv_jax.objectives.awp import awp
+from adv_jax.objectives.catgan import catgan
 from adv_jax.objectives.certified import certified
 from adv_jax.objectives.consistency import consistency
 from adv_jax.objectives.contrastive_divergence import (
@@ -25,8 +26,10 @@ from adv_jax.objectives.contrastive_divergence import (
 from adv_jax.objectives.cross_entropy import cross_entropy
 from adv_jax.objectives.denoising import denoising
 from adv_jax.objectives.distillation import distillation, tempered_cross_entropy
+from adv_jax.objectives.domain_adversarial import censored, domain_adversarial
 from adv_jax.objectives.free import free, still
 from adv_jax.objectives.gan import gan
+from adv_jax.objectives.gradient_reversal import reverse_gradient as reverse_gradient
 from adv_jax.objectives.label_smoothing import label_smoothing
 from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targets
 from adv_jax.objectives.ladder import ladder
@@ -34,6 +37,8 @@ from adv_jax.objectives.lwa import lwa, lwa_rep
 from adv_jax.objectives.mart import mart
 from adv_jax.objectives.online import least_mean_squares, passive_aggressive, perceptron
 from adv_jax.objectives.reconstruction import reconstruction
+from adv_jax.objectives.noise_contrastive import noise_contrastive as noise_contrastive
+from adv_jax.objectives.output_matching import output_matching
 from adv_jax.objectives.trades import trades
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
 from adv_jax.types import Apply, Array, Variables
@@ -42,12 +47,15 @@ __all__ = [
     "adversarial_backprop",
     "adversarial_mix",
     "awp",
+    "catgan",
+    "censored",
     "certified",
     "consistency",
     "contrastive_divergence",
     "cross_entropy",
     "denoising",
     "distillation",
+    "domain_adversarial",
     "free",
     "gan",
     "label_smoothing",
@@ -60,6 +68,7 @@ __all__ = [
     "perceptron",
     "persistent_contrastive_divergence",
     "reconstruction",
+    "output_matching",
     "tempered_cross_entropy",
     "trades",
     "virtual_adversarial_training",
