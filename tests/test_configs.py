@@ -36,6 +36,9 @@ RULES = (
 ONLINE_RULES = ("pa", "pa1", "pa2", "least_mean_squares", "softmax")
 MODES = {
     "quickstart": ["", "paper", "quick"],
+    "catgan_mnist": ["", "quick", "labels=100"],
+    "censored_mnist": ["", "quick", "quick,sweep=weight"],
+    "dann_mnist": ["", "quick", "quick,sweep=weight"],
     "gan_mnist": ["", "quick", "loss=minimax"],
     "rbm_mnist": ["", "quick", "chains=data,steps=25", "quick,visible=gaussian"],
     "dbn_mnist": ["", "quick", "training=classifier", "quick,training=classifier,labels=100"],
@@ -45,6 +48,7 @@ MODES = {
         "net=wide,pretrained=RUN",
     ],
     "mlp_mnist": ["", "quick,net=deep", "pretrained=RUN,labels=100"],
+    "odm_mnist": ["", "quick", "labels=1000,sweep=weight"],
     "wrn_cifar10": [
         "",
         *(f"quick,method={method}" for method in ("pgd", "fast", "free", "consistency")),

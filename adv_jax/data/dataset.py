@@ -47,6 +47,8 @@ class Dataset(NamedTuple):
     bounds: (lo, hi), the smallest and largest value of an input, in the units of `x`; None if
       unbounded, as after whitening.
     stream: the training set, if it does not fit into memory; then `train` is a sample of it.
+    unlabelled: f32[N, *D], the training images where their labels are not used; None: those of
+      `train`.
     """
 
     name: str
@@ -57,11 +59,16 @@ class Dataset(NamedTuple):
     num_classes: int
     bounds: Bounds | None
     stream: Stream | None = None
+    unlabelled: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns {"x", "y"} for training and {"test_x", "test_y"} for testing."""
+        """Returns {"x", "y", "unlabelled"} for training and {"test_x", "test_y"} for testing.
+
+        "unlabelled" is missing if it would be the same as "x".
+        """
         (x, y), (test_x, test_y) = self.train, self.test
-        return {"x": x, "y": y, "test_x": test_x, "test_y": test_y}
+        own = {} if self.unlabelled is None else {"unlabelled": self.unlabelled}
+        return {"x": x, "y": y, **own, "test_x": test_x, "test_y": test_y}
 
 
 class ImageSet(NamedTuple):

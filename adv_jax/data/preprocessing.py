@@ -12,10 +12,12 @@ array([[0.5, 1. ]], dtype=float32)
 
 A config lists them; each is fitted on the output of the one before:
 `data.preprocess = ({"name": "contrast_norm", "norm": 55.0}, {"name": "zca", "regularizer": 0.1})`.
-Sizes of perturbations are then in units of the last output.
+Sizes of perturbations are then in units of the last output. The steps of `data.target` make another
+domain of the inputs: they change the unlabeled training images and the test images only.
 """
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +26,7 @@ import numpy as np
 from adv_jax.data.dataset import DataError
 from adv_jax.types import Bounds
 
-__all__ = ["contrast_norm", "grey", "pixel_scale", "standardize", "zca"]
+__all__ = ["blend", "contrast_norm", "grey", "pixel_scale", "standardize", "zca"]
 
 _BLOCK = 1000  # rows at a time in float64, to save memory
 _SMALLEST_NORM = 1e-8
@@ -46,6 +48,35 @@ class Transform(Protocol):
 
 
 Fit = Callable[[np.ndarray], Transform]
+
+
+def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
+    """Puts each image on a background of its own, by the absolute difference.
+
+        x' = |x - b|,   b = strength W g W^T
+
+    g are cells x cells values, uniform in [0, 1), and W interpolates them linearly to the size of
+    the image, with the first and the last value at the edges. They depend on the pixels of the
+    image alone (PCG64 of their CRC-32), so that the background is the same in each run. Nothing is
+    fitted.
+
+    Source: [ganin2016] blends digits with patches of photographs by the same difference (MNIST-M).
+
+    Raises:
+      DataError: `cells` is not a whole number > 1, `strength` is not in [0, 1], or, by the fit, the
+        inputs are not images.
+    """
+    if not isinstance(cells, int) or isinstance(cells, bool) or cells < 2:
+        raise DataError(f"cells of blend must be a whole number > 1, got {cells!r}")
+    if not _is_finite_number(strength) or not 0 <= strength <= 1:
+        raise DataError(f"strength of blend must be a number from 0 to 1, got {strength!r}")
+
+    def fit(x: np.ndarray) -> Transform:
+        if x.ndim != 4:
+            raise DataError(f"inputs of blend must be images, got the shape {x.shape[1:]}")
+        return _Blend(np.array(cells, np.int64), np.array(strength, np.float64))
+
+    return fit
 
 
 def contrast_norm(*, norm: float = 55.0) -> Fit:
@@ -161,6 +192,42 @@ def restored(name: str, arrays: Mapping[str, np.ndarray]) -> Transform:
     return transform(**arrays)
 
 
+class _Blend(NamedTuple):
+    """cells: i64[]; strength: f64[]."""
+
+    cells: np.ndarray
+    strength: np.ndarray
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        height, width, channels = x.shape[1:]
+        vertical, horizontal = self._weights(height), self._weights(width)
+
+        def blended(rows: np.ndarray) -> np.ndarray:
+            grids = np.stack([self._grid(row) for row in rows])
+            background = self.strength * (vertical @ grids @ horizontal.T)
+            return np.abs(rows.reshape(-1, height, width, channels) - background[..., None])
+
+        return _by_blocks(blended, x, x.shape[1:])
+
+    def bounds(self, bounds: Bounds | None) -> Bounds | None:
+        if bounds is None:
+            return None
+        lo, hi = (float(bound) for bound in bounds)
+        return 0.0, max(hi, float(self.strength) - lo)
+
+    def _grid(self, row: np.ndarray) -> np.ndarray:
+        """Returns the values behind one image: f64[cells, cells]."""
+        count = int(self.cells)
+        # NumPy guarantees the raw bits; those of `Generator` may change between versions.
+        raw = np.random.PCG64(zlib.crc32(row.tobytes())).random_raw(count * count)
+        return (raw.reshape(count, count) >> np.uint64(11)) * 2.0**-53
+
+    def _weights(self, size: int) -> np.ndarray:
+        """Returns W, f64[size, cells]."""
+        at = np.linspace(0, int(self.cells) - 1, size)[:, None]
+        return np.maximum(0, 1 - np.abs(at - np.arange(int(self.cells))))
+
+
 class _ContrastNorm(NamedTuple):
     """norm: f64[]."""
 
@@ -233,6 +300,7 @@ class _PixelScale(NamedTuple):
 
 
 _TRANSFORMS = {
+    "blend": _Blend,
     "contrast_norm": _ContrastNorm,
     "grey": _Grey,
     "pixel_scale": _PixelScale,

@@ -142,6 +142,7 @@ _OPTIONAL: dict[str, Any] = {
     "data.rotation": int | float,
     "data.shear": int | float,
     "data.stratified": bool,
+    "data.target": object,  # Also checked where it is bound.
     "data.zoom": int | float,
     "microbatches": int,
     "modules": Mapping,

@@ -155,7 +155,8 @@ class Experiment:
         def step_on(state, rows):
             x, y = arrays["x"], arrays["y"]
             labelled, unlabelled = rows["labelled"], rows["train"]
-            batch = {"x": x[labelled], "y": y[labelled], "unlabelled": x[unlabelled]}
+            batch = {"x": x[labelled], "y": y[labelled]}
+            batch["unlabelled"] = arrays.get("unlabelled", x)[unlabelled]
             batch["second"] = batch["x"]
             return step(state, self._augmented(state.key, batch))
 

@@ -50,11 +50,12 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     """Loads the data set and preprocesses it.
 
     Uses the preprocessing that the workdir has recorded. Without one, fits it on the whole training
-    set, including all validation rows, as the replicas share it. With `data.crop`, test images get
-    a center crop here; training crops them at random.
+    set, including all validation rows, as the replicas share it. The steps of `data.target` follow
+    for the unlabeled training images and the test images. With `data.crop`, test images get a
+    center crop here; training crops them at random.
 
     Args:
-      config: the complete config; `data.preprocess` and `data.crop` are optional.
+      config: the complete config; `data.preprocess`, `data.target` and `data.crop` are optional.
       runs: its replicas.
       workdir: the workdir of this config, or a directory that does not exist yet.
 
@@ -63,25 +64,26 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
         data, or its recorded arrays are damaged.
     """
     spec = config["data"]
-    fits = _fits(spec.get("preprocess", ()))
+    fits = {field: _fits(spec, field) for field in ("preprocess", "target")}
     dataset = _dataset(spec)
     _check_stream(config, dataset)
     rows = rows_of(config, dataset, runs)
     document = data_document(dataset, rows)
     begun = check_same_data(workdir, document)
     crop = spec.get("crop", 0)
-    if not fits:
+    if not any(fits.values()):
         return Inputs(_cropped(dataset, crop), rows, document, None)
     recorded = read_fitted(workdir) if begun else None
-    fitted: dict[str, np.ndarray] = {}
-    for i, (name, fit) in enumerate(fits):
-        if recorded is None:
-            transform = fit(dataset.train.x)
-        else:
-            transform = preprocessing.restored(name, _of_step(i, recorded))
-        dataset = _transformed(dataset, transform)
-        fitted |= {f"{i}.{field}": value for field, value in transform._asdict().items()}
-    return Inputs(_cropped(dataset, crop), rows, document, fitted)
+    dataset, fitted = _preprocessed(dataset, fits["preprocess"], recorded)
+    target, target_fitted = _preprocessed(dataset, fits["target"], recorded, prefix="target.")
+    if fits["target"]:
+        dataset = _joined(dataset, target)
+    return Inputs(_cropped(dataset, crop), rows, document, fitted | target_fitted)
+
+
+def steps(spec: Mapping[str, Any]) -> list[Any]:
+    """Returns all preprocessing of the test images of a config's field `data`."""
+    return [*spec.get("preprocess", ()), *spec.get("target", ())]
 
 
 def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def _check_stream(config: Mapping[str, Any], dataset: Dataset) -> None:
     if dataset.stream is None:
         return
     spec, of = config["data"], f"for the batches of {dataset.name}"
-    off = {"num_valid": 0, "num_labels": 0, "preprocess": ()}
+    off = {"num_valid": 0, "num_labels": 0, "preprocess": (), "target": ()}
     for field, value in off.items():
         if found := spec.get(field):
             raise ConfigError(f"data.{field} must be {value} {of}, got {found!r}")
@@ -168,23 +170,43 @@ def _cropped(dataset: Dataset, size: int) -> Dataset:
     return dataset._replace(test=dataset.test._replace(x=np.asarray(x)))
 
 
-def _fits(specs: Any) -> list[tuple[str, Fit]]:
-    """Returns the name and the fit of each step.
+def _fits(data: Mapping[str, Any], field: str) -> list[tuple[str, Fit]]:
+    """Returns the name and the fit of each step of a field of the config's `data`.
 
     Raises:
-      ConfigError: an unknown name or setting, or `specs` is not a tuple of dicts.
+      ConfigError: an unknown name or setting, or the field is not a tuple of dicts.
     """
+    specs, path = data.get(field, ()), f"data.{field}"
     if not isinstance(specs, tuple | list) or not all(isinstance(s, Mapping) for s in specs):
         example = "({'name': 'zca', 'regularizer': 0.1},)"
-        raise ConfigError(f"data.preprocess must be a tuple such as {example}, got {specs!r}")
-    bound = [bind(s, preprocessing, field=f"data.preprocess[{i}]") for i, s in enumerate(specs)]
+        raise ConfigError(f"{path} must be a tuple such as {example}, got {specs!r}")
+    bound = [bind(s, preprocessing, field=f"{path}[{i}]") for i, s in enumerate(specs)]
     return [(spec["name"], make()) for spec, make in zip(specs, bound, strict=True)]
 
 
-def _of_step(i: int, fitted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the arrays of step i, by name."""
-    prefix = f"{i}."
-    return {k.removeprefix(prefix): v for k, v in fitted.items() if k.startswith(prefix)}
+def _preprocessed(
+    dataset: Dataset,
+    fits: list[tuple[str, Fit]],
+    recorded: Mapping[str, np.ndarray] | None,
+    *,
+    prefix: str = "",
+) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """Applies the steps, recorded or fitted; returns their arrays, named "{prefix}step.name"."""
+    fitted: dict[str, np.ndarray] = {}
+    for i, (name, fit) in enumerate(fits):
+        step = f"{prefix}{i}."
+        if recorded is None:
+            transform = fit(dataset.train.x)
+        else:
+            transform = preprocessing.restored(name, _of_step(step, recorded))
+        dataset = _transformed(dataset, transform)
+        fitted |= {f"{step}{field}": value for field, value in transform._asdict().items()}
+    return dataset, fitted
+
+
+def _of_step(step: str, fitted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a step, by name."""
+    return {k.removeprefix(step): v for k, v in fitted.items() if k.startswith(step)}
 
 
 def _transformed(dataset: Dataset, transform: Transform) -> Dataset:
@@ -192,3 +214,19 @@ def _transformed(dataset: Dataset, transform: Transform) -> Dataset:
         part._replace(x=transform.apply(part.x)) for part in (dataset.train, dataset.test)
     )
     return dataset._replace(train=train, test=test, bounds=transform.bounds(dataset.bounds))
+
+
+def _joined(source: Dataset, target: Dataset) -> Dataset:
+    """Returns the labeled training images of the source, with all others of the target.
+
+    Raises:
+      ConfigError: the images of the domains differ in shape.
+    """
+    own, other = source.test.x.shape[1:], target.test.x.shape[1:]
+    if own != other:
+        raise ConfigError(f"data.target must keep the shape of the inputs, {own}, got {other}")
+    bounds = None
+    if source.bounds is not None and target.bounds is not None:
+        (lo, hi), (its_lo, its_hi) = source.bounds, target.bounds
+        bounds = float(min(lo, its_lo)), float(max(hi, its_hi))
+    return target._replace(train=source.train, unlabelled=target.train.x, bounds=bounds)

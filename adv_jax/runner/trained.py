@@ -89,7 +89,7 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
             "model": config["model"],
             "objective": config["objective"],
             "data": about_data,
-            "preprocess": list(config["data"].get("preprocess", ())),
+            "preprocess": inputs.steps(config["data"]),
             "replica": replica,
             "seed": runs[replica].seed,
             "overrides": runs[replica].overrides,
@@ -190,7 +190,7 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
     def inputs_of(data: Dataset, preprocess: Any) -> tuple[Any, ...]:
         return data.name, data.test.x.shape[1:], data.bounds, list(preprocess)
 
-    needed = inputs_of(dataset, config.get("data", {}).get("preprocess", ()))
+    needed = inputs_of(dataset, inputs.steps(config.get("data", {})))
 
     found: dict[str, LogitsFn] = {}
     for path, workdir in leaves(config):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import zoom
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
@@ -168,6 +169,9 @@ def test_a_transform_is_restored_from_its_arrays(parts, name):
 @pytest.mark.parametrize(
     ("name", "settings", "says"),
     [
+        ("blend", {"cells": 1}, "cells of blend must be a whole number > 1, got 1"),
+        ("blend", {"cells": 2.5}, "cells of blend must be .* got 2.5"),
+        ("blend", {"strength": 1.5}, "strength of blend must be a number from 0 to 1, got 1.5"),
         ("contrast_norm", {"norm": 0}, "norm of contrast_norm must be a number > 0, got 0"),
         ("contrast_norm", {"norm": float("inf")}, "norm of contrast_norm must be .* got inf"),
         ("contrast_norm", {"norm": "l2"}, "norm of contrast_norm must be .* got 'l2'"),
@@ -194,3 +198,40 @@ def test_pixels_in_other_units_have_the_printed_range(mean, divisor):
 def test_grey_refuses_images_of_one_channel():
     with pytest.raises(DataError, match=r"inputs of grey must be .*got the shape \(28, 28, 1\)"):
         preprocessing.grey()(np.zeros((2, 28, 28, 1), np.float32))
+
+
+def background(image, **settings):
+    """What `blend` puts behind an image f32[H, W, 1] with a black pixel everywhere, f32[H, W]."""
+    return preprocessing.blend(**settings)(image[None]).apply(image[None])[0, :, :, 0]
+
+
+def test_a_background_is_a_linear_interpolation_of_a_grid():
+    # Where a row of the grid lies, every third pixel, SciPy's linear zoom gives the others.
+    found = background(np.zeros((10, 7, 1), np.float32), cells=4)
+    grid = found[::3, ::2]
+    np.testing.assert_allclose(found, zoom(np.float64(grid), (2.5, 1.75), order=1), atol=1e-6)
+    assert grid.min() >= 0 and grid.max() < 1 and len(np.unique(grid)) == 16
+
+
+def test_an_image_is_blended_by_the_absolute_difference():
+    dark = np.zeros((8, 8, 1), np.float32)
+    bright = np.ones((8, 8, 1), np.float32)
+    np.testing.assert_allclose(background(dark, strength=0.5), background(dark) / 2, atol=1e-6)
+    pair = np.stack([dark, bright])
+    found = preprocessing.blend()(pair).apply(pair)
+    own = preprocessing.blend()(bright[None]).apply(bright[None])[0]
+    np.testing.assert_array_equal(found[1], own)
+    assert not np.allclose(1 - found[1], found[0])  # Each image has a background of its own.
+    assert preprocessing.blend(strength=0.5)(pair).bounds((-1.0, 1.0)) == (0.0, 1.5)
+
+
+def test_backgrounds_are_uniform_over_many_images():
+    x = np.random.default_rng(0).uniform(size=(2000, 4, 4, 1)).astype(np.float32)
+    transform = preprocessing.blend(cells=4)(x)
+    corner = np.concatenate([transform._grid(row).ravel() for row in rows(x).astype(np.float32)])
+    np.testing.assert_allclose(np.quantile(corner, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.01)
+
+
+def test_blend_refuses_inputs_that_are_not_images():
+    with pytest.raises(DataError, match=r"inputs of blend must be images, got the shape \(54,\)"):
+        preprocessing.blend()(np.zeros((2, 54), np.float32))

@@ -1,18 +1,33 @@
 """A game as a run: metrics, the discriminator under attack, resuming and replicas."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 import short_run
+from marks import slow_after
 
 from adv_jax import data
 from adv_jax.runner import training
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config import ConfigError, with_values
 from adv_jax.runner.trained import load_all
 
 OWN = {"name": "adam", "learning_rate": 0.001}
+BLEND = ({"name": "blend", "cells": 3, "strength": 0.5},)
+JUDGED = {"name": "judged", "features": (6, 5), "adversary_features": (4,)}
+PAIR = ("classifier", "adversary")
+# The games of classifiers: (players, changes of the config of `game`).
+CLASSIFIERS = {
+    "catgan": (
+        ("generator", "discriminator"),
+        {"model": {"name": "catgan", "generator_features": (6,), "discriminator_features": (5,)}},
+    ),
+    "output_matching": (PAIR, {"model": JUDGED | {"layer": 0}, "data.num_labels": 20}),
+    "domain_adversarial": (PAIR, {"model": JUDGED | {"layer": 1}, "data.target": BLEND}),
+    "censored": (PAIR, {"model": JUDGED | {"name": "censored", "num_classes": 5, "layer": 2}}),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +45,15 @@ def game(**changes):
         "optimizer": {"name": "players", "generator": OWN, "discriminator": OWN},
     }
     return with_values(config, {path.replace("__", "."): v for path, v in changes.items()})
+
+
+def game_of_a_classifier(name, **changes):
+    """A config of two epochs of a game in CLASSIFIERS."""
+    players, own = CLASSIFIERS[name]
+    optimizer = {"name": "players", **dict.fromkeys(players, OWN)}
+    changes = {path.replace("__", "."): value for path, value in changes.items()}
+    config = game() | {"objective": {"name": name, "weight": 0.5}, "optimizer": optimizer}
+    return with_values(config, own | changes)
 
 
 def weights(workdir):
@@ -71,3 +95,60 @@ def test_a_grid_varies_the_rate_of_one_player(tmp_path):
     still, moved = (model.variables["params"] for model in load_all(tmp_path / "run"))
     kernel = lambda params, player: np.asarray(params[player]["hidden1"]["kernel"])
     assert not np.array_equal(kernel(still, "generator"), kernel(moved, "generator"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_game_of_a_classifier_reports_the_error_of_its_classes(name, tmp_path):
+    result = training.run(game_of_a_classifier(name), tmp_path / "run")
+    (model,) = load_all(tmp_path / "run")
+    classes = np.asarray(model.logits_fn(model.dataset.test.x)).argmax(axis=1)
+    found = result["replicas"][0]["test_error"]
+    assert found == pytest.approx(np.mean(classes != model.dataset.test.y))
+    assert model.predicts == "labels" and model.dataset.num_classes == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_replica_of_a_classifier_s_game_equals_a_single_run(name, tmp_path):
+    training.run(game_of_a_classifier(name, replicas__seeds=2, seed=4), tmp_path / "both")
+    training.run(game_of_a_classifier(name, seed=5), tmp_path / "alone")
+    np.testing.assert_allclose(
+        weights(tmp_path / "both")[1], weights(tmp_path / "alone")[0], 1e-5, 1e-6
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_resumed_game_of_a_classifier_equals_an_uninterrupted_one(name, tmp_path, capsys):
+    config = game_of_a_classifier(name)
+    training.run(config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "begun")
+    (tmp_path / "begun" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "begun" / "checkpoints" / "2")
+    training.run(config, tmp_path / "begun")
+    assert "resumed after epoch 1" in capsys.readouterr().out
+    short_run.assert_same_run(tmp_path / "whole", tmp_path / "begun", epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    slow_after(
+        1,
+        [
+            (
+                "domain_adversarial",
+                {"model__layer": 0},
+                "layer must be a hidden layer, 1 to 2, got 0",
+            ),
+            ("censored", {"model__num_classes": 4}, "model must have 10 classes, .* got 8"),
+            ("output_matching", {"objective__weight": -1}, "objective.weight must be .* got -1"),
+            ("catgan", {"model__num_classes": 9}, "model must have 10 classes, .* got 9"),
+        ],
+    ),
+)
+def test_bad_settings_of_a_game_are_refused_in_one_line(name, changes, says, tmp_path):
+    with pytest.raises(ConfigError, match=says) as caught:
+        training.run(game_of_a_classifier(name, **changes), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()

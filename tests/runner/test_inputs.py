@@ -222,7 +222,7 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
         ("zca", ConfigError, r"data.preprocess must be a tuple such as .*, got 'zca'"),
         ({"name": "zca"}, ConfigError, r"data.preprocess must be a tuple such as .*, got {'name'"),
         (("zca",), ConfigError, r"data.preprocess must be a tuple such as .*, got \('zca',\)"),
-        (({},), ConfigError, r"data.preprocess\[0\].name must be one of contrast_norm"),
+        (({},), ConfigError, r"data.preprocess\[0\].name must be one of blend, contrast"),
         (
             (ZCA[0], {"name": "zac"}),
             ConfigError,
@@ -416,4 +416,64 @@ def test_a_missing_source_and_one_with_other_inputs_are_refused(plain, whitened,
         ConfigError, match=r"evaluation.attacks.fixed.source_fn must be .* same inputs"
     ):
         train.run(with_source(whitened[0]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+BLEND = {"name": "blend", "cells": 3, "strength": 0.5}
+
+
+def adapting(*target, preprocess=()):
+    """A config whose unlabeled and test images are of another domain."""
+    config = document(preprocess, epochs=1)
+    config["data"]["target"] = target
+    return config
+
+
+def test_the_steps_of_the_target_change_unlabeled_and_test_images_alone(digits, tmp_path):
+    found = load(adapting(BLEND), tmp_path / "run")
+    blended = preprocessing.blend(cells=3, strength=0.5)(digits.train.x)
+    expected = digits._replace(
+        test=digits.test._replace(x=blended.apply(digits.test.x)),
+        unlabelled=blended.apply(digits.train.x),
+    )
+    assert_same(found.dataset, expected)
+    assert found.dataset.bounds == (0, 1) and set(found.fitted) == {
+        "target.0.cells",
+        "target.0.strength",
+    }
+
+
+def test_the_target_follows_the_preprocessing_and_is_fitted_to_its_output(digits, tmp_path):
+    steps = ({"name": "standardize"}, {"name": "contrast_norm", "norm": 2.0})
+    found = load(adapting(steps[1], preprocess=steps[:1]), tmp_path / "run").dataset
+    standard = preprocessing.standardize()(digits.train.x).apply
+    norm = preprocessing.contrast_norm(norm=2.0)(digits.train.x).apply
+    np.testing.assert_array_equal(found.train.x, standard(digits.train.x))
+    np.testing.assert_array_equal(found.unlabelled, norm(standard(digits.train.x)))
+    np.testing.assert_array_equal(found.test.x, norm(standard(digits.test.x)))
+    assert found.bounds is None
+
+
+@pytest.mark.slow
+def test_a_run_trains_on_both_domains_and_reloads_the_target(tmp_path):
+    result = train.run(adapting(BLEND), tmp_path / "run")
+    model = trained.load(tmp_path / "run")
+    assert model.about["preprocess"] == [BLEND]
+    found = evaluate.clean(model.logits_fn, *map(np.asarray, model.dataset.test))
+    assert float(1 - found.accuracy) == pytest.approx(result["replicas"][0]["test_error"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (({"name": "blnd"},), r"data.target\[0\].name must be .*'blend'"),
+        (({"name": "blend", "cells": 1},), "cells of blend must be .* got 1"),
+        ("blend", "data.target must be a tuple such as .* got 'blend'"),
+    ],
+)
+def test_a_bad_target_is_refused_before_anything_is_written(tmp_path, target, says):
+    config = adapting()
+    config["data"]["target"] = target
+    with pytest.raises(UserError, match=says):
+        train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
