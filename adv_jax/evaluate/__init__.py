@@ -20,6 +20,7 @@ from adv_jax.evaluate.auditing import Audit, AuditWarning
 from adv_jax.evaluate.benchmarking import benchmark
 from adv_jax.evaluate.budget import SCALES, is_targeted, norm_of, scale_of
 from adv_jax.evaluate.certifying import Certificate, certify
+from adv_jax.evaluate.clustering import matched_classes
 from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
@@ -50,6 +51,7 @@ __all__ = [
     "evaluate_batches",
     "is_targeted",
     "log_partition",
+    "matched_classes",
     "minimal_eps",
     "norm_of",
     "parzen",

@@ -9,6 +9,7 @@ from papers.wardefarley2016 import (
     agreement,
     church_window,
     defenses,
+    games,
     max_norm,
     neighbors,
     regularizers,
@@ -32,6 +33,10 @@ FIGURES = {
     "fig1.4": church_window.two_adversarial,
     "fig1.5": max_norm.perturbations,
     "rubbish": rubbish.confidences,
+    "domain_adversarial": games.domain_adversarial,
+    "output_matching": games.output_matching,
+    "censored": games.censored,
+    "clusters": games.clusters,
 }
 
 __all__ = ["FIGURES", "TARGETS"]

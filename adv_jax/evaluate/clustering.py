@@ -1,0 +1,33 @@
+"""The labels of clusters, for classifiers that were trained without labels."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from adv_jax.types import UserError
+
+
+def matched_classes(clusters: np.ndarray, labels: np.ndarray, *, num_classes: int) -> np.ndarray:
+    """Returns the label of each cluster: the one-to-one matching with the most agreements.
+
+    It is found by the labels of the rows that it is then tested on, so that an error after matching
+    is that of a clustering, not of a classifier.
+
+    Args:
+      clusters: integers [N] in [0, K), predicted classes without names.
+      labels: integers [N] in [0, K).
+      num_classes: K.
+
+    Returns:
+      i64[K], a permutation.
+
+    Raises:
+      UserError: clusters and labels differ in number.
+
+    >>> matched_classes(np.array([1, 1, 0, 2]), np.array([0, 0, 2, 1]), num_classes=3)
+    array([2, 0, 1])
+    """
+    if len(clusters) != len(labels):
+        raise UserError(f"labels must be {len(clusters)}, as clusters are, got {len(labels)}")
+    counts = np.zeros((num_classes, num_classes), int)
+    np.add.at(counts, (clusters, labels), 1)
+    return linear_sum_assignment(counts, maximize=True)[1]

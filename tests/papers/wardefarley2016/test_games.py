@@ -1,0 +1,100 @@
+"""Figures of games of classifiers: errors by weight, leaks, and matched clusters."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax.data.dataset import Arrays, Dataset
+from adv_jax.runner.trained import Trained
+from adv_jax.types import Output, UserError
+from papers.wardefarley2016 import games
+
+RNG = np.random.default_rng(0)
+WEIGHT = "objective.weight"
+
+
+def run_of(objective, errors, *, grid=True):
+    """A finished run with the test errors {(weight, seed): error}."""
+    replicas = [
+        {"seed": seed, "overrides": {WEIGHT: weight}, "test_error": error, "epochs": 2}
+        for (weight, seed), error in errors.items()
+    ]
+    return SimpleNamespace(
+        path=Path("run"),
+        data="mnist (embedded)",
+        config={
+            "experiment": "small",
+            "data": {"num_labels": 100},
+            "model": {},
+            "objective": {"name": objective},
+            "epochs": 2,
+            "replicas": {"grid": {WEIGHT: (0, 1)} if grid else None},
+        },
+        result={"data": {}, "replicas": replicas},
+    )
+
+
+ERRORS = {(0.0, 1): 0.3, (0.0, 2): 0.5, (1.0, 1): 0.1, (1.0, 2): 0.2}
+
+
+@pytest.mark.parametrize("name", ["domain_adversarial", "output_matching"])
+def test_the_errors_of_all_seeds_are_drawn_by_weight(name, monkeypatch):
+    monkeypatch.setattr(games, "finished", lambda path, over: run_of(name, ERRORS))
+    found = getattr(games, name)(["run"])
+    (points,) = found.document["errors"].values()
+    assert points == {"0": {1: 0.3, 2: 0.5}, "1": {1: 0.1, 2: 0.2}}
+    assert "40.0 (0), 15.0 (1)" in found.document["caption"]
+
+
+@pytest.mark.parametrize(("objective", "grid"), [("gan", True), ("domain_adversarial", False)])
+def test_a_run_of_another_game_or_without_a_grid_is_refused(objective, grid, monkeypatch):
+    monkeypatch.setattr(games, "finished", lambda path, over: run_of(objective, ERRORS, grid=grid))
+    with pytest.raises(UserError, match="must be a run of domain_adversarial with a grid of"):
+        games.domain_adversarial(["run"])
+
+
+def trained(logits_fn, x, y, **about):
+    parts = Arrays(x, y), Arrays(x, y)
+    dataset = Dataset("drawn", "drawn", {}, *parts, num_classes=4, bounds=None)
+    about = {"seed": 0, "epochs": 1, "experiment": "small", "objective": {"name": "catgan"}} | about
+    apply = lambda variables, x, *, method: Output(x, {}, {})
+    return Trained(logits_fn, apply, {}, "labels", dataset, about)
+
+
+def test_clusters_are_matched_before_errors_are_counted():
+    y = (np.arange(40) % 4).astype(np.int32)
+    x = np.roll(np.eye(4, dtype=np.float32), 1, axis=0)[y]
+    x[0] = np.roll(x[0], 1)  # One image in the cluster of another label.
+    found = games.clusters(trained(lambda x: x, x, y)).document
+    assert found["error"] == 1 / 40
+    assert np.trace(found["counts"]) == 39 and np.sum(found["counts"]) == 40
+
+
+def test_clusters_of_another_objective_are_refused():
+    one = trained(lambda x: x, np.eye(4, dtype=np.float32), np.arange(4), objective={"name": "gan"})
+    with pytest.raises(UserError, match="workdir must be a run of catgan, got small"):
+        games.clusters(one)
+
+
+@pytest.mark.slow
+def test_a_fresh_adversary_finds_what_the_adversary_of_the_game_misses(monkeypatch):
+    # The features tell both attributes; the game's adversary always guesses even.
+    monkeypatch.setattr(games, "EPOCHS", 5)
+    y = RNG.integers(0, 4, 2000).astype(np.int32)
+    x = np.eye(4, dtype=np.float32)[y]
+    even = jnp.array([[1.0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]])
+    found = games.leaks(trained(lambda x: x @ even, x, y))
+    assert found["public attribute"] == 0
+    assert found["private attribute, the game's adversary"] == pytest.approx(np.mean(y % 2))
+    assert found["private attribute, a fresh adversary"] < 0.01
+
+
+@pytest.mark.slow
+def test_a_fresh_adversary_is_helpless_if_features_tell_nothing():
+    x, y = RNG.normal(size=(2000, 3)), RNG.integers(0, 2, 2000)
+    guess = games.fresh_adversary(jnp.float32(x[:1000]), jnp.asarray(y[:1000]), seed=0)
+    wrong = np.mean(np.asarray(guess(jnp.float32(x[1000:]))).argmax(axis=1) != y[1000:])
+    assert 0.4 < wrong < 0.6
