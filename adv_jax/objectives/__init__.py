@@ -35,10 +35,10 @@ from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targ
 from adv_jax.objectives.ladder import ladder
 from adv_jax.objectives.lwa import lwa, lwa_rep
 from adv_jax.objectives.mart import mart
-from adv_jax.objectives.online import least_mean_squares, passive_aggressive, perceptron
-from adv_jax.objectives.reconstruction import reconstruction
 from adv_jax.objectives.noise_contrastive import noise_contrastive as noise_contrastive
+from adv_jax.objectives.online import least_mean_squares, passive_aggressive, perceptron
 from adv_jax.objectives.output_matching import output_matching
+from adv_jax.objectives.reconstruction import reconstruction
 from adv_jax.objectives.trades import trades
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
 from adv_jax.types import Apply, Array, Variables
@@ -64,11 +64,11 @@ __all__ = [
     "lwa",
     "lwa_rep",
     "mart",
+    "output_matching",
     "passive_aggressive",
     "perceptron",
     "persistent_contrastive_divergence",
     "reconstruction",
-    "output_matching",
     "tempered_cross_entropy",
     "trades",
     "virtual_adversarial_training",
