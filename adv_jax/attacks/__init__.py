@@ -14,6 +14,7 @@ from adv_jax.attacks.deepfool import deepfool
 from adv_jax.attacks.defenses import expectation as expectation
 from adv_jax.attacks.defenses import straight_through as straight_through
 from adv_jax.attacks.ead import ead
+from adv_jax.attacks.evolution import fooling_images as fooling_images
 from adv_jax.attacks.fab import fab
 from adv_jax.attacks.gradient import fgsm, raw_gradient
 from adv_jax.attacks.hop_skip_jump import hop_skip_jump

@@ -1,0 +1,176 @@
+"""Fooling images: inputs without a meaning that a model is sure of, by evolution."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import norms
+from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._decisions import checked_box
+from adv_jax.checks import (
+    as_batch,
+    check_bounds,
+    check_counts,
+    check_function,
+    check_range,
+    dtype_and_shape,
+    is_known,
+    traced,
+)
+from adv_jax.perturbations import choose, limits
+from adv_jax.types import Array, Bounds, Key, UserError
+
+HALVE_EVERY = 1000  # generations, after which fewer pixels mutate
+
+
+class Champions(NamedTuple):
+    """The best image of each target.
+
+    fitness: f[T], the probability of the target.
+    images: f[T, *D].
+    """
+
+    fitness: Array
+    images: Array
+
+
+def fooling_images(
+    probs_fn: Callable[[Array], Array],
+    shape: tuple[int, ...],
+    y: Array,
+    *,
+    num_generations: int = 200,
+    num_offspring: int = 100,
+    rate: ArrayLike = 0.1,
+    strength: ArrayLike = 15.0,
+    bounds: Bounds = (0.0, 1.0),
+    key: Key,
+) -> Array:
+    """Evolves an image for each target class from noise, by probabilities of the model alone.
+
+        x'_i = clip(x_i + (hi - lo) delta_i)   with the probability rate / 2^floor(t / 1000),
+        delta = (2 u)^a - 1   for u < 1/2,   else 1 - (2 - 2 u)^a,   a = 1 / (strength + 1)
+
+    for uniform u. Each child x' of generation t is that of a random champion x, and takes the place
+    of the champion of every target whose probability it raises (MAP-Elites, direct encoding). So
+    all targets evolve in one population, and progress for one may help another.
+
+    There is no input to perturb: it is no attack of one batch, and has a signature of its own.
+
+    Args:
+      probs_fn: f[B, *D] -> f[B, K], probabilities, which need no derivative; scores of another kind
+        are raised too.
+      shape: of an image, [*D].
+      y: i32[T], the targets.
+      num_generations: after the first, of random images, >= 1.
+      num_offspring: images of each generation, >= 1.
+      rate: share of the pixels that mutate, f32[], in (0, 1].
+      strength: the larger, the smaller the mutations, f32[], > 0.
+      bounds: (lo, hi) of the pixels, finite.
+      key: one key.
+
+    Returns:
+      f32[T, *D], the champion of each target.
+
+    Raises:
+      UserError: a count, the rate, the strength or the bounds out of range; no key; probs_fn
+        returns another shape; a target is not one of its classes.
+
+    Source: [nguyen2015], sec. 2.2 and 2.3. The number of offspring is chosen.
+
+    >>> w = jnp.array([[4., -4.], [-4., 4.]])  # Class 0 where the first pixel is brighter.
+    >>> probs_fn = lambda x: jax.nn.softmax(x @ w)
+    >>> images = fooling_images(probs_fn, (2,), jnp.array([0, 1]), key=jax.random.key(0))
+    >>> jnp.round(images, 1)
+    Array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    check_function(probs_fn, name="probs_fn")
+    check_counts(num_generations=num_generations, num_offspring=num_offspring)
+    check_range("rate", rate, "(0, 1]")
+    check_range("strength", strength, "(0, inf)")
+    if bounds is None:
+        raise UserError("bounds must be finite (lo, hi), got None")
+    check_bounds(bounds, (num_offspring, *shape))
+    checked_box(bounds)
+    if key is None or jnp.ndim(key) != 0:
+        raise UserError(f"key must be one key of jax.random, got {norms.described(key)}")
+    like = as_batch(jnp.broadcast_to(limits(jnp.zeros(shape), bounds)[0], (num_offspring, *shape)))
+    probs = traced(probs_fn, like, name="probs_fn")
+    if probs.ndim != 2 or len(probs) != num_offspring:
+        allowed = f"probabilities f[B, K] with B = {num_offspring}"
+        raise UserError(f"probs_fn must return {allowed}, got {dtype_and_shape(probs)}")
+    y = _checked_targets(y, probs.shape[1])
+    return compiled(
+        _fooling_images,
+        probs_fn,
+        like,
+        y,
+        rate,
+        strength,
+        key,
+        num_generations=num_generations,
+        bounds=bounds,
+        logits=False,
+    )
+
+
+def _fooling_images(
+    probs_fn: Callable[[Array], Array],
+    like: Array,
+    y: Array,
+    rate: ArrayLike,
+    strength: ArrayLike,
+    key: Key,
+    *,
+    num_generations: int,
+    bounds: Bounds,
+) -> Array:
+    """`fooling_images` of checked arguments; like: f[num_offspring, *D]."""
+    lo, hi = limits(like, bounds)
+
+    def selected(champions: Champions, children: Array) -> Champions:
+        probs = probs_fn(children)[:, y]
+        best = Champions(probs.max(axis=0), children[jnp.argmax(probs, axis=0)])
+        return choose(best.fitness > champions.fitness, best, champions)
+
+    def generation(count: Array, champions: Champions) -> Champions:
+        of_parents, of_mutations = jax.random.split(jax.random.fold_in(key, count))
+        parents = jax.random.randint(of_parents, like.shape[:1], 0, len(y))
+        halvings = ((count - 1) // HALVE_EVERY).astype(like.dtype)
+        moves = mutations(of_mutations, like, rate * jnp.exp2(-halvings), strength)
+        return selected(champions, jnp.clip(champions.images[parents] + (hi - lo) * moves, lo, hi))
+
+    first = lo + (hi - lo) * jax.random.uniform(jax.random.fold_in(key, 0), like.shape, like.dtype)
+    fitness = jnp.full(len(y), -jnp.inf, jax.eval_shape(probs_fn, like).dtype)
+    nothing = Champions(fitness, jnp.zeros((len(y), *like.shape[1:]), like.dtype))
+    champions = jax.lax.fori_loop(1, num_generations + 1, generation, selected(nothing, first))
+    return jax.lax.stop_gradient(champions.images)
+
+
+def _checked_targets(y: Array, num_classes: int) -> Array:
+    """Returns the targets as a JAX array i32[T] after checking them."""
+    targets = np.asarray(y) if is_known(y) else y
+    if targets.ndim != 1 or not targets.size or targets.dtype.kind not in "iu":
+        raise UserError(f"y must be targets i32[T], got {norms.described(y)}")
+    norms.check_known(
+        "y",
+        y,
+        lambda label: (label >= 0) & (label < num_classes),
+        f"classes from 0 to {num_classes - 1}",
+    )
+    return jnp.asarray(targets)
+
+
+def mutations(key: Key, like: Array, rate: ArrayLike, strength: ArrayLike) -> Array:
+    """Draws delta of `fooling_images`, 0 where a pixel does not mutate: f[B, *D] in (-1, 1)."""
+    of_pixels, of_sizes = jax.random.split(key)
+    u = jax.random.uniform(of_sizes, like.shape, like.dtype)
+    power = 1 / (strength + 1)
+    delta = jnp.where(u < 0.5, (2 * u) ** power - 1, 1 - (2 - 2 * u) ** power)
+    mutates = jax.random.uniform(of_pixels, like.shape, like.dtype) < rate
+    return jnp.where(mutates, delta, 0)
