@@ -7,6 +7,7 @@
     benchmark         clean and robust accuracy by AutoAttack, as a record for a leaderboard
     minimal_eps       the smallest size at which an attack succeeds, for each row
     transfer          accuracy of every model on the adversarial examples of every other
+    substitute        a model like one of which only the classes are known, to craft examples on
     curves            `evaluate` inside a compiled program; `clean` without attacks
 
 A model without classes has a likelihood: `parzen` at samples; `log_partition`, exact for a small
@@ -28,6 +29,7 @@ from adv_jax.evaluate.minimal import minimal_eps
 from adv_jax.evaluate.partition import LogPartition, annealed_log_partition, log_partition
 from adv_jax.evaluate.smoothing import Smoothed, certify_smoothed
 from adv_jax.evaluate.streaming import evaluate_batches
+from adv_jax.evaluate.substitution import Substitute, substitute
 from adv_jax.evaluate.transferring import transfer
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "LogPartition",
     "Smoothed",
     "annealed_log_partition",
+    "Substitute",
     "benchmark",
     "certify",
     "certify_smoothed",
@@ -57,5 +60,6 @@ __all__ = [
     "parzen",
     "parzen_bandwidth",
     "scale_of",
+    "substitute",
     "transfer",
 ]

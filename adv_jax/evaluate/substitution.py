@@ -1,0 +1,172 @@
+"""A substitute for a model of which only the predicted classes are known."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import attacks, norms
+from adv_jax.checks import as_batch, check_counts, check_function, check_logits, traced
+from adv_jax.step import TrainState, TrainStep
+from adv_jax.types import Apply, Array, Batch, Bounds, Key, LogitsFn, UserError, Variables
+
+Victim = Callable[[np.ndarray], Any]  # f[B, *D] -> classes i32[B]
+
+
+class Substitute(NamedTuple):
+    """A substitute and what its victim was asked.
+
+    logits_fn: f[B, *D] -> f[B, K], the substitute, for any attack.
+    variables: of the substitute.
+    x, y: f[Q, *D] and i32[Q], all queries and the victim's answers.
+    """
+
+    logits_fn: LogitsFn
+    variables: Variables
+    x: Array
+    y: Array
+
+
+def substitute(
+    victim: Victim,
+    x: Array,
+    *,
+    apply: Apply,
+    step: TrainStep,
+    state: TrainState,
+    rounds: int = 6,
+    eps: ArrayLike = 0.1,
+    epochs: int = 10,
+    batch_size: int = 100,
+    bounds: Bounds | None = None,
+    key: Key,
+) -> Substitute:
+    """Trains a substitute for a model that returns classes alone, and lets us attack it.
+
+        S_{t+1} = S_t  and  {x + eps sign(d p_y(x) / dx) : x in S_t},   y = victim(x),
+
+    p the substitute's probabilities after `epochs` epochs on S_t: each round doubles the queries
+    (Jacobian-based dataset augmentation). Training goes on from round to round. Craft examples on
+    the result, and show them to the victim: `attacks.fgsm(found.logits_fn, x, y, eps=...)`, or
+    `attacks.transferred` with source_fn=found.logits_fn.
+
+    Args:
+      victim: NumPy f[B, *D] -> classes, integers [B]. It may be any program; it is asked about each
+        row once.
+      x: f[N, *D], the first queries, some of each class.
+      apply: of the substitute's model (`models.apply_fn`), of as many classes as the victim.
+      step: (state, batch) -> (state, metrics), as made by `step.make_step`.
+      state: the initial state, as made by `step.init_state`.
+      rounds: how often the queries are doubled, >= 1: N 2^rounds in all.
+      eps: the step of the augmentation under linf, in units of x.
+      epochs: before the first round and after each, >= 1.
+      batch_size: rows of a step, >= 1, at most N; the rows left over at the end of an epoch
+        are not used in it.
+      bounds: (lo, hi) of the queries, or None for no clipping.
+      key: one key, for the order of the rows.
+
+    Raises:
+      UserError: a count below 1; no key; the victim returns anything but N classes of the
+        substitute; and as `attacks.fgsm`.
+
+    Source: [papernot2017], sec. 4, Algorithm 1; there the substitute is trained anew in each round.
+
+    >>> import optax
+    >>> from flax import linen as nn
+    >>> from adv_jax import models, objectives
+    >>> from adv_jax.step import init_state, make_step
+    >>> victim = lambda x: (x[:, 0] > x[:, 1]).astype(int)
+    >>> x = jax.random.uniform(jax.random.key(0), (10, 2))
+    >>> model, optimizer = nn.Dense(2), optax.sgd(1.)
+    >>> apply = models.apply_fn(model)
+    >>> step = make_step(partial(objectives.cross_entropy, apply), optimizer)
+    >>> state = init_state(models.init(model, jax.random.key(1), x), optimizer, seed=0)
+    >>> given = {"apply": apply, "step": step, "state": state, "key": jax.random.key(2)}
+    >>> found = substitute(victim, x, rounds=2, epochs=20, **given)
+    >>> found.y.shape, found.logits_fn(jnp.array([[.2, .8], [.9, .1]])).argmax(axis=1).tolist()
+    ((40,), [0, 1])
+    """
+    check_function(victim, name="victim")
+    check_counts(rounds=rounds, epochs=epochs, batch_size=batch_size)
+    if key is None or jnp.ndim(key) != 0:
+        raise UserError(f"key must be one key of jax.random, got {norms.described(key)}")
+    first = as_batch(x, bounds)
+    logits = traced(lambda x: apply(state.variables, x).logits, first)
+    check_logits(logits, batch=len(first))
+    asked = partial(_asked, victim, logits.shape[1])
+    size, most = min(len(first), batch_size), len(first) << rounds
+    queries = np.asarray(first)
+    answers = asked(queries)
+    train = jax.jit(partial(_epoch, step))
+    for count in range(rounds + 1):
+        if count:
+            more = _toward(_logits_fn(apply, state), queries, answers, eps, bounds, size)
+            queries = np.concatenate([queries, more])
+            answers = np.concatenate([answers, asked(more)])
+        # Of one shape in all rounds, so that one program trains.
+        shape = (most, *queries.shape[1:])
+        arrays = {"x": np.resize(queries, shape), "y": np.resize(answers, most)}
+        arrays = jax.tree.map(jnp.asarray, arrays)
+        for epoch in range(epochs):
+            order = _order(jax.random.fold_in(key, count * epochs + epoch), len(queries), most)
+            batches = np.resize(order, (most // size, size))
+            state = train(state, arrays, batches, len(queries) // size)
+    logits_fn, asked_for = _logits_fn(apply, state), map(jnp.asarray, (queries, answers))
+    return Substitute(logits_fn, state.variables, *asked_for)
+
+
+def _asked(victim: Victim, num_classes: int, x: np.ndarray) -> np.ndarray:
+    """Returns the victim's classes i32[B] after checking them."""
+    y = np.asarray(victim(x))
+    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+        found = f"{y.dtype}{list(y.shape)}"
+        raise UserError(f"victim must return classes i32[B] with B = {len(x)}, got {found}")
+    if (bad := y[(y < 0) | (y >= num_classes)]).size:
+        last = num_classes - 1
+        raise UserError(f"victim must return classes from 0 to {last}, as apply, got {bad[0]}")
+    return y.astype(np.int32)
+
+
+def _toward(
+    logits_fn: LogitsFn,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: ArrayLike,
+    bounds: Bounds | None,
+    size: int,
+) -> np.ndarray:
+    """Returns each row after a step that raises the probability of its class, `size` at a time."""
+    moved = np.empty_like(x)
+    for first in range(0, len(x), size):
+        # The last rows may be those of the block before, as a shorter block is another program.
+        first = min(first, len(x) - size)
+        rows = slice(first, first + size)
+        # The sign of the gradient of p_y is that of -cross-entropy, which does not underflow.
+        batch = map(jnp.asarray, (x[rows], y[rows]))
+        moved[rows] = attacks.fgsm(logits_fn, *batch, eps=eps, bounds=bounds, targeted=True)
+    return moved
+
+
+def _order(key: Key, rows: int, most: int) -> np.ndarray:
+    """Returns the rows in random order, i32[rows], by a permutation of `most`."""
+    order = np.asarray(jax.random.permutation(key, most))
+    return order[order < rows]
+
+
+def _epoch(
+    step: TrainStep, state: TrainState, arrays: Batch, batches: Array, count: Array
+) -> TrainState:
+    """Returns the state after steps on the first `count` batches of rows, i32[S, B]."""
+
+    def advance(i: Array, state: TrainState) -> TrainState:
+        return step(state, jax.tree.map(lambda array: array[batches[i]], arrays))[0]
+
+    return jax.lax.fori_loop(0, count, advance, state)
+
+
+def _logits_fn(apply: Apply, state: TrainState) -> LogitsFn:
+    return lambda x: apply(state.variables, x).logits
