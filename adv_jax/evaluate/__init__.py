@@ -8,6 +8,7 @@
     minimal_eps       the smallest size at which an attack succeeds, for each row
     transfer          accuracy of every model on the adversarial examples of every other
     substitute        a model like one of which only the classes are known, to craft examples on
+    coverage, frechet, nearest, diversity, collapse, parzen    measures of a generator's samples
     curves            `evaluate` inside a compiled program; `clean` without attacks
 
 A model without classes has a likelihood: `parzen` at samples; `log_partition`, exact for a small
@@ -24,6 +25,14 @@ from adv_jax.evaluate.certifying import Certificate, certify
 from adv_jax.evaluate.clustering import matched_classes
 from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
+from adv_jax.evaluate.generation import (
+    Coverage,
+    collapse,
+    coverage,
+    diversity,
+    frechet,
+    nearest,
+)
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
 from adv_jax.evaluate.minimal import minimal_eps
 from adv_jax.evaluate.partition import LogPartition, annealed_log_partition, log_partition
@@ -38,6 +47,7 @@ __all__ = [
     "AuditWarning",
     "Certificate",
     "Clean",
+    "Coverage",
     "Curve",
     "Curves",
     "Evaluation",
@@ -49,13 +59,18 @@ __all__ = [
     "certify",
     "certify_smoothed",
     "clean",
+    "collapse",
+    "coverage",
     "curves",
+    "diversity",
     "evaluate",
     "evaluate_batches",
+    "frechet",
     "is_targeted",
     "log_partition",
     "matched_classes",
     "minimal_eps",
+    "nearest",
     "norm_of",
     "parzen",
     "parzen_bandwidth",

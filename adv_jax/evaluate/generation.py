@@ -1,0 +1,199 @@
+"""Measures of a generator's samples, by the features and classes that a classifier gives them.
+
+They say something about a generator only beside the same measure of real inputs, and numbers of
+other features, such as those of an Inception net, are not comparable.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jax.typing import ArrayLike
+
+from adv_jax.checks import check_counts, check_range
+from adv_jax.types import Array, UserError
+
+FEWEST = 0.01  # share of the samples from which on a class is covered
+# A generator has collapsed below these; see `collapse`.
+CLOSEST, UNNOTICED = 0.1, 0.01
+
+
+class Coverage(NamedTuple):
+    """How samples are spread over the classes; entropies in nats.
+
+    shares: f[K], the share of samples of each class.
+    modes: the number of classes with a share of `FEWEST` or more.
+    class_entropy: H(E p), at most log K, which is best.
+    doubt: E H(p), the mean entropy of a sample's probabilities; 0 if each has a sure class.
+    score: exp(H(E p) - E H(p)), from 1 to K: the inception score in the classifier's probabilities.
+    """
+
+    shares: np.ndarray
+    modes: int
+    class_entropy: float
+    doubt: float
+    score: float
+
+
+def coverage(logits: ArrayLike) -> Coverage:
+    """Returns the `Coverage` of samples by the logits f[n, K] that a classifier gives them.
+
+    Raises:
+      UserError: another shape.
+
+    Source: [salimans2016], sec. 4.
+
+    >>> found = coverage([[50., 0., 0.], [50., 0., 0.], [0., 50., 0.]])
+    >>> found.modes, found.shares.round(2), round(found.score, 3)  # exp(log 3 - 2/3 log 2)
+    (2, array([0.67, 0.33, 0.  ]), 1.89)
+    """
+    z = _rows("logits", logits, at_least=1)
+    probs = np.exp(z - scipy.special.logsumexp(z, axis=1, keepdims=True))
+    shares = np.bincount(z.argmax(axis=1), minlength=z.shape[1]) / len(z)
+    marginal = float(scipy.special.entr(probs.mean(axis=0)).sum())
+    doubt = float(scipy.special.entr(probs).sum(axis=1).mean())
+    modes = int((shares >= FEWEST).sum())
+    return Coverage(shares, modes, marginal, doubt, float(np.exp(marginal - doubt)))
+
+
+def frechet(features: ArrayLike, others: ArrayLike) -> float:
+    """Returns the Frechet distance of two sets of features, taken as Gaussian.
+
+        |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^{1/2})
+
+    in float64, with the means m and the unbiased covariances C. It falls with the number of rows,
+    so compare numbers of equally many only.
+
+    Args:
+      features: f[n, F], n >= 2.
+      others: f[m, F], m >= 2.
+
+    Raises:
+      UserError: other shapes.
+
+    Source: [heusel2017], sec. 1.
+
+    >>> frechet([[0.], [2.]], [[1.], [5.]])  # |1 - 3|^2 + (sqrt 2 - sqrt 8)^2
+    6.0
+    """
+    a, b = _rows("features", features, at_least=2), _rows("others", others, at_least=2)
+    if a.shape[1] != b.shape[1]:
+        raise UserError(f"others must have {a.shape[1]} features, as the first, got {b.shape[1]}")
+    apart = a.mean(axis=0) - b.mean(axis=0)
+    of_a, of_b = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (a, b))
+    # tr (C_1 C_2)^{1/2} is the sum of the singular values of C_1^{1/2} C_2^{1/2}.
+    product = np.linalg.norm(_root(of_a) @ _root(of_b), "nuc")
+    return float(apart @ apart + np.trace(of_a) + np.trace(of_b) - 2 * product)
+
+
+def nearest(samples: Array, x: Array, *, batch_size: int = 100) -> tuple[Array, Array]:
+    """Returns the row of x nearest to each sample, i32[n], and its l2 distance, f32[n].
+
+    A sample that repeats a training row has a distance near 0.
+
+    Args:
+      samples: f[n, *D].
+      x: f[m, *D].
+      batch_size: samples at a time; memory is batch_size * m.
+
+    Raises:
+      UserError: samples and x of different inputs; batch_size < 1.
+
+    >>> index, distance = nearest(jnp.array([[3., 4.]]), jnp.array([[9., 9.], [0., 0.]]))
+    >>> index.tolist(), distance.tolist()
+    ([1], [5.0])
+    """
+    return _nearest(samples, x, jnp.full(len(samples), -1), batch_size)
+
+
+def diversity(samples: Array, x: Array, *, batch_size: int = 100) -> float:
+    """Returns how far samples lie apart, as a share of the same distance of real inputs.
+
+        median_i min_{j != i} |s_i - s_j|  /  median_i min_{j != i} |x_i - x_j|
+
+    It is 0 if samples repeat, also if they repeat several images. x should have as many rows.
+
+    Args:
+      samples, x: f[n, *D] and f[m, *D], two rows or more.
+      batch_size: as in `nearest`.
+
+    Raises:
+      UserError: as `nearest`; fewer rows.
+
+    >>> diversity(jnp.array([[0.], [1.], [2.]]), jnp.array([[0.], [4.], [8.]]))
+    0.25
+    """
+    if min(len(samples), len(x)) < 2:
+        raise UserError(f"samples and x must have two rows or more, got {len(samples)}, {len(x)}")
+    own, real = (
+        jnp.median(_nearest(rows, rows, jnp.arange(len(rows)), batch_size)[1])
+        for rows in (samples, x)
+    )
+    return float(own / real)
+
+
+def collapse(
+    *, modes: int, num_classes: int, diversity: float, fooled: float | None = None
+) -> list[str]:
+    """Returns the signs in words that a generator has collapsed; none if it has not.
+
+    It has collapsed if it lacks a class of the data, if its samples repeat (their diversity is
+    below .1), or if the discriminator has won (the mean D(G(z)) is below .01), so that the
+    generator gets no gradient.
+
+    Args:
+      modes: the classes covered, `Coverage.modes`.
+      num_classes: the classes of the data.
+      diversity: of the samples.
+      fooled: the mean D(G(z)); None if there is no discriminator of real inputs.
+
+    >>> collapse(modes=7, num_classes=10, diversity=.8, fooled=.2)
+    ['3 of 10 classes have less than 1 % of the samples']
+    """
+    check_range("diversity", diversity, "[0, inf)")
+    signs = []
+    if modes < num_classes:
+        share = f"less than {100 * FEWEST:g} % of the samples"
+        signs.append(f"{num_classes - modes} of {num_classes} classes have {share}")
+    if diversity < CLOSEST:
+        signs.append(f"samples repeat: their diversity is {diversity:.2g}, below {CLOSEST:g}")
+    if fooled is not None and fooled < UNNOTICED:
+        signs.append(f"the discriminator has won: D(G(z)) is {fooled:.2g}, below {UNNOTICED:g}")
+    return signs
+
+
+def _nearest(samples: Array, x: Array, skipped: Array, batch_size: int) -> tuple[Array, Array]:
+    """`nearest`, but for the row `skipped` i32[n] of x; -1: none."""
+    check_counts(batch_size=batch_size)
+    if samples.shape[1:] != x.shape[1:]:
+        raise UserError(f"samples must be f[n, {x.shape[1:]}], as x is, got {samples.shape}")
+    flat = jnp.asarray(x).reshape(len(x), -1)
+    own = jnp.sum(flat**2, axis=1)
+
+    def of_row(arrays: tuple[Array, Array]) -> tuple[Array, Array]:
+        row, skip = arrays
+        away = jnp.where(jnp.arange(len(flat)) == skip, jnp.inf, own - 2 * flat @ row)
+        index = jnp.argmin(away)
+        # The expanded square, with which rows are compared, rounds for near ones.
+        return index.astype(jnp.int32), jnp.linalg.norm(flat[index] - row)
+
+    rows = jnp.asarray(samples).reshape(len(samples), -1)
+    return jax.lax.map(of_row, (rows, skipped), batch_size=batch_size)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """Returns the symmetric square root; eigenvalues below 0 are rounding."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+
+def _rows(name: str, values: ArrayLike, *, at_least: int) -> np.ndarray:
+    """Returns f64[n, F] after checking the shape."""
+    rows = np.asarray(values, np.float64)
+    if rows.ndim != 2 or len(rows) < at_least or not rows.shape[1]:
+        raise UserError(
+            f"{name} must be f[n, F] with {at_least} rows or more, got {list(rows.shape)}"
+        )
+    return rows
