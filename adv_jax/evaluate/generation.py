@@ -135,32 +135,33 @@ def diversity(samples: Array, x: Array, *, batch_size: int = 100) -> float:
 
 
 def collapse(
-    *, modes: int, num_classes: int, diversity: float, fooled: float | None = None
+    *, diversity: float, fooled: float | None = None, coverage: Coverage | None = None
 ) -> list[str]:
     """Returns the signs in words that a generator has collapsed; none if it has not.
 
-    It has collapsed if it lacks a class of the data, if its samples repeat (their diversity is
-    below .1), or if the discriminator has won (the mean D(G(z)) is below .01), so that the
-    generator gets no gradient.
+    It has collapsed if its samples repeat (a diversity below .1), if the discriminator has won (a
+    mean D(G(z)) below .01), so that the generator gets no gradient, or if a class of the data has
+    less than 1 % of the samples.
 
     Args:
-      modes: the classes covered, `Coverage.modes`.
-      num_classes: the classes of the data.
-      diversity: of the samples.
+      diversity: of the samples, as from `diversity`.
       fooled: the mean D(G(z)); None if there is no discriminator of real inputs.
+      coverage: of the samples, by a classifier; None without one.
 
-    >>> collapse(modes=7, num_classes=10, diversity=.8, fooled=.2)
-    ['3 of 10 classes have less than 1 % of the samples']
+    >>> of_two_classes = coverage([[9., 0., 0.], [0., 9., 0.]])
+    >>> collapse(diversity=.8, fooled=.2, coverage=of_two_classes)
+    ['1 of 3 classes has less than 1 % of the samples']
     """
     check_range("diversity", diversity, "[0, inf)")
     signs = []
-    if modes < num_classes:
-        share = f"less than {100 * FEWEST:g} % of the samples"
-        signs.append(f"{num_classes - modes} of {num_classes} classes have {share}")
     if diversity < CLOSEST:
         signs.append(f"samples repeat: their diversity is {diversity:.2g}, below {CLOSEST:g}")
     if fooled is not None and fooled < UNNOTICED:
         signs.append(f"the discriminator has won: D(G(z)) is {fooled:.2g}, below {UNNOTICED:g}")
+    if coverage is not None and (lost := len(coverage.shares) - coverage.modes):
+        have = "has" if lost == 1 else "have"
+        share = f"less than {100 * FEWEST:g} % of the samples"
+        signs.append(f"{lost} of {len(coverage.shares)} classes {have} {share}")
     return signs
 
 

@@ -1,11 +1,20 @@
 """[goodfellow2014], "Generative Adversarial Nets": MNIST.
 
-Not drawn: Figs. 2 b to d (faces and CIFAR-10) and 3 (interpolation).
+    python -m adv_jax.report goodfellow2014.quality --workdir=RUN_OF_A_GAN --workdir=RUN_OF_A_LENET
+
+`quality` and `arithmetic` need a run of a generator and one of huang_lenet_mnist.
+Not drawn: Figs. 2 b to d (faces and CIFAR-10).
 """
 
+from papers.goodfellow2014 import latent, quality
 from papers.goodfellow2014.samples import generated
 from papers.goodfellow2014.targets import TARGETS
 
-FIGURES = {"table1.mnist": generated}
+FIGURES = {
+    "table1.mnist": generated,
+    "quality": quality.beside_real,
+    "fig3": latent.interpolation,
+    "arithmetic": latent.arithmetic,
+}
 
 __all__ = ["FIGURES", "TARGETS"]

@@ -100,14 +100,13 @@ def test_diversity_compares_distances_to_the_nearest_other():
 
 
 def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
-    good = {"modes": 10, "num_classes": 10, "diversity": 0.8, "fooled": 0.3}
-    assert collapse(**good) == []
-    assert collapse(**good | {"fooled": None}) == []
-    bad = {"modes": 1, "diversity": 0.02, "fooled": 0.001}
-    assert collapse(**good | bad) == [
-        "9 of 10 classes have less than 1 % of the samples",
+    of_all, of_one = coverage(9 * np.eye(10)), coverage(9 * np.eye(10)[:1])
+    good = {"diversity": 0.8, "fooled": 0.3, "coverage": of_all}
+    assert collapse(**good) == [] == collapse(diversity=0.8)
+    assert collapse(diversity=0.02, fooled=0.001, coverage=of_one) == [
         "samples repeat: their diversity is 0.02, below 0.1",
         "the discriminator has won: D(G(z)) is 0.001, below 0.01",
+        "9 of 10 classes have less than 1 % of the samples",
     ]
 
 

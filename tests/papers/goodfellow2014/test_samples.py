@@ -31,7 +31,7 @@ def model_that_repeats(train):
     data = Dataset(
         "drawn", "drawn", {}, Arrays(train, labels), Arrays(images(4), labels[:4]), 2, (0.0, 1.0)
     )
-    return Trained(lambda x: x, apply, {}, data, {"seed": 1})
+    return Trained(lambda x: x, apply, {}, "loss", data, {"seed": 1})
 
 
 def test_the_likelihood_is_that_of_a_window_at_the_samples_with_the_best_bandwidth(monkeypatch):
