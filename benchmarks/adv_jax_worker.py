@@ -11,7 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from adv_jax.types import Array
-from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS
+from benchmarks.tasks import DROPOUT, INPUTS, LATENT, PEAK_SIZE, PEAK_STEPS, TASKS, Task
 from benchmarks.timing import seconds_of, serve
 from benchmarks.trainer import PARTS, WHOLE, Trainer, scanned, without_drawing
 
@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
 
 
 def export(names: list[str], exchange: str) -> None:
-    """Writes the shared data, parameters and noise of the first ladder step."""
+    """Writes the shared data, parameters and noise of the first step of each task."""
     folder = Path(exchange)
     np.savez(folder / "data.npz", **Trainer(TASKS["ladder"]).arrays)  # All tasks share it.
     for name in names:
@@ -32,14 +32,31 @@ def export(names: list[str], exchange: str) -> None:
 
 
 def _noise(trainer: Trainer) -> dict[str, np.ndarray]:
-    """Returns {layer: f32[2, B, *S]} in the order of the ladder's draws."""
+    """Returns the random numbers of a step in the order of the draws: f32[2, B, *S] of a ladder."""
+    rng = np.random.default_rng(1)
+    if trainer.task.objective == "gan":
+        return _noise_of_players(trainer.task, rng)
     if not trainer.task.is_ladder:
         return {}
-    rng = np.random.default_rng(1)
     return {
         str(layer): rng.standard_normal(shape, np.float32)
         for layer, shape in enumerate(trainer.noise_shapes())
     }
+
+
+def _noise_of_players(task: Task, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Returns z and what dropout keeps of each layer of real, generated and judged images.
+
+    The discriminator sees the generated images twice, with the same dropout.
+    """
+    rows, widths = task.batch_size, (INPUTS, *task.features[::-1])
+    kept = {
+        f"{images}{layer}": rng.random((rows, width)) >= rate
+        for images in ("real", "generated")
+        for layer, (width, rate) in enumerate(zip(widths, DROPOUT, strict=True))
+    }
+    judged = {f"judged{layer}": kept[f"generated{layer}"] for layer in range(len(widths))}
+    return {"z": rng.uniform(-1, 1, (rows, LATENT)), **kept, **judged}
 
 
 def check(name: str, exchange: str) -> float:
@@ -50,7 +67,7 @@ def check(name: str, exchange: str) -> float:
         params, x = jax.tree.map(jnp.float64, (state.params, trainer.arrays["x"]))
         with np.load(folder / f"{name}_noise.npz") as noise:
             drawn = iter([jnp.float64(noise[key]) for key in noise])
-        with without_drawing(lambda _: next(drawn)):
+        with without_drawing(lambda shape: next(drawn).reshape(shape)):
             gradient = jax.jit(jax.value_and_grad(trainer.loss))
             loss, gradients = gradient(params, state, rows, {**trainer.arrays, "x": x})
     np.savez(folder / f"{name}_adv_jax.npz", **_flat(gradients))

@@ -15,6 +15,8 @@ BACKPROP_EPS = 0.08  # eps of adversarial back-propagation in [nokland2015]
 LWA_EPS = 1.2  # l2 eps of learning with a strong adversary, from the code of [huang2015]
 LADDER_NOISE = 0.3  # std of the noise in each layer
 LADDER_EPS = 0.00045  # eps of the adversarial noise on a ladder's labeled half
+LATENT = 100  # inputs of a GAN's generator
+DROPOUT = (0.2, 0.5, 0.5)  # of its discriminator: of the image and of each hidden layer
 
 
 class Product(NamedTuple):
@@ -36,11 +38,13 @@ class Task(NamedTuple):
       title: title in the tables.
       objective: "cross_entropy" or "adversarial_mix" of the MLP; "backprop" or
         "adversarial_backprop" with ten logistic outputs; "lenet" or "lwa" of LeNet; "ladder" of the
-        fully connected ladder network, "gamma" of a convolutional one with top-layer denoising.
+        fully connected ladder network, "gamma" of a convolutional one with top-layer denoising;
+        "gan" of a generator and a discriminator.
       features: units of the hidden layers; for LeNet two convolutions and a layer; a ladder's
-        include the classes; those of "gamma" are layers of `models.ladder`.
+        include the classes; those of "gamma" are layers of `models.ladder`; of a GAN the
+        generator's, and in reverse the discriminator's.
       batch_size: number of labeled rows, and of unlabeled rows of a ladder.
-      optimizer: spec for `adv_jax.runner.optimizer`.
+      optimizer: spec for `adv_jax.runner.optimizer`; of a GAN, of each player.
       steps: steps per timed block.
       weights: denoising weights of a ladder's layers 0..L.
       plain: the same task without adversarial noise on a ladder's labeled half; the two are
@@ -179,6 +183,15 @@ def _encoder(task: Task, layers: list[Weights]) -> list[Product]:
     return _trained(2 * rows, layers) + _trained(rows, layers) + attack
 
 
+def _gan(task: Task) -> list[Product]:
+    """Returns the products; both players share the forward pass of the generated images."""
+    rows = task.batch_size
+    generator = _matrices(LATENT, *task.features, INPUTS)
+    discriminator = _matrices(INPUTS, *task.features[::-1], 1)
+    to_images = _input_gradients(rows, discriminator)
+    return _trained(2 * rows, discriminator) + to_images + _trained(rows, generator)
+
+
 _PRODUCTS = {
     "cross_entropy": _cross_entropy,
     "adversarial_mix": _adversarial_mix,
@@ -188,11 +201,13 @@ _PRODUCTS = {
     "lwa": _lwa,
     "ladder": _ladder,
     "gamma": _gamma,
+    "gan": _gan,
 }
 _SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.5}
 _PLAIN_SGD = {"name": "sgd", "learning_rate": 0.05}
 _LENET_SGD = {"name": "sgd", "learning_rate": 0.1}
 _ADAM = {"name": "adam", "learning_rate": 0.002}
+_GAN_ADAM = {"name": "adam", "learning_rate": 0.0002, "b1": 0.5}
 _FC = (1000, 500, 250, 250, 250, 10)
 _FC_WEIGHTS = (1000.0, 10.0, 0.1, 0.1, 0.1, 0.1, 0.1)
 _CONV_SMALL = (
@@ -237,6 +252,9 @@ TASKS = {
     ),
     "lenet": Task("LeNet 20-50-400, batch 100", "lenet", (20, 50, 400), 100, _LENET_SGD, 20),
     "lwa": Task("LeNet 20-50-400, batch 100, LWA", "lwa", (20, 50, 400), 100, _LENET_SGD, 10),
+    "gan": Task(
+        "GAN 100-256-512-784 and 784-512-256-1, batch 100", "gan", (256, 512), 100, _GAN_ADAM, 50
+    ),
 }
 
 

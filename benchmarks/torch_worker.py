@@ -7,7 +7,7 @@ with channels last in memory, also for noise; the optimizer's form; and the form
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from benchmarks.tasks import (
     ALPHA,
     BACKPROP_EPS,
     CLASSES,
+    DROPOUT,
     EPS,
+    INPUTS,
     LADDER_NOISE,
+    LATENT,
     LWA_EPS,
     PEAK_SIZE,
     PEAK_STEPS,
@@ -39,7 +42,7 @@ FORMS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fu
 TRIALS = 3  # blocks per form; the best counts, the first is the warm-up
 
 Params = dict[str, Tensor]
-Draw = Callable[[tuple[int, ...]], Tensor]
+Draw = Callable[..., Tensor]  # shape -> Tensor; of a GAN's dropout (shape, share that is kept)
 
 
 def mlp(params: Params, x: Tensor, layers: int) -> Tensor:
@@ -231,6 +234,64 @@ def _combine(params: Params, prefix: str, z: Tensor, u: Tensor) -> Tensor:
     return torch.lerp(mu, z, v)  # (z - mu) v + mu
 
 
+def gan_of_passes(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    """Computes both players' losses; the discriminator has a pass for each kind of image."""
+    images, kept = _played(task, params, draw)
+    real, generated = zip(*(mask.chunk(2) for mask in kept), strict=True)
+    of_real = _discriminated(params, batch["x"], real)
+    of_generated = _discriminated(params, images.detach(), generated)
+    return _sum_of_losses(of_real, of_generated, _judged(params, images, generated))
+
+
+def gan_joined(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    """Computes both players' losses; the discriminator learns from both kinds in one batch."""
+    images, kept = _played(task, params, draw)
+    logits = _discriminated(params, torch.cat([batch["x"], images.detach()]), kept)
+    generated = [mask.chunk(2)[1] for mask in kept]
+    return _sum_of_losses(*logits.chunk(2), _judged(params, images, generated))
+
+
+def _played(task: Task, params: Params, draw: Draw) -> tuple[Tensor, list[Tensor]]:
+    """Returns generated images f[B, D], and dropout's factors of real and generated rows."""
+    rows, widths = task.batch_size, (INPUTS, *task.features[::-1])
+    h = _leaky(params, "generator/", draw((rows, LATENT)), ())
+    kept = [
+        draw((2 * rows, width), 1 - rate).div_(1 - rate)
+        for width, rate in zip(widths, DROPOUT, strict=True)
+    ]
+    return h.sigmoid(), kept
+
+
+def _judged(params: Params, images: Tensor, kept: Sequence[Tensor]) -> Tensor:
+    """Returns the logits for the generator's loss, which has no gradient by the discriminator."""
+    return _discriminated({key: leaf.detach() for key, leaf in params.items()}, images, kept)
+
+
+def _discriminated(params: Params, images: Tensor, kept: Sequence[Tensor]) -> Tensor:
+    return _leaky(params, "discriminator/", 2 * images - 1, kept)
+
+
+def _leaky(params: Params, prefix: str, h: Tensor, kept: Sequence[Tensor]) -> Tensor:
+    """Returns the outputs of a net with two hidden layers of leaky units."""
+    for i, layer in enumerate(("hidden1", "hidden2", "logits")):
+        h = h * kept[i] if kept else h
+        h = torch.addmm(params[f"{prefix}{layer}/bias"], h, params[f"{prefix}{layer}/kernel"])
+        h = h if layer == "logits" else F.leaky_relu(h, 0.1)
+    return h
+
+
+def _sum_of_losses(real: Tensor, generated: Tensor, judged: Tensor) -> Tensor:
+    return F.softplus(-real).mean() + F.softplus(generated).mean() + F.softplus(-judged).mean()
+
+
+def _drawn_by_players(
+    shape: tuple[int, ...], kept: float | None = None, *, device: str = "cpu"
+) -> Tensor:
+    """Draws z, uniform in [-1, 1], or what dropout keeps."""
+    values = torch.empty(shape, device=device)
+    return values.uniform_(-1, 1) if kept is None else values.bernoulli_(kept)
+
+
 # `choose` takes the fastest variant of each loss.
 OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
     "cross_entropy": [cross_entropy],
@@ -241,6 +302,7 @@ OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
     "lwa": [lwa],
     "ladder": [ladder],
     "gamma": [gamma],
+    "gan": [gan_of_passes, gan_joined],
 }
 
 
@@ -274,7 +336,7 @@ class Side:
         with np.load(self._exchange / f"{name}_noise.npz") as noise:
             layers = [torch.from_numpy(noise[key]).double().to(self._device) for key in noise]
         drawn = iter(_in_order(task, layers))
-        loss = way(task, params, self._batch(task, rows, torch.float64), lambda _: next(drawn))
+        loss = way(task, params, self._batch(task, rows, torch.float64), lambda *_: next(drawn))
         loss.backward(inputs=list(params.values()))
         gradients = {key: param.grad.cpu().numpy() for key, param in params.items()}
         np.savez(self._exchange / f"{name}_{way.__name__}.npz", **gradients)
@@ -305,10 +367,13 @@ class Side:
         task, params = TASKS[name], self._params(name)
         settings = {key: value for key, value in task.optimizer.items() if key != "name"}
         settings["lr"] = settings.pop("learning_rate")
+        if "b1" in settings:
+            settings["betas"] = (settings.pop("b1"), 0.999)
         leaves = list(params.values())
         optimizer = OPTIMIZERS[task.optimizer["name"]](leaves, **settings, **FORMS[form])
         order = torch.from_numpy(batch_rows(task, len(self._y), seed=0)).to(self._device)
-        draw = partial(torch.randn, device=self._device)
+        draws = _drawn_by_players if task.objective == "gan" else torch.randn
+        draw = partial(draws, device=self._device)
         while True:
             for rows in order:
                 optimizer.zero_grad(set_to_none=True)
@@ -339,7 +404,11 @@ class Side:
 
 
 def _in_order(task: Task, noise: list[Tensor]) -> list[Tensor]:
-    """Reorders noise f32[2, B, *S] by layer to the order of the objective's draws."""
+    """Reorders the noise of adv_jax's draws to the order of the objective's."""
+    if task.objective == "gan":
+        z, *kept = noise
+        count = len(DROPOUT)
+        return [z, *map(torch.cat, zip(kept[:count], kept[count : 2 * count], strict=True))]
     if task.objective == "gamma":
         return [layer[half] for half in (0, 1) for layer in noise]
     return [layer.transpose(0, 1) for layer in noise]

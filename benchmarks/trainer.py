@@ -1,6 +1,7 @@
 """Builds a task from adv_jax's parts, and the parts of its training step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -20,10 +21,13 @@ from benchmarks.tasks import (
     ALPHA,
     BACKPROP_EPS,
     CLASSES,
+    DROPOUT,
     EPS,
     LADDER_EPS,
     LADDER_NOISE,
+    LATENT,
     LWA_EPS,
+    SIDE,
     Product,
     Task,
     batch_rows,
@@ -54,7 +58,7 @@ class Trainer:
         self.arrays = {"x": jnp.asarray(x), "y": jnp.asarray(train.y)}
         self._model = _model(task)
         self._objective = _objective(task, models.apply_fn(self._model))
-        self.optimizer = optimizer(task.optimizer, steps_per_epoch=task.steps)
+        self.optimizer = optimizer(_optimizer(task), steps_per_epoch=task.steps)
 
     def init(self, seed: Array | int) -> TrainState:
         key = jax.random.key(seed)
@@ -100,12 +104,33 @@ def scanned(step: Step) -> Step:
     return block
 
 
-def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> mock._patch:
-    """Patches the ladder to call `noise` instead of drawing random numbers."""
-    return mock.patch("adv_jax.models.ladder.draws", lambda key, shape, first: noise(shape))
+@contextmanager
+def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> Iterator[None]:
+    """Makes ladders and GANs call `noise` instead of drawing random numbers."""
+    with (
+        mock.patch("adv_jax.models.ladder.draws", lambda key, shape, first: noise(shape)),
+        mock.patch("adv_jax.models.layered.bernoulli", lambda key, p, shape: noise(shape)),
+        mock.patch("jax.random.uniform", lambda key, shape, *options: noise(shape)),
+    ):
+        yield
+
+
+def _optimizer(task: Task) -> dict[str, Any]:
+    if task.objective != "gan":
+        return task.optimizer
+    return {"name": "players", "generator": task.optimizer, "discriminator": task.optimizer}
 
 
 def _model(task: Task) -> nn.Module:
+    if task.objective == "gan":
+        return models.gan(
+            shape=(SIDE, SIDE, 1),
+            latent=LATENT,
+            generator_features=task.features,
+            discriminator_features=task.features[::-1],
+            activation="leaky_relu",
+            dropout=DROPOUT,
+        )
     if task.is_lenet:
         return models.lenet(features=task.features, num_classes=CLASSES, activation="tanh")
     if not task.is_ladder:
@@ -118,6 +143,8 @@ def _model(task: Task) -> nn.Module:
 
 
 def _objective(task: Task, apply: Callable) -> Objective:
+    if task.objective == "gan":
+        return partial(objectives.gan, apply)
     if task.is_ladder:
         attack = partial(attacks.fgsm, eps=LADDER_EPS) if task.plain else None
         return partial(objectives.ladder, apply, weights=task.weights, attack=attack)

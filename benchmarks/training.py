@@ -38,6 +38,7 @@ GOALS = {
     "conv_small": {PLAIN: 0.8, UNLOCKED: 1.0},
     "lenet": {PLAIN: 0.7, UNLOCKED: 0.8},
     "lwa": {PLAIN: 0.7, UNLOCKED: 0.8},
+    "gan": {PLAIN: 0.5},
     "ladder_sgn": {NO_ATTACK: 1.5},
     "conv_small_sgn": {NO_ATTACK: 1.5},
 }

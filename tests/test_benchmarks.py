@@ -19,10 +19,11 @@ from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.trainings import plan
 
-# Of one row: the products of 784-400-400-10, of LeNet and its first layer, and of
+# Of one row: the products of 784-400-400-10, of LeNet and its first layer, of a GAN's nets, and of
 # 784-1000-500-250-250-250-10.
 MLP = 784 * 400 + 400 * 400 + 400 * 10
 FIRST, LENET = 24**2 * 25 * 20, 24**2 * 25 * 20 + 8**2 * 500 * 50 + 800 * 400 + 400 * 10
+GENERATOR, DISCRIMINATOR = 100 * 256 + 256 * 512 + 512 * 784, 784 * 512 + 512 * 256 + 256
 LADDER = 784 * 1000 + 1000 * 500 + 500 * 250 + 2 * 250 * 250 + 250 * 10
 
 
@@ -38,6 +39,13 @@ LADDER = 784 * 1000 + 1000 * 500 + 500 * 250 + 2 * 250 * 250 + 250 * 10
         ("lwa", 100 * (5 * LENET - FIRST)),
         # Three passes of a hundred rows up, and one down, whose input needs its gradient.
         ("ladder", 100 * (3 * (3 * LADDER - 784 * 1000) + 3 * LADDER)),
+        # The generator's pass, those of both kinds of images, and one back to the generated ones.
+        (
+            "gan",
+            100 * (3 * GENERATOR - 100 * 256)
+            + 200 * (3 * DISCRIMINATOR - 784 * 512)
+            + 100 * DISCRIMINATOR,
+        ),
         ("ladder_sgn", 100 * (3 * (3 * LADDER - 784 * 1000) + 5 * LADDER)),
     ],
 )
