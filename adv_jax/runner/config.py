@@ -94,6 +94,7 @@ _RANGES = {
     "convolution_scale": _SIZE,
     "dropout": _Range(0, 1),
     "dropconnect": _Range(0, 1),
+    "half": _Range(0, 2, whole=True),
     "crop": _COUNT_OR_NONE,
     "pad": _COUNT_OR_NONE,
     "rotation": _Range(0, 180),
@@ -135,6 +136,7 @@ _FIELDS: dict[str, Any] = {
 _OPTIONAL: dict[str, Any] = {
     "averaging": Mapping | None,
     "data.crop": int,
+    "data.half": int,
     "data.mirror": bool,
     "data.morphology": int,
     "data.pad": int,

@@ -10,6 +10,7 @@ import numpy as np
 
 from adv_jax import data
 from adv_jax.data import (
+    Arrays,
     DataError,
     Dataset,
     arrays,
@@ -55,7 +56,7 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     center crop here; training crops them at random.
 
     Args:
-      config: the complete config; `data.preprocess`, `data.target` and `data.crop` are optional.
+      config: the complete config; of `data`, preprocess, target, half and crop are optional.
       runs: its replicas.
       workdir: the workdir of this config, or a directory that does not exist yet.
 
@@ -65,7 +66,7 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     """
     spec = config["data"]
     fits = {field: _fits(spec, field) for field in ("preprocess", "target")}
-    dataset = _dataset(spec)
+    dataset = _halved(_dataset(spec), spec.get("half", 0))
     _check_stream(config, dataset)
     rows = rows_of(config, dataset, runs)
     document = data_document(dataset, rows)
@@ -150,6 +151,23 @@ def _check_stream(config: Mapping[str, Any], dataset: Dataset) -> None:
     if config["batch_size"] != dataset.stream.batch_size:
         found = config["batch_size"]
         raise ConfigError(f"batch_size must be {dataset.stream.batch_size} {of}, got {found}")
+
+
+def _halved(dataset: Dataset, half: int) -> Dataset:
+    """Returns the data set with one of two disjoint halves of its training rows; 0: all.
+
+    The halves have the classes in the same proportions, and are the same in all runs.
+
+    Raises:
+      ConfigError: the training data are a stream.
+    """
+    if not half:
+        return dataset
+    if dataset.stream:
+        raise ConfigError(f"data.half must be 0 for a stream of batches, got {half}")
+    labels = dataset.train.y
+    rows = split(labels, num_valid=len(labels) // 2, seed=0, stratified=True)[half - 1]
+    return dataset._replace(train=Arrays(*(part[rows] for part in dataset.train)))
 
 
 def _cropped(dataset: Dataset, size: int) -> Dataset:

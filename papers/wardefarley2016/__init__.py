@@ -8,6 +8,7 @@ run; the printed ones are of CIFAR-10 (config goodfellow_cifar10).
 from papers.wardefarley2016 import (
     agreement,
     church_window,
+    cross_dataset,
     defenses,
     games,
     max_norm,
@@ -23,6 +24,7 @@ from papers.wardefarley2016.targets import TARGETS
 FIGURES = {
     "table1.1": transfer.table,
     "table1.1_gradients": neighbors.gradients,
+    "cross_dataset": cross_dataset.halves,
     "same_class": agreement.same_class,
     "label_smoothing": defenses.label_smoothing,
     "label_smoothing_costs": smoothing.costs,

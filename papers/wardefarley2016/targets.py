@@ -72,6 +72,17 @@ REGULARIZED = {SINGLE: SMALL, ENSEMBLE: SMALL} | {
 }
 # attack of the evaluation -> words
 LENGTHS = {"adv_loss_sign": "FGSM", "adv_loss": "the gradient", "adv_alpha": "Huang's attack"}
+# The nets of the second half start from other weights.
+HALVES = [
+    Run(
+        "huang_mlp_mnist",
+        "method=normal",
+        {"replicas.seeds": 3, "evaluation.eps": (0.0,), "seed": seed, "data.half": half},
+    )
+    for half, seed in ((1, 1), (2, 101))
+]
+SHOWN = ("the net's own examples", "examples of the other half's net", "noise")
+HALF_SIZES = (0.05, 0.1, 0.25)
 
 
 def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tuple[Row, ...]:
@@ -251,6 +262,22 @@ TARGETS = (
                 tolerance=10.0,
             )
             for name in (ENSEMBLE, decayed(DECAYS[0]))
+        ),
+    ),
+    Target(
+        "wardefarley2016.cross_dataset",
+        "FGSM's examples of nets trained on one half of MNIST, seen by nets trained on the other",
+        tuple(
+            Row(f"{shown}, {eps:g}", run, measure=Drawn(f"{shown}, {eps:g}"))
+            for shown, run in zip(SHOWN, (HALVES[0], HALVES[1], HALVES[1]), strict=True)
+            for eps in HALF_SIZES
+        ),
+        claims=(
+            Below(
+                "examples of size .1 fool nets of the other half more often than noise does",
+                lower="noise, 0.1",
+                higher="examples of the other half's net, 0.1",
+            ),
         ),
     ),
 )

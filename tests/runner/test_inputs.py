@@ -477,3 +477,23 @@ def test_a_bad_target_is_refused_before_anything_is_written(tmp_path, target, sa
     with pytest.raises(UserError, match=says):
         train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+def halved(half):
+    config = document()
+    config["data"]["half"] = half
+    return config
+
+
+def test_the_two_halves_of_the_training_data_are_disjoint_and_have_the_same_classes(
+    digits, tmp_path
+):
+    first, second, whole = (load(halved(h), tmp_path).dataset.train for h in (1, 2, 0))
+    assert len(first.y) == len(second.y) == 200
+    joined = np.sort(np.concatenate([first.x, second.x]).reshape(400, -1), axis=0)
+    np.testing.assert_array_equal(joined, np.sort(digits.train.x.reshape(400, -1), axis=0))
+    np.testing.assert_allclose(np.bincount(first.y), np.bincount(second.y), atol=1)
+    np.testing.assert_array_equal(whole.x, digits.train.x)
+
+
+def test_a_third_half_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"data.half must be .*, got 3"):
+        train.run(halved(3), tmp_path / "run")
