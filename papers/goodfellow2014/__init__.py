@@ -2,11 +2,11 @@
 
     python -m adv_jax.report goodfellow2014.quality --workdir=RUN_OF_A_GAN --workdir=RUN_OF_A_LENET
 
-`quality` and `arithmetic` need a run of a generator and one of huang_lenet_mnist.
+`quality`, `rubbish` and `arithmetic` need a run of a generator and one of huang_lenet_mnist.
 Not drawn: Figs. 2 b to d (faces and CIFAR-10).
 """
 
-from papers.goodfellow2014 import latent, quality
+from papers.goodfellow2014 import latent, quality, rubbish
 from papers.goodfellow2014.samples import generated
 from papers.goodfellow2014.targets import TARGETS
 
@@ -14,6 +14,7 @@ FIGURES = {
     "table1.mnist": generated,
     "quality": quality.beside_real,
     "fig3": latent.interpolation,
+    "rubbish": rubbish.rubbish,
     "arithmetic": latent.arithmetic,
 }
 

@@ -12,7 +12,7 @@ from adv_jax import evaluate
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Output, UserError
-from papers.goodfellow2014 import judging, latent, quality, samples
+from papers.goodfellow2014 import judging, latent, quality, rubbish, samples
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(9, 3)).astype(np.float32)
@@ -146,6 +146,22 @@ def test_sums_of_a_linear_generator_are_the_sums_of_its_images(runs, monkeypatch
         assert ink["bold a"] == pytest.approx(most, abs=1e-5)
 
 
+@pytest.mark.slow
+def test_the_sureness_is_the_largest_probability_and_d_that_of_a_real_image(runs, monkeypatch):
+    monkeypatch.setattr(rubbish, "GENERATIONS", 3)
+    net = classifier()._replace(logits_fn=lambda x: 2.55 * x.reshape(len(x), -1) @ jnp.asarray(W))
+    runs["net"] = run("net", net)
+    runs["gan"] = run("gan", generator(DATA.train.x, certain=-1.0))
+    rows = {row.pop("of"): row for row in rubbish.rubbish(["gan", "net"]).document["rows"]}
+    z = 2.55 * DATA.test.x.reshape(-1, 9) @ W
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    found = rows["test images"]
+    assert found["confidence"] == pytest.approx(p.max(axis=1).mean(), rel=1e-4)
+    assert found["above 0.5"] == pytest.approx((p.max(axis=1) > 0.5).mean())
+    assert found["D"] == pytest.approx(1 / (1 + np.exp(1)), rel=1e-4)
+    assert rows["fooling images"].keys() == {"confidence", "above 0.5"}
+
+
 @pytest.mark.parametrize(
     ("draw", "names", "message"),
     [
@@ -169,6 +185,7 @@ def test_sums_of_a_linear_generator_are_the_sums_of_its_images(runs, monkeypatch
             ["scaled", "net"],
             "workdir must be a run without preprocessing, got sc",
         ),
+        (rubbish.rubbish, ["loss", "net"], "workdir must be a run with a discriminator, got loss"),
         (latent.interpolation, ["gan", "net"], "workdir must be one run, got gan, net"),
         (latent.interpolation, ["gan"], "workdir must be a run of a model with latent inputs, got"),
         (latent.arithmetic, ["few", "net"], "workdir must be a generator of 3 of each digit, got"),
@@ -179,6 +196,7 @@ def test_other_runs_are_refused_in_one_line(runs, monkeypatch, draw, names, mess
     model = generator(DATA.train.x)
     runs |= {
         "gan": run("gan", model),
+        "loss": run("loss", model._replace(predicts="loss")),
         "few": run("few", linear_generator(latent=4)[0]),
         "other": run("other", model, sha256={"f": "1"}),
         "scaled": run("scaled", model, preprocess=({"name": "standardize"},)),
