@@ -82,6 +82,7 @@ def test_the_nearest_rows_are_those_of_scikit_learn():
     np.testing.assert_allclose(distance, distances[:, 0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sample_that_repeats_a_row_far_from_0_has_the_distance_0():
     x = jnp.float32(1000 + RNG.normal(size=(5, 3)))
     np.testing.assert_array_equal(nearest(x[::-1], x)[1], 0)

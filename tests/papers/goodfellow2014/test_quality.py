@@ -106,6 +106,7 @@ def test_the_measures_are_those_of_the_samples_and_a_collapse_is_told(runs):
     assert "Collapsed: gan, seed 1 (samples repeat" in document["caption"]
 
 
+@pytest.mark.slow
 def test_a_model_without_a_discriminator_of_real_images_has_no_share_that_is_fooled():
     model = generator(DATA.train.x, predicts="loss")
     assert samples.closeness(samples.samples_of(model, 10), model).fooled is None
@@ -122,6 +123,7 @@ def linear_generator(**model):
     return Trained(lambda x: x, apply, {}, "real", DATA, about("gan", **model)), mixing
 
 
+@pytest.mark.slow
 def test_a_linear_generator_has_even_steps_between_the_ends_of_its_lines(runs):
     runs["gan"] = run("gan", linear_generator(latent=4)[0])
     found = latent.interpolation(["gan"]).document
