@@ -477,6 +477,8 @@ def test_a_bad_target_is_refused_before_anything_is_written(tmp_path, target, sa
     with pytest.raises(UserError, match=says):
         train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
 def halved(half):
     config = document()
     config["data"]["half"] = half
