@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.runner import trained
 from adv_jax.runner.trained import Trained
 from adv_jax.runner.workdir import is_finished, read_config, read_metrics, read_result
-from adv_jax.types import UserError
+from adv_jax.types import Array, UserError
 from papers.statistics import span
 
 
@@ -103,3 +105,10 @@ def require_same_data(runs: Sequence[Finished]) -> None:
         if run.result["data"] != runs[0].result["data"]:
             paths = f"{runs[0].path} and {run.path}"
             raise UserError(f"workdir must be runs on the same data, got {paths}")
+
+
+def samples_of(model: Trained, count: int) -> Array:
+    """Returns samples of a trained generator: f32[count, *D]."""
+    like = jnp.zeros((count, *model.dataset.test.x.shape[1:]))
+    key = jax.random.key(model.about["seed"])
+    return model.apply(model.variables, like, key=key, method="sample").logits

@@ -49,6 +49,9 @@ MODES = {
     ],
     "mlp_mnist": ["", "quick,net=deep", "pretrained=RUN,labels=100"],
     "odm_mnist": ["", "quick", "labels=1000,sweep=weight"],
+    "vae_mnist": ["", "quick", "latent=2"],
+    "vae_gan_mnist": ["", "quick"],
+    "aae_mnist": ["", "quick", "labels=100", "quick,labels=1000"],
     "wrn_cifar10": [
         "",
         *(f"quick,method={method}" for method in ("pgd", "fast", "free", "consistency")),

@@ -10,6 +10,10 @@ The class variable `predicts` of a module names its task:
     "loss"    no classes; its method `row_loss(x) -> f[B]` measures how badly it models each row
 """
 
+from adv_jax.models.adversarial_autoencoder import AdversarialAutoencoder as adversarial_autoencoder
+from adv_jax.models.adversarial_autoencoder import (
+    SemiSupervisedAutoencoder as semi_supervised_autoencoder,
+)
 from adv_jax.models.apply import apply_fn as apply_fn
 from adv_jax.models.apply import init as init
 from adv_jax.models.autoencoder import Autoencoder as autoencoder
@@ -31,12 +35,15 @@ from adv_jax.models.nearest_neighbour import (
     smoothed_nearest_neighbour as smoothed_nearest_neighbour,
 )
 from adv_jax.models.residual import PreActResNet as preact_resnet
+from adv_jax.models.vae import VAE as vae
+from adv_jax.models.vae import VAEGAN as vae_gan
 
 __all__ = [
     "autoencoder",
     "boltzmann",
     "catgan",
     "censored",
+    "adversarial_autoencoder",
     "convnet",
     "dbn",
     "denoised",
@@ -48,4 +55,7 @@ __all__ = [
     "maxout_conv",
     "mlp",
     "preact_resnet",
+    "semi_supervised_autoencoder",
+    "vae",
+    "vae_gan",
 ]

@@ -12,6 +12,10 @@ passes. TRADES is `trades`, MART is `mart`; `awp` perturbs the weights under any
 
 from collections.abc import Callable
 
+from adv_jax.objectives.adversarial_autoencoder import (
+    adversarial_autoencoder,
+    semi_supervised_autoencoder,
+)
 from adv_jax.objectives.adversarial_backprop import adversarial_backprop
 from adv_jax.objectives.adversarial_mix import adversarial_mix
 from adv_jax.objectives.awp import awp
@@ -40,10 +44,13 @@ from adv_jax.objectives.online import least_mean_squares, passive_aggressive, pe
 from adv_jax.objectives.output_matching import output_matching
 from adv_jax.objectives.reconstruction import reconstruction
 from adv_jax.objectives.trades import trades
+from adv_jax.objectives.vae import vae
+from adv_jax.objectives.vae_gan import vae_gan
 from adv_jax.objectives.virtual_adversarial_training import virtual_adversarial_training
 from adv_jax.types import Apply, Array, Variables
 
 __all__ = [
+    "adversarial_autoencoder",
     "adversarial_backprop",
     "adversarial_mix",
     "awp",
@@ -69,8 +76,11 @@ __all__ = [
     "perceptron",
     "persistent_contrastive_divergence",
     "reconstruction",
+    "semi_supervised_autoencoder",
     "tempered_cross_entropy",
     "trades",
+    "vae",
+    "vae_gan",
     "virtual_adversarial_training",
 ]
 

@@ -22,7 +22,7 @@ from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.drawing import Drawing, canvas, rounded
-from papers.runs import finished, require_same_data, trained_on
+from papers.runs import finished, require_same_data, samples_of, trained_on
 from papers.statistics import spread
 
 SAMPLES, HELD_OUT = 10_000, 1000
@@ -75,13 +75,6 @@ def generated(workdirs: Sequence[str]) -> Drawing:
         "data": runs[0].result["data"],
     }
     return Drawing(_drawn(models[0], title), document)
-
-
-def samples_of(model: Trained, count: int) -> Array:
-    """Returns samples of a trained generator: f32[count, *D]."""
-    like = jnp.zeros((count, *model.dataset.test.x.shape[1:]))
-    key = jax.random.key(model.about["seed"])
-    return model.apply(model.variables, like, key=key, method="sample").logits
 
 
 def closeness(images: Array, model: Trained) -> Closeness:

@@ -7,6 +7,7 @@ run; the printed ones are of CIFAR-10 (config goodfellow_cifar10).
 
 from papers.wardefarley2016 import (
     agreement,
+    autoencoders,
     church_window,
     cross_dataset,
     defenses,
@@ -39,6 +40,9 @@ FIGURES = {
     "output_matching": games.output_matching,
     "censored": games.censored,
     "clusters": games.clusters,
+    "vae": autoencoders.generated,
+    "vae_gan": autoencoders.generated,
+    "aae": autoencoders.generated,
 }
 
 __all__ = ["FIGURES", "TARGETS"]

@@ -2,11 +2,12 @@
 
 The source has one net of each; ours are three seeds or more. It prints no spread; the tolerances
 are chosen, .2 points clean and 10 under attack or transfer. It prints no numbers for distillation,
-autoencoders, VAT, two forms of label smoothing, weight decay, ensembles and the attack of
-[huang2015].
+autoencoders of any kind, VAT, two forms of label smoothing, weight decay, ensembles and the attack
+of [huang2015].
 """
 
 from papers.target import Below, Drawn, Measure, Row, Run, Target
+from papers.wardefarley2016.autoencoders import BOUND
 
 SEEDS = {"replicas.seeds": 3}
 PLAIN, SMOOTHED, TRAINED = (
@@ -37,6 +38,10 @@ FEW, FEW_VIRTUAL = (
     Run("goodfellow_mnist", f"{method}labels=100", SEEDS | {"evaluation.eps": (0.0,)})
     for method in ("", "method=vat,")
 )
+AUTOENCODERS = {
+    labels: Run("aae_mnist", f"labels={labels}", SEEDS | {"evaluation.eps": (0.0,)})
+    for labels in (100, 1000)
+}
 ITERATED = Run("goodfellow_mnist", "method=iterative", SEEDS)
 FORMS = {
     form: Run("goodfellow_mnist", f"method=smoothing{option}", SEEDS)
@@ -224,6 +229,26 @@ TARGETS = (
                 "VAT learns from images without labels",
                 lower="VAT, clean",
                 higher="labels alone, clean",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.aae",
+        "Adversarial autoencoders with 100 and 1,000 labels",
+        tuple(
+            Row(f"adversarial autoencoder, {labels} labels", run)
+            for labels, run in AUTOENCODERS.items()
+        ),
+    ),
+    Target(
+        "wardefarley2016.vae",
+        "The bound on the log-likelihood of a variational autoencoder",
+        (
+            Row(
+                "variational autoencoder",
+                Run("vae_mnist", "", SEEDS),
+                measure=Drawn(BOUND),
+                metric="log_likelihood_nats",
             ),
         ),
     ),

@@ -1,0 +1,102 @@
+"""Autoencoders whose codes are to look like draws of a prior."""
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.losses import binary_cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.gan import GENERATED, REAL, constant
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+
+
+def adversarial_autoencoder(
+    apply: Apply,
+    variables: Variables,
+    batch: Batch,
+    *,
+    key: Key,
+    weight: float | Array = 1.0,
+) -> tuple[Array, Aux]:
+    """Returns the sum of the losses of three players, each with the others' parameters constant.
+
+        encoder         |d(e(u)) - u|^2 - weight log D(e(u))
+        decoder         |d(e(u)) - u|^2
+        discriminator   -log D(z) - log(1 - D(e(u))),    z from the prior
+
+    The losses are means over rows. A discriminator of several parts of a code has the sum of their
+    losses. The gradient of the sum by the parameters of a player is that of its own loss.
+
+    Args:
+      apply: a `models.adversarial_autoencoder`, or a model like it; its nets have no state.
+      batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}; only u is used.
+      key: for the prior and the encoder's dropout.
+      weight: of the encoder's second term, >= 0.
+
+    Returns:
+      loss f32[], and ({}, metrics): "reconstruction", the squared error, and in nats "encoder",
+      -log D(e(u)), and "discriminator", its loss.
+
+    Raises:
+      ValueError: the batch has no unlabeled inputs.
+
+    Sources: [makhzani2015], sec. 2; [wardefarley2016], sec. 1.4.5.
+    """
+    u = unlabelled(batch)
+    key_code, key_prior = jax.random.split(key)
+    code = apply(variables, u, train=True, key=key_code, method="encode").logits
+    images = apply(variables, code, train=True, method="decode").logits
+    prior = apply(variables, u, key=key_prior, method="prior").logits
+
+    def told(variables: Variables, code: Array, label: int) -> Array:
+        scores = apply(variables, code, train=True, method="judge").logits
+        return binary_cross_entropy(scores, jnp.full_like(scores, label)).mean()
+
+    reconstruction = jnp.sum((images - u).reshape(len(u), -1) ** 2, axis=1).mean()
+    encoder = told(constant(variables, ["discriminator"]), code, REAL)
+    of_code = told(variables, jax.lax.stop_gradient(code), GENERATED)
+    discriminator = told(variables, prior, REAL) + of_code
+    loss = reconstruction + weight * encoder + discriminator
+    metrics = {
+        "reconstruction": reconstruction,
+        "encoder": encoder,
+        "discriminator": discriminator,
+    }
+    return loss, ({}, metrics)
+
+
+def semi_supervised_autoencoder(
+    apply: Apply,
+    variables: Variables,
+    batch: Batch,
+    *,
+    key: Key,
+    weight: float | Array = 1.0,
+    label_weight: float | Array = 1.0,
+) -> tuple[Array, Aux]:
+    """Returns the loss of `adversarial_autoencoder` and the cross-entropy of labeled images.
+
+    The encoder has the loss |d(e(u)) - u|^2 - weight log D(e(u)) + label_weight J(x, y); the others
+    are as before.
+
+    Args:
+      apply: a `models.semi_supervised_autoencoder`; its nets have no state.
+      batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
+      key, weight: as in `adversarial_autoencoder`.
+      label_weight: of the cross-entropy, >= 0.
+
+    Returns:
+      loss f32[], and ({}, metrics): those of `adversarial_autoencoder`, "accuracy" on x and
+      "supervised", J in nats.
+
+    Raises:
+      ValueError: the batch has no unlabeled inputs.
+
+    Source: [makhzani2015], sec. 5.
+    """
+    key_game, key_labelled = jax.random.split(key)
+    game = adversarial_autoencoder(apply, variables, batch, key=key_game, weight=weight)
+    loss, (_, metrics) = game
+    logits = apply(variables, batch["x"], train=True, key=key_labelled).logits
+    supervised = mean_cross_entropy(logits, batch["y"])
+    metrics |= {"accuracy": accuracy(logits, batch["y"]), "supervised": supervised}
+    return loss + label_weight * supervised, ({}, metrics)

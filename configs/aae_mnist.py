@@ -1,0 +1,58 @@
+"""Adversarial autoencoders on MNIST ([makhzani2015], [wardefarley2016], sec. 1.4.5).
+
+Run:    python -m adv_jax.main --config=configs/aae_mnist.py
+        python -m adv_jax.main --config=configs/aae_mnist.py:labels=100
+Quick:  python -m adv_jax.main --config=configs/aae_mnist.py:quick,labels=100
+
+Options, joined by commas:
+
+    quick or paper              quick: 5,000 embedded digits
+    labels=none|100|1000        none: an autoencoder; else its code has the classes, too, and the
+                                test error is that of its classifier
+
+The test loss of an autoencoder is its squared error. `python -m adv_jax.report wardefarley2016.aae
+--workdir=RUN` draws samples, reconstructions and digits between two digits.
+
+Deviations: all phases are one step of the sum of the players' losses, each with Adam, in place of
+three phases with SGD and momentum of their own; see docs/experiments.md.
+
+Results: docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base, parse_options
+
+
+def get_config(mode: str = "paper") -> ConfigDict:
+    options = parse_options(mode, labels=("none", 100, 1000))
+
+    labels = 0 if options.labels == "none" else options.labels
+    c = base("aae_mnist", {"name": "mnist", "num_labels": labels})
+    c.model = {
+        "name": "semi_supervised_autoencoder" if labels else "adversarial_autoencoder",
+        "shape": (28, 28, 1),
+        "latent": 10 if labels else 8,
+        "features": (1000, 1000),
+        "discriminator_features": (1000, 1000),
+        "activation": "relu",
+        "dropout": (),
+    }
+    c.objective = {"name": "adversarial_autoencoder", "weight": 1.0}
+    if labels:
+        c.model.num_classes = 10
+        c.objective = {
+            "name": "semi_supervised_autoencoder",
+            "weight": 1.0,
+            "label_weight": 1.0,
+        }
+    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
+    c.optimizer = {"name": "players", "encoder": adam, "decoder": adam, "discriminator": adam}
+    c.epochs = 100
+    c.batch_size = 100
+    if not labels:
+        c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    if options.quick:
+        c.data.source = "embedded"
+        c.monitor_every = c.checkpoint_every = 10
+    return c

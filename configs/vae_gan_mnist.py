@@ -1,0 +1,50 @@
+"""A variational autoencoder with a discriminator ([larsen2016], [wardefarley2016], sec. 1.4.5).
+
+Run:    python -m adv_jax.main --config=configs/vae_gan_mnist.py
+        python -m adv_jax.main --config=configs/vae_gan_mnist.py \
+            "--config.replicas.grid={'objective.gamma': (.01, .1, 1.)}"
+Quick:  python -m adv_jax.main --config=configs/vae_gan_mnist.py:quick   (5,000 embedded digits)
+
+Options: quick or paper.
+
+The error of a reconstruction is measured in the features of the discriminator; gamma weighs it
+against fooling the discriminator. The test error is the share of test digits that the discriminator
+calls generated, as in `gan_mnist`.
+`python -m adv_jax.report wardefarley2016.vae_gan --workdir=RUN` draws samples, reconstructions and
+digits between two digits.
+
+Deviations: the paper has convolutional nets on faces. Here the nets are dense, the optimizer is
+Adam, as in `gan_mnist`, and the decoder maximizes log D in place of minimizing log(1 - D).
+
+Results: docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base, parse_options
+
+
+def get_config(mode: str = "paper") -> ConfigDict:
+    options = parse_options(mode)
+
+    c = base("vae_gan_mnist", {"name": "mnist"})
+    c.model = {
+        "name": "vae_gan",
+        "shape": (28, 28, 1),
+        "latent": 20,
+        "encoder_features": (512, 256),
+        "decoder_features": (256, 512),
+        "discriminator_features": (512, 256),
+        "activation": "leaky_relu",
+        "dropout": (0.2, 0.5, 0.5),
+    }
+    c.objective = {"name": "vae_gan", "gamma": 1.0, "layer": 1}
+    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
+    c.optimizer = {"name": "players", "encoder": adam, "decoder": adam, "discriminator": adam}
+    c.epochs = 100
+    c.batch_size = 100
+    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    if options.quick:
+        c.data.source = "embedded"
+        c.monitor_every = c.checkpoint_every = 10
+    return c

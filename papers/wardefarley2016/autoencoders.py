@@ -1,0 +1,94 @@
+"""Samples, reconstructions and codes of autoencoders.  [wardefarley2016, sec. 1.4.5]
+
+The source describes the variational autoencoder, its combination with a discriminator and the
+adversarial autoencoder. It prints no numbers and no pictures of them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from adv_jax.runner.trained import Trained
+from adv_jax.types import Array, UserError
+from papers.drawing import Drawing, canvas, rounded
+from papers.runs import finished, require_same_data, samples_of, trained_on
+from papers.statistics import spread
+
+MODELS = ("vae", "vae_gan", "adversarial_autoencoder", "semi_supervised_autoencoder")
+COLUMNS, SAMPLED, BETWEEN = 10, 2, 3  # digits in a row, and rows
+BOUND = "evidence lower bound"
+
+
+def generated(workdirs: Sequence[str]) -> Drawing:
+    """Sec. 1.4.5: samples, reconstructions and interpolations of an autoencoder.
+
+    Args:
+      workdirs: runs of one of MODELS on the same data; the first seed is drawn.
+
+    Raises:
+      UserError: a run is unfinished, has a grid or another model, or the data differ.
+    """
+    runs = [finished(Path(workdir)) for workdir in workdirs]
+    require_same_data(runs)
+    for run in runs:
+        name = run.config["model"]["name"]
+        if name not in MODELS:
+            raise UserError(f"workdir must be a run of {' or '.join(MODELS)}, got {run.path}")
+    name = runs[0].config["model"]["name"]
+    bounds = {
+        replica["seed"]: rounded(-replica["test_loss"])
+        for run in runs
+        for replica in run.result["replicas"]
+        if name == "vae"
+    }
+    words = name.replace("_", " ")
+    caption = (
+        f"From top to bottom: {SAMPLED} rows of samples; test digits and, below, their "
+        f"reconstructions; {BETWEEN} rows of digits on the line between the codes of two test "
+        f"digits. First seed of: {words}, {trained_on(runs)}."
+    )
+    if bounds:
+        mean = spread([*bounds.values()]).mean
+        caption += f" The mean bound on the log-likelihood of the test set is {mean:.4g} nats."
+    document = {
+        "caption": caption,
+        "settings": {"chosen": ["net", "digits"]},
+        "by_seed": {BOUND: bounds} if bounds else {},
+        "data": runs[0].result["data"],
+    }
+    title = f"{words}; {trained_on(runs, first=True)}"
+    return Drawing(_drawn(rows_of(runs[0].models()[0]), title), document)
+
+
+def rows_of(model: Trained) -> np.ndarray:
+    """Returns the images of the figure: f32[SAMPLED + 2 + BETWEEN, COLUMNS, *D]."""
+    digits = jnp.asarray(model.dataset.test.x[: max(COLUMNS, 2 * BETWEEN)])
+    codes = _through(model, digits, "encode")
+    between = jnp.concatenate([line(codes[2 * i], codes[2 * i + 1]) for i in range(BETWEEN)])
+    images = [
+        samples_of(model, SAMPLED * COLUMNS),
+        digits[:COLUMNS],
+        _through(model, codes[:COLUMNS], "decode"),
+        _through(model, between, "decode"),
+    ]
+    return np.concatenate(images).reshape(-1, COLUMNS, *digits.shape[1:])
+
+
+def line(start: Array, end: Array) -> Array:
+    """Returns COLUMNS evenly spaced codes from one code f[C] to another: f[COLUMNS, C]."""
+    return start + jnp.linspace(0, 1, COLUMNS)[:, None] * (end - start)
+
+
+def _through(model: Trained, inputs: Array, method: str) -> Array:
+    return model.apply(model.variables, inputs, method=method).logits
+
+
+def _drawn(rows: np.ndarray, title: str) -> Figure:
+    figure, panels = canvas(len(rows), COLUMNS, title=title, width=0.8, height=0.85)
+    for axes, image in zip(panels.flat, rows.reshape(-1, *rows.shape[2:]), strict=True):
+        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+        axes.set_axis_off()
+    return figure
