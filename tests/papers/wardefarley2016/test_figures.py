@@ -47,7 +47,7 @@ def run_of(w=W, *, y=Y, model="maxout", objective=None, sha256=""):
         "overrides": {},
     }
     apply = lambda variables, x: Output(linear(variables)(x), {}, {})
-    return Trained(linear(jnp.asarray(w)), apply, jnp.asarray(w), dataset, about)
+    return Trained(linear(jnp.asarray(w)), apply, jnp.asarray(w), "labels", dataset, about)
 
 
 def gradients(x, y, w=W):

@@ -37,7 +37,7 @@ def workdirs_of(monkeypatch):
         known = {}
         for i, (decay, weights) in enumerate(runs):
             models = [
-                Trained(net, lambda *_: None, {}, DATA, {"seed": seed})
+                Trained(net, lambda *_: None, {}, "labels", DATA, {"seed": seed})
                 for seed, net in nets(weights).items()
             ]
             known[Path(str(i))] = SimpleNamespace(

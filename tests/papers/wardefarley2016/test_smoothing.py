@@ -21,7 +21,7 @@ def error(x):
 def test_the_attack_raises_the_cost_of_its_targets():
     data = Arrays(X, Y)
     dataset = Dataset("drawn", "drawn", {}, train=data, test=data, num_classes=4, bounds=None)
-    model = Trained(lambda x: x @ jnp.asarray(W), lambda *_: None, {}, dataset, {})
+    model = Trained(lambda x: x @ jnp.asarray(W), lambda *_: None, {}, "labels", dataset, {})
     p = softmax(np.float64(X) @ W, axis=1)
     expected = {"clean": error(X)}
     # As printed, .9 and .1 / K: the sum of the targets is .975 for K = 4.

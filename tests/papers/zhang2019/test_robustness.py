@@ -24,7 +24,7 @@ def run_of(experiment):
         "data": {"name": "mnist", "source": "embedded", "sha256": {}},
         "preprocess": [],
     }
-    return Trained(lambda x: x @ jnp.asarray(W), lambda *_: None, {}, dataset, about)
+    return Trained(lambda x: x @ jnp.asarray(W), lambda *_: None, {}, "labels", dataset, about)
 
 
 @pytest.mark.slow
