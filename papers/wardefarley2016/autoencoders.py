@@ -67,7 +67,8 @@ def rows_of(model: Trained) -> np.ndarray:
     """Returns the images of the figure: f32[SAMPLED + 2 + BETWEEN, COLUMNS, *D]."""
     digits = jnp.asarray(model.dataset.test.x[: max(COLUMNS, 2 * BETWEEN)])
     codes = _through(model, digits, "encode")
-    between = jnp.concatenate([line(codes[2 * i], codes[2 * i + 1]) for i in range(BETWEEN)])
+    ends = codes[: 2 * BETWEEN].reshape(BETWEEN, 2, -1)
+    between = jnp.concatenate([jnp.linspace(start, end, COLUMNS) for start, end in ends])
     images = [
         samples_of(model, SAMPLED * COLUMNS),
         digits[:COLUMNS],
@@ -75,11 +76,6 @@ def rows_of(model: Trained) -> np.ndarray:
         _through(model, between, "decode"),
     ]
     return np.concatenate(images).reshape(-1, COLUMNS, *digits.shape[1:])
-
-
-def line(start: Array, end: Array) -> Array:
-    """Returns COLUMNS evenly spaced codes from one code f[C] to another: f[COLUMNS, C]."""
-    return start + jnp.linspace(0, 1, COLUMNS)[:, None] * (end - start)
 
 
 def _through(model: Trained, inputs: Array, method: str) -> Array:
