@@ -7,7 +7,7 @@ import shutil
 import pytest
 from command_line import ROOT
 
-from papers import numbers, pages
+from papers import numbers, pages, registry
 from papers.book import chapters, reading
 from papers.statistics import LEVEL, MOST_TESTS
 from papers.verdicts import VERDICTS
@@ -52,6 +52,20 @@ def test_a_changed_result_changes_the_pages(tmp_path, made):
     for page in ("README.md", "docs/results.md", "papers/maronas2016/README.md"):
         assert "1.240 % (sd 0.014, n = 2)" in changed[tmp_path / page]  # the mean of 1.23, 1.25
         assert "1.240 %" not in made[ROOT / page]
+
+
+def test_the_table_of_100_labels_has_known_rows_the_lowest_error_first(made):
+    labels = {row.label for target in registry.TARGETS.values() for row in target.rows}
+    documents = [
+        one for paper in numbers.load().values() for one in paper.single_runs.get("documents", ())
+    ]
+    labels |= {row["label"] for one in documents for row in one["rows"]}
+    assert labels >= pages.WITH_100_LABELS.keys()
+    text = made[ROOT / "docs" / "results.md"].partition("with 100 labels")[2].partition("\n## ")[0]
+    cells = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert {words.removeprefix("| ") for words, *_ in cells} <= {*pages.WITH_100_LABELS.values()}
+    errors = [float(error.split()[0]) for _, _, error, _ in cells]
+    assert len(errors) > 2 and errors == sorted(errors)
 
 
 def test_every_verdict_is_one_of_three_words(made):
