@@ -32,21 +32,20 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.model = {
         "name": "semi_supervised_autoencoder" if labels else "adversarial_autoencoder",
         "shape": (28, 28, 1),
-        "latent": 10 if labels else 8,
+        "latent": 4 if labels else 8,
         "features": (1000, 1000),
         "discriminator_features": (1000, 1000),
         "activation": "relu",
-        "dropout": (),
     }
-    c.objective = {"name": "adversarial_autoencoder", "weight": 1.0}
+    c.objective = {"name": "adversarial_autoencoder", "weight": 10.0}
     if labels:
         c.model.num_classes = 10
         c.objective = {
             "name": "semi_supervised_autoencoder",
-            "weight": 1.0,
-            "label_weight": 1.0,
+            "weight": 10.0,
+            "label_weight": 10.0,
         }
-    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
+    adam = {"name": "adam", "learning_rate": 1e-3, "b1": 0.5}
     c.optimizer = {"name": "players", "encoder": adam, "decoder": adam, "discriminator": adam}
     c.epochs = 100
     c.batch_size = 100

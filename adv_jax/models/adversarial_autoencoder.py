@@ -48,7 +48,6 @@ class AdversarialAutoencoder(nn.Module):
     features: units of the encoder's hidden layers; the decoder has them in reverse order.
     discriminator_features: units of the hidden layers of a discriminator.
     activation: of all, a name in `activations.ACTIVATIONS`.
-    dropout: of the encoder, as in `layered.Layered`.
 
     Source: [makhzani2015], sec. 2, with a deterministic encoder.
     """
@@ -60,7 +59,6 @@ class AdversarialAutoencoder(nn.Module):
     features: Sequence[int] = (1000, 1000)
     discriminator_features: Sequence[int] = (1000, 1000)
     activation: str = "relu"
-    dropout: Sequence[float] = ()
 
     def setup(self) -> None:
         check_latent(self.latent)
@@ -69,7 +67,6 @@ class AdversarialAutoencoder(nn.Module):
             features=self.features,
             num_classes=sum(sizes),
             activation=self.activation,
-            dropout=self.dropout,
         )
         self.decoder = MLP(
             features=tuple(self.features)[::-1],
@@ -127,8 +124,7 @@ class SemiSupervisedAutoencoder(AdversarialAutoencoder):
     The prior of that part draws a class and gives it the probability 1.
 
     num_classes: K.
-    shape, latent, features, discriminator_features, activation, dropout: as in
-      `AdversarialAutoencoder`.
+    shape, latent, features, discriminator_features, activation: as in `AdversarialAutoencoder`.
 
     Source: [makhzani2015], sec. 5.
     """

@@ -29,7 +29,7 @@ def adversarial_autoencoder(
     Args:
       apply: a `models.adversarial_autoencoder`, or a model like it; its nets have no state.
       batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}; only u is used.
-      key: for the prior and the encoder's dropout.
+      key: for the prior.
       weight: of the encoder's second term, >= 0.
 
     Returns:
@@ -42,10 +42,9 @@ def adversarial_autoencoder(
     Sources: [makhzani2015], sec. 2; [wardefarley2016], sec. 1.4.5.
     """
     u = unlabelled(batch)
-    key_code, key_prior = jax.random.split(key)
-    code = apply(variables, u, train=True, key=key_code, method="encode").logits
+    code = apply(variables, u, train=True, method="encode").logits
     images = apply(variables, code, train=True, method="decode").logits
-    prior = apply(variables, u, key=key_prior, method="prior").logits
+    prior = apply(variables, u, key=key, method="prior").logits
 
     def told(variables: Variables, code: Array, label: int) -> Array:
         scores = apply(variables, code, train=True, method="judge").logits
@@ -93,10 +92,8 @@ def semi_supervised_autoencoder(
 
     Source: [makhzani2015], sec. 5.
     """
-    key_game, key_labelled = jax.random.split(key)
-    game = adversarial_autoencoder(apply, variables, batch, key=key_game, weight=weight)
-    loss, (_, metrics) = game
-    logits = apply(variables, batch["x"], train=True, key=key_labelled).logits
+    loss, (_, metrics) = adversarial_autoencoder(apply, variables, batch, key=key, weight=weight)
+    logits = apply(variables, batch["x"], train=True).logits
     supervised = mean_cross_entropy(logits, batch["y"])
     metrics |= {"accuracy": accuracy(logits, batch["y"]), "supervised": supervised}
     return loss + label_weight * supervised, ({}, metrics)

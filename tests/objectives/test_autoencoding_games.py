@@ -56,19 +56,13 @@ def of_vae_gan(variables):
     }
 
 
-def key_of_prior(net):
-    """The key of the prior in a step with KEY."""
-    key = jax.random.split(KEY)[0] if net is LABELLED else KEY
-    return jax.random.split(key)[1]
-
-
 def of_autoencoder(net, variables):
     """The losses of the three players in textbook form, with the draws of a step with KEY."""
     apply = partial(net[0], variables)
     code = apply(U, method="encode").logits
     images = apply(code, method="decode").logits
     squares = jnp.sum((images - U) ** 2, axis=(1, 2, 3)).mean()
-    prior = apply(U, key=key_of_prior(net), method="prior").logits
+    prior = apply(U, key=KEY, method="prior").logits
     minus_log = lambda score: jax.nn.softplus(-score).sum(axis=1).mean()
     score = lambda code: apply(code, method="judge").logits
     encoder = squares + WEIGHT * minus_log(score(code))
@@ -146,12 +140,11 @@ def test_the_metrics_of_a_vae_gan_are_the_losses_of_its_players_in_numpy():
 
 @pytest.mark.parametrize("name", ["adversarial_autoencoder", "semi_supervised_autoencoder"])
 def test_the_metrics_of_an_adversarial_autoencoder_are_its_terms_in_numpy(name):
-    net, settings, _ = GAMES[name]
-    apply, variables = net
+    (apply, variables), settings, _ = GAMES[name]
     loss, (_, metrics) = getattr(objectives, name)(apply, variables, BATCH, key=KEY, **settings)
     code = apply(variables, U, method="encode").logits
     images = np.float64(apply(variables, code, method="decode").logits)
-    prior = apply(variables, U, key=key_of_prior(net), method="prior").logits
+    prior = apply(variables, U, key=KEY, method="prior").logits
     of_code, of_prior = (
         np.float64(apply(variables, codes, method="judge").logits) for codes in (code, prior)
     )

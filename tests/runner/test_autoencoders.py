@@ -32,7 +32,7 @@ PARTS = {
         {"name": "players", **dict.fromkeys(PLAYERS, OWN)},
     ),
     "labelled": (
-        {"name": "semi_supervised_autoencoder", **GAME, "dropout": (0.2, 0.1)},
+        {"name": "semi_supervised_autoencoder", **GAME},
         {"name": "semi_supervised_autoencoder"},
         {"name": "players", **dict.fromkeys(PLAYERS, OWN)},
     ),
