@@ -54,6 +54,7 @@ def test_the_loss_of_a_row_is_the_negative_bound_at_its_code():
     np.testing.assert_allclose(found.logits, reconstruction + divergence, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_codes_have_the_mean_and_the_deviation_of_the_encoder():
     mean, std = encoded(X[:1])
     many = jnp.broadcast_to(X[:1], (20_000, *X.shape[1:]))
@@ -104,6 +105,7 @@ def test_samples_differ_by_key_and_row():
     assert len(np.unique(samples, axis=0)) == 16
 
 
+@pytest.mark.slow
 def test_samples_are_decoded_from_standard_normal_codes():
     # A linear decoder can be inverted.
     linear = models.vae(latent=2, shape=(2,), encoder_features=(), decoder_features=())

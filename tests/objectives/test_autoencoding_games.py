@@ -107,6 +107,7 @@ def test_the_loss_of_a_vae_is_the_mean_of_its_rows_with_both_terms_as_metrics():
     assert float(sum(metrics.values())) == pytest.approx(float(loss), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_metrics_of_a_vae_gan_are_the_losses_of_its_players_in_numpy():
     apply, variables = VAE_GAN
     settings = {"key": KEY, "gamma": GAMMA, "layer": LAYER}
@@ -138,7 +139,9 @@ def test_the_metrics_of_a_vae_gan_are_the_losses_of_its_players_in_numpy():
     assert float(loss) == pytest.approx(sum(expected[player] for player in players), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adversarial_autoencoder", "semi_supervised_autoencoder"])
+@pytest.mark.parametrize(
+    "name", slow_after(1, ["semi_supervised_autoencoder", "adversarial_autoencoder"])
+)
 def test_the_metrics_of_an_adversarial_autoencoder_are_its_terms_in_numpy(name):
     (apply, variables), settings, _ = GAMES[name]
     loss, (_, metrics) = getattr(objectives, name)(apply, variables, BATCH, key=KEY, **settings)

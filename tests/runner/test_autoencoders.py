@@ -80,6 +80,7 @@ def test_the_test_loss_of_a_vae_is_its_negative_bound(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_semi_supervised_autoencoder_is_tested_and_attacked_as_a_classifier(tmp_path):
     result = training.run(config("labelled"), tmp_path / "run")
     *_, line = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
