@@ -1,5 +1,7 @@
 """Autoencoders that are stacked layer by layer, and the nets that start from them."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -23,9 +25,11 @@ def test_a_stack_trains_one_layer_at_a_time_and_starts_other_nets(monkeypatch, t
     training.run(first, tmp_path / "stack")
     stack = trained.load(tmp_path / "stack").variables["params"]
     begun = Experiment(first, digits).init(np.int32(1), {}).state.params
+    close = partial(np.allclose, rtol=1e-5, atol=1e-7)
     for part in ("encoder", "decoder"):
         for layer in ("hidden1", "hidden2", "hidden3"):
-            same = jax.tree.map(np.array_equal, stack[part][layer], begun[part][layer])
+            # A compiled initialization may round differently.
+            same = jax.tree.map(close, stack[part][layer], begun[part][layer])
             # In the first epoch only the first layer has a rate above 0.
             assert set(jax.tree.leaves(same)) == {layer != "hidden1"}
     for name, options in (("autoencoder_mnist", "net=wide"), ("mlp_mnist", "net=wide")):
