@@ -138,14 +138,17 @@ def players(
         one for each part of a part, which `every` calls "part.inner".
 
     Raises:
-      UserError: `every` names another part; and, by `init`, a part without an optimizer or an
-        optimizer without a part.
+      UserError: `every` names another part or has steps below 1; and, by `init`, a part without an
+        optimizer or an optimizer without a part.
     """
     every = every or {}
     owners = _owners(optimizers)
-    for part in every:
+    for part, steps in every.items():
         if part not in owners:
-            raise UserError(f"every must name a player, {', '.join(owners)}, got {part!r}")
+            names = ", ".join(owners) or "none"
+            raise UserError(f"every must name a player, {names}, got {part!r}")
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise UserError(f"every.{part} must be a whole number of at least 1, got {steps!r}")
     moved: dict[Hashable, optax.GradientTransformation] = {
         part: optax.conditionally_mask(one, partial(_is_due, every[part])) if part in every else one
         for part, one in owners.items()
@@ -172,7 +175,7 @@ def _labels(params: Any, optimizers: Any, path: str = "") -> Any:
     if parts != optimizers.keys():
         raise UserError(
             f"the players of the optimizer must be the parts of {path or 'the model'}, "
-            f"{', '.join(parts)}, got {', '.join(optimizers)}"
+            f"{', '.join(parts)}, got {', '.join(optimizers) or 'none'}"
         )
     inner = f"{path}." if path else ""
     return {part: _labels(params[part], optimizers[part], f"{inner}{part}") for part in optimizers}

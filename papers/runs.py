@@ -12,8 +12,10 @@ import numpy as np
 from adv_jax.runner import trained
 from adv_jax.runner.trained import Trained
 from adv_jax.runner.workdir import is_finished, read_config, read_metrics, read_result
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, Key, Output, UserError
 from papers.statistics import span
+
+SAMPLES_AT_ONCE = 500  # All of a convolutional generator need much memory.
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,19 @@ def require_same_data(runs: Sequence[Finished]) -> None:
 
 
 def samples_of(model: Trained, count: int) -> Array:
-    """Returns samples of a trained generator: f32[count, *D]."""
+    """Returns samples of a trained generator, drawn some at a time: f32[count, *D]."""
+    size = min(count, SAMPLES_AT_ONCE)
+    keys = jax.random.split(key_of(model), -(-count // size))
+    samples = jax.lax.map(lambda key: drawn(model, size, key).logits, keys)
+    return samples.reshape(-1, *samples.shape[2:])[:count]
+
+
+def drawn(model: Trained, count: int, key: Key, *given: Array) -> Output:
+    """Returns the output of a generator that draws `count` samples; `given`: such as labels."""
     like = jnp.zeros((count, *model.dataset.test.x.shape[1:]))
-    key = jax.random.key(model.about["seed"])
-    return model.apply(model.variables, like, key=key, method="sample").logits
+    return model.apply(model.variables, like, *given, key=key, method="sample")
+
+
+def key_of(model: Trained) -> Key:
+    """Returns the key that samples of a trained generator are drawn with."""
+    return jax.random.key(model.about["seed"])

@@ -39,7 +39,6 @@ MODES = {
     "catgan_mnist": ["", "quick", "labels=100"],
     "censored_mnist": ["", "quick", "quick,sweep=weight"],
     "dann_mnist": ["", "quick", "quick,sweep=weight"],
-    "gan_mnist": ["", "quick", "loss=minimax"],
     "rbm_mnist": ["", "quick", "chains=data,steps=25", "quick,visible=gaussian"],
     "dbn_mnist": ["", "quick", "training=classifier", "quick,training=classifier,labels=100"],
     "dbm_mnist": ["", "quick", "training=classifier,labels=100"],
@@ -52,6 +51,7 @@ MODES = {
     "vae_mnist": ["", "quick", "latent=2"],
     "vae_gan_mnist": ["", "quick"],
     "aae_mnist": ["", "quick", "labels=100", "quick,labels=1000"],
+    **{f"{kind}gan_mnist": ["", "quick", "loss=minimax"] for kind in ("", "c", "dc", "lap")},
     "wrn_cifar10": [
         "",
         *(f"quick,method={method}" for method in ("pgd", "fast", "free", "consistency")),

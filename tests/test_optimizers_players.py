@@ -86,7 +86,7 @@ def test_a_part_whose_players_are_not_its_parts_is_refused(inner):
         ),
         (
             {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"c": 2}},
-            "every must name a player, a, got 'c'",
+            "optimizer.every must name a player, a, got 'c'",
         ),
         (
             {"a": {"name": "players", "v": {"name": "sgd", "learning_rate": 0.1}, "every": 2}},
@@ -99,8 +99,15 @@ def test_a_game_without_rules_is_refused(spec, message):
         optimizer({"name": "players", **spec}, steps_per_epoch=1)
 
 
-@pytest.mark.parametrize("owners", ["a", "abc"])
+@pytest.mark.parametrize("steps", [0, -1, 2.0, True, "2"])
+def test_steps_that_are_no_whole_number_of_at_least_1_are_refused(steps):
+    with pytest.raises(UserError, match=f"^every.b must be a whole number .* got {steps!r}$"):
+        players(every={"b": steps}, a=sgd(0.1), b=sgd(0.1))
+
+
+@pytest.mark.parametrize("owners", ["", "a", "abc"])
 def test_a_part_without_an_owner_and_an_owner_without_a_part_are_refused(owners):
     optim = players(**{owner: sgd(0.1) for owner in owners})
-    with pytest.raises(UserError, match=f"the parts of the model, a, b, got {', '.join(owners)}"):
+    got = ", ".join(owners) or "none"
+    with pytest.raises(UserError, match=f"the parts of the model, a, b, got {got}$"):
         optim.init(PARAMS)

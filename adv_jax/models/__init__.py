@@ -20,12 +20,15 @@ from adv_jax.models.autoencoder import Autoencoder as autoencoder
 from adv_jax.models.boltzmann import DBN as dbn
 from adv_jax.models.boltzmann import Boltzmann as boltzmann
 from adv_jax.models.convnet import ConvNet as convnet
+from adv_jax.models.dcgan import DCGAN as dcgan
 from adv_jax.models.denoised import Denoised as denoised
 from adv_jax.models.gan import GAN as gan
 from adv_jax.models.gan import CatGAN as catgan
+from adv_jax.models.gan import ConditionalGAN as conditional_gan
 from adv_jax.models.judged import Censored as censored
 from adv_jax.models.judged import Judged as judged
 from adv_jax.models.ladder import Ladder as ladder
+from adv_jax.models.lapgan import LAPGAN as lapgan
 from adv_jax.models.lenet import LeNet as lenet
 from adv_jax.models.maxout import Maxout as maxout
 from adv_jax.models.maxout import MaxoutConvNet as maxout_conv
@@ -39,17 +42,20 @@ from adv_jax.models.vae import VAE as vae
 from adv_jax.models.vae import VAEGAN as vae_gan
 
 __all__ = [
+    "adversarial_autoencoder",
     "autoencoder",
     "boltzmann",
     "catgan",
     "censored",
-    "adversarial_autoencoder",
+    "conditional_gan",
     "convnet",
     "dbn",
+    "dcgan",
     "denoised",
     "gan",
     "judged",
     "ladder",
+    "lapgan",
     "lenet",
     "maxout",
     "maxout_conv",

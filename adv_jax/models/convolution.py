@@ -1,4 +1,4 @@
-"""The convolutional layer of our models."""
+"""The convolutional layers of our models."""
 
 from typing import Literal
 
@@ -49,6 +49,48 @@ class Conv(nn.Module):
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return y + bias.astype(y.dtype)[None, None, None]
+
+
+class ConvTranspose(nn.Module):
+    """The transpose of `Conv(C, (5, 5), "SAME", stride=2)`: f[B, H, W, C] -> f[B, 2 H, 2 W, O].
+
+        y[b, p, q, o] = sum_{i, j, c} x[b, i, j, c] kernel[p - 2 i + 2, q - 2 j + 2, c, o]
+
+    It is also called a fractionally strided convolution.
+
+    features: O, the number of maps.
+    use_bias: whether there is a bias for each map.
+    kernel_init: of the kernel as a matrix f32[25 * C, O]; biases start at 0.
+    """
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Initializer = fan_in()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """f[B, H, W, C] -> f[B, 2 H, 2 W, features]."""
+        shape = (25 * x.shape[-1], self.features)
+        init = lambda key: self.kernel_init(key, shape).reshape(5, 5, -1, self.features)
+        y = _doubled(*promote_dtype(x, self.param("kernel", init)))
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return y + bias.astype(y.dtype)[None, None, None]
+
+
+def _doubled(x: Array, kernel: Array) -> Array:
+    """Computes `ConvTranspose` as a convolution of stride 1, which is fast in loops.
+
+    Rows and columns of the result are even or odd, each with its own part of the kernel: the four
+    parts make four times as many maps, of which each group of four pixels takes its own.
+    """
+    (batch, height, width, channels), maps = x.shape, kernel.shape[3]
+    parts = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    parts = parts.reshape(3, 2, 3, 2, channels, maps)[::-1, :, ::-1]  # row, odd, column, odd
+    parts = parts.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, channels, 4 * maps)
+    y = conv(x, parts, padding="SAME").reshape(batch, height, width, 2, 2, maps)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, maps)
 
 
 def _strided(x: Array, kernel: Array, padding: Padding, stride: int) -> Array:

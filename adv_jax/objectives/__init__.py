@@ -32,7 +32,7 @@ from adv_jax.objectives.denoising import denoising
 from adv_jax.objectives.distillation import distillation, tempered_cross_entropy
 from adv_jax.objectives.domain_adversarial import censored, domain_adversarial
 from adv_jax.objectives.free import free, still
-from adv_jax.objectives.gan import gan
+from adv_jax.objectives.gan import conditional_gan, gan, lapgan
 from adv_jax.objectives.gradient_reversal import reverse_gradient as reverse_gradient
 from adv_jax.objectives.label_smoothing import label_smoothing
 from adv_jax.objectives.label_smoothing import smoothed_targets as smoothed_targets
@@ -57,6 +57,7 @@ __all__ = [
     "catgan",
     "censored",
     "certified",
+    "conditional_gan",
     "consistency",
     "contrastive_divergence",
     "cross_entropy",
@@ -67,6 +68,7 @@ __all__ = [
     "gan",
     "label_smoothing",
     "ladder",
+    "lapgan",
     "least_mean_squares",
     "lwa",
     "lwa_rep",

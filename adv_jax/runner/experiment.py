@@ -101,9 +101,9 @@ class Experiment:
         self._replays = config.get("replays", 1)
         self.steps_per_epoch = self._batches_per_epoch * self._replays
         self._sources = sources
-        self._model = model_of(config["model"], sources)
-        self.apply = models.apply_fn(self._model)
-        self.predicts = predicted_by(self._model)
+        self.model = model_of(config["model"], sources)
+        self.apply = models.apply_fn(self.model)
+        self.predicts = predicted_by(self.model)
         self._parts({})
         self.attacks = {
             name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
@@ -124,7 +124,7 @@ class Experiment:
         start: pre-trained parameters, which replace those of equal names; None or {} for none.
         """
         x = jnp.zeros((2, *self._inputs), jnp.float32)
-        variables = models.init(self._model, jax.random.key(seed), x)
+        variables = models.init(self.model, jax.random.key(seed), x)
         if start:
             variables = {**variables, "params": replaced(variables["params"], start)}
         if first := objectives.STATES.get(self._config["objective"]["name"]):
@@ -300,20 +300,27 @@ class Experiment:
     ) -> Variables:
         """Replaces the batch statistics by averages over the labeled training set.
 
-        Averages the mean and the unbiased variance over batches in the order of the rows. Returns
-        a model without batch statistics unchanged.
+        Averages the mean and the unbiased variance over batches in the order of the rows; those of
+        a generator over as many batches of its images. Returns a model without batch statistics
+        unchanged.
         """
         if "batch_stats" not in variables:
             return variables
         size = min(self._batch_size, len(rows["labelled"]))
         count = len(rows["labelled"]) // size
         batches = rows["labelled"][: count * size].reshape(count, size)
-        stats = jax.lax.map(
-            lambda rows: self.apply(variables, self._whole(arrays, rows), train=True).model_state[
-                "batch_stats"
-            ],
-            batches,
-        )
+
+        def stats_of(rows: Array) -> Any:
+            x = self._whole(arrays, rows)
+            seen = {**variables, **self.apply(variables, x, train=True).model_state}
+            if self.predicts != "real":
+                return seen["batch_stats"]
+            # The generator has as many images, drawn by a key that differs between batches.
+            key = jax.random.key(rows[0])
+            drawn = self.apply(seen, x, train=True, key=key, method="sample")
+            return drawn.model_state["batch_stats"]
+
+        stats = jax.lax.map(stats_of, batches)
         return {**variables, "batch_stats": jax.tree.map(lambda s: s.mean(0), stats)}
 
     def final_variables(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> Variables:

@@ -11,6 +11,7 @@ from adv_jax import optimizers
 from adv_jax.runner.binding import MAKER, bind
 from adv_jax.runner.config import ConfigError
 from adv_jax.runner.schema import is_import_path, parameters_of
+from adv_jax.types import UserError
 
 OPTIMIZERS = SimpleNamespace(
     __all__=["adadelta", "adagrad", "adam", "players", "rmsprop", "sgd"],
@@ -84,14 +85,13 @@ def _players(
     """Builds the optimizer of a game; `optimizers.players` has its settings.
 
     Raises:
-      ConfigError: as `optimizer`; a player without an optimizer or with steps below 1.
+      ConfigError: as `optimizer` and `optimizers.players`; a player without an optimizer.
     """
-    every = spec.get("every") or {}
-    for player, steps in every.items():
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            allowed = "a whole number of at least 1"
-            raise ConfigError(f"{field}.every.{player} must be {allowed}, got {steps!r}")
-    return optimizers.players(every=every, **_built(spec, steps_per_epoch, field))
+    built = _built(spec, steps_per_epoch, field)
+    try:
+        return optimizers.players(every=spec.get("every"), **built)
+    except UserError as error:
+        raise ConfigError(f"{field}.{error}") from error
 
 
 def _built(spec: Mapping[str, Any], steps_per_epoch: int, field: str) -> dict[str, Any]:

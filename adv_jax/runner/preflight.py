@@ -209,6 +209,12 @@ def _check_model(
     num_classes: int,
 ) -> None:
     """Raises ConfigError for a wrong number of classes, or for parts of a batch with a state."""
+    # A model of images may know their classes too.
+    known = getattr(experiment.model, "num_classes", num_classes)
+    if experiment.predicts == "real" and known != num_classes:
+        raise ConfigError(
+            f"model.num_classes must be {num_classes}, the classes of data.name, got {known}"
+        )
     if experiment.predicts == "labels":
         logits = jax.eval_shape(experiment.apply, variables, x).logits
         if logits.shape[-1] != num_classes:

@@ -7,11 +7,14 @@ Not drawn: Figs. 2 b to d (faces and CIFAR-10).
 """
 
 from papers.goodfellow2014 import latent, quality, rubbish
-from papers.goodfellow2014.samples import generated
+from papers.goodfellow2014.samples import generated, of_digits, of_levels
 from papers.goodfellow2014.targets import TARGETS
 
 FIGURES = {
     "table1.mnist": generated,
+    "conditional": of_digits,
+    "convolutional": generated,
+    "pyramid": of_levels,
     "quality": quality.beside_real,
     "fig3": latent.interpolation,
     "rubbish": rubbish.rubbish,

@@ -1,5 +1,8 @@
 """Samples of generators on MNIST, and their Parzen windows.  [goodfellow2014, Table 1, Fig. 2 a]
 
+Likewise those of its successors: a generator of given digits [mirza2014], a convolutional one
+[radford2016], and a pyramid of generators [denton2015].
+
 Table 1's row is the mean log-likelihood of the test set under a Gaussian Parzen window at samples.
 The source chooses the bandwidth on a validation set; here it is chosen on training images, as the
 net of the lowest validation error is not the best generator. Fig. 2's last column has the training
@@ -7,7 +10,7 @@ images nearest to the samples beside them, to show whether the generator repeats
 that has collapsed is named; `evaluate.collapse` has the rule, without a classifier here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +25,7 @@ from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.drawing import Drawing, canvas, rounded
-from papers.runs import finished, require_same_data, samples_of, trained_on
+from papers.runs import drawn, finished, key_of, require_same_data, samples_of, trained_on
 from papers.statistics import spread
 
 SAMPLES, HELD_OUT = 10_000, 1000
@@ -30,6 +33,8 @@ CLOSE = 1000  # images whose distances to each other are compared
 BANDWIDTHS = (0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4)
 LIKELIHOOD = "log-likelihood"
 ROWS, COLUMNS = 6, 10
+
+Images = np.ndarray  # f32[rows, COLUMNS, H, W, C]
 
 
 class Closeness(NamedTuple):
@@ -43,16 +48,80 @@ def generated(workdirs: Sequence[str]) -> Drawing:
     """Table 1, MNIST: the log-likelihood of the test set; Fig. 2 a: samples of the first seed.
 
     Args:
-      workdirs: runs of gan_mnist.
+      workdirs: runs of gan_mnist or dcgan_mnist.
 
     Raises:
       UserError: a run is unfinished, has a grid or no generator, or the data differ.
     """
+
+    def grid(model: Trained) -> list[Images]:
+        images = np.asarray(samples_of(model, ROWS * COLUMNS))
+        return [*images.reshape(ROWS, COLUMNS, *images.shape[1:])]
+
+    note = "the last column has the training images nearest to those beside it"
+    return _drawing(workdirs, "gan", grid, note, nearest=True)
+
+
+def of_digits(workdirs: Sequence[str]) -> Drawing:
+    """Samples of each digit, a row for each, and the log-likelihood of the test set.
+
+    Args:
+      workdirs: runs of cgan_mnist.
+
+    Raises:
+      UserError: see `generated`.
+    """
+
+    def grid(model: Trained) -> list[Images]:
+        labels = jnp.repeat(jnp.arange(10), COLUMNS)
+        images = np.asarray(drawn(model, len(labels), key_of(model), labels).logits)
+        return [*images.reshape(10, COLUMNS, *images.shape[1:])]
+
+    note = "each row has the digit that its generator was given, 0 to 9"
+    return _drawing(workdirs, "conditional_gan", grid, note)
+
+
+def of_levels(workdirs: Sequence[str]) -> Drawing:
+    """Samples at each level of a pyramid, coarse to fine, and the likelihood of the test set.
+
+    Args:
+      workdirs: runs of lapgan_mnist.
+
+    Raises:
+      UserError: see `generated`.
+    """
+
+    def grid(model: Trained) -> list[Images]:
+        images, coarser, _ = drawn(model, COLUMNS, key_of(model))
+        coarse_to_fine = [coarser[name] for name in sorted(coarser, reverse=True)]
+        return [np.asarray(level) for level in (*coarse_to_fine, images)]
+
+    note = "each row adds details to the images above it, and has twice their size"
+    return _drawing(workdirs, "lapgan", grid, note)
+
+
+def _drawing(
+    workdirs: Sequence[str],
+    objective: str,
+    grid: Callable[[Trained], list[Images]],
+    note: str,
+    *,
+    nearest: bool = False,
+) -> Drawing:
+    """Draws samples of the first seed, with the likelihoods of all seeds.
+
+    Args:
+      workdirs: the runs.
+      objective: the name of their objective.
+      grid: returns the rows of images to draw.
+      note: what the caption says of the rows.
+      nearest: whether to end each row with the training image nearest to its last sample.
+    """
     runs = [finished(Path(workdir)) for workdir in workdirs]
     require_same_data(runs)
     for run in runs:
-        if run.config["objective"]["name"] != "gan":
-            raise UserError(f"workdir must be a run of a gan, got {run.path}")
+        if run.config["objective"]["name"] != objective:
+            raise UserError(f"workdir must be a run of a {objective}, got {run.path}")
     models = [model for run in runs for model in run.models()]
     found = {model.about["seed"]: likelihood(model) for model in models}
     values = {seed: rounded(value) for seed, (value, _) in found.items()}
@@ -60,10 +129,9 @@ def generated(workdirs: Sequence[str]) -> Drawing:
     signs = {f"seed {model.about['seed']}": signs_of(model) for model in models}
     title = f"Samples of a generator; {trained_on(runs)}"
     caption = (
-        f"Samples of the first seed; the last column has the training images nearest to those "
-        f"beside it. The mean log-likelihood of the test set under a Parzen window at {SAMPLES} "
-        f"samples is {spread([*values.values()]).mean:.4g} nats, with the bandwidth "
-        f"{', '.join(f'{width:g}' for width in widths)}; {trained_on(runs)}. "
+        f"Samples of the first seed; {note}. The mean log-likelihood of the test set under a "
+        f"Parzen window at {SAMPLES} samples is {spread([*values.values()]).mean:.4g} nats, with "
+        f"the bandwidth {', '.join(f'{width:g}' for width in widths)}; {trained_on(runs)}. "
         f"{collapsed(signs.items())}"
     )
     settings = {"samples": SAMPLES, "held_out": HELD_OUT, "chosen": ["net", "bandwidths"]}
@@ -74,7 +142,8 @@ def generated(workdirs: Sequence[str]) -> Drawing:
         "collapse": signs,
         "data": runs[0].result["data"],
     }
-    return Drawing(_drawn(models[0], title), document)
+    train = models[0].dataset.train.x if nearest else None
+    return Drawing(_drawn(grid(models[0]), title, train), document)
 
 
 def closeness(images: Array, model: Trained) -> Closeness:
@@ -108,14 +177,15 @@ def likelihood(model: Trained) -> tuple[float, float]:
     return float(jnp.mean(parzen(samples, test, bandwidth=width))), rounded(width)
 
 
-def _drawn(model: Trained, title: str) -> Figure:
-    images = np.asarray(samples_of(model, ROWS * COLUMNS))
-    train = model.dataset.train.x
-    figure, panels = canvas(ROWS, COLUMNS + 1, title=title, width=0.8, height=0.85)
-    for i, row in enumerate(panels):
-        shown = images[i * COLUMNS : (i + 1) * COLUMNS]
-        (index,), _ = evaluate.nearest(jnp.asarray(shown[-1:]), jnp.asarray(train))
-        for axes, image in zip(row, [*shown, train[index]], strict=True):
+def _drawn(rows: list[Images], title: str, train: np.ndarray | None) -> Figure:
+    columns = COLUMNS + (train is not None)
+    figure, panels = canvas(len(rows), columns, title=title, width=0.8, height=0.85)
+    for row, images in zip(panels, rows, strict=True):
+        shown = [*images]
+        if train is not None:
+            (index,), _ = evaluate.nearest(jnp.asarray(images[-1:]), jnp.asarray(train))
+            shown.append(train[index])
+        for axes, image in zip(row, shown, strict=True):
             axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
             axes.set_axis_off()
     return figure

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adv_jax.models import initializers
-from adv_jax.models.convolution import Conv
+from adv_jax.models.convolution import Conv, ConvTranspose
 
 
 def test_conv_is_the_convolution_with_a_bias_and_initializes_a_matrix():
@@ -44,3 +44,19 @@ def test_a_stride_keeps_some_rows_and_columns_and_their_gradients(padding, size)
     same(found, expected)
     g = jax.random.normal(jax.random.key(2), found.shape)
     jax.tree.map(same, pull_back(g), expected_pull_back(g))
+
+
+def test_a_transposed_convolution_is_the_transpose_of_one_of_stride_2():
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), jnp.float32)
+    image = jnp.asarray(rng.normal(size=(2, 6, 8, 7)), jnp.float32)
+    layer = ConvTranspose(7, use_bias=False)
+    variables = layer.init(jax.random.key(0), x)
+    kernel = variables["params"]["kernel"].swapaxes(2, 3)  # That of a convolution of 7 maps to 5.
+    axes = ("NHWC", "HWIO", "NHWC")
+    strided = jax.lax.conv_general_dilated(
+        image, kernel, (2, 2), ((2, 2), (2, 2)), dimension_numbers=axes
+    )
+    found = layer.apply(variables, x)
+    assert found.shape == image.shape
+    assert float(jnp.vdot(found, image)) == pytest.approx(float(jnp.vdot(x, strided)), rel=1e-4)

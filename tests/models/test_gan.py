@@ -50,3 +50,49 @@ def test_samples_differ_by_key_and_row():
 def test_a_sample_needs_a_key():
     with pytest.raises(Exception, match="noise"):
         APPLY(VARIABLES, X, method="sample")
+
+
+LABELS = jnp.asarray([0, 1, 2, 0, 1, 2, 0, 1], jnp.int32)
+SIZES = {"shape": (2, 3, 1), "latent": 4, "generator_features": (5,)}
+CONDITIONAL = models.conditional_gan(**SIZES, discriminator_features=(6,), num_classes=3)
+WITH_LABELS = models.apply_fn(CONDITIONAL)
+OF_LABELS = models.init(CONDITIONAL, jax.random.key(1), X)
+
+
+def test_both_players_receive_the_label_as_one_of_k_inputs_as_strong_as_the_others():
+    z = np.random.default_rng(1).uniform(-1, 1, size=(8, 4)).astype(np.float32)
+    one_hot = np.eye(3)[LABELS]
+    params = OF_LABELS["params"]
+    found = WITH_LABELS(OF_LABELS, jnp.asarray(z), LABELS, method="generate").logits
+    expected = oracles.sigmoid(dense(params["generator"], np.hstack([z, 2 * one_hot])))
+    np.testing.assert_allclose(found.reshape(8, 6), expected, rtol=1e-5)
+    scores = WITH_LABELS(OF_LABELS, X, LABELS).logits[:, 1:]
+    rows = np.hstack([2 * np.float64(X).reshape(8, 6) - 1, 6**0.5 * one_hot])
+    np.testing.assert_allclose(scores, dense(params["discriminator"], rows), rtol=1e-4, atol=1e-6)
+
+
+def test_other_labels_change_the_scores_of_the_same_images():
+    score = lambda labels: np.asarray(WITH_LABELS(OF_LABELS, X, labels).logits[:, 1])
+    assert (score(LABELS) != score((LABELS + 1) % 3)).all()
+
+
+def test_an_image_without_label_has_the_score_of_its_best_label():
+    each = [WITH_LABELS(OF_LABELS, X, jnp.full(8, label)).logits[:, 1] for label in range(3)]
+    found = WITH_LABELS(OF_LABELS, X).logits
+    np.testing.assert_allclose(found[:, 1], np.max(each, axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(found[:, 0], 0)
+
+
+def test_samples_of_a_label_are_those_of_a_generator_that_receives_it():
+    draw = lambda *labels: (
+        WITH_LABELS(OF_LABELS, X, *labels, key=jax.random.key(2), method="sample").logits
+    )
+    assert (draw(LABELS) != draw((LABELS + 1) % 3)).any()
+    assert draw().shape == X.shape  # of random labels
+
+
+def test_a_conditional_model_needs_labels_in_training_and_a_plain_one_takes_none():
+    with pytest.raises(ValueError, match="^y must be the labels of the images in training"):
+        WITH_LABELS(OF_LABELS, X, train=True)
+    with pytest.raises(ValueError, match="^model must receive labels, as conditional_gan does, g"):
+        APPLY(VARIABLES, X, LABELS)

@@ -13,6 +13,7 @@ from adv_jax import data
 from adv_jax.runner import training
 from adv_jax.runner.config import ConfigError, with_values
 from adv_jax.runner.trained import load_all
+from adv_jax.types import UserError
 
 OWN = {"name": "adam", "learning_rate": 0.001}
 BLEND = ({"name": "blend", "cells": 3, "strength": 0.5},)
@@ -152,3 +153,82 @@ def test_bad_settings_of_a_game_are_refused_in_one_line(name, changes, says, tmp
         training.run(game_of_a_classifier(name, **changes), tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+GAMES = {
+    "conditional_gan": {"generator_features": (4,), "discriminator_features": (3,)},
+    "dcgan": {"maps": (3, 2)},
+    "lapgan": {"maps": 2, "generator_features": (4,), "discriminator_features": (3,)},
+}
+
+
+def other_game(name, **changes):
+    """The config of another game, which has two players or, with levels, six."""
+    levels = ("_0", "_1", "_2") if name == "lapgan" else ("",)
+    players = [f"{player}{k}" for player in ("generator", "discriminator") for k in levels]
+    plain = {
+        "model": {"name": name, "latent": 3, **GAMES[name]},
+        "objective": {"name": "gan" if name == "dcgan" else name},
+        "optimizer": {"name": "players", **dict.fromkeys(players, OWN)},
+        "evaluation": {"attacks": {}, "eps": (0.0,)},
+    }
+    return with_values(short_run.document() | plain, changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GAMES)
+def test_a_game_of_any_kind_resumes_bit_for_bit_and_its_replicas_are_single_runs(
+    name, tmp_path, capsys
+):
+    config, workdir = other_game(name, **{"replicas.seeds": 2, "seed": 4}), tmp_path / "both"
+    training.run(config, workdir)
+    whole = weights(workdir)
+    (workdir / "result.json").unlink()
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    training.run(config, workdir)
+    assert "resumed after epoch 1" in capsys.readouterr().out
+    np.testing.assert_array_equal(weights(workdir), whole)
+    training.run(other_game(name, seed=5), tmp_path / "alone")
+    np.testing.assert_allclose(whole[1], weights(tmp_path / "alone")[0], 1e-4, 1e-5)
+
+
+@pytest.mark.slow
+def test_the_statistics_of_a_trained_generator_are_averages_over_its_images(tmp_path):
+    training.run(other_game("dcgan"), tmp_path / "run")
+    model = load_all(tmp_path / "run")[0]
+    rows = model.dataset.train.x[:80].reshape(2, 40, 28, 28, 1)
+    trained = {"params": model.variables["params"], "batch_stats": model.variables["batch_stats"]}
+    drawn = [
+        model.apply(trained, x, train=True, key=jax.random.key(first), method="sample").model_state
+        for x, first in zip(rows, (0, 40), strict=True)
+    ]
+    means = [state["batch_stats"]["generator"]["norm1"]["mean"] for state in drawn]
+    found = model.variables["batch_stats"]["generator"]["norm1"]["mean"]
+    np.testing.assert_allclose(found, np.mean(means, axis=0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model.num_classes": 3},
+            "model.num_classes must be 10, the classes of data.name, got 3",
+        ),
+        ({"objective.name": "gan"}, "y must be the labels of the images in training, got None"),
+        (
+            {"optimizer.every": {"generator": 0}},
+            "optimizer.every.generator must be a whole number of at least 1, got 0",
+        ),
+    ],
+)
+def test_a_game_that_does_not_fit_is_refused_in_one_line(changes, message, tmp_path):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        training.run(other_game("conditional_gan", **changes), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_an_image_that_does_not_halve_is_refused_in_one_line(tmp_path):
+    with pytest.raises(
+        UserError, match="^model.shape must be .* multiples of 8, .* got .28, 28, 1"
+    ):
+        training.run(other_game("dcgan", **{"model.maps": (4, 3, 2)}), tmp_path / "run")

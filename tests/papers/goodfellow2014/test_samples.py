@@ -58,3 +58,48 @@ def test_a_run_of_another_objective_is_refused(monkeypatch):
     monkeypatch.setattr(samples, "require_same_data", lambda runs: None)
     with pytest.raises(UserError, match="workdir must be a run of a gan, got runs/plain"):
         samples.generated(["runs/plain"])
+
+
+def runs_of(apply, objective, monkeypatch):
+    """Makes `finished` return a run with this apply function, of few samples."""
+    model = model_that_repeats(images(20))._replace(apply=apply)
+    result = {"data": {}, "replicas": [{"seed": 1, "epochs": 2}]}
+    config = {"objective": {"name": objective}}
+    run = SimpleNamespace(
+        path="run", config=config, result=result, data="drawn", models=lambda: [model]
+    )
+    monkeypatch.setattr(samples, "SAMPLES", 20)
+    monkeypatch.setattr(samples, "HELD_OUT", 5)
+    monkeypatch.setattr(samples, "finished", lambda path: run)
+
+
+def shown(drawing):
+    """The images of a figure, row by row, without empty axes."""
+    return [axes.images[0].get_array() for axes in drawing.figure.axes]
+
+
+@pytest.mark.slow
+def test_each_row_of_a_conditional_generator_has_the_digit_that_it_was_given(monkeypatch):
+    def apply(variables, like, *given, key, method):
+        del variables, key, method
+        label = given[0] if given else jnp.zeros(len(like), jnp.int32)
+        value = label.astype(jnp.float32)[:, None, None, None] / 10
+        return Output(jnp.broadcast_to(value, like.shape), {}, {})
+
+    runs_of(apply, "conditional_gan", monkeypatch)
+    drawing = samples.of_digits(["run"])
+    means = np.asarray([image.mean() for image in shown(drawing)]).reshape(10, samples.COLUMNS)
+    np.testing.assert_allclose(means, np.repeat(np.arange(10)[:, None] / 10, 10, 1), atol=1e-6)
+    assert drawing.document["by_seed"][samples.LIKELIHOOD].keys() == {1}
+
+
+@pytest.mark.slow
+def test_the_rows_of_a_pyramid_are_its_levels_from_coarse_to_fine(monkeypatch):
+    def apply(variables, like, *, key, method):
+        del variables, key, method
+        coarser = {"level1": like[:, :, :2], "level2": like[:, :2, :2]}
+        return Output(like, coarser, {})
+
+    runs_of(apply, "lapgan", monkeypatch)
+    sizes = [image.size for image in shown(samples.of_levels(["run"]))]
+    assert sizes == [*[4] * 10, *[6] * 10, *[9] * 10]
