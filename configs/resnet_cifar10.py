@@ -21,8 +21,6 @@ The test errors in % of [he2016resnet], whose blocks are post-activated:
 
     20 layers 8.75    32 layers 7.51    44 layers 7.17    56 layers 6.97    110 layers 6.43
 
-[he2016] prints 6.37 for 110 layers of pre-activated blocks.
-
 Deviations: shortcuts that change the size are 1x1 convolutions; in [he2016resnet] they are
 identities with zeros. Weight decay leaves out scales and biases. There is no warm-up for 110
 layers. Tests average the statistics of the training set. The attacks of training are FGSM with eps
