@@ -32,7 +32,7 @@ docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import AUTOENCODED, base, parse_options
+from configs.common import ENCODERS, base, parse_options
 
 NOISES = {"none": {}, "masking": {"masking": 0.25}, "gaussian": {"noise_std": 0.3}}
 
@@ -54,7 +54,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         raise ValueError("net must be wide with training=stacked, got 'deep'")
 
     c = base("autoencoder_mnist", {"name": "mnist"})
-    features = AUTOENCODED["quick" if options.quick else "paper"][net]
+    features = ENCODERS["quick" if options.quick else "paper"][net]
     c.model = {
         "name": "autoencoder",
         "shape": (28, 28, 1),

@@ -8,10 +8,21 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-# {mode: {net: units of the encoder's layers}} of autoencoder_mnist; mlp_mnist starts from them.
-AUTOENCODED = {
-    "paper": {"deep": (1000, 500, 250, 30), "wide": (1000, 1000, 1000)},
-    "quick": {"deep": (256, 128, 64, 16), "wide": (256, 256, 256)},
+# {mode: {net: units of its layers}} of the encoders that mlp_mnist starts from: of
+# autoencoder_mnist, dbn_mnist and dbm_mnist.
+ENCODERS = {
+    "paper": {
+        "deep": (1000, 500, 250, 30),
+        "wide": (1000, 1000, 1000),
+        "dbn": (500, 500, 2000),
+        "dbm": (500, 1000),
+    },
+    "quick": {
+        "deep": (256, 128, 64, 16),
+        "wide": (256, 256, 256),
+        "dbn": (256, 256, 512),
+        "dbm": (256, 512),
+    },
 }
 _KINDS = {
     str: ("a path", r".+"),
@@ -153,37 +164,6 @@ def rising_momentum_sgd() -> dict[str, Any]:
             "transition_steps": 9,
         },
     }
-
-
-def sigmoid_classifier(c: ConfigDict, features: tuple[int, ...], options: ConfigDict) -> None:
-    """Makes a perceptron of sigmoid units of the config, to fine-tune a stack of that size.
-
-    Args:
-      options: `labels`, "full" or their number, and `pretrained`, the workdir of a run whose part
-        "encoder" has the hidden layers, or None.
-    """
-    c.model = {
-        "name": "mlp",
-        "features": features,
-        "num_classes": 10,
-        "activation": "sigmoid",
-        "hidden_init": {"name": "fan_in"},
-        "output_init": {"name": "fan_in"},
-    }
-    c.objective = {"name": "cross_entropy"}
-    c.optimizer = {"name": "adam", "learning_rate": 0.001}
-    c.epochs = 20 if options.labels == "full" else 10
-    c.data.num_labels = 0 if options.labels == "full" else options.labels
-    c.evaluation.attacks.fgsm.bounds = (0.0, 1.0)
-    if options.pretrained:
-        c.pretrained = {"workdir": options.pretrained, "part": "encoder"}
-
-
-def require_default(options: ConfigDict, without: str, **defaults: Any) -> None:
-    """Raises ValueError for an option that is not left out although another one is missing."""
-    for name, default in defaults.items():
-        if options[name] != default:
-            raise ValueError(f"{name} must be left out without {without}, got {options[name]!r}")
 
 
 def _value(name: str, text: str, legal: Mapping[str, tuple]) -> Any:

@@ -1,54 +1,36 @@
-"""A deep belief network on MNIST, and a classifier that starts from it ([hinton2006]).
+"""A deep belief network on MNIST: a stack of RBMs, one after another ([hinton2006]).
 
 Run:    python -m adv_jax.main --config=configs/dbn_mnist.py --workdir=RUN
-        python -m adv_jax.main --config=configs/dbn_mnist.py:training=classifier,pretrained=RUN
-        python -m adv_jax.main --config=configs/dbn_mnist.py:training=classifier,labels=100
+        python -m adv_jax.main --config=configs/mlp_mnist.py:net=dbn,pretrained=RUN
 Quick:  python -m adv_jax.main --config=configs/dbn_mnist.py:quick   (5,000 embedded digits)
 Figure: python -m adv_jax.report maronas2016.boltzmann --workdir=RUN
 
-Options, joined by commas:
-
-    quick or paper
-    training=stack|classifier   RBMs, one after another; or a perceptron of sigmoid units
-    pretrained=RUN              a finished run of the stack, from which the classifier starts
-    labels=full|100|1000        labels of the classifier, balanced by class
+Options: quick or paper.
 
 The RBMs train in one run, each by CD-1 on the means of the layer below it and in its own third of
 the epochs; then the rate of its player is 0 ([maronas2016], sec. 3.6.2, Fig. 9). Unrolled, the
 stack is an autoencoder with tied weights, and the test loss is its reconstruction's cross-entropy.
-The classifier has the same layers, called the part "encoder" of the stack. Without `pretrained` it
-starts at random, to compare.
+mlp_mnist fine-tunes it: its layers are the part "encoder" of the stack.
 
-[salakhutdinov2009] cites a test error of 1.2 % of a deep belief network, fine-tuned in another way,
-and of 1.6 % of back-propagation from random weights.
+[salakhutdinov2009] cites a test error of 1.2 % of a deep belief network, fine-tuned in another way.
 
-Deviations: rates, momentum, weight decay and epochs are chosen here; Adam fine-tunes.
+Deviations: rates, momentum, weight decay and epochs are chosen here.
 
 Results: docs/results.md
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options, require_default, sigmoid_classifier
+from configs.common import ENCODERS, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
-    options = parse_options(
-        mode,
-        training=("stack", "classifier"),
-        pretrained=(None, str),
-        labels=("full", 100, 1000),
-    )
-
+    options = parse_options(mode)
     c = base("dbn_mnist", {"name": "mnist"})
-    features = (256, 256, 512) if options.quick else (500, 500, 2000)
+    features = ENCODERS["quick" if options.quick else "paper"]["dbn"]
     c.batch_size = 100
     if options.quick:
         c.data.source = "embedded"
-    if options.training == "classifier":
-        sigmoid_classifier(c, features, options)
-        return c
-    require_default(options, "training=classifier", pretrained=None, labels="full")
     c.model = {
         "name": "dbn",
         "shape": (28, 28, 1),

@@ -8,8 +8,10 @@ Quick:  python -m adv_jax.main --config=configs/mlp_mnist.py:quick   (5,000 embe
 Options, joined by commas:
 
     quick or paper
-    net=wide|deep           784-1000-1000-1000-10 of sigmoid units, or 784-1000-500-250-10 of ReLU
-    pretrained=RUN          a finished run of autoencoder_mnist with this net, and of the same mode
+    net=wide|deep|dbn|dbm   784-1000-1000-1000-10, 784-500-500-2000-10 or 784-500-1000-10 of sigmoid
+                            units; deep: 784-1000-500-250-10 of ReLU
+    pretrained=RUN          a finished run to start from, of the same mode: autoencoder_mnist with
+                            this net, dbn_mnist or dbm_mnist
     labels=full|100|1000    balanced by class
 
 Two commands pre-train a net, on all images, and fine-tune it:
@@ -19,25 +21,26 @@ Two commands pre-train a net, on all images, and fine-tune it:
 
 [vincent2010], Table 3, test error in % on MNIST with all labels: three stacked denoising
 autoencoders 1.28, three stacked autoencoders without noise 1.40, a deep belief network 1.24.
-It prints none for 100 labels.
+It prints none for 100 labels. [salakhutdinov2009]: a deep Boltzmann machine .95, a deep belief
+network 1.2, back-propagation from random weights 1.6.
 
 Deviations: Adam for a given number of epochs in place of gradient descent with early stopping; no
-search of hyper-parameters. Any run whose part "encoder" has these layers is a start, as one of
-`mlp` units with other features: `--config.model.features="(500, 500, 2000)"`.
+search of hyper-parameters. [salakhutdinov2009]'s classifier sees the mean field of the second
+layer beside the pixels.
 Results: docs/results.md
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import AUTOENCODED, base, parse_options
+from configs.common import ENCODERS, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
     options = parse_options(
-        mode, net=("wide", "deep"), pretrained=(None, str), labels=("full", 100, 1000)
+        mode, net=("wide", "deep", "dbn", "dbm"), pretrained=(None, str), labels=("full", 100, 1000)
     )
     c = base("mlp_mnist", {"name": "mnist"})
-    features = AUTOENCODED["quick" if options.quick else "paper"][options.net]
+    features = ENCODERS["quick" if options.quick else "paper"][options.net]
     deep = options.net == "deep"
     c.model = {
         "name": "mlp",

@@ -17,14 +17,6 @@ def test_all_labels_are_refused_without_supervised_training(name, few):
         config_of(name, "labels=full")
 
 
-@pytest.mark.parametrize("name", ["dbn_mnist", "dbm_mnist"])
-@pytest.mark.parametrize("more", ["pretrained=RUN", "labels=100"])
-def test_options_of_a_classifier_are_refused_without_it(name, more):
-    option = more.partition("=")[0]
-    with pytest.raises(ValueError, match=f"^{option} must be left out without training=classif"):
-        config_of(name, more)
-
-
 @pytest.mark.parametrize(
     ("mode", "says"),
     [
