@@ -82,7 +82,7 @@ HALVES = [
     Run(
         "huang_mlp_mnist",
         "method=normal",
-        {"replicas.seeds": 3, "evaluation.eps": (0.0,), "seed": seed, "data.half": half},
+        {"replicas.seeds": 6, "evaluation.eps": (0.0,), "seed": seed, "data.half": half},
     )
     for half, seed in ((1, 1), (2, 101))
 ]
