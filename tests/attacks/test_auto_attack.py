@@ -102,6 +102,7 @@ def test_the_result_of_auto_attack_does_not_depend_on_blocks_and_order():
     np.testing.assert_allclose(permuted, expected[order], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_auto_attack_breaks_all_rows_that_fab_breaks():
     # fab is the member without random numbers, so that the same run is part of the ensemble.
     y = jnp.argmax(curved(X), axis=1)

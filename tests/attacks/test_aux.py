@@ -114,6 +114,7 @@ def test_a_loss_of_ones_own_sees_outputs_of_the_model_with_side_inputs():
         np.testing.assert_allclose(found, [-0.1, 0.1, 0.1, -0.1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_gradient_flows_to_side_inputs_unless_asked_for():
     def moved(aux, constant):
         step = partial(attacks.fgsm, eps=0.1, norm="l2", constant=constant)

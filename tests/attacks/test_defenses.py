@@ -133,6 +133,7 @@ def test_a_compiled_model_is_not_confused_with_the_one_of_the_audit():
     np.testing.assert_array_equal(defended(X), jnp.ones_like(X))
 
 
+@pytest.mark.slow
 def test_bpda_finds_more_on_a_net_behind_8_levels_than_pgd_without():
     net, levels = zoo.honest("relu"), zoo.in_levels(8)
     x, y = (array[:200] for array in nets.digits())

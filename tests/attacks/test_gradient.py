@@ -216,6 +216,7 @@ def test_the_derivative_of_an_attack_by_the_weights_is_the_finite_difference(
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_an_attack_is_zero_at_clipped_entries():
     # Logits [1.9, .85] of x W; softmax(z)_1 = 1 / (1 + e^1.05) = .259, and the gradient of y = 0 is
     # .259 [-2, -2, 1]. With tau = .4 the step is [-.207, -.207, .104], of which the middle fits.

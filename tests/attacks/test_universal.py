@@ -115,6 +115,7 @@ def test_patches_lie_inside_the_image_at_places_and_sizes_of_each_row():
     np.testing.assert_array_equal(alone[0], placed[0])
 
 
+@pytest.mark.slow
 def test_the_patch_of_a_model_of_brightness_is_bright_or_dark():
     # Each class has the mean of a channel as logit: the patch of class 0 is bright there only.
     model = lambda x: 40 * x.mean((1, 2))

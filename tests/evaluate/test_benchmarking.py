@@ -50,6 +50,7 @@ def test_the_record_has_the_exact_accuracies_of_a_linear_model_and_is_json(two_c
     assert found["warnings"] == [] and found["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_members_in_sequence_equal_auto_attack_bit_for_bit(two_classes):
     x, y, _, _ = two_classes
     # A wave, on which each member fools rows of its own.

@@ -24,6 +24,7 @@ def callback(x):
     return jax.pure_callback(lambda x: np.asarray(x) @ W, like, x)
 
 
+@pytest.mark.slow
 def test_a_numpy_model_is_evaluated_as_the_same_model_in_jax():
     with pytest.warns(evaluate.AuditWarning, match="logits_fn has no derivative, so gradient mask"):
         found = evaluate.evaluate(callback, X, Y, SUITE, eps=[0.0, 0.1], key=KEY, batch_size=7)

@@ -66,6 +66,7 @@ def test_curves_equal_a_loop_over_the_rows(problem):
     assert worst[2] < min(curves["sign"]["accuracy"][1], curves["direction"]["accuracy"][2])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*gradients are exactly 0")
 @few
 @given(st.integers(1, 23), st.integers(1, 30))

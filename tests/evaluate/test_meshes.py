@@ -46,6 +46,7 @@ def numbers(problem, placement=None):
     )
 
 
+@pytest.mark.slow
 @kinds
 @specs
 def test_an_evaluation_on_a_mesh_equals_one_on_all_devices(problem, kind, spec):

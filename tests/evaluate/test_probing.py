@@ -45,6 +45,7 @@ def test_a_smooth_model_of_features_in_different_units_does_not_mislead():
     assert misleading.mean() < 0.1
 
 
+@pytest.mark.slow
 def test_rounding_inside_an_expectation_does_not_mislead_where_it_is_declared():
     w = jax.random.normal(jax.random.key(0), (50, 5))
     x = jax.random.uniform(jax.random.key(1), (100, 50))

@@ -50,6 +50,7 @@ def rows_correct(x, y, aux, logits_fn, name, eps):
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [3, 500])
 def test_evaluate_attacks_each_row_with_its_side_inputs(masked, batch_size):
     x, y, aux, logits_fn = masked

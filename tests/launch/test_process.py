@@ -65,6 +65,7 @@ def word(parent: subprocess.Popen) -> bytes:
     return found
 
 
+@pytest.mark.slow
 def test_a_trial_whose_parent_is_killed_gets_one_signal():
     parent = started()
     parent.kill()

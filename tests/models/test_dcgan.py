@@ -51,6 +51,7 @@ def test_weights_start_from_a_normal_distribution_of_std_002():
     assert kernel.std() == pytest.approx(0.02, rel=0.1)  # The error of 450 draws is 3 %.
 
 
+@pytest.mark.slow
 def test_a_pass_updates_the_statistics_of_the_player_that_it_runs():
     stats = VARIABLES["batch_stats"]
     judged = APPLY(VARIABLES, X, train=True).model_state["batch_stats"]

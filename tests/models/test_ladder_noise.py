@@ -202,6 +202,7 @@ POOLED = Net("convv:3:2:1:1-maxpool:2:2-globalmeanpool", ((4, 3, 1), (3, 2, 3), 
 SHORT = Net("5-3", ((4,), (5,), (3,)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", slow_after(1, [SHORT, POOLED]), ids=["fc", "pooled"])
 def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, monkeypatch, net):
     fix_noise(monkeypatch, net)

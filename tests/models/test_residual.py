@@ -113,6 +113,7 @@ def test_a_block_whose_last_normalization_has_scale_0_is_the_identity():
     np.testing.assert_array_equal(found, h)
 
 
+@pytest.mark.slow
 def test_gradients_equal_finite_differences():
     with jax.enable_x64(True):
         x = images(size=3)

@@ -72,6 +72,7 @@ def test_the_divergence_is_the_mean_log_ratio_of_the_densities():
     assert (np.abs(np.float64(found) - ratios.mean(axis=0)) < 5 * errors).all()
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_exact_log_likelihood_by_the_divergence_of_the_posterior():
     model = models.vae(latent=1, **SMALL)
     variables = models.init(model, jax.random.key(4), X)

@@ -84,6 +84,7 @@ GAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, GAMES))
 def test_each_player_has_the_gradient_of_its_own_loss(name):
     (apply, variables), settings, own_losses = GAMES[name]

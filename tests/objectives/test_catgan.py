@@ -62,6 +62,7 @@ def test_the_metrics_are_the_losses_and_the_entropies():
     assert float(loss) == pytest.approx(sum(losses.values()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_each_player_has_the_gradient_of_its_own_loss():
     total = lambda params: objectives.catgan(APPLY, {"params": params}, BATCH, key=KEY, weight=0.7)[
         0

@@ -110,6 +110,7 @@ def test_labels_of_other_images_change_the_loss():
     assert float(loss(other)) != float(loss(BATCH))
 
 
+@pytest.mark.slow
 def test_the_statistics_are_those_of_the_generated_images():
     apply, variables = APPLY["dcgan"], VARIABLES["dcgan"]
     _, state, _ = game("dcgan")

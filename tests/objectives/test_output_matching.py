@@ -49,6 +49,7 @@ def test_the_metrics_are_the_losses_and_what_the_critic_thinks():
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_each_player_has_the_gradient_of_its_own_loss():
     total = lambda params: objectives.output_matching(
         APPLY, {"params": params}, BATCH, key=KEY, weight=0.4

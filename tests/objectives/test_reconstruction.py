@@ -90,6 +90,7 @@ def test_the_stacked_loss_is_the_sum_over_layers_of_clean_activations():
     assert float(total) == pytest.approx(sum(expected.values()), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", slow_after(1, [{"masking": 0.3}, {}]))
 def test_the_loss_of_a_layer_moves_this_layer_only(noise):
     apply, variables = net(features=(5, 4), activation="sigmoid")

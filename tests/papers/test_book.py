@@ -284,6 +284,7 @@ def test_a_book_without_jinja2_names_the_extra_to_install(monkeypatch, tmp_path)
         book.build(tmp_path, tmp_path / "book")
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_book(tmp_path):
     (tmp_path / "papers").mkdir()
     done = call("adv_jax.report", cwd=tmp_path)

@@ -58,6 +58,7 @@ def weights(model):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(model.variables)])
 
 
+@pytest.mark.slow
 def test_a_machine_reports_the_loss_of_its_reconstructions(tmp_path):
     result = training.run(machine(epochs=1), tmp_path / "run")
     model = load(tmp_path / "run")

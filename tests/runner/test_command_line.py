@@ -203,7 +203,7 @@ def test_optional_fields_of_the_named_functions_can_be_set(monkeypatch):
         ),
         ("data.mirorr=True", "got 'data.mirorr'; did you mean 'data.mirror'?"),
         ("monitor_trian=True", "got 'monitor_trian'; did you mean 'monitor_train'?"),
-        ("model.name=mpl", "model.name must be one of catgan, "),
+        ("model.name=mpl", "model.name must be one of adversarial_autoencoder, "),
     ],
 )
 def test_a_misspelled_optional_field_is_refused_with_the_nearest(monkeypatch, override, message):

@@ -142,7 +142,8 @@ def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
         (
             "optimizer.name",
             "adm",
-            "optimizer.name must be one of adam, players, sgd, got 'adm'; did you",
+            "optimizer.name must be one of adadelta, adagrad, adam, players, rmsprop, sgd, "
+            "got 'adm'; did you",
         ),
         ("model.feature", 3, "a setting of model.mlp must be one of "),
         (

@@ -31,6 +31,7 @@ def trained(config, dataset, *, measured=True):
     return params, np.concatenate(losses, axis=1), errors, evaluation
 
 
+@pytest.mark.slow
 def test_a_program_of_seeds_and_a_grid_equals_single_runs(dataset):
     config = document(seed=3, data__num_valid=8, data__num_labels=20)
     attack = {"name": "fgsm", "norm": "l2", "eps": 0.1}

@@ -130,6 +130,7 @@ def test_a_run_ends_with_a_checkpoint_when_all_replicas_have_stopped(tmp_path, c
     assert "resumed after epoch 3" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_checkpoint_starts_after_its_epochs_are_on_the_disk(tmp_path, monkeypatch, capsys):
     """After a power cut metrics.jsonl has only the synchronized lines."""
     metrics, on_disk, found = tmp_path / "run" / "metrics.jsonl", {}, []

@@ -51,6 +51,7 @@ def test_its_mean_loss_on_the_test_set_takes_the_place_of_the_error(digits, tmp_
     assert "test_loss" in learning.curves(log_of(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_the_lowest_validation_loss_chooses_the_model(digits, tmp_path):
     # The rate grows, so that the second epoch overshoots.
     rate = {"name": "piecewise_constant", "values": (0.1, 1.5), "boundaries": (1,)}

@@ -39,6 +39,7 @@ def image(run, x, depth=2):
     return run.apply(run.variables, x, depth=depth, method="reconstruct").logits
 
 
+@pytest.mark.slow
 def test_the_losses_of_clean_and_noisy_digits_are_those_of_the_images():
     run = run_of(masking=0.5)
     found = autoencoders.filters(run).document["loss"]

@@ -39,6 +39,7 @@ def drawn(monkeypatch, *runs):
     return cross_dataset.halves([str(i) for i in range(len(runs))])
 
 
+@pytest.mark.slow
 def test_examples_of_the_first_half_are_shown_to_the_second_and_noise_is_not_theirs(monkeypatch):
     # The first net reads the first number, the second net both equally: moving the first by eps
     # toward the other class changes the sum by eps too, and the second number stays.
