@@ -99,12 +99,14 @@ def test_a_damaged_file_of_a_workdir_is_named(tmp_path, name, read):
         (
             "result.json",
             '{"data": {}, "replicas": 3}',
-            "result.json: replicas must be a list of dicts with a test_error or test_loss each, got 3",
+            "result.json: replicas must be a list of dicts with a test_error or test_loss each, "
+            "got 3",
         ),
         (
             "result.json",
             '{"data": {}, "replicas": [{"seed": 1}]}',
-            "replicas must be a list of dicts with a test_error or test_loss each, got [{'seed': 1}]",
+            "replicas must be a list of dicts with a test_error or test_loss each, "
+            "got [{'seed': 1}]",
         ),
         (
             "metrics.jsonl",
