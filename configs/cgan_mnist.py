@@ -8,7 +8,7 @@ Options, joined by commas:
     quick or paper
     loss=non_saturating|minimax     the generator's: -log D(G(z, y), y), or log(1 - D(G(z, y), y))
 
-The paper's log-likelihood of the test set under Parzen windows at samples: 132 nats.
+A page of another program quotes the log-likelihood of the paper under Parzen windows as 132 nats.
 The test error is the share of test digits that the discriminator calls generated with every label.
 Samples of each digit: `python -m adv_jax.report goodfellow2014.conditional --workdir=RUN`.
 

@@ -4,7 +4,7 @@ docs/results.md, and the marked parts of README.md, papers/README.md and papers/
 made from the JSON files in papers/*/results. A test fails if one of them is stale.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from adv_jax.runner.workdir import replace
@@ -80,10 +80,13 @@ def _work(one: Chapter) -> str:
 
 
 def _tables(one: Chapter) -> str:
-    """Returns tables of measured claims and numbers, other readings, and claims left undecided."""
+    """Returns tables of measured claims and numbers, other runs and readings, and open claims."""
     claims, lines = (_measured(lines) for lines in (one.claims, one.lines))
     parts = [_table("claim", claims)] if claims else []
     parts += [_table("number", lines)] if lines else []
+    if others := _other_runs(one, {_ours(line) for line in lines}):
+        parts.append("Runs that measure a number above in another way, or over fewer seeds:\n")
+        parts.append(markdown(["run", "paper", "ours"], others))
     figures = {path.stem: document for path, document in one.figures}
     for name in filter(figures.get, one.paper.readings):
         parts.append(f"Figure `{name}`, other readings of a number. {figures[name]['caption']}\n")
@@ -95,6 +98,17 @@ def _tables(one: Chapter) -> str:
         parts += [f"- {_cell(line.label)} ({_cell(line.verdict.why)})" for line in untested]
         parts.append("")
     return "\n".join(parts)
+
+
+def _other_runs(one: Chapter, shown: Collection[str]) -> list[list[str]]:
+    """Returns the rows of single runs whose measurement is not shown: label, paper and ours."""
+    found = [
+        (row["label"], chapters.line_of(document, row))
+        for document in single_runs.documents(one.paper, dict(one.runs))
+        for row in document["rows"]
+        if row["values"] and row["id"]
+    ]
+    return [[label, line.paper, _ours(line)] for label, line in found if _ours(line) not in shown]
 
 
 def _overview(book: Sequence[Chapter]) -> str:
