@@ -44,20 +44,23 @@ def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str
 def chart(
     curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "", width: float = 7
 ) -> Figure:
-    """Draws the losses and the errors in two panels: a line for the mean, the range shaded.
+    """Draws losses and errors in two panels, or losses alone: a line for the mean, a shaded range.
 
     Args:
       curves: the output of `curves`.
       title: title above the panels.
       width: width of the figure in inches; below 5 the panels are stacked.
     """
-    rows, columns = (1, 2) if width >= 5 else (2, 1)
+    losses = [name for name in curves if name.endswith("loss")]
+    errors = [name for name in curves if name not in losses]
+    names = {"loss": losses, "error (fraction)": errors}
+    if losses and not errors:  # A model without classes.
+        del names["error (fraction)"]
+    rows, columns = (1, len(names)) if width >= 5 else (len(names), 1)
     figure = Figure(figsize=(width, 2.7 * rows), layout="constrained", dpi=120)
     if title:
         figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    losses = [name for name in curves if name.endswith("loss")]
-    names = {"loss": losses, "error (fraction)": [name for name in curves if name not in losses]}
     for axes, (label, shown) in zip(panels, names.items(), strict=True):
         for (color, style), name in zip(itertools.cycle(_LINES), shown, strict=False):
             curve = curves[name]
