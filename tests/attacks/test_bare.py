@@ -230,6 +230,7 @@ def test_an_array_that_depends_on_the_batch_is_not_reused_in_another_call():
         np.testing.assert_allclose(auto(of(w), X, Y), expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_no_program_holds_a_model():
     def attacked():
         w = weights(0) + 1

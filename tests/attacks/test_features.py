@@ -64,6 +64,7 @@ def test_masked_features_stay_and_the_others_keep_their_radii_and_bounds(name):
 
 
 # tau is a factor of the gradient, and the length of a sign depends on the units.
+@pytest.mark.slow
 @each_attack(lambda row: row.scale != "tau" and not row.options.get("length"))
 def test_radii_of_features_are_a_ball_of_scaled_features(name):
     row, s = TABLE[name], jnp.asarray(RADII)

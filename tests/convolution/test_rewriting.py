@@ -180,6 +180,7 @@ NETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(2, NETS))
 def test_nets_of_other_libraries_keep_their_logits_and_derivatives(name):
     assert_same(NETS[name](), X, rtol=2e-4, atol=2e-5)

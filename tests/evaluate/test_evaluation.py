@@ -46,6 +46,7 @@ def reference(w, b, x, y, eps):
     return curves, right, (right["sign"] & right["direction"]).mean(1)
 
 
+@pytest.mark.slow
 def test_curves_equal_a_loop_over_the_rows(problem):
     w, b, x, y = problem(53)
     found = evaluate.evaluate(lambda x: x @ w + b[None], x, y, FGSM, eps=EPS, batch_size=20)

@@ -60,6 +60,7 @@ def test_a_gaussian_machine_without_connections_has_a_known_partition_function()
     np.testing.assert_allclose(evaluate.log_partition(machine), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "visible"),
     slow_after(1, [((6, 4), "binary"), ((5, 4, 3), "binary"), ((3, 4), "gaussian")]),

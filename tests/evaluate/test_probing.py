@@ -16,6 +16,7 @@ from adv_jax.evaluate.probing import probe
 ROWS = 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", slow_after(1, ["jit", "eager", "vmap of one row"]))
 @pytest.mark.parametrize("factor", [1e3, 1e6])
 def test_probe_detects_saturated_logits_eagerly_compiled_and_vmapped(factor, how):

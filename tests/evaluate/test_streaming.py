@@ -84,6 +84,7 @@ def test_a_stream_takes_no_more_than_a_block_ahead(problem):
     assert blocks == [-(-rows * (i + 1) // 4) for i in range(80 // rows)]
 
 
+@pytest.mark.slow
 def test_a_stopped_stream_continues_from_its_folder(problem, tmp_path, monkeypatch):
     w, b, x, y = problem(53)
     run = partial(evaluate.evaluate_batches, model(w, b), attacks=SUITE, eps=EPS, key=KEY)

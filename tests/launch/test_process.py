@@ -12,6 +12,7 @@ from short_run import document
 from launch import _trials as trials
 
 
+@pytest.mark.slow
 def test_the_process_of_a_trial_runs_the_config_of_its_directory(tmp_path):
     config = document() | {"epochs": 1, "batch_size": 1000}
     trials.prepare(tmp_path / "trial", config)

@@ -200,6 +200,7 @@ def test_an_almost_dead_unit_is_normalized_like_any_other(x64):
     assert np.std(wrong[:, 0]) < 0.5
 
 
+@pytest.mark.slow
 def test_a_constant_pixel_and_a_dead_unit_stay_finite_in_float32(monkeypatch):
     fix_noise(monkeypatch)
     variables, batch = in_float32(random_variables(), random_batch())

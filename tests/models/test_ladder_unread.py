@@ -69,6 +69,7 @@ def assert_same_products(found, needed):
     assert unordered(found) == unordered(needed)
 
 
+@pytest.mark.slow
 @nets("fc", slow=["fc-gamma"])
 def test_a_cost_on_top_alone_compiles_to_no_product_of_the_decoder(net):
     weights = (0.0,) * net.top + (2.0,)

@@ -52,6 +52,7 @@ def own_losses(variables, weight, xp=np):
     }, {"real": sure, "generated": unsure, "classes": classes}
 
 
+@pytest.mark.slow
 def test_the_metrics_are_the_losses_and_the_entropies():
     loss, (_, metrics) = objectives.catgan(APPLY, VARIABLES, BATCH, key=KEY, weight=0.7)
     losses, entropies_of = own_losses(VARIABLES, 0.7)

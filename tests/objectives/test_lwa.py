@@ -142,6 +142,7 @@ def test_the_gradients_of_lwa_rep_equal_the_printed_algorithm(net, layer, attack
     assert all(difference > 1e-3 for difference in jax.tree.leaves(apart))
 
 
+@pytest.mark.slow
 def test_the_radius_of_relative_lwa_rep_is_a_share_of_the_length_of_the_representation(net):
     apply, variables, batch = net
     # The rows' lengths differ; the last one, tanh(0), has length 0 and stays.

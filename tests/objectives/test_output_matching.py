@@ -30,6 +30,7 @@ def own_losses(variables, weight):
     }
 
 
+@pytest.mark.slow
 def test_the_metrics_are_the_losses_and_what_the_critic_thinks():
     _, (_, metrics) = objectives.output_matching(APPLY, VARIABLES, BATCH, key=KEY, weight=0.4)
     logits = lambda x: np.float64(APPLY(VARIABLES, x).logits)

@@ -168,6 +168,7 @@ def test_an_error_names_each_checkpoint_if_all_are_damaged(tmp_path):
     assert [warning.split()[3] for warning in found.warnings] == ["3", "2", "1"]
 
 
+@pytest.mark.slow
 def test_a_kill_during_a_save_leaves_the_previous_checkpoint(tmp_path):
     """Kills a process that saves continuously, at ten moments."""
     program = f"""

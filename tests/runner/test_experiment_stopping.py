@@ -47,6 +47,7 @@ def saying(run, classes, epoch):
     return run._replace(state=run.state.replace(params=params, step=jnp.full(2, epoch)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9),

@@ -166,6 +166,7 @@ def test_a_run_whose_metrics_are_shorter_than_its_checkpoint_is_refused(tmp_path
     assert [r["epochs"] for r in training.run(config, workdir)["replicas"]] == [6]
 
 
+@pytest.mark.slow
 def test_the_evaluation_has_a_row_a_replica_and_eps_0_is_clean(tmp_path, capsys):
     result = training.run(document(replicas__seeds=2, epochs=1), tmp_path / "run")
     assert set(result["evaluation"]) == {"fgsm", "noise", "worst_case"}
@@ -203,6 +204,7 @@ def test_labeled_rows_are_balanced_and_recorded(tmp_path, capsys, digits):
     assert np.bincount(digits.train.y[labelled]).tolist() == [5] * 10
 
 
+@pytest.mark.slow
 def test_a_diverging_replica_is_named_with_the_settings(tmp_path, capsys):
     grid = {"optimizer.learning_rate": (0.1, 1e30)}
     config = document(replicas__seeds=2, replicas__grid=grid)
