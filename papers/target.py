@@ -61,8 +61,13 @@ def percent_factor(metric: str) -> int:
     return 1 if "percent" in metric or "nats" in metric else 100
 
 
+def unit(metric: str) -> str:
+    """Returns the unit in which a metric is printed."""
+    return "nats" if "nats" in metric else "%"
+
+
 def in_percent(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a judged row of a document with all of its numbers in percent, for printing."""
+    """Returns a judged row of a document with its fractions in percent, for printing."""
     factor = percent_factor(row["metric"])
 
     def scaled(value: float | None) -> float | None:

@@ -52,7 +52,7 @@ from papers.statistics import (
     spread,
     welch,
 )
-from papers.target import percent_factor
+from papers.target import percent_factor, unit
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = VERDICTS = "reproduced", "not reproduced", "undecided"
 # The fields of a claim before it is judged.
@@ -95,15 +95,16 @@ class Difference(NamedTuple):
         return [_round(self.mean - self.half), _round(self.mean + self.half)]
 
     def __str__(self) -> str:
-        points = self.in_points(self.mean)
-        text = f"difference {points} points over {self.n} seed{'s' if self.n > 1 else ''}"
+        text = (
+            f"{_difference(self.mean, self.metric)} over {self.n} seed{'s' if self.n > 1 else ''}"
+        )
         if self._is_possible(self.half):
             low, high = (self.in_points(self.mean + sign * self.half) for sign in (-1, 1))
             text += f", {100 * (1 - LEVEL):.4g} % interval {low} to {high}"
         return text
 
     def in_points(self, value: float) -> str:
-        """Formats a difference in percentage points."""
+        """Formats a difference, of rates in percentage points."""
         return _in_points(value, self.metric)
 
     def seen(self, what: str, size: float) -> str:
@@ -115,8 +116,8 @@ class Difference(NamedTuple):
         return f"detectable {what}: {_in_points(size, self.metric, digits=2)}"
 
     def _is_possible(self, size: float) -> bool:
-        """Returns whether two rates can differ by so much."""
-        return percent_factor(self.metric) * size < 100
+        """Returns whether two values can differ by so much; of rates it is less than 100 points."""
+        return unit(self.metric) != "%" or percent_factor(self.metric) * size < 100
 
 
 def judge(document: Mapping[str, Any]) -> Json:
@@ -155,8 +156,7 @@ def number(row: Mapping[str, Any], length: Length) -> Json:
     off = ours.mean - row["paper"]
     half = welch(ours, of_paper(row))
     if half is None:
-        points = _in_points(off, row["metric"])
-        words = f"difference {points} points; one run here and one in the paper"
+        words = f"{_difference(off, row['metric'])}; one run here and one in the paper"
         why = _join(words, length.words)
         return {"interval": None, "verdict": UNDECIDED, "why": why}
     found = Difference(off, half, ours.n, row["metric"])
@@ -239,8 +239,8 @@ def _claim(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], length: 
     paper, own_text = ({}, "") if claim["form"] == "size" else _paper(lower, higher)
     half = paired_interval(tested)
     if half is None:
-        points = _in_points(tested.mean, lower["metric"])
-        why = _join(f"difference {points} points of one pair of runs", length.words, own_text)
+        words = f"{_difference(tested.mean, lower['metric'])} of one pair of runs"
+        why = _join(words, length.words, own_text)
         return {**found, **paper, "verdict": UNDECIDED, "why": why}
     measured = Difference(tested.mean, half, tested.n, lower["metric"])
     if claim["form"] == "size":
@@ -303,8 +303,9 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
         verdict = NOT_REPRODUCED if against else REPRODUCED
     factor = percent_factor(rows[0]["metric"])
     means = [factor * spread(list(row["values"].values())).mean for row in rows]
-    words = f"means from {min(means):.4g} to {max(means):.4g} %; {held} of {len(pairs)} steps are "
-    words += f"significant, {against} against the claim"
+    ends = f"{min(means):.4g} to {max(means):.4g} {unit(rows[0]['metric'])}"
+    words = f"means from {ends}; {held} of {len(pairs)} steps are significant, {against} against "
+    words += "the claim"
     return {"verdict": verdict, "why": _join(words, length.words)}
 
 
@@ -345,8 +346,14 @@ def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> L
     return Length(budget == "paper", budget != "quick", words.get(budget, ""))
 
 
+def _difference(value: float, metric: str) -> str:
+    """Returns "difference 1.2 points", or nats."""
+    points = "points" if unit(metric) == "%" else unit(metric)
+    return f"difference {_in_points(value, metric)} {points}"
+
+
 def _in_points(value: float, metric: str, *, digits: int = 3) -> str:
-    """Formats a difference of a metric in percentage points."""
+    """Formats a difference of a metric, of rates in percentage points."""
     return f"{percent_factor(metric) * value:.{digits}g}"
 
 

@@ -15,7 +15,7 @@ from papers.documents import data_in_words
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
 from papers.statistics import FAMILY_LEVEL, LEVEL, MOST_TESTS, span, spread
-from papers.target import METRICS, in_percent, percent_factor
+from papers.target import METRICS, in_percent, percent_factor, unit
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
 
 NOT_RUN = "not run"  # a state, not a verdict
@@ -189,15 +189,15 @@ def in_words(value: Any) -> str:
 
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
-    """Returns the line of a measured row, in percent."""
-    row = in_percent(row)
+    """Returns the line of a measured row, its fractions in percent."""
+    row, of = in_percent(row), f" {unit(row['metric'])}"
     off = row["difference"]
     compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
     return Line(
         row["label"],
         UNITS[row["metric"]],
-        printed(row["paper"], row["paper_sd"], row["paper_n"]),
-        number(row["mean"], row["sd"], row["n"]),
+        printed(row["paper"], row["paper_sd"], row["paper_n"], of),
+        number(row["mean"], row["sd"], row["n"], of),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(row),
         "; ".join(filter(None, (runs_in_words(target, [row]), row.get("mark") and _EARLIER))),
@@ -308,13 +308,13 @@ def _claims(
 
 
 def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the means of the rows that a claim compares, in percent."""
+    """Returns the means of the rows that a claim compares, fractions in percent."""
     by_label = {row["label"]: in_percent(row) for row in rows}
     named = [by_label[label] for label in claim["rows"]]
     if any(row["mean"] is None for row in named):
         return ""
     joint = " against " if len(named) == 2 else ", "
-    return joint.join(f"{row['mean']:.3g} %" for row in named)
+    return joint.join(f"{row['mean']:.3g} {unit(row['metric'])}" for row in named)
 
 
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
@@ -330,7 +330,7 @@ def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
 
 def _in_percent(metric: str, fraction: float) -> str:
     """Formats a measured fraction as a paper's metric, in percent."""
-    return number(percent_factor(metric) * METRICS[metric](fraction))
+    return number(percent_factor(metric) * METRICS[metric](fraction), unit=f" {unit(metric)}")
 
 
 def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:

@@ -133,6 +133,15 @@ def test_reasons_give_fractions_in_percentage_points():
     assert found["interval"] == pytest.approx([0.0219, 0.1781], abs=1e-4)
 
 
+def test_a_difference_of_log_likelihoods_is_in_nats_and_may_be_larger_than_100():
+    rows = [
+        {**row(label, seeds(*values)), "metric": "log_likelihood_nats"}
+        for label, values in {"a": LOW, "b": [150.0, 260.0, 170.0, 240.0]}.items()
+    ]
+    (found,) = judge(document(rows, [{"form": "gain", "rows": ["a", "b"]}]))["claims"]
+    assert found["why"].startswith("difference 202 nats over 4 seeds, 99.97 % interval -")
+
+
 def test_a_gain_is_reproduced_by_a_paired_test_at_the_corrected_level():
     found = claim({"a": LOW, "b": HIGH})
     assert found["verdict"] == "reproduced"
