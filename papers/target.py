@@ -61,7 +61,7 @@ def percent_factor(metric: str) -> int:
     return 1 if "percent" in metric or "nats" in metric else 100
 
 
-def unit(metric: str) -> str:
+def unit_of(metric: str) -> str:
     """Returns the unit in which a metric is printed."""
     return "nats" if "nats" in metric else "%"
 

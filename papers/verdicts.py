@@ -52,7 +52,7 @@ from papers.statistics import (
     spread,
     welch,
 )
-from papers.target import percent_factor, unit
+from papers.target import percent_factor, unit_of
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = VERDICTS = "reproduced", "not reproduced", "undecided"
 # The fields of a claim before it is judged.
@@ -117,7 +117,7 @@ class Difference(NamedTuple):
 
     def _is_possible(self, size: float) -> bool:
         """Returns whether two values can differ by so much; of rates it is less than 100 points."""
-        return unit(self.metric) != "%" or percent_factor(self.metric) * size < 100
+        return unit_of(self.metric) != "%" or percent_factor(self.metric) * size < 100
 
 
 def judge(document: Mapping[str, Any]) -> Json:
@@ -303,7 +303,7 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
         verdict = NOT_REPRODUCED if against else REPRODUCED
     factor = percent_factor(rows[0]["metric"])
     means = [factor * spread(list(row["values"].values())).mean for row in rows]
-    ends = f"{min(means):.4g} to {max(means):.4g} {unit(rows[0]['metric'])}"
+    ends = f"{min(means):.4g} to {max(means):.4g} {unit_of(rows[0]['metric'])}"
     words = f"means from {ends}; {held} of {len(pairs)} steps are significant, {against} against "
     words += "the claim"
     return {"verdict": verdict, "why": _join(words, length.words)}
@@ -348,7 +348,7 @@ def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> L
 
 def _difference(value: float, metric: str) -> str:
     """Returns "difference 1.2 points", or nats."""
-    points = "points" if unit(metric) == "%" else unit(metric)
+    points = "points" if unit_of(metric) == "%" else unit_of(metric)
     return f"difference {_in_points(value, metric)} {points}"
 
 

@@ -15,7 +15,7 @@ from papers.documents import data_in_words
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
 from papers.statistics import FAMILY_LEVEL, LEVEL, MOST_TESTS, span, spread
-from papers.target import METRICS, in_percent, percent_factor, unit
+from papers.target import METRICS, in_percent, percent_factor, unit_of
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
 
 NOT_RUN = "not run"  # a state, not a verdict
@@ -190,7 +190,7 @@ def in_words(value: Any) -> str:
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     """Returns the line of a measured row, its fractions in percent."""
-    row, of = in_percent(row), f" {unit(row['metric'])}"
+    row, of = in_percent(row), f" {unit_of(row['metric'])}"
     off = row["difference"]
     compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
     return Line(
@@ -314,7 +314,7 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     if any(row["mean"] is None for row in named):
         return ""
     joint = " against " if len(named) == 2 else ", "
-    return joint.join(f"{row['mean']:.3g} {unit(row['metric'])}" for row in named)
+    return joint.join(f"{row['mean']:.3g} {unit_of(row['metric'])}" for row in named)
 
 
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
@@ -330,7 +330,7 @@ def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
 
 def _in_percent(metric: str, fraction: float) -> str:
     """Formats a measured fraction as a paper's metric, in percent."""
-    return number(percent_factor(metric) * METRICS[metric](fraction), unit=f" {unit(metric)}")
+    return number(percent_factor(metric) * METRICS[metric](fraction), unit=f" {unit_of(metric)}")
 
 
 def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:
@@ -411,7 +411,7 @@ def _said(entry: Entry) -> str:
     factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
     if isinstance(value, int | float):
         if factor is None:
-            return printed(value, unit="")
+            return printed(value, unit=" nats" if entry.get("unit") == "nats" else "")
         sd = entry.get("spread")
         sd = None if sd is None else round(factor * sd, 10)
         return printed(round(factor * value, 10), sd, entry.get("n_runs"))
