@@ -31,10 +31,11 @@ def compare(
       budget: the budget of the trainings.
       trainings, results, lines: key of a run -> its training, its result.json, and the lines of its
         metrics.jsonl.
-      by_seed: numbers of the target's figure, if it has one.
+      by_seed: numbers of the target's figure, if it has one; those of grid points that the budget
+        lacks are missing.
     """
     values = {
-        row.label: _in_metric(row, by_seed[row.measure.name])
+        row.label: _in_metric(row, by_seed.get(row.measure.name, {}))
         if isinstance(row.measure, Drawn)
         else ours(row, row.measure, results[row.run.key], lines[row.run.key])
         for row in target.rows

@@ -21,6 +21,9 @@ WITH_100_LABELS = {
     "Table 20: 100 labels, no adversarial noise": "ladder network",
     "Table 22: 100 labels, SGN .045 and norm .00045": "ladder network, adversarial noise",
     "adversarial autoencoder, 100 labels": "adversarial autoencoder",
+    "categorical adversarial net, 100 labels": "categorical adversarial net",
+    "output matching, 100 labels, weight 1": "output distribution matching",
+    "from a stack, 100 labels": "pre-trained stack of autoencoders",
     "VAT, clean": "virtual adversarial training",
     "labels alone, clean": "labels alone",
 }

@@ -25,6 +25,12 @@ from papers.runs import Finished, finished, require_same_data, trained_on
 from papers.statistics import spread
 
 WEIGHT = "objective.weight"
+DOMAIN = "images of the target domain"
+ATTRIBUTES = (
+    "public attribute",
+    "private attribute, the game's adversary",
+    "private attribute, a fresh adversary",
+)
 EPOCHS, BATCH, UNITS = 20, 100, 100  # of a fresh adversary
 
 Points = dict[float, dict[int, float]]  # weight -> seed -> value
@@ -40,7 +46,7 @@ def domain_adversarial(workdirs: Sequence[str]) -> Drawing:
       UserError: a run is unfinished, has another grid or objective, or the data differ.
     """
     runs = _games(workdirs, "domain_adversarial")
-    return _drawing(runs, {"images of the target domain": _errors(runs)})
+    return _drawing(runs, {DOMAIN: _errors(runs)})
 
 
 def output_matching(workdirs: Sequence[str]) -> Drawing:
@@ -54,7 +60,7 @@ def output_matching(workdirs: Sequence[str]) -> Drawing:
     """
     runs = _games(workdirs, "output_matching")
     labels = runs[0].config["data"]["num_labels"]
-    return _drawing(runs, {f"{labels} labels": _errors(runs)})
+    return _drawing(runs, {f"output matching, {labels:,} labels": _errors(runs)})
 
 
 def censored(workdirs: Sequence[str]) -> Drawing:
@@ -89,12 +95,8 @@ def leaks(model: Trained) -> dict[str, float]:
         seed=model.about["seed"],
     )
     fresh = np.asarray(guess(_in_batches(features, jnp.asarray(x)))).argmax(axis=1)
-    errors = {
-        "public attribute": found // 2 != y // 2,
-        "private attribute, the game's adversary": found % 2 != y % 2,
-        "private attribute, a fresh adversary": fresh != y % 2,
-    }
-    return {name: rounded(np.mean(error)) for name, error in errors.items()}
+    errors = (found // 2 != y // 2, found % 2 != y % 2, fresh != y % 2)
+    return {name: rounded(np.mean(error)) for name, error in zip(ATTRIBUTES, errors, strict=True)}
 
 
 def fresh_adversary(x: Array, y: Array, *, seed: int) -> Callable[[Array], Array]:
@@ -169,6 +171,11 @@ def _errors(runs: Sequence[Finished]) -> Points:
     return points
 
 
+def key_of(name: str, weight: float) -> str:
+    """Returns the key in "by_seed" of the errors of a name at a weight."""
+    return f"{name}, weight {weight:g}"
+
+
 def _drawing(runs: Sequence[Finished], lines: Mapping[str, Points]) -> Drawing:
     """Draws mean errors with their standard deviations, a line for each name."""
     title = f"The weight of an adversary, {runs[0].config['experiment']}; {trained_on(runs)}"
@@ -190,9 +197,10 @@ def _drawing(runs: Sequence[Finished], lines: Mapping[str, Points]) -> Drawing:
     document: dict[str, Any] = {
         "caption": caption,
         "settings": {"chosen": ["net", "weights", "epochs"]},
-        "errors": {
-            name: {f"{weight:g}": points[weight] for weight in sorted(points)}
+        "by_seed": {
+            key_of(name, weight): points[weight]
             for name, points in lines.items()
+            for weight in sorted(points)
         },
         "runs": [
             {name: run.config[name] for name in ("data", "model", "objective", "epochs")}

@@ -2,11 +2,12 @@
 
 The source has one net of each; ours are three seeds or more. It prints no spread; the tolerances
 are chosen, .2 points clean and 10 under attack or transfer. It prints no numbers for distillation,
-autoencoders of any kind, VAT, two forms of label smoothing, weight decay, ensembles and the attack
-of [huang2015].
+autoencoders of any kind, games with classifiers, VAT, two forms of label smoothing, weight decay,
+ensembles and the attack of [huang2015].
 """
 
 from papers.target import Below, Drawn, Measure, Row, Run, Target
+from papers.wardefarley2016 import games
 from papers.wardefarley2016.autoencoders import BOUND
 
 SEEDS = {"replicas.seeds": 3}
@@ -42,6 +43,10 @@ AUTOENCODERS = {
     labels: Run("aae_mnist", f"labels={labels}", SEEDS | {"evaluation.eps": (0.0,)})
     for labels in (100, 1000)
 }
+CATEGORICAL = Run("catgan_mnist", "labels=100", SEEDS | {"evaluation.eps": (0.0,)})
+DOMAINS, MATCHED, CENSORED = (
+    Run(f"{config}_mnist", "sweep=weight", SEEDS) for config in ("dann", "odm", "censored")
+)
 ITERATED = Run("goodfellow_mnist", "method=iterative", SEEDS)
 FORMS = {
     form: Run("goodfellow_mnist", f"method=smoothing{option}", SEEDS)
@@ -51,6 +56,8 @@ FORMS = {
         (".9 and .1 / 9", ",form=others"),
     )
 }
+WEIGHTS = (0.0, 0.1, 0.3, 1.0)  # of a game with a classifier; 0: no game
+HUNDRED = "output matching, 100 labels"
 # The net of huang2015.table1, for what the source claims of all nets.
 MEMBERS, DECAYS = 3, (0.0001, 0.001, 0.01)
 SINGLE, ENSEMBLE = "single nets", "ensembles"
@@ -99,6 +106,12 @@ def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tupl
             for attack in attacks
         ),
     )
+
+
+def _weighed(names: tuple[str, ...], run: Run) -> tuple[Row, ...]:
+    """Returns rows of a game's errors without and with its weights."""
+    labels = [games.key_of(name, weight) for name in names for weight in WEIGHTS]
+    return tuple(Row(label, run, measure=Drawn(label)) for label in labels)
 
 
 def _transferred(label: str, net: str, cell: str) -> Row:
@@ -238,6 +251,47 @@ TARGETS = (
         tuple(
             Row(f"adversarial autoencoder, {labels} labels", run)
             for labels, run in AUTOENCODERS.items()
+        ),
+    ),
+    Target(
+        "wardefarley2016.catgan",
+        "A categorical adversarial net with 100 labels",
+        (Row("categorical adversarial net, 100 labels", CATEGORICAL),),
+    ),
+    Target(
+        "wardefarley2016.output_matching",
+        "Predictions that are to look like labels, with 100 labels, and with them alone",
+        _weighed((HUNDRED,), MATCHED),
+        claims=(
+            Below(
+                "matching the outputs learns from images without labels",
+                lower=games.key_of(HUNDRED, 1.0),
+                higher=games.key_of(HUNDRED, 0.0),
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.domain_adversarial",
+        "Labels of MNIST, tests on blended digits, and features that hide the domain",
+        _weighed((games.DOMAIN,), DOMAINS),
+        claims=(
+            Below(
+                "hiding the domain lowers the error on the other domain",
+                lower=games.key_of(games.DOMAIN, 0.3),
+                higher=games.key_of(games.DOMAIN, 0.0),
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.censored",
+        "Features that tell the pair of a digit and hide its parity",
+        _weighed(games.ATTRIBUTES, CENSORED),
+        claims=(
+            Below(
+                "censored features hide the private attribute from a fresh adversary",
+                lower=games.key_of(games.ATTRIBUTES[-1], 0.0),
+                higher=games.key_of(games.ATTRIBUTES[-1], 1.0),
+            ),
         ),
     ),
     Target(

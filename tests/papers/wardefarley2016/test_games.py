@@ -10,7 +10,8 @@ import pytest
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Output, UserError
-from papers.wardefarley2016 import games
+from papers import registry
+from papers.wardefarley2016 import games, targets
 
 RNG = np.random.default_rng(0)
 WEIGHT = "objective.weight"
@@ -44,9 +45,24 @@ ERRORS = {(0.0, 1): 0.3, (0.0, 2): 0.5, (1.0, 1): 0.1, (1.0, 2): 0.2}
 def test_the_errors_of_all_seeds_are_drawn_by_weight(name, monkeypatch):
     monkeypatch.setattr(games, "finished", lambda path, over: run_of(name, ERRORS))
     found = getattr(games, name)(["run"])
-    (points,) = found.document["errors"].values()
-    assert points == {"0": {1: 0.3, 2: 0.5}, "1": {1: 0.1, 2: 0.2}}
+    none, full = found.document["by_seed"].values()
+    assert none == {1: 0.3, 2: 0.5} and full == {1: 0.1, 2: 0.2}
     assert "40.0 (0), 15.0 (1)" in found.document["caption"]
+
+
+@pytest.mark.parametrize("name", ["domain_adversarial", "output_matching", "censored"])
+def test_every_row_of_a_target_is_in_its_figure(name, monkeypatch):
+    errors = {(weight, 1): 0.5 for weight in targets.WEIGHTS}
+    run = run_of(name, errors)
+    run.models = lambda: [
+        SimpleNamespace(about={"seed": seed, "overrides": {WEIGHT: weight}})
+        for weight, seed in errors
+    ]
+    monkeypatch.setattr(games, "finished", lambda path, over: run)
+    monkeypatch.setattr(games, "leaks", lambda model: dict.fromkeys(games.ATTRIBUTES, 0.5))
+    found = getattr(games, name)(["run"]).document["by_seed"]
+    rows = registry.TARGETS[f"wardefarley2016.{name}"].rows
+    assert {row.measure.name for row in rows} == found.keys()
 
 
 @pytest.mark.parametrize(("objective", "grid"), [("gan", True), ("domain_adversarial", False)])
