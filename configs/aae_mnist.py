@@ -21,7 +21,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import NO_ATTACK, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -50,7 +50,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.epochs = 100
     c.batch_size = 100
     if not labels:
-        c.evaluation = {"attacks": {}, "eps": (0.0,)}
+        c.evaluation = NO_ATTACK
     if options.quick:
         c.data.source = "embedded"
         c.monitor_every = c.checkpoint_every = 10

@@ -32,7 +32,7 @@ docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, base, parse_options
+from configs.common import ENCODERS, NO_ATTACK, base, parse_options
 
 NOISES = {"none": {}, "masking": {"masking": 0.25}, "gaussian": {"noise_std": 0.3}}
 
@@ -78,7 +78,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.pretrained = {"workdir": options.pretrained, "part": ""}
     c.batch_size = 100
     c.checkpoint_every = 5
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    c.evaluation = NO_ATTACK
     if options.quick:
         c.data.source = "embedded"
     return c

@@ -24,7 +24,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import DENSE_GAN, base, parse_options, players_adam, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -32,23 +32,11 @@ def get_config(mode: str = "paper") -> ConfigDict:
 
     c = base("catgan_mnist", {"name": "mnist"})
     c.data.num_labels = 0 if options.labels == "none" else options.labels
-    c.model = {
-        "name": "catgan",
-        "shape": (28, 28, 1),
-        "latent": 100,
-        "generator_features": (256, 512),
-        "discriminator_features": (512, 256),
-        "num_classes": 10,
-        "activation": "leaky_relu",
-        "dropout": (0.2, 0.5, 0.5),
-    }
+    c.model = {"name": "catgan", **DENSE_GAN, "num_classes": 10}
     c.objective = {"name": "catgan", "weight": 0.0 if options.labels == "none" else 1.0}
-    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
-    c.optimizer = {"name": "players", "generator": adam, "discriminator": adam}
+    c.optimizer = players_adam("generator", "discriminator")
     c.epochs = 100
     c.batch_size = 100
     if options.quick:
-        c.data.source = "embedded"
-        c.epochs = 100
-        c.monitor_every = c.checkpoint_every = 10
+        shorten(c, epochs=100, every=10)
     return c

@@ -24,6 +24,17 @@ ENCODERS = {
         "dbm": (256, 512),
     },
 }
+GENERATOR_LOSSES = ("non_saturating", "minimax")
+NO_ATTACK = {"attacks": {}, "eps": (0.0,)}
+# The nets of gan_mnist, and of games like it.
+DENSE_GAN = {
+    "shape": (28, 28, 1),
+    "latent": 100,
+    "generator_features": (256, 512),
+    "discriminator_features": (512, 256),
+    "activation": "leaky_relu",
+    "dropout": (0.2, 0.5, 0.5),
+}
 _KINDS = {
     str: ("a path", r".+"),
     int: ("a whole number from 1 on", r"[1-9]\d*"),
@@ -104,6 +115,32 @@ def base(experiment: str, data: Mapping[str, Any], *, seeds: int = 1) -> ConfigD
     c.tensorboard = False
     c.evaluation = {"attacks": {"fgsm": {"name": "fgsm", "norm": "linf"}}, "eps": EPS}
     return c
+
+
+def generator_game(experiment: str, *, epochs: int = 100, batch_size: int = 100) -> ConfigDict:
+    """Returns the fields of a game of a generator and a discriminator on MNIST.
+
+    A config adds `model` and `objective`.
+    """
+    c = base(experiment, {"name": "mnist"})
+    c.optimizer = players_adam("generator", "discriminator")
+    c.epochs = epochs
+    c.batch_size = batch_size
+    c.evaluation = NO_ATTACK
+    return c
+
+
+def shorten(c: ConfigDict, *, epochs: int, every: int) -> None:
+    """Sets the embedded data, and epochs of which every k-th is monitored and saved."""
+    c.data.source = "embedded"
+    c.epochs = epochs
+    c.monitor_every = c.checkpoint_every = every
+
+
+def players_adam(*names: str) -> dict[str, Any]:
+    """Returns Adam with the settings of [radford2016] for each player of a game."""
+    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
+    return {"name": "players", **dict.fromkeys(names, adam)}
 
 
 def ladder_objective(weights: tuple[float, ...]) -> dict[str, Any]:

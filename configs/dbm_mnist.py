@@ -22,7 +22,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, base, parse_options
+from configs.common import ENCODERS, NO_ATTACK, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -52,5 +52,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         },
     }
     c.checkpoint_every = 10
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    c.evaluation = NO_ATTACK
     return c

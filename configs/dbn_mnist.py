@@ -21,7 +21,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, base, parse_options
+from configs.common import ENCODERS, NO_ATTACK, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -45,7 +45,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.optimizer = {"name": "players", "encoder": layers, "decoder": layers}
     c.epochs = len(features) * epochs
     c.checkpoint_every = 10
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    c.evaluation = NO_ATTACK
     return c
 
 

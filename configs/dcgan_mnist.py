@@ -24,23 +24,16 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import GENERATOR_LOSSES, generator_game, parse_options, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
-    options = parse_options(mode, loss=("non_saturating", "minimax"))
+    options = parse_options(mode, loss=GENERATOR_LOSSES)
 
-    c = base("dcgan_mnist", {"name": "mnist"})
+    c = generator_game("dcgan_mnist", epochs=25, batch_size=128)
     c.model = {"name": "dcgan", "shape": (28, 28, 1), "latent": 100, "maps": (128, 64)}
     c.objective = {"name": "gan", "generator_loss": options.loss}
-    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
-    c.optimizer = {"name": "players", "generator": adam, "discriminator": adam}
-    c.epochs = 25
-    c.batch_size = 128
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
     if options.quick:
-        c.data.source = "embedded"
+        shorten(c, epochs=40, every=10)
         c.model.maps = (32, 16)
-        c.epochs = 40
-        c.monitor_every = c.checkpoint_every = 10
     return c

@@ -22,30 +22,15 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import DENSE_GAN, GENERATOR_LOSSES, generator_game, parse_options, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
-    options = parse_options(mode, loss=("non_saturating", "minimax"))
+    options = parse_options(mode, loss=GENERATOR_LOSSES)
 
-    c = base("gan_mnist", {"name": "mnist"})
-    c.model = {
-        "name": "gan",
-        "shape": (28, 28, 1),
-        "latent": 100,
-        "generator_features": (256, 512),
-        "discriminator_features": (512, 256),
-        "activation": "leaky_relu",
-        "dropout": (0.2, 0.5, 0.5),
-    }
+    c = generator_game("gan_mnist")
+    c.model = {"name": "gan", **DENSE_GAN}
     c.objective = {"name": "gan", "generator_loss": options.loss}
-    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
-    c.optimizer = {"name": "players", "generator": adam, "discriminator": adam}
-    c.epochs = 100
-    c.batch_size = 100
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
     if options.quick:
-        c.data.source = "embedded"
-        c.epochs = 200
-        c.monitor_every = c.checkpoint_every = 20
+        shorten(c, epochs=200, every=20)
     return c

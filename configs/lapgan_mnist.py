@@ -24,34 +24,25 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import (
+    DENSE_GAN,
+    GENERATOR_LOSSES,
+    generator_game,
+    parse_options,
+    players_adam,
+    shorten,
+)
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
-    options = parse_options(mode, loss=("non_saturating", "minimax"))
+    options = parse_options(mode, loss=GENERATOR_LOSSES)
 
-    c = base("lapgan_mnist", {"name": "mnist"})
-    c.model = {
-        "name": "lapgan",
-        "shape": (28, 28, 1),
-        "halvings": 2,
-        "latent": 100,
-        "maps": 32,
-        "generator_features": (256, 512),
-        "discriminator_features": (512, 256),
-        "activation": "leaky_relu",
-        "dropout": (0.2, 0.5, 0.5),
-    }
+    c = generator_game("lapgan_mnist", epochs=30)
+    c.model = {"name": "lapgan", **DENSE_GAN, "halvings": 2, "maps": 32}
     c.objective = {"name": "lapgan", "generator_loss": options.loss}
-    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
     players = (f"{name}_{k}" for name in ("generator", "discriminator") for k in range(3))
-    c.optimizer = {"name": "players", **dict.fromkeys(players, adam)}
-    c.epochs = 30
-    c.batch_size = 100
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    c.optimizer = players_adam(*players)
     if options.quick:
-        c.data.source = "embedded"
+        shorten(c, epochs=40, every=10)
         c.model.maps = 12
-        c.epochs = 40
-        c.monitor_every = c.checkpoint_every = 10
     return c

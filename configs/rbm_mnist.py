@@ -29,7 +29,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import NO_ATTACK, base, parse_options
 
 OBJECTIVES = {
     "persistent": "persistent_contrastive_divergence",
@@ -70,7 +70,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     }
     c.batch_size = 100
     c.checkpoint_every = 10
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    c.evaluation = NO_ATTACK
     if options.quick:
         c.data.source = "embedded"
     return c

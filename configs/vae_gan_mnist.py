@@ -21,7 +21,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import NO_ATTACK, base, parse_options, players_adam, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -39,12 +39,10 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "dropout": (0.2, 0.5, 0.5),
     }
     c.objective = {"name": "vae_gan", "gamma": 1.0, "layer": 1}
-    adam = {"name": "adam", "learning_rate": 2e-4, "b1": 0.5}
-    c.optimizer = {"name": "players", "encoder": adam, "decoder": adam, "discriminator": adam}
+    c.optimizer = players_adam("encoder", "decoder", "discriminator")
     c.epochs = 100
     c.batch_size = 100
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    c.evaluation = NO_ATTACK
     if options.quick:
-        c.data.source = "embedded"
-        c.monitor_every = c.checkpoint_every = 10
+        shorten(c, epochs=100, every=10)
     return c

@@ -21,7 +21,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import NO_ATTACK, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -40,7 +40,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.optimizer = {"name": "adam", "learning_rate": 1e-3}
     c.epochs = 100
     c.batch_size = 100
-    c.evaluation = {"attacks": {}, "eps": (0.0,)}
+    c.evaluation = NO_ATTACK
     if options.quick:
         c.data.source = "embedded"
         c.monitor_every = c.checkpoint_every = 10
