@@ -11,7 +11,7 @@ Options, joined by commas:
 
 The test loss is the negative evidence lower bound in nats, at one code of each digit.
 `python -m adv_jax.report wardefarley2016.vae --workdir=RUN` draws samples, reconstructions and
-digits between two digits.
+digits between two digits; `wardefarley2016.code` draws a code of two values.
 
 Deviations: Adam in place of Adagrad; no prior of the weights; weights start from N(0, 1 / inputs)
 in place of N(0, .01).

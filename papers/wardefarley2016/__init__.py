@@ -41,6 +41,7 @@ FIGURES = {
     "censored": games.censored,
     "clusters": games.clusters,
     "vae": autoencoders.generated,
+    "code": autoencoders.code,
     "vae_gan": autoencoders.generated,
     "aae": autoencoders.generated,
 }

@@ -4,21 +4,24 @@ The source describes the variational autoencoder, its combination with a discrim
 adversarial autoencoder. It prints no numbers and no pictures of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import norm
 
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, canvas, rounded
+from papers.drawing import Drawing, canvas, mosaic, rounded
+from papers.images import in_words
 from papers.runs import finished, require_same_data, samples_of, trained_on
 from papers.statistics import spread
 
 MODELS = ("vae", "vae_gan", "adversarial_autoencoder", "semi_supervised_autoencoder")
 COLUMNS, SAMPLED, BETWEEN = 10, 2, 3  # digits in a row, and rows
+GRID = 20  # decoded digits in a row and in a column
 BOUND = "evidence lower bound"
 
 
@@ -63,6 +66,47 @@ def generated(workdirs: Sequence[str]) -> Drawing:
     return Drawing(_drawn(rows_of(runs[0].models()[0]), title), document)
 
 
+def code(run: Trained) -> Drawing:
+    """Sec. 1.4.5: the test digits in a code of two values, and the digits of such codes.
+
+    Args:
+      run: an autoencoder with two latent values whose prior is N(0, I).
+
+    Raises:
+      UserError: the run has another model or another number of latent values.
+    """
+    spec, about = run.about["model"], run.about
+    if spec["name"] not in MODELS[:-1] or spec["latent"] != 2:
+        allowed = " or ".join(MODELS[:-1])
+        found = f"{about['experiment']} with {spec.get('latent', 'no')}"
+        raise UserError(f"workdir must be a run of {allowed} with 2 latent values, got {found}")
+    x, y = run.dataset.test
+    codes = np.asarray(_through(run, jnp.asarray(x), "encode"))
+    images = np.asarray(_through(run, jnp.asarray(quantiles()), "decode")).squeeze(-1)
+    means = {str(label): rounded(codes[y == label].mean(axis=0)) for label in np.unique(y)}
+    words = spec["name"].replace("_", " ")
+    of = f"{words}, {in_words(run.dataset)}, seed {about['seed']}, {about['epochs']} epochs"
+    caption = (
+        "Left: codes of the test digits by label, with the label at their mean. Right: digits of "
+        f"codes at equally spaced quantiles of the prior, {GRID} x {GRID}. {of}."
+    )
+    document = {
+        "caption": caption,
+        "settings": {"chosen": ["net", "epochs", "grid"]},
+        "seed": about["seed"],
+        "means": means,
+        "run": about,
+    }
+    return Drawing(_code_drawn(codes, y, means, images, f"Codes: {of}"), document)
+
+
+def quantiles() -> np.ndarray:
+    """Returns codes at quantiles of N(0, I), by rows from the top left: f32[GRID^2, 2]."""
+    ends = norm.ppf((np.arange(GRID) + 0.5) / GRID)
+    first, second = np.meshgrid(ends, ends[::-1])
+    return np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
+
+
 def rows_of(model: Trained) -> np.ndarray:
     """Returns the images of the figure: f32[SAMPLED + 2 + BETWEEN, COLUMNS, *D]."""
     digits = jnp.asarray(model.dataset.test.x[: max(COLUMNS, 2 * BETWEEN)])
@@ -87,4 +131,17 @@ def _drawn(rows: np.ndarray, title: str) -> Figure:
     for axes, image in zip(panels.flat, rows.reshape(-1, *rows.shape[2:]), strict=True):
         axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
+    return figure
+
+
+def _code_drawn(
+    codes: np.ndarray, y: np.ndarray, means: Mapping[str, list], images: np.ndarray, title: str
+) -> Figure:
+    figure, ((left, right),) = canvas(1, 2, title=title, width=6, height=6)
+    for label, (horizontal, vertical) in means.items():
+        left.plot(*codes[y == int(label)].T, ".", markersize=2)
+        left.text(horizontal, vertical, label, ha="center", va="center", bbox={"fc": "white"})
+    left.set(xlabel="first value of the code", ylabel="second value", aspect="equal")
+    right.imshow(mosaic(images, GRID), cmap="gray", vmin=0, vmax=1)
+    right.set_axis_off()
     return figure

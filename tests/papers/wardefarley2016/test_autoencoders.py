@@ -1,5 +1,6 @@
 """The figure of autoencoders: its rows, the bound of each seed, and what it refuses."""
 
+from statistics import NormalDist
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Output, UserError
 from papers.wardefarley2016 import autoencoders
-from papers.wardefarley2016.autoencoders import BETWEEN, BOUND, COLUMNS, SAMPLED
+from papers.wardefarley2016.autoencoders import BETWEEN, BOUND, COLUMNS, GRID, SAMPLED
 
 X = np.random.default_rng(0).uniform(size=(20, 2, 2, 1)).astype(np.float32)
 DATA = Dataset("drawn", "drawn", {}, Arrays(X, X[:, 0, 0, 0]), Arrays(X, X[:, 0, 0, 0]), 2, None)
@@ -67,3 +68,39 @@ def test_a_run_of_another_model_is_refused(monkeypatch):
     monkeypatch.setattr(autoencoders, "finished", lambda path: run_of("gan", path))
     with pytest.raises(UserError, match="workdir must be a run of vae or .*, got runs/a$"):
         autoencoders.generated(["runs/a"])
+
+
+def plane(**model):
+    """A model whose codes are the first row of 2 x 2 images, half of the pixels' values."""
+    y = np.arange(20) % 2
+
+    def apply(variables, inputs, *, method):
+        del variables
+        rows = inputs.reshape(len(inputs), -1)
+        code = rows[:, :2] / 2 if method == "encode" else jnp.tile(rows, 2).reshape(-1, 2, 2, 1)
+        return Output(code, {}, {})
+
+    about = {"seed": 3, "epochs": 5, "experiment": "vae_mnist"}
+    dataset = DATA._replace(test=Arrays(X, y))
+    return Trained(lambda x: x, apply, {}, "loss", dataset, {**about, "model": model})
+
+
+def test_the_mean_code_of_each_label_is_in_the_document():
+    document = autoencoders.code(plane(name="vae", latent=2)).document
+    assert document["seed"] == 3 and "5 epochs" in document["caption"]
+    for label in (0, 1):
+        expected = X[label::2, 0, :, 0].mean(axis=0) / 2
+        np.testing.assert_allclose(document["means"][str(label)], expected, rtol=1e-5)
+
+
+def test_decoded_codes_are_at_quantiles_of_the_prior():
+    codes = autoencoders.quantiles().reshape(GRID, GRID, 2)
+    ends = [NormalDist().inv_cdf((i + 0.5) / GRID) for i in range(GRID)]
+    np.testing.assert_allclose(codes[0, :, 0], ends, rtol=1e-5)  # from left to right
+    np.testing.assert_allclose(codes[:, 0, 1], ends[::-1], rtol=1e-5)  # from bottom to top
+
+
+@pytest.mark.parametrize("model", [{"name": "vae", "latent": 20}, {"name": "gan", "latent": 2}])
+def test_a_code_of_other_than_two_values_is_not_drawn(model):
+    with pytest.raises(UserError, match="of vae or vae_gan or .* with 2 latent values, got vae_m"):
+        autoencoders.code(plane(**model))
