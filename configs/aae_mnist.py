@@ -13,8 +13,11 @@ Options, joined by commas:
 The test loss of an autoencoder is its squared error. `python -m adv_jax.report wardefarley2016.aae
 --workdir=RUN` draws samples, reconstructions and digits between two digits.
 
+The paper's errors: 1.90 % (sd .10) with 100 labels, 1.60 % (sd .08) with 1,000.
+
 Deviations: all phases are one step of the sum of the players' losses, each with Adam, in place of
-three phases with SGD and momentum of their own; see docs/experiments.md.
+three phases with SGD and momentum of their own, whose rates became weights; 100 epochs in place of
+5,000; see docs/experiments.md.
 
 Results: docs/results.md
 """
@@ -32,7 +35,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.model = {
         "name": "semi_supervised_autoencoder" if labels else "adversarial_autoencoder",
         "shape": (28, 28, 1),
-        "latent": 4 if labels else 8,
+        "latent": 10 if labels else 8,
         "features": (1000, 1000),
         "discriminator_features": (1000, 1000),
         "activation": "relu",
@@ -42,8 +45,9 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.model.num_classes = 10
         c.objective = {
             "name": "semi_supervised_autoencoder",
-            "weight": 10.0,
-            "label_weight": 10.0,
+            "weight": 2.0,
+            "label_weight": 20.0,
+            "noise_std": 0.3,
         }
     adam = {"name": "adam", "learning_rate": 1e-3, "b1": 0.5}
     c.optimizer = {"name": "players", "encoder": adam, "decoder": adam, "discriminator": adam}

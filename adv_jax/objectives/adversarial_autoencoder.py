@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from adv_jax.losses import binary_cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
 from adv_jax.objectives.gan import GENERATED, REAL, constant
+from adv_jax.objectives.reconstruction import corrupted
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
@@ -16,6 +17,7 @@ def adversarial_autoencoder(
     *,
     key: Key,
     weight: float | Array = 1.0,
+    noise_std: float | None = None,
 ) -> tuple[Array, Aux]:
     """Returns the sum of the losses of three players, each with the others' parameters constant.
 
@@ -23,14 +25,16 @@ def adversarial_autoencoder(
         decoder         |d(e(u)) - u|^2
         discriminator   -log D(z) - log(1 - D(e(u))),    z from the prior
 
-    The losses are means over rows. A discriminator of several parts of a code has the sum of their
-    losses. The gradient of the sum by the parameters of a player is that of its own loss.
+    With noise only e sees noisy images. The losses are means over rows. A discriminator of several
+    parts of a code has the sum of their losses. The gradient of the sum by the parameters of a
+    player is that of its own loss.
 
     Args:
       apply: a `models.adversarial_autoencoder`, or a model like it; its nets have no state.
       batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}; only u is used.
-      key: for the prior.
+      key: for the prior and the noise.
       weight: of the encoder's second term, >= 0.
+      noise_std: as in `corrupted`, of the encoder's inputs.
 
     Returns:
       loss f32[], and ({}, metrics): "reconstruction", the squared error, and in nats "encoder",
@@ -42,7 +46,8 @@ def adversarial_autoencoder(
     Sources: [makhzani2015], sec. 2; [wardefarley2016], sec. 1.4.5.
     """
     u = unlabelled(batch)
-    code = apply(variables, u, train=True, method="encode").logits
+    noisy = corrupted(u, jax.random.fold_in(key, 1), noise_std=noise_std)
+    code = apply(variables, noisy, train=True, method="encode").logits
     images = apply(variables, code, train=True, method="decode").logits
     prior = apply(variables, u, key=key, method="prior").logits
 
@@ -71,6 +76,7 @@ def semi_supervised_autoencoder(
     key: Key,
     weight: float | Array = 1.0,
     label_weight: float | Array = 1.0,
+    noise_std: float | None = None,
 ) -> tuple[Array, Aux]:
     """Returns the loss of `adversarial_autoencoder` and the cross-entropy of labeled images.
 
@@ -80,7 +86,7 @@ def semi_supervised_autoencoder(
     Args:
       apply: a `models.semi_supervised_autoencoder`; its nets have no state.
       batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
-      key, weight: as in `adversarial_autoencoder`.
+      key, weight, noise_std: as in `adversarial_autoencoder`.
       label_weight: of the cross-entropy, >= 0.
 
     Returns:
@@ -92,8 +98,11 @@ def semi_supervised_autoencoder(
 
     Source: [makhzani2015], sec. 5.
     """
-    loss, (_, metrics) = adversarial_autoencoder(apply, variables, batch, key=key, weight=weight)
-    logits = apply(variables, batch["x"], train=True).logits
+    loss, (_, metrics) = adversarial_autoencoder(
+        apply, variables, batch, key=key, weight=weight, noise_std=noise_std
+    )
+    noisy = corrupted(batch["x"], jax.random.fold_in(key, 2), noise_std=noise_std)
+    logits = apply(variables, noisy, train=True).logits
     supervised = mean_cross_entropy(logits, batch["y"])
     metrics |= {"accuracy": accuracy(logits, batch["y"]), "supervised": supervised}
     return loss + label_weight * supervised, ({}, metrics)

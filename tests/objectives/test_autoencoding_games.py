@@ -168,6 +168,28 @@ def test_the_metrics_of_an_adversarial_autoencoder_are_its_terms_in_numpy(name):
     assert float(loss) == pytest.approx(total, rel=1e-5)
 
 
+@pytest.mark.slow
+def test_only_the_inputs_of_the_encoder_of_an_adversarial_autoencoder_are_noisy():
+    apply, variables = LABELLED
+    seen = {}
+
+    def spy(variables, inputs, *, method="logits", **settings):
+        seen.setdefault(method, []).append(inputs)
+        given = {} if method == "logits" else {"method": method}
+        return apply(variables, inputs, **settings, **given)
+
+    noisy = partial(objectives.semi_supervised_autoencoder, spy, key=KEY, noise_std=0.3)
+    many = {name: jnp.tile(value, (64, *[1] * (value.ndim - 1))) for name, value in BATCH.items()}
+    _, (_, metrics) = noisy(variables, many)
+    for inputs, clean in zip((*seen["encode"], *seen["logits"]), ["unlabelled", "x"], strict=True):
+        noise = np.float64(inputs - many[clean])
+        assert noise.mean() == pytest.approx(0, abs=0.02)
+        assert noise.std() == pytest.approx(0.3, rel=0.05)
+    images = np.float64(apply(variables, *seen["decode"], method="decode").logits)
+    squares = ((images - np.float64(many["unlabelled"])) ** 2).sum(axis=(1, 2, 3)).mean()
+    assert float(metrics["reconstruction"]) == pytest.approx(squares, rel=1e-5)
+
+
 def test_a_layer_that_the_discriminator_lacks_is_refused():
     sentence = "objective.layer must be a hidden layer of the discriminator, 1 to 2, got 3"
     with pytest.raises(ValueError, match=sentence):
