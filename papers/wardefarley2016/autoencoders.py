@@ -4,7 +4,7 @@ The source describes the variational autoencoder, its combination with a discrim
 adversarial autoencoder. It prints no numbers and no pictures of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -87,8 +87,8 @@ def code(run: Trained) -> Drawing:
     words = spec["name"].replace("_", " ")
     of = f"{words}, {in_words(run.dataset)}, seed {about['seed']}, {about['epochs']} epochs"
     caption = (
-        "Left: codes of the test digits by label, with the label at their mean. Right: digits of "
-        f"codes at equally spaced quantiles of the prior, {GRID} x {GRID}. {of}."
+        "Left: codes of the test digits by label. Right: digits of codes at equally spaced "
+        f"quantiles of the prior, {GRID} x {GRID}. {of}."
     )
     document = {
         "caption": caption,
@@ -97,7 +97,7 @@ def code(run: Trained) -> Drawing:
         "means": means,
         "run": about,
     }
-    return Drawing(_code_drawn(codes, y, means, images, f"Codes: {of}"), document)
+    return Drawing(_code_drawn(codes, y, images, f"Codes: {of}"), document)
 
 
 def quantiles() -> np.ndarray:
@@ -134,14 +134,12 @@ def _drawn(rows: np.ndarray, title: str) -> Figure:
     return figure
 
 
-def _code_drawn(
-    codes: np.ndarray, y: np.ndarray, means: Mapping[str, list], images: np.ndarray, title: str
-) -> Figure:
+def _code_drawn(codes: np.ndarray, y: np.ndarray, images: np.ndarray, title: str) -> Figure:
     figure, ((left, right),) = canvas(1, 2, title=title, width=6, height=6)
-    for label, (horizontal, vertical) in means.items():
-        left.plot(*codes[y == int(label)].T, ".", markersize=2)
-        left.text(horizontal, vertical, label, ha="center", va="center", bbox={"fc": "white"})
+    for label in np.unique(y):
+        left.plot(*codes[y == label].T, ".", markersize=2, label=label)
     left.set(xlabel="first value of the code", ylabel="second value", aspect="equal")
+    left.legend(markerscale=6, loc="upper left", bbox_to_anchor=(1, 1))
     right.imshow(mosaic(images, GRID), cmap="gray", vmin=0, vmax=1)
     right.set_axis_off()
     return figure
