@@ -30,6 +30,7 @@ include_patterns = [
     "benchmarks/README.md",
     "benchmarks/RESULTS.md",
     "launch/README.md",
+    "launch/TPU.md",
     "docs/**.md",
     "docs/api/generated/*.rst",
     "papers/README.md",

@@ -13,6 +13,7 @@ take at the peaks of the data sheet. --out=FILE.json writes the same.
 A run uses as many chips as divide its replicas times its shards; the others stay idle.
 """
 
+import math
 import os
 import re
 import sys
@@ -38,7 +39,7 @@ from adv_jax.runner.experiment import Experiment, initial
 from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.preflight import check_parts
-from adv_jax.runner.program import functions
+from adv_jax.runner.program import Functions, functions
 from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import UserError
 from launch import _topology
@@ -58,6 +59,7 @@ class Compiled(NamedTuple):
         of donated arguments do not count.
       bytes_accessed: traffic of memory, with the body of each loop once.
       collectives: {kind: operations in the program}.
+      communicated: their results; as of all loops, with the body once.
       seconds: of XLA.
     """
 
@@ -67,11 +69,81 @@ class Compiled(NamedTuple):
     code: int
     bytes_accessed: float
     collectives: dict[str, int]
+    communicated: int
     seconds: float
 
     @property
     def memory(self) -> int:
         return self.arguments + self.results + self.temporaries + self.code
+
+
+class TooLarge(Exception):
+    """A program does not fit a chip; needed: bytes that XLA names, at least."""
+
+    def __init__(self, needed: float) -> None:
+        super().__init__(needed)
+        self.needed = needed
+
+
+class Prepared(NamedTuple):
+    """A run that is ready to be lowered; arguments are shapes and dtypes.
+
+    Attributes:
+      experiment: the experiment.
+      chips: the devices in use.
+      functions: the functions, mapped over `chips`.
+      seeds: the arguments of `functions.init`.
+      data: those of the others after the state.
+      shared: bytes of the data, which the replicas of a chip share.
+    """
+
+    experiment: Experiment
+    chips: int
+    functions: Functions
+    seeds: Any
+    data: Any
+    shared: int
+
+
+def load(config: Mapping[str, Any]) -> inputs.Inputs:
+    """Loads the data of a config, with the rows of its first replica.
+
+    Raises:
+      UserError: the data are missing.
+    """
+    return inputs.load(config, replicas(config)[:1], _NO_WORKDIR)
+
+
+def prepared(config: Mapping[str, Any], topology: str, loaded: inputs.Inputs) -> Prepared:
+    """Prepares a run of a config on a TPU topology.
+
+    Args:
+      config: a complete, checked config.
+      topology: CHIP:SHAPE, one of `_topology.TOPOLOGIES`.
+      loaded: the output of `load`; it does not depend on `config.replicas`.
+
+    Raises:
+      UserError: the topology is unknown or too small, or libtpu is not installed.
+    """
+    runs, dataset = replicas(config), loaded.dataset
+    starts = pretrained.starts(config, runs)
+    experiment = Experiment(config, dataset, trained.sources(config, dataset))
+    devices, shards = _topology.devices(topology), config["replicas"]["shards"]
+    place = layout(len(runs), shards=shards, devices=devices)
+    count, arrays = len(place.devices), dataset.arrays()
+    spread = lambda tree: jax.eval_shape(place.spread, tree)
+    rows = {
+        name: jax.ShapeDtypeStruct((len(runs), *own.shape[1:]), own.dtype)
+        for name, own in loaded.rows.items()
+    }
+    return Prepared(
+        experiment,
+        count,
+        functions(experiment, place.devices),
+        spread(initial(runs, starts)),
+        (jax.eval_shape(partial(_copies, count), arrays), spread(rows)),
+        sum(array.nbytes for array in arrays.values()),
+    )
 
 
 def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
@@ -89,79 +161,122 @@ def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
       UserError: the topology is unknown or too small, the data are missing, libtpu is not
         installed, or a function does not fit a chip.
     """
-    chip, runs = _topology.chip_of(topology), replicas(config)
-    devices = _topology.devices(topology)
-    shards = config["replicas"]["shards"]
-    dataset, rows, _, _ = inputs.load(config, runs, _NO_WORKDIR)
-    sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
-    check_parts(config, dataset, rows, runs[0], sources, starts)
-    experiment = Experiment(config, dataset, sources)
-    place = layout(len(runs), shards=shards, devices=devices)
-    count = len(place.devices)
-    spread = lambda tree: jax.eval_shape(place.spread, tree)
-    data = jax.eval_shape(partial(_copies, count), dataset.arrays()), spread(rows)
-    fns = functions(experiment, place.devices)
+    chip, loaded, runs = _topology.chip_of(topology), load(config), replicas(config)
+    sources, starts = trained.sources(config, loaded.dataset), pretrained.starts(config, runs)
+    check_parts(config, loaded.dataset, loaded.rows, runs[0], sources, starts)
+    run = prepared(config, topology, loaded)
+    fns, count, shards = run.functions, len(runs), config["replicas"]["shards"]
+    per_chip = count * shards // run.chips
+    about = {}
     with jax.default_matmul_precision("float32"):
-        init, state = _compiled("init", fns.init, *spread(initial(runs, starts)))
-        about = {"init": init}
-        for name in ("epoch", "monitor", "evaluate"):
-            about[name], _ = _compiled(name, getattr(fns, name), state, *data)
-        flops = product_flops(fns.epoch, state, *data) * (1 / experiment.steps_per_epoch)
-    seconds = {
-        "products": flops.count * _topology.PASSES / chip.flops,
-        "memory": about["epoch"].bytes_accessed / chip.bandwidth,
-    }
+        state = jax.eval_shape(fns.init, *run.seeds)
+        for name in Functions._fields:
+            args = run.seeds if name == "init" else (state, *run.data)
+            try:
+                about[name] = compiled(getattr(fns, name).lower(*args))
+            except TooLarge as error:
+                raise _does_not_fit(name, error, topology, per_chip, run.shared) from error
+        step = step_of(run, state, about["epoch"], topology)
     return {
         "config": config["experiment"],
         "topology": topology,
-        "chips": count,
-        "replicas": len(runs),
+        "chips": run.chips,
+        "replicas": count,
         "shards": shards,
         "memory_of_a_chip": chip.memory,
         "functions": {name: found._asdict() for name, found in about.items()},
-        "step": {**flops._asdict(), "seconds": seconds},
-        "steps_per_epoch": experiment.steps_per_epoch,
-        "versions": {name: version(name) for name in ("jax", "libtpu")},
+        "step": step,
+        "steps_per_epoch": run.experiment.steps_per_epoch,
+        "versions": versions(),
     }
+
+
+def step_of(run: Prepared, state: Any, epoch: Compiled, topology: str) -> dict[str, Any]:
+    """Returns the operations of a training step of a chip, and the seconds of the roofline."""
+    chip = _topology.chip_of(topology)
+    flops = product_flops(run.functions.epoch, state, *run.data)
+    flops *= 1 / run.experiment.steps_per_epoch
+    seconds = {
+        "products": flops.count * _topology.PASSES / chip.flops,
+        "memory": epoch.bytes_accessed / chip.bandwidth,
+    }
+    return {**flops._asdict(), "seconds": seconds}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the compiler."""
+    return {name: version(name) for name in ("jax", "libtpu")}
 
 
 def _copies(count: int, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), tree)
 
 
-def _compiled(name: str, fn: Any, *args: Any) -> tuple[Compiled, Any]:
-    """Compiles a mapped function -> (what it takes of a chip, shapes and dtypes of its result).
+def compiled(lowered: Any) -> Compiled:
+    """Compiles a lowered function.
 
     Raises:
-      UserError: XLA found that it does not fit.
+      TooLarge: XLA found that it does not fit a chip.
     """
-    lowered, started = fn.lower(*args), time.perf_counter()
+    started = time.perf_counter()
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if needed := _topology.needed(error):
-            raise _does_not_fit(name, needed) from error
+            raise TooLarge(needed) from error
         raise
     seconds = time.perf_counter() - started
     memory, text = program.memory_analysis(), program.as_text()
-    kinds = re.findall(rf" ({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
-    found = Compiled(
+    found = re.findall(rf" = (.*) ({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
+    return Compiled(
         arguments=memory.argument_size_in_bytes,
         results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
         bytes_accessed=program.cost_analysis()["bytes accessed"],
-        collectives=dict(Counter(kinds)),
+        collectives=dict(Counter(kind for _, kind in found)),
+        communicated=sum(_bytes(shapes) for shapes, _ in found),
         seconds=round(seconds, 1),
     )
-    return found, lowered.out_info
 
 
-def _does_not_fit(name: str, needed: str) -> UserError:
-    """Returns the error of a function that needs more memory than a chip has."""
+def _bytes(shapes: str) -> int:
+    """Returns the bytes of shapes in HLO.
+
+    >>> _bytes("(f32[784,500]{1,0:T(8,128)}, f32[])")
+    1568004
+    """
+    found = re.findall(r"[a-z](\d+)\[([\d,]*)\]", shapes)
+    return sum(
+        int(bits) // 8 * math.prod(map(int, filter(None, axes.split(",")))) for bits, axes in found
+    )
+
+
+def _does_not_fit(
+    name: str, error: TooLarge, topology: str, per_chip: int, shared: int
+) -> UserError:
+    """Returns the error of a function that needs more memory than a chip has.
+
+    per_chip: replicas of a chip; shared: bytes of the data.
+    """
+    needed, has = error.needed, _topology.chip_of(topology).memory
+    # All but the data grows with the replicas.
+    fit = int(per_chip * max(0.0, has - shared) / max(1.0, needed - shared))
+    chip = topology.partition(":")[0]
+    if fit:
+        advice = f"about {fit} of {per_chip} replicas a chip fit: use fewer, or more chips"
+    elif name == "init":
+        advice = "one replica does not: the model must be smaller"
+    else:
+        parts = 2 ** math.ceil(math.log2(max(2.0, per_chip * needed / has)))
+        advice = (
+            f"one replica does not: set microbatches or replicas.shards to about {parts}, or "
+            f"divide batch_size by it"
+        )
     return UserError(
-        f"batch_size, the model and the replicas of a chip must fit its memory, got {name} of "
-        f"{needed}; use fewer replicas a chip, shards, or a smaller batch"
+        f"batch_size, the model and the replicas of a chip must fit the {has / 1e9:g} GB of a "
+        f"{chip}, got {needed / 1e9:.3g} GB or more for {name}, {needed / has:.2g} times as much; "
+        f"{advice}"
     )
 
 

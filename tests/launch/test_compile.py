@@ -3,16 +3,20 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from adv_jax.runner import catalogue
 from adv_jax.types import UserError
 from launch import _topology
+from launch._tpu_cases import Case
+from launch._tpu_page import memory
+from launch.compile import TooLarge, _does_not_fit
+from launch.tpu import compile_case
 
-CONFIGS = sorted(file.stem for file in Path("configs").glob("*_*.py"))
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs pip install 'adv_jax[tpu]'"
 )
@@ -42,8 +46,25 @@ def test_a_missing_libtpu_is_named():
 
 def test_the_needed_memory_is_read_from_the_errors_of_xla():
     too_large = "RESOURCE_EXHAUSTED: E1000: the total memory required for HLO temporaries (145.69T)"
-    assert _topology.needed(RuntimeError(too_large)) == "145.69T"
+    assert _topology.needed(RuntimeError(too_large)) == 145.69 * 2**40
+    used = "RESOURCE_EXHAUSTED: Ran out of memory. Used 20.25G of 15.75G hbm."
+    assert _topology.needed(RuntimeError(used)) == 20.25 * 2**30
     assert _topology.needed(RuntimeError("INTERNAL: Used 3G")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "needed", "replicas", "advice"),
+    [
+        # 1 GB of data leaves 15 of 16 GB; 10 replicas need 30, 5 of them 15.
+        ("epoch", 31e9, 10, "got 31 GB .* epoch, 1.9 times as much; about 5 of 10 replicas a chip"),
+        # 100 / 16 = 6.25 parts, and so 8.
+        ("epoch", 100e9, 1, "6.2 times .*; one replica does not: set microbatches .* about 8, or"),
+        ("init", 100e9, 1, "one replica does not: the model must be smaller"),
+    ],
+)
+def test_a_program_that_is_too_large_says_by_how_much_and_what_fits(name, needed, replicas, advice):
+    error = _does_not_fit(name, TooLarge(needed), "v5e:4x4", replicas, int(1e9))
+    assert re.search(f"must fit the 16 GB of a v5e, .*{advice}", str(error))
 
 
 @needs_libtpu
@@ -63,10 +84,12 @@ def test_shards_reduce_once_a_step_and_replicas_never(tmp_path):
     assert shared["step"]["count"] == pytest.approx(alone["step"]["count"] / 4, rel=0.01)
 
 
+# Exhaustive, as it takes many minutes and libtpu, which is not in the extra `test`: CI skips it.
 @needs_libtpu
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("config", CONFIGS)
-def test_every_config_compiles_for_four_chips(config, tmp_path):
-    found = compiled(tmp_path, f"--config={config}:quick", "--topology=v5e:2x2")
-    for fn in found["functions"].values():
-        assert fn["arguments"] + fn["temporaries"] < found["memory_of_a_chip"]
+@pytest.mark.parametrize("config", catalogue.names())
+def test_the_epoch_of_every_config_compiles_for_four_chips(config):
+    document = compile_case(Case(f"{config}:quick", fields={"data.num_valid": 0}))
+    assert document["same_program"] == [4, 16, 64, 256]
+    assert document["epoch"]["collectives"] == {}
+    assert 0 < memory(document["epoch"]) < _topology.CHIPS["v5e"].memory

@@ -1,0 +1,125 @@
+"""Compiles an epoch of every config for 4 to 256 TPU chips: `python -m launch.tpu`.
+
+Needs `pip install 'adv_jax[tpu]'`, no data, and hours of a core. Names as arguments, such as
+`resnet_cifar10:depth=110`, select configs. Each case is compiled once: what launch/tpu.json holds
+is skipped, so the command continues where it was stopped. At its end it writes launch/TPU.md from
+that file, as `python -m launch._tpu_page` does. After a change, delete the file, or its cases.
+
+With one replica a chip there is no communication, and every chip runs one program. So that of 4
+chips is compiled. For 16, 64 and 256 chips it is lowered, to compare the modules (`of_one_chip`).
+"""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is installed.
+
+import jax
+from absl import app, logging
+
+from adv_jax.runner.inputs import Inputs
+from adv_jax.runner.output import standard_output
+from adv_jax.runner.workdir import json_bytes, read_json, replace
+from adv_jax.types import UserError
+from launch import _topology
+from launch._tpu_cases import TOPOLOGIES, Case, cases, config_of
+from launch._tpu_page import PAGE, RESULT, page
+from launch.compile import TooLarge, compiled, load, prepared, step_of, versions
+
+
+def compile_case(case: Case) -> dict[str, Any]:
+    """Compiles an epoch -> its document; `needs` in bytes instead of `epoch` if it does not fit."""
+    config, topology = config_of(case), TOPOLOGIES[case.chips]
+    loaded = load(config)
+    run, state, lowered = _lowered(config, topology, loaded)
+    found = {
+        "config": case.config,
+        "chips": case.chips,
+        "replicas": case.replicas,
+        "shards": case.shards,
+        "fields": dict(case.fields),
+        "batch_size": config["batch_size"],
+        "epochs": config["epochs"],
+        "steps_per_epoch": run.experiment.steps_per_epoch,
+    }
+    if case == Case(case.config, fields=case.fields):
+        own, others = of_one_chip(lowered.as_text(), case.chips), {}
+        for chips in (n for n in TOPOLOGIES if n > case.chips):
+            larger = config_of(case._replace(chips=chips, replicas=chips))
+            text = _lowered(larger, TOPOLOGIES[chips], loaded)[2].as_text()
+            others[chips] = of_one_chip(text, chips)
+        found["same_program"] = [case.chips, *(n for n, text in others.items() if text == own)]
+    try:
+        epoch = compiled(lowered)
+    except TooLarge as error:
+        return found | {"needs": error.needed}
+    step = step_of(run, state, epoch, topology)
+    return found | {"epoch": epoch._asdict(), "step": step}
+
+
+def _lowered(config: Mapping[str, Any], topology: str, loaded: Inputs) -> tuple[Any, Any, Any]:
+    """Lowers the epoch of a config -> (run, shapes of its state, lowered function)."""
+    run = prepared(config, topology, loaded)
+    with jax.default_matmul_precision("float32"):
+        state = jax.eval_shape(run.functions.init, *run.seeds)
+        return run, state, run.functions.epoch.lower(state, *run.data)
+
+
+def of_one_chip(module: str, chips: int) -> str:
+    """Returns a digest of a lowered module without the number of its chips.
+
+    The number stands in the mesh and in the leading axis of the arguments and results of @main; the
+    body of its `sdy.manual_computation` and all other functions are those of one chip.
+    """
+    main, *others = re.split(r"^(?=  func\.func private)", module, flags=re.MULTILINE)
+    size = re.compile(rf'(num_partitions = |"devices"=|size = |tensor<){chips}(?!\d)')
+    own = (
+        line if line.startswith(" " * 6) else size.sub(r"\1CHIPS", line)
+        for line in main.splitlines()
+    )
+    return hashlib.sha256("\n".join([*own, *others]).encode()).hexdigest()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compiles what is missing, of the configs named or of all, and writes the page."""
+    logging.set_verbosity(logging.FATAL)
+    try:
+        _topology.devices(TOPOLOGIES[4])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for case in cases():
+        if len(argv) == 1 or case.config in argv:
+            _compile_missing(case)
+    replace(PAGE, page().encode())
+
+
+def _compile_missing(case: Case) -> None:
+    """Compiles a case that is not in the file; if it does not fit, also its batch in parts."""
+    if case.name not in _stored():
+        print(case.name, flush=True)
+        try:
+            found = compile_case(case)
+        except UserError as error:
+            print(f"  skipped: {error}", flush=True)
+            return
+        # Another process may have stored a case meanwhile.
+        stored = _stored() | {case.name: found}
+        replace(RESULT, json_bytes({"versions": versions(), "cases": stored}))
+        jax.clear_caches()
+    found, parts = _stored()[case.name], 2 * case.fields.get("microbatches", 1)
+    if "needs" in found and found["batch_size"] // case.shards % parts == 0:
+        _compile_missing(case._replace(fields={**case.fields, "microbatches": parts}))
+
+
+def _stored() -> dict[str, Any]:
+    """Returns the documents of the cases in the file, by name."""
+    return read_json(RESULT)["cases"] if RESULT.exists() else {}
+
+
+if __name__ == "__main__":
+    with standard_output():
+        app.run(main)

@@ -1,0 +1,69 @@
+"""launch.tpu: the page shows what the file holds, and one program serves all sizes."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+
+from adv_jax.runner import catalogue
+from adv_jax.runner.config import replicas
+from adv_jax.step import DEVICES
+from launch._tpu_cases import Case, cases, config_of
+from launch._tpu_page import PAGE, RESULT, held, page
+from launch.tpu import of_one_chip
+
+
+def epoch(gigabytes: float) -> dict:
+    """A document of an epoch that takes this memory."""
+    kinds = {"results": 0, "temporaries": 0, "code": 0}
+    return {"epoch": {"arguments": int(gigabytes * 1e9), **kinds}}
+
+
+def lowered(fn, chips: int) -> str:
+    mapped = jax.pmap(fn, axis_name=DEVICES, devices=jax.devices()[:chips])
+    return mapped.lower(jax.ShapeDtypeStruct((chips, 3, 2), "float32")).as_text()
+
+
+def test_the_page_is_not_stale():
+    """If it is: python -m launch._tpu_page"""
+    assert PAGE.read_text("utf-8") == page()
+
+
+def test_the_result_file_names_no_folder_of_a_machine():
+    text = RESULT.read_text("utf-8")
+    assert not any(root in text for root in ("/tmp", "/work", "/home", "/root"))
+
+
+def test_every_config_has_cases_of_one_and_two_replicas_a_chip():
+    names = [case.name for case in cases()]
+    for config in catalogue.names():
+        assert {Case(config).name, Case(config, replicas=8).name} <= {*names}
+
+
+def test_what_is_stored_stands_under_the_name_of_its_case():
+    for name, found in json.loads(RESULT.read_text("utf-8"))["cases"].items():
+        case = Case(*(found[field] for field in ("config", "chips", "replicas", "shards")))
+        assert name.startswith(case.name)
+        assert ("epoch" in found) != ("needs" in found)
+
+
+def test_a_case_has_its_replicas_and_fields():
+    config = config_of(Case("huang_mlp_mnist:quick", 16, 2, 8, {"batch_size": 64}))
+    assert (len(replicas(config)), config["replicas"]["shards"], config["batch_size"]) == (2, 8, 64)
+
+
+def test_memory_is_taken_to_grow_by_that_of_the_second_replica():
+    # 3 GB, and 2 for each further replica: 3 + 6 * 2 = 15 of 16 GB.
+    assert held(epoch(3), epoch(5)) == 7
+    assert held(epoch(9), {"needs": 17e9}) == 1
+    assert held(epoch(3), None) is None
+
+
+def test_modules_of_two_sizes_are_equal_if_the_chips_do_not_communicate():
+    # 3 is an axis of the data, and of the chips.
+    alone, other = (lambda x: jnp.sin(x @ x.T)), (lambda x: jnp.cos(x @ x.T))
+    together = lambda x: jax.lax.psum(x, DEVICES)
+    sizes = {n: of_one_chip(lowered(alone, n), n) for n in (2, 3, 4)}
+    assert len({*sizes.values()}) == 1
+    assert of_one_chip(lowered(other, 2), 2) != sizes[2]
+    assert of_one_chip(lowered(together, 2), 2) != of_one_chip(lowered(together, 4), 4)
