@@ -241,11 +241,7 @@ def compiled(lowered: Any) -> Compiled:
 
 
 def _bytes(shapes: str) -> int:
-    """Returns the bytes of shapes in HLO.
-
-    >>> _bytes("(f32[784,500]{1,0:T(8,128)}, f32[])")
-    1568004
-    """
+    """Returns the bytes of shapes in HLO, such as "(f32[784,500]{1,0}, f32[])"."""
     found = re.findall(r"[a-z](\d+)\[([\d,]*)\]", shapes)
     return sum(
         int(bits) // 8 * math.prod(map(int, filter(None, axes.split(",")))) for bits, axes in found
