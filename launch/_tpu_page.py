@@ -31,8 +31,9 @@ Seconds to compile are by the clock, on a machine with other work.
 MEMORY = """\
 ## Memory
 
-One replica a chip. "A chip holds" is the number of replicas up to which the memory grows linearly
-to that of the chip, from programs with one and with two replicas a chip.
+One replica a chip. "A chip holds" extrapolates programs with one and with two replicas a chip, with
+linear growth: an upper bound, not a compiled size. These are the sizes of the epoch's program. A
+run also keeps on the chip what an epoch does not read, such as test images and the best weights.
 """
 STEPS = f"""\
 ## Steps
