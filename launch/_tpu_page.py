@@ -32,7 +32,8 @@ MEMORY = """\
 ## Memory
 
 One replica a chip. "A chip holds" extrapolates programs with one and with two replicas a chip, with
-linear growth: an upper bound, not a compiled size. These are the sizes of the epoch's program. A
+linear growth: a crude upper bound, as XLA may choose other layouts for more replicas and memory
+then grows faster (see "A thousand seeds"). These are the sizes of the program of an epoch. A
 run also keeps on the chip what an epoch does not read, such as test images and the best weights.
 """
 STEPS = f"""\
