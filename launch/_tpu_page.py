@@ -31,10 +31,10 @@ Seconds to compile are by the clock, on a machine with other work.
 MEMORY = """\
 ## Memory
 
-One replica a chip. "A chip holds" extrapolates programs with one and with two replicas a chip, with
-linear growth: a crude upper bound, as XLA may choose other layouts for more replicas and memory
-then grows faster (see "A thousand seeds"). These are the sizes of the program of an epoch. A
-run also keeps on the chip what an epoch does not read, such as test images and the best weights.
+One replica a chip. These are the sizes of the program of an epoch. A run also keeps on the chip
+what an epoch does not read, such as test images and the best weights. More replicas a chip take
+more memory than a multiple of the arguments suggests, as XLA may choose other layouts for them (see
+"A thousand seeds"); `launch.compile` tells what they take.
 """
 STEPS = f"""\
 ## Steps
@@ -74,16 +74,14 @@ def page() -> str:
     found = stored["cases"]
     of = lambda wanted: [(case, found.get(case.name)) for case in wanted]
     configs = dict.fromkeys(case.config for case in cases())
-    single, both = of(map(Case, configs)), of(Case(config, replicas=8) for config in configs)
-    fit = [(case, one) for case, one in single if one and "epoch" in one]
-    two = {case.config: one for case, one in both if one}
-    sizes = of(Case(config, n, n) for config in CHECKED for n in TOPOLOGIES)
+    fit = _there(of(map(Case, configs)))
+    sizes = of(Case(CHECKED, n, n) for n in TOPOLOGIES)
     shards = of(
         Case(config, n, 1, n, fields) for config, fields in SHARDED.items() for n in TOPOLOGIES
     )
     parts = [
         f"{INTRODUCTION}\nCompiled by {_versions(stored['versions'])}.\n",
-        f"{MEMORY}\n{_table(_MEMORY, [(c, one | {'two': two.get(c.config)}) for c, one in fit])}",
+        f"{MEMORY}\n{_table(_MEMORY, fit)}",
         f"{STEPS}\n{_table(_STEPS, fit)}",
         f"{SIZES}\n{_table(_SIZES, _there(sizes))}",
         f"{SHARDS}\n{_sharded(_there(shards))}",
@@ -105,24 +103,6 @@ def _versions(versions: Mapping[str, str]) -> str:
 def memory(epoch: Document) -> int:
     """Returns the bytes of a chip that an epoch takes."""
     return sum(epoch[kind] for kind in ("arguments", "results", "temporaries", "code"))
-
-
-def held(one: Document, two: Document | None) -> int | None:
-    """Returns the replicas that a chip holds, from its epochs with one and with two; None: unknown.
-
-    Memory is taken to grow linearly.
-    """
-    if two is None:
-        return None
-    if "epoch" not in two:
-        return 1
-    first, second = memory(one["epoch"]), memory(two["epoch"])
-    return 1 + int((_CHIP.memory - first) // (second - first)) if second > first else None
-
-
-def _held(one: Document) -> str:
-    count = held(one, one["two"])
-    return "not compiled" if count is None else f"{count:,}"
 
 
 def _gb(kind: str) -> Callable[[Document], str]:
@@ -163,7 +143,6 @@ _MEMORY = {
     **_NAME,
     **_TOTAL,
     **{kind: _gb(kind) for kind in ("arguments", "results", "temporaries", "code")},
-    "a chip holds": _held,
     **_COMPILE,
 }
 _STEPS = {

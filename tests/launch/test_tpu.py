@@ -9,14 +9,8 @@ from adv_jax.runner import catalogue
 from adv_jax.runner.config import replicas
 from adv_jax.step import DEVICES
 from launch._tpu_cases import Case, cases, config_of
-from launch._tpu_page import PAGE, RESULT, held, page
+from launch._tpu_page import PAGE, RESULT, page
 from launch.tpu import of_one_chip
-
-
-def epoch(gigabytes: float) -> dict:
-    """A document of an epoch that takes this memory."""
-    kinds = {"results": 0, "temporaries": 0, "code": 0}
-    return {"epoch": {"arguments": int(gigabytes * 1e9), **kinds}}
 
 
 def lowered(fn, chips: int) -> str:
@@ -34,10 +28,8 @@ def test_the_result_file_names_no_folder_of_a_machine():
     assert not any(root in text for root in ("/tmp", "/work", "/home", "/root"))
 
 
-def test_every_config_has_cases_of_one_and_two_replicas_a_chip():
-    names = [case.name for case in cases()]
-    for config in catalogue.names():
-        assert {Case(config).name, Case(config, replicas=8).name} <= {*names}
+def test_every_config_has_a_case_of_one_replica_a_chip():
+    assert {Case(config).name for config in catalogue.names()} <= {case.name for case in cases()}
 
 
 def test_what_is_stored_stands_under_the_name_of_its_case():
@@ -50,13 +42,6 @@ def test_what_is_stored_stands_under_the_name_of_its_case():
 def test_a_case_has_its_replicas_and_fields():
     config = config_of(Case("huang_mlp_mnist:quick", 16, 2, 8, {"batch_size": 64}))
     assert (len(replicas(config)), config["replicas"]["shards"], config["batch_size"]) == (2, 8, 64)
-
-
-def test_memory_is_taken_to_grow_by_that_of_the_second_replica():
-    # 3 GB, and 2 for each further replica: 3 + 6 * 2 = 15 of 16 GB.
-    assert held(epoch(3), epoch(5)) == 7
-    assert held(epoch(9), {"needs": 17e9}) == 1
-    assert held(epoch(3), None) is None
 
 
 def test_modules_of_two_sizes_are_equal_if_the_chips_do_not_communicate():
