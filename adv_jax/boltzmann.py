@@ -12,6 +12,7 @@ Sources: [salakhutdinov2008], eq. 1 to 5; [salakhutdinov2009], sec. 2 and 3; [ma
 sec. 3.6.1 and Appendix 3.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import flax.struct
@@ -145,6 +146,37 @@ def bound(machine: Machine, even: Side) -> Array:
         for mu in even[1:]
     )
     return free_energy(machine, even) - sum(entropies)
+
+
+def doubled(rbms: Sequence[Machine]) -> tuple[Machine, ...]:
+    """Returns the modified RBMs of a greedy start of a deep machine, of two layers or more.
+
+    The first RBM has two copies of its visible units with equal weights, the last two copies of
+    its hidden units; those between have twice the weights:
+
+        p(h1 = 1 | v) = sigmoid(2 v W_1 + b),     p(h_L = 1 | h_{L-1}) = sigmoid(h_{L-1} W_L + b)
+        p(v = 1 | h1) = sigmoid(h1 W_1^T + b),    p(h_{L-1} = 1 | h_L) = sigmoid(2 h_L W_L^T + b)
+
+    So an inner layer has in each RBM the input that it has in the deep machine from both sides.
+
+    Source: [salakhutdinov2009], sec. 3.1.
+    """
+    first, *middle, last = rbms
+    twice = lambda machine: machine.replace(kernels=(2 * machine.kernels[0],))
+    return (
+        Machine(
+            jnp.tile(first.visible_bias, 2),
+            (jnp.tile(first.kernels[0], (2, 1)),),
+            first.biases,
+            visible=first.visible,
+        ),
+        *map(twice, middle),
+        Machine(
+            last.visible_bias,
+            (jnp.tile(last.kernels[0], (1, 2)),),
+            (jnp.tile(last.biases[0], 2),),
+        ),
+    )
 
 
 def in_order(even: Side, odd: Side) -> list[Array]:

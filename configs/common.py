@@ -203,6 +203,30 @@ def rising_momentum_sgd() -> dict[str, Any]:
     }
 
 
+def greedy(machines: int, *, epochs: int, rate: float) -> dict[str, Any]:
+    """Returns `epochs` and `optimizer` of a stack of RBMs, one trained after another.
+
+    The rate of an RBM falls from `rate` to 0 in ten equal parts of its own epochs.
+    """
+    parts = 10
+
+    def owner(first: int) -> dict[str, Any]:
+        return {
+            "name": "sgd",
+            "learning_rate": {
+                "name": "piecewise_constant",
+                "values": (0.0, *(rate * (1 - part / parts) for part in range(parts)), 0.0),
+                "boundaries": tuple(first + part * epochs // parts for part in range(parts + 1)),
+            },
+            "weight_decay": 2e-4,
+        }
+
+    owners = {f"hidden{i + 1}": owner(i * epochs) for i in range(machines)}
+    layers = {"name": "players", **owners}
+    optimizer = {"name": "players", "encoder": layers, "decoder": layers}
+    return {"epochs": machines * epochs, "optimizer": optimizer}
+
+
 def _value(name: str, text: str, legal: Mapping[str, tuple]) -> Any:
     """Returns the value of an option from its text."""
     kinds = [kind for kind in legal[name] if isinstance(kind, type)]

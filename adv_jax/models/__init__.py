@@ -8,6 +8,9 @@ The class variable `predicts` of a module names its task:
     "labels"  the default: logits f[B, K] of the K classes
     "real"    logits f[B, 2] of a generated (0) and a real image (1)
     "loss"    no classes; its method `row_loss(x) -> f[B]` measures how badly it models each row
+
+A module may have a static method `converted(params)`, which returns the parameters of a pre-trained
+model, named and shaped as its own.
 """
 
 from adv_jax.models.adversarial_autoencoder import AdversarialAutoencoder as adversarial_autoencoder

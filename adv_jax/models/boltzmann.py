@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, zeros_init
 
 from adv_jax import boltzmann
-from adv_jax.boltzmann import ODD, Machine, Side, Visible
+from adv_jax.boltzmann import EVEN, ODD, Machine, Side, Visible
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
 from adv_jax.types import Array, Key
@@ -150,6 +150,23 @@ class Boltzmann(_Stack):
         super().setup()
         self.decoder = _Biases((math.prod(self.shape),))
 
+    @staticmethod
+    def converted(params: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the parameters of a `DBN` as those of a deep machine.
+
+        It keeps the weights. An inner layer has the mean of its biases in the RBM below it and in
+        the RBM above it, as its prior is the geometric mean of theirs. Other parameters stay.
+
+        Source: [salakhutdinov2009], sec. 3.1 (without biases).
+        """
+        encoder, decoder = dict(params.get("encoder", {})), params.get("decoder", {})
+        for number, name in enumerate(sorted(encoder), start=2):
+            from_above = decoder.get(f"hidden{number}")
+            if from_above is not None and not isinstance(from_above, Mapping):
+                bias = (encoder[name]["bias"] + from_above) / 2
+                encoder[name] = {**encoder[name], "bias": bias}
+        return {**params, **({"encoder": encoder} if encoder else {})}
+
     def machines(self, x: Array) -> tuple[Array, dict[str, Any]]:
         """Returns x and {"machines": (the machine,), "data": (its even layers at x,)}.
 
@@ -191,11 +208,19 @@ class DBN(_Stack):
     Unrolled, it is an autoencoder with tied weights.
 
     predicts, shape, features, visible, hidden_init: as in `_Stack`; hidden layers are binary.
+    doubled: whether the RBMs are `boltzmann.doubled`, from which a deep machine starts.
 
-    Sources: [hinton2006]; [maronas2016], sec. 3.6.2 and Fig. 9.
+    Sources: [hinton2006]; [maronas2016], sec. 3.6.2 and Fig. 9; [salakhutdinov2009], sec. 3.1.
     """
 
+    doubled: bool = False
+
     def setup(self) -> None:
+        if self.doubled and len(self.features) < 2:
+            raise ValueError(
+                "model.features must have at least two layers with model.doubled, got "
+                f"{self.features}"
+            )
         super().setup()
         self.decoder = _Biases((math.prod(self.shape), *self.features[:-1]))
 
@@ -207,7 +232,9 @@ class DBN(_Stack):
         v, *lower = [self._flat(x), *jax.lax.stop_gradient(self._encoded(self._flat(x)))[:-1]]
         noise = lambda: self.make_rng("noise")
         data = [self._drawn(v), *(boltzmann.draw(h, noise()) for h in lower)]
-        return x, {"machines": self._rbms(), "data": tuple((v,) for v in data)}
+        rbms = self._rbms()
+        pairs = zip(rbms, data, strict=True)
+        return x, {"machines": rbms, "data": tuple(_copied(*pair, EVEN) for pair in pairs)}
 
     def sample(self, like: Array, *, steps: int = _CHAIN) -> Array:
         """Returns as many images as `like` has rows, means of the visible units.
@@ -217,28 +244,38 @@ class DBN(_Stack):
         key_chain, key_top, *keys = jax.random.split(self.make_rng("noise"), len(self.features) + 1)
         rbms = self._rbms()
         even = _chain(rbms[-1], len(like), key_chain, steps)
-        (units,) = boltzmann.sample(rbms[-1], even, key_top)
+        units = boltzmann.sample(rbms[-1], even, key_top)
         for machine, key in zip(reversed(rbms[1:]), keys, strict=True):
-            (units,) = boltzmann.sample(machine, (units,), key, ODD)
-        (units,) = boltzmann.means(rbms[0], (units,), ODD)
-        return units.reshape(like.shape)
+            units = boltzmann.sample(machine, units, key, ODD)
+        (v,) = boltzmann.means(rbms[0], units, ODD)
+        return v[:, : math.prod(self.shape)].reshape(like.shape)
 
     def _encoded(self, x: Array) -> list[Array]:
         hidden = [x]
-        for machine in self._rbms():
-            hidden += boltzmann.means(machine, (hidden[-1],))
+        for machine, units in zip(self._rbms(), self.features, strict=True):
+            (means,) = boltzmann.means(machine, _copied(machine, hidden[-1], EVEN))
+            hidden.append(means[:, :units])
         return hidden[1:]
 
     def _decoded(self, hidden: Sequence[Array]) -> Array:
-        units = hidden[-1]
-        for machine in reversed(self._rbms()):
-            (units,) = boltzmann.means(machine, (units,), ODD)
-        return units
+        found = hidden[-1]
+        below = (math.prod(self.shape), *self.features[:-1])
+        for machine, units in zip(reversed(self._rbms()), reversed(below), strict=True):
+            (means,) = boltzmann.means(machine, _copied(machine, found, ODD), ODD)
+            found = means[:, :units]
+        return found
 
     def _rbms(self) -> tuple[Machine, ...]:
         parts = zip(self.decoder(), *self.encoder(), strict=True)
         lowest, *upper = (Machine(below, (kernel,), (bias,)) for below, kernel, bias in parts)
-        return (lowest.replace(visible=self.visible), *upper)
+        rbms = (lowest.replace(visible=self.visible), *upper)
+        return boltzmann.doubled(rbms) if self.doubled else rbms
+
+
+def _copied(machine: Machine, units: Array, given: int) -> Side:
+    """Returns units f[B, D] once for each copy that the machine has of them."""
+    (width,) = machine.units(given)
+    return (jnp.tile(units, (1, width // units.shape[1])),)
 
 
 def _chain(machine: Machine, rows: int, key: Key, steps: int) -> Side:

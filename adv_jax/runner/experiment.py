@@ -126,7 +126,8 @@ class Experiment:
         x = jnp.zeros((2, *self._inputs), jnp.float32)
         variables = models.init(self.model, jax.random.key(seed), x)
         if start:
-            variables = {**variables, "params": replaced(variables["params"], start)}
+            convert = getattr(self.model, "converted", dict)
+            variables = {**variables, "params": replaced(variables["params"], convert(start))}
         if first := objectives.STATES.get(self._config["objective"]["name"]):
             batch = jnp.zeros((self._batch_size, *self._inputs), jnp.float32)
             variables = {**variables, **first(self.apply, variables, batch)}

@@ -135,3 +135,29 @@ def test_samples_of_a_belief_network_come_from_its_top_and_pass_down():
     kernel = np.float64(params["encoder"]["hidden1"]["kernel"])
     expected = expit(kernel.sum(axis=1) + np.float64(decoder["hidden1"]))
     np.testing.assert_allclose(found.reshape(3, -1), np.tile(expected, (3, 1)), rtol=1e-5)
+
+
+def test_the_greedy_start_doubles_weights_towards_inner_layers():
+    model = models.dbn(shape=(2, 2, 1), features=(3, 5, 2), doubled=True)
+    apply, variables = built(model)
+    params = jax.tree.map(np.float64, variables["params"])
+    layers = [params["encoder"][f"hidden{n}"] for n in (1, 2, 3)]
+    h, expected = np.float64(X).reshape(3, -1), []
+    for scale, layer in zip((2, 2, 1), layers, strict=True):
+        h = expit(scale * h @ layer["kernel"] + layer["bias"])
+        expected.append(h)
+    found = apply(variables, X).extras
+    for name, mean in zip(("hidden1", "hidden2", "hidden3"), expected, strict=True):
+        np.testing.assert_allclose(found[name], mean, rtol=1e-5)
+    for scale, n in ((2, 3), (2, 2), (1, 1)):
+        below = params["decoder"][f"hidden{n}"]
+        h = expit(scale * h @ layers[n - 1]["kernel"].T + below)
+    v = apply(variables, X, method="reconstruct").logits
+    np.testing.assert_allclose(v.reshape(3, -1), h, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_samples_of_a_greedy_start_are_images():
+    apply, variables = built(models.dbn(shape=(2, 2, 1), features=(3, 5), doubled=True))
+    found = apply(variables, X, key=KEY, method="sample", steps=2).logits
+    assert found.shape == X.shape and np.all((found > 0) & (found < 1))

@@ -85,6 +85,22 @@ def test_each_layer_of_a_stack_moves_in_its_own_epochs_only(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_deep_machine_starts_from_a_stack_with_the_mean_of_both_biases(tmp_path):
+    training.run(with_values(stack(), {"model.doubled": True}), tmp_path / "stack")
+    start = {"workdir": str(tmp_path / "stack"), "part": ""}
+    still = machine(model__features=(6, 4), optimizer__learning_rate=0.0)
+    training.run(still | {"pretrained": start}, tmp_path / "deep")
+    rbms, deep = (parameters(load(tmp_path / name)) for name in ("stack", "deep"))
+    for name in ("hidden1", "hidden2"):
+        kernel = rbms["encoder"][name]["kernel"]
+        np.testing.assert_array_equal(deep["encoder"][name]["kernel"], kernel)
+    mean = (rbms["encoder"]["hidden1"]["bias"] + rbms["decoder"]["hidden2"]) / 2
+    assert np.any(mean)
+    np.testing.assert_array_equal(deep["encoder"]["hidden1"]["bias"], mean)
+    np.testing.assert_array_equal(deep["decoder"]["hidden1"], rbms["decoder"]["hidden1"])
+
+
+@pytest.mark.slow
 def test_a_resumed_run_continues_its_chains_bit_for_bit(tmp_path, capsys):
     whole, begun = tmp_path / "whole", tmp_path / "begun"
     training.run(machine(), whole)

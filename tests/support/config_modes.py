@@ -16,7 +16,7 @@ MODES = {
     "dann_mnist": ["", "quick", "quick,sweep=weight"],
     "rbm_mnist": ["", "quick", "chains=data,steps=25", "quick,visible=gaussian"],
     "dbn_mnist": ["", "quick"],
-    "dbm_mnist": ["", "quick"],
+    "dbm_mnist": ["", "quick", "training=stacked", "quick,pretrained=RUN"],
     "autoencoder_mnist": [
         *("", "quick", "quick,training=stacked", "weights=tied,noise=gaussian"),
         "net=wide,pretrained=RUN",
