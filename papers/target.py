@@ -103,6 +103,10 @@ class Run(NamedTuple):
         source = f" on {self.source.key}" if self.source else ""
         return f"{self.config}:{self.options}{values}{source}"
 
+    def with_sources(self) -> "list[Run]":
+        """Returns the source, with its own sources before it, and the run."""
+        return [*(self.source.with_sources() if self.source else []), self]
+
 
 class Measure(NamedTuple):
     """The place of a number in result.json.
@@ -217,5 +221,5 @@ class Target(NamedTuple):
     @property
     def runs(self) -> list[Run]:
         """All trainings without duplicates; a source precedes the runs that need it."""
-        runs = [run for row in self.rows for run in (row.run.source, row.run) if run is not None]
+        runs = [run for row in self.rows for run in row.run.with_sources()]
         return list({run.key: run for run in runs}.values())

@@ -1,7 +1,8 @@
 """Filters, reconstructions and samples of Boltzmann machines.  [maronas2016, sec. 3.6, Figs. 8, 9]
 
 [maronas2016] draws the nets as diagrams; here are pictures of trained ones. Samples are means of
-the visible units after 1,000 Gibbs steps from random units.
+the visible units after 1,000 Gibbs steps from random units. The numbers of other works are those
+that the configs rbm_mnist and dbm_mnist cite, [salakhutdinov2008] and [salakhutdinov2009].
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from adv_jax.types import Array, UserError
 from papers.drawing import Drawing, canvas, mosaic, rounded
 from papers.runs import Finished, finished, require_same_data, trained_on
 
+PRINTED = {"RBM 500": -86.34, "DBM 500-1000": -84.62}  # nats, on the test set
 COLUMNS, SHOWN = 10, 60
 CHAINS = 100
 # More steps near 1, as [salakhutdinov2008] has them, and fewer of all.
@@ -29,7 +31,8 @@ def machines(workdirs: Sequence[str]) -> Drawing:
     """Figs. 8, 9: filters, reconstructions and samples of RBMs, belief networks and deep machines.
 
     Args:
-      workdirs: runs of rbm_mnist, dbn_mnist and dbm_mnist; the first seed of each is drawn.
+      workdirs: runs of rbm_mnist, dbn_mnist and dbm_mnist; the first seed of each is drawn, and
+        "by_seed" of the document has the log-likelihoods of all seeds.
 
     Raises:
       UserError: a run is unfinished, has a grid or no machine, or the data differ.
@@ -41,9 +44,10 @@ def machines(workdirs: Sequence[str]) -> Drawing:
             raise UserError(f"workdir must be a run of a boltzmann or a dbn, got {run.path}")
     title = f"Filters, reconstructions and samples; {trained_on(runs, first=True)}"
     figure, rows = canvas(len(runs), 3, title=title, width=3.2, height=2.2)
-    found = []
+    found, by_seed = [], {}
     for panels, run in zip(rows, runs, strict=True):
-        model = run.models()[0]
+        models = run.models()
+        model = models[0]
         for axes, (name, images) in zip(panels, _pictures(model).items(), strict=True):
             limit = np.quantile(np.abs(images), 0.99) if name == "filters" else None
             low = -limit if limit else 0
@@ -53,7 +57,12 @@ def machines(workdirs: Sequence[str]) -> Drawing:
             axes.set_axis_off()
         loss = run.result["replicas"][0]["test_loss"]
         about = {"config": run.config["experiment"], "machine": _named(run), "reconstruction": loss}
-        found.append(about | (_likelihood(model) if _has_likelihood(run) else {}))
+        if _has_likelihood(run):
+            likelihoods = {one.about["seed"]: _likelihood(one) for one in models}
+            about |= likelihoods[model.about["seed"]]
+            values = {seed: one["log-likelihood"] for seed, one in likelihoods.items()}
+            by_seed[_named(run).split()[0]] = values
+        found.append(about)
     document = {
         "caption": _caption(found, runs),
         "settings": {
@@ -63,6 +72,7 @@ def machines(workdirs: Sequence[str]) -> Drawing:
             "chosen": ["nets", "steps", "betas", "chains"],
         },
         "runs": found,
+        "by_seed": by_seed,
         "data": runs[0].result["data"],
     }
     return Drawing(figure, document)
@@ -112,8 +122,10 @@ def _has_likelihood(run: Finished) -> bool:
 def _named(run: Finished) -> str:
     features = run.config["model"]["features"]
     if run.config["model"]["name"] == "dbn":
-        return f"DBN {'-'.join(map(str, features))}"
-    return f"{'RBM' if len(features) == 1 else 'DBM'} {'-'.join(map(str, features))}"
+        kind = "greedy start of a DBM" if run.config["model"].get("doubled") else "DBN"
+    else:
+        kind = "RBM" if len(features) == 1 else "DBM"
+    return f"{kind} {'-'.join(map(str, features))}"
 
 
 def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
@@ -121,7 +133,8 @@ def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
     parts = [f"Cross-entropy of the reconstruction of a test digit in nats: {losses}"]
     estimates = [
         f"{one['machine']}: {one['log-likelihood']:.4g} (log Z {one['log Z']:.5g} +- "
-        f"{one['standard error']:.2g})"
+        f"{one['standard error']:.2g}"
+        + (f"; other works: {PRINTED[one['machine']]:g})" if one["machine"] in PRINTED else ")")
         for one in found
         if "log Z" in one
     ]

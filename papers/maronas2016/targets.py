@@ -8,6 +8,7 @@ for CIFAR-10. Tables 1 to 3 cite means of ten runs of [rasmus2015] without their
 
 from collections.abc import Sequence
 
+from papers.maronas2016 import pretraining
 from papers.target import Below, Lowest, Row, Run, Target
 
 ATTACK, UNLABELLED = "objective.attack.eps", "objective.unlabelled_attack.eps"
@@ -355,24 +356,6 @@ def _open_points() -> Target:
     return Target("maronas2016.open_points", title, tuple(rows), tuple(claims))
 
 
-def _pretraining() -> Target:
-    """Sec. 3.6.4: a classifier that starts from a stack of autoencoders, or at random."""
-    stack = Run("autoencoder_mnist", "training=stacked", {"replicas.seeds": 3})
-    rows, claims = [], []
-    for labels, task in (("full", "all labels"), ("100", "100 labels")):
-        options, seeds = f"labels={labels}", {"replicas.seeds": 3}
-        tuned = Run("mlp_mnist", f"{options},pretrained={{source}}", seeds, stack)
-        pair = (
-            Row(f"from a stack, {task}", tuned),
-            Row(f"random start, {task}", Run("mlp_mnist", options, seeds)),
-        )
-        rows += pair
-        lower, higher = (row.label for row in pair)
-        claims.append(Below(f"pre-training lowers the error, {task}", lower=lower, higher=higher))
-    title = "Three stacked denoising autoencoders, then a classifier"
-    return Target("maronas2016.pretraining", title, tuple(rows), tuple(claims))
-
-
 TARGETS = (
     _table1(),
     _table2(),
@@ -391,7 +374,10 @@ TARGETS = (
     _grid(15, "ladder_conv_mnist", CONV_UNLABELLED, LIMITS["Conv-Small"]),
     _grid(16, "ladder_cifar10", CONV_UNLABELLED, LIMITS["CIFAR-10"]),
     *(_ten_seeds(table) for table in range(17, 29)),
-    _pretraining(),
+    pretraining.autoencoders(),
+    pretraining.belief_network(),
+    pretraining.deep_machine(),
+    pretraining.likelihoods(),
     _open_points(),
     _future_work(),
 )

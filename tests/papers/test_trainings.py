@@ -4,6 +4,7 @@ from pathlib import Path
 
 from papers.budget import BUDGETS
 from papers.registry import TARGETS
+from papers.target import Row, Run, Target
 from papers.trainings import plan
 
 
@@ -38,3 +39,14 @@ def test_absolute_and_relative_folders_give_the_same_config(tmp_path, monkeypatc
     elsewhere = planned("../r")
     assert {training.workdir.parent for training in elsewhere.values()} == {tmp_path / "r"}
     assert planned(tmp_path / "r") == elsewhere
+
+
+def test_a_source_of_a_source_is_trained_first():
+    first = Run("dbm_mnist", "training=stacked")
+    second = Run("dbm_mnist", "pretrained={source}", source=first)
+    third = Run("mlp_mnist", "net=dbm,pretrained={source}", source=second)
+    target = Target("maronas2016.chain", "a chain", (Row("last", third),))
+    stack, machine, net = plan(target, BUDGETS["quick"], runs="runs", data={}).values()
+    assert (stack.run, machine.run.source, net.run.source) == (first, first, second)
+    assert machine.config["pretrained"]["workdir"] == str(stack.workdir)
+    assert net.config["pretrained"]["workdir"] == str(machine.workdir)

@@ -51,6 +51,35 @@ def test_each_digit_lies_above_its_reconstruction():
     assert len(pictures["filters"]) == 4 and len(pictures["samples"]) == 60
 
 
+def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkeypatch):
+    def run_of(name, features, **more):
+        model = {"name": name, "features": features, "visible": "binary", **more}
+        config = {"experiment": "named", "model": model}
+        replicas = [{"seed": seed, "epochs": 3, "test_loss": 60.0} for seed in (1, 2)]
+        result = {"replicas": replicas, "data": {"name": "mnist", "source": "files"}}
+        models = lambda: [SimpleNamespace(about={"seed": seed}) for seed in (1, 2)]
+        data = "mnist (files)"
+        return SimpleNamespace(path=name, config=config, result=result, models=models, data=data)
+
+    runs = {
+        "rbm": run_of("boltzmann", (500,)),
+        "dbm": run_of("boltzmann", (500, 1000)),
+        "stack": run_of("dbn", (500, 1000), doubled=True),
+    }
+    values = lambda model: {
+        "log Z": 400.0,
+        "standard error": 0.1,
+        "log-likelihood": -90.0 - model.about["seed"],
+    }
+    monkeypatch.setattr(figure, "finished", lambda path: runs[str(path)])
+    monkeypatch.setattr(figure, "_pictures", lambda model: dict.fromkeys("abc", np.ones((9, 2, 2))))
+    monkeypatch.setattr(figure, "_likelihood", values)
+    document = figure.machines(["rbm", "dbm", "stack"]).document
+    assert document["by_seed"] == {"RBM": {1: -91, 2: -92}, "DBM": {1: -91, 2: -92}}
+    assert [one["machine"] for one in document["runs"]][2] == "greedy start of a DBM 500-1000"
+    assert "RBM 500: -91 (log Z 400 +- 0.1; other works: -86.34)" in document["caption"]
+
+
 def test_a_run_without_a_machine_is_refused(monkeypatch):
     plain = SimpleNamespace(path="runs/plain", config={"model": {"name": "mlp"}}, result={})
     monkeypatch.setattr(figure, "finished", lambda path: plain)
