@@ -199,8 +199,8 @@ def natural(field: str, x: np.ndarray) -> np.ndarray:
         return from_bytes(x[..., None] if x.ndim == 3 else x)
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(x, np.float32)
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
+    if not np.isfinite(x).all():
+        bad = np.argwhere(~np.isfinite(x))
         raise DataError(
             f"{field} must be finite in float32, got {x[tuple(bad[0])]} in row {bad[0][0]}"
         )

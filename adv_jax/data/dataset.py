@@ -30,11 +30,14 @@ class Stream(NamedTuple):
     batches: epoch, from 0, -> an iterable of (x, y).
     num_batches: of an epoch.
     batch_size: rows of a batch.
+    dtype: of the images on the way to the device: uint8, of bytes that become floats there, or
+      float32.
     """
 
     batches: Callable[[int], Iterable[tuple[Any, Any]]]
     num_batches: int
     batch_size: int
+    dtype: np.dtype
 
 
 class Dataset(NamedTuple):

@@ -1,16 +1,21 @@
 """Training sets that arrive in batches and need not fit into memory."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from adv_jax.data.arrays import from_arrays, labels_of, natural
 from adv_jax.data.dataset import Arrays, DataError, Dataset, Stream
-from adv_jax.types import Bounds, UserError
+from adv_jax.types import Array, Bounds, UserError
 
-CHUNK_BYTES = 2**26  # of the float32 images that go to the device at once
+SAMPLE_BYTES = 2**26  # of the float32 images of `Dataset.train`
+CHUNK_BYTES = 2**23  # of the float32 images that go to the device at once
+ALIGNMENT = 64  # bytes
+_HIGH = np.float32(round(2**23 / 255) / 2**23)
+_LOW = np.float32(1 / 255 - float(_HIGH))
 
 
 def from_batches(
@@ -25,8 +30,8 @@ def from_batches(
     """Returns a data set whose training set arrives in batches, checked as by `from_arrays`.
 
     The batches of each epoch are trained on in their order, without shuffling. Memory holds some
-    chunks of them. `Dataset.train` has the first chunk: a sample that the statistics of batch
-    normalization are averaged over for tests.
+    chunks of them. `Dataset.train` has the first ones: a sample that the statistics of batch
+    normalization are averaged over for tests. Bytes go to the device as bytes.
 
     Args:
       name: your name for it.
@@ -50,45 +55,104 @@ def from_batches(
     """
     if not isinstance(num_batches, int) or isinstance(num_batches, bool) or num_batches < 1:
         raise DataError(f"{name}: num_batches must be a whole number from 1, got {num_batches!r}")
-    x, y = _next(iter(_called(name, train, 0)), f"{name}: batch 0 of epoch 0", num_batches)
-    size = max(1, min(num_batches, CHUNK_BYTES // max(1, 4 * x.size)))
     batches = _called(name, train, 0)
-    first = [_next(batches, f"{name}: batch {i} of epoch 0", num_batches) for i in range(size)]
+    batch = lambda index: _next(batches, f"{name}: batch {index} of epoch 0", num_batches)
+    x, y = batch(0)
+    size = min(num_batches, _at_once(x.size, SAMPLE_BYTES))
+    first = [(x, y), *map(batch, range(1, size))]
     try:
         sample = np.concatenate([x for x, _ in first]), np.concatenate([y for _, y in first])
     except ValueError as error:
         raise DataError(f"{name}: batches must be of one shape ({error})") from error
     dataset = from_arrays(name, train=sample, test=test, num_classes=num_classes, bounds=bounds)
-    return dataset._replace(stream=Stream(train, num_batches, len(y)))
+    dtype = np.dtype(np.uint8 if x.dtype == np.uint8 else np.float32)
+    return dataset._replace(stream=Stream(train, num_batches, len(y), dtype))
 
 
-def chunks(dataset: Dataset, epoch: int) -> Iterator[Arrays]:
-    """Yields the batches of an epoch, as many at once as `Dataset.train` has, then the rest.
+def buffers(dataset: Dataset, count: int) -> list[Arrays]:
+    """Returns memory for so many chunks of a stream: x[N, *D] of `Stream.dtype`, y i32[N].
 
-    Raises:
-      UserError: the iterable ends early or fails; a batch of another shape; a label out of range.
+    The batches of a chunk divide those of the epoch if more than half of `CHUNK_BYTES` allows it,
+    as chunks of one size need one compiled program.
     """
     stream = dataset.stream
     assert stream is not None
-    at_once = len(dataset.train.y) // stream.batch_size
-    checked = _checked(dataset, stream, epoch)
-    for first in range(0, stream.num_batches, at_once):
+    shape = dataset.train.x.shape[1:]
+    most = min(stream.num_batches, _at_once(stream.batch_size * math.prod(shape), CHUNK_BYTES))
+    divisors = (n for n in range(most, most // 2, -1) if stream.num_batches % n == 0)
+    rows = next(divisors, most) * stream.batch_size
+    return [
+        Arrays(_aligned((rows, *shape), stream.dtype), np.empty(rows, np.int32))
+        for _ in range(count)
+    ]
+
+
+def chunks(dataset: Dataset, epoch: int, memory: Sequence[Arrays]) -> Iterator[Arrays]:
+    """Yields the batches of an epoch, as many at once as a buffer holds, then the rest.
+
+    `in_natural_units` converts bytes.
+
+    memory: from `buffers`; each chunk lies in the next one, in turn.
+
+    Raises:
+      UserError: the iterable ends early or fails; a batch of another shape or dtype; a label out of
+        range.
+    """
+    stream = dataset.stream
+    assert stream is not None
+    batches, rows = _called(dataset.name, stream.batches, epoch), stream.batch_size
+    at_once = len(memory[0].y) // rows
+    firsts = range(0, stream.num_batches, at_once)
+    for first, (x, y) in zip(firsts, itertools.cycle(memory), strict=False):
         count = min(at_once, stream.num_batches - first)
-        x, y = zip(*itertools.islice(checked, count), strict=True)
-        yield Arrays(np.concatenate(x), np.concatenate(y))
+        for i in range(count):
+            origin = f"{dataset.name}: batch {first + i} of epoch {epoch}"
+            batch = _next(batches, origin, stream.num_batches)
+            own = slice(i * rows, (i + 1) * rows)
+            x[own], y[own] = _checked(dataset, origin, *batch)
+        yield Arrays(x[: count * rows], y[: count * rows])
 
 
-def _checked(dataset: Dataset, stream: Stream, epoch: int) -> Iterator[Arrays]:
-    """Yields the batches of an epoch in natural units, f32[B, *D] and i32[B]."""
-    batches = _called(dataset.name, stream.batches, epoch)
-    shape = stream.batch_size, *dataset.train.x.shape[1:]
-    for index in range(stream.num_batches):
-        origin = f"{dataset.name}: batch {index} of epoch {epoch}"
-        x, y = _next(batches, origin, stream.num_batches)
+def in_natural_units(x: Array) -> Array:
+    """Returns the images of a chunk as f32: bytes become byte / 255, rounded as by NumPy.
+
+    XLA multiplies by 1 / 255 instead, which rounds half of the bytes to another float. Here 1 / 255
+    has two parts: byte * _HIGH is exact, as _HIGH has 16 bits.
+    """
+    if x.dtype != np.uint8:
+        return x
+    pixels = x.astype(np.float32)
+    return pixels * _HIGH + pixels * _LOW
+
+
+def _at_once(values: int, limit: int) -> int:
+    """Returns the number of batches of so many float32 values each in `limit` bytes, at least 1."""
+    return max(1, limit // max(1, 4 * values))
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an uninitialized array, aligned so that JAX uses its memory without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _checked(dataset: Dataset, origin: str, x: np.ndarray, y: np.ndarray) -> Arrays:
+    """Returns a batch as x[B, *D] of `Stream.dtype` and y i32[B]."""
+    stream = dataset.stream
+    assert stream is not None
+    if (x.dtype == np.uint8) != (stream.dtype == np.uint8):
+        allowed = "bytes uint8" if stream.dtype == np.uint8 else "floats"
+        raise DataError(f"{origin}: x must be {allowed}, as at first, got {x.dtype}")
+    if x.dtype != np.uint8:
         x = natural(f"{origin}: x", x)
-        if x.shape != shape:
-            raise DataError(f"{origin}: x must have shape {shape}, got {x.shape}")
-        yield Arrays(x, labels_of(origin, "y", y, len(x), dataset.num_classes))
+    elif x.ndim == 3:
+        x = x[..., None]
+    shape = stream.batch_size, *dataset.train.x.shape[1:]
+    if x.shape != shape:
+        raise DataError(f"{origin}: x must have shape {shape}, got {x.shape}")
+    return Arrays(x, labels_of(origin, "y", y, len(x), dataset.num_classes))
 
 
 def _called(name: str, train: Callable[[int], Iterable[Any]], epoch: int) -> Iterator[Any]:

@@ -16,6 +16,7 @@ import optax
 
 from adv_jax import evaluate, models, objectives
 from adv_jax.data import Dataset, augmentation, epoch_order
+from adv_jax.data.streams import in_natural_units
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.optimizers import averaged
 from adv_jax.runner.building import attack_of, model_of, objective_of, predicted_by, replaced
@@ -149,25 +150,29 @@ class Experiment:
         `arrays` are a chunk of its batches, {"x", "y"}, which are trained on in their order.
         """
         objective, optim = self._parts(run.state.hyper)
-        parts = self._config.get("microbatches", 1)
-        step = make_step(objective, optim, shards=self._shards, microbatches=parts)
+        microbatches = self._config.get("microbatches", 1)
+        step = make_step(objective, optim, shards=self._shards, microbatches=microbatches)
         step = over_replays(step, self._replays)
 
-        def step_on(state, rows):
-            x, y = arrays["x"], arrays["y"]
-            labelled, unlabelled = rows["labelled"], rows["train"]
-            batch = {"x": x[labelled], "y": y[labelled]}
-            batch["unlabelled"] = arrays.get("unlabelled", x)[unlabelled]
-            batch["second"] = batch["x"]
+        def step_on(state, part):
+            if self._streamed:
+                x = unlabelled = in_natural_units(part["x"])
+                y = part["y"]
+            else:
+                x, y = (arrays[name][part["labelled"]] for name in ("x", "y"))
+                unlabelled = arrays.get("unlabelled", arrays["x"])[part["train"]]
+            batch = {"x": x, "y": y, "unlabelled": unlabelled, "second": x}
             return step(state, self._augmented(state.key, batch))
 
-        epoch = run.state.step // self.steps_per_epoch
         if self._streamed:
-            rows = dict.fromkeys(rows, jnp.arange(len(arrays["y"])))
-        order = {
-            name: self._batches(rows[name], run.state.seed, epoch) for name in ("labelled", "train")
-        }
-        train = lambda state: over_steps(step_on)(state, order)
+            parts = {name: self._batches(arrays[name]) for name in ("x", "y")}
+        else:
+            epoch = run.state.step // self.steps_per_epoch
+            parts = {
+                name: self._batches(self._shuffled(rows[name], run.state.seed, epoch))
+                for name in ("labelled", "train")
+            }
+        train = lambda state: over_steps(step_on)(state, parts)
         state, metrics = _unless_stopped(run, train) if self._may_stop else train(run.state)
         return run._replace(state=state), metrics
 
@@ -189,19 +194,20 @@ class Experiment:
         x = arrays["x"][rows]
         return augmentation.center_crop(x, self._inputs) if self._crops else x
 
-    def _batches(self, rows: Array, seed: Array, epoch: Array) -> Array:
-        """Shuffles rows for an epoch: i32[N] -> i32[batches, B of this shard].
+    def _shuffled(self, rows: Array, seed: Array, epoch: Array) -> Array:
+        """Shuffles rows for an epoch: i32[N] -> i32[batches * B].
 
         If there are fewer rows than the epoch needs, they repeat in the same order. If all rows are
-        labeled, both halves of a batch are the same images, as in the ladder's reference code. The
-        rows of a stream keep their order.
+        labeled, both halves of a batch are the same images, as in the ladder's reference code.
         """
-        order = rows
-        if not self._streamed:
-            visited = self._batches_per_epoch * self._batch_size
-            order = rows[epoch_order(seed, epoch, len(rows))]
-            order = jnp.tile(order, -(-visited // len(rows)))[:visited]
-        batches = order.reshape(-1, self._shards, self._batch_size // self._shards)
+        visited = self._batches_per_epoch * self._batch_size
+        order = rows[epoch_order(seed, epoch, len(rows))]
+        return jnp.tile(order, -(-visited // len(rows)))[:visited]
+
+    def _batches(self, rows: Array) -> Array:
+        """Cuts rows into batches, of which this shard has a part: [N, ...] -> [N / B, b, ...]."""
+        each = self._batch_size // self._shards
+        batches = rows.reshape(-1, self._shards, each, *rows.shape[1:])
         return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
 
     def monitor(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from adv_jax.data import Dataset
-from adv_jax.data.streams import chunks
+from adv_jax.data.streams import buffers, chunks
 from adv_jax.evaluate import Curves
 from adv_jax.runner.config import Replica
 from adv_jax.runner.devices import layout
@@ -80,7 +80,9 @@ class Program:
         self._copies = self._layout.copies()
         self._data = self._copies(dataset.arrays()), self._layout.place(rows)
         self._streamed = dataset if dataset.stream else None
-        # One thread for all epochs: memory that another thread has freed is not used again.
+        # Of the chunks that are computed on, that wait and that are read: on a CPU, the devices use
+        # this memory itself.
+        self._buffers = buffers(dataset, 3) if dataset.stream else []
         self._reader = ThreadPoolExecutor(1, "stream")
         self._functions = functions(experiment, devices)
 
@@ -96,7 +98,7 @@ class Program:
         # The order of need. Tracing holds Python's lock, so lower in this thread.
         threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
         init, state = _started(threads, self._functions.init, *self._seeds)
-        # The chunks of a stream may have two sizes: pmap compiles a program for each.
+        # A chunk differs from the sample of a stream in size, and may in dtype.
         whole = ["monitor", "evaluate"] if self._streamed else ["epoch", "monitor", "evaluate"]
         others = {
             name: _started(threads, getattr(self._functions, name), state, *self._data)[0]
@@ -124,7 +126,7 @@ class Program:
         for chunk in self._ahead(self._streamed, epoch):
             state, metrics = self._functions.epoch(state, chunk, self._data[1])
             if running:
-                # Waits, so that no more than two chunks are on the device.
+                # Waits, so that the next chunk but one may use the memory of the previous one.
                 found.append(self.fetch(running))
             running = metrics
         found.append(self.fetch(running))
@@ -132,7 +134,7 @@ class Program:
 
     def _ahead(self, dataset: Dataset, epoch: int) -> Iterator[Any]:
         """Yields the chunks of an epoch on the devices; a thread makes each one beforehand."""
-        parts = ({"x": x, "y": y} for x, y in chunks(dataset, epoch))
+        parts = ({"x": x, "y": y} for x, y in chunks(dataset, epoch, self._buffers))
         made = lambda: None if (part := next(parts, None)) is None else self._copies(part)
         following = self._reader.submit(made)
         while (chunk := following.result()) is not None:

@@ -1,5 +1,6 @@
 """Training sets that arrive in batches: chunks, and what is refused."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,21 +19,46 @@ def loaded(batches=None, num_batches=7, **changes):
     return data.from_batches("tiny", train=lambda epoch: batches, **settings)
 
 
-def test_an_epoch_is_cut_into_chunks_of_whole_batches_in_natural_units(monkeypatch):
+def chunks(dataset, epoch):
+    memory = streams.buffers(dataset, 2)
+    return [data.Arrays(x.copy(), y.copy()) for x, y in streams.chunks(dataset, epoch, memory)]
+
+
+def test_an_epoch_is_cut_into_chunks_of_whole_batches(monkeypatch):
     monkeypatch.setattr(streams, "CHUNK_BYTES", 3 * ROWS * 6 * 4)
     dataset = loaded()
-    parts = [*streams.chunks(dataset, 0)]
+    parts = chunks(dataset, 0)
     assert [len(part.y) for part in parts] == [3 * ROWS, 3 * ROWS, ROWS]
     x = np.concatenate([part.x for part in parts])
-    np.testing.assert_allclose(x[..., 0], PIXELS.reshape(-1, 2, 3) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(x[..., 0], PIXELS.reshape(-1, 2, 3))
     np.testing.assert_array_equal(np.concatenate([part.y for part in parts]), LABELS.ravel())
-    np.testing.assert_array_equal(dataset.train.x, parts[0].x)
-    assert x.dtype == np.float32 and x.shape[1:] == dataset.test.x.shape[1:]
+    assert x.dtype == np.uint8 and x.shape[1:] == dataset.test.x.shape[1:]
+
+
+def test_bytes_become_the_floats_that_numpy_rounds_them_to_on_the_device():
+    pixels = np.arange(256, dtype=np.uint8)
+    found = jax.jit(streams.in_natural_units)(pixels)
+    np.testing.assert_array_equal(found, np.divide(pixels, np.float32(255)))
+
+
+def test_chunks_have_one_size_if_one_of_more_than_half_the_limit_divides_the_epoch(monkeypatch):
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 5 * ROWS * 6 * 4)
+    six = loaded([*zip(PIXELS[:6], LABELS[:6], strict=True)], num_batches=6)
+    assert [len(part.y) for part in chunks(six, 0)] == [3 * ROWS] * 2
+
+
+def test_floats_of_any_width_arrive_as_float32_in_memory_that_a_cpu_need_not_copy():
+    pixels = PIXELS[..., None] / 255
+    dataset = loaded([*zip(pixels, LABELS, strict=True)], test=(pixels[0], LABELS[0]))
+    [part] = chunks(dataset, 0)
+    np.testing.assert_array_equal(part.x, pixels.reshape(part.x.shape).astype(np.float32))
+    [memory] = streams.buffers(dataset, 1)
+    assert jax.device_put(memory.x).unsafe_buffer_pointer() == memory.x.ctypes.data
 
 
 def test_batches_larger_than_a_chunk_come_one_by_one(monkeypatch):
     monkeypatch.setattr(streams, "CHUNK_BYTES", 1)
-    assert [len(part.y) for part in streams.chunks(loaded(), 0)] == [ROWS] * 7
+    assert [len(part.y) for part in chunks(loaded(), 0)] == [ROWS] * 7
 
 
 def test_the_epoch_is_passed_on_and_batches_beyond_num_batches_are_left():
@@ -44,7 +70,7 @@ def test_the_epoch_is_passed_on_and_batches_beyond_num_batches_are_left():
             yield PIXELS[index], LABELS[index]
 
     dataset = data.from_batches("tiny", train=train, num_batches=2, test=TEST, num_classes=5)
-    [part] = streams.chunks(dataset, 3)
+    [part] = chunks(dataset, 3)
     assert len(part.y) == 2 * ROWS and asked[-1] == 3
 
 
@@ -73,7 +99,7 @@ def changed(index, x=None, y=None):
         ),
         (
             changed(4, PIXELS[4] / 2),
-            "tiny: batch 4 of epoch 1: x must have shape (4, 2, 3, 1), got (4, 2, 3)",
+            "tiny: batch 4 of epoch 1: x must be bytes uint8, as at first, got float64",
         ),
         (
             changed(4, y=LABELS[4] + 3),
@@ -92,8 +118,21 @@ def changed(index, x=None, y=None):
 def test_a_stream_that_changes_between_epochs_is_refused(batches, message):
     stream = loaded().stream._replace(batches=lambda epoch: batches)
     with pytest.raises(data.DataError) as raised:
-        [*streams.chunks(loaded()._replace(stream=stream), 1)]
+        chunks(loaded()._replace(stream=stream), 1)
     assert str(raised.value) == message
+
+
+def test_a_slice_of_an_endless_grain_loader_is_its_epoch():
+    grain = pytest.importorskip("grain")
+    examples = [*zip(PIXELS.reshape(-1, 2, 3), LABELS.ravel(), strict=True)]
+    endless = grain.MapDataset.source(examples).seed(0).shuffle().repeat().batch(ROWS)
+    train = lambda epoch: endless.slice(slice(7 * epoch, 7 * (epoch + 1))).to_iter_dataset()
+    dataset = data.from_batches("tiny", train=train, num_batches=7, test=TEST, num_classes=5)
+    whole = iter(endless.to_iter_dataset())
+    in_turn = np.concatenate([next(whole)[0] for _ in range(3 * 7)])
+    found = np.concatenate([part.x for epoch in range(3) for part in chunks(dataset, epoch)])
+    np.testing.assert_array_equal(found[..., 0], in_turn)
+    assert not np.array_equal(*np.split(in_turn, 3)[:2])
 
 
 def failing(epoch):
