@@ -1,13 +1,17 @@
-"""Saves Orbax checkpoints in the background and verifies their SHA-256 when restoring."""
+"""Saves Orbax checkpoints in the background and verifies their SHA-256 when restoring.
 
-import errno
-import hashlib
+Each of several processes writes a part, the replicas of its devices:
+
+    EPOCH/              a checkpoint of one process
+    EPOCH/START-STOP/   the part with the replicas START to STOP - 1, of the same form
+"""
+
 import logging
-import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -15,16 +19,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
+from adv_jax.runner import verified
 from adv_jax.runner.output import without_stragglers
+from adv_jax.runner.processes import is_first, raise_on_all
+from adv_jax.runner.verified import OtherStructureError, may_be_intact, reason, synchronize
 from adv_jax.types import UserError
 
 Tree = Any
 _LOGGER = logging.getLogger("absl")
-# With these errors the file itself may be intact, so it is not set aside as damaged.
-_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 _UNFINISHED = ("*.part", "*.orbax-checkpoint-tmp")
+_POLL = 0.05  # seconds between looks for the other processes' parts
 
 
 class Restored(NamedTuple):
@@ -49,41 +54,47 @@ class Checkpoints:
     A checkpoint holds a tree of arrays, their SHA-256, and notes. It is written under a temporary
     name, synchronized and renamed, so that a killed process leaves no partial checkpoint. The
     oldest is deleted afterwards.
+
+    With several processes each writes its part, and the first one renames the checkpoint once it
+    has all parts. `save`, `check` and `finish` are then collective, except in the background.
     """
 
-    def __init__(self, directory: Path, *, kept: int) -> None:
-        """Creates the directory if necessary; `kept` is the number of checkpoints to keep."""
-        own = jax.process_index()
-        # Each process writes to its own directory, without barriers.
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
-        )
+    def __init__(self, directory: Path, *, kept: int, parts: Sequence[range] = ()) -> None:
+        """Creates the directory if necessary.
+
+        Args:
+          directory: on a file system that all processes share.
+          kept: number of checkpoints to keep.
+          parts: the replicas that each process writes, in ascending order; an empty range for a
+            process that writes no part. With () or one part the checkpoint is not divided.
+        """
         # Orbax's background threads report a failed write only after minutes. Use our own thread.
-        options = ocp.CompositeOptions(
-            multiprocessing_options=alone,
-            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
-        )
-        self._orbax = ocp.Checkpointer(
-            ocp.CompositeCheckpointHandler(composite_options=options), multiprocessing_options=alone
-        )
+        self._orbax = verified.checkpointer()
         self._directory, self._kept = directory.absolute(), kept
+        names = [f"{rows.start}-{rows.stop}" if rows else "" for rows in parts]
+        self._first, self._parts = is_first(), {*names} - {""} if len(names) > 1 else set()
+        self._own = names[jax.process_index()] if self._parts else None
         self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._write: Future[None] | None = None
+        self._writes: list[Future[None]] = []
+        self._given_up = threading.Event()
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            for unfinished in self._unfinished():
+            for unfinished in _unfinished(directory) if self._first else ():
                 shutil.rmtree(unfinished)
         except OSError as error:
-            raise UserError(f"{directory} cannot be used: {_reason(error)}") from error
+            raise UserError(f"{directory} cannot be used: {reason(error)}") from error
 
     def save(self, epoch: int, tree: Tree, notes: dict[str, Any]) -> None:
         """Starts to write a tree of NumPy arrays, which must not change, and JSON notes.
+
+        tree: of all replicas, or with several parts those of this process.
 
         Raises:
           UserError: the previous write failed.
         """
         self._wait()
-        self._write = self._writer.submit(self._save, epoch, tree, notes)
+        written = self._writer.submit(self._save, epoch, tree, notes)
+        self._writes = [written, self._writer.submit(self._complete, epoch, written)]
 
     def check(self) -> None:
         """Checks the background write without waiting for it.
@@ -91,8 +102,16 @@ class Checkpoints:
         Raises:
           UserError: the write has failed.
         """
-        if self._write is not None and self._write.done():
-            self._wait()
+        if not self._writes:
+            return
+        try:
+            with raise_on_all():
+                for write in self._writes:
+                    if write.done():
+                        write.result()
+        except UserError:
+            self._writes = []
+            raise
 
     def finish(self) -> None:
         """Waits for the background write and deletes old checkpoints.
@@ -101,13 +120,18 @@ class Checkpoints:
           UserError: writing or deleting failed.
         """
         self._wait()
-        self._delete_old()  # An earlier process may have failed to.
+        with raise_on_all():
+            if self._first:
+                self._delete_old()  # An earlier process may have failed to.
 
-    def restore(self, like: Tree) -> "Restored":
+    def restore(self, like: Tree, replicas: range | None = None) -> Restored:
         """Returns the newest intact checkpoint, and renames damaged newer ones to EPOCH.damaged.
 
+        Reads part by part, so that only the result and one part are in memory.
+
         Args:
-          like: a tree of arrays, or of shapes and dtypes, with the structure that was saved.
+          like: a tree of arrays, or of shapes and dtypes, with the structure of all replicas.
+          replicas: those to return; None for all. All parts are verified.
 
         Raises:
           UserError: the newest readable checkpoint has another structure, from another version; or
@@ -115,29 +139,19 @@ class Checkpoints:
         """
         warnings: dict[int, str] = {}
         foreign = 0  # The newest epoch with another recorded structure.
-        abstract = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like)
-        items = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract))
         for epoch in reversed(self._epochs()):
-            recorded = structure(like)
             try:
-                notes = self._notes(epoch)
-                recorded = notes.pop("structure")
-                tree = jax.tree.map(np.asarray, self._read(epoch, items)["tree"])
-                if notes.pop("sha256") != digest(tree):
-                    raise ValueError("its arrays do not have the SHA-256 that was recorded")
+                tree, notes = self._read(epoch, like, replicas)
                 self._set_aside(warnings)
                 return Restored(epoch, tree, notes, list(warnings.values()))
             except MemoryError:
                 raise
             # Orbax, TensorStore and JSON raise errors of many types for damaged files.
             except Exception as error:
-                if _number(error) in _UNREADABLE:
-                    raise UserError(
-                        f"checkpoint of epoch {epoch} in {self._directory} cannot be read: "
-                        f"{_reason(error)}; try again, or move it away"
-                    ) from error
+                if may_be_intact(error):
+                    raise self._unreadable(epoch, error) from error
                 warnings[epoch] = _damaged(epoch, error)
-                if recorded != structure(like):
+                if isinstance(error, OtherStructureError):
                     foreign = foreign or epoch
         # No older checkpoint fits either, so the recorded structure is not just a damaged note.
         if foreign:
@@ -147,6 +161,21 @@ class Checkpoints:
             )
         self._set_aside(warnings)
         return Restored(0, None, {}, list(warnings.values()))
+
+    def restore_epoch(self, epoch: int, like: Tree, replicas: range) -> Restored:
+        """Returns some replicas of a checkpoint that another process has restored.
+
+        Reads and verifies only the parts that have them.
+
+        Raises:
+          UserError: the checkpoint cannot be read here.
+        """
+        try:
+            return Restored(epoch, *self._read(epoch, like, replicas, others=False), [])
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._unreadable(epoch, error) from error
 
     def latest(self) -> str:
         """Describes the newest checkpoint for messages."""
@@ -170,43 +199,57 @@ class Checkpoints:
         at: TracebackType | None,
     ) -> None:
         try:
-            self._wait()
-        except UserError:
-            # Do not hide the error that ends the run.
             if kind is None:
-                raise
+                self._wait()
         finally:
+            self._given_up.set()  # Another process may have ended without its part.
             self._writer.shutdown()
             self._orbax.close()
             _LOGGER.setLevel(self._level)
             sys.unraisablehook = self._hook
 
     def _wait(self) -> None:
-        write, self._write = self._write, None
-        if write is not None:
-            write.result()
+        """Waits for all parts of a write; collective.
+
+        The first process looks for the parts of others only after all processes have agreed that
+        these are written, so it does not wait in vain.
+        """
+        writes, self._writes = self._writes, []
+        for write in writes:
+            with raise_on_all():
+                write.result()
 
     def _save(self, epoch: int, tree: Tree, notes: dict[str, Any]) -> None:
-        """Writes a checkpoint, then deletes old ones."""
-        known = {"sha256": digest(tree), "structure": structure(tree), **notes}
-        items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(known))
-        part, path = self._directory / f"{epoch}.part", self._directory / str(epoch)
+        """Writes the checkpoint, or this process's part of it."""
+        if self._own == "":
+            return
+        path = self._directory / str(epoch)
+        if self._own:
+            path = path.with_name(f"{epoch}.part") / self._own
         try:
-            self._orbax.save(part, args=items)
-            _synchronize(part, *part.rglob("*"))  # Orbax synchronizes the arrays only.
-            part.rename(path)
-            _synchronize(self._directory)
+            if self._own:
+                path.parent.mkdir(exist_ok=True)
+            verified.write(self._orbax, path, tree, notes)
         except MemoryError:
             raise
-        # Orbax and TensorStore raise errors of many types when the system refuses a call.
         except Exception as error:
-            # Free the disk. TensorStore may still be writing; the next start deletes the rest.
-            for rest in (path, *self._unfinished()):
-                shutil.rmtree(rest, ignore_errors=True)
-            raise UserError(
-                f"checkpoint of epoch {epoch} cannot be written: {_reason(error)}; kept: "
-                f"{self.latest()}"
-            ) from error
+            raise self._unwritten(epoch, error) from error
+
+    def _complete(self, epoch: int, written: Future[None]) -> None:
+        """Renames a checkpoint when it has all parts, then deletes old ones; the first process."""
+        if not self._first or written.exception():
+            return
+        if self._parts:
+            part = self._directory / f"{epoch}.part"
+            try:
+                while not self._parts <= {path.name for path in part.iterdir()}:
+                    if self._given_up.wait(_POLL):
+                        return
+                synchronize(part)
+                part.rename(self._directory / str(epoch))
+                synchronize(self._directory)
+            except OSError as error:
+                raise self._unwritten(epoch, error) from error
         self._delete_old()
 
     def _delete_old(self) -> None:
@@ -215,12 +258,9 @@ class Checkpoints:
                 shutil.rmtree(self._directory / str(old))
             except OSError as error:
                 raise UserError(
-                    f"checkpoint of epoch {old} cannot be deleted: {_reason(error)}; kept: "
+                    f"checkpoint of epoch {old} cannot be deleted: {reason(error)}; kept: "
                     f"{self.latest()}"
                 ) from error
-
-    def _unfinished(self) -> list[Path]:
-        return [path for pattern in _UNFINISHED for path in self._directory.glob(pattern)]
 
     def _epochs(self) -> list[int]:
         """Returns the epochs of the checkpoints in ascending order.
@@ -231,14 +271,51 @@ class Checkpoints:
         try:
             names = [path.name for path in self._directory.iterdir() if path.is_dir()]
         except OSError as error:
-            raise UserError(f"{self._directory} cannot be read: {_reason(error)}") from error
+            raise UserError(f"{self._directory} cannot be read: {reason(error)}") from error
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def _read(self, epoch: int, items: ocp.args.Composite) -> Any:
-        return self._orbax.restore(self._directory / str(epoch), args=items)
+    def _read(
+        self, epoch: int, like: Tree, replicas: range | None, *, others: bool = True
+    ) -> tuple[Tree, dict[str, Any]]:
+        """Reads a checkpoint -> (its replicas, its notes).
 
-    def _notes(self, epoch: int) -> dict[str, Any]:
-        return self._read(epoch, ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
+        others: whether to verify the parts without these replicas, too.
+
+        Raises:
+          ValueError: a part is missing, or its SHA-256 is wrong; or any other type of error.
+        """
+        checkpoint, parts = self._directory / str(epoch), _parts(self._directory / str(epoch))
+        if not parts and replicas is None:
+            return verified.read(self._orbax, checkpoint, like)
+        count = jax.tree.leaves(like)[0].shape[0]
+        if not parts and replicas == range(count):
+            return verified.read(self._orbax, checkpoint, like)
+        wanted, parts = replicas or range(count), parts or {range(count): checkpoint}
+        _check_complete(parts, count)
+        found = _resized(like, len(wanted))
+        notes: dict[str, Any] = {}
+        for part, path in parts.items():
+            first, stop = max(part.start, wanted.start), min(part.stop, wanted.stop)
+            if first >= stop and not others:
+                continue
+            tree, notes = verified.read(self._orbax, path, _resized(like, len(part)))
+            if first < stop:
+                pairs = zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True)
+                for whole, its in pairs:
+                    into = slice(first - wanted.start, stop - wanted.start)
+                    whole[into] = its[first - part.start : stop - part.start]
+        return found, notes
+
+    def _unreadable(self, epoch: int, error: Exception) -> UserError:
+        return UserError(
+            f"checkpoint of epoch {epoch} in {self._directory} cannot be read: "
+            f"{reason(error)}; try again, or move it away"
+        )
+
+    def _unwritten(self, epoch: int, error: Exception) -> UserError:
+        return UserError(
+            f"checkpoint of epoch {epoch} cannot be written: {reason(error)}; kept: {self.latest()}"
+        )
 
     def _set_aside(self, epochs: Iterable[int]) -> None:
         for epoch in epochs:
@@ -249,49 +326,35 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 checkpoint.rename(aside)
             except OSError as error:
-                raise UserError(f"{checkpoint} cannot be set aside: {_reason(error)}") from error
-
-
-def _synchronize(*paths: Path) -> None:
-    """Calls fsync on files and folders."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+                raise UserError(f"{checkpoint} cannot be set aside: {reason(error)}") from error
 
 
 def _damaged(epoch: int, error: Exception) -> str:
-    return f"checkpoint of epoch {epoch} is damaged and set aside: {_reason(error)}"
+    return f"checkpoint of epoch {epoch} is damaged and set aside: {reason(error)}"
 
 
-def _reason(error: Exception) -> str:
-    """Returns the reason in one line; messages of Orbax and TensorStore take pages."""
-    number = _number(error)
-    return os.strerror(number) if number else str(error).partition("\n")[0][:200]
+def _unfinished(directory: Path) -> list[Path]:
+    return [path for pattern in _UNFINISHED for path in directory.glob(pattern)]
 
 
-def _number(error: Exception) -> int | None:
-    """Returns the errno of an OSError, or of a ValueError that TensorStore made from one."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os_error_code='(\d+)'", str(error))
-    return int(found[1]) if found else None
+def _parts(checkpoint: Path) -> dict[range, Path]:
+    """Returns the parts of a checkpoint by their replicas, in ascending order; {} if undivided."""
+    found = ((re.fullmatch(r"(\d+)-(\d+)", path.name), path) for path in checkpoint.iterdir())
+    parts = {range(int(name[1]), int(name[2])): path for name, path in found if name}
+    return dict(sorted(parts.items(), key=lambda part: part[0].start))
 
 
-def structure(tree: Tree) -> str:
-    """Returns the SHA-256 of the names, shapes and dtypes of a tree of arrays."""
-    described = [
-        f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-    return hashlib.sha256("\n".join(described).encode()).hexdigest()
+def _check_complete(parts: Mapping[range, Path], count: int) -> None:
+    """Raises ValueError unless the parts have each of `count` replicas once."""
+    at = 0
+    for part in parts:
+        if part.start != at:
+            break
+        at = part.stop
+    if at != count:
+        raise ValueError(f"its parts must have replicas 0 to {count - 1}, got {list(parts)}")
 
 
-def digest(tree: Tree) -> str:
-    """Returns the SHA-256 of the structure and the bytes of a tree of arrays."""
-    sha = hashlib.sha256(structure(tree).encode())
-    for leaf in jax.tree.leaves(tree):
-        sha.update(np.ascontiguousarray(leaf).tobytes())
-    return sha.hexdigest()
+def _resized(like: Tree, count: int) -> Tree:
+    """Returns uninitialized arrays of `count` replicas."""
+    return jax.tree.map(lambda a: np.empty((count, *a.shape[1:]), a.dtype), like)

@@ -1,5 +1,6 @@
 """Selects the devices of a run and distributes its replicas over them."""
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -74,20 +75,47 @@ class Layout(NamedTuple):
 
     def spread(self, tree: Any) -> Any:
         """Reshapes leaves [R, ...] -> [devices, replicas of a device, ...]."""
-        groups = len(self.devices) // self.shards
-
-        def spread(leaf):
-            leaf = jnp.asarray(leaf)
-            leaf = leaf.reshape(groups, leaf.shape[0] // groups, *leaf.shape[1:])
-            return jnp.repeat(leaf, self.shards, axis=0)
-
-        return jax.tree.map(spread, tree)
+        return _spread(tree, len(self.devices) // self.shards, self.shards)
 
     def place(self, tree: Any) -> Any:
-        """Spreads a tree and puts each part on its device; a process holds its own parts."""
-        own = slice(*self._own())
-        parts = jax.tree.map(lambda leaf: leaf[own], self.spread(tree))
+        """Puts leaves [held replicas, ...] on the devices of this process; see `held`."""
+        first, stop = self._own()
+        groups = self._groups(first, stop)
+        before = groups.start * self.shards
+        parts = jax.tree.map(
+            lambda leaf: leaf[first - before : stop - before],
+            _spread(tree, len(groups), self.shards),
+        )
         return over_devices(lambda tree: tree, self.devices)(parts)
+
+    def held(self, num_replicas: int) -> range:
+        """Returns the replicas that the devices of this process have, some of them in shards."""
+        each = num_replicas * self.shards // len(self.devices)
+        groups = self._groups(*self._own())
+        return range(each * groups.start, each * groups.stop)
+
+    def saved(self, num_replicas: int) -> list[range]:
+        """Returns the replicas that each process saves: a group belongs to its first device."""
+        each = num_replicas * self.shards // len(self.devices)
+        per_process = len(self.devices) // jax.process_count()
+        firsts = range(0, len(self.devices) + 1, per_process)
+        starts = [each * -(-first // self.shards) for first in firsts]
+        return [range(*pair) for pair in itertools.pairwise(starts)]
+
+    def fetch_saved(self, tree: Any) -> Any:
+        """Copies the replicas that this process saves to NumPy arrays, without communication."""
+        first, _ = self._own()
+
+        # pmap returns the arrays of this process only.
+        def fetch(leaf):
+            parts = {part.index[0].start or 0: part.data for part in leaf.addressable_shards}
+            saved = [
+                np.asarray(parts[i])[0] for i in sorted(parts) if not (first + i) % self.shards
+            ]
+            return np.concatenate([np.empty((0, *leaf.shape[2:]), leaf.dtype), *saved])
+
+        # block_until_ready raises if memory ran out, where NumPy's copy would abort the process.
+        return jax.tree.map(fetch, jax.block_until_ready(tree))
 
     def gather(self, tree: Any) -> Any:
         """Inverts `spread`: leaves [devices, replicas of a device, ...] -> [R, ...]."""
@@ -104,6 +132,12 @@ class Layout(NamedTuple):
             return self.gather(multihost_utils.process_allgather(tree, tiled=True))
         # block_until_ready raises if memory ran out, where NumPy's copy would abort the process.
         return self.gather(jax.tree.map(np.array, jax.block_until_ready(tree)))
+
+    def shapes(self, tree: Any) -> Any:
+        """Returns the shapes and dtypes that `fetch` would return."""
+        groups = len(self.devices) // self.shards
+        shape = lambda leaf: (groups * leaf.shape[1], *leaf.shape[2:])
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype), tree)
 
     def copies(self) -> Callable[[Any], Any]:
         """Returns a function that puts each leaf on each device: [...] -> [devices, ...].
@@ -122,10 +156,25 @@ class Layout(NamedTuple):
 
         return partial(jax.tree.map, copy)
 
+    def _groups(self, first: int, stop: int) -> range:
+        """Returns the groups of shards that devices `first` to `stop` - 1 are in."""
+        return range(first // self.shards, -(-stop // self.shards))
+
     def _own(self) -> tuple[int, int]:
         """Returns the range of this process's devices."""
         each = len(self.devices) // jax.process_count()
         return each * jax.process_index(), each * (jax.process_index() + 1)
+
+
+def _spread(tree: Any, groups: int, shards: int) -> Any:
+    """Reshapes leaves [R, ...] -> [groups x shards, R / groups, ...]."""
+
+    def spread(leaf):
+        leaf = jnp.asarray(leaf)
+        leaf = leaf.reshape(groups, leaf.shape[0] // groups, *leaf.shape[1:])
+        return jnp.repeat(leaf, shards, axis=0)
+
+    return jax.tree.map(spread, tree)
 
 
 def layout(

@@ -1,11 +1,14 @@
 """Connects the processes of a run and implements their collectives.
 
-Every process runs the same computations in the same order. Only the first process writes files.
+Every process runs the same computations in the same order. Only the first process writes files,
+except for checkpoints, of which each process writes its replicas.
 With one process the collectives cost nothing.
 """
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -113,6 +116,34 @@ def raise_on_all() -> Iterator[None]:
         own = error
     if max_over_processes(own is not None):
         raise own or UserError("another process failed; see its error message")
+
+
+def check_shared(directory: Path) -> None:
+    """Checks that all processes have the same directory. Collective.
+
+    Raises:
+      UserError: some do not see what the first process creates in it, or it cannot.
+    """
+    if jax.process_count() == 1:
+        return
+    # A random name: network file systems remember for a while which names did not exist.
+    mark = directory / f"{from_first(np.int32(secrets.randbits(31)))}.part"
+    with raise_on_all():
+        if is_first():
+            try:
+                mark.mkdir()
+            except OSError as error:
+                raise UserError(f"{directory} cannot be written: {error.strerror}") from error
+    try:
+        with raise_on_all():
+            if not mark.is_dir():
+                raise UserError(
+                    f"{directory} must be on a file system that all processes share, got one that "
+                    "lacks a file of the first process"
+                )
+    finally:
+        if is_first():
+            mark.rmdir()
 
 
 @contextmanager

@@ -54,6 +54,10 @@ class Program:
     """Runs all replicas of an experiment in parallel.
 
     States stay on the devices, [devices, replicas, ...]. Metrics are NumPy arrays [R, ...].
+
+    Attributes:
+      held: the replicas on the devices of this process, for `place`.
+      saved: the replicas that each process saves, for `fetch_saved`.
     """
 
     def __init__(
@@ -76,9 +80,11 @@ class Program:
         self._layout = layout(len(replicas), shards=shards)
         devices = self._layout.devices
         self.num_devices = len(devices)
-        self._seeds = self._layout.place(initial(replicas, starts))
+        self.held = self._layout.held(len(replicas))
+        self.saved = self._layout.saved(len(replicas))
+        self._seeds = self._layout.place(self._of_held(initial(replicas, starts)))
         self._copies = self._layout.copies()
-        self._data = self._copies(dataset.arrays()), self._layout.place(rows)
+        self._data = self._copies(dataset.arrays()), self._layout.place(self._of_held(rows))
         self._streamed = dataset if dataset.stream else None
         # Of the chunks that are computed on, that wait and that are read: on a CPU, the devices use
         # this memory itself.
@@ -154,9 +160,20 @@ class Program:
         """Copies a tree from the devices to NumPy arrays [R, ...]."""
         return self._layout.fetch(tree)
 
+    def fetch_saved(self, tree: Any) -> Any:
+        """Copies the replicas that this process saves to NumPy arrays, without communication."""
+        return self._layout.fetch_saved(tree)
+
     def place(self, tree: Any) -> Any:
-        """Inverts `fetch`: NumPy arrays [R, ...] -> the devices."""
+        """Puts NumPy arrays [held replicas, ...] on the devices; the inverse of `fetch`."""
         return self._layout.place(tree)
+
+    def shapes(self, tree: Any) -> Any:
+        """Returns the shapes and dtypes that `fetch` would return."""
+        return self._layout.shapes(tree)
+
+    def _of_held(self, tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[self.held.start : self.held.stop], tree)
 
 
 def _started(threads: Executor, fn: Any, *args: Any) -> tuple[Callable[..., Any], Any]:

@@ -20,6 +20,7 @@ from adv_jax.runner.experiment import Experiment, RunState
 from adv_jax.runner.log import Log, print_table, require_tensorboard
 from adv_jax.runner.preflight import check_fit, check_parts
 from adv_jax.runner.processes import (
+    check_shared,
     fail_together,
     from_first,
     is_first,
@@ -115,12 +116,16 @@ def _out_of_memory_as_user_error() -> Iterator[None]:
 
 @contextmanager
 def _files(workdir: str | Path, config: Mapping[str, Any]) -> Iterator[Workdir]:
-    """Opens the workdir in the first process and a temporary one in each other process."""
+    """Opens the workdir in the first process and a temporary one in each other process.
+
+    All processes have the same checkpoints.
+    """
     if is_first():
         with Workdir(workdir, config) as files:
             yield files
     else:
         with tempfile.TemporaryDirectory() as scratch, Workdir(scratch, config) as files:
+            files.checkpoints = Path(workdir) / "checkpoints"  # Each process writes its replicas.
             yield files
 
 
@@ -167,10 +172,10 @@ def _train(
     """
     epochs, state = config["epochs"], program.init()
     with (
-        Checkpoints(files.checkpoints, kept=config["checkpoints_kept"]) as checkpoints,
+        _checkpoints(files.checkpoints, config["checkpoints_kept"], program.saved) as checkpoints,
         held_signals() as signals,
     ):
-        restored = _restore(checkpoints, program.fetch(state))
+        restored = _restore(checkpoints, program.shapes(state), program.held)
         if restored.tree is not None:
             state = program.place(restored.tree)
         files.rewind_metrics(restored.epoch)
@@ -196,10 +201,9 @@ def _train(
                 signum = max_over_processes(signals[0] if signals else 0)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
                     notes = {"seconds": time.monotonic() - began, "environment": surroundings}
-                    tree = program.fetch(state)
-                    if is_first():
+                    with raise_on_all():
                         files.sync_metrics()  # A checkpoint must not be ahead of metrics.jsonl.
-                        checkpoints.save(epoch, tree, notes)
+                    checkpoints.save(epoch, program.fetch_saved(state), notes)
                 if signum:
                     checkpoints.finish()
                     saved = f"stopped after epoch {epoch} of {epochs}, saved in {files.path}"
@@ -208,14 +212,29 @@ def _train(
     return state, time.monotonic() - began
 
 
-def _restore(checkpoints: Checkpoints, like: RunState) -> Restored:
-    """Restores the first process's checkpoint and broadcasts it."""
-    restored = checkpoints.restore(like)
+def _checkpoints(directory: Path, kept: int, parts: list[range]) -> Checkpoints:
+    """Opens the checkpoints in all processes.
+
+    Raises:
+      UserError: the directory cannot be used, or the processes do not share it.
+    """
+    with raise_on_all():
+        checkpoints = Checkpoints(directory, kept=kept, parts=parts)
+    check_shared(directory)
+    return checkpoints
+
+
+def _restore(checkpoints: Checkpoints, like: RunState, replicas: range) -> Restored:
+    """Restores the replicas of each process; the first one finds the newest intact checkpoint."""
+    restored = Restored(0, None, {}, [])
+    with raise_on_all():
+        if is_first():
+            restored = checkpoints.restore(like, replicas)
     epoch = int(from_first(np.int32(restored.epoch)))
-    if not epoch:
-        return restored
-    tree = from_first(like if restored.tree is None else restored.tree)
-    return restored._replace(epoch=epoch, tree=tree)
+    with raise_on_all():
+        if epoch and not is_first():
+            restored = checkpoints.restore_epoch(epoch, like, replicas)
+    return restored
 
 
 def _resume_messages(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:

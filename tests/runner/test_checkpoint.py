@@ -3,16 +3,19 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from command_line import ROOT
 
-from adv_jax.runner.checkpoint import Checkpoints, digest
+from adv_jax.runner.checkpoint import Checkpoints
+from adv_jax.runner.verified import digest
 from adv_jax.types import UserError
 
 
@@ -166,6 +169,72 @@ def test_an_error_names_each_checkpoint_if_all_are_damaged(tmp_path):
     found = restored(tmp_path)
     assert (found.epoch, found.tree) == (0, None)
     assert [warning.split()[3] for warning in found.warnings] == ["3", "2", "1"]
+
+
+def part_of(rows: slice, epoch: int) -> dict:
+    whole = {"w": tree(epoch)["w"], "step": np.full(1000, epoch, np.int32)}
+    return {name: leaf[rows] for name, leaf in whole.items()}
+
+
+def saved_by_two(folder, monkeypatch, *epochs: int):
+    """Saves rows 0 to 599 of each epoch as process 0, and the others as process 1."""
+    parts = [range(600), range(600, 1000)]
+    with Checkpoints(folder, kept=3, parts=parts) as first:
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        with Checkpoints(folder, kept=3, parts=parts) as second:
+            for epoch in epochs:
+                second.save(epoch, part_of(slice(600, 1000), epoch), {"seconds": 1.0})
+                second.finish()
+                assert not (folder / str(epoch)).exists()  # It is not whole yet.
+                monkeypatch.undo()
+                first.save(epoch, part_of(slice(600), epoch), {"seconds": 1.0})
+                first.finish()
+                monkeypatch.setattr(jax, "process_index", lambda: 1)
+        monkeypatch.undo()
+    return folder
+
+
+def test_the_parts_of_two_processes_are_one_checkpoint(tmp_path, monkeypatch):
+    folder = saved_by_two(tmp_path, monkeypatch, 1, 2)
+    assert {path.name for path in folder.iterdir()} == {"1", "2"}
+    like = part_of(slice(1000), 0)
+    with Checkpoints(folder, kept=3) as checkpoints:
+        found = checkpoints.restore(like)
+        assert (found.epoch, digest(found.tree)) == (2, digest(part_of(slice(1000), 2)))
+        assert found.notes == {"seconds": 1.0}
+        # As another number of processes resumes.
+        some = checkpoints.restore(like, range(500, 700)).tree
+        assert digest(some) == digest(part_of(slice(500, 700), 2))
+        later = checkpoints.restore_epoch(1, like, range(900, 1000)).tree
+        assert digest(later) == digest(part_of(slice(900, 1000), 1))
+
+
+@pytest.mark.parametrize(("part", "damage"), [("600-1000", flip), ("0-600", shutil.rmtree)])
+def test_a_checkpoint_with_a_damaged_or_missing_part_is_set_aside(
+    tmp_path, monkeypatch, part, damage
+):
+    damaged = saved_by_two(tmp_path, monkeypatch, 1, 2) / "2" / part
+    for path in damaged.rglob("d/*") if damage is flip else [damaged]:
+        damage(path)
+    with Checkpoints(tmp_path, kept=3) as checkpoints:
+        # The parts of other processes count, too.
+        found = checkpoints.restore(part_of(slice(1000), 0), range(600))
+    assert (found.epoch, digest(found.tree)) == (1, digest(part_of(slice(600), 1)))
+    assert found.warnings[0].startswith("checkpoint of epoch 2 is damaged and set aside: ")
+    assert (tmp_path / "2.damaged").is_dir()
+
+
+def test_a_checkpoint_that_lacks_the_part_of_an_ended_process_is_deleted(tmp_path):
+    def lose_the_other():
+        with Checkpoints(tmp_path, kept=3, parts=[range(600), range(600, 1000)]) as checkpoints:
+            checkpoints.save(1, part_of(slice(600), 1), {})
+            raise ZeroDivisionError  # As if the other process had ended.
+
+    with pytest.raises(ZeroDivisionError):
+        lose_the_other()
+    with Checkpoints(tmp_path, kept=3) as checkpoints:
+        assert checkpoints.restore(part_of(slice(1000), 0)).epoch == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -85,6 +85,32 @@ def test_gather_is_the_inverse_of_spread(replicas, shards, devices):
     jax.tree.map(np.testing.assert_array_equal, back, tree)
 
 
+@pytest.mark.parametrize(
+    ("shards", "own", "held", "saved"),
+    [
+        (1, 0, range(6), [range(6), range(6, 12)]),
+        (2, 1, range(6, 12), [range(6), range(6, 12)]),
+        (4, 1, range(12), [range(12), range(12, 12)]),
+    ],
+)
+def test_replicas_of_two_processes_are_saved_once(devices, monkeypatch, shards, own, held, saved):
+    """With four shards both processes have all replicas, and the first one saves them."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: own)
+    place = Layout(devices, shards)
+    assert (place.held(12), place.saved(12)) == (held, saved)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_fetch_saved_inverts_place_as_fetch_does(devices, shards):
+    place = layout(4, shards=shards)
+    tree = {"a": np.arange(24, dtype=np.float32).reshape(4, 2, 3), "b": np.array([0, 1, 0, 1])}
+    placed = place.place(tree)
+    jax.tree.map(np.testing.assert_array_equal, place.fetch_saved(placed), place.fetch(placed))
+    jax.tree.map(np.testing.assert_array_equal, place.fetch_saved(placed), tree)
+    assert [leaf.shape for leaf in jax.tree.leaves(place.shapes(placed))] == [(4, 2, 3), (4,)]
+
+
 def test_copies_put_the_whole_tree_on_every_device_of_the_layout(devices):
     place = Layout(devices[1:3], 1)
     copies = place.copies()({"x": np.arange(6.0, dtype=np.float32).reshape(2, 3)})["x"]

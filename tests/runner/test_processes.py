@@ -119,6 +119,42 @@ def test_a_signal_to_one_process_stops_both_at_the_same_epoch_and_the_run_resume
     assert_same_run(tmp_path / "run", alone(SEEDS))
 
 
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_resumes_with_another_number_of_processes(commands, alone, tmp_path, before, after):
+    argv = [SEEDS, f"--workdir={tmp_path / 'run'}"]
+    for done in finished(start(commands, *argv, devices=2 // before, count=before)):
+        assert done.status == 0, done.err
+    (tmp_path / "run" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(EPOCHS))
+    first, *_ = finished(start(commands, *argv, devices=2 // after, count=after))
+    assert first.status == 0, first.err
+    assert f"resumed after epoch {EPOCHS - 1}\n" in first.out
+    parts = {path.name for path in (tmp_path / "run" / "checkpoints" / str(EPOCHS)).iterdir()}
+    assert (parts == {"0-1", "1-2"}) == (after == 2)
+    assert_same_run(tmp_path / "run", alone(SEEDS))
+
+
+def test_a_workdir_that_the_processes_do_not_share_is_refused_in_one_line(commands, tmp_path):
+    coordinator = f"--coordinator=127.0.0.1:{free_port()}"
+    first, second = finished(
+        commands.start(
+            *TINY,
+            SEEDS,
+            coordinator,
+            "--num_processes=2",
+            f"--process_id={i}",
+            f"--workdir={tmp_path / str(i)}",
+            XLA_FLAGS=xla_flags(1),
+        )
+        for i in range(2)
+    )
+    assert (first.status, second.status) == (1, 1)
+    message = (
+        r"error: \S+1/checkpoints must be on a file system that all processes share, got .+\n$"
+    )
+    assert re.search(message, second.err)
+
+
 def test_an_error_in_one_process_ends_the_other(commands, alone, tmp_path):
     """Only the first process opens the workdir."""
     shutil.copytree(alone(SEEDS), tmp_path / "run")
