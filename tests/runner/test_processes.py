@@ -136,7 +136,7 @@ def test_a_run_resumes_with_another_number_of_processes(commands, alone, tmp_pat
 
 def test_a_workdir_that_the_processes_do_not_share_is_refused_in_one_line(commands, tmp_path):
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
-    first, second = finished(
+    processes = [
         commands.start(
             *TINY,
             SEEDS,
@@ -147,7 +147,8 @@ def test_a_workdir_that_the_processes_do_not_share_is_refused_in_one_line(comman
             XLA_FLAGS=xla_flags(1),
         )
         for i in range(2)
-    )
+    ]
+    first, second = finished(processes)
     assert (first.status, second.status) == (1, 1)
     message = (
         r"error: \S+1/checkpoints must be on a file system that all processes share, got .+\n$"
