@@ -25,6 +25,7 @@ BENCHMARKS = {
     "compile": "What compiling costs",
     "accelerator": "On an accelerator",
     "memory": "Memory of an evaluation",
+    "hosts": "Over processes and devices",
     "streams": "Training from an iterator",
     "targets": "What the targets cost",
 }

@@ -15,10 +15,8 @@ A run uses as many chips as divide its replicas times its shards; the others sta
 
 import math
 import os
-import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -43,11 +41,11 @@ from adv_jax.runner.program import Functions, functions
 from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import UserError
 from launch import _topology
+from launch._collectives import collectives
 from launch._flops import product_flops
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "CHIP:SHAPE, such as v5e:4x4")
 _OUT = flags.DEFINE_string("out", None, "JSON file to write")
-_COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 _NO_WORKDIR = Path("/nonexistent")  # Fit the preprocessing; read none.
 
 
@@ -226,25 +224,17 @@ def compiled(lowered: Any) -> Compiled:
             raise TooLarge(needed) from error
         raise
     seconds = time.perf_counter() - started
-    memory, text = program.memory_analysis(), program.as_text()
-    found = re.findall(rf" = (.*) ({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
+    memory = program.memory_analysis()
+    counts, communicated = collectives(program.as_text())
     return Compiled(
         arguments=memory.argument_size_in_bytes,
         results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
         bytes_accessed=program.cost_analysis()["bytes accessed"],
-        collectives=dict(Counter(kind for _, kind in found)),
-        communicated=sum(_bytes(shapes) for shapes, _ in found),
+        collectives=counts,
+        communicated=communicated,
         seconds=round(seconds, 1),
-    )
-
-
-def _bytes(shapes: str) -> int:
-    """Returns the bytes of shapes in HLO, such as "(f32[784,500]{1,0}, f32[])"."""
-    found = re.findall(r"[a-z](\d+)\[([\d,]*)\]", shapes)
-    return sum(
-        int(bits) // 8 * math.prod(map(int, filter(None, axes.split(",")))) for bits, axes in found
     )
 
 

@@ -5,13 +5,15 @@ Timings themselves are no test.
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from adv_jax import data
 from adv_jax.types import UserError
-from benchmarks import accelerator, backprop, pages, training
+from benchmarks import accelerator, backprop, hosts_worker, pages, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
 from benchmarks.timing import Worker
@@ -206,6 +208,44 @@ def test_an_attack_is_beside_each_peer_as_installed_and_unlocked(tmp_path):
     assert "JSMA's program needs 3 MiB." in page
 
 
+@pytest.mark.slow
+def test_shards_reduce_their_gradients_once_a_step_and_replicas_never():
+    def compiled(pattern):
+        config = hosts_worker.config(pattern, devices=2)
+        config["model"]["features"] = (8,)
+        return hosts_worker.Training(config)
+
+    alone, shared = compiled("seeds"), compiled("shards")
+    assert (alone.collectives, alone.communicated) == ({}, 0)
+    assert shared.collectives == {"all-reduce": 1}
+    # Gradients of 784-8-10, and loss and error: 4 bytes each.
+    assert shared.communicated == 4 * (785 * 8 + 9 * 10 + 2)
+    assert alone.steps == 2 * shared.steps == 2 * (3500 // 160)
+
+
+def test_the_memory_of_a_process_grows_by_the_largest_growth_of_the_processes(tmp_path):
+    def speed(**collectives):
+        median = {"median": 3.0, "min": 2.0, "max": 4.0}
+        found = {"steps_per_second": median, "over_the_first": median}
+        return found | {"collectives": collectives, "communicated": 2_544_048}
+
+    mib = 2**20
+    report = training_report({"adv_jax": [0.02]}) | {
+        "benchmark": "hosts",
+        "threads": 2,
+        "peaks": {
+            "1": {"4": [500 * mib], "64": [900 * mib]},
+            "2": {"4": [490 * mib, 400 * mib], "64": [500 * mib, 510 * mib]},
+        },
+        "devices": {"8": {"seeds": speed(), "shards": speed(**{"all-reduce": 1})}},
+    }
+    page = page_of(tmp_path, report)
+    assert "| 1 | 500 | 900 | 400 | 1.00 |" in page
+    assert "| 2 | 490 | 510 | 110 | 0.28 |" in page
+    assert "| 8 | 3.00 | 3.00 (2.00-4.00) | none | 2.54 |" in page
+    assert "| 8 | 3.00 | 3.00 (2.00-4.00) | 1 all-reduce | 2.54 |" in page
+
+
 def test_a_file_of_an_unknown_benchmark_is_refused(tmp_path):
     report = training_report({"adv_jax": [0.02], "torch": [0.01]}) | {"benchmark": "trainign"}
     with pytest.raises(UserError, match=r"benchmark of mine.json must be one of training, .*, got"):
@@ -240,6 +280,26 @@ def test_nothing_is_timed_on_a_device_that_computes_other_numbers(wrong, sentenc
     with pytest.raises(SystemExit, match="nothing is timed"):
         accelerator.checks(Answers(**wrong), digits=None)
     assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_each_process_and_device_of_a_run_is_measured(tmp_path):
+    out = tmp_path / "hosts.json"
+    command = "benchmarks.hosts --replicas 2 4 --processes 1 2 --devices 1 2 --rounds 1 --out"
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split(), str(out)], cwd=pages.ROOT, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    peaks = report["peaks"]
+    counts = [[len(peaks[p][r]) for r in ("2", "4")] for p in ("1", "2")]
+    assert counts == [[1, 1], [2, 2]]
+    # JAX alone takes more than 100 MiB.
+    assert all(
+        peak > 100 * 2**20 for found in peaks.values() for own in found.values() for peak in own
+    )
+    assert report["devices"]["2"]["shards"]["collectives"] == {"all-reduce": 1}
+    assert report["devices"]["2"]["seeds"]["steps_per_second"]["median"] > 0
 
 
 @pytest.mark.slow

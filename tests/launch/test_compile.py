@@ -12,9 +12,10 @@ import pytest
 from adv_jax.runner import catalogue
 from adv_jax.types import UserError
 from launch import _topology
+from launch._collectives import _bytes, collectives
 from launch._tpu_cases import Case
 from launch._tpu_page import memory
-from launch.compile import TooLarge, _bytes, _does_not_fit
+from launch.compile import TooLarge, _does_not_fit
 from launch.tpu import compile_case
 
 needs_libtpu = pytest.mark.skipif(
@@ -69,6 +70,17 @@ def test_a_program_that_is_too_large_says_by_how_much_and_what_fits(name, needed
 
 def test_the_bytes_of_a_collective_are_those_of_its_shapes():
     assert _bytes("(f32[784,500]{1,0:T(8,128)}, bf16[3]{0}, f32[])") == 784 * 500 * 4 + 3 * 2 + 4
+
+
+def test_a_collective_counts_once_by_its_kind_and_its_uses_do_not():
+    text = """
+      %all-reduce.1 = (f32[3]{0}, f32[]) all-reduce(%dot, %sum), replica_groups={{0,1}}
+      %start = f32[2,5]{1,0} all-gather-start(%all-reduce.1), dimensions={0}
+      %done = f32[2,5]{1,0} all-gather-done(%start)
+      %all-reduce.2 = bf16[4]{0} all-reduce(%x), replica_groups={{0,1}}
+    """
+    counts = {"all-reduce": 2, "all-gather": 1}
+    assert collectives(text) == (counts, 4 * (3 + 1) + 4 * 10 + 2 * 4)
 
 
 @needs_libtpu
