@@ -7,6 +7,8 @@ import numpy as np
 
 SIDE = 28  # pixels
 INPUTS, CLASSES = SIDE**2, 10
+CIFAR = (32, 32, 3)  # shape of CIFAR-10's images
+CHECKED = 100  # images of which the attacked nets' logits are compared
 PEAK_SIZE = 2048  # size of the square matrix product that measures peak speed
 PEAK_STEPS = 4  # such products per timed block
 EPS = 0.25  # eps of FGSM in the shallow-net thesis
@@ -49,6 +51,9 @@ class Task(NamedTuple):
       weights: denoising weights of a ladder's layers 0..L.
       plain: the same task without adversarial noise on a ladder's labeled half; the two are
         compared with each other, not with PyTorch.
+      image: height, width and channels of a convolutional ladder's images.
+      activation: of a ladder's layers, a name in `models.activations.ACTIVATIONS`.
+      scale_softmax: as in `models.ladder`.
     """
 
     title: str
@@ -59,6 +64,9 @@ class Task(NamedTuple):
     steps: int
     weights: tuple[float, ...] = ()
     plain: str = ""
+    image: tuple[int, int, int] = (SIDE, SIDE, 1)
+    activation: str = "relu"
+    scale_softmax: bool = True
 
     @property
     def is_ladder(self) -> bool:
@@ -90,9 +98,9 @@ def _matrices(*widths: int) -> list[Weights]:
     return [Weights(1, a, b) for a, b in pairwise(widths)]
 
 
-def _convolutions(features: tuple[str, ...]) -> list[Weights]:
-    layers, side, channels = [], SIDE, 1
-    for word in features:
+def _convolutions(task: Task) -> list[Weights]:
+    layers, (side, _, channels) = [], task.image
+    for word in task.features:
         kind, *numbers = word.split(":")
         if kind == "maxpool":
             side = (side + 1) // 2
@@ -173,7 +181,7 @@ def _ladder(task: Task) -> list[Product]:
 
 
 def _gamma(task: Task) -> list[Product]:
-    return _encoder(task, _convolutions(task.features))
+    return _encoder(task, _convolutions(task))
 
 
 def _encoder(task: Task, layers: list[Weights]) -> list[Product]:
@@ -221,6 +229,20 @@ _CONV_SMALL = (
     "globalmeanpool",
     "fc:10",
 )
+_CONV_LARGE = (
+    "convv:96:3:1:1",
+    "convf:96:3:1:1",
+    "convf:96:3:1:1",
+    "maxpool:2:2",
+    "convv:192:3:1:1",
+    "convf:192:3:1:1",
+    "convv:192:3:1:1",
+    "maxpool:2:2",
+    "convv:192:3:1:1",
+    "convv:192:1:1:1",
+    "convv:10:1:1:1",
+    "globalmeanpool",
+)
 _FC_LADDER = Task("FC ladder, 100 + 100", "ladder", _FC, 100, _ADAM, 10, _FC_WEIGHTS)
 _GAMMA = Task(
     "Conv-Small Gamma, 100 + 100", "gamma", _CONV_SMALL, 100, _ADAM, 2, (0.0,) * 9 + (1.0,)
@@ -230,6 +252,14 @@ TASKS = {
     "ladder": _FC_LADDER,
     "ladder_sgn": _FC_LADDER._replace(title="FC ladder, SGN", plain="ladder"),
     "conv_small": _GAMMA,
+    "conv_large": _GAMMA._replace(
+        title="Conv-Large Gamma, 100 + 100",
+        features=_CONV_LARGE,
+        weights=(0.0,) * 12 + (4.0,),
+        image=CIFAR,
+        activation="leaky_relu",
+        scale_softmax=False,
+    ),
     "conv_small_sgn": _GAMMA._replace(title="Conv-Small Gamma, SGN", plain="conv_small"),
     "mlp_10": Task("784-400-400-10, batch 10", "cross_entropy", (400, 400), 10, _SGD, 500),
     "mlp_10_mix": Task(
@@ -262,3 +292,10 @@ def batch_rows(task: Task, num_examples: int, *, seed: int) -> np.ndarray:
     """Draws the rows of the labeled and the unlabeled half of each step: i32[steps, 2, B]."""
     shape = (task.steps, 2, task.batch_size)
     return np.random.default_rng(seed).integers(num_examples, size=shape, dtype=np.int32)
+
+
+def cifar_shaped(x: np.ndarray) -> np.ndarray:
+    """Pads digits f32[N, 28, 28, 1] by zeros and repeats their channel -> f32[N, 32, 32, 3]."""
+    margin = (CIFAR[0] - SIDE) // 2
+    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    return padded.repeat(CIFAR[2], axis=3)

@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.tasks import (
     ALPHA,
     BACKPROP_EPS,
+    CIFAR,
     CLASSES,
     DROPOUT,
     EPS,
@@ -33,12 +34,15 @@ from benchmarks.tasks import (
     TASKS,
     Task,
     batch_rows,
+    cifar_shaped,
 )
 from benchmarks.timing import seconds_of, serve
 
 BATCH_NORM_EPS = 1e-10
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 FORMS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+# In place; the slope is adv_jax's.
+ACTIVATIONS = {"relu": torch.relu_, "leaky_relu": partial(F.leaky_relu_, negative_slope=0.1)}
 TRIALS = 3  # blocks per form; the best counts, the first is the warm-up
 
 Params = dict[str, Tensor]
@@ -192,17 +196,18 @@ def _convolutional(
     task: Task, params: Params, x: Tensor, corrupted: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Encodes one half f32[B, D] -> the top layer's pre-activation, z and logits, f32[B, K]."""
-    h = corrupted(x.view(-1, SIDE, SIDE, 1).clone().movedim(-1, 1))
+    h = corrupted(x.view(-1, *task.image).clone().movedim(-1, 1))
     *below, top = enumerate(task.features, start=1)
     for layer, word in below:
         a = _up(word, h, params.get(f"encoder/W{layer}/kernel"))
         # The batch norm adds beta before the noise, as only the top layer's z is used.
         h = corrupted(_batch_norm(a, params.get(f"encoder/beta{layer}")))
-        h = h if "pool" in word else h.relu_()
+        h = h if "pool" in word else ACTIVATIONS[task.activation](h)
     layer, word = top
-    a = _up(word, h, params[f"encoder/W{layer}/kernel"])
+    a = _up(word, h, params.get(f"encoder/W{layer}/kernel"))
     z = corrupted(_batch_norm(a))
-    return a, z, (z + params[f"encoder/beta{layer}"]) * params["encoder/gamma"]
+    logits = z + params[f"encoder/beta{layer}"]
+    return a, z, logits * params["encoder/gamma"] if task.scale_softmax else logits
 
 
 def _up(word: str, h: Tensor, kernel: Tensor | None) -> Tensor:
@@ -314,11 +319,13 @@ class Side:
         self._device = device
 
     def describe(self, threads: int, exchange: str, device: str) -> dict[str, Any]:
-        torch.set_num_threads(threads)
+        configure(threads)
         self._exchange, self._device = Path(exchange), device
         with np.load(self._exchange / "data.npz") as data:
-            self._x = torch.from_numpy(data["x"]).flatten(1).to(device)
+            digits = data["x"].reshape(-1, SIDE, SIDE, 1)
             self._y = torch.from_numpy(data["y"]).long().to(device)
+        images = {digits.shape[1:]: digits, CIFAR: cifar_shaped(digits)}
+        self._x = {shape: torch.from_numpy(x).flatten(1).to(device) for shape, x in images.items()}
         self._targets = F.one_hot(self._y, CLASSES).float()
         threads = torch.get_num_threads()
         return {"threads": threads, "torch": torch.__version__, "device": name_of(device)}
@@ -388,11 +395,12 @@ class Side:
         self, task: Task, rows: Tensor, dtype: torch.dtype = torch.float32
     ) -> dict[str, Tensor]:
         labelled, unlabelled = rows
+        images = self._x[task.image]
         if "backprop" in task.objective:  # One-hot targets are computed once.
-            return {"x": self._x[labelled].to(dtype), "targets": self._targets[labelled].to(dtype)}
-        batch = {"x": self._x[labelled].to(dtype), "y": self._y[labelled]}
+            return {"x": images[labelled].to(dtype), "targets": self._targets[labelled].to(dtype)}
+        batch = {"x": images[labelled].to(dtype), "y": self._y[labelled]}
         if task.is_ladder:
-            batch["unlabelled"] = self._x[unlabelled].to(dtype)
+            batch["unlabelled"] = images[unlabelled].to(dtype)
         return batch
 
     def _params(self, name: str, dtype: torch.dtype = torch.float32) -> Params:
@@ -421,6 +429,13 @@ def _peak(device: str) -> Iterator[None]:
             a @ b
         synchronize(device)
         yield
+
+
+def configure(threads: int) -> None:
+    """Sets the threads, float32 convolutions and their fastest algorithms, as XLA has them."""
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch's default for convolutions is TF32.
+    torch.backends.cudnn.benchmark = True
 
 
 def synchronize(device: str) -> None:

@@ -20,6 +20,7 @@ from adv_jax.types import Array, Batch, Objective
 from benchmarks.tasks import (
     ALPHA,
     BACKPROP_EPS,
+    CIFAR,
     CLASSES,
     DROPOUT,
     EPS,
@@ -31,6 +32,7 @@ from benchmarks.tasks import (
     Product,
     Task,
     batch_rows,
+    cifar_shaped,
 )
 
 # Some gradients of the ladder are exactly zero at its initial values.
@@ -54,7 +56,8 @@ class Trainer:
         self.task = task
         train = data.load("mnist", source="embedded").train
         images = task.is_lenet or task.objective == "gamma"
-        x = train.x if images else train.x.reshape(len(train.y), -1)
+        x = cifar_shaped(train.x) if task.image == CIFAR else train.x
+        x = x if images else x.reshape(len(train.y), -1)
         self.arrays = {"x": jnp.asarray(x), "y": jnp.asarray(train.y)}
         self._model = _model(task)
         self._objective = _objective(task, models.apply_fn(self._model))
@@ -137,8 +140,10 @@ def _model(task: Task) -> nn.Module:
         return models.mlp(features=task.features, num_classes=CLASSES)
     return models.ladder(
         "-".join(map(str, task.features)),
+        activation=task.activation,
         noise_std=(LADDER_NOISE,) * len(task.weights),
         denoising="-".join("gauss" if weight else "0" for weight in task.weights),
+        scale_softmax=task.scale_softmax,
     )
 
 
