@@ -11,7 +11,7 @@ import numpy as np
 
 from adv_jax import attacks, data, models
 from adv_jax.types import Array, LogitsFn
-from benchmarks.attacks_worker import trained_params
+from benchmarks.attacks_worker import trained_variables
 from benchmarks.tasks import TASKS
 from benchmarks.timing import seconds_of, serve
 from benchmarks.trainer import Trainer, scanned
@@ -119,15 +119,15 @@ def _digits(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _logits_fn(platform: str) -> LogitsFn:
-    params = _on(platform, _params())
-    return lambda x: models.apply_fn(models.lenet())({"params": params}, x).logits
+    variables = _on(platform, _variables())
+    return lambda x: models.apply_fn(models.lenet())(variables, x).logits
 
 
 @functools.cache
-def _params() -> Any:
-    """Returns the parameters of a LeNet that was trained on the CPU."""
+def _variables() -> Any:
+    """Returns the variables of a LeNet that was trained on the CPU."""
     with jax.default_device(jax.devices("cpu")[0]):
-        return trained_params("lenet", *data.load("mnist", source="embedded").train)
+        return trained_variables("lenet", *data.load("mnist", source="embedded").train)
 
 
 def _on(platform: str, tree: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.tables import Table, console, show, shown, shown_peak, three_digits, yes
-from benchmarks.tasks import CLASSES, INPUTS, PEAK_SIZE, PEAK_STEPS, Product
+from benchmarks.tasks import CIFAR, CLASSES, INPUTS, PEAK_SIZE, PEAK_STEPS, Product
 from benchmarks.timing import (
     ON_ACCELERATOR,
     Block,
@@ -34,7 +34,8 @@ OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
 _UNLOCKED = " unlocked"  # suffix of a peer that runs on the unlocked PyTorch
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "torchattacks", "foolbox")
 PACKAGES += ("adversarial-robustness-toolbox", "advertorch")
-LOGITS_TOLERANCE = 1e-4
+# Largest difference of logits; that of the 18 layers adds up.
+LOGITS_TOLERANCE = {"mlp": 1e-4, "lenet": 1e-4, "resnet18": 1e-3}
 # Largest difference of two sides: absolute for robust accuracy, relative for the other measures.
 TOLERANCE = {"accuracy": 0.005, "linf": 0.02, "l2": 0.02, "l0": 0.02, "values": 1e-3}
 
@@ -61,7 +62,8 @@ class Work(NamedTuple):
     Attributes:
       title: title in the tables.
       attack: name of the attack in the workers.
-      net: "mlp", 784-1200-1200-10, or "lenet", 20-50-500.
+      net: "mlp", 784-1200-1200-10; "lenet", 20-50-500; or "resnet18", PreAct-ResNet-18, which takes
+        digits in the shape of CIFAR-10's images.
       rows: number of digits per call.
       peers: name -> library to compare with.
       measure: key of `TOLERANCE` that must agree.
@@ -104,10 +106,26 @@ def _convolution(height: int, width: int, inner: int, maps: int) -> Product:
 _MLP = [Product(1, a, b) for a, b in pairwise((INPUTS, 1200, 1200, CLASSES))]
 _LENET = [_convolution(24, 24, 1, 20), _convolution(8, 8, 20, 50)]
 _LENET += [Product(1, a, b) for a, b in pairwise((800, 500, CLASSES))]
+
+
+def _resnet18() -> list[Product]:
+    """Returns the products of the stem and of four stages of four convolutions."""
+    height, width, channels = CIFAR
+    found, below = [Product(height * width, 9 * channels, 64)], 64
+    for stage, maps in enumerate((64, 128, 256, 512)):
+        pixels = height * width // 4**stage
+        found.append(Product(pixels, 9 * below, maps))
+        found += 3 * [Product(pixels, 9 * maps, maps)]
+        if maps != below:
+            found.append(Product(pixels, below, maps))  # the shortcut
+        below = maps
+    return [*found, Product(1, below, CLASSES)]
+
+
 # A backward pass to the input has the same FLOPs.
 FORWARD_FLOPS = {
     net: sum(product.flops for product in products)
-    for net, products in {"mlp": _MLP, "lenet": _LENET}.items()
+    for net, products in {"mlp": _MLP, "lenet": _LENET, "resnet18": _resnet18()}.items()
 }
 
 _MLP_PEERS = {"torchattacks": Peer(1.0), "foolbox": Peer(1.4), "ART": Peer(1.6)}
@@ -323,6 +341,7 @@ def compare(
       device: PyTorch's; except for "cpu", adv_jax uses JAX's first device.
     """
     threads = use_cpus(threads)
+    nets = sorted({work.net for work in works.values()})
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         workers = {
             side: stack.enter_context(worker)
@@ -334,7 +353,9 @@ def compare(
             "machine": machine(),
             "versions": versions(*PACKAGES),
             "rounds": rounds,
-            "workers": _start(workers, folder, threads, tuned=tuned, device=device),
+            "workers": _start(
+                workers, folder, threads=threads, tuned=tuned, device=device, nets=nets
+            ),
         }
         return report | _measured(workers, works, rounds=rounds)
 
@@ -376,16 +397,16 @@ def _workers(folder: Path, threads: int, device: str) -> dict[str, Worker]:
 
 
 def _start(
-    workers: Mapping[str, Worker], exchange: str, threads: int, *, tuned: bool, device: str
+    workers: Mapping[str, Worker], exchange: str, *, nets: list[str], **options: Any
 ) -> dict[str, Any]:
-    """Exits if the nets differ between sides."""
-    described = {OURS: workers[OURS].call("start", exchange=exchange)}
+    """Exits if the nets differ between sides; `options` are of PyTorch's workers."""
+    common = {"exchange": exchange, "nets": nets}
+    described = {OURS: workers[OURS].call("start", **common)}
     for side in workers.keys() - {OURS}:
-        options = {"exchange": exchange, "threads": threads, "tuned": tuned, "device": device}
-        described[side] = workers[side].call("start", **options)
+        described[side] = workers[side].call("start", **common, **options)
         for net, apart in described[side]["logits_apart"].items():
             console.print(f"{net}, {side}: logits apart by {apart:.1e}")
-            if not apart <= LOGITS_TOLERANCE:
+            if not apart <= LOGITS_TOLERANCE[net]:
                 sys.exit(f"{net}: the nets are not the same, so nothing is timed")
     return described
 

@@ -16,7 +16,9 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from benchmarks import torch_worker
+from benchmarks.tasks import CHECKED, cifar_shaped
 from benchmarks.timing import seconds_of, serve
+from benchmarks.torch_resnet import preact_resnet
 
 # advertorch imports torchvision and a function that PyTorch has removed, but uses neither.
 sys.modules["torch.autograd.gradcheck"].zero_gradients = None
@@ -25,7 +27,8 @@ with mock.patch.dict(sys.modules, {"torchvision": mock.MagicMock()}):
 
 BOUNDS = (0.0, 1.0)
 IMAGE, CLASSES = (1, 28, 28), 10
-TRIALS = 2  # calls per chunk size; the best counts
+TRIALS = 2  # calls per chunk size or layout; the best counts
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 
 Options = Mapping[str, Any]
 Attack = Callable[[Tensor, Tensor], Tensor]  # (x f32[B, 1, 28, 28], y i64[B]) -> result
@@ -186,7 +189,7 @@ def lenet(params: Mapping[str, Tensor]) -> nn.Sequential:
     )
 
 
-NETS = {"mlp": mlp, "lenet": lenet}
+NETS = {"mlp": mlp, "lenet": lenet, "resnet18": preact_resnet}
 
 
 class Side:
@@ -196,29 +199,58 @@ class Side:
         self._runs: dict[tuple[str, str], Callable[[], Tensor]] = {}
         self._outputs: dict[tuple[str, str], np.ndarray] = {}
 
-    def start(self, exchange: str, threads: int, tuned: bool, device: str) -> dict[str, Any]:
+    def start(
+        self, exchange: str, threads: int, tuned: bool, device: str, nets: list[str]
+    ) -> dict[str, Any]:
         """Loads the nets; returns the largest differences of logits from adv_jax's."""
-        torch.set_num_threads(threads)
+        torch_worker.configure(threads)
         self._exchange, self._device = Path(exchange), device
         self._peak = partial(torch_worker.Side(device).run, "peak")
         with np.load(self._exchange / "data.npz") as arrays:
-            self._x = torch.from_numpy(arrays["x"]).reshape(-1, *IMAGE).to(device)
+            x = arrays["x"]
             self._y = torch.from_numpy(arrays["y"]).long().to(device)
-        self._nets, apart = {}, {}
-        for name, make in NETS.items():
+        self._nets, self._x, apart, layouts = {}, {}, {}, {}
+        for name in nets:
+            shaped = cifar_shaped(x) if name == "resnet18" else x
+            self._x[name] = torch.from_numpy(shaped).movedim(-1, 1).contiguous().to(device)
             with np.load(self._exchange / f"{name}.npz") as arrays:
-                params = {key: torch.from_numpy(arrays[key]).to(device) for key in arrays}
-            self._nets[name] = make(params).eval().to(device)
+                leaves = {key: torch.from_numpy(arrays[key]).to(device) for key in arrays}
+            self._nets[name] = NETS[name](leaves).eval().to(device)
             if tuned:
-                self._nets[name].requires_grad_(False).to(memory_format=torch.channels_last)
+                layouts[name] = self._tune(name)
             with torch.no_grad():
-                apart[name] = (self._nets[name](self._x) - params["logits"]).abs().max().item()
-        facts = {"threads": torch.get_num_threads(), "tuned": tuned}
-        return {**facts, "logits_apart": apart}
+                logits = self._nets[name](self._x[name][:CHECKED])
+            apart[name] = (logits - leaves["logits"]).abs().max().item()
+        threads = torch.get_num_threads()
+        return {"threads": threads, "tuned": tuned, "layouts": layouts, "logits_apart": apart}
+
+    def _tune(self, name: str) -> dict[str, float]:
+        """Freezes the parameters and keeps the faster layout of a net and its images.
+
+        Returns the seconds of an input gradient in each layout.
+        """
+        net, seconds = self._nets[name].requires_grad_(False), {}
+
+        def gradient() -> None:
+            x = self._x[name][:CHECKED].detach().requires_grad_()
+            torch.autograd.grad(net(x).sum(), x)
+            torch_worker.synchronize(self._device)
+
+        for layout in LAYOUTS:
+            self._lay_out(name, layout)
+            gradient()  # The first call chooses algorithms.
+            seconds[layout] = min(seconds_of(gradient) for _ in range(TRIALS))
+        self._lay_out(name, min(seconds, key=seconds.get))
+        return seconds
+
+    def _lay_out(self, name: str, layout: str) -> None:
+        memory_format = LAYOUTS[layout]
+        self._nets[name].to(memory_format=memory_format)
+        self._x[name] = self._x[name].contiguous(memory_format=memory_format)
 
     def prepare(self, name: str, peer: str, work: dict[str, Any], rows: int) -> dict[str, Any]:
         """Builds the attack, and chooses the chunk size of `backward_passes`."""
-        net, x, y = self._nets[work["net"]], self._x[:rows], self._y[:rows]
+        net, x, y = self._nets[work["net"]], self._x[work["net"]][:rows], self._y[:rows]
         if work["targeted"]:
             y = (y + 1) % CLASSES
         if peer != "torch":
@@ -251,7 +283,9 @@ class Side:
         return seconds / calls
 
     def save(self, name: str, peer: str) -> None:
-        np.save(self._exchange / f"{name}_{peer}.npy", self._outputs[name, peer])
+        """Writes the last output, with channels last as in adv_jax."""
+        images = np.moveaxis(self._outputs[name, peer], -3, -1)
+        np.save(self._exchange / f"{name}_{peer}.npy", images)
 
 
 def _linear(params: Mapping[str, Tensor], name: str) -> nn.Linear:

@@ -17,15 +17,20 @@ from flax.traverse_util import flatten_dict
 
 from adv_jax import attacks, data, models, objectives
 from adv_jax.step import init_state, make_step, over_devices, over_steps
-from adv_jax.types import Array, LogitsFn
+from adv_jax.types import Array, LogitsFn, Variables
 from benchmarks import adv_jax_worker
+from benchmarks.tasks import CHECKED, cifar_shaped
 from benchmarks.timing import seconds_of, serve
 
 BOUNDS = (0.0, 1.0)
-NETS = {"mlp": models.mlp(features=(1200, 1200)), "lenet": models.lenet()}
-# net -> function of parameters and digits
+NETS = {
+    "mlp": models.mlp(features=(1200, 1200)),
+    "lenet": models.lenet(),
+    "resnet18": models.preact_resnet(),
+}
+# net -> function of variables and images
 LOGITS: dict[str, Callable[[Any, Array], Array]] = {
-    name: lambda params, x, net=net: models.apply_fn(net)({"params": params}, x).logits
+    name: lambda variables, x, net=net: models.apply_fn(net)(variables, x).logits
     for name, net in NETS.items()
 }
 EPOCHS, BATCH, LEARNING_RATE = 4, 100, 1e-3
@@ -92,14 +97,14 @@ class Program(NamedTuple):
     Attributes:
       function: the compiled function.
       traces: one entry per compilation.
-      params: parameters of the net.
-      x, y: digits and classes, with a leading axis of devices.
+      variables: of the net.
+      x, y: images and classes, with a leading axis of devices.
       traced: the real-valued options.
     """
 
     function: Any
     traces: list[None]
-    params: Any
+    variables: Any
     x: Array
     y: Array
     traced: dict[str, Array]
@@ -187,19 +192,27 @@ class Side:
         self._outputs: dict[tuple[str, str], np.ndarray] = {}
         self._peak = partial(adv_jax_worker.Side().run, "peak")
 
-    def start(self, exchange: str) -> dict[str, Any]:
+    def start(self, exchange: str, nets: list[str]) -> dict[str, Any]:
         """Trains the nets on the embedded digits and writes the shared files."""
         self._exchange = Path(exchange)
         dataset = data.load("mnist", source="embedded", dir="")
-        self._params = {name: trained_params(name, *dataset.train) for name in NETS}
-        x, y = (jnp.asarray(array) for array in dataset.test)
-        self._x, self._y = jnp.where(x >= WHITE, 1, x), y
-        np.savez(self._exchange / "data.npz", x=self._x, y=self._y)
-        for name, params in self._params.items():
-            flat = {key: np.asarray(leaf) for key, leaf in flatten_dict(params, sep="/").items()}
-            np.savez(self._exchange / f"{name}.npz", logits=self._logits_fn(name)(self._x), **flat)
+        self._variables = {name: trained_variables(name, *dataset.train) for name in nets}
+        x, y = dataset.test
+        x = np.where(x >= WHITE, np.float32(1), x)
+        self._x = {name: jnp.asarray(images(name, x)) for name in nets}
+        self._y = jnp.asarray(y)
+        np.savez(self._exchange / "data.npz", x=x, y=y)
+        for name in nets:
+            np.savez(self._exchange / f"{name}.npz", **self._shared(name))
         # XLA:CPU always uses one thread per CPU of its process.
         return {"threads": len(os.sched_getaffinity(0)), "devices": [str(d) for d in jax.devices()]}
+
+    def _shared(self, name: str) -> dict[str, np.ndarray]:
+        """Returns the leaves of a net by their paths, and its first images' "logits"."""
+        found = {"logits": self._logits_fn(name)(self._x[name][:CHECKED])}
+        for collection in self._variables[name].values():
+            found |= flatten_dict(collection, sep="/")
+        return jax.tree.map(np.asarray, found)
 
     def prepare(self, name: str, peer: str, work: Work, rows: int) -> dict[str, Any]:
         """Compiles the attack and chooses the fastest devices and chunk size."""
@@ -316,25 +329,31 @@ class Side:
 
         traces: list[None] = []
 
-        def run(params: Any, x: Array, y: Array, traced: dict[str, Array]) -> Array:
+        def run(variables: Any, x: Array, y: Array, traced: dict[str, Array]) -> Array:
             traces.append(None)
-            return attack(partial(_logits, work["net"], params), x, y, **static, **traced)
+            return attack(partial(_logits, work["net"], variables), x, y, **static, **traced)
 
         function = over_devices(run, jax.devices()[:devices], in_axes=(None, 0, 0, None))
         x, y = (rows.reshape(devices, -1, *rows.shape[1:]) for rows in self._rows(work, rows))
-        return Program(function, traces, self._params[work["net"]], x, y, traced)
+        return Program(function, traces, self._variables[work["net"]], x, y, traced)
 
     def _rows(self, work: Work, rows: int) -> tuple[Array, Array]:
-        """Returns digits and their true or target classes."""
-        x, y = self._x[:rows], self._y[:rows]
+        """Returns images and their true or target classes."""
+        x, y = self._x[work["net"]][:rows], self._y[:rows]
         return x, (y + 1) % 10 if work["targeted"] else y
 
     def _logits_fn(self, net: str) -> LogitsFn:
-        return jax.jit(partial(_logits, net, self._params[net]))
+        return jax.jit(partial(_logits, net, self._variables[net]))
 
 
-def trained_params(name: str, x: np.ndarray, y: np.ndarray) -> Any:
-    """Trains a net on digits for EPOCHS epochs and returns its parameters."""
+def images(name: str, x: np.ndarray) -> np.ndarray:
+    """Returns digits in the shape that the net takes."""
+    return cifar_shaped(x) if name == "resnet18" else x
+
+
+def trained_variables(name: str, x: np.ndarray, y: np.ndarray) -> Variables:
+    """Trains a net on digits and returns its variables; statistics are the last batch's."""
+    x = images(name, x)
     apply, optimizer = models.apply_fn(NETS[name]), optax.adam(LEARNING_RATE)
     variables = models.init(NETS[name], jax.random.key(0), jnp.asarray(x[:2]))
     steps = over_steps(make_step(partial(objectives.cross_entropy, apply), optimizer))
@@ -342,15 +361,15 @@ def trained_params(name: str, x: np.ndarray, y: np.ndarray) -> Any:
     rows = orders.reshape(-1, BATCH)
     batches = {"x": jnp.asarray(x[rows]), "y": jnp.asarray(y[rows])}
     state, _ = jax.jit(steps)(init_state(variables, optimizer, seed=0), batches)
-    return state.variables["params"]
+    return state.variables
 
 
-def _logits(name: str, params: Any, x: Array) -> Array:
-    return LOGITS[name](params, x)
+def _logits(name: str, variables: Any, x: Array) -> Array:
+    return LOGITS[name](variables, x)
 
 
-def _plain_logits(params: Any, x: Array) -> Array:
-    return PlainLeNet().apply({"params": params}, x)
+def _plain_logits(variables: Any, x: Array) -> Array:
+    return PlainLeNet().apply(variables, x)
 
 
 def _lengths(r: np.ndarray, norm: str) -> np.ndarray:

@@ -7,16 +7,17 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from adv_jax import data
 from adv_jax.types import UserError
-from benchmarks import accelerator, backprop, hosts_worker, pages, training
+from benchmarks import accelerator, attacks, backprop, hosts_worker, pages, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
-from benchmarks.timing import Worker
+from benchmarks.timing import Worker, spread
 from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.trainings import plan
@@ -53,6 +54,13 @@ LADDER = 784 * 1000 + 1000 * 500 + 500 * 250 + 2 * 250 * 250 + 250 * 10
 )
 def test_a_step_has_as_many_operations_as_its_products(task, multiplications):
     assert TASKS[task].flops == 2 * multiplications
+
+
+def test_a_resnet_18_of_cifar_has_as_many_operations_as_its_convolutions():
+    stages = 4 * 9 * 64**2 * 32**2  # four convolutions; later ones halve the first's channels
+    later = (3.5 * 9 + 0.5) * 64**2 * 32**2  # and have a shortcut of 1 x 1
+    multiplications = 32**2 * 27 * 64 + stages + 3 * later + 5120
+    assert attacks.FORWARD_FLOPS["resnet18"] == 2 * multiplications
 
 
 def test_the_operations_of_every_task_can_be_counted():
@@ -280,6 +288,19 @@ def test_nothing_is_timed_on_a_device_that_computes_other_numbers(wrong, sentenc
     with pytest.raises(SystemExit, match="nothing is timed"):
         accelerator.checks(Answers(**wrong), digits=None)
     assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rounds", "met"), [([4.0, 6.0, 7.0], "yes"), ([4.0, 4.9, 7.0], "no")])
+def test_ten_seeds_at_once_have_to_be_five_times_as_fast_on_a_gpu(rounds, met):
+    worker = SimpleNamespace(call=lambda request, *, name, vmapped: 1.0 if vmapped else rounds[0])
+    timed = accelerator.seeds(worker, rounds=1)
+    assert timed["times_as_fast"]["median"] == rounds[0]
+    timed["times_as_fast"] = spread(rounds)
+    found = accelerator._goals({"seeds": timed, "minutes": 10.0})
+    demands = [(demand, is_met) for *_, demand, is_met in found.rows]
+    assert demands == [("at least 5", met), ("at most 9", "no")]
+    elsewhere = accelerator._seeds(timed, on_gpu=False)
+    assert "The goal on a GPU is at least 5." in elsewhere.note
 
 
 @pytest.mark.slow
