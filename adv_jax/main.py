@@ -6,7 +6,6 @@ same command resumes a run. Several processes share a run if each is started wit
 --num_processes and --process_id; see launch/.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,12 @@ from ml_collections import config_flags
 from adv_jax import __version__
 from adv_jax.runner import processes
 from adv_jax.runner.catalogue import located
-from adv_jax.runner.command_line import check_overrides, explain_flags, refuse_words
+from adv_jax.runner.command_line import (
+    check_overrides,
+    define_process_flags,
+    explain_flags,
+    refuse_words,
+)
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.config import check, replicas
 from adv_jax.runner.devices import check_devices, use_cores
@@ -36,21 +40,12 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _VERSION = flags.DEFINE_bool("version", False, "print the version, do nothing else")
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first of several processes; auto: from Slurm"
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "number of processes that share the run", lower_bound=1
-)
-_PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "index of this process, from 0", lower_bound=0
-)
+_PROCESS = define_process_flags()
 
 
 def main(_: list[str]) -> None:
     """Runs the config that the flags name."""
-    process = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    execute(CONFIG.value.to_dict(), WORKDIR.value, *process)
+    execute(CONFIG.value.to_dict(), WORKDIR.value, *(flag.value for flag in _PROCESS))
 
 
 def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any) -> None:
@@ -65,14 +60,12 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
         keep_programs()
         processes.connect(*process)
         check_devices()
-        if not processes.is_first():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  Only the first process prints.
+        processes.silence_others()
         workdir = Path(workdir or default_path(config))
         print(f"workdir {workdir}", flush=True)
         run_checked(config, workdir)
     except processes.Lost as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(1)  # JAX's exit handler would wait for the lost process and then abort.
+        processes.end(error)
     except UserError as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:

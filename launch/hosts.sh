@@ -5,6 +5,7 @@
 #
 # The folder from which this is called, its virtual environment and the workdir must be the same on
 # all of them. "localhost" is this machine, without ssh; PORT is the first machine's (12321).
+# MODULE=adv_jax.evaluate attacks a trained model instead.
 set -euo pipefail
 
 read -ra hosts <<<"${HOSTS:?allowed is a list of machines, such as HOSTS='node1 node2'}"
@@ -13,7 +14,7 @@ python=$(command -v python)
 trap 'jobs=$(jobs -p); [ -z "$jobs" ] || kill $jobs 2>/dev/null' TERM INT
 
 for i in "${!hosts[@]}"; do
-  command=("$python" -m adv_jax.main --coordinator="${hosts[0]}:$port"
+  command=("$python" -m "${MODULE:-adv_jax.main}" --coordinator="${hosts[0]}:$port"
     --num_processes="${#hosts[@]}" --process_id="$i" "$@")
   if [ "${hosts[$i]}" = localhost ]; then
     "${command[@]}" &

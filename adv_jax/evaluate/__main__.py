@@ -1,14 +1,16 @@
 """Attacks trained models: `python -m adv_jax.evaluate --workdir=RUN --attacks=fgsm --eps=0,.1`.
 
-With several runs it also measures how attacks transfer between their models.
+With several runs it also measures how attacks transfer between their models. Several processes
+share the test examples if each is started with --coordinator, --num_processes and --process_id; see
+launch/.
 """
 
 import sys
 
 from absl import app, flags, logging
 
-from adv_jax.runner import evaluation
-from adv_jax.runner.command_line import read_flags_alone
+from adv_jax.runner import evaluation, processes
+from adv_jax.runner.command_line import define_process_flags, read_flags_alone
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
@@ -27,6 +29,7 @@ _REPLICA = flags.DEFINE_integer("replica", 0, "index of the replica of each run"
 _MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "also search each example's smallest eps")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the attacks", lower_bound=0, upper_bound=2**30)
 _OUT = flags.DEFINE_string("out", None, "output folder; default: WORKDIR/evaluation")
+_PROCESS = define_process_flags()
 
 
 def main(_: list[str]) -> None:
@@ -35,20 +38,25 @@ def main(_: list[str]) -> None:
     use_cores()
     keep_programs()
     try:
+        processes.connect(*(flag.value for flag in _PROCESS))
         check_devices()
-        evaluation.run(
-            [part for value in _WORKDIR.value for part in value.split(",")],
-            attack_names=_ATTACKS.value,
-            eps=_numbers("eps", _EPS.value),
-            norm=_NORM.value,
-            bounds=_bounds(_BOUNDS.value),
-            num_examples=_NUM_EXAMPLES.value,
-            batch_size=_BATCH_SIZE.value,
-            replica=_REPLICA.value,
-            minimal_eps=_MINIMAL_EPS.value,
-            seed=_SEED.value,
-            out=_OUT.value,
-        )
+        processes.silence_others()
+        with processes.fail_together():
+            evaluation.run(
+                [part for value in _WORKDIR.value for part in value.split(",")],
+                attack_names=_ATTACKS.value,
+                eps=_numbers("eps", _EPS.value),
+                norm=_NORM.value,
+                bounds=_bounds(_BOUNDS.value),
+                num_examples=_NUM_EXAMPLES.value,
+                batch_size=_BATCH_SIZE.value,
+                replica=_REPLICA.value,
+                minimal_eps=_MINIMAL_EPS.value,
+                seed=_SEED.value,
+                out=_OUT.value,
+            )
+    except processes.Lost as error:
+        processes.end(error)
     except ValueError as error:
         sys.exit(f"error: {str(error).partition(chr(10))[0]}")
     except KeyboardInterrupt:

@@ -97,17 +97,53 @@ def evaluate(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
+    suite, measured = measured_rows(
+        logits_fn,
+        x,
+        y,
+        attacks,
+        eps=eps,
+        batch_size=batch_size,
+        key=key,
+        bounds=bounds,
+        aux=aux,
+        bits=bits,
+        progress=progress,
+    )
+    found = concluded(suite, measured, eps, shape=np.shape(x)[1:])
+    for warning in found.audit.warnings:
+        warnings.warn(warning, AuditWarning, stacklevel=2)
+    return found
+
+
+def measured_rows(
+    logits_fn: LogitsFn,
+    x: ArrayLike,
+    y: ArrayLike,
+    attacks: Mapping[str, Attack],
+    *,
+    eps: Sizes,
+    batch_size: int,
+    key: Key | None,
+    bounds: Bounds | None,
+    aux: Any = None,
+    bits: int | None = None,
+    progress: Progress = silent,
+) -> tuple[Suite, Measured]:
+    """Returns the programs of `evaluate` and what they measure of each row, for `concluded`.
+
+    key: one key, or one for each row (`norms.row_keys`).
+
+    Raises:
+      UserError, ValueError: as `evaluate`.
+    """
     x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
     rows = Rows(x, y, keys, aux)
     suite = checked_suite(
         logits_fn, rows, attacks, eps, batch_size=batch_size, bounds=bounds, bits=bits
     )
-    measured = suite.measure(rows, batch_size=batch_size, progress=progress)
-    found = concluded(suite, measured, eps, shape=x.shape[1:])
-    for warning in found.audit.warnings:
-        warnings.warn(warning, AuditWarning, stacklevel=2)
-    return found
+    return suite, suite.measure(rows, batch_size=batch_size, progress=progress)
 
 
 def checked_suite(

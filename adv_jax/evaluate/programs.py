@@ -129,7 +129,9 @@ def _program(traced: _Traced, axes: list[int | None], shapes: Any) -> Callable[.
 
         if _CALLBACK.search(traced.text):
             return _one_by_one(jax.jit(run), axes)
-        return over_devices(run, in_axes=tuple(axes))
+        # By default pmap spans all processes, which may evaluate different numbers of batches.
+        devices = jax.local_devices() if jax.process_count() > 1 else None
+        return over_devices(run, devices, in_axes=tuple(axes))
 
     # A Python function or an array inside the jaxpr: the program would keep it alive.
     if _ADDRESS.search(traced.text) or any(_inner_consts(jaxpr)):

@@ -55,6 +55,39 @@ def transfer(
     array([[0., 1.],
            [1., 0.]])
     """
+    rows = transferred_rows(
+        models,
+        x,
+        y,
+        attack,
+        eps=eps,
+        batch_size=batch_size,
+        key=key,
+        aux=aux,
+        progress=progress,
+    )
+    return rows.mean(-1)
+
+
+def transferred_rows(
+    models: Mapping[str, LogitsFn],
+    x: ArrayLike,
+    y: ArrayLike,
+    attack: Attack,
+    *,
+    eps: float,
+    batch_size: int,
+    key: Key | None,
+    aux: Any = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Returns which rows `transfer` finds correct, bool[M, M, N].
+
+    key: one key, or one for each row (`norms.row_keys`).
+
+    Raises:
+      UserError, ValueError: as `evaluate`.
+    """
     check_named("models", models)
     if not models:
         raise UserError("models must have one or more entries, got none")
@@ -64,8 +97,8 @@ def transfer(
         checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     keys = None if key is None else norms.row_keys(key, len(x))
 
-    def accuracies(name: str) -> np.ndarray:
-        """Returns the accuracies f[M] of all models on the examples crafted on the named one."""
+    def correct_rows(name: str) -> np.ndarray:
+        """Returns the rows bool[M, N] that each model gets right if crafted on the named one."""
 
         def correct(models: Any, x: Array, y: Array, keys: Key | None, aux: Any) -> Array:
             x_adv = at_size(attack, models[name], x, y, eps, keys, aux)
@@ -80,6 +113,6 @@ def transfer(
             batch_size=batch_size,
             progress=progress,
             description=name,
-        ).mean(-1)
+        )
 
-    return np.stack([accuracies(name) for name in models])
+    return np.stack([correct_rows(name) for name in models])

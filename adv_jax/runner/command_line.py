@@ -26,6 +26,19 @@ from adv_jax.runner.parts import parts
 from adv_jax.runner.schema import typed
 from adv_jax.types import UserError
 
+flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.
+
+
+def define_process_flags() -> list[flags.FlagHolder]:
+    """Defines the flags of the arguments of `processes.connect`."""
+    coordinator = "HOST:PORT of the first of several processes; auto: from Slurm"
+    count, index = "number of processes that share the run", "index of this process, from 0"
+    return [
+        flags.DEFINE_string("coordinator", None, coordinator),
+        flags.DEFINE_integer("num_processes", None, count, lower_bound=1),
+        flags.DEFINE_integer("process_id", None, index, lower_bound=0),
+    ]
+
 
 def read_flags(argv: list[str]) -> list[str]:
     """Parses the flags -> the other arguments; exits with 1 and one line if they are invalid."""

@@ -51,7 +51,8 @@ def check_devices() -> None:
     """Initializes JAX's devices.
 
     Raises:
-      UserError: JAX_PLATFORMS names a platform without devices.
+      UserError: JAX_PLATFORMS names a platform without devices, or the processes have different
+        numbers of devices.
     """
     try:
         jax.devices()
@@ -60,6 +61,14 @@ def check_devices() -> None:
         wanted = os.environ.get("JAX_PLATFORMS")
         reason = str(error).partition("\n")[0] or "no such device"
         raise UserError(f"JAX_PLATFORMS must be cpu or unset, got {wanted!r}: {reason}") from error
+    # JAX's collectives assume it. Without a number in XLA_FLAGS, it is that of the CPU's cores.
+    found = [len(jax.local_devices(process)) for process in range(jax.process_count())]
+    if len(set(found)) > 1:
+        flag = "XLA_FLAGS=--xla_force_host_platform_device_count sets it on CPUs"
+        numbers = ", ".join(map(str, found))
+        raise UserError(
+            f"the number of devices must be that of all processes ({flag}), got {numbers}"
+        )
 
 
 class Layout(NamedTuple):

@@ -5,7 +5,6 @@ import inspect
 import io
 import os
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +14,20 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from adv_jax import attacks, evaluate
+from adv_jax import attacks, evaluate, norms
 from adv_jax.data import Dataset
 from adv_jax.evaluate.batching import Progress
+from adv_jax.evaluate.evaluation import concluded, measured_rows
+from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.runner import figures, trained
 from adv_jax.runner.binding import ATTACK, bind, named
 from adv_jax.runner.config import suggestion
 from adv_jax.runner.log import print_table
+from adv_jax.runner.processes import from_first, gather_rows, is_first, raise_on_all, shares
 from adv_jax.runner.result import provenance
 from adv_jax.runner.schema import is_import_path
 from adv_jax.runner.trained import Trained
+from adv_jax.runner.verified import digest
 from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import Attack, Bounds, UserError
 
@@ -37,16 +40,20 @@ class Task(NamedTuple):
     """The examples and attacks that all models are evaluated on.
 
     Attributes:
-      x, y: the examples.
+      x, y: the examples of this process.
+      shares: the examples of each process.
+      labels: those of all examples.
       attacks: name -> attack.
       eps: sizes of the attacks.
       bounds: (lo, hi) of the perturbed examples, or None.
-      options: batch_size and key.
+      options: batch_size and the keys of the examples of this process.
       settings: entries for the JSON documents.
     """
 
     x: np.ndarray
     y: np.ndarray
+    shares: Sequence[range]
+    labels: np.ndarray
     attacks: dict[str, Attack]
     eps: Sequence[float]
     bounds: Bounds | None
@@ -73,6 +80,9 @@ def run(
     Each run gets evaluation.json, .csv and .png, and with `minimal_eps` also minimal_eps.csv.
     Several runs get transfer.json, .csv and .png. All files are written at the end.
 
+    Several processes divide the examples and gather what they measured of each. The results equal
+    those of one process, as an example has the same key in any process. The first process writes.
+
     Args:
       workdirs: runs on the same data.
       attack_names: names in `adv_jax.attacks`, or import paths, "package.module:attribute".
@@ -89,35 +99,45 @@ def run(
         WORKDIR/evaluation, with the transfer matrices in that of the first run.
 
     Raises:
-      UserError, ValueError: an argument is invalid.
+      UserError, ValueError: an argument is invalid; there are more processes than examples, or
+        they have different runs.
     """
     began = time.monotonic()
-    names = _names(workdirs)
-    models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
-    dataset = _common_data(models)
-    limits: Any = dataset.bounds if bounds == "data" else bounds
-    x, y = dataset.test
-    count = len(y) if num_examples is None else num_examples
-    if not 1 <= count <= len(y):
-        raise UserError(
-            f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
+    with raise_on_all():
+        names = _names(workdirs)
+        models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
+        dataset = _common_data(models)
+        limits: Any = dataset.bounds if bounds == "data" else bounds
+        x, y = dataset.test
+        count = len(y) if num_examples is None else num_examples
+        if not 1 <= count <= len(y):
+            raise UserError(
+                f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
+            )
+        divided = shares(count, jax.process_count())
+        own = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
+        keys = norms.row_keys(jax.random.key(seed), count)[own]
+        task = Task(
+            x[own],
+            y[own],
+            divided,
+            y[:count],
+            _attacks(attack_names, norm=norm, bounds=limits),
+            eps,
+            limits,
+            {"batch_size": batch_size, "key": keys},
+            {"examples": count, "bounds": limits, "evaluation_seed": seed, **provenance()},
         )
-    task = Task(
-        x[:count],
-        y[:count],
-        _attacks(attack_names, norm=norm, bounds=limits),
-        eps,
-        limits,
-        {"batch_size": batch_size, "key": jax.random.key(seed)},
-        {"examples": count, "bounds": limits, "evaluation_seed": seed, **provenance()},
-    )
+    _check_same(models)
     files: Files = {}
     for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
         own = Path(out) / (name if len(names) > 1 else "") if out else Path(workdir) / "evaluation"
         files |= _evaluation_files(own, name, model, task, minimal_eps=minimal_eps)
     if len(models) > 1:
         files |= _transfer_files(Path(out or Path(workdirs[0]) / "evaluation"), models, task)
-    _write(files)
+    with raise_on_all():
+        if is_first():
+            _write(files)
     print(f"{count} examples, {time.monotonic() - began:.1f} s; wrote")
     print(*(f"  {path}" for path in files), sep="\n")
 
@@ -157,6 +177,24 @@ def _common_data(models: Mapping[str, Trained]) -> Dataset:
     return model.dataset
 
 
+def _check_same(models: Mapping[str, Trained]) -> None:
+    """Checks that all processes have the same models and data. Collective.
+
+    Raises:
+      UserError: they differ, as in folders that the processes do not share.
+    """
+    if jax.process_count() == 1:
+        return
+    own = digest({name: (its.variables, its.dataset.test) for name, its in models.items()})
+    first = from_first(np.frombuffer(bytes.fromhex(own), np.uint8)).tobytes().hex()
+    with raise_on_all():
+        if own != first:
+            raise UserError(
+                "workdir must be the same runs on the same data for all processes, got "
+                f"{', '.join(models)} with other weights or data than the first process has"
+            )
+
+
 def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -> dict[str, Attack]:
     """Returns name -> attack, with the size left unset.
 
@@ -181,10 +219,10 @@ def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
 def _evaluation_files(
     folder: Path, name: str, model: Trained, task: Task, *, minimal_eps: bool
 ) -> Files:
-    """Evaluates a model, prints a table and returns its files."""
+    """Evaluates a model, prints a table and returns its files. Collective."""
     logits_fn, files = model.logits_fn, {}
-    with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
-        found = evaluate.evaluate(
+    with raise_on_all():
+        suite, measured = measured_rows(
             logits_fn,
             task.x,
             task.y,
@@ -194,23 +232,27 @@ def _evaluation_files(
             progress=_progress(name),
             **task.options,
         )
+    measured = gather_rows(measured, task.shares)
+    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:])
     document = model.about | task.settings | _document(found, task.attacks)
     if minimal_eps:
         high = max(task.eps)
-        smallest = {
-            attack: evaluate.minimal_eps(
-                logits_fn,
-                task.x,
-                task.y,
-                function,
-                high=high,
-                progress=_progress(f"{name} {attack}"),
-                **task.options,
-            )
-            for attack, function in task.attacks.items()
-        }
+        with raise_on_all():
+            smallest = {
+                attack: evaluate.minimal_eps(
+                    logits_fn,
+                    task.x,
+                    task.y,
+                    function,
+                    high=high,
+                    progress=_progress(f"{name} {attack}"),
+                    **task.options,
+                )
+                for attack, function in task.attacks.items()
+            }
+        smallest = gather_rows(smallest, task.shares)
         document["minimal_eps"] = {a: _minimal(eps, high) for a, eps in smallest.items()}
-        rows = zip(range(len(task.y)), task.y, *smallest.values(), strict=True)
+        rows = zip(range(len(task.labels)), task.labels, *smallest.values(), strict=True)
         files[folder / "minimal_eps.csv"] = _csv(["example", "label", *smallest], rows)
     curves = document["attacks"]
     rows = (
@@ -263,21 +305,24 @@ def _evaluation_png(name: str, document: Document) -> bytes:
 
 
 def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> Files:
-    """Tests each model on the examples of each other model and returns the files."""
+    """Tests each model on the examples of each other model and returns the files. Collective."""
     fns = {name: model.logits_fn for name, model in models.items()}
     names, eps = list(models), max(task.eps)
-    matrices = {
-        attack: evaluate.transfer(
-            fns,
-            task.x,
-            task.y,
-            function,
-            eps=eps,
-            progress=_progress(f"transfer {attack}"),
-            **task.options,
-        )
-        for attack, function in task.attacks.items()
-    }
+    with raise_on_all():
+        correct = {
+            attack: transferred_rows(
+                fns,
+                task.x,
+                task.y,
+                function,
+                eps=eps,
+                progress=_progress(f"transfer {attack}"),
+                **task.options,
+            )
+            for attack, function in task.attacks.items()
+        }
+    gathered = gather_rows(correct, task.shares)
+    matrices = {attack: rows.mean(-1) for attack, rows in gathered.items()}
     rows = (
         [attack, eps, names[i], names[j], accuracy]
         for attack, matrix in matrices.items()

@@ -1,15 +1,19 @@
 """Connects the processes of a run and implements their collectives.
 
-Every process runs the same computations in the same order. Only the first process writes files,
-except for checkpoints, of which each process writes its replicas.
+In a training, every process runs the same computations in the same order; in an evaluation, each
+attacks its share of the examples. Only the first process writes files, except for checkpoints, of
+which each process writes its replicas.
 With one process the collectives cost nothing.
 """
 
+import itertools
+import os
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -81,6 +85,12 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def silence_others() -> None:
+    """Makes the first process the only one that prints; errors still go to stderr."""
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  Until the process ends.
+
+
 def from_first(tree: Any) -> Any:
     """Broadcasts the first process's tree; shapes must agree -> NumPy arrays."""
     if jax.process_count() == 1:
@@ -94,6 +104,49 @@ def from_first(tree: Any) -> Any:
         return np.frombuffer(np.asarray(leaf).tobytes(), like.dtype).reshape(like.shape)
 
     return jax.tree.map(read, arrived, tree)
+
+
+def shares(num_rows: int, num_processes: int) -> list[range]:
+    """Divides rows into a contiguous share for each process; their sizes differ by at most one.
+
+    Raises:
+      UserError: there are more processes than rows.
+
+    >>> shares(5, 2)
+    [range(0, 2), range(2, 5)]
+    """
+    if num_processes > num_rows:
+        raise UserError(
+            f"num_processes must be 1 to {num_rows}, the number of test examples, got "
+            f"{num_processes}"
+        )
+    ends = [i * num_rows // num_processes for i in range(num_processes + 1)]
+    return [range(*pair) for pair in itertools.pairwise(ends)]
+
+
+def gather_rows(tree: Any, divided: Sequence[range]) -> Any:
+    """Joins the rows of all processes, in the order of the processes. Collective.
+
+    Args:
+      tree: NumPy arrays f[..., n] of at most 32 bits, with the n rows of this process last.
+      divided: the output of `shares`.
+
+    Returns:
+      The tree of NumPy arrays f[..., N].
+    """
+    if jax.process_count() == 1:
+        return tree
+    most = max(map(len, divided))
+
+    def joined(node):
+        if isinstance(node, dict):  # jax.tree.map would sort its keys.
+            return {name: gather_rows(value, divided) for name, value in node.items()}
+        padding = [(0, 0)] * (node.ndim - 1) + [(0, most - node.shape[-1])]
+        parts = multihost_utils.process_allgather(np.pad(node, padding))
+        own = [part[..., : len(rows)] for part, rows in zip(parts, divided, strict=True)]
+        return np.concatenate(own, axis=-1)
+
+    return jax.tree.map(joined, tree, is_leaf=lambda node: isinstance(node, dict))
 
 
 def max_over_processes(flag: int) -> int:
@@ -159,5 +212,11 @@ def fail_together() -> Iterator[None]:
         line = str(error).partition("\n")[0]
         raise Lost(
             f"lost contact with another process ({line}); see its error message, and run the same "
-            "commands to resume"
+            "commands again"
         ) from error
+
+
+def end(error: Lost) -> NoReturn:
+    """Prints the error and ends this process with status 1."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(1)  # JAX's exit handler would wait for the lost process and then abort.
