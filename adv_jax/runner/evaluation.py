@@ -23,7 +23,7 @@ from adv_jax.runner import figures, trained
 from adv_jax.runner.binding import ATTACK, bind, named
 from adv_jax.runner.config import suggestion
 from adv_jax.runner.log import print_table
-from adv_jax.runner.processes import from_first, gather_rows, is_first, raise_on_all, shares
+from adv_jax.runner.processes import from_first, gather_rows, is_first, own_computation, shares
 from adv_jax.runner.result import provenance
 from adv_jax.runner.schema import is_import_path
 from adv_jax.runner.trained import Trained
@@ -103,7 +103,7 @@ def run(
         they have different runs.
     """
     began = time.monotonic()
-    with raise_on_all():
+    with own_computation():
         names = _names(workdirs)
         models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
         dataset = _common_data(models)
@@ -115,11 +115,11 @@ def run(
                 f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
             )
         divided = shares(count, jax.process_count())
-        own = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
-        keys = norms.row_keys(jax.random.key(seed), count)[own]
+        mine = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
+        keys = norms.row_keys(jax.random.key(seed), count)[mine]
         task = Task(
-            x[own],
-            y[own],
+            x[mine],
+            y[mine],
             divided,
             y[:count],
             _attacks(attack_names, norm=norm, bounds=limits),
@@ -135,7 +135,7 @@ def run(
         files |= _evaluation_files(own, name, model, task, minimal_eps=minimal_eps)
     if len(models) > 1:
         files |= _transfer_files(Path(out or Path(workdirs[0]) / "evaluation"), models, task)
-    with raise_on_all():
+    with own_computation():
         if is_first():
             _write(files)
     print(f"{count} examples, {time.monotonic() - began:.1f} s; wrote")
@@ -187,7 +187,7 @@ def _check_same(models: Mapping[str, Trained]) -> None:
         return
     own = digest({name: (its.variables, its.dataset.test) for name, its in models.items()})
     first = from_first(np.frombuffer(bytes.fromhex(own), np.uint8)).tobytes().hex()
-    with raise_on_all():
+    with own_computation():
         if own != first:
             raise UserError(
                 "workdir must be the same runs on the same data for all processes, got "
@@ -221,7 +221,7 @@ def _evaluation_files(
 ) -> Files:
     """Evaluates a model, prints a table and returns its files. Collective."""
     logits_fn, files = model.logits_fn, {}
-    with raise_on_all():
+    with own_computation():
         suite, measured = measured_rows(
             logits_fn,
             task.x,
@@ -237,7 +237,7 @@ def _evaluation_files(
     document = model.about | task.settings | _document(found, task.attacks)
     if minimal_eps:
         high = max(task.eps)
-        with raise_on_all():
+        with own_computation():
             smallest = {
                 attack: evaluate.minimal_eps(
                     logits_fn,
@@ -308,7 +308,7 @@ def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> 
     """Tests each model on the examples of each other model and returns the files. Collective."""
     fns = {name: model.logits_fn for name, model in models.items()}
     names, eps = list(models), max(task.eps)
-    with raise_on_all():
+    with own_computation():
         correct = {
             attack: transferred_rows(
                 fns,

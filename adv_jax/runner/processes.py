@@ -171,6 +171,22 @@ def raise_on_all() -> Iterator[None]:
         raise own or UserError("another process failed; see its error message")
 
 
+@contextmanager
+def own_computation() -> Iterator[None]:
+    """Is `raise_on_all` for a body that may raise any error, such as a user's attack. Collective.
+
+    With several processes each error becomes a UserError: the others would wait for minutes.
+    """
+    with raise_on_all():
+        try:
+            yield
+        except Exception as error:
+            if jax.process_count() == 1 or isinstance(error, UserError):
+                raise
+            line = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise UserError(f"process {jax.process_index()} failed: {line}") from error
+
+
 def check_shared(directory: Path) -> None:
     """Checks that all processes have the same directory. Collective.
 
