@@ -1,11 +1,12 @@
 """The epochs that `launch.tpu` compiles."""
 
-import runpy
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from adv_jax.runner import catalogue
 from adv_jax.runner.config import check, with_values
+from papers import budget
+from papers.target import Run
 
 TOPOLOGIES = {4: "v5e:2x2", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}
 # Options with a model or a method of another size.
@@ -63,9 +64,7 @@ def cases() -> Iterator[Case]:
 def config_of(case: Case) -> dict[str, Any]:
     """Returns the config of a case, on data of the right shapes."""
     name, _, mode = case.config.partition(":")
-    catalogue.import_shared()
-    make = runpy.run_path(str(catalogue.path(name)))["get_config"]
-    config = (make(mode) if mode else make()).to_dict()
+    config = budget.config_of(Run(name, mode), budget.BUDGETS[budget.PAPER], {})
     data = {"data.name": f"launch._shapes:{config['data']['name']}", "data.source": "import"}
     sizes = {"seeds": case.replicas, "grid": None, "shards": case.shards}
     config = with_values(config, {**data, "replicas": sizes, **case.fields})
