@@ -44,7 +44,7 @@ FIRST = [("lenet", "crown_ibp"), ("relu", "crown"), ("residual", "crown")]
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), slow_after(2, FIRST + [case for case in CASES if case not in FIRST])
+    ("name", "method"), slow_after(1, FIRST + [case for case in CASES if case not in FIRST])
 )
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 100), size=st.sampled_from([0.01, 0.1, 0.5, 3.0]))
