@@ -7,6 +7,7 @@ Each of several processes writes a part, the replicas of its devices:
 """
 
 import logging
+import os
 import re
 import shutil
 import sys
@@ -79,6 +80,7 @@ class Checkpoints:
         self._given_up = threading.Event()
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            self._opened = os.open(directory, os.O_RDONLY)  # Tells it from one of its name.
             for unfinished in _unfinished(directory) if self._first else ():
                 shutil.rmtree(unfinished)
         except OSError as error:
@@ -205,6 +207,7 @@ class Checkpoints:
             self._given_up.set()  # Another process may have ended without its part.
             self._writer.shutdown()
             self._orbax.close()
+            os.close(self._opened)
             _LOGGER.setLevel(self._level)
             sys.unraisablehook = self._hook
 
@@ -313,9 +316,13 @@ class Checkpoints:
         )
 
     def _unwritten(self, epoch: int, error: Exception) -> UserError:
-        return UserError(
-            f"checkpoint of epoch {epoch} cannot be written: {reason(error)}; kept: {self.latest()}"
-        )
+        try:
+            there = os.path.samestat(os.stat(self._directory), os.fstat(self._opened))
+        except OSError:
+            there = False
+        # TensorStore creates folders again, so that errors of a deleted one name something else.
+        why = f"{reason(error)}; kept: {self.latest()}" if there else "its folder was deleted"
+        return UserError(f"checkpoint of epoch {epoch} cannot be written: {why}")
 
     def _set_aside(self, epochs: Iterable[int]) -> None:
         for epoch in epochs:

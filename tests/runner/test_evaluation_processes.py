@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import ROOT, environment, xla_flags
-from short_run import EPOCHS
+from short_run import TINY
 
 from adv_jax.runner.processes import shares
 from adv_jax.types import UserError
@@ -116,11 +116,10 @@ def test_uneven_shares_measure_what_one_process_measures(commands, uninterrupted
 
 @pytest.mark.slow
 def test_processes_with_other_weights_are_refused_in_one_line(commands, uninterrupted, tmp_path):
-    older = tmp_path / uninterrupted.name
-    shutil.copytree(uninterrupted, older)
-    shutil.rmtree(older / "checkpoints" / str(EPOCHS))
-    (older / "result.json").unlink()
-    workdirs = ([f"--workdir={path}"] for path in (uninterrupted, older))
+    other = tmp_path / uninterrupted.name
+    trained = commands.run(*TINY, "--config.epochs=1", "--config.seed=7", f"--workdir={other}")
+    assert trained.status == 0, trained.err
+    workdirs = ([f"--workdir={path}"] for path in (uninterrupted, other))
     first, second = two(commands, *workdirs)
     assert (first.status, second.status) == (1, 1)
     assert first.err.endswith("error: another process failed; see its error message\n")
