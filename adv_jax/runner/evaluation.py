@@ -5,7 +5,8 @@ import inspect
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -237,20 +238,7 @@ def _evaluation_files(
     document = model.about | task.settings | _document(found, task.attacks)
     if minimal_eps:
         high = max(task.eps)
-        with own_computation():
-            smallest = {
-                attack: evaluate.minimal_eps(
-                    logits_fn,
-                    task.x,
-                    task.y,
-                    function,
-                    high=high,
-                    progress=_progress(f"{name} {attack}"),
-                    **task.options,
-                )
-                for attack, function in task.attacks.items()
-            }
-        smallest = gather_rows(smallest, task.shares)
+        smallest = _of_each_attack(partial(evaluate.minimal_eps, logits_fn, high=high), name, task)
         document["minimal_eps"] = {a: _minimal(eps, high) for a, eps in smallest.items()}
         rows = zip(range(len(task.labels)), task.labels, *smallest.values(), strict=True)
         files[folder / "minimal_eps.csv"] = _csv(["example", "label", *smallest], rows)
@@ -304,25 +292,26 @@ def _evaluation_png(name: str, document: Document) -> bytes:
     return file.getvalue()
 
 
+def _of_each_attack(
+    measure: Callable[..., np.ndarray], title: str, task: Task
+) -> dict[str, np.ndarray]:
+    """Returns {attack: what `measure` finds of all examples, f[..., N]}. Collective."""
+    with own_computation():
+        own = {
+            name: measure(
+                task.x, task.y, attack, progress=_progress(f"{title} {name}"), **task.options
+            )
+            for name, attack in task.attacks.items()
+        }
+    return gather_rows(own, task.shares)
+
+
 def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> Files:
     """Tests each model on the examples of each other model and returns the files. Collective."""
     fns = {name: model.logits_fn for name, model in models.items()}
     names, eps = list(models), max(task.eps)
-    with own_computation():
-        correct = {
-            attack: transferred_rows(
-                fns,
-                task.x,
-                task.y,
-                function,
-                eps=eps,
-                progress=_progress(f"transfer {attack}"),
-                **task.options,
-            )
-            for attack, function in task.attacks.items()
-        }
-    gathered = gather_rows(correct, task.shares)
-    matrices = {attack: rows.mean(-1) for attack, rows in gathered.items()}
+    correct = _of_each_attack(partial(transferred_rows, fns, eps=eps), "transfer", task)
+    matrices = {attack: rows.mean(-1) for attack, rows in correct.items()}
     rows = (
         [attack, eps, names[i], names[j], accuracy]
         for attack, matrix in matrices.items()
