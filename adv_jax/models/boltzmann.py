@@ -160,9 +160,9 @@ class Boltzmann(_Stack):
         Source: [salakhutdinov2009], sec. 3.1 (without biases).
         """
         encoder, decoder = dict(params.get("encoder", {})), params.get("decoder", {})
-        for number, name in enumerate(sorted(encoder), start=2):
-            from_above = decoder.get(f"hidden{number}")
-            if from_above is not None and not isinstance(from_above, Mapping):
+        for number in range(1, len(encoder)):
+            name, from_above = f"hidden{number}", decoder.get(f"hidden{number + 1}")
+            if name in encoder and from_above is not None and not isinstance(from_above, Mapping):
                 bias = (encoder[name]["bias"] + from_above) / 2
                 encoder[name] = {**encoder[name], "bias": bias}
         return {**params, **({"encoder": encoder} if encoder else {})}
