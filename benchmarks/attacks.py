@@ -21,6 +21,7 @@ from benchmarks.timing import (
     Block,
     Worker,
     alternate,
+    cpu_devices,
     machine,
     ratios,
     spread,
@@ -383,9 +384,8 @@ def _workers(folder: Path, threads: int, device: str) -> dict[str, Worker]:
         return {OURS: Worker(ours, env=ON_ACCELERATOR), PLAIN: Worker(theirs)}
     # Set the number of threads before the libraries load; the worker sets it again.
     count = {"OMP_NUM_THREADS": str(threads)}
-    cores = f"--xla_force_host_platform_device_count={threads}"
     workers = {
-        OURS: Worker(ours, env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": cores}),
+        OURS: Worker(ours, env=cpu_devices(threads)),
         PLAIN: Worker(theirs, env=count),
     }
     library = unlock_library(folder)

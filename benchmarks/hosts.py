@@ -20,6 +20,7 @@ from benchmarks.timing import (
     Worker,
     WorkerError,
     alternate,
+    cpu_devices,
     machine,
     ratios,
     spread,
@@ -75,7 +76,7 @@ def _peaks(replicas: int, processes: int, devices: int) -> list[int]:
     """Trains on that many devices in all -> the peak resident bytes of each process."""
     console.print(f"{replicas} replicas in {processes} processes", style="dim")
     with tempfile.TemporaryDirectory() as folder:
-        env = _environment(devices // processes) | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/jax"}
+        env = cpu_devices(devices // processes) | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/jax"}
         command = [sys.executable, *COMMAND, f"--workdir={folder}/run"]
         command += [f"--config.replicas.seeds={replicas}"]
         started = [
@@ -85,11 +86,6 @@ def _peaks(replicas: int, processes: int, devices: int) -> list[int]:
             for flags in _connecting(processes)
         ]
         return [_peak(process) for process in started]
-
-
-def _environment(devices: int) -> dict[str, str]:
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
 
 
 def _connecting(processes: int) -> list[list[str]]:
@@ -120,7 +116,7 @@ def _speeds(devices: Sequence[int], *, rounds: int) -> dict[str, dict[str, Any]]
     """Times epochs on simulated devices -> {devices: {pattern: what was found}}."""
     with ExitStack() as stack:
         workers = {
-            str(n): stack.enter_context(Worker("benchmarks.hosts_worker", env=_environment(n)))
+            str(n): stack.enter_context(Worker("benchmarks.hosts_worker", env=cpu_devices(n)))
             for n in devices
         }
         found = {

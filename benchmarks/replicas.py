@@ -15,6 +15,7 @@ from benchmarks.tasks import TASKS
 from benchmarks.timing import (
     Worker,
     alternate,
+    cpu_devices,
     machine,
     ratios,
     spread,
@@ -92,9 +93,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _worker(way: Way) -> Worker:
-    flags = f"--xla_force_host_platform_device_count={way.devices}"
-    env = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    return Worker("benchmarks.replicas_worker", env=env)
+    return Worker("benchmarks.replicas_worker", env=cpu_devices(way.devices))
 
 
 def _summary(

@@ -93,6 +93,12 @@ def use_cpus(threads: int) -> int:
     return len(cpus)
 
 
+def cpu_devices(count: int) -> dict[str, str]:
+    """Returns the environment of a process in which JAX has so many CPU devices."""
+    flag = f"--xla_force_host_platform_device_count={count}"
+    return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
+
+
 def unlock_library(folder: Path) -> Path | None:
     """Builds an LD_PRELOAD library that makes MKL use its Intel code; None without a compiler."""
     source, library = folder / "unlock.c", folder / "unlock.so"
