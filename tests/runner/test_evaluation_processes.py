@@ -4,14 +4,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import ROOT, environment, xla_flags
+from command_line import ROOT, environment, free_port, xla_flags
 from short_run import TINY
 
 from adv_jax.runner.processes import shares
@@ -19,12 +18,6 @@ from adv_jax.types import UserError
 
 MODULE = "adv_jax.evaluate"
 ATTACKS = ["--attacks=pgd,gaussian_noise,fgsm", "--norm=linf", "--eps=0,.1,.2"]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def by_hosts(*argv, count):

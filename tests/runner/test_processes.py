@@ -5,11 +5,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 
 import numpy as np
 import pytest
-from command_line import xla_flags
+from command_line import free_port, xla_flags
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +22,6 @@ TINY = [
 ]
 # Sums of other parts in another order: a few float32 roundings, which training carries on.
 same = {"rtol": 1e-4, "atol": 1e-5}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def start(commands, *argv, devices=1, count=2):

@@ -12,6 +12,7 @@ import pty
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,6 +34,13 @@ def xla_flags(devices: int | None = None) -> str:
     """
     flags = re.sub(rf"{DEVICE_COUNT}=\d+", "", os.environ["XLA_FLAGS"])
     return f"{flags} {DEVICE_COUNT}={devices}" if devices else flags
+
+
+def free_port() -> int:
+    """Returns a port of this machine that no process listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def environment(**changes: str) -> dict[str, str]:
