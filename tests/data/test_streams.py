@@ -1,5 +1,7 @@
 """Training sets that arrive in batches: chunks, and what is refused."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ ROWS = 4
 PIXELS = np.arange(7 * ROWS * 6, dtype=np.uint8).reshape(7, ROWS, 2, 3)
 LABELS = np.arange(7 * ROWS).reshape(7, ROWS) % 5
 TEST = PIXELS[0], LABELS[0]
+SPLITS = "train", "test"
+PREPARED = Path(__file__).parent / "prepared"
 
 
 def loaded(batches=None, num_batches=7, **changes):
@@ -133,6 +137,28 @@ def test_a_slice_of_an_endless_grain_loader_is_its_epoch():
     found = np.concatenate([part.x for epoch in range(3) for part in chunks(dataset, epoch)])
     np.testing.assert_array_equal(found[..., 0], in_turn)
     assert not np.array_equal(*np.split(in_turn, 3)[:2])
+
+
+def test_a_set_of_tfds_is_streamed_by_grain():
+    grain = pytest.importorskip("grain")
+    import tensorflow_datasets as tfds
+
+    rows = {part: tfds.data_source("mnist", split=part, data_dir=PREPARED) for part in SPLITS}
+    train = lambda epoch: (
+        grain.MapDataset.source(rows["train"])
+        .shuffle(seed=epoch)
+        .map(lambda row: (row["image"], row["label"]))
+        .batch(5, drop_remainder=True)
+        .to_iter_dataset()
+    )
+    test = [np.stack([row[key] for row in rows["test"]]) for key in ("image", "label")]
+    dataset = data.from_batches("digits", train=train, num_batches=6, test=test, num_classes=10)
+    whole = data.load("mnist", source="tfds", dir=str(PREPARED))
+    order = lambda x: sorted(image.tobytes() for image in x)
+    epochs = [np.concatenate([part.x for part in chunks(dataset, n)]) for n in range(2)]
+    for found in epochs:
+        assert order(found / np.float32(255)) == order(whole.train.x)
+    assert not np.array_equal(*epochs)
 
 
 def failing(epoch):
