@@ -311,6 +311,8 @@ def data_in_words(data: Mapping[str, Any]) -> str:
     if data["sha256"].get("test_batch.bin", "").startswith(_JPEG):
         return "the JPEG copy of CIFAR-10"
     sizes = data["sizes"]
-    if data["name"] == "mnist" and sizes["train"] + sizes.get("valid", 0) == 60_000:
+    if data["name"] == "mnist" and sizes["train"] == 60_000:
         return "full MNIST"
+    if data["name"] == "mnist" and sizes["train"] + sizes.get("valid", 0) == 60_000:
+        return f"full MNIST, {sizes['train']:,} to train"
     return f"{data['name']} ({sizes['train']:,} to train)"

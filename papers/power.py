@@ -3,7 +3,7 @@
 A plan is the smallest number of seeds at which `papers.verdicts` decides, and the hours that the
 missing runs take. It assumes that runs of full length have the mean and the sd of the stored ones.
 A gain must be found with a power of .8. A number may stay undecided at any number of seeds, as the
-paper's own share of the interval does not shrink.
+paper's own share of the interval does not shrink; the plan then states that share.
 """
 
 import bisect
@@ -16,7 +16,7 @@ from scipy import stats
 from adv_jax.runner.log import print_table
 from papers.budget import PAPER, QUICK
 from papers.statistics import Paired, detectable, paired, paired_interval, spread, welch
-from papers.verdicts import UNDECIDED, by_seed, of_paper, refuted, steps, within
+from papers.verdicts import UNDECIDED, by_seed, in_points, of_paper, refuted, steps, within
 
 MOST_SEEDS = 1000
 ONE_RUN = "a second seed must show the spread"
@@ -95,11 +95,18 @@ def _number(row: Json) -> int | str:
     if ours.sd is None:
         return ONE_RUN
 
-    def decides(n: int) -> bool:
-        half = welch(ours._replace(n=n), theirs) or 0.0
-        return within(ours.mean - row["paper"], half, row["tolerance"]) != UNDECIDED
+    def half(n: int) -> float:
+        return welch(ours._replace(n=n), theirs) or 0.0
 
-    return _fewest(decides)
+    def decides(n: int) -> bool:
+        return within(ours.mean - row["paper"], half(n), row["tolerance"]) != UNDECIDED
+
+    found = _fewest(decides)
+    if found == NEVER and half(MOST_SEEDS) > row["tolerance"]:
+        runs = f"{theirs.n:g} run{'s' if theirs.n > 1 else ''}"
+        left = in_points(half(MOST_SEEDS), row["metric"])
+        return f"{NEVER}, as the paper's {runs} leave{'' if theirs.n > 1 else 's'} +-{left}"
+    return found
 
 
 def _claim(claim: Json, rows: Sequence[Json]) -> int | str:

@@ -62,11 +62,13 @@ class OneSeed(NamedTuple):
     file: its path in the folder of results.
     value: a fraction; None for a claim that the caption answers.
     caption: of the figure.
+    runs: the runs that it is of, each with its `data` and `replicas`.
     """
 
     file: str
     value: float | None
     caption: str
+    runs: list[Mapping[str, Any]]
 
 
 def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) -> OneSeed | None:
@@ -79,10 +81,28 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
     file = f"{paper.name}/results/{place['file']}" if place else ""
     if file not in found:
         return None
-    value: Any = None
+    document: Any = found[file]
+    value, trained = None, document
     if "at" in place:
-        value = functools.reduce(operator.getitem, place["at"], found[file])
-    return OneSeed(file, value, found[file].get("caption", ""))
+        value = functools.reduce(operator.getitem, place["at"], document)
+        key, *row = place["at"]
+        # The rows of a table stand in the order of its runs.
+        trained = document["runs"][row[0]] if key == "rows" else document
+    return OneSeed(file, value, document.get("caption", ""), list(_runs(trained)))
+
+
+def _runs(document: Any) -> Iterator[Mapping[str, Any]]:
+    """Yields the runs that a document names, at any depth."""
+    if isinstance(document, Mapping):
+        if {"data", "replicas"} <= document.keys():
+            yield document
+        elif {"data", "seed", "epochs"} <= document.keys():
+            yield {**document, "replicas": [document]}
+        else:
+            document = list(document.values())
+    if isinstance(document, list):
+        for part in document:
+            yield from _runs(part)
 
 
 def mark(file: str) -> str:

@@ -11,8 +11,9 @@ tolerance. *Not reproduced*: it lies entirely outside. There is no verdict if th
 number or the row has no tolerance.
 
 Gain. The claim: one row is below another. The differences are paired by seed. *Reproduced*: the
-paired t-test is significant in the claimed direction, whatever the size of the gain. *Not
-reproduced*: the interval lies below half of the paper's gain, or below 0 if it prints no gain.
+paired t-test is significant in the claimed direction, whatever the size of the gain; the reason
+says if it is refuted (next). *Not reproduced*: it is not significant, and the interval lies below
+half of the paper's gain, or below 0 if it prints no gain.
 
 Size. The claim: a gain equals `by`, up to `tolerance`. It is judged like a number, with the
 interval of the paired differences.
@@ -105,7 +106,7 @@ class Difference(NamedTuple):
 
     def in_points(self, value: float) -> str:
         """Formats a difference, of rates in percentage points."""
-        return _in_points(value, self.metric)
+        return in_points(value, self.metric)
 
     def seen(self, what: str, size: float) -> str:
         """Describes the smallest difference that the test detects."""
@@ -113,7 +114,7 @@ class Difference(NamedTuple):
             return f"too few seeds to detect any {what}"
         if not size:
             return f"any {what} is detectable"
-        return f"detectable {what}: {_in_points(size, self.metric, digits=2)}"
+        return f"detectable {what}: {in_points(size, self.metric, digits=2)}"
 
     def _is_possible(self, size: float) -> bool:
         """Returns whether two values can differ by so much; of rates it is less than 100 points."""
@@ -256,7 +257,9 @@ def _gain(tested: Paired, measured: Difference, by: float, length: Length) -> tu
     verdict = _direction(tested, measured.half, by, length)
     p = "all are equal" if tested.t_p is None else f"p = {tested.t_p:.2g}"
     words = [f"{measured}, {p}"]
-    if verdict == REPRODUCED and not length.full:
+    if verdict == REPRODUCED and refuted(tested.mean, measured.half, by):
+        words.append("the direction only, with less than half of the paper's gain")
+    elif verdict == REPRODUCED and not length.full:
         words.append("the direction only")
     if verdict == UNDECIDED:
         words.append(measured.seen("gain", detectable(tested) or 0.0))
@@ -304,8 +307,9 @@ def _order(form: str, rows: Sequence[Mapping[str, Any]], length: Length) -> Json
     factor = percent_factor(rows[0]["metric"])
     means = [factor * spread(list(row["values"].values())).mean for row in rows]
     ends = f"{min(means):.4g} to {max(means):.4g} {unit_of(rows[0]['metric'])}"
-    words = f"means from {ends}; {held} of {len(pairs)} steps are significant, {against} against "
-    words += "the claim"
+    words = f"means from {ends}; {held} of {len(pairs)} steps are significant"
+    if length.full:
+        words += f", {against} against the claim"
     return {"verdict": verdict, "why": _join(words, length.words)}
 
 
@@ -325,7 +329,7 @@ def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, s
         return {}, ""
     by = round(higher["paper"] - lower["paper"], 10)
     found: Json = {"paper_difference": by}
-    own_text = f"the paper has {_in_points(by, lower['metric'])}"
+    own_text = f"the paper has {in_points(by, lower['metric'])}"
     first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
     tested = paired(by_seed({"values": first}), by_seed({"values": second}))
     if tested is not None and tested.t_p is not None:
@@ -349,10 +353,10 @@ def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> L
 def _difference(value: float, metric: str) -> str:
     """Returns "difference 1.2 points", or nats."""
     points = "points" if unit_of(metric) == "%" else unit_of(metric)
-    return f"difference {_in_points(value, metric)} {points}"
+    return f"difference {in_points(value, metric)} {points}"
 
 
-def _in_points(value: float, metric: str, *, digits: int = 3) -> str:
+def in_points(value: float, metric: str, *, digits: int = 3) -> str:
     """Formats a difference of a metric, of rates in percentage points."""
     return f"{percent_factor(metric) * value:.{digits}g}"
 

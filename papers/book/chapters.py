@@ -1,5 +1,6 @@
 """Converts results to the words of the pages, as plain values for the templates."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -77,8 +78,14 @@ class Unmeasured(NamedTuple):
         if self.one_seed is None:
             return line._replace(verdict=self.verdict)
         note = " ".join(filter(None, (line.note, self.one_seed.caption)))
-        runs = f"one seed; {self.one_seed.file}"
+        replicas = [one for run in self.one_seed.runs for one in run["replicas"]]
+        runs = _trained_in_words(
+            [one["seed"] for one in replicas],
+            [one["epochs"] for one in replicas],
+            [run["data"] for run in self.one_seed.runs],
+        )
         ours = self.ours or line.ours
+        runs = f"{runs}; {self.one_seed.file}"
         return line._replace(verdict=self.verdict, ours=ours, runs=runs, note=note)
 
 
@@ -212,16 +219,19 @@ def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
     trained = [target["trainings"][row["training"]] for row in rows if row["values"]]
     if not trained:
         return ""
-    seeds = sorted({int(seed) for row in rows for seed in row["values"]})
-    epochs = [number for training in trained for number in training["epochs"]]
-    data = dict.fromkeys(data_in_words(training["data"]) for training in trained)
-    return "; ".join(
-        [
-            _seeds_in_words(seeds),
-            f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}",
-            *data,
-        ]
+    return _trained_in_words(
+        [int(seed) for row in rows for seed in row["values"]],
+        [number for training in trained for number in training["epochs"]],
+        [training["data"] for training in trained],
     )
+
+
+def _trained_in_words(
+    seeds: Sequence[int], epochs: Sequence[int], data: Sequence[Mapping[str, Any]]
+) -> str:
+    names = dict.fromkeys(map(data_in_words, data))
+    of_epochs = f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
+    return "; ".join([_seeds_in_words(sorted(set(seeds))), of_epochs, *names])
 
 
 def _seeds_in_words(seeds: Sequence[int]) -> str:
@@ -313,8 +323,22 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     named = [by_label[label] for label in claim["rows"]]
     if any(row["mean"] is None for row in named):
         return ""
-    joint = " against " if len(named) == 2 else ", "
-    return joint.join(f"{row['mean']:.3g} {unit_of(row['metric'])}" for row in named)
+    means = [f"{row['mean']:.3g} {unit_of(row['metric'])}" for row in named]
+    if len(named) == 2:
+        return " against ".join(means)
+    return ", ".join(map(" ".join, zip(_short_labels(claim["rows"]), means, strict=True)))
+
+
+def _short_labels(labels: Sequence[str]) -> list[str]:
+    """Returns labels without the words that all of them begin with, with colons.
+
+    >>> _short_labels(["error, eps 0", "error, eps 0.1"])
+    ['0:', '0.1:']
+    """
+    words = [label.split(" ") for label in labels]
+    columns = zip(*words, strict=False)
+    begin = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
+    return [f"{' '.join(own[begin:])}:" for own in words]
 
 
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:

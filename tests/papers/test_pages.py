@@ -91,12 +91,39 @@ def test_the_pages_and_the_book_say_the_same_of_a_number(made):
 
 
 def test_the_level_allows_for_as_many_tests_as_the_results_hold(made):
-    """If they hold more: raise MOST_TESTS, then launch.reproduce all --judge and papers.pages."""
+    """If they hold more, drop tests: a higher MOST_TESTS would move verdicts."""
     found = reading.read(ROOT / "papers")
     tests = sum(chapters.chapter(p, found).num_tests for p in numbers.load().values())
     assert 0.9 * MOST_TESTS <= tests <= MOST_TESTS
     text = made[ROOT / "papers" / "README.md"]
     assert f"The results hold {tests} tests" in text and f"= {LEVEL:g} (Bonferroni" in text
+
+
+def test_the_overview_counts_what_a_work_prints_once(made):
+    """Huang's Fig. 1 has two claims, on seven orders of a perceptron and one of LeNet."""
+    found = reading.read(ROOT / "papers")
+    one = chapters.chapter(numbers.load()["huang2015"], found)
+    printed = [name for name, entry in one.paper.entries.items() if entry["kind"] == "claim"]
+    counted = pages._counted(one)
+    without = [line for line in one.claims if line.verdict.word == ""]
+    assert len([word for word in counted["claims"] if word]) == len(printed) - len(without)
+    orders = [line.verdict.word for line in one.claims if line.key == "huang2015.fig1.order"]
+    assert sorted(orders) == ["reproduced"] * 3 + ["undecided"] * 2
+    assert pages._joint(orders) == "undecided"
+    assert pages._joint(["reproduced", "undecided", "not reproduced"]) == "not reproduced"
+    assert pages._joint(["reproduced", "reproduced"]) == "reproduced"
+
+
+def test_everything_that_was_not_run_is_listed(made):
+    found = reading.read(ROOT / "papers")
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        text = made[ROOT / "papers" / paper.name / "README.md"].partition("Not run:")[2]
+        claims = [line for line in one.claims if line.verdict.word == "not run"]
+        cells = [line for line in one.lines if line.verdict.word == "not run"]
+        listed = [line for line in text.splitlines() if line.startswith("- ")]
+        sizes = [int(size) for size in re.findall(r": (\d+) numbers?$", text, re.MULTILINE)]
+        assert (len(listed), sum(sizes)) == (len(claims) + len(sizes), len(cells))
 
 
 def test_decided_claims_stand_first(made):

@@ -1,5 +1,7 @@
 """The plans of what would decide, against verdicts of made-up seeds and simulated experiments."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -64,7 +66,9 @@ def test_the_planned_seeds_decide_a_number_and_one_fewer_does_not(mean, sd, tole
 
 def test_a_single_run_of_the_paper_may_leave_a_number_undecided_for_ever():
     found = plan([row("a", of(3, 1.0, 0.05), 1.0, None, 1, 0.1)])
-    assert found.seeds is None and str(found) == "1,000 seeds would not decide it"
+    left = stats.t.isf(LEVEL / 2, MOST_SEEDS - 1) * 0.05 * math.sqrt(1 + 1 / MOST_SEEDS)
+    words = f"1,000 seeds would not decide it, as the paper's 1 run leaves +-{left:.3g}"
+    assert found.seeds is None and str(found) == words
     many = judged([row("a", of(MOST_SEEDS, 1.0, 0.05), 1.0, None, 1, 0.1)])
     assert many["rows"][0]["verdict"] == "undecided"
 

@@ -99,7 +99,10 @@ def test_a_number_of_one_seed_is_undecided(found):
     (line,) = [line for line in lines if line.label.startswith("2x800 relu, adversarial")]
     assert line.verdict.word == "undecided"
     assert line.ours == "0.781 %"
-    assert line.runs == "one seed; nokland2015/results/figures/table2_2x800_relu.json"
+    file = "nokland2015/results/figures/table2_2x800_relu.json"
+    assert line.runs == f"seed 1; 150 epochs; full MNIST; {file}"
+    (line,) = [line for line in lines if line.key == "nokland2015.table3.conv.zca.adversarial"]
+    assert line.runs.startswith("seed 1; 1 epoch; the JPEG copy of CIFAR-10; ")
 
 
 def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(found):

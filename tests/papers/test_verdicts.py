@@ -173,6 +173,16 @@ def test_a_gain_below_half_of_the_papers_is_not_reproduced():
     assert claim(none)["verdict"] == "undecided"
 
 
+def test_a_significant_gain_below_half_of_the_papers_is_one_of_the_direction_only():
+    half = 0.01 * stats.t.isf(LEVEL / 2, 3)  # each difference is .5 +- .02
+    values = {"a": LOW, "b": [v + d for v, d in zip(LOW, [0.48, 0.52, 0.48, 0.52], strict=True)]}
+    words = "the direction only, with less than half of the paper's gain"
+    for by, is_less in ((2 * (0.5 + 1.3 * half), True), (2 * (0.5 + half), False)):
+        found = claim(values, papers=(1.0, 1.0 + by))
+        assert found["verdict"] == "reproduced"
+        assert (words in found["why"]) == is_less
+
+
 def test_an_undecided_gain_says_which_would_have_been_found():
     """The power of .8 by simulation, with the sd of the differences."""
     found = claim({"a": LOW, "b": [1.2, 1.9, 3.1, 3.9]})
@@ -230,6 +240,12 @@ def test_an_order_holds_if_each_of_its_steps_does(rows, form, verdict):
     """a, b and c are 1 apart but for .1; d lies about b."""
     values = {"a": LOW, "b": HIGH, "c": [v + 1 for v in HIGH], "d": [1.9, 3.6, 3.0, 5.9]}
     assert claim({label: values[label] for label in rows}, form=form)["verdict"] == verdict
+
+
+def test_only_full_runs_count_the_steps_against_an_order():
+    values = {"c": LOW, "a": HIGH}
+    assert "0 of 1 steps are significant, 1 against" in claim(values, form="falling")["why"]
+    assert "against" not in claim(values, form="falling", budget=SHORT)["why"]
 
 
 def test_one_seed_does_not_tell_an_order():
