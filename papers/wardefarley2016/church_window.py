@@ -138,10 +138,8 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
     classes, directed = (np.asarray(values) for values in found(x, y))
     labels = np.asarray(y)
     about, data = run.about, run.dataset
-    title = (
-        f"{name}: {net_of(run)}, {data.name} ({data.source})\n"
-        f"across {across}, down {down}, pixels by ±{EPS} along a sign vector"
-    )
+    trained = f"{name}: {net_of(run)}, {data.name} ({data.source})"
+    title = f"{trained}\nacross {across}, down {down}, pixels by ±{EPS} along a sign vector"
     rows = -(-len(labels) // GRID)
     figure, panels = canvas(rows, GRID, title=title, width=1.05, height=1.25)
     for axes in panels.ravel():
@@ -160,7 +158,7 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
     }
     wrong = np.flatnonzero(read_as != labels)
     caption = (
-        f"{name}: the correct class, white, has {shares['all']:.1%} of the windows, "
+        f"{trained}: the correct class, white, has {shares['all']:.1%} of the windows, "
         f"{shares['h < 0']:.1%} of their left halves and {shares['h > 0']:.1%} of the right; "
         f"{len(wrong)} of {len(labels)} examples are misclassified, as is said above each."
     )

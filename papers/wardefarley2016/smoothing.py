@@ -46,10 +46,7 @@ def costs(workdirs: Sequence[str]) -> Drawing:
                 by_seed[name][model.about["seed"]] = value
         error = {name: rounded(spread([*values.values()]).mean) for name, values in by_seed.items()}
         printed = rounded(numbers.entry(_id(method))["value"] / 100)
-        about = {"objective": run.config["objective"], "replicas": run.result["replicas"]}
-        rows.append(
-            {"method": method, "error": error, "by_seed": by_seed, "printed": printed, **about}
-        )
+        rows.append({"method": method, "error": error, "by_seed": by_seed, "printed": printed})
         trained = "hard" if method == "cross_entropy" else "smoothed"
         name = f"{trained} targets, {trained_on([run])}"
         cells.append([name, *(f"{100 * e:.4g}" for e in (*error.values(), printed))])
@@ -64,8 +61,15 @@ def costs(workdirs: Sequence[str]) -> Drawing:
     document = {
         "caption": caption,
         "settings": {"attack": "fgsm", "eps": eps, "bounds": None, "chosen": ["targets"]},
-        "data": runs[0].result["data"],
         "rows": rows,
+        "runs": [
+            {
+                "objective": run.config["objective"],
+                "data": run.result["data"],
+                "replicas": run.result["replicas"],
+            }
+            for run in runs
+        ],
     }
     title = f"Label smoothing, error in % under FGSM {eps} on the cost of two kinds of targets"
     columns = ["trained on", "clean", *(f"{name} targets" for name in TARGETS), "the paper"]

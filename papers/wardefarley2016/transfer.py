@@ -72,6 +72,7 @@ def table(workdirs: Sequence[str]) -> Drawing:
         "by_seed": {
             cell: {seed: rounded(_cell(found, names, pair)) for seed, found in matrices.items()}
             for pair, cell in CELLS.items()
+            if pair[0] in known  # The nearest neighbors have no seed.
         },
         "pairs": [
             {"crafted_on": pair[0], "tested_on": pair[1], "error": error[pair], "chapter": printed}

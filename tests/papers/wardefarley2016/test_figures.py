@@ -131,6 +131,7 @@ def test_a_misclassified_example_is_drawn_and_said():
     figure, document, _ = church_window.adversarial_and_random(run_of(y=y))
     assert document["misclassified"] == [2]
     assert "1 of 15 examples are misclassified" in document["caption"]
+    assert "maxout 2 (cross_entropy), seed 0, 3 epochs, made_up (embedded)" in document["caption"]
     texts = [axes.get_title() for axes in figure.axes]
     assert texts[2] == f"{y[2]}, read as {Y[2]}" and texts[3] == str(Y[3])
     assert document["windows"][2]["read_as"] == Y[2]
@@ -203,6 +204,7 @@ def test_the_table_of_transfer_is_the_mean_over_seeds(workdirs_of):
         alone = transfer.table(workdirs_of(*([run[seed]] for run in both))).document
         for cell, errors in alone["by_seed"].items():
             assert document["by_seed"][cell][seed] == errors[0]
+    assert "smoothed_nn_to_nn" not in document["by_seed"]  # No net: one error, without seeds.
     of_relu = document["by_seed"]["maxout_to_relu"]
     assert of_relu[0] != of_relu[1]
     (pair,) = [p for p in document["pairs"] if p["tested_on"] == "ReLU net"]
