@@ -1,6 +1,7 @@
 """Every target fits to the papers' numbers and to the configs, with every budget."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from papers.budget import BUDGETS, config_of
 from papers.comparison import metric
 from papers.maronas2016 import targets as maronas
 from papers.registry import FIGURES, TARGETS
-from papers.target import METRICS, Below, Drawn, Falling, Lowest, Row, Run, Target
+from papers.target import METRICS, Below, Drawn, Falling, Lowest, Row, Run, Target, in_percent
 from papers.trainings import same_point
 
 RESULTS = Path(__file__).parents[2] / "papers"
@@ -146,6 +147,32 @@ def test_tolerances_are_the_repeatability_limit_of_the_printed_spread():
         runs = numbers.entry(row.paper)["per_seed"].items()
         spread = np.std([v for seed, v in runs if int(seed) not in outliers], ddof=1)
         assert row.tolerance == pytest.approx(2.77 * spread, rel=0.15), row.label
+
+
+def stored(name):
+    return json.loads(TARGETS[name].file(RESULTS).read_text())
+
+
+def test_no_claim_of_equal_rates_compares_rows_that_are_all_wrong_or_all_right():
+    compared = 0
+    for name, target in TARGETS.items():
+        if not target.file(RESULTS).exists():
+            continue
+        document = stored(name)
+        means = {row["label"]: in_percent(row)["mean"] for row in document["rows"]}
+        for claim in document["claims"]:
+            if claim["form"] == "size":
+                compared += 1
+                assert all(0.1 < means[label] < 99.9 for label in claim["rows"]), claim["text"]
+    assert compared > 2
+
+
+def test_lwa_is_compared_only_where_it_learns_clean_digits():
+    document = stored("huang2015.training_c")
+    mean = {row["label"]: row["mean"] for row in document["rows"]}
+    methods = [label.rpartition(", ")[0] for claim in document["claims"] for label in claim["rows"]]
+    assert methods and all(mean[f"{method}, clean"] > 0.9 for method in methods)
+    assert mean["LWA, c 3.5, clean"] < 0.5 < mean["LWA, c 3.5, Adv_Loss"]
 
 
 @pytest.mark.parametrize("table", maronas.TEN_SEEDS)
