@@ -92,7 +92,7 @@ def _tables(one: Chapter) -> str:
         parts.append(markdown(["run", "paper", "ours"], others))
     figures = {path.stem: document for path, document in one.figures}
     for name in filter(figures.get, one.paper.readings):
-        parts.append(f"Figure `{name}`, other readings of a number. {figures[name]['caption']}\n")
+        parts.append(f"Figure `{name}`: {figures[name]['caption']}\n")
         if table := figures[name].get("table"):
             parts.append(markdown(table["columns"], table["rows"]))
     untested = [line for line in one.claims if line.verdict.word == ""]

@@ -63,12 +63,14 @@ class OneSeed(NamedTuple):
     value: a fraction; None for a claim that the caption answers.
     caption: of the figure.
     runs: the runs that it is of, each with its `data` and `replicas`.
+    why: why it decides nothing.
     """
 
     file: str
     value: float | None
     caption: str
     runs: list[Mapping[str, Any]]
+    why: str
 
 
 def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) -> OneSeed | None:
@@ -88,7 +90,8 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
         key, *row = place["at"]
         # The rows of a table stand in the order of its runs.
         trained = document["runs"][row[0]] if key == "rows" else document
-    return OneSeed(file, value, document.get("caption", ""), list(_runs(trained)))
+    why = place.get("why", "one seed decides nothing")
+    return OneSeed(file, value, document.get("caption", ""), list(_runs(trained)), why)
 
 
 def _runs(document: Any) -> Iterator[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,13 +79,15 @@ class Unmeasured(NamedTuple):
             return line._replace(verdict=self.verdict)
         note = " ".join(filter(None, (line.note, self.one_seed.caption)))
         replicas = [one for run in self.one_seed.runs for one in run["replicas"]]
-        runs = _trained_in_words(
-            [one["seed"] for one in replicas],
-            [one["epochs"] for one in replicas],
-            [run["data"] for run in self.one_seed.runs],
-        )
+        runs = self.one_seed.file
+        if replicas:
+            words = _trained_in_words(
+                [one["seed"] for one in replicas],
+                [one["epochs"] for one in replicas],
+                [run["data"] for run in self.one_seed.runs],
+            )
+            runs = f"{words}; {runs}"
         ours = self.ours or line.ours
-        runs = f"{runs}; {self.one_seed.file}"
         return line._replace(verdict=self.verdict, ours=ours, runs=runs, note=note)
 
 
@@ -215,19 +217,23 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
 
 
 def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the seeds, epochs and data of measured rows: "seeds 1, 2; 150 epochs; full MNIST"."""
+    """Returns the seeds, epochs and data of measured rows: "seeds 1, 2; 150 epochs; full MNIST".
+
+    Rows that are compared are paired by seed: the seeds are those that they share, if any.
+    """
     trained = [target["trainings"][row["training"]] for row in rows if row["values"]]
     if not trained:
         return ""
+    seeds = [{int(seed) for seed in row["values"]} for row in rows if row["values"]]
     return _trained_in_words(
-        [int(seed) for row in rows for seed in row["values"]],
+        set.intersection(*seeds) or set.union(*seeds),
         [number for training in trained for number in training["epochs"]],
         [training["data"] for training in trained],
     )
 
 
 def _trained_in_words(
-    seeds: Sequence[int], epochs: Sequence[int], data: Sequence[Mapping[str, Any]]
+    seeds: Iterable[int], epochs: Sequence[int], data: Sequence[Mapping[str, Any]]
 ) -> str:
     names = dict.fromkeys(map(data_in_words, data))
     of_epochs = f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
@@ -346,7 +352,7 @@ def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
     if found := single_runs.one_seed(paper, name, files):
         metric = paper.entries[name].get("metric", "error_percent")
         ours = "" if found.value is None else _in_percent(metric, found.value)
-        return Unmeasured(Verdict(UNDECIDED, "one seed decides nothing"), ours, found)
+        return Unmeasured(Verdict(UNDECIDED, found.why), ours, found)
     if name in paper.untestable:
         return Unmeasured(Verdict("", paper.untestable[name]))
     return Unmeasured(Verdict(NOT_RUN))

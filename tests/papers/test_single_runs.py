@@ -105,6 +105,23 @@ def test_a_number_of_one_seed_is_undecided(found):
     assert line.runs.startswith("seed 1; 1 epoch; the JPEG copy of CIFAR-10; ")
 
 
+def test_a_claim_names_the_seeds_that_its_rows_share(found):
+    """The nets of plain back-propagation are attacked with examples of the one of seed 1."""
+    claims = chapters.chapter(numbers.load()["nokland2015"], found).claims
+    (line,) = [line for line in claims if "another net's examples of .50" in line.label]
+    assert "over 4 seeds" in line.verdict.why
+    assert line.runs.startswith("seeds 2 to 5; ")
+
+
+def test_a_number_without_a_net_has_no_seeds(found):
+    """63.43 % in float32 by log-sum-exp; the source prints 47.2 %."""
+    lines = chapters.chapter(numbers.load()["wardefarley2016"], found).lines
+    (line,) = [line for line in lines if line.key.endswith("smoothed_nn_to_nn")]
+    assert (line.ours, line.verdict.word) == ("63.43 %", "undecided")
+    assert "no net" in line.verdict.why
+    assert line.runs == "wardefarley2016/results/figures/table1.1_gradients.json"
+
+
 def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(found):
     chapter = chapters.chapter(numbers.load()["shallow_thesis"], found)
     (claim,) = [line for line in chapter.claims if line.key == "shallow_thesis.fig3_6.B.clean"]
