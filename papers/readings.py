@@ -6,7 +6,7 @@ about.toml of a paper names these figures in `readings`, for the generated pages
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from papers.drawing import Drawing, Table, rounded
+from papers.drawing import Drawing, Table, rounded, seeds_in_words
 from papers.statistics import BySeed, spread
 
 
@@ -36,7 +36,8 @@ def compared(
 ) -> Drawing:
     """Compares readings with the paper's numbers.
 
-    A reading fits if each of its means over the seeds is within the tolerance of its cell.
+    A reading fits if each of its means over the seeds is within the tolerance of its cell. This is
+    no test: there is no interval, and the readings are compared on the test set.
 
     Args:
       readings: one or more.
@@ -56,14 +57,24 @@ def compared(
     shown.append(["to be within", *_percents({c: n.tolerance for c, n in cells.items()}), ""])
     nearest = min(rows, key=lambda row: max(row["off"][c] / cells[c].tolerance for c in cells))
     caption = (
-        f"{what} A reading fits if all means over the seeds are within the tolerances; "
-        f"{sum(row['fits'] for row in rows)} of {len(rows)} fit. The nearest: "
-        f"{nearest['reading']}, off by {100 * max(nearest['off'].values()):.1f} points at most."
+        f"{what} A reading fits if all means over the seeds are within the tolerances, without an "
+        f"interval; {sum(row['fits'] for row in rows)} of {len(rows)} fit. The nearest, selected "
+        f"on the test set: {nearest['reading']}, off by "
+        f"{100 * max(nearest['off'].values()):.2f} points at most."
     )
     document = {"caption": caption, "rows": rows, "printed": printed}
-    columns = ["reading", *(number.column for number in cells.values()), "fits"]
+    columns = ["reading", *_columns(readings, cells), "fits"]
     return Drawing(None, document, Table(title, columns, shown))
 
 
+def _columns(readings: Sequence[Reading], cells: Mapping[str, Cell]) -> list[str]:
+    """Returns the headings of the cells, with their seeds where these differ among the cells."""
+    seeds = [sorted({seed for r in readings for seed in r.by_seed[cell]}) for cell in cells]
+    names = [number.column for number in cells.values()]
+    if all(of_cell == seeds[0] for of_cell in seeds):
+        return names
+    return [f"{name} ({seeds_in_words(s)})" for name, s in zip(names, seeds, strict=True)]
+
+
 def _percents(fractions: Mapping[str, float]) -> list[str]:
-    return [f"{100 * value:.1f}" for value in fractions.values()]
+    return [f"{100 * value:.2f}" for value in fractions.values()]

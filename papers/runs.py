@@ -13,6 +13,7 @@ from adv_jax.runner import trained
 from adv_jax.runner.trained import Trained
 from adv_jax.runner.workdir import is_finished, read_config, read_metrics, read_result
 from adv_jax.types import Array, Key, Output, UserError
+from papers.drawing import seeds_in_words
 from papers.statistics import span
 
 SAMPLES_AT_ONCE = 500  # All of a convolutional generator need much memory.
@@ -90,7 +91,7 @@ def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
     seeds = sorted({replica["seed"] for replica in replicas})
     epochs = [replica["epochs"] for replica in replicas]
     return (
-        f"{runs[0].data}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; "
+        f"{runs[0].data}; {seeds_in_words(seeds)}; "
         f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
     )
 

@@ -8,6 +8,8 @@ warns of them, as the attack is then on another net.
 
 import textwrap
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,12 +88,8 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
         panels[1].set_title(noise_title)
         panels[2].set_title(f"the sum, read as {read[name]}")
         panels[0].set_ylabel(figure_title)
-    caption = (
-        f"Test error: {_percent(errors)}; Maronas 2016 has {_percent(THESIS)}. Gray levels run "
-        f"from -tau (black) to 1 + tau (white)."
-    )
     document = {
-        "caption": caption,
+        "caption": caption(run.about, errors),
         "settings": {"tau": TAU, "bounds": None, "examples": len(run.dataset.test.y)},
         "seed": seed,
         "run": run.about,
@@ -101,6 +99,23 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
         "digit": {"index": 0, "label": int(y[0]), "read_as": read},
     }
     return Drawing(figure, document)
+
+
+def caption(about: Mapping[str, Any], errors: Mapping[str, float]) -> str:
+    """Returns the caption of a net, by what it is trained on, and its test errors."""
+    return (
+        f"Test error of {about['experiment']}, seed {about['seed']}, {noise_of(about)}: "
+        f"{_percent(errors)}; Maronas 2016 has {_percent(THESIS)}. Gray levels run "
+        f"from -tau (black) to 1 + tau (white)."
+    )
+
+
+def noise_of(about: Mapping[str, Any]) -> str:
+    """Returns "trained with fgsm of 0.00045", or that a net is trained without such noise."""
+    attack = about["objective"].get("attack")
+    return "trained " + (
+        f"with {attack['name']} of {attack['eps']:g}" if attack else "without adversarial noise"
+    )
 
 
 def _read(run: Trained, x: Array) -> int:
@@ -116,7 +131,7 @@ def _title(run: Trained, errors: dict[str, float]) -> str:
     )
 
 
-def _percent(errors: dict[str, float]) -> str:
+def _percent(errors: Mapping[str, float]) -> str:
     names = {
         "fgsm": "under FGSM",
         "fgsm_of_batches": "if its gradient goes through batch statistics",

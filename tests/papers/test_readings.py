@@ -24,16 +24,17 @@ def test_a_reading_fits_if_each_mean_is_within_its_tolerance():
     assert rows[0]["off"] == pytest.approx({"a": 0.04, "b": 0.004})
     assert found.document["printed"] == {"a": 0.5, "b": 0.9}
     assert found.document["caption"].startswith("Two numbers. A reading fits")
-    assert "1 of 3 fit. The nearest: fits, off by 4.0 points" in found.document["caption"]
-    assert found.table.columns == ["reading", "first", "second", "fits"]
-    assert found.table.rows[0] == ["fits", "46.0", "89.6", "yes"]
+    nearest = "The nearest, selected on the test set: fits, off by 4.00 points"
+    assert f"1 of 3 fit. {nearest}" in found.document["caption"]
+    assert found.table.columns == ["reading", "first (seeds 1, 2)", "second (seed 1)", "fits"]
+    assert found.table.rows[0] == ["fits", "46.00", "89.60", "yes"]
     assert found.table.rows[-2:] == [
-        ["the paper", "50.0", "90.0", ""],
-        ["to be within", "5.0", "0.5", ""],
+        ["the paper", "50.00", "90.00", ""],
+        ["to be within", "5.00", "0.50", ""],
     ]
 
 
 def test_the_nearest_is_measured_in_tolerances():
     far, near = {"a": {1: 0.5}, "b": {1: 0.91}}, {"a": {1: 0.56}, "b": {1: 0.9}}
     found = compared([Reading("far", far), Reading("near", near)], CELLS, what="", title="")
-    assert "The nearest: near, off by 6.0 points" in found.document["caption"]
+    assert "near, off by 6.00 points" in found.document["caption"]

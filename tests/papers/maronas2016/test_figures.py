@@ -386,7 +386,9 @@ def linear_run():
     y = (x.reshape(50, 9) @ w).argmax(1).astype(np.int32)
     y[:5] = (y[:5] + 1) % 4
     source = {"name": "dots", "source": "drawn"}
+    attack = {"name": "fgsm", "norm": "linf", "eps": 0.00045}
     about = {"experiment": "linear", "seed": 0, "epochs": 1, "data": source}
+    about["objective"] = {"name": "ladder", "attack": attack}
     return w, SimpleNamespace(
         logits_fn=lambda x: x.reshape(len(x), -1) @ w,
         variables={},
@@ -418,6 +420,7 @@ def test_error_rates_and_drawn_digits_of_a_linear_model():
     for image, values in zip(shown, [*expected, noisy[0, ..., 0]], strict=True):
         np.testing.assert_allclose(image, (values + 0.25) / 1.5, atol=1e-6)
     assert "10.00 % clean; Maronas 2016 has 6.87 % under FGSM" in document["caption"]
+    assert "of linear, seed 0, trained with fgsm of 0.00045: " in document["caption"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """papers.maronas2016.readings: the errors of each reading, against NumPy."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -10,7 +12,7 @@ import pytest
 
 from adv_jax import attacks
 from adv_jax.data import Arrays
-from papers.maronas2016.readings import READINGS, errors_of
+from papers.maronas2016.readings import CELLS, READINGS, errors_of
 
 RNG = np.random.default_rng(0)
 W, NOISE = RNG.normal(size=(9, 4)), RNG.normal(size=(50, 9))
@@ -60,6 +62,22 @@ def test_a_reading_attacks_one_pass_and_tests_another(found, climbed, tested):
         "sign_noise": pytest.approx(numpy_error(np.asarray(noisy), tested)),
         "clean": pytest.approx(numpy_error(X, tested)),
     }
+
+
+def test_tolerances_are_the_repeatability_limit_of_our_seeds():
+    """2.8 pooled standard deviations of two pairs of seeds, of variance (a - b)^2 / 2 each."""
+    folder = Path(__file__).parents[3] / "papers/maronas2016/results/runs"
+    pairs = []
+    for noise in ("none", "sgn"):
+        run = json.loads((folder / f"ladder_mnist_full_{noise}.json").read_text())
+        curve = run["evaluation"]["fgsm"]
+        at = [curve["eps"].index(eps) for eps in (0.25, 0.0)]
+        pairs.append([[errors[i] for i in at] for errors in curve["error"]])
+    first, second = np.swapaxes(pairs, 0, 1)  # f[runs, (FGSM .25, clean)]
+    fgsm, clean = 2.8 * np.sqrt(np.mean((first - second) ** 2 / 2, axis=0))
+    assert CELLS["fgsm"].tolerance == pytest.approx(fgsm, abs=5e-5)
+    assert CELLS["clean"].tolerance == pytest.approx(clean, abs=5e-5)
+    assert CELLS["sign_noise"].tolerance == CELLS["clean"].tolerance
 
 
 def test_the_readings_differ(found):

@@ -205,7 +205,7 @@ def test_the_reading_as_printed_is_the_transfer(workdirs):
     means = [np.mean([*by_seed.values()]) for by_seed in first["by_seed"].values()]
     assert sorted(first["mean"].values()) == pytest.approx(sorted(means), rel=1e-5)
     assert not first["fits"]
-    assert drawn.table.rows[-2] == ["the paper", "22.0", "47.0", "4.0", "18.0", ""]
+    assert drawn.table.rows[-2] == ["the paper", "22.00", "47.00", "4.00", "18.00", ""]
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_readings_of_zeros_count_by_images_layers_and_units(workdirs):
             assert {name: found[name][cell][2] for name in expected} == pytest.approx(
                 expected, abs=2e-3
             )
-    complement = found["nonzero and zero units of the plain net"]
+    complement = found["the plain net alone: its nonzero units, its zeros"]
     assert complement["adversarial"] == found["both layers, test set"]["backprop"]
     assert sum(by_seed[1] for by_seed in complement.values()) == pytest.approx(1)
 
