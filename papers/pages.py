@@ -20,10 +20,15 @@ END = "<!-- End of the generated part. -->"
 WITH_100_LABELS = {
     "Table 20: 100 labels, no adversarial noise": "ladder network",
     "Table 22: 100 labels, SGN .045 and norm .00045": "ladder network, adversarial noise",
+    "Table 25: Conv-Small, 100 labels, no adversarial noise": "convolutional ladder network",
+    "Table 26: Conv-Small, 100 labels, SGN .00045 and norm 4.5e-7 (caption: both 4.5e-5)": (
+        "convolutional ladder network, adversarial noise"
+    ),
     "adversarial autoencoder, 100 labels": "adversarial autoencoder",
     "categorical adversarial net, 100 labels": "categorical adversarial net",
     "output matching, 100 labels, weight 1": "output distribution matching",
     "from a stack, 100 labels": "pre-trained stack of autoencoders",
+    "random start, 100 labels": "the pre-trained net from a random start",
     "VAT, clean": "virtual adversarial training",
     "labels alone, clean": "labels alone",
 }

@@ -90,7 +90,7 @@ TARGETS = (
     _table2("nokland2015.table2.400", WIDTHS[:1]),
     Target(
         "nokland2015.transfer",
-        "2x400 ReLU on FGSM examples of another such net, trained by back-propagation",
+        "2x400 ReLU on FGSM examples of the first plain net, whose seed is in no pair",
         tuple(
             _of_400(f"eps .{eps}", f"transfer.{name}", method, name, 5.0)
             for eps in (25, 50)

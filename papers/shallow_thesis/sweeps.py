@@ -47,9 +47,9 @@ def widths(workdirs: Sequence[str]) -> Drawing:
     gap = {width: clean[width] - adversarial[width] for width in clean.keys() & adversarial.keys()}
     found = [f"{100 * gap[width]:.1f} points with {width:g} units" for width in sorted(gap)]
     caption = (
-        f"The adversarial net is less accurate than the clean one by {', '.join(found) or '?'}. "
-        "The shallow-net thesis: by 17 points with 5 units; the clean nets level off between 50 "
-        "and 100 units, the adversarial ones at 400."
+        "The net trained half on FGSM's examples is less accurate than the clean one by "
+        f"{', '.join(found) or '?'}; {trained_on(runs)}. The shallow-net thesis: by 17 points with "
+        "5 units; the clean nets level off between 50 and 100 units, the adversarial ones at 400."
     )
     figure = _figure(f"3.2: hidden units; {trained_on(runs)}", "hidden units", lines)
     for axes in figure.axes:

@@ -79,11 +79,26 @@ def test_a_claim_is_tested_on_the_seeds_that_both_runs_have(documents):
     assert claim["verdict"] == "reproduced"
 
 
-def test_an_error_under_attack_is_read_at_its_eps_and_marked(rows):
-    row = rows["no adversarial noise, FGSM .25"]
-    assert row["values"] == pytest.approx({"1": 41.15, "2": 40.52})
-    assert row["paper"] == 6.87 and "Clean errors are not affected" in row["mark"]
-    assert rows["B, clean"]["mark"] == ""
+def test_an_error_under_attack_is_read_at_its_eps_and_marked(found):
+    clean = {"label": "clean", "runs": ["ladder_mnist_full_none"]}
+    attacked = {**clean, "label": "FGSM .25", "attack": "fgsm", "eps": 0.25}
+    attacked["id"] = "maronas2016.claim.fgsm_tau025"
+    spec = {"title": "", "budget": "paper", "paper_epochs": 150, "rows": [clean, attacked]}
+    paper = numbers.load()["maronas2016"]._replace(single_runs={"documents": [spec]})
+    (document,) = single_runs.documents(paper, found.runs)
+    of_clean, of_attacked = document["rows"]
+    assert of_attacked["values"] == pytest.approx({"1": 41.15, "2": 40.52})
+    assert of_attacked["paper"] == 6.87 and "Clean errors are not affected" in of_attacked["mark"]
+    assert of_clean["mark"] == ""
+
+
+def test_the_errors_of_maronas_sec_5_4_are_of_one_net_and_the_stable_loss():
+    places = numbers.load()["maronas2016"].single_runs["one_seed"]
+    names = ("fgsm_tau025", "gauss_sign_tau025", "clean_reference", "not_robust")
+    (file,) = {places[f"maronas2016.claim.{name}"]["file"] for name in names}
+    assert not single_runs.mark(f"maronas2016/results/{file}")
+    net = json.loads((RESULTS / "maronas2016/results" / file).read_text())["runs"]
+    assert [run["seed"] for run in net] == [1] and "attack" not in net[0]["objective"]
 
 
 def test_a_folder_without_results_gives_no_verdicts(found):

@@ -79,7 +79,7 @@ def test_widths(finished):
     ]
     figure, document, _ = sweeps.widths(workdirs)
     assert document["gap"] == {"5": 0.17, "800": -0.01}
-    assert "by 17.0 points with 5 units, -1.0 points with 800 units." in document["caption"]
+    assert "by 17.0 points with 5 units, -1.0 points with 800 units; " in document["caption"]
     assert document["confidence"]["adversarial"] == {"5": [0.5, 0.4], "800": [0.7]}
     expected = {
         "accuracy": {"A: clean": [0.85, 0.97], "B: half adversarial": [0.68, 0.98]},
