@@ -38,7 +38,8 @@ class Paper(NamedTuple):
       title, authors, year, link: citation; year may be None and link "".
       entries: id -> entry, in the order of the paper.
       notes: name -> note; `global_notes` of an entry lists names.
-      untestable: id of a claim or of a setting -> why nothing can decide it.
+      untested: id of a claim or of a setting -> why it has no test of its own.
+      selection: what was selected on the test set, a sentence; "" if nothing is known.
       headlines: {"text": ..., "of": key of a line} for the README.
       readings: names of figures that show other readings of numbers, for the pages.
       single_runs: the input of `papers.single_runs`.
@@ -52,7 +53,8 @@ class Paper(NamedTuple):
     link: str
     entries: dict[str, Entry]
     notes: dict[str, str]
-    untestable: dict[str, str]
+    untested: dict[str, str]
+    selection: str
     headlines: list[dict[str, str]]
     readings: list[str]
     single_runs: dict[str, Any]
@@ -88,7 +90,8 @@ def _read(folder: Path) -> Paper:
         link=about.get("link", ""),
         entries={entry["id"]: entry for entry in entries},
         notes=about.get("notes", {}),
-        untestable=about["untestable"],
+        untested=about["untested"],
+        selection=about.get("selection", ""),
         headlines=about.get("headlines", []),
         readings=about.get("readings", []),
         single_runs=_toml(single_runs) if single_runs.exists() else {},

@@ -69,7 +69,8 @@ def _results(book: Sequence[Chapter]) -> str:
         f"{BEGIN}\n",
         "Every number and claim that was measured, beside the paper's number. Verdicts follow from "
         "the values of the seeds by the [rules](../papers/README.md). Each number names the seeds, "
-        "the epochs and the data that it is of. Errors are of the test set.\n",
+        "the epochs and the data that it is of. Errors are of the test set; readings of what a work "
+        "leaves open are compared there, too.\n",
         _overview(book),
         "Test errors of digits with 100 labels, the lowest first. Epochs and nets differ.\n",
         _with_100_labels(book),
@@ -90,7 +91,8 @@ def _work(one: Chapter) -> str:
 def _tables(one: Chapter) -> str:
     """Returns tables of measured claims and numbers, other runs and readings, and open claims."""
     claims, lines = (_measured(lines) for lines in (one.claims, one.lines))
-    parts = [_table("claim", claims)] if claims else []
+    parts = [f"{one.paper.selection}\n"] if one.paper.selection else []
+    parts += [_table("claim", claims)] if claims else []
     parts += [_table("number", lines)] if lines else []
     if others := _other_runs(one, {_ours(line) for line in lines}):
         parts.append("Runs that measure a number above in another way, or over fewer seeds:\n")
@@ -102,7 +104,7 @@ def _tables(one: Chapter) -> str:
             parts.append(markdown(table["columns"], table["rows"]))
     untested = [line for line in one.claims if line.verdict.word == ""]
     if untested:
-        parts.append(f"No run can decide {len(untested)} claims:\n")
+        parts.append("Without a test of their own:\n")
         parts += [f"- {_cell(line.label)} ({_cell(line.verdict.why)})" for line in untested]
         parts.append("")
     if left := list(_not_run(one)):

@@ -353,8 +353,8 @@ def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
         metric = paper.entries[name].get("metric", "error_percent")
         ours = "" if found.value is None else _in_percent(metric, found.value)
         return Unmeasured(Verdict(UNDECIDED, found.why), ours, found)
-    if name in paper.untestable:
-        return Unmeasured(Verdict("", paper.untestable[name]))
+    if name in paper.untested:
+        return Unmeasured(Verdict("", paper.untested[name]))
     return Unmeasured(Verdict(NOT_RUN))
 
 

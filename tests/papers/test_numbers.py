@@ -102,7 +102,7 @@ def test_an_id_finds_its_entry_and_an_unknown_one_nothing():
 
 @pytest.mark.parametrize("paper", numbers.load().values(), ids=lambda paper: paper.name)
 def test_reasons_belong_to_claims_and_notes_are_there(paper):
-    kinds = {paper.entries[name]["kind"] for name in paper.untestable}
+    kinds = {paper.entries[name]["kind"] for name in paper.untested}
     assert kinds <= {"claim", "worked_example"}  # The settings of an example are no findings.
     named = {note for entry in paper.entries.values() for note in entry.get("global_notes", ())}
     assert named <= paper.notes.keys()
