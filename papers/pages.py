@@ -69,8 +69,8 @@ def _results(book: Sequence[Chapter]) -> str:
         f"{BEGIN}\n",
         "Every number and claim that was measured, beside the paper's number. Verdicts follow from "
         "the values of the seeds by the [rules](../papers/README.md). Each number names the seeds, "
-        "the epochs and the data that it is of. Errors are of the test set; readings of what a work "
-        "leaves open are compared there, too.\n",
+        "the epochs and the data that it is of. Errors are of the test set, where readings of what "
+        "a work leaves open are compared, too.\n",
         _overview(book),
         "Test errors of digits with 100 labels, the lowest first. Epochs and nets differ.\n",
         _with_100_labels(book),
