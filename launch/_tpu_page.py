@@ -23,9 +23,15 @@ INTRODUCTION = f"""\
 with the default options unless the name says otherwise, on noise in the shapes of the data. Nothing
 here was measured on a TPU. Sizes are per chip, which has {_CHIP.memory / 1e9:g} GB. GFLOP are those
 of the products of a training step, with each inner loop in full; "+" marks loops of unknown length,
-counted once. Times are bounds from the data sheet: products in float32, as {_topology.PASSES}
-of bfloat16 at {_CHIP.flops / 1e12:g} TFLOP/s, and the traffic of memory at
-{_CHIP.bandwidth / 1e9:g} GB/s, with each loop of the epoch once.
+counted once.
+
+Times are computed from the data sheet. Those of the products are a lower bound of a step: float32,
+as {_topology.PASSES} of bfloat16 at {_CHIP.flops / 1e12:g} TFLOP/s. Those of memory are an upper
+bound of its traffic, at {_CHIP.bandwidth / 1e9:g} GB/s. XLA counts the bytes of the program of an
+epoch, with each loop once. This includes what an epoch does once, such as a copy of the data set in
+another layout, so it grows with the data set. It leaves out further turns of loops inside a step,
+such as those of PGD.
+
 Seconds to compile are by the clock, on a machine with other work.
 """
 MEMORY = """\
@@ -137,7 +143,7 @@ _PLACE = {
     "chips": lambda one: str(one["chips"]),
     "replicas a chip": lambda one: str(one["replicas"] * one["shards"] // one["chips"]),
 }
-_WORK = {"GFLOP": _gflop, "products, ms": _ms("products"), "memory, ms": _ms("memory")}
+_WORK = {"GFLOP": _gflop, "products, ms": _ms("products"), "memory, ms at most": _ms("memory")}
 _COMPILE = {"compiled in, s": lambda one: f"{one['epoch']['seconds']:.0f}"}
 _MEMORY = {
     **_NAME,
