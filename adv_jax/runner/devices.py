@@ -204,8 +204,8 @@ def layout(
     most = min(map(len, hosts)) * processes // shards
     if not most:
         raise UserError(
-            f"shards must be 1 to {min(map(len, hosts)) * processes}, the number of devices, "
-            f"got {shards}"
+            f"replicas.shards must be 1 to {min(map(len, hosts)) * processes}, the number of "
+            f"devices, got {shards}"
         )
     even = [
         n
@@ -214,8 +214,9 @@ def layout(
     ]
     if not even:
         raise UserError(
-            f"replicas x shards must be a multiple of {processes}, the number of processes, that "
-            f"their {most * shards} devices can share evenly, got {num_replicas} x {shards}"
+            f"config.replicas: replicas x shards must be a multiple of {processes}, the number of "
+            f"processes, that their {most * shards} devices can share evenly, got {num_replicas} x "
+            f"{shards}"
         )
     each = max(even) * shards // processes
     return Layout([device for devices in hosts for device in devices[:each]], shards)

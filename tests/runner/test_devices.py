@@ -60,7 +60,7 @@ def test_use_cores_keeps_the_number_of_devices_in_xla_flags(monkeypatch):
 
 def test_layout_of_more_shards_than_devices_is_refused_in_words():
     here = jax.local_device_count()
-    message = f"shards must be 1 to {here}, the number of devices, got {here + 1}"
+    message = f"replicas.shards must be 1 to {here}, the number of devices, got {here + 1}"
     with pytest.raises(ValueError, match=f"^{message}$"):
         layout(2, shards=here + 1)
 

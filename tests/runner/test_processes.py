@@ -180,8 +180,8 @@ def test_replicas_that_processes_cannot_share_evenly_are_refused_in_one_line(com
         done = process.finish()
         assert done.status == 1
         line = (
-            "error: replicas x shards must be a multiple of 2, the number of processes, that "
-            "their 2 devices can share evenly, got 3 x 1\n"
+            "error: config.replicas: replicas x shards must be a multiple of 2, the number of "
+            "processes, that their 2 devices can share evenly, got 3 x 1\n"
         )
         assert done.err.endswith(line)
     assert not (tmp_path / "run").exists()
