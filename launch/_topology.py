@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,12 +70,15 @@ def devices(topology: str) -> Sequence[jax.Device]:
 
     os.environ |= _NO_HARDWARE
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     except (RuntimeError, ValueError) as error:
         line = str(error).partition("\n")[0]
         raise UserError(
             f"--topology must have libtpu (pip install 'adv_jax[tpu]'), got none: {line}"
         ) from error
+    # libtpu's handler would print a stack trace.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return found
 
 
 def needed(error: Exception) -> float | None:

@@ -3,21 +3,26 @@
 Needs `pip install 'adv_jax[tpu]'`. T is a chip and a shape, such as v5e:4x4. NAME and the overrides
 --config.a.b=value are those of `python -m adv_jax.main`, and the config's data must be there. The
 command compiles the functions of a run for its replicas and shards, and prints for each, per chip:
-the memory by kind beside the chip's, the collectives, and the seconds that XLA took. Of a training
-step it prints the operations of its products, and the times that these and the traffic of memory
-take at the peaks of the data sheet. --out=FILE.json writes the same.
+the memory by kind beside the chip's, the collectives, and the seconds that XLA took. It prints the
+steps of an epoch, the operations of the products of a step, and two times at the peaks of the data
+sheet: that of the products, a lower bound of the step, and that of the traffic of memory, at most
+what XLA counts (see `step_of`). --out=FILE.json writes the same.
 
     python -m launch.compile --config=ladder_mnist:table=20 --topology=v5e:2x2
     python -m launch.compile --config=huang_mlp_mnist --config.replicas.seeds=64 --topology=v5e:8x8
 
-A run uses as many chips as divide its replicas times its shards; the others stay idle.
+A run uses as many chips as divide its replicas times its shards, the same number on each host; the
+others stay idle. A host has four chips and is a process. v5e:4x4 has 4 hosts, so replicas times
+shards must be a multiple of 4 there.
 """
 
+import errno
 import math
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +41,7 @@ from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment, initial
 from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
-from adv_jax.runner.preflight import check_parts
+from adv_jax.runner.preflight import check_fit, check_parts, needs_whole_batches
 from adv_jax.runner.program import Functions, functions
 from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import UserError
@@ -153,27 +158,33 @@ def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
 
     Returns:
       A document: topology, chips (used), replicas, shards, and for each function the fields of
-      `Compiled`; step: flops, open_ended and the seconds of the roofline.
+      `Compiled`; step: flops, open_ended and the seconds of `step_of`.
 
     Raises:
-      UserError: the topology is unknown or too small, the data are missing, libtpu is not
-        installed, or a function does not fit a chip.
+      UserError: the topology is unknown or too small, the data are missing or do not fit the
+        config, libtpu is not installed, or a function does not fit a chip.
     """
-    chip, loaded, runs = _topology.chip_of(topology), load(config), replicas(config)
+    chip, devices = _topology.chip_of(topology), _topology.devices(topology)
+    loaded, runs = load(config), replicas(config)
+    check_fit(config, loaded.dataset, devices)
     sources, starts = trained.sources(config, loaded.dataset), pretrained.starts(config, runs)
     check_parts(config, loaded.dataset, loaded.rows, runs[0], sources, starts)
     run = prepared(config, topology, loaded)
     fns, count, shards = run.functions, len(runs), config["replicas"]["shards"]
     per_chip = count * shards // run.chips
-    about = {}
+    about: dict[str, Compiled] = {}
     with jax.default_matmul_precision("float32"):
         state = jax.eval_shape(fns.init, *run.seeds)
         for name in Functions._fields:
+            print(f"compiling {name} for {topology}", flush=True)
             args = run.seeds if name == "init" else (state, *run.data)
             try:
                 about[name] = compiled(getattr(fns, name).lower(*args))
             except TooLarge as error:
-                raise _does_not_fit(name, error, topology, per_chip, run.shared) from error
+                remedies = partial(_remedies, config, run.experiment, state)
+                raise _does_not_fit(
+                    name, error, topology, per_chip, run.shared, remedies
+                ) from error
         step = step_of(run, state, about["epoch"], topology)
     return {
         "config": config["experiment"],
@@ -190,7 +201,12 @@ def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
 
 
 def step_of(run: Prepared, state: Any, epoch: Compiled, topology: str) -> dict[str, Any]:
-    """Returns the operations of a training step of a chip, and the seconds of the roofline."""
+    """Returns the operations of a training step of a chip, and seconds at the peaks of the chip.
+
+    Those of the products are a lower bound of the step. Those of memory are an upper bound of its
+    traffic: XLA counts the bytes of an epoch with each loop once, which includes what an epoch does
+    once, such as a copy of the data set. It leaves out further turns of loops inside a step.
+    """
     chip = _topology.chip_of(topology)
     flops = product_flops(run.functions.epoch, state, *run.data)
     flops *= 1 / run.experiment.steps_per_epoch
@@ -238,12 +254,25 @@ def compiled(lowered: Any) -> Compiled:
     )
 
 
+def _remedies(config: Mapping[str, Any], experiment: Experiment, state: Any, parts: int) -> str:
+    """Returns what divides the memory of a step by `parts`, of what the model may have."""
+    ways = ["set model.recompute"] if getattr(experiment.model, "recompute", None) is False else []
+    if not needs_whole_batches(config, state.state.variables):
+        ways.append(f"set microbatches or replicas.shards to about {parts}")
+    return ", or ".join([*ways, f"divide batch_size by about {parts}"])
+
+
 def _does_not_fit(
-    name: str, error: TooLarge, topology: str, per_chip: int, shared: int
+    name: str,
+    error: TooLarge,
+    topology: str,
+    per_chip: int,
+    shared: int,
+    remedies: Callable[[int], str],
 ) -> UserError:
     """Returns the error of a function that needs more memory than a chip has.
 
-    per_chip: replicas of a chip; shared: bytes of the data.
+    per_chip: replicas of a chip; shared: bytes of the data; remedies: parts -> advice.
     """
     needed, has = error.needed, _topology.chip_of(topology).memory
     # All but the data grows with the replicas.
@@ -255,10 +284,7 @@ def _does_not_fit(
         advice = "one replica does not: the model must be smaller"
     else:
         parts = 2 ** math.ceil(math.log2(max(2.0, per_chip * needed / has)))
-        advice = (
-            f"one replica does not: set microbatches or replicas.shards to about {parts}, or "
-            f"divide batch_size by it"
-        )
+        advice = f"one replica does not: {remedies(parts)}"
     return UserError(
         f"batch_size, the model and the replicas of a chip must fit the {has / 1e9:g} GB of a "
         f"{chip}, got {needed / 1e9:.3g} GB or more for {name}, {needed / has:.2g} times as much; "
@@ -279,9 +305,10 @@ def print_report(found: Mapping[str, Any]) -> None:
     step, times = found["step"], found["step"]["seconds"]
     at_least = "at least " if step["open_ended"] else ""
     print(
-        f"a step of a chip: {at_least}{step['count'] / 1e9:.4g} GFLOP in products, "
-        f"{1e3 * times['products']:.3g} ms at the peak of float32; memory traffic, with each loop "
-        f"once, {1e3 * times['memory']:.3g} ms"
+        f"{found['steps_per_epoch']:,} steps an epoch; a step of a chip: {at_least}"
+        f"{step['count'] / 1e9:.4g} GFLOP in products, at least {1e3 * times['products']:.3g} ms "
+        f"at the peak of float32; memory traffic, with each loop once, at most "
+        f"{1e3 * times['memory']:.3g} ms"
     )
 
 
@@ -291,18 +318,27 @@ def _cells(name: str, found: Compiled) -> list[str]:
     return [name, *(f"{size / 1e9:.3f}" for size in sizes), kinds or "none", f"{found.seconds:.1f}"]
 
 
+def _check_writable(path: Path) -> None:
+    """Raises UserError if a file cannot be written there; changes nothing."""
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
 def main(_: Sequence[str]) -> None:
     """Compiles the config that the flags name, and prints what it takes."""
     logging.set_verbosity(logging.FATAL)
-    config = CONFIG.value.to_dict()
+    config, out = CONFIG.value.to_dict(), Path(_OUT.value) if _OUT.value else None
     try:
         check(config)
+        if out:
+            _check_writable(out)  # Compiling takes minutes.
         found = compile_config(config, _TOPOLOGY.value)
         print_report(found)
-        if _OUT.value:
-            path = Path(_OUT.value)
-            with writing(path):
-                replace(path, json_bytes(found))
+        if out:
+            replace(out, json_bytes(found))
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -1,6 +1,6 @@
 """Checks a config against its data before anything is written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -26,8 +26,12 @@ from adv_jax.types import Attack, LogitsFn, UserError, Variables
 _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
 
 
-def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Checks the sizes and bounds of a config against the data.
+def check_fit(
+    config: Mapping[str, Any], dataset: Dataset, devices: Sequence[jax.Device] | None = None
+) -> None:
+    """Checks the sizes and bounds of a config against the data and the devices.
+
+    devices: of all processes; None: `jax.devices()`.
 
     Raises:
       ConfigError: a field does not fit the data or the devices.
@@ -40,10 +44,7 @@ def check_fit(config: Mapping[str, Any], dataset: Dataset) -> None:
         raise ConfigError(
             f"batch_size must be 1 to {train}, the size of the training set, got {batch_size}"
         )
-    if not 1 <= shards <= jax.device_count():
-        devices = f"1 to {jax.device_count()}, the number of devices"
-        raise ConfigError(f"replicas.shards must be {devices}, got {shards}")
-    layout(len(replicas(config)), shards=shards)
+    layout(len(replicas(config)), shards=shards, devices=devices)
     if batch_size % shards:
         raise ConfigError(
             f"replicas.shards must be a divisor of batch_size, {batch_size}, got {shards}"
@@ -223,19 +224,22 @@ def _check_model(
             )
     elif experiment.predicts == "loss":
         _check_without_classes(config)
-    parts = {
-        "replicas.shards": config["replicas"]["shards"],
-        "microbatches": config.get("microbatches", 1),
-    }
+    if reason := needs_whole_batches(config, variables):
+        parts = {
+            "replicas.shards": config["replicas"]["shards"],
+            "microbatches": config.get("microbatches", 1),
+        }
+        for field, count in parts.items():
+            if count > 1:
+                raise ConfigError(f"{field} must be 1 for {reason}, got {count}")
+
+
+def needs_whole_batches(config: Mapping[str, Any], variables: Variables) -> str:
+    """Returns what forbids `replicas.shards` and `microbatches`; "" if nothing does."""
+    if "batch_stats" in variables:
+        return "a model with batch normalization"
     name = config["objective"]["name"]
-    whole = {
-        "a model with batch normalization": "batch_stats" in variables,
-        f"objective.{name}": name in objectives.STATES,
-    }
-    for field, count in parts.items():
-        for what, needs_all_rows in whole.items():
-            if count > 1 and needs_all_rows:
-                raise ConfigError(f"{field} must be 1 for {what}, got {count}")
+    return f"objective.{name}" if name in objectives.STATES else ""
 
 
 def _check_without_classes(config: Mapping[str, Any]) -> None:

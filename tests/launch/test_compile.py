@@ -4,18 +4,26 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import jax
 import pytest
+import short_run
+from ml_collections import ConfigDict
 
-from adv_jax.runner import catalogue
+from adv_jax import data
+from adv_jax.runner import catalogue, training
+from adv_jax.runner.config import with_values
 from adv_jax.types import UserError
 from launch import _topology
+from launch import compile as compiling
 from launch._collectives import _bytes, collectives
 from launch._tpu_cases import Case
 from launch._tpu_page import memory
-from launch.compile import TooLarge, _does_not_fit
+from launch.compile import TooLarge, _does_not_fit, _remedies
 from launch.tpu import compile_case
 
 needs_libtpu = pytest.mark.skipif(
@@ -59,13 +67,82 @@ def test_the_needed_memory_is_read_from_the_errors_of_xla():
         # 1 GB of data leaves 15 of 16 GB; 10 replicas need 30, 5 of them 15.
         ("epoch", 31e9, 10, "got 31 GB .* epoch, 1.9 times as much; about 5 of 10 replicas a chip"),
         # 100 / 16 = 6.25 parts, and so 8.
-        ("epoch", 100e9, 1, "6.2 times .*; one replica does not: set microbatches .* about 8, or"),
+        ("epoch", 100e9, 1, "6.2 times .*; one replica does not: in 8 parts"),
         ("init", 100e9, 1, "one replica does not: the model must be smaller"),
     ],
 )
 def test_a_program_that_is_too_large_says_by_how_much_and_what_fits(name, needed, replicas, advice):
-    error = _does_not_fit(name, TooLarge(needed), "v5e:4x4", replicas, int(1e9))
+    remedies = "in {} parts".format
+    error = _does_not_fit(name, TooLarge(needed), "v5e:4x4", replicas, int(1e9), remedies)
     assert re.search(f"must fit the 16 GB of a v5e, .*{advice}", str(error))
+
+
+@pytest.mark.parametrize(
+    ("model", "variables", "advice"),
+    [
+        ({}, {}, "set microbatches or replicas.shards to about 8, or "),
+        ({"recompute": False}, {"batch_stats": {}}, "set model.recompute, or "),
+        ({"recompute": True}, {"batch_stats": {}}, ""),
+    ],
+)
+def test_what_saves_memory_is_what_the_model_may_have(model, variables, advice):
+    experiment = SimpleNamespace(model=SimpleNamespace(**model))
+    state = SimpleNamespace(state=SimpleNamespace(variables=variables))
+    config = {"objective": {"name": "cross_entropy"}}
+    assert _remedies(config, experiment, state, 8) == f"{advice}divide batch_size by about 8"
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    found = short_run.few_digits(400, 200)
+    monkeypatch.setattr(data, "load", lambda name, *, source, dir: found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"replicas.shards": 3}, {"replicas.shards": 8}, {"microbatches": 3}, {"batch_size": 401}],
+)
+def test_sizes_are_refused_in_the_words_of_a_run(changes, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(_topology, "devices", lambda topology: jax.devices())
+    config = with_values(short_run.document(), changes)
+    with pytest.raises(UserError) as of_a_run:
+        training.run(config, tmp_path / "run")
+    with pytest.raises(UserError) as found:
+        compiling.compile_config(config, "v5e:2x2")
+    assert str(found.value) == str(of_a_run.value)
+
+
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [("nowhere/out.json", "No such file or directory"), ("folder", "Is a directory")],
+)
+def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_path, monkeypatch):
+    path = tmp_path / out
+    (tmp_path / "folder").mkdir()
+    flag = lambda value: SimpleNamespace(value=value)
+    monkeypatch.setattr(compiling, "CONFIG", flag(ConfigDict(short_run.document())))
+    monkeypatch.setattr(compiling, "_OUT", flag(str(path)))
+    monkeypatch.setattr(compiling, "compile_config", None)
+    with pytest.raises(SystemExit, match=f"error: {path} cannot be written: {reason}"):
+        compiling.main([])
+    assert [file.name for file in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_each_function_is_named_before_it_is_compiled(digits, monkeypatch, capsys):
+    def compiled(lowered):
+        printed.append(capsys.readouterr().out)
+        return compiling.Compiled(0, 0, 0, 0, 0.0, {}, 0, 0.0)
+
+    printed = []
+    monkeypatch.setattr(_topology, "devices", lambda topology: jax.devices())
+    monkeypatch.setattr(compiling, "check_parts", lambda *args: None)
+    monkeypatch.setattr(compiling, "compiled", compiled)
+    monkeypatch.setattr(compiling, "versions", dict)
+    found = compiling.compile_config(short_run.document(), "v5e:2x2")
+    names = ("init", "epoch", "monitor", "evaluate")
+    assert printed == [f"compiling {name} for v5e:2x2\n" for name in names]
+    compiling.print_report(found)
+    assert "10 steps an epoch" in capsys.readouterr().out  # 400 rows in batches of 40
 
 
 def test_the_bytes_of_a_collective_are_those_of_its_shapes():
@@ -81,6 +158,17 @@ def test_a_collective_counts_once_by_its_kind_and_its_uses_do_not():
     """
     counts = {"all-reduce": 2, "all-gather": 1}
     assert collectives(text) == (counts, 4 * (3 + 1) + 4 * 10 + 2 * 4)
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_signal_ends_the_process_without_the_stack_trace_of_libtpu():
+    program = (
+        "import os, signal; from launch import _topology; _topology.devices('v5e:2x2'); "
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
 
 
 @needs_libtpu
