@@ -27,18 +27,21 @@ def from_batches(
     num_classes: int,
     bounds: Bounds | None = None,
 ) -> Dataset:
-    """Returns a data set whose training set arrives in batches, checked as by `from_arrays`.
+    """Returns a data set whose training set arrives in batches.
 
+    Each batch is checked as it arrives: as by `from_arrays`, and floats must be within `bounds`.
     The batches of each epoch are trained on in their order, without shuffling. Memory holds some
-    chunks of them. `Dataset.train` has the first ones: a sample that the statistics of batch
-    normalization are averaged over for tests. Bytes go to the device as bytes.
+    chunks of them. `Dataset.train` has the first ones, up to 64 MiB as float32: a sample that the
+    statistics of batch normalization are averaged over for tests. `Dataset.sha256` is of the sample
+    and the test set only. Bytes go to the device as bytes.
 
     Args:
       name: your name for it.
-      train: epoch, from 0, -> `num_batches` batches (x, y), arrays or CPU tensors of one shape: a
-        torch DataLoader, a Grain loader, a TFDS iterator. A run that resumes in epoch e calls
-        train(e) again. It continues bit for bit if a call with the same epoch yields the same
-        batches: derive their order from the epoch.
+      train: epoch, from 0, -> a fresh iterable at each call, of `num_batches` batches (x, y),
+        arrays or CPU tensors of one shape: a torch DataLoader, a Grain loader, a TFDS iterator.
+        `from_batches` reads the sample from train(0), so that a run reads the first batches twice.
+        A run that resumes in epoch e calls train(e) again. It continues bit for bit if a call with
+        the same epoch yields the same batches: derive their order from the epoch.
       num_batches: of an epoch; of an iterable that is longer, the first ones.
       test: (x, y), in memory.
       num_classes, bounds: as in `from_arrays`.
@@ -95,8 +98,8 @@ def chunks(dataset: Dataset, epoch: int, memory: Sequence[Arrays]) -> Iterator[A
     memory: from `buffers`; each chunk lies in the next one, in turn.
 
     Raises:
-      UserError: the iterable ends early or fails; a batch of another shape or dtype; a label out of
-        range.
+      UserError: the iterable ends early or fails; a batch of another shape or dtype; a value out
+        of the bounds; a label out of range.
     """
     stream = dataset.stream
     assert stream is not None
@@ -152,6 +155,11 @@ def _checked(dataset: Dataset, origin: str, x: np.ndarray, y: np.ndarray) -> Arr
     shape = stream.batch_size, *dataset.train.x.shape[1:]
     if x.shape != shape:
         raise DataError(f"{origin}: x must have shape {shape}, got {x.shape}")
+    if dataset.bounds and x.dtype != np.uint8:
+        low, high = x.min(), x.max()
+        if not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
+            allowed = f"within its bounds, {dataset.bounds}"
+            raise DataError(f"{origin}: x must be {allowed}, got values from {low!s} to {high!s}")
     return Arrays(x, labels_of(origin, "y", y, len(x), dataset.num_classes))
 
 
@@ -177,7 +185,7 @@ def _next(batches: Iterator[Any], origin: str, num_batches: int) -> tuple[np.nda
     try:
         batch = next(batches)
     except StopIteration:
-        allowed = f"one of {num_batches}, as num_batches says"
+        allowed = f"one of {num_batches}, as num_batches says, of a fresh iterable for each call"
         raise DataError(f"{origin} must be {allowed}, got the end of the batches") from None
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise DataError(f"{origin} must be (x, y), got a {type(batch).__name__}")

@@ -90,8 +90,8 @@ def changed(index, x=None, y=None):
     [
         (
             changed(4)[:4],
-            "tiny: batch 4 of epoch 1 must be one of 7, as num_batches says, got the end of the "
-            "batches",
+            "tiny: batch 4 of epoch 1 must be one of 7, as num_batches says, of a fresh iterable "
+            "for each call, got the end of the batches",
         ),
         (
             changed(4, PIXELS[4, :, :1]),
@@ -124,6 +124,33 @@ def test_a_stream_that_changes_between_epochs_is_refused(batches, message):
     with pytest.raises(data.DataError) as raised:
         chunks(loaded()._replace(stream=stream), 1)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "found"), [(300, 0, "0.0 to 300.0"), (1, -7, "-7.0 to -6.0")]
+)
+def test_floats_out_of_the_declared_bounds_are_refused_in_any_batch(scale, shift, found):
+    pixels = np.broadcast_to(np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3), (ROWS, 2, 3))
+    within = [(pixels, LABELS[0])] * 3
+    settings = {"num_batches": 3, "test": within[0], "bounds": (0, 1)}
+    dataset = loaded(within, **settings)
+    assert len(chunks(dataset, 1)[0].y) == 3 * ROWS
+    later = [*within[:2], (pixels * scale + shift, LABELS[0])]
+    stream = dataset.stream._replace(batches=lambda epoch: later)
+    with pytest.raises(data.DataError) as raised:
+        chunks(dataset._replace(stream=stream), 1)
+    allowed = "tiny: batch 2 of epoch 1: x must be within its bounds, (0.0, 1.0)"
+    assert str(raised.value) == f"{allowed}, got values from {found}"
+
+
+def test_an_iterator_that_the_sample_used_up_is_refused_with_what_train_must_return():
+    once = zip(PIXELS, LABELS, strict=True)
+    dataset = data.from_batches(
+        "tiny", train=lambda epoch: once, num_batches=7, test=TEST, num_classes=5
+    )
+    message = "batch 0 of epoch 0 must be one of 7, .*, of a fresh iterable for each call, got the"
+    with pytest.raises(data.DataError, match=message):
+        chunks(dataset, 0)
 
 
 def test_a_slice_of_an_endless_grain_loader_is_its_epoch():
