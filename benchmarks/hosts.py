@@ -157,7 +157,10 @@ def _memory(peaks: Mapping[str, Mapping[str, Sequence[int]]]) -> Table:
         rows.append((processes, *sizes, f"{growth / alone:.2f}"))
     few, many = next(iter(peaks.values()))
     columns = ("processes", f"{few} replicas, MiB", f"{many} replicas, MiB", "growth, MiB")
-    note = "Each is the largest of the processes."
+    note = (
+        "Each number is the largest over the processes, so the growth is that of the process that "
+        "grows most and may exceed the difference of the two before it."
+    )
     columns += (f"growth over that of {rows[0][0]}",)
     return Table("Peak memory of a process that trains with checkpoints", columns, rows, note=note)
 

@@ -29,7 +29,7 @@ from adv_jax.runner.result import provenance
 from adv_jax.runner.schema import is_import_path
 from adv_jax.runner.trained import Trained
 from adv_jax.runner.verified import digest
-from adv_jax.runner.workdir import json_bytes, replace, writing
+from adv_jax.runner.workdir import is_finished, json_bytes, read_config, replace, writing
 from adv_jax.types import Attack, Bounds, UserError
 
 Files = dict[Path, bytes]
@@ -132,6 +132,9 @@ def run(
     _check_same(models)
     files: Files = {}
     for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
+        if not is_finished(Path(workdir)):
+            done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
+            print(f"{name} is not finished: after {done} of {epochs} epochs")
         own = Path(out) / (name if len(names) > 1 else "") if out else Path(workdir) / "evaluation"
         files |= _evaluation_files(own, name, model, task, minimal_eps=minimal_eps)
     if len(models) > 1:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import runpy
+import shutil
 
 import numpy as np
 import pytest
@@ -210,6 +211,19 @@ def test_the_same_run_twice_and_a_folder_without_a_run_are_refused(runs):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_epochs_of_an_unfinished_run_are_printed(runs, tmp_path, capsys):
+    shutil.copytree(runs / "a", tmp_path / "a")
+    arguments = {"attack_names": ["fgsm"], "eps": [0.1], "num_examples": 10}
+    evaluation.run([str(tmp_path / "a")], **arguments)
+    assert "not finished" not in capsys.readouterr().out
+    # As if the run had been stopped in its last epoch.
+    (tmp_path / "a" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "a" / "checkpoints" / "2")
+    evaluation.run([str(tmp_path / "a")], **arguments)
+    assert capsys.readouterr().out.startswith("a is not finished: after 1 of 2 epochs\n")
+
+
 def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypatch):
     def deaf(logits_fn, x, y, *, eps, key=None):
         return 1 - x
