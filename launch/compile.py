@@ -126,12 +126,15 @@ def prepared(config: Mapping[str, Any], topology: str, loaded: inputs.Inputs) ->
       loaded: the output of `load`; it does not depend on `config.replicas`.
 
     Raises:
-      UserError: the topology is unknown or too small, or libtpu is not installed.
+      UserError: the topology is unknown or too small, the data do not fit the config, or libtpu is
+        not installed.
     """
     runs, dataset = replicas(config), loaded.dataset
-    starts = pretrained.starts(config, runs)
-    experiment = Experiment(config, dataset, trained.sources(config, dataset))
     devices, shards = _topology.devices(topology), config["replicas"]["shards"]
+    check_fit(config, dataset, devices)
+    sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
+    check_parts(config, dataset, loaded.rows, runs[0], sources, starts)
+    experiment = Experiment(config, dataset, sources)
     place = layout(len(runs), shards=shards, devices=devices)
     count, arrays = len(place.devices), dataset.arrays()
     spread = lambda tree: jax.eval_shape(place.spread, tree)
@@ -164,11 +167,7 @@ def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
       UserError: the topology is unknown or too small, the data are missing or do not fit the
         config, libtpu is not installed, or a function does not fit a chip.
     """
-    chip, devices = _topology.chip_of(topology), _topology.devices(topology)
-    loaded, runs = load(config), replicas(config)
-    check_fit(config, loaded.dataset, devices)
-    sources, starts = trained.sources(config, loaded.dataset), pretrained.starts(config, runs)
-    check_parts(config, loaded.dataset, loaded.rows, runs[0], sources, starts)
+    chip, loaded, runs = _topology.chip_of(topology), load(config), replicas(config)
     run = prepared(config, topology, loaded)
     fns, count, shards = run.functions, len(runs), config["replicas"]["shards"]
     per_chip = count * shards // run.chips
