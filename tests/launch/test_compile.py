@@ -191,6 +191,12 @@ def test_shards_reduce_once_a_step_and_replicas_never(tmp_path):
     assert shared["step"]["count"] == pytest.approx(alone["step"]["count"] / 4, rel=0.01)
 
 
+@needs_libtpu
+def test_no_case_is_compiled_that_a_run_refuses():
+    with pytest.raises(UserError, match=r"replicas.shards must be 1 .* batch normalization"):
+        compile_case(Case("resnet_cifar10:quick", 4, 1, 4))
+
+
 # Exhaustive, as it takes many minutes and libtpu, which is not in the extra `test`: CI skips it.
 @needs_libtpu
 @pytest.mark.exhaustive
