@@ -14,9 +14,10 @@
     n_runs, seeds, per_seed    the number of runs, their seeds, and the value of each
     confidence  whether our reading is "certain" or "ambiguous" (see note)
     note        a comment on our reading, or on a slip of the paper
+    meant       settings that the numbers show where the printed ones are a misprint
     recomputed  the exact value of a worked example
 
-and the printed settings. `about.toml` has the title, and reasons why claims cannot be tested.
+and the printed settings. `about.toml` has the title, and reasons why claims have no test.
 `single_runs.toml` names the files of results/runs that measure numbers outside the targets.
 """
 

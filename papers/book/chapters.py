@@ -426,6 +426,8 @@ def _label(entry: Entry) -> str:
 
 
 def _noise(entry: Entry) -> str:
+    """Returns the adversarial noise of a ladder, what is meant where a caption is misprinted."""
+    entry = entry | entry.get("meant", {})
     kinds = ("supervised", "unsupervised")
     named = [
         f"{entry[f'noise_{kind}'].partition(' ')[0]} {entry.get(f'tau_{kind}', ''):g}"
