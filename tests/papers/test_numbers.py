@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import ladder_cifar10, ladder_conv_mnist
 from papers import numbers
 
 # Paper in the files that were read -> its folder.
@@ -106,6 +107,18 @@ def test_reasons_belong_to_claims_and_notes_are_there(paper):
     assert kinds <= {"claim", "worked_example"}  # The settings of an example are no findings.
     named = {note for entry in paper.entries.values() for note in entry.get("global_notes", ())}
     assert named <= paper.notes.keys()
+
+
+@pytest.mark.parametrize(
+    ("table", "config"), [(26, ladder_conv_mnist), (28, ladder_cifar10)], ids=["26", "28"]
+)
+def test_a_misprinted_noise_is_that_of_the_config(table, config):
+    meant = numbers.entry(f"maronas2016.table{table}.row1")["meant"]
+    objective = config.get_config(f"table={table}").objective
+    assert meant == {
+        "tau_supervised": objective.attack.eps,
+        "tau_unsupervised": objective.unlabelled_attack.eps,
+    }
 
 
 def words(note):
