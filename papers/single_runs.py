@@ -19,6 +19,8 @@ _UNITS["accuracy_percent"] = lambda error: 100 - 100 * error
 def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yields the judged documents of a paper's single runs, without rows that lack a run.
 
+    One with `another_way` is listed beside the lines of its numbers and never makes them.
+
     Args:
       paper: the paper.
       runs: path of a result.json -> its contents; the stem is the name of the run.

@@ -282,8 +282,11 @@ def _rank(target: Mapping[str, Any]) -> int:
 
 
 def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
-    """Returns the rows that measure a number of the paper, of the largest budget each."""
-    order = sorted(measured, key=_rank)
+    """Returns the rows that measure a number of the paper, of the largest budget each.
+
+    Documents with `another_way` are shown beside them.
+    """
+    order = sorted((one for one in measured if not one.get("another_way")), key=_rank)
     return {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
 
 
