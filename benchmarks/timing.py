@@ -157,7 +157,11 @@ def _cpu_model() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    return {package: metadata.version(package) for package in packages}
+    """Returns the versions of installed packages; exits if one is missing."""
+    try:
+        return {package: metadata.version(package) for package in packages}
+    except metadata.PackageNotFoundError as error:
+        sys.exit(f"error: needs the package {error.name}; benchmarks/README.md names the extras")
 
 
 def write(path: Path, report: Mapping[str, Any]) -> None:

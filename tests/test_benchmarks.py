@@ -17,7 +17,7 @@ from adv_jax.types import UserError
 from benchmarks import accelerator, attacks, backprop, hosts_worker, pages, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
-from benchmarks.timing import Worker, spread
+from benchmarks.timing import Worker, spread, versions
 from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.trainings import plan
@@ -288,6 +288,11 @@ def test_nothing_is_timed_on_a_device_that_computes_other_numbers(wrong, sentenc
     with pytest.raises(SystemExit, match="nothing is timed"):
         accelerator.checks(Answers(**wrong), digits=None)
     assert sentence in capsys.readouterr().out
+
+
+def test_a_missing_peer_is_named_in_one_line():
+    with pytest.raises(SystemExit, match="^error: needs the package no-such-peer; .*extras$"):
+        versions("jax", "no-such-peer")
 
 
 @pytest.mark.parametrize(("rounds", "met"), [([4.0, 6.0, 7.0], "yes"), ([4.0, 4.9, 7.0], "no")])
