@@ -7,8 +7,8 @@ that file, as `python -m launch._tpu_page` does. After a change, delete the file
 
 With one replica a chip there is no communication, and every chip runs one program. So that of 4
 chips is compiled. For 16, 64 and 256 chips it is lowered, to compare the modules (`of_one_chip`).
-XLA compiles with its least effort for speed, which tells nearly the same sizes in a tenth of the
-time; one case is also compiled with the default.
+XLA compiles with its least effort for speed, as it takes minutes for convolutions with the default;
+one case is also compiled with the default.
 """
 
 import hashlib

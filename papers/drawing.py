@@ -55,11 +55,6 @@ def rounded(values: ArrayLike) -> Any:
     return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()
 
 
-def seeds_in_words(seeds: Sequence[int]) -> str:
-    """Returns "seed 1" or "seeds 1, 2"."""
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-
-
 def first_layer(params: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
     """Returns the weights of each unit of the first hidden layer as images: f[units, H, W].
 

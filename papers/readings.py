@@ -6,8 +6,8 @@ about.toml of a paper names these figures in `readings`, for the generated pages
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from papers.drawing import Drawing, Table, rounded, seeds_in_words
-from papers.statistics import BySeed, spread
+from papers.drawing import Drawing, Table, rounded
+from papers.statistics import BySeed, seeds_in_words, spread
 
 
 class Cell(NamedTuple):

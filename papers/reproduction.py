@@ -17,7 +17,7 @@ from papers.comparison import compare, judged_again
 from papers.figures import drawing_of, write
 from papers.records import read_lines
 from papers.registry import TARGETS, full_name
-from papers.statistics import span
+from papers.statistics import epochs_in_words, span
 from papers.target import Target, in_percent
 from papers.trainings import Training, check_alike, cost, finished, plan, state
 
@@ -172,7 +172,7 @@ def heading(found: Mapping[str, Any]) -> str:
     seeds = sorted({len(training["seeds"]) for training in trainings})
     epochs = sorted({epochs for training in trainings for epochs in training["epochs"]})
     parts.append(f"{span(seeds)} seed{'s' if seeds != [1] else ''}")
-    parts.append(f"{span(epochs)} epoch{'s' if epochs != [1] else ''}")
+    parts.append(epochs_in_words(epochs))
     return "; ".join(parts)
 
 

@@ -13,8 +13,7 @@ from adv_jax.runner import trained
 from adv_jax.runner.trained import Trained
 from adv_jax.runner.workdir import is_finished, read_config, read_metrics, read_result
 from adv_jax.types import Array, Key, Output, UserError
-from papers.drawing import seeds_in_words
-from papers.statistics import span
+from papers.statistics import epochs_in_words, seeds_in_words
 
 SAMPLES_AT_ONCE = 500  # All of a convolutional generator need much memory.
 
@@ -90,10 +89,7 @@ def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
     replicas = [r for run in runs for r in run.result["replicas"][: 1 if first else None]]
     seeds = sorted({replica["seed"] for replica in replicas})
     epochs = [replica["epochs"] for replica in replicas]
-    return (
-        f"{runs[0].data}; {seeds_in_words(seeds)}; "
-        f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
-    )
+    return f"{runs[0].data}; {seeds_in_words(seeds)}; {epochs_in_words(epochs)}"
 
 
 def require_same_inputs(runs: Sequence[Trained]) -> None:

@@ -126,6 +126,16 @@ def span(numbers: Collection[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Returns "seed 1" or "seeds 1, 2"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def epochs_in_words(epochs: Collection[int]) -> str:
+    """Returns "1 epoch" or the range of numbers, "30 to 150 epochs"."""
+    return f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
+
+
 def _quantile(freedom: float) -> float:
     """Returns the two-sided quantile of Student's t at LEVEL."""
     return float(stats.t.isf(LEVEL / 2, freedom))

@@ -15,7 +15,14 @@ from papers.charts import UNITS
 from papers.documents import data_in_words
 from papers.numbers import Entry, Paper
 from papers.single_runs import OneSeed
-from papers.statistics import FAMILY_LEVEL, LEVEL, MOST_TESTS, span, spread
+from papers.statistics import (
+    FAMILY_LEVEL,
+    LEVEL,
+    MOST_TESTS,
+    epochs_in_words,
+    seeds_in_words,
+    spread,
+)
 from papers.target import METRICS, in_percent, percent_factor, unit_of
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
 
@@ -236,15 +243,14 @@ def _trained_in_words(
     seeds: Iterable[int], epochs: Sequence[int], data: Sequence[Mapping[str, Any]]
 ) -> str:
     names = dict.fromkeys(map(data_in_words, data))
-    of_epochs = f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
-    return "; ".join([_seeds_in_words(sorted(set(seeds))), of_epochs, *names])
+    return "; ".join([_seeds_in_words(sorted(set(seeds))), epochs_in_words(epochs), *names])
 
 
 def _seeds_in_words(seeds: Sequence[int]) -> str:
     """Returns "seed 1", "seeds 1, 3" or, for more than two in a row, "seeds 1 to 5"."""
     if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
         return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return seeds_in_words(seeds)
 
 
 def words_of_key(key: str) -> str:

@@ -19,10 +19,10 @@ from adv_jax import attacks
 from adv_jax.runner.trained import Trained, load_all
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.documents import data_in_words
-from papers.drawing import Drawing, rounded, seeds_in_words
+from papers.drawing import Drawing, rounded
 from papers.maronas2016.robustness import BATCH_SIZE, TAU, THESIS, noise_of
 from papers.readings import Cell, Reading, compared
-from papers.statistics import BySeed, span
+from papers.statistics import BySeed, seeds_in_words, span
 
 SEED = 0  # of the random signs and of the corrupted pass
 CELLS = {
