@@ -13,15 +13,16 @@ sec. 3.6.1 and Appendix 3.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from adv_jax.types import Array, Key
+from adv_jax.types import Array, Key, check_choice
 
 Visible = Literal["binary", "gaussian"]
+KINDS = get_args(Visible)
 Side = tuple[Array, ...]  # f[B, D_l] of each layer of a side, from the bottom up
 EVEN, ODD = 0, 1  # of layers: v, h2, ... and h1, h3, ...
 
@@ -32,7 +33,7 @@ class Machine(flax.struct.PyTreeNode):
     visible_bias: b_0, f[D].
     kernels: W_l, f[D_{l-1}, D_l] for l = 1, ..., L.
     biases: b_l, f[D_l] for l = 1, ..., L.
-    visible: the kind of the visible units.
+    visible: the kind of the visible units; the functions below refuse an unknown one.
     """
 
     visible_bias: Array
@@ -185,6 +186,7 @@ def in_order(even: Side, odd: Side) -> list[Array]:
 
 
 def _is_gaussian(machine: Machine, layer: int) -> bool:
+    check_choice("machine.visible", machine.visible, KINDS)
     return layer == 0 and machine.visible == "gaussian"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from adv_jax import norms
-from adv_jax.types import Array
+from adv_jax.types import Array, described
 
 RowLoss = Callable[[Array, Array], Array]
 
@@ -76,7 +76,7 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
       ValueError: another shape or dtype; the message calls the labels `name`.
     """
     if np.ndim(logits) != 2:
-        raise ValueError(f"logits must be f32[B, K], got {norms.described(logits)}")
+        raise ValueError(f"logits must be f32[B, K], got {described(logits)}")
     batch, count = logits.shape
     if norms.is_real(labels):
         array = jnp.asarray(labels)
@@ -86,7 +86,7 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
             return array
     raise ValueError(
         f"{name} must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {count}, "
-        f"got {norms.described(labels)}"
+        f"got {described(labels)}"
     )
 
 

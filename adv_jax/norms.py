@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax.types import UserError, working_dtype
+from adv_jax.random import row_keys
+from adv_jax.types import UserError, described, working_dtype
 
 Scale = jax.Array | None
 
@@ -253,30 +254,6 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
     return scale.reshape(-1, *(1,) * (len(like.shape) - 1))
 
 
-def row_keys(key: jax.Array | None, batch: int) -> jax.Array:
-    """Returns one key per row: key[] or key[B] -> key[B]; legacy uint32 keys are accepted.
-
-    With one key, the draws of row i depend on the key and i. With one key per example, the draws
-    stay with the example when a batch is permuted, split or padded.
-
-    Raises:
-      ValueError: key is None, no PRNG key, or of another shape.
-    """
-    wanted = "key must be jax.random.key(seed) or one key per row"
-    if key is None:
-        raise ValueError(f"{wanted}, got None")
-    if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        try:
-            key = jax.random.wrap_key_data(key)
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"{wanted}, got {described(key)}") from None
-    if key.ndim == 0:
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
-    if key.shape != (batch,):
-        raise ValueError(f"key must be one key or key[B] with B = {batch}, got {key.shape}")
-    return key
-
-
 def is_real(value: Any) -> bool:
     """Returns whether the dtype of a value, traced or not, is integer or floating.
 
@@ -304,27 +281,6 @@ def check_known(
     bad = numbers[~holds(numbers)]
     if bad.size:
         raise UserError(f"{name} must be {allowed}, got {bad[0]}")
-
-
-def described(value: Any) -> str:
-    """Returns a value in one line: dtype and shape of an array, the first entries of a list.
-
-    >>> described((0, np.ones((28, 28), np.float32)))
-    '(0, float32[28, 28])'
-    >>> described(["a"] * 9)
-    "('a', 'a', 'a', 'a', ...)"
-    >>> described({"a": np.ones((2, 3)), "b": 1})
-    '{a: float64[2, 3], b: 1}'
-    """
-    if isinstance(value, dict):
-        parts = [f"{name}: {described(part)}" for name, part in list(value.items())[:4]]
-        return "{" + ", ".join(parts + ["..."] * (len(value) > 4)) + "}"
-    if isinstance(value, tuple | list):
-        parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)
-        return f"({', '.join(parts)})"
-    shape = list(np.shape(value))
-    text = f"{value.dtype.name}{shape}" if shape else " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"a {type(value).__name__}"
 
 
 def _rows(r: jax.Array) -> jax.Array:

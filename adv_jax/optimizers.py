@@ -94,16 +94,26 @@ def bold_driver(
         s <- s * increase if the mean loss of an epoch is at most that of the epoch before,
         s <- s * decrease if not
 
-    The first epoch leaves the factor at 1. Unlike the source's, it does not take back the steps of
-    an epoch whose loss has risen.
+    The first epoch leaves the factor at 1. The last step of an epoch already has its new factor.
+    Unlike the source's driver, this one does not take back the steps of an epoch whose loss has
+    risen. `update` needs the loss of the step, `value=loss`.
 
     Args:
       increase: at least 1.
       decrease: in [0, 1].
-      accumulation_size: steps of an epoch.
+      accumulation_size: steps of an epoch, >= 1.
+
+    Raises:
+      UserError: an argument out of range.
 
     Source: [battiti1989], as [maronas2016], sec. 3.3.1, has it.
     """
+    if not increase >= 1:
+        raise UserError(f"increase must be at least 1, got {increase}")
+    if not 0 <= decrease <= 1:
+        raise UserError(f"decrease must be in [0, 1], got {decrease}")
+    if not accumulation_size >= 1:
+        raise UserError(f"accumulation_size must be at least 1, got {accumulation_size}")
 
     def init(params: Any) -> BoldDriver:
         return BoldDriver(jnp.float32(1), jnp.float32(jnp.inf), jnp.float32(0), jnp.int32(0))

@@ -1,19 +1,52 @@
-"""Faster `jax.random.normal` and `jax.random.bernoulli`, with the same numbers.
+"""Checks of keys, and faster `jax.random.normal` and `jax.random.bernoulli` of the same numbers.
 
 XLA:CPU runs jax.random's Threefry as five passes over the array. Here its rounds and the
 transformation to normals fuse into one pass.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.types import Array, Key
+from adv_jax.types import Array, Key, UserError, described
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+
+
+def one_key(key: Key | None) -> Key:
+    """Returns a key[] as it is, and a legacy uint32 key as a key[].
+
+    Raises:
+      UserError: key is None, no PRNG key, or more than one.
+    """
+    found = _wrapped(key)
+    if found is None or found.ndim != 0:
+        raise UserError(f"key must be one key of jax.random, got {described(key)}")
+    return found
+
+
+def row_keys(key: Key | None, batch: int) -> Key:
+    """Returns one key per row: key[] or key[B] -> key[B]; legacy uint32 keys are accepted.
+
+    With one key, the draws of row i depend on the key and i. With one key per example, the draws
+    stay with the example when a batch is permuted, split or padded.
+
+    Raises:
+      UserError: key is None, no PRNG key, or of another shape.
+    """
+    found = _wrapped(key)
+    if found is None:
+        wanted = "key must be jax.random.key(seed) or one key per row"
+        raise UserError(f"{wanted}, got {described(key)}")
+    if found.ndim == 0:
+        return jax.vmap(jax.random.fold_in, (None, 0))(found, jnp.arange(batch))
+    if found.shape != (batch,):
+        raise UserError(f"key must be one key or key[B] with B = {batch}, got {found.shape}")
+    return found
 
 
 def normal(key: Key, shape: tuple[int, ...]) -> Array:
@@ -67,3 +100,13 @@ def _bits(key: Key, size: int) -> Array:
         a = a + schedule[(block + 1) % 3]
         b = b + schedule[(block + 2) % 3] + jnp.uint32(block + 1)
     return a ^ b
+
+
+def _wrapped(key: Any) -> Key | None:
+    """Returns keys of any kind as typed ones; None if they are no keys."""
+    if hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    try:
+        return jax.random.wrap_key_data(key)
+    except (AttributeError, TypeError, ValueError):
+        return None

@@ -1,9 +1,9 @@
-"""Type aliases shared by the package, with their shapes.
+"""Type aliases shared by the package, with their shapes; the error of invalid input, and its words.
 
 Shapes are written `dtype[axes]`: B batch, K classes, *D the axes of one input, R replicas.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -51,3 +51,30 @@ Objective = Callable[..., tuple[Array, Aux]]  # (variables, batch, *, key) -> (l
 
 class UserError(ValueError):
     """Invalid user input; the one-line message names the field, the legal values and the value."""
+
+
+def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
+    """Raises UserError for a value that is not one of the allowed names."""
+    if not isinstance(value, str) or value not in allowed:
+        raise UserError(f"{name} must be one of {', '.join(allowed)}, got {described(value)}")
+
+
+def described(value: Any) -> str:
+    """Returns a value in one line: dtype and shape of an array, the first entries of a list.
+
+    >>> described((0, np.ones((28, 28), np.float32)))
+    '(0, float32[28, 28])'
+    >>> described(["a"] * 9)
+    "('a', 'a', 'a', 'a', ...)"
+    >>> described({"a": np.ones((2, 3)), "b": 1})
+    '{a: float64[2, 3], b: 1}'
+    """
+    if isinstance(value, dict):
+        parts = [f"{name}: {described(part)}" for name, part in list(value.items())[:4]]
+        return "{" + ", ".join(parts + ["..."] * (len(value) > 4)) + "}"
+    if isinstance(value, tuple | list):
+        parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)
+        return f"({', '.join(parts)})"
+    shape = list(np.shape(value))
+    text = f"{value.dtype.name}{shape}" if shape else " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"a {type(value).__name__}"

@@ -4,6 +4,9 @@ Run:    python -m adv_jax.main --config=configs/autoencoder_mnist.py
         python -m adv_jax.main --config=configs/autoencoder_mnist.py:noise=masking,weights=tied
         python -m adv_jax.main --config=configs/autoencoder_mnist.py:training=stacked --workdir=RUN
         python -m adv_jax.main --config=configs/autoencoder_mnist.py:net=wide,pretrained=RUN
+        python -m adv_jax.main --config=configs/dbn_mnist.py --workdir=DBN
+        python -m adv_jax.main \
+          --config=configs/autoencoder_mnist.py:net=dbn,weights=tied,pretrained=DBN
 Quick:  python -m adv_jax.main --config=configs/autoencoder_mnist.py:quick   (5,000 embedded digits)
 Then:   python -m adv_jax.main --config=configs/mlp_mnist.py:pretrained=RUN
         python -m adv_jax.report maronas2016.autoencoder --workdir=RUN
@@ -12,12 +15,14 @@ Options, joined by commas:
 
     quick or paper
     training=whole|stacked  all layers at once; or one after another, each in its own epochs
-    net=deep|wide           784-1000-500-250-30 with a linear code of ReLU units, the default of
-                            whole; or 784-1000-1000-1000 of sigmoid units, that of stacked
+    net=deep|wide|dbn       ReLU layers of 1000, 500 and 250 units and a linear code of 30, the
+                            default of whole; or sigmoid layers of 1000, 1000 and 1000 units, that
+                            of stacked; or of 500, 500 and 2000, those of dbn_mnist
     weights=free|tied       tied: the decoder's weights are the transposed ones of the encoder
-    noise=none|masking|gaussian   sets a quarter of a layer's inputs to 0, the default of stacked;
-                            or adds noise of standard deviation .3
-    pretrained=RUN          starts from a finished run of the same net, which is so unrolled
+    noise=none|masking|gaussian   sets each of a layer's inputs to 0 with probability 1/4, the
+                            default of stacked; or adds noise of standard deviation .3
+    pretrained=RUN          starts from a finished run of the same net, which is so unrolled; a
+                            finished dbn_mnist needs weights=tied
 
 The test loss is the cross-entropy of reconstructions of clean digits in nats, with pixels as
 probabilities. `training=stacked` is one run: the loss is a sum over layers, each of which
@@ -26,8 +31,8 @@ reconstructs its own detached inputs, and the rate of a layer's optimizer is 0 o
 For the error of a classifier that starts from three stacked autoencoders see `mlp_mnist`.
 
 Deviations: the nets train by Adam, [hinton2006science] by conjugate gradients, [vincent2010] by
-gradient descent; [vincent2010] searches size, noise and rates on validation data. Results:
-docs/results.md
+gradient descent; [vincent2010] searches size, noise and rates on validation data, and sets exactly
+the given share of the inputs to 0. Results: docs/results.md
 """
 
 from ml_collections import ConfigDict
@@ -44,14 +49,14 @@ def get_config(mode: str = "paper") -> ConfigDict:
             "whole": {"net": "deep", "noise": "none"},
             "stacked": {"net": "wide", "noise": "masking"},
         },
-        net=("deep", "wide"),
+        net=("deep", "wide", "dbn"),
         weights=("free", "tied"),
         noise=tuple(NOISES),
         pretrained=(None, str),
     )
     net, stacked = options.net, options.training == "stacked"
     if stacked and net == "deep":
-        raise ValueError("net must be wide with training=stacked, got 'deep'")
+        raise ValueError("net must be wide or dbn with training=stacked, got 'deep'")
 
     c = base("autoencoder_mnist", {"name": "mnist"})
     features = ENCODERS["quick" if options.quick else "paper"][net]

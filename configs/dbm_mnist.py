@@ -22,9 +22,9 @@ The paper's numbers for this machine on the test set: a variational bound of the
 fine-tuning (1.01 % with three layers).
 
 Deviations: rates and epochs are chosen here; the RBMs train with persistent chains, the paper's by
-contrastive divergence. The paper prints no biases: see docs/experiments.md.
+contrastive divergence. The paper derives the greedy start without biases: see docs/experiments.md.
 
-Results: docs/results.md
+Results: papers/maronas2016/README.md
 """
 
 from ml_collections import ConfigDict

@@ -8,17 +8,18 @@ Figure: python -m adv_jax.report maronas2016.boltzmann --workdir=RUN
 Options: quick or paper.
 
 The RBMs train in one run, each with persistent chains, on the means of the layer below it and in
-its own third of the epochs; the rate of its player is 0 outside of them ([maronas2016], sec. 3.6.2,
-Fig. 9). Unrolled, the stack is an autoencoder with tied weights, and the test loss is its
+its own third of the epochs; outside of them its optimizer has the rate 0 ([maronas2016], sec.
+3.6.2, Fig. 9). Unrolled, the stack is an autoencoder with tied weights, and the test loss is its
 reconstruction's cross-entropy. mlp_mnist fine-tunes it: its layers are the part "encoder" of the
 stack.
 
-[salakhutdinov2009] cites a test error of 1.2 % of a deep belief network, fine-tuned in another way.
+[salakhutdinov2009] cites a test error of 1.2 % of a deep belief network, which was not fine-tuned
+as here.
 
 Deviations: rates, weight decay and epochs are chosen here; [hinton2006] trains by contrastive
 divergence and then fine-tunes the generative net.
 
-Results: docs/results.md
+Results: papers/maronas2016/README.md
 """
 
 from ml_collections import ConfigDict

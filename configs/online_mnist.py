@@ -19,7 +19,7 @@ Neither document prints a number for them.
 
 Deviations: aggressiveness, and the rates of least_mean_squares and softmax, are chosen here. The
 thresholds of the passive-aggressive units follow scikit-learn; [crammer2006] has none.
-More: docs/experiments.md; results: docs/results.md.
+More: docs/experiments.md; results: papers/maronas2016/README.md.
 """
 
 from ml_collections import ConfigDict

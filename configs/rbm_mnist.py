@@ -15,8 +15,9 @@ Options, joined by commas:
     visible=binary|gaussian     pixels as probabilities of 1, or standardized, of unit variance
 
 [salakhutdinov2008] estimates the test set's log-likelihood as -86.34 nats for 500 hidden units
-trained by CD-25; so the program natural_bm says, which compares itself with it. The figure draws
-filters and samples, and estimates the log-likelihood of binary units.
+trained by CD-25; the number is taken from the README of the program natural_bm, which compares
+itself with the paper. The figure draws filters and samples, and estimates the log-likelihood of
+binary units.
 
 The test loss is the cross-entropy of the reconstruction (half the squared error for Gaussian units)
 and no likelihood; nor is the training loss, which stays near 0.
@@ -24,7 +25,7 @@ and no likelihood; nor is the training loss, which stays near 0.
 Deviations: neither source prints all settings. The rate falls linearly to 0, as [tieleman2008] has
 it for persistent chains. Gaussian units have a smaller one ([hinton2012guide], sec. 13.2).
 
-Results: docs/results.md
+Results: papers/maronas2016/README.md
 """
 
 from ml_collections import ConfigDict

@@ -25,7 +25,7 @@ Deviations: shortcuts that change the size are 1x1 convolutions; in [he2016resne
 identities with zeros. Weight decay leaves out scales and biases. There is no warm-up for 110
 layers. Tests average the statistics of the training set. The attacks of training are FGSM with eps
 2 / 255, chosen here; the natural net is the source's.
-More: docs/experiments.md; results: docs/results.md.
+More: docs/experiments.md. No result of this config is stored.
 """
 
 from ml_collections import ConfigDict

@@ -21,9 +21,10 @@ SGD, so they need one of the first six optimizers. The residual net has no dropo
 back-propagation 1.49, DropConnect 1.20 ([wan2013]).
 
 Deviations: [maronas2016] explains the rules without settings; all are chosen here, by hand and not
-tuned. DropConnect draws one mask per batch, [wan2013] one per image; the bold driver does not take
-back an epoch whose loss has risen, as [battiti1989]'s does.
-More: docs/experiments.md; results: docs/results.md.
+tuned. DropConnect draws one mask per batch and tests the mean weights; [wan2013] draws one mask per
+image, and in tests a unit's input from a normal distribution. The bold driver does not take back an
+epoch whose loss has risen, as [battiti1989]'s does.
+More: docs/experiments.md. No result of this config is stored.
 """
 
 from ml_collections import ConfigDict

@@ -85,7 +85,23 @@ def _results(book: Sequence[Chapter]) -> str:
 
 
 def _work(one: Chapter) -> str:
-    return f"{_overview([one])}\n{_tables(one)}"
+    return "\n".join([_overview([one]), _tables(one), *_drawn(one)])
+
+
+def _drawn(one: Chapter) -> Iterator[str]:
+    """Yields the figures that the tables do not show, with links and captions."""
+    figures = [(path, d) for path, d in one.figures if path.stem not in one.paper.readings]
+    if not figures:
+        return
+    yield "Other figures:\n"
+    for path, document in figures:
+        links = ", ".join(
+            f"[{file.suffix[1:]}](results/figures/{file.name})"
+            for file in (path.with_suffix(".png"), path)
+            if file.exists()
+        )
+        yield f"- `{path.stem}` ({links}): {_cell(document['caption'])}"
+    yield ""
 
 
 def _tables(one: Chapter) -> str:

@@ -14,6 +14,7 @@ from sklearn.neural_network import BernoulliRBM
 
 from adv_jax import boltzmann
 from adv_jax.boltzmann import EVEN, ODD, Machine
+from adv_jax.types import UserError
 
 KEY = jax.random.key(0)
 DEEP = (3, 4, 2, 2)
@@ -65,6 +66,12 @@ def test_energies_are_those_of_the_definition(sizes):
         machine = machine_of(sizes, visible=visible)
         found = boltzmann.energy(machine, even, odd)
         np.testing.assert_allclose(found, numpy_energy(machine, layers), rtol=1e-5, atol=1e-5)
+
+
+def test_an_unknown_kind_of_visible_units_is_refused():
+    machine = machine_of((3, 2), visible="Gaussian")
+    with pytest.raises(UserError, match="machine.visible must be one of binary, gaussian, got 'Ga"):
+        boltzmann.free_energy(machine, (jnp.zeros((1, 3)),))
 
 
 @pytest.mark.parametrize("known", [EVEN, ODD])

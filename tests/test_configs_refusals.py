@@ -34,7 +34,7 @@ def test_options_of_goodfellow_mnist_that_do_not_fit_are_refused(mode, says):
 
 
 def test_a_deep_autoencoder_is_not_stacked():
-    words = "^net must be wide with training=stacked, got 'deep'$"
+    words = "^net must be wide or dbn with training=stacked, got 'deep'$"
     with pytest.raises(ValueError, match=words):
         config_of("autoencoder_mnist", "training=stacked,net=deep")
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adv_jax import optimizers
 from adv_jax.runner.config import ConfigError
 from adv_jax.runner.optimizer import optimizer
 
@@ -113,6 +114,19 @@ def bold_driver(means, increase, decrease):
         before = mean
         scales.append(scale)
     return np.array(scales)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"increase": 0.5}, "increase must be at least 1, got 0.5"),
+        ({"decrease": 2.0}, r"decrease must be in \[0, 1\], got 2"),
+        ({"accumulation_size": 0}, "accumulation_size must be at least 1, got 0"),
+    ],
+)
+def test_a_bold_driver_out_of_range_is_refused(settings, says):
+    with pytest.raises(ValueError, match=says):
+        optimizers.bold_driver(**settings)
 
 
 @given(

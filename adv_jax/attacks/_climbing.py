@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import norms
 from adv_jax.attacks._bare import check_logits_at
 from adv_jax.checks import (
     as_batch,
@@ -24,7 +23,16 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.loss_gradients import labels_at, margin
-from adv_jax.types import Array, Bounds, LogitsFn, RowFn, RowTree, UserError, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    LogitsFn,
+    RowFn,
+    RowTree,
+    UserError,
+    described,
+    working_dtype,
+)
 
 
 class Rated(NamedTuple):
@@ -188,12 +196,11 @@ def _check_kinds(loss: Any, fooled: Any, named: Mapping[str, RowFn]) -> None:
     if not callable(loss) and (not isinstance(loss, str) or loss not in named):
         raise UserError(
             f"loss must be one of {', '.join(named)} or a function (outputs, y) -> f[B], "
-            f"got {norms.described(loss)}"
+            f"got {described(loss)}"
         )
     if fooled is not None and not callable(fooled):
         raise UserError(
-            "fooled must be None or a function (outputs, y) -> bool[B], "
-            f"got {norms.described(fooled)}"
+            f"fooled must be None or a function (outputs, y) -> bool[B], got {described(fooled)}"
         )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.checks import checked_logits, is_whole
-from adv_jax.types import Array, LogitsFn, Norm, UserError, working_dtype
+from adv_jax.types import Array, LogitsFn, Norm, UserError, described, working_dtype
 
 Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)
 
@@ -104,7 +104,7 @@ def considered(logits: Array, y: Array, candidates: int | None) -> Array:
 def check_candidates(candidates: int | None) -> None:
     """Raises UserError unless candidates are None or a whole number >= 2."""
     if candidates is not None and not (is_whole(candidates) and candidates >= 2):
-        found = norms.described(candidates)
+        found = described(candidates)
         raise UserError(f"candidates must be a whole number of at least 2, or None, got {found}")
 
 

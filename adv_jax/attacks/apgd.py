@@ -25,6 +25,7 @@ from adv_jax.checks import ball, check_counts, check_range, checked_logits
 from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import choose, perturbed
+from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
     Bounds,
@@ -161,8 +162,8 @@ def apgd(
     eps, scale = ball(eps, x, norm, bounds, mask)
     keys = None
     if key is not None and start is None:
-        row_keys = norms.row_keys(key, x.shape[0])
-        keys = jax.vmap(jax.random.split, (0, None), 1)(row_keys, restarts * aims)
+        keys_of_rows = row_keys(key, x.shape[0])
+        keys = jax.vmap(jax.random.split, (0, None), 1)(keys_of_rows, restarts * aims)
     return compiled(
         _apgd,
         climb.fn,

@@ -23,7 +23,19 @@ from adv_jax.checks import ball, check_counts, checked, checked_logits, linf_or_
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import limits, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, UserError
+from adv_jax.random import row_keys
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Mask,
+    Norm,
+    RowFn,
+    RowTree,
+    UserError,
+    check_choice,
+)
 
 VERSIONS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
@@ -116,15 +128,13 @@ def auto_attack(
     """
     check_counts(num_steps=num_steps, num_targets=num_targets)
     check_counts(num_queries=num_queries, block_size=block_size)
-    if version not in VERSIONS:
-        allowed = ", ".join(VERSIONS)
-        raise UserError(f"version must be one of {allowed}, got {norms.described(version)}")
+    check_choice("version", version, VERSIONS)
     names = VERSIONS[version] if members is None else members
     if isinstance(names, str) or not names or not set(names) <= set(VERSIONS[version]):
         raise UserError(f"members must be among {', '.join(VERSIONS[version])}, got {members!r}")
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds, aux)
-    keys = norms.row_keys(key, x.shape[0])
+    keys = row_keys(key, x.shape[0])
     eps, scale = ball(eps, x, kind, bounds, mask)
     return compiled(
         _auto_attack,

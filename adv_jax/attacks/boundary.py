@@ -12,6 +12,7 @@ from adv_jax.attacks._climbing import checked_start
 from adv_jax.attacks._decisions import Space, checked_box, keys_at, space, started
 from adv_jax.checks import ball, check_counts, checked
 from adv_jax.perturbations import choose, perturbed
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
 
 FIRST_STEP = 0.01  # of both kinds, as a share of the distance, as in foolbox
@@ -85,7 +86,7 @@ def boundary(
     check_counts(num_steps=num_steps)
     x = checked(logits_fn, x, y, bounds, aux)
     checked_box(bounds)
-    keys = norms.row_keys(key, x.shape[0])
+    keys = row_keys(key, x.shape[0])
     size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
     return compiled(
         _boundary,

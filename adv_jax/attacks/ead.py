@@ -8,10 +8,26 @@ from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._penalty import search, squared
-from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, is_per_feature
+from adv_jax.checks import (
+    ball,
+    check_counts,
+    check_range,
+    checked,
+    checked_logits,
+    is_per_feature,
+)
 from adv_jax.loss_gradients import evaluated, labels_at, margin
 from adv_jax.perturbations import in_units, inside, moved, of_units, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Mask,
+    RowTree,
+    check_choice,
+    working_dtype,
+)
 
 RULES = ("en", "l1")
 
@@ -75,8 +91,7 @@ def ead(
     (True, 0.8)
     """
     del key
-    if rule not in RULES:
-        raise UserError(f"rule must be one of {', '.join(RULES)}, got {norms.described(rule)}")
+    check_choice("rule", rule, RULES)
     check_counts(num_steps=num_steps, search_steps=search_steps)
     check_range("beta", beta, "[0, inf)")
     check_range("initial_const", initial_const, "(0, inf)", per_row=True)

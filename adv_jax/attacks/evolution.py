@@ -19,10 +19,12 @@ from adv_jax.checks import (
     check_range,
     dtype_and_shape,
     is_known,
+    is_whole,
     traced,
 )
 from adv_jax.perturbations import choose, limits
-from adv_jax.types import Array, Bounds, Key, UserError
+from adv_jax.random import one_key
+from adv_jax.types import Array, Bounds, Key, UserError, described
 
 HALVE_EVERY = 1000  # generations, after which fewer pixels mutate
 
@@ -52,18 +54,20 @@ def fooling_images(
 ) -> Array:
     """Evolves an image for each target class from noise, by probabilities of the model alone.
 
-        x'_i = clip(x_i + (hi - lo) delta_i)   with the probability rate / 2^floor(t / 1000),
+        x'_i = clip(x_i + (hi - lo) delta_i)   with the probability rate / 2^floor((t - 1) / 1000),
         delta = (2 u)^a - 1   for u < 1/2,   else 1 - (2 - 2 u)^a,   a = 1 / (strength + 1)
 
-    for uniform u. Each child x' of generation t is that of a random champion x, and takes the place
-    of the champion of every target whose probability it raises (MAP-Elites, direct encoding). So
-    all targets evolve in one population, and progress for one may help another.
+    for uniform u. Each child x' of generation t, which counts from 1, is that of a random champion
+    x, and takes the place of the champion of every target whose probability it raises (MAP-Elites,
+    direct encoding). So all targets evolve in one population, and progress for one may help
+    another.
 
-    There is no input to perturb: it is no attack of one batch, and has a signature of its own.
+    There is no input to perturb, so the signature differs from that of the attacks.
 
     Args:
-      probs_fn: f[B, *D] -> f[B, K], probabilities, which need no derivative; scores of another kind
-        are raised too.
+      probs_fn: a JAX function f[B, *D] -> f[B, K] of probabilities, which need no derivative: wrap
+        other programs in `jax.pure_callback`. Scores of another kind are raised too. An image
+        with NaN for a target is no candidate for it.
       shape: of an image, [*D].
       y: i32[T], the targets.
       num_generations: after the first, of random images, >= 1.
@@ -77,8 +81,9 @@ def fooling_images(
       f32[T, *D], the champion of each target.
 
     Raises:
-      UserError: a count, the rate, the strength or the bounds out of range; no key; probs_fn
-        returns another shape; a target is not one of its classes.
+      UserError: the shape, a count, the rate, the strength or the bounds out of range; no key;
+        probs_fn returns another shape, or nothing but NaN or -inf for a target; a target is not
+        one of its classes.
 
     Source: [nguyen2015], sec. 2.2 and 2.3. The number of offspring is chosen.
 
@@ -93,30 +98,34 @@ def fooling_images(
     check_counts(num_generations=num_generations, num_offspring=num_offspring)
     check_range("rate", rate, "(0, 1]")
     check_range("strength", strength, "(0, inf)")
+    if not isinstance(shape, tuple | list) or not all(is_whole(n) and n > 0 for n in shape):
+        raise UserError(
+            f"shape must be a tuple of whole numbers of at least 1, got {described(shape)}"
+        )
     if bounds is None:
         raise UserError("bounds must be finite (lo, hi), got None")
     check_bounds(bounds, (num_offspring, *shape))
     checked_box(bounds)
-    if key is None or jnp.ndim(key) != 0:
-        raise UserError(f"key must be one key of jax.random, got {norms.described(key)}")
     like = as_batch(jnp.broadcast_to(limits(jnp.zeros(shape), bounds)[0], (num_offspring, *shape)))
     probs = traced(probs_fn, like, name="probs_fn")
     if probs.ndim != 2 or len(probs) != num_offspring:
         allowed = f"probabilities f[B, K] with B = {num_offspring}"
         raise UserError(f"probs_fn must return {allowed}, got {dtype_and_shape(probs)}")
     y = _checked_targets(y, probs.shape[1])
-    return compiled(
+    champions = compiled(
         _fooling_images,
         probs_fn,
         like,
         y,
         rate,
         strength,
-        key,
+        one_key(key),
         num_generations=num_generations,
         bounds=bounds,
         logits=False,
     )
+    _check_found(champions, y)
+    return champions.images
 
 
 def _fooling_images(
@@ -129,12 +138,13 @@ def _fooling_images(
     *,
     num_generations: int,
     bounds: Bounds,
-) -> Array:
-    """`fooling_images` of checked arguments; like: f[num_offspring, *D]."""
+) -> Champions:
+    """Returns the champions of checked arguments; like: f[num_offspring, *D]."""
     lo, hi = limits(like, bounds)
 
     def selected(champions: Champions, children: Array) -> Champions:
         probs = probs_fn(children)[:, y]
+        probs = jnp.where(jnp.isnan(probs), -jnp.inf, probs)
         best = Champions(probs.max(axis=0), children[jnp.argmax(probs, axis=0)])
         return choose(best.fitness > champions.fitness, best, champions)
 
@@ -147,16 +157,27 @@ def _fooling_images(
 
     first = lo + (hi - lo) * jax.random.uniform(jax.random.fold_in(key, 0), like.shape, like.dtype)
     fitness = jnp.full(len(y), -jnp.inf, jax.eval_shape(probs_fn, like).dtype)
-    nothing = Champions(fitness, jnp.zeros((len(y), *like.shape[1:]), like.dtype))
+    nothing = Champions(fitness, jnp.broadcast_to(first[:1], (len(y), *like.shape[1:])))
     champions = jax.lax.fori_loop(1, num_generations + 1, generation, selected(nothing, first))
-    return jax.lax.stop_gradient(champions.images)
+    return jax.lax.stop_gradient(champions)
+
+
+def _check_found(champions: Champions, y: Array) -> None:
+    """Raises UserError for a target whose probability was a number above -inf for no image."""
+    if is_known(champions.fitness):
+        lost = np.asarray(y)[np.asarray(champions.fitness) == -np.inf]
+        if lost.size:
+            raise UserError(
+                "probs_fn must return a number above -inf for some image, got none for the target "
+                f"{lost[0]}"
+            )
 
 
 def _checked_targets(y: Array, num_classes: int) -> Array:
     """Returns the targets as a JAX array i32[T] after checking them."""
     targets = np.asarray(y) if is_known(y) else y
     if targets.ndim != 1 or not targets.size or targets.dtype.kind not in "iu":
-        raise UserError(f"y must be targets i32[T], got {norms.described(y)}")
+        raise UserError(f"y must be targets i32[T], got {described(y)}")
     norms.check_known(
         "y",
         y,

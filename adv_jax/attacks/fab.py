@@ -26,6 +26,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import choose, in_units, inside, limits, perturbed
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 Turn = tuple[Array, Array, Array, Shortest]  # steps done, r, x + r, the shortest so far
@@ -122,7 +123,7 @@ def fab(
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds, aux)
     size, scale = ball(eps, x, kind, bounds, mask, optional=True)
-    keys = norms.row_keys(key, x.shape[0]) if restarts > 1 else None
+    keys = row_keys(key, x.shape[0]) if restarts > 1 else None
     return compiled(
         _fab,
         logits_fn,

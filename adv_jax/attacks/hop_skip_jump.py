@@ -13,6 +13,7 @@ from adv_jax.attacks._climbing import checked_start
 from adv_jax.attacks._decisions import Space, checked_box, keys_at, space, started, to_boundary
 from adv_jax.checks import ball, check_counts, checked, linf_or_l2
 from adv_jax.perturbations import choose, inside, perturbed
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 Walk = tuple[Array, Shortest, Shortest]  # steps done, the point on the boundary, the shortest
@@ -87,7 +88,7 @@ def hop_skip_jump(
     kind = linf_or_l2(norm)
     x = checked(logits_fn, x, y, bounds, aux)
     checked_box(bounds)
-    keys = norms.row_keys(key, x.shape[0])
+    keys = row_keys(key, x.shape[0])
     size, scale = ball(eps, x, kind, bounds, mask, optional=True)
     return compiled(
         _hop_skip_jump,

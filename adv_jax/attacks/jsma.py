@@ -20,7 +20,17 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.perturbations import inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Mask,
+    RowTree,
+    UserError,
+    described,
+    working_dtype,
+)
 
 
 class PairSearch(NamedTuple):
@@ -91,7 +101,7 @@ def jsma(
     x = checked(logits_fn, x, y, bounds, aux)
     batch, dtype = x.shape[0], working_dtype(x.dtype)
     if np.ndim(theta) and not (np.ndim(theta) == x.ndim and broadcasts(theta, x.shape)):
-        raise UserError(f"theta must be a real number, got {norms.described(theta)}")
+        raise UserError(f"theta must be a real number, got {described(theta)}")
     theta = jnp.asarray(theta, dtype)
     theta = theta if mask is None else jnp.where(checked_mask(mask, x), theta, 0)
     share = norms.per_row("gamma", gamma, x).reshape(-1)

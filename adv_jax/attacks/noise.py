@@ -1,7 +1,7 @@
 """Random perturbations, the controls of attacks.
 
 They have an attack's signature; `logits_fn`, `y` and `aux` are ignored. `key` is one key, or
-key[B], one per row (`norms.row_keys`). The result is f[B, *D] in the dtype of x, constant.
+key[B], one per row (`random.row_keys`). The result is f[B, *D] in the dtype of x, constant.
 """
 
 import jax
@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.checks import as_batch, ball
 from adv_jax.perturbations import perturbed
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 
@@ -117,6 +118,4 @@ def uniform_noise(
 def _draw(distribution, key: Key, x: Array) -> Array:
     """Draws f32[B, *D] from `distribution(key, shape, dtype)`, with one key per row."""
     dtype = working_dtype(x.dtype)
-    return jax.vmap(lambda key: distribution(key, x.shape[1:], dtype))(
-        norms.row_keys(key, x.shape[0])
-    )
+    return jax.vmap(lambda key: distribution(key, x.shape[1:], dtype))(row_keys(key, x.shape[0]))

@@ -9,15 +9,31 @@ import optax
 from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import checked_climb, rate_fn
 from adv_jax.attacks._images import check_images
-from adv_jax.checks import as_batch, check_bounds, check_counts, check_range, dtype_and_shape
+from adv_jax.checks import (
+    as_batch,
+    check_bounds,
+    check_counts,
+    check_range,
+    dtype_and_shape,
+)
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits
-from adv_jax.types import Array, Bounds, Key, LogitsFn, RowFn, RowTree, UserError, working_dtype
+from adv_jax.random import row_keys
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    RowFn,
+    RowTree,
+    UserError,
+    described,
+    working_dtype,
+)
 
 Sizes = tuple[ArrayLike, ArrayLike]  # smallest and largest diameter, as shares of the sides
 
@@ -89,7 +105,7 @@ def adversarial_patch(
         sizes,
         jnp.asarray(max_angle, dtype),
         jnp.asarray(learning_rate, dtype),
-        norms.row_keys(key, climb.x.shape[0]),
+        row_keys(key, climb.x.shape[0]),
         num_steps=num_steps,
         loss=climb.loss,
         bounds=bounds,
@@ -180,7 +196,7 @@ def place_patch(
             f"{dtype_and_shape(patch)}"
         )
     angle = jnp.asarray(max_angle, working_dtype(x.dtype))
-    return _placed(x, patch, norms.row_keys(key, x.shape[0]), sizes, angle)
+    return _placed(x, patch, row_keys(key, x.shape[0]), sizes, angle)
 
 
 def _placed(x: Array, patch: Array, keys: Key, sizes: Sizes, max_angle: Array) -> Array:
@@ -213,7 +229,7 @@ def _placed(x: Array, patch: Array, keys: Key, sizes: Sizes, max_angle: Array) -
 
 def _check_places(sizes: Sizes, max_angle: ArrayLike) -> None:
     if not isinstance(sizes, tuple | list) or len(sizes) != 2:
-        raise UserError(f"sizes must be (smallest, largest), got {norms.described(sizes)}")
+        raise UserError(f"sizes must be (smallest, largest), got {described(sizes)}")
     for size in sizes:
         check_range("sizes", size, "(0, 1]")
     if not any(isinstance(size, jax.core.Tracer) for size in sizes):

@@ -15,6 +15,7 @@ from adv_jax.attacks._climbing import checked_climb, checked_start, rate_fn, wit
 from adv_jax.checks import ball, check_counts, radius
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import choose, inside, limits, moved, perturbed
+from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
     Bounds,
@@ -307,5 +308,5 @@ def _reach(eps: Array, x: Array, norm: Norm, bounds: Bounds | None) -> Array:
 
 def _restart_keys(key: Key | None, batch: int, restarts: int) -> Key:
     """key[restarts, B]."""
-    keys = norms.row_keys(key, batch)
+    keys = row_keys(key, batch)
     return jax.vmap(jax.random.split, (0, None), 1)(keys, restarts)

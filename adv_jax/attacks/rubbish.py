@@ -30,7 +30,7 @@ def rubbish(
       std: standard deviation, as in `gaussian_noise`.
       bounds: as in `fgsm`; None, as in the paper.
       mask: as in `fgsm`: x stays elsewhere.
-      key: one key, or key[B], one per row (`norms.row_keys`).
+      key: one key, or key[B], one per row (`random.row_keys`).
       logits_fn, y, aux: not used; every attack accepts them.
 
     Returns:

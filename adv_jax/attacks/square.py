@@ -20,6 +20,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import margin
 from adv_jax.perturbations import choose, in_units, of_units, perturbed
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
@@ -97,7 +98,7 @@ def square(
         logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES, targeted=targeted
     )
     x = climb.x
-    keys = norms.row_keys(key, x.shape[0])
+    keys = row_keys(key, x.shape[0])
     eps, scale = ball(eps, x, kind, bounds, mask)
     return compiled(
         _square,

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax import norms
 from adv_jax.checks import as_batch, checked_logits, is_whole
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Key, LogitsFn
 
 
@@ -48,7 +48,7 @@ def random_other(y: Array, num_classes: int, key: Key) -> Array:
     Array([1, 0], dtype=int32)
     """
     _check_classes(num_classes)
-    keys = norms.row_keys(key, y.shape[0])
+    keys = row_keys(key, y.shape[0])
     steps = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, y.dtype))(keys)
     return (y + steps) % num_classes
 

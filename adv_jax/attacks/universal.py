@@ -13,6 +13,7 @@ from adv_jax.checks import ball, check_counts, check_range, radius
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, limits, moved
+from adv_jax.random import one_key
 from adv_jax.types import (
     Array,
     Bounds,
@@ -91,9 +92,7 @@ def universal_perturbation(
         check_counts(batch_size=batch_size)
         if batch_size > x.shape[0]:
             raise UserError(f"batch_size must be at most the {x.shape[0]} rows, got {batch_size}")
-        if key is None or jnp.ndim(key) != 0:
-            got = "None" if key is None else f"keys of the shape {jnp.shape(key)}"
-            raise UserError(f"key must be one key of jax.random for a batch_size, got {got}")
+        key = one_key(key)
     eps, scale = ball(eps, x[:1], norm, bounds, mask)
     if step_size is None:
         step = 10 * eps / jnp.asarray(num_steps, eps.dtype)

@@ -7,7 +7,7 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.checks._values import broadcasts, dtype_and_shape, is_known, radius
-from adv_jax.types import Array, Bounds, Mask, Norm, UserError, working_dtype
+from adv_jax.types import Array, Bounds, Mask, Norm, UserError, described, working_dtype
 
 
 class Ball(NamedTuple):
@@ -60,7 +60,7 @@ def ball(
         size = None if free else radius(eps, x, norm, bounds, name=name)
         return Ball(size, None if allowed is None else allowed.astype(dtype))
     if kind == "l0":
-        raise UserError(f"{name} must be a number or f32[B] under l0, got {norms.described(eps)}")
+        raise UserError(f"{name} must be a number or f32[B] under l0, got {described(eps)}")
     if not broadcasts(eps, x.shape):
         shape = np.shape(eps)
         raise UserError(f"{name} must broadcast to x, {dtype_and_shape(x)}, got the shape {shape}")
@@ -83,7 +83,7 @@ def checked_mask(mask: Any, x: Array) -> Array:
     if not (is_bool or norms.is_real(mask)) or not broadcasts(mask, x.shape):
         raise UserError(
             f"mask must be bool or 0 and 1, broadcast to x, {dtype_and_shape(x)}, got "
-            f"{norms.described(mask)}"
+            f"{described(mask)}"
         )
     if is_known(mask) and not is_bool:
         norms.check_known("mask", mask, lambda number: (number == 0) | (number == 1), "0 or 1")

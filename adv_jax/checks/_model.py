@@ -116,7 +116,7 @@ def traceable(name: str) -> Iterator[None]:
     except _ASKS_FOR_VALUES as error:
         raise UserError(
             f"{name} must be made of jax.numpy operations, which can be traced, got some that ask "
-            "for values, as NumPy's, float() and if do"
+            "for values, as NumPy's, float() and if do: call other programs by jax.pure_callback"
         ) from error
     except _TRAINING as error:
         raise UserError(

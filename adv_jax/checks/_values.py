@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.types import Array, Bounds, Norm, RowTree, UserError
+from adv_jax.types import Array, Bounds, Norm, RowTree, UserError, described
 
 
 def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Array:
@@ -23,11 +23,11 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
     allowed = "a batch f32[B, *D] of floats"
     if isinstance(x, dict):
         raise UserError(
-            f"{name} must be one array, {allowed}, got {norms.described(x)}: perturb one of its "
+            f"{name} must be one array, {allowed}, got {described(x)}: perturb one of its "
             "arrays, and close over the others"
         )
     if not norms.is_real(x):
-        raise UserError(f"{name} must be {allowed}, got {norms.described(x)}")
+        raise UserError(f"{name} must be {allowed}, got {described(x)}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise UserError(f"{name} must be {allowed}, got {dtype_and_shape(x)}")
@@ -75,7 +75,7 @@ def check_width(name: str, eps: float, shape: tuple[int, ...], norm: Norm, bound
     if eps > widest * (1 + 1e-6):
         raise UserError(
             f"{name} must be at most {widest:g}, the {norm} width of the bounds "
-            f"{norms.described(bounds)}, got {eps:g}"
+            f"{described(bounds)}, got {eps:g}"
         )
 
 
@@ -112,13 +112,13 @@ def check_bounds(
     numbers = pair and not any(map(np.ndim, bounds))
     known = pair and all(map(is_known, bounds))
     if not pair or (shape is None and not (numbers and known)):
-        raise UserError(f"{name} must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
+        raise UserError(f"{name} must be (lo, hi) with lo < hi, got {described(bounds)}")
     if numbers and known and not bounds[0] < bounds[1]:
-        raise UserError(f"{name} must be (lo, hi) with lo < hi, got {norms.described(bounds)}")
+        raise UserError(f"{name} must be (lo, hi) with lo < hi, got {described(bounds)}")
     if not numbers and not all(broadcasts(bound, shape) for bound in bounds):
         raise UserError(
             f"{name} must be (lo, hi) that broadcast to x, {list(shape or ())}, got "
-            f"{norms.described(bounds)}"
+            f"{described(bounds)}"
         )
     if not numbers and known:
         lo, hi = np.broadcast_arrays(*map(np.asarray, bounds))
@@ -162,8 +162,7 @@ def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
         )
         if not array or leaf.shape[:1] != (batch,):
             raise UserError(
-                f"{name} must be a tree of arrays with B = {batch} rows, "
-                f"got {norms.described(leaf)}"
+                f"{name} must be a tree of arrays with B = {batch} rows, got {described(leaf)}"
             )
 
 
@@ -171,7 +170,7 @@ def check_counts(**counts: int) -> None:
     """Raises UserError for a count (of steps, restarts, rows) that is not a whole number >= 1."""
     for name, count in counts.items():
         if not is_whole(count) or count < 1:
-            found = norms.described(count)
+            found = described(count)
             raise UserError(f"{name} must be a whole number of at least 1, got {found}")
 
 
@@ -185,7 +184,7 @@ def check_range(name: str, value: Any, interval: str, *, per_row: bool = False) 
       UserError: not a real number, or a known value outside the interval.
     """
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
-        raise UserError(f"{name} must be a real number, got {norms.described(value)}")
+        raise UserError(f"{name} must be a real number, got {described(value)}")
     low, high = map(float, interval[1:-1].split(","))
 
     def holds(number: np.ndarray) -> np.ndarray:
@@ -227,5 +226,5 @@ def _check_values(name: str, x: np.ndarray, bounds: Bounds | None) -> None:
         if any(map(np.ndim, bounds)):
             where = f"[{float(lo[first]):g}, {float(hi[first]):g}] at {list(map(int, first[1:]))}"
         else:
-            where = norms.described(bounds)
+            where = described(bounds)
         raise UserError(f"{name} must be within the bounds {where}, got {float(x[first]):g}")

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.meshes import automatic, by_rows, vary_alike
-from adv_jax.types import Array, working_dtype
+from adv_jax.types import Array, check_choice, working_dtype
 
 Padding = Literal["VALID", "SAME", "FULL"]
 Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in height and in width
@@ -63,8 +63,7 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
     >>> conv(x, edge, padding="SAME").ravel()
     Array([ 1.,  2., -4.], dtype=float32)
     """
-    if padding not in MARGINS:
-        raise ValueError(f"padding must be one of {', '.join(MARGINS)}, got {padding!r}")
+    check_choice("padding", padding, MARGINS)
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(
             "x and kernel must be f[B, H, W, C] and f[kh, kw, C, O], "

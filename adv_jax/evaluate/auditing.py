@@ -17,7 +17,7 @@ from adv_jax.checks import width
 from adv_jax.evaluate.budget import ball_of, function_name, norm_of, sizes_of
 from adv_jax.evaluate.probing import Step
 from adv_jax.perturbations import limits
-from adv_jax.types import Array, Attack, Bounds
+from adv_jax.types import Array, Attack, Bounds, described
 
 # An attack should succeed at least as often as one of lower rank, at the same norm and size.
 _RANKS = {"sign_noise": 0, "uniform_noise": 0, "fgsm": 1, "pgd": 2, "apgd": 2, "auto_attack": 3}
@@ -253,8 +253,8 @@ def _warnings(
     for name, share in found.outside_bounds.items():
         if share:
             yield (
-                f"{name} leaves the bounds {norms.described(bounds)} in {_percent(share)} of the "
-                f"rows: they are not valid inputs; pass bounds={norms.described(bounds)}"
+                f"{name} leaves the bounds {described(bounds)} in {_percent(share)} of the "
+                f"rows: they are not valid inputs; pass bounds={described(bounds)}"
             )
     for name, share in found.changed_at_zero.items():
         if share:

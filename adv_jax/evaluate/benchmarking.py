@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import __version__, norms
+from adv_jax import __version__
 from adv_jax.attacks.auto_attack import MEMBERS, auto_attack
 from adv_jax.checks import check_range
 from adv_jax.evaluate.auditing import AuditWarning
 from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.streaming import streamed
-from adv_jax.types import Bounds, Key, LogitsFn, UserError
+from adv_jax.types import Bounds, Key, LogitsFn, UserError, described
 
 
 def benchmark(
@@ -66,7 +66,7 @@ def benchmark(
     started = time.perf_counter()
     norm = {"linf": "linf", "l2": "l2"}.get(str(threat_model).lower())
     if norm is None:
-        raise UserError(f'threat_model must be "Linf" or "L2", got {norms.described(threat_model)}')
+        raise UserError(f'threat_model must be "Linf" or "L2", got {described(threat_model)}')
     check_range("eps", eps, "[0, inf)")
     if bounds is None:
         bounds = getattr(data, "bounds", None)

@@ -8,7 +8,7 @@ from typing import Any
 from adv_jax import norms
 from adv_jax.checks import traceable
 from adv_jax.evaluate.side_inputs import with_aux
-from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
+from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
 # Keywords of an attack's size, by precedence.
 SCALES = ("eps", "std", "tau", "gamma")
@@ -124,10 +124,10 @@ def at_size(
         x_adv = attack(logits_fn, x, y, **settings)
     if getattr(x_adv, "shape", None) != x.shape:
         array = hasattr(x_adv, "shape")
-        found = norms.described(x_adv) if array else f"a {type(x_adv).__name__}"
+        found = described(x_adv) if array else f"a {type(x_adv).__name__}"
         raise UserError(
             f"{function_name(attack)} must return an array of the shape of x, "
-            f"{norms.described(x)}, got {found}"
+            f"{described(x)}, got {found}"
         )
     return x_adv
 
@@ -144,7 +144,7 @@ def _parameters(attack: Attack) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(attack).parameters
     except (TypeError, ValueError):
         raise UserError(
-            f"attack must be a function such as attacks.fgsm, got {norms.described(attack)}"
+            f"attack must be a function such as attacks.fgsm, got {described(attack)}"
         ) from None
 
 

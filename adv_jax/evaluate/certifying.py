@@ -14,7 +14,16 @@ from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.checks import checked_data, checked_predictions
 from adv_jax.evaluate.programs import Program
 from adv_jax.linear_bounds import METHODS, margin_bounds
-from adv_jax.types import Array, Bounds, LogitsFn, Norm, UserError, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    LogitsFn,
+    Norm,
+    UserError,
+    check_choice,
+    described,
+    working_dtype,
+)
 
 
 class Certificate(NamedTuple):
@@ -95,8 +104,7 @@ def certify(
     """
     x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
     kind, radii = checked_ball(eps, norm, x, bounds)
-    if method not in METHODS:
-        raise UserError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    check_choice("method", method, METHODS)
     x = x.astype(working_dtype(x.dtype))
     checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     bound = partial(_margins, method=method, norm=kind, bounds=bounds)
@@ -127,7 +135,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
     if kind == "l0":
         raise UserError('norm must be "linf", "l2", "l1" or "rms" here, got "l0"')
     if not norms.is_real(eps) or np.ndim(eps) != 1 or not len(eps):
-        found = norms.described(eps)
+        found = described(eps)
         raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
     for size in eps:
         check_range("eps", size, "[0, inf)")

@@ -31,7 +31,7 @@ from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.side_inputs import checked_aux
-from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError
+from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
 
 # The sizes that are distances, which bounds limit.
 DISTANCES = ("eps", "std")
@@ -51,7 +51,7 @@ def checked_data(
     check_bounds(bounds, (1, *x.shape[1:]))
     labels = jnp.asarray(_classes(y, len(x))) if norms.is_real(y) else None
     if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
-        raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {norms.described(y)}")
+        raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {described(y)}")
     return x, labels, checked_aux(aux, len(x))
 
 
@@ -85,7 +85,7 @@ def checked_sizes(
         )
     for values in sizes.values():
         if not norms.is_real(values) or np.ndim(values) != 1:
-            found = norms.described(values)
+            found = described(values)
             raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
     if len(lengths := {len(values) for values in sizes.values()}) > 1:
         found = ", ".join(map(str, sorted(lengths)))

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.evaluate.auditing import Audit, AuditWarning, audit
 from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.checks import (
@@ -20,6 +19,7 @@ from adv_jax.evaluate.checks import (
 from adv_jax.evaluate.measures import Clean, Curve, summary
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.suite import Measured, Rows, Suite
+from adv_jax.random import row_keys
 from adv_jax.types import Attack, Bounds, Key, LogitsFn
 
 Sizes = Sequence[float] | Mapping[str, Sequence[float]]  # of all attacks, or of each
@@ -132,13 +132,13 @@ def measured_rows(
 ) -> tuple[Suite, Measured]:
     """Returns the programs of `evaluate` and what they measure of each row, for `concluded`.
 
-    key: one key, or one for each row (`norms.row_keys`).
+    key: one key, or one for each row (`random.row_keys`).
 
     Raises:
       UserError, ValueError: as `evaluate`.
     """
     x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
-    keys = None if key is None else norms.row_keys(key, len(x))
+    keys = None if key is None else row_keys(key, len(x))
     rows = Rows(x, y, keys, aux)
     suite = checked_suite(
         logits_fn, rows, attacks, eps, batch_size=batch_size, bounds=bounds, bits=bits

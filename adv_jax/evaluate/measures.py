@@ -14,6 +14,7 @@ from adv_jax.checks import logit_flags
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.budget import at_size, scale_of
 from adv_jax.evaluate.side_inputs import with_aux
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
 
 
@@ -67,7 +68,7 @@ def curves(
       logits_fn, x, y, attacks, eps, batch_size, key: as in `evaluate`; `attacks` may be empty.
         An attack whose size is its eps is not run at 0.
     """
-    keys = None if key is None else norms.row_keys(key, len(y))
+    keys = None if key is None else row_keys(key, len(y))
     sizes = np.asarray(eps, np.float32)
 
     def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:

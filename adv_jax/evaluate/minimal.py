@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.checks import check_counts, check_range
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
@@ -17,6 +16,7 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.side_inputs import with_aux
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Key, LogitsFn
 
 
@@ -61,7 +61,7 @@ def minimal_eps(
     x, y, aux = checked_data(x, y, aux, bounds=None, batch_size=batch_size)
     check_attacks({"attack": attack}, {"attack": [high]}, x, bounds=None, name="high")
     clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
-    keys = None if key is None else norms.row_keys(key, len(x))
+    keys = None if key is None else row_keys(key, len(x))
 
     def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Array:
         x_adv = at_size(attack, logits_fn, x, y, eps, keys, aux)

@@ -10,7 +10,8 @@ import numpy as np
 from adv_jax import boltzmann
 from adv_jax.boltzmann import EVEN, ODD, Machine, Side
 from adv_jax.checks import check_counts, is_known
-from adv_jax.types import Array, Key, UserError
+from adv_jax.random import one_key
+from adv_jax.types import Array, Key, UserError, described
 
 _MOST_UNITS = 25  # of an exact sum, 2^25 states
 _BLOCK = 12  # 2^12 states at a time
@@ -34,7 +35,7 @@ def log_partition(machine: Machine) -> Array:
     log p(v) of an RBM is `-boltzmann.free_energy(machine, (v,)) - log_partition(machine)`.
 
     Raises:
-      UserError: both sides have more than 25 units, or are Gaussian.
+      UserError: no side of binary units has 25 units or fewer.
 
     >>> zeros = jnp.zeros
     >>> machine = Machine(zeros(3), (zeros((3, 2)),), (zeros(2),))  # 2^5 states of energy 0
@@ -79,23 +80,25 @@ def annealed_log_partition(
     layers of a chain, after a Gibbs step of machine t.
 
     Args:
-      betas: f[T + 1], from 0 to 1, rising; the source takes about 15,000 steps, most of them
-        near 1.
+      betas: f[T + 1], from 0 to 1, never falling; the source takes about 15,000 steps, most of
+        them near 1.
       key: for the chains.
       num_chains: M, >= 2.
       base_bias: f[D], best the log-odds of the data's mean; default: the machine's own.
 
     Raises:
-      UserError: see the arguments.
+      UserError: num_chains below 2; betas of another shape, or that fall or do not go from 0 to 1;
+        base_bias of another shape; no key.
 
     Source: [salakhutdinov2008], sec. 3 and 4.
     """
     check_counts(num_chains=num_chains)
     if num_chains < 2:
         raise UserError(f"num_chains must be at least 2 for a standard error, got {num_chains}")
-    _check_betas(betas)
+    betas = _checked_betas(betas)
+    key = one_key(key)
     zeros = jax.tree.map(jnp.zeros_like, machine)
-    base_bias = machine.visible_bias if base_bias is None else base_bias
+    base_bias = machine.visible_bias if base_bias is None else jnp.asarray(base_bias)
     if base_bias.shape != machine.visible_bias.shape:
         expected = list(machine.visible_bias.shape)
         raise UserError(f"base_bias must be f{expected}, got {list(base_bias.shape)}")
@@ -132,11 +135,13 @@ def _without_connections(machine: Machine) -> Array:
     return visible + jnp.sum(jnp.stack([softplus(bias) for bias in machine.biases]))
 
 
-def _check_betas(betas: Array) -> None:
-    if betas.ndim != 1 or len(betas) < 2:
-        raise UserError(f"betas must be f[T + 1] with T at least 1, got {list(betas.shape)}")
-    if not is_known(betas):
-        return
-    values = np.asarray(betas)
-    if values[0] != 0 or values[-1] != 1 or (np.diff(values) < 0).any():
-        raise UserError(f"betas must rise from 0 to 1, got {values[0]:g} to {values[-1]:g}")
+def _checked_betas(betas: Array) -> Array:
+    """Returns the inverse temperatures as a JAX array."""
+    found = jnp.asarray(betas)
+    if found.ndim != 1 or len(found) < 2:
+        raise UserError(f"betas must be f[T + 1] with T at least 1, got {described(betas)}")
+    if is_known(found):
+        values = np.asarray(found)
+        if values[0] != 0 or values[-1] != 1 or not (np.diff(values) >= 0).all():
+            raise UserError(f"betas must rise from 0 to 1, got {described(values.tolist())}")
+    return found

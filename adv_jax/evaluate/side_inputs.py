@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax import norms
-from adv_jax.types import Array, LogitsFn, UserError
+from adv_jax.types import Array, LogitsFn, UserError, described
 
 
 def checked_aux(aux: Any, rows: int) -> Any:
@@ -17,7 +16,7 @@ def checked_aux(aux: Any, rows: int) -> Any:
     """
     for leaf in jax.tree.leaves(aux):
         if not hasattr(leaf, "shape") or leaf.shape[:1] != (rows,):
-            found = norms.described(leaf)
+            found = described(leaf)
             raise UserError(f"aux must be a tree of arrays with N = {rows} rows, got {found}")
     return jax.tree.map(jnp.asarray, aux)
 

@@ -9,12 +9,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
-from adv_jax import norms
 from adv_jax.checks import as_batch, check_counts, check_finite, check_range
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.checks import check_model, like_batch
 from adv_jax.evaluate.programs import Program
 from adv_jax.perturbations import moved
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Key, LogitsFn, working_dtype
 
 ABSTAINED = -1
@@ -84,7 +84,7 @@ def certify_smoothed(
     check_counts(num_selection=num_selection, num_estimation=num_estimation, batch_size=batch_size)
     check_range("std", std, "(0, inf)")
     check_range("alpha", alpha, "(0, 1)")
-    keys = norms.row_keys(key, len(x))
+    keys = row_keys(key, len(x))
     check_model(logits_fn, *like_batch(x, None, batch_size), y=jnp.zeros(len(x), jnp.int32))
 
     sizes = {"selection": num_selection, "estimation": num_estimation}

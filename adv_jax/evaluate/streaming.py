@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from adv_jax import __version__, norms
+from adv_jax import __version__
 from adv_jax.checks import check_counts, checked_labels
 from adv_jax.evaluate.auditing import AuditWarning
 from adv_jax.evaluate.batching import Progress, silent
@@ -17,7 +17,8 @@ from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, conclu
 from adv_jax.evaluate.finished import Folder
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.suite import Rows, Suite, joined
-from adv_jax.types import Attack, Bounds, Key, LogitsFn, UserError
+from adv_jax.random import one_key
+from adv_jax.types import Attack, Bounds, Key, LogitsFn, UserError, described
 
 
 def evaluate_batches(
@@ -94,7 +95,7 @@ def streamed(
 ) -> Evaluation:
     """`evaluate_batches` without its warnings; options: of `checked_suite`."""
     check_counts(batch_size=batch_size)
-    _check_key(key)
+    key = None if key is None else one_key(key)
     if options["examples"] and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()
@@ -151,7 +152,7 @@ def _rows(batch: Any) -> tuple[Any, Any, Any]:
     aux = jax.tree.map(np.asarray, batch[2]) if len(batch) == 3 else None
     lengths = {array.shape[:1] for array in (x, y, *jax.tree.leaves(aux))}
     if len(lengths) > 1 or () in lengths:
-        found = ", ".join(norms.described(array) for array in (x, y, *jax.tree.leaves(aux)))
+        found = ", ".join(described(array) for array in (x, y, *jax.tree.leaves(aux)))
         raise UserError(f"batches must yield arrays of the same number of rows, got {found}")
     return x, y, aux
 
@@ -160,22 +161,15 @@ def _concatenated(parts: list[Any]) -> Any:
     try:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     except ValueError as error:
-        found = ", ".join(norms.described(array) for array, *_ in parts)
+        found = ", ".join(described(array) for array, *_ in parts)
         raise UserError(f"batches must yield rows of one shape, got {found}") from error
 
 
 def _keys(key: Key | None, first: int, count: int) -> Key | None:
-    """Returns the keys of the rows from index `first` on, as `norms.row_keys` for all rows."""
+    """Returns the keys of the rows from index `first` on, as `random.row_keys` for all rows."""
     if key is None:
         return None
     return jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(first, first + count))
-
-
-def _check_key(key: Any) -> None:
-    """Raises UserError unless key is None or one typed key."""
-    typed = hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if key is not None and not (typed and key.ndim == 0):
-        raise UserError(f"key must be one jax.random.key(seed), got {norms.described(key)}")
 
 
 def _settings(

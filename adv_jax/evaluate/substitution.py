@@ -9,10 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import attacks, norms
+from adv_jax import attacks
 from adv_jax.checks import as_batch, check_counts, check_function, check_logits, traced
+from adv_jax.random import one_key
 from adv_jax.step import TrainState, TrainStep
-from adv_jax.types import Apply, Array, Batch, Bounds, Key, LogitsFn, UserError, Variables
+from adv_jax.types import (
+    Apply,
+    Array,
+    Batch,
+    Bounds,
+    Key,
+    LogitsFn,
+    UserError,
+    Variables,
+)
 
 Victim = Callable[[np.ndarray], Any]  # f[B, *D] -> classes i32[B]
 
@@ -55,8 +65,8 @@ def substitute(
     `attacks.transferred` with source_fn=found.logits_fn.
 
     Args:
-      victim: NumPy f[B, *D] -> classes, integers [B]. It may be any program; it is asked about each
-        row once.
+      victim: NumPy f[B, *D] -> classes, integers [B]. It may be any program. It is called
+        rounds + 1 times, with N, N, 2 N, 4 N, ... rows, and asked about each row once.
       x: f[N, *D], the first queries, some of each class.
       apply: of the substitute's model (`models.apply_fn`), of as many classes as the victim.
       step: (state, batch) -> (state, metrics), as made by `step.make_step`.
@@ -64,8 +74,8 @@ def substitute(
       rounds: how often the queries are doubled, >= 1: N 2^rounds in all.
       eps: the step of the augmentation under linf, in units of x.
       epochs: before the first round and after each, >= 1.
-      batch_size: rows of a step, >= 1, at most N; the rows left over at the end of an epoch
-        are not used in it.
+      batch_size: rows of a step, >= 1; all N if they are fewer. The rows left over at the end of
+        an epoch are not used in it.
       bounds: (lo, hi) of the queries, or None for no clipping.
       key: one key, for the order of the rows.
 
@@ -92,8 +102,9 @@ def substitute(
     """
     check_function(victim, name="victim")
     check_counts(rounds=rounds, epochs=epochs, batch_size=batch_size)
-    if key is None or jnp.ndim(key) != 0:
-        raise UserError(f"key must be one key of jax.random, got {norms.described(key)}")
+    if not isinstance(state, TrainState):
+        raise UserError(f"state must be made by step.init_state, got a {type(state).__name__}")
+    key = one_key(key)
     first = as_batch(x, bounds)
     logits = traced(lambda x: apply(state.variables, x).logits, first)
     check_logits(logits, batch=len(first))

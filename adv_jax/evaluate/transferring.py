@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
@@ -18,6 +17,7 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.side_inputs import with_aux
+from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
 
 
@@ -83,7 +83,7 @@ def transferred_rows(
 ) -> np.ndarray:
     """Returns which rows `transfer` finds correct, bool[M, M, N].
 
-    key: one key, or one for each row (`norms.row_keys`).
+    key: one key, or one for each row (`random.row_keys`).
 
     Raises:
       UserError, ValueError: as `evaluate`.
@@ -95,7 +95,7 @@ def transferred_rows(
     check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=None)
     for logits_fn in models.values():
         checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
-    keys = None if key is None else norms.row_keys(key, len(x))
+    keys = None if key is None else row_keys(key, len(x))
 
     def correct_rows(name: str) -> np.ndarray:
         """Returns the rows bool[M, N] that each model gets right if crafted on the named one."""

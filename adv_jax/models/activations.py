@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from adv_jax.types import Array
+from adv_jax.types import Array, check_choice
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.1),
@@ -22,7 +22,5 @@ def activation_fn(name: str) -> Callable[[Array], Array]:
     Raises:
       ValueError: the name is not in ACTIVATIONS.
     """
-    if name not in ACTIVATIONS:
-        allowed = ", ".join(sorted(ACTIVATIONS))
-        raise ValueError(f"activation must be one of {allowed}, got {name!r}")
+    check_choice("activation", name, sorted(ACTIVATIONS))
     return ACTIVATIONS[name]

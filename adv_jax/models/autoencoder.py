@@ -13,7 +13,7 @@ from flax.linen.initializers import Initializer, zeros_init
 from adv_jax.models.activations import activation_fn
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Extras
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError, check_choice
 
 
 class Autoencoder(nn.Module):
@@ -52,6 +52,7 @@ class Autoencoder(nn.Module):
     def setup(self) -> None:
         if not self.features:
             raise ValueError("model.features must have one entry or more, got ()")
+        check_choice("model.loss", self.loss, ("cross_entropy", "squared_error"))
         sizes = [*itertools.pairwise((math.prod(self.shape), *self.features))]
         self.act = activation_fn(self.activation)
         self.encoder = _Layers(sizes, self.hidden_init)
@@ -67,7 +68,11 @@ class Autoencoder(nn.Module):
 
     def reconstruct(self, x: Array, *, depth: int | None = None) -> Array:
         """Returns the image that the first `depth` layers, or all, make of x: f[B, *D]."""
-        return self._shown(self._outputs(self._encoded(x, depth or len(self.features))[-1], depth))
+        most = len(self.features)
+        depth = most if depth is None else depth
+        if not 1 <= depth <= most:
+            raise UserError(f"depth must be from 1 to {most}, got {depth}")
+        return self._shown(self._outputs(self._encoded(x, depth)[-1], depth))
 
     def decode(self, code: Array) -> Array:
         """f[B, D_L] -> images f[B, *shape]."""

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, zeros_init
 
 from adv_jax import boltzmann
-from adv_jax.boltzmann import EVEN, ODD, Machine, Side, Visible
+from adv_jax.boltzmann import EVEN, KINDS, ODD, Machine, Side, Visible
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
-from adv_jax.types import Array, Key
+from adv_jax.types import Array, Key, check_choice
 
 _CHAIN = 1000  # Gibbs steps before a sample
 
@@ -82,6 +82,7 @@ class _Stack(nn.Module):
     hidden_init: Initializer = gaussian(0.01)
 
     def setup(self) -> None:
+        check_choice("model.visible", self.visible, KINDS)
         if not self.features:
             raise ValueError(f"model.features must have a hidden layer, got {self.features}")
         self.encoder = _Encoder((math.prod(self.shape), *self.features), self.hidden_init)

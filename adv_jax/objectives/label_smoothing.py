@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from adv_jax.losses import cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 FORMS = ("printed", "uniform", "others")
 
@@ -58,8 +58,7 @@ def smoothed_targets(
     >>> smoothed_targets(jnp.array([1]), 2, smoothing=.2, form="printed")
     Array([[0.1, 0.8]], dtype=float32)
     """
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    check_choice("form", form, FORMS)
     is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)

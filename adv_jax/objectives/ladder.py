@@ -7,7 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
-from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, LogitsFn, Output, Variables
+from adv_jax.types import (
+    Apply,
+    Array,
+    Attack,
+    Aux,
+    Batch,
+    Key,
+    LogitsFn,
+    Output,
+    Variables,
+    check_choice,
+)
 
 Pass = Literal["corrupted", "clean"]
 LABELLED, UNLABELLED = 0, 1
@@ -67,11 +78,11 @@ def ladder(
 
     Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59; "all" layers: sec. 7.
     """
-    _check("gradient_pass", gradient_pass, ("corrupted", "clean"))
-    _check("virtual_labels", virtual_labels, ("corrupted", "clean"))
-    _check("draw", draw, ("fresh", "same"))
-    _check("statistics", statistics, ("batch", "frozen"))
-    _check("attacked_layers", attacked_layers, ("input", "all"))
+    check_choice("objective.gradient_pass", gradient_pass, ("corrupted", "clean"))
+    check_choice("objective.virtual_labels", virtual_labels, ("corrupted", "clean"))
+    check_choice("objective.draw", draw, ("fresh", "same"))
+    check_choice("objective.statistics", statistics, ("batch", "frozen"))
+    check_choice("objective.attacked_layers", attacked_layers, ("input", "all"))
     key_pass, *keys = jax.random.split(key, 3)
 
     def perturbed(attack: Attack | None, x: Array, y: Array | None, half: int) -> list[Array]:
@@ -154,8 +165,3 @@ def _denoising(
         if weight:
             costs.append(weight * jnp.mean(jnp.square(z_hat[layer] - z[layer])))
     return costs
-
-
-def _check(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"objective.{field} must be one of {', '.join(allowed)}, got {value!r}")

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from adv_jax import norms
 from adv_jax.objectives.cross_entropy import accuracy
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 FORMS = ("pa", "pa1", "pa2")
 
@@ -81,12 +82,12 @@ def passive_aggressive(
       as `perceptron`.
 
     Raises:
-      ValueError: unknown form.
+      UserError: unknown form; aggressiveness not above 0.
 
     Source: [crammer2006], Fig. 1.
     """
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    check_choice("form", form, FORMS)
+    norms.check_known("aggressiveness", aggressiveness, lambda number: number > 0, "above 0")
     size = jnp.square(batch["x"].reshape(len(batch["x"]), -1)).sum(1, keepdims=True)
     size += 1 / (2 * aggressiveness) if form == "pa2" else 0.0
 

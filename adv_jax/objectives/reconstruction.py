@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import unlabelled
 from adv_jax.random import bernoulli, normal
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 
 def reconstruction(
@@ -41,8 +41,12 @@ def reconstruction(
       loss f32[] in the units of the model's loss, and (model_state, metrics): for the level
       stacked, "layer1_loss" and so on.
 
+    Raises:
+      UserError: unknown level.
+
     Sources: [vincent2010]; [maronas2016], sec. 3.6.3.
     """
+    check_choice("level", level, ("input", "stacked"))
     x = unlabelled(batch)
     noisy_copy = partial(corrupted, masking=masking, noise_std=noise_std)
     if level == "input":

@@ -15,11 +15,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from adv_jax import attacks, evaluate, norms
+from adv_jax import attacks, evaluate
 from adv_jax.data import Dataset
 from adv_jax.evaluate.batching import Progress
 from adv_jax.evaluate.evaluation import concluded, measured_rows
 from adv_jax.evaluate.transferring import transferred_rows
+from adv_jax.random import row_keys
 from adv_jax.runner import figures, trained
 from adv_jax.runner.binding import ATTACK, bind, named
 from adv_jax.runner.config import suggestion
@@ -117,7 +118,7 @@ def run(
             )
         divided = shares(count, jax.process_count())
         mine = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
-        keys = norms.row_keys(jax.random.key(seed), count)[mine]
+        keys = row_keys(jax.random.key(seed), count)[mine]
         task = Task(
             x[mine],
             y[mine],

@@ -35,7 +35,8 @@ def machines(workdirs: Sequence[str]) -> Drawing:
         "by_seed" of the document has the log-likelihoods of all seeds.
 
     Raises:
-      UserError: a run is unfinished, has a grid or no machine, or the data differ.
+      UserError: a run is unfinished, has a grid or no machine, the data differ, or two runs with a
+        likelihood are of one kind, as "by_seed" has its values by "RBM" and "DBM".
     """
     runs = [finished(Path(workdir)) for workdir in workdirs]
     require_same_data(runs)
@@ -60,8 +61,10 @@ def machines(workdirs: Sequence[str]) -> Drawing:
         if _has_likelihood(run):
             likelihoods = {one.about["seed"]: _likelihood(one) for one in models}
             about |= likelihoods[model.about["seed"]]
-            values = {seed: one["log-likelihood"] for seed, one in likelihoods.items()}
-            by_seed[_named(run).split()[0]] = values
+            kind = _named(run).split()[0]
+            if kind in by_seed:
+                raise UserError(f"workdir must be one run of each machine, got two of an {kind}")
+            by_seed[kind] = {seed: one["log-likelihood"] for seed, one in likelihoods.items()}
         found.append(about)
     document = {
         "caption": _caption(found, runs),

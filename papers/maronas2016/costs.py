@@ -103,7 +103,7 @@ def squared_errors(seed: int = 0) -> Drawing:
 
 def normalizations(seed: int = 0) -> Drawing:
     """Fig. 30: the sum and the mean of squared errors of a sigmoid unit."""
-    costs = {"sigmoid": of_sigmoid(squared_error), "sigmoid, normalised": of_sigmoid(normalized)}
+    costs = {"sigmoid": of_sigmoid(squared_error), "sigmoid, normalized": of_sigmoid(normalized)}
     caption = f"One shape in two units: the sum is {2 * NUM_EACH} times the mean, everywhere."
     return _drawing("30: squared error (eq. 61), normalized (eq. 62)", caption, costs, seed)
 

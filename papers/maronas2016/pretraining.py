@@ -2,7 +2,8 @@
 
 [maronas2016], sec. 3.6, prints no numbers of them. Those of other works: a log-likelihood of -86.34
 nats of an RBM ([salakhutdinov2008]); a bound of -84.62 nats of a DBM, and errors with all labels of
-.95 % from a DBM, 1.2 % from a DBN and 1.6 % from a random start ([salakhutdinov2009]).
+.95 % from a DBM and 1.2 % from a DBN ([salakhutdinov2009]), 1.6 % from a random start
+([hinton2006science]).
 """
 
 from papers.target import Below, Drawn, Row, Run, Target

@@ -42,7 +42,7 @@ def table(workdirs: Sequence[str]) -> Drawing:
       UserError: a run is unfinished or has a grid; there is not exactly one run of each net; or the
         seeds or data differ.
     """
-    by_seed = {seed: _bykind_of(runs) for seed, runs in _by_seed(workdirs).items()}
+    by_seed = {seed: _by_kind(runs) for seed, runs in _by_seed(workdirs).items()}
     matrices = _errors(by_seed)
     known = next(iter(by_seed.values()))
     dataset, names = known["maxout"].dataset, [SMOOTHED, NEAREST, *known]
@@ -121,7 +121,7 @@ def _cell(errors: np.ndarray, names: Sequence[str], pair: tuple[str, str]) -> fl
     return errors[crafted_on, tested_on]
 
 
-def _bykind_of(runs: Sequence[Trained]) -> dict[str, Trained]:
+def _by_kind(runs: Sequence[Trained]) -> dict[str, Trained]:
     kinds = [kind_of(run.about["model"]) for run in runs]
     if sorted(kinds) != sorted(_TRAINED):
         legal = f"one run each of {', '.join(_TRAINED)}"

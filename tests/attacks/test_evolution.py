@@ -85,6 +85,21 @@ def test_every_class_gets_an_image_of_which_the_model_is_sure_and_no_noise_is():
     assert (sure > 0.9 * np.diag(probabilities(corners))).all()
 
 
+def test_an_image_of_which_the_model_says_nan_is_no_candidate():
+    broken = lambda x: jnp.where(x[:, :1, 0] > 0.5, jnp.nan, probs_fn(x))
+    found = attacks.fooling_images(broken, SHAPE, jnp.arange(5), key=KEY, num_generations=50)
+    assert (found[:, 0, 0] <= 0.5).all()
+    # Each champion is better than a random image.
+    assert (
+        np.diag(broken(found)) > np.asarray(probs_fn(RNG.uniform(size=(20, *SHAPE)))).mean(0)
+    ).all()
+
+
+def test_a_legacy_key_draws_what_a_typed_one_does():
+    evolve = partial(attacks.fooling_images, probs_fn, SHAPE, jnp.arange(2), num_generations=2)
+    np.testing.assert_array_equal(evolve(key=jax.random.PRNGKey(0)), evolve(key=KEY))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,8 +115,19 @@ def test_every_class_gets_an_image_of_which_the_model_is_sure_and_no_noise_is():
         ({"rate": 0.0}, r"rate must be in \(0, 1\], got 0"),
         ({"strength": 0.0}, r"strength must be in \(0, inf\), got 0"),
         ({"bounds": (0.0, np.inf)}, r"bounds must be in \(-inf, inf\), got inf"),
+        ({"shape": 6}, "shape must be a tuple of whole numbers of at least 1, got 6"),
+        ({"shape": (3, 0)}, r"shape must be a tuple of whole numbers of at least 1, got \(3, 0\)"),
+        (
+            {"probs_fn": lambda x: jnp.log(probs_fn(x)).at[:, 2].set(-jnp.inf)},
+            "a number above -inf for some image, got none for the target 2",
+        ),
+        (
+            {"probs_fn": lambda x: np.asarray(x).reshape(len(x), -1)},
+            "probs_fn must be made of jax.numpy operations, .*: call other programs by jax.pure",
+        ),
         ({"bounds": None}, r"bounds must be finite \(lo, hi\), got None"),
         ({"key": None}, "key must be one key of jax.random, got None"),
+        ({"key": 0}, "key must be one key of jax.random, got 0"),
     ],
 )
 def test_fooling_images_refuses_bad_arguments(change, message):

@@ -78,7 +78,7 @@ def test_side_inputs_and_masks_of_the_universal_perturbation():
     ("options", "message"),
     [
         ({"batch_size": 13, "key": KEY}, "batch_size must be at most the 12 rows, got 13"),
-        ({"batch_size": 3}, "key must be one key of jax.random for a batch_size, got None"),
+        ({"batch_size": 3}, "key must be one key of jax.random, got None"),
         ({"cap": 0.0}, r"cap must be in \(0, inf\], got 0.0"),
         ({"eps": np.ones(12)}, r"eps must be .* B = 1, got the shape \(12,\)"),
     ],

@@ -95,17 +95,22 @@ def test_a_machine_without_connections_needs_no_annealing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"betas": jnp.array([0.0, 0.5])}, "betas must rise from 0 to 1, got 0 to 0.5"),
+        ({"betas": jnp.array([0.0, 0.5])}, "betas must rise from 0 to 1, got \\(0.0, 0.5\\)"),
         ({"betas": jnp.array([0.0, 0.7, 0.3, 1.0])}, "betas must rise from 0 to 1"),
-        ({"betas": jnp.zeros(1)}, r"betas must be f\[T \+ 1\] with T at least 1, got \[1\]"),
+        (
+            {"betas": [0.0, float("nan"), 1.0]},
+            r"betas must rise from 0 to 1, got \(0.0, nan, 1.0\)",
+        ),
+        ({"betas": jnp.zeros(1)}, r"betas must be f\[T \+ 1\] with T at least 1, got float32\[1\]"),
         ({"num_chains": 1}, "num_chains must be at least 2 for a standard error, got 1"),
         ({"base_bias": jnp.zeros(3)}, r"base_bias must be f\[4\], got \[3\]"),
+        ({"key": 0}, "key must be one key of jax.random, got 0"),
     ],
 )
 def test_a_wrong_argument_is_refused(arguments, message):
-    arguments = {"betas": BETAS, **arguments}
+    arguments = {"betas": BETAS, "key": KEY, **arguments}
     with pytest.raises(UserError, match=message):
-        evaluate.annealed_log_partition(machine_of((4, 3)), key=KEY, **arguments)
+        evaluate.annealed_log_partition(machine_of((4, 3)), **arguments)
 
 
 def test_a_machine_with_too_many_units_is_refused():

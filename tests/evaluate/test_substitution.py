@@ -113,6 +113,7 @@ def test_examples_of_a_substitute_fool_a_scikit_learn_model_that_noise_does_not(
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"key": None}, "key must be one key of jax.random, got None"),
+        ({"state": {"params": {}}}, "state must be made by step.init_state, got a dict"),
         ({"eps": -1.0}, "eps must be >= 0, got -1"),
         ({"x": np.zeros((2, 3), np.int32)}, r"x must be a batch f32\[B, \*D\] of floats, got"),
     ],

@@ -119,6 +119,7 @@ def test_the_gradient_of_a_tied_weight_counts_both_of_its_uses():
     [
         ({"shape": (2, 2, 1)}, "model.shape must be (2, 3, 1), the shape of x, got (2, 2, 1)"),
         ({"features": ()}, "model.features must have one entry or more, got ()"),
+        ({"loss": "mse"}, "model.loss must be one of cross_entropy, squared_error, got 'mse'"),
     ],
 )
 def test_a_net_that_does_not_fit_is_refused(settings, says):

@@ -24,6 +24,11 @@ def built(model):
     return models.apply_fn(model), {"params": jax.tree.map(draw, variables["params"])}
 
 
+def test_an_unknown_kind_of_visible_units_is_refused():
+    with pytest.raises(ValueError, match="model.visible must be one of binary, gaussian, got 'g'"):
+        built(models.boltzmann(shape=(2, 2, 1), visible="g"))
+
+
 @pytest.mark.parametrize("build", slow_after(1, [models.dbn, models.boltzmann]))
 def test_the_encoder_has_the_layers_of_a_multilayer_perceptron(build):
     _, stack = built(build(shape=(2, 2, 1), features=(3, 5)))

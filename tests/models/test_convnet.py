@@ -175,6 +175,11 @@ def test_a_block_without_six_numbers_is_refused_in_one_line():
         random_params(models.convnet(stages=(((1, 2),),)), (2, 6, 6, 1))
 
 
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="model.pooling must be one of max, average, got 'avg'"):
+        random_params(models.convnet(pooling="avg"), (2, 6, 6, 1))
+
+
 def test_pooling_windows_reach_over_the_border():
     # A kernel of 1 x 1 that copies: what is left is the pooling of 4 x 4 pixels to 2 x 2.
     model = models.convnet(stages=((1,),), kernel_size=1, units=(), num_classes=4)

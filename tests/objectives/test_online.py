@@ -135,3 +135,8 @@ def test_a_perceptron_makes_at_most_the_mistakes_of_novikoffs_bound():
 def test_an_unknown_form_is_refused_with_the_legal_ones():
     with pytest.raises(ValueError, match="form must be one of pa, pa1, pa2, got 'pa3'"):
         row_loss("pa3", jnp.zeros(2), jnp.ones(2), 0, 1.0)
+
+
+def test_an_aggressiveness_of_0_is_refused():
+    with pytest.raises(ValueError, match="aggressiveness must be above 0, got 0"):
+        row_loss("pa2", jnp.zeros(2), jnp.ones(2), 0, 0.0)

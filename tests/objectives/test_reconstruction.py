@@ -47,6 +47,11 @@ def seen(x, **noise):
     return noisy
 
 
+def test_an_unknown_level_is_refused():
+    with pytest.raises(ValueError, match="level must be one of input, stacked, got 'inputs'"):
+        objectives.reconstruction(Seen().apply, {}, BATCH, key=KEY, level="inputs")
+
+
 def test_without_noise_the_loss_is_the_model_s_own_on_all_images():
     apply, variables = net(features=(4,))
     found, _ = objectives.reconstruction(apply, variables, BATCH, key=KEY)

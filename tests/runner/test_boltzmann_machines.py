@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import short_run
+from config_files import config_of
 
 from adv_jax import data
 from adv_jax.runner import training
@@ -70,6 +71,23 @@ def test_a_machine_reports_the_loss_of_its_reconstructions(tmp_path):
     expected = np.mean((np.logaddexp(0, logits) - x * logits).sum(axis=1))
     assert result["replicas"][0]["test_loss"] == pytest.approx(expected, rel=1e-4)
     assert result["evaluation"] == {}
+
+
+@pytest.mark.slow
+def test_a_belief_network_unrolls_into_a_tied_autoencoder(tmp_path):
+    result = training.run(stack(epochs=1), tmp_path / "dbn")
+    small = {"model.features": (6, 4), "batch_size": 40, "epochs": 1, "data.num_valid": 0}
+    still = {"optimizer.learning_rate": 0.0, "evaluation.attacks": {}}
+    mode = f"quick,net=dbn,weights=tied,pretrained={tmp_path / 'dbn'}"
+    unrolled = with_values(config_of("autoencoder_mnist", mode), small | still)
+    found = training.run(unrolled, tmp_path / "unrolled")
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        *(parameters(load(tmp_path / name)) for name in ("dbn", "unrolled")),
+    )
+    # Both losses are the cross-entropy of the same pass up and down.
+    losses = [one["replicas"][0]["test_loss"] for one in (result, found)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.slow

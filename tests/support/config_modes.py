@@ -19,7 +19,7 @@ MODES = {
     "dbm_mnist": ["", "quick", "training=stacked", "quick,pretrained=RUN"],
     "autoencoder_mnist": [
         *("", "quick", "quick,training=stacked", "weights=tied,noise=gaussian"),
-        "net=wide,pretrained=RUN",
+        *("net=wide,pretrained=RUN", "quick,net=dbn,weights=tied,pretrained=RUN"),
     ],
     "mlp_mnist": ["", "quick,net=deep", "net=dbn", "net=dbm,pretrained=RUN,labels=100"],
     "odm_mnist": ["", "quick", "labels=1000,sweep=weight"],
