@@ -151,7 +151,9 @@ def players(
       UserError: `every` names another part or has steps below 1; and, by `init`, a part without an
         optimizer or an optimizer without a part.
     """
-    every = every or {}
+    every = {} if every is None else every
+    if not isinstance(every, Mapping):
+        raise UserError(f"every must be a dict of players and their steps, got {every!r}")
     owners = _owners(optimizers)
     for part, steps in every.items():
         if part not in owners:

@@ -41,7 +41,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "layer": 2,
         "adversary_features": (100,),
         "num_classes": 10,
-        "num_verdicts": 2,
         "activation": "relu",
         "dropout": (),
     }

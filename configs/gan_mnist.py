@@ -10,12 +10,12 @@ Options, joined by commas:
     loss=non_saturating|minimax     the generator's: -log D(G(z)), or log(1 - D(G(z)))
 
 The paper's log-likelihood of the test set under Parzen windows at samples: 225 nats.
-The test error here is the share of test digits that the discriminator calls generated, and attacks
-of the evaluation are attacks on the discriminator. Samples:
+The test error here is the share of test digits that the discriminator calls generated. Samples:
 `python -m adv_jax.report goodfellow2014.table1.mnist --workdir=RUN`.
 
 Deviations: the paper prints neither nets nor optimizer. Here both nets have leaky rectified linear
-units and Adam with the rate and beta_1 of [radford2016], and both players move at once.
+units and Adam with the rate and beta_1 of [radford2016], and both players move at once. The
+bandwidth of the windows is chosen on training images, in the paper on validation images.
 
 Results: docs/results.md
 """

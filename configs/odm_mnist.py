@@ -38,7 +38,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "layer": 0,
         "adversary_features": (100,),
         "num_classes": 10,
-        "num_verdicts": 2,
         "activation": "relu",
         "dropout": (0.2, 0.5, 0.5),
     }

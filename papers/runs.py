@@ -106,6 +106,20 @@ def require_same_data(runs: Sequence[Finished]) -> None:
             raise UserError(f"workdir must be runs on the same data, got {paths}")
 
 
+def require_one_model(runs: Sequence[Finished]) -> None:
+    """Raises UserError if the models of two runs differ, or two replicas are alike.
+
+    So a value belongs to one seed, and those of all seeds have one meaning.
+    """
+    for run in runs:
+        if run.config["model"]["name"] != runs[0].config["model"]["name"]:
+            raise UserError(f"workdir must be runs of one model, got {runs[0].path} and {run.path}")
+    replicas = [replica for run in runs for replica in run.result["replicas"]]
+    if len({(one["seed"], *one["overrides"].items()) for one in replicas}) < len(replicas):
+        paths = ", ".join(str(run.path) for run in runs)
+        raise UserError(f"workdir must be runs of different seeds, got {paths}")
+
+
 def samples_of(model: Trained, count: int) -> Array:
     """Returns samples of a trained generator, drawn some at a time: f32[count, *D]."""
     size = min(count, SAMPLES_AT_ONCE)

@@ -85,6 +85,13 @@ def test_every_module_is_in_the_api_reference():
     assert shown == (rooms | {"papers"}) - COMMANDS - {"__pycache__"}
 
 
+def test_no_heading_of_the_api_reference_is_inside_a_block():
+    for path in (ROOT / "docs" / "api").glob("*.md"):
+        blocks = path.read_text().split("```")
+        # Text and blocks take turns.
+        assert len(blocks) % 2 and not [block for block in blocks[1::2] if "\n## " in block]
+
+
 def test_every_attack_has_a_page_of_the_api_reference():
     page = (ROOT / "docs" / "api" / "attacks.md").read_text()
     listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)

@@ -105,6 +105,11 @@ def test_steps_that_are_no_whole_number_of_at_least_1_are_refused(steps):
         players(every={"b": steps}, a=sgd(0.1), b=sgd(0.1))
 
 
+def test_steps_without_a_player_are_refused():
+    with pytest.raises(UserError, match="^every must be a dict of players and their steps, got 3$"):
+        players(every=3, a=sgd(0.1), b=sgd(0.1))
+
+
 @pytest.mark.parametrize("owners", ["", "a", "abc"])
 def test_a_part_without_an_owner_and_an_owner_without_a_part_are_refused(owners):
     optim = players(**{owner: sgd(0.1) for owner in owners})

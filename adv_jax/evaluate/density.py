@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax.checks import check_range
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, working_dtype
 
 
 def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 100) -> Array:
@@ -26,7 +26,7 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
       f32[B] in nats.
 
     Raises:
-      UserError: samples and x of different inputs; a bandwidth out of range.
+      UserError: samples and x of different inputs; no samples; a bandwidth out of range.
 
     Source: [goodfellow2014], sec. 5.
 
@@ -37,13 +37,18 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
     check_range("bandwidth", bandwidth, "(0, inf)")
     if samples.shape[1:] != x.shape[1:]:
         raise UserError(f"samples must be f[n, {x.shape[1:]}], as x is, got {samples.shape}")
+    if not len(samples):
+        raise UserError(f"samples must have one row or more, got {samples.shape}")
+    samples, x = (jnp.asarray(rows, working_dtype(rows.dtype)) for rows in (samples, x))
     flat = samples.reshape(len(samples), -1)
     width = jnp.asarray(bandwidth, flat.dtype)
     size, norm = flat.shape[1], jnp.log(2 * jnp.pi) + 2 * jnp.log(width)
     own = jnp.sum(flat**2, axis=1)
 
     def of_row(row: Array) -> Array:
-        squares = own - 2 * flat @ row + jnp.sum(row**2)
+        # By default accelerators round products to 10 bits or less.
+        products = jnp.matmul(flat, row, precision="float32")
+        squares = own - 2 * products + jnp.sum(row**2)
         return jax.nn.logsumexp(-squares / (2 * width**2)) - jnp.log(len(flat)) - size * norm / 2
 
     return jax.lax.map(of_row, x.reshape(len(x), -1), batch_size=batch_size)

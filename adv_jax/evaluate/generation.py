@@ -13,9 +13,9 @@ import scipy.special
 from jax.typing import ArrayLike
 
 from adv_jax.checks import check_counts, check_range
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, working_dtype
 
-FEWEST = 0.01  # share of the samples from which on a class is covered
+FEWEST = 0.1  # share of the samples from which on a class is covered, in units of 1 / K
 # A generator has collapsed below these; see `collapse`.
 CLOSEST, UNNOTICED = 0.1, 0.01
 
@@ -24,7 +24,7 @@ class Coverage(NamedTuple):
     """How samples are spread over the classes; entropies in nats.
 
     shares: f[K], the share of samples of each class.
-    modes: the number of classes with a share of `FEWEST` or more.
+    modes: the number of classes with a share of a tenth of 1 / K or more.
     class_entropy: H(E p), at most log K, which is best.
     doubt: E H(p), the mean entropy of a sample's probabilities; 0 if each has a sure class.
     score: exp(H(E p) - E H(p)), from 1 to K: the inception score in the classifier's probabilities.
@@ -54,7 +54,7 @@ def coverage(logits: ArrayLike) -> Coverage:
     shares = np.bincount(z.argmax(axis=1), minlength=z.shape[1]) / len(z)
     marginal = float(scipy.special.entr(probs.mean(axis=0)).sum())
     doubt = float(scipy.special.entr(probs).sum(axis=1).mean())
-    modes = int((shares >= FEWEST).sum())
+    modes = int((shares * z.shape[1] >= FEWEST).sum())
     return Coverage(shares, modes, marginal, doubt, float(np.exp(marginal - doubt)))
 
 
@@ -99,7 +99,7 @@ def nearest(samples: Array, x: Array, *, batch_size: int = 100) -> tuple[Array, 
       batch_size: samples at a time; memory is batch_size * m.
 
     Raises:
-      UserError: samples and x of different inputs; batch_size < 1.
+      UserError: samples and x of different inputs; no row of x; batch_size < 1.
 
     >>> index, distance = nearest(jnp.array([[3., 4.]]), jnp.array([[9., 9.], [0., 0.]]))
     >>> index.tolist(), distance.tolist()
@@ -140,8 +140,8 @@ def collapse(
     """Returns the signs in words that a generator has collapsed; none if it has not.
 
     It has collapsed if its samples repeat (a diversity below .1), if the discriminator has won (a
-    mean D(G(z)) below .01), so that the generator gets no gradient, or if a class of the data has
-    less than 1 % of the samples.
+    mean D(G(z)) below .01), so that the generator gets no gradient, or if one of K classes has less
+    than .1 / K of the samples. Classes that are so rare in the data need another rule.
 
     Args:
       diversity: of the samples, as from `diversity`.
@@ -150,7 +150,7 @@ def collapse(
 
     >>> of_two_classes = coverage([[9., 0., 0.], [0., 9., 0.]])
     >>> collapse(diversity=.8, fooled=.2, coverage=of_two_classes)
-    ['1 of 3 classes has less than 1 % of the samples']
+    ['1 of 3 classes has less than 3.33 % of the samples']
     """
     check_range("diversity", diversity, "[0, inf)")
     signs = []
@@ -160,7 +160,7 @@ def collapse(
         signs.append(f"the discriminator has won: D(G(z)) is {fooled:.2g}, below {UNNOTICED:g}")
     if coverage is not None and (lost := len(coverage.shares) - coverage.modes):
         have = "has" if lost == 1 else "have"
-        share = f"less than {100 * FEWEST:g} % of the samples"
+        share = f"less than {100 * FEWEST / len(coverage.shares):.3g} % of the samples"
         signs.append(f"{lost} of {len(coverage.shares)} classes {have} {share}")
     return signs
 
@@ -170,17 +170,22 @@ def _nearest(samples: Array, x: Array, skipped: Array, batch_size: int) -> tuple
     check_counts(batch_size=batch_size)
     if samples.shape[1:] != x.shape[1:]:
         raise UserError(f"samples must be f[n, {x.shape[1:]}], as x is, got {samples.shape}")
-    flat = jnp.asarray(x).reshape(len(x), -1)
+    if not len(x):
+        raise UserError(f"x must have one row or more, got {x.shape}")
+    samples, x = (jnp.asarray(rows, working_dtype(rows.dtype)) for rows in (samples, x))
+    flat = x.reshape(len(x), -1)
     own = jnp.sum(flat**2, axis=1)
 
     def of_row(arrays: tuple[Array, Array]) -> tuple[Array, Array]:
         row, skip = arrays
-        away = jnp.where(jnp.arange(len(flat)) == skip, jnp.inf, own - 2 * flat @ row)
+        # By default accelerators round products to 10 bits or less.
+        products = jnp.matmul(flat, row, precision="float32")
+        away = jnp.where(jnp.arange(len(flat)) == skip, jnp.inf, own - 2 * products)
         index = jnp.argmin(away)
         # The expanded square, with which rows are compared, rounds for near ones.
         return index.astype(jnp.int32), jnp.linalg.norm(flat[index] - row)
 
-    rows = jnp.asarray(samples).reshape(len(samples), -1)
+    rows = samples.reshape(len(samples), -1)
     return jax.lax.map(of_row, (rows, skipped), batch_size=batch_size)
 
 

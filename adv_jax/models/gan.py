@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from adv_jax.models.checks import check_latent, check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.types import Array
@@ -36,9 +37,11 @@ class Adversaries(nn.Module):
 
     def _judge(self, x: Array, *given: Array, train: bool) -> tuple[Array, Extras]:
         """Returns the outputs of the discriminator for images, and extras."""
+        check_latent(self.latent)
+        check_shape(x, self.shape)
         if self.is_initializing():
             self.generate(jnp.zeros((len(x), self.latent), x.dtype), *given, train=train)
-        # Centered: with dark pixels at 0 the generator collapses to one or two digits.
+        # Centered, so that dark pixels move the weights, too.
         return self.discriminator(self._joined(2 * x - 1, *given), train=train)
 
     def generate(self, z: Array, *given: Array, train: bool = False) -> Array:
@@ -139,7 +142,7 @@ class ConditionalGAN(GAN):
     def _joined(self, values: Array, *given: Array) -> Array:
         (y,) = given
         rows = values.reshape(len(values), -1)
-        # As strong as all values together: players ignore a label of length 1 beside 784 pixels.
+        # As strong as all values together, so that players do not ignore it beside 784 pixels.
         label = rows.shape[1] ** 0.5 * jax.nn.one_hot(y, self.num_classes, dtype=rows.dtype)
         return jnp.concatenate([rows, label], axis=1)
 

@@ -25,7 +25,7 @@ class Judged(nn.Module):
     layer: the hidden layer of the classifier that the adversary reads, from 1; 0: the probabilities
       of the classes.
     adversary_features: units of the adversary's hidden layers.
-    num_classes, num_verdicts: classes of the classifier and of the adversary.
+    num_classes: classes of the classifier; the adversary has two.
     activation: of both, a name in `activations.ACTIVATIONS`.
     dropout: of the classifier, as in `layered.Layered`.
 
@@ -37,7 +37,6 @@ class Judged(nn.Module):
     layer: int = 1
     adversary_features: Sequence[int] = (100,)
     num_classes: int = 10
-    num_verdicts: int = 2
     activation: str = "relu"
     dropout: Sequence[float] = ()
 
@@ -50,7 +49,7 @@ class Judged(nn.Module):
         )
         self.adversary = MLP(
             features=self.adversary_features,
-            num_classes=self.num_verdicts,
+            num_classes=2,
             activation=self.activation,
         )
 
@@ -70,7 +69,7 @@ class Judged(nn.Module):
         return self.classifier.classify(h, layer=self.layer, train=train)[0]
 
     def judge(self, read: Array) -> Array:
-        """What the adversary reads f[B, *H] -> its logits f[B, num_verdicts]."""
+        """What the adversary reads f[B, *H] -> its logits f[B, 2]."""
         return self.adversary(read)[0]
 
 
@@ -90,6 +89,11 @@ class Censored(Judged):
     """
 
     num_classes: int = 5
+
+    def setup(self) -> None:
+        if not 1 <= self.layer <= len(self.features):
+            raise ValueError(f"model.layer must be 1 to {len(self.features)}, got {self.layer}")
+        super().setup()
 
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> logits f[B, 2 num_classes], and the classifier's extras."""

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from adv_jax.losses import binary_cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
-from adv_jax.objectives.gan import GENERATED, REAL, constant
+from adv_jax.objectives.gan import GENERATED, REAL, check_players, constant
 from adv_jax.objectives.reconstruction import corrupted
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+
+PLAYERS = ("encoder", "decoder", "discriminator")
 
 
 def adversarial_autoencoder(
@@ -45,6 +47,7 @@ def adversarial_autoencoder(
 
     Sources: [makhzani2015], sec. 2; [wardefarley2016], sec. 1.4.5.
     """
+    check_players(variables, PLAYERS)
     u = unlabelled(batch)
     noisy = corrupted(u, jax.random.fold_in(key, 1), noise_std=noise_std)
     code = apply(variables, noisy, train=True, method="encode").logits

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
-from adv_jax.objectives.gan import constant
+from adv_jax.objectives.gan import PLAYERS, check_players, constant
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
@@ -41,6 +41,7 @@ def catgan(
 
     Sources: [springenberg2016]; [wardefarley2016], sec. 1.4.5.
     """
+    check_players(variables, PLAYERS)
     key_z, key_labelled, key_real, key_generated = jax.random.split(key, 4)
     u = unlabelled(batch)
     samples = apply(variables, u, train=True, key=key_z, method="sample")

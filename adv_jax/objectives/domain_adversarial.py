@@ -3,10 +3,12 @@
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.gan import check_players
 from adv_jax.objectives.gradient_reversal import reverse_gradient
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
 
 SOURCE, TARGET = 0, 1  # classes of the adversary
+PLAYERS = ("classifier", "adversary")
 
 
 def domain_adversarial(
@@ -62,7 +64,7 @@ def censored(
 
     Args:
       apply: a `models.censored`, or a model like it.
-      batch: {"x": f32[B, *D], "y": i32[B]}.
+      batch: {"x": f32[B, *D], "y": i32[B]}, y below twice the number of public classes.
       key: for dropout.
       weight: of the adversary's loss for the features, >= 0; with 0 nothing is hidden.
 
@@ -93,6 +95,7 @@ def _game(
     labels: i32[n], of the first n rows of the features.
     hidden: i32[B], what the adversary is to find.
     """
+    check_players(variables, PLAYERS)
     h = features.logits
     logits = apply(variables, h[: len(labels)], train=True, key=key, method="classify").logits
     guesses = apply(variables, reverse_gradient(h, weight), method="judge").logits

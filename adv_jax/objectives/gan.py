@@ -157,8 +157,12 @@ def _game(
     variables = {**variables, **real.model_state}
     generated = run(variables, jax.lax.stop_gradient(images), *given, key=key_generated)
     judged = run(constant(variables, [discriminator]), images, *given, key=key_generated)
-    judge = _loss(real, REAL) + _loss(generated, GENERATED)
-    generator = -_loss(judged, GENERATED) if generator_loss == "minimax" else _loss(judged, REAL)
+    judge = origin_loss(real.logits, REAL) + origin_loss(generated.logits, GENERATED)
+    generator = (
+        -origin_loss(judged.logits, GENERATED)
+        if generator_loss == "minimax"
+        else origin_loss(judged.logits, REAL)
+    )
     metrics = {
         "discriminator": judge,
         "generator": generator,
@@ -191,10 +195,9 @@ def constant(variables: Variables, players: Sequence[str]) -> Variables:
     return {**variables, "params": params}
 
 
-def _loss(output: Output, label: int) -> Array:
-    """Returns the mean cross-entropy of the discriminator for images of one class."""
-    labels = jnp.full(len(output.logits), label)
-    return mean_cross_entropy(output.logits, labels)
+def origin_loss(verdicts: Array, label: int) -> Array:
+    """Returns the mean cross-entropy of verdicts f[B, 2] on inputs of one origin, f[]."""
+    return mean_cross_entropy(verdicts, jnp.full(len(verdicts), label))
 
 
 def _probability(output: Output) -> Array:

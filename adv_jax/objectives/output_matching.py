@@ -1,11 +1,12 @@
 """Output distribution matching: predictions that a critic cannot tell from labels."""
 
 import jax
-import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
-from adv_jax.objectives.gan import GENERATED, REAL, constant
+from adv_jax.objectives.gan import GENERATED, REAL, check_players, constant, origin_loss
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+
+PLAYERS = ("classifier", "adversary")
 
 
 def output_matching(
@@ -37,6 +38,7 @@ def output_matching(
 
     Sources: [sutskever2015]; [wardefarley2016], sec. 1.4.5.
     """
+    check_players(variables, PLAYERS)
     key_labelled, key_unlabelled = jax.random.split(key)
     labelled, _, model_state = apply(variables, batch["x"], train=True, key=key_labelled)
     variables = {**variables, **model_state}
@@ -50,8 +52,8 @@ def output_matching(
     real, generated = verdict(labels), verdict(jax.lax.stop_gradient(predictions))
     fooled = verdict(predictions, of=constant(variables, ["adversary"]))
     supervised = mean_cross_entropy(labelled, batch["y"])
-    classifier = supervised + weight * _loss(fooled, REAL)
-    adversary = _loss(real, REAL) + _loss(generated, GENERATED)
+    classifier = supervised + weight * origin_loss(fooled, REAL)
+    adversary = origin_loss(real, REAL) + origin_loss(generated, GENERATED)
     metrics = {
         "classifier": classifier,
         "adversary": adversary,
@@ -60,8 +62,3 @@ def output_matching(
         "accuracy": accuracy(labelled, batch["y"]),
     }
     return classifier + adversary, (model_state, metrics)
-
-
-def _loss(verdicts: Array, label: int) -> Array:
-    """Returns the mean cross-entropy of verdicts f32[B, 2] about outputs of one origin."""
-    return mean_cross_entropy(verdicts, jnp.full(len(verdicts), label))

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adv_jax.objectives.cross_entropy import mean_cross_entropy
-from adv_jax.objectives.gan import GENERATED, REAL, constant
+from adv_jax.objectives.gan import GENERATED, REAL, check_players, constant, origin_loss
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
+
+PLAYERS = ("encoder", "decoder", "discriminator")
 
 
 class Terms(NamedTuple):
@@ -60,12 +61,13 @@ def vae_gan(
 
     Source: [larsen2016], Algorithm 1, with the non-saturating loss of [goodfellow2014].
     """
+    check_players(variables, PLAYERS)
 
     def terms(player: str) -> Terms:
-        others = [name for name in variables["params"] if name != player]
+        others = [name for name in PLAYERS if name != player]
         return _terms(apply, constant(variables, others), batch["x"], key, layer)
 
-    of_encoder, of_decoder, of_discriminator = map(terms, ("encoder", "decoder", "discriminator"))
+    of_encoder, of_decoder, of_discriminator = map(terms, PLAYERS)
     encoder = of_encoder.divergence + of_encoder.error
     decoder = gamma * of_decoder.error + of_decoder.fooled
     discriminator = of_discriminator.told
@@ -89,11 +91,13 @@ def _terms(apply: Apply, variables: Variables, x: Array, key: Key, layer: int) -
     )
     difference = _features(of_real, layer) - _features(of_rebuilt, layer)
     generated = (of_rebuilt, of_sampled)
-    told = _loss(of_real, REAL) + sum(_loss(output, GENERATED) for output in generated)
+    told = origin_loss(of_real.logits, REAL) + sum(
+        origin_loss(output.logits, GENERATED) for output in generated
+    )
     return Terms(
         divergence=code.extras["divergence"].mean(),
         error=jnp.sum(difference**2, axis=1).mean() / 2,
-        fooled=_loss(of_rebuilt, REAL) + _loss(of_sampled, REAL),
+        fooled=origin_loss(of_rebuilt.logits, REAL) + origin_loss(of_sampled.logits, REAL),
         told=told,
     )
 
@@ -108,8 +112,3 @@ def _features(output: Output, layer: int) -> Array:
             f"got {layer}"
         )
     return output.extras[name].reshape(len(output.logits), -1)
-
-
-def _loss(output: Output, label: int) -> Array:
-    """Returns the mean cross-entropy of the discriminator for images of one class."""
-    return mean_cross_entropy(output.logits, jnp.full(len(output.logits), label))

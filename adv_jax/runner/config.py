@@ -67,6 +67,8 @@ _RANGES = {
     "num_classes": _COUNT,
     "weights": _SIZE,
     "noise_std": _SIZE,
+    "gamma": _SIZE,
+    "label_weight": _SIZE,
     "masking": _Range(0, 1),
     "eps": _SIZE,
     "tau": _SIZE,

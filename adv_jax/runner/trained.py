@@ -15,7 +15,7 @@ from adv_jax.runner.checkpoint import Checkpoints, Restored
 from adv_jax.runner.config import ConfigError, Replica, check, leaves, replicas, with_values
 from adv_jax.runner.experiment import Experiment, initial
 from adv_jax.runner.workdir import is_finished, read_config, read_result
-from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
+from adv_jax.types import Apply, Array, LogitsFn, Output, UserError, Variables
 
 
 class Trained(NamedTuple):
@@ -80,9 +80,12 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
         with jax.default_matmul_precision("float32"):
             variables = program.final_variables(run, arrays, mine)
 
-        def logits_fn(x: Array) -> Array:
+        def apply(*args: Any, **options: Any) -> Output:
             with jax.default_matmul_precision("float32"):
-                return program.apply(variables, x).logits
+                return program.apply(*args, **options)
+
+        def logits_fn(x: Array) -> Array:
+            return apply(variables, x).logits
 
         about = {
             "experiment": config["experiment"],
@@ -96,7 +99,7 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
             "epochs": saved.epoch,
             "best_epoch": int(run.best_epoch) or None,
         }
-        return Trained(logits_fn, program.apply, variables, program.predicts, labeled, about)
+        return Trained(logits_fn, apply, variables, program.predicts, labeled, about)
 
     labeled = _real(dataset) if program.predicts == "real" else dataset
     return [of_replica(replica) for replica in wanted]

@@ -19,6 +19,7 @@ from papers.goodfellow2014.judging import given, judge
 from papers.runs import finished, trained_on
 
 ROWS, COLUMNS = 6, 10
+MODELS = ("gan", "dcgan", "catgan")  # whose only input is z
 DRAWN, EXEMPLARS = 10_000, 3  # inputs z; of each mean, as in [radford2016]
 PAIRS = ((3, 8), (7, 1), (9, 4), (0, 6), (2, 5))  # (a, b) of the rows
 TERMS = ("bold a", "light a", "light b", "sum")
@@ -110,13 +111,13 @@ def inputs_of(model: Trained, count: int) -> Array:
     """Returns random inputs z of a generator, uniform in [-1, 1]: f32[count, latent].
 
     Raises:
-      UserError: its config has no number of latent inputs.
+      UserError: the model is none of `MODELS`.
     """
     about = model.about["model"]
-    if not isinstance(latent := about.get("latent"), int):
-        raise UserError(f"workdir must be a run of a model with latent inputs, got {about['name']}")
+    if about["name"] not in MODELS:
+        raise UserError(f"workdir must be a run of {', '.join(MODELS)}, got {about['name']}")
     key = jax.random.key(model.about["seed"])
-    return jax.random.uniform(key, (count, latent), minval=-1, maxval=1)
+    return jax.random.uniform(key, (count, about["latent"]), minval=-1, maxval=1)
 
 
 def generated(model: Trained, z: Array) -> np.ndarray:

@@ -25,7 +25,15 @@ from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.drawing import Drawing, canvas, rounded
-from papers.runs import drawn, finished, key_of, require_same_data, samples_of, trained_on
+from papers.runs import (
+    drawn,
+    finished,
+    key_of,
+    require_one_model,
+    require_same_data,
+    samples_of,
+    trained_on,
+)
 from papers.statistics import spread
 
 SAMPLES, HELD_OUT = 10_000, 1000
@@ -48,10 +56,11 @@ def generated(workdirs: Sequence[str]) -> Drawing:
     """Table 1, MNIST: the log-likelihood of the test set; Fig. 2 a: samples of the first seed.
 
     Args:
-      workdirs: runs of gan_mnist or dcgan_mnist.
+      workdirs: runs of gan_mnist, or of dcgan_mnist.
 
     Raises:
-      UserError: a run is unfinished, has a grid or no generator, or the data differ.
+      UserError: a run is unfinished, has a grid or another model, the data differ, or two have the
+        same seed.
     """
 
     def grid(model: Trained) -> list[Images]:
@@ -59,7 +68,7 @@ def generated(workdirs: Sequence[str]) -> Drawing:
         return [*images.reshape(ROWS, COLUMNS, *images.shape[1:])]
 
     note = "the last column has the training images nearest to those beside it"
-    return _drawing(workdirs, "gan", grid, note, nearest=True)
+    return _drawing(workdirs, ["gan", "dcgan"], grid, note, nearest=True)
 
 
 def of_digits(workdirs: Sequence[str]) -> Drawing:
@@ -78,7 +87,7 @@ def of_digits(workdirs: Sequence[str]) -> Drawing:
         return [*images.reshape(10, COLUMNS, *images.shape[1:])]
 
     note = "each row has the digit that its generator was given, 0 to 9"
-    return _drawing(workdirs, "conditional_gan", grid, note)
+    return _drawing(workdirs, ["conditional_gan"], grid, note)
 
 
 def of_levels(workdirs: Sequence[str]) -> Drawing:
@@ -97,12 +106,12 @@ def of_levels(workdirs: Sequence[str]) -> Drawing:
         return [np.asarray(level) for level in (*coarse_to_fine, images)]
 
     note = "each row adds details to the images above it, and has twice their size"
-    return _drawing(workdirs, "lapgan", grid, note)
+    return _drawing(workdirs, ["lapgan"], grid, note)
 
 
 def _drawing(
     workdirs: Sequence[str],
-    objective: str,
+    names: Sequence[str],
     grid: Callable[[Trained], list[Images]],
     note: str,
     *,
@@ -112,7 +121,7 @@ def _drawing(
 
     Args:
       workdirs: the runs.
-      objective: the name of their objective.
+      names: of the models that the figure is of.
       grid: returns the rows of images to draw.
       note: what the caption says of the rows.
       nearest: whether to end each row with the training image nearest to its last sample.
@@ -120,8 +129,9 @@ def _drawing(
     runs = [finished(Path(workdir)) for workdir in workdirs]
     require_same_data(runs)
     for run in runs:
-        if run.config["objective"]["name"] != objective:
-            raise UserError(f"workdir must be a run of a {objective}, got {run.path}")
+        if run.config["model"]["name"] not in names:
+            raise UserError(f"workdir must be a run of a {' or a '.join(names)}, got {run.path}")
+    require_one_model(runs)
     models = [model for run in runs for model in run.models()]
     found = {model.about["seed"]: likelihood(model) for model in models}
     values = {seed: rounded(value) for seed, (value, _) in found.items()}
@@ -134,7 +144,11 @@ def _drawing(
         f"the bandwidth {', '.join(f'{width:g}' for width in widths)}; {trained_on(runs)}. "
         f"{collapsed(signs.items())}"
     )
-    settings = {"samples": SAMPLES, "held_out": HELD_OUT, "chosen": ["net", "bandwidths"]}
+    settings = {
+        "samples": SAMPLES,
+        "held_out": HELD_OUT,
+        "chosen": ["net", "bandwidths", "held_out"],
+    }
     document = {
         "caption": caption,
         "settings": settings,

@@ -16,7 +16,7 @@ from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.drawing import Drawing, canvas, mosaic, rounded
 from papers.images import in_words
-from papers.runs import finished, require_same_data, samples_of, trained_on
+from papers.runs import finished, require_one_model, require_same_data, samples_of, trained_on
 from papers.statistics import spread
 
 MODELS = ("vae", "vae_gan", "adversarial_autoencoder", "semi_supervised_autoencoder")
@@ -40,6 +40,7 @@ def generated(workdirs: Sequence[str]) -> Drawing:
         name = run.config["model"]["name"]
         if name not in MODELS:
             raise UserError(f"workdir must be a run of {' or '.join(MODELS)}, got {run.path}")
+    require_one_model(runs)
     name = runs[0].config["model"]["name"]
     bounds = {
         replica["seed"]: rounded(-replica["test_loss"])

@@ -29,8 +29,17 @@ def test_the_bandwidth_is_the_candidate_of_the_largest_mean():
     assert parzen_bandwidth(samples, held_out, candidates) == candidates[1]
 
 
+def test_integer_samples_are_those_of_floats():
+    samples, x = (RNG.integers(0, 5, (count, 3)) for count in (20, 4))
+    found = parzen(jnp.asarray(samples), jnp.asarray(x), bandwidth=0.5)
+    expected = parzen(jnp.float32(samples), jnp.float32(x), bandwidth=0.5)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_samples_of_another_shape_and_a_bandwidth_of_0_are_refused():
     with pytest.raises(UserError, match=r"samples must be f\[n, .*\(50, 6\)"):
         parzen(jnp.asarray(SAMPLES.reshape(50, 6)), jnp.asarray(X), bandwidth=0.1)
     with pytest.raises(UserError, match="bandwidth must be"):
         parzen(jnp.asarray(SAMPLES), jnp.asarray(X), bandwidth=0.0)
+    with pytest.raises(UserError, match="samples must have one row or more, got"):
+        parzen(jnp.asarray(SAMPLES[:0]), jnp.asarray(X), bandwidth=0.1)

@@ -67,10 +67,18 @@ def test_sure_samples_of_equally_many_of_some_classes_have_their_number_as_score
     assert found.doubt == pytest.approx(0, abs=1e-9)
 
 
-def test_a_class_is_covered_from_a_hundredth_of_the_samples_on():
-    y = np.array([0] * 890 + [1] * 100 + [2] * 10)
+def test_a_class_is_covered_from_a_tenth_of_its_even_share_on():
+    y = np.array([0] * 190 + [1] * 100 + [2] * 10)
     assert coverage(9 * np.eye(3)[y]).modes == 3
-    assert coverage(9 * np.eye(3)[np.append(y, [0] * 100)]).modes == 2
+    assert coverage(9 * np.eye(3)[np.append(y, [0] * 10)]).modes == 2
+    assert coverage(9 * np.eye(128)[np.arange(640) % 128]).modes == 128
+
+
+def test_integer_images_have_the_neighbors_of_floats():
+    x = np.random.default_rng(0).integers(0, 256, (30, 20)).astype(np.uint8)
+    rows, away = nearest(jnp.asarray(x), jnp.asarray(np.roll(x, 1, axis=0)))
+    np.testing.assert_array_equal(rows, (np.arange(30) + 1) % 30)
+    np.testing.assert_array_equal(away, 0)
 
 
 def test_the_nearest_rows_are_those_of_scikit_learn():
@@ -118,6 +126,7 @@ def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
         (lambda x: frechet(x[:1], x), r"features must be f\[n, F\] with 2 rows or more, got"),
         (lambda x: frechet(x, x[:, :2]), "others must have 3 features, as the first, got 2"),
         (lambda x: nearest(x, x[:, :2]), r"samples must be f\[n, \(2,\)\], as x is, got \(4, 3\)"),
+        (lambda x: nearest(x, x[:0]), r"x must have one row or more, got \(0, 3\)"),
         (lambda x: nearest(x, x, batch_size=0), "batch_size must be a whole number of at least 1"),
         (lambda x: diversity(x[:1], x), "samples and x must have two rows or more, got 1, 4"),
     ],

@@ -96,3 +96,17 @@ def test_a_conditional_model_needs_labels_in_training_and_a_plain_one_takes_none
         WITH_LABELS(OF_LABELS, X, train=True)
     with pytest.raises(ValueError, match="^model must receive labels, as conditional_gan does, g"):
         APPLY(VARIABLES, X, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"latent": 0}, "model.latent must be at least 1, got 0"),
+        ({"shape": (3, 3, 1)}, "model.shape must be (2, 3, 1), the shape of x, got (3, 3, 1)"),
+    ],
+)
+def test_a_game_that_does_not_fit_its_images_is_refused(settings, says):
+    model = models.gan(**{"shape": (2, 3, 1), **settings})
+    with pytest.raises(ValueError) as error:
+        models.init(model, jax.random.key(0), jnp.zeros((2, 2, 3, 1)))
+    assert str(error.value) == says

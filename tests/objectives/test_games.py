@@ -25,6 +25,27 @@ APPLY = {name: models.apply_fn(model) for name, model in MODELS.items()}
 VARIABLES = {name: models.init(model, jax.random.key(1), X) for name, model in MODELS.items()}
 
 
+GAMES = {
+    "catgan": models.catgan(**DENSE, discriminator_features=(6,), num_classes=3),
+    "vae_gan": models.vae_gan(shape=(4, 4, 1), latent=3),
+    "adversarial_autoencoder": models.adversarial_autoencoder(shape=(4, 4, 1), latent=3),
+    "output_matching": models.judged(features=(5,), layer=0, num_classes=3),
+    "domain_adversarial": models.judged(features=(5,), num_classes=3),
+    "censored": models.censored(features=(5,)),
+}
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_part_that_belongs_to_no_player_is_refused(name):
+    model = GAMES[name]
+    variables = models.init(model, jax.random.key(1), X)
+    shared = {"params": {**variables["params"], "trunk": jnp.ones(2)}}
+    batch = {**BATCH, "unlabelled": X}
+    options = {"gamma": 1.0} if name == "vae_gan" else {}
+    with pytest.raises(UserError, match="the parts of the model must be the players .*, trunk$"):
+        getattr(objectives, name)(models.apply_fn(model), shared, batch, key=KEY, **options)
+
+
 def log_sigmoid(s):
     return -np.logaddexp(0, -np.float64(s))
 

@@ -119,11 +119,21 @@ def test_everything_that_was_not_run_is_listed(made):
     for paper in numbers.load().values():
         one = chapters.chapter(paper, found)
         text = made[ROOT / "papers" / paper.name / "README.md"].partition("Not run:")[2]
+        text = text.partition("Other figures:")[0]
         claims = [line for line in one.claims if line.verdict.word == "not run"]
         cells = [line for line in one.lines if line.verdict.word == "not run"]
         listed = [line for line in text.splitlines() if line.startswith("- ")]
         sizes = [int(size) for size in re.findall(r": (\d+) numbers?$", text, re.MULTILINE)]
         assert (len(listed), sum(sizes)) == (len(claims) + len(sizes), len(cells))
+
+
+def test_every_figure_of_a_work_is_on_its_page(made):
+    for paper in numbers.load():
+        text = made[ROOT / "papers" / paper / "README.md"].partition(pages.BEGIN)[2]
+        for path in (ROOT / "papers" / paper / "results" / "figures").glob("*.json"):
+            links = re.findall(rf"\(results/figures/{path.stem}\.(png|json)\)", text)
+            shown = ["png", "json"] if path.with_suffix(".png").exists() else ["json"]
+            assert links == shown or f"Figure `{path.stem}`: " in text
 
 
 def test_decided_claims_stand_first(made):

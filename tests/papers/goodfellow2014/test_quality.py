@@ -189,7 +189,7 @@ def test_the_sureness_is_the_largest_probability_and_d_that_of_a_real_image(runs
         ),
         (rubbish.rubbish, ["loss", "net"], "workdir must be a run with a discriminator, got loss"),
         (latent.interpolation, ["gan", "net"], "workdir must be one run, got gan, net"),
-        (latent.interpolation, ["gan"], "workdir must be a run of a model with latent inputs, got"),
+        (latent.interpolation, ["vae"], "workdir must be a run of gan, dcgan, catgan, got vae"),
         (latent.arithmetic, ["few", "net"], "workdir must be a generator of 3 of each digit, got"),
     ],
 )
@@ -198,6 +198,7 @@ def test_other_runs_are_refused_in_one_line(runs, monkeypatch, draw, names, mess
     model = generator(DATA.train.x)
     runs |= {
         "gan": run("gan", model),
+        "vae": run("vae", model._replace(about=about("vae"))),
         "loss": run("loss", model._replace(predicts="loss")),
         "few": run("few", linear_generator(latent=4)[0]),
         "other": run("other", model, sha256={"f": "1"}),

@@ -52,19 +52,35 @@ def test_the_likelihood_is_that_of_a_window_at_the_samples_with_the_best_bandwid
     assert found == pytest.approx(each.mean(), rel=1e-4)
 
 
-def test_a_run_of_another_objective_is_refused(monkeypatch):
-    plain = SimpleNamespace(path="runs/plain", config={"objective": {"name": "lwa"}}, result={})
+def test_a_run_of_another_model_is_refused(monkeypatch):
+    plain = SimpleNamespace(path="runs/plain", config={"model": {"name": "mlp"}}, result={})
     monkeypatch.setattr(samples, "finished", lambda path: plain)
     monkeypatch.setattr(samples, "require_same_data", lambda runs: None)
-    with pytest.raises(UserError, match="workdir must be a run of a gan, got runs/plain"):
+    with pytest.raises(
+        UserError, match="workdir must be a run of a gan or a dcgan, got runs/plain"
+    ):
         samples.generated(["runs/plain"])
 
 
-def runs_of(apply, objective, monkeypatch):
+def test_runs_of_two_models_are_not_drawn_as_one(monkeypatch):
+    one = lambda path: SimpleNamespace(
+        path=path,
+        config={"model": {"name": path.name}},
+        result={"replicas": [{"seed": 1, "overrides": {}}]},
+    )
+    monkeypatch.setattr(samples, "finished", one)
+    monkeypatch.setattr(samples, "require_same_data", lambda runs: None)
+    with pytest.raises(UserError, match="workdir must be runs of one model, got gan and dcgan"):
+        samples.generated(["gan", "dcgan"])
+    with pytest.raises(UserError, match="workdir must be runs of different seeds, got gan, gan"):
+        samples.generated(["gan", "gan"])
+
+
+def runs_of(apply, name, monkeypatch):
     """Makes `finished` return a run with this apply function, of few samples."""
     model = model_that_repeats(images(20))._replace(apply=apply)
-    result = {"data": {}, "replicas": [{"seed": 1, "epochs": 2}]}
-    config = {"objective": {"name": objective}}
+    result = {"data": {}, "replicas": [{"seed": 1, "epochs": 2, "overrides": {}}]}
+    config = {"model": {"name": name}}
     run = SimpleNamespace(
         path="run", config=config, result=result, data="drawn", models=lambda: [model]
     )

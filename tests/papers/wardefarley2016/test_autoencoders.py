@@ -33,7 +33,10 @@ MODEL = Trained(lambda x: x, apply, {}, "loss", DATA, {"seed": 1})
 
 
 def run_of(name, path="runs/a", losses=(100.0, 102.0)):
-    replicas = [{"seed": i, "epochs": 3, "test_loss": loss} for i, loss in enumerate(losses, 1)]
+    replicas = [
+        {"seed": i, "overrides": {}, "epochs": 3, "test_loss": loss}
+        for i, loss in enumerate(losses, 1)
+    ]
     return SimpleNamespace(
         path=path,
         data="drawn (drawn)",
@@ -62,6 +65,13 @@ def test_the_bound_of_a_seed_is_minus_its_test_loss(monkeypatch, name, bounds):
     drawing = autoencoders.generated(["runs/a"])
     assert drawing.document["by_seed"] == ({BOUND: bounds} if bounds else {})
     assert ("is -101 nats" in drawing.document["caption"]) == (name == "vae")
+
+
+def test_the_error_of_another_autoencoder_is_no_bound(monkeypatch):
+    names = {"a": "vae", "b": "adversarial_autoencoder"}
+    monkeypatch.setattr(autoencoders, "finished", lambda path: run_of(names[str(path)], path))
+    with pytest.raises(UserError, match="workdir must be runs of one model, got a and b"):
+        autoencoders.generated(["a", "b"])
 
 
 def test_a_run_of_another_model_is_refused(monkeypatch):

@@ -29,7 +29,7 @@ def run_of(objective, errors, *, grid=True):
         config={
             "experiment": "small",
             "data": {"num_labels": 100},
-            "model": {},
+            "model": {"name": "judged"},
             "objective": {"name": objective},
             "epochs": 2,
             "replicas": {"grid": {WEIGHT: (0, 1)} if grid else None},
@@ -63,6 +63,12 @@ def test_every_row_of_a_target_is_in_its_figure(name, monkeypatch):
     found = getattr(games, name)(["run"]).document["by_seed"]
     rows = registry.TARGETS[f"wardefarley2016.{name}"].rows
     assert {row.measure.name for row in rows} == found.keys()
+
+
+def test_a_seed_given_twice_is_refused(monkeypatch):
+    monkeypatch.setattr(games, "finished", lambda path, over: run_of("output_matching", ERRORS))
+    with pytest.raises(UserError, match="workdir must be runs of different seeds, got run, run"):
+        games.output_matching(["a", "b"])
 
 
 @pytest.mark.parametrize(("objective", "grid"), [("gan", True), ("domain_adversarial", False)])
