@@ -40,6 +40,8 @@ def test_the_guide_has_files_commands_and_a_program():
     assert [FILE.match(block)[1] for _, block in BLOCKS if FILE.match(block)] == [
         "mine.py",
         "my_config.py",
+        "ring.py",
+        "ring_config.py",
         "large.py",
     ]
     assert {kind for kind, _ in BLOCKS} == {"python", "sh"}
@@ -53,9 +55,9 @@ def test_the_guide_runs_from_an_empty_folder_to_the_table_of_a_sweep(tmp_path):
         for kind, block in BLOCKS
         if has_ray or "launch.sweep" not in block
     ]
-    assert "stripes (2, 3)" in "".join(printed)
+    assert "stripes (2, 3)" in "".join(printed) and "diversity" in "".join(printed)
     results = {p.parent.name: json.loads(p.read_text()) for p in tmp_path.glob("*/result.json")}
-    assert results.keys() == {"run", "run8", "run_npz", "run_large"} | (
+    assert results.keys() == {"run", "run8", "run_ring", "run_slow", "run_npz", "run_large"} | (
         {"sweep"} if has_ray else set()
     )
     assert results["run"]["replicas"][0]["test_error"] < 0.2
