@@ -138,6 +138,7 @@ def test_gaussian_units_are_drawn_around_their_mean_with_variance_one():
     np.testing.assert_allclose(np.cov(v, rowvar=False), np.eye(2), atol=0.05)
 
 
+@pytest.mark.slow
 def test_mean_field_ends_at_a_fixed_point_and_never_raises_the_bound():
     machine, v = machine_of(DEEP), jnp.asarray(states(3), jnp.float32)
     bounds = [bound_after(machine, v, steps) for steps in range(4)]

@@ -154,6 +154,7 @@ def test_every_config_traces_an_epoch_and_its_evaluation(name, mode, datasets):
     assert all(curve.accuracy.shape == sizes for curve in traced.evaluation.attacks.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     slow_after(1, ["goodfellow_mnist", "backprop_cifar10", "huang_lenet_mnist", "ladder_mnist"]),
@@ -239,6 +240,7 @@ class Recorder(dict):
         return super().items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode"),
     slow_after(
@@ -300,6 +302,7 @@ def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, caps
     assert len(result["replicas"]) == len(replicas(config))
 
 
+@pytest.mark.slow
 def test_the_recorder_finds_an_unread_field(digits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
     monkeypatch.setattr(runner_config, "check_fields", lambda config: None)  # It refuses them.
@@ -310,6 +313,7 @@ def test_the_recorder_finds_an_unread_field(digits, tmp_path, capsys, monkeypatc
     assert {path for path, _ in leaves(config)} - seen == {"unread", "data.unread"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm", "shape"),
     [
@@ -365,6 +369,7 @@ def test_choices_that_maronas_2016_leaves_open_are_fields_of_each_ladder(name, p
     validate(with_values(config, {f"objective.{path}": value}))
 
 
+@pytest.mark.slow
 def test_an_override_on_the_command_line_changes_the_experiment(digits):
     def parsed(*argv):
         values = flags.FlagValues()

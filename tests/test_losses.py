@@ -57,6 +57,7 @@ def test_the_gradient_of_cross_entropy_is_exact_at_any_margin(margin):
         np.testing.assert_allclose(found, exact, rtol=2e-5, atol=2e-38)  # XLA drops subnormals
 
 
+@pytest.mark.slow
 def test_the_gradient_of_cross_entropy_with_weights_is_exact():
     rng = np.random.default_rng(7)
     logits = rng.normal(0, 8, size=(50, 4)).astype(np.float32)
@@ -85,6 +86,7 @@ def test_fgsm_gives_the_same_points_for_classes_and_one_hot_rows(factor):
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.002)
 
 
+@pytest.mark.slow
 def test_fgsm_follows_the_weights_of_a_linear_model_with_a_large_margin():
     # From a margin of 17 nats on float32 has p_y = 1. Of the gradient, (p - onehot) W^T, the part
     # of the label is gone then, and the rest turns x[0] the wrong way.

@@ -131,6 +131,7 @@ def test_an_error_of_the_model_itself_is_not_replaced():
         attacked(lambda x: x @ jnp.ones((5, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda y: y[:, None], lambda y: jax.nn.one_hot(y, 3, dtype=int)])
 def test_labels_in_a_column_or_one_hot_integers_are_classes(wrap):
     w = jnp.asarray(np.random.default_rng(1).normal(size=(6, 3)), jnp.float32)

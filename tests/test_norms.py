@@ -77,6 +77,7 @@ def test_norm_equals_the_definition_in_numpy(kind, r):
     np.testing.assert_allclose(norms.norm(r, kind), norm_of(r, kind), rtol=ROUNDING, atol=1e-37)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-19, 1e19, 1e30])
 def test_tiny_and_huge_rows_neither_underflow_nor_overflow(kind, scale):
@@ -88,6 +89,7 @@ def test_tiny_and_huge_rows_neither_underflow_nor_overflow(kind, scale):
     np.testing.assert_allclose(norm_of(projected, kind), 0.5 * scale, rtol=ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 @few
 @given(g=batches(), seed=st.integers(0, 2**31))
@@ -133,6 +135,7 @@ def test_projection_is_the_nearest_point(kind, r, eps):
     assert np.all(np.abs(gap) <= 1e-4 * (1 + norm_of(r, "l2") ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 def test_projection_agrees_with_a_constrained_minimizer(kind):
     rng = np.random.default_rng(0)
@@ -159,6 +162,7 @@ def test_projection_agrees_with_a_constrained_minimizer(kind):
         np.testing.assert_allclose(p, found.x[:4] - found.x[4:], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [1, 1e4, 1e8])
 def test_l1_projection_is_soft_thresholding_at_any_distance(spread):
     # The projection is sign(r) max(|r| - t, 0) with the t that gives the sum eps. Near ties at a
@@ -174,6 +178,7 @@ def test_l1_projection_is_soft_thresholding_at_any_distance(spread):
     np.testing.assert_allclose(norms.project(r[None], eps, "l1")[0], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 @few
 @given(r=batches())
@@ -191,6 +196,7 @@ def test_a_radius_of_zero_projects_to_exactly_zero(kind):
     np.testing.assert_array_equal(norms.sample(jax.random.key(0), r, 0.0, kind), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 def test_projection_with_a_radius_per_row_equals_single_rows_at_any_rank(kind):
     r = jax.random.normal(jax.random.key(0), (3, 2, 2, 2))
@@ -202,6 +208,7 @@ def test_projection_with_a_radius_per_row_equals_single_rows_at_any_rank(kind):
     np.testing.assert_allclose(together.reshape(3, 8), flat, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_samples_are_uniform_in_the_ball(kind, d):
@@ -235,6 +242,7 @@ def test_one_coordinate_of_a_sample_has_the_marginal_distribution_of_the_ball(ki
     assert scipy.stats.chisquare(np.bincount(orthant, minlength=8)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
 def test_a_sample_depends_on_key_and_row_not_on_the_batch(kind):
     like, key = jnp.zeros((4, 2, 3)), jax.random.key(1)
@@ -256,6 +264,7 @@ def test_samples_of_old_style_keys_equal_those_of_typed_keys():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
 def test_bfloat16_rows_are_computed_in_float32_and_float64_rows_in_float64(kind):
     r = jnp.array([[0.1, -0.7, 0.2]], jnp.bfloat16)
@@ -292,6 +301,7 @@ def test_bad_scales_and_keys_are_refused_in_words():
         norms.sample(jax.random.split(jax.random.key(0), 2), r, 0.1, "l2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
 def test_a_zero_row_has_a_zero_derivative_and_leaves_the_derivatives_of_other_rows(kind):
     r = jnp.array([[0.0, 0.0], [3.0, -1.0], [0.0, 2.0]])

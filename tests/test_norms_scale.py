@@ -27,6 +27,7 @@ def in_units(r, scale):
     return np.where(scale == 0, 0, np.float64(r) / np.where(scale == 0, 1, scale))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 @few
 @given(g=rows, scale=scales)
@@ -51,6 +52,7 @@ def test_a_scaled_projection_is_the_nearest_point_in_units_of_the_scale(kind, r,
     assert np.all(np.abs(gap) <= 1e-4 * (1 + norm_of(r, "l2") ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 def test_a_scaled_row_inside_the_ball_is_returned_unchanged(kind):
     scale = jnp.array([[0.3, 0.7, 1.0]])

@@ -60,6 +60,7 @@ def test_normal_draws_the_same_numbers_compiled_and_inside_a_scan():
         np.testing.assert_array_equal(row, reference(key, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (4,), (3, 5)])
 def test_normal_vmapped_over_keys_equals_single_draws(shape):
     keys = jax.random.split(jax.random.key(11), 6)

@@ -168,6 +168,7 @@ def test_a_replica_equals_a_single_run_with_the_same_seed(batches):
         assert_same(jax.jit(together)(states, repeated), alone)
 
 
+@pytest.mark.slow
 def test_a_traced_grid_value_equals_the_same_constant(batches):
     grid = [{"rate": r, "noise": n} for r in (0.01, 0.1) for n in (0.0, 0.7)]
     initial = partial(start, optimizer=optax.sgd(0.0))
@@ -212,6 +213,7 @@ def test_other_hyper_parameters_and_seeds_do_not_recompile(batches):
     assert len(set(results)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", [2, 4])
 def test_replicas_spread_over_devices_equal_single_runs(used, batches, devices):
     steps = over_steps(make_step(noisy_regression, MOMENTUM))
@@ -236,6 +238,7 @@ def shards_of(batches, shards):
     return jax.tree.map(cut_rows, batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [2, 4])
 def test_shards_of_a_batch_equal_one_device_with_the_whole_batch(shards, batches, devices):
     place = Layout(devices[:shards], shards)
@@ -272,6 +275,7 @@ def test_microbatches_draw_different_numbers():
     assert metrics["square"] > metrics["draw"] ** 2 + 1e-6
 
 
+@pytest.mark.slow
 def test_two_replicas_of_two_shards_do_not_mix(batches, devices):
     place = Layout(devices, 2)
     steps = over_steps(make_step(regression, MOMENTUM, shards=2))
@@ -306,6 +310,7 @@ def test_over_devices_deletes_donated_buffers(devices):
     assert not b.is_deleted()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2])
 def test_shard_map_gives_the_numbers_of_pmap(shards, batches, devices):
     place = Layout(devices, shards)

@@ -130,6 +130,7 @@ def test_apgd_reaches_the_best_point_of_the_ball_on_a_linear_model(norm):
     np.testing.assert_allclose(x_adv, X + length * gradient, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
 def test_targeted_apgd_reaches_the_target_class(loss):
     def four(x):
@@ -147,6 +148,7 @@ def four(x):
     return jnp.stack([2 + 0 * near, near, far, 0 * near - 3], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 def test_apgd_toward_each_of_several_targets_finds_the_one_that_wins(norm):
     x, y = jnp.zeros((1, 2)) + 0.01, jnp.array([0])
@@ -164,6 +166,7 @@ def test_apgd_toward_targets_needs_the_dlr():
             apgd(four, jnp.zeros((1, 2)), jnp.array([0]), eps=0.1, num_targets=2, **options)
 
 
+@pytest.mark.slow
 def test_restarts_of_apgd_find_the_higher_of_two_peaks():
     # From x = 0 the slope leads left to a peak of .3; right of .2 there is one of 1 at x = .6.
     def peaks(x):

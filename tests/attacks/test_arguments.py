@@ -272,6 +272,7 @@ def test_a_setting_that_all_rows_share_is_one_number(attack, given, name):
     assert said == f"{name} must be a real number, got float64[2]"
 
 
+@pytest.mark.slow
 def test_the_ends_of_a_closed_range_are_accepted():
     for rho in (0, 1):
         attacks.apgd(model, X, Y, eps=0.1, num_steps=1, rho=rho)

@@ -57,6 +57,7 @@ def through_jit(attack, w, **options):
     return jax.jit(lambda x: attack(lambda x: jnp.tanh(x) @ w, x, Y, **options))(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(2, COMPILED))
 def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(name):
     COMPILED[name](lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=0.1)
@@ -301,6 +302,7 @@ def memory_maps():
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs Linux")
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("calls", [100, pytest.param(5000, marks=pytest.mark.exhaustive)])
 def test_thousands_of_calls_with_changing_eps_are_one_program(calls):

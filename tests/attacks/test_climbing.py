@@ -119,6 +119,7 @@ LINE = {  # Attacks on one number, with several starts.
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", LINE)
 def test_a_point_that_fools_is_better_than_one_of_higher_loss(attack):
     # In [-.4, .6] the left end is farther from .15 than the right end.
@@ -163,6 +164,7 @@ def never(outputs, y):
     return jnp.zeros(len(y), bool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [1.0, 0.5])
 def test_fgsm_of_a_loss_is_differentiable_by_the_model_on_request(keep):
     def stepped(w):

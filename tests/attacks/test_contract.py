@@ -114,6 +114,7 @@ def test_a_scale_of_zero_is_the_identity_bit_for_bit(name, dtype, bounds):
     assert_same_bits(attacked(name, x, y, 0.0, bounds=bounds), x)
 
 
+@pytest.mark.slow
 @every_attack
 @both_dtypes
 def test_an_attack_moves_rows_and_keeps_shape_and_dtype(name, dtype):
@@ -127,6 +128,7 @@ def test_an_attack_moves_rows_and_keeps_shape_and_dtype(name, dtype):
         np.testing.assert_array_equal(moved, right if TABLE[name].minimal else True)
 
 
+@pytest.mark.slow
 @few_attacks
 def test_an_attack_without_jit_equals_the_compiled_one(name):
     x, y = inputs()
@@ -142,6 +144,7 @@ def test_a_float32_batch_stays_float32_with_float64_enabled(name, dtype):
         assert jax.eval_shape(attack, x, y, 0.1).dtype == jnp.float32
 
 
+@pytest.mark.slow
 @few_attacks
 @pytest.mark.parametrize(
     ("shape", "other"), slow_after(1, [(SHAPE, (1, 2, 1, 3)), (SHAPE, (6,)), ((), (1,))])
@@ -168,6 +171,7 @@ def test_rows_are_independent(name):
         np.testing.assert_allclose(alone, together[part], atol=1e-5)
 
 
+@pytest.mark.slow
 @every_attack
 def test_the_scale_may_differ_by_row(name):
     x, y = inputs()
@@ -182,6 +186,7 @@ def partly_flat(x):
     return jnp.where(jnp.arange(x.shape[0])[:, None] == 0, jnp.ones((), x.dtype), logits_fn(x))
 
 
+@pytest.mark.slow
 @rows_where(lambda row: row.reads_model, quick=FEW)
 def test_a_zero_gradient_is_a_zero_step(name):
     x, y = inputs()
@@ -190,6 +195,7 @@ def test_a_zero_gradient_is_a_zero_step(name):
     assert bool(jnp.isfinite(x_adv).all()) and bool((x_adv[1:] != x[1:]).any())
 
 
+@pytest.mark.slow
 @few_attacks
 def test_vmap_and_scan_over_the_scale_equal_single_calls(name):
     x, y = inputs()
@@ -211,6 +217,7 @@ def test_another_scale_does_not_recompile(name):
     assert compiled(name)._cache_size() == programs
 
 
+@pytest.mark.slow
 @rows_where(lambda row: row.constant, quick=FEW)
 def test_no_gradient_flows_through_the_perturbation(name):
     # The gradient of a loss at the attacked points is the one with these points as data.
@@ -229,6 +236,7 @@ def test_no_gradient_flows_through_the_perturbation(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), by_w, as_data)
 
 
+@pytest.mark.slow
 @rows_where(lambda row: row.reads_labels, quick=FEW)
 def test_one_hot_labels_equal_integer_labels(name):
     x, y = inputs()
@@ -236,6 +244,7 @@ def test_one_hot_labels_equal_integer_labels(name):
     np.testing.assert_allclose(soft, attacked(name, x, y, 0.1), atol=1e-5)
 
 
+@pytest.mark.slow
 @rows_where(lambda row: row.reads_labels, quick=FEW)
 def test_without_labels_an_attack_uses_the_predictions(name):
     x, _ = inputs()
@@ -250,6 +259,7 @@ def test_noise_attacks_run_without_a_model(name):
     assert_same_bits(run(TABLE[name], x, None, 0.1, logits_fn=None), run(TABLE[name], x, y, 0.1))
 
 
+@pytest.mark.slow
 @every_attack
 def test_a_key_is_required_exactly_where_random_numbers_are_drawn(name):
     x, y = inputs()

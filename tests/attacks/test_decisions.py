@@ -34,6 +34,7 @@ def labels(x):
     return jax.pure_callback(one_hot, like, linear(x), vmap_method="expand_dims")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "norm"),
     [
@@ -52,6 +53,7 @@ def test_the_distance_to_a_plane_is_found(attack, norm):
     assert np.all(found >= nearest * (1 - 1e-5)) and np.all(found <= nearest * 1.03)
 
 
+@pytest.mark.slow
 @every_attack
 def test_nothing_but_the_predicted_class_is_used(name):
     run = partial(ATTACKS[name], x=X, y=Y, bounds=(0.0, 1.0), key=KEY)
@@ -74,6 +76,7 @@ def asked(name, bounds):
     return np.concatenate(seen)
 
 
+@pytest.mark.slow
 @every_attack
 def test_queries_are_few_and_inside_the_bounds(name):
     points = asked(name, (0.0, 1.0))
@@ -87,6 +90,7 @@ def test_queries_are_few_and_inside_the_bounds(name):
     assert len(points) <= 4 * (2 + 200 + 10 + most)
 
 
+@pytest.mark.slow
 @every_attack
 def test_a_start_leads_to_a_target_and_a_useless_one_nowhere(name):
     target = 1 - Y

@@ -34,6 +34,7 @@ def length(r, norm):
     return np.linalg.norm(r, ord=order, axis=-1) / (np.sqrt(r.shape[-1]) if norm == "rms" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "dual"),
     [
@@ -135,6 +136,7 @@ def test_deepfool_leaves_out_a_class_that_no_step_reaches():
     np.testing.assert_allclose(x_adv, [[0.5, 0.5]], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_deepfool_leaves_rows_that_are_fooled_or_cannot_be():
     x = jnp.asarray(X, jnp.float32)
     np.testing.assert_array_equal(deepfool(affine, x, (LABELS + 1) % K), x)

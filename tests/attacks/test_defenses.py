@@ -35,6 +35,7 @@ def noisy(x, key):
     return jnp.tanh(x.reshape(len(x), -1)) @ W
 
 
+@pytest.mark.slow
 def test_value_and_gradient_are_the_means_over_the_draws():
     draws = []
 
@@ -58,6 +59,7 @@ def test_value_and_gradient_are_the_means_over_the_draws():
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @every_dtype
 def test_a_change_of_one_bit_gives_fresh_draws(dtype):
     x = X.astype(dtype)
@@ -75,6 +77,7 @@ def test_other_seeds_give_other_draws():
     assert (found[0] != found[1]).any(axis=1).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(st.permutations(range(6)), st.integers(1, 6))
 def test_the_draws_of_a_row_do_not_depend_on_its_place_or_on_other_rows(order, count):
@@ -96,6 +99,7 @@ def test_fewer_samples_than_one_are_refused():
         attacks.expectation(noise, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", slow_after(1, ["pgd-linf", "square-linf", "deepfool-l2", "auto_attack", "fab-linf"])
 )

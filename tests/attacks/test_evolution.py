@@ -50,6 +50,7 @@ def map_elites(y, generations, offspring, bounds):
     return np.stack(images)
 
 
+@pytest.mark.slow
 def test_the_champions_are_those_of_map_elites_in_loops():
     y = np.array([3, 0, 3, 1])
     options = {"num_generations": 6, "num_offspring": 7, "bounds": (-1.0, 3.0)}
@@ -85,6 +86,7 @@ def test_every_class_gets_an_image_of_which_the_model_is_sure_and_no_noise_is():
     assert (sure > 0.9 * np.diag(probabilities(corners))).all()
 
 
+@pytest.mark.slow
 def test_an_image_of_which_the_model_says_nan_is_no_candidate():
     broken = lambda x: jnp.where(x[:, :1, 0] > 0.5, jnp.nan, probs_fn(x))
     found = attacks.fooling_images(broken, SHAPE, jnp.arange(5), key=KEY, num_generations=50)

@@ -107,6 +107,7 @@ def exact_distance(x, y, norm, bounds):
     )
 
 
+@pytest.mark.slow
 @both_norms
 @pytest.mark.parametrize(
     ("num_targets", "bounds"),
@@ -154,6 +155,7 @@ def test_fab_meets_a_curved_boundary_closely_from_outside():
     np.testing.assert_array_equal(x_adv[2], x[2])  # It was outside before.
 
 
+@pytest.mark.slow
 @both_norms
 def test_eps_projects_the_shortest_perturbation_of_fab(norm):
     x, y = samples()

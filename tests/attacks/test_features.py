@@ -37,6 +37,7 @@ def each_attack(condition=lambda row: True):
     return pytest.mark.parametrize("name", rows)
 
 
+@pytest.mark.slow
 @each_attack()
 def test_masked_features_stay_and_the_others_keep_their_radii_and_bounds(name):
     row = TABLE[name]
@@ -86,6 +87,7 @@ def test_radii_of_features_are_a_ball_of_scaled_features(name):
 PENALIZED = [TABLE["carlini_wagner"], TABLE["lbfgs"], TABLE["ead"]]
 
 
+@pytest.mark.slow
 @each_attack(
     lambda row: row.norm and not row.variant and not any(row is other for other in PENALIZED)
 )

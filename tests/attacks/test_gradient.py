@@ -187,6 +187,7 @@ def numpy_gradient(w):
     return (by_logits @ w.T) * (1 - np.tanh(X0) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targeted", slow_after(2, [False, True]))
 @pytest.mark.parametrize(
     ("attack", "step"),
@@ -233,6 +234,7 @@ def test_the_derivative_of_an_attack_is_zero_at_clipped_entries():
     assert np.abs(free).max(axis=(1, 2)).min() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [None, "l2"])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
 def test_the_derivative_of_fgsm_at_a_zero_gradient_is_finite(norm, length):

@@ -73,6 +73,7 @@ def call(name, *, x=X, y=Y, scale=0.1, bounds=None, keys=KEYS, classes=K, **weig
     return attack_table.run(ROWS[name], x, y, scale, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_an_attack_refuses_unusable_values_in_one_line(name):
     for what, (change, message) in WRONG.items():
@@ -162,6 +163,7 @@ def assert_it_keeps_its_promises(name, *, bounds, rows=B):
             np.testing.assert_array_equal(after, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(6, ONE_EACH))
 def test_an_attack_keeps_its_promises_at_extreme_values(name):
     assert_it_keeps_its_promises(name, bounds=None)

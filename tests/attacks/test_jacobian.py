@@ -56,6 +56,7 @@ def test_the_jacobian_is_the_finite_difference(of):
     np.testing.assert_allclose(jacobian, numpy_jacobian(VALUES[of], X), atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["probs", "logits"])
 def test_the_jacobian_is_that_of_jax_in_float32_for_inputs_of_any_rank(of):
     x = jnp.asarray(X, jnp.float32).reshape(B, 1, D, 1)
@@ -129,6 +130,7 @@ def by_definition(y, norm):
     return np.stack(r), np.array(chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("platform")
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1", "rms"])
 def test_adv_alpha_is_the_shortest_step_to_equal_linear_probabilities(norm):

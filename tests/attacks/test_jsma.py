@@ -117,6 +117,7 @@ def test_jsma_leaves_a_row_without_a_pair_or_at_the_target():
     np.testing.assert_array_equal(x_adv, x)
 
 
+@pytest.mark.slow
 def test_untargeted_jsma_aims_at_the_next_class():
     x = jnp.asarray(X, jnp.float32)
     predicted = net(x).argmax(axis=1)

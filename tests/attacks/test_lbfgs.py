@@ -77,6 +77,7 @@ def test_the_solver_follows_a_curved_valley(highest):
     np.testing.assert_allclose(scipy.optimize.rosen(np.float64(z).T), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_solver_backs_out_of_nan_and_needs_no_bounds():
     # z - log z has its minimum at 1. From 3 the second step is beyond 0, where log is NaN.
     everywhere = jnp.full((2, 1), jnp.inf)
@@ -148,6 +149,7 @@ def test_lbfgs_reaches_the_minimum_of_the_penalized_objective(net):
     assert np.all(reached[fooled] <= 1.01 * expected[fooled])
 
 
+@pytest.mark.slow
 def test_feature_adversary_comes_as_close_to_the_guide_as_scipy(net):
     _, features, x = net
     guide, eps = x[::-1], np.linspace(0.05, 0.4, B)
@@ -174,6 +176,7 @@ def test_feature_adversary_comes_as_close_to_the_guide_as_scipy(net):
     assert np.all(reached <= 1.01 * expected + 1e-4 * begun)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_feature_adversary_stays_in_the_ball_and_the_bounds(net, dtype):
     _, features, x = net
@@ -204,6 +207,7 @@ def test_feature_adversary_treats_rows_alone_and_may_be_mapped_over_eps(net):
     np.testing.assert_allclose(mapped, [x, x_adv], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_feature_adversary_of_the_input_itself_takes_no_step(net):
     _, features, x = net
     attack = jax.jit(lambda x: feature_adversary(features, x, x, eps=0.3, num_steps=2))

@@ -32,6 +32,7 @@ def closest(norm, considered):
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", DISTANCES)
 @pytest.mark.parametrize(("candidates", "considered"), [(2, 1), (4, 3), (10, 9), (None, K - 1)])
 def test_deepfool_and_fab_go_to_the_nearest_boundary_of_the_candidates(
@@ -48,6 +49,7 @@ def test_deepfool_and_fab_go_to_the_nearest_boundary_of_the_candidates(
         np.testing.assert_allclose(length[fooled], expected[fooled], rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_ten_candidates_are_the_default():
     for attack in (attacks.deepfool, partial(attacks.fab, num_steps=3)):
         one, other, every = (
@@ -71,6 +73,7 @@ TARGETED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETED)
 def test_a_targeted_attack_reaches_its_class(name):
     target = (Y + 3) % K
@@ -80,6 +83,7 @@ def test_a_targeted_attack_reaches_its_class(name):
     np.testing.assert_array_equal(x_adv[0], X[0])  # It is in this class already.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETED)
 def test_with_two_classes_the_target_is_the_other_class(name):
     w = jnp.asarray(W[:, :2])

@@ -70,6 +70,7 @@ def placed(mesh, weights=REPLICATED):
     return jax.device_put(problem(), (specs, *(NamedSharding(mesh, P("data")),) * 3))
 
 
+@pytest.mark.slow
 @every_attack
 def test_an_attack_in_shard_map_equals_the_attack_on_one_device(name):
     mapped = jax.shard_map(
@@ -81,6 +82,7 @@ def test_an_attack_in_shard_map_equals_the_attack_on_one_device(name):
     same(jax.jit(mapped)(*problem()), on_one_device(name))
 
 
+@pytest.mark.slow
 @some_attacks
 def test_an_attack_with_explicit_axes_equals_the_attack_on_one_device(name):
     explicit = mesh(AxisType.Explicit)
@@ -93,6 +95,7 @@ def test_an_attack_with_explicit_axes_equals_the_attack_on_one_device(name):
     assert jax.typeof(found) == jax.typeof(arrays[1])
 
 
+@pytest.mark.slow
 @some_attacks
 @pytest.mark.parametrize("how", slow_after(1, ["by hidden units", "replicated"]))
 def test_an_attack_of_sharded_rows_with_automatic_axes_equals_the_attack_on_one_device(name, how):
@@ -110,6 +113,7 @@ def test_a_call_outside_jit_follows_the_placement_of_its_arrays(name, kind):
     same(found, on_one_device(name))
 
 
+@pytest.mark.slow
 def test_calls_outside_jit_share_a_program_over_placements():
     _bare._programs.clear()
     weights, x, y, _ = problem()
@@ -160,6 +164,7 @@ def test_the_jacobian_by_classes_and_features_work_with_explicit_axes():
     jax.tree.map(same, found, jax.jit(run)(*problem()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", slow_after(1, ["shard_map", "explicit"]))
 def test_expectations_and_straight_through_gradients_work_on_a_mesh(how):
     rounded = attacks.straight_through(lambda x: jnp.round(8 * x) / 8)

@@ -82,6 +82,7 @@ def fmn_in_numpy(x, norm, steps):
     return best[1]
 
 
+@pytest.mark.slow
 def test_ddn_equals_the_published_algorithm_in_numpy():
     run = partial(ddn, waves, y=jnp.zeros(4, int), num_steps=30, bounds=(0, 1))
     expected = [ddn_in_numpy(np.float64(row), 30) for row in X]
@@ -89,6 +90,7 @@ def test_ddn_equals_the_published_algorithm_in_numpy():
     assert np.all(np.any(expected, axis=1))
 
 
+@pytest.mark.slow
 @every_norm
 def test_fmn_equals_the_published_algorithm_in_numpy(norm):
     run = partial(fmn, waves, y=jnp.zeros(4, int), norm=norm, num_steps=30, step_size=0.5)
@@ -129,6 +131,7 @@ def nearest_in_the_box(x, norm):
     return np.linalg.norm(np.minimum(high * (np.abs(W) if norm == "l2" else 1), room), ORDER[norm])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1", "l0"])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_fmn_finds_the_exact_distance_in_the_box_on_a_linear_model(norm, targeted):

@@ -47,6 +47,7 @@ def distance_in_the_box(x):
     return np.linalg.norm(np.clip(t * W, lo, hi))
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("targeted", [False, True])
 def test_penalty_attacks_find_the_smallest_perturbation_of_a_linear_model(attack, targeted, x):

@@ -27,6 +27,7 @@ def test_pgd_reaches_the_corner_of_ball_and_box_on_a_linear_model():
     np.testing.assert_allclose(x_adv, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l2", "rms", "l1"])
 def test_pgd_reaches_the_best_point_of_the_ball_on_a_linear_model(norm):
     gradient = np.array([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]]) / np.sqrt(18.25)
@@ -50,6 +51,7 @@ def hill(x):
     return jnp.stack([(x - 0.3) ** 2, 0.05 * jnp.ones_like(x)], axis=1)
 
 
+@pytest.mark.slow
 def test_pgd_returns_the_best_point_of_the_path_not_the_last():
     # Steps of .25 from 0: .25, then over the peak at .3 to .5, back to .25, over again, ...
     x = jnp.zeros(1)
@@ -243,6 +245,7 @@ def test_early_stop_fools_the_same_rows_with_fewer_evaluations(attack):
     assert evaluations(True) < evaluations(False) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd])
 def test_early_stop_treats_rows_as_if_they_were_alone(attack):
     x, y, eps = jnp.asarray(X)[jnp.array([0, 0, 1])], jnp.array([0, 1, 1]), jnp.array([0.5, 1, 0.1])
@@ -254,6 +257,7 @@ def test_early_stop_treats_rows_as_if_they_were_alone(attack):
         np.testing.assert_allclose(alone, together[row], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_early_stop_keeps_the_first_point_that_fools():
     given = {"eps": 0.5, "step_size": 0.05}
     stopped = attacks.pgd(linear, X, Y, num_steps=20, early_stop=True, **given)

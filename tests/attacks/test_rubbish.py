@@ -11,6 +11,7 @@ from adv_jax.attacks.rubbish import rubbish
 N = 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(N,), (N, 1), (1, N)])
 def test_rubbish_is_normal_around_zero_for_every_x(shape):
     x = jnp.full(shape, 5.0)
@@ -18,6 +19,7 @@ def test_rubbish_is_normal_around_zero_for_every_x(shape):
     assert scipy.stats.kstest(noise / 0.3, "norm").pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_bounds_clip_rubbish(dtype):
     x = jnp.ones((2, N // 2), dtype)

@@ -88,6 +88,7 @@ def test_apgd_under_l1_equals_the_published_algorithm_in_numpy():
     assert all(len(set(counts)) > 2 for *_, counts in runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eps", [1.0, 6.0])
 def test_apgd_under_l1_comes_close_to_the_best_point_of_a_linear_model(eps):
     # The best point moves the steepest feature to its bound, then the next.

@@ -89,6 +89,7 @@ def test_the_tiles_fill_the_image_and_have_the_norm_of_the_ball():
     np.testing.assert_allclose(energy, 4 / 25, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_regrouping_moves_energy_and_keeps_the_norm_and_the_rest():
     eps, window = jnp.float32(2.0), (3, 3)
     for seed in range(6):
@@ -168,6 +169,7 @@ def test_square_finds_the_corner_on_a_linear_model_of_a_vector():
     np.testing.assert_allclose(x_adv, np.clip(0.5 + 0.1 * signs, 0.45, 1), atol=1e-6)
 
 
+@pytest.mark.slow
 @both_norms
 def test_square_treats_a_vector_as_an_image_of_one_row(norm):
     x, y = images()

@@ -80,6 +80,7 @@ def test_a_shrunk_image_is_the_resized_one_with_zeros_around():
     assert {rows for rows, _ in sizes} == {4, 5, 6, 7, 8}
 
 
+@pytest.mark.slow
 def test_the_transformation_has_its_probability():
     x = jnp.asarray(RNG.uniform(0.5, 1, (400, 8, 6)), jnp.float32)
     border = lambda x: jnp.stack([x.sum((1, 2)), x.min((1, 2))], axis=1)
@@ -93,6 +94,7 @@ def test_the_transformation_has_its_probability():
     assert abs(changed(0.4) - 0.4 * (1 - 1 / 8)) < 0.08
 
 
+@pytest.mark.slow
 def test_the_draws_of_a_row_do_not_depend_on_other_rows():
     fn = jax.jit(attacks.input_diversity(linear, prob=0.7, smallest=0.5))
     rows = jnp.array([3, 0, 4])
@@ -106,6 +108,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", slow_after(2, ORDERS))
 def test_the_wrappers_compose_with_attacks_and_side_inputs(order):
     shift = jnp.asarray(RNG.normal(size=(5, 4)), jnp.float32)

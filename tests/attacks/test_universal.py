@@ -61,6 +61,7 @@ def test_one_perturbation_of_batches_fools_rows_that_were_not_seen():
     assert robust < control - 0.2
 
 
+@pytest.mark.slow
 def test_side_inputs_and_masks_of_the_universal_perturbation():
     x, shift = jnp.float32(X), jnp.float32(RNG.normal(size=(12, 3)))
     mask = np.array([True, False, True, True, False])
@@ -92,6 +93,7 @@ IMAGES = jnp.float32(RNG.uniform(0.2, 0.8, (6, 9, 12, 2)))
 PATCH = jnp.float32(RNG.uniform(1, 2, (1, 9, 12, 2)))
 
 
+@pytest.mark.slow
 def test_a_patch_of_full_size_without_rotation_is_its_ellipse():
     placed = attacks.place_patch(IMAGES, PATCH, sizes=(1.0, 1.0), max_angle=0.0, key=KEY)
     i, j = np.mgrid[:9, :12]
@@ -100,6 +102,7 @@ def test_a_patch_of_full_size_without_rotation_is_its_ellipse():
     np.testing.assert_array_equal(placed[:, ~disc], IMAGES[:, ~disc])
 
 
+@pytest.mark.slow
 def test_patches_lie_inside_the_image_at_places_and_sizes_of_each_row():
     images = jnp.zeros((60, 20, 20))
     placed = attacks.place_patch(images, jnp.ones((1, 20, 20)), sizes=(0.3, 0.5), key=KEY)

@@ -39,6 +39,7 @@ def direction(norm, num_steps=200, xi=0.01):
     return np.float64(attack(X)) - X
 
 
+@pytest.mark.slow
 def test_power_iteration_finds_the_first_eigenvector(hessians):
     values, vectors = np.linalg.eigh(hessians)
     assert np.all(values[:, -2] / values[:, -1] < 0.9)  # So that 200 steps tell them apart.

@@ -148,6 +148,7 @@ def test_gradients_of_gradients_equal_those_of_xla(x64):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_vmapped_replicas_are_the_single_calls():
     x, kernel = draw((2, B, H, W, C), (2, 3, 3, C, MAPS))
     both = lambda x, kernel: value_and_gradients(

@@ -30,6 +30,7 @@ def test_pooling_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals(
     np.testing.assert_array_equal(g[0, :, :, 0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [5, 32])
 def test_pooling_equals_xlas_window_with_ties_everywhere(channels):
     # Values 0, 1, 2 only; XLA's select-and-scatter too takes the first.

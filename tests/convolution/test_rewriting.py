@@ -95,6 +95,7 @@ def test_any_convolution_keeps_its_value_and_derivatives(drawn):
         assert_same(partial(jax.lax.conv_general_dilated, **params), x, kernel, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("window", "strides", "padding"),
     [
@@ -227,6 +228,7 @@ def layouts(compiled):
     return set(re.findall(r"dim_labels=(\S+?)[,\s]", text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(2, NETS))
 def test_in_loops_attacks_run_convolutions_in_the_layout_that_xla_runs_fast(name):
     logits_fn = NETS[name]()
@@ -237,6 +239,7 @@ def test_in_loops_attacks_run_convolutions_in_the_layout_that_xla_runs_fast(name
     assert layouts(jax.jit(attack).lower(X).compile()) <= {"b01f_01io->b01f"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(2, NETS))
 def test_attacks_outside_jit_and_inside_equal_steps_by_hand(name):
     logits_fn = NETS[name]()

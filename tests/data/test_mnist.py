@@ -111,6 +111,7 @@ def test_embedded_mnist_has_5000_balanced_distinct_digits():
     np.testing.assert_array_equal(data.load("mnist", source="embedded").test.x, mnist.test.x)
 
 
+@pytest.mark.slow
 def test_loading_embedded_mnist_imports_no_heavy_package():
     script = """
 import sys

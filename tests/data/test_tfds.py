@@ -79,6 +79,7 @@ def _stop(server):
     return "Connection refused"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [_corrupt, _truncate, _remove, _stop])
 def test_a_failed_download_is_refused_with_the_other_sources(
     server, folder, builder_of, tmp_path, harm
@@ -153,6 +154,7 @@ def test_a_prepared_mnist_loads_as_written():
     }
 
 
+@pytest.mark.slow
 def test_the_default_directory_is_the_one_of_tfds():
     script = """
 import sys

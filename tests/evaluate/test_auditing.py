@@ -33,6 +33,7 @@ def linear(problem, rows=30):
     return lambda x: x @ w + b[None], x, y
 
 
+@pytest.mark.slow
 def test_honest_attacks_give_no_warning(problem):
     logits_fn, x, y = linear(problem, 60)
     bounds = (float(x.min()), float(x.max()))
@@ -55,6 +56,7 @@ def test_honest_attacks_give_no_warning(problem):
     assert max(found.order.values()) <= 0
 
 
+@pytest.mark.slow
 def test_gradients_that_are_zero_behind_a_hard_softmax_are_counted():
     # Two classes, logits (s, -s): p of the other class is e^(-2 s), which is 0 in float32 at
     # s = 100 and .14 at s = 1. Where the label is wrong the gradient is 1, not 0.
@@ -66,6 +68,7 @@ def test_gradients_that_are_zero_behind_a_hard_softmax_are_counted():
     assert warning.startswith("40 % of the gradients are exactly 0 (gradient masking)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", slow_after(1, ["linf", "l2", "l1", "rms"]))
 def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     logits_fn, x, y = linear(problem)
@@ -94,6 +97,7 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, ["carlini_wagner", "lbfgs"]))
 def test_the_audit_measures_carlini_wagner_and_lbfgs_in_l2(problem, name):
     logits_fn, x, y = linear(problem)
@@ -156,6 +160,7 @@ def test_the_rounding_of_plain_arithmetic_is_not_taken_for_leaving_the_ball():
     assert found.outside_ball == {"a": 0}
 
 
+@pytest.mark.slow
 def test_leaving_the_bounds_is_counted_row_by_row(problem):
     w, b, x, y = problem(30)
     x = np.clip(x, -1, 1)
@@ -187,6 +192,7 @@ def test_an_attack_that_ignores_eps_is_found_at_zero(problem):
     assert audited(logits_fn, x, y, {"deaf": deaf}, eps=[0.1]).changed_at_zero == {}
 
 
+@pytest.mark.slow
 def test_iterated_attacks_weaker_than_one_step_are_found(problem):
     logits_fn, x, y = linear(problem, 200)
 

@@ -22,6 +22,7 @@ def over_rows_on_devices(fn, arrays, **options):
 both = pytest.mark.parametrize("over", [over_rows, over_rows_on_devices])
 
 
+@pytest.mark.slow
 @both
 @settings(max_examples=8)
 @given(sizes=sizes, seed=st.integers(0, 1000))

@@ -37,6 +37,7 @@ def test_a_numpy_model_is_evaluated_as_the_same_model_in_jax():
     assert (audit.random, audit.batch, audit.one_step, len(audit.warnings)) == (0, 0, {}, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*(no derivative|depend on the other rows)")
 def test_a_model_without_a_derivative_is_still_probed_by_its_values():
     # On each device the first row gets the last one, or the first of the copies before it.

@@ -13,6 +13,7 @@ SAMPLES = RNG.uniform(size=(50, 3, 2)).astype(np.float32)
 X = RNG.uniform(size=(7, 3, 2)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bandwidth", [0.1, 0.5])
 def test_the_log_likelihood_is_that_of_a_gaussian_kernel_density(bandwidth):
     expected = KernelDensity(bandwidth=bandwidth, rtol=1e-9, atol=1e-12)

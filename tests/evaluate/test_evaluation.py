@@ -88,6 +88,7 @@ def test_exactly_the_given_rows_count_for_any_batch_size(problem, rows, batch_si
     np.testing.assert_allclose(found.worst_case, found.attacks["sign"].accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_each_row_has_a_random_key_that_does_not_depend_on_the_batch_size(problem, batch_size):
     def shift(logits_fn, x, y, *, eps, key):
@@ -102,6 +103,7 @@ def test_each_row_has_a_random_key_that_does_not_depend_on_the_batch_size(proble
     np.testing.assert_allclose(found.attacks["shift"].linf, [np.mean(moves)], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_curve_varies_the_scale_argument_of_the_attack(problem):
     w, b, x, y = problem(11)
     logits = np.asarray(x, float) @ w + b
@@ -164,6 +166,7 @@ def test_success_of_a_model_that_is_never_right_is_zero_not_nan(problem):
     assert found.attacks["sign"].accuracy[0] == found.attacks["sign"].success[0] == 0
 
 
+@pytest.mark.slow
 def test_progress_counts_the_batches_of_every_pass(problem):
     w, _, x, y = problem(10 * jax.local_device_count())
     reported = []

@@ -31,6 +31,7 @@ def found():
     return found, [str(warning.message) for warning in issued]
 
 
+@pytest.mark.slow
 def test_leaving_the_bounds_of_a_feature_is_counted(found):
     # Each third feature, whose width is .1, leaves its bounds.
     assert found[0].audit.outside_bounds == {"free": 1, "clipped": 0, "masked": 0}
@@ -52,6 +53,7 @@ def test_no_warning_of_gray_inputs_for_masked_attacks_which_cannot_make_them():
     assert audit.at_gray == audit.one_step == {}
 
 
+@pytest.mark.slow
 def test_a_changed_feature_is_the_unit_of_an_l0_ball():
     chosen = {"pgd": partial(attacks.pgd, norm="l0", bounds=BOUNDS, num_steps=3)}
     audit = evaluate.evaluate(logits_fn, X, Y, chosen, eps=[1, 2], bounds=BOUNDS).audit

@@ -81,6 +81,7 @@ def test_integer_images_have_the_neighbors_of_floats():
     np.testing.assert_array_equal(away, 0)
 
 
+@pytest.mark.slow
 def test_the_nearest_rows_are_those_of_scikit_learn():
     samples, x = RNG.normal(size=(13, 2, 3)), RNG.normal(size=(40, 2, 3))
     expected = NearestNeighbors(n_neighbors=1).fit(x.reshape(40, -1))

@@ -18,6 +18,7 @@ def binary(x):
     return jnp.stack([score, -score], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "order"), [("linf", 1), ("l2", 2), ("l1", np.inf)])
 @pytest.mark.parametrize("batch_size", [500, 9])
 def test_minimal_eps_finds_the_distance_to_the_boundary(norm, order, batch_size):

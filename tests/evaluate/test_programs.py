@@ -29,6 +29,7 @@ def run(w, eps=(0.0, 0.2), factor=1.0):
     )
 
 
+@pytest.mark.slow
 def test_a_second_call_compiles_nothing_and_uses_its_own_weights():
     first = run(weights(0))
     with counted() as compiled:
@@ -51,6 +52,7 @@ def test_minimal_eps_and_transfer_compile_nothing_in_a_second_call():
     assert compiled == []
 
 
+@pytest.mark.slow
 def test_other_operations_take_another_program():
     for factor in (1.0, -1.0):
         found = run(weights(0), factor=factor)
@@ -58,6 +60,7 @@ def test_other_operations_take_another_program():
         np.testing.assert_array_equal(found.correct["fgsm"][0], expected)
 
 
+@pytest.mark.slow
 def test_no_program_holds_a_model_and_few_are_kept(monkeypatch):
     monkeypatch.setattr(programs, "MAX_PROGRAMS", 2)
     w = weights(2)
@@ -69,6 +72,7 @@ def test_no_program_holds_a_model_and_few_are_kept(monkeypatch):
     assert alive() is None
 
 
+@pytest.mark.slow
 def test_arrays_inside_a_loop_are_not_taken_for_those_of_another_model():
     for seed in (0, 1):
         w = weights(seed)

@@ -17,6 +17,7 @@ from adv_jax.types import UserError
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
+@pytest.mark.slow
 @given(
     arrays.arrays(np.uint8, (3, 5)),
     arrays.arrays(np.float32, (3, 5), elements=st.floats(-1, 1, width=32)),
@@ -45,6 +46,7 @@ def test_a_step_of_whole_levels_is_kept():
     np.testing.assert_allclose(found, x_adv, atol=2e-7)
 
 
+@pytest.mark.slow
 def test_what_is_scored_is_the_rounded_image_in_the_file(tmp_path):
     # 100 x - 50: class 1 above .5. The step from 125/255 by .0115 crosses .5, at 127.9/255; it is
     # rounded back to 127/255, which does not.

@@ -63,6 +63,7 @@ def test_evaluate_attacks_each_row_with_its_side_inputs(masked, batch_size):
     assert (found.audit.batch, found.audit.misleading, found.audit.warnings) == (0, 0, ())
 
 
+@pytest.mark.slow
 def test_streams_minimal_sizes_and_transfer_take_side_inputs(masked):
     x, y, aux, logits_fn = masked
     batches = [

@@ -52,6 +52,7 @@ def assert_equal(found, expected):
     assert found.audit == expected.audit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda array: array, Tensor], ids=["numpy", "tensor"])
 def test_a_stream_of_uneven_batches_gives_the_result_of_the_arrays(problem, wrap):
     w, b, x, y = problem(53)
@@ -63,6 +64,7 @@ def test_a_stream_of_uneven_batches_gives_the_result_of_the_arrays(problem, wrap
     assert 0 < found.worst_case[1] < found.worst_case[0] < 1
 
 
+@pytest.mark.slow
 def test_a_stream_takes_no_more_than_a_block_ahead(problem):
     w, b, x, y = problem(80)
     read, blocks = [0], []
@@ -108,6 +110,7 @@ def test_a_stopped_stream_continues_from_its_folder(problem, tmp_path, monkeypat
     assert_equal(run(batches=cut(x, y)), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -153,6 +156,7 @@ def test_a_damaged_file_of_the_folder_is_refused_in_one_line(problem, tmp_path):
         run(batches=[(x, y)], folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_examples_in_the_files_are_those_that_were_classified(problem, tmp_path):
     w, b, x, y = problem(53)
     found = evaluate.evaluate_batches(

@@ -57,6 +57,7 @@ def quick(names, chosen):
     return [n if n in chosen else pytest.param(n, marks=pytest.mark.exhaustive) for n in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(3, quick(zoo.BROKEN, QUICK_BROKEN)))
 def test_the_audit_warns_of_a_broken_defense_and_names_the_fault(name):
     assert_caught(zoo.BROKEN[name].defend(zoo.honest("relu")), zoo.BROKEN[name])
@@ -81,6 +82,7 @@ def assert_honest(logits_fn, norm="linf", bounds=nets.BOUNDS, **settings):
     assert found.warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "net", slow_after(2, quick(zoo.NETS, ["relu", "dropout", "batch norm", "fgsm"]))
 )
@@ -109,24 +111,28 @@ GUISES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guise", quick(GUISES, ["tiny logits", "large logits", "8-bit inputs"]))
 def test_the_audit_does_not_warn_of_an_honest_net_in_disguise(guise):
     logits_fn = GUISES[guise](zoo.honest("relu"))
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, zoo.DECLARED))
 def test_the_audit_does_not_warn_of_a_declared_gradient(name):
     logits_fn = zoo.DECLARED[name](zoo.honest("relu"))
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, zoo.MISDECLARED))
 def test_the_audit_warns_of_a_declared_gradient_that_misleads(name):
     broken = zoo.Broken(zoo.MISDECLARED[name], "gradients are misleading")
     assert_caught(broken.defend(zoo.honest("relu")), broken)
 
 
+@pytest.mark.slow
 def test_the_audit_does_not_call_a_mask_keyed_on_the_batch_random():
     def masked_by_the_batch(x):
         bits = jax.lax.bitcast_convert_type(x.sum(), jnp.uint32)
@@ -171,6 +177,7 @@ SATURATED = zoo.BROKEN["logits times 1,000"]
 QUICK_SATURATED = [(1e2, 64, 50), (1e3, 200, 500), (1e6, 64, 500)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "rows", "batch_size"),
     [
@@ -189,6 +196,7 @@ def test_the_audit_warns_of_saturated_logits_for_any_rows_and_batches(
 TIMID = zoo.BROKEN["attack of timid steps"]._replace(words="the attacks are too weak")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "eps"), slow_after(1, [("linf", 0.1), ("l2", 1.5)]))
 def test_the_audit_warns_of_timid_steps_at_sizes_that_make_no_input_gray(norm, eps):
     timid = partial(TIMID.attacks["pgd"], norm=norm)

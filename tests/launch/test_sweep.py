@@ -38,6 +38,7 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
 # Refusals: one line, Ray does not start, nothing is written.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "says"),
     slow_after(
@@ -93,6 +94,7 @@ def test_a_bad_flag_is_refused_in_one_line(commands, tmp_path, argv, says):
     assert not list(tmp_path.rglob("trials/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", slow_after(1, ["ray", "optuna"]))
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tmp_path, extra):
     argv = [*QUICK, GRID, f"--workdir={tmp_path / 'sweep'}"]

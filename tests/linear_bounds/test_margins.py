@@ -43,6 +43,7 @@ CASES = [(name, method) for name in bounded_nets.NETS for method in ("crown_ibp"
 FIRST = [("lenet", "crown_ibp"), ("relu", "crown"), ("residual", "crown")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method"), slow_after(1, FIRST + [case for case in CASES if case not in FIRST])
 )
@@ -70,6 +71,7 @@ def test_bounds_hold_in_other_balls(norm, bounds):
         assert_below(np.asarray(bound(variables, x, Y, size)), reached)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, ["relu", "tanh", "lenet"]))
 def test_no_attack_finds_a_margin_below_the_bound(name):
     variables, logits = bounded_nets.built(name)
@@ -86,6 +88,7 @@ def test_no_attack_finds_a_margin_below_the_bound(name):
 BALLS = [(norm, method) for norm in ("linf", "l2", "l1", "rms") for method in METHODS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "method"), slow_after(4, BALLS))
 def test_margins_of_an_affine_model_are_the_minima(norm, method):
     rng = np.random.default_rng(0)
@@ -103,6 +106,7 @@ def test_margins_of_an_affine_model_are_the_minima(norm, method):
     np.testing.assert_allclose(found, at_x - radius, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_limits_of_the_inputs_cut_the_ball():
     w = jnp.array([[1.0, -1.0], [2.0, 0.0]])
     x, y = jnp.array([[0.1, 0.9]]), jnp.array([0])
@@ -156,6 +160,7 @@ def crown_of_two_layers(layers, x, eps):
     return at_x - eps * abs(np.einsum("du,buk->bdk", v, pulled)).sum(1)
 
 
+@pytest.mark.slow
 def test_crown_is_its_closed_form_for_one_hidden_layer():
     rng = np.random.default_rng(0)
     draw = lambda *shape: np.float32(rng.normal(size=shape))
@@ -176,6 +181,7 @@ def test_crown_is_its_closed_form_for_one_hidden_layer():
         np.testing.assert_allclose(found[others], expected[others], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, ["relu", "lenet", "tanh", "max_pool"]))
 def test_linear_bounds_are_never_below_intervals_and_meet_the_margins_at_eps_zero(name):
     variables, _ = bounded_nets.built(name)
@@ -251,6 +257,7 @@ def test_a_value_whose_gradient_is_stopped_still_depends_on_x():
         assert found[0, 1] == 3
 
 
+@pytest.mark.slow
 def test_a_function_that_only_has_the_name_of_an_activation_is_read():
     def leaky_relu(x, slope):
         return jnp.maximum(slope * x, -2 * x)

@@ -43,6 +43,7 @@ def losses(outputs, x, loss):
     return (np.logaddexp(0, outputs) - x * outputs).sum(axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tied", "loss"), slow_after(1, CASES))
 def test_code_reconstruction_and_loss_are_the_formulas(tied, loss):
     apply, variables = net(tied=tied, loss=loss, activation="sigmoid", linear_code=True)

@@ -29,6 +29,7 @@ def test_an_unknown_kind_of_visible_units_is_refused():
         built(models.boltzmann(shape=(2, 2, 1), visible="g"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", slow_after(1, [models.dbn, models.boltzmann]))
 def test_the_encoder_has_the_layers_of_a_multilayer_perceptron(build):
     _, stack = built(build(shape=(2, 2, 1), features=(3, 5)))

@@ -28,6 +28,7 @@ def test_conv_is_the_convolution_with_a_bias_and_initializes_a_matrix():
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "VALID", "FULL"])
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_a_stride_keeps_some_rows_and_columns_and_their_gradients(padding, size):

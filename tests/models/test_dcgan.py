@@ -63,6 +63,7 @@ def test_a_pass_updates_the_statistics_of_the_player_that_it_runs():
     assert not same(drawn["batch_stats"]["generator"], stats["generator"])
 
 
+@pytest.mark.slow
 def test_images_are_in_the_unit_interval():
     images = APPLY(VARIABLES, X, key=jax.random.key(3), method="sample").logits
     assert images.shape == X.shape

@@ -70,6 +70,7 @@ def log_joint(machine):
     return logsumexp(found, axis=2) - logsumexp(found)
 
 
+@pytest.mark.slow
 def test_the_prior_of_the_inner_layer_is_the_geometric_mean_of_those_of_the_rbms():
     first, last = drawn()
     found = logsumexp(log_joint(machine_of([first, last])), axis=0)

@@ -16,6 +16,7 @@ def built(model):
     return models.apply_fn(model), models.init(model, KEY, X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "features", "layer", "read"),
     [("mlp", (5, 4), 1, (5,)), ("mlp", (5, 4), 2, (4,)), ("lenet", (2, 3, 4), 2, (1, 1, 3))],

@@ -69,6 +69,7 @@ def test_the_input_and_each_layer_have_a_noise_level(x64, monkeypatch, noise_std
         np.testing.assert_allclose(z_hat, expected.z_hat[layer], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_cost_of_each_layer_equals_the_numpy_version(x64, monkeypatch):
     fix_noise(monkeypatch)
     costs = run_of().expected.C
@@ -182,6 +183,7 @@ def test_a_clean_training_pass_stores_the_mean_and_the_unbiased_variance(x64, ne
         np.testing.assert_allclose(stats[f"var{layer}"], corrected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_training_passes_leave_the_stored_statistics_alone():
     variables, batch = in_float32(random_variables(), random_batch())
     _, (state, _) = compiled(partial(cost, make_apply(), FC.weights))(variables, batch)

@@ -43,6 +43,7 @@ def test_the_full_ladder_has_the_parameters_of_the_reference():
     assert sum(size(decoder[f"g{layer}"]) for layer in range(7)) == 30_440
 
 
+@pytest.mark.slow
 def test_the_gauss_reconstruction_is_initially_zero(monkeypatch):
     fix_noise(monkeypatch)
     variables = initial(FC)
@@ -58,6 +59,7 @@ def test_the_gauss_reconstruction_is_initially_zero(monkeypatch):
         np.testing.assert_allclose(extras["z_hat"][layer], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_sig_reconstruction_is_initially_the_noisy_value_and_its_sigmoid():
     # Without noise, of layer 0: x + sigmoid(x).
     net = FC._replace(denoising="sig")

@@ -105,6 +105,7 @@ def test_on_batch_equals_either_half_of_the_training_passes(x64, monkeypatch, ne
             jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], stats)
 
 
+@pytest.mark.slow
 def test_on_batch_with_the_training_key_has_the_labeled_logits_of_training():
     variables, batch = in_float32(random_variables(), random_batch())
     apply, keys = make_apply(), [jax.random.key(5), jax.random.key(6)]
@@ -230,6 +231,7 @@ def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, mon
     assert dot == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", [SHORT, SHORT._replace(denoising="0")], ids=["ladder", "alone"])
 def test_noise_in_all_layers_follows_the_gradient_of_each_layer(x64, monkeypatch, net):
     fix_noise(monkeypatch, net)
@@ -264,6 +266,7 @@ def test_noise_in_all_layers_follows_the_gradient_of_each_layer(x64, monkeypatch
     assert float(loss) == pytest.approx(total, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_attacks_of_size_zero_equal_the_ladder_without_attacks(monkeypatch):
     fix_noise(monkeypatch, SHORT)
     variables, batch = in_float32(random_variables(SHORT), random_batch(SHORT))

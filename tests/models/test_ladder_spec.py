@@ -44,6 +44,7 @@ every_reference = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @every_reference
 def test_the_layer_strings_of_the_reference_give_its_shapes(spec, image, sides, channels):
     # After the mean over all pixels the reference has 1 x 1 pixels, this library no axes for them.

@@ -81,6 +81,7 @@ def test_the_decoder_stops_at_the_lowest_layer_with_a_cost():
     assert_same_products(gradient_products((0, 0, 1.0, 1.0)), expected_products(lowest=2))
 
 
+@pytest.mark.slow
 def test_the_full_cost_compiles_to_no_product_of_the_labeled_clean_pass():
     found = gradient_products(FC.weights)
     assert_same_products(found, expected_products(lowest=0))

@@ -59,6 +59,7 @@ def test_a_sample_of_a_level_is_the_given_image_with_details():
     assert (other - (1 - low) != found - low).any()  # The details depend on the given image.
 
 
+@pytest.mark.slow
 def test_a_whole_sample_shows_each_coarser_image_that_it_was_made_from():
     found = APPLY(VARIABLES, X, key=KEY, method="sample")
     assert found.logits.shape == X.shape

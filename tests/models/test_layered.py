@@ -61,6 +61,7 @@ def in_bfloat16(name):
     return models.apply_fn(model), jax.tree.map(draw, shapes), x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, NETS))
 def test_in_bfloat16_weights_logits_extras_and_gradients_stay_float32(name):
     apply, variables, x = in_bfloat16(name)
@@ -104,6 +105,7 @@ def test_the_upper_half_is_not_changed_by_parameters_of_the_lower(net):
             assert moved == (number > layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 def test_dropout_leaves_the_mean_and_drops_the_stated_share_in_training_only(train):
     # One layer of identity weights: the logits are the sum of what is left of the 4000 inputs.

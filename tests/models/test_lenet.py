@@ -115,6 +115,7 @@ def test_an_unknown_activation_is_refused_with_the_legal_ones():
         random_params(models.lenet(activation="rleu"))
 
 
+@pytest.mark.slow
 def test_lenet_learns_one_batch():
     model = models.lenet(features=(4, 6, 20))
     x, y = images(20, 16, 16), np.arange(20) % 10

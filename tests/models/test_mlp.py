@@ -80,6 +80,7 @@ def test_biases_are_initially_zero_for_any_initializer():
     np.testing.assert_array_equal(params["logits"]["kernel"], 0)
 
 
+@pytest.mark.slow
 def test_the_net_of_the_shallow_net_thesis_has_initially_no_input_gradient():
     # Its output weights are 0: every class has probability 1/10, the loss is ln 10 = 2.302585,
     # and the first adversarial batch is the clean one.

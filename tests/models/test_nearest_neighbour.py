@@ -61,6 +61,7 @@ def test_the_smoothed_classifier_is_exact_where_the_exponentials_underflow():
     assert np.isfinite(jax.grad(lambda x: logits_fn(x)[:, 0].sum())(jnp.asarray(x))).all()
 
 
+@pytest.mark.slow
 def test_a_class_without_examples_has_no_probability_and_no_gradient():
     logits_fn = partial(models.smoothed_nearest_neighbour, **(SETTINGS | {"num_classes": 4}))
     probabilities = jax.nn.softmax(logits_fn(X))
@@ -70,6 +71,7 @@ def test_a_class_without_examples_has_no_probability_and_no_gradient():
     assert np.isfinite(gradient).all() and np.abs(gradient).min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.fgsm, partial(attacks.pgd, num_steps=5)])
 def test_attacks_climb_the_loss_of_the_smoothed_classifier(attack):
     logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS)

@@ -82,6 +82,7 @@ def numpy_block(params, h, stride, stats):
     return shortcut + numpy_conv(a, params["conv2"]["kernel"], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("maps", "stride"), [(2, 1), (5, 1), (5, 2), (2, 2)])
 def test_a_block_equals_the_numpy_version(maps, stride, train):

@@ -40,6 +40,7 @@ def test_the_parts_of_the_parameters_are_encoder_and_decoder():
     assert VARIABLES["params"].keys() == {"encoder", "decoder"}
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_row_is_the_negative_bound_at_its_code():
     flat = np.float64(X).reshape(8, 6)
     mean, log_var = np.split(dense(VARIABLES["params"]["encoder"], flat), 2, axis=1)

@@ -68,6 +68,7 @@ def five_steps(params, x, y, activation):
     return -(t * np.log(h[-1]) + (1 - t) * np.log(1 - h[-1])).sum(axis=1).mean(), moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", UNITS)
 def test_a_training_step_equals_the_algorithm_of_the_paper(activation):
     params, x, y = problem()
@@ -110,6 +111,7 @@ def both_objectives(eps, loss):
     return [jax.value_and_grad(objective)(w) for objective in (adversarial, plain)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 def test_adversarial_backprop_without_a_perturbation_is_back_propagation(loss):
     adversarial, plain = both_objectives(0.0, loss)
@@ -146,6 +148,7 @@ def test_adversarial_backprop_leaves_entries_of_zero_gradient():
     np.testing.assert_array_equal(seen[-1], [[0.5, 0.25]])
 
 
+@pytest.mark.slow
 def test_the_update_takes_the_perturbation_as_a_constant():
     rng = np.random.default_rng(2)
     w, x, y = rng.normal(size=(4, 3)), rng.normal(size=(6, 4)), rng.integers(0, 3, size=6)
@@ -174,6 +177,7 @@ def test_the_update_takes_the_perturbation_as_a_constant():
     assert np.abs(through - constant).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same_dropout", [True, False])
 def test_same_dropout_shares_the_mask_and_otherwise_the_first_pass_has_no_dropout(same_dropout):
     model = models.mlp(features=(30,), num_classes=3, dropout=(0.2, 0.5))

@@ -29,6 +29,7 @@ def mix(w=W, x=X, y=Y, *, apply=linear, **kwargs):
     return objectives.adversarial_mix(apply, {"params": jnp.asarray(w)}, batch, key=KEY, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
 def test_adversarial_mix_equals_the_mix_of_both_losses_by_hand(alpha):
     # FGSM of eps .1 gives (.4, .4) with the logits (1.2, -.4). The losses are
@@ -82,6 +83,7 @@ def numpy_mix(w, x, x_adv, y, alpha):
     return alpha * j(x) + (1 - alpha) * j(x_adv)
 
 
+@pytest.mark.slow
 def test_the_update_takes_the_perturbation_as_a_constant():
     w, x, y = random_problem()
     eps, alpha = 0.7, 0.3
@@ -124,6 +126,7 @@ def test_the_attack_of_adversarial_mix_gets_the_detached_current_model_without_d
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_same_dropout_shares_the_mask_of_the_adversarial_term_alone():
     model = models.mlp(features=(30,), num_classes=3, dropout=(0.2, 0.5))
     apply, x = models.apply_fn(model), jnp.ones((5, 8))

@@ -140,6 +140,7 @@ def test_the_metrics_of_a_vae_gan_are_the_losses_of_its_players_in_numpy():
     assert float(loss) == pytest.approx(sum(expected[player] for player in players), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", slow_after(1, ["semi_supervised_autoencoder", "adversarial_autoencoder"])
 )

@@ -44,6 +44,7 @@ def perturbed(w, x=X):
     return w + GAMMA * np.linalg.norm(w) * g / np.linalg.norm(g)
 
 
+@pytest.mark.slow
 def test_awp_is_the_loss_and_its_gradient_at_perturbed_weights():
     loss = partial(awp, attack=clean, objective=objectives.lwa, gamma=GAMMA)
     (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(PARAMS)
@@ -72,6 +73,7 @@ def test_awp_crafts_once_at_the_unperturbed_weights():
     assert float(loss) == pytest.approx(loss_at(perturbed(W, x_adv), x_adv), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective", slow_after(1, [objectives.lwa, objectives.trades, objectives.mart])
 )

@@ -75,6 +75,7 @@ def test_each_player_has_the_gradient_of_its_own_loss():
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found[player], expected)
 
 
+@pytest.mark.slow
 def test_without_weight_the_labels_have_no_influence():
     grad = jax.grad(
         lambda params, batch: objectives.catgan(

@@ -161,6 +161,7 @@ def test_each_layer_of_a_stack_has_the_gradient_of_its_own_machine():
         close(found["decoder"][f"hidden{number + 1}"], expected.visible_bias)
 
 
+@pytest.mark.slow
 def test_chains_go_on_from_step_to_step():
     apply, variables = built(RBM)
     variables |= chains(apply, variables, X)

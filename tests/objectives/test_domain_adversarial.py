@@ -68,6 +68,7 @@ def test_the_metrics_are_the_losses_and_the_shares_of_right_guesses(name):
     assert float(loss) == pytest.approx(expected["classifier"] + expected["adversary"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 @pytest.mark.parametrize("name", GAMES)
 def test_gradient_reversal_is_the_game_of_two_players(name, weight):

@@ -61,6 +61,7 @@ def test_replays_carry_the_perturbation_to_the_next_batch_as_in_algorithm_1():
     assert state.variables["seen"] != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_weights_get_the_gradient_of_plain_training_on_the_perturbed_batch(norm):
     model = models.mlp(features=(6,), num_classes=3, activation="tanh", dropout=(0.0, 0.5))
@@ -101,6 +102,7 @@ def test_replicas_and_a_resumed_run_equal_a_single_run():
     jax.tree.map(lambda found, one: close(found[1], one), replicas, whole)
 
 
+@pytest.mark.slow
 def test_a_step_costs_one_pass_through_the_net_forwards_and_backwards():
     model = models.mlp(features=(64, 64), num_classes=3)
     x = np.zeros((32, 48), "f")

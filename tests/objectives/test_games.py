@@ -35,6 +35,7 @@ GAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GAMES)
 def test_a_part_that_belongs_to_no_player_is_refused(name):
     model = GAMES[name]

@@ -45,6 +45,7 @@ def own_losses(variables, loss):
     return {"discriminator": discriminator, "generator": -jnp.mean(jax.nn.log_sigmoid(generated))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_metrics_are_the_losses_and_the_probabilities(loss):
     _, (_, metrics) = objectives.gan(APPLY, VARIABLES, BATCH, key=KEY, generator_loss=loss)
@@ -99,6 +100,7 @@ class Scores:
         return Output(jnp.concatenate([jnp.zeros_like(score), score], axis=1), {}, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", [-8.0, -3.0, 0.0, 3.0])
 def test_the_generator_s_gradient_has_the_factor_of_its_loss(score):
     # d log(1 - D) / ds = -D and d -log D / ds = -(1 - D): minimax saturates where D is near 0.
@@ -114,6 +116,7 @@ def test_the_generator_s_gradient_has_the_factor_of_its_loss(score):
         assert jax.grad(total)(jnp.float32(score)) == pytest.approx(factor, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_best_discriminator_of_two_normal_distributions_is_the_ratio_of_densities():
     # log D / (1 - D) = log p(x) / q(x), which is linear in x for equal variances.
     rng = np.random.default_rng(1)

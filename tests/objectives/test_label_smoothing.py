@@ -31,6 +31,7 @@ def test_smoothed_targets_equal_the_three_forms_by_hand(form):
     np.testing.assert_allclose(found.sum(axis=1), 0.99 if form == "printed" else 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", TARGETS)
 def test_label_smoothing_and_its_gradient_equal_the_numpy_version(form):
     rng = np.random.default_rng(0)

@@ -119,6 +119,7 @@ def loss_and_gradient(w=W, **kwargs):
     return jax.value_and_grad(lambda w: run(Stub(), w, **kwargs)[0])(jnp.asarray(w))
 
 
+@pytest.mark.slow
 def test_the_ladder_without_an_attack_makes_one_pass_of_the_clean_inputs():
     stub = Stub()
     loss, (state, metrics) = run(stub)
@@ -298,6 +299,7 @@ def test_same_noise_in_attacks_equals_the_noise_of_the_update():
     assert [*map(bits, fresh_keys)] == [*map(bits, keys)]
 
 
+@pytest.mark.slow
 @both_statistics
 @pytest.mark.parametrize("constant", slow_after(1, [True, False]))
 def test_attacks_of_size_zero_equal_the_ladder_without_attacks_bit_for_bit(constant, statistics):
@@ -338,6 +340,7 @@ def test_constant_perturbations_have_no_derivative_in_the_update(attack, step):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "step"), STEPS.values(), ids=STEPS)
 @both_statistics
 def test_the_update_differentiates_perturbations_that_are_not_constant(attack, step, statistics):

@@ -23,6 +23,7 @@ def batch_of(x, y):
     return {"x": jnp.asarray(x), "y": jnp.asarray(y)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("linf", 1), ("l1", np.inf)])
 def test_lwa_on_a_linear_model_of_two_classes_is_the_closed_form(norm, order):
     # With u = w_1 - w_0 and z = +1 for class 1: log(1 + exp(-(z u.x - c |u|_*))), appendix A.
@@ -97,6 +98,7 @@ def test_lwa_without_an_adversary_is_plain_training_bit_for_bit(make, dropout):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", slow_after(1, [1, 2]))
 @pytest.mark.parametrize(
     "attack",

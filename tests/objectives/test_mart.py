@@ -42,6 +42,7 @@ def expected(w, beta, x_adv=X + R):
     return np.mean(costs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.0, 6.0])
 def test_mart_and_its_gradient_equal_the_numpy_version(beta):
     loss = partial(mart, attack=by_r, beta=beta)

@@ -81,6 +81,7 @@ def row_loss(form, z, x, y, aggressiveness):
     return objectives.passive_aggressive(apply, {}, batch, key=jax.random.key(0), **settings)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", slow_after(1, FORMS))
 def test_the_loss_is_the_closed_form_and_its_slope_the_rule_of_crammer_2006(form):
     z = np.array([0.3, -3.0, -0.5, 2.0])

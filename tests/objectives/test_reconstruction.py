@@ -81,6 +81,7 @@ def stacked(params, apply, **noise):
     return objectives.reconstruction(apply, {"params": params}, BATCH, **options)
 
 
+@pytest.mark.slow
 def test_the_stacked_loss_is_the_sum_over_layers_of_clean_activations():
     apply, variables = net(features=(5, 4), activation="sigmoid", tied=True)
     total, (_, metrics) = stacked(variables["params"], apply)

@@ -67,6 +67,7 @@ def test_the_attack_of_vat_gets_the_current_model_without_dropout():
     assert float(metrics["divergence"]) == 0
 
 
+@pytest.mark.slow
 def test_a_virtual_adversarial_perturbation_has_more_divergence_than_noise():
     attack = partial(attacks.virtual_adversarial, eps=0.5, num_steps=2)
     noise = partial(attacks.uniform_noise, eps=0.5, norm="l2")

@@ -100,6 +100,7 @@ def test_the_forward_pass_of_x1_has_the_numbers_of_page_17():
     assert np.floor(1000 * float(p[0])) == 986
 
 
+@pytest.mark.slow
 def test_all_six_samples_are_classified_correctly_with_the_mean_loss_of_page_24():
     np.testing.assert_array_equal(exact_logits(PARAMS, X).argmax(axis=1), Y)
     # .014240 is truncated, from .01424068, and is the mean of the six, not the sum of sec. 2.4.
@@ -111,6 +112,7 @@ def test_all_six_samples_are_classified_correctly_with_the_mean_loss_of_page_24(
     )
 
 
+@pytest.mark.slow
 def test_the_gradients_equal_those_of_page_24():
     gradient, _ = sgd_step()
     printed([[0, 0, 0], [0, 0, 0], [0, 0.003, 0.003]], 3)(gradient["W1"])

@@ -77,6 +77,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     assert not (tmp_path / "book").exists()
 
 
+@pytest.mark.slow
 def test_results_from_data_in_another_folder_are_alike_if_the_data_are(tmp_path):
     """Tables 17 and 18 share a training, whose data the sums tell apart."""
     folder = write_results(tmp_path, ("maronas2016.table17", "maronas2016.table18"))

@@ -64,6 +64,7 @@ def test_a_claim_in_a_document_names_its_form_and_its_rows(claim, form, rows):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n, target in TARGETS.items() if target.file(RESULTS).exists()]
 )

@@ -175,6 +175,7 @@ def test_one_point_of_a_grid_is_not_drawn_as_a_run(name, monkeypatch, tmp_path):
         figures.run([name], workdirs=["here"], out=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(

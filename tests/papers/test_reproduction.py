@@ -110,6 +110,7 @@ def test_the_same_command_trains_nothing_again(small, never_train):
     assert not {t.workdir for t in others.values()} & {t.workdir for t in trainings.values()}
 
 
+@pytest.mark.slow
 def test_numbers_and_gain_of_table_26_as_printed_are_undecided(tmp_path, never_train, capsys):
     fabricate("maronas2016.table26", tmp_path / "runs")
     settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
@@ -127,6 +128,7 @@ def test_numbers_and_gain_of_table_26_as_printed_are_undecided(tmp_path, never_t
     assert "undecided: adversarial noise lowers the error (difference 0.101" in out
 
 
+@pytest.mark.slow
 def test_the_reason_of_a_gain_names_the_gain_of_the_paper(tmp_path, never_train):
     """As printed, the gain of Table 26 is .101, p = .28; here it is .3 more or .3 less."""
 
@@ -185,6 +187,7 @@ def test_numbers_of_several_runs_are_read_from_the_drawn_figure(tmp_path, never_
     )
 
 
+@pytest.mark.slow
 def test_a_number_that_is_not_reproduced_is_a_miss(tmp_path):
     """.565 (sd .031) of ten, .09 counts as equal; ten equal seeds leave the paper's interval.
 
@@ -204,6 +207,7 @@ def test_a_number_that_is_not_reproduced_is_a_miss(tmp_path):
         assert missed == ["maronas2016.table17, Table 17"] * (verdict == "not reproduced")
 
 
+@pytest.mark.slow
 def test_rejudging_rewrites_verdicts_and_keeps_values(tmp_path, never_train, capsys):
     fabricate("maronas2016.table26", tmp_path)
     settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}

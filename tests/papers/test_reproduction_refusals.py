@@ -16,6 +16,7 @@ from papers.trainings import plan
 PAPER, QUICK = BUDGETS["paper"], BUDGETS["quick"]
 
 
+@pytest.mark.slow
 def test_results_of_other_versions_data_or_configs_are_refused_by_name(tmp_path, never_train):
     target = TARGETS["maronas2016.table22"]
     settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
@@ -77,6 +78,7 @@ def test_a_sample_of_the_data_decides_nothing(tmp_path, never_train, budget):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_never_replaces_a_larger_one(tmp_path, never_train):
     target = TARGETS["maronas2016.table17"]
     settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}

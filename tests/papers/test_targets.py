@@ -71,6 +71,7 @@ def flaws(target, configs):
         yield from (f"there is no row {label}" for label in named if label not in labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_a_target_fits_to_the_paper_and_to_its_configs(target, configs):
     assert list(flaws(target, configs)) == []

@@ -50,6 +50,7 @@ def test_each_of_8_replicas_equals_a_single_run_with_the_same_seed(tmp_path, cap
         np.testing.assert_allclose(our, their, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("load_digits")
 def test_the_weights_follow_from_the_recorded_rows_and_the_seed(tmp_path, capsys, digits):
     """Trains softmax regression in NumPy on the batches recorded in the workdir."""

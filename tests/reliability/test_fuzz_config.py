@@ -143,6 +143,7 @@ def try_all(count, bases, seed, workdir):
 
 
 # 10,000: 3 minutes of one core.
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_a_config_with_hostile_values_is_traced_or_refused(count, tmp_path, not_trained):
     try_all(count, [base(*mode) for mode in TRACED], 0, tmp_path / "run")

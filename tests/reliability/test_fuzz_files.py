@@ -157,6 +157,7 @@ def opened(workdir):
         files.check_metrics(2, [False])
 
 
+@pytest.mark.slow
 @counts
 @pytest.mark.parametrize(
     ("name", "read"),
@@ -188,6 +189,7 @@ TARGET = Target(
 )
 
 
+@pytest.mark.slow
 @counts
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
 def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name):
@@ -208,6 +210,7 @@ def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name
 
 
 # 1,500: 5 minutes of one core.
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.exhaustive)])
 def test_a_damaged_checkpoint_is_skipped_or_restored_intact(tmp_path, count):
     """Damages the newest of two checkpoints: one of both is restored as saved."""
@@ -237,6 +240,7 @@ def test_a_damaged_checkpoint_is_skipped_or_restored_intact(tmp_path, count):
     assert seen[1] > count / 10
 
 
+@pytest.mark.slow
 @counts
 @pytest.mark.parametrize("name", ["fig3.3.json", "runs/shallow_mnist_A.json"])
 def test_damaged_results_of_the_book_are_read_or_refused(tmp_path, count, name):

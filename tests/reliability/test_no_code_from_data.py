@@ -106,6 +106,7 @@ def test_the_search_finds_code_that_runs_data(line):
     assert len(faults(Path("other.py"), line)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

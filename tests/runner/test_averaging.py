@@ -79,6 +79,7 @@ def trained_run(dataset, *, epochs=2, **changes):
     return experiment, rows, run, measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaging", [EMA, {"name": "swa", "first_epoch": 1}])
 def test_the_averaged_weights_are_tested_and_do_not_change_the_training(dataset, averaging):
     experiment, rows, run, measured = trained_run(dataset, averaging=averaging)

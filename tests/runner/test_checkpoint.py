@@ -56,6 +56,7 @@ def test_an_empty_folder_restores_no_tree(tmp_path):
     assert restored(tmp_path / "new") == (0, None, {}, [])
 
 
+@pytest.mark.slow
 def test_the_oldest_checkpoints_are_deleted(tmp_path):
     saved(tmp_path, 1, 2, 3, 4, 5, kept=2)
     assert {path.name for path in tmp_path.iterdir()} == {"4", "5"}
@@ -86,6 +87,7 @@ def truncate(file):
     os.truncate(file, file.stat().st_size // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, truncate, lambda file: file.unlink()])
 def test_damage_to_any_file_restores_an_intact_checkpoint(tmp_path, damage):
     """Damages each file of the newest checkpoint in turn; some files do not matter."""
@@ -125,6 +127,7 @@ def test_an_epoch_can_be_saved_again_after_a_damaged_checkpoint(tmp_path):
     assert restored(tmp_path).epoch == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [
@@ -209,6 +212,7 @@ def test_the_parts_of_two_processes_are_one_checkpoint(tmp_path, monkeypatch):
         assert digest(later) == digest(part_of(slice(900, 1000), 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "damage"), [("600-1000", flip), ("0-600", shutil.rmtree)])
 def test_a_checkpoint_with_a_damaged_or_missing_part_is_set_aside(
     tmp_path, monkeypatch, part, damage

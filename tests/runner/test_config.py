@@ -122,6 +122,7 @@ _documents = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(_documents, st.data())
 def test_with_values_replaces_exactly_the_named_leaves_of_a_copy(config, draw):
     before = copy.deepcopy(config)

@@ -65,6 +65,7 @@ def test_layout_of_more_shards_than_devices_is_refused_in_words():
         layout(2, shards=here + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("replicas", "shards"), [(1, 1), (4, 1), (6, 1), (1, 2), (6, 2), (5, 4)])
 def test_gather_is_the_inverse_of_spread(replicas, shards, devices):
     place = layout(replicas, shards=shards)

@@ -22,6 +22,7 @@ def ladder_document(**changes):
     return config
 
 
+@pytest.mark.slow
 def test_test_variables_average_means_and_unbiased_variances_of_labeled_batches(dataset):
     config = ladder_document(data__num_labels=24, data__num_valid=4)
     experiment = Experiment(config, dataset)

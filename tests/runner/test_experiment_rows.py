@@ -195,6 +195,7 @@ def seen(pad, mirror=False):
     return found, x[rows["train"][order]]
 
 
+@pytest.mark.slow
 def test_padded_images_are_shifted_with_zeros_outside(keeper):
     found, images = seen(pad=2)
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))

@@ -273,6 +273,7 @@ def test_evaluation_of_a_whitened_run_uses_whitened_inputs_without_bounds(
         evaluation.run([str(workdir)], attack_names=["lbfgs"], eps=[0.1], out=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_models_of_different_inputs_are_not_evaluated_together(whitened, plain):
     with pytest.raises(
         UserError, match=r"workdir must be runs with the same data\.preprocess, got .*plain"
@@ -372,6 +373,7 @@ def test_a_finished_run_loads_without_the_source_of_its_evaluation(plain, tmp_pa
     assert "run holds the finished run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_source_that_is_not_finished_or_was_preprocessed_otherwise_is_refused(plain, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(plain, copy)

@@ -138,6 +138,7 @@ def refusal(function, *args, **kwargs) -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_all_parts_of_a_run_come_from_the_users_file(finished, capsys):
     folder, result = finished, train.run(config(model={"units": 5}), "run")
     assert "holds the finished run" in capsys.readouterr().out

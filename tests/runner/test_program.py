@@ -48,6 +48,7 @@ def test_a_program_of_seeds_and_a_grid_equals_single_runs(dataset):
     assert len(np.unique(together[1][:, -1])) == 8
 
 
+@pytest.mark.slow
 def test_a_program_with_two_shards_equals_one_device(dataset):
     if jax.local_device_count() < 4:
         pytest.skip("XLA_FLAGS gives fewer than four devices")
@@ -93,6 +94,7 @@ def test_nothing_is_compiled_after_the_first_epoch(counted, caplog):
     assert "Compiling" not in caplog.text
 
 
+@pytest.mark.slow
 def test_programs_compiled_ahead_in_threads_train_bit_for_bit_as_others(counted, caplog):
     program, traces = counted
     expected = program.epoch(program.init(), 0)
@@ -137,6 +139,7 @@ def test_a_restart_compiles_an_epoch_once(counted):
     assert len(traces) == once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", slow_after(1, [1, 2]))
 def test_a_stopped_replica_stays_constant_while_another_trains(dataset, shards):
     if jax.local_device_count() < 2 * shards:

@@ -56,6 +56,7 @@ def test_a_signal_in_a_finalizer_is_not_lost(capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_garbage_collection_is_not_lost(capfd):
     """Python prints and drops what a callback of the collector raises."""
     came = []

@@ -34,6 +34,7 @@ def log_of(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_its_mean_loss_on_the_test_set_takes_the_place_of_the_error(digits, tmp_path):
     found = training.run(config(), tmp_path / "run")
     model = load(tmp_path / "run")
@@ -97,6 +98,7 @@ def test_what_needs_classes_is_refused(digits, tmp_path, changes, sentence):
     assert str(raised.value) == sentence
 
 
+@pytest.mark.slow
 def test_it_cannot_be_attacked(digits, tmp_path):
     training.run(config(epochs=1), tmp_path / "run")
     with pytest.raises(UserError, match="workdir must be runs of models with classes, got run"):

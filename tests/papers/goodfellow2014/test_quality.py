@@ -130,6 +130,7 @@ def test_a_linear_generator_has_even_steps_between_the_ends_of_its_lines(runs):
     assert found["largest_step"] == pytest.approx(1 / (latent.COLUMNS - 1), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_sums_of_a_linear_generator_are_the_sums_of_its_images(runs, monkeypatch):
     model, mixing = linear_generator(latent=4)
     runs["gan"] = run("gan", model)

@@ -34,6 +34,7 @@ def model_that_repeats(train):
     return Trained(lambda x: x, apply, {}, "loss", data, {"seed": 1})
 
 
+@pytest.mark.slow
 def test_the_likelihood_is_that_of_a_window_at_the_samples_with_the_best_bandwidth(monkeypatch):
     monkeypatch.setattr(samples, "SAMPLES", 20)
     model = model_that_repeats(images(20))

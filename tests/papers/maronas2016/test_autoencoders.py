@@ -50,6 +50,7 @@ def test_the_losses_of_clean_and_noisy_digits_are_those_of_the_images():
         assert found[name] == pytest.approx(each.sum() / len(X), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_without_noise_has_no_noisy_digits():
     document = autoencoders.filters(run_of()).document
     assert document["loss"].keys() == {"digits"}

@@ -53,6 +53,7 @@ def found():
     return errors_of(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("climbed", "tested"), READINGS)
 def test_a_reading_attacks_one_pass_and_tests_another(found, climbed, tested):
     errors = found[f"{climbed} in the attack, {tested} in the test"]

@@ -15,6 +15,7 @@ def residual(x, w, b):
     return 1 - w * x - b
 
 
+@pytest.mark.slow
 @given(NUMBERS, NUMBERS)
 def test_the_noise_multiplies_the_cost_by_the_square_of_1_plus_w_squared(w, b):
     found = regression.costs_over(np.array([w]), b)

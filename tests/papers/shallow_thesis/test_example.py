@@ -44,6 +44,7 @@ def stepped():
     return slopes, {name: before[name] - 0.5 * slopes[name] for name in slopes}
 
 
+@pytest.mark.slow
 def test_the_forward_pass_and_the_costs_are_those_of_numpy(rows):
     a1, z2, s, p = forward(X1)
     squared, entropy = ((TARGET - s) ** 2).sum(), -np.log(p[0])

@@ -67,6 +67,7 @@ def plane(request):
     return request.param, [np.float64(u).reshape(len(X), -1) for u in directions]
 
 
+@pytest.mark.slow
 def test_directions_are_unit_vectors_and_orthogonal(plane):
     _, (u1, u2) = plane
     for u in (u1, u2):
@@ -141,6 +142,7 @@ def test_a_misclassified_example_is_drawn_and_said():
         assert (pixel == 1).all() == (i != 2)  # white is the correct class
 
 
+@pytest.mark.slow
 def test_images_without_a_gradient_are_listed_in_the_document():
     # Logits 1000 apart: float32 holds the prediction for certain.
     _, document, _ = church_window.two_adversarial(run_of(1000 * W))
@@ -223,6 +225,7 @@ def test_a_table_of_runs_with_other_seeds_is_refused(workdirs_of):
         transfer.table(workdirs_of(*runs))
 
 
+@pytest.mark.slow
 def test_errors_of_a_linear_model_equal_numpy():
     found, warnings = defenses.errors(run_of(), ["clean", "FGSM .25", "iterative .25"])
     x_adv = X[:15] + 0.25 * np.sign(gradients(X[:15], Y[:15]))
@@ -237,6 +240,7 @@ def test_warnings_of_the_audit_stand_in_the_document():
     assert any("gradient" in warning for warning in warnings)
 
 
+@pytest.mark.slow
 def test_bars_stand_beside_the_chapter_s_numbers():
     smoothing = {"name": "label_smoothing", "smoothing": 0.1, "form": "printed"}
     figure, document, _ = defenses.label_smoothing([run_of(), run_of(objective=smoothing)])
