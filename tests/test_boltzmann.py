@@ -58,6 +58,7 @@ def sides(layers):
     return as_jax(layers[::2]), as_jax(layers[1::2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(3, 2), DEEP])
 def test_energies_are_those_of_the_definition(sizes):
     layers = split(states(sum(sizes)), sizes)

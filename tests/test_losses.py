@@ -36,6 +36,7 @@ def test_binary_cross_entropy_of_classes_and_weights_equals_numpy():
     )
 
 
+@pytest.mark.slow
 def test_cross_entropy_of_classes_and_weights_equals_numpy():
     logits, y = random_rows()
     loss, expected = losses.loss_fn("cross_entropy"), oracles.cross_entropies(logits, y)
@@ -44,6 +45,7 @@ def test_cross_entropy_of_classes_and_weights_equals_numpy():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.0, 5.0, 16.0, 17.0, 30.0, 80.0])
 def test_the_gradient_of_cross_entropy_is_exact_at_any_margin(margin):
     logits, y = random_rows(3)
@@ -179,6 +181,7 @@ def test_labels_of_another_shape_or_type_are_refused_compiled_or_not(name, label
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", losses.LOSSES.values())
 def test_logits_of_one_row_are_refused(loss):
     with pytest.raises(ValueError, match=r"logits must be f32\[B, K\], got float32\[4\]"):

@@ -39,6 +39,7 @@ def test_axes_are_automatic_in_the_body_and_explicit_in_the_model():
     np.testing.assert_array_equal(found, 2 * X + 2 * X[np.arange(8) % 3])
 
 
+@pytest.mark.slow
 def test_the_gradient_passes_from_the_model_to_the_weights_that_it_closes_over():
     explicit = four(AxisType.Explicit)
     x = jax.device_put(X, NamedSharding(explicit, P("data")))

@@ -110,6 +110,7 @@ def test_mistake_is_reported_in_one_line(call, model, x, message):
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [linen("dropout", False), linen("norm", False), jax.vmap(one_example)],
@@ -119,6 +120,7 @@ def test_the_same_model_passes_after_the_fix(model):
     assert attacked(model).shape == X.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["dropout", "norm"])
 def test_an_nnx_model_passes_in_evaluation_mode(layer):
     model = NNX(layer)

@@ -68,6 +68,7 @@ def test_scaled_lengths_are_those_of_the_quotients(kind):
     assert found[1] == np.inf  # An entry that may not move has moved.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["l2", "l1", "rms"])
 def test_scaled_draws_are_uniform_in_the_ball_of_the_entries_that_may_move(kind):
     scale = jnp.array([[0.5, 0.0, 1.0, 0.25]])

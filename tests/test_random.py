@@ -50,6 +50,7 @@ def test_bernoulli_masks_equal_jax_bit_for_bit(p):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_normal_draws_the_same_numbers_compiled_and_inside_a_scan():
     key, shape = jax.random.key(3), (5, 201)
     expected = reference(key, shape)
@@ -75,6 +76,7 @@ def test_normal_of_old_style_keys_equals_that_of_typed_keys():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_large_draw_is_standard_normal(seed):
     n = 200_001

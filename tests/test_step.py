@@ -158,6 +158,7 @@ def with_hyper(state, batches):
     return over_steps(make_step(objective, optax.sgd(state.hyper["rate"])))(state, batches)
 
 
+@pytest.mark.slow
 def test_a_replica_equals_a_single_run_with_the_same_seed(batches):
     steps = over_steps(make_step(noisy_regression, MOMENTUM))
     states, repeated = stack([start(s) for s in (3, 4, 9)]), stack([batches] * 3)
@@ -289,6 +290,7 @@ def test_two_replicas_of_two_shards_do_not_mix(batches, devices):
     assert_same(cut(found, 1), whole(start(7), other))
 
 
+@pytest.mark.slow
 def test_shards_of_a_replica_draw_different_numbers(devices):
     place = Layout(devices, 2)
     steps = over_steps(make_step(draw, MOMENTUM, shards=2))

@@ -92,6 +92,7 @@ def algorithm_1(x, eps, num_steps, norm, checkpoints):
     return best, f_max, halvings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_apgd_equals_algorithm_1_in_numpy(norm):
     x = np.array([[0.1, 0.2], [0.1, 0.6], [1.0, -0.4]], np.float32)
@@ -111,6 +112,7 @@ def test_apgd_reaches_the_corner_of_ball_and_box_on_a_linear_model():
     np.testing.assert_allclose(x_adv, np.clip(X + 0.1 * direction, 0, 1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_apgd_reaches_the_best_dlr_of_all_corners_on_a_linear_model():
     # A ratio of linear forms is largest in a corner, as long as the order of the logits stays.
     x_adv = jax.jit(lambda x: apgd(linear, x, Y, eps=0.1, loss="dlr", num_steps=30))(X)
@@ -122,6 +124,7 @@ def test_apgd_reaches_the_best_dlr_of_all_corners_on_a_linear_model():
     np.testing.assert_allclose(dlr(linear(x_adv), Y), best.max(axis=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l2", "rms"])
 def test_apgd_reaches_the_best_point_of_the_ball_on_a_linear_model(norm):
     gradient = np.array([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]]) / np.sqrt(18.25)
@@ -196,6 +199,7 @@ def test_targeted_dlr_equals_values_computed_by_hand():
             np.testing.assert_allclose(value, [expected], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dlr_of_equal_logits_has_a_finite_gradient():
     gradient = jax.grad(lambda z: dlr(z, jnp.array([0])).sum())(jnp.ones((1, 4)))
     assert bool(jnp.isfinite(gradient).all())

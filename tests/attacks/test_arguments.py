@@ -61,6 +61,7 @@ def test_a_key_of_another_type_is_refused(key, said):
         assert refused(attack, model, X, Y, eps=0.1, key=key) == f"{allowed}, got {said}"
 
 
+@pytest.mark.slow
 def test_old_style_keys_draw_the_numbers_of_typed_keys():
     new = attacks.uniform_noise(model, X, Y, eps=0.1, key=jax.random.key(3))
     for old in (jax.random.PRNGKey(3), np.asarray(jax.random.PRNGKey(3))):
@@ -75,6 +76,7 @@ def test_a_model_that_is_not_a_function_of_x_is_refused(wrong):
     assert said.endswith("pass lambda x: model.apply(variables, x)")
 
 
+@pytest.mark.slow
 def test_a_bound_flax_module_is_a_model():
     net = nn.Dense(2)
     variables = net.init(jax.random.key(0), X)

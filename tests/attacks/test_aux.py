@@ -87,6 +87,7 @@ def test_noise_ignores_side_inputs(name):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_the_jacobian_and_the_features_take_side_inputs():
     for found, expected in zip(
         attacks.class_jacobian(model, X, aux=AUX),
@@ -161,6 +162,7 @@ two_attacks = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @two_attacks
 def test_side_inputs_travel_with_their_rows_in_shard_map(name):
     attacked = with_side_inputs(name)
@@ -169,6 +171,7 @@ def test_side_inputs_travel_with_their_rows_in_shard_map(name):
     np.testing.assert_allclose(found(*AUX_ROWS), attacked(*AUX_ROWS), atol=1e-5)
 
 
+@pytest.mark.slow
 @two_attacks
 def test_side_inputs_travel_with_their_rows_on_explicit_axes(name):
     attacked = with_side_inputs(name)

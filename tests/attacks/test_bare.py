@@ -110,6 +110,7 @@ def test_functions_that_differ_only_in_the_derivative_have_separate_programs():
     assert float(jnp.abs(up - down).max()) > 0.1
 
 
+@pytest.mark.slow
 def test_a_number_in_the_model_is_a_constant_of_the_program():
     w = weights(0)
     for factor in (1.0, -1.0):
@@ -139,6 +140,7 @@ def test_losses_of_ones_own_share_a_program_if_only_their_arrays_differ():
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_losses_that_differ_in_a_number_or_an_operation_have_separate_programs():
     w = weights(0)
     for loss in (
@@ -195,6 +197,7 @@ def test_an_attack_sees_arrays_that_change_under_the_same_loss():
     np.testing.assert_allclose(found[1], -0.1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_program_holds_a_loss():
     def attacked():
         goal = weights(3)[:1] + 1
@@ -245,6 +248,7 @@ def test_no_program_holds_a_model():
     assert [ref() for ref in held] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_model_without_a_derivative_is_searched_by_queries():
     w = np.array(weights(0))
 

@@ -35,6 +35,7 @@ def test_carlini_wagner_exceeds_the_asked_confidence_by_little():
     np.testing.assert_allclose(reaches, exact, rtol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("const", "moves"), [(10.0, True), (0.0, False)])
 def test_one_step_of_carlini_wagner_equals_adam_behind_tanh_by_hand(const, moves):
     # With one gradient the only point looked at is x itself, with two also the one after Adam's

@@ -93,6 +93,7 @@ def model_of(case):
     return lambda x: case.outputs(x @ jnp.asarray(W, jnp.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("name", slow_after(2, CASES))
 def test_attacks_reach_the_point_of_highest_loss_in_the_ball(name, attack):

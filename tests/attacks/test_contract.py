@@ -253,6 +253,7 @@ def test_without_labels_an_attack_uses_the_predictions(name):
     np.testing.assert_allclose(attacked(name, x, None, 0.1), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @rows_where(lambda row: not row.reads_model)
 def test_noise_attacks_run_without_a_model(name):
     x, y = inputs()
@@ -274,6 +275,7 @@ def test_a_key_is_required_exactly_where_random_numbers_are_drawn(name):
         assert_same_bits(attacked(name, x, y, 0.3, keys=None), one)
 
 
+@pytest.mark.slow
 @every_attack
 def test_bad_arguments_are_refused_by_name(name):
     x, y = inputs()

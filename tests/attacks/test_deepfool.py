@@ -112,6 +112,7 @@ def passes_of(attack):
 LABELS = jnp.asarray((X @ W + BIAS).argmax(axis=1))
 
 
+@pytest.mark.slow
 def test_deepfool_makes_no_pass_after_all_rows_are_fooled():
     # One step for all rows: a forward pass before and after, and K - 1 backward passes.
     assert passes_of(deepfool) == {"forward": 2, "backward": K - 1}
@@ -119,6 +120,7 @@ def test_deepfool_makes_no_pass_after_all_rows_are_fooled():
     assert passes_of(done) == {"forward": 1, "backward": 0}
 
 
+@pytest.mark.slow
 def test_deepfool_crosses_a_boundary_although_bounds_cut_each_step():
     # f_0 - f_1 = 2 (x_1 + x_2 - .5), at first .3 too large. Every step goes half along x_1,
     # which is soon at 0, and so closes half of what is left: toward (0, .5), from above.

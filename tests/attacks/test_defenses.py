@@ -152,6 +152,7 @@ def test_bpda_finds_more_on_a_net_behind_8_levels_than_pgd_without():
     assert bpda < plain - 0.3
 
 
+@pytest.mark.slow
 def test_an_expectation_takes_side_inputs_of_the_rows():
     x, aux = jnp.arange(6.0).reshape(3, 2), jnp.array([[1.0], [10.0], [100.0]])
     logits_fn = attacks.expectation(lambda x, aux, key: aux * x, num_samples=2)

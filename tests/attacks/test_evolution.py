@@ -102,6 +102,7 @@ def test_a_legacy_key_draws_what_a_typed_one_does():
     np.testing.assert_array_equal(evolve(key=jax.random.PRNGKey(0)), evolve(key=KEY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -80,6 +80,7 @@ def test_the_projection_onto_a_plane_in_a_box_is_the_nearest_point(norm, bounds)
     assert length[5] == 0
 
 
+@pytest.mark.slow
 def test_the_projection_onto_a_plane_is_right_for_a_zero_and_a_tiny_slope():
     # Squares of 1e-30 are 0 in float32; the answer, 2 for each of the entries that move, is not.
     slope = jnp.array([[0.0, 0.0], [1e-30, 1e-30]])
@@ -128,6 +129,7 @@ def test_fab_finds_the_exact_distance_on_a_linear_model(norm, num_targets, bound
     np.testing.assert_array_equal(x_adv[~reachable], x[~reachable])
 
 
+@pytest.mark.slow
 def test_fab_with_one_target_takes_the_most_probable_other_class():
     # Class 1 is second and 2 / |1| away, class 2 is third and 3 / |6| away.
     def three(x):
@@ -146,6 +148,7 @@ def circle(x):
     return jnp.stack([jnp.ones(x.shape[0]), (x**2).sum(axis=1)], axis=1)
 
 
+@pytest.mark.slow
 def test_fab_meets_a_curved_boundary_closely_from_outside():
     x, y = jnp.array([[0.3, 0.0], [0.3, -0.4], [2.0, 0.0]]), jnp.array([0, 0, 0])
     x_adv = np.asarray(jax.jit(lambda x: fab(circle, x, y, norm="l2", num_steps=30))(x))
@@ -164,6 +167,7 @@ def test_eps_projects_the_shortest_perturbation_of_fab(norm):
     np.testing.assert_allclose(x_adv - x, norms.project(x_min - x, 0.05, norm), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_restarts_of_fab_leave_a_plateau():
     # Without a slope up to |x| = .1, and class 1 wins from .35; starts lie at |x| = .45.
     def plateau(x):

@@ -37,6 +37,7 @@ def test_fgsm_equals_steps_by_hand_on_a_linear_model(norm, direction, targeted):
     np.testing.assert_allclose(x_adv, (-0.3 if targeted else 0.3) * away, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_raw_gradient_equals_steps_by_hand_on_a_linear_model():
     # As above, [-1, -1, .5] for y = 0; the label [.25, .75] gives W [.25, -.25] = [.5, .5, -.25].
     x, y = jnp.zeros((2, 3)), jnp.array([[1.0, 0.0], [0.25, 0.75]])
@@ -275,6 +276,7 @@ def test_the_derivative_of_an_attack_by_x_is_the_finite_difference(attack, step,
     np.testing.assert_allclose(found, oracles.numerical_gradient(numpy_side, x), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_constant_attack_has_no_derivative_by_x():
     by_x = jax.jacobian(lambda x: attacks.fgsm(lambda x: x @ jnp.float32(W), x, Y0, eps=0.1))
     np.testing.assert_array_equal(by_x(jnp.float32(X0)), 0)

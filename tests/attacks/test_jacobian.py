@@ -37,6 +37,7 @@ def platform(request, monkeypatch):
     monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("platform", "loops"), [("cpu", 1), ("cuda", 0), ("tpu", 0)])
 def test_the_classes_form_a_loop_in_programs_for_cpus_only(platform, loops):
     traced = jax.jit(lambda x: class_jacobian(logits_fn, x)).trace(jnp.asarray(X, jnp.float32))
@@ -180,6 +181,7 @@ def test_adv_alpha_of_a_misclassified_row_moves_only_with_eps():
     np.testing.assert_allclose(moved, 0.1 * expected, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_adv_alpha_leaves_the_inputs_of_a_flat_model():
     x = jnp.asarray(X, jnp.float32)
     flat = lambda x: 0 * logits_fn(x) + jnp.array([[2.0, 0.0, 0.0, 0.0]])

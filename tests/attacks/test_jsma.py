@@ -54,6 +54,7 @@ def brute_force(x, target, theta, gamma, of):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["logits", "probs"])
 @pytest.mark.parametrize("theta", [1.0, 0.3, -1.0])
 def test_jsma_equals_brute_force_over_all_pairs(theta, of):
@@ -97,6 +98,7 @@ def test_jsma_with_negative_theta_is_the_mirror_image():
     np.testing.assert_array_equal(x_adv, [[1.0, 0.0, 0.0, 0.0]])
 
 
+@pytest.mark.slow
 def test_gamma_limits_the_share_of_features_row_by_row():
     # The target is out of reach. Of 44 features, 26 / 44 are 13 pairs, for which float32 has
     # 12.999999.

@@ -67,6 +67,7 @@ def test_the_solver_finds_the_minimum_of_quadratics_in_a_box(quadratics):
     np.testing.assert_allclose(reached, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("highest", [2.0, 0.5])  # The minimum at (1, 1), or at a bound.
 def test_the_solver_follows_a_curved_valley(highest):
     start = np.array([[-1.2, 0.5], [0.3, -1.5], [0.0, 0.0]])
@@ -193,6 +194,7 @@ def test_feature_adversary_stays_in_the_ball_and_the_bounds(net, dtype):
     assert np.all((changes > 0) & (changes <= 0.1 * (1 + 1e-6)))
 
 
+@pytest.mark.slow
 def test_feature_adversary_treats_rows_alone_and_may_be_mapped_over_eps(net):
     _, features, x = net
 

@@ -151,6 +151,7 @@ def test_each_device_can_attack_a_model_of_its_own_on_the_same_rows(name):
         same(found, jax.jit(functools.partial(attacked, name))(own, *rows))
 
 
+@pytest.mark.slow
 def test_the_jacobian_by_classes_and_features_work_with_explicit_axes():
     explicit = mesh(AxisType.Explicit)
 

@@ -24,6 +24,7 @@ def draw():
     return draw
 
 
+@pytest.mark.slow
 def test_gaussian_noise_is_normal_with_the_given_standard_deviation(draw):
     for noise in draw(attacks.gaussian_noise, std=0.3):
         assert scipy.stats.kstest(noise / 0.3, "norm").pvalue > 1e-3

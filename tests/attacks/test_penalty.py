@@ -83,6 +83,7 @@ def test_penalty_attacks_reach_a_class_among_several_on_the_shortest_way(attack,
     assert np.all(lengths <= reached * 1.05 + 0.005)
 
 
+@pytest.mark.slow
 @both
 def test_penalty_attacks_leave_rows_that_are_fooled_or_cannot_be(attack, x):
     # Row 0 carries a wrong label; row 1 has logits that do not depend on it.
@@ -98,6 +99,7 @@ def test_penalty_attacks_leave_rows_that_are_fooled_or_cannot_be(attack, x):
     assert np.all(np.any(x_adv[2:] != x[2:], axis=1))
 
 
+@pytest.mark.slow
 @both
 def test_eps_projects_the_perturbation_of_penalty_attacks(attack, x):
     y = np.argmax(binary(x), axis=1)

@@ -19,6 +19,7 @@ def linear(x):
     return x @ jnp.asarray(W)
 
 
+@pytest.mark.slow
 def test_pgd_reaches_the_corner_of_ball_and_box_on_a_linear_model():
     # Label 0: up along W[:, 1] - W[:, 0] = (-3, .5, 3); label 1: the opposite.
     direction = np.sign([[-3.0, 0.5, 3.0], [3.0, -0.5, -3.0]])
@@ -41,6 +42,7 @@ def test_pgd_reaches_the_best_point_of_the_ball_on_a_linear_model(norm):
         np.testing.assert_allclose(x_adv, X + radius * gradient, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_targeted_pgd_descends_the_loss_of_the_target():
     x_adv = attacks.pgd(linear, X, 1 - Y, eps=0.1, num_steps=5, targeted=True)
     np.testing.assert_allclose(x_adv, attacks.pgd(linear, X, Y, eps=0.1, num_steps=5), atol=1e-6)
@@ -66,6 +68,7 @@ def valley(x):
     return jnp.stack([x * 0, 4 * (x - 0.5), left, left], axis=1)
 
 
+@pytest.mark.slow
 def test_pgd_prefers_a_point_that_fools_to_one_of_higher_loss():
     # In [-.44, .51] only the right end fools, with a loss of log(1 + e^.04) = .71; at the left
     # end three classes are level, log(1 + 2 e^-.08 + e^-3.76) = 1.05.
@@ -126,6 +129,7 @@ def one_step(x, gradient, *, eps, step):
     return np.clip(np.clip(x + step * np.sign(gradient), X - eps, X + eps), 0, 1)
 
 
+@pytest.mark.slow
 def test_the_last_point_of_pgd_is_that_of_a_loop_by_hand():
     # Away from .45, until a bound or the ball stops a number.
     loss = lambda z, y: ((z - y) ** 2).sum(axis=1)
@@ -146,6 +150,7 @@ def test_the_last_point_of_pgd_is_that_of_a_loop_by_hand():
         np.testing.assert_allclose(last, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_last_point_may_lie_beyond_the_best_one():
     x = jnp.zeros(1)
     path = [
@@ -191,6 +196,7 @@ def test_a_warm_start_is_projected_onto_the_ball_and_the_bounds(attack):
         np.testing.assert_allclose(run(start=start, key=key), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_steps_from_warm_starts_are_the_iterates_of_one_run():
     # So a history of the loss, or of anything else, needs no attack of its own.
     run = partial(attacks.pgd, valley, eps=0.4, step_size=0.05, returns="last")
@@ -227,6 +233,7 @@ def test_apgd_refuses_restarts_from_one_start():
         attacks.apgd(linear, X, Y, eps=0.1, restarts=2, start=X, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd])
 def test_early_stop_fools_the_same_rows_with_fewer_evaluations(attack):
     calls = []

@@ -78,6 +78,7 @@ def algorithm(x, eps, num_steps):
     return *best, counts
 
 
+@pytest.mark.slow
 def test_apgd_under_l1_equals_the_published_algorithm_in_numpy():
     def run(x):
         return apgd(waves, x, jnp.zeros(3, int), eps=EPS, norm="l1", num_steps=STEPS, bounds=(0, 1))

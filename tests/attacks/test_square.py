@@ -61,6 +61,7 @@ def peak(height, width):
     return value / np.sqrt((value**2).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b"), [(5, 5), (7, 7), (3, 6)])
 def test_the_l2_pattern_equals_the_formula_of_the_paper(a, b):
     above = np.concatenate([peak(a // 2, b), -peak(a - a // 2, b)]) / np.sqrt(2)
@@ -77,6 +78,7 @@ def tiles(shape):
     return jax.jit(lambda key, eps: _tiles(key, eps, shape))(jax.random.key(0), jnp.float32(2.0))
 
 
+@pytest.mark.slow
 def test_the_tiles_fill_the_image_and_have_the_norm_of_the_ball():
     for shape in [(28, 28, 1), (11, 11, 3), (1, 7, 1), (2, 3, 1)]:
         r = np.asarray(tiles(shape))

@@ -18,6 +18,7 @@ def test_the_next_class_wraps_around():
     np.testing.assert_array_equal(next_class(jnp.array([0, 2, 3]), 4), [1, 3, 0])
 
 
+@pytest.mark.slow
 def test_random_other_draws_each_other_class_equally_often():
     y = jnp.repeat(jnp.arange(4), 3000)
     drawn = np.asarray(random_other(y, 4, jax.random.key(0)))
@@ -28,6 +29,7 @@ def test_random_other_draws_each_other_class_equally_often():
         assert np.all(np.abs(np.delete(counts, label) - 1000) < 4 * 25.8)
 
 
+@pytest.mark.slow
 def test_random_other_depends_on_the_key_of_the_row():
     y, keys = jnp.arange(20) % 5, jax.random.split(jax.random.key(1), 20)
     order = np.random.default_rng(0).permutation(20)

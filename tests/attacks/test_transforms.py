@@ -27,6 +27,7 @@ def slope_of(logits_fn, x):
     return jax.grad(lambda x: (logits_fn(x) * jnp.arange(4.0)[None]).sum())(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel_size", "sigma"), [(3, None), (15, None), (5, 1.5), (1, None)])
 def test_the_gradient_is_convolved_with_the_published_kernel(kernel_size, sigma):
     smooth = attacks.translation_invariance(linear, kernel_size=kernel_size, sigma=sigma)
@@ -41,6 +42,7 @@ def test_the_gradient_is_convolved_with_the_published_kernel(kernel_size, sigma)
     np.testing.assert_allclose(slope_of(smooth, X), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ti_fgsm_is_mi_fgsm_along_the_smoothed_gradient():
     smooth = attacks.translation_invariance(linear, kernel_size=5)
     x_adv = attacks.fgsm(smooth, X, Y, eps=0.1)

@@ -44,6 +44,7 @@ def test_the_universal_perturbation_equals_the_published_method(norm, cap):
     np.testing.assert_allclose(r, ascended(cap, norm), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_perturbation_of_batches_fools_rows_that_were_not_seen():
     x = RNG.uniform(0.2, 0.8, (200, 5))
     y = np.argmax(x @ W, axis=1)

@@ -49,6 +49,7 @@ def test_power_iteration_finds_the_first_eigenvector(hessians):
     np.testing.assert_allclose(cosine, 1, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_step_of_power_iteration_is_the_hessian_times_the_start(hessians):
     # The start is unknown, but one step more multiplies by the Hessian once more.
     d, after = direction("l2", 1), direction("l2", 2)
@@ -57,6 +58,7 @@ def test_one_step_of_power_iteration_is_the_hessian_times_the_start(hessians):
     np.testing.assert_allclose(after, product, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_rms_perturbation_is_sqrt_d_times_the_l2_perturbation():
     rms = direction("rms", 3, xi=0.01 / np.sqrt(N))
     np.testing.assert_allclose(rms, np.sqrt(N) * direction("l2", 3), atol=1e-3)

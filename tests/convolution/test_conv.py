@@ -98,6 +98,7 @@ def test_of_a_kernel_about_as_large_as_the_image_they_equal_those_of_xla(x64, si
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [2, 32])
 def test_of_many_channels_second_derivatives_are_those_of_xla(x64, channels):
     x, kernel = draw((3, 4, 4, channels), (3, 3, channels, 32), dtype=np.float64)
@@ -111,6 +112,7 @@ def test_of_many_channels_second_derivatives_are_those_of_xla(x64, channels):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(5, 5), (1, 1), (2, 4)])
 @every_padding
 def test_value_and_gradients_equal_those_of_xla_in_float64(x64, size, padding):
@@ -175,6 +177,7 @@ def test_vmap_and_scan_over_cotangents_are_the_single_pull_backs():
         np.testing.assert_allclose(mapped(cotangents), singly, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_kept_and_sums_are_finer():
     # Sums of ones in bfloat16 stop at 256; 600 and 250 are bfloat16 numbers.
     one = lambda *shape: jnp.ones(shape, jnp.bfloat16)

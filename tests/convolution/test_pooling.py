@@ -48,6 +48,7 @@ def test_pooling_equals_xlas_window_with_ties_everywhere(channels):
     assert np.count_nonzero(g) == y.size
 
 
+@pytest.mark.slow
 def test_pooling_leaves_out_an_odd_row_and_column():
     x = jnp.arange(15.0).reshape(1, 3, 5, 1)
     y, pull_back = jax.vjp(max_pool_2x2, x)

@@ -187,6 +187,7 @@ def test_nets_of_other_libraries_keep_their_logits_and_derivatives(name):
     assert_same(NETS[name](), X, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_arrays_that_a_function_closes_over():
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 2))
     axes = ("NHWC", "HWIO", "NHWC")

@@ -87,6 +87,7 @@ def test_missing_files_of_cifar10_are_named(tmp_path, batches):
     assert _refusal(tmp_path).startswith("data.dir must be a folder with data_batch_4.bin, ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
@@ -116,6 +117,7 @@ def test_a_damaged_file_of_cifar10_is_refused_by_name(tmp_path, batches, pack, n
         assert message.startswith(f"{path}/cifar-10-batches-bin/{name}: ") and says in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "says"),
     [

@@ -45,6 +45,7 @@ def test_idx_arrays_load_as_written(encode_idx, values, zipped):
     assert len(sha256) == 64
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data(), st.booleans())
 def test_a_damaged_idx_file_is_refused_or_harmless(encode_idx, data, zipped):
@@ -63,6 +64,7 @@ def test_a_damaged_idx_file_is_refused_or_harmless(encode_idx, data, zipped):
     assert read.dtype == np.uint8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [False, True])
 def test_every_truncated_idx_file_is_refused(encode_idx, zipped):
     stored = encode_idx(_IMAGES)

@@ -30,6 +30,7 @@ def _left_over(dir: Path) -> list[Path]:
     return [path for path in dir.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_download_is_cached_for_the_next_load(server, folder, digits, builder_of, tmp_path):
     builder_of(server.url, folder)
     first = data.load("mnist", source="tfds", dir=str(tmp_path / "tfds"))
@@ -128,6 +129,7 @@ def test_a_damaged_file_in_the_cache_is_refused_by_name(server, folder, builder_
     data.load("mnist", source="tfds", dir=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_data_directory_that_cannot_be_written_is_refused(server, folder, builder_of, tmp_path):
     builder_of(server.url, folder)
     (tmp_path / "file").touch()
@@ -193,6 +195,7 @@ def _pictures(pictures, *, test: bool) -> data.Arrays:
     return data.Arrays(images / np.float32(255), labels.astype(np.int32))
 
 
+@pytest.mark.slow
 def test_the_archive_of_cifar10_is_downloaded_then_cached(
     serve, archive, builder_of, tmp_path, pictures
 ):

@@ -149,6 +149,7 @@ def test_attacks_that_do_not_aim_at_the_model_are_not_compared_with_a_step(probl
     assert audited(logits_fn, x, y, {"a": attack}, eps=[0.3]).one_step == {}
 
 
+@pytest.mark.slow
 def test_the_rounding_of_plain_arithmetic_is_not_taken_for_leaving_the_ball():
     def textbook(logits_fn, x, y, *, eps, norm="linf", key=None):
         return x + eps * jnp.sign(1 + 0 * x)
@@ -178,6 +179,7 @@ def test_leaving_the_bounds_is_counted_row_by_row(problem):
     )
 
 
+@pytest.mark.slow
 def test_an_attack_that_ignores_eps_is_found_at_zero(problem):
     logits_fn, x, y = linear(problem)
 

@@ -55,6 +55,7 @@ def test_an_attack_that_needs_the_derivative_is_refused_in_one_line():
     )
 
 
+@pytest.mark.slow
 def test_sizes_of_each_attack_are_its_own():
     suite = {"far": attacks.fgsm, "near": attacks.fgsm}
     sizes = {"far": [0.1, 0.3], "near": [0.02, 0.1]}

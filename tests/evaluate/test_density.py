@@ -30,6 +30,7 @@ def test_the_bandwidth_is_the_candidate_of_the_largest_mean():
     assert parzen_bandwidth(samples, held_out, candidates) == candidates[1]
 
 
+@pytest.mark.slow
 def test_integer_samples_are_those_of_floats():
     samples, x = (RNG.integers(0, 5, (count, 3)) for count in (20, 4))
     found = parzen(jnp.asarray(samples), jnp.asarray(x), bandwidth=0.5)

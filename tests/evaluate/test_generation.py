@@ -97,6 +97,7 @@ def test_a_sample_that_repeats_a_row_far_from_0_has_the_distance_0():
     np.testing.assert_array_equal(nearest(x[::-1], x)[1], 0)
 
 
+@pytest.mark.slow
 def test_diversity_compares_distances_to_the_nearest_other():
     x, samples = RNG.normal(size=(30, 4)), RNG.normal(size=(20, 4))
 

@@ -41,6 +41,7 @@ def test_minimal_eps_finds_the_distance_to_the_boundary(norm, order, batch_size)
     assert (found[finite] >= distance[finite] * (1 - 1e-5)).all()
 
 
+@pytest.mark.slow
 def test_minimal_eps_of_a_random_attack_keeps_the_noise_of_each_row():
     x = np.full((6, 3), 0.5, np.float32)  # score -.25 - .5 + ... = .05: the noise is decisive.
     y = np.asarray(np.argmax(binary(x), 1))

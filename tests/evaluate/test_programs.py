@@ -40,6 +40,7 @@ def test_a_second_call_compiles_nothing_and_uses_its_own_weights():
     assert (first.correct["fgsm"][0] != expected).any()
 
 
+@pytest.mark.slow
 def test_minimal_eps_and_transfer_compile_nothing_in_a_second_call():
     def both(w):
         models = {"a": lambda x: x @ w, "b": lambda x: jnp.tanh(x) @ w}

@@ -94,6 +94,7 @@ def test_auto_attack_takes_side_inputs_along_when_it_splits_a_batch(masked):
     assert not whole.all()
 
 
+@pytest.mark.slow
 def test_an_attack_with_the_keyword_aux_is_given_it(masked):
     x, y, aux, logits_fn = masked
 

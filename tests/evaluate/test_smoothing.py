@@ -23,6 +23,7 @@ def smoothed(x, **options):
     return evaluate.certify_smoothed(half_space, x, **settings)
 
 
+@pytest.mark.slow
 def test_the_radius_of_a_half_space_is_at_most_the_distance_and_near_it():
     distance = np.tile([0.0, 0.1, 0.3, 0.6, 5.0], 8) * np.repeat([1, -1], 20)
     x = np.float32(distance[:, None] * W)
@@ -55,6 +56,7 @@ def test_the_confidence_bound_is_that_of_scipy_and_covers_the_probability():
         assert exceeds <= 0.05
 
 
+@pytest.mark.slow
 def test_a_row_keeps_its_noise_in_other_batches():
     x = np.float32(np.linspace(-1, 1, 7)[:, None] * W)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(7))
@@ -63,6 +65,7 @@ def test_a_row_keeps_its_noise_in_other_batches():
         np.testing.assert_array_equal(of_all[4:], of_part)
 
 
+@pytest.mark.slow
 def test_votes_are_those_of_the_noise_itself():
     x, key = np.float32([[0.1, 0.0]]), jax.random.key(1)
     found = smoothed(x, key=key, num_estimation=700, batch_size=300)

@@ -128,6 +128,7 @@ def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_pat
     assert [file.name for file in tmp_path.rglob("*")] == ["folder"]
 
 
+@pytest.mark.slow
 def test_each_function_is_named_before_it_is_compiled(digits, monkeypatch, capsys):
     def compiled(lowered):
         printed.append(capsys.readouterr().out)

@@ -58,6 +58,7 @@ def test_a_convolution_counts_each_pixel_map_and_weight(groups):
     assert product_flops(conv, x, kernel).count == 2 * 3 * 36 * 8 * 25 * 4 // groups
 
 
+@pytest.mark.slow
 def test_each_step_of_pgd_is_a_product_and_its_gradient():
     w, y = jnp.eye(6), jnp.zeros(8, jnp.int32)
 

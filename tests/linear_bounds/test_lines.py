@@ -60,6 +60,7 @@ def test_relu_has_the_adaptive_lines_of_crown():
     np.testing.assert_allclose(above, [[0.75, 0.25, 1, 0], [0.75, 0.75, 0, 0]])
 
 
+@pytest.mark.slow
 def test_tanh_is_bounded_by_a_tangent_through_the_far_end():
     # From (-1, tanh -1), the tangent touches at t with tanh' (t) (t + 1) = tanh t + tanh 1.
     _, above = lines(jnp.tanh, "sigmoid", jnp.array([-1.0]), jnp.array([1.0]))

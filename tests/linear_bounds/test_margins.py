@@ -223,6 +223,7 @@ def test_margins_have_the_gradients_of_finite_differences():
     np.testing.assert_allclose(total(1.0)[1], slope, rtol=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fn", "found"),
     [

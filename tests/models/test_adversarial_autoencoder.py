@@ -1,5 +1,7 @@
 """Adversarial autoencoders: their parts, codes and priors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +16,13 @@ X = jnp.asarray(RNG.uniform(size=(8, 2, 3, 1)), jnp.float32)
 KEY = jax.random.key(2)
 PLAIN = models.adversarial_autoencoder(**SMALL)
 LABELLED = models.semi_supervised_autoencoder(**SMALL, num_classes=4)
-NETS = {
-    net: (models.apply_fn(net), models.init(net, jax.random.key(1), X)) for net in (PLAIN, LABELLED)
-}
 BOTH = pytest.mark.parametrize("net", [PLAIN, LABELLED], ids=["plain", "labelled"])
+
+
+@functools.cache
+def built(net):
+    """The apply function and the variables; collecting the tests computes nothing."""
+    return models.apply_fn(net), models.init(net, jax.random.key(1), X)
 
 
 def dense(params, h):
@@ -30,12 +35,13 @@ def dense(params, h):
 
 @BOTH
 def test_the_players_are_the_parts_of_the_parameters(net):
-    assert NETS[net][1]["params"].keys() == {"encoder", "decoder", "discriminator"}
+    assert built(net)[1]["params"].keys() == {"encoder", "decoder", "discriminator"}
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_code_has_the_outputs_of_the_encoder_and_the_probabilities_of_the_classes(net):
-    apply, variables = NETS[net]
+    apply, variables = built(net)
     values = dense(variables["params"]["encoder"], np.float64(X).reshape(8, 6))
     z, logits = np.split(values, [3], axis=1)
     expected = np.concatenate([z, oracles.softmax(logits)], axis=1) if net is LABELLED else z
@@ -44,7 +50,7 @@ def test_a_code_has_the_outputs_of_the_encoder_and_the_probabilities_of_the_clas
 
 
 def test_the_classifier_has_the_logits_of_the_classes():
-    apply, variables = NETS[LABELLED]
+    apply, variables = built(LABELLED)
     values = dense(variables["params"]["encoder"], np.float64(X).reshape(8, 6))
     found = apply(variables, X)
     np.testing.assert_allclose(found.logits, values[:, 3:], rtol=1e-4, atol=1e-6)
@@ -53,7 +59,7 @@ def test_the_classifier_has_the_logits_of_the_classes():
 
 @BOTH
 def test_each_part_of_a_code_has_a_discriminator_of_its_own(net):
-    apply, variables = NETS[net]
+    apply, variables = built(net)
     code = apply(variables, X, method="encode").logits
     params = variables["params"]["discriminator"]
     parts = np.split(np.float64(code), [3], axis=1)[: len(params)]
@@ -63,7 +69,7 @@ def test_each_part_of_a_code_has_a_discriminator_of_its_own(net):
 
 
 def test_the_loss_of_a_row_is_the_squared_error_of_its_image():
-    apply, variables = NETS[PLAIN]
+    apply, variables = built(PLAIN)
     code = np.float64(apply(variables, X, method="encode").logits)
     images = oracles.sigmoid(dense(variables["params"]["decoder"], code))
     expected = ((images - np.float64(X).reshape(8, 6)) ** 2).sum(axis=1)
@@ -71,9 +77,10 @@ def test_the_loss_of_a_row_is_the_squared_error_of_its_image():
     np.testing.assert_allclose(apply(variables, X).logits, images.reshape(X.shape), rtol=1e-4)
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_prior_is_standard_normal_and_draws_all_classes_alike(net):
-    apply, variables = NETS[net]
+    apply, variables = built(net)
     like = jnp.zeros((20_000, 2, 3, 1))
     drawn = np.float64(apply(variables, like, key=KEY, method="prior").logits)
     z, classes = np.split(drawn, [3], axis=1)
@@ -87,7 +94,7 @@ def test_the_prior_is_standard_normal_and_draws_all_classes_alike(net):
 
 @BOTH
 def test_a_sample_is_decoded_from_the_prior(net):
-    apply, variables = NETS[net]
+    apply, variables = built(net)
     code = apply(variables, X, key=KEY, method="prior").logits
     expected = apply(variables, code, method="decode").logits
     found = apply(variables, X, key=KEY, method="sample").logits

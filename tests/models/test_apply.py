@@ -43,6 +43,7 @@ class Wordy(nn.Module):
         return {"logits": nn.Dense(3)(x)}
 
 
+@pytest.mark.slow
 def test_a_module_that_returns_only_logits_runs_as_in_flax():
     for model in (Plain(), nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(3)])):
         variables = models.init(model, KEY, X)
@@ -51,6 +52,7 @@ def test_a_module_that_returns_only_logits_runs_as_in_flax():
         assert extras == {} and state == {}
 
 
+@pytest.mark.slow
 def test_training_updates_batch_statistics_and_testing_uses_stored_ones():
     model = Training()
     variables = models.init(model, KEY, X)

@@ -96,6 +96,7 @@ def test_an_mlp_with_the_encoder_s_parameters_has_its_activations():
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, expected)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_tied_weight_counts_both_of_its_uses():
     apply, variables = net(tied=True, activation="sigmoid")
 

@@ -143,6 +143,7 @@ def test_samples_of_a_belief_network_come_from_its_top_and_pass_down():
     np.testing.assert_allclose(found.reshape(3, -1), np.tile(expected, (3, 1)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_greedy_start_doubles_weights_towards_inner_layers():
     model = models.dbn(shape=(2, 2, 1), features=(3, 5, 2), doubled=True)
     apply, variables = built(model)

@@ -66,6 +66,7 @@ def numpy_convnet(params, image, stages, units):
     return h @ np.float64(params["logits"]["kernel"]) + params["logits"]["bias"], hidden
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stages", "kernel_size", "shape"),
     [

@@ -1,5 +1,7 @@
 """The convolutional GAN: its constraints, and what its batch statistics are."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,28 +11,35 @@ from adv_jax import models
 
 MODEL = models.dcgan(shape=(8, 4, 1), latent=5, maps=(6, 3))
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(10, 8, 4, 1)), jnp.float32)
-APPLY, VARIABLES = models.apply_fn(MODEL), models.init(MODEL, jax.random.key(1), X)
+APPLY = models.apply_fn(MODEL)
+
+
+@functools.cache
+def initial():
+    """The variables; collecting the tests computes nothing."""
+    return models.init(MODEL, jax.random.key(1), X)
 
 
 def test_the_players_are_the_parts_of_the_parameters_and_of_the_statistics():
-    assert VARIABLES["params"].keys() == {"generator", "discriminator"}
-    assert VARIABLES["batch_stats"].keys() == {"generator", "discriminator"}
+    assert initial()["params"].keys() == {"generator", "discriminator"}
+    assert initial()["batch_stats"].keys() == {"generator", "discriminator"}
 
 
 def test_the_input_of_the_discriminator_and_the_image_are_not_normalized():
     generator, discriminator = (
-        VARIABLES["params"][name] for name in ("generator", "discriminator")
+        initial()["params"][name] for name in ("generator", "discriminator")
     )
     assert generator.keys() == {"hidden1", "norm1", "hidden2", "norm2", "image"}
     assert discriminator.keys() == {"hidden1", "hidden2", "norm2", "logits"}
 
 
+@pytest.mark.slow
 def test_z_becomes_maps_that_are_doubled_to_an_image_and_the_image_is_halved():
     shapes = {
         player: {
             name: layer["kernel"].shape for name, layer in layers.items() if "norm" not in name
         }
-        for player, layers in VARIABLES["params"].items()
+        for player, layers in initial()["params"].items()
     }
     assert shapes["generator"] == {
         "hidden1": (5, 2 * 1 * 6),
@@ -42,20 +51,20 @@ def test_z_becomes_maps_that_are_doubled_to_an_image_and_the_image_is_halved():
         "hidden2": (5, 5, 3, 6),
         "logits": (2 * 1 * 6, 1),
     }
-    extras = APPLY(VARIABLES, X).extras
+    extras = APPLY(initial(), X).extras
     assert [h.shape for h in extras.values()] == [(10, 4, 2, 3), (10, 2, 1, 6)]
 
 
 def test_weights_start_from_a_normal_distribution_of_std_002():
-    kernel = np.asarray(VARIABLES["params"]["generator"]["hidden2"]["kernel"])
+    kernel = np.asarray(initial()["params"]["generator"]["hidden2"]["kernel"])
     assert kernel.std() == pytest.approx(0.02, rel=0.1)  # The error of 450 draws is 3 %.
 
 
 @pytest.mark.slow
 def test_a_pass_updates_the_statistics_of_the_player_that_it_runs():
-    stats = VARIABLES["batch_stats"]
-    judged = APPLY(VARIABLES, X, train=True).model_state["batch_stats"]
-    drawn = APPLY(VARIABLES, X, train=True, key=jax.random.key(3), method="sample").model_state
+    stats = initial()["batch_stats"]
+    judged = APPLY(initial(), X, train=True).model_state["batch_stats"]
+    drawn = APPLY(initial(), X, train=True, key=jax.random.key(3), method="sample").model_state
     same = lambda a, b: all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), a, b)))
     assert same(judged["generator"], stats["generator"])
     assert not same(judged["discriminator"], stats["discriminator"])
@@ -65,7 +74,7 @@ def test_a_pass_updates_the_statistics_of_the_player_that_it_runs():
 
 @pytest.mark.slow
 def test_images_are_in_the_unit_interval():
-    images = APPLY(VARIABLES, X, key=jax.random.key(3), method="sample").logits
+    images = APPLY(initial(), X, key=jax.random.key(3), method="sample").logits
     assert images.shape == X.shape
     assert (images >= 0).all() and (images <= 1).all()
 

@@ -1,5 +1,7 @@
 """The GAN's two nets: their parts of the parameters, and what they compute."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,13 @@ from adv_jax import models
 
 MODEL = models.gan(shape=(2, 3, 1), latent=4, generator_features=(5,), discriminator_features=(6,))
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(8, 2, 3, 1)), jnp.float32)
-APPLY, VARIABLES = models.apply_fn(MODEL), models.init(MODEL, jax.random.key(1), X)
+APPLY = models.apply_fn(MODEL)
+
+
+@functools.cache
+def initial():
+    """The variables; collecting the tests computes nothing."""
+    return models.init(MODEL, jax.random.key(1), X)
 
 
 def dense(params, h):
@@ -22,26 +30,26 @@ def dense(params, h):
 
 
 def test_the_players_are_the_parts_of_the_parameters():
-    assert VARIABLES["params"].keys() == {"generator", "discriminator"}
+    assert initial()["params"].keys() == {"generator", "discriminator"}
 
 
 def test_the_generator_maps_latent_values_to_images_in_the_unit_interval():
     z = np.random.default_rng(1).uniform(-1, 1, size=(8, 4)).astype(np.float32)
-    found = APPLY(VARIABLES, jnp.asarray(z), method="generate").logits
-    expected = oracles.sigmoid(dense(VARIABLES["params"]["generator"], z))
+    found = APPLY(initial(), jnp.asarray(z), method="generate").logits
+    expected = oracles.sigmoid(dense(initial()["params"]["generator"], z))
     np.testing.assert_allclose(found.reshape(8, 6), expected, rtol=1e-5)
     assert found.shape == X.shape
 
 
 def test_the_logits_are_0_of_generated_and_the_score_of_real():
-    found = APPLY(VARIABLES, X).logits
-    expected = dense(VARIABLES["params"]["discriminator"], 2 * np.float64(X).reshape(8, 6) - 1)
+    found = APPLY(initial(), X).logits
+    expected = dense(initial()["params"]["discriminator"], 2 * np.float64(X).reshape(8, 6) - 1)
     np.testing.assert_array_equal(found[:, 0], 0)
     np.testing.assert_allclose(found[:, 1:], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_samples_differ_by_key_and_row():
-    draw = lambda seed: APPLY(VARIABLES, X, key=jax.random.key(seed), method="sample").logits
+    draw = lambda seed: APPLY(initial(), X, key=jax.random.key(seed), method="sample").logits
     samples = np.concatenate([draw(0), draw(1)]).reshape(16, -1)
     assert len(np.unique(samples, axis=0)) == 16
     np.testing.assert_array_equal(draw(0), draw(0))
@@ -49,43 +57,47 @@ def test_samples_differ_by_key_and_row():
 
 def test_a_sample_needs_a_key():
     with pytest.raises(Exception, match="noise"):
-        APPLY(VARIABLES, X, method="sample")
+        APPLY(initial(), X, method="sample")
 
 
 LABELS = jnp.asarray([0, 1, 2, 0, 1, 2, 0, 1], jnp.int32)
 SIZES = {"shape": (2, 3, 1), "latent": 4, "generator_features": (5,)}
 CONDITIONAL = models.conditional_gan(**SIZES, discriminator_features=(6,), num_classes=3)
 WITH_LABELS = models.apply_fn(CONDITIONAL)
-OF_LABELS = models.init(CONDITIONAL, jax.random.key(1), X)
+
+
+@functools.cache
+def of_labels():
+    return models.init(CONDITIONAL, jax.random.key(1), X)
 
 
 def test_both_players_receive_the_label_as_one_of_k_inputs_as_strong_as_the_others():
     z = np.random.default_rng(1).uniform(-1, 1, size=(8, 4)).astype(np.float32)
     one_hot = np.eye(3)[LABELS]
-    params = OF_LABELS["params"]
-    found = WITH_LABELS(OF_LABELS, jnp.asarray(z), LABELS, method="generate").logits
+    params = of_labels()["params"]
+    found = WITH_LABELS(of_labels(), jnp.asarray(z), LABELS, method="generate").logits
     expected = oracles.sigmoid(dense(params["generator"], np.hstack([z, 2 * one_hot])))
     np.testing.assert_allclose(found.reshape(8, 6), expected, rtol=1e-5)
-    scores = WITH_LABELS(OF_LABELS, X, LABELS).logits[:, 1:]
+    scores = WITH_LABELS(of_labels(), X, LABELS).logits[:, 1:]
     rows = np.hstack([2 * np.float64(X).reshape(8, 6) - 1, 6**0.5 * one_hot])
     np.testing.assert_allclose(scores, dense(params["discriminator"], rows), rtol=1e-4, atol=1e-6)
 
 
 def test_other_labels_change_the_scores_of_the_same_images():
-    score = lambda labels: np.asarray(WITH_LABELS(OF_LABELS, X, labels).logits[:, 1])
+    score = lambda labels: np.asarray(WITH_LABELS(of_labels(), X, labels).logits[:, 1])
     assert (score(LABELS) != score((LABELS + 1) % 3)).all()
 
 
 def test_an_image_without_label_has_the_score_of_its_best_label():
-    each = [WITH_LABELS(OF_LABELS, X, jnp.full(8, label)).logits[:, 1] for label in range(3)]
-    found = WITH_LABELS(OF_LABELS, X).logits
+    each = [WITH_LABELS(of_labels(), X, jnp.full(8, label)).logits[:, 1] for label in range(3)]
+    found = WITH_LABELS(of_labels(), X).logits
     np.testing.assert_allclose(found[:, 1], np.max(each, axis=0), rtol=1e-6)
     np.testing.assert_array_equal(found[:, 0], 0)
 
 
 def test_samples_of_a_label_are_those_of_a_generator_that_receives_it():
     draw = lambda *labels: (
-        WITH_LABELS(OF_LABELS, X, *labels, key=jax.random.key(2), method="sample").logits
+        WITH_LABELS(of_labels(), X, *labels, key=jax.random.key(2), method="sample").logits
     )
     assert (draw(LABELS) != draw((LABELS + 1) % 3)).any()
     assert draw().shape == X.shape  # of random labels
@@ -93,9 +105,9 @@ def test_samples_of_a_label_are_those_of_a_generator_that_receives_it():
 
 def test_a_conditional_model_needs_labels_in_training_and_a_plain_one_takes_none():
     with pytest.raises(ValueError, match="^y must be the labels of the images in training"):
-        WITH_LABELS(OF_LABELS, X, train=True)
+        WITH_LABELS(of_labels(), X, train=True)
     with pytest.raises(ValueError, match="^model must receive labels, as conditional_gan does, g"):
-        APPLY(VARIABLES, X, LABELS)
+        APPLY(initial(), X, LABELS)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_the_prior_of_the_inner_layer_is_the_geometric_mean_of_those_of_the_rbms
     np.testing.assert_allclose(found, expected - logsumexp(expected), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_start_from_the_first_rbm_turned_over_is_that_rbm_with_a_second_copy_of_v():
     (w, b, c), _ = drawn()
     found = logsumexp(log_joint(machine_of([(w, b, c), (w.T, c, b)])), axis=1)
@@ -110,6 +111,7 @@ def test_a_better_second_rbm_does_not_lower_the_bound_of_the_start():
     assert after >= start + gained / 2 - 1e-5
 
 
+@pytest.mark.slow
 def test_an_rbm_or_a_machine_stays_as_it_is():
     model = models.boltzmann(shape=(4,), features=(3, 2))
     params = models.init(model, KEY, jnp.zeros((2, 4)))["params"]

@@ -44,6 +44,7 @@ def test_a_layer_that_does_not_exist_is_refused(layer):
         built(models.judged(features=(5, 4), layer=layer))
 
 
+@pytest.mark.slow
 def test_the_logits_of_a_censored_net_join_both_predictions():
     apply, variables = built(models.censored(features=(5,), num_classes=3))
     h = apply(variables, X, method="represent").logits

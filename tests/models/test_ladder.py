@@ -56,6 +56,7 @@ def test_every_layer_of_training_equals_the_numpy_version(net):
     assert run.loss == pytest.approx(expected.supervised + weighted, rel=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise_std", [(0.3, 0.0, 0.0, 0.0), (0.0, 0.5, 0.5, 0.5)])
 def test_the_input_and_each_layer_have_a_noise_level(x64, monkeypatch, noise_std):
     variables, batch = random_variables(), random_batch()
@@ -90,6 +91,7 @@ def test_the_accuracy_is_measured_on_the_corrupted_labeled_half():
     assert run.metrics["accuracy"] == pytest.approx(hits.mean())
 
 
+@pytest.mark.slow
 def test_the_ladder_in_float32_agrees_with_float64(monkeypatch):
     fix_noise(monkeypatch)
     variables, batch = in_float32(random_variables(), random_batch())
@@ -99,6 +101,7 @@ def test_the_ladder_in_float32_agrees_with_float64(monkeypatch):
     assert float(loss) == pytest.approx(run_of().loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_not_reconstructed_has_no_parameters_in_the_decoder():
     # Nor has pooling a matrix or, below the top, a beta.
     upper = FC._replace(denoising="0-0-sig-gauss")
@@ -221,6 +224,7 @@ def small_experiment(dataset, *, batch_size):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labelled", "batch_size"), [((3, 1, 4, 15, 9, 2, 6, 5), 4), ((8, 7, 0, 12, 11), 8)]
 )
@@ -252,6 +256,7 @@ def test_test_statistics_are_plain_averages_over_the_labeled_batches(x64, labell
 # Shapes of the images, and settings that do not fit.
 
 
+@pytest.mark.slow
 def test_images_of_any_rank_are_flattened_in_every_pass(monkeypatch):
     variables, batch = in_float32(random_variables(), random_batch())
     fix_noise(monkeypatch)

@@ -70,6 +70,7 @@ def test_the_sig_reconstruction_is_initially_the_noisy_value_and_its_sigmoid():
     np.testing.assert_allclose(extras["z_hat"][0], u + oracles.sigmoid(u), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ladder_matrices_have_variance_one_over_fan_in_and_scales_are_identity():
     net = Net("400-300-10", ((200,), (400,), (300,), (10,)), denoising="sig-gauss-sig-gauss")
     params = initial(net)["params"]
@@ -104,6 +105,7 @@ def test_ladder_convolutions_are_initially_uniform_with_variance_one_over_fan_in
     assert params["decoder"]["V2"]["kernel"].shape == (3, 3, 40, 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("denoising", ["gauss", "0"])
 def test_stored_statistics_are_initially_mean_0_and_variance_1(denoising):
     for name, values in initial(FC, denoising=denoising)["batch_stats"].items():

@@ -1,5 +1,7 @@
 """The pyramid of GANs: it loses nothing, and each level adds to the blurred image below it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,19 +14,27 @@ MODEL = models.lapgan(
     shape=(8, 4, 1), latent=3, maps=2, generator_features=(5,), discriminator_features=(6,)
 )
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 8, 4, 1)), jnp.float32)
-APPLY, VARIABLES = models.apply_fn(MODEL), models.init(MODEL, jax.random.key(1), X)
+APPLY = models.apply_fn(MODEL)
+
+
+@functools.cache
+def initial():
+    """The variables; collecting the tests computes nothing."""
+    return models.init(MODEL, jax.random.key(1), X)
+
+
 KEY = jax.random.key(2)
 
 
 def band(level, x=X):
     """Returns I_k and l_k of images."""
-    found = APPLY(VARIABLES, x, method="band", level=level)
+    found = APPLY(initial(), x, method="band", level=level)
     return found.logits, found.extras.get("low")
 
 
 def test_each_level_has_two_players():
     players = {f"{name}_{level}" for name in ("generator", "discriminator") for level in range(3)}
-    assert VARIABLES["params"].keys() == players
+    assert initial()["params"].keys() == players
 
 
 def test_images_are_the_coarsest_ones_doubled_with_the_details_of_each_level():
@@ -50,18 +60,19 @@ def test_halving_averages_four_pixels_and_doubling_interpolates():
     np.testing.assert_allclose(found, [expected, expected], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_level_is_the_given_image_with_details():
     _, low = band(0)
-    found = APPLY(VARIABLES, X, low, key=KEY, method="sample", level=0).logits
+    found = APPLY(initial(), X, low, key=KEY, method="sample", level=0).logits
     details = np.asarray(found - low)
     assert (np.abs(details) <= 1).all() and details.std() > 0
-    other = APPLY(VARIABLES, X, 1 - low, key=KEY, method="sample", level=0).logits
+    other = APPLY(initial(), X, 1 - low, key=KEY, method="sample", level=0).logits
     assert (other - (1 - low) != found - low).any()  # The details depend on the given image.
 
 
 @pytest.mark.slow
 def test_a_whole_sample_shows_each_coarser_image_that_it_was_made_from():
-    found = APPLY(VARIABLES, X, key=KEY, method="sample")
+    found = APPLY(initial(), X, key=KEY, method="sample")
     assert found.logits.shape == X.shape
     assert {name: image.shape for name, image in found.extras.items()} == {
         "level1": (6, 4, 2, 1),
@@ -74,9 +85,9 @@ def test_a_whole_sample_shows_each_coarser_image_that_it_was_made_from():
 @pytest.mark.parametrize("level", [0, 1])
 def test_a_discriminator_sees_the_given_image(level):
     image, low = band(level)
-    score = lambda low: np.asarray(APPLY(VARIABLES, image, low, level=level).logits[:, 1])
+    score = lambda low: np.asarray(APPLY(initial(), image, low, level=level).logits[:, 1])
     np.testing.assert_array_equal(
-        score(low), APPLY(VARIABLES, image, level=level).logits[:, 1]
+        score(low), APPLY(initial(), image, level=level).logits[:, 1]
     )  # Without one it is the image's own.
     assert (score(low) != score(low[::-1])).any()
 

@@ -91,6 +91,7 @@ def test_bfloat16_layers_equal_the_numpy_version():
     np.testing.assert_allclose(apply(variables, x).logits, h, rtol=2**-6, atol=2**-6)
 
 
+@pytest.mark.slow
 def test_the_upper_half_is_not_changed_by_parameters_of_the_lower(net):
     apply, variables, x, layers = net
     for layer in range(1, layers + 1):
@@ -147,6 +148,7 @@ def dropconnected(train, rate=0.2, size=200):
     return h
 
 
+@pytest.mark.slow
 def test_dropconnect_drops_weights_in_training_for_all_rows_alike_and_no_bias():
     h = dropconnected(train=True)
     np.testing.assert_array_equal(h[0], h[1])

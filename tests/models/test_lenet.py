@@ -79,6 +79,7 @@ def test_images_may_come_without_their_one_channel_and_training_is_the_same_pass
     np.testing.assert_array_equal(run(x, True), run(x, False))
 
 
+@pytest.mark.slow
 def test_a_config_names_lenet_and_its_initializers():
     spec = {"name": "lenet", "features": (20, 50, 100), "activation": "tanh"}
     model = bind(spec, models, field="model", hidden_init=initializers.sparse(15))()

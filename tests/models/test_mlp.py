@@ -110,6 +110,7 @@ def test_an_unknown_activation_is_refused_with_the_legal_ones(model):
         models.init(model, jax.random.key(0), jnp.zeros((2, 6)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 1.0])
 def test_dropout_of_mlp_equals_flax_bit_for_bit(rate):
     x = jax.random.normal(jax.random.key(0), (30, 7), jnp.float32)
@@ -121,6 +122,7 @@ def test_dropout_of_mlp_equals_flax_bit_for_bit(rate):
     np.testing.assert_array_equal(layered.Dropout(rate).apply({}, x, deterministic=True), x)
 
 
+@pytest.mark.slow
 def test_dropout_drops_the_rate_of_each_layer_in_training_only():
     # Weights of 1 and no negative value: what arrives at a layer is a sum over those kept.
     model = models.mlp(features=(400,), num_classes=1, dropout=(0.2, 0.5))

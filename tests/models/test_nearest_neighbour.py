@@ -30,6 +30,7 @@ def smoothed(x):
 
 
 # 23 examples in blocks of which the last is full, is not, or is the only one.
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [1, 5, 23, 1000])
 def test_both_classifiers_equal_all_pairs_in_float64(block_size):
     found = models.smoothed_nearest_neighbour(X, **SETTINGS, block_size=block_size)
@@ -41,6 +42,7 @@ def test_both_classifiers_equal_all_pairs_in_float64(block_size):
     np.testing.assert_array_equal(found.argmax(axis=1), TRAIN_Y[nearest.argmin(axis=1)])
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_smoothed_classifier_is_the_finite_difference():
     logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS, block_size=5)
     loss = lambda x: -logits_fn(x)[:, 1].sum()

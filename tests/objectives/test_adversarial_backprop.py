@@ -120,6 +120,7 @@ def test_adversarial_backprop_without_a_perturbation_is_back_propagation(loss):
     assert adversarial[0] > plain[0] + 0.01
 
 
+@pytest.mark.slow
 def test_adversarial_backprop_of_one_row_equals_the_loss_by_hand():
     # Logits (1.5, -.5) of class 0: y - t = (-.182426, .377541), by the input W (y - t) =
     # (-.559966, -.364851): the signs are (-, -). eps .1 gives (.4, .4) with the logits (1.2, -.4),
@@ -211,6 +212,7 @@ def test_same_dropout_shares_the_mask_and_otherwise_the_first_pass_has_no_dropou
         np.testing.assert_allclose(attacked, apply(variables, x).logits, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_model_state_comes_from_the_perturbed_pass():
     def apply(variables, x, *, train=False, key=None):
         return Output(x @ variables["params"], {}, {"mean": x.mean()} if train else {})

@@ -48,6 +48,7 @@ def test_clean_and_adversarial_accuracy_are_counted_on_their_inputs():
     assert float(metrics["adversarial_accuracy"]) == 0
 
 
+@pytest.mark.slow
 def test_alpha_is_a_half_by_default_and_may_be_traced():
     attack = partial(attacks.fgsm, eps=0.1)
     alphas = jnp.array([0.0, 0.5, 0.9])
@@ -104,6 +105,7 @@ def test_the_update_takes_the_perturbation_as_a_constant():
     assert np.abs(through - constant).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_attack_of_adversarial_mix_gets_the_detached_current_model_without_dropout():
     w, x, y = random_problem()
     calls = []
@@ -161,6 +163,7 @@ def test_the_model_state_comes_from_the_clean_pass():
     np.testing.assert_array_equal(state["batch_stats"], [0.5, 0.5])
 
 
+@pytest.mark.slow
 def test_the_attack_and_the_two_passes_have_three_keys():
     keys = []
 

@@ -20,6 +20,7 @@ def random_problem(seed):
     return x, rng.integers(0, 3, size=6), w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_loss_accuracy_and_gradient_equal_the_numpy_version(seed):
     x, y, w = random_problem(seed)

@@ -35,6 +35,7 @@ def autoencoded(params, x):
     return (h @ layers["logits"]["kernel"] + layers["logits"]["bias"]).reshape(x.shape)
 
 
+@pytest.mark.slow
 def test_the_classifier_gets_the_output_of_the_autoencoder(stacked):
     apply, variables = stacked
     logits, extras, _ = apply(variables, BATCH["x"])

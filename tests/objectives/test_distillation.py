@@ -54,6 +54,7 @@ def test_distillation_has_no_gradient_by_the_teacher():
     np.testing.assert_array_equal(slope, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 20.0])
 def test_a_teacher_learns_the_labels_at_the_temperature(temperature):
     def loss(w):

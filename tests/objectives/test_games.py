@@ -1,5 +1,6 @@
 """The losses of games with labels and with levels, against NumPy and the players' own losses."""
 
+import functools
 from functools import partial
 
 import jax
@@ -22,7 +23,12 @@ MODELS = {
     "lapgan": models.lapgan(**DENSE, halvings=1, maps=2, discriminator_features=(6,)),
 }
 APPLY = {name: models.apply_fn(model) for name, model in MODELS.items()}
-VARIABLES = {name: models.init(model, jax.random.key(1), X) for name, model in MODELS.items()}
+
+
+@functools.cache
+def initial(name):
+    """The variables of a model; collecting the tests computes nothing."""
+    return models.init(MODELS[name], jax.random.key(1), X)
 
 
 GAMES = {
@@ -54,13 +60,13 @@ def log_sigmoid(s):
 def game(name, **options):
     """The game of a model: loss, state and metrics."""
     objective = getattr(objectives, "gan" if name == "dcgan" else name)
-    loss, (state, metrics) = objective(APPLY[name], VARIABLES[name], BATCH, key=KEY, **options)
+    loss, (state, metrics) = objective(APPLY[name], initial(name), BATCH, key=KEY, **options)
     return loss, state, metrics
 
 
 def scores(name, params, key, x, *given, **options):
     """The scores log D / (1 - D) of real images and of samples of a level, in training."""
-    run = partial(APPLY[name], VARIABLES[name] | {"params": params}, train=True, **options)
+    run = partial(APPLY[name], initial(name) | {"params": params}, train=True, **options)
     key_z, key_real, key_generated = jax.random.split(key, 3)
     images = run(x, *given, key=key_z, method="sample").logits
     real = run(x, *given, key=key_real).logits[:, 1]
@@ -75,18 +81,19 @@ def levels(name):
         return {"": (KEY, X, (), {})}
     found = {}
     for level in (0, 1):
-        band = APPLY[name](VARIABLES[name], X, method="band", level=level)
+        band = APPLY[name](initial(name), X, method="band", level=level)
         own = jax.random.fold_in(KEY, level)
         found[str(level)] = own, band.logits, tuple(band.extras.values()), {"level": level}
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", slow_after(1, ["non_saturating", "minimax"]))
 @pytest.mark.parametrize("name", slow_after(1, MODELS))
 def test_the_metrics_of_each_level_are_the_losses_and_the_probabilities(name, loss):
     total, _, metrics = game(name, generator_loss=loss)
     for number, (key, x, given, options) in levels(name).items():
-        real, generated = scores(name, VARIABLES[name]["params"], key, x, *given, **options)
+        real, generated = scores(name, initial(name)["params"], key, x, *given, **options)
         expected = {
             "discriminator": -log_sigmoid(real).mean() - log_sigmoid(-generated).mean(),
             "generator": -log_sigmoid(generated).mean()
@@ -107,7 +114,7 @@ def test_each_player_has_the_gradient_of_its_own_loss_in_its_own_level(name):
     objective = getattr(objectives, "gan" if name == "dcgan" else name)
 
     def total(params):
-        return objective(APPLY[name], VARIABLES[name] | {"params": params}, BATCH, key=KEY)[0]
+        return objective(APPLY[name], initial(name) | {"params": params}, BATCH, key=KEY)[0]
 
     def own(params, of_generator, key, x, given, options):
         real, generated = scores(name, params, key, x, *given, **options)
@@ -115,7 +122,7 @@ def test_each_player_has_the_gradient_of_its_own_loss_in_its_own_level(name):
             return -jax.nn.log_sigmoid(generated).mean()
         return -jax.nn.log_sigmoid(real).mean() - jax.nn.log_sigmoid(-generated).mean()
 
-    params = VARIABLES[name]["params"]
+    params = initial(name)["params"]
     found = jax.grad(total)(params)
     for number, where in levels(name).items():
         for player in ("generator", "discriminator"):
@@ -127,14 +134,14 @@ def test_each_player_has_the_gradient_of_its_own_loss_in_its_own_level(name):
 def test_labels_of_other_images_change_the_loss():
     other = BATCH | {"y": Y[::-1]}
     loss = lambda batch: objectives.conditional_gan(
-        APPLY["conditional_gan"], VARIABLES["conditional_gan"], batch, key=KEY
+        APPLY["conditional_gan"], initial("conditional_gan"), batch, key=KEY
     )[0]
     assert float(loss(other)) != float(loss(BATCH))
 
 
 @pytest.mark.slow
 def test_the_statistics_are_those_of_the_generated_images():
-    apply, variables = APPLY["dcgan"], VARIABLES["dcgan"]
+    apply, variables = APPLY["dcgan"], initial("dcgan")
     _, state, _ = game("dcgan")
     key_z, _, _ = jax.random.split(KEY, 3)
     drawn = apply(variables, X, train=True, key=key_z, method="sample")
@@ -157,4 +164,4 @@ def test_a_part_of_two_players_or_of_none_is_refused(parts):
 def test_a_model_without_levels_is_no_pyramid():
     words = "the players of the game, generator_0, discriminator_0, got "
     with pytest.raises(UserError, match=words):
-        objectives.lapgan(APPLY["dcgan"], VARIABLES["dcgan"], BATCH, key=KEY)
+        objectives.lapgan(APPLY["dcgan"], initial("dcgan"), BATCH, key=KEY)

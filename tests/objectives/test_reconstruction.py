@@ -52,6 +52,7 @@ def test_an_unknown_level_is_refused():
         objectives.reconstruction(Seen().apply, {}, BATCH, key=KEY, level="inputs")
 
 
+@pytest.mark.slow
 def test_without_noise_the_loss_is_the_model_s_own_on_all_images():
     apply, variables = net(features=(4,))
     found, _ = objectives.reconstruction(apply, variables, BATCH, key=KEY)

@@ -101,6 +101,7 @@ def test_the_files_hold_the_numbers_that_are_returned(small):
         assert image.format == "PNG" and min(image.size) > 200
 
 
+@pytest.mark.slow
 def test_the_same_command_trains_nothing_again(small, never_train):
     folder, settings, found = small
     assert reproduction.reproduce(SMALL, QUICK, **settings) == found
@@ -256,6 +257,7 @@ def test_the_power_of_stored_results_is_printed_by_target(tmp_path, never_train)
     assert stats.nct.sf(stats.t.isf(LEVEL / 2, seeds - 1), seeds - 1, 0.101 / error) > 0.8
 
 
+@pytest.mark.slow
 def test_grid_points_beyond_a_small_budget_are_not_run(tmp_path, never_train):
     fabricate("maronas2016.table13", tmp_path, budget=QUICK, error=lambda replica, eps: 0.01)
     settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}

@@ -150,6 +150,7 @@ def test_a_config_with_hostile_values_is_traced_or_refused(count, tmp_path, not_
 
 
 # 10,000: half a minute.
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_every_config_with_hostile_values_is_built_or_refused(
     count, tmp_path, not_trained, monkeypatch

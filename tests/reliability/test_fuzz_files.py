@@ -69,6 +69,7 @@ def fuzz(file, read, count, *, seed=0):
 counts = pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.mark.exhaustive)])
 
 
+@pytest.mark.slow
 @counts
 @pytest.mark.parametrize("zipped", [False, True])
 def test_damaged_idx_files_are_read_or_refused(tmp_path, count, zipped):

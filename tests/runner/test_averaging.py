@@ -95,6 +95,7 @@ def test_the_averaged_weights_are_tested_and_do_not_change_the_training(dataset,
     assert float(measured["test_error"]) == pytest.approx(1 - float(clean.accuracy), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_best_model_is_one_of_the_averages(dataset):
     _, _, run, _ = trained_run(dataset, epochs=1, averaging=EMA, data__num_valid=8)
     assert int(run.best_epoch) == 1

@@ -116,6 +116,7 @@ def test_damage_to_any_file_restores_an_intact_checkpoint(tmp_path, damage):
     assert any("notes" in str(name) for name in fallen_back)
 
 
+@pytest.mark.slow
 def test_an_epoch_can_be_saved_again_after_a_damaged_checkpoint(tmp_path):
     saved(tmp_path, 1, 2)
     for file in (tmp_path / "2").rglob("d/*"):
@@ -165,6 +166,7 @@ def test_a_failed_write_is_reported_before_the_next_save(small_disk):
         assert list(small_disk.iterdir()) == []  # What was written of it does not fill the disk.
 
 
+@pytest.mark.slow
 def test_an_error_names_each_checkpoint_if_all_are_damaged(tmp_path):
     saved(tmp_path, 1, 2, 3)
     for file in tmp_path.rglob("d/*"):
@@ -197,6 +199,7 @@ def saved_by_two(folder, monkeypatch, *epochs: int):
     return folder
 
 
+@pytest.mark.slow
 def test_the_parts_of_two_processes_are_one_checkpoint(tmp_path, monkeypatch):
     folder = saved_by_two(tmp_path, monkeypatch, 1, 2)
     assert {path.name for path in folder.iterdir()} == {"1", "2"}

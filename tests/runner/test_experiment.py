@@ -78,6 +78,7 @@ def linear_reference(params, x, y, eps):
     return right / len(y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_valid", [0, 8])
 def test_evaluation_uses_the_best_model_or_else_the_last(dataset, num_valid):
     config = document(data__num_valid=num_valid)

@@ -110,6 +110,7 @@ def visits(dataset, *, seeds=(1,), epochs=2, **changes):
     return found
 
 
+@pytest.mark.slow
 def test_an_epoch_visits_a_permutation_that_depends_on_seed_and_epoch(dataset, recorder):
     found = visits(dataset, seeds=(1, 3), data__num_valid=8)
     orders = []
@@ -208,6 +209,7 @@ def test_padded_images_are_shifted_with_zeros_outside(keeper):
         assert all(at) and len({shift for (shift, *_) in at}) > 10
 
 
+@pytest.mark.slow
 def test_the_second_augmentation_is_another_one_of_the_same_images(keeper):
     found, images = seen(pad=0)
     np.testing.assert_array_equal(found["x"], images)

@@ -80,6 +80,7 @@ def test_each_replica_keeps_the_best_model_and_stops_after_patience(said, patien
         assert run.state.params["logits"]["kernel"][0, 0, 0] == epoch
 
 
+@pytest.mark.slow
 def test_no_model_is_kept_and_no_replica_stops_without_a_validation_set(dataset):
     config = document() | {"patience": 1}
     experiment = Experiment(config, dataset)
@@ -136,6 +137,7 @@ def test_a_stop_at_a_training_error_of_1e_4_is_one_image_in_ten_thousand(wrong, 
     assert bool(run.stopped) == stops
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_halved_often_enough_stops_the_training(dataset):
     config = document(optimizer__plateau=PLATEAU, optimizer__learning_rate=0.0)
     config["stop"] = {"train_error": 0.0, "rate_scale": 0.5**3}

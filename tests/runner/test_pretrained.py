@@ -82,6 +82,7 @@ def assert_equal(found, expected):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 def test_a_start_replaces_the_parameters_of_equal_names_only(digits):
     experiment = Experiment(document(model__features=(8, 4)), digits)
     plain = experiment.init(np.int32(3), {}).state.params

@@ -77,6 +77,7 @@ def counted(dataset, monkeypatch):
     return Program(Experiment(config, dataset), dataset, rows, runs, shards=1), traces
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_the_first_epoch(counted, caplog):
     program, _ = counted
 

@@ -62,6 +62,7 @@ def appendix(tmp_path_factory):
     return json.loads((out / "huang2015/results/figures/appendixA.json").read_text())
 
 
+@pytest.mark.slow
 def test_proposition_d_minima_are_bounded_and_one_beyond_the_margin_only(appendix):
     for size, (one, other) in zip(appendix["sizes"], appendix["lengths"], strict=True):
         if size < 1:

@@ -200,6 +200,7 @@ def test_kinds_of_perturbation_differ_without_colors():
     assert runs.STYLES["adversarial"]["linestyle"] == "-"
 
 
+@pytest.mark.slow
 def test_the_strip_of_samples_has_the_noise_of_its_labels(linear_models):
     made, x, y = linear_models
     workdir, w = made["clean"]

@@ -126,6 +126,7 @@ def test_a_window_is_the_classes_of_its_points_from_left_to_right_and_from_the_t
         )
 
 
+@pytest.mark.slow
 def test_a_misclassified_example_is_drawn_and_said():
     y = Y.copy()
     y[2] = (Y[2] + 1) % CLASSES

@@ -67,6 +67,7 @@ def test_ensembles_of_three_share_no_net_and_have_the_mean_probability():
     np.testing.assert_allclose(np.exp(two(jnp.asarray(X))), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_attacked_through_its_mean_probability(workdirs_of):
     runs = workdirs_of((0, W[:3]), (0.01, W[3:4]))
     by_seed = regularizers.regularizers(runs).document["by_seed"]
