@@ -39,10 +39,11 @@ def adversarial_autoencoder(
       noise_std: as in `corrupted`, of the encoder's inputs.
 
     Returns:
-      loss f32[], and ({}, metrics): "reconstruction", the squared error, and in nats "encoder",
-      -log D(e(u)), and "discriminator", its loss.
+      loss f32[], and ({}, metrics): "reconstruction", the squared error, which is the decoder's
+      loss, "encoder_loss", and in nats "discriminator_loss" and "fooled", -log D(e(u)).
 
     Raises:
+      UserError: the model has other parts than the three players.
       ValueError: the batch has no unlabeled inputs.
 
     Sources: [makhzani2015], sec. 2; [wardefarley2016], sec. 1.4.5.
@@ -59,16 +60,17 @@ def adversarial_autoencoder(
         return binary_cross_entropy(scores, jnp.full_like(scores, label)).mean()
 
     reconstruction = jnp.sum((images - u).reshape(len(u), -1) ** 2, axis=1).mean()
-    encoder = told(constant(variables, ["discriminator"]), code, REAL)
+    fooled = told(constant(variables, ["discriminator"]), code, REAL)
     of_code = told(variables, jax.lax.stop_gradient(code), GENERATED)
     discriminator = told(variables, prior, REAL) + of_code
-    loss = reconstruction + weight * encoder + discriminator
+    encoder = reconstruction + weight * fooled
     metrics = {
         "reconstruction": reconstruction,
-        "encoder": encoder,
-        "discriminator": discriminator,
+        "encoder_loss": encoder,
+        "discriminator_loss": discriminator,
+        "fooled": fooled,
     }
-    return loss, ({}, metrics)
+    return encoder + discriminator, ({}, metrics)
 
 
 def semi_supervised_autoencoder(
@@ -97,7 +99,7 @@ def semi_supervised_autoencoder(
       "supervised", J in nats.
 
     Raises:
-      ValueError: the batch has no unlabeled inputs.
+      UserError, ValueError: as `adversarial_autoencoder`.
 
     Source: [makhzani2015], sec. 5.
     """
@@ -107,5 +109,10 @@ def semi_supervised_autoencoder(
     noisy = corrupted(batch["x"], jax.random.fold_in(key, 2), noise_std=noise_std)
     logits = apply(variables, noisy, train=True).logits
     supervised = mean_cross_entropy(logits, batch["y"])
-    metrics |= {"accuracy": accuracy(logits, batch["y"]), "supervised": supervised}
-    return loss + label_weight * supervised, ({}, metrics)
+    of_labels = label_weight * supervised
+    metrics |= {
+        "encoder_loss": metrics["encoder_loss"] + of_labels,
+        "accuracy": accuracy(logits, batch["y"]),
+        "supervised": supervised,
+    }
+    return loss + of_labels, ({}, metrics)

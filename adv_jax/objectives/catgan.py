@@ -34,10 +34,14 @@ def catgan(
         `evaluate.matched_classes` matches to labels.
 
     Returns:
-      loss f32[] in nats, and (model_state, metrics): "discriminator" and "generator", their losses,
-      "real" and "generated", the mean entropies, "classes", the entropy of the mean prediction,
-      log K at most, and "accuracy" on the labeled images. "classes" near 0 is a collapse: all
-      images are in one class.
+      loss f32[] in nats, and (model_state, metrics): "discriminator_loss" and "generator_loss",
+      "real_entropy" and "generated_entropy", means over images, "classes_entropy", that of the mean
+      prediction, log K at most, and "accuracy" on the labeled images. A "classes_entropy" near 0 is
+      a collapse: all images are in one class.
+
+    Raises:
+      UserError: the model has other parts than the two players.
+      ValueError: the batch has no unlabeled inputs.
 
     Sources: [springenberg2016]; [wardefarley2016], sec. 1.4.5.
     """
@@ -60,11 +64,11 @@ def catgan(
     discriminator = real - classes - generated + weight * supervised
     generator = judged - spread
     metrics = {
-        "discriminator": discriminator,
-        "generator": generator,
-        "real": real,
-        "generated": generated,
-        "classes": classes,
+        "discriminator_loss": discriminator,
+        "generator_loss": generator,
+        "real_entropy": real,
+        "generated_entropy": generated,
+        "classes_entropy": classes,
         "accuracy": accuracy(labelled, batch["y"]),
     }
     return discriminator + generator, (model_state, metrics)

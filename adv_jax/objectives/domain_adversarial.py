@@ -35,9 +35,13 @@ def domain_adversarial(
       weight: lambda of the source, >= 0; with 0 the features ignore the adversary.
 
     Returns:
-      loss f32[] in nats, and (model_state, metrics): "classifier" and "adversary", both losses,
+      loss f32[] in nats, and (model_state, metrics): "classifier_loss" and "adversary_loss",
       "accuracy" on the source, and "guessed", the share of domains that the adversary finds; .5
       if the features hide the domain.
+
+    Raises:
+      UserError: the model has other parts than the two players.
+      ValueError: the batch has no unlabeled inputs.
 
     Sources: [ganin2016]; [wardefarley2016], sec. 1.4.6.
     """
@@ -69,9 +73,12 @@ def censored(
       weight: of the adversary's loss for the features, >= 0; with 0 nothing is hidden.
 
     Returns:
-      loss f32[] in nats, and (model_state, metrics): "classifier" and "adversary", both losses,
+      loss f32[] in nats, and (model_state, metrics): "classifier_loss" and "adversary_loss",
       "accuracy" of the public attribute, and "guessed", the share of private attributes that the
       adversary finds. A low share does not show that nothing leaks: train a fresh adversary.
+
+    Raises:
+      UserError: the model has other parts than the two players.
 
     Sources: [edwards2016], without the reconstruction of the input; [wardefarley2016], sec. 1.4.6.
     """
@@ -101,8 +108,8 @@ def _game(
     guesses = apply(variables, reverse_gradient(h, weight), method="judge").logits
     classifier, adversary = mean_cross_entropy(logits, labels), mean_cross_entropy(guesses, hidden)
     metrics = {
-        "classifier": classifier,
-        "adversary": adversary,
+        "classifier_loss": classifier,
+        "adversary_loss": adversary,
         "accuracy": accuracy(logits, labels),
         "guessed": accuracy(guesses, hidden),
     }

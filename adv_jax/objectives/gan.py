@@ -37,7 +37,7 @@ def gan(
       key: for z and the discriminator's dropout.
 
     Returns:
-      loss f32[] in nats, and (model_state, metrics): "discriminator" and "generator", their losses,
+      loss f32[] in nats, and (model_state, metrics): "discriminator_loss" and "generator_loss",
       "real" and "generated", the mean D(x) and D(G(z)). If "generated" stays at 0, the
       discriminator has won and the generator does not learn. Batch statistics of the generator are
       those of its images, and of the discriminator those of the generated images.
@@ -99,8 +99,8 @@ def lapgan(
       key: for the noise of all levels.
 
     Returns:
-      loss f32[] in nats, and (model_state, metrics): those of `gan` for each level, with its number
-      appended: "generator0", ...
+      loss f32[] in nats, and (model_state, metrics): those of `gan` for each level k, as
+      "level{k}_generator_loss".
 
     Raises:
       UserError: the model has other parts than the players of its levels.
@@ -126,7 +126,7 @@ def lapgan(
         )
         losses.append(loss)
         variables = {**variables, **state}
-        metrics |= {f"{name}{level}": value for name, value in found.items()}
+        metrics |= {f"level{level}_{name}": value for name, value in found.items()}
     return sum(losses[1:], losses[0]), (state, metrics)
 
 
@@ -164,8 +164,8 @@ def _game(
         else origin_loss(judged.logits, REAL)
     )
     metrics = {
-        "discriminator": judge,
-        "generator": generator,
+        "discriminator_loss": judge,
+        "generator_loss": generator,
         "real": _probability(real),
         "generated": _probability(generated),
     }

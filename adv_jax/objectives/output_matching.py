@@ -33,8 +33,13 @@ def output_matching(
       weight: of the matching, >= 0; with 0 only the labeled images train the classifier.
 
     Returns:
-      loss f32[] in nats, and (model_state, metrics): "classifier" and "adversary", their losses,
-      "labels" and "predictions", the mean D of both, and "accuracy" on the labeled images.
+      loss f32[] in nats, and (model_state, metrics): "classifier_loss" and
+      "adversary_loss", "labels" and "predictions", the mean D of both, and "accuracy" on the
+      labeled images.
+
+    Raises:
+      UserError: the model has other parts than the two players.
+      ValueError: the batch has no unlabeled inputs.
 
     Sources: [sutskever2015]; [wardefarley2016], sec. 1.4.5.
     """
@@ -55,8 +60,8 @@ def output_matching(
     classifier = supervised + weight * origin_loss(fooled, REAL)
     adversary = origin_loss(real, REAL) + origin_loss(generated, GENERATED)
     metrics = {
-        "classifier": classifier,
-        "adversary": adversary,
+        "classifier_loss": classifier,
+        "adversary_loss": adversary,
         "labels": jax.nn.softmax(real)[:, REAL].mean(),
         "predictions": jax.nn.softmax(generated)[:, REAL].mean(),
         "accuracy": accuracy(labelled, batch["y"]),

@@ -53,10 +53,11 @@ def vae_gan(
       layer: the hidden layer l, from 1.
 
     Returns:
-      loss f32[] in nats, and ({}, metrics): the players' losses "encoder", "decoder" and
-      "discriminator", and the terms "divergence" and "error".
+      loss f32[] in nats, and ({}, metrics): "encoder_loss", "decoder_loss" and
+      "discriminator_loss", and the terms "divergence" and "feature_distance".
 
     Raises:
+      UserError: the model has other parts than the three players.
       ValueError: the discriminator has no such hidden layer.
 
     Source: [larsen2016], Algorithm 1, with the non-saturating loss of [goodfellow2014].
@@ -72,11 +73,11 @@ def vae_gan(
     decoder = gamma * of_decoder.error + of_decoder.fooled
     discriminator = of_discriminator.told
     metrics = {
-        "encoder": encoder,
-        "decoder": decoder,
-        "discriminator": discriminator,
+        "encoder_loss": encoder,
+        "decoder_loss": decoder,
+        "discriminator_loss": discriminator,
         "divergence": of_encoder.divergence,
-        "error": of_encoder.error,
+        "feature_distance": of_encoder.error,
     }
     return encoder + decoder + discriminator, ({}, metrics)
 

@@ -1,13 +1,14 @@
 """Computes and draws learning curves: losses and errors over the epochs of a run."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-# Distinguishable with color blindness and on light and dark backgrounds; dashes repeat the color.
-_LINES = (("#2a86d1", "-"), ("#d9700a", "--"), ("#8f7fd4", "-."), ("#7d8590", ":"))
+# Distinguishable with color blindness and on light and dark backgrounds.
+_COLORS = ("#2a86d1", "#d9700a", "#8f7fd4", "#7d8590")
+_DASHES = ("-", "--", "-.", ":")
 
 
 def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def chart(
         figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (label, shown) in zip(panels, names.items(), strict=True):
-        for (color, style), name in zip(itertools.cycle(_LINES), shown, strict=False):
+        for (color, style), name in zip(itertools.cycle(_styles()), shown, strict=False):
             curve = curves[name]
             marker = "o" if len(curve["epoch"]) == 1 else None  # A line needs two points.
             text = name.replace("_", " ")
@@ -76,6 +77,12 @@ def chart(
         if shown:
             axes.legend(fontsize="small", frameon=False)
     return figure
+
+
+def _styles() -> Iterator[tuple[str, str]]:
+    """Yields 16 pairs of a color and dashes; the first four differ in both."""
+    for turn in range(len(_DASHES)):
+        yield from zip(_COLORS, _DASHES[turn:] + _DASHES[:turn], strict=True)
 
 
 def _is_curve(name: str) -> bool:

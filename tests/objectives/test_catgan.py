@@ -49,7 +49,7 @@ def own_losses(variables, weight, xp=np):
     return {
         "discriminator": -classes + sure - unsure + weight * supervised,
         "generator": -spread + unsure,
-    }, {"real": sure, "generated": unsure, "classes": classes}
+    }, {"real_entropy": sure, "generated_entropy": unsure, "classes_entropy": classes}
 
 
 @pytest.mark.slow
@@ -57,7 +57,8 @@ def test_the_metrics_are_the_losses_and_the_entropies():
     loss, (_, metrics) = objectives.catgan(APPLY, VARIABLES, BATCH, key=KEY, weight=0.7)
     losses, entropies_of = own_losses(VARIABLES, 0.7)
     right = np.asarray(APPLY(VARIABLES, X).logits).argmax(axis=1) == np.asarray(BATCH["y"])
-    expected = losses | entropies_of | {"accuracy": right.mean()}
+    named = {f"{player}_loss": value for player, value in losses.items()}
+    expected = named | entropies_of | {"accuracy": right.mean()}
     found = {name: float(value) for name, value in metrics.items()}
     assert found == pytest.approx(expected, abs=1e-5)
     assert float(loss) == pytest.approx(sum(losses.values()), abs=1e-5)

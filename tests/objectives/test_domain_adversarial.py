@@ -59,13 +59,14 @@ def test_the_metrics_are_the_losses_and_the_shares_of_right_guesses(name):
     logits, guesses = map(np.float64, outputs(name, apply, variables))
     _, _, labels, hidden = GAMES[name]
     expected = {
-        "classifier": oracles.cross_entropies(logits, labels).mean(),
-        "adversary": oracles.cross_entropies(guesses, hidden).mean(),
+        "classifier_loss": oracles.cross_entropies(logits, labels).mean(),
+        "adversary_loss": oracles.cross_entropies(guesses, hidden).mean(),
         "accuracy": (logits.argmax(axis=1) == labels).mean(),
         "guessed": (guesses.argmax(axis=1) == hidden).mean(),
     }
     assert {k: float(v) for k, v in metrics.items()} == pytest.approx(expected, rel=1e-5)
-    assert float(loss) == pytest.approx(expected["classifier"] + expected["adversary"], rel=1e-5)
+    total = expected["classifier_loss"] + expected["adversary_loss"]
+    assert float(loss) == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.slow

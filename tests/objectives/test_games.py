@@ -95,16 +95,17 @@ def test_the_metrics_of_each_level_are_the_losses_and_the_probabilities(name, lo
     for number, (key, x, given, options) in levels(name).items():
         real, generated = scores(name, initial(name)["params"], key, x, *given, **options)
         expected = {
-            "discriminator": -log_sigmoid(real).mean() - log_sigmoid(-generated).mean(),
-            "generator": -log_sigmoid(generated).mean()
+            "discriminator_loss": -log_sigmoid(real).mean() - log_sigmoid(-generated).mean(),
+            "generator_loss": -log_sigmoid(generated).mean()
             if loss == "non_saturating"
             else log_sigmoid(-generated).mean(),
             "real": np.exp(log_sigmoid(real)).mean(),
             "generated": np.exp(log_sigmoid(generated)).mean(),
         }
-        found = {measure: float(metrics[f"{measure}{number}"]) for measure in expected}
+        prefix = f"level{number}_" if number else ""
+        found = {measure: float(metrics[f"{prefix}{measure}"]) for measure in expected}
         assert found == pytest.approx(expected, rel=1e-4)
-    losses = [v for k, v in metrics.items() if k.startswith(("generator", "discriminator"))]
+    losses = [v for k, v in metrics.items() if k.endswith("_loss")]
     assert float(total) == pytest.approx(float(sum(losses)), rel=1e-5)
 
 

@@ -56,8 +56,8 @@ def test_the_metrics_are_the_losses_and_the_probabilities(loss):
         "minimax": log_sigmoid(-generated).mean(),
     }
     expected = {
-        "discriminator": -log_sigmoid(real).mean() - log_sigmoid(-generated).mean(),
-        "generator": generator[loss],
+        "discriminator_loss": -log_sigmoid(real).mean() - log_sigmoid(-generated).mean(),
+        "generator_loss": generator[loss],
         "real": np.exp(log_sigmoid(real)).mean(),
         "generated": np.exp(log_sigmoid(generated)).mean(),
     }

@@ -39,9 +39,9 @@ def test_the_metrics_are_the_losses_and_what_the_critic_thinks():
     )
     real, fake = d(np.eye(3)[[0, 2, 1, 1]]), d(oracles.softmax(logits(U)))
     expected = {
-        "classifier": oracles.cross_entropies(logits(X), np.array(BATCH["y"])).mean()
+        "classifier_loss": oracles.cross_entropies(logits(X), np.array(BATCH["y"])).mean()
         - 0.4 * np.log(fake[:, 1]).mean(),
-        "adversary": -np.log(real[:, 1]).mean() - np.log(fake[:, 0]).mean(),
+        "adversary_loss": -np.log(real[:, 1]).mean() - np.log(fake[:, 0]).mean(),
         "labels": real[:, 1].mean(),
         "predictions": fake[:, 1].mean(),
         "accuracy": (logits(X).argmax(axis=1) == np.array(BATCH["y"])).mean(),

@@ -68,7 +68,9 @@ def weights(workdir):
 def test_a_game_logs_both_players_and_tests_the_discriminator_on_real_images(tmp_path):
     result = training.run(game(), tmp_path / "run")
     *_, line = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
-    assert line["loss"] == pytest.approx(line["discriminator"] + line["generator"], abs=1e-5)
+    assert line["loss"] == pytest.approx(
+        line["discriminator_loss"] + line["generator_loss"], abs=1e-5
+    )
     assert 0 < line["generated"] < 1
     # Class 1 is a real image: the discriminator's error on test images, and under attack.
     model = load_all(tmp_path / "run")[0]

@@ -59,6 +59,14 @@ def test_each_error_has_a_line_in_the_chart():
     assert set(lines_of(error)) == {name.replace("_", " ") for name in names}
 
 
+def test_the_losses_of_all_players_of_a_game_have_lines_of_their_own():
+    players = [f"level{k}_{name}_loss" for k in range(3) for name in ("generator", "discriminator")]
+    lines = [line(epoch, 0, 6.0, **dict.fromkeys(players, 1.0)) for epoch in (1, 2)]
+    (losses,) = learning.chart(learning.curves(lines)).axes
+    assert set(lines_of(losses)) == {"loss", *(name.replace("_", " ") for name in players)}
+    assert len({(curve.get_color(), curve.get_linestyle()) for curve in losses.lines}) == 7
+
+
 def test_a_single_epoch_without_an_error_is_drawn():
     figure = learning.chart(learning.curves([line(1, 0, 2.0, test_error=0.0)]))
     loss, error = figure.axes
