@@ -28,6 +28,7 @@ FIGURES = {
     "optimizers": optimizers.all_rules,
     "online": online.curves,
     "boltzmann": boltzmann.machines,
+    "deep_boltzmann": boltzmann.machines,  # The same pictures, of the runs of another target.
     "autoencoder": autoencoders.filters,
     "fig9": autoencoders.steps,
     "fig10": samples.digits,

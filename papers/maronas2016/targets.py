@@ -377,7 +377,8 @@ TARGETS = (
     pretraining.autoencoders(),
     pretraining.belief_network(),
     pretraining.deep_machine(),
-    pretraining.likelihoods(),
+    pretraining.likelihood(),
+    pretraining.bound(),
     _open_points(),
     _future_work(),
 )
