@@ -81,7 +81,7 @@ def substitute(
 
     Raises:
       UserError: a count below 1; no key; the victim returns anything but N classes of the
-        substitute; and as `attacks.fgsm`.
+        substitute; it diverges; and as `attacks.fgsm`.
 
     Source: [papernot2017], sec. 4, Algorithm 1; there the substitute is trained anew in each round.
 
@@ -126,6 +126,7 @@ def substitute(
             order = _order(jax.random.fold_in(key, count * epochs + epoch), len(queries), most)
             batches = np.resize(order, (most // size, size))
             state = train(state, arrays, batches, len(queries) // size)
+        _require_finite(state, f"after the training of round {count}")
     logits_fn, asked_for = _logits_fn(apply, state), map(jnp.asarray, (queries, answers))
     return Substitute(logits_fn, state.variables, *asked_for)
 
@@ -177,6 +178,15 @@ def _epoch(
         return step(state, jax.tree.map(lambda array: array[batches[i]], arrays))[0]
 
     return jax.lax.fori_loop(0, count, advance, state)
+
+
+def _require_finite(state: TrainState, when: str) -> None:
+    finite = (jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables))
+    if not all(finite):
+        raise UserError(
+            f"the substitute's variables must be finite, got NaN or infinity {when}: "
+            "it diverges with this step"
+        )
 
 
 def _logits_fn(apply: Apply, state: TrainState) -> LogitsFn:
