@@ -113,6 +113,17 @@ def test_a_wrong_argument_is_refused(arguments, message):
         evaluate.annealed_log_partition(machine_of((4, 3)), **arguments)
 
 
+@pytest.mark.parametrize("kernels", [(), (jnp.zeros((3, 4)),), (jnp.zeros((4, 3)),) * 2])
+def test_a_machine_whose_kernels_do_not_fit_is_refused(kernels):
+    machine = machine_of((4, 3)).replace(kernels=kernels)
+    for estimate in (
+        evaluate.log_partition,
+        lambda machine: evaluate.annealed_log_partition(machine, BETAS, key=KEY),
+    ):
+        with pytest.raises(UserError, match=r"of the shapes \(\(4, 3\),?\), got"):
+            estimate(machine)
+
+
 def test_a_machine_with_too_many_units_is_refused():
     with pytest.raises(UserError, match="a side of at most 25 binary units .* got 30; annealed"):
         evaluate.log_partition(machine_of((40, 30)))

@@ -99,9 +99,7 @@ def test_examples_of_a_substitute_fool_a_scikit_learn_model_that_noise_does_not(
 
 def test_a_substitute_that_diverges_is_told_by_its_round():
     given = parts(nn.Dense(3), optax.sgd(jnp.inf), X)
-    with pytest.raises(
-        UserError, match="finite, got NaN or infinity after the training of round 0"
-    ):
+    with pytest.raises(UserError, match="got NaN or infinity after the training of round 0"):
         substitute(linear_victim, X, **given)
 
 

@@ -84,3 +84,11 @@ def test_an_image_that_cannot_be_halved_is_refused(shape):
     model = models.dcgan(shape=shape, maps=(6, 3))
     with pytest.raises(ValueError, match=r"model.shape must be .* multiples of 4, .* got \(8, "):
         models.init(model, jax.random.key(0), jnp.zeros((2, *shape)))
+
+
+@pytest.mark.parametrize(
+    "model", [models.dcgan(maps=()), models.lapgan(halvings=0), models.lapgan(halvings=-1)]
+)
+def test_a_model_that_halves_no_image_is_refused(model):
+    with pytest.raises(ValueError, match="must halve images at least once, got (0|-1) halvings"):
+        models.init(model, jax.random.key(0), jnp.zeros((2, 28, 28, 1)))
