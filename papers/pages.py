@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from adv_jax.runner.workdir import replace
-from papers import numbers, single_runs
+from papers import hours, numbers, single_runs
 from papers.book import chapters, reading
 from papers.book.chapters import NOT_RUN, Chapter, Line
+from papers.registry import TARGETS
 from papers.verdicts import NOT_REPRODUCED, UNDECIDED, VERDICTS
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """
     found = reading.read(root / "papers")
     book = [chapters.chapter(paper, found) for paper in numbers.load().values()]
-    made = {root / "docs" / "results.md": _results(book)}
+    made = {root / "docs" / "results.md": _results(book, hours.left(TARGETS.values(), found))}
     for path, text in {
         root / "README.md": _headlines(book),
         root / "papers" / "README.md": f"{chapters.level_in_words(book)}\n",
@@ -63,7 +64,7 @@ def _with_generated(path: Path, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
-def _results(book: Sequence[Chapter]) -> str:
+def _results(book: Sequence[Chapter], left: Iterable[hours.Left]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
@@ -81,7 +82,19 @@ def _results(book: Sequence[Chapter]) -> str:
             f"[Settings, configs and figures](../papers/{one.paper.name}/README.md).\n",
             _tables(one),
         ]
+    parts += [
+        "## Not yet in full\n",
+        "Targets of `launch.reproduce` that lack runs of the paper's length, what is stored of "
+        "them, and the hours of the missing runs, one after another, at the speed of the stored "
+        "runs, on one or two cores of a CPU. A training that two targets share counts in both.\n",
+        markdown(["target", "stored", "hours"], map(_left, left)),
+    ]
     return "\n".join(parts)
+
+
+def _left(one: hours.Left) -> list[str]:
+    time = "not timed" if one.hours is None else f"{one.hours:,.{1 if one.hours < 10 else 0}f}"
+    return [f"`{one.target}`", one.stored or "-", time]
 
 
 def _work(one: Chapter) -> str:
