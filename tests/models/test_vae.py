@@ -1,5 +1,7 @@
 """The variational autoencoder against NumPy, and its bound against exact likelihoods."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,13 @@ RNG = np.random.default_rng(0)
 SMALL = {"shape": (2, 3, 1), "encoder_features": (5,), "decoder_features": (6,)}
 MODEL = models.vae(latent=4, **SMALL)
 X = jnp.asarray(RNG.uniform(size=(8, 2, 3, 1)), jnp.float32)
-APPLY, VARIABLES = models.apply_fn(MODEL), models.init(MODEL, jax.random.key(1), X)
+APPLY = models.apply_fn(MODEL)
 KEY = jax.random.key(2)
+
+
+@cache
+def initial():
+    return models.init(MODEL, jax.random.key(1), X)
 
 
 def dense(params, h):
@@ -32,24 +39,24 @@ def log_likelihoods(p, x):
 
 def encoded(x):
     """Means and standard deviations of q(z | x), f64[B, latent] each."""
-    mean, extras, _ = APPLY(VARIABLES, x, method="encode")
+    mean, extras, _ = APPLY(initial(), x, method="encode")
     return np.float64(mean), np.exp(np.float64(extras["log_var"]) / 2)
 
 
 def test_the_parts_of_the_parameters_are_encoder_and_decoder():
-    assert VARIABLES["params"].keys() == {"encoder", "decoder"}
+    assert initial()["params"].keys() == {"encoder", "decoder"}
 
 
 @pytest.mark.slow
 def test_the_loss_of_a_row_is_the_negative_bound_at_its_code():
     flat = np.float64(X).reshape(8, 6)
-    mean, log_var = np.split(dense(VARIABLES["params"]["encoder"], flat), 2, axis=1)
+    mean, log_var = np.split(dense(initial()["params"]["encoder"], flat), 2, axis=1)
     # The code that the pass draws; its noise is that of the code's distribution.
-    z = np.float64(APPLY(VARIABLES, X, key=KEY, method="infer").logits)
-    p = oracles.sigmoid(dense(VARIABLES["params"]["decoder"], z))
+    z = np.float64(APPLY(initial(), X, key=KEY, method="infer").logits)
+    p = oracles.sigmoid(dense(initial()["params"]["decoder"], z))
     divergence = (np.exp(log_var) + mean**2 - 1 - log_var).sum(axis=1) / 2
     reconstruction = -log_likelihoods(p, flat)
-    found = APPLY(VARIABLES, X, key=KEY, method="row_loss")
+    found = APPLY(initial(), X, key=KEY, method="row_loss")
     np.testing.assert_allclose(found.extras["reconstruction"], reconstruction, rtol=1e-5)
     np.testing.assert_allclose(found.extras["divergence"], divergence, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.logits, reconstruction + divergence, rtol=1e-5)
@@ -59,7 +66,7 @@ def test_the_loss_of_a_row_is_the_negative_bound_at_its_code():
 def test_codes_have_the_mean_and_the_deviation_of_the_encoder():
     mean, std = encoded(X[:1])
     many = jnp.broadcast_to(X[:1], (20_000, *X.shape[1:]))
-    z = np.float64(APPLY(VARIABLES, many, key=KEY, method="infer").logits)
+    z = np.float64(APPLY(initial(), many, key=KEY, method="infer").logits)
     np.testing.assert_allclose(z.mean(0), mean[0], atol=4 * std.max() / np.sqrt(len(z)))
     np.testing.assert_allclose(z.std(0), std[0], rtol=0.03)
 
@@ -68,7 +75,7 @@ def test_the_divergence_is_the_mean_log_ratio_of_the_densities():
     mean, std = encoded(X)
     z = mean + std * np.random.default_rng(3).standard_normal((50_000, *mean.shape))
     ratios = (norm.logpdf(z, mean, std) - norm.logpdf(z)).sum(axis=-1)
-    found = APPLY(VARIABLES, X, key=KEY, method="infer").extras["divergence"]
+    found = APPLY(initial(), X, key=KEY, method="infer").extras["divergence"]
     errors = ratios.std(axis=0) / np.sqrt(len(z))
     assert (np.abs(np.float64(found) - ratios.mean(axis=0)) < 5 * errors).all()
 
@@ -96,13 +103,13 @@ def test_the_bound_is_below_the_exact_log_likelihood_by_the_divergence_of_the_po
 
 def test_the_images_are_decoded_from_the_means():
     mean, _ = encoded(X)
-    found = APPLY(VARIABLES, X)
-    expected = oracles.sigmoid(dense(VARIABLES["params"]["decoder"], mean)).reshape(X.shape)
+    found = APPLY(initial(), X)
+    expected = oracles.sigmoid(dense(initial()["params"]["decoder"], mean)).reshape(X.shape)
     np.testing.assert_allclose(found.logits, expected, rtol=1e-5)
 
 
 def test_samples_differ_by_key_and_row():
-    draw = lambda seed: APPLY(VARIABLES, X, key=jax.random.key(seed), method="sample").logits
+    draw = lambda seed: APPLY(initial(), X, key=jax.random.key(seed), method="sample").logits
     samples = np.concatenate([draw(0), draw(1)]).reshape(16, -1)
     assert len(np.unique(samples, axis=0)) == 16
 

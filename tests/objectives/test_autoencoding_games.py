@@ -1,6 +1,6 @@
 """The losses of VAE, VAE-GAN and adversarial autoencoders, and the gradients of their players."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,20 @@ X, U = (jnp.asarray(RNG.uniform(size=(8, 2, 3, 1)), jnp.float32) for _ in range(
 BATCH = {"x": X, "y": jnp.arange(8) % 4, "unlabelled": U}
 CODED = {"shape": (2, 3, 1), "latent": 3, "encoder_features": (5,), "decoder_features": (4,)}
 AUTOENCODER = {"shape": (2, 3, 1), "latent": 3, "features": (5,), "discriminator_features": (6,)}
-
-
-def net(name, **settings):
-    model = getattr(models, name)(**settings)
-    return models.apply_fn(model), models.init(model, jax.random.key(1), X)
-
-
-VAE = net("vae", **CODED)
-VAE_GAN = net("vae_gan", **CODED, discriminator_features=(6, 5))
-PLAIN = net("adversarial_autoencoder", **AUTOENCODER)
-LABELLED = net("semi_supervised_autoencoder", **AUTOENCODER, num_classes=4)
+SETTINGS = {
+    "vae": CODED,
+    "vae_gan": CODED | {"discriminator_features": (6, 5)},
+    "adversarial_autoencoder": AUTOENCODER,
+    "semi_supervised_autoencoder": AUTOENCODER | {"num_classes": 4},
+}
 GAMMA, WEIGHT, LABEL_WEIGHT, LAYER = 0.3, 2.0, 5.0, 2
+
+
+@cache
+def net(name):
+    """A model's apply and its variables."""
+    model = getattr(models, name)(**SETTINGS[name])
+    return models.apply_fn(model), models.init(model, jax.random.key(1), X)
 
 
 def softplus(s):
@@ -37,7 +39,7 @@ def softplus(s):
 def of_vae_gan(variables):
     """The losses of the three players in textbook form, with the draws of a step with KEY."""
     key_code, key_sample, _ = jax.random.split(KEY, 3)
-    apply = partial(VAE_GAN[0], variables)
+    apply = partial(net("vae_gan")[0], variables)
     code = apply(X, key=key_code, method="infer")
     rebuilt, sampled = (
         apply(code.logits, method="decode").logits,
@@ -56,9 +58,9 @@ def of_vae_gan(variables):
     }
 
 
-def of_autoencoder(net, variables):
+def of_autoencoder(name, variables):
     """The losses of the three players in textbook form, with the draws of a step with KEY."""
-    apply = partial(net[0], variables)
+    apply = partial(net(name)[0], variables)
     code = apply(U, method="encode").logits
     images = apply(code, method="decode").logits
     squares = jnp.sum((images - U) ** 2, axis=(1, 2, 3)).mean()
@@ -66,7 +68,7 @@ def of_autoencoder(net, variables):
     minus_log = lambda score: jax.nn.softplus(-score).sum(axis=1).mean()
     score = lambda code: apply(code, method="judge").logits
     encoder = squares + WEIGHT * minus_log(score(code))
-    if net is LABELLED:
+    if name == "semi_supervised_autoencoder":
         log_p = jax.nn.log_softmax(apply(X).logits)
         encoder += LABEL_WEIGHT * -log_p[jnp.arange(8), BATCH["y"]].mean()
     told = minus_log(score(prior)) + minus_log(-score(code))
@@ -75,19 +77,21 @@ def of_autoencoder(net, variables):
 
 GAMES = {
     "semi_supervised_autoencoder": (
-        LABELLED,
         {"weight": WEIGHT, "label_weight": LABEL_WEIGHT},
-        partial(of_autoencoder, LABELLED),
+        partial(of_autoencoder, "semi_supervised_autoencoder"),
     ),
-    "vae_gan": (VAE_GAN, {"gamma": GAMMA, "layer": LAYER}, of_vae_gan),
-    "adversarial_autoencoder": (PLAIN, {"weight": WEIGHT}, partial(of_autoencoder, PLAIN)),
+    "vae_gan": ({"gamma": GAMMA, "layer": LAYER}, of_vae_gan),
+    "adversarial_autoencoder": (
+        {"weight": WEIGHT},
+        partial(of_autoencoder, "adversarial_autoencoder"),
+    ),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, GAMES))
 def test_each_player_has_the_gradient_of_its_own_loss(name):
-    (apply, variables), settings, own_losses = GAMES[name]
+    (apply, variables), (settings, own_losses) = net(name), GAMES[name]
     objective = partial(getattr(objectives, name), apply, batch=BATCH, key=KEY, **settings)
     total = lambda params: objective({"params": params})[0]
     found = jax.jit(jax.grad(total))(variables["params"])
@@ -100,7 +104,7 @@ def test_each_player_has_the_gradient_of_its_own_loss(name):
 
 
 def test_the_loss_of_a_vae_is_the_mean_of_its_rows_with_both_terms_as_metrics():
-    apply, variables = VAE
+    apply, variables = net("vae")
     loss, (_, metrics) = objectives.vae(apply, variables, BATCH, key=KEY)
     rows = apply(variables, X, key=KEY, method="row_loss")
     assert float(loss) == pytest.approx(float(rows.logits.mean()), rel=1e-6)
@@ -110,7 +114,7 @@ def test_the_loss_of_a_vae_is_the_mean_of_its_rows_with_both_terms_as_metrics():
 
 @pytest.mark.slow
 def test_the_metrics_of_a_vae_gan_are_the_losses_of_its_players_in_numpy():
-    apply, variables = VAE_GAN
+    apply, variables = net("vae_gan")
     settings = {"key": KEY, "gamma": GAMMA, "layer": LAYER}
     loss, (_, metrics) = objectives.vae_gan(apply, variables, BATCH, **settings)
     key_code, key_sample, _ = jax.random.split(KEY, 3)
@@ -145,7 +149,7 @@ def test_the_metrics_of_a_vae_gan_are_the_losses_of_its_players_in_numpy():
     "name", slow_after(1, ["semi_supervised_autoencoder", "adversarial_autoencoder"])
 )
 def test_the_metrics_of_an_adversarial_autoencoder_are_its_terms_in_numpy(name):
-    (apply, variables), settings, _ = GAMES[name]
+    (apply, variables), (settings, _) = net(name), GAMES[name]
     loss, (_, metrics) = getattr(objectives, name)(apply, variables, BATCH, key=KEY, **settings)
     code = apply(variables, U, method="encode").logits
     images = np.float64(apply(variables, code, method="decode").logits)
@@ -172,7 +176,7 @@ def test_the_metrics_of_an_adversarial_autoencoder_are_its_terms_in_numpy(name):
 
 @pytest.mark.slow
 def test_only_the_inputs_of_the_encoder_of_an_adversarial_autoencoder_are_noisy():
-    apply, variables = LABELLED
+    apply, variables = net("semi_supervised_autoencoder")
     seen = {}
 
     def spy(variables, inputs, *, method="logits", **settings):
@@ -195,4 +199,4 @@ def test_only_the_inputs_of_the_encoder_of_an_adversarial_autoencoder_are_noisy(
 def test_a_layer_that_the_discriminator_lacks_is_refused():
     sentence = "objective.layer must be a hidden layer of the discriminator, 1 to 2, got 3"
     with pytest.raises(ValueError, match=sentence):
-        objectives.vae_gan(*VAE_GAN, BATCH, key=KEY, gamma=1.0, layer=3)
+        objectives.vae_gan(*net("vae_gan"), BATCH, key=KEY, gamma=1.0, layer=3)

@@ -1,6 +1,6 @@
 """The losses of a categorical GAN, against NumPy, and each player's gradient."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,12 @@ MODEL = models.catgan(
 RNG = np.random.default_rng(0)
 X, U = (jnp.asarray(RNG.uniform(size=(n, 2, 3, 1)), jnp.float32) for n in (4, 8))
 BATCH = {"x": X, "y": jnp.array([0, 2, 1, 1]), "unlabelled": U}
-APPLY, VARIABLES = models.apply_fn(MODEL), models.init(MODEL, jax.random.key(1), X)
+APPLY = models.apply_fn(MODEL)
+
+
+@cache
+def initial():
+    return models.init(MODEL, jax.random.key(1), X)
 
 
 def generated(variables):
@@ -54,9 +59,9 @@ def own_losses(variables, weight, xp=np):
 
 @pytest.mark.slow
 def test_the_metrics_are_the_losses_and_the_entropies():
-    loss, (_, metrics) = objectives.catgan(APPLY, VARIABLES, BATCH, key=KEY, weight=0.7)
-    losses, entropies_of = own_losses(VARIABLES, 0.7)
-    right = np.asarray(APPLY(VARIABLES, X).logits).argmax(axis=1) == np.asarray(BATCH["y"])
+    loss, (_, metrics) = objectives.catgan(APPLY, initial(), BATCH, key=KEY, weight=0.7)
+    losses, entropies_of = own_losses(initial(), 0.7)
+    right = np.asarray(APPLY(initial(), X).logits).argmax(axis=1) == np.asarray(BATCH["y"])
     named = {f"{player}_loss": value for player, value in losses.items()}
     expected = named | entropies_of | {"accuracy": right.mean()}
     found = {name: float(value) for name, value in metrics.items()}
@@ -69,10 +74,10 @@ def test_each_player_has_the_gradient_of_its_own_loss():
     total = lambda params: objectives.catgan(APPLY, {"params": params}, BATCH, key=KEY, weight=0.7)[
         0
     ]
-    found = jax.grad(total)(VARIABLES["params"])
+    found = jax.grad(total)(initial()["params"])
     for player in ("generator", "discriminator"):
         own = lambda params, player=player: own_losses({"params": params}, 0.7, jnp)[0][player]
-        expected = jax.grad(own)(VARIABLES["params"])[player]
+        expected = jax.grad(own)(initial()["params"])[player]
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found[player], expected)
 
 
@@ -84,20 +89,20 @@ def test_without_weight_the_labels_have_no_influence():
         )[0]
     )
     other = BATCH | {"y": jnp.array([1, 0, 0, 2])}
-    found, expected = (grad(VARIABLES["params"], batch) for batch in (BATCH, other))
+    found, expected = (grad(initial()["params"], batch) for batch in (BATCH, other))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_predictions_of_one_class_alone_are_finite():
     # A mean probability of 0 in float32, which has no logarithm.
-    params = jax.tree.map(lambda leaf: 1e4 * leaf, VARIABLES["params"])
+    params = jax.tree.map(lambda leaf: 1e4 * leaf, initial()["params"])
     total = lambda params: objectives.catgan(APPLY, {"params": params}, BATCH, key=KEY)[0]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total)(params)))
 
 
 def test_the_discriminator_is_a_classifier_of_all_classes():
-    logits, extras, _ = APPLY(VARIABLES, X)
-    layers = VARIABLES["params"]["discriminator"]
+    logits, extras, _ = APPLY(initial(), X)
+    layers = initial()["params"]["discriminator"]
     h = 2 * np.float64(X).reshape(4, 6) - 1
     h = h @ np.float64(layers["hidden1"]["kernel"]) + np.float64(layers["hidden1"]["bias"])
     h = np.where(h > 0, h, 0.1 * h)

@@ -1,6 +1,6 @@
 """Output distribution matching: the losses against NumPy, and each player's gradient."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,12 @@ MODEL = models.judged(features=(5,), layer=0, adversary_features=(4,), num_class
 RNG = np.random.default_rng(0)
 X, U = (jnp.asarray(RNG.uniform(size=(n, 6)), jnp.float32) for n in (4, 8))
 BATCH = {"x": X, "y": jnp.array([0, 2, 1, 1]), "unlabelled": U}
-APPLY, VARIABLES = models.apply_fn(MODEL), models.init(MODEL, jax.random.key(1), X)
+APPLY = models.apply_fn(MODEL)
+
+
+@cache
+def initial():
+    return models.init(MODEL, jax.random.key(1), X)
 
 
 def own_losses(variables, weight):
@@ -32,10 +37,10 @@ def own_losses(variables, weight):
 
 @pytest.mark.slow
 def test_the_metrics_are_the_losses_and_what_the_critic_thinks():
-    _, (_, metrics) = objectives.output_matching(APPLY, VARIABLES, BATCH, key=KEY, weight=0.4)
-    logits = lambda x: np.float64(APPLY(VARIABLES, x).logits)
+    _, (_, metrics) = objectives.output_matching(APPLY, initial(), BATCH, key=KEY, weight=0.4)
+    logits = lambda x: np.float64(APPLY(initial(), x).logits)
     d = lambda outputs: oracles.softmax(
-        np.float64(APPLY(VARIABLES, jnp.float32(outputs), method="judge").logits)
+        np.float64(APPLY(initial(), jnp.float32(outputs), method="judge").logits)
     )
     real, fake = d(np.eye(3)[[0, 2, 1, 1]]), d(oracles.softmax(logits(U)))
     expected = {
@@ -55,17 +60,17 @@ def test_each_player_has_the_gradient_of_its_own_loss():
     total = lambda params: objectives.output_matching(
         APPLY, {"params": params}, BATCH, key=KEY, weight=0.4
     )[0]
-    found = jax.grad(total)(VARIABLES["params"])
+    found = jax.grad(total)(initial()["params"])
     for player in ("classifier", "adversary"):
         own = lambda params, player=player: own_losses({"params": params}, 0.4)[player]
-        expected = jax.grad(own)(VARIABLES["params"])[player]
+        expected = jax.grad(own)(initial()["params"])[player]
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found[player], expected)
 
 
 def test_without_weight_the_classifier_learns_from_the_labels_alone():
     def gradient(objective, **options):
         loss = lambda params: objective(APPLY, {"params": params}, BATCH, key=KEY, **options)[0]
-        return jax.grad(loss)(VARIABLES["params"])["classifier"]
+        return jax.grad(loss)(initial()["params"])["classifier"]
 
     found = gradient(objectives.output_matching, weight=0.0)
     expected = gradient(objectives.cross_entropy)
