@@ -148,7 +148,8 @@ def level_in_words(book: Sequence[Chapter]) -> str:
     tests = sum(chapter.num_tests for chapter in book)
     return (
         f"The results hold {tests} tests: an interval for each number, and a test for each gain "
-        "and each step of an order. Each has the level "
+        "and each step of an order; runs of the budget quick decide nothing and have none. Each "
+        "has the level "
         f"{FAMILY_LEVEL:g} / {MOST_TESTS} = {LEVEL:g} (Bonferroni, for up to {MOST_TESTS} "
         f"tests), and each interval a confidence of {confidence()}."
     )

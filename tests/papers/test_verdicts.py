@@ -262,6 +262,7 @@ def test_tests_are_counted_by_numbers_gains_and_steps_of_orders():
         {"form": "falling", "rows": ["b", "a", "c"]},
     ]
     assert verdicts.num_tests(judge(document(rows, claims))) == 3 + 1 + 2
+    assert verdicts.num_tests(judge(document(rows, claims, budget=QUICK))) == 0
 
 
 def test_judging_twice_changes_nothing():
