@@ -269,8 +269,9 @@ def test_grid_points_beyond_a_small_budget_are_not_run(tmp_path, never_train):
 def test_a_paper_or_all_stand_for_their_targets():
     assert reproduction.chosen(["all"]) == list(TARGETS.values())
     ladder = reproduction.chosen(["maronas2016.table20", "maronas2016"])
-    assert ladder[0].name == "maronas2016.table20" and len(ladder) == 34
-    assert {target.paper for target in ladder} == {"maronas2016"}
+    assert ladder[0].name == "maronas2016.table20"
+    of_the_work = [name for name in TARGETS if name.startswith("maronas2016.")]
+    assert len(of_the_work) > 30 and sorted(target.name for target in ladder) == sorted(of_the_work)
 
 
 @pytest.mark.slow
