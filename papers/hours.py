@@ -10,10 +10,11 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from adv_jax.runner.config import replicas
 from papers.book.reading import Results
 from papers.budget import BUDGETS, PAPER
 from papers.target import Target
-from papers.trainings import Training, cost, plan
+from papers.trainings import Training, plan
 
 Json = Mapping[str, Any]
 
@@ -49,13 +50,11 @@ def left(targets: Iterable[Target], results: Results) -> Iterator[Left]:
             yield Left(target.name, document["budget"], None if math.isnan(hours) else hours)
 
 
-def _missing(training: Training, document: Json, key: str) -> float:
+def _missing(training: Training, document: Json, key: str) -> int:
     """Returns the number of epochs, of all replicas, that a result does not have in full."""
-    total = cost(training)
-    stored = document["trainings"].get(key)
-    if document["budget"] != PAPER or stored is None:
-        return total
-    return total * (1 - stored["replicas"] / (total / training.config["epochs"]))
+    is_full = document["budget"] == PAPER and key in document["trainings"]
+    there = document["trainings"][key]["replicas"] if is_full else 0
+    return max(len(replicas(training.config)) - there, 0) * training.config["epochs"]
 
 
 def _speed(config: Json, speeds: Mapping[str, float]) -> float:
