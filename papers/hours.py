@@ -1,7 +1,8 @@
-"""Estimates what the trainings take that no result has in full.
+"""Estimates the hours of trainings that no result has in full.
 
-An epoch takes as long as one of a stored run of the same model and objective, or else as the median
-of all stored runs of its config. Runs that may stop early are counted with all their epochs.
+An epoch takes as long as in stored runs of the same steps: config, model, objective, batch size and
+data. Without one, the median of all stored runs of the config is a rough guess. Runs that may stop
+early are counted with all their epochs; what follows a training, such as an attack, is not counted.
 """
 
 import json
@@ -19,42 +20,50 @@ from papers.trainings import Training, plan
 Json = Mapping[str, Any]
 
 
-class Left(NamedTuple):
+class Missing(NamedTuple):
     """What a target lacks.
 
     Attributes:
       target: its name.
       stored: the budget of its result; None without a result.
       hours: of the missing runs, one after another; None if no run of a config is stored.
+      is_rough: whether an epoch's time is of other steps.
     """
 
     target: str
     stored: str | None
     hours: float | None
+    is_rough: bool
 
 
-def left(targets: Iterable[Target], results: Results) -> Iterator[Left]:
-    """Yields what the targets lack that have not all their runs in full."""
-    speeds = _speeds(results)
-    by_target = {document["target"]: document for document in results.targets.values()}
+def missing(targets: Iterable[Target], results: Results) -> Iterator[Missing]:
+    """Yields what each target lacks of whose runs some are not stored in full."""
+    speeds, full = _speeds(results), _full(results)
+    budgets = {one["target"]: one["budget"] for one in results.targets.values()}
     for target in targets:
-        document = by_target.get(target.name, {"budget": None, "trainings": {}})
         trainings = plan(target, BUDGETS[PAPER], runs="runs", data={})
-        seconds = [
-            epochs * _speed(training.config, speeds)
-            for key, training in trainings.items()
-            if (epochs := _missing(training, document, key))
-        ]
-        if seconds:
-            hours = sum(seconds) / 3600
-            yield Left(target.name, document["budget"], None if math.isnan(hours) else hours)
+        counts = {key: _epochs(training, full.get(key, 0)) for key, training in trainings.items()}
+        configs = {key: trainings[key].config for key, epochs in counts.items() if epochs}
+        if configs:
+            seconds = sum(counts[key] * _speed(config, speeds) for key, config in configs.items())
+            is_rough = any(_alike(config) not in speeds for config in configs.values())
+            hours = None if math.isnan(seconds) else seconds / 3600
+            yield Missing(target.name, budgets.get(target.name), hours, is_rough)
 
 
-def _missing(training: Training, document: Json, key: str) -> int:
-    """Returns the number of epochs, of all replicas, that a result does not have in full."""
-    is_full = document["budget"] == PAPER and key in document["trainings"]
-    there = document["trainings"][key]["replicas"] if is_full else 0
-    return max(len(replicas(training.config)) - there, 0) * training.config["epochs"]
+def _full(results: Results) -> dict[str, int]:
+    """Returns the replicas of each training that are stored in full, for any target."""
+    found: dict[str, int] = {}
+    for document in results.targets.values():
+        if document["budget"] == PAPER:
+            for key, stored in document["trainings"].items():
+                found[key] = max(found.get(key, 0), stored["replicas"])
+    return found
+
+
+def _epochs(training: Training, stored: int) -> int:
+    """Returns the epochs of all replicas but the stored ones."""
+    return max(len(replicas(training.config)) - stored, 0) * training.config["epochs"]
 
 
 def _speed(config: Json, speeds: Mapping[str, float]) -> float:
@@ -63,27 +72,29 @@ def _speed(config: Json, speeds: Mapping[str, float]) -> float:
 
 
 def _alike(config: Json) -> str:
-    """Returns a name that runs with the same steps share."""
-    parts = [config[name] for name in ("experiment", "model", "objective")]
-    return json.dumps(parts, sort_keys=True, default=list)
+    """Returns a name that runs with the same steps share, whatever the source of their data."""
+    parts = [config[name] for name in ("experiment", "model", "objective", "batch_size")]
+    data = {name: value for name, value in config["data"].items() if name not in ("source", "dir")}
+    return json.dumps([*parts, data], sort_keys=True, default=list)
 
 
 def _speeds(results: Results) -> dict[str, float]:
-    """Returns the seconds of an epoch by experiment, and by what `_alike` makes of a config.
+    """Returns the median seconds of an epoch by experiment and by the name of its steps.
 
-    Runs on embedded samples, which have shorter epochs, do not count.
+    Runs on embedded samples, which have shorter epochs, do not count, and a training that several
+    targets share counts once.
     """
+    timed: dict[Any, tuple[Json, tuple[str, ...], int]] = {}
+    for document in results.targets.values():
+        for key, run in document["trainings"].items():
+            names = (run["experiment"], _alike(run["config"]))
+            timed[key, run.get("seconds")] = run, names, sum(run["epochs"])
+    for path, run in results.runs.items():
+        epochs = sum(replica["epochs"] for replica in run["replicas"])
+        timed[path, run["seconds"]] = run, (run["experiment"],), epochs
     found: dict[str, list[float]] = {}
-    runs = [
-        (stored, (_alike(stored["config"]),), sum(stored["epochs"]))
-        for document in results.targets.values()
-        for stored in document["trainings"].values()
-    ] + [
-        (run, (), sum(replica["epochs"] for replica in run["replicas"]))
-        for run in results.runs.values()
-    ]
-    for run, names, epochs in runs:
+    for run, names, epochs in timed.values():
         if epochs and "seconds" in run and run["data"]["source"] != "embedded":
-            for name in (run["experiment"], *names):
+            for name in names:
                 found.setdefault(name, []).append(run["seconds"] / epochs)
     return {name: statistics.median(values) for name, values in found.items()}

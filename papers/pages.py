@@ -46,7 +46,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """
     found = reading.read(root / "papers")
     book = [chapters.chapter(paper, found) for paper in numbers.load().values()]
-    made = {root / "docs" / "results.md": _results(book, hours.left(TARGETS.values(), found))}
+    made = {root / "docs" / "results.md": _results(book, hours.missing(TARGETS.values(), found))}
     for path, text in {
         root / "README.md": _headlines(book),
         root / "papers" / "README.md": f"{chapters.level_in_words(book)}\n",
@@ -66,7 +66,7 @@ def _with_generated(path: Path, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
-def _results(book: Sequence[Chapter], left: Iterable[hours.Left]) -> str:
+def _results(book: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
@@ -86,17 +86,22 @@ def _results(book: Sequence[Chapter], left: Iterable[hours.Left]) -> str:
         ]
     parts += [
         "## Not yet in full\n",
-        "Targets of `launch.reproduce` that lack runs of the paper's length, what is stored of "
-        "them, and the hours of the missing runs, one after another, at the speed of the stored "
-        "runs, on one or two cores of a CPU. A training that two targets share counts in both.\n",
-        markdown(["target", "stored", "hours"], map(_left, left)),
+        "Targets of `launch.reproduce` that lack runs of the paper's length or some of its seeds, "
+        "the budget of what is stored, and the hours of the missing trainings, one after another, "
+        "on the machines of the stored ones. Runs that may stop early are counted with all their "
+        "epochs. A ~ marks a rough guess: an epoch's time is that of other models or objectives of "
+        "the config, which may take many times as long. A training that two targets lack counts "
+        "in both.\n",
+        markdown(["target", "stored", "hours"], map(_missing, missing)),
     ]
     return "\n".join(parts)
 
 
-def _left(one: hours.Left) -> list[str]:
-    time = "not timed" if one.hours is None else f"{one.hours:,.{1 if one.hours < 10 else 0}f}"
-    return [f"`{one.target}`", one.stored or "-", time]
+def _missing(one: hours.Missing) -> list[str]:
+    if one.hours is None:
+        return [f"`{one.target}`", one.stored or "-", "not timed"]
+    time = f"{one.hours:,.{1 if one.hours < 10 else 0}f}"
+    return [f"`{one.target}`", one.stored or "-", f"~{time}" if one.is_rough else time]
 
 
 def _work(one: Chapter) -> str:

@@ -81,7 +81,7 @@ def substitute(
 
     Raises:
       UserError: a count below 1; no key; the victim returns anything but N classes of the
-        substitute; it diverges; and as `attacks.fgsm`.
+        substitute; the substitute diverges; and as `attacks.fgsm`.
 
     Source: [papernot2017], sec. 4, Algorithm 1; there the substitute is trained anew in each round.
 

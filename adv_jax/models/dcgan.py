@@ -42,7 +42,7 @@ class DCGAN(Adversaries):
     maps: Sequence[int] = (128, 64)
 
     def setup(self) -> None:
-        require_halvable(self.shape, len(self.maps))
+        require_halvable(self.shape, len(self.maps), field="model.maps")
         self.generator = _Generator(self.shape, self.maps)
         self.discriminator = _Discriminator(self.maps[::-1])
 

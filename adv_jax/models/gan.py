@@ -180,10 +180,10 @@ def noise(key: Array, shape: Sequence[int], like: Array) -> Array:
     return jax.random.uniform(key, shape, like.dtype, -1, 1)
 
 
-def require_halvable(shape: Sequence[int], times: int) -> None:
-    """Raises ValueError unless height and width of images can be halved so often, at least once."""
+def require_halvable(shape: Sequence[int], times: int, *, field: str) -> None:
+    """Raises ValueError unless images can be halved so often, at least once; `field` says it."""
     if times < 1:
-        raise ValueError(f"the model must halve images at least once, got {times} halvings")
+        raise ValueError(f"{field} must halve images at least once, got {times} halvings")
     if len(shape) != 3 or any(size % 2**times for size in shape[:2]):
         raise ValueError(
             f"model.shape must be (height, width, channels) with sizes that are multiples of "

@@ -53,7 +53,7 @@ class LAPGAN(nn.Module):
     activation: str = "leaky_relu"
 
     def setup(self) -> None:
-        require_halvable(self.shape, self.halvings)
+        require_halvable(self.shape, self.halvings, field="model.halvings")
         finer, act = range(self.halvings), self.activation
         self.generator = [
             *(_Generator(self.shape[2], self.maps, act) for _ in finer),

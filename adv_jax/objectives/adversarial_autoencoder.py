@@ -39,8 +39,8 @@ def adversarial_autoencoder(
       noise_std: as in `corrupted`, of the encoder's inputs.
 
     Returns:
-      loss f32[], and ({}, metrics): "reconstruction", the squared error, which is the decoder's
-      loss, "encoder_loss", and in nats "discriminator_loss" and "fooled", -log D(e(u)).
+      loss f32[], and ({}, metrics): "encoder_loss", "decoder_loss", the squared error, and in nats
+      "discriminator_loss" and "fooling_loss", -log D(e(u)).
 
     Raises:
       UserError: the model has other parts than the three players.
@@ -60,15 +60,15 @@ def adversarial_autoencoder(
         return binary_cross_entropy(scores, jnp.full_like(scores, label)).mean()
 
     reconstruction = jnp.sum((images - u).reshape(len(u), -1) ** 2, axis=1).mean()
-    fooled = told(constant(variables, ["discriminator"]), code, REAL)
+    fooling = told(constant(variables, ["discriminator"]), code, REAL)
     of_code = told(variables, jax.lax.stop_gradient(code), GENERATED)
     discriminator = told(variables, prior, REAL) + of_code
-    encoder = reconstruction + weight * fooled
+    encoder = reconstruction + weight * fooling
     metrics = {
-        "reconstruction": reconstruction,
         "encoder_loss": encoder,
+        "decoder_loss": reconstruction,
         "discriminator_loss": discriminator,
-        "fooled": fooled,
+        "fooling_loss": fooling,
     }
     return encoder + discriminator, ({}, metrics)
 
@@ -95,8 +95,8 @@ def semi_supervised_autoencoder(
       label_weight: of the cross-entropy, >= 0.
 
     Returns:
-      loss f32[], and ({}, metrics): those of `adversarial_autoencoder`, "accuracy" on x and
-      "supervised", J in nats.
+      loss f32[], and ({}, metrics): those of `adversarial_autoencoder`, of which "encoder_loss" has
+      the term of the labels, "accuracy" on x and "supervised", J in nats.
 
     Raises:
       UserError, ValueError: as `adversarial_autoencoder`.

@@ -100,7 +100,7 @@ def lapgan(
 
     Returns:
       loss f32[] in nats, and (model_state, metrics): those of `gan` for each level k, as
-      "level{k}_generator_loss".
+      "level{k}_generator_loss" and so on; level 0 is the finest.
 
     Raises:
       UserError: the model has other parts than the players of its levels.

@@ -54,7 +54,8 @@ def vae_gan(
 
     Returns:
       loss f32[] in nats, and ({}, metrics): "encoder_loss", "decoder_loss" and
-      "discriminator_loss", and the terms "divergence" and "feature_distance".
+      "discriminator_loss", and the terms "divergence" and "feature_distance", half
+      the squared distance.
 
     Raises:
       UserError: the model has other parts than the three players.

@@ -90,5 +90,8 @@ def test_an_image_that_cannot_be_halved_is_refused(shape):
     "model", [models.dcgan(maps=()), models.lapgan(halvings=0), models.lapgan(halvings=-1)]
 )
 def test_a_model_that_halves_no_image_is_refused(model):
-    with pytest.raises(ValueError, match="must halve images at least once, got (0|-1) halvings"):
+    with pytest.raises(
+        ValueError,
+        match=r"model.(maps|halvings) must halve images at least once, got (0|-1) halvings",
+    ):
         models.init(model, jax.random.key(0), jnp.zeros((2, 28, 28, 1)))

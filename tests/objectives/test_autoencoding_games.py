@@ -158,11 +158,11 @@ def test_the_metrics_of_an_adversarial_autoencoder_are_its_terms_in_numpy(name):
         np.float64(apply(variables, codes, method="judge").logits) for codes in (code, prior)
     )
     expected = {
-        "reconstruction": ((images - np.float64(U)) ** 2).sum(axis=(1, 2, 3)).mean(),
-        "fooled": softplus(-of_code).sum(axis=1).mean(),
+        "decoder_loss": ((images - np.float64(U)) ** 2).sum(axis=(1, 2, 3)).mean(),
+        "fooling_loss": softplus(-of_code).sum(axis=1).mean(),
         "discriminator_loss": (softplus(-of_prior) + softplus(of_code)).sum(axis=1).mean(),
     }
-    expected["encoder_loss"] = expected["reconstruction"] + WEIGHT * expected["fooled"]
+    expected["encoder_loss"] = expected["decoder_loss"] + WEIGHT * expected["fooling_loss"]
     if name == "semi_supervised_autoencoder":
         logits = np.float64(apply(variables, X).logits)
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -193,7 +193,7 @@ def test_only_the_inputs_of_the_encoder_of_an_adversarial_autoencoder_are_noisy(
         assert noise.std() == pytest.approx(0.3, rel=0.05)
     images = np.float64(apply(variables, *seen["decode"], method="decode").logits)
     squares = ((images - np.float64(many["unlabelled"])) ** 2).sum(axis=(1, 2, 3)).mean()
-    assert float(metrics["reconstruction"]) == pytest.approx(squares, rel=1e-5)
+    assert float(metrics["decoder_loss"]) == pytest.approx(squares, rel=1e-5)
 
 
 def test_a_layer_that_the_discriminator_lacks_is_refused():

@@ -4,7 +4,7 @@ import pytest
 
 from papers.book.reading import Results
 from papers.budget import BUDGETS
-from papers.hours import left
+from papers.hours import missing
 from papers.target import Row, Run, Target
 from papers.trainings import plan
 
@@ -31,32 +31,32 @@ def results(*targets, runs=()):
     return Results(documents, dict(enumerate(runs)), {})
 
 
-def missing(found, target=TARGET):
-    return [one[1:] for one in left([target], found)]
+def lacked(found, target=TARGET):
+    return [one[1:] for one in missing([target], found)]
 
 
 def test_a_missing_target_takes_all_its_epochs_at_the_speed_of_equal_steps():
     found = results((ELSEWHERE, "short", training(360, [20] * 3)))  # 6 s an epoch
-    assert missing(found) == [(None, pytest.approx(300 * 6 / 3600))]
+    assert lacked(found) == [(None, pytest.approx(300 * 6 / 3600), False)]
 
 
 def test_a_short_result_and_missing_seeds_of_a_full_one_count():
     short = results((TARGET, "short", training(360, [20] * 3)))
-    assert missing(short) == [("short", pytest.approx(300 * 6 / 3600))]
+    assert lacked(short) == [("short", pytest.approx(300 * 6 / 3600), False)]
     one_of_three = results((TARGET, "paper", training(600, [100])))
-    assert missing(one_of_three) == [("paper", pytest.approx(200 * 6 / 3600))]
+    assert lacked(one_of_three) == [("paper", pytest.approx(200 * 6 / 3600), False)]
 
 
 def test_a_full_target_is_not_listed():
     for seeds in (3, 4):
-        assert missing(results((TARGET, "paper", training(600, [100] * seeds)))) == []
+        assert lacked(results((TARGET, "paper", training(600, [100] * seeds)))) == []
 
 
 def test_another_model_of_the_config_gives_the_speed_only_where_no_equal_one_is_stored():
     larger = (ELSEWHERE, "short", training(600, [20] * 3, changes={"model": {"latent": 1}}))
-    assert missing(results(larger)) == [(None, pytest.approx(300 * 10 / 3600))]
+    assert lacked(results(larger)) == [(None, pytest.approx(300 * 10 / 3600), True)]
     equal = (TARGET, "short", training(360, [20] * 3))
-    assert missing(results(larger, equal)) == [("short", pytest.approx(300 * 6 / 3600))]
+    assert lacked(results(larger, equal)) == [("short", pytest.approx(300 * 6 / 3600), False)]
 
 
 def test_single_runs_give_a_speed_and_runs_on_embedded_samples_do_not():
@@ -66,6 +66,38 @@ def test_single_runs_give_a_speed_and_runs_on_embedded_samples_do_not():
         "seconds": 80,
         "replicas": [{"epochs": 5}, {"epochs": 5}],
     }
-    assert missing(results(runs=[single])) == [(None, pytest.approx(300 * 8 / 3600))]
+    assert lacked(results(runs=[single])) == [(None, pytest.approx(300 * 8 / 3600), True)]
     small = (TARGET, "quick", training(360, [20] * 3, source="embedded"))
-    assert missing(results(small)) == [("quick", None)]
+    assert lacked(results(small)) == [("quick", None, True)]
+
+
+def test_trainings_in_full_of_another_target_are_not_missing():
+    assert lacked(results((ELSEWHERE, "paper", training(600, [100] * 3)))) == []
+    both = Target(
+        "goodfellow2014.d", "", (Row("a", GAN), Row("b", Run("gan_mnist", "loss=minimax")))
+    )
+    found = results((ELSEWHERE, "paper", training(1800, [100] * 3)))
+    assert lacked(found, both) == [(None, pytest.approx(100 * 6 / 3600), True)]  # another objective
+
+
+def test_a_target_with_a_training_of_unknown_speed_is_not_timed():
+    both = Target("goodfellow2014.d", "", (Row("a", GAN), Row("b", Run("vae_mnist", "", SEEDS))))
+    found = results((ELSEWHERE, "short", training(360, [20] * 3)))
+    assert lacked(found, both) == [(None, None, True)]
+
+
+def test_a_training_that_two_targets_share_counts_once_in_the_median():
+    shared = training(360, [20] * 3)  # 6 s an epoch
+    other = training(1200, [20] * 3, run=Run("gan_mnist", "loss=minimax", SEEDS))  # 20 s
+    third = training(600, [20] * 3, run=Run("gan_mnist", "loss=minimax"))  # 10 s
+    stored = [
+        (t, "short", shared) for t in (ELSEWHERE, ELSEWHERE._replace(name="goodfellow2014.e"))
+    ]
+    stored += [
+        (ELSEWHERE._replace(name=f"goodfellow2014.{n}"), "short", t)
+        for n, t in (("f", other), ("g", third))
+    ]
+    unlike = Target(
+        "goodfellow2014.h", "", (Row("a", Run("gan_mnist", "", SEEDS | {"batch_size": 50})),)
+    )
+    assert lacked(results(*stored), unlike) == [(None, pytest.approx(300 * 10 / 3600), True)]

@@ -84,7 +84,7 @@ def test_the_test_loss_of_a_vae_is_its_negative_bound(tmp_path):
 def test_a_semi_supervised_autoencoder_is_tested_and_attacked_as_a_classifier(tmp_path):
     result = training.run(config("labelled"), tmp_path / "run")
     *_, line = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
-    assert {"supervised", "reconstruction", "encoder_loss", "fooled"} <= line.keys()
+    assert {"supervised", "encoder_loss", "decoder_loss", "fooling_loss"} <= line.keys()
     (model,) = load_all(tmp_path / "run")
     x, y = model.dataset.test
     wrong = np.asarray(model.logits_fn(x)).argmax(axis=1) != y
