@@ -165,17 +165,27 @@ def _in_words(hours: float) -> str:
 def _hours_of_a_seed(document: Json, rows: Sequence[Json]) -> float | None:
     """Returns the hours of the rows' full runs with one seed; None if they are not stored.
 
-    Rows of one training share its replicas.
+    Rows of one training share its replicas. Each seed of a training needs that seed of its sources;
+    a source of other seeds is trained once for all.
     """
-    hours = 0.0
-    for key in {row["training"] for row in rows}:
-        training = document["trainings"][key]
+    hours, trainings = 0.0, document["trainings"]
+    own = {row["training"] for row in rows}
+    sources = {
+        source
+        for source in trainings
+        for key in own
+        if key.endswith(f" on {source}")
+        and trainings[source].get("seeds") == trainings[key].get("seeds")
+    }
+    for key in own | sources:
+        training = trainings[key]
         if not {"seconds", "seeds", "replicas"} <= training.keys():
             return None
         trained = training["epochs"]
         is_full = document["budget"] == PAPER
         full = sum(trained) / len(trained) if is_full else training["paper_epochs"]
-        num_rows = sum(row["training"] == key for row in rows)
-        num_runs = min(num_rows, training["replicas"] / len(training["seeds"]))
+        num_runs = training["replicas"] / len(training["seeds"])
+        if key not in sources:
+            num_runs = min(num_runs, sum(row["training"] == key for row in rows))
         hours += num_runs * full * training["seconds"] / sum(trained) / 3600
     return hours

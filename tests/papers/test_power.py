@@ -127,6 +127,20 @@ def test_hours_are_those_of_the_missing_runs_at_full_length():
     assert str(short) == f"{short.seeds} full seeds would decide it ({short.hours:.2g} more hours)"
 
 
+def test_hours_have_those_of_the_trainings_that_a_run_starts_from():
+    measured = {"seconds": 360.0, "seeds": [1, 2, 3], "replicas": 3, "epochs": [50] * 3}
+    tuned = row("a", of(3, 1.02, 0.05), 1.0, 0.02, 6, 0.1, training="tuned on stack on rbm")
+    document = judged([tuned], budget="short", **measured)  # 2.4 seconds an epoch, of 500
+    twice = document["trainings"]["tuned on stack on rbm"] | {"seconds": 720.0}
+    document["trainings"] |= {"stack on rbm": twice, "rbm": twice, "another": twice}
+    ((_, found),) = plans(document)
+    assert found.hours == pytest.approx(found.seeds * 500 * (2.4 + 4.8 + 4.8) / 3600)
+    # One run for all seeds.
+    document["trainings"] |= {"rbm": twice | {"seeds": [101], "replicas": 1}}
+    ((_, found),) = plans(document)
+    assert found.hours == pytest.approx(found.seeds * 500 * (2.4 + 4.8) / 3600)
+
+
 def test_rows_of_one_replica_cost_it_once():
     measured = {"seconds": 150.0, "seeds": [1, 2, 3], "replicas": 3, "epochs": [50, 50, 50]}
     claim = {"form": "gain", "rows": ["low", "high"]}
