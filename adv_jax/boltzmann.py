@@ -7,19 +7,22 @@
 One hidden layer makes a restricted Boltzmann machine (RBM), several make a deep one (DBM). Given
 the even layers (v, h2, ...) the units of the odd ones (h1, h3, ...) are independent, and the other
 way around. So a side of the machine is a tuple of its layers, and `given` names the known side.
+Layers of other shapes than the machine's, and a machine that `Machine.check` refuses, raise a
+UserError.
 
 Sources: [salakhutdinov2008], eq. 1 to 5; [salakhutdinov2009], sec. 2 and 3; [maronas2016],
 sec. 3.6.1 and Appendix 3.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, get_args
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from adv_jax.types import Array, Key, check_choice
+from adv_jax.types import Array, Key, UserError, check_choice, described
 
 Visible = Literal["binary", "gaussian"]
 KINDS = get_args(Visible)
@@ -44,6 +47,27 @@ class Machine(flax.struct.PyTreeNode):
     def units(self, side: int) -> tuple[int, ...]:
         """Returns the number of units of each layer of a side."""
         return tuple(len(bias) for bias in (self.visible_bias, *self.biases)[side::2])
+
+    def check(self) -> None:
+        """Checks the shapes and the kind of the visible units.
+
+        Raises:
+          UserError: the kind is unknown, there is no hidden layer, a bias has no axis or several,
+            or the kernels do not connect each layer with the next.
+        """
+        check_choice("machine.visible", self.visible, KINDS)
+        units = [jnp.shape(bias) for bias in (self.visible_bias, *self.biases)]
+        if len(units) < 2 or any(len(shape) != 1 for shape in units):
+            raise UserError(
+                "machine must have a bias f[D] of the visible units and of one hidden layer or "
+                f"more, got the shapes {described(units)}"
+            )
+        expected = [below + above for below, above in pairwise(units)]
+        if (found := [jnp.shape(kernel) for kernel in self.kernels]) != expected:
+            raise UserError(
+                "machine.kernels must have a kernel from each layer to the next, of the shapes "
+                f"{described(expected)}, got {described(found)}"
+            )
 
 
 def energy(machine: Machine, even: Side, odd: Side) -> Array:
@@ -186,12 +210,12 @@ def in_order(even: Side, odd: Side) -> list[Array]:
 
 
 def _is_gaussian(machine: Machine, layer: int) -> bool:
-    check_choice("machine.visible", machine.visible, KINDS)
     return layer == 0 and machine.visible == "gaussian"
 
 
 def _unary(machine: Machine, known: Side, side: int) -> Array:
     """Returns the part of the energy without connections: f[B]."""
+    _check_side(machine, known, side)
     own = (machine.visible_bias, *machine.biases)[side::2]
     found = jnp.zeros(len(known[0]), known[0].dtype)
     for index, (states, bias) in enumerate(zip(known, own, strict=True)):
@@ -204,6 +228,7 @@ def _unary(machine: Machine, known: Side, side: int) -> Array:
 
 def _inputs(machine: Machine, known: Side, given: int) -> dict[int, Array]:
     """Returns the total input of each layer of the other side, {layer: f[B, D_l]}."""
+    _check_side(machine, known, given)
     biases, kernels = (machine.visible_bias, *machine.biases), machine.kernels
     found = {}
     for layer in range(1 - given, len(biases), 2):
@@ -214,3 +239,13 @@ def _inputs(machine: Machine, known: Side, given: int) -> dict[int, Array]:
             total += known[(layer + 1) // 2] @ kernels[layer].T
         found[layer] = total
     return found
+
+
+def _check_side(machine: Machine, states: Side, side: int) -> None:
+    """Checks the machine, and that the states are those of all layers of a side."""
+    machine.check()
+    units, found = machine.units(side), [jnp.shape(layer) for layer in states]
+    if [(count,) for count in units] != [shape[1:] for shape in found]:
+        expected = ", ".join(f"f[B, {count}]" for count in units)
+        name = "odd" if side == ODD else "even"
+        raise UserError(f"the {name} layers must be {expected}, got the shapes {described(found)}")

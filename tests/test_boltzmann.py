@@ -75,6 +75,35 @@ def test_an_unknown_kind_of_visible_units_is_refused():
         boltzmann.free_energy(machine, (jnp.zeros((1, 3)),))
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kernels": (jnp.zeros((2, 3)),)}, r"the shapes \(\(3, 2\)\), got \(\(2, 3\)\)"),
+        ({"kernels": ()}, r"a kernel from each layer to the next, of the shapes .* got \(\)"),
+        (
+            {"biases": (jnp.zeros((1, 2)),)},
+            r"a bias f\[D\] .* got the shapes \(\(3\), \(1, 2\)\)",
+        ),
+        ({"biases": (), "kernels": ()}, "of one hidden layer or more"),
+    ],
+)
+def test_a_machine_of_other_shapes_is_refused(changes, says):
+    machine = machine_of((3, 2)).replace(**changes)
+    for compute in (boltzmann.free_energy, boltzmann.means):
+        with pytest.raises(UserError, match=says):
+            compute(machine, (jnp.zeros((1, 3)),))
+
+
+def test_layers_of_other_shapes_are_refused():
+    machine = machine_of(DEEP)
+    says = r"the even layers must be f\[B, 3\], f\[B, 2\], got the shapes"
+    for even in ((jnp.zeros((1, 3)),), (jnp.zeros((1, 4)), jnp.zeros((1, 2))), (jnp.zeros(3),) * 2):
+        with pytest.raises(UserError, match=says):
+            boltzmann.free_energy(machine, even)
+    with pytest.raises(UserError, match="the odd layers must be"):
+        boltzmann.means(machine, (jnp.zeros((1, 3)),), ODD)
+
+
 @pytest.mark.parametrize("known", [EVEN, ODD])
 def test_the_free_energy_sums_over_all_states_of_the_other_side(known):
     machine, layers = machine_of(DEEP), split(states(sum(DEEP)), DEEP)

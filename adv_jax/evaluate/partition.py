@@ -1,7 +1,6 @@
 """The partition function of a Boltzmann machine, exact and by annealed importance sampling."""
 
 import math
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +42,7 @@ def log_partition(machine: Machine) -> Array:
     >>> log_partition(machine) / jnp.log(2.)
     Array(5., dtype=float32)
     """
-    _check_shapes(machine)
+    machine.check()
     sides = [ODD] if machine.visible == "gaussian" else [EVEN, ODD]
     sizes = {side: sum(machine.units(side)) for side in sides}
     side = min(sizes, key=lambda side: sizes[side])
@@ -94,7 +93,7 @@ def annealed_log_partition(
 
     Source: [salakhutdinov2008], sec. 3 and 4.
     """
-    _check_shapes(machine)
+    machine.check()
     check_counts(num_chains=num_chains)
     if num_chains < 2:
         raise UserError(f"num_chains must be at least 2 for a standard error, got {num_chains}")
@@ -128,16 +127,6 @@ def annealed_log_partition(
     error = jnp.std(weights, ddof=1) / (jnp.mean(weights) * math.sqrt(num_chains))
     log_mean = jax.nn.logsumexp(log_weights) - math.log(num_chains)
     return LogPartition(log_mean + _without_connections(base), error)
-
-
-def _check_shapes(machine: Machine) -> None:
-    units = [jnp.shape(bias) for bias in (machine.visible_bias, *machine.biases)]
-    expected = [below + above for below, above in pairwise(units)]
-    if (found := [jnp.shape(kernel) for kernel in machine.kernels]) != expected:
-        raise UserError(
-            f"machine.kernels must have a kernel from each layer to the next, of the shapes "
-            f"{described(expected)}, got {described(found)}"
-        )
 
 
 def _without_connections(machine: Machine) -> Array:
