@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 Tree = Any
 # With these errors the file itself may be intact, so it does not count as damaged.
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+_LONGEST = 300  # characters of a reason; a longer one loses its middle
 
 
 class OtherStructureError(ValueError):
@@ -40,7 +41,7 @@ class _ArrayHandler(ocp.type_handlers.NumpyHandler):
 
 def _where(value: np.ndarray, info: Any, arg: Any) -> dict[str, Any]:
     """Returns TensorStore's specification of an array's file."""
-    return ocp.type_handlers.get_json_tspec_write(
+    spec = ocp.type_handlers.get_json_tspec_write(
         info,
         use_ocdbt=info.is_ocdbt_checkpoint,
         global_shape=value.shape,
@@ -49,6 +50,7 @@ def _where(value: np.ndarray, info: Any, arg: Any) -> dict[str, Any]:
         process_index=jax.process_index(),
         arg=arg,
     )
+    return {**spec, "dtype": value.dtype.name}  # Orbax before 0.12.5 leaves it out.
 
 
 def checkpointer() -> ocp.Checkpointer:
@@ -145,9 +147,15 @@ def may_be_intact(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Returns the reason in one line; messages of Orbax and TensorStore take pages."""
+    """Returns the reason in one line; messages of Orbax and TensorStore take pages.
+
+    TensorStore names the file, then the cause, then its specification as " [name=...]".
+    """
     number = _number(error)
-    return os.strerror(number) if number else str(error).partition("\n")[0][:200]
+    if number:
+        return os.strerror(number)
+    line = re.split(r"\n| \[[a-z_ ]+=", str(error), maxsplit=1)[0]
+    return line if len(line) <= _LONGEST else f"{line[:100]} ... {line[100 - _LONGEST :]}"
 
 
 def _number(error: Exception) -> int | None:

@@ -12,10 +12,11 @@ import time
 import jax
 import numpy as np
 import pytest
+import tensorstore
 from command_line import ROOT
 
 from adv_jax.runner.checkpoint import Checkpoints
-from adv_jax.runner.verified import digest
+from adv_jax.runner.verified import digest, reason
 from adv_jax.types import UserError
 
 
@@ -342,3 +343,14 @@ def test_saving_restores_the_unraisable_hook_and_the_log_level(tmp_path):
     before = sys.unraisablehook, logging.getLogger("absl").level
     saved(tmp_path, 1)
     assert (sys.unraisablehook, logging.getLogger("absl").level) == before
+
+
+def test_the_cause_of_an_error_stands_in_the_line_however_long_its_path_is(tmp_path):
+    folder = tmp_path / ("long" * 60)
+    kvstore = {"driver": "file", "path": str(folder)}
+    spec = {"driver": "zarr", "kvstore": kvstore, "metadata": {"shape": [3]}, "create": True}
+    with pytest.raises(ValueError) as caught:
+        tensorstore.open(spec).result()
+    said = reason(caught.value)
+    assert said.startswith("Error opening") and said.endswith('"dtype" must be specified')
+    assert len(said) < 320 and "\n" not in said
