@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 # Distinguishable with color blindness and on light and dark backgrounds.
 _COLORS = ("#2a86d1", "#d9700a", "#8f7fd4", "#7d8590")
 _DASHES = ("-", "--", "-.", ":")
+_MOST_INSIDE = 4  # names of a legend inside a panel
 
 
 def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
@@ -58,7 +59,9 @@ def chart(
     if losses and not errors:  # A model without classes.
         del names["error (fraction)"]
     rows, columns = (1, len(names)) if width >= 5 else (len(names), 1)
-    figure = Figure(figsize=(width, 2.7 * rows), layout="constrained", dpi=120)
+    most = max(map(len, names.values()))
+    height = 2.7 + (0.2 * most if most > _MOST_INSIDE else 0)
+    figure = Figure(figsize=(width, height * rows), layout="constrained", dpi=120)
     if title:
         figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -75,7 +78,10 @@ def chart(
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         if shown:
-            axes.legend(fontsize="small", frameon=False)
+            # Inside the panel many names would hide the lines.
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+            place = below if len(shown) > _MOST_INSIDE else {}
+            axes.legend(fontsize="small", frameon=False, **place)
     return figure
 
 

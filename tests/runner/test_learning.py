@@ -1,6 +1,7 @@
 """Learning curves: means over replicas with their range, as numbers and as lines."""
 
 import numpy as np
+import pytest
 
 from adv_jax.runner import learning
 
@@ -65,6 +66,21 @@ def test_the_losses_of_all_players_of_a_game_have_lines_of_their_own():
     (losses,) = learning.chart(learning.curves(lines)).axes
     assert set(lines_of(losses)) == {"loss", *(name.replace("_", " ") for name in players)}
     assert len({(curve.get_color(), curve.get_linestyle()) for curve in losses.lines}) == 7
+
+
+@pytest.mark.parametrize("width", [7, 4])
+def test_a_legend_of_many_names_lies_below_its_panel(width):
+    losses = {f"part{number}_loss": 1.0 + number for number in range(6)}
+    figure = learning.chart(
+        learning.curves([line(epoch, 0, 2.0, test_error=0.1, **losses) for epoch in (1, 2)]),
+        width=width,
+    )
+    figure.draw_without_rendering()
+    loss, error = figure.axes
+    box = loss.get_legend().get_window_extent()
+    assert box.y1 < loss.get_window_extent().y0 and box.y0 > -1  # pixels
+    assert not box.overlaps(error.get_window_extent())
+    assert error.get_legend().get_window_extent().y0 > error.get_window_extent().y0
 
 
 def test_a_single_epoch_without_an_error_is_drawn():
