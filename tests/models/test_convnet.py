@@ -113,7 +113,7 @@ def test_the_net_of_zhang_2019_equals_the_numpy_version():
 
 
 def layer_of(params, name):
-    return np.float64(params[name]["kernel"]), np.float64(params[name]["bias"])
+    return tuple(np.asarray(params[name][part], np.float64) for part in ("kernel", "bias"))
 
 
 def averaged(h, size):
