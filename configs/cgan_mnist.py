@@ -16,7 +16,7 @@ Deviations: the nets and the optimizer are those of `gan_mnist`, with the label 
 scaled to be as strong as the image or z, and without dropout of the inputs. The paper joins image
 and label after a hidden layer, has a discriminator of maxout units, and SGD with momentum.
 
-Results: docs/results.md
+Results: papers/goodfellow2014/README.md
 """
 
 from ml_collections import ConfigDict

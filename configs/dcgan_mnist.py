@@ -19,7 +19,7 @@ calls generated. Samples: `python -m adv_jax.report goodfellow2014.convolutional
 Deviations: the paper's nets are for images of 64 x 64 pixels, with 1,024 to 128 maps. Here two
 layers of 128 and 64 maps take 7 x 7 to 28 x 28 pixels. Both players move at once.
 
-Results: docs/results.md
+Results: papers/goodfellow2014/README.md
 """
 
 from ml_collections import ConfigDict

@@ -19,7 +19,7 @@ Deviations: the paper has data sets of larger images and SGD with momentum. The 
 pixels are those of `gan_mnist`, as is the optimizer; the other nets have two layers of 32 maps. An
 image is both real and generated, with the same coarse image, instead of one of them by chance.
 
-Results: docs/results.md
+Results: papers/goodfellow2014/README.md
 """
 
 from ml_collections import ConfigDict

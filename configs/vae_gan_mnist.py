@@ -16,7 +16,7 @@ digits between two digits.
 Deviations: the paper has convolutional nets on faces. Here the nets are dense, the optimizer is
 Adam, as in `gan_mnist`, and the decoder maximizes log D in place of minimizing log(1 - D).
 
-Results: docs/results.md
+No result of this config is stored.
 """
 
 from ml_collections import ConfigDict

@@ -16,7 +16,7 @@ digits between two digits; `wardefarley2016.code` draws a code of two values.
 Deviations: Adam in place of Adagrad; no prior of the weights; weights start from N(0, 1 / inputs)
 in place of N(0, .01).
 
-Results: docs/results.md
+Results: papers/wardefarley2016/README.md
 """
 
 from ml_collections import ConfigDict

@@ -11,6 +11,7 @@ from adv_jax.runner.workdir import replace
 from papers import hours, numbers, single_runs
 from papers.book import chapters, reading
 from papers.book.chapters import NOT_RUN, Chapter, Line
+from papers.budget import PAPER
 from papers.registry import TARGETS
 from papers.verdicts import NOT_REPRODUCED, UNDECIDED, VERDICTS
 
@@ -28,12 +29,13 @@ WITH_100_LABELS = {
     "adversarial autoencoder, 100 labels": "adversarial autoencoder",
     "categorical adversarial net, 100 labels": "categorical adversarial net",
     "output matching, 100 labels, weight 1": "output distribution matching",
+    "output matching, 100 labels, weight 0": "the net of `{target}`, labels alone",
     "from a stack, 100 labels": "pre-trained stack of autoencoders",
     "from a belief network, 100 labels": "pre-trained belief network",
     "from a deep machine, 100 labels": "pre-trained deep Boltzmann machine",
     "random start, 100 labels": "the net of `{target}` from a random start",
     "VAT, clean": "virtual adversarial training",
-    "labels alone, clean": "labels alone",
+    "labels alone, clean": "the net of `{target}`, labels alone",
 }
 
 
@@ -70,12 +72,15 @@ def _results(book: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
-        "Every number and claim that was measured, beside the paper's number. Verdicts follow from "
+        "Every number and claim of the works that was measured, beside the printed one. The works' "
+        "own pages have figures without such a number, too. Verdicts follow from "
         "the values of the seeds by the [rules](../papers/README.md). Each number names the seeds, "
         "the epochs and the data that it is of. Errors are of the test set, where readings of what "
         "a work leaves open are compared, too.\n",
         _overview(book),
-        "Test errors of digits with 100 labels, the lowest first. Epochs and nets differ.\n",
+        "Test errors of digits with 100 labels, the lowest first. Epochs and nets differ; the "
+        "epochs of pre-trained nets are those of the classifier alone. Where a work chose settings "
+        "on the test set, its part below says so.\n",
         _with_100_labels(book),
     ]
     for one in book:
@@ -120,8 +125,19 @@ def _drawn(one: Chapter) -> Iterator[str]:
             for file in (path.with_suffix(".png"), path)
             if file.exists()
         )
-        yield f"- `{path.stem}` ({links}): {_cell(document['caption'])}"
+        words = " ".join([document["caption"], *_notes(one, path)])
+        yield f"- `{path.stem}` ({links}): {_cell(words)}"
     yield ""
+
+
+def _notes(one: Chapter, path: Path) -> Iterator[str]:
+    """Yields what a figure's caption does not say: short runs, and errors of an earlier loss."""
+    for target in one.targets:
+        if target["target"] == f"{one.paper.name}.{path.stem}" and target["budget"] != PAPER:
+            trainings = list(target["trainings"].values())
+            yield f"A short run, {chapters.length_in_words(target['budget'], trainings)}."
+    if mark := single_runs.mark(f"{one.paper.name}/results/figures/{path.name}"):
+        yield mark
 
 
 def _tables(one: Chapter) -> str:

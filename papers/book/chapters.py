@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from papers import single_runs
 from papers.book.reading import Results
-from papers.budget import BUDGETS
+from papers.budget import BUDGETS, PAPER
 from papers.charts import UNITS
 from papers.documents import data_in_words
 from papers.numbers import Entry, Paper
@@ -21,6 +21,7 @@ from papers.statistics import (
     MOST_TESTS,
     epochs_in_words,
     seeds_in_words,
+    span,
     spread,
 )
 from papers.target import METRICS, in_percent, percent_factor, unit_of
@@ -90,7 +91,7 @@ class Unmeasured(NamedTuple):
         if replicas:
             words = _trained_in_words(
                 [one["seed"] for one in replicas],
-                [one["epochs"] for one in replicas],
+                epochs_in_words([one["epochs"] for one in replicas]),
                 [run["data"] for run in self.one_seed.runs],
             )
             runs = f"{words}; {runs}"
@@ -235,16 +236,23 @@ def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
     seeds = [{int(seed) for seed in row["values"]} for row in rows if row["values"]]
     return _trained_in_words(
         set.intersection(*seeds) or set.union(*seeds),
-        [number for training in trained for number in training["epochs"]],
+        length_in_words(target["budget"], trained),
         [training["data"] for training in trained],
     )
 
 
-def _trained_in_words(
-    seeds: Iterable[int], epochs: Sequence[int], data: Sequence[Mapping[str, Any]]
-) -> str:
+def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the epochs of trainings, of a short budget with those of the paper: "4 of 100"."""
+    epochs = [number for training in trainings for number in training["epochs"]]
+    if budget == PAPER:
+        return epochs_in_words(epochs)
+    allowed = [training["paper_epochs"] for training in trainings]
+    return f"{span(epochs)} of {epochs_in_words(allowed)}"
+
+
+def _trained_in_words(seeds: Iterable[int], epochs: str, data: Sequence[Mapping[str, Any]]) -> str:
     names = dict.fromkeys(map(data_in_words, data))
-    return "; ".join([_seeds_in_words(sorted(set(seeds))), epochs_in_words(epochs), *names])
+    return "; ".join([_seeds_in_words(sorted(set(seeds))), epochs, *names])
 
 
 def _seeds_in_words(seeds: Sequence[int]) -> str:

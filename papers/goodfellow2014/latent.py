@@ -92,8 +92,8 @@ def arithmetic(workdirs: Sequence[str]) -> Drawing:
     trained, net = trained_on(runs, first=True), classifier.about["model"]["name"]
     caption = (
         f"Images of means of {EXEMPLARS} inputs, the boldest or the lightest of their class among "
-        f"{DRAWN}, and of bold a - light a + light b. Of {len(rows)} sums, {bolder} have more ink "
-        f"than light b, and {right} are a b to a {net} of ours; {trained}."
+        f"{DRAWN}, and of bold a - light a + light b. Of {len(rows)} such sums, {bolder} have more "
+        f"ink than light b, and a {net} of ours takes {right} for the digit b; {trained}."
     )
     document = {
         "caption": caption,

@@ -56,9 +56,13 @@ def beside_real(workdirs: Sequence[str]) -> Drawing:
         rows.append({"of": name, **measured, **found._asdict(), "collapse": signs})
     title = f"Samples of generators beside training images; {trained_on(runs)}"
     caption = (
-        f"{count} samples of each generator and as many training images, beside the test set, in "
-        f"the features and classes of {_in_words(classifier.about)}. "
-        + collapsed((row["of"], row["collapse"]) for row in rows[1:])
+        f"{count} samples of each generator ({'; '.join(row['of'] for row in rows[1:])}) and as "
+        "many training images, beside the test set, in the features and classes of "
+        f"{_in_words(classifier.about)}; {trained_on(runs)}. "
+        + collapsed(
+            ((row["of"], row["collapse"]) for row in rows[1:]),
+            "the variety and the classes of the samples and D(G(z))",
+        )
     )
     document = {
         "caption": caption,

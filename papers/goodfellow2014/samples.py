@@ -142,7 +142,7 @@ def _drawing(
         f"Samples of the first seed; {note}. The mean log-likelihood of the test set under a "
         f"Parzen window at {SAMPLES} samples is {spread([*values.values()]).mean:.4g} nats, with "
         f"the bandwidth {', '.join(f'{width:g}' for width in widths)}; {trained_on(runs)}. "
-        f"{collapsed(signs.items())}"
+        f"{collapsed(signs.items(), 'the variety of the samples and D(G(z))')}"
     )
     settings = {
         "samples": SAMPLES,
@@ -176,10 +176,13 @@ def signs_of(model: Trained) -> list[str]:
     return evaluate.collapse(diversity=found.diversity, fooled=found.fooled)
 
 
-def collapsed(signs: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Returns a sentence with the names and signs of the generators that have collapsed."""
+def collapsed(signs: Iterable[tuple[str, Sequence[str]]], measures: str) -> str:
+    """Returns a sentence with the names and signs of the generators that have collapsed.
+
+    measures: what was looked at, in words.
+    """
     found = [f"{name} ({'; '.join(of_one)})" for name, of_one in signs if of_one]
-    return f"Collapsed: {', '.join(found)}." if found else "No generator has collapsed."
+    return f"Collapsed: {', '.join(found)}." if found else f"No sign of a collapse in {measures}."
 
 
 def likelihood(model: Trained) -> tuple[float, float]:

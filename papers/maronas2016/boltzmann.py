@@ -18,7 +18,11 @@ from adv_jax.types import Array, UserError
 from papers.drawing import Drawing, canvas, mosaic, rounded
 from papers.runs import Finished, finished, require_same_data, trained_on
 
-PRINTED = {"RBM 500": -86.34, "DBM 500-1000": -84.62}  # nats, on the test set
+# Machine -> the log-likelihood of another work in nats, or its bound, on the test set.
+PRINTED = {
+    "RBM 500": "Salakhutdinov & Murray 2008 have -86.34 after CD-25",
+    "DBM 500-1000": "Salakhutdinov & Hinton 2009 have -84.62",
+}
 COLUMNS, SHOWN = 10, 60
 CHAINS = 100
 # More steps near 1, as [salakhutdinov2008] has them, and fewer of all.
@@ -135,9 +139,8 @@ def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
     losses = ", ".join(f"{one['machine']}: {one['reconstruction']:.4g}" for one in found)
     parts = [f"Cross-entropy of the reconstruction of a test digit in nats: {losses}"]
     estimates = [
-        f"{one['machine']}: {one['log-likelihood']:.4g} (log Z {one['log Z']:.5g} +- "
-        f"{one['standard error']:.2g}"
-        + (f"; other works: {PRINTED[one['machine']]:g})" if one["machine"] in PRINTED else ")")
+        f"{one['machine']}: {one['log-likelihood']:.1f} +- {one['standard error']:.2g} "
+        f"(log Z {one['log Z']:.5g}; {PRINTED.get(one['machine'], 'no number of another work')})"
         for one in found
         if "log Z" in one
     ]

@@ -57,8 +57,8 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     ]
     lowest = min(last, key=lambda rule: last[rule].mean())
     document = {
-        "caption": f"After {errors[lowest].shape[1]} epochs {_NAMES[lowest]} has the lowest mean "
-        f"test error, {last[lowest].mean():.2f} %.",
+        "caption": f"{_NAMES[lowest]} has the lowest mean test error in the end, "
+        f"{last[lowest].mean():.2f} %; {trained_on(runs)}.",
         "settings": {"chosen": ["aggressiveness", "rates", "epochs"]},
         "errors": {rule: rounded(error) for rule, error in errors.items()},
         "objectives": {r: run.config["objective"] for r, run in zip(rules, runs, strict=True)},

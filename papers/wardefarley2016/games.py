@@ -21,6 +21,7 @@ from adv_jax.evaluate.clustering import matched_classes
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.drawing import COLORS, Drawing, canvas, rounded
+from papers.images import in_words
 from papers.runs import Finished, finished, require_one_model, require_same_data, trained_on
 from papers.statistics import spread
 
@@ -136,8 +137,9 @@ def clusters(run: Trained) -> Drawing:
     about = run.about
     title = f"Clusters of a CatGAN; seed {about['seed']}, {about['epochs']} epochs"
     caption = (
-        f"Test images by matched cluster and label: {100 * error:.1f} % are in the cluster of "
-        f"another label; {about['epochs']} epochs, seed {about['seed']}."
+        "Test images by cluster and label. Clusters are matched with the labels of the same "
+        f"images: {100 * error:.1f} % are in the cluster of another label; "
+        f"{in_words(run.dataset)}, seed {about['seed']}, {about['epochs']} epochs."
     )
     document = {
         "caption": caption,

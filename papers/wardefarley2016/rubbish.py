@@ -4,7 +4,7 @@ The source prints no numbers. The threshold .5 and the standard deviation 1 are 
 [goodfellow2015], which it cites.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.trained import Trained
 from papers.drawing import Drawing, canvas, rounded
+from papers.images import in_words
 from papers.wardefarley2016.defenses import method_of, net_of
 
 STD, SURE, COUNT = 1.0, 0.5, 10_000
@@ -48,8 +49,19 @@ def confidences(runs: Sequence[Trained], seed: int = 0) -> Drawing:
     axes.axvline(SURE, color="black", linestyle=":")
     axes.set(xlabel="largest probability", ylabel=f"inputs of {COUNT}")
     figure.legend(loc="outside lower center", fontsize="small")
-    shares = "; ".join(f"{row['method']}: {100 * row['above']:.1f} %" for row in rows)
-    caption = f"Share of {COUNT} inputs of noise that are classified with confidence above {SURE}: "
     settings = {"std": STD, "above": SURE, "inputs": COUNT, "chosen": ["std"]}
-    document = {"caption": f"{caption}{shares}.", "settings": settings, "seed": seed, "rows": rows}
+    caption = _caption(rows, in_words(runs[0].dataset))
+    document = {"caption": caption, "settings": settings, "seed": seed, "rows": rows}
     return Drawing(figure, document)
+
+
+def _caption(rows: Sequence[Mapping[str, Any]], data: str) -> str:
+    shares = "; ".join(
+        f"{row['method']} (seed {row['run']['seed']}, {row['run']['epochs']} epochs): "
+        f"{100 * row['above']:.1f} %"
+        for row in rows
+    )
+    return (
+        f"Share of {COUNT} inputs of noise that are classified with confidence above {SURE}, by "
+        f"nets of {data}: {shares}."
+    )

@@ -133,6 +133,34 @@ def test_everything_that_was_not_run_is_listed(made):
         assert (len(listed), sum(sizes)) == (len(claims) + len(sizes), len(cells))
 
 
+def test_runs_of_a_short_budget_are_marked_with_the_epochs_of_the_paper():
+    trained = {"epochs": [9, 4], "paper_epochs": 100, "data": {"name": "mnist"}}
+    length = chapters.length_in_words
+    assert length("short", [trained]) == "4 to 9 of 100 epochs"
+    assert (
+        length("quick", [trained, {**trained, "paper_epochs": 50}]) == "4 to 9 of 50 to 100 epochs"
+    )
+    assert length("paper", [trained]) == "4 to 9 epochs"  # It may have stopped early.
+
+
+def test_a_figure_of_short_runs_or_of_an_earlier_loss_says_so(made):
+    listed = {
+        (paper, figure): text
+        for paper in numbers.load()
+        for figure, text in re.findall(
+            r"^- `(.+?)` \(.*?\)\): (.*)$",
+            made[ROOT / "papers" / paper / "README.md"].partition("Other figures:")[2],
+            re.MULTILINE,
+        )
+    }
+    earlier = listed["maronas2016", "fig23_24"]
+    assert earlier.endswith(numbers.load()["maronas2016"].single_runs["earlier_loss"]["why"])
+    for (paper, figure), text in listed.items():
+        result = ROOT / "papers" / paper / "results" / f"{figure}.json"
+        is_short = result.exists() and json.loads(result.read_text())["budget"] == "short"
+        assert ("A short run, " in text) == is_short, figure
+
+
 def test_every_figure_of_a_work_is_on_its_page(made):
     for paper in numbers.load():
         text = made[ROOT / "papers" / paper / "README.md"].partition(pages.BEGIN)[2]

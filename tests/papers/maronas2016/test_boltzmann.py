@@ -77,7 +77,8 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
     document = figure.machines(["rbm", "dbm", "stack"]).document
     assert document["by_seed"] == {"RBM": {1: -91, 2: -92}, "DBM": {1: -91, 2: -92}}
     assert [one["machine"] for one in document["runs"]][2] == "greedy start of a DBM 500-1000"
-    assert "RBM 500: -91 (log Z 400 +- 0.1; other works: -86.34)" in document["caption"]
+    cited = "RBM 500: -91.0 +- 0.1 (log Z 400; Salakhutdinov & Murray 2008 have -86.34 after CD-25)"
+    assert cited in document["caption"]
 
 
 def test_a_run_without_a_machine_is_refused(monkeypatch):

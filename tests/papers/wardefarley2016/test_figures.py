@@ -308,4 +308,5 @@ def test_the_share_of_sure_predictions_of_noise_is_the_normal_distribution_s():
     w[0, 0] = 2
     document = rubbish.confidences([run_of(w)]).document
     assert document["rows"][0]["above"] == pytest.approx(0.36446, abs=0.02)
-    assert "cross_entropy: 3" in document["caption"]
+    words = "the 5,000-digit sample: cross_entropy (seed 0, 3 epochs): 3"
+    assert words in document["caption"]
