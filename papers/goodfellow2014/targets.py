@@ -1,8 +1,8 @@
 """[goodfellow2014], Table 1: the log-likelihood of MNIST's test set under Parzen windows.
 
-The paper prints the standard error over examples, not over trainings. The tolerance is chosen. There
-are five seeds, as a plan made after three said that four would decide. The generators of later
-works, which [wardefarley2016], sec. 1.4.4, tells of, have the same measure.
+The paper prints the standard error over examples, not over trainings. The tolerance is chosen.
+There are five seeds, as a plan made after three said that four would decide. The generators of
+later works, which [wardefarley2016], sec. 1.4.4, tells of, have the same measure.
 """
 
 from papers.goodfellow2014.samples import LIKELIHOOD
