@@ -131,8 +131,10 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
-def epochs_in_words(epochs: Collection[int]) -> str:
-    """Returns "1 epoch" or the range of numbers, "30 to 150 epochs"."""
+def epochs_in_words(epochs: Collection[int], allowed: Collection[int] = ()) -> str:
+    """Returns "1 epoch", a range, "30 to 150 epochs", or of a short run "4 of 100 epochs"."""
+    if allowed:
+        return f"{span(epochs)} of {epochs_in_words(allowed)}"
     return f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
 
 

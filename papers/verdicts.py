@@ -47,9 +47,9 @@ from papers.statistics import (
     Paired,
     Spread,
     detectable,
+    epochs_in_words,
     paired,
     paired_interval,
-    span,
     spread,
     welch,
 )
@@ -346,11 +346,11 @@ def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, s
 def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Length:
     budget = document["budget"]
     trainings = [document["trainings"][row["training"]] for row in rows]
-    epochs = span([n for training in trainings for n in training["epochs"]])
-    allowed = span([training["paper_epochs"] for training in trainings])
+    epochs = [n for training in trainings for n in training["epochs"]]
+    allowed = [training["paper_epochs"] for training in trainings]
     words = {
-        "quick": f"a quick run of {epochs} epochs",
-        "short": f"a short run, {epochs} of {allowed} epochs",
+        "quick": f"a quick run of {epochs_in_words(epochs)}",
+        "short": f"a short run, {epochs_in_words(epochs, allowed)}",
     }
     return Length(budget == "paper", budget != "quick", words.get(budget, ""))
 

@@ -21,7 +21,6 @@ from papers.statistics import (
     MOST_TESTS,
     epochs_in_words,
     seeds_in_words,
-    span,
     spread,
 )
 from papers.target import METRICS, in_percent, percent_factor, unit_of
@@ -244,10 +243,8 @@ def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
 def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
     """Returns the epochs of trainings, of a short budget with those of the paper: "4 of 100"."""
     epochs = [number for training in trainings for number in training["epochs"]]
-    if budget == PAPER:
-        return epochs_in_words(epochs)
-    allowed = [training["paper_epochs"] for training in trainings]
-    return f"{span(epochs)} of {epochs_in_words(allowed)}"
+    allowed = [] if budget == PAPER else [training["paper_epochs"] for training in trainings]
+    return epochs_in_words(epochs, allowed)
 
 
 def _trained_in_words(seeds: Iterable[int], epochs: str, data: Sequence[Mapping[str, Any]]) -> str:
