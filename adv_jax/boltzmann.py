@@ -7,8 +7,8 @@
 One hidden layer makes a restricted Boltzmann machine (RBM), several make a deep one (DBM). Given
 the even layers (v, h2, ...) the units of the odd ones (h1, h3, ...) are independent, and the other
 way around. So a side of the machine is a tuple of its layers, and `given` names the known side.
-Layers of other shapes than the machine's, and a machine that `Machine.check` refuses, raise a
-UserError.
+Functions of a side refuse layers of other shapes than the machine's, and a machine that
+`Machine.check` refuses, by a UserError.
 
 Sources: [salakhutdinov2008], eq. 1 to 5; [salakhutdinov2009], sec. 2 and 3; [maronas2016],
 sec. 3.6.1 and Appendix 3.

@@ -34,7 +34,7 @@ that the test detects with power .8.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -346,13 +346,18 @@ def _paper(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> tuple[Json, s
 def _length(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Length:
     budget = document["budget"]
     trainings = [document["trainings"][row["training"]] for row in rows]
+    return Length(budget == "paper", budget != "quick", shortness(budget, trainings))
+
+
+def shortness(budget: str, trainings: Collection[Mapping[str, Any]]) -> str:
+    """Returns "a short run, 4 of 100 epochs", "a quick run of 1 epoch", or "" for full runs."""
     epochs = [n for training in trainings for n in training["epochs"]]
     allowed = [training["paper_epochs"] for training in trainings]
     words = {
         "quick": f"a quick run of {epochs_in_words(epochs)}",
         "short": f"a short run, {epochs_in_words(epochs, allowed)}",
     }
-    return Length(budget == "paper", budget != "quick", words.get(budget, ""))
+    return words.get(budget, "")
 
 
 def _difference(value: float, metric: str) -> str:

@@ -241,7 +241,7 @@ def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
 
 
 def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the epochs of trainings, of a short budget with those of the paper: "4 of 100"."""
+    """Returns the epochs of trainings, of fewer with the paper's: "4 of 100 epochs"."""
     epochs = [number for training in trainings for number in training["epochs"]]
     allowed = [] if budget == PAPER else [training["paper_epochs"] for training in trainings]
     return epochs_in_words(epochs, allowed)
