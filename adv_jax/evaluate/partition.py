@@ -70,28 +70,34 @@ def annealed_log_partition(
     *,
     key: Key,
     num_chains: int = 100,
-    base_bias: Array | None = None,
+    base_biases: Side | None = None,
 ) -> LogPartition:
     """Returns log Z by annealed importance sampling (AIS).
 
         Z / Z_0 ~ 1/M sum_i w_i,   w = prod_t exp(F_{t-1}(s_{t-1}) - F_t(s_{t-1}))
 
     The parameters of machine t are (1 - beta_t) base + beta_t machine. The base has the biases
-    `base_bias` of the visible units and no other parameters, so that Z_0 is known. s_t are the even
+    `base_biases` of the even layers and no other parameters, so that Z_0 is known. s_t are the even
     layers of a chain, after a Gibbs step of machine t.
+
+    A deep machine may have two phases that no chain crosses. If its hidden units are rare in the
+    data, chains that start with half of h2 on can stay where no data are, and the estimate is too
+    low whatever its error says: compare it with `logsumexp(-bound(machine, even))` of distinct
+    data, which log Z is not below.
 
     Args:
       betas: f[T + 1], from 0 to 1, never falling; the source takes about 15,000 steps, most of
         them near 1.
       key: for the chains.
       num_chains: M, >= 2.
-      base_bias: f[D], best the log-odds of the data's mean; default: the machine's own.
+      base_biases: (f[D], f[D_2], ...) of v, h2, ..., best the log-odds of the means that they have
+        given the data; default: the machine's own.
 
     Raises:
       UserError: num_chains below 2; betas of another shape, or that fall or do not go from 0 to 1;
-        base_bias of another shape; no key; the shapes of a machine do not fit.
+        base_biases of other shapes; no key; the shapes of a machine do not fit.
 
-    Source: [salakhutdinov2008], sec. 3 and 4.
+    Source: [salakhutdinov2008], sec. 3 and 4, whose base has biases of the visible units only.
     """
     machine.check()
     check_counts(num_chains=num_chains)
@@ -99,12 +105,7 @@ def annealed_log_partition(
         raise UserError(f"num_chains must be at least 2 for a standard error, got {num_chains}")
     betas = _checked_betas(betas)
     key = one_key(key)
-    zeros = jax.tree.map(jnp.zeros_like, machine)
-    base_bias = machine.visible_bias if base_bias is None else jnp.asarray(base_bias)
-    if base_bias.shape != machine.visible_bias.shape:
-        expected = list(machine.visible_bias.shape)
-        raise UserError(f"base_bias must be f{expected}, got {list(base_bias.shape)}")
-    base = zeros.replace(visible_bias=base_bias)
+    base = _base(machine, base_biases)
 
     def at(beta: Array) -> Machine:
         return jax.tree.map(lambda a, b: (1 - beta) * a + beta * b, base, machine)
@@ -118,15 +119,32 @@ def annealed_log_partition(
 
     key_start, key_chains = jax.random.split(key)
     # Without connections the odd layers do not matter.
-    odd = tuple(jnp.zeros((num_chains, units), base_bias.dtype) for units in machine.units(ODD))
+    odd = tuple(
+        jnp.zeros((num_chains, units), base.visible_bias.dtype) for units in machine.units(ODD)
+    )
     even = boltzmann.sample(base, odd, key_start, ODD)
     keys = jax.random.split(key_chains, len(betas) - 1)
-    start = even, jnp.zeros(num_chains, base_bias.dtype)
+    start = even, jnp.zeros_like(even[0], shape=(num_chains,))
     (_, log_weights), _ = jax.lax.scan(step, start, (betas[:-1], betas[1:], keys))
     weights = jnp.exp(log_weights - jnp.max(log_weights))
     error = jnp.std(weights, ddof=1) / (jnp.mean(weights) * math.sqrt(num_chains))
     log_mean = jax.nn.logsumexp(log_weights) - math.log(num_chains)
     return LogPartition(log_mean + _without_connections(base), error)
+
+
+def _base(machine: Machine, base_biases: Side | None) -> Machine:
+    """Returns a machine that has the biases of the even layers and no other parameters."""
+    own = (machine.visible_bias, *machine.biases)[EVEN::2]
+    given = own if base_biases is None else tuple(map(jnp.asarray, base_biases))
+    if (found := [bias.shape for bias in given]) != [bias.shape for bias in own]:
+        expected = ", ".join(f"f[{len(bias)}]" for bias in own)
+        raise UserError(
+            f"base_biases must be {expected} of the even layers, got the shapes {described(found)}"
+        )
+    zeros = jax.tree.map(jnp.zeros_like, machine)
+    biases = list(zeros.biases)
+    biases[1::2] = given[1:]
+    return zeros.replace(visible_bias=given[0], biases=tuple(biases))
 
 
 def _without_connections(machine: Machine) -> Array:

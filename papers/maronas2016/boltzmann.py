@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import boltzmann, evaluate
+from adv_jax.boltzmann import Machine, Side
 from adv_jax.runner.trained import Trained
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, Key, UserError
 from papers.drawing import Drawing, canvas, mosaic, rounded
 from papers.runs import Finished, finished, require_same_data, trained_on
 
@@ -102,24 +103,43 @@ def _pictures(model: Trained) -> dict[str, np.ndarray]:
 
 
 def _likelihood(model: Trained) -> dict[str, float]:
-    """Returns log Z with its standard error, and the mean log-likelihood of binary test digits."""
-    train, test = (jnp.asarray(part.x) for part in (model.dataset.train, model.dataset.test))
+    """Returns log Z with its standard error, and the mean log-likelihood of binary test digits.
+
+    Raises:
+      UserError: the chains stayed where no digits are.
+    """
     key_data, key_chains = jax.random.split(jax.random.key(model.about["seed"]))
-    extras = model.apply(model.variables, test, key=key_data, method="machines").extras
-    (machine,), (even,) = extras["machines"], extras["data"]
+    x, pixels = (jnp.asarray(part.x) for part in (model.dataset.test, model.dataset.train))
+    machine, even = _at(model, x, key_data)
+    means = pixels.reshape(len(pixels), -1), *_at(model, pixels, key_data)[1][1:]
+    settings = {
+        "key": key_chains,
+        "num_chains": CHAINS,
+        "base_biases": tuple(map(_log_odds, means)),
+    }
     estimate = jax.jit(evaluate.annealed_log_partition, static_argnames="num_chains")
-    start = _log_odds(train.reshape(len(train), -1))
-    settings = {"key": key_chains, "num_chains": CHAINS, "base_bias": start}
     log_z, error = estimate(machine, jnp.asarray(BETAS, jnp.float32), **settings)
-    free = jnp.mean(boltzmann.bound(machine, even))
-    values = {"log Z": log_z, "standard error": error, "log-likelihood": -free - log_z}
+    free = boltzmann.bound(machine, even)
+    distinct = np.unique(np.asarray(even[0]), axis=0, return_index=True)[1]
+    if log_z < (least := jax.nn.logsumexp(-free[distinct])):
+        raise UserError(
+            f"log Z must be at least {least:.1f}, which the test digits add up to, got "
+            f"{log_z:.1f} by annealed importance sampling: its chains stayed where no digits are"
+        )
+    values = {"log Z": log_z, "standard error": error, "log-likelihood": -jnp.mean(free) - log_z}
     return {name: rounded(value) for name, value in values.items()}
 
 
-def _log_odds(x: Array) -> Array:
-    """Returns the log-odds of the mean of each value, with one more 0 and one more 1."""
-    ones = jnp.sum(x, axis=0)
-    return jnp.log(ones + 1) - jnp.log(len(x) - ones + 1)
+def _at(model: Trained, x: Array, key: Key) -> tuple[Machine, Side]:
+    """Returns the machine, and its even layers given images, whose pixels are drawn."""
+    found = model.apply(model.variables, x, key=key, method="machines").extras
+    return found["machines"][0], found["data"][0]
+
+
+def _log_odds(states: Array) -> Array:
+    """Returns the log-odds of the mean of each unit, with one more 0 and one more 1."""
+    ones = jnp.sum(states, axis=0)
+    return jnp.log(ones + 1) - jnp.log(len(states) - ones + 1)
 
 
 def _has_likelihood(run: Finished) -> bool:

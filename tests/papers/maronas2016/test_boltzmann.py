@@ -14,29 +14,40 @@ from adv_jax.types import UserError
 from papers.maronas2016 import boltzmann as figure
 
 
-def small_machine():
+def small_machine(features=(4,)):
     """A trained machine of 3 x 3 pixels, whose images are all 0 or 1."""
     rng = np.random.default_rng(0)
     images = lambda count: rng.integers(0, 2, (count, 3, 3, 1)).astype(np.float32)
     parts = Arrays(images(50), np.zeros(50, np.int32)), Arrays(images(30), np.zeros(30, np.int32))
     dataset = Dataset("drawn", "drawn", {}, *parts, 2, (0.0, 1.0))
-    model = models.boltzmann(shape=(3, 3, 1), features=(4,))
+    model = models.boltzmann(shape=(3, 3, 1), features=features)
     variables = models.init(model, jax.random.key(0), dataset.test.x)
     variables = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape).astype("f"), variables)
     return Trained(lambda x: x, models.apply_fn(model), variables, "loss", dataset, {"seed": 1})
 
 
 @pytest.mark.slow
-def test_the_likelihood_of_a_small_machine_is_the_exact_one_within_its_error():
-    model = small_machine()
+@pytest.mark.parametrize("features", [(4,), (4, 3)])
+def test_the_likelihood_of_a_small_machine_is_the_exact_one_within_its_error(features):
+    model = small_machine(features)
     found = figure._likelihood(model)
     x = jnp.asarray(model.dataset.test.x)
-    apply = model.apply(model.variables, x, key=jax.random.key(0), method="machines")
-    (machine,) = apply.extras["machines"]
+    extras = model.apply(model.variables, x, key=jax.random.key(0), method="machines").extras
+    (machine,), (even,) = extras["machines"], extras["data"]
     log_z = float(evaluate.log_partition(machine))
     assert abs(found["log Z"] - log_z) < 4 * found["standard error"]
-    free = float(jnp.mean(boltzmann.free_energy(machine, (x.reshape(30, -1),))))
+    free = float(jnp.mean(boltzmann.bound(machine, even)))
     assert found["log-likelihood"] == pytest.approx(-free - found["log Z"], abs=1e-3)
+
+
+def test_an_estimate_below_what_the_digits_add_up_to_is_refused(monkeypatch):
+    def of_too_few_chains(*_, **__):
+        return evaluate.LogPartition(jnp.float32(-50.0), jnp.float32(0.1))
+
+    monkeypatch.setattr(evaluate, "annealed_log_partition", of_too_few_chains)
+    message = r"log Z must be at least \d+\.\d, which .* add up to, got -50\.0 by annealed"
+    with pytest.raises(UserError, match=message):
+        figure._likelihood(small_machine())
 
 
 @pytest.mark.slow
