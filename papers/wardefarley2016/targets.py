@@ -44,8 +44,11 @@ AUTOENCODERS = {
     for labels in (100, 1000)
 }
 CATEGORICAL = Run("catgan_mnist", "labels=100", SEEDS | {"evaluation.eps": (0.0,)})
+# Three seeds decided neither claim of the last two; a plan made then called for these.
+GAMES = {"dann": 3, "odm": 5, "censored": 11}
 DOMAINS, MATCHED, CENSORED = (
-    Run(f"{config}_mnist", "sweep=weight", SEEDS) for config in ("dann", "odm", "censored")
+    Run(f"{config}_mnist", "sweep=weight", {"replicas.seeds": seeds})
+    for config, seeds in GAMES.items()
 )
 ITERATED = Run("goodfellow_mnist", "method=iterative", SEEDS)
 FORMS = {
