@@ -1,8 +1,9 @@
-"""Estimates the hours of trainings that no result has in full.
+"""Estimates the hours on a CPU of trainings that no result has in full.
 
-An epoch takes as long as in stored runs of the same steps: config, model, objective, batch size and
-data. Without one, the median of all stored runs of the config is a rough guess. Runs that may stop
-early are counted with all their epochs; what follows a training, such as an attack, is not counted.
+An epoch takes as long as in stored runs on a CPU of the same steps: config, model, objective, batch
+size and data. Without one, the median of all such runs of the config is a rough guess. Runs that
+may stop early are counted with all their epochs; what follows a training, such as an attack, is not
+counted.
 """
 
 import json
@@ -81,8 +82,8 @@ def _alike(config: Json) -> str:
 def _speeds(results: Results) -> dict[str, float]:
     """Returns the median seconds of an epoch by experiment and by the name of its steps.
 
-    Runs on embedded samples, which have shorter epochs, do not count, and a training that several
-    targets share counts once.
+    Runs on accelerators and those on embedded samples, which have shorter epochs, do not count, and
+    a training that several targets share counts once.
     """
     timed: dict[Any, tuple[Json, tuple[str, ...], int]] = {}
     for document in results.targets.values():
@@ -94,7 +95,8 @@ def _speeds(results: Results) -> dict[str, float]:
         timed[path, run["seconds"]] = run, (run["experiment"],), epochs
     found: dict[str, list[float]] = {}
     for run, names, epochs in timed.values():
-        if epochs and "seconds" in run and run["data"]["source"] != "embedded":
+        is_small = run["data"]["source"] == "embedded"
+        if epochs and run.get("seconds") and run["device"] == "cpu" and not is_small:
             for name in names:
                 found.setdefault(name, []).append(run["seconds"] / epochs)
     return {name: statistics.median(values) for name, values in found.items()}

@@ -14,11 +14,11 @@ TARGET = Target("goodfellow2014.a", "", (Row("a", GAN),))
 ELSEWHERE = Target("goodfellow2014.b", "", (Row("b", GAN),))
 
 
-def training(seconds, epochs, *, run=GAN, source="files", changes=()):
+def training(seconds, epochs, *, run=GAN, source="files", device="cpu", changes=()):
     """A stored training of these replicas."""
     target = Target("goodfellow2014.c", "", (Row("c", run),))
     config = plan(target, BUDGETS["paper"], runs="runs", data={})[run.key].config
-    found = {"data": {"source": source}, "seconds": seconds, "epochs": epochs}
+    found = {"data": {"source": source}, "device": device, "seconds": seconds, "epochs": epochs}
     about = {"experiment": config["experiment"], "config": {**config, **dict(changes)}}
     return {run.key: found | about | {"replicas": len(epochs)}}
 
@@ -63,12 +63,19 @@ def test_single_runs_give_a_speed_and_runs_on_embedded_samples_do_not():
     single = {
         "experiment": "gan_mnist",
         "data": {"source": "files"},
+        "device": "cpu",
         "seconds": 80,
         "replicas": [{"epochs": 5}, {"epochs": 5}],
     }
     assert lacked(results(runs=[single])) == [(None, pytest.approx(300 * 8 / 3600), True)]
     small = (TARGET, "quick", training(360, [20] * 3, source="embedded"))
     assert lacked(results(small)) == [("quick", None, True)]
+
+
+def test_runs_on_an_accelerator_give_no_speed():
+    fast = (ELSEWHERE, "short", training(6, [20] * 3, device="NVIDIA H200"))
+    assert lacked(results(fast)) == [(None, None, True)]
+    assert lacked(results((TARGET, "paper", training(6, [100] * 3, device="NVIDIA H200")))) == []
 
 
 def test_trainings_in_full_of_another_target_are_not_missing():

@@ -43,15 +43,15 @@ def test_a_changed_result_changes_the_pages(tmp_path, made):
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
     for path in (ROOT / "papers").glob("*/results"):
         shutil.copytree(path, tmp_path / path.relative_to(ROOT))
-    result = tmp_path / "papers/maronas2016/results/runs/ladder_mnist_full_none.json"
+    result = tmp_path / "papers/maronas2016/results/runs/ladder_mnist_100_sgn.json"
     document = json.loads(result.read_text())
-    document["replicas"][0]["test_error"] = 0.0123
-    document["replicas"][1]["test_error"] = 0.0125
+    document["replicas"][0]["test_error"] = 0.0323
+    document["replicas"][1]["test_error"] = 0.0325
     result.write_text(json.dumps(document))
     changed = pages.pages(tmp_path)
     for page in ("README.md", "docs/results.md", "papers/maronas2016/README.md"):
-        assert "1.240 % (sd 0.014, n = 2)" in changed[tmp_path / page]  # the mean of 1.23, 1.25
-        assert "1.240 %" not in made[ROOT / page]
+        assert "2.51 % against" in changed[tmp_path / page]  # the mean of 3.23, 3.25 and 1.06
+        assert "2.51 %" not in made[ROOT / page]
 
 
 def test_the_table_of_100_labels_has_known_rows_the_lowest_error_first(made):
