@@ -140,8 +140,15 @@ def mean_field(machine: Machine, v: Array, steps: int) -> Side:
     in turns for the odd and the even layers, which never increases `bound`. The start is a pass
     upwards without feedback. An RBM needs no step: its posterior is factorial.
 
+    Raises:
+      UserError: v is not f[B, D]; the shapes of the machine do not fit.
+
     Source: [salakhutdinov2009], eq. 7.
     """
+    machine.check()
+    width = len(machine.visible_bias)
+    if jnp.ndim(v) != 2 or jnp.shape(v)[1] != width:
+        raise UserError(f"v must be f[B, {width}], got {described(v)}")
     mu = [v]
     for bias, kernel in zip(machine.biases, machine.kernels, strict=True):
         mu.append(jax.nn.sigmoid(bias[None] + mu[-1] @ kernel))

@@ -104,6 +104,12 @@ def test_layers_of_other_shapes_are_refused():
         boltzmann.means(machine, (jnp.zeros((1, 3)),), ODD)
 
 
+@pytest.mark.parametrize("v", [jnp.zeros((1, 4)), jnp.zeros(3), jnp.zeros((1, 3, 1))])
+def test_mean_field_refuses_inputs_of_another_shape(v):
+    with pytest.raises(UserError, match=r"v must be f\[B, 3\], got float32\["):
+        boltzmann.mean_field(machine_of(DEEP), v, 1)
+
+
 @pytest.mark.parametrize("known", [EVEN, ODD])
 def test_the_free_energy_sums_over_all_states_of_the_other_side(known):
     machine, layers = machine_of(DEEP), split(states(sum(DEEP)), DEEP)
