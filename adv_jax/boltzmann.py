@@ -149,7 +149,7 @@ def mean_field(machine: Machine, v: Array, steps: int) -> Side:
     width = len(machine.visible_bias)
     if jnp.ndim(v) != 2 or jnp.shape(v)[1] != width:
         raise UserError(f"v must be f[B, {width}], got {described(v)}")
-    mu = [v]
+    mu = [jnp.asarray(v)]
     for bias, kernel in zip(machine.biases, machine.kernels, strict=True):
         mu.append(jax.nn.sigmoid(bias[None] + mu[-1] @ kernel))
     start = tuple(mu[::2])

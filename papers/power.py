@@ -1,9 +1,9 @@
 """Plans what would decide the undecided numbers and claims of stored results.
 
 A plan is the smallest number of seeds at which `papers.verdicts` decides, and the hours that the
-missing runs take. It assumes that runs of full length have the mean and the sd of the stored ones.
-A gain must be found with a power of .8. A number may stay undecided at any number of seeds, as the
-paper's own share of the interval does not shrink; the plan then states that share.
+missing runs take on a CPU. It assumes that runs of full length have the mean and the sd of the
+stored ones. A gain must be found with a power of .8. A number may stay undecided at any number of
+seeds, as the paper's own share of the interval does not shrink; the plan then states that share.
 """
 
 import bisect
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
 
     Attributes:
       seeds: runs of full length that are needed, stored ones included; None if unknown.
-      hours: what the missing runs take on the machine of the stored ones; None if unknown.
+      hours: what the missing runs take on the CPU of the stored ones; None if unknown.
       obstacle: why the seeds are unknown; "" if they are known.
     """
 
@@ -163,7 +163,7 @@ def _in_words(hours: float) -> str:
 
 
 def _hours_of_a_seed(document: Json, rows: Sequence[Json]) -> float | None:
-    """Returns the hours of the rows' full runs with one seed; None if they are not stored.
+    """Returns the hours of the rows' full runs with one seed on a CPU; None if none ran on one.
 
     Rows of one training share its replicas. Each seed of a training needs that seed of its sources;
     a source of other seeds is trained once for all.
@@ -179,7 +179,7 @@ def _hours_of_a_seed(document: Json, rows: Sequence[Json]) -> float | None:
     }
     for key in own | sources:
         training = trainings[key]
-        if not {"seconds", "seeds", "replicas"} <= training.keys():
+        if not {"seconds", "seeds", "replicas"} <= training.keys() or training["device"] != "cpu":
             return None
         trained = training["epochs"]
         is_full = document["budget"] == PAPER

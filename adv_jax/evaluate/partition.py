@@ -80,10 +80,10 @@ def annealed_log_partition(
     `base_biases` of the even layers and no other parameters, so that Z_0 is known. s_t are the even
     layers of a chain, after a Gibbs step of machine t.
 
-    A deep machine may have two phases that no chain crosses. If its hidden units are rare in the
-    data, chains that start with half of h2 on can stay where no data are, and the estimate is too
-    low whatever its error says: compare it with `logsumexp(-bound(machine, even))` of distinct
-    data, which log Z is not below.
+    The estimate of a deep machine can be far too low, whatever its error says: if most hidden units
+    are off given the data, chains that start with half of them on may never reach the states of the
+    data. Give the base the biases of the data then. log Z of binary units is not below
+    `logsumexp(-bound(machine, even))` of distinct v, which shows a gross failure.
 
     Args:
       betas: f[T + 1], from 0 to 1, never falling; the source takes about 15,000 steps, most of
@@ -135,16 +135,17 @@ def annealed_log_partition(
 def _base(machine: Machine, base_biases: Side | None) -> Machine:
     """Returns a machine that has the biases of the even layers and no other parameters."""
     own = (machine.visible_bias, *machine.biases)[EVEN::2]
-    given = own if base_biases is None else tuple(map(jnp.asarray, base_biases))
-    if (found := [bias.shape for bias in given]) != [bias.shape for bias in own]:
+    given = own if base_biases is None else base_biases
+    is_tuple = isinstance(given, tuple | list)
+    if not is_tuple or [jnp.shape(bias) for bias in given] != [bias.shape for bias in own]:
         expected = ", ".join(f"f[{len(bias)}]" for bias in own)
         raise UserError(
-            f"base_biases must be {expected} of the even layers, got the shapes {described(found)}"
+            f"base_biases must be ({expected}), one for each even layer, got {described(given)}"
         )
     zeros = jax.tree.map(jnp.zeros_like, machine)
     biases = list(zeros.biases)
-    biases[1::2] = given[1:]
-    return zeros.replace(visible_bias=given[0], biases=tuple(biases))
+    biases[1::2] = map(jnp.asarray, given[1:])
+    return zeros.replace(visible_bias=jnp.asarray(given[0]), biases=tuple(biases))
 
 
 def _without_connections(machine: Machine) -> Array:

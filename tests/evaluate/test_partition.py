@@ -117,8 +117,9 @@ def test_the_standard_error_is_the_spread_of_repeated_estimates():
         ({"num_chains": 1}, "num_chains must be at least 2 for a standard error, got 1"),
         (
             {"base_biases": (jnp.zeros(4), jnp.zeros(3))},
-            r"base_biases must be f\[4\] of the even layers, got the shapes",
+            r"base_biases must be \(f\[4\]\), one for each even layer, got \(float32\[4\], ",
         ),
+        ({"base_biases": jnp.zeros(4)}, r"base_biases must be \(f\[4\]\), .* got float32\[4\]"),
         ({"key": 0}, "key must be one key of jax.random, got 0"),
     ],
 )

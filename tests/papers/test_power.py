@@ -34,7 +34,7 @@ def row(label, values, paper=None, sd=None, n=None, tolerance=None, training="")
 
 
 def judged(rows, *claims, budget="paper", **training):
-    training = {"epochs": [40, 60], "paper_epochs": 500, **training}
+    training = {"epochs": [40, 60], "paper_epochs": 500, "device": "cpu", **training}
     return judge(
         {
             "budget": budget,
@@ -139,6 +139,14 @@ def test_hours_have_those_of_the_trainings_that_a_run_starts_from():
     document["trainings"] |= {"rbm": twice | {"seeds": [101], "replicas": 1}}
     ((_, found),) = plans(document)
     assert found.hours == pytest.approx(found.seeds * 500 * (2.4 + 4.8) / 3600)
+
+
+def test_runs_on_an_accelerator_tell_no_hours():
+    measured = {"seconds": 3.0, "seeds": [1, 2, 3], "replicas": 3, "epochs": [50] * 3}
+    rows = [row("a", of(3, 1.02, 0.05), 1.0, 0.02, 6, 0.1)]
+    found = plan(rows, **measured, device="NVIDIA H200")
+    assert found == plan(rows, **measured)._replace(hours=None)
+    assert str(found) == f"{found.seeds} full seeds would decide it"
 
 
 def test_rows_of_one_replica_cost_it_once():

@@ -45,7 +45,9 @@ def test_an_estimate_below_what_the_digits_add_up_to_is_refused(monkeypatch):
         return evaluate.LogPartition(jnp.float32(-50.0), jnp.float32(0.1))
 
     monkeypatch.setattr(evaluate, "annealed_log_partition", of_too_few_chains)
-    message = r"log Z must be at least \d+\.\d, which .* add up to, got -50\.0 by annealed"
+    message = (
+        r"log Z of seed 1 must be at least \d+\.\d, which .* add up to, got -50\.0 by annealed"
+    )
     with pytest.raises(UserError, match=message):
         figure._likelihood(small_machine())
 
