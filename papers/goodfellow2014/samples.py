@@ -137,7 +137,7 @@ def _drawing(
     values = {seed: rounded(value) for seed, (value, _) in found.items()}
     widths = sorted({width for _, width in found.values()})
     signs = {f"seed {model.about['seed']}": signs_of(model) for model in models}
-    title = f"Samples of a generator; {trained_on(runs)}"
+    title = f"Samples of a generator; {trained_on(runs[:1], first=True)}"
     caption = (
         f"Samples of the first seed; {note}. The mean log-likelihood of the test set under a "
         f"Parzen window at {SAMPLES} samples is {spread([*values.values()]).mean:.4g} nats, with "
