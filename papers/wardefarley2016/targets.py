@@ -295,7 +295,7 @@ TARGETS = (
         _weighed(games.ATTRIBUTES, CENSORED),
         claims=(
             Below(
-                "censored features hide the private attribute from a fresh adversary",
+                "a fresh adversary misses the private attribute of censored features more often",
                 lower=games.key_of(games.ATTRIBUTES[-1], 0.0),
                 higher=games.key_of(games.ATTRIBUTES[-1], 1.0),
             ),
