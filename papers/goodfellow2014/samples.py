@@ -41,6 +41,7 @@ CLOSE = 1000  # images whose distances to each other are compared
 BANDWIDTHS = (0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4)
 LIKELIHOOD = "log-likelihood"
 ROWS, COLUMNS = 6, 10
+GENERATORS = ("gan", "dcgan", "vae", "vae_gan", "adversarial_autoencoder")
 
 Images = np.ndarray  # f32[rows, COLUMNS, H, W, C]
 
@@ -56,7 +57,7 @@ def generated(workdirs: Sequence[str]) -> Drawing:
     """Table 1, MNIST: the log-likelihood of the test set; Fig. 2 a: samples of the first seed.
 
     Args:
-      workdirs: runs of gan_mnist, or of dcgan_mnist.
+      workdirs: runs of a config on MNIST whose model is one of GENERATORS.
 
     Raises:
       UserError: a run is unfinished, has a grid or another model, the data differ, or two have the
@@ -68,7 +69,7 @@ def generated(workdirs: Sequence[str]) -> Drawing:
         return [*images.reshape(ROWS, COLUMNS, *images.shape[1:])]
 
     note = "the last column has the training images nearest to those beside it"
-    return _drawing(workdirs, ["gan", "dcgan"], grid, note, nearest=True)
+    return _drawing(workdirs, GENERATORS, grid, note, nearest=True)
 
 
 def of_digits(workdirs: Sequence[str]) -> Drawing:

@@ -2,7 +2,7 @@
 
 The paper prints the standard error over examples, not over trainings. The tolerance is chosen.
 There are five seeds, as a plan made after three said that four would decide. The generators of
-later works, which [wardefarley2016], sec. 1.4.4, tells of, have the same measure.
+later works, which [wardefarley2016], secs. 1.4.4 and 1.4.5, tells of, have the same measure.
 """
 
 from papers.goodfellow2014.samples import LIKELIHOOD
@@ -12,6 +12,9 @@ SUCCESSORS = {
     "conditional": ("a generator of given digits, MNIST", "cgan_mnist"),
     "convolutional": ("a convolutional generator, MNIST", "dcgan_mnist"),
     "pyramid": ("a pyramid of generators, MNIST", "lapgan_mnist"),
+    "variational": ("the decoder of a variational autoencoder, MNIST", "vae_mnist"),
+    "vae_gan": ("the decoder of a VAE with a discriminator, MNIST", "vae_gan_mnist"),
+    "adversarial_code": ("the decoder of an adversarial autoencoder, MNIST", "aae_mnist"),
 }
 
 TARGETS = (

@@ -28,7 +28,9 @@ FIGURES = {
     "optimizers": optimizers.all_rules,
     "online": online.curves,
     "boltzmann": boltzmann.machines,
-    "deep_boltzmann": boltzmann.machines,  # The same pictures, of the runs of another target.
+    # The same pictures, of the runs of other targets.
+    "deep_boltzmann": boltzmann.machines,
+    "contrastive_divergence": boltzmann.machines,
     "autoencoder": autoencoders.filters,
     "fig9": autoencoders.steps,
     "fig10": samples.digits,

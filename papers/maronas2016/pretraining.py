@@ -45,6 +45,14 @@ def likelihood() -> Target:
     return Target("maronas2016.boltzmann", title, (row,))
 
 
+def from_data() -> Target:
+    """Sec. 3.6.1: the log-likelihood of an RBM whose chains start at the data."""
+    run = Run("rbm_mnist", "chains=data", SEEDS)
+    row = Row("RBM, CD-1", run, measure=Drawn("RBM"), metric="log_likelihood_nats")
+    title = "Log-likelihood of a restricted Boltzmann machine after contrastive divergence"
+    return Target("maronas2016.contrastive_divergence", title, (row,))
+
+
 def bound() -> Target:
     """Sec. 3.6.1: the bound of the log-likelihood of a DBM by AIS."""
     title = f"A bound of the log-likelihood of a deep machine; {PRINTED['DBM 500-1000']}"

@@ -8,7 +8,7 @@ for CIFAR-10. Tables 1 to 3 cite means of ten runs of [rasmus2015] without their
 
 from collections.abc import Sequence
 
-from papers.maronas2016 import pretraining
+from papers.maronas2016 import pretraining, rules
 from papers.target import Below, Lowest, Row, Run, Target
 
 ATTACK, UNLABELLED = "objective.attack.eps", "objective.unlabelled_attack.eps"
@@ -378,7 +378,9 @@ TARGETS = (
     pretraining.belief_network(),
     pretraining.deep_machine(),
     pretraining.likelihood(),
+    pretraining.from_data(),
     pretraining.bound(),
+    rules.variants(),
     _open_points(),
     _future_work(),
 )

@@ -21,7 +21,6 @@ from adv_jax.evaluate.clustering import matched_classes
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.drawing import COLORS, Drawing, canvas, rounded
-from papers.images import in_words
 from papers.runs import Finished, finished, require_one_model, require_same_data, trained_on
 from papers.statistics import spread
 
@@ -32,6 +31,7 @@ ATTRIBUTES = (
     "private attribute, the game's adversary",
     "private attribute, a fresh adversary",
 )
+CLUSTERS = "images in the cluster of another label"
 # Of a fresh adversary, which is larger than that of the game and trains longer.
 EPOCHS, BATCH, UNITS = 40, 100, (500, 500)
 
@@ -116,40 +116,48 @@ def fresh_adversary(x: Array, y: Array, *, seed: int) -> Callable[[Array], Array
     return lambda x: apply(state.variables, x).logits
 
 
-def clusters(run: Trained) -> Drawing:
+def clusters(workdirs: Sequence[str]) -> Drawing:
     """Sec. 1.4.5: labels of the clusters of a CatGAN, in the order of the matched labels.
 
     Args:
-      run: a catgan, trained with or without labels.
+      workdirs: runs of catgan, trained with or without labels; the first seed is drawn.
 
     Raises:
-      UserError: the run has another objective.
+      UserError: a run is unfinished, has a grid or another objective, or the data differ.
     """
-    if run.about["objective"]["name"] != "catgan":
-        raise UserError(f"workdir must be a run of catgan, got {run.about['experiment']}")
-    x, y = run.dataset.test
-    found = np.asarray(_in_batches(run.logits_fn, jnp.asarray(x))).argmax(axis=1)
-    count = run.dataset.num_classes
-    labels = matched_classes(found, y, num_classes=count)
-    counts = np.zeros((count, count), int)
-    np.add.at(counts, (labels[found], y), 1)
-    error = rounded(1 - np.trace(counts) / len(y))
-    about = run.about
-    title = f"Clusters of a CatGAN; seed {about['seed']}, {about['epochs']} epochs"
+    runs = [finished(Path(workdir)) for workdir in workdirs]
+    require_same_data(runs)
+    require_one_model(runs)
+    for run in runs:
+        if run.config["objective"]["name"] != "catgan":
+            raise UserError(f"workdir must be a run of catgan, got {run.path}")
+    counts = {model.about["seed"]: _counts(model) for run in runs for model in run.models()}
+    errors = {seed: rounded(1 - np.trace(of) / of.sum()) for seed, of in counts.items()}
+    first = next(iter(counts.values()))
     caption = (
-        "Test images by cluster and label. Clusters are matched with the labels of the same "
-        f"images: {100 * error:.1f} % are in the cluster of another label; "
-        f"{in_words(run.dataset)}, seed {about['seed']}, {about['epochs']} epochs."
+        "Test images of the first seed by cluster and label. Clusters are matched with the labels "
+        f"of the same images: {100 * spread([*errors.values()]).mean:.1f} % are in the cluster of "
+        f"another label, mean over seeds; {trained_on(runs)}."
     )
     document = {
         "caption": caption,
         "settings": {"chosen": ["net", "clusters"]},
-        "seed": about["seed"],
-        "error": error,
-        "counts": counts.tolist(),
-        "run": about,
+        "counts": first.tolist(),
+        "by_seed": {CLUSTERS: errors},
+        "data": runs[0].result["data"],
     }
-    return Drawing(_matrix(counts, title), document)
+    title = f"Clusters of a CatGAN; {trained_on(runs, first=True)}"
+    return Drawing(_matrix(first, title), document)
+
+
+def _counts(model: Trained) -> np.ndarray:
+    """Returns the test images by matched cluster and label: i[K, K]."""
+    x, y = model.dataset.test
+    found = np.asarray(_in_batches(model.logits_fn, jnp.asarray(x))).argmax(axis=1)
+    count = model.dataset.num_classes
+    counts = np.zeros((count, count), int)
+    np.add.at(counts, (matched_classes(found, y, num_classes=count)[found], y), 1)
+    return counts
 
 
 def _games(workdirs: Sequence[str], objective: str) -> list[Finished]:

@@ -86,19 +86,24 @@ def trained(logits_fn, x, y, **about):
     return Trained(logits_fn, apply, {}, "labels", dataset, about)
 
 
-def test_clusters_are_matched_before_errors_are_counted():
+def test_clusters_are_matched_before_errors_are_counted(monkeypatch):
     y = (np.arange(40) % 4).astype(np.int32)
     x = np.roll(np.eye(4, dtype=np.float32), 1, axis=0)[y]
-    x[0] = np.roll(x[0], 1)  # One image in the cluster of another label.
-    found = games.clusters(trained(lambda x: x, x, y)).document
-    assert found["error"] == 1 / 40
+    mixed = x.copy()
+    mixed[0] = np.roll(mixed[0], 1)  # One image in the cluster of another label.
+    run = run_of("catgan", ERRORS, grid=False)
+    run.models = lambda: [trained(lambda x: x, x, y, seed=seed) for seed, x in ((1, mixed), (2, x))]
+    monkeypatch.setattr(games, "finished", lambda path: run)
+    found = games.clusters(["run"]).document
+    assert found["by_seed"] == {games.CLUSTERS: {1: 1 / 40, 2: 0}}
     assert np.trace(found["counts"]) == 39 and np.sum(found["counts"]) == 40
+    assert "1.2 % are in the cluster of another label, mean over seeds" in found["caption"]
 
 
-def test_clusters_of_another_objective_are_refused():
-    one = trained(lambda x: x, np.eye(4, dtype=np.float32), np.arange(4), objective={"name": "gan"})
-    with pytest.raises(UserError, match="workdir must be a run of catgan, got small"):
-        games.clusters(one)
+def test_clusters_of_another_objective_are_refused(monkeypatch):
+    monkeypatch.setattr(games, "finished", lambda path: run_of("gan", ERRORS, grid=False))
+    with pytest.raises(UserError, match="workdir must be a run of catgan, got run"):
+        games.clusters(["run"])
 
 
 @pytest.mark.slow
