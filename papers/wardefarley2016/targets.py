@@ -267,7 +267,7 @@ TARGETS = (
     ),
     Target(
         "wardefarley2016.clusters",
-        "A categorical adversarial net without labels, whose clusters are matched to the test labels",
+        "A categorical adversarial net without labels, whose clusters get the test labels",
         (
             Row(
                 "categorical adversarial net, no labels",
