@@ -17,6 +17,7 @@ from papers.wardefarley2016 import (
     regularizers,
     rubbish,
     smoothing,
+    substitution,
     transfer,
 )
 from papers.wardefarley2016.targets import TARGETS
@@ -26,6 +27,7 @@ FIGURES = {
     "table1.1": transfer.table,
     "table1.1_gradients": neighbors.gradients,
     "cross_dataset": cross_dataset.halves,
+    "substitute": substitution.substitutes,
     "same_class": agreement.same_class,
     "label_smoothing": defenses.label_smoothing,
     "label_smoothing_costs": smoothing.costs,

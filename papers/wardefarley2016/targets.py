@@ -99,6 +99,10 @@ HALVES = [
 ]
 SHOWN = ("the net's own examples", "examples of the other half's net", "noise")
 HALF_SIZES = (0.05, 0.1, 0.25)
+# What a net sees that tells a substitute its classes.
+QUERIED = ("the net's own examples", "the substitute's examples", "noise")
+EPSILONS = (0.1, 0.2, 0.3)
+QUERIED_NET = Run("rules_mnist", "", SEEDS | {"evaluation.eps": (0.0,)})
 
 
 def _attacked(name: str, run: Run, attacks: tuple[str, ...], eps: float) -> tuple[Row, ...]:
@@ -387,6 +391,23 @@ TARGETS = (
                 "examples of size .1 fool nets of the other half more often than noise does",
                 lower="noise, 0.1",
                 higher="examples of the other half's net, 0.1",
+            ),
+        ),
+    ),
+    Target(
+        "wardefarley2016.substitute",
+        "FGSM on a substitute that has asked a net for classes alone; Papernot 2017 have 84.24 % "
+        "against another net",
+        tuple(
+            Row(f"{shown}, {eps:g}", QUERIED_NET, measure=Drawn(f"{shown}, {eps:g}"))
+            for shown in QUERIED
+            for eps in EPSILONS
+        ),
+        claims=(
+            Below(
+                "examples of the substitute of size .2 fool the net more often than noise does",
+                lower="noise, 0.2",
+                higher="the substitute's examples, 0.2",
             ),
         ),
     ),
