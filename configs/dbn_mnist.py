@@ -3,7 +3,7 @@
 Run:    python -m adv_jax.main --config=configs/dbn_mnist.py --workdir=RUN
         python -m adv_jax.main --config=configs/mlp_mnist.py:net=dbn,pretrained=RUN
 Quick:  python -m adv_jax.main --config=configs/dbn_mnist.py:quick   (5,000 embedded digits)
-Figure: python -m adv_jax.report maronas2016.boltzmann --workdir=RUN
+Figure: python -m adv_jax.report maronas2016.belief_network --workdir=RUN
 
 Options: quick or paper.
 

@@ -1,7 +1,7 @@
 """The figures of [maronas2016], "Adversarial Learning with Ladder Networks".
 
-Not drawn: diagrams of networks (1, 2, 5-8, 14-17, 19, 20, 25, 28); `boltzmann` has pictures of the
-nets of Fig. 8. Figs. 12 and 13 need a run on CIFAR-10, `fgsm_readings` runs of ladder_mnist,
+Not drawn: diagrams of networks (1, 2, 5-8, 14-17, 19, 20, 25, 28); `boltzmann` and `belief_network` have
+pictures of the nets of Fig. 8. Figs. 12 and 13 need a run on CIFAR-10, `fgsm_readings` runs of ladder_mnist,
 `boltzmann` runs of rbm_mnist, dbn_mnist or dbm_mnist.
 """
 
@@ -28,9 +28,10 @@ FIGURES = {
     "optimizers": optimizers.all_rules,
     "online": online.curves,
     "boltzmann": boltzmann.machines,
-    # The same pictures, of the runs of other targets.
+    # The same pictures, of other runs.
     "deep_boltzmann": boltzmann.machines,
     "contrastive_divergence": boltzmann.machines,
+    "belief_network": boltzmann.machines,
     "autoencoder": autoencoders.filters,
     "fig9": autoencoders.steps,
     "fig10": samples.digits,
