@@ -1,8 +1,8 @@
 """The figures of [maronas2016], "Adversarial Learning with Ladder Networks".
 
-Not drawn: diagrams of networks (1, 2, 5-8, 14-17, 19, 20, 25, 28); `boltzmann` and `belief_network` have
-pictures of the nets of Fig. 8. Figs. 12 and 13 need a run on CIFAR-10, `fgsm_readings` runs of ladder_mnist,
-`boltzmann` runs of rbm_mnist, dbn_mnist or dbm_mnist.
+Not drawn: diagrams of networks (1, 2, 5-8, 14-17, 19, 20, 25, 28); `boltzmann` and
+`belief_network` have pictures of the nets of Fig. 8. Figs. 12 and 13 need a run on CIFAR-10,
+`fgsm_readings` runs of ladder_mnist, `boltzmann` runs of rbm_mnist, dbn_mnist or dbm_mnist.
 """
 
 from papers.maronas2016 import (
