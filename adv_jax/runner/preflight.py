@@ -20,6 +20,7 @@ from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment
 from adv_jax.runner.parts import Part
 from adv_jax.runner.plugins import location
+from adv_jax.runner.schema import is_import_path
 from adv_jax.types import Attack, LogitsFn, UserError, Variables
 
 # Errors that models, objectives and attacks raise for invalid settings.
@@ -128,6 +129,7 @@ def _traced(
     # A shard's index exists only on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
     _check_averaging(config)
+    _check_task(config, experiment.predicts)
     _check_inner_objective(config["objective"].get("objective"))
     _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
     arrays = dataset.arrays()
@@ -148,6 +150,17 @@ def _check_averaging(config: Mapping[str, Any]) -> None:
     if first > epochs:
         allowed = f"1 to {epochs}, the number of epochs"
         raise ConfigError(f"averaging.first_epoch must be {allowed}, got {first}")
+
+
+def _check_task(config: Mapping[str, Any], predicts: str) -> None:
+    """Raises ConfigError if the objective trains models of another task; a user's may train any."""
+    name, model = config["objective"]["name"], config["model"]["name"]
+    legal = objectives.TASKS.get(name, ("labels",))
+    if not is_import_path(name) and predicts not in legal:
+        raise ConfigError(
+            f"model.name must be a model that predicts {' or '.join(map(repr, legal))}, as "
+            f"objective.{name} trains it, got {model!r}, which predicts {predicts!r}"
+        )
 
 
 def _check_inner_objective(spec: Mapping[str, Any] | None) -> None:

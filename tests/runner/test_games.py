@@ -216,6 +216,11 @@ def test_the_statistics_of_a_trained_generator_are_averages_over_its_images(tmp_
             {"model.num_classes": 3},
             "model.num_classes must be 10, the classes of data.name, got 3",
         ),
+        (
+            {"objective.name": "cross_entropy"},
+            "model.name must be a model that predicts 'labels', as objective.cross_entropy trains "
+            "it, got 'conditional_gan', which predicts 'real'",
+        ),
         ({"objective.name": "gan"}, "y must be the labels of the images in training, got None"),
         (
             {"optimizer.every": {"generator": 0}},
