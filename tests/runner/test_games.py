@@ -217,6 +217,10 @@ def test_the_statistics_of_a_trained_generator_are_averages_over_its_images(tmp_
             "model.num_classes must be 10, the classes of data.name, got 3",
         ),
         (
+            {"data.preprocess": ({"name": "standardize"},)},
+            "data must be inputs from 0 to 1 for model.conditional_gan, got values from -.*",
+        ),
+        (
             {"objective.name": "cross_entropy"},
             "model.name must be a model that predicts 'labels', as objective.cross_entropy trains "
             "it, got 'conditional_gan', which predicts 'real'",
