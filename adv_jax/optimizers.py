@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, described
 
 Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
 
@@ -143,13 +143,14 @@ def players(
     """Returns an optimizer for a game: each part of the parameters has an optimizer of its own.
 
     Args:
-      every: {part: k}, the parts that move in every k-th step only, from the first on.
+      every: {part: k}, the parts that move in every k-th step only, from the first on; one part or
+        more moves in each step.
       optimizers: {part: optimizer}, for each key of the parameters. {part: {inner: optimizer}} has
         one for each part of a part, which `every` calls "part.inner".
 
     Raises:
-      UserError: `every` names another part or has steps below 1; and, by `init`, a part without an
-        optimizer or an optimizer without a part.
+      UserError: `every` names another part, has steps below 1 or leaves steps in which no part
+        moves; and, by `init`, a part without an optimizer or an optimizer without a part.
     """
     every = {} if every is None else every
     if not isinstance(every, Mapping):
@@ -161,6 +162,8 @@ def players(
             raise UserError(f"every must name a player, {names}, got {part!r}")
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             raise UserError(f"every.{part} must be a whole number of at least 1, got {steps!r}")
+    if owners and all(every.get(part, 1) > 1 for part in owners):
+        raise UserError(f"every must let one player move in each step, got {described(every)}")
     moved: dict[Hashable, optax.GradientTransformation] = {
         part: optax.conditionally_mask(one, partial(_is_due, every[part])) if part in every else one
         for part, one in owners.items()

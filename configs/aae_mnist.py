@@ -8,7 +8,8 @@ Options, joined by commas:
 
     quick or paper              quick: 5,000 embedded digits
     labels=none|100|1000        none: an autoencoder; else its code has the classes, too, and the
-                                test error is that of its classifier
+                                test error is that of its classifier; in a run with labels,
+                                --config.data.num_labels=0 means that all images have one
 
 The test loss of an autoencoder is its squared error. `python -m adv_jax.report wardefarley2016.aae
 --workdir=RUN` draws samples, reconstructions and digits between two digits.

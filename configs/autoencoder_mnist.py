@@ -21,8 +21,8 @@ Options, joined by commas:
     weights=free|tied       tied: the decoder's weights are the transposed ones of the encoder
     noise=none|masking|gaussian   sets each of a layer's inputs to 0 with probability 1/4, the
                             default of stacked; or adds noise of standard deviation .3
-    pretrained=RUN          starts from a finished run of the same net, which is so unrolled; a
-                            finished dbn_mnist needs weights=tied
+    pretrained=RUN          starts from a finished run of the same net and weights, which is so
+                            unrolled; a finished dbn_mnist needs weights=tied
 
 The test loss is the cross-entropy of reconstructions of clean digits in nats, with pixels as
 probabilities. `training=stacked` is one run: the loss is a sum over layers, each of which

@@ -38,7 +38,7 @@ DENSE_GAN = {
 _KINDS = {
     str: ("a path", r".+"),
     int: ("a whole number from 1 on", r"[1-9]\d*"),
-    float: ("a number", r"\d+\.?\d*|\.\d+"),
+    float: ("a decimal number of at least 0", r"\d+\.?\d*|\.\d+"),
 }
 
 
@@ -99,7 +99,8 @@ def base(experiment: str, data: Mapping[str, Any], *, seeds: int = 1) -> ConfigD
 
     Args:
       experiment: the name of the config.
-      data: the name of the data set, and the fields of `data` that differ from the ones below.
+      data: the name of the data set, and the fields of `data` that differ from the ones below;
+        `num_labels` 0 means that all training images have labels.
       seeds: the number of replicas; the first has the seed 1.
     """
     c = ConfigDict()

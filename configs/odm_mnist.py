@@ -9,7 +9,7 @@ A critic tells the predictions for unlabeled digits from one-hot labels; the cla
 Options, joined by commas:
 
     quick or paper
-    labels=100|1000
+    labels=100|1000     balanced by class; with --config.data.num_labels=0 all images have labels
     weight=W            of the matching (1); 0: the labels alone
     sweep=none|weight   the weights 0, .1, .3 and 1 as replicas
 

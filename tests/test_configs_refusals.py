@@ -82,8 +82,22 @@ def test_regularizers_that_a_net_or_an_optimizer_lacks_are_refused(mode, says):
             "method must be plain, adversarial, iterative, smoothing, teacher, distillation, vat "
             "or dae, got 'teaching'; did you mean 'teacher'?",
         ),
-        ("goodfellow_mnist", "temperature=hot", "temperature must be a number, got 'hot'"),
-        ("goodfellow_mnist", "temperature=²", "temperature must be a number, got '²'"),
+        (
+            "goodfellow_mnist",
+            "temperature=hot",
+            "temperature must be a decimal number of at least 0, got 'hot'",
+        ),
+        (
+            "goodfellow_mnist",
+            "temperature=²",
+            "temperature must be a decimal number of at least 0, got '²'",
+        ),
+        (
+            "odm_mnist",
+            "weight=-1",
+            "weight must be a decimal number of at least 0, got '-1'; did you mean '1'?",
+        ),
+        ("odm_mnist", "weight=nan", "weight must be a decimal number of at least 0, got 'nan'"),
         ("huang_mlp_mnist", "fixed=", "fixed must be a path, got ''"),
         ("ladder_mnist", "std=None", "std must be 0.3, 0.25, 0.2 or 0, got 'None'"),
         ("ladder_cifar10", "table=4", "table must be 16, 27 or 28, got '4'"),

@@ -51,6 +51,12 @@ def test_the_optimizer_of_a_config_has_the_settings_of_each_player():
     assert [b for _, b in found] == [-5, -2.5, 0]
 
 
+def test_one_optimizer_of_all_parts_is_that_optimizer_of_each_player():
+    own = {"name": "sgd", "learning_rate": 0.1, "momentum": 0.5}
+    apart = optimizer({"name": "players", "a": own, "b": own}, steps_per_epoch=1)
+    assert moves(optimizer(own, steps_per_epoch=1), 3) == moves(apart, 3)
+
+
 def test_a_part_may_have_players_of_its_own():
     params = {"a": {"v": jnp.float32(1), "w": {"x": jnp.float32(1)}}, "b": jnp.float32(2)}
     gradients = jax.tree.map(jnp.ones_like, params)
@@ -87,6 +93,10 @@ def test_a_part_whose_players_are_not_its_parts_is_refused(inner):
         (
             {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"c": 2}},
             "optimizer.every must name a player, a, got 'c'",
+        ),
+        (
+            {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"a": 2}},
+            "optimizer.every must let one player move in each step, got {a: 2}",
         ),
         (
             {"a": {"name": "players", "v": {"name": "sgd", "learning_rate": 0.1}, "every": 2}},

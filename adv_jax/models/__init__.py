@@ -10,7 +10,8 @@ The class variable `predicts` of a module names its task:
     "loss"    no classes; its method `row_loss(x) -> f[B]` measures how badly it models each row
 
 A module may have a static method `converted(params)`, which returns the parameters of a pre-trained
-model, named and shaped as its own.
+model, named and shaped as its own, and `input_bounds`, (lo, hi) or None, to which its inputs are
+restricted: those of probabilities, or the range of the images that it generates.
 """
 
 from adv_jax.models.adversarial_autoencoder import AdversarialAutoencoder as adversarial_autoencoder

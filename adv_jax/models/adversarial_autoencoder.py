@@ -12,7 +12,7 @@ from adv_jax.models.checks import check_latent, check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
-from adv_jax.types import Array
+from adv_jax.types import Array, Bounds
 
 
 class Discriminator(nn.Module):
@@ -53,6 +53,7 @@ class AdversarialAutoencoder(nn.Module):
     """
 
     predicts: ClassVar[str] = "loss"
+    input_bounds: ClassVar[Bounds] = (0, 1)
 
     shape: Sequence[int] = (28, 28, 1)
     latent: int = 8

@@ -24,7 +24,7 @@ def apply_fn(model: nn.Module) -> Apply:
     key: for noise and dropout; not needed without them.
 
     Raises:
-      UserError: raised by `apply`, if the module returns something else.
+      UserError: raised by `apply`, if the module returns something else, or has no such method.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -71,6 +71,7 @@ def init(model: nn.Module, key: Key, x: Array) -> Variables:
 def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, Any]:
     """Returns the keyword of the mode with its value; {} if the method has none."""
     call = getattr(type(model), method or "__call__", None)
-    # Flax raises for a missing method.
-    accepted = inspect.signature(call).parameters if call else {}
+    if call is None:
+        raise UserError(f"model must have a method {method!r}, got {type(model).__name__}")
+    accepted = inspect.signature(call).parameters
     return {name: train is value for name, value in _MODES.items() if name in accepted}

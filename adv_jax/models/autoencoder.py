@@ -13,7 +13,7 @@ from flax.linen.initializers import Initializer, zeros_init
 from adv_jax.models.activations import activation_fn
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Extras
-from adv_jax.types import Array, UserError, check_choice
+from adv_jax.types import Array, Bounds, UserError, check_choice
 
 
 class Autoencoder(nn.Module):
@@ -48,6 +48,10 @@ class Autoencoder(nn.Module):
     tied: bool = False
     loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
     hidden_init: Initializer = fan_in()
+
+    @property
+    def input_bounds(self) -> Bounds | None:
+        return (0, 1) if self.loss == "cross_entropy" else None
 
     def setup(self) -> None:
         if not self.features:

@@ -14,7 +14,7 @@ from adv_jax import boltzmann
 from adv_jax.boltzmann import EVEN, KINDS, ODD, Machine, Side, Visible
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
-from adv_jax.types import Array, Key, check_choice
+from adv_jax.types import Array, Bounds, Key, check_choice
 
 _CHAIN = 1000  # Gibbs steps before a sample
 
@@ -80,6 +80,10 @@ class _Stack(nn.Module):
     features: Sequence[int] = (500,)
     visible: Visible = "binary"
     hidden_init: Initializer = gaussian(0.01)
+
+    @property
+    def input_bounds(self) -> Bounds | None:
+        return (0, 1) if self.visible == "binary" else None
 
     def setup(self) -> None:
         check_choice("model.visible", self.visible, KINDS)

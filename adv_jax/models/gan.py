@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from adv_jax.models.checks import check_latent, check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
-from adv_jax.types import Array
+from adv_jax.types import Array, Bounds
 
 
 class Adversaries(nn.Module):
@@ -26,6 +26,7 @@ class Adversaries(nn.Module):
     """
 
     predicts: ClassVar[str] = "real"
+    input_bounds: ClassVar[Bounds] = (0, 1)
 
     shape: Sequence[int] = (28, 28, 1)
     latent: int = 100

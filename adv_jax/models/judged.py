@@ -41,6 +41,7 @@ class Judged(nn.Module):
     dropout: Sequence[float] = ()
 
     def setup(self) -> None:
+        self._check_layer(0)
         self.classifier = _NETS[self.net](
             features=self.features,  # pyrefly: ignore
             num_classes=self.num_classes,
@@ -57,11 +58,15 @@ class Judged(nn.Module):
         """f[B, *D] -> logits f[B, K], and the classifier's extras."""
         logits, extras = self.classifier(x, train=train)
         if self.is_initializing():
-            self.judge(self.represent(x, train=train) if self.layer else jax.nn.softmax(logits))
+            if self.layer:
+                self.judge(self.represent(x, train=train))
+            else:
+                self.judge_classes(jax.nn.softmax(logits))
         return logits, extras
 
     def represent(self, x: Array, *, train: bool = False) -> Array:
         """f[B, *D] -> the activations of the hidden layer `layer`, f[B, *H]."""
+        self._check_layer(1)
         return self.classifier.represent(x, layer=self.layer, train=train)[0]
 
     def classify(self, h: Array, *, train: bool = False) -> Array:
@@ -71,6 +76,23 @@ class Judged(nn.Module):
     def judge(self, read: Array) -> Array:
         """What the adversary reads f[B, *H] -> its logits f[B, 2]."""
         return self.adversary(read)[0]
+
+    def judge_classes(self, probabilities: Array) -> Array:
+        """Probabilities of the classes f[B, K] -> the adversary's logits f[B, 2].
+
+        Raises:
+          ValueError: the adversary reads a hidden layer.
+        """
+        if self.layer:
+            allowed = "0, for an adversary of predictions"
+            raise ValueError(f"model.layer must be {allowed}, got {self.layer}")
+        return self.judge(probabilities)
+
+    def _check_layer(self, lowest: int) -> None:
+        """Raises ValueError if `layer` is below `lowest`, or the classifier has no such layer."""
+        most = len(self.features)
+        if not lowest <= self.layer <= most:
+            raise ValueError(f"model.layer must be {lowest} to {most}, got {self.layer}")
 
 
 class Censored(Judged):
@@ -91,8 +113,7 @@ class Censored(Judged):
     num_classes: int = 5
 
     def setup(self) -> None:
-        if not 1 <= self.layer <= len(self.features):
-            raise ValueError(f"model.layer must be 1 to {len(self.features)}, got {self.layer}")
+        self._check_layer(1)
         super().setup()
 
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:

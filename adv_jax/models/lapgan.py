@@ -13,7 +13,7 @@ from adv_jax.models.convolution import Conv
 from adv_jax.models.gan import as_logits, noise, require_halvable
 from adv_jax.models.layered import Extras, Flat
 from adv_jax.models.mlp import MLP
-from adv_jax.types import Array
+from adv_jax.types import Array, Bounds
 
 
 class LAPGAN(nn.Module):
@@ -42,6 +42,7 @@ class LAPGAN(nn.Module):
     """
 
     predicts: ClassVar[str] = "real"
+    input_bounds: ClassVar[Bounds] = (0, 1)
 
     shape: Sequence[int] = (28, 28, 1)
     halvings: int = 2

@@ -30,7 +30,8 @@ class LeNet(Activated):
     def _hidden_layers(self) -> list[LayerFn]:
         if len(self.features) != 3:
             raise ValueError(
-                f"features must have 3 entries, two convolutions and a layer, got {self.features}"
+                "model.features must have 3 entries, two convolutions and a layer, "
+                f"got {self.features}"
             )
         first, second = (
             self._convolution(number, maps, 5, self.padding, max_pool_2x2)

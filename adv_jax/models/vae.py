@@ -12,7 +12,7 @@ from adv_jax.models.checks import check_latent, check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
-from adv_jax.types import Array
+from adv_jax.types import Array, Bounds
 
 
 class VAE(nn.Module):
@@ -31,6 +31,7 @@ class VAE(nn.Module):
     """
 
     predicts: ClassVar[str] = "loss"
+    input_bounds: ClassVar[Bounds] = (0, 1)
 
     shape: Sequence[int] = (28, 28, 1)
     latent: int = 20

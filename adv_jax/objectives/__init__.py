@@ -4,7 +4,8 @@ loss is f32[], aux is (model_state, metrics). An objective defines the loss and 
 points at which it is taken; the attack is an argument.
 
 An objective in `STATES` carries a state in the variables from step to step: its function makes the
-first one, {collection: tree}, from the model, its variables and a batch x.
+first one, {collection: tree}, from the model, its variables and a batch x. `TASKS` lists what the
+model of an objective may predict, as `models` explains it; of others, it must predict "labels".
 
 PGD adversarial training (PGD-AT) is `lwa` with `pgd` as the attack; pgd(returns="last") saves two
 passes. TRADES is `trades`, MART is `mart`; `awp` perturbs the weights under any of them.
@@ -89,4 +90,15 @@ __all__ = [
 STATES: dict[str, Callable[[Apply, Variables, Array], Variables]] = {
     "free": still,
     "persistent_contrastive_divergence": chains,
+}
+TASKS: dict[str, tuple[str, ...]] = {
+    "adversarial_autoencoder": ("loss", "labels"),  # The classes of a code may be clusters.
+    "conditional_gan": ("real",),
+    "contrastive_divergence": ("loss",),
+    "gan": ("real",),
+    "lapgan": ("real",),
+    "persistent_contrastive_divergence": ("loss",),
+    "reconstruction": ("loss",),
+    "vae": ("loss",),
+    "vae_gan": ("real",),
 }

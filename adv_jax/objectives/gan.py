@@ -29,7 +29,8 @@ def gan(
         generator       -E log D(G(z))        "non_saturating"
                          E log(1 - D(G(z)))   "minimax"
 
-    The gradient of the sum by the parameters of a player is that of the player's own loss.
+    The gradient of the sum by the parameters of a player is that of the player's own loss. One
+    optimizer of all parameters is therefore the same optimizer for each player.
 
     Args:
       apply: a `models.gan`, or a model like it.

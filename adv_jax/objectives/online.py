@@ -1,5 +1,7 @@
 """Rules for linear units as objectives: a step of SGD with rate 1 on one row is the rule.
 
+On a batch the step is the mean of the rule's steps for its rows.
+
 Each class k has a unit z_k = w_k . x + b_k with the target t_k, 1 for its class and -1 for others
 (one against all). The loss of a row is the sum over its units.
 """

@@ -52,7 +52,7 @@ def output_matching(
     labels = jax.nn.one_hot(batch["y"], logits.shape[1], dtype=logits.dtype)
 
     def verdict(outputs: Array, *, of: Variables = variables) -> Array:
-        return apply(of, outputs, method="judge").logits
+        return apply(of, outputs, method="judge_classes").logits
 
     real, generated = verdict(labels), verdict(jax.lax.stop_gradient(predictions))
     fooled = verdict(predictions, of=constant(variables, ["adversary"]))

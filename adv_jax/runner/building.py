@@ -50,7 +50,8 @@ def replaced(params: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, A
     """Returns the parameters with those of `start` in place of the ones of equal names.
 
     Raises:
-      ConfigError: there are none, or one has another shape.
+      ConfigError: there are none, or one has another shape or form, such as an array where the
+        model has a layer.
     """
     old: dict[Any, Any] = flatten_dict(params)
     new: dict[Any, Any] = flatten_dict(start)
@@ -60,6 +61,13 @@ def replaced(params: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, A
             f"pretrained.part must share a layer with the model, which has {', '.join(params)}, "
             f"got {', '.join(start)}"
         )
+    for path in new:
+        for other in old:
+            if path != other and path[: len(other)] == other[: len(path)]:
+                allowed, found = ".".join(other), ".".join(path)
+                raise ConfigError(
+                    f"pretrained.part must have {allowed} as the model has, got {found}"
+                )
     for path in common:
         if old[path].shape != new[path].shape:
             raise ConfigError(

@@ -18,24 +18,26 @@ from adv_jax.types import UserError
 
 
 class _Range(NamedTuple):
-    """The allowed values of a number, from low to high; `above` excludes low."""
+    """The allowed values of a number, from low to high; `above` excludes low, `below` high."""
 
     low: float
     high: float = math.inf
     whole: bool = False
     above: bool = False
+    below: bool = False
 
     def allows(self, value: object) -> bool:
         expected = int if self.whole else int | float
         number = isinstance(value, expected) and not isinstance(value, bool)
         finite = number and abs(value) <= sys.float_info.max  # math.isfinite(10**400) raises.
         inside = finite and self.low <= value <= self.high
-        return inside and not (self.above and value == self.low)
+        excluded = (self.above and value == self.low) or (self.below and value == self.high)
+        return inside and not excluded
 
     def __str__(self) -> str:
         number = "a whole number" if self.whole else "a number"
         if self.high < math.inf:
-            return f"{number} from {self.low:.10g} to {self.high:.10g}"
+            return f"{number} from {self.low:.10g} to {'below ' * self.below}{self.high:.10g}"
         if self.above:
             return f"{number} above {self.low:g}"
         return f"{number} of at least {self.low:g}"
@@ -61,6 +63,11 @@ _RANGES = {
     "checkpoint_every": _COUNT,
     "checkpoints_kept": _COUNT,
     "features": _COUNT,
+    "adversary_features": _COUNT,
+    "decoder_features": _COUNT,
+    "discriminator_features": _COUNT,
+    "encoder_features": _COUNT,
+    "generator_features": _COUNT,
     "steps": _COUNT,
     "mean_field_steps": _COUNT,
     "connections": _COUNT,
@@ -94,8 +101,8 @@ _RANGES = {
     "decrease": _Range(0, 1),
     "max_norm": _SIZE,
     "convolution_scale": _SIZE,
-    "dropout": _Range(0, 1),
-    "dropconnect": _Range(0, 1),
+    "dropout": _Range(0, 1, below=True),
+    "dropconnect": _Range(0, 1, below=True),
     "half": _Range(0, 2, whole=True),
     "crop": _COUNT_OR_NONE,
     "pad": _COUNT_OR_NONE,

@@ -20,7 +20,8 @@ from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment
 from adv_jax.runner.parts import Part
 from adv_jax.runner.plugins import location
-from adv_jax.types import Attack, LogitsFn, UserError, Variables
+from adv_jax.runner.schema import is_import_path
+from adv_jax.types import Attack, Bounds, LogitsFn, UserError, Variables
 
 # Errors that models, objectives and attacks raise for invalid settings.
 _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
@@ -62,8 +63,7 @@ def check_fit(
         if (found := config["data"].get(field, off)) and len(inputs) != 3:
             inputs_are = f"the inputs of {dataset.name}, {inputs}, are not images"
             raise ConfigError(f"data.{field} must be {off}, as {inputs_are}, got {found}")
-    low = min(dataset.train.x.min(), dataset.test.x.min())
-    high = max(dataset.train.x.max(), dataset.test.x.max())
+    low, high = _extremes(dataset)
     if dataset.bounds and not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
         raise DataError(
             f"{dataset.name} ({dataset.source}) must be within its bounds, {dataset.bounds}, "
@@ -75,6 +75,12 @@ def check_fit(
             if not bounds[0] <= low <= high <= bounds[1]:
                 values = f"the values of the inputs, {low:g} to {high:g}"
                 raise ConfigError(f"{path} must include {values}, got {bounds!r}")
+
+
+def _extremes(dataset: Dataset) -> tuple[float, float]:
+    """Returns the smallest and the largest value of the inputs."""
+    parts = dataset.train.x, dataset.test.x
+    return min(part.min() for part in parts), max(part.max() for part in parts)
 
 
 def check_parts(
@@ -128,6 +134,8 @@ def _traced(
     # A shard's index exists only on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
     _check_averaging(config)
+    _check_task(config, experiment.predicts)
+    _check_inputs(config, getattr(experiment.model, "input_bounds", None), dataset)
     _check_inner_objective(config["objective"].get("objective"))
     _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
     arrays = dataset.arrays()
@@ -148,6 +156,25 @@ def _check_averaging(config: Mapping[str, Any]) -> None:
     if first > epochs:
         allowed = f"1 to {epochs}, the number of epochs"
         raise ConfigError(f"averaging.first_epoch must be {allowed}, got {first}")
+
+
+def _check_task(config: Mapping[str, Any], predicts: str) -> None:
+    """Raises ConfigError if the objective trains models of another task; a user's may train any."""
+    name, model = config["objective"]["name"], config["model"]["name"]
+    legal = objectives.TASKS.get(name, ("labels",))
+    if not is_import_path(name) and predicts not in legal:
+        raise ConfigError(
+            f"model.name must be a model that predicts {' or '.join(map(repr, legal))}, as "
+            f"objective.{name} trains it, got {model!r}, which predicts {predicts!r}"
+        )
+
+
+def _check_inputs(config: Mapping[str, Any], bounds: Bounds | None, dataset: Dataset) -> None:
+    """Raises ConfigError if inputs are outside the bounds of the model."""
+    low, high = _extremes(dataset) if bounds else (0, 0)
+    if bounds and not bounds[0] <= low <= high <= bounds[1]:
+        allowed = f"inputs from {bounds[0]} to {bounds[1]} for model.{config['model']['name']}"
+        raise ConfigError(f"data must be {allowed}, got values from {low:g} to {high:g}")
 
 
 def _check_inner_objective(spec: Mapping[str, Any] | None) -> None:

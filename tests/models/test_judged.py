@@ -35,13 +35,19 @@ def test_the_net_is_its_features_then_its_classes(net, features, layer, read):
 def test_with_layer_0_the_adversary_reads_probabilities():
     apply, variables = built(models.judged(features=(5,), layer=0, num_classes=3))
     assert variables["params"]["adversary"]["hidden1"]["kernel"].shape == (3, 100)
-    assert apply(variables, jnp.eye(3), method="judge").logits.shape == (3, 2)
+    assert apply(variables, jnp.eye(3), method="judge_classes").logits.shape == (3, 2)
 
 
 @pytest.mark.parametrize("layer", [-1, 3])
 def test_a_layer_that_does_not_exist_is_refused(layer):
-    with pytest.raises(ValueError, match=f"layer must be a hidden layer, 1 to 2, got {layer}"):
+    with pytest.raises(ValueError, match=f"^model.layer must be 0 to 2, got {layer}"):
         built(models.judged(features=(5, 4), layer=layer))
+
+
+def test_an_adversary_of_features_does_not_judge_classes():
+    apply, variables = built(models.judged(features=(5,), layer=1, num_classes=5))
+    with pytest.raises(ValueError, match="^model.layer must be 0, for an adversary of .*, got 1"):
+        apply(variables, jnp.eye(5), method="judge_classes")
 
 
 @pytest.mark.slow

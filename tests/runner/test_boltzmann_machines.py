@@ -167,6 +167,11 @@ def test_a_stack_whose_player_lacks_a_layer_is_refused(tmp_path):
         ("model.features", (), r"model.features must have a hidden layer, got \(\)"),
         ("model.visible", "real", "model.visible must be binary or gaussian, got 'real'"),
         ("objective.steps", 0, "objective.steps must be a whole number of at least 1, got 0"),
+        (
+            "data.preprocess",
+            ({"name": "standardize"},),
+            "data must be inputs from 0 to 1 for model.boltzmann, got values from -",
+        ),
         ("evaluation.attacks", {"fgsm": {"name": "fgsm"}}, "evaluation.attacks must be empty, as"),
     ],
 )

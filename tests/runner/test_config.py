@@ -242,7 +242,7 @@ def test_a_fraction_is_accepted_if_and_only_if_it_lies_in_0_to_1(value, path):
         ("optimizer.plateau.increase", 0.9, "a number of at least 1"),
         ("optimizer.plateau.decrease", 1.5, "a number from 0 to 1"),
         ("objective.aggressiveness", 0, "a number above 0"),
-        ("model.dropconnect", 2.0, "a number from 0 to 1"),
+        ("model.dropconnect", 2.0, "a number from 0 to below 1"),
         ("data.rotation", 181, "a number from 0 to 180"),
         ("data.zoom", 1.0, "a number from 0 to 0.9"),
         ("data.shear", True, "a number of at least 0"),
@@ -364,6 +364,15 @@ def test_a_range_holds_for_a_field_name_at_any_depth():
     assert refusal(validate, config).startswith("evaluation.attacks.noise.std must be a number ")
     config["evaluation"]["attacks"] = {"noise": {"shift": -1.0, "std": None}}
     validate(config)
+
+
+@pytest.mark.parametrize("value", [(0.2, 1.0), 1])
+@pytest.mark.parametrize("name", ["dropout", "dropconnect"])
+def test_dropping_everything_is_refused(name, value):
+    config = document()
+    config["model"][name] = value
+    expected = f"model.{name} must be a number from 0 to below 1, got 1"
+    assert refusal(validate, config).startswith(expected)
 
 
 @pytest.mark.parametrize("path", NUMBERS_FROM_0)

@@ -142,7 +142,17 @@ def test_a_resumed_game_of_a_classifier_equals_an_uninterrupted_one(name, tmp_pa
             (
                 "domain_adversarial",
                 {"model__layer": 0},
-                "layer must be a hidden layer, 1 to 2, got 0",
+                "model.layer must be 1 to 2, got 0",
+            ),
+            (
+                "output_matching",
+                {"model__layer": 1},
+                "model.layer must be 0, for an adversary of predictions, got 1",
+            ),
+            (
+                "censored",
+                {"model__adversary_features": (0,)},
+                "model.adversary_features must be a whole number of at least 1, got 0",
             ),
             ("censored", {"model__num_classes": 4}, "model must have 10 classes, .* got 8"),
             ("output_matching", {"objective__weight": -1}, "objective.weight must be .* got -1"),
@@ -216,10 +226,23 @@ def test_the_statistics_of_a_trained_generator_are_averages_over_its_images(tmp_
             {"model.num_classes": 3},
             "model.num_classes must be 10, the classes of data.name, got 3",
         ),
+        (
+            {"data.preprocess": ({"name": "standardize"},)},
+            "data must be inputs from 0 to 1 for model.conditional_gan, got values from -.*",
+        ),
+        (
+            {"objective.name": "cross_entropy"},
+            "model.name must be a model that predicts 'labels', as objective.cross_entropy trains "
+            "it, got 'conditional_gan', which predicts 'real'",
+        ),
         ({"objective.name": "gan"}, "y must be the labels of the images in training, got None"),
         (
             {"optimizer.every": {"generator": 0}},
             "optimizer.every.generator must be a whole number of at least 1, got 0",
+        ),
+        (
+            {"model.generator_features": (0,)},
+            "model.generator_features must be a whole number of at least 1, got 0",
         ),
     ],
 )

@@ -5,7 +5,8 @@ import short_run
 
 from adv_jax import data
 from adv_jax.runner import training
-from adv_jax.runner.config import ConfigError, with_values
+from adv_jax.runner.config import with_values
+from adv_jax.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,15 @@ def ladder_of(layers="6-10", **changes):
             {"objective": {"name": "free", "eps": 0.1}, "replicas__shards": 2},
             "replicas.shards must be 1 for objective.free, got 2",
         ),
-        (ladder_of(model=document()["model"]), '"MLP" object has no attribute "autoencode"'),
+        (
+            ladder_of(model=document()["model"]),
+            "model must have a method 'autoencode', got MLP",
+        ),
+        (
+            {"objective": {"name": "vae"}},
+            "model.name must be a model that predicts 'loss', as objective.vae trains it, "
+            "got 'mlp', which predicts 'labels'",
+        ),
         (
             {
                 "objective": {
@@ -83,7 +92,7 @@ def ladder_of(layers="6-10", **changes):
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, changes, message):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         training.run(document(**changes), tmp_path / "run")
     assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -10,6 +10,7 @@ import short_run
 
 from adv_jax import data
 from adv_jax.runner import trained, training
+from adv_jax.runner.building import replaced
 from adv_jax.runner.config import ConfigError, check, with_values
 from adv_jax.runner.experiment import Experiment
 from adv_jax.types import UserError
@@ -152,6 +153,20 @@ def test_a_changed_source_is_noticed(source, tmp_path):
     (run / "result.json").write_bytes(before)
     shutil.rmtree(copy)
     assert training.run(config, run) == json.loads(before)  # A finished run needs no source.
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "says"),
+    [
+        # A deep belief network, or tied weights, and a decoder with weights of its own.
+        ({"kernel": np.ones((2, 3)), "bias": np.ones(3)}, np.ones(3), "kernel .*, got decoder"),
+        (np.ones(3), {"kernel": np.ones((2, 3)), "bias": np.ones(3)}, "as .*, got decoder.kernel"),
+    ],
+)
+def test_a_layer_of_another_form_is_refused(own, given, says):
+    model, start = ({"encoder": np.ones(2), "decoder": layer} for layer in (own, given))
+    with pytest.raises(ConfigError, match=f"^pretrained.part must have decoder.*{says}"):
+        replaced(model, start)
 
 
 def test_a_start_from_a_run_that_is_not_finished_is_refused(tmp_path):
