@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables import Goal, Table, console, goals, show, shown, shown_peak, three_digits
+from benchmarks.tables import (
+    UNLOCKED,
+    Goal,
+    Table,
+    console,
+    goals,
+    show,
+    shown,
+    shown_peak,
+    three_digits,
+)
 from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Product
 from benchmarks.timing import (
     ON_ACCELERATOR,
@@ -30,7 +40,7 @@ from benchmarks.timing import (
     write,
 )
 
-OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
+OURS, PLAIN = "adv_jax", "torch"
 NO_ATTACK = "adv_jax, no attack"  # the side of a task's plain step
 # task -> side -> largest adv_jax time / time of the side
 GOALS = {
@@ -38,7 +48,7 @@ GOALS = {
     "conv_small": {PLAIN: 0.8, UNLOCKED: 1.0},
     "lenet": {PLAIN: 0.7, UNLOCKED: 0.8},
     "lwa": {PLAIN: 0.7, UNLOCKED: 0.8},
-    "gan": {PLAIN: 0.5},
+    "gan": {PLAIN: 0.5, UNLOCKED: 0.5},
     "ladder_sgn": {NO_ATTACK: 1.5},
     "conv_small_sgn": {NO_ATTACK: 1.5},
 }

@@ -14,7 +14,7 @@ Options, joined by commas:
 The test loss of an autoencoder is its squared error. `python -m adv_jax.report wardefarley2016.aae
 --workdir=RUN` draws samples, reconstructions and digits between two digits.
 
-The paper's error with 100 labels: 1.90 %.
+The paper's error with 100 labels: 1.90 %, with 1,000: 1.60 %.
 
 Deviations: all phases are one step of the sum of the players' losses, each with Adam, in place of
 three phases with SGD and momentum of their own, whose rates became weights; 100 epochs in place of

@@ -21,8 +21,9 @@ Two commands pre-train a net, on all images, and fine-tune it:
 
 [vincent2010], Table 3, test error in % on MNIST with all labels: three stacked denoising
 autoencoders 1.28, three stacked autoencoders without noise 1.40, a deep belief network 1.24.
-It prints none for 100 labels. [salakhutdinov2009]: a deep Boltzmann machine .95, a deep belief
-network 1.2. [hinton2006science]: back-propagation from random weights 1.6.
+It prints none for 100 labels. [hinton2006]: a deep belief network 1.25. [salakhutdinov2009]: a deep
+Boltzmann machine .95, a deep belief network 1.2. [hinton2006science]: back-propagation from random
+weights 1.6.
 
 Deviations: Adam for a given number of epochs in place of gradient descent with early stopping; no
 search of hyper-parameters. [salakhutdinov2009]'s classifier sees the mean field of the second

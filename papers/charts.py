@@ -4,15 +4,17 @@ The colors work with color blindness and on light and dark backgrounds; shapes r
 """
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from papers.target import in_percent
 
+WIDE = 8  # greatest error over least, from which on the axis is logarithmic
 OURS, PAPER = "#2a86d1", "#d9700a"
 # metric -> its name and unit in print
 UNITS = {
@@ -24,10 +26,14 @@ UNITS = {
     "sparsity_percent (fraction of exact zeros)": "hidden units at 0 (%)",
     "log_likelihood_nats": "log-likelihood (nats)",
 }
+ERRORS = ("error_percent", "error")
 
 
 def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -> Figure:
     """Draws each seed, our mean and the paper's number with their sd in percent, by metric.
+
+    The axis of errors is logarithmic if they differ by a factor of more than 8. That of accuracies
+    stays linear, as a logarithm would press the high ones together.
 
     Args:
       found: the contents of results/TARGET.json.
@@ -54,12 +60,15 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
     if heading:
         figure.suptitle("\n".join(heading), fontsize="medium")
+    paper, ours = _name("paper", found["rows"], "paper_sd"), _name("ours", found["rows"], "sd")
     panels = figure.subplots(len(by_metric), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):
         for i, row in enumerate(rows):
-            _dots(axes, i, row)
+            _dots(axes, i, row, paper=paper, ours=ours)
         axes.set_yticks(range(len(rows)), labels[metric], fontsize="small")
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=UNITS[metric])
+        if metric in ERRORS:
+            _widen(axes, rows)
         axes.grid(axis="x", alpha=0.3)
     handles = {
         label: handle
@@ -77,7 +86,26 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
     return figure
 
 
-def _dots(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
+def _name(whose: str, rows: Iterable[Mapping[str, Any]], sd: str) -> str:
+    """Returns a name for the legend, with the sd if a row has one."""
+    return f"{whose} (sd)" if any(row[sd] is not None for row in rows) else whose
+
+
+def _widen(axes: Axes, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Makes the axis of errors in percent logarithmic if they differ by much and none is 0."""
+    means = [value for row in rows for value in (row["paper"], row["mean"]) if value is not None]
+    values = [*means, *(value for row in rows for value in row["values"].values())]
+    if not values or min(values) <= 0 or max(values) <= WIDE * min(values):
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(min(values) / 1.2, max(values) * 1.2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(f"{axes.get_xlabel()}, log scale")
+
+
+def _dots(axes: Axes, y: float, row: Mapping[str, Any], *, paper: str, ours: str) -> None:
     if row["paper"] is not None:
         axes.errorbar(
             row["paper"],
@@ -87,7 +115,7 @@ def _dots(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
             color=PAPER,
             markerfacecolor="none",
             capsize=3,
-            label="paper (sd)",
+            label=paper,
         )
     if row["mean"] is not None:
         axes.errorbar(
@@ -97,7 +125,7 @@ def _dots(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
             fmt="o",
             color=OURS,
             capsize=3,
-            label="ours (sd)",
+            label=ours,
         )
         seeds = list(row["values"].values())
         if len(seeds) > 1:

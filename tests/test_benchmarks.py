@@ -14,7 +14,7 @@ import pytest
 
 from adv_jax import data
 from adv_jax.types import UserError
-from benchmarks import accelerator, attacks, backprop, hosts_worker, pages, training
+from benchmarks import accelerator, attacks, backprop, hosts_worker, pages, tables, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
 from benchmarks.timing import Worker, spread, versions
@@ -179,6 +179,19 @@ def test_the_page_of_backprop_has_its_goals_and_the_cost_of_the_attack(tmp_path)
     assert "back-propagation | torch / adv_jax | 2.25 (1.50-3.00) | at least 3 | no |" in page
     assert "|  | adversarial / plain, adv_jax | 3.00 (2.00-4.00) | at most 1.7 | no |" in page
     assert "|  | adversarial / plain, torch | 1.10 (1.00-1.20) |  |  |" in page
+
+
+@pytest.mark.parametrize(
+    ("unlocked", "noted"), [([0.015], True), ([0.03], False)], ids=["missed", "met"]
+)
+def test_a_goal_that_is_missed_beside_the_fair_peer_says_so(tmp_path, unlocked, noted):
+    report = training_report({"adv_jax": [0.01], "torch": [0.03], "torch unlocked": unlocked})
+    seconds = {"adv_jax": [0.01], "torch": [0.03], "torch unlocked": unlocked}
+    report["tasks"] = {"gan": training._summary("gan", seconds, 100.0)}
+    page = page_of(tmp_path, report)
+    assert "| adv_jax / torch | 0.33 (0.33-0.33) | at most 0.5 | yes |" in page
+    assert f"at most 0.5 | {'no' if noted else 'yes'} |" in page.partition("/ torch unlocked |")[2]
+    assert (tables.UNFAIR in page) == noted
 
 
 def test_an_attack_is_beside_each_peer_as_installed_and_unlocked(tmp_path):

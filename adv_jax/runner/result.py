@@ -101,20 +101,28 @@ def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str,
     }
 
 
-def summary(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], list[list[str]]]:
     """Returns the final table: a title, the columns, and one row per replica.
 
     The title has the mean test error or loss and, for several replicas, the sample standard
     deviation.
+
+    Args:
+      result: the contents of result.json.
+      predicts: what the model predicts. The error of "real" is the share of the test set that a
+        discriminator calls generated, and its title and column say so.
     """
     replicas = result["replicas"]
     if "test_loss" in replicas[0]:
         measures = {"loss": [f"{replica['test_loss']:.5g}" for replica in replicas]}
         values, tested, unit = [replica["test_loss"] for replica in replicas], "test loss", ""
     else:
-        values, tested, unit = [100 * r["test_error"] for r in replicas], "test error", " %"
+        values, unit = [100 * r["test_error"] for r in replicas], " %"
+        tested, error = "test error", "error"
+        if predicts == "real":
+            tested, error = "real images called generated", "called generated"
         measures = {
-            "error %": [f"{value:.2f}" for value in values],
+            f"{error} %": [f"{value:.2f}" for value in values],
             "confidence": [f"{replica['confidence']:.4f}" for replica in replicas],
         }
     rows = [

@@ -157,7 +157,7 @@ def _run(
     )
     draw(files, config, result)
     files.write_result(result)
-    print_table(*summary(result))
+    print_table(*summary(result, experiment.predicts))
     print(f"results in {files.path}")
     return result
 

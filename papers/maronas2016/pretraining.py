@@ -1,8 +1,8 @@
 """Targets of nets that start from unsupervised models, and of Boltzmann machines.
 
 [maronas2016], sec. 3.6, prints no numbers of them. Claims and titles cite those of other works:
-[vincent2010], Table 3, [salakhutdinov2009], sec. 4.1, and [salakhutdinov2008]. From a random start
-[hinton2006science] has 1.6 %.
+[vincent2010], Table 3, [hinton2006], sec. 6, [salakhutdinov2009], sec. 4.1, and
+[salakhutdinov2008]. From a random start [hinton2006science] has 1.6 %.
 """
 
 from papers.maronas2016.boltzmann import PRINTED
@@ -27,7 +27,7 @@ def autoencoders() -> Target:
 def belief_network() -> Target:
     """Sec. 3.6.2 and 3.6.4."""
     title = "A deep belief network, then a classifier"
-    cited = "Salakhutdinov & Hinton 2009 cite 1.2 %"
+    cited = "Hinton 2006 has 1.25 %, Salakhutdinov & Hinton 2009 cite 1.2 %"
     return _fine_tuned("maronas2016.dbn", title, DBN, "a belief network", "net=dbn,", cited)
 
 

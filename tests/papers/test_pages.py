@@ -7,7 +7,7 @@ import shutil
 import pytest
 from command_line import ROOT
 
-from papers import numbers, pages, registry
+from papers import numbers, pages, registry, side_by_side
 from papers.book import chapters, reading
 from papers.statistics import LEVEL, MOST_TESTS
 from papers.verdicts import VERDICTS
@@ -54,24 +54,49 @@ def test_a_changed_result_changes_the_pages(tmp_path, made):
         assert "2.51 %" not in made[ROOT / page]
 
 
-def test_the_table_of_100_labels_has_known_rows_the_lowest_error_first(made):
+def cells_of(text):
+    """The cells of the rows of the first table in a page's text."""
+    rows = text[text.index("\n| ") + 1 :].partition("\n\n")[0].splitlines()
+    return [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in rows[2:]]
+
+
+def test_the_rows_side_by_side_are_rows_of_results():
     labels = {row.label for target in registry.TARGETS.values() for row in target.rows}
     documents = [
         one for paper in numbers.load().values() for one in paper.single_runs.get("documents", ())
     ]
     labels |= {row["label"] for one in documents for row in one["rows"]}
-    assert labels >= pages.WITH_100_LABELS.keys() >= pages.ELSEWHERE.keys()
-    text = made[ROOT / "docs" / "results.md"].partition("with 100 labels")[2].partition("\n## ")[0]
-    cells = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
-    known = {
-        words.format(target=target)
-        for words in pages.WITH_100_LABELS.values()
-        for target in registry.TARGETS
-    }
-    methods = [words.removeprefix("| ") for words, *_ in cells]
-    assert len({*map(tuple, cells)}) == len(cells) and {*methods} <= known
+    shown = side_by_side.WITH_100_LABELS | side_by_side.WITH_1000_LABELS | side_by_side.GENERATORS
+    assert labels >= shown.keys() >= side_by_side.ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize(
+    ("begin", "names"),
+    [
+        ("digits with 100 labels", side_by_side.WITH_100_LABELS),
+        ("same with 1,000 labels", side_by_side.WITH_1000_LABELS),
+    ],
+    ids=["100 labels", "1,000 labels"],
+)
+def test_a_table_of_few_labels_has_known_rows_the_lowest_error_first(made, begin, names):
+    cells = cells_of(made[ROOT / "docs" / "results.md"].partition(begin)[2])
+    known = {words.format(target=target) for words in names.values() for target in registry.TARGETS}
+    assert len({*map(tuple, cells)}) == len(cells) and {method for method, *_ in cells} <= known
     errors = [float(error.split()[0]) for _, _, _, error, _ in cells]
     assert len(errors) > 2 and errors == sorted(errors)
+
+
+def test_the_generators_are_beside_all_numbers_of_table_1_the_best_first(made):
+    for page in (ROOT / "docs" / "results.md", ROOT / "papers/goodfellow2014/README.md"):
+        cells = cells_of(made[page].partition(pages.LIKELIHOODS)[2])
+        ours = [float(ours.split()[0]) for _, _, ours, _ in cells if ours != "–"]
+        assert len(ours) == len(side_by_side.GENERATORS) and ours == sorted(ours, reverse=True)
+        cited = {cited for _, cited, _, _ in cells}
+        assert cited >= {"225 nats", "214 nats", "138 nats", "121 nats"}
+        others = [name for name, _, ours, _ in cells if ours == "–"]
+        assert sorted(others) == ["DBN", "Deep GSN", "Stacked CAE"]
+    other = made[ROOT / "papers/maronas2016/README.md"]
+    assert pages.LIKELIHOODS not in other
 
 
 def test_every_verdict_is_one_of_three_words(made):

@@ -12,6 +12,7 @@ from marks import slow_after
 from adv_jax import data
 from adv_jax.runner import training
 from adv_jax.runner.config import ConfigError, with_values
+from adv_jax.runner.result import summary
 from adv_jax.runner.trained import load_all
 from adv_jax.types import UserError
 
@@ -80,6 +81,21 @@ def test_a_game_logs_both_players_and_tests_the_discriminator_on_real_images(tmp
     errors = result["evaluation"]["fgsm"]["error"][0]
     assert errors[0] == result["replicas"][0]["test_error"]
     assert errors[1] >= errors[0]
+
+
+def test_the_last_table_of_a_generator_names_no_error_of_classes():
+    replica = {"seed": 1, "overrides": {}, "test_error": 0.25, "confidence": 0.9}
+    found = {
+        "experiment": "gan_mnist",
+        "data": {"name": "mnist", "source": "embedded", "sizes": {"test": 20}},
+        "replicas": [replica | {"epochs": 2, "best_epoch": None}],
+    }
+    title, columns, [cells] = summary(found, "real")
+    assert title.startswith("gan_mnist: real images called generated 25.000 % on 20 examples")
+    assert cells[columns.index("called generated %")] == "25.00"
+    assert not any("error" in text for text in (title, *columns))
+    title, columns, _ = summary(found, "labels")
+    assert "test error 25.000 %" in title and "error %" in columns
 
 
 @pytest.mark.slow

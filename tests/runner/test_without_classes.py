@@ -46,7 +46,7 @@ def test_its_mean_loss_on_the_test_set_takes_the_place_of_the_error(digits, tmp_
     assert not replica.keys() & {"test_error", "confidence"}
     assert found["evaluation"] == {}
     assert log_of(tmp_path / "run")[-1]["test_loss"] == replica["test_loss"]
-    title, columns, [cells] = result.summary(found)
+    title, columns, [cells] = result.summary(found, "loss")
     assert f"test loss {expected:.3f} on 20 examples" in title
     assert cells[columns.index("loss")] == f"{expected:.5g}"
     assert "test_loss" in learning.curves(log_of(tmp_path / "run"))
