@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -48,6 +49,15 @@ def canvas(
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def picture(axes: Axes, image: np.ndarray, *, above: str = "", beside: str = "") -> None:
+    """Draws a gray image in [0, 1], without ticks, with a title and a name to its left."""
+    axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_title(above, fontsize="x-small")
+    axes.set_ylabel(beside, fontsize="x-small", rotation=0, ha="right", va="center")
 
 
 def rounded(values: ArrayLike) -> Any:

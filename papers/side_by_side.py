@@ -41,6 +41,9 @@ GENERATORS = {
     "conditional": "a generator of given digits, `cgan_mnist`",
     "convolutional": "a convolutional generator, `dcgan_mnist`",
     "pyramid": "a pyramid of generators, `lapgan_mnist`",
+    "variational": "a variational autoencoder, `vae_mnist`",
+    "vae_gan": "a VAE with a discriminator, `vae_gan_mnist`",
+    "adversarial_code": "an adversarial autoencoder, `aae_mnist`",
 }
 ELSEWHERE = {
     "adversarial autoencoder, 100 labels": "1.90 % (Makhzani 2015)",

@@ -13,7 +13,7 @@ import numpy as np
 from adv_jax import evaluate
 from papers.drawing import Drawing, Table, rounded
 from papers.goodfellow2014.judging import Judged, given, judge
-from papers.goodfellow2014.samples import closeness, collapsed, samples_of
+from papers.goodfellow2014.samples import closeness, collapsed, looked_at, samples_of
 from papers.runs import trained_on
 
 REAL = "training images"
@@ -61,7 +61,7 @@ def beside_real(workdirs: Sequence[str]) -> Drawing:
         f"{_in_words(classifier.about)}; {trained_on(runs)}. "
         + collapsed(
             ((row["of"], row["collapse"]) for row in rows[1:]),
-            "the variety and the classes of the samples and D(G(z))",
+            looked_at("the variety and the classes of the samples", models),
         )
     )
     document = {

@@ -11,6 +11,7 @@ that has collapsed is named; `evaluate.collapse` has the rule, without a classif
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.density import parzen, parzen_bandwidth
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, canvas, rounded
+from papers.drawing import Drawing, canvas, picture, rounded
 from papers.runs import (
     drawn,
     finished,
@@ -40,14 +41,19 @@ SAMPLES, HELD_OUT = 10_000, 1000
 CLOSE = 1000  # images whose distances to each other are compared
 BANDWIDTHS = (0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4)
 LIKELIHOOD = "log-likelihood"
-ROWS, COLUMNS = 6, 10
 GENERATORS = ("gan", "dcgan", "vae", "vae_gan", "adversarial_autoencoder")
+ROWS, COLUMNS, DIGITS = 6, 10, 10
+# Model -> what `fooled` is of, in words
+FOOLED = {
+    "conditional_gan": "D(G(z, y), y) of the given labels y",
+    "lapgan": "D(G(z)) at every level of the pyramid",
+}
 
 Images = np.ndarray  # f32[rows, COLUMNS, H, W, C]
 
 
 class Closeness(NamedTuple):
-    """diversity: of samples beside test images; fooled: the mean D(G(z)), None without such a D."""
+    """diversity: of samples beside test images; fooled: see `fooled`, None without such a D."""
 
     diversity: float
     fooled: float | None
@@ -83,12 +89,13 @@ def of_digits(workdirs: Sequence[str]) -> Drawing:
     """
 
     def grid(model: Trained) -> list[Images]:
-        labels = jnp.repeat(jnp.arange(10), COLUMNS)
+        labels = jnp.repeat(jnp.arange(DIGITS), COLUMNS)
         images = np.asarray(drawn(model, len(labels), key_of(model), labels).logits)
-        return [*images.reshape(10, COLUMNS, *images.shape[1:])]
+        return [*images.reshape(DIGITS, COLUMNS, *images.shape[1:])]
 
     note = "each row has the digit that its generator was given, 0 to 9"
-    return _drawing(workdirs, ["conditional_gan"], grid, note)
+    name = lambda row, images: f"given {row}"
+    return _drawing(workdirs, ["conditional_gan"], grid, note, name)
 
 
 def of_levels(workdirs: Sequence[str]) -> Drawing:
@@ -107,7 +114,8 @@ def of_levels(workdirs: Sequence[str]) -> Drawing:
         return [np.asarray(level) for level in (*coarse_to_fine, images)]
 
     note = "each row adds details to the images above it, and has twice their size"
-    return _drawing(workdirs, ["lapgan"], grid, note)
+    name = lambda row, images: " x ".join(map(str, images.shape[1:3]))
+    return _drawing(workdirs, ["lapgan"], grid, note, name)
 
 
 def _drawing(
@@ -115,6 +123,7 @@ def _drawing(
     names: Sequence[str],
     grid: Callable[[Trained], list[Images]],
     note: str,
+    name: Callable[[int, Images], str] = lambda row, images: "",
     *,
     nearest: bool = False,
 ) -> Drawing:
@@ -125,6 +134,7 @@ def _drawing(
       names: of the models that the figure is of.
       grid: returns the rows of images to draw.
       note: what the caption says of the rows.
+      name: returns the name of a row, from its number and images.
       nearest: whether to end each row with the training image nearest to its last sample.
     """
     runs = [finished(Path(workdir)) for workdir in workdirs]
@@ -143,7 +153,7 @@ def _drawing(
         f"Samples of the first seed; {note}. The mean log-likelihood of the test set under a "
         f"Parzen window at {SAMPLES} samples is {spread([*values.values()]).mean:.4g} nats, with "
         f"the bandwidth {', '.join(f'{width:g}' for width in widths)}; {trained_on(runs)}. "
-        f"{collapsed(signs.items(), 'the variety of the samples and D(G(z))')}"
+        f"{collapsed(signs.items(), looked_at('the variety of the samples', models))}"
     )
     settings = {
         "samples": SAMPLES,
@@ -158,17 +168,61 @@ def _drawing(
         "data": runs[0].result["data"],
     }
     train = models[0].dataset.train.x if nearest else None
-    return Drawing(_drawn(grid(models[0]), title, train), document)
+    rows = grid(models[0])
+    beside = [name(*numbered) for numbered in enumerate(rows)]
+    return Drawing(_drawn(rows, beside, title, train), document)
 
 
 def closeness(images: Array, model: Trained) -> Closeness:
     """Returns what tells a collapse without a classifier, of samples of a model."""
     few, real = (jnp.asarray(rows)[:CLOSE] for rows in (images, model.dataset.test.x))
     diversity = rounded(evaluate.diversity(few, real))
-    if model.predicts != "real":
-        return Closeness(diversity, None)
+    known = fooled(model, images) if model.predicts == "real" else None
+    return Closeness(diversity, known)
+
+
+def fooled(model: Trained, images: Array) -> float:
+    """Returns the mean D(G(z)), for which the generator's gradient vanishes near 0.
+
+    A conditional discriminator judges samples with the labels that they were given. At each level
+    of a pyramid D and G receive the same blurred test images, as in the game; the least mean of the
+    levels is returned.
+
+    Args:
+      model: a generator and a discriminator of real images.
+      images: samples; a model that `FOOLED` names draws others.
+    """
+    name = model.about["model"]["name"]
+    if name == "conditional_gan":
+        labels = jnp.arange(CLOSE) % DIGITS
+        images = drawn(model, CLOSE, key_of(model), labels).logits
+        return _real(model.apply(model.variables, images, labels).logits)
+    if name == "lapgan":
+        levels = len(model.variables["params"]) // 2  # Each has two players.
+        return min(_fooled_at(model, level) for level in range(levels))
     logits = over_rows(lambda x: model.logits_fn(x).T, (images,), batch_size=500)
-    return Closeness(diversity, rounded(jax.nn.softmax(logits, axis=0)[1].mean()))
+    return _real(logits.T)
+
+
+def looked_at(measures: str, models: Iterable[Trained]) -> str:
+    """Returns the measures, and what `fooled` is of for these models, in words."""
+    names = [model.about["model"]["name"] for model in models if model.predicts == "real"]
+    return " and ".join(dict.fromkeys([measures, *(FOOLED.get(n, "D(G(z))") for n in names)]))
+
+
+def _fooled_at(model: Trained, level: int) -> float:
+    """Returns the mean D(G(z)) at a level of a pyramid, on blurred test images."""
+    run = partial(model.apply, model.variables, level=level)
+    band = run(jnp.asarray(model.dataset.test.x[:CLOSE]), method="band")
+    given = band.extras.values()
+    key = jax.random.fold_in(key_of(model), level)
+    images = run(band.logits, *given, key=key, method="sample").logits
+    return _real(run(images, *given).logits)
+
+
+def _real(logits: Array) -> float:
+    """Returns the mean probability of a real image, of logits f[N, 2]."""
+    return rounded(jax.nn.softmax(logits)[:, 1].mean())
 
 
 def signs_of(model: Trained) -> list[str]:
@@ -195,15 +249,15 @@ def likelihood(model: Trained) -> tuple[float, float]:
     return float(jnp.mean(parzen(samples, test, bandwidth=width))), rounded(width)
 
 
-def _drawn(rows: list[Images], title: str, train: np.ndarray | None) -> Figure:
+def _drawn(
+    rows: list[Images], beside: Sequence[str], title: str, train: np.ndarray | None
+) -> Figure:
     columns = COLUMNS + (train is not None)
     figure, panels = canvas(len(rows), columns, title=title, width=0.8, height=0.85)
-    for row, images in zip(panels, rows, strict=True):
-        shown = [*images]
+    for number, (row, images) in enumerate(zip(panels, rows, strict=True)):
+        for axes, image in zip(row[:COLUMNS], images, strict=True):
+            picture(axes, image, beside="" if axes is not row[0] else beside[number])
         if train is not None:
             (index,), _ = evaluate.nearest(jnp.asarray(images[-1:]), jnp.asarray(train))
-            shown.append(train[index])
-        for axes, image in zip(row, shown, strict=True):
-            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
-            axes.set_axis_off()
+            picture(row[-1], train[index], above="" if number else "nearest\nin training")
     return figure

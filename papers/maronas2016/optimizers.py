@@ -21,7 +21,8 @@ from papers.maronas2016.optimization import POOR_CONDITIONING, bowl, descend
 
 ITERATIONS = POOR_CONDITIONING.iterations
 RATES = np.geomspace(1e-3, 1e3, 121)
-_SHOWN = (1e-8, 1e4)  # of the costs
+_SHOWN = (1e-9, 1e4)  # of the costs
+_P0, _P1 = (-1.5, 4.5), (-1.4, 1.3)  # of the parameters
 _RATE = "rate"  # in place of a learning rate, which is put there
 SGD = {"name": "sgd", "learning_rate": _RATE}
 ANNEALED = {"name": "cosine_decay_schedule", "init_value": _RATE, "decay_steps": ITERATIONS}
@@ -46,7 +47,7 @@ def all_rules() -> Drawing:
     best = {name: _best(cost) for name, cost in costs.items()}
     title = "Maronas 2016, sec. 3.3.1: optimizers on the cost of Fig. 3, $(p_0^2 + 18\\,p_1^2)/2$"
     figure, ((left, middle, right),) = canvas(1, 3, title=title)
-    p0, p1 = np.meshgrid(np.linspace(-1.5, 4.5, 121), np.linspace(-1.2, 1.3, 101))
+    p0, p1 = np.meshgrid(np.linspace(*_P0, 121), np.linspace(*_P1, 101))
     left.contour(p0, p1, _costs(np.stack([p0, p1])), levels=12, colors="0.8", linewidths=0.8)
     styles = itertools.product(("-", "--"), COLORS)
     for (name, i), (style, color) in zip(best.items(), styles, strict=False):
@@ -56,7 +57,7 @@ def all_rules() -> Drawing:
         right.plot(RATES, np.clip(last[name], *_SHOWN), **line)
         right.plot(RATES[i], last[name][i], "o", color=color, markersize=5)
     left.plot(0, 0, "k*", markersize=10)
-    left.set(xlabel="parameter $p_0$", ylabel="parameter $p_1$", xlim=(-1.5, 4.5), ylim=(-1.2, 1.3))
+    left.set(xlabel="parameter $p_0$", ylabel="parameter $p_1$", xlim=_P0, ylim=_P1)
     middle.set(xlabel="iteration", ylabel="cost (log scale)", yscale="log")
     middle.set_ylim(bottom=_SHOWN[0])
     after = f"cost after {ITERATIONS} iterations"
@@ -69,7 +70,8 @@ def all_rules() -> Drawing:
     caption = (
         f"The cost after {ITERATIONS} iterations, each rule at the best of {len(RATES)} rates from "
         f"{RATES[0]:g} to {RATES[-1]:g} with which it never rises above the start: {ends}. The "
-        "valley lies along an axis, which favors rules with a rate for each parameter."
+        "valley lies along an axis, which favors rules with a rate for each parameter. Right, "
+        f"costs below {_SHOWN[0]:g} or above {_SHOWN[1]:g} are drawn at these bounds."
     )
     return Drawing(figure, _document(caption, best, paths, costs, last))
 

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, canvas, mosaic, rounded
+from papers.drawing import Drawing, canvas, mosaic, picture, rounded
 from papers.images import in_words
 from papers.runs import finished, require_one_model, require_same_data, samples_of, trained_on
 from papers.statistics import spread
@@ -128,10 +128,12 @@ def _through(model: Trained, inputs: Array, method: str) -> Array:
 
 
 def _drawn(rows: np.ndarray, title: str) -> Figure:
+    """Draws the images of `rows_of`, with a name beside each row."""
+    names = ["sampled"] * SAMPLED + ["test digits", "reconstructed"] + ["in between"] * BETWEEN
     figure, panels = canvas(len(rows), COLUMNS, title=title, width=0.8, height=0.85)
-    for axes, image in zip(panels.flat, rows.reshape(-1, *rows.shape[2:]), strict=True):
-        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
-        axes.set_axis_off()
+    for row, images, name in zip(panels, rows, names, strict=True):
+        for axes, image in zip(row, images, strict=True):
+            picture(axes, image, beside="" if axes is not row[0] else name)
     return figure
 
 

@@ -63,6 +63,8 @@ def test_the_rows_are_samples_digits_reconstructions_and_lines_between_codes():
 def test_the_bound_of_a_seed_is_minus_its_test_loss(monkeypatch, name, bounds):
     monkeypatch.setattr(autoencoders, "finished", lambda path: run_of(name))
     drawing = autoencoders.generated(["runs/a"])
+    beside = [axes.get_ylabel() for axes in drawing.figure.axes if axes.get_ylabel()]
+    assert beside == [*["sampled"] * 2, "test digits", "reconstructed", *["in between"] * 3]
     assert drawing.document["by_seed"] == ({BOUND: bounds} if bounds else {})
     assert ("is -101 nats" in drawing.document["caption"]) == (name == "vae")
 
