@@ -378,6 +378,7 @@ TARGETS = (
     pretraining.belief_network(),
     pretraining.deep_machine(),
     pretraining.likelihood(),
+    pretraining.noise_contrastive(),
     pretraining.bound(),
     _open_points(),
     _future_work(),
