@@ -23,6 +23,7 @@ from adv_jax.models.apply import init as init
 from adv_jax.models.autoencoder import Autoencoder as autoencoder
 from adv_jax.models.boltzmann import DBN as dbn
 from adv_jax.models.boltzmann import Boltzmann as boltzmann
+from adv_jax.models.boltzmann import NormalizedRBM as normalized_rbm
 from adv_jax.models.convnet import ConvNet as convnet
 from adv_jax.models.dcgan import DCGAN as dcgan
 from adv_jax.models.denoised import Denoised as denoised
@@ -64,6 +65,7 @@ __all__ = [
     "maxout",
     "maxout_conv",
     "mlp",
+    "normalized_rbm",
     "preact_resnet",
     "semi_supervised_autoencoder",
     "vae",

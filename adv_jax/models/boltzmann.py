@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import Initializer, zeros_init
+from flax.linen.initializers import Initializer, constant, zeros_init
 
 from adv_jax import boltzmann
 from adv_jax.boltzmann import EVEN, KINDS, ODD, Machine, Side, Visible
@@ -52,12 +52,13 @@ class _Biases(nn.Module):
     """The biases of the units below each hidden layer, "hidden1", "hidden2", ..."""
 
     units: Sequence[int]
+    init: Initializer = zeros_init()
 
     @nn.compact
     def __call__(self) -> list[Array]:
         """Returns the biases."""
         sizes = enumerate(self.units, start=1)
-        return [self.param(f"hidden{number}", zeros_init(), (units,)) for number, units in sizes]
+        return [self.param(f"hidden{number}", self.init, (units,)) for number, units in sizes]
 
 
 class _Stack(nn.Module):
@@ -205,6 +206,41 @@ class Boltzmann(_Stack):
     def _machine(self) -> Machine:
         (visible_bias,) = self.decoder()
         return Machine(visible_bias, *self.encoder(), visible=self.visible)
+
+
+class NormalizedRBM(Boltzmann):
+    """An RBM of binary units whose log Z is a parameter: log p(v) = -F(v) - log_normalizer.
+
+    Contrastive divergence would leave "log_normalizer" as it is; `noise_contrastive_estimation`
+    trains it with the others, which are those of the RBM. It starts at log Z of the machine
+    without weights.
+
+    predicts, shape, features, visible, hidden_init: as in `Boltzmann`; one hidden layer, "binary".
+    visible_mean: of the pixels at the start, in (0, 1): the biases are its log-odds.
+
+    Sources: [gutmann2010], sec. 2.1; [hinton2012guide], sec. 8.1 (the biases of the start).
+    """
+
+    visible_mean: float = 0.5
+
+    def setup(self) -> None:
+        _Stack.setup(self)
+        if len(self.features) != 1:
+            raise ValueError(f"model.features must have one hidden layer, got {self.features}")
+        if self.visible != "binary":
+            raise ValueError(f"model.visible must be binary, got {self.visible!r}")
+        if not 0 < self.visible_mean < 1:
+            raise ValueError(f"model.visible_mean must be in (0, 1), got {self.visible_mean}")
+        width = math.prod(self.shape)
+        log_odds = math.log(self.visible_mean) - math.log1p(-self.visible_mean)
+        # log(1 + exp(log_odds)) of each visible unit, log 2 of each hidden one.
+        log_z = -width * math.log1p(-self.visible_mean) + self.features[0] * math.log(2)
+        self.decoder = _Biases((width,), constant(log_odds))
+        self.log_normalizer = self.param("log_normalizer", constant(log_z), ())
+
+    def log_density(self, x: Array) -> Array:
+        """Returns log p of images x of zeros and ones, f[B, *D]: f[B] in nats."""
+        return -boltzmann.free_energy(self._machine(), (self._flat(x),)) - self.log_normalizer
 
 
 class DBN(_Stack):

@@ -41,6 +41,7 @@ from adv_jax.objectives.ladder import ladder
 from adv_jax.objectives.lwa import lwa, lwa_rep
 from adv_jax.objectives.mart import mart
 from adv_jax.objectives.noise_contrastive import noise_contrastive as noise_contrastive
+from adv_jax.objectives.noise_contrastive_estimation import noise_contrastive_estimation
 from adv_jax.objectives.online import least_mean_squares, passive_aggressive, perceptron
 from adv_jax.objectives.output_matching import output_matching
 from adv_jax.objectives.reconstruction import reconstruction
@@ -74,6 +75,7 @@ __all__ = [
     "lwa",
     "lwa_rep",
     "mart",
+    "noise_contrastive_estimation",
     "output_matching",
     "passive_aggressive",
     "perceptron",
@@ -89,6 +91,7 @@ __all__ = [
 
 STATES: dict[str, Callable[[Apply, Variables, Array], Variables]] = {
     "free": still,
+    "noise_contrastive_estimation": chains,
     "persistent_contrastive_divergence": chains,
 }
 TASKS: dict[str, tuple[str, ...]] = {

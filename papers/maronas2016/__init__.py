@@ -2,7 +2,8 @@
 
 Not drawn: diagrams of networks (1, 2, 5-8, 14-17, 19, 20, 25, 28); `boltzmann` and
 `belief_network` have pictures of the nets of Fig. 8. Figs. 12 and 13 need a run on CIFAR-10,
-`fgsm_readings` runs of ladder_mnist, `boltzmann` runs of rbm_mnist, dbn_mnist or dbm_mnist.
+`fgsm_readings` runs of ladder_mnist, `boltzmann` runs of rbm_mnist, nce_mnist,
+dbn_mnist or dbm_mnist.
 """
 
 from papers.maronas2016 import (
@@ -32,6 +33,7 @@ FIGURES = {
     "deep_boltzmann": boltzmann.machines,
     "contrastive_divergence": boltzmann.machines,
     "belief_network": boltzmann.machines,
+    "noise_contrastive": boltzmann.machines,
     "autoencoder": autoencoders.filters,
     "fig9": autoencoders.steps,
     "fig10": samples.digits,

@@ -24,6 +24,7 @@ PRINTED = {
     "RBM 500": "Salakhutdinov & Murray 2008 have -86.34 after CD-25",
     "DBM 500-1000": "Salakhutdinov & Hinton 2009 have -84.62",
 }
+MODELS = ("boltzmann", "normalized_rbm", "dbn")
 COLUMNS, SHOWN = 10, 60
 CHAINS = 100
 # More steps near 1, as [salakhutdinov2008] has them, and fewer of all.
@@ -36,19 +37,20 @@ def machines(workdirs: Sequence[str]) -> Drawing:
     """Figs. 8, 9: filters, reconstructions and samples of RBMs, belief networks and deep machines.
 
     Args:
-      workdirs: runs of rbm_mnist, dbn_mnist and dbm_mnist; the first seed of each is drawn, and
-        "by_seed" of the document has the log-likelihoods of all seeds.
+      workdirs: runs of rbm_mnist, nce_mnist, dbn_mnist and dbm_mnist; the first seed of each is
+        drawn, and "by_seed" of the document has the log-likelihoods of all seeds.
 
     Raises:
       UserError: a run is unfinished, has a grid or no machine, the data differ, an estimate of
         log Z is known to be too low, or two runs with a likelihood are of one kind, as "by_seed"
-        has its values by "RBM" and "DBM".
+        has its values by "RBM", "RBM by NCE" and "DBM".
     """
     runs = [finished(Path(workdir)) for workdir in workdirs]
     require_same_data(runs)
     for run in runs:
-        if run.config["model"]["name"] not in ("boltzmann", "dbn"):
-            raise UserError(f"workdir must be a run of a boltzmann or a dbn, got {run.path}")
+        if run.config["model"]["name"] not in MODELS:
+            names = "a boltzmann, a normalized_rbm or a dbn"
+            raise UserError(f"workdir must be a run of {names}, got {run.path}")
     title = f"Filters, reconstructions and samples; {trained_on(runs, first=True)}"
     figure, rows = canvas(len(runs), 3, title=title, width=3.2, height=2.2)
     found, by_seed = [], {}
@@ -67,7 +69,7 @@ def machines(workdirs: Sequence[str]) -> Drawing:
         if _has_likelihood(run):
             likelihoods = {one.about["seed"]: _likelihood(one) for one in models}
             about |= likelihoods[model.about["seed"]]
-            kind = _named(run).split()[0]
+            kind = _kind(run)
             if kind in by_seed:
                 raise UserError(f"workdir must be one run of each machine, got two of an {kind}")
             by_seed[kind] = {seed: one["log-likelihood"] for seed, one in likelihoods.items()}
@@ -144,16 +146,20 @@ def _log_odds(states: Array) -> Array:
 
 
 def _has_likelihood(run: Finished) -> bool:
-    return run.config["model"]["name"] == "boltzmann" and run.config["model"]["visible"] == "binary"
+    return run.config["model"]["name"] != "dbn" and run.config["model"]["visible"] == "binary"
+
+
+def _kind(run: Finished) -> str:
+    model = run.config["model"]
+    if model["name"] == "dbn":
+        return "greedy start of a DBM" if model.get("doubled") else "DBN"
+    if model["name"] == "normalized_rbm":
+        return "RBM by NCE"
+    return "RBM" if len(model["features"]) == 1 else "DBM"
 
 
 def _named(run: Finished) -> str:
-    features = run.config["model"]["features"]
-    if run.config["model"]["name"] == "dbn":
-        kind = "greedy start of a DBM" if run.config["model"].get("doubled") else "DBN"
-    else:
-        kind = "RBM" if len(features) == 1 else "DBM"
-    return f"{kind} {'-'.join(map(str, features))}"
+    return f"{_kind(run)} {'-'.join(map(str, run.config['model']['features']))}"
 
 
 def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:

@@ -12,6 +12,7 @@ SEEDS = {"replicas.seeds": 3}
 TASKS = {"full": "all labels", "100": "100 labels"}
 STACK = Run("dbm_mnist", "training=stacked", SEEDS)
 RBM = Run("rbm_mnist", "", SEEDS)
+NCE = Run("nce_mnist", "", SEEDS)
 DBN = Run("dbn_mnist", "", SEEDS)
 DBM = Run("dbm_mnist", "pretrained={source}", SEEDS, STACK)
 
@@ -51,6 +52,13 @@ def from_data() -> Target:
     row = Row("RBM, CD-1", run, measure=Drawn("RBM"), metric="log_likelihood_nats")
     title = "Log-likelihood of a restricted Boltzmann machine after contrastive divergence"
     return Target("maronas2016.contrastive_divergence", title, (row,))
+
+
+def noise_contrastive() -> Target:
+    """Sec. 3.6.1: the log-likelihood of an RBM that noise-contrastive estimation trains, by AIS."""
+    title = "Log-likelihood of a restricted Boltzmann machine by noise-contrastive estimation"
+    row = Row("RBM by NCE", NCE, measure=Drawn("RBM by NCE"), metric="log_likelihood_nats")
+    return Target("maronas2016.noise_contrastive", title, (row,))
 
 
 def bound() -> Target:

@@ -379,6 +379,7 @@ TARGETS = (
     pretraining.deep_machine(),
     pretraining.likelihood(),
     pretraining.from_data(),
+    pretraining.noise_contrastive(),
     pretraining.bound(),
     rules.variants(),
     _open_points(),

@@ -168,3 +168,27 @@ def test_samples_of_a_greedy_start_are_images():
     apply, variables = built(models.dbn(shape=(2, 2, 1), features=(3, 5), doubled=True))
     found = apply(variables, X, key=KEY, method="sample", steps=2).logits
     assert found.shape == X.shape and np.all((found > 0) & (found < 1))
+
+
+def test_the_normalizer_of_a_machine_starts_at_its_log_z_without_weights():
+    zero = models.initializers.gaussian(0.0)
+    settings = {"shape": (2, 2, 1), "features": (3,), "hidden_init": zero, "visible_mean": 0.2}
+    model = models.normalized_rbm(**settings)
+    variables = models.init(model, KEY, X)
+    every = jnp.asarray(states(4)).reshape(16, 2, 2, 1)
+    found = models.apply_fn(model)(variables, every, method="log_density").logits
+    ones = states(4).sum(axis=1)
+    np.testing.assert_allclose(found, ones * np.log(0.2) + (4 - ones) * np.log(0.8), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"features": (3, 2)}, r"model.features must have one hidden layer, got \(3, 2\)"),
+        ({"visible": "gaussian"}, "model.visible must be binary, got 'gaussian'"),
+        ({"visible_mean": 1.0}, r"model.visible_mean must be in \(0, 1\), got 1.0"),
+    ],
+)
+def test_a_machine_without_a_normalizer_of_its_kind_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        models.init(models.normalized_rbm(shape=(2, 2, 1), **settings), KEY, X)

@@ -14,6 +14,10 @@ from adv_jax.runner.config import ConfigError, with_values
 from adv_jax.runner.trained import load, load_all
 
 PERSISTENT = "persistent_contrastive_divergence"
+CONTRASTED = {
+    "model": {"name": "normalized_rbm", "features": (6,)},
+    "objective": {"name": "noise_contrastive_estimation"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -119,13 +123,14 @@ def test_a_deep_machine_starts_from_a_stack_with_the_mean_of_both_biases(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_resumed_run_continues_its_chains_bit_for_bit(tmp_path, capsys):
+@pytest.mark.parametrize("parts", [{}, CONTRASTED], ids=["persistent", "noise_contrastive"])
+def test_a_resumed_run_continues_its_chains_bit_for_bit(tmp_path, capsys, parts):
     whole, begun = tmp_path / "whole", tmp_path / "begun"
-    training.run(machine(), whole)
+    training.run(machine(**parts), whole)
     shutil.copytree(whole, begun)
     (begun / "result.json").unlink()
     shutil.rmtree(begun / "checkpoints" / "2")
-    training.run(machine(), begun)
+    training.run(machine(**parts), begun)
     assert "resumed after epoch 1" in capsys.readouterr().out
     short_run.assert_same_run(begun, whole, epochs=2)
     (chains,) = load(begun).variables["chains"]["machine01"]
@@ -133,9 +138,10 @@ def test_a_resumed_run_continues_its_chains_bit_for_bit(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_replica_of_a_machine_equals_a_single_run(tmp_path):
-    training.run(machine(replicas__seeds=2, seed=4), tmp_path / "both")
-    training.run(machine(seed=5), tmp_path / "alone")
+@pytest.mark.parametrize("parts", [{}, CONTRASTED], ids=["persistent", "noise_contrastive"])
+def test_a_replica_of_a_machine_equals_a_single_run(tmp_path, parts):
+    training.run(machine(replicas__seeds=2, seed=4, **parts), tmp_path / "both")
+    training.run(machine(seed=5, **parts), tmp_path / "alone")
     both, alone = load_all(tmp_path / "both")[1], load(tmp_path / "alone")
     np.testing.assert_allclose(weights(both), weights(alone), 1e-5, 1e-6)
 

@@ -15,6 +15,7 @@ MODES = {
     "censored_mnist": ["", "quick", "quick,sweep=weight"],
     "dann_mnist": ["", "quick", "quick,sweep=weight"],
     "rbm_mnist": ["", "quick", "chains=data,steps=25", "quick,visible=gaussian"],
+    "nce_mnist": ["", "quick", "quick,ratio=2,hidden=20"],
     "dbn_mnist": ["", "quick"],
     "dbm_mnist": ["", "quick", "training=stacked", "quick,pretrained=RUN"],
     "autoencoder_mnist": [

@@ -76,6 +76,7 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
 
     runs = {
         "rbm": run_of("boltzmann", (500,)),
+        "nce": run_of("normalized_rbm", (500,)),
         "dbm": run_of("boltzmann", (500, 1000)),
         "stack": run_of("dbn", (500, 1000), doubled=True),
     }
@@ -87,8 +88,9 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
     monkeypatch.setattr(figure, "finished", lambda path: runs[str(path)])
     monkeypatch.setattr(figure, "_pictures", lambda model: dict.fromkeys("abc", np.ones((9, 2, 2))))
     monkeypatch.setattr(figure, "_likelihood", values)
-    document = figure.machines(["rbm", "dbm", "stack"]).document
-    assert document["by_seed"] == {"RBM": {1: -91, 2: -92}, "DBM": {1: -91, 2: -92}}
+    document = figure.machines(["rbm", "dbm", "stack", "nce"]).document
+    kinds = ("RBM", "DBM", "RBM by NCE")
+    assert document["by_seed"] == {kind: {1: -91, 2: -92} for kind in kinds}
     assert [one["machine"] for one in document["runs"]][2] == "greedy start of a DBM 500-1000"
     cited = "RBM 500: -91.0 +- 0.1 (log Z 400; Salakhutdinov & Murray 2008 have -86.34 after CD-25)"
     assert cited in document["caption"]
@@ -98,6 +100,6 @@ def test_a_run_without_a_machine_is_refused(monkeypatch):
     plain = SimpleNamespace(path="runs/plain", config={"model": {"name": "mlp"}}, result={})
     monkeypatch.setattr(figure, "finished", lambda path: plain)
     monkeypatch.setattr(figure, "require_same_data", lambda runs: None)
-    message = "workdir must be a run of a boltzmann or a dbn, got runs/plain"
+    message = "workdir must be a run of a boltzmann, a normalized_rbm or a dbn, got runs/plain"
     with pytest.raises(UserError, match=message):
         figure.machines(["runs/plain"])
