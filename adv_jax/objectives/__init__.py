@@ -100,6 +100,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "contrastive_divergence": ("loss",),
     "gan": ("real",),
     "lapgan": ("real",),
+    "noise_contrastive_estimation": ("loss",),
     "persistent_contrastive_divergence": ("loss",),
     "reconstruction": ("loss",),
     "vae": ("loss",),
