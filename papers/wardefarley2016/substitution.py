@@ -113,7 +113,7 @@ def _substitute(
     variables = models.init(net, key_init, jnp.asarray(asked[:2]))
     found = evaluate.substitute(
         lambda x: np.asarray(classes(jnp.asarray(x))),
-        asked,
+        jnp.asarray(asked),
         apply=apply,
         step=step.make_step(partial(objectives.cross_entropy, apply), optimizer),
         state=step.init_state(variables, optimizer, seed=seed),
