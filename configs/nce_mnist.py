@@ -48,7 +48,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     }
     c.objective = {
         "name": "noise_contrastive_estimation",
-        "levels": (0.8, 1.0),
+        "levels": (0.9, 1.0),
         "floor": 0.01,
         "ratio": options.ratio,
         "steps": 1,
