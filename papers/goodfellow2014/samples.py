@@ -141,7 +141,7 @@ def _drawing(
     require_same_data(runs)
     for run in runs:
         if run.config["model"]["name"] not in names:
-            raise UserError(f"workdir must be a run of a {' or a '.join(names)}, got {run.path}")
+            raise UserError(f"workdir must be a run of {' or '.join(names)}, got {run.path}")
     require_one_model(runs)
     models = [model for run in runs for model in run.models()]
     found = {model.about["seed"]: likelihood(model) for model in models}

@@ -87,10 +87,13 @@ def test_a_table_of_few_labels_has_known_rows_the_lowest_error_first(made, begin
 
 
 def test_the_generators_are_beside_all_numbers_of_table_1_the_best_first(made):
+    results = [json.loads(p.read_text()) for p in ROOT.glob("papers/goodfellow2014/results/*.json")]
+    stored = {row["label"] for result in results for row in result["rows"]}
+    measured = side_by_side.GENERATORS.keys() & stored
     for page in (ROOT / "docs" / "results.md", ROOT / "papers/goodfellow2014/README.md"):
         cells = cells_of(made[page].partition(pages.LIKELIHOODS)[2])
         ours = [float(ours.split()[0]) for _, _, ours, _ in cells if ours != "–"]
-        assert len(ours) == len(side_by_side.GENERATORS) and ours == sorted(ours, reverse=True)
+        assert len(ours) == len(measured) >= 4 and ours == sorted(ours, reverse=True)
         cited = {cited for _, cited, _, _ in cells}
         assert cited >= {"225 nats", "214 nats", "138 nats", "121 nats"}
         others = [name for name, _, ours, _ in cells if ours == "–"]
