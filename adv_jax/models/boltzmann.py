@@ -52,13 +52,13 @@ class _Biases(nn.Module):
     """The biases of the units below each hidden layer, "hidden1", "hidden2", ..."""
 
     units: Sequence[int]
-    init: Initializer = zeros_init()
+    bias_init: Initializer = zeros_init()
 
     @nn.compact
     def __call__(self) -> list[Array]:
         """Returns the biases."""
         sizes = enumerate(self.units, start=1)
-        return [self.param(f"hidden{number}", self.init, (units,)) for number, units in sizes]
+        return [self.param(f"hidden{number}", self.bias_init, (units,)) for number, units in sizes]
 
 
 class _Stack(nn.Module):
