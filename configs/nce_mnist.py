@@ -17,8 +17,8 @@ log Z and the log-likelihood, as that of rbm_mnist does.
 
 Deviations: the source's noise is one distribution, chosen before training. Smoothed digits or
 independent pixels are told from digits almost at once, and the machine puts its mass where such
-noise never comes: its likelihood falls below that of independent pixels. Here half of the noise or
-more is drawn around Gibbs samples of the machine, given which the density of the noise is known.
+noise never comes: its likelihood falls below that of independent pixels. Here two thirds of the
+noise are drawn around Gibbs samples of the machine, given which the density of the noise is known.
 So the noise follows the machine, and chains are needed after all. The likelihood stays below that
 of rbm_mnist, as noise is still easy to tell from digits.
 
