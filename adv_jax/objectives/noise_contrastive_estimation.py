@@ -17,7 +17,7 @@ def noise_contrastive_estimation(
     batch: Batch,
     *,
     key: Key,
-    levels: Sequence[float] = (0.9, 1.0),
+    levels: Sequence[float] = (0.8, 1.0),
     floor: float = 0.01,
     ratio: int = 1,
     steps: int = 1,
