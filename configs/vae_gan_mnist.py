@@ -16,7 +16,7 @@ digits between two digits.
 Deviations: the paper has convolutional nets on faces. Here the nets are dense, the optimizer is
 Adam, as in `gan_mnist`, and the decoder maximizes log D in place of minimizing log(1 - D).
 
-No result of this config is stored.
+Results: papers/goodfellow2014/README.md, of 10 of the 100 epochs
 """
 
 from ml_collections import ConfigDict
