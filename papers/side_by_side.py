@@ -42,8 +42,8 @@ GENERATORS = {
     "convolutional": "a convolutional generator, `dcgan_mnist`",
     "pyramid": "a pyramid of generators, `lapgan_mnist`",
     "variational": "a variational autoencoder, `vae_mnist`",
-    "vae_gan": "a VAE with a discriminator, `vae_gan_mnist`",
-    "adversarial_code": "an adversarial autoencoder, `aae_mnist`",
+    "vae gan": "a VAE with a discriminator, `vae_gan_mnist`",
+    "adversarial code": "an adversarial autoencoder, `aae_mnist`",
 }
 ELSEWHERE = {
     "adversarial autoencoder, 100 labels": "1.90 % (Makhzani 2015)",

@@ -37,7 +37,7 @@ TARGETS = (
             f"Parzen windows at samples of {title}",
             rows=(
                 Row(
-                    name,
+                    name.replace("_", " "),
                     Run(config, "", {"replicas.seeds": 3}),
                     measure=Drawn(LIKELIHOOD),
                     metric="log_likelihood_nats",

@@ -1,5 +1,6 @@
 """A game as a run: metrics, the discriminator under attack, resuming and replicas."""
 
+import copy
 import json
 import shutil
 
@@ -51,7 +52,7 @@ def game(**changes):
 
 def game_of_a_classifier(name, **changes):
     """A config of two epochs of a game in CLASSIFIERS."""
-    players, own = CLASSIFIERS[name]
+    players, own = copy.deepcopy(CLASSIFIERS[name])
     optimizer = {"name": "players", **dict.fromkeys(players, OWN)}
     changes = {path.replace("__", "."): value for path, value in changes.items()}
     config = game() | {"objective": {"name": name, "weight": 0.5}, "optimizer": optimizer}
