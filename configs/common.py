@@ -190,6 +190,19 @@ def decaying_adam(epochs: int, decay_from: float) -> dict[str, Any]:
     }
 
 
+def falling_sgd(epochs: int, rate: float) -> dict[str, Any]:
+    """Returns SGD whose rate falls linearly from `rate` to 0."""
+    return {
+        "name": "sgd",
+        "learning_rate": {
+            "name": "linear_schedule",
+            "init_value": rate,
+            "end_value": 0.0,
+            "transition_steps": epochs,
+        },
+    }
+
+
 def rising_momentum_sgd() -> dict[str, Any]:
     """Returns SGD at .01, with a momentum that rises linearly from .5 to .99 in nine epochs."""
     return {

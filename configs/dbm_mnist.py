@@ -29,7 +29,7 @@ Results: papers/maronas2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, NO_ATTACK, base, greedy, parse_options
+from configs.common import ENCODERS, NO_ATTACK, base, falling_sgd, greedy, parse_options
 
 RATES = {"random": 0.02, "pretrained": 0.005}
 
@@ -62,15 +62,8 @@ def get_config(mode: str = "paper") -> ConfigDict:
         return c
     c.model.mean_field_steps = 10
     c.epochs = 60 if options.quick else 200
-    c.optimizer = {
-        "name": "sgd",
-        "learning_rate": {
-            "name": "linear_schedule",
-            "init_value": RATES["pretrained" if options.pretrained else "random"],
-            "end_value": 0.0,
-            "transition_steps": c.epochs,
-        },
-    }
+    rate = RATES["pretrained" if options.pretrained else "random"]
+    c.optimizer = falling_sgd(c.epochs, rate)
     if options.pretrained:
         c.pretrained = {"workdir": options.pretrained, "part": ""}
     return c

@@ -31,7 +31,7 @@ Results: papers/maronas2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import NO_ATTACK, base, parse_options
+from configs.common import NO_ATTACK, base, falling_sgd, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -54,20 +54,11 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "steps": 1,
     }
     c.epochs = 20
-    falling = lambda rate: {
-        "name": "sgd",
-        "learning_rate": {
-            "name": "linear_schedule",
-            "init_value": rate,
-            "end_value": 0.0,
-            "transition_steps": c.epochs,
-        },
-    }
     c.optimizer = {
         "name": "players",
-        "encoder": falling(0.05),
-        "decoder": falling(0.05),
-        "log_normalizer": falling(1.0),
+        "encoder": falling_sgd(c.epochs, 0.05),
+        "decoder": falling_sgd(c.epochs, 0.05),
+        "log_normalizer": falling_sgd(c.epochs, 1.0),
     }
     c.batch_size = 100
     c.checkpoint_every = 10

@@ -30,7 +30,7 @@ Results: papers/maronas2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import NO_ATTACK, base, parse_options
+from configs.common import NO_ATTACK, base, falling_sgd, parse_options
 
 OBJECTIVES = {
     "persistent": "persistent_contrastive_divergence",
@@ -60,15 +60,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.data.preprocess = ({"name": "standardize"},)
     c.objective = {"name": OBJECTIVES[options.chains], "steps": options.steps}
     c.epochs = 60 if options.quick else 100
-    c.optimizer = {
-        "name": "sgd",
-        "learning_rate": {
-            "name": "linear_schedule",
-            "init_value": RATES[options.visible],
-            "end_value": 0.0,
-            "transition_steps": c.epochs,
-        },
-    }
+    c.optimizer = falling_sgd(c.epochs, RATES[options.visible])
     c.batch_size = 100
     c.checkpoint_every = 10
     c.evaluation = NO_ATTACK
