@@ -1,31 +1,19 @@
-"""Caches the compiled programs of attacks that are called outside `jit`.
+"""Runs the bodies of attacks: compiled, if they are called outside `jit` (`adv_jax.programs`)."""
 
-Outside `jit`, JAX compiles every operation alone, some 200 for a step on a LeNet; it recompiles a
-loop in each call and keeps every program, so that a few thousand calls exhaust the process. The
-cache key is the attack, its settings, the shapes and the operations of the model, whose arrays are
-arguments. Other weights, or another lambda of the same model, reuse the program; no program holds
-a model, and the least recently used programs are dropped.
-"""
-
-import contextlib
 import contextvars
 import operator
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from adv_jax import programs
 from adv_jax.checks import check_finite, check_flags, is_known, is_tracing, logit_flags, with_aux
 from adv_jax.convolution import fast_in_loops
 from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds, RowTree, working_dtype
-
-MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
 
 Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
 
@@ -33,24 +21,17 @@ Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
 class Model(NamedTuple):
     """A function of x, or of x and aux, traced at one shape.
 
-    like: shapes and dtypes of the arguments; traced: the jaxpr of fn there.
-    outputs: the structure of fn's result.
-    operations: the jaxprs of fn and its derivative, as text.
     own: arrays that a program holds because they are not among its arguments. If there are any,
       the program is not reused.
     """
 
     fn: Fn
-    like: Any
-    traced: ClosedJaxpr
-    outputs: Any
-    operations: str
+    like: list[Any]  # shapes and dtypes of the leaves of the arguments
+    traced: programs.Traced
     own: list[Array]
 
 
 _called: contextvars.ContextVar[Model] = contextvars.ContextVar("called")
-_programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
-_lock = threading.Lock()
 
 
 def compiled(
@@ -93,20 +74,22 @@ def compiled(
         return run_on_mesh(
             body, with_aux(fast_in_loops(fn), aux), x, *arrays, bounds=bounds, **settings
         )
-    model = _model(fn, (x,) if aux is None else (x, aux))
-    inputs = model.traced.consts, x, aux, arrays, bounds
-    leaves, tree = jax.tree.flatten(inputs)
+    inputs = (x,) if aux is None else (x, aux)
+    found = programs.traced(fn, *inputs)
+    model = Model(fn, _shapes(inputs), found, [])
+    given = found.arrays, x, aux, arrays, bounds
+    leaves, tree = jax.tree.flatten(given)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     options = tuple(sorted(settings.items()))
-    key = body, model.operations, model.outputs, logits, options, tree, shapes
+    key = body, found.key, jax.tree.structure(found.outputs), logits, options, tree, shapes
     token = _called.set(model)
     try:
-        found, flags = _program(key, body, logits, settings)(*inputs)
+        program = programs.cached(key, lambda: _program(body, logits, settings))
+        found, flags = program(*given)
     finally:
         _called.reset(token)
         if model.own:
-            with _lock:
-                _programs.pop(key, None)
+            programs.dropped(key)
     if logits and is_known(flags["finite"]):
         flags = jax.device_get(flags)
         check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
@@ -147,81 +130,48 @@ def _nothing(fn: Fn, x: Array, *, bounds: Bounds | None) -> None:
     del fn, x, bounds
 
 
-def _model(fn: Fn, inputs: tuple[Any, ...]) -> Model:
-    """Traces fn and its vjp by x; functions with equal jaxprs share a program."""
-
-    def both(x: Array, *aux: RowTree) -> tuple[list[Array], tuple[Array]]:
-        y, pullback = jax.vjp(lambda x: _floats(fn(x, *aux)), x)
-        return y, pullback(y)
-
-    traced, outputs = _traced(fn, inputs)
-    operations = f"{traced.jaxpr}"
-    # fn may lack a derivative: attacks by forward passes alone do not need one.
-    with contextlib.suppress(Exception):
-        operations += f"{jax.make_jaxpr(both)(*inputs).jaxpr}"
-    return Model(fn, jax.tree.map(jax.typeof, inputs), traced, outputs, operations, [])
-
-
-def _floats(outputs: Any) -> list[Array]:
-    return [leaf for leaf in jax.tree.leaves(outputs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-
-
-def _traced(fn: Fn, inputs: tuple[Any, ...]) -> tuple[ClosedJaxpr, Any]:
-    """Returns the jaxpr of fn and the structure of its result."""
-    # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
-    traced, outputs = jax.make_jaxpr(lambda *inputs: fn(*inputs), return_shape=True)(*inputs)
-    return traced, jax.tree.structure(outputs)
-
-
 def _program(
-    key: Any, body: Callable[..., Any], logits: bool, settings: dict[str, Any]
+    body: Callable[..., Any], logits: bool, settings: dict[str, Any]
 ) -> Callable[..., Any]:
-    """Returns the compiled body and the flags of the logits at x, from the cache or new."""
+    """Returns the compiled body, whose result is that and the flags of the logits at x."""
 
     def run(
-        consts: list[Array],
+        own: list[Array],
         x: Array,
         aux: RowTree | None,
         arrays: tuple[Any, ...],
         bounds: Bounds | None,
     ) -> tuple[Any, dict[str, Array]]:
-        fn = with_aux(_replayed(_called.get(), jax.lax.stop_gradient(consts)), aux)
+        fn = with_aux(_replayed(_called.get(), jax.lax.stop_gradient(own)), aux)
         flags = logit_flags(fn(x)) if logits else {}
         return run_on_mesh(body, fn, x, *arrays, bounds=bounds, **settings), flags
 
-    with _lock:
-        program = _programs.setdefault(key, jax.jit(run))
-        _programs.move_to_end(key)
-        while len(_programs) > MAX_PROGRAMS:
-            _programs.popitem(last=False)
-    return program
+    return jax.jit(run)
 
 
-def _replayed(model: Model, consts: list[Array]) -> Fn:
-    """Returns the model's function with its arrays replaced by `consts`, for any batch size."""
+def _replayed(model: Model, arrays: list[Array]) -> Fn:
+    """Returns the model's function with its arrays replaced, for any batch size."""
 
     def fn(*inputs: Any) -> Any:
-        like = jax.tree.map(jax.typeof, inputs)
-        if _shapes(like) == _shapes(model.like):
-            traced, given = model.traced, consts
-        else:
-            traced, _ = _traced(model.fn, like)
-            given = _matched(model, traced.consts, consts)
-        replay = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, given))
+        found, given = model.traced, arrays
+        if _shapes(inputs) != model.like:
+            found = programs.traced(model.fn, *jax.tree.map(jax.typeof, inputs))
+            given = _matched(model, found.arrays, arrays)
+        replay = lambda *leaves: programs.replayed(found.jaxpr, given, leaves)
         outputs = fast_in_loops(replay)(*jax.tree.leaves(inputs))
-        return jax.tree.unflatten(model.outputs, outputs)
+        return jax.tree.unflatten(jax.tree.structure(found.outputs), outputs)
 
     return fn
 
 
 def _shapes(tree: Any) -> list[tuple[Any, Any]]:
-    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+    return [(leaf.shape, leaf.dtype) for leaf in map(jax.typeof, jax.tree.leaves(tree))]
 
 
-def _matched(model: Model, found: list[Array], consts: list[Array]) -> list[Array]:
-    """Returns `consts` if the model reads the same arrays at another shape, else `found`."""
-    if len(found) == len(consts) and all(map(_equal, found, model.traced.consts)):
-        return consts
+def _matched(model: Model, found: list[Array], arrays: list[Array]) -> list[Array]:
+    """Returns `arrays` if the model reads the same ones at another shape, else `found`."""
+    if len(found) == len(arrays) and all(map(_equal, found, model.traced.arrays)):
+        return arrays
     model.own.extend(found)
     return found
 
@@ -229,5 +179,5 @@ def _matched(model: Model, found: list[Array], consts: list[Array]) -> list[Arra
 def _equal(a: Array, b: Array) -> bool:
     if a is b:
         return True
-    known = not any(isinstance(array, jax.core.Tracer) for array in (a, b))
+    known = is_known(a) and is_known(b)
     return known and a.dtype == b.dtype and np.array_equal(a, b)

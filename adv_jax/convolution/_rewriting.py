@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.lax import ConvDimensionNumbers
 
 from adv_jax.convolution._conv import conv_on_cpu
 from adv_jax.convolution._pooling import max_pool_2x2
 from adv_jax.meshes import automatic
+from adv_jax.programs import bound, evaluated
 from adv_jax.types import Array
 
 Operation = Callable[..., list[Array]]
@@ -64,13 +65,7 @@ def fast_in_loops(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run(traced: ClosedJaxpr, args: list[Array]) -> list[Array]:
     """Evaluates a jaxpr with its slow operations replaced."""
-    jaxpr = traced.jaxpr
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*traced.consts, *args], strict=True))
-    read = lambda atom: atom.val if isinstance(atom, Literal) else values[atom]
-    for eqn in jaxpr.eqns:
-        found = _operation(eqn)(*map(read, eqn.invars))
-        values.update(zip(eqn.outvars, found, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return evaluated(traced.jaxpr, [*traced.consts, *args], _operation)
 
 
 def _operation(eqn: JaxprEqn) -> Operation:
@@ -82,18 +77,7 @@ def _operation(eqn: JaxprEqn) -> Operation:
         return _on_cpu(pool, eqn)
     if name not in _OWN_DERIVATIVES and params.get("branches_platforms") is None:
         params = {key: _rewritten(value) for key, value in params.items()}
-    return _bound(eqn, params)
-
-
-def _bound(eqn: JaxprEqn, params: dict[str, Any]) -> Operation:
-    """Returns the operation of an equation, with other parameters."""
-
-    def operation(*args: Array) -> list[Array]:
-        with eqn.ctx.manager:
-            found = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(params))
-        return found if eqn.primitive.multiple_results else [found]
-
-    return operation
+    return bound(eqn, params)
 
 
 def _rewritten(param: Any) -> Any:
@@ -110,7 +94,7 @@ def _rewritten(param: Any) -> Any:
 def _on_cpu(fast: Callable[..., Array], eqn: JaxprEqn) -> Operation:
     """Returns an operation that is `fast` on CPUs and else that of the equation."""
     aval: Any = eqn.outvars[0].aval
-    slow, sharding = _bound(eqn, eqn.params), aval.sharding
+    slow, sharding = bound(eqn, eqn.params), aval.sharding
     branches = {"cpu": automatic(fast, sharding), "default": lambda *args: slow(*args)[0]}
     return lambda *args: [jax.lax.platform_dependent(*args, **branches)]
 

@@ -15,8 +15,7 @@ import pytest
 from compilations import counted
 from marks import slow_after
 
-from adv_jax import attacks
-from adv_jax.attacks import _bare
+from adv_jax import attacks, programs
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.uniform(0.2, 0.8, (6, 5)), jnp.float32)
@@ -108,6 +107,43 @@ def test_functions_that_differ_only_in_the_derivative_have_separate_programs():
 
     up, down = (attacks.pgd(defended(s), X, Y, eps=0.1, num_steps=1) - X for s in (1.0, -1.0))
     assert float(jnp.abs(up - down).max()) > 0.1
+
+
+def test_jitted_nets_share_a_program_and_keep_their_weights():
+    for seed in (0, 1):
+        w = weights(seed)
+        with counted() as compiled:
+            found = attacks.pgd(jax.jit(lambda x, w=w: jnp.tanh(x) @ w), X, Y, eps=0.1, num_steps=3)
+        expected = attacks.pgd(lambda x, w=w: jnp.tanh(x) @ w, X, Y, eps=0.1, num_steps=3)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert compiled == []
+
+
+def test_a_jitted_part_of_a_net_keeps_its_weights():
+    for seed in (0, 1):
+        w = weights(seed)
+        part = jax.jit(lambda x, w=w: jnp.tanh(x) @ w)
+        found = attacks.fgsm(lambda x, part=part: 2 * part(x), X, Y, eps=0.1)
+        expected = jax.jit(
+            lambda x, s=seed: attacks.fgsm(lambda x: 2 * jnp.tanh(x) @ weights(s), x, Y, eps=0.1)
+        )(X)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_derivative_of_ones_own_keeps_the_arrays_over_which_it_closes():
+    def defended(w):
+        @jax.custom_vjp
+        def fn(x):
+            return x @ weights(0)
+
+        fn.defvjp(lambda x: (fn(x), None), lambda _, g: (g @ w.T,))
+        return fn
+
+    for seed in (0, 1):
+        fn = defended(weights(seed))
+        found = attacks.fgsm(fn, X, Y, eps=0.1)
+        expected = jax.jit(lambda x, fn=fn: attacks.fgsm(fn, x, Y, eps=0.1))(X)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -326,13 +362,13 @@ def test_thousands_of_calls_with_changing_eps_are_one_program(calls):
     [pytest.param(40, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.exhaustive)],
 )
 def test_many_shapes_keep_no_more_programs_than_the_limit(monkeypatch, shapes):
-    monkeypatch.setattr(_bare, "MAX_PROGRAMS", 16)
-    monkeypatch.setattr(_bare, "_programs", OrderedDict())
+    monkeypatch.setattr(programs, "MAX_PROGRAMS", 16)
+    monkeypatch.setattr(programs, "_programs", OrderedDict())
     w, maps = weights(0), []
     for count in range(1, shapes + 1):
         x = jnp.full((count, 5), 0.5)
         attacks.pgd(lambda x: x @ w, x, jnp.zeros(count, int), eps=0.1, num_steps=2)
-        assert len(_bare._programs) <= 16
+        assert len(programs._programs) <= 16
         maps.append(memory_maps())
     # Programs that are dropped give their memory maps back; eager operations keep theirs.
     kept = (maps[-1] - maps[20]) / (shapes - 21)

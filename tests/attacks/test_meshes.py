@@ -11,8 +11,7 @@ from attack_table import TABLE, K
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from marks import slow_after
 
-from adv_jax import attacks
-from adv_jax.attacks import _bare
+from adv_jax import attacks, programs
 
 P = PartitionSpec
 # The specs of the weights.
@@ -115,7 +114,7 @@ def test_a_call_outside_jit_follows_the_placement_of_its_arrays(name, kind):
 
 @pytest.mark.slow
 def test_calls_outside_jit_share_a_program_over_placements():
-    _bare._programs.clear()
+    programs._programs.clear()
     weights, x, y, _ = problem()
     run = functools.partial(attacks.pgd, num_steps=3, eps=0.1)
     alone = run(lambda x: logits_of(weights, x), x, y)
@@ -125,7 +124,7 @@ def test_calls_outside_jit_share_a_program_over_placements():
         same(found, alone)
         assert found.sharding.is_equivalent_to(x.sharding, x.ndim)
     # One without a mesh, one with it.
-    assert len(_bare._programs) == 2
+    assert len(programs._programs) == 2
 
 
 @pytest.mark.parametrize("name", slow_after(1, EVERY))

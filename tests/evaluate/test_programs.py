@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from compilations import counted
 
-from adv_jax import attacks, evaluate
-from adv_jax.evaluate import programs
+from adv_jax import attacks, evaluate, programs
+from adv_jax.evaluate.programs import Program
 
 SUITE = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, num_steps=3)}
 KEY = jax.random.key(0)
@@ -84,7 +84,7 @@ def test_arrays_inside_a_loop_are_not_taken_for_those_of_another_model():
 
 def test_fingerprint_is_of_operations_and_arrays():
     def of(fn):
-        return programs.Program(lambda fn, x: fn(x), fn).fingerprint(jnp.ones((1, 2, 6)))
+        return Program(lambda fn, x: fn(x), fn).fingerprint(jnp.ones((1, 2, 6)))
 
     assert of(lambda x: x @ weights(0)) == of(lambda x: x @ weights(0))
     others = [lambda x: x @ weights(1), lambda x: 2 * x @ weights(0)]
@@ -96,5 +96,5 @@ def test_a_program_maps_trees_of_arguments_over_devices(in_axes):
     devices = jax.local_device_count()
     x = jnp.arange(2.0 * devices).reshape(devices, 2)
     body = lambda fn, x, tree: {"sum": fn(x) + tree[0]["a"]}
-    program = programs.Program(body, lambda x: x, in_axes=in_axes)
+    program = Program(body, lambda x: x, in_axes=in_axes)
     np.testing.assert_array_equal(program(x, ({"a": x}, None))["sum"], 2 * x)
