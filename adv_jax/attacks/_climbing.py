@@ -36,10 +36,14 @@ from adv_jax.types import (
 
 
 class Rated(NamedTuple):
-    """The loss of points, f[B], to maximize, and whether they fool the model, bool[B]."""
+    """The loss of points, f[B], to maximize, and whether they fool the model, bool[B].
+
+    flags: of the logits (`checks.logit_flags`), or None for outputs of another kind.
+    """
 
     loss: Array
     fools: Array
+    flags: Mapping[str, Array] | None = None
 
 
 RateFn = Callable[[Array], Rated]  # f[B, *D] -> Rated
@@ -83,7 +87,7 @@ def checked_climb(
       UserError: as `checked`; loss is neither a function nor in `named`; fooled is not a function;
         they do not return f[B] and bool[B]; without tracing: they are not traceable.
     """
-    _check_kinds(loss, fooled, named)
+    check_kinds(loss, fooled, named)
     if isinstance(loss, str):
         x = checked(logits_fn, x, y, bounds, aux)
         # K targets of K logistic outputs are no class.
@@ -93,12 +97,12 @@ def checked_climb(
             return Climb(logits_fn, x, y, aux, loss)
         check_logits_at(logits_fn, x, bounds, aux)
         y = labels_at(with_aux(logits_fn, aux), x, y, targeted=targeted)
-        loss = _of_logits(named[loss])
+        loss = of_logits(named[loss])
     check_function(logits_fn)
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
     check_rows("y", y, batch=x.shape[0])
-    fn, rows = _rating(logits_fn, loss, fooled, targeted=targeted), (aux, y)
+    fn, rows = rating(logits_fn, loss, fooled, targeted=targeted), (aux, y)
     if is_known(x) and not is_tracing():
         traced(with_aux(fn, rows), x)
     return Climb(fn, x, None, rows, None)
@@ -163,7 +167,7 @@ def with_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
     return rated._replace(loss=rated.loss.astype(dtype)), gradient.astype(dtype)
 
 
-def _rating(
+def rating(
     logits_fn: LogitsFn, loss: RowFn, fooled: RowFn | None, *, targeted: bool
 ) -> Callable[[Array, RowTree], Rated]:
     """Returns (x, (aux, y)) -> Rated; without `fooled` no point fools and only the loss counts."""
@@ -184,7 +188,7 @@ def _rating(
     return rate
 
 
-def _of_logits(loss: RowFn) -> RowFn:
+def of_logits(loss: RowFn) -> RowFn:
     def checked_loss(outputs: Array, y: Array) -> Array:
         logits = checked_logits(outputs, batch=y.shape[0])
         return loss(logits, checked_labels(y, logits))
@@ -192,7 +196,7 @@ def _of_logits(loss: RowFn) -> RowFn:
     return checked_loss
 
 
-def _check_kinds(loss: Any, fooled: Any, named: Mapping[str, RowFn]) -> None:
+def check_kinds(loss: Any, fooled: Any, named: Mapping[str, RowFn]) -> None:
     if not callable(loss) and (not isinstance(loss, str) or loss not in named):
         raise UserError(
             f"loss must be one of {', '.join(named)} or a function (outputs, y) -> f[B], "

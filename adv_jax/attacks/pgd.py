@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._ball import feasible, random_start
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import checked_climb, checked_start, rate_fn, with_gradient
-from adv_jax.checks import ball, check_counts, radius
+from adv_jax.attacks._climbing import rate_fn, with_gradient
+from adv_jax.attacks._region import Region
+from adv_jax.checks import radius
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import choose, inside, limits, moved, perturbed
+from adv_jax.perturbations import choose, limits, moved
 from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
@@ -32,6 +32,7 @@ from adv_jax.types import (
 Carry = tuple[Array, Array, Any]  # r, x + r, the `Best` so far or None
 
 
+@attack(ranges={"step_size": "[0, inf)"}, losses=LOSSES, sparse=True)
 def pgd(
     logits_fn: LogitsFn,
     x: Array,
@@ -104,52 +105,69 @@ def pgd(
     >>> pgd(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1, num_steps=4)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    check_counts(num_steps=num_steps, restarts=restarts)
     if random_start is None:
         random_start = key is not None and start is None
     elif random_start and start is not None:
         raise UserError("start must be None for random_start=True, got an array")
     elif random_start and key is None:
-        raise ValueError("key must be a key of jax.random for random_start=True, got None")
+        raise UserError("key must be a key of jax.random for random_start=True, got None")
     if restarts > 1 and not random_start:
-        raise ValueError(f"restarts must be 1 without key and random start, got {restarts}")
+        raise UserError(f"restarts must be 1 without key and random start, got {restarts}")
     if returns not in ("best", "last"):
         raise UserError(f'returns must be "best" or "last", got {returns!r}')
     if restarts > 1 and returns == "last":
         raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
     if early_stop and returns == "last":
         raise UserError('early_stop must be False for returns="last", got True')
-    climb = checked_climb(
-        logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=LOSSES, targeted=targeted
-    )
-    x = climb.x
-    eps, scale = ball(eps, x, norm, bounds, mask, sparse=True)
-    if step_size is None:
-        step = 2.5 * _reach(eps, x, norm, bounds) / jnp.asarray(num_steps, eps.dtype)
-    else:
-        step = radius(step_size, x, norm, name="step_size")
+    region = Region.of(x, eps, norm, bounds, mask, sparse=True)
+    step = _step(step_size, num_steps, region)
+    rate = rate_fn(loss and LOSSES[loss], logits_fn, x, y, targeted=targeted)
+    zero = jnp.zeros_like(x, working_dtype(x.dtype))
     keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
-    return compiled(
-        _pgd,
-        climb.fn,
-        x,
-        climb.y,
-        eps,
-        step,
-        scale,
-        keys,
-        checked_start(start, x),
-        num_steps=num_steps,
-        norm=norm,
-        restarts=restarts,
-        returns=returns,
-        loss=climb.loss,
-        early_stop=early_stop,
-        bounds=bounds,
-        aux=climb.aux,
-        logits=climb.loss is not None,
-        targeted=targeted,
-    )
+
+    def begun(key: Key | None) -> tuple[Array, Array]:
+        if key is not None:
+            r = region.drawn(key)
+        elif start is not None:
+            r = region.nearest(start)
+        else:
+            r = region.clipped(zero)
+        return r, moved(x, r)
+
+    # Carry the point: computed in the same iteration, XLA would fuse it into a convolution's
+    # patches and recompute it for each use of a pixel.
+    def climb(carry: Carry, _: None = None) -> tuple[Carry, None]:
+        r, point, best = carry
+        at, gradient = with_gradient(rate, point)
+        if best is not None:
+            best = better(best, Best(r, at.loss, at.fools))
+        r = region.nearest(r + step * region.steepest(gradient))
+        return (r, moved(x, r), best), None
+
+    def better(best: Best, here: Best) -> Best:
+        found = best.or_better(here)
+        return choose(best.fools, best, found) if early_stop else found
+
+    def run(best: Best | None, key: Key | None) -> Carry:
+        first = (*begun(key), best)
+        if early_stop:
+            return _until_fooled(climb, first, num_steps)
+        return jax.lax.scan(climb, first, length=num_steps)[0]
+
+    def restart(best: Best, key: Key | None) -> tuple[Best, None]:
+        r, point, best = run(best, key)
+        return better(best, rated(r, point)), None
+
+    def rated(r: Array, point: Array) -> Best:
+        at = rate(point)
+        return Best(r, at.loss.astype(r.dtype), at.fools)
+
+    if returns == "last":
+        r, _, _ = run(None, None if keys is None else keys[0])
+    else:
+        best, _ = jax.lax.scan(restart, rated(zero, x), keys, length=restarts)
+        r = best.r
+    return region.moved(r)
 
 
 def bim(
@@ -206,76 +224,6 @@ def bim(
     )
 
 
-def _pgd(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array,
-    step: Array,
-    scale: Array | None,
-    keys: Key | None,
-    start: Array | None,
-    *,
-    num_steps: int,
-    norm: Norm,
-    restarts: int,
-    returns: str,
-    loss: str | None,
-    early_stop: bool,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`pgd` of checked arguments; keys: key[restarts, B]."""
-    row_loss = None if loss is None else LOSSES[loss]
-    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
-    zero = jnp.zeros_like(x, working_dtype(x.dtype))
-
-    def begun(key: Key | None) -> tuple[Array, Array]:
-        if key is not None:
-            r = random_start(key, x, eps, norm, bounds, scale)
-        elif start is not None:
-            r = feasible(x, start, eps, norm, bounds, scale)
-        else:
-            r = inside(x, zero, bounds)
-        return r, moved(x, r)
-
-    # Carry the point: computed in the same iteration, XLA would fuse it into a convolution's
-    # patches and recompute it for each use of a pixel.
-    def climb(carry: Carry, _: None = None) -> tuple[Carry, None]:
-        r, point, best = carry
-        at, gradient = with_gradient(rate, point)
-        if best is not None:
-            best = better(best, Best(r, at.loss, at.fools))
-        ahead = r + step * norms.dual(gradient, norm, scale)
-        r = feasible(x, ahead, eps, norm, bounds, scale)
-        return (r, moved(x, r), best), None
-
-    def better(best: Best, here: Best) -> Best:
-        found = best.or_better(here)
-        return choose(best.fools, best, found) if early_stop else found
-
-    def run(best: Best | None, key: Key | None) -> Carry:
-        first = (*begun(key), best)
-        if early_stop:
-            return _until_fooled(climb, first, num_steps)
-        return jax.lax.scan(climb, first, length=num_steps)[0]
-
-    def restart(best: Best, key: Key | None) -> tuple[Best, None]:
-        r, point, best = run(best, key)
-        return better(best, rated(r, point)), None
-
-    def rated(r: Array, point: Array) -> Best:
-        at = rate(point)
-        return Best(r, at.loss.astype(r.dtype), at.fools)
-
-    if returns == "last":
-        r, _, _ = run(None, None if keys is None else keys[0])
-    else:
-        best, _ = jax.lax.scan(restart, rated(zero, x), keys, length=restarts)
-        r = best.r
-    return perturbed(x, norms.project(r, eps, norm, scale), bounds)
-
-
 def _until_fooled(
     climb: Callable[[Carry], tuple[Carry, None]], first: Carry, num_steps: int
 ) -> Carry:
@@ -292,18 +240,22 @@ def _until_fooled(
     return jax.lax.while_loop(unfinished, step, (jnp.int32(0), first))[1]
 
 
-def _reach(eps: Array, x: Array, norm: Norm, bounds: Bounds | None) -> Array:
-    """Returns how far a sequence of steps goes: eps, or under l0 the l1 width of the bounds.
+def _step(step_size: ArrayLike | None, num_steps: int, region: Region) -> Array:
+    """Returns the length of a step, f32[1 or B, 1, ..., 1].
 
     Raises:
-      UserError: l0 without bounds, whose ball does not limit the size of a change.
+      UserError: none is given under l0 without bounds, whose ball does not limit a change's size.
     """
-    if norms.canonical(norm) != "l0":
-        return eps
-    if bounds is None:
-        raise UserError("step_size must be given for l0 without bounds, got None")
-    lo, hi = limits(x, bounds)
-    return norms.norm(jnp.broadcast_to(hi - lo, x.shape), "l1").reshape(-1, *(1,) * (x.ndim - 1))
+    x, reach = region.x, region.radius
+    if step_size is not None:
+        return radius(step_size, x, region.norm, name="step_size")
+    if region.norm == "l0":
+        if region.bounds is None:
+            raise UserError("step_size must be given for l0 without bounds, got None")
+        lo, hi = limits(x, region.bounds)
+        reach = norms.norm(jnp.broadcast_to(hi - lo, x.shape), "l1")
+        reach = reach.reshape(-1, *(1,) * (x.ndim - 1))
+    return 2.5 * reach / jnp.asarray(num_steps, reach.dtype)
 
 
 def _restart_keys(key: Key | None, batch: int, restarts: int) -> Key:

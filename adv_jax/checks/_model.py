@@ -82,22 +82,29 @@ def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], A
     return Partial(fn) if aux is None else Partial(lambda aux, x: fn(x, aux), aux)
 
 
-def traced(fn: Callable[[Array], Any], x: Any, *, name: str = "logits_fn") -> Any:
+def traced(
+    fn: Callable[..., Any],
+    *inputs: Any,
+    name: str = "logits_fn",
+    by: Callable[..., Any] = jax.eval_shape,
+) -> Any:
     """Returns the shapes and dtypes of a function's result, without computing it.
 
     Args:
-      x: f[B, *D], or a ShapeDtypeStruct.
+      inputs: x f[B, *D], or a ShapeDtypeStruct, and the function's other arguments.
+      by: what traces the function.
 
     Raises:
       UserError: as `traceable`.
     """
     try:
         with traceable(name):
-            return jax.eval_shape(lambda x: _array(fn(x), name), x)
+            return by(lambda *inputs: _array(fn(*inputs), name), *inputs)
     except Exception as error:
-        if not isinstance(error, UserError) and _takes_one(fn, x):
+        if not isinstance(error, UserError) and _takes_one(fn, *inputs):
             raise UserError(
-                f"{name} must take a batch, {dtype_and_shape(x)}, got a model of one example: "
+                f"{name} must take a batch, {dtype_and_shape(inputs[0])}, got a model of one "
+                "example: "
                 "pass jax.vmap(model)"
             ) from error
         raise
@@ -254,10 +261,11 @@ def _array(output: Any, name: str) -> Any:
     return output
 
 
-def _takes_one(fn: Callable[[Array], Any], x: Any) -> bool:
-    """Whether fn maps one example f[*D] to a vector."""
+def _takes_one(fn: Callable[..., Any], *inputs: Any) -> bool:
+    """Whether fn maps one example f[*D], and its side inputs, to a vector."""
+    one = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
     try:
-        found = jax.eval_shape(fn, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+        found = jax.eval_shape(fn, *jax.tree.map(one, inputs))
     except Exception:  # Any: the model's own.
         return False
     return len(getattr(found, "shape", ())) == 1

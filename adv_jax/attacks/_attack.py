@@ -1,0 +1,40 @@
+"""The decorator that makes an attack of one traceable function."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import ParamSpec
+
+from adv_jax.attacks._calls import Body, called
+from adv_jax.types import Array, RowFn
+
+P = ParamSpec("P")
+
+
+def attack(
+    *,
+    ranges: Mapping[str, str] = {},
+    losses: Mapping[str, RowFn] | None = None,
+    size: str | None = "eps",
+    norm: str | None = None,
+    sparse: bool = False,
+    decisions: bool = False,
+) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+    """Makes an attack of a traceable function (logits_fn, x, y, *, ...) -> x_adv."""
+
+    def decorate(fn: Callable[P, Array]) -> Callable[P, Array]:
+        signature = inspect.signature(fn)
+        body = Body(fn, ranges, losses, size, norm, sparse, decisions)
+
+        @functools.wraps(fn)
+        def attacked(*args: P.args, **settings: P.kwargs) -> Array:
+            call = signature.bind(*args, **settings)
+            call.apply_defaults()
+            logits_fn, x, y, *rest = call.arguments
+            given = dict(call.arguments)
+            model, inputs, labels = (given.pop(name) for name in (logits_fn, x, y))
+            return called(body, model, inputs, labels, given)
+
+        return attacked
+
+    return decorate
