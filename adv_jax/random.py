@@ -38,13 +38,23 @@ def row_keys(key: Key | None, batch: int) -> Key:
     Raises:
       UserError: key is None, no PRNG key, or of another shape.
     """
+    found = key_of_rows(key, batch)
+    if found.ndim == 0:
+        return jax.vmap(jax.random.fold_in, (None, 0))(found, jnp.arange(batch))
+    return found
+
+
+def key_of_rows(key: Key | None, batch: int) -> Key:
+    """Returns key[] or key[B] as it is, and legacy uint32 keys as typed ones.
+
+    Raises:
+      UserError: as `row_keys`.
+    """
     found = _wrapped(key)
     if found is None:
         wanted = "key must be jax.random.key(seed) or one key per row"
         raise UserError(f"{wanted}, got {described(key)}")
-    if found.ndim == 0:
-        return jax.vmap(jax.random.fold_in, (None, 0))(found, jnp.arange(batch))
-    if found.shape != (batch,):
+    if found.shape not in ((), (batch,)):
         raise UserError(f"key must be one key or key[B] with B = {batch}, got {found.shape}")
     return found
 

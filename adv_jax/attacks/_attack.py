@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from adv_jax.attacks._calls import Body, called
 from adv_jax.types import Array, RowFn
@@ -19,21 +19,20 @@ def attack(
     norm: str | None = None,
     sparse: bool = False,
     decisions: bool = False,
+    check: Callable[[dict[str, Any]], None] | None = None,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
     """Makes an attack of a traceable function (logits_fn, x, y, *, ...) -> x_adv."""
 
     def decorate(fn: Callable[P, Array]) -> Callable[P, Array]:
         signature = inspect.signature(fn)
-        body = Body(fn, ranges, losses, size, norm, sparse, decisions)
+        body = Body(fn, ranges, losses, size, norm, sparse, decisions, check)
 
         @functools.wraps(fn)
         def attacked(*args: P.args, **settings: P.kwargs) -> Array:
             call = signature.bind(*args, **settings)
             call.apply_defaults()
-            logits_fn, x, y, *rest = call.arguments
-            given = dict(call.arguments)
-            model, inputs, labels = (given.pop(name) for name in (logits_fn, x, y))
-            return called(body, model, inputs, labels, given)
+            (_, logits_fn), (_, x), (_, y), *given = call.arguments.items()
+            return called(body, logits_fn, x, y, dict(given))
 
         return attacked
 

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import inspect
+import operator
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from adv_jax.checks import (
 from adv_jax.convolution import fast_in_loops
 from adv_jax.loss_gradients import labels_at
 from adv_jax.meshes import on_mesh
+from adv_jax.random import key_of_rows
 from adv_jax.types import Array, Bounds, RowFn, RowTree, UserError, working_dtype
 
 Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
@@ -50,6 +52,7 @@ class Body(NamedTuple):
     norm: of the size, if the attack has no keyword for that.
     sparse: the attack knows the norm l0.
     decisions: it reads the predicted class alone, so that the model may return probabilities.
+    check: (settings) -> None, of what settings forbid each other before losses become `Rated`.
     """
 
     fn: Callable[..., Array]
@@ -59,6 +62,7 @@ class Body(NamedTuple):
     norm: str | None = None
     sparse: bool = False
     decisions: bool = False
+    check: Callable[[Settings], None] | None = None
 
 
 class Model(NamedTuple):
@@ -90,12 +94,16 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
     """
     bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
     _check_settings(body, settings)
+    if body.check is not None:
+        body.check(settings)
     check_function(fn)
     constant = settings.get("constant", True)
     batch = as_batch(x, bounds)
     x = batch if constant else jnp.asarray(x)
     check_rows("aux", aux, batch=x.shape[0])
     _check_size(body, batch, bounds, settings)
+    if settings.get("key") is not None:
+        settings["key"] = key_of_rows(settings["key"], len(batch))
     if "start" in settings:
         settings["start"] = checked_start(settings["start"], batch)
     if body.losses is not None:
@@ -176,12 +184,13 @@ _PREDICTION = Body(_predicted)
 
 
 def _check_settings(body: Body, settings: Settings) -> None:
-    """Checks the counts, and the real numbers of which a range is given."""
+    """Checks the counts, which become Python's, and the real numbers of which a range is given."""
     for name, parameter in _parameters(body).items():
         kinds = _members(parameter.annotation)
         unset = settings.get(name) is None and type(None) in kinds
         if kinds - {type(None)} == {int} and not unset:
             check_counts(**{name: settings[name]})
+            settings[name] = operator.index(settings[name])
     for name, interval in body.ranges.items():
         if settings.get(name) is not None:
             check_range(name, settings[name], interval, per_row=True)
@@ -193,7 +202,8 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
         return
     norm = body.norm or settings.get("length") or settings["norm"]
     box = bounds if body.size == "eps" else None  # The others bound no perturbation.
-    kinds = {"name": body.size, "sparse": body.sparse, "optional": True}
+    optional = _parameters(body)[body.size].default is None
+    kinds = {"name": body.size, "sparse": body.sparse, "optional": optional}
     ball(settings[body.size], x, norm, box, settings.get("mask"), **kinds)
 
 

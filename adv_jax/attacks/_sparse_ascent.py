@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._best import Best, Iterate
 from adv_jax.attacks._climbing import RateFn, with_gradient
-from adv_jax.perturbations import choose, inside, perturbed
-from adv_jax.types import Array, Bounds
+from adv_jax.attacks._region import Region
+from adv_jax.perturbations import choose, perturbed
+from adv_jax.types import Array
 
 FIRST_SHARE = 0.2  # of the features, in the first step
 THINNING = 1.5  # a step changes this times fewer features than the best point does
@@ -54,14 +54,11 @@ class Climb(NamedTuple):
 
 def ascend_sparsely(
     rate: RateFn,
-    x: Array,
+    region: Region,
     best: Best,
     start: Array,
     *,
-    eps: Array,
     num_steps: int,
-    bounds: Bounds | None,
-    scale: Array | None,
     until_fooled: bool = False,
 ) -> Best:
     """Runs Auto-PGD under l1 from x + start; arguments and result as of `apgd.ascend`.
@@ -75,6 +72,7 @@ def ascend_sparsely(
     Source: [croce2021box], Algorithm 1 and sec. 3; the checkpoints are those of the public program
     of [croce2020].
     """
+    x, eps, _, bounds, scale = region
     radius, first, checks = (jnp.asarray(column) for column in _schedule(num_steps))
     radius = radius.astype(eps.dtype)
     width = jnp.asarray(x[0].size, start.dtype)
@@ -100,12 +98,12 @@ def ascend_sparsely(
         here = choose(checked & sparser, peak, now)
         length = (step * radius[climb.count]).reshape(-1, *(1,) * (x.ndim - 1)) * eps
         ends = jnp.where(here.gradient > 0, jnp.inf, -jnp.inf).astype(here.r.dtype)
-        farthest = inside(x, ends, bounds)
+        farthest = region.clipped(ends)
         slope = jnp.where(here.r == farthest, 0, here.gradient)
         ahead = here.r + length * sparse_direction(slope, share, scale)
 
-        ball = radius[climb.count + 1] * eps
-        r = feasible(x, jnp.where(begins, peak.r, ahead), ball, "l1", bounds, scale)
+        wider = region._replace(radius=radius[climb.count + 1] * eps)
+        r = wider.nearest(jnp.where(begins, peak.r, ahead))
         before = jnp.where(checked, changed(peak.r), climb.changed)
         return Climb(
             climb.count + 1,

@@ -1,27 +1,21 @@
 """Auto-PGD: projected gradient ascent with momentum and adaptive step size."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import norms
-from adv_jax.attacks._ball import feasible, random_start
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Iterate
-from adv_jax.attacks._climbing import (
-    RateFn,
-    checked_climb,
-    checked_start,
-    rate_fn,
-    with_gradient,
-)
+from adv_jax.attacks._climbing import RateFn, rate_fn, with_gradient
 from adv_jax.attacks._dlr import aimed, dlr, toward
 from adv_jax.attacks._linear_model import most_probable_others
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._sparse_ascent import ascend_sparsely
-from adv_jax.checks import ball, check_counts, check_range, checked_logits
+from adv_jax.checks import checked_logits
 from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import choose, perturbed
@@ -38,6 +32,8 @@ from adv_jax.types import (
     UserError,
     working_dtype,
 )
+
+_LOSSES: dict[str, RowFn] = {"ce": cross_entropy, "dlr": dlr}
 
 
 class Climb(NamedTuple):
@@ -68,6 +64,12 @@ class Climb(NamedTuple):
     peak_loss: Array
 
 
+def _check(settings: Mapping[str, Any]) -> None:
+    if settings["fooled"] is not None and settings["loss"] == "dlr" and settings["targeted"]:
+        raise UserError("fooled must be None for the targeted dlr, got a function")
+
+
+@attack(ranges={"rho": "[0, 1]"}, losses=_LOSSES, check=_check)
 def apgd(
     logits_fn: LogitsFn,
     x: Array,
@@ -142,73 +144,21 @@ def apgd(
     Array([[0.4, 0.4]], dtype=float32)
     """
     aims = 1 if num_targets is None else num_targets
-    check_counts(num_steps=num_steps, restarts=restarts, num_targets=aims)
-    check_range("rho", rho, "[0, 1]")
     if num_targets is not None and (loss != "dlr" or targeted or fooled is not None):
         raise UserError(
             'num_targets must be None unless loss is "dlr", targeted is False and fooled is None, '
             f"got {num_targets}"
         )
     if restarts > 1 and key is None:
-        raise ValueError(f"restarts must be 1 without a key, got {restarts}")
+        raise UserError(f"restarts must be 1 without a key, got {restarts}")
     if restarts > 1 and start is not None:
         raise UserError(f"restarts must be 1 with a start, got {restarts}")
-    if fooled is not None and loss == "dlr" and targeted:
-        raise UserError("fooled must be None for the targeted dlr, got a function")
-    climb = checked_climb(
-        logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES, targeted=targeted
-    )
-    x = climb.x
-    eps, scale = ball(eps, x, norm, bounds, mask)
+    region = Region.of(x, eps, norm, bounds, mask)
     keys = None
     if key is not None and start is None:
         keys_of_rows = row_keys(key, x.shape[0])
         keys = jax.vmap(jax.random.split, (0, None), 1)(keys_of_rows, restarts * aims)
-    return compiled(
-        _apgd,
-        climb.fn,
-        x,
-        climb.y,
-        eps,
-        rho,
-        scale,
-        keys,
-        checked_start(start, x),
-        loss=climb.loss,
-        norm=norm,
-        num_steps=num_steps,
-        restarts=restarts,
-        num_targets=num_targets,
-        early_stop=early_stop,
-        bounds=bounds,
-        aux=climb.aux,
-        logits=climb.loss is not None,
-        targeted=targeted,
-    )
-
-
-def _apgd(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array,
-    rho: ArrayLike,
-    scale: Array | None,
-    keys: Key | None,
-    start: Array | None,
-    *,
-    loss: str | None,
-    norm: Norm,
-    num_steps: int,
-    restarts: int,
-    num_targets: int | None,
-    early_stop: bool,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`apgd` of checked arguments; keys: key[restarts, B], or more with targets."""
-    row_loss = None if loss is None else _LOSSES[loss]
-    targets = None
+    row_loss, targets = loss and _LOSSES[loss], None
     if loss == "dlr" and targeted:
         row_loss = toward(labels_at(logits_fn, x, None))
     if num_targets is not None:
@@ -223,58 +173,40 @@ def _apgd(
 
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
     at_x = rate_toward(None if targets is None else targets[0])(x)
-    first = unmoved if start is None else feasible(x, start, eps, norm, bounds, scale)
+    first = unmoved if start is None else region.nearest(start)
     best = Best(unmoved, at_x.loss.astype(unmoved.dtype), at_x.fools)
 
     def run(best: Best, turn: tuple[Key | None, Array | None]) -> tuple[Best, None]:
         keys, target = turn
-        climbed = ascend(
-            rate_toward(target),
-            x,
-            best,
-            first if keys is None else random_start(keys, x, eps, norm, bounds, scale),
-            eps=eps,
-            norm=norm,
-            num_steps=num_steps,
-            rho=rho,
-            bounds=bounds,
-            scale=scale,
-            until_fooled=early_stop,
-        )
-        return climbed, None
+        begin = first if keys is None else region.drawn(keys)
+        setting = {"num_steps": num_steps, "rho": rho, "until_fooled": early_stop}
+        return ascend(rate_toward(target), region, best, begin, **setting), None
 
     runs = restarts if targets is None else len(targets)
     best, _ = jax.lax.scan(run, best, (keys, targets), length=runs)
-    return perturbed(x, norms.project(best.r, eps, norm, scale), bounds)
+    return region.moved(best.r)
 
 
 def ascend(
     rate: RateFn,
-    x: Array,
+    region: Region,
     best: Best,
     start: Array,
     *,
-    eps: Array,
-    norm: Norm,
     num_steps: int,
     rho: ArrayLike = 0.75,
-    bounds: Bounds | None,
-    scale: Array | None,
     until_fooled: bool = False,
 ) -> Best:
     """Runs Auto-PGD from x + start; returns the best of `best` and all iterates, per row.
 
     Args:
-      eps, scale: from `checks.ball`.
       until_fooled: a row keeps the first point that fools, and the run ends when all have one.
     """
-    if norms.canonical(norm) == "l1":
-        options = {"bounds": bounds, "scale": scale, "until_fooled": until_fooled}
-        return ascend_sparsely(rate, x, best, start, eps=eps, num_steps=num_steps, **options)
+    if region.norm == "l1":
+        options = {"num_steps": num_steps, "until_fooled": until_fooled}
+        return ascend_sparsely(rate, region, best, start, **options)
+    x = region.x
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
-
-    def within(r: Array) -> Array:
-        return feasible(x, r, eps, norm, bounds, scale)
 
     # Carry x + r in the loop state. If it were computed in the same iteration, XLA would fuse it
     # into the model's first layer and recompute it for each use of a pixel.
@@ -291,13 +223,13 @@ def ascend(
         checks = is_checkpoint[climb.count]
         halves = checks & stuck
         step, here = choose(halves, (climb.step / 2, peak), (climb.step, now))
-        ahead = within(here.r + step * norms.dual(here.gradient, norm, scale)) - here.r
+        ahead = region.nearest(here.r + step * region.steepest(here.gradient)) - here.r
         momentum = jnp.where(climb.count == 0, 0, 0.25)
-        r = within(here.r + (1 - momentum) * ahead + momentum * (here.r - climb.previous))
+        r = region.nearest(here.r + (1 - momentum) * ahead + momentum * (here.r - climb.previous))
         return Climb(
             climb.count + 1,
             r=r,
-            x_adv=perturbed(x, r, bounds),
+            x_adv=perturbed(x, r, region.bounds),
             previous=here.r,
             loss=here.loss,
             peak=peak,
@@ -317,20 +249,17 @@ def ascend(
     first = Climb(
         jnp.int32(0),
         r=start,
-        x_adv=perturbed(x, start, bounds),
+        x_adv=perturbed(x, start, region.bounds),
         previous=start,
         loss=-lowest,
         peak=Iterate(start, lowest, start),
         best=best,
-        step=jnp.broadcast_to(2 * eps, (*rows, *eps.shape[1:])),
+        step=jnp.broadcast_to(2 * region.radius, (*rows, *region.radius.shape[1:])),
         rises=jnp.zeros_like(lowest, jnp.float32),
         halved=jnp.ones_like(best.fools),
         peak_loss=lowest,
     )
     return jax.lax.while_loop(unfinished, iterate, first).best
-
-
-_LOSSES: dict[str, RowFn] = {"ce": cross_entropy, "dlr": dlr}
 
 
 def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,21 +8,20 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax import norms
-from adv_jax.attacks._ball import random_start
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Fooling, on_survivors
 from adv_jax.attacks._climbing import rate_fn
 from adv_jax.attacks._dlr import aimed, dlr
 from adv_jax.attacks._linear_model import most_probable_others
+from adv_jax.attacks._region import Region
 from adv_jax.attacks.apgd import ascend
 from adv_jax.attacks.fab import approach, away
 from adv_jax.attacks.square import random_search
-from adv_jax.checks import ball, check_counts, checked, checked_logits, linf_or_l2
+from adv_jax.checks import checked_logits, linf_or_l2
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.losses import cross_entropy
-from adv_jax.perturbations import limits, perturbed
+from adv_jax.perturbations import limits
 from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
@@ -63,7 +62,12 @@ class Rows(NamedTuple):
     bounds: Bounds | None
     scale: Array | None
 
+    def region(self, norm: str) -> Region:
+        """Returns the points that an attack on these rows may reach."""
+        return Region(self.x, self.eps, norm, self.bounds, self.scale)
 
+
+@attack()
 def auto_attack(
     logits_fn: LogitsFn,
     x: Array,
@@ -126,64 +130,20 @@ def auto_attack(
     >>> jnp.argmax(x_adv @ w, axis=1)
     Array([1, 0], dtype=int32)
     """
-    check_counts(num_steps=num_steps, num_targets=num_targets)
-    check_counts(num_queries=num_queries, block_size=block_size)
-    check_choice("version", version, VERSIONS)
-    names = VERSIONS[version] if members is None else members
-    if isinstance(names, str) or not names or not set(names) <= set(VERSIONS[version]):
-        raise UserError(f"members must be among {', '.join(VERSIONS[version])}, got {members!r}")
-    kind = linf_or_l2(norm)
-    x = checked(logits_fn, x, y, bounds, aux)
-    keys = row_keys(key, x.shape[0])
-    eps, scale = ball(eps, x, kind, bounds, mask)
-    return compiled(
-        _auto_attack,
-        logits_fn,
-        x,
-        y,
-        jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:])),
-        keys,
-        scale,
-        norm=kind,
-        num_steps=num_steps,
-        num_targets=num_targets,
-        num_queries=num_queries,
-        version=version,
-        names=frozenset(names),
-        block_size=block_size,
-        bounds=bounds,
-        aux=aux,
-    )
-
-
-def _auto_attack(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array,
-    keys: Key,
-    scale: Array | None,
-    *,
-    norm: str,
-    num_steps: int,
-    num_targets: int,
-    num_queries: int,
-    version: str,
-    names: frozenset[str],
-    block_size: int,
-    bounds: Bounds | None,
-) -> Array:
-    """`auto_attack` of checked arguments; eps: f32[B, 1, ..., 1]; keys: key[B]."""
+    names = _names(version, members)
+    norm, keys = linf_or_l2(norm), row_keys(key, x.shape[0])
+    region = Region.of(x, eps, norm, bounds, mask)
+    eps = jnp.broadcast_to(region.radius, (x.shape[0], *region.radius.shape[1:]))
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     box = None if bounds is None else limits(x.astype(eps.dtype), bounds)
     targets = most_probable_others(logits, y)[:, :num_targets]
-    rows = Rows(logits_fn, x, y, eps, keys, targets, box, scale)
+    rows = Rows(logits_fn, x, y, eps, keys, targets, box, region.scale)
     setting = {"norm": norm}
     climb = partial(_apgd, **setting, num_steps=num_steps)
     to_boundary = partial(_fab, **setting, num_steps=num_steps)
     restarts = RESTARTS[version]
-    members = {
+    runs_of = {
         "apgd-ce": (partial(climb, loss=cross_entropy), restarts),
         "apgd-dlr": (partial(climb, loss=_ratio), restarts),
         "apgd-t": (partial(climb, loss=None), targets.shape[1]),
@@ -196,10 +156,19 @@ def _auto_attack(
     state = Fooling(jnp.zeros_like(x, eps.dtype), done)
     for number, name in enumerate(VERSIONS[version]):
         if name in names:
-            member, runs = members[name]
+            member, runs = runs_of[name]
             keyed = rows._replace(keys=_folded(keys, number))
             state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
-    return perturbed(x, norms.project(state.r, eps, norm, scale), bounds)
+    return region.moved(state.r)
+
+
+def _names(version: str, members: Sequence[str] | None) -> frozenset[str]:
+    """Returns the checked names of the attacks to run."""
+    check_choice("version", version, VERSIONS)
+    names = VERSIONS[version] if members is None else members
+    if isinstance(names, str) or not names or not set(names) <= set(VERSIONS[version]):
+        raise UserError(f"members must be among {', '.join(VERSIONS[version])}, got {members!r}")
+    return frozenset(names)
 
 
 def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int) -> Fooling:
@@ -224,21 +193,18 @@ def _apgd(
     num_steps: int,
 ) -> Fooling:
     """Climbs the loss or, if it is None, the ratio targeted at the class of that number."""
-    start = random_start(rows.keys, rows.x, rows.eps, norm, rows.bounds, rows.scale)
+    region = rows.region(norm)
+    start = region.drawn(rows.keys)
     row_loss = loss
     if row_loss is None:
         target = rows.rivals[:, number]
         row_loss = lambda logits, y: aimed(logits, y, target)
     best = ascend(
         rate_fn(row_loss, rows.logits_fn, rows.x, rows.y),
-        rows.x,
+        region,
         Best(jnp.zeros_like(start), jnp.full_like(done, -jnp.inf, start.dtype), done),
         start,
-        eps=rows.eps,
-        norm=norm,
         num_steps=num_steps,
-        bounds=rows.bounds,
-        scale=rows.scale,
         until_fooled=True,
     )
     return Fooling(best.r, best.fools)
@@ -254,25 +220,14 @@ def _fab(
     num_steps: int,
 ) -> Fooling:
     """Goes to the class of that number or, untargeted, to all rivals from the start of it."""
+    region = rows.region(norm)
     start, eps = jnp.zeros_like(rows.x, rows.eps.dtype), rows.eps.reshape(-1)
     found = Shortest(start, jnp.where(done, 0, jnp.inf).astype(eps.dtype))
     rivals = rows.rivals[:, number, None] if targeted else rows.rivals
     if not targeted:
-        drawn = away(rows.keys, rows.x, found, rows.eps, norm, rows.bounds, rows.scale)
-        start = jnp.where(number == 0, start, drawn)
-    found = approach(
-        rows.logits_fn,
-        rows.x,
-        rows.y,
-        rivals,
-        found,
-        start,
-        norm=norm,
-        num_steps=num_steps,
-        bounds=rows.bounds,
-        scale=rows.scale,
-        enough=eps,
-    )
+        start = jnp.where(number == 0, start, away(rows.keys, region, found))
+    walk = partial(approach, rows.logits_fn, region, rows.y, rivals)
+    found = walk(found, start, num_steps=num_steps, enough=eps)
     return Fooling(found.r, found.length <= eps)
 
 
@@ -286,17 +241,9 @@ def _square(
 ) -> Fooling:
     del number
     r = jnp.zeros_like(rows.x, rows.eps.dtype)
-    best = random_search(
-        rate_fn(margin, rows.logits_fn, rows.x, rows.y),
-        rows.x,
-        Best(r, jnp.full_like(done, -jnp.inf, r.dtype), done),
-        rows.keys,
-        eps=rows.eps,
-        norm=norm,
-        num_queries=num_queries,
-        bounds=rows.bounds,
-        scale=rows.scale,
-    )
+    rate = rate_fn(margin, rows.logits_fn, rows.x, rows.y)
+    unmoved = Best(r, jnp.full_like(done, -jnp.inf, r.dtype), done)
+    best = random_search(rate, rows.region(norm), unmoved, rows.keys, num_queries=num_queries)
     return Fooling(best.r, best.fools)
 
 

@@ -8,26 +8,33 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._linear_model import (
     check_candidates,
     most_probable_others,
     strongest_other,
 )
+from adv_jax.attacks._region import Region
 from adv_jax.checks import (
-    ball,
-    check_counts,
-    check_range,
-    checked,
     checked_labels,
     checked_logits,
     linf_or_l2,
 )
 from adv_jax.loss_gradients import classes, labels_at, margin
-from adv_jax.perturbations import choose, in_units, inside, limits, perturbed
+from adv_jax.perturbations import choose, in_units, limits, perturbed
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Mask,
+    Norm,
+    RowTree,
+    UserError,
+    working_dtype,
+)
 
 Turn = tuple[Array, Array, Array, Shortest]  # steps done, r, x + r, the shortest so far
 
@@ -43,6 +50,7 @@ class Plane(NamedTuple):
     distance: Array
 
 
+@attack(ranges={"alpha_max": "[0, 1]", "eta": "[1, inf)", "beta": "(0, 1)"})
 def fab(
     logits_fn: LogitsFn,
     x: Array,
@@ -112,56 +120,10 @@ def fab(
     >>> jnp.round(fab(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 2)
     Array([[ 0.1, -0.1]], dtype=float32)
     """
-    targets = 1 if num_targets is None else num_targets
-    check_counts(num_steps=num_steps, restarts=restarts, num_targets=targets)
     check_candidates(candidates)
-    check_range("alpha_max", alpha_max, "[0, 1]")
-    check_range("eta", eta, "[1, inf)")
-    check_range("beta", beta, "(0, 1)")
     if restarts > 1 and key is None:
-        raise ValueError(f"restarts must be 1 without a key, got {restarts}")
-    kind = linf_or_l2(norm)
-    x = checked(logits_fn, x, y, bounds, aux)
-    size, scale = ball(eps, x, kind, bounds, mask, optional=True)
-    keys = row_keys(key, x.shape[0]) if restarts > 1 else None
-    return compiled(
-        _fab,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        {"alpha_max": alpha_max, "eta": eta, "beta": beta},
-        keys,
-        norm=kind,
-        num_steps=num_steps,
-        restarts=restarts,
-        num_targets=num_targets,
-        candidates=candidates,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _fab(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    size: Array | None,
-    scale: Array | None,
-    weights: dict[str, ArrayLike],
-    keys: Key | None,
-    *,
-    norm: str,
-    num_steps: int,
-    restarts: int,
-    num_targets: int | None,
-    candidates: int | None,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`fab` of checked arguments; size: eps; weights: alpha_max, eta and beta."""
+        raise UserError(f"restarts must be 1 without a key, got {restarts}")
+    region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), logits))
     others = most_probable_others(logits, y)
@@ -171,43 +133,38 @@ def _fab(
     if targeted:
         runs = y[:, None, None]
     sign = -1 if targeted else 1
-    steps = {"num_steps": num_steps, **weights}
+    keys = row_keys(key, x.shape[0]) if restarts > 1 else None
+    r = jnp.zeros_like(x, working_dtype(x.dtype))
+    at_x = sign * margin(logits, y)
+    lead = (jnp.asarray(eta, r.dtype) - 1) * jnp.abs(at_x) if targeted else None
+    weights = {"alpha_max": alpha_max, "eta": eta, "beta": beta}
+    walk = partial(approach, logits_fn, region, y, num_steps=num_steps, lead=lead, **weights)
 
     def run(found: Shortest, number: Array) -> tuple[Shortest, None]:
         start = jnp.zeros_like(found.r)
         if keys is not None:
             drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            drawn = away(drawn, x, found, size, norm, bounds, scale)
-            start = jnp.where(number % restarts == 0, start, drawn)
+            start = jnp.where(number % restarts == 0, start, away(drawn, region, found))
         opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
         return walk(opponents, found, start), None
 
-    r = jnp.zeros_like(x, working_dtype(x.dtype))
-    at_x = sign * margin(logits, y)
-    lead = (jnp.asarray(weights["eta"], r.dtype) - 1) * jnp.abs(at_x) if targeted else None
-    setting = {"norm": norm, "bounds": bounds, "scale": scale, "lead": lead}
-    walk = partial(approach, logits_fn, x, y, **setting, **steps)
     found = Shortest(r, jnp.where(at_x > 0, 0, jnp.inf).astype(r.dtype))
     found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
-    r = _closer(logits_fn, x, y, at_x, found.r, bounds, sign)
-    return perturbed(x, r if size is None else norms.project(r, size, norm, scale), bounds)
+    return region.moved(_closer(logits_fn, x, y, at_x, found.r, bounds, sign))
 
 
 def approach(
     logits_fn: LogitsFn,
-    x: Array,
+    region: Region,
     y: Array,
     rivals: Array,
     found: Shortest,
     start: Array,
     *,
-    norm: str,
     num_steps: int,
     alpha_max: ArrayLike = 0.1,
     eta: ArrayLike = 1.05,
     beta: ArrayLike = 0.9,
-    bounds: Bounds | None,
-    scale: Array | None,
     lead: Array | None = None,
     enough: ArrayLike = 0.0,
 ) -> Shortest:
@@ -216,10 +173,10 @@ def approach(
     Args:
       rivals: i32[B, M], the classes whose boundaries with y are considered; if targeted, y alone.
       lead: f32[B], how far the logit of y shall lead, if targeted; None: y is the class to leave.
-      scale: the units of each feature (`norms`).
       enough: f32[] or f32[B]: a row with a perturbation of this length or less is done, and the
         run ends when all rows are.
     """
+    x, _, norm, bounds, scale = region
     origin, targeted = x.astype(start.dtype), lead is not None
     sign = -1 if targeted else 1
 
@@ -232,14 +189,14 @@ def approach(
         back = _dot(plane.slope, r) - gap
         here = onto_plane(origin + r, plane.slope, -gap, norm, bounds, scale)
         home = onto_plane(origin, plane.slope, back, norm, bounds, scale)
-        to_here, to_home = norms.norm(here, norm, scale), norms.norm(home, norm, scale)
+        to_here, to_home = region.length(here), region.length(home)
         alpha = jnp.minimum(to_here / _or_one(to_here + to_home), alpha_max)
         if targeted:  # The way back leads out of where several planes meet: first reach the class.
             alpha = jnp.where(jnp.isinf(found.length), 0, alpha)
         alpha = norms.per_row("alpha", alpha, r)
-        r = inside(x, (1 - alpha) * (r + eta * here) + alpha * eta * home, bounds)
+        r = region.clipped((1 - alpha) * (r + eta * here) + alpha * eta * home)
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
-        fools, length = sign * margin(logits, y) > 0, norms.norm(r, norm, scale)
+        fools, length = sign * margin(logits, y) > 0, region.length(r)
         shorter = fools & (length < found.length) & (found.length > enough)
         found = choose(shorter, Shortest(r, length), found)
         r = choose(fools, jnp.multiply(beta, r), r)
@@ -336,25 +293,16 @@ def _nearest_plane(
     return jax.lax.fori_loop(0, rivals.shape[1], consider, none)
 
 
-def away(
-    keys: Key,
-    x: Array,
-    found: Shortest,
-    size: Array | None,
-    norm: str,
-    bounds: Bounds | None,
-    scale: Array | None,
-) -> Array:
+def away(keys: Key, region: Region, found: Shortest) -> Array:
     """Returns a random start f32[B, *D], half as far as the best candidate and at most eps / 2.
 
     Without a candidate and eps it is 0.
     """
-    limit = jnp.inf if size is None else size
+    x, limit = region.x, jnp.inf if region.radius is None else region.radius
     half = jnp.minimum(norms.per_row("length", found.length, x), limit) / 2
-    direction = norms.sample(keys, x, 1.0, norm, scale)
-    length = norms.norm(direction, norm, scale)
-    sphere = direction / norms.per_row("length", _or_one(length), x)
-    return inside(x, jnp.where(jnp.isfinite(half), half, 0) * sphere, bounds)
+    direction = norms.sample(keys, x, 1.0, region.norm, region.scale)
+    sphere = direction / norms.per_row("length", _or_one(region.length(direction)), x)
+    return region.clipped(jnp.where(jnp.isfinite(half), half, 0) * sphere)
 
 
 def _closer(

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import as_arrays, check_logits_at, compiled, run_on_mesh
-from adv_jax.attacks._climbing import Climb, checked_climb, with_gradient
-from adv_jax.checks import ball, with_aux
+from adv_jax.attacks._attack import attack
+from adv_jax.attacks._climbing import with_gradient
+from adv_jax.attacks._region import Region
+from adv_jax.checks import ball
 from adv_jax.loss_gradients import loss_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree
 
 
+@attack(losses=LOSSES)
 def fgsm(
     logits_fn: LogitsFn,
     x: Array,
@@ -80,46 +82,15 @@ def fgsm(
     >>> fgsm(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    del key
-    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
-    x = climb.x if constant else jnp.asarray(x)
-    eps, scale = ball(eps, x, norm if length is None else length, bounds, mask)
-    return _run(
-        _fgsm,
-        climb,
-        x,
-        eps,
-        scale,
-        norm=norm,
-        length=length,
-        bounds=bounds,
-        targeted=targeted,
-        constant=constant,
-    )
-
-
-def _fgsm(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array,
-    scale: Array | None,
-    *,
-    norm: Norm,
-    length: Norm | None,
-    loss: str | None,
-    bounds: Bounds | None,
-    targeted: bool,
-    constant: bool,
-) -> Array:
-    """`fgsm` of checked arguments."""
+    region = Region.of(x, eps, norm if length is None else length, bounds, mask)
     gradient = _gradient(logits_fn, x, y, targeted=targeted, loss=loss)
-    unit = norms.dual(gradient, norm, scale)
+    unit = norms.dual(gradient, norm, region.scale)
     if length is not None:
-        unit = norms.rescaled(unit, length, scale)
-    return _perturbed(x, eps * unit, bounds, constant=constant)
+        unit = norms.rescaled(unit, length, region.scale)
+    return _perturbed(x, region.radius * unit, bounds, constant=constant)
 
 
+@attack(losses=LOSSES, size="tau", norm="linf")
 def raw_gradient(
     logits_fn: LogitsFn,
     x: Array,
@@ -156,61 +127,17 @@ def raw_gradient(
     >>> raw_gradient(lambda x: x @ w, jnp.array([[0., 0.]]), jnp.array([0]), tau=.5)
     Array([[-0.5, -0.5]], dtype=float32)
     """
-    del key
-    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
-    x = climb.x if constant else jnp.asarray(x)
-    tau, scale = ball(tau, x, "linf", mask=mask, name="tau")
-    settings = {"bounds": bounds, "targeted": targeted, "constant": constant}
-    return _run(_raw_gradient, climb, x, tau, scale, **settings)
-
-
-def _raw_gradient(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    tau: Array,
-    scale: Array | None,
-    *,
-    loss: str | None,
-    bounds: Bounds | None,
-    targeted: bool,
-    constant: bool,
-) -> Array:
-    """`raw_gradient` of checked arguments."""
-    gradient = _gradient(logits_fn, x, y, targeted=targeted, loss=loss)
-    r = tau * of_units(gradient, scale)
+    factor, scale = ball(tau, x, "linf", mask=mask, name="tau")
+    r = factor * of_units(_gradient(logits_fn, x, y, targeted=targeted, loss=loss), scale)
     limits = jnp.finfo(r.dtype)
     r = jnp.clip(r, limits.min, limits.max)  # inf - inf in _perturbed would be NaN.
     return _perturbed(x, r, bounds, constant=constant)
 
 
-def _run(
-    body: Callable[..., Array],
-    climb: Climb,
-    x: Array,
-    size: Array,
-    scale: Array | None,
-    *,
-    bounds: Bounds | None,
-    constant: bool,
-    **settings: Any,
-) -> Array:
-    """Runs the body compiled, or as it is for a result that carries gradients."""
-    settings |= {"loss": climb.loss, "bounds": as_arrays(bounds, x), "constant": constant}
-    logits = climb.loss is not None
-    if constant:
-        settings |= {"aux": climb.aux, "logits": logits}
-        return compiled(body, climb.fn, x, climb.y, size, scale, **settings)
-    # Compiled, no gradient would reach the arrays of logits_fn.
-    if logits:
-        check_logits_at(climb.fn, climb.x, bounds, climb.aux)
-    return run_on_mesh(body, with_aux(climb.fn, climb.aux), x, climb.y, size, scale, **settings)
-
-
 def _gradient(
     fn: Callable[..., Any], x: Array, y: Array | None, *, targeted: bool, loss: str | None
 ) -> Array:
-    """Returns the gradient to climb, f[B, *D]; without loss, fn rates (`Climb`)."""
+    """Returns the gradient to climb, f[B, *D]; without loss, fn rates (`Rated`)."""
     if loss is None:
         return with_gradient(fn, x)[1]
     return loss_gradient(fn, x, y, targeted=targeted, loss=loss)

@@ -5,17 +5,18 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._ball import feasible
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import checked_climb, rate_fn, with_gradient
-from adv_jax.checks import ball, check_counts, check_range, radius
+from adv_jax.attacks._attack import attack
+from adv_jax.attacks._climbing import rate_fn, with_gradient
+from adv_jax.attacks._region import Region
+from adv_jax.checks import radius
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import moved, of_units, perturbed
+from adv_jax.perturbations import moved, of_units
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Carry = tuple[Array, Array, Array]  # r, the momentum, x + r
 
 
+@attack(ranges={"step_size": "[0, inf)", "decay": "[0, inf)"}, losses=LOSSES)
 def mi_fgsm(
     logits_fn: LogitsFn,
     x: Array,
@@ -69,63 +70,22 @@ def mi_fgsm(
     >>> mi_fgsm(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    del key
-    check_counts(num_steps=num_steps)
-    check_range("decay", decay, "[0, inf)")
-    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
-    x = climb.x
-    eps, scale = ball(eps, x, norm, bounds, mask)
+    region = Region.of(x, eps, norm, bounds, mask)
+    rate = rate_fn(loss and LOSSES[loss], logits_fn, x, y, targeted=targeted)
     if step_size is None:
-        step = eps / jnp.asarray(num_steps, eps.dtype)
+        step = region.radius / jnp.asarray(num_steps, region.radius.dtype)
     else:
         step = radius(step_size, x, norm, name="step_size")
-    return compiled(
-        _mi_fgsm,
-        climb.fn,
-        x,
-        climb.y,
-        eps,
-        step,
-        jnp.asarray(decay, eps.dtype),
-        scale,
-        num_steps=num_steps,
-        norm=norm,
-        loss=climb.loss,
-        bounds=bounds,
-        aux=climb.aux,
-        logits=climb.loss is not None,
-        targeted=targeted,
-    )
-
-
-def _mi_fgsm(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array,
-    step: Array,
-    decay: Array,
-    scale: Array | None,
-    *,
-    num_steps: int,
-    norm: Norm,
-    loss: str | None,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`mi_fgsm` of checked arguments."""
-    row_loss = None if loss is None else LOSSES[loss]
-    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
 
     def climb(carry: Carry, _: None = None) -> tuple[Carry, None]:
         r, momentum, point = carry
         gradient = with_gradient(rate, point)[1]
         # The gradient by r / scale, divided by its l1 norm, which is the step under l0.
-        momentum = decay * momentum + norms.dual(of_units(gradient, scale), "l0")
-        ahead = r + step * of_units(norms.dual(momentum, norm), scale)
-        r = feasible(x, ahead, eps, norm, bounds, scale)
+        unit = norms.dual(of_units(gradient, region.scale), "l0")
+        momentum = jnp.asarray(decay, unit.dtype) * momentum + unit
+        r = region.nearest(r + step * of_units(norms.dual(momentum, norm), region.scale))
         return (r, momentum, moved(x, r)), None
 
     zero = jnp.zeros_like(x, working_dtype(x.dtype))
     (r, _, _), _ = jax.lax.scan(climb, (zero, zero, x), length=num_steps)
-    return perturbed(x, norms.project(r, eps, norm, scale), bounds)
+    return region.moved(r)

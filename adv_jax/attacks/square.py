@@ -8,14 +8,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._ball import feasible
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import RateFn, checked_climb, rate_fn
+from adv_jax.attacks._climbing import RateFn, rate_fn
+from adv_jax.attacks._region import Region
 from adv_jax.checks import (
-    ball,
-    check_counts,
-    check_range,
     linf_or_l2,
 )
 from adv_jax.loss_gradients import margin
@@ -33,6 +30,7 @@ _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
 _LOSSES: dict[str, RowFn] = {"margin": margin}
 
 
+@attack(ranges={"p_init": "(0, 1]"}, losses=_LOSSES)
 def square(
     logits_fn: LogitsFn,
     x: Array,
@@ -91,90 +89,32 @@ def square(
     >>> square(lambda x: x @ w, x, y, eps=.1, num_queries=20, key=jax.random.key(0))
     Array([[0.4, 0.4]], dtype=float32)
     """
-    check_counts(num_queries=num_queries)
-    check_range("p_init", p_init, "(0, 1]")
-    kind = linf_or_l2(norm)
-    climb = checked_climb(
-        logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES, targeted=targeted
-    )
-    x = climb.x
-    keys = row_keys(key, x.shape[0])
-    eps, scale = ball(eps, x, kind, bounds, mask)
-    return compiled(
-        _square,
-        climb.fn,
-        x,
-        climb.y,
-        eps,
-        p_init,
-        scale,
-        keys,
-        loss=climb.loss,
-        norm=kind,
-        num_queries=num_queries,
-        bounds=bounds,
-        aux=climb.aux,
-        logits=climb.loss is not None,
-        targeted=targeted,
-    )
-
-
-def _square(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array,
-    p_init: ArrayLike,
-    scale: Array | None,
-    keys: Key,
-    *,
-    loss: str | None,
-    norm: str,
-    num_queries: int,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`square` of checked arguments; keys: key[B]."""
-    row_loss = None if loss is None else _LOSSES[loss]
-    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
+    region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
+    rate = rate_fn(loss and _LOSSES[loss], logits_fn, x, y, targeted=targeted)
     at_x = rate(x)
     r = jnp.zeros_like(x, working_dtype(x.dtype))
     unmoved = Best(r, at_x.loss.astype(r.dtype), at_x.fools)
-    best = random_search(
-        rate,
-        x,
-        unmoved,
-        keys,
-        eps=eps,
-        norm=norm,
-        num_queries=num_queries,
-        p_init=p_init,
-        bounds=bounds,
-        scale=scale,
-    )
-    return perturbed(x, norms.project(best.r, eps, norm, scale), bounds)
+    keys = row_keys(key, x.shape[0])
+    best = random_search(rate, region, unmoved, keys, num_queries=num_queries, p_init=p_init)
+    return region.moved(best.r)
 
 
 def random_search(
     rate: RateFn,
-    x: Array,
+    region: Region,
     unmoved: Best,
     keys: Key,
     *,
-    eps: Array,
-    norm: str,
     num_queries: int,
     p_init: ArrayLike = 0.8,
-    bounds: Bounds | None,
-    scale: Array | None,
 ) -> Best:
     """Runs the Square attack; returns the better, row by row, of `unmoved` and its points.
 
     Args:
       unmoved: r = 0 and the loss there; rows that fool already are skipped.
       keys: key[B].
-      eps, scale: from `checks.ball`.
     """
+    x, eps, norm, bounds, scale = region
     shape = _image_shape(x.shape[1:])
     start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)
     radii = jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:])).reshape(-1)
@@ -184,8 +124,7 @@ def random_search(
 
     # Windows have the same size in each feature in coordinates r / scale.
     def shown(images: Array) -> tuple[Array, Array]:
-        r = of_units(images.reshape(x.shape), scale)
-        r = feasible(x, r, eps, norm, bounds, scale)
+        r = region.nearest(of_units(images.reshape(x.shape), scale))
         return r, perturbed(x, r, bounds)
 
     def drawn(r: Array) -> Array:
