@@ -14,6 +14,7 @@ P = ParamSpec("P")
 def attack(
     *,
     ranges: Mapping[str, str] = {},
+    row_ranges: Mapping[str, str] = {},
     losses: Mapping[str, RowFn] | None = None,
     size: str | None = "eps",
     norm: str | None = None,
@@ -25,7 +26,7 @@ def attack(
 
     def decorate(fn: Callable[P, Array]) -> Callable[P, Array]:
         signature = inspect.signature(fn)
-        body = Body(fn, ranges, losses, size, norm, sparse, decisions, check)
+        body = Body(fn, ranges, row_ranges, losses, size, norm, sparse, decisions, check)
 
         @functools.wraps(fn)
         def attacked(*args: P.args, **settings: P.kwargs) -> Array:

@@ -46,7 +46,8 @@ class Body(NamedTuple):
 
     fn: (logits_fn, x, y, *, settings) -> x_adv, traceable. In it aux is None, and loss is a name,
       or None if logits_fn returns `Rated`.
-    ranges: of real settings, such as {"step_size": "(0, inf)"}.
+    ranges: of real settings, one number for all rows, such as {"rho": "[0, 1]"}.
+    row_ranges: of those that may also be f32[B].
     losses: by name, if it climbs one of them or a function of the user; else None.
     size: the keyword of its size, or None.
     norm: of the size, if the attack has no keyword for that.
@@ -57,6 +58,7 @@ class Body(NamedTuple):
 
     fn: Callable[..., Array]
     ranges: Mapping[str, str] = {}
+    row_ranges: Mapping[str, str] = {}
     losses: Mapping[str, RowFn] | None = None
     size: str | None = None
     norm: str | None = None
@@ -92,11 +94,11 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         function of x, its logits are not finite f32[B, K] or look like probabilities, or y has
         another form.
     """
-    bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
-    _check_settings(body, settings)
+    check_function(fn)
     if body.check is not None:
         body.check(settings)
-    check_function(fn)
+    _check_settings(body, settings)
+    bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
     constant = settings.get("constant", True)
     batch = as_batch(x, bounds)
     x = batch if constant else jnp.asarray(x)
@@ -185,15 +187,18 @@ _PREDICTION = Body(_predicted)
 
 def _check_settings(body: Body, settings: Settings) -> None:
     """Checks the counts, which become Python's, and the real numbers of which a range is given."""
-    for name, parameter in _parameters(body).items():
-        kinds = _members(parameter.annotation)
-        unset = settings.get(name) is None and type(None) in kinds
-        if kinds - {type(None)} == {int} and not unset:
-            check_counts(**{name: settings[name]})
-            settings[name] = operator.index(settings[name])
-    for name, interval in body.ranges.items():
-        if settings.get(name) is not None:
-            check_range(name, settings[name], interval, per_row=True)
+    parameters = _parameters(body)
+    given = {n: v for n, v in settings.items() if v is not None or parameters[n].default is not None}
+    for name in given.keys() & {n for n, p in parameters.items() if _is_count(p)}:
+        check_counts(**{name: given[name]})
+        settings[name] = operator.index(given[name])
+    for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
+        if name in given:
+            check_range(name, given[name], interval, per_row=name in body.row_ranges)
+
+
+def _is_count(parameter: inspect.Parameter) -> bool:
+    return _members(parameter.annotation) - {type(None)} == {int}
 
 
 def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings) -> None:

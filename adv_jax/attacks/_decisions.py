@@ -1,8 +1,8 @@
 """Decisions of a model, and points on the boundary of a class, found by decisions alone."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +115,11 @@ def checked_box(bounds: Bounds | None) -> None:
     """Raises UserError if known bounds are infinite: no noise is uniform in them."""
     for bound in bounds or ():
         check_range("bounds", bound, "(-inf, inf)", per_row=True)
+
+
+def check_box(settings: Mapping[str, Any]) -> None:
+    """Checks the bounds among the settings of an attack (`checked_box`)."""
+    checked_box(settings["bounds"])
 
 
 def keys_at(keys: Key, count: Array | int) -> Key:

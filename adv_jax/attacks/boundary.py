@@ -7,11 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import checked_start
-from adv_jax.attacks._decisions import Space, checked_box, keys_at, space, started
-from adv_jax.checks import ball, check_counts, checked
-from adv_jax.perturbations import choose, perturbed
+from adv_jax.attacks._attack import attack
+from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started
+from adv_jax.attacks._region import Region
+from adv_jax.perturbations import choose
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
 
@@ -36,6 +35,7 @@ class Walk(NamedTuple):
     toward: Array
 
 
+@attack(norm="l2", decisions=True, check=check_box)
 def boundary(
     logits_fn: LogitsFn,
     x: Array,
@@ -83,43 +83,9 @@ def boundary(
     >>> jnp.round(x_adv, 1) + 0
     Array([[0., 0.]], dtype=float32)
     """
-    check_counts(num_steps=num_steps)
-    x = checked(logits_fn, x, y, bounds, aux)
-    checked_box(bounds)
+    region = Region.of(x, eps, "l2", bounds, mask)
     keys = row_keys(key, x.shape[0])
-    size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
-    return compiled(
-        _boundary,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        keys,
-        checked_start(start, x),
-        num_steps=num_steps,
-        bounds=bounds,
-        aux=aux,
-        decisions=True,
-        targeted=targeted,
-    )
-
-
-def _boundary(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    size: Array | None,
-    scale: Array | None,
-    keys: Key,
-    start: Array | None,
-    *,
-    num_steps: int,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`boundary` of checked arguments; keys: key[B]; size: eps."""
-    at = space(logits_fn, x, y, bounds, scale, targeted=targeted)
+    at = space(logits_fn, x, y, bounds, region.scale, targeted=targeted)
     first = started(at, keys_at(keys, 0), start, "l2")
 
     def walking(walk: Walk) -> Array:
@@ -149,8 +115,7 @@ def _boundary(
 
     steps = jnp.full_like(first.length, FIRST_STEP)
     walk = Walk(jnp.int32(0), at.in_units(first.r), steps, steps)
-    r = at.of_scale(jax.lax.while_loop(unfinished, advance, walk).u)
-    return perturbed(x, r if size is None else norms.project(r, size, "l2", scale), bounds)
+    return region.moved(at.of_scale(jax.lax.while_loop(unfinished, advance, walk).u))
 
 
 def _on_sphere(at: Space, walk: Walk, keys: Key) -> Array:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._climbing import checked_start
-from adv_jax.attacks._decisions import Space, checked_box, keys_at, space, started, to_boundary
-from adv_jax.checks import ball, check_counts, checked, linf_or_l2
-from adv_jax.perturbations import choose, inside, perturbed
+from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started, to_boundary
+from adv_jax.attacks._region import Region
+from adv_jax.checks import linf_or_l2
+from adv_jax.perturbations import choose, inside
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
@@ -23,6 +23,7 @@ MAX_HALVINGS = 20  # of a jump, until it ends where the model is fooled
 POINTS = 256  # of all rows, evaluated at once to estimate a direction
 
 
+@attack(decisions=True, check=check_box)
 def hop_skip_jump(
     logits_fn: LogitsFn,
     x: Array,
@@ -84,50 +85,9 @@ def hop_skip_jump(
     >>> jnp.round(x_adv, 1) + 0
     Array([[0., 0.]], dtype=float32)
     """
-    check_counts(num_steps=num_steps, initial_evals=initial_evals, max_evals=max_evals)
-    kind = linf_or_l2(norm)
-    x = checked(logits_fn, x, y, bounds, aux)
-    checked_box(bounds)
-    keys = row_keys(key, x.shape[0])
-    size, scale = ball(eps, x, kind, bounds, mask, optional=True)
-    return compiled(
-        _hop_skip_jump,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        keys,
-        checked_start(start, x),
-        norm=kind,
-        num_steps=num_steps,
-        initial_evals=initial_evals,
-        max_evals=max_evals,
-        bounds=bounds,
-        aux=aux,
-        decisions=True,
-        targeted=targeted,
-    )
-
-
-def _hop_skip_jump(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    size: Array | None,
-    scale: Array | None,
-    keys: Key,
-    start: Array | None,
-    *,
-    norm: str,
-    num_steps: int,
-    initial_evals: int,
-    max_evals: int,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`hop_skip_jump` of checked arguments; keys: key[B]; size: eps."""
-    at = space(logits_fn, x, y, bounds, scale, targeted=targeted)
+    region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
+    norm, keys = region.norm, row_keys(key, x.shape[0])
+    at = space(logits_fn, x, y, bounds, region.scale, targeted=targeted)
     first = started(at, keys_at(keys, 0), start, norm)
 
     def advance(walk: Walk) -> Walk:
@@ -143,8 +103,7 @@ def _hop_skip_jump(
         return (walk[0] <= num_steps) & (first.length > 0).any()
 
     _, _, best = jax.lax.while_loop(unfinished, advance, (jnp.int32(1), first, first))
-    r = best.r if size is None else norms.project(best.r, size, norm, scale)
-    return perturbed(x, r, bounds)
+    return region.moved(best.r)
 
 
 def _direction(at: Space, here: Shortest, keys: Key, count: Array, fewest: int) -> Array:

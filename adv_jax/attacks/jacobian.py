@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import nearest_boundary, others, values_fn
-from adv_jax.checks import as_batch, ball, check_rows, checked
+from adv_jax.attacks._region import Region
+from adv_jax.checks import as_batch, check_rows
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
@@ -76,6 +78,7 @@ def _class_jacobian(
     return values, jacobian
 
 
+@attack()
 def adv_alpha(
     logits_fn: LogitsFn,
     x: Array,
@@ -120,28 +123,13 @@ def adv_alpha(
     >>> adv_alpha(logits_fn, jnp.array([[.5, .5]]), jnp.array([0]), eps=2 ** .5)
     Array([[-0.5, -0.5]], dtype=float32)
     """
-    del key
-    x = checked(logits_fn, x, y, bounds, aux)
-    length, scale = ball(eps, x, norm, bounds, mask, optional=True)
-    return compiled(_adv_alpha, logits_fn, x, y, length, scale, norm=norm, bounds=bounds, aux=aux)
-
-
-def _adv_alpha(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    length: Array | None,
-    scale: Array | None,
-    *,
-    norm: Norm,
-    bounds: Bounds | None,
-) -> Array:
-    """`adv_alpha` of checked arguments; length: eps."""
+    region = Region.of(x, eps, norm, bounds, mask)
     y = classes(labels_at(logits_fn, x, y))
     probs, pullback = jax.vjp(values_fn(logits_fn, "probs"), x)
     rivals = others(probs.shape[1], y)
-    distance, direction = nearest_boundary(probs, pullback, y, rivals, norm, scale)
+    boundary = nearest_boundary(probs, pullback, y, rivals, norm, region.scale)
+    length = region.radius
     if length is None:
-        stays = (margin(probs, y) > 0).reshape(distance.shape) | jnp.isinf(distance)
-        length = jnp.where(stays, 0, distance)
-    return perturbed(x, length * direction, bounds)
+        stays = (margin(probs, y) > 0).reshape(boundary.distance.shape)
+        length = jnp.where(stays | jnp.isinf(boundary.distance), 0, boundary.distance)
+    return perturbed(x, length * boundary.direction, bounds)

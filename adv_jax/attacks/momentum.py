@@ -16,7 +16,7 @@ from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTr
 Carry = tuple[Array, Array, Array]  # r, the momentum, x + r
 
 
-@attack(ranges={"step_size": "[0, inf)", "decay": "[0, inf)"}, losses=LOSSES)
+@attack(ranges={"decay": "[0, inf)"}, row_ranges={"step_size": "[0, inf)"}, losses=LOSSES)
 def mi_fgsm(
     logits_fn: LogitsFn,
     x: Array,

@@ -32,7 +32,7 @@ from adv_jax.types import (
 Carry = tuple[Array, Array, Any]  # r, x + r, the `Best` so far or None
 
 
-@attack(ranges={"step_size": "[0, inf)"}, losses=LOSSES, sparse=True)
+@attack(row_ranges={"step_size": "[0, inf)"}, losses=LOSSES, sparse=True)
 def pgd(
     logits_fn: LogitsFn,
     x: Array,
