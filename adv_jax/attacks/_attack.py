@@ -20,13 +20,14 @@ def attack(
     norm: str | None = None,
     sparse: bool = False,
     decisions: bool = False,
+    model: bool = True,
     check: Callable[[dict[str, Any]], None] | None = None,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
     """Makes an attack of a traceable function (logits_fn, x, y, *, ...) -> x_adv."""
 
     def decorate(fn: Callable[P, Array]) -> Callable[P, Array]:
         signature = inspect.signature(fn)
-        body = Body(fn, ranges, row_ranges, losses, size, norm, sparse, decisions, check)
+        body = Body(fn, ranges, row_ranges, losses, size, norm, sparse, decisions, model, check)
 
         @functools.wraps(fn)
         def attacked(*args: P.args, **settings: P.kwargs) -> Array:

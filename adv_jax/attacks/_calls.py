@@ -53,6 +53,7 @@ class Body(NamedTuple):
     norm: of the size, if the attack has no keyword for that.
     sparse: the attack knows the norm l0.
     decisions: it reads the predicted class alone, so that the model may return probabilities.
+    model: it calls the model; else logits_fn, y and aux are not looked at.
     check: (settings) -> None, of what settings forbid each other before losses become `Rated`.
     """
 
@@ -64,6 +65,7 @@ class Body(NamedTuple):
     norm: str | None = None
     sparse: bool = False
     decisions: bool = False
+    model: bool = True
     check: Callable[[Settings], None] | None = None
 
 
@@ -94,7 +96,10 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         function of x, its logits are not finite f32[B, K] or look like probabilities, or y has
         another form.
     """
-    check_function(fn)
+    if body.model:
+        check_function(fn)
+    else:
+        fn, y, settings = _unchanged, None, settings | {"aux": None}
     if body.check is not None:
         body.check(settings)
     _check_settings(body, settings)
@@ -120,7 +125,8 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
     with _plain_errors():
         found = traced(fn, *inputs, by=programs.traced)
     model = Model(fn, _shapes(inputs), found, [])
-    _check_outputs(model.traced.outputs, y, batch=x.shape[0])
+    if body.model:
+        _check_outputs(model.traced.outputs, y, batch=x.shape[0])
     given = model.traced.arrays, x, aux, settings, bounds
     leaves, tree = jax.tree.flatten(given)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
@@ -185,10 +191,16 @@ def _predicted(logits_fn: Fn, x: Array, y: None) -> Array:
 _PREDICTION = Body(_predicted)
 
 
+def _unchanged(x: Array) -> Array:
+    return x
+
+
 def _check_settings(body: Body, settings: Settings) -> None:
     """Checks the counts, which become Python's, and the real numbers of which a range is given."""
     parameters = _parameters(body)
-    given = {n: v for n, v in settings.items() if v is not None or parameters[n].default is not None}
+    given = {
+        n: v for n, v in settings.items() if v is not None or parameters[n].default is not None
+    }
     for name in given.keys() & {n for n, p in parameters.items() if _is_count(p)}:
         check_counts(**{name: given[name]})
         settings[name] = operator.index(given[name])
@@ -267,11 +279,14 @@ def _program(body: Body, static: Settings) -> Callable[..., Any]:
         if static.get("constant", True):
             own = jax.lax.stop_gradient(own)
         fn = with_aux(_replayed(_called.get(), own), aux)
-        at_x = fn(x)
-        flags = at_x.flags if isinstance(at_x, Rated) else logit_flags(at_x)
+        flags = _flags(fn(x)) if body.model else None
         return _run(body, fn, x, settings, bounds, static), flags
 
     return jax.jit(run)
+
+
+def _flags(outputs: Any) -> Mapping[str, Array] | None:
+    return outputs.flags if isinstance(outputs, Rated) else logit_flags(outputs)
 
 
 def _replayed(model: Model, arrays: list[Array]) -> Fn:

@@ -8,12 +8,14 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.checks import as_batch, ball
+from adv_jax.attacks._attack import attack
+from adv_jax.checks import ball
 from adv_jax.perturbations import perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 
+@attack(size="std", norm="linf", model=False)
 def gaussian_noise(
     logits_fn: LogitsFn | None,
     x: Array,
@@ -41,13 +43,12 @@ def gaussian_noise(
     >>> gaussian_noise(None, jnp.zeros((2, 3)), None, std=.3, key=jax.random.key(0)).shape
     (2, 3)
     """
-    del logits_fn, y, aux
-    x = as_batch(x, bounds)
     noise = _draw(jax.random.normal, key, x)
     std, scale = ball(std, x, "linf", mask=mask, name="std")
     return perturbed(x, std * (noise if scale is None else scale * noise), bounds)
 
 
+@attack(norm="linf", model=False)
 def sign_noise(
     logits_fn: LogitsFn | None,
     x: Array,
@@ -75,13 +76,12 @@ def sign_noise(
     >>> jnp.unique(x_adv)
     Array([-0.5,  0.5], dtype=float32)
     """
-    del logits_fn, y, aux
-    x = as_batch(x, bounds)
     signs = _draw(jax.random.rademacher, key, x)
     eps, scale = ball(eps, x, "linf", bounds, mask)
     return perturbed(x, eps * (signs if scale is None else scale * signs), bounds)
 
 
+@attack(model=False)
 def uniform_noise(
     logits_fn: LogitsFn | None,
     x: Array,
@@ -109,8 +109,6 @@ def uniform_noise(
     >>> bool(jnp.abs(x_adv).max() <= .5)
     True
     """
-    del logits_fn, y, aux
-    x = as_batch(x, bounds)
     eps, scale = ball(eps, x, norm, bounds, mask)
     return perturbed(x, eps * norms.sample(key, x, 1.0, norm, scale), bounds)
 
