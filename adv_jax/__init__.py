@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         convolution,
         data,
         evaluate,
+        generative,
         losses,
         models,
         norms,
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
-__all__ = ["attacks", "convolution", "data", "evaluate", "losses", "models", "norms"]
-__all__ += ["objectives", "step"]
+__all__ = ["attacks", "convolution", "data", "evaluate", "generative"]
+__all__ += ["losses", "models", "norms", "objectives", "step"]
 
 
 def __getattr__(name: str) -> ModuleType:

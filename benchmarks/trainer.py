@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax import attacks, data, models, objectives
+from adv_jax import attacks, data, generative, models, objectives
 from adv_jax.random import normal
 from adv_jax.runner.optimizer import optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_steps
@@ -126,7 +126,7 @@ def _optimizer(task: Task) -> dict[str, Any]:
 
 def _model(task: Task) -> nn.Module:
     if task.objective == "gan":
-        return models.gan(
+        return generative.models.gan(
             shape=(SIDE, SIDE, 1),
             latent=LATENT,
             generator_features=task.features,
@@ -149,7 +149,7 @@ def _model(task: Task) -> nn.Module:
 
 def _objective(task: Task, apply: Callable) -> Objective:
     if task.objective == "gan":
-        return partial(objectives.gan, apply)
+        return partial(generative.objectives.gan, apply)
     if task.is_ladder:
         attack = partial(attacks.fgsm, eps=LADDER_EPS) if task.plain else None
         return partial(objectives.ladder, apply, weights=task.weights, attack=attack)

@@ -24,7 +24,7 @@ LIBRARY = {
     for name in (
         *("attacks", "checks", "convolution", "data", "evaluate", "loss_gradients", "losses"),
         *(
-            "boltzmann",
+            "generative",
             "linear_bounds",
             "meshes",
             "models",
@@ -57,8 +57,7 @@ PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob
 ABOVE = ["registry", "figures", "single_runs", "book", "hours", "side_by_side", "pages"]
 ABOVE += ["reproduction"]
 ABOVE = [f"papers.{name}" for name in ABOVE]
-BOTTOM = ("boltzmann",)
-BOTTOM += ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
+BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
 BOTTOM += ("random", "step", "types")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", "perturbations")}
@@ -68,17 +67,18 @@ MAY_IMPORT = {
     "adv_jax.convolution": {"adv_jax.meshes", "adv_jax.programs"},
     "adv_jax.linear_bounds": {"adv_jax.norms", "adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
-    "adv_jax.models": {"adv_jax.boltzmann", "adv_jax.convolution"},
+    "adv_jax.models": {"adv_jax.convolution"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses"},
     "adv_jax.attacks": {
         f"adv_jax.{name}" for name in ("convolution", "losses", "meshes", "norms", "programs")
     }
     | SHARED_BY_ATTACKS,
-    "adv_jax.objectives": {f"adv_jax.{name}" for name in ("linear_bounds", "losses", "norms")}
-    | {"adv_jax.boltzmann"},
+    "adv_jax.objectives": {f"adv_jax.{name}" for name in ("linear_bounds", "losses", "norms")},
+    "adv_jax.generative": {f"adv_jax.{name}" for name in ("checks", "convolution", "losses")}
+    | {"adv_jax.models", "adv_jax.objectives"},
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
-    | {"adv_jax.boltzmann", "adv_jax.norms", "adv_jax.programs", "adv_jax.step"}
+    | {"adv_jax.norms", "adv_jax.programs", "adv_jax.step"}
     | SHARED_BY_ATTACKS,
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
     **{room: LIBRARY | set(RUNNER[:i]) for i, room in enumerate(RUNNER)},

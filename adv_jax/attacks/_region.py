@@ -19,7 +19,7 @@ class Region(NamedTuple):
     """
 
     x: Array
-    radius: Array | None
+    radius: Any
     norm: str
     bounds: Bounds | None
     scale: Array | None

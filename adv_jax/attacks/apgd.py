@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Iterate
-from adv_jax.attacks._climbing import RateFn, rate_fn, with_gradient
+from adv_jax.attacks._climbing import RateFn, rate_fn, row_loss, with_gradient
 from adv_jax.attacks._dlr import aimed, dlr, toward
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
@@ -158,9 +158,9 @@ def apgd(
     if key is not None and start is None:
         keys_of_rows = row_keys(key, x.shape[0])
         keys = jax.vmap(jax.random.split, (0, None), 1)(keys_of_rows, restarts * aims)
-    row_loss, targets = loss and _LOSSES[loss], None
+    climbed, targets = row_loss(loss, _LOSSES), None
     if loss == "dlr" and targeted:
-        row_loss = toward(labels_at(logits_fn, x, None))
+        climbed = toward(labels_at(logits_fn, x, None))
     if num_targets is not None:
         y = classes(labels_at(logits_fn, x, y))
         others = most_probable_others(checked_logits(logits_fn(x), batch=x.shape[0]), y)
@@ -168,7 +168,7 @@ def apgd(
         keys = None if keys is None else keys[: len(targets)]
 
     def rate_toward(target: Array | None) -> RateFn:
-        aim = row_loss if target is None else lambda logits, y: aimed(logits, y, target)
+        aim = climbed if target is None else lambda logits, y: aimed(logits, y, target)
         return rate_fn(aim, logits_fn, x, y, targeted=targeted)
 
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))

@@ -135,7 +135,7 @@ def raw_gradient(
 
 
 def _gradient(
-    fn: Callable[..., Any], x: Array, y: Array | None, *, targeted: bool, loss: str | None
+    fn: Callable[..., Any], x: Array, y: Array | None, *, targeted: bool, loss: Any
 ) -> Array:
     """Returns the gradient to climb, f[B, *D]; without loss, fn rates (`Rated`)."""
     if loss is None:

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._climbing import rate_fn, with_gradient
+from adv_jax.attacks._climbing import rate_fn, row_loss, with_gradient
 from adv_jax.attacks._region import Region
 from adv_jax.checks import radius
 from adv_jax.losses import LOSSES
@@ -71,7 +71,7 @@ def mi_fgsm(
     Array([[0.4, 0.4]], dtype=float32)
     """
     region = Region.of(x, eps, norm, bounds, mask)
-    rate = rate_fn(loss and LOSSES[loss], logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     if step_size is None:
         step = region.radius / jnp.asarray(num_steps, region.radius.dtype)
     else:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import rate_fn, with_gradient
+from adv_jax.attacks._climbing import rate_fn, row_loss, with_gradient
 from adv_jax.attacks._region import Region
 from adv_jax.checks import radius
 from adv_jax.losses import LOSSES
@@ -121,7 +121,7 @@ def pgd(
         raise UserError('early_stop must be False for returns="last", got True')
     region = Region.of(x, eps, norm, bounds, mask, sparse=True)
     step = _step(step_size, num_steps, region)
-    rate = rate_fn(loss and LOSSES[loss], logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     zero = jnp.zeros_like(x, working_dtype(x.dtype))
     keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
 

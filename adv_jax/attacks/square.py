@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import RateFn, rate_fn
+from adv_jax.attacks._climbing import RateFn, rate_fn, row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.checks import (
     linf_or_l2,
@@ -90,7 +90,7 @@ def square(
     Array([[0.4, 0.4]], dtype=float32)
     """
     region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
-    rate = rate_fn(loss and _LOSSES[loss], logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(row_loss(loss, _LOSSES), logits_fn, x, y, targeted=targeted)
     at_x = rate(x)
     r = jnp.zeros_like(x, working_dtype(x.dtype))
     unmoved = Best(r, at_x.loss.astype(r.dtype), at_x.fools)

@@ -14,26 +14,11 @@ model, named and shaped as its own, and `input_bounds`, (lo, hi) or None, to whi
 restricted: those of probabilities, or the range of the images that it generates.
 """
 
-from adv_jax.models.adversarial_autoencoder import AdversarialAutoencoder as adversarial_autoencoder
-from adv_jax.models.adversarial_autoencoder import (
-    SemiSupervisedAutoencoder as semi_supervised_autoencoder,
-)
 from adv_jax.models.apply import apply_fn as apply_fn
 from adv_jax.models.apply import init as init
-from adv_jax.models.autoencoder import Autoencoder as autoencoder
-from adv_jax.models.boltzmann import DBN as dbn
-from adv_jax.models.boltzmann import Boltzmann as boltzmann
-from adv_jax.models.boltzmann import NormalizedRBM as normalized_rbm
 from adv_jax.models.convnet import ConvNet as convnet
-from adv_jax.models.dcgan import DCGAN as dcgan
 from adv_jax.models.denoised import Denoised as denoised
-from adv_jax.models.gan import GAN as gan
-from adv_jax.models.gan import CatGAN as catgan
-from adv_jax.models.gan import ConditionalGAN as conditional_gan
-from adv_jax.models.judged import Censored as censored
-from adv_jax.models.judged import Judged as judged
 from adv_jax.models.ladder import Ladder as ladder
-from adv_jax.models.lapgan import LAPGAN as lapgan
 from adv_jax.models.lenet import LeNet as lenet
 from adv_jax.models.maxout import Maxout as maxout
 from adv_jax.models.maxout import MaxoutConvNet as maxout_conv
@@ -43,31 +28,14 @@ from adv_jax.models.nearest_neighbour import (
     smoothed_nearest_neighbour as smoothed_nearest_neighbour,
 )
 from adv_jax.models.residual import PreActResNet as preact_resnet
-from adv_jax.models.vae import VAE as vae
-from adv_jax.models.vae import VAEGAN as vae_gan
 
 __all__ = [
-    "adversarial_autoencoder",
-    "autoencoder",
-    "boltzmann",
-    "catgan",
-    "censored",
-    "conditional_gan",
     "convnet",
-    "dbn",
-    "dcgan",
     "denoised",
-    "gan",
-    "judged",
     "ladder",
-    "lapgan",
     "lenet",
     "maxout",
     "maxout_conv",
     "mlp",
-    "normalized_rbm",
     "preact_resnet",
-    "semi_supervised_autoencoder",
-    "vae",
-    "vae_gan",
 ]

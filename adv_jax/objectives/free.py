@@ -8,9 +8,17 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Bounds, Key, Norm, Variables
 
 
+def still(apply: Apply, variables: Variables, x: Array) -> Variables:
+    """Returns the perturbation of the first step, 0, for batches like x f32[B, *D]."""
+    del apply, variables
+    return {"perturbation": {"r": jnp.zeros_like(x)}}
+
+
+@objective(state=still)
 def free(
     apply: Apply,
     variables: Variables,
@@ -58,12 +66,6 @@ def free(
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
     value = _with_gradient(value, params, by_params)
     return value, ({**model_state, "perturbation": {"r": r}}, metrics)
-
-
-def still(apply: Apply, variables: Variables, x: Array) -> Variables:
-    """Returns the perturbation of the first step, 0, for batches like x f32[B, *D]."""
-    del apply, variables
-    return {"perturbation": {"r": jnp.zeros_like(x)}}
 
 
 def _with_gradient(value: Array, params: Any, gradient: Any) -> Array:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from adv_jax import generative, models, objectives
 from adv_jax.runner import plugins, schema
 from adv_jax.runner.config import ConfigError, unknown
 
@@ -12,6 +13,24 @@ from adv_jax.runner.config import ConfigError, unknown
 _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Names:
+    """The public names of several modules; of equal ones the first is meant."""
+
+    def __init__(self, *modules: Any):
+        self._modules = modules
+
+    @property
+    def __all__(self) -> list[str]:
+        return sorted({name for module in self._modules for name in module.__all__})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(next(module for module in self._modules if name in module.__all__), name)
+
+
+MODELS = Names(models, generative.models)
+OBJECTIVES = Names(objectives, generative.objectives)
 
 
 class Call(NamedTuple):

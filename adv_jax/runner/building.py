@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from adv_jax import attacks, evaluate, models, objectives
+from adv_jax import attacks, evaluate
 from adv_jax.models import initializers
-from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, bind
+from adv_jax.objectives.stating import FirstState
+from adv_jax.runner.binding import ATTACK, MAKER, MODELS, OBJECTIVE, OBJECTIVES, bind, named
 from adv_jax.runner.config import ConfigError
 from adv_jax.runner.schema import is_import_path
 from adv_jax.types import Array, Attack, Aux, LogitsFn
@@ -25,7 +26,7 @@ def model_of(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> nn.Mod
         if isinstance(value, Mapping)
     }
     trained = _trained(spec, sources)
-    made = bind(spec, models, field="model", call=MAKER, **inits, **trained)()
+    made = bind(spec, MODELS, field="model", call=MAKER, **inits, **trained)()
     if not isinstance(made, nn.Module):
         raise ConfigError(
             f"model.name must make a Flax Linen module, got {spec['name']!r}, which made a "
@@ -93,8 +94,19 @@ def objective_of(
         if isinstance(value, Mapping)
     }
     trained = _trained(spec, sources)
-    made = bind(spec, objectives, field=field, free=free, call=OBJECTIVE, **parts, **trained)
+    made = bind(spec, OBJECTIVES, field=field, free=free, call=OBJECTIVE, **parts, **trained)
     return partial(_checked, made) if is_import_path(spec["name"]) else made
+
+
+def first_state_of(spec: Mapping[str, Any]) -> FirstState | None:
+    """Returns the function that makes the first state of an objective, or None if it has none."""
+    return getattr(named(spec, OBJECTIVES, field="objective", call=OBJECTIVE), "state", None)
+
+
+def trained_by(spec: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Returns what the models of an objective may predict; None: anything, as a user's does."""
+    function = named(spec, OBJECTIVES, field="objective", call=OBJECTIVE)
+    return getattr(function, "predicts", None if is_import_path(spec["name"]) else ("labels",))
 
 
 def attack_of(

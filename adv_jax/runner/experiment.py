@@ -14,12 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax import evaluate, models, objectives
+from adv_jax import evaluate, models
 from adv_jax.data import Dataset, augmentation, epoch_order
 from adv_jax.data.streams import in_natural_units
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.optimizers import averaged
-from adv_jax.runner.building import attack_of, model_of, objective_of, predicted_by, replaced
+from adv_jax.runner.building import (
+    attack_of,
+    first_state_of,
+    model_of,
+    objective_of,
+    predicted_by,
+    replaced,
+)
 from adv_jax.runner.config import Replica, with_values
 from adv_jax.runner.optimizer import averaging, optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps, shard_index
@@ -129,7 +136,7 @@ class Experiment:
         if start:
             convert = getattr(self.model, "converted", dict)
             variables = {**variables, "params": replaced(variables["params"], convert(start))}
-        if first := objectives.STATES.get(self._config["objective"]["name"]):
+        if first := first_state_of(self._config["objective"]):
             batch = jnp.zeros((self._batch_size, *self._inputs), jnp.float32)
             variables = {**variables, **first(self.apply, variables, batch)}
         state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)

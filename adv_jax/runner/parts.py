@@ -5,9 +5,18 @@ from inspect import Parameter
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from adv_jax import attacks, models, objectives, optimizers
+from adv_jax import attacks, optimizers
 from adv_jax.models import initializers
-from adv_jax.runner.binding import ATTACK, MAKER, OBJECTIVE, Call, named, settings
+from adv_jax.runner.binding import (
+    ATTACK,
+    MAKER,
+    MODELS,
+    OBJECTIVE,
+    OBJECTIVES,
+    Call,
+    named,
+    settings,
+)
 from adv_jax.runner.optimizer import OPTIMIZERS, PLATEAUS, averages
 from adv_jax.runner.schema import is_import_path
 
@@ -42,9 +51,9 @@ class Part(NamedTuple):
 def parts(config: Mapping[str, Any]) -> Iterator[Part]:
     """Yields the parts of a config, which need not be complete."""
     initializer, attack = (initializers, None), (attacks, ATTACK)
-    objective = (objectives, OBJECTIVE)
+    objective = (OBJECTIVES, OBJECTIVE)
     in_objective = lambda key: objective if key == "objective" else attack
-    yield from _tree("model", config.get("model"), models, MAKER, lambda _: initializer)
+    yield from _tree("model", config.get("model"), MODELS, MAKER, lambda _: initializer)
     yield from _tree("objective", config.get("objective"), *objective, in_objective)
     yield from _optimizers("optimizer", config.get("optimizer"))
     yield from _tree("averaging", config.get("averaging"), averages(1), None, lambda _: attack)

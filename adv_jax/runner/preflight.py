@@ -8,19 +8,17 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
-from adv_jax import objectives
 from adv_jax.checks import check_bounds, check_width
 from adv_jax.data import DataError, Dataset, augmentation
 from adv_jax.evaluate import norm_of, scale_of
 from adv_jax.evaluate.checks import DISTANCES
-from adv_jax.runner.binding import OBJECTIVE
-from adv_jax.runner.building import attack_of
+from adv_jax.runner.binding import OBJECTIVE, OBJECTIVES
+from adv_jax.runner.building import attack_of, first_state_of, trained_by
 from adv_jax.runner.config import ConfigError, Replica, leaves, replicas, with_values
 from adv_jax.runner.devices import layout
 from adv_jax.runner.experiment import Experiment
 from adv_jax.runner.parts import Part
 from adv_jax.runner.plugins import location
-from adv_jax.runner.schema import is_import_path
 from adv_jax.types import Attack, Bounds, LogitsFn, UserError, Variables
 
 # Errors that models, objectives and attacks raise for invalid settings.
@@ -159,10 +157,10 @@ def _check_averaging(config: Mapping[str, Any]) -> None:
 
 
 def _check_task(config: Mapping[str, Any], predicts: str) -> None:
-    """Raises ConfigError if the objective trains models of another task; a user's may train any."""
+    """Raises ConfigError if the objective trains models of another task."""
     name, model = config["objective"]["name"], config["model"]["name"]
-    legal = objectives.TASKS.get(name, ("labels",))
-    if not is_import_path(name) and predicts not in legal:
+    legal = trained_by(config["objective"])
+    if legal is not None and predicts not in legal:
         raise ConfigError(
             f"model.name must be a model that predicts {' or '.join(map(repr, legal))}, as "
             f"objective.{name} trains it, got {model!r}, which predicts {predicts!r}"
@@ -181,7 +179,7 @@ def _check_inner_objective(spec: Mapping[str, Any] | None) -> None:
     """Raises ConfigError if an objective gives its attack to one that takes none."""
     if spec is None:
         return
-    legal, takes_any = Part("objective.objective", spec, objectives, OBJECTIVE).settings()
+    legal, takes_any = Part("objective.objective", spec, OBJECTIVES, OBJECTIVE).settings()
     if "attack" not in legal and not takes_any:
         takes = "an objective that takes an attack"
         raise ConfigError(f"objective.objective.name must be {takes}, got {spec['name']!r}")
@@ -265,8 +263,8 @@ def needs_whole_batches(config: Mapping[str, Any], variables: Variables) -> str:
     """Returns what forbids `replicas.shards` and `microbatches`; "" if nothing does."""
     if "batch_stats" in variables:
         return "a model with batch normalization"
-    name = config["objective"]["name"]
-    return f"objective.{name}" if name in objectives.STATES else ""
+    objective = config["objective"]
+    return f"objective.{objective['name']}" if first_state_of(objective) else ""
 
 
 def _check_without_classes(config: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 The Frechet distance and the score are those of the last hidden layer and the probabilities of a
 LeNet of ours, not of an Inception net: they compare with the rows of the same figure only.
-[wardefarley2016, sec. 1.4.2] tells how generators collapse; `evaluate.collapse` has the rule.
+[wardefarley2016, sec. 1.4.2] tells how generators collapse; `measures.collapse` has the rule.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax import evaluate
+from adv_jax import generative
 from papers.drawing import Drawing, Table, rounded
 from papers.goodfellow2014.judging import Judged, given, judge
 from papers.goodfellow2014.samples import closeness, collapsed, looked_at, samples_of
@@ -47,10 +47,10 @@ def beside_real(workdirs: Sequence[str]) -> Drawing:
         images = samples_of(model, count)
         seen = judged(np.asarray(images))
         found = closeness(images, model)
-        signs = evaluate.collapse(
+        signs = generative.measures.collapse(
             diversity=found.diversity,
             fooled=found.fooled,
-            coverage=evaluate.coverage(seen.logits),
+            coverage=generative.measures.coverage(seen.logits),
         )
         measured = _measured(seen, test)
         rows.append({"of": name, **measured, **found._asdict(), "collapse": signs})
@@ -76,9 +76,9 @@ def beside_real(workdirs: Sequence[str]) -> Drawing:
 
 
 def _measured(seen: Judged, test: Judged) -> dict[str, Any]:
-    found = evaluate.coverage(seen.logits)
+    found = generative.measures.coverage(seen.logits)
     return {
-        "frechet": rounded(evaluate.frechet(seen.features, test.features)),
+        "frechet": rounded(generative.measures.frechet(seen.features, test.features)),
         "score": rounded(found.score),
         "class_entropy": rounded(found.class_entropy),
         "doubt": rounded(found.doubt),

@@ -7,7 +7,7 @@ Table 1's row is the mean log-likelihood of the test set under a Gaussian Parzen
 The source chooses the bandwidth on a validation set; here it is chosen on training images, as the
 net of the lowest validation error is not the best generator. Fig. 2's last column has the training
 images nearest to the samples beside them, to show whether the generator repeats them. A generator
-that has collapsed is named; `evaluate.collapse` has the rule, without a classifier here.
+that has collapsed is named; `generative.measures.collapse` has the rule, without a classifier here.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from adv_jax import evaluate
+from adv_jax import generative
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.evaluate.density import parzen, parzen_bandwidth
+from adv_jax.generative.measures.density import parzen, parzen_bandwidth
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.drawing import Drawing, canvas, picture, rounded
@@ -176,7 +176,7 @@ def _drawing(
 def closeness(images: Array, model: Trained) -> Closeness:
     """Returns what tells a collapse without a classifier, of samples of a model."""
     few, real = (jnp.asarray(rows)[:CLOSE] for rows in (images, model.dataset.test.x))
-    diversity = rounded(evaluate.diversity(few, real))
+    diversity = rounded(generative.measures.diversity(few, real))
     known = fooled(model, images) if model.predicts == "real" else None
     return Closeness(diversity, known)
 
@@ -228,7 +228,7 @@ def _real(logits: Array) -> float:
 def signs_of(model: Trained) -> list[str]:
     """Returns the signs that a generator has collapsed, by its samples and its discriminator."""
     found = closeness(samples_of(model, CLOSE), model)
-    return evaluate.collapse(diversity=found.diversity, fooled=found.fooled)
+    return generative.measures.collapse(diversity=found.diversity, fooled=found.fooled)
 
 
 def collapsed(signs: Iterable[tuple[str, Sequence[str]]], measures: str) -> str:
@@ -258,6 +258,6 @@ def _drawn(
         for axes, image in zip(row[:COLUMNS], images, strict=True):
             picture(axes, image, beside="" if axes is not row[0] else beside[number])
         if train is not None:
-            (index,), _ = evaluate.nearest(jnp.asarray(images[-1:]), jnp.asarray(train))
+            (index,), _ = generative.measures.nearest(jnp.asarray(images[-1:]), jnp.asarray(train))
             picture(row[-1], train[index], above="" if number else "nearest\nin training")
     return figure

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.objectives.reconstruction import corrupted
+from adv_jax.generative.objectives.reconstruction import corrupted
 from adv_jax.runner import trained
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, UserError

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import boltzmann, evaluate
-from adv_jax.boltzmann import Machine, Side
+from adv_jax import generative
+from adv_jax.generative import boltzmann
+from adv_jax.generative.boltzmann import Machine, Side
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Array, Key, UserError
 from papers.drawing import Drawing, canvas, mosaic, rounded
@@ -120,7 +121,7 @@ def _likelihood(model: Trained) -> dict[str, float]:
         "num_chains": CHAINS,
         "base_biases": tuple(map(_log_odds, means)),
     }
-    estimate = jax.jit(evaluate.annealed_log_partition, static_argnames="num_chains")
+    estimate = jax.jit(generative.measures.annealed_log_partition, static_argnames="num_chains")
     log_z, error = estimate(machine, jnp.asarray(BETAS, jnp.float32), **settings)
     free = boltzmann.bound(machine, even)
     distinct = np.unique(np.asarray(even[0]), axis=0, return_index=True)[1]

@@ -116,7 +116,7 @@ def test_a_step_costs_one_pass_through_the_net_forwards_and_backwards():
 
     plain = flops(objectives.cross_entropy, {})
     free = flops(
-        partial(objectives.free, eps=EPS), objectives.STATES["free"](None, variables, batch["x"])
+        partial(objectives.free, eps=EPS), objectives.free.state(None, variables, batch["x"])
     )
     by_x = 2 * 32 * 48 * 64  # The gradient of the first layer's input is new.
     assert plain < free < 1.05 * (plain + by_x)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax import evaluate
+from adv_jax import generative
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.trained import Trained
 from adv_jax.types import Output, UserError
@@ -93,7 +93,7 @@ def test_the_measures_are_those_of_the_samples_and_a_collapse_is_told(runs):
     document = quality.beside_real(["good", "net", "collapsed"]).document
     real, good, collapsed = document["rows"]
     flat = lambda x: 5.1 * x.reshape(-1, 9)
-    expected = evaluate.frechet(flat(DATA.train.x), flat(DATA.test.x))
+    expected = generative.measures.frechet(flat(DATA.train.x), flat(DATA.test.x))
     assert real["frechet"] == pytest.approx(expected, rel=1e-3) == good["frechet"]
     assert good["diversity"] > 0.5 and good["fooled"] == pytest.approx(0.5)
     assert collapsed["diversity"] == 0 and collapsed["modes"] <= 2

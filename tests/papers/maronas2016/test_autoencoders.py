@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax import models
+from adv_jax import generative, models
 from adv_jax.data import Arrays, Dataset
-from adv_jax.objectives.reconstruction import corrupted
+from adv_jax.generative.objectives.reconstruction import corrupted
 from adv_jax.runner import trained
 from adv_jax.runner.trained import Trained
 from adv_jax.types import UserError
@@ -20,7 +20,7 @@ X = RNG.uniform(size=(12, 4, 3, 1)).astype(np.float32)
 def run_of(seed=1, *, name="autoencoder", features=(5, 4), **objective):
     """An untrained autoencoder as a run."""
     settings = {"shape": (4, 3, 1), "features": features, "activation": "sigmoid"}
-    model = models.autoencoder(**settings)
+    model = generative.models.autoencoder(**settings)
     variables = models.init(model, jax.random.key(seed), jnp.asarray(X))
     part = Arrays(X, np.zeros(len(X), np.int32))
     source = {"name": "made up", "source": "made up", "sha256": {}}

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax import boltzmann, evaluate, models
+from adv_jax import evaluate, generative, models
 from adv_jax.data.dataset import Arrays, Dataset
+from adv_jax.generative import boltzmann
 from adv_jax.runner.trained import Trained
 from adv_jax.types import UserError
 from papers.maronas2016 import boltzmann as figure
@@ -20,7 +21,7 @@ def small_machine(features=(4,)):
     images = lambda count: rng.integers(0, 2, (count, 3, 3, 1)).astype(np.float32)
     parts = Arrays(images(50), np.zeros(50, np.int32)), Arrays(images(30), np.zeros(30, np.int32))
     dataset = Dataset("drawn", "drawn", {}, *parts, 2, (0.0, 1.0))
-    model = models.boltzmann(shape=(3, 3, 1), features=features)
+    model = generative.models.boltzmann(shape=(3, 3, 1), features=features)
     variables = models.init(model, jax.random.key(0), dataset.test.x)
     variables = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape).astype("f"), variables)
     return Trained(lambda x: x, models.apply_fn(model), variables, "loss", dataset, {"seed": 1})
@@ -34,7 +35,7 @@ def test_the_likelihood_of_a_small_machine_is_the_exact_one_within_its_error(fea
     x = jnp.asarray(model.dataset.test.x)
     extras = model.apply(model.variables, x, key=jax.random.key(0), method="machines").extras
     (machine,), (even,) = extras["machines"], extras["data"]
-    log_z = float(evaluate.log_partition(machine))
+    log_z = float(generative.measures.log_partition(machine))
     assert abs(found["log Z"] - log_z) < 4 * found["standard error"]
     free = float(jnp.mean(boltzmann.bound(machine, even)))
     assert found["log-likelihood"] == pytest.approx(-free - found["log Z"], abs=1e-3)
@@ -42,7 +43,7 @@ def test_the_likelihood_of_a_small_machine_is_the_exact_one_within_its_error(fea
 
 def test_an_estimate_below_what_the_digits_add_up_to_is_refused(monkeypatch):
     def of_too_few_chains(*_, **__):
-        return evaluate.LogPartition(jnp.float32(-50.0), jnp.float32(0.1))
+        return generative.measures.LogPartition(jnp.float32(-50.0), jnp.float32(0.1))
 
     monkeypatch.setattr(evaluate, "annealed_log_partition", of_too_few_chains)
     message = (

@@ -1,0 +1,138 @@
+"""Measures of samples: against closed forms, SciPy and scikit-learn."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+from adv_jax.generative.measures import collapse, coverage, diversity, frechet, nearest
+from adv_jax.types import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def with_moments(mean, covariance, count=50):
+    """Rows with exactly these moments, the covariance unbiased."""
+    rows = RNG.normal(size=(count, len(mean)))
+    rows = rows - rows.mean(axis=0)
+    whitened = rows @ np.linalg.inv(np.linalg.cholesky(np.cov(rows, rowvar=False))).T
+    return mean + whitened @ np.linalg.cholesky(covariance).T
+
+
+def covariance(size):
+    factor = RNG.normal(size=(size, size))
+    return factor @ factor.T + 0.1 * np.eye(size)
+
+
+def test_the_frechet_distance_is_that_of_gaussians_with_the_same_moments():
+    means, covariances = RNG.normal(size=(2, 6)), [covariance(6), covariance(6)]
+    a, b = (with_moments(m, c) for m, c in zip(means, covariances, strict=True))
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = ((means[0] - means[1]) ** 2).sum() + np.trace(sum(covariances) - 2 * root)
+    assert frechet(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.floats(-3, 3), st.floats(0.1, 3), st.floats(0.1, 3))
+def test_the_frechet_distance_of_gaussians_of_commuting_covariances(shift, first, second):
+    # |m|^2 + sum (s_1 - s_2)^2 for diagonal covariances s^2.
+    a = with_moments(np.zeros(3), np.diag([first**2, 1, 4]))
+    b = with_moments(np.array([shift, 0, 0]), np.diag([second**2, 1, 9]))
+    assert frechet(a, b) == pytest.approx(shift**2 + (first - second) ** 2 + 1, abs=1e-8)
+    assert frechet(b, a) == pytest.approx(frechet(a, b), abs=1e-8)
+
+
+def test_the_frechet_distance_of_a_set_to_itself_is_0_even_with_constant_features():
+    rows = np.concatenate([RNG.normal(size=(5, 20)), np.ones((5, 3))], axis=1)
+    assert frechet(rows, rows) == pytest.approx(0, abs=1e-6)
+    assert frechet(rows, rows + 2) == pytest.approx(4 * 23)
+
+
+def test_the_score_is_exp_of_the_mutual_information_of_samples_and_classes():
+    logits = RNG.normal(size=(200, 5))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = coverage(logits)
+    divergence = (p * np.log(p / p.mean(axis=0))).sum(axis=1).mean()
+    assert found.score == pytest.approx(np.exp(divergence))
+    assert found.class_entropy - found.doubt == pytest.approx(divergence)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7])
+def test_sure_samples_of_equally_many_of_some_classes_have_their_number_as_score(classes):
+    found = coverage(100 * np.eye(10)[np.arange(140) % classes])
+    assert (found.modes, found.score) == (classes, pytest.approx(classes))
+    assert found.class_entropy == pytest.approx(np.log(classes))
+    assert found.doubt == pytest.approx(0, abs=1e-9)
+
+
+def test_a_class_is_covered_from_a_tenth_of_its_even_share_on():
+    y = np.array([0] * 190 + [1] * 100 + [2] * 10)
+    assert coverage(9 * np.eye(3)[y]).modes == 3
+    assert coverage(9 * np.eye(3)[np.append(y, [0] * 10)]).modes == 2
+    assert coverage(9 * np.eye(128)[np.arange(640) % 128]).modes == 128
+
+
+def test_integer_images_have_the_neighbors_of_floats():
+    x = np.random.default_rng(0).integers(0, 256, (30, 20)).astype(np.uint8)
+    rows, away = nearest(jnp.asarray(x), jnp.asarray(np.roll(x, 1, axis=0)))
+    np.testing.assert_array_equal(rows, (np.arange(30) + 1) % 30)
+    np.testing.assert_array_equal(away, 0)
+
+
+@pytest.mark.slow
+def test_the_nearest_rows_are_those_of_scikit_learn():
+    samples, x = RNG.normal(size=(13, 2, 3)), RNG.normal(size=(40, 2, 3))
+    expected = NearestNeighbors(n_neighbors=1).fit(x.reshape(40, -1))
+    distances, rows = expected.kneighbors(samples.reshape(13, -1))
+    index, distance = nearest(jnp.float32(samples), jnp.float32(x), batch_size=5)
+    np.testing.assert_array_equal(index, rows[:, 0])
+    np.testing.assert_allclose(distance, distances[:, 0], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_sample_that_repeats_a_row_far_from_0_has_the_distance_0():
+    x = jnp.float32(1000 + RNG.normal(size=(5, 3)))
+    np.testing.assert_array_equal(nearest(x[::-1], x)[1], 0)
+
+
+@pytest.mark.slow
+def test_diversity_compares_distances_to_the_nearest_other():
+    x, samples = RNG.normal(size=(30, 4)), RNG.normal(size=(20, 4))
+
+    def apart(rows):
+        return np.median(NearestNeighbors(n_neighbors=2).fit(rows).kneighbors(rows)[0][:, 1])
+
+    found = diversity(jnp.float32(samples), jnp.float32(x))
+    assert found == pytest.approx(apart(samples) / apart(x), rel=1e-4)
+    # Several modes that repeat are a collapse too.
+    assert diversity(jnp.float32(x[np.arange(20) % 5]), jnp.float32(x)) == 0
+
+
+def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
+    of_all, of_one = coverage(9 * np.eye(10)), coverage(9 * np.eye(10)[:1])
+    good = {"diversity": 0.8, "fooled": 0.3, "coverage": of_all}
+    assert collapse(**good) == [] == collapse(diversity=0.8)
+    assert collapse(diversity=0.02, fooled=0.001, coverage=of_one) == [
+        "samples repeat: their diversity is 0.02, below 0.1",
+        "the discriminator has won: D(G(z)) is 0.001, below 0.01",
+        "9 of 10 classes have less than 1 % of the samples",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: coverage(x[0]), r"logits must be f\[n, F\] with 1 rows or more, got \[3\]"),
+        (lambda x: frechet(x[:1], x), r"features must be f\[n, F\] with 2 rows or more, got"),
+        (lambda x: frechet(x, x[:, :2]), "others must have 3 features, as the first, got 2"),
+        (lambda x: nearest(x, x[:, :2]), r"samples must be f\[n, \(2,\)\], as x is, got \(4, 3\)"),
+        (lambda x: nearest(x, x[:0]), r"x must have one row or more, got \(0, 3\)"),
+        (lambda x: nearest(x, x, batch_size=0), "batch_size must be a whole number of at least 1"),
+        (lambda x: diversity(x[:1], x), "samples and x must have two rows or more, got 1, 4"),
+    ],
+)
+def test_bad_arguments_of_the_measures_are_refused(call, message):
+    with pytest.raises(UserError, match=message):
+        call(jnp.ones((4, 3)))
