@@ -6,6 +6,10 @@ them; their common properties are tested from tests/support/attack_table.py.
 """
 
 from adv_jax.attacks import targets as targets
+from adv_jax.attacks._attack import ENSEMBLE as ENSEMBLE
+from adv_jax.attacks._attack import ITERATED as ITERATED
+from adv_jax.attacks._attack import NOISE as NOISE
+from adv_jax.attacks._attack import ONE_STEP as ONE_STEP
 from adv_jax.attacks.apgd import apgd
 from adv_jax.attacks.auto_attack import auto_attack
 from adv_jax.attacks.boundary import boundary

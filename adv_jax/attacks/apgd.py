@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best, Iterate
@@ -68,6 +69,7 @@ class Climb(NamedTuple):
     peak_loss: Array
 
 
+@attack(rank=ITERATED)
 def apgd(
     logits_fn: LogitsFn,
     x: Array,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ENSEMBLE, attack
 from adv_jax.attacks._ball import random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best, Shortest
@@ -64,6 +65,7 @@ class Rows(NamedTuple):
     scale: Array | None
 
 
+@attack(rank=ENSEMBLE, needs_key=True, minimal=True)
 def auto_attack(
     logits_fn: LogitsFn,
     x: Array,

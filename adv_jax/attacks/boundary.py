@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import checked_start
 from adv_jax.attacks._decisions import Space, checked_box, keys_at, space, started
@@ -36,6 +37,7 @@ class Walk(NamedTuple):
     toward: Array
 
 
+@attack(norm="l2", rank=ITERATED, gradient=False, needs_key=True, decisions=True, minimal=True)
 def boundary(
     logits_fn: LogitsFn,
     x: Array,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import (
     check_candidates,
@@ -45,6 +46,7 @@ class Walk(NamedTuple):
     fools: Array
 
 
+@attack(rank=ITERATED, minimal=True)
 def deepfool(
     logits_fn: LogitsFn,
     x: Array,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._penalty import search, squared
@@ -32,6 +33,7 @@ from adv_jax.types import (
 RULES = ("en", "l1")
 
 
+@attack(norm="l1", rank=ITERATED, minimal=True)
 def ead(
     logits_fn: LogitsFn,
     x: Array,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._linear_model import (
@@ -43,6 +44,7 @@ class Plane(NamedTuple):
     distance: Array
 
 
+@attack(rank=ITERATED, minimal=True)
 def fab(
     logits_fn: LogitsFn,
     x: Array,

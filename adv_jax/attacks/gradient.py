@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ONE_STEP, attack
 from adv_jax.attacks._bare import as_arrays, check_logits_at, compiled, run_on_mesh
 from adv_jax.attacks._climbing import Climb, checked_climb, with_gradient
 from adv_jax.checks import ball, with_aux
@@ -17,6 +18,7 @@ from adv_jax.perturbations import inside, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree
 
 
+@attack(rank=ONE_STEP)
 def fgsm(
     logits_fn: LogitsFn,
     x: Array,
@@ -120,6 +122,7 @@ def _fgsm(
     return _perturbed(x, eps * unit, bounds, constant=constant)
 
 
+@attack(size="tau", rank=ONE_STEP)
 def raw_gradient(
     logits_fn: LogitsFn,
     x: Array,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._climbing import checked_start
@@ -23,6 +24,7 @@ MAX_HALVINGS = 20  # of a jump, until it ends where the model is fooled
 POINTS = 256  # of all rows, evaluated at once to estimate a direction
 
 
+@attack(rank=ITERATED, gradient=False, needs_key=True, decisions=True, minimal=True)
 def hop_skip_jump(
     logits_fn: LogitsFn,
     x: Array,

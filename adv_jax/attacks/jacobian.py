@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from adv_jax.attacks._attack import ONE_STEP, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import nearest_boundary, others, values_fn
-from adv_jax.checks import as_batch, ball, check_rows, checked
+from adv_jax.checks import as_batch, ball, check_rows, checked, own_keywords
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 
+@own_keywords
 def class_jacobian(
     logits_fn: LogitsFn, x: Array, of: str = "probs", *, aux: RowTree | None = None
 ) -> tuple[Array, Array]:
@@ -76,6 +78,7 @@ def _class_jacobian(
     return values, jacobian
 
 
+@attack(rank=ONE_STEP)
 def adv_alpha(
     logits_fn: LogitsFn,
     x: Array,

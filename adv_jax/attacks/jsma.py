@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import values_fn
 from adv_jax.attacks.targets import next_class
@@ -46,6 +47,7 @@ class PairSearch(NamedTuple):
     active: Array
 
 
+@attack(size="gamma", rank=ITERATED)
 def jsma(
     logits_fn: LogitsFn,
     x: Array,

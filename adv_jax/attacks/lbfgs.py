@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._box_lbfgs import box_lbfgs
@@ -31,6 +32,7 @@ from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
 
+@attack(norm="l2", rank=ITERATED, minimal=True)
 def lbfgs(
     logits_fn: LogitsFn,
     x: Array,
@@ -147,6 +149,7 @@ def _lbfgs(
     return within(x, r, eps, bounds, scale)
 
 
+@attack(norm="linf", rank=ITERATED)
 def feature_adversary(
     features_fn: Callable[[Array], Array],
     x: Array,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
@@ -23,6 +24,7 @@ OVERSHOOT = 1 + 1e-3
 Turn = tuple[Array, Array, Array, Shortest]  # r, x + r, radius f32[B], the shortest so far
 
 
+@attack(norm="l2", rank=ITERATED, minimal=True)
 def ddn(
     logits_fn: LogitsFn,
     x: Array,
@@ -128,6 +130,7 @@ def _ddn(
     return perturbed(x, r, bounds)
 
 
+@attack(rank=ITERATED, minimal=True)
 def fmn(
     logits_fn: LogitsFn,
     x: Array,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import checked_climb, rate_fn, with_gradient
@@ -16,6 +17,7 @@ from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTr
 Carry = tuple[Array, Array, Array]  # r, the momentum, x + r
 
 
+@attack(rank=ITERATED)
 def mi_fgsm(
     logits_fn: LogitsFn,
     x: Array,

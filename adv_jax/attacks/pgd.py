@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
@@ -32,6 +33,7 @@ from adv_jax.types import (
 Carry = tuple[Array, Array, Any]  # r, x + r, the `Best` so far or None
 
 
+@attack(rank=ITERATED)
 def pgd(
     logits_fn: LogitsFn,
     x: Array,
@@ -152,6 +154,7 @@ def pgd(
     )
 
 
+@attack(rank=ITERATED)
 def bim(
     logits_fn: LogitsFn,
     x: Array,

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
@@ -33,6 +34,7 @@ _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
 _LOSSES: dict[str, RowFn] = {"margin": margin}
 
 
+@attack(rank=ITERATED, gradient=False, needs_key=True)
 def square(
     logits_fn: LogitsFn,
     x: Array,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ITERATED, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import Rated, checked_climb, rate_fn, with_gradient
 from adv_jax.checks import ball, check_counts, check_range, radius
@@ -28,6 +29,7 @@ from adv_jax.types import (
 )
 
 
+@attack(rank=ITERATED)
 def universal_perturbation(
     logits_fn: LogitsFn,
     x: Array,

@@ -4,6 +4,7 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import ONE_STEP, attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, radius
 from adv_jax.loss_gradients import cross_entropy, evaluated
@@ -11,6 +12,7 @@ from adv_jax.perturbations import moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 
+@attack(rank=ONE_STEP, needs_key=True)
 def virtual_adversarial(
     logits_fn: LogitsFn,
     x: Array,
