@@ -129,7 +129,7 @@ def traceable(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(
-    name: str, fn: Callable[..., Any], *inputs: Any, gradient: bool, instead: Iterable[str]
+    name: str, fn: Any, *inputs: Any, gradient: bool, instead: Iterable[str]
 ) -> Iterator[None]:
     """Converts the error of an attack on a model that lacks a derivative, or is not vmapped.
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.checks import check_counts
-from adv_jax.evaluate.auditing import violations
+from adv_jax.evaluate.balls import violations
 from adv_jax.perturbations import choose
 from adv_jax.types import Array, Attack, Bounds, UserError, working_dtype
 
