@@ -163,10 +163,11 @@ def _attacked(
     keep: bool,
 ) -> dict[str, Array]:
     """Returns measures, violations and {"finite": bool} of a batch at one size: f[..., B] each."""
-    x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
+    x_adv, fn = at_size(attack, logits_fn, x, y, size, keys, aux), with_aux(logits_fn, aux)
     if bits is not None and bounds is not None:
-        x_adv = rounded(attack, x, x_adv, size, bits=bits, bounds=bounds)
-    logits = with_aux(logits_fn, aux)(x_adv)
+        fools = lambda point: jnp.argmax(fn(point), axis=1).astype(y.dtype) != y
+        x_adv = rounded(attack, x, x_adv, size, bits=bits, bounds=bounds, fools=fools)
+    logits = fn(x_adv)
     return {
         "finite": jnp.isfinite(logits).all(axis=1),
         **measures(logits, x, x_adv),
