@@ -6,6 +6,16 @@ them; their common properties are tested from tests/support/attack_table.py.
 """
 
 from adv_jax.attacks import targets as targets
+from adv_jax.attacks._attack import attack as attack
+from adv_jax.attacks._attack import forward_only as forward_only
+from adv_jax.attacks._traits import ENSEMBLE as ENSEMBLE
+from adv_jax.attacks._traits import ITERATED as ITERATED
+from adv_jax.attacks._traits import NOISE as NOISE
+from adv_jax.attacks._traits import ONE_STEP as ONE_STEP
+from adv_jax.attacks._traits import SIZES as SIZES
+from adv_jax.attacks._traits import Rank as Rank
+from adv_jax.attacks._traits import Traits as Traits
+from adv_jax.attacks._traits import traits_of as traits_of
 from adv_jax.attacks.apgd import apgd
 from adv_jax.attacks.auto_attack import auto_attack
 from adv_jax.attacks.boundary import boundary

@@ -5,37 +5,108 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
-from adv_jax.attacks._calls import Body, called
-from adv_jax.types import Array, RowFn
+from adv_jax import norms
+from adv_jax.attacks._calls import Body, Settings, called
+from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits
+from adv_jax.checks import check_keywords, explained
+from adv_jax.types import Array, RowFn, UserError, check_choice
 
 P = ParamSpec("P")
+
+_without_gradient: set[str] = set()  # Names of our aimed attacks, for messages.
 
 
 def attack(
     *,
+    size: str | None = "eps",
+    norm: str | None = None,
+    rank: int | None = None,
+    aimed: bool = True,
+    gradient: bool = True,
+    needs_key: bool = False,
+    decisions: bool = False,
+    minimal: bool = False,
     ranges: Mapping[str, str] = {},
     row_ranges: Mapping[str, str] = {},
     losses: Mapping[str, RowFn] | None = None,
-    size: str | None = "eps",
-    norm: str | None = None,
     sparse: bool = False,
-    decisions: bool = False,
-    model: bool = True,
-    check: Callable[[dict[str, Any]], None] | None = None,
+    check: Callable[[Settings], None] | None = None,
+    compiles: bool = True,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
-    """Makes an attack of a traceable function (logits_fn, x, y, *, ...) -> x_adv."""
+    """Makes an attack of a traceable function (logits_fn, x, y, *, ...) -> x_adv.
+
+    The function keeps its signature and gets the attribute `traits`. In it logits_fn is a function
+    of x alone, as aux is a part of it. Outside `jit`, arguments and logits are checked, and the
+    function is compiled once: for equal operations of the model, equal shapes, and equal settings
+    but for real numbers, arrays and keys (`_calls.called`). An unknown keyword is refused with ours
+    for it, and so is a model without the derivative that the attack needs. A plain function is an
+    attack too; evaluations compare it by what it returns.
+
+    Args:
+      size, norm, rank, aimed, gradient, needs_key, decisions, minimal: as in `Traits`. Noise is
+        never aimed: it does not read logits_fn, y and aux.
+      ranges, row_ranges, losses, sparse, check: as in `_calls.Body`.
+      compiles: False for an attack that only calls others.
+
+    Raises:
+      UserError: size is no keyword of the function; norm or rank is unknown.
+
+    Source of the ranks: [carlini2019], sec. 5.
+
+    >>> from adv_jax.attacks import ITERATED, bim
+    >>> @attack(rank=ITERATED)
+    ... def twenty_steps(logits_fn, x, y, *, eps, norm="linf", key=None):
+    ...     return bim(logits_fn, x, y, eps=eps, norm=norm, num_steps=20)
+    >>> twenty_steps.traits.rank > bim.traits.rank
+    False
+    """
+    if size is not None:
+        check_choice("size", size, SIZES)
+    if rank is not None and rank not in tuple(Rank):
+        raise UserError(f"rank must be NOISE, ONE_STEP, ITERATED or ENSEMBLE, got {rank!r}")
+    traits = Traits(
+        size=size,
+        norm=None if norm is None else norms.canonical(norm),
+        rank=None if rank is None else Rank(rank),
+        aimed=aimed and rank != NOISE,
+        gradient=gradient and rank != NOISE,
+        needs_key=needs_key,
+        decisions=decisions,
+        minimal=minimal,
+    )
 
     def decorate(fn: Callable[P, Array]) -> Callable[P, Array]:
-        signature = inspect.signature(fn)
-        body = Body(fn, ranges, row_ranges, losses, size, norm, sparse, decisions, model, check)
+        signature, name = inspect.signature(fn), fn.__name__
+        body = Body(fn, traits, ranges, row_ranges, losses, sparse, check)
+        if size is not None and size not in signature.parameters:
+            found = ", ".join(signature.parameters)
+            raise UserError(f"size must be a keyword of {name}, got {size!r}, not in {found}")
+        if traits.aimed and not gradient and fn.__module__.startswith("adv_jax."):
+            _without_gradient.add(name)
 
         @functools.wraps(fn)
-        def attacked(*args: P.args, **settings: P.kwargs) -> Array:
-            call = signature.bind(*args, **settings)
+        def attacked(*args: P.args, **given: P.kwargs) -> Array:
+            check_keywords(name, given, signature)
+            try:
+                call = signature.bind(*args, **given)
+            except TypeError as error:
+                raise TypeError(f"{name}() is {error}") from None
             call.apply_defaults()
-            (_, logits_fn), (_, x), (_, y), *given = call.arguments.items()
-            return called(body, logits_fn, x, y, dict(given))
+            (_, model), (_, x), (_, y), *settings = call.arguments.items()
+            aux = call.arguments.get("aux")
+            inputs = (x,) if aux is None else (x, aux)
+            with explained(name, model, *inputs, gradient=traits.gradient, instead=forward_only()):
+                if compiles:
+                    return called(body, model, x, y, dict(settings))
+                return fn(*args, **given)
 
+        with_traits: Any = attacked
+        with_traits.traits = traits
         return attacked
 
     return decorate
+
+
+def forward_only() -> list[str]:
+    """Returns the names of our attacks that are aimed at a model without its derivative."""
+    return sorted(_without_gradient)

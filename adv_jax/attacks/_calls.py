@@ -14,6 +14,7 @@ import numpy as np
 
 from adv_jax import programs
 from adv_jax.attacks._climbing import Rated, check_kinds, checked_start, of_logits, rating
+from adv_jax.attacks._traits import NOISE, Traits
 from adv_jax.checks import (
     as_batch,
     ball,
@@ -49,24 +50,22 @@ class Body(NamedTuple):
     ranges: of real settings, one number for all rows, such as {"rho": "[0, 1]"}.
     row_ranges: of those that may also be f32[B].
     losses: by name, if it climbs one of them or a function of the user; else None.
-    size: the keyword of its size, or None.
-    norm: of the size, if the attack has no keyword for that.
     sparse: the attack knows the norm l0.
-    decisions: it reads the predicted class alone, so that the model may return probabilities.
-    model: it calls the model; else logits_fn, y and aux are not looked at.
     check: (settings) -> None, of what settings forbid each other before losses become `Rated`.
     """
 
     fn: Callable[..., Array]
+    traits: Traits = Traits(size=None)
     ranges: Mapping[str, str] = {}
     row_ranges: Mapping[str, str] = {}
     losses: Mapping[str, RowFn] | None = None
-    size: str | None = None
-    norm: str | None = None
     sparse: bool = False
-    decisions: bool = False
-    model: bool = True
     check: Callable[[Settings], None] | None = None
+
+    @property
+    def reads_model(self) -> bool:
+        """Whether it calls the model; noise does not look at logits_fn, y and aux."""
+        return self.traits.rank != NOISE
 
 
 class Model(NamedTuple):
@@ -96,7 +95,7 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         function of x, its logits are not finite f32[B, K] or look like probabilities, or y has
         another form.
     """
-    if body.model:
+    if body.reads_model:
         check_function(fn)
     else:
         fn, y, settings = _unchanged, None, settings | {"aux": None}
@@ -125,7 +124,7 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
     with _plain_errors():
         found = traced(fn, *inputs, by=programs.traced)
     model = Model(fn, _shapes(inputs), found, [])
-    if body.model:
+    if body.reads_model:
         _check_outputs(model.traced.outputs, y, batch=x.shape[0])
     given = model.traced.arrays, x, aux, settings, bounds
     leaves, tree = jax.tree.flatten(given)
@@ -143,7 +142,7 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
             programs.dropped(key)
     if flags and is_known(flags["finite"]):
         flags = jax.device_get(flags)
-        check_finite(flags["finite"], "x") if body.decisions else check_flags(flags, "x")
+        check_finite(flags["finite"], "x") if body.traits.decisions else check_flags(flags, "x")
     return found
 
 
@@ -215,13 +214,14 @@ def _is_count(parameter: inspect.Parameter) -> bool:
 
 def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings) -> None:
     """Checks the radius and the mask where their values are known."""
-    if body.size is None:
+    name = body.traits.size
+    if name is None:
         return
-    norm = body.norm or settings.get("length") or settings["norm"]
-    box = bounds if body.size == "eps" else None  # The others bound no perturbation.
-    optional = _parameters(body)[body.size].default is None
-    kinds = {"name": body.size, "sparse": body.sparse, "optional": optional}
-    ball(settings[body.size], x, norm, box, settings.get("mask"), **kinds)
+    norm = body.traits.norm or settings.get("length") or settings.get("norm", "linf")
+    box = bounds if name == "eps" else None  # The others bound no perturbation.
+    optional = _parameters(body)[name].default is None
+    kinds = {"name": name, "sparse": body.sparse, "optional": optional}
+    ball(settings[name], x, norm, box, settings.get("mask"), **kinds)
 
 
 def _check_outputs(outputs: Any, y: Any, *, batch: int) -> None:
@@ -279,7 +279,7 @@ def _program(body: Body, static: Settings) -> Callable[..., Any]:
         if static.get("constant", True):
             own = jax.lax.stop_gradient(own)
         fn = with_aux(_replayed(_called.get(), own), aux)
-        flags = _flags(fn(x)) if body.model else None
+        flags = _flags(fn(x)) if body.reads_model else None
         return _run(body, fn, x, settings, bounds, static), flags
 
     return jax.jit(run)

@@ -15,6 +15,7 @@ from adv_jax.attacks._dlr import aimed, dlr, toward
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._sparse_ascent import ascend_sparsely
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import checked_logits
 from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.losses import cross_entropy
@@ -69,7 +70,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise UserError("fooled must be None for the targeted dlr, got a function")
 
 
-@attack(ranges={"rho": "[0, 1]"}, losses=_LOSSES, check=_check)
+@attack(rank=ITERATED, ranges={"rho": "[0, 1]"}, losses=_LOSSES, check=_check)
 def apgd(
     logits_fn: LogitsFn,
     x: Array,

@@ -15,6 +15,7 @@ from adv_jax.attacks._climbing import rate_fn
 from adv_jax.attacks._dlr import aimed, dlr
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ENSEMBLE
 from adv_jax.attacks.apgd import ascend
 from adv_jax.attacks.fab import approach, away
 from adv_jax.attacks.square import random_search
@@ -67,7 +68,7 @@ class Rows(NamedTuple):
         return Region(self.x, self.eps, norm, self.bounds, self.scale)
 
 
-@attack()
+@attack(rank=ENSEMBLE, needs_key=True, minimal=True)
 def auto_attack(
     logits_fn: LogitsFn,
     x: Array,

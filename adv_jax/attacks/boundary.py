@@ -10,6 +10,7 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.perturbations import choose
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
@@ -35,7 +36,15 @@ class Walk(NamedTuple):
     toward: Array
 
 
-@attack(norm="l2", decisions=True, check=check_box)
+@attack(
+    norm="l2",
+    rank=ITERATED,
+    gradient=False,
+    needs_key=True,
+    decisions=True,
+    minimal=True,
+    check=check_box,
+)
 def boundary(
     logits_fn: LogitsFn,
     x: Array,

@@ -7,9 +7,11 @@ import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._penalty import among, search, within
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     ball,
     check_counts,
@@ -25,6 +27,7 @@ from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_d
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
 
+@attack(norm="l2", rank=ITERATED, minimal=True, compiles=False)
 def carlini_wagner(
     logits_fn: LogitsFn,
     x: Array,

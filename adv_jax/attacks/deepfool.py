@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import (
     check_candidates,
@@ -15,6 +16,7 @@ from adv_jax.attacks._linear_model import (
     strongest_other,
     values_fn,
 )
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     ball,
     check_counts,
@@ -45,6 +47,7 @@ class Walk(NamedTuple):
     fools: Array
 
 
+@attack(rank=ITERATED, minimal=True, compiles=False)
 def deepfool(
     logits_fn: LogitsFn,
     x: Array,

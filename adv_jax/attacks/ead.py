@@ -5,9 +5,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._penalty import search, squared
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     ball,
     check_counts,
@@ -32,6 +34,7 @@ from adv_jax.types import (
 RULES = ("en", "l1")
 
 
+@attack(norm="l1", rank=ITERATED, minimal=True, compiles=False)
 def ead(
     logits_fn: LogitsFn,
     x: Array,

@@ -20,6 +20,7 @@ from adv_jax.checks import (
     dtype_and_shape,
     is_known,
     is_whole,
+    own_keywords,
     traced,
 )
 from adv_jax.perturbations import choose, limits
@@ -40,6 +41,7 @@ class Champions(NamedTuple):
     images: Array
 
 
+@own_keywords
 def fooling_images(
     probs_fn: Callable[[Array], Array],
     shape: tuple[int, ...],

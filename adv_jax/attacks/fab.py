@@ -16,6 +16,7 @@ from adv_jax.attacks._linear_model import (
     strongest_other,
 )
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     checked_labels,
     checked_logits,
@@ -50,7 +51,11 @@ class Plane(NamedTuple):
     distance: Array
 
 
-@attack(ranges={"alpha_max": "[0, 1]", "eta": "[1, inf)", "beta": "(0, 1)"})
+@attack(
+    rank=ITERATED,
+    minimal=True,
+    ranges={"alpha_max": "[0, 1]", "eta": "[1, inf)", "beta": "(0, 1)"},
+)
 def fab(
     logits_fn: LogitsFn,
     x: Array,

@@ -11,6 +11,7 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import with_gradient
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ONE_STEP
 from adv_jax.checks import ball
 from adv_jax.loss_gradients import loss_gradient
 from adv_jax.losses import LOSSES
@@ -18,7 +19,7 @@ from adv_jax.perturbations import inside, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree
 
 
-@attack(losses=LOSSES)
+@attack(rank=ONE_STEP, losses=LOSSES)
 def fgsm(
     logits_fn: LogitsFn,
     x: Array,
@@ -90,7 +91,7 @@ def fgsm(
     return _perturbed(x, region.radius * unit, bounds, constant=constant)
 
 
-@attack(losses=LOSSES, size="tau", norm="linf")
+@attack(size="tau", rank=ONE_STEP, losses=LOSSES)
 def raw_gradient(
     logits_fn: LogitsFn,
     x: Array,

@@ -11,6 +11,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started, to_boundary
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import linf_or_l2
 from adv_jax.perturbations import choose, inside
 from adv_jax.random import row_keys
@@ -23,7 +24,14 @@ MAX_HALVINGS = 20  # of a jump, until it ends where the model is fooled
 POINTS = 256  # of all rows, evaluated at once to estimate a direction
 
 
-@attack(decisions=True, check=check_box)
+@attack(
+    rank=ITERATED,
+    gradient=False,
+    needs_key=True,
+    decisions=True,
+    minimal=True,
+    check=check_box,
+)
 def hop_skip_jump(
     logits_fn: LogitsFn,
     x: Array,

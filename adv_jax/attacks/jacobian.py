@@ -8,6 +8,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import nearest_boundary, others, values_fn
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ONE_STEP
 from adv_jax.checks import as_batch, check_rows
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import perturbed
@@ -78,7 +79,7 @@ def _class_jacobian(
     return values, jacobian
 
 
-@attack()
+@attack(rank=ONE_STEP)
 def adv_alpha(
     logits_fn: LogitsFn,
     x: Array,

@@ -8,8 +8,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import values_fn
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.attacks.targets import next_class
 from adv_jax.checks import (
     broadcasts,
@@ -46,6 +48,7 @@ class PairSearch(NamedTuple):
     active: Array
 
 
+@attack(size="gamma", rank=ITERATED, compiles=False)
 def jsma(
     logits_fn: LogitsFn,
     x: Array,

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._box_lbfgs import box_lbfgs
 from adv_jax.attacks._penalty import among, search, squared, within
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     as_batch,
     ball,
@@ -31,6 +33,7 @@ from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
 
+@attack(norm="l2", rank=ITERATED, minimal=True, compiles=False)
 def lbfgs(
     logits_fn: LogitsFn,
     x: Array,
@@ -147,6 +150,7 @@ def _lbfgs(
     return within(x, r, eps, bounds, scale)
 
 
+@attack(norm="linf", rank=ITERATED, compiles=False)
 def feature_adversary(
     features_fn: Callable[[Array], Array],
     x: Array,

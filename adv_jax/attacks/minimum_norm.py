@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._climbing import rate_fn, with_gradient
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import ball, check_counts, check_range, checked
 from adv_jax.loss_gradients import margin
 from adv_jax.losses import cross_entropy
@@ -23,6 +25,7 @@ OVERSHOOT = 1 + 1e-3
 Turn = tuple[Array, Array, Array, Shortest]  # r, x + r, radius f32[B], the shortest so far
 
 
+@attack(norm="l2", rank=ITERATED, minimal=True, compiles=False)
 def ddn(
     logits_fn: LogitsFn,
     x: Array,
@@ -128,6 +131,7 @@ def _ddn(
     return perturbed(x, r, bounds)
 
 
+@attack(rank=ITERATED, minimal=True, compiles=False)
 def fmn(
     logits_fn: LogitsFn,
     x: Array,

@@ -8,6 +8,7 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import rate_fn, row_loss, with_gradient
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import radius
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import moved, of_units
@@ -16,7 +17,9 @@ from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTr
 Carry = tuple[Array, Array, Array]  # r, the momentum, x + r
 
 
-@attack(ranges={"decay": "[0, inf)"}, row_ranges={"step_size": "[0, inf)"}, losses=LOSSES)
+@attack(
+    rank=ITERATED, ranges={"decay": "[0, inf)"}, row_ranges={"step_size": "[0, inf)"}, losses=LOSSES
+)
 def mi_fgsm(
     logits_fn: LogitsFn,
     x: Array,

@@ -9,13 +9,14 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
+from adv_jax.attacks._traits import NOISE
 from adv_jax.checks import ball
 from adv_jax.perturbations import perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 
-@attack(size="std", norm="linf", model=False)
+@attack(size="std", rank=NOISE, needs_key=True)
 def gaussian_noise(
     logits_fn: LogitsFn | None,
     x: Array,
@@ -48,7 +49,7 @@ def gaussian_noise(
     return perturbed(x, std * (noise if scale is None else scale * noise), bounds)
 
 
-@attack(norm="linf", model=False)
+@attack(norm="linf", rank=NOISE, needs_key=True)
 def sign_noise(
     logits_fn: LogitsFn | None,
     x: Array,
@@ -81,7 +82,7 @@ def sign_noise(
     return perturbed(x, eps * (signs if scale is None else scale * signs), bounds)
 
 
-@attack(model=False)
+@attack(rank=NOISE, needs_key=True)
 def uniform_noise(
     logits_fn: LogitsFn | None,
     x: Array,

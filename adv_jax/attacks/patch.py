@@ -9,6 +9,7 @@ import optax
 from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import checked_climb, rate_fn
 from adv_jax.attacks._images import check_images
@@ -18,6 +19,7 @@ from adv_jax.checks import (
     check_counts,
     check_range,
     dtype_and_shape,
+    own_keywords,
 )
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import LOSSES
@@ -38,6 +40,7 @@ from adv_jax.types import (
 Sizes = tuple[ArrayLike, ArrayLike]  # smallest and largest diameter, as shares of the sides
 
 
+@attack(size=None, needs_key=True, compiles=False)
 def adversarial_patch(
     logits_fn: LogitsFn,
     x: Array,
@@ -154,6 +157,7 @@ def _adversarial_patch(
     return jax.lax.stop_gradient(patch)
 
 
+@own_keywords
 def place_patch(
     x: Array,
     patch: Array,

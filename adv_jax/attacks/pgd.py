@@ -12,6 +12,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._climbing import rate_fn, row_loss, with_gradient
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import radius
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import choose, limits, moved
@@ -32,7 +33,7 @@ from adv_jax.types import (
 Carry = tuple[Array, Array, Any]  # r, x + r, the `Best` so far or None
 
 
-@attack(row_ranges={"step_size": "[0, inf)"}, losses=LOSSES, sparse=True)
+@attack(rank=ITERATED, row_ranges={"step_size": "[0, inf)"}, losses=LOSSES, sparse=True)
 def pgd(
     logits_fn: LogitsFn,
     x: Array,
@@ -170,6 +171,7 @@ def pgd(
     return region.moved(r)
 
 
+@attack(rank=ITERATED, compiles=False)
 def bim(
     logits_fn: LogitsFn,
     x: Array,

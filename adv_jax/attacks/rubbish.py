@@ -4,12 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from adv_jax.attacks._attack import attack
+from adv_jax.attacks._traits import NOISE
 from adv_jax.attacks.noise import gaussian_noise
 from adv_jax.checks import check_bounds, checked_mask
 from adv_jax.perturbations import limits
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
 
 
+@attack(size="std", rank=NOISE, needs_key=True, compiles=False)
 def rubbish(
     logits_fn: LogitsFn | None,
     x: Array,

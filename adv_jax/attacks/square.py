@@ -12,6 +12,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._climbing import RateFn, rate_fn, row_loss
 from adv_jax.attacks._region import Region
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     linf_or_l2,
 )
@@ -30,7 +31,7 @@ _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
 _LOSSES: dict[str, RowFn] = {"margin": margin}
 
 
-@attack(ranges={"p_init": "(0, 1]"}, losses=_LOSSES)
+@attack(rank=ITERATED, gradient=False, needs_key=True, ranges={"p_init": "(0, 1]"}, losses=_LOSSES)
 def square(
     logits_fn: LogitsFn,
     x: Array,

@@ -2,12 +2,14 @@
 
 from jax.typing import ArrayLike
 
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import check_logits_at
 from adv_jax.checks import checked, with_aux
 from adv_jax.loss_gradients import labels_at
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree
 
 
+@attack(aimed=False, gradient=False, compiles=False)
 def transferred(
     logits_fn: LogitsFn,
     x: Array,

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import Rated, checked_climb, rate_fn, with_gradient
+from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import ball, check_counts, check_range, radius
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import LOSSES
@@ -28,6 +30,7 @@ from adv_jax.types import (
 )
 
 
+@attack(rank=ITERATED, compiles=False)
 def universal_perturbation(
     logits_fn: LogitsFn,
     x: Array,

@@ -4,13 +4,16 @@ import jax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._traits import ONE_STEP
 from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, radius
 from adv_jax.loss_gradients import cross_entropy, evaluated
 from adv_jax.perturbations import moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 
+@attack(rank=ONE_STEP, needs_key=True, compiles=False)
 def virtual_adversarial(
     logits_fn: LogitsFn,
     x: Array,

@@ -5,6 +5,7 @@ values are unknown, and only shapes and dtypes are checked, at no cost.
 """
 
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
+from adv_jax.checks._keywords import OTHER_NAMES, check_keywords, own_keywords, suggestion
 from adv_jax.checks._model import (
     check_finite,
     check_flags,
@@ -13,6 +14,8 @@ from adv_jax.checks._model import (
     checked,
     checked_labels,
     checked_logits,
+    explained,
+    has_derivative,
     is_tracing,
     logit_flags,
     traceable,
@@ -36,6 +39,7 @@ from adv_jax.checks._values import (
 )
 
 __all__ = [
+    "OTHER_NAMES",
     "as_batch",
     "ball",
     "broadcasts",
@@ -44,6 +48,7 @@ __all__ = [
     "check_finite",
     "check_flags",
     "check_function",
+    "check_keywords",
     "check_logits",
     "check_range",
     "check_rows",
@@ -53,13 +58,17 @@ __all__ = [
     "checked_logits",
     "checked_mask",
     "dtype_and_shape",
+    "explained",
+    "has_derivative",
     "is_known",
     "is_per_feature",
     "is_tracing",
     "is_whole",
     "linf_or_l2",
     "logit_flags",
+    "own_keywords",
     "radius",
+    "suggestion",
     "traceable",
     "traced",
     "width",

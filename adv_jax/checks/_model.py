@@ -1,7 +1,8 @@
 """Checks of a model, its logits and the labels."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.errors
@@ -64,7 +65,7 @@ def check_function(fn: Any, *, name: str = "logits_fn") -> None:
     if any(kind.__module__.split(".")[0] == "torch" for kind in type(fn).__mro__):
         raise UserError(
             f"{name} must be made of JAX operations, got the torch module {type(fn).__name__}: "
-            "convert it, or call it by jax.pure_callback, for attacks by forward passes alone"
+            "convert it, or call it by jax.pure_callback, with a derivative by jax.custom_vjp"
         )
     if not callable(fn) or _is_unbound(fn):
         raise UserError(
@@ -131,6 +132,70 @@ def traceable(name: str) -> Iterator[None]:
             "updates its state, as dropout and batch normalization do in training: call "
             "model.eval() in Flax NNX, or pass train=False in Linen, as the model names it"
         ) from error
+
+
+@contextlib.contextmanager
+def explained(
+    name: str, fn: Any, *inputs: Any, gradient: bool, instead: Iterable[str]
+) -> Iterator[None]:
+    """Converts the error of an attack on a model that lacks a derivative, or is not vmapped.
+
+    Args:
+      name: of the attack.
+      fn, inputs: the model and what it is called with: x, or x and aux.
+      gradient: the attack needs the derivative.
+      instead: names of attacks that do not.
+
+    Raises:
+      UserError: the attack failed, and the model works, but without its derivative or under vmap.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Any: each operation raises its own.
+        if not _traces(fn, *inputs):
+            raise
+        if gradient and not has_derivative(fn, *inputs):
+            raise UserError(
+                f"{name} must have a logits_fn with a derivative, got one without, as "
+                "jax.pure_callback is: give it one by jax.custom_vjp, or use "
+                f"{', '.join(instead)}"
+            ) from error
+        of_two = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), inputs)
+        mapped = jax.vmap(functools.partial(_derivative, fn) if gradient else fn)
+        if isinstance(error, NotImplementedError) and not _traces(mapped, *of_two):
+            raise UserError(
+                f"{name} must have a logits_fn that jax.vmap can map, got one that it cannot: "
+                'pass vmap_method="sequential" to jax.pure_callback'
+            ) from error
+        raise
+
+
+def has_derivative(fn: Callable[..., Any], x: Any, *aux: Any) -> bool:
+    """Returns whether JAX can pull a gradient by x back through a model that it can trace.
+
+    x, aux: arrays or their shapes; fn returns a tree of arrays.
+    """
+    return _traces(functools.partial(_derivative, fn), x, *aux)
+
+
+def _derivative(fn: Callable[..., Any], x: Any, *aux: Any) -> Any:
+    outputs, pullback = jax.vjp(lambda x: _floats(fn(x, *aux)), x)
+    return pullback(outputs)
+
+
+def _floats(outputs: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(outputs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def _traces(fn: Callable[..., Any], *inputs: Any) -> bool:
+    try:
+        # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
+        jax.eval_shape(lambda *inputs: fn(*inputs), *inputs)
+    except Exception:  # Any: each operation raises its own.
+        return False
+    return True
 
 
 def checked_logits(logits: Array, *, batch: int) -> Array:

@@ -5,29 +5,33 @@ leaking). docs/reliability.md lists the broken defenses that it finds.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import norms
+from adv_jax.attacks import ONE_STEP
 from adv_jax.checks import width
-from adv_jax.evaluate.budget import ball_of, function_name, norm_of, sizes_of
+from adv_jax.evaluate.balls import found_ball, is_masked, steps_of
+from adv_jax.evaluate.budget import (
+    ball_of,
+    has_unknown_ball,
+    is_aimed,
+    is_noise,
+    norm_of,
+    rank_of,
+    sizes_of,
+)
 from adv_jax.evaluate.probing import Step
-from adv_jax.perturbations import limits
-from adv_jax.types import Array, Attack, Bounds, described
+from adv_jax.types import Attack, Bounds, described
 
-# An attack should succeed at least as often as one of lower rank, at the same norm and size.
-_RANKS = {"sign_noise": 0, "uniform_noise": 0, "fgsm": 1, "pgd": 2, "apgd": 2, "auto_attack": 3}
 _MASKED = 0.01  # report a sign of gradient masking at this share of the rows
 _MISLED = 0.25  # the same for misleading gradients; a defense by random masks reaches about 0.4
-_NOISE = {"gaussian_noise", "rubbish", "sign_noise", "uniform_noise"}
-_NOT_AIMED = {*_NOISE, "transferred"}
 _SLACK, _SLACK_ROWS = 0.01, 3  # share (and number) of rows by which a stronger attack may lag
 _RISE = 0.05  # share of rows by which accuracy may rise with eps: one long step overshoots
-_BEHIND = 0.05  # share of rows by which a single step may beat all attacks together
+_BEHIND = 0.05  # share of rows by which a single step may beat all attacks, or one of unknown rank
 
 
 class AuditWarning(UserWarning):
@@ -48,11 +52,13 @@ class Audit(NamedTuple):
     outside_bounds: attack -> x_adv leaves the bounds at some eps; empty without bounds.
     changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
-      be positive; pairs of random noise, one step and iterated steps in the same norm.
+      be positive; pairs in the same norm of noise, one step, iterated steps and ensembles, by
+      the traits of `adv_jax.attack`. An attack of unknown rank is compared with noise and one step.
     rises: attack -> the largest rise of accuracy from the clean one or a smaller eps to a larger
       eps; noise attacks are left out.
     one_step: norm -> all attacks fail at some eps, but a single step of that size on the logit
-      margin succeeds. Keys: the norms of all attacks but noise and transferred ones.
+      margin succeeds. Keys: the norms of all attacks but noise and transferred ones. An attack that
+      does not say its norm has that of the ball that its perturbations fill, else linf.
     at_gray: norm -> all attacks in this norm fail at every eps that suffices to turn each input
       into the same mid-gray one, where a model can only guess. Such an eps is at least half the
       width of the bounds; empty without bounds or without such an eps.
@@ -74,47 +80,10 @@ class Audit(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def violations(
-    attack: Attack, x: Array, x_adv: Array, eps: Array, *, bounds: Bounds | None
-) -> dict[str, Array]:
-    """Returns {"outside_ball", "outside_bounds": bool[B]}, where they apply.
-
-    The rounding of x + r to the dtype of x is tolerated.
-    """
-    found = {}
-    if (norm := ball_of(attack)) is not None:
-        rounding = 0 if norm == "l0" else norms.norm(jnp.finfo(x.dtype).eps * x_adv, norm)
-        found["outside_ball"] = norms.norm(x_adv - x, norm) > eps * (1 + 1e-5) + rounding
-    if bounds is not None:
-        low, high = limits(x, bounds)
-        found["outside_bounds"] = ((x_adv < low) | (x_adv > high)).reshape(len(x), -1).any(axis=1)
-    return found
-
-
-def step_of(attack: Attack, eps: Sequence[float], bounds: Bounds | None) -> Step | None:
-    """Returns the single step that the attack must match in strength, clipped to the bounds.
-
-    The `bounds` keyword of the attack, if bound, takes precedence. Returns None for noise,
-    transferred and masked attacks, and for l0, whose ball has no longest step.
-    """
-    norm = ball_of(attack)
-    if norm in (None, "l0") or function_name(attack) in _NOT_AIMED or _is_masked(attack):
-        return None
-    own = getattr(attack, "keywords", {}).get("bounds")
-    sizes = tuple(map(float, eps))
-    if (box := bounds if own is None else own) is None:
-        return Step(norm, None, sizes)
-    low, high = (_nested(np.asarray(bound, float).tolist()) for bound in box)
-    return Step(norm, (low, high), sizes)
-
-
-def _is_masked(attack: Attack) -> bool:
-    return getattr(attack, "keywords", {}).get("mask") is not None
-
-
-def _nested(bound: Any) -> Any:
-    """Returns lists as tuples, which are hashable."""
-    return tuple(map(_nested, bound)) if isinstance(bound, list) else bound
+def issue(messages: Iterable[str], *, stacklevel: int = 4) -> None:
+    """Issues messages as `AuditWarning` to the caller of an entry point under `own_keywords`."""
+    for message in messages:
+        warnings.warn(message, AuditWarning, stacklevel=stacklevel)
 
 
 def audit(
@@ -132,7 +101,7 @@ def audit(
     """Returns the audit of N rows under attacks at E sizes.
 
     Args:
-      attacked: attack -> {"label": i32[E, N], and the results of `violations`, bool[E, N]}.
+      attacked: attack -> {"label": i32[E, N], and the results of `violations` and `lengths`}.
       clean_labels, y: i32[N], predictions at x and labels.
       stepped: step -> predictions after it, i32[E, N].
       eps: as in `evaluate`.
@@ -143,6 +112,20 @@ def audit(
     correct = {name: rows["label"] == y for name, rows in attacked.items()}
     accuracies = {name: rows.mean(-1) for name, rows in correct.items()}
     clean_accuracy = (clean_labels == y).mean()
+    balls = {
+        name: found_ball(attacked[name], sizes[name])
+        if has_unknown_ball(attack)
+        else ball_of(attack)
+        for name, attack in attacks.items()
+    }
+    steps = {
+        step: labels == y
+        for step, labels in stepped.items()
+        if any(
+            step.norm == balls[name] and step in steps_of(attack, sizes[name].tolist(), bounds)
+            for name, attack in attacks.items()
+        )
+    }
 
     def at_some_eps(flag: str) -> dict[str, float]:
         flagged = {name: rows[flag] for name, rows in attacked.items() if flag in rows}
@@ -166,32 +149,36 @@ def audit(
         },
         order={
             f"{strong} - {weak}": float((accuracies[strong] - accuracies[weak]).max())
-            for strong, weak in _ordered(attacks, sizes)
+            for strong, weak in _ordered(attacks, sizes, balls)
         },
         rises={
             name: _rise([clean_accuracy, *accuracies[name][np.argsort(sizes[name])]])
             for name, attack in attacks.items()
-            if function_name(attack) not in _NOISE
+            if not is_noise(attack)
         },
-        one_step=_one_step(correct, {step: labels == y for step, labels in stepped.items()}),
-        at_gray=_at_gray(attacks, correct, sizes, shape=shape, bounds=bounds),
+        one_step=_one_step(correct, steps),
+        at_gray=_at_gray(attacks, correct, sizes, balls, shape=shape, bounds=bounds),
         warnings=(),
     )
     return found._replace(warnings=tuple(_warnings(found, attacks, y, bounds)))
 
 
 def _ordered(
-    attacks: Mapping[str, Attack], sizes: Mapping[str, np.ndarray]
+    attacks: Mapping[str, Attack],
+    sizes: Mapping[str, np.ndarray],
+    balls: Mapping[str, str | None],
 ) -> Iterator[tuple[str, str]]:
     """Yields (stronger, weaker) pairs of attacks in the same norm and of the same sizes."""
-    ranked = {
-        name: ((norm_of(attack), *sizes[name]), _RANKS[function_name(attack)])
+    ranks = {
+        name: rank_of(attack)
         for name, attack in attacks.items()
-        if function_name(attack) in _RANKS
+        if balls[name] is not None and (is_aimed(attack) or is_noise(attack))
     }
-    for strong, (ball, rank) in ranked.items():
-        for weak, (other, lower) in ranked.items():
-            if ball == other and rank > lower:
+    for strong, rank in ranks.items():
+        for weak, lower in ranks.items():
+            above = lower is not None and (lower <= ONE_STEP if rank is None else lower < rank)
+            same = balls[strong] == balls[weak] and np.array_equal(sizes[strong], sizes[weak])
+            if above and same:
                 yield strong, weak
 
 
@@ -220,6 +207,7 @@ def _at_gray(
     attacks: Mapping[str, Attack],
     correct: Mapping[str, np.ndarray],
     sizes: Mapping[str, np.ndarray],
+    balls: Mapping[str, str | None],
     *,
     shape: tuple[int, ...],
     bounds: Bounds | None,
@@ -227,8 +215,8 @@ def _at_gray(
     """Returns `Audit.at_gray`; correct: attack -> bool[E, N], the rows still correct."""
     withstand: dict[str, Any] = {}  # norm -> bool[N]
     for name, attack in attacks.items():
-        norm = ball_of(attack)
-        if norm is not None and bounds is not None and not _is_masked(attack):
+        norm = balls[name]
+        if norm is not None and bounds is not None and not is_masked(attack):
             enough = width(bounds, shape, norm) / (1 if norm == "l0" else 2)
             if (large := sizes[name] >= enough).any():
                 withstand[norm] = withstand.get(norm, True) & correct[name][large].all(0)
@@ -264,10 +252,12 @@ def _warnings(
             )
     for pair, excess in found.order.items():
         strong, weak = pair.split(" - ")
-        if too_many(excess):
+        unknown = rank_of(attacks[strong]) is None
+        if too_many(excess, _BEHIND if unknown else _SLACK):
             yield (
                 f"{strong} leaves {_percent(excess)} more of the rows correct than {weak}, which "
                 "should be weaker: gradients are masked, or its steps are too few or too small"
+                + ("; adv_jax.attack(aimed=False) marks a control" if unknown else "")
             )
     for name, excess in found.rises.items():
         if too_many(excess, _RISE):
@@ -316,26 +306,31 @@ def _warnings_of_model(found: Audit) -> Iterator[str]:
                 "attacks.straight_through)"
             )
         )
-    if found.random >= _MASKED:
-        yield (
-            f"the model draws random numbers: two evaluations differ for {_percent(found.random)} "
-            "of the rows, so attack and evaluation use different random draws; disable the "
-            "randomness, or attack the mean over many draws (expectation over transformation, "
-            "attacks.expectation)"
-        )
-    if found.batch >= _MASKED:
-        yield (
-            f"the logits of {_percent(found.batch)} of the rows depend on the other rows of the "
-            "batch, or on the position in it: batch normalization or dropout is in training mode "
-            "(set train=False), or random numbers are drawn by the batch (draw them by the row, as "
-            "attacks.expectation does)"
-        )
+    yield from of_values(found.random, found.batch)
     if found.misleading >= _MISLED:
         yield (
             f"{_percent(found.misleading)} of the gradients are misleading: the logits do not "
             "change along them as predicted; the model has a custom derivative (a reversed sign, a "
             "straight-through estimator without attacks.straight_through) or random numbers drawn "
             "from its input (attacks.expectation); try an attack without gradients"
+        )
+
+
+def of_values(random: float, batch: float) -> Iterator[str]:
+    """Yields one sentence for each problem that forward passes show; shares of the rows."""
+    if random >= _MASKED:
+        yield (
+            f"the model draws random numbers: two evaluations differ for {_percent(random)} "
+            "of the rows, so attack and evaluation use different random draws; disable the "
+            "randomness, or attack the mean over many draws (expectation over transformation, "
+            "attacks.expectation)"
+        )
+    if batch >= _MASKED:
+        yield (
+            f"the logits of {_percent(batch)} of the rows depend on the other rows of the "
+            "batch, or on the position in it: batch normalization or dropout is in training mode "
+            "(set train=False), or random numbers are drawn by the batch (draw them by the row, as "
+            "attacks.expectation does)"
         )
 
 

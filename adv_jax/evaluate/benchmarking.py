@@ -2,7 +2,6 @@
 
 import os
 import time
-import warnings
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -13,18 +12,21 @@ import numpy as np
 
 from adv_jax import __version__
 from adv_jax.attacks.auto_attack import MEMBERS, auto_attack
-from adv_jax.checks import check_range
-from adv_jax.evaluate.auditing import AuditWarning
+from adv_jax.checks import check_range, own_keywords
+from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, silent
+from adv_jax.evaluate.preparing import named_norm, prepared
 from adv_jax.evaluate.streaming import streamed
-from adv_jax.types import Bounds, Key, LogitsFn, UserError, described
+from adv_jax.types import Bounds, Key, LogitsFn, Norm, UserError, described
 
 
+@own_keywords
 def benchmark(
     logits_fn: LogitsFn,
     data: Any,
     *,
-    threat_model: str = "Linf",
+    threat_model: str | None = None,
+    norm: Norm | None = None,
     eps: float = 8 / 255,
     bounds: Bounds | None = None,
     name: str = "",
@@ -41,7 +43,8 @@ def benchmark(
       logits_fn, batch_size, folder, progress: as in `evaluate_batches`.
       data: arrays (x, y) or (x, y, aux), an iterable of such batches, or a `data.Dataset`, whose
         test rows are used.
-      threat_model: "Linf" or "L2", the norm of the ball.
+      threat_model: "Linf" or "L2", the norm of the ball; None: "Linf".
+      norm: the same by its name in attacks, "linf" or "l2".
       eps: radius of the ball, >= 0; 8/255 and "Linf", or 0.5 and "L2", are usual on CIFAR-10.
       bounds: (lo, hi) of valid inputs. Default: those of a Dataset, else (0, 1).
       name: of the model, for the record.
@@ -64,9 +67,10 @@ def benchmark(
     (1.0, 0.5, 2)
     """
     started = time.perf_counter()
-    norm = {"linf": "linf", "l2": "l2"}.get(str(threat_model).lower())
-    if norm is None:
-        raise UserError(f'threat_model must be "Linf" or "L2", got {described(threat_model)}')
+    kind = named_norm(norm, threat_model) or "linf"
+    threat_model = {"linf": "Linf", "l2": "L2"}.get(kind)
+    if threat_model is None:
+        raise UserError(f'threat_model must be "Linf" or "L2", got {described(kind)}')
     check_range("eps", eps, "[0, inf)")
     if bounds is None:
         bounds = getattr(data, "bounds", None)
@@ -74,11 +78,12 @@ def benchmark(
     # A small block fits the cache of a CPU; an accelerator needs many rows.
     (device,) = jnp.zeros(()).devices()  # where the attacks will run
     block_size = 32 if device.platform == "cpu" else batch_size
-    attack = partial(auto_attack, norm=norm, bounds=(lo, hi), block_size=block_size)
+    attack = partial(auto_attack, block_size=block_size)
+    members = {member: partial(attack, members=(member,)) for member in MEMBERS}
     found = streamed(
         logits_fn,
         _batches(data),
-        {member: partial(attack, members=(member,)) for member in MEMBERS},
+        prepared(members, bounds=(lo, hi), norm=kind),
         eps=[eps],
         batch_size=batch_size,
         key=jax.random.key(0) if key is None else key,
@@ -86,8 +91,7 @@ def benchmark(
         progress=progress,
         options={"bounds": (lo, hi), "bits": None, "examples": False, "in_sequence": True},
     )
-    for warning in found.audit.warnings:
-        warnings.warn(warning, AuditWarning, stacklevel=2)
+    issue(found.audit.warnings)
     correct = found.correct[MEMBERS[-1]]
     return {
         "name": name,

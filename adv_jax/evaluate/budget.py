@@ -1,32 +1,29 @@
-"""Properties read from an attack's signature: the keyword of its size, its norm, its target."""
+"""What an evaluation asks of an attack, and how it calls one.
+
+It is read from the attack's traits (`adv_jax.attack`), else from its signature.
+"""
 
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
+
 from adv_jax import norms
-from adv_jax.checks import traceable
+from adv_jax.attacks import NOISE, SIZES, forward_only, traits_of
+from adv_jax.checks import explained, traceable
 from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
-# Keywords of an attack's size, by precedence.
-SCALES = ("eps", "std", "tau", "gamma")
-# Norms of the attacks without a norm keyword.
-_ONLY_NORMS = {
-    "boundary": "l2",
-    "carlini_wagner": "l2",
-    "ddn": "l2",
-    "ead": "l1",
-    "lbfgs": "l2",
-    "sign_noise": "linf",
-}
+SCALES = SIZES
 
 
 def scale_of(attack: Attack) -> str:
     """Returns the keyword that sets the size of an attack, which a curve varies.
 
-    It is the first of `SCALES` in the signature, or eps if the attack accepts any keyword.
+    It is the attack's trait `size`. That of a plain function is the first of `SCALES` in its
+    signature, or eps if it accepts any keyword.
 
     Raises:
       UserError: the attack is not a function, has no such keyword, or has it bound, as in
@@ -36,9 +33,10 @@ def scale_of(attack: Attack) -> str:
     >>> [scale_of(attack) for attack in (attacks.fgsm, attacks.gaussian_noise)]
     ['eps', 'std']
     """
-    parameters = _parameters(attack)
+    parameters, traits = parameters_of(attack), traits_of(attack)
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    scale = next((name for name in SCALES if name in parameters), "eps" if takes_any else None)
+    first = next((name for name in SCALES if name in parameters), "eps" if takes_any else None)
+    scale = first if traits is None else traits.size
     if scale is None:
         raise UserError(
             f"{function_name(attack)} must have a keyword for its size ({', '.join(SCALES)}), got "
@@ -52,7 +50,7 @@ def scale_of(attack: Attack) -> str:
 
 
 def norm_of(attack: Attack) -> str | None:
-    """Returns the name of the norm of an attack's size, None if its signature has none.
+    """Returns the name of the norm of an attack's size, None if neither signature nor traits say.
 
     Raises:
       ValueError: unknown norm; the attack is not a function.
@@ -65,13 +63,13 @@ def norm_of(attack: Attack) -> str | None:
     >>> norm_of(partial(attacks.transferred, attack=partial(attacks.fgsm, norm="l1")))
     'l1'
     """
-    crafting = _crafting(attack)
-    parameters = _parameters(crafting)
+    inner = crafting(attack)
+    parameters, traits = parameters_of(inner), traits_of(inner)
     for name in ("length", "norm"):
         default = parameters[name].default if name in parameters else None
         if default not in (None, inspect.Parameter.empty):
             return norms.canonical(default)
-    return _ONLY_NORMS.get(function_name(crafting))
+    return None if traits is None else traits.norm
 
 
 def ball_of(attack: Attack) -> str | None:
@@ -85,6 +83,33 @@ def ball_of(attack: Attack) -> str | None:
     return norm_of(attack) if scale_of(attack) == "eps" else None
 
 
+def has_unknown_ball(attack: Attack) -> bool:
+    """Returns whether an attack's eps is a radius, if any, in a norm that it does not say."""
+    return scale_of(attack) == "eps" and norm_of(attack) is None
+
+
+def is_aimed(attack: Attack) -> bool:
+    """Returns whether an attack is aimed at the evaluated model; a plain function counts as such.
+
+    >>> from adv_jax import attacks
+    >>> is_aimed(attacks.pgd), is_aimed(attacks.sign_noise), is_aimed(lambda *args, **given: 0)
+    (True, False, True)
+    """
+    traits = traits_of(attack)
+    return traits is None or traits.aimed
+
+
+def is_noise(attack: Attack) -> bool:
+    """Returns whether an attack draws its perturbation without the model."""
+    return rank_of(attack) == NOISE
+
+
+def rank_of(attack: Attack) -> int | None:
+    """Returns the rank of an attack (`attacks.NOISE`, ...), None if it is unknown."""
+    traits = traits_of(attack)
+    return None if traits is None else traits.rank
+
+
 def is_targeted(attack: Attack) -> bool:
     """Returns whether y is the class to reach, by the attack's bound or default arguments.
 
@@ -95,7 +120,7 @@ def is_targeted(attack: Attack) -> bool:
     >>> is_targeted(partial(attacks.fgsm, targeted=True)), is_targeted(attacks.fgsm)
     (True, False)
     """
-    parameter = _parameters(_crafting(attack)).get("targeted")
+    parameter = parameters_of(crafting(attack)).get("targeted")
     return parameter is not None and parameter.default is True
 
 
@@ -110,24 +135,40 @@ def at_size(
 ) -> Array:
     """Runs an attack on a batch at one size: x_adv f[B, *D]; traceable.
 
+    size: f32[], or f32[B], which the attack gets as f32[B, 1, ..., 1]: it broadcasts with x.
+    keys: for an attack that takes `key`.
     aux: passed to an attack that takes it, so that it can split the batch; else bound.
 
     Raises:
-      UserError: the attack cannot be traced, or does not return an array of the shape of x.
+      UserError: the attack cannot be traced, does not return an array of the shape of x, or needs a
+        derivative that the model lacks.
     """
-    settings: dict[str, Any] = {scale_of(attack): size, "key": keys}
-    if aux is not None and "aux" in _parameters(attack):
-        settings["aux"] = aux
+    name, scale, traits = function_name(attack), scale_of(attack), traits_of(attack)
+    settings: dict[str, Any] = {scale: norms.per_row(scale, size, x) if jnp.ndim(size) else size}
+    if takes(attack, "key"):
+        settings["key"] = keys
+    inputs = (x,)
+    if aux is not None and "aux" in parameters_of(attack):
+        settings["aux"], inputs = aux, (x, aux)
     else:
         logits_fn = with_aux(logits_fn, aux)
-    with traceable(f"{function_name(attack)} and logits_fn"):
-        x_adv = attack(logits_fn, x, y, **settings)
+    gradient = traits is None or traits.gradient
+    try:
+        with (
+            traceable(f"{name} and logits_fn"),
+            explained(name, logits_fn, *inputs, gradient=gradient, instead=forward_only()),
+        ):
+            x_adv = attack(logits_fn, x, y, **settings)
+    except TypeError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{name} must be an attack (logits_fn, x, y, *, {scale}, key) -> x_adv, got {reason}"
+        ) from error
     if getattr(x_adv, "shape", None) != x.shape:
         array = hasattr(x_adv, "shape")
         found = described(x_adv) if array else f"a {type(x_adv).__name__}"
         raise UserError(
-            f"{function_name(attack)} must return an array of the shape of x, "
-            f"{described(x)}, got {found}"
+            f"{name} must return an array of the shape of x, {described(x)}, got {found}"
         )
     return x_adv
 
@@ -139,7 +180,18 @@ def sizes_of(
     return dict(eps) if isinstance(eps, Mapping) else dict.fromkeys(attacks, eps)
 
 
-def _parameters(attack: Attack) -> Mapping[str, inspect.Parameter]:
+def takes(attack: Attack, keyword: str) -> bool:
+    """Returns whether an attack can be called with a keyword; a wrapper may take less than it says.
+
+    >>> takes(lambda x, **settings: x, "key"), takes(lambda x: x, "key")
+    (True, False)
+    """
+    own = inspect.signature(attack, follow_wrapped=False).parameters
+    return keyword in own or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values())
+
+
+def parameters_of(attack: Attack) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of an attack; raises UserError if it is not a function."""
     try:
         return inspect.signature(attack).parameters
     except (TypeError, ValueError):
@@ -148,7 +200,7 @@ def _parameters(attack: Attack) -> Mapping[str, inspect.Parameter]:
         ) from None
 
 
-def _crafting(attack: Attack) -> Attack:
+def crafting(attack: Attack) -> Attack:
     """Returns the inner attack of one such as `transferred`, else the attack."""
     return getattr(attack, "keywords", {}).get("attack", attack)
 

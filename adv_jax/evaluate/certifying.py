@@ -9,9 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.checks import check_range, check_width
+from adv_jax.checks import check_range, check_width, own_keywords
+from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, over_batches, silent
-from adv_jax.evaluate.checks import checked_data, checked_predictions
+from adv_jax.evaluate.checks import checked_data, checked_predictions, warnings_of_rows
 from adv_jax.evaluate.programs import Program
 from adv_jax.linear_bounds import METHODS, margin_bounds
 from adv_jax.types import (
@@ -42,6 +43,7 @@ class Certificate(NamedTuple):
     accuracy: np.ndarray
 
 
+@own_keywords
 def certify(
     logits_fn: LogitsFn,
     x: ArrayLike,
@@ -70,6 +72,8 @@ def certify(
         ibp        intervals, layer by layer; the last affine maps as one, into margins
         crown_ibp  linear bounds of the margins, pulled back to x through intervals of ibp
         crown      linear bounds of every layer too: passes for each unit that an activation sees
+
+    It holds for models whose rows do not interact; for others an `AuditWarning` is issued.
 
     Each takes the larger one of its bound and that of intervals, so crown_ibp is never below ibp.
     crown takes some hundred times as long as ibp.
@@ -107,6 +111,7 @@ def certify(
     check_choice("method", method, METHODS)
     x = x.astype(working_dtype(x.dtype))
     checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+    issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
     bound = partial(_margins, method=method, norm=kind, bounds=bounds)
     program = Program(bound, logits_fn, in_axes=(0, 0, 0, None))
     found = [

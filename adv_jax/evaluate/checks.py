@@ -20,6 +20,7 @@ from adv_jax.checks import (
     checked_labels,
     traced,
 )
+from adv_jax.evaluate.auditing import of_values
 from adv_jax.evaluate.batching import (
     Progress,
     mesh_sharding,
@@ -29,8 +30,10 @@ from adv_jax.evaluate.batching import (
 )
 from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.evaluate.measures import predicted
+from adv_jax.evaluate.preparing import check_named
+from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.programs import Program
-from adv_jax.evaluate.side_inputs import checked_aux
+from adv_jax.evaluate.side_inputs import checked_aux, with_aux
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
 
 # The sizes that are distances, which bounds limit.
@@ -92,13 +95,6 @@ def checked_sizes(
         raise UserError(f"eps must be as many sizes for each attack, got {found}")
     check_attacks(attacks, sizes, x, bounds=bounds)
     return sizes
-
-
-def check_named(name: str, parts: Any) -> None:
-    """Raises UserError for parts without names, as a list of them."""
-    if not isinstance(parts, Mapping):
-        kind = type(parts).__name__
-        raise UserError(f"{name} must be a dict that gives each a name, got a {kind}")
 
 
 def check_attacks(
@@ -168,6 +164,16 @@ def checked_predictions(
     return found
 
 
+def warnings_of_rows(logits_fn: LogitsFn, x: Array, aux: Any, *, batch_size: int) -> list[str]:
+    """Returns a sentence if the model draws random numbers, or if its rows interact."""
+
+    def changes(logits_fn: LogitsFn, x: Array, aux: Any) -> dict[str, Array]:
+        return probe_values(with_aux(logits_fn, aux), x)
+
+    found = over_batches(Program(changes, logits_fn), (x, aux), batch_size=batch_size)
+    return list(of_values(found["random"].mean(), found["batch"].mean()))
+
+
 def check_model(logits_fn: LogitsFn, x: Any, aux: Any, *, y: Array) -> Any:
     """Returns the shape of the logits, after checks; x, aux: the shapes of a batch.
 
@@ -180,20 +186,6 @@ def check_model(logits_fn: LogitsFn, x: Any, aux: Any, *, y: Array) -> Any:
     check_logits(logits, batch=x.shape[0])
     checked_labels(y, jax.ShapeDtypeStruct((len(y), logits.shape[1]), logits.dtype))
     return logits
-
-
-def has_derivative(logits_fn: LogitsFn, x: Any, aux: Any) -> bool:
-    """Returns whether JAX can pull a gradient back through a model that it can trace."""
-
-    def derivative(x: Array) -> Any:
-        logits, pullback = jax.vjp(_of_aux(logits_fn, aux), x)
-        return pullback(logits)
-
-    try:
-        jax.eval_shape(derivative, x)
-    except Exception:  # Any: each operation raises its own.
-        return False
-    return True
 
 
 def like_batch(x: Array, aux: Any, batch_size: int) -> tuple[Any, Any]:

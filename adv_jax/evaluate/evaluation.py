@@ -1,26 +1,27 @@
 """Evaluation of a classifier under attacks of several sizes, with an audit of the result."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.evaluate.auditing import Audit, AuditWarning, audit
+from adv_jax.checks import has_derivative, own_keywords
+from adv_jax.evaluate.auditing import Audit, audit, issue
 from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.checks import (
     check_model,
     checked_data,
     checked_sizes,
-    has_derivative,
     like_batch,
 )
 from adv_jax.evaluate.measures import Clean, Curve, summary
+from adv_jax.evaluate.preparing import noticed, prepared
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
-from adv_jax.types import Attack, Bounds, Key, LogitsFn
+from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm
 
 Sizes = Sequence[float] | Mapping[str, Sequence[float]]  # of all attacks, or of each
 
@@ -44,6 +45,7 @@ class Evaluation(NamedTuple):
     audit: Audit
 
 
+@own_keywords
 def evaluate(
     logits_fn: LogitsFn,
     x: ArrayLike,
@@ -54,6 +56,8 @@ def evaluate(
     batch_size: int = 500,
     key: Key | None = None,
     bounds: Bounds | None = None,
+    norm: Norm | None = None,
+    threat_model: str | None = None,
     aux: Any = None,
     bits: int | None = None,
     progress: Progress = silent,
@@ -70,15 +74,17 @@ def evaluate(
         aux: (x, aux) -> logits.
       x, y: f[N, *D] and classes i32[N].
       attacks: name -> untargeted attack. Leave its size (eps, std, tau or gamma, see `scale_of`)
-        unbound; bind other settings with functools.partial.
+        unbound; bind other settings with functools.partial. A plain function of yours gets eps and,
+        if it takes it, key; `adv_jax.attack` says what it is to the audit.
       eps: E sizes >= 0, in the attack's units; 0 gives the clean accuracy. Or a dict: the E sizes
         of each attack, as linf and l2 attacks need.
       batch_size: maximum number of rows per batch and device. About 50 is fast for a convolutional
         net on CPUs. The result does not depend on it.
       key: for random attacks; each row has its own key, derived from its index.
       bounds: (lo, hi) of valid inputs, numbers or arrays f[*D], or None. x must be inside; the
-        audit reports any x_adv outside. Attacks do not receive them: bind `bounds` to an attack to
-        make it clip.
+        audit reports any x_adv outside. Attacks that take `bounds` and have none bound get them.
+      norm: "linf", "l2", ...: of the attacks that take `norm` and have none bound; None: their own.
+      threat_model: "Linf" or "L2", the same by the name of leaderboards.
       aux: tree of f[N, ...], which a model takes beside x, such as an attention mask. Each row
         keeps its own in every batch.
       bits: rounds x_adv to images of that many bits, lo + k (hi - lo) / (2^bits - 1), inside ball
@@ -101,7 +107,7 @@ def evaluate(
         logits_fn,
         x,
         y,
-        attacks,
+        prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
         eps=eps,
         batch_size=batch_size,
         key=key,
@@ -111,8 +117,7 @@ def evaluate(
         progress=progress,
     )
     found = concluded(suite, measured, eps, shape=np.shape(x)[1:])
-    for warning in found.audit.warnings:
-        warnings.warn(warning, AuditWarning, stacklevel=2)
+    issue(found.audit.warnings)
     return found
 
 
@@ -167,14 +172,15 @@ def checked_suite(
     check_bits(bits, rows.x, bounds)
     batch = like_batch(rows.x, rows.aux, batch_size)
     logits = check_model(logits_fn, *batch, y=rows.y)
+    some = jax.tree.map(lambda leaf: leaf[:1], rows)
     return Suite(
         logits_fn,
-        attacks,
+        {n: noticed(attack, *some, num_classes=logits.shape[1]) for n, attack in attacks.items()},
         sizes,
         bounds=bounds,
         bits=bits,
         num_classes=logits.shape[1],
-        differentiable=has_derivative(logits_fn, *batch),
+        differentiable=has_derivative(logits_fn, *(part for part in batch if part is not None)),
         examples=examples,
         in_sequence=in_sequence,
     )

@@ -6,20 +6,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_counts, check_range
+from adv_jax.checks import check_counts, check_range, own_keywords
+from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
     checked_data,
     checked_predictions,
+    warnings_of_rows,
 )
+from adv_jax.evaluate.preparing import prepared
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Attack, Key, LogitsFn
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
 
 
+@own_keywords
 def minimal_eps(
     logits_fn: LogitsFn,
     x: ArrayLike,
@@ -30,6 +34,9 @@ def minimal_eps(
     num_steps: int = 12,
     batch_size: int = 500,
     key: Key | None = None,
+    bounds: Bounds | None = None,
+    norm: Norm | None = None,
+    threat_model: str | None = None,
     aux: Any = None,
     progress: Progress = silent,
 ) -> np.ndarray:
@@ -39,7 +46,9 @@ def minimal_eps(
     a smaller eps at which it also succeeds may be missed.
 
     Args:
-      logits_fn, x, y, attack, batch_size, key, aux: as in `evaluate`.
+      logits_fn, x, y, batch_size, key, bounds, norm, threat_model, aux: as in `evaluate`.
+      attack: as in `evaluate`. It gets the sizes of a batch as f32[B, 1, ..., 1], which broadcast
+        with x.
       high: > 0, the first eps.
       num_steps: bisection steps, >= 1; the attack runs num_steps + 1 times.
       progress: wraps the bisection steps.
@@ -58,13 +67,15 @@ def minimal_eps(
     """
     check_counts(num_steps=num_steps)
     check_range("high", high, "(0, inf)")
-    x, y, aux = checked_data(x, y, aux, bounds=None, batch_size=batch_size)
-    check_attacks({"attack": attack}, {"attack": [high]}, x, bounds=None, name="high")
+    x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
+    chosen = prepared({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
+    check_attacks(chosen, {"attack": [high]}, x, bounds=bounds, name="high")
     clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+    issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
     keys = None if key is None else row_keys(key, len(x))
 
     def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Array:
-        x_adv = at_size(attack, logits_fn, x, y, eps, keys, aux)
+        x_adv = at_size(chosen["attack"], logits_fn, x, y, eps, keys, aux)
         return jnp.argmax(with_aux(logits_fn, aux)(x_adv), axis=1).astype(y.dtype) != y
 
     program = Program(fooled, logits_fn)

@@ -9,9 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
-from adv_jax.checks import as_batch, check_counts, check_finite, check_range
+from adv_jax.checks import as_batch, check_counts, check_finite, check_range, own_keywords
+from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, over_batches, silent
-from adv_jax.evaluate.checks import check_model, like_batch
+from adv_jax.evaluate.checks import check_model, like_batch, warnings_of_rows
 from adv_jax.evaluate.programs import Program
 from adv_jax.perturbations import moved
 from adv_jax.random import row_keys
@@ -33,6 +34,7 @@ class Smoothed(NamedTuple):
     probability: np.ndarray
 
 
+@own_keywords
 def certify_smoothed(
     logits_fn: LogitsFn,
     x: ArrayLike,
@@ -86,6 +88,7 @@ def certify_smoothed(
     check_range("alpha", alpha, "(0, 1)")
     keys = row_keys(key, len(x))
     check_model(logits_fn, *like_batch(x, None, batch_size), y=jnp.zeros(len(x), jnp.int32))
+    issue(warnings_of_rows(logits_fn, x, None, batch_size=batch_size))
 
     sizes = {"selection": num_selection, "estimation": num_estimation}
     counts = partial(_counts, sizes=sizes, batch_size=batch_size)

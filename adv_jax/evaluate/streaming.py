@@ -1,7 +1,6 @@
 """Evaluation of data that arrive in batches and need not fit into memory."""
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,18 +8,20 @@ import jax
 import numpy as np
 
 from adv_jax import __version__
-from adv_jax.checks import check_counts, checked_labels
-from adv_jax.evaluate.auditing import AuditWarning
+from adv_jax.checks import check_counts, checked_labels, own_keywords
+from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.checks import checked_data
 from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, concluded
 from adv_jax.evaluate.finished import Folder
+from adv_jax.evaluate.preparing import prepared
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
-from adv_jax.types import Attack, Bounds, Key, LogitsFn, UserError, described
+from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 
 
+@own_keywords
 def evaluate_batches(
     logits_fn: LogitsFn,
     batches: Iterable[Any],
@@ -30,6 +31,8 @@ def evaluate_batches(
     batch_size: int = 500,
     key: Key | None = None,
     bounds: Bounds | None = None,
+    norm: Norm | None = None,
+    threat_model: str | None = None,
     bits: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     examples: bool = False,
@@ -43,7 +46,7 @@ def evaluate_batches(
     Args:
       batches: yields (x, y) or (x, y, aux), arrays or tensors of any number of rows on the CPU: a
         torch DataLoader, a Grain loader, a TFDS iterator.
-      logits_fn, attacks, eps, bounds, bits: as in `evaluate`.
+      logits_fn, attacks, eps, bounds, norm, threat_model, bits: as in `evaluate`.
       batch_size: rows at a time on each device. The rows of the batches are arranged in blocks of
         batch_size rows for each device; the last block is padded.
       key: one key; a row's key is derived from its index in the stream.
@@ -68,7 +71,7 @@ def evaluate_batches(
     found = streamed(
         logits_fn,
         batches,
-        attacks,
+        prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
         eps=eps,
         batch_size=batch_size,
         key=key,
@@ -76,8 +79,7 @@ def evaluate_batches(
         progress=progress,
         options=options,
     )
-    for warning in found.audit.warnings:
-        warnings.warn(warning, AuditWarning, stacklevel=2)
+    issue(found.audit.warnings)
     return found
 
 

@@ -1,7 +1,7 @@
 """The programs of an evaluation, and what they measure of a block of rows."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.checks import check_finite, check_flags
-from adv_jax.evaluate.auditing import step_of, violations
+from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import Progress, over_batches, silent
-from adv_jax.evaluate.budget import at_size, function_name
+from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.rounding import rounded
 from adv_jax.evaluate.side_inputs import with_aux
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 
 class Rows(NamedTuple):
@@ -71,8 +71,8 @@ class Suite:
         self.attacks, self.eps, self.bounds = attacks, eps, bounds
         self._examples, self._in_sequence = examples, in_sequence
         self.num_classes, self.differentiable = num_classes, differentiable
-        wanted = (step_of(attack, eps[name], bounds) for name, attack in attacks.items())
-        steps = [step for step in dict.fromkeys(wanted) if step is not None]
+        wanted = [steps_of(attack, eps[name], bounds) for name, attack in attacks.items()]
+        steps = list(dict.fromkeys(itertools.chain.from_iterable(wanted)))
         self.steps: list[Step] = steps if differentiable else []
 
         self._clean = Program(predicted, logits_fn)
@@ -112,10 +112,7 @@ class Suite:
         attacked, examples = {}, {}
         for name, program in self._attacked.items():
             sizes = np.asarray(self.eps[name], np.float32)
-            with self._by_forward_passes(name):
-                attacked[name] = over(
-                    partial(_at_all_sizes, program, sizes), rows, description=name
-                )
+            attacked[name] = over(partial(_at_all_sizes, program, sizes), rows, description=name)
             check_finite(attacked[name]["finite"], f"x under {name}")
             if (x_adv := attacked[name].pop("x_adv", None)) is not None and self._examples:
                 examples[name] = x_adv
@@ -133,22 +130,8 @@ class Suite:
         like, size = jax.tree.map(batched, rows), np.float32(0)
         found = {"logits_fn": self._clean.fingerprint(like.x, like.aux)}
         for name, program in self._attacked.items():
-            with self._by_forward_passes(name):
-                found[f"attacks[{name!r}]"] = program.fingerprint(*like, size)
+            found[f"attacks[{name!r}]"] = program.fingerprint(*like, size)
         return found
-
-    @contextlib.contextmanager
-    def _by_forward_passes(self, name: str) -> Iterator[None]:
-        """Raises UserError for an attack that fails because logits_fn has no derivative."""
-        try:
-            yield
-        except ValueError as error:
-            if self.differentiable or isinstance(error, UserError):
-                raise
-            raise UserError(
-                f"{name} must work by forward passes alone, as square does, because logits_fn has "
-                f"no derivative, got {function_name(self.attacks[name])}"
-            ) from error
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
@@ -180,14 +163,16 @@ def _attacked(
     keep: bool,
 ) -> dict[str, Array]:
     """Returns measures, violations and {"finite": bool} of a batch at one size: f[..., B] each."""
-    x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
+    x_adv, fn = at_size(attack, logits_fn, x, y, size, keys, aux), with_aux(logits_fn, aux)
     if bits is not None and bounds is not None:
-        x_adv = rounded(attack, x, x_adv, size, bits=bits, bounds=bounds)
-    logits = with_aux(logits_fn, aux)(x_adv)
+        fools = lambda point: jnp.argmax(fn(point), axis=1).astype(y.dtype) != y
+        x_adv = rounded(attack, x, x_adv, size, bits=bits, bounds=bounds, fools=fools)
+    logits = fn(x_adv)
     return {
         "finite": jnp.isfinite(logits).all(axis=1),
         **measures(logits, x, x_adv),
         **violations(attack, x, x_adv, size, bounds=bounds),
+        **lengths(attack, x, x_adv),
         **({"x_adv": jnp.moveaxis(x_adv, 0, -1)} if keep else {}),
     }
 

@@ -7,20 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from adv_jax.checks import own_keywords
+from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import at_size
 from adv_jax.evaluate.checks import (
     check_attacks,
-    check_named,
     checked_data,
     checked_predictions,
+    warnings_of_rows,
 )
+from adv_jax.evaluate.preparing import check_named, prepared
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Attack, Key, LogitsFn, UserError
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError
 
 
+@own_keywords
 def transfer(
     models: Mapping[str, LogitsFn],
     x: ArrayLike,
@@ -30,6 +34,9 @@ def transfer(
     eps: float,
     batch_size: int = 500,
     key: Key | None = None,
+    bounds: Bounds | None = None,
+    norm: Norm | None = None,
+    threat_model: str | None = None,
     aux: Any = None,
     progress: Progress = silent,
 ) -> np.ndarray:
@@ -37,7 +44,7 @@ def transfer(
 
     Args:
       models: name -> logits_fn, M of them, as in `evaluate`.
-      x, y, attack, batch_size, key, aux, progress: as in `evaluate`.
+      x, y, attack, batch_size, key, bounds, norm, threat_model, aux, progress: as in `evaluate`.
       eps: >= 0, the size of the attack.
 
     Returns:
@@ -55,14 +62,16 @@ def transfer(
     array([[0., 1.],
            [1., 0.]])
     """
+    chosen = prepared({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
     rows = transferred_rows(
         models,
         x,
         y,
-        attack,
+        chosen["attack"],
         eps=eps,
         batch_size=batch_size,
         key=key,
+        bounds=bounds,
         aux=aux,
         progress=progress,
     )
@@ -78,6 +87,7 @@ def transferred_rows(
     eps: float,
     batch_size: int,
     key: Key | None,
+    bounds: Bounds | None = None,
     aux: Any = None,
     progress: Progress = silent,
 ) -> np.ndarray:
@@ -91,10 +101,12 @@ def transferred_rows(
     check_named("models", models)
     if not models:
         raise UserError("models must have one or more entries, got none")
-    x, y, aux = checked_data(x, y, aux, bounds=None, batch_size=batch_size)
-    check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=None)
-    for logits_fn in models.values():
+    x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
+    check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=bounds)
+    for name, logits_fn in models.items():
         checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+        found = warnings_of_rows(logits_fn, x, aux, batch_size=batch_size)
+        issue((f"{name}: {warning}" for warning in found), stacklevel=5)
     keys = None if key is None else row_keys(key, len(x))
 
     def correct_rows(name: str) -> np.ndarray:

@@ -5,7 +5,6 @@ the function of that name with those keywords bound.
 """
 
 import copy
-import difflib
 import itertools
 import math
 import re
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from adv_jax.checks import suggestion
 from adv_jax.runner import schema
 from adv_jax.types import UserError
 
@@ -371,12 +371,6 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from leaves(value, f"{path}.")
         else:
             yield path, value
-
-
-def suggestion(found: str, legal: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the nearest legal name, or "" if none is near."""
-    near = difflib.get_close_matches(str(found), list(legal), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def unknown(field: str, found: object, legal: Iterable[str]) -> str:

@@ -1,0 +1,54 @@
+"""What an attack is: its traits, which stand with it and which evaluations read."""
+
+import functools
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+SIZES = ("eps", "std", "tau", "gamma")  # keywords of an attack's size, by precedence
+
+
+class Rank(IntEnum):
+    """How much an attack searches: it should fool at least as often as one of lower rank."""
+
+    NOISE = 0
+    ONE_STEP = 1
+    ITERATED = 2
+    ENSEMBLE = 3
+
+
+NOISE, ONE_STEP, ITERATED, ENSEMBLE = Rank
+
+
+class Traits(NamedTuple):
+    """What evaluations and tests ask of an attack.
+
+    size: the keyword of its size, one of `SIZES`; None: it has none, and no curve.
+    norm: of its size, if it has no keyword `norm`.
+    rank: one of NOISE, ONE_STEP, ITERATED and ENSEMBLE; None: unknown.
+    aimed: it is aimed at the model that is evaluated, not at another one or at nothing.
+    gradient: it needs the derivative of the model.
+    needs_key: it raises without a key.
+    decisions: it reads the predicted class alone.
+    minimal: it returns rows that are misclassified already unchanged.
+    """
+
+    size: str | None = "eps"
+    norm: str | None = None
+    rank: Rank | None = None
+    aimed: bool = True
+    gradient: bool = True
+    needs_key: bool = False
+    decisions: bool = False
+    minimal: bool = False
+
+
+def traits_of(attack: Any) -> Traits | None:
+    """Returns the traits of an attack, also inside `functools.partial`; None of a plain function.
+
+    `functools.wraps` copies them to a wrapper.
+    """
+    while True:
+        traits = getattr(attack, "traits", None)
+        if isinstance(traits, Traits) or not isinstance(attack, functools.partial):
+            return traits if isinstance(traits, Traits) else None
+        attack = attack.func

@@ -1,0 +1,85 @@
+"""Refuses unknown keywords, and suggests the one that another library calls so."""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import ParamSpec, TypeVar
+
+from adv_jax.types import UserError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Name in foolbox, torchattacks, ART, cleverhans or RobustBench -> ours; the first that a function
+# has. adv_jax/attacks/README.md shows these names by library.
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("epsilons", "max_norm", "radius"), ("eps", "std")),
+    "epsilon": ("eps", "overshoot", "std"),
+    **dict.fromkeys(("alpha", "abs_stepsize", "rel_stepsize", "eps_step"), ("step_size",)),
+    **dict.fromkeys(("eps_iter", "max_stepsize", "stepsize"), ("step_size", "learning_rate")),
+    **dict.fromkeys(("steps", "nb_iter", "num_iter", "num_iterations"), ("num_steps",)),
+    **dict.fromkeys(("iterations", "n_iter"), ("num_steps",)),
+    "max_iter": ("num_queries", "num_steps"),
+    **dict.fromkeys(("n_queries", "max_queries"), ("num_queries",)),
+    **dict.fromkeys(("n_restarts", "num_random_init", "nb_restarts"), ("restarts",)),
+    **dict.fromkeys(("rand_init", "random_init"), ("random_start",)),
+    **dict.fromkeys(("clip_values", "clip_min", "clip_max"), ("bounds",)),
+    **dict.fromkeys(("ord", "lp", "p", "distance"), ("norm",)),
+    **dict.fromkeys(("y_target", "target", "is_targeted"), ("targeted",)),
+    **dict.fromkeys(("seed", "rng", "generator", "random_state"), ("key",)),
+    "binary_search_steps": ("search_steps",),
+    "lr": ("learning_rate",),
+    "kappa": ("confidence",),
+    "c": ("initial_const",),
+    "init_epsilon": ("initial_eps",),
+    "regularization": ("beta",),
+    "decision_rule": ("rule",),
+    **dict.fromkeys(("momentum", "decay_factor"), ("decay",)),
+    "diversity_prob": ("prob",),
+    "resize_rate": ("smallest",),
+    "len_kernel": ("kernel_size",),
+    **dict.fromkeys(
+        ("initial_gradient_eval_steps", "init_eval", "initial_num_evals"), ("initial_evals",)
+    ),
+    **dict.fromkeys(("max_gradient_eval_steps", "max_eval", "max_num_evals"), ("max_evals",)),
+    **dict.fromkeys(("starting_points", "x_adv_init"), ("start",)),
+    **dict.fromkeys(("bs", "batch", "n_batch"), ("batch_size",)),
+    **dict.fromkeys(("model", "model_fn", "predict"), ("logits_fn", "models")),
+}
+
+
+def suggestion(found: str, legal: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for our word or the nearest legal name, "" if none is near.
+
+    >>> suggestion("nb_iter", ["num_steps", "eps"]), suggestion("epss", ["num_steps", "eps"])
+    ("; did you mean 'num_steps'?", "; did you mean 'eps'?")
+    """
+    names = list(legal)
+    ours = [name for name in OTHER_NAMES.get(found, ()) if name in names]
+    near = ours or difflib.get_close_matches(str(found), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check_keywords(name: str, given: Iterable[str], signature: inspect.Signature) -> None:
+    """Raises UserError for a keyword that the function of that name does not take."""
+    parameters = signature.parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for keyword in given:
+        if keyword not in parameters:
+            near = suggestion(keyword, parameters)
+            legal = "" if near else f" ({', '.join(parameters)})"
+            raise UserError(f"{name} must get keywords of its own{legal}, got {keyword!r}{near}")
+
+
+def own_keywords(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a function so that an unknown keyword is refused in one line (`check_keywords`)."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def called(*args: P.args, **given: P.kwargs) -> T:
+        check_keywords(function.__name__, given, signature)
+        return function(*args, **given)
+
+    return called
