@@ -43,7 +43,8 @@ from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.preflight import check_fit, check_parts, needs_whole_batches
 from adv_jax.runner.program import Functions, functions
-from adv_jax.runner.workdir import json_bytes, replace, writing
+from adv_jax.runner.workdir import json_bytes
+from adv_jax.runner.writing import replace, writing
 from adv_jax.types import UserError
 from launch import _topology
 from launch._collectives import collectives

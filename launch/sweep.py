@@ -27,7 +27,8 @@ from adv_jax.runner.output import standard_output
 from adv_jax.runner.preflight import check_parts
 from adv_jax.runner.processes import host_and_port
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.runner.workdir import Workdir, default_path, read_config, writing
+from adv_jax.runner.workdir import Workdir, default_path, read_config
+from adv_jax.runner.writing import writing
 from adv_jax.types import UserError
 from launch import _picture, _space, _trials
 from launch._trials import Settings

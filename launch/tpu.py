@@ -25,7 +25,8 @@ from absl import app, logging
 
 from adv_jax.runner.inputs import Inputs
 from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import json_bytes, read_json, replace
+from adv_jax.runner.workdir import json_bytes, read_json
+from adv_jax.runner.writing import replace
 from adv_jax.types import UserError
 from launch import _topology
 from launch._tpu_cases import TOPOLOGIES, Case, cases, config_of

@@ -7,7 +7,7 @@ made from the JSON files in papers/*/results. A test fails if one of them is sta
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from adv_jax.runner.workdir import replace
+from adv_jax.runner.writing import replace
 from papers import hours, numbers, side_by_side, single_runs
 from papers.book import chapters, reading
 from papers.book.chapters import NOT_RUN, Chapter, Line

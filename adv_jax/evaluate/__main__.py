@@ -10,7 +10,7 @@ import sys
 from absl import app, flags, logging
 
 from adv_jax.runner import evaluation, processes
-from adv_jax.runner.command_line import define_process_flags, read_flags_alone
+from adv_jax.runner.command_line import define_process_flags, read_flags_alone, workdirs
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
@@ -43,7 +43,7 @@ def main(_: list[str]) -> None:
         processes.silence_others()
         with processes.fail_together():
             evaluation.run(
-                [part for value in _WORKDIR.value for part in value.split(",")],
+                workdirs(_WORKDIR.value),
                 attack_names=_ATTACKS.value,
                 eps=_numbers("eps", _EPS.value),
                 norm=_NORM.value,

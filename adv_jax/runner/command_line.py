@@ -1,6 +1,7 @@
 """Reads command lines and explains invalid ones in one line."""
 
 import itertools
+import os
 import re
 import runpy
 import sys
@@ -56,6 +57,16 @@ def read_flags_alone(argv: list[str]) -> list[str]:
     except UserError as error:
         sys.exit(f"error: {error}")
     return rest
+
+
+def workdirs(values: Iterable[str]) -> list[str]:
+    """Returns the runs of --workdir, repeated or with commas.
+
+    A folder of that name comes first: a run may have commas in its name.
+    """
+    return [
+        part for value in values for part in ([value] if os.path.isdir(value) else value.split(","))
+    ]
 
 
 def refuse_words(words: Iterable[str]) -> None:
