@@ -21,6 +21,7 @@ from absl import app, flags
 
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
 from adv_jax.runner import inputs, plugins, pretrained, trained
+from adv_jax.runner.command_line import Reals
 from adv_jax.runner.config import ConfigError, check, replicas, unknown
 from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
@@ -42,7 +43,9 @@ _MIN_EPOCHS = flags.DEFINE_integer(
 )
 _ADDRESS = flags.DEFINE_string("address", None, "HOST:PORT of a Ray cluster; none: this machine")
 _CPUS = flags.DEFINE_integer("cpus", 1, "cores of a trial", lower_bound=1)
-_GPUS = flags.DEFINE_float("gpus", None, "GPUs of a trial, or a fraction; default: 1 if any", 0)
+_GPUS = flags.DEFINE(
+    Reals(lower_bound=0), "gpus", None, "GPUs of a trial, or a fraction; default: 1 if any"
+)
 
 
 def main(_: list[str]) -> None:

@@ -14,6 +14,7 @@ from adv_jax.runner.command_line import define_process_flags, read_flags_alone, 
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
+from adv_jax.runner.schema import number
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
@@ -65,7 +66,7 @@ def main(_: list[str]) -> None:
 
 def _numbers(flag: str, values: list[str]) -> list[float]:
     try:
-        return [float(value) for value in values]
+        return [number(value) for value in values]
     except ValueError as error:
         raise UserError(f"{flag} must be numbers, got {','.join(values)}") from error
 

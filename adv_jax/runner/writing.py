@@ -31,6 +31,8 @@ def check_writable(folder: Path) -> None:
       WorkdirError: the system refuses it, or its path leaves no room for the names of files.
     """
     with writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         with suppress(FileNotFoundError):
             os.lstat(folder / ("-" * _ROOM))  # Fails below a file, and for too long a path.
         above = (folder.absolute(), *folder.absolute().parents)

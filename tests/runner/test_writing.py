@@ -17,7 +17,7 @@ def test_a_folder_that_does_not_exist_yet_is_writable_and_is_not_made(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "reason"),
     [
-        ("file", "Not a directory"),
+        ("file", "File exists"),
         ("file/below", "Not a directory"),
         ("x" * 256, "File name too long"),
     ],
