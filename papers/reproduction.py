@@ -19,7 +19,7 @@ from papers.figures import drawing_of, write
 from papers.records import read_lines
 from papers.registry import TARGETS, full_name
 from papers.statistics import epochs_in_words, span
-from papers.target import Target, in_percent
+from papers.target import Target, in_percent, printed_interval
 from papers.trainings import Training, check_alike, cost, finished, plan, state
 
 _COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "verdict"]
@@ -250,13 +250,14 @@ def _written(path: Path) -> dict[str, Any] | None:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     """Returns the cells of a row of a document, in percent."""
+    ends = printed_interval(*row["interval"], row["metric"]) if row["interval"] else None
     row = in_percent(row)
     paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
     tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
     off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
     mean = _number(row["mean"], row["sd"], row["n"])
     seeds = str(row["n"] or "not run")
-    interval = " to ".join(f"{end:+.3g}" for end in row["interval"] or ()) or "-"
+    interval = " to ".join(f"{end:+.3g}" for end in ends or ()) or "-"
     label, verdict = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
     return [label, paper, mean, seeds, off, interval, tolerance, verdict]
 

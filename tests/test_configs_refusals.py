@@ -100,7 +100,11 @@ def test_regularizers_that_a_net_or_an_optimizer_lacks_are_refused(mode, says):
             "weight must be a decimal number of at least 0, got '-1'; did you mean '1'?",
         ),
         ("odm_mnist", "weight=1/0", "weight must be a decimal number of at least 0, got '1/0'"),
-        ("odm_mnist", "weight=8//255", "weight must be a decimal number of at least 0, got '8//"),
+        (
+            "odm_mnist",
+            "weight=8//255",
+            "weight must be a decimal number of at least 0, got '8//255'",
+        ),
         ("odm_mnist", "weight=nan", "weight must be a decimal number of at least 0, got 'nan'"),
         ("huang_mlp_mnist", "fixed=", "fixed must be a path, got ''"),
         ("ladder_mnist", "std=None", "std must be 0.3, 0.25, 0.2 or 0, got 'None'"),
