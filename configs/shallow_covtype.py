@@ -11,7 +11,7 @@ Options, joined by commas:
     width=100|60|80|120|150
     inputs=raw|standardized
 
-The data come from scikit-learn's fetcher (pip install 'adv-jax[covtype]'), or, with
+The data come from scikit-learn's fetcher (pip install -e '.[covtype]'), or, with
 --config.data.source=files --config.data.dir=FOLDER, from UCI's covtype.data, plain or .gz. There
 is no embedded sample: quick reads the same data as paper.
 

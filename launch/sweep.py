@@ -30,7 +30,7 @@ from adv_jax.runner.processes import host_and_port
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.workdir import Workdir, default_path, read_config
 from adv_jax.runner.writing import writing
-from adv_jax.types import UserError
+from adv_jax.types import UserError, install_hint
 from launch import _picture, _space, _trials
 from launch._trials import Settings
 
@@ -79,7 +79,7 @@ def sweep(config: dict[str, Any]) -> bool:
         traced = _traced(config, tried, path)
         for name in ("ray", "optuna"):  # After all other checks, which do not need the extra.
             if not importlib.util.find_spec(name):
-                raise UserError(f"launch.sweep needs {name}: pip install 'adv-jax[sweep]'")
+                raise UserError(f"launch.sweep needs {name}: {install_hint('sweep')}")
         if not is_search:
             config = _space.with_grid(config, {f: fields[f] for f in fields if f in traced})
         settings = Settings(config, traced, path / "trials", _METRIC.value, os.getcwd())
@@ -122,7 +122,7 @@ def _parsed(config: Mapping[str, Any]) -> dict[str, tuple]:
 
 def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> frozenset[str]:
     """Returns the fields that are traced; raises UserError for a mistake before Ray starts."""
-    dataset, rows, _, _ = inputs.load(config, replicas(config), path)
+    dataset, rows, _, _ = inputs.load_to_train(config, replicas(config), path)
 
     def measured(config: dict[str, Any]) -> set[str]:
         sources = trained.sources(config, dataset)

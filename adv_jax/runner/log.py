@@ -13,7 +13,7 @@ from rich.text import Text
 
 from adv_jax.runner.config import Replica
 from adv_jax.runner.workdir import Workdir
-from adv_jax.types import UserError
+from adv_jax.types import UserError, install_hint
 
 
 class Log:
@@ -103,7 +103,7 @@ def require_tensorboard() -> None:
         import tensorboardX  # noqa: F401
     except ImportError:
         raise UserError(
-            "tensorboard must be False without tensorboardX (pip install 'adv-jax[tensorboard]'), "
+            f"tensorboard must be False without tensorboardX ({install_hint('tensorboard')}), "
             "got True"
         ) from None
 

@@ -82,7 +82,7 @@ def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any
             config = plugins.recorded(config)
             # Loading data may take minutes: fail first if the workdir holds another config.
             check_same_config(Path(workdir), config)
-            dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
+            dataset, rows, about_data, fitted = inputs.load_to_train(config, runs, Path(workdir))
             sources: Mapping[str, LogitsFn] = {}
             starts, start_sha256 = {}, ""
             if not is_finished(Path(workdir)):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from adv_jax.runner import catalogue, learning
 from adv_jax.runner.writing import check_writable, write_file
-from adv_jax.types import UserError
+from adv_jax.types import UserError, install_hint
 from papers import charts, numbers, single_runs
 from papers.book import chapters, reading
 
@@ -59,7 +59,7 @@ def _environment() -> Any:
     try:
         import jinja2
     except ImportError:
-        raise UserError("the book needs Jinja2: pip install 'adv-jax[book]'") from None
+        raise UserError(f"the book needs Jinja2: {install_hint('book')}") from None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("papers.book"),
         autoescape=True,
