@@ -16,10 +16,10 @@ from ml_collections import config_flags
 
 from adv_jax import __version__
 from adv_jax.runner import processes
-from adv_jax.runner.catalogue import located
 from adv_jax.runner.command_line import (
     check_overrides,
     define_process_flags,
+    expanded,
     explain_flags,
     refuse_words,
 )
@@ -75,8 +75,8 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; exits with 1 and one line if it is invalid."""
-    argv = located(argv)
     try:
+        argv = expanded(argv)
         rest = flags.FLAGS(argv)
         if _VERSION.value:
             print(f"adv_jax {__version__}")

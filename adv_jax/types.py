@@ -3,7 +3,10 @@
 Shapes are written `dtype[axes]`: B batch, K classes, *D the axes of one input, R replicas.
 """
 
+import importlib.metadata
+import re
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +54,18 @@ Objective = Callable[..., tuple[Array, Aux]]  # (variables, batch, *, key) -> (l
 
 class UserError(ValueError):
     """Invalid user input; the one-line message names the field, the legal values and the value."""
+
+
+def install_hint(extra: str) -> str:
+    """Returns the command that installs an optional dependency.
+
+    In a clone it names the extra. A wheel is on no index, so its users get the packages by name.
+    """
+    if (Path(__file__).parents[1] / "pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]'"
+    of_extra = re.compile(rf"""(.*?) *; *extra == ['"]{extra}['"]""")
+    lines = map(of_extra.fullmatch, importlib.metadata.requires("adv_jax") or ())
+    return " ".join(["pip install", *(f"'{line[1]}'" for line in lines if line)])
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:

@@ -30,7 +30,7 @@ Results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 PREPROCESS = {
     "zca": ({"name": "contrast_norm", "norm": 55.0}, {"name": "zca", "regularizer": 0.1}),
@@ -93,4 +93,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.stop = {"train_error": 0.0001, "rate_scale": 0.5**8}
     c.batch_size = 128
     c.evaluation.eps = (0.0, 0.01, 0.03, 0.1)
+    if options.quick:
+        add_pgd(c)
     return c

@@ -27,7 +27,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 RATES = {"relu": 0.05, "sigmoid": 0.5, "tanh": 0.01}
 LOSS = "binary_cross_entropy"
@@ -69,4 +69,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.evaluation = {"attacks": {"fgsm": attack}, "eps": (0.0, 0.08, 0.25, 0.5)}
     if options.quick:
         c.data.source, c.epochs = "embedded", 20
+        add_pgd(c)
     return c

@@ -24,7 +24,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import DENSE_GAN, base, parse_options, players_adam, shorten
+from configs.common import DENSE_GAN, add_pgd, base, parse_options, players_adam, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -39,4 +39,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.batch_size = 100
     if options.quick:
         shorten(c, epochs=100, every=10)
+        add_pgd(c)
     return c

@@ -25,7 +25,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 
@@ -54,4 +54,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
     if options.quick:
         c.data.source = "embedded"
         c.epochs = 30
+        add_pgd(c)
     return c

@@ -24,7 +24,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 
@@ -55,4 +55,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.data.source = "embedded"
         c.model.features = (16, 24, 100)
         c.epochs = 10
+        add_pgd(c)
     return c

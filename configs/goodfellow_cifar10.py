@@ -27,7 +27,7 @@ Results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -77,4 +77,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.patience = 0 if quick else 100
     c.checkpoints_kept = 2
     c.evaluation.eps = (0.0, 0.05, 0.1, 0.25)
+    if quick:
+        add_pgd(c)
     return c

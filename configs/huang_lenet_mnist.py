@@ -27,7 +27,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 ADV_LOSS = {"name": "fgsm", "norm": "l2"}
 ADV_LOSS_SIGN = {"name": "fgsm", "norm": "linf", "length": "l2"}
@@ -86,4 +86,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.data.source = "embedded"
         c.epochs, c.optimizer.learning_rate.boundaries = 6, (4,)
         c.evaluation.eps = (0.0, 1.5)
+        add_pgd(c)
     return c

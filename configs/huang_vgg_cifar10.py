@@ -30,7 +30,7 @@ layer differs, and r is 1. More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 ADV_LOSS = {"name": "fgsm", "norm": "l2"}
 ADV_LOSS_SIGN = {"name": "fgsm", "norm": "linf", "length": "l2"}
@@ -82,4 +82,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.evaluation.attacks.fixed = fixed
     if options.quick:
         c.model.stages, c.model.units, c.epochs = ((8, 8, 8), (16, 16, 16)), (64, 64), 1
+        add_pgd(c)
     return c

@@ -33,7 +33,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
+from configs.common import add_noise, add_pgd, base, decaying_adam, ladder_objective, parse_options
 
 LAYERS = (
     "convv:{0}:3:1:1-convf:{0}:3:1:1-convf:{0}:3:1:1-maxpool:2:2-"
@@ -96,4 +96,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.batch_size = 100
     c.monitor_every = 1 if options.quick else 5
     c.evaluation.eps = (0.0, 0.05, 0.1, 0.2, 0.3)
+    if options.quick:
+        add_pgd(c)
     return c

@@ -35,7 +35,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
+from configs.common import add_noise, add_pgd, base, decaying_adam, ladder_objective, parse_options
 
 NETS = {
     "small": (
@@ -107,4 +107,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.epochs = epochs
     c.batch_size = 100
     c.monitor_every = 1 if options.quick else 10
+    if options.quick:
+        add_pgd(c)
     return c

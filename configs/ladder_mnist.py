@@ -42,7 +42,7 @@ authors' program has no decay; --config.optimizer.learning_rate.end_value=.002 d
 
 from ml_collections import ConfigDict
 
-from configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
+from configs.common import add_noise, add_pgd, base, decaying_adam, ladder_objective, parse_options
 
 LAYERS = "1000-500-250-250-250-10"
 BATCH_SIZE = 100
@@ -147,6 +147,8 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.batch_size = BATCH_SIZE
     c.monitor_every = 1 if options.quick else 10
     c.checkpoint_every = 5  # On an accelerator an epoch of ten seeds is as short as a save.
+    if options.quick:
+        add_pgd(c)
     return c
 
 

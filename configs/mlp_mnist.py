@@ -33,7 +33,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, base, parse_options
+from configs.common import ENCODERS, add_pgd, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -62,4 +62,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.pretrained = {"workdir": options.pretrained, "part": "encoder"}
     if options.quick:
         c.data.source = "embedded"
+        add_pgd(c)
     return c

@@ -22,7 +22,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 
@@ -52,4 +52,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.data.source = "embedded"
         c.epochs = 50
         c.monitor_every = c.checkpoint_every = 5
+        add_pgd(c)
     return c

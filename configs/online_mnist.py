@@ -24,7 +24,7 @@ More: docs/experiments.md; results: papers/maronas2016/README.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 # The objective of each rule and its rate; with the rate 1 a step is the rule itself.
 RULES = {
@@ -47,4 +47,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.batch_size = 1
     if options.quick:
         c.data.source = "embedded"
+        add_pgd(c)
     return c

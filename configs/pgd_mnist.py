@@ -25,7 +25,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 PGD = {"name": "pgd", "norm": "linf", "step_size": 0.01, "bounds": (0.0, 1.0)}
 METHODS = {
@@ -68,4 +68,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
             c.objective.attack.eps, c.objective.attack.num_steps = 0.1, 5
         c.epochs = 3
         c.evaluation.attacks = {"fgsm": c.evaluation.attacks.fgsm}
+        add_pgd(c)
     return c

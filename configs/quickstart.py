@@ -13,7 +13,7 @@ It reproduces no paper. More: docs/experiments.md; results of the papers: docs/r
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -37,4 +37,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
     if options.quick:
         c.data.source, c.data.num_valid = "embedded", 500
         c.epochs = 10
+        add_pgd(c)
     return c

@@ -30,7 +30,7 @@ More: docs/experiments.md. No result of this config is stored.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 EPS = 2 / 255
 FGSM = {"name": "fgsm", "norm": "linf", "bounds": (0.0, 1.0)}
@@ -88,4 +88,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.model.stem, c.model.stages, c.model.blocks = 4, (4, 8, 16), 1
         c.epochs, c.optimizer.learning_rate.boundaries = 2, (1, 2)
         c.evaluation.attacks = {"fgsm": c.evaluation.attacks.fgsm}
+        add_pgd(c)
     return c

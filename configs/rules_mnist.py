@@ -29,7 +29,7 @@ More: docs/experiments.md. No result of this config is stored.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 SGD = {"name": "sgd", "learning_rate": 0.1}
 OPTIMIZERS = {
@@ -98,4 +98,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.data.source, c.epochs = "embedded", 10
         if options.optimizer == "annealed":
             c.optimizer.learning_rate.decay_steps = c.epochs
+        add_pgd(c)
     return c

@@ -22,7 +22,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options, rising_momentum_sgd
+from configs.common import add_pgd, base, parse_options, rising_momentum_sgd
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -48,4 +48,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.patience = 100
     c.checkpoint_every = 5
     c.evaluation.attacks.gaussian_noise = {"name": "gaussian_noise"}
+    if options.quick:
+        add_pgd(c)
     return c

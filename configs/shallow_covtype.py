@@ -11,7 +11,7 @@ Options, joined by commas:
     width=100|60|80|120|150
     inputs=raw|standardized
 
-The data come from scikit-learn's fetcher (pip install 'adv-jax[covtype]'), or, with
+The data come from scikit-learn's fetcher (pip install -e '.[covtype]'), or, with
 --config.data.source=files --config.data.dir=FOLDER, from UCI's covtype.data, plain or .gz. There
 is no embedded sample: quick reads the same data as paper.
 
@@ -30,7 +30,7 @@ docs/experiments.md has the reason for `standardized`; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options, rising_momentum_sgd
+from configs.common import add_pgd, base, parse_options, rising_momentum_sgd
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -62,4 +62,6 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.batch_size = 200
     c.patience = 100
     c.checkpoint_every = 5
+    if options.quick:
+        add_pgd(c)
     return c

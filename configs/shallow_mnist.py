@@ -28,7 +28,7 @@ seed, balanced by class. More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options, rising_momentum_sgd
+from configs.common import add_pgd, base, parse_options, rising_momentum_sgd
 
 MIXED = {
     "B": {"name": "fgsm", "norm": "linf", "eps": 0.25},
@@ -63,4 +63,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
     if options.quick:
         c.data.source, c.data.num_valid = "embedded", 500
         c.epochs, c.patience = 60, 20
+        add_pgd(c)
     return c

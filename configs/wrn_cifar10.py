@@ -35,7 +35,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from configs.common import add_pgd, base, parse_options
 
 EPS = 8 / 255
 BALL = {"norm": "linf", "bounds": (0.0, 1.0)}
@@ -93,4 +93,5 @@ def get_config(mode: str = "paper") -> ConfigDict:
         c.epochs, c.optimizer.learning_rate.boundaries = 2, (1, 2)
         c.evaluation.attacks = {"fgsm": c.evaluation.attacks.fgsm}
         c.monitor_attacks.names = ("fgsm",)
+        add_pgd(c)
     return c

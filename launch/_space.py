@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from adv_jax.runner.config import ConfigError, leaves, suggestion, validate, with_values
+from adv_jax.runner.schema import literal
 
 _RANGES = ("uniform", "loguniform", "randint", "lograndint")
 _GRID = "{'batch_size': (50, 100), 'optimizer.learning_rate': (.1, .2)}"
@@ -105,8 +106,8 @@ def decode(value: Any) -> Any:
 def _parsed(flag: str, text: str, config: Mapping[str, Any], *, example: str) -> dict[str, tuple]:
     """Parses the dict of a flag, and checks that it has fields and tuples."""
     try:
-        fields = ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        fields = literal(text)
+    except ValueError:
         fields = None
     if not isinstance(fields, dict) or not fields:
         raise ConfigError(f"{flag} must be a dict such as {example}, got {reprlib.repr(text)}")

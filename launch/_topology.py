@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 
 from adv_jax.runner.config import unknown
-from adv_jax.types import UserError
+from adv_jax.types import UserError, install_hint
 
 # libtpu reads these where there is no TPU.
 _NO_HARDWARE = {
@@ -74,7 +74,7 @@ def devices(topology: str) -> Sequence[jax.Device]:
     except (RuntimeError, ValueError) as error:
         line = str(error).partition("\n")[0]
         raise UserError(
-            f"--topology must have libtpu (pip install 'adv_jax[tpu]'), got none: {line}"
+            f"--topology must have libtpu ({install_hint('tpu')}), got none: {line}"
         ) from error
     # libtpu's handler would print a stack trace.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

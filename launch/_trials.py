@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.runner import plugins, workdir
+from adv_jax.runner import plugins, workdir, writing
 from adv_jax.runner.config import leaves, replicas
 from adv_jax.runner.workdir import is_finished, read_config
 from adv_jax.types import UserError
@@ -41,9 +41,9 @@ class Settings(NamedTuple):
 def prepare(path: Path, config: Mapping[str, Any]) -> None:
     """Creates the directory of a trial; raises WorkdirError if it cannot."""
     if not workdir.check_same_config(path, config):
-        with workdir.writing(path):
+        with writing.writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        workdir.replace(path / "config.json", workdir.json_bytes(workdir.as_json(config)))
+        writing.replace(path / "config.json", workdir.json_bytes(workdir.as_json(config)))
 
 
 def known(folder: Path) -> list[Path]:
@@ -74,13 +74,13 @@ def failure(path: Path) -> str:
 
 def note_failure(path: Path, message: str) -> None:
     """Logs the error of a process that could not log it itself."""
-    with workdir.writing(path), (path / "trial.log").open("a") as log:
+    with writing.writing(path), (path / "trial.log").open("a") as log:
         log.write(f"{_ERROR}{message}\n")
 
 
 def note_stop(path: Path, epoch: int) -> None:
     """Records that the search stopped a trial after an epoch."""
-    workdir.replace(path / "stopped.json", workdir.json_bytes({"epoch": epoch}))
+    writing.replace(path / "stopped.json", workdir.json_bytes({"epoch": epoch}))
 
 
 def progress(path: Path, metric: str) -> tuple[int, np.ndarray]:

@@ -1,6 +1,6 @@
 """Compiles a config for TPUs without one: `python -m launch.compile --config=NAME --topology=T`.
 
-Needs `pip install 'adv_jax[tpu]'`. T is a chip and a shape, such as v5e:4x4. NAME and the overrides
+Needs `pip install -e '.[tpu]'`. T is a chip and a shape, such as v5e:4x4. NAME and the overrides
 --config.a.b=value are those of `python -m adv_jax.main`, and the config's data must be there. The
 command compiles the functions of a run for its replicas and shards, and prints for each, per chip:
 the memory by kind beside the chip's, the collectives, and the seconds that XLA took. It prints the
@@ -43,7 +43,8 @@ from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.preflight import check_fit, check_parts, needs_whole_batches
 from adv_jax.runner.program import Functions, functions
-from adv_jax.runner.workdir import json_bytes, replace, writing
+from adv_jax.runner.workdir import json_bytes
+from adv_jax.runner.writing import replace, writing
 from adv_jax.types import UserError
 from launch import _topology
 from launch._collectives import collectives

@@ -21,14 +21,16 @@ from absl import app, flags
 
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
 from adv_jax.runner import inputs, plugins, pretrained, trained
+from adv_jax.runner.command_line import Reals
 from adv_jax.runner.config import ConfigError, check, replicas, unknown
 from adv_jax.runner.log import print_table
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.preflight import check_parts
 from adv_jax.runner.processes import host_and_port
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.runner.workdir import Workdir, default_path, read_config, writing
-from adv_jax.types import UserError
+from adv_jax.runner.workdir import Workdir, default_path, read_config
+from adv_jax.runner.writing import writing
+from adv_jax.types import UserError, install_hint
 from launch import _picture, _space, _trials
 from launch._trials import Settings
 
@@ -41,7 +43,9 @@ _MIN_EPOCHS = flags.DEFINE_integer(
 )
 _ADDRESS = flags.DEFINE_string("address", None, "HOST:PORT of a Ray cluster; none: this machine")
 _CPUS = flags.DEFINE_integer("cpus", 1, "cores of a trial", lower_bound=1)
-_GPUS = flags.DEFINE_float("gpus", None, "GPUs of a trial, or a fraction; default: 1 if any", 0)
+_GPUS = flags.DEFINE(
+    Reals(lower_bound=0), "gpus", None, "GPUs of a trial, or a fraction; default: 1 if any"
+)
 
 
 def main(_: list[str]) -> None:
@@ -75,7 +79,7 @@ def sweep(config: dict[str, Any]) -> bool:
         traced = _traced(config, tried, path)
         for name in ("ray", "optuna"):  # After all other checks, which do not need the extra.
             if not importlib.util.find_spec(name):
-                raise UserError(f"launch.sweep needs {name}: pip install 'adv-jax[sweep]'")
+                raise UserError(f"launch.sweep needs {name}: {install_hint('sweep')}")
         if not is_search:
             config = _space.with_grid(config, {f: fields[f] for f in fields if f in traced})
         settings = Settings(config, traced, path / "trials", _METRIC.value, os.getcwd())
@@ -118,7 +122,7 @@ def _parsed(config: Mapping[str, Any]) -> dict[str, tuple]:
 
 def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> frozenset[str]:
     """Returns the fields that are traced; raises UserError for a mistake before Ray starts."""
-    dataset, rows, _, _ = inputs.load(config, replicas(config), path)
+    dataset, rows, _, _ = inputs.load_to_train(config, replicas(config), path)
 
     def measured(config: dict[str, Any]) -> set[str]:
         sources = trained.sources(config, dataset)

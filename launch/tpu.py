@@ -1,6 +1,6 @@
 """Compiles an epoch of every config for 4 to 256 TPU chips: `python -m launch.tpu`.
 
-Needs `pip install 'adv_jax[tpu]'`, no data, and hours of a core. Names as arguments, such as
+Needs `pip install -e '.[tpu]'`, no data, and hours of a core. Names as arguments, such as
 `resnet_cifar10:depth=110`, select configs. Each case is compiled once: what launch/tpu.json holds
 is skipped, so the command continues where it was stopped. At its end it writes launch/TPU.md from
 that file, as `python -m launch._tpu_page` does. After a change, delete the file, or its cases.
@@ -25,7 +25,8 @@ from absl import app, logging
 
 from adv_jax.runner.inputs import Inputs
 from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import json_bytes, read_json, replace
+from adv_jax.runner.workdir import json_bytes, read_json
+from adv_jax.runner.writing import replace
 from adv_jax.types import UserError
 from launch import _topology
 from launch._tpu_cases import TOPOLOGIES, Case, cases, config_of

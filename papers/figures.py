@@ -13,7 +13,8 @@ from typing import Any
 from adv_jax.runner import trained
 from adv_jax.runner.log import print_table
 from adv_jax.runner.result import provenance
-from adv_jax.runner.workdir import json_bytes, replace, writing
+from adv_jax.runner.workdir import json_bytes
+from adv_jax.runner.writing import check_writable, write_file
 from adv_jax.types import UserError
 from papers.drawing import Drawing
 from papers.registry import FIGURES, full_name
@@ -46,6 +47,8 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "paper
     for name, draw in chosen.items():
         if "run" in _parameters(draw) and len(workdirs) > 1:
             raise UserError(f"workdir must be one run for {name}, got {given}")
+    for name in chosen:
+        check_writable(_folder(name, Path(out)))
     drawings = {name: drawing_of(name, workdirs) for name in chosen}
     for name, drawing in drawings.items():
         write(name, drawing, out)
@@ -71,9 +74,7 @@ def write(name: str, drawing: Drawing, out: str | Path) -> None:
         print_table(*drawing.table)
     print(f"{name}: {drawing.document['caption']}")
     for path, content in _files(name, drawing, Path(out)).items():
-        with writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, content)
+        write_file(path, content)
         print(f"  {path}")
 
 
@@ -122,10 +123,13 @@ def _full(name: str) -> str:
     return full_name(name, FIGURES, field="figure")
 
 
+def _folder(name: str, out: Path) -> Path:
+    return out / name.partition(".")[0] / "results" / "figures"
+
+
 def _files(name: str, drawing: Drawing, out: Path) -> dict[Path, bytes]:
     paper, _, figure = name.partition(".")
-    folder = out / paper / "results" / "figures"
-    files = {}
+    folder, files = _folder(name, out), {}
     if drawing.figure is not None:
         png = io.BytesIO()
         drawing.figure.savefig(png)

@@ -4,10 +4,12 @@ docs/results.md, and the marked parts of README.md, papers/README.md and papers/
 made from the JSON files in papers/*/results. A test fails if one of them is stale.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from adv_jax.runner.workdir import replace
+from adv_jax.runner.writing import replace
+from adv_jax.types import UserError
 from papers import hours, numbers, side_by_side, single_runs
 from papers.book import chapters, reading
 from papers.book.chapters import NOT_RUN, Chapter, Line
@@ -30,9 +32,13 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """Returns the content of each page by its path.
 
     Raises:
-      UserError: `reading.read` refuses the results.
+      UserError: `root` is no clone, as where the wheel is installed; or `reading.read` refuses the
+        results.
       ValueError: a page lacks the marks of its generated part.
     """
+    for name in ("README.md", "docs"):
+        if not (root / name).exists():
+            raise UserError(f"papers.pages must run in a clone of adv_jax, got {root}: no {name}")
     found = reading.read(root / "papers")
     book = [chapters.chapter(paper, found) for paper in numbers.load().values()]
     made = {root / "docs" / "results.md": _results(book, hours.missing(TARGETS.values(), found))}
@@ -248,7 +254,15 @@ def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("*", r"\*") if "**" not in text else text
 
 
+def main(root: Path = ROOT) -> None:
+    """Writes the pages of a clone; exits with 1 and one line on a mistake."""
+    try:
+        for path, text in pages(root).items():
+            replace(path, text.encode())
+            print(path.relative_to(root))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    for path, text in pages().items():
-        replace(path, text.encode())
-        print(path.relative_to(ROOT))
+    main()

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from adv_jax import train
 from adv_jax.runner.config import replicas
 from adv_jax.runner.log import print_table
-from adv_jax.runner.workdir import json_bytes, read_json, replace, writing
+from adv_jax.runner.workdir import json_bytes, read_json
+from adv_jax.runner.writing import check_writable, write_file
 from adv_jax.types import UserError
 from papers import charts, documents
 from papers.budget import BUDGETS, QUICK, Budget
@@ -18,7 +19,7 @@ from papers.figures import drawing_of, write
 from papers.records import read_lines
 from papers.registry import TARGETS, full_name
 from papers.statistics import epochs_in_words, span
-from papers.target import Target, in_percent
+from papers.target import Target, in_percent, printed_interval
 from papers.trainings import Training, check_alike, cost, finished, plan, state
 
 _COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "verdict"]
@@ -125,8 +126,12 @@ def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
     """Recomputes the verdicts of existing results and writes all of their files.
 
     Raises:
-      UserError: see `stored`.
+      UserError: there is none, or see `stored`.
     """
+    if not any(target.file(results).exists() for target in wanted):
+        names = ", ".join(target.name for target in wanted[:3])
+        more = f" and {len(wanted) - 3} more" if len(wanted) > 3 else ""
+        raise UserError(f"--results must be a folder with results of {names}{more}, got {results}")
     for found in stored(wanted, results=results):
         _write(TARGETS[found["target"]].file(results), found)
 
@@ -184,14 +189,13 @@ def _train(training: Training) -> dict[str, Any]:
 def _check_replaceable(
     path: Path, target: Target, budget: Budget, trainings: Collection[Training]
 ) -> None:
-    """Creates the folder and checks before training that the result may be written.
+    """Checks before training that the result may be written.
 
     Raises:
-      UserError: the folder cannot be created, or the file holds a result of another target, or one
+      UserError: the folder cannot be written, or the file holds a result of another target, or one
         with a larger budget, more epochs or more seeds.
     """
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path.parent)
     if not path.exists():
         return
     there, order = _written(path), list(BUDGETS)
@@ -246,13 +250,14 @@ def _written(path: Path) -> dict[str, Any] | None:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     """Returns the cells of a row of a document, in percent."""
+    ends = printed_interval(*row["interval"], row["metric"]) if row["interval"] else None
     row = in_percent(row)
     paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
     tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
     off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
     mean = _number(row["mean"], row["sd"], row["n"])
     seeds = str(row["n"] or "not run")
-    interval = " to ".join(f"{end:+.3g}" for end in row["interval"] or ()) or "-"
+    interval = " to ".join(f"{end:+.3g}" for end in ends or ()) or "-"
     label, verdict = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
     return [label, paper, mean, seeds, off, interval, tolerance, verdict]
 
@@ -270,10 +275,10 @@ def _write(path: Path, found: Mapping[str, Any]) -> None:
     """Writes the files; the JSON last, which marks the others as complete."""
     png = io.BytesIO()
     charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
-    replace(path.with_suffix(".png"), png.getvalue())
-    replace(path.with_suffix(".csv"), _csv(found).encode())
-    replace(path.with_suffix(".md"), _markdown(found).encode())
-    replace(path, json_bytes(found))
+    write_file(path.with_suffix(".png"), png.getvalue())
+    write_file(path.with_suffix(".csv"), _csv(found).encode())
+    write_file(path.with_suffix(".md"), _markdown(found).encode())
+    write_file(path, json_bytes(found))
     print(f"  {path.with_suffix('')}.json, .csv, .md, .png")
 
 

@@ -34,6 +34,7 @@ converted to the metric of the paper's entry. `tests/papers/test_targets.py` che
 unknown ids, configs, options, labels, attacks, eps and grid points.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -64,6 +65,27 @@ def percent_factor(metric: str) -> int:
 def unit_of(metric: str) -> str:
     """Returns the unit in which a metric is printed."""
     return "nats" if "nats" in metric else "%"
+
+
+def printed_interval(low: float, high: float, metric: str) -> tuple[float, float] | None:
+    """Returns an interval of a difference in the unit of print, of rates within 100 points.
+
+    None if it says nothing: its half is as wide as rates can differ, as that of two seeds mostly
+    is, or its width is 0, as that of seeds that agree.
+
+    >>> printed_interval(-0.2, 0.1, "error"), printed_interval(9.5, 9.5, "error_percent")
+    ((-20.0, 10.0), None)
+    """
+    if low == high or not is_possible((high - low) / 2, metric):
+        return None
+    ends = [percent_factor(metric) * end for end in (low, high)]
+    most = 100.0 if unit_of(metric) == "%" else math.inf
+    return max(ends[0], -most), min(ends[1], most)
+
+
+def is_possible(size: float, metric: str) -> bool:
+    """Returns whether two values can differ by so much; of rates it is less than 100 points."""
+    return unit_of(metric) != "%" or percent_factor(metric) * size < 100
 
 
 def in_percent(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ from papers.statistics import (
     spread,
     welch,
 )
-from papers.target import percent_factor, unit_of
+from papers.target import is_possible, percent_factor, printed_interval, unit_of
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = VERDICTS = "reproduced", "not reproduced", "undecided"
 # The fields of a claim before it is judged.
@@ -99,8 +99,8 @@ class Difference(NamedTuple):
         text = (
             f"{_difference(self.mean, self.metric)} over {self.n} seed{'s' if self.n > 1 else ''}"
         )
-        if self._is_possible(self.half):
-            low, high = (self.in_points(self.mean + sign * self.half) for sign in (-1, 1))
+        if ends := printed_interval(self.mean - self.half, self.mean + self.half, self.metric):
+            low, high = (f"{end:.3g}" for end in ends)
             text += f", {100 * (1 - LEVEL):.4g} % interval {low} to {high}"
         return text
 
@@ -110,15 +110,11 @@ class Difference(NamedTuple):
 
     def seen(self, what: str, size: float) -> str:
         """Describes the smallest difference that the test detects."""
-        if not self._is_possible(size):
+        if not is_possible(size, self.metric):
             return f"too few seeds to detect any {what}"
         if not size:
             return f"any {what} is detectable"
         return f"detectable {what}: {in_points(size, self.metric, digits=2)}"
-
-    def _is_possible(self, size: float) -> bool:
-        """Returns whether two values can differ by so much; of rates it is less than 100 points."""
-        return unit_of(self.metric) != "%" or percent_factor(self.metric) * size < 100
 
 
 def judge(document: Mapping[str, Any]) -> Json:

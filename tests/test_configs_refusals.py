@@ -3,6 +3,8 @@
 import pytest
 from config_files import config_of
 
+from configs.common import parse_options
+
 
 @pytest.mark.parametrize("more", ["table=15", "training=supervised"])
 def test_options_of_conv_small_are_refused_with_conv_fc(more):
@@ -97,6 +99,12 @@ def test_regularizers_that_a_net_or_an_optimizer_lacks_are_refused(mode, says):
             "weight=-1",
             "weight must be a decimal number of at least 0, got '-1'; did you mean '1'?",
         ),
+        ("odm_mnist", "weight=1/0", "weight must be a decimal number of at least 0, got '1/0'"),
+        (
+            "odm_mnist",
+            "weight=8//255",
+            "weight must be a decimal number of at least 0, got '8//255'",
+        ),
         ("odm_mnist", "weight=nan", "weight must be a decimal number of at least 0, got 'nan'"),
         ("huang_mlp_mnist", "fixed=", "fixed must be a path, got ''"),
         ("ladder_mnist", "std=None", "std must be 0.3, 0.25, 0.2 or 0, got 'None'"),
@@ -108,3 +116,8 @@ def test_an_option_that_is_not_legal_is_refused_in_one_line(name, mode, says):
     with pytest.raises(ValueError) as error:
         config_of(name, mode)
     assert str(error.value) == says
+
+
+def test_an_option_may_be_a_fraction():
+    assert parse_options("weight=8/255", weight=(1.0, float)).weight == 8 / 255
+    assert parse_options("weight=.5/2", weight=(1.0, float)).weight == 0.25

@@ -39,7 +39,7 @@ LIBRARY = {
 }
 # The runner's modules from bottom to top: each may import those before it, and the library.
 RUNNER = [
-    *("catalogue", "output", "processes", "schema", "signals", "verified"),
+    *("catalogue", "output", "processes", "schema", "signals", "verified", "writing"),
     *("config", "devices", "plugins", "binding", "optimizer", "parts"),
     *("building", "checkpoint", "command_line", "experiment", "workdir"),
     *("figures", "learning", "log", "program", "result"),

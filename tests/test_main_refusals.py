@@ -304,4 +304,4 @@ def test_a_workdir_on_a_disk_that_cannot_be_written_is_refused(commands, mounted
 
 def test_tensorboard_without_tensorboardx_is_refused_before_anything_is_done(commands, tmp_path):
     line = refused(commands, tmp_path, *TINY, "--config.tensorboard=True", BLOCKED="tensorboardX")
-    assert "tensorboard must be False" in line and "pip install 'adv-jax[tensorboard]'" in line
+    assert "tensorboard must be False" in line and "pip install -e '.[tensorboard]'" in line

@@ -17,6 +17,7 @@ import numpy as np
 from adv_jax.data import files
 from adv_jax.data.dataset import Arrays, DataError, Dataset
 from adv_jax.data.splits import split
+from adv_jax.types import install_hint
 
 FILE = "covtype.data"
 NUM_ROWS, NUM_FEATURES, NUM_CLASSES = 581_012, 54, 7
@@ -52,7 +53,7 @@ def from_sklearn(dir: str = "") -> Dataset:
     except ModuleNotFoundError:
         raise DataError(
             "data.source must be 'files' without scikit-learn, got 'sklearn'; or "
-            "pip install 'adv-jax[covtype]'"
+            f"{install_hint('covtype')}"
         ) from None
     try:
         home = Path(datasets.get_data_home(dir or None))

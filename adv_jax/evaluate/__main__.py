@@ -10,10 +10,11 @@ import sys
 from absl import app, flags, logging
 
 from adv_jax.runner import evaluation, processes
-from adv_jax.runner.command_line import define_process_flags, read_flags_alone
+from adv_jax.runner.command_line import define_process_flags, read_flags_alone, workdirs
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
+from adv_jax.runner.schema import number
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
@@ -43,7 +44,7 @@ def main(_: list[str]) -> None:
         processes.silence_others()
         with processes.fail_together():
             evaluation.run(
-                [part for value in _WORKDIR.value for part in value.split(",")],
+                workdirs(_WORKDIR.value),
                 attack_names=_ATTACKS.value,
                 eps=_numbers("eps", _EPS.value),
                 norm=_NORM.value,
@@ -65,7 +66,7 @@ def main(_: list[str]) -> None:
 
 def _numbers(flag: str, values: list[str]) -> list[float]:
     try:
-        return [float(value) for value in values]
+        return [number(value) for value in values]
     except ValueError as error:
         raise UserError(f"{flag} must be numbers, got {','.join(values)}") from error
 

@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags, logging
 
-from adv_jax.runner.command_line import read_flags
+from adv_jax.runner.command_line import read_flags, workdirs
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
@@ -34,14 +34,13 @@ def main(argv: list[str]) -> None:
     if _LIST.value:
         print(*figures.lines(), sep="\n")
         return
-    names = argv[1:]
-    workdirs = [part for value in _WORKDIR.value for part in value.split(",")]
+    names, runs = argv[1:], workdirs(_WORKDIR.value)
     try:
-        if names or workdirs:
+        if names or runs:
             use_cores()
             keep_programs()
             check_devices()
-            figures.run(names, workdirs=workdirs, out=_OUT.value or "papers")
+            figures.run(names, workdirs=runs, out=_OUT.value or "papers")
         else:
             book.build(_RESULTS.value, _OUT.value or "book")
     except ValueError as error:

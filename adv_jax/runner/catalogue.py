@@ -62,7 +62,8 @@ def import_shared() -> None:
 
 
 def _located(before: str, arg: str) -> str:
-    flag = "" if before == "--config" else "--config="
+    dashes = "--" if arg.startswith("--") else "-"
+    flag = "" if before in ("--config", "-config") else f"{dashes}config="
     name, colon, mode = arg.removeprefix(flag).partition(":")
     if not arg.startswith(flag):
         return arg

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ import numpy as np
 from adv_jax.runner import verified
 from adv_jax.runner.output import without_stragglers
 from adv_jax.runner.processes import is_first, raise_on_all
-from adv_jax.runner.verified import OtherStructureError, may_be_intact, reason, synchronize
+from adv_jax.runner.verified import OtherStructureError, reason, synchronize
 from adv_jax.types import UserError
 
 Tree = Any
@@ -83,6 +84,8 @@ class Checkpoints:
             self._opened = os.open(directory, os.O_RDONLY)  # Tells it from one of its name.
             for unfinished in _unfinished(directory) if self._first else ():
                 shutil.rmtree(unfinished)
+            self._links = ExitStack()
+            self._literal = self._links.enter_context(verified.literal_path(directory))
         except OSError as error:
             raise UserError(f"{directory} cannot be used: {reason(error)}") from error
 
@@ -150,9 +153,9 @@ class Checkpoints:
                 raise
             # Orbax, TensorStore and JSON raise errors of many types for damaged files.
             except Exception as error:
-                if may_be_intact(error):
-                    raise self._unreadable(epoch, error) from error
-                warnings[epoch] = _damaged(epoch, error)
+                if refused := verified.refusal(error, self._literal / str(epoch)):
+                    raise self._unreadable(epoch, refused) from error
+                warnings[epoch] = self._damaged(epoch, error)
                 if isinstance(error, OtherStructureError):
                     foreign = foreign or epoch
         # No older checkpoint fits either, so the recorded structure is not just a damaged note.
@@ -208,6 +211,7 @@ class Checkpoints:
             self._writer.shutdown()
             self._orbax.close()
             os.close(self._opened)
+            self._links.close()
             _LOGGER.setLevel(self._level)
             sys.unraisablehook = self._hook
 
@@ -226,7 +230,7 @@ class Checkpoints:
         """Writes the checkpoint, or this process's part of it."""
         if self._own == "":
             return
-        path = self._directory / str(epoch)
+        path = self._literal / str(epoch)
         if self._own:
             path = path.with_name(f"{epoch}.part") / self._own
         try:
@@ -287,7 +291,8 @@ class Checkpoints:
         Raises:
           ValueError: a part is missing, or its SHA-256 is wrong; or any other type of error.
         """
-        checkpoint, parts = self._directory / str(epoch), _parts(self._directory / str(epoch))
+        checkpoint = self._literal / str(epoch)
+        parts = _parts(checkpoint)
         if not parts and replicas is None:
             return verified.read(self._orbax, checkpoint, like)
         count = jax.tree.leaves(like)[0].shape[0]
@@ -312,8 +317,15 @@ class Checkpoints:
     def _unreadable(self, epoch: int, error: Exception) -> UserError:
         return UserError(
             f"checkpoint of epoch {epoch} in {self._directory} cannot be read: "
-            f"{reason(error)}; try again, or move it away"
+            f"{self._reason(error)}; try again, or move it away"
         )
+
+    def _damaged(self, epoch: int, error: Exception) -> str:
+        return f"checkpoint of epoch {epoch} is damaged and set aside: {self._reason(error)}"
+
+    def _reason(self, error: Exception) -> str:
+        """Returns the reason in one line, which names the directory and no link to it."""
+        return reason(error).replace(str(self._literal), str(self._directory))
 
     def _unwritten(self, epoch: int, error: Exception) -> UserError:
         try:
@@ -321,7 +333,7 @@ class Checkpoints:
         except OSError:
             there = False
         # TensorStore creates folders again, so that errors of a deleted one name something else.
-        why = f"{reason(error)}; kept: {self.latest()}" if there else "its folder was deleted"
+        why = f"{self._reason(error)}; kept: {self.latest()}" if there else "its folder was deleted"
         return UserError(f"checkpoint of epoch {epoch} cannot be written: {why}")
 
     def _set_aside(self, epochs: Iterable[int]) -> None:
@@ -334,10 +346,6 @@ class Checkpoints:
                 checkpoint.rename(aside)
             except OSError as error:
                 raise UserError(f"{checkpoint} cannot be set aside: {reason(error)}") from error
-
-
-def _damaged(epoch: int, error: Exception) -> str:
-    return f"checkpoint of epoch {epoch} is damaged and set aside: {reason(error)}"
 
 
 def _unfinished(directory: Path) -> list[Path]:

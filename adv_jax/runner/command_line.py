@@ -1,6 +1,7 @@
 """Reads command lines and explains invalid ones in one line."""
 
 import itertools
+import os
 import re
 import runpy
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.tuple_parser import TupleParser
 
 from adv_jax.runner import catalogue
 from adv_jax.runner.config import (
     FIELDS,
+    TEXTS,
     TYPE_NAMES,
     ConfigError,
     leaves,
@@ -23,10 +26,43 @@ from adv_jax.runner.config import (
     with_values,
 )
 from adv_jax.runner.parts import parts
-from adv_jax.runner.schema import typed
+from adv_jax.runner.schema import evaluated, literal, number, typed
 from adv_jax.types import UserError
 
+# The fields of no function that take no text, as parameters of any type.
+_NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
 flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.
+
+
+class Reals(flags.FloatParser):
+    """Parses real numbers: decimals, and fractions as 8/255."""
+
+    def convert(self, argument: Any) -> float:
+        """Returns the number; raises ValueError for any other text."""
+        return number(argument) if isinstance(argument, str) else super().convert(argument)
+
+
+class _Tuples(TupleParser):
+    """Parses tuples whose numbers may be fractions."""
+
+    def parse(self, argument: Any) -> tuple:
+        """Returns the tuple; see `TupleParser`."""
+        return super().parse(evaluated(argument) if isinstance(argument, str) else argument)
+
+
+class _Groups(flags.ArgumentParser):
+    """Parses dicts whose numbers may be fractions."""
+
+    def parse(self, argument: Any) -> ConfigDict:
+        """Returns the dict as a group of fields; raises ValueError for any other text."""
+        value = literal(argument) if isinstance(argument, str) else argument
+        if not isinstance(value, dict | ConfigDict):
+            raise ValueError(f"must be a dict, got {argument!r}")
+        return ConfigDict(value)
+
+
+for _kind, _parser in {float: Reals(), tuple: _Tuples(), ConfigDict: _Groups()}.items():
+    config_flags.register_flag_parser_for_type(_kind, _parser)
 
 
 def define_process_flags() -> list[flags.FlagHolder]:
@@ -43,8 +79,8 @@ def define_process_flags() -> list[flags.FlagHolder]:
 def read_flags(argv: list[str]) -> list[str]:
     """Parses the flags -> the other arguments; exits with 1 and one line if they are invalid."""
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
+        return flags.FLAGS(_with_flagfiles(argv))
+    except (flags.Error, UserError) as error:
         sys.exit(f"error: {error}")
 
 
@@ -56,6 +92,16 @@ def read_flags_alone(argv: list[str]) -> list[str]:
     except UserError as error:
         sys.exit(f"error: {error}")
     return rest
+
+
+def workdirs(values: Iterable[str]) -> list[str]:
+    """Returns the runs of --workdir, repeated or with commas.
+
+    A folder of that name comes first: a run may have commas in its name.
+    """
+    return [
+        part for value in values for part in ([value] if os.path.isdir(value) else value.split(","))
+    ]
 
 
 def refuse_words(words: Iterable[str]) -> None:
@@ -73,24 +119,46 @@ def check_overrides(argv: list[str], config: ConfigDict) -> None:
     Raises:
       UserError: a field is unknown; the message suggests the nearest legal one.
     """
+    overridden = _overridden(argv)
+    _read_literals(config, overridden)
     document = config.to_dict()
-    overridden, values = _overridden(argv), dict(leaves(document))
+    values = dict(leaves(document))
     legal = _legal(document, strict=bool(overridden))
     for field in overridden:
         if not _is_legal(field, legal):
             group = field.rpartition(".")[0]
             beside = [name for name in {*legal, *FIELDS} if name.rpartition(".")[0] == group]
             raise UserError(unknown("a field of --config", field, beside))
-        if field in values and (parameter := legal.get(field)):
+        if field in values and (parameter := legal.get(field) or _NO_TEXTS.get(field)):
             with config.ignore_type():
                 config.update_from_flattened_dict({field: typed(values[field], parameter)})
+
+
+def _read_literals(config: ConfigDict, fields: Iterable[str]) -> None:
+    """Replaces the texts of tuples and dicts with fractions, which ml_collections leaves."""
+    values = dict(leaves(config.to_dict()))
+    values["replicas.grid"] = config.get("replicas", {}).get("grid")  # `leaves` skips it.
+    for field in fields:
+        text = values.get(field)
+        if isinstance(text, str) and text[:1] in ("(", "[", "{"):
+            with config.ignore_type():
+                config.update_from_flattened_dict({field: evaluated(text)})
+
+
+def expanded(argv: list[str]) -> list[str]:
+    """Returns a command line with the flags of each --flagfile, `catalogue.located`.
+
+    Raises:
+      UserError: a --flagfile cannot be read.
+    """
+    return catalogue.located(_with_flagfiles(argv))
 
 
 def explain_flags(argv: list[str], error: Exception) -> str:
     """Explains in one line why a command line with --config=FILE[:mode] is invalid.
 
     Args:
-      argv: the output of `catalogue.located`.
+      argv: the output of `expanded`.
       error: the error that parsing raised.
     """
     given = _given(argv)
@@ -98,6 +166,9 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         return str(error)
     path, _, mode = given["config"].partition(":")
     if not Path(path).is_file():
+        file, suffix, _ = given["config"].rpartition(".py")
+        if Path(file + suffix).is_file():
+            return f"--config must be a path without a colon, got {file + suffix!r}"
         beside = _configs(Path(path).parent) if "/" in path else []
         return unknown("--config", path, beside or catalogue.names())
     lines = str(error).strip().splitlines()
@@ -121,6 +192,17 @@ def explain_flags(argv: list[str], error: Exception) -> str:
             if not _is_legal(field, legal):
                 return unknown("a field of --config", field, values)
     return lines[0]
+
+
+def _with_flagfiles(argv: list[str]) -> list[str]:
+    """Returns a command line with the flags of each file in place of --flagfile=FILE."""
+    try:
+        return flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+    except (flags.Error, ValueError) as error:
+        cause, found = error.__context__, str(error)
+        if isinstance(cause, OSError):
+            found = f"{cause.filename!r} ({cause.strerror})"
+        raise UserError(f"--flagfile must be a file of flags, one a line, got {found}") from error
 
 
 def _legal(config: Mapping[str, Any], *, strict: bool) -> dict[str, Parameter | None]:
@@ -161,10 +243,10 @@ def _configs(folder: Path) -> list[str]:
 
 
 def _given(argv: list[str]) -> dict[str, str]:
-    """Returns {flag: value} for `--flag=value` and `--flag value`."""
+    """Returns {flag: value} for `--flag=value` and `--flag value`, with one dash or two."""
     given = {}
     for arg, following in itertools.pairwise([*argv, ""]):
-        if arg.startswith("--"):
-            flag, equals, value = arg.removeprefix("--").partition("=")
+        if arg.startswith("-"):
+            flag, equals, value = arg.removeprefix("-").removeprefix("-").partition("=")
             given[flag] = value if equals else following
     return given

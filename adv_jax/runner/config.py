@@ -169,6 +169,7 @@ _OPTIONAL: dict[str, Any] = {
     "stop": Mapping | None,
 }
 FIELDS = frozenset({*_FIELDS, *_OPTIONAL})
+TEXTS = frozenset(field for field in FIELDS if (_FIELDS | _OPTIONAL).get(field) is str)
 TYPE_NAMES: dict[Any, str] = {
     str: "a text",
     int: "a whole number",

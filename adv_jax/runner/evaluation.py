@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from adv_jax import attacks, evaluate
@@ -30,7 +31,8 @@ from adv_jax.runner.result import provenance
 from adv_jax.runner.schema import is_import_path
 from adv_jax.runner.trained import Trained
 from adv_jax.runner.verified import digest
-from adv_jax.runner.workdir import is_finished, json_bytes, read_config, replace, writing
+from adv_jax.runner.workdir import is_finished, json_bytes, read_config
+from adv_jax.runner.writing import check_writable, write_file
 from adv_jax.types import Attack, Bounds, UserError
 
 Files = dict[Path, bytes]
@@ -107,6 +109,9 @@ def run(
     began = time.monotonic()
     with own_computation():
         names = _names(workdirs)
+        folders = _folders(workdirs, names, out)
+        for folder in folders.values() if is_first() else ():
+            check_writable(folder)
         models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
         dataset = _common_data(models)
         limits: Any = dataset.bounds if bounds == "data" else bounds
@@ -136,13 +141,12 @@ def run(
         if not is_finished(Path(workdir)):
             done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
             print(f"{name} is not finished: after {done} of {epochs} epochs")
-        own = Path(out) / (name if len(names) > 1 else "") if out else Path(workdir) / "evaluation"
-        files |= _evaluation_files(own, name, model, task, minimal_eps=minimal_eps)
+        files |= _evaluation_files(folders[name], name, model, task, minimal_eps=minimal_eps)
     if len(models) > 1:
-        files |= _transfer_files(Path(out or Path(workdirs[0]) / "evaluation"), models, task)
+        files |= _transfer_files(Path(out or folders[names[0]]), models, task)
     with own_computation():
-        if is_first():
-            _write(files)
+        for path, content in files.items() if is_first() else ():
+            write_file(path, content)
     print(f"{count} examples, {time.monotonic() - began:.1f} s; wrote")
     print(*(f"  {path}" for path in files), sep="\n")
 
@@ -159,7 +163,15 @@ def _names(workdirs: Sequence[str]) -> list[str]:
     if len(set(paths)) < len(paths):
         raise UserError(f"workdir must be different runs, got {', '.join(workdirs)}")
     shared = os.path.commonpath([path.parent for path in paths])
-    return [str(path.relative_to(shared)) for path in paths]
+    named = (os.fsencode(path.relative_to(shared)) for path in paths)
+    return [name.decode(errors="backslashreplace") for name in named]
+
+
+def _folders(workdirs: Sequence[str], names: Sequence[str], out: str | None) -> dict[str, Path]:
+    """Returns the output folder of each run by its name."""
+    if not out:
+        return {n: Path(w) / "evaluation" for n, w in zip(names, workdirs, strict=True)}
+    return {name: Path(out) / name if len(names) > 1 else Path(out) for name in names}
 
 
 def _common_data(models: Mapping[str, Trained]) -> Dataset:
@@ -361,7 +373,7 @@ def _progress(what: str) -> Progress:
 
     def shown(batches: Sequence[Any], description: str) -> Iterator[Any]:
         if console.is_terminal:
-            title = f"{what} {description}"
+            title = escape(f"{what} {description}")
             yield from track(batches, title, console=console, transient=True)
         else:
             began = time.monotonic()
@@ -375,15 +387,3 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([columns, *rows])
     return file.getvalue().encode()
-
-
-def _write(files: Files) -> None:
-    """Writes each file atomically.
-
-    Raises:
-      UserError: a file cannot be written.
-    """
-    for path, content in files.items():
-        with writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, content)

@@ -29,7 +29,7 @@ def attack_curves(
       measures: the measures of the left and the right panel.
     """
     figure = Figure(figsize=(10, 3.8), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(title, fontsize="medium", parse_math=False)
     panels = figure.subplots(1, 2)
     for axes, measure in zip(panels, measures, strict=True):
         for i, (attack, curve) in enumerate(evaluation.items()):
@@ -53,15 +53,15 @@ def transfer_matrices(
       title: title above the panels.
     """
     figure = Figure(figsize=(4.5 * len(matrices), 4.5), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(title, fontsize="medium", parse_math=False)
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
     for axes, (attack, matrix) in zip(panels, matrices.items(), strict=True):
         axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
         for (i, j), accuracy in np.ndenumerate(matrix):
             color = "white" if accuracy < 0.6 else "black"
             axes.text(j, i, f"{accuracy:.3f}", ha="center", va="center", color=color)
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         axes.set(xlabel="tested on", ylabel="crafted on", title=attack.replace("_", " "))
     figure.savefig(path)
 

@@ -20,6 +20,7 @@ from adv_jax.data import (
     split,
 )
 from adv_jax.data.preprocessing import Fit, Transform
+from adv_jax.runner import catalogue
 from adv_jax.runner.binding import MAKER, bind, named, settings
 from adv_jax.runner.config import FIELDS, ConfigError, Replica
 from adv_jax.runner.plugins import described
@@ -45,6 +46,16 @@ class Inputs(NamedTuple):
     rows: dict[str, np.ndarray]
     document: dict[str, Any]
     fitted: dict[str, np.ndarray] | None
+
+
+def load_to_train(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Inputs:
+    """Loads as `load`; the error of data that cannot be fetched or found names the flags to run."""
+    try:
+        return load(config, runs, workdir)
+    except DataError as error:
+        if config["data"]["source"] not in ("tfds", "files", "sklearn"):
+            raise
+        raise DataError(f"{error}; to run on other data: {_to_run(config)}") from error
 
 
 def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Inputs:
@@ -111,6 +122,20 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
         for name, chosen in (("train", train), ("valid", valid), ("labelled", train[subset])):
             rows[name].append(chosen)
     return {name: np.stack(chosen) for name, chosen in rows.items()}
+
+
+def _to_run(config: Mapping[str, Any]) -> str:
+    """Returns the flags that run a config whose data cannot be loaded on other data.
+
+    The embedded digits are 4,000 for training, so that a larger validation set shrinks.
+    """
+    settings, name = config["data"], config["experiment"]
+    if settings["name"] != "mnist" or settings["source"] == "embedded":
+        return "--config.data.source=files --config.data.dir=FOLDER"
+    line = "--config.data.source=embedded"
+    if settings["num_valid"] + max(settings["num_labels"], 1) > 4000:
+        line += " --config.data.num_valid=500"
+    return f"{line}, or --config={name}:quick" if name in catalogue.names() else line
 
 
 def _dataset(spec: Mapping[str, Any]) -> Dataset:

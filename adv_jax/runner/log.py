@@ -9,10 +9,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from adv_jax.runner.config import Replica
 from adv_jax.runner.workdir import Workdir
-from adv_jax.types import UserError
+from adv_jax.types import UserError, install_hint
 
 
 class Log:
@@ -102,7 +103,7 @@ def require_tensorboard() -> None:
         import tensorboardX  # noqa: F401
     except ImportError:
         raise UserError(
-            "tensorboard must be False without tensorboardX (pip install 'adv-jax[tensorboard]'), "
+            f"tensorboard must be False without tensorboardX ({install_hint('tensorboard')}), "
             "got True"
         ) from None
 
@@ -119,9 +120,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     """Prints a title and a table."""
     table = Table()
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(Text(column), justify="right")  # Text: brackets are no markup.
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = 200  # Not a terminal: wide enough that no cell wraps.

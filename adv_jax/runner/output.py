@@ -22,8 +22,12 @@ def standard_output() -> Iterator[None]:
         yield
         return
     raw = _Output(before.fileno(), "w", closefd=False)
+    # A path may hold what the encoding of the output does not.
     ours = io.TextIOWrapper(
-        io.BufferedWriter(raw), before.encoding, before.errors, line_buffering=before.line_buffering
+        io.BufferedWriter(raw),
+        before.encoding,
+        "backslashreplace",
+        line_buffering=before.line_buffering,
     )
     sys.stdout, ended = ours, None
     try:

@@ -17,7 +17,8 @@ import numpy as np
 
 from adv_jax.runner.config import ConfigError, Replica, unknown
 from adv_jax.runner.trained import load_all
-from adv_jax.runner.workdir import WorkdirError, is_finished, json_bytes, read_json, replace
+from adv_jax.runner.workdir import is_finished, json_bytes, read_json
+from adv_jax.runner.writing import WorkdirError, replace
 
 _RECORD = "pretrained.json"
 

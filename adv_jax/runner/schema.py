@@ -1,6 +1,8 @@
 """The values that a config may hold, and those that a parameter's annotation accepts."""
 
+import ast
 import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
@@ -71,6 +73,51 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
+def number(text: str) -> float:
+    """Returns the real number of a text: a decimal, or a fraction of two.
+
+    >>> number(".1"), number("8/255") == 8 / 255
+    (0.1, True)
+
+    Raises:
+      ValueError: the text is neither.
+    """
+    above, is_fraction, below = text.partition("/")
+    return _quotient(float(above), float(below)) if is_fraction else float(text)
+
+
+def literal(text: str) -> Any:
+    """Returns the value of a Python literal, which may have fractions of numbers.
+
+    >>> literal("{'eps': (0, -1/4)}")
+    {'eps': (0, -0.25)}
+
+    Raises:
+      ValueError: the text is no literal.
+    """
+    try:
+        return ast.literal_eval(_Quotients().visit(ast.parse(text.strip(), mode="eval")))
+    except (TypeError, SyntaxError, MemoryError, RecursionError, OverflowError) as error:
+        raise ValueError(f"must be a literal, got {text!r}") from error
+
+
+class _Quotients(ast.NodeTransformer):
+    """Replaces a / b of two numbers by its value."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if not isinstance(node.op, ast.Div):
+            return node
+        sides = [ast.literal_eval(side) for side in (node.left, node.right)]
+        return ast.Constant(_quotient(*sides)) if all(map(is_number, sides)) else node
+
+
+def _quotient(above: float, below: float) -> float:
+    """Returns above / below; raises ValueError unless they are finite and below is not 0."""
+    if not below or not all(abs(side) <= sys.float_info.max for side in (above, below)):
+        raise ValueError(f"a fraction must have finite numbers and no 0 below, got {above}/{below}")
+    return above / below
+
+
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a parameter accepts a value of a config; True if its annotation is unknown.
 
@@ -87,13 +134,30 @@ def fits(value: Any, annotation: Any) -> bool:
 def typed(value: Any, parameter: inspect.Parameter) -> Any:
     """Returns a whole number as a float if a parameter is one, by its default or annotation.
 
-    >>> parameters = parameters_of(lambda rate=0.1, steps=1: None)
+    Where a parameter takes no text, the text of a fraction, or of a literal with fractions, becomes
+    what it writes.
+
+    >>> parameters = parameters_of(lambda rate=0.1, steps=1, name="a": None)
     >>> typed(1, parameters["rate"]), typed(1, parameters["steps"])
     (1.0, 1)
+    >>> typed("1/4", parameters["rate"]), typed("1/4", parameters["name"])
+    (0.25, '1/4')
     """
     members = _members(parameter.annotation)
+    if isinstance(value, str) and not (str in members or isinstance(parameter.default, str)):
+        value = evaluated(value)
     widens = isinstance(parameter.default, float) or (float in members and int not in members)
     return float(value) if widens and type(value) is int else value
+
+
+def evaluated(text: str) -> Any:
+    """Returns the value of a literal with a fraction; any other text as it is."""
+    if "/" not in text:
+        return text
+    try:
+        return literal(text)
+    except ValueError:
+        return text
 
 
 def allowed_values(annotation: Any) -> str:

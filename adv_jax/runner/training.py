@@ -30,7 +30,8 @@ from adv_jax.runner.processes import (
 from adv_jax.runner.program import Program
 from adv_jax.runner.result import document, environment, summary
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.runner.workdir import Workdir, check_same_config, is_finished, writing
+from adv_jax.runner.workdir import Workdir, check_same_config, is_finished
+from adv_jax.runner.writing import writing
 from adv_jax.types import LogitsFn, UserError
 
 EpochMetrics = dict[str, np.ndarray]  # name -> f[R, steps], or f[R, 1] if measured once an epoch
@@ -81,7 +82,7 @@ def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any
             config = plugins.recorded(config)
             # Loading data may take minutes: fail first if the workdir holds another config.
             check_same_config(Path(workdir), config)
-            dataset, rows, about_data, fitted = inputs.load(config, runs, Path(workdir))
+            dataset, rows, about_data, fitted = inputs.load_to_train(config, runs, Path(workdir))
             sources: Mapping[str, LogitsFn] = {}
             starts, start_sha256 = {}, ""
             if not is_finished(Path(workdir)):

@@ -6,6 +6,9 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 Tree = Any
-# With these errors the file itself may be intact, so it does not count as damaged.
-_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+# With any other error of the system the file itself may be intact, so it is not damaged.
+_DAMAGED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 _LONGEST = 300  # characters of a reason; a longer one loses its middle
+# Orbax globs its folders and takes /gs/ for a cloud; TensorStore takes a backslash for a slash.
+_LITERAL = re.compile(r"(?!/(?:gs|s3|az|hf)/)[\w/ .,=@+~-]{,2000}")
 
 
 class OtherStructureError(ValueError):
@@ -77,6 +82,24 @@ def checkpointer() -> ocp.Checkpointer:
         notes=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     )
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+@contextmanager
+def literal_path(folder: Path) -> Iterator[Path]:
+    """Yields a path of a folder that Orbax and TensorStore take literally.
+
+    This is its absolute path if that has plain characters only and room for their own names, and
+    else a temporary link to it.
+    """
+    path = folder.absolute()
+    if _LITERAL.fullmatch(str(path)):
+        yield path
+        return
+    plain = _LITERAL.fullmatch(tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(dir=None if plain else "/tmp") as scratch:
+        link = Path(scratch) / "folder"
+        link.symlink_to(path)
+        yield link
 
 
 def write(orbax: ocp.Checkpointer, path: Path, tree: Tree, notes: dict[str, Any]) -> None:
@@ -143,7 +166,28 @@ def synchronize(*paths: Path) -> None:
 
 def may_be_intact(error: Exception) -> bool:
     """Returns whether the system could not read a file that may be intact."""
-    return _number(error) in _UNREADABLE
+    number = _number(error)
+    return number is not None and number not in _DAMAGED
+
+
+def refusal(error: Exception, checkpoint: Path) -> Exception | None:
+    """Returns why the system refused to read a checkpoint that may be intact; None if damaged.
+
+    Orbax takes files that it cannot open for missing ones, so that its `error` does not tell.
+    """
+    if may_be_intact(error):
+        return error
+    try:
+        for folder, _, names in os.walk(checkpoint, onerror=_raised):
+            for name in names:
+                os.close(os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as refused:
+        return refused if may_be_intact(refused) else None
+    return None
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def reason(error: Exception) -> str:

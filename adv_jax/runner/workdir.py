@@ -5,23 +5,18 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adv_jax.runner.config import leaves
-from adv_jax.types import UserError
+from adv_jax.runner.writing import WorkdirError, check_writable, replace, writing
 
 _FITTED = "preprocess.npz"
 _METRICS = "metrics.jsonl"
 _RESULT = "result.json"
-
-
-class WorkdirError(UserError):
-    """A workdir cannot be used."""
 
 
 class Workdir:
@@ -41,6 +36,7 @@ class Workdir:
         self.figures = self.path / "figures"
         self._metrics = self.path / _METRICS
         self._result = self.path / _RESULT
+        check_writable(self.path)
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             # The kernel releases the lock when the process ends; the file stays.
@@ -286,15 +282,6 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
         raise WorkdirError(f"{file} is damaged: {str(error).partition(chr(10))[0]}") from error
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Converts an OSError to a WorkdirError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise WorkdirError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
 def default_path(config: Mapping[str, Any]) -> Path:
     """Returns runs/<experiment>-<hash of the config>, whatever the files of its modules hold."""
     text = json.dumps({k: v for k, v in as_json(config).items() if k != "modules"}, sort_keys=True)
@@ -366,25 +353,6 @@ def _shortened(value: Any) -> str:
     """Returns a value in one line of at most 60 characters."""
     line = repr(value)
     return line if len(line) <= 60 else f"{line[:57]}..."
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file atomically.
-
-    Raises:
-      WorkdirError: the file cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    with writing(path):
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
 
 
 def _with_tuples(value: Any) -> Any:

@@ -11,8 +11,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from adv_jax.runner import catalogue, learning
-from adv_jax.runner.workdir import replace, writing
-from adv_jax.types import UserError
+from adv_jax.runner.writing import check_writable, write_file
+from adv_jax.types import UserError, install_hint
 from papers import charts, numbers, single_runs
 from papers.book import chapters, reading
 
@@ -28,6 +28,7 @@ def build(results: str | Path, out: str | Path) -> None:
       UserError: Jinja2 is not installed, the results are invalid, or a file cannot be written.
     """
     environment = _environment()
+    check_writable(Path(out))
     found = reading.read(results)
     try:
         book = [chapters.chapter(paper, found) for paper in numbers.load().values()]
@@ -38,10 +39,7 @@ def build(results: str | Path, out: str | Path) -> None:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UserError(f"results must be valid for a book, got {results}: {reason}") from error
     for name, content in {**files, **pages}.items():  # The index comes last.
-        path = Path(out) / name
-        with writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, content)
+        write_file(Path(out) / name, content)
     measured = sum(len(chapter.targets) for chapter in book)
     print(f"{Path(out) / 'index.html'}: {len(book)} papers, {measured} tables measured")
 
@@ -61,7 +59,7 @@ def _environment() -> Any:
     try:
         import jinja2
     except ImportError:
-        raise UserError("the book needs Jinja2: pip install 'adv-jax[book]'") from None
+        raise UserError(f"the book needs Jinja2: {install_hint('book')}") from None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("papers.book"),
         autoescape=True,

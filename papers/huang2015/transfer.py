@@ -13,7 +13,7 @@ import numpy as np
 
 from adv_jax import attacks
 from adv_jax.data.dataset import Arrays
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, install_hint
 from papers.drawing import Drawing, Table, rounded
 from papers.runs import finished, trained_on
 from papers.statistics import spread
@@ -100,8 +100,8 @@ def fitted(train: Arrays) -> dict[str, Classify]:
         from sklearn.neighbors import KNeighborsClassifier
     except ModuleNotFoundError:
         raise UserError(
-            "scikit-learn must be installed for huang2015.transfer (pip install "
-            "'adv-jax[covtype]'), got none"
+            "scikit-learn must be installed for huang2015.transfer "
+            f"({install_hint('covtype')}), got none"
         ) from None
     x, y = np.asarray(train.x), np.asarray(train.y)
     x = x.reshape(len(x), -1)

@@ -213,7 +213,7 @@ def test_a_missing_scikit_learn_and_a_missing_network_are_reported(tmp_path, mon
     assert "no route to host" in refusal(tmp_path, "sklearn")
     monkeypatch.setitem(sys.modules, "sklearn", None)
     message = refusal(tmp_path, "sklearn")
-    assert "pip install 'adv-jax[covtype]'" in message and "must be 'files'" in message
+    assert "pip install -e '.[covtype]'" in message and "must be 'files'" in message
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array), st.data())

@@ -27,7 +27,7 @@ from launch.compile import TooLarge, _does_not_fit, _remedies
 from launch.tpu import compile_case
 
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs pip install 'adv_jax[tpu]'"
+    importlib.util.find_spec("libtpu") is None, reason="needs pip install -e '.[tpu]'"
 )
 
 
@@ -49,7 +49,7 @@ def test_an_unknown_topology_is_refused_with_the_nearest(given, nearest):
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is there")
 def test_a_missing_libtpu_is_named():
-    with pytest.raises(UserError, match=r"pip install 'adv_jax\[tpu\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[tpu\]'"):
         _topology.devices("v5e:2x2")
 
 

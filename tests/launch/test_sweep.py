@@ -101,7 +101,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tm
     done = commands.run(*argv, module="launch.sweep", BLOCKED=extra)
     # The other package may be missing here, too.
     names = f"(ray|{extra})"
-    line = f"error: launch.sweep needs {names}: pip install 'adv-jax\\[sweep\\]'\n"
+    line = f"error: launch.sweep needs {names}: pip install -e '\\.\\[sweep\\]'\n"
     assert done.status == 1 and re.fullmatch(line, done.err), done.err
     assert not (tmp_path / "sweep").exists()
 

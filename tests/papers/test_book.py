@@ -291,7 +291,7 @@ def test_a_full_disk_is_named(mounted, few):
 
 def test_a_book_without_jinja2_names_the_extra_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(UserError, match=r"pip install 'adv-jax\[book\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[book\]'"):
         book.build(tmp_path, tmp_path / "book")
 
 

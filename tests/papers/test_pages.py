@@ -213,3 +213,10 @@ def test_a_page_without_its_marks_is_named(tmp_path):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_command_outside_a_clone_ends_in_one_line(tmp_path):
+    line = f"error: papers.pages must run in a clone of adv_jax, got {tmp_path}: no README.md"
+    with pytest.raises(SystemExit, match=f"^{re.escape(line)}$"):
+        pages.main(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -146,3 +146,19 @@ def test_missing_data_are_named_and_nothing_is_written(tmp_path):
         reproduction.reproduce(TARGETS["maronas2016.table17"], PAPER, **settings)
     assert "\n" not in str(error.value)
     assert list((tmp_path / "results").rglob("*.*")) == []
+
+
+def test_a_refused_command_makes_no_folder(tmp_path, monkeypatch):
+    """Neither --judge without results nor --check with a training that fails leaves a folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--results must be .* results of .*, got papers"):
+        reproduction.rejudge([TARGETS["huang2015.table1"]], results="papers")
+
+    def refuse(config, workdir):
+        raise UserError("data.dir must be a folder with MNIST, got none")
+
+    monkeypatch.setattr(reproduction.train, "run", refuse)
+    settings = {"runs": "runs", "results": "papers", "data": {}}
+    found, failures = reproduction.reproduce_all([TARGETS["huang2015.table1"]], PAPER, **settings)
+    assert found == [] and failures[0].endswith("got none")
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,8 @@
 
 import pytest
 
-from papers.target import METRICS, in_percent, percent_factor
+from papers.target import METRICS, in_percent, percent_factor, printed_interval
+from papers.verdicts import Difference
 
 ROW = {
     "label": "a",
@@ -51,3 +52,24 @@ def test_a_rate_of_one_half_is_50_percent_in_every_metric(metric):
 
 def test_nats_stay_nats():
     assert percent_factor("log_likelihood_nats") * METRICS["log_likelihood_nats"](225) == 225
+
+
+@pytest.mark.parametrize(
+    ("ends", "printed"),
+    [
+        ((-22.9, 23.0), None),  # In fractions: wider than any two rates can differ.
+        ((0.095, 0.095), None),  # Two seeds that agree: no spread is known.
+        ((-0.2, 0.1), (-20.0, 10.0)),
+        ((-0.1, 1.2), (-10.0, 100.0)),
+        ((-1.3, -0.1), (-100.0, -10.0)),
+    ],
+)
+def test_intervals_of_rates_are_printed_within_what_rates_can_differ(ends, printed):
+    assert printed_interval(*ends, "error") == printed
+    assert (printed is None) == (
+        "interval" not in str(Difference(sum(ends) / 2, (ends[1] - ends[0]) / 2, 2, "error"))
+    )
+
+
+def test_intervals_of_nats_are_not_cut():
+    assert printed_interval(-300.0, 250.0, "log_likelihood_nats") == (-300.0, 250.0)

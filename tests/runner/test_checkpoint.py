@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tensorstore
 from command_line import ROOT
+from marks import slow_after
 
 from adv_jax.runner.checkpoint import Checkpoints
 from adv_jax.runner.verified import digest, reason
@@ -55,6 +57,60 @@ def test_the_newest_checkpoint_is_restored_bit_for_bit(tmp_path):
 
 def test_an_empty_folder_restores_no_tree(tmp_path):
     assert restored(tmp_path / "new") == (0, None, {}, [])
+
+
+# Orbax and TensorStore read a pattern, a cloud, a folder or no text in these names.
+NAMES = [
+    "lr[.1]",
+    "a]b",
+    "a\\b",
+    "**",
+    "gs:",
+    "\udcff",
+    "%41",
+    "$HOME",
+    "~",
+    "a\nb",
+    " é漢 ",
+    "x" * 255,
+]
+
+
+@pytest.mark.parametrize("name", slow_after(5, NAMES))
+def test_checkpoints_in_a_folder_of_any_name_are_restored(tmp_path, name):
+    found = restored(saved(tmp_path / name, 1, 2))
+    assert (found.epoch, found.warnings) == (2, [])
+    assert digest(found.tree) == digest(tree(2))
+    assert [path.name for path in tmp_path.iterdir()] == [name]  # Nothing is written elsewhere.
+
+
+@pytest.mark.slow
+def test_checkpoints_are_restored_where_temporary_folders_have_brackets(tmp_path, monkeypatch):
+    (tmp_path / "[tmp]").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "[tmp]"))
+    assert restored(saved(tmp_path / "lr[.1]", 1, 2)).epoch == 2
+
+
+@pytest.mark.slow
+def test_checkpoints_with_paths_near_the_limit_of_the_system_are_restored(tmp_path):
+    folder = tmp_path
+    while len(str(folder)) < 3700:
+        folder /= "x" * 200
+    assert restored(saved(folder, 1, 2)).epoch == 2
+
+
+@pytest.mark.parametrize("name", slow_after(1, ["tree/manifest.ocdbt", "notes/metadata"]))
+def test_a_file_that_cannot_be_opened_is_an_error_and_nothing_is_renamed(tmp_path, name):
+    saved(tmp_path, 1, 2)
+    file = tmp_path / "2" / name
+    kept = file.rename(tmp_path / "kept")
+    file.symlink_to(file.name)  # A loop: even root cannot open it.
+    where = rf"checkpoint of epoch 2 in {tmp_path} cannot be read: Too many levels of symbolic"
+    with pytest.raises(UserError, match=where):
+        restored(tmp_path)
+    assert (tmp_path / "1").is_dir() and (tmp_path / "2").is_dir()
+    kept.replace(file)
+    assert restored(tmp_path).epoch == 2
 
 
 @pytest.mark.slow

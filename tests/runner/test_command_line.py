@@ -8,7 +8,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from adv_jax.runner import catalogue
-from adv_jax.runner.command_line import check_overrides, explain_flags
+from adv_jax.runner.command_line import check_overrides, expanded, explain_flags, workdirs
+from adv_jax.runner.config import check
 from adv_jax.types import UserError
 
 CONFIG = """
@@ -216,3 +217,69 @@ def test_an_optional_field_is_not_blamed_for_a_missing_part(monkeypatch):
     config = ["prog", "--config=configs/quickstart.py:quick", "--config.model.dtype=bfloat16"]
     message = explain_flags([*config, "--config.modle.features=(1,)"], KeyError("modle"))
     assert message.endswith("got 'modle.features'; did you mean 'model.features'?")
+
+
+# Fractions and flagfiles
+
+BAD_FRACTIONS = ["1/0", "8//255", "a/b", "8/255/2", "1/nan", "inf/2", "/2", "2/", "1e999/2"]
+
+
+def test_fractions_are_read_exactly_wherever_a_config_has_a_real_number(monkeypatch):
+    config = overridden(
+        monkeypatch,
+        "--config.objective.attack.eps=8/255",
+        "--config.objective.attack.name=pgd",
+        "--config.objective.attack.step_size=2/255",  # A field that the config does not have.
+        "--config.objective.attack.bounds=(-1/2, .5)",
+        "--config.evaluation.attacks.own={'name': 'pgd', 'step_size': 1/255}",
+        "--config.evaluation.eps=0,8/255",
+        "--config.replicas.grid={'objective.attack.eps': (1/3, 16/255)}",
+        "--config.data.dir=8/255",
+    )
+    attack = config["objective"]["attack"]
+    assert (attack["eps"], attack["step_size"]) == (8 / 255, 2 / 255)
+    assert attack["bounds"] == (-0.5, 0.5)
+    assert config["evaluation"]["attacks"]["own"]["step_size"] == 1 / 255
+    assert config["evaluation"]["eps"] == (0, 8 / 255)
+    assert config["replicas"]["grid"] == {"objective.attack.eps": (1 / 3, 16 / 255)}
+    assert config["data"]["dir"] == "8/255"  # A path.
+    repeated = overridden(monkeypatch, "--config.evaluation.eps=0", "--config.evaluation.eps=1/255")
+    assert repeated["evaluation"]["eps"] == (0, 1 / 255)
+
+
+@pytest.mark.parametrize("text", BAD_FRACTIONS)
+def test_what_is_no_fraction_is_refused_in_one_line(monkeypatch, text):
+    message = explained(
+        monkeypatch, "--config=configs/quickstart.py:quick", f"--config.objective.attack.eps={text}"
+    )
+    assert message == f"--config.objective.attack.eps must be a number, got {text!r}"
+    for field in ("evaluation.eps=({})", "evaluation.eps={}", "replicas.grid={{'a': {}}}"):
+        with pytest.raises((UserError, flags.Error)):
+            check(overridden(monkeypatch, f"--config.{field.format(text)}"))
+
+
+def test_a_flagfile_may_name_a_config_and_its_fields_by_their_short_names(tmp_path, monkeypatch):
+    (tmp_path / "flags").write_text("# comment\n--config=quickstart:quick\n--config.epochs=3\n")
+    argv = expanded(["prog", f"--flagfile={tmp_path / 'flags'}", "--config.seed=4"])
+    assert argv == [
+        "prog",
+        f"--config={catalogue.path('quickstart')}:quick",
+        "--config.epochs=3",
+        "--config.seed=4",
+    ]
+    with pytest.raises(UserError, match=r"^--flagfile must be .*, got '.*no' \(No such file or "):
+        expanded(["prog", f"--flagfile={tmp_path / 'no'}"])
+
+
+def test_one_dash_is_as_good_as_two():
+    found = catalogue.located(["prog", "-config=quickstart:quick", "-config", "quickstart"])
+    path = str(catalogue.path("quickstart"))
+    assert found == ["prog", f"-config={path}:quick", "-config", path]
+
+
+def test_a_folder_with_a_comma_in_its_name_is_one_run(tmp_path):
+    (tmp_path / "a,b").mkdir()
+    both = f"{tmp_path}/c,{tmp_path}/d"
+    assert workdirs([f"{tmp_path}/a,b", both]) == [
+        f"{tmp_path}/{name}" for name in ("a,b", "c", "d")
+    ]

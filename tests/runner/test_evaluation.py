@@ -211,6 +211,26 @@ def test_the_same_run_twice_and_a_folder_without_a_run_are_refused(runs):
 
 
 @pytest.mark.slow
+def test_a_folder_that_cannot_be_written_is_refused_before_the_attacks(runs, tmp_path, capsys):
+    (tmp_path / "out").touch()
+    arguments = {"attack_names": ["fgsm"], "eps": [0.1], "num_examples": 10}
+    with pytest.raises(UserError, match="out cannot be written: File exists$"):
+        evaluation.run([str(runs / "a")], **arguments, out=str(tmp_path / "out"))
+    assert capsys.readouterr().out == ""  # No line of an attack.
+
+
+@pytest.mark.slow
+def test_runs_whose_names_have_markup_are_evaluated(runs, tmp_path, capsys):
+    """Rich, Matplotlib and JSON read these names in their own way."""
+    for name in ("a[b]$x$\\frac", "\udcff"):
+        shutil.copytree(runs / "a", tmp_path / name)
+        arguments = {"attack_names": ["fgsm"], "eps": [0.1], "num_examples": 10}
+        evaluation.run([str(runs / "a"), str(tmp_path / name)], **arguments, out=f"{tmp_path}/out")
+    assert "a[b]$x$\\frac" in capsys.readouterr().out
+    crafted = {row["crafted on"] for row in csv.DictReader((tmp_path / "out/transfer.csv").open())}
+    assert len(crafted) == 2
+
+
 @pytest.mark.slow
 def test_the_epochs_of_an_unfinished_run_are_printed(runs, tmp_path, capsys):
     shutil.copytree(runs / "a", tmp_path / "a")
@@ -248,6 +268,7 @@ def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypat
         2,
         [
             ("--eps=.1,x", "error: eps must be numbers, got .1,x\n"),
+            ("--eps=8/255,8//255", "error: eps must be numbers, got 8/255,8//255\n"),
             ("--bounds=1", "error: bounds must be two numbers lo,hi, or data, or none, got 1\n"),
             (
                 "--seed=99999999999999999999",

@@ -183,7 +183,7 @@ def test_tensorboard_events_mark_the_step_of_a_resumed_run(tmp_path, capsys):
 
 def test_the_error_for_a_missing_tensorboardx_names_the_installation(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(UserError, match=re.escape("pip install 'adv-jax[tensorboard]'")):
+    with pytest.raises(UserError, match=re.escape("pip install -e '.[tensorboard]'")):
         require_tensorboard()
 
 

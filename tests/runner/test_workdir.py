@@ -250,3 +250,12 @@ def test_the_default_path_depends_on_every_field_of_the_config_only():
     assert default_path(dict(reversed(CONFIG.items()))) == path
     assert default_path(CONFIG | {"seed": 1}) != path
     assert default_path(CONFIG | {"model": {"features": [8, 10]}}) == path
+
+
+def test_a_path_without_room_for_the_files_of_a_run_is_refused_at_the_start(tmp_path):
+    path = tmp_path
+    while len(str(path)) < 4000:
+        path /= "x" * 50
+    with pytest.raises(WorkdirError, match="cannot be written: File name too long$"):
+        Workdir(path, {})
+    assert list(tmp_path.iterdir()) == []
