@@ -31,7 +31,7 @@ The paper's test error in %. Table 1: cited; 5 to 14: lowest ... highest error (
     13    100 labels, SGN and 28N          .91 (.045, .00045) ... 1.23
     14    1,000 labels                     .83 (4.5e-5, 4.5e-5) ... 1.15
     17    all labels                       .565 (.031); 18: SGN .00045 .557 (.041)
-    19    SGN .00045, 28N 4.5e-8           .566 (.047); printed .560
+    19    SGN .00045, 28N 4.5e-8           .566 (.047), of its seeds; misprinted as .560
     20    100 labels                       1.108 (.397); 21: SGN .00045, 28N 4.5e-7 1.225 (.543)
     22    SGN .045, 28N .00045             1.084 (.406)
     23    1,000 labels                     .952 (.061); 24: SGN and 28N 4.5e-5 .932 (.070)

@@ -411,7 +411,7 @@ def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Un
     if measured:
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
-        return line._replace(label=label, where=entry["where"], note=note)
+        return line._replace(label=label, where=entry["where"], paper=said, note=note)
     line = Line(
         label, entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
     )
@@ -453,7 +453,10 @@ def _noise(entry: Entry) -> str:
 
 
 def _said(entry: Entry) -> str:
-    """Formats the printed value of an entry."""
+    """Formats the value of an entry, and the printed one where that is a misprint."""
+    if "printed" in entry:
+        corrected = {name: value for name, value in entry.items() if name != "printed"}
+        return f"{_said(corrected)}; misprinted as {entry['printed']:g}"
     value = entry.get("value")
     factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
     if isinstance(value, int | float):
