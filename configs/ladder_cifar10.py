@@ -29,7 +29,8 @@ Deviations: with all labels the supervised net has the settings of 4,000, as its
 Table 28 prints taus of 4.5e-5, but its first seed equals the cell of Table 16 with the
 taus used here. The last block of Table 16 prints a tau of 4.5e-4 where the others have 4.5e-3,
 maybe a misprint; block=last has what is printed. [maronas2016] prints 12 weights for 13 layers. "norm" is
-read as qN, here 55.43N.
+read as qN, here 55.43N. The noise, the pass that classifies, gamma and beta are those of
+ladder_mnist.
 The last version of its program does not decay the learning rate;
 --config.optimizer.learning_rate.end_value=.002 disables the decay here.
 More: docs/experiments.md; results: docs/results.md.
