@@ -26,9 +26,9 @@ The paper's test error in %; ten seeds: mean (sd):
 [rasmus2015], Table 3: 20.40 (.47), supervised 23.33 (.61), with all labels 9.27.
 
 Deviations: with all labels the supervised net has the settings of 4,000, as its own are not known.
-Table 28 prints taus of 4.5e-5, but its first seed equals the cell of Table 16 with the
-taus used here. The last block of Table 16 prints a tau of 4.5e-4 where the others have 4.5e-3,
-maybe a misprint; block=last has what is printed. [maronas2016] prints 12 weights for 13 layers. "norm" is
+Table 28 prints taus of 4.5e-5, but its first seed equals the cell of Table 16 with the taus used
+here. The last block of Table 16 prints a tau of 4.5e-4 where the others have 4.5e-3, maybe a
+misprint; block=last has what is printed. [maronas2016] prints 12 weights for 13 layers. "norm" is
 read as qN, here 55.43N. The noise, the pass that classifies, gamma and beta are those of
 ladder_mnist.
 The last version of its program does not decay the learning rate;

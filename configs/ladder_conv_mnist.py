@@ -26,12 +26,13 @@ The paper's test error in %; ten seeds: mean (sd):
 [rasmus2015], Table 2: Conv-Small Gamma .89 (.50), supervised 6.43 (.84), all labels .36, Conv-FC
 .99 (.15).
 
-Deviations: with all labels the supervised Conv-Small has the settings of 100 labels, as its own are
-not known. The taus of Table 26 are not certain. Its caption is that of Table 24; the taus here are
-those of the cell of Table 15 that equals its first seed. The last block of Table 15 prints a tau of
-4.5e-4 where the others have 4.5e-3, maybe a misprint; block=last has what is printed. Fig. 20 prints
-no batch normalization for the first convolution of Conv-Small; here it has one, as all layers of a
-ladder do by Fig. 19. The noise, the pass that classifies, gamma and beta are those of ladder_mnist.
+Deviations: with all labels the supervised Conv-Small has the settings of 100 labels, as its own
+are not known. The taus of Table 26 are not certain. Its caption is that of Table 24; the taus here
+are those of the cell of Table 15 that equals its first seed. The last block of Table 15 prints a
+tau of 4.5e-4 where the others have 4.5e-3, maybe a misprint; block=last has what is printed. Fig.
+20 prints no batch normalization for the first convolution of Conv-Small; here it has one, as all
+layers of a ladder do by Fig. 19. The noise, the pass that classifies, gamma and beta are those of
+ladder_mnist.
 The last version of the program of [maronas2016] does not decay the learning rate;
 --config.optimizer.learning_rate.end_value=.002 disables the decay here.
 More: docs/experiments.md; results: docs/results.md.

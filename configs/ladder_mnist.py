@@ -39,8 +39,8 @@ The paper's test error in %. Table 1: cited; 5 to 14: lowest ... highest error (
 Deviations: Fig. 19 prints the noise inside the batch normalization and the class of the corrupted
 pass, and eq. 8 one gamma and one beta for a layer. As in [rasmus2015], the noise here follows the
 normalization, the clean pass classifies, and each unit has its own. More, with reasons:
-docs/experiments.md; results: docs/results.md. The last version of the authors' program has no decay;
---config.optimizer.learning_rate.end_value=.002 disables the decay.
+docs/experiments.md; results: docs/results.md. The last version of the authors' program has no
+decay; --config.optimizer.learning_rate.end_value=.002 disables the decay.
 """
 
 from ml_collections import ConfigDict
