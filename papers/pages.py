@@ -139,7 +139,7 @@ def _tables(one: Chapter) -> str:
     headers, generators = side_by_side.likelihoods(one)
     if generators:
         parts += [f"{LIKELIHOODS}\n", markdown(headers, generators)]
-    if others := _other_runs(one, {_ours(line) for line in lines}):
+    if others := _other_runs(one, {(line.key, _ours(line)) for line in lines}):
         parts.append("Runs that measure a number above in another way, or over fewer seeds:\n")
         parts.append(markdown(["run", "paper", "ours"], others))
     figures = {path.stem: document for path, document in one.figures}
@@ -165,15 +165,24 @@ def _not_run(one: Chapter) -> Iterator[str]:
             yield f"{title}: {count} number{'s' if count > 1 else ''}"
 
 
-def _other_runs(one: Chapter, shown: Collection[str]) -> list[list[str]]:
-    """Returns the rows of single runs whose measurement is not shown: label, paper and ours."""
+def _other_runs(one: Chapter, shown: Collection[tuple[str, str]]) -> list[list[str]]:
+    """Returns the rows of single runs whose measurement is not shown: label, paper and ours.
+
+    Args:
+      one: the chapter.
+      shown: the id of each number that is shown, and what is shown of it.
+    """
     found = [
         (row["label"], chapters.line_of(document, row))
-        for document in single_runs.documents(one.paper, dict(one.runs))
+        for document in one.of_runs
         for row in document["rows"]
         if row["values"] and row["id"]
     ]
-    return [[label, line.paper, _ours(line)] for label, line in found if _ours(line) not in shown]
+    return [
+        [label, line.paper, _ours(line)]
+        for label, line in found
+        if (line.key, _ours(line)) not in shown
+    ]
 
 
 def _overview(book: Sequence[Chapter]) -> str:
