@@ -16,6 +16,7 @@ from adv_jax.runner.result import provenance
 from adv_jax.runner.workdir import json_bytes, replace, writing
 from adv_jax.types import UserError
 from papers.drawing import Drawing
+from papers.lengths import with_length
 from papers.registry import FIGURES, full_name
 
 Draw = Callable[..., Drawing]
@@ -69,8 +70,10 @@ def write(name: str, drawing: Drawing, out: str | Path) -> None:
     """Prints the caption and table; writes OUT/PAPER/results/figures/FIGURE.png and .json."""
     if drawing.table is not None:
         print_table(*drawing.table)
-    print(f"{name}: {drawing.document['caption']}")
-    for path, content in _files(name, drawing, Path(out)).items():
+    paper, _, figure = name.partition(".")
+    document = with_length({"paper": paper, "figure": figure, **drawing.document})
+    print(f"{name}: {document['caption']}")
+    for path, content in _files(drawing._replace(document=document), Path(out)).items():
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, content)
@@ -122,14 +125,13 @@ def _full(name: str) -> str:
     return full_name(name, FIGURES, field="figure")
 
 
-def _files(name: str, drawing: Drawing, out: Path) -> dict[Path, bytes]:
-    paper, _, figure = name.partition(".")
-    folder = out / paper / "results" / "figures"
+def _files(drawing: Drawing, out: Path) -> dict[Path, bytes]:
+    folder, figure = out / drawing.document["paper"] / "results/figures", drawing.document["figure"]
     files = {}
     if drawing.figure is not None:
         png = io.BytesIO()
         drawing.figure.savefig(png)
         files[folder / f"{figure}.png"] = png.getvalue()
     table = {} if drawing.table is None else {"table": drawing.table._asdict()}
-    document = {"paper": paper, "figure": figure, **drawing.document, **table, **provenance()}
+    document = {**drawing.document, **table, **provenance()}
     return files | {folder / f"{figure}.json": json_bytes(document)}

@@ -112,6 +112,11 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
     return OneSeed(file, value, document.get("caption", ""), runs, why)
 
 
+def runs_of(document: Json) -> list[Json]:
+    """Returns the runs that a figure draws, each with its `data` and the `replicas` drawn."""
+    return [_drawn(run, document) for run in _runs(document)]
+
+
 def _drawn(run: Json, document: Json) -> Json:
     """Returns a run of a figure with the replicas that are drawn."""
     if document.get("settings", {}).get("seed") == FIRST_SEED:
@@ -125,7 +130,7 @@ def _runs(document: Any) -> Iterator[Json]:
         if {"data", "seeds", "epochs"} <= document.keys():  # a training of a target
             trained = zip(document["seeds"], document["epochs"], strict=True)
             yield {**document, "replicas": [{"seed": s, "epochs": n} for s, n in trained]}
-        elif {"data", "replicas"} <= document.keys():
+        elif "data" in document and isinstance(document.get("replicas"), list):
             yield document
         elif {"data", "seed", "epochs"} <= document.keys():
             yield {**document, "replicas": [document]}
