@@ -70,6 +70,7 @@ class OneSeed(NamedTuple):
 
     file: its path in the folder of results.
     value: in the unit that its metric is printed in; None for a claim that the caption answers.
+    ends: for `curve`, where it ends in each of several rows of a target, in percent by label.
     caption: of the figure.
     runs: the runs that it is of, each with its `data` and `replicas`.
     why: why it decides nothing.
@@ -80,6 +81,7 @@ class OneSeed(NamedTuple):
     caption: str
     runs: list[Mapping[str, Any]]
     why: str
+    ends: dict[str, float]
 
 
 def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) -> OneSeed | None:
@@ -93,8 +95,16 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
     if file not in found:
         return None
     document: Any = found[file]
-    value, trained = None, document
-    if "row" in place:
+    value, trained, ends = None, document, {}
+    if "curve" in place:
+        named = {row["label"]: row["training"] for row in document["rows"]}
+        curved = {label: document["trainings"][named[label]] for label in place["rows"]}
+        ends = {
+            label: 100 * training["learning"][place["curve"]]["mean"][-1]
+            for label, training in curved.items()
+        }
+        trained = [*curved.values()]
+    elif "row" in place:
         (row,) = (in_percent(row) for row in document["rows"] if row["label"] == place["row"])
         value, trained = row["mean"], document["trainings"][row["training"]]
     elif "at" in place:
@@ -109,7 +119,7 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
     seeds = {replica["seed"] for run in runs for replica in run["replicas"]}
     default = "without a test" if len(seeds) > 1 else "one seed decides nothing"
     why = place.get("why", default)
-    return OneSeed(file, value, document.get("caption", ""), runs, why)
+    return OneSeed(file, value, document.get("caption", ""), runs, why, ends)
 
 
 def runs_of(document: Json) -> list[Json]:

@@ -387,6 +387,9 @@ def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
     if found := single_runs.one_seed(paper, name, files):
         unit = f" {unit_of(paper.entries[name].get('metric', 'error_percent'))}"
         ours = "" if found.value is None else number(found.value, unit=unit)
+        if found.ends:
+            ends = zip(_short_labels([*found.ends]), found.ends.values(), strict=True)
+            ours = ", ".join(f"{label} {number(value)}" for label, value in ends)
         return Unmeasured(Verdict(UNDECIDED, found.why), ours, found)
     if name in paper.untested:
         return Unmeasured(Verdict("", paper.untested[name]))

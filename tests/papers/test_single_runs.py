@@ -200,6 +200,14 @@ def test_a_number_of_a_target_of_another_place_is_shown(found):
     assert line.ours == "100 %" and line.verdict.word == "undecided"
 
 
+def test_the_training_error_of_nokland_is_answered_by_five_full_runs(found):
+    """Of 60,000 digits: 0 with logistic and ReLU units; 64 of 5 x 60,000 with tanh."""
+    line = line_of("nokland2015", "nokland2015.fig1.train_zero", found)
+    assert line.ours == "logistic: 0 %, tanh: 0.02133 %, ReLU: 0 %" and line.paper == "0 %"
+    assert line.runs.startswith("seeds 1 to 5; 150 epochs; full MNIST; nokland2015/results/table2")
+    assert line.verdict.word == "undecided" and "2x800" in line.verdict.why
+
+
 def test_a_figure_of_the_first_seed_names_that_seed_alone(found):
     """Fig. 3.8 draws the first of three seeds."""
     line = line_of("shallow_thesis", "shallow_thesis.fig3_8.grain", found)
