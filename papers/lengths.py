@@ -40,7 +40,8 @@ def short_runs(document: Json) -> str:
     epochs: dict[int, set[int]] = {}  # of the paper -> of the runs
     for run in runs_of(document):
         full = _full(document["paper"], run)
-        short = {one["epochs"] for one in run["replicas"] if full and not _is_full(one, full)}
+        trained = [one for one in run["replicas"] if full and "epochs" in one]
+        short = {one["epochs"] for one in trained if not _is_full(one, full)}
         if short:
             epochs.setdefault(full["epochs"], set()).update(short)
     parts = [f"{span(trained)} of {allowed}" for allowed, trained in epochs.items()]
@@ -59,13 +60,13 @@ def _full(paper: str, run: Json) -> dict[str, Any]:
 
     Of several the shortest counts, so that no full run is called short.
     """
-    data = run["data"]["name"]
+    data = run["data"].get("name")
     ranked = [
         (sum(_equal(config, run, name) for name in _SAME), -config["epochs"], config)
         for config in _configs(paper)
         if config["data"]["name"] == data
         and run.get("experiment", config["experiment"]) == config["experiment"]
-        and run.get("model", config["model"])["name"] == config["model"]["name"]
+        and run.get("model", config["model"]).get("name") == config["model"]["name"]
     ]
     return max(ranked, key=lambda one: one[:2], default=(0, 0, {}))[2]
 

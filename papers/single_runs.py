@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from papers import numbers
+from papers.budget import PAPER
 from papers.numbers import Paper
 from papers.power import planned
 from papers.statistics import spread
@@ -95,31 +96,39 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
     if file not in found:
         return None
     document: Any = found[file]
-    value, trained, ends = None, document, {}
-    if "curve" in place:
-        named = {row["label"]: row["training"] for row in document["rows"]}
-        curved = {label: document["trainings"][named[label]] for label in place["rows"]}
-        ends = {
-            label: 100 * training["learning"][place["curve"]]["mean"][-1]
-            for label, training in curved.items()
-        }
-        trained = [*curved.values()]
-    elif "row" in place:
-        (row,) = (in_percent(row) for row in document["rows"] if row["label"] == place["row"])
-        value, trained = row["mean"], document["trainings"][row["training"]]
-    elif "at" in place:
-        metric = paper.entries[name].get("metric", "error_percent")
-        fraction = functools.reduce(operator.getitem, place["at"], document)
-        value = percent_factor(metric) * METRICS[metric](fraction)
-        key, *of_key = place["at"]
-        # The rows of a table stand in the order of its runs.
-        places = {"rows": "runs", "trainings": "trainings"}
-        trained = document[places[key]][of_key[0]] if key in places else document
+    if document.get("budget", PAPER) != PAPER:
+        return None
+    try:
+        value, ends, trained = _at(document, place, paper.entries[name])
+    except (KeyError, IndexError):  # The user's own result of that name may lack the place.
+        return None
     runs = [_drawn(run, document) for run in _runs(trained)]
     seeds = {replica["seed"] for run in runs for replica in run["replicas"]}
     default = "without a test" if len(seeds) > 1 else "one seed decides nothing"
     why = place.get("why", default)
     return OneSeed(file, value, document.get("caption", ""), runs, why, ends)
+
+
+def _at(document: Any, place: Json, entry: Json) -> tuple[float | None, dict[str, float], Any]:
+    """Returns the value at a place, the ends of its curves, and the runs that they are of."""
+    if "row" in place or "curve" in place:
+        rows = {row["label"]: in_percent(row) for row in document["rows"]}
+        labels = place.get("rows", [place.get("row")])
+        trained = {label: document["trainings"][rows[label]["training"]] for label in labels}
+        if "row" in place:
+            return rows[place["row"]]["mean"], {}, [*trained.values()]
+        curves = {label: run["learning"][place["curve"]] for label, run in trained.items()}
+        ends = {label: 100 * curve["mean"][-1] for label, curve in curves.items()}
+        return None, ends, [*trained.values()]
+    if "at" not in place:
+        return None, {}, document
+    metric = entry.get("metric", "error_percent")
+    fraction = functools.reduce(operator.getitem, place["at"], document)
+    value = percent_factor(metric) * METRICS[metric](fraction)
+    key, *of_key = place["at"]
+    # The rows of a table stand in the order of its runs.
+    places = {"rows": "runs", "trainings": "trainings"}
+    return value, {}, document[places[key]][of_key[0]] if key in places else document
 
 
 def runs_of(document: Json) -> list[Json]:

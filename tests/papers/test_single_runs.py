@@ -214,6 +214,13 @@ def test_a_figure_of_the_first_seed_names_that_seed_alone(found):
     assert line.runs.startswith("seed 1; 20 to 55 epochs; ")
 
 
+@pytest.mark.parametrize("lack", [{"budget": "quick"}, {"trainings": {}}, {"rows": []}])
+def test_another_result_of_a_file_answers_nothing_that_it_lacks(found, lack):
+    paper, file = numbers.load()["nokland2015"], "nokland2015/results/table2.400.json"
+    files = {file: {**found.files[file], **lack}}
+    assert single_runs.one_seed(paper, "nokland2015.fig1.train_zero", files) is None
+
+
 def test_one_seed_is_said_of_one_seed_only(found):
     for paper in numbers.load().values():
         chapter = chapters.chapter(paper, found)
