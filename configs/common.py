@@ -25,6 +25,18 @@ ENCODERS = {
     },
 }
 GENERATOR_LOSSES = ("non_saturating", "minimax")
+# The first three blocks of Tables 15 and 16 of [maronas2016], and the last one, which prints 4.5e-4
+# where the others have 4.5e-3: as printed, and read as a misprint.
+CONV_BLOCKS = {
+    "noise": "sgn",
+    "tau": (4.5e-5, 4.5e-4, 4.5e-3),
+    "unlabelled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1),
+}
+LAST_BLOCK: dict[str | None, dict[str, Any]] = {
+    None: {},
+    "last": {"tau": 4.5e-2, "unlabelled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)},
+    "regular": {"tau": 4.5e-2, "unlabelled_tau": CONV_BLOCKS["unlabelled_tau"]},
+}
 NO_ATTACK = {"attacks": {}, "eps": (0.0,)}
 # The nets of gan_mnist, and of games like it.
 DENSE_GAN = {

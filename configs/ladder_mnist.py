@@ -31,13 +31,16 @@ The paper's test error in %. Table 1: cited; 5 to 14: lowest ... highest error (
     13    100 labels, SGN and 28N          .91 (.045, .00045) ... 1.23
     14    1,000 labels                     .83 (4.5e-5, 4.5e-5) ... 1.15
     17    all labels                       .565 (.031); 18: SGN .00045 .557 (.041)
-    19    SGN .00045, 28N 4.5e-8           .566 (.047); printed .560
+    19    SGN .00045, 28N 4.5e-8           .566 (.047), of its seeds; misprinted as .560
     20    100 labels                       1.108 (.397); 21: SGN .00045, 28N 4.5e-7 1.225 (.543)
     22    SGN .045, 28N .00045             1.084 (.406)
     23    1,000 labels                     .952 (.061); 24: SGN and 28N 4.5e-5 .932 (.070)
 
-Deviations, with reasons: docs/experiments.md; results: docs/results.md. The last version of the
-authors' program has no decay; --config.optimizer.learning_rate.end_value=.002 disables the decay.
+Deviations: Fig. 19 prints the noise inside the batch normalization and the class of the corrupted
+pass, and eq. 8 one gamma and one beta for a layer. As in [rasmus2015], the noise here follows the
+normalization, the clean pass classifies, and each unit has its own. More, with reasons:
+docs/experiments.md; results: docs/results.md. The last version of the authors' program has no
+decay; --config.optimizer.learning_rate.end_value=.002 disables the decay.
 """
 
 from ml_collections import ConfigDict

@@ -17,8 +17,8 @@ Options, joined by commas:
 The mlp has two layers of 800 ReLUs, as [wan2013]'s. l1, weight_decay and max_norm are settings of
 SGD, so they need one of the first six optimizers. The residual net has no dropout or dropconnect.
 
-[nokland2015], Table 1, prints these test errors in % of other works with 2x800 ReLUs:
-back-propagation 1.49, DropConnect 1.20 ([wan2013]).
+[nokland2015] has these test errors in % of other works with 2x800 ReLUs: back-propagation 1.40 (by
+its abstract; Table 1 misprints 1.49), DropConnect 1.20 ([wan2013]).
 
 Deviations: [maronas2016] explains the rules without settings; all are chosen here, by hand and not
 tuned. DropConnect draws one mask per batch and tests the mean weights; [wan2013] draws one mask per

@@ -17,6 +17,7 @@ from adv_jax.runner.workdir import json_bytes
 from adv_jax.runner.writing import check_writable, write_file
 from adv_jax.types import UserError
 from papers.drawing import Drawing
+from papers.lengths import with_length
 from papers.registry import FIGURES, full_name
 
 Draw = Callable[..., Drawing]
@@ -48,7 +49,7 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "paper
         if "run" in _parameters(draw) and len(workdirs) > 1:
             raise UserError(f"workdir must be one run for {name}, got {given}")
     for name in chosen:
-        check_writable(_folder(name, Path(out)))
+        check_writable(_folder(name.partition(".")[0], Path(out)))
     drawings = {name: drawing_of(name, workdirs) for name in chosen}
     for name, drawing in drawings.items():
         write(name, drawing, out)
@@ -72,8 +73,10 @@ def write(name: str, drawing: Drawing, out: str | Path) -> None:
     """Prints the caption and table; writes OUT/PAPER/results/figures/FIGURE.png and .json."""
     if drawing.table is not None:
         print_table(*drawing.table)
-    print(f"{name}: {drawing.document['caption']}")
-    for path, content in _files(name, drawing, Path(out)).items():
+    paper, _, figure = name.partition(".")
+    document = with_length({"paper": paper, "figure": figure, **drawing.document})
+    print(f"{name}: {document['caption']}")
+    for path, content in _files(drawing._replace(document=document), Path(out)).items():
         write_file(path, content)
         print(f"  {path}")
 
@@ -123,17 +126,17 @@ def _full(name: str) -> str:
     return full_name(name, FIGURES, field="figure")
 
 
-def _folder(name: str, out: Path) -> Path:
-    return out / name.partition(".")[0] / "results" / "figures"
+def _folder(paper: str, out: Path) -> Path:
+    return out / paper / "results/figures"
 
 
-def _files(name: str, drawing: Drawing, out: Path) -> dict[Path, bytes]:
-    paper, _, figure = name.partition(".")
-    folder, files = _folder(name, out), {}
+def _files(drawing: Drawing, out: Path) -> dict[Path, bytes]:
+    folder, figure = _folder(drawing.document["paper"], out), drawing.document["figure"]
+    files = {}
     if drawing.figure is not None:
         png = io.BytesIO()
         drawing.figure.savefig(png)
         files[folder / f"{figure}.png"] = png.getvalue()
     table = {} if drawing.table is None else {"table": drawing.table._asdict()}
-    document = {"paper": paper, "figure": figure, **drawing.document, **table, **provenance()}
+    document = {**drawing.document, **table, **provenance()}
     return files | {folder / f"{figure}.json": json_bytes(document)}

@@ -10,6 +10,8 @@
     metric, unit          what is measured; "percent", "fraction" or neither
     claim       the statement in one sentence of ours
     value       a number, several, or words; null if the cell is lost in the available text
+    printed     what the cell has instead of `value`, where the paper itself contradicts it: its
+                printed runs or its text (see note)
     spread      the printed sample standard deviation over runs
     n_runs, seeds, per_seed    the number of runs, their seeds, and the value of each
     confidence  whether our reading is "certain" or "ambiguous" (see note)

@@ -7,7 +7,6 @@ sources of a method have, of which no numbers.json tells.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from papers import single_runs
 from papers.book import chapters
 from papers.book.chapters import Chapter, Line
 
@@ -110,7 +109,7 @@ def likelihoods(one: Chapter) -> Table:
 def _found(book: Iterable[Chapter], names: Mapping[str, str]) -> Iterator[Found]:
     """Yields the measured rows with one of these labels."""
     for one in book:
-        for document in (*single_runs.documents(one.paper, dict(one.runs)), *one.targets):
+        for document in (*one.of_runs, *one.targets):
             for row in document["rows"]:
                 if row["label"] in names and row["values"]:
                     yield Found(one, document, row, chapters.line_of(document, row))

@@ -1,22 +1,34 @@
-"""Builds documents from single runs in the format of the targets' documents."""
+"""Builds documents from single runs in the format of the targets' documents.
+
+A row of a document is of single runs (`runs`), or of a row that a target has stored (`target` and
+`row`), so that what the results answer together needs no training of its own. `seeds` keeps some.
+"""
 
 import functools
 import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from papers import numbers
+from papers.budget import PAPER
 from papers.numbers import Paper
 from papers.power import planned
 from papers.statistics import spread
+from papers.target import METRICS, in_percent, percent_factor
 from papers.verdicts import judge
 
+Json = Mapping[str, Any]
+
+FIRST_SEED = "the first"  # `settings.seed` of a figure that draws the first seed of each run
 _UNITS = {"error_percent": lambda error: 100 * error}
 _UNITS["accuracy_percent"] = lambda error: 100 - 100 * error
 
 
-def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def documents(
+    paper: Paper, runs: Mapping[Path, Json], targets: Mapping[str, Json] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
     """Yields the judged documents of a paper's single runs, without rows that lack a run.
 
     One with `another_way` is listed beside the lines of its numbers and never makes them.
@@ -24,45 +36,42 @@ def documents(paper: Paper, runs: Mapping[Path, Mapping[str, Any]]) -> Iterator[
     Args:
       paper: the paper.
       runs: path of a result.json -> its contents; the stem is the name of the run.
+      targets: name of a target -> its document of the largest budget.
     """
     by_stem = {path.stem: run for path, run in runs.items()}
     for spec in paper.single_runs.get("documents", ()):
-        rows = [_row(paper.name, row, by_stem) for row in spec["rows"]]
-        if not any(row["values"] for row in rows):
-            continue
-        trainings = {
-            row["label"]: {
-                "epochs": [r["epochs"] for run in _found(row, by_stem) for r in run["replicas"]],
-                "data": _found(row, by_stem)[0]["data"],
-                "paper_epochs": spec["paper_epochs"],
-            }
+        measured = {row["label"]: _measured(spec, row, by_stem, targets) for row in spec["rows"]}
+        rows = [
+            _row(paper.name, row, measured[row["label"]].values)
             for row in spec["rows"]
-            if _found(row, by_stem)
-        }
-        rows = [row for row in rows if row["training"] in trainings]
+            if measured[row["label"]].values
+        ]
+        if not rows:
+            continue
         labels = {row["label"] for row in rows}
         judged = judge(
             {
                 **spec,
                 "paper": paper.name,
-                "target": spec["rows"][0]["runs"][0],
+                "target": _name(spec["rows"][0]),
                 "rows": rows,
                 "claims": [
                     {"id": None, **claim}
                     for claim in spec.get("claims", ())
                     if labels.issuperset(claim["rows"])
                 ],
-                "trainings": trainings,
+                "trainings": {label: measured[label].training for label in labels},
             }
         )
         yield planned(judged)
 
 
 class OneSeed(NamedTuple):
-    """The figure of one seed that measures a number or a claim.
+    """The figure that measures a number or a claim without a test, mostly of one seed.
 
     file: its path in the folder of results.
-    value: a fraction; None for a claim that the caption answers.
+    value: in the unit that its metric is printed in; None for a claim that the caption answers.
+    ends: for `curve`, where it ends in each of several rows of a target, in percent by label.
     caption: of the figure.
     runs: the runs that it is of, each with its `data` and `replicas`.
     why: why it decides nothing.
@@ -73,6 +82,7 @@ class OneSeed(NamedTuple):
     caption: str
     runs: list[Mapping[str, Any]]
     why: str
+    ends: dict[str, float]
 
 
 def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) -> OneSeed | None:
@@ -86,20 +96,60 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
     if file not in found:
         return None
     document: Any = found[file]
-    value, trained = None, document
-    if "at" in place:
-        value = functools.reduce(operator.getitem, place["at"], document)
-        key, *row = place["at"]
-        # The rows of a table stand in the order of its runs.
-        trained = document["runs"][row[0]] if key == "rows" else document
-    why = place.get("why", "one seed decides nothing")
-    return OneSeed(file, value, document.get("caption", ""), list(_runs(trained)), why)
+    if document.get("budget", PAPER) != PAPER:
+        return None
+    try:
+        value, ends, trained = _at(document, place, paper.entries[name])
+    except (KeyError, IndexError):  # The user's own result of that name may lack the place.
+        return None
+    runs = [_drawn(run, document) for run in _runs(trained)]
+    seeds = {replica["seed"] for run in runs for replica in run["replicas"]}
+    default = "without a test" if len(seeds) > 1 else "one seed decides nothing"
+    why = place.get("why", default)
+    return OneSeed(file, value, document.get("caption", ""), runs, why, ends)
 
 
-def _runs(document: Any) -> Iterator[Mapping[str, Any]]:
+def _at(document: Any, place: Json, entry: Json) -> tuple[float | None, dict[str, float], Any]:
+    """Returns the value at a place, the ends of its curves, and the runs that they are of."""
+    if "row" in place or "curve" in place:
+        rows = {row["label"]: in_percent(row) for row in document["rows"]}
+        labels = place.get("rows", [place.get("row")])
+        trained = {label: document["trainings"][rows[label]["training"]] for label in labels}
+        if "row" in place:
+            return rows[place["row"]]["mean"], {}, [*trained.values()]
+        curves = {label: run["learning"][place["curve"]] for label, run in trained.items()}
+        ends = {label: 100 * curve["mean"][-1] for label, curve in curves.items()}
+        return None, ends, [*trained.values()]
+    if "at" not in place:
+        return None, {}, document
+    metric = entry.get("metric", "error_percent")
+    fraction = functools.reduce(operator.getitem, place["at"], document)
+    value = percent_factor(metric) * METRICS[metric](fraction)
+    key, *of_key = place["at"]
+    # The rows of a table stand in the order of its runs.
+    places = {"rows": "runs", "trainings": "trainings"}
+    return value, {}, document[places[key]][of_key[0]] if key in places else document
+
+
+def runs_of(document: Json) -> list[Json]:
+    """Returns the runs that a figure draws, each with its `data` and the `replicas` drawn."""
+    return [_drawn(run, document) for run in _runs(document)]
+
+
+def _drawn(run: Json, document: Json) -> Json:
+    """Returns a run of a figure with the replicas that are drawn."""
+    if document.get("settings", {}).get("seed") == FIRST_SEED:
+        return {**run, "replicas": run["replicas"][:1]}
+    return run
+
+
+def _runs(document: Any) -> Iterator[Json]:
     """Yields the runs that a document names, at any depth."""
     if isinstance(document, Mapping):
-        if {"data", "replicas"} <= document.keys():
+        if {"data", "seeds", "epochs"} <= document.keys():  # a training of a target
+            trained = zip(document["seeds"], document["epochs"], strict=True)
+            yield {**document, "replicas": [{"seed": s, "epochs": n} for s, n in trained]}
+        elif "data" in document and isinstance(document.get("replicas"), list):
             yield document
         elif {"data", "seed", "epochs"} <= document.keys():
             yield {**document, "replicas": [document]}
@@ -121,20 +171,56 @@ def mark(file: str) -> str:
     return earlier["why"] if path in earlier.get("files", ()) else ""
 
 
-def _found(row: Mapping[str, Any], by_stem: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [by_stem[name] for name in row["runs"] if name in by_stem]
+class _Measured(NamedTuple):
+    """The values of a row by seed, in its metric, and the training that they are of."""
+
+    values: dict[str, float]
+    training: dict[str, Any]
 
 
-def _row(paper: str, row: Mapping[str, Any], by_stem: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(
+    spec: Json, row: Json, by_stem: Mapping[str, Json], targets: Mapping[str, Json]
+) -> _Measured:
+    """Returns what was measured of a row; without values if nothing was."""
+    values, trained = {}, {}
+    if "target" in row:
+        values, trained = _of_target(spec, row, targets)
+    elif runs := [by_stem[name] for name in row["runs"] if name in by_stem]:
+        values = {
+            str(replica["seed"]): round(_UNITS[_metric(row)](error), 10)
+            for run in runs
+            for replica, error in zip(run["replicas"], _errors(row, run), strict=True)
+        }
+        epochs = [replica["epochs"] for run in runs for replica in run["replicas"]]
+        trained = {"epochs": epochs, "data": runs[0]["data"], "paper_epochs": spec["paper_epochs"]}
+    kept = row.get("seeds", [int(seed) for seed in values])
+    return _Measured({seed: v for seed, v in values.items() if int(seed) in kept}, trained)
+
+
+def _of_target(spec: Json, row: Json, targets: Mapping[str, Json]) -> tuple[dict, dict]:
+    """Returns the values and the training of a row that a target has stored in full."""
+    target = targets.get(row["target"])
+    if target is None or target["budget"] != spec["budget"]:
+        return {}, {}
+    (stored,) = (one for one in target["rows"] if one["label"] == row["row"])
+    training = target["trainings"][stored["training"]]
+    return stored["values"], {name: training[name] for name in ("epochs", "data", "paper_epochs")}
+
+
+def _name(row: Json) -> str:
+    return row["target"] if "target" in row else row["runs"][0]
+
+
+def _metric(row: Json) -> str:
     entry = numbers.entry(row["id"]) if "id" in row else {}
-    metric = row.get("metric") or entry.get("metric", "error_percent")
+    return row.get("metric") or entry.get("metric", "error_percent")
+
+
+def _row(paper: str, row: Json, values: Mapping[str, float]) -> dict[str, Any]:
+    entry = numbers.entry(row["id"]) if "id" in row else {}
+    metric = _metric(row)
     printed = entry.get("value", entry.get("error_percent"))
-    values = {
-        str(replica["seed"]): round(_UNITS[metric](error), 10)
-        for run in _found(row, by_stem)
-        for replica, error in zip(run["replicas"], _errors(row, run), strict=True)
-    }
-    n, mean, sd = spread(list(values.values())) if values else (0, None, None)
+    n, mean, sd = spread(list(values.values()))
     return {
         "label": row["label"],
         "id": row.get("id"),
@@ -146,7 +232,7 @@ def _row(paper: str, row: Mapping[str, Any], by_stem: Mapping[str, Any]) -> dict
         "sd": sd,
         "n": n,
         "values": values,
-        "difference": None if mean is None or printed is None else round(mean - printed, 10),
+        "difference": None if printed is None else round(mean - printed, 10),
         "tolerance": row.get("tolerance"),
         "training": row["label"],
         "mark": "" if "attack" not in row else mark(f"{paper}/results/runs/{row['runs'][0]}.json"),

@@ -19,6 +19,12 @@ def test_all_labels_are_refused_without_supervised_training(name, few):
         config_of(name, "labels=full")
 
 
+@pytest.mark.parametrize(("name", "table"), [("ladder_conv_mnist", 15), ("ladder_cifar10", 16)])
+def test_a_block_of_a_search_is_refused_without_its_table(name, table):
+    with pytest.raises(ValueError, match=f"^block must be left out without table={table}, got 'l"):
+        config_of(name, "block=last")
+
+
 @pytest.mark.parametrize(
     ("mode", "says"),
     [

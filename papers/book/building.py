@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from adv_jax.runner import catalogue, learning
 from adv_jax.runner.writing import check_writable, write_file
 from adv_jax.types import UserError, install_hint
-from papers import charts, numbers, single_runs
+from papers import charts, counts, numbers, single_runs
 from papers.book import chapters, reading
 
 
@@ -69,6 +69,7 @@ def _environment() -> Any:
     )
     environment.filters.update(
         anchor=chapters.anchor,
+        counted=counts.counted,
         line_of=chapters.line_of,
         errors=chapters.errors,
         words_of_key=chapters.words_of_key,
@@ -93,6 +94,7 @@ def _pages(environment: Any, book: list[chapters.Chapter], results: Path) -> dic
         chapters=book,
         level=chapters.level_in_words(book),
         confidence=chapters.confidence(),
+        states=counts.STATES,
     )
     return pages | {"index.html": index.encode()}
 

@@ -23,7 +23,7 @@ from papers.statistics import (
     seeds_in_words,
     spread,
 )
-from papers.target import METRICS, in_percent, percent_factor, unit_of
+from papers.target import in_percent, unit_of
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
 
 NOT_RUN = "not run"  # a state, not a verdict
@@ -104,6 +104,7 @@ class Chapter(NamedTuple):
     tables: (title, lines) of each table or figure of which the paper prints numbers.
     targets: what `launch.reproduce` has measured, those of the largest budget only.
     runs: (name, document) of single runs; figures: (name, document) of figures drawn again.
+    of_runs: the judged documents of `single_runs`.
     num_tests: number of tests in the targets and single runs.
     """
 
@@ -113,6 +114,7 @@ class Chapter(NamedTuple):
     targets: list[dict[str, Any]]
     runs: list[tuple[Path, dict[str, Any]]]
     figures: list[tuple[Path, dict[str, Any]]]
+    of_runs: list[dict[str, Any]]
     num_tests: int
 
     @property
@@ -130,8 +132,10 @@ def chapter(paper: Paper, found: Results) -> Chapter:
         if path.relative_to(found.root).parts[0] == paper.name
     }
     figures = [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name]
-    measured = [*single_runs.documents(paper, of_paper), *targets]
-    ours = _ours(measured)
+    by_name = {target["target"]: target for target in targets}
+    of_runs = list(single_runs.documents(paper, of_paper, by_name))
+    measured = [*of_runs, *targets]
+    ours = _ours(paper, measured)
     return Chapter(
         paper,
         sorted(_claims(paper, measured, ours, found.files), key=_order),
@@ -139,6 +143,7 @@ def chapter(paper: Paper, found: Results) -> Chapter:
         targets,
         list(of_paper.items()),
         figures,
+        of_runs,
         sum(map(num_tests, measured)),
     )
 
@@ -293,13 +298,20 @@ def _rank(target: Mapping[str, Any]) -> int:
     return list(BUDGETS).index(target["budget"])
 
 
-def _ours(measured: Sequence[Mapping[str, Any]]) -> Ours:
+def _ours(paper: Paper, measured: Sequence[Mapping[str, Any]]) -> Ours:
     """Returns the rows that measure a number of the paper, of the largest budget each.
 
-    Documents with `another_way` are shown beside them.
+    Documents with `another_way` are shown beside them. A number that the paper prints twice
+    (`same_as`) is measured by the row of either place.
     """
     order = sorted((one for one in measured if not one.get("another_way")), key=_rank)
-    return {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
+    found = {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
+    twice = {
+        name: found[entry["same_as"]]
+        for name, entry in paper.entries.items()
+        if entry.get("same_as") in found
+    }
+    return twice | found
 
 
 def _claims(
@@ -339,12 +351,20 @@ def _claims(
 
 
 def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the means of the rows that a claim compares, fractions in percent."""
+    """Returns the means of the rows that a claim compares, fractions in percent.
+
+    Rows are paired by seed: the means are of the seeds that they share, if any.
+    """
     by_label = {row["label"]: in_percent(row) for row in rows}
     named = [by_label[label] for label in claim["rows"]]
-    if any(row["mean"] is None for row in named):
+    if not all(row["values"] for row in named):
         return ""
-    means = [f"{row['mean']:.3g} {unit_of(row['metric'])}" for row in named]
+    seeds = set.intersection(*(set(row["values"]) for row in named))
+    values = [
+        [v for seed, v in row["values"].items() if not seeds or seed in seeds] for row in named
+    ]
+    units = [unit_of(row["metric"]) for row in named]
+    means = [f"{spread(v).mean:.3g} {unit}" for v, unit in zip(values, units, strict=True)]
     if len(named) == 2:
         return " against ".join(means)
     return ", ".join(map(" ".join, zip(_short_labels(claim["rows"]), means, strict=True)))
@@ -365,17 +385,15 @@ def _short_labels(labels: Sequence[str]) -> list[str]:
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
     """Returns the verdict without a test: of one seed, with a reason why not, or "not run"."""
     if found := single_runs.one_seed(paper, name, files):
-        metric = paper.entries[name].get("metric", "error_percent")
-        ours = "" if found.value is None else _in_percent(metric, found.value)
+        unit = f" {unit_of(paper.entries[name].get('metric', 'error_percent'))}"
+        ours = "" if found.value is None else number(found.value, unit=unit)
+        if found.ends:
+            ends = zip(_short_labels([*found.ends]), found.ends.values(), strict=True)
+            ours = ", ".join(f"{label} {number(value)}" for label, value in ends)
         return Unmeasured(Verdict(UNDECIDED, found.why), ours, found)
     if name in paper.untested:
         return Unmeasured(Verdict("", paper.untested[name]))
     return Unmeasured(Verdict(NOT_RUN))
-
-
-def _in_percent(metric: str, fraction: float) -> str:
-    """Formats a measured fraction as a paper's metric, in percent."""
-    return number(percent_factor(metric) * METRICS[metric](fraction), unit=f" {unit_of(metric)}")
 
 
 def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:
@@ -411,7 +429,9 @@ def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Un
     if measured:
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
-        return line._replace(label=label, where=entry["where"], note=note)
+        return line._replace(
+            label=label, where=entry["where"], paper=said, note=note, key=entry["id"]
+        )
     line = Line(
         label, entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
     )
@@ -453,7 +473,10 @@ def _noise(entry: Entry) -> str:
 
 
 def _said(entry: Entry) -> str:
-    """Formats the printed value of an entry."""
+    """Formats the value of an entry, and the printed one where that is a misprint."""
+    if "printed" in entry:
+        corrected = {name: value for name, value in entry.items() if name != "printed"}
+        return f"{_said(corrected)}; misprinted as {entry['printed']:g}"
     value = entry.get("value")
     factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
     if isinstance(value, int | float):

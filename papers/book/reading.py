@@ -11,6 +11,7 @@ from adv_jax.runner.workdir import read_json
 from adv_jax.types import UserError
 from papers import documents, numbers
 from papers.budget import BUDGETS
+from papers.lengths import with_length
 from papers.power import planned
 from papers.verdicts import judge
 
@@ -58,6 +59,10 @@ def read(folder: str | Path) -> Results:
         _check_target(path, document)
         found.targets[path] = planned(judge(document))
     _check_alike(found.targets)
+    by_name = {document["target"]: document for document in found.targets.values()}
+    for path, document in found.figures.items():
+        target = by_name.get(f"{document['paper']}.{document['figure']}")
+        found.figures[path] = with_length(document, target)
     files = {
         path.relative_to(root).as_posix(): document
         for by_path in found[:3]

@@ -11,6 +11,7 @@ from papers import numbers
 from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from papers.nokland2015.runs import LABELS, by_method, read
 from papers.runs import trained_on
+from papers.single_runs import FIRST_SEED
 
 SIDE = 8  # features in a row and in a column
 CUT_OFF = 0.99  # share of the weights within the gray scale
@@ -52,7 +53,7 @@ def features(workdirs: Sequence[str]) -> Drawing:
     )
     document = {
         "caption": caption,
-        "settings": {"seed": "the first", "chosen": ["units", "grey scale", "extent"]},
+        "settings": {"seed": FIRST_SEED, "chosen": ["units", "grey scale", "extent"]},
         "cut_off": scales,
         "extent": local,
         "runs": [run.about() for run in runs.values()],
@@ -106,7 +107,7 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     )
     document = {
         "caption": caption,
-        "settings": {"seed": "the first", "chosen": ["layers", "test set"]},
+        "settings": {"seed": FIRST_SEED, "chosen": ["layers", "test set"]},
         "zeros": zeros,
         "by_seed": by_seed,
         "zeros_in_paper": {method: percent / 100 for method, percent in paper.items()},

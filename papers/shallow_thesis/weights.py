@@ -13,6 +13,7 @@ from adv_jax.types import UserError
 from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
 from papers.runs import trained_on
 from papers.shallow_thesis.runs import LABELS, ShallowRun, read
+from papers.single_runs import FIRST_SEED
 
 NUM_CLASSES = 5  # 0 to 4
 NUM_UNITS = 12
@@ -42,7 +43,11 @@ def class_images(workdirs: Sequence[str]) -> Drawing:
     )
     document = {
         "caption": caption,
-        "settings": {"classes": list(range(NUM_CLASSES)), "chosen": ["colours"]},
+        "settings": {
+            "seed": FIRST_SEED,
+            "classes": list(range(NUM_CLASSES)),
+            "chosen": ["colours"],
+        },
         "cut_off": scales,
         "runs": [run.about() for run in runs],
     }
@@ -72,7 +77,7 @@ def unit_images(workdirs: Sequence[str]) -> Drawing:
     )
     document = {
         "caption": caption,
-        "settings": {"units": NUM_UNITS, "chosen": ["units", "colours"]},
+        "settings": {"seed": FIRST_SEED, "units": NUM_UNITS, "chosen": ["units", "colours"]},
         "cut_off": scales,
         "grain": grains,
         "runs": [run.about() for run in runs],

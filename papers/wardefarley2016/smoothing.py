@@ -64,6 +64,7 @@ def costs(workdirs: Sequence[str]) -> Drawing:
         "rows": rows,
         "runs": [
             {
+                "experiment": run.config["experiment"],
                 "objective": run.config["objective"],
                 "data": run.result["data"],
                 "replicas": run.result["replicas"],

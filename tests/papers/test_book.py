@@ -15,7 +15,7 @@ from marks import slow_after
 from reproduced import write_results
 
 from adv_jax.types import UserError
-from papers import book, numbers, verdicts
+from papers import book, counts, numbers, verdicts
 from papers.book import chapters, reading
 from papers.shallow_thesis import example
 
@@ -124,6 +124,17 @@ def test_measured_numbers_stand_beside_the_papers(pages, made):
     assert index.count(" not run ") >= 2  # of the numbers and of the claims
     assert "FGSM of eps .1 fools A" in index and "✓ reproduced" in index
     assert "adversarial noise lowers the error" in index and "○ undecided" in index
+
+
+@pytest.mark.slow
+def test_the_index_has_the_counts_of_the_pages(results, made):
+    found = reading.read(results)
+    index = (made / "index.html").read_text()
+    for paper in numbers.load().values():
+        for what, by_state in counts.counted(chapters.chapter(paper, found)).items():
+            cells = [what, *map(str, by_state.values())]
+            row = r"\s*".join(f"<td>{cell}</td>" for cell in cells)
+            assert re.search(rf'href="{paper.name}.html">[^\n]*\s*{row}', index), (paper.name, what)
 
 
 @pytest.mark.slow

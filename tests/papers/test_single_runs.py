@@ -25,7 +25,7 @@ def found():
 def documents(found):
     """Of all papers."""
     papers = numbers.load().values()
-    return [one for paper in papers for one in single_runs.documents(paper, found.runs)]
+    return [one for paper in papers for one in chapters.chapter(paper, found).of_runs]
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,17 @@ def errors(*names):
 
 
 def test_the_table_names_numbers_of_the_papers_and_files_that_are_there(found):
+    targets = found.targets.values()
     for paper in numbers.load().values():
         results, table = f"{paper.name}/results", paper.single_runs
         for spec in table.get("documents", ()):
             for row in spec["rows"]:
                 assert "id" not in row or row["id"] in paper.entries
-                assert all(f"{results}/runs/{run}.json" in found.files for run in row["runs"])
+                if "target" in row:
+                    (stored,) = [one for one in targets if one["target"] == row["target"]]
+                    assert row["row"] in {one["label"] for one in stored["rows"]}
+                else:
+                    assert all(f"{results}/runs/{run}.json" in found.files for run in row["runs"])
             for claim in spec.get("claims", ()):
                 assert "id" not in claim or paper.entries[claim["id"]]["kind"] == "claim"
         for name, place in table.get("one_seed", {}).items():
@@ -159,3 +164,80 @@ def test_every_error_under_attack_from_before_the_corrected_loss_is_marked(found
     marked = {file for file in found.files if single_runs.mark(file)}
     assert marked - earlier == {"maronas2016/results/figures/fig23_24.json"}  # of such a run
     assert earlier <= marked
+
+
+def line_of(paper, key, found):
+    chapter = chapters.chapter(numbers.load()[paper], found)
+    (line,) = [line for line in (*chapter.claims, *chapter.lines) if line.key == key]
+    return line
+
+
+def test_the_stored_seeds_of_two_targets_answer_a_claim(found):
+    """Seed 1 has .79 % in Table 5 and .60 % in Table 17: 19 of 10,000, where the paper has 29."""
+    line = line_of("maronas2016", "maronas2016.claim.unsup_minus_29", found)
+    assert line.ours == "0.6 % against 0.79 %" and line.runs.startswith("seed 1; 150 epochs")
+    assert line.verdict.word == "undecided" and "difference 0.19 points" in line.verdict.why
+
+
+def test_the_first_seed_of_a_table_of_ten_is_the_cell_of_a_search(found):
+    line = line_of("maronas2016", "maronas2016.table8.row1.col4", found)
+    stored = found.files["maronas2016/results/table18.json"]["rows"][0]["values"]["1"]
+    assert line.ours == f"{stored} % (n = 1)" and line.paper == "0.49 % (n = 1)"
+
+
+def test_a_number_that_is_printed_twice_is_measured_once(found):
+    """Table 10 repeats the mean of Table 18."""
+    first, again = (line_of("maronas2016", f"maronas2016.table{n}.row1", found) for n in (10, 18))
+    assert (again.ours, again.runs) == (first.ours, first.runs) and first.ours
+    assert "Table 10" in first.where
+
+
+def test_a_number_of_a_target_of_another_place_is_shown(found):
+    """The LeNet of sec. 7.1 is that of Table 2: .9911, .9915 and .9913."""
+    line = line_of("huang2015", "huang2015.lenet_fig1.val_accuracy", found)
+    assert line.ours == "99.13 %" and line.runs.startswith("seeds 1 to 3; 50 epochs; full MNIST")
+    line = line_of("huang2015", "huang2015.lenet_fig1.train_accuracy", found)
+    assert line.ours == "100 %" and line.verdict.word == "undecided"
+
+
+def test_the_training_error_of_nokland_is_answered_by_five_full_runs(found):
+    """Of 60,000 digits: 0 with logistic and ReLU units; 64 of 5 x 60,000 with tanh."""
+    line = line_of("nokland2015", "nokland2015.fig1.train_zero", found)
+    assert line.ours == "logistic: 0 %, tanh: 0.02133 %, ReLU: 0 %" and line.paper == "0 %"
+    assert line.runs.startswith("seeds 1 to 5; 150 epochs; full MNIST; nokland2015/results/table2")
+    assert line.verdict.word == "undecided" and "2x800" in line.verdict.why
+
+
+def test_a_figure_of_the_first_seed_names_that_seed_alone(found):
+    """Fig. 3.8 draws the first of three seeds."""
+    line = line_of("shallow_thesis", "shallow_thesis.fig3_8.grain", found)
+    assert line.runs.startswith("seed 1; 20 to 55 epochs; ")
+
+
+@pytest.mark.parametrize("lack", [{"budget": "quick"}, {"trainings": {}}, {"rows": []}])
+def test_another_result_of_a_file_answers_nothing_that_it_lacks(found, lack):
+    paper, file = numbers.load()["nokland2015"], "nokland2015/results/table2.400.json"
+    files = {file: {**found.files[file], **lack}}
+    assert single_runs.one_seed(paper, "nokland2015.fig1.train_zero", files) is None
+
+
+def test_one_seed_is_said_of_one_seed_only(found):
+    for paper in numbers.load().values():
+        chapter = chapters.chapter(paper, found)
+        for line in (*chapter.claims, *chapter.lines):
+            if line.verdict.why.startswith("one seed"):
+                assert line.runs.startswith("seed "), line.key
+
+
+def test_a_claim_shows_the_means_of_the_seeds_that_it_pairs():
+    rows = [
+        {"label": "a", "metric": "error_percent", "values": {"1": 9.0, "2": 1.0, "3": 3.0}},
+        {"label": "b", "metric": "error_percent", "values": {"2": 4.0, "3": 8.0}},
+    ]
+    empty = dict.fromkeys(
+        ("paper", "paper_sd", "mean", "sd", "difference", "tolerance", "interval")
+    )
+    rows = [empty | row for row in rows]
+    assert chapters._compared({"rows": ["a", "b"]}, rows) == "2 % against 6 %"
+    rows[1]["values"] = {"4": 5.0}  # no seed is shared
+    assert chapters._compared({"rows": ["a", "b"]}, rows) == "4.33 % against 5 %"

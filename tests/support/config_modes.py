@@ -87,10 +87,12 @@ MODES = {
     ],
     "ladder_conv_mnist": [
         *("", "quick", "net=fc", "training=supervised", "table=15", "table=26"),
+        *("table=15,block=last", "table=15,block=regular"),
         "training=supervised,labels=full",
     ],
     "ladder_cifar10": [
         *("", "quick", "training=supervised", "table=16", "table=28"),
+        *("table=16,block=last", "table=16,block=regular"),
         "training=supervised,labels=full",
     ],
     "huang_mlp_mnist": [
