@@ -21,8 +21,8 @@ from papers.wording import words_of_key
 
 Json = Mapping[str, Any]
 _LEGEND = (
-    "Bars are sample standard deviations over seeds. Learning curves are means over replicas, shaded "
-    "from the lowest to the highest."
+    "Bars are sample standard deviations over seeds. Learning curves are means over replicas, "
+    "shaded from the lowest to the highest."
 )
 
 
