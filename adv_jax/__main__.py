@@ -12,7 +12,7 @@ adv_jax {version}: adversarial perturbations and adversarial training as pure JA
 Commands; --help has the flags of each:
   python -m adv_jax.main      train a config: --config=NAME[:MODE] or FILE.py[:MODE]
   python -m adv_jax.evaluate  attack the models of finished runs: --workdir=RUN
-  python -m adv_jax.report    draw a figure of a paper, or build the book of all results
+  python -m adv_jax.report    draw a figure of a paper
   python -m launch.reproduce  train the runs of a paper's table and compare
   python -m launch.join       join runs of different seeds into one run
   python -m launch.sweep      grid or search over any fields of a config: --config=NAME

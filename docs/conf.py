@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import adv_jax
+from papers import site
 
 project = "adv_jax"
 author = "The adv_jax authors"
@@ -36,7 +37,7 @@ include_patterns = [
     "papers/README.md",
     "papers/**/README.md",
 ]
-exclude_patterns = ["**/.*", ".venv", "venv", "build", "dist", "runs", "results", "book"]
+exclude_patterns = ["**/.*", ".venv", "venv", "build", "dist", "runs", "results"]
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_preserve_defaults = True
@@ -122,6 +123,10 @@ def _linked(text: str) -> str:
 def setup(app):
     """Docstrings are rewritten before Napoleon reads their sections."""
 
+    def write(app):
+        """Writes the pages with charts and figures of results, which no commit holds."""
+        site.write(Path(app.srcdir) / "docs" / "works")
+
     def anchor(app, doctree):
         """Tells Sphinx and MyST of the anchors in REFERENCES.md, which are HTML."""
         if (name := app.env.docname) == "docs/REFERENCES":
@@ -151,6 +156,7 @@ def setup(app):
             page = f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
             (Path(app.outdir) / "index.html").write_text(page)
 
+    app.connect("builder-inited", write)
     app.connect("build-finished", redirect)
     app.connect("doctree-read", anchor)
     app.connect("autodoc-process-docstring", rewrite, priority=400)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from papers.book.chapters import NOT_RUN, Chapter
+from papers.chapters import NOT_RUN, Chapter
 from papers.verdicts import NOT_REPRODUCED, UNDECIDED, VERDICTS
 
 STATES = (*VERDICTS, NOT_RUN)

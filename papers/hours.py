@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from adv_jax.runner.config import replicas
-from papers.book.reading import Results
 from papers.budget import BUDGETS, PAPER
+from papers.stored import Results
 from papers.target import Target
 from papers.trainings import Training, plan
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from adv_jax.runner.writing import replace
 from adv_jax.types import UserError
-from papers import counts, hours, numbers, side_by_side, single_runs
-from papers.book import chapters, reading
-from papers.book.chapters import NOT_RUN, Chapter, Line
+from papers import chapters, counts, hours, numbers, side_by_side, single_runs, stored
+from papers.chapters import NOT_RUN, Chapter, Line
 from papers.registry import TARGETS
 from papers.verdicts import VERDICTS
 
@@ -32,20 +31,20 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """Returns the content of each page by its path.
 
     Raises:
-      UserError: `root` is no clone, as where the wheel is installed; or `reading.read` refuses the
+      UserError: `root` is no clone, as where the wheel is installed; or `stored.read` refuses the
         results.
       ValueError: a page lacks the marks of its generated part.
     """
     for name in ("README.md", "docs"):
         if not (root / name).exists():
             raise UserError(f"papers.pages must run in a clone of adv_jax, got {root}: no {name}")
-    found = reading.read(root / "papers")
-    book = [chapters.chapter(paper, found) for paper in numbers.load().values()]
-    made = {root / "docs" / "results.md": _results(book, hours.missing(TARGETS.values(), found))}
+    found = stored.read(root / "papers")
+    works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
+    made = {root / "docs" / "results.md": _results(works, hours.missing(TARGETS.values(), found))}
     for path, text in {
-        root / "README.md": _headlines(book),
-        root / "papers" / "README.md": f"{chapters.level_in_words(book)}\n",
-        **{root / "papers" / one.paper.name / "README.md": _work(one) for one in book},
+        root / "README.md": _headlines(works),
+        root / "papers" / "README.md": f"{chapters.level_in_words(works)}\n",
+        **{root / "papers" / one.paper.name / "README.md": _work(one) for one in works},
     }.items():
         made[path] = _with_generated(path, text)
     return made
@@ -61,7 +60,7 @@ def _with_generated(path: Path, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
-def _results(book: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
+def _results(works: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
@@ -70,16 +69,16 @@ def _results(book: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
         "the values of the seeds by the [rules](../papers/README.md). Each number names the seeds, "
         "the epochs and the data that it is of. Errors are of the test set, where readings of what "
         "a work leaves open are compared, too.\n",
-        _overview(book),
+        _overview(works),
         "Test errors of digits with 100 labels, the lowest first. Epochs and nets differ; the "
         "epochs of pre-trained nets are those of the classifier alone. Where a work chose settings "
         "on the test set, its part below says so. Cited are the work's own numbers, and for two "
         "methods those of their sources.\n",
-        markdown(*side_by_side.with_labels(book, side_by_side.WITH_100_LABELS)),
+        markdown(*side_by_side.with_labels(works, side_by_side.WITH_100_LABELS)),
         "The same with 1,000 labels:\n",
-        markdown(*side_by_side.with_labels(book, side_by_side.WITH_1000_LABELS)),
+        markdown(*side_by_side.with_labels(works, side_by_side.WITH_1000_LABELS)),
     ]
-    for one in book:
+    for one in works:
         parts += [
             f"## {one.paper.short[:1].upper()}{one.paper.short[1:]}: {one.paper.title}\n",
             f"[Settings, configs and figures](../papers/{one.paper.name}/README.md).\n",
@@ -106,7 +105,14 @@ def _missing(one: hours.Missing) -> list[str]:
 
 
 def _work(one: Chapter) -> str:
-    return "\n".join([_overview([one]), _tables(one), *_drawn(one)])
+    return "\n".join([_overview([one]), _tables(one), *_charts(one), *_drawn(one)])
+
+
+def _charts(one: Chapter) -> Iterator[str]:
+    """Yields links to the charts of the targets."""
+    names = [target["target"].partition(".")[2] for target in one.targets]
+    if names:
+        yield f"Charts of targets: {', '.join(f'[{n}](results/{n}.png)' for n in names)}\n"
 
 
 def _drawn(one: Chapter) -> Iterator[str]:
@@ -136,7 +142,7 @@ def _tables(one: Chapter) -> str:
     headers, generators = side_by_side.likelihoods(one)
     if generators:
         parts += [f"{LIKELIHOODS}\n", markdown(headers, generators)]
-    if others := _other_runs(one, {(line.key, _ours(line)) for line in lines}):
+    if others := _other_runs(one, {(line.key, line.measured) for line in lines}):
         parts.append("Runs that measure a number above in another way, or over fewer seeds:\n")
         parts.append(markdown(["run", "paper", "ours"], others))
     figures = {path.stem: document for path, document in one.figures}
@@ -176,30 +182,30 @@ def _other_runs(one: Chapter, shown: Collection[tuple[str, str]]) -> list[list[s
         if row["values"] and row["id"]
     ]
     return [
-        [label, line.paper, _ours(line)]
+        [label, line.paper, line.measured]
         for label, line in found
-        if (line.key, _ours(line)) not in shown
+        if (line.key, line.measured) not in shown
     ]
 
 
-def _overview(book: Sequence[Chapter]) -> str:
+def _overview(works: Sequence[Chapter]) -> str:
     """Returns the table of each work's numbers and claims by verdict."""
     rows = [
         [one.paper.short, what, *map(str, by_state.values())]
-        for one in book
+        for one in works
         for what, by_state in counts.counted(one).items()
     ]
     return markdown(["work", "what", *counts.STATES], rows)
 
 
-def _headlines(book: Sequence[Chapter]) -> str:
+def _headlines(works: Sequence[Chapter]) -> str:
     """Returns the table of the rows that `headlines` of about.toml name."""
     rows = []
-    for one in book:
+    for one in works:
         lines = {line.key: line for line in (*one.lines, *reversed(one.claims))}
         for headline in one.paper.headlines:
             line = lines[headline["of"]]
-            rows.append([headline["text"], line.paper, _ours(line), _short(line)])
+            rows.append([headline["text"], line.paper, line.measured, _short(line)])
     return markdown(["claim", "paper", "ours", "verdict"], rows)
 
 
@@ -208,12 +214,10 @@ def _measured(lines: Iterable[Line]) -> list[Line]:
 
 
 def _table(first: str, lines: Sequence[Line]) -> str:
-    rows = [[f"{line.label} ({line.where})", line.paper, _ours(line), _why(line)] for line in lines]
+    rows = [
+        [f"{line.label} ({line.where})", line.paper, line.measured, _why(line)] for line in lines
+    ]
     return markdown([first, "paper", "ours", "verdict"], rows)
-
-
-def _ours(line: Line) -> str:
-    return "; ".join(filter(None, (line.ours, line.runs)))
 
 
 def _why(line: Line) -> str:

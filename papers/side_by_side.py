@@ -7,8 +7,8 @@ sources of a method have, of which no numbers.json tells.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from papers.book import chapters
-from papers.book.chapters import Chapter, Line
+from papers import chapters
+from papers.chapters import Chapter, Line
 
 # Rows of nets that saw 100 or 1,000 labels of MNIST, in any result -> words with the {target}
 WITH_100_LABELS = {
@@ -68,7 +68,7 @@ class Found(NamedTuple):
         return ELSEWHERE.get(self.line.label, self.line.paper)
 
 
-def with_labels(book: Sequence[Chapter], names: Mapping[str, str]) -> Table:
+def with_labels(works: Sequence[Chapter], names: Mapping[str, str]) -> Table:
     """Returns the table of the rows `names`, those with the lowest mean error first."""
     rows = {
         (
@@ -79,7 +79,7 @@ def with_labels(book: Sequence[Chapter], names: Mapping[str, str]) -> Table:
             found.line.ours,
             found.line.runs,
         )
-        for found in _found(book, names)
+        for found in _found(works, names)
     }
     headers = ("method", "work", "cited", "test error", "seeds, epochs, data")
     return headers, [cells for _, *cells in sorted(rows)]
@@ -106,9 +106,9 @@ def likelihoods(one: Chapter) -> Table:
     return headers, [*rows, *cited] if rows else []
 
 
-def _found(book: Iterable[Chapter], names: Mapping[str, str]) -> Iterator[Found]:
+def _found(works: Iterable[Chapter], names: Mapping[str, str]) -> Iterator[Found]:
     """Yields the measured rows with one of these labels."""
-    for one in book:
+    for one in works:
         for document in (*one.of_runs, *one.targets):
             for row in document["rows"]:
                 if row["label"] in names and row["values"]:

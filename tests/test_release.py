@@ -158,5 +158,7 @@ def test_the_site_is_built_without_a_warning_and_without_a_network(python, tmp_p
     assert 'url=docs/index.html"' in (site / "index.html").read_text()
     for page in ("docs/index", "docs/tutorial", "docs/api/attacks", "README", "launch/README"):
         assert (site / f"{page}.html").exists()
+    work = (site / "docs" / "works" / "maronas2016.html").read_text()
+    assert "_images/maronas2016.table17.png" in work and "_images/fig26.png" in work
     pgd = (site / "docs" / "api" / "generated" / "adv_jax.attacks.pgd.html").read_text()
     assert "f[B, *D]" in pgd and "ArrayLike" in pgd

@@ -1,8 +1,4 @@
-"""Builds the book or draws figures of papers.
-
-    python -m adv_jax.report [--results=papers] [--out=book]
-
-writes OUT/index.html, which compares the papers' numbers with the results.
+"""Draws figures of papers.
 
     python -m adv_jax.report maronas2016.fig26 [--workdir=RUN ...] [--out=papers]
 
@@ -17,16 +13,15 @@ from adv_jax.runner.command_line import read_flags, workdirs
 from adv_jax.runner.compilation import keep_programs
 from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
-from papers import book, figures
+from papers import figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
-_RESULTS = flags.DEFINE_string("results", "papers", "folder of the results for the book")
-_OUT = flags.DEFINE_string("out", None, "output folder; default: book, or papers for figures")
+_OUT = flags.DEFINE_string("out", "papers", "output folder")
 _LIST = flags.DEFINE_bool("list", False, "list the figures")
 
 
 def main(argv: list[str]) -> None:
-    """Draws the figures that the arguments name; without names, builds the book.
+    """Draws the figures that the arguments name.
 
     Exits with 1 and one line on an error.
     """
@@ -36,13 +31,10 @@ def main(argv: list[str]) -> None:
         return
     names, runs = argv[1:], workdirs(_WORKDIR.value)
     try:
-        if names or runs:
-            use_cores()
-            keep_programs()
-            check_devices()
-            figures.run(names, workdirs=runs, out=_OUT.value or "papers")
-        else:
-            book.build(_RESULTS.value, _OUT.value or "book")
+        use_cores()
+        keep_programs()
+        check_devices()
+        figures.run(names, workdirs=runs, out=_OUT.value)
     except ValueError as error:
         sys.exit(f"error: {str(error).partition(chr(10))[0]}")
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Made once: the figures of papers that need no run, and results that the book is made of."""
+"""Made once: the figures of papers that need no run, and results for the pages."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from reproduced import write_results
 
 from adv_jax import train
-from papers import figures
+from papers import figures, stored
 from papers.registry import FIGURES
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +30,15 @@ def document(drawn_toys):
 
 
 @pytest.fixture(scope="session")
+def found():
+    """The results in the repository."""
+    return stored.read(ROOT / "papers")
+
+
+@pytest.fixture(scope="session")
 def results(tmp_path_factory):
     """All that is in the repository, over it fabricated results of two targets and a quick one."""
-    folder = tmp_path_factory.mktemp("book") / "results"
+    folder = tmp_path_factory.mktemp("stored") / "results"
     for path in sorted((ROOT / "papers").glob("*/results")):
         shutil.copytree(path, folder / path.relative_to(ROOT / "papers"))
     write_results(folder.parent)

@@ -194,6 +194,9 @@ def test_mistakes_on_the_command_line_are_one_line_and_a_status(tmp_path):
     done = call("adv_jax.report", "maronas2016.fig26", "--workdri=x", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: Unknown command line flag 'workdri'. Did you mean: ")
+    done = call("adv_jax.report", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: figure must be goodfellow2014.*, got none\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from papers.book.reading import Results
 from papers.budget import BUDGETS
 from papers.hours import missing
+from papers.stored import Results
 from papers.target import Row, Run, Target
 from papers.trainings import plan
 

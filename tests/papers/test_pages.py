@@ -7,8 +7,7 @@ import shutil
 import pytest
 from command_line import ROOT
 
-from papers import counts, numbers, pages, registry, side_by_side
-from papers.book import chapters, reading
+from papers import chapters, counts, numbers, pages, registry, side_by_side, stored
 from papers.statistics import LEVEL, MOST_TESTS
 from papers.verdicts import VERDICTS
 
@@ -112,8 +111,7 @@ def test_every_verdict_is_one_of_three_words(made):
     assert {word.removesuffix(" (short run)") for word in last[2:]} <= set(VERDICTS)
 
 
-def test_the_pages_and_the_book_say_the_same_of_a_number(made):
-    found = reading.read(ROOT / "papers")
+def test_docs_results_says_of_a_number_what_its_line_does(found, made):
     text = made[ROOT / "docs" / "results.md"]
     for paper in numbers.load().values():
         chapter = chapters.chapter(paper, found)
@@ -124,18 +122,16 @@ def test_the_pages_and_the_book_say_the_same_of_a_number(made):
                 )
 
 
-def test_the_level_allows_for_as_many_tests_as_the_results_hold(made):
+def test_the_level_allows_for_as_many_tests_as_the_results_hold(found, made):
     """If they hold more, drop tests: a higher MOST_TESTS would move verdicts."""
-    found = reading.read(ROOT / "papers")
     tests = sum(chapters.chapter(p, found).num_tests for p in numbers.load().values())
     assert 0.9 * MOST_TESTS <= tests <= MOST_TESTS
     text = made[ROOT / "papers" / "README.md"]
     assert f"The results hold {tests} tests" in text and f"= {LEVEL:g} (Bonferroni" in text
 
 
-def test_the_overview_counts_what_a_work_prints_once(made):
+def test_the_overview_counts_what_a_work_prints_once(found, made):
     """Huang's Fig. 1 has two claims, on seven orders of a perceptron and one of LeNet."""
-    found = reading.read(ROOT / "papers")
     one = chapters.chapter(numbers.load()["huang2015"], found)
     printed = [name for name, entry in one.paper.entries.items() if entry["kind"] == "claim"]
     counted = counts.counted(one)
@@ -150,14 +146,13 @@ def test_the_overview_counts_what_a_work_prints_once(made):
 
 def test_the_worked_examples_of_the_shallow_net_thesis_are_no_numbers():
     """Of 25 recomputed values 4 are slips; 10 numbers are measured."""
-    one = chapters.chapter(numbers.load()["shallow_thesis"], reading.Results({}, {}, {}))
+    one = chapters.chapter(numbers.load()["shallow_thesis"], stored.Results({}, {}, {}))
     counted = counts.counted(one)
     assert [*counted["arithmetic"].values()] == [21, 4, 0, 0]
     assert [*counted["numbers"].values()] == [0, 0, 0, 10]
 
 
-def test_everything_that_was_not_run_is_listed(made):
-    found = reading.read(ROOT / "papers")
+def test_everything_that_was_not_run_is_listed(found, made):
     for paper in numbers.load().values():
         one = chapters.chapter(paper, found)
         text = made[ROOT / "papers" / paper.name / "README.md"].partition("Not run:")[2]

@@ -1,4 +1,4 @@
-"""What single runs measure of the papers: the packaged table, and what the book makes of it."""
+"""What single runs measure of the papers: the packaged table, and what the pages make of it."""
 
 import json
 import subprocess
@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from papers import numbers, single_runs
-from papers.book import chapters, reading
+from papers import chapters, numbers, single_runs, stored
 from papers.statistics import LEVEL
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "papers"
-
-
-@pytest.fixture(scope="module")
-def found():
-    return reading.read(RESULTS)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +103,7 @@ def test_the_errors_of_maronas_sec_5_4_are_of_one_net_and_the_stable_loss():
 def test_a_folder_without_results_gives_no_verdicts(found):
     paper = numbers.load()["maronas2016"]
     assert list(single_runs.documents(paper, {})) == []
-    empty = chapters.chapter(paper, reading.Results({}, {}, {}))
+    empty = chapters.chapter(paper, stored.Results({}, {}, {}))
     assert {line.verdict.word for line in empty.claims} == {"not run", ""}
 
 

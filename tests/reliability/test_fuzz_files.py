@@ -18,7 +18,7 @@ from adv_jax.runner.checkpoint import Checkpoints
 from adv_jax.runner.verified import digest
 from adv_jax.runner.workdir import Workdir, read_config, read_fitted, read_metrics
 from adv_jax.types import UserError
-from papers.book import reading
+from papers import stored
 from papers.budget import BUDGETS
 from papers.comparison import compare
 from papers.records import read_lines
@@ -244,9 +244,9 @@ def test_a_damaged_checkpoint_is_skipped_or_restored_intact(tmp_path, count):
 @pytest.mark.slow
 @counts
 @pytest.mark.parametrize("name", ["fig3.3.json", "runs/shallow_mnist_A.json"])
-def test_damaged_results_of_the_book_are_read_or_refused(tmp_path, count, name):
+def test_damaged_results_of_papers_are_read_or_refused(tmp_path, count, name):
     folder = tmp_path / "shallow_thesis/results"
     (folder / "runs").mkdir(parents=True)
     shutil.copy(RESULTS / "shallow_thesis/results" / name, folder / name)
-    seen = fuzz(folder / name, lambda: reading.read(tmp_path), count)
+    seen = fuzz(folder / name, lambda: stored.read(tmp_path), count)
     assert seen["refused"] > count / 20

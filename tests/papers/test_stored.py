@@ -1,4 +1,4 @@
-"""Which results the book is made of, and which it refuses."""
+"""Which results are read, and which are refused."""
 
 import json
 import math
@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from command_line import call
 from reproduced import write_results
 
 from adv_jax.types import UserError
-from papers import book, charts, documents
-from papers.book import reading
+from papers import charts, documents, stored
 from papers.registry import TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +33,7 @@ def copied(results, tmp_path):
 
 
 @pytest.mark.slow
-def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_path):
+def test_results_of_another_version_or_config_are_refused_by_name(copied):
     def value(document):
         document["rows"][0]["paper"] = 0.8
 
@@ -43,7 +41,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     with pytest.raises(
         UserError, match=r"table26.json: maronas2016.table26.row1 must be 0.796, .*, got 0.8$"
     ):
-        book.build(folder, tmp_path / "book")
+        stored.read(folder)
 
     def restored(document):
         document["rows"][0]["paper"] = 0.796
@@ -59,7 +57,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     message = f"table26.json: config of trainings.{key} must be as in .*table25.json "
     with pytest.raises(UserError, match=message) as refused:
-        book.build(folder, tmp_path / "book")
+        stored.read(folder)
     assert "\n" not in str(refused.value)
     document["budget"] = "shrot"
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
@@ -67,14 +65,13 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied, tmp_pa
         UserError,
         match="table25.json: budget must be one of paper, quick, short, got 'shrot'; did",
     ):
-        book.build(folder, tmp_path / "book")
+        stored.read(folder)
     document["budget"], document["paper"] = "paper", "nobody"
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     with pytest.raises(
         UserError, match="table25.json: paper must be one of goodfellow2014, .*, got 'nobody'"
     ):
-        book.build(folder, tmp_path / "book")
-    assert not (tmp_path / "book").exists()
+        stored.read(folder)
 
 
 @pytest.mark.slow
@@ -85,22 +82,22 @@ def test_results_from_data_in_another_folder_are_alike_if_the_data_are(tmp_path)
     document = json.loads(path.read_text())
     document["trainings"][key]["config"]["data"]["dir"] = "/elsewhere"
     path.write_text(json.dumps(document))
-    assert len(reading.read(folder).targets) == 2
+    assert len(stored.read(folder).targets) == 2
     document["trainings"][key]["data"]["sha256"]["train"] = "1" * 64
     path.write_text(json.dumps(document))
     with pytest.raises(UserError, match=f"data of trainings.{key} must be as in"):
-        reading.read(folder)
+        stored.read(folder)
 
 
 def test_a_missing_folder_or_a_damaged_file_is_named(tmp_path):
     with pytest.raises(UserError, match="results must be a folder of results, got .*nowhere"):
-        book.build(tmp_path / "nowhere", tmp_path / "book")
+        stored.read(tmp_path / "nowhere")
     (damaged := TARGETS["maronas2016.table4"].file(tmp_path)).parent.mkdir(parents=True)
     damaged.write_text('{"target": "mar')
     with pytest.raises(
         UserError, match="maronas2016/results/table4.json is damaged, it is not JSON"
     ):
-        book.build(tmp_path, tmp_path / "book")
+        stored.read(tmp_path)
 
 
 TARGET, RUN = (
@@ -161,7 +158,7 @@ def edited(folder, name, keys, value):
 )
 def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, keys, value, message):
     with pytest.raises(UserError, match=re.escape(f"{name}: {message}")) as refused:
-        reading.read(edited(tmp_path, name, keys, value))
+        stored.read(edited(tmp_path, name, keys, value))
     assert "\n" not in str(refused.value)
 
 
@@ -170,20 +167,3 @@ def test_every_metric_that_can_be_drawn_is_read():
         set(get_args(documents.RowDocument.model_fields["metric"].annotation))
         == charts.UNITS.keys()
     )
-
-
-@pytest.mark.slow
-def test_the_command_refuses_a_damaged_folder_in_one_line(tmp_path):
-    """Also a curve of fewer values than epochs, which passes the schema but cannot be drawn."""
-    for name, keys, value in (
-        (RUN, ("replicas", 0, "seed"), GONE),
-        (TARGET, (*IN_SWEEP, "learning", "loss", "mean"), [0.1]),
-    ):
-        (folder := tmp_path / Path(name).stem).mkdir()
-        where = f"--results={edited(folder, name, keys, value)}", f"--out={tmp_path / 'book'}"
-        done = call("adv_jax.report", *where)
-        assert (done.returncode, done.stdout) == (1, "")
-        refused = r"error: results must .*|error: .*: .* must be .*, got .*"
-        assert re.fullmatch(refused, done.stderr.strip())
-        assert str(folder) in done.stderr and done.stderr.count("\n") == 1
-    assert not (tmp_path / "book").exists()

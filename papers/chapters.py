@@ -1,7 +1,6 @@
-"""Converts results to the words of the pages, as plain values for the templates."""
+"""Converts the results of each paper to lines of words, which all generated pages show."""
 
 import itertools
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from papers import single_runs
-from papers.book.reading import Results
 from papers.budget import BUDGETS, PAPER
 from papers.charts import UNITS
 from papers.documents import data_in_words
@@ -23,19 +21,13 @@ from papers.statistics import (
     seeds_in_words,
     spread,
 )
+from papers.stored import Results
 from papers.target import in_percent, unit_of
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
+from papers.wording import in_words, label_of, number, printed, said
 
 NOT_RUN = "not run"  # a state, not a verdict
 _EARLIER = "attacked through an earlier loss"
-MARKS = {
-    REPRODUCED: "yes",
-    NOT_REPRODUCED: "no",
-    UNDECIDED: "open",
-    NOT_RUN: "open",
-    "": "open",
-}
-
 
 Files = Mapping[str, Mapping[str, Any]]  # JSON by the path of its file in the results
 MeasuredRow = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
@@ -48,18 +40,13 @@ class Verdict(NamedTuple):
     word: str
     why: str = ""
 
-    @property
-    def mark(self) -> str:
-        """yes, no or open."""
-        return MARKS[self.word]
-
 
 class Line(NamedTuple):
-    """A row of a table of the book.
+    """A row of a table.
 
     label: what it is; where: its place in the paper; paper, ours, difference: in words.
     runs: the seeds, epochs and data of ours, in words.
-    href: its section in the book; key: the id, or the text of a claim without one.
+    key: the id, or the text of a claim without one.
     """
 
     label: str
@@ -70,8 +57,12 @@ class Line(NamedTuple):
     verdict: Verdict
     runs: str = ""
     note: str = ""
-    href: str = ""
     key: str = ""
+
+    @property
+    def measured(self) -> str:
+        """Ours, with the seeds, epochs and data."""
+        return "; ".join(filter(None, (self.ours, self.runs)))
 
 
 class Unmeasured(NamedTuple):
@@ -88,7 +79,7 @@ class Unmeasured(NamedTuple):
         replicas = [one for run in self.one_seed.runs for one in run["replicas"]]
         runs = self.one_seed.file
         if replicas:
-            words = _trained_in_words(
+            words = trained_in_words(
                 [one["seed"] for one in replicas],
                 epochs_in_words([one["epochs"] for one in replicas]),
                 [run["data"] for run in self.one_seed.runs],
@@ -99,7 +90,7 @@ class Unmeasured(NamedTuple):
 
 
 class Chapter(NamedTuple):
-    """A paper's page.
+    """What is printed in a paper and measured of it.
 
     tables: (title, lines) of each table or figure of which the paper prints numbers.
     targets: what `launch.reproduce` has measured, those of the largest budget only.
@@ -124,7 +115,7 @@ class Chapter(NamedTuple):
 
 
 def chapter(paper: Paper, found: Results) -> Chapter:
-    """Returns the page of a paper."""
+    """Returns the chapter of a paper."""
     targets = _largest([t for t in found.targets.values() if t["paper"] == paper.name])
     of_paper = {
         path: run
@@ -148,66 +139,21 @@ def chapter(paper: Paper, found: Results) -> Chapter:
     )
 
 
-def level_in_words(book: Sequence[Chapter]) -> str:
+def level_in_words(works: Sequence[Chapter]) -> str:
     """Returns the number of tests in the results and the level of each in a sentence."""
-    tests = sum(chapter.num_tests for chapter in book)
+    tests = sum(one.num_tests for one in works)
     return (
         f"The results hold {tests} tests: an interval for each number, and a test for each gain "
         "and each step of an order; runs of the budget quick decide nothing and have none. Each "
         "has the level "
         f"{FAMILY_LEVEL:g} / {MOST_TESTS} = {LEVEL:g} (Bonferroni, for up to {MOST_TESTS} "
-        f"tests), and each interval a confidence of {confidence()}."
+        f"tests), and each interval a confidence of {100 * (1 - LEVEL):.4g} %."
     )
-
-
-def confidence() -> str:
-    """Returns the confidence of each interval in percent."""
-    return f"{100 * (1 - LEVEL):.4g} %"
 
 
 def _order(line: Line) -> int:
     """Decided claims first, then undecided ones, then those that nothing was run for."""
     return [REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_RUN, ""].index(line.verdict.word)
-
-
-def anchor(name: str) -> str:
-    """Returns the id of a section."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def number(
-    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
-) -> str:
-    """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
-    if value is None:
-        return "–"
-    text = f"{value:.{max(3, 1 - math.floor(math.log10(sd)))}f}" if sd else f"{value:.4g}"
-    return text + unit + _spread(None if sd is None else f"{sd:.2g}", n)
-
-
-def printed(
-    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
-) -> str:
-    """Returns a number of a paper, with the digits that it has there."""
-    spread = _spread(None if sd is None else f"{sd:g}", n)
-    return "–" if value is None else f"{value:g}{unit}{spread}"
-
-
-def _spread(sd: str | None, n: int | None) -> str:
-    parts = ([f"sd {sd}"] if sd else []) + ([f"n = {n}"] if n else [])
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def in_words(value: Any) -> str:
-    """Formats what a paper prints: a number, several, or words."""
-    if value is None:
-        return "–"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {in_words(entry)}" for key, entry in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        nested = any(isinstance(entry, Sequence) for entry in value)
-        return ("; " if nested else ", ").join(map(in_words, value))
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
@@ -224,7 +170,6 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
         _verdict_of(row),
         "; ".join(filter(None, (runs_in_words(target, [row]), row.get("mark") and _EARLIER))),
         row.get("mark", ""),
-        href=f"#{anchor(target['target'])}",
         key=row["id"] or "",
     )
 
@@ -238,7 +183,7 @@ def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
     if not trained:
         return ""
     seeds = [{int(seed) for seed in row["values"]} for row in rows if row["values"]]
-    return _trained_in_words(
+    return trained_in_words(
         set.intersection(*seeds) or set.union(*seeds),
         length_in_words(target["budget"], trained),
         [training["data"] for training in trained],
@@ -252,7 +197,8 @@ def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
     return epochs_in_words(epochs, allowed)
 
 
-def _trained_in_words(seeds: Iterable[int], epochs: str, data: Sequence[Mapping[str, Any]]) -> str:
+def trained_in_words(seeds: Iterable[int], epochs: str, data: Sequence[Mapping[str, Any]]) -> str:
+    """Returns "seeds 1, 2; 150 epochs; full MNIST"."""
     names = dict.fromkeys(map(data_in_words, data))
     return "; ".join([_seeds_in_words(sorted(set(seeds))), epochs, *names])
 
@@ -262,18 +208,6 @@ def _seeds_in_words(seeds: Sequence[int]) -> str:
     if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
         return f"seeds {seeds[0]} to {seeds[-1]}"
     return seeds_in_words(seeds)
-
-
-def words_of_key(key: str) -> str:
-    """Returns a training's key in words: its config, the options and the fields that differ.
-
-    >>> words_of_key("ladder_mnist:table=6,noise=udg replicas.seeds=2")
-    'ladder_mnist: table 6, noise udg; replicas.seeds 2'
-    """
-    options, *fields = key.split(" ")
-    config, _, options = options.partition(":")
-    parts = [f"{config}: {options}" if options else config, *fields]
-    return "; ".join(parts).replace(",", ", ").replace("=", " ").replace("'", "")
 
 
 def errors(run: Mapping[str, Any]) -> str:
@@ -326,26 +260,25 @@ def _claims(
             yield Line(
                 claim["text"],
                 target["title"],
-                _said(entry) if entry else "–",
+                said(entry) if entry else "–",
                 _compared(claim, target["rows"]),
                 "",
                 _verdict_of(claim),
                 runs_in_words(
                     target, [row for row in target["rows"] if row["label"] in claim["rows"]]
                 ),
-                href=f"#{anchor(target['target'])}",
                 key=claim["id"] or claim["text"],
             )
     for name, entry in paper.entries.items():
         if entry["kind"] != "claim" or name in tested:
             continue
-        text = _label(entry)
-        line = Line(text, entry["where"], _said(entry), "", "", Verdict(NOT_RUN), key=name)
+        text = label_of(entry)
+        line = Line(text, entry["where"], said(entry), "", "", Verdict(NOT_RUN), key=name)
         note = entry.get("note", "")
         if name in ours:
             found = line_of(*ours[name])
             note = " ".join(filter(None, (note, found.note)))
-            yield found._replace(label=text, where=entry["where"], paper=_said(entry), note=note)
+            yield found._replace(label=text, where=entry["where"], paper=said(entry), note=note)
         else:
             yield _unmeasured(paper, name, files).added_to(line._replace(note=note))
 
@@ -406,23 +339,21 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
         place = re.split(r"[,(]", entry["where"])[0].strip()
         tables.setdefault(place, []).append(entry)
     for place, entries in tables.items():
-        labels = Counter(map(_label, entries))
-        yield (
-            place,
-            [
-                _cell(
-                    entry,
-                    _label(entry) + (f", {entry['dataset']}" if labels[_label(entry)] > 1 else ""),
-                    ours.get(entry["id"]),
-                    _unmeasured(paper, entry["id"], files),
-                )
-                for entry in entries
-            ],
-        )
+        labels = list(map(label_of, entries))
+        counts = Counter(labels)
+        lines = [
+            _cell(
+                entry,
+                label + (f", {entry['dataset']}" if counts[label] > 1 else ""),
+                ours.get(entry["id"]),
+                _unmeasured(paper, entry["id"], files),
+            )
+            for entry, label in zip(entries, labels, strict=True)
+        ]
+        yield place, lines
 
 
 def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Unmeasured) -> Line:
-    said = _said(entry)
     note = entry.get("note", "")
     if entry["confidence"] == "ambiguous":
         note = f"Reading not certain. {note}"
@@ -430,10 +361,10 @@ def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Un
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
         return line._replace(
-            label=label, where=entry["where"], paper=said, note=note, key=entry["id"]
+            label=label, where=entry["where"], paper=said(entry), note=note, key=entry["id"]
         )
     line = Line(
-        label, entry["where"], said, "", "–", unmeasured.verdict, note=note, key=entry["id"]
+        label, entry["where"], said(entry), "", "–", unmeasured.verdict, note=note, key=entry["id"]
     )
     if entry["kind"] == "worked_example" and not unmeasured.verdict.why:
         judged = worked_example(entry)
@@ -442,56 +373,6 @@ def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Un
     if entry["kind"] == "cited":
         return line._replace(verdict=Verdict("", "cited from other authors"))
     return unmeasured.added_to(line)
-
-
-def _label(entry: Entry) -> str:
-    """Returns the sentence of a claim, or what a number measures."""
-    if entry["kind"] == "claim":
-        return entry["claim"]
-    if entry["kind"] == "worked_example":
-        return entry["metric"]
-    if "labels" in entry:  # a cell of Maronas
-        place = entry["where"].partition("), ")[2]
-        if place:
-            return place.removeprefix("row ").replace("u_", "")
-        labels = "all" if entry["labels"] == "full" else entry["labels"]
-        return f"{entry['model'].replace('_', ' ')}, {labels} labels, {_noise(entry)}"
-    parts = [entry.get(name) for name in ("model", "training", "evaluation")]
-    return ", ".join(str(part) for part in parts if part)
-
-
-def _noise(entry: Entry) -> str:
-    """Returns the adversarial noise of a ladder, what is meant where a caption is misprinted."""
-    entry = entry | entry.get("meant", {})
-    kinds = ("supervised", "unsupervised")
-    named = [
-        f"{entry[f'noise_{kind}'].partition(' ')[0]} {entry.get(f'tau_{kind}', ''):g}"
-        for kind in kinds
-        if entry.get(f"noise_{kind}", "none") != "none"
-    ]
-    return " and ".join(named) or "no adversarial noise"
-
-
-def _said(entry: Entry) -> str:
-    """Formats the value of an entry, and the printed one where that is a misprint."""
-    if "printed" in entry:
-        corrected = {name: value for name, value in entry.items() if name != "printed"}
-        return f"{_said(corrected)}; misprinted as {entry['printed']:g}"
-    value = entry.get("value")
-    factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
-    if isinstance(value, int | float):
-        if factor is None:
-            return printed(value, unit=" nats" if entry.get("unit") == "nats" else "")
-        sd = entry.get("spread")
-        sd = None if sd is None else round(factor * sd, 10)
-        return printed(round(factor * value, 10), sd, entry.get("n_runs"))
-    if "value" in entry:
-        return in_words(value) + (" %" if factor == 1 and not isinstance(value, str) else "")
-    if "error_percent" in entry:
-        return f"{in_words(entry['error_percent'])} %"
-    if "errors_removed" in entry:
-        return f"{entry['errors_removed']} errors fewer"
-    return "–"
 
 
 def _verdict_of(judged: Mapping[str, Any]) -> Verdict:
