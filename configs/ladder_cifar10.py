@@ -33,7 +33,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
+from adv_jax.configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
 
 LAYERS = (
     "convv:{0}:3:1:1-convf:{0}:3:1:1-convf:{0}:3:1:1-maxpool:2:2-"

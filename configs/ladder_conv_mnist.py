@@ -35,7 +35,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
+from adv_jax.configs.common import add_noise, base, decaying_adam, ladder_objective, parse_options
 
 NETS = {
     "small": (
