@@ -275,6 +275,13 @@ def test_config_imports_ml_collections_and_common_only(path):
     assert modules <= {"ml_collections", "adv_jax.configs.common"}
 
 
+def test_launch_and_papers_are_imported_by_from():
+    """`import launch.sweep` would bind another name in a wheel, where they lie in adv_jax."""
+    plain = re.compile(r"^\s*import (launch|papers)\b", re.MULTILINE)
+    assert plain.search("import papers.pages as p\n") and plain.search("if x:\n    import launch")
+    assert [path.name for path in modules() if plain.search(path.read_text())] == []
+
+
 def test_third_parties_of_the_core_are_declared():
     core, extras = declared(), declared("tfds", "tensorboard", "book", "covtype")
     undeclared = [
