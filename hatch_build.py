@@ -22,7 +22,8 @@ class CustomBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":  # An editable installation is the clone itself.
             return
-        files = {file.distribution_path: Path(file.path) for file in self._included()}
+        included = self.build_config.builder.recurse_included_files()
+        files = {file.distribution_path: Path(file.path) for file in included}
         modules = {
             parts[2].removesuffix(".py")
             for parts in (PurePosixPath(target).parts for target in files)
@@ -42,6 +43,3 @@ class CustomBuildHook(BuildHookInterface):
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version != "editable":
             self.folder.cleanup()
-
-    def _included(self):
-        return list(self.build_config.builder.recurse_included_files())

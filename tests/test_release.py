@@ -20,7 +20,7 @@ VERSION = adv_jax.__version__
 MOVED = ("configs", "launch", "papers")  # into adv_jax
 TINY = ["--config.model.features=(8,)", "--config.epochs=1", "--config.evaluation.eps=(0.0, 0.1)"]
 
-# Five minutes in all, most of them pip's, which needs a package index.
+# Five to fifteen minutes in all, half of them pip's, which needs a package index.
 pytestmark = pytest.mark.exhaustive
 
 
