@@ -63,7 +63,6 @@ SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", 
 MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
-    "adv_jax.configs": set(),
     "adv_jax.convolution": {"adv_jax.meshes"},
     "adv_jax.linear_bounds": {"adv_jax.norms", "adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
@@ -77,6 +76,7 @@ MAY_IMPORT = {
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
     | {"adv_jax.boltzmann", "adv_jax.norms", "adv_jax.step"}
     | SHARED_BY_ATTACKS,
+    "adv_jax.configs": set(),
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
     **{room: LIBRARY | set(RUNNER[:i]) for i, room in enumerate(RUNNER)},
     "adv_jax.train": set(RUNNER),
