@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adv_jax import data
+from adv_jax.configs.common import base
 from adv_jax.data import Dataset
 from adv_jax.runner.config import replicas
 from adv_jax.runner.experiment import Experiment
@@ -30,7 +31,6 @@ from benchmarks.timing import (
     versions,
     write,
 )
-from configs.common import base
 
 COPIES, BATCH = 15, 200
 MEMORY, STREAM, ALONE = "in memory", "iterator", "iterator alone, no training"

@@ -1,1 +1,1 @@
-"""The configs that come with adv_jax: one file per experiment, and `common`."""
+"""The configs that come with adv_jax: one file per experiment."""

@@ -37,7 +37,7 @@ the given share of the inputs to 0. Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, NO_ATTACK, base, parse_options
+from adv_jax.configs.common import ENCODERS, NO_ATTACK, base, parse_options
 
 NOISES = {"none": {}, "masking": {"masking": 0.25}, "gaussian": {"noise_std": 0.3}}
 

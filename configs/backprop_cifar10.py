@@ -30,7 +30,7 @@ Results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 PREPROCESS = {
     "zca": ({"name": "contrast_norm", "norm": 55.0}, {"name": "zca", "regularizer": 0.1}),

@@ -27,7 +27,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 RATES = {"relu": 0.05, "sigmoid": 0.5, "tanh": 0.01}
 LOSS = "binary_cross_entropy"

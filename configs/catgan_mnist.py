@@ -24,7 +24,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import DENSE_GAN, add_pgd, base, parse_options, players_adam, shorten
+from adv_jax.configs.common import DENSE_GAN, add_pgd, base, parse_options, players_adam, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

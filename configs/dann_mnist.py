@@ -24,7 +24,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 

@@ -29,7 +29,7 @@ Results: papers/maronas2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, NO_ATTACK, base, falling_sgd, greedy, parse_options
+from adv_jax.configs.common import ENCODERS, NO_ATTACK, base, falling_sgd, greedy, parse_options
 
 RATES = {"random": 0.02, "pretrained": 0.005}
 

@@ -24,7 +24,7 @@ Results: papers/maronas2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import ENCODERS, NO_ATTACK, base, greedy, parse_options
+from adv_jax.configs.common import ENCODERS, NO_ATTACK, base, greedy, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

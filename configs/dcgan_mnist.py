@@ -24,7 +24,7 @@ Results: papers/goodfellow2014/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import GENERATOR_LOSSES, generator_game, parse_options, shorten
+from adv_jax.configs.common import GENERATOR_LOSSES, generator_game, parse_options, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

@@ -27,7 +27,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from adv_jax.configs.common import base, parse_options
 
 EPS = 0.3
 BALL = {"norm": "linf", "bounds": (0.0, 1.0)}

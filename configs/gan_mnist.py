@@ -22,7 +22,13 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import DENSE_GAN, GENERATOR_LOSSES, generator_game, parse_options, shorten
+from adv_jax.configs.common import (
+    DENSE_GAN,
+    GENERATOR_LOSSES,
+    generator_game,
+    parse_options,
+    shorten,
+)
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

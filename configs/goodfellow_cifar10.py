@@ -27,7 +27,7 @@ Results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

@@ -36,7 +36,7 @@ Results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from adv_jax.configs.common import base, parse_options
 
 FGSM = {"name": "fgsm", "norm": "linf"}
 PGD = {"name": "pgd", "norm": "linf", "num_steps": 40}

@@ -35,7 +35,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 ADV_LOSS = {"name": "fgsm", "norm": "l2"}
 ADV_LOSS_SIGN = {"name": "fgsm", "norm": "linf", "length": "l2"}

@@ -38,7 +38,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import (
+from adv_jax.configs.common import (
     CONV_BLOCKS,
     LAST_BLOCK,
     add_noise,

@@ -45,7 +45,14 @@ decay; --config.optimizer.learning_rate.end_value=.002 disables the decay.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_noise, add_pgd, base, decaying_adam, ladder_objective, parse_options
+from adv_jax.configs.common import (
+    add_noise,
+    add_pgd,
+    base,
+    decaying_adam,
+    ladder_objective,
+    parse_options,
+)
 
 LAYERS = "1000-500-250-250-250-10"
 BATCH_SIZE = 100

@@ -24,7 +24,7 @@ Results: papers/goodfellow2014/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import (
+from adv_jax.configs.common import (
     DENSE_GAN,
     GENERATOR_LOSSES,
     generator_game,

@@ -31,7 +31,7 @@ Results: papers/maronas2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import NO_ATTACK, base, falling_sgd, parse_options
+from adv_jax.configs.common import NO_ATTACK, base, falling_sgd, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

@@ -24,7 +24,7 @@ More: docs/experiments.md; results: papers/maronas2016/README.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 # The objective of each rule and its rate; with the rate 1 a step is the rule itself.
 RULES = {

@@ -25,7 +25,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 PGD = {"name": "pgd", "norm": "linf", "step_size": 0.01, "bounds": (0.0, 1.0)}
 METHODS = {

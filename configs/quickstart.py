@@ -13,7 +13,7 @@ It reproduces no paper. More: docs/experiments.md; results of the papers: docs/r
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

@@ -30,7 +30,7 @@ Results: papers/maronas2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import NO_ATTACK, base, falling_sgd, parse_options
+from adv_jax.configs.common import NO_ATTACK, base, falling_sgd, parse_options
 
 OBJECTIVES = {
     "persistent": "persistent_contrastive_divergence",

@@ -30,7 +30,7 @@ More: docs/experiments.md. No result of this config is stored.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 EPS = 2 / 255
 FGSM = {"name": "fgsm", "norm": "linf", "bounds": (0.0, 1.0)}

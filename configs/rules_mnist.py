@@ -29,7 +29,7 @@ More: docs/experiments.md. No result of this config is stored.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 SGD = {"name": "sgd", "learning_rate": 0.1}
 OPTIMIZERS = {

@@ -22,7 +22,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options, rising_momentum_sgd
+from adv_jax.configs.common import add_pgd, base, parse_options, rising_momentum_sgd
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

@@ -30,7 +30,7 @@ docs/experiments.md has the reason for `standardized`; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options, rising_momentum_sgd
+from adv_jax.configs.common import add_pgd, base, parse_options, rising_momentum_sgd
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

@@ -28,7 +28,7 @@ seed, balanced by class. More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options, rising_momentum_sgd
+from adv_jax.configs.common import add_pgd, base, parse_options, rising_momentum_sgd
 
 MIXED = {
     "B": {"name": "fgsm", "norm": "linf", "eps": 0.25},

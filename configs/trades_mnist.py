@@ -25,7 +25,7 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs.common import base, parse_options
+from adv_jax.configs.common import base, parse_options
 
 PGD = {"name": "pgd", "norm": "linf", "step_size": 0.01, "bounds": (0.0, 1.0)}
 TRADES = {"name": "trades", "beta": 6.0}

@@ -21,7 +21,7 @@ Results: papers/goodfellow2014/README.md, of 10 of the 100 epochs
 
 from ml_collections import ConfigDict
 
-from configs.common import NO_ATTACK, base, parse_options, players_adam, shorten
+from adv_jax.configs.common import NO_ATTACK, base, parse_options, players_adam, shorten
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

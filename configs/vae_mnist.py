@@ -21,7 +21,7 @@ Results: papers/wardefarley2016/README.md
 
 from ml_collections import ConfigDict
 
-from configs.common import NO_ATTACK, base, parse_options
+from adv_jax.configs.common import NO_ATTACK, base, parse_options
 
 
 def get_config(mode: str = "paper") -> ConfigDict:

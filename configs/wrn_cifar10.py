@@ -35,7 +35,7 @@ Results: docs/results.md
 
 from ml_collections import ConfigDict
 
-from configs.common import add_pgd, base, parse_options
+from adv_jax.configs.common import add_pgd, base, parse_options
 
 EPS = 8 / 255
 BALL = {"norm": "linf", "bounds": (0.0, 1.0)}

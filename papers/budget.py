@@ -102,7 +102,6 @@ def paper_epochs(run: Run) -> int:
 
 
 def _made(run: Run, budget: Budget) -> dict[str, Any]:
-    catalogue.import_shared()
     make = runpy.run_path(str(catalogue.path(run.config)))["get_config"]
     mode = options(run, budget)
     try:

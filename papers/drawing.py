@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+FIRST_SEED = "the first"  # `settings.seed` of a figure that draws the first seed of each run
+
 # Okabe and Ito's color-blind safe blue, vermilion, green, purple, orange and sky blue.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from papers import numbers
 from papers.budget import PAPER
+from papers.drawing import FIRST_SEED
 from papers.numbers import Paper
 from papers.power import planned
 from papers.statistics import spread
@@ -21,7 +22,6 @@ from papers.verdicts import judge
 
 Json = Mapping[str, Any]
 
-FIRST_SEED = "the first"  # `settings.seed` of a figure that draws the first seed of each run
 _UNITS = {"error_percent": lambda error: 100 * error}
 _UNITS["accuracy_percent"] = lambda error: 100 - 100 * error
 

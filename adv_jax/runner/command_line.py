@@ -172,6 +172,8 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         beside = _configs(Path(path).parent) if "/" in path else []
         return unknown("--config", path, beside or catalogue.names())
     lines = str(error).strip().splitlines()
+    if isinstance(error, ModuleNotFoundError) and error.name in ("configs", "configs.common"):
+        return f"{path} must import adv_jax.configs.common, got configs.common, its name in a clone"
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]
     unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])

@@ -8,10 +8,9 @@ from numpy.typing import ArrayLike
 
 from adv_jax.runner.trained import Trained
 from papers import numbers
-from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
+from papers.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
 from papers.nokland2015.runs import LABELS, by_method, read
 from papers.runs import trained_on
-from papers.single_runs import FIRST_SEED
 
 SIDE = 8  # features in a row and in a column
 CUT_OFF = 0.99  # share of the weights within the gray scale

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adv_jax.types import UserError
-from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
+from papers.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
 from papers.runs import trained_on
 from papers.shallow_thesis.runs import LABELS, ShallowRun, read
-from papers.single_runs import FIRST_SEED
 
 NUM_CLASSES = 5  # 0 to 4
 NUM_UNITS = 12

@@ -10,7 +10,9 @@ import pytest
 from marks import slow_after
 
 import adv_jax
+from adv_jax.configs import common
 from adv_jax.runner import catalogue
+from configs import common as old_common
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in (ROOT / "configs").glob("[!_]*.py")}
@@ -31,7 +33,8 @@ def installed(tmp_path):
     needed = ("__init__", "__main__", "runner/__init__", "runner/catalogue", "runner/output")
     for name in needed:
         shutil.copy(ROOT / f"adv_jax/{name}.py", tmp_path / f"site/adv_jax/{name}.py")
-    shutil.copytree(ROOT / "configs", tmp_path / "site" / "configs")
+    shutil.copytree(ROOT / "configs", tmp_path / "site" / "adv_jax" / "configs")
+    a_package(tmp_path / "site")  # Another distribution's.
     return tmp_path / "site"
 
 
@@ -130,6 +133,11 @@ def test_a_config_of_the_user_imports_the_configs_package_of_the_user(tmp_path):
     (tmp_path / "configs" / "own.py").write_text("import configs.common")
     done = command("--config=configs/own.py", module="adv_jax.main", folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, "error: the common of the user\n")
+
+
+def test_the_name_of_common_in_a_clone_has_the_same_functions():
+    names = [name for name in vars(common) if not name.startswith("_")]
+    assert all(getattr(old_common, name) is getattr(common, name) for name in names)
 
 
 def test_adv_jax_prints_the_version():

@@ -61,6 +61,19 @@ def test_an_unknown_config_file_is_refused_with_the_existing_ones(folder, monkey
     )
 
 
+@pytest.mark.parametrize("missing", ["configs", "configs.common"])
+def test_a_config_that_imports_common_by_its_name_in_a_clone_is_refused_with_the_other(
+    missing, tmp_path, monkeypatch
+):
+    monkeypatch.delitem(sys.modules, "configs.common", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)  # As where no clone is in the path.
+    own = tmp_path / "own.py"
+    own.write_text("from configs.common import base")
+    assert explained(monkeypatch, f"--config={own}") == (
+        f"{own} must import adv_jax.configs.common, got configs.common, its name in a clone"
+    )
+
+
 def test_an_unknown_config_name_is_refused_with_the_nearest_one(folder, monkeypatch):
     for wrong in ("lader_mnist:quick", "ladder_mnist.py", "/nowhere/ladder_mnist.py"):
         found = wrong.partition(":")[0]
