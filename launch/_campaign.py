@@ -70,13 +70,12 @@ class Campaign:
         if settings.carry and settings.carry.exists():
             for name in _carry.unpack(settings.carry, settings.runs, settings.results):
                 print(f"carried {name}")
-        stored = [reading.read(STORED)]
+        stored = reading.read(STORED)
         if settings.results.is_dir() and settings.results.resolve() != STORED.resolve():
-            stored.append(reading.read(settings.results))
+            own = reading.read(settings.results)
+            stored = stored._replace(targets=stored.targets | own.targets)
         self._lacking = lacks(targets, stored, runs=settings.runs, data=settings.data)
-        self._timed: dict[str, float] = {}
-        for one in stored:
-            self._timed |= hours.speeds(one, self._device)
+        self._timed = hours.speeds_or_guesses(stored, self._device)
         self._bounds: dict[str, float] = {}
         if (settings.runs / _CUT_OFF).exists():
             self._bounds = read_json(settings.runs / _CUT_OFF)
@@ -129,8 +128,7 @@ class Campaign:
         return [f"{path.name}: {message}" for path, message in self._failed.items()]
 
     def _ordered(self) -> list[Lack]:
-        own = measured(self.trainings, self._device)
-        self._timed |= own
+        self._timed |= measured(self.trainings, self._device)
         return in_order(self._lacking, self._seconds)
 
     def _seconds(self, training: Training) -> float:
@@ -141,13 +139,9 @@ class Campaign:
         return len(replicas(training.config)) * hours.speed(training.config, self._timed)
 
     def _next(self, ends: float) -> Training | None:
-        """Writes the targets that are complete; returns what to train next, None if nothing fits.
-
-        A training of unknown speed comes first: its first epoch is measured and saved.
-        """
+        """Writes complete targets; returns what to train next, None if nothing fits the time."""
         self._write_complete()
-        ready = [t for lack in self._ordered() for t in self._ready(lack)]
-        for training in sorted(ready, key=lambda t: not math.isnan(self._epoch(t))):
+        for training in [t for lack in self._ordered() for t in self._ready(lack)]:
             left = ends - time.monotonic()
             bound = self._bounds.get(training.workdir.name, 0.0)
             if max(bound, 0.0 if math.isnan(own := self._epoch(training)) else own) < left:
@@ -169,6 +163,7 @@ class Campaign:
                 yield training
 
     def _train(self, training: Training, ends: float) -> None:
+        """Trains; of a training of unknown speed only the first epoch, which is measured."""
         is_measured = math.isnan(self._epoch(training))
         print(f"training {training.command}", flush=True)
         self._began = training, time.monotonic(), saved_epochs(training.workdir)
@@ -229,10 +224,14 @@ class Campaign:
         """Copies what another machine needs to --carry."""
         if self._settings.carry is None:
             return
-        with self._lock:
-            results = _carry.target_files(self._settings.results, STORED)
-            root = self._settings.results
-            left = _carry.pack(self._settings.carry, self._loads(), results, root)
+        try:
+            with self._lock:
+                results = _carry.target_files(self._settings.results, STORED)
+                root = self._settings.results
+                left = _carry.pack(self._settings.carry, self._loads(), results, root)
+        except (OSError, UserError) as error:  # A checkpoint may be replaced by the next one.
+            print(f"--carry stays as it was: {error}", flush=True)
+            return
         for workdir in left:
             print(f"not carried, as {_carry.MAX_BYTES // 10**6} MB are full: {workdir}")
 

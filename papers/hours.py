@@ -101,3 +101,21 @@ def speeds(results: Results, device: str) -> dict[str, float]:
             for name in names:
                 found.setdefault(name, []).append(run["seconds"] / epochs)
     return {name: statistics.median(values) for name, values in found.items()}
+
+
+def speeds_or_guesses(results: Results, device: str) -> dict[str, float]:
+    """Returns `speeds` on a device, and guesses for steps that only other devices have timed.
+
+    A guess is the time on the other device, times the median ratio of the steps that both have
+    timed; without any, the other device counts as equally fast. On an accelerator the times of
+    other accelerators come before those of a CPU.
+    """
+    runs = [run for one in results.targets.values() for run in one["trainings"].values()]
+    devices = {run["device"] for run in (*runs, *results.runs.values())} - {device}
+    found = speeds(results, device)
+    for other in sorted(devices, key=lambda name: (name == CPU, name)):
+        timed = speeds(results, other)
+        ratios = [found[name] / seconds for name, seconds in timed.items() if name in found]
+        ratio = statistics.median(ratios) if ratios else 1.0
+        found = {name: ratio * seconds for name, seconds in timed.items()} | found
+    return found

@@ -43,7 +43,7 @@ class Lack(NamedTuple):
 
 def lacks(
     targets: Iterable[Target],
-    results: Sequence[Results],
+    results: Results,
     *,
     runs: str | Path,
     data: Mapping[str, str],
@@ -52,10 +52,10 @@ def lacks(
 
     Args:
       targets: those to look at.
-      results: stored results; of a target that several have, a full one counts.
+      results: stored results; of several of one target, a full one counts.
       runs, data: as for `plan`.
     """
-    documents = [one for folder in results for one in folder.targets.values()]
+    documents = list(results.targets.values())
     found = []
     for target in sorted(targets, key=lambda t: _rank(t.paper)):
         trainings = plan(target, BUDGETS[PAPER], runs=runs, data=data)
