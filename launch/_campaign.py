@@ -24,14 +24,14 @@ from adv_jax.runner.config import replicas
 from adv_jax.runner.log import print_table
 from adv_jax.runner.signals import Interrupted
 from adv_jax.runner.training import compile_ahead
-from adv_jax.runner.workdir import InUse, json_bytes, read_json, replace
+from adv_jax.runner.workdir import InUse, json_bytes, read_json, replace, writing
 from adv_jax.types import UserError
 from launch import _carry
 from papers import hours
 from papers.book import reading
 from papers.budget import BUDGETS, PAPER
 from papers.missing import Lack, in_order, lacks, measured, seconds_left
-from papers.reproduction import reproduce
+from papers.reproduction import check_data, reproduce
 from papers.statistics import span
 from papers.target import Target
 from papers.trainings import Training, finished, saved_epochs, state
@@ -64,8 +64,10 @@ class Campaign:
         """Reads the carried workdirs, the stored results and those in `settings.results`.
 
         Raises:
-          UserError: a result or a carried file is damaged, or a folder cannot be written.
+          UserError: a result or a carried file is damaged, a folder cannot be written, or the data
+            are not all of a set.
         """
+        check_data(settings.data, BUDGETS[PAPER])
         self._settings, self._device = settings, jax.devices()[0].device_kind
         if settings.carry and settings.carry.exists():
             for name in _carry.unpack(settings.carry, settings.runs, settings.results):
@@ -116,8 +118,12 @@ class Campaign:
           A message for each training that failed; the others went on.
 
         Raises:
+          UserError: a folder cannot be written.
           Interrupted: SIGINT or SIGTERM stopped a training, which can be resumed.
         """
+        for folder in (self._settings.runs, self._settings.results):
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
         with self._cut_off(ends):
             try:
                 while training := self._next(ends):
@@ -177,16 +183,16 @@ class Campaign:
             self._failed[training.workdir] = str(error)
             print(f"error: {error}", flush=True)
         except Interrupted as stop:
-            print(stop, flush=True)
             if stop.signum != signal.SIGALRM:
                 raise
+            print(stop, flush=True)
             self._trained.add(training.workdir)
             if not is_measured:
                 self._late.add(training.workdir)
         finally:
-            self._began = None
             if ahead:
                 ahead.join()
+            self._began = None
         self._keep()
 
     def _compiling(self, current: Training) -> threading.Thread | None:

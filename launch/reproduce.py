@@ -68,6 +68,9 @@ _DRY_RUN = flags.DEFINE_bool("dry-run", False, "missing: only print the plan")
 _CARRY = flags.DEFINE_string("carry", None, "missing: folder or archive to go on from elsewhere")
 _NICE = flags.DEFINE_bool("nice", False, "missing: take one core, and only while it idles")
 
+_OF_MISSING = (_MINUTES, _WORKS, _DRY_RUN, _CARRY, _NICE)
+_OF_OTHERS = (_BUDGET, _SEEDS, _EPOCHS, _CHECK, _JUDGE, _POWER, _LIST)
+
 
 def main(argv: list[str]) -> None:
     """Reproduces the targets that the arguments name.
@@ -82,12 +85,13 @@ def main(argv: list[str]) -> None:
         "data": {path: value for path, value in given.items() if value is not None},
     }
     try:
+        if argv[1:] == [_MISSING]:
+            _spend(settings["data"])
+            return
+        _refuse(_OF_MISSING, f"without {_MISSING}")
         budget = BUDGETS[_BUDGET.value].limited(seeds=_SEEDS.value, epochs=_EPOCHS.value)
         if _LIST.value:
             print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
-            return
-        if argv[1:] == [_MISSING]:
-            _spend(settings["data"])
             return
         wanted = chosen(argv[1:])
         if _JUDGE.value:
@@ -116,8 +120,7 @@ def main(argv: list[str]) -> None:
 
 def _spend(data: dict[str, str]) -> None:
     """Trains what is missing; exits with 1 if a training failed."""
-    if _BUDGET.value != PAPER or _SEEDS.value or _EPOCHS.value:
-        raise UserError("--budget, --seeds and --epochs must be unset with missing, got others")
+    _refuse(_OF_OTHERS, f"with {_MISSING}")
     if _NICE.value:
         _take_one_core()
     targets = chosen(_WORKS.value)
@@ -135,8 +138,15 @@ def _spend(data: dict[str, str]) -> None:
         sys.exit("\n".join(f"error: {line}" for line in failures))
 
 
+def _refuse(unused: tuple[flags.FlagHolder, ...], when: str) -> None:
+    """Raises UserError if the command line sets one of the flags."""
+    for flag in unused:
+        if flag.present:
+            raise UserError(f"--{flag.name} must be unset {when}, got {flag.value!r}")
+
+
 def _take_one_core() -> None:
-    """Makes the process idle-priority, on one core; call it before JAX starts its threads."""
+    """Takes one core at the lowest priority; call it before JAX starts its threads."""
     os.nice(19)
     if hasattr(os, "sched_setaffinity"):  # Linux only.
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

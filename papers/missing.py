@@ -1,6 +1,5 @@
 """Plans the trainings that the stored results lack in full, the most verdicts per second first."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any, NamedTuple
 
 from adv_jax.runner.config import replicas
 from adv_jax.runner.result import provenance
-from adv_jax.runner.workdir import as_json
+from adv_jax.runner.workdir import as_json, read_json
+from adv_jax.types import UserError
 from papers import hours
 from papers.book.reading import Results
 from papers.budget import BUDGETS, PAPER
@@ -114,9 +114,10 @@ def measured(trainings: Iterable[Training], device: str) -> dict[str, float]:
     for training in trainings:
         epochs = saved_epochs(training.workdir)
         notes = training.workdir / "checkpoints" / str(epochs) / "notes" / "metadata"
-        if not epochs or not notes.exists():
+        try:
+            saved = read_json(notes)
+        except UserError:  # No checkpoint, one of several processes, or just replaced.
             continue
-        saved = json.loads(notes.read_text())
         if saved.get("environment", {}).get("device") == device:
             each = epochs * len(replicas(training.config))
             found[hours.same_steps(training.config)] = saved["seconds"] / each
@@ -174,7 +175,6 @@ def _kept(
     """
     if target.is_drawn:
         return {}
-    installed = provenance()["versions"]
     found: dict[str, Kept] = {}
     for document in documents:
         if document["budget"] != PAPER:
@@ -183,12 +183,8 @@ def _kept(
         for key in document["trainings"].keys() & trainings.keys() - found.keys():
             stored = document["trainings"][key]
             rows = [row for row in target.rows if row.run.key == key]
-            if (
-                rows
-                and all(_place(row) in known for row in rows)
-                and all(stored["versions"][name] == installed[name] for name in VERSIONS)
-                and _settings(stored["config"]) == _settings(as_json(trainings[key].config))
-            ):
+            is_known = rows and all(_place(row) in known for row in rows)
+            if is_known and _is_same(stored, trainings[key]):
                 found[key] = Kept(stored, {row.label: known[_place(row)] for row in rows})
     return found | _unused_sources(target, trainings, found, documents)
 
@@ -211,8 +207,15 @@ def _unused_sources(
     return {
         key: Kept(stored[key], {})
         for key in trainings.keys() - read - needed - found.keys()
-        if key in stored
+        if key in stored and _is_same(stored[key], trainings[key])
     }
+
+
+def _is_same(stored: Json, training: Training) -> bool:
+    """Returns whether a stored training has the config, and the installed versions."""
+    installed = provenance()["versions"]
+    is_alike = all(stored["versions"][name] == installed[name] for name in VERSIONS)
+    return is_alike and _settings(stored["config"]) == _settings(as_json(training.config))
 
 
 def _values(document: Json) -> Iterator[tuple[Any, Mapping[int, float]]]:

@@ -101,11 +101,7 @@ def reproduce(
         result of a larger budget exists; or the budget needs all of the data.
       Interrupted: a signal stopped a training, which can be resumed.
     """
-    if data.get("data.source") == "embedded" and budget.name != QUICK:
-        raise UserError(
-            "data_source must be tfds or files, which have all of the data, with the budget "
-            f"{budget.name}, got 'embedded'"
-        )
+    check_data(data, budget)
     path = target.file(results)
     trainings = plan(target, budget, runs=runs, data=data)
     _check_replaceable(path, target, budget, trainings.values())
@@ -129,6 +125,15 @@ def reproduce(
         write(target.name, drawing, results)
     _write(path, found)
     return found
+
+
+def check_data(data: Mapping[str, Any], budget: Budget) -> None:
+    """Raises UserError if a budget needs all of the data, and the source has samples only."""
+    if data.get("data.source") == "embedded" and budget.name != QUICK:
+        raise UserError(
+            "data_source must be tfds or files, which have all of the data, with the budget "
+            f"{budget.name}, got 'embedded'"
+        )
 
 
 def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from command_line import ROOT, environment
+from command_line import ROOT, call, environment
 
 from adv_jax import train
 from adv_jax.runner.signals import Interrupted
@@ -189,6 +189,38 @@ def test_a_training_that_fails_is_reported_and_others_go_on(tmp_path):
     assert results(tmp_path).keys() == {"shorter"}
 
 
+@pytest.mark.slow
+def test_flags_of_the_other_use_are_refused():
+    for argv, message in (
+        (["missing", "--budget=short"], "--budget must be unset with missing, got 'short'"),
+        (["missing", "--judge"], "--judge must be unset with missing, got True"),
+        (["huang2015.table1", "--minutes=3"], "--minutes must be unset without missing, got 3.0"),
+        (["missing", "--works=huagn2015"], "did you mean 'huang2015'?"),
+        (["missing", "--data_source=embedded"], "data_source must be tfds or files"),
+    ):
+        done = call("launch.reproduce", *argv)
+        assert done.returncode == 1 and done.stderr.startswith("error: "), argv
+        assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+NICE = """
+import atexit, os, runpy, sys
+atexit.register(lambda: print(os.nice(0), len(os.sched_getaffinity(0))))
+runpy.run_module("launch.reproduce", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_nice_takes_one_core_at_the_lowest_priority_and_a_dry_run_trains_nothing(tmp_path):
+    where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
+    argv = ["missing", "--nice", "--dry-run", "--works=wardefarley2016.substitute", *where]
+    options = {"cwd": ROOT, "env": environment(), "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", NICE, *argv], **options)
+    assert done.returncode == 0, done.stderr
+    assert "wardefarley2016.substitute" in done.stdout and done.stdout.endswith("19 1\n")
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+
+
 SCRIPT = """
 import sys, time
 sys.path.insert(0, {tests!r})
@@ -211,10 +243,10 @@ def test_the_time_ends_the_process_inside_an_epoch_and_the_next_call_takes_other
     tests = str(ROOT / "tests" / "launch")
     code = SCRIPT.format(tests=tests, folder=str(tmp_path), seconds=15)
     path = f"{ROOT}:{ROOT / 'tests' / 'support'}"
-    call = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code]
     began = time.monotonic()
     options = {"cwd": ROOT, "capture_output": True, "text": True}
-    done = subprocess.run(call, env=environment(PYTHONPATH=path), **options)
+    done = subprocess.run(command, env=environment(PYTHONPATH=path), **options)
     assert done.returncode == 0, done.stderr
     assert "time is up inside an epoch" in done.stdout and time.monotonic() - began < 60
     bounds = json.loads((tmp_path / "runs" / "cut_off.json").read_text())
