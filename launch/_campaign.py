@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-import papers
 from adv_jax import train
 from adv_jax.runner.config import replicas
 from adv_jax.runner.log import print_table
@@ -31,12 +30,13 @@ from papers import hours
 from papers.book import reading
 from papers.budget import BUDGETS, PAPER
 from papers.missing import Lack, in_order, lacks, measured, seconds_left
+from papers.pages import ROOT
 from papers.reproduction import check_data, reproduce
 from papers.statistics import span
 from papers.target import Target
 from papers.trainings import Training, finished, saved_epochs, state
 
-STORED = Path(papers.__file__).parent
+STORED = ROOT / "papers"
 _KEEP_EVERY = 60  # seconds between copies to --carry
 _CUT_OFF = "cut_off.json"  # in the folder of the workdirs: seconds in which no epoch ended
 
@@ -69,7 +69,7 @@ class Campaign:
         """
         check_data(settings.data, BUDGETS[PAPER])
         self._settings, self._device = settings, jax.devices()[0].device_kind
-        if settings.carry and settings.carry.exists():
+        if settings.carry:
             for name in _carry.unpack(settings.carry, settings.runs, settings.results):
                 print(f"carried {name}")
         stored = reading.read(STORED)

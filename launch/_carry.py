@@ -13,7 +13,7 @@ from adv_jax.types import UserError
 from papers.trainings import saved_epochs
 
 MAX_BYTES = 64_000_000
-ARCHIVES = {".tar": "w", ".tgz": "w:gz", ".gz": "w:gz"}  # suffix -> mode of tarfile
+_ARCHIVES = (".tar", ".tgz", ".gz")  # suffixes; a name without one is a folder
 _BLOCK = 4096  # A small file takes so much of an archive or a disk.
 
 
@@ -61,8 +61,8 @@ def pack(carry: Path, loads: Iterable[Load], results: Sequence[Path], root: Path
         carry.parent.mkdir(parents=True, exist_ok=True)
         part = carry.with_name(f".{carry.name}.part")
         _remove(part)
-        if mode := ARCHIVES.get(carry.suffix):
-            with tarfile.open(part, mode) as archive:
+        if carry.suffix in _ARCHIVES:
+            with tarfile.open(part, "w" if carry.suffix == ".tar" else "w:gz") as archive:
                 for path, name in files:
                     archive.add(path, str(name))
         else:
@@ -70,12 +70,11 @@ def pack(carry: Path, loads: Iterable[Load], results: Sequence[Path], root: Path
             for path, name in files:
                 (part / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, part / name)
-        old = carry.with_name(f".{carry.name}.old")
-        _remove(old)
+        _remove(_old(carry))
         if carry.exists():
-            carry.rename(old)
+            carry.rename(_old(carry))
         part.rename(carry)
-        _remove(old)
+        _remove(_old(carry))
     return left
 
 
@@ -83,11 +82,15 @@ def unpack(carry: Path, runs: Path, results: Path) -> list[str]:
     """Copies what is further than the workdirs in `runs`, and results that `results` lacks.
 
     Returns:
-      The names of the copied workdirs.
+      The names of the copied workdirs; none if there is no `carry`.
 
     Raises:
       UserError: it cannot be read, or a folder cannot be written.
     """
+    if not carry.exists():
+        if not _old(carry).exists():
+            return []
+        _old(carry).rename(carry)  # A process was killed between its two renames.
     copied = []
     with writing(runs), _opened(carry) as folder:
         runs.mkdir(parents=True, exist_ok=True)
@@ -106,6 +109,10 @@ def unpack(carry: Path, runs: Path, results: Path) -> list[str]:
                 here.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(there, here)
     return copied
+
+
+def _old(carry: Path) -> Path:
+    return carry.with_name(f".{carry.name}.old")
 
 
 def _replaced(workdir: Path, part: Path) -> bool:

@@ -15,6 +15,7 @@ from papers.budget import BUDGETS, PAPER
 from papers.comparison import Kept, claim_document, metric
 from papers.documents import VERSIONS
 from papers.registry import TARGETS
+from papers.statistics import BySeed
 from papers.target import Drawn, Row, Target
 from papers.trainings import Training, plan, saved_epochs, state
 from papers.verdicts import NOT_REPRODUCED, REPRODUCED
@@ -218,7 +219,7 @@ def _is_same(stored: Json, training: Training) -> bool:
     return is_alike and _settings(stored["config"]) == _settings(as_json(training.config))
 
 
-def _values(document: Json) -> Iterator[tuple[Any, Mapping[int, float]]]:
+def _values(document: Json) -> Iterator[tuple[Any, BySeed]]:
     """Yields the place of each row of a document and its values by seed."""
     target = TARGETS.get(document["target"])
     rows = {row.label: row for row in (target.rows if target else ())}

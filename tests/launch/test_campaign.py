@@ -157,6 +157,16 @@ def test_what_does_not_fit_stays_behind_and_is_named(tmp_path, monkeypatch, caps
     assert list((tmp_path / "carry").rglob("*")) == []
 
 
+@pytest.mark.slow
+def test_a_copy_that_a_kill_left_between_two_names_is_read(tmp_path):
+    short, _ = trainings(BOTH, tmp_path)
+    train.run(short.config, short.workdir)
+    Campaign([BOTH], settings(tmp_path, tmp_path / "carry")).run(time.monotonic())
+    (tmp_path / "carry").rename(tmp_path / ".carry.old")
+    copied = _carry.unpack(tmp_path / "carry", tmp_path / "elsewhere", tmp_path / "others")
+    assert copied == [short.workdir.name]
+
+
 def test_an_archive_of_another_kind_is_refused(tmp_path):
     wrong = tmp_path / "carry.tar"
     wrong.write_text("text")
@@ -201,6 +211,35 @@ def test_flags_of_the_other_use_are_refused():
         done = call("launch.reproduce", *argv)
         assert done.returncode == 1 and done.stderr.startswith("error: "), argv
         assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+AHEAD = """
+import sys
+from pathlib import Path
+import jax
+import test_campaign as made
+from adv_jax import train
+from adv_jax.runner.training import compile_ahead
+folder = Path(sys.argv[1])
+jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+(training,) = made.trainings(made.SHORTER, folder)
+programs = lambda: {path.name for path in (folder / "compiled").glob("*-cache")}
+compile_ahead(training.config, training.workdir)
+before = programs()
+assert len(before) > 4 and not training.workdir.exists()
+train.run(training.config, training.workdir)
+assert programs() == before
+"""
+
+
+@pytest.mark.slow
+def test_a_run_compiles_nothing_that_was_compiled_ahead(tmp_path):
+    paths = [ROOT, ROOT / "tests" / "launch", ROOT / "tests" / "support"]
+    env = environment(PYTHONPATH=":".join(map(str, paths)))
+    command = [sys.executable, "-c", AHEAD, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 NICE = """
