@@ -21,9 +21,18 @@ records its budget, seeds and epochs, and never replaces a larger one. `papers.v
 rules of the verdicts. --judge trains nothing and recomputes the verdicts of stored results. --power
 trains nothing and prints how many seeds would decide each undecided number and claim, and the hours
 that the missing runs would take.
+
+    python -m launch.reproduce missing --minutes=12 [--works=huang2015,maronas2016.table20]
+    python -m launch.reproduce missing --dry-run
+
+trains what no stored result has in full, in the time at hand; launch/README.md has the details.
 """
 
+import math
+import os
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
@@ -34,6 +43,7 @@ from adv_jax.runner.devices import check_devices, use_cores
 from adv_jax.runner.output import standard_output
 from adv_jax.runner.signals import Interrupted
 from adv_jax.types import UserError
+from launch._campaign import Campaign, Settings
 from papers.budget import BUDGETS, PAPER
 from papers.comparison import misses
 from papers.power import print_plans
@@ -51,6 +61,16 @@ _RESULTS = flags.DEFINE_string("results", "papers", "folder of the results")
 _SOURCE = flags.DEFINE_string("data_source", None, "tfds, files or embedded, for all trainings")
 _DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all trainings")
 
+_MISSING = "missing"
+_MINUTES = flags.DEFINE_float("minutes", None, "missing: time to spend; all by default", 0.0)
+_WORKS = flags.DEFINE_list("works", ["all"], "missing: targets or papers to look at")
+_DRY_RUN = flags.DEFINE_bool("dry-run", False, "missing: only print the plan")
+_CARRY = flags.DEFINE_string("carry", None, "missing: folder or archive to go on from elsewhere")
+_NICE = flags.DEFINE_bool("nice", False, "missing: take one core, and only while it idles")
+
+_OF_MISSING = (_MINUTES, _WORKS, _DRY_RUN, _CARRY, _NICE)
+_OF_OTHERS = (_BUDGET, _SEEDS, _EPOCHS, _CHECK, _JUDGE, _POWER, _LIST)
+
 
 def main(argv: list[str]) -> None:
     """Reproduces the targets that the arguments name.
@@ -65,6 +85,10 @@ def main(argv: list[str]) -> None:
         "data": {path: value for path, value in given.items() if value is not None},
     }
     try:
+        if argv[1:] == [_MISSING]:
+            _spend(settings["data"])
+            return
+        _refuse(_OF_MISSING, f"without {_MISSING}")
         budget = BUDGETS[_BUDGET.value].limited(seeds=_SEEDS.value, epochs=_EPOCHS.value)
         if _LIST.value:
             print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
@@ -92,6 +116,40 @@ def main(argv: list[str]) -> None:
     messages += ["missed:", *missed] if _CHECK.value and missed else []
     if messages:
         sys.exit("\n".join(messages))
+
+
+def _spend(data: dict[str, str]) -> None:
+    """Trains what is missing; exits with 1 if a training failed."""
+    _refuse(_OF_OTHERS, f"with {_MISSING}")
+    if _NICE.value:
+        _take_one_core()
+    targets = chosen(_WORKS.value)
+    keep_programs()
+    use_cores()
+    check_devices()
+    carry = None if _CARRY.value is None else Path(_CARRY.value)
+    campaign = Campaign(targets, Settings(Path(_RUNS.value), Path(_RESULTS.value), data, carry))
+    campaign.print_plan()
+    if _DRY_RUN.value:
+        return
+    minutes = math.inf if _MINUTES.value is None else _MINUTES.value
+    failures = campaign.run(time.monotonic() + 60 * minutes)
+    if failures:
+        sys.exit("\n".join(f"error: {line}" for line in failures))
+
+
+def _refuse(unused: tuple[flags.FlagHolder, ...], when: str) -> None:
+    """Raises UserError if the command line sets one of the flags."""
+    for flag in unused:
+        if flag.present:
+            raise UserError(f"--{flag.name} must be unset {when}, got {flag.value!r}")
+
+
+def _take_one_core() -> None:
+    """Takes one core at the lowest priority; call it before JAX starts its threads."""
+    os.nice(19)
+    if hasattr(os, "sched_setaffinity"):  # Linux only.
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from adv_jax.runner import learning
 from adv_jax.runner.result import provenance
@@ -16,6 +16,18 @@ from papers.trainings import Training, same_point
 from papers.verdicts import NOT_REPRODUCED, judge
 
 
+class Kept(NamedTuple):
+    """What a stored result has of a training that is not run again.
+
+    Attributes:
+      training: its entry in "trainings".
+      values: label of a row of the target -> its values by seed, in its metric.
+    """
+
+    training: Mapping[str, Any]
+    values: Mapping[str, BySeed]
+
+
 def compare(
     target: Target,
     budget: Budget,
@@ -23,6 +35,7 @@ def compare(
     results: Mapping[str, Mapping[str, Any]],
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
     by_seed: Mapping[str, BySeed] = MappingProxyType({}),
+    kept: Mapping[str, Kept] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Returns the contents of results/TARGET.json.
 
@@ -33,22 +46,30 @@ def compare(
         metrics.jsonl.
       by_seed: numbers of the target's figure, if it has one; those of grid points that the budget
         lacks are missing.
+      kept: key of a run that has no result.json -> what a stored result has of it.
     """
-    values = {
-        row.label: _in_metric(row, by_seed.get(row.measure.name, {}))
-        if isinstance(row.measure, Drawn)
-        else ours(row, row.measure, results[row.run.key], lines[row.run.key])
-        for row in target.rows
-    }
+
+    def value(row: Row) -> BySeed:
+        if isinstance(row.measure, Drawn):
+            return _in_metric(row, by_seed.get(row.measure.name, {}))
+        key = row.run.key
+        if key in kept:
+            return kept[key].values[row.label]
+        return ours(row, row.measure, results[key], lines[key])
+
+    values = {row.label: value(row) for row in target.rows}
     found = {
         "target": target.name,
         "paper": target.paper,
         "title": target.title,
         "budget": budget.name,
         "rows": [_row(row, values[row.label]) for row in target.rows],
-        "claims": [_claim(claim, target) for claim in target.claims],
+        "claims": [claim_document(claim, target) for claim in target.claims],
         "trainings": {
-            key: _training(trainings[key], results[key], lines[key]) for key in trainings
+            key: kept[key].training
+            if key in kept
+            else _training(training, results[key], lines[key])
+            for key, training in trainings.items()
         },
         "written_by": provenance(),
     }
@@ -75,7 +96,7 @@ def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
             **found,
             "title": target.title,
             "rows": [_row(row, values[row.label]) for row in target.rows],
-            "claims": [_claim(claim, target) for claim in target.claims],
+            "claims": [claim_document(claim, target) for claim in target.claims],
             "trainings": {
                 key: {**training, "paper_epochs": paper_epochs(runs[key])}
                 for key, training in found["trainings"].items()
@@ -166,7 +187,7 @@ def _row(row: Row, values: BySeed) -> dict[str, Any]:
     }
 
 
-def _claim(claim: Claim, target: Target) -> dict[str, Any]:
+def claim_document(claim: Claim, target: Target) -> dict[str, Any]:
     """Returns the definition of a claim for `judge`."""
     said = {"text": claim.text, "id": claim.paper}
     if isinstance(claim, Below):

@@ -1,9 +1,9 @@
-"""Estimates the hours on a CPU of trainings that no result has in full.
+"""Estimates the hours of trainings that no result has in full.
 
-An epoch takes as long as in stored runs on a CPU of the same steps: config, model, objective, batch
-size and data. Without one, the median of all such runs of the config is a rough guess. Runs that
-may stop early are counted with all their epochs; what follows a training, such as an attack, is not
-counted.
+An epoch takes as long as in stored runs on that device of the same steps: config, model, objective,
+batch size and data. Without one, the median of all such runs of the config is a rough guess. Runs
+that may stop early are counted with all their epochs; what follows a training, such as an attack,
+is not counted.
 """
 
 import json
@@ -19,6 +19,7 @@ from papers.target import Target
 from papers.trainings import Training, plan
 
 Json = Mapping[str, Any]
+CPU = "cpu"  # as JAX calls the device
 
 
 class Missing(NamedTuple):
@@ -38,16 +39,16 @@ class Missing(NamedTuple):
 
 
 def missing(targets: Iterable[Target], results: Results) -> Iterator[Missing]:
-    """Yields what each target lacks of whose runs some are not stored in full."""
-    speeds, full = _speeds(results), _full(results)
+    """Yields what each target lacks of whose runs some are not stored in full, in CPU hours."""
+    timed, full = speeds(results, CPU), _full(results)
     budgets = {one["target"]: one["budget"] for one in results.targets.values()}
     for target in targets:
         trainings = plan(target, BUDGETS[PAPER], runs="runs", data={})
         counts = {key: _epochs(training, full.get(key, 0)) for key, training in trainings.items()}
         configs = {key: trainings[key].config for key, epochs in counts.items() if epochs}
         if configs:
-            seconds = sum(counts[key] * _speed(config, speeds) for key, config in configs.items())
-            is_rough = any(_alike(config) not in speeds for config in configs.values())
+            seconds = sum(counts[key] * speed(config, timed) for key, config in configs.items())
+            is_rough = any(same_steps(config) not in timed for config in configs.values())
             hours = None if math.isnan(seconds) else seconds / 3600
             yield Missing(target.name, budgets.get(target.name), hours, is_rough)
 
@@ -67,28 +68,28 @@ def _epochs(training: Training, stored: int) -> int:
     return max(len(replicas(training.config)) - stored, 0) * training.config["epochs"]
 
 
-def _speed(config: Json, speeds: Mapping[str, float]) -> float:
+def speed(config: Json, timed: Mapping[str, float]) -> float:
     """Returns the seconds of an epoch of one replica; NaN if they are not known."""
-    return speeds.get(_alike(config), speeds.get(config["experiment"], math.nan))
+    return timed.get(same_steps(config), timed.get(config["experiment"], math.nan))
 
 
-def _alike(config: Json) -> str:
+def same_steps(config: Json) -> str:
     """Returns a name that runs with the same steps share, whatever the source of their data."""
     parts = [config[name] for name in ("experiment", "model", "objective", "batch_size")]
     data = {name: value for name, value in config["data"].items() if name not in ("source", "dir")}
     return json.dumps([*parts, data], sort_keys=True, default=list)
 
 
-def _speeds(results: Results) -> dict[str, float]:
-    """Returns the median seconds of an epoch by experiment and by the name of its steps.
+def speeds(results: Results, device: str) -> dict[str, float]:
+    """Returns the median seconds of an epoch of one replica, by experiment and by `same_steps`.
 
-    Runs on accelerators and those on embedded samples, which have shorter epochs, do not count, and
-    a training that several targets share counts once.
+    Runs on other devices and those on embedded samples, which have shorter epochs, do not count,
+    and a training that several targets share counts once.
     """
     timed: dict[Any, tuple[Json, tuple[str, ...], int]] = {}
     for document in results.targets.values():
         for key, run in document["trainings"].items():
-            names = (run["experiment"], _alike(run["config"]))
+            names = (run["experiment"], same_steps(run["config"]))
             timed[key, run.get("seconds")] = run, names, sum(run["epochs"])
     for path, run in results.runs.items():
         epochs = sum(replica["epochs"] for replica in run["replicas"])
@@ -96,7 +97,25 @@ def _speeds(results: Results) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for run, names, epochs in timed.values():
         is_small = run["data"]["source"] == "embedded"
-        if epochs and run.get("seconds") and run["device"] == "cpu" and not is_small:
+        if epochs and run.get("seconds") and run["device"] == device and not is_small:
             for name in names:
                 found.setdefault(name, []).append(run["seconds"] / epochs)
     return {name: statistics.median(values) for name, values in found.items()}
+
+
+def speeds_or_guesses(results: Results, device: str) -> dict[str, float]:
+    """Returns `speeds` on a device, and guesses for steps that only other devices have timed.
+
+    A guess is the time on the other device, times the median ratio of the steps that both have
+    timed; without any, the other device counts as equally fast. On an accelerator the times of
+    other accelerators come before those of a CPU.
+    """
+    runs = [run for one in results.targets.values() for run in one["trainings"].values()]
+    devices = {run["device"] for run in (*runs, *results.runs.values())} - {device}
+    found = speeds(results, device)
+    for other in sorted(devices, key=lambda name: (name == CPU, name)):
+        timed = speeds(results, other)
+        ratios = [found[name] / seconds for name, seconds in timed.items() if name in found]
+        ratio = statistics.median(ratios) if ratios else 1.0
+        found = {name: ratio * seconds for name, seconds in timed.items()} | found
+    return found

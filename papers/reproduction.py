@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from adv_jax import train
@@ -14,7 +15,7 @@ from adv_jax.runner.writing import check_writable, write_file
 from adv_jax.types import UserError
 from papers import charts, documents
 from papers.budget import BUDGETS, QUICK, Budget
-from papers.comparison import compare, judged_again
+from papers.comparison import Kept, compare, judged_again
 from papers.figures import drawing_of, write
 from papers.records import read_lines
 from papers.registry import TARGETS, full_name
@@ -78,7 +79,13 @@ def reproduce_all(
 
 
 def reproduce(
-    target: Target, budget: Budget, *, runs: str | Path, results: str | Path, data: Mapping
+    target: Target,
+    budget: Budget,
+    *,
+    runs: str | Path,
+    results: str | Path,
+    data: Mapping,
+    kept: Mapping[str, Kept] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Trains missing runs; prints, writes and returns the comparison.
 
@@ -88,31 +95,30 @@ def reproduce(
       runs: folder of the workdirs.
       results: folder for PAPER/results/TARGET.json, .csv, .md and .png.
       data: config fields {path: value} that locate the data.
+      kept: what stored results have of runs that are not to be trained, by their keys.
 
     Raises:
       UserError: `train.run` raises; a finished run is damaged or has another config or version; a
         result of a larger budget exists; or the budget needs all of the data.
       Interrupted: a signal stopped a training, which can be resumed.
     """
-    if data.get("data.source") == "embedded" and budget.name != QUICK:
-        raise UserError(
-            "data_source must be tfds or files, which have all of the data, with the budget "
-            f"{budget.name}, got 'embedded'"
-        )
+    check_data(data, budget)
     path = target.file(results)
     trainings = plan(target, budget, runs=runs, data=data)
     _check_replaceable(path, target, budget, trainings.values())
-    done = {key: finished(training) for key, training in trainings.items()}
-    done_already = {trainings[key].workdir: r for key, r in done.items() if r is not None}
+    own = {key: training for key, training in trainings.items() if key not in kept}
+    done = {key: finished(training) for key, training in own.items()}
+    stored = {trainings[key].workdir: one.training for key, one in kept.items()}
+    done_already = stored | {own[key].workdir: r for key, r in done.items() if r is not None}
     check_alike(done_already, more_to_come=len(done_already) < len(trainings))
-    measured = {key: result or _train(trainings[key]) for key, result in done.items()}
-    check_alike({trainings[key].workdir: r for key, r in measured.items()}, more_to_come=False)
-    lines = {key: read_lines(t.workdir, t.config, measured[key]) for key, t in trainings.items()}
+    measured = {key: result or _train(own[key]) for key, result in done.items()}
+    check_alike(stored | {own[key].workdir: r for key, r in measured.items()}, more_to_come=False)
+    lines = {key: read_lines(t.workdir, t.config, measured[key]) for key, t in own.items()}
     drawing = None
     if target.is_drawn:
         drawing = drawing_of(target.name, [str(t.workdir) for t in trainings.values()])
     by_seed = drawing.document["by_seed"] if drawing else {}
-    found = compare(target, budget, trainings, measured, lines, by_seed)
+    found = compare(target, budget, trainings, measured, lines, by_seed, kept)
     print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
     for claim in found["claims"]:
         print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
@@ -120,6 +126,15 @@ def reproduce(
         write(target.name, drawing, results)
     _write(path, found)
     return found
+
+
+def check_data(data: Mapping[str, Any], budget: Budget) -> None:
+    """Raises UserError if a budget needs all of the data, and the source has samples only."""
+    if data.get("data.source") == "embedded" and budget.name != QUICK:
+        raise UserError(
+            "data_source must be tfds or files, which have all of the data, with the budget "
+            f"{budget.name}, got 'embedded'"
+        )
 
 
 def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:

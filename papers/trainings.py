@@ -101,8 +101,12 @@ def state(training: Training) -> float:
     """
     if finished(training) is not None:
         return 1.0
-    saved = [int(p.name) for p in training.workdir.glob("checkpoints/*") if p.name.isdigit()]
-    return 0.99 * max(saved, default=0) / training.config["epochs"]
+    return 0.99 * saved_epochs(training.workdir) / training.config["epochs"]
+
+
+def saved_epochs(workdir: Path) -> int:
+    """Returns the epoch of a workdir's newest checkpoint; 0 without one."""
+    return max((int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()), default=0)
 
 
 def cost(training: Training) -> int:

@@ -92,12 +92,14 @@ class Program:
         self._reader = ThreadPoolExecutor(1, "stream")
         self._functions = functions(experiment, devices)
 
-    def compile(self) -> None:
+    def compile(self, *, wait: bool = False) -> None:
         """Starts to compile all functions; without it, each is compiled at its first call.
 
         XLA compiles a program mostly in one thread. Here each program has a thread, and training
         begins before the last one is ready. Does nothing in a run of several processes: there
         pmap itself must make global arrays of those of each process, when it is called.
+
+        wait: whether to return only when all are compiled.
         """
         if jax.process_count() > 1:
             return
@@ -111,7 +113,7 @@ class Program:
             for name in whole
         }
         self._functions = self._functions._replace(init=init, **others)
-        threads.shutdown(wait=False)
+        threads.shutdown(wait=wait)
 
     def init(self) -> RunState:
         """Initializes all replicas."""

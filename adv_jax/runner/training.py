@@ -1,5 +1,8 @@
 """Runs an experiment: reads data, trains, logs, saves, resumes and evaluates."""
 
+import contextlib
+import math
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -41,7 +44,9 @@ class Diverged(UserError):
     """A loss or a metric is not finite."""
 
 
-def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
+def run(
+    config: Mapping[str, Any], workdir: str | Path, *, ends: float = math.inf
+) -> dict[str, Any]:
     """Trains and evaluates all replicas of a config; resumes from the workdir's last checkpoint.
 
     Collective: all processes call it with the same arguments. Only the first process writes.
@@ -49,6 +54,8 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
     Args:
       config: a nested dict or a ConfigDict, such as the files in configs/ return.
       workdir: a new directory, or one that holds a run of the same config.
+      ends: reading of time.monotonic(), in seconds. An epoch does not begin if, taking as long as
+        the one before, it would end later. The first epoch of a call always begins.
 
     Returns:
       The contents of result.json. If the run had already finished, only the first process returns
@@ -58,14 +65,17 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
       UserError: the config, the data or the workdir is invalid.
       Diverged: a loss or a metric is not finite.
       Lost: another process has ended.
-      Interrupted: SIGINT or SIGTERM arrived; all finished epochs are saved.
+      Interrupted: SIGINT or SIGTERM arrived, or `ends` is near (SIGALRM); all finished epochs are
+        saved.
     """
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     check(config)
-    return run_checked(config, workdir)
+    return run_checked(config, workdir, ends=ends)
 
 
-def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
+def run_checked(
+    config: Mapping[str, Any], workdir: str | Path, *, ends: float = math.inf
+) -> dict[str, Any]:
     """Runs a config that has already been checked by `runner.config.check`; see `run`."""
     runs = replicas(config)
     if config["tensorboard"]:
@@ -99,7 +109,23 @@ def run_checked(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any
         files.record_data(about_data, rows, fitted)
         pretrained.record(files.path, start_sha256)
         experiment = Experiment(config, dataset, sources)
-        return _run(config, experiment, dataset, rows, runs, starts, files)
+        return _run(config, experiment, dataset, rows, runs, starts, files, ends)
+
+
+def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:
+    """Compiles the programs of a run, for JAX's cache of compiled programs; writes nothing else.
+
+    A run that cannot start is left alone: `run` says why.
+    """
+    runs = replicas(config)
+    with jax.default_matmul_precision("float32"), contextlib.suppress(UserError):
+        dataset, rows, _, _ = inputs.load(config, runs, workdir)
+        sources = trained.sources(config, dataset)
+        starts = pretrained.starts(config, runs)
+        experiment = Experiment(config, dataset, sources)
+        shards = config["replicas"]["shards"]
+        program = Program(experiment, dataset, rows, runs, shards=shards, starts=starts)
+        program.compile(wait=True)
 
 
 @contextmanager
@@ -138,12 +164,13 @@ def _run(
     runs: list[Replica],
     starts: Mapping[str, Any],
     files: Workdir,
+    ends: float,
 ) -> dict[str, Any]:
     """Trains and evaluates after all checks -> the contents of result.json."""
     shards = config["replicas"]["shards"]
     program = Program(experiment, dataset, rows, runs, shards=shards, starts=starts)
     program.compile()
-    state, seconds = _train(config, runs, program, files)
+    state, seconds = _train(config, runs, program, files, ends)
     # Count logged epochs: the step count of a replica also grows after it has stopped early.
     epochs = Counter(line["replica"] for line in files.metrics())
     result = document(
@@ -164,7 +191,11 @@ def _run(
 
 
 def _train(
-    config: Mapping[str, Any], runs: list[Replica], program: Program, files: Workdir
+    config: Mapping[str, Any],
+    runs: list[Replica],
+    program: Program,
+    files: Workdir,
+    ends: float,
 ) -> tuple[RunState, float]:
     """Runs the remaining epochs -> (state, total seconds).
 
@@ -190,7 +221,7 @@ def _train(
             for line in _resume_messages(restored, surroundings):
                 log.say(line)
             while epoch < epochs and running.any():
-                epoch += 1
+                epoch, started = epoch + 1, time.monotonic()
                 state, metrics = _epoch(config, epoch, state, program)
                 checkpoints.check()
                 _check_finite(metrics, epoch, running, runs, checkpoints)
@@ -199,7 +230,10 @@ def _train(
                 log.epoch(epoch, means, running=running, steps=steps)
                 running = ~program.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
-                signum = max_over_processes(signals[0] if signals else 0)
+                now = time.monotonic()
+                is_late = not last and 2 * now - started > ends
+                stop = signals[0] if signals else signal.SIGALRM if is_late else 0
+                signum = max_over_processes(stop)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
                     notes = {"seconds": time.monotonic() - began, "environment": surroundings}
                     with raise_on_all():

@@ -19,6 +19,10 @@ _METRICS = "metrics.jsonl"
 _RESULT = "result.json"
 
 
+class InUse(WorkdirError):
+    """Another process uses the workdir."""
+
+
 class Workdir:
     """The directory of one run, locked against other processes. A context manager.
 
@@ -29,7 +33,8 @@ class Workdir:
         """Creates the directory, or opens one that holds the same config.
 
         Raises:
-          WorkdirError: it cannot be written, another process uses it, or it holds another config.
+          WorkdirError: it cannot be written, or it holds another config.
+          InUse: another process uses it.
         """
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
@@ -71,7 +76,7 @@ class Workdir:
         except WorkdirError as error:
             if not isinstance(error.__cause__, BlockingIOError):
                 raise
-            raise WorkdirError(f"workdir {self.path} is in use by another process") from error
+            raise InUse(f"workdir {self.path} is in use by another process") from error
 
     def result(self) -> dict[str, Any] | None:
         """Returns the contents of result.json; None if the run is not finished."""

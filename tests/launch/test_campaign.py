@@ -1,0 +1,297 @@
+"""`launch.reproduce missing`: what it trains, in which order, and where it goes on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from command_line import ROOT, call, environment
+
+from adv_jax import train
+from adv_jax.runner.signals import Interrupted
+from adv_jax.runner.workdir import InUse, Workdir
+from adv_jax.types import UserError
+from launch import _campaign, _carry
+from launch._campaign import Campaign, Settings
+from papers.budget import BUDGETS
+from papers.target import Below, Row, Run, Target
+from papers.trainings import plan, saved_epochs, state
+
+TINY = {
+    "data.source": "embedded",
+    "replicas.seeds": 2,
+    "model.features": (8,),
+    "batch_size": 500,
+    "evaluation.eps": (0.0, 0.2),
+}
+SHORT = Run("quickstart", "quick", TINY | {"epochs": 2})
+LONG = Run("quickstart", "quick", TINY | {"epochs": 6})
+WIDE = Run("quickstart", "quick", TINY | {"epochs": 2, "model.features": (9,)})
+
+
+def target(name, *runs, claims=0):
+    rows = tuple(Row(f"row {i}", run) for i, run in enumerate(runs))
+    rows += (Row("again", runs[0]),)
+    said = tuple(Below(f"claim {i}", "row 0", "again") for i in range(claims))
+    return Target(f"maronas2016.{name}", name, rows, said)
+
+
+LONGER = target("longer", LONG, claims=1)
+SHORTER = target("shorter", SHORT, claims=1)
+BOTH = target("both", SHORT, LONG)
+
+
+@pytest.fixture(autouse=True)
+def no_stored_results(tmp_path, monkeypatch):
+    (tmp_path / "stored").mkdir()
+    monkeypatch.setattr(_campaign, "STORED", tmp_path / "stored")
+
+
+def settings(folder, carry=None):
+    return Settings(folder / "runs", folder / "results", {}, carry)
+
+
+def trainings(one, folder):
+    return list(plan(one, BUDGETS["paper"], runs=folder / "runs", data={}).values())
+
+
+def spend(folder, *targets, seconds=600, carry=None):
+    return Campaign(targets, settings(folder, carry)).run(time.monotonic() + seconds)
+
+
+def results(folder):
+    found = (folder / "results").rglob("*.json")
+    return {path.stem: json.loads(path.read_text()) for path in found}
+
+
+def numbers(folder, name):
+    return {row["label"]: row["values"] for row in results(folder)[name]["rows"]}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    stored = pytest.MonkeyPatch()
+    stored.setattr(_campaign, "STORED", folder / "none")
+    (folder / "none").mkdir()
+    assert spend(folder, BOTH) == []
+    stored.undo()
+    return folder
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The workdirs of all trainings that begin, in order."""
+    begun, run = [], train.run
+
+    def noted(config, workdir, **options):
+        begun.append(workdir)
+        return run(config, workdir, **options)
+
+    monkeypatch.setattr(train, "run", noted)
+    return begun
+
+
+@pytest.mark.slow
+def test_each_first_epoch_is_measured_and_then_most_verdicts_per_second_come_first(
+    tmp_path, trained
+):
+    assert spend(tmp_path, LONGER, SHORTER) == []
+    long, short = (trainings(one, tmp_path)[0].workdir for one in (LONGER, SHORTER))
+    # One measured epoch serves both, whose steps are the same; two epochs come before six.
+    assert trained == [long, short, long]
+    assert results(tmp_path).keys() == {"longer", "shorter"}
+
+
+@pytest.mark.slow
+def test_a_target_is_written_when_its_last_run_ends_and_then_nothing_is_missing(
+    tmp_path, trained, capsys
+):
+    assert spend(tmp_path, BOTH) == []
+    assert results(tmp_path).keys() == {"both"}
+    del trained[:]
+    again = Campaign([BOTH], settings(tmp_path))
+    assert (again.trainings, again.run(time.monotonic() + 60), trained) == ([], [], [])
+
+
+@pytest.mark.slow
+def test_a_run_that_the_time_cuts_off_goes_on_bit_for_bit(tmp_path, uninterrupted):
+    long = trainings(BOTH, tmp_path)[1]
+    with pytest.raises(Interrupted) as stopped:
+        train.run(long.config, long.workdir, ends=time.monotonic())
+    assert stopped.value.signum == signal.SIGALRM and saved_epochs(long.workdir) == 1
+    assert spend(tmp_path, BOTH) == []
+    assert numbers(tmp_path, "both") == numbers(uninterrupted, "both")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["carried", "carried.tar", "carried.tgz"])
+def test_another_machine_goes_on_from_what_was_carried(tmp_path, uninterrupted, name):
+    """Results name the folder of the runs, so both machines have it in the same place."""
+    carry, runs = tmp_path / name, tmp_path / "runs"
+    short, long = trainings(BOTH, tmp_path)
+    train.run(short.config, short.workdir)
+    with pytest.raises(Interrupted):
+        train.run(long.config, long.workdir, ends=time.monotonic())
+    Campaign([BOTH], settings(tmp_path, carry)).run(time.monotonic())  # no time, only a copy
+    runs.rename(tmp_path / "first machine")
+    campaign = Campaign([BOTH], settings(tmp_path, carry))
+    epochs = [state(training) for training in campaign.trainings]
+    assert epochs == [1, pytest.approx(0.99 / 6)]
+    assert campaign.run(time.monotonic() + 600) == []
+    assert numbers(tmp_path, "both") == numbers(uninterrupted, "both")
+    assert _carry.unpack(carry, tmp_path / "elsewhere", tmp_path / "others") == []
+    assert (tmp_path / "others/maronas2016/results/both.json").exists()
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_stays_behind_and_is_named(tmp_path, monkeypatch, capsys):
+    (long,) = trainings(LONGER, tmp_path)
+    with pytest.raises(Interrupted):
+        train.run(long.config, long.workdir, ends=time.monotonic())
+    monkeypatch.setattr(_carry, "MAX_BYTES", 1000)
+    Campaign([LONGER], settings(tmp_path, tmp_path / "carry")).run(time.monotonic())
+    assert f"not carried, as 0 MB are full: {long.workdir}" in capsys.readouterr().out
+    assert list((tmp_path / "carry").rglob("*")) == []
+
+
+@pytest.mark.slow
+def test_a_copy_that_a_kill_left_between_two_names_is_read(tmp_path):
+    short, _ = trainings(BOTH, tmp_path)
+    train.run(short.config, short.workdir)
+    Campaign([BOTH], settings(tmp_path, tmp_path / "carry")).run(time.monotonic())
+    (tmp_path / "carry").rename(tmp_path / ".carry.old")
+    copied = _carry.unpack(tmp_path / "carry", tmp_path / "elsewhere", tmp_path / "others")
+    assert copied == [short.workdir.name]
+
+
+def test_an_archive_of_another_kind_is_refused(tmp_path):
+    wrong = tmp_path / "carry.tar"
+    wrong.write_text("text")
+    with pytest.raises(UserError, match="^--carry must be a folder or an archive that"):
+        Campaign([BOTH], settings(tmp_path, wrong))
+
+
+@pytest.mark.slow
+def test_a_second_call_on_the_folder_takes_other_work_or_says_so(tmp_path, trained, capsys):
+    short, long = trainings(BOTH, tmp_path)
+    with Workdir(long.workdir, long.config):
+        with pytest.raises(InUse):
+            Workdir(long.workdir, long.config)
+        assert spend(tmp_path, BOTH) == []
+        assert state(short) == 1 and results(tmp_path) == {}
+        capsys.readouterr()
+        assert spend(tmp_path, BOTH) == []
+        assert capsys.readouterr().out.splitlines()[-1] == (
+            f"--runs is in use: another call trains all that is missing in {tmp_path / 'runs'}"
+        )
+    assert spend(tmp_path, BOTH) == []
+    assert results(tmp_path).keys() == {"both"}
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_is_reported_and_others_go_on(tmp_path):
+    broken = target("broken", SHORT._replace(values=SHORT.values | {"data.source": "files"}))
+    (message,) = spend(tmp_path, broken, SHORTER)
+    assert "data.dir must be the folder" in message
+    assert results(tmp_path).keys() == {"shorter"}
+
+
+@pytest.mark.slow
+def test_flags_of_the_other_use_are_refused():
+    for argv, message in (
+        (["missing", "--budget=short"], "--budget must be unset with missing, got 'short'"),
+        (["missing", "--judge"], "--judge must be unset with missing, got True"),
+        (["huang2015.table1", "--minutes=3"], "--minutes must be unset without missing, got 3.0"),
+        (["missing", "--works=huagn2015"], "did you mean 'huang2015'?"),
+        (["missing", "--data_source=embedded"], "data_source must be tfds or files"),
+    ):
+        done = call("launch.reproduce", *argv)
+        assert done.returncode == 1 and done.stderr.startswith("error: "), argv
+        assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+AHEAD = """
+import sys
+from pathlib import Path
+import jax
+import test_campaign as made
+from adv_jax import train
+from adv_jax.runner.training import compile_ahead
+folder = Path(sys.argv[1])
+jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+(training,) = made.trainings(made.SHORTER, folder)
+programs = lambda: {path.name for path in (folder / "compiled").glob("*-cache")}
+compile_ahead(training.config, training.workdir)
+before = programs()
+assert len(before) > 4 and not training.workdir.exists()
+train.run(training.config, training.workdir)
+assert programs() == before
+"""
+
+
+@pytest.mark.slow
+def test_a_run_compiles_nothing_that_was_compiled_ahead(tmp_path):
+    paths = [ROOT, ROOT / "tests" / "launch", ROOT / "tests" / "support"]
+    env = environment(PYTHONPATH=":".join(map(str, paths)))
+    command = [sys.executable, "-c", AHEAD, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+NICE = """
+import atexit, os, runpy, sys
+atexit.register(lambda: print(os.nice(0), len(os.sched_getaffinity(0))))
+runpy.run_module("launch.reproduce", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_nice_takes_one_core_at_the_lowest_priority_and_a_dry_run_trains_nothing(tmp_path):
+    where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
+    argv = ["missing", "--nice", "--dry-run", "--works=wardefarley2016.substitute", *where]
+    options = {"cwd": ROOT, "env": environment(), "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", NICE, *argv], **options)
+    assert done.returncode == 0, done.stderr
+    assert "wardefarley2016.substitute" in done.stdout and done.stdout.endswith("19 1\n")
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from launch import _campaign
+import test_campaign as made
+from papers.target import Run
+folder = Path({folder!r})
+_campaign.STORED = folder / "stored"
+values = made.TINY | {{"epochs": 3, "batch_size": 1, "model.features": (400, 400)}}
+slow = made.target("slow", Run("quickstart", "quick", values | {{"replicas.seeds": 200}}))
+began = time.monotonic()
+_campaign.Campaign([slow], made.settings(folder)).run(began + {seconds})
+print("left out without an epoch")
+"""
+
+
+@pytest.mark.slow
+def test_the_time_ends_the_process_inside_an_epoch_and_the_next_call_takes_other_work(tmp_path):
+    tests = str(ROOT / "tests" / "launch")
+    code = SCRIPT.format(tests=tests, folder=str(tmp_path), seconds=15)
+    path = f"{ROOT}:{ROOT / 'tests' / 'support'}"
+    command = [sys.executable, "-c", code]
+    began = time.monotonic()
+    options = {"cwd": ROOT, "capture_output": True, "text": True}
+    done = subprocess.run(command, env=environment(PYTHONPATH=path), **options)
+    assert done.returncode == 0, done.stderr
+    assert "time is up inside an epoch" in done.stdout and time.monotonic() - began < 60
+    bounds = json.loads((tmp_path / "runs" / "cut_off.json").read_text())
+    assert all(5 < seconds < 20 for seconds in bounds.values())
+    shorter = SCRIPT.format(tests=tests, folder=str(tmp_path), seconds=min(bounds.values()) - 1)
+    done = subprocess.run(
+        [sys.executable, "-c", shorter], env=environment(PYTHONPATH=path), **options
+    )
+    assert "left out without an epoch" in done.stdout
