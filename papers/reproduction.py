@@ -265,7 +265,8 @@ def _written(path: Path) -> dict[str, Any] | None:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     """Returns the cells of a row of a document, in percent."""
-    ends = printed_interval(*row["interval"], row["metric"]) if row["interval"] else None
+    low, high = row["interval"] or (0.0, 0.0)
+    ends = printed_interval(low, high, row["metric"])
     row = in_percent(row)
     paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
     tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"

@@ -390,3 +390,15 @@ def test_an_override_on_the_command_line_changes_the_experiment(digits):
     assert steps == 24 and params["hidden1"]["kernel"] == (784, 7)
     overridden = parsed("--config.replicas.seeds=3", "--config.seed=9", "--config.patience=2")
     assert [replica.seed for replica in replicas(overridden)] == [9, 10, 11]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+def test_quick_evaluations_under_attack_iterate(name):
+    """One step overestimates robust accuracy; the papers' own evaluations are not touched."""
+    quick = config_of(name, "quick")["evaluation"]["attacks"]
+    names = {spec["name"] for spec in quick.values()}
+    assert not names or "pgd" in names
+    if name == "quickstart":
+        same = {**quick["fgsm"], "name": "pgd", "num_steps": 10}
+        assert quick["pgd"] == same
+        assert "pgd" not in config_of(name, "paper")["evaluation"]["attacks"]

@@ -147,20 +147,69 @@ def audit(
             for name, rows in attacked.items()
             if (sizes[name] == 0).any()
         },
-        order={
-            f"{strong} - {weak}": float((accuracies[strong] - accuracies[weak]).max())
-            for strong, weak in _ordered(attacks, sizes, balls)
-        },
-        rises={
-            name: _rise([clean_accuracy, *accuracies[name][np.argsort(sizes[name])]])
-            for name, attack in attacks.items()
-            if not is_noise(attack)
-        },
+        order=_orders(attacks, accuracies, sizes, balls),
+        rises=_rises(attacks, accuracies, clean_accuracy, sizes),
         one_step=_one_step(correct, steps),
         at_gray=_at_gray(attacks, correct, sizes, balls, shape=shape, bounds=bounds),
         warnings=(),
     )
     return found._replace(warnings=tuple(_warnings(found, attacks, y, bounds)))
+
+
+def warnings_of_curves(
+    attacks: Mapping[str, Attack],
+    accuracies: Mapping[str, np.ndarray],
+    clean_accuracy: float,
+    *,
+    eps: Sequence[float] | Mapping[str, Sequence[float]],
+    num_rows: int,
+) -> tuple[str, ...]:
+    """Returns the warnings of the audit that follow from curves alone: `order` and `rises`.
+
+    Args:
+      accuracies: attack -> f[E], of `num_rows` rows.
+    """
+    sizes = {name: np.asarray(eps) for name, eps in sizes_of(attacks, eps).items()}
+    balls = {name: ball_of(attack) for name, attack in attacks.items()}
+    found = Audit(
+        *(0.0,) * 5,
+        outside_ball={},
+        outside_bounds={},
+        changed_at_zero={},
+        order=_orders(attacks, accuracies, sizes, balls),
+        rises=_rises(attacks, accuracies, clean_accuracy, sizes),
+        one_step={},
+        at_gray={},
+        warnings=(),
+    )
+    return tuple(_warnings(found, attacks, np.zeros(num_rows, int), None))
+
+
+def _orders(
+    attacks: Mapping[str, Attack],
+    accuracies: Mapping[str, np.ndarray],
+    sizes: Mapping[str, np.ndarray],
+    balls: Mapping[str, str | None],
+) -> dict[str, float]:
+    """Returns `Audit.order`."""
+    return {
+        f"{strong} - {weak}": float((accuracies[strong] - accuracies[weak]).max())
+        for strong, weak in _ordered(attacks, sizes, balls)
+    }
+
+
+def _rises(
+    attacks: Mapping[str, Attack],
+    accuracies: Mapping[str, np.ndarray],
+    clean_accuracy: float,
+    sizes: Mapping[str, np.ndarray],
+) -> dict[str, float]:
+    """Returns `Audit.rises`."""
+    return {
+        name: _rise([clean_accuracy, *accuracies[name][np.argsort(sizes[name])]])
+        for name, attack in attacks.items()
+        if not is_noise(attack)
+    }
 
 
 def _ordered(

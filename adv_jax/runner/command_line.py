@@ -56,7 +56,9 @@ class _Groups(flags.ArgumentParser):
     def parse(self, argument: Any) -> ConfigDict:
         """Returns the dict as a group of fields; raises ValueError for any other text."""
         value = literal(argument) if isinstance(argument, str) else argument
-        if not isinstance(value, dict | ConfigDict):
+        if isinstance(value, ConfigDict):
+            return value
+        if not isinstance(value, dict):
             raise ValueError(f"must be a dict, got {argument!r}")
         return ConfigDict(value)
 
@@ -136,8 +138,9 @@ def check_overrides(argv: list[str], config: ConfigDict) -> None:
 
 def _read_literals(config: ConfigDict, fields: Iterable[str]) -> None:
     """Replaces the texts of tuples and dicts with fractions, which ml_collections leaves."""
-    values = dict(leaves(config.to_dict()))
-    values["replicas.grid"] = config.get("replicas", {}).get("grid")  # `leaves` skips it.
+    document = config.to_dict()
+    values = dict(leaves(document))
+    values["replicas.grid"] = document.get("replicas", {}).get("grid")  # `leaves` skips it.
     for field in fields:
         text = values.get(field)
         if isinstance(text, str) and text[:1] in ("(", "[", "{"):

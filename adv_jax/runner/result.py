@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,8 +17,13 @@ from jax.typing import ArrayLike
 from adv_jax import __version__
 from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
+from adv_jax.evaluate.auditing import warnings_of_curves
+from adv_jax.evaluate.budget import function_name
 from adv_jax.runner.config import Replica
 from adv_jax.runner.experiment import Loss
+from adv_jax.types import Attack
+
+_STRONG = ("pgd", "auto_attack")  # An error under weaker attacks alone says little.
 
 
 def document(
@@ -144,6 +150,32 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
     )
     columns = ["replica", "seed", "settings", *measures, "epochs", "best epoch"]
     return title, columns, rows
+
+
+def remarks(
+    attacks: Mapping[str, Attack], measured: Curves, eps: Sequence[float], workdir: Path, rows: int
+) -> list[str]:
+    """Returns what to read beside the errors under attack: the audit's warnings, what is untried.
+
+    The warnings are those that follow from the curves, mean over replicas; `adv_jax.evaluate` also
+    examines the gradients.
+
+    Args:
+      attacks: the attacks of the evaluation, by name.
+      measured: the output of `Program.evaluate`.
+      eps: their sizes.
+      workdir: of the run.
+      rows: number of test examples.
+    """
+    accuracies = {name: np.mean(curve.accuracy, 0) for name, curve in measured.attacks.items()}
+    clean = float(np.mean(measured.clean.accuracy))
+    found = warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows)
+    tried = {function_name(attack) for attack in attacks.values()}
+    missing = [name for name in _STRONG if name not in tried]
+    names = ",".join(_STRONG)
+    command = f"python -m adv_jax.evaluate {shlex.quote(f'--workdir={workdir}')} --attacks={names}"
+    untried = [f"not tried: {', '.join(missing)}; see {command}"] if missing else []
+    return [*(f"warning: {line}" for line in found), *untried]
 
 
 def environment(devices: int) -> dict[str, Any]:

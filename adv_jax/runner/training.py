@@ -31,7 +31,7 @@ from adv_jax.runner.processes import (
     raise_on_all,
 )
 from adv_jax.runner.program import Program
-from adv_jax.runner.result import document, environment, summary
+from adv_jax.runner.result import document, environment, remarks, summary
 from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.workdir import Workdir, check_same_config, is_finished
 from adv_jax.runner.writing import writing
@@ -171,6 +171,7 @@ def _run(
     program = Program(experiment, dataset, rows, runs, shards=shards, starts=starts)
     program.compile()
     state, seconds = _train(config, runs, program, files, ends)
+    measured = program.evaluate(state)
     # Count logged epochs: the step count of a replica also grows after it has stopped early.
     epochs = Counter(line["replica"] for line in files.metrics())
     result = document(
@@ -178,7 +179,7 @@ def _run(
         dataset,
         rows,
         runs,
-        program.evaluate(state),
+        measured,
         epochs=[epochs[i] for i in range(len(runs))],
         best_epochs=program.fetch(state.best_epoch),
         seconds=seconds,
@@ -186,6 +187,10 @@ def _run(
     draw(files, config, result)
     files.write_result(result)
     print_table(*summary(result, experiment.predicts))
+    if result["evaluation"]:
+        eps, tested = config["evaluation"]["eps"], len(dataset.test.y)
+        for line in remarks(experiment.attacks, measured, eps, files.path, tested):
+            print(line)
     print(f"results in {files.path}")
     return result
 

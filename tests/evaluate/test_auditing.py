@@ -10,7 +10,7 @@ import pytest
 from marks import slow_after
 
 from adv_jax import attacks, evaluate
-from adv_jax.evaluate.auditing import audit
+from adv_jax.evaluate.auditing import audit, warnings_of_curves
 from adv_jax.types import UserError
 
 PROBED = ("zero_gradient", "saturated", "random", "batch", "misleading")
@@ -271,3 +271,15 @@ def test_an_accuracy_that_rises_with_eps_is_found_for_any_order_of_sizes():
     (warning,) = found.warnings
     assert warning.startswith("the accuracy under a rises by 20 % as eps grows")
     assert of_labels(labels, y, attack=attacks.sign_noise, eps=(0.2, 0.3, 0.1)).rises == {}
+
+
+def test_curves_alone_show_weak_steps_and_rising_accuracy():
+    """By hand: of 100 rows, the iterated attack leaves .5 where one step leaves .2."""
+    attacks_ = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, num_steps=1)}
+    eps, clean = [0.1, 0.2], 0.9
+    curves = {"fgsm": np.array([0.2, 0.4]), "pgd": np.array([0.5, 0.3])}
+    order, rise = warnings_of_curves(attacks_, curves, clean, eps=eps, num_rows=100)
+    assert order.startswith("pgd leaves 30 % more of the rows correct than fgsm")
+    assert rise.startswith("the accuracy under fgsm rises by 20 % as eps grows")
+    sound = {"fgsm": np.array([0.5, 0.4]), "pgd": np.array([0.2, 0.1])}
+    assert warnings_of_curves(attacks_, sound, clean, eps=eps, num_rows=100) == ()

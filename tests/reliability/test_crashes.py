@@ -154,3 +154,21 @@ def test_a_workdir_deleted_during_a_run_is_reported_and_not_replaced(commands, t
     assert re.match(r"error: [^\n]*(deleted|No such file)[^\n]*\n", done.err), done.err
     assert "Traceback" not in done.err
     assert not (workdir / "metrics.jsonl").exists() and not (workdir / "result.json").exists()
+
+
+def test_a_run_in_a_folder_with_brackets_resumes_after_a_signal(commands, tmp_path):
+    argv = [*TINY, f"--workdir={tmp_path}/lr[.1]/a\\b"]
+    process = commands.start(*argv)
+    process.wait_for("\nepoch 3/")
+    process.signal(signal.SIGTERM)
+    done = process.finish()
+    assert done.status == 128 + signal.SIGTERM
+    epoch = int(re.search(r"stopped after epoch (\d+) of", done.out)[1])
+    assert epoch < EPOCHS
+    resumed = commands.run(*argv)
+    assert (resumed.status, resumed.err) == (0, "")
+    assert f"resumed after epoch {epoch}\n" in resumed.out and "damaged" not in resumed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["lr[.1]"]
+    whole = commands.run(*TINY, f"--workdir={tmp_path / 'whole'}")
+    assert whole.status == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "lr[.1]" / "a\\b")
