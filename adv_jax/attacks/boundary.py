@@ -10,7 +10,7 @@ from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._climbing import checked_start
 from adv_jax.attacks._decisions import Space, checked_box, keys_at, space, started
-from adv_jax.checks import ball, check_counts, checked
+from adv_jax.checks import ball, check_counts, checked, is_per_feature
 from adv_jax.perturbations import choose, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
@@ -97,6 +97,7 @@ def boundary(
         scale,
         keys,
         checked_start(start, x),
+        size if is_per_feature(eps, x) else None,
         num_steps=num_steps,
         bounds=bounds,
         aux=aux,
@@ -113,13 +114,14 @@ def _boundary(
     scale: Array | None,
     keys: Key,
     start: Array | None,
+    radius: Array | None,
     *,
     num_steps: int,
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
-    """`boundary` of checked arguments; keys: key[B]; size: eps."""
-    at = space(logits_fn, x, y, bounds, scale, targeted=targeted)
+    """`boundary` of checked arguments; keys: key[B]; size: eps; radius: it per feature."""
+    at = space(logits_fn, x, y, bounds, scale, radius, targeted=targeted)
     first = started(at, keys_at(keys, 0), start, "l2")
 
     def walking(walk: Walk) -> Array:

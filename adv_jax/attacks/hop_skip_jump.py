@@ -11,7 +11,7 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._climbing import checked_start
 from adv_jax.attacks._decisions import Space, checked_box, keys_at, space, started, to_boundary
-from adv_jax.checks import ball, check_counts, checked, linf_or_l2
+from adv_jax.checks import ball, check_counts, checked, is_per_feature, linf_or_l2
 from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
@@ -60,7 +60,8 @@ def hop_skip_jump(
       initial_evals, max_evals: queries for the first direction, and at most, >= 1.
       start: f[B, *D], a perturbation to begin with, such as the way to an image of another class; a
         row that it does not fool is returned unchanged. None: to random points, which rarely have
-        the class of a target: uniform noise in the bounds, or normal noise around x without bounds.
+        the class of a target: uniform noise in the bounds; without bounds, normal noise around x,
+        from a hundredth of the row's range, max - min, or of the eps of each feature.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto the ball of this
         radius; or the radius of each feature, as in `fgsm`, in units of which it is short.
       key: for the random numbers: one key, or key[B], one per row.
@@ -99,6 +100,7 @@ def hop_skip_jump(
         scale,
         keys,
         checked_start(start, x),
+        size if is_per_feature(eps, x) else None,
         norm=kind,
         num_steps=num_steps,
         initial_evals=initial_evals,
@@ -118,6 +120,7 @@ def _hop_skip_jump(
     scale: Array | None,
     keys: Key,
     start: Array | None,
+    radius: Array | None,
     *,
     norm: str,
     num_steps: int,
@@ -126,8 +129,8 @@ def _hop_skip_jump(
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
-    """`hop_skip_jump` of checked arguments; keys: key[B]; size: eps."""
-    at = space(logits_fn, x, y, bounds, scale, targeted=targeted)
+    """`hop_skip_jump` of checked arguments; keys: key[B]; size: eps; radius: it per feature."""
+    at = space(logits_fn, x, y, bounds, scale, radius, targeted=targeted)
     first = started(at, keys_at(keys, 0), start, norm)
 
     def advance(walk: Walk) -> Walk:

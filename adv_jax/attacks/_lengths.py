@@ -1,0 +1,148 @@
+"""The length of each row that the defaults of attacks are multiples of, so that none has a unit.
+
+It is, of these, the first that is known: the width of the bounds; another length of the attack, eps
+or the distance to the linearized boundary; the range of the row. In [0, 1] it is 1.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax import norms
+from adv_jax.attacks._climbing import rate_fn, with_gradient
+from adv_jax.checks import is_known
+from adv_jax.loss_gradients import margin
+from adv_jax.perturbations import in_units, limits
+from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
+
+
+def typical_length(
+    x: Array, bounds: Bounds | None, scale: Array | None, otherwise: Array | None = None
+) -> Array:
+    """Returns one length > 0 for each row, f32[1 or B, 1, ..., 1].
+
+    A shift of x and its bounds does not change it, and a factor of both multiplies it.
+
+    Args:
+      scale: the units of each feature (`norms`): it is a length of r / scale.
+      otherwise: f32[1 or B, ...], the length without finite bounds; it counts where it is > 0.
+    """
+    length = _range(x, scale)
+    if otherwise is not None:
+        other = norms.per_row("otherwise", otherwise, x)
+        length = jnp.where((other > 0) & jnp.isfinite(other), other, length)
+    if bounds is not None:
+        width = width_of(x, bounds, scale)
+        length = jnp.where(jnp.isfinite(width), width, length)
+    return length
+
+
+def width_of(x: Array, bounds: Bounds, scale: Array | None) -> Array:
+    """Returns the width of the bounds of each row as one length, f32[1 or B, 1, ..., 1].
+
+    It is the geometric mean of (hi - lo) / scale over the features that may move, without those of
+    an infinite width; inf if there are none.
+    """
+    lo, hi = limits(x.astype(working_dtype(x.dtype)), bounds)
+    moves = (hi > lo) & jnp.isfinite(hi - lo)
+    moves = moves if scale is None else moves & (scale != 0)
+    widths = jnp.where(moves, in_units(hi - lo, scale), 0)
+    # Of shares of the largest width the logarithms are exact in any unit.
+    largest = _over_features(jnp.max, widths)
+    logs = jnp.log(jnp.where(moves, widths / jnp.where(largest == 0, 1, largest), 1))
+    count = _over_features(jnp.sum, moves.astype(widths.dtype))
+    mean = largest * jnp.exp(_over_features(jnp.sum, logs) / jnp.maximum(count, 1))
+    return jnp.where(count > 0, mean, jnp.inf)
+
+
+def is_bounded(bounds: Bounds | None) -> bool:
+    """Returns whether bounds are known to be finite, so that a row needs no other length."""
+    known = bounds is not None and all(map(is_known, bounds))
+    return known and all(np.isfinite(np.asarray(bound)).all() for bound in bounds)
+
+
+def search_length(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array | None,
+    bounds: Bounds | None,
+    scale: Array | None,
+    *,
+    bounded: bool,
+    targeted: bool,
+) -> Array:
+    """Returns `typical_length` of an attack by gradients that needs no eps.
+
+    Without finite bounds it is the l2 distance from x to the boundary of the linearized model.
+
+    Args:
+      bounded: the bounds are finite (`is_bounded`), so that the distance is not needed.
+    """
+    if bounded:
+        return typical_length(x, bounds, scale)
+    at, slope = with_gradient(rate_fn(margin, logits_fn, x, y, targeted=targeted), x)
+    return typical_length(x, bounds, scale, linear_distance(at.loss, slope, "l2", scale))
+
+
+def linear_distance(gap: Array, slope: Array, norm: str, scale: Array | None) -> Array:
+    """Returns the distance |gap| / ||slope||_* at which a linear function is 0, f32[B]; flat: 0."""
+    steepness = (slope * norms.dual(slope, norm, scale)).reshape(len(gap), -1).sum(axis=1)
+    return jnp.where(steepness > 0, jnp.abs(gap) / jnp.where(steepness > 0, steepness, 1), 0)
+
+
+def sparse_scale(x: Array, bounds: Bounds | None, scale: Array | None) -> Array | None:
+    """Returns the scale under l0: that of `checks.ball` times the widths of the bounds.
+
+    The widths are over the largest; where it is infinite, 1. Of one width for all features they are
+    left out. Without them the feature of the smallest unit would make the largest change.
+    """
+    if bounds is None or not any(math.prod(np.shape(bound)[-x.ndim + 1 :]) > 1 for bound in bounds):
+        return scale
+    lo, hi = limits(x.astype(working_dtype(x.dtype)), bounds)
+    finite = jnp.isfinite(hi - lo)
+    width = jnp.where(finite, hi - lo, 0)
+    largest = _over_features(jnp.max, width)
+    share = jnp.where(finite, width / jnp.where(largest == 0, 1, largest), 1)
+    return share if scale is None else scale * share
+
+
+def row_limits(x: Array, bounds: Bounds | None) -> tuple[Array, Array]:
+    """Returns lo and hi > lo: the bounds or, where they are not finite, the range of the row.
+
+    In a constant row it is from 0 to its size, or to 1. f32[1 or B, 1 or d, ...].
+    """
+    near = x.astype(working_dtype(x.dtype))
+    low, high, size = (
+        _over_features(f, a)
+        for f, a in (
+            (jnp.min, near),
+            (jnp.max, near),
+            (jnp.max, jnp.abs(near)),
+        )
+    )
+    same = high == low
+    low, high = jnp.where(same, 0, low), jnp.where(same, jnp.where(size > 0, size, 1), high)
+    if bounds is None:
+        return low, high
+    lo, hi = limits(near, bounds)
+    finite = jnp.isfinite(hi - lo)
+    return jnp.where(finite, lo, low), jnp.where(finite, hi, high)
+
+
+def _range(x: Array, scale: Array | None) -> Array:
+    """Returns max - min of x / scale over the features that may move; of a constant row its size.
+
+    It is 1 for zeros.
+    """
+    near = x.astype(working_dtype(x.dtype))
+    moves = jnp.ones_like(near, bool) if scale is None else jnp.broadcast_to(scale != 0, x.shape)
+    u = in_units(near, scale)
+    high = _over_features(jnp.max, jnp.where(moves, u, -jnp.inf))
+    low = _over_features(jnp.min, jnp.where(moves, u, jnp.inf))
+    size = _over_features(jnp.max, jnp.where(moves, jnp.abs(u), 0))
+    return jnp.where(high > low, high - low, jnp.where(size > 0, size, 1))
+
+
+def _over_features(reduce, rows: Array) -> Array:
+    return reduce(rows, axis=tuple(range(1, rows.ndim)), keepdims=True)
