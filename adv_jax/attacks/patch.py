@@ -59,9 +59,9 @@ def adversarial_patch(
 
         maximize mean_i E_t loss(A(patch, x_i, t), y_i)   over patches within the bounds,
 
-    A(patch, x, t) = `place_patch`, by Adam in shares of the bounds' width; each step draws one t for
-    each row. A batch learns together, so rows are not independent, and the result is the patch:
-    place it in other images.
+    A(patch, x, t) = `place_patch`, by Adam in shares of the bounds' width; each step draws one t
+    for each row. A batch learns together, so rows are not independent, and the result is the
+    patch: place it in other images.
 
     Args:
       x: images f[B, h, w] or f[B, h, w, c], inside `bounds`.
