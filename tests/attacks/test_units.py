@@ -97,7 +97,7 @@ CASES = {
     "boundary": Case(attacks.boundary, None, KEYED, steps=True),
     "jsma": Case(attacks.jsma, None, {"targeted": False, "gamma": 0.7}, each=False, quick=True),
     "universal_perturbation": Case(universal, 0.1),
-    "adversarial_patch": Case(patched, None, KEYED, each=False, bounds=True),
+    "adversarial_patch": Case(patched, None, KEYED | {"num_steps": 5}, each=False, bounds=True),
     "rubbish": Case(attacks.rubbish, None, KEYED, each=False, quick=True),
     "sign_noise": Case(attacks.sign_noise, 0.1, KEYED),
     "uniform_noise": Case(attacks.uniform_noise, 0.1, KEYED),
@@ -116,11 +116,11 @@ def cases(condition, slow=lambda case: not case.quick):
     )
 
 
-def run(name, s=1.0, t=0.0, *, bounded, each=False):
+def run(name, s=1.0, t=0.0, *, bounded, each=False, **given):
     """Returns the examples of s x + t in units of [0, 1]."""
     case = CASES[name]
     s, t = (jnp.broadcast_to(jnp.float32(v), (1, *SHAPE)) for v in (s, t))
-    options = dict(case.options)
+    options = case.options | given
     if bounded:
         options["bounds"] = (t, s + t) if each else (float(t.min()), float((s + t).max()))
     if case.each and each:
@@ -167,6 +167,32 @@ def test_examples_in_units_of_each_feature_are_the_same(name, bounded):
     np.testing.assert_allclose(run(name, EACH, bounded=bounded, each=True), expected, atol=2e-3)
 
 
+# Settings with a unit: the power of the unit, and the value in [0, 1].
+GIVEN = {
+    "ddn": {"step_size": (1, 0.5), "initial_eps": (1, 0.3)},
+    "fmn": {"step_size": (1, 0.5)},
+    "lbfgs": {"initial_const": (2, 0.1)},
+    "ead": {"beta": (1, 0.02), "initial_const": (2, 0.1)},
+    "carlini_wagner": {"initial_const": (2, 0.1)},
+    "virtual_adversarial": {"xi": (1, 0.1)},
+    "jsma": {"theta": (1, 0.3)},
+    "adversarial_patch": {"learning_rate": (1, 0.02)},
+    "rubbish": {"std": (1, 0.4)},
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "lbfgs" else pytest.mark.slow) for n in GIVEN]
+)
+def test_a_given_number_is_in_units_of_x(name):
+    def given(s):
+        return {key: value * s**power for key, (power, value) in GIVEN[name].items()}
+
+    expected = run(name, bounded=True, **given(1.0))
+    assert np.any(expected != run(name, bounded=True))
+    np.testing.assert_array_equal(run(name, 2.0**8, bounded=True, **given(2.0**8)), expected)
+
+
 @pytest.mark.slow
 def test_patches_in_units_of_each_channel_are_the_same():
     x, each = X.reshape(B, 1, 2, 3), jnp.float32([[[[1, 2.0**-8, 2.0**12]]]])
@@ -201,13 +227,6 @@ def left(attack, logits_fn, x, y, **options):
 def test_the_smallest_perturbation_of_a_linear_net_is_found_in_bytes_too(attack, s, linear):
     x, w, y = linear
     assert left(attack, lambda z: (z / s) @ w, s * x, y, bounds=(0, s)) == 0
-
-
-@pytest.mark.parametrize("s", [1.0, 255.0])
-def test_lbfgs_in_bytes_finds_every_perturbation_with_a_known_constant(s, linear):
-    x, w, y = linear
-    options = {"bounds": (0, s), "search_steps": 1, "initial_const": 100 * s**2}
-    assert left(attacks.lbfgs, lambda z: (z / s) @ w, s * x, y, **options) == 0
 
 
 @pytest.mark.parametrize("attack", [attacks.ddn, attacks.fmn])
