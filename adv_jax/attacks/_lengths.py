@@ -5,6 +5,7 @@ or the distance to the linearized boundary; the range of the row. In [0, 1] it i
 """
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,10 @@ def typical_length(
       scale: the units of each feature (`norms`): it is a length of r / scale.
       otherwise: f32[1 or B, ...], the length without finite bounds; it counts where it is > 0.
     """
-    length = _range(x, scale)
+    near = x.astype(working_dtype(x.dtype))
+    moves = jnp.ones_like(near, bool) if scale is None else jnp.broadcast_to(scale != 0, x.shape)
+    low, high = _range(in_units(near, scale), moves)
+    length = high - low
     if otherwise is not None:
         other = norms.per_row("otherwise", otherwise, x)
         length = jnp.where((other > 0) & jnp.isfinite(other), other, length)
@@ -108,21 +112,9 @@ def sparse_scale(x: Array, bounds: Bounds | None, scale: Array | None) -> Array 
 
 
 def row_limits(x: Array, bounds: Bounds | None) -> tuple[Array, Array]:
-    """Returns lo and hi > lo: the bounds or, where they are not finite, the range of the row.
-
-    In a constant row it is from 0 to its size, or to 1. f32[1 or B, 1 or d, ...].
-    """
+    """Returns lo and hi: the bounds or, where they are not finite, the range of the row."""
     near = x.astype(working_dtype(x.dtype))
-    low, high, size = (
-        _over_features(f, a)
-        for f, a in (
-            (jnp.min, near),
-            (jnp.max, near),
-            (jnp.max, jnp.abs(near)),
-        )
-    )
-    same = high == low
-    low, high = jnp.where(same, 0, low), jnp.where(same, jnp.where(size > 0, size, 1), high)
+    low, high = _range(near, jnp.ones_like(near, bool))
     if bounds is None:
         return low, high
     lo, hi = limits(near, bounds)
@@ -130,19 +122,17 @@ def row_limits(x: Array, bounds: Bounds | None) -> tuple[Array, Array]:
     return jnp.where(finite, lo, low), jnp.where(finite, hi, high)
 
 
-def _range(x: Array, scale: Array | None) -> Array:
-    """Returns max - min of x / scale over the features that may move; of a constant row its size.
+def _range(rows: Array, counts: Array) -> tuple[Array, Array]:
+    """Returns the least and the largest entry that counts, f[B, 1, ..., 1].
 
-    It is 1 for zeros.
+    In a constant row it is 0 and its size, or 1 if that is 0.
     """
-    near = x.astype(working_dtype(x.dtype))
-    moves = jnp.ones_like(near, bool) if scale is None else jnp.broadcast_to(scale != 0, x.shape)
-    u = in_units(near, scale)
-    high = _over_features(jnp.max, jnp.where(moves, u, -jnp.inf))
-    low = _over_features(jnp.min, jnp.where(moves, u, jnp.inf))
-    size = _over_features(jnp.max, jnp.where(moves, jnp.abs(u), 0))
-    return jnp.where(high > low, high - low, jnp.where(size > 0, size, 1))
+    low = _over_features(jnp.min, jnp.where(counts, rows, jnp.inf))
+    high = _over_features(jnp.max, jnp.where(counts, rows, -jnp.inf))
+    size = _over_features(jnp.max, jnp.where(counts, jnp.abs(rows), 0))
+    varies = high > low
+    return jnp.where(varies, low, 0), jnp.where(varies, high, jnp.where(size > 0, size, 1))
 
 
-def _over_features(reduce, rows: Array) -> Array:
+def _over_features(reduce: Callable[..., Array], rows: Array) -> Array:
     return reduce(rows, axis=tuple(range(1, rows.ndim)), keepdims=True)

@@ -143,12 +143,9 @@ def _adversarial_patch(
     step = RATE if learning_rate is None else learning_rate / jnp.where(width == 0, 1, width)
     adam = optax.scale_by_adam()
 
-    def shown(share: Array) -> Array:
-        return jnp.clip(lo + width * share, lo, hi)
-
     def mean_loss(share: Array, count: Array) -> Array:
         now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        return -rate(_placed(x, shown(share), now, sizes, max_angle)).loss.mean()
+        return -rate(_placed(x, lo + width * share, now, sizes, max_angle)).loss.mean()
 
     def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:
         share, state = carry
@@ -159,7 +156,7 @@ def _adversarial_patch(
 
     share = jnp.full_like(x[:1], 0.5, dtype)
     (share, _), _ = jax.lax.scan(descend, (share, adam.init(share)), jnp.arange(num_steps))
-    return jax.lax.stop_gradient(shown(share))
+    return jax.lax.stop_gradient(jnp.clip(lo + width * share, lo, hi))
 
 
 def place_patch(
