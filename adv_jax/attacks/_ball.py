@@ -14,7 +14,7 @@ def feasible(
     """Projects r f32[B, *D] onto the ball of radius eps, then clips it to the bounds.
 
     Under l1 and l0 it is the nearest point of both. Under l0, [croce2019sparse], the entries stay
-    whose clipping to 0 would cost most, r^2 - (r - clip(r))^2 with r in units of the scale.
+    whose clipping to 0 would cost most, r^2 - (r - clip(r))^2.
     """
     kind = norms.canonical(norm)
     if kind not in ("l1", "l0") or bounds is None:
@@ -23,8 +23,7 @@ def feasible(
     if kind == "l1":
         shrunk = inside(x, _onto_l1_sphere(x, r, eps, bounds, scale), bounds)
         return choose(norms.norm(clipped, "l1", scale) <= eps.reshape(-1), clipped, shrunk)
-    change, goal = in_units(clipped, scale), in_units(r, scale)
-    gain = change * (2 * goal - change)
+    gain = clipped * (2 * r - clipped)
     kept = norms.largest(gain.reshape(len(r), -1), eps.reshape(-1, 1)).reshape(r.shape)
     return jnp.where(kept, clipped, 0)
 

@@ -4,7 +4,6 @@ It is, of these, the first that is known: the width of the bounds; another lengt
 or the distance to the linearized boundary; the range of the row. In [0, 1] it is 1.
 """
 
-import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -93,22 +92,6 @@ def linear_distance(gap: Array, slope: Array, norm: str, scale: Array | None) ->
     """Returns the distance |gap| / ||slope||_* at which a linear function is 0, f32[B]; flat: 0."""
     steepness = (slope * norms.dual(slope, norm, scale)).reshape(len(gap), -1).sum(axis=1)
     return jnp.where(steepness > 0, jnp.abs(gap) / jnp.where(steepness > 0, steepness, 1), 0)
-
-
-def sparse_scale(x: Array, bounds: Bounds | None, scale: Array | None) -> Array | None:
-    """Returns the scale under l0: that of `checks.ball` times the widths of the bounds.
-
-    The widths are over the largest; where it is infinite, 1. Of one width for all features they are
-    left out. Without them the feature of the smallest unit would make the largest change.
-    """
-    if bounds is None or not any(math.prod(np.shape(bound)[-x.ndim + 1 :]) > 1 for bound in bounds):
-        return scale
-    lo, hi = limits(x.astype(working_dtype(x.dtype)), bounds)
-    finite = jnp.isfinite(hi - lo)
-    width = jnp.where(finite, hi - lo, 0)
-    largest = _over_features(jnp.max, width)
-    share = jnp.where(finite, width / jnp.where(largest == 0, 1, largest), 1)
-    return share if scale is None else scale * share
 
 
 def row_limits(x: Array, bounds: Bounds | None) -> tuple[Array, Array]:

@@ -11,12 +11,7 @@ from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._climbing import rate_fn, with_gradient
-from adv_jax.attacks._lengths import (
-    is_bounded,
-    linear_distance,
-    search_length,
-    sparse_scale,
-)
+from adv_jax.attacks._lengths import is_bounded, linear_distance, search_length
 from adv_jax.checks import ball, check_counts, check_range, checked
 from adv_jax.loss_gradients import margin
 from adv_jax.losses import cross_entropy
@@ -174,8 +169,7 @@ def fmn(
     ways, or by rounding.
 
     Args:
-      norm: "linf", "l2", "l1", "l0", "rms" or an alias. Under l0 bounds of each feature are the
-        units of the features, those of the widest.
+      norm: "linf", "l2", "l1", "l0", "rms" or an alias.
       num_steps: gradients, >= 1; the first is at x.
       step_size: a_0, in units of x and l2, f32[] or f32[B], > 0; None: as in `ddn`. A cosine takes
         it to a hundredth.
@@ -204,8 +198,6 @@ def fmn(
     check_range("step_size", step_size, "(0, inf)", per_row=True, optional=True)
     x = checked(logits_fn, x, y, bounds, aux)
     size, scale = ball(eps, x, norm, bounds, mask, sparse=True, optional=True)
-    if norms.canonical(norm) == "l0":
-        scale = sparse_scale(x, bounds, scale)
     return compiled(
         _fmn,
         logits_fn,

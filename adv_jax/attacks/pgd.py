@@ -12,10 +12,9 @@ from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._climbing import checked_climb, checked_start, rate_fn, with_gradient
-from adv_jax.attacks._lengths import sparse_scale
 from adv_jax.checks import ball, check_counts, radius
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import choose, in_units, inside, limits, moved, perturbed
+from adv_jax.perturbations import choose, inside, limits, moved, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
@@ -68,8 +67,7 @@ def pgd(
         change, within the bounds.
       step_size: length of one step, f32[] or f32[B], in the same units, those of the feature of
         largest eps; None: 2.5 eps / num_steps. Under l0 it is the l1 norm of a step, and None is
-        2.5 times the l1 width of the bounds / num_steps. Bounds of each feature are then the units
-        of the features, those of the widest.
+        2.5 times the l1 width of the bounds / num_steps.
       num_steps: gradients per restart, >= 1.
       norm: "linf", "l2", "l1", "rms", "l0" or an alias (`norms.canonical`). An l1 step changes one
         feature, which stays at its bound: within bounds `apgd` is the attack for l1.
@@ -126,8 +124,6 @@ def pgd(
     )
     x = climb.x
     eps, scale = ball(eps, x, norm, bounds, mask, sparse=True)
-    if norms.canonical(norm) == "l0":
-        scale = sparse_scale(x, bounds, scale)
     if step_size is None:
         step = 2.5 * _reach(eps, x, norm, bounds) / jnp.asarray(num_steps, eps.dtype)
     else:
@@ -307,8 +303,7 @@ def _reach(eps: Array, x: Array, norm: Norm, bounds: Bounds | None) -> Array:
     if bounds is None:
         raise UserError("step_size must be given for l0 without bounds, got None")
     lo, hi = limits(x, bounds)
-    widths = in_units(jnp.broadcast_to(hi - lo, x.shape), sparse_scale(x, bounds, None))
-    return norms.norm(widths, "l1").reshape(-1, *(1,) * (x.ndim - 1))
+    return norms.norm(jnp.broadcast_to(hi - lo, x.shape), "l1").reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _restart_keys(key: Key | None, batch: int, restarts: int) -> Key:
