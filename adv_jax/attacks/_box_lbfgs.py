@@ -53,7 +53,8 @@ def box_lbfgs(
 
     with H of the two-loop recursion. Every row accepts or halves its own step t (Armijo's rule
     along the projected path), so that its value never grows and no row waits for another one's
-    line search. A step to NaN is rejected.
+    line search. A step to NaN is rejected. The first step has length 1, so z should be in units of
+    a typical length.
 
     Args:
       value_and_grad: f32[B, *D] -> values f32[B] and each row's gradient f32[B, *D].
@@ -133,8 +134,9 @@ def _pair(move: Array, change: Array, accepted: Array) -> Pair:
     """
     change = jnp.where(move == 0, 0, change)
     curvature = _dot(move, change)
-    negligible = jnp.finfo(move.dtype).eps * _dot(change, change)
-    curved = accepted & (curvature > negligible)
+    # Relative to both lengths, as they have units.
+    lengths = norms.norm(move, "l2") * norms.norm(change, "l2")
+    curved = accepted & (curvature > jnp.finfo(move.dtype).eps * lengths)
     weight = jnp.where(curved, 1 / jnp.where(curved, curvature, 1), 0)
     move, change = choose(curved, (move, change), (jnp.zeros_like(move), jnp.zeros_like(change)))
     return Pair(move, change, weight)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._lengths import typical_length
 from adv_jax.checks import check_range, checked_labels, checked_logits
 from adv_jax.loss_gradients import classes, labels_at
 from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
@@ -25,12 +26,14 @@ class Space(NamedTuple):
 
     fools: the decisions.
     x: f[B, *D]; bounds: as in `fgsm`; scale: the units of each feature (`norms`), or None.
+    length: f32[1 or B, 1, ..., 1], the `typical_length` of r / scale.
     """
 
     fools: FoolsFn
     x: Array
     bounds: Bounds | None
     scale: Array | None
+    length: Array
 
     def of_scale(self, u: Array) -> Array:
         """Returns scale * u."""
@@ -57,10 +60,14 @@ def space(
     y: Array | None,
     bounds: Bounds | None,
     scale: Array | None,
+    otherwise: Array | None,
     *,
     targeted: bool,
 ) -> Space:
-    """Returns the space around x. A point fools if its class is not y, or is y if targeted."""
+    """Returns the space around x. A point fools if its class is not y, or is y if targeted.
+
+    otherwise: the typical length without bounds.
+    """
     at_x = checked_logits(logits_fn(x), batch=x.shape[0])
     y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), at_x))
 
@@ -69,15 +76,16 @@ def space(
         reached = jnp.argmax(logits, axis=1).astype(y.dtype) == y
         return reached if targeted else ~reached
 
-    return Space(fools, x, bounds, scale)
+    return Space(fools, x, bounds, scale, typical_length(x, bounds, scale, otherwise))
 
 
 def started(at: Space, keys: Key, start: Array | None, norm: str) -> Shortest:
     """Returns a perturbation of each row on the boundary of its class.
 
     It leads to x + start, or to the first random point that fools: uniform noise in the bounds,
-    darkened or brightened after the first; without bounds, normal noise of growing size. Rows that
-    are fooled at x, or without such a point, get r = 0 and the length 0.
+    darkened or brightened after the first; without bounds, normal noise of growing size, from a
+    hundredth of the typical length. Rows that are fooled at x, or without such a point, get r = 0
+    and the length 0.
     """
     unmoved = jnp.zeros_like(at.x, working_dtype(at.x.dtype))
     fooled = at.fools(unmoved)
@@ -134,7 +142,7 @@ def _random_point(at: Space, keys: Key, unmoved: Array, fooled: Array) -> tuple[
         key_noise, key_shade = jax.vmap(jax.random.split, out_axes=1)(keys_at(keys, count))
         step = count.astype(unmoved.dtype)
         if at.bounds is None:
-            return at.of_units(0.01 * 1.1**step * at.normal(key_noise))
+            return at.of_units(at.length * 0.01 * 1.1**step * at.normal(key_noise))
         lo, hi = (bound.astype(unmoved.dtype) for bound in limits(at.x, at.bounds))
         dtype, shape = unmoved.dtype, unmoved.shape[1:]
         noise = jax.vmap(lambda key: jax.random.uniform(key, shape, dtype))(key_noise)

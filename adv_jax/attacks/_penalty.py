@@ -31,7 +31,7 @@ def search(
     attempt: Callable[[Array], Shortest],
     unmoved: Shortest,
     *,
-    initial_const: ArrayLike,
+    initial_const: Array,
     search_steps: int,
 ) -> Array:
     """Returns the shortest r found by `attempt(c)` over all c tried: f32[B, *D].
@@ -43,12 +43,11 @@ def search(
     Args:
       attempt: f32[B] -> the best of each row with the penalty c.
       unmoved: r = 0 and whether it fools.
-      initial_const: the first c, f32[] or f32[B], > 0.
+      initial_const: the first c, f32[1 or B], > 0.
       search_steps: values of c, >= 1.
 
     Source: [carlini2017], sec. V-B and their public program.
     """
-    first = norms.per_row("initial_const", initial_const, unmoved.length)
     failed = jnp.zeros_like(unmoved.length)
 
     def bisect(carry: Bracket, _: None) -> tuple[Bracket, None]:
@@ -59,9 +58,17 @@ def search(
         const = jnp.where(jnp.isinf(fooled), 10 * const, (failed + fooled) / 2)
         return (const, failed, fooled, best.or_shorter(found)), None
 
-    carry = failed + first, failed, failed + jnp.inf, unmoved
+    carry = failed + initial_const, failed, failed + jnp.inf, unmoved
     (*_, best), _ = jax.lax.scan(bisect, carry, length=search_steps)
     return best.r
+
+
+def first_const(given: ArrayLike | None, default: float, length: Array) -> Array:
+    """Returns the first c f32[1 or B] for |r / length|^2, of one for |r|^2 or the default."""
+    rows = length.reshape(-1)
+    if given is None:
+        return jnp.full_like(rows, default)
+    return norms.per_row("initial_const", given, rows) / rows**2
 
 
 def within(x: Array, r: Array, eps: ArrayLike | None, bounds: Bounds, scale: Array | None) -> Array:

@@ -11,6 +11,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
+from adv_jax.checks import is_per_feature
 from adv_jax.perturbations import choose
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
@@ -94,7 +95,8 @@ def boundary(
     """
     region = Region.of(x, eps, "l2", bounds, mask)
     keys = row_keys(key, x.shape[0])
-    at = space(logits_fn, x, y, bounds, region.scale, targeted=targeted)
+    radius = region.radius if is_per_feature(eps, x) else None
+    at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
     first = started(at, keys_at(keys, 0), start, "l2")
 
     def walking(walk: Walk) -> Array:

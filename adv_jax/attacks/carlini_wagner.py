@@ -10,7 +10,8 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._penalty import among, search, within
+from adv_jax.attacks._lengths import typical_length
+from adv_jax.attacks._penalty import among, first_const, search, within
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     ball,
@@ -24,6 +25,7 @@ from adv_jax.loss_gradients import evaluated, labels_at, margin
 from adv_jax.perturbations import in_units, limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
+INITIAL_CONST = 1e-3  # in squares of the width of the bounds
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
 
@@ -39,7 +41,7 @@ def carlini_wagner(
     search_steps: int = 9,
     num_steps: int = 1000,
     learning_rate: ArrayLike = 1e-2,
-    initial_const: ArrayLike = 1e-3,
+    initial_const: ArrayLike | None = None,
     eps: ArrayLike | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
@@ -62,7 +64,8 @@ def carlini_wagner(
       search_steps: values of c, >= 1.
       num_steps: gradients for each c, >= 1.
       learning_rate: of Adam on w, f32[] or f32[B], > 0.
-      initial_const: the first c, f32[] or f32[B], > 0.
+      initial_const: the first c, f32[] or f32[B], > 0, in squared units of x (of eps, if that is of
+        each feature); None: .001 times the squared width of the bounds.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
         radius of each feature, as in `fgsm`, in units of which |r|_2 is smallest.
       logits_fn, x, y, mask, aux, targeted, key: as in `fgsm`; key is not used.
@@ -88,7 +91,7 @@ def carlini_wagner(
     if bounds is None:
         raise ValueError("bounds must be (lo, hi) for carlini_wagner, got None")
     check_counts(num_steps=num_steps, search_steps=search_steps)
-    check_range("initial_const", initial_const, "(0, inf)", per_row=True)
+    check_range("initial_const", initial_const, "(0, inf)", per_row=True, optional=True)
     check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds, aux)
     for bound in bounds:
@@ -126,7 +129,7 @@ def _carlini_wagner(
     box: tuple[Array, Array],
     confidence: Array,
     learning_rate: Array,
-    initial_const: ArrayLike,
+    initial_const: ArrayLike | None,
     *,
     search_steps: int,
     num_steps: int,
@@ -137,6 +140,8 @@ def _carlini_wagner(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
     origin = x.astype(working_dtype(x.dtype))
+    length = typical_length(x, bounds, unit)
+    unit = length if unit is None else unit * length
     middle, half = box
     if scale is not None:
         middle, half = jnp.where(scale == 0, origin, middle), jnp.where(scale == 0, 0, half)
@@ -172,7 +177,8 @@ def _carlini_wagner(
         reached(checked_logits(logits_fn(x), batch=x.shape[0]), y) > 0,
         scale,
     )
-    r = search(attempt, unmoved, initial_const=initial_const, search_steps=search_steps)
+    first = first_const(initial_const, INITIAL_CONST, length)
+    r = search(attempt, unmoved, initial_const=first, search_steps=search_steps)
     return within(x, r, eps, bounds, scale)
 
 

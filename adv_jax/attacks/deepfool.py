@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._lengths import width_of
 from adv_jax.attacks._linear_model import (
     check_candidates,
     considered,
@@ -29,7 +30,7 @@ from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
-# In units of x and of the norm, as in the authors' program. Steps clipped to the bounds could
+# In units of the bounds' width, the authors' number in [0, 1]. Steps clipped to the bounds could
 # otherwise shrink forever without crossing the boundary.
 MIN_STEP = 1e-4
 
@@ -71,7 +72,7 @@ def deepfool(
 
     with the logits f at x_t and the class j != y of the shortest step, until x_t is no longer
     classified as y. Each row stops independently. For affine logits one step is exact. No step is
-    shorter than `MIN_STEP`.
+    shorter than 1e-4 of the width of the bounds or, without finite bounds, of |r_1 + ... + r_t|.
 
     Args:
       norm: "l2" or "linf" as in the paper; "l1" (one feature per step), "rms" or an alias.
@@ -151,7 +152,8 @@ def _deepfool(
         def longer() -> Array:
             pair = (strongest_other(logits, y), y[:, None]) if targeted else (y, rivals)
             distance, direction = nearest_boundary(logits, pullback, *pair, norm, scale)
-            length = jnp.where(jnp.isinf(distance), 0, jnp.maximum(distance, MIN_STEP))
+            least = _shortest_step(x, walk.r, norm, bounds, scale)
+            length = jnp.where(jnp.isinf(distance), 0, jnp.maximum(distance, least))
             return (walk.r + length * direction).astype(walk.r.dtype)
 
         # The final evaluation needs no backward passes.
@@ -167,3 +169,14 @@ def _deepfool(
     walk = jax.lax.while_loop(unfinished, advance, start)
     r = inside(x, stretch * choose(walk.fools, walk.r, jnp.zeros_like(walk.r)), bounds)
     return perturbed(x, r if size is None else norms.project(r, size, norm, scale), bounds)
+
+
+def _shortest_step(
+    x: Array, r: Array, norm: Norm, bounds: Bounds | None, scale: Array | None
+) -> Array:
+    """Returns the least length of the step after r, f32[1 or B, 1, ..., 1]."""
+    length = norms.per_row("length", norms.norm(r, norm, scale), r)
+    if bounds is not None:
+        width = width_of(x, bounds, scale)
+        length = jnp.where(jnp.isfinite(width), width, length)
+    return MIN_STEP * length

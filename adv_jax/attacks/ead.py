@@ -8,7 +8,8 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._penalty import search, squared
+from adv_jax.attacks._lengths import is_bounded, search_length
+from adv_jax.attacks._penalty import first_const, search, squared
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     ball,
@@ -32,6 +33,7 @@ from adv_jax.types import (
 )
 
 RULES = ("en", "l1")
+BETA, INITIAL_CONST = 1e-2, 1e-3  # in units of the typical length, and in squares of it
 
 
 @attack(norm="l1", rank=ITERATED, minimal=True, compiles=False)
@@ -40,13 +42,13 @@ def ead(
     x: Array,
     y: Array | None,
     *,
-    beta: ArrayLike = 1e-2,
+    beta: ArrayLike | None = None,
     rule: str = "en",
     confidence: ArrayLike = 0.0,
     search_steps: int = 9,
     num_steps: int = 1000,
     learning_rate: ArrayLike = 1e-2,
-    initial_const: ArrayLike = 1e-3,
+    initial_const: ArrayLike | None = None,
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
     mask: Mask | None = None,
@@ -66,13 +68,16 @@ def ead(
     `confidence`, over all c. A row that has this margin at x, or never, is returned unchanged.
 
     Args:
-      beta: weight of |r|_1 and threshold of a step, f32[], >= 0, in units of x.
+      beta: weight of |r|_1 and threshold of a step, f32[], >= 0, in units of x (of eps, if that is
+        of each feature); None: .01 times the width of the bounds, or without finite bounds the
+        distance of the linearized boundary.
       rule: "en": the shortest in beta |r|_1 + |r|_2^2; "l1": in |r|_1.
       confidence: the margin to exceed, f32[] or f32[B], >= 0, in units of the logits.
       search_steps: values of c, >= 1; c grows tenfold until a row is fooled.
       num_steps: gradients for each c, >= 1; each step also takes a forward pass at x + r_t.
       learning_rate: a_0, f32[] or f32[B], > 0.
-      initial_const: the first c, f32[] or f32[B], > 0.
+      initial_const: the first c, f32[] or f32[B], > 0, in squared units of x; None: .001 times the
+        square of that length.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l1 ball; or the
         radius of each feature, as in `fgsm`, in units of which the perturbation is short.
       logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`; key is not used.
@@ -96,8 +101,8 @@ def ead(
     del key
     check_choice("rule", rule, RULES)
     check_counts(num_steps=num_steps, search_steps=search_steps)
-    check_range("beta", beta, "[0, inf)")
-    check_range("initial_const", initial_const, "(0, inf)", per_row=True)
+    check_range("beta", beta, "[0, inf)", optional=True)
+    check_range("initial_const", initial_const, "(0, inf)", per_row=True, optional=True)
     check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
     x = checked(logits_fn, x, y, bounds, aux)
     size, scale = ball(eps, x, "l1", bounds, mask, optional=True)
@@ -111,10 +116,11 @@ def ead(
         size,
         scale,
         unit,
-        jnp.asarray(beta, working_dtype(x.dtype)),
+        None if beta is None else jnp.asarray(beta, working_dtype(x.dtype)),
         norms.per_row("confidence", confidence, x).ravel(),
         norms.per_row("learning_rate", learning_rate, x),
         initial_const,
+        bounded=is_bounded(bounds),
         rule=rule,
         search_steps=search_steps,
         num_steps=num_steps,
@@ -131,11 +137,12 @@ def _ead(
     eps: Array | None,
     scale: Array | None,
     unit: Array | None,
-    beta: Array,
+    beta: Array | None,
     confidence: Array,
     learning_rate: Array,
-    initial_const: ArrayLike,
+    initial_const: ArrayLike | None,
     *,
+    bounded: bool,
     rule: str,
     search_steps: int,
     num_steps: int,
@@ -145,6 +152,9 @@ def _ead(
     """`ead` of checked arguments."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
+    length = search_length(logits_fn, x, y, bounds, unit, bounded=bounded, targeted=targeted)
+    unit = length if unit is None else unit * length
+    weight = jnp.full_like(length, BETA) if beta is None else beta / length
     zero = jnp.zeros_like(x, working_dtype(x.dtype))
 
     def reached(logits: Array, y: Array) -> Array:
@@ -154,7 +164,7 @@ def _ead(
         logits, u = checked_logits(logits_fn(point), batch=x.shape[0]), in_units(r, unit)
         length = jnp.abs(u).reshape(len(u), -1).sum(axis=1)
         if rule == "en":
-            length = beta * length + squared(u)
+            length = weight.ravel() * length + squared(u)
         return Shortest(r, jnp.where(reached(logits, y) > 0, length, jnp.inf))
 
     def attempt(const: Array) -> Shortest:
@@ -166,7 +176,7 @@ def _ead(
             left = 1 - count.astype(r.dtype) / num_steps
             u = in_units(ahead, unit)
             u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(at.gradient, unit))
-            u = jnp.sign(u) * jnp.maximum(jnp.abs(u) - beta, 0)
+            u = jnp.sign(u) * jnp.maximum(jnp.abs(u) - weight, 0)
             now = inside(x, of_units(u, unit), bounds)
             best = best.or_shorter(among(now, perturbed(x, now, bounds)))
             ahead = now + (count / (count + 3)).astype(r.dtype) * (now - r)
@@ -176,5 +186,6 @@ def _ead(
         (*_, best), _ = jax.lax.scan(step, (zero, zero, x, nothing), jnp.arange(num_steps))
         return best
 
-    r = search(attempt, among(zero, x), initial_const=initial_const, search_steps=search_steps)
+    first = first_const(initial_const, INITIAL_CONST, length)
+    r = search(attempt, among(zero, x), initial_const=first, search_steps=search_steps)
     return perturbed(x, r if eps is None else norms.project(r, eps, "l1", scale), bounds)

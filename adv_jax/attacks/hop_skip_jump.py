@@ -12,7 +12,7 @@ from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started, to_boundary
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import linf_or_l2
+from adv_jax.checks import is_per_feature, linf_or_l2
 from adv_jax.perturbations import choose, inside
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
@@ -69,7 +69,8 @@ def hop_skip_jump(
       initial_evals, max_evals: queries for the first direction, and at most, >= 1.
       start: f[B, *D], a perturbation to begin with, such as the way to an image of another class; a
         row that it does not fool is returned unchanged. None: to random points, which rarely have
-        the class of a target: uniform noise in the bounds, or normal noise around x without bounds.
+        the class of a target: uniform noise in the bounds; without bounds, normal noise around x,
+        from a hundredth of the row's range, max - min, or of the eps of each feature.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto the ball of this
         radius; or the radius of each feature, as in `fgsm`, in units of which it is short.
       key: for the random numbers: one key, or key[B], one per row.
@@ -95,7 +96,8 @@ def hop_skip_jump(
     """
     region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
     norm, keys = region.norm, row_keys(key, x.shape[0])
-    at = space(logits_fn, x, y, bounds, region.scale, targeted=targeted)
+    radius = region.radius if is_per_feature(eps, x) else None
+    at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
     first = started(at, keys_at(keys, 0), start, norm)
 
     def advance(walk: Walk) -> Walk:

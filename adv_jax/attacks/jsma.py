@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._lengths import row_limits
 from adv_jax.attacks._linear_model import values_fn
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.attacks.targets import next_class
@@ -54,7 +55,7 @@ def jsma(
     x: Array,
     y: Array | None,
     *,
-    theta: ArrayLike = 1.0,
+    theta: ArrayLike | None = None,
     gamma: ArrayLike = 0.1,
     of: str = "logits",
     bounds: Bounds | None = None,
@@ -77,6 +78,7 @@ def jsma(
         prediction), and t is the next class, (y + 1) mod K.
       theta: change of one feature, f32[], in units of x; may be negative; or an array of the rank
         of x that broadcasts to it, the change of each feature, by which a and b are multiplied.
+        None: the width of the feature's bounds or, where they are not finite, of the row's range.
       gamma: largest share of the features to change, f32[] or f32[B], in [0, 1]: at most
         floor(gamma * d / 2) pairs of d features.
       of: F is the "logits", as in the paper (JSMA-Z), or the "probs" of the softmax (JSMA-F),
@@ -100,12 +102,16 @@ def jsma(
     Array([[0., 1., 1., 1.]], dtype=float32)
     """
     del key
-    check_range("theta", theta, "(-inf, inf)", per_row=True)
+    check_range("theta", theta, "(-inf, inf)", per_row=True, optional=True)
     x = checked(logits_fn, x, y, bounds, aux)
     batch, dtype = x.shape[0], working_dtype(x.dtype)
     if np.ndim(theta) and not (np.ndim(theta) == x.ndim and broadcasts(theta, x.shape)):
         raise UserError(f"theta must be a real number, got {described(theta)}")
+    if theta is None:
+        lo, hi = row_limits(x, bounds)
+        theta = hi - lo
     theta = jnp.asarray(theta, dtype)
+    theta = theta.reshape(*(1,) * (x.ndim - theta.ndim), *theta.shape)
     theta = theta if mask is None else jnp.where(checked_mask(mask, x), theta, 0)
     share = norms.per_row("gamma", gamma, x).reshape(-1)
     check_range("gamma", gamma, "[0, 1]", per_row=True)
@@ -139,7 +145,7 @@ def _jsma(
     """`jsma` of checked arguments; pairs: i32[B], the most that a row may change."""
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
     batch, dtype = x.shape[0], theta.dtype
-    largest = jnp.abs(theta).max()
+    largest = jnp.abs(theta).max(axis=tuple(range(1, x.ndim)), keepdims=True)
     unit = theta / jnp.where(largest == 0, 1, largest)
 
     def change(search: PairSearch) -> PairSearch:

@@ -12,7 +12,8 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._box_lbfgs import box_lbfgs
-from adv_jax.attacks._penalty import among, search, squared, within
+from adv_jax.attacks._lengths import is_bounded, search_length, typical_length
+from adv_jax.attacks._penalty import among, first_const, search, squared, within
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     as_batch,
@@ -29,8 +30,10 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
-from adv_jax.perturbations import inside, moved, perturbed
+from adv_jax.perturbations import in_units, inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
+
+INITIAL_CONST = 1e-2  # in squares of the typical length
 
 
 @attack(norm="l2", rank=ITERATED, minimal=True, compiles=False)
@@ -43,7 +46,7 @@ def lbfgs(
     mask: Mask | None = None,
     num_steps: int = 50,
     search_steps: int = 5,
-    initial_const: ArrayLike = 1e-2,
+    initial_const: ArrayLike | None = None,
     eps: ArrayLike | None = None,
     aux: RowTree | None = None,
     targeted: bool = False,
@@ -61,7 +64,9 @@ def lbfgs(
       bounds: (lo, hi), as in `fgsm`; required.
       num_steps: gradients per c, besides the one at x, >= 1.
       search_steps: values of c, >= 1.
-      initial_const: the first c, f32[] or f32[B], > 0, in squared units of x.
+      initial_const: the first c, f32[] or f32[B], > 0, in squared units of x (of eps, if that is of
+        each feature); None: .01 times the squared width of the bounds, or without finite bounds the
+        squared distance of the linearized boundary.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
         radius of each feature, as in `fgsm`, in units of which |r|_2 is smallest.
       logits_fn, x, y, mask, aux, targeted, key: as in `fgsm`; key is not used.
@@ -87,7 +92,7 @@ def lbfgs(
     if bounds is None:
         raise ValueError("bounds must be (lo, hi) for lbfgs, got None")
     check_counts(num_steps=num_steps, search_steps=search_steps)
-    check_range("initial_const", initial_const, "(0, inf)", per_row=True)
+    check_range("initial_const", initial_const, "(0, inf)", per_row=True, optional=True)
     x = checked(logits_fn, x, y, bounds, aux)
     size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
     # Radii of the features are the units in which r is short.
@@ -101,6 +106,7 @@ def lbfgs(
         scale,
         unit,
         initial_const,
+        bounded=is_bounded(bounds),
         num_steps=num_steps,
         search_steps=search_steps,
         bounds=bounds,
@@ -116,8 +122,9 @@ def _lbfgs(
     eps: Array | None,
     scale: Array | None,
     unit: Array | None,
-    initial_const: ArrayLike,
+    initial_const: ArrayLike | None,
     *,
+    bounded: bool,
     num_steps: int,
     search_steps: int,
     bounds: Bounds,
@@ -127,10 +134,10 @@ def _lbfgs(
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
+    length = search_length(logits_fn, x, y, bounds, unit, bounded=bounded, targeted=targeted)
+    unit = length if unit is None else unit * length
     lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
-    if unit is not None:
-        lo, hi = (jnp.where(unit == 0, 0, a / jnp.where(unit == 0, 1, unit)) for a in (lo, hi))
-    factor = 1.0 if unit is None else unit
+    lo, hi = (in_units(a, unit) for a in (lo, hi))
 
     def rated(r: Array) -> Shortest:
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
@@ -141,12 +148,13 @@ def _lbfgs(
 
         # In coordinates u = r / unit.
         def penalized(u: Array) -> tuple[Array, Array]:
-            at = evaluated(loss, logits_fn, moved(x, factor * u), y)
-            return squared(u) + const.ravel() * at.loss, 2 * u + const * (factor * at.gradient)
+            at = evaluated(loss, logits_fn, moved(x, unit * u), y)
+            return squared(u) + const.ravel() * at.loss, 2 * u + const * (unit * at.gradient)
 
-        return rated(factor * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
+        return rated(unit * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
-    r = search(attempt, rated(unmoved), initial_const=initial_const, search_steps=search_steps)
+    first = first_const(initial_const, INITIAL_CONST, length)
+    r = search(attempt, rated(unmoved), initial_const=first, search_steps=search_steps)
     return within(x, r, eps, bounds, scale)
 
 
@@ -167,7 +175,8 @@ def feature_adversary(
 
         minimize |features(x + r) - features(guide)|_2^2   subject to   |r|_inf <= eps, bounds,
 
-    by box-constrained L-BFGS from r = 0.
+    by box-constrained L-BFGS from r = 0. The first step has the width of the bounds as its l2 norm,
+    or eps without finite bounds; with eps of each feature, in units of it.
 
     Args:
       features_fn: f32[B, *D] -> f32[B, *F], any layer of a network; rows must not interact.
@@ -210,7 +219,8 @@ def feature_adversary(
         features_fn,
         x,
         guide,
-        eps if scale is None else eps * scale,
+        eps,
+        scale,
         num_steps=num_steps,
         bounds=bounds,
         aux=aux,
@@ -223,26 +233,32 @@ def _feature_adversary(
     x: Array,
     guide: Array,
     eps: Array,
+    scale: Array | None,
     *,
     num_steps: int,
     bounds: Bounds | None,
 ) -> Array:
-    """`feature_adversary` of checked arguments; eps: f32[1 or B, ...], of each feature."""
+    """`feature_adversary` of checked arguments."""
     dtype = working_dtype(x.dtype)
     goal = features_fn(guide).astype(dtype)
     unmoved = jnp.zeros_like(x, dtype)
-    lo, hi = (inside(x, unmoved + side * eps, bounds) for side in (-1, 1))
+    length = typical_length(x, bounds, scale, eps)
+    unit = length if scale is None else scale * length
+    each = eps if scale is None else eps * scale
+    box = (inside(x, unmoved + side * each, bounds) for side in (-1, 1))
+    lo, hi = (in_units(a, unit) for a in box)
 
-    def distance(r: Array) -> tuple[Array, Array]:
+    # In coordinates u = r / unit.
+    def distance(u: Array) -> tuple[Array, Array]:
         def total(point):
             rows = squared(features_fn(point).astype(dtype) - goal)
             return rows.sum(), rows
 
-        gradient, rows = jax.grad(total, has_aux=True)(moved(x, r))
-        return rows, gradient
+        gradient, rows = jax.grad(total, has_aux=True)(moved(x, unit * u))
+        return rows, unit * gradient.astype(dtype)
 
-    r = box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
-    return perturbed(x, jnp.clip(r, -eps, eps), bounds)
+    r = unit * box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
+    return perturbed(x, jnp.clip(r, -each, each), bounds)
 
 
 def _check_features(features: Any, *, batch: int) -> None:

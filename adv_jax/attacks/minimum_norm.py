@@ -12,6 +12,7 @@ from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._climbing import rate_fn, with_gradient
+from adv_jax.attacks._lengths import is_bounded, linear_distance, search_length
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import ball, check_counts, check_range, checked
 from adv_jax.loss_gradients import margin
@@ -32,9 +33,9 @@ def ddn(
     y: Array | None,
     *,
     num_steps: int = 100,
-    step_size: ArrayLike = 1.0,
+    step_size: ArrayLike | None = None,
     gamma: ArrayLike = 0.05,
-    initial_eps: ArrayLike = 1.0,
+    initial_eps: ArrayLike | None = None,
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
     mask: Mask | None = None,
@@ -53,9 +54,11 @@ def ddn(
 
     Args:
       num_steps: gradients, >= 1; the first is at x.
-      step_size: a_0, in units of x and l2, f32[] or f32[B], > 0; a cosine takes it to a hundredth.
+      step_size: a_0, in units of x and l2, f32[] or f32[B], > 0; None: the width of the bounds, or
+        without finite bounds the distance of the linearized boundary. A cosine takes it to a
+        hundredth.
       gamma: relative change of the norm in a step, f32[], in (0, 1).
-      initial_eps: e_0, in units of x and l2, f32[] or f32[B], > 0.
+      initial_eps: e_0, in units of x and l2, f32[] or f32[B], > 0; None: as for step_size.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
         radius of each feature, as in `fgsm`, in units of which the perturbation is shortest.
       logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`; key is not used.
@@ -75,8 +78,8 @@ def ddn(
     del key
     check_counts(num_steps=num_steps)
     check_range("gamma", gamma, "(0, 1)")
-    check_range("step_size", step_size, "(0, inf)", per_row=True)
-    check_range("initial_eps", initial_eps, "(0, inf)", per_row=True)
+    check_range("step_size", step_size, "(0, inf)", per_row=True, optional=True)
+    check_range("initial_eps", initial_eps, "(0, inf)", per_row=True, optional=True)
     x = checked(logits_fn, x, y, bounds, aux)
     size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
     return compiled(
@@ -86,9 +89,10 @@ def ddn(
         y,
         size,
         scale,
-        norms.per_row("step_size", step_size, x),
+        None if step_size is None else norms.per_row("step_size", step_size, x),
         gamma,
-        norms.per_row("initial_eps", initial_eps, x),
+        None if initial_eps is None else norms.per_row("initial_eps", initial_eps, x),
+        bounded=is_bounded(bounds),
         num_steps=num_steps,
         bounds=bounds,
         aux=aux,
@@ -102,16 +106,20 @@ def _ddn(
     y: Array | None,
     size: Array | None,
     scale: Array | None,
-    step_size: Array,
+    step_size: Array | None,
     gamma: ArrayLike,
-    initial_eps: Array,
+    initial_eps: Array | None,
     *,
+    bounded: bool,
     num_steps: int,
     bounds: Bounds | None,
     targeted: bool,
 ) -> Array:
     """`ddn` of checked arguments; size: eps."""
     rate = rate_fn(cross_entropy, logits_fn, x, y, targeted=targeted)
+    length = search_length(logits_fn, x, y, bounds, scale, bounded=bounded, targeted=targeted)
+    step_size = length if step_size is None else step_size
+    radius = length if initial_eps is None else initial_eps
     longest = _longest(x, "l2", bounds, scale)
 
     def advance(turn: Turn, count: Array) -> tuple[Turn, None]:
@@ -125,7 +133,7 @@ def _ddn(
         r = inside(x, norms.per_row("radius", radius, x) * ahead, bounds)
         return (r, perturbed(x, r, bounds), radius, found), None
 
-    begun = _begun(x, jnp.minimum(initial_eps.reshape(-1), longest))
+    begun = _begun(x, jnp.minimum(radius.reshape(-1), longest))
     (*_, found), _ = jax.lax.scan(advance, begun, jnp.arange(num_steps))
     r = found.r if size is None else norms.project(found.r, size, "l2", scale)
     return perturbed(x, r, bounds)
@@ -139,7 +147,7 @@ def fmn(
     *,
     norm: Norm = "l2",
     num_steps: int = 100,
-    step_size: ArrayLike = 1.0,
+    step_size: ArrayLike | None = None,
     gamma: ArrayLike = 0.05,
     eps: ArrayLike | None = None,
     bounds: Bounds | None = None,
@@ -167,7 +175,8 @@ def fmn(
     Args:
       norm: "linf", "l2", "l1", "l0", "rms" or an alias.
       num_steps: gradients, >= 1; the first is at x.
-      step_size: a_0, in units of x and l2, f32[] or f32[B], > 0; a cosine takes it to a hundredth.
+      step_size: a_0, in units of x and l2, f32[] or f32[B], > 0; None: as in `ddn`. A cosine takes
+        it to a hundredth.
       gamma: g_0, relative change of the radius in a step, f32[], in [.001, 1); a cosine takes it
         to .001.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto the ball of this
@@ -190,7 +199,7 @@ def fmn(
     del key
     check_counts(num_steps=num_steps)
     check_range("gamma", gamma, "[0.001, 1)")
-    check_range("step_size", step_size, "(0, inf)", per_row=True)
+    check_range("step_size", step_size, "(0, inf)", per_row=True, optional=True)
     x = checked(logits_fn, x, y, bounds, aux)
     size, scale = ball(eps, x, norm, bounds, mask, sparse=True, optional=True)
     return compiled(
@@ -200,8 +209,9 @@ def fmn(
         y,
         size,
         scale,
-        norms.per_row("step_size", step_size, x),
+        None if step_size is None else norms.per_row("step_size", step_size, x),
         gamma,
+        bounded=is_bounded(bounds),
         norm=norms.canonical(norm),
         num_steps=num_steps,
         bounds=bounds,
@@ -216,9 +226,10 @@ def _fmn(
     y: Array | None,
     size: Array | None,
     scale: Array | None,
-    step_size: Array,
+    step_size: Array | None,
     gamma: ArrayLike,
     *,
+    bounded: bool,
     norm: str,
     num_steps: int,
     bounds: Bounds | None,
@@ -226,13 +237,16 @@ def _fmn(
 ) -> Array:
     """`fmn` of checked arguments; size: eps."""
     rate = rate_fn(margin, logits_fn, x, y, targeted=targeted)
+    length = search_length(logits_fn, x, y, bounds, scale, bounded=bounded, targeted=targeted)
+    step_size = length if step_size is None else step_size
     longest = _longest(x, norm, bounds, scale)
     adapted = _counted if norm == "l0" else _scaled
 
     def advance(turn: Turn, count: Array) -> tuple[Turn, None]:
         r, point, radius, found = turn
         at, gradient = with_gradient(rate, point)
-        ahead = _distance(at.loss, gradient, norm, scale)
+        # The ball of l0 does not limit the size of a change.
+        ahead = 0 if norm == "l0" else linear_distance(at.loss, gradient, norm, scale)
         boundary = OVERSHOOT * (norms.norm(r, norm, scale) + ahead)
         found = found.or_shorter(_fooling(r, at.fools, norm, scale))
         change = _annealed(count, num_steps, jnp.asarray(gamma, r.dtype), 0.001)
@@ -262,14 +276,6 @@ def _counted(radius: Array, change: Array, fools: Array, shortest: Array, bounda
     fewer = jnp.minimum(radius - 1, jnp.floor((1 - change) * radius))
     more = jnp.maximum(radius + 1, jnp.floor((1 + change) * radius))
     return jnp.maximum(jnp.where(fools, jnp.minimum(fewer, shortest), more), 1)
-
-
-def _distance(gap: Array, slope: Array, norm: str, scale: Array | None) -> Array:
-    """Returns the distance f32[B] of the linearized boundary, |gap| / ||slope||_*; flat: 0."""
-    if norm == "l0":  # Its ball does not limit the size of a change.
-        return jnp.zeros_like(gap)
-    steepness = (slope * norms.dual(slope, norm, scale)).reshape(len(gap), -1).sum(axis=1)
-    return jnp.where(steepness > 0, jnp.abs(gap) / jnp.where(steepness > 0, steepness, 1), 0)
 
 
 def _begun(x: Array, radius: Array) -> Turn:

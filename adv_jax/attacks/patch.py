@@ -39,6 +39,8 @@ from adv_jax.types import (
 
 Sizes = tuple[ArrayLike, ArrayLike]  # smallest and largest diameter, as shares of the sides
 
+RATE = 0.05  # of Adam, in units of the bounds' width
+
 
 @attack(size=None, needs_key=True, compiles=False)
 def adversarial_patch(
@@ -50,7 +52,7 @@ def adversarial_patch(
     sizes: Sizes = (0.2, 0.5),
     max_angle: ArrayLike = 0.4,
     num_steps: int = 500,
-    learning_rate: ArrayLike = 0.05,
+    learning_rate: ArrayLike | None = None,
     loss: str | RowFn = "cross_entropy",
     aux: RowTree | None = None,
     targeted: bool = False,
@@ -60,8 +62,9 @@ def adversarial_patch(
 
         maximize mean_i E_t loss(A(patch, x_i, t), y_i)   over patches within the bounds,
 
-    A(patch, x, t) = `place_patch`, by Adam; each step draws one t for each row. A batch learns
-    together, so rows are not independent, and the result is the patch: place it in other images.
+    A(patch, x, t) = `place_patch`, by Adam in shares of the bounds' width; each step draws one t
+    for each row. A batch learns together, so rows are not independent, and the result is the
+    patch: place it in other images.
 
     Args:
       x: images f[B, h, w] or f[B, h, w, c], inside `bounds`.
@@ -69,7 +72,7 @@ def adversarial_patch(
       bounds: (lo, hi), as in `fgsm`, finite, the same for all rows; required.
       sizes, max_angle: as in `place_patch`.
       num_steps: gradients of all rows, >= 1.
-      learning_rate: of Adam, f32[], > 0, in units of x.
+      learning_rate: of Adam, f32[], > 0, in units of x; None: .05 times the width of the bounds.
       loss: as in `pgd`.
       key: one key.
       logits_fn, aux, targeted: as in `fgsm`.
@@ -90,7 +93,7 @@ def adversarial_patch(
     1.0
     """
     check_counts(num_steps=num_steps)
-    check_range("learning_rate", learning_rate, "(0, inf)")
+    check_range("learning_rate", learning_rate, "(0, inf)", optional=True)
     _check_places(sizes, max_angle)
     climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
     check_images(climb.x, "adversarial_patch")
@@ -107,7 +110,7 @@ def adversarial_patch(
         climb.y,
         sizes,
         jnp.asarray(max_angle, dtype),
-        jnp.asarray(learning_rate, dtype),
+        None if learning_rate is None else jnp.asarray(learning_rate, dtype),
         row_keys(key, climb.x.shape[0]),
         num_steps=num_steps,
         loss=climb.loss,
@@ -124,7 +127,7 @@ def _adversarial_patch(
     y: Array | None,
     sizes: Sizes,
     max_angle: Array,
-    learning_rate: Array,
+    learning_rate: Array | None,
     keys: Key,
     *,
     num_steps: int,
@@ -138,23 +141,25 @@ def _adversarial_patch(
         y = labels_at(logits_fn, x, y, targeted=targeted)
     rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
     lo, hi = (bound.astype(dtype) for bound in limits(x[:1], bounds))
-    adam = optax.adam(learning_rate)
+    width = hi - lo
+    # In shares of the width neither the step nor Adam's smallest gradient has a unit.
+    step = RATE if learning_rate is None else learning_rate / jnp.where(width == 0, 1, width)
+    adam = optax.scale_by_adam()
 
-    def mean_loss(patch: Array, count: Array) -> Array:
+    def mean_loss(share: Array, count: Array) -> Array:
         now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        return -rate(_placed(x, patch, now, sizes, max_angle)).loss.mean()
+        return -rate(_placed(x, lo + width * share, now, sizes, max_angle)).loss.mean()
 
     def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:
-        patch, state = carry
-        gradient = jax.grad(mean_loss)(patch, count)
+        share, state = carry
+        gradient = jax.grad(mean_loss)(share, count)
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
             updates, state = adam.update(gradient, state)
-        ahead = jnp.asarray(optax.apply_updates(patch, updates))
-        return (jnp.clip(ahead, lo, hi), state), None
+        return (jnp.clip(share - step * jnp.asarray(updates), 0, 1), state), None
 
-    patch = jnp.broadcast_to((lo + hi) / 2, (1, *x.shape[1:]))
-    (patch, _), _ = jax.lax.scan(descend, (patch, adam.init(patch)), jnp.arange(num_steps))
-    return jax.lax.stop_gradient(patch)
+    share = jnp.full_like(x[:1], 0.5, dtype)
+    (share, _), _ = jax.lax.scan(descend, (share, adam.init(share)), jnp.arange(num_steps))
+    return jax.lax.stop_gradient(jnp.clip(lo + width * share, lo, hi))
 
 
 @own_keywords

@@ -6,11 +6,14 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._lengths import typical_length
 from adv_jax.attacks._traits import ONE_STEP
 from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, radius
 from adv_jax.loss_gradients import cross_entropy, evaluated
 from adv_jax.perturbations import moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
+
+XI = 1e-2  # in units of the typical length
 
 
 @attack(rank=ONE_STEP, needs_key=True, compiles=False)
@@ -20,7 +23,7 @@ def virtual_adversarial(
     y: Array | None,
     *,
     eps: ArrayLike,
-    xi: ArrayLike = 1e-2,
+    xi: ArrayLike | None = None,
     num_steps: int = 1,
     norm: Norm = "l2",
     bounds: Bounds | None = None,
@@ -40,8 +43,8 @@ def virtual_adversarial(
     Args:
       eps: length of the perturbation, as in `fgsm`.
       xi: finite-difference step, f32[] or f32[B], > 0, in the same units, those of the feature of
-        largest eps. The paper's 1e-6 is lost
-        to float32 rounding; a bfloat16 x needs a larger xi.
+        largest eps; None: .01 times the width of the bounds, or without finite bounds .01 eps. The
+        paper's 1e-6 is lost to float32 rounding; a bfloat16 x needs a larger xi.
       num_steps: power iterations, each one gradient, >= 1.
       norm: "linf", "l2", "l1", "rms" or an alias (`norms.canonical`).
       key: for the starts: one key, or key[B], one per row.
@@ -64,10 +67,10 @@ def virtual_adversarial(
     Array([[0.6, 0.8]], dtype=float32)
     """
     check_counts(num_steps=num_steps)
-    check_range("xi", xi, "(0, inf)", per_row=True)
+    check_range("xi", xi, "(0, inf)", per_row=True, optional=True)
     x = checked(logits_fn, x, y, bounds, aux)
     eps, scale = ball(eps, x, norm, bounds, mask)
-    xi = radius(xi, x, norm, name="xi")
+    xi = None if xi is None else radius(xi, x, norm, name="xi")
     start = norms.sample(key, x, 1.0, norm, scale)
     return compiled(
         _virtual_adversarial,
@@ -89,7 +92,7 @@ def _virtual_adversarial(
     x: Array,
     start: Array,
     eps: Array,
-    xi: Array,
+    xi: Array | None,
     scale: Array | None,
     *,
     num_steps: int,
@@ -97,6 +100,7 @@ def _virtual_adversarial(
     bounds: Bounds | None,
 ) -> Array:
     """`virtual_adversarial` of checked arguments, from d = start."""
+    xi = XI * typical_length(x, bounds, scale, eps) if xi is None else xi
     prediction = jax.nn.softmax(checked_logits(logits_fn(x), batch=x.shape[0]))
 
     def iterate(d: Array, _: None) -> tuple[Array, None]:

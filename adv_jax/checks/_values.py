@@ -174,15 +174,20 @@ def check_counts(**counts: int) -> None:
             raise UserError(f"{name} must be a whole number of at least 1, got {found}")
 
 
-def check_range(name: str, value: Any, interval: str, *, per_row: bool = False) -> None:
+def check_range(
+    name: str, value: Any, interval: str, *, per_row: bool = False, optional: bool = False
+) -> None:
     """Checks that a setting is in an interval such as "(0, 1]", which excludes 0 and includes 1.
 
     Args:
       per_row: allows f32[B]; `norms.per_row` checks its shape.
+      optional: allows None.
 
     Raises:
       UserError: not a real number, or a known value outside the interval.
     """
+    if optional and value is None:
+        return
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
     low, high = map(float, interval[1:-1].split(","))

@@ -77,7 +77,7 @@ def real(model: Trained, images: Array) -> float:
 
 def _inputs(model: Trained) -> dict[str, Array]:
     x, y = (jnp.asarray(part[:COUNT]) for part in model.dataset.test)
-    noise = attacks.rubbish(None, x, None, key=jax.random.key(model.about["seed"]))
+    noise = attacks.rubbish(None, x, None, std=1.0, key=jax.random.key(model.about["seed"]))
     moved = attacks.fgsm(model.logits_fn, x, y, eps=EPS, bounds=(0, 1))
     return {
         "test images": x,
