@@ -8,7 +8,7 @@ import numpy as np
 
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._best import Best, Iterate
-from adv_jax.attacks._climbing import RateFn, with_gradient
+from adv_jax.loss_gradients import RateFn, with_gradient
 from adv_jax.perturbations import choose, inside, perturbed
 from adv_jax.types import Array, Bounds
 

@@ -11,18 +11,12 @@ from adv_jax import norms
 from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best, Iterate
-from adv_jax.attacks._climbing import (
-    RateFn,
-    checked_climb,
-    checked_start,
-    rate_fn,
-    with_gradient,
-)
+from adv_jax.attacks._climbing import checked_climb, checked_start
 from adv_jax.attacks._dlr import aimed, dlr, toward
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._sparse_ascent import ascend_sparsely
 from adv_jax.checks import ball, check_counts, check_range, checked_logits
-from adv_jax.loss_gradients import classes, labels_at
+from adv_jax.loss_gradients import RateFn, classes, labels_at, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import choose, perturbed
 from adv_jax.random import row_keys

@@ -18,7 +18,7 @@ from adv_jax.checks import (
     checked_logits,
     is_per_feature,
 )
-from adv_jax.loss_gradients import evaluated, labels_at, margin
+from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
 from adv_jax.perturbations import in_units, limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
@@ -141,8 +141,12 @@ def _carlini_wagner(
     start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
     adam = optax.adam(learning_rate)
 
-    def reached(logits: Array, y: Array) -> Array:
+    def beyond(logits: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
+
+    def rate(point: Array) -> Rated:
+        logits = checked_logits(logits_fn(point), batch=x.shape[0])
+        return rated(lambda logits: jnp.minimum(beyond(logits), 0), logits, beyond(logits) > 0)
 
     def attempt(const: Array) -> Shortest:
         const = norms.per_row("c", const, x)
@@ -151,9 +155,9 @@ def _carlini_wagner(
             w, state, best = carry
             r, pull = jax.vjp(lambda w: middle + half * jnp.tanh(w) - origin, w)
             point = perturbed(x, r, bounds)
-            at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
-            best = best.or_shorter(among(r, reached(at.logits, y) > 0, scale))
-            (slope,) = pull(2 * in_units(in_units(r, unit), unit) - const * at.gradient)
+            at, gradient = with_gradient(rate, point)
+            best = best.or_shorter(among(r, at.fools, scale))
+            (slope,) = pull(2 * in_units(in_units(r, unit), unit) - const * gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
                 updates, state = adam.update(slope, state)
             return (optax.apply_updates(w, updates), state, best), None
@@ -164,11 +168,7 @@ def _carlini_wagner(
         (_, _, best), _ = jax.lax.scan(step, carry, length=num_steps)
         return best
 
-    unmoved = among(
-        jnp.zeros_like(origin),
-        reached(checked_logits(logits_fn(x), batch=x.shape[0]), y) > 0,
-        scale,
-    )
+    unmoved = among(jnp.zeros_like(origin), rate(x).fools, scale)
     r = search(attempt, unmoved, initial_const=initial_const, search_steps=search_steps)
     return within(x, r, eps, bounds, scale)
 

@@ -10,10 +10,10 @@ from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import (
     check_candidates,
+    class_values,
     considered,
     nearest_boundary,
     strongest_other,
-    values_fn,
 )
 from adv_jax.checks import (
     ball,
@@ -142,7 +142,7 @@ def _deepfool(
 
     def advance(walk: Walk) -> Walk:
         point = perturbed(x, stretch * walk.r, bounds)
-        logits, pullback = jax.vjp(values_fn(logits_fn, "logits"), point)
+        logits, pullback = class_values(logits_fn, point, "logits")
         fools = walk.fools | (sign * margin(logits, y) > 0)
 
         def longer() -> Array:

@@ -16,7 +16,7 @@ from adv_jax.checks import (
     checked_logits,
     is_per_feature,
 )
-from adv_jax.loss_gradients import evaluated, labels_at, margin
+from adv_jax.loss_gradients import labels_at, margin, rate_fn, with_gradient
 from adv_jax.perturbations import in_units, inside, moved, of_units, perturbed
 from adv_jax.types import (
     Array,
@@ -147,6 +147,8 @@ def _ead(
     def reached(logits: Array, y: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
 
+    rate = rate_fn(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, x, y)
+
     def among(r: Array, point: Array) -> Shortest:
         logits, u = checked_logits(logits_fn(point), batch=x.shape[0]), in_units(r, unit)
         length = jnp.abs(u).reshape(len(u), -1).sum(axis=1)
@@ -159,10 +161,10 @@ def _ead(
 
         def step(carry: tuple, count: Array) -> tuple[tuple, None]:
             r, ahead, point, best = carry
-            at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
+            gradient = with_gradient(rate, point)[1]
             left = 1 - count.astype(r.dtype) / num_steps
             u = in_units(ahead, unit)
-            u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(at.gradient, unit))
+            u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(gradient, unit))
             u = jnp.sign(u) * jnp.maximum(jnp.abs(u) - beta, 0)
             now = inside(x, of_units(u, unit), bounds)
             best = best.or_shorter(among(now, perturbed(x, now, bounds)))

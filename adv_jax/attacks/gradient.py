@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import as_arrays, check_logits_at, compiled, run_on_mesh
-from adv_jax.attacks._climbing import Climb, checked_climb, with_gradient
+from adv_jax.attacks._bare import as_arrays, check_at, compiled, run_on_mesh
+from adv_jax.attacks._climbing import Climb, checked_climb
 from adv_jax.checks import ball, with_aux
-from adv_jax.loss_gradients import loss_gradient
+from adv_jax.loss_gradients import loss_gradient, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree
@@ -202,8 +202,7 @@ def _run(
         settings |= {"aux": climb.aux, "logits": logits}
         return compiled(body, climb.fn, x, climb.y, size, scale, **settings)
     # Compiled, no gradient would reach the arrays of logits_fn.
-    if logits:
-        check_logits_at(climb.fn, climb.x, bounds, climb.aux)
+    check_at(climb.fn, climb.x, bounds, climb.aux, logits=logits)
     return run_on_mesh(body, with_aux(climb.fn, climb.aux), x, climb.y, size, scale, **settings)
 
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._linear_model import values_fn
+from adv_jax.attacks._linear_model import class_values
 from adv_jax.attacks.targets import next_class
 from adv_jax.checks import (
     broadcasts,
@@ -140,7 +140,7 @@ def _jsma(
     unit = theta / jnp.where(largest == 0, 1, largest)
 
     def change(search: PairSearch) -> PairSearch:
-        values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))
+        values, pullback = class_values(logits_fn, moved(x, search.r), of)
         label = checked_labels(y, values)
         target = label if targeted else next_class(label, values.shape[1])
         active = search.active & (jnp.argmax(values, axis=1).astype(target.dtype) != target)

@@ -26,7 +26,16 @@ from adv_jax.checks import (
     traced,
     with_aux,
 )
-from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
+from adv_jax.loss_gradients import (
+    Rated,
+    classes,
+    cross_entropy,
+    labels_at,
+    margin,
+    rate_fn,
+    rated,
+    with_gradient,
+)
 from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
 
@@ -123,6 +132,7 @@ def _lbfgs(
     """`lbfgs` of checked arguments."""
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
+    rate = rate_fn(loss, logits_fn, x, y)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
     lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
     if unit is not None:
@@ -138,8 +148,8 @@ def _lbfgs(
 
         # In coordinates u = r / unit.
         def penalized(u: Array) -> tuple[Array, Array]:
-            at = evaluated(loss, logits_fn, moved(x, factor * u), y)
-            return squared(u) + const.ravel() * at.loss, 2 * u + const * (factor * at.gradient)
+            at, gradient = with_gradient(rate, moved(x, factor * u))
+            return squared(u) + const.ravel() * at.loss, 2 * u + const * (factor * gradient)
 
         return rated(factor * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
@@ -229,13 +239,14 @@ def _feature_adversary(
     unmoved = jnp.zeros_like(x, dtype)
     lo, hi = (inside(x, unmoved + side * eps, bounds) for side in (-1, 1))
 
-    def distance(r: Array) -> tuple[Array, Array]:
-        def total(point):
-            rows = squared(features_fn(point).astype(dtype) - goal)
-            return rows.sum(), rows
+    def rate(point: Array) -> Rated:
+        features = features_fn(point).astype(dtype)
+        nobody = jnp.zeros_like(x, bool, shape=x.shape[:1])
+        return rated(lambda features: squared(features - goal), features, nobody)
 
-        gradient, rows = jax.grad(total, has_aux=True)(moved(x, r))
-        return rows, gradient
+    def distance(r: Array) -> tuple[Array, Array]:
+        at, gradient = with_gradient(rate, moved(x, r))
+        return at.loss, gradient
 
     r = box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
     return perturbed(x, jnp.clip(r, -eps, eps), bounds)

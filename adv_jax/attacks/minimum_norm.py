@@ -10,9 +10,8 @@ from adv_jax import norms
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._climbing import rate_fn, with_gradient
 from adv_jax.checks import ball, check_counts, check_range, checked
-from adv_jax.loss_gradients import margin
+from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import inside, limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype

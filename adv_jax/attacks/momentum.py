@@ -7,8 +7,9 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import checked_climb, rate_fn, with_gradient
+from adv_jax.attacks._climbing import checked_climb
 from adv_jax.checks import ball, check_counts, check_range, radius
+from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import moved, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype

@@ -10,8 +10,8 @@ from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import checked_climb, rate_fn
-from adv_jax.attacks._images import check_images
+from adv_jax.attacks._climbing import checked_climb
+from adv_jax.attacks._images import check_images, within_range
 from adv_jax.checks import (
     as_batch,
     check_bounds,
@@ -19,7 +19,7 @@ from adv_jax.checks import (
     check_range,
     dtype_and_shape,
 )
-from adv_jax.loss_gradients import labels_at
+from adv_jax.loss_gradients import labels_at, rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits
 from adv_jax.random import row_keys
@@ -135,15 +135,13 @@ def _adversarial_patch(
         y = labels_at(logits_fn, x, y, targeted=targeted)
     rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
     lo, hi = (bound.astype(dtype) for bound in limits(x[:1], bounds))
-    adam = optax.adam(learning_rate)
-
-    def mean_loss(patch: Array, count: Array) -> Array:
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        return -rate(_placed(x, patch, now, sizes, max_angle)).loss.mean()
+    near, adam = x.astype(dtype), optax.adam(learning_rate)
 
     def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:
         patch, state = carry
-        gradient = jax.grad(mean_loss)(patch, count)
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+        placed, pull = jax.vjp(lambda patch: _placed(near, patch, now, sizes, max_angle), patch)
+        (gradient,) = pull(-with_gradient(rate, placed.astype(x.dtype))[1] / len(x))
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
             updates, state = adam.update(gradient, state)
         ahead = jnp.asarray(optax.apply_updates(patch, updates))
@@ -218,8 +216,8 @@ def _placed(x: Array, patch: Array, keys: Key, sizes: Sizes, max_angle: Array) -
         at = jnp.stack([cos * down + sin * right, cos * right - sin * down])
         shown = ((at / half) ** 2).sum(axis=0) <= 1
         channels = [
-            map_coordinates(pixels[:, :, c], list(at + center), order=1, mode="nearest")
-            for c in range(pixels.shape[2])
+            within_range(map_coordinates(of, list(at + center), order=1, mode="nearest"), of)
+            for of in jnp.moveaxis(pixels, -1, 0)
         ]
         disc = jnp.stack(channels, axis=-1).reshape(image.shape)
         return jnp.where(shown.reshape(*sides, *(1,) * (image.ndim - 2)), disc, image)

@@ -11,8 +11,9 @@ from adv_jax import norms
 from adv_jax.attacks._ball import feasible, random_start
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import checked_climb, checked_start, rate_fn, with_gradient
+from adv_jax.attacks._climbing import checked_climb, checked_start
 from adv_jax.checks import ball, check_counts, radius
+from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import choose, inside, limits, moved, perturbed
 from adv_jax.random import row_keys

@@ -11,14 +11,14 @@ from adv_jax import norms
 from adv_jax.attacks._ball import feasible
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import RateFn, checked_climb, rate_fn
+from adv_jax.attacks._climbing import checked_climb
 from adv_jax.checks import (
     ball,
     check_counts,
     check_range,
     linf_or_l2,
 )
-from adv_jax.loss_gradients import margin
+from adv_jax.loss_gradients import RateFn, margin, rate_fn
 from adv_jax.perturbations import choose, in_units, of_units, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
@@ -95,7 +95,16 @@ def square(
     check_range("p_init", p_init, "(0, 1]")
     kind = linf_or_l2(norm)
     climb = checked_climb(
-        logits_fn, x, y, bounds, aux, loss=loss, fooled=fooled, named=_LOSSES, targeted=targeted
+        logits_fn,
+        x,
+        y,
+        bounds,
+        aux,
+        loss=loss,
+        fooled=fooled,
+        named=_LOSSES,
+        targeted=targeted,
+        gradient=False,
     )
     x = climb.x
     keys = row_keys(key, x.shape[0])

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._bare import compiled
 from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, radius
-from adv_jax.loss_gradients import cross_entropy, evaluated
+from adv_jax.loss_gradients import cross_entropy, rate_fn, with_gradient
 from adv_jax.perturbations import moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
@@ -96,10 +96,12 @@ def _virtual_adversarial(
     """`virtual_adversarial` of checked arguments, from d = start."""
     prediction = jax.nn.softmax(checked_logits(logits_fn(x), batch=x.shape[0]))
 
+    # The cross-entropy is the divergence plus a constant.
+    rate = rate_fn(cross_entropy, logits_fn, x, prediction)
+
     def iterate(d: Array, _: None) -> tuple[Array, None]:
-        # The cross-entropy is the divergence plus a constant.
-        at = evaluated(cross_entropy, logits_fn, moved(x, xi * d), prediction)
-        return norms.dual(at.gradient, norm, scale), None
+        gradient = with_gradient(rate, moved(x, xi * d))[1]
+        return norms.dual(gradient, norm, scale), None
 
     d, _ = jax.lax.scan(iterate, start, length=num_steps)
     return perturbed(x, eps * d, bounds)

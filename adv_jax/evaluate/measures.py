@@ -83,7 +83,8 @@ def curves(
         def at_all_sizes(attack: Attack) -> dict[str, Array]:
             # With eps = 0 the result is x: skip the attack.
             (run,) = np.nonzero((sizes > 0) | (scale_of(attack) != "eps"))
-            found = jax.vmap(functools.partial(under, attack))(jnp.asarray(sizes[run]))
+            # One after another: the activations of all sizes would be E times as many.
+            found = jax.lax.map(functools.partial(under, attack), jnp.asarray(sizes[run]))
             return jax.tree.map(
                 lambda at_x, at_run: jnp.tile(at_x, (len(sizes), 1)).at[run].set(at_run),
                 unmoved,
