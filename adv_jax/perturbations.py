@@ -89,4 +89,4 @@ def _rounded(values: Array, dtype: Any) -> Array:
         return rounded
     # reduce_precision takes subnormal numbers to 0.
     step = float(dtype.smallest_subnormal)
-    return jnp.where(jnp.abs(values) < dtype.tiny, jnp.round(values / step) * step, rounded)
+    return jnp.where(jnp.abs(values) < float(dtype.tiny), jnp.round(values / step) * step, rounded)

@@ -115,6 +115,8 @@ def over_classes(
         return jax.lax.fori_loop(0, passes, one, start)
 
     def in_blocks(start: Carry) -> Carry:
+        if blocks == 1:
+            return block(jnp.arange(passes), start)
         return jax.lax.fori_loop(0, blocks, of_block, start)
 
     return jax.lax.platform_dependent(start, cpu=in_sequence, default=in_blocks)

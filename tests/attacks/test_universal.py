@@ -119,6 +119,19 @@ def test_patches_lie_inside_the_image_at_places_and_sizes_of_each_row():
     np.testing.assert_array_equal(alone[0], placed[0])
 
 
+@pytest.mark.parametrize("shape", [(3, 12, 20), (5, 9, 9, 3)])
+def test_a_placed_patch_stays_in_the_range_of_patch_and_images(shape):
+    images, patch = jnp.float32(RNG.uniform(size=shape)), jnp.ones((1, *shape[1:]))
+    for seed in range(3):
+        placed = attacks.place_patch(images, patch, key=jax.random.key(seed))
+        assert float(placed.min()) >= 0 and float(placed.max()) <= 1
+    # The clipping keeps the derivative: weights of the patch's pixels, 1 in all for each it shows.
+    given = {"key": jax.random.key(0)}
+    slope = jax.grad(lambda p: attacks.place_patch(0 * images, p, **given).sum())(patch)
+    shown = attacks.place_patch(0 * images, patch, **given)
+    np.testing.assert_allclose(slope.sum(), (shown > 0).sum(), rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_patch_of_a_model_of_brightness_is_bright_or_dark():
     # Each class has the mean of a channel as logit: the patch of class 0 is bright there only.
