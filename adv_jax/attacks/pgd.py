@@ -74,7 +74,8 @@ def pgd(
         feature, which stays at its bound: within bounds `apgd` is the attack for l1.
       loss: "cross_entropy" or "binary_cross_entropy" of logits and labels, as in `fgsm`; or a
         function (outputs, y) -> f[B], where outputs are what logits_fn returns, any tree of arrays,
-        and y is None or any tree of arrays f[B, ...]. Targeted, it is descended.
+        floats of 16 bits as float32, and y is None or any tree of arrays f[B, ...]. Targeted, it is
+        descended.
       fooled: (outputs, y) -> bool[B], whether a point fools the model; None: it does if its class
         is not y, or is y if targeted. With a function for loss, or y f32[B, K] of K logistic
         outputs, None: only the loss counts.

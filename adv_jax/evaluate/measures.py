@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks import logit_flags
+from adv_jax.checks import checked_logits, logit_flags
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.budget import at_size, scale_of
 from adv_jax.evaluate.side_inputs import with_aux
-from adv_jax.losses import unfused
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
 
@@ -111,9 +110,10 @@ def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> 
 
 def predictions(logits: Array) -> dict[str, Array]:
     """Returns {"label": i32[B], "confidence": f32[B]} of logits f32[B, K]."""
+    probs = jax.nn.softmax(checked_logits(logits.astype(jnp.float32), batch=len(logits)))
     return {
         "label": jnp.argmax(logits, axis=1).astype(jnp.int32),
-        "confidence": jax.nn.softmax(unfused(logits.astype(jnp.float32))).max(axis=1),
+        "confidence": probs.max(axis=1),
     }
 
 
