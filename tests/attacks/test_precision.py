@@ -158,7 +158,7 @@ def test_examples_are_finite_at_huge_logits(name, factor):
 def test_losses_and_their_gradients_are_finite_at_huge_logits(name):
     x = jnp.asarray(X, jnp.float32)
     for y in (Y, jax.nn.one_hot(Y[::-1], K), jax.nn.softmax(linear(x))):
-        for factor in (1e10, 1e11, 1e20, 1e30):
+        for factor in (1e11, 1e30):
             total = lambda x: losses.LOSSES[name](linear(x) * factor, y).sum()  # noqa: B023
             value, gradient = jax.jit(jax.value_and_grad(total))(x)
             assert bool(jnp.isfinite(value)) and bool(jnp.isfinite(gradient).all())
