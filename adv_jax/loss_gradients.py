@@ -1,6 +1,6 @@
 """Labels, losses and their gradients by the inputs, shared by all attacks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,17 +8,25 @@ import jax.numpy as jnp
 
 from adv_jax import losses
 from adv_jax.checks import checked_labels, checked_logits
-from adv_jax.types import Array, LogitsFn, working_dtype
-
-Loss = Callable[[Array, Any], Array]  # (logits f32[B, K], y i32[B] or f32[B, K]) -> f32[B]
+from adv_jax.types import Array, LogitsFn, RowFn, working_dtype
 
 
-class Evaluated(NamedTuple):
-    """The loss f32[B], the logits f32[B, K] and each row's gradient f32[B, *D]."""
+class Rated(NamedTuple):
+    """The loss of points, f[B], to maximize, and whether they fool the model, bool[B].
+
+    unit: f[B], constant powers of two. The largest derivative of loss / unit by the outputs of the
+      model is close to 1. None: 1, of a loss that may lack a derivative.
+    flags: of the logits (`checks.logit_flags`); None for outputs of another kind.
+    """
 
     loss: Array
-    logits: Array
-    gradient: Array
+    fools: Array
+    unit: Array | None = None
+    flags: Mapping[str, Array] | None = None
+
+
+RateFn = Callable[[Array], Rated]  # f[B, *D] -> Rated
+Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f32[B, *D],)
 
 
 def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool = False) -> Array:
@@ -59,24 +67,84 @@ def margin(logits: Array, y: Array) -> Array:
     return others - jnp.where(is_label, logits, 0).sum(axis=1)
 
 
-def evaluated(loss: Loss, logits_fn: LogitsFn, x: Array, y: Array | None) -> Evaluated:
-    """Returns loss, logits and gradient at x f[B, *D] in one forward and one backward pass.
+def rated(loss: Callable[[Any], Array], outputs: Any, fools: Array) -> Rated:
+    """Returns loss(outputs), outputs being those of a model at the points of `Rated`.
 
-    Losses are summed, not averaged, so a row's gradient does not depend on the batch size. Loss and
-    gradient are float32, or float64 for a float64 x.
+    Args:
+      loss: a tree of arrays -> f[B].
+    """
+    # A custom derivative of the loss need not have one itself.
+    fixed = jax.lax.stop_gradient(outputs)
+    slopes = jax.grad(lambda outputs: loss(outputs).sum(), allow_int=True)(fixed)
+    rows = loss(outputs)
+    return Rated(rows, fools, _unit(slopes, rows).astype(rows.dtype))
 
-    Raises:
-      ValueError: logits or labels of a wrong shape.
+
+def rate_fn(
+    loss: RowFn | None,
+    fn: Callable[..., Any],
+    x: Array,
+    y: Array | None,
+    *,
+    targeted: bool = False,
+) -> RateFn:
+    """Returns the function to climb: fn itself if loss is None, else that of its logits.
+
+    A point fools the model if its class is not y, or is y if targeted.
+
+    Args:
+      loss: (logits f32[B, K], labels) -> f[B], descended if targeted.
+    """
+    if loss is None:
+        return fn
+    row_loss, sign = loss, -1 if targeted else 1
+    y = labels_at(fn, x, y, targeted=targeted)
+
+    def rate(point: Array) -> Rated:
+        logits = checked_logits(fn(point), batch=x.shape[0])
+        labels = checked_labels(y, logits)
+        fools = sign * margin(jax.lax.stop_gradient(logits), labels) > 0
+        return rated(lambda logits: sign * row_loss(logits, labels), logits, fools)
+
+    return rate
+
+
+def with_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
+    """Returns rate(x) and each row's gradient f[B, *D] of the loss, in one pass each way.
+
+    Losses are summed, not averaged, so a row's gradient does not depend on the batch size. The
+    model is differentiated in the unit of `Rated`: else the gradient of a float16 model would round
+    to 0 at margins above 17 nats. Loss and gradient are float32, or float64 for a float64 x.
     """
 
-    def total(x):
-        logits = checked_logits(logits_fn(x), batch=x.shape[0])
-        rows = loss(logits, y)
-        return rows.sum(), (rows, logits)
+    def total(x: Array) -> tuple[Array, tuple[Rated, Array]]:
+        at = rate(x)
+        unit = jnp.ones_like(at.loss) if at.unit is None else at.unit
+        return (at.loss / unit).sum(), (at, unit)
 
-    gradient, (rows, logits) = jax.grad(total, has_aux=True)(x)
+    gradient, (at, unit) = jax.grad(total, has_aux=True)(x)
     dtype = working_dtype(x.dtype)
-    return Evaluated(rows.astype(dtype), logits, gradient.astype(dtype))
+    return at._replace(loss=at.loss.astype(dtype)), _times(unit, gradient.astype(dtype))
+
+
+def linearized(
+    logits_fn: LogitsFn, x: Array, of: Callable[[Array], Array] = lambda logits: logits
+) -> tuple[Array, Pullback]:
+    """Returns values = of(logits at x), f32[B, K], and their pullback by x.
+
+    The pullback differentiates the model in units of each row's derivative by the logits, as
+    `with_gradient` does.
+    """
+    logits, pull_logits = jax.vjp(lambda x: checked_logits(logits_fn(x), batch=x.shape[0]), x)
+    values, pull_values = jax.vjp(of, logits)
+
+    def pullback(weights: Array) -> tuple[Array]:
+        (slopes,) = pull_values(weights)
+        unit = _unit(slopes, slopes[:, 0])
+        (gradient,) = pull_logits(slopes / unit[:, None])
+        return (_times(unit, gradient.astype(working_dtype(x.dtype))),)
+
+    return values, pullback
 
 
 def loss_gradient(
@@ -100,8 +168,35 @@ def loss_gradient(
         raise ValueError("y must be the class to reach if targeted=True, got None")
     sign, row_loss = -1 if targeted else 1, losses.loss_fn(loss)
 
-    def climbed(logits, y):
+    def rate(point: Array) -> Rated:
+        logits = checked_logits(logits_fn(point), batch=x.shape[0])
         labels = jnp.argmax(logits, axis=1) if y is None else checked_labels(y, logits)
-        return sign * row_loss(logits, labels)
+        nobody = jnp.zeros_like(logits, bool, shape=x.shape[:1])
+        return rated(lambda logits: sign * row_loss(logits, labels), logits, nobody)
 
-    return evaluated(climbed, logits_fn, x, y).gradient
+    return with_gradient(rate, x)[1]
+
+
+def _unit(slopes: Any, like: Array) -> Array:
+    """Returns the power of two next to each row's largest |slope|, constant, f[B] like `like`.
+
+    It is 1 for a row of zeros, or one with NaN or infinity.
+
+    Args:
+      slopes: a tree of arrays f[B, ...]; others are left out.
+    """
+    most = jnp.zeros_like(like)
+    for slope in jax.tree.leaves(slopes):
+        if slope.dtype != jax.dtypes.float0 and slope.shape[:1] == like.shape and slope.size:
+            rows = jnp.abs(slope.astype(like.dtype)).reshape(len(like), -1)
+            most = jnp.maximum(most, rows.max(axis=1))
+    most = jax.lax.stop_gradient(most)
+    limits = jnp.finfo(like.dtype)
+    # A number without mantissa is a power of two; 1 / unit is a normal number too.
+    unit = jax.lax.reduce_precision(jnp.clip(most, limits.tiny, limits.max / 4), limits.nexp, 0)
+    return jnp.where((most > 0) & (most < jnp.inf), unit, 1)
+
+
+def _times(unit: Array, rows: Array) -> Array:
+    """Returns unit f[B] times rows f[B, *D]."""
+    return unit.reshape(-1, *(1,) * (rows.ndim - 1)).astype(rows.dtype) * rows

@@ -31,7 +31,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     top = jnp.argmax(logits, axis=1)
     is_top = jax.nn.one_hot(top, logits.shape[1], dtype=bool)
     sure = jax.nn.softplus(log_odds(logits, top))
-    others = jnp.where(is_top | (labels == 0), 0, jax.nn.log_softmax(logits))
+    others = jnp.where(is_top | (labels == 0), 0, jax.nn.log_softmax(unfused(logits)))
     return jnp.where(is_top, labels, 0).sum(axis=1) * sure - (labels * others).sum(axis=1)
 
 
@@ -44,6 +44,17 @@ def log_odds(logits: Array, labels: Array) -> Array:
     true = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=1)
     return others - jnp.where(true, logits, 0).sum(axis=1)
+
+
+def unfused(logits: Array) -> Array:
+    """Returns the logits, clipped to finite numbers, for a softmax of them.
+
+    XLA fuses the last product of a model into the subtraction of the largest logit, without
+    rounding it. At logits of 1e10 the difference, up to 512 instead of 0, overflows `exp`. A
+    clipped product is rounded first.
+    """
+    limits = jnp.finfo(logits.dtype)
+    return jnp.clip(logits, limits.min, limits.max)
 
 
 def binary_cross_entropy(logits: Array, labels: Array) -> Array:

@@ -1,6 +1,6 @@
 """Operations on perturbations of batches, row by row, shared by all attacks."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -72,12 +72,21 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     x, r = jax.lax.stop_gradient((x, r))
     near = x.astype(r.dtype)
     dtype = jnp.finfo(x.dtype)
-    # XLA may drop a cast to bfloat16 and back; reduce_precision is kept.
-    far = jax.lax.reduce_precision(near + r, dtype.nexp, dtype.nmant)
-    far = jnp.clip(far, float(dtype.min), float(dtype.max))  # The sum may overflow.
+    far = jnp.clip(_rounded(near + r, dtype), float(dtype.min), float(dtype.max))  # May overflow.
     overshoots = jnp.abs(far - near) > jnp.abs(r)
     x_adv = far.astype(x.dtype)
     x_adv = jnp.where(overshoots, jnp.nextafter(x_adv, x), x_adv)
     if bounds is not None:
         x_adv = jnp.clip(x_adv, *limits(x, bounds))
     return jnp.where(r == 0, x, x_adv)
+
+
+def _rounded(values: Array, dtype: Any) -> Array:
+    """Returns the nearest numbers of a dtype, given by its finfo, in the dtype of the values."""
+    # XLA may drop a cast to bfloat16 and back; reduce_precision is kept.
+    rounded = jax.lax.reduce_precision(values, dtype.nexp, dtype.nmant)
+    if dtype.nexp == jnp.finfo(values.dtype).nexp:
+        return rounded
+    # reduce_precision takes subnormal numbers to 0.
+    step = float(dtype.smallest_subnormal)
+    return jnp.where(jnp.abs(values) < float(dtype.tiny), jnp.round(values / step) * step, rounded)

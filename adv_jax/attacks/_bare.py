@@ -12,8 +12,9 @@ import numpy as np
 from adv_jax import programs
 from adv_jax.checks import check_finite, check_flags, is_known, is_tracing, logit_flags, with_aux
 from adv_jax.convolution import fast_in_loops
+from adv_jax.loss_gradients import Rated, with_gradient
 from adv_jax.meshes import on_mesh
-from adv_jax.types import Array, Bounds, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, RowTree, UserError, working_dtype
 
 Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
 
@@ -58,12 +59,14 @@ def compiled(
       arrays: trees of arrays, or None.
       bounds: as in `fgsm`; arguments of the program, also where they are numbers.
       aux: as in `fgsm`.
-      logits: fn returns logits. Outside tracing those at x are checked, in the same program.
+      logits: fn returns logits; else it may return `Rated`. Outside tracing the logits, or the loss
+        and its gradient, are checked at x, in the same program.
       decisions: the body uses the argmax of the logits alone; these may be probabilities.
       settings: hashable, or integers of any dtype.
 
     Raises:
-      UserError: logits are not finite or look like probabilities.
+      UserError: logits are not finite or look like probabilities; a loss is not finite, or its
+        gradient is NaN.
     """
     for name, value in settings.items():
         if isinstance(value, np.ndarray | jax.Array):
@@ -90,9 +93,12 @@ def compiled(
         _called.reset(token)
         if model.own:
             programs.dropped(key)
-    if logits and is_known(flags["finite"]):
+    if all(map(is_known, flags.values())):
         flags = jax.device_get(flags)
-        check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
+        if not logits:
+            check_loss(flags)
+        else:
+            check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
     return found
 
 
@@ -121,13 +127,47 @@ def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
     return lo, hi
 
 
-def check_logits_at(fn: Fn, x: Array, bounds: Bounds | None, aux: RowTree | None = None) -> None:
-    """Checks the logits at x as `compiled` does, for an attack that is not compiled."""
-    compiled(_nothing, fn, x, bounds=bounds, aux=aux)
+def check_at(
+    fn: Fn,
+    x: Array,
+    bounds: Bounds | None,
+    aux: RowTree | None = None,
+    *,
+    logits: bool = True,
+) -> None:
+    """Checks the logits or the loss at x as `compiled` does, for an attack that is not compiled."""
+    compiled(_nothing, fn, x, bounds=bounds, aux=aux, logits=logits)
 
 
 def _nothing(fn: Fn, x: Array, *, bounds: Bounds | None) -> None:
     del fn, x, bounds
+
+
+def loss_flags(fn: Fn, x: Array) -> dict[str, Array]:
+    """Returns the rows with a usable {"loss", "gradient"}, bool[B], if fn returns `Rated`."""
+    at = fn(x)
+    if not isinstance(at, Rated):
+        return {}
+    flags = {"loss": jnp.isfinite(at.loss)}
+    if at.unit is not None:
+        _, gradient = with_gradient(fn, x)
+        flags["gradient"] = ~jnp.isnan(gradient).reshape(len(x), -1).any(axis=1)
+    return flags
+
+
+def check_loss(flags: dict[str, np.ndarray]) -> None:
+    """Checks the flags that `loss_flags` gives for all rows.
+
+    Raises:
+      UserError: the loss of a row is not finite, or its gradient is NaN.
+    """
+    words = {
+        "loss": "loss must return finite numbers, got NaN or infinity",
+        "gradient": "loss must have a gradient by x, got NaN",
+    }
+    for name in words.keys() & flags.keys():
+        if bad := int((~flags[name]).sum()):
+            raise UserError(f"{words[name]} for {bad} of {len(flags[name])} rows of x")
 
 
 def _program(
@@ -143,7 +183,7 @@ def _program(
         bounds: Bounds | None,
     ) -> tuple[Any, dict[str, Array]]:
         fn = with_aux(_replayed(_called.get(), jax.lax.stop_gradient(own)), aux)
-        flags = logit_flags(fn(x)) if logits else {}
+        flags = logit_flags(fn(x)) if logits else loss_flags(fn, x)
         return run_on_mesh(body, fn, x, *arrays, bounds=bounds, **settings), flags
 
     return jax.jit(run)

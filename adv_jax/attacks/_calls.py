@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import programs
-from adv_jax.attacks._climbing import Rated, check_kinds, checked_start, of_logits, rating
+from adv_jax.attacks._bare import check_loss, loss_flags
+from adv_jax.attacks._climbing import check_kinds, checked_start, loss_of_logits, rating
 from adv_jax.attacks._traits import NOISE, Traits
 from adv_jax.checks import (
     as_batch,
@@ -33,7 +34,7 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.convolution import fast_in_loops
-from adv_jax.loss_gradients import labels_at
+from adv_jax.loss_gradients import Rated, labels_at
 from adv_jax.meshes import on_mesh
 from adv_jax.random import key_of_rows
 from adv_jax.types import Array, Bounds, RowFn, RowTree, UserError, working_dtype
@@ -99,12 +100,12 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         check_function(fn)
     else:
         fn, y, settings = _unchanged, None, settings | {"aux": None}
-    if body.check is not None:
-        body.check(settings)
-    _check_settings(body, settings)
     bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
+    _check_settings(body, settings)
     constant = settings.get("constant", True)
     batch = as_batch(x, bounds)
+    if body.check is not None:
+        body.check({**settings, "bounds": bounds})
     x = batch if constant else jnp.asarray(x)
     check_rows("aux", aux, batch=x.shape[0])
     _check_size(body, batch, bounds, settings)
@@ -113,7 +114,7 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
     if "start" in settings:
         settings["start"] = checked_start(settings["start"], batch)
     if body.losses is not None:
-        fn, y, aux = _folded(body.losses, fn, x, y, aux, settings)
+        fn, y, aux = _folded(body, fn, x, y, aux, settings)
     static = {name: settings.pop(name) for name in [*settings] if _is_static(body, name, settings)}
     settings |= {"y": y}
     aux = jax.lax.stop_gradient(aux)
@@ -140,9 +141,8 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         _called.reset(token)
         if model.own:
             programs.dropped(key)
-    if flags and is_known(flags["finite"]):
-        flags = jax.device_get(flags)
-        check_finite(flags["finite"], "x") if body.traits.decisions else check_flags(flags, "x")
+    if all(map(is_known, flags.values())):
+        _check(jax.device_get(flags), decisions=body.traits.decisions)
     return found
 
 
@@ -156,7 +156,7 @@ def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
 
 
 def _folded(
-    named: Mapping[str, RowFn],
+    body: Body,
     fn: Fn,
     x: Array,
     y: RowTree | None,
@@ -169,18 +169,22 @@ def _folded(
     they close over are arguments of the program. Sets loss and fooled to None.
     """
     loss, fooled = settings["loss"], settings.get("fooled")
+    named = body.losses or {}
     check_kinds(loss, fooled, named)
-    if isinstance(loss, str):
+    is_named = isinstance(loss, str)
+    if is_named:
         # K targets of K logistic outputs are no class.
         logistic = loss in ("binary_cross_entropy", "squared_error")
         if fooled is None and not (logistic and y is not None and np.ndim(y) == 2):
             return fn, y, aux
         if y is None:
             y = called(_PREDICTION, fn, x, None, {"aux": aux})
-        loss = of_logits(named[loss])
+        loss = loss_of_logits(named[loss])
     check_rows("y", y, batch=x.shape[0])
     settings |= {"loss": None} | ({"fooled": None} if "fooled" in settings else {})
-    return rating(fn, loss, fooled, targeted=settings["targeted"]), None, (aux, y)
+    kinds = {"gradient": body.traits.gradient, "of_logits": is_named}
+    rate = rating(fn, loss, fooled, targeted=settings.get("targeted", False), **kinds)
+    return rate, None, (aux, y)
 
 
 def _predicted(logits_fn: Fn, x: Array, y: None) -> Array:
@@ -279,14 +283,25 @@ def _program(body: Body, static: Settings) -> Callable[..., Any]:
         if static.get("constant", True):
             own = jax.lax.stop_gradient(own)
         fn = with_aux(_replayed(_called.get(), own), aux)
-        flags = _flags(fn(x)) if body.reads_model else None
+        flags = _flags(fn, x) if body.reads_model else {}
         return _run(body, fn, x, settings, bounds, static), flags
 
     return jax.jit(run)
 
 
-def _flags(outputs: Any) -> Mapping[str, Array] | None:
-    return outputs.flags if isinstance(outputs, Rated) else logit_flags(outputs)
+def _flags(fn: Fn, x: Array) -> dict[str, Array]:
+    """Returns what is checked of the logits, or of a loss of the user, at x: bool[B] each."""
+    at = fn(x)
+    if isinstance(at, Rated):
+        return {**(at.flags or {}), **loss_flags(fn, x)}
+    return logit_flags(at)
+
+
+def _check(flags: dict[str, np.ndarray], *, decisions: bool) -> None:
+    """Checks the `_flags` of all rows."""
+    if "finite" in flags:
+        check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
+    check_loss(flags)
 
 
 def _replayed(model: Model, arrays: list[Array]) -> Fn:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks._bare import check_logits_at
+from adv_jax.attacks._bare import check_at
 from adv_jax.checks import (
     as_batch,
     check_function,
@@ -18,11 +18,12 @@ from adv_jax.checks import (
     dtype_and_shape,
     is_known,
     is_tracing,
+    logit_flags,
     traceable,
     traced,
     with_aux,
 )
-from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.loss_gradients import Rated, labels_at, rated
 from adv_jax.types import (
     Array,
     Bounds,
@@ -33,20 +34,6 @@ from adv_jax.types import (
     described,
     working_dtype,
 )
-
-
-class Rated(NamedTuple):
-    """The loss of points, f[B], to maximize, and whether they fool the model, bool[B].
-
-    flags: of the logits (`checks.logit_flags`), or None for outputs of another kind.
-    """
-
-    loss: Array
-    fools: Array
-    flags: Mapping[str, Array] | None = None
-
-
-RateFn = Callable[[Array], Rated]  # f[B, *D] -> Rated
 
 
 class Climb(NamedTuple):
@@ -74,6 +61,7 @@ def checked_climb(
     fooled: RowFn | None = None,
     named: Mapping[str, RowFn],
     targeted: bool = False,
+    gradient: bool = True,
 ) -> Climb:
     """Checks the arguments of an attack that climbs a loss; see `pgd` for loss and fooled.
 
@@ -82,6 +70,7 @@ def checked_climb(
 
     Args:
       named: the losses by name, (logits f32[B, K], labels) -> f[B].
+      gradient: the attack differentiates the loss.
 
     Raises:
       UserError: as `checked`; loss is neither a function nor in `named`; fooled is not a function;
@@ -95,14 +84,15 @@ def checked_climb(
         many = logistic and y is not None and np.ndim(y) == 2
         if fooled is None and not many:
             return Climb(logits_fn, x, y, aux, loss)
-        check_logits_at(logits_fn, x, bounds, aux)
+        check_at(logits_fn, x, bounds, aux)
         y = labels_at(with_aux(logits_fn, aux), x, y, targeted=targeted)
-        loss = of_logits(named[loss])
+        loss = loss_of_logits(named[loss])
     check_function(logits_fn)
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
     check_rows("y", y, batch=x.shape[0])
-    fn, rows = rating(logits_fn, loss, fooled, targeted=targeted), (aux, y)
+    fn = rating(logits_fn, loss, fooled, targeted=targeted, gradient=gradient)
+    rows = aux, y
     if is_known(x) and not is_tracing():
         traced(with_aux(fn, rows), x)
     return Climb(fn, x, None, rows, None)
@@ -129,71 +119,51 @@ def row_loss(loss: Any, named: Mapping[str, RowFn]) -> Any:
     return None if loss is None else named[loss]
 
 
-def rate_fn(
-    loss: RowFn | None,
-    fn: Callable[..., Any],
-    x: Array,
-    y: Array | None,
+def rating(
+    logits_fn: LogitsFn,
+    loss: RowFn,
+    fooled: RowFn | None,
     *,
-    targeted: bool = False,
-) -> RateFn:
-    """Returns the function to climb: fn itself if loss is None, else that of its logits.
-
-    A point fools the model if its class is not y, or is y if targeted.
+    targeted: bool,
+    gradient: bool,
+    of_logits: bool = False,
+) -> Callable[[Array, RowTree], Rated]:
+    """Returns (x, (aux, y)) -> Rated; without `fooled` no point fools and only the loss counts.
 
     Args:
-      loss: (logits f32[B, K], labels) -> f[B], descended if targeted.
+      gradient: the attack differentiates the loss.
+      of_logits: the outputs are logits.
     """
-    if loss is None:
-        return fn
-    y, sign = labels_at(fn, x, y, targeted=targeted), -1 if targeted else 1
-
-    def rate(point: Array) -> Rated:
-        logits = checked_logits(fn(point), batch=x.shape[0])
-        rows = sign * loss(logits, checked_labels(y, logits))
-        return Rated(rows, sign * margin(jax.lax.stop_gradient(logits), y) > 0)
-
-    return rate
-
-
-def with_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
-    """Returns rate(x) and each row's gradient f[B, *D] of the loss, in one pass each way.
-
-    Losses are summed, not averaged, so a row's gradient does not depend on the batch size. Loss and
-    gradient are float32, or float64 for a float64 x.
-    """
-
-    def total(x: Array) -> tuple[Array, Rated]:
-        rated = rate(x)
-        return rated.loss.sum(), rated
-
-    gradient, rated = jax.grad(total, has_aux=True)(x)
-    dtype = working_dtype(x.dtype)
-    return rated._replace(loss=rated.loss.astype(dtype)), gradient.astype(dtype)
-
-
-def rating(
-    logits_fn: LogitsFn, loss: RowFn, fooled: RowFn | None, *, targeted: bool
-) -> Callable[[Array, RowTree], Rated]:
-    """Returns (x, (aux, y)) -> Rated; without `fooled` no point fools and only the loss counts."""
 
     def rate(x: Array, rows: RowTree) -> Rated:
         aux, y = rows
-        outputs, batch = with_aux(logits_fn, aux)(x), x.shape[:1]
-        with traceable("loss"):
-            value = _checked_result("loss", loss(outputs, y), batch, jnp.floating)
-        value = value.astype(working_dtype(value.dtype))
-        if fooled is None:
-            return Rated(-value if targeted else value, jnp.zeros_like(value, bool))
-        with traceable("fooled"):
-            fools = fooled(jax.lax.stop_gradient(outputs), y)
-        fools = _checked_result("fooled", fools, batch, jnp.bool_)
-        return Rated(-value if targeted else value, fools)
+        outputs, batch = jax.tree.map(_working, with_aux(logits_fn, aux)(x)), x.shape[:1]
+
+        def climbed(outputs: Any) -> Array:
+            with traceable("loss"):
+                value = _checked_result("loss", loss(outputs, y), batch, jnp.floating)
+            value = value.astype(working_dtype(value.dtype))
+            return -value if targeted else value
+
+        fools = jnp.zeros(batch, bool)
+        if fooled is not None:
+            with traceable("fooled"):
+                fools = fooled(jax.lax.stop_gradient(outputs), y)
+            fools = _checked_result("fooled", fools, batch, jnp.bool_)
+        found = rated(climbed, outputs, fools) if gradient else Rated(climbed(outputs), fools)
+        return found._replace(flags=logit_flags(outputs) if of_logits else None)
 
     return rate
 
 
-def of_logits(loss: RowFn) -> RowFn:
+def _working(output: Any) -> Any:
+    """Returns floats of less than 32 bits, in which a loss would round to 0, as float32."""
+    if hasattr(output, "dtype") and jnp.issubdtype(output.dtype, jnp.floating):
+        return output.astype(working_dtype(output.dtype))
+    return output
+
+
+def loss_of_logits(loss: RowFn) -> RowFn:
     def checked_loss(outputs: Array, y: Array) -> Array:
         logits = checked_logits(outputs, batch=y.shape[0])
         return loss(logits, checked_labels(y, logits))

@@ -6,13 +6,11 @@ or the distance to the linearized boundary; the range of the row. In [0, 1] it i
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks._climbing import rate_fn, with_gradient
-from adv_jax.checks import is_known
-from adv_jax.loss_gradients import margin
+from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.perturbations import in_units, limits
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
@@ -59,12 +57,6 @@ def width_of(x: Array, bounds: Bounds, scale: Array | None) -> Array:
     return jnp.where(count > 0, mean, jnp.inf)
 
 
-def is_bounded(bounds: Bounds | None) -> bool:
-    """Returns whether bounds are known to be finite, so that a row needs no other length."""
-    known = bounds is not None and all(map(is_known, bounds))
-    return known and all(np.isfinite(np.asarray(bound)).all() for bound in bounds)
-
-
 def search_length(
     logits_fn: LogitsFn,
     x: Array,
@@ -72,20 +64,23 @@ def search_length(
     bounds: Bounds | None,
     scale: Array | None,
     *,
-    bounded: bool,
     targeted: bool,
 ) -> Array:
-    """Returns `typical_length` of an attack by gradients that needs no eps.
+    """Returns `typical_length` of an attack by gradients that needs no eps, f32[B, 1, ..., 1].
 
     Without finite bounds it is the l2 distance from x to the boundary of the linearized model.
-
-    Args:
-      bounded: the bounds are finite (`is_bounded`), so that the distance is not needed.
     """
-    if bounded:
-        return typical_length(x, bounds, scale)
-    at, slope = with_gradient(rate_fn(margin, logits_fn, x, y, targeted=targeted), x)
-    return typical_length(x, bounds, scale, linear_distance(at.loss, slope, "l2", scale))
+    shape = len(x), *(1,) * (x.ndim - 1)
+
+    def of_boundary() -> Array:
+        at, slope = with_gradient(rate_fn(margin, logits_fn, x, y, targeted=targeted), x)
+        distance = linear_distance(at.loss, slope, "l2", scale)
+        return jnp.broadcast_to(typical_length(x, bounds, scale, distance), shape)
+
+    if bounds is None:
+        return of_boundary()
+    width = jnp.broadcast_to(width_of(x, bounds, scale), shape)
+    return jax.lax.cond(jnp.isfinite(width).all(), lambda: width, of_boundary)
 
 
 def linear_distance(gap: Array, slope: Array, norm: str, scale: Array | None) -> Array:

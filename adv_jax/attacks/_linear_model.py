@@ -1,16 +1,21 @@
 """The linear model around x: the class values and the nearest decision boundary."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.checks import checked_logits, is_whole
+from adv_jax.checks import is_whole
+from adv_jax.loss_gradients import Pullback, linearized
 from adv_jax.types import Array, LogitsFn, Norm, UserError, described, working_dtype
 
-Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f[B, *D],)
+# The rows of a block of backward passes on an accelerator. The activations of all classes at once
+# would take 29 GB for one image and a ResNet-50 with 1,000 classes.
+ROWS_AT_ONCE = 64
+
+Carry = TypeVar("Carry")
 
 
 class Boundary(NamedTuple):
@@ -36,12 +41,11 @@ def nearest_boundary(
 
         distance_j = (value_y - value_j) / ||v||_*,   v = d(value_j - value_y) / dx
 
-    One backward pass for each rival j: vmapped on accelerators; in sequence on CPUs, with memory
-    independent of the number of classes.
+    One backward pass for each rival j, by `over_classes`.
 
     Args:
       values: f32[B, K] at x.
-      pullback: from `jax.vjp`, f32[B, K] -> (f[B, *D],).
+      pullback: from `linearized`.
       y: i32[B], the class to leave.
       rivals: i32[B, M], the classes to reach, each other than y; of equals the first is taken.
       scale: the units of each feature (`norms`).
@@ -61,25 +65,61 @@ def nearest_boundary(
         flat = steepness == 0
         return Boundary(jnp.where(flat, jnp.inf, lead / jnp.where(flat, 1, steepness)), direction)
 
-    def nearer(i: Array, nearest: Boundary) -> Boundary:
-        here = boundary(i)
+    def nearer(here: Boundary, nearest: Boundary) -> Boundary:
         closer = here.distance < nearest.distance
         return jax.tree.map(lambda a, b: jnp.where(closer, a, b), here, nearest)
 
-    def in_sequence(start: Boundary) -> Boundary:
-        return jax.lax.fori_loop(0, passes, nearer, start)
+    def one(i: Array, nearest: Boundary) -> Boundary:
+        return nearer(boundary(i), nearest)
 
-    def vectorized(_: Boundary) -> Boundary:
-        every = jax.vmap(boundary)(jnp.arange(passes))
+    def block(i: Array, nearest: Boundary) -> Boundary:
+        every = jax.vmap(boundary)(i)
         first = jnp.argmin(every.distance, axis=0, keepdims=True)
-        return jax.tree.map(lambda a: jnp.take_along_axis(a, first, axis=0)[0], every)
+        found = jax.tree.map(lambda a: jnp.take_along_axis(a, first, axis=0)[0], every)
+        return nearer(found, nearest)
 
     (like,) = jax.eval_shape(pullback, values)
     dtype = working_dtype(like.dtype)
     rows = like.shape[0], *(1,) * (like.ndim - 1)
     far = jnp.full_like(values, jnp.inf, dtype, shape=rows)
     start = Boundary(far, jnp.zeros_like(values, dtype, shape=like.shape))
-    return jax.lax.platform_dependent(start, cpu=in_sequence, default=vectorized)
+    return over_classes(one, block, start, passes=passes, batch=len(values))
+
+
+def over_classes(
+    one: Callable[[Array, Carry], Carry],
+    block: Callable[[Array, Carry], Carry],
+    start: Carry,
+    *,
+    passes: int,
+    batch: int,
+) -> Carry:
+    """Folds a backward pass for each of `passes` classes into `start`.
+
+    On CPUs one after another, as the activations of several classes would exceed the cache. On
+    accelerators in blocks of classes, whose rows together are at most `ROWS_AT_ONCE`, or one class:
+    memory does not grow with the number of classes.
+
+    Args:
+      one: (i32[], carry) -> carry, of the i-th class.
+      block: (i32[M], carry) -> carry, of M classes. The last may come several times.
+      batch: B, the rows of each class.
+    """
+    blocks = -(-passes // max(1, ROWS_AT_ONCE // batch))
+    size = -(-passes // blocks)
+
+    def of_block(number: Array, carry: Carry) -> Carry:
+        return block(jnp.minimum(number * size + jnp.arange(size), passes - 1), carry)
+
+    def in_sequence(start: Carry) -> Carry:
+        return jax.lax.fori_loop(0, passes, one, start)
+
+    def in_blocks(start: Carry) -> Carry:
+        if blocks == 1:
+            return block(jnp.arange(passes), start)
+        return jax.lax.fori_loop(0, blocks, of_block, start)
+
+    return jax.lax.platform_dependent(start, cpu=in_sequence, default=in_blocks)
 
 
 def others(count: int, y: Array) -> Array:
@@ -114,8 +154,8 @@ def strongest_other(logits: Array, y: Array) -> Array:
     return jnp.argmax(jnp.where(is_label, -jnp.inf, logits), axis=1).astype(y.dtype)
 
 
-def values_fn(logits_fn: LogitsFn, of: str) -> LogitsFn:
-    """Returns a function x f[B, *D] -> "logits" or "probs", f32[B, K].
+def class_values(logits_fn: LogitsFn, x: Array, of: str) -> tuple[Array, Pullback]:
+    """Returns "logits" or "probs" at x f[B, *D], f32[B, K], and their pullback, by `linearized`.
 
     Raises:
       ValueError: unknown `of`; logits that are not f32[B, K].
@@ -123,7 +163,7 @@ def values_fn(logits_fn: LogitsFn, of: str) -> LogitsFn:
     outputs = {"logits": lambda logits: logits, "probs": _softmax}
     if of not in outputs:
         raise ValueError(f'of must be "probs" or "logits", got {of!r}')
-    return lambda x: outputs[of](checked_logits(logits_fn(x), batch=x.shape[0]))
+    return linearized(logits_fn, x, outputs[of])
 
 
 def _softmax(logits: Array) -> Array:

@@ -11,8 +11,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._best import Shortest
-from adv_jax.perturbations import perturbed
-from adv_jax.types import Array, Bounds
+from adv_jax.types import Array
 
 Bracket = tuple[Array, Array, Array, Shortest]  # c, largest c that failed, least that fooled, best
 
@@ -69,10 +68,3 @@ def first_const(given: ArrayLike | None, default: float, length: Array) -> Array
     if given is None:
         return jnp.full_like(rows, default)
     return norms.per_row("initial_const", given, rows) / rows**2
-
-
-def within(x: Array, r: Array, eps: ArrayLike | None, bounds: Bounds, scale: Array | None) -> Array:
-    """Returns x + r, with r projected onto the l2 ball of radius eps unless eps is None."""
-    if eps is not None:
-        r = norms.project(r, eps, "l2", scale)
-    return perturbed(x, r, bounds)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from adv_jax import norms
 from adv_jax.attacks._ball import feasible, random_start
-from adv_jax.checks import ball
+from adv_jax.checks import ball, is_per_feature
 from adv_jax.perturbations import inside, perturbed
 from adv_jax.types import Array, Bounds, Key, Mask, Norm
 
@@ -38,6 +38,10 @@ class Region(NamedTuple):
         """Returns the region of the arguments of an attack; see `checks.ball` for `sparse`."""
         radius, scale = ball(eps, x, norm, bounds, mask, sparse=sparse, optional=True)
         return cls(x, radius, norms.canonical(norm), bounds, scale)
+
+    def units(self, eps: Any) -> Array | None:
+        """Returns the units in which r shall be short: the radii of the features, or `scale`."""
+        return self.radius * self.scale if is_per_feature(eps, self.x) else self.scale
 
     def nearest(self, r: Array) -> Array:
         """Projects r f32[B, *D] onto the ball, then clips it to the bounds (`feasible`)."""

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.attacks._best import Best, Iterate
-from adv_jax.attacks._climbing import RateFn, with_gradient
 from adv_jax.attacks._region import Region
+from adv_jax.loss_gradients import RateFn, with_gradient
 from adv_jax.perturbations import choose, perturbed
 from adv_jax.types import Array
 

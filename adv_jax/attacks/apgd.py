@@ -10,14 +10,14 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Iterate
-from adv_jax.attacks._climbing import RateFn, rate_fn, row_loss, with_gradient
+from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._dlr import aimed, dlr, toward
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._sparse_ascent import ascend_sparsely
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import checked_logits
-from adv_jax.loss_gradients import classes, labels_at
+from adv_jax.loss_gradients import RateFn, classes, labels_at, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import choose, perturbed
 from adv_jax.random import row_keys

@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Fooling, on_survivors
-from adv_jax.attacks._climbing import rate_fn
 from adv_jax.attacks._dlr import aimed, dlr
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
@@ -20,7 +19,7 @@ from adv_jax.attacks.apgd import ascend
 from adv_jax.attacks.fab import approach, away
 from adv_jax.attacks.square import random_search
 from adv_jax.checks import checked_logits, linf_or_l2
-from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.loss_gradients import classes, labels_at, margin, rate_fn
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import limits
 from adv_jax.random import row_keys

@@ -1,35 +1,45 @@
 """Carlini and Wagner's l2 attack: the smallest perturbation, by Adam on a tanh parametrization."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._decisions import check_box
 from adv_jax.attacks._lengths import typical_length
-from adv_jax.attacks._penalty import among, first_const, search, within
+from adv_jax.attacks._penalty import among, first_const, search
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
-    ball,
-    check_counts,
-    check_range,
-    checked,
     checked_logits,
-    is_per_feature,
 )
-from adv_jax.loss_gradients import evaluated, labels_at, margin
+from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
 from adv_jax.perturbations import in_units, limits, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 
 INITIAL_CONST = 1e-3  # in squares of the width of the bounds
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
 
-@attack(norm="l2", rank=ITERATED, minimal=True, compiles=False)
+def _check(settings: Mapping[str, Any]) -> None:
+    if settings["bounds"] is None:
+        raise UserError("bounds must be (lo, hi) for carlini_wagner, got None")
+    check_box(settings)
+
+
+@attack(
+    norm="l2",
+    rank=ITERATED,
+    minimal=True,
+    row_ranges={"initial_const": "(0, inf)", "learning_rate": "(0, inf)"},
+    check=_check,
+)
 def carlini_wagner(
     logits_fn: LogitsFn,
     x: Array,
@@ -87,70 +97,28 @@ def carlini_wagner(
     >>> jnp.round(x_adv, 1) + 0
     Array([[0., 0.]], dtype=float32)
     """
-    del key
-    if bounds is None:
-        raise ValueError("bounds must be (lo, hi) for carlini_wagner, got None")
-    check_counts(num_steps=num_steps, search_steps=search_steps)
-    check_range("initial_const", initial_const, "(0, inf)", per_row=True, optional=True)
-    check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
-    x = checked(logits_fn, x, y, bounds, aux)
-    for bound in bounds:
-        check_range("bounds", bound, "(-inf, inf)", per_row=True)
-    size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
-    # Radii of the features are the units in which r is short.
-    unit = size * scale if is_per_feature(eps, x) else scale
-    return compiled(
-        _carlini_wagner,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        unit,
-        _middle_and_half(x, bounds),
-        norms.per_row("confidence", confidence, x).ravel(),
-        norms.per_row("learning_rate", learning_rate, x),
-        initial_const,
-        search_steps=search_steps,
-        num_steps=num_steps,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _carlini_wagner(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array | None,
-    scale: Array | None,
-    unit: Array | None,
-    box: tuple[Array, Array],
-    confidence: Array,
-    learning_rate: Array,
-    initial_const: ArrayLike | None,
-    *,
-    search_steps: int,
-    num_steps: int,
-    bounds: Bounds,
-    targeted: bool,
-) -> Array:
-    """`carlini_wagner` of checked arguments."""
+    region = Region.of(x, eps, "l2", bounds, mask)
+    scale, unit = region.scale, region.units(eps)
+    confidence = norms.per_row("confidence", confidence, x).ravel()
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
     origin = x.astype(working_dtype(x.dtype))
     length = typical_length(x, bounds, unit)
     unit = length if unit is None else unit * length
-    middle, half = box
+    lo, hi = limits(origin, bounds)
+    middle, half = (hi + lo) / 2, (hi - lo) / 2
     if scale is not None:
         middle, half = jnp.where(scale == 0, origin, middle), jnp.where(scale == 0, 0, half)
     share = (origin - middle) / jnp.where(half == 0, 1, half)
     start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
-    adam = optax.adam(learning_rate)
+    adam = optax.adam(norms.per_row("learning_rate", learning_rate, x))
 
-    def reached(logits: Array, y: Array) -> Array:
+    def beyond(logits: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
+
+    def rate(point: Array) -> Rated:
+        logits = checked_logits(logits_fn(point), batch=x.shape[0])
+        return rated(lambda logits: jnp.minimum(beyond(logits), 0), logits, beyond(logits) > 0)
 
     def attempt(const: Array) -> Shortest:
         const = norms.per_row("c", const, x)
@@ -159,9 +127,9 @@ def _carlini_wagner(
             w, state, best = carry
             r, pull = jax.vjp(lambda w: middle + half * jnp.tanh(w) - origin, w)
             point = perturbed(x, r, bounds)
-            at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
-            best = best.or_shorter(among(r, reached(at.logits, y) > 0, scale))
-            (slope,) = pull(2 * in_units(in_units(r, unit), unit) - const * at.gradient)
+            at, gradient = with_gradient(rate, point)
+            best = best.or_shorter(among(r, at.fools, scale))
+            (slope,) = pull(2 * in_units(in_units(r, unit), unit) - const * gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
                 updates, state = adam.update(slope, state)
             return (optax.apply_updates(w, updates), state, best), None
@@ -172,21 +140,7 @@ def _carlini_wagner(
         (_, _, best), _ = jax.lax.scan(step, carry, length=num_steps)
         return best
 
-    unmoved = among(
-        jnp.zeros_like(origin),
-        reached(checked_logits(logits_fn(x), batch=x.shape[0]), y) > 0,
-        scale,
-    )
+    unmoved = among(jnp.zeros_like(origin), rate(x).fools, scale)
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, unmoved, initial_const=first, search_steps=search_steps)
-    return within(x, r, eps, bounds, scale)
-
-
-def _middle_and_half(x: Array, bounds: Bounds) -> tuple[Array, Array]:
-    """Returns (hi + lo) / 2 and (hi - lo) / 2, which broadcast to x, in float64 where known."""
-    if not any(isinstance(bound, jax.Array) for bound in bounds):
-        lo, hi = (np.asarray(bound, np.float64) for bound in bounds)
-    else:
-        lo, hi = (jnp.asarray(bound, working_dtype(x.dtype)) for bound in bounds)
-    near = x.astype(working_dtype(x.dtype))
-    return limits(near, ((hi + lo) / 2, (hi - lo) / 2))
+    return region.moved(r)

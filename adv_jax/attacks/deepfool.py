@@ -8,26 +8,22 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._lengths import width_of
 from adv_jax.attacks._linear_model import (
     check_candidates,
+    class_values,
     considered,
     nearest_boundary,
     strongest_other,
-    values_fn,
 )
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
-    ball,
-    check_counts,
-    check_range,
-    checked,
     checked_labels,
     checked_logits,
 )
 from adv_jax.loss_gradients import classes, labels_at, margin
-from adv_jax.perturbations import choose, inside, perturbed
+from adv_jax.perturbations import choose, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 # In units of the bounds' width, the authors' number in [0, 1]. Steps clipped to the bounds could
@@ -48,7 +44,7 @@ class Walk(NamedTuple):
     fools: Array
 
 
-@attack(rank=ITERATED, minimal=True, compiles=False)
+@attack(rank=ITERATED, minimal=True, ranges={"overshoot": "[0, inf)"})
 def deepfool(
     logits_fn: LogitsFn,
     x: Array,
@@ -100,45 +96,9 @@ def deepfool(
     >>> deepfool(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), overshoot=.1)
     Array([[-0.05, -0.05]], dtype=float32)
     """
-    del key
-    check_counts(num_steps=num_steps)
     check_candidates(candidates)
-    check_range("overshoot", overshoot, "[0, inf)")
-    x = checked(logits_fn, x, y, bounds, aux)
-    size, scale = ball(eps, x, norm, bounds, mask, optional=True)
-    stretch = 1 + jnp.asarray(overshoot, working_dtype(x.dtype))
-    return compiled(
-        _deepfool,
-        logits_fn,
-        x,
-        y,
-        stretch,
-        size,
-        scale,
-        norm=norm,
-        num_steps=num_steps,
-        candidates=candidates,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _deepfool(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    stretch: Array,
-    size: Array | None,
-    scale: Array | None,
-    *,
-    norm: Norm,
-    num_steps: int,
-    candidates: int | None,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`deepfool` of checked arguments; stretch: 1 + overshoot; size: eps."""
+    region = Region.of(x, eps, norm, bounds, mask)
+    scale, stretch = region.scale, 1 + jnp.asarray(overshoot, working_dtype(x.dtype))
     at_x = checked_logits(logits_fn(x), batch=x.shape[0])
     y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), at_x))
     rivals = considered(at_x, y, candidates)
@@ -146,13 +106,13 @@ def _deepfool(
 
     def advance(walk: Walk) -> Walk:
         point = perturbed(x, stretch * walk.r, bounds)
-        logits, pullback = jax.vjp(values_fn(logits_fn, "logits"), point)
+        logits, pullback = class_values(logits_fn, point, "logits")
         fools = walk.fools | (sign * margin(logits, y) > 0)
 
         def longer() -> Array:
             pair = (strongest_other(logits, y), y[:, None]) if targeted else (y, rivals)
             distance, direction = nearest_boundary(logits, pullback, *pair, norm, scale)
-            least = _shortest_step(x, walk.r, norm, bounds, scale)
+            least = _shortest_step(region, walk.r)
             length = jnp.where(jnp.isinf(distance), 0, jnp.maximum(distance, least))
             return (walk.r + length * direction).astype(walk.r.dtype)
 
@@ -167,16 +127,14 @@ def _deepfool(
     nobody = jnp.zeros_like(x, bool, shape=x.shape[:1])
     start = Walk(jnp.int32(0), jnp.zeros_like(x, stretch.dtype), nobody)
     walk = jax.lax.while_loop(unfinished, advance, start)
-    r = inside(x, stretch * choose(walk.fools, walk.r, jnp.zeros_like(walk.r)), bounds)
-    return perturbed(x, r if size is None else norms.project(r, size, norm, scale), bounds)
+    r = stretch * choose(walk.fools, walk.r, jnp.zeros_like(walk.r))
+    return region.moved(region.clipped(r))
 
 
-def _shortest_step(
-    x: Array, r: Array, norm: Norm, bounds: Bounds | None, scale: Array | None
-) -> Array:
+def _shortest_step(region: Region, r: Array) -> Array:
     """Returns the least length of the step after r, f32[1 or B, 1, ..., 1]."""
-    length = norms.per_row("length", norms.norm(r, norm, scale), r)
-    if bounds is not None:
-        width = width_of(x, bounds, scale)
+    length = norms.per_row("length", region.length(r), r)
+    if region.bounds is not None:
+        width = width_of(region.x, region.bounds, region.scale)
         length = jnp.where(jnp.isfinite(width), width, length)
     return MIN_STEP * length

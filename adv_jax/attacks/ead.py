@@ -6,21 +6,16 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._lengths import is_bounded, search_length
+from adv_jax.attacks._lengths import search_length
 from adv_jax.attacks._penalty import first_const, search, squared
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
-    ball,
-    check_counts,
-    check_range,
-    checked,
     checked_logits,
-    is_per_feature,
 )
-from adv_jax.loss_gradients import evaluated, labels_at, margin
-from adv_jax.perturbations import in_units, inside, moved, of_units, perturbed
+from adv_jax.loss_gradients import labels_at, margin, rate_fn, with_gradient
+from adv_jax.perturbations import in_units, moved, of_units, perturbed
 from adv_jax.types import (
     Array,
     Bounds,
@@ -36,7 +31,13 @@ RULES = ("en", "l1")
 BETA, INITIAL_CONST = 1e-2, 1e-3  # in units of the typical length, and in squares of it
 
 
-@attack(norm="l1", rank=ITERATED, minimal=True, compiles=False)
+@attack(
+    norm="l1",
+    rank=ITERATED,
+    minimal=True,
+    ranges={"beta": "[0, inf)"},
+    row_ranges={"initial_const": "(0, inf)", "learning_rate": "(0, inf)"},
+)
 def ead(
     logits_fn: LogitsFn,
     x: Array,
@@ -98,67 +99,24 @@ def ead(
     >>> bool(jnp.argmax(x_adv @ w) == 1), round(float(jnp.abs(x_adv - x).sum()), 1)
     (True, 0.8)
     """
-    del key
     check_choice("rule", rule, RULES)
-    check_counts(num_steps=num_steps, search_steps=search_steps)
-    check_range("beta", beta, "[0, inf)", optional=True)
-    check_range("initial_const", initial_const, "(0, inf)", per_row=True, optional=True)
-    check_range("learning_rate", learning_rate, "(0, inf)", per_row=True)
-    x = checked(logits_fn, x, y, bounds, aux)
-    size, scale = ball(eps, x, "l1", bounds, mask, optional=True)
-    # Radii of the features are the units in which r is short.
-    unit = size * scale if is_per_feature(eps, x) else scale
-    return compiled(
-        _ead,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        unit,
-        None if beta is None else jnp.asarray(beta, working_dtype(x.dtype)),
-        norms.per_row("confidence", confidence, x).ravel(),
-        norms.per_row("learning_rate", learning_rate, x),
-        initial_const,
-        bounded=is_bounded(bounds),
-        rule=rule,
-        search_steps=search_steps,
-        num_steps=num_steps,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _ead(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array | None,
-    scale: Array | None,
-    unit: Array | None,
-    beta: Array | None,
-    confidence: Array,
-    learning_rate: Array,
-    initial_const: ArrayLike | None,
-    *,
-    bounded: bool,
-    rule: str,
-    search_steps: int,
-    num_steps: int,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`ead` of checked arguments."""
+    region = Region.of(x, eps, "l1", bounds, mask)
+    unit = region.units(eps)
+    confidence = norms.per_row("confidence", confidence, x).ravel()
+    learning_rate = norms.per_row("learning_rate", learning_rate, x)
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
-    length = search_length(logits_fn, x, y, bounds, unit, bounded=bounded, targeted=targeted)
+    length = search_length(logits_fn, x, y, bounds, unit, targeted=targeted)
     unit = length if unit is None else unit * length
-    weight = jnp.full_like(length, BETA) if beta is None else beta / length
+    weight = (
+        jnp.full_like(length, BETA) if beta is None else jnp.asarray(beta, length.dtype) / length
+    )
     zero = jnp.zeros_like(x, working_dtype(x.dtype))
 
     def reached(logits: Array, y: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
+
+    rate = rate_fn(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, x, y)
 
     def among(r: Array, point: Array) -> Shortest:
         logits, u = checked_logits(logits_fn(point), batch=x.shape[0]), in_units(r, unit)
@@ -172,12 +130,12 @@ def _ead(
 
         def step(carry: tuple, count: Array) -> tuple[tuple, None]:
             r, ahead, point, best = carry
-            at = evaluated(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, point, y)
+            gradient = with_gradient(rate, point)[1]
             left = 1 - count.astype(r.dtype) / num_steps
             u = in_units(ahead, unit)
-            u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(at.gradient, unit))
+            u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(gradient, unit))
             u = jnp.sign(u) * jnp.maximum(jnp.abs(u) - weight, 0)
-            now = inside(x, of_units(u, unit), bounds)
+            now = region.clipped(of_units(u, unit))
             best = best.or_shorter(among(now, perturbed(x, now, bounds)))
             ahead = now + (count / (count + 3)).astype(r.dtype) * (now - r)
             return (now, ahead, moved(x, ahead), best), None
@@ -188,4 +146,4 @@ def _ead(
 
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, among(zero, x), initial_const=first, search_steps=search_steps)
-    return perturbed(x, r if eps is None else norms.project(r, eps, "l1", scale), bounds)
+    return region.moved(r)

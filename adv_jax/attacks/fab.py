@@ -22,7 +22,7 @@ from adv_jax.checks import (
     checked_logits,
     linf_or_l2,
 )
-from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.loss_gradients import classes, labels_at, linearized, margin
 from adv_jax.perturbations import choose, in_units, limits, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import (
@@ -277,7 +277,7 @@ def _nearest_plane(
     They are boundaries with y or, if targeted, with the most probable class other than y.
     """
     dtype = working_dtype(point.dtype)
-    logits, pull = jax.vjp(lambda z: checked_logits(logits_fn(z), batch=z.shape[0]), point)
+    logits, pull = linearized(logits_fn, point)
     count, left = logits.shape[1], strongest_other(logits, y) if targeted else y
     label = jax.nn.one_hot(left, count, dtype=logits.dtype)
 

@@ -9,11 +9,10 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._climbing import with_gradient
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
 from adv_jax.checks import ball
-from adv_jax.loss_gradients import loss_gradient
+from adv_jax.loss_gradients import loss_gradient, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree
@@ -56,7 +55,8 @@ def fgsm(
       length: the norm in which eps is measured; None: `norm`.
       loss: "cross_entropy" of a softmax, or "binary_cross_entropy" or "squared_error" of K logistic
         outputs (`adv_jax.losses`); or a function (outputs, y) -> f[B], where outputs are what
-        logits_fn returns, any tree of arrays, and y is None or any tree of arrays f[B, ...].
+        logits_fn returns, any tree of arrays, floats of 16 bits as float32, and y is None or any
+        tree of arrays f[B, ...].
       bounds: (lo, hi) of the input, numbers or arrays that broadcast to x by NumPy's rules; None:
         no clipping, as in the papers.
       mask: bool or 0 and 1, broadcast to x by NumPy's rules: the features that may change, within
@@ -73,7 +73,8 @@ def fgsm(
 
     Raises:
       ValueError: unknown norm or loss; x, y, eps or the logits of a wrong shape, dtype or range,
-        see `adv_jax.checks`; targeted without y.
+        see `adv_jax.checks`; targeted without y; a function for loss that at x is not finite, or
+        has a gradient of NaN.
 
     Sources: [goodfellow2015], sec. 4; [huang2015], sec. 6.1.1;
     [maronas2016], eq. 56, 58, 59 (printed without tau).

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._linear_model import nearest_boundary, others, values_fn
+from adv_jax.attacks._linear_model import class_values, nearest_boundary, others, over_classes
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
 from adv_jax.checks import as_batch, check_rows
@@ -20,9 +20,10 @@ def class_jacobian(
 ) -> tuple[Array, Array]:
     """Returns the class values and their Jacobian by the input, J_k = d value_k / d x.
 
-    One forward pass, then one backward pass per class: vmapped on accelerators, in sequence on
-    CPUs, where the activations of all classes would exceed the cache. Probabilities sum to 1: the
-    derivative of the most probable class is minus the sum of the others, without a pass.
+    One forward pass, then one backward pass per class: in blocks of 64 rows on accelerators, one
+    after another on CPUs, so that memory besides the result does not grow with the classes.
+    Probabilities sum to 1: the derivative of the most probable class is minus the sum of the
+    others, without a pass.
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K]; rows must not interact.
@@ -50,7 +51,7 @@ def _class_jacobian(
     logits_fn: LogitsFn, x: Array, *, of: str, bounds: Bounds | None
 ) -> tuple[Array, Array]:
     """`class_jacobian` of checked arguments; bounds are not used."""
-    values, pullback = jax.vjp(values_fn(logits_fn, of), x)
+    values, pullback = class_values(logits_fn, x, of)
     batch, count = values.shape
     rows = jnp.arange(batch)
     left_out = jnp.argmax(values, axis=1) if of == "probs" else jnp.full(batch, count)
@@ -65,15 +66,12 @@ def _class_jacobian(
         k, of_k = derivative(i)
         return jacobian.at[rows, k].set(of_k)
 
-    def in_sequence(jacobian: Array) -> Array:
-        return jax.lax.fori_loop(0, passes, fill, jacobian)
-
-    def vectorized(jacobian: Array) -> Array:
-        k, of_k = jax.vmap(derivative)(jnp.arange(passes))
+    def fill_block(i: Array, jacobian: Array) -> Array:
+        k, of_k = jax.vmap(derivative)(i)
         return jacobian.at[rows, k].set(of_k)
 
     empty = jnp.zeros_like(values, shape=(batch, count, *x.shape[1:]))
-    jacobian = jax.lax.platform_dependent(empty, cpu=in_sequence, default=vectorized)
+    jacobian = over_classes(fill, fill_block, empty, passes=passes, batch=batch)
     if of == "probs":
         jacobian = jacobian.at[rows, left_out].set(-jacobian.sum(axis=1))
     return values, jacobian
@@ -126,7 +124,7 @@ def adv_alpha(
     """
     region = Region.of(x, eps, norm, bounds, mask)
     y = classes(labels_at(logits_fn, x, y))
-    probs, pullback = jax.vjp(values_fn(logits_fn, "probs"), x)
+    probs, pullback = class_values(logits_fn, x, "probs")
     rivals = others(probs.shape[1], y)
     boundary = nearest_boundary(probs, pullback, y, rivals, norm, region.scale)
     length = region.radius

@@ -9,15 +9,12 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._lengths import row_limits
-from adv_jax.attacks._linear_model import values_fn
+from adv_jax.attacks._linear_model import class_values
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.attacks.targets import next_class
 from adv_jax.checks import (
     broadcasts,
-    check_range,
-    checked,
     checked_labels,
     checked_mask,
 )
@@ -49,7 +46,7 @@ class PairSearch(NamedTuple):
     active: Array
 
 
-@attack(size="gamma", rank=ITERATED, compiles=False)
+@attack(size="gamma", rank=ITERATED, row_ranges={"gamma": "[0, 1]", "theta": "(-inf, inf)"})
 def jsma(
     logits_fn: LogitsFn,
     x: Array,
@@ -101,62 +98,21 @@ def jsma(
     ...      bounds=(0., 1.))
     Array([[0., 1., 1., 1.]], dtype=float32)
     """
-    del key
-    check_range("theta", theta, "(-inf, inf)", per_row=True, optional=True)
-    x = checked(logits_fn, x, y, bounds, aux)
-    batch, dtype = x.shape[0], working_dtype(x.dtype)
-    if np.ndim(theta) and not (np.ndim(theta) == x.ndim and broadcasts(theta, x.shape)):
-        raise UserError(f"theta must be a real number, got {described(theta)}")
-    if theta is None:
-        lo, hi = row_limits(x, bounds)
-        theta = hi - lo
-    theta = jnp.asarray(theta, dtype)
-    theta = theta.reshape(*(1,) * (x.ndim - theta.ndim), *theta.shape)
-    theta = theta if mask is None else jnp.where(checked_mask(mask, x), theta, 0)
-    share = norms.per_row("gamma", gamma, x).reshape(-1)
-    check_range("gamma", gamma, "[0, 1]", per_row=True)
-    # float32 rounds shares such as .7 down.
-    pairs = jnp.floor(share * (x.size // batch) / 2 * (1 + 1e-6)).astype(jnp.int32)
-    return compiled(
-        _jsma,
-        logits_fn,
-        x,
-        y,
-        theta,
-        pairs,
-        of=of,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _jsma(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    theta: Array,
-    pairs: Array,
-    *,
-    of: str,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`jsma` of checked arguments; pairs: i32[B], the most that a row may change."""
+    change_of_each, pairs = _changes(theta, x, bounds, mask), _most_pairs(gamma, x)
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
-    batch, dtype = x.shape[0], theta.dtype
-    largest = jnp.abs(theta).max(axis=tuple(range(1, x.ndim)), keepdims=True)
-    unit = theta / jnp.where(largest == 0, 1, largest)
+    batch, dtype = x.shape[0], change_of_each.dtype
+    largest = jnp.abs(change_of_each).max(axis=tuple(range(1, x.ndim)), keepdims=True)
+    unit = change_of_each / jnp.where(largest == 0, 1, largest)
 
     def change(search: PairSearch) -> PairSearch:
-        values, pullback = jax.vjp(values_fn(logits_fn, of), moved(x, search.r))
+        values, pullback = class_values(logits_fn, moved(x, search.r), of)
         label = checked_labels(y, values)
         target = label if targeted else next_class(label, values.shape[1])
         active = search.active & (jnp.argmax(values, axis=1).astype(target.dtype) != target)
         active &= search.step + 1 <= pairs
         is_target = jax.nn.one_hot(target, values.shape[1], dtype=values.dtype)
         (helps,), (hinders,) = pullback(is_target), pullback(1 - is_target)
-        further = inside(x, search.r + theta, bounds)
+        further = inside(x, search.r + change_of_each, bounds)
         helps, hinders = (unit * slope.astype(dtype) for slope in (helps, hinders))
         pair = _best_pair(helps, hinders, further != search.r)
         found = pair.reshape(batch, -1).any(axis=1)
@@ -168,6 +124,25 @@ def _jsma(
     start = PairSearch(jnp.int32(0), jnp.zeros_like(x, dtype), everybody)
     search = jax.lax.while_loop(lambda search: search.active.any(), change, start)
     return perturbed(x, search.r, bounds)
+
+
+def _changes(theta: ArrayLike | None, x: Array, bounds: Bounds | None, mask: Mask | None) -> Array:
+    """Returns the change of each feature, of the rank of x; 0 where it must not move."""
+    if np.ndim(theta) and not (np.ndim(theta) == x.ndim and broadcasts(theta, x.shape)):
+        raise UserError(f"theta must be a real number, got {described(theta)}")
+    if theta is None:
+        lo, hi = row_limits(x, bounds)
+        theta = hi - lo
+    theta = jnp.asarray(theta, working_dtype(x.dtype))
+    theta = theta.reshape(*(1,) * (x.ndim - theta.ndim), *theta.shape)
+    return theta if mask is None else jnp.where(checked_mask(mask, x), theta, 0)
+
+
+def _most_pairs(gamma: ArrayLike, x: Array) -> Array:
+    """Returns how many pairs of features a row may change, i32[1 or B]."""
+    share = norms.per_row("gamma", gamma, x).reshape(-1)
+    # float32 rounds shares such as .7 down.
+    return jnp.floor(share * x[0].size / 2 * (1 + 1e-6)).astype(jnp.int32)
 
 
 def _best_pair(helps: Array, hinders: Array, domain: Array) -> Array:

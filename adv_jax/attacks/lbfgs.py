@@ -1,6 +1,6 @@
 """Attacks by box-constrained L-BFGS: on the class (Szegedy) and on features (Sabour)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,31 +12,49 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._box_lbfgs import box_lbfgs
-from adv_jax.attacks._lengths import is_bounded, search_length, typical_length
-from adv_jax.attacks._penalty import among, first_const, search, squared, within
+from adv_jax.attacks._lengths import search_length, typical_length
+from adv_jax.attacks._penalty import among, first_const, search, squared
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     as_batch,
     ball,
     check_counts,
     check_function,
-    check_range,
     check_rows,
-    checked,
     checked_logits,
     dtype_and_shape,
-    is_per_feature,
     traced,
     with_aux,
 )
-from adv_jax.loss_gradients import classes, cross_entropy, evaluated, labels_at, margin
+from adv_jax.loss_gradients import (
+    Rated,
+    classes,
+    cross_entropy,
+    labels_at,
+    margin,
+    rate_fn,
+    rated,
+    with_gradient,
+)
 from adv_jax.perturbations import in_units, inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 
 INITIAL_CONST = 1e-2  # in squares of the typical length
 
 
-@attack(norm="l2", rank=ITERATED, minimal=True, compiles=False)
+def _check(settings: Mapping[str, Any]) -> None:
+    if settings["bounds"] is None:
+        raise UserError("bounds must be (lo, hi) for lbfgs, got None")
+
+
+@attack(
+    norm="l2",
+    rank=ITERATED,
+    minimal=True,
+    row_ranges={"initial_const": "(0, inf)"},
+    check=_check,
+)
 def lbfgs(
     logits_fn: LogitsFn,
     x: Array,
@@ -88,74 +106,34 @@ def lbfgs(
     >>> jnp.round(x_adv, 2) + 0
     Array([[0., 0.]], dtype=float32)
     """
-    del key
-    if bounds is None:
-        raise ValueError("bounds must be (lo, hi) for lbfgs, got None")
-    check_counts(num_steps=num_steps, search_steps=search_steps)
-    check_range("initial_const", initial_const, "(0, inf)", per_row=True, optional=True)
-    x = checked(logits_fn, x, y, bounds, aux)
-    size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
-    # Radii of the features are the units in which r is short.
-    unit = size * scale if is_per_feature(eps, x) else scale
-    return compiled(
-        _lbfgs,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        unit,
-        initial_const,
-        bounded=is_bounded(bounds),
-        num_steps=num_steps,
-        search_steps=search_steps,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _lbfgs(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array | None,
-    scale: Array | None,
-    unit: Array | None,
-    initial_const: ArrayLike | None,
-    *,
-    bounded: bool,
-    num_steps: int,
-    search_steps: int,
-    bounds: Bounds,
-    targeted: bool,
-) -> Array:
-    """`lbfgs` of checked arguments."""
+    region = Region.of(x, eps, "l2", bounds, mask)
+    unit = region.units(eps)
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign, loss = (-1, cross_entropy) if targeted else (1, _escape)
+    rate = rate_fn(loss, logits_fn, x, y)
     unmoved = jnp.zeros_like(x, working_dtype(x.dtype))
-    length = search_length(logits_fn, x, y, bounds, unit, bounded=bounded, targeted=targeted)
+    length = search_length(logits_fn, x, y, bounds, unit, targeted=targeted)
     unit = length if unit is None else unit * length
-    lo, hi = (inside(x, unmoved + side * jnp.inf, bounds) for side in (-1, 1))
+    lo, hi = (region.clipped(unmoved + side * jnp.inf) for side in (-1, 1))
     lo, hi = (in_units(a, unit) for a in (lo, hi))
 
     def rated(r: Array) -> Shortest:
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
-        return among(r, sign * margin(logits, y) > 0, scale)
+        return among(r, sign * margin(logits, y) > 0, region.scale)
 
     def attempt(const: Array) -> Shortest:
         const = norms.per_row("c", const, x)
 
         # In coordinates u = r / unit.
         def penalized(u: Array) -> tuple[Array, Array]:
-            at = evaluated(loss, logits_fn, moved(x, unit * u), y)
-            return squared(u) + const.ravel() * at.loss, 2 * u + const * (unit * at.gradient)
+            at, gradient = with_gradient(rate, moved(x, unit * u))
+            return squared(u) + const.ravel() * at.loss, 2 * u + const * (unit * gradient)
 
         return rated(unit * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, rated(unmoved), initial_const=first, search_steps=search_steps)
-    return within(x, r, eps, bounds, scale)
+    return region.moved(r)
 
 
 @attack(norm="linf", rank=ITERATED, compiles=False)
@@ -248,14 +226,15 @@ def _feature_adversary(
     box = (inside(x, unmoved + side * each, bounds) for side in (-1, 1))
     lo, hi = (in_units(a, unit) for a in box)
 
+    def rate(point: Array) -> Rated:
+        features = features_fn(point).astype(dtype)
+        nobody = jnp.zeros_like(x, bool, shape=x.shape[:1])
+        return rated(lambda features: squared(features - goal), features, nobody)
+
     # In coordinates u = r / unit.
     def distance(u: Array) -> tuple[Array, Array]:
-        def total(point):
-            rows = squared(features_fn(point).astype(dtype) - goal)
-            return rows.sum(), rows
-
-        gradient, rows = jax.grad(total, has_aux=True)(moved(x, unit * u))
-        return rows, unit * gradient.astype(dtype)
+        at, gradient = with_gradient(rate, moved(x, unit * u))
+        return at.loss, unit * gradient
 
     r = unit * box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
     return perturbed(x, jnp.clip(r, -each, each), bounds)

@@ -8,16 +8,13 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._ball import feasible
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._climbing import rate_fn, with_gradient
-from adv_jax.attacks._lengths import is_bounded, linear_distance, search_length
+from adv_jax.attacks._lengths import linear_distance, search_length
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import ball, check_counts, check_range, checked
-from adv_jax.loss_gradients import margin
+from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
-from adv_jax.perturbations import inside, limits, perturbed
+from adv_jax.perturbations import limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 # Of a linear margin the radius would end on the boundary, where rounding decides.
@@ -26,7 +23,13 @@ OVERSHOOT = 1 + 1e-3
 Turn = tuple[Array, Array, Array, Shortest]  # r, x + r, radius f32[B], the shortest so far
 
 
-@attack(norm="l2", rank=ITERATED, minimal=True, compiles=False)
+@attack(
+    norm="l2",
+    rank=ITERATED,
+    minimal=True,
+    ranges={"gamma": "(0, 1)"},
+    row_ranges={"step_size": "(0, inf)", "initial_eps": "(0, inf)"},
+)
 def ddn(
     logits_fn: LogitsFn,
     x: Array,
@@ -75,71 +78,37 @@ def ddn(
     >>> jnp.round(ddn(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 1) + 0
     Array([[ 0.1, -0.1]], dtype=float32)
     """
-    del key
-    check_counts(num_steps=num_steps)
-    check_range("gamma", gamma, "(0, 1)")
-    check_range("step_size", step_size, "(0, inf)", per_row=True, optional=True)
-    check_range("initial_eps", initial_eps, "(0, inf)", per_row=True, optional=True)
-    x = checked(logits_fn, x, y, bounds, aux)
-    size, scale = ball(eps, x, "l2", bounds, mask, optional=True)
-    return compiled(
-        _ddn,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        None if step_size is None else norms.per_row("step_size", step_size, x),
-        gamma,
-        None if initial_eps is None else norms.per_row("initial_eps", initial_eps, x),
-        bounded=is_bounded(bounds),
-        num_steps=num_steps,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _ddn(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    size: Array | None,
-    scale: Array | None,
-    step_size: Array | None,
-    gamma: ArrayLike,
-    initial_eps: Array | None,
-    *,
-    bounded: bool,
-    num_steps: int,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`ddn` of checked arguments; size: eps."""
+    region = Region.of(x, eps, "l2", bounds, mask)
+    scale = region.scale
     rate = rate_fn(cross_entropy, logits_fn, x, y, targeted=targeted)
-    length = search_length(logits_fn, x, y, bounds, scale, bounded=bounded, targeted=targeted)
-    step_size = length if step_size is None else step_size
-    radius = length if initial_eps is None else initial_eps
-    longest = _longest(x, "l2", bounds, scale)
+    length = search_length(logits_fn, x, y, bounds, scale, targeted=targeted)
+    first_step = length if step_size is None else norms.per_row("step_size", step_size, x)
+    radius = length if initial_eps is None else norms.per_row("initial_eps", initial_eps, x)
+    longest = _longest(region)
 
     def advance(turn: Turn, count: Array) -> tuple[Turn, None]:
         r, point, radius, found = turn
         at, gradient = with_gradient(rate, point)
-        found = found.or_shorter(_fooling(r, at.fools, "l2", scale))
+        found = found.or_shorter(_fooling(region, r, at.fools))
         change = jnp.where(at.fools, -1, 1) * jnp.asarray(gamma, r.dtype)
         radius = jnp.minimum((1 + change) * radius, longest)
-        step = _annealed(count, num_steps, step_size, step_size / 100)
-        ahead = norms.rescaled(r + step * norms.dual(gradient, "l2", scale), "l2", scale)
-        r = inside(x, norms.per_row("radius", radius, x) * ahead, bounds)
+        step = _annealed(count, num_steps, first_step, first_step / 100)
+        ahead = norms.rescaled(r + step * region.steepest(gradient), "l2", scale)
+        r = region.clipped(norms.per_row("radius", radius, x) * ahead)
         return (r, perturbed(x, r, bounds), radius, found), None
 
     begun = _begun(x, jnp.minimum(radius.reshape(-1), longest))
     (*_, found), _ = jax.lax.scan(advance, begun, jnp.arange(num_steps))
-    r = found.r if size is None else norms.project(found.r, size, "l2", scale)
-    return perturbed(x, r, bounds)
+    return region.moved(found.r)
 
 
-@attack(rank=ITERATED, minimal=True, compiles=False)
+@attack(
+    rank=ITERATED,
+    minimal=True,
+    ranges={"gamma": "[0.001, 1)"},
+    row_ranges={"step_size": "(0, inf)"},
+    sparse=True,
+)
 def fmn(
     logits_fn: LogitsFn,
     x: Array,
@@ -196,50 +165,12 @@ def fmn(
     >>> jnp.round(fmn(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 1) + 0
     Array([[ 0.1, -0.1]], dtype=float32)
     """
-    del key
-    check_counts(num_steps=num_steps)
-    check_range("gamma", gamma, "[0.001, 1)")
-    check_range("step_size", step_size, "(0, inf)", per_row=True, optional=True)
-    x = checked(logits_fn, x, y, bounds, aux)
-    size, scale = ball(eps, x, norm, bounds, mask, sparse=True, optional=True)
-    return compiled(
-        _fmn,
-        logits_fn,
-        x,
-        y,
-        size,
-        scale,
-        None if step_size is None else norms.per_row("step_size", step_size, x),
-        gamma,
-        bounded=is_bounded(bounds),
-        norm=norms.canonical(norm),
-        num_steps=num_steps,
-        bounds=bounds,
-        aux=aux,
-        targeted=targeted,
-    )
-
-
-def _fmn(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    size: Array | None,
-    scale: Array | None,
-    step_size: Array | None,
-    gamma: ArrayLike,
-    *,
-    bounded: bool,
-    norm: str,
-    num_steps: int,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`fmn` of checked arguments; size: eps."""
+    region = Region.of(x, eps, norm, bounds, mask, sparse=True)
+    norm, scale = region.norm, region.scale
     rate = rate_fn(margin, logits_fn, x, y, targeted=targeted)
-    length = search_length(logits_fn, x, y, bounds, scale, bounded=bounded, targeted=targeted)
-    step_size = length if step_size is None else step_size
-    longest = _longest(x, norm, bounds, scale)
+    length = search_length(logits_fn, x, y, bounds, scale, targeted=targeted)
+    first_step = length if step_size is None else norms.per_row("step_size", step_size, x)
+    longest = _longest(region)
     adapted = _counted if norm == "l0" else _scaled
 
     def advance(turn: Turn, count: Array) -> tuple[Turn, None]:
@@ -247,20 +178,19 @@ def _fmn(
         at, gradient = with_gradient(rate, point)
         # The ball of l0 does not limit the size of a change.
         ahead = 0 if norm == "l0" else linear_distance(at.loss, gradient, norm, scale)
-        boundary = OVERSHOOT * (norms.norm(r, norm, scale) + ahead)
-        found = found.or_shorter(_fooling(r, at.fools, norm, scale))
+        boundary = OVERSHOOT * (region.length(r) + ahead)
+        found = found.or_shorter(_fooling(region, r, at.fools))
         change = _annealed(count, num_steps, jnp.asarray(gamma, r.dtype), 0.001)
         radius = adapted(radius, change, at.fools, found.length, boundary)
         radius = jnp.minimum(radius, longest)
-        step = _annealed(count, num_steps, step_size, step_size / 100)
+        step = _annealed(count, num_steps, first_step, first_step / 100)
         ahead = r + step * norms.dual(gradient, "l2", scale)
-        r = feasible(x, ahead, norms.per_row("radius", radius, x), norm, bounds, scale)
+        r = region._replace(radius=norms.per_row("radius", radius, x)).nearest(ahead)
         return (r, perturbed(x, r, bounds), radius, found), None
 
     begun = _begun(x, jnp.full_like(longest, 1 if norm == "l0" else 0))
     (*_, found), _ = jax.lax.scan(advance, begun, jnp.arange(num_steps))
-    r = found.r if size is None else norms.project(found.r, size, norm, scale)
-    return perturbed(x, r, bounds)
+    return region.moved(found.r)
 
 
 def _scaled(radius: Array, change: Array, fools: Array, shortest: Array, boundary: Array) -> Array:
@@ -283,20 +213,20 @@ def _begun(x: Array, radius: Array) -> Turn:
     return nothing, x, radius, Shortest(nothing, jnp.full_like(radius, jnp.inf))
 
 
-def _fooling(r: Array, fools: Array, norm: str, scale: Array | None) -> Shortest:
-    return Shortest(r, jnp.where(fools, norms.norm(r, norm, scale), jnp.inf))
+def _fooling(region: Region, r: Array, fools: Array) -> Shortest:
+    return Shortest(r, jnp.where(fools, region.length(r), jnp.inf))
 
 
-def _longest(x: Array, norm: str, bounds: Bounds | None, scale: Array | None) -> Array:
+def _longest(region: Region) -> Array:
     """Returns the length f32[B] of the way to the farthest corner of the bounds, or a huge one."""
-    near = x.astype(working_dtype(x.dtype))
-    huge = jnp.full_like(near, jnp.finfo(near.dtype).max, shape=x.shape[:1])
-    if bounds is None:
+    near = region.x.astype(working_dtype(region.x.dtype))
+    huge = jnp.full_like(near, jnp.finfo(near.dtype).max, shape=near.shape[:1])
+    if region.bounds is None:
         return huge
-    lo, hi = limits(near, bounds)
+    lo, hi = limits(near, region.bounds)
     far = jnp.maximum(near - lo, hi - near)
-    far = far if scale is None else jnp.where(scale == 0, 0, far)
-    return jnp.minimum(norms.norm(far, norm, scale), huge)
+    far = far if region.scale is None else jnp.where(region.scale == 0, 0, far)
+    return jnp.minimum(region.length(far), huge)
 
 
 def _annealed(count: Array, num_steps: int, first: Array, last: Array | float) -> Array:

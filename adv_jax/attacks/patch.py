@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import checked_climb, rate_fn
-from adv_jax.attacks._images import check_images
+from adv_jax.attacks._climbing import checked_climb
+from adv_jax.attacks._images import check_images, within_range
 from adv_jax.checks import (
     as_batch,
     check_bounds,
@@ -21,7 +21,7 @@ from adv_jax.checks import (
     dtype_and_shape,
     own_keywords,
 )
-from adv_jax.loss_gradients import labels_at
+from adv_jax.loss_gradients import labels_at, rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits
 from adv_jax.random import row_keys
@@ -144,15 +144,14 @@ def _adversarial_patch(
     width = hi - lo
     # In shares of the width neither the step nor Adam's smallest gradient has a unit.
     step = RATE if learning_rate is None else learning_rate / jnp.where(width == 0, 1, width)
-    adam = optax.scale_by_adam()
-
-    def mean_loss(share: Array, count: Array) -> Array:
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        return -rate(_placed(x, lo + width * share, now, sizes, max_angle)).loss.mean()
+    near, adam = x.astype(dtype), optax.scale_by_adam()
 
     def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:
         share, state = carry
-        gradient = jax.grad(mean_loss)(share, count)
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+        place = lambda share: _placed(near, lo + width * share, now, sizes, max_angle)
+        placed, pull = jax.vjp(place, share)
+        (gradient,) = pull(-with_gradient(rate, placed.astype(x.dtype))[1] / len(x))
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
             updates, state = adam.update(gradient, state)
         return (jnp.clip(share - step * jnp.asarray(updates), 0, 1), state), None
@@ -227,8 +226,8 @@ def _placed(x: Array, patch: Array, keys: Key, sizes: Sizes, max_angle: Array) -
         at = jnp.stack([cos * down + sin * right, cos * right - sin * down])
         shown = ((at / half) ** 2).sum(axis=0) <= 1
         channels = [
-            map_coordinates(pixels[:, :, c], list(at + center), order=1, mode="nearest")
-            for c in range(pixels.shape[2])
+            within_range(map_coordinates(of, list(at + center), order=1, mode="nearest"), of)
+            for of in jnp.moveaxis(pixels, -1, 0)
         ]
         disc = jnp.stack(channels, axis=-1).reshape(image.shape)
         return jnp.where(shown.reshape(*sides, *(1,) * (image.ndim - 2)), disc, image)

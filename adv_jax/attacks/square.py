@@ -10,13 +10,13 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import RateFn, rate_fn, row_loss
+from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     linf_or_l2,
 )
-from adv_jax.loss_gradients import margin
+from adv_jax.loss_gradients import RateFn, margin, rate_fn
 from adv_jax.perturbations import choose, in_units, of_units, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.attacks._images import check_images
+from adv_jax.attacks._images import check_images, within_range
 from adv_jax.attacks.defenses import expectation, identity, straight_through
 from adv_jax.checks import check_range, is_whole
 from adv_jax.types import Array, Key, LogitsFn, UserError, working_dtype
@@ -121,7 +121,8 @@ def _shrunk(key: Key, image: Array, smallest: ArrayLike) -> Array:
         method="linear",
         antialias=False,
     )
-    return shrunk.astype(image.dtype)
+    padded = jnp.pad(image.astype(share.dtype).ravel(), (0, 1))  # Zeros are around it.
+    return within_range(shrunk, padded).astype(image.dtype)
 
 
 def _blurred(x: Array, reach: int, sigma: float) -> Array:

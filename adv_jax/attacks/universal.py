@@ -9,10 +9,10 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import Rated, checked_climb, rate_fn, with_gradient
+from adv_jax.attacks._climbing import checked_climb
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import ball, check_counts, check_range, radius
-from adv_jax.loss_gradients import labels_at
+from adv_jax.loss_gradients import Rated, labels_at, rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, limits, moved
 from adv_jax.random import one_key

@@ -5,18 +5,18 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._lengths import typical_length
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
-from adv_jax.checks import ball, check_counts, check_range, checked, checked_logits, radius
-from adv_jax.loss_gradients import cross_entropy, evaluated
+from adv_jax.checks import checked_logits
+from adv_jax.loss_gradients import cross_entropy, rate_fn, with_gradient
 from adv_jax.perturbations import moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 XI = 1e-2  # in units of the typical length
 
 
-@attack(rank=ONE_STEP, needs_key=True, compiles=False)
+@attack(rank=ONE_STEP, needs_key=True, row_ranges={"xi": "(0, inf)"})
 def virtual_adversarial(
     logits_fn: LogitsFn,
     x: Array,
@@ -66,47 +66,18 @@ def virtual_adversarial(
     >>> jnp.abs(virtual_adversarial(lambda x: x @ w, x, None, eps=1., key=key))
     Array([[0.6, 0.8]], dtype=float32)
     """
-    check_counts(num_steps=num_steps)
-    check_range("xi", xi, "(0, inf)", per_row=True, optional=True)
-    x = checked(logits_fn, x, y, bounds, aux)
-    eps, scale = ball(eps, x, norm, bounds, mask)
-    xi = None if xi is None else radius(xi, x, norm, name="xi")
-    start = norms.sample(key, x, 1.0, norm, scale)
-    return compiled(
-        _virtual_adversarial,
-        logits_fn,
-        x,
-        start,
-        eps,
-        xi,
-        scale,
-        num_steps=num_steps,
-        norm=norm,
-        bounds=bounds,
-        aux=aux,
-    )
-
-
-def _virtual_adversarial(
-    logits_fn: LogitsFn,
-    x: Array,
-    start: Array,
-    eps: Array,
-    xi: Array | None,
-    scale: Array | None,
-    *,
-    num_steps: int,
-    norm: Norm,
-    bounds: Bounds | None,
-) -> Array:
-    """`virtual_adversarial` of checked arguments, from d = start."""
-    xi = XI * typical_length(x, bounds, scale, eps) if xi is None else xi
+    region = Region.of(x, eps, norm, bounds, mask)
+    if xi is None:
+        step = XI * typical_length(x, bounds, region.scale, region.radius)
+    else:
+        step = norms.per_row("xi", xi, x)
     prediction = jax.nn.softmax(checked_logits(logits_fn(x), batch=x.shape[0]))
+    # The cross-entropy is the divergence plus a constant.
+    rate = rate_fn(cross_entropy, logits_fn, x, prediction)
 
     def iterate(d: Array, _: None) -> tuple[Array, None]:
-        # The cross-entropy is the divergence plus a constant.
-        at = evaluated(cross_entropy, logits_fn, moved(x, xi * d), prediction)
-        return norms.dual(at.gradient, norm, scale), None
+        return region.steepest(with_gradient(rate, moved(x, step * d))[1]), None
 
+    start = norms.sample(key, x, 1.0, norm, region.scale)
     d, _ = jax.lax.scan(iterate, start, length=num_steps)
-    return perturbed(x, eps * d, bounds)
+    return perturbed(x, region.radius * d, bounds)

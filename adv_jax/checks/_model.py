@@ -199,13 +199,13 @@ def _traces(fn: Callable[..., Any], *inputs: Any) -> bool:
 
 
 def checked_logits(logits: Array, *, batch: int) -> Array:
-    """Returns logits f[B, K] as float32, or as float64 where they are.
+    """Returns logits f[B, K] as float32, or as float64 where they are, `losses.unfused`.
 
     Raises:
       UserError: as `check_logits`.
     """
     check_logits(logits, batch=batch)
-    return logits.astype(working_dtype(logits.dtype))
+    return losses.unfused(logits.astype(working_dtype(logits.dtype)))
 
 
 def check_logits(logits: Any, *, batch: int) -> None:

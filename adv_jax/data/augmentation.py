@@ -119,7 +119,9 @@ def affine(x: Array, matrix: Array) -> Array:
 
     def mapped(image: Array, matrix: Array) -> Array:
         at = [p + c for p, c in zip(jnp.tensordot(matrix, away, 1), center, strict=True)]
-        return jax.vmap(lambda channel: map_coordinates(channel, at, order=1), -1, -1)(image)
+        drawn = jax.vmap(lambda channel: map_coordinates(channel, at, order=1), -1, -1)(image)
+        # Rounding would leave the bounds of the image.
+        return jnp.clip(drawn, jnp.minimum(image.min(), 0), jnp.maximum(image.max(), 0))
 
     return jax.vmap(mapped)(x, matrix)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks import logit_flags
+from adv_jax.checks import checked_logits, logit_flags
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.budget import at_size, scale_of
 from adv_jax.evaluate.side_inputs import with_aux
@@ -83,7 +83,8 @@ def curves(
         def at_all_sizes(attack: Attack) -> dict[str, Array]:
             # With eps = 0 the result is x: skip the attack.
             (run,) = np.nonzero((sizes > 0) | (scale_of(attack) != "eps"))
-            found = jax.vmap(functools.partial(under, attack))(jnp.asarray(sizes[run]))
+            # One after another: the activations of all sizes would be E times as many.
+            found = jax.lax.map(functools.partial(under, attack), jnp.asarray(sizes[run]))
             return jax.tree.map(
                 lambda at_x, at_run: jnp.tile(at_x, (len(sizes), 1)).at[run].set(at_run),
                 unmoved,
@@ -109,9 +110,10 @@ def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> 
 
 def predictions(logits: Array) -> dict[str, Array]:
     """Returns {"label": i32[B], "confidence": f32[B]} of logits f32[B, K]."""
+    probs = jax.nn.softmax(checked_logits(logits.astype(jnp.float32), batch=len(logits)))
     return {
         "label": jnp.argmax(logits, axis=1).astype(jnp.int32),
-        "confidence": jax.nn.softmax(logits.astype(jnp.float32)).max(axis=1),
+        "confidence": probs.max(axis=1),
     }
 
 

@@ -35,7 +35,8 @@ def probe(
 ) -> dict[str, Array]:
     """Returns signs of gradient masking, row by row: bool[B] each.
 
-        zero_gradient  the gradient of the cross-entropy by x is 0, or rounds to 0 on most devices
+        zero_gradient  the gradient of the cross-entropy by x is NaN or 0, or rounds to 0 on most
+                       devices
         saturated      the gradient by the logits is 0 already: a margin above 87 nats
         random         two evaluations of the model differ
         batch          the output differs in a batch with other rows
@@ -65,7 +66,7 @@ def probe(
     wrong = jax.nn.sigmoid(log_odds(logits.astype(dtype), y))
     values = _changes(logits_fn, x, logits)
     misleading = _misleads(logits_fn, x, y)
-    saturated = _vanishes((wrong[:, None] * slope).astype(logits.dtype))
+    saturated = _vanishes(wrong[:, None] * slope)
     stepped = {"one_step": _one_step(logits_fn, x, gradient, steps)} if steps else {}
     return {
         "zero_gradient": saturated | _vanishes(norms.per_row("1 - p_y", wrong, x) * gradient),
@@ -154,9 +155,12 @@ def _box(x: Array, bounds: Bounds | None) -> Array:
 
 
 def _vanishes(gradient: Array) -> Array:
-    """Returns the rows without a normal number; devices flush others to 0: f[B, ...] -> bool[B]."""
+    """Returns the rows without a normal number, or with NaN: f[B, ...] -> bool[B].
+
+    Devices flush other numbers to 0.
+    """
     tiny = jnp.finfo(working_dtype(gradient.dtype)).tiny
-    return norms.norm(gradient, "linf") < tiny
+    return ~(norms.norm(gradient, "linf") >= tiny)
 
 
 def _dot(a: Array, b: Array) -> Array:

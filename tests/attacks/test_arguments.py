@@ -272,8 +272,9 @@ def test_a_setting_outside_its_range_is_refused(attack, given, name, interval, v
     [row[:3] for row in RANGES if row[2] in ("rho", "p_init", "theta", "overshoot", "beta")],
 )
 def test_a_setting_that_all_rows_share_is_one_number(attack, given, name):
-    said = refused(attack, model, X, Y, **given, **{name: np.full(2, 0.5)})
-    assert said == f"{name} must be a real number, got float64[2]"
+    rows = np.full(2, 0.5, np.float32)
+    said = refused(attack, model, X, Y, **given, **{name: rows})
+    assert said == f"{name} must be a real number, got float32[2]"
 
 
 @pytest.mark.slow

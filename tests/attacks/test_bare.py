@@ -2,7 +2,6 @@
 
 import gc
 import os
-import re
 import weakref
 from collections import OrderedDict
 from functools import partial
@@ -321,17 +320,11 @@ def test_a_bad_call_is_refused_as_before_and_the_next_one_runs():
     assert attacks.apgd(lambda x: x @ w, X, Y, eps=0.1, num_steps=3).shape == X.shape
 
 
-def test_every_attack_that_is_compiled_is_in_the_table():
-    source = Path(attacks.__file__).parent
-    callers = {
-        name
-        for path in source.glob("*.py")
-        for name in re.findall(r"\b(?:compiled|_run)\(\s*_(\w+),", path.read_text())
-    }
-    # No eps, another signature, or no attack.
-    elsewhere = {"class_jacobian", "feature_adversary", "jsma", "nothing"}
-    elsewhere |= {"adversarial_patch", "fooling_images", "universal"}
-    assert callers == COMPILED.keys() | elsewhere
+def test_every_attack_is_in_the_table():
+    # No eps, or an attack that calls another one.
+    elsewhere = {"bim", "gaussian_noise", "jsma", "rubbish", "sign_noise", "transferred"}
+    elsewhere |= {"uniform_noise"}
+    assert COMPILED.keys() | elsewhere == {*attacks.__all__}
 
 
 def memory_maps():

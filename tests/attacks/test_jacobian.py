@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import linprog
 from scipy.special import softmax
 
+from adv_jax.attacks.deepfool import deepfool
 from adv_jax.attacks.jacobian import adv_alpha, class_jacobian
 
 B, D, K = 8, 5, 4
@@ -196,3 +197,54 @@ def test_adv_alpha_is_clipped_to_the_bounds():
         logits_fn, jnp.array([[0.5, 0.5]]), jnp.array([0]), eps=0.8, bounds=(0.0, 1.0)
     )
     np.testing.assert_allclose(x_adv, [[0.0, 0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", ["class_jacobian", "deepfool", "adv_alpha"])
+def test_memory_does_not_grow_with_the_classes_on_accelerators(attack, monkeypatch):
+    monkeypatch.setattr(
+        jax.lax, "platform_dependent", lambda *args, **forms: forms["default"](*args)
+    )
+    side, rows, rng = 16, 2, np.random.default_rng(0)
+    kernel = jnp.float32(rng.normal(size=(3, 3, 1, 16)))
+    run = {
+        "class_jacobian": lambda fn, x: class_jacobian(fn, x)[1],
+        "deepfool": lambda fn, x: deepfool(fn, x, None, candidates=None, num_steps=2),
+        "adv_alpha": lambda fn, x: adv_alpha(fn, x, None, eps=0.1),
+    }[attack]
+
+    def temporaries(classes):
+        w = jnp.float32(rng.normal(size=(16, classes)))
+
+        def net(x):
+            h = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            return jnp.tanh(h).mean((1, 2)) @ w
+
+        x = jax.ShapeDtypeStruct((rows, side, side, 1), jnp.float32)
+        analysis = jax.jit(lambda x: run(net, x)).lower(x).compile().memory_analysis()
+        return analysis.temp_size_in_bytes
+
+    activations = rows * side * side * 16 * 4
+    result = rows * 640 * side * side * 4 if attack == "class_jacobian" else 0
+    # A copy of the result, and some activations for each of the 64 rows of a block.
+    assert temporaries(640) < temporaries(65) + 3 * result + 10 * activations
+    assert temporaries(640) < 3 * result + 64 / rows * 8 * activations
+
+
+@pytest.mark.usefixtures("platform")
+def test_the_jacobian_of_many_classes_is_that_of_a_linear_model():
+    w = jnp.float32(np.random.default_rng(0).normal(size=(4, 150)))
+    x = jnp.float32(np.random.default_rng(1).normal(size=(3, 4)))
+    _, jacobian = class_jacobian(lambda x: x @ w, x, "logits")
+    np.testing.assert_allclose(jacobian, np.broadcast_to(w.T, (3, 150, 4)), rtol=1e-6)
+    # The nearest boundary of the linear model, among all classes, in NumPy.
+    z, y = np.asarray(x @ w), np.asarray(jnp.argmax(x @ w, axis=1))
+    moved = deepfool(lambda x: x @ w, x, y, candidates=None, num_steps=1, overshoot=1e-3)
+    for i in range(3):
+        gaps = [
+            (z[i, y[i]] - z[i, j]) / np.linalg.norm(w[:, j] - w[:, y[i]])
+            for j in range(150)
+            if j != y[i]
+        ]
+        assert np.linalg.norm(moved[i] - x[i]) == pytest.approx(1.001 * min(gaps), rel=1e-3)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks
 from adv_jax.types import UserError
@@ -117,6 +118,19 @@ def test_patches_lie_inside_the_image_at_places_and_sizes_of_each_row():
         images[:1], jnp.ones((1, 20, 20)), sizes=(0.3, 0.5), key=jax.random.fold_in(KEY, 0)[None]
     )
     np.testing.assert_array_equal(alone[0], placed[0])
+
+
+@pytest.mark.parametrize("shape", slow_after(1, [((3, 12, 20),), ((5, 9, 9, 3),)]))
+def test_a_placed_patch_stays_in_the_range_of_patch_and_images(shape):
+    images, patch = jnp.float32(RNG.uniform(size=shape)), jnp.ones((1, *shape[1:]))
+    for seed in range(3):
+        placed = attacks.place_patch(images, patch, key=jax.random.key(seed))
+        assert float(placed.min()) >= 0 and float(placed.max()) <= 1
+    # The clipping keeps the derivative: weights of the patch's pixels, 1 in all for each it shows.
+    given = {"key": jax.random.key(0)}
+    slope = jax.grad(lambda p: attacks.place_patch(0 * images, p, **given).sum())(patch)
+    shown = attacks.place_patch(0 * images, patch, **given)
+    np.testing.assert_allclose(slope.sum(), (shown > 0).sum(), rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -49,3 +49,20 @@ def test_curves_at_eps_0_measure_x_without_running_the_attack(problem, eps):
     assert found.attacks["seen"].accuracy[of_size_0] == found.clean.accuracy
     # rubbish has no ball: its result at size 0 is noise, not x.
     assert found.attacks["rubbish"].linf[of_size_0] == pytest.approx(np.abs(x).max(1).mean())
+
+
+def test_the_memory_of_curves_does_not_grow_with_the_sizes():
+    w_in = jnp.ones((20, 512))
+    w_out = jnp.ones((512, 3))
+
+    def temporaries(eps):
+        def curves(x, y):
+            net = lambda x: jnp.tanh(x @ w_in) @ w_out
+            attack = {"pgd": partial(attacks.pgd, num_steps=2)}
+            return evaluate.curves(net, x, y, attack, eps=eps, batch_size=64, key=None)
+
+        x, y = jax.ShapeDtypeStruct((64, 20), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
+        return jax.jit(curves).lower(x, y).compile().memory_analysis().temp_size_in_bytes
+
+    one, ten = temporaries([0.1]), temporaries(list(np.linspace(0.1, 1, 10)))
+    assert ten < 1.5 * one
