@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         objectives,
         step,
     )
-    from adv_jax.attacks._attack import attack
+    from adv_jax.attacks import attack
 
 __version__ = "0.1.0"
 __all__ = ["attacks", "convolution", "data", "evaluate", "losses", "models", "norms"]
@@ -27,7 +27,7 @@ __all__ += ["attack", "objectives", "step"]
 def __getattr__(name: str) -> ModuleType | Callable[..., Any]:
     """Imports a room on its first use, so that `import adv_jax` alone stays light."""
     if name == "attack":
-        return importlib.import_module(f"{__name__}.attacks._attack").attack
+        return importlib.import_module(f"{__name__}.attacks").attack
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,11 @@ from adv_jax.attacks._attack import ENSEMBLE as ENSEMBLE
 from adv_jax.attacks._attack import ITERATED as ITERATED
 from adv_jax.attacks._attack import NOISE as NOISE
 from adv_jax.attacks._attack import ONE_STEP as ONE_STEP
+from adv_jax.attacks._attack import SIZES as SIZES
+from adv_jax.attacks._attack import Traits as Traits
+from adv_jax.attacks._attack import attack as attack
+from adv_jax.attacks._attack import forward_only as forward_only
+from adv_jax.attacks._attack import traits_of as traits_of
 from adv_jax.attacks.apgd import apgd
 from adv_jax.attacks.auto_attack import auto_attack
 from adv_jax.attacks.boundary import boundary

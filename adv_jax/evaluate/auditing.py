@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.attacks._attack import ONE_STEP
+from adv_jax.attacks import ONE_STEP
 from adv_jax.checks import width
 from adv_jax.evaluate.balls import found_ball, is_masked, steps_of
 from adv_jax.evaluate.budget import (

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks._attack import NOISE, SIZES, forward_only, traits_of
+from adv_jax.attacks import NOISE, SIZES, forward_only, traits_of
 from adv_jax.checks import explained, traceable
 from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described

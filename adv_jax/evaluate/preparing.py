@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks._attack import Traits, traits_of
+from adv_jax.attacks import Traits, traits_of
 from adv_jax.evaluate.budget import at_size, crafting, parameters_of, scale_of, takes
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 

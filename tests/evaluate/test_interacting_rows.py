@@ -1,7 +1,6 @@
 """A model whose rows interact, or that draws random numbers, is named by every entry point."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 

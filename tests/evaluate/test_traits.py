@@ -12,7 +12,7 @@ from marks import slow_after
 
 import adv_jax
 from adv_jax import attacks, evaluate
-from adv_jax.attacks._attack import traits_of
+from adv_jax.attacks import traits_of
 from adv_jax.types import UserError
 
 W = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
