@@ -100,12 +100,12 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         check_function(fn)
     else:
         fn, y, settings = _unchanged, None, settings | {"aux": None}
+    batch = as_batch(x, settings.get("bounds"))
+    if body.check is not None:
+        body.check(settings)
     bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
     _check_settings(body, settings)
     constant = settings.get("constant", True)
-    batch = as_batch(x, bounds)
-    if body.check is not None:
-        body.check({**settings, "bounds": bounds})
     x = batch if constant else jnp.asarray(x)
     check_rows("aux", aux, batch=x.shape[0])
     _check_size(body, batch, bounds, settings)
@@ -201,15 +201,17 @@ def _unchanged(x: Array) -> Array:
 def _check_settings(body: Body, settings: Settings) -> None:
     """Checks the counts, which become Python's, and the real numbers of which a range is given."""
     parameters = _parameters(body)
-    given = {
-        n: v for n, v in settings.items() if v is not None or parameters[n].default is not None
-    }
+    given = {n: v for n, v in settings.items() if v is not None or not _may_be_none(parameters[n])}
     for name in given.keys() & {n for n, p in parameters.items() if _is_count(p)}:
         check_counts(**{name: given[name]})
         settings[name] = operator.index(given[name])
     for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
         if name in given:
             check_range(name, given[name], interval, per_row=name in body.row_ranges)
+
+
+def _may_be_none(parameter: inspect.Parameter) -> bool:
+    return type(None) in _members(parameter.annotation) or parameter.default is None
 
 
 def _is_count(parameter: inspect.Parameter) -> bool:
@@ -223,7 +225,7 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
         return
     norm = body.traits.norm or settings.get("length") or settings.get("norm", "linf")
     box = bounds if name == "eps" else None  # The others bound no perturbation.
-    optional = _parameters(body)[name].default is None
+    optional = _may_be_none(_parameters(body)[name])
     kinds = {"name": name, "sparse": body.sparse, "optional": optional}
     ball(settings[name], x, norm, box, settings.get("mask"), **kinds)
 

@@ -1,7 +1,7 @@
 """The linear model around x: the class values and the nearest decision boundary."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -141,8 +141,9 @@ def considered(logits: Array, y: Array, candidates: int | None) -> Array:
     return most_probable_others(logits, y)[:, : candidates - 1].astype(y.dtype)
 
 
-def check_candidates(candidates: int | None) -> None:
-    """Raises UserError unless candidates are None or a whole number >= 2."""
+def check_candidates(settings: Mapping[str, Any]) -> None:
+    """Raises UserError unless the setting `candidates` is None or a whole number >= 2."""
+    candidates = settings["candidates"]
     if candidates is not None and not (is_whole(candidates) and candidates >= 2):
         found = described(candidates)
         raise UserError(f"candidates must be a whole number of at least 2, or None, got {found}")

@@ -44,7 +44,12 @@ class Walk(NamedTuple):
     fools: Array
 
 
-@attack(rank=ITERATED, minimal=True, ranges={"overshoot": "[0, inf)"})
+@attack(
+    rank=ITERATED,
+    minimal=True,
+    ranges={"overshoot": "[0, inf)"},
+    check=check_candidates,
+)
 def deepfool(
     logits_fn: LogitsFn,
     x: Array,
@@ -96,7 +101,6 @@ def deepfool(
     >>> deepfool(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), overshoot=.1)
     Array([[-0.05, -0.05]], dtype=float32)
     """
-    check_candidates(candidates)
     region = Region.of(x, eps, norm, bounds, mask)
     scale, stretch = region.scale, 1 + jnp.asarray(overshoot, working_dtype(x.dtype))
     at_x = checked_logits(logits_fn(x), batch=x.shape[0])

@@ -55,6 +55,7 @@ class Plane(NamedTuple):
     rank=ITERATED,
     minimal=True,
     ranges={"alpha_max": "[0, 1]", "eta": "[1, inf)", "beta": "(0, 1)"},
+    check=check_candidates,
 )
 def fab(
     logits_fn: LogitsFn,
@@ -125,7 +126,6 @@ def fab(
     >>> jnp.round(fab(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 2)
     Array([[ 0.1, -0.1]], dtype=float32)
     """
-    check_candidates(candidates)
     if restarts > 1 and key is None:
         raise UserError(f"restarts must be 1 without a key, got {restarts}")
     region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)

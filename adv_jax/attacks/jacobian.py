@@ -9,12 +9,13 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import class_values, nearest_boundary, others, over_classes
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
-from adv_jax.checks import as_batch, check_rows
+from adv_jax.checks import as_batch, check_rows, own_keywords
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 
+@own_keywords
 def class_jacobian(
     logits_fn: LogitsFn, x: Array, of: str = "probs", *, aux: RowTree | None = None
 ) -> tuple[Array, Array]:

@@ -22,7 +22,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("iterations", "n_iter"), ("num_steps",)),
     "max_iter": ("num_queries", "num_steps"),
     **dict.fromkeys(("n_queries", "max_queries"), ("num_queries",)),
-    **dict.fromkeys(("n_restarts", "num_random_init", "nb_restarts"), ("restarts",)),
+    **dict.fromkeys(("n_restarts", "num_random_init", "nb_restarts"), ("restarts", "random_start")),
     **dict.fromkeys(("rand_init", "random_init"), ("random_start",)),
     **dict.fromkeys(("clip_values", "clip_min", "clip_max"), ("bounds",)),
     **dict.fromkeys(("ord", "lp", "p", "distance"), ("norm",)),

@@ -186,8 +186,12 @@ def takes(attack: Attack, keyword: str) -> bool:
     >>> takes(lambda x, **settings: x, "key"), takes(lambda x: x, "key")
     (True, False)
     """
-    own = inspect.signature(attack, follow_wrapped=False).parameters
-    return keyword in own or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values())
+    said, own = (inspect.signature(attack, follow_wrapped=f).parameters for f in (True, False))
+    return all(
+        keyword in parameters
+        or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        for parameters in (said, own)
+    )
 
 
 def parameters_of(attack: Attack) -> Mapping[str, inspect.Parameter]:

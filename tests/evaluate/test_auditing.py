@@ -1,5 +1,6 @@
 """The self-audit: attacks and models that provoke each warning."""
 
+import functools
 import warnings
 from functools import partial
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from marks import slow_after
 
+import adv_jax
 from adv_jax import attacks, evaluate
 from adv_jax.evaluate.auditing import audit, warnings_of_curves
 from adv_jax.types import UserError
@@ -110,11 +112,11 @@ def test_the_audit_measures_carlini_wagner_and_lbfgs_in_l2(problem, name):
     ):
         audited(logits_fn, x, y, {name: attack}, eps=[5.0], bounds=(-1.0, 1.0))
 
-    # It is a name and its norm that count: here one that leaves the l2 ball.
+    # A wrapper has the traits of what it wraps: here one that leaves the l2 ball.
+    @functools.wraps(attack.func)
     def careless(logits_fn, x, y, *, eps, key=None):
         return x + eps * jnp.sign(x)
 
-    careless.__name__ = name
     assert audited(logits_fn, x, y, {"a": careless}, eps=[0.1]).outside_ball == {"a": 1}
 
 
@@ -198,10 +200,11 @@ def test_an_attack_that_ignores_eps_is_found_at_zero(problem):
 def test_iterated_attacks_weaker_than_one_step_are_found(problem):
     logits_fn, x, y = linear(problem, 200)
 
-    def pgd(logits_fn, x, y, *, eps, norm="linf", key=None):
+    @adv_jax.attack(rank=attacks.ITERATED)
+    def still(logits_fn, x, y, *, eps, norm="linf", key=None):
         return x  # as with a step size of 0
 
-    chosen = {"one": attacks.fgsm, "many": pgd, "other": partial(pgd, norm="l2")}
+    chosen = {"one": attacks.fgsm, "many": still, "other": partial(still, norm="l2")}
     found = audited(logits_fn, x, y, chosen, eps=[0.0, 0.2, 0.5])
     stepped = attacks.fgsm(logits_fn, x, y, eps=0.5)
     gap = (np.argmax(logits_fn(x), 1) == y).mean() - (np.argmax(logits_fn(stepped), 1) == y).mean()

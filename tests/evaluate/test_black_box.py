@@ -50,9 +50,70 @@ def test_an_attack_that_needs_the_derivative_is_refused_in_one_line():
     with pytest.raises(UserError) as error:
         evaluate.evaluate(callback, X, Y, {"steps": attacks.pgd}, eps=[0.1], key=KEY)
     assert str(error.value) == (
-        "steps must work by forward passes alone, as square does, because logits_fn has no "
-        "derivative, got pgd"
+        "pgd must have a logits_fn with a derivative, got one without, as jax.pure_callback is: "
+        "give it one by jax.custom_vjp, or use boundary, hop_skip_jump, square"
     )
+
+
+NEEDS_GRADIENT = [name for name in attacks.__all__ if getattr(attacks, name).traits.gradient]
+
+
+def call(name, model):
+    """Calls an attack of that name on a model, with few steps."""
+    attack = getattr(attacks, name)
+    few = {"num_steps", "num_queries"} & attack.__wrapped__.__kwdefaults__.keys()
+    given = {attack.traits.size: 0.1, "bounds": (0, 1), "key": KEY, **dict.fromkeys(few, 2)}
+    given |= {"targeted": False} if name == "jsma" else {}
+    given |= {"source_fn": lambda x: x @ W, "attack": attacks.fgsm} if name == "transferred" else {}
+    return attack(model, X[:3], Y[:3], **given)
+
+
+@pytest.mark.parametrize("name", NEEDS_GRADIENT)
+def test_every_attack_names_those_that_need_no_derivative_and_the_way_to_one(name):
+    with pytest.raises(UserError) as error:
+        call(name, callback)
+    for word in ("hop_skip_jump", "square", "boundary", "jax.custom_vjp", "jax.pure_callback"):
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted({*attacks.__all__} - {*NEEDS_GRADIENT, "hop_skip_jump"}))
+def test_every_other_attack_works_on_a_callback(name):
+    assert call(name, callback).shape == (3, 6)
+
+
+def test_a_callback_that_vmap_cannot_map_is_named_with_its_setting():
+    with pytest.raises(UserError, match='pass vmap_method="sequential" to jax.pure_callback'):
+        call("hop_skip_jump", callback)
+    like = lambda x: jax.ShapeDtypeStruct((x.shape[0], 4), jnp.float32)
+    mapped = lambda x: jax.pure_callback(
+        lambda x: np.asarray(x) @ W, like(x), x, vmap_method="sequential"
+    )
+    assert call("hop_skip_jump", mapped).shape == (3, 6)
+
+
+@pytest.mark.slow
+def test_a_custom_vjp_bridges_a_numpy_model_for_gradient_attacks():
+    bridged = jax.custom_vjp(callback)
+    back = lambda _, g: (
+        jax.pure_callback(
+            lambda g: np.asarray(g) @ W.T,
+            jax.ShapeDtypeStruct((g.shape[0], 6), jnp.float32),
+            g,
+            vmap_method="sequential",
+        ),
+    )
+    bridged.defvjp(lambda x: (callback(x), None), back)
+    for name in ("fgsm", "pgd"):
+        np.testing.assert_array_equal(call(name, bridged), call(name, lambda x: x @ W))
+
+
+def test_a_plain_attack_that_needs_the_derivative_is_named_too():
+    def mine(fn, x, y, *, eps):
+        return x + eps * jnp.sign(jax.grad(lambda x: fn(x).sum())(x))
+
+    with pytest.raises(UserError, match="mine must have a logits_fn with a derivative"):
+        evaluate.evaluate(callback, X, Y, {"a": mine}, eps=[0.1], key=KEY)
 
 
 @pytest.mark.slow

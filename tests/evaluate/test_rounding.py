@@ -68,6 +68,38 @@ def test_what_is_scored_is_the_rounded_image_in_the_file(tmp_path):
     assert jax.tree.leaves(logits_fn(written[0]).argmax(1)) == [0]
 
 
+@pytest.mark.parametrize("attack", [attacks.deepfool, attacks.fmn])
+def test_rounding_does_not_undo_minimal_examples_where_the_ball_has_room(attack):
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(8, 3)).astype(np.float32)
+    x = (rng.integers(64, 192, (40, 8)) / 255).astype(np.float32)
+    fn = lambda x: x @ w
+    y, few = np.argmax(x @ w, axis=1), {"num_steps": 20}
+    run = partial(
+        evaluate.evaluate, fn, x, y, {"a": partial(attack, **few)}, eps=[1.0], bounds=(0, 1)
+    )
+    exact, found = run(), run(bits=8)
+    nearest = np.round(attack(fn, x, y, eps=1.0, bounds=(0, 1), **few) * 255) / 255
+    assert (np.argmax(nearest @ w, axis=1) == y).mean() > found.worst_case[0]
+    assert found.worst_case[0] == exact.worst_case[0] == 0
+    assert found.audit.outside_ball == found.audit.outside_bounds == {"a": 0}
+
+
+def test_an_entry_is_rounded_away_from_x_only_inside_the_linf_ball():
+    x, x_adv = np.float32([[0, 0, 1]]), np.float32([[2.3, 1.2, -0.1]]) / 255 + np.float32([0, 0, 1])
+    for eps, expected in [(3, [3, 2, 254]), (2.5, [2, 2, 254]), (1.1, [1, 1, 254])]:
+        seen = []
+
+        def fools(point, seen=seen):
+            jax.debug.callback(lambda point: seen.append(np.round(point * 255).tolist()), point)
+            return jnp.zeros(1, bool)
+
+        size = jnp.float32(eps / 255)
+        rounded(attacks.fgsm, x, x_adv, size, bits=8, bounds=(0, 1), fools=fools)
+        jax.effects_barrier()
+        assert [expected] in seen and np.abs(np.array(seen) - x * 255).max() <= eps
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

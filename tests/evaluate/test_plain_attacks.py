@@ -1,0 +1,91 @@
+"""Attacks that are plain functions of the user work at sizes of each row, in any form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, evaluate
+from adv_jax.types import UserError
+
+W = np.array([1.0, -2.0, 0.5, 1.0], np.float32)
+
+
+def logits_fn(x):
+    score = x.reshape(len(x), -1) @ W
+    return jnp.stack([score, -score], axis=1)
+
+
+def gradient(fn, x, y):
+    return jax.grad(lambda x: -jax.nn.log_softmax(fn(x))[jnp.arange(len(x)), y].sum())(x)
+
+
+def one_step(fn, x, y, *, eps):
+    return x + eps * jnp.sign(gradient(fn, x, y))
+
+
+def in_a_loop(fn, x, y, *, eps, key=None):
+    def advance(_, x_adv):
+        ahead = x_adv + eps / 2 * jnp.sign(gradient(fn, x_adv, y))
+        return jnp.clip(ahead, x - eps, x + eps)
+
+    return jax.lax.fori_loop(0, 3, advance, x)
+
+
+def by_ours(fn, x, y, *, eps, **settings):
+    return attacks.pgd(fn, x, y, eps=eps, num_steps=3, **settings)
+
+
+@pytest.mark.parametrize("attack", [one_step, in_a_loop, by_ours])
+@pytest.mark.parametrize("shape", [(4,), (2, 2)])
+def test_the_minimal_eps_of_a_plain_attack_is_the_distance_to_the_boundary(attack, shape):
+    x = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
+    score = np.float64(x).reshape(4, -1) @ W
+    found = evaluate.minimal_eps(logits_fn, x, (score < 0).astype(int), attack, high=4.0)
+    np.testing.assert_allclose(found, np.abs(score) / np.abs(W).sum(), atol=2e-3)
+
+
+@pytest.mark.parametrize("name", attacks.__all__)
+def test_every_attack_takes_a_size_of_each_row_that_broadcasts_with_x(name):
+    attack, x = getattr(attacks, name), jnp.full((2, 2, 2), 0.5)
+    given = {"jsma": {"targeted": False}, "transferred": {"source_fn": logits_fn}}.get(name, {})
+    given |= {"attack": attacks.fgsm} if name == "transferred" else {}
+    given |= {"num_queries": 2} if name in ("square", "auto_attack") else {}
+    if "num_steps" in attack.__wrapped__.__kwdefaults__:
+        given["num_steps"] = 1
+    call = lambda size: jax.eval_shape(
+        lambda size, key: attack(
+            logits_fn,
+            x,
+            jnp.array([0, 1]),
+            bounds=(0, 1),
+            key=key,
+            **given,
+            **{attack.traits.size: size},
+        ),
+        size,
+        jax.random.key(0),
+    )
+    assert call(jnp.full((2, 1, 1), 0.1)).shape == call(jnp.full(2, 0.1)).shape == (2, 2, 2)
+
+
+def test_an_attack_that_fails_at_a_type_is_named_in_one_line():
+    def unstable(fn, x, y, *, eps):
+        return jax.lax.fori_loop(0, 2, lambda _, r: jnp.stack([r, r]), x)
+
+    def positional(fn, x, eps):
+        return x
+
+    for attack in (unstable, positional):
+        for run in (
+            lambda attack: evaluate.evaluate(
+                logits_fn, np.ones((2, 4), np.float32), [0, 1], {"a": attack}, eps=[0.1]
+            ),
+            lambda attack: evaluate.minimal_eps(
+                logits_fn, np.ones((2, 4), np.float32), [0, 1], attack, high=1.0
+            ),
+        ):
+            with pytest.raises(UserError) as error:
+                run(attack)
+            said = f"{attack.__name__} must be an attack (logits_fn, x, y, *, eps, key) -> x_adv, "
+            assert str(error.value).startswith(said) and "\n" not in str(error.value)
