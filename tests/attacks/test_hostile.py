@@ -17,7 +17,7 @@ from marks import slow_after
 from adv_jax import attacks
 
 B, D, K = 4, 5, 4
-ROWS = TABLE | {"rubbish": Row(attacks.rubbish, "std", needs_key=True, reads_model=False)}
+ROWS = TABLE | {"rubbish": Row(attacks.rubbish, needs_key=True, reads_model=False)}
 # The first row of each attack.
 ONE_EACH = {name.partition("-")[0]: name for name in reversed(ROWS)}.values()
 
