@@ -1,8 +1,9 @@
 """Runs the bodies of attacks: compiled, if they are called outside `jit` (`adv_jax.programs`)."""
 
+import contextlib
 import contextvars
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import programs
-from adv_jax.checks import check_finite, check_flags, is_known, is_tracing, logit_flags, with_aux
+from adv_jax.checks import (
+    check_finite,
+    check_flags,
+    is_known,
+    is_tracing,
+    logit_flags,
+    traced,
+    with_aux,
+)
 from adv_jax.convolution import fast_in_loops
-from adv_jax.loss_gradients import Rated, with_gradient
+from adv_jax.loss_gradients import Rated, labels_at, with_gradient
 from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds, RowTree, UserError, working_dtype
 
@@ -44,6 +53,8 @@ def compiled(
     aux: RowTree | None = None,
     logits: bool = True,
     decisions: bool = False,
+    constant: bool = True,
+    check: Callable[[Any], None] = lambda outputs: None,
     **settings: Any,
 ) -> Any:
     """Returns body(fn, x, *arrays, bounds, **settings), compiled unless JAX is tracing already.
@@ -54,19 +65,20 @@ def compiled(
     Args:
       body: a module-level function, without closure.
       fn: f[B, *D] -> a tree of f[B, ...], or with side inputs (f[B, *D], aux) -> tree; no gradient
-        flows to aux and to the arrays it closes over.
+        flows to aux, nor to the arrays it closes over if constant.
       x: f[B, *D].
       arrays: trees of arrays, or None.
       bounds: as in `fgsm`; arguments of the program, also where they are numbers.
       aux: as in `fgsm`.
-      logits: fn returns logits; else it may return `Rated`. Outside tracing the logits, or the loss
-        and its gradient, are checked at x, in the same program.
+      logits: fn returns logits, or `Rated`. Outside tracing the logits, or the loss and its
+        gradient, are checked at x, in the same program.
       decisions: the body uses the argmax of the logits alone; these may be probabilities.
+      check: (shapes and dtypes of what fn returns) -> None, outside tracing.
       settings: hashable, or integers of any dtype.
 
     Raises:
-      UserError: logits are not finite or look like probabilities; a loss is not finite, or its
-        gradient is NaN.
+      UserError: fn cannot be traced; logits are not finite or look like probabilities; a loss is
+        not finite, or its gradient is NaN.
     """
     for name, value in settings.items():
         if isinstance(value, np.ndarray | jax.Array):
@@ -78,27 +90,27 @@ def compiled(
             body, with_aux(fast_in_loops(fn), aux), x, *arrays, bounds=bounds, **settings
         )
     inputs = (x,) if aux is None else (x, aux)
-    found = programs.traced(fn, *inputs)
+    with _plain_errors():
+        found = traced(fn, *inputs, by=programs.traced)
+        check(found.outputs)
     model = Model(fn, _shapes(inputs), found, [])
     given = found.arrays, x, aux, arrays, bounds
     leaves, tree = jax.tree.flatten(given)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     options = tuple(sorted(settings.items()))
-    key = body, found.key, jax.tree.structure(found.outputs), logits, options, tree, shapes
+    outputs = jax.tree.structure(found.outputs)
+    key = body, found.key, outputs, logits, constant, options, tree, shapes
     token = _called.set(model)
     try:
-        program = programs.cached(key, lambda: _program(body, logits, settings))
-        found, flags = program(*given)
+        with _plain_errors():
+            program = programs.cached(key, lambda: _program(body, logits, constant, settings))
+            found, flags = program(*given)
     finally:
         _called.reset(token)
         if model.own:
             programs.dropped(key)
     if all(map(is_known, flags.values())):
-        flags = jax.device_get(flags)
-        if not logits:
-            check_loss(flags)
-        else:
-            check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
+        _check(jax.device_get(flags), decisions=decisions)
     return found
 
 
@@ -127,53 +139,32 @@ def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
     return lo, hi
 
 
-def check_at(
-    fn: Fn,
-    x: Array,
-    bounds: Bounds | None,
-    aux: RowTree | None = None,
-    *,
-    logits: bool = True,
-) -> None:
-    """Checks the logits or the loss at x as `compiled` does, for an attack that is not compiled."""
-    compiled(_nothing, fn, x, bounds=bounds, aux=aux, logits=logits)
+def labels_of(fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targeted: bool) -> Array:
+    """Returns `labels_at` x of a model with side inputs: the prediction is compiled and checked."""
+    if y is not None or targeted:
+        return labels_at(fn, x, y, targeted=targeted)
+    return compiled(_predicted, fn, x, bounds=None, aux=aux)
 
 
-def _nothing(fn: Fn, x: Array, *, bounds: Bounds | None) -> None:
-    del fn, x, bounds
+def _predicted(fn: Fn, x: Array, *, bounds: None) -> Array:
+    del bounds
+    return labels_at(fn, x, None)
 
 
-def loss_flags(fn: Fn, x: Array) -> dict[str, Array]:
-    """Returns the rows with a usable {"loss", "gradient"}, bool[B], if fn returns `Rated`."""
-    at = fn(x)
-    if not isinstance(at, Rated):
-        return {}
-    flags = {"loss": jnp.isfinite(at.loss)}
-    if at.unit is not None:
-        _, gradient = with_gradient(fn, x)
-        flags["gradient"] = ~jnp.isnan(gradient).reshape(len(x), -1).any(axis=1)
-    return flags
-
-
-def check_loss(flags: dict[str, np.ndarray]) -> None:
-    """Checks the flags that `loss_flags` gives for all rows.
-
-    Raises:
-      UserError: the loss of a row is not finite, or its gradient is NaN.
-    """
-    words = {
-        "loss": "loss must return finite numbers, got NaN or infinity",
-        "gradient": "loss must have a gradient by x, got NaN",
-    }
-    for name in words.keys() & flags.keys():
-        if bad := int((~flags[name]).sum()):
-            raise UserError(f"{words[name]} for {bad} of {len(flags[name])} rows of x")
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Drops the notes that JAX adds to errors of invalid input raised while it traces."""
+    try:
+        yield
+    except UserError as error:
+        error.__notes__ = []
+        raise
 
 
 def _program(
-    body: Callable[..., Any], logits: bool, settings: dict[str, Any]
+    body: Callable[..., Any], logits: bool, constant: bool, settings: dict[str, Any]
 ) -> Callable[..., Any]:
-    """Returns the compiled body, whose result is that and the flags of the logits at x."""
+    """Returns the compiled body, whose result is that and the flags of the model at x."""
 
     def run(
         own: list[Array],
@@ -182,11 +173,41 @@ def _program(
         arrays: tuple[Any, ...],
         bounds: Bounds | None,
     ) -> tuple[Any, dict[str, Array]]:
-        fn = with_aux(_replayed(_called.get(), jax.lax.stop_gradient(own)), aux)
-        flags = logit_flags(fn(x)) if logits else loss_flags(fn, x)
+        own = jax.lax.stop_gradient(own) if constant else own
+        fn = with_aux(_replayed(_called.get(), own), aux)
+        flags = _flags(fn, x) if logits else {}
         return run_on_mesh(body, fn, x, *arrays, bounds=bounds, **settings), flags
 
     return jax.jit(run)
+
+
+def _flags(fn: Fn, x: Array) -> dict[str, Array]:
+    """Returns what is checked of the logits, or of a loss of the user, at x: bool[B] each."""
+    at = fn(x)
+    if not isinstance(at, Rated):
+        return logit_flags(at)
+    flags = {**(at.flags or {}), "loss": jnp.isfinite(at.loss)}
+    if at.unit is not None:
+        _, gradient = with_gradient(fn, x)
+        flags["gradient"] = ~jnp.isnan(gradient).reshape(len(x), -1).any(axis=1)
+    return flags
+
+
+def _check(flags: dict[str, np.ndarray], *, decisions: bool) -> None:
+    """Checks the `_flags` of all rows.
+
+    Raises:
+      UserError: as `compiled`.
+    """
+    if "finite" in flags:
+        check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
+    words = {
+        "loss": "loss must return finite numbers, got NaN or infinity",
+        "gradient": "loss must have a gradient by x, got NaN",
+    }
+    for name in words.keys() & flags.keys():
+        if bad := int((~flags[name]).sum()):
+            raise UserError(f"{words[name]} for {bad} of {len(flags[name])} rows of x")
 
 
 def _replayed(model: Model, arrays: list[Array]) -> Fn:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks._bare import check_at
+from adv_jax.attacks._bare import labels_of
 from adv_jax.checks import (
     as_batch,
     check_function,
@@ -23,7 +23,7 @@ from adv_jax.checks import (
     traced,
     with_aux,
 )
-from adv_jax.loss_gradients import Rated, labels_at, rated
+from adv_jax.loss_gradients import Rated, rated
 from adv_jax.types import (
     Array,
     Bounds,
@@ -77,22 +77,22 @@ def checked_climb(
         they do not return f[B] and bool[B]; without tracing: they are not traceable.
     """
     check_kinds(loss, fooled, named)
-    if isinstance(loss, str):
+    is_named = isinstance(loss, str)
+    if is_named:
         x = checked(logits_fn, x, y, bounds, aux)
         # K targets of K logistic outputs are no class.
         logistic = loss in ("binary_cross_entropy", "squared_error")
         many = logistic and y is not None and np.ndim(y) == 2
         if fooled is None and not many:
             return Climb(logits_fn, x, y, aux, loss)
-        check_at(logits_fn, x, bounds, aux)
-        y = labels_at(with_aux(logits_fn, aux), x, y, targeted=targeted)
+        y = labels_of(logits_fn, x, y, aux, targeted=targeted)
         loss = loss_of_logits(named[loss])
     check_function(logits_fn)
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
     check_rows("y", y, batch=x.shape[0])
-    fn = rating(logits_fn, loss, fooled, targeted=targeted, gradient=gradient)
-    rows = aux, y
+    kinds = {"targeted": targeted, "gradient": gradient, "of_logits": is_named}
+    fn, rows = rating(logits_fn, loss, fooled, **kinds), (aux, y)
     if is_known(x) and not is_tracing():
         traced(with_aux(fn, rows), x)
     return Climb(fn, x, None, rows, None)

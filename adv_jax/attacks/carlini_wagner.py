@@ -105,6 +105,7 @@ def carlini_wagner(
     origin = x.astype(working_dtype(x.dtype))
     length = typical_length(x, bounds, unit)
     unit = length if unit is None else unit * length
+    assert bounds is not None  # `_check` refuses None.
     lo, hi = limits(origin, bounds)
     middle, half = (hi + lo) / 2, (hi - lo) / 2
     if scale is not None:

@@ -128,11 +128,11 @@ def jsma(
 
 def _changes(theta: ArrayLike | None, x: Array, bounds: Bounds | None, mask: Mask | None) -> Array:
     """Returns the change of each feature, of the rank of x; 0 where it must not move."""
-    if np.ndim(theta) and not (np.ndim(theta) == x.ndim and broadcasts(theta, x.shape)):
-        raise UserError(f"theta must be a real number, got {described(theta)}")
     if theta is None:
         lo, hi = row_limits(x, bounds)
         theta = hi - lo
+    if np.ndim(theta) and not (np.ndim(theta) == x.ndim and broadcasts(theta, x.shape)):
+        raise UserError(f"theta must be a real number, got {described(theta)}")
     theta = jnp.asarray(theta, working_dtype(x.dtype))
     theta = theta.reshape(*(1,) * (x.ndim - theta.ndim), *theta.shape)
     return theta if mask is None else jnp.where(checked_mask(mask, x), theta, 0)

@@ -116,7 +116,6 @@ def adversarial_patch(
         loss=climb.loss,
         bounds=bounds,
         aux=climb.aux,
-        logits=climb.loss is not None,
         targeted=targeted,
     )
 

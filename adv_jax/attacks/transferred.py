@@ -3,9 +3,8 @@
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import check_at
-from adv_jax.checks import checked, with_aux
-from adv_jax.loss_gradients import labels_at
+from adv_jax.attacks._bare import labels_of
+from adv_jax.checks import checked
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree
 
 
@@ -49,7 +48,6 @@ def transferred(
     Array([[0.4, 0.4]], dtype=float32)
     """
     x = checked(logits_fn, x, y, bounds, aux)
-    check_at(logits_fn, x, bounds, aux)
-    y = labels_at(with_aux(logits_fn, aux), x, y)
+    y = labels_of(logits_fn, x, y, aux, targeted=False)
     given = {name: value for name, value in (("mask", mask), ("aux", aux)) if value is not None}
     return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **given)

@@ -117,7 +117,6 @@ def universal_perturbation(
         loss=climb.loss,
         bounds=bounds,
         aux=climb.aux,
-        logits=climb.loss is not None,
         targeted=targeted,
     )
 
