@@ -27,7 +27,8 @@ class Row(NamedTuple):
     decisions: it uses the predicted class alone, so that probabilities are no mistake.
     picky: it may leave any row, if it finds no better point than x.
     constant: its result has no gradient.
-    variant: it combines parts that other rows test: its tests are slow.
+    variant: it combines parts that other rows test: its tests are slow, those of the core promises
+      aside if it is the first row of its attack.
     """
 
     attack: Callable
@@ -108,6 +109,7 @@ TABLE = {
     ),
     "bim": Row(attacks.bim, options={"num_steps": 3}, norm="linf", variant=True),
     **by_norm("mi_fgsm", ["linf", "l2"], options={"num_steps": 3}, variant=True),
+    **by_norm("vmi_fgsm", ["linf", "l2"], options={"num_steps": 3, "num_neighbors": 2}, **DRAWS),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
@@ -211,6 +213,8 @@ TABLE = {
     ),
     "jsma": Row(attacks.jsma, scale="gamma", options={"targeted": False}, picky=True),
 }
+# The first row of each attack, whose core promises are tested by default.
+FIRST = {name.partition("-")[0]: name for name in reversed(TABLE)}
 
 
 def run(row, x, y, scale, *, logits_fn, bounds=BOUNDS, keys):
