@@ -1,6 +1,7 @@
 """Gradient ascent with momentum, for examples that transfer to other models."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Carry = tuple[Array, Array, Array | None, Array]  # r, the momentum, the variance, x + r
-VarianceFn = Callable[[Array, Array, Key], Array]  # x + r, its gradient, key[B] -> f[B, *D]
+VarianceFn = Callable[[Array, Array, Any], Array]  # x + r, its gradient, key[B] -> f[B, *D]
 
 
 @attack(
@@ -144,14 +145,15 @@ def vmi_fgsm(
     keys = jax.vmap(jax.random.split, (0, None), 1)(row_keys(key, x.shape[0]), num_steps)
     region = Region.of(x, eps, norm, bounds, mask)
     rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
+    step = _step(step_size, num_steps, region)
     reach = jnp.asarray(beta, region.radius.dtype) * region.radius
-    finite = jnp.finfo(x.dtype).min, jnp.finfo(x.dtype).max
+    largest = float(jnp.finfo(x.dtype).max)
 
     def variance(point: Array, gradient: Array, keys: Key) -> Array:
-        neighborhood = region._replace(x=point, radius=reach, bounds=finite)
+        around = region._replace(x=point, radius=reach, bounds=(-largest, largest))
 
         def add(mean: Array, keys: Key) -> tuple[Array, None]:
-            near = with_gradient(rate, moved(point, neighborhood.drawn(keys)))[1]
+            near = with_gradient(rate, moved(point, around.drawn(keys)))[1]
             # At a neighbor far away the model may overflow: it counts as the point itself.
             near = jnp.where(jnp.isfinite(near), near, gradient)
             return mean + (near - gradient) / num_neighbors, None
@@ -159,7 +161,6 @@ def vmi_fgsm(
         keys = jax.vmap(jax.random.split, (0, None), 1)(keys, num_neighbors)
         return jax.lax.scan(add, jnp.zeros_like(gradient), keys)[0]
 
-    step = _step(step_size, num_steps, region)
     return _ascent(rate, region, step, decay, num_steps, variance, keys)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from attack_table import BOUNDS, FIRST, SHAPE, TABLE, B, K, norm_of
+from attack_table import BOUNDS, CORE, SHAPE, TABLE, B, K, norm_of
 from marks import slow_after
 
 # One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
@@ -97,7 +97,7 @@ def assert_inside(x_adv, x, scale, norm, bounds):
 
 
 # By default for every attack; those below vary dtypes, shapes, transformations and errors.
-@rows_where(lambda row: True, quick=FIRST.values())
+@rows_where(lambda row: True, quick=CORE)
 def test_one_program_of_an_attack_keeps_the_core_promises(name):
     row, (x, y) = TABLE[name], inputs()
 

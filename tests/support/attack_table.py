@@ -27,8 +27,8 @@ class Row(NamedTuple):
     decisions: it uses the predicted class alone, so that probabilities are no mistake.
     picky: it may leave any row, if it finds no better point than x.
     constant: its result has no gradient.
-    variant: it combines parts that other rows test: its tests are slow, those of the core promises
-      aside if it is the first row of its attack.
+    variant: it combines parts that other rows test: its tests are slow, but for one of the first
+      row of an attack (`CORE`).
     """
 
     attack: Callable
@@ -213,8 +213,10 @@ TABLE = {
     ),
     "jsma": Row(attacks.jsma, scale="gamma", options={"targeted": False}, picky=True),
 }
-# The first row of each attack, whose core promises are tested by default.
+# The first row of each attack; its core promises and those of rows that are no variants are tested
+# by default.
 FIRST = {name.partition("-")[0]: name for name in reversed(TABLE)}
+CORE = [name for name, row in TABLE.items() if name in FIRST.values() or not row.variant]
 
 
 def run(row, x, y, scale, *, logits_fn, bounds=BOUNDS, keys):
