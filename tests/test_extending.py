@@ -64,6 +64,8 @@ def test_the_guide_runs_from_an_empty_folder_to_the_table_of_a_sweep(tmp_path):
     assert results["run_npz"]["data"]["source"] == "npz"
     assert results["run_large"]["data"]["sizes"]["train"] == 600
     assert (tmp_path / "run" / "evaluation" / "evaluation.json").exists()
+    smallest = (tmp_path / "run" / "evaluation" / "minimal_eps.csv").read_text().splitlines()
+    assert smallest[0] == "example,label,pgd,mine:random_fgsm" and len(smallest) == 301
     assert list((tmp_path / "figures").rglob("fig1.3.png"))
     if has_ray:
         points = results["sweep"]["points"]

@@ -160,7 +160,7 @@ def test_an_attack_moves_rows_and_keeps_shape_and_dtype(name, dtype):
     right = np.asarray(jnp.argmax(logits_fn(x), axis=1) == y)
     assert right.any() and moved.any()
     if not TABLE[name].picky:
-        np.testing.assert_array_equal(moved, right if TABLE[name].minimal else True)
+        np.testing.assert_array_equal(moved, right if TABLE[name].traits.minimal else True)
 
 
 @pytest.mark.slow
@@ -361,7 +361,7 @@ def test_bad_logits_are_refused_in_words(name):
         (lambda x: jax.nn.softmax(logits_fn(x)), "look like probabilities"),
         (lambda x: jnp.log(logits_fn(x) - 1e9), "must return finite logits, got NaN"),
     ]:
-        if "probabilities" in message and TABLE[name].decisions:
+        if "probabilities" in message and TABLE[name].traits.decisions:
             continue
         with pytest.raises(ValueError, match=message):
             run(TABLE[name], x, y, 0.1, logits_fn=model)

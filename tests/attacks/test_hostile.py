@@ -17,7 +17,7 @@ from marks import slow_after
 from adv_jax import attacks
 
 B, D, K = 4, 5, 4
-ROWS = TABLE | {"rubbish": Row(attacks.rubbish, "std", needs_key=True, reads_model=False)}
+ROWS = TABLE | {"rubbish": Row(attacks.rubbish, needs_key=True, reads_model=False)}
 ONE_EACH = [*FIRST.values(), "rubbish"]
 
 rng = np.random.default_rng(0)

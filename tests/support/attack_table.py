@@ -1,5 +1,6 @@
 """Every attack with cheap settings, for the tests of the contract of all attacks."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,15 +17,12 @@ NORMS = ["linf", "l2", "l1", "rms"]
 class Row(NamedTuple):
     """attack: called as attack(logits_fn, x, y, *, <scale>, bounds, key, **options).
 
-    scale: the keyword of its size, a real number; 0 means no perturbation.
     norm: it stays in the ball of radius `scale` in this norm, if not None.
     draws: it draws random numbers when it gets a key.
     needs_key: it raises without a key.
     reads_model: it calls the model.
     reads_labels: it uses the labels.
     sees_axes: the result depends on the position of an entry, so that reshaping matters.
-    minimal: it leaves rows that are fooled at x.
-    decisions: it uses the predicted class alone, so that probabilities are no mistake.
     picky: it may leave any row, if it finds no better point than x.
     constant: its result has no gradient.
     variant: it combines parts that other rows test: its tests are slow, but for one of the first
@@ -32,7 +30,6 @@ class Row(NamedTuple):
     """
 
     attack: Callable
-    scale: str = "eps"
     options: dict = {}
     norm: str | None = None
     draws: bool = False
@@ -40,11 +37,17 @@ class Row(NamedTuple):
     reads_model: bool = True
     reads_labels: bool = True
     sees_axes: bool = False
-    minimal: bool = False
-    decisions: bool = False
     picky: bool = False
     constant: bool = True
     variant: bool = False
+
+    @property
+    def traits(self) -> attacks.Traits:
+        return attacks.traits_of(self.attack)
+
+    @property
+    def scale(self) -> str:
+        return self.traits.size
 
 
 def noise(attack: Callable, **fields) -> Row:
@@ -53,14 +56,25 @@ def noise(attack: Callable, **fields) -> Row:
 
 def needing_bounds(attack: Callable) -> Callable:
     """Returns the attack with `BOUNDS` as the default of bounds=None."""
-    return lambda *args, bounds, **options: attack(*args, bounds=bounds or BOUNDS, **options)
+
+    @functools.wraps(attack)
+    def bounded(*args, bounds, **options):
+        return attack(*args, bounds=bounds or BOUNDS, **options)
+
+    return bounded
 
 
 def of_the_prediction(attack: Callable) -> Callable:
     """Returns the attack without labels: dlr is constant if y ranks third or lower."""
-    return lambda logits_fn, x, y, **options: attack(logits_fn, x, None, **options)
+
+    @functools.wraps(attack)
+    def unlabeled(logits_fn, x, y, **options):
+        return attack(logits_fn, x, None, **options)
+
+    return unlabeled
 
 
+@functools.wraps(attacks.transferred)
 def on_itself(logits_fn, x, y, **options) -> jax.Array:
     """Transfers FGSM from the model to itself."""
     return attacks.transferred(logits_fn, x, y, source_fn=logits_fn, attack=attacks.fgsm, **options)
@@ -93,14 +107,12 @@ TABLE = {
         variant=True,
     ),
     "transferred": Row(on_itself, norm="linf"),
-    "raw_gradient": Row(attacks.raw_gradient, scale="tau"),
+    "raw_gradient": Row(attacks.raw_gradient),
     "fgsm-l2-through": Row(
         attacks.fgsm, options={"norm": "l2", "constant": False}, norm="l2", constant=False
     ),
-    "raw_gradient-through": Row(
-        attacks.raw_gradient, scale="tau", options={"constant": False}, constant=False
-    ),
-    "gaussian_noise": noise(attacks.gaussian_noise, scale="std"),
+    "raw_gradient-through": Row(attacks.raw_gradient, options={"constant": False}, constant=False),
+    "gaussian_noise": noise(attacks.gaussian_noise),
     "sign_noise": noise(attacks.sign_noise, norm="linf"),
     **by_norm("uniform_noise", NORMS, make=noise),
     **by_norm("pgd", NORMS, options={"num_steps": 3}, draws=True, picky=True),
@@ -145,7 +157,6 @@ TABLE = {
         options={"num_steps": 3, "num_queries": 9, "num_targets": 2, "block_size": 4},
         norm="linf",
         sees_axes=True,
-        minimal=True,
         variant=True,
         **DRAWS,
     ),
@@ -157,61 +168,52 @@ TABLE = {
         },
         norm="linf",
         sees_axes=True,
-        minimal=True,
         variant=True,
         **DRAWS,
     ),
-    **by_norm("deepfool", ["linf", "l2"], minimal=True),
-    **by_norm("fab", ["linf", "l2"], options={"num_steps": 4}, minimal=True),
+    **by_norm("deepfool", ["linf", "l2"]),
+    **by_norm("fab", ["linf", "l2"], options={"num_steps": 4}),
     "fab-targets": Row(
         attacks.fab,
         options={"num_targets": 2, "num_steps": 3, "restarts": 2},
         norm="linf",
-        minimal=True,
         variant=True,
         **DRAWS,
     ),
-    "ddn": Row(attacks.ddn, options={"num_steps": 30}, norm="l2", minimal=True, variant=True),
-    **by_norm("fmn", ["linf", "l2", "l1"], options={"num_steps": 20}, minimal=True),
+    "ddn": Row(attacks.ddn, options={"num_steps": 30}, norm="l2", variant=True),
+    **by_norm("fmn", ["linf", "l2", "l1"], options={"num_steps": 20}),
     "ead": Row(
         attacks.ead,
         options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},
         norm="l1",
-        minimal=True,
         variant=True,
     ),
     "carlini_wagner": Row(
         needing_bounds(attacks.carlini_wagner),
         options=SHORT_SEARCH | {"num_steps": 20, "learning_rate": 0.1},
         norm="l2",
-        minimal=True,
     ),
     # Rounding grows with each turn of L-BFGS.
     "lbfgs": Row(
         needing_bounds(attacks.lbfgs),
         options=SHORT_SEARCH | {"num_steps": 5},
         norm="l2",
-        minimal=True,
     ),
     **by_norm(
         "hop_skip_jump",
         ["l2", "linf"],
         options={"num_steps": 2, "initial_evals": 10},
-        minimal=True,
         variant=True,
-        decisions=True,
         **DRAWS,
     ),
     "boundary": Row(
         attacks.boundary,
         options={"num_steps": 20},
         norm="l2",
-        minimal=True,
         variant=True,
-        decisions=True,
         **DRAWS,
     ),
-    "jsma": Row(attacks.jsma, scale="gamma", options={"targeted": False}, picky=True),
+    "jsma": Row(attacks.jsma, options={"targeted": False}, picky=True),
 }
 # The first row of each attack; its core promises and those of rows that are no variants are tested
 # by default.
