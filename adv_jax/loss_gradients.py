@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
-from adv_jax import losses
+from adv_jax import losses, programs
 from adv_jax.checks import checked_labels, checked_logits
 from adv_jax.types import Array, LogitsFn, RowFn, working_dtype
 
@@ -112,19 +113,23 @@ def rate_fn(
 def with_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
     """Returns rate(x) and each row's gradient f[B, *D] of the loss, in one pass each way.
 
-    Losses are summed, not averaged, so a row's gradient does not depend on the batch size. The
-    model is differentiated in the unit of `Rated`: else the gradient of a float16 model would round
+    Losses are summed, not averaged, so a row's gradient does not depend on the batch size. A model
+    that computes in float16 is differentiated in the unit of `Rated`: else its gradient would round
     to 0 at margins above 17 nats. Loss and gradient are float32, or float64 for a float64 x.
     """
+    rate, in_float16 = _traced(rate, x)
 
     def total(x: Array) -> tuple[Array, tuple[Rated, Array]]:
         at = rate(x)
-        unit = jnp.ones_like(at.loss) if at.unit is None else at.unit
-        return (at.loss / unit).sum(), (at, unit)
+        scaled = in_float16 and at.unit is not None
+        unit = at.unit if scaled else jnp.ones_like(at.loss)
+        return (at.loss / unit if scaled else at.loss).sum(), (at, unit)
 
     gradient, (at, unit) = jax.grad(total, has_aux=True)(x)
     dtype = working_dtype(x.dtype)
-    return at._replace(loss=at.loss.astype(dtype)), _times(unit, gradient.astype(dtype))
+    gradient = gradient.astype(dtype)
+    gradient = _times(unit, gradient) if in_float16 else gradient
+    return at._replace(loss=at.loss.astype(dtype)), gradient
 
 
 def linearized(
@@ -132,14 +137,17 @@ def linearized(
 ) -> tuple[Array, Pullback]:
     """Returns values = of(logits at x), f32[B, K], and their pullback by x.
 
-    The pullback differentiates the model in units of each row's derivative by the logits, as
-    `with_gradient` does.
+    The pullback differentiates a model that computes in float16 in units of each row's derivative
+    by the logits, as `with_gradient` does.
     """
-    logits, pull_logits = jax.vjp(lambda x: checked_logits(logits_fn(x), batch=x.shape[0]), x)
+    fn, in_float16 = _traced(lambda x: checked_logits(logits_fn(x), batch=x.shape[0]), x)
+    logits, pull_logits = jax.vjp(fn, x)
     values, pull_values = jax.vjp(of, logits)
 
     def pullback(weights: Array) -> tuple[Array]:
         (slopes,) = pull_values(weights)
+        if not in_float16:
+            return (pull_logits(slopes)[0].astype(working_dtype(x.dtype)),)
         unit = _unit(slopes, slopes[:, 0])
         (gradient,) = pull_logits(slopes / unit[:, None])
         return (_times(unit, gradient.astype(working_dtype(x.dtype))),)
@@ -175,6 +183,17 @@ def loss_gradient(
         return rated(lambda logits: sign * row_loss(logits, labels), logits, nobody)
 
     return with_gradient(rate, x)[1]
+
+
+def _traced(fn: Callable[[Array], Any], x: Array) -> tuple[Callable[[Array], Any], bool]:
+    """Returns fn, which is traced once, and whether it computes in float16.
+
+    Other models keep one unit for all rows: it is exact even if batch statistics join the rows.
+    """
+    jaxpr, like = jax.make_jaxpr(fn, return_shape=True)(x)
+    run = jaxpr_as_fun(jaxpr)
+    in_float16 = x.dtype == jnp.float16 or programs.computes_in(jnp.float16, jaxpr.jaxpr)
+    return lambda x: jax.tree.unflatten(jax.tree.structure(like), run(x)), in_float16
 
 
 def _unit(slopes: Any, like: Array) -> Array:

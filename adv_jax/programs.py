@@ -96,6 +96,15 @@ def calls_back(jaxpr: Jaxpr) -> bool:
     )
 
 
+def computes_in(dtype: Any, jaxpr: Jaxpr) -> bool:
+    """Returns whether an operation of a jaxpr has results of that dtype."""
+    return any(
+        any(getattr(var.aval, "dtype", None) == dtype for var in eqn.outvars)
+        or any(computes_in(dtype, inner) for inner in _inner(eqn))
+        for eqn in jaxpr.eqns
+    )
+
+
 def _inner(eqn: JaxprEqn) -> list[Jaxpr]:
     """Returns the jaxprs among the parameters of an equation."""
     is_jaxpr = lambda value: isinstance(value, ClosedJaxpr | Jaxpr)

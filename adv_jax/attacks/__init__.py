@@ -34,7 +34,7 @@ from adv_jax.attacks.jsma import jsma
 from adv_jax.attacks.lbfgs import feature_adversary as feature_adversary
 from adv_jax.attacks.lbfgs import lbfgs
 from adv_jax.attacks.minimum_norm import ddn, fmn
-from adv_jax.attacks.momentum import mi_fgsm
+from adv_jax.attacks.momentum import mi_fgsm, vmi_fgsm
 from adv_jax.attacks.noise import gaussian_noise, sign_noise, uniform_noise
 from adv_jax.attacks.patch import adversarial_patch as adversarial_patch
 from adv_jax.attacks.patch import place_patch as place_patch
@@ -74,4 +74,5 @@ __all__ = [
     "transferred",
     "uniform_noise",
     "virtual_adversarial",
+    "vmi_fgsm",
 ]

@@ -26,7 +26,10 @@ class Names:
         return sorted({name for module in self._modules for name in module.__all__})
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(next(module for module in self._modules if name in module.__all__), name)
+        for module in self._modules:
+            if name in module.__all__:
+                return getattr(module, name)
+        raise AttributeError(name)
 
 
 MODELS = Names(models, generative.models)

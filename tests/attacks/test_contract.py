@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from attack_table import BOUNDS, SHAPE, TABLE, B, K, norm_of
+from attack_table import BOUNDS, CORE, SHAPE, TABLE, B, K, norm_of
 from marks import slow_after
 
 # One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
@@ -88,6 +88,45 @@ def assert_same_bits(a, b):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
+def assert_inside(x_adv, x, scale, norm, bounds):
+    if bounds is not None:
+        assert x_adv.min() >= bounds[0] and x_adv.max() <= bounds[1]
+    if norm is not None:
+        r = np.asarray(x_adv, np.float64) - np.asarray(x, np.float64)
+        assert np.all(norm_of(r, norm) <= scale * (1 + 1e-6))
+
+
+# By default for every attack; those below vary dtypes, shapes, transformations and errors.
+@rows_where(lambda row: True, quick=CORE)
+def test_one_program_of_an_attack_keeps_the_core_promises(name):
+    row, (x, y) = TABLE[name], inputs()
+
+    @jax.jit
+    def attacked(weights, x, y, aux, scale, keys):
+        with_aux = row._replace(options=row.options | {"aux": aux})
+        fn = lambda x, aux: model(weights, x) + aux
+        return run(with_aux, x, y, scale, logits_fn=fn, keys=keys)
+
+    given, aux = weights(), jnp.float32(np.random.default_rng(2).normal(size=(B, K)))
+    for scale in (0.1, 0.9):
+        x_adv = attacked(given, x, y, aux, scale, KEYS)
+        assert (x_adv.shape, x_adv.dtype) == (x.shape, x.dtype)
+        assert bool(jnp.isfinite(x_adv).all())
+        assert_inside(x_adv, x, scale, row.norm, BOUNDS)
+    assert bool((x_adv != x).any())
+    assert_same_bits(attacked(given, x, y, aux, 0.0, KEYS), x)
+    if row.reads_model:
+        flat = jax.tree.map(jnp.zeros_like, given)
+        assert_same_bits(attacked(flat, x, y, aux, 0.9, KEYS), x)
+    # Rows are independent, and their labels, side inputs and keys travel with them.
+    order = np.array([3, 0, 4, 2, 5, 1])
+    permuted = attacked(given, x[order], y[order], aux[order], 0.9, KEYS[order])
+    np.testing.assert_allclose(permuted, x_adv[order], atol=1e-5)
+    other = x.at[1:].set(1 - x[1:])
+    np.testing.assert_allclose(attacked(given, other, y, aux, 0.9, KEYS)[0], x_adv[0], atol=1e-5)
+    assert attacked._cache_size() == 1
+
+
 settings = pytest.mark.parametrize(
     ("dtype", "bounds"),
     slow_after(1, [(jnp.float32, BOUNDS), (jnp.float32, None), (jnp.bfloat16, BOUNDS)]),
@@ -100,11 +139,7 @@ def test_an_attack_stays_inside_the_ball_and_the_bounds(name, dtype, bounds):
     x, y = inputs(dtype=dtype)
     for scale in (1e-3, 0.1, 0.9):
         x_adv = attacked(name, x, y, scale, bounds=bounds)
-        if bounds is not None:
-            assert x_adv.min() >= bounds[0] and x_adv.max() <= bounds[1]
-        if TABLE[name].norm is not None:
-            r = np.asarray(x_adv, np.float64) - np.asarray(x, np.float64)
-            assert np.all(norm_of(r, TABLE[name].norm) <= scale * (1 + 1e-6))
+        assert_inside(x_adv, x, scale, TABLE[name].norm, bounds)
 
 
 @every_attack

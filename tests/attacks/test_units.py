@@ -102,6 +102,9 @@ CASES = {
     "sign_noise": Case(attacks.sign_noise, 0.1, KEYED),
     "uniform_noise": Case(attacks.uniform_noise, 0.1, KEYED),
 }
+# An attack that has no case of its own gets the usual one.
+OTHERS = [name for name in attacks.__all__ if getattr(attacks, name).traits.size == "eps"]
+CASES = {name: Case(getattr(attacks, name), 0.1, KEYED) for name in OTHERS} | CASES
 
 
 def cases(condition, slow=lambda case: not case.quick):

@@ -25,7 +25,8 @@ class Row(NamedTuple):
     sees_axes: the result depends on the position of an entry, so that reshaping matters.
     picky: it may leave any row, if it finds no better point than x.
     constant: its result has no gradient.
-    variant: it combines parts that other rows test: its tests are slow.
+    variant: it combines parts that other rows test: its tests are slow, but for one of the first
+      row of an attack (`CORE`).
     """
 
     attack: Callable
@@ -120,6 +121,7 @@ TABLE = {
     ),
     "bim": Row(attacks.bim, options={"num_steps": 3}, norm="linf", variant=True),
     **by_norm("mi_fgsm", ["linf", "l2"], options={"num_steps": 3}, variant=True),
+    **by_norm("vmi_fgsm", ["linf", "l2"], options={"num_steps": 3, "num_neighbors": 2}, **DRAWS),
     **by_norm("adv_alpha", ["linf", "l2", "l1"]),
     **by_norm(
         "virtual_adversarial", ["linf", "l2"], options={"xi": 0.1}, reads_labels=False, **DRAWS
@@ -213,6 +215,10 @@ TABLE = {
     ),
     "jsma": Row(attacks.jsma, options={"targeted": False}, picky=True),
 }
+# The first row of each attack; its core promises and those of rows that are no variants are tested
+# by default.
+FIRST = {name.partition("-")[0]: name for name in reversed(TABLE)}
+CORE = [name for name, row in TABLE.items() if name in FIRST.values() or not row.variant]
 
 
 def run(row, x, y, scale, *, logits_fn, bounds=BOUNDS, keys):
