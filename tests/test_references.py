@@ -107,4 +107,4 @@ def test_every_public_attack_and_objective_cites_a_source():
         for path in (ROOT / "adv_jax" / folder).glob("[!_]*.py"):
             text = path.read_text()
             named = "Source" in text and (CITED.search(text) or "shallow-net thesis" in text)
-            assert named or path.name in ("noise.py", "cross_entropy.py"), path
+            assert named or path.name in ("noise.py", "cross_entropy.py", "stating.py"), path

@@ -22,7 +22,7 @@ def logits_fn(x):
 @pytest.fixture(scope="module")
 def found():
     chosen = {
-        "free": attacks.fgsm,
+        "free": partial(attacks.fgsm, bounds=None),
         "clipped": partial(attacks.fgsm, bounds=BOUNDS),
         "masked": partial(attacks.fgsm, bounds=BOUNDS, mask=MASK),
     }
