@@ -17,6 +17,7 @@ from ml_collections import config_flags
 from adv_jax import __version__
 from adv_jax.runner import processes
 from adv_jax.runner.command_line import (
+    check_flagfiles,
     check_overrides,
     define_process_flags,
     expanded,
@@ -32,6 +33,7 @@ from adv_jax.runner.training import run_checked
 from adv_jax.runner.workdir import default_path
 from adv_jax.types import UserError
 
+check_flagfiles(sys.argv)  # The next line reads them.
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     help_string="a name or a file, and its mode",

@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
 from adv_jax import norms
-from adv_jax.attacks._calls import Body, Settings, called
-from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits
-from adv_jax.checks import check_keywords, explained
-from adv_jax.types import Array, RowFn, UserError, check_choice
+from adv_jax.attacks._calls import Body, Settings, called, others_of
+from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits, function_name
+from adv_jax.checks import check_keywords, explained, own_keywords
+from adv_jax.random import key_of_rows
+from adv_jax.types import Array, RowFn, UserError, check_choice, described
 
 P = ParamSpec("P")
 
 _without_gradient: set[str] = set()  # Names of our aimed attacks, for messages.
 
 
+@own_keywords
 def attack(
-    *,
+    *function: Any,
     size: str | None = "eps",
     norm: str | None = None,
     rank: int | None = None,
@@ -38,7 +40,8 @@ def attack(
     The function keeps its signature and gets the attribute `traits`. In it logits_fn is a function
     of x alone, as aux is a part of it. Outside `jit`, arguments and logits are checked, and the
     function is compiled once: for equal operations of the model, equal shapes, and equal settings
-    but for real numbers, arrays and keys (`_calls.called`). An unknown keyword is refused with ours
+    but for real numbers, arrays and keys (`_calls.called`), which are traced: annotate a setting
+    that Python branches on as bool, int or str. An unknown keyword is refused with ours
     for it, and so is a model without the derivative that the attack needs. A plain function is an
     attack too; evaluations compare it by what it returns.
 
@@ -49,7 +52,8 @@ def attack(
       compiles: False for an attack that only calls others.
 
     Raises:
-      UserError: size is no keyword of the function; norm or rank is unknown.
+      UserError: the decorator has no parentheses, or decorates no function; size is no keyword of
+        the function; norm, rank or a keyword is unknown.
 
     Source of the ranks: [carlini2019], sec. 5.
 
@@ -60,9 +64,13 @@ def attack(
     >>> twenty_steps.traits.rank > bim.traits.rank
     False
     """
+    if function:
+        raise UserError(
+            f"attack must be called before it decorates, @attack(), got {described(function[0])}"
+        )
     if size is not None:
         check_choice("size", size, SIZES)
-    if rank is not None and rank not in tuple(Rank):
+    if isinstance(rank, bool) or (rank is not None and rank not in tuple(Rank)):
         raise UserError(f"rank must be NOISE, ONE_STEP, ITERATED or ENSEMBLE, got {rank!r}")
     traits = Traits(
         size=size,
@@ -76,7 +84,10 @@ def attack(
     )
 
     def decorate(fn: Callable[P, Array]) -> Callable[P, Array]:
-        signature, name = inspect.signature(fn), fn.__name__
+        if not callable(fn):
+            found = described(fn)
+            raise UserError(f"an attack must be a function (logits_fn, x, y, *, ...), got {found}")
+        signature, name = inspect.signature(fn), function_name(fn)
         body = Body(fn, traits, ranges, row_ranges, losses, sparse, check)
         if size is not None and size not in signature.parameters:
             found = ", ".join(signature.parameters)
@@ -92,16 +103,21 @@ def attack(
             except TypeError as error:
                 raise TypeError(f"{name}() is {error}") from None
             call.apply_defaults()
-            (_, model), (_, x), (_, y), *settings = call.arguments.items()
-            aux = call.arguments.get("aux")
+            (_, model), (_, x), (_, y), *named = call.arguments.items()
+            settings = dict(named)
+            if (others := others_of(signature)) is not None:
+                settings |= settings.pop(others)
+            aux = settings.get("aux")
+            if traits.needs_key and settings.get("key") is None:
+                key_of_rows(None, batch=1)
             inputs = (x,) if aux is None else (x, aux)
             with explained(name, model, *inputs, gradient=traits.gradient, instead=forward_only()):
                 if compiles:
-                    return called(body, model, x, y, dict(settings))
+                    return called(body, model, x, y, settings)
                 return fn(*args, **given)
 
         with_traits: Any = attacked
-        with_traits.traits = traits
+        with_traits.__name__, with_traits.traits = name, traits
         return attacked
 
     return decorate

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax import norms
 from adv_jax.attacks._bare import Fn, compiled, labels_of
 from adv_jax.attacks._climbing import check_kinds, checked_start, loss_of_logits, rating
-from adv_jax.attacks._traits import NOISE, Traits
+from adv_jax.attacks._traits import NOISE, Traits, function_name
 from adv_jax.checks import (
     as_batch,
     ball,
@@ -23,6 +24,7 @@ from adv_jax.checks import (
     check_range,
     check_rows,
     checked_labels,
+    traceable,
 )
 from adv_jax.loss_gradients import Rated
 from adv_jax.random import key_of_rows
@@ -72,6 +74,8 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         check_function(fn)
     else:
         fn, y, settings = _unchanged, None, settings | {"aux": None}
+    if isinstance(y, list | tuple) and norms.is_real(y) and not any(map(np.ndim, y)):
+        y = jnp.asarray(y)
     batch = as_batch(x, settings.get("bounds"))
     if body.check is not None:
         body.check(settings)
@@ -88,21 +92,29 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
     if body.losses is not None:
         fn, y, aux = _folded(body, fn, x, y, aux, settings)
     static = {name: settings.pop(name) for name in [*settings] if _is_static(body, name, settings)}
-    return compiled(
-        _attacked,
-        fn,
-        x,
-        y,
-        settings,
-        bounds=bounds,
-        aux=aux,
-        logits=body.reads_model,
-        decisions=body.traits.decisions,
-        constant=constant,
-        check=functools.partial(_check_outputs, body, y, x.shape[0]),
-        function=body.fn,
-        static=tuple(sorted(static.items())),
-    )
+    with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
+        return compiled(
+            _attacked,
+            fn,
+            x,
+            y,
+            settings,
+            bounds=bounds,
+            aux=aux,
+            logits=body.reads_model,
+            decisions=body.traits.decisions,
+            constant=constant,
+            check=functools.partial(_check_outputs, body, y, x.shape[0]),
+            function=body.fn,
+            static=tuple(sorted(static.items())),
+        )
+
+
+def _instead(body: Body, settings: Settings) -> str:
+    """Returns the advice on code that needs the value of a traced setting, `traceable`."""
+    names = [n for n, v in settings.items() if v is not None and n not in (body.traits.size, "key")]
+    kinds = f", annotate {' and '.join(names)} as bool, int or str" if names else ""
+    return f"use jnp.where{kinds}, or call other programs by jax.pure_callback"
 
 
 def _attacked(
@@ -117,7 +129,12 @@ def _attacked(
 ) -> Array:
     """Calls the function of an attack; aux is a part of fn."""
     own = {"bounds": bounds, "aux": None}
-    given = {name: value for name, value in own.items() if name in parameters_of(function)}
+    takes_any = others_of(inspect.signature(function)) is not None
+    given = {
+        name: value
+        for name, value in own.items()
+        if name in parameters_of(function) or (takes_any and value is not None)
+    }
     return function(fn, x, y, **arrays, **dict(static), **given)
 
 
@@ -159,7 +176,8 @@ def _unchanged(x: Array) -> Array:
 def _check_settings(body: Body, settings: Settings) -> None:
     """Checks the counts, which become Python's, and the real numbers of which a range is given."""
     parameters = parameters_of(body.fn)
-    given = {n: v for n, v in settings.items() if v is not None or not _may_be_none(parameters[n])}
+    own = {n: v for n, v in settings.items() if n in parameters}
+    given = {n: v for n, v in own.items() if v is not None or not _may_be_none(parameters[n])}
     for name in given.keys() & {n for n, p in parameters.items() if _is_count(p)}:
         check_counts(**{name: given[name]})
         settings[name] = operator.index(given[name])
@@ -199,12 +217,19 @@ def _check_outputs(body: Body, y: Any, batch: int, outputs: Any) -> None:
 
 def _is_static(body: Body, name: str, settings: Settings) -> bool:
     """Returns whether a program is compiled for the value of a setting; else it is an argument."""
-    value, kinds = settings[name], _members(parameters_of(body.fn)[name].annotation)
+    value, parameter = settings[name], parameters_of(body.fn).get(name)
+    kinds = _members(inspect.Parameter.empty if parameter is None else parameter.annotation)
     if isinstance(value, np.ndarray | jax.Array):
         return False
     if inspect.Parameter.empty in kinds:
         return not isinstance(value, float)
     return jax.Array not in kinds and kinds - {type(None)} != {float}
+
+
+def others_of(signature: inspect.Signature) -> str | None:
+    """Returns the name of the parameter of all other keywords, as `settings` of **settings."""
+    kind = inspect.Parameter.VAR_KEYWORD
+    return next((name for name, p in signature.parameters.items() if p.kind is kind), None)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """What an attack is: its traits, which stand with it and which evaluations read."""
 
 import functools
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -52,3 +53,10 @@ def traits_of(attack: Any) -> Traits | None:
         if isinstance(traits, Traits) or not isinstance(attack, functools.partial):
             return traits if isinstance(traits, Traits) else None
         attack = attack.func
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Returns the name of the function inside `functools.partial`, or of an object's class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)

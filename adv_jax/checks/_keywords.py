@@ -52,13 +52,19 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 def suggestion(found: str, legal: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for our word or the nearest legal name, "" if none is near.
 
+    Of names in the same group, as "model.width" and "module:width", the last parts are compared.
+
     >>> suggestion("nb_iter", ["num_steps", "eps"]), suggestion("epss", ["num_steps", "eps"])
     ("; did you mean 'num_steps'?", "; did you mean 'eps'?")
     """
     names = list(legal)
-    ours = [name for name in OTHER_NAMES.get(found, ()) if name in names]
-    near = ours or difflib.get_close_matches(str(found), names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    group = found[: 1 + max(found.rfind("."), found.rfind(":"))]
+    own = [name.removeprefix(group) for name in names if name.startswith(group)]
+    ours = [name for name in OTHER_NAMES.get(found.removeprefix(group), ()) if name in own]
+    near = ours or difflib.get_close_matches(found.removeprefix(group), own, n=1)
+    others = [name for name in names if not name.startswith(group)]
+    whole = [group + name for name in near] or difflib.get_close_matches(found, others, n=1)
+    return f"; did you mean {whole[0]!r}?" if whole else ""
 
 
 def check_keywords(name: str, given: Iterable[str], signature: inspect.Signature) -> None:

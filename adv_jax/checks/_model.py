@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,15 @@ _TRAINING = (
     flax.errors.ModifyScopeVariableError,
     flax.errors.TraceContextError,
 )
+
+# JAX's messages, whose types it shares with errors of the user.
+_NO_DERIVATIVE = re.compile(
+    r"do(es)? not support (JVP|autodiff|differentiation)|Reverse-mode differentiation does not work"
+    r"|ifferentiation rule .*not implemented|Transpose rule .*not implemented"
+)
+_NO_VMAP = re.compile(r"vmap_method|vmap is only supported|[Bb]atching rule .*not implemented")
+_MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array of shape (\(.*?\))")
+_NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
 
 def checked(
@@ -112,8 +122,12 @@ def traced(
 
 
 @contextlib.contextmanager
-def traceable(name: str) -> Iterator[None]:
+def traceable(
+    name: str, instead: str = "call other programs by jax.pure_callback"
+) -> Iterator[None]:
     """Converts errors of JAX and Flax for common mistakes to one line that names the function.
+
+    instead: the advice on code that needs the value of a traced array.
 
     Raises:
       UserError: a function called in this context needs the value of a traced array, or is a model
@@ -124,7 +138,7 @@ def traceable(name: str) -> Iterator[None]:
     except _ASKS_FOR_VALUES as error:
         raise UserError(
             f"{name} must be made of jax.numpy operations, which can be traced, got some that ask "
-            "for values, as NumPy's, float() and if do: call other programs by jax.pure_callback"
+            f"for values, as NumPy's, float() and if do: {instead}"
         ) from error
     except _TRAINING as error:
         raise UserError(
@@ -138,7 +152,7 @@ def traceable(name: str) -> Iterator[None]:
 def explained(
     name: str, fn: Any, *inputs: Any, gradient: bool, instead: Iterable[str]
 ) -> Iterator[None]:
-    """Converts the error of an attack on a model that lacks a derivative, or is not vmapped.
+    """Converts JAX's errors for what a model or an attack lacks; the user's own pass as they are.
 
     Args:
       name: of the attack.
@@ -147,28 +161,40 @@ def explained(
       instead: names of attacks that do not.
 
     Raises:
-      UserError: the attack failed, and the model works, but without its derivative or under vmap.
+      UserError: the model works, but without a derivative or under vmap; the attack draws with all
+        rows' keys as with one, or without a key.
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:  # Any: each operation raises its own.
-        if not _traces(fn, *inputs):
+        origin: BaseException = error
+        while isinstance(origin, UserError) and origin.__cause__ is not None:
+            origin = origin.__cause__  # An inner attack has converted it; name the outer one.
+        said = str(origin)
+        if isinstance(origin, UserError) or not _traces(fn, *inputs):
             raise
-        if gradient and not has_derivative(fn, *inputs):
+        if found := _MANY_KEYS.match(said):
+            raise UserError(
+                f"{name} must draw each row with its own key, by norms.sample or jax.vmap over "
+                f"random.row_keys(key, len(x)), got jax.random.{found[1]} of keys {found[2]}"
+            ) from origin
+        if _NO_KEY.match(said):
+            raise UserError(
+                f"key must be jax.random.key(seed) or one key per row, as {name} draws, got None"
+            ) from origin
+        if gradient and _NO_DERIVATIVE.search(said) and not has_derivative(fn, *inputs):
             raise UserError(
                 f"{name} must have a logits_fn with a derivative, got one without, as "
                 "jax.pure_callback is: give it one by jax.custom_vjp, or use "
                 f"{', '.join(instead)}"
-            ) from error
+            ) from origin
         of_two = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), inputs)
         mapped = jax.vmap(functools.partial(_derivative, fn) if gradient else fn)
-        if isinstance(error, NotImplementedError) and not _traces(mapped, *of_two):
+        if _NO_VMAP.search(said) and not _traces(mapped, *of_two):
             raise UserError(
                 f"{name} must have a logits_fn that jax.vmap can map, got one that it cannot: "
                 'pass vmap_method="sequential" to jax.pure_callback'
-            ) from error
+            ) from origin
         raise
 
 

@@ -25,7 +25,7 @@ def benchmark(
     logits_fn: LogitsFn,
     data: Any,
     *,
-    threat_model: str | None = None,
+    threat_model: Norm | None = None,
     norm: Norm | None = None,
     eps: float = 8 / 255,
     bounds: Bounds | None = None,

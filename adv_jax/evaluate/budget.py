@@ -4,15 +4,17 @@ It is read from the attack's traits (`adv_jax.attack`), else from its signature.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks import NOISE, SIZES, forward_only, traits_of
-from adv_jax.checks import explained, traceable
+from adv_jax.attacks import NOISE, SIZES, forward_only, function_name, traits_of
+from adv_jax.checks import check_keywords, dtype_and_shape, explained, traceable
 from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
@@ -140,8 +142,8 @@ def at_size(
     aux: passed to an attack that takes it, so that it can split the batch; else bound.
 
     Raises:
-      UserError: the attack cannot be traced, does not return an array of the shape of x, or needs a
-        derivative that the model lacks.
+      UserError: the attack cannot be traced, does not take a size of this shape, does not return an
+        array of the shape of x, or needs a derivative that the model lacks.
     """
     name, scale, traits = function_name(attack), scale_of(attack), traits_of(attack)
     settings: dict[str, Any] = {scale: norms.per_row(scale, size, x) if jnp.ndim(size) else size}
@@ -159,11 +161,22 @@ def at_size(
             explained(name, logits_fn, *inputs, gradient=gradient, instead=forward_only()),
         ):
             x_adv = attack(logits_fn, x, y, **settings)
-    except TypeError as error:
+    except UserError:
+        raise
+    except Exception as error:  # Any: each operation raises its own.
         reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{name} must be an attack (logits_fn, x, y, *, {scale}, key) -> x_adv, got {reason}"
-        ) from error
+        given = jnp.asarray(settings[scale])
+        if _takes_other_size(partial(attack, logits_fn, x, y, **settings), scale, given, x):
+            broadcast = ", which broadcasts with x" if given.ndim else ", one number for all rows"
+            raise UserError(
+                f"{name} must take {scale} as {dtype_and_shape(given)}{broadcast}, got {reason}"
+            ) from error
+        if isinstance(error, TypeError):
+            raise UserError(
+                f"{name} must be an attack (logits_fn, x, y, *, {scale}, key) -> x_adv, "
+                f"got {reason}"
+            ) from error
+        raise
     if getattr(x_adv, "shape", None) != x.shape:
         array = hasattr(x_adv, "shape")
         found = described(x_adv) if array else f"a {type(x_adv).__name__}"
@@ -171,6 +184,16 @@ def at_size(
             f"{name} must return an array of the shape of x, {described(x)}, got {found}"
         )
     return x_adv
+
+
+def _takes_other_size(run: Callable[..., Any], scale: str, given: Array, x: Array) -> bool:
+    """Returns whether an attack that failed at one shape of its size works at the other."""
+    other = norms.per_row(scale, np.ones(len(x)), x) if given.ndim == 0 else np.float32(1)
+    try:
+        jax.eval_shape(lambda: run(**{scale: other}))
+    except Exception:  # Any: each operation raises its own.
+        return False
+    return True
 
 
 def sizes_of(
@@ -199,6 +222,13 @@ def parameters_of(attack: Attack) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(attack).parameters
     except (TypeError, ValueError):
+        if isinstance(attack, partial) and callable(attack.func):
+            name = function_name(attack)
+            check_keywords(name, attack.keywords, inspect.signature(attack.func))
+            raise UserError(
+                f"attack must leave logits_fn, x and y of {name} to the evaluation, got "
+                f"{len(attack.args)} of its arguments bound already"
+            ) from None
         raise UserError(
             f"attack must be a function such as attacks.fgsm, got {described(attack)}"
         ) from None
@@ -207,10 +237,3 @@ def parameters_of(attack: Attack) -> Mapping[str, inspect.Parameter]:
 def crafting(attack: Attack) -> Attack:
     """Returns the inner attack of one such as `transferred`, else the attack."""
     return getattr(attack, "keywords", {}).get("attack", attack)
-
-
-def function_name(attack: Attack) -> str:
-    """Returns the name of the function inside `functools.partial`."""
-    while isinstance(attack, partial):
-        attack = attack.func
-    return getattr(attack, "__name__", type(attack).__name__)

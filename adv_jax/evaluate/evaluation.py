@@ -57,7 +57,7 @@ def evaluate(
     key: Key | None = None,
     bounds: Bounds | None = None,
     norm: Norm | None = None,
-    threat_model: str | None = None,
+    threat_model: Norm | None = None,
     aux: Any = None,
     bits: int | None = None,
     progress: Progress = silent,

@@ -19,7 +19,7 @@ def prepared(
     *,
     bounds: Bounds | None = None,
     norm: Norm | None = None,
-    threat_model: str | None = None,
+    threat_model: Norm | None = None,
 ) -> dict[str, Attack]:
     """Returns the attacks with the settings of an evaluation, each where it is not set already.
 
@@ -45,7 +45,7 @@ def check_named(name: str, parts: Any) -> None:
         raise UserError(f"{name} must be a dict that gives each a name, got a {kind}")
 
 
-def named_norm(norm: Norm | None, threat_model: str | None) -> str | None:
+def named_norm(norm: Norm | None, threat_model: Norm | None) -> str | None:
     """Returns the canonical norm that one of the two names, None if neither does.
 
     Raises:
@@ -59,12 +59,10 @@ def named_norm(norm: Norm | None, threat_model: str | None) -> str | None:
     if threat_model is None:
         return kind
     try:
-        named = norms.canonical(threat_model) if isinstance(threat_model, str) else None
+        named = norms.canonical(threat_model)
     except ValueError:
-        named = None
-    if named is None:
         found = described(threat_model)
-        raise UserError(f'threat_model must be "Linf" or "L2", got {found}')
+        raise UserError(f'threat_model must be "Linf" or "L2", got {found}') from None
     if kind not in (None, named):
         raise UserError(f"norm must be that of threat_model, {named}, got {kind}")
     return named

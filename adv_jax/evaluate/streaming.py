@@ -32,7 +32,7 @@ def evaluate_batches(
     key: Key | None = None,
     bounds: Bounds | None = None,
     norm: Norm | None = None,
-    threat_model: str | None = None,
+    threat_model: Norm | None = None,
     bits: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     examples: bool = False,

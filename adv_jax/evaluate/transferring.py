@@ -36,7 +36,7 @@ def transfer(
     key: Key | None = None,
     bounds: Bounds | None = None,
     norm: Norm | None = None,
-    threat_model: str | None = None,
+    threat_model: Norm | None = None,
     aux: Any = None,
     progress: Progress = silent,
 ) -> np.ndarray:

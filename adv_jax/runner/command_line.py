@@ -78,6 +78,14 @@ def define_process_flags() -> list[flags.FlagHolder]:
     ]
 
 
+def check_flagfiles(argv: list[str]) -> None:
+    """Exits with 1 and one line if a --flagfile cannot be read."""
+    try:
+        _with_flagfiles(argv)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
 def read_flags(argv: list[str]) -> list[str]:
     """Parses the flags -> the other arguments; exits with 1 and one line if they are invalid."""
     try:

@@ -36,7 +36,7 @@ def find(path: str, *, field: str) -> Callable[..., Any]:
     module, attribute = _module(path, field), path.partition(":")[2]
     found = getattr(module, attribute, None)
     if not hasattr(module, attribute):
-        own = [name for name, value in vars(module).items() if _is_own(value, module)]
+        own = [name for name, value in vars(module).items() if _is_public(name, value, module)]
         raise ConfigError(unknown(field, path, [f"{module.__name__}:{name}" for name in own]))
     if not callable(found):
         kind = type(found).__name__
@@ -130,5 +130,6 @@ def _file(module: ModuleType, path: str, field: str) -> Path:
     return Path(file)
 
 
-def _is_own(value: Any, module: ModuleType) -> bool:
-    return callable(value) and getattr(value, "__module__", None) == module.__name__
+def _is_public(name: str, value: Any, module: ModuleType) -> bool:
+    own = getattr(value, "__module__", None) == module.__name__
+    return callable(value) and own and not name.startswith("_")

@@ -15,10 +15,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import __version__
+from adv_jax.attacks import function_name
 from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
 from adv_jax.evaluate.auditing import warnings_of_curves
-from adv_jax.evaluate.budget import function_name
 from adv_jax.runner.config import Replica
 from adv_jax.runner.experiment import Loss
 from adv_jax.types import Attack

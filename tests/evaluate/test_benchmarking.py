@@ -77,7 +77,7 @@ def test_a_data_set_gives_its_test_rows_and_bounds(two_classes):
     assert found["robust"] == found["clean"] == 0.9
 
 
-@pytest.mark.parametrize("threat_model", ["L1", "corruptions", 2])
+@pytest.mark.parametrize("threat_model", ["L1", "corruptions", 3, True])
 def test_another_threat_model_is_refused(two_classes, threat_model):
     x, y, logits_fn, _ = two_classes
     with pytest.raises(UserError, match='threat_model must be "Linf" or "L2", got'):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import adv_jax
 from adv_jax import attacks, evaluate
 from adv_jax.types import UserError
 
@@ -144,3 +145,28 @@ def test_sizes_that_do_not_fit_the_attacks_are_refused(eps, message):
     with pytest.raises(UserError) as error:
         evaluate.evaluate(lambda x: x @ W, X, Y, suite, eps=eps)
     assert str(error.value) == message
+
+
+def test_an_error_of_an_attack_on_a_callback_passes_as_it_is():
+    def broken(logits_fn, x, y, *, eps):
+        raise KeyError("bug")
+
+    for attack in (broken, adv_jax.attack()(broken)):
+        with pytest.raises(KeyError, match="bug"):
+            evaluate.evaluate(callback, X, Y, {"a": attack}, eps=[0.1])
+    with pytest.raises(KeyError, match="bug"):
+        adv_jax.attack()(broken)(callback, X, Y, eps=0.1)
+
+
+def test_an_attack_that_maps_a_callback_without_vmap_method_is_told_to_set_it():
+    def mapped(logits_fn, x, y, *, eps):
+        return jax.vmap(lambda row: row + 0 * logits_fn(row[None])[0, 0])(x)
+
+    with pytest.raises(UserError, match=r"^mapped must .*vmap_method=\"sequential\""):
+        evaluate.evaluate(callback, X, Y, {"a": mapped}, eps=[0.1])
+
+
+@pytest.mark.parametrize("name", NEEDS_GRADIENT)
+def test_the_attack_that_was_called_is_named_not_the_one_inside_it(name):
+    with pytest.raises(UserError, match=f"^{name} must have a logits_fn"):
+        call(name, callback)

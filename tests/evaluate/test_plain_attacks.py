@@ -1,11 +1,15 @@
 """Attacks that are plain functions of the user work at sizes of each row, in any form."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import adv_jax
 from adv_jax import attacks, evaluate
+from adv_jax.evaluate.preparing import prepared
 from adv_jax.types import UserError
 
 W = np.array([1.0, -2.0, 0.5, 1.0], np.float32)
@@ -89,3 +93,92 @@ def test_an_attack_that_fails_at_a_type_is_named_in_one_line():
                 run(attack)
             said = f"{attack.__name__} must be an attack (logits_fn, x, y, *, eps, key) -> x_adv, "
             assert str(error.value).startswith(said) and "\n" not in str(error.value)
+
+
+X, Y = np.ones((3, 4), np.float32), np.zeros(3, int)
+RUNS = {
+    "evaluate": lambda attack: evaluate.evaluate(
+        logits_fn, X, Y, {"a": attack}, eps=[0.1], key=jax.random.key(0)
+    ),
+    "batches": lambda attack: evaluate.evaluate_batches(
+        logits_fn, [(X, Y)], {"a": attack}, eps=[0.1], key=jax.random.key(0)
+    ),
+    "minimal_eps": lambda attack: evaluate.minimal_eps(
+        logits_fn, X, Y, attack, high=1.0, key=jax.random.key(0)
+    ),
+    "transfer": lambda attack: evaluate.transfer(
+        {"a": logits_fn, "b": logits_fn}, X, Y, attack, eps=0.1, key=jax.random.key(0)
+    ),
+}
+
+
+def refused(name, attack):
+    """Returns the one line of error of an evaluation."""
+    with pytest.raises(UserError) as error:
+        RUNS[name](attack)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_misspelled_keyword_in_a_partial_is_refused_with_the_nearest(name):
+    for keyword, meant in {"steps": "num_steps", "stepsize": "step_size"}.items():
+        said = refused(name, partial(attacks.pgd, **{keyword: 3}))
+        assert said.endswith(f"got {keyword!r}; did you mean {meant!r}?")
+    assert "got 4 of its arguments bound" in refused(name, partial(attacks.pgd, 1, X, Y, 3))
+
+
+def one_draw(fn, x, y, *, eps, key):
+    return x + eps * jax.random.uniform(key, x.shape)
+
+
+def folded(fn, x, y, *, eps, key):
+    return x + eps * jax.random.normal(jax.random.fold_in(key, 1), x.shape)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "minimal_eps"])
+@pytest.mark.parametrize("attack", [one_draw, folded, adv_jax.attack()(one_draw)])
+def test_an_attack_that_draws_once_for_all_rows_is_shown_the_keys_of_rows(name, attack):
+    said = refused(name, attack)
+    for word in (attack.__name__, "norms.sample", "random.row_keys", "(3,)"):
+        assert word in said
+
+
+def scanned(fn, x, y, *, eps):
+    return jax.lax.scan(lambda r, step: (r + step, None), x, jnp.full(5, eps / 5))[0]
+
+
+def branching(fn, x, y, *, eps):
+    return x if eps == 0 else x + eps
+
+
+def for_one_size(fn, x, y, *, eps):
+    assert jnp.ndim(eps) == 0
+    return x + eps
+
+
+@pytest.mark.parametrize("attack", [scanned, branching, for_one_size])
+def test_an_attack_that_takes_one_size_alone_is_named_with_the_shape_of_eps(attack):
+    said = refused("minimal_eps", attack)
+    assert said.startswith(f"{attack.__name__} must take eps as float32[3, 1], which broadcasts")
+
+
+def test_an_attack_that_indexes_its_size_is_named_with_the_shape_of_eps():
+    said = refused("evaluate", lambda fn, x, y, *, eps: x + eps[:, None])
+    assert said.startswith("<lambda> must take eps as float32[], one number")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "minimal_eps"])
+@pytest.mark.parametrize("error", [KeyError, ValueError, IndexError, NotImplementedError])
+def test_an_error_of_the_users_own_attack_passes_as_it_is(name, error):
+    def broken(fn, x, y, *, eps):
+        raise error("bug")
+
+    with pytest.raises(error, match="bug"):
+        RUNS[name](broken)
+
+
+@pytest.mark.parametrize("model", [2, np.inf, "2", "Linf"])
+def test_a_threat_model_has_the_aliases_of_norm(model):
+    by = [prepared({"a": attacks.fgsm}, **{name: model}) for name in ("threat_model", "norm")]
+    assert by[0]["a"].keywords == by[1]["a"].keywords

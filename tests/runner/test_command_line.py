@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from adv_jax.checks import suggestion
 from adv_jax.runner import catalogue
 from adv_jax.runner.command_line import check_overrides, expanded, explain_flags, workdirs
 from adv_jax.runner.config import check
@@ -296,3 +297,23 @@ def test_a_folder_with_a_comma_in_its_name_is_one_run(tmp_path):
     assert workdirs([f"{tmp_path}/a,b", both]) == [
         f"{tmp_path}/{name}" for name in ("a,b", "c", "d")
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "legal", "meant"),
+    [
+        ("mine:nope", ["mine:fori", "mine:load"], None),
+        ("mine:laod", ["mine:fori", "mine:load"], "mine:load"),
+        ("model.zzz", ["model.width", "model.depth"], None),
+        ("objective.attack.epsilon", ["objective.attack.eps"], "objective.attack.eps"),
+        ("modle.width", ["model.width", "model.depth"], "model.width"),
+    ],
+)
+def test_the_last_part_of_a_name_must_be_near_for_a_suggestion(found, legal, meant):
+    assert suggestion(found, legal) == ("" if meant is None else f"; did you mean {meant!r}?")
+
+
+def test_a_flagfile_that_cannot_be_read_ends_the_command_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["prog", f"--flagfile={tmp_path / 'nope'}"])
+    with pytest.raises(SystemExit, match=r"^error: --flagfile must be a file .*nope' \(No such"):
+        runpy.run_module("adv_jax.main")

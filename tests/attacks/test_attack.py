@@ -1,0 +1,96 @@
+"""The decorator `adv_jax.attack` takes any function, and refuses misuse in one line."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import adv_jax
+from adv_jax.types import UserError
+
+X = np.zeros((2, 3), np.float32)
+
+
+def logits_fn(x):
+    return x[:, :2]
+
+
+def scaled(logits_fn, x, y, *, eps, alpha=0.5):
+    return x + eps * alpha
+
+
+class Shift:
+    def __call__(self, logits_fn, x, y, *, eps):
+        return x + eps
+
+
+def test_a_branch_on_a_traced_setting_is_refused_with_the_setting_and_the_ways_out():
+    def branching(logits_fn, x, y, *, eps, alpha=0.5):
+        return x if alpha > 1 else x + eps
+
+    with pytest.raises(UserError) as error:
+        adv_jax.attack()(branching)(logits_fn, X, None, eps=0.1)
+    for word in ("branching", "jnp.where", "annotate alpha as bool"):
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_python_branches_on_a_setting_annotated_as_bool():
+    def branching(logits_fn, x, y, *, eps, up: bool = True):
+        return x + eps if up else x - eps
+
+    decorated = adv_jax.attack()(branching)
+    for up, expected in {True: 0.25, False: -0.25}.items():
+        np.testing.assert_array_equal(decorated(logits_fn, X, None, eps=0.25, up=up), X + expected)
+
+
+def test_other_keywords_are_passed_on_by_name():
+    def others(logits_fn, x, y, *, eps, **settings):
+        lo, hi = settings["bounds"]
+        return jnp.clip(x + eps * settings["alpha"] * settings["count"], lo, hi)
+
+    found = adv_jax.attack()(others)(logits_fn, X, None, eps=0.5, alpha=0.5, count=2, bounds=(0, 1))
+    np.testing.assert_array_equal(found, X + 0.5)
+
+
+@pytest.mark.parametrize(("fn", "move"), [(partial(scaled, alpha=2.0), 0.5), (Shift(), 0.25)])
+def test_partials_and_callable_objects_become_attacks_with_a_name(fn, move):
+    decorated = adv_jax.attack()(fn)
+    assert decorated.__name__ in ("scaled", "Shift")
+    np.testing.assert_array_equal(decorated(logits_fn, X, None, eps=0.25), X + move)
+
+
+def test_labels_may_be_a_list_of_numbers():
+    def away(logits_fn, x, y, *, eps):
+        return x - eps * jax.nn.one_hot(y, x.shape[1])
+
+    found = adv_jax.attack()(away)(logits_fn, X, [1, 0], eps=0.5)
+    np.testing.assert_array_equal(found, [[0, -0.5, 0], [-0.5, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("decorate", "says"),
+    [
+        (lambda: adv_jax.attack(scaled), "must be called before it decorates, @attack()"),
+        (lambda: adv_jax.attack()(3), "must be a function (logits_fn, x, y, *, ...), got 3"),
+        (lambda: adv_jax.attack(rank=True), "rank must be NOISE, ONE_STEP, ITERATED or ENSEMBLE"),
+        (lambda: adv_jax.attack(ranks=1), "got 'ranks'; did you mean 'rank'?"),
+    ],
+)
+def test_misuse_of_the_decorator_is_refused_in_one_line(decorate, says):
+    with pytest.raises(UserError) as error:
+        decorate()
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_an_attack_that_needs_a_key_is_refused_without(compiles):
+    def drawn(logits_fn, x, y, *, eps, key=None):
+        return adv_jax.norms.sample(key, x, eps, "linf")
+
+    decorated = adv_jax.attack(needs_key=True, compiles=compiles)(drawn)
+    with pytest.raises(UserError, match=r"^key must be jax.random.key\(seed\) or one key per row"):
+        decorated(logits_fn, X, None, eps=0.1)
+    assert decorated(logits_fn, X, None, eps=0.1, key=jax.random.key(0)).shape == X.shape
