@@ -187,13 +187,17 @@ def at_size(
 
 
 def _takes_other_size(run: Callable[..., Any], scale: str, given: Array, x: Array) -> bool:
-    """Returns whether an attack that failed at one shape of its size works at the other."""
-    other = norms.per_row(scale, np.ones(len(x)), x) if given.ndim == 0 else np.float32(1)
-    try:
-        jax.eval_shape(lambda: run(**{scale: other}))
-    except Exception:  # Any: each operation raises its own.
-        return False
-    return True
+    """Returns whether an attack that failed at one shape of its size works at another."""
+
+    def works(shape: tuple[int, ...]) -> bool:
+        try:
+            jax.eval_shape(lambda: run(**{scale: np.ones(shape, np.float32)}))
+        except Exception:  # Any: each operation raises its own.
+            return False
+        return True
+
+    rows = (len(x),)
+    return any(map(works, [()] if given.ndim else [rows, rows + (1,) * (x.ndim - 1)]))
 
 
 def sizes_of(

@@ -95,7 +95,8 @@ def test_an_attack_that_fails_at_a_type_is_named_in_one_line():
             assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
-X, Y = np.ones((3, 4), np.float32), np.zeros(3, int)
+ROWS = 3 * jax.local_device_count()  # Each device gets three.
+X, Y = np.ones((ROWS, 4), np.float32), np.zeros(ROWS, int)
 RUNS = {
     "evaluate": lambda attack: evaluate.evaluate(
         logits_fn, X, Y, {"a": attack}, eps=[0.1], key=jax.random.key(0)
