@@ -115,8 +115,15 @@ def with_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
 
     Losses are summed, not averaged, so a row's gradient does not depend on the batch size. A model
     that computes in float16 is differentiated in the unit of `Rated`: else its gradient would round
-    to 0 at margins above 17 nats. Loss and gradient are float32, or float64 for a float64 x.
+    to 0 at margins above 17 nats. Loss and gradient are float32, or float64 for a float64 x. A NaN
+    entry of the gradient counts as 0, so that no step leads to NaN.
     """
+    at, gradient = unmasked_gradient(rate, x)
+    return at, without_nan(gradient)
+
+
+def unmasked_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
+    """`with_gradient` with NaN where the gradient is."""
     rate, in_float16 = _traced(rate, x)
 
     def total(x: Array) -> tuple[Array, tuple[Rated, Array]]:
@@ -138,7 +145,7 @@ def linearized(
     """Returns values = of(logits at x), f32[B, K], and their pullback by x.
 
     The pullback differentiates a model that computes in float16 in units of each row's derivative
-    by the logits, as `with_gradient` does.
+    by the logits, and a NaN entry counts as 0, as `with_gradient` does.
     """
     fn, in_float16 = _traced(lambda x: checked_logits(logits_fn(x), batch=x.shape[0]), x)
     logits, pull_logits = jax.vjp(fn, x)
@@ -147,12 +154,17 @@ def linearized(
     def pullback(weights: Array) -> tuple[Array]:
         (slopes,) = pull_values(weights)
         if not in_float16:
-            return (pull_logits(slopes)[0].astype(working_dtype(x.dtype)),)
+            return (without_nan(pull_logits(slopes)[0].astype(working_dtype(x.dtype))),)
         unit = _unit(slopes, slopes[:, 0])
         (gradient,) = pull_logits(slopes / unit[:, None])
-        return (_times(unit, gradient.astype(working_dtype(x.dtype))),)
+        return (without_nan(_times(unit, gradient.astype(working_dtype(x.dtype)))),)
 
     return values, pullback
+
+
+def without_nan(gradient: Array) -> Array:
+    """Returns the gradient with 0 for NaN."""
+    return jnp.where(jnp.isnan(gradient), 0, gradient)
 
 
 def loss_gradient(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks._bare import Fn, compiled, labels_of
+from adv_jax.attacks._bare import Fn, compiled, labels_of, note_loss
 from adv_jax.attacks._climbing import check_kinds, checked_start, loss_of_logits, rating
 from adv_jax.attacks._traits import NOISE, Traits
 from adv_jax.checks import (
@@ -23,6 +23,7 @@ from adv_jax.checks import (
     check_range,
     check_rows,
     checked_labels,
+    with_aux,
 )
 from adv_jax.loss_gradients import Rated
 from adv_jax.random import key_of_rows
@@ -87,6 +88,8 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         settings["start"] = checked_start(settings["start"], batch)
     if body.losses is not None:
         fn, y, aux = _folded(body, fn, x, y, aux, settings)
+        if settings["loss"] is None:
+            note_loss(with_aux(fn, aux), x)
     static = {name: settings.pop(name) for name in [*settings] if _is_static(body, name, settings)}
     return compiled(
         _attacked,

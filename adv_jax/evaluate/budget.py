@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks import NOISE, SIZES, forward_only, traits_of
+from adv_jax.attacks import NOISE, SIZES, check_loss, forward_only, noted_losses, traits_of
 from adv_jax.checks import explained, traceable
 from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
@@ -140,8 +141,8 @@ def at_size(
     aux: passed to an attack that takes it, so that it can split the batch; else bound.
 
     Raises:
-      UserError: the attack cannot be traced, does not return an array of the shape of x, or needs a
-        derivative that the model lacks.
+      UserError: the attack cannot be traced, does not return an array of the shape and dtype of x,
+        or needs a derivative that the model lacks.
     """
     name, scale, traits = function_name(attack), scale_of(attack), traits_of(attack)
     settings: dict[str, Any] = {scale: norms.per_row(scale, size, x) if jnp.ndim(size) else size}
@@ -164,13 +165,50 @@ def at_size(
         raise UserError(
             f"{name} must be an attack (logits_fn, x, y, *, {scale}, key) -> x_adv, got {reason}"
         ) from error
-    if getattr(x_adv, "shape", None) != x.shape:
-        array = hasattr(x_adv, "shape")
-        found = described(x_adv) if array else f"a {type(x_adv).__name__}"
-        raise UserError(
-            f"{name} must return an array of the shape of x, {described(x)}, got {found}"
-        )
+    for kind in ("shape", "dtype"):
+        if getattr(x_adv, kind, None) != getattr(x, kind):
+            array = hasattr(x_adv, "shape")
+            found = described(x_adv) if array else f"a {type(x_adv).__name__}"
+            raise UserError(
+                f"{name} must return an array of the {kind} of x, {described(x)}, got {found}"
+            )
     return x_adv
+
+
+def crafted(
+    attack: Attack,
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    size: Array | float,
+    keys: Key | None,
+    aux: Any = None,
+) -> tuple[Array, dict[str, Array]]:
+    """Returns the result of `at_size`, and flags bool[B] of its rows for `check_crafted`."""
+    with noted_losses() as noted:
+        x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
+    flags = {"finite_x_adv": jnp.isfinite(x_adv).reshape(len(x), -1).all(axis=1)}
+    for of_loss in noted:
+        for name, rows in of_loss.items():
+            if rows.shape == x.shape[:1]:  # An attack may be called with a part of the batch.
+                flags[name] = flags.get(name, True) & rows
+    return x_adv, flags
+
+
+def check_crafted(name: str, flags: Mapping[str, np.ndarray]) -> None:
+    """Checks the flags of `crafted`, bool[..., N] each, for the attack of that name.
+
+    Raises:
+      UserError: a loss of the user is not finite at x, or has a gradient of NaN; x_adv is not
+        finite.
+    """
+    check_loss(flags)
+    finite = flags["finite_x_adv"]
+    if bad := int((~finite).reshape(-1, finite.shape[-1]).any(0).sum()):
+        raise UserError(
+            f"{name} must return finite inputs, got NaN or infinity for {bad} of "
+            f"{finite.shape[-1]} rows of x"
+        )
 
 
 def sizes_of(
