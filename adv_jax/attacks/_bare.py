@@ -247,9 +247,9 @@ def check_loss(flags: Mapping[str, np.ndarray]) -> None:
     """
     for name, words in _LOSS_WORDS.items():
         if name in flags:
-            bad = (~flags[name]).reshape(-1, flags[name].shape[-1]).any(0)
-            if bad.any():
-                raise UserError(f"{words} for {bad.sum()} of {len(bad)} rows of x")
+            rows = flags[name].shape[-1]
+            if bad := int((~flags[name]).reshape(-1, rows).any(0).sum()):
+                raise UserError(f"{words} for {bad} of {rows} rows of x")
 
 
 def _replayed(model: Model, arrays: list[Array]) -> Fn:

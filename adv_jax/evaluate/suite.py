@@ -163,7 +163,7 @@ def _attacked(
     bounds: Bounds | None,
     bits: int | None,
     keep: bool,
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """Returns measures, violations and "flags" of a batch at one size: f[..., B] each."""
     x_adv, flags = crafted(attack, logits_fn, x, y, size, keys, aux)
     fn = with_aux(logits_fn, aux)
