@@ -8,8 +8,6 @@ them; their common properties are tested from tests/support/attack_table.py.
 from adv_jax.attacks import targets as targets
 from adv_jax.attacks._attack import attack as attack
 from adv_jax.attacks._attack import forward_only as forward_only
-from adv_jax.attacks._bare import check_loss as check_loss
-from adv_jax.attacks._bare import noted_losses as noted_losses
 from adv_jax.attacks._traits import ENSEMBLE as ENSEMBLE
 from adv_jax.attacks._traits import ITERATED as ITERATED
 from adv_jax.attacks._traits import NOISE as NOISE

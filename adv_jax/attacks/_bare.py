@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
 
 from adv_jax import programs
 from adv_jax.checks import (
@@ -22,7 +21,7 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.convolution import fast_in_loops
-from adv_jax.loss_gradients import Rated, labels_at, unmasked_gradient
+from adv_jax.loss_gradients import Rated, check_loss, labels_at, loss_flags
 from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds, RowTree, UserError, working_dtype
 
@@ -43,14 +42,6 @@ class Model(NamedTuple):
 
 
 _called: contextvars.ContextVar[Model] = contextvars.ContextVar("called")
-_noted: contextvars.ContextVar[tuple[Any, list[dict[str, Array]]] | None] = contextvars.ContextVar(
-    "noted", default=None
-)
-
-_LOSS_WORDS = {
-    "loss": "loss must return finite numbers, got NaN or infinity",
-    "gradient": "loss must have a gradient by x, got NaN",
-}
 
 
 def compiled(
@@ -195,37 +186,7 @@ def _flags(fn: Fn, x: Array) -> dict[str, Array]:
     at = fn(x)
     if not isinstance(at, Rated):
         return logit_flags(at)
-    flags = {**(at.flags or {}), "loss": jnp.isfinite(at.loss)}
-    if at.unit is not None:
-        _, gradient = unmasked_gradient(fn, x)
-        flags["gradient"] = ~jnp.isnan(gradient).reshape(len(x), -1).any(axis=1)
-    return flags
-
-
-@contextlib.contextmanager
-def noted_losses() -> Iterator[list[dict[str, Array]]]:
-    """Collects the flags at x of the losses of the user in attacks that the context traces.
-
-    An attack inside a `jit` or a loop of the caller's is left out: its arrays cannot leave that.
-    """
-    found: list[dict[str, Array]] = []
-    token = _noted.set((_trace_state(), found))
-    try:
-        yield found
-    finally:
-        _noted.reset(token)
-
-
-def note_loss(fn: Fn, x: Array) -> None:
-    """Adds the flags of fn, which returns `Rated`, to those that `noted_losses` collects."""
-    noted = _noted.get()
-    if noted is not None and noted[0] == _trace_state():
-        flags = _flags(fn, x)
-        noted[1].append({name: flags[name] for name in _LOSS_WORDS.keys() & flags.keys()})
-
-
-def _trace_state() -> Any:
-    return get_opaque_trace_state(convention="flax")
+    return {**(at.flags or {}), **loss_flags(fn, x)}
 
 
 def _check(flags: Mapping[str, np.ndarray], *, decisions: bool) -> None:
@@ -237,19 +198,6 @@ def _check(flags: Mapping[str, np.ndarray], *, decisions: bool) -> None:
     if "finite" in flags:
         check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
     check_loss(flags)
-
-
-def check_loss(flags: Mapping[str, np.ndarray]) -> None:
-    """Checks the flags of a loss of the user, bool[..., N] each, if there are any.
-
-    Raises:
-      UserError: the loss is not finite at some rows, or its gradient is NaN.
-    """
-    for name, words in _LOSS_WORDS.items():
-        if name in flags:
-            rows = flags[name].shape[-1]
-            if bad := int((~flags[name]).reshape(-1, rows).any(0).sum()):
-                raise UserError(f"{words} for {bad} of {rows} rows of x")
 
 
 def _replayed(model: Model, arrays: list[Array]) -> Fn:

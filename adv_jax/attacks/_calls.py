@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks._bare import Fn, compiled, labels_of, note_loss
+from adv_jax.attacks._bare import Fn, compiled, labels_of
 from adv_jax.attacks._climbing import check_kinds, checked_start, loss_of_logits, rating
 from adv_jax.attacks._traits import NOISE, Traits
 from adv_jax.checks import (
@@ -25,7 +25,7 @@ from adv_jax.checks import (
     checked_labels,
     with_aux,
 )
-from adv_jax.loss_gradients import Rated
+from adv_jax.loss_gradients import Rated, note_loss
 from adv_jax.random import key_of_rows
 from adv_jax.types import Array, Bounds, RowFn, RowTree
 

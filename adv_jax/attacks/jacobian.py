@@ -33,7 +33,7 @@ def class_jacobian(
       aux: side inputs of the rows, as in `fgsm`.
 
     Returns:
-      The values f32[B, K] and the Jacobian f32[B, K, *D].
+      The values f32[B, K] and the Jacobian f32[B, K, *D], with 0 for NaN.
 
     Raises:
       ValueError: unknown `of`; x, aux or the logits of a wrong shape or dtype; a model without a

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks import NOISE, SIZES, check_loss, forward_only, noted_losses, traits_of
+from adv_jax.attacks import NOISE, SIZES, forward_only, traits_of
 from adv_jax.checks import explained, traceable
 from adv_jax.evaluate.side_inputs import with_aux
+from adv_jax.loss_gradients import check_loss, noted_losses
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
 SCALES = SIZES

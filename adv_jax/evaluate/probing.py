@@ -63,7 +63,7 @@ def probe(
     dtype = working_dtype(x.dtype)
     logits, slope, gradient = _climb(logits_fn, x, y)
     unknown = jnp.isnan(gradient).reshape(len(x), -1)
-    gradient = without_nan(gradient)
+    gradient = without_nan(gradient, logits)
     # The gradient by the logits is that of the log odds times 1 - p_y. As p - onehot, a compiled
     # softmax would leave 1e-8 where 1 - p_y is 0.
     wrong = jax.nn.sigmoid(log_odds(logits.astype(dtype), y))
@@ -112,7 +112,7 @@ def _misleads(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
         logits = logits_fn(x)
     with fixed_draws(True), declared(True):
         at_x, slope, gradient = _climb(logits_fn, x, y)
-        gradient = without_nan(gradient)
+        gradient = without_nan(gradient, at_x)
         length = norms.per_row("length", _STEP * _size(x), x)
         step = length * norms.dual(gradient, "l2")
         ahead, behind = moved(x, step), moved(x, -step)
