@@ -1,15 +1,18 @@
 """Labels, losses and their gradients by the inputs, shared by all attacks."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxpr_as_fun
+import numpy as np
+from jax.extend.core import get_opaque_trace_state, jaxpr_as_fun
 
 from adv_jax import losses, programs
 from adv_jax.checks import checked_labels, checked_logits
-from adv_jax.types import Array, LogitsFn, RowFn, working_dtype
+from adv_jax.types import Array, LogitsFn, RowFn, UserError, working_dtype
 
 
 class Rated(NamedTuple):
@@ -28,6 +31,15 @@ class Rated(NamedTuple):
 
 RateFn = Callable[[Array], Rated]  # f[B, *D] -> Rated
 Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f32[B, *D],)
+
+_noted: contextvars.ContextVar[tuple[Any, list[dict[str, Array]]] | None] = contextvars.ContextVar(
+    "noted", default=None
+)
+
+_LOSS_WORDS = {
+    "loss": "loss must return finite numbers, got NaN or infinity",
+    "gradient": "loss must have a gradient by x, got NaN",
+}
 
 
 def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool = False) -> Array:
@@ -115,21 +127,11 @@ def with_gradient(rate: RateFn, x: Array) -> tuple[Rated, Array]:
 
     Losses are summed, not averaged, so a row's gradient does not depend on the batch size. A model
     that computes in float16 is differentiated in the unit of `Rated`: else its gradient would round
-    to 0 at margins above 17 nats. Loss and gradient are float32, or float64 for a float64 x.
+    to 0 at margins above 17 nats. Loss and gradient are float32, or float64 for a float64 x. A NaN
+    entry of the gradient counts as 0 where the loss is not NaN (`without_nan`).
     """
-    rate, in_float16 = _traced(rate, x)
-
-    def total(x: Array) -> tuple[Array, tuple[Rated, Array]]:
-        at = rate(x)
-        scaled = in_float16 and at.unit is not None
-        unit = at.unit if scaled else jnp.ones_like(at.loss)
-        return (at.loss / unit if scaled else at.loss).sum(), (at, unit)
-
-    gradient, (at, unit) = jax.grad(total, has_aux=True)(x)
-    dtype = working_dtype(x.dtype)
-    gradient = gradient.astype(dtype)
-    gradient = _times(unit, gradient) if in_float16 else gradient
-    return at._replace(loss=at.loss.astype(dtype)), gradient
+    at, gradient = _gradient_with_nan(rate, x)
+    return at, without_nan(gradient, at.loss)
 
 
 def linearized(
@@ -138,7 +140,7 @@ def linearized(
     """Returns values = of(logits at x), f32[B, K], and their pullback by x.
 
     The pullback differentiates a model that computes in float16 in units of each row's derivative
-    by the logits, as `with_gradient` does.
+    by the logits, and a NaN entry counts as 0, as `with_gradient` does.
     """
     fn, in_float16 = _traced(lambda x: checked_logits(logits_fn(x), batch=x.shape[0]), x)
     logits, pull_logits = jax.vjp(fn, x)
@@ -147,12 +149,72 @@ def linearized(
     def pullback(weights: Array) -> tuple[Array]:
         (slopes,) = pull_values(weights)
         if not in_float16:
-            return (pull_logits(slopes)[0].astype(working_dtype(x.dtype)),)
+            gradient = pull_logits(slopes)[0].astype(working_dtype(x.dtype))
+            return (without_nan(gradient, values),)
         unit = _unit(slopes, slopes[:, 0])
         (gradient,) = pull_logits(slopes / unit[:, None])
-        return (_times(unit, gradient.astype(working_dtype(x.dtype))),)
+        gradient = _times(unit, gradient.astype(working_dtype(x.dtype)))
+        return (without_nan(gradient, values),)
 
     return values, pullback
+
+
+def loss_flags(rate: RateFn, x: Array) -> dict[str, Array]:
+    """Returns whether a loss of the user is finite at x, and its gradient not NaN: bool[B] each."""
+    at = rate(x)
+    flags = {"loss": jnp.isfinite(at.loss)}
+    if at.unit is not None:
+        _, gradient = _gradient_with_nan(rate, x)
+        flags["gradient"] = ~jnp.isnan(gradient).reshape(len(x), -1).any(axis=1)
+    return flags
+
+
+@contextlib.contextmanager
+def noted_losses() -> Iterator[list[dict[str, Array]]]:
+    """Collects the `loss_flags` at x of the losses of the user in attacks that the context traces.
+
+    An attack inside a `jit` or a loop of the caller's is left out: its arrays cannot leave that.
+    """
+    found: list[dict[str, Array]] = []
+    token = _noted.set((_trace_state(), found))
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
+
+
+def note_loss(rate: RateFn, x: Array) -> None:
+    """Adds the `loss_flags` of a loss of the user to those that `noted_losses` collects."""
+    noted = _noted.get()
+    if noted is not None and noted[0] == _trace_state():
+        noted[1].append(loss_flags(rate, x))
+
+
+def _trace_state() -> Any:
+    return get_opaque_trace_state(convention="flax")
+
+
+def check_loss(flags: Mapping[str, np.ndarray]) -> None:
+    """Checks the `loss_flags` of all rows, bool[..., N] each, if there are any.
+
+    Raises:
+      UserError: the loss is not finite at some rows, or its gradient is NaN.
+    """
+    for name, words in _LOSS_WORDS.items():
+        if name in flags:
+            rows = flags[name].shape[-1]
+            if bad := int((~flags[name]).reshape(-1, rows).any(0).sum()):
+                raise UserError(f"{words} for {bad} of {rows} rows of x")
+
+
+def without_nan(gradient: Array, values: Array) -> Array:
+    """Returns the gradient f[B, *D] with 0 for NaN, but in rows whose values f[B, ...] are NaN.
+
+    There the model itself fails, which a traced attack shows in its result.
+    """
+    failed = jnp.isnan(values).reshape(len(values), -1).any(axis=1)
+    failed = failed.reshape(-1, *(1,) * (gradient.ndim - 1))
+    return jnp.where(jnp.isnan(gradient) & ~failed, 0, gradient)
 
 
 def loss_gradient(
@@ -183,6 +245,23 @@ def loss_gradient(
         return rated(lambda logits: sign * row_loss(logits, labels), logits, nobody)
 
     return with_gradient(rate, x)[1]
+
+
+def _gradient_with_nan(rate: RateFn, x: Array) -> tuple[Rated, Array]:
+    """`with_gradient` with NaN where the gradient is."""
+    rate, in_float16 = _traced(rate, x)
+
+    def total(x: Array) -> tuple[Array, tuple[Rated, Array]]:
+        at = rate(x)
+        scaled = in_float16 and at.unit is not None
+        unit = at.unit if scaled else jnp.ones_like(at.loss)
+        return (at.loss / unit if scaled else at.loss).sum(), (at, unit)
+
+    gradient, (at, unit) = jax.grad(total, has_aux=True)(x)
+    dtype = working_dtype(x.dtype)
+    gradient = gradient.astype(dtype)
+    gradient = _times(unit, gradient) if in_float16 else gradient
+    return at._replace(loss=at.loss.astype(dtype)), gradient
 
 
 def _traced(fn: Callable[[Array], Any], x: Array) -> tuple[Callable[[Array], Any], bool]:

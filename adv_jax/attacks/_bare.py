@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.convolution import fast_in_loops
-from adv_jax.loss_gradients import Rated, labels_at, with_gradient
+from adv_jax.loss_gradients import Rated, check_loss, labels_at, loss_flags
 from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds, RowTree, UserError, working_dtype
 
@@ -186,14 +186,10 @@ def _flags(fn: Fn, x: Array) -> dict[str, Array]:
     at = fn(x)
     if not isinstance(at, Rated):
         return logit_flags(at)
-    flags = {**(at.flags or {}), "loss": jnp.isfinite(at.loss)}
-    if at.unit is not None:
-        _, gradient = with_gradient(fn, x)
-        flags["gradient"] = ~jnp.isnan(gradient).reshape(len(x), -1).any(axis=1)
-    return flags
+    return {**(at.flags or {}), **loss_flags(fn, x)}
 
 
-def _check(flags: dict[str, np.ndarray], *, decisions: bool) -> None:
+def _check(flags: Mapping[str, np.ndarray], *, decisions: bool) -> None:
     """Checks the `_flags` of all rows.
 
     Raises:
@@ -201,13 +197,7 @@ def _check(flags: dict[str, np.ndarray], *, decisions: bool) -> None:
     """
     if "finite" in flags:
         check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
-    words = {
-        "loss": "loss must return finite numbers, got NaN or infinity",
-        "gradient": "loss must have a gradient by x, got NaN",
-    }
-    for name in words.keys() & flags.keys():
-        if bad := int((~flags[name]).sum()):
-            raise UserError(f"{words[name]} for {bad} of {len(flags[name])} rows of x")
+    check_loss(flags)
 
 
 def _replayed(model: Model, arrays: list[Array]) -> Fn:

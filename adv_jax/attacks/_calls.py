@@ -25,8 +25,9 @@ from adv_jax.checks import (
     check_rows,
     checked_labels,
     traceable,
+    with_aux,
 )
-from adv_jax.loss_gradients import Rated
+from adv_jax.loss_gradients import Rated, note_loss
 from adv_jax.random import key_of_rows
 from adv_jax.types import Array, Bounds, RowFn, RowTree
 
@@ -91,6 +92,8 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         settings["start"] = checked_start(settings["start"], batch)
     if body.losses is not None:
         fn, y, aux = _folded(body, fn, x, y, aux, settings)
+        if settings["loss"] is None:
+            note_loss(with_aux(fn, aux), x)
     static = {name: settings.pop(name) for name in [*settings] if _is_static(body, name, settings)}
     with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
         return compiled(

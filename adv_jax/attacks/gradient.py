@@ -42,7 +42,8 @@ def fgsm(
     linf is the fast gradient sign method, x + eps * sign(grad). l2, linf and l1 are Huang's
     Adv_Loss, and linf with the length l2 is his Adv_Loss_Sign, x + eps * u / ||u||_2. linf, l2 and
     rms are Maronas' SGN, 1N and qN (28N on MNIST) with eps = tau. Where the gradient is exactly 0,
-    as at margins above 90 nats in float32, x is returned unchanged.
+    as at margins above 90 nats in float32, x is returned unchanged. A NaN entry counts as 0 here
+    and in all attacks; the audit of `adv_jax.evaluate` reports it.
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K], logits, not probabilities; rows must not interact.

@@ -9,7 +9,7 @@ from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import class_values, nearest_boundary, others, over_classes
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
-from adv_jax.checks import as_batch, check_rows, own_keywords
+from adv_jax.checks import as_batch, check_rows, explained, own_keywords
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
@@ -33,10 +33,11 @@ def class_jacobian(
       aux: side inputs of the rows, as in `fgsm`.
 
     Returns:
-      The values f32[B, K] and the Jacobian f32[B, K, *D].
+      The values f32[B, K] and the Jacobian f32[B, K, *D], with 0 for NaN.
 
     Raises:
-      ValueError: unknown `of`; x, aux or the logits of a wrong shape or dtype.
+      ValueError: unknown `of`; x, aux or the logits of a wrong shape or dtype; a model without a
+        derivative.
 
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # At x = 0 both probabilities are 1/2.
     >>> class_jacobian(lambda x: x @ w, jnp.zeros((1, 2)))[1]
@@ -45,7 +46,9 @@ def class_jacobian(
     """
     x = as_batch(x)
     check_rows("aux", aux, batch=x.shape[0])
-    return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None, aux=aux, logits=False)
+    inputs = (x,) if aux is None else (x, aux)
+    with explained("class_jacobian", logits_fn, *inputs, gradient=True, instead=()):
+        return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None, aux=aux, logits=False)
 
 
 def _class_jacobian(

@@ -158,7 +158,7 @@ def explained(
       name: of the attack.
       fn, inputs: the model and what it is called with: x, or x and aux.
       gradient: the attack needs the derivative.
-      instead: names of attacks that do not.
+      instead: names of attacks that do not, if any.
 
     Raises:
       UserError: the model works, but without a derivative or under vmap; the attack draws with all
@@ -183,10 +183,10 @@ def explained(
                 f"key must be jax.random.key(seed) or one key per row, as {name} draws, got None"
             ) from origin
         if gradient and _NO_DERIVATIVE.search(said) and not has_derivative(fn, *inputs):
+            others = f", or use {names}" if (names := ", ".join(instead)) else ""
             raise UserError(
                 f"{name} must have a logits_fn with a derivative, got one without, as "
-                "jax.pure_callback is: give it one by jax.custom_vjp, or use "
-                f"{', '.join(instead)}"
+                f"jax.pure_callback is: give it one by jax.custom_vjp{others}"
             ) from origin
         of_two = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), inputs)
         mapped = jax.vmap(functools.partial(_derivative, fn) if gradient else fn)

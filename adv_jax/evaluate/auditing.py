@@ -41,13 +41,16 @@ class AuditWarning(UserWarning):
 class Audit(NamedTuple):
     """Shares of the N rows, as fractions in [0, 1].
 
+    nan_gradients: the gradient of the log odds with respect to the input has NaN entries, which
+      attacks take for 0.
     zero_gradients: the gradient of the cross-entropy with respect to the input is 0, or subnormal
-      in float32, which devices flush to 0.
+      in float32, which devices flush to 0; rows of nan_gradients are left out.
     saturated: even the gradient with respect to the logits is 0; a subset of zero_gradients.
     random: two evaluations of the model differ.
     batch: the logits depend on the other rows of the batch, or on the position in it.
-    misleading: the logits do not change along the gradient as it predicts. zero_gradients,
-      saturated and misleading are NaN, and one_step is empty, if logits_fn has no derivative.
+    misleading: the logits do not change along the gradient as it predicts. nan_gradients,
+      zero_gradients, saturated and misleading are NaN, and one_step is empty, if logits_fn has no
+      derivative.
     outside_ball: attack -> the perturbation is longer than eps at some eps; attacks with a norm.
     outside_bounds: attack -> x_adv leaves the bounds at some eps; empty without bounds.
     changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
@@ -65,6 +68,7 @@ class Audit(NamedTuple):
     warnings: one sentence for each problem.
     """
 
+    nan_gradients: float
     zero_gradients: float
     saturated: float
     random: float
@@ -135,6 +139,7 @@ def audit(
         return float(probed[sign].mean()) if sign in probed else math.nan
 
     found = Audit(
+        nan_gradients=share("nan_gradient"),
         zero_gradients=share("zero_gradient"),
         saturated=share("saturated"),
         random=share("random"),
@@ -172,7 +177,7 @@ def warnings_of_curves(
     sizes = {name: np.asarray(eps) for name, eps in sizes_of(attacks, eps).items()}
     balls = {name: ball_of(attack) for name, attack in attacks.items()}
     found = Audit(
-        *(0.0,) * 5,
+        *(0.0,) * 6,
         outside_ball={},
         outside_bounds={},
         changed_at_zero={},
@@ -340,6 +345,13 @@ def _warnings_of_model(found: Audit) -> Iterator[str]:
             "logits_fn has no derivative, so gradient masking was not examined, and only attacks "
             "by forward passes were possible: robustness is overestimated; also attack a "
             "differentiable substitute (transferred)"
+        )
+    if found.nan_gradients > 0:
+        yield (
+            f"the gradient of logits_fn is NaN for {_percent(found.nan_gradients)} of the rows, "
+            "although the logits are finite, and gradient attacks take it for 0: robustness is "
+            "overestimated; mend operations such as jnp.sqrt at 0 or a jnp.where around them, or "
+            "try an attack without gradients"
         )
     if found.zero_gradients >= _MASKED:
         saturated = found.saturated > found.zero_gradients / 2

@@ -16,6 +16,7 @@ from adv_jax import norms
 from adv_jax.attacks import NOISE, SIZES, forward_only, function_name, traits_of
 from adv_jax.checks import check_keywords, dtype_and_shape, explained, traceable
 from adv_jax.evaluate.side_inputs import with_aux
+from adv_jax.loss_gradients import check_loss, noted_losses
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
 SCALES = SIZES
@@ -143,7 +144,7 @@ def at_size(
 
     Raises:
       UserError: the attack cannot be traced, does not take a size of this shape, does not return an
-        array of the shape of x, or needs a derivative that the model lacks.
+        array of the shape and dtype of x, or needs a derivative that the model lacks.
     """
     name, scale, traits = function_name(attack), scale_of(attack), traits_of(attack)
     settings: dict[str, Any] = {scale: norms.per_row(scale, size, x) if jnp.ndim(size) else size}
@@ -177,12 +178,13 @@ def at_size(
                 f"got {reason}"
             ) from error
         raise
-    if getattr(x_adv, "shape", None) != x.shape:
-        array = hasattr(x_adv, "shape")
-        found = described(x_adv) if array else f"a {type(x_adv).__name__}"
-        raise UserError(
-            f"{name} must return an array of the shape of x, {described(x)}, got {found}"
-        )
+    for kind in ("shape", "dtype"):
+        if getattr(x_adv, kind, None) != getattr(x, kind):
+            array = hasattr(x_adv, "shape")
+            found = described(x_adv) if array else f"a {type(x_adv).__name__}"
+            raise UserError(
+                f"{name} must return an array of the {kind} of x, {described(x)}, got {found}"
+            )
     return x_adv
 
 
@@ -198,6 +200,42 @@ def _takes_other_size(run: Callable[..., Any], scale: str, given: Array, x: Arra
 
     rows = (len(x),)
     return any(map(works, [()] if given.ndim else [rows, rows + (1,) * (x.ndim - 1)]))
+
+
+def crafted(
+    attack: Attack,
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    size: Array | float,
+    keys: Key | None,
+    aux: Any = None,
+) -> tuple[Array, dict[str, Array]]:
+    """Returns the result of `at_size`, and flags bool[B] of its rows for `check_crafted`."""
+    with noted_losses() as noted:
+        x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
+    flags = {"finite_x_adv": jnp.isfinite(x_adv).reshape(len(x), -1).all(axis=1)}
+    for of_loss in noted:
+        for name, rows in of_loss.items():
+            if rows.shape == x.shape[:1]:  # An attack may be called with a part of the batch.
+                flags[name] = flags.get(name, True) & rows
+    return x_adv, flags
+
+
+def check_crafted(name: str, flags: Mapping[str, np.ndarray]) -> None:
+    """Checks the flags of `crafted`, bool[..., N] each, for the attack of that name.
+
+    Raises:
+      UserError: a loss of the user is not finite at x, or has a gradient of NaN; x_adv is not
+        finite.
+    """
+    check_loss(flags)
+    finite = flags["finite_x_adv"]
+    if bad := int((~finite).reshape(-1, finite.shape[-1]).any(0).sum()):
+        raise UserError(
+            f"{name} must return finite inputs, got NaN or infinity for {bad} of "
+            f"{finite.shape[-1]} rows of x"
+        )
 
 
 def sizes_of(

@@ -92,7 +92,8 @@ def evaluate(
       progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
 
     Raises:
-      UserError: data, sizes, attacks, bounds or the model are invalid; an input or a logit is NaN.
+      UserError: data, sizes, attacks, bounds or the model are invalid; an input or a logit is NaN;
+        a function for loss is not finite at x or has a gradient of NaN; an attack returns NaN.
       ValueError: raised by an attack, such as for an unknown norm or a missing key.
 
     >>> import jax.numpy as jnp

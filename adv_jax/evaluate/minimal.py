@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from adv_jax.checks import check_counts, check_range, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, over_batches, silent
-from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.budget import check_crafted, crafted, function_name
 from adv_jax.evaluate.checks import (
     check_attacks,
     checked_data,
@@ -74,14 +74,17 @@ def minimal_eps(
     issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
     keys = None if key is None else row_keys(key, len(x))
 
-    def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Array:
-        x_adv = at_size(chosen["attack"], logits_fn, x, y, eps, keys, aux)
-        return jnp.argmax(with_aux(logits_fn, aux)(x_adv), axis=1).astype(y.dtype) != y
+    def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Any:
+        x_adv, flags = crafted(chosen["attack"], logits_fn, x, y, eps, keys, aux)
+        labels = jnp.argmax(with_aux(logits_fn, aux)(x_adv), axis=1)
+        return labels.astype(y.dtype) != y, flags
 
     program = Program(fooled, logits_fn)
 
     def fooled_at(eps: np.ndarray) -> np.ndarray:
-        return over_batches(program, (x, y, keys, aux, eps), batch_size=batch_size)
+        hit, flags = over_batches(program, (x, y, keys, aux, eps), batch_size=batch_size)
+        check_crafted(function_name(attack), flags)
+        return hit
 
     upper = np.full(len(x), high, np.float32)
     lower, withstand = np.zeros_like(upper), ~fooled_at(upper)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks.defenses import declared, fixed_draws
-from adv_jax.loss_gradients import log_odds
+from adv_jax.loss_gradients import log_odds, without_nan
 from adv_jax.perturbations import inside, moved
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
@@ -35,8 +35,9 @@ def probe(
 ) -> dict[str, Array]:
     """Returns signs of gradient masking, row by row: bool[B] each.
 
-        zero_gradient  the gradient of the cross-entropy by x is NaN or 0, or rounds to 0 on most
-                       devices
+        nan_gradient   the gradient of the log odds by x has NaN entries
+        zero_gradient  the gradient of the cross-entropy by x is 0, or rounds to 0 on most devices;
+                       False for rows with NaN
         saturated      the gradient by the logits is 0 already: a margin above 87 nats
         random         two evaluations of the model differ
         batch          the output differs in a batch with other rows
@@ -61,6 +62,8 @@ def probe(
     """
     dtype = working_dtype(x.dtype)
     logits, slope, gradient = _climb(logits_fn, x, y)
+    unknown = jnp.isnan(gradient).reshape(len(x), -1)
+    gradient = without_nan(gradient, logits)
     # The gradient by the logits is that of the log odds times 1 - p_y. As p - onehot, a compiled
     # softmax would leave 1e-8 where 1 - p_y is 0.
     wrong = jax.nn.sigmoid(log_odds(logits.astype(dtype), y))
@@ -68,8 +71,10 @@ def probe(
     misleading = _misleads(logits_fn, x, y)
     saturated = _vanishes(wrong[:, None] * slope)
     stepped = {"one_step": _one_step(logits_fn, x, gradient, steps)} if steps else {}
+    vanishes = _vanishes(norms.per_row("1 - p_y", wrong, x) * gradient)
     return {
-        "zero_gradient": saturated | _vanishes(norms.per_row("1 - p_y", wrong, x) * gradient),
+        "nan_gradient": unknown.any(axis=1),
+        "zero_gradient": saturated | vanishes & ~unknown.any(axis=1),
         "saturated": saturated,
         **values,
         "misleading": misleading & ~values["batch"] & ~values["random"],
@@ -107,6 +112,7 @@ def _misleads(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
         logits = logits_fn(x)
     with fixed_draws(True), declared(True):
         at_x, slope, gradient = _climb(logits_fn, x, y)
+        gradient = without_nan(gradient, at_x)
         length = norms.per_row("length", _STEP * _size(x), x)
         step = length * norms.dual(gradient, "l2")
         ahead, behind = moved(x, step), moved(x, -step)

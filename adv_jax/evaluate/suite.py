@@ -12,7 +12,7 @@ import numpy as np
 from adv_jax.checks import check_finite, check_flags
 from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import Progress, over_batches, silent
-from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.budget import check_crafted, crafted
 from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
@@ -113,7 +113,9 @@ class Suite:
         for name, program in self._attacked.items():
             sizes = np.asarray(self.eps[name], np.float32)
             attacked[name] = over(partial(_at_all_sizes, program, sizes), rows, description=name)
-            check_finite(attacked[name]["finite"], f"x under {name}")
+            flags = attacked[name].pop("flags")
+            check_crafted(name, flags)
+            check_finite(flags["finite"], f"x under {name}")
             if (x_adv := attacked[name].pop("x_adv", None)) is not None and self._examples:
                 examples[name] = x_adv
             if x_adv is not None and self._in_sequence:
@@ -161,15 +163,16 @@ def _attacked(
     bounds: Bounds | None,
     bits: int | None,
     keep: bool,
-) -> dict[str, Array]:
-    """Returns measures, violations and {"finite": bool} of a batch at one size: f[..., B] each."""
-    x_adv, fn = at_size(attack, logits_fn, x, y, size, keys, aux), with_aux(logits_fn, aux)
+) -> dict[str, Any]:
+    """Returns measures, violations and "flags" of a batch at one size: f[..., B] each."""
+    x_adv, flags = crafted(attack, logits_fn, x, y, size, keys, aux)
+    fn = with_aux(logits_fn, aux)
     if bits is not None and bounds is not None:
         fools = lambda point: jnp.argmax(fn(point), axis=1).astype(y.dtype) != y
         x_adv = rounded(attack, x, x_adv, size, bits=bits, bounds=bounds, fools=fools)
     logits = fn(x_adv)
     return {
-        "finite": jnp.isfinite(logits).all(axis=1),
+        "flags": {**flags, "finite": jnp.isfinite(logits).all(axis=1)},
         **measures(logits, x, x_adv),
         **violations(attack, x, x_adv, size, bounds=bounds),
         **lengths(attack, x, x_adv),

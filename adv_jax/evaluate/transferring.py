@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax.checks import own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, over_batches, silent
-from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.budget import check_crafted, crafted, function_name
 from adv_jax.evaluate.checks import (
     check_attacks,
     checked_data,
@@ -112,19 +112,21 @@ def transferred_rows(
     def correct_rows(name: str) -> np.ndarray:
         """Returns the rows bool[M, N] that each model gets right if crafted on the named one."""
 
-        def correct(models: Any, x: Array, y: Array, keys: Key | None, aux: Any) -> Array:
-            x_adv = at_size(attack, models[name], x, y, eps, keys, aux)
+        def correct(models: Any, x: Array, y: Array, keys: Key | None, aux: Any) -> Any:
+            x_adv, flags = crafted(attack, models[name], x, y, eps, keys, aux)
             logits = [with_aux(logits_fn, aux)(x_adv) for logits_fn in models.values()]
             labels = [jnp.argmax(of_model, axis=1) for of_model in logits]
-            return jnp.stack(labels).astype(y.dtype) == y[None]
+            return jnp.stack(labels).astype(y.dtype) == y[None], flags
 
         rows = (x, y, keys, aux)
-        return over_batches(
+        found, flags = over_batches(
             Program(correct, dict(models)),
             rows,
             batch_size=batch_size,
             progress=progress,
             description=name,
         )
+        check_crafted(function_name(attack), flags)
+        return found
 
     return np.stack([correct_rows(name) for name in models])

@@ -230,6 +230,24 @@ def test_a_zero_gradient_is_a_zero_step(name):
     assert bool(jnp.isfinite(x_adv).all()) and bool((x_adv[1:] != x[1:]).any())
 
 
+def partly_unknown(x):
+    """Finite logits, with a gradient of NaN: by all of row 0, by one feature of row 1."""
+    row, feature = (
+        jnp.arange(n).reshape(shape) for n, shape in ((len(x), (-1, 1)), (x[0].size, (1, -1)))
+    )
+    flat = x.reshape(len(x), -1)
+    unknown = (row == 0) | (row == 1) & (feature == 0)
+    zero = jnp.sqrt(jnp.where(unknown, flat - flat, 1)) - jnp.where(unknown, 0, 1)
+    return logits_fn(x) + zero.sum(axis=1, keepdims=True).astype(x.dtype)
+
+
+@rows_where(lambda row: row.reads_model and row.traits.gradient, quick=FEW)
+def test_a_nan_entry_of_a_gradient_counts_as_zero(name):
+    x, y = inputs()
+    x_adv = attacked(name, x, y, 0.5, logits_fn=partly_unknown)
+    assert bool(jnp.isfinite(x_adv).all()) and bool((x_adv[2:] != x[2:]).any())
+
+
 @pytest.mark.slow
 @few_attacks
 def test_vmap_and_scan_over_the_scale_equal_single_calls(name):

@@ -280,3 +280,11 @@ def test_the_derivative_of_an_attack_by_x_is_the_finite_difference(attack, step,
 def test_a_constant_attack_has_no_derivative_by_x():
     by_x = jax.jacobian(lambda x: attacks.fgsm(lambda x: x @ jnp.float32(W), x, Y0, eps=0.1))
     np.testing.assert_array_equal(by_x(jnp.float32(X0)), 0)
+
+
+def test_a_step_goes_along_the_features_whose_gradient_is_not_nan():
+    # The square root is 0, and its derivative by the first feature infinity times 0.
+    w = jnp.array([[1.0, -1.0], [2.0, 0.0]])
+    unknown = lambda x: x @ w + jnp.sqrt(x[:, :1] - x[:, :1])
+    found = attacks.fgsm(unknown, jnp.array([[0.5, 0.5]]), jnp.array([0]), eps=0.25)
+    np.testing.assert_array_equal(found, [[0.5, 0.25]])

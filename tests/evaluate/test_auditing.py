@@ -15,7 +15,7 @@ from adv_jax import attacks, evaluate
 from adv_jax.evaluate.auditing import audit, warnings_of_curves
 from adv_jax.types import UserError
 
-PROBED = ("zero_gradient", "saturated", "random", "batch", "misleading")
+PROBED = ("nan_gradient", "zero_gradient", "saturated", "random", "batch", "misleading")
 
 
 def audited(logits_fn, x, y, chosen, *, eps=(0.0, 0.1), bounds=None):
@@ -68,6 +68,20 @@ def test_gradients_that_are_zero_behind_a_hard_softmax_are_counted():
     assert found.zero_gradients == pytest.approx(2 / 5)
     (warning,) = found.warnings
     assert warning.startswith("40 % of the gradients are exactly 0 (gradient masking)")
+
+
+def test_gradients_of_nan_are_counted_and_not_taken_for_zeros():
+    # The logits are finite; the derivative of the square root at 0 is infinity times 0.
+    x, y = np.array([[3.0], [-1.0], [2.0], [1.0]], np.float32), np.array([0, 1, 0, 0])
+
+    def logits_fn(x):
+        known = x < 1.5
+        return jnp.hstack([x, -x]) + jnp.sqrt(jnp.where(known, 0, x - x))
+
+    found = audited(logits_fn, x, y, {"fgsm": attacks.fgsm})
+    assert (found.nan_gradients, found.zero_gradients) == (0.5, 0)
+    (warning,) = found.warnings
+    assert warning.startswith("the gradient of logits_fn is NaN for 50 % of the rows, although")
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Models that JAX cannot differentiate are evaluated by attacks of forward passes alone."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,3 +167,14 @@ def test_an_attack_that_maps_a_callback_without_vmap_method_is_told_to_set_it():
 
     with pytest.raises(UserError, match=r"^mapped must .*vmap_method=\"sequential\""):
         evaluate.evaluate(callback, X, Y, {"a": mapped}, eps=[0.1])
+
+
+@pytest.mark.parametrize("name", ["class_jacobian", "feature_adversary"])
+def test_what_is_no_attack_refuses_a_model_without_a_derivative_in_the_same_line(name):
+    x = np.zeros((2, 2), np.float32)
+    given = {"eps": 0.1} if name == "feature_adversary" else {}
+    call = partial(getattr(attacks, name), callback, x, **given)
+    with pytest.raises(UserError) as error:
+        call(x) if given else call()
+    assert str(error.value).startswith(f"{name} must have a logits_fn with a derivative, got one ")
+    assert "\n" not in str(error.value)

@@ -101,6 +101,14 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             "attack must return an array of the shape of x, ",
         ),
         (
+            {"attacks": {"f": giving(lambda x: x.astype(jnp.float16))}},
+            "attack must return an array of the dtype of x, float32[",
+        ),
+        (
+            {"attacks": {"f": giving(lambda x: jnp.where(x == x[:1], jnp.inf, x))}},
+            "f must return finite inputs, got NaN or infinity for",
+        ),
+        (
             {"attacks": {"f": giving(lambda x: np.asarray(x))}},
             "attack and logits_fn must be made of jax.numpy operations",
         ),

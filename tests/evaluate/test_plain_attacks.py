@@ -183,3 +183,80 @@ def test_an_error_of_the_users_own_attack_passes_as_it_is(name, error):
 def test_a_threat_model_has_the_aliases_of_norm(model):
     by = [prepared({"a": attacks.fgsm}, **{name: model}) for name in ("threat_model", "norm")]
     assert by[0]["a"].keywords == by[1]["a"].keywords
+
+
+def nan_loss(outputs, _):
+    return jnp.full(len(outputs), jnp.nan)
+
+
+def nan_slope(outputs, _):
+    return jnp.sqrt(outputs[:, 0] - outputs[:, 0])
+
+
+EIGHT = np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32)
+LABELS = (EIGHT @ W < 0).astype(int)
+RUNS_OF_EIGHT = {
+    "evaluate": lambda attack: evaluate.evaluate(logits_fn, EIGHT, LABELS, {"a": attack}, eps=[1]),
+    "evaluate_batches": lambda attack: evaluate.evaluate_batches(
+        logits_fn, [(EIGHT, LABELS)], {"a": attack}, eps=[1]
+    ),
+    "minimal_eps": lambda attack: evaluate.minimal_eps(
+        logits_fn, EIGHT, LABELS, attack, high=1.0, num_steps=1
+    ),
+    "transfer": lambda attack: evaluate.transfer({"a": logits_fn}, EIGHT, LABELS, attack, eps=1.0),
+}
+WITH_LOSS = {
+    "bound": lambda loss: partial(attacks.fgsm, loss=loss),
+    "iterated": lambda loss: partial(attacks.bim, num_steps=2, loss=loss),
+    "in a function": lambda loss: lambda fn, x, y, *, eps: by_ours(fn, x, y, eps=eps, loss=loss),
+    "on another model": lambda loss: partial(
+        attacks.transferred, source_fn=logits_fn, attack=partial(attacks.fgsm, loss=loss)
+    ),
+}
+OF_LOSS = {
+    nan_loss: "loss must return finite numbers, got NaN or infinity for 8 of 8 rows of x",
+    nan_slope: "loss must have a gradient by x, got NaN for 8 of 8 rows of x",
+}
+
+
+@pytest.mark.parametrize("run", RUNS_OF_EIGHT)
+@pytest.mark.parametrize("loss", OF_LOSS)
+def test_an_evaluation_refuses_a_loss_without_numbers_as_a_bare_call_does(run, loss):
+    for call in (RUNS_OF_EIGHT[run], lambda attack: attack(logits_fn, EIGHT, LABELS, eps=0.1)):
+        with pytest.raises(UserError) as error:
+            call(WITH_LOSS["bound"](loss))
+        assert str(error.value) == OF_LOSS[loss]
+
+
+@pytest.mark.parametrize("form", WITH_LOSS)
+def test_a_loss_of_nan_is_refused_however_an_attack_holds_it(form):
+    with pytest.raises(UserError) as error:
+        RUNS_OF_EIGHT["transfer"](WITH_LOSS[form](nan_loss))
+    assert str(error.value) == OF_LOSS[nan_loss]
+
+
+def test_a_loss_of_nan_inside_a_loop_or_jit_of_the_attack_leaks_no_tracer():
+    climb = partial(attacks.fgsm, loss=nan_loss)
+
+    def row_by_row(fn, x, y, *, eps):
+        one = lambda row: climb(fn, row[0][None], row[1][None], eps=eps)[0]
+        return jax.lax.map(one, (x, y))
+
+    def jitted(fn, x, y, *, eps):
+        return jax.jit(lambda x, y: climb(fn, x, y, eps=eps))(x, y)
+
+    for attack in (row_by_row, jitted):
+        assert RUNS_OF_EIGHT["transfer"](attack).shape == (1, 1)
+
+
+@pytest.mark.parametrize("run", RUNS_OF_EIGHT)
+def test_an_attack_that_returns_nan_is_named(run):
+    def q(fn, x, y, *, eps):
+        return jnp.where(x == EIGHT[3:4], jnp.nan, x)
+
+    with pytest.raises(
+        UserError, match="finite inputs, got NaN or infinity for 1 of 8 rows"
+    ) as error:
+        RUNS_OF_EIGHT[run](q)
+    assert str(error.value).startswith("a " if run.startswith("evaluate") else "q ")
+    assert "logits_fn" not in str(error.value) and "\n" not in str(error.value)
