@@ -7,15 +7,13 @@ Quick:  python -m adv_jax.main --config=configs/ladder_mnist.py:quick   (5,000 e
 
 Options, joined by commas. table= sets defaults for the others, which an explicit option overrides:
 
-    quick or paper
-    labels=full|1000|100
+    quick or paper; labels=full|1000|100; epochs=150|170|200|220
     training=ladder|bottom|gamma|supervised    denoising costs: all layers, input, top layer, none
     noise=none|udg|sgn|1n|qn                   on labeled inputs: sgn is FGSM, 1n an l2 step, qn an
                                                rms step (28N in the paper), udg the raw gradient
     unlabelled_noise=none|udg|sgn|1n|qn        on unlabeled inputs, with virtual labels
     std=0.3|0.25|0.2|0                         Gaussian noise of the input and of all layers
     attacked=input|all                         layers that get the adversarial noise
-    epochs=150|170|200|220
     table=4 ... 14, 17 ... 24                  one program: grids of tau, from 17 on ten seeds; more
                                                programs: docs/experiments.md
 
@@ -37,10 +35,9 @@ The paper's test error in %. Table 1: cited; 5 to 14: lowest ... highest error (
     23    1,000 labels                     .952 (.061); 24: SGN and 28N 4.5e-5 .932 (.070)
 
 Deviations: Fig. 19 prints the noise inside the batch normalization and the class of the corrupted
-pass, and eq. 8 one gamma and one beta for a layer. As in [rasmus2015], the noise here follows the
-normalization, the clean pass classifies, and each unit has its own. More, with reasons:
-docs/experiments.md; results: docs/results.md. The last version of the authors' program has no
-decay; --config.optimizer.learning_rate.end_value=.002 disables the decay.
+pass, and eq. 8 one gamma and beta for a layer. As in [rasmus2015], the noise here follows the
+normalization, the clean pass classifies, and each unit has its own. More: docs/experiments.md;
+results: docs/results.md. --config.optimizer.learning_rate.end_value=.002 disables the decay.
 """
 
 from ml_collections import ConfigDict

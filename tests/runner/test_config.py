@@ -423,7 +423,10 @@ def test_fields_of_data_belong_to_a_users_function():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": ("fgms",)}, "an entry of monitor_attacks.names must be one of fgsm, got 'fgms'"),
+        (
+            {"names": ("fgms",)},
+            "an entry of monitor_attacks.names must be one of fgsm, pgd, got 'fgms'",
+        ),
         ({"names": "fgsm"}, "monitor_attacks.names must be a tuple, got 'fgsm'"),
         ({"rows": 0}, "monitor_attacks.rows must be a whole number of at least 1, got 0"),
         ({"eps": -0.1}, "monitor_attacks.eps must be a number of at least 0, got -0.1"),

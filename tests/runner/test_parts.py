@@ -15,7 +15,8 @@ def test_the_parts_of_a_config_are_found_at_any_depth():
     found = {part.field: part for part in parts(config)}
     assert found.keys() == {
         *("model", "model.hidden_init", "model.output_init", "objective", "objective.attack"),
-        *("optimizer", "optimizer.learning_rate", "evaluation.attacks.fgsm"),
+        *("optimizer", "optimizer.learning_rate"),
+        *("evaluation.attacks.fgsm", "evaluation.attacks.pgd"),
         *("evaluation.attacks.fixed", "evaluation.attacks.fixed.attack"),
     }
     inner = found["evaluation.attacks.fixed.attack"]

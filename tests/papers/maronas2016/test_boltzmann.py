@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax import evaluate, generative, models
+from adv_jax import generative, models
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.generative import boltzmann
 from adv_jax.runner.trained import Trained
@@ -45,7 +45,7 @@ def test_an_estimate_below_what_the_digits_add_up_to_is_refused(monkeypatch):
     def of_too_few_chains(*_, **__):
         return generative.measures.LogPartition(jnp.float32(-50.0), jnp.float32(0.1))
 
-    monkeypatch.setattr(evaluate, "annealed_log_partition", of_too_few_chains)
+    monkeypatch.setattr(generative.measures, "annealed_log_partition", of_too_few_chains)
     message = (
         r"log Z of seed 1 must be at least \d+\.\d, which .* add up to, got -50\.0 by annealed"
     )
