@@ -21,7 +21,7 @@ from adv_jax.evaluate.preparing import noticed, prepared
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
-from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
 
 Sizes = Sequence[float] | Mapping[str, Sequence[float]]  # of all attacks, or of each
 
@@ -152,6 +152,11 @@ def measured_rows(
     return suite, suite.measure(rows, batch_size=batch_size, progress=progress)
 
 
+def _like_one_row(rows: Array) -> jax.ShapeDtypeStruct:
+    like = jax.typeof(rows)
+    return jax.ShapeDtypeStruct((1, *like.shape[1:]), like.dtype)
+
+
 def checked_suite(
     logits_fn: LogitsFn,
     rows: Rows,
@@ -173,7 +178,7 @@ def checked_suite(
     check_bits(bits, rows.x, bounds)
     batch = like_batch(rows.x, rows.aux, batch_size)
     logits = check_model(logits_fn, *batch, y=rows.y)
-    some = jax.tree.map(lambda leaf: leaf[:1], rows)
+    some = jax.tree.map(_like_one_row, rows)
     return Suite(
         logits_fn,
         {n: noticed(attack, *some, num_classes=logits.shape[1]) for n, attack in attacks.items()},

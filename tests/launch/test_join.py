@@ -32,6 +32,7 @@ VALUES = {
     "data.preprocess": ({"name": "pixel_scale", "mean": 0.5, "divisor": 1.0},),
     "objective.attack.bounds": None,
     "evaluation.attacks.fgsm.bounds": None,
+    "evaluation.attacks.pgd.bounds": None,
 }
 
 
