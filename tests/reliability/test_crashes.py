@@ -171,4 +171,6 @@ def test_a_run_in_a_folder_with_brackets_resumes_after_a_signal(commands, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["lr[.1]"]
     whole = commands.run(*TINY, f"--workdir={tmp_path / 'whole'}")
     assert whole.status == 0
-    assert_same_run(tmp_path / "whole", tmp_path / "lr[.1]" / "a\\b")
+    # Orbax alone, by which the runs are compared, cannot read below such a name.
+    plain = shutil.copytree(tmp_path / "lr[.1]" / "a\\b", tmp_path / "plain")
+    assert_same_run(tmp_path / "whole", plain)
