@@ -31,8 +31,7 @@ VALUES = {
     "replicas.grid": {"objective.attack.eps": (0.05, 0.1)},
     "data.preprocess": ({"name": "pixel_scale", "mean": 0.5, "divisor": 1.0},),
     "objective.attack.bounds": None,
-    "evaluation.attacks.fgsm.bounds": None,
-    "evaluation.attacks.pgd.bounds": None,
+    "evaluation.attacks": {"fgsm": {"name": "fgsm", "norm": "linf", "bounds": None}},
 }
 
 
