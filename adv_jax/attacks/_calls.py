@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks._bare import Fn, compiled, labels_of
-from adv_jax.attacks._climbing import check_kinds, checked_start, loss_of_logits, rating
+from adv_jax.attacks._bare import Fn, compiled
+from adv_jax.attacks._climbing import checked_start, folded
 from adv_jax.attacks._traits import NOISE, Traits, function_name
 from adv_jax.checks import (
     as_batch,
@@ -91,8 +91,19 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
     if "start" in settings:
         settings["start"] = checked_start(settings["start"], batch)
     if body.losses is not None:
-        fn, y, aux = _folded(body, fn, x, y, aux, settings)
+        fn, y, aux, settings["loss"] = folded(
+            fn,
+            x,
+            y,
+            aux,
+            loss=settings["loss"],
+            fooled=settings.get("fooled"),
+            named=body.losses,
+            targeted=settings.get("targeted", False),
+            gradient=body.traits.gradient,
+        )
         if settings["loss"] is None:
+            settings |= {"fooled": None} if "fooled" in settings else {}
             note_loss(with_aux(fn, aux), x)
     static = {name: settings.pop(name) for name in [*settings] if _is_static(body, name, settings)}
     with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
@@ -139,37 +150,6 @@ def _attacked(
         if name in parameters_of(function) or (takes_any and value is not None)
     }
     return function(fn, x, y, **arrays, **dict(static), **given)
-
-
-def _folded(
-    body: Body,
-    fn: Fn,
-    x: Array,
-    y: RowTree | None,
-    aux: RowTree | None,
-    settings: Settings,
-) -> tuple[Fn, RowTree | None, RowTree | None]:
-    """Returns fn, y and aux, of which a loss or a criterion of the user has become a part.
-
-    Their operations are then in the model's jaxpr, by which programs are known, and the arrays that
-    they close over are arguments of the program. Sets loss and fooled to None.
-    """
-    loss, fooled = settings["loss"], settings.get("fooled")
-    named = body.losses or {}
-    check_kinds(loss, fooled, named)
-    is_named = isinstance(loss, str)
-    if is_named:
-        # K targets of K logistic outputs are no class.
-        logistic = loss in ("binary_cross_entropy", "squared_error")
-        if fooled is None and not (logistic and y is not None and np.ndim(y) == 2):
-            return fn, y, aux
-        y = labels_of(fn, x, y, aux, targeted=settings.get("targeted", False))
-        loss = loss_of_logits(named[loss])
-    check_rows("y", y, batch=x.shape[0])
-    settings |= {"loss": None} | ({"fooled": None} if "fooled" in settings else {})
-    kinds = {"gradient": body.traits.gradient, "of_logits": is_named}
-    rate = rating(fn, loss, fooled, targeted=settings.get("targeted", False), **kinds)
-    return rate, None, (aux, y)
 
 
 def _unchanged(x: Array) -> Array:

@@ -76,26 +76,53 @@ def checked_climb(
       UserError: as `checked`; loss is neither a function nor in `named`; fooled is not a function;
         they do not return f[B] and bool[B]; without tracing: they are not traceable.
     """
-    check_kinds(loss, fooled, named)
-    is_named = isinstance(loss, str)
-    if is_named:
+    if isinstance(loss, str):
         x = checked(logits_fn, x, y, bounds, aux)
+    else:
+        check_function(logits_fn)
+        x = as_batch(x, bounds)
+        check_rows("aux", aux, batch=x.shape[0])
+    kinds = {"named": named, "targeted": targeted, "gradient": gradient}
+    fn, y, aux, name = folded(logits_fn, x, y, aux, loss=loss, fooled=fooled, **kinds)
+    if name is None and is_known(x) and not is_tracing():
+        traced(with_aux(fn, aux), x)
+    return Climb(fn, x, y, aux, name)
+
+
+def folded(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: RowTree | None,
+    aux: RowTree | None,
+    *,
+    loss: str | RowFn | None,
+    fooled: RowFn | None,
+    named: Mapping[str, RowFn],
+    targeted: bool,
+    gradient: bool,
+) -> tuple[Callable[..., Any], RowTree | None, RowTree | None, str | None]:
+    """Returns logits_fn, y, aux and the loss' name; or (x, aux) -> Rated, None, (aux, y) and None.
+
+    It is the latter if a loss or a criterion of the user has become a part of the model. Their
+    operations are then in its jaxpr, by which programs are known, and the arrays that they close
+    over are arguments of the program.
+
+    Raises:
+      UserError: as `check_kinds`; y has other rows than x.
+    """
+    check_kinds(loss, fooled, named)
+    name = loss if isinstance(loss, str) else None
+    if name is not None:
         # K targets of K logistic outputs are no class.
-        logistic = loss in ("binary_cross_entropy", "squared_error")
-        many = logistic and y is not None and np.ndim(y) == 2
-        if fooled is None and not many:
-            return Climb(logits_fn, x, y, aux, loss)
+        logistic = name in ("binary_cross_entropy", "squared_error")
+        if fooled is None and not (logistic and y is not None and np.ndim(y) == 2):
+            return logits_fn, y, aux, name
         y = labels_of(logits_fn, x, y, aux, targeted=targeted)
-        loss = loss_of_logits(named[loss])
-    check_function(logits_fn)
-    x = as_batch(x, bounds)
-    check_rows("aux", aux, batch=x.shape[0])
+        loss = loss_of_logits(named[name])
     check_rows("y", y, batch=x.shape[0])
-    kinds = {"targeted": targeted, "gradient": gradient, "of_logits": is_named}
-    fn, rows = rating(logits_fn, loss, fooled, **kinds), (aux, y)
-    if is_known(x) and not is_tracing():
-        traced(with_aux(fn, rows), x)
-    return Climb(fn, x, None, rows, None)
+    kinds = {"targeted": targeted, "gradient": gradient, "of_logits": name is not None}
+    row_fn: Any = loss
+    return rating(logits_fn, row_fn, fooled, **kinds), None, (aux, y), None
 
 
 def checked_start(start: Array | None, x: Array) -> Array | None:
@@ -164,6 +191,8 @@ def _working(output: Any) -> Any:
 
 
 def loss_of_logits(loss: RowFn) -> RowFn:
+    """Returns a loss by name as one of any outputs, which checks that they are logits."""
+
     def checked_loss(outputs: Array, y: Array) -> Array:
         logits = checked_logits(outputs, batch=y.shape[0])
         return loss(logits, checked_labels(y, logits))
@@ -172,6 +201,7 @@ def loss_of_logits(loss: RowFn) -> RowFn:
 
 
 def check_kinds(loss: Any, fooled: Any, named: Mapping[str, RowFn]) -> None:
+    """Raises UserError unless loss is a name or a function, and fooled None or a function."""
     if not callable(loss) and (not isinstance(loss, str) or loss not in named):
         raise UserError(
             f"loss must be one of {', '.join(named)} or a function (outputs, y) -> f[B], "
