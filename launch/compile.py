@@ -35,16 +35,17 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 
 from adv_jax.main import CONFIG, parse_flags
-from adv_jax.runner import inputs, pretrained, trained
-from adv_jax.runner.config import check, replicas
-from adv_jax.runner.devices import layout
-from adv_jax.runner.experiment import Experiment, initial
-from adv_jax.runner.log import print_table
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.preflight import check_fit, check_parts, needs_whole_batches
-from adv_jax.runner.program import Functions, functions
-from adv_jax.runner.workdir import json_bytes
-from adv_jax.runner.writing import replace, writing
+from adv_jax.runner.config.fields import check
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host.devices import layout
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run import inputs, pretrained, trained
+from adv_jax.runner.run.experiment import Experiment, initial
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
+from adv_jax.runner.run.program import Functions, functions
+from adv_jax.runner.store.workdir import json_bytes
+from adv_jax.runner.store.writing import replace, writing
 from adv_jax.types import UserError
 from launch import _topology
 from launch._collectives import collectives
