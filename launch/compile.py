@@ -29,11 +29,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is i
 from absl import app, flags, logging
 
 from adv_jax.main import CONFIG, parse_flags
-from adv_jax.runner.config import check
-from adv_jax.runner.log import print_table
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import json_bytes
-from adv_jax.runner.writing import replace, writing
+from adv_jax.runner.config.fields import check
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.store.workdir import json_bytes
+from adv_jax.runner.store.writing import replace, writing
 from adv_jax.types import UserError
 from launch.compiling.programs import Compiled, compile_config
 

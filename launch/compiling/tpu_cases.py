@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner import catalogue
-from adv_jax.runner.config import check, with_values
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.config.fields import check
 from papers import budget
 from papers.target import Run
 

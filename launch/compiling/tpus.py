@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from adv_jax.runner.config import unknown
+from adv_jax.runner.config.document import unknown
 from adv_jax.types import UserError, install_hint
 
 # libtpu reads these where there is no TPU.
