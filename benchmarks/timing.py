@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.writing import write_file
+from adv_jax.runner.store.writing import write_file
 from benchmarks.tables import console
 
 # Thread pools spin for some milliseconds after their last work. Wait until they sleep.
