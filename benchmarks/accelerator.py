@@ -185,7 +185,7 @@ STAGES = {
 class Workers:
     """The processes of both sides, which start when they are needed and live over stages.
 
-    PyTorch's compiled forms have a process of their own, which may be ended when it takes too long.
+    Each form of PyTorch has a process of its own, which may be ended when it takes too long.
     """
 
     def __init__(self, threads: int) -> None:
@@ -202,22 +202,21 @@ class Workers:
         Raises:
           WorkerError: it has ended, or took too long; the next call starts another.
         """
-        host = side if side == OURS else "compiled" if side.startswith("compiled") else "torch"
         try:
-            return self._worker(host).call(request, **arguments)
+            return self._worker(side).call(request, **arguments)
         except WorkerError:
-            self._running.pop(host).__exit__()
+            self._running.pop(side).__exit__()
             raise
 
-    def _worker(self, host: str) -> Worker:
-        if host in self._running:
-            return self._running[host]
-        if host == OURS:
-            self._running[host] = Worker("benchmarks.accelerator_worker", env=ON_ACCELERATOR)
+    def _worker(self, side: str) -> Worker:
+        if side in self._running:
+            return self._running[side]
+        if side == OURS:
+            self._running[side] = Worker("benchmarks.accelerator_worker", env=ON_ACCELERATOR)
         else:
-            worker = self._running[host] = Worker("benchmarks.accelerator_torch_worker")
+            worker = self._running[side] = Worker("benchmarks.accelerator_torch_worker")
             worker.call("describe", within=LIMIT, threads=self._threads, device=self._device)
-        return self._running[host]
+        return self._running[side]
 
     def __enter__(self) -> "Workers":
         return self
