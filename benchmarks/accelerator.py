@@ -109,9 +109,7 @@ _RESNET = Work(
 )
 _SMALL_RESNET = {"net": "resnet", "rows": 8, "num_steps": 2}
 _TRAINING = _RESNET._replace(kind="training", rows=128, steps=10, num_steps=10)
-_AUTO_ATTACK = Work(
-    "auto_attack", net="lenet", rows=1000, num_steps=100, eps=0.2, num_queries=5000
-)
+_AUTO_ATTACK = Work("auto_attack", net="lenet", rows=1000, num_steps=100, eps=0.2, num_queries=5000)
 _SMALL_AUTO_ATTACK = {"rows": 8, "num_steps": 2, "num_queries": 5}
 
 
@@ -120,7 +118,7 @@ def _resnet(precision: str, goal: float | None = None) -> Stage:
         f"PGD-20 linf, PreAct-ResNet-18, 512 images, {precision}",
         _RESNET._replace(precision=precision),
         _SMALL_RESNET,
-        (*FORMS, "torchattacks"),
+        ("torchattacks", *FORMS),
         goal,
     )
 
@@ -140,7 +138,7 @@ def _lenet(precision: str, goal: float | None = None) -> Stage:
         f"PGD-40 linf, LeNet, 10,000 digits, {precision}",
         _LENET._replace(precision=precision),
         {"rows": 20, "num_steps": 2},
-        (*FORMS, *LIBRARIES),
+        (*LIBRARIES, *FORMS),
         goal,
     )
 
@@ -312,7 +310,8 @@ def _run(workers: Workers, name: str, *, rounds: int, on_gpu: bool) -> dict[str,
     if not stage.forms:
         return seeds(workers, work, rounds=rounds)
     forms = [form for form in stage.forms if on_gpu or not form.endswith("graph")]
-    return compare(workers, work, forms, rounds=0 if stage.once else rounds)
+    limit = LIMIT if on_gpu else None
+    return compare(workers, work, forms, rounds=0 if stage.once else rounds, limit=limit)
 
 
 def checks(workers: Workers, *, digits: int = DIGITS) -> dict[str, Any]:
@@ -343,11 +342,19 @@ def checks(workers: Workers, *, digits: int = DIGITS) -> dict[str, Any]:
 
 
 def compare(
-    workers: Workers, work: Work, forms: Sequence[str], *, rounds: int
+    workers: Workers,
+    work: Work,
+    forms: Sequence[str],
+    *,
+    rounds: int,
+    limit: float | None = LIMIT,
 ) -> dict[str, Any]:
-    """Times a work beside PyTorch's forms; rounds 0 takes the first call after compiling."""
-    end = time.perf_counter() + LIMIT
-    left = lambda: max(end - time.perf_counter(), 1.0)
+    """Times a work beside PyTorch's forms; rounds 0 takes the first call after compiling.
+
+    A form that is not ready within `limit` seconds of the start is left out.
+    """
+    start = time.perf_counter()
+    left = lambda: limit and max(limit - (time.perf_counter() - start), 1.0)
     fields = work._asdict()
     prepared, left_out = {OURS: workers.call(OURS, "prepare", within=left(), work=fields)}, {}
     with tempfile.TemporaryDirectory() as exchange:
@@ -399,7 +406,7 @@ def seeds(workers: Workers, work: Work, *, rounds: int) -> dict[str, Any]:
     """Times the steps of ten seeds in one program beside those of one."""
     works = {f"{count} seeds": work._replace(seeds=count)._asdict() for count in (SEEDS, 1)}
     call = partial(workers.call, OURS)
-    prepared = {side: call("prepare", within=LIMIT, work=one) for side, one in works.items()}
+    prepared = {side: call("prepare", work=one) for side, one in works.items()}
     blocks = {side: partial(call, "run", work=one) for side, one in works.items()}
     seconds = alternate({"": blocks}, rounds=rounds)[""]
     at_once, alone = seconds.values()
@@ -439,9 +446,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     done = {name: found for name, found in report["stages"].items() if name in STAGES}
     beside = {name: found for name, found in done.items() if STAGES[name].forms}
     at_once = {
-        name: found
-        for name, found in done.items()
-        if STAGES[name].work and not STAGES[name].forms
+        name: found for name, found in done.items() if STAGES[name].work and not STAGES[name].forms
     }
     tables = [_checks(report, done["checks"])] if "checks" in done else []
     if beside:
@@ -482,7 +487,7 @@ def _beside(done: Mapping[str, Any]) -> Table:
 def _at_once(done: Mapping[str, Any]) -> Table:
     columns = ("task", f"{SEEDS} seeds, ms", "1 seed, ms", "times as fast", "compiled, s")
     rows = []
-    for name, found in done.items():
+    for found in done.values():
         ms = [three_digits(values["median"]) for values in found["ms"].values()]
         compiled = [f"{facts['compile_seconds']:.1f}" for facts in found["prepared"].values()]
         title = TASKS[found["work"]["task"]].title
@@ -494,7 +499,9 @@ def _goals(done: Mapping[str, Any]) -> Iterator[Goal]:
     for name, found in done.items():
         goal = STAGES[name].goal
         if goal and "times_as_fast" in found:
-            ratio = f"{found['best']} / {OURS}" if "best" in found else "one after another / at once"
+            ratio = (
+                f"{found['best']} / {OURS}" if "best" in found else "one after another / at once"
+            )
             yield Goal(STAGES[name].title, ratio, found["times_as_fast"], goal, at_least=True)
 
 

@@ -17,7 +17,7 @@ from adv_jax import attacks, data, models, objectives
 from adv_jax.step import init_state, make_step, over_steps
 from adv_jax.types import Array, LogitsFn
 from benchmarks import adv_jax_worker, attacks_worker
-from benchmarks.tasks import CHECKED, TASKS, cifar_shaped
+from benchmarks.tasks import CHECKED, CIFAR, TASKS, Task, cifar_shaped
 from benchmarks.timing import seconds_of, serve
 from benchmarks.trainer import Trainer, scanned
 
@@ -78,8 +78,8 @@ def trained(name: str, seeds: int) -> dict[str, Any]:
 
     "replicas" is the largest difference of vmapped replicas' losses from single runs', relative.
     """
-    trainer = Trainer(TASKS[name])
-    rows, arrays = trainer.rows(seed=0)[:STEPS], jax.device_get(trainer.arrays)
+    trainer = _trainer(TASKS[name])
+    rows, arrays = trainer.rows(seed=0)[:STEPS], trainer.arrays
 
     def losses(seed: Array, rows: Array, arrays: Any) -> Array:
         return scanned(trainer.step)(trainer.init(seed), rows, arrays)[1]["loss"]
@@ -169,7 +169,7 @@ def _task(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
     """Returns a block of steps of one or more seeds of a task."""
     task = TASKS[work["task"]]._replace(steps=work["steps"])
     with _on_cpu():
-        trainer = Trainer(task)
+        trainer = _trainer(task)
         init = trainer.init
         if work["seeds"] == 1:
             state = jax.jit(init)(0)
@@ -184,6 +184,13 @@ def _task(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
         return state, metrics["loss"]
 
     return losses, state, (trainer.rows(seed=0), trainer.arrays)
+
+
+def _trainer(task: Task) -> Trainer:
+    """Returns a trainer whose arrays are of no device."""
+    trainer = Trainer(task)
+    trainer.arrays = jax.device_get(trainer.arrays)
+    return trainer
 
 
 def _training(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
@@ -204,9 +211,7 @@ def _training(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
     return losses, state, (batches,)
 
 
-def _attack(
-    attack: Callable[..., Array], work: Work
-) -> tuple[Callable, None, tuple[Any, ...]]:
+def _attack(attack: Callable[..., Array], work: Work) -> tuple[Callable, None, tuple[Any, ...]]:
     def classified(carry: None, variables: Any, x: Array, y: Array) -> tuple[None, Array]:
         logits_fn = partial(_logits, work, variables)
         x_adv = attack(work, logits_fn, x, y)
@@ -250,10 +255,14 @@ def _variables(work: Work) -> Any:
         return _lenet()
     if work["kind"] == "auto_attack":
         return _trained_resnet(work["net"])
+    return _drawn_resnet(work["net"])
+
+
+@functools.cache
+def _drawn_resnet(name: str) -> Any:
     with _on_cpu():
-        net = NETS[work["net"]]()
-        init = jax.jit(lambda x: models.init(net, jax.random.key(0), x))
-        return init(jnp.zeros((2, *cifar_shaped(np.zeros((1, 28, 28, 1))).shape[1:])))
+        init = jax.jit(lambda: models.init(NETS[name](), jax.random.key(0), jnp.zeros((2, *CIFAR))))
+        return jax.device_get(init())
 
 
 @functools.cache
