@@ -18,6 +18,7 @@ from adv_jax.models.batch_norm import Moments, batch_moments, batch_norm, normal
 from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
+from adv_jax.ranges import ranged
 from adv_jax.types import Array, Key
 
 
@@ -115,6 +116,7 @@ class Decoder(nn.Module):
         return z_hat
 
 
+@ranged(noise_std="[0, inf)")
 class Ladder(nn.Module):
     """Ladder network: a classifier with a decoder that denoises its layers in training.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import (
     Apply,
     Array,
@@ -24,6 +25,7 @@ Pass = Literal["corrupted", "clean"]
 LABELLED, UNLABELLED = 0, 1
 
 
+@objective(ranges={"weights": "[0, inf)"})
 def ladder(
     apply: Apply,
     variables: Variables,

@@ -13,7 +13,10 @@ from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 PLAYERS = ("encoder", "decoder", "discriminator")
 
 
-@objective(predicts=("loss", "labels"))  # The classes of a code may be clusters.
+@objective(
+    predicts=("loss", "labels"),  # The classes of a code may be clusters.
+    ranges={"weight": "[0, inf)", "noise_std": "[0, inf)"},
+)
 def adversarial_autoencoder(
     apply: Apply,
     variables: Variables,
@@ -75,6 +78,7 @@ def adversarial_autoencoder(
     return encoder + discriminator, ({}, metrics)
 
 
+@objective(ranges={"weight": "[0, inf)", "label_weight": "[0, inf)", "noise_std": "[0, inf)"})
 def semi_supervised_autoencoder(
     apply: Apply,
     variables: Variables,

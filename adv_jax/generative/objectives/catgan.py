@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from adv_jax.generative.objectives.gan import PLAYERS, check_players, constant
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def catgan(
     apply: Apply,
     variables: Variables,

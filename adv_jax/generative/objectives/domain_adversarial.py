@@ -5,12 +5,14 @@ import jax.numpy as jnp
 from adv_jax.generative.objectives.gan import check_players
 from adv_jax.generative.objectives.gradient_reversal import reverse_gradient
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
 
 SOURCE, TARGET = 0, 1  # classes of the adversary
 PLAYERS = ("classifier", "adversary")
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def domain_adversarial(
     apply: Apply,
     variables: Variables,
@@ -51,6 +53,7 @@ def domain_adversarial(
     return _game(apply, variables, features, y, domains, key=key, weight=weight)
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def censored(
     apply: Apply,
     variables: Variables,

@@ -4,11 +4,13 @@ import jax
 
 from adv_jax.generative.objectives.gan import GENERATED, REAL, check_players, constant, origin_loss
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 PLAYERS = ("classifier", "adversary")
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def output_matching(
     apply: Apply,
     variables: Variables,

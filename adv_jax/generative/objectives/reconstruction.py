@@ -12,7 +12,7 @@ from adv_jax.random import bernoulli, normal
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 
-@objective(predicts=("loss",))
+@objective(predicts=("loss",), ranges={"masking": "[0, 1]", "noise_std": "[0, inf)"})
 def reconstruction(
     apply: Apply,
     variables: Variables,
