@@ -15,7 +15,7 @@ from adv_jax.runner.run.inputs import rows_of
 from adv_jax.runner.run.program import functions
 from benchmarks.timing import seconds_of, serve
 from configs import shallow_mnist
-from launch._collectives import collectives
+from launch.compiling.collectives import collectives
 
 BATCH = 160  # a multiple of 16
 

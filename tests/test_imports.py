@@ -82,7 +82,8 @@ MAY_IMPORT = {
     **dict.fromkeys(PAPERS, PACKAGE | set(SHARED)),
     **{room: PACKAGE | {*SHARED, *PAPERS, *ABOVE[:i]} for i, room in enumerate(ABOVE)},
     "adv_jax.report": PACKAGE | {*SHARED, *ABOVE},
-    "launch": PACKAGE | {"adv_jax.main", *SHARED, *ABOVE},
+    "launch.compiling": PACKAGE | {*SHARED, *ABOVE},
+    "launch": PACKAGE | {"adv_jax.main", "launch.compiling", *SHARED, *ABOVE},
 }
 
 # Core dependencies that no import statement of ours names, and why they are there.

@@ -21,7 +21,7 @@ SEEDS = "shallow_mnist"  # Compiled with a thousand seeds.
 _RESNET_18 = {"model.stem": 64, "model.stages": (64, 128, 256, 512), "model.blocks": 2}
 # Images of 224 x 224 pixels; blocks are computed again in the backward pass.
 _IMAGENET = {
-    "data.name": "launch._shapes:imagenet",
+    "data.name": "launch.compiling.shapes:imagenet",
     **_RESNET_18,
     "model.num_classes": 1000,
     "model.recompute": True,
@@ -85,7 +85,8 @@ def config_of(case: Case) -> dict[str, Any]:
     """Returns the config of a case, on data of the right shapes."""
     name, _, mode = case.config.partition(":")
     config = budget.config_of(Run(name, mode), budget.BUDGETS[budget.PAPER], {})
-    data = {"data.name": f"launch._shapes:{config['data']['name']}", "data.source": "import"}
+    shapes = f"launch.compiling.shapes:{config['data']['name']}"
+    data = {"data.name": shapes, "data.source": "import"}
     sizes = {"seeds": case.replicas, "grid": None, "shards": case.shards}
     config = with_values(config, {**data, "replicas": sizes, **case.fields})
     check(config)

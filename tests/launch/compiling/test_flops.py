@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from adv_jax import attacks
-from launch._flops import product_flops
+from launch.compiling.flops import product_flops
 
 X = jax.ShapeDtypeStruct((8, 6), "float32")
 W = jax.ShapeDtypeStruct((6, 6), "float32")
