@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from adv_jax.generative.objectives.gan import check_players
 from adv_jax.generative.objectives.gradient_reversal import reverse_gradient
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
 
@@ -31,7 +31,7 @@ def domain_adversarial(
 
     Args:
       apply: a `models.judged`, or a model like it.
-      batch: {"x": f32[B, *D], "y": i32[B]}, the source, and "unlabelled", the target: see
+      batch: {"x": f32[B, *D], "y": i32[B]}, the source, and "unlabeled", the target: see
         `data.target` of a config.
       key: for dropout.
       weight: lambda of the source, >= 0; with 0 the features ignore the adversary.
@@ -47,7 +47,7 @@ def domain_adversarial(
 
     Sources: [ganin2016]; [wardefarley2016], sec. 1.4.6.
     """
-    x, y = jnp.concatenate([batch["x"], unlabelled(batch)]), batch["y"]
+    x, y = jnp.concatenate([batch["x"], unlabeled(batch)]), batch["y"]
     domains = jnp.repeat(jnp.array([SOURCE, TARGET], y.dtype), len(y))
     features = apply(variables, x, train=True, key=key, method="represent")
     return _game(apply, variables, features, y, domains, key=key, weight=weight)

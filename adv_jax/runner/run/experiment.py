@@ -159,12 +159,12 @@ class Experiment:
 
         def step_on(state, part):
             if self._streamed:
-                x = unlabelled = in_natural_units(part["x"])
+                x = unlabeled = in_natural_units(part["x"])
                 y = part["y"]
             else:
-                x, y = (arrays[name][part["labelled"]] for name in ("x", "y"))
-                unlabelled = arrays.get("unlabelled", arrays["x"])[part["train"]]
-            batch = {"x": x, "y": y, "unlabelled": unlabelled, "second": x}
+                x, y = (arrays[name][part["labeled"]] for name in ("x", "y"))
+                unlabeled = arrays.get("unlabeled", arrays["x"])[part["train"]]
+            batch = {"x": x, "y": y, "unlabeled": unlabeled, "second": x}
             return step(state, self._augmented(state.key, batch))
 
         if self._streamed:
@@ -173,7 +173,7 @@ class Experiment:
             epoch = run.state.step // self.steps_per_epoch
             parts = {
                 name: self._batches(self._shuffled(rows[name], run.state.seed, epoch))
-                for name in ("labelled", "train")
+                for name in ("labeled", "train")
             }
         train = lambda state: over_steps(step_on)(state, parts)
         state, metrics = _unless_stopped(run, train) if self._may_stop else train(run.state)
@@ -189,7 +189,7 @@ class Experiment:
             name: augmentation.augmented(
                 jax.random.fold_in(key, _AUGMENTED + i), batch[name], self._inputs, **settings
             )
-            for i, name in enumerate(("x", "unlabelled", "second"))
+            for i, name in enumerate(("x", "unlabeled", "second"))
         }
 
     def _whole(self, arrays: Batch, rows: Array) -> Array:
@@ -316,9 +316,9 @@ class Experiment:
         """
         if "batch_stats" not in variables:
             return variables
-        size = min(self._batch_size, len(rows["labelled"]))
-        count = len(rows["labelled"]) // size
-        batches = rows["labelled"][: count * size].reshape(count, size)
+        size = min(self._batch_size, len(rows["labeled"]))
+        count = len(rows["labeled"]) // size
+        batches = rows["labeled"][: count * size].reshape(count, size)
 
         def stats_of(rows: Array) -> Any:
             x = self._whole(arrays, rows)

@@ -35,7 +35,7 @@ def test_test_variables_average_means_and_unbiased_variances_of_labeled_batches(
     encoder = jax.tree.map(lambda v: np.asarray(v, float), variables["params"]["encoder"])
     moments = {"mean1": [], "var1": [], "mean2": [], "var2": []}
     for start in (0, 10):  # Four rows fill no batch.
-        h = dataset.train.x[rows["labelled"][start : start + 10]].astype(float)
+        h = dataset.train.x[rows["labeled"][start : start + 10]].astype(float)
         for layer in (1, 2):
             a = h @ encoder[f"W{layer}"]["kernel"]
             moments[f"mean{layer}"].append(a.mean(0))
@@ -56,7 +56,7 @@ def test_fewer_labels_than_a_batch_are_one_batch(dataset):
     variables = experiment.init(jnp.int32(4), {}).state.variables
     found = experiment.test_variables(variables, arrays_of(dataset), jnp_tree(rows))
     kernel = np.asarray(variables["params"]["encoder"]["W1"]["kernel"], float)
-    a = dataset.train.x[rows["labelled"]].astype(float) @ kernel
+    a = dataset.train.x[rows["labeled"]].astype(float) @ kernel
     same(found["batch_stats"]["mean1"], a.mean(0))
     same(found["batch_stats"]["var1"], a.var(0, ddof=1))
 
