@@ -234,7 +234,7 @@ def test_test_statistics_are_plain_averages_over_the_labeled_batches(x64, labele
     y = np.arange(16, dtype=np.int32) % 3
     dataset = Dataset("none", "none", {}, Arrays(x, y), Arrays(x, y), 3, (0, 1))
     variables = random_variables()
-    found = small_experiment(dataset, batch_size=batch_size).test_variables(
+    found = small_experiment(dataset, batch_size=batch_size).measures.test_variables(
         variables, {"x": jnp.asarray(x), "y": jnp.asarray(y)}, {"labeled": jnp.array(labeled)}
     )
     # The first 4 and the next 4 labeled rows; or all 5, as there are fewer than a batch.
