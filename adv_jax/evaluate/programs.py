@@ -39,7 +39,7 @@ class Program:
     def __init__(
         self, body: Callable[..., Any], fns: Any, *, in_axes: tuple[int | None, ...] | int = 0
     ):
-        self._body, self._fns, self._in_axes = body, fns, in_axes  # One axis is that of all.
+        self._body, self._fns, self._in_axes = body, fns, in_axes  # An int is the axis of all.
         self._at: dict[Any, tuple[programs.Traced, Callable[..., Any]]] = {}  # by shapes
         self._there = jax.jit(self._on_mesh)
 

@@ -86,7 +86,7 @@ class Program:
         self._copies = self._layout.copies()
         self._data = self._copies(dataset.arrays()), self._layout.place(self._of_held(rows))
         self._streamed = dataset if dataset.stream else None
-        # Of the chunks that are computed on, that wait and that are read: on a CPU, the devices use
+        # Three chunks: one is computed on, one waits, one is read. On a CPU the devices compute in
         # this memory itself.
         self._buffers = buffers(dataset, 3) if dataset.stream else []
         self._reader = ThreadPoolExecutor(1, "stream")
