@@ -95,8 +95,8 @@ def compiled(
         check(found.outputs)
     model = Model(fn, _shapes(inputs), found, [])
     given = found.arrays, x, aux, arrays, bounds
-    leaves, tree = jax.tree.flatten(given)
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    tree, others = jax.tree.structure(given), jax.tree.leaves((arrays, bounds))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in others)
     options = tuple(sorted(settings.items()))
     outputs = jax.tree.structure(found.outputs)
     key = body, found.key, outputs, logits, constant, options, tree, shapes
