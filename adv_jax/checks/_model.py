@@ -14,8 +14,8 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from adv_jax import losses, norms
-from adv_jax.checks._values import as_batch, check_rows, dtype_and_shape, is_known
-from adv_jax.types import Array, Bounds, LogitsFn, RowTree, UserError, working_dtype
+from adv_jax.checks._values import dtype_and_shape, is_known
+from adv_jax.types import Array, LogitsFn, RowTree, UserError, working_dtype
 
 _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -37,37 +37,6 @@ _NO_DERIVATIVE = re.compile(
 _NO_VMAP = re.compile(r"vmap_method|vmap is only supported|[Bb]atching rule .*not implemented")
 _MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array of shape (\(.*?\))")
 _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
-
-
-def checked(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    bounds: Bounds | None = None,
-    aux: RowTree | None = None,
-) -> Array:
-    """`as_batch`, with a check of the model and the labels outside traced code.
-
-    The values of the logits are checked by the program of the attack.
-
-    Args:
-      y: i32[B], f32[B, K], or None for the model's own predictions.
-      aux: side inputs of the model, or None.
-
-    Raises:
-      UserError: as `as_batch`; the model is not a traceable function of x, or its logits are not
-        f32[B, K]; the labels have another shape or dtype; aux has other rows than x; where values
-        are known: a label is not a class.
-    """
-    check_function(logits_fn)
-    x = as_batch(x, bounds)
-    check_rows("aux", aux, batch=x.shape[0])
-    if is_known(x) and not is_tracing():
-        logits = traced(with_aux(logits_fn, aux), x)
-        check_logits(logits, batch=x.shape[0])
-        if y is not None:
-            checked_labels(y, logits)
-    return x
 
 
 def check_function(fn: Any, *, name: str = "logits_fn") -> None:
