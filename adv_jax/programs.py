@@ -200,7 +200,7 @@ class _Operations(NamedTuple):
     arrays: tuple[Array, ...]
 
 
-# Of the jaxprs inside others. JAX keeps those of jitted functions, so that they are read once.
+# The operations of jaxprs inside others: JAX keeps those of jitted functions, which are read once.
 _known: dict[bool, weakref.WeakKeyDictionary[ClosedJaxpr, _Operations]] = {
     True: weakref.WeakKeyDictionary(),
     False: weakref.WeakKeyDictionary(),

@@ -57,9 +57,31 @@ def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], A
     """Returns x -> fn(x, aux), or fn(x) without side inputs.
 
     The function is a pytree with the leaves of aux: rows that are taken from it are the function
-    of these rows.
+    of these rows. x is the batch of aux, or k copies of it in a row.
+
+    Raises:
+      UserError: when called with other rows.
+
+    >>> add = with_aux(lambda x, aux: x + aux, jnp.array([1., 2.]))
+    >>> add(jnp.zeros(4))
+    Array([1., 2., 1., 2.], dtype=float32)
     """
-    return Partial(fn) if aux is None else Partial(lambda aux, x: fn(x, aux), aux)
+    if aux is None:
+        return Partial(fn)
+
+    def bound(aux: RowTree, x: Array) -> Any:
+        size = len(jax.tree.leaves(aux)[0])
+        copies, rest = divmod(len(x), size)
+        if rest:
+            raise UserError(
+                f"an attack without the keyword aux must call logits_fn with all {size} rows, as "
+                f"aux goes with them, got {len(x)} rows"
+            )
+        if copies != 1:
+            aux = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * copies), aux)
+        return fn(x, aux)
+
+    return Partial(bound, aux)
 
 
 def traced(
