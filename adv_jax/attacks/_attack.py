@@ -39,13 +39,13 @@ def attack(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Makes an attack of a traceable function (logits_fn, x, y, *, ...) -> x_adv.
 
-    The function keeps its signature and gets the attribute `traits`. In it logits_fn is a function
-    of x alone, as aux is a part of it. Outside `jit`, arguments and logits are checked, and the
-    function is compiled once: for equal operations of the model, equal shapes, and equal settings
-    but for real numbers, arrays and keys (`_calls.called`), which are traced: annotate a setting
-    that Python branches on as bool, int or str. An unknown keyword is refused with ours
-    for it, and so is a model without the derivative that the attack needs. A plain function is an
-    attack too; evaluations compare it by what it returns.
+    The function keeps its signature and gets the attributes `traits` and `ranges`. In it logits_fn
+    is a function of x alone, as aux is a part of it. Outside `jit`, arguments and logits are
+    checked, and the function is compiled once: for equal operations of the model, equal shapes, and
+    equal settings but for real numbers, arrays and keys (`_calls.called`), which are traced:
+    annotate a setting that Python branches on as bool, int or str. An unknown keyword is refused
+    with ours for it, and so is a model without the derivative that the attack needs. A plain
+    function is an attack too; evaluations compare it by what it returns.
 
     Args:
       size, norm, rank, aimed, gradient, needs_key, decisions, minimal: as in `Traits`. Noise is
@@ -121,6 +121,8 @@ def attack(
 
         with_traits: Any = attacked
         with_traits.__name__, with_traits.traits = name, traits
+        of_size = {} if size is None else {size: "[0, inf)"}
+        with_traits.ranges = {**of_size, **ranges, **row_ranges}
         return attacked
 
     return decorate

@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from adv_jax import programs
+from adv_jax.attacks._hoisting import hoisted
 from adv_jax.checks import (
     check_finite,
     check_flags,
@@ -135,10 +136,13 @@ def run_on_mesh(
     bounds: Bounds | None,
     **settings: Any,
 ) -> Any:
-    """Returns body(fn, x, *arrays, bounds, **settings) on the mesh of x (`on_mesh`)."""
+    """Returns body(fn, x, *arrays, bounds, **settings) on the mesh of x (`on_mesh`).
+
+    What does not depend on x is computed before the body (`hoisted`).
+    """
 
     def of_arrays(fn: Fn, x: Array, bounds: Any, *arrays: Any) -> Any:
-        return body(fn, x, *arrays, bounds=bounds, **settings)
+        return body(hoisted(fn, x), x, *arrays, bounds=bounds, **settings)
 
     return on_mesh(of_arrays, fn, x, bounds, *arrays)
 

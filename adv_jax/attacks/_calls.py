@@ -41,7 +41,8 @@ class Body(NamedTuple):
     fn: (logits_fn, x, y, *, settings) -> x_adv, traceable, with any names of the first three. The
       third has no default, or fn has no labels. In it aux is None, and loss is a name, or None if
       logits_fn returns `Rated`.
-    ranges: of real settings, one number for all rows, such as {"rho": "[0, 1]"}.
+    ranges: of real settings, one number for all rows, such as {"rho": "[0, 1]"}; see
+      `adv_jax.ranges`.
     row_ranges: of those that may also be f32[B].
     losses: by name, if it climbs one of them or a function of the user; else None.
     sparse: the attack knows the norm l0.

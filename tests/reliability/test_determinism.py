@@ -10,7 +10,7 @@ from short_run import TINY, assert_same_run, document, few_digits
 
 from adv_jax import data, train
 from adv_jax.data import epoch_order
-from adv_jax.runner import trained
+from adv_jax.runner.run import trained
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, unint
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-# Half a minute; tests/runner/test_training.py has the same of 4 replicas.
+# Half a minute; tests/runner/run/test_training.py has the same of 4 replicas.
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("load_digits")
 def test_each_of_8_replicas_equals_a_single_run_with_the_same_seed(tmp_path, capsys):
@@ -58,12 +58,12 @@ def test_the_weights_follow_from_the_recorded_rows_and_the_seed(tmp_path, capsys
     train.run(document(num_labels=50, features=(), init="zero"), workdir)
     seed = json.loads((workdir / "config.json").read_text())["seed"]
     with np.load(workdir / "rows.npz") as rows:
-        labelled = rows["labelled"][0]
-    assert len(labelled) == 50
+        labeled = rows["labeled"][0]
+    assert len(labeled) == 50
     w, b = np.zeros((784, 10)), np.zeros(10)
     for epoch in (0, 1):
         # Fewer labeled rows than an epoch visits are gone through again in the same order.
-        order = np.tile(labelled[np.asarray(epoch_order(seed, epoch, 50))], 8)
+        order = np.tile(labeled[np.asarray(epoch_order(seed, epoch, 50))], 8)
         for batch in order.reshape(10, 40):
             x, y = digits.train.x[batch].reshape(40, 784), np.eye(10)[digits.train.y[batch]]
             exp = np.exp(x @ w + b)

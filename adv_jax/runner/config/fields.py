@@ -1,0 +1,231 @@
+"""The fields of a config that are the runner's own: their types and ranges, and their check."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from adv_jax.data.augmentation import augmented
+from adv_jax.ranges import COUNT, Range, stated
+from adv_jax.runner.config import schema
+from adv_jax.runner.config.document import ConfigError, leaves, unknown
+from adv_jax.runner.config.parts import parts
+from adv_jax.runner.config.replicas import grid_of
+
+# The ranges of the runner's own fields; a part states those of its settings (`adv_jax.ranges`).
+_COUNT_OR_NONE, _SIZE = "{0, 1, ...}", "[0, inf)"
+_RANGES = {
+    "seed": "{0, ..., 1073741824}",  # The last seed must fit into an int32 too.
+    "replicas.seeds": "{1, ..., 10000}",
+    "replicas.shards": COUNT,
+    "microbatches": COUNT,
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "data.num_valid": _COUNT_OR_NONE,
+    "data.num_labels": _COUNT_OR_NONE,
+    "data.half": "{0, 1, 2}",
+    "data.crop": _COUNT_OR_NONE,
+    "patience": _COUNT_OR_NONE,
+    "monitor_every": COUNT,
+    "monitor_attacks.eps": _SIZE,
+    "monitor_attacks.rows": COUNT,
+    "replays": COUNT,
+    "checkpoint_every": COUNT,
+    "checkpoints_kept": COUNT,
+    "stop.train_error": "[0, 1]",
+    "stop.rate_scale": "[0, 1]",
+    "evaluation.eps": _SIZE,
+}
+# The fields that every run reads, and those that a config may omit.
+_FIELDS: dict[str, Any] = {
+    "experiment": str,
+    "seed": int,
+    "replicas": Mapping,
+    "replicas.seeds": int,
+    "replicas.grid": Mapping | None,
+    "replicas.shards": int,
+    "data": Mapping,
+    "data.name": str,
+    "data.source": str,
+    "data.dir": str,
+    "data.num_valid": int,
+    "data.num_labels": int,
+    "model": Mapping,
+    "objective": Mapping,
+    "optimizer": Mapping,
+    "epochs": int,
+    "batch_size": int,
+    "patience": int,
+    "monitor_every": int,
+    "checkpoint_every": int,
+    "checkpoints_kept": int,
+    "tensorboard": bool,
+    "evaluation": Mapping,
+    "evaluation.attacks": Mapping,
+    "evaluation.eps": tuple | list,
+}
+_OPTIONAL: dict[str, Any] = {
+    "averaging": Mapping | None,
+    "data.crop": int,
+    "data.half": int,
+    "data.mirror": bool,
+    "data.morphology": int,
+    "data.pad": int,
+    "data.preprocess": object,  # Checked where it is bound.
+    "data.rotation": int | float,
+    "data.shear": int | float,
+    "data.stratified": bool,
+    "data.target": object,  # Also checked where it is bound.
+    "data.zoom": int | float,
+    "microbatches": int,
+    "modules": Mapping,
+    "monitor_attacks": Mapping | None,
+    "monitor_attacks.eps": object,
+    "monitor_attacks.names": tuple | list,
+    "monitor_attacks.rows": int,
+    "monitor_train": bool,
+    "pretrained": Mapping | None,
+    "pretrained.part": str,
+    "pretrained.workdir": str,
+    "replays": int,
+    "stop": Mapping | None,
+}
+FIELDS = frozenset({*_FIELDS, *_OPTIONAL})
+TEXTS = frozenset(field for field in FIELDS if (_FIELDS | _OPTIONAL).get(field) is str)
+TYPE_NAMES: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    int | float: "a number",
+    bool: "True or False",
+    tuple: "a tuple",
+    tuple | list: "a tuple",
+}
+_DOCUMENTS = "a text, a number of 32 bits, True, False, None, or a tuple or dict of them"
+_STOPS = ("train_error", "rate_scale")
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Checks that a run can have this config: `check_fields`, then `validate`.
+
+    Raises:
+      ConfigError: names the field, what is allowed there and the value.
+    """
+    check_fields(config)
+    validate(config)
+
+
+def check_fields(config: Mapping[str, Any]) -> None:
+    """Checks that a config has every field that runs read, each of the right type, and no other.
+
+    The fields of `model`, `objective`, `optimizer` and of attacks belong to what they name, as do
+    those of `data` if its source is "import". `modules` is added when a run starts: see `plugins`.
+
+    Raises:
+      ConfigError: names the field, what is allowed there and the value.
+    """
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"config must be a dict, got {config!r}")
+    known = _FIELDS | _OPTIONAL
+    for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained"):
+        legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
+        node = config.get(group, {}) if group else config
+        for name in node if isinstance(node, Mapping) else ():
+            own = group == "data" and schema.is_import_path(node.get("name"))
+            if name not in legal and not own:
+                raise ConfigError(unknown(f"a field of {group or 'the config'}", name, legal))
+    for path, expected in known.items():
+        *parents, last = path.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node.get(parent) or {}
+        if last in node:
+            _check_type(path, node[last], expected)
+        elif path in _FIELDS:
+            raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got none")
+    _check_document(config, ranges_of(config))
+    experiment = config["experiment"]
+    if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.
+        raise ConfigError(f"experiment must be letters, digits, _ and -, got {experiment!r}")
+    for name, spec in config["evaluation"]["attacks"].items():
+        _check_type(f"evaluation.attacks.{name}", spec, Mapping)
+
+
+def ranges_of(config: Mapping[str, Any]) -> dict[str, Range]:
+    """Returns {path: range} of the runner's own fields, and of settings whose part states one."""
+    of_parts = {part.field: part.ranges() for part in parts(config)}
+    of_parts["data"] = of_parts.get("data", {}) | stated(augmented)
+    return {path: Range.of(text) for path, text in _RANGES.items()} | {
+        f"{field}.{setting}": allowed
+        for field, ranges in of_parts.items()
+        for setting, allowed in ranges.items()
+    }
+
+
+def _check_document(
+    config: Mapping[str, Any], ranges: Mapping[str, Range], prefix: str = ""
+) -> None:
+    """Raises ConfigError for a key or a value that a config cannot hold."""
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if not schema.is_key(key):
+            raise ConfigError(f"a key must be a printable text, got {path!r}")
+        if isinstance(value, Mapping):
+            _check_document(value, ranges, f"{path}.")
+        elif not schema.is_document(value):
+            allowed = f"{ranges[path]}, of 32 bits" if path in ranges else _DOCUMENTS
+            raise ConfigError(f"{path} must be {allowed}, got {value!r}")
+
+
+def _check_type(path: str, value: Any, expected: Any) -> None:
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got {value!r}")
+
+
+def validate(config: Mapping[str, Any]) -> None:
+    """Checks the ranges of all numbers, including those of the grid.
+
+    The settings of a function that an import path names may have any values.
+
+    Raises:
+      ConfigError: names the field, what is allowed there and the value.
+    """
+    ranges = ranges_of(config)
+    for path, value in itertools.chain(leaves(config), grid_of(config).items()):
+        if path not in ranges or value is None:
+            continue
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if not ranges[path].allows(number):
+                raise ConfigError(f"{path} must be {ranges[path]}, got {number!r}")
+    _check_stop(config.get("stop"), config["optimizer"])
+    if watched := config.get("monitor_attacks"):
+        _check_monitored(watched, config["evaluation"]["attacks"])
+    if start := config.get("pretrained"):
+        _check_given("pretrained", start, ("workdir", "part"))
+    if config["patience"] and not config["data"]["num_valid"]:
+        raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
+
+
+def _check_stop(stop: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> None:
+    """Checks that `stop` has a train_error, and a rate_scale only for a plateau."""
+    if stop and ("train_error" not in stop or set(stop) - set(_STOPS)):
+        example = "{'train_error': .0001, 'rate_scale': .004} or without rate_scale"
+        raise ConfigError(f"stop must be a dict such as {example}, got {dict(stop)!r}")
+    if stop and "rate_scale" in stop and optimizer.get("plateau") is None:
+        found = stop["rate_scale"]
+        raise ConfigError(f"stop.rate_scale must be unset without optimizer.plateau, got {found!r}")
+
+
+def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> None:
+    """Checks that `monitor_attacks` has its three fields and names attacks of the evaluation."""
+    _check_given("monitor_attacks", watched, ("names", "eps", "rows"))
+    for name in watched["names"]:
+        if name not in attacks:
+            raise ConfigError(unknown("an entry of monitor_attacks.names", name, attacks))
+
+
+def _check_given(field: str, group: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises ConfigError if a group of fields lacks one."""
+    for name in names:
+        if name not in group:
+            raise ConfigError(f"{field}.{name} must be given, got none")
