@@ -35,11 +35,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no 
 from absl import app, flags, logging
 
 from adv_jax.main import CONFIG, parse_flags
-from adv_jax.runner.config import check
-from adv_jax.runner.log import print_table
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import json_bytes
-from adv_jax.runner.writing import replace, writing
+from adv_jax.runner.config.fields import check
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.store.workdir import json_bytes
+from adv_jax.runner.store.writing import replace, writing
 from adv_jax.types import UserError
 from launch.compiling.programs import Compiled, compile_config
 from launch.compiling.topologies import target

@@ -17,9 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no 
 import jax
 from absl import app, flags, logging
 
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import json_bytes, read_json
-from adv_jax.runner.writing import replace
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.store.workdir import json_bytes, read_json
+from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from launch.compiling.gpu_cases import Case, cases, config_of
 from launch.compiling.gpu_page import PAGE, RESULT, page

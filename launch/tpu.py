@@ -24,10 +24,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is i
 import jax
 from absl import app, logging
 
-from adv_jax.runner.inputs import Inputs
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import json_bytes, read_json
-from adv_jax.runner.writing import replace
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run.inputs import Inputs
+from adv_jax.runner.store.workdir import json_bytes, read_json
+from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from launch.compiling import tpus
 from launch.compiling.programs import compiled, load, prepared, step_of, versions

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from adv_jax.runner.writing import replace
+from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from papers import chapters, counts, hours, numbers, side_by_side, single_runs, stored
 from papers.chapters import NOT_RUN, Chapter, Line

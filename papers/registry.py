@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from adv_jax.runner.config import suggestion
+from adv_jax.checks import suggestion
 from adv_jax.types import UserError
 from papers import (
     goodfellow2014,

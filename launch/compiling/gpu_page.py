@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.writing import replace
+from adv_jax.runner.store.writing import replace
 from launch.compiling.gpu_cases import ATTACKS, Case, cases, several, trainings
 from launch.compiling.gpus import CARDS
 from papers.pages import markdown
@@ -24,7 +24,7 @@ on a GPU.
 
 - *GB* are those of the program of an epoch: arguments, results and temporaries. A run also keeps
   on the GPU what an epoch does not read, such as the best weights. JAX takes .75 of a GPU's memory,
-  unless `XLA_PYTHON_CLIENT_MEM_FRACTION` says otherwise.
+  unless `XLA_CLIENT_MEM_FRACTION` says otherwise.
 - *Replicas that fit* are an estimate: all but the data grows with them.
 - *Kernels* are launches, copies included. Those of a step are the launches of an epoch over its
   steps, with each inner loop in full; "+" marks loops of unknown length, counted once. A small step

@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,12 @@ from adv_jax.types import UserError, install_hint
 from launch.compiling.kernels import launched
 from launch.compiling.target import Chip, Program, Target, timed
 
-# The share of a GPU's memory that JAX takes when it starts, unless a user sets another.
-_SHARE = ("XLA_PYTHON_CLIENT_MEM_FRACTION", ".75")
+# The share of a GPU's memory that JAX takes when it starts, and what sets another.
+_SHARE = 0.75
+_SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 # Autotuning runs kernels, which needs the device. The estimates are of XLA's cost model.
 _OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_collect_cost_model_stats": True}
-_PACKAGES = ("jax", "jax-cuda13-plugin")
+_PLUGIN = "jax-cuda13-plugin"
 
 
 class Card(NamedTuple):
@@ -72,9 +74,25 @@ def target(topology: str) -> Target | None:
     if not (found := _TOPOLOGY.match(topology)):
         return None
     name, hosts, gpus = found.groups()
-    card, share = CARDS[name], float(os.environ.get(*_SHARE))
-    chip = Chip(card.memory, share * card.memory, card.bandwidth, card.flops)
-    return Target(topology, chip, devices(card, hosts or "1", gpus), compiled, _PACKAGES)
+    card = CARDS[name]
+    chip = Chip(card.memory, _share() * card.memory, card.bandwidth, card.flops)
+    there = devices(card, hosts or "1", gpus)
+    return Target(topology, chip, there, compiled, ("jax", _PLUGIN))
+
+
+def _share() -> float:
+    """Returns the share of a GPU's memory that JAX takes.
+
+    Raises:
+      UserError: the user's is not a number.
+    """
+    for name in _SHARES:
+        if given := os.environ.get(name):
+            try:
+                return float(given)
+            except ValueError as error:
+                raise UserError(f"{name} must be a number, got {given!r}") from error
+    return _SHARE
 
 
 def devices(card: Card, hosts: str, gpus: str) -> list[jax.Device]:
@@ -86,14 +104,16 @@ def devices(card: Card, hosts: str, gpus: str) -> list[jax.Device]:
     from jax.experimental import topologies
 
     try:
-        found = topologies.get_topology_desc(
-            platform="cuda", target_config=_target_config(card), topology=f"1x{hosts}x{gpus}"
-        )
-    except NotImplementedError as error:
+        version(_PLUGIN)
+    except PackageNotFoundError as error:
         raise UserError(
             f"--topology must have JAX's plugin for CUDA ({install_hint('cuda')}), got none"
         ) from error
-    except (RuntimeError, TypeError, ValueError) as error:
+    try:
+        found = topologies.get_topology_desc(
+            platform="cuda", target_config=_target_config(card), topology=f"1x{hosts}x{gpus}"
+        )
+    except (RuntimeError, TypeError, ValueError) as error:  # NotImplementedError is the first.
         line = str(error).partition("\n")[0]
         raise UserError(
             "--topology must be of TPUs with a JAX that cannot compile for a GPU without one, "

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from adv_jax.runner.config import check, with_values
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.config.fields import check
 from papers import budget
 from papers.target import Run
 

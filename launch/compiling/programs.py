@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import attacks as library
-from adv_jax.runner import inputs, pretrained, trained
-from adv_jax.runner.config import check, replicas, with_values
-from adv_jax.runner.devices import layout
-from adv_jax.runner.experiment import Experiment, initial
-from adv_jax.runner.preflight import check_fit, check_parts, needs_whole_batches
-from adv_jax.runner.program import Functions, functions
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.config.fields import check
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host.devices import layout
+from adv_jax.runner.run import inputs, pretrained, trained
+from adv_jax.runner.run.experiment import Experiment, initial
+from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
+from adv_jax.runner.run.program import Functions, functions
 from adv_jax.types import UserError
 from launch.compiling.collectives import collectives
 from launch.compiling.flops import product_flops

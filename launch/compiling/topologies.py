@@ -1,6 +1,6 @@
 """The topologies by their names, TPUs and GPUs."""
 
-from adv_jax.runner.config import unknown
+from adv_jax.runner.config.document import unknown
 from adv_jax.types import UserError
 from launch.compiling import gpus, tpus
 from launch.compiling.target import Target

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner import catalogue
+from adv_jax.runner.config import catalogue
 from launch.compiling import on_noise
 
 TOPOLOGIES = {4: "v5e:2x2", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}

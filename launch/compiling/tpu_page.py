@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.writing import replace
+from adv_jax.runner.store.writing import replace
 from launch.compiling import tpus
 from launch.compiling.tpu_cases import (
     LEAST,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.runner.workdir import read_metrics
+from adv_jax.runner.store.workdir import read_metrics
 from adv_jax.types import UserError
 from papers.runs import Finished, finished, require_same_data
 from papers.statistics import spread

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from adv_jax import attacks, evaluate, models, objectives, step
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.drawing import Drawing, Table, rounded
 from papers.runs import finished, require_one_model, require_same_data, trained_on

@@ -15,8 +15,9 @@ import short_run
 from ml_collections import ConfigDict
 
 from adv_jax import data
-from adv_jax.runner import catalogue, training
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.run import training
 from adv_jax.types import UserError
 from launch import compile as command
 from launch.compiling import programs, topologies, tpus

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from adv_jax.runner.config import replicas
+from adv_jax.runner.config.replicas import replicas
 from adv_jax.types import UserError
 from launch.compiling import gpus, programs
 from launch.compiling.gpu_cases import LADDER, PGD, cases, config_of
@@ -15,7 +15,7 @@ from launch.compiling.gpu_page import PAGE, RESULT, kernels_of_step, kernels_of_
 from launch.compiling.target import TooLarge
 from launch.compiling.topologies import target
 
-has_plugin = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+has_plugin = importlib.util.find_spec("jax_cuda13_plugin") is not None
 needs_plugin = pytest.mark.skipif(not has_plugin, reason="needs pip install -e '.[cuda]', 5 GB")
 # XLA's heuristics differ between versions; a change of ours that costs launches costs more.
 ROOM = 1.1
@@ -64,10 +64,21 @@ def test_a_jax_that_cannot_compile_without_a_gpu_is_refused_in_one_line(monkeypa
     def lacking(**_):
         raise RuntimeError("No visible GPU devices.\nAnd a second line")
 
+    monkeypatch.setattr(gpus, "_PLUGIN", "jax")
     monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", lacking)
     with pytest.raises(UserError, match="--topology must .* No visible GPU devices.$") as found:
         target("h100:1")
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"])
+def test_jax_takes_the_share_of_a_gpu_that_its_variable_names(name, monkeypatch):
+    assert gpus._share() == 0.75
+    monkeypatch.setenv(name, ".9")
+    assert gpus._share() == 0.9
+    monkeypatch.setenv(name, "most")
+    with pytest.raises(UserError, match=f"{name} must be a number, got 'most'"):
+        gpus._share()
 
 
 def test_a_program_that_is_too_large_for_what_jax_takes_of_a_gpu_says_so():

@@ -5,8 +5,8 @@ import json
 import jax
 import jax.numpy as jnp
 
-from adv_jax.runner import catalogue
-from adv_jax.runner.config import replicas
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.replicas import replicas
 from adv_jax.step import DEVICES
 from launch.compiling.tpu_cases import Case, cases, config_of
 from launch.compiling.tpu_page import PAGE, RESULT, page

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adv_jax.runner.config import replicas
+from adv_jax.runner.config.replicas import replicas
 from papers import numbers
 from papers.budget import BUDGETS, config_of
 from papers.comparison import metric

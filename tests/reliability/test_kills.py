@@ -18,7 +18,7 @@ from fabricated import finish
 from short_run import QUICK, TINY, assert_same_run, result_of
 
 from adv_jax import train
-from adv_jax.runner.workdir import read_metrics
+from adv_jax.runner.store.workdir import read_metrics
 from papers.budget import BUDGETS
 from papers.registry import TARGETS
 from papers.trainings import plan

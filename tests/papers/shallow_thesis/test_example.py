@@ -7,7 +7,7 @@ import oracles
 import pytest
 from rich.console import Console
 
-from adv_jax.runner import log
+from adv_jax.runner.run import log
 from papers import figures
 from papers.shallow_thesis import example
 from papers.verdicts import agreement
