@@ -76,7 +76,9 @@ def _step(found: Mapping[str, Any]) -> str:
     step, times = found["step"], found["step"]["seconds"]
     at_least = "at least " if step["open_ended"] else ""
     if "kernels" in step:
-        rest = f"{step['kernels']:.1f} kernels, {1e3 * times['peak']:.3g} ms at the peaks by XLA"
+        rest = f"{step['kernels']:.1f} kernels"
+        if "peak" in times:
+            rest += f", {1e3 * times['peak']:.3g} ms at the peaks by XLA's estimate"
     else:
         rest = f"memory traffic, with each loop once, at most {1e3 * times['memory']:.3g} ms"
     return (
@@ -100,7 +102,7 @@ def _launches(name: str, launched: Mapping[str, Any]) -> list[str]:
         name,
         f"{kernels:,}{'+' if call['open_ended'] else ''}",
         f"{call['in_graphs'] / max(1, kernels):.0%}",
-        f"{1e3 * call['peak']:.3g}",
+        f"{1e3 * call['peak']:.3g}" if call["peak"] else "",
         str(sum(turn["kinds"].values())),
         ", ".join(f"{count} {kind}" for kind, count in turn["kinds"].items()),
     ]

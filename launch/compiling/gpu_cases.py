@@ -6,9 +6,6 @@ from typing import Any, NamedTuple
 from launch.compiling import on_noise
 from launch.compiling.gpus import CARDS
 
-RESNET_18 = {"model.stem": 64, "model.stages": (64, 128, 256, 512), "model.blocks": 2}
-SEEDS = {"replicas.seeds": 10}
-SHARDED, BATCH = "huang_mlp_mnist", 256
 FIRST = "h100:1"  # It compiles all functions of a run.
 
 
@@ -16,12 +13,14 @@ class Case(NamedTuple):
     """Functions of a config to compile for a topology.
 
     Attributes:
+      title: what the page calls it.
       config: NAME or NAME:MODE.
       topology: of GPUs.
       fields: {path: value} to change; `replicas` is one seed, unless they say otherwise.
       attacks: names of attacks under which the model is evaluated; () for the functions of a run.
     """
 
+    title: str
     config: str
     topology: str = FIRST
     fields: Mapping[str, Any] = {}
@@ -38,27 +37,31 @@ class Case(NamedTuple):
         return ("init", "epoch", "monitor", "evaluate") if self.topology == FIRST else ("epoch",)
 
 
-LADDER = Case("ladder_mnist")
-PGD = Case("huang_lenet_mnist", attacks=("pgd",))
-TRAININGS = (
-    LADDER,
-    Case("ladder_mnist", fields=SEEDS),
-    Case("ladder_conv_mnist"),
-    Case("huang_lenet_mnist"),
-    Case("resnet_cifar10:method=trades", fields=RESNET_18),
-    Case("dcgan_mnist"),
+LENET = Case("LeNet, LWA", "huang_lenet_mnist")
+RESNET = Case(
+    "ResNet-18, TRADES",
+    "resnet_cifar10:method=trades",
+    fields={"model.stem": 64, "model.stages": (64, 128, 256, 512), "model.blocks": 2},
 )
+TRAININGS = (
+    Case("Ladder", "ladder_mnist"),
+    Case("Ladder, ten seeds", "ladder_mnist", fields={"replicas.seeds": 10}),
+    Case("Conv-Small", "ladder_conv_mnist"),
+    LENET,
+    RESNET,
+    Case("DCGAN", "dcgan_mnist"),
+)
+LADDER = TRAININGS[0]
 ATTACKS = (
-    PGD,
-    Case("huang_lenet_mnist", attacks=("apgd",)),
-    Case("huang_lenet_mnist", attacks=("auto_attack",)),
-    Case("resnet_cifar10:method=trades", fields=RESNET_18, attacks=("pgd",)),
-    Case(
-        "resnet_cifar10:method=trades",
-        fields={**RESNET_18, "model.dtype": "bfloat16"},
+    *(LENET._replace(title="LeNet", attacks=(name,)) for name in ("pgd", "apgd", "auto_attack")),
+    RESNET._replace(title="ResNet-18", attacks=("pgd",)),
+    RESNET._replace(
+        title="ResNet-18, bfloat16",
+        fields={**RESNET.fields, "model.dtype": "bfloat16"},
         attacks=("pgd",),
     ),
 )
+PGD = ATTACKS[0]
 
 
 def cases() -> Iterator[Case]:
@@ -74,12 +77,11 @@ def trainings(card: str) -> list[Case]:
 
 def several() -> list[Case]:
     """Returns a batch and seeds divided over 8 and 32 GPUs."""
-    sizes = {"h100:8": 8, "h100:4x8": 32}
-    shards = {"batch_size": BATCH, "replicas.shards": 1}
+    one = {"batch_size": 256, "replicas.shards": 1}
     return [
-        Case(SHARDED, topology, {**shards, path: count})
-        for topology, count in sizes.items()
-        for path in ("replicas.shards", "replicas.seeds")
+        Case(title, "huang_mlp_mnist", topology, {**one, path: count})
+        for topology, count in {"h100:8": 8, "h100:4x8": 32}.items()
+        for title, path in {"a batch": "replicas.shards", "seeds": "replicas.seeds"}.items()
     ]
 
 

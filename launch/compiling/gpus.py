@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +17,7 @@ from launch.compiling.target import Chip, Program, Target, timed
 # The share of a GPU's memory that JAX takes when it starts, and what sets another.
 _SHARE = 0.75
 _SHARES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
-# Autotuning runs kernels, which needs the device. The estimates are of XLA's cost model.
-_OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_collect_cost_model_stats": True}
+_ESTIMATED = (9, 0)  # From this compute capability on XLA has tables to estimate times.
 _PLUGIN = "jax-cuda13-plugin"
 
 
@@ -77,7 +77,7 @@ def target(topology: str) -> Target | None:
     card = CARDS[name]
     chip = Chip(card.memory, _share() * card.memory, card.bandwidth, card.flops)
     there = devices(card, hosts or "1", gpus)
-    return Target(topology, chip, there, compiled, ("jax", _PLUGIN))
+    return Target(topology, chip, there, partial(compiled, card), ("jax", _PLUGIN))
 
 
 def _share() -> float:
@@ -147,9 +147,14 @@ def _target_config(card: Card) -> str:
     """
 
 
-def compiled(lowered: Any) -> Program:
+def compiled(card: Card, lowered: Any) -> Program:
     """Compiles a lowered function, and counts its launches."""
     with tempfile.TemporaryDirectory() as folder:
-        dumps = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
-        program = timed(lowered, {**_OPTIONS, **dumps})
+        options = {
+            "xla_gpu_autotune_level": 0,  # Autotuning runs kernels, which needs the device.
+            "xla_gpu_collect_cost_model_stats": card.capability >= _ESTIMATED,
+            "xla_dump_to": folder,
+            "xla_dump_hlo_as_text": True,
+        }
+        program = timed(lowered, options)
         return program._replace(launched=launched(program.executable.as_text(), Path(folder)))

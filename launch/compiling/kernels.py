@@ -58,8 +58,9 @@ class Kernels(NamedTuple):
         return sum(self.kinds.values())
 
     def document(self) -> dict[str, Any]:
-        """Returns the fields as JSON has them, the largest kind first."""
-        return {**self._asdict(), "kinds": dict(self.kinds.most_common())}
+        """Returns the fields as JSON has them, the largest kind first; peak: None without any."""
+        kinds, peak = dict(self.kinds.most_common()), self.peak or None
+        return {**self._asdict(), "kinds": kinds, "peak": peak}
 
     def __add__(self, other: Any) -> "Kernels":
         return Kernels(

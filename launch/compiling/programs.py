@@ -222,8 +222,9 @@ def step_of(run: Prepared, state: Any, epoch: Compiled, target: Target) -> dict[
     if epoch.bytes_accessed is not None:
         seconds["memory"] = epoch.bytes_accessed / target.chip.bandwidth
     if epoch.launched is not None and epoch.kernels is not None:
-        seconds["peak"] = epoch.launched["call"]["peak"] / steps
         found["kernels"] = epoch.kernels / steps
+        if peak := epoch.launched["call"]["peak"]:
+            seconds["peak"] = peak / steps
     return found
 
 
