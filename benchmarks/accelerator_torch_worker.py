@@ -112,7 +112,7 @@ class Side:
         def step() -> Tensor:
             batch = {"x": x[rows[0]], "y": y[rows[0]]}
             if task.is_ladder:
-                batch["unlabelled"] = x[rows[1]]
+                batch["unlabeled"] = x[rows[1]]
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(batch)
             loss.backward(inputs=leaves)

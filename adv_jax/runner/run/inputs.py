@@ -15,7 +15,7 @@ from adv_jax.data import (
     Dataset,
     arrays,
     augmentation,
-    labelled_subset,
+    labeled_subset,
     preprocessing,
     split,
 )
@@ -101,13 +101,13 @@ def steps(spec: Mapping[str, Any]) -> list[Any]:
 
 
 def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
-    """Returns the training rows of each replica: {"train", "valid", "labelled"}, i32[R, n].
+    """Returns the training rows of each replica: {"train", "valid", "labeled"}, i32[R, n].
 
     Raises:
       DataError: the sizes do not fit the data.
     """
     settings, labels = config["data"], dataset.train.y
-    rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labelled": []}
+    rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labeled": []}
     for replica in replicas:
         train, valid = split(
             labels,
@@ -115,13 +115,13 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
             seed=replica.seed,
             stratified=settings.get("stratified", False),
         )
-        subset = labelled_subset(
+        subset = labeled_subset(
             labels[train],
             num_labels=settings["num_labels"] or len(train),
             num_classes=dataset.num_classes,
             seed=replica.seed,
         )
-        for name, chosen in (("train", train), ("valid", valid), ("labelled", train[subset])):
+        for name, chosen in (("train", train), ("valid", valid), ("labeled", train[subset])):
             rows[name].append(chosen)
     return {name: np.stack(chosen) for name, chosen in rows.items()}
 
@@ -274,4 +274,4 @@ def _joined(source: Dataset, target: Dataset) -> Dataset:
     if source.bounds is not None and target.bounds is not None:
         (lo, hi), (its_lo, its_hi) = source.bounds, target.bounds
         bounds = float(min(lo, its_lo)), float(max(hi, its_hi))
-    return target._replace(train=source.train, unlabelled=target.train.x, bounds=bounds)
+    return target._replace(train=source.train, unlabeled=target.train.x, bounds=bounds)

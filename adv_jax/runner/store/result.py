@@ -103,7 +103,7 @@ def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str,
     sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
     if dataset.stream:
         whole = dataset.stream.num_batches * dataset.stream.batch_size
-        sizes |= {"train": whole, "labelled": whole}
+        sizes |= {"train": whole, "labeled": whole}
     return {
         "name": dataset.name,
         "source": dataset.source,

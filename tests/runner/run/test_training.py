@@ -197,11 +197,11 @@ def test_errors_are_measured_at_the_interval_and_at_the_end(tmp_path, capsys):
 
 def test_labeled_rows_are_balanced_and_recorded(tmp_path, capsys, digits):
     result = training.run(document(data__num_labels=50, epochs=1), tmp_path / "run")
-    assert result["data"]["sizes"] == {"train": 300, "valid": 100, "labelled": 50, "test": 200}
+    assert result["data"]["sizes"] == {"train": 300, "valid": 100, "labeled": 50, "test": 200}
     with np.load(tmp_path / "run" / "rows.npz") as rows:
-        labelled, train_rows = rows["labelled"][0], rows["train"][0]
-    assert set(labelled) <= set(train_rows)
-    assert np.bincount(digits.train.y[labelled]).tolist() == [5] * 10
+        labeled, train_rows = rows["labeled"][0], rows["train"][0]
+    assert set(labeled) <= set(train_rows)
+    assert np.bincount(digits.train.y[labeled]).tolist() == [5] * 10
 
 
 @pytest.mark.slow
