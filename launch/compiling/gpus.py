@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from adv_jax.runner.host.compiler_options import compiler_options
 from adv_jax.types import UserError, install_hint
 from launch.compiling.kernels import launched
 from launch.compiling.target import Chip, Program, Target, timed
@@ -151,6 +152,7 @@ def compiled(card: Card, lowered: Any) -> Program:
     """Compiles a lowered function, and counts its launches."""
     with tempfile.TemporaryDirectory() as folder:
         options = {
+            **compiler_options("cuda"),  # as a run has them
             "xla_gpu_autotune_level": 0,  # Autotuning runs kernels, which needs the device.
             "xla_gpu_collect_cost_model_stats": card.capability >= _ESTIMATED,
             "xla_dump_to": folder,

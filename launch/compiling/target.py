@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 
+from adv_jax.runner.host.compiler_options import compiled
 from launch.compiling.kernels import Launched
 
 
@@ -73,8 +75,8 @@ class Target(NamedTuple):
         return self.topology.partition(":")[0]
 
 
-def timed(lowered: Any, options: Mapping[str, Any] | None = None) -> Program:
+def timed(lowered: Any, options: Mapping[str, Any] = MappingProxyType({})) -> Program:
     """Compiles a lowered function, with options of the compiler."""
     began, before = time.perf_counter(), sum(os.times()[:4])
-    executable = lowered.compile(compiler_options=options)
+    executable = compiled(lowered, options)
     return Program(executable, time.perf_counter() - began, sum(os.times()[:4]) - before)
