@@ -122,6 +122,21 @@ def test_sizes_are_refused_in_the_words_of_a_run(changes, digits, tmp_path):
     assert str(found.value) == str(of_a_run.value)
 
 
+def test_an_attack_that_the_config_lacks_has_the_norm_and_bounds_of_its_first():
+    first = {"name": "fgsm", "norm": "l2", "bounds": (0.0, 1.0), "targeted": False}
+    given = {"fgsm": first, "raw": {"name": "raw_gradient"}}
+    config = with_values(short_run.document(), {"evaluation.attacks": given})
+    specs = lambda name: programs.attacked(config, name)["evaluation"]["attacks"]
+    assert specs("apgd") == {"apgd": {"name": "apgd", "norm": "l2", "bounds": (0.0, 1.0)}}
+    assert specs("fgsm") == {"fgsm": first}
+
+
+@pytest.mark.slow
+def test_an_unknown_attack_is_refused_with_the_nearest(digits):
+    with pytest.raises(UserError, match="attacks.pdg.name must be .* did you mean 'pgd'"):
+        programs.compile_config(short_run.document(), tpu(jax.devices()), attacks=["pdg"])
+
+
 @pytest.mark.parametrize(
     ("out", "reason"),
     [("nowhere/out.json", "No such file or directory"), ("folder", "Is a directory")],
