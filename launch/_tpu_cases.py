@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from adv_jax.runner import catalogue
 from adv_jax.runner.config import check, with_values
-from papers import budget
-from papers.target import Run
+from papers.running import budget
+from papers.running.target import Run
 
 TOPOLOGIES = {4: "v5e:2x2", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}
 # Options with a model or a method of another size.

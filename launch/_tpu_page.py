@@ -19,7 +19,7 @@ from launch._tpu_cases import (
     sharded,
     sizes,
 )
-from papers.pages import markdown
+from papers.pages.tables import markdown
 
 RESULT, PAGE = (Path(__file__).parent / name for name in ("tpu.json", "TPU.md"))
 Document = Mapping[str, Any]

@@ -17,10 +17,10 @@ command resumes. If a number takes several runs, the command also draws the targ
 Budgets: paper, the default, trains as the paper does. short trains a fifth of the epochs and three
 seeds. quick uses the configs' quick mode (embedded digits if possible), two seeds and two points
 per axis of a grid. --seeds limits the seeds, --epochs the epochs of short and quick. A result
-records its budget, seeds and epochs, and never replaces a larger one. `papers.verdicts` has the
-rules of the verdicts. --judge trains nothing and recomputes the verdicts of stored results. --power
-trains nothing and prints how many seeds would decide each undecided number and claim, and the hours
-that the missing runs would take.
+records its budget, seeds and epochs, and never replaces a larger one. `papers.judging.verdicts` has
+the rules of the verdicts. --judge trains nothing and recomputes the verdicts of stored results.
+--power trains nothing and prints how many seeds would decide each undecided number and claim, and
+the hours that the missing runs would take.
 
     python -m launch.reproduce missing --minutes=12 [--works=huang2015,maronas2016.table20]
     python -m launch.reproduce missing --dry-run
@@ -44,10 +44,11 @@ from adv_jax.runner.output import standard_output
 from adv_jax.runner.signals import Interrupted
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
-from papers.budget import BUDGETS, PAPER
-from papers.comparison import misses
-from papers.power import print_plans
-from papers.reproduction import chosen, print_list, programs, rejudge, reproduce_all, stored
+from papers.pages.report import rejudge, reproduce_all
+from papers.running.budget import BUDGETS, PAPER
+from papers.running.comparison import misses
+from papers.running.power import print_plans
+from papers.running.reproduction import chosen, print_list, programs, stored
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much to train")
 _SEEDS = flags.DEFINE_integer("seeds", None, "most seeds per training", lower_bound=1)

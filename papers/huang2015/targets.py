@@ -8,7 +8,7 @@ three decided few of their numbers. The Fixed column's examples are crafted on a
 from collections.abc import Mapping
 
 from papers.huang2015.transfer import EXAMPLES, GROWN_ON
-from papers.target import Below, Drawn, Falling, Measure, Row, Run, Target
+from papers.running.target import Below, Drawn, Falling, Measure, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
 LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of Fig. 1, which goes from 0 to 4

@@ -6,7 +6,7 @@ autoencoders of any kind, games with classifiers, VAT, two forms of label smooth
 ensembles and the attack of [huang2015].
 """
 
-from papers.target import Below, Drawn, Measure, Row, Run, Target
+from papers.running.target import Below, Drawn, Measure, Row, Run, Target
 from papers.wardefarley2016 import games
 from papers.wardefarley2016.autoencoders import BOUND
 
