@@ -3,8 +3,8 @@
 import sys
 
 from adv_jax import __version__
-from adv_jax.runner import catalogue
-from adv_jax.runner.output import standard_output
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.host.standard_output import standard_output
 
 _HELP = """\
 adv_jax {version}: adversarial perturbations and adversarial training as pure JAX functions

@@ -15,8 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from adv_jax import __version__
-from adv_jax.runner import processes
-from adv_jax.runner.command_line import (
+from adv_jax.runner.config.command_line import (
     check_flagfiles,
     check_overrides,
     define_process_flags,
@@ -24,13 +23,15 @@ from adv_jax.runner.command_line import (
     explain_flags,
     refuse_words,
 )
-from adv_jax.runner.compilation import keep_programs
-from adv_jax.runner.config import check, replicas
-from adv_jax.runner.devices import check_devices, use_cores
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.signals import Interrupted
-from adv_jax.runner.training import run_checked
-from adv_jax.runner.workdir import default_path
+from adv_jax.runner.config.fields import check
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host import processes
+from adv_jax.runner.host.compilation import keep_programs
+from adv_jax.runner.host.devices import check_devices, use_cores
+from adv_jax.runner.host.signals import Interrupted
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run.training import run_checked
+from adv_jax.runner.store.workdir import default_path
 from adv_jax.types import UserError
 
 check_flagfiles(sys.argv)  # The next line reads them.

@@ -1,37 +1,50 @@
-"""Worker that compares the first device's numbers with the CPU's, and times ten seeds at once."""
+"""Worker that runs adv_jax's programs on the first device, and compares some with the CPU's."""
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from flax.traverse_util import flatten_dict
 
-from adv_jax import attacks, data, models
+from adv_jax import attacks, data, models, objectives
+from adv_jax.step import init_state, make_step, over_steps
 from adv_jax.types import Array, LogitsFn
-from benchmarks.attacks_worker import trained_variables
-from benchmarks.tasks import TASKS
+from benchmarks import adv_jax_worker, attacks_worker
+from benchmarks.tasks import CHECKED, TASKS, cifar_shaped
 from benchmarks.timing import seconds_of, serve
 from benchmarks.trainer import Trainer, scanned
 
 BOUNDS = (0.0, 1.0)
 EPS = 0.1
 ATTACKS: Mapping[str, Callable[..., Array]] = {
-    "fgsm": partial(attacks.fgsm, eps=EPS, bounds=BOUNDS),
     "pgd linf": partial(attacks.pgd, eps=EPS, step_size=0.01, num_steps=40, bounds=BOUNDS),
-    "pgd l2": partial(attacks.pgd, eps=1.5, step_size=0.1, num_steps=40, norm="l2", bounds=BOUNDS),
-    "apgd": partial(attacks.apgd, eps=EPS, num_steps=50, bounds=BOUNDS, key=jax.random.key(0)),
     "deepfool": partial(attacks.deepfool, num_steps=10, bounds=BOUNDS),
-    "fmn": partial(attacks.fmn, norm="l2", num_steps=50, bounds=BOUNDS),
-    "fab": partial(attacks.fab, eps=EPS, num_steps=20, bounds=BOUNDS, key=jax.random.key(0)),
     "square": partial(
         attacks.square, eps=EPS, num_queries=200, bounds=BOUNDS, key=jax.random.key(0)
     ),
 }
 STEPS = 3  # of a training that is compared
-SEEDS = 10
+NETS: Mapping[str, Callable[..., Any]] = {
+    "lenet": models.lenet,
+    "resnet18": models.preact_resnet,
+    "resnet": partial(models.preact_resnet, stem=4, stages=(4, 8), blocks=1),
+}
+# precision -> (of products of float32, type in which a net computes). On recent NVIDIA GPUs JAX's
+# default for float32 is TF32.
+PRECISIONS = {
+    "float32": ("float32", jnp.float32),
+    "tf32": ("default", jnp.float32),
+    "bfloat16": ("default", jnp.bfloat16),
+}
+
+Work = Mapping[str, Any]  # the fields of `benchmarks.accelerator.Work`
 
 
 def describe() -> dict[str, Any]:
@@ -39,95 +52,245 @@ def describe() -> dict[str, Any]:
     return {"device": device.device_kind, "platform": device.platform}
 
 
-def attacked(name: str, digits: int) -> dict[str, float]:
-    """Returns the accuracies under an attack on the device and on the CPU, by the CPU's net."""
+def attacked(digits: int) -> dict[str, dict[str, float]]:
+    """Returns the accuracies under attacks on the device and on the CPU, by the CPU's net.
+
+    The attacks are one program on each.
+    """
     x, y = _digits(digits)
-    cpu = _logits_fn("cpu")
 
-    def accuracy(platform: str) -> float:
-        logits_fn = _logits_fn(platform)
-        x_adv = jax.jit(lambda x, y: ATTACKS[name](logits_fn, x, y))(*_on(platform, (x, y)))
-        return float(np.mean(np.argmax(cpu(np.asarray(x_adv)), axis=1) == y))
+    def perturbed(variables: Any, x: Array, y: Array) -> dict[str, Array]:
+        logits_fn = partial(_lenet_logits, variables)
+        return {name: attack(logits_fn, x, y) for name, attack in ATTACKS.items()}
 
-    return {"device": accuracy(jax.default_backend()), "cpu": accuracy("cpu")}
-
-
-def trained(name: str) -> dict[str, list[float]]:
-    """Returns the losses of a task's first steps on the device and on the CPU."""
-
-    def losses(platform: str) -> list[float]:
-        with jax.default_device(jax.devices(platform)[0]):
-            trainer = Trainer(TASKS[name])
-            rows = jnp.asarray(trainer.rows(seed=0)[:STEPS])
-            block = jax.jit(scanned(trainer.step))
-            _, metrics = block(jax.jit(trainer.init)(0), rows, trainer.arrays)
-            return np.asarray(metrics["loss"], float).tolist()
-
-    return {"device": losses(jax.default_backend()), "cpu": losses("cpu")}
+    predict = jax.jit(lambda variables, x: jnp.argmax(_lenet_logits(variables, x), axis=1))
+    found: dict[str, dict[str, float]] = {name: {} for name in ATTACKS}
+    for side, platform in {"device": jax.default_backend(), "cpu": "cpu"}.items():
+        x_adv = jax.jit(perturbed)(*_on(platform, (_lenet(), x, y)))
+        for name, one in x_adv.items():
+            predicted = predict(*_on("cpu", (_lenet(), np.asarray(one))))
+            found[name][side] = float(np.mean(np.asarray(predicted) == y))
+    return found
 
 
-def replicas(name: str, seeds: int) -> float:
-    """Returns the largest difference of vmapped replicas' losses from single runs', relative."""
+def trained(name: str, seeds: int) -> dict[str, Any]:
+    """Returns the losses of a task's first steps: on the device and the CPU, and of vmapped seeds.
+
+    "replicas" is the largest difference of vmapped replicas' losses from single runs', relative.
+    """
     trainer = Trainer(TASKS[name])
-    rows = jnp.asarray(trainer.rows(seed=0)[:STEPS])
+    rows, arrays = trainer.rows(seed=0)[:STEPS], jax.device_get(trainer.arrays)
 
-    def losses(seed: Array) -> Array:
-        return scanned(trainer.step)(trainer.init(seed), rows, trainer.arrays)[1]["loss"]
+    def losses(seed: Array, rows: Array, arrays: Any) -> Array:
+        return scanned(trainer.step)(trainer.init(seed), rows, arrays)[1]["loss"]
 
-    together = np.asarray(jax.jit(jax.vmap(losses))(jnp.arange(seeds)))
-    alone = np.stack([np.asarray(jax.jit(losses)(seed)) for seed in range(seeds)])
-    return float(np.max(abs(together - alone) / abs(alone)))
+    single = jax.jit(losses)
+    alone = [np.asarray(single(np.int32(seed), rows, arrays)) for seed in range(seeds)]
+    on_cpu = single(*_on("cpu", (np.int32(0), rows, arrays)))
+    together = jax.jit(jax.vmap(losses, in_axes=(0, None, None)))(
+        np.arange(seeds, dtype=np.int32), rows, arrays
+    )
+    return {
+        "device": alone[0].astype(float).tolist(),
+        "cpu": np.asarray(on_cpu, float).tolist(),
+        "replicas": float(np.max(abs(np.asarray(together) - alone) / np.abs(alone))),
+    }
 
 
-class Seeds:
-    """Trains seeds of one task, vmapped or one after another."""
+def export(work: Work, exchange: str) -> None:
+    """Writes what PyTorch's side needs of a work: parameters, images and logits."""
+    folder = Path(exchange)
+    if work["kind"] == "task":
+        with _on_cpu():
+            adv_jax_worker.export([work["task"]], exchange)
+        return
+    variables, (x, y) = _variables(work), _images(work)
+    with _on_cpu():
+        logits_fn = jax.jit(partial(_logits, {**work, "precision": "float32"}))
+        leaves = {"logits": np.asarray(logits_fn(variables, x[:CHECKED]))}
+    for collection in variables.values():
+        leaves |= jax.tree.map(np.asarray, flatten_dict(collection, sep="/"))
+    np.savez(folder / "net.npz", **leaves)
+    np.savez(folder / "images.npz", x=x, y=y)
+
+
+class Programs:
+    """Keeps compiled programs between blocks and stages."""
 
     def __init__(self) -> None:
-        self._blocks: dict[tuple[str, bool], Callable[[], Any]] = {}
+        self._programs: dict[str, Program] = {}
 
-    def run(self, name: str, vmapped: bool) -> float:
-        """Returns the seconds in which all seeds take the task's steps."""
-        key = name, vmapped
-        if key not in self._blocks:
-            self._blocks[key] = _together(name) if vmapped else _one_by_one(name)
-            self._blocks[key]()  # compiles
-        return seconds_of(self._blocks[key])
+    def prepare(self, work: Work) -> dict[str, Any]:
+        """Compiles a work's program and calls it once."""
+        name = json.dumps(work, sort_keys=True)
+        if name not in self._programs:
+            self._programs[name] = Program(work)
+        return self._programs[name].facts
 
-
-def _together(name: str) -> Callable[[], Any]:
-    trainer, rows = _problem(name)
-    states = jax.jit(jax.vmap(trainer.init))(jnp.arange(SEEDS))
-    block = jax.jit(jax.vmap(scanned(trainer.step), in_axes=(0, None, None)))
-    return lambda: jax.block_until_ready(block(states, rows, trainer.arrays))
+    def run(self, work: Work) -> float:
+        """Returns the seconds of one block."""
+        return seconds_of(self._programs[json.dumps(work, sort_keys=True)])
 
 
-def _one_by_one(name: str) -> Callable[[], Any]:
-    trainer, rows = _problem(name)
-    states = [jax.jit(trainer.init)(seed) for seed in range(SEEDS)]
-    block = jax.jit(scanned(trainer.step))
-    return lambda: [jax.block_until_ready(block(s, rows, trainer.arrays)) for s in states]
+class Program:
+    """A compiled work.
+
+    Attributes:
+      facts: seconds of tracing and compiling, and of the first call.
+    """
+
+    def __init__(self, work: Work) -> None:
+        kind, (precision, _) = KINDS[work["kind"]], PRECISIONS[work["precision"]]
+        with jax.default_matmul_precision(precision):
+            function, self._carry, arguments = kind(work)
+            self._arguments = jax.device_put(arguments, jax.devices()[0])
+            self._carry = jax.device_put(self._carry, jax.devices()[0])
+            jitted = jax.jit(function, donate_argnums=0)
+            lower = lambda: jitted.lower(self._carry, *self._arguments).compile()
+            found: list[Any] = []
+            compiling = seconds_of(lambda: found.append(lower()))
+        [self._compiled] = found
+        self.facts = {"compile_seconds": compiling, "first_seconds": seconds_of(self)}
+        self.facts |= _measured(work, self._output)
+
+    def __call__(self) -> None:
+        self._carry, output = self._compiled(self._carry, *self._arguments)
+        self._output = jax.block_until_ready((self._carry, output))[1]
 
 
-def _problem(name: str) -> tuple[Trainer, Array]:
-    trainer = Trainer(TASKS[name])
-    return trainer, jnp.asarray(trainer.rows(seed=0))
+def _measured(work: Work, output: Any) -> dict[str, float]:
+    """Returns the robust accuracy of an attack, the last loss of a training."""
+    if work["kind"] in ("task", "training"):
+        return {"loss": float(np.asarray(output).reshape(-1)[-1])}
+    return {"accuracy": float(np.mean(np.asarray(output)))}
 
 
-def _digits(count: int) -> tuple[np.ndarray, np.ndarray]:
+def _task(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
+    """Returns a block of steps of one or more seeds of a task."""
+    task = TASKS[work["task"]]._replace(steps=work["steps"])
+    with _on_cpu():
+        trainer = Trainer(task)
+        init = trainer.init
+        if work["seeds"] == 1:
+            state = jax.jit(init)(0)
+        else:
+            state = jax.jit(jax.vmap(init))(jnp.arange(work["seeds"]))
+    block = scanned(trainer.step)
+    if work["seeds"] > 1:
+        block = jax.vmap(block, in_axes=(0, None, None))
+
+    def losses(state: Any, rows: Array, arrays: Any) -> tuple[Any, Array]:
+        state, metrics = block(state, rows, arrays)
+        return state, metrics["loss"]
+
+    return losses, state, (trainer.rows(seed=0), trainer.arrays)
+
+
+def _training(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
+    """Returns steps of PGD adversarial training, from random starts; the data is on the device."""
+    optimizer = optax.sgd(work["learning_rate"], momentum=0.9)
+    attack = partial(_pgd, work, random_start=True)
+    objective = partial(objectives.lwa, models.apply_fn(_net(work)), attack=attack)
+    steps = over_steps(make_step(objective, optimizer))
+    with _on_cpu():
+        state = init_state(_variables(work), optimizer, seed=0)
+    x, y = _images(work)
+    batches = {"x": x.reshape(work["steps"], -1, *x.shape[1:]), "y": y.reshape(work["steps"], -1)}
+
+    def losses(state: Any, batches: Any) -> tuple[Any, Array]:
+        state, metrics = steps(state, batches)
+        return state, metrics["loss"]
+
+    return losses, state, (batches,)
+
+
+def _attack(
+    attack: Callable[..., Array], work: Work
+) -> tuple[Callable, None, tuple[Any, ...]]:
+    def classified(carry: None, variables: Any, x: Array, y: Array) -> tuple[None, Array]:
+        logits_fn = partial(_logits, work, variables)
+        x_adv = attack(work, logits_fn, x, y)
+        return carry, jnp.argmax(logits_fn(x_adv), axis=1) == y
+
+    return classified, None, (_variables(work), *_images(work))
+
+
+def _pgd(work: Work, logits_fn: LogitsFn, x: Array, y: Array, **options: Any) -> Array:
+    numbers = {"num_steps": work["num_steps"], "eps": work["eps"], "step_size": work["step_size"]}
+    return attacks.pgd(logits_fn, x, y, **numbers, bounds=BOUNDS, returns="last", **options)
+
+
+def _auto_attack(work: Work, logits_fn: LogitsFn, x: Array, y: Array) -> Array:
+    options = {"eps": work["eps"], "num_queries": work["num_queries"], "block_size": len(x)}
+    options |= {"num_steps": work["num_steps"], "bounds": BOUNDS, "key": jax.random.key(0)}
+    return attacks.auto_attack(logits_fn, x, y, **options)
+
+
+KINDS: Mapping[str, Callable[[Work], tuple[Callable, Any, tuple[Any, ...]]]] = {
+    "task": _task,
+    "training": _training,
+    "pgd": partial(_attack, _pgd),
+    "auto_attack": partial(_attack, _auto_attack),
+}
+
+
+def _net(work: Work) -> Any:
+    if work["net"] == "lenet":
+        return NETS["lenet"]()
+    return NETS[work["net"]](dtype=PRECISIONS[work["precision"]][1])
+
+
+def _logits(work: Work, variables: Any, x: Array) -> Array:
+    return models.apply_fn(_net(work))(variables, x).logits
+
+
+def _variables(work: Work) -> Any:
+    """Returns the variables of a trained LeNet, or of a residual net, trained if that counts."""
+    if work["net"] == "lenet":
+        return _lenet()
+    if work["kind"] == "auto_attack":
+        return _trained_resnet(work["net"])
+    with _on_cpu():
+        net = NETS[work["net"]]()
+        init = jax.jit(lambda x: models.init(net, jax.random.key(0), x))
+        return init(jnp.zeros((2, *cifar_shaped(np.zeros((1, 28, 28, 1))).shape[1:])))
+
+
+@functools.cache
+def _trained_resnet(name: str) -> Any:
+    x, y = data.load("mnist", source="embedded").train
+    return jax.device_get(attacks_worker.train(NETS[name](), cifar_shaped(x), y))
+
+
+@functools.cache
+def _lenet() -> Any:
+    """Returns the variables of a LeNet that was trained on the CPU."""
+    with _on_cpu():
+        trained = attacks_worker.trained_variables(
+            "lenet", *data.load("mnist", source="embedded").train
+        )
+    return jax.device_get(trained)
+
+
+def _lenet_logits(variables: Any, x: Array) -> Array:
+    return models.apply_fn(models.lenet())(variables, x).logits
+
+
+def _images(work: Work) -> tuple[np.ndarray, np.ndarray]:
+    """Returns so many digits as a work takes, the same ones again if there are too few."""
+    count = work["rows"] * (work["steps"] if work["kind"] == "training" else 1)
+    x, y = _digits(None)
+    rows = np.arange(count) % len(y)
+    return (x if work["net"] == "lenet" else cifar_shaped(x))[rows], y[rows]
+
+
+def _digits(count: int | None) -> tuple[np.ndarray, np.ndarray]:
     test = data.load("mnist", source="embedded").test
     return test.x[:count], test.y[:count]
 
 
-def _logits_fn(platform: str) -> LogitsFn:
-    variables = _on(platform, _variables())
-    return lambda x: models.apply_fn(models.lenet())(variables, x).logits
-
-
-@functools.cache
-def _variables() -> Any:
-    """Returns the variables of a LeNet that was trained on the CPU."""
-    with jax.default_device(jax.devices("cpu")[0]):
-        return trained_variables("lenet", *data.load("mnist", source="embedded").train)
+def _on_cpu() -> Any:
+    return jax.default_device(jax.devices("cpu")[0])
 
 
 def _on(platform: str, tree: Any) -> Any:
@@ -135,12 +298,14 @@ def _on(platform: str, tree: Any) -> Any:
 
 
 if __name__ == "__main__":
+    programs = Programs()
     serve(
         {
             "describe": describe,
             "attacked": attacked,
             "trained": trained,
-            "replicas": replicas,
-            "seeds": Seeds().run,
+            "export": export,
+            "prepare": programs.prepare,
+            "run": programs.run,
         }
     )

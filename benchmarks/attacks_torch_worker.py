@@ -1,4 +1,7 @@
-"""Worker that runs the attacks of PyTorch libraries as their documentation shows."""
+"""Worker that runs the attacks of PyTorch libraries as their documentation shows.
+
+A library is imported when its attack is built: `benchmarks.accelerator` does without some.
+"""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,23 +10,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import foolbox
 import numpy as np
 import torch
-import torchattacks
-from art.attacks import evasion
-from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from benchmarks import torch_worker
 from benchmarks.tasks import CHECKED, cifar_shaped
 from benchmarks.timing import seconds_of, serve
 from benchmarks.torch_resnet import preact_resnet
-
-# advertorch imports torchvision and a function that PyTorch has removed, but uses neither.
-sys.modules["torch.autograd.gradcheck"].zero_gradients = None
-with mock.patch.dict(sys.modules, {"torchvision": mock.MagicMock()}):
-    from advertorch.attacks import LBFGSAttack
 
 BOUNDS = (0.0, 1.0)
 IMAGE, CLASSES = (1, 28, 28), 10
@@ -35,6 +29,8 @@ Attack = Callable[[Tensor, Tensor], Tensor]  # (x f32[B, 1, 28, 28], y i64[B]) -
 
 
 def of_torchattacks(name: str, net: nn.Module, options: Options) -> Attack:
+    import torchattacks
+
     match name:
         case "fgsm":
             return torchattacks.FGSM(net, eps=options["eps"])
@@ -53,24 +49,31 @@ def of_torchattacks(name: str, net: nn.Module, options: Options) -> Attack:
             attack.set_mode_targeted_by_label(quiet=True)
             return attack
         case "auto_attack":
-            return auto_attack(net, options["eps"])
+            numbers = {key: options[key] for key in ("num_steps", "num_queries") if key in options}
+            return auto_attack(net, options["eps"], **numbers)
     raise ValueError(name)
 
 
-def auto_attack(net: nn.Module, eps: float) -> Attack:
+def auto_attack(
+    net: nn.Module, eps: float, *, num_steps: int = 100, num_queries: int = 5000
+) -> Attack:
     """Builds the standard ensemble with 100 steps each; torchattacks' AutoAttack has 10."""
+    import torchattacks
+
     common = {"norm": "Linf", "eps": eps, "seed": 0}
-    every_class = {"steps": 100, "n_classes": CLASSES}
+    every_class = {"steps": num_steps, "n_classes": CLASSES}
     members = [
-        torchattacks.APGD(net, **common, steps=100),
+        torchattacks.APGD(net, **common, steps=num_steps),
         torchattacks.APGDT(net, **common, **every_class),
         torchattacks.FAB(net, **common, **every_class, multi_targeted=True),
-        torchattacks.Square(net, **common, n_queries=5000),
+        torchattacks.Square(net, **common, n_queries=num_queries),
     ]
     return torchattacks.MultiAttack(members)
 
 
 def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
+    import foolbox
+
     model = foolbox.PyTorchModel(net, bounds=BOUNDS, device=next(net.parameters()).device)
     match name:
         case "fgsm":
@@ -106,6 +109,9 @@ def another_class(x: Tensor, y: Tensor) -> Tensor:
 
 def of_art(name: str, net: nn.Module, options: Options) -> Attack:
     """Wraps an attack of ART, which takes and returns NumPy arrays."""
+    from art.attacks import evasion
+    from art.estimators.classification import PyTorchClassifier
+
     loss = nn.CrossEntropyLoss()
     model = PyTorchClassifier(net, loss, IMAGE, CLASSES, clip_values=BOUNDS, device_type="cpu")
     common = {"eps": options["eps"], "batch_size": options["batch_size"]}
@@ -127,6 +133,11 @@ def of_art(name: str, net: nn.Module, options: Options) -> Attack:
 
 
 def of_advertorch(name: str, net: nn.Module, options: Options) -> Attack:
+    # advertorch imports torchvision and a function that PyTorch has removed, but uses neither.
+    sys.modules["torch.autograd.gradcheck"].zero_gradients = None
+    with mock.patch.dict(sys.modules, {"torchvision": mock.MagicMock()}):
+        from advertorch.attacks import LBFGSAttack
+
     attack = LBFGSAttack(
         net,
         CLASSES,

@@ -353,9 +353,12 @@ def images(name: str, x: np.ndarray) -> np.ndarray:
 
 def trained_variables(name: str, x: np.ndarray, y: np.ndarray) -> Variables:
     """Trains a net on digits and returns its variables; statistics are the last batch's."""
-    x = images(name, x)
-    apply, optimizer = models.apply_fn(NETS[name]), optax.adam(LEARNING_RATE)
-    variables = models.init(NETS[name], jax.random.key(0), jnp.asarray(x[:2]))
+    return train(NETS[name], images(name, x), y)
+
+
+def train(net: nn.Module, x: np.ndarray, y: np.ndarray) -> Variables:
+    apply, optimizer = models.apply_fn(net), optax.adam(LEARNING_RATE)
+    variables = jax.jit(partial(models.init, net))(jax.random.key(0), jnp.asarray(x[:2]))
     steps = over_steps(make_step(partial(objectives.cross_entropy, apply), optimizer))
     orders = np.concatenate([np.random.default_rng(e).permutation(len(y)) for e in range(EPOCHS)])
     rows = orders.reshape(-1, BATCH)

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 
 from adv_jax import data
-from adv_jax.runner.config import replicas
-from adv_jax.runner.devices import layout
-from adv_jax.runner.experiment import Experiment, initial
-from adv_jax.runner.inputs import rows_of
-from adv_jax.runner.program import functions
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host.devices import layout
+from adv_jax.runner.run.experiment import Experiment, initial
+from adv_jax.runner.run.inputs import rows_of
+from adv_jax.runner.run.program import functions
 from benchmarks.timing import seconds_of, serve
 from configs import shallow_mnist
-from launch._collectives import collectives
+from launch.compiling.collectives import collectives
 
 BATCH = 160  # a multiple of 16
 

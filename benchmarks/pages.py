@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.writing import replace
+from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from benchmarks.tables import Table
 from papers.pages.tables import markdown

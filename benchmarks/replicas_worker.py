@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.runner.devices import Layout
+from adv_jax.runner.host.devices import Layout
 from adv_jax.step import over_devices, over_replicas
 from benchmarks.tasks import TASKS
 from benchmarks.timing import seconds_of, serve

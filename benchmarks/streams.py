@@ -15,10 +15,10 @@ import numpy as np
 from adv_jax import data
 from adv_jax.configs.common import base
 from adv_jax.data import Dataset
-from adv_jax.runner.config import replicas
-from adv_jax.runner.experiment import Experiment
-from adv_jax.runner.inputs import rows_of
-from adv_jax.runner.program import Program
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.run.experiment import Experiment
+from adv_jax.runner.run.inputs import rows_of
+from adv_jax.runner.run.program import Program
 from benchmarks.tables import Goal, Table, goals, show, three_digits
 from benchmarks.timing import (
     Block,

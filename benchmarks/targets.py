@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import jax
 
 from adv_jax.data import Arrays, Dataset, split
-from adv_jax.runner import inputs
-from adv_jax.runner.config import Replica, replicas, with_values
-from adv_jax.runner.devices import use_cores
-from adv_jax.runner.experiment import Experiment, initial
-from adv_jax.runner.inputs import rows_of
-from adv_jax.runner.program import Program
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.config.replicas import Replica, replicas
+from adv_jax.runner.host.devices import use_cores
+from adv_jax.runner.run import inputs
+from adv_jax.runner.run.experiment import Experiment, initial
+from adv_jax.runner.run.inputs import rows_of
+from adv_jax.runner.run.program import Program
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.tables import Table, console, show
 from benchmarks.timing import machine, use_cpus, versions, write

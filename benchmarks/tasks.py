@@ -46,7 +46,7 @@ class Task(NamedTuple):
         include the classes; those of "gamma" are layers of `models.ladder`; of a GAN the
         generator's, and in reverse the discriminator's.
       batch_size: number of labeled rows, and of unlabeled rows of a ladder.
-      optimizer: spec for `adv_jax.runner.optimizer`; of a GAN, of each player.
+      optimizer: spec for `adv_jax.runner.config.optimizer`; of a GAN, of each player.
       steps: steps per timed block.
       weights: denoising weights of a ladder's layers 0..L.
       plain: the same task without adversarial noise on a ladder's labeled half; the two are

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import random
+import select
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from adv_jax.runner.writing import write_file
 from benchmarks.tables import console
 
 # Thread pools spin for some milliseconds after their last work. Wait until they sleep.
@@ -50,14 +52,20 @@ class Worker:
             env={**os.environ, **(env or {})},
         )
 
-    def call(self, request: str, **arguments: Any) -> Any:
+    def call(self, request: str, /, *, within: float | None = None, **arguments: Any) -> Any:
         """Calls the worker's handler `request` and returns its result.
+
+        Args:
+          within: seconds after which the worker is ended; None to wait.
 
         Raises:
           WorkerError: the worker has ended.
         """
         try:
             print(json.dumps([request, arguments]), file=self._process.stdin, flush=True)
+            if within is not None and not select.select([self._process.stdout], [], [], within)[0]:
+                self._process.kill()
+                raise WorkerError(f"{request!r} took more than {within:.0f} s")
             return json.loads(self._process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError) as error:
             raise WorkerError(f"{self._module} ended at the request {request!r}") from error
@@ -165,8 +173,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def write(path: Path, report: Mapping[str, Any]) -> None:
-    """Writes the report with today's date."""
+    """Writes the report with today's date, atomically."""
     dated = {**report, "date": datetime.date.today().isoformat()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dated, indent=1) + "\n")
+    write_file(path, (json.dumps(dated, indent=1) + "\n").encode())
     console.print(f"written to {path}")

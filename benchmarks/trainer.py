@@ -14,7 +14,7 @@ import optax
 
 from adv_jax import attacks, data, generative, models, objectives
 from adv_jax.random import normal
-from adv_jax.runner.optimizer import optimizer
+from adv_jax.runner.config.optimizer import optimizer
 from adv_jax.step import TrainState, init_state, make_step, over_steps
 from adv_jax.types import Array, Batch, Objective
 from benchmarks.tasks import (

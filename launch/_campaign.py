@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import jax
 
 from adv_jax import train
-from adv_jax.runner.config import replicas
-from adv_jax.runner.log import print_table
-from adv_jax.runner.signals import Interrupted
-from adv_jax.runner.training import compile_ahead
-from adv_jax.runner.workdir import InUse, json_bytes, read_json, replace, writing
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host.signals import Interrupted
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.run.training import compile_ahead
+from adv_jax.runner.store.workdir import InUse, json_bytes, read_json, replace, writing
 from adv_jax.types import UserError
 from launch import _carry
 from papers.judging.statistics import span

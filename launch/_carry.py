@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from adv_jax.runner.workdir import InUse, Workdir, read_config, writing
+from adv_jax.runner.store.workdir import InUse, Workdir, read_config, writing
 from adv_jax.types import UserError
 from papers.running.trainings import saved_epochs
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import flags
 
 from adv_jax.main import execute
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import read_config
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.store.workdir import read_config
 
 
 def main(path: Path) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from adv_jax.runner.config import ConfigError, leaves, suggestion, validate, with_values
-from adv_jax.runner.schema import literal
+from adv_jax.checks import suggestion
+from adv_jax.runner.config.document import ConfigError, leaves, with_values
+from adv_jax.runner.config.fields import validate
+from adv_jax.runner.config.schema import literal
 
 _RANGES = ("uniform", "loguniform", "randint", "lograndint")
 _GRID = "{'batch_size': (50, 100), 'optimizer.learning_rate': (.1, .2)}"

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.runner import plugins, workdir, writing
-from adv_jax.runner.config import leaves, replicas
-from adv_jax.runner.workdir import is_finished, read_config
+from adv_jax.runner.config import plugins
+from adv_jax.runner.config.document import leaves
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.store import workdir, writing
+from adv_jax.runner.store.workdir import is_finished, read_config
 from adv_jax.types import UserError
 from launch import _space
 

@@ -21,15 +21,16 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from adv_jax.runner import inputs, trained, training
-from adv_jax.runner.checkpoint import Checkpoints
-from adv_jax.runner.command_line import read_flags
-from adv_jax.runner.config import replicas, with_values
-from adv_jax.runner.devices import check_devices
-from adv_jax.runner.inputs import Inputs
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.verified import digest
-from adv_jax.runner.workdir import (
+from adv_jax.runner.config.command_line import read_flags
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host.devices import check_devices
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run import inputs, trained, training
+from adv_jax.runner.run.inputs import Inputs
+from adv_jax.runner.store.checkpoint import Checkpoints
+from adv_jax.runner.store.verified import digest
+from adv_jax.runner.store.workdir import (
     Workdir,
     check_same_config,
     check_same_data,

@@ -37,11 +37,11 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from adv_jax.runner.command_line import read_flags
-from adv_jax.runner.compilation import keep_programs
-from adv_jax.runner.devices import check_devices, use_cores
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.signals import Interrupted
+from adv_jax.runner.config.command_line import read_flags
+from adv_jax.runner.host.compilation import keep_programs
+from adv_jax.runner.host.devices import check_devices, use_cores
+from adv_jax.runner.host.signals import Interrupted
+from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
 from papers.pages.report import rejudge, reproduce_all

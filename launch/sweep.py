@@ -20,16 +20,19 @@ import jax
 from absl import app, flags
 
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
-from adv_jax.runner import inputs, plugins, pretrained, trained
-from adv_jax.runner.command_line import Reals
-from adv_jax.runner.config import ConfigError, check, replicas, unknown
-from adv_jax.runner.log import print_table
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.preflight import check_parts
-from adv_jax.runner.processes import host_and_port
-from adv_jax.runner.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.runner.workdir import Workdir, default_path, read_config
-from adv_jax.runner.writing import writing
+from adv_jax.runner.config import plugins
+from adv_jax.runner.config.command_line import Reals
+from adv_jax.runner.config.document import ConfigError, unknown
+from adv_jax.runner.config.fields import check
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host.processes import host_and_port
+from adv_jax.runner.host.signals import Interrupted, held_signals, on_signals, stop_at_once
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run import inputs, pretrained, trained
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.run.preflight import check_parts
+from adv_jax.runner.store.workdir import Workdir, default_path, read_config
+from adv_jax.runner.store.writing import writing
 from adv_jax.types import UserError, install_hint
 from launch import _picture, _space, _trials
 from launch._trials import Settings

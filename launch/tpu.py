@@ -1,9 +1,10 @@
 """Compiles an epoch of every config for 4 to 256 TPU chips: `python -m launch.tpu`.
 
 Needs `pip install -e '.[tpu]'`, no data, and hours of a core. Names as arguments, such as
-`resnet_cifar10:depth=110`, select configs. Each case is compiled once: what launch/tpu.json holds
-is skipped, so the command continues where it was stopped. At its end it writes launch/TPU.md from
-that file, as `python -m launch._tpu_page` does. After a change, delete the file, or its cases.
+`resnet_cifar10:depth=110`, select configs. Each case is compiled once: what compiling/tpu.json
+holds is skipped, so the command continues where it was stopped. At its end it writes TPU.md from
+that file, as `python -m launch.compiling.tpu_page` does. After a change, delete the file, or its
+cases.
 
 With one replica a chip there is no communication, and every chip runs one program. So that of 4
 chips is compiled. For 16, 64 and 256 chips it is lowered, to compare the modules (`of_one_chip`).
@@ -23,15 +24,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is i
 import jax
 from absl import app, logging
 
-from adv_jax.runner.inputs import Inputs
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.workdir import json_bytes, read_json
-from adv_jax.runner.writing import replace
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run.inputs import Inputs
+from adv_jax.runner.store.workdir import json_bytes, read_json
+from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
-from launch import _topology
-from launch._tpu_cases import TOPOLOGIES, Case, cases, config_of
-from launch._tpu_page import PAGE, RESULT, page
-from launch.compile import TooLarge, compiled, load, prepared, step_of, versions
+from launch.compiling import tpus
+from launch.compiling.programs import TooLarge, compiled, load, prepared, step_of, versions
+from launch.compiling.tpu_cases import TOPOLOGIES, Case, cases, config_of
+from launch.compiling.tpu_page import PAGE, RESULT, page
 
 
 def compile_case(case: Case) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
     """Compiles what is missing, of the configs named or of all, and writes the page."""
     logging.set_verbosity(logging.FATAL)
     try:
-        _topology.devices(TOPOLOGIES[4])
+        tpus.devices(TOPOLOGIES[4])
     except UserError as error:
         sys.exit(f"error: {error}")
     for case in cases():

@@ -20,11 +20,13 @@ from marks import slow_after
 from ml_collections import config_flags
 
 from adv_jax import data, train
-from adv_jax.runner import config as runner_config
-from adv_jax.runner.building import attack_of
-from adv_jax.runner.config import leaves, replicas, validate, with_values
-from adv_jax.runner.experiment import Experiment, Loss
-from adv_jax.runner.inputs import rows_of
+from adv_jax.runner.config.building import attack_of
+from adv_jax.runner.config.document import leaves, with_values
+from adv_jax.runner.config.fields import validate
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.run.experiment import Experiment
+from adv_jax.runner.run.inputs import rows_of
+from adv_jax.runner.store.result import Loss
 
 NOT_EMBEDDED = {
     "backprop_cifar10": "tfds",
@@ -305,7 +307,8 @@ def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, caps
 @pytest.mark.slow
 def test_the_recorder_finds_an_unread_field(digits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
-    monkeypatch.setattr(runner_config, "check_fields", lambda config: None)  # It refuses them.
+    checked = "adv_jax.runner.config.fields.check_fields"
+    monkeypatch.setattr(checked, lambda config: None)  # It refuses them.
     config = shrunk(config_of("shallow_mnist", "quick,model=A,width=5")) | {"unread": 1}
     config["data"]["unread"] = 2
     seen: set[str] = set()

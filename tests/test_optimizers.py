@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from adv_jax.runner.optimizer import optimizer
+from adv_jax.runner.config.optimizer import optimizer
 
 
 @pytest.fixture(autouse=True)

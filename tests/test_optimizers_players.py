@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from adv_jax.optimizers import players, sgd
-from adv_jax.runner.config import ConfigError
-from adv_jax.runner.optimizer import optimizer
+from adv_jax.runner.config.document import ConfigError
+from adv_jax.runner.config.optimizer import optimizer
 from adv_jax.types import UserError
 
 PARAMS = {"a": {"w": jnp.float32(1)}, "b": jnp.float32(2)}

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adv_jax import optimizers
-from adv_jax.runner.config import ConfigError
-from adv_jax.runner.optimizer import optimizer
+from adv_jax.runner.config.document import ConfigError
+from adv_jax.runner.config.optimizer import optimizer
 
 PROMOTION = partial(jax.numpy_dtype_promotion, "standard")  # as optax needs it
 START = np.array([1.0, -2.0, 0.5])

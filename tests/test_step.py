@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from adv_jax.runner.devices import Layout
+from adv_jax.runner.host.devices import Layout
 from adv_jax.step import TrainState, init_state, make_step, over_devices, over_replicas, over_steps
 
 FEATURES, STEPS, BATCH = 3, 5, 8

@@ -9,12 +9,13 @@ import sys
 
 from absl import app, flags, logging
 
-from adv_jax.runner import evaluation, processes
-from adv_jax.runner.command_line import define_process_flags, read_flags_alone, workdirs
-from adv_jax.runner.compilation import keep_programs
-from adv_jax.runner.devices import check_devices, use_cores
-from adv_jax.runner.output import standard_output
-from adv_jax.runner.schema import number
+from adv_jax.runner.config.command_line import define_process_flags, read_flags_alone, workdirs
+from adv_jax.runner.config.schema import number
+from adv_jax.runner.host import processes
+from adv_jax.runner.host.compilation import keep_programs
+from adv_jax.runner.host.devices import check_devices, use_cores
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.run import evaluation
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")

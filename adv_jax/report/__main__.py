@@ -9,10 +9,10 @@ import sys
 
 from absl import app, flags, logging
 
-from adv_jax.runner.command_line import read_flags, workdirs
-from adv_jax.runner.compilation import keep_programs
-from adv_jax.runner.devices import check_devices, use_cores
-from adv_jax.runner.output import standard_output
+from adv_jax.runner.config.command_line import read_flags, workdirs
+from adv_jax.runner.host.compilation import keep_programs
+from adv_jax.runner.host.devices import check_devices, use_cores
+from adv_jax.runner.host.standard_output import standard_output
 from papers.running import figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")

@@ -9,8 +9,8 @@ import numpy as np
 
 from adv_jax.data import preprocessing
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.runner.binding import bind
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.config.binding import bind
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.running.runs import Finished, finished
 

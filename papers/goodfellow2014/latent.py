@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.goodfellow2014.judging import given, judge
 from papers.running.drawing import Drawing, canvas, rounded

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.generative.objectives.reconstruction import corrupted
-from adv_jax.runner import trained
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run import trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing, canvas, first_layer, mosaic, rounded

@@ -15,7 +15,7 @@ import numpy as np
 from adv_jax import generative
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import Machine, Side
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, Key, UserError
 from papers.running.drawing import Drawing, canvas, mosaic, rounded
 from papers.running.runs import Finished, finished, require_same_data, trained_on

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.runner.optimizer import optimizer
+from adv_jax.runner.config.optimizer import optimizer
 from adv_jax.types import Array
 from papers.maronas2016.optimization import POOR_CONDITIONING, bowl, descend
 from papers.running.drawing import COLORS, Drawing, canvas, rounded

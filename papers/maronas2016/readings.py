@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from adv_jax import attacks
-from adv_jax.runner.trained import Trained, load_all
+from adv_jax.runner.run.trained import Trained, load_all
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.documents import data_in_words
 from papers.judging.statistics import BySeed, seeds_in_words, span

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import attacks, evaluate
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array
 from papers.running.drawing import Drawing, canvas, rounded
 from papers.running.images import draw

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from papers.judging import numbers
 from papers.nokland2015.runs import LABELS, read
 from papers.running.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.losses import loss_fn
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, Key
 from papers.judging import numbers
 from papers.judging.statistics import BySeed

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from adv_jax import attacks, evaluate
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.nokland2015.runs import LABELS, BackpropRun, percent, read

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from adv_jax.runner.writing import replace
+from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.verdicts import VERDICTS

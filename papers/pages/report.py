@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.log import print_table
-from adv_jax.runner.workdir import json_bytes
-from adv_jax.runner.writing import write_file
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.store.workdir import json_bytes
+from adv_jax.runner.store.writing import write_file
 from adv_jax.types import UserError
 from papers.judging.metrics import in_percent, printed_interval
 from papers.judging.statistics import epochs_in_words, span

@@ -11,8 +11,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from adv_jax.runner import learning
-from adv_jax.runner.writing import replace
+from adv_jax.runner.run import learning_curves
+from adv_jax.runner.store.writing import replace
 from papers.judging import numbers
 from papers.pages import chapters, charts
 from papers.pages.chapters import Chapter, Line
@@ -84,7 +84,7 @@ def _drawn(one: Chapter) -> Iterator[tuple[str, Figure]]:
         for training in target["trainings"].values()
         if training["learning"]
     }  # Targets may share a training.
-    yield from ((name, learning.chart(found)) for name, found in curves.items())
+    yield from ((name, learning_curves.chart(found)) for name, found in curves.items())
 
 
 def _chart(target: Json) -> str:

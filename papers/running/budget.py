@@ -5,9 +5,9 @@ import runpy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner import catalogue
-from adv_jax.runner.config import leaves, with_values
-from adv_jax.runner.optimizer import IN_EPOCHS
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.document import leaves, with_values
+from adv_jax.runner.config.optimizer import IN_EPOCHS
 from adv_jax.types import UserError
 from papers.running.target import Run
 

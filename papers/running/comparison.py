@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from adv_jax.runner import learning
-from adv_jax.runner.result import provenance
-from adv_jax.runner.workdir import as_json
+from adv_jax.runner.run import learning_curves
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import as_json
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.metrics import METRICS
@@ -197,5 +197,5 @@ def _training(
         "replicas": len(result["replicas"]),
         "epochs": [replica["epochs"] for replica in result["replicas"]],
         "paper_epochs": paper_epochs(training.run),
-        "learning": learning.curves(lines),
+        "learning": learning_curves.curves(lines),
     }

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner import trained
-from adv_jax.runner.log import print_table
-from adv_jax.runner.result import provenance
-from adv_jax.runner.workdir import json_bytes
-from adv_jax.runner.writing import check_writable, write_file
+from adv_jax.runner.run import trained
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import json_bytes
+from adv_jax.runner.store.writing import check_writable, write_file
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing
 from papers.running.lengths import with_length

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config import replicas
+from adv_jax.runner.config.replicas import replicas
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.stored import Results
 from papers.running.target import Target

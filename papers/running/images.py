@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adv_jax import data
-from adv_jax.runner.workdir import read_config
+from adv_jax.runner.store.workdir import read_config
 from adv_jax.types import UserError
 from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing

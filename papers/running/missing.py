@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config import replicas
-from adv_jax.runner.result import provenance
-from adv_jax.runner.workdir import as_json, read_json
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import as_json, read_json
 from adv_jax.types import UserError
 from papers.judging.documents import VERSIONS
 from papers.judging.statistics import BySeed

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from adv_jax.runner.log import print_table
+from adv_jax.runner.run.log import print_table
 from papers.judging.statistics import Paired, detectable, paired, paired_interval, spread, welch
 from papers.judging.verdicts import UNDECIDED, by_seed, in_points, of_paper, refuted, steps, within
 from papers.running.budget import PAPER, QUICK

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.config import replicas
-from adv_jax.runner.workdir import read_json, read_metrics
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.store.workdir import read_json, read_metrics
 from adv_jax.types import UserError
 from papers.judging import documents
 

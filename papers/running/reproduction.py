@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from adv_jax import train
-from adv_jax.runner.config import replicas
-from adv_jax.runner.log import print_table
-from adv_jax.runner.workdir import read_json
-from adv_jax.runner.writing import check_writable
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.store.workdir import read_json
+from adv_jax.runner.store.writing import check_writable
 from adv_jax.types import UserError
 from papers.judging import documents
 from papers.running.budget import BUDGETS, QUICK, Budget

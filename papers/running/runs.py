@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.runner import trained
-from adv_jax.runner.trained import Trained
-from adv_jax.runner.workdir import is_finished, read_config, read_metrics, read_result
+from adv_jax.runner.run import trained
+from adv_jax.runner.run.trained import Trained
+from adv_jax.runner.store.workdir import is_finished, read_config, read_metrics, read_result
 from adv_jax.types import Array, Key, Output, UserError
 from papers.judging.statistics import epochs_in_words, seeds_in_words
 

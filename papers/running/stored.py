@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config import unknown
-from adv_jax.runner.workdir import read_json
+from adv_jax.runner.config.document import unknown
+from adv_jax.runner.store.workdir import read_json
 from adv_jax.types import UserError
 from papers.judging import documents, numbers
 from papers.judging.verdicts import judge

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config import replicas
-from adv_jax.runner.result import provenance
-from adv_jax.runner.workdir import check_same_config, default_path, is_finished
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import check_same_config, default_path, is_finished
 from adv_jax.types import UserError
 from papers.judging.documents import VERSIONS
 from papers.running.budget import Budget, changes, config_of, options

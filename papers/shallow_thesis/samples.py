@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import attacks, evaluate
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Attack, UserError
 from papers.running.drawing import Drawing, canvas
 from papers.running.images import grid, in_words, of_run, with_source

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import attacks
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import require_same_inputs
 from papers.wardefarley2016.defenses import method_of

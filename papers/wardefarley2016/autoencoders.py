@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, canvas, mosaic, picture, rounded

@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 
 from adv_jax import norms
 from adv_jax.loss_gradients import loss_gradient
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, Key, LogitsFn
 from papers.running.drawing import Drawing, canvas, rounded
 from papers.wardefarley2016.defenses import net_of

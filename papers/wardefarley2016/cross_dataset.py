@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import attacks
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded

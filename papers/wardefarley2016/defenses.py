@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adv_jax import attacks, evaluate
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from papers.judging import numbers
 from papers.running.drawing import Drawing, canvas, rounded
 from papers.running.runs import require_same_inputs

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from adv_jax import data, models, objectives, step
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.generative.measures.clustering import matched_classes
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import COLORS, Drawing, canvas, rounded

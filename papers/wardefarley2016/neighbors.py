@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from adv_jax import attacks, models
 from adv_jax.data.dataset import Arrays
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array
 from papers.judging import numbers
 from papers.running.drawing import Drawing, Table, rounded

@@ -13,7 +13,7 @@ import numpy as np
 
 from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from papers.running.drawing import Drawing, canvas, rounded
 from papers.running.images import in_words
 from papers.wardefarley2016.defenses import method_of, net_of

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from adv_jax import attacks
 from adv_jax.objectives import smoothed_targets
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.statistics import BySeed, spread

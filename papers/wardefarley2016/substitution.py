@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from adv_jax import attacks, evaluate, models, objectives, step
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded

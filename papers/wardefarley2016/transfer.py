@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from adv_jax import attacks, evaluate, models
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import LogitsFn, UserError
 from papers.judging import numbers
 from papers.running.drawing import Drawing, canvas, rounded

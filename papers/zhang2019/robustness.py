@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import attacks
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.running.drawing import Drawing, Table, rounded

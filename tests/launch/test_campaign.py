@@ -10,8 +10,8 @@ import pytest
 from command_line import ROOT, call, environment
 
 from adv_jax import train
-from adv_jax.runner.signals import Interrupted
-from adv_jax.runner.workdir import InUse, Workdir
+from adv_jax.runner.host.signals import Interrupted
+from adv_jax.runner.store.workdir import InUse, Workdir
 from adv_jax.types import UserError
 from launch import _campaign, _carry
 from launch._campaign import Campaign, Settings
@@ -219,7 +219,7 @@ from pathlib import Path
 import jax
 import test_campaign as made
 from adv_jax import train
-from adv_jax.runner.training import compile_ahead
+from adv_jax.runner.run.training import compile_ahead
 folder = Path(sys.argv[1])
 jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

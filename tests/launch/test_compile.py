@@ -15,15 +15,16 @@ import short_run
 from ml_collections import ConfigDict
 
 from adv_jax import data
-from adv_jax.runner import catalogue, training
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.run import training
 from adv_jax.types import UserError
-from launch import _topology
-from launch import compile as compiling
-from launch._collectives import _bytes, collectives
-from launch._tpu_cases import Case
-from launch._tpu_page import memory
-from launch.compile import TooLarge, _does_not_fit, _remedies
+from launch import compile as command
+from launch.compiling import programs, tpus
+from launch.compiling.collectives import _bytes, collectives
+from launch.compiling.programs import TooLarge, _does_not_fit, _remedies
+from launch.compiling.tpu_cases import Case
+from launch.compiling.tpu_page import memory
 from launch.tpu import compile_case
 
 needs_libtpu = pytest.mark.skipif(
@@ -42,23 +43,23 @@ def compiled(tmp_path, *args):
 
 
 @pytest.mark.parametrize(("given", "nearest"), [("v5e:3x4", "v5e:4x4"), ("v6:2x2", "v6e:2x2")])
-def test_an_unknown_topology_is_refused_with_the_nearest(given, nearest):
+def test_an_unknowntpus_is_refused_with_the_nearest(given, nearest):
     with pytest.raises(UserError, match=f"--topology must be .* did you mean '{nearest}'"):
-        _topology.chip_of(given)
+        tpus.chip_of(given)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is there")
 def test_a_missing_libtpu_is_named():
     with pytest.raises(UserError, match=r"pip install -e '\.\[tpu\]'"):
-        _topology.devices("v5e:2x2")
+        tpus.devices("v5e:2x2")
 
 
 def test_the_needed_memory_is_read_from_the_errors_of_xla():
     too_large = "RESOURCE_EXHAUSTED: E1000: the total memory required for HLO temporaries (145.69T)"
-    assert _topology.needed(RuntimeError(too_large)) == 145.69 * 2**40
+    assert tpus.needed(RuntimeError(too_large)) == 145.69 * 2**40
     used = "RESOURCE_EXHAUSTED: Ran out of memory. Used 20.25G of 15.75G hbm."
-    assert _topology.needed(RuntimeError(used)) == 20.25 * 2**30
-    assert _topology.needed(RuntimeError("INTERNAL: Used 3G")) is None
+    assert tpus.needed(RuntimeError(used)) == 20.25 * 2**30
+    assert tpus.needed(RuntimeError("INTERNAL: Used 3G")) is None
 
 
 @pytest.mark.parametrize(
@@ -103,12 +104,12 @@ def digits(monkeypatch):
     [{"replicas.shards": 3}, {"replicas.shards": 8}, {"microbatches": 3}, {"batch_size": 401}],
 )
 def test_sizes_are_refused_in_the_words_of_a_run(changes, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(_topology, "devices", lambda topology: jax.devices())
+    monkeypatch.setattr(tpus, "devices", lambda topology: jax.devices())
     config = with_values(short_run.document(), changes)
     with pytest.raises(UserError) as of_a_run:
         training.run(config, tmp_path / "run")
     with pytest.raises(UserError) as found:
-        compiling.compile_config(config, "v5e:2x2")
+        programs.compile_config(config, "v5e:2x2")
     assert str(found.value) == str(of_a_run.value)
 
 
@@ -120,11 +121,11 @@ def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_pat
     path = tmp_path / out
     (tmp_path / "folder").mkdir()
     flag = lambda value: SimpleNamespace(value=value)
-    monkeypatch.setattr(compiling, "CONFIG", flag(ConfigDict(short_run.document())))
-    monkeypatch.setattr(compiling, "_OUT", flag(str(path)))
-    monkeypatch.setattr(compiling, "compile_config", None)
+    monkeypatch.setattr(command, "CONFIG", flag(ConfigDict(short_run.document())))
+    monkeypatch.setattr(command, "_OUT", flag(str(path)))
+    monkeypatch.setattr(command, "compile_config", None)
     with pytest.raises(SystemExit, match=f"error: {path} cannot be written: {reason}"):
-        compiling.main([])
+        command.main([])
     assert [file.name for file in tmp_path.rglob("*")] == ["folder"]
 
 
@@ -132,17 +133,17 @@ def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_pat
 def test_each_function_is_named_before_it_is_compiled(digits, monkeypatch, capsys):
     def compiled(lowered):
         printed.append(capsys.readouterr().out)
-        return compiling.Compiled(0, 0, 0, 0, 0.0, {}, 0, 0.0)
+        return programs.Compiled(0, 0, 0, 0, 0.0, {}, 0, 0.0)
 
     printed = []
-    monkeypatch.setattr(_topology, "devices", lambda topology: jax.devices())
-    monkeypatch.setattr(compiling, "check_parts", lambda *args: None)
-    monkeypatch.setattr(compiling, "compiled", compiled)
-    monkeypatch.setattr(compiling, "versions", dict)
-    found = compiling.compile_config(short_run.document(), "v5e:2x2")
+    monkeypatch.setattr(tpus, "devices", lambda topology: jax.devices())
+    monkeypatch.setattr(programs, "check_parts", lambda *args: None)
+    monkeypatch.setattr(programs, "compiled", compiled)
+    monkeypatch.setattr(programs, "versions", dict)
+    found = programs.compile_config(short_run.document(), "v5e:2x2")
     names = ("init", "epoch", "monitor", "evaluate")
     assert printed == [f"compiling {name} for v5e:2x2\n" for name in names]
-    compiling.print_report(found)
+    command.print_report(found)
     assert "10 steps an epoch" in capsys.readouterr().out  # 400 rows in batches of 40
 
 
@@ -165,7 +166,7 @@ def test_a_collective_counts_once_by_its_kind_and_its_uses_do_not():
 @pytest.mark.slow
 def test_a_signal_ends_the_process_without_the_stack_trace_of_libtpu():
     program = (
-        "import os, signal; from launch import _topology; _topology.devices('v5e:2x2'); "
+        "import os, signal; from launch.compiling import tpus; tpus.devices('v5e:2x2'); "
         "os.kill(os.getpid(), signal.SIGTERM)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -206,4 +207,4 @@ def test_the_epoch_of_every_config_compiles_for_four_chips(config):
     document = compile_case(Case(f"{config}:quick"))
     assert document["same_program"] == [4, 16, 64, 256]
     assert document["epoch"]["collectives"] == {}
-    assert 0 < memory(document["epoch"]) < _topology.CHIPS["v5e"].memory
+    assert 0 < memory(document["epoch"]) < tpus.CHIPS["v5e"].memory

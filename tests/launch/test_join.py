@@ -11,9 +11,9 @@ from command_line import ROOT, call
 from fabricated import finish
 
 from adv_jax import train
-from adv_jax.runner import trained
-from adv_jax.runner.config import with_values
-from adv_jax.runner.workdir import default_path
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.run import trained
+from adv_jax.runner.store.workdir import default_path
 from adv_jax.types import UserError
 from launch.join import join
 from papers.pages import report

@@ -6,7 +6,8 @@ import runpy
 import pytest
 from command_line import ROOT
 
-from adv_jax.runner.config import ConfigError, Replica, leaves, replicas
+from adv_jax.runner.config.document import ConfigError, leaves
+from adv_jax.runner.config.replicas import Replica, replicas
 from launch import _space as space
 
 

@@ -5,11 +5,11 @@ import json
 import jax
 import jax.numpy as jnp
 
-from adv_jax.runner import catalogue
-from adv_jax.runner.config import replicas
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.replicas import replicas
 from adv_jax.step import DEVICES
-from launch._tpu_cases import Case, cases, config_of
-from launch._tpu_page import PAGE, RESULT, page
+from launch.compiling.tpu_cases import Case, cases, config_of
+from launch.compiling.tpu_page import PAGE, RESULT, page
 from launch.tpu import of_one_chip
 
 
@@ -19,7 +19,7 @@ def lowered(fn, chips: int) -> str:
 
 
 def test_the_page_is_not_stale():
-    """If it is: python -m launch._tpu_page"""
+    """If it is: python -m launch.compiling.tpu_page"""
     assert PAGE.read_text("utf-8") == page()
 
 

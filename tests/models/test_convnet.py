@@ -8,8 +8,8 @@ import scipy.signal
 from marks import slow_after
 
 from adv_jax import models
-from adv_jax.runner.binding import bind
-from adv_jax.runner.config import ConfigError
+from adv_jax.runner.config.binding import bind
+from adv_jax.runner.config.document import ConfigError
 
 SRIVASTAVA = {"stages": ((96,), (128,), (256,)), "kernel_size": 5, "units": (2048, 2048)}
 

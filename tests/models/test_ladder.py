@@ -34,7 +34,7 @@ from ladders import (
 
 from adv_jax import models
 from adv_jax.data import Arrays, Dataset
-from adv_jax.runner.experiment import Experiment
+from adv_jax.runner.run.experiment import Experiment
 
 # The whole pass and its costs.
 

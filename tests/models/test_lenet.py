@@ -9,8 +9,8 @@ import scipy.signal
 
 from adv_jax import models
 from adv_jax.models import initializers
-from adv_jax.runner.binding import bind
-from adv_jax.runner.config import ConfigError
+from adv_jax.runner.config.binding import bind
+from adv_jax.runner.config.document import ConfigError
 
 SMALL = {"features": (3, 4, 5), "num_classes": 3}
 ACTIVATIONS = {"relu": lambda a: np.maximum(a, 0), "tanh": np.tanh}

@@ -1,7 +1,7 @@
 """Kills, signals and lost files at any moment: a run loses no saved epoch and trusts no torn file.
 
-`tests/test_main.py` and `tests/runner/test_checkpoint.py` test the other faults: a checkpoint with
-flipped or missing bytes, a full disk, a second process in the same workdir.
+`tests/test_main.py` and `tests/runner/store/test_checkpoint.py` test the other faults: a checkpoint
+with flipped or missing bytes, a full disk, a second process in the same workdir.
 """
 
 import json

@@ -10,7 +10,7 @@ from short_run import TINY, assert_same_run, document, few_digits
 
 from adv_jax import data, train
 from adv_jax.data import epoch_order
-from adv_jax.runner import trained
+from adv_jax.runner.run import trained
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_a_fresh_process_with_a_progress_bar_gives_the_same_bits(commands, unint
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-# Half a minute; tests/runner/test_training.py has the same of 4 replicas.
+# Half a minute; tests/runner/run/test_training.py has the same of 4 replicas.
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("load_digits")
 def test_each_of_8_replicas_equals_a_single_run_with_the_same_seed(tmp_path, capsys):

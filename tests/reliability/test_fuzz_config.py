@@ -13,9 +13,9 @@ from ml_collections import config_flags
 from test_configs import CONFIGS, SOURCES, config_of, noise, shrunk
 
 from adv_jax.data import loading
-from adv_jax.runner import trained, training
-from adv_jax.runner.command_line import explain_flags
-from adv_jax.runner.config import leaves, with_values
+from adv_jax.runner.config.command_line import explain_flags
+from adv_jax.runner.config.document import leaves, with_values
+from adv_jax.runner.run import trained, training
 from adv_jax.types import UserError
 
 NESTED = {"name": "x"}

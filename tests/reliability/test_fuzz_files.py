@@ -14,9 +14,9 @@ from fabricated import finish
 import papers.running.trainings
 from adv_jax import data
 from adv_jax.data import covtype, idx
-from adv_jax.runner.checkpoint import Checkpoints
-from adv_jax.runner.verified import digest
-from adv_jax.runner.workdir import Workdir, read_config, read_fitted, read_metrics
+from adv_jax.runner.store.checkpoint import Checkpoints
+from adv_jax.runner.store.verified import digest
+from adv_jax.runner.store.workdir import Workdir, read_config, read_fitted, read_metrics
 from adv_jax.types import UserError
 from papers.running import stored
 from papers.running.budget import BUDGETS

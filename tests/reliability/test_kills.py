@@ -18,7 +18,7 @@ from fabricated import finish
 from short_run import QUICK, TINY, assert_same_run, result_of
 
 from adv_jax import train
-from adv_jax.runner.workdir import read_metrics
+from adv_jax.runner.store.workdir import read_metrics
 from papers.running.budget import BUDGETS
 from papers.running.trainings import plan
 from papers.running.works import TARGETS

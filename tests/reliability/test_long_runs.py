@@ -11,7 +11,7 @@ import pytest
 from short_run import document, few_digits
 
 from adv_jax import data
-from adv_jax.runner import training
+from adv_jax.runner.run import training
 
 pytestmark = pytest.mark.slow
 

@@ -153,7 +153,7 @@ class Server:
 
 def serve() -> dict | None:
     """Answers requests until the input ends; returns the request in each forked child."""
-    import adv_jax.runner.training  # noqa: F401
+    import adv_jax.runner.run.training  # noqa: F401
 
     gc.freeze()  # else each child collects all imported objects when it exits, for .5 s
     statuses: dict[int, int | None] = {}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.data import Arrays, Dataset
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
 
 CLASSES, FEATURES, TRAIN, TEST = 4, 5, 48, 30
 # The same sums in another order or fusion: a few float32 roundings.

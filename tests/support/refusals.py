@@ -2,7 +2,7 @@
 
 import pytest
 
-from adv_jax.runner.config import ConfigError
+from adv_jax.runner.config.document import ConfigError
 
 
 def refusal(function, *args, **kwargs):

@@ -10,7 +10,7 @@ import pytest
 
 from adv_jax import generative
 from adv_jax.data.dataset import Arrays, Dataset
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
 from papers.goodfellow2014 import judging, latent, quality, rubbish, samples
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logsumexp
 
 from adv_jax.data.dataset import Arrays, Dataset
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
 from papers.goodfellow2014 import samples
 

@@ -9,7 +9,7 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
 from adv_jax.types import UserError
 from papers.huang2015 import curves, logistic
 from papers.running import figures

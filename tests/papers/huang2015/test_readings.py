@@ -5,7 +5,7 @@ import runpy
 
 import pytest
 
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
 from adv_jax.types import UserError
 from papers.huang2015 import readings
 

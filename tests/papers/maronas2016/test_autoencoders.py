@@ -8,8 +8,8 @@ import pytest
 from adv_jax import generative, models
 from adv_jax.data import Arrays, Dataset
 from adv_jax.generative.objectives.reconstruction import corrupted
-from adv_jax.runner import trained
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run import trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.maronas2016 import autoencoders
 

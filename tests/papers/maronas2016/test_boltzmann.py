@@ -10,7 +10,7 @@ import pytest
 from adv_jax import generative, models
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.generative import boltzmann
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.maronas2016 import boltzmann as figure
 

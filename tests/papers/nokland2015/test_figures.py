@@ -10,8 +10,8 @@ from oracles import sigmoid
 from short_run import few_digits
 
 from adv_jax import data, train
-from adv_jax.runner import trained
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.run import trained
 from adv_jax.types import UserError
 from papers.nokland2015 import curves, hidden, readings, tables, transfer
 from papers.running import figures, stored

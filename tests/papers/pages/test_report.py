@@ -15,7 +15,7 @@ from PIL import Image
 from reproduced import fabricate, printed
 from scipy import stats
 
-from adv_jax.runner.signals import Interrupted
+from adv_jax.runner.host.signals import Interrupted
 from adv_jax.types import UserError
 from papers.judging.statistics import LEVEL
 from papers.pages import report

@@ -4,8 +4,9 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from adv_jax.runner import catalogue
-from adv_jax.runner.config import replicas, validate
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.fields import validate
+from adv_jax.runner.config.replicas import replicas
 from adv_jax.types import UserError
 from papers.running.budget import BUDGETS, changes, config_of, options
 from papers.running.target import Run

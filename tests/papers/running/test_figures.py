@@ -11,8 +11,8 @@ from command_line import ROOT, call
 from PIL import Image
 
 from adv_jax import train
-from adv_jax.runner import trained
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.run import trained
 from adv_jax.types import UserError
 from papers.running import figures
 from papers.running.drawing import rounded

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adv_jax.runner.config import replicas
+from adv_jax.runner.config.replicas import replicas
 from papers.judging import numbers
 from papers.judging.metrics import METRICS, in_percent
 from papers.maronas2016 import targets as maronas

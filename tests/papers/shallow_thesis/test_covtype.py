@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from adv_jax import data, train
-from adv_jax.runner import trained
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.run import trained
 
 ROOT = Path(__file__).parents[3]
 # UCI's ranges of the ten measured features, and its shares of the classes.

@@ -13,8 +13,8 @@ from PIL import Image
 
 from adv_jax import attacks, data, models, train
 from adv_jax.data import Arrays
-from adv_jax.runner import trained
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
+from adv_jax.runner.run import trained
 from adv_jax.types import UserError
 from papers.running import drawing, figures
 from papers.shallow_thesis import robustness, runs, samples, sweeps, weights

@@ -11,7 +11,7 @@ import oracles
 import pytest
 
 from adv_jax import data
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
 from papers.wardefarley2016 import church_window, defenses, max_norm, rubbish, transfer
 

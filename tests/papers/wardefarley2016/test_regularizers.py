@@ -10,7 +10,7 @@ import oracles
 import pytest
 
 from adv_jax.data.dataset import Arrays, Dataset
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.wardefarley2016 import regularizers
 

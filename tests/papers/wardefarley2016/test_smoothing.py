@@ -5,7 +5,7 @@ import numpy as np
 from scipy.special import softmax
 
 from adv_jax.data.dataset import Arrays, Dataset
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from papers.wardefarley2016 import smoothing
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adv_jax.data.dataset import Arrays, Dataset
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.running.works import TARGETS
 from papers.wardefarley2016 import substitution

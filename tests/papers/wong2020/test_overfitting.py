@@ -8,7 +8,7 @@ import pytest
 from config_files import config_of
 from fabricated import finish
 
-from adv_jax.runner.config import with_values
+from adv_jax.runner.config.document import with_values
 from adv_jax.types import UserError
 from papers.wong2020 import overfitting
 

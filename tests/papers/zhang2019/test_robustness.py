@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from adv_jax import data
-from adv_jax.runner.trained import Trained
+from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.zhang2019 import robustness
 

@@ -1,0 +1,142 @@
+"""Binds the functions that a config names: ours by name, the user's by import path."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from adv_jax import generative, models, objectives
+from adv_jax.runner.config import plugins, schema
+from adv_jax.runner.config.document import ConfigError, unknown
+
+# The parameters that the program passes at run time; a config cannot set them.
+_RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Names:
+    """The public names of several modules; of equal ones the first is meant."""
+
+    def __init__(self, *modules: Any):
+        self._modules = modules
+
+    @property
+    def __all__(self) -> list[str]:
+        return sorted({name for module in self._modules for name in module.__all__})
+
+    def __getattr__(self, name: str) -> Any:
+        for module in self._modules:
+            if name in module.__all__:
+                return getattr(module, name)
+        raise AttributeError(name)
+
+
+MODELS = Names(models, generative.models)
+OBJECTIVES = Names(objectives, generative.objectives)
+
+
+class Call(NamedTuple):
+    """The arguments that the program passes to a function."""
+
+    positional: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+
+
+ATTACK = Call(("logits_fn", "x", "y"), ("key",))
+OBJECTIVE = Call(("apply", "variables", "batch"), ("key",))
+MAKER = Call()  # of a model, an optimizer or a data set
+
+
+def bind(
+    spec: Mapping[str, Any],
+    registry: Any,
+    *,
+    field: str,
+    free: Iterable[str] = (),
+    call: Call | None = None,
+    **parts: Any,
+) -> partial:
+    """Returns the function that `spec` names, with its other entries bound as keywords.
+
+    Args:
+      spec: {"name": ..., **kwargs}.
+      registry: a module, or an object like one, whose `__all__` lists the legal names.
+      field: the spec's path in the config, for messages.
+      free: required keywords that the caller will pass later.
+      call: how the program calls the function; None if an import path is not allowed.
+      parts: functions bound from nested specs; they replace the entries of the same names.
+
+    Raises:
+      ConfigError: the name or a required keyword is missing, a name or keyword is unknown (the
+        message suggests the nearest legal one), or a value does not fit its annotation.
+    """
+    function = named(spec, registry, field=field, call=call)
+    name = spec["name"]
+    keywords = {key: value for key, value in spec.items() if key != "name"} | parts
+    legal, takes_any = settings(function, call if schema.is_import_path(name) else None)
+    for key in keywords:
+        if key not in legal and not takes_any:
+            raise ConfigError(unknown(f"a setting of {field}.{name}", key, legal))
+    for key, parameter in legal.items():
+        required = parameter.default is inspect.Parameter.empty
+        if required and key not in keywords and key not in free:
+            raise ConfigError(f"{field}.{key} must be given, as {name} needs it, got none")
+    for key, value in keywords.items():
+        annotation = legal[key].annotation if key in legal else Any
+        if key not in parts and schema.is_document(value) and not schema.fits(value, annotation):
+            allowed = schema.allowed_values(annotation)
+            raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
+    return partial(function, **keywords)
+
+
+def named(
+    spec: Mapping[str, Any], registry: Any, *, field: str, call: Call | None = None
+) -> Callable[..., Any]:
+    """Returns the function that `spec` names; see `bind`.
+
+    Raises:
+      ConfigError: the name is missing or unknown, or its function cannot be called as `call`.
+    """
+    if "name" not in spec:
+        raise ConfigError(f"{field}.name must be one of {', '.join(registry.__all__)}, got none")
+    name = spec["name"]
+    if call and schema.is_import_path(name):
+        function = plugins.find(name, field=f"{field}.name")
+        _check_call(function, call, field=f"{field}.name", name=name)
+        return function
+    if name not in registry.__all__:
+        module, dot, attribute = str(name).rpartition(".")
+        hint = f"; an import path has a colon: '{module}:{attribute}'" if call and dot else ""
+        raise ConfigError(unknown(f"{field}.name", name, registry.__all__) + hint)
+    return getattr(registry, name)
+
+
+def settings(
+    function: Callable[..., Any], call: Call | None = None
+) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Returns the parameters that a config may set, and whether any other keyword is accepted."""
+    parameters = schema.parameters_of(function)
+    passed = {*_RUNTIME, *_positional(parameters)[: len(call.positional) if call else 0]}
+    own = {k: p for k, p in parameters.items() if k not in passed and p.kind not in _VARIADIC}
+    return own, _has(parameters, inspect.Parameter.VAR_KEYWORD)
+
+
+def _check_call(function: Callable[..., Any], call: Call, *, field: str, name: str) -> None:
+    """Raises ConfigError if a user's function does not take what the program passes."""
+    parameters = schema.parameters_of(function)
+    positional, count = _positional(parameters), len(call.positional)
+    enough = len(positional) >= count or _has(parameters, inspect.Parameter.VAR_POSITIONAL)
+    takes_any = _has(parameters, inspect.Parameter.VAR_KEYWORD)
+    others = parameters.keys() - positional[:count]
+    if not enough or not (takes_any or others.issuperset(call.keywords)):
+        legal, found = ", ".join([*call.positional, "*", *call.keywords]), ", ".join(parameters)
+        raise ConfigError(f"{field} must take ({legal}), got {name!r}, which takes ({found})")
+
+
+def _positional(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    return [name for name, parameter in parameters.items() if parameter.kind in _POSITIONAL]
+
+
+def _has(parameters: Mapping[str, inspect.Parameter], kind: Any) -> bool:
+    return any(parameter.kind is kind for parameter in parameters.values())

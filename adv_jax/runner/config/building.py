@@ -1,0 +1,143 @@
+"""Builds the model, its first parameters, the objective and the attacks of a config."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from adv_jax import attacks, evaluate
+from adv_jax.models import initializers
+from adv_jax.objectives.stating import FirstState
+from adv_jax.runner.config.binding import ATTACK, MAKER, MODELS, OBJECTIVE, OBJECTIVES, bind, named
+from adv_jax.runner.config.document import ConfigError
+from adv_jax.runner.config.schema import is_import_path
+from adv_jax.types import Array, Attack, Aux, LogitsFn
+
+
+def model_of(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> nn.Module:
+    """Builds the module of a spec; nested specs are initializers."""
+    inits = {
+        field: bind(value, initializers, field=f"model.{field}")()
+        for field, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    trained = _trained(spec, sources)
+    made = bind(spec, MODELS, field="model", call=MAKER, **inits, **trained)()
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"model.name must make a Flax Linen module, got {spec['name']!r}, which made a "
+            f"{type(made).__name__}"
+        )
+    return made
+
+
+def predicted_by(model: nn.Module) -> str:
+    """Returns what a module predicts: "labels", "real" or "loss"; see `adv_jax.models`.
+
+    Raises:
+      ConfigError: its class variable `predicts` is something else.
+    """
+    found, legal = getattr(model, "predicts", "labels"), ("labels", "real", "loss")
+    if found not in legal:
+        raise ConfigError(f"predicts of the model must be {', '.join(legal)}, got {found!r}")
+    return found
+
+
+def replaced(params: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters with those of `start` in place of the ones of equal names.
+
+    Raises:
+      ConfigError: there are none, or one has another shape or form, such as an array where the
+        model has a layer.
+    """
+    old: dict[Any, Any] = flatten_dict(params)
+    new: dict[Any, Any] = flatten_dict(start)
+    common = [path for path in old if path in new]
+    if not common:
+        raise ConfigError(
+            f"pretrained.part must share a layer with the model, which has {', '.join(params)}, "
+            f"got {', '.join(start)}"
+        )
+    for path in new:
+        for other in old:
+            if path != other and path[: len(other)] == other[: len(path)]:
+                allowed, found = ".".join(other), ".".join(path)
+                raise ConfigError(
+                    f"pretrained.part must have {allowed} as the model has, got {found}"
+                )
+    for path in common:
+        if old[path].shape != new[path].shape:
+            raise ConfigError(
+                f"pretrained.part must have {'.'.join(path)} of the model's shape, "
+                f"{old[path].shape}, got {new[path].shape}"
+            )
+    return unflatten_dict({**old, **{path: new[path] for path in common}})
+
+
+def objective_of(
+    spec: Mapping[str, Any],
+    field: str,
+    sources: Mapping[str, LogitsFn],
+    *,
+    free: Sequence[str] = (),
+) -> partial:
+    """Builds the objective of a spec; a nested `objective` gets its attack from the outer one."""
+    parts: dict[str, Any] = {
+        key: objective_of(value, f"{field}.{key}", sources, free=("attack",))
+        if key == "objective"
+        else attack_of(value, f"{field}.{key}", sources)
+        for key, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    trained = _trained(spec, sources)
+    made = bind(spec, OBJECTIVES, field=field, free=free, call=OBJECTIVE, **parts, **trained)
+    return partial(_checked, made) if is_import_path(spec["name"]) else made
+
+
+def first_state_of(spec: Mapping[str, Any]) -> FirstState | None:
+    """Returns the function that makes the first state of an objective, or None if it has none."""
+    return getattr(named(spec, OBJECTIVES, field="objective", call=OBJECTIVE), "state", None)
+
+
+def trained_by(spec: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Returns what the models of an objective may predict; None: anything, as a user's does."""
+    function = named(spec, OBJECTIVES, field="objective", call=OBJECTIVE)
+    return getattr(function, "predicts", None if is_import_path(spec["name"]) else ("labels",))
+
+
+def attack_of(
+    spec: Mapping[str, Any],
+    field: str,
+    sources: Mapping[str, LogitsFn],
+    *,
+    free: Sequence[str] = (),
+) -> Attack:
+    """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
+    parts: dict[str, Any] = {
+        key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES, call=ATTACK)
+        for key, value in spec.items()
+        if isinstance(value, Mapping)
+    }
+    trained = _trained(spec, sources)
+    return bind(spec, attacks, field=field, free=free, call=ATTACK, **parts, **trained)
+
+
+def _checked(objective: partial, *args: Any, **keywords: Any) -> tuple[Array, Aux]:
+    """Calls a user's objective and raises ConfigError if it returns something else."""
+    found = objective(*args, **keywords)
+    match found:
+        case (loss, (Mapping(), Mapping() as metrics)):
+            if all(jnp.shape(value) == () for value in (loss, *metrics.values())):
+                return found
+    returned = jax.tree.map(lambda leaf: f"{jnp.asarray(leaf).dtype}{[*jnp.shape(leaf)]}", found)
+    allowed = "return (loss f32[], (model_state, {name: metric f32[]}))"
+    raise ConfigError(f"objective must {allowed}, got {objective.func.__name__}: {returned}")
+
+
+def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
+    """Returns {field: trained model} for the fields `..._fn`, which hold workdirs."""
+    return {field: sources.get(value) for field, value in spec.items() if field.endswith("_fn")}

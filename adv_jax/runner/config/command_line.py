@@ -1,0 +1,258 @@
+"""Reads command lines and explains invalid ones in one line."""
+
+import itertools
+import os
+import re
+import runpy
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from inspect import Parameter
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.tuple_parser import TupleParser
+
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.document import ConfigError, leaves, unknown, with_values
+from adv_jax.runner.config.fields import FIELDS, TEXTS, TYPE_NAMES
+from adv_jax.runner.config.parts import parts
+from adv_jax.runner.config.schema import evaluated, literal, number, typed
+from adv_jax.types import UserError
+
+# The fields of no function that take no text, as parameters of any type.
+_NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
+flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.
+
+
+class Reals(flags.FloatParser):
+    """Parses real numbers: decimals, and fractions as 8/255."""
+
+    def convert(self, argument: Any) -> float:
+        """Returns the number; raises ValueError for any other text."""
+        return number(argument) if isinstance(argument, str) else super().convert(argument)
+
+
+class _Tuples(TupleParser):
+    """Parses tuples whose numbers may be fractions."""
+
+    def parse(self, argument: Any) -> tuple:
+        """Returns the tuple; see `TupleParser`."""
+        return super().parse(evaluated(argument) if isinstance(argument, str) else argument)
+
+
+class _Groups(flags.ArgumentParser):
+    """Parses dicts whose numbers may be fractions."""
+
+    def parse(self, argument: Any) -> ConfigDict:
+        """Returns the dict as a group of fields; raises ValueError for any other text."""
+        value = literal(argument) if isinstance(argument, str) else argument
+        if isinstance(value, ConfigDict):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"must be a dict, got {argument!r}")
+        return ConfigDict(value)
+
+
+for _kind, _parser in {float: Reals(), tuple: _Tuples(), ConfigDict: _Groups()}.items():
+    config_flags.register_flag_parser_for_type(_kind, _parser)
+
+
+def define_process_flags() -> list[flags.FlagHolder]:
+    """Defines the flags of the arguments of `processes.connect`."""
+    coordinator = "HOST:PORT of the first of several processes; auto: from Slurm"
+    count, index = "number of processes that share the run", "index of this process, from 0"
+    return [
+        flags.DEFINE_string("coordinator", None, coordinator),
+        flags.DEFINE_integer("num_processes", None, count, lower_bound=1),
+        flags.DEFINE_integer("process_id", None, index, lower_bound=0),
+    ]
+
+
+def check_flagfiles(argv: list[str]) -> None:
+    """Exits with 1 and one line if a --flagfile cannot be read."""
+    try:
+        _with_flagfiles(argv)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def read_flags(argv: list[str]) -> list[str]:
+    """Parses the flags -> the other arguments; exits with 1 and one line if they are invalid."""
+    try:
+        return flags.FLAGS(_with_flagfiles(argv))
+    except (flags.Error, UserError) as error:
+        sys.exit(f"error: {error}")
+
+
+def read_flags_alone(argv: list[str]) -> list[str]:
+    """Parses the flags of a command that takes no other arguments."""
+    rest = read_flags(argv)
+    try:
+        refuse_words(rest[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    return rest
+
+
+def workdirs(values: Iterable[str]) -> list[str]:
+    """Returns the runs of --workdir, repeated or with commas.
+
+    A folder of that name comes first: a run may have commas in its name.
+    """
+    return [
+        part for value in values for part in ([value] if os.path.isdir(value) else value.split(","))
+    ]
+
+
+def refuse_words(words: Iterable[str]) -> None:
+    """Raises UserError if there are arguments that are not flags."""
+    if found := ", ".join(map(repr, words)):
+        raise UserError(f"the arguments must be flags, --..., got {found}")
+
+
+def check_overrides(argv: list[str], config: ConfigDict) -> None:
+    """Checks the fields that a command line has set in a config, and converts their values.
+
+    A field may be one that every run reads, or any setting of the function that its part of the
+    config names. A whole number becomes a float where the function takes floats only.
+
+    Raises:
+      UserError: a field is unknown; the message suggests the nearest legal one.
+    """
+    overridden = _overridden(argv)
+    _read_literals(config, overridden)
+    document = config.to_dict()
+    values = dict(leaves(document))
+    legal = _legal(document, strict=bool(overridden))
+    for field in overridden:
+        if not _is_legal(field, legal):
+            group = field.rpartition(".")[0]
+            beside = [name for name in {*legal, *FIELDS} if name.rpartition(".")[0] == group]
+            raise UserError(unknown("a field of --config", field, beside))
+        if field in values and (parameter := legal.get(field) or _NO_TEXTS.get(field)):
+            with config.ignore_type():
+                config.update_from_flattened_dict({field: typed(values[field], parameter)})
+
+
+def _read_literals(config: ConfigDict, fields: Iterable[str]) -> None:
+    """Replaces the texts of tuples and dicts with fractions, which ml_collections leaves."""
+    document = config.to_dict()
+    values = dict(leaves(document))
+    values["replicas.grid"] = document.get("replicas", {}).get("grid")  # `leaves` skips it.
+    for field in fields:
+        text = values.get(field)
+        if isinstance(text, str) and text[:1] in ("(", "[", "{"):
+            with config.ignore_type():
+                config.update_from_flattened_dict({field: evaluated(text)})
+
+
+def expanded(argv: list[str]) -> list[str]:
+    """Returns a command line with the flags of each --flagfile, `catalogue.located`.
+
+    Raises:
+      UserError: a --flagfile cannot be read.
+    """
+    return catalogue.located(_with_flagfiles(argv))
+
+
+def explain_flags(argv: list[str], error: Exception) -> str:
+    """Explains in one line why a command line with --config=FILE[:mode] is invalid.
+
+    Args:
+      argv: the output of `expanded`.
+      error: the error that parsing raised.
+    """
+    given = _given(argv)
+    if "config" not in given:
+        return str(error)
+    path, _, mode = given["config"].partition(":")
+    if not Path(path).is_file():
+        file, suffix, _ = given["config"].rpartition(".py")
+        if Path(file + suffix).is_file():
+            return f"--config must be a path without a colon, got {file + suffix!r}"
+        beside = _configs(Path(path).parent) if "/" in path else []
+        return unknown("--config", path, beside or catalogue.names())
+    lines = str(error).strip().splitlines()
+    if isinstance(error, ModuleNotFoundError) and error.name in ("configs", "configs.common"):
+        return f"{path} must import adv_jax.configs.common, got configs.common, its name in a clone"
+    if "Traceback (most recent call last):" in lines:
+        return lines[-1].partition(": ")[2]
+    unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])
+    if unread or isinstance(error, AttributeError | KeyError | TypeError):
+        make = runpy.run_path(path)["get_config"]
+        document = (make(mode) if mode else make()).to_dict()
+        values = dict(leaves(document))
+        if unread:
+            field, value = unread.groups()
+            kind = TYPE_NAMES.get(type(values.get(field)), "a dict")
+            return f"--config.{field} must be {kind}, got {value!r}"
+        overridden = _overridden(argv)
+        with suppress(KeyError, TypeError):  # A part may not exist.
+            names = {field: name for field, name in overridden.items() if field.endswith(".name")}
+            document = with_values(document, names)
+        legal = {**_legal(document, strict=False), **values}
+        for field in overridden:
+            if not _is_legal(field, legal):
+                return unknown("a field of --config", field, values)
+    return lines[0]
+
+
+def _with_flagfiles(argv: list[str]) -> list[str]:
+    """Returns a command line with the flags of each file in place of --flagfile=FILE."""
+    try:
+        return flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+    except (flags.Error, ValueError) as error:
+        cause, found = error.__context__, str(error)
+        if isinstance(cause, OSError):
+            found = f"{cause.filename!r} ({cause.strerror})"
+        raise UserError(f"--flagfile must be a file of flags, one a line, got {found}") from error
+
+
+def _legal(config: Mapping[str, Any], *, strict: bool) -> dict[str, Parameter | None]:
+    """Returns {path: parameter} of the settings of all parts; "PART.*" if it takes any other.
+
+    strict: whether to raise ConfigError for an unknown name of a part, or to skip the part.
+    """
+    legal: dict[str, Parameter | None] = {}
+    for part in parts(config):
+        try:
+            settings, takes_any = part.settings()
+        except ConfigError:
+            if strict:
+                raise
+            continue
+        others = ["name", *(["*"] if takes_any else [])]
+        legal |= {f"{part.field}.{key}": value for key, value in settings.items()}
+        legal |= dict.fromkeys([part.field, *(f"{part.field}.{key}" for key in others)])
+    return legal
+
+
+def _is_legal(field: str, legal: Iterable[str]) -> bool:
+    field = field.partition("[")[0]  # An entry of a tuple.
+    return field in FIELDS or field in legal or f"{field.rpartition('.')[0]}.*" in legal
+
+
+def _overridden(argv: list[str]) -> dict[str, str]:
+    """Returns {field: text} of the overrides --config.FIELD=VALUE."""
+    prefix = "config."
+    given = {k.removeprefix("no") if f"no{prefix}" in k else k: v for k, v in _given(argv).items()}
+    return {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
+
+
+def _configs(folder: Path) -> list[str]:
+    """Returns the Python files of a folder that make a config."""
+    files = sorted(folder.glob("*.py"))
+    return [str(file) for file in files if "def get_config(" in file.read_text(errors="replace")]
+
+
+def _given(argv: list[str]) -> dict[str, str]:
+    """Returns {flag: value} for `--flag=value` and `--flag value`, with one dash or two."""
+    given = {}
+    for arg, following in itertools.pairwise([*argv, ""]):
+        if arg.startswith("-"):
+            flag, equals, value = arg.removeprefix("-").removeprefix("-").partition("=")
+            given[flag] = value if equals else following
+    return given

@@ -1,0 +1,50 @@
+"""Lists the replicas of a config: the runs that one program trains."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from adv_jax.runner.config import schema
+from adv_jax.runner.config.document import ConfigError, leaves, unknown
+
+
+class Replica(NamedTuple):
+    """One run among the vmapped ones: its seed and its real-valued settings {path: value}."""
+
+    seed: int
+    overrides: dict[str, float]
+
+
+def replicas(config: Mapping[str, Any]) -> list[Replica]:
+    """Returns the runs of a config: every point of `replicas.grid` with every seed.
+
+    Seeds count up from `config["seed"]`; the points of the grid vary slowest.
+
+    Raises:
+      ConfigError: a path of the grid is not a number of the objective or the optimizer (other
+        fields change the compiled program), or its values are not numbers.
+    """
+    grid = grid_of(config)
+    legal = {
+        path
+        for path, value in leaves(config)
+        if schema.is_number(value) and path.startswith(("objective.", "optimizer."))
+    }
+    for path, values in grid.items():
+        if path not in legal:
+            raise ConfigError(unknown("a path of replicas.grid", path, legal))
+        numbers = isinstance(values, tuple | list) and all(map(schema.is_number, values))
+        if not numbers or not values:
+            raise ConfigError(f"replicas.grid[{path!r}] must be a tuple of numbers, got {values!r}")
+    points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
+    seeds = range(config["seed"], config["seed"] + config["replicas"]["seeds"])
+    return [Replica(seed, point) for point in points for seed in seeds]
+
+
+def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the grid of a config, {path: values}; raises ConfigError if it is something else."""
+    grid = config["replicas"]["grid"] or {}
+    if not isinstance(grid, Mapping) or not all(isinstance(path, str) for path in grid):
+        example = "{'objective.attack.eps': (.1, .2)}"
+        raise ConfigError(f"replicas.grid must be a dict such as {example}, got {grid!r}")
+    return grid

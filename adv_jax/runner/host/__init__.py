@@ -1,0 +1,1 @@
+"""The machine of a run: processes, devices, signals, standard output and compiled programs."""

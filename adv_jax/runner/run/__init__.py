@@ -1,0 +1,1 @@
+"""Training and evaluation: from a checked config to its files."""

@@ -1,0 +1,389 @@
+"""Evaluates trained models and writes JSON, CSV and figures."""
+
+import csv
+import inspect
+import io
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+
+from adv_jax import attacks, evaluate
+from adv_jax.checks import suggestion
+from adv_jax.data import Dataset
+from adv_jax.evaluate.batching import Progress
+from adv_jax.evaluate.evaluation import concluded, measured_rows
+from adv_jax.evaluate.transferring import transferred_rows
+from adv_jax.random import row_keys
+from adv_jax.runner.config.binding import ATTACK, bind, named
+from adv_jax.runner.config.schema import is_import_path
+from adv_jax.runner.host.processes import from_first, gather_rows, is_first, own_computation, shares
+from adv_jax.runner.run import figures, trained
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.run.trained import Trained
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.verified import digest
+from adv_jax.runner.store.workdir import is_finished, json_bytes, read_config
+from adv_jax.runner.store.writing import check_writable, write_file
+from adv_jax.types import Attack, Bounds, UserError
+
+Files = dict[Path, bytes]
+Document = dict[str, Any]
+_MEASURES = ("accuracy", "confidence", "success", "l2", "linf")
+
+
+class Task(NamedTuple):
+    """The examples and attacks that all models are evaluated on.
+
+    Attributes:
+      x, y: the examples of this process.
+      shares: the examples of each process.
+      labels: those of all examples.
+      attacks: name -> attack.
+      eps: sizes of the attacks.
+      bounds: (lo, hi) of the perturbed examples, or None.
+      options: batch_size and the keys of the examples of this process.
+      settings: entries for the JSON documents.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    shares: Sequence[range]
+    labels: np.ndarray
+    attacks: dict[str, Attack]
+    eps: Sequence[float]
+    bounds: Bounds | None
+    options: dict[str, Any]
+    settings: Document
+
+
+def run(
+    workdirs: Sequence[str],
+    *,
+    attack_names: Sequence[str],
+    eps: Sequence[float],
+    norm: str | None = None,
+    bounds: Bounds | str | None = "data",
+    num_examples: int | None = None,
+    batch_size: int = 500,
+    replica: int = 0,
+    minimal_eps: bool = False,
+    seed: int = 0,
+    out: str | None = None,
+) -> None:
+    """Evaluates trained models on their test sets, prints tables and writes files.
+
+    Each run gets evaluation.json, .csv and .png, and with `minimal_eps` also minimal_eps.csv.
+    Several runs get transfer.json, .csv and .png. All files are written at the end.
+
+    Several processes divide the examples and gather what they measured of each. The results equal
+    those of one process, as an example has the same key in any process. The first process writes.
+
+    Args:
+      workdirs: runs on the same data.
+      attack_names: names in `adv_jax.attacks`, or import paths, "package.module:attribute".
+      eps: sizes of the attacks, in units of the preprocessed input.
+      norm: norm of the attacks that have one; None for each attack's default.
+      bounds: (lo, hi) to clip to; None for no clipping; "data" for the bounds of the data set,
+        which most preprocessing removes.
+      num_examples: number of test examples to use; None for all.
+      batch_size: see `evaluate.evaluate`.
+      replica: index of the replica of each run.
+      minimal_eps: whether to search each example's smallest eps, up to the largest of `eps`.
+      seed: seed of the attacks.
+      out: output folder, with a subfolder per run if there are several; None for
+        WORKDIR/evaluation, with the transfer matrices in that of the first run.
+
+    Raises:
+      UserError, ValueError: an argument is invalid; there are more processes than examples, or
+        they have different runs.
+    """
+    began = time.monotonic()
+    with own_computation():
+        names = _names(workdirs)
+        folders = _folders(workdirs, names, out)
+        for folder in folders.values() if is_first() else ():
+            check_writable(folder)
+        models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
+        dataset = _common_data(models)
+        limits: Any = dataset.bounds if bounds == "data" else bounds
+        x, y = dataset.test
+        count = len(y) if num_examples is None else num_examples
+        if not 1 <= count <= len(y):
+            raise UserError(
+                f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
+            )
+        divided = shares(count, jax.process_count())
+        mine = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
+        keys = row_keys(jax.random.key(seed), count)[mine]
+        task = Task(
+            x[mine],
+            y[mine],
+            divided,
+            y[:count],
+            _attacks(attack_names, norm=norm, bounds=limits),
+            eps,
+            limits,
+            {"batch_size": batch_size, "key": keys},
+            {"examples": count, "bounds": limits, "evaluation_seed": seed, **provenance()},
+        )
+    _check_same(models)
+    files: Files = {}
+    for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
+        if not is_finished(Path(workdir)):
+            done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
+            print(f"{name} is not finished: after {done} of {epochs} epochs")
+        files |= _evaluation_files(folders[name], name, model, task, minimal_eps=minimal_eps)
+    if len(models) > 1:
+        files |= _transfer_files(Path(out or folders[names[0]]), models, task)
+    with own_computation():
+        for path, content in files.items() if is_first() else ():
+            write_file(path, content)
+    print(f"{count} examples, {time.monotonic() - began:.1f} s; wrote")
+    print(*(f"  {path}" for path in files), sep="\n")
+
+
+def _names(workdirs: Sequence[str]) -> list[str]:
+    """Names each run by its path relative to the deepest common folder.
+
+    Raises:
+      UserError: there is no run, or a run is repeated.
+    """
+    paths = [Path(workdir).resolve() for workdir in workdirs]
+    if not paths:
+        raise UserError("workdir must be the directories of one or more runs, got none")
+    if len(set(paths)) < len(paths):
+        raise UserError(f"workdir must be different runs, got {', '.join(workdirs)}")
+    shared = os.path.commonpath([path.parent for path in paths])
+    named = (os.fsencode(path.relative_to(shared)) for path in paths)
+    return [name.decode(errors="backslashreplace") for name in named]
+
+
+def _folders(workdirs: Sequence[str], names: Sequence[str], out: str | None) -> dict[str, Path]:
+    """Returns the output folder of each run by its name."""
+    if not out:
+        return {n: Path(w) / "evaluation" for n, w in zip(names, workdirs, strict=True)}
+    return {name: Path(out) / name if len(names) > 1 else Path(out) for name in names}
+
+
+def _common_data(models: Mapping[str, Trained]) -> Dataset:
+    """Returns the data set that all models share.
+
+    Raises:
+      UserError: a model has no classes, or the data sets or their preprocessing differ.
+    """
+    for name, its in models.items():
+        if its.predicts == "loss":
+            raise UserError(f"workdir must be runs of models with classes, got {name}")
+    (first, model), *others = models.items()
+    for name, other in others:
+        if other.dataset.sha256 != model.dataset.sha256:
+            raise UserError(f"workdir must be runs on the same data, got {first} and {name}")
+        if other.about["preprocess"] != model.about["preprocess"]:
+            raise UserError(
+                f"workdir must be runs with the same data.preprocess, got {first} and {name}"
+            )
+    return model.dataset
+
+
+def _check_same(models: Mapping[str, Trained]) -> None:
+    """Checks that all processes have the same models and data. Collective.
+
+    Raises:
+      UserError: they differ, as in folders that the processes do not share.
+    """
+    if jax.process_count() == 1:
+        return
+    own = digest({name: (its.variables, its.dataset.test) for name, its in models.items()})
+    first = from_first(np.frombuffer(bytes.fromhex(own), np.uint8)).tobytes().hex()
+    with own_computation():
+        if own != first:
+            raise UserError(
+                "workdir must be the same runs on the same data for all processes, got "
+                f"{', '.join(models)} with other weights or data than the first process has"
+            )
+
+
+def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -> dict[str, Attack]:
+    """Returns name -> attack, with the size left unset.
+
+    Raises:
+      UserError: a name is unknown, or its attack needs more settings.
+    """
+    chosen: dict[str, Attack] = {}
+    for name in names:
+        if name not in attacks.__all__ and not is_import_path(name):
+            legal = f"attacks must be among {', '.join(attacks.__all__)}"
+            raise UserError(f"{legal}, got {name!r}{suggestion(name, attacks.__all__)}")
+        function = named({"name": name}, attacks, field="attacks", call=ATTACK)
+        parameters = inspect.signature(function).parameters
+        settings = {"norm": norm, "bounds": bounds}
+        settings |= {"targeted": False} if evaluate.is_targeted(function) else {}
+        given = {k: v for k, v in settings.items() if v is not None and k in parameters}
+        spec = {"name": name, **given}
+        chosen[name] = bind(spec, attacks, field=name, free=evaluate.SCALES, call=ATTACK)
+    return chosen
+
+
+def _evaluation_files(
+    folder: Path, name: str, model: Trained, task: Task, *, minimal_eps: bool
+) -> Files:
+    """Evaluates a model, prints a table and returns its files. Collective."""
+    logits_fn, files = model.logits_fn, {}
+    with own_computation():
+        suite, measured = measured_rows(
+            logits_fn,
+            task.x,
+            task.y,
+            task.attacks,
+            eps=task.eps,
+            bounds=task.bounds,
+            progress=_progress(name),
+            **task.options,
+        )
+    measured = gather_rows(measured, task.shares)
+    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:])
+    document = model.about | task.settings | _document(found, task.attacks)
+    if minimal_eps:
+        high = max(task.eps)
+        smallest = _of_each_attack(partial(evaluate.minimal_eps, logits_fn, high=high), name, task)
+        document["minimal_eps"] = {a: _minimal(eps, high) for a, eps in smallest.items()}
+        rows = zip(range(len(task.labels)), task.labels, *smallest.values(), strict=True)
+        files[folder / "minimal_eps.csv"] = _csv(["example", "label", *smallest], rows)
+    curves = document["attacks"]
+    rows = (
+        [attack, eps, *(curve[measure][i] for measure in _MEASURES)]
+        for attack, curve in curves.items()
+        for i, eps in enumerate(document["eps"])
+    )
+    files[folder / "evaluation.csv"] = _csv(["attack", "eps", *_MEASURES], rows)
+    files[folder / "evaluation.png"] = _evaluation_png(name, document)
+    files[folder / "evaluation.json"] = json_bytes(document)
+    _print(name, document)
+    return files
+
+
+def _document(found: evaluate.Evaluation, chosen: Mapping[str, Attack]) -> Document:
+    """Converts an evaluation to JSON types, with the settings of each attack."""
+
+    def curve(name: str, measured: evaluate.Curve) -> Document:
+        attack: Any = chosen[name]
+        values = {k: np.asarray(v, float).tolist() for k, v in measured._asdict().items()}
+        return {"scale": evaluate.scale_of(attack), "settings": attack.keywords, **values}
+
+    return {
+        "eps": np.asarray(found.eps).tolist(),
+        "clean": {name: float(value) for name, value in found.clean._asdict().items()},
+        "attacks": {name: curve(name, measured) for name, measured in found.attacks.items()},
+        "worst_case": found.worst_case.tolist(),
+        "audit": found.audit._asdict(),
+    }
+
+
+def _minimal(smallest: np.ndarray, high: float) -> Document:
+    """Summarizes the smallest eps of N examples; the median is None above `high`."""
+    median = float(np.median(smallest))
+    withstand = float(np.isinf(smallest).mean())
+    return {"high": high, "median": median if median < np.inf else None, "withstand": withstand}
+
+
+def _evaluation_png(name: str, document: Document) -> bytes:
+    curves = {
+        attack: {"eps": document["eps"], **{m: [curve[m]] for m in ("accuracy", "confidence")}}
+        for attack, curve in document["attacks"].items()
+    }
+    if len(curves) > 1:
+        curves["worst_case"] = {"eps": document["eps"], "accuracy": [document["worst_case"]]}
+    file, data = io.BytesIO(), document["data"]
+    title = f"{name}: {document['experiment']}, {data['name']} ({data['source']})"
+    figures.attack_curves(file, curves, title=title, measures=("accuracy", "confidence"))
+    return file.getvalue()
+
+
+def _of_each_attack(
+    measure: Callable[..., np.ndarray], title: str, task: Task
+) -> dict[str, np.ndarray]:
+    """Returns {attack: what `measure` finds of all examples, f[..., N]}. Collective."""
+    with own_computation():
+        own = {
+            name: measure(
+                task.x, task.y, attack, progress=_progress(f"{title} {name}"), **task.options
+            )
+            for name, attack in task.attacks.items()
+        }
+    return gather_rows(own, task.shares)
+
+
+def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> Files:
+    """Tests each model on the examples of each other model and returns the files. Collective."""
+    fns = {name: model.logits_fn for name, model in models.items()}
+    names, eps = list(models), max(task.eps)
+    correct = _of_each_attack(partial(transferred_rows, fns, eps=eps), "transfer", task)
+    matrices = {attack: rows.mean(-1) for attack, rows in correct.items()}
+    rows = (
+        [attack, eps, names[i], names[j], accuracy]
+        for attack, matrix in matrices.items()
+        for (i, j), accuracy in np.ndenumerate(matrix)
+    )
+    columns = ["attack", "eps", "crafted on", "tested on", "accuracy"]
+    document = {
+        "models": {name: model.about for name, model in models.items()},
+        "eps": eps,
+        "accuracy": {attack: matrix.tolist() for attack, matrix in matrices.items()},
+        **task.settings,
+    }
+    for attack, matrix in matrices.items():
+        cells = [
+            [n, *(f"{100 * a:.2f}" for a in row)] for n, row in zip(names, matrix, strict=True)
+        ]
+        print_table(f"{attack}, eps {eps:g}: accuracy %", ["crafted on", *names], cells)
+    file = io.BytesIO()
+    figures.transfer_matrices(file, matrices, names, title=f"accuracy at eps {eps:g}")
+    return {
+        folder / "transfer.csv": _csv(columns, rows),
+        folder / "transfer.png": file.getvalue(),
+        folder / "transfer.json": json_bytes(document),
+    }
+
+
+def _print(name: str, document: Document) -> None:
+    """Prints the accuracies and the audit's warnings."""
+    columns = {a: curve["accuracy"] for a, curve in document["attacks"].items()}
+    columns |= {"worst case": document["worst_case"]} if len(columns) > 1 else {}
+    rows = [
+        [f"{eps:g}", *(f"{100 * values[i]:.2f}" for values in columns.values())]
+        for i, eps in enumerate(document["eps"])
+    ]
+    print_table(f"{name}: accuracy %", ["eps", *columns], rows)
+    for warning in document["audit"]["warnings"]:
+        print(f"warning: {warning}")
+
+
+def _progress(what: str) -> Progress:
+    """Returns a progress bar for terminals, else one that prints a line at the end."""
+    console = Console()
+
+    def shown(batches: Sequence[Any], description: str) -> Iterator[Any]:
+        if console.is_terminal:
+            title = escape(f"{what} {description}")
+            yield from track(batches, title, console=console, transient=True)
+        else:
+            began = time.monotonic()
+            yield from batches
+            print(f"{what} {description}  {time.monotonic() - began:.1f} s", flush=True)
+
+    return shown
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+    return file.getvalue().encode()

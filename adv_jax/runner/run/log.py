@@ -1,0 +1,130 @@
+"""Logs metrics to metrics.jsonl, the terminal and optionally TensorBoard."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from adv_jax.runner.config.replicas import Replica
+from adv_jax.runner.store.workdir import Workdir
+from adv_jax.types import UserError, install_hint
+
+
+class Log:
+    """Logs epochs: a progress bar on a terminal, plain lines elsewhere. A context manager."""
+
+    def __init__(
+        self,
+        files: Workdir,
+        replicas: Sequence[Replica],
+        *,
+        epochs: int,
+        done: int,
+        tensorboard: bool,
+    ) -> None:
+        """`epochs` is the total number; `done` is the number that earlier processes finished."""
+        self._files, self._replicas, self._epochs = files, replicas, epochs
+        self._writers = _writers(files, len(replicas), done) if tensorboard else []
+        self._console = Console()
+        self._bar = Progress(
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            expand=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=epochs, completed=done, numbers="compiling")
+        self._last = time.monotonic()
+
+    def __enter__(self) -> "Log":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        for writer in self._writers:
+            writer.close()
+
+    def say(self, line: str) -> None:
+        """Prints a line above the progress bar."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def epoch(
+        self, epoch: int, metrics: dict[str, np.ndarray], *, running: np.ndarray, steps: int
+    ) -> None:
+        """Logs an epoch.
+
+        Args:
+          epoch: counted from 1.
+          metrics: name -> f[R].
+          running: bool[R], the replicas that trained in this epoch; the others are not logged.
+          steps: number of steps in this epoch, over all replicas.
+        """
+        lines: list[dict[str, Any]] = [
+            {"epoch": epoch, "replica": i, "seed": replica.seed}
+            | {name: float(values[i]) for name, values in metrics.items()}
+            for i, replica in enumerate(self._replicas)
+            if running[i]
+        ]
+        self._files.append_metrics(lines)
+        for line in lines if self._writers else ():
+            for name in metrics:
+                self._writers[line["replica"]].add_scalar(name, line[name], epoch)
+            # A resumed run logs only the epochs after its checkpoint.
+            self._writers[line["replica"]].flush()
+        now = time.monotonic()
+        rate, self._last = steps / (now - self._last), now
+        means = {name: values[running].mean() for name, values in metrics.items()}
+        texts = {name: f"{name} {mean:.4g}" for name, mean in means.items()}
+        speed = f"{rate:.0f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step"
+        # All metrics would leave no room for the bar in 80 columns.
+        short = [texts[name] for name in ("loss", "accuracy") if name in texts]
+        self._bar.update(self._task, completed=epoch, numbers="  ".join([*short, speed]))
+        if not self._console.is_terminal:
+            self.say("  ".join([f"epoch {epoch}/{self._epochs}", *texts.values(), speed]))
+
+
+def require_tensorboard() -> None:
+    """Raises UserError if tensorboardX is not installed."""
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError:
+        raise UserError(
+            f"tensorboard must be False without tensorboardX ({install_hint('tensorboard')}), "
+            "got True"
+        ) from None
+
+
+def _writers(files: Workdir, count: int, done: int) -> list[Any]:
+    """Opens one TensorBoard writer per replica; purges the epochs after `done`."""
+    from tensorboardX import SummaryWriter
+
+    path = files.path / "tensorboard"
+    return [SummaryWriter(str(path / str(i)), purge_step=done + 1) for i in range(count)]
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints a title and a table."""
+    table = Table()
+    for column in columns:
+        table.add_column(Text(column), justify="right")  # Text: brackets are no markup.
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # Not a terminal: wide enough that no cell wraps.
+    console.print(title, markup=False, highlight=False, soft_wrap=True)
+    console.print(table)

@@ -1,0 +1,278 @@
+"""Checks a config against its data before anything is written."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+from flax.errors import FlaxError
+
+from adv_jax.checks import check_bounds, check_width
+from adv_jax.data import DataError, Dataset, augmentation
+from adv_jax.evaluate import norm_of, scale_of
+from adv_jax.evaluate.checks import DISTANCES
+from adv_jax.runner.config.binding import OBJECTIVE, OBJECTIVES
+from adv_jax.runner.config.building import attack_of, first_state_of, trained_by
+from adv_jax.runner.config.document import ConfigError, leaves, with_values
+from adv_jax.runner.config.parts import Part
+from adv_jax.runner.config.plugins import location
+from adv_jax.runner.config.replicas import Replica, replicas
+from adv_jax.runner.host.devices import layout
+from adv_jax.runner.run.experiment import Experiment
+from adv_jax.types import Attack, Bounds, LogitsFn, UserError, Variables
+
+# Errors that models, objectives and attacks raise for invalid settings.
+_UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
+
+
+def check_fit(
+    config: Mapping[str, Any], dataset: Dataset, devices: Sequence[jax.Device] | None = None
+) -> None:
+    """Checks the sizes and bounds of a config against the data and the devices.
+
+    devices: of all processes; None: `jax.devices()`.
+
+    Raises:
+      ConfigError: a field does not fit the data or the devices.
+      UserError: bounds are not (lo, hi); the processes cannot share the replicas evenly.
+      DataError: an image is outside the declared bounds of the data set.
+    """
+    train = len(dataset.train.y) - config["data"]["num_valid"]
+    batch_size, shards = config["batch_size"], config["replicas"]["shards"]
+    if not batch_size <= train:
+        raise ConfigError(
+            f"batch_size must be 1 to {train}, the size of the training set, got {batch_size}"
+        )
+    layout(len(replicas(config)), shards=shards, devices=devices)
+    if batch_size % shards:
+        raise ConfigError(
+            f"replicas.shards must be a divisor of batch_size, {batch_size}, got {shards}"
+        )
+    own = batch_size // shards
+    if own % config.get("microbatches", 1):
+        raise ConfigError(
+            f"microbatches must be a divisor of batch_size / replicas.shards, {own}, "
+            f"got {config['microbatches']}"
+        )
+    if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
+        raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
+    inputs = dataset.test.x.shape[1:]
+    for field, off in augmentation.OFF.items():
+        if (found := config["data"].get(field, off)) and len(inputs) != 3:
+            inputs_are = f"the inputs of {dataset.name}, {inputs}, are not images"
+            raise ConfigError(f"data.{field} must be {off}, as {inputs_are}, got {found}")
+    low, high = _extremes(dataset)
+    if dataset.bounds and not dataset.bounds[0] <= low <= high <= dataset.bounds[1]:
+        raise DataError(
+            f"{dataset.name} ({dataset.source}) must be within its bounds, {dataset.bounds}, "
+            f"got values from {low:g} to {high:g}"
+        )
+    for path, bounds in leaves(config):
+        if path.endswith(".bounds") and bounds is not None:
+            check_bounds(bounds, name=path)
+            if not bounds[0] <= low <= high <= bounds[1]:
+                values = f"the values of the inputs, {low:g} to {high:g}"
+                raise ConfigError(f"{path} must include {values}, got {bounds!r}")
+
+
+def _extremes(dataset: Dataset) -> tuple[float, float]:
+    """Returns the smallest and the largest value of the inputs."""
+    parts = dataset.train.x, dataset.test.x
+    return min(part.min() for part in parts), max(part.max() for part in parts)
+
+
+def check_parts(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    rows: Mapping[str, np.ndarray],
+    replica: Replica,
+    sources: Mapping[str, LogitsFn],
+    starts: Mapping[str, Any] = MappingProxyType({}),
+) -> set[str]:
+    """Traces all functions of a replica, so that invalid settings fail before training.
+
+    Args:
+      replica: the first one.
+      starts: the output of `pretrained.starts`.
+
+    Returns:
+      The names of an epoch's metrics.
+
+    Raises:
+      ConfigError: an unknown name or setting, or an error that tracing raised; of a user's module,
+        any error.
+    """
+    try:
+        return _traced(config, dataset, rows, replica, sources, starts)
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, _UNFIT) and not location(error):
+            raise
+        if replica.overrides:
+            # Raise the config's own error first, if it fails without the overrides too.
+            bare = replica._replace(overrides={})
+            check_parts(config, dataset, rows, bare, sources, starts)
+            raise ConfigError(
+                "replicas.grid must be fields that JAX can trace (launch.sweep varies the others), "
+                f"got {', '.join(replica.overrides)}"
+            ) from error
+        raise ConfigError(f"{_reason(error)}{location(error)}") from error
+
+
+def _traced(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    rows: Mapping[str, np.ndarray],
+    replica: Replica,
+    sources: Mapping[str, LogitsFn],
+    starts: Mapping[str, Any],
+) -> set[str]:
+    """Implements `check_parts` without converting errors."""
+    # A shard's index exists only on its device.
+    experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
+    _check_averaging(config)
+    _check_task(config, experiment.predicts)
+    _check_inputs(config, getattr(experiment.model, "input_bounds", None), dataset)
+    _check_inner_objective(config["objective"].get("objective"))
+    _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
+    arrays = dataset.arrays()
+    mine = {name: values[0] for name, values in rows.items()}
+    hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
+    start = jax.tree.map(lambda leaf: leaf[0], dict(starts))
+    run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper, start)
+    _check_model(config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes)
+    run, trained = jax.eval_shape(experiment.epoch, run, arrays, mine)
+    run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
+    jax.eval_shape(experiment.evaluate, run, arrays, mine)
+    return {*trained, *monitored}
+
+
+def _check_averaging(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError if the average begins after the run."""
+    first, epochs = (config.get("averaging") or {}).get("first_epoch", 1), config["epochs"]
+    if first > epochs:
+        allowed = f"1 to {epochs}, the number of epochs"
+        raise ConfigError(f"averaging.first_epoch must be {allowed}, got {first}")
+
+
+def _check_task(config: Mapping[str, Any], predicts: str) -> None:
+    """Raises ConfigError if the objective trains models of another task."""
+    name, model = config["objective"]["name"], config["model"]["name"]
+    legal = trained_by(config["objective"])
+    if legal is not None and predicts not in legal:
+        raise ConfigError(
+            f"model.name must be a model that predicts {' or '.join(map(repr, legal))}, as "
+            f"objective.{name} trains it, got {model!r}, which predicts {predicts!r}"
+        )
+
+
+def _check_inputs(config: Mapping[str, Any], bounds: Bounds | None, dataset: Dataset) -> None:
+    """Raises ConfigError if inputs are outside the bounds of the model."""
+    low, high = _extremes(dataset) if bounds else (0, 0)
+    if bounds and not bounds[0] <= low <= high <= bounds[1]:
+        allowed = f"inputs from {bounds[0]} to {bounds[1]} for model.{config['model']['name']}"
+        raise ConfigError(f"data must be {allowed}, got values from {low:g} to {high:g}")
+
+
+def _check_inner_objective(spec: Mapping[str, Any] | None) -> None:
+    """Raises ConfigError if an objective gives its attack to one that takes none."""
+    if spec is None:
+        return
+    legal, takes_any = Part("objective.objective", spec, OBJECTIVES, OBJECTIVE).settings()
+    if "attack" not in legal and not takes_any:
+        takes = "an objective that takes an attack"
+        raise ConfigError(f"objective.objective.name must be {takes}, got {spec['name']!r}")
+
+
+def _check_attacks(
+    config: Mapping[str, Any], experiment: Experiment, shape: tuple[int, ...]
+) -> None:
+    """Raises ConfigError for unknown norms and for sizes that exceed an attack's bounds."""
+    for field, spec in config["objective"].items():
+        if isinstance(spec, Mapping) and field != "objective":
+            path = f"objective.{field}"
+            sizes = {f"{path}.{s}": spec[s] for s in DISTANCES if spec.get(s) is not None}
+            _check_attack(path, spec, attack_of(spec, path, {}), sizes, shape)
+    eps = config["evaluation"]["eps"]
+    for name, attack in experiment.attacks.items():
+        path, spec = f"evaluation.attacks.{name}", config["evaluation"]["attacks"][name]
+        limited = scale_of(attack) in DISTANCES
+        sizes = {f"evaluation.eps of {path}": max(eps, default=0)} if limited else {}
+        _check_attack(path, spec, attack, sizes, shape)
+
+
+def _check_attack(
+    path: str,
+    spec: Mapping[str, Any],
+    attack: Attack,
+    sizes: Mapping[str, float],
+    shape: tuple[int, ...],
+) -> None:
+    """Checks one attack; `sizes` is {name in the error message: size}."""
+    try:
+        norm = norm_of(attack) or "linf"
+    except ValueError as error:
+        raise ConfigError(f"{path}.{error}") from error
+    bounds = spec.get("bounds")
+    if bounds is not None:
+        for field, size in sizes.items():
+            check_width(field, size, shape, norm, bounds)
+
+
+def _reason(error: Exception) -> str:
+    """Returns the error in one line, with its type where the message alone is unclear."""
+    line = str(error).strip().partition("\n")[0]
+    own = isinstance(error, FlaxError | TypeError | ValueError)
+    return line if own and line else f"{type(error).__name__}: {line}"
+
+
+def _check_model(
+    config: Mapping[str, Any],
+    experiment: Experiment,
+    variables: Variables,
+    x: np.ndarray,
+    num_classes: int,
+) -> None:
+    """Raises ConfigError for a wrong number of classes, or for parts of a batch with a state."""
+    # A model of images may know their classes too.
+    known = getattr(experiment.model, "num_classes", num_classes)
+    if experiment.predicts == "real" and known != num_classes:
+        raise ConfigError(
+            f"model.num_classes must be {num_classes}, the classes of data.name, got {known}"
+        )
+    if experiment.predicts == "labels":
+        logits = jax.eval_shape(experiment.apply, variables, x).logits
+        if logits.shape[-1] != num_classes:
+            raise ConfigError(
+                f"model must have {num_classes} classes, as data.name has, got {logits.shape[-1]}"
+            )
+    elif experiment.predicts == "loss":
+        _check_without_classes(config)
+    if reason := needs_whole_batches(config, variables):
+        parts = {
+            "replicas.shards": config["replicas"]["shards"],
+            "microbatches": config.get("microbatches", 1),
+        }
+        for field, count in parts.items():
+            if count > 1:
+                raise ConfigError(f"{field} must be 1 for {reason}, got {count}")
+
+
+def needs_whole_batches(config: Mapping[str, Any], variables: Variables) -> str:
+    """Returns what forbids `replicas.shards` and `microbatches`; "" if nothing does."""
+    if "batch_stats" in variables:
+        return "a model with batch normalization"
+    objective = config["objective"]
+    return f"objective.{objective['name']}" if first_state_of(objective) else ""
+
+
+def _check_without_classes(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for settings that need a model with classes."""
+    settings = {"evaluation.attacks": config["evaluation"]["attacks"], "stop": config.get("stop")}
+    for field, value in settings.items():
+        if value:
+            raise ConfigError(
+                f"{field} must be empty, as the model has no classes, got {dict(value)}"
+            )

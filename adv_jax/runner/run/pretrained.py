@@ -1,0 +1,85 @@
+"""Starts runs from the parameters of finished ones.
+
+`config.pretrained` is {"workdir": RUN, "part": NAME}. The parameters of the part, such as
+"encoder", replace those of equal names in the new model; "" is the whole model. The others stay
+initialized. A replica takes the parameters of its own seed, or those of the only replica.
+
+A run records the SHA-256 of the other's result.json, and is not resumed if it has changed.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from adv_jax.runner.config.document import ConfigError, unknown
+from adv_jax.runner.config.replicas import Replica
+from adv_jax.runner.run.trained import load_all
+from adv_jax.runner.store.workdir import is_finished, json_bytes, read_json
+from adv_jax.runner.store.writing import WorkdirError, replace
+
+_RECORD = "pretrained.json"
+
+
+def checked_sha256(config: Mapping[str, Any], workdir: Path) -> str:
+    """Returns the SHA-256 of the result.json of the run to start from, or "".
+
+    Raises:
+      UserError: that run is not finished, or the run in `workdir` has started from another.
+    """
+    if not config.get("pretrained"):
+        return ""
+    file = _finished(config) / "result.json"
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    record = workdir / _RECORD
+    if record.exists() and read_json(record) != {"sha256": found}:
+        raise WorkdirError(f"{file} must be the one that {record} names, got SHA-256 {found}")
+    return found
+
+
+def record(workdir: Path, sha256: str) -> None:
+    """Records the output of `checked_sha256`."""
+    if sha256:
+        replace(workdir / _RECORD, json_bytes({"sha256": sha256}))
+
+
+def starts(config: Mapping[str, Any], replicas: Sequence[Replica]) -> dict[str, Any]:
+    """Returns the pre-trained parameters of each replica, with leaves f32[R, ...], or {}.
+
+    Raises:
+      UserError: the workdir holds no finished run, or no such part or seed.
+    """
+    if not config.get("pretrained"):
+        return {}
+    models = load_all(_finished(config))
+    found = [model.about["seed"] for model in models]
+    needed = [replica.seed for replica in replicas]
+    chosen = [found[0]] * len(needed) if len(found) == 1 else needed
+    if len({*found}) < len(found) or not {*chosen} <= {*found}:
+        seeds = f"one replica, or one of each seed {_listed({*needed})}"
+        raise ConfigError(f"pretrained.workdir must have {seeds}, got seeds {_listed(found)}")
+    part = config["pretrained"]["part"]
+    params = [_part(models[found.index(seed)].variables["params"], part) for seed in chosen]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+
+
+def _finished(config: Mapping[str, Any]) -> Path:
+    workdir = Path(config["pretrained"]["workdir"])
+    if not is_finished(workdir):
+        raise ConfigError(f"pretrained.workdir must be a finished run, got {str(workdir)!r}")
+    return workdir
+
+
+def _part(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Returns the parameters of a submodule, or all for ""."""
+    legal = {part: inner for part, inner in params.items() if isinstance(inner, Mapping)}
+    if name and name not in legal:
+        raise ConfigError(unknown("pretrained.part", name, legal))
+    return legal[name] if name else params
+
+
+def _listed(seeds: Any) -> str:
+    return ", ".join(map(str, sorted(seeds)))

@@ -1,0 +1,188 @@
+"""Compiles the functions of an experiment for its replicas and devices."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from adv_jax.data import Dataset
+from adv_jax.data.streams import buffers, chunks
+from adv_jax.evaluate import Curves
+from adv_jax.runner.config.replicas import Replica
+from adv_jax.runner.host.devices import layout
+from adv_jax.runner.run.experiment import Experiment, RunState, initial
+from adv_jax.step import over_devices, over_replicas
+
+
+class Functions(NamedTuple):
+    """The functions of an experiment, mapped over devices and the replicas of each device."""
+
+    init: Any
+    epoch: Any
+    monitor: Any
+    evaluate: Any
+
+
+def functions(experiment: Experiment, devices: Sequence[jax.Device]) -> Functions:
+    """Maps the functions of an experiment over devices, by `over_devices`.
+
+    Arguments get a leading axis of devices, and then one of replicas, except for the arrays of the
+    data, which the replicas of a device share.
+    """
+    mapped = partial(over_replicas, platform=devices[0].platform)
+
+    def with_data(fn: Callable) -> Callable:
+        def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
+            return mapped(lambda run, rows: fn(run, arrays, rows))(runs, rows)
+
+        return on_device
+
+    return Functions(
+        init=over_devices(mapped(experiment.init), devices),
+        epoch=over_devices(with_data(experiment.epoch), devices, donate=(0,)),
+        monitor=over_devices(with_data(experiment.monitor), devices, donate=(0,)),
+        evaluate=over_devices(with_data(experiment.evaluate), devices),
+    )
+
+
+class Program:
+    """Runs all replicas of an experiment in parallel.
+
+    States stay on the devices, [devices, replicas, ...]. Metrics are NumPy arrays [R, ...].
+
+    Attributes:
+      held: the replicas on the devices of this process, for `place`.
+      saved: the replicas that each process saves, for `fetch_saved`.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        dataset: Dataset,
+        rows: dict[str, np.ndarray],
+        replicas: list[Replica],
+        *,
+        shards: int,
+        starts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Places the data on the devices.
+
+        Args:
+          rows: the output of `inputs.rows_of`.
+          starts: the output of `pretrained.starts`.
+        """
+        self.steps_per_epoch = experiment.steps_per_epoch
+        self._layout = layout(len(replicas), shards=shards)
+        devices = self._layout.devices
+        self.num_devices = len(devices)
+        self.held = self._layout.held(len(replicas))
+        self.saved = self._layout.saved(len(replicas))
+        self._seeds = self._layout.place(self._of_held(initial(replicas, starts)))
+        self._copies = self._layout.copies()
+        self._data = self._copies(dataset.arrays()), self._layout.place(self._of_held(rows))
+        self._streamed = dataset if dataset.stream else None
+        # Of the chunks that are computed on, that wait and that are read: on a CPU, the devices use
+        # this memory itself.
+        self._buffers = buffers(dataset, 3) if dataset.stream else []
+        self._reader = ThreadPoolExecutor(1, "stream")
+        self._functions = functions(experiment, devices)
+
+    def compile(self, *, wait: bool = False) -> None:
+        """Starts to compile all functions; without it, each is compiled at its first call.
+
+        XLA compiles a program mostly in one thread. Here each program has a thread, and training
+        begins before the last one is ready. Does nothing in a run of several processes: there
+        pmap itself must make global arrays of those of each process, when it is called.
+
+        wait: whether to return only when all are compiled.
+        """
+        if jax.process_count() > 1:
+            return
+        # The order of need. Tracing holds Python's lock, so lower in this thread.
+        threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
+        init, state = _started(threads, self._functions.init, *self._seeds)
+        # A chunk differs from the sample of a stream in size, and may in dtype.
+        whole = ["monitor", "evaluate"] if self._streamed else ["epoch", "monitor", "evaluate"]
+        others = {
+            name: _started(threads, getattr(self._functions, name), state, *self._data)[0]
+            for name in whole
+        }
+        self._functions = self._functions._replace(init=init, **others)
+        threads.shutdown(wait=wait)
+
+    def init(self) -> RunState:
+        """Initializes all replicas."""
+        return self._functions.init(*self._seeds)
+
+    def epoch(self, state: RunState, epoch: int) -> tuple[RunState, dict[str, np.ndarray]]:
+        """Trains for one epoch -> (state, metrics f32[R, steps] each); donates `state`.
+
+        epoch: its number, from 0; only the batches of a stream depend on it.
+
+        Raises:
+          UserError: the stream of the training set fails.
+        """
+        if self._streamed is None:
+            state, metrics = self._functions.epoch(state, *self._data)
+            return state, self.fetch(metrics)
+        found, running = [], None
+        for chunk in self._ahead(self._streamed, epoch):
+            state, metrics = self._functions.epoch(state, chunk, self._data[1])
+            if running:
+                # Waits, so that the next chunk but one may use the memory of the previous one.
+                found.append(self.fetch(running))
+            running = metrics
+        found.append(self.fetch(running))
+        return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *found)
+
+    def _ahead(self, dataset: Dataset, epoch: int) -> Iterator[Any]:
+        """Yields the chunks of an epoch on the devices; a thread makes each one beforehand."""
+        parts = ({"x": x, "y": y} for x, y in chunks(dataset, epoch, self._buffers))
+        made = lambda: None if (part := next(parts, None)) is None else self._copies(part)
+        following = self._reader.submit(made)
+        while (chunk := following.result()) is not None:
+            following = self._reader.submit(made)
+            yield chunk
+
+    def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
+        """Measures clean errors -> (state, metrics f32[R] each); donates `state`."""
+        state, metrics = self._functions.monitor(state, *self._data)
+        return state, self.fetch(metrics)
+
+    def evaluate(self, state: RunState) -> Curves:
+        """Runs `Experiment.evaluate` for each replica: f32[R] and f32[R, E]."""
+        return self.fetch(self._functions.evaluate(state, *self._data))
+
+    def fetch(self, tree: Any) -> Any:
+        """Copies a tree from the devices to NumPy arrays [R, ...]."""
+        return self._layout.fetch(tree)
+
+    def fetch_saved(self, tree: Any) -> Any:
+        """Copies the replicas that this process saves to NumPy arrays, without communication."""
+        return self._layout.fetch_saved(tree)
+
+    def place(self, tree: Any) -> Any:
+        """Puts NumPy arrays [held replicas, ...] on the devices; the inverse of `fetch`."""
+        return self._layout.place(tree)
+
+    def shapes(self, tree: Any) -> Any:
+        """Returns the shapes and dtypes that `fetch` would return."""
+        return self._layout.shapes(tree)
+
+    def _of_held(self, tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[self.held.start : self.held.stop], tree)
+
+
+def _started(threads: Executor, fn: Any, *args: Any) -> tuple[Callable[..., Any], Any]:
+    """Starts to compile fn -> (fn, which waits for its program; shapes and dtypes of its result).
+
+    args: trees of arrays, or of their shapes and dtypes.
+    """
+    lowered = fn.lower(*args)
+    program = threads.submit(lowered.compile)
+    return lambda *args: program.result()(*args), lowered.out_info

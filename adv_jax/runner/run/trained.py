@@ -1,0 +1,219 @@
+"""Loads trained models from workdirs, without locking or changing them."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from adv_jax.data import Dataset
+from adv_jax.runner.config import plugins
+from adv_jax.runner.config.document import ConfigError, leaves, with_values
+from adv_jax.runner.config.fields import check
+from adv_jax.runner.config.replicas import Replica, replicas
+from adv_jax.runner.run import inputs
+from adv_jax.runner.run.experiment import Experiment, initial
+from adv_jax.runner.store.checkpoint import Checkpoints, Restored
+from adv_jax.runner.store.workdir import is_finished, read_config, read_result
+from adv_jax.types import Apply, Array, LogitsFn, Output, UserError, Variables
+
+
+class Trained(NamedTuple):
+    """A trained replica.
+
+    Attributes:
+      logits_fn: f32[B, *D] -> f32[B, K], the model of the lowest validation error, or the last one
+        without a validation set; computes in float32. Without classes, what the model returns.
+      apply: the apply function of the model.
+      variables: the variables of the model.
+      predicts: "labels", "real" or "loss"; see `adv_jax.models`.
+      dataset: its preprocessed data set; the images of a discriminator have class 1, real.
+      about: for documents: the experiment, the model and objective, the data and preprocessing, the
+        seed, the overrides and the epochs.
+    """
+
+    logits_fn: LogitsFn
+    apply: Apply
+    variables: Variables
+    predicts: str
+    dataset: Dataset
+    about: dict[str, Any]
+
+
+def load(workdir: str | Path, *, replica: int = 0) -> Trained:
+    """Loads a trained model from the newest intact checkpoint of a run.
+
+    Args:
+      workdir: the directory of a run, finished or not, that has saved an epoch.
+      replica: index of the replica in result.json.
+
+    Raises:
+      UserError: the run, the replica, the checkpoint or the data does not exist.
+    """
+    path = Path(workdir)
+    config = checked_config(path)
+    count = len(replicas(config))
+    if not isinstance(replica, Integral) or not 0 <= replica < count:
+        legal = f"0 to {count - 1}, the replicas of {path}"
+        raise UserError(f"replica must be {legal}, got {replica!r}")
+    return _load(path, config, [int(replica)])[0]
+
+
+def load_all(workdir: str | Path) -> list[Trained]:
+    """Loads all replicas of a run; they share the data."""
+    path = Path(workdir)
+    config = checked_config(path)
+    return _load(path, config, range(len(replicas(config))))
+
+
+def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[Trained]:
+    runs = replicas(config)
+    dataset, rows, about_data, _ = inputs.load(config, runs, path)
+    program = experiment(config, dataset)
+    saved = restored(path, program, runs)
+    arrays = jax.tree.map(jax.numpy.asarray, dataset.arrays())
+
+    def of_replica(replica: int) -> Trained:
+        run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
+        mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
+        # As in training: by default accelerators round float32 products to 10 bits or less.
+        with jax.default_matmul_precision("float32"):
+            variables = program.final_variables(run, arrays, mine)
+
+        def apply(*args: Any, **options: Any) -> Output:
+            with jax.default_matmul_precision("float32"):
+                return program.apply(*args, **options)
+
+        def logits_fn(x: Array) -> Array:
+            return apply(variables, x).logits
+
+        about = {
+            "experiment": config["experiment"],
+            "model": config["model"],
+            "objective": config["objective"],
+            "data": about_data,
+            "preprocess": inputs.steps(config["data"]),
+            "replica": replica,
+            "seed": runs[replica].seed,
+            "overrides": runs[replica].overrides,
+            "epochs": saved.epoch,
+            "best_epoch": int(run.best_epoch) or None,
+        }
+        return Trained(logits_fn, apply, variables, program.predicts, labeled, about)
+
+    labeled = _real(dataset) if program.predicts == "real" else dataset
+    return [of_replica(replica) for replica in wanted]
+
+
+def _real(dataset: Dataset) -> Dataset:
+    """Returns the data of a discriminator: all images have class 1, real."""
+    train, test = (part._replace(y=np.ones_like(part.y)) for part in (dataset.train, dataset.test))
+    return dataset._replace(train=train, test=test, num_classes=2)
+
+
+def checked_config(workdir: Path) -> dict[str, Any]:
+    """Returns the config of a run after checking it.
+
+    Raises:
+      UserError: the directory holds no run, or its config is invalid, or names a module that is not
+        found from the current directory or whose file has changed since.
+    """
+    config = read_config(workdir)
+    try:
+        check(config)
+        return dict(plugins.recorded(config))
+    except ConfigError as error:
+        raise ConfigError(f"{workdir / 'config.json'}: {error}") from error
+
+
+def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:
+    """Builds the experiment of a run without the sources of its objective and attacks.
+
+    Args:
+      config: the complete config.
+      dataset: the output of `inputs.load`.
+
+    Raises:
+      UserError: see `sources`.
+    """
+    needed = sources({"data": config["data"], "model": config["model"]}, dataset)
+    return Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
+
+
+def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Restored:
+    """Returns the newest intact checkpoint of a run; its tree has a leading axis of replicas.
+
+    Reads through temporary links, so that a damaged checkpoint is not renamed in the workdir. For a
+    finished run only the last checkpoint is valid, as result.json belongs to it.
+
+    Args:
+      workdir: the directory of the run.
+      program: the output of `experiment`.
+      runs: the replicas.
+
+    Raises:
+      UserError: there is no intact checkpoint, it is from another version, or the run is finished
+        and the last checkpoint is missing or damaged.
+    """
+    like = jax.eval_shape(jax.vmap(program.init), *initial(runs))
+    checkpoints = workdir / "checkpoints"
+    with tempfile.TemporaryDirectory() as links:
+        for epoch in checkpoints.glob("[0-9]*"):
+            if epoch.name.isdigit():
+                (Path(links) / epoch.name).symlink_to(epoch.absolute())
+        try:
+            with Checkpoints(Path(links), kept=1) as manager:
+                found = manager.restore(like)
+        except UserError as error:
+            raise UserError(str(error).replace(links, str(checkpoints))) from error
+    if found.tree is None:
+        raise UserError(f"{checkpoints} must have an intact checkpoint, got none")
+    if is_finished(workdir):
+        epochs = [replica.get("epochs") for replica in read_result(workdir)["replicas"]]
+        last = max((count for count in epochs if isinstance(count, int)), default=0)
+        if found.epoch < last:
+            raise UserError(
+                f"{checkpoints} must have an intact checkpoint of epoch {last}, the last of the "
+                f"finished run, got epoch {found.epoch}; delete result.json to resume from there"
+            )
+    return found
+
+
+def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
+    """Returns workdir -> trained model, for all fields `..._fn` of a config.
+
+    Args:
+      config: the complete config, or `data` and the parts to search.
+      dataset: the data set to use the models on.
+
+    Raises:
+      UserError: a workdir holds no finished run, or its model takes other inputs.
+    """
+
+    def inputs_of(data: Dataset, preprocess: Any) -> tuple[Any, ...]:
+        return data.name, data.test.x.shape[1:], data.bounds, list(preprocess)
+
+    needed = inputs_of(dataset, inputs.steps(config.get("data", {})))
+
+    found: dict[str, LogitsFn] = {}
+    for path, workdir in leaves(config):
+        if not path.endswith("_fn"):
+            continue
+        if not isinstance(workdir, str):
+            raise ConfigError(f"{path} must be the workdir of a run, got {workdir!r}")
+        if workdir in found:
+            continue
+        source = load(workdir)
+        if not is_finished(Path(workdir)):
+            # Its model could change before this run is resumed.
+            raise ConfigError(f"{path} must be a finished run, got {workdir!r}")
+        its = inputs_of(source.dataset, source.about["preprocess"])
+        if its != needed:
+            raise ConfigError(
+                f"{path} must be a run on the same inputs, {needed}, got {workdir!r}, on {its}"
+            )
+        found[workdir] = source.logits_fn
+    return found

@@ -1,0 +1,237 @@
+"""Builds result.json: the measurements, the data and the versions of a finished run."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from adv_jax import __version__
+from adv_jax.attacks import function_name
+from adv_jax.data import Dataset
+from adv_jax.evaluate import Curves
+from adv_jax.evaluate.auditing import warnings_of_curves
+from adv_jax.runner.config.replicas import Replica
+from adv_jax.types import Array, Attack
+
+_STRONG = ("pgd", "auto_attack")  # An error under weaker attacks alone says little.
+
+
+class Loss(NamedTuple):
+    """The result of a model without classes on the test set: the mean of its loss, f32[]."""
+
+    mean: Array
+
+
+def document(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    rows: Mapping[str, np.ndarray],
+    replicas: Sequence[Replica],
+    measured: Curves | Loss,
+    *,
+    epochs: Sequence[int],
+    best_epochs: Sequence[int],
+    seconds: float,
+) -> dict[str, Any]:
+    """Returns the contents of result.json; errors and accuracies are fractions in [0, 1].
+
+    Args:
+      config: the run's config.
+      dataset: the run's data.
+      rows: the rows of each replica, i32[R, n].
+      replicas: the R replicas.
+      measured: the output of `Program.evaluate`, f32[R] and f32[R, E]; a loss replaces the error
+        and the confidence of a model without classes.
+      epochs: number of epochs that each replica trained.
+      best_epochs: epoch of the lowest validation error of each replica, 0 without validation.
+      seconds: training time, summed over resumptions.
+    """
+    if isinstance(measured, Loss):
+        tested, evaluation = {"test_loss": np.asarray(measured.mean, float)}, {}
+    else:
+        tested, evaluation = _errors(measured, config["evaluation"]["eps"], len(dataset.test.y))
+    return {
+        "experiment": config["experiment"],
+        "data": data_document(dataset, rows),
+        "replicas": [
+            {
+                "seed": replica.seed,
+                "overrides": replica.overrides,
+                **{name: float(values[i]) for name, values in tested.items()},
+                "epochs": int(epochs[i]),
+                "best_epoch": int(best_epochs[i]) or None,
+            }
+            for i, replica in enumerate(replicas)
+        ],
+        "evaluation": evaluation,
+        "seconds": round(seconds, 1),
+        **provenance(),
+    }
+
+
+def _errors(
+    measured: Curves, eps: Sequence[float], num_test: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the clean measures by replica, f[R] each, and the entry "evaluation"."""
+
+    def error(accuracy: ArrayLike) -> np.ndarray:
+        """Returns a float64 error rounded to a multiple of 1 / num_test."""
+        return np.round((1 - np.asarray(accuracy, float)) * num_test) / num_test
+
+    sizes = list(eps)
+    evaluation = {}
+    for attack, curve in measured.attacks.items():
+        others = {name: v.tolist() for name, v in curve._asdict().items() if name != "accuracy"}
+        evaluation[attack] = {"eps": sizes, "error": error(curve.accuracy).tolist(), **others}
+    if len(evaluation) > 1:  # With one attack the worst case is that attack.
+        evaluation["worst_case"] = {"eps": sizes, "error": error(measured.worst_case).tolist()}
+    clean = {"test_error": error(measured.clean.accuracy), "confidence": measured.clean.confidence}
+    return clean, evaluation
+
+
+def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the entry "data": the source and its hash, and the size of each subset."""
+    sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
+    if dataset.stream:
+        whole = dataset.stream.num_batches * dataset.stream.batch_size
+        sizes |= {"train": whole, "labelled": whole}
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "sha256": dataset.sha256,
+        "sizes": sizes | {"test": len(dataset.test.y)},
+    }
+
+
+def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], list[list[str]]]:
+    """Returns the final table: a title, the columns, and one row per replica.
+
+    The title has the mean test error or loss and, for several replicas, the sample standard
+    deviation.
+
+    Args:
+      result: the contents of result.json.
+      predicts: what the model predicts. The error of "real" is the share of the test set that a
+        discriminator calls generated, and its title and column say so.
+    """
+    replicas = result["replicas"]
+    if "test_loss" in replicas[0]:
+        measures = {"loss": [f"{replica['test_loss']:.5g}" for replica in replicas]}
+        values, tested, unit = [replica["test_loss"] for replica in replicas], "test loss", ""
+    else:
+        values, unit = [100 * r["test_error"] for r in replicas], " %"
+        tested, error = "test error", "error"
+        if predicts == "real":
+            tested, error = "real images called generated", "called generated"
+        measures = {
+            f"{error} %": [f"{value:.2f}" for value in values],
+            "confidence": [f"{replica['confidence']:.4f}" for replica in replicas],
+        }
+    rows = [
+        [
+            str(i),
+            str(replica["seed"]),
+            ", ".join(f"{path}={value:g}" for path, value in replica["overrides"].items()) or "-",
+            *(values[i] for values in measures.values()),
+            str(replica["epochs"]),
+            str(replica["best_epoch"] or "-"),
+        ]
+        for i, replica in enumerate(replicas)
+    ]
+    spread = f" (sd {np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
+    data = result["data"]
+    title = (
+        f"{result['experiment']}: {tested} {np.mean(values):.3f}{unit}{spread} on "
+        f"{data['sizes']['test']} examples of {data['name']} ({data['source']})"
+    )
+    columns = ["replica", "seed", "settings", *measures, "epochs", "best epoch"]
+    return title, columns, rows
+
+
+def remarks(
+    attacks: Mapping[str, Attack], measured: Curves, eps: Sequence[float], workdir: Path, rows: int
+) -> list[str]:
+    """Returns what to read beside the errors under attack: the audit's warnings, what is untried.
+
+    The warnings are those that follow from the curves, mean over replicas; `adv_jax.evaluate` also
+    examines the gradients.
+
+    Args:
+      attacks: the attacks of the evaluation, by name.
+      measured: the output of `Program.evaluate`.
+      eps: their sizes.
+      workdir: of the run.
+      rows: number of test examples.
+    """
+    accuracies = {name: np.mean(curve.accuracy, 0) for name, curve in measured.attacks.items()}
+    clean = float(np.mean(measured.clean.accuracy))
+    found = warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows)
+    tried = {function_name(attack) for attack in attacks.values()}
+    missing = [name for name in _STRONG if name not in tried]
+    names = ",".join(_STRONG)
+    command = f"python -m adv_jax.evaluate {shlex.quote(f'--workdir={workdir}')} --attacks={names}"
+    untried = [f"not tried: {', '.join(missing)}; see {command}"] if missing else []
+    return [*(f"warning: {line}" for line in found), *untried]
+
+
+def environment(devices: int) -> dict[str, Any]:
+    """Returns the versions, devices and flags that change the rounding of a training.
+
+    Args:
+      devices: number of devices that the training uses.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return {
+        **_versions(),
+        "device": jax.devices()[0].device_kind,
+        "devices": devices,
+        "cpu": cpu(),
+        "XLA_FLAGS": " ".join(sorted(flag for flag in flags if "device_count" not in flag)),
+    }
+
+
+def cpu() -> str:
+    """Returns the CPU's model and its widest vector extension, which XLA compiles for."""
+    try:
+        about = Path("/proc/cpuinfo").read_text()
+    except OSError:  # Not Linux.
+        return platform.machine()
+    lines = (line.partition(":") for line in about.splitlines())
+    known = {name.strip(): value.strip() for name, _, value in lines}
+    features = known.get("flags", known.get("Features", "")).split()
+    widest = next((isa for isa in ("avx512f", "avx2", "avx", "sve") if isa in features), "")
+    return f"{known.get('model name', platform.machine())} {widest}".strip()
+
+
+def provenance() -> dict[str, Any]:
+    """Returns the device, the package versions and the git commit (None outside a checkout).
+
+    The commit ends in -dirty if a tracked file outside the results folders differs from it.
+    """
+    # An installed package may lie inside the checkout of another project.
+    folder = Path(__file__).parents[3]
+    git = ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}"]
+    call = partial(subprocess.run, cwd=folder, capture_output=True, text=True)
+    try:
+        commit = call([*git, "describe", "--always"], check=True).stdout.strip()
+        changed = call([*git, "diff", "--quiet", "HEAD", "--", ".", ":!*/results/*"])
+        commit += "-dirty" if changed.returncode else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    versions = {"python": platform.python_version(), **_versions()}
+    device = jax.devices()[0].device_kind
+    return {"device": device, "versions": versions, "git": commit}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {"adv_jax": __version__} | {p: importlib.metadata.version(p) for p in packages}

@@ -1,0 +1,373 @@
+"""Reads and writes the files of a run: config, data, metrics and result."""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adv_jax.runner.config.document import leaves
+from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, writing
+
+_FITTED = "preprocess.npz"
+_METRICS = "metrics.jsonl"
+_RESULT = "result.json"
+
+
+class InUse(WorkdirError):
+    """Another process uses the workdir."""
+
+
+class Workdir:
+    """The directory of one run, locked against other processes. A context manager.
+
+    All methods raise WorkdirError if a file cannot be written or read.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+        """Creates the directory, or opens one that holds the same config.
+
+        Raises:
+          WorkdirError: it cannot be written, or it holds another config.
+          InUse: another process uses it.
+        """
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.figures = self.path / "figures"
+        self._metrics = self.path / _METRICS
+        self._result = self.path / _RESULT
+        check_writable(self.path)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            # The kernel releases the lock when the process ends; the file stays.
+            self._lock = (self.path / "lock").open("a")
+        try:
+            self._acquire_lock()
+            if not check_same_config(self.path, config):
+                _write_json(self.path / "config.json", as_json(config))
+        except WorkdirError:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def _check_exists(self) -> None:
+        """Raises WorkdirError if the directory was deleted or replaced."""
+        try:
+            there = os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock.fileno()))
+        except OSError:
+            there = False
+        if not there:
+            raise WorkdirError(f"workdir {self.path} was deleted during the run")
+
+    def _acquire_lock(self) -> None:
+        try:
+            with writing(self.path / "lock"):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except WorkdirError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+            raise InUse(f"workdir {self.path} is in use by another process") from error
+
+    def result(self) -> dict[str, Any] | None:
+        """Returns the contents of result.json; None if the run is not finished."""
+        return _read_object(self._result) if is_finished(self.path) else None
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Writes result.json atomically, which marks the run as finished."""
+        self._check_exists()
+        _write_json(self._result, result)
+
+    def record_data(
+        self,
+        document: Mapping[str, Any],
+        rows: Mapping[str, np.ndarray],
+        fitted: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Records the data, or checks that the run has recorded the same.
+
+        Args:
+          document: written to data.json.
+          rows: the rows of each replica and subset, written to rows.npz.
+          fitted: the arrays of the preprocessing, written to preprocess.npz; None if it has none.
+
+        Raises:
+          WorkdirError: the run was started on other data.
+        """
+        file = self.path / "rows.npz"
+        if check_same_data(self.path, document):
+            _check_rows(file, rows)
+            return
+        _write_arrays(file, rows)
+        if fitted is not None:
+            _write_arrays(self.path / _FITTED, fitted)
+        # Written last: data.json marks the other files as complete.
+        _write_json(self.path / "data.json", as_json(document))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl."""
+        return read_metrics(self.path)
+
+    def append_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Appends lines to metrics.jsonl."""
+        self._check_exists()
+        with writing(self._metrics), self._metrics.open("a") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+
+    def rewind_metrics(self, epoch: int) -> None:
+        """Deletes the lines after `epoch`, which the resumed run logs again."""
+        lines = _content(self._metrics).splitlines(True) if self._metrics.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        kept = [line for line in whole if _parse_line(self._metrics, line)["epoch"] <= epoch]
+        replace(self._metrics, b"".join(kept))
+
+    def check_metrics(self, epoch: int, stopped: Sequence[bool]) -> None:
+        """Checks that metrics.jsonl has all lines up to the checkpoint of `epoch`.
+
+        Args:
+          epoch: the epoch of the checkpoint.
+          stopped: whether each replica stopped early. A replica that did not stop must have lines
+            up to `epoch`; if all stopped, so must the one that stopped last.
+
+        Raises:
+          WorkdirError: lines are missing, for example after a power cut.
+        """
+        lines = self.metrics()
+        ends = max((line["epoch"] for line in lines), default=0)
+        for i in sorted(range(len(stopped)), key=lambda i: stopped[i]):
+            own = [line["epoch"] for line in lines if line["replica"] == i]
+            needed = max(own, default=1) if stopped[i] and ends == epoch else epoch
+            if own != list(range(1, needed + 1)):
+                raise WorkdirError(
+                    f"{self._metrics} must have a line of replica {i} for each of the epochs 1 to "
+                    f"{needed}, got {len(own)} lines, the last for epoch {max(own, default=0)}; "
+                    "use a new workdir, or delete the checkpoints of this one"
+                )
+
+    def sync_metrics(self) -> None:
+        """Calls fsync on metrics.jsonl."""
+        with writing(self._metrics), self._metrics.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Returns the config of a run, with lists converted to tuples. Needs no lock.
+
+    Raises:
+      WorkdirError: the directory holds no run, or config.json is damaged.
+    """
+    file = path / "config.json"
+    if not os.path.isfile(file):  # False for invalid names, too.
+        raise WorkdirError(f"workdir must be the directory of a run, got {path}: no config.json")
+    return _with_tuples(_read_object(file))
+
+
+def is_finished(path: Path) -> bool:
+    """Returns whether the run in a directory has finished."""
+    return os.path.exists(path / _RESULT)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Returns the result.json of a finished run. Needs no lock.
+
+    Raises:
+      WorkdirError: the file cannot be read, or is not the result of a run.
+    """
+    file = path / _RESULT
+    result = _read_object(file)
+    data, replicas = result.get("data"), result.get("replicas")
+    if not isinstance(data, dict):
+        raise WorkdirError(f"{file}: data must be a dict, got {_shortened(data)}")
+    found = replicas if isinstance(replicas, list) else [replicas]
+    if not all(isinstance(r, dict) and r.keys() & {"test_error", "test_loss"} for r in found):
+        allowed = "a list of dicts with a test_error or test_loss each"
+        raise WorkdirError(f"{file}: replicas must be {allowed}, got {_shortened(replicas)}")
+    return result
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of a run's metrics.jsonl. Needs no lock.
+
+    Raises:
+      WorkdirError: the file is missing, or a line is damaged.
+    """
+    file = path / _METRICS
+    return [_parse_line(file, line) for line in _content(file).splitlines()]
+
+
+def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
+    """Returns whether the directory holds a run of this config; False if it holds no run.
+
+    Raises:
+      WorkdirError: it holds a run of another config; the message names the fields.
+    """
+    file = path / "config.json"
+    if not os.path.exists(file):
+        return False
+    old, new = dict(_flat(_read_object(file))), dict(_flat(as_json(config)))
+    differing = [
+        _difference(field, new.get(field, "absent"), old.get(field, "absent"))
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field, ()) != new.get(field, ())
+    ]
+    if differing:
+        raise WorkdirError(f"workdir {path} holds a run of another config: {'; '.join(differing)}")
+    return True
+
+
+def _difference(field: str, new: Any, old: Any) -> str:
+    _, is_module, name = f".{field}".partition(".modules.")
+    if is_module and "absent" not in (new, old):
+        return f"the file of module {name} has changed (SHA-256 {new[:12]} but was {old[:12]})"
+    return f"{field} is {new!r} but was {old!r}"
+
+
+def check_same_data(path: Path, document: Mapping[str, Any]) -> bool:
+    """Returns whether the directory holds a run on this data; False if it has recorded no data.
+
+    Raises:
+      WorkdirError: it holds a run on other data; the message names the fields.
+    """
+    file = path / "data.json"
+    if not file.exists():
+        return False
+    old, new = _read_object(file), as_json(document)
+    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if differing:
+        raise WorkdirError(
+            f"workdir {path} holds a run on other data: {', '.join(differing)} of {file} differ"
+        )
+    return True
+
+
+def read_fitted(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a run's preprocessing.
+
+    Raises:
+      WorkdirError: the file is missing or damaged.
+    """
+    return _read_arrays(path / _FITTED)
+
+
+def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
+    """Checks rows.npz against `rows`. A damaged or missing file is rewritten, as no run needs it.
+
+    Raises:
+      WorkdirError: it holds other rows, for example those of another version of adv_jax.
+    """
+    try:
+        old = _read_arrays(file)
+    except WorkdirError:
+        _write_arrays(file, rows)
+        return
+    same = old.keys() == rows.keys() and all(np.array_equal(old[k], rows[k]) for k in rows)
+    if not same:
+        legal = "the rows that this version of adv_jax draws for the config and its seeds"
+        raise WorkdirError(f"{file} must hold {legal}, got others; use a new workdir")
+
+
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+    try:
+        # NumPy does not close a damaged file that it opened itself.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise WorkdirError(f"{file} is missing; the run cannot resume without it") from None
+    # NumPy raises errors of many types for damaged files.
+    except Exception as error:
+        raise WorkdirError(f"{file} is damaged: {str(error).partition(chr(10))[0]}") from error
+
+
+def default_path(config: Mapping[str, Any]) -> Path:
+    """Returns runs/<experiment>-<hash of the config>, whatever the files of its modules hold."""
+    text = json.dumps({k: v for k, v in as_json(config).items() if k != "modules"}, sort_keys=True)
+    return Path("runs") / f"{config['experiment']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts a config to JSON types: tuples become lists."""
+    return json.loads(json.dumps(config))
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Serializes a value as the bytes of a JSON file."""
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """Returns the value in a JSON file.
+
+    Raises:
+      WorkdirError: the file is damaged, or cannot be read.
+    """
+    return _parsed(path, _content(path))
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    replace(path, json_bytes(value))
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    replace(path, content.getvalue())
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkdirError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _parsed(path: Path, text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WorkdirError(f"{path} is damaged, it is not JSON: {error}") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file."""
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise WorkdirError(f"{path} must be a JSON object, got {_shortened(document)}")
+    return document
+
+
+def _parse_line(path: Path, line: bytes) -> dict[str, Any]:
+    """Parses a line of metrics.jsonl, which must have an epoch and a replica."""
+    metrics = _parsed(path, line)
+    known = isinstance(metrics, dict)
+    if not known or not all(isinstance(metrics.get(name), int) for name in ("epoch", "replica")):
+        found = _shortened(metrics)
+        raise WorkdirError(f"{path} must have an epoch and a replica in each line, got {found}")
+    return metrics
+
+
+def _shortened(value: Any) -> str:
+    """Returns a value in one line of at most 60 characters."""
+    line = repr(value)
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def _with_tuples(value: Any) -> Any:
+    """Inverts `as_json`."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _flat(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    yield from leaves(document)
+    replicas = document.get("replicas")
+    yield "replicas.grid", replicas.get("grid") if isinstance(replicas, Mapping) else None

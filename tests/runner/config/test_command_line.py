@@ -1,0 +1,319 @@
+"""Bad command lines are refused in one line."""
+
+import runpy
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from adv_jax.checks import suggestion
+from adv_jax.runner.config import catalogue
+from adv_jax.runner.config.command_line import check_overrides, expanded, explain_flags, workdirs
+from adv_jax.runner.config.fields import check
+from adv_jax.types import UserError
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(mode="paper"):
+    if mode not in ("paper", "quick"):
+        raise ValueError(f"mode must be paper or quick, got {mode!r}")
+    config = ConfigDict({"epochs": 3, "rate": 0.1, "model": {"features": (3, 2)}})
+    config.replicas = {"seeds": 1}
+    if mode == "quick":
+        config.only_quick = 1
+    return config
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    for name in ("ladder_mnist", "quickstart"):
+        (tmp_path / "configs" / f"{name}.py").write_text(CONFIG)
+    (tmp_path / "configs" / "common.py").write_text("SHARED = 1\n")  # which is no config
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def explained(monkeypatch, *argv):
+    """Returns the error message of a command line, which must be one line."""
+    argv = ["prog", *argv]
+    monkeypatch.setattr(sys, "argv", argv)  # ml_collections reads it, too.
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    read = lambda: (values(argv), config.value.to_dict())
+    with pytest.raises(Exception) as error:
+        read()
+    message = explain_flags(argv, error.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def test_an_unknown_config_file_is_refused_with_the_existing_ones(folder, monkeypatch):
+    assert explained(monkeypatch, "--config=configs/lader_mnist.py:quick") == (
+        "--config must be one of configs/ladder_mnist.py, configs/quickstart.py, got "
+        "'configs/lader_mnist.py'; did you mean 'configs/ladder_mnist.py'?"
+    )
+    assert explained(monkeypatch, "--config=nothing") == (
+        f"--config must be one of {', '.join(catalogue.names())}, got 'nothing'"
+    )
+
+
+@pytest.mark.parametrize("missing", ["configs", "configs.common"])
+def test_a_config_that_imports_common_by_its_name_in_a_clone_is_refused_with_the_other(
+    missing, tmp_path, monkeypatch
+):
+    monkeypatch.delitem(sys.modules, "configs.common", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)  # As where no clone is in the path.
+    own = tmp_path / "own.py"
+    own.write_text("from configs.common import base")
+    assert explained(monkeypatch, f"--config={own}") == (
+        f"{own} must import adv_jax.configs.common, got configs.common, its name in a clone"
+    )
+
+
+def test_an_unknown_config_name_is_refused_with_the_nearest_one(folder, monkeypatch):
+    for wrong in ("lader_mnist:quick", "ladder_mnist.py", "/nowhere/ladder_mnist.py"):
+        found = wrong.partition(":")[0]
+        assert explained(monkeypatch, f"--config={wrong}").endswith(
+            f" {', '.join(catalogue.names())}, got {found!r}; did you mean 'ladder_mnist'?"
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "meant"),
+    [
+        ("--config.epoch=3", "epoch", "epochs"),
+        ("--config.model.featurs=(1,)", "model.featurs", "model.features"),
+        ("--config.modle.features=(1,)", "modle.features", "model.features"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_one(
+    folder, monkeypatch, override, field, meant
+):
+    message = explained(
+        monkeypatch, "--config=configs/ladder_mnist.py", "--config.rate=.2", override
+    )
+    assert message == (
+        "a field of --config must be one of epochs, model.features, rate, replicas.seeds, got "
+        f"{field!r}; did you mean {meant!r}?"
+    )
+
+
+def test_suggested_fields_depend_on_the_chosen_mode(folder, monkeypatch):
+    wrong = "--config.only_quik=3"
+    quick = explained(monkeypatch, "--config=configs/ladder_mnist.py:quick", wrong)
+    assert quick.endswith("; did you mean 'only_quick'?")
+    assert "only_quick" not in explained(monkeypatch, "--config=configs/ladder_mnist.py", wrong)
+
+
+@pytest.mark.parametrize("value", ["three", "1.5"])
+def test_a_value_that_is_not_a_whole_number_is_refused_with_the_field(folder, monkeypatch, value):
+    message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.epochs={value}")
+    assert message == f"--config.epochs must be a whole number, got {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rate=fast", "--config.rate must be a number, got 'fast'"),
+        ("model=mlp", "--config.model must be a dict, got 'mlp'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_the_field(folder, monkeypatch, override, said):
+    message = explained(monkeypatch, "--config=configs/ladder_mnist.py", f"--config.{override}")
+    assert message == said
+
+
+def test_an_error_without_a_config_keeps_its_message(folder, monkeypatch):
+    missing = UserError("--config must be a name")
+    assert explain_flags(["prog", "--workdir=x"], missing) == str(missing)
+    message = explained(monkeypatch, "--confg=configs/ladder_mnist.py")
+    assert "confg" in message
+    assert "Did you mean: config" in message
+
+
+def test_an_unknown_mode_is_refused_by_the_config(folder, monkeypatch):
+    message = explained(monkeypatch, "--config=configs/ladder_mnist.py:quik")
+    assert "mode must be paper or quick, got 'quik'" in message
+
+
+def test_an_unknown_field_is_refused_with_a_config_after_a_space(folder, monkeypatch):
+    message = explained(monkeypatch, "--config", "configs/ladder_mnist.py", "--config.epoch", "3")
+    assert message.startswith("a field of --config must be one of ") and "got 'epoch'; " in message
+
+
+def test_a_field_below_a_number_is_refused_by_name(folder, monkeypatch):
+    message = explained(
+        monkeypatch, "--config=configs/ladder_mnist.py", "--config.model.features.x=1"
+    )
+    assert message.startswith("a field of --config must be one of ")
+    assert "got 'model.features.x'; " in message
+
+
+# Optional fields
+
+
+def overridden(monkeypatch, *argv):
+    """Returns the config of the quickstart with overrides, as the commands parse it."""
+    argv = ["prog", "--config=configs/quickstart.py:quick", *argv]
+    monkeypatch.setattr(sys, "argv", argv)
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config", flag_values=values, lock_config=False, accept_new_attributes=True
+    )
+    values(argv)
+    check_overrides(argv, config.value)
+    return config.value.to_dict()
+
+
+def quickstart():
+    return runpy.run_path("configs/quickstart.py")["get_config"]("quick").to_dict()
+
+
+def test_a_config_without_overrides_stays_as_it_is(monkeypatch):
+    assert overridden(monkeypatch) == quickstart()
+
+
+def test_optional_fields_of_the_named_functions_can_be_set(monkeypatch):
+    config = overridden(
+        monkeypatch,
+        "--config.objective.attack.name=pgd",
+        "--config.objective.attack.num_steps=5",
+        "--config.model.dtype=bfloat16",
+        "--config.evaluation.attacks.fgsm.loss=margin",
+        "--config.evaluation.attacks.own={'name': 'pgd', 'num_steps': 3}",
+        "--config.optimizer.b1=1",
+        "--config.stop={'train_error': 0.1}",
+        "--config.monitor_train",
+        "--config.data.crop=20",
+    )
+    expected = quickstart()
+    expected["objective"]["attack"] |= {"name": "pgd", "num_steps": 5}
+    expected["model"]["dtype"] = "bfloat16"
+    expected["evaluation"]["attacks"]["fgsm"]["loss"] = "margin"
+    expected["evaluation"]["attacks"]["own"] = {"name": "pgd", "num_steps": 3}
+    expected["optimizer"]["b1"] = 1.0
+    expected |= {"stop": {"train_error": 0.1}, "monitor_train": True}
+    expected["data"]["crop"] = 20
+    assert config == expected
+    assert isinstance(config["optimizer"]["b1"], float)  # as its default is
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "objective.attack.num_steps=5",
+            "objective.attack.targeted, got 'objective.attack.num_step",
+        ),
+        ("objective.attack.bound=5", "did you mean 'objective.attack.bounds'?"),
+        ("model.dtyp=bfloat16", "got 'model.dtyp'; did you mean 'model.dtype'?"),
+        (
+            "evaluation.epsilon=1",
+            "must be one of evaluation.attacks, evaluation.eps, got 'evaluation.",
+        ),
+        ("data.mirorr=True", "got 'data.mirorr'; did you mean 'data.mirror'?"),
+        ("monitor_trian=True", "got 'monitor_trian'; did you mean 'monitor_train'?"),
+        ("model.name=mpl", "model.name must be one of adversarial_autoencoder, "),
+    ],
+)
+def test_a_misspelled_optional_field_is_refused_with_the_nearest(monkeypatch, override, message):
+    with pytest.raises(UserError) as error:
+        overridden(monkeypatch, f"--config.{override}")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_optional_field_is_not_blamed_for_a_missing_part(monkeypatch):
+    config = ["prog", "--config=configs/quickstart.py:quick", "--config.model.dtype=bfloat16"]
+    message = explain_flags([*config, "--config.modle.features=(1,)"], KeyError("modle"))
+    assert message.endswith("got 'modle.features'; did you mean 'model.features'?")
+
+
+# Fractions and flagfiles
+
+BAD_FRACTIONS = ["1/0", "8//255", "a/b", "8/255/2", "1/nan", "inf/2", "/2", "2/", "1e999/2"]
+
+
+def test_fractions_are_read_exactly_wherever_a_config_has_a_real_number(monkeypatch):
+    config = overridden(
+        monkeypatch,
+        "--config.objective.attack.eps=8/255",
+        "--config.objective.attack.name=pgd",
+        "--config.objective.attack.step_size=2/255",  # A field that the config does not have.
+        "--config.objective.attack.bounds=(-1/2, .5)",
+        "--config.evaluation.attacks.own={'name': 'pgd', 'step_size': 1/255}",
+        "--config.evaluation.eps=0,8/255",
+        "--config.replicas.grid={'objective.attack.eps': (1/3, 16/255)}",
+        "--config.data.dir=8/255",
+    )
+    attack = config["objective"]["attack"]
+    assert (attack["eps"], attack["step_size"]) == (8 / 255, 2 / 255)
+    assert attack["bounds"] == (-0.5, 0.5)
+    assert config["evaluation"]["attacks"]["own"]["step_size"] == 1 / 255
+    assert config["evaluation"]["eps"] == (0, 8 / 255)
+    assert config["replicas"]["grid"] == {"objective.attack.eps": (1 / 3, 16 / 255)}
+    assert config["data"]["dir"] == "8/255"  # A path.
+    repeated = overridden(monkeypatch, "--config.evaluation.eps=0", "--config.evaluation.eps=1/255")
+    assert repeated["evaluation"]["eps"] == (0, 1 / 255)
+
+
+@pytest.mark.parametrize("text", BAD_FRACTIONS)
+def test_what_is_no_fraction_is_refused_in_one_line(monkeypatch, text):
+    message = explained(
+        monkeypatch, "--config=configs/quickstart.py:quick", f"--config.objective.attack.eps={text}"
+    )
+    assert message == f"--config.objective.attack.eps must be a number, got {text!r}"
+    for field in ("evaluation.eps=({})", "evaluation.eps={}", "replicas.grid={{'a': {}}}"):
+        with pytest.raises((UserError, flags.Error)):
+            check(overridden(monkeypatch, f"--config.{field.format(text)}"))
+
+
+def test_a_flagfile_may_name_a_config_and_its_fields_by_their_short_names(tmp_path, monkeypatch):
+    (tmp_path / "flags").write_text("# comment\n--config=quickstart:quick\n--config.epochs=3\n")
+    argv = expanded(["prog", f"--flagfile={tmp_path / 'flags'}", "--config.seed=4"])
+    assert argv == [
+        "prog",
+        f"--config={catalogue.path('quickstart')}:quick",
+        "--config.epochs=3",
+        "--config.seed=4",
+    ]
+    with pytest.raises(UserError, match=r"^--flagfile must be .*, got '.*no' \(No such file or "):
+        expanded(["prog", f"--flagfile={tmp_path / 'no'}"])
+
+
+def test_one_dash_is_as_good_as_two():
+    found = catalogue.located(["prog", "-config=quickstart:quick", "-config", "quickstart"])
+    path = str(catalogue.path("quickstart"))
+    assert found == ["prog", f"-config={path}:quick", "-config", path]
+
+
+def test_a_folder_with_a_comma_in_its_name_is_one_run(tmp_path):
+    (tmp_path / "a,b").mkdir()
+    both = f"{tmp_path}/c,{tmp_path}/d"
+    assert workdirs([f"{tmp_path}/a,b", both]) == [
+        f"{tmp_path}/{name}" for name in ("a,b", "c", "d")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "legal", "meant"),
+    [
+        ("mine:nope", ["mine:fori", "mine:load"], None),
+        ("mine:laod", ["mine:fori", "mine:load"], "mine:load"),
+        ("model.zzz", ["model.width", "model.depth"], None),
+        ("objective.attack.epsilon", ["objective.attack.eps"], "objective.attack.eps"),
+        ("modle.width", ["model.width", "model.depth"], "model.width"),
+    ],
+)
+def test_the_last_part_of_a_name_must_be_near_for_a_suggestion(found, legal, meant):
+    assert suggestion(found, legal) == ("" if meant is None else f"; did you mean {meant!r}?")
+
+
+def test_a_flagfile_that_cannot_be_read_ends_the_command_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["prog", f"--flagfile={tmp_path / 'nope'}"])
+    with pytest.raises(SystemExit, match=r"^error: --flagfile must be a file .*nope' \(No such"):
+        runpy.run_module("adv_jax.main")

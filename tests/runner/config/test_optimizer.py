@@ -1,0 +1,64 @@
+"""optimizer refuses bad specifications."""
+
+import pytest
+
+from adv_jax.runner.config.document import ConfigError
+from adv_jax.runner.config.optimizer import optimizer
+
+NAMES = "adadelta, adagrad, adam, players, rmsprop, sgd"
+LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "transition_steps": 100}
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            {"name": "adagard", "learning_rate": 0.1},
+            f"optimizer.name must be one of {NAMES}, got 'adagard'; did you mean 'adagrad'",
+        ),
+        ({"learning_rate": 0.1}, f"optimizer.name must be one of {NAMES}, got none"),
+        ({"name": "adagrad"}, "optimizer.learning_rate must be given, as adagrad needs it"),
+        (
+            {"name": "rmsprop", "learning_rate": 0.1, "centred": True},
+            "a setting of optimizer.rmsprop must be .* got 'centred'; did you mean 'centered'",
+        ),
+        (
+            {"name": "adam", "learning_rat": 0.1},
+            "a setting of optimizer.adam must be .* got 'learning_rat'",
+        ),
+        ({"name": "sgd"}, "optimizer.learning_rate must be given, as sgd needs it"),
+        ({"name": "adam", "learning_rate": 0.1, "momentum": 0.9}, "'momentum'"),
+        (
+            {"name": "sgd", "learning_rate": {"name": "linear", "init_value": 1}},
+            "optimizer.learning_rate.name must be .*linear_schedule",
+        ),
+        (
+            {"name": "sgd", "learning_rate": LINEAR | {"begin": 3}},
+            "setting of optimizer.learning_rate.linear_schedule .* got 'begin'",
+        ),
+        (
+            {"name": "sgd", "learning_rate": 0.1, "plateau": {"name": "plateau"}},
+            "optimizer.plateau.name must be one of bold_driver, reduce_on_plateau, got 'plateau'",
+        ),
+        (
+            {"name": "sgd", "learning_rate": 0.1, "plateau": {"name": "bold_driver", "rise": 2}},
+            "a setting of optimizer.plateau.bold_driver must be one of .*increase.*, got 'rise'",
+        ),
+        (
+            {
+                "name": "sgd",
+                "learning_rate": 0.1,
+                "plateau": {"name": "bold_driver", "accumulation_size": 2},
+            },
+            r"optimizer.plateau.accumulation_size must be unset \(it is one epoch\), got 2",
+        ),
+        (
+            {"name": "sgd", "learning_rate": 0.1, "momentun": LINEAR},
+            "a setting of optimizer.sgd must be .*, got 'momentun'; did you mean 'momentum'",
+        ),
+    ],
+)
+def test_an_unknown_optimizer_or_keyword_is_refused_with_the_field(spec, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        optimizer(spec, steps_per_epoch=10)
+    assert "\n" not in str(caught.value)
