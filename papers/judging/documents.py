@@ -178,12 +178,12 @@ class RowDocument(Schema):
 class ClaimDocument(Schema):
     """A claim of a target; its verdict is computed from the rows whenever it is read.
 
-    rows: labels; in a gain or a size the lower and the higher.
+    rows: labels; in a gain, a size or a claim of no loss the lower and the higher.
     """
 
     text: Line
     id: Line | None
-    form: Literal["gain", "size", "lowest", "falling"]
+    form: Literal["gain", "size", "no loss", "lowest", "falling"]
     rows: NonEmpty[Line]
     by: Number = 0
     tolerance: Number = 0

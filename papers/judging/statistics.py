@@ -11,10 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-# Bonferroni: all tests of the results together have an error rate of .05. `verdicts.num_tests`
-# counts them; a test fails if they are more than these.
-FAMILY_LEVEL, MOST_TESTS = 0.05, 160
-LEVEL = FAMILY_LEVEL / MOST_TESTS
+LEVEL = 0.05  # of each test, and of each interval of 95 %
 POWER = 0.8
 
 BySeed = dict[int, float]  # seed -> value
@@ -38,6 +35,7 @@ class Paired(NamedTuple):
       t_p: two-sided p of the paired t-test; None for one pair or equal differences.
       wilcoxon_p: two-sided p of the signed-rank test; None for one pair or no differences.
       wilcoxon_floor: smallest possible p of the signed-rank test, 2 / 2^n.
+      least: the smallest difference.
     """
 
     n: int
@@ -46,6 +44,7 @@ class Paired(NamedTuple):
     t_p: float | None
     wilcoxon_p: float | None
     wilcoxon_floor: float
+    least: float
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -75,36 +74,72 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
         None if constant else float(stats.ttest_rel(first, second).pvalue),
         None if n < 2 or zero else float(stats.wilcoxon(ranked).pvalue),
         2.0 ** (1 - n),
+        float(differences.min()),
     )
 
 
-def welch(a: Spread, b: Spread) -> float | None:
-    """Returns half the width of Welch's (1 - LEVEL) confidence interval of a.mean - b.mean.
+class Error(NamedTuple):
+    """The standard error of a mean or of a difference of means.
 
-    If one side has no sd, uses the other's (Student's interval); None if neither has one.
+    Attributes:
+      size: in the unit of the means.
+      freedom: its degrees of freedom.
+    """
+
+    size: float
+    freedom: float
+
+    def half(self, confidence: float) -> float:
+        """Returns half the width of the confidence interval, by Student's t."""
+        return float(stats.t.isf((1 - confidence) / 2, self.freedom)) * self.size
+
+    def p_of(self, distance: float) -> float:
+        """Returns the one-sided p of a distance in the direction that is tested."""
+        if self.size == 0:
+            return 0.0 if distance > 0 else 1.0
+        return float(stats.t.sf(distance / self.size, self.freedom))
+
+
+def difference_error(a: Spread, b: Spread) -> Error | None:
+    """Returns the error of a.mean - b.mean, by Welch; None if neither side has an sd.
+
+    A side without an sd gets the other's (Student).
     """
     if a.sd is None or b.sd is None:
         known = b if a.sd is None else a
         if known.sd is None:
             return None
-        return _quantile(known.n - 1) * known.sd * math.sqrt(1 / a.n + 1 / b.n)
+        return Error(known.sd * math.sqrt(1 / a.n + 1 / b.n), known.n - 1)
     parts = a.sd**2 / a.n, b.sd**2 / b.n
-    error = sum(parts)
-    if error == 0:
-        return 0.0
-    freedom = error**2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))
-    return _quantile(freedom) * math.sqrt(error)
+    variance = sum(parts)
+    if variance == 0:
+        return Error(0.0, a.n + b.n - 2)
+    freedom = variance**2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))
+    return Error(math.sqrt(variance), freedom)
 
 
-def paired_interval(found: Paired) -> float | None:
-    """Returns half the width of the mean difference's confidence interval; None for one pair."""
+def prediction_error(ours: Spread, runs: float) -> Error | None:
+    """Returns the error with which our runs predict the mean of further `runs`; None for one."""
+    if ours.sd is None:
+        return None
+    return Error(ours.sd * math.sqrt(1 / ours.n + 1 / runs), ours.n - 1)
+
+
+def paired_error(found: Paired) -> Error | None:
+    """Returns the error of the mean difference; None for one pair."""
     if found.sd is None:
         return None
-    return 0.0 if found.t_p is None else _quantile(found.n - 1) * found.sd / math.sqrt(found.n)
+    # Equal differences have an sd of rounding errors.
+    return Error(0.0 if found.t_p is None else found.sd / math.sqrt(found.n), found.n - 1)
 
 
-def detectable(found: Paired) -> float | None:
-    """Returns the smallest difference that the paired t-test at LEVEL detects with power .8.
+def false_discovery(p_values: Sequence[float]) -> list[float]:
+    """Returns p values adjusted for the false discovery rate, by Benjamini and Hochberg."""
+    return stats.false_discovery_control(p_values).tolist() if len(p_values) else []
+
+
+def detectable(found: Paired, level: float = LEVEL) -> float | None:
+    """Returns the smallest difference that the paired t-test detects with power .8.
 
     Assumes the number and the sd of the given pairs; None for one pair.
     """
@@ -113,7 +148,7 @@ def detectable(found: Paired) -> float | None:
     if found.t_p is None:
         return 0.0
     freedom = found.n - 1
-    critical = _quantile(freedom)
+    critical = float(stats.t.isf(level / 2, freedom))
     shift = optimize.root_scalar(
         lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, bracket=(0, 10 * critical)
     )
@@ -136,8 +171,3 @@ def epochs_in_words(epochs: Collection[int], allowed: Collection[int] = ()) -> s
     if allowed:
         return f"{span(epochs)} of {epochs_in_words(allowed)}"
     return f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
-
-
-def _quantile(freedom: float) -> float:
-    """Returns the two-sided quantile of Student's t at LEVEL."""
-    return float(stats.t.isf(LEVEL / 2, freedom))

@@ -12,9 +12,10 @@ from papers.judging import numbers
 from papers.judging.metrics import METRICS
 from papers.judging.rows import row_document
 from papers.judging.statistics import BySeed
-from papers.judging.verdicts import NOT_REPRODUCED, judge
+from papers.judging.verdicts import judge
+from papers.judging.words import NOT_REPRODUCED
 from papers.running.budget import Budget, paper_epochs
-from papers.running.target import Below, Claim, Drawn, Falling, Measure, Row, Target
+from papers.running.target import Below, Claim, Drawn, Falling, Measure, NotBelow, Row, Target
 from papers.running.trainings import Training, same_point
 
 
@@ -75,11 +76,11 @@ def compare(
         },
         "written_by": provenance(),
     }
-    return judge(found)
+    return judge([found])[0]
 
 
-def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Updates the title, tolerances, claims and verdicts of a document; keeps its values.
+def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Updates the title, tolerances and claims of a document, which is to be judged again.
 
     Raises:
       UserError: the document has a training that the target lacks.
@@ -93,18 +94,16 @@ def judged_again(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(found["trainings"].keys() - runs.keys()):
         legal = ", ".join(runs)
         raise UserError(f"training of {target.name} must be {legal}, got {unknown[0]}")
-    return judge(
-        {
-            **found,
-            "title": target.title,
-            "rows": [_row(row, values[row.label]) for row in target.rows],
-            "claims": [claim_document(claim, target) for claim in target.claims],
-            "trainings": {
-                key: {**training, "paper_epochs": paper_epochs(runs[key])}
-                for key, training in found["trainings"].items()
-            },
-        }
-    )
+    return {
+        **found,
+        "title": target.title,
+        "rows": [_row(row, values[row.label]) for row in target.rows],
+        "claims": [claim_document(claim, target) for claim in target.claims],
+        "trainings": {
+            key: {**training, "paper_epochs": paper_epochs(runs[key])}
+            for key, training in found["trainings"].items()
+        },
+    }
 
 
 def ours(
@@ -177,6 +176,9 @@ def claim_document(claim: Claim, target: Target) -> dict[str, Any]:
         size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}
         form = "size" if size else "gain"
         return {**said, "form": form, "rows": [claim.lower, claim.higher], **size}
+    if isinstance(claim, NotBelow):
+        margin = {"by": 0, "tolerance": claim.margin}
+        return {**said, "form": "no loss", "rows": [claim.than, claim.row], **margin}
     if isinstance(claim, Falling):
         return {**said, "form": "falling", "rows": list(claim.rows)}
     among = claim.among or tuple(row.label for row in target.rows)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from papers.judging.statistics import span
-from papers.judging.verdicts import shortness
+from papers.judging.words import shortness
 from papers.running.budget import BUDGETS, PAPER, config_of
 from papers.running.single_runs import runs_of
 from papers.running.works import TARGETS

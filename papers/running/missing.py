@@ -11,7 +11,7 @@ from adv_jax.runner.store.workdir import as_json, read_json
 from adv_jax.types import UserError
 from papers.judging.documents import VERSIONS
 from papers.judging.statistics import BySeed
-from papers.judging.verdicts import NOT_REPRODUCED, REPRODUCED
+from papers.judging.words import UNCLEAR
 from papers.running import hours
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import Kept, claim_document, metric
@@ -152,7 +152,7 @@ def _open_verdicts(
         one.get("text") or one["label"]
         for document in documents
         for one in (*document["rows"], *document["claims"])
-        if one["verdict"] in (REPRODUCED, NOT_REPRODUCED)
+        if document["budget"] == PAPER and one["verdict"] not in (None, UNCLEAR)
     }
     judged = {
         row.label: [row.label]

@@ -1,9 +1,10 @@
-"""Plans what would decide the undecided numbers and claims of stored results.
+"""Plans what would settle the unclear numbers and claims of stored results.
 
-A plan is the smallest number of seeds at which `papers.judging.verdicts` decides, and the hours
-that the missing runs take on a CPU. It assumes that runs of full length have the mean and the sd of
-the stored ones. A gain must be found with a power of .8. A number may stay undecided at any number
-of seeds, as the paper's share of the interval does not shrink; the plan then states that share.
+A plan is the smallest number of seeds at which a finding is no longer *unclear*, and the time that
+the missing runs take on each device that has timed their steps. It assumes that further seeds have
+the mean and the sd of the stored ones. A gain must be found with a power of .8. A number may stay
+unclear at any number of seeds, as the paper's share of the interval does not shrink; the plan then
+states that share.
 """
 
 import bisect
@@ -14,127 +15,151 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from adv_jax.runner.run.log import print_table
-from papers.judging.statistics import Paired, detectable, paired, paired_interval, spread, welch
-from papers.judging.verdicts import UNDECIDED, by_seed, in_points, of_paper, refuted, steps, within
-from papers.running.budget import PAPER, QUICK
+from papers.judging.equivalence import finding, of_paper
+from papers.judging.gains import FEWEST_SEEDS, ORDERS, by_seed, pairs, sized
+from papers.judging.statistics import (
+    Paired,
+    detectable,
+    difference_error,
+    paired,
+    paired_error,
+    spread,
+)
+from papers.judging.words import UNCLEAR, in_points
+from papers.running import hours
+from papers.running.stored import Results
 
 MOST_SEEDS = 1000
 ONE_RUN = "a second seed must show the spread"
-NEVER = f"{MOST_SEEDS:,} seeds would not decide it"
+NEVER = f"{MOST_SEEDS:,} seeds would not settle it"
 
 Json = Mapping[str, Any]
+Rates = Mapping[str, Mapping[str, float]]  # device -> `hours.speeds` on it
 
 
 class Plan(NamedTuple):
-    """What would decide a number or a claim.
+    """What would settle a number or a claim.
 
     Attributes:
-      seeds: runs of full length that are needed, stored ones included; None if unknown.
-      hours: what the missing runs take on the CPU of the stored ones; None if unknown.
+      seeds: full runs that are needed, stored ones included; None if unknown.
+      seconds: device -> what the missing runs take on it, if it has timed their steps.
       obstacle: why the seeds are unknown; "" if they are known.
     """
 
     seeds: int | None
-    hours: float | None
+    seconds: Mapping[str, float]
     obstacle: str = ""
 
     def __str__(self) -> str:
         if self.seeds is None:
             return self.obstacle
-        cost = "" if self.hours is None else f" ({_in_words(self.hours)})"
-        return f"{self.seeds:,} full seeds would decide it{cost}"
+        costs = [f"{time_on(device, s)} on {name_of(device)}" for device, s in self.seconds.items()]
+        cost = f" ({' or '.join(costs)} more)" if costs else ""
+        return f"{self.seeds:,} seeds would settle it{cost}"
 
 
-def planned(document: Json) -> dict[str, Any]:
-    """Adds the plan in words to each undecided row and claim of a judged document, as `plan`."""
-    words = {id(one): str(plan) for one, plan in plans(document)}
-
-    def added(ones: Sequence[Json]) -> list[Json]:
-        return [{**one, "plan": words[id(one)]} if id(one) in words else one for one in ones]
-
-    return {**document, "rows": added(document["rows"]), "claims": added(document["claims"])}
+def rates_of(results: Results) -> dict[str, dict[str, float]]:
+    """Returns the seconds of an epoch on each device of stored runs, the CPU first."""
+    runs = [run for one in results.targets.values() for run in one["trainings"].values()]
+    devices = {run["device"] for run in (*runs, *results.runs.values()) if run["device"]}
+    ordered = sorted(devices, key=lambda name: (name != hours.CPU, name))
+    return {device: hours.speeds(results, device) for device in ordered}
 
 
-def print_plans(documents: Iterable[Json]) -> None:
-    """Prints what would decide each undecided number and claim."""
+def print_plans(documents: Iterable[Json], rates: Rates) -> None:
+    """Prints what would settle each unclear number and claim, with the time on each device."""
     rows = []
     for document in documents:
-        for one, plan in plans(document):
-            hours = "-" if plan.hours is None else f"{plan.hours:.2g}"
+        for one, plan in plans(document, rates):
+            times = [plan.seconds.get(device) for device in rates]
+            cells = [
+                "-" if seconds is None else time_on(device, seconds)
+                for device, seconds in zip(rates, times, strict=True)
+            ]
             what = one.get("label") or one["text"]
-            rows.append([document["target"], what, plan.seeds or plan.obstacle, hours])
-    print_table("what would decide them", ["target", "undecided", "full seeds", "hours"], rows)
+            rows.append([document["target"], what, plan.seeds or plan.obstacle, *cells])
+    columns = ["target", "unclear", "seeds", *map(name_of, rates)]
+    print_table("what would settle the unclear, and the time of the missing runs", columns, rows)
 
 
-def plans(document: Json) -> Iterator[tuple[Json, Plan]]:
-    """Yields each undecided row and claim of a judged document, and its plan."""
+def plans(document: Json, rates: Rates) -> Iterator[tuple[Json, Plan]]:
+    """Yields each unclear row and claim of a judged document, and its plan."""
     by_label = {row["label"]: row for row in document["rows"]}
     for row in document["rows"]:
-        if row["verdict"] == UNDECIDED:
-            yield row, _plan(document, [row], _number)
+        if row["verdict"] == UNCLEAR:
+            yield row, _plan(document, [row], _number(row), rates)
     for claim in document["claims"]:
-        if claim["verdict"] == UNDECIDED:
+        if claim["verdict"] == UNCLEAR:
             rows = [by_label[label] for label in claim["rows"]]
-            yield claim, _plan(document, rows, lambda *rows, claim=claim: _claim(claim, rows))
+            yield claim, _plan(document, rows, _claim(claim, rows), rates)
 
 
-def _plan(document: Json, rows: Sequence[Json], needed: Callable[..., int | str]) -> Plan:
-    if document["budget"] == QUICK or not all(row["values"] for row in rows):
-        return Plan(None, None, "full runs must come first")
-    seeds = needed(*rows)
+def name_of(device: str) -> str:
+    """Returns the name of a device in tables."""
+    return "two CPU cores" if device == hours.CPU else device
+
+
+def time_on(device: str, seconds: float) -> str:
+    """Formats hours of a CPU, minutes of an accelerator."""
+    if device == hours.CPU:
+        return f"{seconds / 3600:.2g} h"
+    return f"{seconds / 60:.2g} min"
+
+
+def _plan(document: Json, rows: Sequence[Json], seeds: int | str, rates: Rates) -> Plan:
     if isinstance(seeds, str):
-        return Plan(None, None, seeds)
-    stored = min(len(row["values"]) for row in rows) if document["budget"] == PAPER else 0
-    hours = _hours_of_a_seed(document, rows)
-    return Plan(seeds, None if hours is None else hours * max(seeds - stored, 0))
+        return Plan(None, {}, seeds)
+    missing = max(seeds - min(len(row["values"]) for row in rows), 0)
+    each = {device: _seconds_of_a_seed(document, rows, timed) for device, timed in rates.items()}
+    return Plan(seeds, {d: missing * seconds for d, seconds in each.items() if seconds is not None})
 
 
 def _number(row: Json) -> int | str:
-    """Returns the seeds that decide a number, or the obstacle."""
-    ours, theirs = spread(list(row["values"].values())), of_paper(row)
+    """Returns the seeds that settle a number, or the obstacle."""
+    ours, theirs, tolerance = spread(list(row["values"].values())), of_paper(row), row["tolerance"]
     if ours.sd is None:
         return ONE_RUN
-
-    def half(n: int) -> float:
-        return welch(ours._replace(n=n), theirs) or 0.0
-
-    def decides(n: int) -> bool:
-        return within(ours.mean - row["paper"], half(n), row["tolerance"]) != UNDECIDED
-
-    found = _fewest(decides)
-    if found == NEVER and half(MOST_SEEDS) > row["tolerance"]:
+    found = _fewest(lambda n: finding(ours._replace(n=n), theirs, tolerance) != UNCLEAR)
+    error = difference_error(ours._replace(n=MOST_SEEDS), theirs)
+    half = error.half(0.95) if error else 0.0
+    if found == NEVER and half > tolerance:
         runs = f"{theirs.n:g} run{'s' if theirs.n > 1 else ''}"
-        left = in_points(half(MOST_SEEDS), row["metric"])
+        left = in_points(half, row["metric"])
         return f"{NEVER}, as the paper's {runs} leave{'' if theirs.n > 1 else 's'} +-{left}"
     return found
 
 
 def _claim(claim: Json, rows: Sequence[Json]) -> int | str:
-    """Returns the seeds that decide a claim, or the obstacle."""
-    if claim["form"] in ("lowest", "falling"):
-        found = [_gain(higher, lower, 0.0) for higher, lower in steps(claim["form"], rows)]
+    """Returns the seeds that settle a claim, or the obstacle."""
+    if claim["form"] in ORDERS:
+        steps = pairs(claim["form"], rows)
+        found = [_gain(higher, lower, 0.0, claim["level"]) for higher, lower in steps]
         obstacles = [seeds for seeds in found if isinstance(seeds, str)]
         return obstacles[0] if obstacles else max(found)
     lower, higher = rows
     if claim["form"] == "gain":
-        return _gain(higher, lower, claim.get("paper_difference", 0.0))
+        return _gain(higher, lower, claim.get("paper_difference", 0.0), claim["level"])
     tested = paired(by_seed(higher), by_seed(lower))
     if tested is None or tested.sd is None:
         return ONE_RUN
-    off = tested.mean - claim["by"]
-    return _fewest(lambda n: within(off, _half(tested, n), claim["tolerance"]) != UNDECIDED)
+    size = claim["form"], claim["by"], claim["tolerance"]
+    return _fewest(lambda n: sized(_of(tested, n), *size) != UNCLEAR, FEWEST_SEEDS)
 
 
-def _gain(higher: Json, lower: Json, by: float) -> int | str:
+def _gain(higher: Json, lower: Json, by: float, level: float) -> int | str:
+    """Returns the seeds that show a gain at a level, or refute it; or the obstacle."""
     tested = paired(by_seed(higher), by_seed(lower))
     if tested is None or tested.sd is None:
         return ONE_RUN
 
-    def decides(n: int) -> bool:
-        is_found = tested.mean > 0 and (detectable(_of(tested, n)) or 0.0) <= tested.mean
-        return is_found or refuted(tested.mean, _half(tested, n), by)
+    def settles(n: int) -> bool:
+        more = _of(tested, n)
+        error = paired_error(more)
+        most = tested.mean + (error.half(0.95) if error else 0.0)
+        is_found = tested.mean > 0 and (detectable(more, level) or 0.0) <= tested.mean
+        return is_found or most < max(by, 0.0) / 2
 
-    return _fewest(decides)
+    return _fewest(settles, FEWEST_SEEDS)
 
 
 def _of(tested: Paired, n: int) -> Paired:
@@ -145,30 +170,21 @@ def _of(tested: Paired, n: int) -> Paired:
     return tested._replace(n=n, t_p=float(2 * stats.t.sf(t, n - 1)))
 
 
-def _half(tested: Paired, n: int) -> float:
-    return paired_interval(_of(tested, n)) or 0.0
-
-
-def _fewest(decides: Callable[[int], bool]) -> int | str:
-    """Returns the smallest number of seeds from 2 that decides, or the obstacle."""
-    found = 2 + bisect.bisect_left(range(2, MOST_SEEDS + 1), True, key=decides)
+def _fewest(settles: Callable[[int], bool], least: int = 2) -> int | str:
+    """Returns the smallest number of seeds that settles, or the obstacle."""
+    found = least + bisect.bisect_left(range(least, MOST_SEEDS + 1), True, key=settles)
     return found if found <= MOST_SEEDS else NEVER
 
 
-def _in_words(hours: float) -> str:
-    if hours < 0.95:
-        minutes = max(round(60 * hours), 1)
-        return f"{minutes} more minute{'s' if minutes > 1 else ''}"
-    return f"{hours:.2g} more hours"
-
-
-def _hours_of_a_seed(document: Json, rows: Sequence[Json]) -> float | None:
-    """Returns the hours of the rows' full runs with one seed on a CPU; None if none ran on one.
+def _seconds_of_a_seed(
+    document: Json, rows: Sequence[Json], timed: Mapping[str, float]
+) -> float | None:
+    """Returns the seconds of the rows' runs with one seed; None if a run's steps are not timed.
 
     Rows of one training share its replicas. Each seed of a training needs that seed of its sources;
     a source of other seeds is trained once for all.
     """
-    hours, trainings = 0.0, document["trainings"]
+    seconds, trainings = 0.0, document["trainings"]
     own = {row["training"] for row in rows}
     sources = {
         source
@@ -179,13 +195,11 @@ def _hours_of_a_seed(document: Json, rows: Sequence[Json]) -> float | None:
     }
     for key in own | sources:
         training = trainings[key]
-        if not {"seconds", "seeds", "replicas"} <= training.keys() or training["device"] != "cpu":
+        if not {"config", "seeds", "replicas"} <= training.keys():
             return None
-        trained = training["epochs"]
-        is_full = document["budget"] == PAPER
-        full = sum(trained) / len(trained) if is_full else training["paper_epochs"]
+        epochs = sum(training["epochs"]) / len(training["epochs"])
         num_runs = training["replicas"] / len(training["seeds"])
         if key not in sources:
             num_runs = min(num_runs, sum(row["training"] == key for row in rows))
-        hours += num_runs * full * training["seconds"] / sum(trained) / 3600
-    return hours
+        seconds += num_runs * epochs * timed.get(hours.same_steps(training["config"]), math.nan)
+    return None if math.isnan(seconds) else seconds

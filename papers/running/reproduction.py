@@ -11,10 +11,11 @@ from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.workdir import read_json
 from adv_jax.runner.store.writing import check_writable
 from adv_jax.types import UserError
-from papers.judging import documents
+from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS, QUICK, Budget
-from papers.running.comparison import Kept, compare, judged_again
+from papers.running.comparison import Kept, compare, updated
 from papers.running.drawing import Drawing
+from papers.running.family import family
 from papers.running.figures import drawing_of
 from papers.running.records import read_lines
 from papers.running.target import Target
@@ -84,6 +85,7 @@ def measure(
       Interrupted: a signal stopped a training, which can be resumed.
     """
     check_data(data, budget)
+    others = [one for one in _updated(target.paper, results) if one["target"] != target.name]
     trainings = plan(target, budget, runs=runs, data=data)
     _check_replaceable(target.file(results), target, budget, trainings.values())
     own = {key: training for key, training in trainings.items() if key not in kept}
@@ -98,7 +100,8 @@ def measure(
     if target.is_drawn:
         drawing = drawing_of(target.name, [str(t.workdir) for t in trainings.values()])
     by_seed = drawing.document["by_seed"] if drawing else {}
-    return Measured(compare(target, budget, trainings, measured, lines, by_seed, kept), drawing)
+    found = compare(target, budget, trainings, measured, lines, by_seed, kept)
+    return Measured(_judged(target.paper, [found, *others], results)[0], drawing)
 
 
 def check_data(data: Mapping[str, Any], budget: Budget) -> None:
@@ -111,19 +114,44 @@ def check_data(data: Mapping[str, Any], budget: Budget) -> None:
 
 
 def stored(wanted: Sequence[Target], *, results: str | Path) -> Iterator[dict[str, Any]]:
-    """Yields existing results with their verdicts recomputed.
+    """Yields existing results, judged again with the others of their work.
 
     Raises:
       UserError: a file is damaged, or is not a result of its target.
     """
-    for target in wanted:
+    names = {target.name for target in wanted}
+    for paper in dict.fromkeys(target.paper for target in wanted):
+        for found in _judged(paper, _updated(paper, results), results):
+            if found["target"] in names:
+                yield found
+
+
+def _judged(
+    paper: str, targets: Sequence[dict[str, Any]], results: str | Path
+) -> list[dict[str, Any]]:
+    """Judges results of a work together with its single runs."""
+    runs = {path: read_json(path) for path in Path(results).glob(f"{paper}/results/runs/*.json")}
+    return family(numbers.load()[paper], targets, runs).targets
+
+
+def _updated(paper: str, results: str | Path) -> list[dict[str, Any]]:
+    """Reads the results of a work, with the rows and claims that its targets have now.
+
+    Raises:
+      UserError: a file is damaged, or is not a result of its target.
+    """
+    found = []
+    for target in TARGETS.values():
         path = target.file(results)
-        if path.exists():
-            found = read_json(path)
-            documents.check_schema(path, found, documents.Stored)
-            if found["target"] != target.name:
-                raise UserError(f"{path}: target must be {target.name}, got {found['target']!r}")
-            yield judged_again(target, found)
+        if target.paper == paper and path.exists():
+            document = read_json(path)
+            documents.check_schema(path, document, documents.Stored)
+            if document["target"] != target.name:
+                raise UserError(
+                    f"{path}: target must be {target.name}, got {document['target']!r}"
+                )
+            found.append(updated(target, document))
+    return found
 
 
 def print_list(

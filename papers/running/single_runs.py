@@ -15,10 +15,8 @@ from papers.judging import numbers
 from papers.judging.metrics import METRICS, in_percent, percent_factor
 from papers.judging.numbers import Paper
 from papers.judging.rows import row_document
-from papers.judging.verdicts import judge
 from papers.running.budget import PAPER
 from papers.running.drawing import FIRST_SEED
-from papers.running.power import planned
 
 Json = Mapping[str, Any]
 
@@ -26,7 +24,7 @@ Json = Mapping[str, Any]
 def documents(
     paper: Paper, runs: Mapping[Path, Json], targets: Mapping[str, Json] = MappingProxyType({})
 ) -> Iterator[dict[str, Any]]:
-    """Yields the judged documents of a paper's single runs, without rows that lack a run.
+    """Yields documents of a paper's single runs, to be judged, without rows that lack a run.
 
     One with `another_way` is listed beside the lines of its numbers and never makes them.
 
@@ -46,21 +44,18 @@ def documents(
         if not rows:
             continue
         labels = {row["label"] for row in rows}
-        judged = judge(
-            {
-                **spec,
-                "paper": paper.name,
-                "target": _name(spec["rows"][0]),
-                "rows": rows,
-                "claims": [
-                    {"id": None, **claim}
-                    for claim in spec.get("claims", ())
-                    if labels.issuperset(claim["rows"])
-                ],
-                "trainings": {label: measured[label].training for label in labels},
-            }
-        )
-        yield planned(judged)
+        yield {
+            **spec,
+            "paper": paper.name,
+            "target": _name(spec["rows"][0]),
+            "rows": rows,
+            "claims": [
+                {"id": None, **claim}
+                for claim in spec.get("claims", ())
+                if labels.issuperset(claim["rows"])
+            ],
+            "trainings": {label: measured[label].training for label in labels},
+        }
 
 
 class OneSeed(NamedTuple):

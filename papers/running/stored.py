@@ -10,10 +10,9 @@ from adv_jax.runner.config.document import unknown
 from adv_jax.runner.store.workdir import read_json
 from adv_jax.types import UserError
 from papers.judging import documents, numbers
-from papers.judging.verdicts import judge
 from papers.running.budget import BUDGETS
+from papers.running.family import family
 from papers.running.lengths import with_length
-from papers.running.power import planned
 
 
 class Results(NamedTuple):
@@ -25,6 +24,7 @@ class Results(NamedTuple):
       figures: documents of figures.
       root: the folder.
       files: all documents by their paths relative to the folder.
+      of_runs: name of a paper -> the documents that its single runs make.
     """
 
     targets: dict[Path, dict[str, Any]]
@@ -32,10 +32,11 @@ class Results(NamedTuple):
     figures: dict[Path, dict[str, Any]]
     root: Path = Path()
     files: Mapping[str, dict[str, Any]] = MappingProxyType({})
+    of_runs: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
 
 
 def read(folder: str | Path) -> Results:
-    """Reads all results below a folder and computes the verdicts of the targets again.
+    """Reads all results below a folder and judges them again, each work as a whole.
 
     Other JSON files, as those of benchmarks, are ignored.
 
@@ -57,7 +58,17 @@ def read(folder: str | Path) -> Results:
                 break
     for path, document in found.targets.items():
         _check_target(path, document)
-        found.targets[path] = planned(judge(document))
+    of_runs = {}
+    for paper in numbers.load().values():
+        own = {path: one for path, one in found.targets.items() if one["paper"] == paper.name}
+        runs = {
+            path: run
+            for path, run in found.runs.items()
+            if path.relative_to(root).parts[0] == paper.name
+        }
+        judged = family(paper, list(own.values()), runs)
+        found.targets.update(zip(own, judged.targets, strict=True))
+        of_runs[paper.name] = judged.of_runs
     _check_alike(found.targets)
     by_name = {document["target"]: document for document in found.targets.values()}
     for path, document in found.figures.items():
@@ -68,7 +79,7 @@ def read(folder: str | Path) -> Results:
         for by_path in found[:3]
         for path, document in by_path.items()
     }
-    return found._replace(root=root, files=files)
+    return found._replace(root=root, files=files, of_runs=of_runs)
 
 
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:

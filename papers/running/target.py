@@ -119,7 +119,7 @@ class Row(NamedTuple):
 class Below(NamedTuple):
     """The claim that one row's values are lower than another's, paired by seed.
 
-    See `papers.judging.verdicts` for the rules.
+    See `papers.judging.gains` for the rules.
 
     Attributes:
       text: the claim in our words.
@@ -135,6 +135,16 @@ class Below(NamedTuple):
     paper: str | None = None
     by: float | None = None
     tolerance: float | None = None
+
+
+class NotBelow(NamedTuple):
+    """The claim that one row's values are not lower than another's by more than a margin."""
+
+    text: str
+    row: str
+    than: str
+    margin: float
+    paper: str | None = None
 
 
 class Lowest(NamedTuple):
@@ -154,7 +164,7 @@ class Falling(NamedTuple):
     paper: str | None = None
 
 
-Claim = Below | Lowest | Falling
+Claim = Below | NotBelow | Lowest | Falling
 
 
 class Target(NamedTuple):

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from adv_jax import attacks
 from adv_jax.types import Array
-from papers.judging.verdicts import agreement
+from papers.judging.arithmetic import agreement
 from papers.running.drawing import Drawing, Table, rounded
 
 Params = dict[str, Array]
