@@ -51,5 +51,3 @@ def agreement(printed: str, recomputed: ArrayLike) -> str:
 def _digits(value: Any) -> str:
     """Returns the numbers of a number, row or matrix as text."""
     return " ".join(map(_digits, value)) if isinstance(value, list) else str(value)
-
-

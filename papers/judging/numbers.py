@@ -43,7 +43,8 @@ class Paper(NamedTuple):
       notes: name -> note; `global_notes` of an entry lists names.
       untested: id of a claim or of a setting -> why it has no test of its own.
       selection: what was selected on the test set, a sentence; "" if nothing is known.
-      headlines: {"text": ..., "of": key of a line} for the README.
+      printed: key of a table -> its `title`, and the names of its `rows` and `columns` by their
+        keys in the entries, or the field of the entries that has them.
       readings: names of figures that show other readings of numbers, for the pages.
       single_runs: the input of `papers.running.single_runs`.
     """
@@ -58,7 +59,7 @@ class Paper(NamedTuple):
     notes: dict[str, str]
     untested: dict[str, str]
     selection: str
-    headlines: list[dict[str, str]]
+    printed: dict[str, dict[str, Any]]
     readings: list[str]
     single_runs: dict[str, Any]
 
@@ -95,7 +96,7 @@ def _read(folder: Path) -> Paper:
         notes=about.get("notes", {}),
         untested=about["untested"],
         selection=about.get("selection", ""),
-        headlines=about.get("headlines", []),
+        printed=about.get("printed", {}),
         readings=about.get("readings", []),
         single_runs=_toml(single_runs) if single_runs.exists() else {},
     )

@@ -26,7 +26,7 @@ def judge(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def num_tests(document: Mapping[str, Any]) -> int:
-    """Counts the tests in a judged document: numbers, gains and the steps of orders, run in full."""
+    """Counts the tests in a judged document: numbers, gains and steps of orders in full."""
     numbers = sum(row["p"] is not None for row in document["rows"])
     return numbers + sum(claim.get("num_tests", 0) for claim in document["claims"])
 

@@ -7,26 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from papers.judging import numbers
+from papers.judging.arithmetic import worked_example
 from papers.judging.documents import data_in_words
 from papers.judging.metrics import in_percent, unit_of
 from papers.judging.numbers import Entry, Paper
-from papers.judging.statistics import (
-    FAMILY_LEVEL,
-    LEVEL,
-    MOST_TESTS,
-    epochs_in_words,
-    seeds_in_words,
-    spread,
-)
-from papers.judging.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED, num_tests, worked_example
+from papers.judging.statistics import LEVEL, epochs_in_words, seeds_in_words, spread
+from papers.judging.verdicts import num_tests
+from papers.judging.words import FINDINGS, FULL, NOT_REPRODUCED, NOT_RUN, REPRODUCED, SHORT
 from papers.pages.charts import UNITS
 from papers.pages.wording import in_words, label_of, number, printed, said
-from papers.running import single_runs
-from papers.running.budget import BUDGETS, PAPER
+from papers.running import power, single_runs
+from papers.running.budget import PAPER
+from papers.running.family import rank
 from papers.running.single_runs import OneSeed
 from papers.running.stored import Results
 
-NOT_RUN = "not run"  # a state, not a verdict
 _EARLIER = "attacked through an earlier loss"
 
 Files = Mapping[str, Mapping[str, Any]]  # JSON by the path of its file in the results
@@ -35,10 +31,21 @@ Ours = dict[str, MeasuredRow]  # by the id of the paper's number
 
 
 class Verdict(NamedTuple):
-    """A verdict, "not run" or nothing, and why."""
+    """What was found, and how far it was run.
+
+    Attributes:
+      word: a finding of a full run, of arithmetic, "not run", or "" if nothing is judged.
+      why: the reason.
+      extent: "full", "short", "quick" or "not run"; "" without a run.
+      is_strong: whether it would survive the family-wise level.
+      is_established: whether the paper's own runs support a gain; None if they do not say.
+    """
 
     word: str
     why: str = ""
+    extent: str = ""
+    is_strong: bool = False
+    is_established: bool | None = None
 
 
 class Line(NamedTuple):
@@ -47,6 +54,8 @@ class Line(NamedTuple):
     label: what it is; where: its place in the paper; paper, ours, difference: in words.
     runs: the seeds, epochs and data of ours, in words.
     key: the id, or the text of a claim without one.
+    row: the judged row, its fractions in percent; None without a run of its own.
+    training: the training of the row.
     """
 
     label: str
@@ -58,6 +67,8 @@ class Line(NamedTuple):
     runs: str = ""
     note: str = ""
     key: str = ""
+    row: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
 
     @property
     def measured(self) -> str:
@@ -96,7 +107,6 @@ class Chapter(NamedTuple):
     targets: what `launch.reproduce` has measured, those of the largest budget only.
     runs: (name, document) of single runs; figures: (name, document) of figures drawn again.
     of_runs: the judged documents of `single_runs`.
-    num_tests: number of tests in the targets and single runs.
     """
 
     paper: Paper
@@ -106,7 +116,6 @@ class Chapter(NamedTuple):
     runs: list[tuple[Path, dict[str, Any]]]
     figures: list[tuple[Path, dict[str, Any]]]
     of_runs: list[dict[str, Any]]
-    num_tests: int
 
     @property
     def lines(self) -> list[Line]:
@@ -114,46 +123,63 @@ class Chapter(NamedTuple):
         return [line for _, lines in self.tables for line in lines]
 
 
+def _measured(paper: str, found: Results) -> list[dict[str, Any]]:
+    """Returns the judged documents of a paper, those of the largest budget only."""
+    targets = [one for one in found.targets.values() if one["paper"] == paper]
+    largest = {target["target"]: target for target in sorted(targets, key=rank)}
+    return [*found.of_runs.get(paper, []), *largest.values()]
+
+
 def chapter(paper: Paper, found: Results) -> Chapter:
     """Returns the chapter of a paper."""
-    targets = _largest([t for t in found.targets.values() if t["paper"] == paper.name])
+    rates = power.rates_of(found)
+    tests = sum(num_tests(one) for name in numbers.load() for one in _measured(name, found))
+    measured = [_weighed(one, rates, tests) for one in _measured(paper.name, found)]
     of_paper = {
         path: run
         for path, run in found.runs.items()
         if path.relative_to(found.root).parts[0] == paper.name
     }
-    figures = [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name]
-    by_name = {target["target"]: target for target in targets}
-    of_runs = list(single_runs.documents(paper, of_paper, by_name))
-    measured = [*of_runs, *targets]
+    of_runs = measured[: len(found.of_runs.get(paper.name, []))]
     ours = _ours(paper, measured)
     return Chapter(
         paper,
         sorted(_claims(paper, measured, ours, found.files), key=_order),
         list(_tables(paper, ours, found.files)),
-        targets,
+        measured[len(of_runs) :],
         list(of_paper.items()),
-        figures,
+        [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name],
         of_runs,
-        sum(map(num_tests, measured)),
     )
 
 
-def level_in_words(works: Sequence[Chapter]) -> str:
-    """Returns the number of tests in the results and the level of each in a sentence."""
-    tests = sum(one.num_tests for one in works)
-    return (
-        f"The results hold {tests} tests: an interval for each number, and a test for each gain "
-        "and each step of an order; runs of the budget quick decide nothing and have none. Each "
-        "has the level "
-        f"{FAMILY_LEVEL:g} / {MOST_TESTS} = {LEVEL:g} (Bonferroni, for up to {MOST_TESTS} "
-        f"tests), and each interval a confidence of {100 * (1 - LEVEL):.4g} %."
-    )
+def _weighed(document: Mapping[str, Any], rates: power.Rates, tests: int) -> dict[str, Any]:
+    """Adds what would settle the unclear, and whether a finding survives the family-wise level."""
+    words = {id(one): str(plan) for one, plan in power.plans(document, rates)}
+
+    def added(one: Mapping[str, Any]) -> dict[str, Any]:
+        is_found = one["verdict"] in (REPRODUCED, NOT_REPRODUCED)
+        p = one.get("p")
+        strong = bool(is_found and p is not None and p < LEVEL / max(tests, 1))
+        return {**one, "strong": strong, "plan": words.get(id(one), "")}
+
+    rows, claims = (list(map(added, document[part])) for part in ("rows", "claims"))
+    return {**document, "rows": rows, "claims": claims}
 
 
 def _order(line: Line) -> int:
-    """Decided claims first, then undecided ones, then those that nothing was run for."""
-    return [REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_RUN, ""].index(line.verdict.word)
+    """Findings first, then what is not judged, then those that nothing was run for."""
+    words = [*FINDINGS, NOT_RUN]
+    has_run = line.verdict.extent not in ("", NOT_RUN)
+    if line.verdict.extent == FULL or not has_run:
+        return words.index(line.verdict.word) if line.verdict.word in words else len(words)
+    return words.index(NOT_RUN) - 1
+
+
+def extent_in_words(line: Line) -> str:
+    """Returns why a line that was run is not judged: "short", "quick" or "without a test"."""
+    is_alone = line.verdict.extent == SHORT and "short run" not in line.verdict.why
+    return "without a test" if is_alone else line.verdict.extent
 
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
@@ -171,6 +197,8 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
         "; ".join(filter(None, (runs_in_words(target, [row]), row.get("mark") and _EARLIER))),
         row.get("mark", ""),
         key=row["id"] or "",
+        row=row,
+        training=target["trainings"][row["training"]],
     )
 
 
@@ -217,35 +245,20 @@ def errors(run: Mapping[str, Any]) -> str:
     return f"{number(mean, sd, n)} test error"
 
 
-def _largest(targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the result of the largest budget of each target."""
-    by_name: dict[str, dict[str, Any]] = {}
-    for target in targets:
-        other = by_name.get(target["target"])
-        if other is None or _rank(target) > _rank(other):
-            by_name[target["target"]] = target
-    return list(by_name.values())
-
-
-def _rank(target: Mapping[str, Any]) -> int:
-    """Returns the rank of a target's budget; the largest decides."""
-    return list(BUDGETS).index(target["budget"])
-
-
 def _ours(paper: Paper, measured: Sequence[Mapping[str, Any]]) -> Ours:
     """Returns the rows that measure a number of the paper, of the largest budget each.
 
     Documents with `another_way` are shown beside them. A number that the paper prints twice
     (`same_as`) is measured by the row of either place.
     """
-    order = sorted((one for one in measured if not one.get("another_way")), key=_rank)
+    order = sorted((one for one in measured if not one.get("another_way")), key=rank)
     found = {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
     twice = {
         name: found[entry["same_as"]]
         for name, entry in paper.entries.items()
         if entry.get("same_as") in found
     }
-    return twice | found
+    return found | twice  # judged once, as the row of the other place
 
 
 def _claims(
@@ -323,7 +336,7 @@ def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
         if found.ends:
             ends = zip(_short_labels([*found.ends]), found.ends.values(), strict=True)
             ours = ", ".join(f"{label} {number(value)}" for label, value in ends)
-        return Unmeasured(Verdict(UNDECIDED, found.why), ours, found)
+        return Unmeasured(Verdict("", found.why, SHORT), ours, found)
     if name in paper.untested:
         return Unmeasured(Verdict("", paper.untested[name]))
     return Unmeasured(Verdict(NOT_RUN))
@@ -376,8 +389,10 @@ def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Un
 
 
 def _verdict_of(judged: Mapping[str, Any]) -> Verdict:
-    """Returns the verdict of a row or a claim; with what would decide it, if it is undecided."""
-    if judged.get("values") == {}:
-        return Verdict(NOT_RUN)
+    """Returns the verdict of a row or a claim, with what would settle it if it is unclear."""
+    if judged["extent"] == NOT_RUN:
+        return Verdict(NOT_RUN, extent=NOT_RUN)
     why = "; ".join(filter(None, (judged["why"], judged.get("plan"))))
-    return Verdict(judged["verdict"] or "", why)
+    established = judged.get("established")
+    strong = judged.get("strong", False)
+    return Verdict(judged["verdict"] or "", why, judged["extent"], strong, established)

@@ -10,16 +10,28 @@ from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.workdir import json_bytes
 from adv_jax.runner.store.writing import write_file
 from adv_jax.types import UserError
+from papers.judging import numbers
 from papers.judging.metrics import in_percent, printed_interval
 from papers.judging.statistics import epochs_in_words, span
-from papers.pages import charts
+from papers.judging.words import FULL
+from papers.pages import chapters, charts, printed
+from papers.pages.chapters import Line, Verdict
 from papers.running import figures
 from papers.running.budget import Budget
 from papers.running.reproduction import measure, stored
 from papers.running.target import Target
 from papers.running.works import TARGETS
 
-_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "verdict"]
+_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "found"]
+_UNJUDGED = {
+    "quick": "Nothing is judged: a quick run has few epochs and seeds, and other data or nets.",
+    "short": (
+        "Numbers are not judged: the runs are shorter than the paper's. Gains may show a direction."
+    ),
+}
+_LEGEND = (
+    "Ours is above the paper's value: ✓ reproduced, ≈ consistent, ✗ not reproduced, ? unclear."
+)
 
 
 def reproduce_all(
@@ -60,13 +72,40 @@ def reproduce(
       Interrupted: a signal stopped a training, which can be resumed.
     """
     found, drawing = measure(target, budget, results=results, **settings)
-    print_table(heading(found), _COLUMNS, [_cells(row) for row in found["rows"]])
-    for claim in found["claims"]:
-        print(f"{claim['verdict']}: {claim['text']} ({claim['why']})")
+    show(found)
     if drawing:
         figures.write(target.name, drawing, results)
     _write(target.file(results), found)
     return found
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Prints the tables of a target as its paper prints them, its other rows, and its claims."""
+    print(heading(found))
+    lines = [chapters.line_of(found, row) for row in found["rows"]]
+    for grid in printed.grids(numbers.load()[found["paper"]], [one for one in lines if one.key]):
+        rows = [
+            [row, *("\n".join(_shown(cells.get(name))) for name in grid.columns)]
+            for row, cells in grid.rows.items()
+        ]
+        print_table(grid.title, ["", *grid.columns], rows)
+    if own := [[one.label, one.ours, _word(one.verdict)] for one in lines if not one.key]:
+        print_table("not printed in the paper", ["row", "ours", "found"], own)
+    for claim in found["claims"]:
+        print(f"{claim['verdict'] or claim['extent']}: {claim['text']} ({claim['why']})")
+    print(_UNJUDGED.get(found["budget"], _LEGEND))
+
+
+def _shown(line: Line | None) -> tuple[str, str]:
+    """Returns ours and the paper's value of a cell; ours in parentheses if it is not judged."""
+    if line is None:
+        return "", ""
+    ours, paper = printed.plain_cell(line)
+    return (ours if line.verdict.extent == FULL or not ours else f"({ours})"), paper
+
+
+def _word(verdict: Verdict) -> str:
+    return verdict.word or ("-" if verdict.extent == FULL else verdict.extent)
 
 
 def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
@@ -106,8 +145,8 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     mean = _number(row["mean"], row["sd"], row["n"])
     seeds = str(row["n"] or "not run")
     interval = " to ".join(f"{end:+.3g}" for end in ends or ()) or "-"
-    label, verdict = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
-    return [label, paper, mean, seeds, off, interval, tolerance, verdict]
+    label, word = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
+    return [label, paper, mean, seeds, off, interval, tolerance, word]
 
 
 def _number(value: float | None, sd: float | None, n: int | None) -> str:
@@ -134,7 +173,7 @@ def _csv(found: Mapping[str, Any]) -> str:
     """Returns the CSV; the last column has the values by seed as "seed:value"."""
     table = io.StringIO()
     names = ["label", "id", "metric", "paper", "paper_sd", "paper_n", "mean", "sd", "n"]
-    names += ["difference", "interval", "tolerance", "verdict"]
+    names += ["difference", "interval", "tolerance", "extent", "verdict"]
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["target", "budget", *names, "values"])
     for row in found["rows"]:
@@ -150,7 +189,9 @@ def _markdown(found: Mapping[str, Any]) -> str:
     lines += [_line(_cells(row)) for row in found["rows"]]
     if found["claims"]:
         lines += ["", "## Claims", ""]
-    lines += [f"- **{c['verdict']}**: {c['text']} ({c['why']})." for c in found["claims"]]
+    lines += [
+        f"- {c['text']}: **{c['verdict'] or c['extent']}** ({c['why']})." for c in found["claims"]
+    ]
     lines += ["", "## Trainings", ""]
     for training in found["trainings"].values():
         lines += [

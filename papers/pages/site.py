@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.writing import replace
 from papers.judging import numbers
-from papers.pages import chapters, charts
+from papers.judging.words import QUICK, SHORT
+from papers.pages import chapters, charts, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.generated import ROOT
 from papers.pages.tables import markdown
@@ -55,7 +56,7 @@ def page(one: Chapter, folder: Path, results: Path) -> str:
       results: the folder of results.
     """
     title = f"{one.paper.short[:1].upper()}{one.paper.short[1:]}: all numbers and figures"
-    parts = [f"# {title}\n", f"{_cited(one)}\n"]
+    parts = [f"# {title}\n", f"{_cited(one)}\n", f"{summary.paragraph(one)}\n"]
     if one.targets:
         parts += ["## Targets\n", f"{_LEGEND}\n"]
         parts += [text for target in one.targets for text in _target(target, folder, results)]
@@ -116,7 +117,7 @@ def _target(target: Json, folder: Path, results: Path) -> Iterator[str]:
     yield f"![the paper's numbers and ours]({_chart(target)})\n"
     lines = [chapters.line_of(target, row) for row in target["rows"]]
     yield markdown(
-        ["row", "paper", "ours", "difference", "verdict"],
+        ["row", "paper", "ours", "difference", "found"],
         [
             [line.label, line.paper, line.measured, line.difference, _verdict(line)]
             for line in lines
@@ -185,9 +186,12 @@ def _table(lines: Sequence[Line]) -> str:
         [line.label, line.where, line.paper, line.measured, _verdict(line), line.note]
         for line in lines
     ]
-    return markdown(["what", "where", "paper", "ours", "verdict", "note"], rows)
+    return markdown(["what", "where", "paper", "ours", "found", "note"], rows)
 
 
 def _verdict(line: Line) -> str:
-    """Returns the verdict, or why there is none; the reasons of a verdict are on the other page."""
-    return line.verdict.word or line.verdict.why
+    """Returns what was found, or why nothing was; the other page has the reasons of a finding."""
+    verdict = line.verdict
+    if verdict.extent in (SHORT, QUICK):
+        return "; ".join(filter(None, (chapters.extent_in_words(line), verdict.word)))
+    return verdict.word or verdict.why

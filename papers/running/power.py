@@ -9,7 +9,7 @@ states that share.
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scipy import stats
@@ -34,7 +34,28 @@ ONE_RUN = "a second seed must show the spread"
 NEVER = f"{MOST_SEEDS:,} seeds would not settle it"
 
 Json = Mapping[str, Any]
-Rates = Mapping[str, Mapping[str, float]]  # device -> `hours.speeds` on it
+
+
+class Rate(NamedTuple):
+    """The seconds of an epoch on a device.
+
+    Attributes:
+      timed: `hours.speeds_or_guesses`.
+      measured: names of steps that the device has timed itself.
+    """
+
+    timed: Mapping[str, float]
+    measured: Collection[str]
+
+
+class Cost(NamedTuple):
+    """The seconds of runs on a device, and whether they are guessed from another device."""
+
+    seconds: float
+    is_guess: bool
+
+
+Rates = Mapping[str, Rate]  # by device
 
 
 class Plan(NamedTuple):
@@ -42,28 +63,31 @@ class Plan(NamedTuple):
 
     Attributes:
       seeds: full runs that are needed, stored ones included; None if unknown.
-      seconds: device -> what the missing runs take on it, if it has timed their steps.
+      costs: device -> what the missing runs take on it, if their steps were timed.
       obstacle: why the seeds are unknown; "" if they are known.
     """
 
     seeds: int | None
-    seconds: Mapping[str, float]
+    costs: Mapping[str, Cost]
     obstacle: str = ""
 
     def __str__(self) -> str:
         if self.seeds is None:
             return self.obstacle
-        costs = [f"{time_on(device, s)} on {name_of(device)}" for device, s in self.seconds.items()]
-        cost = f" ({' or '.join(costs)} more)" if costs else ""
+        costs = [f"{time_on(device, c)} of {name_of(device)}" for device, c in self.costs.items()]
+        cost = f" ({' or '.join(costs)})" if costs else ""
         return f"{self.seeds:,} seeds would settle it{cost}"
 
 
-def rates_of(results: Results) -> dict[str, dict[str, float]]:
+def rates_of(results: Results) -> dict[str, Rate]:
     """Returns the seconds of an epoch on each device of stored runs, the CPU first."""
     runs = [run for one in results.targets.values() for run in one["trainings"].values()]
     devices = {run["device"] for run in (*runs, *results.runs.values()) if run["device"]}
     ordered = sorted(devices, key=lambda name: (name != hours.CPU, name))
-    return {device: hours.speeds(results, device) for device in ordered}
+    return {
+        device: Rate(hours.speeds_or_guesses(results, device), hours.speeds(results, device).keys())
+        for device in ordered
+    }
 
 
 def print_plans(documents: Iterable[Json], rates: Rates) -> None:
@@ -71,11 +95,8 @@ def print_plans(documents: Iterable[Json], rates: Rates) -> None:
     rows = []
     for document in documents:
         for one, plan in plans(document, rates):
-            times = [plan.seconds.get(device) for device in rates]
-            cells = [
-                "-" if seconds is None else time_on(device, seconds)
-                for device, seconds in zip(rates, times, strict=True)
-            ]
+            costs = [(device, plan.costs.get(device)) for device in rates]
+            cells = ["-" if cost is None else time_on(device, cost) for device, cost in costs]
             what = one.get("label") or one["text"]
             rows.append([document["target"], what, plan.seeds or plan.obstacle, *cells])
     columns = ["target", "unclear", "seeds", *map(name_of, rates)]
@@ -99,19 +120,20 @@ def name_of(device: str) -> str:
     return "two CPU cores" if device == hours.CPU else device
 
 
-def time_on(device: str, seconds: float) -> str:
-    """Formats hours of a CPU, minutes of an accelerator."""
-    if device == hours.CPU:
-        return f"{seconds / 3600:.2g} h"
-    return f"{seconds / 60:.2g} min"
+def time_on(device: str, cost: Cost) -> str:
+    """Formats hours of a CPU, minutes of an accelerator; "~" before a guess."""
+    size, unit = (3600, "hours") if device == hours.CPU else (60, "minutes")
+    time = cost.seconds / size
+    return f"{'~' if cost.is_guess else ''}{time:,.{0 if time >= 10 else 1}f} {unit}"
 
 
 def _plan(document: Json, rows: Sequence[Json], seeds: int | str, rates: Rates) -> Plan:
     if isinstance(seeds, str):
         return Plan(None, {}, seeds)
     missing = max(seeds - min(len(row["values"]) for row in rows), 0)
-    each = {device: _seconds_of_a_seed(document, rows, timed) for device, timed in rates.items()}
-    return Plan(seeds, {d: missing * seconds for d, seconds in each.items() if seconds is not None})
+    each = {device: _cost_of_a_seed(document, rows, rate) for device, rate in rates.items()}
+    costs = {d: one._replace(seconds=missing * one.seconds) for d, one in each.items() if one}
+    return Plan(seeds, costs)
 
 
 def _number(row: Json) -> int | str:
@@ -176,15 +198,13 @@ def _fewest(settles: Callable[[int], bool], least: int = 2) -> int | str:
     return found if found <= MOST_SEEDS else NEVER
 
 
-def _seconds_of_a_seed(
-    document: Json, rows: Sequence[Json], timed: Mapping[str, float]
-) -> float | None:
-    """Returns the seconds of the rows' runs with one seed; None if a run's steps are not timed.
+def _cost_of_a_seed(document: Json, rows: Sequence[Json], rate: Rate) -> Cost | None:
+    """Returns the time of the rows' runs with one seed; None if a run's steps are not timed.
 
     Rows of one training share its replicas. Each seed of a training needs that seed of its sources;
     a source of other seeds is trained once for all.
     """
-    seconds, trainings = 0.0, document["trainings"]
+    cost, trainings = Cost(0.0, is_guess=False), document["trainings"]
     own = {row["training"] for row in rows}
     sources = {
         source
@@ -201,5 +221,9 @@ def _seconds_of_a_seed(
         num_runs = training["replicas"] / len(training["seeds"])
         if key not in sources:
             num_runs = min(num_runs, sum(row["training"] == key for row in rows))
-        seconds += num_runs * epochs * timed.get(hours.same_steps(training["config"]), math.nan)
-    return None if math.isnan(seconds) else seconds
+        steps = hours.same_steps(training["config"])
+        if steps not in rate.timed:
+            return None
+        seconds = cost.seconds + num_runs * epochs * rate.timed[steps]
+        cost = Cost(seconds, cost.is_guess or steps not in rate.measured)
+    return cost

@@ -147,9 +147,7 @@ def _updated(paper: str, results: str | Path) -> list[dict[str, Any]]:
             document = read_json(path)
             documents.check_schema(path, document, documents.Stored)
             if document["target"] != target.name:
-                raise UserError(
-                    f"{path}: target must be {target.name}, got {document['target']!r}"
-                )
+                raise UserError(f"{path}: target must be {target.name}, got {document['target']!r}")
             found.append(updated(target, document))
     return found
 
