@@ -216,6 +216,7 @@ class TrainingDocument(Provenance):
     replicas: Number
     epochs: NonEmpty[Number]
     paper_epochs: Number
+    paper_seeds: Number = 0  # Unknown in results of earlier versions.
     learning: dict[str, CurveDocument]
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from papers.judging.words import FULL, RIGHT, WRONG
 from papers.pages import summary
-from papers.pages.chapters import Chapter, Line
+from papers.pages.chapters import Chapter, Line, extent_in_words
 from papers.pages.tables import markdown
 
 BEFORE = json.loads(Path(__file__).with_name("words_before.json").read_text("utf-8"))
@@ -25,8 +25,9 @@ The rules of the verdicts changed on 2026-11-27, after the results were seen. Th
 that moved. Before, all tests of all works shared one family-wise level (.05 / 160), and a number
 needed the two-sided 99.97 % interval within its tolerance. What that did not decide was
 *undecided*: most numbers, as three seeds have a t of 56.6 there. Unrelated questions need no common
-level, and equivalence at .05 needs the 90 % interval. The [rules of today](../papers/README.md#verdicts) keep
-how far something was run apart from what was found.
+level, and equivalence at .05 needs the 90 % interval. The rules of today, in
+[the reproduced works](../papers/README.md#verdicts), keep how far something was run apart from what
+was found.
 """
 
 
@@ -68,7 +69,7 @@ def _now(line: Line) -> str:
     verdict = line.verdict
     if verdict.extent in ("", FULL):
         return verdict.word
-    return ": ".join(filter(None, (verdict.extent, verdict.word)))
+    return ": ".join(filter(None, (extent_in_words(line), verdict.word)))
 
 
 def _counts(works: Sequence[Chapter]) -> str:

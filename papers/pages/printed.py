@@ -246,7 +246,9 @@ def _trained(lines: Sequence[Line], is_full: bool) -> str:
     epochs = [number for training in trainings for number in training["epochs"]]
     allowed = [] if is_full else [training["paper_epochs"] for training in trainings]
     names = dict.fromkeys(data_in_words(training["data"]) for training in trainings)
-    seeds = f"{span(counts)} seed{'s' if counts != {1} else ''}"
+    planned = max((training.get("paper_seeds", 0) for training in trainings), default=0)
+    of_planned = f" of {planned}" if max(counts) < planned else ""
+    seeds = f"{span(counts)}{of_planned} seed{'s' if of_planned or counts != {1} else ''}"
     return f"{', '.join([seeds, epochs_in_words(epochs, allowed), *names])}."
 
 

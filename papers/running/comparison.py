@@ -13,8 +13,8 @@ from papers.judging.rows import row_document
 from papers.judging.statistics import BySeed
 from papers.judging.verdicts import judge
 from papers.judging.words import NOT_REPRODUCED
-from papers.running.budget import Budget, paper_epochs
-from papers.running.target import Below, Claim, Drawn, Falling, Measure, NotBelow, Row, Target
+from papers.running.budget import Budget, paper_epochs, paper_seeds
+from papers.running.target import Below, Claim, Drawn, Falling, Measure, NotBelow, Row, Run, Target
 from papers.running.trainings import Training, same_point
 
 
@@ -98,7 +98,7 @@ def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
         "rows": [_row(row, values[row.label]) for row in target.rows],
         "claims": [claim_document(claim, target) for claim in target.claims],
         "trainings": {
-            key: {**training, "paper_epochs": paper_epochs(runs[key])}
+            key: {**training, **_of_paper(runs[key])}
             for key, training in found["trainings"].items()
         },
     }
@@ -184,6 +184,11 @@ def claim_document(claim: Claim, target: Target) -> dict[str, Any]:
     return {**said, "form": "lowest", "rows": [claim.row, *others]}
 
 
+def _of_paper(run: Run) -> dict[str, int]:
+    """Returns the epochs and seeds of a full run."""
+    return {"paper_epochs": paper_epochs(run), "paper_seeds": paper_seeds(run)}
+
+
 def _training(
     training: Training, result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -196,6 +201,6 @@ def _training(
         "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
         "replicas": len(result["replicas"]),
         "epochs": [replica["epochs"] for replica in result["replicas"]],
-        "paper_epochs": paper_epochs(training.run),
+        **_of_paper(training.run),
         "learning": learning_curves.curves(lines),
     }
