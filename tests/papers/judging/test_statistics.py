@@ -9,12 +9,13 @@ from scipy import integrate, special, stats
 
 from papers.judging import numbers
 from papers.judging.statistics import (
-    LEVEL,
+    Error,
     detectable,
+    difference_error,
     paired,
-    paired_interval,
+    paired_error,
+    prediction_error,
     spread,
-    welch,
 )
 
 
@@ -76,7 +77,7 @@ def test_the_tables_of_the_ladder_thesis_show_no_significant_gain(noisy, plain, 
 def test_one_pair_equal_differences_and_no_common_seed_have_no_p():
     assert paired({1: 0.5}, {2: 0.4}) is None
     one = paired({1: 0.5}, {1: 0.25})
-    assert one == (1, 0.25, None, None, None, 1.0)
+    assert one == (1, 0.25, None, None, None, 1.0, 0.25)
     # .53 - .5 and .57 - .54 differ in floating point only.
     equal = paired({1: 0.53, 2: 0.57}, {1: 0.5, 2: 0.54})
     assert equal.t_p is None and equal.wilcoxon_p == pytest.approx(0.5)
@@ -86,31 +87,56 @@ def test_one_pair_equal_differences_and_no_common_seed_have_no_p():
 
 def test_the_interval_of_paired_differences_is_scipys():
     a, b = {1: 0.53, 2: 0.55, 3: 0.54, 4: 0.62}, {1: 0.50, 2: 0.57, 3: 0.59, 4: 0.53}
-    low, high = stats.ttest_rel(list(a.values()), list(b.values())).confidence_interval(1 - LEVEL)
-    found = paired(a, b)
-    assert paired_interval(found) == pytest.approx((high - low) / 2)
-    assert found.mean == pytest.approx((high + low) / 2)
-    assert paired_interval(paired({1: 0.53, 2: 0.57}, {1: 0.5, 2: 0.54})) == 0
-    assert paired_interval(paired({1: 0.5}, {1: 0.4})) is None
+    for confidence in (0.9, 0.95):
+        test = stats.ttest_rel(list(a.values()), list(b.values()))
+        low, high = test.confidence_interval(confidence)
+        assert paired_error(paired(a, b)).half(confidence) == pytest.approx((high - low) / 2)
+    assert paired_error(paired({1: 0.53, 2: 0.57}, {1: 0.5, 2: 0.54})).size == 0
+    assert paired_error(paired({1: 0.5}, {1: 0.4})) is None
 
 
 def test_welchs_interval_of_two_samples_is_scipys():
     a, b = [1.0, 1.2, 1.7], [2.0, 2.1, 2.4, 2.2]
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(1 - LEVEL)
-    assert welch(spread(a), spread(b)) == pytest.approx((high - low) / 2)
-    assert welch(spread([1.0, 1.0]), spread([2.0, 2.0])) == 0
-    assert welch(spread([1.0]), spread([2.0])) is None
-    # One run beside four: t of three degrees of freedom is 19.118.
-    one = 19.118 * spread(b).sd * math.sqrt(1 + 1 / 4)
-    assert welch(spread([1.0]), spread(b)) == pytest.approx(one, rel=1e-4)
+    for confidence in (0.9, 0.95):
+        test = stats.ttest_ind(a, b, equal_var=False)
+        low, high = test.confidence_interval(confidence)
+        error = difference_error(spread(a), spread(b))
+        assert error.half(confidence) == pytest.approx((high - low) / 2)
+    assert difference_error(spread([1.0, 1.0]), spread([2.0, 2.0])).size == 0
+    assert difference_error(spread([1.0]), spread([2.0])) is None
+    # One run beside four: t of three degrees of freedom is 3.182.
+    one = 3.1824 * spread(b).sd * math.sqrt(1 + 1 / 4)
+    assert difference_error(spread([1.0]), spread(b)).half(0.95) == pytest.approx(one, rel=1e-4)
+
+
+def test_the_one_sided_p_of_an_error_is_scipys():
+    a, b = [1.0, 1.2, 1.7], [2.0, 2.1, 2.4, 2.2]
+    error = difference_error(spread(a), spread(b))
+    test = stats.ttest_ind(b, a, equal_var=False, alternative="greater")
+    assert error.p_of(np.mean(b) - np.mean(a)) == pytest.approx(test.pvalue)
+    assert Error(0.0, 2).p_of(0.1) == 0 and Error(0.0, 2).p_of(0.0) == 1
+
+
+def test_the_prediction_of_further_runs_is_wider_than_the_interval_of_the_mean():
+    """s sqrt(1/n + 1/m) with n - 1 degrees of freedom; of very many runs, that of the mean."""
+    ours = spread([1.0, 1.2, 1.7])
+    assert prediction_error(ours, 2) == (pytest.approx(ours.sd * math.sqrt(1 / 3 + 1 / 2)), 2)
+    mean = stats.t.interval(0.95, 2, ours.mean, ours.sd / math.sqrt(3))
+    assert prediction_error(ours, 1e12).half(0.95) == pytest.approx(mean[1] - ours.mean)
+    assert prediction_error(spread([1.0]), 2) is None
 
 
 def test_the_paired_test_finds_the_detectable_gain_with_a_power_of_80_percent():
     """The t-test's power of 10 pairs from the noncentral t by integration over the chi."""
     found = paired({s: 0.1 * s**2 for s in range(10)}, dict.fromkeys(range(10), 0.0))
-    shift = detectable(found) / found.sd * math.sqrt(10)
-    critical = stats.t.isf(LEVEL / 2, 9)
-    power, _ = integrate.quad(
-        lambda v: stats.norm.sf(critical * math.sqrt(v / 9) - shift) * stats.chi2.pdf(v, 9), 0, 90
-    )
-    assert power == pytest.approx(0.8, abs=1e-4)
+    for level in (0.05, 0.01):
+        shift = detectable(found, level) / found.sd * math.sqrt(10)
+        critical = stats.t.isf(level / 2, 9)
+        power, _ = integrate.quad(
+            lambda v, critical=critical, shift=shift: (
+                stats.norm.sf(critical * math.sqrt(v / 9) - shift) * stats.chi2.pdf(v, 9)
+            ),
+            0,
+            90,
+        )
+        assert power == pytest.approx(0.8, abs=1e-4)
