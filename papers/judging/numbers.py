@@ -63,6 +63,11 @@ class Paper(NamedTuple):
     readings: list[str]
     single_runs: dict[str, Any]
 
+    def first_place(self, name: str) -> str:
+        """Returns the id of a number where it is printed first; of most, its own."""
+        other = self.entries[name].get("same_as", name)
+        return next(one for one in self.entries if one in (name, other))
+
     @property
     def cited(self) -> str:
         """Authors and year."""

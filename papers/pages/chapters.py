@@ -168,12 +168,13 @@ def _weighed(document: Mapping[str, Any], rates: power.Rates, tests: int) -> dic
 
 
 def _order(line: Line) -> int:
-    """Findings first, then what is not judged, then those that nothing was run for."""
-    words = [*FINDINGS, NOT_RUN]
-    has_run = line.verdict.extent not in ("", NOT_RUN)
-    if line.verdict.extent == FULL or not has_run:
-        return words.index(line.verdict.word) if line.verdict.word in words else len(words)
-    return words.index(NOT_RUN) - 1
+    """Findings of full runs first, then what is not judged, then what was not run or tested."""
+    word, extent = line.verdict.word, line.verdict.extent
+    if extent == FULL:
+        return FINDINGS.index(word) if word in FINDINGS else len(FINDINGS)
+    if extent not in ("", NOT_RUN):
+        return len(FINDINGS)
+    return len(FINDINGS) + (1 if word == NOT_RUN else 2)
 
 
 def extent_in_words(line: Line) -> str:
@@ -249,16 +250,17 @@ def _ours(paper: Paper, measured: Sequence[Mapping[str, Any]]) -> Ours:
     """Returns the rows that measure a number of the paper, of the largest budget each.
 
     Documents with `another_way` are shown beside them. A number that the paper prints twice
-    (`same_as`) is measured by the row of either place.
+    (`same_as`) is judged once: as the row of the place with a printed spread, if there is one.
     """
     order = sorted((one for one in measured if not one.get("another_way")), key=rank)
     found = {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
     twice = {
-        name: found[entry["same_as"]]
+        name: max(places, key=lambda place: place[1]["paper_sd"] is not None)
         for name, entry in paper.entries.items()
-        if entry.get("same_as") in found
+        if "same_as" in entry
+        if (places := [found[place] for place in (entry["same_as"], name) if place in found])
     }
-    return found | twice  # judged once, as the row of the other place
+    return found | twice
 
 
 def _claims(

@@ -268,7 +268,7 @@ def _other_runs(one: Chapter, shown: Collection[tuple[str, str]]) -> list[list[s
 
 
 def _why(line: Line) -> str:
-    return f"**{line.verdict.word}**: {line.verdict.why}"
+    return f"{line.verdict.word}: {line.verdict.why}"
 
 
 def main(root: Path = ROOT) -> None:

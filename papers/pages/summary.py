@@ -38,7 +38,7 @@ def counted(one: Chapter) -> dict[str, Counter[str]]:
         entry = one.paper.entries.get(line.key)
         state = _state(line)
         if state:
-            name = entry.get("same_as", line.key) if entry else line.key
+            name = one.paper.first_place(line.key) if entry else line.key
             found[_kind(one, line)].setdefault(name, []).append(state)
     return {
         kind: Counter(_joint(states) for states in by_name.values())
@@ -102,8 +102,7 @@ def judged_numbers(one: Chapter) -> list[Line]:
         if line.verdict.extent == FULL and line.verdict.word in FINDINGS and line.row
         if _kind(one, line) == NUMBERS
     ]
-    entries = one.paper.entries
-    return list({entries[line.key].get("same_as", line.key): line for line in judged}.values())
+    return list({one.paper.first_place(line.key): line for line in judged}.values())
 
 
 def within_tolerance(one: Chapter) -> str:

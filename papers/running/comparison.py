@@ -78,15 +78,14 @@ def compare(
     return judge([found])[0]
 
 
-def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Updates the title, tolerances and claims of a document, which is to be judged again.
+def has_its_trainings(target: Target, found: Mapping[str, Any]) -> bool:
+    """Returns whether all trainings of a document are its target's, with the same seeds."""
+    return found["trainings"].keys() <= {run.key for run in target.runs}
 
-    A document with a training that the target does not have any more, as one with other seeds,
-    keeps its own.
-    """
+
+def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Updates the title, tolerances and claims of a document, which is to be judged again."""
     runs = {run.key: run for run in target.runs}
-    if found["trainings"].keys() - runs.keys():
-        return dict(found)
     stored = {row["label"]: row["values"] for row in found["rows"]}
     values = {
         row.label: {int(seed): value for seed, value in stored.get(row.label, {}).items()}

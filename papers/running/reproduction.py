@@ -13,7 +13,7 @@ from adv_jax.runner.store.writing import check_writable
 from adv_jax.types import UserError
 from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS, QUICK, Budget
-from papers.running.comparison import Kept, compare, updated
+from papers.running.comparison import Kept, compare, has_its_trainings, updated
 from papers.running.drawing import Drawing
 from papers.running.family import family
 from papers.running.figures import drawing_of
@@ -121,7 +121,7 @@ def stored(wanted: Sequence[Target], *, results: str | Path) -> Iterator[dict[st
     """
     names = {target.name for target in wanted}
     for paper in dict.fromkeys(target.paper for target in wanted):
-        for found in _judged(paper, _updated(paper, results), results):
+        for found in _judged(paper, _updated(paper, results, names), results):
             if found["target"] in names:
                 yield found
 
@@ -134,22 +134,33 @@ def _judged(
     return family(numbers.load()[paper], targets, runs).targets
 
 
-def _updated(paper: str, results: str | Path) -> list[dict[str, Any]]:
+def _updated(paper: str, results: str | Path, wanted: Collection[str] = ()) -> list[dict[str, Any]]:
     """Reads the results of a work, with the rows and claims that its targets have now.
 
     Raises:
-      UserError: a file is damaged, or is not a result of its target.
+      UserError: a file of a wanted target is damaged, or is not its result; others are left out.
     """
     found = []
     for target in TARGETS.values():
         path = target.file(results)
         if target.paper == paper and path.exists():
-            document = read_json(path)
-            documents.check_schema(path, document, documents.Stored)
-            if document["target"] != target.name:
-                raise UserError(f"{path}: target must be {target.name}, got {document['target']!r}")
-            found.append(updated(target, document))
+            try:
+                found.append(_updated_file(target, path))
+            except UserError:
+                if target.name in wanted:
+                    raise
     return found
+
+
+def _updated_file(target: Target, path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    documents.check_schema(path, document, documents.Stored)
+    if document["target"] != target.name:
+        raise UserError(f"{path}: target must be {target.name}, got {document['target']!r}")
+    if not has_its_trainings(target, document):
+        documents.check_schema(path, document, documents.TargetDocument)
+        return document
+    return updated(target, document)
 
 
 def print_list(

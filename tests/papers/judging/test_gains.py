@@ -46,7 +46,9 @@ def test_a_gain_that_is_significant_alone_may_not_be_among_the_gains_of_the_work
     )
     assert judge([alone])[0]["claims"][0]["verdict"] == "reproduced"
     found = judge([alone, other])[0]["claims"][0]
-    assert found["verdict"] == "same direction" and "not significant among the tests" in found["why"]
+    assert (
+        found["verdict"] == "same direction" and "not significant among the tests" in found["why"]
+    )
     # A short run is no part of the family.
     assert judge([alone, {**other, "budget": SHORT}])[0]["claims"][0]["verdict"] == "reproduced"
 

@@ -31,7 +31,7 @@ def test_no_two_rows_of_a_table_have_the_same_label(paper):
 def test_the_lines_and_the_figure_count_the_same_slips_of_the_worked_example():
     """By the packaged values of the entries, and by the digits computed again."""
     found = chapters.chapter(numbers.load()["shallow_thesis"], NOTHING)
-    wrong = [line for line in found.lines if line.verdict.word == "not reproduced"]
+    wrong = [line for line in found.lines if line.verdict.word == "wrong"]
     assert len(wrong) == [row.verdict for row in example.rows()].count("wrong") == 4
     assert "the true order is the reverse" in wrong[-1].note
     settings = [line.label for line in found.lines if line.verdict.why == "a setting"]

@@ -1,4 +1,4 @@
-"""The generated pages: in step with the results, with the three verdicts and no number by hand."""
+"""The generated pages: in step with the results, with the words of the rules."""
 
 import json
 import re
@@ -8,9 +8,9 @@ import pytest
 from command_line import ROOT
 
 from papers.judging import numbers
-from papers.judging.statistics import LEVEL, MOST_TESTS
-from papers.judging.verdicts import VERDICTS
-from papers.pages import chapters, counts, generated, side_by_side
+from papers.judging.verdicts import num_tests
+from papers.judging.words import FINDINGS
+from papers.pages import chapters, generated, moved, printed, side_by_side, summary
 from papers.running import stored, works
 
 
@@ -32,6 +32,7 @@ def test_there_is_a_page_for_the_results_the_readme_and_each_work(made):
         == {
             ROOT / "README.md",
             ROOT / "docs" / "results.md",
+            ROOT / "docs" / "verdicts.md",
             ROOT / "papers" / "README.md",
         }
         | folders
@@ -50,7 +51,7 @@ def test_a_changed_result_changes_the_pages(tmp_path, made):
     document["replicas"][1]["test_error"] = 0.0325
     result.write_text(json.dumps(document))
     changed = generated.pages(tmp_path)
-    for page in ("README.md", "docs/results.md", "papers/maronas2016/README.md"):
+    for page in ("docs/results.md", "papers/maronas2016/README.md"):
         assert "2.51 % against" in changed[tmp_path / page]  # the mean of 3.23, 3.25 and 1.06
         assert "2.51 %" not in made[ROOT / page]
 
@@ -103,55 +104,119 @@ def test_the_generators_are_beside_all_numbers_of_table_1_the_best_first(made):
     assert generated.LIKELIHOODS not in other
 
 
-def test_every_verdict_is_one_of_three_words(made):
+def test_every_word_of_a_claim_is_a_finding(made):
     cells = re.findall(r"\| \*\*([^*]+)\*\*", made[ROOT / "docs" / "results.md"])
-    assert len(cells) > 100 and set(cells) <= set(VERDICTS)
-    table = made[ROOT / "README.md"].partition(generated.BEGIN)[2].partition(generated.END)[0]
-    last = [
-        line.split(" | ")[-1].rstrip(" |") for line in table.splitlines() if line.startswith("|")
-    ]
-    assert {word.removesuffix(" (short run)") for word in last[2:]} <= set(VERDICTS)
+    assert len(cells) > 30 and set(cells) <= set(FINDINGS)
 
 
-def test_docs_results_says_of_a_number_what_its_line_does(found, made):
-    text = made[ROOT / "docs" / "results.md"]
+def test_a_table_has_the_rows_and_columns_of_the_paper(found, made):
+    """Huang's Table 1: five nets on clean digits and under four attacks."""
+    for page in (ROOT / "docs" / "results.md", ROOT / "papers/huang2015/README.md"):
+        table = made[page].partition("Table 1: perceptrons")[2].partition("\n\n")[2]
+        head, _, *rows = table.partition("\n\n")[0].splitlines()
+        columns = ["clean", "fixed set", "Adv_Loss_Sign", "Adv_Loss", "Adv_Alpha"]
+        assert [cell.strip() for cell in head.split("|")[2:-1]] == columns
+        names = [row.split("|")[1].strip() for row in rows]
+        assert names == ["Normal", "Dropout", "Goodfellow", "LWA", "LWA_Rep"]
+        values = [re.findall(r"<sub>([\d.]+)</sub>", row) for row in rows]
+        entries = numbers.load()["huang2015"].entries
+        for name, printed_values in zip(names, values, strict=True):
+            keys = ("validation", "fixed", "loss_sign", "loss", "alpha")
+            of_row = [entries[f"huang2015.table1.{name.lower()}.{key}"]["value"] for key in keys]
+            assert [float(value) for value in printed_values] == pytest.approx(
+                [100 * value for value in of_row]
+            )
+
+
+def test_short_runs_are_gray_and_cells_that_were_not_run_are_empty(found):
+    paper = numbers.load()["wardefarley2016"]
+    lines = chapters.chapter(paper, found).lines
+    for grid in printed.grids(paper, lines):
+        for line in grid.lines:
+            cell, extent = printed._cell(line), line.verdict.extent
+            assert (cell == "") == (extent in ("", "not run"))
+            assert ("gray" in cell) == (extent in ("short", "quick"))
+
+
+def test_one_sentence_of_a_work_is_on_every_page(found, made):
     for paper in numbers.load().values():
-        chapter = chapters.chapter(paper, found)
-        for line in (*chapter.lines, *chapter.claims):
-            if line.verdict.word in VERDICTS and "|" not in line.label + line.ours:
-                assert (
-                    f"| {line.paper} | {'; '.join(filter(None, (line.ours, line.runs)))} |" in text
-                )
+        one = chapters.chapter(paper, found)
+        own = ROOT / "papers" / paper.name / "README.md"
+        for page in (ROOT / "docs" / "results.md", own):
+            assert summary.paragraph(one) in made[page]
+        assert summary.sentence(one) in made[ROOT / "papers" / "README.md"]
+        if deviation := summary.largest_deviation(one):
+            assert deviation in made[ROOT / "README.md"]
 
 
-def test_the_level_allows_for_as_many_tests_as_the_results_hold(found, made):
-    """If they hold more, drop tests: a higher MOST_TESTS would move verdicts."""
-    tests = sum(chapters.chapter(p, found).num_tests for p in numbers.load().values())
-    assert 0.9 * MOST_TESTS <= tests <= MOST_TESTS
-    text = made[ROOT / "papers" / "README.md"]
-    assert f"The results hold {tests} tests" in text and f"= {LEVEL:g} (Bonferroni" in text
+def test_works_without_a_full_run_are_targets(found, made):
+    page = made[ROOT / "papers" / "README.md"]
+    reproduced, _, targets = page.partition("### Targets")
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        extents = {line.verdict.extent for line in (*one.lines, *one.claims)}
+        assert (f"[`{paper.name}`]" in reproduced) == ("full" in extents)
+        assert (f"[`{paper.name}`]" in targets) == ("full" not in extents)
 
 
-def test_the_overview_counts_what_a_work_prints_once(found, made):
+def test_the_star_allows_for_as_many_tests_as_the_results_hold(found, made):
+    works = [chapters.chapter(p, found) for p in numbers.load().values()]
+    tests = sum(num_tests(one) for work in works for one in (*work.targets, *work.of_runs))
+    assert f"The results hold {tests} tests" in made[ROOT / "papers" / "README.md"]
+    for line in (line for one in works for line in one.lines):
+        strong = line.verdict.is_strong
+        assert not strong or line.row["p"] < 0.05 / tests
+
+
+def test_the_tally_counts_what_a_work_prints_once(found):
     """Huang's Fig. 1 has two claims, on seven orders of a perceptron and one of LeNet."""
     one = chapters.chapter(numbers.load()["huang2015"], found)
-    printed = [name for name, entry in one.paper.entries.items() if entry["kind"] == "claim"]
-    counted = counts.counted(one)
-    without = [line for line in one.claims if line.verdict.word == ""]
-    assert sum(counted["claims"].values()) == len(printed) - len(without)
-    orders = [line.verdict.word for line in one.claims if line.key == "huang2015.fig1.order"]
-    assert sorted(orders) == ["reproduced"] * 3 + ["undecided"] * 2
-    assert counts._joint(orders) == "undecided"
-    assert counts._joint(["reproduced", "undecided", "not reproduced"]) == "not reproduced"
-    assert counts._joint(["reproduced", "reproduced"]) == "reproduced"
+    claims = [name for name, entry in one.paper.entries.items() if entry["kind"] == "claim"]
+    counted = summary.counted(one)
+    without = [line for line in one.claims if not (line.verdict.word or line.verdict.extent)]
+    assert sum(counted["claims"].values()) == len(claims) - len(without)
+    assert summary._joint(["reproduced", "unclear", "not reproduced"]) == "not reproduced"
+    assert summary._joint(["reproduced", "same direction", "short"]) == "same direction"
+    assert summary._joint(["reproduced", "reproduced"]) == "reproduced"
+    assert summary._joint(["not run", "short"]) == "short"
+
+
+def test_a_number_that_two_tables_print_is_judged_and_counted_once(found):
+    """Maronas prints the ten runs of Tables 4, 10 and 12 again in Tables 17 to 19."""
+    one = chapters.chapter(numbers.load()["maronas2016"], found)
+    lines = {line.key: line for line in one.lines}
+    twice = [name for name, entry in one.paper.entries.items() if "same_as" in entry]
+    assert twice
+    for name in twice:
+        other = lines[one.paper.entries[name]["same_as"]]
+        assert lines[name].verdict == other.verdict and lines[name].row == other.row
+    printed_numbers = [
+        line
+        for line in one.lines
+        if line.verdict.word or line.verdict.extent
+        if one.paper.entries[line.key]["kind"] not in ("claim", "cited")
+    ]
+    counted = sum(summary.counted(one)["numbers"].values())
+    assert counted == len(printed_numbers) - len(twice) / 2  # Each place names the other.
 
 
 def test_the_worked_examples_of_the_shallow_net_thesis_are_no_numbers():
     """Of 25 recomputed values 4 are slips; 10 numbers are measured."""
     one = chapters.chapter(numbers.load()["shallow_thesis"], stored.Results({}, {}, {}))
-    counted = counts.counted(one)
-    assert [*counted["arithmetic"].values()] == [21, 4, 0, 0]
-    assert [*counted["numbers"].values()] == [0, 0, 0, 10]
+    counted = summary.counted(one)
+    assert counted["arithmetic"] == {"right": 21, "wrong": 4}
+    assert counted["numbers"] == {"not run": 10}
+    assert summary.within_tolerance(one) == ""
+
+
+def test_the_page_of_moved_words_has_both_words_of_each(found, made):
+    text = made[ROOT / "docs" / "verdicts.md"]
+    for paper in numbers.load().values():
+        before = moved.BEFORE[paper.name]["words"]
+        one = chapters.chapter(paper, found)
+        for row in moved.moved(one):
+            assert row.before in {entry["word"] for entry in before} and row.before != row.now
+            assert f"| {row.before} | {row.now} |" in text
 
 
 def test_everything_that_was_not_run_is_listed(found, made):
@@ -204,11 +269,11 @@ def test_every_figure_of_a_work_is_on_its_page(made):
             assert links == shown or f"Figure `{path.stem}`: " in text
 
 
-def test_decided_claims_stand_first(made):
+def test_findings_of_full_runs_stand_first(made):
     for paper in numbers.load():
         text = made[ROOT / "papers" / paper / "README.md"].partition("| claim |")[2]
-        words = re.findall(r"\| \*\*([^*]+)\*\*", text.partition("| number |")[0])
-        assert words == sorted(words, key=VERDICTS.index)
+        words = re.findall(r"\| (?:\*\*([^*]+)\*\*|<span)", text.partition("\n\n")[0])
+        assert words == sorted(words, key=[*FINDINGS, ""].index)
 
 
 def test_a_page_without_its_marks_is_named(tmp_path):

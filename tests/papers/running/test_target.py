@@ -3,7 +3,8 @@
 import pytest
 
 from papers.judging.metrics import METRICS, in_percent, percent_factor, printed_interval
-from papers.judging.verdicts import Difference
+from papers.judging.statistics import Error
+from papers.judging.words import Difference
 
 ROW = {
     "label": "a",
@@ -66,9 +67,10 @@ def test_nats_stay_nats():
 )
 def test_intervals_of_rates_are_printed_within_what_rates_can_differ(ends, printed):
     assert printed_interval(*ends, "error") == printed
-    assert (printed is None) == (
-        "interval" not in str(Difference(sum(ends) / 2, (ends[1] - ends[0]) / 2, 2, "error"))
-    )
+    # t of one degree of freedom is 12.706 at .025.
+    error = Error((ends[1] - ends[0]) / 2 / 12.7062, 1)
+    text = str(Difference(sum(ends) / 2, error, 2, "error"))
+    assert (printed is None) == ("interval" not in text)
 
 
 def test_intervals_of_nats_are_not_cut():
