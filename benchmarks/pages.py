@@ -12,7 +12,7 @@ from typing import Any
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from benchmarks.tables import Table
-from papers.pages import markdown
+from papers.pages.tables import markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "RESULTS.md"

@@ -18,9 +18,9 @@ from benchmarks import accelerator, attacks, backprop, hosts_worker, pages, tabl
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
 from benchmarks.timing import Worker, spread, versions
-from papers.budget import BUDGETS
-from papers.registry import TARGETS
-from papers.trainings import plan
+from papers.running.budget import BUDGETS
+from papers.running.trainings import plan
+from papers.running.works import TARGETS
 
 # Of one row: the products of 784-400-400-10, of LeNet and its first layer, of a GAN's nets, and of
 # 784-1000-500-250-250-250-10.
