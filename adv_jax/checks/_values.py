@@ -108,7 +108,7 @@ def check_bounds(
     if bounds is None:
         return
     sized = isinstance(bounds, tuple | list) or getattr(bounds, "ndim", 0) > 0
-    # NumPy takes True beside a number for a number.
+    # Each bound is checked alone: NumPy converts True beside a number to a number.
     pair = sized and len(bounds) == 2 and all(map(norms.is_real, bounds))
     numbers = pair and not any(map(np.ndim, bounds))
     known = pair and all(map(is_known, bounds))

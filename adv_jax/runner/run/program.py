@@ -14,6 +14,7 @@ from adv_jax.data import Dataset
 from adv_jax.data.streams import buffers, chunks
 from adv_jax.evaluate import Curves
 from adv_jax.runner.config.replicas import Replica
+from adv_jax.runner.host.compiler_options import compiled, compiler_options
 from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run.experiment import Experiment, RunState, initial
 from adv_jax.step import over_devices, over_replicas
@@ -90,6 +91,7 @@ class Program:
         self._buffers = buffers(dataset, 3) if dataset.stream else []
         self._reader = ThreadPoolExecutor(1, "stream")
         self._functions = functions(experiment, self.layout.devices)
+        self._options = compiler_options(self.layout.devices[0].platform)
 
     def compile(self, *, wait: bool = False) -> None:
         """Starts to compile all functions; without it, each is compiled at its first call.
@@ -104,12 +106,12 @@ class Program:
             return
         # The order of need. Tracing holds Python's lock, so lower in this thread.
         threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
-        init, state = _started(threads, self._functions.init, *self._seeds)
+        start = partial(_started, threads, self._options)
+        init, state = start(self._functions.init, *self._seeds)
         # A chunk differs from the sample of a stream in size, and may in dtype.
         whole = ["monitor", "evaluate"] if self._streamed else ["epoch", "monitor", "evaluate"]
         others = {
-            name: _started(threads, getattr(self._functions, name), state, *self._data)[0]
-            for name in whole
+            name: start(getattr(self._functions, name), state, *self._data)[0] for name in whole
         }
         self._functions = self._functions._replace(init=init, **others)
         threads.shutdown(wait=wait)
@@ -161,11 +163,14 @@ class Program:
         return jax.tree.map(lambda leaf: leaf[self.held.start : self.held.stop], tree)
 
 
-def _started(threads: Executor, fn: Any, *args: Any) -> tuple[Callable[..., Any], Any]:
+def _started(
+    threads: Executor, options: Mapping[str, Any], fn: Any, *args: Any
+) -> tuple[Callable[..., Any], Any]:
     """Starts to compile fn -> (fn, which waits for its program; shapes and dtypes of its result).
 
+    options: of XLA.
     args: trees of arrays, or of their shapes and dtypes.
     """
     lowered = fn.lower(*args)
-    program = threads.submit(lowered.compile)
+    program = threads.submit(compiled, lowered, options)
     return lambda *args: program.result()(*args), lowered.out_info
