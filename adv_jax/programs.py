@@ -218,6 +218,8 @@ def _operations(closed: ClosedJaxpr, *, derivatives: bool) -> _Operations:
     jaxpr, arrays, rows = closed.jaxpr, list(closed.consts), []
     inputs = [*jaxpr.constvars, *jaxpr.invars]
     numbers = {var: number for number, var in enumerate(inputs)}
+    distinct = {id(eqn.ctx): eqn.ctx for eqn in jaxpr.eqns}
+    contexts = {number: _context(ctx) for number, ctx in distinct.items()}
     for eqn in jaxpr.eqns:
         read = [_atom(atom, numbers) for atom in eqn.invars]
         numbers |= {var: len(numbers) + i for i, var in enumerate(eqn.outvars)}
@@ -226,7 +228,7 @@ def _operations(closed: ClosedJaxpr, *, derivatives: bool) -> _Operations:
             inner = _operations(params["jaxpr"], derivatives=derivatives)
             arrays, params["jaxpr"] = [*arrays, *inner.arrays], inner.key
         rule = _rule(eqn) if derivatives and eqn.primitive.name in _RULES else None
-        settings = _value(params, derivatives), _context(eqn), rule
+        settings = _value(params, derivatives), contexts[id(eqn.ctx)], rule
         rows.append((eqn.primitive, *read, *(var.aval for var in eqn.outvars), settings))
     outputs = [_atom(atom, numbers) for atom in jaxpr.outvars]
     parts = *(var.aval for var in inputs), *rows, *outputs
@@ -291,10 +293,10 @@ def _atom(atom: Any, numbers: dict[Any, int]) -> Hashable:
     return atom.aval, _fingerprint(np.asarray(atom.val))
 
 
-def _context(eqn: JaxprEqn) -> Hashable:
-    """Returns the settings under which an operation was traced, such as its mesh."""
-    names = [name for name in type(eqn.ctx).__slots__ if not name.startswith("__")]
-    return tuple(_value(getattr(eqn.ctx, name, None), False) for name in names)
+def _context(ctx: Any) -> Hashable:
+    """Returns the settings under which operations were traced, such as their mesh."""
+    names = [name for name in type(ctx).__slots__ if not name.startswith("__")]
+    return tuple(_value(getattr(ctx, name, None), False) for name in names)
 
 
 def _rule(eqn: JaxprEqn) -> Hashable:

@@ -70,7 +70,7 @@ def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], A
         return Partial(fn)
 
     def bound(aux: RowTree, x: Array) -> Any:
-        size = len(jax.tree.leaves(aux)[0])
+        size = next(map(len, jax.tree.leaves(aux)), len(x))  # aux may be a tree without arrays
         copies, rest = divmod(len(x), size)
         if rest:
             raise UserError(

@@ -40,8 +40,8 @@ class Batches:
     ) -> dict[str, Array]:
         """Returns what `made` needs of each batch, with a leading axis of batches.
 
-        That are the rows of its two halves; of a stream, whose `arrays` are a chunk of its batches,
-        {"x", "y"}, the batches themselves, in their order.
+        These are the rows of its two halves, {"labeled", "train"}. If the training set is a stream,
+        `arrays` are a chunk of its batches, {"x", "y"}, and the batches themselves are returned.
         """
         if self._streamed:
             return {name: self._cut(arrays[name]) for name in ("x", "y")}

@@ -27,7 +27,6 @@ from adv_jax.runner.config.fields import FIELDS
 from adv_jax.runner.config.plugins import described
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.config.schema import is_import_path
-from adv_jax.runner.store.result import data_document
 from adv_jax.runner.store.workdir import check_same_data, read_fitted
 from adv_jax.types import UserError
 
@@ -40,7 +39,7 @@ class Inputs(NamedTuple):
     Attributes:
       dataset: the preprocessed data set.
       rows: the output of `rows_of`.
-      document: the output of `result.data_document`.
+      document: the entry "data" of result.json: name, source, SHA-256, and size of each subset.
       fitted: the arrays of the preprocessing, named "step.name"; None without preprocessing.
     """
 
@@ -82,7 +81,7 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     dataset = _halved(_dataset(spec), spec.get("half", 0))
     _check_stream(config, dataset)
     rows = rows_of(config, dataset, runs)
-    document = data_document(dataset, rows)
+    document = _document(dataset, rows)
     begun = check_same_data(workdir, document)
     crop = spec.get("crop", 0)
     if not any(fits.values()):
@@ -124,6 +123,20 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
         for name, chosen in (("train", train), ("valid", valid), ("labeled", train[subset])):
             rows[name].append(chosen)
     return {name: np.stack(chosen) for name, chosen in rows.items()}
+
+
+def _document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns `Inputs.document`."""
+    sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
+    if dataset.stream:
+        whole = dataset.stream.num_batches * dataset.stream.batch_size
+        sizes |= {"train": whole, "labeled": whole}
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "sha256": dataset.sha256,
+        "sizes": sizes | {"test": len(dataset.test.y)},
+    }
 
 
 def _to_run(config: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from short_run import few_digits
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import training
+from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.workdir import WorkdirError
 from adv_jax.types import UserError
@@ -208,7 +209,7 @@ def test_labeled_rows_are_balanced_and_recorded(tmp_path, capsys, digits):
 def test_a_diverging_replica_is_named_with_the_settings(tmp_path, capsys):
     grid = {"optimizer.learning_rate": (0.1, 1e30)}
     config = document(replicas__seeds=2, replicas__grid=grid)
-    with pytest.raises(training.Diverged) as caught:
+    with pytest.raises(Diverged) as caught:
         training.run(config, tmp_path / "run")
     # The loss of step 1 is that of the initial weights, and step 2 multiplies what 1e30 made.
     assert str(caught.value) == (
