@@ -19,7 +19,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accelerator_stages import LIBRARIES, SEEDS, STAGES, Work
+from benchmarks.accelerator_stages import LIBRARIES, SEEDS, STAGES, Work, stage_names
 from benchmarks.accelerator_tables import OURS, apart, tables
 from benchmarks.tables import console, show
 from benchmarks.timing import (
@@ -354,21 +354,12 @@ def _apart(both: Mapping[str, list[float]]) -> float:
     return max(abs(device - cpu) / abs(cpu) for device, cpu in pairs)
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in STAGES]
-    if unknown:
-        allowed = ", ".join(STAGES)
-        raise argparse.ArgumentTypeError(f"must be one of {allowed}, got {unknown[0]!r}")
-    return names
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/accelerator.json"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of PyTorch's side; all by default")
-    parser.add_argument("--stages", type=_names, default=list(STAGES), help="NAME,NAME")
+    parser.add_argument("--stages", type=stage_names, default=list(STAGES), help="NAME,NAME")
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="begin nothing that may outlast these"
     )

@@ -5,6 +5,7 @@ Timings themselves are no test.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accelerator, pages
-from benchmarks.accelerator_stages import STAGES, Stage, Work
+from benchmarks.accelerator_stages import STAGES, Stage, Work, stage_names
 from benchmarks.accelerator_tables import tables
 from benchmarks.timing import Worker, WorkerError, spread
 
@@ -227,9 +228,9 @@ def test_minutes_keep_the_order_and_pass_over_what_is_too_long(monkeypatch):
 
 
 def test_names_of_stages_are_refused_with_those_there_are():
-    assert accelerator._names("checks,ladder") == ["checks", "ladder"]
+    assert stage_names("checks,ladder") == ["checks", "ladder"]
     with pytest.raises(argparse.ArgumentTypeError, match=r"one of checks, .*, got 'lader'"):
-        accelerator._names("checks,lader")
+        stage_names("checks,lader")
 
 
 def test_a_goal_is_not_met_beside_some_of_the_forms(installed):
@@ -281,6 +282,17 @@ def test_titles_have_the_sizes_that_ran(installed):
     found = compared(Sides({"adv_jax": 0.2, "eager": 0.4}), ("eager",)) | {"work": small._asdict()}
     [beside] = tables(report({"pgd_resnet18_bfloat16": found}, platform="cpu"))  # and no goals
     assert beside.rows[0][0] == small.title
+
+
+@pytest.mark.slow
+def test_a_stage_compiles_for_a_gpu_that_is_not_there():
+    pytest.importorskip("jax_cuda13_plugin", reason="needs the extra cuda")
+    command = "benchmarks.accelerator_compile --topology=h100:1 --stages=seeds_mlp_10"
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=pages.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"10 seeds, 784-400-400-10, batch 10.*product.*elementwise", done.stdout)
 
 
 @pytest.mark.slow
