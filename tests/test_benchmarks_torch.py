@@ -126,7 +126,7 @@ def test_a_narrow_conv_large_has_the_same_step_in_pytorch(monkeypatch, tmp_path)
     monkeypatch.setitem(TASKS, "conv_large", task._replace(features=tuple(narrow), batch_size=4))
     side = torch_worker.Side()
     adv_jax_worker.export(["conv_large"], str(tmp_path))
-    side.describe(threads=2, exchange=str(tmp_path), device="cpu")
+    side.describe(threads=2, exchange=str(tmp_path))
     sides = {training.OURS: InProcess(adv_jax_worker), training.PLAIN: InProcess(side)}
     # Exits if losses or gradients differ.
     found = training._equality(sides, "conv_large", tmp_path)
