@@ -70,7 +70,8 @@ def _section(name: str, report: Mapping[str, Any]) -> str:
 def _facts(report: Mapping[str, Any]) -> str:
     """Returns a line with the date, the machine, the threads, the rounds and the versions."""
     machine = report["machine"]
-    facts = [report.get("date"), machine["cpu"], f"{machine['cpus']} CPUs"]
+    facts = [report.get("date"), machine.get("device")]
+    facts += [machine["cpu"], f"{machine['cpus']} CPUs"]
     facts += [f"{_threads(report)} threads"]
     if "rounds" in report:
         facts.append(f"{report['rounds']} rounds")
