@@ -1,0 +1,36 @@
+"""Options of XLA for GPUs: never over a user's flag, and without those that a version lacks."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from adv_jax.runner.host.compiler_options import compiled, compiler_options
+
+TRITON, PASSES = "xla_gpu_enable_triton_gemm", "xla_disable_hlo_passes"
+
+
+@pytest.mark.parametrize(
+    ("platform", "flags", "expected"),
+    [
+        ("cpu", "", set()),
+        ("tpu", "", set()),
+        ("gpu", "", {TRITON, PASSES}),
+        ("cuda", "--xla_gpu_autotune_level=0", {TRITON, PASSES}),
+        ("gpu", f"--{TRITON}=true --xla_gpu_autotune_level=0", {PASSES}),
+        ("gpu", f"--{PASSES}=fusion", {TRITON}),
+    ],
+)
+def test_gpus_get_the_options_that_the_user_does_not_set(platform, flags, expected, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert compiler_options(platform).keys() == expected
+
+
+def test_an_option_that_xla_lacks_is_left_out():
+    lowered = jax.jit(lambda x: 2 * x).lower(1.0)
+    assert compiled(lowered, {"xla_of_another_time": True, TRITON: False})(3.0) == 6
+
+
+def test_other_errors_of_compiling_are_raised():
+    lowered = jax.jit(lambda x: jnp.sin(x)).lower(1.0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match=TRITON):
+        compiled(lowered, {TRITON: "neither"})
