@@ -18,11 +18,11 @@ from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.verified import digest
 from adv_jax.runner.store.workdir import Workdir, read_config, read_fitted, read_metrics
 from adv_jax.types import UserError
+from papers.pages.report import heading
 from papers.running import stored
 from papers.running.budget import BUDGETS
 from papers.running.comparison import compare
 from papers.running.records import read_lines
-from papers.running.reproduction import heading
 from papers.running.runs import finished
 from papers.running.target import Measure, Row, Run, Target
 from papers.running.trainings import check_alike, plan
