@@ -118,12 +118,14 @@ def _thunks(sequence: str) -> list[_Thunk]:
     for line in sequence.splitlines():
         found = _THUNK.match(line)
         if not found:
-            label = line.strip().removesuffix(":")
+            label = line.rstrip().removesuffix(":")
             continue
+        if len(label) - len(label.lstrip()) > len(found[1]):
+            label = ""  # of a part without thunks
         depth = len(found[1]) // 4
         parts = last[depth].parts
         if label or not parts:
-            parts.append((label, []))
+            parts.append((label.strip(), []))
         thunk = _Thunk(found[3], int(found[2]), [])
         parts[-1][1].append(thunk)
         last[depth + 1 :], label = [thunk], ""
@@ -207,10 +209,11 @@ class _Program:
 
 
 def _loops(thunks: list[_Thunk]) -> Iterator[_Thunk]:
-    """Yields the outer loops of a sequence."""
+    """Yields the outer loops of a sequence whose bodies launch something."""
     for thunk in thunks:
         if thunk.kind == "While":
-            yield thunk
+            if "body" in dict(thunk.parts):
+                yield thunk
         else:
             for _, part in thunk.parts:
                 yield from _loops(part)

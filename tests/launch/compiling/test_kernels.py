@@ -29,6 +29,16 @@ condition:
   body:
     013: kCustomCall [source | sink] kCustomCall
 """  # noqa: W291
+# A loop whose body is an inner loop, of which only the condition launches, and a copy.
+EMPTY = """\
+001: kWhile [source | sink        ]
+  body:
+    002: kWhile        [source       | next=004 (1)]
+condition:
+        003: kCustomKernel [source | sink] loop_compare_fusion grid: [1, 1, 1]
+      body:
+    004: kCopy [prev=002 (1) | sink        ] kCopy
+"""
 METADATA = "\n".join(
     f'thunk_info {{\n  profile_annotation: "{name}"\n  thunk_id: {number}\n}}'
     for number, name in {
@@ -92,6 +102,13 @@ def test_the_time_at_the_peaks_is_the_estimate_named_sol_in_each_turn(found):
 
 def test_a_turn_is_one_of_the_loop_that_launches_most(found):
     assert found.turn.kinds == {"product": 1, "reduction": 1, "copy": 1}
+
+
+def test_a_loop_whose_body_launches_nothing_is_no_turn(tmp_path):
+    (tmp_path / "m.f.thunk_sequence.txt").write_text(EMPTY)
+    (tmp_path / "m.f.thunk_metadata.txt").write_text("")
+    found = launched("", tmp_path)
+    assert found.turn.kinds == found.call.kinds == {"CustomKernel": 1, "copy": 1}
 
 
 def test_the_second_sequence_is_read_where_graphs_were_made(tmp_path):
