@@ -40,13 +40,13 @@ def programs(names: Sequence[str]) -> dict[str, Work]:
 
 
 def cells(work: Work, program: Compiled) -> list[str]:
-    """Returns what a step, or an attack, launches."""
+    """Returns what a step, or an attack, launches; "+": loops of unknown length count once."""
     assert program.launched is not None  # as on all GPUs
     call = program.launched["call"]
     kinds = ", ".join(f"{count / work.steps:.0f} {kind}" for kind, count in call["kinds"].items())
     return [
         kinds,
-        f"{sum(call['kinds'].values()) / work.steps:,.0f}",
+        f"{sum(call['kinds'].values()) / work.steps:,.0f}{'+' if call['open_ended'] else ''}",
         three_digits(1e3 * call["peak"] / work.steps) if call["peak"] else "",
         f"{program.temporaries / 1e9:.3f}",
         f"{program.seconds:.1f}",
