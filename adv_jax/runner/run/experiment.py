@@ -28,10 +28,18 @@ from adv_jax.runner.config.building import (
     replaced,
 )
 from adv_jax.runner.config.document import with_values
-from adv_jax.runner.config.optimizer import averaging, optimizer
+from adv_jax.runner.config.optimizer import averaging, is_entrywise, optimizer
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.store.result import Loss
-from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps, shard_index
+from adv_jax.step import (
+    Packing,
+    TrainState,
+    init_state,
+    make_step,
+    over_replays,
+    over_steps,
+    shard_index,
+)
 from adv_jax.types import (
     Apply,
     Array,
@@ -44,6 +52,7 @@ from adv_jax.types import (
 )
 
 EVALUATION_BATCH = 500
+SMALL = 8192  # Largest number of entries of an array that is packed with others in an epoch.
 _AUGMENTED = 2**30  # Folded into a step's key, to differ from all keys of the objective.
 
 
@@ -109,6 +118,7 @@ class Experiment:
         self.apply = models.apply_fn(self.model)
         self.predicts = predicted_by(self.model)
         self._parts({})
+        self._is_entrywise = is_entrywise(config["optimizer"])
         self.attacks = {
             name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
             for name, spec in config["evaluation"]["attacks"].items()
@@ -154,6 +164,8 @@ class Experiment:
         """
         objective, optim = self._parts(run.state.hyper)
         microbatches = self._config.get("microbatches", 1)
+        packing = Packing(run.state.params, limit=SMALL if self._is_entrywise else 0)
+        objective = packing.objective(objective)
         step = make_step(objective, optim, shards=self._shards, microbatches=microbatches)
         step = over_replays(step, self._replays)
 
@@ -175,7 +187,11 @@ class Experiment:
                 name: self._batches(self._shuffled(rows[name], run.state.seed, epoch))
                 for name in ("labelled", "train")
             }
-        train = lambda state: over_steps(step_on)(state, parts)
+
+        def train(state):
+            state, metrics = over_steps(step_on)(packing.state(state), parts)
+            return packing.unpacked(state), metrics
+
         state, metrics = _unless_stopped(run, train) if self._may_stop else train(run.state)
         return run._replace(state=state), metrics
 
