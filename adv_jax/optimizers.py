@@ -1,5 +1,6 @@
 """The papers' optimizers, schedules and averages of weights, built on optax."""
 
+import functools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -11,11 +12,30 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from adv_jax.ranges import ranged
 from adv_jax.types import Array, UserError, described
 
 Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
 
 
+def _stated(function: Callable[..., Any], **ranges: str) -> Callable[..., Any]:
+    """Returns a function of optax that states the ranges of its settings; see `ranged`."""
+
+    @functools.wraps(function)
+    def same(*args: Any, **settings: Any) -> Any:
+        return function(*args, **settings)
+
+    return ranged(**ranges)(same)
+
+
+@ranged(
+    learning_rate="[0, inf)",
+    momentum="[0, 1]",
+    weight_decay="[0, inf)",
+    l1="[0, inf)",
+    max_norm="[0, inf)",
+    convolution_scale="[0, inf)",
+)
 def sgd(
     learning_rate: optax.ScalarOrSchedule,
     momentum: float | None = None,
@@ -56,6 +76,7 @@ def sgd(
     return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else parts[0])
 
 
+@ranged(learning_rate="[0, inf)", eps="[0, inf)")
 def adadelta(
     learning_rate: optax.ScalarOrSchedule = 1.0, rho: float = 0.95, eps: float = 1e-6
 ) -> optax.GradientTransformationExtraArgs:
@@ -86,6 +107,7 @@ class BoldDriver(NamedTuple):
     count: Array
 
 
+@ranged(increase="[1, inf)", decrease="[0, 1]")
 def bold_driver(
     increase: float = 1.05, decrease: float = 0.5, accumulation_size: int = 1
 ) -> optax.GradientTransformationExtraArgs:
@@ -216,6 +238,21 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
     return optax.join_schedules([optax.constant_schedule(v) for v in values], boundaries)
 
 
+# What a config may name.
+OPTIMIZERS = SimpleNamespace(
+    __all__=["adadelta", "adagrad", "adam", "players", "rmsprop", "sgd"],
+    adadelta=adadelta,
+    adagrad=_stated(optax.adagrad, learning_rate="[0, inf)", eps="[0, inf)"),
+    adam=_stated(optax.adam, learning_rate="[0, inf)", eps="[0, inf)"),
+    players=players,
+    rmsprop=_stated(optax.rmsprop, learning_rate="[0, inf)", eps="[0, inf)", momentum="[0, 1]"),
+    sgd=sgd,
+)
+PLATEAUS = SimpleNamespace(
+    __all__=["bold_driver", "reduce_on_plateau"],
+    bold_driver=bold_driver,
+    reduce_on_plateau=_stated(optax.contrib.reduce_on_plateau, patience="{0, 1, ...}"),
+)
 SCHEDULES = SimpleNamespace(
     __all__=[
         "cosine_decay_schedule",
@@ -224,7 +261,7 @@ SCHEDULES = SimpleNamespace(
         "piecewise_constant",
         "polynomial_schedule",
     ],
-    cosine_decay_schedule=optax.cosine_decay_schedule,
+    cosine_decay_schedule=_stated(optax.cosine_decay_schedule, alpha="[0, 1]"),
     exponential_decay=optax.exponential_decay,
     linear_schedule=optax.linear_schedule,
     piecewise_constant=piecewise_constant,

@@ -8,10 +8,12 @@ reuse it, and no program holds a model. A jitted function is traced by `jax.jit`
 
 import contextlib
 import hashlib
+import inspect
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +26,11 @@ from adv_jax.types import Array
 MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
 
 _RULES = ("custom_jvp_call", "custom_vjp_call")  # Operations whose author gives the derivative.
+# The code of functions whose operations determine the derivative, as they get it once, at import.
+_ONE_RULE_EACH = (
+    inspect.getsourcefile(inspect.unwrap(jax.nn.relu)),
+    Path(__file__).parent / "convolution",
+)
 
 Program = Callable[..., Any]
 
@@ -193,7 +200,7 @@ class _Operations(NamedTuple):
     arrays: tuple[Array, ...]
 
 
-# Of the jaxprs inside others. JAX keeps those of jitted functions, so that they are read once.
+# The operations of jaxprs inside others: JAX keeps those of jitted functions, which are read once.
 _known: dict[bool, weakref.WeakKeyDictionary[ClosedJaxpr, _Operations]] = {
     True: weakref.WeakKeyDictionary(),
     False: weakref.WeakKeyDictionary(),
@@ -211,6 +218,8 @@ def _operations(closed: ClosedJaxpr, *, derivatives: bool) -> _Operations:
     jaxpr, arrays, rows = closed.jaxpr, list(closed.consts), []
     inputs = [*jaxpr.constvars, *jaxpr.invars]
     numbers = {var: number for number, var in enumerate(inputs)}
+    distinct = {id(eqn.ctx): eqn.ctx for eqn in jaxpr.eqns}
+    contexts = {number: _context(ctx) for number, ctx in distinct.items()}
     for eqn in jaxpr.eqns:
         read = [_atom(atom, numbers) for atom in eqn.invars]
         numbers |= {var: len(numbers) + i for i, var in enumerate(eqn.outvars)}
@@ -219,7 +228,7 @@ def _operations(closed: ClosedJaxpr, *, derivatives: bool) -> _Operations:
             inner = _operations(params["jaxpr"], derivatives=derivatives)
             arrays, params["jaxpr"] = [*arrays, *inner.arrays], inner.key
         rule = _rule(eqn) if derivatives and eqn.primitive.name in _RULES else None
-        settings = _value(params, derivatives), _context(eqn), rule
+        settings = _value(params, derivatives), contexts[id(eqn.ctx)], rule
         rows.append((eqn.primitive, *read, *(var.aval for var in eqn.outvars), settings))
     outputs = [_atom(atom, numbers) for atom in jaxpr.outvars]
     parts = *(var.aval for var in inputs), *rows, *outputs
@@ -284,14 +293,17 @@ def _atom(atom: Any, numbers: dict[Any, int]) -> Hashable:
     return atom.aval, _fingerprint(np.asarray(atom.val))
 
 
-def _context(eqn: JaxprEqn) -> Hashable:
-    """Returns the settings under which an operation was traced, such as its mesh."""
-    names = [name for name in type(eqn.ctx).__slots__ if not name.startswith("__")]
-    return tuple(_value(getattr(eqn.ctx, name, None), False) for name in names)
+def _context(ctx: Any) -> Hashable:
+    """Returns the settings under which operations were traced, such as their mesh."""
+    names = [name for name in type(ctx).__slots__ if not name.startswith("__")]
+    return tuple(_value(getattr(ctx, name, None), False) for name in names)
 
 
 def _rule(eqn: JaxprEqn) -> Hashable:
     """Returns what the author's rule for the derivative of an operation computes."""
+    defined = str(eqn.params["call_jaxpr"].jaxpr.debug_info.func_src_info)  # "relu at <path>:71"
+    if any(f" at {code}" in defined for code in _ONE_RULE_EACH):
+        return defined  # Tracing the rules takes longer than tracing the model.
     like: list[Any] = [var.aval for var in eqn.invars]
     # The first inputs are arrays over which the function closes; they have no derivative.
     first = eqn.params["num_consts"]

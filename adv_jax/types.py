@@ -91,5 +91,6 @@ def described(value: Any) -> str:
         parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)
         return f"({', '.join(parts)})"
     shape = list(np.shape(value))
-    text = f"{value.dtype.name}{shape}" if shape else " ".join(repr(value).split())
+    unknown = isinstance(value, jax.core.Tracer)
+    text = f"{value.dtype.name}{shape}" if shape or unknown else " ".join(repr(value).split())
     return text if len(text) <= 100 else f"a {type(value).__name__}"

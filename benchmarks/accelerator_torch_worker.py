@@ -5,11 +5,12 @@ reported by its error, so that the others are timed.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import attacks_torch_worker, torch_worker
-from benchmarks.tasks import CHECKED, TASKS, batch_rows
+from benchmarks.tasks import TASKS, batch_rows
 from benchmarks.timing import seconds_of, serve
 from benchmarks.torch_resnet import preact_resnet
 
@@ -26,6 +27,22 @@ WARM_UP = 3  # calls before a capture, which must not allocate or choose algorit
 Work = Mapping[str, Any]  # the fields of `benchmarks.accelerator.Work`
 Net = Callable[[Tensor], Tensor]
 Step = Callable[[], Tensor]  # -> the loss, or whether each row is classified correctly
+
+
+class Form(NamedTuple):
+    """A work that is ready to be timed.
+
+    Attributes:
+      step: one step or attack, whose inputs stay where they are.
+      facts: of the net.
+      prepare: what precedes each step, by its index; it is not captured.
+      rewind: puts a training back to its start.
+    """
+
+    step: Step
+    facts: dict[str, Any]
+    prepare: Callable[[int], None] = lambda index: None
+    rewind: Callable[[], None] = lambda: None
 
 
 class InPrecision(nn.Module):
@@ -66,37 +83,34 @@ class Side:
             return seconds_of(self._blocks[_name(work, form)])
 
     def _prepare(self, work: Work, form: str, exchange: Path) -> dict[str, Any]:
-        made: list[Any] = []
-        kind = {"task": self._task, "training": self._training}.get(work["kind"], self._attack)
-        building = seconds_of(lambda: made.extend(kind(work, form, exchange)))
-        step, prepare, facts = made
-        captured = form.endswith("graph")
-        capturing = seconds_of(lambda: made.append(_captured(step) if captured else step))
-        run, outputs = made[-1], []
+        kinds = {"task": self._task, "training": self._training}
+        build = kinds.get(work["kind"], self._attack)
+        start = time.perf_counter()
+        made = build(work, form, exchange)
+        built = time.perf_counter()
+        run = _captured(made) if form.endswith("graph") else made.step
+        captured, output = time.perf_counter(), torch.empty(())
 
         def block() -> None:
-            outputs.clear()
+            nonlocal output
             for index in range(work["steps"]):
-                prepare(index)
-                outputs.append(run())
+                made.prepare(index)
+                output = run()
             torch_worker.synchronize(self._device)
 
         self._blocks[_name(work, form)] = block
-        facts |= {"compile_seconds": capturing if captured else 0.0}
-        facts |= {"build_seconds": building, "first_seconds": seconds_of(block)}
-        if work["kind"] in ("task", "training"):
-            return facts | {"loss": outputs[-1].item()}
-        return facts | {"accuracy": outputs[-1].float().mean().item()}
+        seconds = {"build_seconds": built - start, "compile_seconds": captured - built}
+        seconds |= {"first_seconds": seconds_of(block)}
+        measured = "loss" if work["kind"] in ("task", "training") else "accuracy"
+        return made.facts | seconds | {measured: output.float().mean().item()}
 
-    def _task(
-        self, work: Work, form: str, exchange: Path
-    ) -> tuple[Step, Callable[[int], None], dict[str, Any]]:
-        """Returns a step of a training task, what precedes each step, and facts."""
+    def _task(self, work: Work, form: str, exchange: Path) -> Form:
+        """Returns steps of a training task."""
         task, device = TASKS[work["task"]]._replace(steps=work["steps"]), self._device
         with np.load(exchange / "data.npz") as data:
             x = torch.from_numpy(data["x"]).flatten(1).to(device)
             y = torch.from_numpy(data["y"]).long().to(device)
-        with np.load(exchange / f"{work['task']}_params.npz") as arrays:
+        with np.load(exchange / "net.npz") as arrays:
             params = {
                 key: torch.from_numpy(arrays[key]).to(device).requires_grad_() for key in arrays
             }
@@ -112,19 +126,18 @@ class Side:
         def step() -> Tensor:
             batch = {"x": x[rows[0]], "y": y[rows[0]]}
             if task.is_ladder:
-                batch["unlabelled"] = x[rows[1]]
+                batch["unlabeled"] = x[rows[1]]
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(batch)
             loss.backward(inputs=leaves)
             optimizer.step()
             return loss.detach()
 
-        return step, lambda index: rows.copy_(order[index]), {}
+        prepare = lambda index: rows.copy_(order[index])
+        return Form(step, {}, prepare, _rewinding(leaves, optimizer))
 
-    def _training(
-        self, work: Work, form: str, exchange: Path
-    ) -> tuple[Step, Callable[[int], None], dict[str, Any]]:
-        """Returns a step of PGD adversarial training, as `_task`."""
+    def _training(self, work: Work, form: str, exchange: Path) -> Form:
+        """Returns steps of PGD adversarial training."""
         net, images, labels, facts = self._loaded(work, exchange)
         optimizer = torch.optim.SGD(
             net.parameters(), work["learning_rate"], momentum=0.9, fused=True
@@ -150,12 +163,11 @@ class Side:
             x.copy_(batches[index])
             y.copy_(of_batches[index])
 
-        return step, prepare, facts
+        changing = [*net.parameters(), *net.buffers()]
+        return Form(step, facts, prepare, _rewinding(changing, optimizer))
 
-    def _attack(
-        self, work: Work, form: str, exchange: Path
-    ) -> tuple[Step, Callable[[int], None], dict[str, Any]]:
-        """Returns an attack that tells which rows withstand it, as `_task`."""
+    def _attack(self, work: Work, form: str, exchange: Path) -> Form:
+        """Returns an attack that tells which rows withstand it."""
         net, x, y, facts = self._loaded(work, exchange)
         if form in attacks_torch_worker.LIBRARIES:
             options = {"norm": "linf", **work}
@@ -164,7 +176,7 @@ class Side:
         else:
             forward = torch.compile(net) if form.startswith("compiled") else net
             step = lambda: net(pgd(forward, x, y, work, start=x)).argmax(1) == y
-        return step, lambda index: None, facts
+        return Form(step, facts)
 
     def _loaded(
         self, work: Work, exchange: Path
@@ -180,7 +192,8 @@ class Side:
         net = build(leaves).to(self._device).eval().requires_grad_(False)
         net = InPrecision(net, self._device) if work["precision"] == "bfloat16" else net
         with torch.no_grad():
-            apart = (net(x[:CHECKED]) - logits).abs().max() / logits.abs().max()
+            found, logits = net(x[: len(logits)]), logits[: len(x)]
+            apart = (found - logits).abs().max() / logits.abs().max()
         seconds, layouts = {}, attacks_torch_worker.LAYOUTS
         for layout, memory_format in layouts.items():
             net, x = net.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
@@ -215,17 +228,33 @@ def pgd(net: Net, x: Tensor, y: Tensor, work: Work, *, start: Tensor) -> Tensor:
     return x_adv
 
 
-def _captured(step: Step) -> Step:
-    """Captures a step in a CUDA graph -> its replay."""
+def _rewinding(tensors: list[Tensor], optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Returns a function that puts a training back to its start, in the memory that it has."""
+    start = [tensor.detach().clone() for tensor in tensors]
+
+    @torch.no_grad()
+    def rewind() -> None:
+        for tensor, first in zip(tensors, start, strict=True):
+            tensor.copy_(first)
+        for moments in optimizer.state.values():
+            for moment in moments.values():
+                moment.zero_()
+
+    return rewind
+
+
+def _captured(form: Form) -> Step:
+    """Captures a step in a CUDA graph -> its replay, which starts where the form did."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
-            step()
+            form.step()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        output = step()
+        output = form.step()
+    form.rewind()
 
     def replay() -> Tensor:
         graph.replay()

@@ -14,10 +14,11 @@ import optax
 from flax.traverse_util import flatten_dict
 
 from adv_jax import attacks, data, models, objectives
+from adv_jax.runner.host.compiler_options import compiled, compiler_options
 from adv_jax.step import init_state, make_step, over_steps
 from adv_jax.types import Array, LogitsFn
-from benchmarks import adv_jax_worker, attacks_worker
-from benchmarks.tasks import CHECKED, TASKS, cifar_shaped
+from benchmarks import attacks_worker
+from benchmarks.tasks import CHECKED, CIFAR, TASKS, Task, cifar_shaped
 from benchmarks.timing import seconds_of, serve
 from benchmarks.trainer import Trainer, scanned
 
@@ -78,8 +79,8 @@ def trained(name: str, seeds: int) -> dict[str, Any]:
 
     "replicas" is the largest difference of vmapped replicas' losses from single runs', relative.
     """
-    trainer = Trainer(TASKS[name])
-    rows, arrays = trainer.rows(seed=0)[:STEPS], jax.device_get(trainer.arrays)
+    trainer = _trainer(TASKS[name])
+    rows, arrays = trainer.rows(seed=0)[:STEPS], trainer.arrays
 
     def losses(seed: Array, rows: Array, arrays: Any) -> Array:
         return scanned(trainer.step)(trainer.init(seed), rows, arrays)[1]["loss"]
@@ -98,18 +99,18 @@ def trained(name: str, seeds: int) -> dict[str, Any]:
 
 
 def export(work: Work, exchange: str) -> None:
-    """Writes what PyTorch's side needs of a work: parameters, images and logits."""
+    """Writes what PyTorch's side needs of a work: parameters, data or images, and logits."""
     folder = Path(exchange)
     if work["kind"] == "task":
-        with _on_cpu():
-            adv_jax_worker.export([work["task"]], exchange)
+        trainer, state = _started(work["task"], work["steps"])
+        np.savez(folder / "data.npz", **trainer.arrays)
+        np.savez(folder / "net.npz", **flatten_dict(state.params, sep="/"))
         return
-    variables, (x, y) = _variables(work), _images(work)
-    with _on_cpu():
-        logits_fn = jax.jit(partial(_logits, {**work, "precision": "float32"}))
-        leaves = {"logits": np.asarray(logits_fn(variables, x[:CHECKED]))}
-    for collection in variables.values():
-        leaves |= jax.tree.map(np.asarray, flatten_dict(collection, sep="/"))
+    net, kind = work["net"], work["kind"]
+    leaves = {"logits": _checked_logits(net, kind)}
+    for collection in _variables(net, kind).values():
+        leaves |= flatten_dict(collection, sep="/")
+    x, y = _images(work)
     np.savez(folder / "net.npz", **leaves)
     np.savez(folder / "images.npz", x=x, y=y)
 
@@ -146,7 +147,8 @@ class Program:
             self._arguments = jax.device_put(arguments, jax.devices()[0])
             self._carry = jax.device_put(self._carry, jax.devices()[0])
             jitted = jax.jit(function, donate_argnums=0)
-            lower = lambda: jitted.lower(self._carry, *self._arguments).compile()
+            options = _options(work)
+            lower = lambda: compiled(jitted.lower(self._carry, *self._arguments), options)
             found: list[Any] = []
             compiling = seconds_of(lambda: found.append(lower()))
         [self._compiled] = found
@@ -158,6 +160,13 @@ class Program:
         self._output = jax.block_until_ready((self._carry, output))[1]
 
 
+def _options(work: Work) -> Mapping[str, Any]:
+    """Returns XLA's options: the commands' for training, none for attacks under a user's jit."""
+    if work["kind"] in ("task", "training"):
+        return compiler_options(jax.default_backend())
+    return {}
+
+
 def _measured(work: Work, output: Any) -> dict[str, float]:
     """Returns the robust accuracy of an attack, the last loss of a training."""
     if work["kind"] in ("task", "training"):
@@ -167,16 +176,11 @@ def _measured(work: Work, output: Any) -> dict[str, float]:
 
 def _task(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
     """Returns a block of steps of one or more seeds of a task."""
-    task = TASKS[work["task"]]._replace(steps=work["steps"])
-    with _on_cpu():
-        trainer = Trainer(task)
-        init = trainer.init
-        if work["seeds"] == 1:
-            state = jax.jit(init)(0)
-        else:
-            state = jax.jit(jax.vmap(init))(jnp.arange(work["seeds"]))
+    trainer, state = _started(work["task"], work["steps"])
     block = scanned(trainer.step)
     if work["seeds"] > 1:
+        with _on_cpu():
+            state = jax.jit(jax.vmap(trainer.init))(jnp.arange(work["seeds"]))
         block = jax.vmap(block, in_axes=(0, None, None))
 
     def losses(state: Any, rows: Array, arrays: Any) -> tuple[Any, Array]:
@@ -186,6 +190,21 @@ def _task(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
     return losses, state, (trainer.rows(seed=0), trainer.arrays)
 
 
+@functools.cache
+def _started(name: str, steps: int) -> tuple[Trainer, Any]:
+    """Returns a task's trainer and its state of seed 0, in arrays of no device."""
+    with _on_cpu():
+        trainer = _trainer(TASKS[name]._replace(steps=steps))
+        return trainer, jax.device_get(jax.jit(trainer.init)(0))
+
+
+def _trainer(task: Task) -> Trainer:
+    """Returns a trainer whose arrays are of no device."""
+    trainer = Trainer(task)
+    trainer.arrays = jax.device_get(trainer.arrays)
+    return trainer
+
+
 def _training(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
     """Returns steps of PGD adversarial training, from random starts; the data is on the device."""
     optimizer = optax.sgd(work["learning_rate"], momentum=0.9)
@@ -193,7 +212,7 @@ def _training(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
     objective = partial(objectives.lwa, models.apply_fn(_net(work)), attack=attack)
     steps = over_steps(make_step(objective, optimizer))
     with _on_cpu():
-        state = init_state(_variables(work), optimizer, seed=0)
+        state = init_state(_variables(work["net"], work["kind"]), optimizer, seed=0)
     x, y = _images(work)
     batches = {"x": x.reshape(work["steps"], -1, *x.shape[1:]), "y": y.reshape(work["steps"], -1)}
 
@@ -204,15 +223,13 @@ def _training(work: Work) -> tuple[Callable, Any, tuple[Any, ...]]:
     return losses, state, (batches,)
 
 
-def _attack(
-    attack: Callable[..., Array], work: Work
-) -> tuple[Callable, None, tuple[Any, ...]]:
+def _attack(attack: Callable[..., Array], work: Work) -> tuple[Callable, None, tuple[Any, ...]]:
     def classified(carry: None, variables: Any, x: Array, y: Array) -> tuple[None, Array]:
         logits_fn = partial(_logits, work, variables)
         x_adv = attack(work, logits_fn, x, y)
         return carry, jnp.argmax(logits_fn(x_adv), axis=1) == y
 
-    return classified, None, (_variables(work), *_images(work))
+    return classified, None, (_variables(work["net"], work["kind"]), *_images(work))
 
 
 def _pgd(work: Work, logits_fn: LogitsFn, x: Array, y: Array, **options: Any) -> Array:
@@ -244,16 +261,26 @@ def _logits(work: Work, variables: Any, x: Array) -> Array:
     return models.apply_fn(_net(work))(variables, x).logits
 
 
-def _variables(work: Work) -> Any:
-    """Returns the variables of a trained LeNet, or of a residual net, trained if that counts."""
-    if work["net"] == "lenet":
-        return _lenet()
-    if work["kind"] == "auto_attack":
-        return _trained_resnet(work["net"])
+@functools.cache
+def _checked_logits(net: str, kind: str) -> np.ndarray:
+    """Returns the CPU's float32 logits of the first digits: f32[CHECKED, K]."""
+    logits_fn = jax.jit(partial(_logits, {"net": net, "precision": "float32"}))
     with _on_cpu():
-        net = NETS[work["net"]]()
-        init = jax.jit(lambda x: models.init(net, jax.random.key(0), x))
-        return init(jnp.zeros((2, *cifar_shaped(np.zeros((1, 28, 28, 1))).shape[1:])))
+        return np.asarray(logits_fn(_variables(net, kind), _shaped(net, _digits(CHECKED)[0])))
+
+
+def _variables(net: str, kind: str) -> Any:
+    """Returns the variables of a trained LeNet, or of a residual net, trained if that counts."""
+    if net == "lenet":
+        return _lenet()
+    return _trained_resnet(net) if kind == "auto_attack" else _drawn_resnet(net)
+
+
+@functools.cache
+def _drawn_resnet(name: str) -> Any:
+    with _on_cpu():
+        init = jax.jit(lambda: models.init(NETS[name](), jax.random.key(0), jnp.zeros((2, *CIFAR))))
+        return jax.device_get(init())
 
 
 @functools.cache
@@ -277,11 +304,15 @@ def _lenet_logits(variables: Any, x: Array) -> Array:
 
 
 def _images(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """Returns so many digits as a work takes, the same ones again if there are too few."""
+    """Returns as many images as a work takes, the same ones again if there are too few."""
     count = work["rows"] * (work["steps"] if work["kind"] == "training" else 1)
     x, y = _digits(None)
     rows = np.arange(count) % len(y)
-    return (x if work["net"] == "lenet" else cifar_shaped(x))[rows], y[rows]
+    return _shaped(work["net"], x)[rows], y[rows]
+
+
+def _shaped(net: str, digits: np.ndarray) -> np.ndarray:
+    return digits if net == "lenet" else cifar_shaped(digits)
 
 
 def _digits(count: int | None) -> tuple[np.ndarray, np.ndarray]:

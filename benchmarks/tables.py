@@ -43,6 +43,8 @@ class Goal(NamedTuple):
       measured: its median, least and greatest value.
       bound: the goal for the median; None without a goal.
       at_least: whether the bound is the smallest allowed value instead of the largest.
+      beside: the peers that were measured, if others are missing; the goal is then met beside
+        these only.
     """
 
     task: str
@@ -50,6 +52,7 @@ class Goal(NamedTuple):
     measured: Mapping[str, float]
     bound: float | None
     at_least: bool = False
+    beside: str = ""
 
     @property
     def demand(self) -> str:
@@ -64,6 +67,10 @@ class Goal(NamedTuple):
         median = self.measured["median"]
         return median >= self.bound if self.at_least else median <= self.bound
 
+    @property
+    def verdict(self) -> str:
+        return f"of {self.beside} only" if self.met and self.beside else yes(self.met)
+
 
 def goals(found: Iterable[Goal]) -> Table:
     """Returns the table of goals, with a note if one is met beside PyTorch as installed only."""
@@ -74,7 +81,7 @@ def goals(found: Iterable[Goal]) -> Table:
     note = UNFAIR if met & missed else ""
     rows, above = [], ""
     for goal in found:
-        cells = (goal.ratio, shown(goal.measured), goal.demand, yes(goal.met))
+        cells = (goal.ratio, shown(goal.measured), goal.demand, goal.verdict)
         rows.append((goal.task if goal.task != above else "", *cells))
         above = goal.task
     return Table("Goals", ("step", "ratio", "measured", "goal", "met"), rows, words=2, note=note)

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Worker:
             print(json.dumps([request, arguments]), file=self._process.stdin, flush=True)
             if within is not None and not select.select([self._process.stdout], [], [], within)[0]:
                 self._process.kill()
-                raise WorkerError(f"{request!r} took more than {within:.0f} s")
+                raise WorkerError(f"{request!r} took more than {within:g} s")
             return json.loads(self._process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError) as error:
             raise WorkerError(f"{self._module} ended at the request {request!r}") from error
@@ -164,12 +164,18 @@ def _cpu_model() -> str:
     return platform.processor()
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """Returns the versions of installed packages; exits if one is missing."""
-    try:
-        return {package: metadata.version(package) for package in packages}
-    except metadata.PackageNotFoundError as error:
-        sys.exit(f"error: needs the package {error.name}; benchmarks/README.md names the extras")
+def versions(*packages: str, optional: Sequence[str] = ()) -> dict[str, str]:
+    """Returns the versions of installed packages; exits if one is missing that is not optional."""
+    found = {}
+    for package in (*packages, *optional):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            if package in packages:
+                sys.exit(
+                    f"error: needs the package {package}; benchmarks/README.md names the extras"
+                )
+    return found
 
 
 def write(path: Path, report: Mapping[str, Any]) -> None:

@@ -131,9 +131,9 @@ def _lenet(params: Params, x: Tensor) -> Tensor:
 
 
 def ladder(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
-    unlabelled, top = batch["unlabelled"], len(task.features)
-    noisy, logits = _corrupted(params, torch.stack([batch["x"], unlabelled], 1), top, draw)
-    clean, moments = _clean(params, unlabelled, top)
+    unlabeled, top = batch["unlabeled"], len(task.features)
+    noisy, logits = _corrupted(params, torch.stack([batch["x"], unlabeled], 1), top, draw)
+    clean, moments = _clean(params, unlabeled, top)
     loss = F.cross_entropy(logits[:, 0], batch["y"])
     u = logits[:, 1].softmax(1)
     for layer in range(top, -1, -1):
@@ -176,8 +176,8 @@ def _clean(params: Params, x: Tensor, top: int) -> tuple[list[Tensor], list[tupl
 def gamma(task: Task, params: Params, batch: dict[str, Tensor], draw: Draw) -> Tensor:
     noisy = partial(_noisy, draw)
     _, _, logits = _convolutional(task, params, batch["x"], noisy)
-    _, z, above = _convolutional(task, params, batch["unlabelled"], noisy)
-    a, clean, _ = _convolutional(task, params, batch["unlabelled"], lambda a: a)
+    _, z, above = _convolutional(task, params, batch["unlabeled"], noisy)
+    a, clean, _ = _convolutional(task, params, batch["unlabeled"], lambda a: a)
     top = len(task.features)
     z_hat = _combine(params, f"decoder/g{top}/", z, _batch_norm(above.softmax(1)))
     var, mean = torch.var_mean(a, 0, correction=0, keepdim=True)
@@ -394,13 +394,13 @@ class Side:
     def _batch(
         self, task: Task, rows: Tensor, dtype: torch.dtype = torch.float32
     ) -> dict[str, Tensor]:
-        labelled, unlabelled = rows
+        labeled, unlabeled = rows
         images = self._x[task.image]
         if "backprop" in task.objective:  # One-hot targets are computed once.
-            return {"x": images[labelled].to(dtype), "targets": self._targets[labelled].to(dtype)}
-        batch = {"x": images[labelled].to(dtype), "y": self._y[labelled]}
+            return {"x": images[labeled].to(dtype), "targets": self._targets[labeled].to(dtype)}
+        batch = {"x": images[labeled].to(dtype), "y": self._y[labeled]}
         if task.is_ladder:
-            batch["unlabelled"] = images[unlabelled].to(dtype)
+            batch["unlabeled"] = images[unlabeled].to(dtype)
         return batch
 
     def _params(self, name: str, dtype: torch.dtype = torch.float32) -> Params:

@@ -75,9 +75,9 @@ class Trainer:
         return init_state(variables, self.optimizer, seed=seed)
 
     def batch(self, rows: Array, arrays: Batch) -> Batch:
-        labelled, unlabelled = rows
+        labeled, unlabeled = rows
         x, y = arrays["x"], arrays["y"]
-        return {"x": x[labelled], "y": y[labelled], "unlabelled": x[unlabelled]}
+        return {"x": x[labeled], "y": y[labeled], "unlabeled": x[unlabeled]}
 
     def step(self, state: TrainState, rows: Array, arrays: Batch) -> tuple[TrainState, Any]:
         return make_step(self._objective, self.optimizer)(state, self.batch(rows, arrays))

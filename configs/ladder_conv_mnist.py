@@ -68,10 +68,10 @@ LADDERS = {
 }
 # A tuple of taus is a grid; None holds the defaults.
 TABLES: dict[int | None, dict] = {
-    None: {"seeds": 1, "tau": 0.00045, "unlabelled_tau": None},
+    None: {"seeds": 1, "tau": 0.00045, "unlabeled_tau": None},
     15: CONV_BLOCKS,
     25: {"seeds": 10},
-    26: {"seeds": 10, "noise": "sgn", "tau": 4.5e-4, "unlabelled_tau": 4.5e-7},
+    26: {"seeds": 10, "noise": "sgn", "tau": 4.5e-4, "unlabeled_tau": 4.5e-7},
 }
 
 
@@ -114,8 +114,8 @@ def get_config(mode: str = "paper") -> ConfigDict:
     c.objective = ladder_objective(weights)
     if options.noise == "sgn":
         add_noise(c, "attack", {"name": "fgsm", "norm": "linf"}, options.tau)
-    if options.unlabelled_tau is not None:
-        add_noise(c, "unlabelled_attack", {"name": "fgsm", "norm": "rms"}, options.unlabelled_tau)
+    if options.unlabeled_tau is not None:
+        add_noise(c, "unlabeled_attack", {"name": "fgsm", "norm": "rms"}, options.unlabeled_tau)
     c.optimizer = decaying_adam(epochs, decay_from)
     c.epochs = epochs
     c.batch_size = 100

@@ -11,7 +11,7 @@ Options, joined by commas. table= sets defaults for the others, which an explici
     training=ladder|bottom|gamma|supervised    denoising costs: all layers, input, top layer, none
     noise=none|udg|sgn|1n|qn                   on labeled inputs: sgn is FGSM, 1n an l2 step, qn an
                                                rms step (28N in the paper), udg the raw gradient
-    unlabelled_noise=none|udg|sgn|1n|qn        on unlabeled inputs, with virtual labels
+    unlabeled_noise=none|udg|sgn|1n|qn        on unlabeled inputs, with virtual labels
     std=0.3|0.25|0.2|0                         Gaussian noise of the input and of all layers
     attacked=input|all                         layers that get the adversarial noise
     table=4 ... 14, 17 ... 24                  one program: grids of tau, from 17 on ten seeds; more
@@ -92,12 +92,12 @@ LADDER_TAUS = (0.00015, 0.00025, 0.00035, 0.00045)
 SUPERVISED_TAUS = (0.25, 0.025, 0.0025, 0.00025)
 GRID = {
     "tau": (0.000045, 0.00045, 0.0045, 0.045),
-    "unlabelled_tau": (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1),
+    "unlabeled_tau": (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1),
 }
 SGN = {"noise": "sgn", "tau": 0.00045}
 # A tuple of taus is a grid; None holds the defaults.
 TABLES: dict[int | None, dict] = {
-    None: {"seeds": 1, "tau": None, "unlabelled_tau": None},
+    None: {"seeds": 1, "tau": None, "unlabeled_tau": None},
     5: {"training": "supervised"},
     6: {"training": "supervised", "std": 0.0, "noise": "sgn", "tau": SUPERVISED_TAUS},
     7: {"training": "supervised", "noise": "sgn", "tau": SUPERVISED_TAUS},
@@ -105,18 +105,18 @@ TABLES: dict[int | None, dict] = {
     9: {"noise": "qn", "std": 0.25, "tau": LADDER_TAUS},
     11: {
         **SGN,
-        "unlabelled_tau": (4.5e-9, 4.5e-8, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2, 4.5e-1),
+        "unlabeled_tau": (4.5e-9, 4.5e-8, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2, 4.5e-1),
     },
     13: {"labels": 100, "noise": "sgn", **GRID},
     14: {"labels": 1000, "noise": "sgn", **GRID},
     17: {"seeds": 10},
     18: {"seeds": 10, **SGN},
-    19: {"seeds": 10, **SGN, "unlabelled_tau": 4.5e-8},
+    19: {"seeds": 10, **SGN, "unlabeled_tau": 4.5e-8},
     20: {"seeds": 10, "labels": 100},
-    21: {"seeds": 10, "labels": 100, **SGN, "unlabelled_tau": 4.5e-7},
-    22: {"seeds": 10, "labels": 100, "noise": "sgn", "tau": 0.045, "unlabelled_tau": 0.00045},
+    21: {"seeds": 10, "labels": 100, **SGN, "unlabeled_tau": 4.5e-7},
+    22: {"seeds": 10, "labels": 100, "noise": "sgn", "tau": 0.045, "unlabeled_tau": 0.00045},
     23: {"seeds": 10, "labels": 1000},
-    24: {"seeds": 10, "labels": 1000, "noise": "sgn", "tau": 4.5e-5, "unlabelled_tau": 4.5e-5},
+    24: {"seeds": 10, "labels": 1000, "noise": "sgn", "tau": 4.5e-5, "unlabeled_tau": 4.5e-5},
 }
 TABLES |= {4: TABLES[17], 10: TABLES[18], 12: TABLES[19]}
 
@@ -146,7 +146,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
     }
     c.objective = ladder_objective(WEIGHTS[labels][options.training])
     _add_noise(c, "attack", options.noise, options.tau)
-    _add_noise(c, "unlabelled_attack", options.unlabelled_noise, options.unlabelled_tau)
+    _add_noise(c, "unlabeled_attack", options.unlabeled_noise, options.unlabeled_tau)
     if options.attacked == "all":
         c.objective.attacked_layers = "all"
     c.optimizer = decaying_adam(epochs, decay_from)
@@ -166,7 +166,7 @@ def _parse_options(mode: str) -> ConfigDict:
         labels=tuple(WEIGHTS),
         training=tuple(DENOISING),
         noise=("none", *NOISES),
-        unlabelled_noise=(None, "none", *NOISES),
+        unlabeled_noise=(None, "none", *NOISES),
         std=(None, 0.3, 0.25, 0.2, 0.0),
         attacked=("input", "all"),
         epochs=tuple(DECAY_FROM),
@@ -176,13 +176,13 @@ def _parse_options(mode: str) -> ConfigDict:
         options.tau = 0.00045
     if options.table == 9 and options.std == 0.3:
         options.tau = (0.00025, 0.0025, 0.025)
-    if options.unlabelled_noise is None:
-        options.unlabelled_noise = "none" if options.unlabelled_tau is None else "qn"
+    if options.unlabeled_noise is None:
+        options.unlabeled_noise = "none" if options.unlabeled_tau is None else "qn"
     # Default sizes if the table sets none: those that [maronas2016] fixed in Tables 10, 12, 24.
     if options.tau is None:
         options.tau = 0.000045 if options.labels == 1000 else 0.00045
-    if options.unlabelled_tau is None:
-        options.unlabelled_tau = 4.5e-8
+    if options.unlabeled_tau is None:
+        options.unlabeled_tau = 4.5e-8
     return options
 
 

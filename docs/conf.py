@@ -31,6 +31,7 @@ include_patterns = [
     "benchmarks/README.md",
     "benchmarks/RESULTS.md",
     "launch/README.md",
+    "launch/GPU.md",
     "launch/TPU.md",
     "docs/**.md",
     "docs/api/generated/*.rst",

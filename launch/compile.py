@@ -1,19 +1,24 @@
-"""Compiles a config for TPUs without one: `python -m launch.compile --config=NAME --topology=T`.
+"""Compiles a config for TPUs or GPUs without one: `python -m launch.compile --config=NAME`.
 
-Needs `pip install -e '.[tpu]'`. T is a chip and a shape, such as v5e:4x4. NAME and the overrides
---config.a.b=value are those of `python -m adv_jax.main`, and the config's data must be there. The
-command compiles the functions of a run for its replicas and shards, and prints for each, per chip:
-the memory by kind beside the chip's, the collectives, and the seconds that XLA took. It prints the
-steps of an epoch, the operations of the products of a step, and two times at the peaks of the data
-sheet: that of the products, a lower bound of the step, and that of the traffic of memory, at most
-what XLA counts (see `step_of`). --out=FILE.json writes the same.
+--topology=T names the devices: TPUs by chip and shape, such as v5e:4x4 (needs the extra `tpu`), or
+GPUs by card and number, h100:8, or by hosts and GPUs of each, h100:4x8 (the extra `cuda`, and no
+driver). NAME and the overrides --config.a.b=value are those of `python -m adv_jax.main`, and the
+config's data must be there. The command compiles the functions of a run for its replicas and
+shards, and prints for each, per chip: the memory by kind beside the chip's, the collectives, and
+the seconds that XLA took. It prints the steps of an epoch, the operations of the products of a
+step, and two times at the peaks of the data sheet: that of the products, a lower bound of the step,
+and that of the traffic of memory, at most what XLA counts (see `step_of`). For a GPU it also prints
+the kernels of a call and of a step by kind, the share of them in CUDA graphs, and their time at the
+peaks as XLA estimates it. --attack=pgd,apgd compiles the evaluation of the config's model under
+each of these attacks instead. --out=FILE.json writes all of it.
 
     python -m launch.compile --config=ladder_mnist:table=20 --topology=v5e:2x2
     python -m launch.compile --config=huang_mlp_mnist --config.replicas.seeds=64 --topology=v5e:8x8
+    python -m launch.compile --config=ladder_mnist:quick --topology=h100:1 --attack=pgd,auto_attack
 
 A run uses as many chips as divide its replicas times its shards, the same number on each host; the
-others stay idle. A host has four chips and is a process. v5e:4x4 has 4 hosts, so replicas times
-shards must be a multiple of 4 there.
+others stay idle. A host is a process, and one of TPUs has four chips. v5e:4x4 has 4 hosts, so
+replicas times shards must be a multiple of 4 there.
 """
 
 import errno
@@ -25,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is installed.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
 
 from absl import app, flags, logging
 
@@ -36,28 +42,49 @@ from adv_jax.runner.store.workdir import json_bytes
 from adv_jax.runner.store.writing import replace, writing
 from adv_jax.types import UserError
 from launch.compiling.programs import Compiled, compile_config
+from launch.compiling.topologies import target
 
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "CHIP:SHAPE, such as v5e:4x4")
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "such as v5e:4x4, h100:8 or h100:4x8")
+_ATTACK = flags.DEFINE_list("attack", [], "attacks under which to compile the evaluation instead")
 _OUT = flags.DEFINE_string("out", None, "JSON file to write")
 
 
 def print_report(found: Mapping[str, Any]) -> None:
     """Prints the document of `compile_config`."""
+    chip = f"{found['memory_of_a_chip'] / 1e9:g} GB each"
+    if found["usable"] < found["memory_of_a_chip"]:
+        chip += f", of which JAX takes {found['usable'] / 1e9:g} GB"
     title = (
         f"{found['config']}: {found['replicas']} replicas x {found['shards']} shards on "
-        f"{found['chips']} chips of {found['topology']}"
+        f"{found['chips']} chips of {found['topology']}, {chip}"
     )
+    about = {name: Compiled(**of) for name, of in found["functions"].items()}
     columns = ["function", "GB", "arguments", "results", "temporaries", "code"]
-    rows = [_cells(name, Compiled(**of)) for name, of in found["functions"].items()]
-    title += f", {found['memory_of_a_chip'] / 1e9:g} GB each"
+    rows = [_cells(name, of) for name, of in about.items()]
     print_table(title, [*columns, "collectives", "seconds to compile"], rows)
+    print(f"about {found['replicas_that_fit']:,} replicas a chip would fit")
+    if any(of.launched for of in about.values()):  # on GPUs
+        columns = ["function", "kernels of a call", "in CUDA graphs", "ms at the peaks"]
+        rows = [_launches(name, of.launched) for name, of in about.items() if of.launched]
+        print_table("Launches", [*columns, "of a turn of its loop", "by kind"], rows)
+    if "step" in found:
+        print(_step(found))
+
+
+def _step(found: Mapping[str, Any]) -> str:
+    """Returns what a training step of a chip takes, in words."""
     step, times = found["step"], found["step"]["seconds"]
     at_least = "at least " if step["open_ended"] else ""
-    print(
+    if "kernels" in step:
+        rest = f"{step['kernels']:.1f} kernels"
+        if "peak" in times:
+            rest += f", {1e3 * times['peak']:.3g} ms at the peaks by XLA's estimate"
+    else:
+        rest = f"memory traffic, with each loop once, at most {1e3 * times['memory']:.3g} ms"
+    return (
         f"{found['steps_per_epoch']:,} steps an epoch; a step of a chip: {at_least}"
         f"{step['count'] / 1e9:.4g} GFLOP in products, at least {1e3 * times['products']:.3g} ms "
-        f"at the peak of float32; memory traffic, with each loop once, at most "
-        f"{1e3 * times['memory']:.3g} ms"
+        f"at the peak of float32; {rest}"
     )
 
 
@@ -65,6 +92,20 @@ def _cells(name: str, found: Compiled) -> list[str]:
     sizes = (found.memory, found.arguments, found.results, found.temporaries, found.code)
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.collectives.items())
     return [name, *(f"{size / 1e9:.3f}" for size in sizes), kinds or "none", f"{found.seconds:.1f}"]
+
+
+def _launches(name: str, launched: Mapping[str, Any]) -> list[str]:
+    """Returns the cells of a function on a GPU."""
+    call, turn = launched["call"], launched["turn"]
+    kernels = sum(call["kinds"].values())
+    return [
+        name,
+        f"{kernels:,}{'+' if call['open_ended'] else ''}",
+        f"{call['in_graphs'] / max(1, kernels):.0%}",
+        f"{1e3 * call['peak']:.3g}" if call["peak"] else "",
+        str(sum(turn["kinds"].values())),
+        ", ".join(f"{count} {kind}" for kind, count in turn["kinds"].items()),
+    ]
 
 
 def _check_writable(path: Path) -> None:
@@ -84,7 +125,7 @@ def main(_: Sequence[str]) -> None:
         check(config)
         if out:
             _check_writable(out)  # Compiling takes minutes.
-        found = compile_config(config, _TOPOLOGY.value)
+        found = compile_config(config, target(_TOPOLOGY.value), attacks=_ATTACK.value)
         print_report(found)
         if out:
             replace(out, json_bytes(found))

@@ -26,7 +26,7 @@ from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import check_devices
 from adv_jax.runner.host.standard_output import standard_output
-from adv_jax.runner.run import inputs, trained, training
+from adv_jax.runner.run import figures, inputs, trained
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.verified import digest
@@ -104,7 +104,7 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
                 epoch = max(line["epoch"] for part in parts for line in part.lines)
                 checkpoints.save(epoch, tree, {"seconds": result["seconds"]})
                 checkpoints.finish()
-        training.draw(files, config, result)
+        figures.draw(files, config, result)
         files.write_result(result)
     return path
 

@@ -30,7 +30,8 @@ from adv_jax.runner.store.workdir import json_bytes, read_json
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from launch.compiling import tpus
-from launch.compiling.programs import TooLarge, compiled, load, prepared, step_of, versions
+from launch.compiling.programs import compiled, load, prepared, step_of, versions
+from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import TOPOLOGIES, Case, cases, config_of
 from launch.compiling.tpu_page import PAGE, RESULT, page
 
@@ -38,9 +39,9 @@ from launch.compiling.tpu_page import PAGE, RESULT, page
 def compile_case(case: Case) -> dict[str, Any]:
     """Compiles an epoch -> its document; `needs` in bytes instead of `epoch` if it does not fit."""
     jax.config.update("jax_exec_time_optimization_effort", case.effort)
-    config, topology = config_of(case), TOPOLOGIES[case.chips]
+    config, target = config_of(case), tpus.target(TOPOLOGIES[case.chips])
     loaded = load(config)
-    run, state, lowered = _lowered(config, topology, loaded)
+    run, state, lowered = _lowered(config, target, loaded)
     found = {
         "config": case.config,
         "chips": case.chips,
@@ -56,20 +57,20 @@ def compile_case(case: Case) -> dict[str, Any]:
         own, others = of_one_chip(lowered.as_text(), case.chips), {}
         for chips in (n for n in TOPOLOGIES if n > case.chips):
             larger = config_of(case._replace(chips=chips, replicas=chips))
-            text = _lowered(larger, TOPOLOGIES[chips], loaded)[2].as_text()
+            text = _lowered(larger, tpus.target(TOPOLOGIES[chips]), loaded)[2].as_text()
             others[chips] = of_one_chip(text, chips)
         found["same_program"] = [case.chips, *(n for n, text in others.items() if text == own)]
     try:
-        epoch = compiled(lowered)
+        epoch = compiled(lowered, target)
     except TooLarge as error:
         return found | {"needs": error.needed}
-    step = step_of(run, state, epoch, topology)
+    step = step_of(run, state, epoch, target)
     return found | {"epoch": epoch._asdict(), "step": step}
 
 
-def _lowered(config: Mapping[str, Any], topology: str, loaded: Inputs) -> tuple[Any, Any, Any]:
+def _lowered(config: Mapping[str, Any], target: Target, loaded: Inputs) -> tuple[Any, Any, Any]:
     """Lowers the epoch of a config -> (run, shapes of its state, lowered function)."""
-    run = prepared(config, topology, loaded)
+    run = prepared(config, target, loaded)
     with jax.default_matmul_precision("float32"):
         state = jax.eval_shape(run.functions.init, *run.seeds)
         return run, state, run.functions.epoch.lower(state, *run.data)
@@ -94,17 +95,20 @@ def main(argv: Sequence[str]) -> None:
     """Compiles what is missing, of the configs named or of all, and writes the page."""
     logging.set_verbosity(logging.FATAL)
     try:
-        tpus.devices(TOPOLOGIES[4])
+        target = tpus.target(TOPOLOGIES[4])
     except UserError as error:
         sys.exit(f"error: {error}")
     for case in cases():
         if len(argv) == 1 or case.config in argv:
-            _compile_missing(case)
+            _compile_missing(case, versions(target))
     replace(PAGE, page().encode())
 
 
-def _compile_missing(case: Case) -> None:
-    """Compiles a case that is not in the file; if it does not fit, also its batch in parts."""
+def _compile_missing(case: Case, by: Mapping[str, str]) -> None:
+    """Compiles a case that is not in the file; if it does not fit, also its batch in parts.
+
+    by: the versions of the compiler.
+    """
     if case.name not in _stored():
         print(case.name, flush=True)
         try:
@@ -114,11 +118,11 @@ def _compile_missing(case: Case) -> None:
             return
         # Another process may have stored a case meanwhile.
         stored = _stored() | {case.name: found}
-        replace(RESULT, json_bytes({"versions": versions(), "cases": stored}))
+        replace(RESULT, json_bytes({"versions": by, "cases": stored}))
         jax.clear_caches()
     found, parts = _stored()[case.name], 2 * case.fields.get("microbatches", 1)
     if "needs" in found and found["batch_size"] // case.shards % parts == 0:
-        _compile_missing(case._replace(fields={**case.fields, "microbatches": parts}))
+        _compile_missing(case._replace(fields={**case.fields, "microbatches": parts}), by)
 
 
 def _stored() -> dict[str, Any]:

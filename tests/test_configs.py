@@ -173,10 +173,10 @@ def test_modes_and_options_of_the_configs_set_the_documented_fields():
     assert config_of("ladder_mnist", "labels=100")["data"]["num_labels"] == 100
     assert "attack" not in config_of("ladder_mnist", "noise=none")["objective"]
     assert config_of("ladder_mnist", "noise=sgn")["objective"]["attack"]["eps"] == 0.00045
-    both = config_of("ladder_mnist", "noise=sgn,unlabelled_noise=udg")["objective"]
-    assert both["attack"]["norm"] == "linf" and both["unlabelled_attack"]["name"] == "raw_gradient"
-    assert both["unlabelled_attack"]["tau"] == 4.5e-10  # 4.5e-8 on the gradient of a mean over 100
-    assert config_of("ladder_mnist", "table=24")["objective"]["unlabelled_attack"]["norm"] == "rms"
+    both = config_of("ladder_mnist", "noise=sgn,unlabeled_noise=udg")["objective"]
+    assert both["attack"]["norm"] == "linf" and both["unlabeled_attack"]["name"] == "raw_gradient"
+    assert both["unlabeled_attack"]["tau"] == 4.5e-10  # 4.5e-8 on the gradient of a mean over 100
+    assert config_of("ladder_mnist", "table=24")["objective"]["unlabeled_attack"]["norm"] == "rms"
     assert config_of("shallow_mnist", "width=5")["model"]["features"] == (5,)
     assert config_of("shallow_mnist", "model=A")["objective"] == {"name": "cross_entropy"}
     mixed = config_of("shallow_mnist", "model=C")["objective"]

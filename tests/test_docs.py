@@ -92,9 +92,9 @@ def test_no_heading_of_the_api_reference_is_inside_a_block():
         assert len(blocks) % 2 and not [block for block in blocks[1::2] if "\n## " in block]
 
 
-def test_every_attack_has_a_page_of_the_api_reference():
+def test_the_api_reference_lists_functions_that_all_attacks_does_not_name():
     page = (ROOT / "docs" / "api" / "attacks.md").read_text()
-    listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)
+    listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE) + attacks.__all__
     public = [name for name in vars(attacks) if inspect.isfunction(getattr(attacks, name))]
     assert sorted(listed) == sorted(public)
 

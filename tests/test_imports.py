@@ -17,8 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Room -> rooms that it may import; a new room needs a line here. Below them all, and therefore not
-# repeated, lie the aliases, the random numbers and the package's `__version__`.
-BELOW = {"adv_jax", "adv_jax.random", "adv_jax.types"}
+# repeated, lie the aliases, the random numbers, the ranges and the package's `__version__`.
+BELOW = {"adv_jax", "adv_jax.random", "adv_jax.ranges", "adv_jax.types"}
 LIBRARY = {
     f"adv_jax.{name}"
     for name in (
@@ -50,7 +50,7 @@ ABOVE = ["registry", "single_runs", "lengths", "stored", "figures", "chapters", 
 ABOVE += ["side_by_side", "pages", "site", "reproduction", "missing"]
 ABOVE = [f"papers.{name}" for name in ABOVE]
 BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
-BOTTOM += ("random", "step", "types")
+BOTTOM += ("random", "ranges", "step", "types")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", "perturbations")}
 MAY_IMPORT = {

@@ -70,7 +70,7 @@ def test_result_json_has_every_key_of_the_contract_and_rates_are_fractions(unint
     result = result_of(uninterrupted)
     assert result["experiment"] == "quickstart"
     assert result["data"]["name"] == "mnist" and result["data"]["source"] == "embedded"
-    sizes = {"train": 3500, "valid": 500, "labelled": 3500, "test": 1000}
+    sizes = {"train": 3500, "valid": 500, "labeled": 3500, "test": 1000}
     assert result["data"]["sizes"] == sizes
     assert all(re.fullmatch("[0-9a-f]{64}", sha) for sha in result["data"]["sha256"].values())
     (replica,) = result["replicas"]
@@ -124,9 +124,9 @@ def test_figures_are_pngs_of_a_sensible_size(uninterrupted, name):
 @pytest.mark.slow
 def test_rows_npz_records_a_partition_of_the_training_set(uninterrupted):
     with np.load(uninterrupted / "rows.npz") as rows:
-        train, valid, labelled = (rows[name][0] for name in ("train", "valid", "labelled"))
+        train, valid, labeled = (rows[name][0] for name in ("train", "valid", "labeled"))
     assert sorted([*train, *valid]) == list(range(4000))
-    np.testing.assert_array_equal(train, labelled)  # num_labels=0 stands for all
+    np.testing.assert_array_equal(train, labeled)  # num_labels=0 stands for all
 
 
 @pytest.mark.slow

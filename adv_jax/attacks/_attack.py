@@ -3,16 +3,17 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from adv_jax import norms
 from adv_jax.attacks._calls import Body, Settings, called, others_of
 from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits, function_name
 from adv_jax.checks import check_keywords, explained, own_keywords
 from adv_jax.random import key_of_rows
-from adv_jax.types import Array, RowFn, UserError, check_choice, described
+from adv_jax.types import RowFn, UserError, check_choice, described
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _without_gradient: set[str] = set()  # Names of our aimed attacks, for messages.
 
@@ -32,23 +33,24 @@ def attack(
     row_ranges: Mapping[str, str] = {},
     losses: Mapping[str, RowFn] | None = None,
     sparse: bool = False,
+    logits: bool = True,
     check: Callable[[Settings], None] | None = None,
     compiles: bool = True,
-) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Makes an attack of a traceable function (logits_fn, x, y, *, ...) -> x_adv.
 
-    The function keeps its signature and gets the attribute `traits`. In it logits_fn is a function
-    of x alone, as aux is a part of it. Outside `jit`, arguments and logits are checked, and the
-    function is compiled once: for equal operations of the model, equal shapes, and equal settings
-    but for real numbers, arrays and keys (`_calls.called`), which are traced: annotate a setting
-    that Python branches on as bool, int or str. An unknown keyword is refused with ours
-    for it, and so is a model without the derivative that the attack needs. A plain function is an
-    attack too; evaluations compare it by what it returns.
+    The function keeps its signature and gets the attributes `traits` and `ranges`. In it logits_fn
+    is a function of x alone, as aux is a part of it. Outside `jit`, arguments and logits are
+    checked, and the function is compiled once: for equal operations of the model, equal shapes, and
+    equal settings but for real numbers, arrays and keys (`_calls.called`), which are traced:
+    annotate a setting that Python branches on as bool, int or str. An unknown keyword is refused
+    with ours for it, and so is a model without the derivative that the attack needs. A plain
+    function is an attack too; evaluations compare it by what it returns.
 
     Args:
       size, norm, rank, aimed, gradient, needs_key, decisions, minimal: as in `Traits`. Noise is
         never aimed: it does not read logits_fn, y and aux.
-      ranges, row_ranges, losses, sparse, check: as in `_calls.Body`.
+      ranges, row_ranges, losses, sparse, logits, check: as in `_calls.Body`.
       compiles: False for an attack that only calls others.
 
     Raises:
@@ -83,12 +85,12 @@ def attack(
         minimal=minimal,
     )
 
-    def decorate(fn: Callable[P, Array]) -> Callable[P, Array]:
+    def decorate(fn: Callable[P, T]) -> Callable[P, T]:
         if not callable(fn):
             found = described(fn)
             raise UserError(f"an attack must be a function (logits_fn, x, y, *, ...), got {found}")
         signature, name = inspect.signature(fn), function_name(fn)
-        body = Body(fn, traits, ranges, row_ranges, losses, sparse, check)
+        body = Body(fn, traits, ranges, row_ranges, losses, sparse, logits, check)
         if size is not None and size not in signature.parameters:
             found = ", ".join(signature.parameters)
             raise UserError(f"size must be a keyword of {name}, got {size!r}, not in {found}")
@@ -96,14 +98,14 @@ def attack(
             _without_gradient.add(name)
 
         @functools.wraps(fn)
-        def attacked(*args: P.args, **given: P.kwargs) -> Array:
+        def attacked(*args: P.args, **given: P.kwargs) -> T:
             check_keywords(name, given, signature)
             try:
                 call = signature.bind(*args, **given)
             except TypeError as error:
                 raise TypeError(f"{name}() is {error}") from None
             call.apply_defaults()
-            (_, model), (_, x), (_, y), *named = call.arguments.items()
+            (_, model), (_, x), *named = call.arguments.items()
             settings = dict(named)
             if (others := others_of(signature)) is not None:
                 settings |= settings.pop(others)
@@ -111,13 +113,16 @@ def attack(
             if traits.needs_key and settings.get("key") is None:
                 key_of_rows(None, batch=1)
             inputs = (x,) if aux is None else (x, aux)
-            with explained(name, model, *inputs, gradient=traits.gradient, instead=forward_only()):
+            instead = forward_only() if logits else []
+            with explained(name, model, *inputs, gradient=traits.gradient, instead=instead):
                 if compiles:
-                    return called(body, model, x, y, settings)
+                    return called(body, model, x, settings)
                 return fn(*args, **given)
 
         with_traits: Any = attacked
         with_traits.__name__, with_traits.traits = name, traits
+        of_size = {} if size is None else {size: "[0, inf)"}
+        with_traits.ranges = {**of_size, **ranges, **row_ranges}
         return attacked
 
     return decorate

@@ -2,13 +2,13 @@
 
 import contextlib
 import contextvars
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from adv_jax import programs
 from adv_jax.attacks._hoisting import hoisted
@@ -52,6 +52,7 @@ def compiled(
     *arrays: Any,
     bounds: Bounds | None,
     aux: RowTree | None = None,
+    name: str = "logits_fn",
     logits: bool = True,
     decisions: bool = False,
     constant: bool = True,
@@ -71,19 +72,17 @@ def compiled(
       arrays: trees of arrays, or None.
       bounds: as in `fgsm`; arguments of the program, also where they are numbers.
       aux: as in `fgsm`.
+      name: of fn, for messages.
       logits: fn returns logits, or `Rated`. Outside tracing the logits, or the loss and its
         gradient, are checked at x, in the same program.
       decisions: the body uses the argmax of the logits alone; these may be probabilities.
       check: (shapes and dtypes of what fn returns) -> None, outside tracing.
-      settings: hashable, or integers of any dtype.
+      settings: hashable.
 
     Raises:
       UserError: fn cannot be traced; logits are not finite or look like probabilities; a loss is
         not finite, or its gradient is NaN.
     """
-    for name, value in settings.items():
-        if isinstance(value, np.ndarray | jax.Array):
-            settings[name] = operator.index(value)
     bounds = as_arrays(bounds, x)
     aux = jax.lax.stop_gradient(aux)
     if is_tracing():
@@ -92,12 +91,12 @@ def compiled(
         )
     inputs = (x,) if aux is None else (x, aux)
     with _plain_errors():
-        found = traced(fn, *inputs, by=programs.traced)
+        found = traced(fn, *inputs, name=name, by=programs.traced)
         check(found.outputs)
     model = Model(fn, _shapes(inputs), found, [])
     given = found.arrays, x, aux, arrays, bounds
-    leaves, tree = jax.tree.flatten(given)
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    tree, others = jax.tree.structure(given), jax.tree.leaves((arrays, bounds))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in others)
     options = tuple(sorted(settings.items()))
     outputs = jax.tree.structure(found.outputs)
     key = body, found.key, outputs, logits, constant, options, tree, shapes
@@ -113,6 +112,20 @@ def compiled(
     if all(map(is_known, flags.values())):
         _check(jax.device_get(flags), decisions=decisions)
     return found
+
+
+def run_compiled(fn: Fn, *inputs: Any) -> Any:
+    """Returns fn(*inputs) of trees of arrays, compiled unless JAX is tracing already.
+
+    The whole fn is traced in each call, and may therefore close over anything.
+    """
+    if is_tracing():
+        return fn(*inputs)
+    with _plain_errors():
+        found = programs.traced(fn, *inputs, derivatives=False)
+    build = lambda: jax.jit(jaxpr_as_fun(programs.without_arrays(found)))
+    outputs = programs.cached(found.key, build)(*found.arrays, *jax.tree.leaves(inputs))
+    return jax.tree.unflatten(jax.tree.structure(found.outputs), outputs)
 
 
 def run_on_mesh(

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import operator
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -37,21 +38,26 @@ Settings = dict[str, Any]
 class Body(NamedTuple):
     """The function of an attack, and what is checked before it runs.
 
-    fn: (logits_fn, x, y, *, settings) -> x_adv, traceable. In it aux is None, and loss is a name,
-      or None if logits_fn returns `Rated`.
-    ranges: of real settings, one number for all rows, such as {"rho": "[0, 1]"}.
+    fn: (logits_fn, x, y, *, settings) -> x_adv, traceable, with any names of the first three. The
+      third has no default, or fn has no labels. In it aux is None, and loss is a name, or None if
+      logits_fn returns `Rated`.
+    ranges: of real settings, one number for all rows, such as {"rho": "[0, 1]"}; see
+      `adv_jax.ranges`.
     row_ranges: of those that may also be f32[B].
     losses: by name, if it climbs one of them or a function of the user; else None.
     sparse: the attack knows the norm l0.
-    check: (settings) -> None, of what settings forbid each other before losses become `Rated`.
+    logits: logits_fn returns logits, which are checked.
+    check: (arguments by name, but for the model) -> None, of what is to be checked before losses
+      become `Rated`, or where values are known.
     """
 
-    fn: Callable[..., Array]
+    fn: Callable[..., Any]
     traits: Traits
     ranges: Mapping[str, str] = {}
     row_ranges: Mapping[str, str] = {}
     losses: Mapping[str, RowFn] | None = None
     sparse: bool = False
+    logits: bool = True
     check: Callable[[Settings], None] | None = None
 
     @property
@@ -59,8 +65,13 @@ class Body(NamedTuple):
         """Whether it calls the model; noise does not look at logits_fn, y and aux."""
         return self.traits.rank != NOISE
 
+    @property
+    def reads_logits(self) -> bool:
+        """Whether what the model returns is checked as logits."""
+        return self.reads_model and self.logits
 
-def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) -> Array:
+
+def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
     """Returns the result of an attack.
 
     Without tracing, the arguments and the logits at x are checked, and the body is compiled once
@@ -71,16 +82,21 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
         function of x, its logits are not finite f32[B, K] or look like probabilities, or y has
         another form.
     """
+    model_name = next(iter(parameters_of(body.fn)))
     if body.reads_model:
-        check_function(fn)
-    else:
+        check_function(fn, name=model_name)
+    batch = as_batch(x, settings.get("bounds"))
+    if body.check is not None:
+        body.check(settings | {"x": batch})
+    labels = labels_name(body.fn)
+    y = None if labels is None else settings.pop(labels)
+    if not body.reads_model:
         fn, y, settings = _unchanged, None, settings | {"aux": None}
     if isinstance(y, list | tuple) and norms.is_real(y) and not any(map(np.ndim, y)):
         y = jnp.asarray(y)
-    batch = as_batch(x, settings.get("bounds"))
-    if body.check is not None:
-        body.check(settings)
     bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
+    given = settings.items()
+    settings = {n: jnp.asarray(v) if type(v) is list and norms.is_real(v) else v for n, v in given}
     _check_settings(body, settings)
     constant = settings.get("constant", True)
     x = batch if constant else jnp.asarray(x)
@@ -115,7 +131,8 @@ def called(body: Body, fn: Fn, x: Array, y: RowTree | None, settings: Settings) 
             settings,
             bounds=bounds,
             aux=aux,
-            logits=body.reads_model,
+            name=model_name,
+            logits=body.reads_logits,
             decisions=body.traits.decisions,
             constant=constant,
             check=functools.partial(_check_outputs, body, y, x.shape[0]),
@@ -138,9 +155,9 @@ def _attacked(
     arrays: Settings,
     *,
     bounds: Bounds | None,
-    function: Callable[..., Array],
+    function: Callable[..., Any],
     static: tuple[tuple[str, Any], ...],
-) -> Array:
+) -> Any:
     """Calls the function of an attack; aux is a part of fn."""
     own = {"bounds": bounds, "aux": None}
     takes_any = others_of(inspect.signature(function)) is not None
@@ -149,7 +166,8 @@ def _attacked(
         for name, value in own.items()
         if name in parameters_of(function) or (takes_any and value is not None)
     }
-    return function(fn, x, y, **arrays, **dict(static), **given)
+    labels = () if labels_name(function) is None else (y,)
+    return function(fn, x, *labels, **arrays, **dict(static), **given)
 
 
 def _unchanged(x: Array) -> Array:
@@ -191,7 +209,7 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
 
 def _check_outputs(body: Body, y: Any, batch: int, outputs: Any) -> None:
     """Checks the logits and the labels; `Rated` is checked where it is made."""
-    if not body.reads_model or isinstance(outputs, Rated):
+    if not body.reads_logits or isinstance(outputs, Rated):
         return
     check_logits(outputs, batch=batch)
     if y is not None:
@@ -207,6 +225,14 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
     if inspect.Parameter.empty in kinds:
         return not isinstance(value, float)
     return jax.Array not in kinds and kinds - {type(None)} != {float}
+
+
+def labels_name(function: Callable[..., Any]) -> str | None:
+    """Returns the name of the third argument, the labels; None if a call needs but two."""
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    needed = [p for p in parameters_of(function).values() if p.default is p.empty]
+    names = [p.name for p in needed if p.kind in kinds]
+    return names[2] if len(names) > 2 else None
 
 
 def others_of(signature: inspect.Signature) -> str | None:
@@ -225,5 +251,7 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Paramete
 
 
 def _members(annotation: Any) -> set[Any]:
-    """Returns the types of a union, or the only type."""
-    return {*typing.get_args(annotation)} or {annotation}
+    """Returns the types of a union or of the parts of a tuple, or the only type."""
+    if typing.get_origin(annotation) in (tuple, typing.Union, types.UnionType):
+        return set().union(*map(_members, typing.get_args(annotation)))
+    return {annotation}

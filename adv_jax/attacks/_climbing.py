@@ -1,7 +1,7 @@
 """The loss that an attack climbs: by name, or a function of the user."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,23 +10,17 @@ import numpy as np
 from adv_jax.attacks._bare import labels_of
 from adv_jax.checks import (
     as_batch,
-    check_function,
     check_rows,
-    checked,
     checked_labels,
     checked_logits,
     dtype_and_shape,
-    is_known,
-    is_tracing,
     logit_flags,
     traceable,
-    traced,
     with_aux,
 )
 from adv_jax.loss_gradients import Rated, rated
 from adv_jax.types import (
     Array,
-    Bounds,
     LogitsFn,
     RowFn,
     RowTree,
@@ -34,59 +28,6 @@ from adv_jax.types import (
     described,
     working_dtype,
 )
-
-
-class Climb(NamedTuple):
-    """The checked arguments of an attack that climbs a loss.
-
-    fn: logits_fn; if loss or fooled is a function, (x, aux) -> Rated, where aux holds y too.
-    loss: a name, or None if fn rates.
-    """
-
-    fn: Callable[..., Any]
-    x: Array
-    y: Array | None
-    aux: RowTree | None
-    loss: str | None
-
-
-def checked_climb(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: RowTree | None,
-    bounds: Bounds | None,
-    aux: RowTree | None,
-    *,
-    loss: str | RowFn,
-    fooled: RowFn | None = None,
-    named: Mapping[str, RowFn],
-    targeted: bool = False,
-    gradient: bool = True,
-) -> Climb:
-    """Checks the arguments of an attack that climbs a loss; see `pgd` for loss and fooled.
-
-    Functions of the user become part of the model. Their operations are then in its jaxpr, by which
-    programs are cached, and the arrays that they close over are arguments of the program.
-
-    Args:
-      named: the losses by name, (logits f32[B, K], labels) -> f[B].
-      gradient: the attack differentiates the loss.
-
-    Raises:
-      UserError: as `checked`; loss is neither a function nor in `named`; fooled is not a function;
-        they do not return f[B] and bool[B]; without tracing: they are not traceable.
-    """
-    if isinstance(loss, str):
-        x = checked(logits_fn, x, y, bounds, aux)
-    else:
-        check_function(logits_fn)
-        x = as_batch(x, bounds)
-        check_rows("aux", aux, batch=x.shape[0])
-    kinds = {"named": named, "targeted": targeted, "gradient": gradient}
-    fn, y, aux, name = folded(logits_fn, x, y, aux, loss=loss, fooled=fooled, **kinds)
-    if name is None and is_known(x) and not is_tracing():
-        traced(with_aux(fn, aux), x)
-    return Climb(fn, x, y, aux, name)
 
 
 def folded(

@@ -49,7 +49,7 @@ def width_of(x: Array, bounds: Bounds, scale: Array | None) -> Array:
     moves = (hi > lo) & jnp.isfinite(hi - lo)
     moves = moves if scale is None else moves & (scale != 0)
     widths = jnp.where(moves, in_units(hi - lo, scale), 0)
-    # Of shares of the largest width the logarithms are exact in any unit.
+    # Divided by the largest width, so that the logarithms do not depend on the unit.
     largest = _over_features(jnp.max, widths)
     logs = jnp.log(jnp.where(moves, widths / jnp.where(largest == 0, 1, largest), 1))
     count = _over_features(jnp.sum, moves.astype(widths.dtype))

@@ -1,4 +1,4 @@
-"""What an attack is: its traits, which stand with it and which evaluations read."""
+"""The traits of an attack, which are stated with it and read by evaluations."""
 
 import functools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ NOISE, ONE_STEP, ITERATED, ENSEMBLE = Rank
 
 
 class Traits(NamedTuple):
-    """What evaluations and tests ask of an attack.
+    """The properties of an attack that evaluations and tests read.
 
     size: the keyword of its size, one of `SIZES`; None: it has none, and no curve.
     norm: of its size, if it has no keyword `norm`.

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import check_counts, dtype_and_shape
+from adv_jax.checks import check_counts, dtype_and_shape, is_whole, own_keywords
 from adv_jax.convolution import fast_in_loops
-from adv_jax.types import Array, Key, LogitsFn, UserError
+from adv_jax.types import Array, Key, LogitsFn, UserError, described
 
 StochasticFn = Callable[..., Array]  # (x f[B, *D], key) or (x, aux, key) -> logits f[B, K]
 Fn = Callable[[Array], Array]
@@ -23,6 +23,7 @@ fixed_draws = jax.make_user_context(False)
 declared = jax.make_user_context(False)
 
 
+@own_keywords
 def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0) -> LogitsFn:
     """Expectation over transformation (EOT): a random model's logits, averaged over its draws.
 
@@ -57,7 +58,10 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
     Array([[5., 0.],
            [0., 5.]], dtype=float32)
     """
+    check_callable(stochastic_fn, "stochastic_fn")
     check_counts(num_samples=num_samples)
+    if not is_whole(seed):
+        raise UserError(f"seed must be a whole number, got {described(seed)}")
 
     def logits_fn(x: Array, *aux: Any) -> Array:
         keys = _keys_of_rows(jnp.zeros_like(x) if fixed_draws.value else x, seed)
@@ -81,6 +85,7 @@ def identity(x: Array) -> Array:
     return x
 
 
+@own_keywords
 def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
     """Backward pass differentiable approximation (BPDA): another function's derivative.
 
@@ -105,6 +110,8 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
     >>> rounded(x), jax.grad(lambda x: (3 * rounded(x)).sum())(x)
     (Array([0., 1.], dtype=float32), Array([3., 3.], dtype=float32))
     """
+    check_callable(preprocess, "preprocess")
+    check_callable(backward, "backward")
 
     @jax.custom_vjp
     def passed(x: Array) -> Array:
@@ -122,6 +129,12 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
 
     passed.defvjp(forward, lambda pullback, g: pullback(g))
     return lambda x: backward(x) if declared.value else passed(x)
+
+
+def check_callable(fn: Any, name: str) -> None:
+    """Raises UserError unless the argument of that name is a function."""
+    if not callable(fn):
+        raise UserError(f"{name} must be a function, got {described(fn)}")
 
 
 def _keys_of_rows(x: Array, seed: int) -> Key:

@@ -1,7 +1,7 @@
 """Fooling images: inputs without a meaning that a model is sure of, by evolution."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import compiled
+from adv_jax.attacks._bare import run_compiled
 from adv_jax.attacks._decisions import checked_box
 from adv_jax.checks import (
     as_batch,
@@ -23,6 +23,7 @@ from adv_jax.checks import (
     own_keywords,
     traced,
 )
+from adv_jax.convolution import fast_in_loops
 from adv_jax.perturbations import choose, limits
 from adv_jax.random import one_key
 from adv_jax.types import Array, Bounds, Key, UserError, described
@@ -100,52 +101,16 @@ def fooling_images(
     check_counts(num_generations=num_generations, num_offspring=num_offspring)
     check_range("rate", rate, "(0, 1]")
     check_range("strength", strength, "(0, inf)")
-    if not isinstance(shape, tuple | list) or not all(is_whole(n) and n > 0 for n in shape):
-        raise UserError(
-            f"shape must be a tuple of whole numbers of at least 1, got {described(shape)}"
-        )
-    if bounds is None:
-        raise UserError("bounds must be finite (lo, hi), got None")
-    check_bounds(bounds, (num_offspring, *shape))
-    checked_box(bounds)
-    like = as_batch(jnp.broadcast_to(limits(jnp.zeros(shape), bounds)[0], (num_offspring, *shape)))
+    like = _images_like(shape, bounds, num_offspring)
     probs = traced(probs_fn, like, name="probs_fn")
     if probs.ndim != 2 or len(probs) != num_offspring:
         allowed = f"probabilities f[B, K] with B = {num_offspring}"
         raise UserError(f"probs_fn must return {allowed}, got {dtype_and_shape(probs)}")
-    y = _checked_targets(y, probs.shape[1])
-    champions = compiled(
-        _fooling_images,
-        probs_fn,
-        like,
-        y,
-        rate,
-        strength,
-        one_key(key),
-        num_generations=num_generations,
-        bounds=bounds,
-        logits=False,
-    )
-    _check_found(champions, y)
-    return champions.images
-
-
-def _fooling_images(
-    probs_fn: Callable[[Array], Array],
-    like: Array,
-    y: Array,
-    rate: ArrayLike,
-    strength: ArrayLike,
-    key: Key,
-    *,
-    num_generations: int,
-    bounds: Bounds,
-) -> Champions:
-    """Returns the champions of checked arguments; like: f[num_offspring, *D]."""
-    lo, hi = limits(like, bounds)
+    y, key, (lo, hi) = _checked_targets(y, probs.shape[1]), one_key(key), limits(like, bounds)
+    fast_fn = fast_in_loops(probs_fn)
 
     def selected(champions: Champions, children: Array) -> Champions:
-        probs = probs_fn(children)[:, y]
+        probs = fast_fn(children)[:, y]
         probs = jnp.where(jnp.isnan(probs), -jnp.inf, probs)
         best = Champions(probs.max(axis=0), children[jnp.argmax(probs, axis=0)])
         return choose(best.fitness > champions.fitness, best, champions)
@@ -157,11 +122,29 @@ def _fooling_images(
         moves = mutations(of_mutations, like, rate * jnp.exp2(-halvings), strength)
         return selected(champions, jnp.clip(champions.images[parents] + (hi - lo) * moves, lo, hi))
 
-    first = lo + (hi - lo) * jax.random.uniform(jax.random.fold_in(key, 0), like.shape, like.dtype)
-    fitness = jnp.full(len(y), -jnp.inf, jax.eval_shape(probs_fn, like).dtype)
-    nothing = Champions(fitness, jnp.broadcast_to(first[:1], (len(y), *like.shape[1:])))
-    champions = jax.lax.fori_loop(1, num_generations + 1, generation, selected(nothing, first))
-    return jax.lax.stop_gradient(champions)
+    def evolved() -> Champions:
+        of_first = jax.random.fold_in(key, 0)
+        first = lo + (hi - lo) * jax.random.uniform(of_first, like.shape, like.dtype)
+        fitness = jnp.full(len(y), -jnp.inf, probs.dtype)
+        nothing = Champions(fitness, jnp.broadcast_to(first[:1], (len(y), *like.shape[1:])))
+        return jax.lax.fori_loop(1, num_generations + 1, generation, selected(nothing, first))
+
+    champions = jax.lax.stop_gradient(run_compiled(evolved))
+    _check_found(champions, y)
+    return champions.images
+
+
+def _images_like(shape: Any, bounds: Bounds | None, count: int) -> Array:
+    """Returns f32[count, *shape] inside the bounds, after checking these and the shape."""
+    if not isinstance(shape, tuple | list) or not all(is_whole(n) and n > 0 for n in shape):
+        raise UserError(
+            f"shape must be a tuple of whole numbers of at least 1, got {described(shape)}"
+        )
+    if bounds is None:
+        raise UserError("bounds must be finite (lo, hi), got None")
+    check_bounds(bounds, (count, *shape))
+    checked_box(bounds)
+    return as_batch(jnp.broadcast_to(limits(jnp.zeros(shape), bounds)[0], (count, *shape)))
 
 
 def _check_found(champions: Champions, y: Array) -> None:

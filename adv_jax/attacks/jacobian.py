@@ -5,17 +5,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._linear_model import class_values, nearest_boundary, others, over_classes
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
-from adv_jax.checks import as_batch, check_rows, explained, own_keywords
 from adv_jax.loss_gradients import classes, labels_at, margin
 from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 
-@own_keywords
+@attack(size=None, logits=False)
 def class_jacobian(
     logits_fn: LogitsFn, x: Array, of: str = "probs", *, aux: RowTree | None = None
 ) -> tuple[Array, Array]:
@@ -44,17 +42,6 @@ def class_jacobian(
     Array([[[ 0.5,  0.5],
             [-0.5, -0.5]]], dtype=float32)
     """
-    x = as_batch(x)
-    check_rows("aux", aux, batch=x.shape[0])
-    inputs = (x,) if aux is None else (x, aux)
-    with explained("class_jacobian", logits_fn, *inputs, gradient=True, instead=()):
-        return compiled(_class_jacobian, logits_fn, x, of=of, bounds=None, aux=aux, logits=False)
-
-
-def _class_jacobian(
-    logits_fn: LogitsFn, x: Array, *, of: str, bounds: Bounds | None
-) -> tuple[Array, Array]:
-    """`class_jacobian` of checked arguments; bounds are not used."""
     values, pullback = class_values(logits_fn, x, of)
     batch, count = values.shape
     rows = jnp.arange(batch)

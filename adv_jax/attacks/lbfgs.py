@@ -9,24 +9,13 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._box_lbfgs import box_lbfgs
 from adv_jax.attacks._lengths import search_length, typical_length
 from adv_jax.attacks._penalty import among, first_const, search, squared
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import (
-    as_batch,
-    ball,
-    check_counts,
-    check_function,
-    check_rows,
-    checked_logits,
-    dtype_and_shape,
-    traced,
-    with_aux,
-)
+from adv_jax.checks import as_batch, ball, checked_logits, dtype_and_shape
 from adv_jax.loss_gradients import (
     Rated,
     classes,
@@ -136,7 +125,11 @@ def lbfgs(
     return region.moved(r)
 
 
-@attack(norm="linf", rank=ITERATED, compiles=False)
+def _check_guide(given: Mapping[str, Any]) -> None:
+    as_batch(given["guide"], given["bounds"], name="guide")
+
+
+@attack(norm="linf", rank=ITERATED, logits=False, check=_check_guide)
 def feature_adversary(
     features_fn: Callable[[Array], Array],
     x: Array,
@@ -180,45 +173,14 @@ def feature_adversary(
     >>> feature_adversary(lambda x: 3 * x, x, guide, eps=.2)
     Array([[0.6, 0.7]], dtype=float32)
     """
-    del key
-    check_counts(num_steps=num_steps)
-    check_function(features_fn, name="features_fn")
-    x, guide = as_batch(x, bounds), as_batch(guide, bounds, name="guide")
+    guide = as_batch(guide, name="guide")
     if guide.shape != x.shape:
-        raise ValueError(
+        raise UserError(
             f"guide must have the shape of x, {dtype_and_shape(x)}, got {dtype_and_shape(guide)}"
         )
     eps, scale = ball(eps, x, "linf", bounds, mask)
-    check_rows("aux", aux, batch=x.shape[0])
-    features = traced(with_aux(features_fn, aux), x, name="features_fn")
-    _check_features(features, batch=x.shape[0])
-    return compiled(
-        _feature_adversary,
-        features_fn,
-        x,
-        guide,
-        eps,
-        scale,
-        num_steps=num_steps,
-        bounds=bounds,
-        aux=aux,
-        logits=False,
-    )
-
-
-def _feature_adversary(
-    features_fn: Callable[[Array], Array],
-    x: Array,
-    guide: Array,
-    eps: Array,
-    scale: Array | None,
-    *,
-    num_steps: int,
-    bounds: Bounds | None,
-) -> Array:
-    """`feature_adversary` of checked arguments."""
     dtype = working_dtype(x.dtype)
-    goal = features_fn(guide).astype(dtype)
+    goal = _checked_features(features_fn(guide), batch=x.shape[0]).astype(dtype)
     unmoved = jnp.zeros_like(x, dtype)
     length = typical_length(x, bounds, scale, eps)
     unit = length if scale is None else scale * length
@@ -240,15 +202,16 @@ def _feature_adversary(
     return perturbed(x, jnp.clip(r, -each, each), bounds)
 
 
-def _check_features(features: Any, *, batch: int) -> None:
-    """Raises ValueError unless features are floating point with a batch axis."""
-    array = isinstance(features, jax.ShapeDtypeStruct)
+def _checked_features(features: Any, *, batch: int) -> Array:
+    """Returns features; raises UserError unless they are floating point with a batch axis."""
+    array = isinstance(features, jax.Array)
     floats = array and jnp.issubdtype(features.dtype, jnp.floating)
     if not floats or features.shape[:1] != (batch,):
         found = dtype_and_shape(features) if array else f"a {type(features).__name__}"
-        raise ValueError(
+        raise UserError(
             f"features_fn must return features f32[B, *F] with B = {batch}, got {found}"
         )
+    return features
 
 
 def _escape(logits: Array, y: Array) -> Array:

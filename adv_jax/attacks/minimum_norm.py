@@ -17,7 +17,7 @@ from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import limits, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
-# Of a linear margin the radius would end on the boundary, where rounding decides.
+# Without it the radius ends on the boundary of a linear model, where rounding decides.
 OVERSHOOT = 1 + 1e-3
 
 Turn = tuple[Array, Array, Array, Shortest]  # r, x + r, radius f32[B], the shortest so far

@@ -1,5 +1,6 @@
 """A patch that fools a model wherever it lies in an image."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,18 +11,17 @@ from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import checked_climb
+from adv_jax.attacks._climbing import row_loss
+from adv_jax.attacks._decisions import check_box
 from adv_jax.attacks._images import check_images, within_range
 from adv_jax.checks import (
     as_batch,
     check_bounds,
-    check_counts,
     check_range,
     dtype_and_shape,
     own_keywords,
 )
-from adv_jax.loss_gradients import labels_at, rate_fn, with_gradient
+from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits
 from adv_jax.random import row_keys
@@ -42,7 +42,20 @@ Sizes = tuple[ArrayLike, ArrayLike]  # smallest and largest diameter, as shares 
 RATE = 0.05  # of Adam, in units of the bounds' width
 
 
-@attack(size=None, needs_key=True, compiles=False)
+def _check(settings: Mapping[str, Any]) -> None:
+    _check_places(settings["sizes"], settings["max_angle"])
+    if settings["bounds"] is None:
+        raise UserError("bounds must be (lo, hi) for adversarial_patch, got None")
+    check_box(settings)
+
+
+@attack(
+    size=None,
+    needs_key=True,
+    ranges={"learning_rate": "(0, inf)"},
+    losses=LOSSES,
+    check=_check,
+)
 def adversarial_patch(
     logits_fn: LogitsFn,
     x: Array,
@@ -92,63 +105,22 @@ def adversarial_patch(
     >>> float(patch[0, 4, 4])
     1.0
     """
-    check_counts(num_steps=num_steps)
-    check_range("learning_rate", learning_rate, "(0, inf)", optional=True)
-    _check_places(sizes, max_angle)
-    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
-    check_images(climb.x, "adversarial_patch")
-    if bounds is None:
-        raise UserError("bounds must be (lo, hi) for adversarial_patch, got None")
-    check_bounds(bounds, (1, *climb.x.shape[1:]))
-    for bound in bounds:
-        check_range("bounds", bound, "(-inf, inf)", per_row=True)
-    dtype = working_dtype(climb.x.dtype)
-    return compiled(
-        _adversarial_patch,
-        climb.fn,
-        climb.x,
-        climb.y,
-        sizes,
-        jnp.asarray(max_angle, dtype),
-        None if learning_rate is None else jnp.asarray(learning_rate, dtype),
-        row_keys(key, climb.x.shape[0]),
-        num_steps=num_steps,
-        loss=climb.loss,
-        bounds=bounds,
-        aux=climb.aux,
-        targeted=targeted,
-    )
-
-
-def _adversarial_patch(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    sizes: Sizes,
-    max_angle: Array,
-    learning_rate: Array | None,
-    keys: Key,
-    *,
-    num_steps: int,
-    loss: str | None,
-    bounds: Bounds,
-    targeted: bool,
-) -> Array:
-    """`adversarial_patch` of checked arguments; keys: key[B]."""
-    row_loss, dtype = None if loss is None else LOSSES[loss], working_dtype(x.dtype)
-    if row_loss is not None:
-        y = labels_at(logits_fn, x, y, targeted=targeted)
-    rate = rate_fn(row_loss, logits_fn, x, y, targeted=targeted)
+    check_images(x, "adversarial_patch")
+    check_bounds(bounds, (1, *x.shape[1:]))
+    dtype, keys = working_dtype(x.dtype), row_keys(key, x.shape[0])
+    rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     lo, hi = (bound.astype(dtype) for bound in limits(x[:1], bounds))
     width = hi - lo
     # In shares of the width neither the step nor Adam's smallest gradient has a unit.
-    step = RATE if learning_rate is None else learning_rate / jnp.where(width == 0, 1, width)
-    near, adam = x.astype(dtype), optax.scale_by_adam()
+    step = RATE
+    if learning_rate is not None:
+        step = jnp.asarray(learning_rate, dtype) / jnp.where(width == 0, 1, width)
+    near, angle, adam = x.astype(dtype), jnp.asarray(max_angle, dtype), optax.scale_by_adam()
 
     def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:
         share, state = carry
         now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        place = lambda share: _placed(near, lo + width * share, now, sizes, max_angle)
+        place = lambda share: _placed(near, lo + width * share, now, sizes, angle)
         placed, pull = jax.vjp(place, share)
         (gradient,) = pull(-with_gradient(rate, placed.astype(x.dtype))[1] / len(x))
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers

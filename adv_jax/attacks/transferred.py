@@ -4,7 +4,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import labels_of
-from adv_jax.checks import checked
+from adv_jax.checks import as_batch, check_function, check_rows
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree
 
 
@@ -47,7 +47,9 @@ def transferred(
     ...             source_fn=lambda x: x @ source, attack=fgsm, eps=.1)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    x = checked(logits_fn, x, y, bounds, aux)
+    check_function(logits_fn)
+    x = as_batch(x, bounds)
+    check_rows("aux", aux, batch=x.shape[0])
     y = labels_of(logits_fn, x, y, aux, targeted=False)
     given = {name: value for name, value in (("mask", mask), ("aux", aux)) if value is not None}
     return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **given)

@@ -8,11 +8,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._images import check_images, within_range
-from adv_jax.attacks.defenses import expectation, identity, straight_through
-from adv_jax.checks import check_range, is_whole
+from adv_jax.attacks.defenses import check_callable, expectation, identity, straight_through
+from adv_jax.checks import check_range, is_whole, own_keywords
 from adv_jax.types import Array, Key, LogitsFn, UserError, working_dtype
 
 
+@own_keywords
 def input_diversity(
     logits_fn: LogitsFn, *, prob: float = 0.5, smallest: float = 0.9, seed: int = 0
 ) -> LogitsFn:
@@ -43,6 +44,7 @@ def input_diversity(
     >>> bool((total(jnp.ones((3, 8, 8))) < 64).any())  # Some of the image is padding.
     True
     """
+    check_callable(logits_fn, "logits_fn")
     check_range("prob", prob, "[0, 1]")
     check_range("smallest", smallest, "(0, 1]")
 
@@ -61,6 +63,7 @@ def input_diversity(
     return diverse
 
 
+@own_keywords
 def translation_invariance(
     logits_fn: LogitsFn, *, kernel_size: int = 15, sigma: float | None = None
 ) -> LogitsFn:
@@ -90,6 +93,7 @@ def translation_invariance(
             [0.12, 0.2 ],
             [0.08, 0.12]]], dtype=float32)
     """
+    check_callable(logits_fn, "logits_fn")
     if not is_whole(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
         raise UserError(f"kernel_size must be an odd whole number, got {kernel_size!r}")
     if sigma is not None:

@@ -8,10 +8,10 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import compiled
-from adv_jax.attacks._climbing import checked_climb
+from adv_jax.attacks._climbing import row_loss
+from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import ball, check_counts, check_range, radius
+from adv_jax.checks import radius
 from adv_jax.loss_gradients import Rated, labels_at, rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, limits, moved
@@ -30,7 +30,12 @@ from adv_jax.types import (
 )
 
 
-@attack(rank=ITERATED, compiles=False)
+@attack(
+    rank=ITERATED,
+    ranges={"cap": "(0, inf]"},
+    row_ranges={"step_size": "[0, inf)"},
+    losses=LOSSES,
+)
 def universal_perturbation(
     logits_fn: LogitsFn,
     x: Array,
@@ -87,81 +92,37 @@ def universal_perturbation(
     >>> universal_perturbation(lambda x: x @ w, x, jnp.array([0, 0]), eps=.1)
     Array([[-0.1, -0.1]], dtype=float32)
     """
-    check_counts(num_steps=num_steps)
-    check_range("cap", cap, "(0, inf]")
-    climb = checked_climb(logits_fn, x, y, bounds, aux, loss=loss, named=LOSSES, targeted=targeted)
-    x = climb.x
+    batch, climbed = x.shape[0], row_loss(loss, LOSSES)
     if batch_size is not None:
-        check_counts(batch_size=batch_size)
-        if batch_size > x.shape[0]:
-            raise UserError(f"batch_size must be at most the {x.shape[0]} rows, got {batch_size}")
+        if batch_size > batch:
+            raise UserError(f"batch_size must be at most the {batch} rows, got {batch_size}")
         key = one_key(key)
-    eps, scale = ball(eps, x[:1], norm, bounds, mask)
-    if step_size is None:
-        step = 10 * eps / jnp.asarray(num_steps, eps.dtype)
-    else:
+    ball = Region.of(x[:1], eps, norm, bounds, mask)
+    step = 10 * ball.radius / jnp.asarray(num_steps, ball.radius.dtype)
+    if step_size is not None:
         step = radius(step_size, x[:1], norm, name="step_size")
-    return compiled(
-        _universal,
-        climb.fn,
-        x,
-        climb.y,
-        eps,
-        step,
-        jnp.asarray(cap, eps.dtype),
-        scale,
-        None if batch_size is None else key,
-        num_steps=num_steps,
-        batch_size=batch_size,
-        norm=norm,
-        loss=climb.loss,
-        bounds=bounds,
-        aux=climb.aux,
-        targeted=targeted,
-    )
-
-
-def _universal(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    eps: Array,
-    step: Array,
-    cap: Array,
-    scale: Array | None,
-    key: Key | None,
-    *,
-    num_steps: int,
-    batch_size: int | None,
-    norm: Norm,
-    loss: str | None,
-    bounds: Bounds | None,
-    targeted: bool,
-) -> Array:
-    """`universal_perturbation` of checked arguments."""
-    row_loss, batch = None if loss is None else LOSSES[loss], x.shape[0]
-    if row_loss is not None:
+    if climbed is not None:
         y = labels_at(logits_fn, x, y, targeted=targeted)
     box = None if bounds is None else limits(x, bounds)
     everything = logits_fn, x, y, box
 
     def drawn(count: Array) -> Any:
-        if key is None:
+        if batch_size is None:
             return everything
         order = jax.random.permutation(jax.random.fold_in(key, count), batch)[:batch_size]
         return jax.tree.map(lambda a: a[order] if len(a) == batch else a, everything)
 
     def climb(r: Array, count: Array) -> tuple[Array, None]:
         fn, x, y, box = drawn(count)
-        rate = rate_fn(row_loss, fn, x, y, targeted=targeted)
+        rate = rate_fn(climbed, fn, x, y, targeted=targeted)
 
         def capped(point: Array) -> Rated:
             at = rate(point)
-            return at._replace(loss=jnp.minimum(at.loss, cap.astype(at.loss.dtype)))
+            return at._replace(loss=jnp.minimum(at.loss, jnp.asarray(cap, at.loss.dtype)))
 
         gradient = with_gradient(capped, moved(x, inside(x, r, box)))[1]
-        mean = gradient.mean(axis=0, keepdims=True)
-        return norms.project(r + step * norms.dual(mean, norm, scale), eps, norm, scale), None
+        ahead = r + step * ball.steepest(gradient.mean(axis=0, keepdims=True))
+        return norms.project(ahead, ball.radius, ball.norm, ball.scale), None
 
     zero = jnp.zeros_like(x[:1], working_dtype(x.dtype))
     r, _ = jax.lax.scan(climb, zero, jnp.arange(num_steps))

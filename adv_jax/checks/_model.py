@@ -14,8 +14,8 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from adv_jax import losses, norms
-from adv_jax.checks._values import as_batch, check_rows, dtype_and_shape, is_known
-from adv_jax.types import Array, Bounds, LogitsFn, RowTree, UserError, working_dtype
+from adv_jax.checks._values import dtype_and_shape, is_known
+from adv_jax.types import Array, LogitsFn, RowTree, UserError, working_dtype
 
 _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -39,37 +39,6 @@ _MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array 
 _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
 
-def checked(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    bounds: Bounds | None = None,
-    aux: RowTree | None = None,
-) -> Array:
-    """`as_batch`, with a check of the model and the labels outside traced code.
-
-    The values of the logits are checked by the program of the attack.
-
-    Args:
-      y: i32[B], f32[B, K], or None for the model's own predictions.
-      aux: side inputs of the model, or None.
-
-    Raises:
-      UserError: as `as_batch`; the model is not a traceable function of x, or its logits are not
-        f32[B, K]; the labels have another shape or dtype; aux has other rows than x; where values
-        are known: a label is not a class.
-    """
-    check_function(logits_fn)
-    x = as_batch(x, bounds)
-    check_rows("aux", aux, batch=x.shape[0])
-    if is_known(x) and not is_tracing():
-        logits = traced(with_aux(logits_fn, aux), x)
-        check_logits(logits, batch=x.shape[0])
-        if y is not None:
-            checked_labels(y, logits)
-    return x
-
-
 def check_function(fn: Any, *, name: str = "logits_fn") -> None:
     """Raises UserError for a value that is not a function, and for an unbound Flax module."""
     if any(kind.__module__.split(".")[0] == "torch" for kind in type(fn).__mro__):
@@ -88,9 +57,31 @@ def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], A
     """Returns x -> fn(x, aux), or fn(x) without side inputs.
 
     The function is a pytree with the leaves of aux: rows that are taken from it are the function
-    of these rows.
+    of these rows. x is the batch of aux, or k copies of it in a row.
+
+    Raises:
+      UserError: when called with other rows.
+
+    >>> add = with_aux(lambda x, aux: x + aux, jnp.array([1., 2.]))
+    >>> add(jnp.zeros(4))
+    Array([1., 2., 1., 2.], dtype=float32)
     """
-    return Partial(fn) if aux is None else Partial(lambda aux, x: fn(x, aux), aux)
+    if aux is None:
+        return Partial(fn)
+
+    def bound(aux: RowTree, x: Array) -> Any:
+        size = next(map(len, jax.tree.leaves(aux)), len(x))  # aux may be a tree without arrays
+        copies, rest = divmod(len(x), size)
+        if rest:
+            raise UserError(
+                f"an attack without the keyword aux must call logits_fn with all {size} rows, as "
+                f"aux goes with them, got {len(x)} rows"
+            )
+        if copies != 1:
+            aux = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * copies), aux)
+        return fn(x, aux)
+
+    return Partial(bound, aux)
 
 
 def traced(

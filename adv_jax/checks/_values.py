@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
+from adv_jax.ranges import Range
 from adv_jax.types import Array, Bounds, Norm, RowTree, UserError, described
 
 
@@ -107,7 +108,7 @@ def check_bounds(
     if bounds is None:
         return
     sized = isinstance(bounds, tuple | list) or getattr(bounds, "ndim", 0) > 0
-    # NumPy takes True beside a number for a number.
+    # Each bound is checked alone: NumPy converts True beside a number to a number.
     pair = sized and len(bounds) == 2 and all(map(norms.is_real, bounds))
     numbers = pair and not any(map(np.ndim, bounds))
     known = pair and all(map(is_known, bounds))
@@ -190,13 +191,7 @@ def check_range(
         return
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
-    low, high = map(float, interval[1:-1].split(","))
-
-    def holds(number: np.ndarray) -> np.ndarray:
-        above = number > low if interval[0] == "(" else number >= low
-        return above & (number < high if interval[-1] == ")" else number <= high)
-
-    norms.check_known(name, value, holds, f"in {interval}")
+    norms.check_known(name, value, Range.of(interval).holds, f"in {interval}")
 
 
 def is_whole(value: Any) -> bool:

@@ -30,12 +30,12 @@ GENERATOR_LOSSES = ("non_saturating", "minimax")
 CONV_BLOCKS = {
     "noise": "sgn",
     "tau": (4.5e-5, 4.5e-4, 4.5e-3),
-    "unlabelled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1),
+    "unlabeled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1),
 }
 LAST_BLOCK: dict[str | None, dict[str, Any]] = {
     None: {},
-    "last": {"tau": 4.5e-2, "unlabelled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)},
-    "regular": {"tau": 4.5e-2, "unlabelled_tau": CONV_BLOCKS["unlabelled_tau"]},
+    "last": {"tau": 4.5e-2, "unlabeled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)},
+    "regular": {"tau": 4.5e-2, "unlabeled_tau": CONV_BLOCKS["unlabeled_tau"]},
 }
 NO_ATTACK = {"attacks": {}, "eps": (0.0,)}
 # The nets of gan_mnist, and of games like it.

@@ -14,7 +14,7 @@ Invalid files and arguments raise a `DataError` with a one-line message.
 from adv_jax.data.arrays import from_arrays
 from adv_jax.data.dataset import Arrays, DataError, Dataset
 from adv_jax.data.loading import load
-from adv_jax.data.splits import epoch_order, labelled_subset, split
+from adv_jax.data.splits import epoch_order, labeled_subset, split
 from adv_jax.data.streams import from_batches
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "epoch_order",
     "from_arrays",
     "from_batches",
-    "labelled_subset",
+    "labeled_subset",
     "load",
     "split",
 ]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from adv_jax.ranges import ranged
 from adv_jax.types import Array, Key
 
 # The settings of `augmented` and their values that change nothing.
@@ -19,6 +20,13 @@ OFF: dict[str, Any] = {
 }
 
 
+@ranged(
+    pad="{0, 1, ...}",
+    rotation="[0, 180]",
+    zoom="[0, 0.9]",
+    shear="[0, inf)",
+    morphology="{0, 1, ...}",
+)
 def augmented(
     key: Key,
     x: Array,

@@ -50,7 +50,7 @@ class Dataset(NamedTuple):
     bounds: (lo, hi), the smallest and largest value of an input, in the units of `x`; None if
       unbounded, as after whitening.
     stream: the training set, if it does not fit into memory; then `train` is a sample of it.
-    unlabelled: f32[N, *D], the training images where their labels are not used; None: those of
+    unlabeled: f32[N, *D], the training images where their labels are not used; None: those of
       `train`.
     """
 
@@ -62,15 +62,15 @@ class Dataset(NamedTuple):
     num_classes: int
     bounds: Bounds | None
     stream: Stream | None = None
-    unlabelled: np.ndarray | None = None
+    unlabeled: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns {"x", "y", "unlabelled"} for training and {"test_x", "test_y"} for testing.
+        """Returns {"x", "y", "unlabeled"} for training and {"test_x", "test_y"} for testing.
 
-        "unlabelled" is missing if it would be the same as "x".
+        "unlabeled" is missing if it would be the same as "x".
         """
         (x, y), (test_x, test_y) = self.train, self.test
-        own = {} if self.unlabelled is None else {"unlabelled": self.unlabelled}
+        own = {} if self.unlabeled is None else {"unlabeled": self.unlabeled}
         return {"x": x, "y": y, **own, "test_x": test_x, "test_y": test_y}
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from adv_jax.data.dataset import DataError
 
-# Separate random streams, so that `split` and `labelled_subset` with the same seed differ.
-_SPLIT, _LABELLED = 0, 1
+# Separate random streams, so that `split` and `labeled_subset` with the same seed differ.
+_SPLIT, _LABELED = 0, 1
 
 
 def split(
@@ -35,7 +35,7 @@ def split(
     return np.sort(order[num_valid:]), np.sort(order[:num_valid])
 
 
-def labelled_subset(
+def labeled_subset(
     labels: np.ndarray, *, num_labels: int, num_classes: int, seed: int
 ) -> np.ndarray:
     """Chooses the examples that keep their label, equally many of each class.
@@ -67,7 +67,7 @@ def labelled_subset(
         return np.arange(len(labels), dtype=np.int32)
     if num_labels % num_classes or num_labels > num_classes * per_class:
         raise DataError(f"num_labels must be {allowed}, got {num_labels}")
-    return np.sort(_rounds(labels, seed, _LABELLED)[:num_labels])
+    return np.sort(_rounds(labels, seed, _LABELED)[:num_labels])
 
 
 def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) -> jax.Array:

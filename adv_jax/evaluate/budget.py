@@ -14,8 +14,7 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.attacks import NOISE, SIZES, forward_only, function_name, traits_of
-from adv_jax.checks import check_keywords, dtype_and_shape, explained, traceable
-from adv_jax.evaluate.side_inputs import with_aux
+from adv_jax.checks import check_keywords, dtype_and_shape, explained, traceable, with_aux
 from adv_jax.loss_gradients import check_loss, noted_losses
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
@@ -153,7 +152,7 @@ def at_size(
     inputs = (x,)
     if aux is not None and "aux" in parameters_of(attack):
         settings["aux"], inputs = aux, (x, aux)
-    else:
+    elif aux is not None:
         logits_fn = with_aux(logits_fn, aux)
     gradient = traits is None or traits.gradient
     try:

@@ -16,9 +16,11 @@ from adv_jax.checks import (
     check_function,
     check_logits,
     check_range,
+    check_rows,
     check_width,
     checked_labels,
     traced,
+    with_aux,
 )
 from adv_jax.evaluate.auditing import of_values
 from adv_jax.evaluate.batching import (
@@ -33,7 +35,6 @@ from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.programs import Program
-from adv_jax.evaluate.side_inputs import checked_aux, with_aux
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
 
 # The sizes that are distances, which bounds limit.
@@ -55,7 +56,8 @@ def checked_data(
     labels = jnp.asarray(_classes(y, len(x))) if norms.is_real(y) else None
     if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
         raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {described(y)}")
-    return x, labels, checked_aux(aux, len(x))
+    check_rows("aux", aux, batch=len(x))
+    return x, labels, jax.tree.map(jnp.asarray, aux)
 
 
 def _classes(y: Any, rows: int) -> Any:

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks import checked_logits, logit_flags
+from adv_jax.checks import checked_logits, logit_flags, with_aux
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.budget import at_size, scale_of
-from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
 

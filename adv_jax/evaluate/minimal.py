@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_counts, check_range, own_keywords
+from adv_jax.checks import check_counts, check_range, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import check_crafted, crafted, function_name
@@ -18,7 +18,6 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.preparing import prepared
 from adv_jax.evaluate.programs import Program
-from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
 

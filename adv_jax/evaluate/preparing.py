@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks import Traits, traits_of
+from adv_jax.attacks import Traits, function_name, traits_of
 from adv_jax.evaluate.budget import at_size, crafting, parameters_of, scale_of, takes
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 
@@ -27,7 +27,8 @@ def prepared(
     bound by functools.partial; targeted=False to those that would take y for classes to reach.
 
     Raises:
-      UserError: attacks are no dict of functions; as `named_norm`.
+      UserError: attacks are no dict of functions; an attack has another norm, and no keyword for
+        it; as `named_norm`.
 
     >>> from adv_jax import attacks
     >>> prepared({"a": attacks.fgsm}, bounds=(0, 1), threat_model="L2")["a"].keywords
@@ -80,6 +81,9 @@ def _with_settings(attack: Attack, bounds: Bounds | None, norm: str | None) -> A
         settings["bounds"] = bounds
     if norm is not None and free("norm"):
         settings["norm"] = norm
+    own = getattr(traits_of(attack), "norm", None)
+    if norm is not None and own not in (None, norm):
+        raise UserError(f"norm must be {own} for {function_name(attack)}, got {norm}")
     if free("targeted") and parameters["targeted"].default is True:
         settings["targeted"] = False
     if (inner := crafting(attack)) is not attack:  # It gets the bounds from the outer one.

@@ -28,7 +28,7 @@ class Program:
     Args:
       body: its results are f[..., B], rows last; rows must not interact.
       fns: a tree of models.
-      in_axes: as in jax.vmap, of x and the arrays; None for one that all parts share.
+      in_axes: as in jax.vmap, one number or one for x and each array; None: all parts share it.
 
     >>> import jax.numpy as jnp
     >>> double = Program(lambda fn, x, c: c * fn(x), jnp.abs, in_axes=(0, None))
@@ -39,7 +39,7 @@ class Program:
     def __init__(
         self, body: Callable[..., Any], fns: Any, *, in_axes: tuple[int | None, ...] | int = 0
     ):
-        self._body, self._fns, self._in_axes = body, fns, in_axes  # One axis is that of all.
+        self._body, self._fns, self._in_axes = body, fns, in_axes
         self._at: dict[Any, tuple[programs.Traced, Callable[..., Any]]] = {}  # by shapes
         self._there = jax.jit(self._on_mesh)
 
@@ -54,7 +54,7 @@ class Program:
     def fingerprint(self, *args: Any) -> str:
         """Returns the SHA-256 of the operations and the arrays of the body at the shapes of args.
 
-        It does not depend on the process.
+        It is the same in all processes.
         """
         traced, _ = self._prepared(args)
         found = hashlib.sha256(_ADDRESS.sub("", f"{traced.jaxpr.jaxpr}").encode())
@@ -93,7 +93,7 @@ class Program:
 
 def _program(traced: programs.Traced, axes: list[int | None], shapes: Any) -> Callable[..., Any]:
     """Returns the compiled function (*arrays, *leaves) -> leaves, from the cache or new."""
-    # An axis for each leaf: as a prefix, pmap takes them for one of each leaf if there are as many.
+    # One axis for each leaf. Fewer, one for each argument, would be ambiguous to pmap.
     axes = [None] * len(traced.arrays) + axes
 
     def build() -> Callable[..., Any]:

@@ -118,7 +118,7 @@ def substitute(
             more = _toward(_logits_fn(apply, state), queries, answers, eps, bounds, size)
             queries = np.concatenate([queries, more])
             answers = np.concatenate([answers, asked(more)])
-        # Of one shape in all rounds, so that one program trains.
+        # The shape is the same in all rounds, so that one program trains.
         shape = (most, *queries.shape[1:])
         arrays = {"x": np.resize(queries, shape), "y": np.resize(answers, most)}
         arrays = jax.tree.map(jnp.asarray, arrays)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_finite, check_flags
+from adv_jax.checks import check_finite, check_flags, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import Progress, over_batches, silent
 from adv_jax.evaluate.budget import check_crafted, crafted
@@ -17,7 +17,6 @@ from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.rounding import rounded
-from adv_jax.evaluate.side_inputs import with_aux
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 
@@ -31,7 +30,7 @@ class Rows(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What an evaluation keeps of N rows, as NumPy arrays f[..., N].
+    """The results of an evaluation for N rows, as NumPy arrays f[..., N].
 
     y: i32[N]. clean: of `predictions`. probed: of `probe` or `probe_values`.
     attacked: attack -> `measures` and `violations`, f[E, N] each.

@@ -14,9 +14,11 @@ from adv_jax.models.activations import activation_fn
 from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Activated, LayerFn, Pool
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, UserError, check_choice
 
 
+@ranged(units=COUNT)
 class ConvNet(Activated):
     """Stages of convolutions or inception blocks, a pooling after each stage, then dense layers.
 

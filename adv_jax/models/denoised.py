@@ -7,9 +7,11 @@ import flax.linen as nn
 
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, LogitsFn
 
 
+@ranged(features=COUNT)
 class Denoised(nn.Module):
     """classifier_fn(d(x)), d an autoencoder with linear outputs; only d is trained.
 

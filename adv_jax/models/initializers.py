@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, constant, he_uniform, normal, variance_scaling
 
+from adv_jax.ranges import COUNT, ranged
+
 __all__ = ["fan_in", "gaussian", "he", "sparse", "uniform", "zero"]
 
 
+@ranged(connections=COUNT)
 def sparse(connections: int = 15) -> Initializer:
     """Draws N(0, 1) for `connections` random inputs of each unit, 0 for the others.
 
@@ -29,6 +32,7 @@ def sparse(connections: int = 15) -> Initializer:
     return init
 
 
+@ranged(std="[0, inf)")
 def gaussian(std: float = 0.01) -> Initializer:
     """Draws N(0, std^2); std is .01 in [nokland2015]."""
     return normal(std, jnp.float32)

@@ -2,7 +2,7 @@
 
 Layers are counted 0..L; layer 0 is the input. z(l) is the normalized pre-activation, before beta
 and gamma. Arrays are f32[*G, B, *S], S = (D,) or (H, W, C). G = (2,) for both halves of a batch,
-labelled and unlabelled, which share the weights but not the batch statistics. G = () for one half,
+labeled and unlabeled, which share the weights but not the batch statistics. G = () for one half,
 as XLA:CPU reduces over a batch behind an axis of 1 ten times as slowly.
 """
 
@@ -19,6 +19,7 @@ from adv_jax.models.batch_norm import Moments, batch_moments, batch_norm, normal
 from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
+from adv_jax.ranges import ranged
 from adv_jax.types import Array, Key
 
 
@@ -118,6 +119,7 @@ class Decoder(nn.Module):
         return z_hat
 
 
+@ranged(noise_std="[0, inf)")
 class Ladder(nn.Module):
     """Ladder network: a classifier with a decoder that denoises its layers in training.
 
@@ -193,7 +195,7 @@ class Ladder(nn.Module):
         Args:
           x: f32[B, *D].
           noisy: the corrupted pass, else the clean one.
-          half: 0, labelled, or 1, unlabelled; given the key of `autoencode`, the noise is the same.
+          half: 0, labeled, or 1, unlabeled; given the key of `autoencode`, the noise is the same.
           frozen: detach the statistics; else gradients run through them.
           offsets: f32[B, *S_l], added to z(l) of the layers 1..L; () for none.
 
@@ -206,8 +208,8 @@ class Ladder(nn.Module):
 
     def autoencode(
         self,
-        labelled: Array,
-        unlabelled: Array,
+        labeled: Array,
+        unlabeled: Array,
         target: Array,
         *,
         offsets: Sequence[Array] = (),
@@ -216,24 +218,24 @@ class Ladder(nn.Module):
         """Computes the inputs of the training costs.
 
         Args:
-          labelled: f32[B, *D], input of the corrupted pass of the labelled half.
-          unlabelled: f32[B, *D], input of the corrupted pass of the unlabelled half.
-          target: f32[B, *D], input of the clean pass of the unlabelled half.
+          labeled: f32[B, *D], input of the corrupted pass of the labeled half.
+          unlabeled: f32[B, *D], input of the corrupted pass of the unlabeled half.
+          target: f32[B, *D], input of the clean pass of the unlabeled half.
           offsets: f32[2, B, *S_l], added to z(l) of the layers 1..L in the corrupted passes of both
             halves; () for none.
 
         Returns:
-          The corrupted logits of the labelled half, f32[B, K], and for the unlabelled half "z",
+          The corrupted logits of the labeled half, f32[B, K], and for the unlabeled half "z",
           the L+1 clean targets f32[B, *S_l], and "z_hat": {l: f32[B, *S_l]}, reconstructions
           normalized by the clean pass's batch statistics (eq. 33), except in layer 0.
         """
         del train
         clean = self.encoder(self._inputs(target))
-        if not self.reconstructs:  # No cost reads the unlabelled half.
-            of_labelled = [offset[0] for offset in offsets]
-            noisy = self.encoder(self._inputs(labelled), noisy=True, offsets=of_labelled)
+        if not self.reconstructs:  # No cost reads the unlabeled half.
+            of_labeled = [offset[0] for offset in offsets]
+            noisy = self.encoder(self._inputs(labeled), noisy=True, offsets=of_labeled)
             return noisy.logits, {"z": clean.z, "z_hat": {}}
-        halves = jnp.stack([self._inputs(labelled), self._inputs(unlabelled)])
+        halves = jnp.stack([self._inputs(labeled), self._inputs(unlabeled)])
         noisy = self.encoder(halves, noisy=True, offsets=offsets)
         z_hat = self.decoder([z[1] for z in noisy.z], jax.nn.softmax(noisy.logits[1]))
         for layer in z_hat.keys() - {0}:

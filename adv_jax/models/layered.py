@@ -14,6 +14,7 @@ from adv_jax.models.activations import activation_fn
 from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.random import bernoulli
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 Extras = dict[str, Array]
@@ -21,6 +22,7 @@ Pool = Callable[[Array], Array]  # f[B, H, W, C] -> f[B, H', W', C]
 LayerFn = Callable[..., Array]  # (f[B, *D], *, train) -> f[B, *E]
 
 
+@ranged(num_classes=COUNT, dropout="[0, 1)")
 class Layered(nn.Module, ABC):
     """A sequential net that can be split above any hidden layer; subclasses define the layers.
 
@@ -115,6 +117,7 @@ class Layered(nn.Module, ABC):
         return layer
 
 
+@ranged(dropconnect="[0, 1)")
 class Activated(Layered):
     """A sequential net whose hidden layers end with an element-wise activation.
 

@@ -4,9 +4,11 @@ from typing import Literal
 
 from adv_jax.convolution import max_pool_2x2
 from adv_jax.models.layered import Activated, LayerFn
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 
+@ranged(features=COUNT)
 class LeNet(Activated):
     """Two 5 x 5 convolutions with 2 x 2 max-pooling, a dense layer, `num_classes` logits.
 

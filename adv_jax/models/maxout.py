@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from adv_jax.models.layered import Layered, LayerFn
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 
@@ -18,6 +19,7 @@ class Maxed(Layered):
         return lambda h, *, train: _largest(linear(h), pieces)
 
 
+@ranged(features=COUNT, pieces=COUNT)
 class Maxout(Maxed):
     """Dense hidden layers of maxout units, h'_i = max_j (W_ij . h + b_ij), then the logits.
 
@@ -35,6 +37,15 @@ class Maxout(Maxed):
         return [self._full(i, units, self.pieces) for i, units in enumerate(self.features, start=1)]
 
 
+@ranged(
+    maps=COUNT,
+    kernel_sizes=COUNT,
+    pads="{0, 1, ...}",
+    pieces=COUNT,
+    pools="{2, 3, ...}",
+    units=COUNT,
+    unit_pieces=COUNT,
+)
 class MaxoutConvNet(Maxed):
     """Convolutions of maxout maps, each followed by overlapping max-pooling, then dense layers.
 

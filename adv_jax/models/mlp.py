@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from adv_jax.models.layered import Activated, LayerFn
+from adv_jax.ranges import COUNT, ranged
 
 
+@ranged(features=COUNT)
 class MLP(Activated):
     """Any number of hidden layers `h' = act(W h + b)`, then `num_classes` logits.
 

@@ -5,9 +5,11 @@ from functools import partial
 import jax
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"alpha": "[0, 1]"})
 def adversarial_mix(
     apply: Apply,
     variables: Variables,

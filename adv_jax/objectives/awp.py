@@ -7,9 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"gamma": "[0, inf)"})
 def awp(
     apply: Apply,
     variables: Variables,

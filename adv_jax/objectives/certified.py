@@ -4,9 +4,11 @@ import jax.numpy as jnp
 
 from adv_jax.linear_bounds import margin_bounds
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"eps": "[0, inf)"})
 def certified(
     apply: Apply,
     variables: Variables,

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"weight": "[0, inf)", "temperature": "(0, inf)"})
 def consistency(
     apply: Apply,
     variables: Variables,

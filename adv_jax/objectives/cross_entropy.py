@@ -38,15 +38,15 @@ def attack_key(key: Key) -> Key:
     return jax.random.fold_in(key, 1)
 
 
-def unlabelled(batch: Batch) -> Array:
+def unlabeled(batch: Batch) -> Array:
     """Returns the unlabeled inputs of a batch: f32[B, *D].
 
     Raises:
       ValueError: the batch has no unlabeled inputs.
     """
-    if "unlabelled" not in batch:
-        raise ValueError(f"batch must have x, y and unlabelled, got {', '.join(batch)}")
-    return batch["unlabelled"]
+    if "unlabeled" not in batch:
+        raise ValueError(f"batch must have x, y and unlabeled, got {', '.join(batch)}")
+    return batch["unlabeled"]
 
 
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:

@@ -9,9 +9,11 @@ import optax
 
 from adv_jax.losses import cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, LogitsFn, Variables
 
 
+@objective(ranges={"temperature": "(0, inf)"})
 def tempered_cross_entropy(
     apply: Apply,
     variables: Variables,
@@ -42,6 +44,7 @@ def tempered_cross_entropy(
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
 
 
+@objective(ranges={"temperature": "(0, inf)"})
 def distillation(
     apply: Apply,
     variables: Variables,

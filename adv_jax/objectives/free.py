@@ -18,7 +18,7 @@ def still(apply: Apply, variables: Variables, x: Array) -> Variables:
     return {"perturbation": {"r": jnp.zeros_like(x)}}
 
 
-@objective(state=still)
+@objective(state=still, ranges={"eps": "[0, inf)"})
 def free(
     apply: Apply,
     variables: Variables,

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 
 from adv_jax.losses import cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 FORMS = ("printed", "uniform", "others")
 
 
+@objective(ranges={"smoothing": "[0, 1]"})
 def label_smoothing(
     apply: Apply,
     variables: Variables,

@@ -6,7 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import (
     Apply,
     Array,
@@ -21,9 +22,10 @@ from adv_jax.types import (
 )
 
 Pass = Literal["corrupted", "clean"]
-LABELLED, UNLABELLED = 0, 1
+LABELED, UNLABELED = 0, 1
 
 
+@objective(ranges={"weights": "[0, inf)"})
 def ladder(
     apply: Apply,
     variables: Variables,
@@ -32,7 +34,7 @@ def ladder(
     key: Key,
     weights: Sequence[float],
     attack: Attack | None = None,
-    unlabelled_attack: Attack | None = None,
+    unlabeled_attack: Attack | None = None,
     gradient_pass: Pass = "corrupted",
     virtual_labels: Pass = "corrupted",
     draw: Literal["fresh", "same"] = "fresh",
@@ -56,11 +58,11 @@ def ladder(
 
     Args:
       apply: a `models.ladder`.
-      batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
+      batch: {"x": f32[B, *D], "y": i32[B], "unlabeled": f32[B, *D]}.
       key: for the noise and the attacks.
       weights: of the layers 0..L; a layer of weight 0 costs no time if all below it are 0 too.
       attack: on the labeled input, or None.
-      unlabelled_attack: on the unlabeled input with virtual labels, or None.
+      unlabeled_attack: on the unlabeled input with virtual labels, or None.
       gradient_pass: the pass whose cost the attacks climb, "corrupted" or "clean".
       virtual_labels: the pass whose predictions are the virtual labels, "corrupted" or "clean".
       draw: Gaussian noise of the attacks' corrupted passes: "fresh", or "same" as in the update.
@@ -117,9 +119,9 @@ def ladder(
             for i, point in enumerate(points)
         ]
 
-    x, y, u = batch["x"], batch["y"], unlabelled(batch)
-    x_adv, *of_x = perturbed(attack, x, y, LABELLED)
-    u_adv, *of_u = perturbed(unlabelled_attack, u, None, UNLABELLED)
+    x, y, u = batch["x"], batch["y"], unlabeled(batch)
+    x_adv, *of_x = perturbed(attack, x, y, LABELED)
+    u_adv, *of_u = perturbed(unlabeled_attack, u, None, UNLABELED)
     logits, extras, model_state = apply(
         variables,
         x_adv,

@@ -8,9 +8,11 @@ import optax
 
 from adv_jax.losses import log_odds
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"beta": "[0, inf)"})
 def mart(
     apply: Apply,
     variables: Variables,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 FORMS = ("pa", "pa1", "pa2")
@@ -55,6 +56,7 @@ def least_mean_squares(
     return _units(lambda agreement: jnp.square(1 - agreement) / 2, apply, variables, batch, key)
 
 
+@objective(ranges={"aggressiveness": "(0, inf)"})
 def passive_aggressive(
     apply: Apply,
     variables: Variables,

@@ -6,9 +6,11 @@ import jax
 import optax
 
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"beta": "[0, inf)"})
 def trades(
     apply: Apply,
     variables: Variables,

@@ -5,10 +5,12 @@ from functools import partial
 import jax
 import optax
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def virtual_adversarial_training(
     apply: Apply,
     variables: Variables,
@@ -25,7 +27,7 @@ def virtual_adversarial_training(
 
     Args:
       apply: the model.
-      batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
+      batch: {"x": f32[B, *D], "y": i32[B], "unlabeled": f32[B, *D]}.
       key: for the attack and the model's noise and dropout, which are off in the attack.
       attack: (logits_fn, u, None, *, key) -> u_adv; the paper uses `virtual_adversarial`.
       weight: of the divergence, >= 0.
@@ -39,13 +41,13 @@ def virtual_adversarial_training(
 
     Source: [miyato2018], eq. 5 to 8; [wardefarley2016], sec. 1.3.1.
     """
-    u = unlabelled(batch)
-    key_attack, key_labelled, key_unlabelled = jax.random.split(key, 3)
+    u = unlabeled(batch)
+    key_attack, key_labeled, key_unlabeled = jax.random.split(key, 3)
     frozen = partial(apply, jax.lax.stop_gradient(variables))
     u_adv = attack(lambda u: frozen(u).logits, u, None, key=key_attack)
-    logits, _, model_state = apply(variables, batch["x"], train=True, key=key_labelled)
+    logits, _, model_state = apply(variables, batch["x"], train=True, key=key_labeled)
     log_p, log_p_adv = (
-        jax.nn.log_softmax(apply(variables, inputs, train=True, key=key_unlabelled).logits)
+        jax.nn.log_softmax(apply(variables, inputs, train=True, key=key_unlabeled).logits)
         for inputs in (u, u_adv)
     )
     log_p = jax.lax.stop_gradient(log_p)

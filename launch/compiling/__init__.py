@@ -1,5 +1,8 @@
 """Programs compiled for accelerators that are not there: the room of `python -m launch.compile`.
 
-`programs` compiles the functions of a run and says what they take; `tpus` knows the chips. The
-pages of `python -m launch.tpu` are `tpu_cases`, what is compiled, and `tpu_page`, which writes it.
+`topologies` finds the devices by name: `tpus` and `gpus` know them and compile for them, `target`
+is what both have. `programs` compiles the functions of a run and says what they take, with `flops`,
+`collectives` and `kernels`, which count. `tpu_cases` and `gpu_cases` are what `launch.tpu` and
+`launch.gpu` compile, on the noise of `on_noise` and `shapes`; `tpu_page` and `gpu_page` write their
+pages.
 """

@@ -1,8 +1,8 @@
 """Compiles the functions of a run for devices that are not there, and says what they take."""
 
+import inspect
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adv_jax import attacks as library
+from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run import inputs, pretrained, trained
@@ -18,9 +20,9 @@ from adv_jax.runner.run.experiment import Experiment, initial
 from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
 from adv_jax.runner.run.program import Functions, functions
 from adv_jax.types import UserError
-from launch.compiling import tpus
 from launch.compiling.collectives import collectives
 from launch.compiling.flops import product_flops
+from launch.compiling.target import Chip, Target, TooLarge
 
 _NO_WORKDIR = Path("/nonexistent")  # Fit the preprocessing; read none.
 
@@ -31,32 +33,29 @@ class Compiled(NamedTuple):
     Attributes:
       arguments, results, temporaries, code: the parts of the memory; results that take the place
         of donated arguments do not count.
-      bytes_accessed: traffic of memory, with the body of each loop once.
+      bytes_accessed: traffic of memory, with the body of each loop once; None on a GPU.
       collectives: {kind: operations in the program}.
       communicated: their results; as of all loops, with the body once.
-      seconds: of XLA.
+      seconds, processor_seconds: of XLA, as in `target.Program`.
+      kernels: on a GPU, the launches of a call, with loops of known length in full; else None.
+      launched: what they are: `call` and `turn` of `kernels.Launched`.
     """
 
     arguments: int
     results: int
     temporaries: int
     code: int
-    bytes_accessed: float
+    bytes_accessed: float | None
     collectives: dict[str, int]
     communicated: int
     seconds: float
+    processor_seconds: float
+    kernels: float | None = None
+    launched: dict[str, Any] | None = None
 
     @property
     def memory(self) -> int:
         return self.arguments + self.results + self.temporaries + self.code
-
-
-class TooLarge(Exception):
-    """A program does not fit a chip; needed: bytes that XLA names, at least."""
-
-    def __init__(self, needed: float) -> None:
-        super().__init__(needed)
-        self.needed = needed
 
 
 class Prepared(NamedTuple):
@@ -88,20 +87,19 @@ def load(config: Mapping[str, Any]) -> inputs.Inputs:
     return inputs.load(config, replicas(config)[:1], _NO_WORKDIR)
 
 
-def prepared(config: Mapping[str, Any], topology: str, loaded: inputs.Inputs) -> Prepared:
-    """Prepares a run of a config on a TPU topology.
+def prepared(config: Mapping[str, Any], target: Target, loaded: inputs.Inputs) -> Prepared:
+    """Prepares a run of a config on a topology.
 
     Args:
       config: a complete, checked config.
-      topology: CHIP:SHAPE, one of `tpus.TOPOLOGIES`.
+      target: the topology.
       loaded: the output of `load`; it does not depend on `config.replicas`.
 
     Raises:
-      UserError: the topology is unknown or too small, the data do not fit the config, or libtpu is
-        not installed.
+      UserError: the topology is too small, or the data do not fit the config.
     """
     runs, dataset = replicas(config), loaded.dataset
-    devices, shards = tpus.devices(topology), config["replicas"]["shards"]
+    devices, shards = list(target.devices), config["replicas"]["shards"]
     check_fit(config, dataset, devices)
     sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
     check_parts(config, dataset, loaded.rows, runs[0], sources, starts)
@@ -123,105 +121,143 @@ def prepared(config: Mapping[str, Any], topology: str, loaded: inputs.Inputs) ->
     )
 
 
-def compile_config(config: Mapping[str, Any], topology: str) -> dict[str, Any]:
-    """Compiles init, epoch, monitor and evaluate of a config for a TPU topology.
+def compile_config(
+    config: Mapping[str, Any],
+    target: Target,
+    *,
+    names: Sequence[str] = Functions._fields,
+    attacks: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compiles functions of a config for a topology.
 
     Args:
       config: a complete, checked config.
-      topology: CHIP:SHAPE, one of `tpus.TOPOLOGIES`.
+      target: the topology.
+      names: functions of a run: init, epoch, monitor or evaluate.
+      attacks: names of attacks; compiles the evaluation under each instead, if there are any.
 
     Returns:
-      A document: topology, chips (used), replicas, shards, and for each function the fields of
-      `Compiled`; step: flops, open_ended and the seconds of `step_of`.
+      A document: topology, chips (used), replicas, shards, for each function the fields of
+      `Compiled`, and the replicas of a chip that would fit; with an epoch also step, of `step_of`.
 
     Raises:
-      UserError: the topology is unknown or too small, the data are missing or do not fit the
-        config, libtpu is not installed, or a function does not fit a chip.
+      UserError: the topology is too small, the data are missing or do not fit the config, an attack
+        does not fit the model, or a function does not fit a chip.
     """
-    chip, loaded, runs = tpus.chip_of(topology), load(config), replicas(config)
-    run = prepared(config, topology, loaded)
-    fns, count, shards = run.functions, len(runs), config["replicas"]["shards"]
-    per_chip = count * shards // run.chips
+    loaded, count, shards = load(config), len(replicas(config)), config["replicas"]["shards"]
+    run = prepared(config, target, loaded)
+    per_chip = count * shards / run.chips
     about: dict[str, Compiled] = {}
     with jax.default_matmul_precision("float32"):
-        state = jax.eval_shape(fns.init, *run.seeds)
-        for name in Functions._fields:
-            print(f"compiling {name} for {topology}", flush=True)
-            args = run.seeds if name == "init" else (state, *run.data)
+        state = jax.eval_shape(run.functions.init, *run.seeds)
+        own = ((name, getattr(run.functions, name)) for name in names)
+        for name, fn in _evaluations(config, target, loaded, attacks) if attacks else own:
+            print(f"compiling {name} for {target.topology}", flush=True)
             try:
-                about[name] = compiled(getattr(fns, name).lower(*args))
+                args = run.seeds if name == "init" else (state, *run.data)
+                about[name] = compiled(fn.lower(*args), target)
             except TooLarge as error:
                 remedies = partial(_remedies, config, run.experiment, state)
-                raise _does_not_fit(
-                    name, error, topology, per_chip, run.shared, remedies
-                ) from error
-        step = step_of(run, state, about["epoch"], topology)
+                raise _does_not_fit(name, error, target, per_chip, run.shared, remedies) from error
+        step = {"step": step_of(run, state, about["epoch"], target)} if "epoch" in about else {}
     return {
         "config": config["experiment"],
-        "topology": topology,
+        "topology": target.topology,
         "chips": run.chips,
         "replicas": count,
         "shards": shards,
-        "memory_of_a_chip": chip.memory,
+        "memory_of_a_chip": target.chip.memory,
+        "usable": target.chip.usable,
+        "replicas_that_fit": _fitting(run, state, per_chip, about, target.chip),
         "functions": {name: found._asdict() for name, found in about.items()},
-        "step": step,
+        **step,
         "steps_per_epoch": run.experiment.steps_per_epoch,
-        "versions": versions(),
+        "versions": versions(target),
     }
 
 
-def step_of(run: Prepared, state: Any, epoch: Compiled, topology: str) -> dict[str, Any]:
+def _evaluations(
+    config: Mapping[str, Any], target: Target, loaded: inputs.Inputs, attacks: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yields a name and the function `evaluate` for each attack."""
+    for name in attacks:
+        run = prepared(attacked(config, name), target, loaded)
+        if run.experiment.predicts == "loss":
+            raise UserError(f"--attack must be unset for a model without classes, got {name}")
+        yield f"evaluate under {name}", run.functions.evaluate
+
+
+def attacked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns a config that evaluates one attack.
+
+    The attack has the settings of the config, or else the norm and bounds of the config's first
+    attack, as all have the same sizes.
+    """
+    given = config["evaluation"]["attacks"]
+    like = next(iter(given.values()), {})
+    attack = getattr(library, name, None)  # None: an import path, or unknown.
+    takes = {*inspect.signature(attack).parameters} if attack else set()
+    shared = {field: like[field] for field in ("norm", "bounds") if field in {*like} & takes}
+    spec = given.get(name) or {"name": name, **shared}
+    return with_values(config, {"evaluation.attacks": {name: spec}})
+
+
+def step_of(run: Prepared, state: Any, epoch: Compiled, target: Target) -> dict[str, Any]:
     """Returns the operations of a training step of a chip, and seconds at the peaks of the chip.
 
     Those of the products are a lower bound of the step. Those of memory are an upper bound of its
     traffic: XLA counts the bytes of an epoch with each loop once, which includes what an epoch does
-    once, such as a copy of the data set. It leaves out further turns of loops inside a step.
+    once, such as a copy of the data set. It leaves out further turns of loops inside a step. A GPU
+    has instead of it the launches of an epoch over its steps and XLA's estimate of their time.
     """
-    chip = tpus.chip_of(topology)
-    flops = product_flops(run.functions.epoch, state, *run.data)
-    flops *= 1 / run.experiment.steps_per_epoch
-    seconds = {
-        "products": flops.count * tpus.PASSES / chip.flops,
-        "memory": epoch.bytes_accessed / chip.bandwidth,
-    }
-    return {**flops._asdict(), "seconds": seconds}
+    steps = run.experiment.steps_per_epoch
+    flops = product_flops(run.functions.epoch, state, *run.data) * (1 / steps)
+    seconds = {"products": flops.count / target.chip.flops}
+    found = {**flops._asdict(), "seconds": seconds}
+    if epoch.bytes_accessed is not None:
+        seconds["memory"] = epoch.bytes_accessed / target.chip.bandwidth
+    if epoch.launched is not None and epoch.kernels is not None:
+        found["kernels"] = epoch.kernels / steps
+        if peak := epoch.launched["call"]["peak"]:
+            seconds["peak"] = peak / steps
+    return found
 
 
-def versions() -> dict[str, str]:
+def versions(target: Target) -> dict[str, str]:
     """Returns the versions of the compiler."""
-    return {name: version(name) for name in ("jax", "libtpu")}
+    return {name: version(name) for name in target.packages}
 
 
 def _copies(count: int, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), tree)
 
 
-def compiled(lowered: Any) -> Compiled:
+def compiled(lowered: Any, target: Target) -> Compiled:
     """Compiles a lowered function.
 
     Raises:
-      TooLarge: XLA found that it does not fit a chip.
+      TooLarge: it does not fit a chip.
     """
-    started = time.perf_counter()
-    try:
-        program = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if needed := tpus.needed(error):
-            raise TooLarge(needed) from error
-        raise
-    seconds = time.perf_counter() - started
-    memory = program.memory_analysis()
-    counts, communicated = collectives(program.as_text())
-    return Compiled(
+    program = target.compiled(lowered)
+    memory = program.executable.memory_analysis()
+    counts, communicated = collectives(program.executable.as_text())
+    found = Compiled(
         arguments=memory.argument_size_in_bytes,
         results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
-        bytes_accessed=program.cost_analysis()["bytes accessed"],
+        bytes_accessed=(program.executable.cost_analysis() or {}).get("bytes accessed"),
         collectives=counts,
         communicated=communicated,
-        seconds=round(seconds, 1),
+        seconds=round(program.seconds, 1),
+        processor_seconds=round(program.processor_seconds, 1),
     )
+    if program.launched is None:
+        return found
+    if found.memory > target.chip.usable:  # XLA compiles for a GPU what is too large for it.
+        raise TooLarge(found.memory)
+    launched = {name: of.document() for name, of in program.launched._asdict().items()}
+    return found._replace(kernels=program.launched.call.launches, launched=launched)
 
 
 def _remedies(config: Mapping[str, Any], experiment: Experiment, state: Any, parts: int) -> str:
@@ -232,11 +268,24 @@ def _remedies(config: Mapping[str, Any], experiment: Experiment, state: Any, par
     return ", or ".join([*ways, f"divide batch_size by about {parts}"])
 
 
+def _fitting(
+    run: Prepared, state: Any, per_chip: float, about: Mapping[str, Compiled], chip: Chip
+) -> int:
+    """Returns about how many replicas of a run fit a chip beside its data, in all functions.
+
+    Each has its state all the time, and what a function takes besides while it runs.
+    """
+    leaves = jax.tree.leaves(state)
+    own = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / run.chips
+    running = (f.results + f.temporaries for name, f in about.items() if name != "init")
+    return int((chip.usable - run.shared) / (own + max(running, default=0)) * per_chip)
+
+
 def _does_not_fit(
     name: str,
     error: TooLarge,
-    topology: str,
-    per_chip: int,
+    target: Target,
+    per_chip: float,
     shared: int,
     remedies: Callable[[int], str],
 ) -> UserError:
@@ -244,19 +293,19 @@ def _does_not_fit(
 
     per_chip: replicas of a chip; shared: bytes of the data; remedies: parts -> advice.
     """
-    needed, has = error.needed, tpus.chip_of(topology).memory
+    needed, chip = error.needed, target.chip
     # All but the data grows with the replicas.
-    fit = int(per_chip * max(0.0, has - shared) / max(1.0, needed - shared))
-    chip = topology.partition(":")[0]
+    fit = int(per_chip * max(0.0, chip.usable - shared) / max(1.0, needed - shared))
     if fit:
-        advice = f"about {fit} of {per_chip} replicas a chip fit: use fewer, or more chips"
+        advice = f"about {fit} of {per_chip:g} replicas a chip fit: use fewer, or more chips"
     elif name == "init":
         advice = "one replica does not: the model must be smaller"
     else:
-        parts = 2 ** math.ceil(math.log2(max(2.0, per_chip * needed / has)))
+        parts = 2 ** math.ceil(math.log2(max(2.0, per_chip * needed / chip.usable)))
         advice = f"one replica does not: {remedies(parts)}"
+    taken = "" if chip.usable == chip.memory else f"{chip.usable / 1e9:g} GB that JAX takes of the "
     return UserError(
-        f"batch_size, the model and the replicas of a chip must fit the {has / 1e9:g} GB of a "
-        f"{chip}, got {needed / 1e9:.3g} GB or more for {name}, {needed / has:.2g} times as much; "
-        f"{advice}"
+        f"batch_size, the model and the replicas of a chip must fit the {taken}"
+        f"{chip.memory / 1e9:g} GB of a {target.name}, got {needed / 1e9:.3g} GB or more for "
+        f"{name}, {needed / chip.usable:.2g} times as much; {advice}"
     )

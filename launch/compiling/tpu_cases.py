@@ -4,10 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from adv_jax.runner.config import catalogue
-from adv_jax.runner.config.document import with_values
-from adv_jax.runner.config.fields import check
-from papers import budget
-from papers.target import Run
+from launch.compiling import on_noise
 
 TOPOLOGIES = {4: "v5e:2x2", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}
 # Options with a model or a method of another size.
@@ -82,12 +79,6 @@ def imagenet() -> list[Case]:
 
 
 def config_of(case: Case) -> dict[str, Any]:
-    """Returns the config of a case, on data of the right shapes."""
-    name, _, mode = case.config.partition(":")
-    config = budget.config_of(Run(name, mode), budget.BUDGETS[budget.PAPER], {})
-    shapes = f"launch.compiling.shapes:{config['data']['name']}"
-    data = {"data.name": shapes, "data.source": "import"}
+    """Returns the config of a case, on noise in the shapes of its data."""
     sizes = {"seeds": case.replicas, "grid": None, "shards": case.shards}
-    config = with_values(config, {**data, "replicas": sizes, **case.fields})
-    check(config)
-    return config
+    return on_noise.config_of(case.config, {"replicas": sizes, **case.fields})

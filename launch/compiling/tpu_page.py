@@ -25,6 +25,7 @@ RESULT = Path(__file__).parent / "tpu.json"
 PAGE = RESULT.parents[1] / "TPU.md"
 Document = Mapping[str, Any]
 _CHIP = tpus.CHIPS["v5e"]
+_PEAK = tpus.PASSES * _CHIP.flops  # of bfloat16
 INTRODUCTION = f"""\
 # The configs on TPUs
 
@@ -37,7 +38,7 @@ of the products of a training step, with each inner loop in full; "+" marks loop
 counted once.
 
 Times are computed from the data sheet. Those of the products are a lower bound of a step: float32,
-as {tpus.PASSES} of bfloat16 at {_CHIP.flops / 1e12:g} TFLOP/s. Those of memory are an upper
+as {tpus.PASSES} of bfloat16 at {_PEAK / 1e12:g} TFLOP/s. Those of memory are an upper
 bound of its traffic, at {_CHIP.bandwidth / 1e9:g} GB/s. XLA counts the bytes of the program of an
 epoch, with each loop once. This includes what an epoch does once, such as a copy of the data set in
 another layout, so it grows with the data set. It leaves out further turns of loops inside a step,

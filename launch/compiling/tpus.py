@@ -1,15 +1,15 @@
-"""TPU topologies that exist, and the public figures of their chips."""
+"""TPU topologies that exist, the public figures of their chips, and programs compiled for them."""
 
 import os
 import re
 import signal
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax
 
-from adv_jax.runner.config.document import unknown
 from adv_jax.types import UserError, install_hint
+from launch.compiling.target import Chip, Program, Target, TooLarge, timed
 
 # libtpu reads these where there is no TPU.
 _NO_HARDWARE = {
@@ -22,24 +22,11 @@ _NO_HARDWARE = {
 PASSES = 6
 
 
-class Chip(NamedTuple):
-    """A TPU chip, by the data sheets of Google Cloud.
-
-    Attributes:
-      memory: bytes of HBM.
-      bandwidth: bytes a second between HBM and the chip.
-      flops: operations a second in products of bfloat16.
-    """
-
-    memory: float
-    bandwidth: float
-    flops: float
-
-
+# By the data sheets of Google Cloud, which print the operations of bfloat16.
 CHIPS = {
-    "v5e": Chip(16e9, 819e9, 197e12),
-    "v5p": Chip(95e9, 2765e9, 459e12),
-    "v6e": Chip(32e9, 1640e9, 918e12),
+    "v5e": Chip(16e9, 16e9, 819e9, 197e12 / PASSES),
+    "v5p": Chip(95e9, 95e9, 2765e9, 459e12 / PASSES),
+    "v6e": Chip(32e9, 32e9, 1640e9, 918e12 / PASSES),
 }
 # Bytes a second and chip of an all-reduce over a pod of 256 v5e, 51.2 TB/s in all.
 ALL_REDUCE = 51.2e12 / 256
@@ -49,15 +36,28 @@ _SHAPES = {"v5e": _FLAT, "v5p": _CUBES, "v6e": _FLAT}
 TOPOLOGIES = tuple(f"{chip}:{shape}" for chip, shapes in _SHAPES.items() for shape in shapes)
 
 
-def chip_of(topology: str) -> Chip:
-    """Returns the chip of a topology.
+def target(topology: str) -> Target:
+    """Returns the chips of one of `TOPOLOGIES`.
 
     Raises:
-      UserError: an unknown topology.
+      UserError: libtpu is not installed.
     """
-    if topology not in TOPOLOGIES:
-        raise UserError(unknown("--topology", topology, TOPOLOGIES))
-    return CHIPS[topology.partition(":")[0]]
+    chip = CHIPS[topology.partition(":")[0]]
+    return Target(topology, chip, devices(topology), compiled, ("jax", "libtpu"))
+
+
+def compiled(lowered: Any) -> Program:
+    """Compiles a lowered function.
+
+    Raises:
+      TooLarge: XLA found that it does not fit a chip.
+    """
+    try:
+        return timed(lowered)
+    except jax.errors.JaxRuntimeError as error:
+        if least := needed(error):
+            raise TooLarge(least) from error
+        raise
 
 
 def devices(topology: str) -> Sequence[jax.Device]:

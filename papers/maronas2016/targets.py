@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from papers.maronas2016 import pretraining, rules
 from papers.target import Below, Lowest, Row, Run, Target
 
-ATTACK, UNLABELLED = "objective.attack.eps", "objective.unlabelled_attack.eps"
+ATTACK, UNLABELED = "objective.attack.eps", "objective.unlabeled_attack.eps"
 LADDER_TAUS = (0.00015, 0.00025, 0.00035, 0.00045)
 SUPERVISED_TAUS = (0.25, 0.025, 0.0025, 0.00025)
 GRID = (0.000045, 0.00045, 0.0045, 0.045)
-FC_UNLABELLED = (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1)
-CONV_UNLABELLED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1)
-LAST_UNLABELLED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)  # as the last blocks print them
+FC_UNLABELED = (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1)
+CONV_UNLABELED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1)
+LAST_UNLABELED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)  # as the last blocks print them
 
 # noise of the config -> its name in [maronas2016]
 NOISES = {"udg": "UDG", "sgn": "SGN", "1n": "1N", "qn": "28N"}
@@ -171,8 +171,8 @@ def _future_work() -> Target:
 
     In place of Gaussian noise it has the same power per unit, .3.
     """
-    noises = "labels=100,noise=sgn,unlabelled_noise=qn"
-    power = {"replicas.seeds": 10, ATTACK: 0.3, UNLABELLED: 0.3}
+    noises = "labels=100,noise=sgn,unlabeled_noise=qn"
+    power = {"replicas.seeds": 10, ATTACK: 0.3, UNLABELED: 0.3}
     gaussian = "Gaussian noise in all layers"
     on_input, everywhere = (
         f"Gaussian noise in all layers, SGN .045 and norm .00045 {where}"
@@ -252,17 +252,15 @@ def _supervised(table: int, noises: Sequence[str], title: str) -> Target:
     return Target(f"maronas2016.table{table}", title, tuple(rows))
 
 
-def _grid(table: int, config: str, unlabelled: tuple[float, ...], tolerance: float) -> Target:
+def _grid(table: int, config: str, unlabeled: tuple[float, ...], tolerance: float) -> Target:
     run = Run(config, f"table={table}")
-    points = [
-        (run, other, {ATTACK: tau, UNLABELLED: other}) for tau in GRID for other in unlabelled
-    ]
+    points = [(run, other, {ATTACK: tau, UNLABELED: other}) for tau in GRID for other in unlabeled]
     if table in (15, 16):
         run = Run(config, f"table={table},block=last")
-        points[-5:] = [(run, other, {UNLABELLED: other}) for other in LAST_UNLABELLED]
+        points[-5:] = [(run, other, {UNLABELED: other}) for other in LAST_UNLABELED]
     rows = [
         Row(
-            f"SGN {_power(GRID[(i - 1) // len(unlabelled)])}, norm {_power(other)}",
+            f"SGN {_power(GRID[(i - 1) // len(unlabeled)])}, norm {_power(other)}",
             run,
             f"maronas2016.table{table}.row{i}",
             tolerance,
@@ -287,12 +285,12 @@ def _table5() -> Target:
         LIMITS["all labels"],
     )
     claim = Below(
-        "Gaussian noise helps the net without unlabelled costs",
+        "Gaussian noise helps the net without unlabeled costs",
         lower=with_noise.label,
         higher=without.label,
         paper="maronas2016.claim.noise_helps_supervised",
     )
-    return Target("maronas2016.table5", "Without unlabelled costs", (with_noise, without), (claim,))
+    return Target("maronas2016.table5", "Without unlabeled costs", (with_noise, without), (claim,))
 
 
 def _table8() -> Target:
@@ -308,7 +306,7 @@ def _table8() -> Target:
         "SGN .00045 with 150 epochs is best",
         row=rows[3].label,
     )
-    return Target("maronas2016.table8", "SGN on the labelled half, seed 1", tuple(rows), (best,))
+    return Target("maronas2016.table8", "SGN on the labeled half, seed 1", tuple(rows), (best,))
 
 
 def _table9() -> Target:
@@ -316,18 +314,18 @@ def _table9() -> Target:
     rows = _cells(9, narrow, "28N, Gaussian std .25", ATTACK, LADDER_TAUS, "row1.col1")
     taus = (0.00025, 0.0025, 0.025)
     rows += _cells(9, wide, "28N, Gaussian std .3", ATTACK, taus, "row1.col5")
-    return Target("maronas2016.table9", "28N on the labelled half, seed 1", tuple(rows))
+    return Target("maronas2016.table9", "28N on the labeled half, seed 1", tuple(rows))
 
 
 def _table11() -> Target:
     taus = (4.5e-9, 4.5e-8, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2, 4.5e-1)
     run = Run("ladder_mnist", "table=11")
-    rows = tuple(_cells(11, run, "norm noise", UNLABELLED, taus, "row1.col1"))
+    rows = tuple(_cells(11, run, "norm noise", UNLABELED, taus, "row1.col1"))
     best = Lowest(
-        "norm 4.5e-8 on the unlabelled half is best",
+        "norm 4.5e-8 on the unlabeled half is best",
         row=rows[1].label,
     )
-    return Target("maronas2016.table11", "Noise on the unlabelled half, seed 1", rows, (best,))
+    return Target("maronas2016.table11", "Noise on the unlabeled half, seed 1", rows, (best,))
 
 
 def _open_points() -> Target:
@@ -335,7 +333,7 @@ def _open_points() -> Target:
 
     Uses the strongest noises of Table 13, where the reading matters most; that cell has one seed.
     """
-    noises = {"replicas.seeds": 2, ATTACK: 0.045, UNLABELLED: 0.45}
+    noises = {"replicas.seeds": 2, ATTACK: 0.045, UNLABELED: 0.45}
     default = "as the configs have it"
     readings = {
         default: {},
@@ -345,11 +343,11 @@ def _open_points() -> Target:
         "statistics of the batch held constant": {"objective.statistics": "frozen"},
         "perturbation differentiated by the update": {
             "objective.attack.constant": False,
-            "objective.unlabelled_attack.constant": False,
+            "objective.unlabeled_attack.constant": False,
         },
         "no decay of the learning rate": {"optimizer.learning_rate.end_value": 0.002},
     }
-    options = "labels=100,noise=sgn,unlabelled_noise=qn"
+    options = "labels=100,noise=sgn,unlabeled_noise=qn"
     rows = [
         Row(reading, Run("ladder_mnist", options, noises | values))
         for reading, values in readings.items()
@@ -376,10 +374,10 @@ TARGETS = (
     _ten_seeds(10),
     _table11(),
     _ten_seeds(12),
-    _grid(13, "ladder_mnist", FC_UNLABELLED, LIMITS["100 labels"]),
-    _grid(14, "ladder_mnist", FC_UNLABELLED, LIMITS["1,000 labels"]),
-    _grid(15, "ladder_conv_mnist", CONV_UNLABELLED, LIMITS["Conv-Small"]),
-    _grid(16, "ladder_cifar10", CONV_UNLABELLED, LIMITS["CIFAR-10"]),
+    _grid(13, "ladder_mnist", FC_UNLABELED, LIMITS["100 labels"]),
+    _grid(14, "ladder_mnist", FC_UNLABELED, LIMITS["1,000 labels"]),
+    _grid(15, "ladder_conv_mnist", CONV_UNLABELED, LIMITS["Conv-Small"]),
+    _grid(16, "ladder_cifar10", CONV_UNLABELED, LIMITS["CIFAR-10"]),
     *(_ten_seeds(table) for table in range(17, 29)),
     pretraining.autoencoders(),
     pretraining.belief_network(),

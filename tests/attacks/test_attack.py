@@ -1,5 +1,6 @@
 """The decorator `adv_jax.attack` takes any function, and refuses misuse in one line."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -62,12 +63,16 @@ def test_partials_and_callable_objects_become_attacks_with_a_name(fn, move):
     np.testing.assert_array_equal(decorated(logits_fn, X, None, eps=0.25), X + move)
 
 
-def test_labels_may_be_a_list_of_numbers():
-    def away(logits_fn, x, y, *, eps):
+def test_labels_and_settings_may_be_lists_of_numbers():
+    def away(model: Callable[[jax.Array], jax.Array], x, y, *, eps):
         return x - eps * jax.nn.one_hot(y, x.shape[1])
 
-    found = adv_jax.attack()(away)(logits_fn, X, [1, 0], eps=0.5)
-    np.testing.assert_array_equal(found, [[0, -0.5, 0], [-0.5, 0, 0]])
+    attack = adv_jax.attack()(away)
+    np.testing.assert_array_equal(attack(logits_fn, X, [1, 0], eps=0.5)[:, 1], [-0.5, 0])
+    found = attack(logits_fn, X, [1, 0], eps=[[0.5], [0.25]])
+    np.testing.assert_array_equal(found, [[0, -0.5, 0], [-0.25, 0, 0]])
+    with pytest.raises(UserError, match="^model must be a function of x alone, got a NoneType"):
+        attack(None, X, [1, 0], eps=0.5)
 
 
 @pytest.mark.parametrize(

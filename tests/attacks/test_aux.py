@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attack_table import SHAPE, TABLE, B, K
+from attack_table import SHAPE, TABLE, B, K, marked
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -55,11 +55,7 @@ def without_aux(row):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-        for name, row in TABLE.items()
-        if row.reads_model
-    ],
+    [marked(name, QUICK) for name, row in TABLE.items() if row.reads_model],
 )
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_side_inputs_travel_with_their_rows(name, jit):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from attack_table import BOUNDS, CORE, SHAPE, TABLE, B, K, norm_of
+from attack_table import BOUNDS, CORE, SHAPE, TABLE, B, K, marked, norm_of
 from marks import slow_after
 
 # One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
@@ -18,12 +18,8 @@ KINDS = (*FEW, "square-linf", "carlini_wagner", "fmn-linf", "gaussian_noise")
 
 
 def rows_where(condition, quick=KINDS):
-    """Parametrizes over the rows with a property; rows outside `quick` are slow."""
-    rows = [
-        pytest.param(name, marks=() if name in quick else pytest.mark.slow)
-        for name, row in TABLE.items()
-        if condition(row)
-    ]
+    """Parametrizes over the rows with a property; those in `quick` run by default."""
+    rows = [marked(name, quick) for name, row in TABLE.items() if condition(row)]
     return pytest.mark.parametrize("name", rows, scope="module")
 
 

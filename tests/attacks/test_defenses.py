@@ -94,9 +94,18 @@ def test_the_mean_of_many_draws_tends_to_the_expectation():
     np.testing.assert_allclose(found, np.cos(x) * np.exp(-0.5), atol=0.03)
 
 
-def test_fewer_samples_than_one_are_refused():
-    with pytest.raises(UserError, match=r"^num_samples must be a whole number .* got 0$"):
-        attacks.expectation(noise, 0)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: attacks.expectation(noise, 0), "num_samples must be a whole number .* got 0$"),
+        (lambda: attacks.expectation(noise, 1, seed="a"), "seed must be a whole number, got 'a'$"),
+        (lambda: attacks.expectation(None, 1), "stochastic_fn must be a function, got None$"),
+        (lambda: attacks.straight_through(jnp.round, 3), "backward must be a function, got 3$"),
+    ],
+)
+def test_bad_arguments_of_the_wrappers_are_refused_in_one_line(call, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        call()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ GUIDE = Path(attacks.__file__).parent / "README.md"
 X, Y = jnp.float32([[0.2, 0.4], [0.6, 0.1]]), jnp.array([0, 1])
 PUBLIC = [*attacks.__all__, "adversarial_patch", "feature_adversary", "universal_perturbation"]
 PUBLIC += ["class_jacobian", "fooling_images", "place_patch"]
+PUBLIC += ["expectation", "straight_through", "input_diversity", "translation_invariance"]
 ENTRIES = ["evaluate", "evaluate_batches", "benchmark", "minimal_eps", "transfer"]
 ENTRIES += ["certify", "certify_smoothed"]
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attack_table import TABLE, K
+from attack_table import TABLE, K, marked
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from marks import slow_after
 
@@ -18,11 +18,11 @@ P = PartitionSpec
 REPLICATED = (P(), P())
 BY_HIDDEN_UNITS = (P(None, "model"), P("model", None))
 ROWS = 8
-# The loops of these start from every kind of state; all rows of the table are in the slow tests.
+# The loops of these start from every kind of state.
 FEW = ("jsma", "apgd-linf", "fab-linf", "square-linf")
-EVERY = (*FEW, *(name for name in TABLE if name not in FEW))
-every_attack = pytest.mark.parametrize("name", slow_after(len(FEW), EVERY))
-some_attacks = pytest.mark.parametrize("name", slow_after(2, EVERY))
+every_attack = pytest.mark.parametrize("name", [marked(name, FEW) for name in TABLE])
+some_attacks = pytest.mark.parametrize("name", [marked(name, FEW[:2]) for name in TABLE])
+each_attack = pytest.mark.parametrize("name", [marked(name, FEW[:1]) for name in TABLE])
 # The same sums in another order.
 same = functools.partial(np.testing.assert_allclose, rtol=0, atol=2e-6)
 
@@ -103,7 +103,7 @@ def test_an_attack_of_sharded_rows_with_automatic_axes_equals_the_attack_on_one_
     same(found, on_one_device(name))
 
 
-@pytest.mark.parametrize("name", slow_after(1, EVERY))
+@each_attack
 @pytest.mark.parametrize("kind", slow_after(1, [AxisType.Explicit, AxisType.Auto]))
 def test_a_call_outside_jit_follows_the_placement_of_its_arrays(name, kind):
     arrays = placed(mesh(kind))
@@ -127,7 +127,7 @@ def test_calls_outside_jit_share_a_program_over_placements():
     assert len(programs._programs) == 2
 
 
-@pytest.mark.parametrize("name", slow_after(1, EVERY))
+@each_attack
 def test_pmap_equals_the_attack_on_one_device(name):
     weights, *rows = problem()
     parts = [array.reshape(4, -1, *array.shape[1:]) for array in rows]

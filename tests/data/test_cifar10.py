@@ -179,7 +179,7 @@ def test_a_damaged_tar_header_is_refused_or_harmless(archive, draw):
 
 def test_a_subset_of_4000_labels_has_400_of_each_class():
     labels = np.repeat(np.arange(10), 5000)[np.random.default_rng(0).permutation(50_000)]
-    chosen = data.labelled_subset(labels, num_labels=4000, num_classes=10, seed=1)
+    chosen = data.labeled_subset(labels, num_labels=4000, num_classes=10, seed=1)
     assert len(np.unique(chosen)) == 4000
     np.testing.assert_array_equal(np.bincount(labels[chosen]), 400)
 
@@ -194,5 +194,5 @@ def test_the_whole_cifar10_has_the_known_counts_and_means(jpeg_cifar10):
     x = cifar.train.x.reshape(-1, 3)
     np.testing.assert_allclose(x.mean(0, dtype=float), [0.4914, 0.4822, 0.4465], atol=5e-4)
     np.testing.assert_allclose(x[::10].std(0, dtype=float), [0.2470, 0.2435, 0.2616], atol=5e-3)
-    chosen = data.labelled_subset(cifar.train.y, num_labels=4000, num_classes=10, seed=1)
+    chosen = data.labeled_subset(cifar.train.y, num_labels=4000, num_classes=10, seed=1)
     np.testing.assert_array_equal(np.bincount(cifar.train.y[chosen]), 400)

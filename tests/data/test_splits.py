@@ -27,28 +27,28 @@ def test_split_is_disjoint_balanced_and_a_function_of_the_seed(labels, draw, see
 
 
 @given(st.lists(st.integers(1, 8), min_size=5, max_size=5), st.data(), _seeds)
-def test_labelled_subset_is_balanced_and_grows_with_the_number(counts, draw, seed):
+def test_labeled_subset_is_balanced_and_grows_with_the_number(counts, draw, seed):
     labels = np.array(draw.draw(st.permutations(np.repeat(np.arange(5), counts).tolist())))
     per_class = draw.draw(st.integers(1, min(counts)))
     assume(5 * per_class < len(labels))
-    chosen = data.labelled_subset(labels, num_labels=5 * per_class, num_classes=5, seed=seed)
+    chosen = data.labeled_subset(labels, num_labels=5 * per_class, num_classes=5, seed=seed)
     assert chosen.dtype == np.int32
     assert len(np.unique(chosen)) == 5 * per_class
     np.testing.assert_array_equal(np.bincount(labels[chosen], minlength=5), per_class)
     if per_class > 1:
-        fewer = data.labelled_subset(labels, num_labels=5, num_classes=5, seed=seed)
+        fewer = data.labeled_subset(labels, num_labels=5, num_classes=5, seed=seed)
         assert set(fewer) < set(chosen)
 
 
 def test_all_labels_may_be_unbalanced():
     labels = np.array([0, 0, 1, 2, 2, 2, 1])
-    chosen = data.labelled_subset(labels, num_labels=7, num_classes=3, seed=0)
+    chosen = data.labeled_subset(labels, num_labels=7, num_classes=3, seed=0)
     np.testing.assert_array_equal(chosen, np.arange(7))
 
 
 def test_seeds_and_purposes_choose_different_examples():
     labels = np.arange(1000) % 10
-    chosen = [data.labelled_subset(labels, num_labels=100, num_classes=10, seed=s) for s in (0, 1)]
+    chosen = [data.labeled_subset(labels, num_labels=100, num_classes=10, seed=s) for s in (0, 1)]
     valid = data.split(labels, num_valid=100, seed=0)[1]
     for other in (chosen[1], valid):
         assert len(set(chosen[0]) & set(other)) < 30  # 10 expected of independent draws
@@ -58,15 +58,15 @@ def test_stored_choices_of_a_seed_stay_reproducible():
     labels = np.arange(40) % 4
     # Frozen: stored indices of old runs must stay reproducible.
     assert data.split(labels, num_valid=4, seed=7)[1].tolist() == [6, 23, 32, 37]
-    chosen = data.labelled_subset(labels, num_labels=4, num_classes=4, seed=7)
+    chosen = data.labeled_subset(labels, num_labels=4, num_classes=4, seed=7)
     assert chosen.tolist() == [11, 22, 25, 36]
 
 
-def test_labelled_subset_chooses_each_example_equally_often():
+def test_labeled_subset_chooses_each_example_equally_often():
     labels = np.arange(20) % 2
     counts = np.zeros(20)
     for seed in range(400):
-        counts[data.labelled_subset(labels, num_labels=4, num_classes=2, seed=seed)] += 1
+        counts[data.labeled_subset(labels, num_labels=4, num_classes=2, seed=seed)] += 1
     assert counts.min() > 50
     assert counts.max() < 110
 
@@ -91,13 +91,13 @@ def test_labelled_subset_chooses_each_example_equally_often():
         ({"labels": np.array([0, -1])}, "labels must be integers >= 0, got -1"),
     ],
 )
-def test_labelled_subset_refuses_bad_arguments(change, message):
+def test_labeled_subset_refuses_bad_arguments(change, message):
     labels = np.concatenate([np.arange(40) % 10, np.arange(20) % 9])  # four nines, more of the rest
     good = {"labels": labels, "num_labels": 20, "num_classes": 10, "seed": 0}
     arguments = good | change
     labels = arguments.pop("labels")
     with pytest.raises(data.DataError, match=message) as error:
-        data.labelled_subset(labels, **arguments)
+        data.labeled_subset(labels, **arguments)
     assert "\n" not in str(error.value)
 
 

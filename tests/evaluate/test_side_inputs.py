@@ -115,8 +115,8 @@ def test_an_attack_with_the_keyword_aux_is_given_it(masked):
 @pytest.mark.parametrize(
     ("aux", "message"),
     [
-        ({"m": np.zeros((28, 6))}, "aux must be a tree of arrays with N = 29 rows, got float64[28"),
-        ([1.0], "aux must be a tree of arrays with N = 29 rows, got 1.0"),
+        ({"m": np.zeros((28, 6))}, "aux must be a tree of arrays with B = 29 rows, got float64[28"),
+        ([1.0], "aux must be a tree of arrays with B = 29 rows, got 1.0"),
     ],
 )
 def test_side_inputs_of_other_rows_are_refused(masked, aux, message):

@@ -13,6 +13,7 @@ from marks import slow_after
 import adv_jax
 from adv_jax import attacks, evaluate
 from adv_jax.attacks import traits_of
+from adv_jax.evaluate.preparing import prepared
 from adv_jax.types import UserError
 
 W = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
@@ -169,6 +170,13 @@ def test_the_examples_of_an_evaluation_with_bounds_stay_inside():
     inner = partial(attacks.transferred, source_fn=logits_fn, attack=attacks.fgsm)
     found = evaluate.evaluate(logits_fn, x, Y, {"a": inner}, **options, norm="l2").audit
     assert found.outside_bounds == {"a": 0} and found.outside_ball == {"a": 0}
+
+
+def test_an_attack_of_another_norm_is_refused():
+    for inner in (attacks.ddn, partial(attacks.transferred, attack=attacks.ddn)):
+        with pytest.raises(UserError, match="^norm must be l2 for ddn, got linf$"):
+            evaluate.evaluate(logits_fn, X, Y, {"a": inner}, eps=EPS, norm="linf")
+    assert prepared({"a": attacks.ddn}, norm=2)["a"] is attacks.ddn
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""launch.compile: TPU programs on a machine without a TPU; needs the extra `tpu`."""
+"""launch.compile: programs for TPUs on a machine without one; some need the extra `tpu`."""
 
 import importlib.util
 import json
@@ -20,9 +20,10 @@ from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import training
 from adv_jax.types import UserError
 from launch import compile as command
-from launch.compiling import programs, tpus
+from launch.compiling import programs, topologies, tpus
 from launch.compiling.collectives import _bytes, collectives
-from launch.compiling.programs import TooLarge, _does_not_fit, _remedies
+from launch.compiling.programs import _does_not_fit, _remedies
+from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import Case
 from launch.compiling.tpu_page import memory
 from launch.tpu import compile_case
@@ -42,10 +43,18 @@ def compiled(tmp_path, *args):
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize(("given", "nearest"), [("v5e:3x4", "v5e:4x4"), ("v6:2x2", "v6e:2x2")])
-def test_an_unknowntpus_is_refused_with_the_nearest(given, nearest):
+def tpu(devices):
+    """Returns a v5e with other devices in place of its own."""
+    return Target("v5e:2x2", tpus.CHIPS["v5e"], devices, tpus.compiled, ())
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [("v5e:3x4", "v5e:4x4"), ("v6:2x2", "v6e:2x2"), ("h10:8", "h100:8"), ("h100:4x0", "h100:4x8")],
+)
+def test_an_unknown_topology_is_refused_with_the_nearest(given, nearest):
     with pytest.raises(UserError, match=f"--topology must be .* did you mean '{nearest}'"):
-        tpus.chip_of(given)
+        topologies.target(given)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is there")
@@ -74,7 +83,8 @@ def test_the_needed_memory_is_read_from_the_errors_of_xla():
 )
 def test_a_program_that_is_too_large_says_by_how_much_and_what_fits(name, needed, replicas, advice):
     remedies = "in {} parts".format
-    error = _does_not_fit(name, TooLarge(needed), "v5e:4x4", replicas, int(1e9), remedies)
+    target = tpu([])
+    error = _does_not_fit(name, TooLarge(needed), target, replicas, int(1e9), remedies)
     assert re.search(f"must fit the 16 GB of a v5e, .*{advice}", str(error))
 
 
@@ -103,14 +113,28 @@ def digits(monkeypatch):
     "changes",
     [{"replicas.shards": 3}, {"replicas.shards": 8}, {"microbatches": 3}, {"batch_size": 401}],
 )
-def test_sizes_are_refused_in_the_words_of_a_run(changes, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(tpus, "devices", lambda topology: jax.devices())
+def test_sizes_are_refused_in_the_words_of_a_run(changes, digits, tmp_path):
     config = with_values(short_run.document(), changes)
     with pytest.raises(UserError) as of_a_run:
         training.run(config, tmp_path / "run")
     with pytest.raises(UserError) as found:
-        programs.compile_config(config, "v5e:2x2")
+        programs.compile_config(config, tpu(jax.devices()))
     assert str(found.value) == str(of_a_run.value)
+
+
+def test_an_attack_that_the_config_lacks_has_the_norm_and_bounds_of_its_first():
+    first = {"name": "fgsm", "norm": "l2", "bounds": (0.0, 1.0), "targeted": False}
+    given = {"fgsm": first, "raw": {"name": "raw_gradient"}}
+    config = with_values(short_run.document(), {"evaluation.attacks": given})
+    specs = lambda name: programs.attacked(config, name)["evaluation"]["attacks"]
+    assert specs("apgd") == {"apgd": {"name": "apgd", "norm": "l2", "bounds": (0.0, 1.0)}}
+    assert specs("fgsm") == {"fgsm": first}
+
+
+@pytest.mark.slow
+def test_an_unknown_attack_is_refused_with_the_nearest(digits):
+    with pytest.raises(UserError, match="attacks.pdg.name must be .* did you mean 'pgd'"):
+        programs.compile_config(short_run.document(), tpu(jax.devices()), attacks=["pdg"])
 
 
 @pytest.mark.parametrize(
@@ -131,16 +155,14 @@ def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_pat
 
 @pytest.mark.slow
 def test_each_function_is_named_before_it_is_compiled(digits, monkeypatch, capsys):
-    def compiled(lowered):
+    def compiled(lowered, target):
         printed.append(capsys.readouterr().out)
-        return programs.Compiled(0, 0, 0, 0, 0.0, {}, 0, 0.0)
+        return programs.Compiled(0, 0, 0, 0, 0.0, {}, 0, 0.0, 0.0)
 
     printed = []
-    monkeypatch.setattr(tpus, "devices", lambda topology: jax.devices())
     monkeypatch.setattr(programs, "check_parts", lambda *args: None)
     monkeypatch.setattr(programs, "compiled", compiled)
-    monkeypatch.setattr(programs, "versions", dict)
-    found = programs.compile_config(short_run.document(), "v5e:2x2")
+    found = programs.compile_config(short_run.document(), tpu(jax.devices()))
     names = ("init", "epoch", "monitor", "evaluate")
     assert printed == [f"compiling {name} for v5e:2x2\n" for name in names]
     command.print_report(found)

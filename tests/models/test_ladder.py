@@ -61,7 +61,7 @@ def test_every_layer_of_training_equals_the_numpy_version(net):
 def test_the_input_and_each_layer_have_a_noise_level(x64, monkeypatch, noise_std):
     variables, batch = random_variables(), random_batch()
     oracle = oracles.Ladder(oracle_params(variables), noise_std)
-    expected = oracle(batch["x"], batch["y"], batch["unlabelled"], noise_of())
+    expected = oracle(batch["x"], batch["y"], batch["unlabeled"], noise_of())
     fix_noise(monkeypatch)
     apply = make_apply(noise_std=noise_std)
     logits, extras, _ = compiled(partial(autoencode, apply))(variables, batch)
@@ -172,7 +172,7 @@ def test_a_ladder_without_noise_and_costs_is_a_batch_normalized_net(x64):
 def test_a_clean_training_pass_stores_the_mean_and_the_unbiased_variance(x64, net):
     variables, batch = random_variables(net), random_batch(net)
     oracle = oracle_of(variables, net)
-    clean = oracle.encode([batch["x"], batch["unlabelled"]])
+    clean = oracle.encode([batch["x"], batch["unlabeled"]])
     run = compiled(lambda variables, x: make_apply(net)(variables, x, train=True))
     logits, extras, state = run(variables, batch["x"])
     np.testing.assert_allclose(logits, oracle.logits(clean.z[-1][0]), rtol=1e-8)
@@ -226,19 +226,19 @@ def small_experiment(dataset, *, batch_size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("labelled", "batch_size"), [((3, 1, 4, 15, 9, 2, 6, 5), 4), ((8, 7, 0, 12, 11), 8)]
+    ("labeled", "batch_size"), [((3, 1, 4, 15, 9, 2, 6, 5), 4), ((8, 7, 0, 12, 11), 8)]
 )
-def test_test_statistics_are_plain_averages_over_the_labeled_batches(x64, labelled, batch_size):
+def test_test_statistics_are_plain_averages_over_the_labeled_batches(x64, labeled, batch_size):
     rng = np.random.default_rng(5)
     x = rng.uniform(size=(16, *FC.shapes[0]))
     y = np.arange(16, dtype=np.int32) % 3
     dataset = Dataset("none", "none", {}, Arrays(x, y), Arrays(x, y), 3, (0, 1))
     variables = random_variables()
-    found = small_experiment(dataset, batch_size=batch_size).test_variables(
-        variables, {"x": jnp.asarray(x), "y": jnp.asarray(y)}, {"labelled": jnp.array(labelled)}
+    found = small_experiment(dataset, batch_size=batch_size).measures.test_variables(
+        variables, {"x": jnp.asarray(x), "y": jnp.asarray(y)}, {"labeled": jnp.array(labeled)}
     )
     # The first 4 and the next 4 labeled rows; or all 5, as there are fewer than a batch.
-    batches = [labelled[:4], labelled[4:]] if batch_size == 4 else [labelled]
+    batches = [labeled[:4], labeled[4:]] if batch_size == 4 else [labeled]
     oracle = oracle_of(variables)
     moments = [oracle.encode([x[list(rows)]] * 2).moments for rows in batches]
     for layer in range(1, FC.top + 1):
@@ -268,7 +268,7 @@ def test_images_of_any_rank_are_flattened_in_every_pass(monkeypatch):
 
     flat = passes(variables, batch)
     image = lambda x: x.reshape(BATCH, 2, 3, 1)
-    images = passes(variables, {name: image(batch[name]) for name in ("x", "unlabelled")})
+    images = passes(variables, {name: image(batch[name]) for name in ("x", "unlabeled")})
     np.testing.assert_array_equal(images[1], flat[1])
     np.testing.assert_array_equal(images[0].logits, flat[0].logits)
     np.testing.assert_array_equal(images[0].extras["z_hat"][0], flat[0].extras["z_hat"][0])

@@ -23,9 +23,9 @@ class FrozenTargets(oracles.Ladder):
 
     frozen = None
 
-    def __call__(self, labelled, labels, unlabelled, noise, **kwargs):
-        self.frozen = self.frozen or self.encode([labelled, unlabelled])
-        return super().__call__(labelled, labels, unlabelled, noise, **kwargs)
+    def __call__(self, labeled, labels, unlabeled, noise, **kwargs):
+        self.frozen = self.frozen or self.encode([labeled, unlabeled])
+        return super().__call__(labeled, labels, unlabeled, noise, **kwargs)
 
     def target(self, clean, layer):
         return super().target(self.frozen, layer)

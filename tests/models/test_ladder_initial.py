@@ -52,7 +52,7 @@ def test_the_gauss_reconstruction_is_initially_zero(monkeypatch):
     np.testing.assert_array_equal(extras["z_hat"][0], 0)
     # Above the input, 0 is renormalized by the mean and variance of the clean pre-activations,
     # which the oracle knows.
-    clean = oracle_of(variables).encode([np.float64(batch[x]) for x in ("x", "unlabelled")])
+    clean = oracle_of(variables).encode([np.float64(batch[x]) for x in ("x", "unlabeled")])
     for layer in range(1, FC.top + 1):
         mean, variance = clean.moments[layer][1]
         expected = np.broadcast_to(-mean / np.sqrt(variance + 1e-10), (BATCH, *FC.shapes[layer]))
@@ -66,7 +66,7 @@ def test_the_sig_reconstruction_is_initially_the_noisy_value_and_its_sigmoid():
     _, batch = in_float32({}, random_batch(net))
     apply = make_apply(net, noise_std=(0.0,) * 4)
     _, extras, _ = compiled(partial(autoencode, apply))(initial(net), batch)
-    u = np.float64(batch["unlabelled"])
+    u = np.float64(batch["unlabeled"])
     np.testing.assert_allclose(extras["z_hat"][0], u + oracles.sigmoid(u), rtol=1e-5)
 
 

@@ -69,9 +69,9 @@ class LogitsIntoTheDecoder(oracles.Ladder):
 
 
 class CleanSoftmaxIntoTheDecoder(oracles.Ladder):
-    def __call__(self, labelled, labels, unlabelled, noise, **kwargs):
-        self.clean_softmax = self.encode([labelled, unlabelled]).h[self.top][1]
-        return super().__call__(labelled, labels, unlabelled, noise, **kwargs)
+    def __call__(self, labeled, labels, unlabeled, noise, **kwargs):
+        self.clean_softmax = self.encode([labeled, unlabeled]).h[self.top][1]
+        return super().__call__(labeled, labels, unlabeled, noise, **kwargs)
 
     def from_above(self, corrupted):
         return self.clean_softmax
@@ -192,7 +192,7 @@ def test_an_almost_dead_unit_is_normalized_like_any_other(x64):
     variables["params"]["encoder"]["W1"]["kernel"][:, 0] *= 1e-3
     _, extras, _ = compiled(partial(autoencode, make_apply()))(variables, batch)
     right, wrong = (
-        oracle_of(variables, FC, kind).encode([batch["x"], batch["unlabelled"]]).z[1][1]
+        oracle_of(variables, FC, kind).encode([batch["x"], batch["unlabeled"]]).z[1][1]
         for kind in (oracles.Ladder, LargeEpsilon)
     )
     np.testing.assert_allclose(extras["z"][1], right, rtol=1e-9)
@@ -206,6 +206,6 @@ def test_a_constant_pixel_and_a_dead_unit_stay_finite_in_float32(monkeypatch):
     variables, batch = in_float32(random_variables(), random_batch())
     kernel = variables["params"]["encoder"]["W1"]["kernel"]
     variables["params"]["encoder"]["W1"]["kernel"] = kernel.at[:, 0].set(0)
-    batch |= {name: batch[name].at[:, 0].set(0) for name in ("x", "unlabelled")}
+    batch |= {name: batch[name].at[:, 0].set(0) for name in ("x", "unlabeled")}
     value, gradient = cost_and_gradient(FC, variables, batch)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))

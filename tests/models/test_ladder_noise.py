@@ -55,7 +55,7 @@ def drawn(monkeypatch):
 
 def test_every_layer_and_half_draws_independent_standard_normal_noise(drawn):
     variables, x = jax.tree.map(jnp.float32, random_variables()), jnp.ones((300, 6))
-    recorded = drawn(lambda: autoencode(make_apply(), variables, {"x": x, "unlabelled": x}))
+    recorded = drawn(lambda: autoencode(make_apply(), variables, {"x": x, "unlabeled": x}))
     assert [noise.shape for noise in recorded] == [(2, 300, *shape) for shape in FC.shapes]
     columns = np.concatenate([np.moveaxis(n, 1, 2).reshape(-1, 300) for n in recorded])
     assert scipy.stats.kstest(columns.ravel(), "norm").pvalue > 1e-3
@@ -77,8 +77,8 @@ def test_the_noise_of_a_half_does_not_depend_on_the_other_half(drawn):
     ]:
         for alone, beside in zip(drawn(run), both, strict=True):
             np.testing.assert_array_equal(alone, beside[half])
-    for labelled, unlabelled in both:
-        assert np.abs(labelled - unlabelled).min() > 0
+    for labeled, unlabeled in both:
+        assert np.abs(labeled - unlabeled).min() > 0
     assert drawn(lambda: on_batch(apply, variables, x, noisy=False, half=0, frozen=False)) == ()
 
 
@@ -93,7 +93,7 @@ def test_on_batch_equals_either_half_of_the_training_passes(x64, monkeypatch, ne
         each = lambda noisy: [run(x, noisy=noisy, half=half) for half, x in enumerate(halves)]
         return each(True), each(False)
 
-    found = passes(variables, (batch["x"], batch["unlabelled"]))
+    found = passes(variables, (batch["x"], batch["unlabeled"]))
     for halves, both in zip(found, (expected.corrupted, expected.clean), strict=True):
         for half, (logits, extras, state) in enumerate(halves):
             expected_logits = oracle_of(variables, net).logits(both.z[-1][half])
@@ -125,11 +125,11 @@ def test_neither_half_of_the_batch_depends_on_the_other():
     variables, batch = in_float32(random_variables(), random_batch())
     run = compiled(partial(autoencode, make_apply()))
     logits, extras, _ = run(variables, batch)
-    of_labelled = run(variables, batch | {"unlabelled": batch["x"] ** 2})
-    np.testing.assert_array_equal(of_labelled.logits, logits)
-    of_unlabelled = run(variables, batch | {"x": batch["unlabelled"] + 1})
-    jax.tree.map(np.testing.assert_array_equal, of_unlabelled.extras, extras)
-    assert np.abs(of_unlabelled.logits - logits).min() > 0
+    of_labeled = run(variables, batch | {"unlabeled": batch["x"] ** 2})
+    np.testing.assert_array_equal(of_labeled.logits, logits)
+    of_unlabeled = run(variables, batch | {"x": batch["unlabeled"] + 1})
+    jax.tree.map(np.testing.assert_array_equal, of_unlabeled.extras, extras)
+    assert np.abs(of_unlabeled.logits - logits).min() > 0
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def adversarial(oracle, x, labels, half, radius):
 def test_the_cost_with_adversarial_noise_on_both_halves_equals_the_numpy_version(x64, monkeypatch):
     fix_noise(monkeypatch)
     variables, batch, oracle = random_variables(), random_batch(), oracle_of(random_variables())
-    x, y, u = batch["x"], batch["y"], batch["unlabelled"]
+    x, y, u = batch["x"], batch["y"], batch["unlabeled"]
     options = {
         "attack": partial(attacks.fgsm, eps=0.2, norm="l2"),
-        "unlabelled_attack": partial(attacks.fgsm, eps=0.1, norm="rms"),
+        "unlabeled_attack": partial(attacks.fgsm, eps=0.1, norm="rms"),
     }
     loss, _ = compiled(partial(cost, make_apply(), FC.weights, **options))(variables, batch)
     virtual = oracle.logits(oracle.encode([x, u], noise_of()).z[-1][1]).argmax(axis=1)
@@ -211,7 +211,7 @@ def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, mon
     params, along = (random_variables(net, seed)["params"] for seed in (0, 7))
     options = {
         "attack": partial(attacks.fgsm, eps=0.2, norm="l2", constant=False),
-        "unlabelled_attack": partial(attacks.raw_gradient, tau=0.2, constant=False),
+        "unlabeled_attack": partial(attacks.raw_gradient, tau=0.2, constant=False),
     }
 
     @compiled
@@ -237,7 +237,7 @@ def test_noise_in_all_layers_follows_the_gradient_of_each_layer(x64, monkeypatch
     fix_noise(monkeypatch, net)
     variables, batch = random_variables(net), random_batch(net)
     oracle, noise, std = oracle_of(variables, net), noise_of(net), net.noise_std
-    inputs, eps = (batch["x"], batch["unlabelled"]), 0.2
+    inputs, eps = (batch["x"], batch["unlabeled"]), 0.2
     virtual = oracle.logits(oracle.encode(inputs, noise).z[-1][1]).argmax(axis=1)
 
     def moved(half, layer, step):
@@ -258,10 +258,10 @@ def test_noise_in_all_layers_follows_the_gradient_of_each_layer(x64, monkeypatch
         [n + step(half, layer, labels) / std[layer] for layer, n in enumerate(noise[half])]
         for half, labels in enumerate((batch["y"], virtual))
     ]
-    expected = oracle(batch["x"], batch["y"], batch["unlabelled"], perturbed)
+    expected = oracle(batch["x"], batch["y"], batch["unlabeled"], perturbed)
     total = expected.supervised + sum(net.weights[layer] * c for layer, c in expected.C.items())
     attack = partial(attacks.fgsm, eps=eps, norm="rms")
-    options = {"attack": attack, "unlabelled_attack": attack, "attacked_layers": "all"}
+    options = {"attack": attack, "unlabeled_attack": attack, "attacked_layers": "all"}
     loss, _ = compiled(partial(cost, make_apply(net), net.weights, **options))(variables, batch)
     assert float(loss) == pytest.approx(total, rel=1e-7)
 
@@ -273,7 +273,7 @@ def test_attacks_of_size_zero_equal_the_ladder_without_attacks(monkeypatch):
 
     def loss_and_gradient(eps, params):
         attack = None if eps is None else partial(attacks.fgsm, eps=eps)
-        options = {"attack": attack, "unlabelled_attack": attack}
+        options = {"attack": attack, "unlabeled_attack": attack}
         run = partial(cost, make_apply(SHORT), SHORT.weights, batch=batch, **options)
         loss = lambda params: run(variables={**variables, "params": params})
         return jax.value_and_grad(loss, has_aux=True)(params)

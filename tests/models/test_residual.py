@@ -180,7 +180,7 @@ OBJECTIVES = {
 def state_and_steps(objective, optimizer):
     x = images()
     state = init_state(models.init(SMALL, KEY, x), optimizer, seed=1)
-    batch = {"x": x, "y": labels(), "unlabelled": x, "second": x[:, :, ::-1]}
+    batch = {"x": x, "y": labels(), "unlabeled": x, "second": x[:, :, ::-1]}
     batches = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * 2), batch)
     step = make_step(partial(objective, models.apply_fn(SMALL)), optimizer)
     return state, batches, over_steps(step)

@@ -17,11 +17,11 @@ KEY = jax.random.key(0)
 WEIGHTS = (0.5, 2.0)
 RNG = np.random.default_rng(0)
 BATCH = {"x": RNG.normal(size=(4, 3)), "y": RNG.integers(0, 3, size=4)}
-BATCH["unlabelled"] = RNG.normal(size=(4, 3))
+BATCH["unlabeled"] = RNG.normal(size=(4, 3))
 # Noise of the labeled and of the unlabeled half, large enough to change a prediction.
 W, NOISE = RNG.normal(size=(3, 3)), RNG.normal(size=(2, 4, 3))
-X, U, Y = BATCH["x"], BATCH["unlabelled"], BATCH["y"]
-LABELLED, UNLABELLED = 0, 1
+X, U, Y = BATCH["x"], BATCH["unlabeled"], BATCH["y"]
+LABELED, UNLABELED = 0, 1
 
 both_passes = pytest.mark.parametrize("which", ["corrupted", "clean"])
 both_statistics = pytest.mark.parametrize("statistics", ["batch", "frozen"])
@@ -59,10 +59,10 @@ class Stub:
             a = (x + NOISE[options["half"]] if options["noisy"] else x) @ w
             mean = a.mean(axis=0, keepdims=True)
             return Output(a - (jax.lax.stop_gradient(mean) if options["frozen"] else mean), {}, {})
-        labelled, unlabelled, target = inputs
+        labeled, unlabeled, target = inputs
         z = (target, target @ w)
-        z_hat = {0: 0.5 * unlabelled, 1: unlabelled @ w * 0.25}
-        return Output(labelled @ w, {"z": z, "z_hat": z_hat}, {"batch_stats": 7.0})
+        z_hat = {0: 0.5 * unlabeled, 1: unlabeled @ w * 0.25}
+        return Output(labeled @ w, {"z": z, "z_hat": z_hat}, {"batch_stats": 7.0})
 
     @property
     def autoencoded(self):
@@ -72,10 +72,10 @@ class Stub:
         return inputs
 
 
-def numpy_loss(w, labelled, unlabelled, target=U):
-    supervised = oracles.cross_entropies(labelled @ w, Y).mean()
-    c0 = ((0.5 * unlabelled - target) ** 2).mean()
-    c1 = ((0.25 * unlabelled @ w - target @ w) ** 2).mean()
+def numpy_loss(w, labeled, unlabeled, target=U):
+    supervised = oracles.cross_entropies(labeled @ w, Y).mean()
+    c0 = ((0.5 * unlabeled - target) ** 2).mean()
+    c1 = ((0.25 * unlabeled @ w - target @ w) ** 2).mean()
     return supervised + WEIGHTS[0] * c0 + WEIGHTS[1] * c1
 
 
@@ -101,7 +101,7 @@ def numpy_gradient(x, labels, half, *, which="corrupted", statistics="batch", w=
 
 
 def predicted(x, which="corrupted"):
-    a = activations(x, UNLABELLED, which)
+    a = activations(x, UNLABELED, which)
     return (a - a.mean(axis=0)).argmax(axis=1)
 
 
@@ -125,7 +125,7 @@ def test_the_ladder_without_an_attack_makes_one_pass_of_the_clean_inputs():
     loss, (state, metrics) = run(stub)
     (call,) = stub.calls
     assert call.method == "autoencode" and call.train is True
-    for found, name in zip(call.inputs, ("x", "unlabelled", "unlabelled"), strict=True):
+    for found, name in zip(call.inputs, ("x", "unlabeled", "unlabeled"), strict=True):
         np.testing.assert_array_equal(found, BATCH[name])
     expected = numpy_loss(W, X, U)
     assert float(loss) == pytest.approx(expected, rel=1e-12)
@@ -137,21 +137,21 @@ def test_the_ladder_without_an_attack_makes_one_pass_of_the_clean_inputs():
 def test_an_attack_moves_only_the_labeled_half_along_the_sign():
     stub, tau = Stub(), 0.05
     loss, _ = run(stub, attack=partial(attacks.fgsm, eps=tau))
-    moved = X + tau * np.sign(numpy_gradient(X, Y, LABELLED))
-    labelled, unlabelled, target = stub.autoencoded
-    np.testing.assert_allclose(labelled, moved, rtol=1e-12)
-    np.testing.assert_array_equal(unlabelled, U)
+    moved = X + tau * np.sign(numpy_gradient(X, Y, LABELED))
+    labeled, unlabeled, target = stub.autoencoded
+    np.testing.assert_allclose(labeled, moved, rtol=1e-12)
+    np.testing.assert_array_equal(unlabeled, U)
     np.testing.assert_array_equal(target, U)
     assert float(loss) == pytest.approx(numpy_loss(W, moved, U), rel=1e-12)
 
 
-def test_an_unlabelled_attack_uses_predicted_labels_and_leaves_the_target():
+def test_an_unlabeled_attack_uses_predicted_labels_and_leaves_the_target():
     stub, tau = Stub(), 0.05
-    loss, _ = run(stub, unlabelled_attack=partial(attacks.raw_gradient, tau=tau))
-    moved = U + tau * numpy_gradient(U, predicted(U), UNLABELLED)
-    labelled, unlabelled, target = stub.autoencoded
-    np.testing.assert_array_equal(labelled, X)
-    np.testing.assert_allclose(unlabelled, moved, rtol=1e-12)
+    loss, _ = run(stub, unlabeled_attack=partial(attacks.raw_gradient, tau=tau))
+    moved = U + tau * numpy_gradient(U, predicted(U), UNLABELED)
+    labeled, unlabeled, target = stub.autoencoded
+    np.testing.assert_array_equal(labeled, X)
+    np.testing.assert_allclose(unlabeled, moved, rtol=1e-12)
     np.testing.assert_array_equal(target, U)
     assert float(loss) == pytest.approx(numpy_loss(W, X, moved), rel=1e-12)
 
@@ -163,13 +163,13 @@ def test_each_attack_moves_one_half():
     run(
         stub,
         attack=partial(attacks.fgsm, eps=0.1),
-        unlabelled_attack=partial(attacks.fgsm, eps=0.02, norm="rms"),
+        unlabeled_attack=partial(attacks.fgsm, eps=0.02, norm="rms"),
     )
-    direction = unit(numpy_gradient(U, predicted(U), UNLABELLED), np.sqrt(3))
-    labelled, unlabelled, target = stub.autoencoded
-    signs = np.sign(numpy_gradient(X, Y, LABELLED))
-    np.testing.assert_allclose(labelled, X + 0.1 * signs)
-    np.testing.assert_allclose(unlabelled, U + 0.02 * direction, rtol=1e-12)
+    direction = unit(numpy_gradient(U, predicted(U), UNLABELED), np.sqrt(3))
+    labeled, unlabeled, target = stub.autoencoded
+    signs = np.sign(numpy_gradient(X, Y, LABELED))
+    np.testing.assert_allclose(labeled, X + 0.1 * signs)
+    np.testing.assert_allclose(unlabeled, U + 0.02 * direction, rtol=1e-12)
     np.testing.assert_array_equal(target, U)
 
 
@@ -200,16 +200,16 @@ def test_an_attack_uses_the_configured_pass_and_statistics(which, statistics):
     run(
         stub,
         attack=attack,
-        unlabelled_attack=attack,
+        unlabeled_attack=attack,
         gradient_pass=which,
         statistics=statistics,
     )
-    labelled, unlabelled, target = stub.autoencoded
-    x_adv = X + 0.3 * numpy_gradient(X, Y, LABELLED, **options)
-    np.testing.assert_allclose(labelled, x_adv, rtol=1e-12)
+    labeled, unlabeled, target = stub.autoencoded
+    x_adv = X + 0.3 * numpy_gradient(X, Y, LABELED, **options)
+    np.testing.assert_allclose(labeled, x_adv, rtol=1e-12)
     # Labels of the corrupted pass, whatever the gradient is of.
-    u_adv = U + 0.3 * numpy_gradient(U, predicted(U), UNLABELLED, **options)
-    np.testing.assert_allclose(unlabelled, u_adv, rtol=1e-12)
+    u_adv = U + 0.3 * numpy_gradient(U, predicted(U), UNLABELED, **options)
+    np.testing.assert_allclose(unlabeled, u_adv, rtol=1e-12)
     np.testing.assert_array_equal(target, U)
 
 
@@ -217,9 +217,9 @@ def test_an_attack_uses_the_configured_pass_and_statistics(which, statistics):
 def test_virtual_labels_are_predictions_of_the_configured_pass(which):
     stub = Stub()
     attack = partial(attacks.raw_gradient, tau=0.3)
-    run(stub, unlabelled_attack=attack, virtual_labels=which)
+    run(stub, unlabeled_attack=attack, virtual_labels=which)
     assert (predicted(U, "clean") != predicted(U, "corrupted")).any()
-    u_adv = U + 0.3 * numpy_gradient(U, predicted(U, which), UNLABELLED)
+    u_adv = U + 0.3 * numpy_gradient(U, predicted(U, which), UNLABELED)
     np.testing.assert_allclose(stub.autoencoded[1], u_adv, rtol=1e-12)
 
 
@@ -231,7 +231,7 @@ def test_virtual_labels_do_not_depend_on_true_labels():
     inputs = []
     for y in (Y, predicted(U), (Y + 1) % 3):
         stub = Stub()
-        run(stub, batch=same | {"y": y}, attack=attack, unlabelled_attack=attack)
+        run(stub, batch=same | {"y": y}, attack=attack, unlabeled_attack=attack)
         inputs.append(stub.autoencoded)
     for other in inputs[1:]:
         np.testing.assert_array_equal(other[1], inputs[0][1])
@@ -260,7 +260,7 @@ def test_each_attack_queries_its_half_after_the_virtual_labels(which, statistics
     run(
         stub,
         attack=recording([]),
-        unlabelled_attack=recording([]),
+        unlabeled_attack=recording([]),
         gradient_pass=which,
         virtual_labels=other,
         statistics=statistics,
@@ -269,11 +269,11 @@ def test_each_attack_queries_its_half_after_the_virtual_labels(which, statistics
     frozen = statistics == "frozen"
     options = lambda which, half: {"noisy": which == "corrupted", "half": half, "frozen": frozen}
     assert [call.options for call in stub.calls] == [
-        options(which, LABELLED),
-        options(which, LABELLED),
-        options(other, UNLABELLED),
-        options(which, UNLABELLED),
-        options(which, UNLABELLED),
+        options(which, LABELED),
+        options(which, LABELED),
+        options(other, UNLABELED),
+        options(which, UNLABELED),
+        options(which, UNLABELED),
         {},
     ]
     assert [call.method for call in stub.calls] == ["on_batch"] * 5 + ["autoencode"]
@@ -282,7 +282,7 @@ def test_each_attack_queries_its_half_after_the_virtual_labels(which, statistics
 
 def test_fresh_noise_differs_between_halves_and_is_fixed_during_an_attack():
     stub, keys = Stub(), []
-    run(stub, attack=recording(keys), unlabelled_attack=recording(keys), draw="fresh")
+    run(stub, attack=recording(keys), unlabeled_attack=recording(keys), draw="fresh")
     first, second, *third, training = (bits(call.key) for call in stub.calls)
     assert first == second and len(set(third)) == 1
     assert len({first, third[0], training, *map(bits, keys)}) == 5
@@ -290,11 +290,11 @@ def test_fresh_noise_differs_between_halves_and_is_fixed_during_an_attack():
 
 def test_same_noise_in_attacks_equals_the_noise_of_the_update():
     stub, keys = Stub(), []
-    run(stub, attack=recording(keys), unlabelled_attack=recording(keys), draw="same")
+    run(stub, attack=recording(keys), unlabeled_attack=recording(keys), draw="same")
     assert len({bits(call.key) for call in stub.calls}) == 1
     # The update and the attacks' own numbers are as with a fresh one.
     fresh, fresh_keys = Stub(), []
-    run(fresh, attack=recording(fresh_keys), unlabelled_attack=recording(fresh_keys))
+    run(fresh, attack=recording(fresh_keys), unlabeled_attack=recording(fresh_keys))
     assert bits(fresh.calls[-1].key) == bits(stub.calls[-1].key)
     assert [*map(bits, fresh_keys)] == [*map(bits, keys)]
 
@@ -310,12 +310,12 @@ def test_attacks_of_size_zero_equal_the_ladder_without_attacks_bit_for_bit(const
         partial(attacks.fgsm, eps=0.0, **options),
         partial(attacks.raw_gradient, tau=0.0, constant=constant),
     ):
-        for kwargs in ({"attack": zero}, {"unlabelled_attack": zero}):
+        for kwargs in ({"attack": zero}, {"unlabeled_attack": zero}):
             found = loss_and_gradient(**kwargs, statistics=statistics, draw="same")
             jax.tree.map(np.testing.assert_array_equal, found, none)
     stubs = Stub(), Stub()
     run(stubs[0])
-    run(stubs[1], attack=zero, unlabelled_attack=zero)
+    run(stubs[1], attack=zero, unlabeled_attack=zero)
     assert bits(stubs[0].calls[-1].key) == bits(stubs[1].calls[-1].key)
 
 
@@ -327,13 +327,13 @@ STEPS = {
 
 
 def perturbed_inputs(step, w=W, **options):
-    x_adv = X + step(numpy_gradient(X, Y, LABELLED, w=w, **options))
-    return x_adv, U + step(numpy_gradient(U, predicted(U), UNLABELLED, w=w, **options))
+    x_adv = X + step(numpy_gradient(X, Y, LABELED, w=w, **options))
+    return x_adv, U + step(numpy_gradient(U, predicted(U), UNLABELED, w=w, **options))
 
 
 @pytest.mark.parametrize(("attack", "step"), STEPS.values(), ids=STEPS)
 def test_constant_perturbations_have_no_derivative_in_the_update(attack, step):
-    value, gradient = loss_and_gradient(attack=attack, unlabelled_attack=attack)
+    value, gradient = loss_and_gradient(attack=attack, unlabeled_attack=attack)
     inputs = perturbed_inputs(step)
     assert float(value) == pytest.approx(numpy_loss(W, *inputs), rel=1e-12)
     expected = oracles.numerical_gradient(lambda w: numpy_loss(w, *inputs), W)
@@ -346,7 +346,7 @@ def test_constant_perturbations_have_no_derivative_in_the_update(attack, step):
 def test_the_update_differentiates_perturbations_that_are_not_constant(attack, step, statistics):
     attack = partial(attack, constant=False)
     value, gradient = loss_and_gradient(
-        attack=attack, unlabelled_attack=attack, statistics=statistics
+        attack=attack, unlabeled_attack=attack, statistics=statistics
     )
     loss = lambda w: numpy_loss(w, *perturbed_inputs(step, w, statistics=statistics))
     assert float(value) == pytest.approx(loss(W), rel=1e-12)
@@ -372,9 +372,9 @@ def test_a_zero_gradient_moves_no_input_of_the_ladder_and_stays_finite(norm, sta
     # A softmax of logits that are thousands apart is exactly 0 and 1.
     stub, w = Stub(), 1e5 * W
     attack = partial(attacks.fgsm, eps=0.3, norm=norm, constant=False)
-    run(stub, w, unlabelled_attack=attack, statistics=statistics)
+    run(stub, w, unlabeled_attack=attack, statistics=statistics)
     np.testing.assert_array_equal(stub.autoencoded[1], U)
-    value, gradient = loss_and_gradient(w, unlabelled_attack=attack, statistics=statistics)
+    value, gradient = loss_and_gradient(w, unlabeled_attack=attack, statistics=statistics)
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
@@ -383,7 +383,7 @@ def test_the_size_of_a_ladder_attack_may_be_traced():
     losses = jax.jit(jax.vmap(lambda tau: run(Stub(), attack=partial(attacks.fgsm, eps=tau))[0]))(
         tau
     )
-    signs = np.sign(numpy_gradient(X, Y, LABELLED))
+    signs = np.sign(numpy_gradient(X, Y, LABELED))
     expected = [numpy_loss(W, X, U), numpy_loss(W, X + 0.05 * signs, U)]
     np.testing.assert_allclose(losses, expected, rtol=1e-9)
 

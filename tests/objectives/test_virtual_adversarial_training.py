@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 X, U = RNG.normal(size=(4, 5)).astype("f"), RNG.normal(size=(6, 5)).astype("f")
 Y, W = RNG.integers(0, 3, size=4), RNG.normal(size=(5, 3)).astype("f")
 R = RNG.normal(size=5).astype("f")
-BATCH = {"x": jnp.asarray(X), "y": jnp.asarray(Y), "unlabelled": jnp.asarray(U)}
+BATCH = {"x": jnp.asarray(X), "y": jnp.asarray(Y), "unlabeled": jnp.asarray(U)}
 
 
 def linear(variables, x, *, train=False, key=None):
@@ -84,8 +84,8 @@ def test_a_virtual_adversarial_perturbation_has_more_divergence_than_noise():
         partial(objectives.ladder, weights=(1.0,)),
     ],
 )
-def test_vat_refuses_a_batch_without_unlabelled_inputs(objective):
+def test_vat_refuses_a_batch_without_unlabeled_inputs(objective):
     batch = {name: BATCH[name] for name in ("x", "y")}
     with pytest.raises(ValueError) as error:
         objective(linear, {"params": W}, batch, key=KEY)
-    assert str(error.value) == "batch must have x, y and unlabelled, got x, y"
+    assert str(error.value) == "batch must have x, y and unlabeled, got x, y"

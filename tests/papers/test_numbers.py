@@ -156,7 +156,7 @@ def test_a_misprinted_noise_is_that_of_the_config(table, config):
     objective = config.get_config(f"table={table}").objective
     assert meant == {
         "tau_supervised": objective.attack.eps,
-        "tau_unsupervised": objective.unlabelled_attack.eps,
+        "tau_unsupervised": objective.unlabeled_attack.eps,
     }
 
 

@@ -125,7 +125,7 @@ def test_the_settings_of_a_row_are_those_that_the_paper_prints(name, configs):
         entry = entry | entry.get("meant", {})
         for field, tau in (
             ("attack", entry.get("tau_supervised")),
-            ("unlabelled_attack", entry.get("tau_unsupervised")),
+            ("unlabeled_attack", entry.get("tau_unsupervised")),
         ):
             attack = config["objective"].get(field)
             assert (attack is None) == (not tau)
@@ -183,7 +183,7 @@ def test_the_title_of_a_table_has_its_trained_noise_and_its_caption(table):
     title = target.title.replace("SGN and norm 4.5e-5", "SGN 4.5e-5 and norm 4.5e-5")
     for word, field, printed in (
         ("SGN", "attack", "tau_supervised"),
-        ("norm", "unlabelled_attack", "tau_unsupervised"),
+        ("norm", "unlabeled_attack", "tau_unsupervised"),
     ):
         said = re.search(rf"{word} (\S+)", title.partition(" (caption")[0])
         assert (said is not None) == (field in objective)

@@ -58,12 +58,12 @@ def test_the_weights_follow_from_the_recorded_rows_and_the_seed(tmp_path, capsys
     train.run(document(num_labels=50, features=(), init="zero"), workdir)
     seed = json.loads((workdir / "config.json").read_text())["seed"]
     with np.load(workdir / "rows.npz") as rows:
-        labelled = rows["labelled"][0]
-    assert len(labelled) == 50
+        labeled = rows["labeled"][0]
+    assert len(labeled) == 50
     w, b = np.zeros((784, 10)), np.zeros(10)
     for epoch in (0, 1):
         # Fewer labeled rows than an epoch visits are gone through again in the same order.
-        order = np.tile(labelled[np.asarray(epoch_order(seed, epoch, 50))], 8)
+        order = np.tile(labeled[np.asarray(epoch_order(seed, epoch, 50))], 8)
         for batch in order.reshape(10, 40):
             x, y = digits.train.x[batch].reshape(40, 784), np.eye(10)[digits.train.y[batch]]
             exp = np.exp(x @ w + b)

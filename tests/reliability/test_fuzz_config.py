@@ -15,7 +15,7 @@ from test_configs import CONFIGS, SOURCES, config_of, noise, shrunk
 from adv_jax.data import loading
 from adv_jax.runner.config.command_line import explain_flags
 from adv_jax.runner.config.document import leaves, with_values
-from adv_jax.runner.run import trained, training
+from adv_jax.runner.run import preparing, trained, training
 from adv_jax.types import UserError
 
 NESTED = {"name": "x"}
@@ -155,7 +155,7 @@ def test_a_config_with_hostile_values_is_traced_or_refused(count, tmp_path, not_
 def test_every_config_with_hostile_values_is_built_or_refused(
     count, tmp_path, not_trained, monkeypatch
 ):
-    monkeypatch.setattr(training, "check_parts", check_built)
+    monkeypatch.setattr(preparing, "check_parts", check_built)
     modes = [(path.stem, "quick") for path in CONFIGS if path.stem != "backprop_cifar10"]
     bases = [base(*mode) for mode in (*modes, *TRACED, ("backprop_cifar10", "quick,net=fc"))]
     try_all(count, bases, 1, tmp_path / "run")
@@ -168,7 +168,7 @@ def check_built(*parts):
         preflight_check(*parts)
 
 
-preflight_check = training.check_parts
+preflight_check = preparing.check_parts
 
 
 # 10 minutes of one core: 25 of those accepted are trained.

@@ -11,7 +11,7 @@ import pytest
 from short_run import document, few_digits
 
 from adv_jax import data
-from adv_jax.runner.run import training
+from adv_jax.runner.run import epochs, training
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +33,13 @@ def watched(monkeypatch):
         if event == COMPILED:
             compiled.append(duration)
 
-    class Watched(training.Log):
+    class Watched(epochs.Log):
         def epoch(self, *args, **kwargs):
             super().epoch(*args, **kwargs)
             files = len(os.listdir("/proc/self/fd"))
             seen.append((len(compiled), memory(), files, threading.active_count()))
 
-    monkeypatch.setattr(training, "Log", Watched)
+    monkeypatch.setattr(epochs, "Log", Watched)
     jax.monitoring.register_event_duration_secs_listener(count)
     yield seen
     jax.monitoring.unregister_event_duration_listener(count)

@@ -1,11 +1,12 @@
 """Every attack with cheap settings, for the tests of the contract of all attacks."""
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Container
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pytest
 
 from adv_jax import attacks
 
@@ -25,8 +26,8 @@ class Row(NamedTuple):
     sees_axes: the result depends on the position of an entry, so that reshaping matters.
     picky: it may leave any row, if it finds no better point than x.
     constant: its result has no gradient.
-    variant: it combines parts that other rows test: its tests are slow, but for one of the first
-      row of an attack (`CORE`).
+    variant: it combines parts that other rows test: its tests are exhaustive, but those of the
+      first row of an attack (`CORE`).
     """
 
     attack: Callable
@@ -219,6 +220,15 @@ TABLE = {
 # by default.
 FIRST = {name.partition("-")[0]: name for name in reversed(TABLE)}
 CORE = [name for name, row in TABLE.items() if name in FIRST.values() or not row.variant]
+
+
+def marked(name: str, quick: Container[str] = ()) -> Any:
+    """Returns a row's name for `parametrize`: quick ones run by default, others of `CORE` are slow.
+
+    The rest, which combine parts of those, are exhaustive.
+    """
+    rest = pytest.mark.slow if name in CORE else pytest.mark.exhaustive
+    return pytest.param(name, marks=() if name in quick else rest)
 
 
 def run(row, x, y, scale, *, logits_fn, bounds=BOUNDS, keys):

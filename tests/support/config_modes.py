@@ -83,7 +83,7 @@ MODES = {
         *(f"table=8,epochs={epochs}" for epochs in (170, 200, 220)),
         *("table=5,std=0", "table=9,std=0.3", "training=bottom", "labels=100,training=gamma"),
         *("labels=1000,training=bottom", "noise=sgn,std=0,attacked=all"),
-        "quick,unlabelled_noise=udg",
+        "quick,unlabeled_noise=udg",
     ],
     "ladder_conv_mnist": [
         *("", "quick", "net=fc", "training=supervised", "table=15", "table=26"),

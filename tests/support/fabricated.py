@@ -23,7 +23,7 @@ def finish(training, error, *, sha="0" * 64, versions=None):
             "name": training.config["data"]["name"],
             "source": source,
             "sha256": {"train": sha},
-            "sizes": {"train": 60000, "labelled": 100, "test": 10000},
+            "sizes": {"train": 60000, "labeled": 100, "test": 10000},
         },
         "replicas": [
             {

@@ -138,7 +138,7 @@ def random_batch(net=FC, seed=1):
         "x": rng.uniform(size=(BATCH, *net.shapes[0])),
         "y": rng.integers(0, *net.shapes[-1], size=BATCH),
         # Another distribution: joint batch statistics would differ from separate ones.
-        "unlabelled": 2 * rng.uniform(size=(BATCH, *net.shapes[0])) ** 2 + 0.5,
+        "unlabeled": 2 * rng.uniform(size=(BATCH, *net.shapes[0])) ** 2 + 0.5,
     }
 
 
@@ -203,7 +203,7 @@ def initial(net, **settings):
 
 
 def autoencode(apply, variables, batch, key=KEY):
-    x, u = batch["x"], batch["unlabelled"]
+    x, u = batch["x"], batch["unlabeled"]
     return apply(variables, x, u, u, train=True, key=key, method="autoencode")
 
 
@@ -229,7 +229,7 @@ def oracle_of(variables, net=FC, kind=oracles.Ladder):
 
 
 def total_cost(oracle, batch, net=FC):
-    result = oracle(batch["x"], batch["y"], batch["unlabelled"], noise_of(net))
+    result = oracle(batch["x"], batch["y"], batch["unlabeled"], noise_of(net))
     return result.supervised + sum(net.weights[layer] * c for layer, c in result.C.items())
 
 
@@ -250,5 +250,5 @@ def run_of(net=FC):
         fix_noise(monkeypatch, net)
         output, (loss, (_, metrics)) = compiled(both)(variables, batch)
     oracle = oracle_of(variables, net)
-    expected = oracle(batch["x"], batch["y"], batch["unlabelled"], noise_of(net))
+    expected = oracle(batch["x"], batch["y"], batch["unlabeled"], noise_of(net))
     return Run(output, float(loss), jax.tree.map(float, metrics), expected)

@@ -56,7 +56,7 @@ def fit(model, *, attack=None, alpha=0.5, epochs=EPOCHS, seed=0):
     steps = jax.jit(over_steps(make_step(objective, optimizer)))
     for epoch in range(epochs):
         order = jax.random.permutation(jax.random.key(epoch), len(y)).reshape(-1, BATCH)
-        state, _ = steps(state, {"x": x[order], "y": y[order], "unlabelled": x[order]})
+        state, _ = steps(state, {"x": x[order], "y": y[order], "unlabeled": x[order]})
     variables = state.variables
     return Net(variables["params"], partial(logits_of, apply, variables))
 

@@ -190,7 +190,7 @@ class Ladder:
         rows = difference.reshape(len(difference), -1)
         return (rows**2).sum(axis=1).mean() / rows.shape[1]
 
-    def __call__(self, labelled, labels, unlabelled, noise, *, corrupted_inputs=None):
+    def __call__(self, labeled, labels, unlabeled, noise, *, corrupted_inputs=None):
         """Returns the parts of the cost.
 
         noise: noise of the labeled and of the unlabeled half.
@@ -200,8 +200,8 @@ class Ladder:
         ...} of the reconstructed layers; corrupted_logits of the labeled half; supervised;
         corrupted and clean: both passes.
         """
-        clean = self.encode([labelled, unlabelled])
-        corrupted = self.encode(list(corrupted_inputs or (labelled, unlabelled)), noise)
+        clean = self.encode([labeled, unlabeled])
+        corrupted = self.encode(list(corrupted_inputs or (labeled, unlabeled)), noise)
         logits = self.logits(corrupted.z[self.top][0])
         z_hat, compared, costs = {}, {}, {}
         for layer in range(self.top, -1, -1):

@@ -12,6 +12,7 @@ from adv_jax.models.checks import check_latent, check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds
 
 
@@ -38,6 +39,7 @@ class Discriminator(nn.Module):
         return jnp.concatenate(scores, axis=1)
 
 
+@ranged(features=COUNT, discriminator_features=COUNT)
 class AdversarialAutoencoder(nn.Module):
     """An autoencoder with a discriminator of its codes; the prior is N(0, I).
 
@@ -119,6 +121,7 @@ class AdversarialAutoencoder(nn.Module):
         return jnp.sum((self.decode(code, train=train) - x).reshape(len(x), -1) ** 2, axis=1)
 
 
+@ranged(num_classes=COUNT)
 class SemiSupervisedAutoencoder(AdversarialAutoencoder):
     """An adversarial autoencoder whose code has a second part, the probabilities of the classes.
 

@@ -13,9 +13,11 @@ from flax.linen.initializers import Initializer, zeros_init
 from adv_jax.models.activations import activation_fn
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Extras
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds, UserError, check_choice
 
 
+@ranged(features=COUNT)
 class Autoencoder(nn.Module):
     """Dense layers to a code h_L, and as many back to the image.
 

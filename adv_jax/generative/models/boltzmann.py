@@ -14,6 +14,7 @@ from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, KINDS, ODD, Machine, Side, Visible
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds, Key, check_choice
 
 _CHAIN = 1000  # Gibbs steps before a sample
@@ -61,6 +62,7 @@ class _Biases(nn.Module):
         return [self.param(f"hidden{number}", self.bias_init, (units,)) for number, units in sizes]
 
 
+@ranged(features=COUNT)
 class _Stack(nn.Module):
     """Layers of binary hidden units above images.
 
@@ -138,6 +140,7 @@ class _Stack(nn.Module):
         return x.reshape(len(x), -1)
 
 
+@ranged(mean_field_steps=COUNT)
 class Boltzmann(_Stack):
     """A Boltzmann machine: restricted (RBM) with one hidden layer, deep (DBM) with several.
 

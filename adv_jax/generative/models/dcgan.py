@@ -11,12 +11,14 @@ from adv_jax.models.batch_norm import BatchNorm
 from adv_jax.models.convolution import Conv, ConvTranspose
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras, Flat
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 WEIGHTS = gaussian(0.02)
 _leaky_relu = partial(nn.leaky_relu, negative_slope=0.2)
 
 
+@ranged(maps=COUNT)
 class DCGAN(Adversaries):
     """A generator and a discriminator of images under the constraints of their source.
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from adv_jax.models.checks import check_latent, check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds
 
 
@@ -67,6 +68,7 @@ class Adversaries(nn.Module):
         return nn.sigmoid(values).reshape(len(values), *self.shape)
 
 
+@ranged(generator_features=COUNT, discriminator_features=COUNT, dropout="[0, 1)")
 class GAN(Adversaries):
     """A generator and a discriminator of images, both of dense layers.
 
@@ -101,6 +103,7 @@ class GAN(Adversaries):
         return 1
 
 
+@ranged(num_classes=COUNT)
 class ConditionalGAN(GAN):
     """A generator of images of a class, and a discriminator of images with their labels.
 
@@ -148,6 +151,7 @@ class ConditionalGAN(GAN):
         return jnp.concatenate([rows, label], axis=1)
 
 
+@ranged(num_classes=COUNT)
 class CatGAN(GAN):
     """A generator and a classifier of images, both of dense layers.
 

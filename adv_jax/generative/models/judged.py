@@ -9,11 +9,18 @@ import jax
 from adv_jax.models.layered import Extras
 from adv_jax.models.lenet import LeNet
 from adv_jax.models.mlp import MLP
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 _NETS = {"lenet": LeNet, "mlp": MLP}
 
 
+@ranged(
+    features=COUNT,
+    adversary_features=COUNT,
+    num_classes=COUNT,
+    dropout="[0, 1)",
+)
 class Judged(nn.Module):
     """A classifier, and an adversary that judges its features or its predictions.
 
@@ -95,6 +102,7 @@ class Judged(nn.Module):
             raise ValueError(f"model.layer must be {lowest} to {most}, got {self.layer}")
 
 
+@ranged(num_classes=COUNT)
 class Censored(Judged):
     """A classifier of half of what a label says, and an adversary that guesses the other half.
 

@@ -13,9 +13,16 @@ from adv_jax.models.activations import activation_fn
 from adv_jax.models.convolution import Conv
 from adv_jax.models.layered import Extras, Flat
 from adv_jax.models.mlp import MLP
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds
 
 
+@ranged(
+    maps=COUNT,
+    generator_features=COUNT,
+    discriminator_features=COUNT,
+    dropout="[0, 1)",
+)
 class LAPGAN(nn.Module):
     """Generators of images of growing size, from coarse to fine, each with a discriminator.
 

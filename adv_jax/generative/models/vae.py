@@ -12,9 +12,11 @@ from adv_jax.models.checks import check_latent, check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds
 
 
+@ranged(encoder_features=COUNT, decoder_features=COUNT)
 class VAE(nn.Module):
     """A normal code z of an image, and the Bernoulli distribution of the image given its code.
 
@@ -96,6 +98,7 @@ class VAE(nn.Module):
         return self.decoder(z, train=train)[0]
 
 
+@ranged(discriminator_features=COUNT, dropout="[0, 1)")
 class VAEGAN(VAE):
     """A variational autoencoder with a discriminator of its images.
 

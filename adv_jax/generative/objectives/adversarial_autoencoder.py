@@ -6,14 +6,17 @@ import jax.numpy as jnp
 from adv_jax.generative.objectives.gan import GENERATED, REAL, check_players, constant
 from adv_jax.generative.objectives.reconstruction import corrupted
 from adv_jax.losses import binary_cross_entropy
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 PLAYERS = ("encoder", "decoder", "discriminator")
 
 
-@objective(predicts=("loss", "labels"))  # The classes of a code may be clusters.
+@objective(
+    predicts=("loss", "labels"),  # The classes of a code may be clusters.
+    ranges={"weight": "[0, inf)", "noise_std": "[0, inf)"},
+)
 def adversarial_autoencoder(
     apply: Apply,
     variables: Variables,
@@ -35,7 +38,7 @@ def adversarial_autoencoder(
 
     Args:
       apply: a `models.adversarial_autoencoder`, or a model like it; its nets have no state.
-      batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}; only u is used.
+      batch: {"x": f32[B, *D], "y": i32[B], "unlabeled": f32[B, *D]}; only u is used.
       key: for the prior and the noise.
       weight: of the encoder's second term, >= 0.
       noise_std: as in `corrupted`, of the encoder's inputs.
@@ -51,7 +54,7 @@ def adversarial_autoencoder(
     Sources: [makhzani2015], sec. 2; [wardefarley2016], sec. 1.4.5.
     """
     check_players(variables, PLAYERS)
-    u = unlabelled(batch)
+    u = unlabeled(batch)
     noisy = corrupted(u, jax.random.fold_in(key, 1), noise_std=noise_std)
     code = apply(variables, noisy, train=True, method="encode").logits
     images = apply(variables, code, train=True, method="decode").logits
@@ -75,6 +78,7 @@ def adversarial_autoencoder(
     return encoder + discriminator, ({}, metrics)
 
 
+@objective(ranges={"weight": "[0, inf)", "label_weight": "[0, inf)", "noise_std": "[0, inf)"})
 def semi_supervised_autoencoder(
     apply: Apply,
     variables: Variables,
@@ -92,7 +96,7 @@ def semi_supervised_autoencoder(
 
     Args:
       apply: a `models.semi_supervised_autoencoder`; its nets have no state.
-      batch: {"x": f32[B, *D], "y": i32[B], "unlabelled": f32[B, *D]}.
+      batch: {"x": f32[B, *D], "y": i32[B], "unlabeled": f32[B, *D]}.
       key, weight, noise_std: as in `adversarial_autoencoder`.
       label_weight: of the cross-entropy, >= 0.
 

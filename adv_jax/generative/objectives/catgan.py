@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.generative.objectives.gan import PLAYERS, check_players, constant
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def catgan(
     apply: Apply,
     variables: Variables,
@@ -28,7 +30,7 @@ def catgan(
 
     Args:
       apply: a `models.catgan`, or a model like it.
-      batch: {"x": f32[B, *D], "y": i32[B]}, the labeled images, and "unlabelled", the real ones.
+      batch: {"x": f32[B, *D], "y": i32[B]}, the labeled images, and "unlabeled", the real ones.
       key: for z and the discriminator's dropout.
       weight: of the labels, >= 0; with 0 the classes are clusters without names, which
         `generative.measures.matched_classes` matches to labels.
@@ -46,11 +48,11 @@ def catgan(
     Sources: [springenberg2016]; [wardefarley2016], sec. 1.4.5.
     """
     check_players(variables, PLAYERS)
-    key_z, key_labelled, key_real, key_generated = jax.random.split(key, 4)
-    u = unlabelled(batch)
+    key_z, key_labeled, key_real, key_generated = jax.random.split(key, 4)
+    u = unlabeled(batch)
     samples = apply(variables, u, train=True, key=key_z, method="sample")
     variables = {**variables, **samples.model_state}
-    labelled, _, _ = apply(variables, batch["x"], train=True, key=key_labelled)
+    labeled, _, _ = apply(variables, batch["x"], train=True, key=key_labeled)
     logits, _, model_state = apply(variables, u, train=True, key=key_real)
     variables = {**variables, **model_state}
 
@@ -60,7 +62,7 @@ def catgan(
     real, classes = _entropies(logits)
     generated, _ = entropies(variables, jax.lax.stop_gradient(samples.logits))
     judged, spread = entropies(constant(variables, ["discriminator"]), samples.logits)
-    supervised = mean_cross_entropy(labelled, batch["y"])
+    supervised = mean_cross_entropy(labeled, batch["y"])
     discriminator = real - classes - generated + weight * supervised
     generator = judged - spread
     metrics = {
@@ -69,7 +71,7 @@ def catgan(
         "real_entropy": real,
         "generated_entropy": generated,
         "classes_entropy": classes,
-        "accuracy": accuracy(labelled, batch["y"]),
+        "accuracy": accuracy(labeled, batch["y"]),
     }
     return discriminator + generator, (model_state, metrics)
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import Machine, Side
 from adv_jax.objectives.stating import objective
+from adv_jax.ranges import COUNT
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Metrics, Variables
 
 
-@objective(predicts=("loss",))
+@objective(predicts=("loss",), ranges={"steps": COUNT})
 def contrastive_divergence(
     apply: Apply,
     variables: Variables,
@@ -53,7 +54,7 @@ def chains(apply: Apply, variables: Variables, x: Array) -> Variables:
     return {"chains": _named([tuple(map(zeros, m.units(boltzmann.EVEN))) for m in machines])}
 
 
-@objective(predicts=("loss",), state=chains)
+@objective(predicts=("loss",), state=chains, ranges={"steps": COUNT})
 def persistent_contrastive_divergence(
     apply: Apply,
     variables: Variables,

@@ -4,13 +4,15 @@ import jax.numpy as jnp
 
 from adv_jax.generative.objectives.gan import check_players
 from adv_jax.generative.objectives.gradient_reversal import reverse_gradient
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
 
 SOURCE, TARGET = 0, 1  # classes of the adversary
 PLAYERS = ("classifier", "adversary")
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def domain_adversarial(
     apply: Apply,
     variables: Variables,
@@ -29,7 +31,7 @@ def domain_adversarial(
 
     Args:
       apply: a `models.judged`, or a model like it.
-      batch: {"x": f32[B, *D], "y": i32[B]}, the source, and "unlabelled", the target: see
+      batch: {"x": f32[B, *D], "y": i32[B]}, the source, and "unlabeled", the target: see
         `data.target` of a config.
       key: for dropout.
       weight: lambda of the source, >= 0; with 0 the features ignore the adversary.
@@ -45,12 +47,13 @@ def domain_adversarial(
 
     Sources: [ganin2016]; [wardefarley2016], sec. 1.4.6.
     """
-    x, y = jnp.concatenate([batch["x"], unlabelled(batch)]), batch["y"]
+    x, y = jnp.concatenate([batch["x"], unlabeled(batch)]), batch["y"]
     domains = jnp.repeat(jnp.array([SOURCE, TARGET], y.dtype), len(y))
     features = apply(variables, x, train=True, key=key, method="represent")
     return _game(apply, variables, features, y, domains, key=key, weight=weight)
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def censored(
     apply: Apply,
     variables: Variables,

@@ -10,10 +10,11 @@ from adv_jax.generative.boltzmann import ODD
 from adv_jax.generative.objectives.contrastive_divergence import chains
 from adv_jax.generative.objectives.noise_contrastive import noise_contrastive
 from adv_jax.objectives.stating import objective
+from adv_jax.ranges import COUNT
 from adv_jax.types import Apply, Array, Aux, Batch, Key, UserError, Variables
 
 
-@objective(predicts=("loss",), state=chains)
+@objective(predicts=("loss",), state=chains, ranges={"steps": COUNT})
 def noise_contrastive_estimation(
     apply: Apply,
     variables: Variables,

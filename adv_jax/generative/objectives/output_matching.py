@@ -3,12 +3,14 @@
 import jax
 
 from adv_jax.generative.objectives.gan import GENERATED, REAL, check_players, constant, origin_loss
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabelled
+from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 PLAYERS = ("classifier", "adversary")
 
 
+@objective(ranges={"weight": "[0, inf)"})
 def output_matching(
     apply: Apply,
     variables: Variables,
@@ -28,7 +30,7 @@ def output_matching(
 
     Args:
       apply: a `models.judged` with layer=0, or a model like it.
-      batch: {"x": f32[B, *D], "y": i32[B]}, labeled images, and "unlabelled".
+      batch: {"x": f32[B, *D], "y": i32[B]}, labeled images, and "unlabeled".
       key: for dropout.
       weight: of the matching, >= 0; with 0 only the labeled images train the classifier.
 
@@ -44,10 +46,10 @@ def output_matching(
     Sources: [sutskever2015]; [wardefarley2016], sec. 1.4.5.
     """
     check_players(variables, PLAYERS)
-    key_labelled, key_unlabelled = jax.random.split(key)
-    labelled, _, model_state = apply(variables, batch["x"], train=True, key=key_labelled)
+    key_labeled, key_unlabeled = jax.random.split(key)
+    labeled, _, model_state = apply(variables, batch["x"], train=True, key=key_labeled)
     variables = {**variables, **model_state}
-    logits, _, model_state = apply(variables, unlabelled(batch), train=True, key=key_unlabelled)
+    logits, _, model_state = apply(variables, unlabeled(batch), train=True, key=key_unlabeled)
     predictions = jax.nn.softmax(logits)
     labels = jax.nn.one_hot(batch["y"], logits.shape[1], dtype=logits.dtype)
 
@@ -56,7 +58,7 @@ def output_matching(
 
     real, generated = verdict(labels), verdict(jax.lax.stop_gradient(predictions))
     fooled = verdict(predictions, of=constant(variables, ["adversary"]))
-    supervised = mean_cross_entropy(labelled, batch["y"])
+    supervised = mean_cross_entropy(labeled, batch["y"])
     classifier = supervised + weight * origin_loss(fooled, REAL)
     adversary = origin_loss(real, REAL) + origin_loss(generated, GENERATED)
     metrics = {
@@ -64,6 +66,6 @@ def output_matching(
         "adversary_loss": adversary,
         "labels": jax.nn.softmax(real)[:, REAL].mean(),
         "predictions": jax.nn.softmax(generated)[:, REAL].mean(),
-        "accuracy": accuracy(labelled, batch["y"]),
+        "accuracy": accuracy(labeled, batch["y"]),
     }
     return classifier + adversary, (model_state, metrics)

@@ -6,13 +6,13 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from adv_jax.objectives.cross_entropy import unlabelled
+from adv_jax.objectives.cross_entropy import unlabeled
 from adv_jax.objectives.stating import objective
 from adv_jax.random import bernoulli, normal
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 
-@objective(predicts=("loss",))
+@objective(predicts=("loss",), ranges={"masking": "[0, 1]", "noise_std": "[0, inf)"})
 def reconstruction(
     apply: Apply,
     variables: Variables,
@@ -34,7 +34,7 @@ def reconstruction(
 
     Args:
       apply: a `models.autoencoder`, or a model like it.
-      batch: {"unlabelled": f32[B, *D]}; labels are not used.
+      batch: {"unlabeled": f32[B, *D]}; labels are not used.
       key: for the noise and the model.
       level: what is reconstructed.
       masking, noise_std: as in `corrupted`.
@@ -49,7 +49,7 @@ def reconstruction(
     Sources: [vincent2010]; [maronas2016], sec. 3.6.3.
     """
     check_choice("level", level, ("input", "stacked"))
-    x = unlabelled(batch)
+    x = unlabeled(batch)
     noisy_copy = partial(corrupted, masking=masking, noise_std=noise_std)
     if level == "input":
         noisy = noisy_copy(x, key)

@@ -27,7 +27,7 @@ class Terms(NamedTuple):
     told: Array
 
 
-@objective(predicts=("real",))
+@objective(predicts=("real",), ranges={"gamma": "[0, inf)"})
 def vae_gan(
     apply: Apply,
     variables: Variables,

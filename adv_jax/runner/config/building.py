@@ -7,13 +7,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from adv_jax import attacks, evaluate
 from adv_jax.models import initializers
 from adv_jax.objectives.stating import FirstState
+from adv_jax.optimizers import averaged
 from adv_jax.runner.config.binding import ATTACK, MAKER, MODELS, OBJECTIVE, OBJECTIVES, bind, named
 from adv_jax.runner.config.document import ConfigError
+from adv_jax.runner.config.optimizer import averaging, optimizer
 from adv_jax.runner.config.schema import is_import_path
 from adv_jax.types import Array, Attack, Aux, LogitsFn
 
@@ -124,6 +127,25 @@ def attack_of(
     }
     trained = _trained(spec, sources)
     return bind(spec, attacks, field=field, free=free, call=ATTACK, **parts, **trained)
+
+
+def attacks_of(config: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Attack]:
+    """Builds the attacks of the evaluation, by name; their sizes are those of `evaluation.eps`."""
+    return {
+        name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
+        for name, spec in config["evaluation"]["attacks"].items()
+    }
+
+
+def objective_and_optimizer(
+    config: Mapping[str, Any], sources: Mapping[str, LogitsFn], *, steps_per_epoch: int
+) -> tuple[partial, optax.GradientTransformation]:
+    """Builds what trains: the objective, and the optimizer with the average of its weights."""
+    objective = objective_of(config["objective"], "objective", sources)
+    made = optimizer(config["optimizer"], steps_per_epoch=steps_per_epoch)
+    if average := config.get("averaging"):
+        made = averaged(made, averaging(average, steps_per_epoch=steps_per_epoch))
+    return objective, made
 
 
 def _checked(objective: partial, *args: Any, **keywords: Any) -> tuple[Array, Aux]:

@@ -1,113 +1,40 @@
 """The fields of a config that are the runner's own: their types and ranges, and their check."""
 
 import itertools
-import math
 import re
-import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from adv_jax.data.augmentation import augmented
+from adv_jax.ranges import COUNT, Range, stated
 from adv_jax.runner.config import schema
-from adv_jax.runner.config.document import ConfigError, import_paths, leaves, unknown
+from adv_jax.runner.config.document import ConfigError, leaves, unknown
+from adv_jax.runner.config.parts import parts
 from adv_jax.runner.config.replicas import grid_of
 
-
-class _Range(NamedTuple):
-    """The allowed values of a number, from low to high; `above` excludes low, `below` high."""
-
-    low: float
-    high: float = math.inf
-    whole: bool = False
-    above: bool = False
-    below: bool = False
-
-    def allows(self, value: object) -> bool:
-        expected = int if self.whole else int | float
-        number = isinstance(value, expected) and not isinstance(value, bool)
-        finite = number and abs(value) <= sys.float_info.max  # math.isfinite(10**400) raises.
-        inside = finite and self.low <= value <= self.high
-        excluded = (self.above and value == self.low) or (self.below and value == self.high)
-        return inside and not excluded
-
-    def __str__(self) -> str:
-        number = "a whole number" if self.whole else "a number"
-        if self.high < math.inf:
-            return f"{number} from {self.low:.10g} to {'below ' * self.below}{self.high:.10g}"
-        if self.above:
-            return f"{number} above {self.low:g}"
-        return f"{number} of at least {self.low:g}"
-
-
-_COUNT, _COUNT_OR_NONE, _SIZE = _Range(1, whole=True), _Range(0, whole=True), _Range(0)
-
-# By the last part of the field's path.
+# The ranges of the runner's own fields; a part states those of its settings (`adv_jax.ranges`).
+_COUNT_OR_NONE, _SIZE = "{0, 1, ...}", "[0, inf)"
 _RANGES = {
-    # The last seed must fit into an int32 too.
-    "seed": _Range(0, 2**30, whole=True),
-    "seeds": _Range(1, 10_000, whole=True),
-    "shards": _COUNT,
-    "microbatches": _COUNT,
-    "epochs": _COUNT,
-    "batch_size": _COUNT,
-    "num_valid": _COUNT_OR_NONE,
-    "num_labels": _COUNT_OR_NONE,
+    "seed": "{0, ..., 1073741824}",  # The last seed must fit into an int32 too.
+    "replicas.seeds": "{1, ..., 10000}",
+    "replicas.shards": COUNT,
+    "microbatches": COUNT,
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "data.num_valid": _COUNT_OR_NONE,
+    "data.num_labels": _COUNT_OR_NONE,
+    "data.half": "{0, 1, 2}",
+    "data.crop": _COUNT_OR_NONE,
     "patience": _COUNT_OR_NONE,
-    "monitor_every": _COUNT,
-    "replays": _COUNT,
-    "rows": _COUNT,
-    "checkpoint_every": _COUNT,
-    "checkpoints_kept": _COUNT,
-    "features": _COUNT,
-    "adversary_features": _COUNT,
-    "decoder_features": _COUNT,
-    "discriminator_features": _COUNT,
-    "encoder_features": _COUNT,
-    "generator_features": _COUNT,
-    "steps": _COUNT,
-    "mean_field_steps": _COUNT,
-    "connections": _COUNT,
-    "num_classes": _COUNT,
-    "weights": _SIZE,
-    "noise_std": _SIZE,
-    "gamma": _SIZE,
-    "label_weight": _SIZE,
-    "masking": _Range(0, 1),
-    "eps": _SIZE,
-    "tau": _SIZE,
-    "std": _SIZE,
-    "alpha": _Range(0, 1),
-    "beta": _SIZE,
-    "smoothing": _Range(0, 1),
-    "weight": _SIZE,
-    "aggressiveness": _Range(0, above=True),
-    "temperature": _Range(0, above=True),
-    "maps": _COUNT,
-    "kernel_sizes": _COUNT,
-    "pieces": _COUNT,
-    "units": _COUNT,
-    "unit_pieces": _COUNT,
-    "pools": _Range(2, whole=True),  # in steps of 2
-    "pads": _COUNT_OR_NONE,
-    "learning_rate": _SIZE,
-    "momentum": _Range(0, 1),
-    "weight_decay": _SIZE,
-    "l1": _SIZE,
-    "increase": _Range(1),
-    "decrease": _Range(0, 1),
-    "max_norm": _SIZE,
-    "convolution_scale": _SIZE,
-    "dropout": _Range(0, 1, below=True),
-    "dropconnect": _Range(0, 1, below=True),
-    "half": _Range(0, 2, whole=True),
-    "crop": _COUNT_OR_NONE,
-    "pad": _COUNT_OR_NONE,
-    "rotation": _Range(0, 180),
-    "zoom": _Range(0, 0.9),
-    "shear": _SIZE,
-    "morphology": _COUNT_OR_NONE,
-    "train_error": _Range(0, 1),
-    "rate_scale": _Range(0, 1),
-    "first_epoch": _COUNT,
+    "monitor_every": COUNT,
+    "monitor_attacks.eps": _SIZE,
+    "monitor_attacks.rows": COUNT,
+    "replays": COUNT,
+    "checkpoint_every": COUNT,
+    "checkpoints_kept": COUNT,
+    "stop.train_error": "[0, 1]",
+    "stop.rate_scale": "[0, 1]",
+    "evaluation.eps": _SIZE,
 }
 # The fields that every run reads, and those that a config may omit.
 _FIELDS: dict[str, Any] = {
@@ -199,7 +126,6 @@ def check_fields(config: Mapping[str, Any]) -> None:
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"config must be a dict, got {config!r}")
-    _check_document(config)
     known = _FIELDS | _OPTIONAL
     for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained"):
         legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
@@ -217,6 +143,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
             _check_type(path, node[last], expected)
         elif path in _FIELDS:
             raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got none")
+    _check_document(config, ranges_of(config))
     experiment = config["experiment"]
     if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.
         raise ConfigError(f"experiment must be letters, digits, _ and -, got {experiment!r}")
@@ -224,17 +151,29 @@ def check_fields(config: Mapping[str, Any]) -> None:
         _check_type(f"evaluation.attacks.{name}", spec, Mapping)
 
 
-def _check_document(config: Mapping[str, Any], prefix: str = "") -> None:
+def ranges_of(config: Mapping[str, Any]) -> dict[str, Range]:
+    """Returns {path: range} of the runner's own fields, and of settings whose part states one."""
+    of_parts = {part.field: part.ranges() for part in parts(config)}
+    of_parts["data"] = of_parts.get("data", {}) | stated(augmented)
+    return {path: Range.of(text) for path, text in _RANGES.items()} | {
+        f"{field}.{setting}": allowed
+        for field, ranges in of_parts.items()
+        for setting, allowed in ranges.items()
+    }
+
+
+def _check_document(
+    config: Mapping[str, Any], ranges: Mapping[str, Range], prefix: str = ""
+) -> None:
     """Raises ConfigError for a key or a value that a config cannot hold."""
     for key, value in config.items():
         path = f"{prefix}{key}"
         if not schema.is_key(key):
             raise ConfigError(f"a key must be a printable text, got {path!r}")
         if isinstance(value, Mapping):
-            _check_document(value, f"{path}.")
+            _check_document(value, ranges, f"{path}.")
         elif not schema.is_document(value):
-            rule = _RANGES.get(path.rpartition(".")[2])
-            allowed = f"{rule}, of 32 bits" if rule else _DOCUMENTS
+            allowed = f"{ranges[path]}, of 32 bits" if path in ranges else _DOCUMENTS
             raise ConfigError(f"{path} must be {allowed}, got {value!r}")
 
 
@@ -251,15 +190,13 @@ def validate(config: Mapping[str, Any]) -> None:
     Raises:
       ConfigError: names the field, what is allowed there and the value.
     """
-    own = {"modules", *(path.rpartition(".")[0] for path in import_paths(config))}
+    ranges = ranges_of(config)
     for path, value in itertools.chain(leaves(config), grid_of(config).items()):
-        part, _, name = path.rpartition(".")
-        rule = None if part in own and path not in FIELDS else _RANGES.get(name)
-        if rule is None or value is None:
+        if path not in ranges or value is None:
             continue
         for number in value if isinstance(value, tuple | list) else (value,):
-            if not rule.allows(number):
-                raise ConfigError(f"{path} must be {rule}, got {number!r}")
+            if not ranges[path].allows(number):
+                raise ConfigError(f"{path} must be {ranges[path]}, got {number!r}")
     _check_stop(config.get("stop"), config["optimizer"])
     if watched := config.get("monitor_attacks"):
         _check_monitored(watched, config["evaluation"]["attacks"])

@@ -8,31 +8,18 @@ import jax.numpy as jnp
 import optax
 
 from adv_jax import optimizers
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.runner.config.binding import MAKER, bind
 from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.config.schema import is_import_path, parameters_of
 from adv_jax.types import UserError
 
-OPTIMIZERS = SimpleNamespace(
-    __all__=["adadelta", "adagrad", "adam", "players", "rmsprop", "sgd"],
-    adadelta=optimizers.adadelta,
-    adagrad=optax.adagrad,
-    adam=optax.adam,
-    players=optimizers.players,
-    rmsprop=optax.rmsprop,
-    sgd=optimizers.sgd,
-)
 # The settings with which sgd works entry by entry; the others' settings all do.
 _ENTRYWISE = {"name", "learning_rate", "momentum", "nesterov", "plateau"}
 # The settings of schedules and of plateau that count epochs.
 IN_EPOCHS = (
     *("transition_begin", "transition_steps", "decay_steps", "boundaries"),
     *("patience", "cooldown"),
-)
-PLATEAUS = SimpleNamespace(
-    __all__=["bold_driver", "reduce_on_plateau"],
-    bold_driver=optimizers.bold_driver,
-    reduce_on_plateau=optax.contrib.reduce_on_plateau,
 )
 
 
@@ -61,12 +48,12 @@ def optimizer(
                     size = f"{inner}.accumulation_size"
                     found = value["accumulation_size"]
                     raise ConfigError(f"{size} must be unset (it is one epoch), got {found!r}")
-                make = bind(value, PLATEAUS, field=inner)
+                make = bind(value, optimizers.PLATEAUS, field=inner)
                 parts[key] = make(accumulation_size=steps_per_epoch)
             else:
                 schedule = bind(value, optimizers.SCHEDULES, field=inner)()
                 parts[key] = optimizers.in_epochs(schedule, steps_per_epoch)
-    make = bind(spec, OPTIMIZERS, field=field, call=MAKER, **parts)
+    make = bind(spec, optimizers.OPTIMIZERS, field=field, call=MAKER, **parts)
     if is_import_path(spec["name"]) and not isinstance(
         found := make(), optax.GradientTransformation
     ):
@@ -133,6 +120,7 @@ def averaging(spec: Mapping[str, Any], *, steps_per_epoch: int) -> optimizers.We
 def averages(steps_per_epoch: int) -> SimpleNamespace:
     """Returns the averages that a config may name, with epochs in place of updates."""
 
+    @ranged(first_epoch=COUNT)
     def swa(first_epoch: int) -> optimizers.Weights:
         return optimizers.swa(first_epoch * steps_per_epoch, steps_per_epoch)
 

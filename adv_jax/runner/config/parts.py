@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from adv_jax import attacks, optimizers
 from adv_jax.models import initializers
+from adv_jax.ranges import Range, stated
 from adv_jax.runner.config.binding import (
     ATTACK,
     MAKER,
@@ -17,7 +18,7 @@ from adv_jax.runner.config.binding import (
     named,
     settings,
 )
-from adv_jax.runner.config.optimizer import OPTIMIZERS, PLATEAUS, averages
+from adv_jax.runner.config.optimizer import averages
 from adv_jax.runner.config.schema import is_import_path
 
 Inner = Callable[[str], tuple[Any, Call | None]]
@@ -47,6 +48,11 @@ class Part(NamedTuple):
         function = named(self.spec, self.registry, field=self.field, call=self.call)
         return settings(function, self.call if is_import_path(self.spec["name"]) else None)
 
+    def ranges(self) -> dict[str, Range]:
+        """Returns {setting: range} as the function states them; {} for an unknown or a user's."""
+        known = self.spec.get("name") in self.registry.__all__
+        return stated(getattr(self.registry, self.spec["name"])) if known else {}
+
 
 def parts(config: Mapping[str, Any]) -> Iterator[Part]:
     """Yields the parts of a config, which need not be complete."""
@@ -74,12 +80,12 @@ def _tree(field: str, spec: Any, registry: Any, call: Call | None, inner: Inner)
 
 def _optimizers(field: str, spec: Any) -> Iterator[Part]:
     """Yields an optimizer with its schedules, or those of the players of a game."""
-    schedule, plateau = (optimizers.SCHEDULES, None), (PLATEAUS, None)
+    schedule, plateau = (optimizers.SCHEDULES, None), (optimizers.PLATEAUS, None)
     inner = lambda key: plateau if key == "plateau" else schedule
     if not isinstance(spec, Mapping) or spec.get("name") != "players":
-        yield from _tree(field, spec, OPTIMIZERS, MAKER, inner)
+        yield from _tree(field, spec, optimizers.OPTIMIZERS, MAKER, inner)
         return
-    yield Part(field, spec, OPTIMIZERS, MAKER)
+    yield Part(field, spec, optimizers.OPTIMIZERS, MAKER)
     for player, own in spec.items():
         if player != "every":
             yield from _optimizers(f"{field}.{player}", own)

@@ -173,9 +173,10 @@ def raise_on_all() -> Iterator[None]:
 
 @contextmanager
 def own_computation() -> Iterator[None]:
-    """Is `raise_on_all` for a body that may raise any error, such as a user's attack. Collective.
+    """Raises UserError in all processes if one of them raises any error. Collective.
 
-    With several processes each error becomes a UserError: the others would wait for minutes.
+    For a body that calls the user's code, such as an attack: the other processes would wait for
+    minutes. With a single process the error stays as it is.
     """
     with raise_on_all():
         try:

@@ -15,45 +15,25 @@ import numpy as np
 import optax
 
 from adv_jax import evaluate, models
-from adv_jax.data import Dataset, augmentation, epoch_order
-from adv_jax.data.streams import in_natural_units
-from adv_jax.evaluate.batching import over_rows
-from adv_jax.optimizers import averaged
+from adv_jax.data import Dataset
 from adv_jax.runner.config.building import (
-    attack_of,
+    attacks_of,
     first_state_of,
     model_of,
-    objective_of,
+    objective_and_optimizer,
     predicted_by,
     replaced,
 )
 from adv_jax.runner.config.document import with_values
-from adv_jax.runner.config.optimizer import averaging, is_entrywise, optimizer
+from adv_jax.runner.config.optimizer import is_entrywise
 from adv_jax.runner.config.replicas import Replica
+from adv_jax.runner.run.batches import Batches
+from adv_jax.runner.run.measures import Measures
 from adv_jax.runner.store.result import Loss
-from adv_jax.step import (
-    Packing,
-    TrainState,
-    init_state,
-    make_step,
-    over_replays,
-    over_steps,
-    shard_index,
-)
-from adv_jax.types import (
-    Apply,
-    Array,
-    Batch,
-    Key,
-    LogitsFn,
-    Metrics,
-    Objective,
-    Variables,
-)
+from adv_jax.step import Packing, TrainState, init_state, make_step, over_replays, over_steps
+from adv_jax.types import Array, Batch, LogitsFn, Metrics, Objective, Variables
 
-EVALUATION_BATCH = 500
 SMALL = 8192  # Largest number of entries of an array that is packed with others in an epoch.
-_AUGMENTED = 2**30  # Folded into a step's key, to differ from all keys of the objective.
 
 
 class RunState(NamedTuple):
@@ -79,6 +59,13 @@ class Experiment:
     """The functions of one replica: init, epoch, monitor and evaluate.
 
     They are pure. `arrays` are the arrays of the data set, `rows` the rows of the replica.
+
+    Attributes:
+      steps_per_epoch: number of updates.
+      model, apply: the Linen module, and its apply function.
+      predicts: "labels", "real" or "loss"; see `adv_jax.models`.
+      attacks: those of the evaluation, by name.
+      measures: what `monitor` and `evaluate` measure.
     """
 
     def __init__(
@@ -99,37 +86,23 @@ class Experiment:
         Raises:
           ConfigError: an unknown name or setting.
         """
-        self._config = config
-        self._inputs = dataset.test.x.shape[1:]
-        self._crops = dataset.train.x.shape[1:] != self._inputs
-        self._batch_size = config["batch_size"]
-        self._streamed = dataset.stream is not None
-        self._batches_per_epoch = (
-            dataset.stream.num_batches
-            if dataset.stream
-            else (len(dataset.train.y) - config["data"]["num_valid"]) // self._batch_size
-        )
-        self._shards = config["replicas"]["shards"]
+        self._config, self._sources = config, sources
         self._may_stop = bool(config["patience"] or config.get("stop"))
         self._replays = config.get("replays", 1)
-        self.steps_per_epoch = self._batches_per_epoch * self._replays
-        self._sources = sources
+        self._batches = Batches(config, dataset)
+        self.steps_per_epoch = self._batches.count * self._replays
         self.model = model_of(config["model"], sources)
         self.apply = models.apply_fn(self.model)
         self.predicts = predicted_by(self.model)
         self._parts({})
         self._is_entrywise = is_entrywise(config["optimizer"])
-        self.attacks = {
-            name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
-            for name, spec in config["evaluation"]["attacks"].items()
-        }
+        self.attacks = attacks_of(config, sources)
+        self.measures = Measures(config, self.apply, self.predicts, self.attacks, self._batches)
 
     def _parts(self, hyper: Mapping[str, Any]) -> tuple[Objective, optax.GradientTransformation]:
-        config = with_values(self._config, hyper)
-        objective = objective_of(config["objective"], "objective", self._sources)
-        optim = optimizer(config["optimizer"], steps_per_epoch=self.steps_per_epoch)
-        if average := config.get("averaging"):
-            optim = averaged(optim, averaging(average, steps_per_epoch=self.steps_per_epoch))
+        """Returns the objective and the optimizer of a replica with these settings."""
+        config, steps = with_values(self._config, hyper), self.steps_per_epoch
+        objective, optim = objective_and_optimizer(config, self._sources, steps_per_epoch=steps)
         return partial(objective, self.apply), optim
 
     def init(self, seed: Array, hyper: dict[str, Array], start: Any = None) -> RunState:
@@ -137,13 +110,13 @@ class Experiment:
 
         start: pre-trained parameters, which replace those of equal names; None or {} for none.
         """
-        x = jnp.zeros((2, *self._inputs), jnp.float32)
+        x = jnp.zeros((2, *self._batches.shape), jnp.float32)
         variables = models.init(self.model, jax.random.key(seed), x)
         if start:
             convert = getattr(self.model, "converted", dict)
             variables = {**variables, "params": replaced(variables["params"], convert(start))}
         if first := first_state_of(self._config["objective"]):
-            batch = jnp.zeros((self._batch_size, *self._inputs), jnp.float32)
+            batch = jnp.zeros((self._batches.size, *self._batches.shape), jnp.float32)
             variables = {**variables, **first(self.apply, variables, batch)}
         state = init_state(variables, self._parts(hyper)[1], seed=seed, hyper=hyper)
         return RunState(
@@ -163,99 +136,41 @@ class Experiment:
         `arrays` are a chunk of its batches, {"x", "y"}, which are trained on in their order.
         """
         objective, optim = self._parts(run.state.hyper)
+        shards = self._config["replicas"]["shards"]
         microbatches = self._config.get("microbatches", 1)
         packing = Packing(run.state.params, limit=SMALL if self._is_entrywise else 0)
         objective = packing.objective(objective)
-        step = make_step(objective, optim, shards=self._shards, microbatches=microbatches)
+        step = make_step(objective, optim, shards=shards, microbatches=microbatches)
         step = over_replays(step, self._replays)
 
-        def step_on(state, part):
-            if self._streamed:
-                x = unlabelled = in_natural_units(part["x"])
-                y = part["y"]
-            else:
-                x, y = (arrays[name][part["labelled"]] for name in ("x", "y"))
-                unlabelled = arrays.get("unlabelled", arrays["x"])[part["train"]]
-            batch = {"x": x, "y": y, "unlabelled": unlabelled, "second": x}
-            return step(state, self._augmented(state.key, batch))
+        def step_on(state: TrainState, part: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
+            return step(state, self._batches.made(arrays, part, state.key))
 
-        if self._streamed:
-            parts = {name: self._batches(arrays[name]) for name in ("x", "y")}
-        else:
-            epoch = run.state.step // self.steps_per_epoch
-            parts = {
-                name: self._batches(self._shuffled(rows[name], run.state.seed, epoch))
-                for name in ("labelled", "train")
-            }
+        epoch = run.state.step // self.steps_per_epoch
+        parts = self._batches.of_epoch(arrays, rows, run.state.seed, epoch)
 
-        def train(state):
+        def train(state: TrainState) -> tuple[TrainState, Metrics]:
             state, metrics = over_steps(step_on)(packing.state(state), parts)
             return packing.unpacked(state), metrics
 
         state, metrics = _unless_stopped(run, train) if self._may_stop else train(run.state)
         return run._replace(state=state), metrics
 
-    def _augmented(self, key: Key, batch: Batch) -> Batch:
-        """Distorts, crops and mirrors a batch at random, as the config says."""
-        data = self._config["data"]
-        settings = {name: data[name] for name in augmentation.OFF if name in data}
-        if self._shards > 1:
-            key = jax.random.fold_in(key, shard_index(self._shards))
-        return {**batch} | {
-            name: augmentation.augmented(
-                jax.random.fold_in(key, _AUGMENTED + i), batch[name], self._inputs, **settings
-            )
-            for i, name in enumerate(("x", "unlabelled", "second"))
-        }
-
-    def _whole(self, arrays: Batch, rows: Array) -> Array:
-        """Returns training images with the center crop of the test images: f32[n, *D]."""
-        x = arrays["x"][rows]
-        return augmentation.center_crop(x, self._inputs) if self._crops else x
-
-    def _shuffled(self, rows: Array, seed: Array, epoch: Array) -> Array:
-        """Shuffles rows for an epoch: i32[N] -> i32[batches * B].
-
-        If there are fewer rows than the epoch needs, they repeat in the same order. If all rows are
-        labeled, both halves of a batch are the same images, as in the ladder's reference code.
-        """
-        visited = self._batches_per_epoch * self._batch_size
-        order = rows[epoch_order(seed, epoch, len(rows))]
-        return jnp.tile(order, -(-visited // len(rows)))[:visited]
-
-    def _batches(self, rows: Array) -> Array:
-        """Cuts rows into batches, of which this shard has a part: [N, ...] -> [N / B, b, ...]."""
-        each = self._batch_size // self._shards
-        batches = rows.reshape(-1, self._shards, each, *rows.shape[1:])
-        return batches[:, shard_index(self._shards) if self._shards > 1 else 0]
-
     def monitor(
         self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
     ) -> tuple[RunState, Metrics]:
         """Measures errors or losses after an epoch; updates the best model and `stopped`."""
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
+        measures, key = self.measures, run.state.key
         weights = self._weights(run.state)
-        variables = self.test_variables(weights, arrays, rows)
-        logits_fn = _logits_fn(self.apply, variables)
-        measure = "loss" if self.predicts == "loss" else "error"
-
-        def found_on(name: str) -> Array:
-            """Returns the error or loss on a subset, gathering its images batch by batch."""
-            seen = partial(self._whole, arrays)
-            if measure == "loss":
-                return self._loss(variables, rows[name], run.state.key, seen).mean
-            labels = self._classes(arrays["y"][rows[name]])
-            found = _clean(lambda rows: logits_fn(seen(rows)), rows[name], labels)
-            # Round to whole images, so that comparisons do not depend on the compiled program.
-            count = len(rows[name])
-            return jnp.round(count * (1 - found.accuracy)) / count
-
-        metrics = self._tested(variables, arrays, run.state.key)
+        variables = self.measures.test_variables(weights, arrays, rows)
+        metrics = measures.of_test_set(variables, arrays, key)
         if watched := self._config.get("monitor_attacks"):
-            metrics |= self._errors_under(watched, logits_fn, arrays, run.state.key)
+            metrics |= measures.under_attacks(watched, variables, arrays, key)
         stopped = run.stopped
         if len(rows["valid"]):
-            metrics[f"valid_{measure}"] = found = found_on("valid")
+            found = measures.of_rows(variables, arrays, rows["valid"], key)
+            metrics[f"valid_{measures.name}"] = found
             better = (found < run.best_error) & ~run.stopped
             keep = partial(jax.tree.map, lambda new, old: jnp.where(better, new, old))
             run = run._replace(
@@ -267,53 +182,11 @@ class Experiment:
                 stopped |= epoch - run.best_epoch >= patience
         stop = self._config.get("stop")
         if stop or self._config.get("monitor_train"):
-            metrics[f"train_{measure}"] = found_on("train")
+            found = measures.of_rows(variables, arrays, rows["train"], key)
+            metrics[f"train_{measures.name}"] = found
         if stop:
             stopped |= _is_done(stop, run.state, metrics)
         return run._replace(stopped=stopped), metrics
-
-    def _tested(self, variables: Variables, arrays: Batch, key: Key) -> Metrics:
-        """Returns the error and the confidence on the test set, or the loss."""
-        if self.predicts == "loss":
-            return {"test_loss": self._loss(variables, arrays["test_x"], key).mean}
-        labels = self._classes(arrays["test_y"])
-        test = _clean(_logits_fn(self.apply, variables), arrays["test_x"], labels)
-        return {"test_error": jnp.maximum(1 - test.accuracy, 0), "test_confidence": test.confidence}
-
-    def _loss(
-        self,
-        variables: Variables,
-        rows: Array,
-        key: Key,
-        images: Callable[[Array], Array] = lambda rows: rows,
-    ) -> Loss:
-        """Returns the mean loss of a model without classes.
-
-        Args:
-          rows: f32[N, *D], or i32[N], of which `images` makes the inputs batch by batch.
-          key: for the model's noise.
-        """
-
-        def losses(rows: Array, index: Array) -> Array:
-            own = jax.random.fold_in(key, index[0])
-            return self.apply(variables, images(rows), key=own, method="row_loss").logits
-
-        found = over_rows(losses, (rows, jnp.arange(len(rows))), batch_size=EVALUATION_BATCH)
-        return Loss(found.mean())
-
-    def _classes(self, labels: Array) -> Array:
-        """Returns the classes that the model is to find: the labels, or 1 for real images."""
-        return jnp.ones_like(labels) if self.predicts == "real" else labels
-
-    def _errors_under(
-        self, watched: Mapping[str, Any], logits_fn: LogitsFn, arrays: Batch, key: Key
-    ) -> Metrics:
-        """Returns {"NAME_error": f32[]} under `monitor_attacks`, of the first test images."""
-        x, y = (arrays[name][: watched["rows"]] for name in ("test_x", "test_y"))
-        attacks = {name: self.attacks[name] for name in watched["names"]}
-        measure = partial(evaluate.curves, eps=[watched["eps"]], batch_size=EVALUATION_BATCH)
-        curves = measure(logits_fn, x, self._classes(y), attacks, key=key).attacks
-        return {f"{name}_error": jnp.maximum(1 - c.accuracy[0], 0) for name, c in curves.items()}
 
     def _weights(self, state: TrainState) -> Variables:
         """Returns the variables to test: with `averaging`, those of the averaged weights."""
@@ -321,58 +194,16 @@ class Experiment:
             return state.variables
         return {**state.variables, "params": state.opt_state.average}
 
-    def test_variables(
-        self, variables: Variables, arrays: Batch, rows: Mapping[str, Array]
-    ) -> Variables:
-        """Replaces the batch statistics by averages over the labeled training set.
-
-        Averages the mean and the unbiased variance over batches in the order of the rows; those of
-        a generator over as many batches of its images. Returns a model without batch statistics
-        unchanged.
-        """
-        if "batch_stats" not in variables:
-            return variables
-        size = min(self._batch_size, len(rows["labelled"]))
-        count = len(rows["labelled"]) // size
-        batches = rows["labelled"][: count * size].reshape(count, size)
-
-        def stats_of(rows: Array) -> Any:
-            x = self._whole(arrays, rows)
-            seen = {**variables, **self.apply(variables, x, train=True).model_state}
-            if self.predicts != "real":
-                return seen["batch_stats"]
-            # The generator has as many images, drawn by a key that differs between batches.
-            key = jax.random.key(rows[0])
-            drawn = self.apply(seen, x, train=True, key=key, method="sample")
-            return drawn.model_state["batch_stats"]
-
-        stats = jax.lax.map(stats_of, batches)
-        return {**variables, "batch_stats": jax.tree.map(lambda s: s.mean(0), stats)}
-
     def final_variables(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> Variables:
         """Returns the variables of the final (or best) model for testing."""
-        return self.test_variables(run.best or self._weights(run.state), arrays, rows)
-
-    def logits_fn(self, run: RunState, arrays: Batch, rows: Mapping[str, Array]) -> LogitsFn:
-        """Returns the final (or best) model for testing."""
-        return _logits_fn(self.apply, self.final_variables(run, arrays, rows))
+        return self.measures.test_variables(run.best or self._weights(run.state), arrays, rows)
 
     def evaluate(
         self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
     ) -> evaluate.Curves | Loss:
         """Evaluates the final (or best) model on the test set, clean and under each attack."""
-        if self.predicts == "loss":
-            variables = self.final_variables(run, arrays, rows)
-            return self._loss(variables, arrays["test_x"], jax.random.key(run.state.seed))
-        return evaluate.curves(
-            self.logits_fn(run, arrays, rows),
-            arrays["test_x"],
-            self._classes(arrays["test_y"]),
-            self.attacks,
-            eps=self._config["evaluation"]["eps"],
-            batch_size=EVALUATION_BATCH,
-            key=jax.random.key(run.state.seed),
-        )
+        variables = self.final_variables(run, arrays, rows)
+        return self.measures.in_the_end(variables, arrays, jax.random.key(run.state.seed))
 
 
 def initial(
@@ -406,11 +237,3 @@ def _is_done(stop: Mapping[str, float], state: TrainState, metrics: Metrics) -> 
         scale = optax.tree.get(state.opt_state, "scale")
         done |= scale <= stop["rate_scale"]
     return done
-
-
-def _clean(logits_fn: LogitsFn, x: Array, y: Array) -> evaluate.Clean:
-    return evaluate.clean(logits_fn, x, y, batch_size=EVALUATION_BATCH)
-
-
-def _logits_fn(apply: Apply, variables: Variables) -> LogitsFn:
-    return lambda x: apply(variables, x).logits

@@ -1,15 +1,39 @@
-"""Draws PNG figures of models under attack: curves over eps and transfer matrices."""
+"""Draws the PNG figures of runs and of models under attack."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from adv_jax.runner.run import learning_curves
+from adv_jax.runner.store.workdir import Workdir
+from adv_jax.runner.store.writing import writing
+
 Target = Path | BytesIO  # where a PNG goes
 
 _STYLES = ("-", "--", "-.", ":")
+
+
+def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Writes figures/learning.png and, if attacks were evaluated, figures/evaluation.png.
+
+    Args:
+      files: the run's workdir.
+      result: the contents of its result.json.
+
+    Raises:
+      UserError: a figure cannot be written.
+    """
+    title = f"{config['experiment']}, {result['data']['name']} ({result['data']['source']})"
+    with writing(files.figures):
+        files.figures.mkdir(exist_ok=True)
+        found = learning_curves.curves(files.metrics())
+        learning_curves.chart(found, title=title).savefig(files.figures / "learning.png")
+        if result["evaluation"]:
+            attack_curves(files.figures / "evaluation.png", result["evaluation"], title=title)
 
 
 def attack_curves(

@@ -15,7 +15,7 @@ from adv_jax.data import (
     Dataset,
     arrays,
     augmentation,
-    labelled_subset,
+    labeled_subset,
     preprocessing,
     split,
 )
@@ -27,7 +27,6 @@ from adv_jax.runner.config.fields import FIELDS
 from adv_jax.runner.config.plugins import described
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.config.schema import is_import_path
-from adv_jax.runner.store.result import data_document
 from adv_jax.runner.store.workdir import check_same_data, read_fitted
 from adv_jax.types import UserError
 
@@ -40,7 +39,7 @@ class Inputs(NamedTuple):
     Attributes:
       dataset: the preprocessed data set.
       rows: the output of `rows_of`.
-      document: the output of `result.data_document`.
+      document: the entry "data" of result.json: name, source, SHA-256, and size of each subset.
       fitted: the arrays of the preprocessing, named "step.name"; None without preprocessing.
     """
 
@@ -82,7 +81,7 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
     dataset = _halved(_dataset(spec), spec.get("half", 0))
     _check_stream(config, dataset)
     rows = rows_of(config, dataset, runs)
-    document = data_document(dataset, rows)
+    document = _document(dataset, rows)
     begun = check_same_data(workdir, document)
     crop = spec.get("crop", 0)
     if not any(fits.values()):
@@ -101,13 +100,13 @@ def steps(spec: Mapping[str, Any]) -> list[Any]:
 
 
 def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]) -> dict[str, Any]:
-    """Returns the training rows of each replica: {"train", "valid", "labelled"}, i32[R, n].
+    """Returns the training rows of each replica: {"train", "valid", "labeled"}, i32[R, n].
 
     Raises:
       DataError: the sizes do not fit the data.
     """
     settings, labels = config["data"], dataset.train.y
-    rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labelled": []}
+    rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labeled": []}
     for replica in replicas:
         train, valid = split(
             labels,
@@ -115,15 +114,29 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
             seed=replica.seed,
             stratified=settings.get("stratified", False),
         )
-        subset = labelled_subset(
+        subset = labeled_subset(
             labels[train],
             num_labels=settings["num_labels"] or len(train),
             num_classes=dataset.num_classes,
             seed=replica.seed,
         )
-        for name, chosen in (("train", train), ("valid", valid), ("labelled", train[subset])):
+        for name, chosen in (("train", train), ("valid", valid), ("labeled", train[subset])):
             rows[name].append(chosen)
     return {name: np.stack(chosen) for name, chosen in rows.items()}
+
+
+def _document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns `Inputs.document`."""
+    sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
+    if dataset.stream:
+        whole = dataset.stream.num_batches * dataset.stream.batch_size
+        sizes |= {"train": whole, "labeled": whole}
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "sha256": dataset.sha256,
+        "sizes": sizes | {"test": len(dataset.test.y)},
+    }
 
 
 def _to_run(config: Mapping[str, Any]) -> str:
@@ -274,4 +287,4 @@ def _joined(source: Dataset, target: Dataset) -> Dataset:
     if source.bounds is not None and target.bounds is not None:
         (lo, hi), (its_lo, its_hi) = source.bounds, target.bounds
         bounds = float(min(lo, its_lo)), float(max(hi, its_hi))
-    return target._replace(train=source.train, unlabelled=target.train.x, bounds=bounds)
+    return target._replace(train=source.train, unlabeled=target.train.x, bounds=bounds)

@@ -57,8 +57,9 @@ class Program:
     States stay on the devices, [devices, replicas, ...]. Metrics are NumPy arrays [R, ...].
 
     Attributes:
-      held: the replicas on the devices of this process, for `place`.
-      saved: the replicas that each process saves, for `fetch_saved`.
+      layout: the replicas on the devices; it places and fetches trees of them.
+      held: the replicas on the devices of this process, for `layout.place`.
+      saved: the replicas that each process saves, for `layout.fetch_saved`.
     """
 
     def __init__(
@@ -78,21 +79,19 @@ class Program:
           starts: the output of `pretrained.starts`.
         """
         self.steps_per_epoch = experiment.steps_per_epoch
-        self._layout = layout(len(replicas), shards=shards)
-        devices = self._layout.devices
-        self.num_devices = len(devices)
-        self.held = self._layout.held(len(replicas))
-        self.saved = self._layout.saved(len(replicas))
-        self._seeds = self._layout.place(self._of_held(initial(replicas, starts)))
-        self._copies = self._layout.copies()
-        self._data = self._copies(dataset.arrays()), self._layout.place(self._of_held(rows))
+        self.layout = layout(len(replicas), shards=shards)
+        self.held = self.layout.held(len(replicas))
+        self.saved = self.layout.saved(len(replicas))
+        self._seeds = self.layout.place(self._of_held(initial(replicas, starts)))
+        self._copies = self.layout.copies()
+        self._data = self._copies(dataset.arrays()), self.layout.place(self._of_held(rows))
         self._streamed = dataset if dataset.stream else None
-        # Of the chunks that are computed on, that wait and that are read: on a CPU, the devices use
+        # Three chunks: one is computed on, one waits, one is read. On a CPU the devices compute in
         # this memory itself.
         self._buffers = buffers(dataset, 3) if dataset.stream else []
         self._reader = ThreadPoolExecutor(1, "stream")
-        self._functions = functions(experiment, devices)
-        self._options = compiler_options(devices[0].platform)
+        self._functions = functions(experiment, self.layout.devices)
+        self._options = compiler_options(self.layout.devices[0].platform)
 
     def compile(self, *, wait: bool = False) -> None:
         """Starts to compile all functions; without it, each is compiled at its first call.
@@ -131,15 +130,15 @@ class Program:
         """
         if self._streamed is None:
             state, metrics = self._functions.epoch(state, *self._data)
-            return state, self.fetch(metrics)
+            return state, self.layout.fetch(metrics)
         found, running = [], None
         for chunk in self._ahead(self._streamed, epoch):
             state, metrics = self._functions.epoch(state, chunk, self._data[1])
             if running:
                 # Waits, so that the next chunk but one may use the memory of the previous one.
-                found.append(self.fetch(running))
+                found.append(self.layout.fetch(running))
             running = metrics
-        found.append(self.fetch(running))
+        found.append(self.layout.fetch(running))
         return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *found)
 
     def _ahead(self, dataset: Dataset, epoch: int) -> Iterator[Any]:
@@ -154,27 +153,11 @@ class Program:
     def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
         """Measures clean errors -> (state, metrics f32[R] each); donates `state`."""
         state, metrics = self._functions.monitor(state, *self._data)
-        return state, self.fetch(metrics)
+        return state, self.layout.fetch(metrics)
 
     def evaluate(self, state: RunState) -> Curves:
         """Runs `Experiment.evaluate` for each replica: f32[R] and f32[R, E]."""
-        return self.fetch(self._functions.evaluate(state, *self._data))
-
-    def fetch(self, tree: Any) -> Any:
-        """Copies a tree from the devices to NumPy arrays [R, ...]."""
-        return self._layout.fetch(tree)
-
-    def fetch_saved(self, tree: Any) -> Any:
-        """Copies the replicas that this process saves to NumPy arrays, without communication."""
-        return self._layout.fetch_saved(tree)
-
-    def place(self, tree: Any) -> Any:
-        """Puts NumPy arrays [held replicas, ...] on the devices; the inverse of `fetch`."""
-        return self._layout.place(tree)
-
-    def shapes(self, tree: Any) -> Any:
-        """Returns the shapes and dtypes that `fetch` would return."""
-        return self._layout.shapes(tree)
+        return self.layout.fetch(self._functions.evaluate(state, *self._data))
 
     def _of_held(self, tree: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[self.held.start : self.held.stop], tree)

@@ -90,7 +90,7 @@ class Checkpoints:
         self._given_up = threading.Event()
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._opened = os.open(directory, os.O_RDONLY)  # Tells it from one of its name.
+            self._opened = os.open(directory, os.O_RDONLY)  # To notice if it is replaced.
             for unfinished in _unfinished(directory) if self._first else ():
                 shutil.rmtree(unfinished)
             self._links = ExitStack()

@@ -16,7 +16,6 @@ from jax.typing import ArrayLike
 
 from adv_jax import __version__
 from adv_jax.attacks import function_name
-from adv_jax.data import Dataset
 from adv_jax.evaluate import Curves
 from adv_jax.evaluate.auditing import warnings_of_curves
 from adv_jax.runner.config.replicas import Replica
@@ -33,8 +32,7 @@ class Loss(NamedTuple):
 
 def document(
     config: Mapping[str, Any],
-    dataset: Dataset,
-    rows: Mapping[str, np.ndarray],
+    data: Mapping[str, Any],
     replicas: Sequence[Replica],
     measured: Curves | Loss,
     *,
@@ -46,8 +44,7 @@ def document(
 
     Args:
       config: the run's config.
-      dataset: the run's data.
-      rows: the rows of each replica, i32[R, n].
+      data: the entry "data": `Inputs.document`.
       replicas: the R replicas.
       measured: the output of `Program.evaluate`, f32[R] and f32[R, E]; a loss replaces the error
         and the confidence of a model without classes.
@@ -58,10 +55,11 @@ def document(
     if isinstance(measured, Loss):
         tested, evaluation = {"test_loss": np.asarray(measured.mean, float)}, {}
     else:
-        tested, evaluation = _errors(measured, config["evaluation"]["eps"], len(dataset.test.y))
+        eps, num_test = config["evaluation"]["eps"], data["sizes"]["test"]
+        tested, evaluation = _errors(measured, eps, num_test)
     return {
         "experiment": config["experiment"],
-        "data": data_document(dataset, rows),
+        "data": dict(data),
         "replicas": [
             {
                 "seed": replica.seed,
@@ -96,20 +94,6 @@ def _errors(
         evaluation["worst_case"] = {"eps": sizes, "error": error(measured.worst_case).tolist()}
     clean = {"test_error": error(measured.clean.accuracy), "confidence": measured.clean.confidence}
     return clean, evaluation
-
-
-def data_document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns the entry "data": the source and its hash, and the size of each subset."""
-    sizes = {name: int(of_replicas.shape[1]) for name, of_replicas in rows.items()}
-    if dataset.stream:
-        whole = dataset.stream.num_batches * dataset.stream.batch_size
-        sizes |= {"train": whole, "labelled": whole}
-    return {
-        "name": dataset.name,
-        "source": dataset.source,
-        "sha256": dataset.sha256,
-        "sizes": sizes | {"test": len(dataset.test.y)},
-    }
 
 
 def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], list[list[str]]]:

@@ -15,8 +15,8 @@ SMALL = {"shape": (2, 3, 1), "latent": 3, "features": (5, 4), "discriminator_fea
 X = jnp.asarray(RNG.uniform(size=(8, 2, 3, 1)), jnp.float32)
 KEY = jax.random.key(2)
 PLAIN = generative.models.adversarial_autoencoder(**SMALL)
-LABELLED = generative.models.semi_supervised_autoencoder(**SMALL, num_classes=4)
-BOTH = pytest.mark.parametrize("net", [PLAIN, LABELLED], ids=["plain", "labelled"])
+LABELED = generative.models.semi_supervised_autoencoder(**SMALL, num_classes=4)
+BOTH = pytest.mark.parametrize("net", [PLAIN, LABELED], ids=["plain", "labeled"])
 
 
 @functools.cache
@@ -44,13 +44,13 @@ def test_a_code_has_the_outputs_of_the_encoder_and_the_probabilities_of_the_clas
     apply, variables = built(net)
     values = dense(variables["params"]["encoder"], np.float64(X).reshape(8, 6))
     z, logits = np.split(values, [3], axis=1)
-    expected = np.concatenate([z, oracles.softmax(logits)], axis=1) if net is LABELLED else z
+    expected = np.concatenate([z, oracles.softmax(logits)], axis=1) if net is LABELED else z
     found = apply(variables, X, method="encode").logits
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_classifier_has_the_logits_of_the_classes():
-    apply, variables = built(LABELLED)
+    apply, variables = built(LABELED)
     values = dense(variables["params"]["encoder"], np.float64(X).reshape(8, 6))
     found = apply(variables, X)
     np.testing.assert_allclose(found.logits, values[:, 3:], rtol=1e-4, atol=1e-6)
@@ -86,7 +86,7 @@ def test_the_prior_is_standard_normal_and_draws_all_classes_alike(net):
     z, classes = np.split(drawn, [3], axis=1)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=0.04)
     np.testing.assert_allclose(np.cov(z.T), np.eye(3), atol=0.05)
-    if net is LABELLED:
+    if net is LABELED:
         assert set(np.unique(classes)) == {0, 1}
         np.testing.assert_array_equal(classes.sum(axis=1), 1)
         np.testing.assert_allclose(classes.mean(axis=0), 1 / 4, atol=0.02)

@@ -13,7 +13,7 @@ from adv_jax import generative, models
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 X, U = (jnp.asarray(RNG.uniform(size=(8, 2, 3, 1)), jnp.float32) for _ in range(2))
-BATCH = {"x": X, "y": jnp.arange(8) % 4, "unlabelled": U}
+BATCH = {"x": X, "y": jnp.arange(8) % 4, "unlabeled": U}
 CODED = {"shape": (2, 3, 1), "latent": 3, "encoder_features": (5,), "decoder_features": (4,)}
 AUTOENCODER = {"shape": (2, 3, 1), "latent": 3, "features": (5,), "discriminator_features": (6,)}
 SETTINGS = {
@@ -191,12 +191,12 @@ def test_only_the_inputs_of_the_encoder_of_an_adversarial_autoencoder_are_noisy(
     noisy = partial(generative.objectives.semi_supervised_autoencoder, spy, key=KEY, noise_std=0.3)
     many = {name: jnp.tile(value, (64, *[1] * (value.ndim - 1))) for name, value in BATCH.items()}
     _, (_, metrics) = noisy(variables, many)
-    for inputs, clean in zip((*seen["encode"], *seen["logits"]), ["unlabelled", "x"], strict=True):
+    for inputs, clean in zip((*seen["encode"], *seen["logits"]), ["unlabeled", "x"], strict=True):
         noise = np.float64(inputs - many[clean])
         assert noise.mean() == pytest.approx(0, abs=0.02)
         assert noise.std() == pytest.approx(0.3, rel=0.05)
     images = np.float64(apply(variables, *seen["decode"], method="decode").logits)
-    squares = ((images - np.float64(many["unlabelled"])) ** 2).sum(axis=(1, 2, 3)).mean()
+    squares = ((images - np.float64(many["unlabeled"])) ** 2).sum(axis=(1, 2, 3)).mean()
     assert float(metrics["decoder_loss"]) == pytest.approx(squares, rel=1e-5)
 
 

@@ -20,7 +20,7 @@ MODEL = generative.models.catgan(
 )
 RNG = np.random.default_rng(0)
 X, U = (jnp.asarray(RNG.uniform(size=(n, 2, 3, 1)), jnp.float32) for n in (4, 8))
-BATCH = {"x": X, "y": jnp.array([0, 2, 1, 1]), "unlabelled": U}
+BATCH = {"x": X, "y": jnp.array([0, 2, 1, 1]), "unlabeled": U}
 APPLY = models.apply_fn(MODEL)
 
 

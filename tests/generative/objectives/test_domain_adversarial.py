@@ -14,7 +14,7 @@ from adv_jax.generative.objectives.gan import constant
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 X, U = (jnp.asarray(RNG.uniform(size=(4, 6)), jnp.float32) for _ in range(2))
-BATCH = {"x": X, "y": jnp.array([3, 2, 1, 1]), "unlabelled": U}
+BATCH = {"x": X, "y": jnp.array([3, 2, 1, 1]), "unlabeled": U}
 SMALL = {"features": (5, 4), "layer": 1, "adversary_features": (3,), "activation": "tanh"}
 DOMAINS = generative.models.judged(num_classes=4, **SMALL)
 CENSORED = generative.models.censored(num_classes=2, **SMALL)
@@ -109,5 +109,5 @@ def test_the_gradients_of_the_players_equal_finite_differences(name):
 
 def test_domains_need_unlabeled_images():
     objective, apply, variables = parts("domain_adversarial")
-    with pytest.raises(ValueError, match="batch must have x, y and unlabelled, got x, y"):
+    with pytest.raises(ValueError, match="batch must have x, y and unlabeled, got x, y"):
         objective(apply, variables, {"x": X, "y": BATCH["y"]}, key=KEY)

@@ -49,7 +49,7 @@ def test_a_part_that_belongs_to_no_player_is_refused(name):
     model = GAMES[name]
     variables = models.init(model, jax.random.key(1), X)
     shared = {"params": {**variables["params"], "trunk": jnp.ones(2)}}
-    batch = {**BATCH, "unlabelled": X}
+    batch = {**BATCH, "unlabeled": X}
     options = {"gamma": 1.0} if name == "vae_gan" else {}
     with pytest.raises(UserError, match="the parts of the model must be the players .*, trunk$"):
         getattr(generative.objectives, name)(

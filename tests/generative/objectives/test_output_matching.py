@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 MODEL = generative.models.judged(features=(5,), layer=0, adversary_features=(4,), num_classes=3)
 RNG = np.random.default_rng(0)
 X, U = (jnp.asarray(RNG.uniform(size=(n, 6)), jnp.float32) for n in (4, 8))
-BATCH = {"x": X, "y": jnp.array([0, 2, 1, 1]), "unlabelled": U}
+BATCH = {"x": X, "y": jnp.array([0, 2, 1, 1]), "unlabeled": U}
 APPLY = models.apply_fn(MODEL)
 
 

@@ -17,7 +17,7 @@ from adv_jax.types import Output
 KEY = jax.random.key(0)
 SHAPE = (2, 3, 1)
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(8, *SHAPE)), jnp.float32)
-BATCH = {"x": X[:1], "y": jnp.zeros(1, jnp.int32), "unlabelled": X}
+BATCH = {"x": X[:1], "y": jnp.zeros(1, jnp.int32), "unlabeled": X}
 
 
 def net(**settings):
@@ -39,7 +39,7 @@ class Seen:
 
 def seen(x, **noise):
     model = Seen()
-    batch = {"unlabelled": x}
+    batch = {"unlabeled": x}
     loss, _ = generative.objectives.reconstruction(model.apply, {}, batch, key=KEY, **noise)
     ((noisy, clean),) = model.inputs
     np.testing.assert_array_equal(clean, x)
@@ -127,7 +127,7 @@ def test_a_linear_autoencoder_finds_the_subspace_of_principal_components():
     optimizer = sgd(0.05, momentum=0.9)
     state = init_state(models.init(model, KEY, x), optimizer, seed=0)
     step = make_step(objective, optimizer)
-    batch = {"unlabelled": x}
+    batch = {"unlabeled": x}
     train = jax.jit(lambda s: jax.lax.scan(lambda s, _: step(s, batch), s, length=3000))
     state, metrics = train(state)
     flat = np.asarray(x).reshape(len(x), -1)

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refusal
 
+from adv_jax import objectives
 from adv_jax.checks import suggestion
+from adv_jax.ranges import COUNT
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import check, validate
 from adv_jax.runner.config.replicas import Replica, replicas
@@ -25,9 +27,13 @@ def document(**changes):
         "seed": 1,
         "replicas": {"seeds": 1, "grid": None, "shards": 1},
         "data": {"num_valid": 5, "num_labels": 100},
-        "model": {"name": "mlp", "features": (5, 3), "noise_std": (0.3, 0.1)},
-        "objective": {"name": "mixed", "alpha": 0.5, "attack": {"name": "step", "eps": 0.1}},
-        "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.0},
+        "model": {"name": "mlp", "features": (5, 3)},
+        "objective": {
+            "name": "adversarial_mix",
+            "alpha": 0.5,
+            "attack": {"name": "fgsm", "eps": 0.1},
+        },
+        "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "l1": 0.1},
         "epochs": 3,
         "batch_size": 10,
         "patience": 0,
@@ -168,7 +174,7 @@ INTEGERS_FROM_0 = ["seed", "data.num_valid", "data.num_labels", "patience"]
 NUMBERS_FROM_0 = [
     "objective.attack.eps",
     "evaluation.eps",
-    "model.noise_std",
+    "optimizer.l1",
     "optimizer.learning_rate",
 ]
 FRACTIONS = ["objective.alpha", "optimizer.momentum"]
@@ -244,7 +250,8 @@ def test_a_fraction_is_accepted_if_and_only_if_it_lies_in_0_to_1(value, path):
     ],
 )
 def test_settings_of_training_rules_out_of_range_are_refused(path, value, allowed):
-    config = document(optimizer__plateau={"name": "bold_driver"})
+    rule = {"name": "passive_aggressive", "aggressiveness": 1.0}
+    config = document(objective=rule, optimizer__plateau={"name": "bold_driver"})
     message = refusal(validate, with_values(config, {path: value}))
     assert message == f"{path} must be {allowed}, got {value!r}"
 
@@ -313,7 +320,7 @@ def test_a_missing_required_field_is_refused_by_name(path):
         (
             "replicas.grid",
             {"a.eps": (math.nan,)},
-            "replicas.grid.a.eps must be a number of",
+            "replicas.grid.a.eps must be a text, a number of 32 bits, ",
         ),
         ("stop", 3, "stop must be a dict, got 3"),
         ("evaluation.attacks.fgsm", 1, "evaluation.attacks.fgsm must be a dict, got 1"),
@@ -352,12 +359,30 @@ def test_the_largest_seed_is_2_to_the_30():
     assert message == f"seed must be {WORDS['seed']}, got 1073741825"
 
 
-def test_a_range_holds_for_a_field_name_at_any_depth():
+def test_a_range_holds_for_the_part_that_states_it():
     config = document()
-    config["evaluation"]["attacks"] = {"noise": {"std": -1.0}}
+    config["evaluation"]["attacks"] = {"noise": {"name": "gaussian_noise", "std": -1.0}}
     assert refusal(validate, config).startswith("evaluation.attacks.noise.std must be a number ")
-    config["evaluation"]["attacks"] = {"noise": {"shift": -1.0, "std": None}}
+    config["evaluation"]["attacks"] = {"noise": {"name": "gaussian_noise", "std": None}}
     validate(config)
+    config["evaluation"]["attacks"] = {"noise": {"name": "uniform_noise", "std": -1.0}}
+    validate(config)
+
+
+def test_a_new_objective_is_checked_by_its_own_ranges(monkeypatch):
+    @objectives.stating.objective(ranges={"gap": "(0, 1]", "rounds": COUNT})
+    def tilted(apply, variables, batch, *, key, gap, rounds): ...
+
+    monkeypatch.setattr(objectives, "tilted", tilted, raising=False)
+    monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "tilted"])
+    good = {"name": "tilted", "gap": 1.0, "rounds": 2}
+    validate(document(objective=good))
+    assert refusal(validate, document(objective=good | {"gap": 0.0})) == (
+        "objective.gap must be a number above 0 and at most 1, got 0.0"
+    )
+    assert refusal(validate, document(objective=good | {"rounds": 1.5})) == (
+        "objective.rounds must be a whole number of at least 1, got 1.5"
+    )
 
 
 @pytest.mark.parametrize("value", [(0.2, 1.0), 1])

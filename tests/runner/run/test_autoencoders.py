@@ -31,7 +31,7 @@ PARTS = {
         {"name": "adversarial_autoencoder"},
         {"name": "players", **dict.fromkeys(PLAYERS, OWN)},
     ),
-    "labelled": (
+    "labeled": (
         {"name": "semi_supervised_autoencoder", **GAME},
         {"name": "semi_supervised_autoencoder"},
         {"name": "players", **dict.fromkeys(PLAYERS, OWN)},
@@ -49,8 +49,8 @@ def config(name, **changes):
     """A config of two epochs; keys of `changes` are paths with __ for the dot."""
     model, objective, optimizer = PARTS[name]
     parts = {"model": model, "objective": objective, "optimizer": optimizer}
-    document = short_run.document(num_labels=20 if name == "labelled" else 0) | parts
-    if name != "labelled":
+    document = short_run.document(num_labels=20 if name == "labeled" else 0) | parts
+    if name != "labeled":
         document |= {"evaluation": {"attacks": {}, "eps": (0.0,)}}
     return with_values(document, {path.replace("__", "."): v for path, v in changes.items()})
 
@@ -82,7 +82,7 @@ def test_the_test_loss_of_a_vae_is_its_negative_bound(tmp_path):
 
 @pytest.mark.slow
 def test_a_semi_supervised_autoencoder_is_tested_and_attacked_as_a_classifier(tmp_path):
-    result = training.run(config("labelled"), tmp_path / "run")
+    result = training.run(config("labeled"), tmp_path / "run")
     *_, line = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert {"supervised", "encoder_loss", "decoder_loss", "fooling_loss"} <= line.keys()
     (model,) = load_all(tmp_path / "run")
@@ -127,9 +127,9 @@ def test_a_grid_varies_gamma_in_one_program(tmp_path):
                 {"model__shape": (14, 14, 1)},
                 "model.shape must be (28, 28, 1), the shape of x, got (14, 14, 1)",
             ),
-            ("labelled", {"model__latent": 0}, "model.latent must be at least 1, got 0"),
+            ("labeled", {"model__latent": 0}, "model.latent must be at least 1, got 0"),
             (
-                "labelled",
+                "labeled",
                 {"model__num_classes": 5},
                 "model must have 10 classes, as data.name has, got 5",
             ),

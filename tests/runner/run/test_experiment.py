@@ -31,11 +31,11 @@ def test_test_variables_average_means_and_unbiased_variances_of_labeled_batches(
     variables = experiment.init(jnp.int32(4), {}).state.variables
     rng = np.random.default_rng(1)
     variables = jax.tree.map(lambda v: v + rng.normal(size=v.shape).astype(np.float32), variables)
-    found = jax.jit(experiment.test_variables)(variables, arrays_of(dataset), rows)
+    found = jax.jit(experiment.measures.test_variables)(variables, arrays_of(dataset), rows)
     encoder = jax.tree.map(lambda v: np.asarray(v, float), variables["params"]["encoder"])
     moments = {"mean1": [], "var1": [], "mean2": [], "var2": []}
     for start in (0, 10):  # Four rows fill no batch.
-        h = dataset.train.x[rows["labelled"][start : start + 10]].astype(float)
+        h = dataset.train.x[rows["labeled"][start : start + 10]].astype(float)
         for layer in (1, 2):
             a = h @ encoder[f"W{layer}"]["kernel"]
             moments[f"mean{layer}"].append(a.mean(0))
@@ -54,9 +54,9 @@ def test_fewer_labels_than_a_batch_are_one_batch(dataset):
     experiment = Experiment(config, dataset)
     rows = alone(rows_of(config, dataset, [Replica(4, {})]))
     variables = experiment.init(jnp.int32(4), {}).state.variables
-    found = experiment.test_variables(variables, arrays_of(dataset), jnp_tree(rows))
+    found = experiment.measures.test_variables(variables, arrays_of(dataset), jnp_tree(rows))
     kernel = np.asarray(variables["params"]["encoder"]["W1"]["kernel"], float)
-    a = dataset.train.x[rows["labelled"]].astype(float) @ kernel
+    a = dataset.train.x[rows["labeled"]].astype(float) @ kernel
     same(found["batch_stats"]["mean1"], a.mean(0))
     same(found["batch_stats"]["var1"], a.var(0, ddof=1))
 
@@ -64,7 +64,7 @@ def test_fewer_labels_than_a_batch_are_one_batch(dataset):
 def test_test_variables_of_a_model_without_batch_statistics_are_unchanged(dataset):
     experiment = Experiment(document(), dataset)
     variables = experiment.init(jnp.int32(0), {}).state.variables
-    assert experiment.test_variables(variables, {}, {}) is variables
+    assert experiment.measures.test_variables(variables, {}, {}) is variables
 
 
 def linear_reference(params, x, y, eps):
@@ -131,9 +131,8 @@ def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
     run = experiment.init(jnp.int32(1), {})
     result = experiment.evaluate(run, arrays_of(dataset), rows)
     assert result.attacks == {}
-    measured = evaluate.clean(
-        experiment.logits_fn(run, arrays_of(dataset), rows), dataset.test.x, dataset.test.y
-    )
+    logits_fn = experiment.measures.logits_fn(run.state.variables)
+    measured = evaluate.clean(logits_fn, dataset.test.x, dataset.test.y)
     same(result.clean, measured)
 
 

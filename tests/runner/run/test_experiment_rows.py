@@ -18,15 +18,15 @@ from adv_jax.runner.run.inputs import rows_of
 def test_rows_are_balanced_disjoint_and_labeled_within_training(dataset):
     config = document(data__num_valid=12, data__num_labels=8)
     rows = rows_of(config, dataset, [Replica(s, {}) for s in (1, 2, 5)])
-    sizes = {"train": TRAIN - 12, "valid": 12, "labelled": 8}
+    sizes = {"train": TRAIN - 12, "valid": 12, "labeled": 8}
     assert {name: chosen.shape for name, chosen in rows.items()} == {
         name: (3, size) for name, size in sizes.items()
     }
-    for train, valid, labelled in zip(*rows.values(), strict=True):
+    for train, valid, labeled in zip(*rows.values(), strict=True):
         assert sorted([*train, *valid]) == list(range(TRAIN))
-        assert set(labelled) < set(train)
-        assert len(set(labelled)) == 8
-        for chosen in (train, valid, labelled):
+        assert set(labeled) < set(train)
+        assert len(set(labeled)) == 8
+        for chosen in (train, valid, labeled):
             counts = np.bincount(dataset.train.y[chosen], minlength=CLASSES)
             assert set(counts) == {len(chosen) // CLASSES}
 
@@ -43,10 +43,10 @@ def test_rows_are_functions_of_the_seed_alone(dataset):
 
 def test_all_training_rows_are_labeled_without_a_number(dataset):
     rows = rows_of(document(data__num_valid=6), dataset, [Replica(1, {})])
-    np.testing.assert_array_equal(rows["labelled"], rows["train"])
+    np.testing.assert_array_equal(rows["labeled"], rows["train"])
     assert rows["train"].shape == (1, TRAIN - 6)
     rows = rows_of(document(), dataset, [Replica(1, {})])
-    np.testing.assert_array_equal(rows["labelled"][0], np.arange(TRAIN))
+    np.testing.assert_array_equal(rows["labeled"][0], np.arange(TRAIN))
     assert rows["valid"].shape == (1, 0)
 
 
@@ -76,8 +76,8 @@ def recorder(monkeypatch):
 
     def recorder(apply, variables, batch, *, key):
         del apply, key
-        metrics = {"y": batch["y"], "labelled": batch["x"][:, 0]}
-        metrics["unlabelled"] = batch["unlabelled"][:, 0]
+        metrics = {"y": batch["y"], "labeled": batch["x"][:, 0]}
+        metrics["unlabeled"] = batch["unlabeled"][:, 0]
         loss = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
         return loss, ({}, metrics)
 
@@ -103,7 +103,7 @@ def visits(dataset, *, seeds=(1,), epochs=2, **changes):
                 alone(rows, i),
                 {
                     name: np.stack([m[name] for m in metrics])
-                    for name in ("y", "labelled", "unlabelled")
+                    for name in ("y", "labeled", "unlabeled")
                 },
             )
         )
@@ -115,11 +115,11 @@ def test_an_epoch_visits_a_permutation_that_depends_on_seed_and_epoch(dataset, r
     found = visits(dataset, seeds=(1, 3), data__num_valid=8)
     orders = []
     for seed, (rows, metrics) in zip((1, 3), found, strict=True):
-        assert metrics["unlabelled"].shape == (2, 5, 8)
+        assert metrics["unlabeled"].shape == (2, 5, 8)
         for epoch in range(2):
             key = jax.random.fold_in(jax.random.key(seed), epoch)
             order = rows["train"][jax.random.permutation(key, 40)]
-            np.testing.assert_array_equal(metrics["unlabelled"][epoch].ravel(), order)
+            np.testing.assert_array_equal(metrics["unlabeled"][epoch].ravel(), order)
             assert sorted(order) == sorted(rows["train"])
             orders.append(tuple(order))
     assert len(set(orders)) == 4
@@ -128,37 +128,37 @@ def test_an_epoch_visits_a_permutation_that_depends_on_seed_and_epoch(dataset, r
 def test_with_all_labels_both_halves_of_a_batch_are_the_same_images(dataset, recorder):
     for num_labels in (0, 40):
         [(_, metrics)] = visits(dataset, data__num_valid=8, data__num_labels=num_labels)
-        np.testing.assert_array_equal(metrics["labelled"], metrics["unlabelled"])
-        np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labelled"]])
+        np.testing.assert_array_equal(metrics["labeled"], metrics["unlabeled"])
+        np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labeled"]])
 
 
 def test_few_labeled_rows_are_visited_equally_often_in_each_epoch(dataset, recorder):
     [(rows, metrics)] = visits(dataset, data__num_labels=12)
-    np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labelled"]])
+    np.testing.assert_array_equal(metrics["y"], dataset.train.y[metrics["labeled"]])
     for epoch in range(2):
-        visited = metrics["labelled"][epoch].ravel()
+        visited = metrics["labeled"][epoch].ravel()
         row, times = np.unique(visited, return_counts=True)
-        np.testing.assert_array_equal(row, rows["labelled"])
+        np.testing.assert_array_equal(row, rows["labeled"])
         assert set(times) == {48 // 12}
         # A label comes back only after all others came.
         for i in range(0, 48, 12):
             assert len(set(visited[i : i + 12])) == 12
-        np.testing.assert_array_equal(np.sort(metrics["unlabelled"][epoch].ravel()), np.arange(48))
-    assert (metrics["labelled"][0] != metrics["labelled"][1]).any()
+        np.testing.assert_array_equal(np.sort(metrics["unlabeled"][epoch].ravel()), np.arange(48))
+    assert (metrics["labeled"][0] != metrics["labeled"][1]).any()
 
 
 def test_labels_that_do_not_divide_the_epoch_differ_by_one_visit_at_most(dataset, recorder):
     [(rows, metrics)] = visits(dataset, data__num_labels=20)
-    for visited in metrics["labelled"]:
+    for visited in metrics["labeled"]:
         _, times = np.unique(visited, return_counts=True)
-        assert len(times) == len(rows["labelled"])
+        assert len(times) == len(rows["labeled"])
         assert sorted(set(times)) == [2, 3]  # 48 visits of 20 rows.
 
 
 def test_rows_that_do_not_fill_a_batch_are_left_for_another_epoch(dataset, recorder):
     [(rows, metrics)] = visits(dataset, epochs=3, data__num_valid=5)
-    assert metrics["unlabelled"].shape == (3, 5, 8)
-    left = [set(rows["train"]) - set(visited.ravel()) for visited in metrics["unlabelled"]]
+    assert metrics["unlabeled"].shape == (3, 5, 8)
+    left = [set(rows["train"]) - set(visited.ravel()) for visited in metrics["unlabeled"]]
     assert [len(rest) for rest in left] == [3, 3, 3]
     assert len({frozenset(rest) for rest in left}) > 1
 
@@ -173,7 +173,7 @@ def keeper(monkeypatch):
     def keeper(apply, variables, batch, *, key):
         del apply, key
         loss = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
-        return loss, ({}, {name: batch[name] for name in ("x", "second", "unlabelled")})
+        return loss, ({}, {name: batch[name] for name in ("x", "second", "unlabeled")})
 
     monkeypatch.setattr(objectives, "keeper", keeper, raising=False)
     monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "keeper"])

@@ -32,7 +32,7 @@ def monitored(patience):
     config = document(model__num_classes=5, data__num_valid=VALID, batch_size=5)
     experiment = Experiment(config | {"patience": patience}, dataset)
     rows = {"valid": np.arange(VALID), "train": np.arange(VALID, VALID + 5)}
-    rows["labelled"] = rows["train"]
+    rows["labeled"] = rows["train"]
     arrays = arrays_of(dataset)
     assert experiment.steps_per_epoch == 1  # so that the step is the epoch
     monitor = lambda run: experiment.monitor(run, arrays, jnp_tree(rows))
@@ -128,7 +128,7 @@ def test_a_stop_at_a_training_error_of_1e_4_is_one_image_in_ten_thousand(wrong, 
     config = document(model__num_classes=2) | {"stop": {"train_error": 0.0001}}
     experiment = Experiment(config, dataset)
     rows = {"train": np.arange(10_000), "valid": np.arange(0)}
-    rows["labelled"] = rows["train"]
+    rows["labeled"] = rows["train"]
     run = experiment.init(jnp.int32(1), {})
     says_0 = {"logits": {"kernel": jnp.zeros((1, 2)), "bias": jnp.array([1.0, 0.0])}}
     run = run._replace(state=run.state.replace(params=says_0))

@@ -437,7 +437,7 @@ def test_the_steps_of_the_target_change_unlabeled_and_test_images_alone(digits, 
     blended = preprocessing.blend(cells=3, strength=0.5)(digits.train.x)
     expected = digits._replace(
         test=digits.test._replace(x=blended.apply(digits.test.x)),
-        unlabelled=blended.apply(digits.train.x),
+        unlabeled=blended.apply(digits.train.x),
     )
     assert_same(found.dataset, expected)
     assert found.dataset.bounds == (0, 1) and set(found.fitted) == {
@@ -452,7 +452,7 @@ def test_the_target_follows_the_preprocessing_and_is_fitted_to_its_output(digits
     standard = preprocessing.standardize()(digits.train.x).apply
     norm = preprocessing.contrast_norm(norm=2.0)(digits.train.x).apply
     np.testing.assert_array_equal(found.train.x, standard(digits.train.x))
-    np.testing.assert_array_equal(found.unlabelled, norm(standard(digits.train.x)))
+    np.testing.assert_array_equal(found.unlabeled, norm(standard(digits.train.x)))
     np.testing.assert_array_equal(found.test.x, norm(standard(digits.test.x)))
     assert found.bounds is None
 

@@ -26,7 +26,7 @@ def trained(config, dataset, *, measured=True):
         losses.append(metrics["loss"])
         if measured:
             state, errors = program.monitor(state)
-    fetched = program.fetch(state)
+    fetched = program.layout.fetch(state)
     params = fetched.best["params"] if fetched.best else fetched.state.params
     evaluation = program.evaluate(state) if measured else {}
     return params, np.concatenate(losses, axis=1), errors, evaluation
@@ -85,7 +85,7 @@ def test_nothing_is_compiled_after_the_first_epoch(counted, caplog):
     def epoch(state):
         state, _ = program.epoch(state, 0)
         state, _ = program.monitor(state)
-        program.fetch(state)
+        program.layout.fetch(state)
         return state
 
     with jax.log_compiles():
@@ -100,7 +100,7 @@ def test_nothing_is_compiled_after_the_first_epoch(counted, caplog):
 def test_programs_compiled_ahead_in_threads_train_bit_for_bit_as_others(counted, caplog):
     program, traces = counted
     expected = program.epoch(program.init(), 0)
-    expected = program.fetch(program.monitor(expected[0])[0]), expected[1]
+    expected = program.layout.fetch(program.monitor(expected[0])[0]), expected[1]
     program.compile()
     once = len(traces)
     with jax.log_compiles():
@@ -108,33 +108,33 @@ def test_programs_compiled_ahead_in_threads_train_bit_for_bit_as_others(counted,
         state, _ = program.monitor(state)
         program.evaluate(state)
         # And from what a checkpoint holds.
-        state, _ = program.epoch(program.place(program.fetch(state)), 0)
+        state, _ = program.epoch(program.layout.place(program.layout.fetch(state)), 0)
     assert len(traces) == once
     assert not [line for line in caplog.messages if "epoch" in line or "evaluate" in line]
-    saved = program.fetch(program.monitor(program.epoch(program.init(), 0)[0])[0])
+    saved = program.layout.fetch(program.monitor(program.epoch(program.init(), 0)[0])[0])
     jax.tree.map(np.testing.assert_array_equal, (saved, metrics), expected)
 
 
 def test_all_epochs_compile_once_and_a_restart_repeats_each_bit_for_bit(counted):
     program, traces = counted
     state, _ = program.epoch(program.init(), 0)
-    saved, once = program.fetch(state), len(traces)
+    saved, once = program.layout.fetch(state), len(traces)
     assert once > 0
     for _ in (2, 3):
         state, _ = program.monitor(state)
         state, _ = program.epoch(state, 0)
     assert len(traces) == once
-    whole = program.fetch(state)
+    whole = program.layout.fetch(state)
     assert whole.state.step.tolist() == [3 * program.steps_per_epoch] * 4
-    state = program.place(saved)
+    state = program.layout.place(saved)
     for _ in (2, 3):
         state, _ = program.epoch(state, 0)
-    jax.tree.map(np.testing.assert_array_equal, program.fetch(state), whole)
+    jax.tree.map(np.testing.assert_array_equal, program.layout.fetch(state), whole)
 
 
 def test_a_restart_compiles_an_epoch_once(counted):
     program, traces = counted
-    state = program.place(program.fetch(program.init()))
+    state = program.layout.place(program.layout.fetch(program.init()))
     state, _ = program.epoch(state, 0)
     once = len(traces)
     program.epoch(state, 0)
@@ -156,19 +156,19 @@ def test_a_stopped_replica_stays_constant_while_another_trains(dataset, shards):
     rows = rows_of(config, dataset, runs)
     program = Program(Experiment(config, dataset), dataset, rows, runs, shards=shards)
     state, epochs = program.init(), 0
-    while not program.fetch(state.stopped)[0]:
+    while not program.layout.fetch(state.stopped)[0]:
         state, _ = program.epoch(state, 0)
         state, _ = program.monitor(state)
         epochs += 1
     assert epochs <= 30
-    saved = program.fetch(state)
+    saved = program.layout.fetch(state)
     assert saved.stopped.tolist() == [True, False]
     assert saved.state.step.tolist() == [epochs * program.steps_per_epoch] * 2
     for _ in (1, 2):
         state, metrics = program.epoch(state, 0)
         assert not metrics["loss"][0].any() and metrics["loss"][1].all()  # it takes no steps
         state, _ = program.monitor(state)
-    later = program.fetch(state)
+    later = program.layout.fetch(state)
     # Its part of a checkpoint, with the optimizer's state, stays equal bit for bit.
     jax.tree.map(np.testing.assert_array_equal, alone(later), alone(saved))
     assert later.state.step[1] == (epochs + 2) * program.steps_per_epoch

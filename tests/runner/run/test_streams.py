@@ -13,6 +13,7 @@ from adv_jax import data
 from adv_jax.data import streams
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import training
+from adv_jax.runner.run.program import Program
 from adv_jax.runner.run.trained import load
 from adv_jax.types import UserError
 
@@ -120,8 +121,8 @@ def test_memory_stays_flat_over_epochs_of_a_set_much_larger_than_a_chunk(tmp_pat
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return original(*args, **kwargs)
 
-    original = training.Program.epoch
-    monkeypatch.setattr(training.Program, "epoch", recorded)
+    original = Program.epoch
+    monkeypatch.setattr(Program, "epoch", recorded)
     changes = {"epochs": 10, "batch_size": 100, "checkpoint_every": 10, "replicas__seeds": 1}
     training.run(config(**changes), tmp_path / "run")
     # Half of an epoch's 328 MB, as freed memory is not used again in full.

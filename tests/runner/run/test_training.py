@@ -15,6 +15,7 @@ from short_run import few_digits
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import training
+from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.workdir import WorkdirError
 from adv_jax.types import UserError
@@ -197,18 +198,18 @@ def test_errors_are_measured_at_the_interval_and_at_the_end(tmp_path, capsys):
 
 def test_labeled_rows_are_balanced_and_recorded(tmp_path, capsys, digits):
     result = training.run(document(data__num_labels=50, epochs=1), tmp_path / "run")
-    assert result["data"]["sizes"] == {"train": 300, "valid": 100, "labelled": 50, "test": 200}
+    assert result["data"]["sizes"] == {"train": 300, "valid": 100, "labeled": 50, "test": 200}
     with np.load(tmp_path / "run" / "rows.npz") as rows:
-        labelled, train_rows = rows["labelled"][0], rows["train"][0]
-    assert set(labelled) <= set(train_rows)
-    assert np.bincount(digits.train.y[labelled]).tolist() == [5] * 10
+        labeled, train_rows = rows["labeled"][0], rows["train"][0]
+    assert set(labeled) <= set(train_rows)
+    assert np.bincount(digits.train.y[labeled]).tolist() == [5] * 10
 
 
 @pytest.mark.slow
 def test_a_diverging_replica_is_named_with_the_settings(tmp_path, capsys):
     grid = {"optimizer.learning_rate": (0.1, 1e30)}
     config = document(replicas__seeds=2, replicas__grid=grid)
-    with pytest.raises(training.Diverged) as caught:
+    with pytest.raises(Diverged) as caught:
         training.run(config, tmp_path / "run")
     # The loss of step 1 is that of the initial weights, and step 2 multiplies what 1e30 made.
     assert str(caught.value) == (

@@ -9,7 +9,8 @@ import short_run
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import evaluation, learning_curves, training
-from adv_jax.runner.run.experiment import EVALUATION_BATCH, Experiment
+from adv_jax.runner.run.experiment import Experiment
+from adv_jax.runner.run.measures import EVALUATION_BATCH
 from adv_jax.runner.run.trained import load
 from adv_jax.runner.store import result
 from adv_jax.types import UserError

@@ -1,0 +1,19 @@
+"""The topologies by their names, TPUs and GPUs."""
+
+from adv_jax.runner.config.document import unknown
+from adv_jax.types import UserError
+from launch.compiling import gpus, tpus
+from launch.compiling.target import Target
+
+
+def target(topology: str) -> Target:
+    """Returns the devices of a topology, such as v5e:4x4, h100:8 or h100:4x8.
+
+    Raises:
+      UserError: an unknown topology, or its compiler is not installed.
+    """
+    if topology in tpus.TOPOLOGIES:
+        return tpus.target(topology)
+    if found := gpus.target(topology):
+        return found
+    raise UserError(unknown("--topology", topology, (*tpus.TOPOLOGIES, *gpus.EXAMPLES)))

@@ -1,0 +1,70 @@
+"""Compiles what a user starts with for GPUs, without one: `python -m launch.gpu`.
+
+Needs `pip install -e '.[cuda]'`, no data, no driver and half an hour of two cores. It compiles the
+cases that launch/compiling/gpu.json lacks, stores each at once, and writes launch/GPU.md from that
+file, as `python -m launch.compiling.gpu_page` does. --again compiles all cases, as is due when
+programs have changed. Names as arguments, such as `dcgan_mnist`, select configs.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a GPU.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
+
+import jax
+from absl import app, flags, logging
+
+from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.store.workdir import json_bytes, read_json
+from adv_jax.runner.store.writing import replace
+from adv_jax.types import UserError
+from launch.compiling.gpu_cases import Case, cases, config_of
+from launch.compiling.gpu_page import PAGE, RESULT, page
+from launch.compiling.programs import compile_config
+from launch.compiling.target import TooLarge
+from launch.compiling.topologies import target
+
+_AGAIN = flags.DEFINE_bool("again", False, "also compile the cases that are stored")
+
+
+def compile_case(case: Case) -> dict[str, Any]:
+    """Compiles a case -> its document; `refused`, a message, if a function does not fit."""
+    about = {"fields": dict(case.fields), "attacks": case.attacks}
+    config, where = config_of(case), target(case.topology)
+    try:
+        found = compile_config(config, where, names=case.functions, attacks=case.attacks)
+    except UserError as error:
+        if not isinstance(error.__cause__, TooLarge):
+            raise
+        found = {"topology": case.topology, "refused": str(error)}
+    return {**found, **about, "config": case.config}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compiles the cases of the configs named, or of all, and writes the page."""
+    logging.set_verbosity(logging.FATAL)
+    names = argv[1:]
+    try:
+        for case in cases():
+            if (not names or case.config in names) and (_AGAIN.value or case.name not in _stored()):
+                print(case.name, flush=True)
+                found = compile_case(case)
+                # Another process may have stored a case meanwhile.
+                replace(RESULT, json_bytes(_stored() | {case.name: found}))
+                jax.clear_caches()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    replace(PAGE, page().encode())
+
+
+def _stored() -> dict[str, Any]:
+    """Returns the documents of the cases in the file, by name."""
+    return read_json(RESULT) if RESULT.exists() else {}
+
+
+if __name__ == "__main__":
+    with standard_output():
+        app.run(main)

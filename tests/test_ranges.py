@@ -1,0 +1,57 @@
+"""Ranges: what each form of text allows, and its words."""
+
+import math
+
+import numpy as np
+import pytest
+
+from adv_jax.checks import check_range
+from adv_jax.ranges import Range, ranged
+from adv_jax.types import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside", "words"),
+    [
+        ("[0, 1]", [0, 0.5, 1], [-0.1, 1.1], "a number from 0 to 1"),
+        ("[0, 1)", [0, 0.5], [-0.1, 1], "a number from 0 to below 1"),
+        ("(0, 1)", [0.5], [0, 1], "a number above 0 and below 1"),
+        ("(0, 1]", [0.5, 1], [0, 1.1], "a number above 0 and at most 1"),
+        ("(0, inf)", [1e-9, 1e30], [0, -1], "a number above 0"),
+        ("[0.5, inf)", [0.5, 7], [0.4], "a number of at least 0.5"),
+        ("(-inf, inf)", [-3, 0, 3.5], [], "a number"),
+        ("{1, 2, ...}", [1, 2, 10**9], [0, 1.0, 1.5], "a whole number of at least 1"),
+        (
+            "{0, ..., 1073741824}",
+            [0, 2**30],
+            [-1, 2**30 + 1],
+            "a whole number from 0 to 1073741824",
+        ),
+        ("{0, 1, 2}", [0, 1, 2], [3], "a whole number from 0 to 2"),
+    ],
+)
+def test_a_text_allows_the_numbers_that_it_names(text, inside, outside, words):
+    allowed = Range.of(text)
+    assert all(map(allowed.allows, inside)) and not any(map(allowed.allows, outside))
+    assert not any(map(allowed.allows, [True, "1", None, (1,), math.nan, math.inf, 10**400]))
+    assert str(allowed) == words
+
+
+@pytest.mark.parametrize(("value", "is_inside"), [([0.5, 1.0], True), ([0.0, 0.5], False)])
+def test_an_attack_refuses_an_array_with_a_number_outside(value, is_inside):
+    if is_inside:
+        check_range("rho", np.array(value), "(0, 1]", per_row=True)
+    else:
+        with pytest.raises(UserError, match=r"rho must be in \(0, 1\], got"):
+            check_range("rho", np.array(value), "(0, 1]", per_row=True)
+
+
+def test_a_class_adds_its_ranges_to_those_that_it_inherits():
+    @ranged(width="[0, 1]", depth="[0, 1]")
+    class Base: ...
+
+    @ranged(depth="{1, 2, ...}")
+    class Net(Base): ...
+
+    assert Net.ranges == {"width": "[0, 1]", "depth": "{1, 2, ...}"}
+    assert Base.ranges == {"width": "[0, 1]", "depth": "[0, 1]"}
