@@ -128,17 +128,20 @@ class Experiment:
         )
 
     def epoch(
-        self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
+        self, run: RunState, arrays: Batch, rows: Mapping[str, Array], *, packed: bool = False
     ) -> tuple[RunState, Metrics]:
         """Trains for one epoch -> (run, metrics f32[batches] each).
 
         A stopped replica does not change, and its metrics are 0. If the training set is a stream,
         `arrays` are a chunk of its batches, {"x", "y"}, which are trained on in their order.
+
+        packed: small arrays of the parameters are one vector in the loop, if the optimizer works
+          entry by entry.
         """
         objective, optim = self._parts(run.state.hyper)
         shards = self._config["replicas"]["shards"]
         microbatches = self._config.get("microbatches", 1)
-        packing = Packing(run.state.params, limit=SMALL if self._is_entrywise else 0)
+        packing = Packing(run.state.params, limit=SMALL if packed and self._is_entrywise else 0)
         objective = packing.objective(objective)
         step = make_step(objective, optim, shards=shards, microbatches=microbatches)
         step = over_replays(step, self._replays)
