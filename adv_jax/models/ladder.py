@@ -261,8 +261,8 @@ def draws(key: Key, shape: tuple[int, ...], *, first: int, start: int = 0) -> Ar
     """
     if len(lead(shape)) == 1:
         return normal(key, shape, block=first, start=start)
-    halves = first + jnp.arange(shape[0])
-    return jax.vmap(lambda half: normal(key, shape[1:], block=half, start=start))(halves)
+    halves = range(first, first + shape[0])
+    return jnp.stack([normal(key, shape[1:], block=half, start=start) for half in halves])
 
 
 def _of_half(shape: tuple[int, ...]) -> int:
