@@ -19,7 +19,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accelerator_stages import LIBRARIES, SEEDS, STAGES, Work
+from benchmarks.accelerator_stages import LIBRARIES, SEEDS, STAGES, Work, stage_names
 from benchmarks.accelerator_tables import OURS, apart, tables
 from benchmarks.tables import console, show
 from benchmarks.timing import (
@@ -52,7 +52,8 @@ LOGITS_TOLERANCE = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 1e-1}
 class Workers:
     """The processes of both sides, which start when they are needed and live over stages.
 
-    Each form of PyTorch has a process of its own, which may be ended when it takes too long.
+    Each form of PyTorch has a process of its own, which may be ended when it takes too long. Limits
+    hold on a GPU only, as a CPU shows no more than that everything runs.
     """
 
     def __init__(self, threads: int) -> None:
@@ -63,14 +64,16 @@ class Workers:
         self._device = "cuda" if found["platform"] == "gpu" else "cpu"
         return found
 
-    def call(self, side: str, request: str, **arguments: Any) -> Any:
-        """Calls a side's worker.
+    def call(
+        self, side: str, request: str, *, within: float | None = None, **arguments: Any
+    ) -> Any:
+        """Calls a side's worker, which has `within` seconds.
 
         Raises:
           WorkerError: it has ended, or took too long; the next call starts another.
         """
         try:
-            return self._worker(side).call(request, **arguments)
+            return self._worker(side).call(request, within=self._limit(within), **arguments)
         except WorkerError:
             self._running.pop(side).__exit__()
             raise
@@ -82,8 +85,12 @@ class Workers:
             self._running[side] = Worker("benchmarks.accelerator_worker", env=ON_ACCELERATOR)
         else:
             worker = self._running[side] = Worker("benchmarks.accelerator_torch_worker")
-            worker.call("describe", within=START_LIMIT, threads=self._threads, device=self._device)
+            within = self._limit(START_LIMIT)
+            worker.call("describe", within=within, threads=self._threads, device=self._device)
         return self._running[side]
+
+    def _limit(self, seconds: float | None) -> float | None:
+        return seconds if self._device == "cuda" else None
 
     def __enter__(self) -> "Workers":
         return self
@@ -347,21 +354,12 @@ def _apart(both: Mapping[str, list[float]]) -> float:
     return max(abs(device - cpu) / abs(cpu) for device, cpu in pairs)
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in STAGES]
-    if unknown:
-        allowed = ", ".join(STAGES)
-        raise argparse.ArgumentTypeError(f"must be of {allowed}, got {unknown[0]!r}")
-    return names
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/accelerator.json"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of PyTorch's side; all by default")
-    parser.add_argument("--stages", type=_names, default=list(STAGES), help="NAME,NAME")
+    parser.add_argument("--stages", type=stage_names, default=list(STAGES), help="NAME,NAME")
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="begin nothing that may outlast these"
     )

@@ -1,5 +1,6 @@
 """The works that `benchmarks.accelerator` times, in order of value."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -138,3 +139,13 @@ STAGES = {
         once=True,
     ),
 }
+
+
+def stage_names(text: str) -> list[str]:
+    """Parses the names of stages, NAME,NAME, for argparse."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in STAGES]
+    if unknown:
+        allowed = ", ".join(STAGES)
+        raise argparse.ArgumentTypeError(f"must be one of {allowed}, got {unknown[0]!r}")
+    return names

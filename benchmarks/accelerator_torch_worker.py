@@ -67,7 +67,12 @@ class Side:
     def describe(self, threads: int, device: str) -> dict[str, Any]:
         torch_worker.configure(threads)
         self._device = device
-        return {"threads": torch.get_num_threads(), "device": torch_worker.name_of(device)}
+        return {"threads": torch.get_num_threads(), "device": device}
+
+    def _synchronize(self) -> None:
+        """Waits for a device that computes in the background."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
 
     def prepare(self, work: Work, form: str, exchange: str) -> dict[str, Any]:
         """Builds a form of a work and calls it -> its facts, or {"failed": error}."""
@@ -96,7 +101,7 @@ class Side:
             for index in range(work["steps"]):
                 made.prepare(index)
                 output = run()
-            torch_worker.synchronize(self._device)
+            self._synchronize()
 
         self._blocks[_name(work, form)] = block
         seconds = {"build_seconds": built - start, "compile_seconds": captured - built}
@@ -142,10 +147,9 @@ class Side:
         optimizer = torch.optim.SGD(
             net.parameters(), work["learning_rate"], momentum=0.9, fused=True
         )
-        layout = torch.channels_last if _is_last(images) else torch.contiguous_format
         batches = images.view(work["steps"], -1, *images.shape[1:])
         of_batches = labels.view(work["steps"], -1)
-        x, y = batches[0].contiguous(memory_format=layout), of_batches[0].clone()
+        x, y = batches[0].clone(), of_batches[0].clone()  # which keep the layout
         forward = torch.compile(net) if form.startswith("compiled") else net
 
         def step() -> Tensor:
@@ -209,7 +213,7 @@ class Side:
 
         def gradient() -> None:
             torch.autograd.grad(F.cross_entropy(net(x), y), x)
-            torch_worker.synchronize(self._device)
+            self._synchronize()
 
         gradient()
         return min(seconds_of(gradient) for _ in range(attacks_torch_worker.TRIALS))
@@ -280,10 +284,6 @@ def precision(work: Work) -> Iterator[None]:
     tf32 = work["precision"] != "float32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     yield
-
-
-def _is_last(images: Tensor) -> bool:
-    return images.is_contiguous(memory_format=torch.channels_last)
 
 
 def _name(work: Work, form: str) -> str:

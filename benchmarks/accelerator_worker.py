@@ -2,6 +2,7 @@
 
 import functools
 import json
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -141,23 +142,34 @@ class Program:
     """
 
     def __init__(self, work: Work) -> None:
-        kind, (precision, _) = KINDS[work["kind"]], PRECISIONS[work["precision"]]
-        with jax.default_matmul_precision(precision):
-            function, self._carry, arguments = kind(work)
-            self._arguments = jax.device_put(arguments, jax.devices()[0])
-            self._carry = jax.device_put(self._carry, jax.devices()[0])
-            jitted = jax.jit(function, donate_argnums=0)
-            options = _options(work)
-            lower = lambda: compiled(jitted.lower(self._carry, *self._arguments), options)
-            found: list[Any] = []
-            compiling = seconds_of(lambda: found.append(lower()))
-        [self._compiled] = found
+        function, carry, arguments = KINDS[work["kind"]](work)
+        self._carry, *self._arguments = jax.device_put((carry, *arguments), jax.devices()[0])
+        start = time.perf_counter()
+        program = _lowered(work, function, self._carry, *self._arguments)
+        self._compiled = compiled(program, _options(work))
+        compiling = time.perf_counter() - start
         self.facts = {"compile_seconds": compiling, "first_seconds": seconds_of(self)}
         self.facts |= _measured(work, self._output)
 
     def __call__(self) -> None:
         self._carry, output = self._compiled(self._carry, *self._arguments)
         self._output = jax.block_until_ready((self._carry, output))[1]
+
+
+def lowered(work: Work, device: jax.Device) -> jax.stages.Lowered:
+    """Lowers a work's program for a device, which need not be there."""
+    place = jax.sharding.SingleDeviceSharding(device)
+    function, carry, arguments = KINDS[work["kind"]](work)
+    shapes = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place),
+        (carry, *arguments),
+    )
+    return _lowered(work, function, *shapes)
+
+
+def _lowered(work: Work, function: Callable, *args: Any) -> jax.stages.Lowered:
+    with jax.default_matmul_precision(PRECISIONS[work["precision"]][0]):
+        return jax.jit(function, donate_argnums=0).lower(*args)
 
 
 def _options(work: Work) -> Mapping[str, Any]:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.tables import Table, console, show, shown, shown_peak, three_digits, yes
-from benchmarks.tasks import CIFAR, CLASSES, INPUTS, PEAK_SIZE, PEAK_STEPS, Product
+from benchmarks.tasks import CLASSES, INPUTS, PEAK_SIZE, PEAK_STEPS, Product
 from benchmarks.timing import (
-    ON_ACCELERATOR,
     Block,
     Worker,
     alternate,
@@ -35,8 +34,7 @@ OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
 _UNLOCKED = " unlocked"  # suffix of a peer that runs on the unlocked PyTorch
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "torchattacks", "foolbox")
 PACKAGES += ("adversarial-robustness-toolbox", "advertorch")
-# Largest difference of logits; that of the 18 layers adds up.
-LOGITS_TOLERANCE = {"mlp": 1e-4, "lenet": 1e-4, "resnet18": 1e-3}
+LOGITS_TOLERANCE = 1e-4  # largest difference
 # Largest difference of two sides: absolute for robust accuracy, relative for the other measures.
 TOLERANCE = {"accuracy": 0.005, "linf": 0.02, "l2": 0.02, "l0": 0.02, "values": 1e-3}
 
@@ -63,8 +61,7 @@ class Work(NamedTuple):
     Attributes:
       title: title in the tables.
       attack: name of the attack in the workers.
-      net: "mlp", 784-1200-1200-10; "lenet", 20-50-500; or "resnet18", PreAct-ResNet-18, which takes
-        digits in the shape of CIFAR-10's images.
+      net: "mlp", 784-1200-1200-10, or "lenet", 20-50-500.
       rows: number of digits per call.
       peers: name -> library to compare with.
       measure: key of `TOLERANCE` that must agree.
@@ -108,25 +105,10 @@ _MLP = [Product(1, a, b) for a, b in pairwise((INPUTS, 1200, 1200, CLASSES))]
 _LENET = [_convolution(24, 24, 1, 20), _convolution(8, 8, 20, 50)]
 _LENET += [Product(1, a, b) for a, b in pairwise((800, 500, CLASSES))]
 
-
-def _resnet18() -> list[Product]:
-    """Returns the products of the stem and of four stages of four convolutions."""
-    height, width, channels = CIFAR
-    found, below = [Product(height * width, 9 * channels, 64)], 64
-    for stage, maps in enumerate((64, 128, 256, 512)):
-        pixels = height * width // 4**stage
-        found.append(Product(pixels, 9 * below, maps))
-        found += 3 * [Product(pixels, 9 * maps, maps)]
-        if maps != below:
-            found.append(Product(pixels, below, maps))  # the shortcut
-        below = maps
-    return [*found, Product(1, below, CLASSES)]
-
-
 # A backward pass to the input has the same FLOPs.
 FORWARD_FLOPS = {
     net: sum(product.flops for product in products)
-    for net, products in {"mlp": _MLP, "lenet": _LENET, "resnet18": _resnet18()}.items()
+    for net, products in {"mlp": _MLP, "lenet": _LENET}.items()
 }
 
 _MLP_PEERS = {"torchattacks": Peer(1.0), "foolbox": Peer(1.4), "ART": Peer(1.6)}
@@ -333,30 +315,24 @@ def compare(
     rounds: int,
     threads: int,
     tuned: bool = True,
-    device: str = "cpu",
 ) -> dict[str, Any]:
     """Checks that the sides find alike examples, then times them -> the report.
 
-    Args:
-      tuned: whether PyTorch's nets are channels last and need no gradients of their weights.
-      device: PyTorch's; except for "cpu", adv_jax uses JAX's first device.
+    tuned: whether PyTorch's nets are channels last and need no gradients of their weights.
     """
     threads = use_cpus(threads)
     nets = sorted({work.net for work in works.values()})
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         workers = {
             side: stack.enter_context(worker)
-            for side, worker in _workers(Path(folder), threads, device).items()
+            for side, worker in _workers(Path(folder), threads).items()
         }
         report = {
             "benchmark": "attacks",
-            "device": device,
             "machine": machine(),
             "versions": versions(*PACKAGES),
             "rounds": rounds,
-            "workers": _start(
-                workers, folder, threads=threads, tuned=tuned, device=device, nets=nets
-            ),
+            "workers": _start(workers, folder, threads=threads, tuned=tuned, nets=nets),
         }
         return report | _measured(workers, works, rounds=rounds)
 
@@ -377,11 +353,9 @@ def with_rows(work: Work, most: int | None) -> Work:
     return work if most is None else work._replace(rows=min(work.rows, most))
 
 
-def _workers(folder: Path, threads: int, device: str) -> dict[str, Worker]:
-    """Starts the workers; the unlocked one needs a CPU and a compiler."""
+def _workers(folder: Path, threads: int) -> dict[str, Worker]:
+    """Starts the workers; the unlocked one needs a compiler."""
     ours, theirs = "benchmarks.attacks_worker", "benchmarks.attacks_torch_worker"
-    if device != "cpu":
-        return {OURS: Worker(ours, env=ON_ACCELERATOR), PLAIN: Worker(theirs)}
     # Set the number of threads before the libraries load; the worker sets it again.
     count = {"OMP_NUM_THREADS": str(threads)}
     workers = {
@@ -406,7 +380,7 @@ def _start(
         described[side] = workers[side].call("start", **common, **options)
         for net, apart in described[side]["logits_apart"].items():
             console.print(f"{net}, {side}: logits apart by {apart:.1e}")
-            if not apart <= LOGITS_TOLERANCE[net]:
+            if not apart <= LOGITS_TOLERANCE:
                 sys.exit(f"{net}: the nets are not the same, so nothing is timed")
     return described
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import torch_worker
-from benchmarks.tasks import CHECKED, cifar_shaped
+from benchmarks.tasks import CHECKED
 from benchmarks.timing import seconds_of, serve
-from benchmarks.torch_resnet import preact_resnet
 
 BOUNDS = (0.0, 1.0)
 IMAGE, CLASSES = (1, 28, 28), 10
@@ -200,7 +199,7 @@ def lenet(params: Mapping[str, Tensor]) -> nn.Sequential:
     )
 
 
-NETS = {"mlp": mlp, "lenet": lenet, "resnet18": preact_resnet}
+NETS = {"mlp": mlp, "lenet": lenet}
 
 
 class Side:
@@ -210,23 +209,20 @@ class Side:
         self._runs: dict[tuple[str, str], Callable[[], Tensor]] = {}
         self._outputs: dict[tuple[str, str], np.ndarray] = {}
 
-    def start(
-        self, exchange: str, threads: int, tuned: bool, device: str, nets: list[str]
-    ) -> dict[str, Any]:
+    def start(self, exchange: str, threads: int, tuned: bool, nets: list[str]) -> dict[str, Any]:
         """Loads the nets; returns the largest differences of logits from adv_jax's."""
         torch_worker.configure(threads)
-        self._exchange, self._device = Path(exchange), device
-        self._peak = partial(torch_worker.Side(device).run, "peak")
+        self._exchange = Path(exchange)
+        self._peak = partial(torch_worker.Side().run, "peak")
         with np.load(self._exchange / "data.npz") as arrays:
-            x = arrays["x"]
-            self._y = torch.from_numpy(arrays["y"]).long().to(device)
+            x = torch.from_numpy(arrays["x"]).movedim(-1, 1).contiguous()
+            self._y = torch.from_numpy(arrays["y"]).long()
         self._nets, self._x, apart, layouts = {}, {}, {}, {}
         for name in nets:
-            shaped = cifar_shaped(x) if name == "resnet18" else x
-            self._x[name] = torch.from_numpy(shaped).movedim(-1, 1).contiguous().to(device)
+            self._x[name] = x
             with np.load(self._exchange / f"{name}.npz") as arrays:
-                leaves = {key: torch.from_numpy(arrays[key]).to(device) for key in arrays}
-            self._nets[name] = NETS[name](leaves).eval().to(device)
+                leaves = {key: torch.from_numpy(arrays[key]) for key in arrays}
+            self._nets[name] = NETS[name](leaves).eval()
             if tuned:
                 layouts[name] = self._tune(name)
             with torch.no_grad():
@@ -245,7 +241,6 @@ class Side:
         def gradient() -> None:
             x = self._x[name][:CHECKED].detach().requires_grad_()
             torch.autograd.grad(net(x).sum(), x)
-            torch_worker.synchronize(self._device)
 
         for layout in LAYOUTS:
             self._lay_out(name, layout)
@@ -287,7 +282,6 @@ class Side:
 
         def block() -> None:
             found.extend(run() for _ in range(calls))
-            torch_worker.synchronize(self._device)
 
         seconds = seconds_of(block)
         self._outputs[name, peer] = found[-1].detach().cpu().numpy()

@@ -19,14 +19,13 @@ from adv_jax import attacks, data, models, objectives
 from adv_jax.step import init_state, make_step, over_devices, over_steps
 from adv_jax.types import Array, LogitsFn, Variables
 from benchmarks import adv_jax_worker
-from benchmarks.tasks import CHECKED, cifar_shaped
+from benchmarks.tasks import CHECKED
 from benchmarks.timing import seconds_of, serve
 
 BOUNDS = (0.0, 1.0)
 NETS = {
     "mlp": models.mlp(features=(1200, 1200)),
     "lenet": models.lenet(),
-    "resnet18": models.preact_resnet(),
 }
 # net -> function of variables and images
 LOGITS: dict[str, Callable[[Any, Array], Array]] = {
@@ -199,7 +198,7 @@ class Side:
         self._variables = {name: trained_variables(name, *dataset.train) for name in nets}
         x, y = dataset.test
         x = np.where(x >= WHITE, np.float32(1), x)
-        self._x = {name: jnp.asarray(images(name, x)) for name in nets}
+        self._x = dict.fromkeys(nets, jnp.asarray(x))
         self._y = jnp.asarray(y)
         np.savez(self._exchange / "data.npz", x=x, y=y)
         for name in nets:
@@ -346,14 +345,9 @@ class Side:
         return jax.jit(partial(_logits, net, self._variables[net]))
 
 
-def images(name: str, x: np.ndarray) -> np.ndarray:
-    """Returns digits in the shape that the net takes."""
-    return cifar_shaped(x) if name == "resnet18" else x
-
-
 def trained_variables(name: str, x: np.ndarray, y: np.ndarray) -> Variables:
     """Trains a net on digits and returns its variables; statistics are the last batch's."""
-    return train(NETS[name], images(name, x), y)
+    return train(NETS[name], x, y)
 
 
 def train(net: nn.Module, x: np.ndarray, y: np.ndarray) -> Variables:

@@ -12,7 +12,7 @@ from typing import Any
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from benchmarks.tables import Table
-from papers.pages import markdown
+from papers.pages.tables import markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "RESULTS.md"
@@ -70,7 +70,8 @@ def _section(name: str, report: Mapping[str, Any]) -> str:
 def _facts(report: Mapping[str, Any]) -> str:
     """Returns a line with the date, the machine, the threads, the rounds and the versions."""
     machine = report["machine"]
-    facts = [report.get("date"), machine["cpu"], f"{machine['cpus']} CPUs"]
+    facts = [report.get("date"), machine.get("device")]
+    facts += [machine["cpu"], f"{machine['cpus']} CPUs"]
     facts += [f"{_threads(report)} threads"]
     if "rounds" in report:
         facts.append(f"{report['rounds']} rounds")

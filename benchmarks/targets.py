@@ -27,10 +27,10 @@ from adv_jax.runner.run.program import Program
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.tables import Table, console, show
 from benchmarks.timing import machine, use_cpus, versions, write
-from papers.budget import BUDGETS, PAPER
-from papers.reproduction import chosen
-from papers.target import Target
-from papers.trainings import Training, cost, plan
+from papers.running.budget import BUDGETS, PAPER
+from papers.running.reproduction import chosen
+from papers.running.target import Target
+from papers.running.trainings import Training, cost, plan
 
 EVALUATED = 500  # images per set for the errors after a short epoch
 FEW, ENOUGH = 2, 0.25  # FEW steps per round, or more if they take fewer than ENOUGH seconds

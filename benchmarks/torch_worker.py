@@ -289,11 +289,9 @@ def _sum_of_losses(real: Tensor, generated: Tensor, judged: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(generated).mean() + F.softplus(-judged).mean()
 
 
-def _drawn_by_players(
-    shape: tuple[int, ...], kept: float | None = None, *, device: str = "cpu"
-) -> Tensor:
+def _drawn_by_players(shape: tuple[int, ...], kept: float | None = None) -> Tensor:
     """Draws z, uniform in [-1, 1], or what dropout keeps."""
-    values = torch.empty(shape, device=device)
+    values = torch.empty(shape)
     return values.uniform_(-1, 1) if kept is None else values.bernoulli_(kept)
 
 
@@ -314,21 +312,19 @@ OBJECTIVES: dict[str, list[Callable[..., Tensor]]] = {
 class Side:
     """The handlers of this worker; adv_jax's worker writes to the exchange folder."""
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self) -> None:
         self._running: dict[str, Iterator[None]] = {}
-        self._device = device
 
-    def describe(self, threads: int, exchange: str, device: str) -> dict[str, Any]:
+    def describe(self, threads: int, exchange: str) -> dict[str, Any]:
         configure(threads)
-        self._exchange, self._device = Path(exchange), device
+        self._exchange = Path(exchange)
         with np.load(self._exchange / "data.npz") as data:
             digits = data["x"].reshape(-1, SIDE, SIDE, 1)
-            self._y = torch.from_numpy(data["y"]).long().to(device)
+            self._y = torch.from_numpy(data["y"]).long()
         images = {digits.shape[1:]: digits, CIFAR: cifar_shaped(digits)}
-        self._x = {shape: torch.from_numpy(x).flatten(1).to(device) for shape, x in images.items()}
+        self._x = {shape: torch.from_numpy(x).flatten(1) for shape, x in images.items()}
         self._targets = F.one_hot(self._y, CLASSES).float()
-        threads = torch.get_num_threads()
-        return {"threads": threads, "torch": torch.__version__, "device": name_of(device)}
+        return {"threads": torch.get_num_threads(), "torch": torch.__version__}
 
     def check(self, name: str) -> dict[str, float]:
         """Returns {variant: loss of the first batch in float64 with shared noise}.
@@ -341,7 +337,7 @@ class Side:
         task, params = TASKS[name], self._params(name, torch.float64)
         rows = torch.from_numpy(batch_rows(task, len(self._y), seed=0)[0])
         with np.load(self._exchange / f"{name}_noise.npz") as noise:
-            layers = [torch.from_numpy(noise[key]).double().to(self._device) for key in noise]
+            layers = [torch.from_numpy(noise[key]).double() for key in noise]
         drawn = iter(_in_order(task, layers))
         loss = way(task, params, self._batch(task, rows, torch.float64), lambda *_: next(drawn))
         loss.backward(inputs=list(params.values()))
@@ -366,7 +362,7 @@ class Side:
     def run(self, name: str) -> float:
         """Returns the seconds of one block; tasks need `choose` first."""
         if name == "peak":
-            self._running.setdefault(name, _peak(self._device))
+            self._running.setdefault(name, _peak())
         return seconds_of(lambda: next(self._running[name]))
 
     def _training(self, name: str, way: Callable[..., Tensor], form: str) -> Iterator[None]:
@@ -378,9 +374,8 @@ class Side:
             settings["betas"] = (settings.pop("b1"), 0.999)
         leaves = list(params.values())
         optimizer = OPTIMIZERS[task.optimizer["name"]](leaves, **settings, **FORMS[form])
-        order = torch.from_numpy(batch_rows(task, len(self._y), seed=0)).to(self._device)
-        draws = _drawn_by_players if task.objective == "gan" else torch.randn
-        draw = partial(draws, device=self._device)
+        order = torch.from_numpy(batch_rows(task, len(self._y), seed=0))
+        draw = _drawn_by_players if task.objective == "gan" else torch.randn
         while True:
             for rows in order:
                 optimizer.zero_grad(set_to_none=True)
@@ -388,7 +383,6 @@ class Side:
                 # Without `inputs` the mix would also compute the gradient by x.
                 loss.backward(inputs=leaves)
                 optimizer.step()
-            synchronize(self._device)
             yield
 
     def _batch(
@@ -406,9 +400,7 @@ class Side:
     def _params(self, name: str, dtype: torch.dtype = torch.float32) -> Params:
         with np.load(self._exchange / f"{name}_params.npz") as params:
             arrays = {key: torch.from_numpy(params[key]) for key in params}
-        return {
-            key: array.to(self._device, dtype).requires_grad_() for key, array in arrays.items()
-        }
+        return {key: array.to(dtype).requires_grad_() for key, array in arrays.items()}
 
 
 def _in_order(task: Task, noise: list[Tensor]) -> list[Tensor]:
@@ -422,12 +414,11 @@ def _in_order(task: Task, noise: list[Tensor]) -> list[Tensor]:
     return [layer.transpose(0, 1) for layer in noise]
 
 
-def _peak(device: str) -> Iterator[None]:
-    a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE, device=device)
+def _peak() -> Iterator[None]:
+    a, b = torch.randn(2, PEAK_SIZE, PEAK_SIZE)
     while True:
         for _ in range(PEAK_STEPS):
             a @ b
-        synchronize(device)
         yield
 
 
@@ -436,16 +427,6 @@ def configure(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False  # PyTorch's default for convolutions is TF32.
     torch.backends.cudnn.benchmark = True
-
-
-def synchronize(device: str) -> None:
-    """Waits for a device that computes in the background."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def name_of(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 if __name__ == "__main__":

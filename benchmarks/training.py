@@ -27,7 +27,6 @@ from benchmarks.tables import (
 )
 from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Product
 from benchmarks.timing import (
-    ON_ACCELERATOR,
     Block,
     Worker,
     alternate,
@@ -68,26 +67,20 @@ def main() -> None:
     write(args.out, {"benchmark": "training", **report})
 
 
-def compare(
-    tasks: list[str], *, rounds: int, threads: int, parts: bool = False, device: str = "cpu"
-) -> dict[str, Any]:
-    """Checks that the sides compute the same steps, then times them -> the report.
-
-    device: PyTorch's; except for "cpu", adv_jax uses JAX's first device.
-    """
+def compare(tasks: list[str], *, rounds: int, threads: int, parts: bool = False) -> dict[str, Any]:
+    """Checks that the sides compute the same steps, then times them -> the report."""
     threads = use_cpus(threads)
     compared = [name for name in tasks if not TASKS[name].plain]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = {
             side: stack.enter_context(worker)
-            for side, worker in _workers(Path(folder), threads, device).items()
+            for side, worker in _workers(Path(folder), threads).items()
         }
         report = {
-            "device": device,
             "machine": machine(),
             "versions": versions("jax", "jaxlib", "flax", "optax", "torch", "numpy"),
             "rounds": rounds,
-            "workers": _start(sides, compared, folder, threads, device),
+            "workers": _start(sides, compared, folder, threads),
             "equality": {name: _equality(sides, name, Path(folder)) for name in compared},
         }
         report["choice_seconds"] = {
@@ -109,11 +102,9 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _workers(folder: Path, threads: int, device: str) -> dict[str, Worker]:
-    """Starts the workers of all sides; the unlocked one needs a CPU and a compiler."""
+def _workers(folder: Path, threads: int) -> dict[str, Worker]:
+    """Starts the workers of all sides; the unlocked one needs a compiler."""
     ours, theirs = "benchmarks.adv_jax_worker", "benchmarks.torch_worker"
-    if device != "cpu":
-        return {OURS: Worker(ours, env=ON_ACCELERATOR), PLAIN: Worker(theirs)}
     # Set the number of threads before the libraries load; the worker sets it again.
     count = {"OMP_NUM_THREADS": str(threads)}
     workers = {
@@ -128,14 +119,11 @@ def _workers(folder: Path, threads: int, device: str) -> dict[str, Worker]:
     return workers
 
 
-def _start(
-    sides: Sides, names: list[str], exchange: str, threads: int, device: str
-) -> dict[str, Any]:
+def _start(sides: Sides, names: list[str], exchange: str, threads: int) -> dict[str, Any]:
     sides[OURS].call("export", names=names, exchange=exchange)
     described = {OURS: sides[OURS].call("describe")}
     for side in sides.keys() - {OURS}:
-        options = {"threads": threads, "exchange": exchange, "device": device}
-        described[side] = sides[side].call("describe", **options)
+        described[side] = sides[side].call("describe", threads=threads, exchange=exchange)
     return described
 
 
@@ -248,16 +236,13 @@ def _per_step(seconds: list[float], steps: int) -> dict[str, Any]:
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
-    """Returns the tables of a report: the steps by the sides that they are compared with.
-
-    The goals are of CPUs.
-    """
+    """Returns the tables of a report: the steps by the sides that they are compared with."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for task in report["tasks"].values():
         groups.setdefault(tuple(task["ms_per_step"]), []).append(task)
     found = [_steps(sides[1:], tasks, report["peak"]) for sides, tasks in groups.items()]
     met = list(_goals(report["tasks"]))
-    if met and report.get("device", "cpu") == "cpu":
+    if met:
         found.append(goals(met))
     if "parts" in report:
         found.append(_parts(report["parts"]))

@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import adv_jax
-from papers import site
+from papers.pages import site
 
 project = "adv_jax"
 author = "The adv_jax authors"

@@ -26,14 +26,15 @@ from adv_jax.runner.run.training import compile_ahead
 from adv_jax.runner.store.workdir import InUse, json_bytes, read_json, replace, writing
 from adv_jax.types import UserError
 from launch import _carry
-from papers import hours, stored
-from papers.budget import BUDGETS, PAPER
-from papers.missing import Lack, in_order, lacks, measured, seconds_left
-from papers.pages import ROOT
-from papers.reproduction import check_data, reproduce
-from papers.statistics import span
-from papers.target import Target
-from papers.trainings import Training, finished, saved_epochs, state
+from papers.judging.statistics import span
+from papers.pages.generated import ROOT
+from papers.pages.report import reproduce
+from papers.running import hours, stored
+from papers.running.budget import BUDGETS, PAPER
+from papers.running.missing import Lack, in_order, lacks, measured, seconds_left
+from papers.running.reproduction import check_data
+from papers.running.target import Target
+from papers.running.trainings import Training, finished, saved_epochs, state
 
 STORED = ROOT / "papers"
 _KEEP_EVERY = 60  # seconds between copies to --carry

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from adv_jax.runner.store.workdir import InUse, Workdir, read_config, writing
 from adv_jax.types import UserError
-from papers.trainings import saved_epochs
+from papers.running.trainings import saved_epochs
 
 MAX_BYTES = 64_000_000
 _ARCHIVES = (".tar", ".tgz", ".gz")  # suffixes; a name without one is a folder

@@ -39,8 +39,8 @@ from adv_jax.runner.store.workdir import (
     read_fitted,
 )
 from adv_jax.types import UserError
-from papers.records import read_lines, read_training_result
-from papers.trainings import check_alike
+from papers.running.records import read_lines, read_training_result
+from papers.running.trainings import check_alike
 
 _INTO = flags.DEFINE_string("into", "runs/reproduce", "folder of the joined run")
 

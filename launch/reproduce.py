@@ -16,11 +16,12 @@ command resumes. If a number takes several runs, the command also draws the targ
 
 Budgets: paper, the default, trains as the paper does. short trains a fifth of the epochs and three
 seeds. quick uses the configs' quick mode (embedded digits if possible), two seeds and two points
-per axis of a grid. --seeds limits the seeds, --epochs the epochs of short and quick. A result
-records its budget, seeds and epochs, and never replaces a larger one. `papers.verdicts` has the
-rules of the verdicts. --judge trains nothing and recomputes the verdicts of stored results. --power
-trains nothing and prints how many seeds would decide each undecided number and claim, and the hours
-that the missing runs would take.
+per axis of a grid; nothing of it is judged. --seeds limits the seeds, --epochs the epochs of short
+and quick. A result records its budget, seeds and epochs, and never replaces a larger one.
+`papers.judging.verdicts` has the rules of the verdicts. --judge trains nothing and recomputes the
+verdicts of stored results. --power trains nothing and prints how many seeds would settle each
+unclear number and claim, and the time of the missing runs: hours of two CPU cores, and minutes of
+each accelerator of stored runs, where a ~ marks a guess from the times of another device.
 
     python -m launch.reproduce missing --minutes=12 [--works=huang2015,maronas2016.table20]
     python -m launch.reproduce missing --dry-run
@@ -44,17 +45,19 @@ from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
-from papers.budget import BUDGETS, PAPER
-from papers.comparison import misses
-from papers.power import print_plans
-from papers.reproduction import chosen, print_list, programs, rejudge, reproduce_all, stored
+from papers.pages.report import rejudge, reproduce_all
+from papers.running.budget import BUDGETS, PAPER
+from papers.running.comparison import misses
+from papers.running.power import print_plans, rates_of
+from papers.running.reproduction import chosen, print_list, programs, stored
+from papers.running.stored import read
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much to train")
 _SEEDS = flags.DEFINE_integer("seeds", None, "most seeds per training", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", None, "most epochs per training", lower_bound=1)
 _CHECK = flags.DEFINE_bool("check", False, "exit with 1 if something is not reproduced")
 _JUDGE = flags.DEFINE_bool("judge", False, "only recompute the verdicts in RESULTS")
-_POWER = flags.DEFINE_bool("power", False, "only print what would decide the undecided")
+_POWER = flags.DEFINE_bool("power", False, "only print what would settle the unclear")
 _LIST = flags.DEFINE_bool("list", False, "list the targets with their cost and state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
 _RESULTS = flags.DEFINE_string("results", "papers", "folder of the results")
@@ -98,7 +101,8 @@ def main(argv: list[str]) -> None:
             rejudge(wanted, results=_RESULTS.value)
             return
         if _POWER.value:
-            print_plans(stored(wanted, results=_RESULTS.value))
+            rates = rates_of(read(_RESULTS.value))
+            print_plans(stored(wanted, results=_RESULTS.value), rates)
             return
         use_cores(*programs(wanted, budget, **settings))
         keep_programs()

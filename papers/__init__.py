@@ -1,6 +1,9 @@
-"""The reproduced works, one folder each, and their shared modules.
+"""The reproduced works, one folder each, and three rooms that they share.
 
-A folder holds `about.toml` (title, authors, link), `numbers.json` (the printed numbers),
+`judging` holds numbers, statistics and verdicts; `running` targets, trainings and budgets; `pages`
+tables, charts and the generated pages. Each imports only those before it.
+
+A work's folder holds `about.toml` (title, authors, link), `numbers.json` (the printed numbers),
 `targets.py` (the runs that measure them), a module per figure, and `results/`:
 
     results/TARGET.json, .csv, .md, .png    by `python -m launch.reproduce PAPER.TARGET`

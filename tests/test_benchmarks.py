@@ -7,20 +7,19 @@ import json
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from adv_jax import data
 from adv_jax.types import UserError
-from benchmarks import accelerator, attacks, backprop, hosts_worker, pages, tables, training
+from benchmarks import backprop, hosts_worker, pages, tables, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
-from benchmarks.timing import Worker, spread, versions
-from papers.budget import BUDGETS
-from papers.registry import TARGETS
-from papers.trainings import plan
+from benchmarks.timing import versions
+from papers.running.budget import BUDGETS
+from papers.running.trainings import plan
+from papers.running.works import TARGETS
 
 # Of one row: the products of 784-400-400-10, of LeNet and its first layer, of a GAN's nets, and of
 # 784-1000-500-250-250-250-10.
@@ -54,13 +53,6 @@ LADDER = 784 * 1000 + 1000 * 500 + 500 * 250 + 2 * 250 * 250 + 250 * 10
 )
 def test_a_step_has_as_many_operations_as_its_products(task, multiplications):
     assert TASKS[task].flops == 2 * multiplications
-
-
-def test_a_resnet_18_of_cifar_has_as_many_operations_as_its_convolutions():
-    stages = 4 * 9 * 64**2 * 32**2  # four convolutions; later ones halve the first's channels
-    later = (3.5 * 9 + 0.5) * 64**2 * 32**2  # and have a shortcut of 1 x 1
-    multiplications = 32**2 * 27 * 64 + stages + 3 * later + 5120
-    assert attacks.FORWARD_FLOPS["resnet18"] == 2 * multiplications
 
 
 def test_the_operations_of_every_task_can_be_counted():
@@ -273,52 +265,9 @@ def test_a_file_of_an_unknown_benchmark_is_refused(tmp_path):
         page_of(tmp_path, report)
 
 
-class Answers:
-    """A worker whose device is off in one number."""
-
-    def __init__(self, **wrong):
-        self.wrong = wrong
-
-    def call(self, request, **arguments):
-        right = {
-            "attacked": {"device": 0.5, "cpu": 0.5},
-            "trained": {"device": [2.0], "cpu": [2.0]},
-        }
-        return (right | {"replicas": 1e-6} | self.wrong)[request]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"attacked": {"device": 0.47, "cpu": 0.5}}, "fgsm: accuracy 0.470 on the device, 0.500"),
-        ({"trained": {"device": [2.01], "cpu": [2.0]}}, "ladder: losses [2.01] on the device"),
-        ({"trained": {"device": [np.nan], "cpu": [2.0]}}, "ladder: losses [nan] on the device"),
-        ({"replicas": 0.1}, "vmapped replicas differ from single ones by 1.0e-01"),
-    ],
-)
-def test_nothing_is_timed_on_a_device_that_computes_other_numbers(wrong, sentence, capsys):
-    assert accelerator.checks(Answers(), digits=None)["replicas"] == 1e-6
-    with pytest.raises(SystemExit, match="nothing is timed"):
-        accelerator.checks(Answers(**wrong), digits=None)
-    assert sentence in capsys.readouterr().out
-
-
 def test_a_missing_peer_is_named_in_one_line():
     with pytest.raises(SystemExit, match="^error: needs the package no-such-peer; .*extras$"):
         versions("jax", "no-such-peer")
-
-
-@pytest.mark.parametrize(("rounds", "met"), [([4.0, 6.0, 7.0], "yes"), ([4.0, 4.9, 7.0], "no")])
-def test_ten_seeds_at_once_have_to_be_five_times_as_fast_on_a_gpu(rounds, met):
-    worker = SimpleNamespace(call=lambda request, *, name, vmapped: 1.0 if vmapped else rounds[0])
-    timed = accelerator.seeds(worker, rounds=1)
-    assert timed["times_as_fast"]["median"] == rounds[0]
-    timed["times_as_fast"] = spread(rounds)
-    found = accelerator._goals({"seeds": timed, "minutes": 10.0})
-    demands = [(demand, is_met) for *_, demand, is_met in found.rows]
-    assert demands == [("at least 5", met), ("at most 9", "no")]
-    elsewhere = accelerator._seeds(timed, on_gpu=False)
-    assert "The goal on a GPU is at least 5." in elsewhere.note
 
 
 @pytest.mark.slow
@@ -339,15 +288,3 @@ def test_each_process_and_device_of_a_run_is_measured(tmp_path):
     )
     assert report["devices"]["2"]["shards"]["collectives"] == {"all-reduce": 1}
     assert report["devices"]["2"]["seeds"]["steps_per_second"]["median"] > 0
-
-
-@pytest.mark.slow
-def test_the_first_device_is_compared_with_the_cpu_and_times_ten_seeds(monkeypatch):
-    monkeypatch.setattr(accelerator, "ATTACKS", ("fgsm", "square"))
-    monkeypatch.setattr(accelerator, "COMPARED", ("lwa",))
-    with Worker("benchmarks.accelerator_worker", env={"JAX_PLATFORMS": "cpu"}) as worker:
-        found = accelerator.checks(worker, digits=10)
-        timed = accelerator.seeds(worker, rounds=1)
-    assert all(both["device"] == both["cpu"] for both in found["attacks"].values())
-    assert len(found["trainings"]["lwa"]["cpu"]) == 3
-    assert timed["times_as_fast"]["median"] > 0

@@ -9,11 +9,13 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from adv_jax import models
-from benchmarks import accelerator, attacks, training
+from benchmarks import accelerator, accelerator_worker, training
+from benchmarks.accelerator_tables import comparable
 from benchmarks.tasks import CIFAR, TASKS
 
 torch = pytest.importorskip("torch", reason="needs the extra oracle")
 pytest.importorskip("torchattacks", reason="needs the extra oracle")
+accelerator_torch_worker = pytest.importorskip("benchmarks.accelerator_torch_worker")
 
 pytestmark = pytest.mark.slow
 NARROW = models.preact_resnet(stem=8, stages=(8, 16), blocks=1)
@@ -61,27 +63,59 @@ class InProcess:
         pass
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["pgd_resnet18", pytest.param("auto_attack_resnet18", marks=pytest.mark.exhaustive)],
-)
-def test_a_residual_net_is_attacked_beside_torchattacks(name, monkeypatch):
-    pytest.importorskip("art", reason="needs the extra oracle")
-    from benchmarks import attacks_torch_worker, attacks_worker
+class TwoSides:
+    """The workers of `benchmarks.accelerator`, both in this process."""
 
-    logits = lambda variables, x: models.apply_fn(NARROW)(variables, x).logits
-    monkeypatch.setitem(attacks_worker.NETS, "resnet18", NARROW)
-    monkeypatch.setitem(attacks_worker.LOGITS, "resnet18", logits)
-    sides = {attacks.OURS: attacks_worker, attacks.PLAIN: attacks_torch_worker}
-    workers = {name: InProcess(module.Side()) for name, module in sides.items()}
-    monkeypatch.setattr(attacks, "_workers", lambda *_: workers)
-    monkeypatch.setattr(attacks, "use_cpus", lambda threads: threads)
-    work = accelerator.WORKS[name]
-    # A narrow net is not robust under the eps of the wide one.
-    work = work._replace(rows=50, options={**work.options, "eps": 1 / 255})
-    report = attacks.compare({name: work}, rounds=1, threads=2)
-    assert 0 < report["equality"][name]["torchattacks"]["adv_jax"] < 1
-    assert report["works"][name]["adv_jax_times_as_fast"]["torchattacks"]["median"] > 0
+    def __init__(self):
+        programs, theirs = accelerator_worker.Programs(), accelerator_torch_worker.Side()
+        theirs.describe(threads=2, device="cpu")
+        self.ours = {"prepare": programs.prepare, "run": programs.run}
+        self.ours |= {"export": accelerator_worker.export}
+        self.theirs = {"prepare": theirs.prepare, "run": theirs.run}
+
+    def call(self, side, request, *, within=None, **arguments):
+        handlers = self.ours if side == accelerator.OURS else self.theirs
+        return handlers[request](**arguments)
+
+
+@pytest.mark.parametrize(
+    ("stage", "forms"),
+    [
+        ("ladder", ("eager",)),
+        ("training_tf32", ("eager",)),
+        ("pgd_lenet_float32", ("eager", "torchattacks")),
+        pytest.param("pgd_resnet18_float32", ("torchattacks",), marks=pytest.mark.exhaustive),
+        pytest.param("auto_attack_resnet18", ("torchattacks",), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_both_sides_of_a_stage_compute_the_same(stage, forms):
+    stage = accelerator.STAGES[stage]
+    work = stage.work._replace(**stage.small)
+    always = {"known": {}, "rounds": 1, "left": lambda: float("inf")}
+    *_, found = accelerator.compare(TwoSides(), work, forms, **always)
+    assert found["left_out"] == {}
+    assert set(comparable(found)) == set(forms)
+
+
+@pytest.mark.parametrize("kind", ["task", "training"])
+def test_a_training_that_is_rewound_repeats_its_losses(kind, tmp_path):
+    stage = accelerator.STAGES[{"task": "ladder", "training": "training_tf32"}[kind]]
+    work = stage.work._replace(**stage.small)._asdict()
+    accelerator_worker.export(work, str(tmp_path))
+    side = accelerator_torch_worker.Side()
+    side.describe(threads=2, device="cpu")
+    form = {"task": side._task, "training": side._training}[kind](work, "eager", tmp_path)
+
+    def losses():
+        torch.manual_seed(0)
+        for index in range(work["steps"]):
+            form.prepare(index)
+            yield form.step().item()
+
+    first = list(losses())
+    assert list(losses()) != first
+    form.rewind()
+    assert list(losses()) == pytest.approx(first, rel=1e-6)
 
 
 def test_a_narrow_conv_large_has_the_same_step_in_pytorch(monkeypatch, tmp_path):
@@ -92,7 +126,7 @@ def test_a_narrow_conv_large_has_the_same_step_in_pytorch(monkeypatch, tmp_path)
     monkeypatch.setitem(TASKS, "conv_large", task._replace(features=tuple(narrow), batch_size=4))
     side = torch_worker.Side()
     adv_jax_worker.export(["conv_large"], str(tmp_path))
-    side.describe(threads=2, exchange=str(tmp_path), device="cpu")
+    side.describe(threads=2, exchange=str(tmp_path))
     sides = {training.OURS: InProcess(adv_jax_worker), training.PLAIN: InProcess(side)}
     # Exits if losses or gradients differ.
     found = training._equality(sides, "conv_large", tmp_path)

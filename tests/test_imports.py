@@ -40,15 +40,9 @@ LIBRARY = {
 # The runner's landings from bottom to top: each may import those before it, and the library.
 LANDINGS = [f"adv_jax.runner.{name}" for name in ("config", "store", "host", "run")]
 PACKAGE = LIBRARY | {*LANDINGS, "adv_jax.train"}
-# Modules that all papers share, also from bottom to top.
-SHARED = ["documents", "drawing", "images", "numbers", "statistics", "target", "readings"]
-SHARED += ["budget", "records", "runs", "verdicts", "power", "charts", "trainings", "comparison"]
-SHARED += ["wording"]
-SHARED = [f"papers.{name}" for name in SHARED]
-PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/numbers.json"))]
-ABOVE = ["registry", "single_runs", "lengths", "stored", "figures", "chapters", "counts", "hours"]
-ABOVE += ["side_by_side", "pages", "site", "reproduction", "missing"]
-ABOVE = [f"papers.{name}" for name in ABOVE]
+# What all papers share, from bottom to top, and the papers, which do not import each other.
+JUDGING, RUNNING, PAGES = "papers.judging", "papers.running", "papers.pages"
+PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/targets.py"))]
 BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
 BOTTOM += ("random", "ranges", "step", "types")
 # What attacks and evaluations share.
@@ -78,12 +72,13 @@ MAY_IMPORT = {
     "adv_jax.train": set(LANDINGS),
     **dict.fromkeys(("adv_jax.__main__", "adv_jax.main", "adv_jax.evaluate.__main__"), PACKAGE),
     "papers": set(),  # papers/__init__.py
-    **{room: PACKAGE | set(SHARED[:i]) for i, room in enumerate(SHARED)},
-    **dict.fromkeys(PAPERS, PACKAGE | set(SHARED)),
-    **{room: PACKAGE | {*SHARED, *PAPERS, *ABOVE[:i]} for i, room in enumerate(ABOVE)},
-    "adv_jax.report": PACKAGE | {*SHARED, *ABOVE},
-    "launch.compiling": PACKAGE | {*SHARED, *ABOVE},
-    "launch": PACKAGE | {"adv_jax.main", "launch.compiling", *SHARED, *ABOVE},
+    JUDGING: PACKAGE,
+    RUNNING: PACKAGE | {JUDGING},
+    **dict.fromkeys(PAPERS, PACKAGE | {JUDGING, RUNNING}),
+    PAGES: PACKAGE | {JUDGING, RUNNING},
+    "adv_jax.report": PACKAGE | {JUDGING, RUNNING},
+    "launch.compiling": PACKAGE | {JUDGING, RUNNING, PAGES},
+    "launch": PACKAGE | {"adv_jax.main", "launch.compiling", JUDGING, RUNNING, PAGES},
 }
 
 # Core dependencies that no import statement of ours names, and why they are there.

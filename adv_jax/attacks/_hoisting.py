@@ -38,10 +38,10 @@ class _Step:
 
     def __init__(self, eqn: JaxprEqn, inputs: list[Atom]):
         read = [value.sources for value in inputs if isinstance(value, _Value)]
+        held = [sources for sources in read if sources is not None]
         self._eqn, self.inputs, self.has_effects = eqn, inputs, bool(eqn.effects)
-        known = [sources for sources in read if sources is not None]
-        self.is_early = len(known) == len(read) and not self.has_effects
-        sources = frozenset().union(*known) if self.is_early else None
+        self.is_early = len(held) == len(read) and not self.has_effects
+        sources = frozenset().union(*held) if self.is_early else None
         self.outputs = [_Value(var.aval, sources) for var in eqn.outvars]
 
     def run(self, arrays: Arrays) -> None:

@@ -30,7 +30,7 @@ class Schedule(NamedTuple):
     checks: np.ndarray
 
 
-class Climb(NamedTuple):
+class SparseAscent(NamedTuple):
     """The state of the ascent after `count` evaluations.
 
     r: f32[B, *D], the next perturbation to evaluate.
@@ -82,31 +82,31 @@ def ascend_sparsely(
 
     # Carry x + r in the loop state. If it were computed in the same iteration, XLA would fuse it
     # into the model's first layer and recompute it for each use of a pixel.
-    def iterate(climb: Climb) -> Climb:
-        at, gradient = with_gradient(rate, climb.x_adv)
-        now = Iterate(climb.r, at.loss, gradient)
-        counts = (radius[climb.count] == 1) & ~(climb.best.fools & until_fooled)
-        better = climb.best.or_better(Best(climb.r, at.loss, at.fools))
-        best = choose(counts, better, climb.best)
-        peak = choose(now.loss > climb.peak.loss, now, climb.peak)
+    def iterate(state: SparseAscent) -> SparseAscent:
+        at, gradient = with_gradient(rate, state.x_adv)
+        now = Iterate(state.r, at.loss, gradient)
+        counts = (radius[state.count] == 1) & ~(state.best.fools & until_fooled)
+        better = state.best.or_better(Best(state.r, at.loss, at.fools))
+        best = choose(counts, better, state.best)
+        peak = choose(now.loss > state.peak.loss, now, state.peak)
 
-        checked, begins = checks[climb.count], first[climb.count + 1]
-        sparser = changed(peak.r) < SHRINKS * climb.changed
-        shorter = jnp.where(sparser, 1, jnp.maximum(climb.step / THINNING, SMALLEST_STEP))
-        step = jnp.where(checked, shorter, climb.step)
-        share = jnp.where(checked, changed(peak.r) / (THINNING * width), climb.share)
+        checked, begins = checks[state.count], first[state.count + 1]
+        sparser = changed(peak.r) < SHRINKS * state.changed
+        shorter = jnp.where(sparser, 1, jnp.maximum(state.step / THINNING, SMALLEST_STEP))
+        step = jnp.where(checked, shorter, state.step)
+        share = jnp.where(checked, changed(peak.r) / (THINNING * width), state.share)
         here = choose(checked & sparser, peak, now)
-        length = (step * radius[climb.count]).reshape(-1, *(1,) * (x.ndim - 1)) * eps
+        length = (step * radius[state.count]).reshape(-1, *(1,) * (x.ndim - 1)) * eps
         ends = jnp.where(here.gradient > 0, jnp.inf, -jnp.inf).astype(here.r.dtype)
         farthest = region.clipped(ends)
         slope = jnp.where(here.r == farthest, 0, here.gradient)
         ahead = here.r + length * sparse_direction(slope, share, scale)
 
-        wider = region._replace(radius=radius[climb.count + 1] * eps)
+        wider = region._replace(radius=radius[state.count + 1] * eps)
         r = wider.nearest(jnp.where(begins, peak.r, ahead))
-        before = jnp.where(checked, changed(peak.r), climb.changed)
-        return Climb(
-            climb.count + 1,
+        before = jnp.where(checked, changed(peak.r), state.changed)
+        return SparseAscent(
+            state.count + 1,
             r=r,
             x_adv=perturbed(x, r, bounds),
             peak=peak._replace(loss=jnp.where(begins, -jnp.inf, peak.loss)),
@@ -116,12 +116,12 @@ def ascend_sparsely(
             changed=jnp.where(begins, changed(r), before),
         )
 
-    def unfinished(climb: Climb) -> Array:
-        left = climb.count <= num_steps
-        return left & ~climb.best.fools.all() if until_fooled else left
+    def unfinished(state: SparseAscent) -> Array:
+        left = state.count <= num_steps
+        return left & ~state.best.fools.all() if until_fooled else left
 
     ones = jnp.ones_like(best.loss)
-    begun = Climb(
+    begun = SparseAscent(
         jnp.int32(0),
         r=start,
         x_adv=perturbed(x, start, bounds),

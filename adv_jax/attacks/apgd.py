@@ -37,7 +37,7 @@ from adv_jax.types import (
 _LOSSES: dict[str, RowFn] = {"ce": cross_entropy, "dlr": dlr}
 
 
-class Climb(NamedTuple):
+class Ascent(NamedTuple):
     """The state of the ascent after `count` evaluations.
 
     r: f32[B, *D], the next perturbation to evaluate.
@@ -211,24 +211,24 @@ def ascend(
 
     # Carry x + r in the loop state. If it were computed in the same iteration, XLA would fuse it
     # into the model's first layer and recompute it for each use of a pixel.
-    def iterate(climb: Climb) -> Climb:
-        at, gradient = with_gradient(rate, climb.x_adv)
-        now = Iterate(climb.r, at.loss, gradient)
-        best = climb.best.or_better(Best(climb.r, at.loss, at.fools))
-        best = choose(climb.best.fools & until_fooled, climb.best, best)
-        peak = choose(now.loss > climb.peak.loss, now, climb.peak)
-        rises = climb.rises + (now.loss > climb.loss).astype(jnp.float32)
-        stuck = (rises < rho * window[climb.count]) | (
-            ~climb.halved & (peak.loss <= climb.peak_loss)
+    def iterate(state: Ascent) -> Ascent:
+        at, gradient = with_gradient(rate, state.x_adv)
+        now = Iterate(state.r, at.loss, gradient)
+        best = state.best.or_better(Best(state.r, at.loss, at.fools))
+        best = choose(state.best.fools & until_fooled, state.best, best)
+        peak = choose(now.loss > state.peak.loss, now, state.peak)
+        rises = state.rises + (now.loss > state.loss).astype(jnp.float32)
+        stuck = (rises < rho * window[state.count]) | (
+            ~state.halved & (peak.loss <= state.peak_loss)
         )
-        checks = is_checkpoint[climb.count]
+        checks = is_checkpoint[state.count]
         halves = checks & stuck
-        step, here = choose(halves, (climb.step / 2, peak), (climb.step, now))
+        step, here = choose(halves, (state.step / 2, peak), (state.step, now))
         ahead = region.nearest(here.r + step * region.steepest(here.gradient)) - here.r
-        momentum = jnp.where(climb.count == 0, 0, 0.25)
-        r = region.nearest(here.r + (1 - momentum) * ahead + momentum * (here.r - climb.previous))
-        return Climb(
-            climb.count + 1,
+        momentum = jnp.where(state.count == 0, 0, 0.25)
+        r = region.nearest(here.r + (1 - momentum) * ahead + momentum * (here.r - state.previous))
+        return Ascent(
+            state.count + 1,
             r=r,
             x_adv=perturbed(x, r, region.bounds),
             previous=here.r,
@@ -237,17 +237,17 @@ def ascend(
             best=best,
             step=step,
             rises=jnp.where(checks, 0, rises),
-            halved=jnp.where(checks, halves, climb.halved),
-            peak_loss=jnp.where(checks, peak.loss, climb.peak_loss),
+            halved=jnp.where(checks, halves, state.halved),
+            peak_loss=jnp.where(checks, peak.loss, state.peak_loss),
         )
 
-    def unfinished(climb: Climb) -> Array:
-        left = climb.count <= num_steps
-        return left & ~climb.best.fools.all() if until_fooled else left
+    def unfinished(state: Ascent) -> Array:
+        left = state.count <= num_steps
+        return left & ~state.best.fools.all() if until_fooled else left
 
     rows, lowest = x.shape[:1], jnp.full_like(best.loss, -jnp.inf)
     # loss = inf: the evaluation of the start does not count as a rise.
-    first = Climb(
+    first = Ascent(
         jnp.int32(0),
         r=start,
         x_adv=perturbed(x, start, region.bounds),

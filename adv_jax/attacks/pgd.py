@@ -210,21 +210,9 @@ def bim(
     Array([[0.4, 0.4]], dtype=float32)
     """
     del key
-    return pgd(
-        logits_fn,
-        x,
-        y,
-        eps=eps,
-        step_size=step_size,
-        num_steps=num_steps,
-        norm=norm,
-        loss=loss,
-        returns="last",
-        bounds=bounds,
-        mask=mask,
-        aux=aux,
-        targeted=targeted,
-    )
+    ball = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
+    ascent = {"step_size": step_size, "num_steps": num_steps, "loss": loss, "targeted": targeted}
+    return pgd(logits_fn, x, y, returns="last", aux=aux, **ball, **ascent)
 
 
 def _until_fooled(

@@ -93,10 +93,9 @@ def universal_perturbation(
     Array([[-0.1, -0.1]], dtype=float32)
     """
     batch, climbed = x.shape[0], row_loss(loss, LOSSES)
-    if batch_size is not None:
-        if batch_size > batch:
-            raise UserError(f"batch_size must be at most the {batch} rows, got {batch_size}")
-        key = one_key(key)
+    if batch_size is not None and batch_size > batch:
+        raise UserError(f"batch_size must be at most the {batch} rows, got {batch_size}")
+    of_batches = None if batch_size is None else one_key(key)
     ball = Region.of(x[:1], eps, norm, bounds, mask)
     step = 10 * ball.radius / jnp.asarray(num_steps, ball.radius.dtype)
     if step_size is not None:
@@ -107,9 +106,9 @@ def universal_perturbation(
     everything = logits_fn, x, y, box
 
     def drawn(count: Array) -> Any:
-        if batch_size is None:
+        if of_batches is None:
             return everything
-        order = jax.random.permutation(jax.random.fold_in(key, count), batch)[:batch_size]
+        order = jax.random.permutation(jax.random.fold_in(of_batches, count), batch)[:batch_size]
         return jax.tree.map(lambda a: a[order] if len(a) == batch else a, everything)
 
     def climb(r: Array, count: Array) -> tuple[Array, None]:

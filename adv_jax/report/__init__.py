@@ -3,5 +3,5 @@
     python -m adv_jax.report maronas2016.fig26
 
 The figures of a paper are in its package's dict `FIGURES`: name -> function that returns a
-`papers.drawing.Drawing`.
+`papers.running.drawing.Drawing`.
 """

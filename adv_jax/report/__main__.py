@@ -13,7 +13,7 @@ from adv_jax.runner.config.command_line import read_flags, workdirs
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.standard_output import standard_output
-from papers import figures
+from papers.running import figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
 _OUT = flags.DEFINE_string("out", "papers", "output folder")

@@ -8,7 +8,7 @@ from typing import Any
 from adv_jax.runner.store.writing import replace
 from launch.compiling.gpu_cases import ATTACKS, TRAININGS, Case, cases, several, trainings
 from launch.compiling.gpus import CARDS
-from papers.pages import markdown
+from papers.pages.tables import markdown
 
 RESULT = Path(__file__).parent / "gpu.json"
 PAGE = RESULT.parents[1] / "GPU.md"

@@ -5,8 +5,8 @@ from typing import Any
 
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.fields import check
-from papers import budget
-from papers.target import Run
+from papers.running import budget
+from papers.running.target import Run
 
 
 def config_of(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:

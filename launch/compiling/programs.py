@@ -306,6 +306,6 @@ def _does_not_fit(
     taken = "" if chip.usable == chip.memory else f"{chip.usable / 1e9:g} GB that JAX takes of the "
     return UserError(
         f"batch_size, the model and the replicas of a chip must fit the {taken}"
-        f"{chip.memory / 1e9:g} GB of a {target.name}, got {needed / 1e9:.3g} GB or more for "
+        f"{chip.memory / 1e9:g} GB of one {target.name}, got {needed / 1e9:.3g} GB or more for "
         f"{name}, {needed / chip.usable:.2g} times as much; {advice}"
     )

@@ -19,7 +19,7 @@ from launch.compiling.tpu_cases import (
     sharded,
     sizes,
 )
-from papers.pages import markdown
+from papers.pages.tables import markdown
 
 RESULT = Path(__file__).parent / "tpu.json"
 PAGE = RESULT.parents[1] / "TPU.md"

@@ -12,7 +12,7 @@ from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.config.binding import bind
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.runs import Finished, finished
+from papers.running.runs import Finished, finished
 
 BATCH_SIZE = 500
 

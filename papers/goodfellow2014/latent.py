@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, canvas, rounded
 from papers.goodfellow2014.judging import given, judge
-from papers.runs import finished, trained_on
+from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.runs import finished, trained_on
 
 ROWS, COLUMNS = 6, 10
 MODELS = ("gan", "dcgan", "catgan")  # whose only input is z

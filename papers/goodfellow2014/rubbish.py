@@ -16,10 +16,10 @@ from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, Table, rounded
 from papers.goodfellow2014.judging import BATCH_SIZE, given, judge
 from papers.goodfellow2014.samples import samples_of
-from papers.runs import trained_on
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import trained_on
 
 COUNT, SURE, EPS = 1000, 0.5, 0.1  # SURE is the threshold of [goodfellow2015]
 GENERATIONS = 200

@@ -25,8 +25,9 @@ from adv_jax.evaluate.batching import over_rows
 from adv_jax.generative.measures.density import parzen, parzen_bandwidth
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, canvas, picture, rounded
-from papers.runs import (
+from papers.judging.statistics import spread
+from papers.running.drawing import Drawing, canvas, picture, rounded
+from papers.running.runs import (
     drawn,
     finished,
     key_of,
@@ -35,7 +36,6 @@ from papers.runs import (
     samples_of,
     trained_on,
 )
-from papers.statistics import spread
 
 SAMPLES, HELD_OUT = 10_000, 1000
 CLOSE = 1000  # images whose distances to each other are compared

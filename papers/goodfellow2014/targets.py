@@ -6,7 +6,7 @@ later works, which [wardefarley2016], secs. 1.4.4 and 1.4.5, tells of, have the 
 """
 
 from papers.goodfellow2014.samples import LIKELIHOOD
-from papers.target import Drawn, Row, Run, Target
+from papers.running.target import Drawn, Row, Run, Target
 
 SUCCESSORS = {
     "conditional": ("a generator of given digits, MNIST", "cgan_mnist"),

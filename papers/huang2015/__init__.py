@@ -9,7 +9,7 @@ The runs of both are of the config huang_lenet_mnist. launch.reproduce reproduce
 from papers.huang2015 import curves, logistic, readings, transfer
 from papers.huang2015.targets import TARGETS
 
-# name -> function, see papers.figures
+# name -> function, see papers.running.figures
 FIGURES = {
     "fig1": curves.normal,
     "fig2": curves.normal_and_lwa,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from adv_jax.types import UserError
-from papers.drawing import COLORS, Drawing, canvas, rounded
-from papers.runs import Finished, finished, require_same_data, trained_on
+from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.runs import Finished, finished, require_same_data, trained_on
 
 _STYLES = {
     "adv_alpha": {"label": "Adv_Alpha", "color": COLORS[0], "linestyle": "-", "marker": "o"},

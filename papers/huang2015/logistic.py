@@ -13,7 +13,7 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import ArrayLike
 
-from papers.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, canvas, rounded
 
 C, Z = 0.5, (1.0, 1.0)  # the printed counterexample: c, (x, y)
 # Six points, separated by w = (1, 1); the classes are 2 sqrt(2) apart.

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adv_jax.types import UserError
-from papers import numbers
-from papers.drawing import Drawing, rounded
 from papers.huang2015.targets import COLUMNS
-from papers.readings import Cell, Reading, compared
-from papers.runs import Finished, finished, require_same_data, trained_on
-from papers.statistics import BySeed
-from papers.trainings import same_point
+from papers.judging import numbers
+from papers.judging.statistics import BySeed
+from papers.running.drawing import Drawing, rounded
+from papers.running.readings import Cell, Reading, compared
+from papers.running.runs import Finished, finished, require_same_data, trained_on
+from papers.running.trainings import same_point
 
 EPS = 1.5  # l2 norm
 CLEAN = "validation"

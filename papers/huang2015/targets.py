@@ -8,7 +8,7 @@ three of Table 3's large nets. The Fixed column's examples are crafted on a Norm
 from collections.abc import Iterable
 
 from papers.huang2015.transfer import EXAMPLES, GROWN_ON
-from papers.target import Below, Drawn, Falling, Measure, Row, Run, Target
+from papers.running.target import Below, Drawn, Falling, Measure, NotBelow, Row, Run, Target
 
 TEN = {"replicas.seeds": 10}
 LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of Fig. 1, which goes from 0 to 4
@@ -223,13 +223,12 @@ TARGETS = (
         "LeNet on MNIST, perturbed by l2 length 1.5",
         _rows(2, "huang_lenet_mnist", ("normal", "lwa"), eps=1.5, seeds=10),
         claims=(
-            Below(
+            NotBelow(
                 "LWA is as accurate as Normal on clean digits, up to .5 points",
-                lower="Normal, clean",
-                higher="LWA, clean",
+                row="LWA, clean",
+                than="Normal, clean",
+                margin=0.005,
                 paper="huang2015.lenet.no_tradeoff",
-                by=0,
-                tolerance=0.005,
             ),
             Falling(
                 "on LeNet, Adv_Alpha is stronger than Adv_Loss, and that than Adv_Loss_Sign",

@@ -14,9 +14,9 @@ import numpy as np
 from adv_jax import attacks
 from adv_jax.data.dataset import Arrays
 from adv_jax.types import Array, UserError, install_hint
-from papers.drawing import Drawing, Table, rounded
-from papers.runs import finished, trained_on
-from papers.statistics import spread
+from papers.judging.statistics import spread
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import finished, trained_on
 
 EPS = 1.5  # l2 norm, that of Table 1
 EXAMPLES = 1000  # of the test set: a nearest neighbor takes a pass over all training examples.

@@ -3,7 +3,7 @@
 The paper prints one run and no spread. What counts as equal is chosen: .5 clean, 1.5 under attack.
 """
 
-from papers.target import Falling, Measure, Row, Run, Target
+from papers.running.target import Falling, Measure, Row, Run, Target
 
 RUN = Run("pgd_mnist", "method=adversarial", {"replicas.seeds": 3})
 # row of the paper -> label, attack of the evaluation

@@ -22,7 +22,7 @@ from papers.maronas2016 import (
 )
 from papers.maronas2016.targets import TARGETS
 
-# name -> function, see papers.figures
+# name -> function, see papers.running.figures
 FIGURES = {
     "fig3": optimization.poor_conditioning,
     "fig4": optimization.local_minimum,

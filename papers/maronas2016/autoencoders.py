@@ -15,8 +15,8 @@ from adv_jax.generative.objectives.reconstruction import corrupted
 from adv_jax.runner.run import trained
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.documents import data_in_words
-from papers.drawing import Drawing, canvas, first_layer, mosaic, rounded
+from papers.judging.documents import data_in_words
+from papers.running.drawing import Drawing, canvas, first_layer, mosaic, rounded
 
 FILTERS, DIGITS = 64, 10
 NOISES = ("masking", "noise_std")

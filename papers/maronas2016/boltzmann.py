@@ -17,8 +17,8 @@ from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import Machine, Side
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, Key, UserError
-from papers.drawing import Drawing, canvas, mosaic, rounded
-from papers.runs import Finished, finished, require_same_data, trained_on
+from papers.running.drawing import Drawing, canvas, mosaic, rounded
+from papers.running.runs import Finished, finished, require_same_data, trained_on
 
 # Machine -> the log-likelihood of another work in nats, or its bound, on the test set.
 PRINTED = {

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.types import Array
-from papers.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, canvas, rounded
 
 Cost = Callable[[Array, Array], Array]  # outputs f[N], targets f[N] -> f[]
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from adv_jax.types import Array
-from papers.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, canvas, rounded
 
 
 class Bimodal(NamedTuple):

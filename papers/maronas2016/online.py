@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from adv_jax.types import UserError
-from papers.drawing import COLORS, Drawing, Table, canvas, rounded
-from papers.runs import Finished, by_epoch, finished, require_same_data, trained_on
+from papers.running.drawing import COLORS, Drawing, Table, canvas, rounded
+from papers.running.runs import Finished, by_epoch, finished, require_same_data, trained_on
 
 _NAMES = {
     "perceptron": "perceptron (step units)",
@@ -39,7 +39,9 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         raise UserError(f"workdir must be runs of different rules, got {', '.join(rules)}")
     title = f"Maronas 2016, sec. 3.3.2: ten units, one digit at a time; {trained_on(runs)}"
     figure, ((axes,),) = canvas(1, 1, title=title, width=7, height=4.6)
-    errors = {rule: by_epoch(run, "test_error") for rule, run in zip(rules, runs, strict=True)}
+    errors = {
+        rule: np.array(by_epoch(run, "test_error")) for rule, run in zip(rules, runs, strict=True)
+    }
     styles = itertools.cycle(zip(COLORS, "o^vsDx", strict=True))
     for (rule, error), (color, marker) in zip(errors.items(), styles, strict=False):
         epochs = np.arange(1, error.shape[1] + 1)

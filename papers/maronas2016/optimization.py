@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from adv_jax.types import Array
-from papers.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, canvas, rounded
 
 Cost = Callable[[Array], Array]  # f32[P] -> f32[]
 _STYLES = {"plain": "o-C0", "momentum": "s-C3"}  # [maronas2016] has momentum in red.

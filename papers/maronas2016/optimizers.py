@@ -16,8 +16,8 @@ import numpy as np
 
 from adv_jax.runner.config.optimizer import optimizer
 from adv_jax.types import Array
-from papers.drawing import COLORS, Drawing, canvas, rounded
 from papers.maronas2016.optimization import POOR_CONDITIONING, bowl, descend
+from papers.running.drawing import COLORS, Drawing, canvas, rounded
 
 ITERATIONS = POOR_CONDITIONING.iterations
 RATES = np.geomspace(1e-3, 1e3, 121)

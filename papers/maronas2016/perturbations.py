@@ -18,7 +18,7 @@ import numpy as np
 
 from adv_jax import attacks
 from adv_jax.types import Array, LogitsFn
-from papers.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, canvas, rounded
 
 W, B, THRESHOLD = (-20.0, -40.0), -40.0, 0.5
 MEANS = ((0.0, 0.0), (-0.81, -1.62))  # of classes 0 and 1, symmetric about the threshold

@@ -6,7 +6,7 @@
 """
 
 from papers.maronas2016.boltzmann import PRINTED
-from papers.target import Below, Drawn, Row, Run, Target
+from papers.running.target import Below, Drawn, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
 TASKS = {"full": "all labels", "100": "100 labels"}

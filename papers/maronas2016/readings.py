@@ -18,11 +18,11 @@ import numpy as np
 from adv_jax import attacks
 from adv_jax.runner.run.trained import Trained, load_all
 from adv_jax.types import Array, LogitsFn, UserError
-from papers.documents import data_in_words
-from papers.drawing import Drawing, rounded
+from papers.judging.documents import data_in_words
+from papers.judging.statistics import BySeed, seeds_in_words, span
 from papers.maronas2016.robustness import BATCH_SIZE, TAU, THESIS, noise_of
-from papers.readings import Cell, Reading, compared
-from papers.statistics import BySeed, seeds_in_words, span
+from papers.running.drawing import Drawing, rounded
+from papers.running.readings import Cell, Reading, compared
 
 SEED = 0  # of the random signs and of the corrupted pass
 CELLS = {

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.types import Array
-from papers.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.drawing import COLORS, Drawing, canvas, rounded
 
 X, TARGET, B = 1.0, 1.0, 0.5  # the sample, and b of Fig. 22a
 SLOPE = 0.8  # w of Fig. 21

@@ -18,8 +18,8 @@ import numpy as np
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array
-from papers.drawing import Drawing, canvas, rounded
-from papers.images import draw
+from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.images import draw
 
 TAU = 0.25
 BATCH_SIZE = 100  # the training batch size of [maronas2016]

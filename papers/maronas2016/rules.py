@@ -4,7 +4,7 @@
 two layers of 800 ReLUs, SGD and cross-entropy.
 """
 
-from papers.target import Row, Run, Target
+from papers.running.target import Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
 # options of rules_mnist -> label

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adv_jax import data
-from papers.drawing import Drawing
-from papers.images import draw, grid, in_words, of_run, with_source
+from papers.running.drawing import Drawing
+from papers.running.images import draw, grid, in_words, of_run, with_source
 
 SCREEN = (2880, 1800, 15.4)  # pixels and inches of the screen in [maronas2016]
 _DPI = math.hypot(*SCREEN[:2]) / SCREEN[2]

@@ -10,7 +10,7 @@ Tables 12 and 19 print a mean of .560, and ten seeds whose mean is .566, which i
 from collections.abc import Sequence
 
 from papers.maronas2016 import pretraining, rules
-from papers.target import Below, Lowest, Row, Run, Target
+from papers.running.target import Below, Lowest, Row, Run, Target
 
 ATTACK, UNLABELED = "objective.attack.eps", "objective.unlabeled_attack.eps"
 LADDER_TAUS = (0.00015, 0.00025, 0.00035, 0.00045)

@@ -10,7 +10,7 @@ the spread their sample standard deviation. Table 1 has only numbers of other pa
 from papers.nokland2015 import curves, hidden, readings, tables, transfer
 from papers.nokland2015.targets import TARGETS
 
-# name -> function, see papers.figures
+# name -> function, see papers.running.figures
 FIGURES = {
     "table2": tables.mnist,
     "table3": tables.cifar10,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from papers.drawing import COLORS, Drawing, canvas, rounded
 from papers.nokland2015.runs import LABELS, read
-from papers.runs import trained_on
+from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.runs import by_epoch, trained_on
 
 _STYLES = {"train_error": "--", "test_error": "-"}
 
@@ -28,7 +28,7 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     for i, run in enumerate(runs):
         color, curve = COLORS[i % len(COLORS)], {}
         for metric, style in _STYLES.items():
-            values = 100 * _side_by_side(run.by_epoch(metric))
+            values = 100 * _side_by_side(by_epoch(run, metric))
             epochs, mean = np.arange(1, values.shape[1] + 1), np.nanmean(values, axis=0)
             low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
             label = f"{run.net}, {LABELS[run.method]}, {metric.removesuffix('_error')}"

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adv_jax.runner.run.trained import Trained
-from papers import numbers
-from papers.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
-from papers.nokland2015.runs import LABELS, by_method, read
-from papers.runs import trained_on
+from papers.judging import numbers
+from papers.nokland2015.runs import LABELS, read
+from papers.running.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
+from papers.running.runs import one_of_each, trained_on
 
 SIDE = 8  # features in a row and in a column
 CUT_OFF = 0.99  # share of the weights within the gray scale
@@ -28,7 +28,7 @@ def features(workdirs: Sequence[str]) -> Drawing:
       UserError: `runs.read` raises, or there are other runs than these.
     """
     methods = ("plain", "adversarial", "dropout")
-    runs = by_method(read(workdirs, figure="fig2"), methods, figure="fig2")
+    runs = one_of_each(read(workdirs, figure="fig2"), methods, labels=LABELS, figure="fig2")
     runs_text = trained_on(list(runs.values()), first=True)
     title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {runs_text}"
     figure, [panels] = canvas(1, len(runs), title=title, width=4, height=4.3)
@@ -69,7 +69,7 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or there are other runs than these.
     """
-    runs = by_method(read(workdirs, figure="fig3"), tuple(ZEROS), figure="fig3")
+    runs = one_of_each(read(workdirs, figure="fig3"), tuple(ZEROS), labels=LABELS, figure="fig3")
     models = {method: run.models() for method, run in runs.items()}
     layers_of = {
         method: [hidden_layers(model, model.dataset.test.x) for model in of_method]

@@ -10,14 +10,14 @@ import numpy as np
 from adv_jax.losses import loss_fn
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, Key
-from papers import numbers
-from papers.drawing import Drawing, rounded
+from papers.judging import numbers
+from papers.judging.statistics import BySeed
 from papers.nokland2015.hidden import ZEROS, hidden_layers
-from papers.nokland2015.runs import BackpropRun, by_method, read
+from papers.nokland2015.runs import LABELS, BackpropRun, read
 from papers.nokland2015.transfer import CELLS, SIZES, nets_of
-from papers.readings import Cell, Reading, compared
-from papers.runs import trained_on
-from papers.statistics import BySeed
+from papers.running.drawing import Drawing, rounded
+from papers.running.readings import Cell, Reading, compared
+from papers.running.runs import one_of_each, trained_on
 
 WITHIN = 0.05  # as in the targets
 SEED = 0  # of the directions that draw
@@ -98,7 +98,9 @@ def zeros(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or there are other runs than these.
     """
-    runs = by_method(read(workdirs, figure="fig3_readings"), tuple(ZEROS), figure="fig3_readings")
+    runs = one_of_each(
+        read(workdirs, figure="fig3_readings"), tuple(ZEROS), labels=LABELS, figure="fig3_readings"
+    )
     shares: dict[str, dict[str, BySeed]] = {}  # name of the reading -> method -> by seed
     for method, run in runs.items():
         for model in run.models():

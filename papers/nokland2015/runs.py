@@ -1,16 +1,13 @@
 """Reads finished runs of the nets and methods of [nokland2015]."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from adv_jax.runner.store.workdir import read_metrics
 from adv_jax.types import UserError
-from papers.runs import Finished, finished, require_same_data
-from papers.statistics import spread
+from papers.judging.statistics import spread
+from papers.running.runs import MethodRun, finished, require_same_data
 
 LABELS = {
     "plain": "back-propagation",
@@ -23,30 +20,14 @@ _OBJECTIVES = {"cross_entropy": False, "adversarial_backprop": True}  # whether 
 
 
 @dataclass(frozen=True)
-class BackpropRun(Finished):
+class BackpropRun(MethodRun):
     """A finished run; `method` is a key of `LABELS`."""
-
-    method: str
 
     @property
     def net(self) -> str:
         """The net's name in the paper: "2x400 ReLU"."""
         units = self.config["model"]["features"]
         return f"{len(units)}x{units[0]} {UNITS[self.config['model']['activation']]}"
-
-    def by_epoch(self, metric: str) -> list[np.ndarray]:
-        """Returns a metric of metrics.jsonl by epoch, for each replica: f[epochs] each.
-
-        Raises:
-          UserError: the metric was not measured after each epoch.
-        """
-        values: list[list[float]] = [[] for _ in self.result["replicas"]]
-        for line in read_metrics(self.path):
-            if metric not in line:
-                needed = "a run with monitor_every = 1 and monitor_train = True"
-                raise UserError(f"workdir must be {needed}, got {self.path} without {metric}")
-            values[line["replica"]].append(line[metric])
-        return [np.array(of_replica) for of_replica in values]
 
     def about(self) -> dict[str, Any]:
         """Returns the run's entry for documents."""
@@ -76,21 +57,6 @@ def read(
     runs = [_read(Path(workdir), figure, experiment) for workdir in workdirs]
     require_same_data(runs)
     return runs
-
-
-def by_method(
-    runs: Sequence[BackpropRun], methods: Collection[str], *, figure: str
-) -> dict[str, BackpropRun]:
-    """Returns method -> run, in the order of `methods`.
-
-    Raises:
-      UserError: there is not exactly one run of each method, or the nets differ.
-    """
-    found = ", ".join(f"{run.net} by {LABELS[run.method]}" for run in runs)
-    if sorted(run.method for run in runs) != sorted(methods) or len({r.net for r in runs}) > 1:
-        legal = f"one run each of {', '.join(LABELS[method] for method in methods)} of one net"
-        raise UserError(f"workdir must be {legal} for {figure}, got {found}")
-    return {method: next(run for run in runs if run.method == method) for method in methods}
 
 
 def percent(values: Sequence[float]) -> str:

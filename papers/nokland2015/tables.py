@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adv_jax.types import UserError
-from papers import numbers
-from papers.drawing import Drawing, Table, rounded
-from papers.nokland2015.runs import LABELS, BackpropRun, by_method, percent, read
-from papers.statistics import span, spread
+from papers.judging import numbers
+from papers.judging.statistics import span, spread
+from papers.nokland2015.runs import LABELS, BackpropRun, percent, read
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import by_epoch, one_of_each
 
 LAST = 10  # the number of last epochs that the paper averages
 OVERHEAD = 0.7  # the paper's extra time of an epoch, "roughly"
@@ -41,10 +42,10 @@ def mnist(workdirs: Sequence[str]) -> Drawing:
     runs = read(workdirs, figure="table2")
     rows = []
     for run in runs:
-        by_epoch = run.by_epoch("test_error")
-        if (epochs := min(map(len, by_epoch))) < LAST:
+        curves = by_epoch(run, "test_error")
+        if (epochs := min(map(len, curves))) < LAST:
             raise UserError(f"epochs must be {LAST} or more for table2, got {epochs} in {run.path}")
-        errors = [values[-LAST:].mean() for values in by_epoch]
+        errors = [values[-LAST:].mean() for values in curves]
         size, activation = run.net.lower().split()
         cell = f"nokland2015.table2.{activation}.{size}"
         rows.append(_row(run, run.net, errors, cell if run.method == "adversarial" else ""))
@@ -83,7 +84,12 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
       UserError: `runs.read` raises, there are other runs than these, or other settings than the
         method change their time.
     """
-    runs = by_method(read(workdirs, figure="overhead"), ("plain", "adversarial"), figure="overhead")
+    runs = one_of_each(
+        read(workdirs, figure="overhead"),
+        ("plain", "adversarial"),
+        labels=LABELS,
+        figure="overhead",
+    )
     for cause, cause_of in _OTHER_CAUSES.items():
         found = [cause_of(run) for run in runs.values()]
         if found[0] != found[1]:

@@ -5,8 +5,8 @@ training differ by less in 95 of 100 cases). For the shares of section 3 and Fig
 spread, it is 5 points.
 """
 
-from papers import numbers
-from papers.target import Below, Drawn, Falling, Measure, Row, Run, Target
+from papers.judging import numbers
+from papers.running.target import Below, Drawn, Falling, Measure, Row, Run, Target
 
 WIDTHS = (400, 800, 1200)
 # activation in the ids -> of the config, in words

@@ -6,9 +6,9 @@ from functools import partial
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
-from papers import numbers
-from papers.drawing import Drawing, Table, rounded
+from papers.judging import numbers
 from papers.nokland2015.runs import LABELS, BackpropRun, percent, read
+from papers.running.drawing import Drawing, Table, rounded
 
 SIZES = {0.25: "eps25", 0.5: "eps50"}  # eps -> its name in the ids of the paper's numbers
 CELLS = {"plain": "backprop", "adversarial": "adversarial"}

@@ -11,7 +11,7 @@ shallow_covtype measure Table 3.1.
 from papers.shallow_thesis import example, robustness, samples, sweeps, weights
 from papers.shallow_thesis.targets import TARGETS
 
-# name -> function, see papers.figures
+# name -> function, see papers.running.figures
 FIGURES = {
     "example": example.walk_through,
     "fig3.2": sweeps.widths,

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 
 from adv_jax import attacks
 from adv_jax.types import Array
-from papers.drawing import Drawing, Table, rounded
-from papers.verdicts import agreement
+from papers.judging.arithmetic import agreement
+from papers.running.drawing import Drawing, Table, rounded
 
 Params = dict[str, Array]
 Logits = Callable[[Params, Array], Array]  # params, f[B, 3] -> f[B, 3]

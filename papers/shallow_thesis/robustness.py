@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from adv_jax import attacks, evaluate
-from papers.drawing import Drawing, canvas, rounded
-from papers.runs import trained_on
-from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, by_kind, read
+from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.runs import one_of_each, trained_on
+from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 
 Curves = dict[str, np.ndarray]  # attack -> accuracies, f[R, E]
 
@@ -73,11 +73,12 @@ def crossover(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def _drawing(
-    workdirs: Sequence[str], figure: str, kinds: Sequence[str], *, seed: int, data: str = "mnist"
+    workdirs: Sequence[str], figure: str, methods: Sequence[str], *, seed: int, data: str = "mnist"
 ) -> Drawing:
-    runs = by_kind(read(workdirs, figure=figure, kinds=kinds, data=data), kinds, figure=figure)
+    found = read(workdirs, figure=figure, methods=methods, data=data)
+    runs = one_of_each(found, methods, labels=LABELS, figure=figure)
     measured = {kind: _measured(run, seed) for kind, run in runs.items()}
-    first = runs[kinds[0]]
+    first = runs[methods[0]]
     what = f"{figure.removeprefix('fig')}: {first.width} hidden units"
     title = f"Shallow-net thesis, Fig. {what}; {trained_on(list(runs.values()))}"
     drawn, (panels,) = canvas(1, 2, title=title, sharey=True)

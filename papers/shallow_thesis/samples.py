@@ -9,8 +9,8 @@ import numpy as np
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Attack, UserError
-from papers.drawing import Drawing, canvas
-from papers.images import grid, in_words, of_run, with_source
+from papers.running.drawing import Drawing, canvas
+from papers.running.images import grid, in_words, of_run, with_source
 
 SIZES = (0.0, 0.1, 0.2, 0.3)
 _NOISES: dict[str, Attack] = {

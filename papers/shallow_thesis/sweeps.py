@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from adv_jax.types import UserError
-from papers.drawing import Drawing, canvas, rounded
-from papers.runs import trained_on
+from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.runs import trained_on
 from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 
 Points = dict[float, list[float]]  # x -> a value of each replica
@@ -29,16 +29,16 @@ def widths(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or two runs have the same kind and width.
     """
-    runs = read(workdirs, figure="fig3.2", kinds=("clean", "adversarial"))
-    runs = sorted(runs, key=lambda run: (run.kind, run.width))
+    runs = read(workdirs, figure="fig3.2", methods=("clean", "adversarial"))
+    runs = sorted(runs, key=lambda run: (run.method, run.width))
     for a, b in pairwise(runs):
-        if (a.kind, a.width) == (b.kind, b.width):
-            one = f"one run of {LABELS[a.kind]} with {a.width} units"
+        if (a.method, a.width) == (b.method, b.width):
+            one = f"one run of {LABELS[a.method]} with {a.width} units"
             raise UserError(f"workdir must be {one}, got {a.path} and {b.path}")
     lines: dict[str, dict[str, Points]] = {
         measure: {
-            kind: {run.width: run.measured(measure) for run in runs if run.kind == kind}
-            for kind in sorted({run.kind for run in runs}, key=list(LABELS).index)
+            kind: {run.width: run.measured(measure) for run in runs if run.method == kind}
+            for kind in sorted({run.method for run in runs}, key=list(LABELS).index)
         }
         for measure in MEASURES
     }
@@ -73,7 +73,7 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or the widths differ.
     """
-    runs = read(workdirs, figure="fig3.3", kinds=("clean", "adversarial"), over=(_EPS,))
+    runs = read(workdirs, figure="fig3.3", methods=("clean", "adversarial"), over=(_EPS,))
     if len(found := {run.width for run in runs}) > 1:
         raise UserError(f"workdir must be runs of one width, got {sorted(found)} units")
     lines = {measure: {"adversarial": _by_eps(runs, measure)} for measure in MEASURES}

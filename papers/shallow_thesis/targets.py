@@ -5,7 +5,7 @@ It does not print its number of seeds; ours is six. The tolerances are chosen: .
 images, 5 points for the gap.
 """
 
-from papers.target import Below, Falling, Lowest, Measure, Row, Run, Target
+from papers.running.target import Below, Falling, Lowest, Measure, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 6}
 WIDTHS = (5, 20, 50, 100, 400, 800, 2000)

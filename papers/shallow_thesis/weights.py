@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adv_jax.types import UserError
-from papers.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
-from papers.runs import trained_on
+from papers.running.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
+from papers.running.runs import trained_on
 from papers.shallow_thesis.runs import LABELS, ShallowRun, read
 
 NUM_CLASSES = 5  # 0 to 4
@@ -132,11 +132,11 @@ def _drawing(
     Raises:
       UserError: `runs.read` raises, a panel lacks its run or has two, or the inputs are not images.
     """
-    runs = read(workdirs, figure=name, kinds=KINDS)
-    by_panel = {(run.kind, run.width): run for run in runs}
+    runs = read(workdirs, figure=name, methods=KINDS)
+    by_panel = {(run.method, run.width): run for run in runs}
     widths = sorted({run.width for run in runs})
     if len(by_panel) < len(runs) or len(runs) < len(KINDS) * len(widths):
-        found = ", ".join(f"{LABELS[run.kind]} of {run.width} units" for run in runs)
+        found = ", ".join(f"{LABELS[run.method]} of {run.width} units" for run in runs)
         raise UserError(f"workdir must be one run of A and one of B per width, got {found}")
     what = f"{what}; {trained_on(runs, first=True)}"
     title = f"Shallow-net thesis, Fig. {name.removeprefix('fig')}: {what}"

@@ -22,7 +22,7 @@ from papers.wardefarley2016 import (
 )
 from papers.wardefarley2016.targets import TARGETS
 
-# name -> function, see papers.figures
+# name -> function, see papers.running.figures
 FIGURES = {
     "table1.1": transfer.table,
     "table1.1_gradients": neighbors.gradients,

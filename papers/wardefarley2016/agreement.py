@@ -8,8 +8,8 @@ import numpy as np
 
 from adv_jax import attacks
 from adv_jax.runner.run.trained import Trained
-from papers.drawing import Drawing, Table, rounded
-from papers.runs import require_same_inputs
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import require_same_inputs
 from papers.wardefarley2016.defenses import method_of
 from papers.wardefarley2016.transfer import EPS, kind_of
 

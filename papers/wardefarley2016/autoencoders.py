@@ -14,10 +14,16 @@ from scipy.stats import norm
 
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, canvas, mosaic, picture, rounded
-from papers.images import in_words
-from papers.runs import finished, require_one_model, require_same_data, samples_of, trained_on
-from papers.statistics import spread
+from papers.judging.statistics import spread
+from papers.running.drawing import Drawing, canvas, mosaic, picture, rounded
+from papers.running.images import in_words
+from papers.running.runs import (
+    finished,
+    require_one_model,
+    require_same_data,
+    samples_of,
+    trained_on,
+)
 
 MODELS = ("vae", "vae_gan", "adversarial_autoencoder", "semi_supervised_autoencoder")
 COLUMNS, SAMPLED, BETWEEN = 10, 2, 3  # digits in a row, and rows

@@ -23,7 +23,7 @@ from adv_jax import norms
 from adv_jax.loss_gradients import loss_gradient
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, Key, LogitsFn
-from papers.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, canvas, rounded
 from papers.wardefarley2016.defenses import net_of
 
 EPS, HALF, GRID = 0.25, 20, 10  # HALF: half a window's pixels; GRID: windows per row and column

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from adv_jax import attacks
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import Drawing, Table, rounded
-from papers.runs import Finished, finished, trained_on
-from papers.statistics import spread
+from papers.judging.statistics import spread
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import Finished, finished, trained_on
 from papers.wardefarley2016.targets import HALF_SIZES, SHOWN
 
 

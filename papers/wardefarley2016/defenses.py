@@ -13,9 +13,9 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
-from papers import numbers
-from papers.drawing import Drawing, canvas, rounded
-from papers.runs import require_same_inputs
+from papers.judging import numbers
+from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.runs import require_same_inputs
 
 NUM_STEPS = 40
 _ATTACKS = {"FGSM": attacks.fgsm, "iterative": partial(attacks.pgd, num_steps=NUM_STEPS)}

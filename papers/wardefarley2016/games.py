@@ -20,9 +20,9 @@ from adv_jax.evaluate.batching import over_rows
 from adv_jax.generative.measures.clustering import matched_classes
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.drawing import COLORS, Drawing, canvas, rounded
-from papers.runs import Finished, finished, require_one_model, require_same_data, trained_on
-from papers.statistics import spread
+from papers.judging.statistics import spread
+from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.runs import Finished, finished, require_one_model, require_same_data, trained_on
 
 WEIGHT = "objective.weight"
 DOMAIN = "images of the target domain"

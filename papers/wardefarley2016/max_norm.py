@@ -9,7 +9,7 @@ row from below. All have the l2 norm of the first.
 import numpy as np
 
 from adv_jax import data
-from papers.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, canvas, rounded
 
 CHAPTER = {"l2": 4.0, "max_norm": 0.14}  # "roughly"
 

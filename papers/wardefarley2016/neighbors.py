@@ -18,8 +18,8 @@ from adv_jax.data.dataset import Arrays
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array
-from papers import numbers
-from papers.drawing import Drawing, Table, rounded
+from papers.judging import numbers
+from papers.running.drawing import Drawing, Table, rounded
 from papers.wardefarley2016.transfer import EPS
 
 PRINTED = "wardefarley2016.table1_1.smoothed_nn_to_nn"

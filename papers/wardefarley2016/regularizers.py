@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from adv_jax import attacks
 from adv_jax.types import Array, LogitsFn, UserError
-from papers.drawing import Drawing, Table, rounded
-from papers.runs import Finished, finished, require_same_data, trained_on
-from papers.statistics import spread
+from papers.judging.statistics import spread
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import Finished, finished, require_same_data, trained_on
 from papers.wardefarley2016.targets import ENSEMBLE, MEMBERS, SINGLE, SIZES, decayed
 
 

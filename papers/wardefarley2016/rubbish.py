@@ -14,8 +14,8 @@ import numpy as np
 from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.run.trained import Trained
-from papers.drawing import Drawing, canvas, rounded
-from papers.images import in_words
+from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.images import in_words
 from papers.wardefarley2016.defenses import method_of, net_of
 
 STD, SURE, COUNT = 1.0, 0.5, 10_000

@@ -15,10 +15,10 @@ from adv_jax import attacks
 from adv_jax.objectives import smoothed_targets
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
-from papers import numbers
-from papers.drawing import Drawing, Table, rounded
-from papers.runs import finished, require_same_data, trained_on
-from papers.statistics import BySeed, spread
+from papers.judging import numbers
+from papers.judging.statistics import BySeed, spread
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import finished, require_same_data, trained_on
 from papers.wardefarley2016.defenses import MEASURES, SMOOTHING, method_of
 
 MEASURE = "FGSM .25"

@@ -17,9 +17,9 @@ import optax
 from adv_jax import attacks, evaluate, models, objectives, step
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, LogitsFn, UserError
-from papers.drawing import Drawing, Table, rounded
-from papers.runs import finished, require_one_model, require_same_data, trained_on
-from papers.statistics import spread
+from papers.judging.statistics import spread
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import finished, require_one_model, require_same_data, trained_on
 from papers.wardefarley2016.targets import EPSILONS, QUERIED
 
 FIRST, ROUNDS, EPOCHS, AUGMENTED = 150, 6, 10, 0.1  # those of [papernot2017]

@@ -13,9 +13,9 @@ import numpy as np
 from adv_jax import attacks, evaluate, models
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import LogitsFn, UserError
-from papers import numbers
-from papers.drawing import Drawing, canvas, rounded
-from papers.runs import finished, require_same_inputs
+from papers.judging import numbers
+from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.runs import finished, require_same_inputs
 
 EPS = 0.25
 SMOOTHED, NEAREST = "smoothed nearest neighbour", "nearest neighbour"

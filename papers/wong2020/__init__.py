@@ -8,7 +8,7 @@ The runs are of the config fast_mnist.
 from papers.wong2020 import overfitting
 from papers.wong2020.targets import TARGETS
 
-# name -> function, see papers.figures
+# name -> function, see papers.running.figures
 FIGURES = {"overfitting": overfitting.curves}
 
 __all__ = ["FIGURES", "TARGETS"]

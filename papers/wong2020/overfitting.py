@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from adv_jax.types import UserError
-from papers.drawing import COLORS, Drawing, canvas, rounded
-from papers.runs import Finished, by_epoch, finished, require_same_data, trained_on
+from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.runs import Finished, by_epoch, finished, require_same_data, trained_on
 
 _LINES = {
     "test_error": ("clean", ":", COLORS[2]),
@@ -37,7 +37,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     found = []
     for axes, run in zip(panels, runs, strict=True):
         attack, watched = run.config["objective"]["attack"], run.config["monitor_attacks"]
-        accuracy = {name: 1 - by_epoch(run, name) for name in _LINES}
+        accuracy = {name: 1 - np.array(by_epoch(run, name)) for name in _LINES}
         for name, (label, style, color) in _LINES.items():
             values = accuracy[name]
             epochs = np.arange(1, values.shape[1] + 1)

@@ -1,6 +1,6 @@
 """[wong2020] on MNIST: one-step training from a random start and from the digit, under PGD."""
 
-from papers.target import Below, Measure, Row, Run, Target
+from papers.running.target import Below, Measure, Row, Run, Target
 
 PGD = Measure("error", "pgd_20", 0.3)
 STARTS = {

@@ -6,7 +6,7 @@ Not drawn: the figures of the paper.
 from papers.zhang2019 import robustness
 from papers.zhang2019.targets import TARGETS
 
-# name -> function, see papers.figures
+# name -> function, see papers.running.figures
 FIGURES = {"auto_attack": robustness.auto_attack}
 
 __all__ = ["FIGURES", "TARGETS"]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from adv_jax import attacks
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
-from papers import numbers
-from papers.drawing import Drawing, Table, rounded
-from papers.runs import require_same_inputs
+from papers.judging import numbers
+from papers.running.drawing import Drawing, Table, rounded
+from papers.running.runs import require_same_inputs
 
 EPS, IMAGES = 0.3, 1000
 # config -> epochs of the full training; ids of the accuracies of the authors' net

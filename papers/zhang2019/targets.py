@@ -3,7 +3,7 @@
 The authors print one run and no spread. What counts as equal is chosen: .5 clean, 1.5 under attack.
 """
 
-from papers.target import Below, Measure, Row, Run, Target
+from papers.running.target import Below, Measure, Row, Run, Target
 
 TRADES = Run("trades_mnist", "", {"replicas.seeds": 3})
 BETA_1 = Run("trades_mnist", "", {"replicas.seeds": 3, "objective.beta": 1.0})

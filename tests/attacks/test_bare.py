@@ -94,6 +94,19 @@ def test_functions_that_differ_only_in_the_derivative_have_separate_programs():
     assert float(jnp.abs(up - down).max()) > 0.1
 
 
+def test_a_relu_with_the_derivative_of_the_identity_has_a_program_of_its_own():
+    @jax.custom_jvp
+    @jax.jit
+    def relu(x):  # The operations of `jax.nn.relu`, by their names too.
+        return jnp.maximum(x, 0)
+
+    relu.defjvp(lambda x, slope: (relu(*x), *slope))
+    for activation, moves in ((jax.nn.relu, False), (relu, True)):
+        # All units are off: only the identity has a gradient.
+        net = lambda x, activation=activation: activation(x @ weights(0) - 9)
+        assert bool((attacks.fgsm(net, X, Y, eps=0.1) != X).any()) is moves
+
+
 def test_jitted_nets_share_a_program_and_keep_their_weights():
     for seed in (0, 1):
         w = weights(seed)

@@ -15,9 +15,9 @@ from adv_jax.runner.store.workdir import InUse, Workdir
 from adv_jax.types import UserError
 from launch import _campaign, _carry
 from launch._campaign import Campaign, Settings
-from papers.budget import BUDGETS
-from papers.target import Below, Row, Run, Target
-from papers.trainings import plan, saved_epochs, state
+from papers.running.budget import BUDGETS
+from papers.running.target import Below, Row, Run, Target
+from papers.running.trainings import plan, saved_epochs, state
 
 TINY = {
     "data.source": "embedded",
@@ -266,7 +266,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from launch import _campaign
 import test_campaign as made
-from papers.target import Run
+from papers.running.target import Run
 folder = Path({folder!r})
 _campaign.STORED = folder / "stored"
 values = made.TINY | {{"epochs": 3, "batch_size": 1, "model.features": (400, 400)}}

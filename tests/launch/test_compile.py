@@ -85,7 +85,7 @@ def test_a_program_that_is_too_large_says_by_how_much_and_what_fits(name, needed
     remedies = "in {} parts".format
     target = tpu([])
     error = _does_not_fit(name, TooLarge(needed), target, replicas, int(1e9), remedies)
-    assert re.search(f"must fit the 16 GB of a v5e, .*{advice}", str(error))
+    assert re.search(f"must fit the 16 GB of one v5e, .*{advice}", str(error))
 
 
 @pytest.mark.parametrize(

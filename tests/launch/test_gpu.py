@@ -85,7 +85,7 @@ def test_a_program_that_is_too_large_for_what_jax_takes_of_a_gpu_says_so():
     chip = gpus.Chip(80e9, 60e9, 3352e9, 67e12)
     gpu = gpus.Target("h100:1", chip, [], lambda lowered: None, ())
     error = programs._does_not_fit("epoch", TooLarge(90e9), gpu, 3, 0, "in {} parts".format)
-    taken = "must fit the 60 GB that JAX takes of the 80 GB of a h100, got 90 GB or more for epoch"
+    taken = "must fit the 60 GB that JAX takes of the 80 GB of one h100, got 90 GB or more"
     assert taken in str(error) and "about 2 of 3 replicas a chip fit" in str(error)
 
 

@@ -16,10 +16,10 @@ from adv_jax.runner.run import trained
 from adv_jax.runner.store.workdir import default_path
 from adv_jax.types import UserError
 from launch.join import join
-from papers import reproduction
-from papers.budget import BUDGETS
-from papers.target import Row, Run, Target
-from papers.trainings import Training, plan
+from papers.pages import report
+from papers.running.budget import BUDGETS
+from papers.running.target import Row, Run, Target
+from papers.running.trainings import Training, plan
 
 VALUES = {
     "model.features": (8,),
@@ -136,7 +136,7 @@ def test_a_table_is_made_of_joined_runs_without_training(tmp_path, monkeypatch):
     assert join(parts, into=tmp_path / "runs") == whole.workdir
     monkeypatch.setattr(train, "run", lambda *_: pytest.fail("it trains"))
     settings = {"runs": tmp_path / "runs", "results": tmp_path / "results", "data": {}}
-    found = reproduction.reproduce(target, BUDGETS["quick"], **settings)
+    found = report.reproduce(target, BUDGETS["quick"], **settings)
     errors = [100 * document(path, "result.json")["replicas"][0]["test_error"] for path in parts]
     assert list(found["rows"][0]["values"].values()) == pytest.approx(errors)
 

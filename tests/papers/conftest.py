@@ -8,8 +8,8 @@ import pytest
 from reproduced import write_results
 
 from adv_jax import train
-from papers import figures, stored
-from papers.registry import FIGURES
+from papers.running import figures, stored
+from papers.running.works import FIGURES
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from fabricated import finish
 
-import papers.trainings
+import papers.running.trainings
 from adv_jax import data
 from adv_jax.data import covtype, idx
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.verified import digest
 from adv_jax.runner.store.workdir import Workdir, read_config, read_fitted, read_metrics
 from adv_jax.types import UserError
-from papers import stored
-from papers.budget import BUDGETS
-from papers.comparison import compare
-from papers.records import read_lines
-from papers.reproduction import heading
-from papers.runs import finished
-from papers.target import Measure, Row, Run, Target
-from papers.trainings import check_alike, plan
+from papers.pages.report import heading
+from papers.running import stored
+from papers.running.budget import BUDGETS
+from papers.running.comparison import compare
+from papers.running.records import read_lines
+from papers.running.runs import finished
+from papers.running.target import Measure, Row, Run, Target
+from papers.running.trainings import check_alike, plan
 
 RESULTS = Path(__file__).parents[2] / "papers"
 
@@ -200,7 +200,7 @@ def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name
     finish(training, lambda replica, eps: 0.1)
 
     def read():
-        result = papers.trainings.finished(training)
+        result = papers.running.trainings.finished(training)
         check_alike({training.workdir: result}, more_to_come=False)
         lines = read_lines(training.workdir, training.config, result)
         found = compare(TARGET, BUDGETS["paper"], trainings, {RUN.key: result}, {RUN.key: lines})

@@ -19,9 +19,9 @@ from short_run import QUICK, TINY, assert_same_run, result_of
 
 from adv_jax import train
 from adv_jax.runner.store.workdir import read_metrics
-from papers.budget import BUDGETS
-from papers.registry import TARGETS
-from papers.trainings import plan
+from papers.running.budget import BUDGETS
+from papers.running.trainings import plan
+from papers.running.works import TARGETS
 
 pytestmark = pytest.mark.slow
 

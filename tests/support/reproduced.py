@@ -2,10 +2,11 @@
 
 from fabricated import finish
 
-from papers import numbers, reproduction
-from papers.budget import BUDGETS
-from papers.registry import TARGETS
-from papers.trainings import plan
+from papers.judging import numbers
+from papers.pages import report
+from papers.running.budget import BUDGETS
+from papers.running.trainings import plan
+from papers.running.works import TARGETS
 
 
 def ladder_error(replica, eps):
@@ -20,7 +21,7 @@ def write_results(folder, names=("maronas2016.table26", "shallow_thesis.fig3.4")
         ).values():
             finish(training, ladder_error)
         settings = {"runs": folder / "runs", "results": folder / "results", "data": {}}
-        reproduction.reproduce(TARGETS[name], BUDGETS[budget], **settings)
+        report.reproduce(TARGETS[name], BUDGETS[budget], **settings)
     return folder / "results"
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from adv_jax import generative, models, objectives
 from adv_jax.runner.config import plugins, schema
-from adv_jax.runner.config.document import ConfigError, unknown
+from adv_jax.runner.config.document import ConfigError, is_document, is_import_path, unknown
 
 # The parameters that the program passes at run time; a config cannot set them.
 _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
@@ -74,7 +74,7 @@ def bind(
     function = named(spec, registry, field=field, call=call)
     name = spec["name"]
     keywords = {key: value for key, value in spec.items() if key != "name"} | parts
-    legal, takes_any = settings(function, call if schema.is_import_path(name) else None)
+    legal, takes_any = settings(function, call if is_import_path(name) else None)
     for key in keywords:
         if key not in legal and not takes_any:
             raise ConfigError(unknown(f"a setting of {field}.{name}", key, legal))
@@ -84,7 +84,7 @@ def bind(
             raise ConfigError(f"{field}.{key} must be given, as {name} needs it, got none")
     for key, value in keywords.items():
         annotation = legal[key].annotation if key in legal else Any
-        if key not in parts and schema.is_document(value) and not schema.fits(value, annotation):
+        if key not in parts and is_document(value) and not schema.fits(value, annotation):
             allowed = schema.allowed_values(annotation)
             raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
     return partial(function, **keywords)
@@ -101,7 +101,7 @@ def named(
     if "name" not in spec:
         raise ConfigError(f"{field}.name must be one of {', '.join(registry.__all__)}, got none")
     name = spec["name"]
-    if call and schema.is_import_path(name):
+    if call and is_import_path(name):
         function = plugins.find(name, field=f"{field}.name")
         _check_call(function, call, field=f"{field}.name", name=name)
         return function

@@ -15,9 +15,8 @@ from adv_jax.models import initializers
 from adv_jax.objectives.stating import FirstState
 from adv_jax.optimizers import averaged
 from adv_jax.runner.config.binding import ATTACK, MAKER, MODELS, OBJECTIVE, OBJECTIVES, bind, named
-from adv_jax.runner.config.document import ConfigError
+from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.runner.config.optimizer import averaging, optimizer
-from adv_jax.runner.config.schema import is_import_path
 from adv_jax.types import Array, Attack, Aux, LogitsFn
 
 

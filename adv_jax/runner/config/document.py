@@ -8,13 +8,78 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from adv_jax.checks import suggestion
-from adv_jax.runner.config import schema
+from adv_jax.ranges import Range
 from adv_jax.types import UserError
+
+_DOCUMENTS = "a text, a number of 32 bits, True, False, None, or a tuple or dict of them"
+_LARGEST = {int: 2**31 - 1, float: float(np.finfo(np.float32).max)}  # on devices
 
 
 class ConfigError(UserError):
     """The config is invalid."""
+
+
+def check_document(
+    config: Mapping[str, Any], ranges: Mapping[str, Range], prefix: str = ""
+) -> None:
+    """Raises ConfigError for a key or a value that a config cannot hold.
+
+    Args:
+      ranges: {path: range}, for the message.
+      prefix: of the paths.
+    """
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if not is_key(key):
+            raise ConfigError(f"a key must be a printable text, got {path!r}")
+        if isinstance(value, Mapping):
+            check_document(value, ranges, f"{path}.")
+        elif not is_document(value):
+            allowed = f"{ranges[path]}, of 32 bits" if path in ranges else _DOCUMENTS
+            raise ConfigError(f"{path} must be {allowed}, got {value!r}")
+
+
+def is_document(value: Any) -> bool:
+    """Whether a value survives JSON (tuples as lists) and its numbers fit into 32 bits.
+
+    NaN does not, as it differs from itself; infinity, the name of a norm, does.
+
+    >>> is_document({"a": (1, None)}), is_document({1: 2}), is_document(print)
+    (True, False, False)
+    """
+    if isinstance(value, Mapping):
+        return all(map(is_key, value)) and all(map(is_document, value.values()))
+    if isinstance(value, tuple | list):
+        return all(map(is_document, value))
+    if type(value) in _LARGEST:
+        return abs(value) <= _LARGEST[type(value)] or abs(value) == float("inf")
+    return value is None or isinstance(value, str | bool)
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value can be a key of a config: a printable text."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def is_import_path(name: Any) -> bool:
+    """Whether a name of a config is an import path, "package.module:attribute".
+
+    >>> is_import_path("mine:Net"), is_import_path("mlp")
+    (True, False)
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, infinite or not: no boolean, no NaN.
+
+    >>> is_number(1), is_number(True), is_number("1"), is_number(float("nan"))
+    (True, False, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -44,7 +109,7 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 def import_paths(config: Mapping[str, Any]) -> dict[str, str]:
     """Returns {field: name} of all names of a config that are import paths."""
     names = {path: value for path, value in leaves(config) if path.rpartition(".")[2] == "name"}
-    return {path: name for path, name in names.items() if schema.is_import_path(name)}
+    return {path: name for path, name in names.items() if is_import_path(name)}
 
 
 def unknown(field: str, found: object, legal: Iterable[str]) -> str:

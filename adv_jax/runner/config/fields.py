@@ -7,8 +7,13 @@ from typing import Any
 
 from adv_jax.data.augmentation import augmented
 from adv_jax.ranges import COUNT, Range, stated
-from adv_jax.runner.config import schema
-from adv_jax.runner.config.document import ConfigError, leaves, unknown
+from adv_jax.runner.config.document import (
+    ConfigError,
+    check_document,
+    is_import_path,
+    leaves,
+    unknown,
+)
 from adv_jax.runner.config.parts import parts
 from adv_jax.runner.config.replicas import grid_of
 
@@ -101,7 +106,6 @@ TYPE_NAMES: dict[Any, str] = {
     tuple: "a tuple",
     tuple | list: "a tuple",
 }
-_DOCUMENTS = "a text, a number of 32 bits, True, False, None, or a tuple or dict of them"
 _STOPS = ("train_error", "rate_scale")
 
 
@@ -131,7 +135,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
         legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
         node = config.get(group, {}) if group else config
         for name in node if isinstance(node, Mapping) else ():
-            own = group == "data" and schema.is_import_path(node.get("name"))
+            own = group == "data" and is_import_path(node.get("name"))
             if name not in legal and not own:
                 raise ConfigError(unknown(f"a field of {group or 'the config'}", name, legal))
     for path, expected in known.items():
@@ -143,7 +147,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
             _check_type(path, node[last], expected)
         elif path in _FIELDS:
             raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got none")
-    _check_document(config, ranges_of(config))
+    check_document(config, ranges_of(config))
     experiment = config["experiment"]
     if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.
         raise ConfigError(f"experiment must be letters, digits, _ and -, got {experiment!r}")
@@ -160,21 +164,6 @@ def ranges_of(config: Mapping[str, Any]) -> dict[str, Range]:
         for field, ranges in of_parts.items()
         for setting, allowed in ranges.items()
     }
-
-
-def _check_document(
-    config: Mapping[str, Any], ranges: Mapping[str, Range], prefix: str = ""
-) -> None:
-    """Raises ConfigError for a key or a value that a config cannot hold."""
-    for key, value in config.items():
-        path = f"{prefix}{key}"
-        if not schema.is_key(key):
-            raise ConfigError(f"a key must be a printable text, got {path!r}")
-        if isinstance(value, Mapping):
-            _check_document(value, ranges, f"{path}.")
-        elif not schema.is_document(value):
-            allowed = f"{ranges[path]}, of 32 bits" if path in ranges else _DOCUMENTS
-            raise ConfigError(f"{path} must be {allowed}, got {value!r}")
 
 
 def _check_type(path: str, value: Any, expected: Any) -> None:

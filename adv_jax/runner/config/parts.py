@@ -18,8 +18,8 @@ from adv_jax.runner.config.binding import (
     named,
     settings,
 )
+from adv_jax.runner.config.document import is_import_path
 from adv_jax.runner.config.optimizer import averages
-from adv_jax.runner.config.schema import is_import_path
 
 Inner = Callable[[str], tuple[Any, Call | None]]
 

@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config import schema
-from adv_jax.runner.config.document import ConfigError, leaves, unknown
+from adv_jax.runner.config.document import ConfigError, is_number, leaves, unknown
 
 
 class Replica(NamedTuple):
@@ -28,12 +27,12 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     legal = {
         path
         for path, value in leaves(config)
-        if schema.is_number(value) and path.startswith(("objective.", "optimizer."))
+        if is_number(value) and path.startswith(("objective.", "optimizer."))
     }
     for path, values in grid.items():
         if path not in legal:
             raise ConfigError(unknown("a path of replicas.grid", path, legal))
-        numbers = isinstance(values, tuple | list) and all(map(schema.is_number, values))
+        numbers = isinstance(values, tuple | list) and all(map(is_number, values))
         if not numbers or not values:
             raise ConfigError(f"replicas.grid[{path!r}] must be a tuple of numbers, got {values!r}")
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]

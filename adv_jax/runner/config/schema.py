@@ -1,4 +1,4 @@
-"""The values that a config may hold, and those that a parameter's annotation accepts."""
+"""The values that a parameter's annotation accepts, and how texts become values."""
 
 import ast
 import inspect
@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-import numpy as np
+from adv_jax.runner.config.document import is_number
 
 _MEMBER_NAMES: dict[Any, str] = {
     bool: "True or False",
@@ -18,38 +18,6 @@ _MEMBER_NAMES: dict[Any, str] = {
 }
 _UNANNOTATED = (Any, inspect.Parameter.empty)
 _SEQUENCES = (tuple, list, Sequence)
-_LARGEST = {int: 2**31 - 1, float: float(np.finfo(np.float32).max)}  # on devices
-
-
-def is_document(value: Any) -> bool:
-    """Whether a value survives JSON (tuples as lists) and its numbers fit into 32 bits.
-
-    NaN does not, as it differs from itself; infinity, the name of a norm, does.
-
-    >>> is_document({"a": (1, None)}), is_document({1: 2}), is_document(print)
-    (True, False, False)
-    """
-    if isinstance(value, Mapping):
-        return all(map(is_key, value)) and all(map(is_document, value.values()))
-    if isinstance(value, tuple | list):
-        return all(map(is_document, value))
-    if type(value) in _LARGEST:
-        return abs(value) <= _LARGEST[type(value)] or abs(value) == float("inf")
-    return value is None or isinstance(value, str | bool)
-
-
-def is_key(value: Any) -> bool:
-    """Whether a value can be a key of a config: a printable text."""
-    return isinstance(value, str) and value.isprintable()
-
-
-def is_import_path(name: Any) -> bool:
-    """Whether a name of a config is an import path, "package.module:attribute".
-
-    >>> is_import_path("mine:Net"), is_import_path("mlp")
-    (True, False)
-    """
-    return isinstance(name, str) and ":" in name
 
 
 def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -62,15 +30,6 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Paramete
         return inspect.signature(function, eval_str=True).parameters
     except Exception:  # An annotation may name what only type checkers import.
         return inspect.signature(function).parameters
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number, infinite or not: no boolean, no NaN.
-
-    >>> is_number(1), is_number(True), is_number("1"), is_number(float("nan"))
-    (True, False, False, False)
-    """
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def number(text: str) -> float:

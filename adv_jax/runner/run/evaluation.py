@@ -24,7 +24,7 @@ from adv_jax.evaluate.evaluation import concluded, measured_rows
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
-from adv_jax.runner.config.schema import is_import_path
+from adv_jax.runner.config.document import is_import_path
 from adv_jax.runner.host.processes import from_first, gather_rows, is_first, own_computation, shares
 from adv_jax.runner.run import figures, trained
 from adv_jax.runner.run.log import print_table

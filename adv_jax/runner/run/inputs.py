@@ -22,11 +22,10 @@ from adv_jax.data import (
 from adv_jax.data.preprocessing import Fit, Transform
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.binding import MAKER, bind, named, settings
-from adv_jax.runner.config.document import ConfigError
+from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.runner.config.fields import FIELDS
 from adv_jax.runner.config.plugins import described
 from adv_jax.runner.config.replicas import Replica
-from adv_jax.runner.config.schema import is_import_path
 from adv_jax.runner.store.workdir import check_same_data, read_fitted
 from adv_jax.types import UserError
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from adv_jax.runner.config.document import with_values
 from adv_jax.types import UserError
-from papers import figures
 from papers.huang2015 import curves, logistic
+from papers.running import figures
 
 SMALL = st.floats(-3, 3)
 POINT = st.tuples(SMALL, SMALL).map(np.array)

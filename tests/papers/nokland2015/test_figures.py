@@ -13,8 +13,8 @@ from adv_jax import data, train
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained
 from adv_jax.types import UserError
-from papers import figures, stored
 from papers.nokland2015 import curves, hidden, readings, tables, transfer
+from papers.running import figures, stored
 
 EPOCHS, TRAIN, TEST = 12, 150, 60
 SEEDS = {"plain": 2, "adversarial": 2, "dropout": 1}

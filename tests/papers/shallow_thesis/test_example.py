@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from adv_jax.runner.run import log
-from papers import figures
+from papers.judging.verdicts import agreement
+from papers.running import figures
 from papers.shallow_thesis import example
-from papers.verdicts import agreement
 
 W1, W2 = example.PARAMS["W1"], example.PARAMS["W2"]
 X1, TARGET = np.array([0.0, 0, 1]), np.array([1.0, 0, 0])

@@ -16,7 +16,7 @@ from adv_jax.data import Arrays
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained
 from adv_jax.types import UserError
-from papers import drawing, figures
+from papers.running import drawing, figures
 from papers.shallow_thesis import robustness, runs, samples, sweeps, weights
 
 ROOT = Path(__file__).parents[3]
@@ -335,19 +335,23 @@ def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_
         (sweeps.widths, [deep], "model must be an mlp with one hidden layer, got"),
         (sweeps.widths, [ladder], "model must be an mlp .*, got .*'ladder'"),
         (sweeps.widths, [pgd], "objective must be cross_entropy, or adversarial"),
-        (robustness.clean_and_adversarial, [a], "for fig3.4, got A: clean of 800 units"),
-        (robustness.clean_and_adversarial, [a, wide], "got .*B: half adversarial of 2000 units"),
+        (robustness.clean_and_adversarial, [a], "for fig3.4, got 800 units by A: clean"),
+        (robustness.clean_and_adversarial, [a, wide], "got .*2000 units by B: half adversarial"),
         (
             robustness.clean_and_adversarial,
             [a, a],
-            "must be A: clean, B: half adversarial, all of one",
+            "one run each of A: clean, B: half adversarial of one net",
         ),
         (robustness.clean_and_adversarial, [a, grid], "must be a run without a grid"),
         (sweeps.widths, [a, grid], f"without a grid, got {grid} with {{'objective.attack.eps'"),
         (sweeps.training_eps, [rates], "a run with a grid of objective.attack.eps only"),
         (weights.class_images, [a, grid], "must be a run without a grid"),
         (weights.unit_images, [a, rates], "got .* with {'optimizer.learning_rate': "),
-        (robustness.with_noisy, [a, b], "must be A: clean, B: half adversarial, C: half noi"),
+        (
+            robustness.with_noisy,
+            [a, b],
+            "one run each of A: clean, B: half adversarial, C: half noi",
+        ),
         (robustness.cifar10, [a, b], f"must be a run on cifar10 for fig3.10, got {a} on mnist"),
         (
             robustness.clean_and_adversarial,

@@ -10,7 +10,7 @@ import pytest
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
-from papers import registry
+from papers.running import works
 from papers.wardefarley2016 import games, targets
 
 RNG = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_every_row_of_a_target_is_in_its_figure(name, monkeypatch):
     monkeypatch.setattr(games, "finished", lambda path, over: run)
     monkeypatch.setattr(games, "leaks", lambda model: dict.fromkeys(games.ATTRIBUTES, 0.5))
     found = getattr(games, name)(["run"]).document["by_seed"]
-    rows = registry.TARGETS[f"wardefarley2016.{name}"].rows
+    rows = works.TARGETS[f"wardefarley2016.{name}"].rows
     assert {row.measure.name for row in rows} == found.keys()
 
 

@@ -10,7 +10,7 @@ import pytest
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
-from papers.registry import TARGETS
+from papers.running.works import TARGETS
 from papers.wardefarley2016 import substitution
 
 RNG = np.random.default_rng(0)

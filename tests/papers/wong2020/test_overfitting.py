@@ -58,7 +58,7 @@ def test_runs_in_another_order_or_without_an_attack_are_refused(tmp_path):
     with pytest.raises(UserError, match="must be runs of start=random and start=zero, got start=z"):
         overfitting.curves([zero, random])
     lacking = made(tmp_path / "lacking", "zero", missing="fgsm_error")
-    with pytest.raises(UserError, match="must be a run with fgsm_error, got .* without"):
+    with pytest.raises(UserError, match="with fgsm_error of each epoch .* without"):
         overfitting.curves([random, lacking])
 
 

@@ -1,0 +1,333 @@
+"""Judges the claims of a work: gains, orders, sizes and claims of no loss.
+
+Differences are paired by seed, and a claim needs three seeds. The level is .05.
+
+A gain or an order: one row is below another, or several are in an order. Each step is a paired
+t-test; all steps of a work that were run in full share the false discovery rate of Benjamini and
+Hochberg. A step between two rows that are both at 0 % or both at 100 % in all runs does not count.
+*Reproduced*: each step is significant. *Same direction*: all seeds agree with each step, and not
+all steps are significant. *Not reproduced*: the 95 % interval of a step lies below 0, or below half
+of the printed gain. *Unclear*: the rest.
+
+No loss: a row is not lower than another by more than the margin. *Reproduced*: the one-sided test
+of non-inferiority is significant. *Not reproduced*: the 95 % interval lies beyond the margin.
+
+A size: a gain equals `by`, up to a tolerance. It is judged like a number.
+
+A short run is not judged, but may show the direction of a gain or an order: *same direction*.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from scipy import stats
+
+from papers.judging import numbers
+from papers.judging.equivalence import of_paper, within
+from papers.judging.metrics import percent_factor, unit_of
+from papers.judging.statistics import (
+    LEVEL,
+    BySeed,
+    Error,
+    Paired,
+    false_discovery,
+    paired,
+    paired_error,
+    spread,
+)
+from papers.judging.words import (
+    FULL,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    QUICK,
+    REPRODUCED,
+    SAME_DIRECTION,
+    UNCLEAR,
+    Difference,
+    Length,
+    in_points,
+    joined,
+    length_of,
+    rounded,
+)
+
+FEWEST_SEEDS = 3
+# The fields of a claim before it is judged.
+DEFINITION = ("text", "id", "form", "rows", "by", "tolerance")
+ORDERS = ("lowest", "falling")
+
+Json = Mapping[str, Any]
+
+
+class Step(NamedTuple):
+    """A step of a gain or an order.
+
+    Attributes:
+      tested: the paired differences, higher minus lower; None without a common seed.
+      by: the printed gain; 0 if none is printed.
+      counts: whether a row is away from the floor and the ceiling.
+      significant: whether the gain is, at the false discovery rate of the work.
+    """
+
+    tested: Paired | None
+    by: float
+    counts: bool
+    significant: bool = False
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it has a p value."""
+        return self.counts and self.tested is not None and self.tested.n >= FEWEST_SEEDS
+
+    @property
+    def p(self) -> float:
+        """The two-sided p of the paired test; 0 for equal differences, and 1 if these are zero."""
+        tested = self.tested
+        if tested is None or tested.n < FEWEST_SEEDS:
+            return 1.0
+        if tested.t_p is not None:
+            return tested.t_p
+        return 0.0 if tested.wilcoxon_p is not None else 1.0
+
+    @property
+    def agrees_on_average(self) -> bool:
+        """Whether the mean has the claimed direction."""
+        return self.tested is not None and self.tested.mean > 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all seeds have the claimed direction."""
+        return self.is_tested and self.tested is not None and self.tested.least > 0
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether the 95 % interval lies below 0, or below half of the printed gain."""
+        if not self.is_tested or self.tested is None:
+            return False
+        error = paired_error(self.tested)
+        most = self.tested.mean + (error.half(0.95) if error else math.inf)
+        return most < max(self.by, 0.0) / 2
+
+
+def judged(documents: Sequence[Json]) -> list[dict[str, Any]]:
+    """Returns documents with their claims judged; all gains together are one family of tests."""
+    found = [
+        [(_rows(document, claim), _steps(document, claim)) for claim in document["claims"]]
+        for document in documents
+    ]
+    family = [
+        step.p
+        for document, of_document in zip(documents, found, strict=True)
+        if document["budget"] == "paper"
+        for _, steps in of_document
+        for step in steps
+        if step.is_tested
+    ]
+    limit = limit_of(family)
+    # The p that one more gain would need.
+    level = LEVEL * min(sum(p <= limit for p in family) + 1, len(family)) / max(len(family), 1)
+    return [
+        {
+            **document,
+            "claims": [
+                _claim(document, claim, rows, [s._replace(significant=s.p <= limit) for s in steps])
+                | ({"level": rounded(level)} if steps else {})
+                for claim, (rows, steps) in zip(document["claims"], of_document, strict=True)
+            ],
+        }
+        for document, of_document in zip(documents, found, strict=True)
+    ]
+
+
+def limit_of(family: Sequence[float]) -> float:
+    """Returns the largest p that is significant at the false discovery rate; -1 if none is."""
+    adjusted = zip(family, false_discovery(family), strict=True)
+    return max((p for p, found in adjusted if found < LEVEL), default=-1.0)
+
+
+def _rows(document: Json, claim: Json) -> list[Json]:
+    by_label = {row["label"]: row for row in document["rows"]}
+    return [by_label[label] for label in claim["rows"]]
+
+
+def _steps(document: Json, claim: Json) -> list[Step]:
+    rows = _rows(document, claim)
+    if claim["form"] in ORDERS:
+        return [_step(*pair, by=0.0) for pair in pairs(claim["form"], rows)]
+    return [_step(rows[1], rows[0], by=_printed_gain(rows))] if claim["form"] == "gain" else []
+
+
+def _step(higher: Json, lower: Json, *, by: float) -> Step:
+    values = {*higher["values"].values(), *lower["values"].values()}
+    is_rate = unit_of(higher["metric"]) == "%"
+    ends = ({0.0}, {100.0 / percent_factor(higher["metric"])}) if is_rate else ()
+    return Step(paired(by_seed(higher), by_seed(lower)), by, counts=values not in ends)
+
+
+def _printed_gain(rows: Sequence[Json]) -> float:
+    lower, higher = (row["paper"] for row in rows)
+    return 0.0 if lower is None or higher is None else round(higher - lower, 10)
+
+
+def pairs(form: str, rows: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Returns the pairs of a higher and a lower row that an order claims."""
+    return list(
+        itertools.pairwise(rows) if form == "falling" else ((row, rows[0]) for row in rows[1:])
+    )
+
+
+def _claim(
+    document: Json, claim: Json, rows: Sequence[Json], steps: Sequence[Step]
+) -> dict[str, Any]:
+    definition = {name: claim[name] for name in DEFINITION if name in claim}
+    length = length_of(document["budget"], [document["trainings"][r["training"]] for r in rows])
+    none = {**definition, "extent": length.extent, "verdict": None}
+    missing = sum(not row["values"] for row in rows)
+    if missing:
+        why = joined(f"{missing} of {len(rows)} rows are not run", length.words)
+        return none | {"extent": NOT_RUN, "why": why}
+    if claim["form"] in ORDERS:
+        return none | _order(rows, steps, length)
+    lower, higher = rows
+    tested = paired(by_seed(higher), by_seed(lower))
+    if tested is None:
+        return none | {"verdict": UNCLEAR, "why": "the two share no seed"}
+    is_gain = claim["form"] == "gain"
+    paper, own_words = _paper(lower, higher) if is_gain else ({}, "")
+    measured = Difference(tested.mean, paired_error(tested), tested.n, lower["metric"])
+    if is_gain:
+        verdict, words = gain_finding(steps), _gain_words(steps[0], measured)
+    else:
+        verdict = sized(tested, claim["form"], claim["by"], claim["tolerance"])
+        about = measured_against(claim, lower["metric"])
+        words = f"{measured}, {about}"
+    return {
+        **none,
+        **paper,
+        "difference": rounded(tested.mean),
+        "interval": measured.interval,
+        "test": {name: rounded(value) for name, value in tested._asdict().items()},
+        "p": rounded(steps[0].p) if is_gain and steps[0].is_tested else None,
+        "num_tests": int(length.extent == FULL and (not is_gain or steps[0].is_tested)),
+        "verdict": _of_extent(verdict, steps, length),
+        "why": joined(words, _too_few(tested.n), length.words, own_words),
+    }
+
+
+def _order(rows: Sequence[Json], steps: Sequence[Step], length: Length) -> dict[str, Any]:
+    counted = [step for step in steps if step.counts]
+    metric = rows[0]["metric"]
+    means = [percent_factor(metric) * spread([*row["values"].values()]).mean for row in rows]
+    ends = f"{min(means):.4g} to {max(means):.4g} {unit_of(metric)}"
+    words = f"means from {ends}"
+    if length.extent == FULL:
+        held = sum(step.significant and step.agrees_on_average for step in counted)
+        words += f"; {held} of {len(counted)} steps are significant"
+    fewest = min((step.tested.n if step.tested else 0 for step in steps), default=0)
+    return {
+        "p": rounded(max((step.p for step in counted), default=1.0)),
+        "num_tests": len([step for step in counted if step.is_tested])
+        if length.extent == FULL
+        else 0,
+        "verdict": _of_extent(gain_finding(steps), steps, length),
+        "why": joined(words, _too_few(fewest), length.words),
+    }
+
+
+def gain_finding(steps: Sequence[Step]) -> str:
+    """Returns the finding of a gain or an order that was run in full."""
+    counted = [step for step in steps if step.counts]
+    if counted and all(step.significant and step.agrees_on_average for step in counted):
+        return REPRODUCED
+    if any(step.is_refuted for step in counted):
+        return NOT_REPRODUCED
+    return SAME_DIRECTION if counted and all(step.agrees for step in counted) else UNCLEAR
+
+
+def _of_extent(verdict: str, steps: Sequence[Step], length: Length) -> str | None:
+    """Returns the finding of a full run; of a short one only the direction that it shows."""
+    if length.extent == FULL:
+        return verdict
+    counted = [step for step in steps if step.counts]
+    shows = length.extent != QUICK and counted and all(step.agrees for step in counted)
+    return SAME_DIRECTION if shows else None
+
+
+def sized(tested: Paired, form: str, by: float, tolerance: float) -> str:
+    """Returns the finding of a size or of no loss that was run in full."""
+    off, error = tested.mean - by, paired_error(tested)
+    if error is None or tested.n < FEWEST_SEEDS:
+        return UNCLEAR
+    if form == "no loss":
+        if off - error.half(0.9) > -tolerance:
+            return REPRODUCED
+        return NOT_REPRODUCED if off + error.half(0.95) < -tolerance else UNCLEAR
+    one_more = Error(error.size * (1 + tested.n) ** 0.5, error.freedom)
+    halves = error.half(0.9), error.half(0.95), one_more.half(0.95)
+    return within(abs(off), *halves, tolerance)
+
+
+def measured_against(claim: Json, metric: str) -> str:
+    """Returns "margin 5" of a claim of no loss, or "17 up to 5" of a size."""
+    tolerance = in_points(claim["tolerance"], metric)
+    if claim["form"] == "no loss":
+        return f"margin {tolerance}"
+    return f"to be {in_points(claim['by'], metric)} up to {tolerance}"
+
+
+def _gain_words(step: Step, measured: Difference) -> str:
+    words = f"{measured}"
+    if step.is_tested:
+        words += ", all are equal" if measured.error and not measured.error.size else ""
+        words += f", p = {step.p:.2g}"
+        if not step.significant and step.p < LEVEL:
+            words += ", not significant among the tests of the work"
+    if step.significant and step.is_refuted and measured.mean > 0:
+        words += ", less than half of the paper's gain"
+    return words if step.counts else f"{words}, all runs at the floor or the ceiling"
+
+
+def _too_few(seeds: int) -> str:
+    return "" if seeds >= FEWEST_SEEDS else f"fewer than {FEWEST_SEEDS} common seeds"
+
+
+def _paper(lower: Json, higher: Json) -> tuple[dict[str, Any], str]:
+    """Returns the paper's difference as a document and as text; empty if it prints no numbers.
+
+    With every seed's value, or the spread of both numbers, the document also says whether the
+    paper's own runs establish the gain.
+    """
+    if lower["paper"] is None or higher["paper"] is None:
+        return {}, ""
+    by = _printed_gain([lower, higher])
+    found: dict[str, Any] = {"paper_difference": by}
+    words = f"the paper has {in_points(by, lower['metric'])}"
+    first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
+    tested = paired(by_seed({"values": first}), by_seed({"values": second}))
+    if tested is not None and tested.t_p is not None:
+        p, seeds = tested.t_p, f"{tested.n} seeds"
+        found["paper_test"] = {name: rounded(value) for name, value in tested._asdict().items()}
+    elif (p := _printed_p(lower, higher)) is not None:
+        seeds = f"{higher['paper_n']:g} and {lower['paper_n']:g} runs"
+    else:
+        return found, words
+    found["established"] = by > 0 and p <= LEVEL
+    return found, f"{words}, p = {p:.2g} of its {seeds}"
+
+
+def _printed_p(lower: Json, higher: Json) -> float | None:
+    """Returns Welch's p of two printed means with their spread; None without these."""
+    sides = [of_paper(row) for row in (higher, lower)]
+    if any(side.sd is None for side in sides):
+        return None
+    (a, b) = sides
+    return float(
+        stats.ttest_ind_from_stats(a.mean, a.sd, a.n, b.mean, b.sd, b.n, equal_var=False).pvalue
+    )
+
+
+def by_seed(row: Json) -> BySeed:
+    """Returns a row's values."""
+    return {int(seed): value for seed, value in row["values"].items()}

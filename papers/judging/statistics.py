@@ -1,0 +1,173 @@
+"""Means and spreads over seeds, and tests of the difference between two trainings.
+
+Trainings are compared in pairs of equal seeds, which have the same data and, if the programs agree,
+the same initial weights.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, stats
+
+LEVEL = 0.05  # of each test, and of each interval of 95 %
+POWER = 0.8
+
+BySeed = dict[int, float]  # seed -> value
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation (n - 1) of n values; sd is None for n = 1."""
+
+    n: int
+    mean: float
+    sd: float | None
+
+
+class Paired(NamedTuple):
+    """Statistics of the differences a - b of n pairs.
+
+    Attributes:
+      n: number of pairs.
+      mean: mean difference.
+      sd: sample standard deviation; None for one pair.
+      t_p: two-sided p of the paired t-test; None for one pair or equal differences.
+      wilcoxon_p: two-sided p of the signed-rank test; None for one pair or no differences.
+      wilcoxon_floor: smallest possible p of the signed-rank test, 2 / 2^n.
+      least: the smallest difference.
+    """
+
+    n: int
+    mean: float
+    sd: float | None
+    t_p: float | None
+    wilcoxon_p: float | None
+    wilcoxon_floor: float
+    least: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Returns the mean and sd of at least one value."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(len(values), float(np.mean(values)), sd)
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
+    """Compares two trainings {seed: value} on their common seeds; None without common seeds."""
+    seeds = sorted(a.keys() & b.keys())
+    if not seeds:
+        return None
+    first, second = (np.array([values[seed] for seed in seeds]) for values in (a, b))
+    differences = first - second
+    n, mean, sd = spread(differences.tolist())
+    # .53 - .5 and .57 - .54 differ in their last bits.
+    scale = float(np.abs([first, second]).max())
+    constant = n < 2 or float(np.ptp(differences)) <= 1e-12 * scale
+    zero = float(np.abs(differences).max()) <= 1e-12 * scale
+    # Make equal differences exact ties in floating point.
+    ranked = np.round(differences / (scale or 1), 10)
+    return Paired(
+        n,
+        mean,
+        sd,
+        None if constant else float(stats.ttest_rel(first, second).pvalue),
+        None if n < 2 or zero else float(stats.wilcoxon(ranked).pvalue),
+        2.0 ** (1 - n),
+        float(differences.min()),
+    )
+
+
+class Error(NamedTuple):
+    """The standard error of a mean or of a difference of means.
+
+    Attributes:
+      size: in the unit of the means.
+      freedom: its degrees of freedom.
+    """
+
+    size: float
+    freedom: float
+
+    def half(self, confidence: float) -> float:
+        """Returns half the width of the confidence interval, by Student's t."""
+        return float(stats.t.isf((1 - confidence) / 2, self.freedom)) * self.size
+
+    def p_of(self, distance: float) -> float:
+        """Returns the one-sided p of a distance in the direction that is tested."""
+        if self.size == 0:
+            return 0.0 if distance > 0 else 1.0
+        return float(stats.t.sf(distance / self.size, self.freedom))
+
+
+def difference_error(a: Spread, b: Spread) -> Error | None:
+    """Returns the error of a.mean - b.mean, by Welch; None if neither side has an sd.
+
+    A side without an sd gets the other's (Student).
+    """
+    if a.sd is None or b.sd is None:
+        known = b if a.sd is None else a
+        if known.sd is None:
+            return None
+        return Error(known.sd * math.sqrt(1 / a.n + 1 / b.n), known.n - 1)
+    parts = a.sd**2 / a.n, b.sd**2 / b.n
+    variance = sum(parts)
+    if variance == 0:
+        return Error(0.0, a.n + b.n - 2)
+    freedom = variance**2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))
+    return Error(math.sqrt(variance), freedom)
+
+
+def prediction_error(ours: Spread, runs: float) -> Error | None:
+    """Returns the error with which our runs predict the mean of further `runs`; None for one."""
+    if ours.sd is None:
+        return None
+    return Error(ours.sd * math.sqrt(1 / ours.n + 1 / runs), ours.n - 1)
+
+
+def paired_error(found: Paired) -> Error | None:
+    """Returns the error of the mean difference; None for one pair."""
+    if found.sd is None:
+        return None
+    # Equal differences have an sd of rounding errors.
+    return Error(0.0 if found.t_p is None else found.sd / math.sqrt(found.n), found.n - 1)
+
+
+def false_discovery(p_values: Sequence[float]) -> list[float]:
+    """Returns p values adjusted for the false discovery rate, by Benjamini and Hochberg."""
+    return stats.false_discovery_control(p_values).tolist() if len(p_values) else []
+
+
+def detectable(found: Paired, level: float = LEVEL) -> float | None:
+    """Returns the smallest difference that the paired t-test detects with power .8.
+
+    Assumes the number and the sd of the given pairs; None for one pair.
+    """
+    if found.sd is None:
+        return None
+    if found.t_p is None:
+        return 0.0
+    freedom = found.n - 1
+    critical = float(stats.t.isf(level / 2, freedom))
+    shift = optimize.root_scalar(
+        lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, bracket=(0, 10 * critical)
+    )
+    return float(shift.root) * found.sd / math.sqrt(found.n)
+
+
+def span(numbers: Collection[int]) -> str:
+    """Formats the range of numbers: "30 to 150", or "30" if all are equal."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Returns "seed 1" or "seeds 1, 2"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def epochs_in_words(epochs: Collection[int], allowed: Collection[int] = ()) -> str:
+    """Returns "1 epoch", a range, "30 to 150 epochs", or of a short run "4 of 100 epochs"."""
+    if allowed:
+        return f"{span(epochs)} of {epochs_in_words(allowed)}"
+    return f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"

@@ -1,0 +1,36 @@
+"""Judges the numbers and claims of a work: what is found where it was run in full.
+
+All findings follow from the stored values of the seeds; no training is needed. Tests have a level
+of .05. `papers.judging.equivalence` has the rules of numbers, `papers.judging.gains` those of
+claims, and `papers.judging.arithmetic` those of worked examples.
+
+A short run is shown beside the paper's number and never judged, except that a gain may show its
+direction. A quick run, of other data or a smaller net, shows nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from papers.judging.equivalence import number
+from papers.judging.gains import judged
+from papers.judging.words import length_of
+
+
+def judge(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Recomputes the findings of a work's documents, whose gains share one false discovery rate.
+
+    A row gets `extent`, `interval`, `p`, `verdict` and `why`, a claim also its test. A verdict is
+    None if nothing is judged.
+    """
+    return judged([{**one, "rows": [_row(one, row) for row in one["rows"]]} for one in documents])
+
+
+def num_tests(document: Mapping[str, Any]) -> int:
+    """Counts the tests in a judged document: numbers, gains and steps of orders in full."""
+    numbers = sum(row["p"] is not None for row in document["rows"])
+    return numbers + sum(claim.get("num_tests", 0) for claim in document["claims"])
+
+
+def _row(document: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    training = document["trainings"][row["training"]]
+    return {**row, **number(row, length_of(document["budget"], [training]))}

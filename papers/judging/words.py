@@ -1,0 +1,93 @@
+"""The words of verdicts, and the words of their reasons.
+
+Two axes, never mixed: how far something was run, and, if it was run in full, what was found.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from papers.judging.metrics import percent_factor, printed_interval, unit_of
+from papers.judging.statistics import Error, epochs_in_words
+
+FULL, SHORT, QUICK, NOT_RUN = EXTENTS = "full", "short", "quick", "not run"
+FINDINGS = ("reproduced", "consistent", "same direction", "not reproduced", "unclear")
+REPRODUCED, CONSISTENT, SAME_DIRECTION, NOT_REPRODUCED, UNCLEAR = FINDINGS
+RIGHT, WRONG = "right", "wrong"  # of arithmetic, which is counted apart
+
+_BUDGETS = {"paper": FULL, "short": SHORT, "quick": QUICK}
+
+
+class Length(NamedTuple):
+    """How far the runs of a row or a claim went.
+
+    Attributes:
+      extent: one of `EXTENTS`.
+      words: why they are not full; "" for full runs.
+    """
+
+    extent: str
+    words: str
+
+
+def length_of(budget: str, trainings: Collection[Mapping[str, Any]]) -> Length:
+    """Returns the length of the runs of a document with this budget."""
+    return Length(_BUDGETS.get(budget, QUICK), shortness(budget, trainings))
+
+
+def shortness(budget: str, trainings: Collection[Mapping[str, Any]]) -> str:
+    """Returns "a short run, 4 of 100 epochs", "a quick run of 1 epoch", or "" for full runs."""
+    epochs = [n for training in trainings for n in training["epochs"]]
+    allowed = [training["paper_epochs"] for training in trainings]
+    words = {
+        "quick": f"a quick run of {epochs_in_words(epochs)}",
+        "short": f"a short run, {epochs_in_words(epochs, allowed)}",
+    }
+    return words.get(budget, "")
+
+
+class Difference(NamedTuple):
+    """A difference over seeds, in the unit of its metric.
+
+    Attributes:
+      mean: its mean.
+      error: its error; None if no side has a spread.
+      n: number of seeds.
+      metric: key of `METRICS`.
+    """
+
+    mean: float
+    error: Error | None
+    n: int
+    metric: str
+
+    @property
+    def interval(self) -> list[float | None] | None:
+        """The 95 % interval for documents."""
+        if self.error is None:
+            return None
+        half = self.error.half(0.95)
+        return [rounded(self.mean - half), rounded(self.mean + half)]
+
+    def __str__(self) -> str:
+        points = "points" if unit_of(self.metric) == "%" else unit_of(self.metric)
+        seeds = f"{self.n} seed{'s' if self.n > 1 else ''}"
+        text = f"difference {in_points(self.mean, self.metric)} {points} over {seeds}"
+        low, high = self.interval or (0.0, 0.0)
+        if ends := printed_interval(low or 0.0, high or 0.0, self.metric):
+            text += f", 95 % interval {ends[0]:.3g} to {ends[1]:.3g}"
+        return text
+
+
+def in_points(value: float, metric: str, *, digits: int = 3) -> str:
+    """Formats a difference of a metric, of rates in percentage points."""
+    return f"{percent_factor(metric) * value:.{digits}g}"
+
+
+def joined(*words: str) -> str:
+    """Returns the words that are not empty, with semicolons."""
+    return "; ".join(filter(None, words))
+
+
+def rounded(value: float | None) -> float | None:
+    """Rounds to four digits, which all versions of SciPy agree on."""
+    return value if value is None or isinstance(value, int) else float(f"{value:.4g}")

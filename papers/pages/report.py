@@ -1,0 +1,211 @@
+"""Reproduces targets, and prints and writes their comparisons."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adv_jax.runner.run.log import print_table
+from adv_jax.runner.store.workdir import json_bytes
+from adv_jax.runner.store.writing import write_file
+from adv_jax.types import UserError
+from papers.judging import numbers
+from papers.judging.metrics import in_percent, printed_interval
+from papers.judging.statistics import epochs_in_words, span
+from papers.judging.words import FULL
+from papers.pages import chapters, charts, printed
+from papers.pages.chapters import Line, Verdict
+from papers.running import figures
+from papers.running.budget import Budget
+from papers.running.reproduction import measure, stored
+from papers.running.target import Target
+from papers.running.works import TARGETS
+
+_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "found"]
+_UNJUDGED = {
+    "quick": "Nothing is judged: a quick run has few epochs and seeds, and other data or nets.",
+    "short": (
+        "Numbers are not judged: the runs are shorter than the paper's. Gains may show a direction."
+    ),
+}
+_LEGEND = (
+    "Ours is above the paper's value: ✓ reproduced, ≈ consistent, ✗ not reproduced, ? unclear."
+)
+
+
+def reproduce_all(
+    wanted: Sequence[Target], budget: Budget, **settings: Any
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Reproduces targets -> the comparisons, and an error message per failed target.
+
+    Args:
+      wanted: the targets.
+      budget: the budget.
+      **settings: passed to `reproduce`.
+
+    Raises:
+      Interrupted: a signal stopped a training, which can be resumed.
+    """
+    found, failures = [], []
+    for target in wanted:
+        try:
+            found.append(reproduce(target, budget, **settings))
+        except UserError as error:
+            failures.append(f"{target.name}: {error}")
+    return found, failures
+
+
+def reproduce(
+    target: Target, budget: Budget, *, results: str | Path, **settings: Any
+) -> dict[str, Any]:
+    """Trains missing runs; prints, writes and returns the comparison.
+
+    Args:
+      target: the target.
+      budget: the budget.
+      results: folder for PAPER/results/TARGET.json, .csv, .md and .png.
+      **settings: passed to `papers.running.reproduction.measure`.
+
+    Raises:
+      UserError: `measure` raises.
+      Interrupted: a signal stopped a training, which can be resumed.
+    """
+    found, drawing = measure(target, budget, results=results, **settings)
+    show(found)
+    if drawing:
+        figures.write(target.name, drawing, results)
+    _write(target.file(results), found)
+    return found
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Prints the tables of a target as its paper prints them, its other rows, and its claims."""
+    print(heading(found))
+    lines = [chapters.line_of(found, row) for row in found["rows"]]
+    for grid in printed.grids(numbers.load()[found["paper"]], [one for one in lines if one.key]):
+        rows = [
+            [row, *("\n".join(_shown(cells.get(name))) for name in grid.columns)]
+            for row, cells in grid.rows.items()
+        ]
+        print_table(grid.title, ["", *grid.columns], rows)
+    if own := [[one.label, one.ours, _word(one.verdict)] for one in lines if not one.key]:
+        print_table("not printed in the paper", ["row", "ours", "found"], own)
+    for claim in found["claims"]:
+        print(f"{claim['verdict'] or claim['extent']}: {claim['text']} ({claim['why']})")
+    print(_UNJUDGED.get(found["budget"], _LEGEND))
+
+
+def _shown(line: Line | None) -> tuple[str, str]:
+    """Returns ours and the paper's value of a cell; ours in parentheses if it is not judged."""
+    if line is None:
+        return "", ""
+    ours, paper = printed.plain_cell(line)
+    return (ours if line.verdict.extent == FULL or not ours else f"({ours})"), paper
+
+
+def _word(verdict: Verdict) -> str:
+    return verdict.word or ("-" if verdict.extent == FULL else verdict.extent)
+
+
+def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
+    """Recomputes the verdicts of existing results and writes all of their files.
+
+    Raises:
+      UserError: there is none, or see `stored`.
+    """
+    if not any(target.file(results).exists() for target in wanted):
+        names = ", ".join(target.name for target in wanted[:3])
+        more = f" and {len(wanted) - 3} more" if len(wanted) > 3 else ""
+        raise UserError(f"--results must be a folder with results of {names}{more}, got {results}")
+    for found in stored(wanted, results=results):
+        _write(TARGETS[found["target"]].file(results), found)
+
+
+def heading(found: Mapping[str, Any]) -> str:
+    """Returns the title of a table: target, budget, data, seeds and epochs."""
+    parts = [f"{found['target']}: {found['title']}", f"budget {found['budget']}"]
+    trainings = found["trainings"].values()
+    parts += dict.fromkeys(_data(training["data"]) for training in trainings)
+    seeds = sorted({len(training["seeds"]) for training in trainings})
+    epochs = sorted({epochs for training in trainings for epochs in training["epochs"]})
+    parts.append(f"{span(seeds)} seed{'s' if seeds != [1] else ''}")
+    parts.append(epochs_in_words(epochs))
+    return "; ".join(parts)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    """Returns the cells of a row of a document, in percent."""
+    low, high = row["interval"] or (0.0, 0.0)
+    ends = printed_interval(low, high, row["metric"])
+    row = in_percent(row)
+    paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
+    tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
+    off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
+    mean = _number(row["mean"], row["sd"], row["n"])
+    seeds = str(row["n"] or "not run")
+    interval = " to ".join(f"{end:+.3g}" for end in ends or ()) or "-"
+    label, word = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
+    return [label, paper, mean, seeds, off, interval, tolerance, word]
+
+
+def _number(value: float | None, sd: float | None, n: int | None) -> str:
+    """Formats "mean (sd, n)"."""
+    if value is None:
+        return "-"
+    spread = [f"sd {sd:.3f}"] if sd is not None else []
+    spread += [f"n = {n}"] if n else []
+    return f"{value:.4g}" + (f" ({', '.join(spread)})" if spread else "")
+
+
+def _write(path: Path, found: Mapping[str, Any]) -> None:
+    """Writes the files; the JSON last, which marks the others as complete."""
+    png = io.BytesIO()
+    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
+    write_file(path.with_suffix(".png"), png.getvalue())
+    write_file(path.with_suffix(".csv"), _csv(found).encode())
+    write_file(path.with_suffix(".md"), _markdown(found).encode())
+    write_file(path, json_bytes(found))
+    print(f"  {path.with_suffix('')}.json, .csv, .md, .png")
+
+
+def _csv(found: Mapping[str, Any]) -> str:
+    """Returns the CSV; the last column has the values by seed as "seed:value"."""
+    table = io.StringIO()
+    names = ["label", "id", "metric", "paper", "paper_sd", "paper_n", "mean", "sd", "n"]
+    names += ["difference", "interval", "tolerance", "extent", "verdict"]
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["target", "budget", *names, "values"])
+    for row in found["rows"]:
+        values = " ".join(f"{seed}:{value:.6g}" for seed, value in row["values"].items())
+        cells = {**row, "interval": " to ".join(map(str, row["interval"] or ()))}
+        writer.writerow([found["target"], found["budget"], *(cells[n] for n in names), values])
+    return table.getvalue()
+
+
+def _markdown(found: Mapping[str, Any]) -> str:
+    lines = [f"# {found['target']}", "", f"{heading(found)}.", ""]
+    lines += [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
+    lines += [_line(_cells(row)) for row in found["rows"]]
+    if found["claims"]:
+        lines += ["", "## Claims", ""]
+    lines += [
+        f"- {c['text']}: **{c['verdict'] or c['extent']}** ({c['why']})." for c in found["claims"]
+    ]
+    lines += ["", "## Trainings", ""]
+    for training in found["trainings"].values():
+        lines += [
+            f"- `{training['command']}`",
+            f"  {_data(training['data'])}; {training['seconds']:.0f} s of training on "
+            f"{training['device']}, JAX {training['versions']['jax']}, commit {training['git']}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    sizes = data["sizes"]
+    return f"{data['name']} ({data['source']}, {sizes['train']} to train, {sizes['test']} to test)"

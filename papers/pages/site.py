@@ -1,0 +1,197 @@
+"""Writes the pages of the works that only the site has: all numbers, and results with figures.
+
+`docs/conf.py` calls `write` whenever the site is built. No file that it writes is committed.
+"""
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from adv_jax.runner.run import learning_curves
+from adv_jax.runner.store.writing import replace
+from papers.judging import numbers
+from papers.judging.words import QUICK, SHORT
+from papers.pages import chapters, charts, summary
+from papers.pages.chapters import Chapter, Line
+from papers.pages.generated import ROOT
+from papers.pages.tables import markdown
+from papers.pages.wording import words_of_key
+from papers.running import single_runs, stored
+from papers.running.budget import PAPER
+
+Json = Mapping[str, Any]
+_LEGEND = (
+    "Bars are sample standard deviations over seeds. Learning curves are means over replicas, "
+    "shaded from the lowest to the highest."
+)
+
+
+def write(folder: Path, results: Path = ROOT / "papers") -> None:
+    """Writes FOLDER/PAPER.md of each work, and the charts and learning curves that it shows.
+
+    Raises:
+      UserError: `stored.read` refuses the results.
+    """
+    found = stored.read(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        for name, figure in _drawn(one):
+            content = io.BytesIO()
+            figure.savefig(content, dpi=100)
+            replace(folder / name, content.getvalue())
+        replace(folder / f"{paper.name}.md", page(one, folder, found.root).encode())
+
+
+def page(one: Chapter, folder: Path, results: Path) -> str:
+    """Returns the page of a work in Markdown.
+
+    Args:
+      one: the work.
+      folder: where the page will lie.
+      results: the folder of results.
+    """
+    title = f"{one.paper.short[:1].upper()}{one.paper.short[1:]}: all numbers and figures"
+    parts = [f"# {title}\n", f"{_cited(one)}\n", f"{summary.paragraph(one)}\n"]
+    if one.targets:
+        parts += ["## Targets\n", f"{_LEGEND}\n"]
+        parts += [text for target in one.targets for text in _target(target, folder, results)]
+    if one.runs:
+        parts.append("## Single runs\n")
+        parts += [text for path, run in one.runs for text in _run(path, run, folder, results)]
+    parts.append("## Numbers and claims\n")
+    for place, lines in [("Claims", one.claims), *one.tables]:
+        if lines:
+            parts += [f"### {place}\n", _table(lines)]
+    if one.paper.notes:
+        parts.append("### Notes on the reading\n")
+        parts += [f"- {name}: {note}" for name, note in one.paper.notes.items()] + [""]
+    if one.figures:
+        parts.append("## Figures drawn again\n")
+        parts += [text for path, d in one.figures for text in _figure(path, d, folder, results)]
+    return "\n".join(parts)
+
+
+def _drawn(one: Chapter) -> Iterator[tuple[str, Figure]]:
+    """Yields the name and the figure of each chart, then of the curves of each training."""
+    yield from ((_chart(target), charts.comparison(target)) for target in one.targets)
+    curves = {
+        _curves(training): training["learning"]
+        for target in one.targets
+        for training in target["trainings"].values()
+        if training["learning"]
+    }  # Targets may share a training.
+    yield from ((name, learning_curves.chart(found)) for name, found in curves.items())
+
+
+def _chart(target: Json) -> str:
+    return f"{target['target']}.png"
+
+
+def _curves(training: Json) -> str:
+    """Returns the file of a training's learning curves, named by its workdir."""
+    workdir = training["command"].rpartition("--workdir=")[2].strip("'\"")
+    return f"{Path(workdir).name}.png"
+
+
+def _cited(one: Chapter) -> str:
+    link = f" [{one.paper.link}]({one.paper.link})." if one.paper.link else ""
+    return (
+        f"{one.paper.title}. {one.paper.cited.removesuffix('.')}.{link} Its configs and the "
+        f"reasons of the verdicts are on [its own page](/papers/{one.paper.name}/README.md)."
+    )
+
+
+def _target(target: Json, folder: Path, results: Path) -> Iterator[str]:
+    paper, _, item = target["target"].partition(".")
+    file = _place(results / paper / "results" / f"{item}.json", folder)
+    yield f"### {target['title']}\n"
+    yield (
+        f"`python -m launch.reproduce {target['target']}`, budget `{target['budget']}`; "
+        f"[values, configs and checksums]({file}):\n"
+    )
+    yield f"![the paper's numbers and ours]({_chart(target)})\n"
+    lines = [chapters.line_of(target, row) for row in target["rows"]]
+    yield markdown(
+        ["row", "paper", "ours", "difference", "found"],
+        [
+            [line.label, line.paper, line.measured, line.difference, _verdict(line)]
+            for line in lines
+        ],
+    )
+    for key, training in target["trainings"].items():
+        yield f"**{words_of_key(key)}**: {_trained(training, target['budget'])}\n"
+        yield f"```sh\n{training['command']}\n```\n"
+        if training["learning"]:
+            yield f"![learning curves]({_curves(training)})\n"
+
+
+def _run(path: Path, run: Json, folder: Path, results: Path) -> Iterator[str]:
+    yield f"### {path.stem}\n"
+    replicas = run["replicas"]
+    trained = {
+        **run,
+        "seeds": [replica["seed"] for replica in replicas],
+        "epochs": [replica["epochs"] for replica in replicas],
+    }
+    words = f"{chapters.errors(run)}; `configs/{run['experiment']}.py`; {_trained(trained, PAPER)}."
+    yield f"{words} {_mark(path, results)}".rstrip() + "\n"
+    yield from _pictures(path, folder, ("_learning", "_evaluation"))
+
+
+def _trained(training: Json, budget: str) -> str:
+    """Returns the seeds, epochs, data, time, device, versions and commit of a training."""
+    versions = ", ".join(f"{name} {number}" for name, number in training["versions"].items())
+    device = training.get("device") or "an unnamed device"
+    words = chapters.trained_in_words(
+        training["seeds"],
+        chapters.length_in_words(budget, [training]),
+        [training["data"]],
+    )
+    time = f"{training['seconds']:,.0f} s of training on {device}"
+    return f"{words}; {time}; {versions}; commit {training.get('git') or 'unknown'}"
+
+
+def _figure(path: Path, document: Json, folder: Path, results: Path) -> Iterator[str]:
+    yield f"### {path.stem}\n"
+    yield from _pictures(path, folder, ("",))
+    yield f"{document['caption']} {_mark(path, results)}".rstrip() + "\n"
+    if table := document.get("table"):
+        yield markdown(table["columns"], table["rows"])
+
+
+def _pictures(path: Path, folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Yields the PNG files of a JSON file with these ends of their names."""
+    for name in names:
+        picture = path.with_name(f"{path.stem}{name}.png")
+        if picture.is_file():
+            yield f"![{picture.stem}]({_place(picture, folder)})\n"
+
+
+def _place(path: Path, folder: Path) -> str:
+    """Returns the path of a file for a link from a page in `folder`."""
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+
+
+def _mark(path: Path, results: Path) -> str:
+    return single_runs.mark(path.relative_to(results).as_posix())
+
+
+def _table(lines: Sequence[Line]) -> str:
+    rows = [
+        [line.label, line.where, line.paper, line.measured, _verdict(line), line.note]
+        for line in lines
+    ]
+    return markdown(["what", "where", "paper", "ours", "found", "note"], rows)
+
+
+def _verdict(line: Line) -> str:
+    """Returns what was found, or why nothing was; the other page has the reasons of a finding."""
+    verdict = line.verdict
+    if verdict.extent in (SHORT, QUICK):
+        return "; ".join(filter(None, (chapters.extent_in_words(line), verdict.word)))
+    return verdict.word or verdict.why

@@ -1,0 +1,104 @@
+"""Formats printed and measured numbers, and what they are of, for the generated pages."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from papers.judging.numbers import Entry
+
+
+def number(
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
+) -> str:
+    """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
+    if value is None:
+        return "–"
+    text = f"{value:.{max(3, 1 - math.floor(math.log10(sd)))}f}" if sd else f"{value:.4g}"
+    return text + unit + _spread(None if sd is None else f"{sd:.2g}", n)
+
+
+def printed(
+    value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
+) -> str:
+    """Returns a number of a paper, with the digits that it has there."""
+    spread = _spread(None if sd is None else f"{sd:g}", n)
+    return "–" if value is None else f"{value:g}{unit}{spread}"
+
+
+def _spread(sd: str | None, n: int | None) -> str:
+    parts = ([f"sd {sd}"] if sd else []) + ([f"n = {n}"] if n else [])
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def in_words(value: Any) -> str:
+    """Formats what a paper prints: a number, several, or words."""
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {in_words(entry)}" for key, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        nested = any(isinstance(entry, Sequence) for entry in value)
+        return ("; " if nested else ", ").join(map(in_words, value))
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def words_of_key(key: str) -> str:
+    """Returns a training's key in words: its config, the options and the fields that differ.
+
+    >>> words_of_key("ladder_mnist:table=6,noise=udg replicas.seeds=2")
+    'ladder_mnist: table 6, noise udg; replicas.seeds 2'
+    """
+    options, *fields = key.split(" ")
+    config, _, options = options.partition(":")
+    parts = [f"{config}: {options}" if options else config, *fields]
+    return "; ".join(parts).replace(",", ", ").replace("=", " ").replace("'", "")
+
+
+def label_of(entry: Entry) -> str:
+    """Returns the sentence of a claim, or what a number measures."""
+    if entry["kind"] == "claim":
+        return entry["claim"]
+    if entry["kind"] == "worked_example":
+        return entry["metric"]
+    if "labels" in entry:  # a cell of Maronas
+        place = entry["where"].partition("), ")[2]
+        if place:
+            return place.removeprefix("row ").replace("u_", "")
+        labels = "all" if entry["labels"] == "full" else entry["labels"]
+        return f"{entry['model'].replace('_', ' ')}, {labels} labels, {_noise(entry)}"
+    parts = [entry.get(name) for name in ("model", "training", "evaluation")]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _noise(entry: Entry) -> str:
+    """Returns the adversarial noise of a ladder, what is meant where a caption is misprinted."""
+    entry = entry | entry.get("meant", {})
+    kinds = ("supervised", "unsupervised")
+    named = [
+        f"{entry[f'noise_{kind}'].partition(' ')[0]} {entry.get(f'tau_{kind}', ''):g}"
+        for kind in kinds
+        if entry.get(f"noise_{kind}", "none") != "none"
+    ]
+    return " and ".join(named) or "no adversarial noise"
+
+
+def said(entry: Entry) -> str:
+    """Formats the value of an entry, and the printed one where that is a misprint."""
+    if "printed" in entry:
+        corrected = {name: value for name, value in entry.items() if name != "printed"}
+        return f"{said(corrected)}; misprinted as {entry['printed']:g}"
+    value = entry.get("value")
+    factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
+    if isinstance(value, int | float):
+        if factor is None:
+            return printed(value, unit=" nats" if entry.get("unit") == "nats" else "")
+        sd = entry.get("spread")
+        sd = None if sd is None else round(factor * sd, 10)
+        return printed(round(factor * value, 10), sd, entry.get("n_runs"))
+    if "value" in entry:
+        return in_words(value) + (" %" if factor == 1 and not isinstance(value, str) else "")
+    if "error_percent" in entry:
+        return f"{in_words(entry['error_percent'])} %"
+    if "errors_removed" in entry:
+        return f"{entry['errors_removed']} errors fewer"
+    return "–"

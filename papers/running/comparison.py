@@ -1,0 +1,205 @@
+"""Compares the paper's numbers with ours and judges each claim."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from adv_jax.runner.run import learning_curves
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import as_json
+from papers.judging import numbers
+from papers.judging.metrics import METRICS
+from papers.judging.rows import row_document
+from papers.judging.statistics import BySeed
+from papers.judging.verdicts import judge
+from papers.judging.words import NOT_REPRODUCED
+from papers.running.budget import Budget, paper_epochs, paper_seeds
+from papers.running.target import Below, Claim, Drawn, Falling, Measure, NotBelow, Row, Run, Target
+from papers.running.trainings import Training, same_point
+
+
+class Kept(NamedTuple):
+    """What a stored result has of a training that is not run again.
+
+    Attributes:
+      training: its entry in "trainings".
+      values: label of a row of the target -> its values by seed, in its metric.
+    """
+
+    training: Mapping[str, Any]
+    values: Mapping[str, BySeed]
+
+
+def compare(
+    target: Target,
+    budget: Budget,
+    trainings: Mapping[str, Training],
+    results: Mapping[str, Mapping[str, Any]],
+    lines: Mapping[str, Sequence[Mapping[str, Any]]],
+    by_seed: Mapping[str, BySeed] = MappingProxyType({}),
+    kept: Mapping[str, Kept] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Returns the contents of results/TARGET.json.
+
+    Args:
+      target: the target.
+      budget: the budget of the trainings.
+      trainings, results, lines: key of a run -> its training, its result.json, and the lines of its
+        metrics.jsonl.
+      by_seed: numbers of the target's figure, if it has one; those of grid points that the budget
+        lacks are missing.
+      kept: key of a run that has no result.json -> what a stored result has of it.
+    """
+
+    def value(row: Row) -> BySeed:
+        if isinstance(row.measure, Drawn):
+            return _in_metric(row, by_seed.get(row.measure.name, {}))
+        key = row.run.key
+        if key in kept:
+            return kept[key].values[row.label]
+        return ours(row, row.measure, results[key], lines[key])
+
+    values = {row.label: value(row) for row in target.rows}
+    found = {
+        "target": target.name,
+        "paper": target.paper,
+        "title": target.title,
+        "budget": budget.name,
+        "rows": [_row(row, values[row.label]) for row in target.rows],
+        "claims": [claim_document(claim, target) for claim in target.claims],
+        "trainings": {
+            key: kept[key].training
+            if key in kept
+            else _training(training, results[key], lines[key])
+            for key, training in trainings.items()
+        },
+        "written_by": provenance(),
+    }
+    return judge([found])[0]
+
+
+def has_its_trainings(target: Target, found: Mapping[str, Any]) -> bool:
+    """Returns whether all trainings of a document are its target's, with the same seeds."""
+    return found["trainings"].keys() <= {run.key for run in target.runs}
+
+
+def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Updates the title, tolerances and claims of a document, which is to be judged again."""
+    runs = {run.key: run for run in target.runs}
+    stored = {row["label"]: row["values"] for row in found["rows"]}
+    values = {
+        row.label: {int(seed): value for seed, value in stored.get(row.label, {}).items()}
+        for row in target.rows
+    }
+    return {
+        **found,
+        "title": target.title,
+        "rows": [_row(row, values[row.label]) for row in target.rows],
+        "claims": [claim_document(claim, target) for claim in target.claims],
+        "trainings": {
+            key: {**training, **_of_paper(runs[key])}
+            for key, training in found["trainings"].items()
+        },
+    }
+
+
+def ours(
+    row: Row,
+    measure: Measure,
+    result: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+) -> BySeed:
+    """Returns the row's number by seed, in its metric; {} if the budget lacks the grid point.
+
+    Args:
+      row: the row.
+      measure: its measure.
+      result: the run's result.json.
+      lines: the lines of its metrics.jsonl.
+    """
+    found = {}
+    for i, replica in enumerate(result["replicas"]):
+        if same_point(row.at, replica["overrides"]):
+            own = [line for line in lines if line["replica"] == i]
+            found[replica["seed"]] = _measured(measure, result, i, own)
+    return _in_metric(row, found)
+
+
+def _in_metric(row: Row, fractions: BySeed) -> BySeed:
+    convert = METRICS[metric(row)]
+    # 100 * .0107 != 1.07
+    return {seed: round(convert(value), 10) for seed, value in fractions.items()}
+
+
+def _measured(
+    measure: Measure, result: Mapping[str, Any], i: int, lines: Sequence[Mapping[str, Any]]
+) -> float:
+    """Returns a measure of replica i; `lines` are its lines of metrics.jsonl."""
+    clean = "test_error" if measure.what == "error" else measure.what
+    if measure.last:
+        values = [line[clean] for line in lines if clean in line][-measure.last :]
+        return sum(values) / len(values)
+    if measure.attack is None:
+        return result["replicas"][i][clean]
+    curve = result["evaluation"][measure.attack]
+    return curve[measure.what][i][curve["eps"].index(measure.eps)]
+
+
+def metric(row: Row) -> str:
+    """Returns the metric of the paper's entry, else the row's own."""
+    return numbers.entry(row.paper)["metric"] if row.paper else row.metric
+
+
+def misses(found: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each number and claim of a document that is not reproduced."""
+    judged_parts = [(row["label"], row) for row in found["rows"]]
+    judged_parts += [(claim["text"], claim) for claim in found["claims"]]
+    return [
+        f"{found['target']}, {label}: {one['why']}"
+        for label, one in judged_parts
+        if one["verdict"] == NOT_REPRODUCED
+    ]
+
+
+def _row(row: Row, values: BySeed) -> dict[str, Any]:
+    own = {"tolerance": row.tolerance, "training": row.run.key}
+    return row_document(row.label, row.paper, metric(row), values, **own)
+
+
+def claim_document(claim: Claim, target: Target) -> dict[str, Any]:
+    """Returns the definition of a claim for `judge`."""
+    said = {"text": claim.text, "id": claim.paper}
+    if isinstance(claim, Below):
+        size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}
+        form = "size" if size else "gain"
+        return {**said, "form": form, "rows": [claim.lower, claim.higher], **size}
+    if isinstance(claim, NotBelow):
+        margin = {"by": 0, "tolerance": claim.margin}
+        return {**said, "form": "no loss", "rows": [claim.than, claim.row], **margin}
+    if isinstance(claim, Falling):
+        return {**said, "form": "falling", "rows": list(claim.rows)}
+    among = claim.among or tuple(row.label for row in target.rows)
+    others = [label for label in among if label != claim.row]
+    return {**said, "form": "lowest", "rows": [claim.row, *others]}
+
+
+def _of_paper(run: Run) -> dict[str, int]:
+    """Returns the epochs and seeds of a full run."""
+    return {"paper_epochs": paper_epochs(run), "paper_seeds": paper_seeds(run)}
+
+
+def _training(
+    training: Training, result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    kept = ("experiment", "data", "seconds", "device", "versions", "git")
+    return {
+        **{name: result.get(name) for name in kept},
+        "file": f"configs/{training.run.config}.py",
+        "command": training.command,
+        "config": as_json(training.config),
+        "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
+        "replicas": len(result["replicas"]),
+        "epochs": [replica["epochs"] for replica in result["replicas"]],
+        **_of_paper(training.run),
+        "learning": learning_curves.curves(lines),
+    }

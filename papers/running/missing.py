@@ -1,0 +1,242 @@
+"""Plans the trainings that the stored results lack in full, the most verdicts per second first."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import as_json, read_json
+from adv_jax.types import UserError
+from papers.judging.documents import VERSIONS
+from papers.judging.statistics import BySeed
+from papers.judging.words import UNCLEAR
+from papers.running import hours
+from papers.running.budget import BUDGETS, PAPER
+from papers.running.comparison import Kept, claim_document, metric
+from papers.running.stored import Results
+from papers.running.target import Drawn, Row, Target
+from papers.running.trainings import Training, plan, saved_epochs, state
+from papers.running.works import TARGETS
+
+Json = Mapping[str, Any]
+# Decides between targets with equal or unknown rates; other works follow.
+_WORKS = ("huang2015", "maronas2016", "shallow_thesis", "wardefarley2016", "nokland2015")
+_WORKS += ("madry2018", "zhang2019", "wong2020", "goodfellow2014")
+
+
+class Lack(NamedTuple):
+    """A target without a full result.
+
+    Attributes:
+      target: the target.
+      trainings: the runs that it needs trained, by their keys, a source before the runs on it.
+      kept: what stored results have of its other runs.
+      verdicts: number of its numbers and claims that are not decided yet.
+    """
+
+    target: Target
+    trainings: dict[str, Training]
+    kept: dict[str, Kept]
+    verdicts: int
+
+
+def lacks(
+    targets: Iterable[Target],
+    results: Results,
+    *,
+    runs: str | Path,
+    data: Mapping[str, str],
+) -> list[Lack]:
+    """Returns the targets that no result has in full, in the order of the works to prefer.
+
+    Args:
+      targets: those to look at.
+      results: stored results; of several of one target, a full one counts.
+      runs, data: as for `plan`.
+    """
+    documents = list(results.targets.values())
+    found = []
+    for target in sorted(targets, key=lambda t: _rank(t.paper)):
+        trainings = plan(target, BUDGETS[PAPER], runs=runs, data=data)
+        own = [one for one in documents if one["target"] == target.name]
+        if any(_is_full(one, trainings) for one in own):
+            continue
+        kept = _kept(target, trainings, documents)
+        needed = {key: one for key, one in trainings.items() if key not in kept}
+        found.append(Lack(target, needed, kept, _open_verdicts(target, trainings, own)))
+    return found
+
+
+def in_order(lacking: Sequence[Lack], seconds: Callable[[Training], float]) -> list[Lack]:
+    """Sorts targets by their verdicts per second, highest first.
+
+    A training that several targets need costs only the first of them. Targets of unknown time come
+    last; equal ones keep their order.
+
+    Args:
+      seconds: returns what is left of a training; NaN if it is not known.
+    """
+    left, ordered = list(lacking), []
+    trained: set[Path] = set()
+
+    def rate(lack: Lack) -> float:
+        rest = [t for t in lack.trainings.values() if t.workdir not in trained]
+        total = sum(map(seconds, rest))
+        if math.isnan(total):
+            return -1.0
+        return lack.verdicts / total if total else math.inf
+
+    while left:
+        best = max(left, key=rate)  # the first of equals
+        left.remove(best)
+        ordered.append(best)
+        trained |= {t.workdir for t in best.trainings.values()}
+    return ordered
+
+
+def seconds_left(training: Training, timed: Mapping[str, float]) -> float:
+    """Returns the seconds that the rest of a training takes; NaN if an epoch's time is not known.
+
+    timed: seconds of an epoch of one replica, as of `hours.speeds`.
+    """
+    rest = 1 - state(training)
+    epochs = rest * len(replicas(training.config)) * training.config["epochs"]
+    return epochs * hours.speed(training.config, timed) if epochs else 0.0
+
+
+def measured(trainings: Iterable[Training], device: str) -> dict[str, float]:
+    """Returns the seconds of an epoch of one replica in workdirs, by `hours.same_steps`.
+
+    device: of `provenance`; what other devices have trained does not count.
+    """
+    found = {}
+    for training in trainings:
+        epochs = saved_epochs(training.workdir)
+        notes = training.workdir / "checkpoints" / str(epochs) / "notes" / "metadata"
+        try:
+            saved = read_json(notes)
+        except UserError:  # No checkpoint, one of several processes, or just replaced.
+            continue
+        if saved.get("environment", {}).get("device") == device:
+            each = epochs * len(replicas(training.config))
+            found[hours.same_steps(training.config)] = saved["seconds"] / each
+    return found
+
+
+def _rank(work: str) -> int:
+    return _WORKS.index(work) if work in _WORKS else len(_WORKS)
+
+
+def _is_full(document: Json, trainings: Mapping[str, Training]) -> bool:
+    stored = document["trainings"]
+    return document["budget"] == PAPER and all(
+        key in stored and stored[key]["replicas"] >= len(replicas(training.config))
+        for key, training in trainings.items()
+    )
+
+
+def _open_verdicts(
+    target: Target, trainings: Mapping[str, Training], documents: Sequence[Json]
+) -> int:
+    """Returns the number of a target's numbers and claims that no document decides.
+
+    Those of a row with one seed do not count: one seed decides nothing.
+    """
+    seeds = {
+        row.label: len({one.seed for one in replicas(trainings[row.run.key].config)})
+        for row in target.rows
+    }
+    decided = {
+        one.get("text") or one["label"]
+        for document in documents
+        for one in (*document["rows"], *document["claims"])
+        if document["budget"] == PAPER and one["verdict"] not in (None, UNCLEAR)
+    }
+    judged = {
+        row.label: [row.label]
+        for row in target.rows
+        if row.paper is not None and row.tolerance is not None
+    }
+    judged |= {claim.text: claim_document(claim, target)["rows"] for claim in target.claims}
+    return sum(
+        name not in decided and min(seeds[label] for label in rows) > 1
+        for name, rows in judged.items()
+    )
+
+
+def _kept(
+    target: Target, trainings: Mapping[str, Training], documents: Sequence[Json]
+) -> dict[str, Kept]:
+    """Returns the runs whose values the full results of any target have.
+
+    They must be of this config and these versions. A figure is drawn from trained nets, so a target
+    with one keeps nothing.
+    """
+    if target.is_drawn:
+        return {}
+    found: dict[str, Kept] = {}
+    for document in documents:
+        if document["budget"] != PAPER:
+            continue
+        known = dict(_values(document))
+        for key in document["trainings"].keys() & trainings.keys() - found.keys():
+            stored = document["trainings"][key]
+            rows = [row for row in target.rows if row.run.key == key]
+            is_known = rows and all(_place(row) in known for row in rows)
+            if is_known and _is_same(stored, trainings[key]):
+                found[key] = Kept(stored, {row.label: known[_place(row)] for row in rows})
+    return found | _unused_sources(target, trainings, found, documents)
+
+
+def _unused_sources(
+    target: Target,
+    trainings: Mapping[str, Training],
+    found: Mapping[str, Kept],
+    documents: Sequence[Json],
+) -> dict[str, Kept]:
+    """Returns the stored sources that only kept runs are on, and that no row reads."""
+    read = {row.run.key for row in target.rows}
+    needed = {
+        source.key
+        for run in target.runs
+        if run.key not in found
+        for source in run.with_sources()[:-1]
+    }
+    stored = {key: one for document in documents for key, one in document["trainings"].items()}
+    return {
+        key: Kept(stored[key], {})
+        for key in trainings.keys() - read - needed - found.keys()
+        if key in stored and _is_same(stored[key], trainings[key])
+    }
+
+
+def _is_same(stored: Json, training: Training) -> bool:
+    """Returns whether a stored training has the config, and the installed versions."""
+    installed = provenance()["versions"]
+    is_alike = all(stored["versions"][name] == installed[name] for name in VERSIONS)
+    return is_alike and _settings(stored["config"]) == _settings(as_json(training.config))
+
+
+def _values(document: Json) -> Iterator[tuple[Any, BySeed]]:
+    """Yields the place of each row of a document and its values by seed."""
+    target = TARGETS.get(document["target"])
+    rows = {row.label: row for row in (target.rows if target else ())}
+    for stored in document["rows"]:
+        row = rows.get(stored["label"])
+        if row is None or isinstance(row.measure, Drawn):
+            continue
+        if row.run.key == stored["training"] and stored["values"]:
+            yield _place(row), {int(seed): value for seed, value in stored["values"].items()}
+
+
+def _place(row: Row) -> Any:
+    """Returns what rows with the same number in the same unit share."""
+    return row.run.key, row.measure, tuple(sorted(row.at.items())), metric(row)
+
+
+def _settings(config: Json) -> Json:
+    """Returns a config without the place of its data, whose SHA-256 a result has."""
+    data = {name: value for name, value in config["data"].items() if name not in ("source", "dir")}
+    return {**config, "data": data}

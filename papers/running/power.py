@@ -1,0 +1,229 @@
+"""Plans what would settle the unclear numbers and claims of stored results.
+
+A plan is the smallest number of seeds at which a finding is no longer *unclear*, and the time that
+the missing runs take on each device that has timed their steps. It assumes that further seeds have
+the mean and the sd of the stored ones. A gain must be found with a power of .8. A number may stay
+unclear at any number of seeds, as the paper's share of the interval does not shrink; the plan then
+states that share.
+"""
+
+import bisect
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from scipy import stats
+
+from adv_jax.runner.run.log import print_table
+from papers.judging.equivalence import finding, of_paper
+from papers.judging.gains import FEWEST_SEEDS, ORDERS, by_seed, pairs, sized
+from papers.judging.statistics import (
+    Paired,
+    detectable,
+    difference_error,
+    paired,
+    paired_error,
+    spread,
+)
+from papers.judging.words import UNCLEAR, in_points
+from papers.running import hours
+from papers.running.stored import Results
+
+MOST_SEEDS = 1000
+ONE_RUN = "a second seed must show the spread"
+NEVER = f"{MOST_SEEDS:,} seeds would not settle it"
+
+Json = Mapping[str, Any]
+
+
+class Rate(NamedTuple):
+    """The seconds of an epoch on a device.
+
+    Attributes:
+      timed: `hours.speeds_or_guesses`.
+      measured: names of steps that the device has timed itself.
+    """
+
+    timed: Mapping[str, float]
+    measured: Collection[str]
+
+
+class Cost(NamedTuple):
+    """The seconds of runs on a device, and whether they are guessed from another device."""
+
+    seconds: float
+    is_guess: bool
+
+
+Rates = Mapping[str, Rate]  # by device
+
+
+class Plan(NamedTuple):
+    """What would settle a number or a claim.
+
+    Attributes:
+      seeds: full runs that are needed, stored ones included; None if unknown.
+      costs: device -> what the missing runs take on it, if their steps were timed.
+      obstacle: why the seeds are unknown; "" if they are known.
+    """
+
+    seeds: int | None
+    costs: Mapping[str, Cost]
+    obstacle: str = ""
+
+    def __str__(self) -> str:
+        if self.seeds is None:
+            return self.obstacle
+        costs = [f"{time_on(device, c)} of {name_of(device)}" for device, c in self.costs.items()]
+        cost = f" ({' or '.join(costs)})" if costs else ""
+        return f"{self.seeds:,} seeds would settle it{cost}"
+
+
+def rates_of(results: Results) -> dict[str, Rate]:
+    """Returns the seconds of an epoch on each device of stored runs, the CPU first."""
+    runs = [run for one in results.targets.values() for run in one["trainings"].values()]
+    devices = {run["device"] for run in (*runs, *results.runs.values()) if run["device"]}
+    ordered = sorted(devices, key=lambda name: (name != hours.CPU, name))
+    return {
+        device: Rate(hours.speeds_or_guesses(results, device), hours.speeds(results, device).keys())
+        for device in ordered
+    }
+
+
+def print_plans(documents: Iterable[Json], rates: Rates) -> None:
+    """Prints what would settle each unclear number and claim, with the time on each device."""
+    rows = []
+    for document in documents:
+        for one, plan in plans(document, rates):
+            costs = [(device, plan.costs.get(device)) for device in rates]
+            cells = ["-" if cost is None else time_on(device, cost) for device, cost in costs]
+            what = one.get("label") or one["text"]
+            rows.append([document["target"], what, plan.seeds or plan.obstacle, *cells])
+    columns = ["target", "unclear", "seeds", *map(name_of, rates)]
+    print_table("what would settle the unclear, and the time of the missing runs", columns, rows)
+
+
+def plans(document: Json, rates: Rates) -> Iterator[tuple[Json, Plan]]:
+    """Yields each unclear row and claim of a judged document, and its plan."""
+    by_label = {row["label"]: row for row in document["rows"]}
+    for row in document["rows"]:
+        if row["verdict"] == UNCLEAR:
+            yield row, _plan(document, [row], _number(row), rates)
+    for claim in document["claims"]:
+        if claim["verdict"] == UNCLEAR:
+            rows = [by_label[label] for label in claim["rows"]]
+            yield claim, _plan(document, rows, _claim(claim, rows), rates)
+
+
+def name_of(device: str) -> str:
+    """Returns the name of a device in tables."""
+    return "two CPU cores" if device == hours.CPU else device
+
+
+def time_on(device: str, cost: Cost) -> str:
+    """Formats hours of a CPU, minutes of an accelerator; "~" before a guess."""
+    size, unit = (3600, "hours") if device == hours.CPU else (60, "minutes")
+    time = cost.seconds / size
+    return f"{'~' if cost.is_guess else ''}{time:,.{0 if time >= 10 else 1}f} {unit}"
+
+
+def _plan(document: Json, rows: Sequence[Json], seeds: int | str, rates: Rates) -> Plan:
+    if isinstance(seeds, str):
+        return Plan(None, {}, seeds)
+    missing = max(seeds - min(len(row["values"]) for row in rows), 0)
+    each = {device: _cost_of_a_seed(document, rows, rate) for device, rate in rates.items()}
+    costs = {d: one._replace(seconds=missing * one.seconds) for d, one in each.items() if one}
+    return Plan(seeds, costs)
+
+
+def _number(row: Json) -> int | str:
+    """Returns the seeds that settle a number, or the obstacle."""
+    ours, theirs, tolerance = spread(list(row["values"].values())), of_paper(row), row["tolerance"]
+    if ours.sd is None:
+        return ONE_RUN
+    found = _fewest(lambda n: finding(ours._replace(n=n), theirs, tolerance) != UNCLEAR)
+    error = difference_error(ours._replace(n=MOST_SEEDS), theirs)
+    half = error.half(0.95) if error else 0.0
+    if found == NEVER and half > tolerance:
+        runs = f"{theirs.n:g} run{'s' if theirs.n > 1 else ''}"
+        left = in_points(half, row["metric"])
+        return f"{NEVER}, as the paper's {runs} leave{'' if theirs.n > 1 else 's'} +-{left}"
+    return found
+
+
+def _claim(claim: Json, rows: Sequence[Json]) -> int | str:
+    """Returns the seeds that settle a claim, or the obstacle."""
+    if claim["form"] in ORDERS:
+        steps = pairs(claim["form"], rows)
+        found = [_gain(higher, lower, 0.0, claim["level"]) for higher, lower in steps]
+        obstacles = [seeds for seeds in found if isinstance(seeds, str)]
+        return obstacles[0] if obstacles else max(found)
+    lower, higher = rows
+    if claim["form"] == "gain":
+        return _gain(higher, lower, claim.get("paper_difference", 0.0), claim["level"])
+    tested = paired(by_seed(higher), by_seed(lower))
+    if tested is None or tested.sd is None:
+        return ONE_RUN
+    size = claim["form"], claim["by"], claim["tolerance"]
+    return _fewest(lambda n: sized(_of(tested, n), *size) != UNCLEAR, FEWEST_SEEDS)
+
+
+def _gain(higher: Json, lower: Json, by: float, level: float) -> int | str:
+    """Returns the seeds that show a gain at a level, or refute it; or the obstacle."""
+    tested = paired(by_seed(higher), by_seed(lower))
+    if tested is None or tested.sd is None:
+        return ONE_RUN
+
+    def settles(n: int) -> bool:
+        more = _of(tested, n)
+        error = paired_error(more)
+        most = tested.mean + (error.half(0.95) if error else 0.0)
+        is_found = tested.mean > 0 and (detectable(more, level) or 0.0) <= tested.mean
+        return is_found or most < max(by, 0.0) / 2
+
+    return _fewest(settles, FEWEST_SEEDS)
+
+
+def _of(tested: Paired, n: int) -> Paired:
+    """Returns the test of n pairs with the same mean and sd."""
+    if tested.t_p is None or tested.sd is None:
+        return tested._replace(n=n)
+    t = abs(tested.mean) * math.sqrt(n) / tested.sd
+    return tested._replace(n=n, t_p=float(2 * stats.t.sf(t, n - 1)))
+
+
+def _fewest(settles: Callable[[int], bool], least: int = 2) -> int | str:
+    """Returns the smallest number of seeds that settles, or the obstacle."""
+    found = least + bisect.bisect_left(range(least, MOST_SEEDS + 1), True, key=settles)
+    return found if found <= MOST_SEEDS else NEVER
+
+
+def _cost_of_a_seed(document: Json, rows: Sequence[Json], rate: Rate) -> Cost | None:
+    """Returns the time of the rows' runs with one seed; None if a run's steps are not timed.
+
+    Rows of one training share its replicas. Each seed of a training needs that seed of its sources;
+    a source of other seeds is trained once for all.
+    """
+    cost, trainings = Cost(0.0, is_guess=False), document["trainings"]
+    own = {row["training"] for row in rows}
+    sources = {
+        source
+        for source in trainings
+        for key in own
+        if key.endswith(f" on {source}")
+        and trainings[source].get("seeds") == trainings[key].get("seeds")
+    }
+    for key in own | sources:
+        training = trainings[key]
+        if not {"config", "seeds", "replicas"} <= training.keys():
+            return None
+        epochs = sum(training["epochs"]) / len(training["epochs"])
+        num_runs = training["replicas"] / len(training["seeds"])
+        if key not in sources:
+            num_runs = min(num_runs, sum(row["training"] == key for row in rows))
+        steps = hours.same_steps(training["config"])
+        if steps not in rate.timed:
+            return None
+        seconds = cost.seconds + num_runs * epochs * rate.timed[steps]
+        cost = Cost(seconds, cost.is_guess or steps not in rate.measured)
+    return cost

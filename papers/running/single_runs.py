@@ -1,0 +1,223 @@
+"""Builds documents from single runs in the format of the targets' documents.
+
+A row of a document is of single runs (`runs`), or of a row that a target has stored (`target` and
+`row`), so that what the results answer together needs no training of its own. `seeds` keeps some.
+"""
+
+import functools
+import operator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from papers.judging import numbers
+from papers.judging.metrics import METRICS, in_percent, percent_factor
+from papers.judging.numbers import Paper
+from papers.judging.rows import row_document
+from papers.running.budget import PAPER
+from papers.running.drawing import FIRST_SEED
+
+Json = Mapping[str, Any]
+
+
+def documents(
+    paper: Paper, runs: Mapping[Path, Json], targets: Mapping[str, Json] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
+    """Yields documents of a paper's single runs, to be judged, without rows that lack a run.
+
+    One with `another_way` is listed beside the lines of its numbers and never makes them.
+
+    Args:
+      paper: the paper.
+      runs: path of a result.json -> its contents; the stem is the name of the run.
+      targets: name of a target -> its document of the largest budget.
+    """
+    by_stem = {path.stem: run for path, run in runs.items()}
+    for spec in paper.single_runs.get("documents", ()):
+        measured = {row["label"]: _measured(spec, row, by_stem, targets) for row in spec["rows"]}
+        rows = [
+            _row(paper.name, row, measured[row["label"]].values)
+            for row in spec["rows"]
+            if measured[row["label"]].values
+        ]
+        if not rows:
+            continue
+        labels = {row["label"] for row in rows}
+        yield {
+            **spec,
+            "paper": paper.name,
+            "target": _name(spec["rows"][0]),
+            "rows": rows,
+            "claims": [
+                {"id": None, **claim}
+                for claim in spec.get("claims", ())
+                if labels.issuperset(claim["rows"])
+            ],
+            "trainings": {label: measured[label].training for label in labels},
+        }
+
+
+class OneSeed(NamedTuple):
+    """A measured number or claim that has no test, mostly because it is of one seed.
+
+    file: its path in the folder of results.
+    value: in the unit that its metric is printed in; None for a claim that the caption answers.
+    ends: for `curve`, where it ends in each of several rows of a target, in percent by label.
+    caption: of the figure.
+    runs: the runs that it is of, each with its `data` and `replicas`.
+    why: why it decides nothing.
+    """
+
+    file: str
+    value: float | None
+    caption: str
+    runs: list[Mapping[str, Any]]
+    why: str
+    ends: dict[str, float]
+
+
+def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) -> OneSeed | None:
+    """Returns what one seed measures of a number or claim; None if the results have nothing.
+
+    Args:
+      found: JSON by the path of its file in the folder of results.
+    """
+    place = paper.single_runs.get("one_seed", {}).get(name)
+    file = f"{paper.name}/results/{place['file']}" if place else ""
+    if file not in found:
+        return None
+    document: Any = found[file]
+    if document.get("budget", PAPER) != PAPER:
+        return None
+    try:
+        value, ends, trained = _at(document, place, paper.entries[name])
+    except (KeyError, IndexError):  # The user's own result of that name may lack the place.
+        return None
+    runs = [_drawn(run, document) for run in _runs(trained)]
+    seeds = {replica["seed"] for run in runs for replica in run["replicas"]}
+    default = "without a test" if len(seeds) > 1 else "one seed decides nothing"
+    why = place.get("why", default)
+    return OneSeed(file, value, document.get("caption", ""), runs, why, ends)
+
+
+def _at(document: Any, place: Json, entry: Json) -> tuple[float | None, dict[str, float], Any]:
+    """Returns the value at a place, the ends of its curves, and the runs that they are of."""
+    if "row" in place or "curve" in place:
+        rows = {row["label"]: in_percent(row) for row in document["rows"]}
+        labels = place.get("rows", [place.get("row")])
+        trained = {label: document["trainings"][rows[label]["training"]] for label in labels}
+        if "row" in place:
+            return rows[place["row"]]["mean"], {}, [*trained.values()]
+        curves = {label: run["learning"][place["curve"]] for label, run in trained.items()}
+        ends = {label: 100 * curve["mean"][-1] for label, curve in curves.items()}
+        return None, ends, [*trained.values()]
+    if "at" not in place:
+        return None, {}, document
+    metric = entry.get("metric", "error_percent")
+    fraction = functools.reduce(operator.getitem, place["at"], document)
+    value = percent_factor(metric) * METRICS[metric](fraction)
+    key, *of_key = place["at"]
+    # The rows of a table stand in the order of its runs.
+    places = {"rows": "runs", "trainings": "trainings"}
+    return value, {}, document[places[key]][of_key[0]] if key in places else document
+
+
+def runs_of(document: Json) -> list[Json]:
+    """Returns the runs that a figure draws, each with its `data` and the `replicas` drawn."""
+    return [_drawn(run, document) for run in _runs(document)]
+
+
+def _drawn(run: Json, document: Json) -> Json:
+    """Returns a run of a figure with the replicas that are drawn."""
+    if document.get("settings", {}).get("seed") == FIRST_SEED:
+        return {**run, "replicas": run["replicas"][:1]}
+    return run
+
+
+def _runs(document: Any) -> Iterator[Json]:
+    """Yields the runs that a document names, at any depth."""
+    if isinstance(document, Mapping):
+        if {"data", "seeds", "epochs"} <= document.keys():  # a training of a target
+            trained = zip(document["seeds"], document["epochs"], strict=True)
+            yield {**document, "replicas": [{"seed": s, "epochs": n} for s, n in trained]}
+        elif "data" in document and isinstance(document.get("replicas"), list):
+            yield document
+        elif {"data", "seed", "epochs"} <= document.keys():
+            yield {**document, "replicas": [document]}
+        else:
+            document = list(document.values())
+    if isinstance(document, list):
+        for part in document:
+            yield from _runs(part)
+
+
+def mark(file: str) -> str:
+    """Returns a note if a file's errors under attack are from an earlier loss, else "".
+
+    Args:
+      file: path in the folder of results.
+    """
+    paper, _, path = file.partition("/results/")
+    earlier = numbers.load()[paper].single_runs.get("earlier_loss", {}) if path else {}
+    return earlier["why"] if path in earlier.get("files", ()) else ""
+
+
+class _Measured(NamedTuple):
+    """The values of a row by seed, in its metric, and the training that they are of."""
+
+    values: dict[str, float]
+    training: dict[str, Any]
+
+
+def _measured(
+    spec: Json, row: Json, by_stem: Mapping[str, Json], targets: Mapping[str, Json]
+) -> _Measured:
+    """Returns what was measured of a row; without values if nothing was."""
+    values, trained = {}, {}
+    if "target" in row:
+        values, trained = _of_target(spec, row, targets)
+    elif runs := [by_stem[name] for name in row["runs"] if name in by_stem]:
+        values = {
+            str(replica["seed"]): round(METRICS[_metric(row)](error), 10)
+            for run in runs
+            for replica, error in zip(run["replicas"], _errors(row, run), strict=True)
+        }
+        epochs = [replica["epochs"] for run in runs for replica in run["replicas"]]
+        trained = {"epochs": epochs, "data": runs[0]["data"], "paper_epochs": spec["paper_epochs"]}
+    kept = row.get("seeds", [int(seed) for seed in values])
+    return _Measured({seed: v for seed, v in values.items() if int(seed) in kept}, trained)
+
+
+def _of_target(spec: Json, row: Json, targets: Mapping[str, Json]) -> tuple[dict, dict]:
+    """Returns the values and the training of a row that a target has stored in full."""
+    target = targets.get(row["target"])
+    if target is None or target["budget"] != spec["budget"]:
+        return {}, {}
+    (stored,) = (one for one in target["rows"] if one["label"] == row["row"])
+    training = target["trainings"][stored["training"]]
+    return stored["values"], {name: training[name] for name in ("epochs", "data", "paper_epochs")}
+
+
+def _name(row: Json) -> str:
+    return row["target"] if "target" in row else row["runs"][0]
+
+
+def _metric(row: Json) -> str:
+    entry = numbers.entry(row["id"]) if "id" in row else {}
+    return row.get("metric") or entry.get("metric", "error_percent")
+
+
+def _row(paper: str, row: Json, values: Mapping[str, float]) -> dict[str, Any]:
+    own = {"tolerance": row.get("tolerance"), "training": row["label"]}
+    marked = mark(f"{paper}/results/runs/{row['runs'][0]}.json") if "attack" in row else ""
+    found = row_document(row["label"], row.get("id"), _metric(row), values, **own)
+    return found | {"mark": marked}
+
+
+def _errors(row: Mapping[str, Any], run: Mapping[str, Any]) -> list[float]:
+    """Returns the error of each replica, clean or under the row's attack."""
+    if "attack" not in row:
+        return [replica["test_error"] for replica in run["replicas"]]
+    curve = run["evaluation"][row["attack"]]
+    return [errors[curve["eps"].index(row["eps"])] for errors in curve["error"]]

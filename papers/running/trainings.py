@@ -1,0 +1,138 @@
+"""Plans the trainings of a target and reads their state and results."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import check_same_config, default_path, is_finished
+from adv_jax.types import UserError
+from papers.judging.documents import VERSIONS
+from papers.running.budget import Budget, changes, config_of, options
+from papers.running.records import read_lines, read_training_result
+from papers.running.target import Run, Target
+
+
+class Training(NamedTuple):
+    """A run to train; `command` trains it from a shell."""
+
+    run: Run
+    config: dict[str, Any]
+    workdir: Path
+    command: str
+
+
+def plan(
+    target: Target, budget: Budget, *, runs: str | Path, data: Mapping[str, str]
+) -> dict[str, Training]:
+    """Returns {key of a run: training}; targets share the workdirs of equal trainings.
+
+    Args:
+      target: the target.
+      budget: the share of the paper's training.
+      runs: folder of the workdirs, which are named by the hash of their configs.
+      data: changed fields of the configs, {path: value}.
+    """
+    trainings: dict[str, Training] = {}
+    folder = _one_name(Path(runs))
+    for key, run in ((run.key, run) for run in target.runs):
+        if run.source is not None:
+            workdir = str(trainings[run.source.key].workdir)
+            run = run._replace(options=run.options.format(source=workdir))
+        config = config_of(run, budget, data)
+        workdir = folder / default_path(config).name
+        mode = options(run, budget)
+        given = [f"--config=configs/{run.config}.py{':' if mode else ''}{mode}"]
+        given += [f"--config.{path}={v}" for path, v in changes(run, budget, data).items()]
+        command = shlex.join(["python", "-m", "adv_jax.main", *given, f"--workdir={workdir}"])
+        trainings[key] = Training(run, config, workdir, command)
+    return trainings
+
+
+def finished(training: Training) -> dict[str, Any] | None:
+    """Returns the training's result.json; None if it is not finished.
+
+    Raises:
+      UserError: the workdir holds a run of another config, or its files are damaged, incomplete or
+        from another run.
+    """
+    workdir, config = training.workdir, training.config
+    if not check_same_config(workdir, config) or not is_finished(workdir):
+        return None
+    result = read_training_result(workdir / "result.json", config)
+    read_lines(workdir, config, result)
+    return result
+
+
+def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool) -> None:
+    """Checks that all results have the same versions and data.
+
+    Args:
+      results: workdir -> result.json, the output of `finished`.
+      more_to_come: whether the installed versions will train more runs, so that they count too.
+
+    Raises:
+      UserError: two results differ.
+    """
+    known: dict[str, tuple[str, Any]] = {}
+    if more_to_come:
+        known |= {name: ("installed", provenance()["versions"][name]) for name in VERSIONS}
+    for workdir, result in results.items():
+        path = workdir / "result.json"
+        facts = {name: result["versions"][name] for name in VERSIONS}
+        facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
+        for name, value in facts.items():
+            where, other = known.setdefault(name, (str(path), value))
+            if value != other:
+                raise UserError(
+                    f"{name} must be the same in all runs, got {_short(value)} in {path} and "
+                    f"{_short(other)} in {where}; move the older run away or use another --runs"
+                )
+
+
+def state(training: Training) -> float:
+    """Returns the share of epochs that the training's checkpoints cover; 1 if it is finished.
+
+    Raises:
+      UserError: see `finished`.
+    """
+    if finished(training) is not None:
+        return 1.0
+    return 0.99 * saved_epochs(training.workdir) / training.config["epochs"]
+
+
+def saved_epochs(workdir: Path) -> int:
+    """Returns the epoch of a workdir's newest checkpoint; 0 without one."""
+    return max((int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()), default=0)
+
+
+def cost(training: Training) -> int:
+    """Returns the total number of epochs of all replicas, without early stopping."""
+    return len(replicas(training.config)) * training.config["epochs"]
+
+
+def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:
+    """Returns whether a replica's overrides are the grid point `at`."""
+    return at.keys() == overrides.keys() and all(
+        math.isclose(value, overrides[path], rel_tol=1e-6, abs_tol=1e-12)
+        for path, value in at.items()
+    )
+
+
+def _one_name(folder: Path) -> Path:
+    """Normalizes a folder, as a source's workdir is part of the config of a run.
+
+    Folders below the working directory become relative, so that results name no local paths.
+    """
+    folder, here = folder.resolve(), Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _short(value: Any) -> str:
+    """Returns a version, or the first digits of SHA-256 sums."""
+    return (
+        ", ".join(sha[:8] for sha in value.values()) if isinstance(value, Mapping) else f"{value}"
+    )

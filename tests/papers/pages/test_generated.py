@@ -1,0 +1,293 @@
+"""The generated pages: in step with the results, with the words of the rules."""
+
+import json
+import re
+import shutil
+
+import pytest
+from command_line import ROOT
+
+from papers.judging import numbers
+from papers.judging.verdicts import num_tests
+from papers.judging.words import FINDINGS
+from papers.pages import chapters, generated, moved, printed, side_by_side, summary
+from papers.running import stored, works
+
+
+@pytest.fixture(scope="module")
+def made():
+    return generated.pages()
+
+
+def test_no_generated_page_is_stale(made):
+    """If one is: python -m papers.pages"""
+    stale = [str(path) for path, text in made.items() if path.read_text("utf-8") != text]
+    assert stale == []
+
+
+def test_there_is_a_page_for_the_results_the_readme_and_each_work(made):
+    folders = {ROOT / "papers" / name / "README.md" for name in numbers.load()}
+    assert (
+        made.keys()
+        == {
+            ROOT / "README.md",
+            ROOT / "docs" / "results.md",
+            ROOT / "docs" / "verdicts.md",
+            ROOT / "papers" / "README.md",
+        }
+        | folders
+    )
+
+
+def test_a_changed_result_changes_the_pages(tmp_path, made):
+    for path in made:
+        (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    for path in (ROOT / "papers").glob("*/results"):
+        shutil.copytree(path, tmp_path / path.relative_to(ROOT))
+    result = tmp_path / "papers/maronas2016/results/runs/ladder_mnist_100_sgn.json"
+    document = json.loads(result.read_text())
+    document["replicas"][0]["test_error"] = 0.0323
+    document["replicas"][1]["test_error"] = 0.0325
+    result.write_text(json.dumps(document))
+    changed = generated.pages(tmp_path)
+    for page in ("docs/results.md", "papers/maronas2016/README.md"):
+        assert "2.51 % against" in changed[tmp_path / page]  # the mean of 3.23, 3.25 and 1.06
+        assert "2.51 %" not in made[ROOT / page]
+
+
+def cells_of(text):
+    """The cells of the rows of the first table in a page's text."""
+    rows = text[text.index("\n| ") + 1 :].partition("\n\n")[0].splitlines()
+    return [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in rows[2:]]
+
+
+def test_the_rows_side_by_side_are_rows_of_results():
+    labels = {row.label for target in works.TARGETS.values() for row in target.rows}
+    documents = [
+        one for paper in numbers.load().values() for one in paper.single_runs.get("documents", ())
+    ]
+    labels |= {row["label"] for one in documents for row in one["rows"]}
+    shown = side_by_side.WITH_100_LABELS | side_by_side.WITH_1000_LABELS | side_by_side.GENERATORS
+    assert labels >= shown.keys() >= side_by_side.ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize(
+    ("begin", "names"),
+    [
+        ("digits with 100 labels", side_by_side.WITH_100_LABELS),
+        ("same with 1,000 labels", side_by_side.WITH_1000_LABELS),
+    ],
+    ids=["100 labels", "1,000 labels"],
+)
+def test_a_table_of_few_labels_has_known_rows_the_lowest_error_first(made, begin, names):
+    cells = cells_of(made[ROOT / "docs" / "results.md"].partition(begin)[2])
+    known = {words.format(target=target) for words in names.values() for target in works.TARGETS}
+    assert len({*map(tuple, cells)}) == len(cells) and {method for method, *_ in cells} <= known
+    errors = [float(error.split()[0]) for _, _, _, error, _ in cells]
+    assert len(errors) > 2 and errors == sorted(errors)
+
+
+def test_the_generators_are_beside_all_numbers_of_table_1_the_best_first(made):
+    results = [json.loads(p.read_text()) for p in ROOT.glob("papers/goodfellow2014/results/*.json")]
+    stored = {row["label"] for result in results for row in result["rows"]}
+    measured = side_by_side.GENERATORS.keys() & stored
+    for page in (ROOT / "docs" / "results.md", ROOT / "papers/goodfellow2014/README.md"):
+        cells = cells_of(made[page].partition(generated.LIKELIHOODS)[2])
+        ours = [float(ours.split()[0]) for _, _, ours, _ in cells if ours != "–"]
+        assert len(ours) == len(measured) >= 4 and ours == sorted(ours, reverse=True)
+        cited = {cited for _, cited, _, _ in cells}
+        assert cited >= {"225 nats", "214 nats", "138 nats", "121 nats"}
+        others = [name for name, _, ours, _ in cells if ours == "–"]
+        assert sorted(others) == ["DBN", "Deep GSN", "Stacked CAE"]
+    other = made[ROOT / "papers/maronas2016/README.md"]
+    assert generated.LIKELIHOODS not in other
+
+
+def test_every_word_of_a_claim_is_a_finding(made):
+    cells = re.findall(r"\| \*\*([^*]+)\*\*", made[ROOT / "docs" / "results.md"])
+    assert len(cells) > 30 and set(cells) <= set(FINDINGS)
+
+
+def test_a_table_has_the_rows_and_columns_of_the_paper(found, made):
+    """Huang's Table 1: five nets on clean digits and under four attacks."""
+    for page in (ROOT / "docs" / "results.md", ROOT / "papers/huang2015/README.md"):
+        table = made[page].partition("Table 1: perceptrons")[2].partition("\n\n")[2]
+        head, _, *rows = table.partition("\n\n")[0].splitlines()
+        columns = ["clean", "fixed set", "Adv_Loss_Sign", "Adv_Loss", "Adv_Alpha"]
+        assert [cell.strip() for cell in head.split("|")[2:-1]] == columns
+        names = [row.split("|")[1].strip() for row in rows]
+        assert names == ["Normal", "Dropout", "Goodfellow", "LWA", "LWA_Rep"]
+        values = [re.findall(r"<sub>([\d.]+)</sub>", row) for row in rows]
+        entries = numbers.load()["huang2015"].entries
+        for name, printed_values in zip(names, values, strict=True):
+            keys = ("validation", "fixed", "loss_sign", "loss", "alpha")
+            of_row = [entries[f"huang2015.table1.{name.lower()}.{key}"]["value"] for key in keys]
+            assert [float(value) for value in printed_values] == pytest.approx(
+                [100 * value for value in of_row]
+            )
+
+
+def test_short_runs_are_gray_and_cells_that_were_not_run_are_empty(found):
+    paper = numbers.load()["wardefarley2016"]
+    lines = chapters.chapter(paper, found).lines
+    for grid in printed.grids(paper, lines):
+        for line in grid.lines:
+            cell, extent = printed._cell(line), line.verdict.extent
+            assert (cell == "") == (extent in ("", "not run"))
+            assert ("gray" in cell) == (extent in ("short", "quick"))
+
+
+def test_one_sentence_of_a_work_is_on_every_page(found, made):
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        own = ROOT / "papers" / paper.name / "README.md"
+        for page in (ROOT / "docs" / "results.md", own):
+            assert summary.paragraph(one) in made[page]
+        assert summary.sentence(one) in made[ROOT / "papers" / "README.md"]
+        if deviation := summary.largest_deviation(one):
+            assert deviation in made[ROOT / "README.md"]
+
+
+def test_works_without_a_full_run_are_targets(found, made):
+    page = made[ROOT / "papers" / "README.md"]
+    reproduced, _, targets = page.partition("### Targets")
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        extents = {line.verdict.extent for line in (*one.lines, *one.claims)}
+        assert (f"[`{paper.name}`]" in reproduced) == ("full" in extents)
+        assert (f"[`{paper.name}`]" in targets) == ("full" not in extents)
+
+
+def test_the_star_allows_for_as_many_tests_as_the_results_hold(found, made):
+    works = [chapters.chapter(p, found) for p in numbers.load().values()]
+    tests = sum(num_tests(one) for work in works for one in (*work.targets, *work.of_runs))
+    assert f"The results hold {tests} tests" in made[ROOT / "papers" / "README.md"]
+    for line in (line for one in works for line in one.lines):
+        strong = line.verdict.is_strong
+        assert not strong or line.row["p"] < 0.05 / tests
+
+
+def test_the_tally_counts_what_a_work_prints_once(found):
+    """Huang's Fig. 1 has two claims, on seven orders of a perceptron and one of LeNet."""
+    one = chapters.chapter(numbers.load()["huang2015"], found)
+    claims = [name for name, entry in one.paper.entries.items() if entry["kind"] == "claim"]
+    counted = summary.counted(one)
+    without = [line for line in one.claims if not (line.verdict.word or line.verdict.extent)]
+    assert sum(counted["claims"].values()) == len(claims) - len(without)
+    assert summary._joint(["reproduced", "unclear", "not reproduced"]) == "not reproduced"
+    assert summary._joint(["reproduced", "same direction", "short"]) == "same direction"
+    assert summary._joint(["reproduced", "reproduced"]) == "reproduced"
+    assert summary._joint(["not run", "short"]) == "short"
+
+
+def test_a_number_that_two_tables_print_is_judged_and_counted_once(found):
+    """Maronas prints the ten runs of Tables 4, 10 and 12 again in Tables 17 to 19."""
+    one = chapters.chapter(numbers.load()["maronas2016"], found)
+    lines = {line.key: line for line in one.lines}
+    twice = [name for name, entry in one.paper.entries.items() if "same_as" in entry]
+    assert twice
+    for name in twice:
+        other = lines[one.paper.entries[name]["same_as"]]
+        assert lines[name].verdict == other.verdict and lines[name].row == other.row
+    printed_numbers = [
+        line
+        for line in one.lines
+        if line.verdict.word or line.verdict.extent
+        if one.paper.entries[line.key]["kind"] not in ("claim", "cited")
+    ]
+    counted = sum(summary.counted(one)["numbers"].values())
+    assert counted == len(printed_numbers) - len(twice) / 2  # Each place names the other.
+
+
+def test_the_worked_examples_of_the_shallow_net_thesis_are_no_numbers():
+    """Of 25 recomputed values 4 are slips; 10 numbers are measured."""
+    one = chapters.chapter(numbers.load()["shallow_thesis"], stored.Results({}, {}, {}))
+    counted = summary.counted(one)
+    assert counted["arithmetic"] == {"right": 21, "wrong": 4}
+    assert counted["numbers"] == {"not run": 10}
+    assert summary.within_tolerance(one) == ""
+
+
+def test_the_page_of_moved_words_has_both_words_of_each(found, made):
+    text = made[ROOT / "docs" / "verdicts.md"]
+    for paper in numbers.load().values():
+        before = moved.BEFORE[paper.name]["words"]
+        one = chapters.chapter(paper, found)
+        for row in moved.moved(one):
+            assert row.before in {entry["word"] for entry in before} and row.before != row.now
+            assert f"| {row.before} | {row.now} |" in text
+
+
+def test_everything_that_was_not_run_is_listed(found, made):
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        text = made[ROOT / "papers" / paper.name / "README.md"].partition("Not run:")[2]
+        text = text.partition("Other figures:")[0]
+        claims = [line for line in one.claims if line.verdict.word == "not run"]
+        cells = [line for line in one.lines if line.verdict.word == "not run"]
+        listed = [line for line in text.splitlines() if line.startswith("- ")]
+        sizes = [int(size) for size in re.findall(r": (\d+) numbers?$", text, re.MULTILINE)]
+        assert (len(listed), sum(sizes)) == (len(claims) + len(sizes), len(cells))
+
+
+def test_runs_of_a_short_budget_are_marked_with_the_epochs_of_the_paper():
+    trained = {"epochs": [9, 4], "paper_epochs": 100, "data": {"name": "mnist"}}
+    length = chapters.length_in_words
+    assert length("short", [trained]) == "4 to 9 of 100 epochs"
+    assert (
+        length("quick", [trained, {**trained, "paper_epochs": 50}]) == "4 to 9 of 50 to 100 epochs"
+    )
+    assert length("paper", [trained]) == "4 to 9 epochs"  # It may have stopped early.
+
+
+def test_a_figure_of_short_runs_or_of_an_earlier_loss_says_so(made):
+    listed = {
+        (paper, figure): text
+        for paper in numbers.load()
+        for figure, text in re.findall(
+            r"^- `(.+?)` \(.*?\)\): (.*)$",
+            made[ROOT / "papers" / paper / "README.md"].partition("Other figures:")[2],
+            re.MULTILINE,
+        )
+    }
+    earlier = listed["maronas2016", "fig23_24"]
+    assert earlier.endswith(numbers.load()["maronas2016"].single_runs["earlier_loss"]["why"])
+    for (paper, figure), text in listed.items():
+        result = ROOT / "papers" / paper / "results" / f"{figure}.json"
+        if result.exists():
+            is_short = json.loads(result.read_text())["budget"] == "short"
+            assert ("A short run, " in text) == is_short, figure
+
+
+def test_every_figure_of_a_work_is_on_its_page(made):
+    for paper in numbers.load():
+        text = made[ROOT / "papers" / paper / "README.md"].partition(generated.BEGIN)[2]
+        for path in (ROOT / "papers" / paper / "results" / "figures").glob("*.json"):
+            links = re.findall(rf"\(results/figures/{path.stem}\.(png|json)\)", text)
+            shown = ["png", "json"] if path.with_suffix(".png").exists() else ["json"]
+            assert links == shown or f"Figure `{path.stem}`: " in text
+
+
+def test_findings_of_full_runs_stand_first(made):
+    for paper in numbers.load():
+        text = made[ROOT / "papers" / paper / "README.md"].partition("| claim |")[2]
+        words = re.findall(r"\| (?:\*\*([^*]+)\*\*|<span)", text.partition("\n\n")[0])
+        assert words == sorted(words, key=[*FINDINGS, ""].index)
+
+
+def test_a_page_without_its_marks_is_named(tmp_path):
+    (tmp_path / "page.md").write_text("no marks")
+    with pytest.raises(ValueError, match="page.md must have the lines"):
+        generated._with_generated(tmp_path / "page.md", "text")
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_command_outside_a_clone_ends_in_one_line(tmp_path):
+    line = f"error: papers.pages must run in a clone of adv_jax, got {tmp_path}: no README.md"
+    with pytest.raises(SystemExit, match=f"^{re.escape(line)}$"):
+        generated.main(tmp_path)
+    assert list(tmp_path.iterdir()) == []

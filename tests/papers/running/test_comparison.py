@@ -1,0 +1,81 @@
+"""Comparisons with the paper's numbers: measures, claims and stored verdicts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from papers.judging.words import FINDINGS
+from papers.running.budget import BUDGETS
+from papers.running.comparison import compare, ours
+from papers.running.reproduction import stored
+from papers.running.target import Below, Falling, Lowest, Measure, NotBelow, Row, Run, Target
+from papers.running.trainings import plan
+from papers.running.works import TARGETS
+
+PAPER = BUDGETS["paper"]
+RESULTS = Path(__file__).parents[3] / "papers"
+
+
+def test_a_measure_may_be_the_mean_of_the_last_epochs():
+    row = Row("a", Run("quickstart"), "nokland2015.table2.relu.2x400", measure=Measure(last=2))
+    result = {"replicas": [{"seed": 7, "overrides": {}}, {"seed": 8, "overrides": {}}]}
+    errors = [(0, 0.5), (1, 0.9), (0, 0.02), (1, 0.04), (0, 0.01), (1, 0.03)]
+    lines = [{"replica": i, "test_error": error} for i, error in errors]
+    lines.insert(3, {"replica": 0, "loss": 1.0})  # an epoch that was not tested
+    assert ours(row, row.measure, result, lines) == pytest.approx({7: 1.5, 8: 3.5})
+
+
+@pytest.mark.parametrize(
+    ("claim", "form", "rows"),
+    [
+        (Below("", "a", "b"), "gain", ["a", "b"]),
+        (Below("", "a", "b", by=15, tolerance=2), "size", ["a", "b"]),
+        (Lowest("", "b", ("a", "b")), "lowest", ["b", "a"]),
+        (Lowest("", "b"), "lowest", ["b", "a", "c"]),
+        (Falling("", ("c", "a")), "falling", ["c", "a"]),
+        (NotBelow("", "b", "a", 2), "no loss", ["a", "b"]),
+    ],
+)
+def test_a_claim_in_a_document_names_its_form_and_its_rows(claim, form, rows):
+    runs = {label: Run("quickstart", values={"seed": i}) for i, label in enumerate("abc")}
+    target = Target(
+        "maronas2016.x", "", tuple(Row(label, runs[label]) for label in "abc"), (claim,)
+    )
+    values = {"a": (0.01, 0.03), "b": (0.02, 0.05), "c": (0.04, 0.05)}
+    results = {
+        runs[label].key: {
+            "replicas": [
+                {"seed": seed, "overrides": {}, "test_error": error, "epochs": 1}
+                for seed, error in enumerate(errors)
+            ]
+        }
+        for label, errors in values.items()
+    }
+    trainings = plan(target, PAPER, runs="r", data={})
+    found = compare(target, PAPER, trainings, results, dict.fromkeys(results, ()))
+    (claim_document,) = found["claims"]
+    assert (claim_document["form"], claim_document["rows"]) == (form, rows)
+    assert (claim_document.get("by"), claim_document.get("tolerance")) == {
+        "size": (15, 2),
+        "no loss": (0, 2),
+    }.get(form, (None, None))
+    assert claim_document["verdict"] in FINDINGS
+    assert (
+        found["trainings"][runs["a"].key]["paper_epochs"]
+        == trainings[runs["a"].key].config["epochs"]
+    )
+
+
+@pytest.mark.slow
+def test_the_stored_verdicts_follow_from_the_stored_values():
+    """If not: python -m launch.reproduce all --judge"""
+    for again in stored(list(TARGETS.values()), results=RESULTS):
+        file = TARGETS[again["target"]].file(RESULTS)
+        found = json.loads(file.read_text())
+        for part in ("rows", "claims", "trainings"):
+            assert found[part] == again[part], again["target"]
+        page = file.with_suffix(".md").read_text()
+        for claim in found["claims"]:
+            word = claim["verdict"] or claim["extent"]
+            assert f"- {claim['text']}: **{word}** ({claim['why']})." in page

@@ -1,0 +1,168 @@
+"""What the campaign plans: what is missing, which stored values stay, and in which order."""
+
+import math
+
+import pytest
+from fabricated import finish
+
+from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.workdir import as_json
+from papers.pages import report
+from papers.running import missing
+from papers.running.budget import BUDGETS
+from papers.running.hours import speeds_or_guesses
+from papers.running.missing import in_order, lacks, seconds_left
+from papers.running.stored import Results
+from papers.running.target import Below, Measure, Row, Run, Target
+from papers.running.trainings import plan
+
+PAPER = BUDGETS["paper"]
+SEEDS = {"replicas.seeds": 3, "evaluation.eps": (0.0, 0.25)}
+PLAIN = Run("rules_mnist", "", SEEDS)
+OTHER = Run("rules_mnist", "optimizer=adam", SEEDS)
+ONE_SEED = Run("rules_mnist", "optimizer=adam", SEEDS | {"replicas.seeds": 1})
+GAIN = Below("it helps", "other", "plain")
+
+
+def target(name, *rows, claims=()):
+    return Target(f"wardefarley2016.{name}", name, rows, claims)
+
+
+BASE = target("base", Row("plain", PLAIN))
+GAINED = target("gained", Row("plain", PLAIN), Row("other", OTHER), claims=(GAIN,))
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setattr(missing, "TARGETS", {one.name: one for one in (BASE, GAINED)})
+
+
+def document(one, *, budget="paper", values=None, **changes):
+    """A stored result with these values by seed, of the installed versions."""
+    trainings = plan(
+        one, PAPER, runs="runs", data={"data.source": "files", "data.dir": "elsewhere"}
+    )
+    entry = {"versions": provenance()["versions"], "device": "cpu", "seconds": 90} | changes
+    return {
+        "target": one.name,
+        "budget": budget,
+        "rows": [
+            {"label": r.label, "training": r.run.key, "values": values or {}, "verdict": None}
+            for r in one.rows
+        ],
+        "claims": [],
+        "trainings": {
+            key: entry | {"replicas": 3, "config": as_json(training.config)}
+            for key, training in trainings.items()
+        },
+    }
+
+
+def lacking(targets, *documents):
+    found = Results(dict(enumerate(documents)), {}, {})
+    return lacks(targets, found, runs="runs", data={})
+
+
+VALUES = {"0": 1.0, "1": 1.5, "2": 2.0}
+
+
+def test_a_full_result_lacks_nothing_and_a_short_one_lacks_all():
+    assert lacking([BASE], document(BASE, values=VALUES)) == []
+    (lack,) = lacking([BASE], document(BASE, budget="short", values=VALUES))
+    assert list(lack.trainings) == [PLAIN.key] and lack.kept == {}
+
+
+def test_values_that_a_full_result_of_another_target_has_are_not_trained_again():
+    (lack,) = lacking([GAINED], document(BASE, values=VALUES))
+    assert list(lack.trainings) == [OTHER.key]
+    assert lack.kept[PLAIN.key].values == {"plain": {0: 1.0, 1: 1.5, 2: 2.0}}
+
+
+def test_values_of_other_versions_configs_or_measures_are_trained_again():
+    older = provenance()["versions"] | {"jax": "0.1"}
+    assert lacking([GAINED], document(BASE, values=VALUES, versions=older))[0].kept == {}
+    changed = document(BASE, values=VALUES)
+    changed["trainings"][PLAIN.key]["config"]["batch_size"] = 7
+    assert lacking([GAINED], changed)[0].kept == {}
+    attacked = target("attacked", Row("plain", PLAIN, measure=Measure("error", "fgsm", 0.25)))
+    assert lacking([attacked], document(BASE, values=VALUES))[0].kept == {}
+
+
+def test_a_result_is_written_of_kept_values_and_trained_ones(tmp_path):
+    stored = reproduced(BASE, tmp_path / "a", lambda replica, eps: 0.01 + replica.seed / 1000)
+    (lack,) = lacks([GAINED], Results({1: stored}, {}, {}), runs=tmp_path / "b", data={})
+    for training in lack.trainings.values():
+        finish(training, lambda replica, eps: 0.005)
+    where = {"runs": tmp_path / "b", "results": tmp_path / "results", "data": {}}
+    found = report.reproduce(GAINED, PAPER, kept=lack.kept, **where)
+    plain, other = found["rows"]
+    assert list(plain["values"].values()) == pytest.approx([1.1, 1.2, 1.3])  # seeds 1 to 3
+    assert other["mean"] == pytest.approx(0.5)
+    assert found["claims"][0]["difference"] == pytest.approx(0.7)
+    assert found["trainings"][PLAIN.key] == stored["trainings"][PLAIN.key]
+
+
+def reproduced(one, folder, error):
+    for training in plan(one, PAPER, runs=folder, data={}).values():
+        finish(training, error)
+    where = {"runs": folder, "results": folder / "results", "data": {}}
+    return report.reproduce(one, PAPER, **where)
+
+
+def test_only_what_more_than_one_seed_can_decide_counts():
+    single = target("single", Row("plain", PLAIN), Row("other", ONE_SEED), claims=(GAIN,))
+    assert [lack.verdicts for lack in lacking([GAINED, single])] == [1, 0]
+
+
+def test_most_verdicts_per_second_come_first_and_a_shared_training_costs_once():
+    """Alone: 1 / 10, 1 / 12 and 2 / 30; after the first the third costs 20 for 2, 1 / 10."""
+    first = target("first", Row("plain", PLAIN), claims=(Below("a", "plain", "plain"),))
+    second = target("second", Row("other", ONE_SEED, "maronas2016.table5.row1.col1"))
+    third = target(
+        "third",
+        Row("plain", PLAIN),
+        Row("other", OTHER),
+        claims=(GAIN, Below("b", "plain", "other")),
+    )
+    seconds = {PLAIN.key: 10, ONE_SEED.key: 12, OTHER.key: 20}
+    lacks = [
+        lack._replace(verdicts=max(lack.verdicts, 1)) for lack in lacking([third, second, first])
+    ]
+    ordered = in_order(lacks, lambda training: seconds[training.run.key])
+    assert [lack.target.title for lack in ordered] == ["first", "third", "second"]
+
+
+def test_targets_of_unknown_time_come_last_in_the_order_of_the_works():
+    huang = Target("huang2015.a", "a", (Row("plain", ONE_SEED),))
+    found = lacking([BASE, huang, GAINED])
+    assert found[0].target.paper == "huang2015"
+    times = {PLAIN.key: 1.0, OTHER.key: 1.0, ONE_SEED.key: math.nan}
+    ordered = in_order(found, lambda training: times[training.run.key])
+    assert [lack.target.title for lack in ordered] == ["gained", "base", "a"]
+
+
+def test_the_time_left_is_that_of_the_epochs_of_all_replicas(tmp_path):
+    (training,) = plan(BASE, PAPER, runs=tmp_path, data={}).values()
+    assert seconds_left(training, {"rules_mnist": 2.0}) == 2 * 3 * training.config["epochs"]
+    assert math.isnan(seconds_left(training, {}))
+    finish(training, lambda replica, eps: 0.01)
+    assert seconds_left(training, {}) == 0
+
+
+def test_another_device_gives_a_guess_scaled_by_the_steps_that_both_have_timed():
+    def timed(one, device, seconds):
+        entry = {"device": device, "seconds": seconds, "epochs": [30], "experiment": "x"}
+        stored = document(one, **entry, data={"source": "files"})
+        for key in stored["trainings"]:
+            stored["trainings"][key]["experiment"] = key
+        return stored
+
+    squared = Run("rules_mnist", "loss=squared_error", SEEDS)
+    alone = target("alone", Row("squared", squared))
+    found = Results(
+        {0: timed(BASE, "cpu", 60), 1: timed(BASE, "H100", 3), 2: timed(alone, "cpu", 300)}, {}, {}
+    )
+    speeds = speeds_or_guesses(found, "H100")
+    assert speeds[PLAIN.key] == pytest.approx(0.1)
+    assert speeds[squared.key] == pytest.approx(10 * 0.1 / 2)
+    assert speeds_or_guesses(found, "cpu")[squared.key] == pytest.approx(10)
