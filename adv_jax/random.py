@@ -59,19 +59,25 @@ def key_of_rows(key: Key | None, batch: int) -> Key:
     return found
 
 
-def normal(key: Key, shape: tuple[int, ...]) -> Array:
-    """Returns standard normal f32[shape], bit for bit those of jax.random.normal.
+def normal(key: Key, shape: tuple[int, ...], *, block: Array | int = 0, start: int = 0) -> Array:
+    """Returns standard normal f32[shape], by default bit for bit those of jax.random.normal.
+
+    A key has 2^32 blocks of 2^32 numbers each, of which `start` skips some: several draws of one
+    key are independent if they do not overlap, and need no keys of their own.
 
     Args:
       key: a threefry key, as made by jax.random.key(seed).
       shape: with fewer than 2^32 entries.
+      block: i32[] or u32[].
+      start: the index of the first number in its block; start + entries <= 2^32.
 
     Raises:
       ValueError: the key is not a threefry key.
     """
     # Scale to the open interval (-1, 1).
     low = jnp.nextafter(jnp.float32(-1), jnp.float32(0))
-    uniform = jnp.maximum(low, _unit(key, math.prod(shape)) * (1 - low) + low)
+    unit = _unit(key, math.prod(shape), block, start)
+    uniform = jnp.maximum(low, unit * (1 - low) + low)
     return (jnp.float32(math.sqrt(2)) * jax.lax.erf_inv(uniform)).reshape(shape)
 
 
@@ -88,21 +94,21 @@ def bernoulli(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     return (_unit(key, math.prod(shape)) < jnp.float32(p)).reshape(shape)
 
 
-def _unit(key: Key, size: int) -> Array:
+def _unit(key: Key, size: int, block: Array | int = 0, start: int = 0) -> Array:
     """Returns uniform f32[size] in [0, 1): the 23 high bits give a float in [1, 2)."""
-    mantissa = (_bits(key, size) >> 9) | jnp.uint32(0x3F800000)
+    mantissa = (_bits(key, size, block, start) >> 9) | jnp.uint32(0x3F800000)
     return jax.lax.bitcast_convert_type(mantissa, jnp.float32) - 1
 
 
-def _bits(key: Key, size: int) -> Array:
+def _bits(key: Key, size: int, block: Array | int, start: int) -> Array:
     """u32[size]: both words of Threefry-2x32 of each index, joined.  [salmon2011]"""
     words = jax.random.key_data(key)
     if words.shape != (2,):
         raise ValueError(f"key must be one threefry key, got {key.dtype}{list(key.shape)}")
     schedule = (words[0], words[1], words[0] ^ words[1] ^ _PARITY)
-    # The counter has 64 bits; its high word is 0.
-    a = jnp.full((size,), schedule[0])
-    b = jnp.arange(size, dtype=jnp.uint32) + schedule[1]
+    # The words of the counter, of 64 bits.
+    a = jnp.full((size,), schedule[0] + jnp.uint32(block))
+    b = jnp.arange(size, dtype=jnp.uint32) + (schedule[1] + jnp.uint32(start))
     for block in range(5):
         for rotation in _ROTATIONS[block % 2]:
             a = a + b

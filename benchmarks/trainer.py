@@ -111,7 +111,7 @@ def scanned(step: Step) -> Step:
 def without_drawing(noise: Callable[[tuple[int, ...]], Array]) -> Iterator[None]:
     """Makes ladders and GANs call `noise` instead of drawing random numbers."""
     with (
-        mock.patch("adv_jax.models.ladder.draws", lambda key, shape, first: noise(shape)),
+        mock.patch("adv_jax.models.ladder.draws", lambda key, shape, **of: noise(shape)),
         mock.patch("adv_jax.models.layered.bernoulli", lambda key, p, shape: noise(shape)),
         mock.patch("jax.random.uniform", lambda key, shape, *options: noise(shape)),
     ):

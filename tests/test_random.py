@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.extend.random import threefry_2x32
 
 from adv_jax.random import bernoulli, normal
 
@@ -68,6 +69,24 @@ def test_normal_vmapped_over_keys_equals_single_draws(shape):
     found = jax.vmap(partial(normal, shape=shape))(keys)
     expected = np.stack([reference(key, shape) for key in keys])
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("block", [0, 3])
+def test_parts_of_a_block_drawn_alone_are_those_of_one_draw(block):
+    draw = partial(normal, jax.random.key(2), block=block)
+    whole = draw((1000,))
+    np.testing.assert_array_equal(draw((20, 30), start=0).ravel(), whole[:600])
+    np.testing.assert_array_equal(draw((40, 10), start=600).ravel(), whole[600:])
+
+
+def test_blocks_are_the_high_word_of_the_counter():
+    # jax.random counts in 64 bits too, but reaches block 5 only after 2^34 numbers.
+    counts = jnp.array([5] * 3 + [7, 8, 9], jnp.uint32)
+    words = threefry_2x32(jax.random.key_data(jax.random.key(2)), counts)
+    bits = words[:3] ^ words[3:]
+    unit = np.asarray(jax.lax.bitcast_convert_type((bits >> 9) | 0x3F800000, jnp.float32)) - 1
+    found = normal(jax.random.key(2), (3,), block=5, start=7)
+    np.testing.assert_allclose(scipy.stats.norm.cdf(found), unit, atol=1e-5)
 
 
 def test_normal_of_old_style_keys_equals_that_of_typed_keys():

@@ -6,6 +6,7 @@ labeled and unlabeled, which share the weights but not the batch statistics. G =
 as XLA:CPU reduces over a batch behind an axis of 1 ten times as slowly.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -63,7 +64,8 @@ class Encoder(nn.Module):
         of the layers 1..L, f32[*G, B, *S_l], are added to z(l), as noise is.
         """
         act, top = activation_fn(self.activation), len(self.layers)
-        h = self._corrupted(x, 0, first) if noisy else x
+        key = self.make_rng("noise") if noisy else None
+        h = x if key is None else self._corrupted(x, key, [], first)
         z, used = [h], []
         for number, layer in enumerate(self.layers, start=1):
             a = Up(layer, number, name=f"W{number}")(h)
@@ -73,7 +75,7 @@ class Encoder(nn.Module):
             else:
                 h, own = _batch_norm(a)
                 used.append(own)
-            h = self._corrupted(h, number, first) if noisy else h
+            h = h if key is None else self._corrupted(h, key, z, first)
             h = h + offsets[number - 1] if offsets else h
             z.append(h)
             if number == top or not layer.pools:
@@ -87,9 +89,10 @@ class Encoder(nn.Module):
             h = _per_channel(jnp.multiply, h, gamma)
         return Encoding(tuple(z), tuple(used), h)
 
-    def _corrupted(self, z: Array, layer: int, first: int) -> Array:
-        noise = draws(self.make_rng("noise"), z.shape, first=first)
-        return z + (self.noise_std[layer] * noise).astype(jnp.result_type(z))
+    def _corrupted(self, z: Array, key: Key, below: Sequence[Array], first: int) -> Array:
+        """Adds noise to a layer, with the numbers of the key after those of the layers below."""
+        noise = draws(key, z.shape, first=first, start=sum(_of_half(b.shape) for b in below))
+        return z + (self.noise_std[len(below)] * noise).astype(jnp.result_type(z))
 
 
 class Decoder(nn.Module):
@@ -251,12 +254,20 @@ class Ladder(nn.Module):
         return x.reshape(*x.shape, *(1,) * (4 - x.ndim))
 
 
-def draws(key: Key, shape: tuple[int, ...], *, first: int) -> Array:
-    """Draws standard normals f32[*G, B, *S]; each half from `first` on has its own key."""
+def draws(key: Key, shape: tuple[int, ...], *, first: int, start: int = 0) -> Array:
+    """Draws standard normals f32[*G, B, *S]; each half from `first` on has its own block.
+
+    start: as in `normal`.
+    """
     if len(lead(shape)) == 1:
-        return normal(jax.random.fold_in(key, first), shape)
+        return normal(key, shape, block=first, start=start)
     halves = range(first, first + shape[0])
-    return jnp.stack([normal(jax.random.fold_in(key, half), shape[1:]) for half in halves])
+    return jnp.stack([normal(key, shape[1:], block=half, start=start) for half in halves])
+
+
+def _of_half(shape: tuple[int, ...]) -> int:
+    """Returns the entries of a half of f32[*G, B, *S]."""
+    return math.prod(shape[len(lead(shape)) - 1 :])
 
 
 def _outputs(encoding: Encoding) -> tuple[Array, dict[str, tuple]]:

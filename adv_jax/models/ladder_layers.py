@@ -5,6 +5,7 @@ groups that share the weights, or empty. "Channels" are the last axis.
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -109,10 +110,49 @@ class Gauss(nn.Module):
     @nn.compact
     def __call__(self, z: Array, u: Array) -> Array:
         """z, noisy, and u from above: f32[N, C] -> z_hat f32[N, C]."""
-        a = _channels(self, "a", u, (0, 1, 0, 0, 0) * 2)
-        mu = a[0] * jax.nn.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
-        v = a[5] * jax.nn.sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
-        return (z - mu) * v + mu
+        return gauss(z, u, *_channels(self, "a", u, (0, 1, 0, 0, 0) * 2))
+
+
+@jax.custom_vjp
+def gauss(z: Array, u: Array, *a: Array) -> Array:
+    """Computes z_hat of `Gauss`: z, u f32[N, C] and ten a f32[1, C] -> f32[N, C].
+
+    Autodiff sums over the rows once for each a, which on a GPU are ten kernels; here it is one.
+    """
+    mu = a[0] * jax.nn.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
+    v = a[5] * jax.nn.sigmoid(a[6] * u + a[7]) + a[8] * u + a[9]
+    return (z - mu) * v + mu
+
+
+def _pull_gauss(inputs: tuple[Array, ...], t: Array) -> tuple[Array, ...]:
+    z, u, *a = inputs
+    p, q = jax.nn.sigmoid(a[1] * u + a[2]), jax.nn.sigmoid(a[6] * u + a[7])
+    mu = a[0] * p + a[3] * u + a[4]
+    v = a[5] * q + a[8] * u + a[9]
+    by_mu, by_v = t * (1 - v), t * (z - mu)
+    # By the arguments of the sigmoids.
+    by_p, by_q = by_mu * a[0] * p * (1 - p), by_v * a[5] * q * (1 - q)
+    by_u = by_p * a[1] + by_mu * a[3] + by_q * a[6] + by_v * a[8]
+    of_mu = (by_mu * p, by_p * u, by_p, by_mu * u, by_mu)
+    of_v = (by_v * q, by_q * u, by_q, by_v * u, by_v)
+    return t * v, by_u, *_sums_over_rows(*of_mu, *of_v)
+
+
+gauss.defvjp(lambda *inputs: (gauss(*inputs), inputs), _pull_gauss)
+
+
+@jax.custom_jvp
+def _sums_over_rows(*arrays: Array) -> tuple[Array, ...]:
+    """Returns the sums f32[1, C] over the rows of several f32[N, C], in one pass."""
+    zeros = tuple(jnp.zeros((), a.dtype) for a in arrays)
+    add = lambda totals, rows: tuple(map(jax.lax.add, totals, rows))
+    return tuple(total[None] for total in jax.lax.reduce(arrays, zeros, add, (0,)))
+
+
+# JAX has no derivative of a reduction of several arrays.
+@_sums_over_rows.defjvp
+def _(arrays: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
+    return _sums_over_rows(*arrays), tuple(t.sum(0, keepdims=True) for t in tangents)
 
 
 class Sig(nn.Module):

@@ -1,7 +1,10 @@
 """Gradients of the cost of models.ladder, against differences of the NumPy version."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import oracles
+import pytest
 from ladders import (
     cost_and_gradient,
     fix_noise,
@@ -11,6 +14,8 @@ from ladders import (
     random_variables,
     total_cost,
 )
+
+from adv_jax.models.ladder_layers import gauss
 
 
 class FrozenTargets(oracles.Ladder):
@@ -93,3 +98,27 @@ def test_gradients_flow_into_the_targets_and_their_statistics(x64, monkeypatch, 
     for frozen in (FrozenTargets, FrozenStatistics):
         for name, value in numerical_gradients(frozen, variables, batch, net, "W1").items():
             assert np.abs(value - found[name]).max() > 0.01 * np.abs(found[name]).max()
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_the_derivative_of_the_denoising_function_is_that_of_autodiff(x64, rows):
+    rng = np.random.default_rng(0)
+    z, u, t = rng.normal(size=(3, rows, 4))
+    a = rng.normal(size=(10, 1, 4))
+
+    def formula(z, u, *a):
+        def line(c):  # c1 sigmoid(c2 u + c3) + c4 u + c5
+            return c[0] / (1 + jnp.exp(-c[1] * u - c[2])) + c[3] * u + c[4]
+
+        mu = line(a[:5])
+        return (z - mu) * line(a[5:]) + mu
+
+    def twice(fn):
+        gradient = lambda *inputs: jax.vjp(fn, *inputs)[1](t)
+        found, pull = jax.vjp(gradient, z, u, *a)
+        return found, pull(found)
+
+    for one, other in zip(
+        jax.tree.leaves(twice(gauss)), jax.tree.leaves(twice(formula)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)

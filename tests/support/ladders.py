@@ -172,7 +172,7 @@ def noise_of(net=FC):
 def fix_noise(monkeypatch, net=FC):
     halves = noise_of(net)
 
-    def draws(key, shape, *, first):
+    def draws(key, shape, *, first, start):
         if shape[1:] in net.shapes:  # of one half
             return jnp.asarray(halves[first][net.shapes.index(shape[1:])])
         layer = net.shapes.index(shape[2:])

@@ -14,6 +14,8 @@ from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.runner.config.schema import parameters_of
 from adv_jax.types import UserError
 
+# The settings with which sgd works entry by entry; the others' settings all do.
+_ENTRYWISE = {"name", "learning_rate", "momentum", "nesterov", "plateau"}
 # The settings of schedules and of plateau that count epochs.
 IN_EPOCHS = (
     *("transition_begin", "transition_steps", "decay_steps", "boundaries"),
@@ -64,6 +66,13 @@ def optimizer(
     counts = [name for name, p in taken if p.annotation is int or type(p.default) is int]
     inject = optax.inject_hyperparams(make.func, counts, hyperparam_dtype=jnp.float32)
     return inject(**make.keywords)
+
+
+def is_entrywise(spec: Mapping[str, Any]) -> bool:
+    """Returns whether an entry's update depends on no other, nor on the name of its array."""
+    if spec["name"] == "sgd":
+        return spec.keys() <= _ENTRYWISE
+    return spec["name"] in ("adadelta", "adagrad", "adam", "rmsprop")
 
 
 def _players(

@@ -25,12 +25,15 @@ from adv_jax.runner.config.building import (
     replaced,
 )
 from adv_jax.runner.config.document import with_values
+from adv_jax.runner.config.optimizer import is_entrywise
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run.batches import Batches
 from adv_jax.runner.run.measures import Measures
 from adv_jax.runner.store.result import Loss
-from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps
+from adv_jax.step import Packing, TrainState, init_state, make_step, over_replays, over_steps
 from adv_jax.types import Array, Batch, LogitsFn, Metrics, Objective, Variables
+
+SMALL = 8192  # Largest number of entries of an array that is packed with others in an epoch.
 
 
 class RunState(NamedTuple):
@@ -92,6 +95,7 @@ class Experiment:
         self.apply = models.apply_fn(self.model)
         self.predicts = predicted_by(self.model)
         self._parts({})
+        self._is_entrywise = is_entrywise(config["optimizer"])
         self.attacks = attacks_of(config, sources)
         self.measures = Measures(config, self.apply, self.predicts, self.attacks, self._batches)
 
@@ -124,16 +128,21 @@ class Experiment:
         )
 
     def epoch(
-        self, run: RunState, arrays: Batch, rows: Mapping[str, Array]
+        self, run: RunState, arrays: Batch, rows: Mapping[str, Array], *, packed: bool = False
     ) -> tuple[RunState, Metrics]:
         """Trains for one epoch -> (run, metrics f32[batches] each).
 
         A stopped replica does not change, and its metrics are 0. If the training set is a stream,
         `arrays` are a chunk of its batches, {"x", "y"}, which are trained on in their order.
+
+        packed: small arrays of the parameters are one vector in the loop, if the optimizer works
+          entry by entry.
         """
         objective, optim = self._parts(run.state.hyper)
         shards = self._config["replicas"]["shards"]
         microbatches = self._config.get("microbatches", 1)
+        packing = Packing(run.state.params, limit=SMALL if packed and self._is_entrywise else 0)
+        objective = packing.objective(objective)
         step = make_step(objective, optim, shards=shards, microbatches=microbatches)
         step = over_replays(step, self._replays)
 
@@ -142,7 +151,11 @@ class Experiment:
 
         epoch = run.state.step // self.steps_per_epoch
         parts = self._batches.of_epoch(arrays, rows, run.state.seed, epoch)
-        train = lambda state: over_steps(step_on)(state, parts)
+
+        def train(state: TrainState) -> tuple[TrainState, Metrics]:
+            state, metrics = over_steps(step_on)(packing.state(state), parts)
+            return packing.unpacked(state), metrics
+
         state, metrics = _unless_stopped(run, train) if self._may_stop else train(run.state)
         return run._replace(state=state), metrics
 

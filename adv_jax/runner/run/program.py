@@ -35,7 +35,10 @@ def functions(experiment: Experiment, devices: Sequence[jax.Device]) -> Function
     Arguments get a leading axis of devices, and then one of replicas, except for the arrays of the
     data, which the replicas of a device share.
     """
-    mapped = partial(over_replicas, platform=devices[0].platform)
+    platform = devices[0].platform
+    mapped = partial(over_replicas, platform=platform)
+    # On a CPU kernels cost little, and packing would change the last bits.
+    epoch = partial(experiment.epoch, packed=platform != "cpu")
 
     def with_data(fn: Callable) -> Callable:
         def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
@@ -45,7 +48,7 @@ def functions(experiment: Experiment, devices: Sequence[jax.Device]) -> Function
 
     return Functions(
         init=over_devices(mapped(experiment.init), devices),
-        epoch=over_devices(with_data(experiment.epoch), devices, donate=(0,)),
+        epoch=over_devices(with_data(epoch), devices, donate=(0,)),
         monitor=over_devices(with_data(experiment.monitor), devices, donate=(0,)),
         evaluate=over_devices(with_data(experiment.evaluate), devices),
     )

@@ -1,9 +1,12 @@
-"""optimizer refuses bad specifications."""
+"""optimizer refuses bad specifications, and is_entrywise tells which work entry by entry."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from adv_jax.runner.config.document import ConfigError
-from adv_jax.runner.config.optimizer import optimizer
+from adv_jax.runner.config.optimizer import is_entrywise, optimizer
 
 NAMES = "adadelta, adagrad, adam, players, rmsprop, sgd"
 LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "transition_steps": 100}
@@ -62,3 +65,38 @@ def test_an_unknown_optimizer_or_keyword_is_refused_with_the_field(spec, words):
     with pytest.raises(ConfigError, match=words) as caught:
         optimizer(spec, steps_per_epoch=10)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("adam", {}, True),
+        ("adadelta", {}, True),
+        ("adagrad", {}, True),
+        ("rmsprop", {"momentum": 0.9}, True),
+        ("sgd", {"momentum": 0.9, "nesterov": True}, True),
+        ("sgd", {"weight_decay": 0.1}, False),
+        ("sgd", {"l1": 0.1}, False),
+        ("sgd", {"max_norm": 0.1}, False),
+        ("sgd", {"convolution_scale": 0.1}, False),
+    ],
+)
+def test_an_optimizer_is_entrywise_if_arrays_joined_in_one_move_alike(name, settings, expected):
+    spec = {"name": name, "learning_rate": 0.1, **settings}
+    assert is_entrywise(spec) == expected
+    rng = np.random.default_rng(0)
+    arrays = {"kernel": (2, 2, 3, 4), "bias": (4,)}
+    params = {name: jnp.float32(rng.normal(size=shape)) for name, shape in arrays.items()}
+    with jax.numpy_dtype_promotion("standard"):
+        joined = lambda tree: jnp.concatenate([tree["kernel"].ravel(), tree["bias"]])
+        optim = optimizer(spec, steps_per_epoch=1)
+        updates, _ = optim.update(params, optim.init(params), params)
+        whole = {"joined": joined(params)}
+        together, _ = optim.update(whole, optim.init(whole), whole)
+    equal = np.allclose(together["joined"], joined(updates), rtol=1e-6)
+    assert equal == expected
+
+
+def test_games_and_optimizers_of_ones_own_are_not_entrywise():
+    assert not is_entrywise({"name": "players", "generator": {"name": "adam"}})
+    assert not is_entrywise({"name": "my.module:lars"})

@@ -1,6 +1,9 @@
 """Replicas as one program: each is a run alone, and all of them are compiled once."""
 
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from marks import slow_after
@@ -174,3 +177,15 @@ def test_a_stopped_replica_stays_constant_while_another_trains(dataset, shards):
     assert later.state.step[1] == (epochs + 2) * program.steps_per_epoch
     moved = later.state.params["logits"]["kernel"][1] != saved.state.params["logits"]["kernel"][1]
     assert moved.any()
+
+
+@pytest.mark.slow
+def test_an_epoch_on_packed_parameters_is_that_on_each_array(dataset):
+    config = document(optimizer={"name": "adam", "learning_rate": 0.01})
+    run, (rows,) = Experiment(config, dataset), [rows_of(config, dataset, replicas(config))]
+    own = jax.tree.map(lambda leaf: leaf[0], rows)
+    state, arrays = run.init(jnp.int32(0), {}), dataset.arrays()
+    found, expected = (
+        jax.jit(partial(run.epoch, packed=packed))(state, arrays, own) for packed in (True, False)
+    )
+    jax.tree.map(same, found, expected)
