@@ -109,12 +109,12 @@ def _bits(key: Key, size: int, block: Array | int, start: int) -> Array:
     # The words of the counter, of 64 bits.
     a = jnp.full((size,), schedule[0] + jnp.uint32(block))
     b = jnp.arange(size, dtype=jnp.uint32) + (schedule[1] + jnp.uint32(start))
-    for block in range(5):
-        for rotation in _ROTATIONS[block % 2]:
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
             a = a + b
             b = a ^ ((b << rotation) | (b >> (32 - rotation)))
-        a = a + schedule[(block + 1) % 3]
-        b = b + schedule[(block + 2) % 3] + jnp.uint32(block + 1)
+        a = a + schedule[(group + 1) % 3]
+        b = b + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
     return a ^ b
 
 
