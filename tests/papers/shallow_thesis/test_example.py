@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from adv_jax.runner.run import log
-from papers.judging.verdicts import agreement
+from papers.judging.arithmetic import agreement
 from papers.running import figures
 from papers.shallow_thesis import example
 
