@@ -35,9 +35,9 @@ MARKS = {
     UNCLEAR: "?",
 }
 LEGEND = (
-    "Ours is above the paper's value: ✓ reproduced, ≈ consistent, ✗ not reproduced, ? unclear, ★ "
-    "also at the family-wise level. Gray italics are not judged: short runs, or one seed. Empty "
-    "cells were not run."
+    "In a cell, our mean ± standard deviation stands above the paper's value: ✓ reproduced, ≈ "
+    "consistent, ✗ not reproduced, ? unclear; with ★, good or bad, also at the family-wise level. "
+    "Gray italics are not judged. Empty cells were not run."
 )
 
 

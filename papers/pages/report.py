@@ -30,7 +30,8 @@ _UNJUDGED = {
     ),
 }
 _LEGEND = (
-    "Ours is above the paper's value: ✓ reproduced, ≈ consistent, ✗ not reproduced, ? unclear."
+    "In a cell, ours stands above the paper's value: ✓ reproduced, ≈ consistent, ✗ not "
+    "reproduced, ? unclear."
 )
 
 
