@@ -270,7 +270,7 @@ def test_a_missing_peer_is_named_in_one_line():
         versions("jax", "no-such-peer")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_each_process_and_device_of_a_run_is_measured(tmp_path):
     out = tmp_path / "hosts.json"
     command = "benchmarks.hosts --replicas 2 4 --processes 1 2 --devices 1 2 --rounds 1 --out"

@@ -52,7 +52,7 @@ def test_each_row_is_certified_with_its_own_side_inputs(problem):
         np.testing.assert_allclose(found.margins[:, i : i + 1], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_no_attack_fools_a_certified_row_of_a_trained_net(norm):
     x, y = (array[:30] for array in nets.digits())
