@@ -306,7 +306,7 @@ def test_a_kill_during_a_save_leaves_the_previous_checkpoint(tmp_path):
     """Kills a process that saves continuously, at ten moments."""
     program = f"""
 import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/runner/store")!r}, {str(ROOT / "tests/support")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}, {str(ROOT / "tests/support")!r}]
 from pathlib import Path
 from test_checkpoint import Checkpoints, tree
 with Checkpoints(Path({str(tmp_path)!r}), kept=2) as checkpoints:
