@@ -75,8 +75,8 @@ def sentence(one: Chapter) -> str:
 
 def paragraph(one: Chapter) -> str:
     """Returns the sentence and the tally of a work, and what it selected on its test set."""
-    text = f"**{sentence(one)}** Each counted once, in however many tables or tests it is, {tally(one)}"
-    return f"{text} {one.paper.selection}".strip()
+    counted_once = f"Each counted once, in however many tables or tests it is, {tally(one)}"
+    return f"**{sentence(one)}** {counted_once} {one.paper.selection}".strip()
 
 
 def tally(one: Chapter) -> str:

@@ -304,9 +304,10 @@ def test_a_checkpoint_that_lacks_the_part_of_an_ended_process_is_deleted(tmp_pat
 @pytest.mark.slow
 def test_a_kill_during_a_save_leaves_the_previous_checkpoint(tmp_path):
     """Kills a process that saves continuously, at ten moments."""
+    paths = [str(ROOT), str(ROOT / "tests/runner/store"), str(ROOT / "tests/support")]
     program = f"""
 import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}, {str(ROOT / "tests/support")!r}]
+sys.path[:0] = {paths}
 from pathlib import Path
 from test_checkpoint import Checkpoints, tree
 with Checkpoints(Path({str(tmp_path)!r}), kept=2) as checkpoints:
