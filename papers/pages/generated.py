@@ -76,7 +76,7 @@ def _works(works: Sequence[Chapter]) -> str:
     parts = []
     for title, is_reproduced in (("Reproduced works", True), ("Targets", False)):
         own = [one for one in works if summary.is_reproduced(one) == is_reproduced]
-        parts += [f"### {title}\n"]
+        parts += [f"## {title}\n"]
         parts += [
             f"- [`{one.paper.name}`]({one.paper.name}/README.md), {one.paper.title}. "
             f"{summary.sentence(one)}"
