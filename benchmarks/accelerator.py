@@ -227,7 +227,7 @@ def checks(workers: Workers, *, digits: int = DIGITS) -> dict[str, Any]:
         if not abs(both["device"] - both["cpu"]) <= ACCURACY_TOLERANCE
     ]
     for name, both in found["trainings"].items():
-        if not _apart(both) <= LOSS_TOLERANCE:
+        if not _largest_change(both) <= LOSS_TOLERANCE:
             faults.append(
                 f"{name}: losses {both['device']} on the device, {both['cpu']} on the CPU"
             )
@@ -348,7 +348,7 @@ def _limit(form: str) -> float:
     return QUICK_LIMITS.get(form, FORM_LIMIT)
 
 
-def _apart(both: Mapping[str, list[float]]) -> float:
+def _largest_change(both: Mapping[str, list[float]]) -> float:
     """Returns the largest relative difference of the losses."""
     pairs = zip(both["device"], both["cpu"], strict=True)
     return max(abs(device - cpu) / abs(cpu) for device, cpu in pairs)

@@ -47,6 +47,7 @@ PRECISIONS = {
 }
 
 Work = Mapping[str, Any]  # the fields of `benchmarks.accelerator.Work`
+LENET: Work = {"net": "lenet"}  # as far as its logits need them
 
 
 def describe() -> dict[str, Any]:
@@ -62,10 +63,10 @@ def attacked(digits: int) -> dict[str, dict[str, float]]:
     x, y = _digits(digits)
 
     def perturbed(variables: Any, x: Array, y: Array) -> dict[str, Array]:
-        logits_fn = partial(_lenet_logits, variables)
+        logits_fn = partial(_logits, LENET, variables)
         return {name: attack(logits_fn, x, y) for name, attack in ATTACKS.items()}
 
-    predict = jax.jit(lambda variables, x: jnp.argmax(_lenet_logits(variables, x), axis=1))
+    predict = jax.jit(lambda variables, x: jnp.argmax(_logits(LENET, variables, x), axis=1))
     found: dict[str, dict[str, float]] = {name: {} for name in ATTACKS}
     for side, platform in {"device": jax.default_backend(), "cpu": "cpu"}.items():
         x_adv = jax.jit(perturbed)(*_on(platform, (_lenet(), x, y)))
@@ -309,10 +310,6 @@ def _lenet() -> Any:
             "lenet", *data.load("mnist", source="embedded").train
         )
     return jax.device_get(trained)
-
-
-def _lenet_logits(variables: Any, x: Array) -> Array:
-    return models.apply_fn(models.lenet())(variables, x).logits
 
 
 def _images(work: Work) -> tuple[np.ndarray, np.ndarray]:

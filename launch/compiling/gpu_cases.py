@@ -40,11 +40,7 @@ class Case(NamedTuple):
 
 
 LENET = Case("LeNet, LWA", "huang_lenet_mnist")
-RESNET = Case(
-    "ResNet-18, TRADES",
-    "resnet_cifar10:method=trades",
-    fields={"model.stem": 64, "model.stages": (64, 128, 256, 512), "model.blocks": 2},
-)
+RESNET = Case("ResNet-18, TRADES", "resnet_cifar10:method=trades", fields=on_noise.RESNET_18)
 TRAININGS = (
     Case("Ladder", "ladder_mnist"),
     Case("Ladder, ten seeds", "ladder_mnist", fields={"replicas.seeds": 10}),

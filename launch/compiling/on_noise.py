@@ -8,6 +8,9 @@ from adv_jax.runner.config.fields import check
 from papers.running import budget
 from papers.running.target import Run
 
+# Fields of a residual net for CIFAR-10.
+RESNET_18 = {"model.stem": 64, "model.stages": (64, 128, 256, 512), "model.blocks": 2}
+
 
 def config_of(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a config as in its paper, on noise.

@@ -15,11 +15,10 @@ MODES = (
 )
 CHECKED = "quickstart"  # Compiled at every size, and with all effort.
 SEEDS = "shallow_mnist"  # Compiled with a thousand seeds.
-_RESNET_18 = {"model.stem": 64, "model.stages": (64, 128, 256, 512), "model.blocks": 2}
 # Images of 224 x 224 pixels; blocks are computed again in the backward pass.
 _IMAGENET = {
     "data.name": "launch.compiling.shapes:imagenet",
-    **_RESNET_18,
+    **on_noise.RESNET_18,
     "model.num_classes": 1000,
     "model.recompute": True,
 }
