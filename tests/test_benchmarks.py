@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 
+import attack_table
 import numpy as np
 import pytest
 
-from adv_jax import data
+from adv_jax import attacks, data
 from adv_jax.types import UserError
-from benchmarks import backprop, hosts_worker, pages, tables, training
+from benchmarks import backprop, hosts_worker, pages, robustness, tables, training
 from benchmarks.targets import Seconds, few, measured, program
 from benchmarks.tasks import TASKS
 from benchmarks.timing import versions
@@ -112,9 +113,27 @@ def page_of(folder, report):
     return pages.page(folder)
 
 
-def test_the_page_of_results_is_not_stale():
-    """If it is: python -m benchmarks.pages"""
+def test_the_pages_of_results_are_not_stale():
+    """If one is: python -m benchmarks.pages"""
     assert pages.PAGE.read_text("utf-8") == pages.page()
+    assert pages.README.read_text("utf-8") == pages.readme()
+
+
+def test_the_readme_has_a_row_for_each_attack_with_a_radius():
+    readme = pages.README.read_text("utf-8")
+    table = readme.partition(pages.MARK)[2].partition("Measure robust accuracy")[0]
+    found = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    # Of the contract's attacks those without: random controls, `raw_gradient`, another's examples.
+    noise = {"gaussian_noise", "sign_noise", "uniform_noise"}
+    assert found == set(attack_table.FIRST) - noise - {"raw_gradient", "transferred"}
+
+
+def test_the_norms_of_an_attack_are_those_that_it_accepts():
+    norms = robustness.norms_of
+    assert norms(attacks.pgd) == ["linf", "l2", "l1"]
+    assert norms(attacks.auto_attack) == ["linf", "l2"]
+    assert norms(attacks.carlini_wagner) == ["l2"]
+    assert norms(attacks.jsma) == ["l0"]
 
 
 def test_every_result_file_has_its_section_and_the_guide_the_same_headings():

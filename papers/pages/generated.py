@@ -57,18 +57,22 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
         root / "papers" / "README.md": _works(works),
         **{root / "papers" / one.paper.name / "README.md": _work(one) for one in works},
     }.items():
-        made[path] = _with_generated(path, text)
+        made[path] = with_generated(path, text)
     return made
 
 
-def _with_generated(path: Path, text: str) -> str:
-    """Returns the page with `text` between its marks."""
+def with_generated(path: Path, text: str, mark: str = BEGIN) -> str:
+    """Returns the page with `text` between the line `mark` and the next line `END`.
+
+    Raises:
+      ValueError: the page lacks one of them.
+    """
     page = path.read_text("utf-8")
-    before, begin, rest = page.partition(BEGIN)
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} must have the lines {BEGIN!r} and {END!r}, got a page without")
-    return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
+        raise ValueError(f"{path} must have the lines {mark!r} and {END!r}, got a page without")
+    return f"{before}{mark}\n\n{text}\n{END}{after}"
 
 
 def _works(works: Sequence[Chapter]) -> str:

@@ -279,7 +279,7 @@ def test_findings_of_full_runs_stand_first(made):
 def test_a_page_without_its_marks_is_named(tmp_path):
     (tmp_path / "page.md").write_text("no marks")
     with pytest.raises(ValueError, match="page.md must have the lines"):
-        generated._with_generated(tmp_path / "page.md", "text")
+        generated.with_generated(tmp_path / "page.md", "text")
 
 
 def test_the_readme_is_short():

@@ -1,0 +1,201 @@
+"""Measures what each attack leaves of two small nets' accuracy: `python -m benchmarks.robustness`.
+
+Two perceptrons are trained on 4,000 of the 5,000 embedded digits (seed 0), one on clean digits, one
+half on PGD's examples of eps .15; each attack with a radius meets the first 200 of the other 1,000
+digits, at its default settings. `benchmarks.pages` shows the table in the README, beside the
+speeds of `benchmarks.attacks`.
+"""
+
+import argparse
+import inspect
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adv_jax import attacks, data, evaluate, models, objectives, step
+from adv_jax.attacks import Rank, traits_of
+from adv_jax.types import LogitsFn, UserError
+from benchmarks.tables import Table
+from benchmarks.timing import machine, versions, write
+
+RESULTS = Path(__file__).parent / "results"
+OUT = RESULTS / "robustness.json"
+REFERENCES = Path(__file__).parents[1] / "docs" / "REFERENCES.md"
+SPEEDS = ("attacks.json", "auto_attack.json", "attacks_field_amd.json")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+BOUNDS, TRAINED_AT = (0.0, 1.0), 0.15
+ROWS = 200
+# Of each norm the radius; of JSMA the share of pixels. The digits' pixels are in [0, 1].
+SIZES = {"linf": 0.15, "l2": 2.0, "l1": 10.0, "l0": 0.1}
+
+
+def trained(dataset: data.Dataset, objective: Any, *, epochs: int = 30, seed: int = 0) -> LogitsFn:
+    """Returns the logits function of a perceptron, trained on 4,000 digits."""
+    net = models.mlp(features=(256,), num_classes=10)
+    optimizer = optax.adam(1e-3)
+    variables = models.init(net, jax.random.key(seed), dataset.train.x[:2])
+    objective = partial(objective, models.apply_fn(net))
+    state = step.init_state(variables, optimizer, seed=seed)
+    epoch = jax.jit(step.over_steps(step.make_step(objective, optimizer)))
+    for i in range(epochs):
+        rows = data.epoch_order(seed, i, len(dataset.train.y)).reshape(-1, 50)
+        state, _ = epoch(state, {"x": dataset.train.x[rows], "y": dataset.train.y[rows]})
+    return lambda x: models.apply_fn(net)(state.variables, x).logits
+
+
+def nets(dataset: data.Dataset) -> dict[str, LogitsFn]:
+    """Returns the two nets, "plain" and "defended"."""
+    inner = partial(attacks.pgd, eps=TRAINED_AT, bounds=BOUNDS, num_steps=10)
+    return {
+        "plain": trained(dataset, objectives.cross_entropy),
+        "defended": trained(dataset, partial(objectives.adversarial_mix, attack=inner)),
+    }
+
+
+def measured_attacks() -> dict[str, Any]:
+    """Returns the attacks on a row of digits that have a radius or a share, by name.
+
+    Random controls, attacks made on another model, and `raw_gradient`, whose size is not that of a
+    perturbation, are left out.
+    """
+    found = {}
+    for name in attacks.__all__:
+        attack = getattr(attacks, name)
+        traits = traits_of(attack)
+        if traits and traits.rank and traits.aimed and traits.size in ("eps", "gamma"):
+            found[name] = attack
+    return found
+
+
+def norms_of(attack: Any) -> list[str]:
+    """Returns the norms that an attack accepts, the first of which is measured."""
+    if fixed := traits_of(attack).norm:
+        return [fixed]
+    if not _has_norm(attack):
+        return ["l0"]  # JSMA counts pixels.
+    return [norm for norm in ("linf", "l2", "l1") if _accepts(attack, norm)]
+
+
+def _has_norm(attack: Any) -> bool:
+    return "norm" in inspect.signature(attack).parameters
+
+
+def _accepts(attack: Any, norm: str) -> bool:
+    x, y = jnp.full((2, 4), 0.5), jnp.array([0, 1])
+    options = {"eps": 0.1, "norm": norm, "bounds": BOUNDS, "key": jax.random.key(0)}
+    try:
+        jax.eval_shape(partial(attack, lambda x: x @ jnp.eye(4, 3), **options), x, y)
+    except UserError:
+        return False
+    return True
+
+
+def measure(rows: int = ROWS) -> dict[str, Any]:
+    """Returns the report: of each attack its norms, the size used and the accuracy of both nets."""
+    dataset = data.load("mnist", source="embedded")
+    x, y = (array[:rows] for array in dataset.test)
+    clean: dict[str, float] = {}
+    found: dict[str, dict[str, Any]] = {
+        name: {"norms": norms_of(attack)} for name, attack in measured_attacks().items()
+    }
+    for net, logits_fn in nets(dataset).items():
+        clean[net] = float(np.mean(logits_fn(x).argmax(-1) == y))
+        for name, entry in found.items():
+            attack, norm = getattr(attacks, name), entry["norms"][0]
+            call = partial(attack, norm=norm) if _has_norm(attack) else attack
+            options = {"eps": [SIZES[norm]], "bounds": BOUNDS, "key": jax.random.key(0)}
+            result = evaluate.evaluate(logits_fn, x, y, {name: call}, **options)
+            entry[net] = float(result.attacks[name].accuracy[0])
+            print(net, name, norm, entry[net], flush=True)
+    return {
+        "benchmark": "robustness",
+        "machine": machine(),
+        "versions": versions(*PACKAGES),
+        "threads": len(os.sched_getaffinity(0)),
+        "data": {"name": "mnist", "source": "embedded", "rows": len(y)},
+        "trained_at": TRAINED_AT,
+        "sizes": SIZES,
+        "clean": clean,
+        "attacks": found,
+    }
+
+
+def tables(report: Mapping[str, Any], docs: str = "../docs") -> Iterator[Table]:
+    """Yields the table of all attacks, for a page from which `docs` is the folder of guides."""
+    clean, sizes, speeds = report["clean"], report["sizes"], _speeds()
+    rows = [
+        (
+            f"`{name}`",
+            _source(name, docs),
+            ", ".join(entry["norms"]),
+            _access(name),
+            f"{entry['norms'][0]} {sizes[entry['norms'][0]]:g}",
+            f"{100 * entry['plain']:.1f}",
+            f"{100 * entry['defended']:.1f}",
+            speeds.get(name, ""),
+        )
+        for name, entry in report["attacks"].items()
+    ]
+    yield Table(
+        "What is left of two perceptrons' accuracy on the digits",
+        ("attack", "source", "norms", "reads", "size", "plain, %", "defended, %", "speed"),
+        rows,
+        note=(
+            f"{report['data']['rows']} digits of the 5,000-digit sample of MNIST, in [0, 1], which "
+            f"the nets have not seen; without an attack {100 * clean['plain']:.1f} and "
+            f"{100 * clean['defended']:.1f} %. The defended net was trained half on PGD's examples of linf "
+            f"{report['trained_at']:g}. "
+            "*Size* is the radius, of `jsma` the share of pixels. *Reads* tells what the attack "
+            "needs of the model. *Speed*: times as fast as the fastest peer on two CPU cores."
+        ),
+    )
+
+
+def _access(name: str) -> str:
+    traits = traits_of(getattr(attacks, name))
+    if traits.decisions:
+        return "classes"
+    if traits.rank is Rank.ENSEMBLE:
+        return "gradients, scores"
+    return "gradients" if traits.gradient else "scores"
+
+
+def _source(name: str, docs: str) -> str:
+    """Returns a link to the first work that the docstring names as its source."""
+    _, _, after = getattr(attacks, name).__doc__.partition("Source")
+    key, year = re.search(r"\[([a-z]+(\d{4})\w*)\]", after).groups()
+    author = re.search(rf"`{key}` \| ([^,(]+)", REFERENCES.read_text("utf-8")).group(1).split()[-1]
+    return f"[{author} {year}]({docs}/REFERENCES.md#{key})"
+
+
+def _speeds() -> dict[str, str]:
+    """Returns how many times as fast each attack is as the fastest peer of each measured work."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for file in SPEEDS:
+        for work, entry in json.loads((RESULTS / file).read_text())["works"].items():
+            peers = entry["adv_jax_times_as_fast"].items()
+            ratio, peer = min((times["median"], peer) for peer, times in peers)
+            for name in measured_attacks():
+                if work == name or work.startswith(f"{name}_"):
+                    found.setdefault(name, []).append((ratio, peer.removesuffix(" unlocked")))
+    return {name: _range(sorted(pairs)) for name, pairs in found.items()}
+
+
+def _range(pairs: Sequence[tuple[float, str]]) -> str:
+    ratios = dict.fromkeys(f"{ratio:.2g}" for ratio, _ in (pairs[0], pairs[-1]))
+    return f"{' to '.join(ratios)} ({', '.join(dict.fromkeys(peer for _, peer in pairs))})"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=OUT)
+    write(parser.parse_args().out, measure())
