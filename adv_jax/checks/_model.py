@@ -44,7 +44,7 @@ def check_function(fn: Any, *, name: str = "logits_fn") -> None:
     if any(kind.__module__.split(".")[0] == "torch" for kind in type(fn).__mro__):
         raise UserError(
             f"{name} must be made of JAX operations, got the torch module {type(fn).__name__}: "
-            "convert it, or call it by jax.pure_callback, with a derivative by jax.custom_vjp"
+            f"pass adv_jax.bridges.from_torch({name})"
         )
     if not callable(fn) or _is_unbound(fn):
         raise UserError(
