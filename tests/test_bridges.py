@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recipes import recipe
 
 from adv_jax import attacks, bridges, evaluate
 from adv_jax.types import UserError
@@ -84,6 +85,18 @@ def test_a_wrong_prediction_is_refused_in_one_line(predict, num_classes, message
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "predict",
+    [
+        lambda x: np.zeros(len(x), int) if not x.any() else np.full(len(x), 7),
+        lambda x: np.zeros(len(x) - x.any(), int),
+    ],
+)
+def test_a_prediction_that_is_wrong_later_is_refused_in_one_line_too(predict):
+    with pytest.raises(UserError, match=r"^predict must return .*, got (7|int64\[11\])$"):
+        attacks.square(bridges.black_box(predict, 4), X, Y, eps=0.1, key=KEY)
+
+
 def test_arguments_are_checked():
     with pytest.raises(UserError, match="predict must be a function of x alone, got a ndarray"):
         bridges.black_box(W)
@@ -102,16 +115,19 @@ def test_a_pipeline_of_scikit_learn_keeps_its_predictions():
     np.testing.assert_allclose(probabilities(X), classifier.predict_proba(X), rtol=1e-6)
 
 
-def test_a_file_of_onnx_runtime_gives_its_scores():
+def test_the_recipe_of_an_onnx_file_runs(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     skl2onnx = pytest.importorskip("skl2onnx", reason="needs skl2onnx")
-    import onnxruntime
     from sklearn.linear_model import LogisticRegression
 
-    classifier = LogisticRegression().fit(X, Y)
+    y = np.arange(12, dtype=np.int32) % 4
+    classifier = LogisticRegression().fit(X, y)
     options = {id(classifier): {"zipmap": False}}
-    file = skl2onnx.to_onnx(classifier, X[:1], options=options).SerializeToString()
-    session = onnxruntime.InferenceSession(file)
-    name = session.get_inputs()[0].name
-    fn = bridges.black_box(lambda x: session.run(None, {name: x})[1])
-    np.testing.assert_allclose(fn(X), classifier.predict_proba(X), atol=1e-5)
+    model = skl2onnx.to_onnx(classifier, X[:1], options=options)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    names = {"x": X.clip(0, 1), "y": y}
+    exec(recipe("An ONNX file"), names)
+    expected = classifier.predict_proba(X)
+    np.testing.assert_allclose(names["scores"](X), expected, atol=1e-5)
+    assert 0 < np.abs(names["x_adv"] - names["x"]).max() <= 0.1 + 1e-6

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recipes import recipe
 
 from adv_jax import attacks, bridges, data, evaluate
 from adv_jax.types import UserError
@@ -179,3 +180,9 @@ def test_a_part_in_training_mode_is_named():
 def test_what_is_no_module_is_refused():
     with pytest.raises(UserError, match=r"module must be a torch.nn.Module, got a function"):
         bridges.from_torch(lambda x: x)
+
+
+@pytest.mark.slow
+def test_the_recipe_runs():
+    torch.manual_seed(0)
+    exec(recipe("A model in PyTorch"), {})

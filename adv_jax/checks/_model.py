@@ -35,6 +35,7 @@ _NO_DERIVATIVE = re.compile(
     r"|ifferentiation rule .*not implemented|Transpose rule .*not implemented"
 )
 _NO_VMAP = re.compile(r"vmap_method|vmap is only supported|[Bb]atching rule .*not implemented")
+_OF_CALLBACK = re.compile(r"^(?:\S+\.)?UserError: (.+)\Z", re.MULTILINE)  # A traceback's last line.
 _MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array of shape (\(.*?\))")
 _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
@@ -152,8 +153,8 @@ def explained(
       instead: names of attacks that do not, if any.
 
     Raises:
-      UserError: the model works, but without a derivative or under vmap; the attack draws with all
-        rows' keys as with one, or without a key.
+      UserError: the model works, but without a derivative or under vmap, or it calls Python that
+        raises UserError; the attack draws with all rows' keys as with one, or without a key.
     """
     try:
         yield
@@ -161,7 +162,9 @@ def explained(
         origin: BaseException = error
         while isinstance(origin, UserError) and origin.__cause__ is not None:
             origin = origin.__cause__  # An inner attack has converted it; name the outer one.
-        said = str(origin)
+        said = str(origin).rstrip()
+        if isinstance(origin, jax.errors.JaxRuntimeError) and (found := _OF_CALLBACK.search(said)):
+            raise UserError(found[1]) from origin
         if isinstance(origin, UserError) or not _traces(fn, *inputs):
             raise
         if found := _MANY_KEYS.match(said):
