@@ -141,6 +141,17 @@ def traceable(
 
 
 @contextlib.contextmanager
+def callback_errors() -> Iterator[None]:
+    """Converts JAX's report of a UserError that Python has raised in a callback to this error."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if found := _OF_CALLBACK.search(str(error).rstrip()):
+            raise UserError(found[1]) from None
+        raise
+
+
+@contextlib.contextmanager
 def explained(
     name: str, fn: Any, *inputs: Any, gradient: bool, instead: Iterable[str]
 ) -> Iterator[None]:
@@ -157,14 +168,13 @@ def explained(
         raises UserError; the attack draws with all rows' keys as with one, or without a key.
     """
     try:
-        yield
+        with callback_errors():
+            yield
     except Exception as error:  # Any: each operation raises its own.
         origin: BaseException = error
         while isinstance(origin, UserError) and origin.__cause__ is not None:
             origin = origin.__cause__  # An inner attack has converted it; name the outer one.
-        said = str(origin).rstrip()
-        if isinstance(origin, jax.errors.JaxRuntimeError) and (found := _OF_CALLBACK.search(said)):
-            raise UserError(found[1]) from origin
+        said = str(origin)
         if isinstance(origin, UserError) or not _traces(fn, *inputs):
             raise
         if found := _MANY_KEYS.match(said):
