@@ -22,9 +22,11 @@ BELOW = {"adv_jax", "adv_jax.random", "adv_jax.ranges", "adv_jax.types"}
 LIBRARY = {
     f"adv_jax.{name}"
     for name in (
-        *("attacks", "bridges", "checks", "convolution", "data", "evaluate", "loss_gradients", "losses"),
+        *("attacks", "bridges", "checks", "convolution", "data", "evaluate"),
         *(
             "generative",
+            "loss_gradients",
+            "losses",
             "linear_bounds",
             "meshes",
             "models",
