@@ -176,7 +176,8 @@ class _Passes:
           UserError: as the function of `from_torch`.
         """
         name, batch = type(self._module).__name__, f"x {dtype}{[*self._shape]}"
-        x = self._rows(np.zeros(self._shape, dtype))
+        of_torch = getattr(self._torch, str(dtype))  # NumPy has no bfloat16.
+        x = self._torch.zeros(self._shape, dtype=of_torch, device=self._device)
         try:
             with self._torch.no_grad():
                 found = self._module(x)
