@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adv_jax import (
         attacks,
+        bridges,
         convolution,
         data,
         evaluate,
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from adv_jax.attacks import attack
 
 __version__ = "0.1.0"
-__all__ = ["attack", "attacks", "convolution", "data", "evaluate", "generative"]
-__all__ += ["losses", "models", "norms", "objectives", "step"]
+__all__ = ["attack", "attacks", "bridges", "convolution", "data", "evaluate"]
+__all__ += ["generative", "losses", "models", "norms", "objectives", "step"]
 
 
 def __getattr__(name: str) -> ModuleType | Callable[..., Any]:

@@ -22,9 +22,11 @@ BELOW = {"adv_jax", "adv_jax.random", "adv_jax.ranges", "adv_jax.types"}
 LIBRARY = {
     f"adv_jax.{name}"
     for name in (
-        *("attacks", "checks", "convolution", "data", "evaluate", "loss_gradients", "losses"),
+        *("attacks", "bridges", "checks", "convolution", "data", "evaluate"),
         *(
             "generative",
+            "loss_gradients",
+            "losses",
             "linear_bounds",
             "meshes",
             "models",
@@ -55,6 +57,7 @@ MAY_IMPORT = {
     "adv_jax.losses": {"adv_jax.norms"},
     "adv_jax.models": {"adv_jax.convolution"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
+    "adv_jax.bridges": {"adv_jax.checks"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"},
     "adv_jax.attacks": {
         f"adv_jax.{name}" for name in ("convolution", "losses", "meshes", "norms", "programs")
@@ -313,7 +316,7 @@ def test_launch_and_papers_are_imported_by_from():
 
 
 def test_third_parties_of_the_core_are_declared():
-    core, extras = declared(), declared("tfds", "tensorboard", "covtype")
+    core, extras = declared(), declared("tfds", "tensorboard", "covtype", "torch")
     undeclared = [
         f"{path}:{i.line} imports {i.name}"
         for path, i in [*third_party("adv_jax"), *third_party("papers")]

@@ -98,7 +98,7 @@ image_net = eqx.nn.Sequential(
         (
             Torch(),
             X,
-            "logits_fn must be made of JAX operations, got the torch module Torch: conver",
+            "logits_fn must be made of JAX operations, got the torch module Torch: pass adv",
         ),
         (lambda x: x["a"] @ w, {"a": X, "b": X}, "x must be one array, a batch f32[B, *D] of floa"),
     ],

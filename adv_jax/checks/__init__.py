@@ -7,6 +7,7 @@ values are unknown, and only shapes and dtypes are checked, at no cost.
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
 from adv_jax.checks._keywords import OTHER_NAMES, check_keywords, own_keywords, suggestion
 from adv_jax.checks._model import (
+    callback_errors,
     check_finite,
     check_flags,
     check_function,
@@ -42,6 +43,7 @@ __all__ = [
     "as_batch",
     "ball",
     "broadcasts",
+    "callback_errors",
     "check_bounds",
     "check_counts",
     "check_finite",

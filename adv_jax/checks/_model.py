@@ -35,6 +35,7 @@ _NO_DERIVATIVE = re.compile(
     r"|ifferentiation rule .*not implemented|Transpose rule .*not implemented"
 )
 _NO_VMAP = re.compile(r"vmap_method|vmap is only supported|[Bb]atching rule .*not implemented")
+_OF_CALLBACK = re.compile(r"^(?:\S+\.)?UserError: (.+)\Z", re.MULTILINE)  # A traceback's last line.
 _MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array of shape (\(.*?\))")
 _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
@@ -44,7 +45,7 @@ def check_function(fn: Any, *, name: str = "logits_fn") -> None:
     if any(kind.__module__.split(".")[0] == "torch" for kind in type(fn).__mro__):
         raise UserError(
             f"{name} must be made of JAX operations, got the torch module {type(fn).__name__}: "
-            "convert it, or call it by jax.pure_callback, with a derivative by jax.custom_vjp"
+            f"pass adv_jax.bridges.from_torch({name})"
         )
     if not callable(fn) or _is_unbound(fn):
         raise UserError(
@@ -140,6 +141,17 @@ def traceable(
 
 
 @contextlib.contextmanager
+def callback_errors() -> Iterator[None]:
+    """Converts JAX's report of a UserError that Python has raised in a callback to this error."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if found := _OF_CALLBACK.search(str(error).rstrip()):
+            raise UserError(found[1]) from None
+        raise
+
+
+@contextlib.contextmanager
 def explained(
     name: str, fn: Any, *inputs: Any, gradient: bool, instead: Iterable[str]
 ) -> Iterator[None]:
@@ -152,11 +164,12 @@ def explained(
       instead: names of attacks that do not, if any.
 
     Raises:
-      UserError: the model works, but without a derivative or under vmap; the attack draws with all
-        rows' keys as with one, or without a key.
+      UserError: the model works, but without a derivative or under vmap, or it calls Python that
+        raises UserError; the attack draws with all rows' keys as with one, or without a key.
     """
     try:
-        yield
+        with callback_errors():
+            yield
     except Exception as error:  # Any: each operation raises its own.
         origin: BaseException = error
         while isinstance(origin, UserError) and origin.__cause__ is not None:

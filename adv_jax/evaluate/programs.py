@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from adv_jax import programs
+from adv_jax.checks import callback_errors
 from adv_jax.evaluate.batching import mesh_sharding
 from adv_jax.meshes import on_mesh
 from adv_jax.step import over_devices
@@ -120,7 +121,8 @@ def _one_by_one(run: Callable[..., Any], axes: Sequence[int | None]) -> Callable
         return [a if axis is None else a[i] for a, axis in zip(leaves, axes, strict=True)]
 
     def every(*leaves: Any) -> list[Any]:
-        found = [jax.device_get(run(*part(leaves, i))) for i in range(len(leaves[first]))]
+        with callback_errors():
+            found = [jax.device_get(run(*part(leaves, i))) for i in range(len(leaves[first]))]
         return [np.stack(parts) for parts in zip(*found, strict=True)]
 
     return every

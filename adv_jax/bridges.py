@@ -1,0 +1,277 @@
+"""Models of other libraries as functions that attacks and evaluations take.
+
+    logits_fn = bridges.from_torch(module)                             # with its gradients
+    logits_fn = bridges.black_box(pipeline.predict, num_classes=10)    # without a derivative
+
+Both call the model on the host by `jax.pure_callback`, also inside `jit`, `vmap` and `grad`; what
+vmap maps over becomes one larger batch. At the first call with a new shape of x they call the model
+once on zeros of that shape, which gives the number of classes and finds mistakes early.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adv_jax.checks import check_function, is_whole
+from adv_jax.types import Array, LogitsFn, UserError, described, install_hint
+
+__all__ = ["black_box", "from_torch"]
+
+# Types of PyTorch, which is imported on first use.
+Module = Any  # torch.nn.Module
+Tensor = Any  # torch.Tensor
+
+
+def from_torch(module: Module) -> LogitsFn:
+    """Returns a module of PyTorch as x f[B, *D] -> logits f[B, K], with torch's own gradients.
+
+    x has the axes that the module takes; for images [B, H, W, C], write
+    `lambda x: logits_fn(jnp.moveaxis(x, -1, 1))`. Arrays pass by DLPack, on a CPU without a copy,
+    except that a forward pass whose gradient follows keeps its input. The module stays where it is,
+    also on a GPU, and its weights are read in each call. There is no forward-mode derivative and no
+    second one.
+
+    Args:
+      module: in evaluation mode, with logits f[B, K] as its only output.
+
+    Raises:
+      UserError: torch is not installed, or no such module; when called, the module is in training
+        mode, cannot take x, changes it in place, or returns something else.
+
+    >>> import torch  # doctest: +SKIP
+    >>> logits_fn = from_torch(torch.nn.Linear(784, 10).eval())  # doctest: +SKIP
+    """
+    torch = _torch()
+    if not isinstance(module, torch.nn.Module):
+        raise UserError(f"module must be a torch.nn.Module, got a {type(module).__name__}")
+
+    @functools.cache  # The same callbacks for the same shape: compiled programs are reused.
+    def bridged(shape: tuple[int, ...], dtype: Any) -> Callable[[Array], Array]:
+        passes = _Passes(module, shape)
+        like = jax.ShapeDtypeStruct((shape[0], passes.classes(dtype)), dtype)
+        called = jax.custom_vjp(lambda x: _called_back(passes.logits, like, x))
+        called.defvjp(
+            lambda x: (_called_back(passes.kept_logits, like, x), x),
+            lambda x, g: (_called_back(passes.gradient, x, x, g),),
+        )
+        return called
+
+    def logits_fn(x: Array) -> Array:
+        _check_evaluates(module)
+        x = jnp.asarray(x)
+        return bridged(x.shape, x.dtype)(x)
+
+    return logits_fn
+
+
+def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = None) -> LogitsFn:
+    """Returns a function of NumPy arrays as x f[B, *D] -> logits f32[B, K], without a derivative.
+
+    Attacks by forward passes alone take it: `hop_skip_jump`, `boundary`, `square`, noise. Labels
+    become 1 for the predicted class and -1 for the others, which is what decision-based attacks
+    read. Scores are taken as logits; for probabilities, write
+    `lambda x: jnp.log(logits_fn(x).clip(1e-6))`.
+
+    Args:
+      predict: x f[B, *D] -> labels i[B] from 0 to K - 1, or scores f[B, K], for any B: `predict` of
+        scikit-learn, a session of ONNX Runtime, a request to a server.
+      num_classes: K, which labels need; the width of the scores if None.
+
+    Raises:
+      UserError: predict is no function, or num_classes is below 2; when called, as predict returns
+        another shape, other labels, or labels without num_classes.
+
+    >>> w = np.array([[1., -1.], [-1., 1.]])
+    >>> logits_fn = black_box(lambda x: np.argmax(x @ w, axis=1), num_classes=2)
+    >>> logits_fn(jnp.array([[.2, .1], [.3, .4]]))
+    Array([[ 1., -1.],
+           [-1.,  1.]], dtype=float32)
+    """
+    check_function(predict, name="predict")
+    if num_classes is not None and (not is_whole(num_classes) or num_classes < 2):
+        found = described(num_classes)
+        raise UserError(f"num_classes must be a whole number of at least 2, got {found}")
+
+    @functools.cache  # The same callback for the same shape: compiled programs are reused.
+    def bridged(shape: tuple[int, ...], dtype: Any) -> tuple[Callable[..., np.ndarray], int]:
+        classes = _scores(predict, np.zeros(shape, dtype), num_classes).shape[1]
+
+        def answers(x: Array) -> np.ndarray:
+            rows = np.asarray(x).reshape(-1, *shape[1:])
+            return _scores(predict, rows, classes).reshape(
+                *x.shape[: x.ndim + 1 - len(shape)], classes
+            )
+
+        return answers, classes
+
+    def logits_fn(x: Array) -> Array:
+        x = jnp.asarray(x)
+        answers, classes = bridged(x.shape, x.dtype)
+        return _called_back(answers, jax.ShapeDtypeStruct((x.shape[0], classes), jnp.float32), x)
+
+    return logits_fn
+
+
+def _called_back(callback: Callable[..., Any], like: Any, *inputs: Array) -> Array:
+    like = jax.ShapeDtypeStruct(like.shape, like.dtype)
+    return jax.pure_callback(callback, like, *inputs, vmap_method="expand_dims")
+
+
+def _scores(
+    predict: Callable[[np.ndarray], Any], x: np.ndarray, num_classes: int | None
+) -> np.ndarray:
+    """Returns the predictions for x f[B, *D] as f32[B, K]."""
+    found = np.asarray(predict(x))
+    if found.shape[:1] != x.shape[:1] or found.ndim not in (1, 2):
+        raise UserError(
+            f"predict must return labels i[B] or scores f[B, K] with B = {len(x)}, got "
+            f"{described(found)}"
+        )
+    if found.ndim == 1:
+        return _one_hot(found, num_classes)
+    if found.shape[1] != (num_classes or found.shape[1]):
+        raise UserError(
+            f"predict must return scores of num_classes = {num_classes} classes, got "
+            f"{described(found)}"
+        )
+    return found.astype(np.float32)
+
+
+def _one_hot(labels: np.ndarray, num_classes: int | None) -> np.ndarray:
+    """Returns 1 for the label and -1 for the other classes: unlike 0 and 1, no probabilities."""
+    if num_classes is None:
+        raise UserError("num_classes must be the number of classes for labels, got None")
+    legal = np.arange(num_classes)
+    wrong = labels if labels.dtype.kind not in "iu" else labels[~np.isin(labels, legal)]
+    if len(wrong):
+        raise UserError(
+            f"predict must return integers from 0 to {num_classes - 1} as labels, got "
+            f"{wrong.tolist()[0]!r}"
+        )
+    return np.where(labels[:, None] == legal, np.float32(1), np.float32(-1))
+
+
+class _Passes:
+    """The passes of a torch module over batches of one shape, as callbacks of JAX.
+
+    Inputs may have further leading axes, as vmap adds them; those of x are merged into its rows.
+    """
+
+    def __init__(self, module: Module, shape: tuple[int, ...]):
+        self._module, self._shape, self._torch = module, shape, _torch()
+        tensors = [*module.parameters(), *module.buffers()]
+        self._device = tensors[0].device if tensors else None
+        # What `_graph` returned for the last forward pass whose gradient may follow.
+        self._kept: deque[tuple[Any, ...]] = deque(maxlen=1)
+
+    def classes(self, dtype: Any) -> int:
+        """Returns K, by a forward pass of zeros.
+
+        Raises:
+          UserError: as the function of `from_torch`.
+        """
+        name, batch = type(self._module).__name__, f"x {dtype}{[*self._shape]}"
+        of_torch = getattr(self._torch, str(dtype))  # NumPy has no bfloat16.
+        x = self._torch.zeros(self._shape, dtype=of_torch, device=self._device)
+        try:
+            with self._torch.no_grad():
+                found = self._module(x)
+        except Exception as error:  # Any: each layer raises its own.
+            said = (str(error).splitlines() or [""])[0]
+            raise UserError(
+                f"{name} must take {batch}, got {type(error).__name__}: {said}"
+            ) from error
+        if not isinstance(found, self._torch.Tensor):
+            hint = ": wrap it in a module that returns .logits" if hasattr(found, "logits") else ""
+            raise UserError(f"{name} must return logits, got {type(found).__name__}{hint}")
+        if found.ndim != 2 or len(found) != len(x):
+            raise UserError(f"{name} must return logits f[B, K] of {batch}, got {[*found.shape]}")
+        if x._version:  # It would write into arrays of JAX.
+            raise UserError(f"{name} must leave x as it is, got an operation in place on it")
+        return found.shape[1]
+
+    def logits(self, x: Array) -> np.ndarray:
+        """Returns the logits f[..., B, K] of x f[..., B, *D]."""
+        with self._torch.no_grad():
+            found = self._module(self._rows(x))
+        return _as_numpy(found, x.dtype, (*self._lead(x), self._shape[0], found.shape[1]))
+
+    def kept_logits(self, x: Array) -> np.ndarray:
+        """Returns `logits` and keeps torch's graph, so that `gradient` need not repeat the pass."""
+        graph = self._graph(self._rows(x))
+        self._kept.append(graph)
+        found = graph[1]
+        return _as_numpy(found.detach(), x.dtype, (*self._lead(x), self._shape[0], found.shape[1]))
+
+    def gradient(self, x: Array, g: Array) -> np.ndarray:
+        """Returns the gradient of the sum of g f[..., B, K] times the logits by x f[..., B, *D]."""
+        lead = np.broadcast_shapes(self._lead(x), g.shape[:-2])
+        rows = self._rows(x, () if set(self._lead(x)) <= {1} else lead)
+        leaf, logits = self._kept_graph(rows)
+        weights = self._torch.from_dlpack(g).expand(*lead, *g.shape[-2:]).to(logits)
+        # Where vmap maps over g alone, as for a Jacobian, its parts share one forward pass.
+        parts = weights.reshape(-1, *logits.shape)
+        pull = functools.partial(self._torch.autograd.grad, logits, leaf, materialize_grads=True)
+        found = [pull(part, retain_graph=i + 1 < len(parts))[0] for i, part in enumerate(parts)]
+        return _as_numpy(self._torch.stack(found), x.dtype, (*lead, *self._shape))
+
+    def _lead(self, x: Any) -> tuple[int, ...]:
+        return tuple(x.shape[: x.ndim - len(self._shape)])
+
+    def _rows(self, x: Any, lead: tuple[int, ...] = ()) -> Tensor:
+        """Returns x f[..., B, *D], broadcast to the leading axes given, as a tensor f[N, *D]."""
+        found = self._torch.from_dlpack(x)
+        found = found.expand(*lead, *self._shape) if lead else found
+        return found.reshape(-1, *self._shape[1:]).to(self._device)
+
+    def _graph(self, rows: Tensor) -> tuple[Any, ...]:
+        """Returns (a copy of the rows, as JAX reuses their memory, logits, versions of weights)."""
+        leaf = rows.clone().requires_grad_()
+        with self._torch.enable_grad():
+            return leaf, self._module(leaf), self._versions()
+
+    def _kept_graph(self, rows: Tensor) -> tuple[Any, ...]:
+        """Returns (leaf, logits) of the last forward pass if it is that of these rows, or anew."""
+        try:
+            leaf, logits, versions = self._kept.pop()  # Atomic: devices call in threads.
+        except IndexError:
+            return self._graph(rows)[:2]
+        if versions == self._versions() and self._torch.equal(leaf, rows):
+            return leaf, logits
+        return self._graph(rows)[:2]
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """Returns what changes when a weight is replaced, or written to."""
+        tensors = (*self._module.parameters(), *self._module.buffers())
+        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+
+
+def _as_numpy(tensor: Tensor, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    wide = tensor.double() if dtype == np.float64 else tensor.float()
+    return wide.cpu().numpy().reshape(shape).astype(dtype, copy=False)  # NumPy has no bfloat16.
+
+
+def _check_evaluates(module: Module) -> None:
+    """Raises UserError for a module that is in training mode, or has a part that is."""
+    for name, part in module.named_modules():
+        if part.training:
+            whose = f"{name} ({type(part).__name__})" if name else type(part).__name__
+            raise UserError(
+                f"module must be in evaluation mode, got {whose} in training mode: call "
+                "module.eval()"
+            )
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"from_torch must have PyTorch ({install_hint('torch')}), got an environment without it"
+        ) from error
+    return torch
