@@ -82,8 +82,8 @@ def climb(
     Raises:
       UserError: a row of x breaks a rule; restarts without a key; and as `attacks.fgsm`.
 
-    Source: after CAPGD, [simonetto2024], sec. 4, which repairs equations alone and adapts its step
-    size as Auto-PGD does; here it halves six times.
+    Source: after CAPGD, [simonetto2024], whose step size adapts as that of Auto-PGD does; here it
+    halves six times.
     """
     if restarts > 1 and key is None:
         raise UserError(f"restarts must be 1 without a key, got {restarts}")
@@ -128,8 +128,8 @@ def search(
     A move redraws some columns of the best row so far, at least one, a group as a whole, and
     repairs the row. How many is drawn anew for each row and query: each with the probability
     2^-k, k uniform from 0 to log2 D. Half of the values drawn are at the limits of a column. The
-    logits need no derivative, and may be 0 and 1: of a model that tells its decisions alone, the
-    search is a random walk. A row stops when it fools the model.
+    logits need no derivative, and may be steps: of a model that tells its decisions alone, as
+    2 one_hot(class), the search is a random walk. A row stops when it fools the model.
 
     Args:
       num_queries: forward passes after that at x, >= 1.

@@ -10,14 +10,14 @@ from adv_jax.tabular import Constraints
 from tests.support.tables import drawn_table, obeys
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_projected_row_is_valid_by_numpy_as_well(seed):
     check_projection(seed)
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_projected_row_of_many_tables_is_valid(seed):
     check_projection(seed)
