@@ -149,7 +149,7 @@ class Constraints:
         stay, up, down = map(self.marked, (self.fixed, self.only_up, self.only_down))
         lo = jnp.where(stay | up, jnp.maximum(lo, x), lo)
         hi = jnp.where(stay | down, jnp.minimum(hi, x), hi)
-        grouped = self.marked(sum(self.one_hot, ()))
+        grouped = self.marked(self.in_groups)
         lo = jnp.where(grouped, jnp.maximum(lo, 0), lo)
         hi = jnp.where(grouped, jnp.minimum(hi, 1), hi)
         whole = self.marked(self.integer)
@@ -160,9 +160,14 @@ class Constraints:
         return np.isin(np.arange(self.num_features), np.array(columns, int))[None]
 
     @property
+    def in_groups(self) -> tuple[int, ...]:
+        """The columns of all one-hot groups."""
+        return tuple(column for group in self.one_hot for column in group)
+
+    @property
     def real(self) -> np.ndarray:
         """bool[1, D], True for columns that are neither integer, one-hot nor fixed."""
-        return ~self.marked((*self.integer, *sum(self.one_hot, ()), *self.fixed))
+        return ~self.marked((*self.integer, *self.in_groups, *self.fixed))
 
     def _unrelated(self, x: Array) -> Array:
         dtype = working_dtype(x.dtype)
@@ -224,7 +229,7 @@ class Constraints:
         """Raises UserError if no row satisfies all rules, by a mixed-integer linear program."""
         from scipy import optimize
 
-        (grouped,) = self.marked(sum(self.one_hot, ()))
+        (grouped,) = self.marked(self.in_groups)
         lo, hi = (np.array(bound) for bound in self.bounds)
         bounds = optimize.Bounds(
             np.where(grouped, np.maximum(lo, 0), lo), np.where(grouped, np.minimum(hi, 1), hi)

@@ -112,7 +112,7 @@ class Reach(NamedTuple):
         share = jax.vmap(lambda key: jax.random.uniform(key, self.x.shape[1:], self.lo.dtype))(keys)
         share = jnp.clip(2 * share - 0.5, 0, 1)
         # A group becomes its largest entry: no ties.
-        grouped = self.constraints.marked(sum(self.constraints.one_hot, ()))
+        grouped = self.constraints.marked(self.constraints.in_groups)
         share = jnp.where(grouped, (share + 0.5) / 2, share)
         return self.lo + share * (self.hi - self.lo)
 
