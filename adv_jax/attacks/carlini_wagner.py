@@ -113,6 +113,8 @@ def carlini_wagner(
     share = (origin - middle) / jnp.where(half == 0, 1, half)
     start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
     adam = optax.adam(norms.per_row("learning_rate", learning_rate, x))
+    far = jnp.full_like(origin, jnp.inf, shape=x.shape[:1])
+    nothing = Shortest(jnp.zeros_like(origin), far)
 
     def beyond(logits: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
@@ -135,13 +137,11 @@ def carlini_wagner(
                 updates, state = adam.update(slope, state)
             return (optax.apply_updates(w, updates), state, best), None
 
-        far = jnp.full_like(origin, jnp.inf, shape=x.shape[:1])
-        nothing = Shortest(jnp.zeros_like(origin), far)
         carry = start, adam.init(start), nothing
         (_, _, best), _ = jax.lax.scan(step, carry, length=num_steps)
         return best
 
-    unmoved = among(jnp.zeros_like(origin), rate(x).fools, scale)
+    unmoved = nothing._replace(length=jnp.where(rate(x).fools, 0, far))
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, unmoved, initial_const=first, search_steps=search_steps)
     return region.moved(r)

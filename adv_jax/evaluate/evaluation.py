@@ -1,48 +1,31 @@
 """Evaluation of a classifier under attacks of several sizes, with an audit of the result."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.checks import has_derivative, own_keywords
-from adv_jax.evaluate.auditing import Audit, audit, issue
+from adv_jax.evaluate.auditing import audit, issue
 from adv_jax.evaluate.batching import Progress, silent
+from adv_jax.evaluate.budget import ball_of
 from adv_jax.evaluate.checks import (
     check_model,
     checked_data,
     checked_sizes,
     like_batch,
 )
-from adv_jax.evaluate.measures import Clean, Curve, summary
+from adv_jax.evaluate.measures import summary
 from adv_jax.evaluate.preparing import noticed, prepared
+from adv_jax.evaluate.result import Evaluation
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
 
 Sizes = Sequence[float] | Mapping[str, Sequence[float]]  # of all attacks, or of each
-
-
-class Evaluation(NamedTuple):
-    """The result of `evaluate`: NumPy arrays over E sizes and N rows.
-
-    eps: f[E], the sizes, or attack -> f[E].
-    clean: accuracy and confidence without an attack.
-    attacks: name -> accuracy, confidence, success, l2 and linf, f[E] each.
-    worst_case: f[E], the share of rows that stay correct under every attack, each at its e-th size.
-    correct: name -> bool[E, N], the rows classified correctly under the attack.
-    audit: signs that the evaluation is unreliable.
-    """
-
-    eps: np.ndarray | dict[str, np.ndarray]
-    clean: Clean
-    attacks: dict[str, Curve]
-    worst_case: np.ndarray
-    correct: dict[str, np.ndarray]
-    audit: Audit
 
 
 @own_keywords
@@ -210,13 +193,15 @@ def concluded(
         shape=shape,
         bounds=suite.bounds,
     )
-    correct = {name: rows["label"] == labels for name, rows in attacked.items()}
     sizes = {name: np.asarray(values, float) for name, values in suite.eps.items()}
     return Evaluation(
         sizes if isinstance(eps, Mapping) else np.asarray(eps, float),
         found.clean,
         found.attacks,
         found.worst_case,
-        correct,
+        {name: rows["label"] == labels for name, rows in attacked.items()},
         audited,
+        labels,
+        {name: rows["label"] for name, rows in attacked.items()},
+        {name: ball_of(attack) for name, attack in suite.attacks.items()},
     )

@@ -1,0 +1,165 @@
+"""The result of an evaluation: as arrays, as a table, as JSON and as a chart."""
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from adv_jax.evaluate.auditing import Audit
+from adv_jax.evaluate.measures import Clean, Curve
+from adv_jax.types import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Of `Evaluation.to_json`; another number is another form of the document.
+_FORM = 1
+
+
+class Evaluation(NamedTuple):
+    """The result of `evaluate`: NumPy arrays over E sizes and N rows.
+
+    Its text, `print(found)`, is a table of the accuracies and the warnings.
+
+    eps: f[E], the sizes, or attack -> f[E].
+    clean: accuracy and confidence without an attack.
+    attacks: name -> accuracy, confidence, success, l2 and linf, f[E] each.
+    worst_case: f[E], the share of rows that stay correct under every attack, each at its e-th size.
+    correct: name -> bool[E, N], the rows classified correctly under the attack.
+    audit: signs that the evaluation is unreliable.
+    labels: i[N], the classes y.
+    predicted: name -> i[E, N], the classes under the attack.
+    norms: name -> the norm in which the sizes are radii; None if they are none, or it is unknown.
+    """
+
+    eps: np.ndarray | dict[str, np.ndarray]
+    clean: Clean
+    attacks: dict[str, Curve]
+    worst_case: np.ndarray
+    correct: dict[str, np.ndarray]
+    audit: Audit
+    labels: np.ndarray
+    predicted: dict[str, np.ndarray]
+    norms: dict[str, str | None]
+
+    def __str__(self) -> str:
+        num_rows, num_sizes = len(self.labels), len(self.worst_case)
+        title = f"accuracy on {num_rows} rows; without an attack {self.clean.accuracy:.1%}"
+        shared = None if isinstance(self.eps, dict) else self.eps
+        heads = [""] * num_sizes if shared is None else [f"{size:g}" for size in shared]
+        rows = [["attack", "norm", *heads]]
+        for name, curve in self.attacks.items():
+            cells = [f"{value:.1%}" for value in curve.accuracy]
+            if shared is None:
+                cells = [
+                    f"{cell} at {size:g}"
+                    for cell, size in zip(cells, self.sizes(name), strict=True)
+                ]
+            rows.append([name, self.norms[name] or "", *cells])
+        rows.append(["worst case", "", *(f"{value:.1%}" for value in self.worst_case)])
+        return "\n".join([title, *_aligned(rows), *self.audit.warnings])
+
+    def sizes(self, name: str) -> np.ndarray:
+        """Returns the sizes f[E] of an attack."""
+        return self.eps[name] if isinstance(self.eps, dict) else self.eps
+
+    def to_json(self) -> str:
+        """Returns all fields as JSON; NaN is null. Each row's class stands under `predicted`."""
+        fields = self._asdict() | {
+            "form": _FORM,
+            "clean": self.clean._asdict(),
+            "attacks": {name: curve._asdict() for name, curve in self.attacks.items()},
+            "audit": self.audit._asdict(),
+        }
+        del fields["correct"]  # It follows from the classes.
+        return json.dumps(_plain(fields), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Evaluation":
+        """Returns the evaluation that `to_json` wrote.
+
+        Raises:
+          UserError: the text is something else.
+        """
+        try:
+            fields = json.loads(text)
+            form = fields.pop("form")
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise UserError("text must be that of Evaluation.to_json") from error
+        if form != _FORM:
+            raise UserError(f"form must be {_FORM}, got {form!r}")
+        eps, audit = fields["eps"], _numbers(fields["audit"])
+        labels = np.asarray(fields["labels"], np.int32)
+        predicted = {n: np.asarray(rows, np.int32) for n, rows in fields["predicted"].items()}
+        return cls(
+            {n: np.asarray(own, float) for n, own in eps.items()}
+            if isinstance(eps, dict)
+            else np.asarray(eps, float),
+            _arrays(Clean, fields["clean"]),
+            {n: _arrays(Curve, curve) for n, curve in fields["attacks"].items()},
+            np.asarray(fields["worst_case"], float),
+            {n: rows == labels for n, rows in predicted.items()},
+            Audit(**audit | {"warnings": tuple(audit["warnings"])}),
+            labels,
+            predicted,
+            fields["norms"],
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draws accuracy over the sizes, the worst case as a broad line behind the attacks.
+
+        ax: the axes to draw in; None: those of a new figure, `axes.figure`.
+        """
+        if ax is None:
+            import matplotlib.pyplot as plt  # Slow to import, and only needed here.
+
+            ax = plt.figure(figsize=(5, 3.5), layout="constrained").subplots()
+        if not isinstance(self.eps, dict):
+            worst = {"color": "0.8", "linewidth": 6, "label": "worst case"}
+            ax.plot(self.eps, self.worst_case, **worst)
+        for name, curve in self.attacks.items():
+            ax.plot(self.sizes(name), curve.accuracy, marker=".", label=name)
+        norms = " or ".join(dict.fromkeys(filter(None, self.norms.values())))
+        ax.set(xlabel=f"eps ({norms})" if norms else "size", ylabel="accuracy", ylim=(0, 1))
+        ax.legend(frameon=False)
+        return ax
+
+
+def _arrays(kind: Any, fields: dict[str, Any]) -> Any:
+    """Returns a tuple of the kind with an array f[] or f[E] for each field; null is NaN."""
+    return kind(*(np.asarray(fields[name], float) for name in kind._fields))
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Returns lines of cells; the first two columns are words, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a tree of what JSON has, with null for NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+        return _plain(np.asarray(value).tolist())
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields with NaN for null."""
+    return {
+        name: _numbers(value)
+        if isinstance(value, dict)
+        else float("nan")
+        if value is None
+        else value
+        for name, value in fields.items()
+    }
