@@ -18,12 +18,13 @@ if TYPE_CHECKING:
         norms,
         objectives,
         step,
+        tabular,
     )
     from adv_jax.attacks import attack
 
 __version__ = "0.1.0"
-__all__ = ["attack", "attacks", "bridges", "convolution", "data", "evaluate"]
-__all__ += ["generative", "losses", "models", "norms", "objectives", "step"]
+__all__ = ["attack", "attacks", "bridges", "convolution", "data", "evaluate", "generative"]
+__all__ += ["losses", "models", "norms", "objectives", "step", "tabular"]
 
 
 def __getattr__(name: str) -> ModuleType | Callable[..., Any]:

@@ -152,8 +152,8 @@ def tables(report: Mapping[str, Any], docs: str = "../docs") -> Iterator[Table]:
         note=(
             f"{report['data']['rows']} digits of the 5,000-digit sample of MNIST, in [0, 1], which "
             f"the nets have not seen; without an attack {100 * clean['plain']:.1f} and "
-            f"{100 * clean['defended']:.1f} %. The defended net was trained half on PGD's examples of linf "
-            f"{report['trained_at']:g}. "
+            f"{100 * clean['defended']:.1f} %. The defended net was trained half on PGD's examples "
+            f"of linf {report['trained_at']:g}. "
             "*Size* is the radius, of `jsma` the share of pixels. *Reads* tells what the attack "
             "needs of the model. *Speed*: times as fast as the fastest peer on two CPU cores."
         ),

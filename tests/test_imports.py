@@ -36,6 +36,7 @@ LIBRARY = {
             "perturbations",
             "programs",
             "step",
+            "tabular",
         ),
     )
 }
@@ -69,6 +70,7 @@ MAY_IMPORT = {
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
     | {"adv_jax.norms", "adv_jax.programs", "adv_jax.step"}
     | SHARED_BY_ATTACKS,
+    "adv_jax.tabular": {"adv_jax.attacks", "adv_jax.norms"} | SHARED_BY_ATTACKS,
     "adv_jax.configs": set(),
     "adv_jax.runner": set(),  # adv_jax/runner/__init__.py
     **{room: LIBRARY | set(LANDINGS[:i]) for i, room in enumerate(LANDINGS)},

@@ -282,8 +282,9 @@ def test_a_page_without_its_marks_is_named(tmp_path):
         generated.with_generated(tmp_path / "page.md", "text")
 
 
-def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+def test_the_readme_is_short_but_for_its_tables():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert sum(not line.startswith("| ") for line in lines) <= 150
 
 
 def test_the_command_outside_a_clone_ends_in_one_line(tmp_path):

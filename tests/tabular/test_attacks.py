@@ -1,0 +1,144 @@
+"""adv_jax.tabular: attacks among valid rows, beside all rows of small tables."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adv_jax import attacks, evaluate
+from adv_jax.tabular import Constraints, climb, search, valid_only
+from tests.support.tables import all_rows, drawn_table, obeys
+
+KEY = jax.random.key(0)
+WALK = partial(search, num_queries=200)
+# Columns: an integer from 0 to 3, a category of three, an integer that only grows, a fixed one.
+SMALL = Constraints(
+    6,
+    integer=[0, 4],
+    one_hot=[(1, 2, 3)],
+    only_up=[4],
+    fixed=[5],
+    bounds=(0, 3),
+    relations=([[1.0, 0, 0, 0, 1.0, 0]], [4.0]),
+)
+VALUES = {0: [0, 1, 2, 3], 1: [0, 1], 2: [0, 1], 3: [0, 1], 4: [0, 1, 2, 3]}
+
+
+def net(seed):
+    """Returns a perceptron of 6 inputs, 8 hidden units and 3 classes."""
+    rng = np.random.default_rng(seed)
+    w, v = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((6, 8), (8, 3)))
+    scale = jnp.array([0.2, 0.4, 0.4, 0.4, 0.2, 1.0])[None]  # The fixed column decides most.
+    return lambda x: jnp.tanh((x * scale) @ w) @ v
+
+
+def predicted(logits_fn, x):
+    return np.asarray(logits_fn(x)).argmax(axis=1)
+
+
+def small_rows(seed, rows):
+    rng = np.random.default_rng(seed)
+    x = np.zeros((rows, 6), np.float32)
+    x[:, [0, 4]] = rng.integers(0, 3, (rows, 2))
+    x[np.arange(rows), rng.integers(1, 4, rows)] = 1
+    x[:, 5] = 3 * rng.random(rows)
+    return x
+
+
+def could_be_fooled(logits_fn, x, y, eps, order):
+    """Returns by exhaustive search whether some valid change in the ball is misclassified."""
+    found = []
+    for row, label in zip(x, y, strict=True):
+        rows = all_rows(SMALL, row, VALUES)
+        near = np.linalg.norm(rows - row, order, axis=1) <= eps + 1e-6
+        found.append(bool((predicted(logits_fn, rows[near]) != label).any()))
+    return np.array(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("attack", "share"), [(partial(climb, restarts=3), 0.7), (WALK, 1)])
+@pytest.mark.parametrize(("norm", "eps", "order"), [("linf", 1.0, np.inf), ("l1", 3.0, 1)])
+def test_attacks_find_most_of_what_an_exhaustive_search_finds(attack, share, norm, eps, order):
+    logits_fn, x = net(2), small_rows(2, 60)
+    y = predicted(logits_fn, x)
+    x_adv = attack(logits_fn, x, y, eps=eps, norm=norm, constraints=SMALL, key=KEY)
+    fools = predicted(logits_fn, x_adv) != y
+    possible = could_be_fooled(logits_fn, x, y, eps, order)
+    assert not (fools & ~possible).any()
+    assert fools.sum() >= share * possible.sum() > 10
+
+
+@pytest.mark.parametrize("attack", [partial(climb, num_steps=10), partial(search, num_queries=20)])
+@pytest.mark.parametrize(
+    ("norm", "eps"),
+    [
+        pytest.param("linf", 1.5, marks=pytest.mark.slow),
+        ("l2", 1.6),
+        pytest.param("rms", 0.7, marks=pytest.mark.slow),
+    ],
+)
+def test_every_example_is_valid_and_in_the_ball_or_x(attack, norm, eps):
+    constraints, x = drawn_table(5, rows=40)
+    logits_fn = net(2)
+    y = predicted(logits_fn, x)
+    x_adv = np.asarray(
+        attack(logits_fn, x, y, eps=eps, norm=norm, constraints=constraints, key=KEY)
+    )
+    assert all(obeys(constraints, a, b) for a, b in zip(x, x_adv, strict=True))
+    lengths = {"linf": np.abs(x_adv - x).max(axis=1), "l2": np.linalg.norm(x_adv - x, axis=1)}
+    lengths["rms"] = lengths["l2"] / 6**0.5
+    assert (lengths[norm] <= eps * (1 + 2e-6)).all()
+    fools = predicted(logits_fn, x_adv) != y
+    assert (x_adv[~fools] == x[~fools]).all()
+    assert fools.any()
+
+
+def test_eps_of_each_column_is_kept():
+    constraints, logits_fn, x = Constraints(6, integer=[4]), net(1), small_rows(0, 20)
+    y, eps = predicted(logits_fn, x), np.array([[0.5, 0, 0, 0.1, 2.0, 0]])
+    x_adv = climb(logits_fn, x, y, eps=eps, constraints=constraints)
+    assert (np.abs(x_adv - x) <= eps * (1 + 1e-6)).all()
+    assert (np.asarray(x_adv)[:, 4] % 1 == 0).all()
+    assert (x_adv != x).any()
+
+
+@pytest.mark.slow
+def test_the_search_needs_decisions_alone():
+    logits_fn, x = net(1), small_rows(0, 60)
+    decides = lambda x: 2 * jax.nn.one_hot(jnp.argmax(logits_fn(x), axis=1), 3)
+    y = predicted(logits_fn, x)
+    x_adv = WALK(decides, x, y, eps=1.0, constraints=SMALL, key=KEY)
+    fools = predicted(logits_fn, x_adv) != y
+    assert fools.sum() >= 0.9 * could_be_fooled(logits_fn, x, y, 1.0, np.inf).sum()
+
+
+@pytest.mark.slow
+def test_an_evaluation_counts_invalid_examples_as_failures():
+    logits_fn, x = net(1), small_rows(0, 40)
+    y = predicted(logits_fn, x)
+    suite = {
+        "valid": valid_only(attacks.fgsm, SMALL),
+        "climb": partial(climb, constraints=SMALL, num_steps=10),
+        "search": partial(search, constraints=SMALL, num_queries=50),
+    }
+    found = evaluate.evaluate(logits_fn, x, y, suite, eps=[0.0, 1.0], key=KEY)
+    robust = {name: float(result.accuracy[1]) for name, result in found.attacks.items()}
+    assert (predicted(logits_fn, attacks.fgsm(logits_fn, x, y, eps=1.0)) != y).any()
+    assert robust["valid"] == 1
+    assert max(robust["climb"], robust["search"]) < 1
+    assert attacks.traits_of(suite["valid"]) == attacks.fgsm.traits
+
+
+def test_a_row_that_breaks_a_rule_is_refused_by_attacks():
+    x = small_rows(0, 2)
+    x[1, 0] = 0.5
+    message = r"^x must obey its constraints, got 0.5 in row 1, column 0 \(integer\)$"
+    with pytest.raises(ValueError, match=message):
+        climb(net(1), x, None, eps=1.0, constraints=SMALL)
+
+
+def test_other_objects_than_constraints_are_refused():
+    with pytest.raises(ValueError, match=r"^constraints must be tabular.Constraints, got None$"):
+        search(net(1), small_rows(0, 2), None, eps=1.0, constraints=None, key=KEY)
