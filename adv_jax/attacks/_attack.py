@@ -15,7 +15,7 @@ from adv_jax.types import RowFn, UserError, check_choice, described
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_without_gradient: set[str] = set()  # Names of our aimed attacks, for messages.
+_without_gradient: set[str] = set()  # Names in `adv_jax.attacks` that are aimed, for messages.
 
 
 @own_keywords
@@ -94,7 +94,7 @@ def attack(
         if size is not None and size not in signature.parameters:
             found = ", ".join(signature.parameters)
             raise UserError(f"size must be a keyword of {name}, got {size!r}, not in {found}")
-        if traits.aimed and not gradient and fn.__module__.startswith("adv_jax."):
+        if traits.aimed and not gradient and fn.__module__.startswith("adv_jax.attacks."):
             _without_gradient.add(name)
 
         @functools.wraps(fn)
@@ -129,5 +129,5 @@ def attack(
 
 
 def forward_only() -> list[str]:
-    """Returns the names of our attacks that are aimed at a model without its derivative."""
+    """Returns the names in this package that are aimed at a model without its derivative."""
     return sorted(_without_gradient)

@@ -278,3 +278,21 @@ def parameters_of(attack: Attack) -> Mapping[str, inspect.Parameter]:
 def crafting(attack: Attack) -> Attack:
     """Returns the inner attack of one such as `transferred`, else the attack."""
     return getattr(attack, "keywords", {}).get("attack", attack)
+
+
+def settings_of(attack: Attack) -> str:
+    """Returns an attack's function and the settings that functools.partial binds, as text.
+
+    >>> from adv_jax import attacks
+    >>> settings_of(partial(attacks.pgd, num_steps=10, bounds=(0, 1)))
+    'pgd(num_steps=10, bounds=(0, 1))'
+    """
+    bound: dict[str, Any] = {}
+    inner: Any = attack
+    while isinstance(inner, partial):
+        bound, inner = {**inner.keywords, **bound}, inner.func
+    settings = {
+        name: settings_of(value) if callable(value) else described(value)
+        for name, value in bound.items()
+    }
+    return f"{function_name(attack)}({', '.join(f'{n}={value}' for n, value in settings.items())})"

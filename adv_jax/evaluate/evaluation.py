@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax.checks import has_derivative, own_keywords
 from adv_jax.evaluate.auditing import audit, issue
 from adv_jax.evaluate.batching import Progress, silent
-from adv_jax.evaluate.budget import ball_of
+from adv_jax.evaluate.budget import ball_of, settings_of
 from adv_jax.evaluate.checks import (
     check_model,
     checked_data,
@@ -19,7 +19,7 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.measures import summary
 from adv_jax.evaluate.preparing import noticed, prepared
-from adv_jax.evaluate.result import Evaluation
+from adv_jax.evaluate.result import Evaluation, Examples
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
@@ -43,6 +43,7 @@ def evaluate(
     threat_model: Norm | None = None,
     aux: Any = None,
     bits: int | None = None,
+    examples: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluates a classifier under each attack and the worst case over them, with an audit.
@@ -72,6 +73,7 @@ def evaluate(
         keeps its own in every batch.
       bits: rounds x_adv to images of that many bits, lo + k (hi - lo) / (2^bits - 1), inside ball
         and bounds, before it is classified. x must be such images.
+      examples: also returns the adversarial examples, for `Evaluation.report` and for yourself.
       progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
 
     Raises:
@@ -98,11 +100,20 @@ def evaluate(
         bounds=bounds,
         aux=aux,
         bits=bits,
+        examples=examples,
         progress=progress,
     )
     found = concluded(suite, measured, eps, shape=np.shape(x)[1:])
+    if examples:
+        found = with_examples(found, np.asarray(x), measured)
     issue(found.audit.warnings)
     return found
+
+
+def with_examples(found: Evaluation, x: np.ndarray, measured: Measured) -> Evaluation:
+    """Returns the evaluation with the inputs f[N, *D] and the adversarial examples."""
+    adversarial = {name: np.moveaxis(x_adv, -1, 1) for name, x_adv in measured.examples.items()}
+    return found._replace(examples=Examples(x, adversarial))
 
 
 def measured_rows(
@@ -117,6 +128,7 @@ def measured_rows(
     bounds: Bounds | None,
     aux: Any = None,
     bits: int | None = None,
+    examples: bool = False,
     progress: Progress = silent,
 ) -> tuple[Suite, Measured]:
     """Returns the programs of `evaluate` and what they measure of each row, for `concluded`.
@@ -130,7 +142,14 @@ def measured_rows(
     keys = None if key is None else row_keys(key, len(x))
     rows = Rows(x, y, keys, aux)
     suite = checked_suite(
-        logits_fn, rows, attacks, eps, batch_size=batch_size, bounds=bounds, bits=bits
+        logits_fn,
+        rows,
+        attacks,
+        eps,
+        batch_size=batch_size,
+        bounds=bounds,
+        bits=bits,
+        examples=examples,
     )
     return suite, suite.measure(rows, batch_size=batch_size, progress=progress)
 
@@ -203,5 +222,7 @@ def concluded(
         audited,
         labels,
         {name: rows["label"] for name, rows in attacked.items()},
+        clean["label"],
         {name: ball_of(attack) for name, attack in suite.attacks.items()},
+        {name: settings_of(attack) for name, attack in suite.attacks.items()},
     )

@@ -1,6 +1,7 @@
 """The result of an evaluation: as arrays, as a table, as JSON and as a chart."""
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,20 @@ from adv_jax.types import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from adv_jax.evaluate.certifying import Certificate
+
 # Of `Evaluation.to_json`; another number is another form of the document.
 _FORM = 1
+
+
+class Examples(NamedTuple):
+    """The inputs and what attacks made of them.
+
+    x: f[N, *D]; adversarial: name -> f[E, N, *D].
+    """
+
+    x: np.ndarray
+    adversarial: dict[str, np.ndarray]
 
 
 class Evaluation(NamedTuple):
@@ -28,8 +41,11 @@ class Evaluation(NamedTuple):
     correct: name -> bool[E, N], the rows classified correctly under the attack.
     audit: signs that the evaluation is unreliable.
     labels: i[N], the classes y.
-    predicted: name -> i[E, N], the classes under the attack.
+    predicted: name -> i[E, N], the model's classes under the attack.
+    predicted_clean: i[N], those without one.
     norms: name -> the norm in which the sizes are radii; None if they are none, or it is unknown.
+    settings: name -> the attack's function and the settings bound to it, as text.
+    examples: inputs and adversarial examples, if `evaluate` was asked for them, else None.
     """
 
     eps: np.ndarray | dict[str, np.ndarray]
@@ -40,7 +56,10 @@ class Evaluation(NamedTuple):
     audit: Audit
     labels: np.ndarray
     predicted: dict[str, np.ndarray]
+    predicted_clean: np.ndarray
     norms: dict[str, str | None]
+    settings: dict[str, str]
+    examples: Examples | None = None
 
     def __str__(self) -> str:
         num_rows, num_sizes = len(self.labels), len(self.worst_case)
@@ -64,14 +83,17 @@ class Evaluation(NamedTuple):
         return self.eps[name] if isinstance(self.eps, dict) else self.eps
 
     def to_json(self) -> str:
-        """Returns all fields as JSON; NaN is null. Each row's class stands under `predicted`."""
+        """Returns all fields but the examples as JSON, with null for NaN.
+
+        Each row's class stands under `predicted`.
+        """
         fields = self._asdict() | {
             "form": _FORM,
             "clean": self.clean._asdict(),
             "attacks": {name: curve._asdict() for name, curve in self.attacks.items()},
             "audit": self.audit._asdict(),
         }
-        del fields["correct"]  # It follows from the classes.
+        del fields["correct"], fields["examples"]  # The former follows from the classes.
         return json.dumps(_plain(fields), allow_nan=False)
 
     @classmethod
@@ -102,7 +124,9 @@ class Evaluation(NamedTuple):
             Audit(**audit | {"warnings": tuple(audit["warnings"])}),
             labels,
             predicted,
+            np.asarray(fields["predicted_clean"], np.int32),
             fields["norms"],
+            fields["settings"],
         )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -123,6 +147,33 @@ class Evaluation(NamedTuple):
         ax.set(xlabel=f"eps ({norms})" if norms else "size", ylabel="accuracy", ylim=(0, 1))
         ax.legend(frameon=False)
         return ax
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "Robustness report",
+        certificate: "Certificate | None" = None,
+    ) -> None:
+        """Writes one page of HTML that needs no other file and no network.
+
+        It has the data and versions, clean and robust accuracy with intervals, curves, the audit in
+        words, the confusion under the strongest attack, and how to repeat it; with
+        `evaluate(..., examples=True)` also rows that were fooled.
+
+        Args:
+          path: of the file, which is replaced.
+          certificate: of `certify`, also shown.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        from adv_jax.evaluate import reporting  # It imports this module.
+
+        try:
+            reporting.write(path, reporting.page(self, title=title, certificate=certificate))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _arrays(kind: Any, fields: dict[str, Any]) -> Any:

@@ -158,7 +158,8 @@ class Reach(NamedTuple):
         if self.constraints.relations is None:
             return z
         a, b = (jnp.asarray(part, z.dtype) for part in self.constraints.relations)
-        units = self.constraints.real * (1.0 if self.scale is None else self.scale**2)
+        squared = jnp.ones_like(z) if self.scale is None else self.scale**2
+        units = jnp.where(self.constraints.real, squared, 0)
 
         def onto(z: Array, relation: tuple[Array, Array]) -> tuple[Array, None]:
             slope, most = relation

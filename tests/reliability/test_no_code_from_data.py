@@ -11,7 +11,8 @@ FILES = sorted(p for d in ("adv_jax", "configs", "launch") for p in (ROOT / d).r
 # pickled, is read by scikit-learn.
 RUNS_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 RUNS_CODE |= {"subprocess.getoutput", "subprocess.getstatusoutput"}
-LOADERS = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "torch"}
+RUNS_CODE |= {"torch.load", "torch.hub.load", "torch.jit.load"}
+LOADERS = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"}
 ARRAYS = {"numpy.load", "numpy.save", "numpy.savez", "numpy.savez_compressed"}
 # A config is a program: `explain_flags` runs the one that the user names, as ml_collections does,
 # and `launch.reproduce` those of this repository.
@@ -100,6 +101,8 @@ def test_source_files_contain_no_pickle_eval_or_shell(path):
         "from subprocess import run as call; call('git')",
         "import subprocess; subprocess.run(command, shell=True)",
         "from joblib import load",
+        "import torch; torch.load(path)",
+        "from torch import load; load(path)",
         "tar.extractall(folder)",
         "from runpy import run_path; run_path(name)",
     ],

@@ -20,7 +20,8 @@ from adv_jax import attacks, evaluate
 from adv_jax.checks import suggestion
 from adv_jax.data import Dataset
 from adv_jax.evaluate.batching import Progress
-from adv_jax.evaluate.evaluation import concluded, measured_rows
+from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
+from adv_jax.evaluate.reporting import page
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
@@ -46,7 +47,7 @@ class Task(NamedTuple):
     Attributes:
       x, y: the examples of this process.
       shares: the examples of each process.
-      labels: those of all examples.
+      inputs, labels: those of all examples.
       attacks: name -> attack.
       eps: sizes of the attacks.
       bounds: (lo, hi) of the perturbed examples, or None.
@@ -57,6 +58,7 @@ class Task(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     shares: Sequence[range]
+    inputs: np.ndarray
     labels: np.ndarray
     attacks: dict[str, Attack]
     eps: Sequence[float]
@@ -78,6 +80,7 @@ def run(
     minimal_eps: bool = False,
     seed: int = 0,
     out: str | None = None,
+    report: str | None = None,
 ) -> None:
     """Evaluates trained models on their test sets, prints tables and writes files.
 
@@ -101,6 +104,8 @@ def run(
       seed: seed of the attacks.
       out: output folder, with a subfolder per run if there are several; None for
         WORKDIR/evaluation, with the transfer matrices in that of the first run.
+      report: file of the page of `evaluate.Evaluation.report`, of one run; None for no page. All
+        adversarial examples are kept in memory for it.
 
     Raises:
       UserError, ValueError: an argument is invalid; there are more processes than examples, or
@@ -110,7 +115,10 @@ def run(
     with own_computation():
         names = _names(workdirs)
         folders = _folders(workdirs, names, out)
-        for folder in folders.values() if is_first() else ():
+        if report is not None and len(names) > 1:
+            raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
+        pages = [] if report is None else [Path(report).parent]
+        for folder in [*folders.values(), *pages] if is_first() else ():
             check_writable(folder)
         models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
         dataset = _common_data(models)
@@ -128,6 +136,7 @@ def run(
             x[mine],
             y[mine],
             divided,
+            x[:count],
             y[:count],
             _attacks(attack_names, norm=norm, bounds=limits),
             eps,
@@ -141,7 +150,9 @@ def run(
         if not is_finished(Path(workdir)):
             done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
             print(f"{name} is not finished: after {done} of {epochs} epochs")
-        files |= _evaluation_files(folders[name], name, model, task, minimal_eps=minimal_eps)
+        files |= _evaluation_files(
+            folders[name], name, model, task, minimal_eps=minimal_eps, report=report
+        )
     if len(models) > 1:
         files |= _transfer_files(Path(out or folders[names[0]]), models, task)
     with own_computation():
@@ -234,7 +245,13 @@ def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
 
 
 def _evaluation_files(
-    folder: Path, name: str, model: Trained, task: Task, *, minimal_eps: bool
+    folder: Path,
+    name: str,
+    model: Trained,
+    task: Task,
+    *,
+    minimal_eps: bool,
+    report: str | None,
 ) -> Files:
     """Evaluates a model, prints a table and returns its files. Collective."""
     logits_fn, files = model.logits_fn, {}
@@ -246,11 +263,15 @@ def _evaluation_files(
             task.attacks,
             eps=task.eps,
             bounds=task.bounds,
+            examples=report is not None,
             progress=_progress(name),
             **task.options,
         )
     measured = gather_rows(measured, task.shares)
     found = concluded(suite, measured, task.eps, shape=task.x.shape[1:])
+    if report is not None:
+        found = with_examples(found, task.inputs, measured)
+        files[Path(report)] = page(found, title=f"{name} under attack").encode()
     document = model.about | task.settings | _document(found, task.attacks)
     if minimal_eps:
         high = max(task.eps)
