@@ -96,13 +96,16 @@ def _facts(found: Evaluation) -> str:
     facts = [datetime.date.today().isoformat()]
     facts.append(f"{len(labels)} rows of {len(np.unique(labels))} classes")
     if found.examples is not None:
-        x = np.ascontiguousarray(found.examples.x)
+        x = found.examples.x
         facts.append(f"inputs {x.dtype} {list(x.shape[1:])}")
-        facts.append(f"SHA-256 of inputs {hashlib.sha256(x).hexdigest()[:16]}")
-    digest = hashlib.sha256(np.ascontiguousarray(labels, np.int32)).hexdigest()
-    facts.append(f"SHA-256 of labels {digest[:16]}")
+        facts.append(f"SHA-256 of inputs {_digest(x)}")
+    facts.append(f"SHA-256 of labels {_digest(np.asarray(labels, np.int32))}")
     facts.append(", ".join(f"{package} {_version(package)}" for package in _PACKAGES))
     return escape("; ".join(facts) + ".")
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
 
 
 def _version(package: str) -> str:
@@ -216,9 +219,9 @@ def _grid(x: np.ndarray, x_adv: np.ndarray, names: Sequence[tuple[Any, Any]]) ->
 
 def _image(values: np.ndarray, lo: float, hi: float) -> str:
     """Returns an image of values from lo (black) to hi (white)."""
-    bytes_ = np.uint8(np.clip((values - lo) / (hi - lo or 1), 0, 1) * 255 + 0.5)
+    pixels = (np.clip((values - lo) / (hi - lo or 1), 0, 1) * 255 + 0.5).astype(np.uint8)
     png = io.BytesIO()
-    Image.fromarray(bytes_.squeeze(-1) if bytes_.shape[-1] == 1 else bytes_).save(png, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(png, "PNG")
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
 
 

@@ -179,8 +179,8 @@ def test_the_command_applies_out_examples_norm_and_bounds(runs, tmp_path, capsys
 def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, tmp_path):
     page, options = tmp_path / "page" / "report.html", {"num_examples": 50}
     arguments = {"attack_names": ["fgsm"], "eps": [0.1], "report": str(page)} | options
-    evaluation.run([str(runs / "a")], **arguments, out=str(tmp_path / "out"))
-    accuracy = document(tmp_path, "out/evaluation.json")["attacks"]["fgsm"]["accuracy"][0]
+    evaluation.run([str(runs / "a")], **arguments, out=str(tmp_path / "evaluation"))
+    accuracy = document(tmp_path)["attacks"]["fgsm"]["accuracy"][0]
     assert f"{100 * accuracy:.1f} %" in page.read_text("utf-8")
     with pytest.raises(UserError, match=f"^report must be of one run, got {page} for 2 runs$"):
         evaluation.run([str(runs / "a"), str(runs / "b")], **arguments)
