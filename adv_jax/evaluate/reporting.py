@@ -119,7 +119,7 @@ def _accuracies(found: Evaluation) -> str:
     shared = None if isinstance(found.eps, dict) else found.eps
     sizes = range(len(found.worst_case))
     heads = ["attack", *([f"size {e + 1}" for e in sizes] if shared is None else map(_eps, shared))]
-    rows = []
+    rows = [["no attack", _share(found.clean.accuracy, len(found.labels))]]
     for name in found.attacks:
         cells = [_share(value, len(found.labels)) for value in found.attacks[name].accuracy]
         if shared is None:
@@ -127,7 +127,6 @@ def _accuracies(found: Evaluation) -> str:
         norm = f"<small>{found.norms[name]}</small>" if found.norms[name] else ""
         rows.append([f"{escape(name)}{norm}", *cells])
     rows.append(["worst case", *(_share(value, len(found.labels)) for value in found.worst_case)])
-    rows.append(["no attack", _share(found.clean.accuracy, len(found.labels))])
     note = "Below each accuracy stands its 95 % interval (Wilson), over rows alone."
     return f"{_table(heads, rows)}<p>{note}</p>"
 
