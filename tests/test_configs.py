@@ -133,12 +133,13 @@ KINDS = ("quickstart", "huang_mlp_mnist", "ladder_mnist")
 FIRST = [next(at for at in EVERY if at[0] == name) for name in KINDS]
 
 
-# A ladder table's config has the steps of another one with other numbers.
+# A ladder table's config has the steps of another one with other numbers, and a deeper net more of
+# the same blocks.
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
         pytest.param(*at, marks=pytest.mark.exhaustive)
-        if re.fullmatch(r"table=\d+", at[1])
+        if re.fullmatch(r"table=\d+|depth=110", at[1])
         else pytest.param(*at, marks=() if at in FIRST else pytest.mark.slow)
         for at in EVERY
     ],

@@ -17,7 +17,7 @@ def test_every_projected_row_is_valid_by_numpy_as_well(seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_projected_row_of_many_tables_is_valid(seed):
     check_projection(seed)
