@@ -73,7 +73,8 @@ def evaluate(
         keeps its own in every batch.
       bits: rounds x_adv to images of that many bits, lo + k (hi - lo) / (2^bits - 1), inside ball
         and bounds, before it is classified. x must be such images.
-      examples: also returns the adversarial examples, for `Evaluation.report` and for yourself.
+      examples: also returns the adversarial examples, for `Evaluation.report` and for yourself, of
+        all rows, attacks and sizes.
       progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
 
     Raises:

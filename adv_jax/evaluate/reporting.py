@@ -41,6 +41,7 @@ figure { margin: 0; } .chart { background: #fff; border-radius: 6px; max-width: 
 pre { overflow-x: auto; padding: .7rem; border: 1px solid var(--line); border-radius: 6px; }
 li { margin: .3rem 0; }
 @media print { body { max-width: none; margin: 0; } pre { white-space: pre-wrap; } }
+@media print { .wide { overflow: visible; } }
 """
 
 
@@ -74,8 +75,11 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     """
     path = Path(path)
     part = path.with_name(f"{path.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, "utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _section(heading: str, *parts: str) -> str:
@@ -165,9 +169,10 @@ def _audit(found: Evaluation) -> str:
 
 
 def _strongest(found: Evaluation) -> tuple[str, int]:
-    """Returns the attack of lowest accuracy at its last size, and the index of that size."""
-    last = len(found.worst_case) - 1
-    return min(found.attacks, key=lambda name: found.attacks[name].accuracy[last]), last
+    """Returns the attack with the lowest accuracy at any size, and the index of that size."""
+    lowest = {name: int(np.argmin(curve.accuracy)) for name, curve in found.attacks.items()}
+    name = min(lowest, key=lambda name: found.attacks[name].accuracy[lowest[name]])
+    return name, lowest[name]
 
 
 def _confusion(found: Evaluation) -> str:
@@ -209,19 +214,24 @@ def _grid(x: np.ndarray, x_adv: np.ndarray, names: Sequence[tuple[Any, Any]]) ->
     reach = float(np.abs(x_adv - x).max()) or 1.0
     shown = []
     for image, crafted, (label, read) in zip(x, x_adv, names, strict=True):
-        panels = (image, lo, hi), (crafted - image, -reach, reach), (crafted, lo, hi)
-        images = " ".join(_image(*panel) for panel in panels)
+        panels = {
+            "input": (image, lo, hi),
+            "change": (crafted - image, -reach, reach),
+            "adversarial example": (crafted, lo, hi),
+        }
+        images = " ".join(_image(alt, *panel) for alt, panel in panels.items())
         caption = f"<figcaption>{label}, read as {read}</figcaption>"
         shown.append(f"<figure>{images}{caption}</figure>")
     return f'<div class="rows">{"".join(shown)}</div>'
 
 
-def _image(values: np.ndarray, lo: float, hi: float) -> str:
+def _image(alt: str, values: np.ndarray, lo: float, hi: float) -> str:
     """Returns an image of values from lo (black) to hi (white)."""
     pixels = (np.clip((values - lo) / (hi - lo or 1), 0, 1) * 255 + 0.5).astype(np.uint8)
     png = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(png, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+    code = base64.b64encode(png.getvalue()).decode()
+    return f'<img alt="{alt}" src="data:image/png;base64,{code}">'
 
 
 def _changes(

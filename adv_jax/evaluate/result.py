@@ -106,10 +106,16 @@ class Evaluation(NamedTuple):
         try:
             fields = json.loads(text)
             form = fields.pop("form")
+            if form != _FORM:
+                raise UserError(f"form must be {_FORM}, got {form!r}")
+            return cls._of(fields)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError("text must be that of Evaluation.to_json") from error
-        if form != _FORM:
-            raise UserError(f"form must be {_FORM}, got {form!r}")
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> "Evaluation":
         eps, audit = fields["eps"], _numbers(fields["audit"])
         labels = np.asarray(fields["labels"], np.int32)
         predicted = {n: np.asarray(rows, np.int32) for n, rows in fields["predicted"].items()}
@@ -139,10 +145,12 @@ class Evaluation(NamedTuple):
 
             ax = plt.figure(figsize=(5, 3.5), layout="constrained").subplots()
         if not isinstance(self.eps, dict):
+            order = np.argsort(self.eps)
             worst = {"color": "0.8", "linewidth": 6, "label": "worst case"}
-            ax.plot(self.eps, self.worst_case, **worst)
+            ax.plot(self.eps[order], self.worst_case[order], **worst)
         for name, curve in self.attacks.items():
-            ax.plot(self.sizes(name), curve.accuracy, marker=".", label=name)
+            order = np.argsort(self.sizes(name))
+            ax.plot(self.sizes(name)[order], curve.accuracy[order], marker=".", label=name)
         norms = " or ".join(dict.fromkeys(filter(None, self.norms.values())))
         ax.set(xlabel=f"eps ({norms})" if norms else "size", ylabel="accuracy", ylim=(0, 1))
         ax.legend(frameon=False)

@@ -125,6 +125,19 @@ def test_rows_that_are_no_images_show_their_largest_change(tmp_path):
     assert "<img" not in text
 
 
+def test_the_strongest_size_is_shown_wherever_it_stands(tmp_path):
+    suite = {"fgsm": attacks.fgsm}
+    found = evaluate.evaluate(logits_fn, X, Y, suite, eps=[0.2, 0.0], bounds=(0.0, 1.0))
+    assert "Under fgsm at 0.2" in reported(found, tmp_path)
+
+
+def test_a_folder_is_refused_and_nothing_is_left(found, tmp_path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(UserError, match="cannot be written: Is a directory$"):
+        found.report(tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
 def test_a_certificate_and_the_audit_are_shown(found, tmp_path):
     certificate = evaluate.certify(logits_fn, X, Y, [0.0, 0.01], bounds=(0.0, 1.0))
     warned = found._replace(audit=found.audit._replace(warnings=("Mind the gap.",)))

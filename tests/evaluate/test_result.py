@@ -90,6 +90,7 @@ def test_json_of_a_model_without_a_derivative_has_null_for_what_is_unknown():
         ("{", "text must be that of Evaluation.to_json"),
         ("[]", "text must be that of Evaluation.to_json"),
         ("{}", "text must be that of Evaluation.to_json"),
+        ('{"form": 1}', "text must be that of Evaluation.to_json"),
         ('{"form": 7}', "form must be 1, got 7"),
     ],
 )
@@ -108,3 +109,12 @@ def test_a_chart_has_each_attack_and_the_worst_case_behind_them(found):
         np.testing.assert_array_equal(line.get_ydata(), found.attacks[line.get_label()].accuracy)
     assert axes.get_ylim() == (0, 1) and axes.get_xlabel() == "eps (linf or l2)"
     assert found.plot(axes) is axes
+
+
+def test_a_chart_of_sizes_in_any_order_is_drawn_from_left_to_right():
+    eps = [0.5, 0.0, 0.1]
+    found = evaluate.evaluate(logits_fn, X, Y, {"fgsm": attacks.fgsm}, eps=eps)
+    accuracy = dict(zip(eps, found.attacks["fgsm"].accuracy, strict=True))
+    for line in found.plot().get_lines():
+        assert list(line.get_xdata()) == sorted(eps)
+        assert list(line.get_ydata()) == [accuracy[size] for size in sorted(eps)]

@@ -117,6 +117,8 @@ def run(
         folders = _folders(workdirs, names, out)
         if report is not None and len(names) > 1:
             raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
+        if report is not None and Path(report).is_dir():
+            raise UserError(f"report must be a file, got the folder {report}")
         pages = [] if report is None else [Path(report).parent]
         for folder in [*folders.values(), *pages] if is_first() else ():
             check_writable(folder)

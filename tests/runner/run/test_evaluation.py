@@ -184,6 +184,8 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
     assert f"{100 * accuracy:.1f} %" in page.read_text("utf-8")
     with pytest.raises(UserError, match=f"^report must be of one run, got {page} for 2 runs$"):
         evaluation.run([str(runs / "a"), str(runs / "b")], **arguments)
+    with pytest.raises(UserError, match=f"^report must be a file, got the folder {tmp_path}$"):
+        evaluation.run([str(runs / "a")], **arguments | {"report": str(tmp_path)})
 
 
 @pytest.mark.slow
