@@ -1,8 +1,7 @@
 """Draws docs/picture.png, the picture of the README: `python docs/picture.py`, a minute on a CPU.
 
-Two perceptrons are trained on 4,000 of the 5,000 embedded digits (seed 0), one on clean digits, one
-half on PGD's examples of eps .15. Accuracy is the worst case over FGSM, PGD and APGD on the other
-1,000 digits.
+Accuracy is the worst case over FGSM, PGD and APGD, of the two perceptrons of
+`benchmarks.robustness`, on 1,000 digits that they have not seen.
 """
 
 from functools import partial
@@ -10,28 +9,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from matplotlib.figure import Figure
 
-from adv_jax import attacks, data, evaluate, models, objectives, step
+from adv_jax import attacks, data, evaluate
+from benchmarks.robustness import BOUNDS, nets
 
-BOUNDS, EPS = (0.0, 1.0), np.linspace(0, 0.3, 13)
+EPS = np.linspace(0, 0.3, 13)
 COLORS = {"plain": "#2a86d1", "defended": "#d9700a"}
 SHOWN = 0.15  # eps of the digits
-
-
-def train(dataset, objective, *, epochs=30, seed=0):
-    """Returns the logits function of a trained perceptron."""
-    net = models.mlp(features=(256,), num_classes=10)
-    optimizer = optax.adam(1e-3)
-    variables = models.init(net, jax.random.key(seed), dataset.train.x[:2])
-    objective = partial(objective, models.apply_fn(net))
-    state = step.init_state(variables, optimizer, seed=seed)
-    epoch = jax.jit(step.over_steps(step.make_step(objective, optimizer)))
-    for i in range(epochs):
-        rows = data.epoch_order(seed, i, len(dataset.train.y)).reshape(-1, 50)
-        state, _ = epoch(state, {"x": dataset.train.x[rows], "y": dataset.train.y[rows]})
-    return lambda x: models.apply_fn(net)(state.variables, x).logits
 
 
 def draw(accuracy, digits, read_as):
@@ -60,11 +45,6 @@ def main():
     """Trains, attacks and draws."""
     dataset = data.load("mnist", source="embedded")
     x, y = dataset.test
-    inner = partial(attacks.pgd, eps=0.15, bounds=BOUNDS, num_steps=10)
-    nets = {
-        "plain": train(dataset, objectives.cross_entropy),
-        "defended": train(dataset, partial(objectives.adversarial_mix, attack=inner)),
-    }
     suite = {
         "fgsm": partial(attacks.fgsm, bounds=BOUNDS),
         "pgd": partial(attacks.pgd, bounds=BOUNDS, num_steps=40),
@@ -73,7 +53,7 @@ def main():
     key = jax.random.key(0)
     accuracy, digits, read_as = {}, {}, {}
     shown = [int(np.flatnonzero(y == label)[0]) for label in range(5)]
-    for name, net in nets.items():
+    for name, net in nets(dataset).items():
         found = evaluate.evaluate(net, x, y, suite, eps=EPS, bounds=BOUNDS, key=key)
         accuracy[name] = found.worst_case
         digits[name] = np.asarray(suite["pgd"](net, x[shown], y[shown], eps=SHOWN, key=key))
