@@ -100,12 +100,14 @@ def climb(
         ahead = reach.nearest(z + size * reach.steepest(gradient))
         return ahead, best.or_better(Found(point, at.loss, at.fools))
 
-    best, start = Found(x, *rate(x)[:2]), reach.near
-    for turn in range(restarts):
-        if turn:
+    def restart(best: Found, turn: Array) -> tuple[Found, None]:
+        start = reach.near
+        if restarts > 1:
             keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys(key, x.shape[0]), turn)
-            start = reach.nearest(reach.drawn(keys))
-        _, best = jax.lax.fori_loop(0, num_steps + 1, step, (start, best))
+            start = jnp.where(turn == 0, start, reach.nearest(reach.drawn(keys)))
+        return jax.lax.fori_loop(0, num_steps + 1, step, (start, best))[1], None
+
+    best, _ = jax.lax.scan(restart, Found(x, *rate(x)[:2]), jnp.arange(restarts))
     return jax.lax.stop_gradient(choose(best.fools, best.point, x))
 
 
