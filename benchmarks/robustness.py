@@ -7,7 +7,6 @@ speeds of `benchmarks.attacks`.
 """
 
 import argparse
-import inspect
 import json
 import os
 import re
@@ -23,6 +22,7 @@ import optax
 
 from adv_jax import attacks, data, evaluate, models, objectives, step
 from adv_jax.attacks import Rank, traits_of
+from adv_jax.evaluate.budget import takes
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.tables import Table
 from benchmarks.timing import machine, versions, write
@@ -80,13 +80,9 @@ def norms_of(attack: Any) -> list[str]:
     """Returns the norms that an attack accepts, the first of which is measured."""
     if fixed := traits_of(attack).norm:
         return [fixed]
-    if not _has_norm(attack):
+    if not takes(attack, "norm"):
         return ["l0"]  # JSMA counts pixels.
     return [norm for norm in ("linf", "l2", "l1") if _accepts(attack, norm)]
-
-
-def _has_norm(attack: Any) -> bool:
-    return "norm" in inspect.signature(attack).parameters
 
 
 def _accepts(attack: Any, norm: str) -> bool:
@@ -111,7 +107,7 @@ def measure(rows: int = ROWS) -> dict[str, Any]:
         clean[net] = float(np.mean(logits_fn(x).argmax(-1) == y))
         for name, entry in found.items():
             attack, norm = getattr(attacks, name), entry["norms"][0]
-            call = partial(attack, norm=norm) if _has_norm(attack) else attack
+            call = partial(attack, norm=norm) if takes(attack, "norm") else attack
             options = {"eps": [SIZES[norm]], "bounds": BOUNDS, "key": jax.random.key(0)}
             result = evaluate.evaluate(logits_fn, x, y, {name: call}, **options)
             entry[net] = float(result.attacks[name].accuracy[0])

@@ -30,7 +30,7 @@ class Folder:
         file = self._path / "settings.json"
         wanted = json.loads(json.dumps(settings))
         if not file.exists():
-            self._write("settings.json", json.dumps(wanted, indent=1).encode())
+            write_whole(file, json.dumps(wanted, indent=1).encode())
             return
         found = json.loads(file.read_text())
         other = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
@@ -83,10 +83,15 @@ class Folder:
         np.savez(part, allow_pickle=False, **flat)
         os.replace(part, self._path / _name(index))
 
-    def _write(self, name: str, content: bytes) -> None:
-        part = self._path / f".{name}"
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all; raises OSError if the system refuses it."""
+    part = path.with_name(f".{path.name}")
+    try:
         part.write_bytes(content)
-        os.replace(part, self._path / name)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _name(index: int) -> str:

@@ -4,12 +4,10 @@ import base64
 import datetime
 import hashlib
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,21 +63,6 @@ def page(found: Evaluation, *, title: str, certificate: Certificate | None = Non
     )
     body = "\n".join(parts)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
-
-
-def write(path: str | os.PathLike[str], text: str) -> None:
-    """Writes the page, whole or not at all.
-
-    Raises:
-      OSError: the system refuses the path.
-    """
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, "utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _section(heading: str, *parts: str) -> str:

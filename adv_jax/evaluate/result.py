@@ -2,11 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from adv_jax.evaluate.auditing import Audit
+from adv_jax.evaluate.finished import write_whole
 from adv_jax.evaluate.measures import Clean, Curve
 from adv_jax.types import UserError
 
@@ -106,13 +108,12 @@ class Evaluation(NamedTuple):
         try:
             fields = json.loads(text)
             form = fields.pop("form")
-            if form != _FORM:
-                raise UserError(f"form must be {_FORM}, got {form!r}")
-            return cls._of(fields)
+            found = cls._of(fields) if form == _FORM else None
         except (ValueError, TypeError, AttributeError, KeyError) as error:
-            if isinstance(error, UserError):
-                raise
             raise UserError("text must be that of Evaluation.to_json") from error
+        if found is None:
+            raise UserError(f"form must be {_FORM}, got {form!r}")
+        return found
 
     @classmethod
     def _of(cls, fields: dict[str, Any]) -> "Evaluation":
@@ -176,10 +177,11 @@ class Evaluation(NamedTuple):
         Raises:
           UserError: the file cannot be written.
         """
-        from adv_jax.evaluate import reporting  # It imports this module.
+        from adv_jax.evaluate.reporting import page  # It imports this module.
 
+        text = page(self, title=title, certificate=certificate)
         try:
-            reporting.write(path, reporting.page(self, title=title, certificate=certificate))
+            write_whole(Path(path), text.encode())
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -207,7 +209,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+    if hasattr(value, "__array__"):
         return _plain(np.asarray(value).tolist())
     return None if isinstance(value, float) and np.isnan(value) else value
 

@@ -21,7 +21,6 @@ from adv_jax.checks import suggestion
 from adv_jax.data import Dataset
 from adv_jax.evaluate.batching import Progress
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
-from adv_jax.evaluate.reporting import page
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
@@ -272,6 +271,8 @@ def _evaluation_files(
     measured = gather_rows(measured, task.shares)
     found = concluded(suite, measured, task.eps, shape=task.x.shape[1:])
     if report is not None:
+        from adv_jax.evaluate.reporting import page  # Its statistics are slow to import.
+
         found = with_examples(found, task.inputs, measured)
         files[Path(report)] = page(found, title=f"{name} under attack").encode()
     document = model.about | task.settings | _document(found, task.attacks)
