@@ -39,7 +39,7 @@ def numbers(problem, placement=None):
         found = evaluate.evaluate(logits_fn, x, y, ATTACKS, eps=[0.0, 0.3], **options)
     models = {"net": logits_fn, "other": lambda x: x @ w}
     return (
-        found._replace(audit=(), norms={}),
+        found._replace(audit=(), norms={}, settings={}),
         found.audit._replace(warnings=()),
         evaluate.minimal_eps(logits_fn, x, y, attacks.fgsm, high=2.0, num_steps=3, **options),
         evaluate.transfer(models, x, y, attacks.fgsm, eps=0.3, **options),
