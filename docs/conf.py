@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "sphinx_design",
 ]
 root_doc = "docs/index"
 include_patterns = [
@@ -46,6 +47,8 @@ python_maximum_signature_line_length = 88
 myst_heading_anchors = 3
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "adv_jax"
 
 # What autodoc shows for jax.typing.ArrayLike, which is no class.
@@ -54,6 +57,15 @@ _FIELD = re.compile(r"^([a-z_]\w*(?:, \w+)*): ", re.MULTILINE)
 _ALIGNED = re.compile(r"\S+ {2,}\S")
 _CITED = re.compile(r"(?<![\w)])\[([a-z]+(?:19|20)\d\d[a-z]*)(?=[\],])")
 _ANCHOR = re.compile(r'<a id="(\w+)"></a>')
+_WORK = re.compile(r"papers/(\w+)/README")
+_ALL_NUMBERS = """
+```{{toctree}}
+:maxdepth: 1
+
+All numbers, trainings and figures </docs/works/{work}>
+```
+"""
+_CAPTION = 'class="caption" role="heading"'
 
 
 def restructured(docstring: str) -> str:
@@ -128,6 +140,11 @@ def setup(app):
         """Writes the pages with charts and figures of results, which no commit holds."""
         site.write(Path(app.srcdir) / "docs" / "works")
 
+    def extend(app, name, source):
+        """Links a work's page to that of all its numbers, which only the site has."""
+        if work := _WORK.fullmatch(name):
+            source[0] += _ALL_NUMBERS.format(work=work[1])
+
     def anchor(app, doctree):
         """Tells Sphinx and MyST of the anchors in REFERENCES.md, which are HTML."""
         if (name := app.env.docname) == "docs/REFERENCES":
@@ -151,6 +168,12 @@ def setup(app):
         """Fields of named tuples have docstrings that say nothing."""
         return str(getattr(obj, "__doc__", "")).startswith("Alias for field number") or None
 
+    def accessible(app, name, template, context, doctree):
+        """Adds what a screen reader and a keyboard need: levels of captions, focus to scroll."""
+        tree = context.get("furo_navigation_tree", "")
+        context["furo_navigation_tree"] = tree.replace(_CAPTION, f'{_CAPTION} aria-level="2"')
+        context["body"] = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+
     def redirect(app, exception):
         """Writes the index.html at which a browser begins; the pages lie as in the clone."""
         if exception is None and app.builder.name == "html":
@@ -159,6 +182,8 @@ def setup(app):
 
     app.connect("builder-inited", write)
     app.connect("build-finished", redirect)
+    app.connect("source-read", extend)
+    app.connect("html-page-context", accessible, priority=900)
     app.connect("doctree-read", anchor)
     app.connect("autodoc-process-docstring", rewrite, priority=400)
     app.connect("autodoc-process-signature", shorten)

@@ -195,7 +195,7 @@ def _cell(line: Line) -> str:
         return ""
     if line.verdict.extent == FULL:
         return f"{ours}<br><sub>{paper}</sub>"
-    return f'<span style="color: gray">_{ours}_</span><br><sub>{paper}</sub>'
+    return f'<span class="gray">_{ours}_</span><br><sub>{paper}</sub>'
 
 
 def in_digits(mean: float, sd: float | None) -> str:
@@ -263,4 +263,4 @@ def _is_run(line: Line) -> bool:
 
 def gray(text: str) -> str:
     """Returns a text in Markdown that is gray on the site, and in italics everywhere."""
-    return f'<span style="color: gray">_{text}_</span>'
+    return f'<span class="gray">_{text}_</span>'

@@ -24,6 +24,34 @@ from papers.running import single_runs, stored
 from papers.running.budget import PAPER
 
 Json = Mapping[str, Any]
+_CARDS = """\
+# The works
+
+Each card opens the tables of a work: its numbers beside ours, in full, and [what the words
+mean](/papers/README.md#verdicts).
+
+``````{{grid}} 1 1 2 2
+:gutter: 3
+
+{cards}
+``````
+
+```{{toctree}}
+:hidden:
+
+{pages}
+```
+"""
+_CARD = """\
+`````{{grid-item-card}} {title}
+:link: /papers/{name}/README
+:link-type: doc
+
+{sentence}
+
+*{tally}*
+`````
+"""
 _LEGEND = (
     "Bars are sample standard deviations over seeds. Learning curves are means over replicas, "
     "shaded from the lowest to the highest."
@@ -31,20 +59,37 @@ _LEGEND = (
 
 
 def write(folder: Path, results: Path = ROOT / "papers") -> None:
-    """Writes FOLDER/PAPER.md of each work, and the charts and learning curves that it shows.
+    """Writes the page of cards, and FOLDER/PAPER.md of each work with its charts and curves.
 
     Raises:
       UserError: `stored.read` refuses the results.
     """
     found = stored.read(results)
     folder.mkdir(parents=True, exist_ok=True)
-    for paper in numbers.load().values():
-        one = chapters.chapter(paper, found)
+    works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
+    replace(folder / "index.md", cards(works).encode())
+    for one in works:
         for name, figure in _drawn(one):
             content = io.BytesIO()
             figure.savefig(content, dpi=100)
             replace(folder / name, content.getvalue())
-        replace(folder / f"{paper.name}.md", page(one, folder, found.root).encode())
+        replace(folder / f"{one.paper.name}.md", page(one, folder, found.root).encode())
+
+
+def cards(works: Sequence[Chapter]) -> str:
+    """Returns the page with a card for each work: its title, its sentence and its tally."""
+    ordered = sorted(works, key=lambda one: not summary.is_reproduced(one))
+    shown = (
+        _CARD.format(
+            title=one.paper.title,
+            name=one.paper.name,
+            sentence=summary.sentence(one),
+            tally=summary.tally(one),
+        )
+        for one in ordered
+    )
+    pages = (f"{summary.begin_of(one)} </papers/{one.paper.name}/README>" for one in ordered)
+    return _CARDS.format(cards="\n".join(shown), pages="\n".join(pages))
 
 
 def page(one: Chapter, folder: Path, results: Path) -> str:

@@ -13,7 +13,7 @@ from reproduced import write_results
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.words import FINDINGS
-from papers.pages import chapters, site
+from papers.pages import chapters, site, summary
 from papers.running import stored
 
 NOTHING = stored.Results({}, {}, {})
@@ -48,6 +48,16 @@ def test_every_number_and_claim_of_a_work_has_a_row_with_its_note(paper, tmp_pat
     for entry in paper.entries.values():
         assert entry.get("note", "").replace("|", r"\|").replace("*", r"\*") in text
     assert all(f"- {name}: {note}" in text for name, note in paper.notes.items())
+
+
+def test_each_work_has_a_card_with_its_sentence_and_tally_and_a_place_in_the_sidebar(found):
+    works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
+    text = site.cards(works)
+    for one in works:
+        mark = f":link: /papers/{one.paper.name}/README\n"
+        (card,) = (part for part in text.split("{grid-item-card}") if mark in part)
+        assert summary.sentence(one) in card and summary.tally(one) in card
+        assert f"{summary.begin_of(one)} </papers/{one.paper.name}/README>\n" in text
 
 
 def test_measured_numbers_stand_beside_the_papers_with_what_counts_as_equal(of_repository):
@@ -108,7 +118,7 @@ def test_a_page_shows_the_chart_of_a_target_and_the_curves_of_its_trainings(tmp_
     folder = write_results(tmp_path, ["shallow_thesis.fig3.4"], "quick")
     document = json.loads((folder / "shallow_thesis/results/fig3.4.json").read_text())
     site.write(tmp_path / "site", folder)
-    assert {path.stem for path in (tmp_path / "site").glob("*.md")} == numbers.load().keys()
+    assert {path.stem for path in (tmp_path / "site").glob("*.md")} == {"index", *numbers.load()}
     chart, *curves = pictures(tmp_path / "site", "shallow_thesis")
     assert chart.name == "shallow_thesis.fig3.4.png"
     assert len({*curves}) == len(document["trainings"]) > 1
