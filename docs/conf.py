@@ -5,10 +5,13 @@ their links hold on the site as in the clone.
 """
 
 import re
-import textwrap
 from pathlib import Path
 
+from jax.typing import ArrayLike
+
 import adv_jax
+from adv_jax.types import Bounds, Mask
+from docs.docstrings import completed, restructured
 from papers.pages import site
 
 project = "adv_jax"
@@ -47,15 +50,11 @@ python_maximum_signature_line_length = 88
 myst_heading_anchors = 3
 
 html_theme = "furo"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = "adv_jax"
 
-# What autodoc shows for jax.typing.ArrayLike, which is no class.
-_ARRAY_LIKE = re.compile(r"~?[\w.]+\.Array \| ~?numpy\.ndarray \| .+? \| complex")
-_FIELD = re.compile(r"^([a-z_]\w*(?:, \w+)*): ", re.MULTILINE)
-_ALIGNED = re.compile(r"\S+ {2,}\S")
-_CITED = re.compile(r"(?<![\w)])\[([a-z]+(?:19|20)\d\d[a-z]*)(?=[\],])")
 _ANCHOR = re.compile(r'<a id="(\w+)"></a>')
 _WORK = re.compile(r"papers/(\w+)/README")
 _ALL_NUMBERS = """
@@ -65,76 +64,24 @@ _ALL_NUMBERS = """
 All numbers, trainings and figures </docs/works/{work}>
 ```
 """
+# A list of definitions without a term, by Sphinx's writer of HTML.
+_PARAMETERS = re.compile(r'<dl>\n(<dd><em class="sig-param">.*?)</dl>', re.DOTALL)
 _CAPTION = 'class="caption" role="heading"'
-
-
-def restructured(docstring: str) -> str:
-    r"""A docstring as reStructuredText, in which it looks as it does in the source.
-
-    Stars, bars and trailing underscores mean themselves, `x` is code, a key of REFERENCES.md in
-    brackets is a link to its entry, and a line for each field of a class stays one. What is
-    indented, or in columns, is shown as it is.
-
-    >>> docstring = "The `x`: f32[B, *D].\n\nlow: bound_ of |x|.\nhigh: the other.\n\n  a   table"
-    >>> print(restructured(docstring + "\n\nReturns:\n  first: x\n  ** 2."))
-    The ``x``: f32[B, \*D].
-    <BLANKLINE>
-    * **low**: bound\_ of \|x\|.
-    * **high**: the other.
-    <BLANKLINE>
-    ::
-    <BLANKLINE>
-          a   table
-    <BLANKLINE>
-    :returns: first: x
-        \*\* 2.
-    """
-    summary, *blocks = docstring.strip("\n").split("\n\n")
-    return "\n\n".join([_inline(summary), *map(_block, blocks)]) + "\n"
-
-
-def _block(block: str) -> str:
-    """A paragraph, a list of fields, a section or what is shown as it is.
-
-    Napoleon, which reads the other sections, would take a return value's first words for its type.
-    """
-    lines = block.split("\n")
-    outer = [line for line in lines if not line.startswith(" ")]
-    if block.startswith(">>>"):
-        return block
-    if outer == ["Returns:"]:
-        value = textwrap.dedent("\n".join(lines[1:]))
-        return ":returns: " + textwrap.indent(_inline(value), "    ").lstrip()
-    if not outer or all(map(_ALIGNED.match, outer)):
-        return "::\n\n" + "\n".join(f"    {line}" for line in lines)
-    if all(map(_FIELD.match, outer)):
-        return _FIELD.sub(r"* **\1**: ", _inline(block))
-    return _inline(block)
-
-
-def _inline(text: str) -> str:
-    parts = re.split(r"(`[^`]+`)", text)
-    return "".join(
-        f"`{part}`" if part.startswith("`") else _linked(_escaped(part)) for part in parts
-    )
-
-
-def _escaped(text: str) -> str:
-    """A star that stands alone, as in a list or a product, needs no escape."""
-    return re.sub(r"\\|\||\*(?!\s)|(?<=\S)\*|(?<=\w)_(?!\w)", r"\\\g<0>", text)
-
-
-def _linked(text: str) -> str:
-    """The keys of works as links, which Sphinx reports if REFERENCES.md has no such entry.
-
-    >>> _linked("Sources: [madry2018], sec. 2.1; [maronas2016, 5.3]; f32[b2018].")
-    'Sources: [:ref:`madry2018`], sec. 2.1; [:ref:`maronas2016`, 5.3]; f32[b2018].'
-    """
-    return _CITED.sub(r"[:ref:`\1`", text)
 
 
 def setup(app):
     """Docstrings are rewritten before Napoleon reads their sections."""
+    from sphinx.util.typing import stringify_annotation
+
+    # Types that autodoc would write out, the longest first.
+    aliases = {
+        stringify_annotation(alias, "smart"): f"~{name}"
+        for name, alias in {
+            "jax.typing.ArrayLike": ArrayLike,
+            "adv_jax.types.Bounds": Bounds,
+            "adv_jax.types.Mask": Mask,
+        }.items()
+    }
 
     def write(app):
         """Writes the pages with charts and figures of results, which no commit holds."""
@@ -153,13 +100,23 @@ def setup(app):
                 app.env.domains.standard_domain.note_hyperlink_target(key, name, key, key)
                 slugs[key] = (0, key, key)
 
+    def resolve(app, env, node, text):
+        """Links a name of adv_jax that lacks its beginning, such as `norms.canonical`."""
+        target = node.get("reftarget", "")
+        if node.get("reftype") != "obj" or target.startswith("adv_jax."):
+            return None
+        domain, name = env.domains["py"], node["refdoc"]
+        return domain.resolve_xref(env, name, app.builder, "obj", f"adv_jax.{target}", node, text)
+
     def rewrite(app, what, name, obj, options, lines):
-        lines[:] = restructured("\n".join(lines)).split("\n")
+        module = getattr(obj, "__module__", None) or ""
+        lines[:] = restructured(completed("\n".join(lines), module)).split("\n")
 
     def shorten(app, what, name, obj, options, signature, returned):
         """Without what Flax adds to each module, and without the addresses of functions."""
         if signature:
-            signature = _ARRAY_LIKE.sub("~jax.typing.ArrayLike", signature)
+            for written, alias in aliases.items():
+                signature = signature.replace(written, alias)
             signature = re.sub(r", parent: .*", ")", signature)
             signature = re.sub(r"<function .+?>(?=[,)])", "...", signature)
         return signature, returned
@@ -172,7 +129,12 @@ def setup(app):
         """Adds what a screen reader and a keyboard need: levels of captions, focus to scroll."""
         tree = context.get("furo_navigation_tree", "")
         context["furo_navigation_tree"] = tree.replace(_CAPTION, f'{_CAPTION} aria-level="2"')
-        context["body"] = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+        body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+        context["body"] = _PARAMETERS.sub(listed, body)
+
+    def listed(parameters):
+        items = parameters[1].replace("<dd>", "<li>").replace("</dd>", "</li>")
+        return f'<ul class="signature">{items}</ul>'
 
     def redirect(app, exception):
         """Writes the index.html at which a browser begins; the pages lie as in the clone."""
@@ -183,6 +145,7 @@ def setup(app):
     app.connect("builder-inited", write)
     app.connect("build-finished", redirect)
     app.connect("source-read", extend)
+    app.connect("missing-reference", resolve)
     app.connect("html-page-context", accessible, priority=900)
     app.connect("doctree-read", anchor)
     app.connect("autodoc-process-docstring", rewrite, priority=400)

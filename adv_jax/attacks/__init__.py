@@ -1,9 +1,11 @@
 """Perturbations of inputs: `attack(logits_fn, x, y, *, ..., key=None) -> x_adv`.
 
-Attacks are pure functions that work under jit, vmap and scan. They share `adv_jax.checks` of their
-arguments, `adv_jax.loss_gradients` and `adv_jax.perturbations`. README.md in this folder describes
-them; their common properties are tested from tests/support/attack_table.py.
+Attacks are pure functions that work under jit, vmap and scan. README.md in this folder describes
+them.
 """
+
+# They share `adv_jax.checks` of their arguments, `adv_jax.loss_gradients` and
+# `adv_jax.perturbations`; tests/support/attack_table.py tests their common properties.
 
 from adv_jax.attacks import targets as targets
 from adv_jax.attacks._attack import attack as attack

@@ -86,7 +86,8 @@ def deepfool(
         units of which the perturbation is short.
       targeted: y is the class to reach: each step leads to its boundary with the most probable
         other class at x_t, and `candidates` is not used.
-      logits_fn, x, y, bounds, mask, aux, key: as in `fgsm`. Every x_t is clipped.
+      bounds: as in `fgsm`. Every x_t is clipped.
+      logits_fn, x, y, mask, aux, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient. A row that is fooled at x, or by

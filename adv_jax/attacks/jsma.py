@@ -80,8 +80,8 @@ def jsma(
         floor(gamma * d / 2) pairs of d features.
       of: F is the "logits", as in the paper (JSMA-Z), or the "probs" of the softmax (JSMA-F),
         where b = -a and the two features of the largest derivatives are chosen.
-      logits_fn, x, bounds, mask, aux, key: as in `fgsm`. Without bounds a feature may be
-        changed repeatedly.
+      bounds: as in `fgsm`. Without them a feature may be changed repeatedly.
+      logits_fn, x, mask, aux, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient. A row classified as t at x is
