@@ -75,16 +75,22 @@ class Goal(NamedTuple):
 def goals(found: Iterable[Goal]) -> Table:
     """Returns the table of goals, with a note if one is met beside PyTorch as installed only."""
     found = list(found)
-    of_torch = [goal for goal in found if "torch" in goal.ratio]
-    met = {goal.task for goal in of_torch if UNLOCKED not in goal.ratio and goal.met}
-    missed = {goal.task for goal in of_torch if UNLOCKED in goal.ratio and goal.met is False}
-    note = UNFAIR if met & missed else ""
     rows, above = [], ""
     for goal in found:
         cells = (goal.ratio, shown(goal.measured), goal.demand, goal.verdict)
         rows.append((goal.task if goal.task != above else "", *cells))
         above = goal.task
-    return Table("Goals", ("step", "ratio", "measured", "goal", "met"), rows, words=2, note=note)
+    return Table(
+        "Goals", ("step", "ratio", "measured", "goal", "met"), rows, words=2, note=unfair(found)
+    )
+
+
+def unfair(found: Iterable[Goal]) -> str:
+    """Returns a note if a goal is met beside PyTorch as installed only, else ""."""
+    of_torch = [goal for goal in found if "torch" in goal.ratio]
+    met = {goal.task for goal in of_torch if UNLOCKED not in goal.ratio and goal.met}
+    missed = {goal.task for goal in of_torch if UNLOCKED in goal.ratio and goal.met is False}
+    return UNFAIR if met & missed else ""
 
 
 def yes(met: bool | None) -> str:

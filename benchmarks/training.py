@@ -6,7 +6,7 @@ See benchmarks/README.md for the method.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,11 @@ from benchmarks.tables import (
     Goal,
     Table,
     console,
-    goals,
     show,
     shown,
     shown_peak,
     three_digits,
+    unfair,
 )
 from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Product
 from benchmarks.timing import (
@@ -237,49 +237,46 @@ def _per_step(seconds: list[float], steps: int) -> dict[str, Any]:
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
     """Returns the tables of a report: the steps by the sides that they are compared with."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for task in report["tasks"].values():
-        groups.setdefault(tuple(task["ms_per_step"]), []).append(task)
-    found = [_steps(sides[1:], tasks, report["peak"]) for sides, tasks in groups.items()]
-    met = list(_goals(report["tasks"]))
-    if met:
-        found.append(goals(met))
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, task in report["tasks"].items():
+        groups.setdefault(tuple(task["ms_per_step"]), []).append(name)
+    found = [_steps(report, sides[1:], names) for sides, names in groups.items()]
     if "parts" in report:
         found.append(_parts(report["parts"]))
     return found
 
 
-def _steps(
-    others: Sequence[str], tasks: Iterable[Mapping[str, Any]], peak: Mapping[str, Any]
-) -> Table:
+def _steps(report: Mapping[str, Any], others: Sequence[str], names: Sequence[str]) -> Table:
     """Returns the table of tasks that adv_jax is timed with beside the same other sides."""
     short = {side: side.removeprefix(f"{OURS}, ") for side in others}
     columns = ["step", "MFLOP", f"{OURS}, ms"]
     columns += [f"{short[side]}, ms" for side in others]
     columns += [f"{OURS} / {short[side]}" for side in others]
+    has_goals = any(name in GOALS for name in names)
+    columns += ["goal, at most", "met"] if has_goals else []
     columns += ["at the peak, ms", "of peak"]
-    rows = []
-    for task in tasks:
-        ms = task["ms_per_step"]
+    rows, goals = [], []
+    for name in names:
+        task, bounds = report["tasks"][name], GOALS.get(name, {})
+        ms, ratios = task["ms_per_step"], task["adv_jax_over"]
+        own = [Goal(name, side, ratios[side], bounds[side]) for side in others if side in bounds]
+        demands = " / ".join(f"{goal.bound:g}" for goal in own)
+        met = " / ".join(goal.verdict for goal in own)
         rows.append(
             [
                 task["title"],
                 three_digits(task["flops_per_step"] / 1e6),
                 *(three_digits(ms[side]["median"]) for side in (OURS, *others)),
-                *(shown(task["adv_jax_over"][side]) for side in others),
+                *(shown(ratios[side]) for side in others),
+                *([demands, met] if has_goals else []),
                 three_digits(task["limit_ms"]),
                 f"{ms[OURS]['share_of_peak']:.0%}",
             ]
         )
+        goals += own
     than = "the same step without the attack" if NO_ATTACK in others else "PyTorch's"
-    return Table(f"One training step beside {than}; {shown_peak(peak)}", columns, rows)
-
-
-def _goals(tasks: Mapping[str, Any]) -> Iterator[Goal]:
-    for name in filter(tasks.__contains__, GOALS):
-        for side, values in tasks[name]["adv_jax_over"].items():
-            ratio = f"{OURS} / {side.removeprefix(f'{OURS}, ')}"
-            yield Goal(tasks[name]["title"], ratio, values, GOALS[name].get(side))
+    title = f"One training step beside {than}; {shown_peak(report['peak'])}"
+    return Table(title, columns, rows, note=unfair(goals))
 
 
 def _parts(parts: Mapping[str, Mapping[str, Any]]) -> Table:

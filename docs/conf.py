@@ -10,7 +10,7 @@ from pathlib import Path
 from jax.typing import ArrayLike
 
 import adv_jax
-from adv_jax.types import Bounds, Mask
+from adv_jax import types
 from docs.docstrings import completed, restructured
 from papers.pages import site
 
@@ -50,7 +50,7 @@ python_maximum_signature_line_length = 88
 myst_heading_anchors = 3
 
 html_theme = "furo"
-templates_path = ["_templates"]
+templates_path = ["docs/_templates"]  # from the root, of autosummary alone
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = "adv_jax"
@@ -74,14 +74,10 @@ def setup(app):
     from sphinx.util.typing import stringify_annotation
 
     # Types that autodoc would write out, the longest first.
-    aliases = {
-        stringify_annotation(alias, "smart"): f"~{name}"
-        for name, alias in {
-            "jax.typing.ArrayLike": ArrayLike,
-            "adv_jax.types.Bounds": Bounds,
-            "adv_jax.types.Mask": Mask,
-        }.items()
-    }
+    names = ["Objective", "Aux", "Apply", "Bounds", "Mask"]
+    aliases = {getattr(types, name): f"~adv_jax.types.{name}" for name in names}
+    aliases = {ArrayLike: "~jax.typing.ArrayLike", **aliases}
+    written = {stringify_annotation(alias, "smart"): name for alias, name in aliases.items()}
 
     def write(app):
         """Writes the pages with charts and figures of results, which no commit holds."""
@@ -115,8 +111,8 @@ def setup(app):
     def shorten(app, what, name, obj, options, signature, returned):
         """Without what Flax adds to each module, and without the addresses of functions."""
         if signature:
-            for written, alias in aliases.items():
-                signature = signature.replace(written, alias)
+            for type_, name in written.items():
+                signature = signature.replace(type_, name)
             signature = re.sub(r", parent: .*", ")", signature)
             signature = re.sub(r"<function .+?>(?=[,)])", "...", signature)
         return signature, returned
