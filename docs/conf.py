@@ -54,6 +54,7 @@ templates_path = ["docs/_templates"]  # from the root, of autosummary alone
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = "adv_jax"
+html_use_index = html_domain_indices = False  # the search finds names
 
 _ANCHOR = re.compile(r'<a id="(\w+)"></a>')
 _WORK = re.compile(r"papers/(\w+)/README")
@@ -64,6 +65,8 @@ _ALL_NUMBERS = """
 All numbers, trainings and figures </docs/works/{work}>
 ```
 """
+_CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
+_JOINT = re.compile(r"(?<=\w)([/_.])(?=[A-Za-z])(?![^<>]*>)")  # of a path or name, in no tag
 # A list of definitions without a term, by Sphinx's writer of HTML.
 _PARAMETERS = re.compile(r'<dl>\n(<dd><em class="sig-param">.*?)</dl>', re.DOTALL)
 _CAPTION = 'class="caption" role="heading"'
@@ -122,10 +125,11 @@ def setup(app):
         return str(getattr(obj, "__doc__", "")).startswith("Alias for field number") or None
 
     def accessible(app, name, template, context, doctree):
-        """Adds what a screen reader and a keyboard need: levels of captions, focus to scroll."""
+        """Adds levels of captions, focus for what scrolls, and places to break names in tables."""
         tree = context.get("furo_navigation_tree", "")
         context["furo_navigation_tree"] = tree.replace(_CAPTION, f'{_CAPTION} aria-level="2"')
         body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+        body = _CELL.sub(lambda cell: _JOINT.sub(r"\1<wbr>", cell[0]), body)
         context["body"] = _PARAMETERS.sub(listed, body)
 
     def listed(parameters):

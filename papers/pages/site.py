@@ -170,7 +170,8 @@ def _target(target: Json, folder: Path, results: Path) -> Iterator[str]:
     )
     for key, training in target["trainings"].items():
         yield f"**{words_of_key(key)}**: {_trained(training, target['budget'])}\n"
-        yield f"```sh\n{training['command']}\n```\n"
+        lines = " \\\n  --".join(training["command"].split(" --"))
+        yield f"```sh\n{lines}\n```\n"
         if training["learning"]:
             yield f"![learning curves]({_curves(training)})\n"
 

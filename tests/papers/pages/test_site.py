@@ -75,7 +75,8 @@ def test_every_training_has_its_command_device_versions_and_commit(of_repository
         document = json.loads(path.read_text())
         for training in document["trainings"].values():
             block = rf"^\*\*.*\*\*: (.*)\n\n```sh\n{re.escape(training['command'])}\n```$"
-            found = re.findall(block, of_repository[document["paper"]], re.MULTILINE)
+            text = of_repository[document["paper"]].replace(" \\\n  ", " ")
+            found = re.findall(block, text, re.MULTILINE)
             about = training["device"], f"jax {training['versions']['jax']}"
             assert any(
                 one.endswith(f"; commit {training['git']}") and all(word in one for word in about)
