@@ -228,11 +228,14 @@ def _mark(path: Path, results: Path) -> str:
 
 
 def _table(lines: Sequence[Line]) -> str:
+    """Returns the table of lines, with a column of notes if some have one."""
+    columns = ["what", "found", "ours", "paper", "where", "note"]
     rows = [
-        [line.label, line.where, line.paper, line.measured, _verdict(line), line.note]
+        [line.label, _verdict(line), line.measured, line.paper, line.where, line.note]
         for line in lines
     ]
-    return markdown(["what", "where", "paper", "ours", "found", "note"], rows)
+    shown = slice(None) if any(line.note for line in lines) else slice(-1)
+    return markdown(columns[shown], [row[shown] for row in rows])
 
 
 def _verdict(line: Line) -> str:
