@@ -45,13 +45,19 @@ def in_words(value: Any) -> str:
 def words_of_key(key: str) -> str:
     """Returns a training's key in words: its config, the options and the fields that differ.
 
+    The training that it starts from or refers to stands in brackets.
+
     >>> words_of_key("ladder_mnist:table=6,noise=udg replicas.seeds=2")
     'ladder_mnist: table 6, noise udg; replicas.seeds 2'
+    >>> words_of_key("a_mnist:pretrained={source} replicas.seeds=2 on b_mnist:labels=100 seed=1")
+    'a_mnist: pretrained (b_mnist: labels 100; seed 1); replicas.seeds 2'
     """
+    key, _, source = key.partition(" on ")
     options, *fields = key.split(" ")
     config, _, options = options.partition(":")
     parts = [f"{config}: {options}" if options else config, *fields]
-    return "; ".join(parts).replace(",", ", ").replace("=", " ").replace("'", "")
+    words = "; ".join(parts).replace(",", ", ").replace("=", " ").replace("'", "")
+    return words.replace("{source}", f"({words_of_key(source)})") if source else words
 
 
 def label_of(entry: Entry) -> str:
