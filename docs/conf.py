@@ -54,6 +54,8 @@ templates_path = ["docs/_templates"]  # from the root, of autosummary alone
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = "adv_jax"
+html_theme_options = {"top_of_page_buttons": []}  # no link to a page's source
+html_copy_source = False
 html_use_index = html_domain_indices = False  # the search finds names
 
 _ANCHOR = re.compile(r'<a id="(\w+)"></a>')

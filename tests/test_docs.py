@@ -12,6 +12,7 @@ from config_files import CONFIGS
 
 import adv_jax
 from adv_jax import attacks
+from docs.docstrings import completed
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"\| `([\w.-]+)` \| ([\w, ]+) \| [^|]+ \| ([^|]+) \| [^|]+ \|")
@@ -101,6 +102,22 @@ def test_the_api_reference_lists_all_functions_of_attacks():
     listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)
     public = [name for name in vars(attacks) if inspect.isfunction(getattr(attacks, name))]
     assert sorted(listed) == sorted(public)
+
+
+def test_the_reference_has_the_sentence_of_a_setting_as_in_another_function():
+    settings = "x, key: as in `fgsm`.", "bounds: as in `fgsm`; required.", "tau: as in `nothing`."
+    lines = completed("\n  ".join(["Args:", *settings]), "adv_jax.attacks.pgd").splitlines()
+    assert "  x: f[B, *D], inside `bounds`." in lines
+    assert "  key: not used; every attack accepts one." in lines
+    assert any(line.endswith("in the papers; required.") for line in lines)
+    assert "  tau: as in `nothing`." in lines
+
+
+def test_no_setting_of_an_attack_refers_to_another_function_alone():
+    for name in attacks.__all__:
+        attack = getattr(attacks, name)
+        text = completed(inspect.getdoc(attack), attack.__module__)
+        assert not re.search(r"^ +\w[\w, ]*: as in `\w+`\.$", text, re.MULTILINE), name
 
 
 def paths(text):

@@ -78,7 +78,7 @@ def carlini_wagner(
         each feature); None: .001 times the squared width of the bounds.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
         radius of each feature, as in `fgsm`, in units of which |r|_2 is smallest.
-      logits_fn, x, y, mask, aux, targeted, key: as in `fgsm`; key is not used.
+      logits_fn, x, y, mask, aux, targeted, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.

@@ -81,7 +81,7 @@ def ead(
         square of that length.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l1 ball; or the
         radius of each feature, as in `fgsm`, in units of which the perturbation is short.
-      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`; key is not used.
+      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.

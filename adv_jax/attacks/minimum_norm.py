@@ -64,7 +64,7 @@ def ddn(
       initial_eps: e_0, in units of x and l2, f32[] or f32[B], > 0; None: as for step_size.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
         radius of each feature, as in `fgsm`, in units of which the perturbation is shortest.
-      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`; key is not used.
+      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
@@ -151,7 +151,7 @@ def fmn(
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto the ball of this
         radius; or the radius of each feature, as in `fgsm`, in units of which the perturbation is
         shortest.
-      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`; key is not used.
+      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
