@@ -68,7 +68,7 @@ All numbers, trainings and figures </docs/works/{work}>
 ```
 """
 _CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
-_JOINT = re.compile(r"(?<=\w)([/_.])(?=[A-Za-z])(?![^<>]*>)")  # of a path or name, in no tag
+_LONG = re.compile(r"[\w/.]{20,}(?![^<>]*>)")  # a path or name, in no tag
 # A list of definitions without a term, by Sphinx's writer of HTML.
 _PARAMETERS = re.compile(r'<dl>\n(<dd><em class="sig-param">.*?)</dl>', re.DOTALL)
 _CAPTION = 'class="caption" role="heading"'
@@ -131,8 +131,11 @@ def setup(app):
         tree = context.get("furo_navigation_tree", "")
         context["furo_navigation_tree"] = tree.replace(_CAPTION, f'{_CAPTION} aria-level="2"')
         body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
-        body = _CELL.sub(lambda cell: _JOINT.sub(r"\1<wbr>", cell[0]), body)
+        body = _CELL.sub(lambda cell: _LONG.sub(breakable, cell[0]), body)
         context["body"] = _PARAMETERS.sub(listed, body)
+
+    def breakable(word):
+        return re.sub(r"[/_.](?=\w)", r"\g<0><wbr>", word[0])
 
     def listed(parameters):
         items = parameters[1].replace("<dd>", "<li>").replace("</dd>", "</li>")
