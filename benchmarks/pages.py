@@ -87,7 +87,7 @@ def _sections(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _heading(report: Mapping[str, Any], tables: Sequence[Table]) -> str:
-    """Returns the machine, the date and what was timed: "AMD EPYC, 2 CPUs, 2026-11-25: PGD"."""
+    """Returns the machine, the date and, if there are tables, what they show."""
     machine = report["machine"]
     words = f"{machine.get('device') or machine['cpu']}, {machine['cpus']} CPUs, {report['date']}"
     first, *more = dict.fromkeys(row[0] for table in tables for row in table.rows if row[0]) or [""]
