@@ -77,6 +77,8 @@ def run_checked(
             return finished or {}
         files.record_data(ready.inputs.document, ready.inputs.rows, ready.inputs.fitted)
         pretrained.record(files.path, ready.start_sha256)
+        if ready.config["model"].get("weights"):
+            files.record_weights({name: a[0] for name, a in ready.starts.items()})
         return _trained_and_evaluated(ready, files, ends)
 
 
@@ -118,7 +120,7 @@ def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:
     with jax.default_matmul_precision("float32"), contextlib.suppress(UserError):
         loaded = inputs.load(config, runs, workdir)
         sources = trained.sources(config, loaded.dataset)
-        starts = pretrained.starts(config, runs)
+        starts = pretrained.starts(config, runs, workdir)
         _, program = Prepared(config, runs, loaded, sources, starts).program()
         program.compile(wait=True)
 
