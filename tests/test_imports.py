@@ -317,7 +317,7 @@ def test_launch_and_papers_are_imported_by_from():
     assert [path.name for path in modules() if plain.search(path.read_text())] == []
 
 
-EXTRAS = ("tfds", "tensorboard", "covtype", "safetensors", "torch")
+EXTRAS = ("covtype", "mlflow", "safetensors", "tensorboard", "tfds", "torch", "wandb")
 
 
 def test_third_parties_of_the_core_are_declared():

@@ -64,7 +64,7 @@ _FIELDS: dict[str, Any] = {
     "monitor_every": int,
     "checkpoint_every": int,
     "checkpoints_kept": int,
-    "tensorboard": bool,
+    "trackers": tuple | list,
     "evaluation": Mapping,
     "evaluation.attacks": Mapping,
     "evaluation.eps": tuple | list,
