@@ -10,6 +10,7 @@ MLFLOW_EXPERIMENT_NAME and WANDB_PROJECT name the experiment, which else has the
 group has the name of the workdir. A resumed run goes on in the same runs of a tracker.
 """
 
+import fcntl
 import os
 import time
 import uuid
@@ -26,6 +27,7 @@ from adv_jax.runner.store.writing import replace
 from adv_jax.types import install_hint
 
 Line = Mapping[str, Any]  # of metrics.jsonl
+_SQLITE = "sqlite:///"
 _BATCH = 100  # Most parameters that MLflow takes at once.
 
 
@@ -92,7 +94,9 @@ class MLflow:
     def __init__(self, run: Tracked) -> None:
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", _store(run.workdir)))
+        uri = os.environ.get("MLFLOW_TRACKING_URI", _store(run.workdir))
+        with _alone(uri):
+            self._client = MlflowClient(uri)
         experiment = self._experiment(_name(run, "MLFLOW_EXPERIMENT_NAME"))
         runs = [
             self._found(experiment, id) or self._created(experiment, id, run, i)
@@ -259,4 +263,15 @@ def _name(run: Tracked, variable: str) -> str:
 
 
 def _store(folder: Path) -> str:
-    return f"sqlite:///{folder.absolute()}/mlflow.db"
+    return f"{_SQLITE}{folder.absolute()}/mlflow.db"
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Lets processes open a file of MLflow one by one: each makes the tables if there are none."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    with open(f"{uri.removeprefix(_SQLITE)}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

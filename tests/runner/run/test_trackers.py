@@ -1,5 +1,6 @@
 """Trackers: TensorBoard, MLflow in a folder and wandb offline get the lines of metrics.jsonl."""
 
+import os
 import re
 import struct
 import subprocess
@@ -15,6 +16,7 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import trackers, training
 from adv_jax.runner.run.trackers import Tracked, Trackers
 
+ROOT = Path(__file__).parents[3]
 LINES = [
     {"epoch": epoch, "replica": i, "seed": 3 + i, "loss": 1.0 / (epoch + i), "accuracy": 0.5}
     for epoch in (1, 2, 3)
@@ -146,10 +148,18 @@ def test_mlflow_has_a_run_for_each_replica_which_a_resumed_run_continues(tmp_pat
 @pytest.mark.slow
 def test_the_trials_of_a_sweep_are_one_experiment_of_mlflow(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, [ROOT, ROOT / "tests" / "support"])))
     for name, value in trackers.shared(tmp_path).items():
         monkeypatch.setenv(name, value)
-    for trial in ("one", "two"):
-        assert track("mlflow", tmp_path / trial, LINES) == []
+    program = f"""
+import runpy, sys
+from pathlib import Path
+track = runpy.run_path({__file__!r})["track"]
+assert track("mlflow", Path(sys.argv[1]), []) == []"""
+    # At the same time, as trials begin: both find no file.
+    paths = [str(tmp_path / trial) for trial in ("one", "two")]
+    processes = [subprocess.Popen([sys.executable, "-c", program, path]) for path in paths]
+    assert [process.wait() for process in processes] == [0, 0]
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name(tmp_path.name)
     found = client.search_runs([experiment.experiment_id])
@@ -275,5 +285,4 @@ def test_importing_training_imports_no_tracker():
     program = (
         f"import sys, adv_jax.runner.run.training; sys.exit(bool({packages} & {{*sys.modules}}))"
     )
-    root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
