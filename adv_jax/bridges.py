@@ -130,7 +130,7 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
 def weights_from_torch(
     state_dict: Mapping[str, Any], layers: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of a torch model under the names and in the layout of Flax.
+    """Returns the arrays f32 of a torch model under the names and in the layout of Flax.
 
     The names are those of `flax.traverse_util.flatten_dict(variables, sep="/")`, which
     `config.model.weights` reads from a file and `unflatten_dict(arrays, sep="/")` turns into
@@ -144,21 +144,26 @@ def weights_from_torch(
         {"layer1.0.bn1": "hidden2/norm1"}.
 
     Raises:
-      UserError: a layer is not in both, or has an array of another name.
+      UserError: a layer is not in both, or has an array of another name; no dicts.
 
     >>> state_dict = {"fc.weight": np.zeros((10, 784)), "fc.bias": np.zeros(10)}
     >>> arrays = weights_from_torch(state_dict, {"fc": "logits"})
     >>> {name: array.shape for name, array in arrays.items()}
     {'params/logits/kernel': (784, 10), 'params/logits/bias': (10,)}
     """
+    for argument, given in {"state_dict": state_dict, "layers": layers}.items():
+        if not isinstance(given, Mapping):
+            raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
     found = {}
     for name, value in state_dict.items():
         layer, _, leaf = name.rpartition(".")
         if leaf == "num_batches_tracked":
             continue
         if layer not in layers:
-            raise UserError(f"layers must have each layer of state_dict, got none for {layer!r}")
-        array = np.asarray(value.detach().cpu().float() if hasattr(value, "detach") else value)
+            has = f"got none for {layer!r} of {name!r}"
+            raise UserError(f"layers must have each layer of state_dict, {has}")
+        array = value.detach().cpu().float() if hasattr(value, "detach") else value
+        array = np.asarray(array, np.float32)  # NumPy's files know no bfloat16.
         if leaf not in _LEAVES:
             legal = f"the arrays {', '.join(_LEAVES)} in each layer"
             raise UserError(f"state_dict must have {legal}, got {name!r}")

@@ -25,13 +25,18 @@ def test_kernels_are_transposed_and_statistics_are_sorted_out():
 @pytest.mark.parametrize(
     ("layers", "says"),
     [
-        ({}, "layers must have each layer of state_dict, got none for 'bn'"),
+        ({}, "layers must have each layer of state_dict, got none for 'bn' of 'bn.weight'"),
         ({"bn": "norm", "fc": "logits"}, "layers must be layers of state_dict, got 'fc'"),
     ],
 )
 def test_layers_that_do_not_fit_are_refused(layers, says):
     with pytest.raises(UserError, match=f"^{says}$"):
         bridges.weights_from_torch(BATCH_NORM, layers)
+
+
+def test_what_is_no_dict_is_refused():
+    with pytest.raises(UserError, match="^state_dict must be a dict, got a function"):
+        bridges.weights_from_torch(preact_resnet18, {})
 
 
 def test_an_array_of_another_kind_of_layer_is_refused():
