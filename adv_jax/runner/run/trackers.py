@@ -196,7 +196,8 @@ def check(names: Iterable[str]) -> None:
         if name not in [*TRACKERS]:
             raise ConfigError(unknown("an entry of trackers", name, TRACKERS))
         package = TRACKERS[name][1]
-        if not find_spec(package):
+        # A folder of that name, as wandb makes one, is found too, but has no origin.
+        if not getattr(find_spec(package), "origin", None):
             raise ConfigError(
                 f"trackers must have no {name} without {package} ({install_hint(name)}), got "
                 f"{tuple(names)}"

@@ -1,6 +1,7 @@
 """Runs whose model starts from a file of arrays."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import short_run
 from flax.traverse_util import flatten_dict
+from safetensors.flax import save_file
 
 from adv_jax import data, models
 from adv_jax.runner.config.document import ConfigError, with_values
@@ -71,9 +73,8 @@ def test_all_replicas_start_from_the_arrays_and_batch_statistics_of_the_file(net
 
 
 def test_a_file_of_safetensors_in_bfloat16_is_read_as_float32():
-    save = pytest.importorskip("safetensors.flax", reason="needs safetensors").save_file
     given = {name: jnp.asarray(array, jnp.bfloat16) for name, array in arrays().items()}
-    save(given, "given.safetensors")
+    save_file(given, "given.safetensors")
     found = weights.read("given.safetensors")
     assert {array.dtype for array in found.values()} == {np.dtype("float32")}
     for name, array in given.items():
@@ -81,7 +82,7 @@ def test_a_file_of_safetensors_in_bfloat16_is_read_as_float32():
 
 
 def test_safetensors_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ConfigError, match=r"must be a file .npz without safetensors \(pip install"):
         weights.read("given.safetensors")
 
