@@ -44,6 +44,11 @@ class Tracked(NamedTuple):
     replicas: Sequence[Replica]
     done: int
 
+    @property
+    def group(self) -> str:
+        """The name of the workdir."""
+        return self.workdir.absolute().name
+
     def ids(self) -> list[str]:
         """Returns a name for each replica that no other run has, the same in a resumed run."""
         file = self.workdir / "trackers.json"
@@ -139,9 +144,8 @@ class MLflow:
     def _created(self, experiment: str, id: str, run: Tracked, i: int) -> Any:
         from mlflow.entities import Param
 
-        group = run.workdir.name
-        tags = {"adv_jax.id": id, "group": group}
-        made = self._client.create_run(experiment, run_name=f"{group}/{i}", tags=tags)
+        tags = {"adv_jax.id": id, "group": run.group}
+        made = self._client.create_run(experiment, run_name=f"{run.group}/{i}", tags=tags)
         params = [Param(k, str(value)) for k, value in run.settings(run.replicas[i]).items()]
         for first in range(0, len(params), _BATCH):
             self._client.log_batch(made.info.run_id, params=params[first : first + _BATCH])
@@ -157,8 +161,8 @@ class WandB:
         self._runs = [
             wandb.init(
                 project=_name(run, "WANDB_PROJECT"),
-                group=run.workdir.name,
-                name=f"{run.workdir.name}/{i}",
+                group=run.group,
+                name=f"{run.group}/{i}",
                 id=id,
                 dir=os.environ.get("WANDB_DIR", str(run.workdir)),
                 mode=os.environ.get("WANDB_MODE", "offline"),
