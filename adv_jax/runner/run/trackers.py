@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote, unquote
 
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
 from adv_jax.runner.config.replicas import Replica
@@ -268,7 +269,7 @@ def _name(run: Tracked, variable: str) -> str:
 
 
 def _store(folder: Path) -> str:
-    return f"{_SQLITE}{folder.absolute()}/mlflow.db"
+    return f"{_SQLITE}{quote(str(folder.absolute()))}/mlflow.db"
 
 
 @contextmanager
@@ -277,6 +278,6 @@ def _alone(uri: str) -> Iterator[None]:
     if not uri.startswith(_SQLITE):
         yield
         return
-    with open(f"{uri.removeprefix(_SQLITE)}.lock", "a") as lock:
+    with open(f"{unquote(uri.removeprefix(_SQLITE))}.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
