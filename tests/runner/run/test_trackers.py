@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import short_run
@@ -127,11 +128,13 @@ def test_tensorboard_events_mark_the_step_of_a_resumed_run(tmp_path):
 @pytest.mark.slow
 def test_mlflow_has_a_run_for_each_replica_which_a_resumed_run_continues(tmp_path):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
-    assert stopped_and_resumed("mlflow", tmp_path / "net") == []
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/net/mlflow.db")
+    folder = tmp_path / "a net, %20?"
+    assert stopped_and_resumed("mlflow", folder) == []
+    assert (folder / "mlflow.db").is_file()
+    client = mlflow.MlflowClient(f"sqlite:///{quote(str(folder))}/mlflow.db")
     experiment = client.get_experiment_by_name("small")
     found = client.search_runs([experiment.experiment_id], order_by=["params.seed"])
-    assert [run.info.run_name for run in found] == ["net/0", "net/1"]
+    assert [run.info.run_name for run in found] == [f"{folder.name}/{i}" for i in (0, 1)]
     for i, run in enumerate(found):
         history = {
             (name, metric.step): metric.value
@@ -140,7 +143,7 @@ def test_mlflow_has_a_run_for_each_replica_which_a_resumed_run_continues(tmp_pat
         }
         assert history == numbers(i)
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 3  # None twice.
-        assert (run.info.status, run.data.tags["group"]) == ("FINISHED", "net")
+        assert (run.info.status, run.data.tags["group"]) == ("FINISHED", folder.name)
         assert run.data.params["seed"] == str(3 + i)
         assert run.data.params["model.features"] == "[8]"
 
