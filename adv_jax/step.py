@@ -224,21 +224,6 @@ def over_replays(step: TrainStep, times: int) -> TrainStep:
     return steps
 
 
-class _Row(flax.struct.PyTreeNode):
-    """The metrics of a step as one vector, which a loop stores by one kernel for all of them."""
-
-    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
-    values: Array
-
-    @classmethod
-    def of(cls, metrics: Metrics) -> "_Row":
-        return cls(tuple(metrics), jnp.stack(list(metrics.values())))
-
-    def columns(self) -> Metrics:
-        """Returns the metrics of all steps, of values f32[S, M]."""
-        return dict(zip(self.names, self.values.T, strict=True))
-
-
 def over_steps(step: TrainStep) -> TrainStep:
     """Returns a function that runs S steps, on batches with a leading axis S, by `lax.scan`.
 
@@ -246,12 +231,7 @@ def over_steps(step: TrainStep) -> TrainStep:
     """
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
-        def one(state: TrainState, batch: Batch) -> tuple[TrainState, _Row]:
-            state, metrics = step(state, batch)
-            return state, _Row.of(metrics)
-
-        state, rows = jax.lax.scan(one, state, batches)
-        return state, rows.columns()
+        return jax.lax.scan(step, state, batches)
 
     return steps
 

@@ -5,6 +5,7 @@ groups that share the weights, or empty. "Channels" are the last axis.
 """
 
 import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
