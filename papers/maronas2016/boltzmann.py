@@ -16,8 +16,9 @@ from adv_jax import generative
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import Machine, Side
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Array, Key, UserError
-from papers.running.drawing import Drawing, canvas, mosaic, rounded
+from papers.running.drawing import Drawing, mosaic, picture, rounded
 from papers.running.runs import Finished, finished, require_same_data, trained_on
 
 # Machine -> the log-likelihood of another work in nats, or its bound, on the test set.
@@ -58,15 +59,18 @@ def machines(workdirs: Sequence[str]) -> Drawing:
     for panels, run in zip(rows, runs, strict=True):
         models = run.models()
         model = models[0]
-        for axes, (name, images) in zip(panels, _pictures(model).items(), strict=True):
+        pictures = _pictures(model)
+        ink = {"samples": pictures["samples"].mean(), "digits": model.dataset.test.x.mean()}
+        for axes, (name, images) in zip(panels, pictures.items(), strict=True):
             limit = np.quantile(np.abs(images), 0.99) if name == "filters" else None
-            low = -limit if limit else 0
-            sheet = mosaic(images, COLUMNS)
-            axes.imshow(sheet, "gray", vmin=low, vmax=limit or 1, interpolation="nearest")
-            axes.set_title(f"{_named(run)}: {name}", fontsize="small")
-            axes.set_axis_off()
+            above = f"{_named(run)}: {name}"
+            if name in ink:
+                above += f", mean pixel {ink[name]:.3f} (digits {ink['digits']:.3f})"
+            low, high = (-limit, limit) if limit else (0, 1)
+            picture(axes, mosaic(images, COLUMNS), above=above, low=low, high=high)
         loss = run.result["replicas"][0]["test_loss"]
         about = {"config": run.config["experiment"], "machine": _named(run), "reconstruction": loss}
+        about["mean_pixel"] = {name: rounded(value) for name, value in ink.items()}
         if _has_likelihood(run):
             likelihoods = {one.about["seed"]: _likelihood(one) for one in models}
             about |= likelihoods[model.about["seed"]]
@@ -163,6 +167,11 @@ def _named(run: Finished) -> str:
     return f"{_kind(run)} {'-'.join(map(str, run.config['model']['features']))}"
 
 
+def _is_blank(samples: float, digits: float) -> bool:
+    """Returns whether the mean pixel of samples is less than half of that of digits."""
+    return samples < digits / 2
+
+
 def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
     losses = ", ".join(f"{one['machine']}: {one['reconstruction']:.4g}" for one in found)
     parts = [f"Cross-entropy of the reconstruction of a test digit in nats: {losses}"]
@@ -172,6 +181,12 @@ def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
         for one in found
         if "log Z" in one
     ]
+    blank = [one["machine"] for one in found if _is_blank(**one["mean_pixel"])]
+    if blank:
+        parts.append(
+            f"The samples of {' and '.join(blank)} are nearly black: the training starts its "
+            "chains at digits, and chains that start at random units, as here, end elsewhere"
+        )
     if estimates:
         words = "Mean log-likelihood of digits drawn from the test pixels, of a DBM its bound"
         parts.append(f"{words}, by annealed importance sampling: {', '.join(estimates)}")

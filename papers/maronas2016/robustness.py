@@ -17,9 +17,9 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Array
-from papers.running.drawing import Drawing, canvas, rounded
-from papers.running.images import draw
+from papers.running.drawing import Drawing, picture, rounded
 
 TAU = 0.25
 BATCH_SIZE = 100  # the training batch size of [maronas2016]
@@ -82,7 +82,7 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
         read[name] = _read(run, x_adv)
         for axes, image in zip(panels, (x, x_adv - x, x_adv), strict=True):
             # One gray scale for all images.
-            draw(axes, np.asarray(image[0]), low=-TAU, high=1 + TAU)
+            picture(axes, np.asarray(image[0]), low=-TAU, high=1 + TAU)
         figure_title, noise_title = _TITLES[name]
         panels[0].set_title(f"x, read as {read['clean']}")
         panels[1].set_title(noise_title)
