@@ -25,7 +25,7 @@ _FILE = Path(__file__).with_suffix(".mplstyle")
 COLORS: tuple[str, ...] = tuple(
     matplotlib.rc_params_from_file(_FILE)["axes.prop_cycle"].by_key()["color"]
 )
-CLASS_COLORS = (*COLORS, "#999999")  # of ten classes
+CLASS_COLORS = (*COLORS, "#F0E442")  # of ten classes; the last is too pale for lines
 GRAY = "#777777"  # of marks that are no data: limits, targets
 WORST_CASE = {"color": "0.85", "linewidth": 6, "zorder": 1}  # broad and behind the attacks
 
@@ -35,7 +35,7 @@ _OFTEN += ("square", "fab")
 _DASHES = ((0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))
 _MOST_ENDS = 10  # lines that are labeled at their ends
 _WIDE = 8  # greatest value over least, from which on an axis is logarithmic
-_DECADES = 3  # most that have ticks at 1, 2 and 5
+_FEW, _MANY = 3, 5  # decades with ticks at 1, 2 and 5; decades with plain numbers
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def shares(axes: Axes, measure: str, *, x: bool = False) -> None:
 def widen(axes: Axes, values: Sequence[float], *, x: bool = False) -> bool:
     """Makes the y axis (or x) logarithmic if the values differ much and are positive.
 
-    Its ticks are plain numbers. Linear axes stay as they are.
+    Ticks are plain numbers, of more than five decades powers of ten. Linear axes stay as they are.
 
     Returns:
       Whether it is logarithmic.
@@ -128,9 +128,10 @@ def widen(axes: Axes, values: Sequence[float], *, x: bool = False) -> bool:
     decades = np.log10(max(values) / min(values))
     axis = axes.xaxis if x else axes.yaxis
     (axes.set_xscale if x else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades <= _DECADES else (1,)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
+    if decades <= _MANY:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades <= _FEW else (1,)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     return True
 
 

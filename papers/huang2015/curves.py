@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.style import attack_style, canvas
+from adv_jax.style import attack_style, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import Finished, finished, require_same_data, trained_on
@@ -72,7 +72,7 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
             axes.fill_between(curve["eps"], low, high, color=style["color"], alpha=0.2)
         label = "l2 length of the perturbation (inputs are bytes / 256)"
         axes.set(title=_title(run), xlabel=label, ylabel="test accuracy (fraction)", ylim=(0, 1))
-        axes.legend()
+        name_lines(axes)
     document = {
         "caption": " ".join(
             _summary(run.result, name) for run, name in zip(runs, found, strict=True)

@@ -17,7 +17,7 @@ from adv_jax.types import Array
 from papers.running.drawing import Drawing, rounded
 
 Cost = Callable[[Array], Array]  # f32[P] -> f32[]
-_STYLES = {"plain": "o-C0", "momentum": "s-C3"}  # [maronas2016] has momentum in red.
+_STYLES = {"plain": "o-C0", "momentum": "s-C1"}  # [maronas2016] has momentum in red.
 
 
 class Descent(NamedTuple):

@@ -58,7 +58,7 @@ def all_rules() -> Drawing:
         f"The cost after {ITERATIONS} iterations, each rule at the best of {len(RATES)} rates from "
         f"{RATES[0]:g} to {RATES[-1]:g} with which it never rises above the start: {words}. The "
         "valley lies along an axis, which favors rules with a rate for each parameter. Right, "
-        f"costs below {_SHOWN[0]:g} or above {_SHOWN[1]:g} are drawn at these bounds."
+        f"costs below {_SHOWN[0]:g} or above {_SHOWN[1]:g} are left out."
     )
     chosen = ["cost", "start", "settings of the rules", "rates"]
     settings = {"start": POOR_CONDITIONING.start, "iterations": ITERATIONS, "chosen": chosen}
@@ -84,11 +84,11 @@ def drawn(document: Mapping[str, Any]) -> Figure:
         axes.grid(False)
         middle.plot(document["costs"][name], "o-", markersize=2.5, color=color, label=name)
         ends = np.array(document["ends"][name])
-        last.plot(RATES, ends, color=color, label=name)
-        rate = document["rates"][name]
-        last.plot(rate, ends[np.isclose(RATES, rate, rtol=1e-5)], "o", color=color, markersize=6)
-    left.supxlabel("parameter p₀", fontsize="medium")
-    left.supylabel("parameter p₁", fontsize="medium")
+        inside = (ends > _SHOWN[0]) & (ends < _SHOWN[1])
+        last.plot(RATES, np.where(inside, ends, np.nan), color=color, label=name)
+        last.plot(document["rates"][name], document["costs"][name][-1], "o", color=color, ms=6)
+    left.supxlabel("parameter p₀")
+    left.supylabel("parameter p₁")
     middle.set(xlabel="iteration", ylabel="cost")
     widen(middle, [cost for costs in document["costs"].values() for cost in costs])
     name_lines(middle)

@@ -44,8 +44,8 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
             x_adv = noise(run.logits_fn, x, y, **scaled, key=jax.random.key(seed))
             read[words].append(int(run.logits_fn(x_adv)[0].argmax()))
             above = f"{size:g}: read as {read[words][-1]}"
-            picture(axes, np.asarray(x_adv[0]), above=above)
-        panels[0].set_ylabel(words)
+            beside = words if axes is panels[0] else ""
+            picture(axes, np.asarray(x_adv[0]), above=above, beside=beside)
     caption = (
         "A test image with noise of the sizes 0, .1, .2 and .3, above along the sign of the run's "
         "own gradient, below at random. The net gets the values as they are; the picture shows "

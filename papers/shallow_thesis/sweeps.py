@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.style import canvas
+from adv_jax.style import canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import trained_on
@@ -120,7 +120,7 @@ def _figure(what: str, xlabel: str, lines: Mapping[str, Mapping[str, Points]]):
             axes.plot(list(points), mean, label=LABELS[kind], **STYLES[kind])
             axes.fill_between(list(points), low, high, color=STYLES[kind]["color"], alpha=0.2)
         axes.set(xlabel=xlabel, ylabel=f"{measure} on clean test data (fraction)")
-        axes.legend()
+        name_lines(axes)
     return figure
 
 

@@ -43,9 +43,8 @@ def perturbations(seed: int = 0) -> Drawing:
             norms[side].append({"name": name, "l2": rounded(l2), "max_norm": rounded(largest)})
             for axes, image in zip(panels[row, first:], (three, eta, three + eta), strict=False):
                 # One scale from -1 (black) to 1 (white), so that 0 is gray as in the source.
-                picture(axes, image, low=-1)
+                picture(axes, image, low=-1, beside=name if axes is panels[row, 0] else "")
             panels[row, first + 1].set_title(f"l2 {l2:.2f}, max {largest:.2f}", fontsize="small")
-        panels[row, 0].set_ylabel(name)
     largest = norms["right"][0]["max_norm"]
     caption = (
         f"Left x, a perturbation and their sum; right the same with the perturbation's signs. All "
