@@ -65,7 +65,7 @@ def grid(images: np.ndarray, labels: np.ndarray, *, title: str, columns: int = 1
     axes.set_yticks([(height + 1) * (row + 0.5) for row in range(len(classes))], classes)
     axes.grid(False)
     axes.tick_params(length=0)
-    axes.set_ylabel("class")
+    axes.set_ylabel("class", rotation="vertical", ha="center")
     caption = f"The first {columns} examples of each class, in the order of the source."
     examples = {str(label): rows.tolist() for label, rows in zip(classes, shown, strict=True)}
     return Drawing(figure, {"caption": caption, "examples": examples})
