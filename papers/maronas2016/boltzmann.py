@@ -184,8 +184,9 @@ def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
     blank = [one["machine"] for one in found if _is_blank(one["mean_pixel"])]
     if blank:
         parts.append(
-            f"The samples of {' and '.join(blank)} are nearly black: the training starts its "
-            "chains at digits, and chains that start at random units, as here, end elsewhere"
+            f"The samples of {' and '.join(blank)} have less than half of the ink of digits: the "
+            "training starts its chains at digits, and chains that start at random units, as here, "
+            "end elsewhere"
         )
     if estimates:
         words = "Mean log-likelihood of digits drawn from the test pixels, of a DBM its bound"
