@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from numpy.typing import ArrayLike
 
 Target = Path | BytesIO  # where a PNG goes
 
@@ -35,7 +36,7 @@ _OFTEN += ("square", "fab")
 _DASHES = ((0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))
 _MOST_ENDS = 10  # lines that are labeled at their ends
 _WIDE = 8  # greatest value over least, from which on an axis is logarithmic
-_FEW, _MANY = 3, 5  # decades with ticks at 1, 2 and 5; decades with plain numbers
+_FEW, _MANY = 2, 5  # decades with ticks at 1, 2 and 5; decades with plain numbers
 
 
 @contextmanager
@@ -115,7 +116,7 @@ def shares(axes: Axes, measure: str, *, x: bool = False) -> None:
     axes.set(**{f"{name}label": measure, f"{name}lim": (0, 1)})
 
 
-def widen(axes: Axes, values: Sequence[float], *, x: bool = False) -> bool:
+def widen(axes: Axes, values: ArrayLike, *, x: bool = False) -> bool:
     """Makes the y axis (or x) logarithmic if the values differ much and are positive.
 
     Ticks are plain numbers, of more than five decades powers of ten. Linear axes stay as they are.
@@ -123,9 +124,10 @@ def widen(axes: Axes, values: Sequence[float], *, x: bool = False) -> bool:
     Returns:
       Whether it is logarithmic.
     """
-    if not len(values) or min(values) <= 0 or max(values) <= _WIDE * min(values):
+    values = np.asarray(values, float)
+    if not values.size or values.min() <= 0 or values.max() <= _WIDE * values.min():
         return False
-    decades = np.log10(max(values) / min(values))
+    decades = np.log10(values.max() / values.min())
     axis = axes.xaxis if x else axes.yaxis
     (axes.set_xscale if x else axes.set_yscale)("log")
     axis.set_minor_locator(NullLocator())
@@ -142,11 +144,12 @@ def name_lines(axes: Axes) -> None:
     if len(lines) > _MOST_ENDS:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
         return
-    height = axes.get_position().height * axes.get_figure(root=True).get_figheight()
-    space = 0.15 / height  # of a line of text, in heights of the panel
+    inches = axes.bbox.height / axes.figure.dpi
+    space = 0.15 / inches  # of a line of text, in heights of the panel
     axes.get_ylim()  # Settles the limits.
     to_panel = axes.transScale + axes.transLimits
-    ends = {name: to_panel.transform(line.get_xydata()[-1])[1] for name, line in lines.items()}
+    last = {name: np.asarray(line.get_xydata(), float)[-1] for name, line in lines.items()}
+    ends = {name: to_panel.transform(point)[1] for name, point in last.items()}
     names = sorted(ends, key=lambda name: ends[name])
     for name, y in zip(names, _apart(np.array([ends[name] for name in names]), space), strict=True):
         place = {"xy": (1, y), "xycoords": "axes fraction", "textcoords": "offset points"}
@@ -167,9 +170,11 @@ def matrix(axes: Axes, values: np.ndarray, names: Sequence[Any], *, form: str, t
     for (i, j), value in np.ndenumerate(values):
         color = "white" if value > 0.6 * top else "black"
         axes.text(j, i, form.format(value), ha="center", va="center", color=color, size="small")
-    tilted = {"rotation": 30, "ha": "right"} if max(len(str(name)) for name in names) > 3 else {}
-    axes.set_xticks(range(len(names)), names, parse_math=False, **tilted)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(range(len(names)), names, parse_math=False)
+    if max(len(str(name)) for name in names) > 3:
+        for text in axes.get_xticklabels():
+            text.set(rotation=30, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.grid(False)

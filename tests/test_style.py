@@ -87,7 +87,7 @@ def test_every_attack_has_a_look_of_its_own():
     [
         ([2.0, 2.5, 3.0], None),
         ([0.0, 100.0], None),
-        ([0.003, 0.02, 1.0], ["0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]),
+        ([0.015, 1.0], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"]),
         ([0.001, 50.0], ["0.001", "0.01", "0.1", "1", "10"]),
     ],
 )
@@ -112,3 +112,11 @@ def test_names_of_lines_stand_apart_at_their_ends():
     assert list(heights) == order
     assert np.diff([heights[name] for name in order]).min() > 0.03
     assert heights["line 0"] >= 0 and heights["line 3"] <= 1
+
+
+def test_a_long_title_stays_inside_a_narrow_figure():
+    figure, _ = style.canvas(1, 1, title="a title of more words than fit into a line " * 4)
+    figure.draw_without_rendering()
+    (title,) = figure.texts
+    box = title.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1

@@ -154,8 +154,8 @@ class Evaluation(NamedTuple):
             ax.plot(self.eps[order], worst, label="worst case", **style.WORST_CASE)
         for name, curve in self.attacks.items():
             order = np.argsort(self.sizes(name))
-            line = {"marker": ".", "label": name} | style.attack_style(name)
-            ax.plot(self.sizes(name)[order], curve.accuracy[order], **line)
+            line = ax.plot(self.sizes(name)[order], curve.accuracy[order], marker=".", label=name)
+            line[0].set(**style.attack_style(name))
         ax.set(xlabel=style.size_label(self.norms.values()))
         style.shares(ax, "accuracy")
         ax.legend(frameon=False)

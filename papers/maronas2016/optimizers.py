@@ -70,7 +70,7 @@ def drawn(document: Mapping[str, Any]) -> Figure:
     """Draws the path of each rule, and the costs of all over iterations and over rates."""
     title = "Maronas 2016, sec. 3.3.1: optimizers on the cost of Fig. 3, (p₀² + 18 p₁²) / 2"
     whole = figure(13, 4.2, title=title)
-    left, right = whole.subfigures(1, 2, width_ratios=(1.1, 2))
+    ((left, right),) = whole.subfigures(1, 2, squeeze=False, width_ratios=(1.1, 2))
     panels = left.subplots(3, 3, sharex=True, sharey=True).ravel()
     middle, last = right.subplots(1, 2)
     p0, p1 = np.meshgrid(np.linspace(*_P0, 121), np.linspace(*_P1, 101))
