@@ -110,10 +110,9 @@ def size_label(norms: Iterable[str | None]) -> str:
     return f"eps ({named})" if named else "size"
 
 
-def shares(axes: Axes, measure: str, *, x: bool = False) -> None:
-    """Makes the y axis (or x) that of shares, from 0 to 1."""
-    name = "x" if x else "y"
-    axes.set(**{f"{name}label": measure, f"{name}lim": (0, 1)})
+def shares(axes: Axes, measure: str) -> None:
+    """Makes the y axis that of a measure that is a share, from 0 to 1."""
+    axes.set(ylabel=measure, ylim=(0, 1))
 
 
 def widen(axes: Axes, values: ArrayLike, *, x: bool = False) -> bool:
