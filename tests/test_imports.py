@@ -318,8 +318,11 @@ def test_launch_and_papers_are_imported_by_from():
     assert [path.name for path in modules() if plain.search(path.read_text())] == []
 
 
+EXTRAS = ("covtype", "mlflow", "safetensors", "tensorboard", "tfds", "torch", "wandb")
+
+
 def test_third_parties_of_the_core_are_declared():
-    core, extras = declared(), declared("tfds", "tensorboard", "covtype", "torch")
+    core, extras = declared(), declared(*EXTRAS)
     undeclared = [
         f"{path}:{i.line} imports {i.name}"
         for path, i in [*third_party("adv_jax"), *third_party("papers")]
