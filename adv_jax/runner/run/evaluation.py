@@ -4,6 +4,7 @@ import csv
 import inspect
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,15 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
 
 from adv_jax import attacks, evaluate
 from adv_jax.checks import suggestion
 from adv_jax.data import Dataset
-from adv_jax.evaluate.batching import Progress
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
+from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
@@ -392,19 +390,16 @@ def _print(name: str, document: Document) -> None:
 
 
 def _progress(what: str) -> Progress:
-    """Returns a progress bar for terminals, else one that prints a line at the end."""
-    console = Console()
+    """Returns one that shows a bar on a terminal, and prints a line at the end elsewhere."""
 
-    def shown(batches: Sequence[Any], description: str) -> Iterator[Any]:
-        if console.is_terminal:
-            title = escape(f"{what} {description}")
-            yield from track(batches, title, console=console, transient=True)
-        else:
-            began = time.monotonic()
-            yield from batches
-            print(f"{what} {description}  {time.monotonic() - began:.1f} s", flush=True)
+    def steps(batches: Sequence[Any], description: str) -> Iterator[Any]:
+        title, began = f"{what} {description}", time.monotonic()
+        with shown(True) as bars:
+            yield from bars(batches, title)
+        if not sys.stdout.isatty():
+            print(f"{title}  {time.monotonic() - began:.1f} s", flush=True)
 
-    return shown
+    return steps
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
