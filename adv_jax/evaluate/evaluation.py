@@ -21,6 +21,7 @@ from adv_jax.evaluate.preparing import noticed, prepared
 from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.evaluate.result import Evaluation, Examples
 from adv_jax.evaluate.rounding import check_bits
+from adv_jax.evaluate.setup import Inputs, Setup
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
@@ -107,7 +108,8 @@ def evaluate(
             examples=examples,
             progress=steps,
         )
-    found = concluded(suite, measured, eps, shape=np.shape(x)[1:])
+    setup = Inputs().add(x).setup(bounds=bounds, bits=bits, key=key)
+    found = concluded(suite, measured, eps, shape=np.shape(x)[1:], setup=setup)
     if examples:
         found = with_examples(found, np.asarray(x), measured)
     issue(found.audit.warnings)
@@ -117,7 +119,9 @@ def evaluate(
 def with_examples(found: Evaluation, x: np.ndarray, measured: Measured) -> Evaluation:
     """Returns the evaluation with the inputs f[N, *D] and the adversarial examples."""
     adversarial = {name: np.moveaxis(x_adv, -1, 1) for name, x_adv in measured.examples.items()}
-    return found._replace(examples=Examples(x, adversarial))
+    confidence = {name: rows["confidence"] for name, rows in measured.attacked.items()}
+    examples = Examples(x, adversarial, confidence, measured.clean["confidence"])
+    return found._replace(examples=examples)
 
 
 def measured_rows(
@@ -199,7 +203,7 @@ def checked_suite(
 
 
 def concluded(
-    suite: Suite, measured: Measured, eps: Sizes, *, shape: tuple[int, ...]
+    suite: Suite, measured: Measured, eps: Sizes, *, shape: tuple[int, ...], setup: Setup
 ) -> Evaluation:
     """Returns means and audit of what was measured; shape: *D, of a row."""
     labels, clean, probed, attacked, _ = measured
@@ -229,4 +233,5 @@ def concluded(
         clean["label"],
         {name: ball_of(attack) for name, attack in suite.attacks.items()},
         {name: settings_of(attack) for name, attack in suite.attacks.items()},
+        setup,
     )

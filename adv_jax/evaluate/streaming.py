@@ -16,6 +16,7 @@ from adv_jax.evaluate.finished import Folder
 from adv_jax.evaluate.preparing import prepared
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.rounding import check_bits
+from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
 from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described
@@ -102,6 +103,7 @@ def streamed(
     if options["examples"] and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()
+    inputs = Inputs()
     size = batch_size * jax.local_device_count()
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
         x, y, aux = checked_data(*block, bounds=options["bounds"], batch_size=batch_size)
@@ -120,9 +122,11 @@ def streamed(
                 kept.save(index, block, measured)
         parts.append(measured._replace(examples={}))
         count += len(x)
+        inputs.add(block[0])
     if suite is None:
         raise UserError("batches must yield one or more rows, got none")
-    return concluded(suite, joined(parts), eps, shape=shape)
+    setup = inputs.setup(bounds=options["bounds"], bits=options["bits"], key=key)
+    return concluded(suite, joined(parts), eps, shape=shape, setup=setup)
 
 
 def blocks(batches: Iterable[Any], size: int) -> Iterator[tuple[Any, Any, Any]]:

@@ -19,6 +19,7 @@ from adv_jax.checks import suggestion
 from adv_jax.data import Dataset
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
 from adv_jax.evaluate.progress import Progress, shown
+from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
@@ -78,6 +79,7 @@ def run(
     seed: int = 0,
     out: str | None = None,
     report: str | None = None,
+    command: str | None = None,
 ) -> None:
     """Evaluates trained models on their test sets, prints tables and writes files.
 
@@ -103,6 +105,7 @@ def run(
         WORKDIR/evaluation, with the transfer matrices in that of the first run.
       report: file of the page of `evaluate.Evaluation.report`, of one run; None for no page. All
         adversarial examples are kept in memory for it.
+      command: the command line that repeats the evaluation, for the page.
 
     Raises:
       UserError, ValueError: an argument is invalid; there are more processes than examples, or
@@ -150,7 +153,13 @@ def run(
             done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
             print(f"{name} is not finished: after {done} of {epochs} epochs")
         files |= _evaluation_files(
-            folders[name], name, model, task, minimal_eps=minimal_eps, report=report
+            folders[name],
+            name,
+            model,
+            task,
+            minimal_eps=minimal_eps,
+            report=report,
+            command=command,
         )
     if len(models) > 1:
         files |= _transfer_files(Path(out or folders[names[0]]), models, task)
@@ -251,6 +260,7 @@ def _evaluation_files(
     *,
     minimal_eps: bool,
     report: str | None,
+    command: str | None,
 ) -> Files:
     """Evaluates a model, prints a table and returns its files. Collective."""
     logits_fn, files = model.logits_fn, {}
@@ -267,12 +277,15 @@ def _evaluation_files(
             **task.options,
         )
     measured = gather_rows(measured, task.shares)
-    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:])
+    key = jax.random.key(task.settings["evaluation_seed"])
+    setup = Inputs().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
+    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:], setup=setup)
     if report is not None:
         from adv_jax.evaluate.reporting import page  # Its statistics are slow to import.
 
         found = with_examples(found, task.inputs, measured)
-        files[Path(report)] = page(found, title=f"{name} under attack").encode()
+        text = page(found, title=f"{name} under attack", command=command)
+        files[Path(report)] = text.encode()
     document = model.about | task.settings | _document(found, task.attacks)
     if minimal_eps:
         high = max(task.eps)
