@@ -38,7 +38,7 @@ class Inputs:
         x = np.ascontiguousarray(x)
         self._dtype, self._shape = x.dtype, x.shape[1:]
         self._count += len(x)
-        self._digest.update(x.view(np.uint8))
+        self._digest.update(x.view(np.uint8).data)
         return self
 
     def setup(self, *, bounds: Bounds | None, bits: int | None, key: Key | None) -> Setup:

@@ -23,7 +23,7 @@ class Reach(NamedTuple):
 
     x: f[B, D].
     lo, hi: f[B, D], the smallest box around them.
-    radius, scale: as `checks.Ball` has them; radius None: no ball.
+    radius, scale: as `checks.Ball` has them, the scale over the costs; radius None: no ball.
     """
 
     constraints: Constraints
@@ -41,9 +41,12 @@ class Reach(NamedTuple):
         """Returns the reach of an attack's arguments; eps=None: no ball."""
         kind, near = norms.canonical(norm), x.astype(working_dtype(x.dtype))
         radius, scale = ball(eps, x, norm, optional=True)
+        if constraints.costs is not None:
+            price = jnp.asarray([constraints.costs], near.dtype)
+            scale = 1 / price if scale is None else scale / price
         lo, hi = (limit.astype(near.dtype) for limit in constraints.box(x))
         if radius is None:
-            return cls(constraints, x, lo, hi, None, None, kind)
+            return cls(constraints, x, lo, hi, None, scale, kind)
         # No entry of a ball moves further than this, whatever the norm.
         far = radius * (x.shape[1] ** 0.5 if kind == "rms" else 1.0)
         far = far if scale is None else jnp.where(scale == 0, 0, far * scale)
