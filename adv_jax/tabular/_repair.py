@@ -151,10 +151,14 @@ class Reach(NamedTuple):
             fits = self.holds(at(middle))
             return jnp.where(fits, middle, least), jnp.where(fits, most, middle)
 
+        def halved() -> Array:
+            least, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(all_of_it), all_of_it))
+            return at(jnp.where(fits, all_of_it, least))
+
         all_of_it = jnp.ones(self.x.shape[0], self.lo.dtype)
-        fits = self.holds(at(all_of_it))
-        least, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(all_of_it), all_of_it))
-        return at(jnp.where(fits, all_of_it, least))
+        whole = at(all_of_it)
+        fits = self.holds(whole)
+        return jax.lax.cond(fits.all(), lambda: whole, halved)
 
     def _related(self, z: Array) -> Array:
         """Projects the real columns, in units of the scale, onto one relation after another."""

@@ -71,8 +71,13 @@ def test_attacks_find_most_of_what_an_exhaustive_search_finds(attack, share, nor
     assert fools.sum() >= share * possible.sum() > 10
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("attack", "share"), [(climb, 0.7), (WALK, 1)])
+@pytest.mark.parametrize(
+    ("attack", "share"),
+    [
+        pytest.param(WALK, 1, marks=pytest.mark.slow),
+        pytest.param(climb, 0.7, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_costs_limit_what_an_exhaustive_search_may_change(attack, share):
     logits_fn, x, costs = net(1), small_rows(2, 60), np.array([0.4, 2, 2, 2, 0.4, 1])
     priced = dataclasses.replace(SMALL, costs=costs)
