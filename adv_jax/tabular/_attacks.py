@@ -55,7 +55,7 @@ def climb(
 ) -> Array:
     """Projected gradient ascent whose points are repaired to valid rows before each gradient.
 
-        z_{t+1} = P(z_t + 2 eps 2^(-6 t / T) dual(grad loss(v_t))),   v_t = repair(z_t)
+        z_{t+1} = P(z_t) + 2 eps 2^(-6 t / T) dual(grad loss(v_t)),   v_t = repair(z_t)
 
     P projects onto the ball, then clips to the box of bounds and directions. The gradient is taken
     at the valid row v_t and moves z_t, whose integers and groups are not rounded (straight
@@ -96,8 +96,8 @@ def climb(
         point = reach.repaired(z)
         at, gradient = with_gradient(rate, point)
         size = 2 * reach.radius * jnp.exp2(-6 * count / num_steps)
-        z = jnp.where(real, point.astype(z.dtype), z)
-        ahead = reach.nearest(z + size * reach.steepest(gradient))
+        z = jnp.where(real, point.astype(z.dtype), reach.nearest(z))
+        ahead = z + size * reach.steepest(gradient)
         return ahead, best.or_better(Found(point, at.loss, at.fools))
 
     def restart(best: Found, turn: Array) -> tuple[Found, None]:

@@ -83,14 +83,16 @@ class Reach(NamedTuple):
 
         Integers and groups are rounded, else integers are rounded toward x and groups are those of
         x, else all are those of x: the first for which real columns are found that make the row
-        valid.
+        valid. Real columns are those of z before its projection, so that they fill what rounding
+        leaves of the ball.
         """
-        z = self.nearest(z.astype(self.lo.dtype))
+        z = z.astype(self.lo.dtype)
+        free, z = jnp.clip(z, self.lo, self.hi), self.nearest(z)
         whole = self.constraints.marked(self.constraints.integer)
         toward_x = jnp.where(whole, self.near + jnp.trunc(z - self.near), self.near)
 
         def better(found: Array, discrete: Array) -> tuple[Array, None]:
-            point = self._with_reals(discrete, z)
+            point = self._with_reals(discrete, free)
             return choose(self.holds(point), point, found), None
 
         found, _ = jax.lax.scan(better, self.x, jnp.stack([self.near, toward_x, self._rounded(z)]))
