@@ -126,6 +126,17 @@ def test_eps_of_each_column_is_kept():
 
 
 @pytest.mark.slow
+def test_a_real_column_gets_the_part_of_the_ball_that_rounding_leaves():
+    """Eight integers take most of a step of the gradient, .4 each, which is rounded to 0."""
+    table = Constraints(9, integer=range(1, 9), costs=[1, *[0.6] * 8])
+    w = jnp.array([1, *[0.3] * 8])[:, None] * jnp.array([[1.0, -1.0]])
+    x = jnp.zeros((1, 9)).at[0, 0].set(-0.8)
+    settings = {"eps": 0.9, "norm": "l2", "constraints": table}
+    x_adv = climb(lambda x: x @ w, x, jnp.array([1]), **settings)
+    np.testing.assert_allclose(x_adv, jnp.zeros((1, 9)).at[0, 0].set(0.1), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_search_needs_decisions_alone():
     logits_fn, x = net(1), small_rows(0, 60)
     decides = lambda x: 2 * jax.nn.one_hot(jnp.argmax(logits_fn(x), axis=1), 3)
