@@ -3,14 +3,17 @@
     logits_fn = bridges.from_torch(module)                             # with its gradients
     logits_fn = bridges.black_box(pipeline.predict, num_classes=10)    # without a derivative
 
-Both call the model on the host by `jax.pure_callback`, also inside `jit`, `vmap` and `grad`; what
-vmap maps over becomes one larger batch. At the first call with a new shape of x they call the model
-once on zeros of that shape, which gives the number of classes and finds mistakes early.
+    arrays = bridges.weights_from_torch(state_dict, layers)            # for a model of ours
+
+The first two call the model on the host by `jax.pure_callback`, also inside `jit`, `vmap` and
+`grad`; what vmap maps over becomes one larger batch. At the first call with a new shape of x they
+call the model once on zeros of that shape, which gives the number of classes and finds mistakes
+early.
 """
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,8 +23,15 @@ import numpy as np
 from adv_jax.checks import check_function, is_whole
 from adv_jax.types import Array, LogitsFn, UserError, described, install_hint
 
-__all__ = ["black_box", "from_torch"]
+__all__ = ["black_box", "from_torch", "weights_from_torch"]
 
+# Array of a torch layer -> collection and name in Flax; a weight of two or more axes is a kernel.
+_LEAVES = {
+    "weight": ("params", "scale"),
+    "bias": ("params", "bias"),
+    "running_mean": ("batch_stats", "mean"),
+    "running_var": ("batch_stats", "var"),
+}
 # Types of PyTorch, which is imported on first use.
 Module = Any  # torch.nn.Module
 Tensor = Any  # torch.Tensor
@@ -115,6 +125,56 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
         return _called_back(answers, jax.ShapeDtypeStruct((x.shape[0], classes), jnp.float32), x)
 
     return logits_fn
+
+
+def weights_from_torch(
+    state_dict: Mapping[str, Any], layers: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Returns the arrays f32 of a torch model under the names and in the layout of Flax.
+
+    The names are those of `flax.traverse_util.flatten_dict(variables, sep="/")`, which
+    `config.model.weights` reads from a file and `unflatten_dict(arrays, sep="/")` turns into
+    variables. Kernels [O, I, ...] become [..., I, O]; `num_batches_tracked` is dropped. Torch
+    flattens maps as channel, row, column and Flax as row, column, channel: permute the kernel's
+    rows of a dense layer above such maps yourself.
+
+    Args:
+      state_dict: {name: tensor or array} of dense, convolutional and normalization layers.
+      layers: {layer of state_dict: path in the Flax model}, such as
+        {"layer1.0.bn1": "hidden2/norm1"}.
+
+    Raises:
+      UserError: a layer is not in both, or has an array of another name; no dicts.
+
+    >>> state_dict = {"fc.weight": np.zeros((10, 784)), "fc.bias": np.zeros(10)}
+    >>> arrays = weights_from_torch(state_dict, {"fc": "logits"})
+    >>> {name: array.shape for name, array in arrays.items()}
+    {'params/logits/kernel': (784, 10), 'params/logits/bias': (10,)}
+    """
+    for argument, given in {"state_dict": state_dict, "layers": layers}.items():
+        if not isinstance(given, Mapping):
+            raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
+    found = {}
+    for name, value in state_dict.items():
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "num_batches_tracked":
+            continue
+        if layer not in layers:
+            has = f"got none for {layer!r} of {name!r}"
+            raise UserError(f"layers must have each layer of state_dict, {has}")
+        array = value.detach().cpu().float() if hasattr(value, "detach") else value
+        array = np.asarray(array, np.float32)  # NumPy's files know no bfloat16.
+        if leaf not in _LEAVES:
+            legal = f"the arrays {', '.join(_LEAVES)} in each layer"
+            raise UserError(f"state_dict must have {legal}, got {name!r}")
+        collection, ours = _LEAVES[leaf]
+        if leaf == "weight" and array.ndim > 1:
+            ours, array = "kernel", np.moveaxis(array, (1, 0), (-2, -1))
+        found[f"{collection}/{layers[layer]}/{ours}"] = np.ascontiguousarray(array)
+    used = {name.rpartition(".")[0] for name in state_dict}
+    if unused := [layer for layer in layers if layer not in used]:
+        raise UserError(f"layers must be layers of state_dict, got {unused[0]!r}")
+    return found
 
 
 def _called_back(callback: Callable[..., Any], like: Any, *inputs: Array) -> Array:

@@ -14,9 +14,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
-from adv_jax import attacks, data, evaluate, models, objectives, step
+from adv_jax import attacks, data, evaluate, models, objectives, step, style
 
 BOUNDS, EPS, TRAINED_AT = (0.0, 1.0), (0.01, 0.03, 0.06, 0.1), 0.1
 EPOCHS, BATCH, ROWS, SEED = 3, 100, 100, 0
@@ -93,22 +92,22 @@ def measure(logits_fn, test):
     return {"clean": float(clean), "auto_attack": found.worst_case.tolist(), **shares}
 
 
+@style.styled()
 def draw(accuracy):
     """Returns the figure: a panel for each net, its accuracies over eps."""
-    figure = Figure(figsize=(12, 3.2), layout="constrained", dpi=120)
-    sizes = [0.0, *EPS]
-    (panels,) = figure.subplots(1, len(accuracy), sharey=True, squeeze=False)
+    figure, (panels,) = style.canvas(1, len(accuracy), width=3.1, height=3, sharey=True)
+    sizes, proof = [0.0, *EPS], {"color": style.COLORS[1]}
     for panel, (name, found) in zip(panels, accuracy.items(), strict=True):
-        panel.fill_between(sizes, found["crown"], found["auto_attack"], color="#0072B2", alpha=0.15)
-        panel.plot(sizes, found["auto_attack"], color="#D55E00", marker=".", label="AutoAttack")
-        panel.plot(sizes, found["crown"], color="#0072B2", marker=".", label="CROWN")
-        panel.plot(sizes, found["crown_ibp"], color="#0072B2", ls="--", label="CROWN-IBP")
-        panel.plot(sizes, found["ibp"], color="#0072B2", ls=":", label="IBP")
-        panel.set(title=name, xlabel="eps (linf, pixels in [0, 1])", xticks=(0, 0.05, 0.1))
-        panel.set(ylim=(0, 1), xlim=(0, EPS[-1] * 1.03))
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel(f"accuracy on {ROWS} digits")
-    panels[0].legend(frameon=False)
+        panel.fill_between(sizes, found["crown"], found["auto_attack"], color="0.9", linewidth=0)
+        attack = style.attack_style("auto_attack")
+        panel.plot(sizes, found["auto_attack"], marker=".", label="AutoAttack", **attack)
+        panel.plot(sizes, found["crown"], marker=".", label="CROWN", **proof)
+        panel.plot(sizes, found["crown_ibp"], "--", label="CROWN-IBP", **proof)
+        panel.plot(sizes, found["ibp"], ":", label="IBP", **proof)
+        panel.set(title=name, xlim=(0, EPS[-1] * 1.03), xticks=(0, 0.05, 0.1))
+        panel.set_xlabel(f"{style.size_label(['linf'])}, pixels in [0, 1]")
+    style.shares(panels[0], f"accuracy on {ROWS} digits")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -126,7 +125,7 @@ def main(folder, *names):
         found[name] = measured
         accuracy = {name: found[name] for name in NETS if name in found}
         numbers.write_text(json.dumps(settings | {"accuracy": accuracy}, indent=1) + "\n")
-    draw(accuracy).savefig(kept.with_suffix(".png"))
+    style.save(draw(accuracy), kept.with_suffix(".png"))
 
 
 if __name__ == "__main__":

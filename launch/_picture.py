@@ -4,27 +4,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
+from adv_jax import style
 from launch import _space
 
+_MOST_NAMED = 20  # dots of a panel that are all named; else the best alone
 
+
+@style.styled()
 def scatter(
     path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[str], metric: str
 ) -> None:
-    """Draws the metric over each field, with a dot for each row that has the metric."""
-    measured = [row for row in rows if row[metric] is not None]
-    figure = Figure(figsize=(1 + 3 * len(fields), 3.5), layout="constrained", dpi=120)
-    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    """Draws the metric over each field, with a dot for each row that has the metric.
+
+    Args:
+      path: the PNG to write.
+      rows: the rows of the printed table, the best first; dots are named by their lines in it.
+      fields: the panels, from left to right.
+      metric: a column of the rows.
+    """
+    measured = {line: row for line, row in enumerate(rows, 1) if row[metric] is not None}
+    title = f"{metric} by field; 1 is the lowest, numbers are lines of the sweep's table"
+    figure, (panels,) = style.canvas(1, len(fields), title=title, width=3.3, sharey=True)
+    scores = [row[metric] for row in measured.values()]
     for axes, field in zip(panels, fields, strict=True):
-        values = [_space.encode(row[field]) for row in measured]
+        values = [_space.encode(row[field]) for row in measured.values()]
         if any(isinstance(value, str) for value in values):
             values = list(map(str, values))
-        elif 0 < 100 * min(values) <= max(values):
-            axes.set_xscale("log")
-        dots = sorted(zip(values, (row[metric] for row in measured), strict=True))
-        axes.scatter(*zip(*dots, strict=True), alpha=0.7)
+            axes.margins(x=0.2)
+        elif not style.widen(axes, values, x=True) and all(isinstance(v, int) for v in values):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.scatter(values, scores, color=style.COLORS[0], alpha=0.7)
+        for line, value in zip(measured, values, strict=True):
+            if len(measured) <= _MOST_NAMED or line == 1:
+                place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": "x-small"}
+                axes.annotate(str(line), (value, measured[line][metric]), **place)
         axes.set_xlabel(field)
-        axes.grid(alpha=0.3)
     panels[0].set_ylabel(metric)
-    figure.savefig(path)
+    style.save(figure, path)

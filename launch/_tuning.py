@@ -21,6 +21,7 @@ import ray
 from optuna import distributions, pruners, samplers
 from ray.exceptions import RayError
 
+from adv_jax.runner.run import trackers
 from adv_jax.types import UserError
 from launch import _space, _trials
 from launch._trials import Settings
@@ -201,9 +202,9 @@ def trial_environment(
 
     On a shared GPU, JAX preallocates nine tenths of the trial's share, so trials cannot exhaust
     each other's memory. Ray has set CUDA_VISIBLE_DEVICES. All trials share one compilation cache,
-    in the sweep's folder.
+    in the sweep's folder, and are one experiment of a tracker.
     """
-    changed = {**inherited, "PYTHONUNBUFFERED": "1"}
+    changed = {**trackers.shared(folder), **inherited, "PYTHONUNBUFFERED": "1"}
     changed.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
     flags = inherited.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:

@@ -28,7 +28,7 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.processes import host_and_port
 from adv_jax.runner.host.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.host.standard_output import standard_output
-from adv_jax.runner.run import inputs, pretrained, trained
+from adv_jax.runner.run import inputs, pretrained, trackers, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preflight import check_parts
 from adv_jax.runner.store.workdir import Workdir, default_path, read_config
@@ -109,6 +109,7 @@ def _check_address(address: str) -> None:
 def _parsed(config: Mapping[str, Any]) -> dict[str, tuple]:
     """Returns the fields of --grid or of --search."""
     check(config)
+    trackers.check(config["trackers"])
     replicas(config)
     grid, search = _GRID.value, _SEARCH.value
     if grid and not search:

@@ -183,6 +183,11 @@ def test_what_is_no_module_is_refused():
 
 
 @pytest.mark.slow
-def test_the_recipe_runs():
+@pytest.mark.parametrize(
+    ("title", "package"),
+    [("A model in PyTorch", "torch"), ("An image model of Hugging Face", "transformers")],
+)
+def test_the_recipe_runs(title, package):
+    pytest.importorskip(package, reason=f"the recipe needs {package}")
     torch.manual_seed(0)
-    exec(recipe("A model in PyTorch"), {})
+    exec(recipe(title), {})

@@ -36,6 +36,7 @@ LIBRARY = {
             "perturbations",
             "programs",
             "step",
+            "style",
             "tabular",
         ),
     )
@@ -47,7 +48,7 @@ PACKAGE = LIBRARY | {*LANDINGS, "adv_jax.train"}
 JUDGING, RUNNING, PAGES = "papers.judging", "papers.running", "papers.pages"
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/targets.py"))]
 BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
-BOTTOM += ("random", "ranges", "step", "types")
+BOTTOM += ("random", "ranges", "step", "style", "types")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", "perturbations")}
 MAY_IMPORT = {
@@ -68,7 +69,7 @@ MAY_IMPORT = {
     "adv_jax.generative": {f"adv_jax.{name}" for name in ("checks", "convolution", "losses")}
     | {"adv_jax.models", "adv_jax.objectives"},
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
-    | {"adv_jax.norms", "adv_jax.programs", "adv_jax.step"}
+    | {"adv_jax.norms", "adv_jax.programs", "adv_jax.step", "adv_jax.style"}
     | SHARED_BY_ATTACKS,
     "adv_jax.tabular": {"adv_jax.attacks", "adv_jax.norms"} | SHARED_BY_ATTACKS,
     "adv_jax.configs": set(),
@@ -317,8 +318,11 @@ def test_launch_and_papers_are_imported_by_from():
     assert [path.name for path in modules() if plain.search(path.read_text())] == []
 
 
+EXTRAS = ("covtype", "mlflow", "safetensors", "tensorboard", "tfds", "torch", "wandb")
+
+
 def test_third_parties_of_the_core_are_declared():
-    core, extras = declared(), declared("tfds", "tensorboard", "covtype", "torch")
+    core, extras = declared(), declared(*EXTRAS)
     undeclared = [
         f"{path}:{i.line} imports {i.name}"
         for path, i in [*third_party("adv_jax"), *third_party("papers")]

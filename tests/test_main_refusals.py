@@ -91,7 +91,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             # Types.
             ([QUICK, "--config.batch_size=ten"], ["batch_size", "'ten'"]),
             ([QUICK, "--config.epochs=1.5"], ["epochs", "'1.5'"]),
-            ([QUICK, "--config.tensorboard=perhaps"], ["tensorboard", "perhaps"]),
+            ([QUICK, "--config.trackers=perhaps"], ["trackers", "perhaps"]),
             ([QUICK, "--config.model.features=wide"], ["model.features", "'wide'"]),
             ([QUICK, "--config.model.features=(8, 'x')"], ["model.features", "'x'"]),
             ([QUICK, "--config.objective.attack.eps=big"], ["objective.attack.eps", "big"]),
@@ -303,5 +303,6 @@ def test_a_workdir_on_a_disk_that_cannot_be_written_is_refused(commands, mounted
 
 
 def test_tensorboard_without_tensorboardx_is_refused_before_anything_is_done(commands, tmp_path):
-    line = refused(commands, tmp_path, *TINY, "--config.tensorboard=True", BLOCKED="tensorboardX")
-    assert "tensorboard must be False" in line and "pip install -e '.[tensorboard]'" in line
+    given = "--config.trackers=('tensorboard',)"
+    line = refused(commands, tmp_path, *TINY, given, BLOCKED="tensorboardX")
+    assert "trackers must have no tensorboard without tensorboardX (pip install -e '.[tens" in line

@@ -127,7 +127,7 @@ def base(experiment: str, data: Mapping[str, Any], *, seeds: int = 1) -> ConfigD
     c.monitor_every = 1
     c.checkpoint_every = 1
     c.checkpoints_kept = 3
-    c.tensorboard = False
+    c.trackers = ()
     c.evaluation = {"attacks": {"fgsm": {"name": "fgsm", "norm": "linf"}}, "eps": EPS}
     return c
 

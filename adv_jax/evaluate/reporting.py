@@ -148,13 +148,14 @@ def _share(value: Any, num_rows: int) -> str:
 
 
 def _chart(found: Evaluation) -> str:
-    from matplotlib.figure import Figure  # Slow to import, and only needed here.
+    from adv_jax import style  # Slow to import, and only needed here.
 
-    figure = Figure(figsize=(5, 3.5), layout="constrained")
-    found.plot(figure.subplots())
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg")
-    _, _, svg = drawn.getvalue().partition("<svg")
+    drawn = io.BytesIO()
+    with style.styled():
+        figure, ((axes,),) = style.canvas(1, 1, height=3.5)
+        found.plot(axes)
+        style.save(figure, drawn, format="svg")
+    _, _, svg = drawn.getvalue().decode().partition("<svg")
     label = 'role="img" aria-label="accuracy over the sizes of each attack"'
     return f'<figure class="chart"><svg {label}{svg}</figure>'
 

@@ -152,21 +152,25 @@ class Evaluation(NamedTuple):
 
         ax: the axes to draw in; None: those of a new figure, `axes.figure`.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt  # Slow to import, and only needed here.
+        from adv_jax import style  # Slow to import, and only needed here.
 
-            ax = plt.figure(figsize=(5, 3.5), layout="constrained").subplots()
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            with style.styled():
+                return self.plot(plt.figure(figsize=(5, 3.5)).subplots())
         first, *others = map(self.sizes, self.attacks)
         shared = all(np.array_equal(first, sizes) for sizes in others)
         if shared:
             order = np.argsort(first)
-            worst = {"color": "0.8", "linewidth": 6, "label": "worst case"}
-            ax.plot(first[order], self.worst_case[order], **worst)
+            worst = self.worst_case[order]
+            ax.plot(first[order], worst, label="worst case", **style.WORST_CASE)
         for name, curve in self.attacks.items():
             order = np.argsort(self.sizes(name))
-            ax.plot(self.sizes(name)[order], curve.accuracy[order], marker=".", label=name)
-        norms = " or ".join(dict.fromkeys(filter(None, self.norms.values())))
-        ax.set(xlabel=f"eps ({norms})" if norms else "size", ylabel="accuracy", ylim=(0, 1))
+            line = ax.plot(self.sizes(name)[order], curve.accuracy[order], marker=".", label=name)
+            line[0].set(**style.attack_style(name))
+        ax.set(xlabel=style.size_label(self.norms.values()))
+        style.shares(ax, "accuracy")
         ax.legend(frameon=False, title=None if shared else "no worst case: sizes differ")
         return ax
 

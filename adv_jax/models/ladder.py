@@ -1,9 +1,10 @@
 """The ladder network: fully connected or convolutional.  [rasmus2015] [maronas2016, 5.3]
 
 Layers are counted 0..L; layer 0 is the input. z(l) is the normalized pre-activation, before beta
-and gamma. Arrays are f32[*G, B, *S], S = (D,) or (H, W, C). G = (2,) for both halves of a batch,
-labeled and unlabeled, which share the weights but not the batch statistics. G = () for one half,
-as XLA:CPU reduces over a batch behind an axis of 1 ten times as slowly.
+and gamma. Arrays are f32[*G, B, *S], S = (D,) or (H, W, C). G = (3,) for the passes of a training
+step: the corrupted ones of both halves of a batch, labeled and unlabeled, and the clean one of the
+latter, which share the weights but not the batch statistics. G = () for one pass, as XLA:CPU
+reduces over a batch behind an axis of 1 ten times as slowly.
 """
 
 import math
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.models.activations import activation_fn
-from adv_jax.models.batch_norm import Moments, batch_moments, batch_norm, normalize
+from adv_jax.models.batch_norm import Moments, batch_moments, batch_norm, normalize, normalize_by
 from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
@@ -24,9 +25,9 @@ from adv_jax.types import Array, Key
 
 
 class Encoding(NamedTuple):
-    """One pass through the encoder.
+    """What the encoder computes in its passes.
 
-    z: L+1 arrays f32[*G, B, *S_l], normalized and, in the corrupted pass, noisy; z[0] the input.
+    z: L+1 arrays f32[*G, B, *S_l], normalized and, in corrupted passes, noisy; z[0] the input.
     moments: of the pre-activations of layers 1..L, used to normalize them.
     logits: f32[*G, B, K], the input of the softmax.
     """
@@ -58,7 +59,10 @@ class Encoder(nn.Module):
         moments: Sequence[Moments] | None = None,
         offsets: Sequence[Array] = (),
     ) -> Encoding:
-        """Encodes x f32[*G, B, *S], the halves from `first` on, each with its own noise.
+        """Encodes x f32[*G, B, *S]: three passes of which the last stays clean, or one.
+
+        A `noisy` pass is corrupted, each half with its own noise; `first` is the half of a single
+        one.
 
         `moments` of the layers 1..L replace those of the batch; `frozen` detaches those. `offsets`
         of the layers 1..L, f32[*G, B, *S_l], are added to z(l), as noise is.
@@ -91,7 +95,12 @@ class Encoder(nn.Module):
 
     def _corrupted(self, z: Array, key: Key, below: Sequence[Array], first: int) -> Array:
         """Adds noise to a layer, with the numbers of the key after those of the layers below."""
-        noise = draws(key, z.shape, first=first, start=sum(_of_half(b.shape) for b in below))
+        start = sum(_of_half(b.shape) for b in below)
+        if len(lead(z.shape)) == 1:
+            noise = draws(key, z.shape, first=first, start=start)
+        else:
+            noise = draws(key, (2, *z.shape[1:]), first=first, start=start)
+            noise = jnp.concatenate([noise, jnp.zeros_like(noise[:1])])
         return z + (self.noise_std[len(below)] * noise).astype(jnp.result_type(z))
 
 
@@ -230,17 +239,22 @@ class Ladder(nn.Module):
           normalized by the clean pass's batch statistics (eq. 33), except in layer 0.
         """
         del train
-        clean = self.encoder(self._inputs(target))
         if not self.reconstructs:  # No cost reads the unlabeled half.
+            clean = self.encoder(self._inputs(target))
             of_labeled = [offset[0] for offset in offsets]
             noisy = self.encoder(self._inputs(labeled), noisy=True, offsets=of_labeled)
             return noisy.logits, {"z": clean.z, "z_hat": {}}
-        halves = jnp.stack([self._inputs(labeled), self._inputs(unlabeled)])
-        noisy = self.encoder(halves, noisy=True, offsets=offsets)
-        z_hat = self.decoder([z[1] for z in noisy.z], jax.nn.softmax(noisy.logits[1]))
+        # In one pass, which on a GPU takes as few kernels as that of one half.
+        passes = self.encoder(
+            jnp.stack([self._inputs(x) for x in (labeled, unlabeled, target)]),
+            noisy=True,
+            offsets=[jnp.concatenate([both, jnp.zeros_like(both[:1])]) for both in offsets],
+        )
+        z_hat = self.decoder([z[1] for z in passes.z], jax.nn.softmax(passes.logits[1]))
         for layer in z_hat.keys() - {0}:
-            z_hat[layer] = _normalize(z_hat[layer], clean.moments[layer - 1])
-        return noisy.logits[0], {"z": clean.z, "z_hat": z_hat}
+            mean, var = passes.moments[layer - 1]
+            z_hat[layer] = _normalize(z_hat[layer], (mean[2], var[2]), normalize_by)
+        return passes.logits[0], {"z": tuple(z[2] for z in passes.z), "z_hat": z_hat}
 
     def _inputs(self, x: Array) -> Array:
         """Reshapes f32[B, *D] to f32[B, D], or f32[B, H, W, C] if layer 1 is a convolution."""
@@ -293,9 +307,11 @@ def _frozen_moments(a: Array) -> Moments:
     return batch_moments(_by_channel(jax.lax.stop_gradient(a)))
 
 
-def _normalize(a: Array, moments: Moments) -> Array:
+def _normalize(
+    a: Array, moments: Moments, fn: Callable[[Array, Moments], Array] = normalize
+) -> Array:
     """Normalizes f32[*G, B, *S] by the moments of each channel."""
-    return _per_channel(lambda a, *moments: normalize(a, moments), a, *moments)
+    return _per_channel(lambda a, *moments: fn(a, moments), a, *moments)
 
 
 def _per_channel(fn: Callable[..., Array], a: Array, *others: Array) -> Array:

@@ -5,7 +5,6 @@ groups that share the weights, or empty. "Channels" are the last axis.
 """
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
 from adv_jax.convolution import Padding, conv, max_pool_2x2
+from adv_jax.models.batch_norm import sums_over_rows
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.ladder_spec import LayerSpec
 from adv_jax.types import Array
@@ -136,24 +136,10 @@ def _pull_gauss(inputs: tuple[Array, ...], t: Array) -> tuple[Array, ...]:
     of_mu = (by_mu * p, by_p * u, by_p, by_mu * u, by_mu)
     of_v = (by_v * q, by_q * u, by_q, by_v * u, by_v)
     # In the memory that the threads of a GPU share, ten sums at once do not fit; five do.
-    return t * v, by_u, *_sums_over_rows(*of_mu), *_sums_over_rows(*of_v)
+    return t * v, by_u, *sums_over_rows(*of_mu), *sums_over_rows(*of_v)
 
 
 gauss.defvjp(lambda *inputs: (gauss(*inputs), inputs), _pull_gauss)
-
-
-@jax.custom_jvp
-def _sums_over_rows(*arrays: Array) -> tuple[Array, ...]:
-    """Returns the sums f32[1, C] over the rows of several f32[N, C], in one pass."""
-    zeros = tuple(jnp.zeros((), a.dtype) for a in arrays)
-    add = lambda totals, rows: tuple(map(jax.lax.add, totals, rows))
-    return tuple(total[None] for total in jax.lax.reduce(arrays, zeros, add, (0,)))
-
-
-# JAX has no derivative of a reduction of several arrays.
-@_sums_over_rows.defjvp
-def _(arrays: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
-    return _sums_over_rows(*arrays), tuple(t.sum(0, keepdims=True) for t in tangents)
 
 
 class Sig(nn.Module):

@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Array, UserError
 from papers.goodfellow2014.judging import given, judge
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, picture, rounded
 from papers.running.runs import finished, trained_on
 
 ROWS, COLUMNS = 6, 10
@@ -157,10 +158,7 @@ def _images(
     """Draws images f[rows, columns, *D] with the names of the columns and the pairs of the rows."""
     figure, panels = canvas(*images.shape[:2], title=title, width=0.85, height=0.9)
     for place, axes in np.ndenumerate(panels):
-        axes.imshow(images[place].squeeze(), cmap="gray", vmin=0, vmax=1)
-        axes.set(xticks=[], yticks=[])
-        if columns and place[0] == 0:
-            axes.set_title(columns[place[1]], fontsize="small")
-        if rows and place[1] == 0:
-            axes.set_ylabel("{}, {}".format(*rows[place[0]]), fontsize="small")
+        above = columns[place[1]] if columns and place[0] == 0 else ""
+        beside = "{}, {}".format(*rows[place[0]]) if rows and place[1] == 0 else ""
+        picture(axes, images[place], above=above, beside=beside)
     return figure

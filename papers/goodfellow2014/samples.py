@@ -24,9 +24,10 @@ from adv_jax import generative
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.generative.measures.density import parzen, parzen_bandwidth
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
-from papers.running.drawing import Drawing, canvas, picture, rounded
+from papers.running.drawing import Drawing, picture, rounded
 from papers.running.runs import (
     drawn,
     finished,

@@ -6,19 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from adv_jax.style import attack_style, canvas, name_lines
 from adv_jax.types import UserError
-from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import Finished, finished, require_same_data, trained_on
 
 _STYLES = {
-    "adv_alpha": {"label": "Adv_Alpha", "color": COLORS[0], "linestyle": "-", "marker": "o"},
-    "adv_loss": {"label": "Adv_Loss", "color": COLORS[1], "linestyle": "--", "marker": "s"},
-    "adv_loss_sign": {
-        "label": "Adv_Loss_Sign",
-        "color": COLORS[2],
-        "linestyle": "-.",
-        "marker": "^",
-    },
+    name: attack_style(name) | {"label": label, "marker": marker}
+    for name, label, marker in (
+        ("adv_alpha", "Adv_Alpha", "o"),
+        ("adv_loss", "Adv_Loss", "s"),
+        ("adv_loss_sign", "Adv_Loss_Sign", "^"),
+    )
 }
 # The required spec of each attack.
 _ATTACKS = {
@@ -73,8 +72,7 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
             axes.fill_between(curve["eps"], low, high, color=style["color"], alpha=0.2)
         label = "l2 length of the perturbation (inputs are bytes / 256)"
         axes.set(title=_title(run), xlabel=label, ylabel="test accuracy (fraction)", ylim=(0, 1))
-        axes.grid(alpha=0.3)
-        axes.legend()
+        name_lines(axes)
     document = {
         "caption": " ".join(
             _summary(run.result, name) for run, name in zip(runs, found, strict=True)

@@ -13,7 +13,8 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import ArrayLike
 
-from papers.running.drawing import Drawing, canvas, rounded
+from adv_jax.style import canvas
+from papers.running.drawing import Drawing, rounded
 
 C, Z = 0.5, (1.0, 1.0)  # the printed counterexample: c, (x, y)
 # Six points, separated by w = (1, 1); the classes are 2 sqrt(2) apart.
@@ -63,7 +64,6 @@ def regularization() -> Drawing:
         xlabel="2 c / margin", ylabel="length of the minimizer w (log)", title="Proposition D"
     )
     for axes in (left, right):
-        axes.grid(alpha=0.3)
         axes.legend()
     document = {
         "caption": (

@@ -14,9 +14,10 @@ import numpy as np
 from adv_jax.generative.objectives.reconstruction import corrupted
 from adv_jax.runner.run import trained
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Array, UserError
 from papers.judging.documents import data_in_words
-from papers.running.drawing import Drawing, canvas, first_layer, mosaic, rounded
+from papers.running.drawing import Drawing, first_layer, mosaic, picture, rounded
 
 FILTERS, DIGITS = 64, 10
 NOISES = ("masking", "noise_std")
@@ -41,9 +42,8 @@ def filters(run: Trained) -> Drawing:
     weights = first_layer(run.variables["params"]["encoder"], shape)[:FILTERS]
     figure, [[left, right]] = canvas(1, 2, title=f"An autoencoder on {_trained_on(run)}")
     largest = np.abs(weights).max()
-    left.imshow(mosaic(weights, 8), "gray", vmin=-largest, vmax=largest)
-    left.set_title(f"weights of {len(weights)} units of the first layer", fontsize="small")
-    left.set_axis_off()
+    above = f"weights of {len(weights)} units of the first layer"
+    picture(left, mosaic(weights, 8), above=above, low=-largest, high=largest)
     _draw_rows(right, rows)
     values = " and ".join(f"{value:.4g} from {name}" for name, value in losses.items())
     unit = "nats" if run.about["model"]["loss"] == "cross_entropy" else "squared error"
@@ -122,10 +122,10 @@ def _check(run: Trained, what: str) -> None:
 def _draw_rows(axes, rows: dict[str, Array]) -> None:
     """Draws the first images of each row, in [0, 1], under one another, with the rows' names."""
     images = np.concatenate([np.asarray(row[:DIGITS, ..., 0]) for row in rows.values()])
-    axes.imshow(mosaic(images, DIGITS), "gray", vmin=0, vmax=1)
+    picture(axes, mosaic(images, DIGITS))
     height = images.shape[1] + 1
-    axes.set_yticks([(row + 0.5) * height for row in range(len(rows))], rows, fontsize="small")
-    axes.set_xticks([])
+    axes.set_yticks([(row + 0.5) * height for row in range(len(rows))], rows)
+    axes.grid(False)
     axes.tick_params(length=0)
 
 

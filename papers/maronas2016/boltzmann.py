@@ -5,7 +5,7 @@ the visible units after 1,000 Gibbs steps from random units. The numbers of othe
 that the configs rbm_mnist and dbm_mnist cite, [salakhutdinov2008] and [salakhutdinov2009].
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -16,8 +16,9 @@ from adv_jax import generative
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import Machine, Side
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Array, Key, UserError
-from papers.running.drawing import Drawing, canvas, mosaic, rounded
+from papers.running.drawing import Drawing, mosaic, picture, rounded
 from papers.running.runs import Finished, finished, require_same_data, trained_on
 
 # Machine -> the log-likelihood of another work in nats, or its bound, on the test set.
@@ -26,6 +27,7 @@ PRINTED = {
     "DBM 500-1000": "Salakhutdinov & Hinton 2009 have -84.62",
 }
 MODELS = ("boltzmann", "normalized_rbm", "dbn")
+DIGITS, SAMPLES = "digits and reconstructions", "samples"  # panels
 COLUMNS, SHOWN = 10, 60
 CHAINS = 100
 # More steps near 1, as [salakhutdinov2008] has them, and fewer of all.
@@ -58,15 +60,17 @@ def machines(workdirs: Sequence[str]) -> Drawing:
     for panels, run in zip(rows, runs, strict=True):
         models = run.models()
         model = models[0]
-        for axes, (name, images) in zip(panels, _pictures(model).items(), strict=True):
-            limit = np.quantile(np.abs(images), 0.99) if name == "filters" else None
-            low = -limit if limit else 0
-            sheet = mosaic(images, COLUMNS)
-            axes.imshow(sheet, "gray", vmin=low, vmax=limit or 1, interpolation="nearest")
-            axes.set_title(f"{_named(run)}: {name}", fontsize="small")
-            axes.set_axis_off()
+        pictures = _pictures(model)
+        ink = {name: rounded(pictures[name].mean()) for name in (DIGITS, SAMPLES)}
+        for axes, (name, images) in zip(panels, pictures.items(), strict=True):
+            limit = np.quantile(np.abs(images), 0.99)
+            low, high = (0, 1) if name in ink else (-limit, limit)
+            of_ink = f", mean pixel {ink[name]:.2g}" if name in ink else ""
+            above = f"{_named(run)}: {name}{of_ink}"
+            picture(axes, mosaic(images, COLUMNS), above=above, low=low, high=high)
         loss = run.result["replicas"][0]["test_loss"]
         about = {"config": run.config["experiment"], "machine": _named(run), "reconstruction": loss}
+        about["mean_pixel"] = ink
         if _has_likelihood(run):
             likelihoods = {one.about["seed"]: _likelihood(one) for one in models}
             about |= likelihoods[model.about["seed"]]
@@ -101,8 +105,8 @@ def _pictures(model: Trained) -> dict[str, np.ndarray]:
     pairs = np.stack([np.asarray(x), call(x, "reconstruct")]).reshape(2, -1, COLUMNS, *shape)
     return {
         "filters": kernel.T[:SHOWN].reshape(-1, *shape),
-        "digits and reconstructions": pairs.swapaxes(0, 1).reshape(-1, *shape),
-        "samples": call(jnp.tile(x, (2, 1, 1, 1)), "sample").reshape(-1, *shape),
+        DIGITS: pairs.swapaxes(0, 1).reshape(-1, *shape),
+        SAMPLES: call(jnp.tile(x, (2, 1, 1, 1)), "sample").reshape(-1, *shape),
     }
 
 
@@ -163,6 +167,11 @@ def _named(run: Finished) -> str:
     return f"{_kind(run)} {'-'.join(map(str, run.config['model']['features']))}"
 
 
+def _is_blank(mean_pixel: Mapping[str, float]) -> bool:
+    """Returns whether samples have less than half of the ink of digits."""
+    return mean_pixel[SAMPLES] < mean_pixel[DIGITS] / 2
+
+
 def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
     losses = ", ".join(f"{one['machine']}: {one['reconstruction']:.4g}" for one in found)
     parts = [f"Cross-entropy of the reconstruction of a test digit in nats: {losses}"]
@@ -172,6 +181,13 @@ def _caption(found: Sequence[dict], runs: Sequence[Finished]) -> str:
         for one in found
         if "log Z" in one
     ]
+    blank = [one["machine"] for one in found if _is_blank(one["mean_pixel"])]
+    if blank:
+        parts.append(
+            f"The samples of {' and '.join(blank)} have less than half of the ink of digits: the "
+            "training starts its chains at digits, and chains that start at random units, as here, "
+            "end elsewhere"
+        )
     if estimates:
         words = "Mean log-likelihood of digits drawn from the test pixels, of a DBM its bound"
         parts.append(f"{words}, by annealed importance sampling: {', '.join(estimates)}")

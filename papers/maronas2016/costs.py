@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax.style import COLORS, canvas
 from adv_jax.types import Array
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 
 Cost = Callable[[Array, Array], Array]  # outputs f[N], targets f[N] -> f[]
 
@@ -145,7 +146,7 @@ def _drawing(what: str, caption: str, costs: dict[str, Cost], seed: int) -> Draw
         w, b, cost = of_grid.lowest()
         surface_style = {"cmap": "viridis", "antialiased": False, "rcount": 41, "ccount": 41}
         axes.plot_surface(*np.meshgrid(GRID, GRID), of_grid.values, **surface_style)
-        axes.plot([w], [b], [cost], "o", color="C3", zorder=10)
+        axes.plot([w], [b], [cost], "o", color=COLORS[1], zorder=10)
         axes.set(xlabel="weight w", ylabel="bias b", zlabel="cost")
         ticks = np.linspace(GRID[0], GRID[-1], 5)
         axes.set(xticks=ticks, yticks=ticks)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
+from adv_jax.style import canvas
 from adv_jax.types import Array
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 
 
 class Bimodal(NamedTuple):
@@ -93,7 +94,6 @@ def bimodal() -> Drawing:
         upper.annotate("", xy=(z, z_hat), xytext=(z, z), arrowprops=style)
     upper.set(ylabel=r"denoised value $\hat{z}$")
     upper.legend()
-    upper.grid(alpha=0.3)
     lower.fill_between(z_noisy, prior.density(z_noisy, std=prior.std), alpha=0.3, label="$z$")
     lower.plot(z_noisy, prior.density(z_noisy, std=prior.noisy_std), "k", label=r"$\tilde{z}$")
     lower.set(xlabel=r"noisy value $\tilde{z}$", ylabel="density")

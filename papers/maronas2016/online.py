@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from adv_jax.style import COLORS, canvas, name_lines
 from adv_jax.types import UserError
-from papers.running.drawing import COLORS, Drawing, Table, canvas, rounded
+from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import Finished, by_epoch, finished, require_same_data, trained_on
 
 _NAMES = {
@@ -50,8 +51,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         axes.fill_between(epochs, 100 * error.min(0), 100 * error.max(0), color=color, alpha=0.15)
     axes.set(xlabel="epoch", ylabel="test error in %, mean and range over seeds")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    name_lines(axes)
     last = {rule: 100 * error[:, -1] for rule, error in errors.items()}
     rows = [
         [_NAMES[rule], *map("{:.2f}".format, (e.mean(), e.min(), e.max()))]

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adv_jax.style import canvas
 from adv_jax.types import Array
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 
 Cost = Callable[[Array], Array]  # f32[P] -> f32[]
-_STYLES = {"plain": "o-C0", "momentum": "s-C3"}  # [maronas2016] has momentum in red.
+_STYLES = {"plain": "o-C0", "momentum": "s-C1"}  # [maronas2016] has momentum in red.
 
 
 class Descent(NamedTuple):
@@ -69,7 +70,7 @@ def descend(
 def poor_conditioning() -> Drawing:
     """Fig. 3: plain gradient descent and momentum in a narrow valley."""
     paths, costs = _compared(bowl, POOR_CONDITIONING)
-    title = "Maronas 2016, Fig. 3: a poorly conditioned cost, $(p_0^2 + 18\\,p_1^2)/2$"
+    title = "Maronas 2016, Fig. 3: a poorly conditioned cost, (p₀² + 18 p₁²) / 2"
     figure, ((left, right),) = canvas(1, 2, title=title)
     p0, p1 = np.meshgrid(np.linspace(-1.5, 4.5, 121), np.linspace(-1.2, 1.3, 101))
     left.contour(p0, p1, bowl(jnp.stack([p0, p1])), levels=12, colors="0.8", linewidths=0.8)
@@ -80,7 +81,6 @@ def poor_conditioning() -> Drawing:
     left.set(xlabel="parameter $p_0$", ylabel="parameter $p_1$")
     left.legend(loc="upper left")
     right.set(xlabel="iteration", ylabel="cost (log scale)", yscale="log")
-    right.grid(alpha=0.3)
     right.legend()
     last = {name: float(cost[-1]) for name, cost in costs.items()}
     caption = (
@@ -94,7 +94,7 @@ def poor_conditioning() -> Drawing:
 def local_minimum() -> Drawing:
     """Fig. 4: momentum carries gradient descent out of a local minimum."""
     paths, costs = _compared(double_well, LOCAL_MINIMUM)
-    title = "Maronas 2016, Fig. 4: a cost with a local minimum, $(p^2 - 1)^2 + 0.3\\,p$"
+    title = "Maronas 2016, Fig. 4: a cost with a local minimum, (p² - 1)² + 0.3 p"
     figure, ((left, right),) = canvas(1, 2, title=title)
     p = jnp.linspace(-1.6, 2.1, 200)
     left.plot(p, double_well(p[None]), color="0.7", label="cost")
@@ -104,7 +104,6 @@ def local_minimum() -> Drawing:
     left.set(xlabel="parameter $p$", ylabel="cost")
     left.legend()
     right.set(xlabel="iteration", ylabel="parameter $p$")
-    right.grid(alpha=0.3)
     right.legend()
     ends = {name: float(path[-1, 0]) for name, path in paths.items()}
     caption = (

@@ -6,18 +6,19 @@ Without this limit AdaGrad and RMSProp win by a leap out of the valley: the squa
 gradient then make the rate that solves a quadratic cost.
 """
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from adv_jax.runner.config.optimizer import optimizer
+from adv_jax.style import COLORS, figure, name_lines, widen
 from adv_jax.types import Array
 from papers.maronas2016.optimization import POOR_CONDITIONING, bowl, descend
-from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 
 ITERATIONS = POOR_CONDITIONING.iterations
 RATES = np.geomspace(1e-3, 1e3, 121)
@@ -45,35 +46,58 @@ def all_rules() -> Drawing:
     costs = {name: _costs(np.moveaxis(path, -1, 0)) for name, path in paths.items()}
     last = {name: cost[:, -1] for name, cost in costs.items()}
     best = {name: _best(cost) for name, cost in costs.items()}
-    title = "Maronas 2016, sec. 3.3.1: optimizers on the cost of Fig. 3, $(p_0^2 + 18\\,p_1^2)/2$"
-    figure, ((left, middle, right),) = canvas(1, 3, title=title)
-    p0, p1 = np.meshgrid(np.linspace(*_P0, 121), np.linspace(*_P1, 101))
-    left.contour(p0, p1, _costs(np.stack([p0, p1])), levels=12, colors="0.8", linewidths=0.8)
-    styles = itertools.product(("-", "--"), COLORS)
-    for (name, i), (style, color) in zip(best.items(), styles, strict=False):
-        line = {"linestyle": style, "color": color, "linewidth": 1, "label": name}
-        left.plot(*paths[name][i].T, marker="o", markersize=3, **line)
-        middle.plot(costs[name][i], marker="o", markersize=3, **line)
-        right.plot(RATES, np.clip(last[name], *_SHOWN), **line)
-        right.plot(RATES[i], last[name][i], "o", color=color, markersize=5)
-    left.plot(0, 0, "k*", markersize=10)
-    left.set(xlabel="parameter $p_0$", ylabel="parameter $p_1$", xlim=_P0, ylim=_P1)
-    middle.set(xlabel="iteration", ylabel="cost (log scale)", yscale="log")
-    middle.set_ylim(bottom=_SHOWN[0])
-    after = f"cost after {ITERATIONS} iterations"
-    right.set(xlabel="learning rate", ylabel=after, xscale="log", yscale="log")
-    for axes in (middle, right):
-        axes.grid(alpha=0.3)
-    middle.legend(fontsize="small")
+    numbers = {
+        "rates": {name: rounded(RATES[i]) for name, i in best.items()},
+        "paths": {name: rounded(paths[name][i]) for name, i in best.items()},
+        "costs": {name: rounded(costs[name][i]) for name, i in best.items()},
+        "ends": {name: rounded(np.clip(values, *_SHOWN)) for name, values in last.items()},
+    }
     order = sorted(best, key=lambda name: last[name][best[name]])
-    ends = ", ".join(f"{name} {last[name][best[name]]:.2g}" for name in order)
+    words = ", ".join(f"{name} {last[name][best[name]]:.2g}" for name in order)
     caption = (
         f"The cost after {ITERATIONS} iterations, each rule at the best of {len(RATES)} rates from "
-        f"{RATES[0]:g} to {RATES[-1]:g} with which it never rises above the start: {ends}. The "
+        f"{RATES[0]:g} to {RATES[-1]:g} with which it never rises above the start: {words}. The "
         "valley lies along an axis, which favors rules with a rate for each parameter. Right, "
-        f"costs below {_SHOWN[0]:g} or above {_SHOWN[1]:g} are drawn at these bounds."
+        f"costs below {_SHOWN[0]:g} or above {_SHOWN[1]:g} are left out."
     )
-    return Drawing(figure, _document(caption, best, paths, costs, last))
+    chosen = ["cost", "start", "settings of the rules", "rates"]
+    settings = {"start": POOR_CONDITIONING.start, "iterations": ITERATIONS, "chosen": chosen}
+    document = {"caption": caption, "settings": settings | {"rules": RULES}, **numbers}
+    return Drawing(drawn(document), document)
+
+
+def drawn(document: Mapping[str, Any]) -> Figure:
+    """Draws the path of each rule, and the costs of all over iterations and over rates."""
+    title = "Maronas 2016, sec. 3.3.1: optimizers on the cost of Fig. 3, (p₀² + 18 p₁²) / 2"
+    whole = figure(13, 4.2, title=title)
+    ((left, right),) = whole.subfigures(1, 2, squeeze=False, width_ratios=(1.1, 2))
+    panels = left.subplots(3, 3, sharex=True, sharey=True).ravel()
+    middle, last = right.subplots(1, 2)
+    p0, p1 = np.meshgrid(np.linspace(*_P0, 121), np.linspace(*_P1, 101))
+    valley = _costs(np.stack([p0, p1]))
+    for axes, color, name in zip(panels, COLORS, RULES, strict=True):
+        axes.contour(p0, p1, valley, levels=12, colors="0.85", linewidths=0.6)
+        axes.plot(*np.transpose(document["paths"][name]), "o-", markersize=2.5, color=color)
+        axes.plot(0, 0, "k*", markersize=7)
+        axes.set_title(name, color=color, fontsize="small")
+        axes.set(xlim=_P0, ylim=_P1)
+        axes.grid(False)
+        middle.plot(document["costs"][name], "o-", markersize=2.5, color=color, label=name)
+        ends = np.array(document["ends"][name])
+        inside = (ends > _SHOWN[0]) & (ends < _SHOWN[1])
+        last.plot(RATES, np.where(inside, ends, np.nan), color=color, label=name)
+        last.plot(document["rates"][name], document["costs"][name][-1], "o", color=color, ms=6)
+    left.supxlabel("parameter p₀")
+    left.supylabel("parameter p₁")
+    middle.set(xlabel="iteration", ylabel="cost")
+    widen(middle, [cost for costs in document["costs"].values() for cost in costs])
+    name_lines(middle)
+    last.set(
+        xlabel="learning rate, the dots the best", ylabel=f"cost after {ITERATIONS} iterations"
+    )
+    widen(last, RATES, x=True)
+    widen(last, _SHOWN)
+    return whole
 
 
 def paths_of(spec: Mapping[str, Any], rates: np.ndarray) -> Array:
@@ -103,22 +127,3 @@ def _with_rate(spec: Mapping[str, Any], rate: Array) -> dict[str, Any]:
     """Puts the rate into its place in a spec."""
     put = lambda value: _with_rate(value, rate) if isinstance(value, Mapping) else value
     return {key: rate if value == _RATE else put(value) for key, value in spec.items()}
-
-
-def _document(
-    caption: str,
-    best: Mapping[str, int],
-    paths: Mapping[str, np.ndarray],
-    costs: Mapping[str, np.ndarray],
-    last: Mapping[str, np.ndarray],
-) -> dict[str, Any]:
-    chosen = ["cost", "start", "settings of the rules", "rates"]
-    settings = {"start": POOR_CONDITIONING.start, "iterations": ITERATIONS, "chosen": chosen}
-    return {
-        "caption": caption,
-        "settings": settings | {"rules": RULES},
-        "rates": {name: rounded(RATES[i]) for name, i in best.items()},
-        "paths": {name: rounded(paths[name][i]) for name, i in best.items()},
-        "costs": {name: rounded(costs[name][i]) for name, i in best.items()},
-        "ends": {name: rounded(np.clip(values, *_SHOWN)) for name, values in last.items()},
-    }

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import attacks
+from adv_jax.style import canvas
 from adv_jax.types import Array, LogitsFn
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 
 W, B, THRESHOLD = (-20.0, -40.0), -40.0, 0.5
 MEANS = ((0.0, 0.0), (-0.81, -1.62))  # of classes 0 and 1, symmetric about the threshold
@@ -113,11 +114,11 @@ def noises(seed: int = 0) -> Drawing:
         _arrows(panels[3], data, noisy)
         titles = [f"{name}, τ {tau:g}, {cost}" for name, tau in TAUS.items()]
         for axes, letter, text in zip(panels, letters, [*titles, f"samples, {cost}"], strict=True):
-            axes.set_title(f"({letter}) {text}", fontsize="medium")
+            axes.set_title(f"({letter}) {text}")
             _plane(axes)
             axes.label_outer()
     for axes in rows[0, [0, 3]]:
-        axes.legend(loc="lower right", fontsize="small")
+        axes.legend(loc="lower right")
     measured = {
         cost: {name: effect(data, x) for name, x in noisy.items()} for cost, noisy in found.items()
     }
@@ -175,7 +176,6 @@ def _plane(axes) -> None:
     """Draws the threshold and sets equal scales."""
     axes.axline((0, (THRESHOLD - B) / W[1]), slope=-W[0] / W[1], color="k", linewidth=1)
     axes.set(xlabel="$x_0$", ylabel="$x_1$", aspect="equal", xlim=(-2.2, 1.4), ylim=(-3.1, 1.6))
-    axes.grid(alpha=0.3)
 
 
 def _document(caption: str, seed: int, data: Points, numbers: dict[str, Any]) -> dict[str, Any]:

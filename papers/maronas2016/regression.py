@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax.style import COLORS, canvas
 from adv_jax.types import Array
-from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 
 X, TARGET, B = 1.0, 1.0, 0.5  # the sample, and b of Fig. 22a
 SLOPE = 0.8  # w of Fig. 21
@@ -69,7 +70,6 @@ def sample() -> Drawing:
         line.plot([x, x], [TARGET, SLOPE * x + B], color=color, label=f"residual at {name}")
         line.plot([x], [SLOPE * x + B], "o", color=color)
     line.set(xlabel="x", ylabel="t")
-    line.grid(alpha=0.3)
     line.legend()
     factor = 1 + SLOPE**2
     caption = (
@@ -96,7 +96,6 @@ def costs() -> Drawing:
     low, high = float(lower.min()), float(lower.max())
     curves.axvspan(low, high, color="0.92", zorder=0, label="eq. 54 fails")
     curves.set(xlabel="weight w", ylabel="cost C", ylim=(0, 3), title=f"(a) b = {B:g}")
-    curves.grid(alpha=0.3)
     curves.legend(loc="upper center")
     levels = [0.05, 0.25, 0.75, 1.5, 2.5]
     for name, color in zip(("before", "after"), COLORS, strict=False):

@@ -17,9 +17,9 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Array
-from papers.running.drawing import Drawing, canvas, rounded
-from papers.running.images import draw
+from papers.running.drawing import Drawing, picture, rounded
 
 TAU = 0.25
 BATCH_SIZE = 100  # the training batch size of [maronas2016]
@@ -80,14 +80,16 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
     for panels, (name, noise) in zip(rows, _NOISES.items(), strict=True):
         x_adv = noise(run.logits_fn, x, y, eps=TAU, key=jax.random.key(seed))
         read[name] = _read(run, x_adv)
-        for axes, image in zip(panels, (x, x_adv - x, x_adv), strict=True):
-            # One gray scale for all images.
-            draw(axes, np.asarray(image[0]), low=-TAU, high=1 + TAU)
         figure_title, noise_title = _TITLES[name]
-        panels[0].set_title(f"x, read as {read['clean']}")
-        panels[1].set_title(noise_title)
-        panels[2].set_title(f"the sum, read as {read[name]}")
-        panels[0].set_ylabel(figure_title)
+        shown = {
+            f"x, read as {read['clean']}": x,
+            noise_title: x_adv - x,
+            f"the sum, read as {read[name]}": x_adv,
+        }
+        for axes, (above, image) in zip(panels, shown.items(), strict=True):
+            beside = figure_title if axes is panels[0] else ""
+            scale = {"low": -TAU, "high": 1 + TAU}  # one for all images
+            picture(axes, np.asarray(image[0]), above=above, beside=beside, **scale)
     document = {
         "caption": caption(run.about, errors),
         "settings": {"tau": TAU, "bounds": None, "examples": len(run.dataset.test.y)},

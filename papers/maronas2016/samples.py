@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from adv_jax import data
-from papers.running.drawing import Drawing
-from papers.running.images import draw, grid, in_words, of_run, with_source
+from adv_jax.style import figure
+from papers.running.drawing import Drawing, picture
+from papers.running.images import grid, in_words, of_run, with_source
 
 SCREEN = (2880, 1800, 15.4)  # pixels and inches of the screen in [maronas2016]
 _DPI = math.hypot(*SCREEN[:2]) / SCREEN[2]
@@ -65,24 +65,23 @@ def close_up(image: np.ndarray, *, title: str) -> Drawing:
       title: title above the images.
     """
     # At the screen's resolution the small image has its true size.
-    figure = Figure(figsize=(6, 3.5), dpi=_DPI)
-    figure.suptitle(title, fontsize="medium")
-    axes = figure.add_axes((0.06, 0.12, 0.45, 0.75))
-    draw(axes, image)
+    drawn = figure(6, 3.5, title=title, dpi=_DPI, layout="none")
+    axes = drawn.add_axes((0.06, 0.12, 0.45, 0.75))
+    picture(axes, image)
     height, width, _ = image.shape
     axes.set_xticks(np.arange(width + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(height + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="0.35", linewidth=0.3)
     axes.tick_params(which="both", length=0)
     left, bottom = (round(inches * _DPI) for inches in (4.44, 1.7))
-    figure.figimage(np.repeat(image, 3 // image.shape[-1], axis=-1), left, bottom)
+    drawn.figimage(np.repeat(image, 3 // image.shape[-1], axis=-1), left, bottom)
     size = f"{25.4 * width / _DPI:.1f} mm"
     below = {
         0.285: f"(a) the {height} x {width} pixels",
         0.75: f"(b) {size} wide on {SCREEN[2]} inches of {SCREEN[0]} x {SCREEN[1]}",
     }
     for center, text in below.items():
-        figure.text(center, 0.04, text, ha="center", fontsize="small")
+        drawn.text(center, 0.04, text, ha="center", fontsize="small")
     caption = f"{width} pixels are {size} wide where a screen has {_DPI:.1f} pixels in an inch."
     pixels = np.round(255 * image).astype(int).tolist()
-    return Drawing(figure, {"caption": caption, "bytes": pixels})
+    return Drawing(drawn, {"caption": caption, "bytes": pixels})

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adv_jax.style import COLORS, canvas
 from papers.nokland2015.runs import LABELS, read
-from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import by_epoch, trained_on
 
 _STYLES = {"train_error": "--", "test_error": "-"}
@@ -43,8 +44,7 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set(xlabel="epoch", ylabel="error (%)", ylim=(0, None))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend()
     caption = (
         "Error on the clean training set, dashed, and on the test set: the mean over the seeds "
         "that train for so long, their range shaded. "

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from papers.judging import numbers
 from papers.nokland2015.runs import LABELS, read
-from papers.running.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
+from papers.running.drawing import FIRST_SEED, Drawing, first_layer, mosaic, picture, rounded
 from papers.running.runs import one_of_each, trained_on
 
 SIDE = 8  # features in a row and in a column
@@ -39,10 +40,8 @@ def features(workdirs: Sequence[str]) -> Drawing:
         local[method] = rounded(extent(images))
         scale = scales[method] = rounded(np.quantile(np.abs(images), CUT_OFF))
         sheet = mosaic(images[: SIDE * SIDE], SIDE)
-        axes.imshow(sheet, "gray", vmin=-scale, vmax=scale, interpolation="nearest")
-        axes.set_title(f"{LABELS[method]}\nextent {local[method]:.3f}", fontsize="medium")
-        axes.set_xticks([])
-        axes.set_yticks([])
+        above = f"{LABELS[method]}\nextent {local[method]:.3f}"
+        picture(axes, sheet, above=above, low=-scale, high=scale)
     extents = ", ".join(f"{LABELS[method]} {value:.3f}" for method, value in local.items())
     caption = (
         f"Weights into the first {SIDE * SIDE} units of the first hidden layer, black negative, "

@@ -1,6 +1,6 @@
 """Draws the chart of `launch.reproduce`: the paper's numbers beside ours.
 
-The colors work with color blindness and on light and dark backgrounds; shapes repeat them.
+Shapes repeat the colors.
 """
 
 import textwrap
@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from adv_jax import style
 from papers.judging.metrics import in_percent
 
-WIDE = 8  # greatest error over least, from which on the axis is logarithmic
-OURS, PAPER = "#2a86d1", "#d9700a"
+OURS, PAPER = style.COLORS[:2]
 # metric -> its name and unit in print
 UNITS = {
     "error_percent": "test error (%)",
@@ -29,11 +28,12 @@ UNITS = {
 ERRORS = ("error_percent", "error")
 
 
+@style.styled()
 def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -> Figure:
     """Draws each seed, our mean and the paper's number with their sd in percent, by metric.
 
-    The axis of errors is logarithmic if they differ by a factor of more than 8. That of accuracies
-    stays linear, as a logarithm would press the high ones together.
+    The axis of errors is logarithmic if they differ much. That of accuracies stays linear, as a
+    logarithm would press the high ones together.
 
     Args:
       found: the contents of results/TARGET.json.
@@ -57,19 +57,17 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
         part for line in title.split("\n") for part in textwrap.wrap(line, round(width * 13))
     ]
     height = sum(heights) + 0.45 + 0.15 * len(heading)
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    if heading:
-        figure.suptitle("\n".join(heading), fontsize="medium")
+    figure = style.figure(width, height, title="\n".join(heading))
     paper, ours = _name("paper", found["rows"], "paper_sd"), _name("ours", found["rows"], "sd")
     panels = figure.subplots(len(by_metric), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):
         for i, row in enumerate(rows):
             _dots(axes, i, row, paper=paper, ours=ours)
-        axes.set_yticks(range(len(rows)), labels[metric], fontsize="small")
+        axes.set_yticks(range(len(rows)), labels[metric])
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=UNITS[metric])
         if metric in ERRORS:
             _widen(axes, rows)
-        axes.grid(axis="x", alpha=0.3)
+        axes.grid(False, axis="y")
     handles = {
         label: handle
         for axes in panels
@@ -80,8 +78,6 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
         handles.keys(),
         loc="outside lower center",
         ncols=3,
-        fontsize="small",
-        frameon=False,
     )
     return figure
 
@@ -95,14 +91,9 @@ def _widen(axes: Axes, rows: Iterable[Mapping[str, Any]]) -> None:
     """Makes the axis of errors in percent logarithmic if they differ by much and none is 0."""
     means = [value for row in rows for value in (row["paper"], row["mean"]) if value is not None]
     values = [*means, *(value for row in rows for value in row["values"].values())]
-    if not values or min(values) <= 0 or max(values) <= WIDE * min(values):
-        return
-    axes.set_xscale("log")
-    axes.set_xlim(min(values) / 1.2, max(values) * 1.2)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(f"{axes.get_xlabel()}, log scale")
+    if style.widen(axes, values, x=True):
+        axes.set_xlim(min(values) / 1.2, max(values) * 1.2)
+        axes.set_xlabel(f"{axes.get_xlabel()}, log scale")
 
 
 def _dots(axes: Axes, y: float, row: Mapping[str, Any], *, paper: str, ours: str) -> None:

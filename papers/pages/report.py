@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adv_jax import style
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.workdir import json_bytes
 from adv_jax.runner.store.writing import write_file
@@ -162,7 +163,8 @@ def _number(value: float | None, sd: float | None, n: int | None) -> str:
 def _write(path: Path, found: Mapping[str, Any]) -> None:
     """Writes the files; the JSON last, which marks the others as complete."""
     png = io.BytesIO()
-    charts.comparison(found, title=heading(found).replace("; budget", "\nbudget")).savefig(png)
+    chart = charts.comparison(found, title=heading(found).replace("; budget", "\nbudget"))
+    style.save(chart, png)
     write_file(path.with_suffix(".png"), png.getvalue())
     write_file(path.with_suffix(".csv"), _csv(found).encode())
     write_file(path.with_suffix(".md"), _markdown(found).encode())

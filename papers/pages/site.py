@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from adv_jax import style
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.writing import replace
 from papers.judging import numbers
@@ -42,7 +43,7 @@ def write(folder: Path, results: Path = ROOT / "papers") -> None:
         one = chapters.chapter(paper, found)
         for name, figure in _drawn(one):
             content = io.BytesIO()
-            figure.savefig(content, dpi=100)
+            style.save(figure, content, dpi=100)
             replace(folder / name, content.getvalue())
         replace(folder / f"{paper.name}.md", page(one, folder, found.root).encode())
 

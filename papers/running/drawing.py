@@ -6,12 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike
 
 FIRST_SEED = "the first"  # `settings.seed` of a figure that draws the first seed of each run
-
-# Okabe and Ito's color-blind safe blue, vermilion, green, purple, orange and sky blue.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 class Table(NamedTuple):
@@ -37,29 +35,36 @@ class Drawing(NamedTuple):
     table: Table | None = None
 
 
-def canvas(
-    rows: int, columns: int, *, title: str, width: float = 5, height: float = 3.8, **options: Any
-) -> tuple[Figure, np.ndarray]:
-    """Creates a figure and its panels [rows, columns].
+def picture(
+    axes: Axes,
+    image: np.ndarray,
+    *,
+    above: str = "",
+    beside: str = "",
+    low: float = 0,
+    high: float = 1,
+    cmap: str = "gray",
+) -> AxesImage:
+    """Draws an image, without ticks, with a title and a name to its left.
 
     Args:
-      rows, columns: number of panels.
-      title: title above the panels.
-      width, height: size of a panel in inches.
-      **options: passed to Figure.subplots.
+      axes: the panel.
+      image: values f[H, W] or f[H, W, 1], or colors f[H, W, 3].
+      above: the title.
+      beside: the name.
+      low, high: the values of black and white, or of the ends of `cmap`.
+      cmap: colors of values.
     """
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize="medium", wrap=True)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def picture(axes: Axes, image: np.ndarray, *, above: str = "", beside: str = "") -> None:
-    """Draws a gray image in [0, 1], without ticks, with a title and a name to its left."""
-    axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+    is_color = image.ndim == 3 and image.shape[-1] == 3
+    pixels = (
+        np.clip((image - low) / (high - low), 0, 1) if is_color else image.reshape(*image.shape[:2])
+    )
+    drawn = axes.imshow(pixels, cmap, vmin=low, vmax=high, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_title(above, fontsize="x-small")
-    axes.set_ylabel(beside, fontsize="x-small", rotation=0, ha="right", va="center")
+    axes.set_title(above, fontsize="small")
+    axes.set_ylabel(beside, fontsize="small", rotation=0, ha="right", va="center")
+    return drawn
 
 
 def rounded(values: ArrayLike) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from adv_jax import style
 from adv_jax.runner.run import trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.result import provenance
@@ -55,6 +56,7 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "paper
         write(name, drawing, out)
 
 
+@style.styled()
 def drawing_of(name: str, workdirs: Sequence[str] = ()) -> Drawing:
     """Draws a figure from runs.
 
@@ -135,7 +137,7 @@ def _files(drawing: Drawing, out: Path) -> dict[Path, bytes]:
     files = {}
     if drawing.figure is not None:
         png = io.BytesIO()
-        drawing.figure.savefig(png)
+        style.save(drawing.figure, png)
         files[folder / f"{figure}.png"] = png.getvalue()
     table = {} if drawing.table is None else {"table": drawing.table._asdict()}
     document = {**drawing.document, **table, **provenance()}

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from adv_jax import data
 from adv_jax.runner.store.workdir import read_config
+from adv_jax.style import canvas
 from adv_jax.types import UserError
 from papers.judging.documents import data_in_words
-from papers.running.drawing import Drawing
+from papers.running.drawing import Drawing, picture
 
 
 def of_run(workdirs: Sequence[str], *, name: str) -> data.Dataset:
@@ -52,33 +52,23 @@ def grid(images: np.ndarray, labels: np.ndarray, *, title: str, columns: int = 1
     """
     classes = np.unique(labels)
     shown = [np.flatnonzero(labels == label)[:columns] for label in classes]
-    _, height, width, channels = images.shape
+    _, height, across, channels = images.shape
     # One pixel between the images.
-    sheet = np.ones((len(classes), height + 1, columns, width + 1, channels))
+    sheet = np.ones((len(classes), height + 1, columns, across + 1, channels))
     for row, indices in enumerate(shown):
         for column, index in enumerate(indices):
-            sheet[row, :height, column, :width] = images[index]
-    sheet = sheet.reshape(len(classes) * (height + 1), columns * (width + 1), channels)[:-1, :-1]
-    figure = Figure(figsize=(0.55 * columns + 0.6, 0.55 * len(classes) + 0.5), dpi=120)
-    figure.set_layout_engine("constrained")
-    figure.suptitle(title, fontsize="medium")
-    axes = figure.subplots()
-    draw(axes, sheet)
+            sheet[row, :height, column, :across] = images[index]
+    sheet = sheet.reshape(len(classes) * (height + 1), columns * (across + 1), channels)[:-1, :-1]
+    width, tall = 0.55 * columns + 0.6, 0.55 * len(classes) + 0.5
+    figure, ((axes,),) = canvas(1, 1, title=title, width=width, height=tall)
+    picture(axes, sheet)
     axes.set_yticks([(height + 1) * (row + 0.5) for row in range(len(classes))], classes)
+    axes.grid(False)
     axes.tick_params(length=0)
-    axes.set_ylabel("class")
+    axes.set_ylabel("class", rotation="vertical", ha="center")
     caption = f"The first {columns} examples of each class, in the order of the source."
     examples = {str(label): rows.tolist() for label, rows in zip(classes, shown, strict=True)}
     return Drawing(figure, {"caption": caption, "examples": examples})
-
-
-def draw(axes, image: np.ndarray, *, low: float = 0, high: float = 1) -> None:
-    """Draws an image f32[H, W, C], gray or RGB, with `low` as black and `high` as white."""
-    scaled = np.clip((image - low) / (high - low), 0, 1)
-    pixels = scaled.squeeze(-1) if image.shape[-1] == 1 else scaled
-    axes.imshow(pixels, "gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
 def _source(dataset: data.Dataset) -> dict[str, object]:

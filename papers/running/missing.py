@@ -15,7 +15,7 @@ from papers.judging.words import UNCLEAR
 from papers.running import hours
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import Kept, claim_document, metric
-from papers.running.stored import Results
+from papers.running.stored import Results, deciding
 from papers.running.target import Drawn, Row, Target
 from papers.running.trainings import Training, plan, saved_epochs, state
 from papers.running.works import TARGETS
@@ -216,7 +216,7 @@ def _is_same(stored: Json, training: Training) -> bool:
     """Returns whether a stored training has the config, and the installed versions."""
     installed = provenance()["versions"]
     is_alike = all(stored["versions"][name] == installed[name] for name in VERSIONS)
-    return is_alike and _settings(stored["config"]) == _settings(as_json(training.config))
+    return is_alike and deciding(stored["config"]) == deciding(as_json(training.config))
 
 
 def _values(document: Json) -> Iterator[tuple[Any, BySeed]]:
@@ -234,9 +234,3 @@ def _values(document: Json) -> Iterator[tuple[Any, BySeed]]:
 def _place(row: Row) -> Any:
     """Returns what rows with the same number in the same unit share."""
     return row.run.key, row.measure, tuple(sorted(row.at.items())), metric(row)
-
-
-def _settings(config: Json) -> Json:
-    """Returns a config without the place of its data, whose SHA-256 a result has."""
-    data = {name: value for name, value in config["data"].items() if name not in ("source", "dir")}
-    return {**config, "data": data}

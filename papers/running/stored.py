@@ -82,6 +82,17 @@ def read(folder: str | Path) -> Results:
     return found._replace(root=root, files=files, of_runs=of_runs)
 
 
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a config that decide the numbers of its training.
+
+    They are not the place of the data, whose SHA-256 a result has, nor the trackers, which earlier
+    versions had in the field `tensorboard`.
+    """
+    data = {name: value for name, value in config["data"].items() if name not in ("source", "dir")}
+    others = {k: value for k, value in config.items() if k not in ("trackers", "tensorboard")}
+    return {**others, "data": data}
+
+
 def _check_target(path: Path, document: Mapping[str, Any]) -> None:
     """Checks the names in a result, and that the paper's numbers are those of this package.
 
@@ -120,12 +131,8 @@ def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
     seen: dict[tuple, tuple[Path, Any]] = {}
     for path, document in targets.items():
         for key, training in document["trainings"].items():
-            made = {name: training[name] for name in ("config", "data", "versions")}
-            # Ignore the data's folder; `data` has their SHA-256.
-            made["config"] = {
-                **made["config"],
-                "data": {k: v for k, v in made["config"]["data"].items() if k != "dir"},
-            }
+            made = {name: training[name] for name in ("data", "versions")}
+            made = {"config": deciding(training["config"]), **made}
             length = training["config"]["epochs"]
             about = document["budget"], length, len(training["seeds"]), key
             first, other = seen.setdefault(about, (path, made))

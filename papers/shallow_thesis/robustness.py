@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from adv_jax import attacks, evaluate
-from papers.running.drawing import Drawing, canvas, rounded
+from adv_jax.style import canvas
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import one_of_each, trained_on
 from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 
@@ -89,7 +90,6 @@ def _drawing(
             axes.plot(SIZES, values.mean(0), label=LABELS[kind], **style)
             axes.fill_between(SIZES, values.min(0), values.max(0), color=color, alpha=0.2)
         axes.set(xlabel=_XLABELS[attack], ylabel="test accuracy (fraction)", ylim=(0, 1))
-        axes.grid(alpha=0.3)
     means = {kind: curves["gaussian_noise"].mean(0) for kind, curves in measured.items()}
     at = crossover(means["clean"], means["adversarial"])
     if data == "mnist":

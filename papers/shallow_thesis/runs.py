@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adv_jax.style import COLORS
 from adv_jax.types import UserError
-from papers.running.drawing import COLORS
 from papers.running.runs import MethodRun, finished, require_same_data
 
 LABELS = {"clean": "A: clean", "adversarial": "B: half adversarial", "noisy": "C: half noisy"}

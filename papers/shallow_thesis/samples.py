@@ -8,8 +8,9 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import Attack, UserError
-from papers.running.drawing import Drawing, canvas
+from papers.running.drawing import Drawing, picture
 from papers.running.images import grid, in_words, of_run, with_source
 
 SIZES = (0.0, 0.1, 0.2, 0.3)
@@ -42,11 +43,9 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
             scaled = {evaluate.scale_of(noise): size}
             x_adv = noise(run.logits_fn, x, y, **scaled, key=jax.random.key(seed))
             read[words].append(int(run.logits_fn(x_adv)[0].argmax()))
-            axes.imshow(np.asarray(x_adv[0, ..., 0]), "gray", vmin=0, vmax=1)
-            axes.set_title(f"{size:g}: read as {read[words][-1]}", fontsize="medium")
-            axes.set_xticks([])
-            axes.set_yticks([])
-        panels[0].set_ylabel(words)
+            above = f"{size:g}: read as {read[words][-1]}"
+            beside = words if axes is panels[0] else ""
+            picture(axes, np.asarray(x_adv[0]), above=above, beside=beside)
     caption = (
         "A test image with noise of the sizes 0, .1, .2 and .3, above along the sign of the run's "
         "own gradient, below at random. The net gets the values as they are; the picture shows "

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from adv_jax.style import canvas, name_lines
 from adv_jax.types import UserError
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import trained_on
 from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 
@@ -119,8 +120,7 @@ def _figure(what: str, xlabel: str, lines: Mapping[str, Mapping[str, Points]]):
             axes.plot(list(points), mean, label=LABELS[kind], **STYLES[kind])
             axes.fill_between(list(points), low, high, color=STYLES[kind]["color"], alpha=0.2)
         axes.set(xlabel=xlabel, ylabel=f"{measure} on clean test data (fraction)")
-        axes.grid(alpha=0.3)
-        axes.legend()
+        name_lines(axes)
     return figure
 
 

@@ -18,8 +18,9 @@ import numpy as np
 from adv_jax import attacks, evaluate, tabular
 from adv_jax.data import Dataset
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from adv_jax.types import LogitsFn
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import one_of_each, require_same_inputs, trained_on
 from papers.shallow_thesis.runs import LABELS, STYLES, read
 
@@ -86,7 +87,6 @@ def covtype(workdirs: Sequence[str], seed: int = 0) -> Drawing:
                 SIZES, values.min(0), values.max(0), color=STYLES[kind]["color"], alpha=0.2
             )
         axes.set(title=words, xlabel="eps (units of the input)", ylim=(0, 1))
-        axes.grid(alpha=0.3)
         axes.legend()
     panels[0].set_ylabel("test accuracy (fraction)")
     document = {

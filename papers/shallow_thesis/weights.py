@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adv_jax.style import canvas
 from adv_jax.types import UserError
-from papers.running.drawing import FIRST_SEED, Drawing, canvas, first_layer, mosaic, rounded
+from papers.running.drawing import FIRST_SEED, Drawing, first_layer, mosaic, picture, rounded
 from papers.running.runs import trained_on
 from papers.shallow_thesis.runs import LABELS, ShallowRun, read
 
@@ -151,12 +152,9 @@ def _drawing(
             label = f"{LABELS[kind]}, {width} units"
             scale = scales[label] = rounded(cut_off(drawn))
             params[label] = model.variables["params"], shape
-            shown = {"cmap": "RdBu_r", "vmin": -scale, "vmax": scale, "interpolation": "nearest"}
-            picture = axes.imshow(mosaic(drawn, columns), **shown)
-            axes.set_title(label, fontsize="medium")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            figure.colorbar(picture, ax=axes, shrink=0.8, label="weight", extend="both")
+            colors = {"cmap": "RdBu_r", "low": -scale, "high": scale}
+            shown = picture(axes, mosaic(drawn, columns), above=label, **colors)
+            figure.colorbar(shown, ax=axes, shrink=0.8, label="weight", extend="both")
     return figure, runs, scales, params
 
 

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import CLASS_COLORS, canvas
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
-from papers.running.drawing import Drawing, canvas, mosaic, picture, rounded
+from papers.running.drawing import Drawing, mosaic, picture, rounded
 from papers.running.images import in_words
 from papers.running.runs import (
     finished,
@@ -146,9 +147,9 @@ def _drawn(rows: np.ndarray, title: str) -> Figure:
 def _code_drawn(codes: np.ndarray, y: np.ndarray, images: np.ndarray, title: str) -> Figure:
     figure, ((left, right),) = canvas(1, 2, title=title, width=6, height=6)
     for label in np.unique(y):
-        left.plot(*codes[y == label].T, ".", markersize=2, label=label)
+        color = CLASS_COLORS[label % len(CLASS_COLORS)]
+        left.plot(*codes[y == label].T, ".", markersize=2, color=color, label=label)
     left.set(xlabel="first value of the code", ylabel="second value", aspect="equal")
     left.legend(markerscale=6, loc="upper left", bbox_to_anchor=(1, 1))
-    right.imshow(mosaic(images, GRID), cmap="gray", vmin=0, vmax=1)
-    right.set_axis_off()
+    picture(right, mosaic(images, GRID))
     return figure

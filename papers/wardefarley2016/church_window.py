@@ -15,15 +15,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
 from adv_jax import norms
 from adv_jax.loss_gradients import loss_gradient
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import CLASS_COLORS, canvas
 from adv_jax.types import Array, Key, LogitsFn
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, picture, rounded
 from papers.wardefarley2016.defenses import net_of
 
 EPS, HALF, GRID = 0.25, 20, 10  # HALF: half a window's pixels; GRID: windows per row and column
@@ -148,8 +149,10 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
     for axes, *window in zip(panels.ravel(), classes, labels, read_as, directed, strict=False):
         _draw(axes, *window)
     shown = np.unique([*classes.ravel(), *labels])
-    patches = [Patch(color=_color(label), label=str(label)) for label in shown]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize="small")
+    patches = [Patch(color=CLASS_COLORS[label], label=str(label)) for label in shown]
+    own = Patch(facecolor="white", edgecolor="black", label="the class above the window")
+    handles = [own, *patches]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     right = classes == labels[:, None, None]
     shares = {
         "all": right.mean(),
@@ -187,15 +190,14 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
 def _draw(axes, classes: np.ndarray, label: int, read_as: int, directed: bool) -> None:
     """Draws a window i[R, R] in colors, the label white, with black lines between classes."""
     fine = classes.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
-    colors = np.array([_color(k) for k in range(fine.max() + 1)])
+    colors = np.array([to_rgb(color) for color in CLASS_COLORS])
     image = np.where((fine == label)[..., None], 1, colors[fine])
     for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         border = fine[here] != fine[there]
         image[here][border] = image[there][border] = 0
-    axes.imshow(image, interpolation="nearest")
     axes.axis("on")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    picture(axes, image)
+    axes.spines[:].set_visible(True)
     words = [str(label)]
     if read_as != label:
         words.append(f"read as {read_as}")
@@ -203,7 +205,3 @@ def _draw(axes, classes: np.ndarray, label: int, read_as: int, directed: bool) -
         words.append("no gradient")
     color = "black" if read_as == label else "red"
     axes.set_title(", ".join(words), fontsize=6, pad=2, color=color)
-
-
-def _color(label: int) -> tuple[float, float, float]:
-    return matplotlib.colormaps["tab10"](int(label))[:3]

@@ -13,8 +13,9 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas
 from papers.judging import numbers
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import require_same_inputs
 
 NUM_STEPS = 40
@@ -139,7 +140,7 @@ def _drawn(
                 axes.hlines(y, x - width / 2, x + width / 2, color="black")
     axes.set_xticks(range(len(measures)), measures)
     axes.set(ylabel="error, % (black lines: printed)", ylim=(0, 110))
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2)
     settings = {"num_steps": NUM_STEPS, "bounds": None, "chosen": ["num_steps", "step size"]}
     named = [f"{net_of(run)}: {_summary(row)}" for run, row in zip(runs, rows, strict=True)]
     caption = f"Test errors, printed ones in brackets. {'; '.join(named)}."

@@ -19,9 +19,10 @@ from adv_jax import data, models, objectives, step
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.generative.measures.clustering import matched_classes
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import COLORS, canvas, matrix, name_lines
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
-from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import Finished, finished, require_one_model, require_same_data, trained_on
 
 WEIGHT = "objective.weight"
@@ -204,7 +205,7 @@ def _drawing(runs: Sequence[Finished], lines: Mapping[str, Points]) -> Drawing:
         said.append(f"{name}: {errors}")
     axes.set(xlabel="weight of the adversary's loss for the classifier", ylabel="test error, %")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize="small")
+    name_lines(axes)
     caption = f"Test error in % (weight), mean over seeds; {'; '.join(said)}; {trained_on(runs)}."
     document: dict[str, Any] = {
         "caption": caption,
@@ -225,13 +226,8 @@ def _drawing(runs: Sequence[Finished], lines: Mapping[str, Points]) -> Drawing:
 
 def _matrix(counts: np.ndarray, title: str) -> Figure:
     figure, ((axes,),) = canvas(1, 1, title=title, width=5, height=5)
-    axes.imshow(counts, cmap="Blues")
-    for (row, column), count in np.ndenumerate(counts):
-        dark = count > counts.max() / 2
-        axes.text(column, row, count, ha="center", va="center", color="white" if dark else "black")
+    matrix(axes, counts, range(len(counts)), form="{}", top=counts.max())
     axes.set(xlabel="label", ylabel="matched cluster")
-    axes.set_xticks(range(len(counts)))
-    axes.set_yticks(range(len(counts)))
     return figure
 
 

@@ -9,7 +9,8 @@ row from below. All have the l2 norm of the first.
 import numpy as np
 
 from adv_jax import data
-from papers.running.drawing import Drawing, canvas, rounded
+from adv_jax.style import canvas
+from papers.running.drawing import Drawing, picture, rounded
 
 CHAPTER = {"l2": 4.0, "max_norm": 0.14}  # "roughly"
 
@@ -42,11 +43,8 @@ def perturbations(seed: int = 0) -> Drawing:
             norms[side].append({"name": name, "l2": rounded(l2), "max_norm": rounded(largest)})
             for axes, image in zip(panels[row, first:], (three, eta, three + eta), strict=False):
                 # One scale from -1 (black) to 1 (white), so that 0 is gray as in the source.
-                axes.imshow(image.squeeze(-1), "gray", vmin=-1, vmax=1, interpolation="nearest")
-                axes.set_xticks([])
-                axes.set_yticks([])
-            panels[row, first + 1].set_title(f"l2 {l2:.2f}, max {largest:.2f}", fontsize=7, pad=2)
-        panels[row, 0].set_ylabel(name, fontsize=8)
+                picture(axes, image, low=-1, beside=name if axes is panels[row, 0] else "")
+            panels[row, first + 1].set_title(f"l2 {l2:.2f}, max {largest:.2f}", fontsize="small")
     largest = norms["right"][0]["max_norm"]
     caption = (
         f"Left x, a perturbation and their sum; right the same with the perturbation's signs. All "

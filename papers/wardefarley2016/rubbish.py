@@ -14,7 +14,8 @@ import numpy as np
 from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.run.trained import Trained
-from papers.running.drawing import Drawing, canvas, rounded
+from adv_jax.style import canvas
+from papers.running.drawing import Drawing, rounded
 from papers.running.images import in_words
 from papers.wardefarley2016.defenses import method_of, net_of
 
@@ -48,7 +49,7 @@ def confidences(runs: Sequence[Trained], seed: int = 0) -> Drawing:
         rows.append({"method": method, "run": run.about, "above": share, "mean": mean})
     axes.axvline(SURE, color="black", linestyle=":")
     axes.set(xlabel="largest probability", ylabel=f"inputs of {COUNT}")
-    figure.legend(loc="outside lower center", fontsize="small")
+    figure.legend(loc="outside lower center")
     settings = {"std": STD, "above": SURE, "inputs": COUNT, "chosen": ["std"]}
     caption = _caption(rows, in_words(runs[0].dataset))
     document = {"caption": caption, "settings": settings, "seed": seed, "rows": rows}

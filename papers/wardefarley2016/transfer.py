@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from adv_jax import attacks, evaluate, models
 from adv_jax.runner.run.trained import Trained
+from adv_jax.style import canvas, matrix
 from adv_jax.types import LogitsFn, UserError
 from papers.judging import numbers
-from papers.running.drawing import Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import finished, require_same_inputs
 
 EPS = 0.25
@@ -53,12 +55,9 @@ def table(workdirs: Sequence[str]) -> Drawing:
         for pair, cell in CELLS.items()
     }
     title = (
-        f"Table 1.1: test error on FGSM's examples of size {EPS}; {dataset.name} "
+        f"Table 1.1: test error in % on FGSM's examples of size {EPS}\n{dataset.name} "
         f"({dataset.source}), {len(dataset.test.y)} examples, seeds {', '.join(map(str, by_seed))}"
     )
-    figure, ((matrix, beside),) = canvas(1, 2, title=title, width=6.2, height=4.8)
-    _matrix(matrix, errors, names)
-    _table(beside, error, chapter)
     caption = "Crafted on, shown to: " + "; ".join(
         f"{' to '.join(pair)} {100 * error[pair]:.1f} %, printed {100 * printed:.1f} %"
         for pair, printed in chapter.items()
@@ -79,7 +78,7 @@ def table(workdirs: Sequence[str]) -> Drawing:
             for pair, printed in chapter.items()
         ],
     }
-    return Drawing(figure, document)
+    return Drawing(_drawn(errors, names, chapter, title), document)
 
 
 def _by_seed(workdirs: Sequence[str]) -> dict[int, list[Trained]]:
@@ -139,26 +138,14 @@ def kind_of(model: Mapping) -> str:
     return model["name"]
 
 
-def _matrix(axes, error: np.ndarray, names: Sequence[str]) -> None:
-    axes.imshow(error, vmin=0, vmax=1, cmap="viridis")
-    for (i, j), value in np.ndenumerate(error):
-        color = "white" if value < 0.6 else "black"
-        axes.text(j, i, f"{100 * value:.1f}", ha="center", va="center", color=color, fontsize=9)
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="shown to", ylabel="crafted on", title="test error, %")
-
-
-def _table(axes, error: Rates, chapter: Rates) -> None:
-    axes.axis("off")
-    rows = [
-        [*pair, f"{100 * error[pair]:.1f} %", f"{100 * printed:.1f} %"]
-        for pair, printed in chapter.items()
-    ]
-    drawn = axes.table(
-        rows, colLabels=["crafted on", "shown to", "here", "printed"], loc="center", cellLoc="left"
-    )
-    drawn.auto_set_font_size(False)
-    drawn.set_fontsize(9)
-    drawn.auto_set_column_width(range(4))
-    drawn.scale(1, 1.6)
+def _drawn(errors: np.ndarray, names: Sequence[str], chapter: Rates, title: str) -> Figure:
+    """Draws errors f[M, M] in percent, with the printed ones below in brackets."""
+    figure, ((axes,),) = canvas(1, 1, title=title, width=6, height=4.8)
+    matrix(axes, 100 * errors, names, form="{:.1f}", top=100)
+    axes.set(xlabel="shown to", ylabel="crafted on (in brackets: printed)")
+    for pair, printed in chapter.items():
+        row, column = map(names.index, pair)
+        color = "white" if errors[row, column] > 0.6 else "black"
+        place = {"ha": "center", "va": "top", "color": color, "fontsize": "x-small"}
+        axes.text(column, row + 0.16, f"({100 * printed:.1f})", **place)
+    return figure

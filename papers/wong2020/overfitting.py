@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from adv_jax.style import GRAY, attack_style, canvas, name_lines
 from adv_jax.types import UserError
-from papers.running.drawing import COLORS, Drawing, canvas, rounded
+from papers.running.drawing import Drawing, rounded
 from papers.running.runs import Finished, by_epoch, finished, require_same_data, trained_on
 
 _LINES = {
-    "test_error": ("clean", ":", COLORS[2]),
-    "fgsm_error": ("FGSM", "--", COLORS[1]),
-    "pgd_20_error": ("PGD of 20 steps", "-", COLORS[0]),
+    "test_error": {"label": "clean", "color": GRAY, "linestyle": ":"},
+    "fgsm_error": {"label": "FGSM", **attack_style("fgsm")},
+    "pgd_20_error": {"label": "PGD of 20 steps", **attack_style("pgd_20")},
 }
 
 
@@ -38,21 +39,20 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     for axes, run in zip(panels, runs, strict=True):
         attack, watched = run.config["objective"]["attack"], run.config["monitor_attacks"]
         accuracy = {name: 1 - np.array(by_epoch(run, name)) for name in _LINES}
-        for name, (label, style, color) in _LINES.items():
+        for name, look in _LINES.items():
             values = accuracy[name]
             epochs = np.arange(1, values.shape[1] + 1)
-            axes.plot(epochs, values.mean(0), style, color=color, marker="o", ms=3, label=label)
-            axes.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.2)
+            axes.plot(epochs, values.mean(0), marker="o", markersize=3, **look)
+            axes.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.2)
         start = "a random start" if attack["random_start"] else "the digit"
         step = f"a step of {attack['step_size'] / attack['eps']:g} eps from {start}"
         axes.set(title=f"trained on {step}", xlabel="epoch", ylim=(0, 1))
+        name_lines(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
         of_run = {name.removesuffix("_error"): rounded(v) for name, v in accuracy.items()}
         found.append({"step": step, "eps": watched["eps"], "accuracy": of_run})
     eps, rows = watched["eps"], watched["rows"]
     panels[0].set(ylabel=f"accuracy (fraction), linf {eps:g}")
-    panels[0].legend(fontsize="small")
     document = {
         "caption": f"Accuracy after each epoch on all test digits, and of {rows:,} under attacks "
         f"inside linf {eps:g}. " + " ".join(map(_summary, found)),

@@ -37,6 +37,10 @@ def test_a_trial_gets_its_share_of_cores_and_memory(resources, inherited, expect
         "PYTHONUNBUFFERED": "1",
         "JAX_COMPILATION_CACHE_DIR": "/sweep/compiled",
         "XLA_FLAGS": flags,
+        "MLFLOW_EXPERIMENT_NAME": "sweep",
+        "MLFLOW_TRACKING_URI": "sqlite:////sweep/mlflow.db",
+        "WANDB_DIR": "/sweep",
+        "WANDB_PROJECT": "sweep",
     }
     assert found == common | expected
 

@@ -59,7 +59,7 @@ def test_memory_files_threads_and_compilations_do_not_grow_with_epochs(
 ):
     few = few_digits(80, 80)
     monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
-    length = {"epochs": epochs, "checkpoint_every": every, "tensorboard": True}
+    length = {"epochs": epochs, "checkpoint_every": every, "trackers": ("tensorboard",)}
     training.run(document() | length, tmp_path / "run")
     compiled, resident, files, threads = np.array(watched).T
     begun = max(3, epochs // 10)  # By then all is compiled, and buffers have their size.

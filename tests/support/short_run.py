@@ -52,7 +52,7 @@ def document(*, seeds=1, seed=3, num_labels=0, features=(8,), init="fan_in"):
         "monitor_every": 1,
         "checkpoint_every": 1,
         "checkpoints_kept": 2,
-        "tensorboard": False,
+        "trackers": (),
         "evaluation": {"attacks": {"fgsm": {"name": "fgsm"}}, "eps": (0.0, 0.2)},
     }
 

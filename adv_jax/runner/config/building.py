@@ -21,7 +21,11 @@ from adv_jax.types import Array, Attack, Aux, LogitsFn
 
 
 def model_of(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> nn.Module:
-    """Builds the module of a spec; nested specs are initializers."""
+    """Builds the module of a spec; nested specs are initializers.
+
+    `weights` is no setting of the module, but the file from which it starts.
+    """
+    spec = {field: value for field, value in spec.items() if field != "weights"}
     inits = {
         field: bind(value, initializers, field=f"model.{field}")()
         for field, value in spec.items()

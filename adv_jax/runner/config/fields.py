@@ -64,7 +64,7 @@ _FIELDS: dict[str, Any] = {
     "monitor_every": int,
     "checkpoint_every": int,
     "checkpoints_kept": int,
-    "tensorboard": bool,
+    "trackers": tuple | list,
     "evaluation": Mapping,
     "evaluation.attacks": Mapping,
     "evaluation.eps": tuple | list,
@@ -83,6 +83,7 @@ _OPTIONAL: dict[str, Any] = {
     "data.target": object,  # Also checked where it is bound.
     "data.zoom": int | float,
     "microbatches": int,
+    "model.weights": str,
     "modules": Mapping,
     "monitor_attacks": Mapping | None,
     "monitor_attacks.eps": object,
@@ -191,6 +192,8 @@ def validate(config: Mapping[str, Any]) -> None:
         _check_monitored(watched, config["evaluation"]["attacks"])
     if start := config.get("pretrained"):
         _check_given("pretrained", start, ("workdir", "part"))
+    if config.get("pretrained") and (file := config["model"].get("weights")):
+        raise ConfigError(f"model.weights must be unset with pretrained, got {file!r}")
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
 

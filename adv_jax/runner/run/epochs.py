@@ -20,6 +20,7 @@ from adv_jax.runner.host.signals import Interrupted, held_signals
 from adv_jax.runner.run.experiment import RunState
 from adv_jax.runner.run.log import Log
 from adv_jax.runner.run.program import Program
+from adv_jax.runner.run.trackers import Tracked, Trackers
 from adv_jax.runner.store.checkpoint import Checkpoints, Restored
 from adv_jax.runner.store.result import environment
 from adv_jax.runner.store.workdir import Workdir
@@ -64,7 +65,12 @@ def train(
         surroundings = environment(len(program.layout.devices))
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
         epoch, running = restored.epoch, ~stopped
-        with Log(files, runs, epochs=epochs, done=epoch, tensorboard=config["tensorboard"]) as log:
+        tracked = Tracked(files.path, config, runs, epoch)
+        names = config["trackers"] if is_first() else ()  # Each process has the same lines.
+        with (
+            Log(files, runs, epochs=epochs, done=epoch) as log,
+            Trackers(names, tracked, log.say) as trackers,
+        ):
             for line in _resume_messages(restored, surroundings):
                 log.say(line)
             while epoch < epochs and running.any():
@@ -79,7 +85,7 @@ def train(
                     raise Diverged(f"{found}; last good checkpoint: {checkpoints.latest()}")
                 means = {name: values.mean(1) for name, values in metrics.items()}
                 steps = program.steps_per_epoch * int(running.sum())
-                log.epoch(epoch, means, running=running, steps=steps)
+                trackers.log(log.epoch(epoch, means, running=running, steps=steps))
                 running = ~program.layout.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
                 now = time.monotonic()

@@ -300,7 +300,7 @@ def _evaluation_files(
         for i, eps in enumerate(document["eps"])
     )
     files[folder / "evaluation.csv"] = _csv(["attack", "eps", *_MEASURES], rows)
-    files[folder / "evaluation.png"] = _evaluation_png(name, document)
+    files[folder / "evaluation.png"] = _evaluation_png(name, document, found.norms.values())
     files[folder / "evaluation.json"] = json_bytes(document)
     _print(name, document)
     return files
@@ -330,7 +330,7 @@ def _minimal(smallest: np.ndarray, high: float) -> Document:
     return {"high": high, "median": median if median < np.inf else None, "withstand": withstand}
 
 
-def _evaluation_png(name: str, document: Document) -> bytes:
+def _evaluation_png(name: str, document: Document, norms: Iterable[str | None]) -> bytes:
     curves = {
         attack: {"eps": document["eps"], **{m: [curve[m]] for m in ("accuracy", "confidence")}}
         for attack, curve in document["attacks"].items()
@@ -339,7 +339,7 @@ def _evaluation_png(name: str, document: Document) -> bytes:
         curves["worst_case"] = {"eps": document["eps"], "accuracy": [document["worst_case"]]}
     file, data = io.BytesIO(), document["data"]
     title = f"{name}: {document['experiment']}, {data['name']} ({data['source']})"
-    figures.attack_curves(file, curves, title=title, measures=("accuracy", "confidence"))
+    figures.attack_curves(file, curves, title=title, norms=norms)
     return file.getvalue()
 
 

@@ -29,6 +29,7 @@ from adv_jax.runner.config.optimizer import is_entrywise
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run.batches import Batches
 from adv_jax.runner.run.measures import Measures
+from adv_jax.runner.run.weights import fitted
 from adv_jax.runner.store.result import Loss
 from adv_jax.step import Packing, TrainState, init_state, make_step, over_replays, over_steps
 from adv_jax.types import Array, Batch, LogitsFn, Metrics, Objective, Variables
@@ -108,13 +109,12 @@ class Experiment:
     def init(self, seed: Array, hyper: dict[str, Array], start: Any = None) -> RunState:
         """Initializes a replica from its seed i32[] and its settings {path: f32[]}.
 
-        start: pre-trained parameters, which replace those of equal names; None or {} for none.
+        start: the entry of `pretrained.starts` for this replica; None or {} for none.
         """
         x = jnp.zeros((2, *self._batches.shape), jnp.float32)
         variables = models.init(self.model, jax.random.key(seed), x)
         if start:
-            convert = getattr(self.model, "converted", dict)
-            variables = {**variables, "params": replaced(variables["params"], convert(start))}
+            variables = self._started(variables, start)
         if first := first_state_of(self._config["objective"]):
             batch = jnp.zeros((self._batches.size, *self._batches.shape), jnp.float32)
             variables = {**variables, **first(self.apply, variables, batch)}
@@ -126,6 +126,13 @@ class Experiment:
             best_epoch=jnp.int32(0),
             stopped=jnp.bool_(False),
         )
+
+    def _started(self, variables: Variables, start: Mapping[str, Any]) -> Variables:
+        """Returns the initial variables with those of `model.weights` or `pretrained`."""
+        if file := self._config["model"].get("weights"):
+            return fitted(variables, start, file)
+        convert = getattr(self.model, "converted", dict)
+        return {**variables, "params": replaced(variables["params"], convert(start))}
 
     def epoch(
         self, run: RunState, arrays: Batch, rows: Mapping[str, Array], *, packed: bool = False

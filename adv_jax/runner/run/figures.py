@@ -1,20 +1,17 @@
 """Draws the PNG figures of runs and of models under attack."""
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
+from adv_jax import attacks, evaluate, style
+from adv_jax.runner.config.binding import ATTACK, named
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.workdir import Workdir
 from adv_jax.runner.store.writing import writing
-
-Target = Path | BytesIO  # where a PNG goes
-
-_STYLES = ("-", "--", "-.", ":")
 
 
 def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -31,42 +28,54 @@ def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -
     with writing(files.figures):
         files.figures.mkdir(exist_ok=True)
         found = learning_curves.curves(files.metrics())
-        learning_curves.chart(found, title=title).savefig(files.figures / "learning.png")
+        style.save(learning_curves.chart(found, title=title), files.figures / "learning.png")
         if result["evaluation"]:
-            attack_curves(files.figures / "evaluation.png", result["evaluation"], title=title)
+            norms = map(_norm, config["evaluation"]["attacks"].values())
+            found = with_accuracy(result["evaluation"])
+            attack_curves(files.figures / "evaluation.png", found, title=title, norms=norms)
 
 
+def with_accuracy(evaluation: Mapping[str, Mapping]) -> dict[str, dict]:
+    """Returns the attacks of result.json with "accuracy", 1 - "error"."""
+    return {
+        attack: {**curve, "accuracy": (1 - np.array(curve["error"])).tolist()}
+        for attack, curve in evaluation.items()
+    }
+
+
+@style.styled()
 def attack_curves(
-    path: Target,
+    path: style.Target,
     evaluation: Mapping[str, Mapping],
     *,
     title: str,
-    measures: tuple[str, str] = ("error", "confidence"),
+    norms: Iterable[str | None] = (),
 ) -> None:
-    """Draws two measures over eps: the mean over replicas, the range shaded.
+    """Draws accuracy and confidence over eps: the mean over replicas, the range shaded.
 
     Args:
       path: the PNG to write.
-      evaluation: attack -> {"eps": [E], measure: [R][E]}, as in result.json; an attack without a
-        measure has no line in its panel.
+      evaluation: attack -> {"eps": [E], "accuracy": [R][E], "confidence": [R][E]}; an attack
+        without a measure has no line in its panel. "worst_case" is drawn behind the others.
       title: title above the panels.
-      measures: the measures of the left and the right panel.
+      norms: the norms in which sizes are radii, for the label of the axis.
     """
-    figure = Figure(figsize=(10, 3.8), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize="medium", parse_math=False)
-    panels = figure.subplots(1, 2)
-    for axes, measure in zip(panels, measures, strict=True):
-        for i, (attack, curve) in enumerate(evaluation.items()):
+    figure, (panels,) = style.canvas(1, 2, title=title, height=3.4)
+    label = f"{style.size_label(norms)}, units of the input"
+    for axes, measure in zip(panels, ("accuracy", "confidence"), strict=True):
+        for attack, curve in evaluation.items():
             if measure in curve:
-                _line(axes, curve["eps"], np.array(curve[measure]), attack, i)
-        axes.set(xlabel="eps (units of the input)", ylabel=measure)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path)
+                look = style.WORST_CASE if attack == "worst_case" else style.attack_style(attack)
+                _line(axes, curve["eps"], np.array(curve[measure]), attack, **look)
+        axes.set_xlabel(label)
+        style.shares(axes, measure)
+        style.name_lines(axes)
+    style.save(figure, path)
 
 
+@style.styled()
 def transfer_matrices(
-    path: Target, matrices: Mapping[str, np.ndarray], names: Sequence[str], *, title: str
+    path: style.Target, matrices: Mapping[str, np.ndarray], names: Sequence[str], *, title: str
 ) -> None:
     """Draws the accuracy of each model on the examples of each other model, by attack.
 
@@ -76,22 +85,24 @@ def transfer_matrices(
       names: names of the M models.
       title: title above the panels.
     """
-    figure = Figure(figsize=(4.5 * len(matrices), 4.5), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize="medium", parse_math=False)
-    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    figure, (panels,) = style.canvas(1, len(matrices), title=title, width=4.5, height=4.5)
     for axes, (attack, matrix) in zip(panels, matrices.items(), strict=True):
-        axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
-        for (i, j), accuracy in np.ndenumerate(matrix):
-            color = "white" if accuracy < 0.6 else "black"
-            axes.text(j, i, f"{accuracy:.3f}", ha="center", va="center", color=color)
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", parse_math=False)
-        axes.set_yticks(range(len(names)), names, parse_math=False)
+        style.matrix(axes, matrix, names, form="{:.3f}", top=1)
         axes.set(xlabel="tested on", ylabel="crafted on", title=attack.replace("_", " "))
-    figure.savefig(path)
+    style.save(figure, path)
 
 
-def _line(axes, points: Sequence[float], values: np.ndarray, label: str, index: int) -> None:
+def _line(axes: Axes, points: Sequence[float], values: np.ndarray, label: str, **look: Any) -> None:
     """Draws the mean and the range of values f[R, E]."""
-    style = _STYLES[index % len(_STYLES)]
-    axes.plot(points, values.mean(0), style, marker=".", label=label.replace("_", " "))
-    axes.fill_between(points, values.min(0), values.max(0), alpha=0.2)
+    axes.plot(points, values.mean(0), marker=".", label=label.replace("_", " "), **look)
+    shade = {"color": look["color"], "alpha": 0.2, "linewidth": 0}
+    axes.fill_between(points, values.min(0), values.max(0), **shade)
+
+
+def _norm(spec: Mapping[str, Any]) -> str | None:
+    """Returns the norm of an attack's size as `evaluate.norm_of` has it, from the config."""
+    if isinstance(spec.get("attack"), Mapping):  # crafted on another model
+        return _norm(spec["attack"])
+    set_in_config = {name: spec[name] for name in ("length", "norm") if name in spec}
+    function = named(spec, attacks, field="evaluation.attacks", call=ATTACK)
+    return evaluate.norm_of(partial(function, **set_in_config))

@@ -1,15 +1,12 @@
 """Computes and draws learning curves: losses and errors over the epochs of a run."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-# Distinguishable with color blindness and on light and dark backgrounds.
-_COLORS = ("#2a86d1", "#d9700a", "#8f7fd4", "#7d8590")
-_DASHES = ("-", "--", "-.", ":")
-_MOST_INSIDE = 4  # names of a legend inside a panel
+from adv_jax import style
 
 
 def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
@@ -43,6 +40,7 @@ def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str
     return found
 
 
+@style.styled()
 def chart(
     curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "", width: float = 7
 ) -> Figure:
@@ -59,36 +57,21 @@ def chart(
     if losses and not errors:  # A model without classes.
         del names["error (fraction)"]
     rows, columns = (1, len(names)) if width >= 5 else (len(names), 1)
-    most = max(map(len, names.values()))
-    height = 2.7 + (0.2 * most if most > _MOST_INSIDE else 0)
-    figure = Figure(figsize=(width, height * rows), layout="constrained", dpi=120)
-    if title:
-        figure.suptitle(title, fontsize="medium")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (label, shown) in zip(panels, names.items(), strict=True):
-        for (color, style), name in zip(itertools.cycle(_styles()), shown, strict=False):
+    figure, panels = style.canvas(rows, columns, title=title, width=width / columns, height=2.7)
+    for axes, (label, shown) in zip(panels.ravel(), names.items(), strict=True):
+        for color, name in zip(itertools.cycle(style.COLORS), shown, strict=False):
             curve = curves[name]
             marker = "o" if len(curve["epoch"]) == 1 else None  # A line needs two points.
             text = name.replace("_", " ")
-            axes.plot(curve["epoch"], curve["mean"], style, color=color, marker=marker, label=text)
-            axes.fill_between(curve["epoch"], curve["low"], curve["high"], color=color, alpha=0.2)
-        # An error may be 0, which a log axis cannot show.
-        positive = shown and all(min(curves[name]["low"]) > 0 for name in shown)
-        axes.set(xlabel="epoch", ylabel=label, yscale="log" if positive else "linear")
+            axes.plot(curve["epoch"], curve["mean"], color=color, marker=marker, label=text)
+            shade = {"color": color, "alpha": 0.2, "linewidth": 0}
+            axes.fill_between(curve["epoch"], curve["low"], curve["high"], **shade)
+        axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
-        if shown:
-            # Inside the panel many names would hide the lines.
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
-            place = below if len(shown) > _MOST_INSIDE else {}
-            axes.legend(fontsize="small", frameon=False, **place)
+        ends = [value for name in shown for key in ("low", "high") for value in curves[name][key]]
+        style.widen(axes, ends)
+        style.name_lines(axes)
     return figure
-
-
-def _styles() -> Iterator[tuple[str, str]]:
-    """Yields 16 pairs of a color and dashes; the first four differ in both."""
-    for turn in range(len(_DASHES)):
-        yield from zip(_COLORS, _DASHES[turn:] + _DASHES[:turn], strict=True)
 
 
 def _is_curve(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Logs metrics to metrics.jsonl, the terminal and optionally TensorBoard."""
+"""Logs metrics to metrics.jsonl and the terminal."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from rich.text import Text
 
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.store.workdir import Workdir
-from adv_jax.types import UserError, install_hint
 
 
 class Log:
@@ -26,11 +25,9 @@ class Log:
         *,
         epochs: int,
         done: int,
-        tensorboard: bool,
     ) -> None:
         """`epochs` is the total number; `done` is the number that earlier processes finished."""
         self._files, self._replicas, self._epochs = files, replicas, epochs
-        self._writers = _writers(files, len(replicas), done) if tensorboard else []
         self._console = Console()
         self._bar = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
@@ -55,8 +52,6 @@ class Log:
         at: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        for writer in self._writers:
-            writer.close()
 
     def say(self, line: str) -> None:
         """Prints a line above the progress bar."""
@@ -64,8 +59,8 @@ class Log:
 
     def epoch(
         self, epoch: int, metrics: dict[str, np.ndarray], *, running: np.ndarray, steps: int
-    ) -> None:
-        """Logs an epoch.
+    ) -> list[dict[str, Any]]:
+        """Logs an epoch and returns its lines of metrics.jsonl.
 
         Args:
           epoch: counted from 1.
@@ -80,11 +75,6 @@ class Log:
             if running[i]
         ]
         self._files.append_metrics(lines)
-        for line in lines if self._writers else ():
-            for name in metrics:
-                self._writers[line["replica"]].add_scalar(name, line[name], epoch)
-            # A resumed run logs only the epochs after its checkpoint.
-            self._writers[line["replica"]].flush()
         now = time.monotonic()
         rate, self._last = steps / (now - self._last), now
         means = {name: values[running].mean() for name, values in metrics.items()}
@@ -95,25 +85,7 @@ class Log:
         self._bar.update(self._task, completed=epoch, numbers="  ".join([*short, speed]))
         if not self._console.is_terminal:
             self.say("  ".join([f"epoch {epoch}/{self._epochs}", *texts.values(), speed]))
-
-
-def require_tensorboard() -> None:
-    """Raises UserError if tensorboardX is not installed."""
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError:
-        raise UserError(
-            f"tensorboard must be False without tensorboardX ({install_hint('tensorboard')}), "
-            "got True"
-        ) from None
-
-
-def _writers(files: Workdir, count: int, done: int) -> list[Any]:
-    """Opens one TensorBoard writer per replica; purges the epochs after `done`."""
-    from tensorboardX import SummaryWriter
-
-    path = files.path / "tensorboard"
-    return [SummaryWriter(str(path / str(i)), purge_step=done + 1) for i in range(count)]
+        return lines
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -60,6 +60,6 @@ def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
     check_fit(config, loaded.dataset)
     sources = trained.sources(config, loaded.dataset)
     start_sha256 = pretrained.checked_sha256(config, workdir)
-    starts = pretrained.starts(config, runs)
+    starts = pretrained.starts(config, runs, workdir)
     check_parts(config, loaded.dataset, loaded.rows, runs[0], sources, starts)
     return Prepared(config, runs, loaded, sources, starts, start_sha256)

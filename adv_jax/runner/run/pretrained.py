@@ -17,6 +17,7 @@ import numpy as np
 
 from adv_jax.runner.config.document import ConfigError, unknown
 from adv_jax.runner.config.replicas import Replica
+from adv_jax.runner.run import weights
 from adv_jax.runner.run.trained import load_all
 from adv_jax.runner.store.workdir import is_finished, json_bytes, read_json
 from adv_jax.runner.store.writing import WorkdirError, replace
@@ -46,12 +47,23 @@ def record(workdir: Path, sha256: str) -> None:
         replace(workdir / _RECORD, json_bytes({"sha256": sha256}))
 
 
-def starts(config: Mapping[str, Any], replicas: Sequence[Replica]) -> dict[str, Any]:
+def starts(
+    config: Mapping[str, Any], replicas: Sequence[Replica], workdir: Path | None = None
+) -> dict[str, Any]:
     """Returns the pre-trained parameters of each replica, with leaves f32[R, ...], or {}.
 
+    With `model.weights`, they are the arrays of that file by name: see `weights`.
+
+    Args:
+      workdir: of the run that starts, for its copy of the weights.
+
     Raises:
-      UserError: the workdir holds no finished run, or no such part or seed.
+      UserError: the source holds no finished run, or no such part or seed; the file of weights
+        cannot be read.
     """
+    if file := config["model"].get("weights"):
+        arrays = weights.read(file, workdir)
+        return {name: np.broadcast_to(a, (len(replicas), *a.shape)) for name, a in arrays.items()}
     if not config.get("pretrained"):
         return {}
     models = load_all(_finished(config))

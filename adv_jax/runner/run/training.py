@@ -16,9 +16,9 @@ from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.processes import fail_together, from_first, is_first, raise_on_all
 from adv_jax.runner.host.signals import on_signals, stop_at_once
-from adv_jax.runner.run import figures, inputs, pretrained, trained
+from adv_jax.runner.run import figures, inputs, pretrained, trackers, trained
 from adv_jax.runner.run.epochs import train
-from adv_jax.runner.run.log import print_table, require_tensorboard
+from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
 from adv_jax.runner.store.result import document, remarks, summary
 from adv_jax.runner.store.workdir import Workdir
@@ -58,8 +58,7 @@ def run_checked(
     config: Mapping[str, Any], workdir: str | Path, *, ends: float = math.inf
 ) -> dict[str, Any]:
     """Runs a config that has already been checked by `config.fields.check`; see `run`."""
-    if config["tensorboard"]:
-        require_tensorboard()
+    trackers.check(config["trackers"])
     # By default accelerators round float32 products to 10 bits or less, which loses eps = .00045.
     with (
         jax.default_matmul_precision("float32"),
@@ -77,6 +76,8 @@ def run_checked(
             return finished or {}
         files.record_data(ready.inputs.document, ready.inputs.rows, ready.inputs.fitted)
         pretrained.record(files.path, ready.start_sha256)
+        if ready.config["model"].get("weights"):
+            files.record_weights({name: a[0] for name, a in ready.starts.items()})
         return _trained_and_evaluated(ready, files, ends)
 
 
@@ -118,7 +119,7 @@ def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:
     with jax.default_matmul_precision("float32"), contextlib.suppress(UserError):
         loaded = inputs.load(config, runs, workdir)
         sources = trained.sources(config, loaded.dataset)
-        starts = pretrained.starts(config, runs)
+        starts = pretrained.starts(config, runs, workdir)
         _, program = Prepared(config, runs, loaded, sources, starts).program()
         program.compile(wait=True)
 

@@ -17,6 +17,7 @@ from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, 
 _FITTED = "preprocess.npz"
 _METRICS = "metrics.jsonl"
 _RESULT = "result.json"
+_WEIGHTS = "weights.npz"
 
 
 class InUse(WorkdirError):
@@ -112,6 +113,11 @@ class Workdir:
             _write_arrays(self.path / _FITTED, fitted)
         # Written last: data.json marks the other files as complete.
         _write_json(self.path / "data.json", as_json(document))
+
+    def record_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps a copy of the weights from which the run starts, unless there is one."""
+        if not (self.path / _WEIGHTS).exists():
+            _write_arrays(self.path / _WEIGHTS, arrays)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl."""
@@ -256,6 +262,15 @@ def read_fitted(path: Path) -> dict[str, np.ndarray]:
       WorkdirError: the file is missing or damaged.
     """
     return _read_arrays(path / _FITTED)
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of `record_weights`, or {} if the run has none.
+
+    Raises:
+      WorkdirError: the file is damaged.
+    """
+    return _read_arrays(path / _WEIGHTS) if (path / _WEIGHTS).exists() else {}
 
 
 def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:

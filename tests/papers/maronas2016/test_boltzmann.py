@@ -87,7 +87,9 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
         "log-likelihood": -90.0 - model.about["seed"],
     }
     monkeypatch.setattr(figure, "finished", lambda path: runs[str(path)])
-    monkeypatch.setattr(figure, "_pictures", lambda model: dict.fromkeys("abc", np.ones((9, 2, 2))))
+    ink = {"filters": 1.0, "digits and reconstructions": 0.2, "samples": 0.01}
+    pictures = {name: np.full((9, 2, 2), value) for name, value in ink.items()}
+    monkeypatch.setattr(figure, "_pictures", lambda model: pictures)
     monkeypatch.setattr(figure, "_likelihood", values)
     document = figure.machines(["rbm", "dbm", "stack", "nce"]).document
     kinds = ("RBM", "DBM", "RBM by NCE")
@@ -95,6 +97,7 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
     assert [one["machine"] for one in document["runs"]][2] == "greedy start of a DBM 500-1000"
     cited = "RBM 500: -91.0 +- 0.1 (log Z 400; Salakhutdinov & Murray 2008 have -86.34 after CD-25)"
     assert cited in document["caption"]
+    assert "The samples of RBM 500 and DBM 500-1000 and" in document["caption"]  # They have no ink.
 
 
 def test_a_run_without_a_machine_is_refused(monkeypatch):

@@ -58,7 +58,7 @@ def test_each_rule_is_drawn_at_its_best_rate_that_never_rises_above_the_start(do
         assert costs[0] == 17 and max(costs) <= 17 and 1e-9 < costs[-1] < 2, name
         p0, p1 = np.transpose(found["paths"][name])
         assert min(p0) > -1.5 and max(p0) < 4.5 and min(p1) > -1.4 and max(p1) < 1.3, name
-    assert "costs below 1e-09 or above 10000 are drawn at these bounds" in found["caption"]
+    assert "costs below 1e-09 or above 10000 are left out" in found["caption"]
     # Plain descent contracts the valley by 1 - rate and its walls by 1 - 18 rate: best where the
     # ends of both are equal, and stable below 1 / 9.
     assert 0.09 < found["rates"]["SGD"] < 1 / 9

@@ -169,3 +169,11 @@ def test_every_metric_that_can_be_drawn_is_read():
         set(get_args(documents.RowDocument.model_fields["metric"].annotation))
         == charts.UNITS.keys()
     )
+
+
+def test_data_elsewhere_and_trackers_decide_no_number():
+    before = {"epochs": 3, "tensorboard": False, "data": {"name": "mnist", "dir": "a"}}
+    now = {"epochs": 3, "trackers": ["mlflow"], "data": {"name": "mnist", "source": "files"}}
+    assert (
+        stored.deciding(before) == stored.deciding(now) == {"epochs": 3, "data": {"name": "mnist"}}
+    )

@@ -1,6 +1,6 @@
 """Figures: PNGs whose lines are the means over replicas, with labeled axes."""
 
-import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +10,12 @@ from PIL import Image
 from adv_jax.runner.run import figures
 
 EVALUATION = {
-    "fgsm": {"eps": [0.0, 0.1, 0.2], "error": [[0.1, 0.5, 0.9]], "confidence": [[0.9, 0.8, 0.7]]},
-    "worst_case": {"eps": [0.0, 0.1, 0.2], "error": [[0.1, 0.6, 1.0]]},
+    "fgsm": {
+        "eps": [0.0, 0.1, 0.2],
+        "accuracy": [[0.9, 0.5, 0.1]],
+        "confidence": [[0.9, 0.8, 0.7]],
+    },
+    "worst_case": {"eps": [0.0, 0.1, 0.2], "accuracy": [[0.9, 0.4, 0.0]]},
 }
 
 
@@ -52,42 +56,53 @@ def replicate(evaluation, other):
 
 
 def test_attack_curves_of_one_replica_are_drawn_as_lines(tmp_path, drawn):
-    figures.attack_curves(tmp_path / "e.png", EVALUATION, title="a net, mnist (embedded)")
+    norms = ["linf", "l2", None, "linf"]
+    figures.attack_curves(tmp_path / "e.png", EVALUATION, title="a net, $5", norms=iter(norms))
     assert_png(tmp_path / "e.png")
     (figure,) = drawn
-    error, confidence = figure.axes
-    assert figure.get_suptitle() == "a net, mnist (embedded)"
-    assert (error.get_xlabel(), error.get_ylabel()) == ("eps (units of the input)", "error")
-    assert (confidence.get_xlabel(), confidence.get_ylabel()) == (
-        "eps (units of the input)",
-        "confidence",
-    )
-    assert lines_of(error) == {
-        "fgsm": ([0.0, 0.1, 0.2], [0.1, 0.5, 0.9]),
-        "worst case": ([0.0, 0.1, 0.2], [0.1, 0.6, 1.0]),
+    accuracy, confidence = figure.axes
+    assert figure.get_suptitle() == "a net, $5"
+    for axes, measure in ((accuracy, "accuracy"), (confidence, "confidence")):
+        assert axes.get_xlabel() == "eps (linf or l2), units of the input"
+        assert axes.get_ylabel() == measure and axes.get_ylim() == (0, 1)
+    assert lines_of(accuracy) == {
+        "fgsm": ([0.0, 0.1, 0.2], [0.9, 0.5, 0.1]),
+        "worst case": ([0.0, 0.1, 0.2], [0.9, 0.4, 0.0]),
     }
     assert set(lines_of(confidence)) == {"fgsm"}  # the worst case over attacks has none
-    assert [text.get_text() for text in error.get_legend().get_texts()] == ["fgsm", "worst case"]
+    fgsm, worst = accuracy.lines
+    assert worst.get_zorder() < fgsm.get_zorder()
+    assert [text.get_text() for text in accuracy.texts] == ["worst case", "fgsm"]
 
 
 def test_attack_curves_of_replicas_are_means_within_their_range(tmp_path, drawn):
     figures.attack_curves(tmp_path / "e.png", replicate(EVALUATION, 0.5), title="t")
     assert_png(tmp_path / "e.png")
-    error = drawn[0].axes[0]
-    np.testing.assert_allclose(lines_of(error)["fgsm"][1], [0.075, 0.375, 0.675])
-    (band, _) = error.collections
+    accuracy = drawn[0].axes[0]
+    assert accuracy.get_xlabel() == "size, units of the input"
+    np.testing.assert_allclose(lines_of(accuracy)["fgsm"][1], [0.675, 0.375, 0.075])
+    (band, _) = accuracy.collections
     heights = band.get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (0.05, 0.9)
 
 
-def test_attack_curves_take_other_measures_and_a_buffer(drawn):
-    buffer, eps = io.BytesIO(), [0.0, 0.1]
-    curves = {"pgd": {"eps": eps, "accuracy": [[0.9, 0.2]], "confidence": [[0.8, 0.7]]}}
-    figures.attack_curves(buffer, curves, title="t", measures=("accuracy", "confidence"))
-    assert_png(buffer)
-    accuracy, _ = drawn[0].axes
-    assert accuracy.get_ylabel() == "accuracy"
-    assert lines_of(accuracy) == {"pgd": (eps, [0.9, 0.2])}
+def test_the_figure_of_a_run_shows_accuracy_and_the_norms_of_its_config(tmp_path, drawn):
+    config = {
+        "experiment": "net",
+        "evaluation": {
+            "attacks": {
+                "one": {"name": "fgsm", "norm": 2},
+                "other": {"name": "transferred", "attack": {"name": "pgd"}},
+            }
+        },
+    }
+    found = {"one": {"eps": [0.0, 0.1], "error": [[0.25, 0.5]]}}
+    result = {"data": {"name": "mnist", "source": "embedded"}, "evaluation": found}
+    line = {"epoch": 1, "replica": 0, "loss": 1.0, "test_error": 0.25}
+    figures.draw(SimpleNamespace(figures=tmp_path, metrics=lambda: [line]), config, result)
+    accuracy = drawn[1].axes[0]
+    assert lines_of(accuracy) == {"one": ([0.0, 0.1], [0.75, 0.5])}
+    assert accuracy.get_xlabel() == "eps (l2 or linf), units of the input"
 
 
 def test_transfer_matrices_have_a_row_for_each_model_the_examples_were_crafted_on(tmp_path, drawn):

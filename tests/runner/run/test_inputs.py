@@ -47,7 +47,7 @@ def document(preprocess=None, *, attack=None, epochs=2):
         "monitor_every": 1,
         "checkpoint_every": 1,
         "checkpoints_kept": 2,
-        "tensorboard": False,
+        "trackers": (),
         "evaluation": {"attacks": {"fgsm": {"name": "fgsm"}}, "eps": (0.0, 0.2)},
     }
     config["data"] |= {"num_labels": 0} | ({} if preprocess is None else {"preprocess": preprocess})

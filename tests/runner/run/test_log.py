@@ -1,22 +1,17 @@
-"""The log: lines in a file, a bar on a terminal, JSON lines and TensorBoard events."""
+"""The log: lines in a file, a bar on a terminal and JSON lines."""
 
 import contextlib
 import os
 import pty
 import re
-import struct
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from adv_jax.runner.config.replicas import Replica
-from adv_jax.runner.run.log import Log, print_table, require_tensorboard
+from adv_jax.runner.run.log import Log, print_table
 from adv_jax.runner.store.workdir import Workdir
-from adv_jax.types import UserError
 
 REPLICAS = [Replica(4, {}), Replica(5, {})]
 EPOCHS = [
@@ -25,11 +20,11 @@ EPOCHS = [
 ]
 
 
-def log_two_epochs(folder, *, running=(True, True), tensorboard=False, done=0):
+def log_two_epochs(folder, *, running=(True, True), done=0):
     config = {"experiment": "test", "replicas": {"grid": None}}
     with (
         Workdir(folder, config) as files,
-        Log(files, REPLICAS, epochs=3, done=done, tensorboard=tensorboard) as log,
+        Log(files, REPLICAS, epochs=3, done=done) as log,
     ):
         log.say("a line about [brackets] and " + "a long path " * 20)
         for epoch, metrics in enumerate(EPOCHS, start=done + 1):
@@ -118,79 +113,3 @@ def test_a_table_breaks_no_cell_in_a_file_and_fits_a_terminal(monkeypatch, capsy
     with terminal(monkeypatch, 60) as shown:
         print_table("title", ["settings", "error %"], [[cell, 1.5]])
         assert max(map(len, shown().splitlines())) <= 60
-
-
-def events(folder: Path) -> list[tuple[str, int, float]]:
-    """Returns (tag, step, value) of the event files in a folder, parsed by hand.
-
-    A record is u64 length, u32 CRC, the bytes of a protobuf Event, u32 CRC. In Event, field 2 is
-    the step and 5 the summary; in a Summary, 1 is a Value with 1 the tag and 2 a float.
-    """
-    found = []
-    for path in sorted(folder.iterdir()):
-        content = path.read_bytes()
-        while content:
-            (length,) = struct.unpack("<Q", content[:8])
-            event = dict(fields(content[12 : 12 + length]))
-            content = content[12 + length + 4 :]
-            if 5 in event:
-                value = dict(fields(dict(fields(event[5]))[1]))
-                number = struct.unpack("<f", value[2])[0]
-                found.append((value[1].decode(), event.get(2, 0), number))
-    return found
-
-
-def fields(message: bytes):
-    """(number, value) of the fields of a protobuf message."""
-
-    def varint(at):
-        value, shift = 0, 0
-        while True:
-            value |= (message[at] & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if message[at - 1] < 0x80:
-                return value, at
-
-    at = 0
-    while at < len(message):
-        key, at = varint(at)
-        if key & 7 == 0:
-            value, at = varint(at)
-        else:
-            size, at = varint(at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-            value, at = message[at : at + size], at + size
-        yield key >> 3, value
-
-
-def test_tensorboard_gets_every_number_of_each_replica(tmp_path, capsys):
-    log_two_epochs(tmp_path, tensorboard=True)
-    assert "tensorflow" not in sys.modules
-    for replica in (0, 1):
-        found = events(tmp_path / "tensorboard" / str(replica))
-        assert sorted(found) == sorted(
-            (name, epoch, float(values[replica]))
-            for epoch, metrics in enumerate(EPOCHS, start=1)
-            for name, values in metrics.items()
-        )
-
-
-def test_tensorboard_events_mark_the_step_of_a_resumed_run(tmp_path, capsys):
-    log_two_epochs(tmp_path, tensorboard=True)
-    log_two_epochs(tmp_path, tensorboard=True, done=1)
-    content = b"".join(f.read_bytes() for f in (tmp_path / "tensorboard" / "0").iterdir())
-    # SessionLog (field 7 of Event) with status START (field 1 = 1), at step 2 (field 2 of Event):
-    # readers drop what has this step or a later one and was written before.
-    assert re.search(rb"\x10\x02\x3a\x02\x08\x01", content)
-
-
-def test_the_error_for_a_missing_tensorboardx_names_the_installation(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(UserError, match=re.escape("pip install -e '.[tensorboard]'")):
-        require_tensorboard()
-
-
-@pytest.mark.slow
-def test_importing_training_does_not_import_tensorboardx():
-    program = "import sys, adv_jax.runner.run.training; sys.exit('tensorboardX' in sys.modules)"
-    root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)

@@ -51,7 +51,7 @@ def document(**changes):
         "monitor_every": 1,
         "checkpoint_every": 10,
         "checkpoints_kept": 2,
-        "tensorboard": False,
+        "trackers": (),
         "evaluation": {
             "attacks": {"fgsm": {"name": "fgsm"}, "noise": {"name": "sign_noise"}},
             "eps": (0.0, 0.2),
@@ -220,7 +220,7 @@ def test_a_diverging_replica_is_named_with_the_settings(tmp_path, capsys):
 
 
 def test_tensorboard_events_are_written_for_each_replica(tmp_path, capsys):
-    training.run(document(tensorboard=True, replicas__seeds=2, epochs=1), tmp_path / "run")
+    training.run(document(trackers=("tensorboard",), replicas__seeds=2, epochs=1), tmp_path / "run")
     for replica in ("0", "1"):
         (events,) = (tmp_path / "run" / "tensorboard" / replica).iterdir()
         assert b"test_error" in events.read_bytes()
